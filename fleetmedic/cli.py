@@ -1,0 +1,126 @@
+"""The command line: a table of names, each loaded when it is used.
+
+Loading late keeps `fleetmedic version` fast and lets an image carry one process without the
+libraries of the others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from fleetmedic import __version__
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.ownership import require_sole_owner
+
+# name -> (module:attribute, extra that brings its libraries, one line of help)
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "doctor": (
+        "fleetmedic.stack.doctor:doctor",
+        "stack",
+        "Say what this machine has, lacks and could do.",
+    ),
+    "up": ("fleetmedic.stack.cli:up", "stack", "Start the whole stack on this machine."),
+    "demo": ("fleetmedic.demo.cli:demo", "all", "Watch a sick GPU being found and healed."),
+    "run": ("fleetmedic.localcluster.cli:run", "stack", "Run a job on the embedded cluster."),
+    "jobs": ("fleetmedic.localcluster.cli:jobs", "stack", "List the jobs of the embedded cluster."),
+    "inject": ("fleetmedic.stack.inject:inject", "stack", "Let a fault happen to a simulated GPU."),
+    "incidents": ("remediator.console.cli:incidents", "remediator", "List and show incidents."),
+    "why": ("remediator.console.cli:why", "remediator", "Say why something was, or was not, done."),
+    "pause": ("remediator.console.cli:pause", "remediator", "Stop every action until resumed."),
+    "resume": ("remediator.console.cli:resume", "remediator", "Let actions go on again."),
+    "config": ("fleetmedic.stack.snippets:config", "stack", "Print parts for your own Prometheus."),
+    "exporter": ("exporter.cli:exporter", "exporter", "Serve GPU and node metrics."),
+    "rules": ("rules.cli:rules", "rules", "Lint, render, fit and serve alert rules."),
+    "remediator": ("remediator.cli:remediator", "remediator", "Receive alerts and act on them."),
+    "localcluster": (
+        "fleetmedic.localcluster.cli:localcluster",
+        "stack",
+        "The embedded cluster itself.",
+    ),
+    "version": ("fleetmedic.cli:version", "", "Print the version."),
+}
+OWNED = {"exporter": "exporter", "rules": "rules", "remediator": "remediator"}
+
+
+class LazyGroup(click.Group):
+    """Loads a command's module when it is called, and says which extra is missing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        path, extra, _ = COMMANDS[cmd_name]
+        module, _, attribute = path.partition(":")
+        if cmd_name in OWNED:
+            require_sole_owner(OWNED[cmd_name])
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] in (
+                "fleetmedic",
+                "exporter",
+                "rules",
+                "remediator",
+            ):
+                raise
+            raise UserError(
+                f"`fleetmedic {cmd_name}` needs {error.name}, which is not installed: "
+                f"run `pip install 'fleetmedic[{extra}]'`."
+            ) from None
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """fleetmedic finds sick GPUs, moves their jobs, repairs, verifies and re-admits them.
+
+    \b
+    Examples:
+      fleetmedic demo                     watch the whole loop on simulated GPUs
+      fleetmedic up --detach              start the stack and come back
+      fleetmedic why node2/3              why was this GPU touched, or not?
+      eval "$(_FLEETMEDIC_COMPLETE=bash_source fleetmedic)"      completion in bash
+    """
+
+
+@click.command()
+def version() -> None:
+    """Print the version.
+
+    \b
+    Example:
+      fleetmedic version
+    """
+    click.echo(f"fleetmedic {__version__}")
+
+
+def main() -> None:
+    """The console script. A UserError is one sentence on stderr and exit code 2."""
+    try:
+        result = cli.main(standalone_mode=False, prog_name="fleetmedic")
+        sys.exit(result if isinstance(result, int) else 0)
+    except click.Abort:
+        click.echo("fleetmedic: stopped.", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except UserError as error:
+        click.echo(f"fleetmedic: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

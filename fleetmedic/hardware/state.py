@@ -1,0 +1,246 @@
+"""What is true of a simulated GPU and of its node, and how it is read and written."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.files import write_atomic
+
+GIB = 1024**3
+LOAD_TTL = 5.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class GpuState:
+    """One simulated GPU. `speed` is the share of its clock that it still reaches under load;
+    `heat` is added to its temperature (degrees); `heals_by` says which repair clears its fault."""
+
+    uuid: str
+    pci_bus_id: str
+    serial: str
+    name: str = "NVIDIA H100 80GB HBM3"
+    memory_total: int = 80 * GIB
+    lost: bool = False
+    hung: bool = False
+    speed: float = 1.0
+    heat: float = 0.0
+    ecc_corrected: int = 0
+    ecc_uncorrected: int = 0
+    remap_correctable: int = 0
+    remap_uncorrectable: int = 0
+    remap_pending: bool = False
+    remap_failure: bool = False
+    heals_by: Literal["reset", "reboot", "none"] = "reset"
+    fault: str = ""
+    fault_at: float = 0.0
+    resets: int = 0
+    last_reset_op: str = ""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a burn-in would pass now."""
+        return (
+            not (self.lost or self.hung or self.remap_failure)
+            and self.speed >= 0.95
+            and self.heat < 10
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLoad:
+    """What a job does with a GPU now: utilization and memory as ratios; `at` is Unix seconds."""
+
+    utilization: float = 0.0
+    memory: float = 0.0
+    pid: int = 0
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """One boot of a simulated node; `boot_time` is Unix seconds."""
+
+    boot_id: str
+    boot_time: float
+    boots: int = 1
+    last_reboot_op: str = ""
+
+
+def _render(value: Any) -> str:
+    return "".join(
+        f"{key}={int(item) if isinstance(item, bool) else item}\n"
+        for key, item in asdict(value).items()
+    )
+
+
+def _parse(text: str, shape: type[T], where: Path) -> T:
+    raw = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    kinds = {field.name: str(field.type) for field in fields(shape)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    try:
+        for key, item in raw.items():
+            kind = kinds[key]
+            values[key] = (
+                item == "1"
+                if kind == "bool"
+                else int(item)
+                if kind == "int"
+                else float(item)
+                if kind == "float"
+                else item
+            )
+        return shape(**values)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{where}: damaged ({error}); remove the folder to make it anew.") from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+class Hardware:
+    """The hardware folder. Every method reads or writes files below `root`; none keeps state."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def create(self, nodes: int = 4, gpus: int = 8) -> None:
+        """Make healthy nodes node1..nodeN where they are missing; what exists is left alone."""
+        for number in range(1, nodes + 1):
+            folder = self.root / f"node{number}"
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / "boot").exists():
+                self._write_boot(folder.name, Boot(str(uuid.uuid4()), time.time() - 86_400.0))
+                (folder / "kmsg").touch()
+            for index in range(gpus):
+                if not self._state_path(folder.name, index).exists():
+                    identity = uuid.uuid5(uuid.NAMESPACE_OID, f"fleetmedic/{folder.name}/{index}")
+                    bus = f"0000:{0x10 + 0x10 * index:02x}:00.0"
+                    serial = f"16{number:04d}{index:04d}"
+                    self._write_gpu(folder.name, index, GpuState(f"GPU-{identity}", bus, serial))
+
+    def nodes(self) -> list[str]:
+        """The names of the nodes, sorted."""
+        return sorted(path.parent.name for path in self.root.glob("*/boot"))
+
+    def gpus(self, node: str) -> list[int]:
+        """The indices of a node's GPUs, sorted, lost ones included."""
+        return sorted(int(path.stem[3:]) for path in (self.root / node).glob("gpu*.state"))
+
+    def gpu(self, node: str, index: int) -> GpuState:
+        """The state of one GPU. Raises UserError when there is none."""
+        path = self._state_path(node, index)
+        try:
+            return _parse(path.read_text(), GpuState, path)
+        except FileNotFoundError:
+            raise UserError(
+                f"node {node!r} has no GPU {index}; it has {self.gpus(node)}."
+            ) from None
+
+    def load(self, node: str, index: int, now: float) -> GpuLoad:
+        """What a job does with the GPU; idle when nobody has said so for 5 s."""
+        path = self._state_path(node, index).with_suffix(".load")
+        try:
+            found = _parse(path.read_text(), GpuLoad, path)
+        except (FileNotFoundError, UserError):
+            return GpuLoad()
+        return found if now - found.at <= LOAD_TTL else GpuLoad()
+
+    def set_load(self, node: str, index: int, utilization: float, memory: float) -> None:
+        """Say, as a job does each second or so, how hard it uses the GPU."""
+        value = GpuLoad(round(utilization, 4), round(memory, 4), os.getpid(), round(time.time(), 3))
+        write_atomic(self._state_path(node, index).with_suffix(".load"), _render(value), sync=False)
+
+    def boot(self, node: str) -> Boot:
+        """The node's present boot. Raises UserError when there is no such node."""
+        path = self.root / node / "boot"
+        try:
+            return _parse(path.read_text(), Boot, path)
+        except FileNotFoundError:
+            raise UserError(
+                f"there is no node {node!r}; known: {', '.join(self.nodes()) or 'none'}."
+            ) from None
+
+    def kmsg_path(self, node: str) -> Path:
+        """The node's kernel log, for `--path.kmsg`."""
+        return self.root / node / "kmsg"
+
+    def change(self, node: str, index: int, **changes: Any) -> GpuState:
+        """Set fields of a GPU's state; returns the new state."""
+        self.gpu(node, index)
+        with _locked(self.root / node):
+            state = replace(self.gpu(node, index), **changes)
+            self._write_gpu(node, index, state)
+        return state
+
+    def log(self, node: str, message: str, *, priority: int = 4) -> None:
+        """Append a kernel log record, `priority,sequence,microseconds,-;message`."""
+        boot = self.boot(node)
+        with _locked(self.root / node):
+            path = self.kmsg_path(node)
+            with path.open("a+b") as file:
+                file.seek(max(0, file.tell() - 4096))
+                lines = file.read().splitlines()
+                sequence = int(lines[-1].split(b",")[1]) + 1 if lines else 1
+                stamp = int((time.time() - boot.boot_time) * 1_000_000)
+                text = message.replace("\n", " ")
+                file.write(f"{priority},{sequence},{stamp},-;{text}\n".encode())
+
+    def reset(self, node: str, index: int, op_id: str = "") -> bool:
+        """Reset a GPU, as `nvidia-smi --gpu-reset` does; returns whether its fault is gone.
+
+        The same `op_id` a second time does nothing. Volatile ECC counts are cleared by any reset.
+        """
+        with _locked(self.root / node):
+            state = self.gpu(node, index)
+            if not op_id or state.last_reset_op != op_id:
+                state = replace(state, resets=state.resets + 1, last_reset_op=op_id)
+                state = self._healed(state) if state.heals_by == "reset" else state
+                self._write_gpu(node, index, replace(state, ecc_corrected=0, ecc_uncorrected=0))
+        return state.healthy
+
+    def reboot(self, node: str, op_id: str = "") -> None:
+        """Restart a node: a new boot id, and every fault gone that a reset or a reboot heals.
+
+        The same `op_id` a second time does nothing.
+        """
+        before = self.boot(node)
+        if op_id and before.last_reboot_op == op_id:
+            return
+        with _locked(self.root / node):
+            for index in self.gpus(node):
+                state = self.gpu(node, index)
+                if state.heals_by != "none":
+                    self._write_gpu(node, index, self._healed(state))
+            self._write_boot(node, Boot(str(uuid.uuid4()), time.time(), before.boots + 1, op_id))
+        self.log(node, "Linux version 6.1.0 (simulated machine): booting", priority=5)
+
+    @staticmethod
+    def _healed(state: GpuState) -> GpuState:
+        remapped = state.remap_uncorrectable + int(state.remap_pending)
+        return replace(
+            state, lost=False, hung=False, speed=1.0, heat=0.0, fault="", heals_by="reset",
+            remap_pending=False, remap_uncorrectable=remapped,
+        )  # fmt: skip
+
+    def _state_path(self, node: str, index: int) -> Path:
+        return self.root / node / f"gpu{index}.state"
+
+    def _write_gpu(self, node: str, index: int, state: GpuState) -> None:
+        write_atomic(self._state_path(node, index), _render(state), sync=False)
+
+    def _write_boot(self, node: str, boot: Boot) -> None:
+        write_atomic(self.root / node / "boot", _render(boot), sync=False)

@@ -1,0 +1,49 @@
+"""How a job meets a simulated GPU: it fails or slows only because of what the folder says."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from fleetmedic.hardware.state import Hardware
+
+
+class GpuLostError(RuntimeError):
+    """CUDA error: the device is lost (the GPU has fallen off the bus)."""
+
+
+class GpuGroup:
+    """The GPUs of one job on one node, used in lockstep as data-parallel training does."""
+
+    def __init__(self, root: Path, node: str, indices: list[int]) -> None:
+        self._hardware = Hardware(root)
+        self._node = node
+        self._indices = indices
+        self._told = 0.0
+
+    def step(self, seconds: float, utilization: float = 0.96, memory: float = 0.72) -> float:
+        """Spend one step that takes `seconds` on healthy GPUs; returns the seconds it really took.
+
+        The slowest GPU sets the pace and the others wait for it. A hung GPU blocks the step until it
+        answers. Raises GpuLostError when a GPU is lost.
+        """
+        began = time.monotonic()
+        speeds = self._speeds()
+        slowest = min(speeds)
+        if began - self._told >= 1.0:
+            self._told = began
+            for index, speed in zip(self._indices, speeds, strict=True):
+                self._hardware.set_load(self._node, index, utilization * slowest / speed, memory)
+        left = seconds / slowest - (time.monotonic() - began)
+        time.sleep(max(0.0, left))
+        return time.monotonic() - began
+
+    def _speeds(self) -> list[float]:
+        while True:
+            states = [self._hardware.gpu(self._node, index) for index in self._indices]
+            lost = [str(i) for i, state in zip(self._indices, states, strict=True) if state.lost]
+            if lost:
+                raise GpuLostError(f"CUDA error: device {', '.join(lost)} of {self._node} is lost")
+            if not any(state.hung for state in states):
+                return [state.speed for state in states]
+            time.sleep(0.2)

@@ -1,0 +1,1 @@
+"""Words and small tools that every process shares. Imports nothing else of ours."""

@@ -1,0 +1,40 @@
+"""Durations as Prometheus writes them ("90s", "1h30m") to seconds and back."""
+
+from __future__ import annotations
+
+import re
+
+from fleetmedic.kernel.errors import UserError
+
+_UNITS = {
+    "ms": 0.001,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "w": 604800.0,
+    "y": 31536000.0,
+}
+_PART = re.compile(r"(\d+)(ms|s|m|h|d|w|y)")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in a Prometheus duration. Raises UserError when it is none."""
+    if text == "0":
+        return 0.0
+    parts = _PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise UserError(f"{text[:40]!r} is no duration: write it as 30s, 5m or 1h30m.")
+    return sum(int(number) * _UNITS[unit] for number, unit in parts)
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact Prometheus duration, rounded to a millisecond."""
+    left = round(seconds * 1000)
+    if left <= 0:
+        return "0s"
+    out = ""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, left = divmod(left, size)
+        out += f"{count}{unit}" if count else ""
+    return out

@@ -1,0 +1,32 @@
+"""Logs: one event a line on stderr, JSON for machines, coloured text for a terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import structlog
+
+
+def configure_logs(level: str = "info", *, json: bool | None = None) -> None:
+    """Set structlog up for this process. Without `json`, a terminal gets text and a file JSON."""
+    as_json = not sys.stderr.isatty() if json is None else json
+    colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(sort_keys=False)
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=colours)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

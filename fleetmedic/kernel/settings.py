@@ -1,0 +1,75 @@
+"""Settings: a YAML file checked once against a msgspec Struct; an error names the path.
+
+Structs for settings are declared `frozen=True, forbid_unknown_fields=True`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import yaml
+
+from fleetmedic.kernel.errors import UserError
+
+T = TypeVar("T")
+MAX_BYTES = 1_000_000
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses aliases (a small file could otherwise grow without bound) and
+    repeated keys (the first would be lost in silence)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(None, None, "aliases are not accepted", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.MarkedYAMLError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str, where: str) -> object:
+    """The plain value of a YAML text. Raises UserError with `where` and the line."""
+    if len(text) > MAX_BYTES:
+        raise UserError(f"{where}: larger than {MAX_BYTES} bytes; split it.")
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise UserError(f"{where}{line}: {error.problem}; mend the YAML there.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not YAML: {' '.join(str(error).split())[:200]}.") from None
+
+
+def convert(value: object, shape: type[T], where: str) -> T:
+    """The value checked against a Struct. Raises UserError naming the path inside the file."""
+    try:
+        return msgspec.convert(value if value is not None else {}, shape)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at ")
+        place = path.strip("`") or "$"
+        raise UserError(f"{where}: at {place}: {what[:1].lower()}{what[1:]}.") from None
+
+
+def load(path: Path, shape: type[T]) -> T:
+    """Read a YAML file into a Struct. Raises UserError naming the file and the path inside it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from None
+    return convert(parse_yaml(text, str(path)), shape, str(path))
