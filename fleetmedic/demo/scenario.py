@@ -1,0 +1,53 @@
+"""What goes wrong in a demo, where and when. Pure: the seed decides all of it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+APPLICATION_XIDS = (13, 31, 43)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One demo. Times are seconds after the jobs have written their first checkpoint.
+
+    `lost_rank` and `slow_rank` pick one of a job's GPUs; `speed` is the share of its clock the slow
+    GPU keeps; `xid_gpu` lies on a node where no job runs; `load_rate` is in requests per second.
+    """
+
+    seed: int
+    lost_at: float
+    lost_rank: int
+    slow_at: float
+    slow_rank: int
+    speed: float
+    xid_at: float
+    xid_gpu: int
+    xid: int
+    xid_count: int
+    load_at: float
+    load_rate: float
+    load_seconds: float
+    training_seed: int
+
+
+def plan(seed: int, *, gpus_per_job: int = 4, gpus_per_node: int = 8) -> Scenario:
+    """The scenario of a seed; the same seed gives the same one."""
+    draw = random.Random(seed)  # noqa: S311 - a repeatable choice, not a secret
+    return Scenario(
+        seed=seed,
+        lost_at=round(draw.uniform(1.0, 5.0), 2),
+        lost_rank=draw.randrange(gpus_per_job),
+        slow_at=round(draw.uniform(8.0, 14.0), 2),
+        slow_rank=draw.randrange(gpus_per_job),
+        speed=round(draw.uniform(0.70, 0.82), 2),
+        xid_at=round(draw.uniform(2.0, 6.0), 2),
+        xid_gpu=draw.randrange(gpus_per_node),
+        xid=draw.choice(APPLICATION_XIDS),
+        xid_count=draw.randint(7, 12),
+        load_at=round(draw.uniform(3.0, 8.0), 2),
+        load_rate=float(draw.randint(55, 70)),
+        load_seconds=60.0,
+        training_seed=draw.randrange(1_000_000),
+    )

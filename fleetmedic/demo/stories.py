@@ -1,0 +1,241 @@
+"""The four stories of the demo: what must be seen in each, in order, and where it is read.
+
+A story is data. Its director injects the disturbance and asks every expectation, again and again,
+whether it can be cited yet; an expectation that never can is the demo's failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fleetmedic.demo.evidence import Evidence
+from fleetmedic.demo.timeline import Row
+from fleetmedic.kernel.labels import Target, TargetKind
+
+Found = tuple[float, str, str]  # when, source, text
+Find = Callable[[Evidence, float], Found | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One thing that must be seen. `cause` is the likeliest reason if not, `log` where to look."""
+
+    what: str
+    find: Find
+    cause: str
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A disturbance that happened at `began` (Unix seconds) and all that must follow from it."""
+
+    name: str
+    began: float
+    opening: Row
+    expectations: tuple[Expectation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The GPU that a story is about, and the job that runs on it ('' when none does)."""
+
+    node: str
+    gpu: int
+    uuid: str
+    job_id: str = ""
+
+    @property
+    def target(self) -> str:
+        """The GPU as the journal writes it."""
+        return str(Target(TargetKind.GPU, self.node, self.gpu))
+
+    def selector(self, family: str, **labels: str) -> str:
+        """A PromQL selector of this GPU's series."""
+        every = {"node": self.node, "gpu": str(self.gpu), **labels}
+        return family + "{" + ",".join(f'{key}="{value}"' for key, value in every.items()) + "}"
+
+
+def _sample(what: str, selector: str, since: float, holds: Callable[[float], bool]) -> Expectation:
+    def find(evidence: Evidence, now: float) -> Found | None:
+        hit = evidence.first_sample(selector, since, now, holds)
+        return hit and (hit[0], "Prometheus sample", f"{selector.split('{')[0]} = {hit[1]:g}")
+
+    return Expectation(what, find, "the exporter does not show it, or is not scraped", "exporter")
+
+
+def _alert(name: str, since: float, **labels: str) -> Expectation:
+    def find(evidence: Evidence, _: float) -> Found | None:
+        hit = evidence.alert(since, name, **labels)
+        return hit and (hit.starts_at, "Alertmanager startsAt", name)
+
+    return Expectation("alert", find, f"the rule {name} does not fire on this", "prometheus")
+
+
+def _journal(what: str, since: float, event: str, target: str = "", **data: str) -> Expectation:
+    def find(evidence: Evidence, _: float) -> Found | None:
+        hit = evidence.event(since, event, target=target, **data)
+        return hit and (hit["at"], f"journal {hit['seq']} {event}", _short(hit))
+
+    cause = (
+        "the remediator did not take this step: ask `fleetmedic why " + (target or "TARGET") + "`"
+    )
+    return Expectation(what, find, cause, "remediator")
+
+
+def _short(event: dict[str, Any]) -> str:
+    return str(event["text"]).removesuffix(".")[:90]
+
+
+def _webhook(since: float, alertname: str, target: str) -> Expectation:
+    return _journal("webhook", since, "AlertReceived", target, alertname=alertname)
+
+
+def _steps(since: float, target: str, actions: tuple[tuple[str, str], ...]) -> list[Expectation]:
+    return [_journal(what, since, "StepDone", target, action=action) for action, what in actions]
+
+
+def _moved(place: Place, since: float) -> Expectation:
+    def find(evidence: Evidence, _: float) -> Found | None:
+        job = evidence.cluster.job(place.job_id)
+        if job is None or job.state not in ("RUNNING", "COMPLETED") or (job.started or 0) < since:
+            return None
+        if job.node == place.node and place.gpu in job.gpus:
+            return None
+        said = evidence.progress(job.node or "", place.job_id)
+        if said.get("step_at", 0) < (job.started or 0):
+            return None
+        where = f"{job.node} GPUs {','.join(map(str, job.gpus))}"
+        return float(said["step_at"]), "cluster store, job progress", f"makes steps on {where}"
+
+    return Expectation(
+        "job runs elsewhere", find, "no other node has room, or its start failed", "localcluster"
+    )
+
+
+def _closed(since: float, target: str) -> Expectation:
+    return _journal("incident closed", since, "StateChanged", target, state="CLOSED")
+
+
+def lost_story(place: Place, at: float) -> Story:
+    """A GPU falls off the bus under a training job."""
+    target = place.target
+    steps = [
+        *_steps(at, target, (("quarantine_gpu", "GPU quarantined"), ("restart_jobs", "job restarted"))),
+        _moved(place, at),
+        *_steps(at, target, (("reset_gpu", "GPU reset"), ("verify", "repair verified"), ("release", "GPU re-admitted"))),
+    ]  # fmt: skip
+    return Story(
+        "A GPU falls off the bus", at,
+        Row(at, "A GPU falls off the bus", "fault", "hardware folder", f"{target} lost under job {place.job_id}"),
+        (
+            _sample("breach visible", place.selector("gpu_lost"), at, lambda value: value == 1),
+            _alert("GpuLost", at, node=place.node, gpu=str(place.gpu)),
+            _webhook(at, "GpuLost", target),
+            *steps,
+            _closed(at, target),
+        ),
+    )  # fmt: skip
+
+
+def slow_story(place: Place, at: float, speed: float, usual_hertz: float) -> Story:
+    """A GPU grows slow and says nothing; only its peers in the job reveal it."""
+    target = place.target
+    name = "A GPU is slower than its peers"
+    clock = place.selector("gpu_clock_hertz", domain="sm")
+    return Story(
+        name, at,
+        Row(at, name, "fault", "hardware folder", f"{target} keeps {speed:.0%} of its clock, job {place.job_id}"),
+        (
+            _sample("breach visible", clock, at, lambda value: value < 0.9 * usual_hertz),
+            _alert("GpuPeerOutlier", at, node=place.node, gpu=str(place.gpu)),
+            _webhook(at, "GpuPeerOutlier", target),
+            *_steps(at, target, (
+                ("quarantine_gpu", "GPU quarantined"), ("signal_checkpoint", "checkpoint asked for"),
+                ("restart_jobs", "job restarted"),
+            )),
+            _moved(place, at),
+            *_steps(at, target, (("reset_gpu", "GPU reset"), ("verify", "repair verified"), ("release", "GPU re-admitted"))),
+            _closed(at, target),
+        ),
+    )  # fmt: skip
+
+
+def xid_story(place: Place, at: float, xid: int, count: int) -> Story:
+    """An application error: people are told, and nothing is quarantined."""
+    name = "An application XID"
+    target = place.target
+    errors = place.selector("gpu_xid_errors_total", xid=str(xid))
+
+    def left_alone(evidence: Evidence, now: float) -> Found | None:
+        seen = evidence.event(
+            at, "AlertReceived", target=target, alertname="GpuXidApplicationRepeated"
+        )
+        if seen is None:
+            return None
+        passes = [
+            e for e in evidence.journal if e["event"] == "Reconciled" and e["at"] > seen["at"]
+        ]
+        if len(passes) < 2:
+            return None
+        views = [n for n in evidence.cluster.nodes() if n.name == place.node]
+        touched = any(n.quarantined for n in views) or any(
+            g.quarantined for n in views for g in n.gpus if g.index == place.gpu
+        )
+        if touched or evidence.event(at, "StepPrepared", target=target, action="quarantine_gpu"):
+            return None
+        return (
+            passes[1]["at"],
+            f"journal {passes[1]['seq']} Reconciled",
+            "two passes later: not quarantined",
+        )
+
+    return Story(
+        name, at,
+        Row(at, name, "fault", "hardware folder", f"{target} logs XID {xid} {count} times"),
+        (
+            _sample("breach visible", errors, at, lambda value: value > 5),
+            _alert("GpuXidApplicationRepeated", at, node=place.node, gpu=str(place.gpu)),
+            _webhook(at, "GpuXidApplicationRepeated", target),
+            *_steps(at, target, (("notify", "people told"),)),
+            Expectation("left alone", left_alone, "the GPU was quarantined for an application's error", "remediator"),
+        ),
+    )  # fmt: skip
+
+
+def load_story(at: float, replicas: int) -> Story:
+    """The load on a service rises, and its pool grows until the queue is gone."""
+    name = "The load rises"
+    target = str(Target(TargetKind.WORKLOAD, "serve"))
+    queue = 'inference_requests_waiting{service="serve"}'
+
+    def grown(evidence: Evidence, now: float) -> Found | None:
+        return _first(
+            evidence, 'inference_replicas{service="serve"}', at, now, lambda v: v > replicas
+        )
+
+    def drained(evidence: Evidence, now: float) -> Found | None:
+        step = evidence.event(at, "StepDone", target=target, action="scale")
+        return step and _first(evidence, queue, step["at"], now, lambda v: v <= 2)
+
+    return Story(
+        name, at,
+        Row(at, name, "load", "load generator", f"{replicas} workers can no longer keep up"),
+        (
+            _sample("breach visible", queue, at, lambda value: value > 10),
+            _alert("InferenceQueueGrowing", at, service="serve"),
+            _webhook(at, "InferenceQueueGrowing", target),
+            *_steps(at, target, (("scale", "pool scaled"),)),
+            Expectation("pool grown", grown, "the new workers did not start", "localcluster"),
+            Expectation("queue drained", drained, "the pool is still too small for the load", "localcluster"),
+        ),
+    )  # fmt: skip
+
+
+def _first(
+    evidence: Evidence, selector: str, since: float, now: float, holds: Callable[[float], bool]
+) -> Found | None:
+    hit = evidence.first_sample(selector, since, now, holds)
+    return hit and (hit[0], "Prometheus sample", f"{selector.split('{')[0]} = {hit[1]:g}")

@@ -1,0 +1,84 @@
+"""The timeline: rows that each cite where they were read, their order, and how they are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fleetmedic.kernel.files import write_atomic
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that was seen: `at` in Unix seconds, `source` is where anybody can read it again."""
+
+    at: float
+    story: str
+    what: str
+    source: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One promise of the demo and whether it was kept; a broken one says the cure in `text`."""
+
+    name: str
+    kept: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """All rows of one demo in the order in which they happened."""
+
+    seed: int
+    started: float
+    rows: tuple[Row, ...]
+    checks: tuple[Check, ...]
+    totals: dict[str, float]
+
+    def story(self, name: str) -> list[Row]:
+        """The rows of one story, oldest first."""
+        return sorted((row for row in self.rows if row.story == name), key=lambda row: row.at)
+
+    @property
+    def stories(self) -> list[str]:
+        """The names of the stories, by their first row."""
+        ordered = sorted(self.rows, key=lambda row: row.at)
+        return list(dict.fromkeys(row.story for row in ordered))
+
+    def save(self, path: Path) -> None:
+        """Write all of it as JSON; `since_fault` and `step_seconds` are added to each row."""
+        body: dict[str, Any] = asdict(self)
+        body["rows"] = [row for name in self.stories for row in _with_seconds(self.story(name))]
+        write_atomic(path, json.dumps(body, indent=1) + "\n")
+
+
+def _with_seconds(rows: list[Row]) -> list[dict[str, Any]]:
+    out = []
+    for before, row in zip([rows[0], *rows], rows, strict=False):
+        out.append(
+            asdict(row)
+            | {
+                "since_fault": round(row.at - rows[0].at, 3),
+                "step_seconds": round(row.at - before.at, 3),
+            }
+        )
+    return out
+
+
+def lines(timeline: Timeline) -> Iterable[str]:
+    """The timeline as plain text, a row a line, seconds since the story's fault in front."""
+    for name in timeline.stories:
+        rows = _with_seconds(timeline.story(name))
+        when = datetime.fromtimestamp(rows[0]["at"], UTC).strftime("%H:%M:%S")
+        yield ""
+        yield f"{name}  (began {when} UTC)"
+        for row in rows:
+            head = f"  {row['since_fault']:7.2f} s  +{row['step_seconds']:6.2f}  {row['what']:<30}"
+            yield f"{head} {row['source']:<38} {row['text']}".rstrip()
