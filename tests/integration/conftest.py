@@ -6,6 +6,7 @@ import importlib
 import os
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,10 +52,14 @@ def parts() -> Parts:
     return Parts()
 
 
-@pytest.fixture
-def free_port() -> int:
-    """A TCP port of loopback that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@pytest.fixture(scope="session")
+def new_port() -> Callable[[], int]:
+    """Gives a TCP port of loopback that nobody listened on a moment ago; another one each call."""
+
+    def pick() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return pick
