@@ -1,0 +1,130 @@
+"""`fleetmedic demo`: the stack comes up, four things go wrong, one timeline says what was seen."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from fleetmedic.demo.director import Director
+from fleetmedic.demo.scenario import plan
+from fleetmedic.demo.timeline import Timeline, lines
+from fleetmedic.kernel.home import DEFAULT_PORT_BASE, home
+from fleetmedic.stack.supervisor import Stack, StackOptions
+
+FACTOR = 30.0
+
+
+@click.command()
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), help="Decides place, size and time of every fault."
+)
+@click.option(
+    "--timeline",
+    "timeline_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the timeline as JSON.",
+)
+@click.option("--keep", is_flag=True, help="Stay up afterwards, until Ctrl-C.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(10, 1800),
+    default=200.0,
+    show_default=True,
+    help="Seconds to wait for every step.",
+)
+@click.option(
+    "--port-base", type=click.IntRange(1024, 65000), default=DEFAULT_PORT_BASE, show_default=True
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where its state goes; it is emptied first.",
+)
+@click.option(
+    "--stop", "stopped", metavar="NAME", help="Stop that process first, to see the demo fail."
+)
+def demo(
+    seed: int | None, timeline_file: Path | None, keep: bool, timeout: float, port_base: int,
+    state_dir: Path | None, stopped: str | None,
+) -> None:  # fmt: skip
+    """Watch sick GPUs being found, quarantined, repaired and re-admitted, by real processes.
+
+    The exporter, rules and remediator run with the real Prometheus and the real Alertmanager; only
+    the GPUs are simulated. Exit code 0 means that every step was seen.
+
+    \b
+    Examples:
+      fleetmedic demo
+      fleetmedic demo --seed 7 --timeline timeline.json
+      fleetmedic demo --keep                  look around afterwards
+      fleetmedic demo --stop remediator       see what a failure looks like
+    """
+    chosen = random.randrange(10_000) if seed is None else seed  # noqa: S311 - any number will do
+    state = (
+        state_dir or home() / ("demo" if port_base == DEFAULT_PORT_BASE else f"demo-{port_base}")
+    ).absolute()
+    click.echo(
+        f"Demo, seed {chosen}: SIMULATED GPUs, everything else is real. Rule durations are divided by {FACTOR:g}."
+    )
+    stack = Stack(
+        StackOptions(
+            state_dir=state,
+            port_base=port_base,
+            factor=FACTOR,
+            level="repair",
+            simulate=True,
+            reset=True,
+        )
+    )
+    started = time.time()
+    try:
+        stack.prepare(click.echo)
+        stack.start()
+        stack.wait_ready(60.0, click.echo)
+        ready = time.time()
+        click.echo(f"Stack ready after {ready - started:.1f} s; state in {state}")
+        if stopped:
+            stack.stop_one(stopped)
+            click.echo(f"Stopped {stopped} as asked: the demo should now fail.")
+        result = Director(state, stack.urls(), plan(chosen), click.echo).run(
+            started, ready, timeout
+        )
+        _report(result, timeline_file)
+        if keep:
+            _stay(stack)
+    finally:
+        stack.stop()
+    sys.exit(0 if all(check.kept for check in result.checks) else 1)
+
+
+def _report(result: Timeline, timeline_file: Path | None) -> None:
+    for line in lines(result):
+        click.echo(line)
+    click.echo()
+    for check in result.checks:
+        click.echo(f"{'ok  ' if check.kept else 'FAIL'} {check.name}: {check.text}")
+    if timeline_file:
+        result.save(timeline_file)
+        click.echo(f"Timeline written to {timeline_file}")
+    totals = result.totals
+    parts = [f"{len([c for c in result.checks if c.kept])} of {len(result.checks)} promises kept"]
+    if "lost_job_elsewhere_seconds" in totals:
+        parts.append(f"fault to job elsewhere {totals['lost_job_elsewhere_seconds']:.1f} s")
+    if "lost_readmitted_seconds" in totals:
+        parts.append(f"fault to GPU re-admitted {totals['lost_readmitted_seconds']:.1f} s")
+    if "first_incident_closed_seconds" in totals:
+        parts.append(
+            f"first incident closed {totals['first_incident_closed_seconds']:.0f} s after the start"
+        )
+    click.echo("\n" + "; ".join(parts) + f"; {totals['total_seconds']:.0f} s in all.")
+
+
+def _stay(stack: Stack) -> None:
+    for name, url in stack.urls().items():
+        click.echo(f"  {name:<16} {url}")
+    click.echo("The stack stays up; Ctrl-C stops it.")
+    stack.watch()

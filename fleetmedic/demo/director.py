@@ -1,0 +1,238 @@
+"""Runs a demo on a ready stack: starts the jobs, lets the faults happen, and watches until every
+expectation can be cited or its time is up. It injects and reads; what heals is the stack alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleetmedic.demo.evidence import Evidence
+from fleetmedic.demo.scenario import Scenario
+from fleetmedic.demo.stories import (
+    Expectation,
+    Place,
+    Story,
+    load_story,
+    lost_story,
+    slow_story,
+    xid_story,
+)
+from fleetmedic.demo.timeline import Check, Row, Timeline
+from fleetmedic.demo.weights import training_checks
+from fleetmedic.hardware.faults import inject
+from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.localcluster.client import LocalCluster
+from fleetmedic.localcluster.model import JobSpec
+
+JOBS = ("train-a", "train-b")
+STEPS, STEP_SECONDS, CHECKPOINT_EVERY = 1000, 0.1, 25
+LOOK_EVERY = 0.5
+
+
+@dataclass(slots=True)
+class Director:
+    """One demo on one stack. `tell` gets each line that a person should see."""
+
+    state: Path
+    urls: dict[str, str]
+    scenario: Scenario
+    tell: Callable[[str], None]
+    rows: list[Row] = field(default_factory=list)
+    stories: list[Story] = field(default_factory=list)
+    pending: list[tuple[Story, Expectation]] = field(default_factory=list)
+    _load: subprocess.Popen[bytes] | None = None
+
+    def run(self, started: float, ready: float, timeout: float) -> Timeline:
+        """Play the scenario. `started` and `ready` are when the stack was begun and was healthy
+        (Unix seconds); after `timeout` seconds what is missing is missing."""
+        cluster = LocalCluster(self.state / "cluster", self.state / "hardware")
+        evidence = Evidence(self.state, self.urls, cluster)
+        try:
+            self._start_jobs(cluster)
+            self._await_learned()
+            self._play(evidence, time.time() + timeout)
+        finally:
+            if self._load is not None and self._load.poll() is None:
+                self._load.terminate()
+                self._load.wait()
+        checks = [
+            Check(f"{story.name}: {item.what}", kept=False, text=self._blame(item))
+            for story, item in self.pending
+        ]
+        checks += [
+            Check(story.name, kept=True, text="every step was seen")
+            for story in self.stories
+            if all(missing is not story for missing, _ in self.pending)
+        ]
+        checks += training_checks(
+            self.state, cluster, JOBS, self.scenario.training_seed, STEPS, CHECKPOINT_EVERY
+        )
+        return Timeline(
+            self.scenario.seed,
+            started,
+            tuple(self.rows),
+            tuple(checks),
+            self._totals(started, ready),
+        )
+
+    def _start_jobs(self, cluster: LocalCluster) -> None:
+        program = [
+            sys.executable, "-m", "fleetmedic.demo.training", "--steps", str(STEPS),
+            "--seed", str(self.scenario.training_seed), "--step-seconds", str(STEP_SECONDS),
+            "--checkpoint-every", str(CHECKPOINT_EVERY),
+        ]  # fmt: skip
+        for name in JOBS:
+            cluster.submit(JobSpec(job_id=name, command=tuple(program), gpus=4, user="demo"))
+        self.tell("Two training jobs of 4 GPUs are starting: " + ", ".join(JOBS))
+        deadline = time.time() + 60
+        waiting = set(JOBS)
+        while waiting:
+            waiting = {name for name in JOBS if not self._has_checkpoint(cluster, name)}
+            if time.time() > deadline:
+                raise UserError(
+                    f"{', '.join(sorted(waiting))} wrote no checkpoint within a minute: "
+                    f"see `fleetmedic jobs` and {self.state}/logs/localcluster.log."
+                )
+            time.sleep(0.2)
+        for name in JOBS:
+            job = cluster.job(name)
+            if job is not None:
+                self.tell(f"  {name} trains on {job.node}, GPUs {', '.join(map(str, job.gpus))}")
+
+    def _has_checkpoint(self, cluster: LocalCluster, name: str) -> bool:
+        job = cluster.job(name)
+        if job is None or job.node is None:
+            return False
+        said = Evidence(self.state, self.urls, cluster).progress(job.node, name)
+        return int(said.get("checkpoint_step") or 0) > 0
+
+    def _await_learned(self) -> None:
+        folder = self.state / "prometheus" / "rules" / "generated"
+        deadline = time.time() + 60
+        while len(list(folder.glob("*.yml"))) < 2:
+            if time.time() > deadline:
+                raise UserError(
+                    f"the detectors wrote no rules within a minute: see {self.state}/logs/rules.log."
+                )
+            time.sleep(0.2)
+        self.tell("The detectors have learned their rules from the simulated healthy day.")
+
+    def _play(self, evidence: Evidence, deadline: float) -> None:
+        plan = self.scenario
+        zero = time.time()
+        due: list[tuple[float, Callable[[Evidence], Story]]] = [
+            (zero + plan.lost_at, self._lose), (zero + plan.slow_at, self._slow),
+            (zero + plan.xid_at, self._xid), (zero + plan.load_at, self._raise_load),
+        ]  # fmt: skip
+        while time.time() < deadline:
+            for item in [item for item in due if item[0] <= time.time()]:
+                due.remove(item)
+                self._open(item[1](evidence))
+            evidence.refresh()
+            self._look(evidence)
+            ended = all(
+                (job := evidence.cluster.job(name)) and job.state == "COMPLETED" for name in JOBS
+            )
+            if not due and not self.pending and ended:
+                return
+            time.sleep(LOOK_EVERY)
+
+    def _open(self, story: Story) -> None:
+        self.stories.append(story)
+        self.pending += [(story, expectation) for expectation in story.expectations]
+        self._see(story, story.opening)
+
+    def _look(self, evidence: Evidence) -> None:
+        left = []
+        for story, expectation in self.pending:
+            found = expectation.find(evidence, time.time())
+            if found is None:
+                left.append((story, expectation))
+            else:
+                self._see(story, Row(found[0], story.name, expectation.what, found[1], found[2]))
+        self.pending = left
+
+    def _see(self, story: Story, row: Row) -> None:
+        self.rows.append(row)
+        self.tell(f"  {story.name:<32} {row.at - story.began:7.2f} s  {row.what:<22} {row.text}")
+
+    def _place(self, evidence: Evidence, job_id: str, rank: int) -> Place:
+        job = evidence.cluster.job(job_id)
+        if job is None or job.node is None or not job.gpus:
+            raise UserError(f"{job_id} runs nowhere: see {self.state}/logs/localcluster.log.")
+        gpu = job.gpus[rank % len(job.gpus)]
+        return Place(
+            job.node, gpu, Hardware(self.state / "hardware").gpu(job.node, gpu).uuid, job_id
+        )
+
+    def _lose(self, evidence: Evidence) -> Story:
+        place = self._place(evidence, JOBS[0], self.scenario.lost_rank)
+        at = inject(Hardware(self.state / "hardware"), place.node, place.gpu, "lost")
+        return lost_story(place, at)
+
+    def _slow(self, evidence: Evidence) -> Story:
+        place = self._place(evidence, JOBS[1], self.scenario.slow_rank)
+        now = time.time()
+        usual = evidence.first_sample(
+            place.selector("gpu_clock_hertz", domain="sm"), now - 8, now, lambda _: True
+        )
+        at = inject(
+            Hardware(self.state / "hardware"),
+            place.node,
+            place.gpu,
+            "slow",
+            speed=self.scenario.speed,
+        )
+        return slow_story(place, at, self.scenario.speed, usual[1] if usual else 1.9e9)
+
+    def _xid(self, evidence: Evidence) -> Story:
+        busy = {job.node for job in evidence.cluster.jobs() if job.node}
+        hardware = Hardware(self.state / "hardware")
+        node = [name for name in hardware.nodes() if name not in busy][-1]
+        place = Place(node, self.scenario.xid_gpu, hardware.gpu(node, self.scenario.xid_gpu).uuid)
+        at = inject(
+            hardware, node, place.gpu, "xid", xid=self.scenario.xid, count=self.scenario.xid_count
+        )
+        return xid_story(place, at, self.scenario.xid, self.scenario.xid_count)
+
+    def _raise_load(self, evidence: Evidence) -> Story:
+        workload = evidence.cluster.workload("serve")
+        replicas = workload.wanted if workload else 0
+        command = [
+            sys.executable, "-m", "fleetmedic.localcluster.pool.load", "--url", self.urls["pool"],
+            "--rate", str(self.scenario.load_rate), "--seconds", str(self.scenario.load_seconds),
+        ]  # fmt: skip
+        with (self.state / "logs" / "load.log").open("wb") as log:
+            self._load = subprocess.Popen(command, stdout=log, stderr=log)
+        return load_story(time.time(), replicas)
+
+    def _blame(self, item: Expectation) -> str:
+        return f"not seen; likely {item.cause}; log: {self.state}/logs/{item.log}.log"
+
+    def _totals(self, started: float, ready: float) -> dict[str, float]:
+        def when(story: str, what: str) -> float | None:
+            hits = [row.at for row in self.rows if row.story == story and row.what == what]
+            return hits[0] if hits else None
+
+        totals = {"stack_ready_seconds": ready - started, "total_seconds": time.time() - started}
+        for key, story in (
+            ("lost", "A GPU falls off the bus"),
+            ("slow", "A GPU is slower than its peers"),
+        ):
+            begun = when(story, "fault")
+            for name, what in (
+                ("webhook", "webhook"), ("job_elsewhere", "job runs elsewhere"), ("readmitted", "GPU re-admitted"),
+            ):  # fmt: skip
+                end = when(story, what)
+                if begun is not None and end is not None:
+                    totals[f"{key}_{name}_seconds"] = end - begun
+        closed = [row.at for row in self.rows if row.what == "incident closed"]
+        if closed:
+            totals["first_incident_closed_seconds"] = min(closed) - started
+        return {key: round(value, 3) for key, value in totals.items()}
