@@ -1,0 +1,141 @@
+"""Wraps a cluster so that nothing happens to it: facts come from the cluster, effects are recorded.
+
+A plan must be able to run to its end, so a recorded operation is observed as done and a recorded
+quarantine is seen, by this wrapper alone. A test under load is not run, and unknown is not passed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.clusters.base import (
+    Cluster,
+    ClusterError,
+    Conflict,
+    JobFacts,
+    NodeFacts,
+    ProbeResult,
+    Quarantine,
+    WorkloadFacts,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An effect that was asked for and not made."""
+
+    verb: str
+    subject: str
+    op_id: str
+    text: str
+
+
+class DryRunCluster(Cluster):
+    """The wrapped cluster, untouched. `recorded` is what would have been done to it, in order."""
+
+    def __init__(self, real: Cluster, *, clock: Callable[[], float] = time.time) -> None:
+        self._real = real
+        self._clock = clock
+        self._recorded: list[Recorded] = []
+        self._quarantines: dict[Target, Quarantine | None] = {}
+        self.name = real.name
+        self.capabilities = real.capabilities
+
+    @property
+    def recorded(self) -> tuple[Recorded, ...]:
+        """What would have been done, in order."""
+        return tuple(self._recorded)
+
+    async def list_nodes(self) -> tuple[NodeFacts, ...]:
+        return tuple(self._overlaid(node) for node in await self._real.list_nodes())
+
+    async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
+        held = await self._held_by_us(target, owner)
+        if held is None and not self._asked(op_id):
+            self._quarantines[target] = Quarantine(owner, reason, op_id, self._clock())
+            self._record("quarantine", str(target), op_id, reason)
+
+    async def quarantined(self, target: Target) -> Quarantine | None:
+        real = await self._real.quarantined(target)
+        return self._quarantines.get(target, real)
+
+    async def release(self, target: Target, *, op_id: str, owner: str) -> None:
+        held = await self._held_by_us(target, owner)
+        if held is not None and not self._asked(op_id):
+            self._quarantines[target] = None
+            self._record("release", str(target), op_id, held.reason)
+
+    async def jobs_on(self, target: Target) -> tuple[JobFacts, ...]:
+        return await self._real.jobs_on(target)
+
+    async def job(self, job_id: str) -> JobFacts | None:
+        return await self._real.job(job_id)
+
+    async def signal(self, job_id: str, *, op_id: str) -> None:
+        self._record("signal", job_id, op_id, "write a checkpoint now")
+
+    async def signalled(self, job_id: str, *, op_id: str) -> bool:
+        return self._asked(op_id) or await self._real.signalled(job_id, op_id=op_id)
+
+    async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
+        away = ", ".join(str(target) for target in exclude) or "nothing"
+        self._record("restart", job_id, op_id, f"start elsewhere, excluding {away}")
+
+    async def restarted(self, job_id: str, *, op_id: str) -> bool:
+        return self._asked(op_id) or await self._real.restarted(job_id, op_id=op_id)
+
+    async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
+        self._record("fail", job_id, op_id, reason)
+
+    async def reset_gpu(self, target: Target, *, op_id: str) -> None:
+        self._record("reset", str(target), op_id, "reset the GPU")
+
+    async def reset_seen(self, target: Target, *, op_id: str) -> bool:
+        return self._asked(op_id) or await self._real.reset_seen(target, op_id=op_id)
+
+    async def reboot_node(self, target: Target, *, op_id: str) -> None:
+        self._record("reboot", str(target), op_id, "reboot the node")
+
+    async def reboot_seen(self, target: Target, *, op_id: str) -> bool:
+        return self._asked(op_id) or await self._real.reboot_seen(target, op_id=op_id)
+
+    async def probe(self, target: Target) -> ProbeResult:
+        return ProbeResult(False, f"{target} was not tested: this is a dry run.")
+
+    async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
+        found = await self._real.workload(workload)
+        if found is None:
+            raise ClusterError(f"there is no workload {workload!r} in the cluster {self.name!r}.")
+        self._record("scale", workload, op_id, f"from {found.wanted} to {replicas} replicas")
+
+    async def workload(self, name: str) -> WorkloadFacts | None:
+        return await self._real.workload(name)
+
+    async def _held_by_us(self, target: Target, owner: str) -> Quarantine | None:
+        held = await self.quarantined(target)
+        if held is not None and held.owner != owner:
+            raise Conflict(f"{target} is quarantined by {held.owner}: {held.reason}")
+        return held
+
+    def _asked(self, op_id: str) -> bool:
+        return any(entry.op_id == op_id for entry in self._recorded)
+
+    def _record(self, verb: str, subject: str, op_id: str, text: str) -> None:
+        if not self._asked(op_id):
+            self._recorded.append(Recorded(verb, subject, op_id, text))
+
+    def _overlaid(self, node: NodeFacts) -> NodeFacts:
+        gpus = tuple(
+            replace(
+                gpu,
+                quarantine=self._quarantines.get(
+                    Target(TargetKind.GPU, node.name, gpu.index), gpu.quarantine
+                ),
+            )
+            for gpu in node.gpus
+        )
+        whole = self._quarantines.get(Target(TargetKind.NODE, node.name), node.quarantine)
+        return replace(node, gpus=gpus, quarantine=whole)

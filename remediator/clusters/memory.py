@@ -1,0 +1,325 @@
+"""A cluster that lives in this process: the contract without the world, for trying things out.
+
+It is honest where a real one is: jobs hold GPUs, nothing is placed on what is quarantined, a sick GPU
+fails its test until the right repair has been done, and an operation is done once. What is instant
+here takes time elsewhere. The plain methods set the scene; the remediator uses the async ones only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.clusters.base import (
+    Capability,
+    Cluster,
+    ClusterError,
+    Conflict,
+    GpuFacts,
+    JobFacts,
+    NodeFacts,
+    ProbeResult,
+    Quarantine,
+    WorkloadFacts,
+)
+
+HealsBy = Literal["reset", "reboot", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One change that was really made: the verb, what it was made to, and the operation."""
+
+    verb: str
+    subject: str
+    op_id: str
+
+
+@dataclass(slots=True)
+class _Gpu:
+    uuid: str
+    quarantine: Quarantine | None = None
+    sick: bool = False
+    heals_by: HealsBy = "reset"
+
+
+@dataclass(slots=True)
+class _Node:
+    gpus: list[_Gpu]
+    pool: str
+    quarantine: Quarantine | None = None
+    alive: bool = True
+
+
+@dataclass(slots=True)
+class _Job:
+    wanted: int
+    state: str = "PENDING"
+    node: str | None = None
+    gpus: tuple[int, ...] = ()
+    restarts: int = 0
+    reason: str = ""
+    exclude: frozenset[Target] = frozenset()
+
+
+@dataclass(slots=True)
+class _Workload:
+    replicas: int
+    minimum: int
+    maximum: int
+
+
+class MemoryCluster(Cluster):
+    """`nodes` nodes called node1, node2 ..., each with `gpus` GPUs."""
+
+    capabilities = frozenset(Capability)
+
+    def __init__(
+        self,
+        name: str = "memory",
+        *,
+        nodes: int = 4,
+        gpus: int = 8,
+        pool: str = "default",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self._clock = clock
+        self._nodes = {
+            f"node{number}": _Node([_Gpu(f"GPU-{number}-{index}") for index in range(gpus)], pool)
+            for number in range(1, nodes + 1)
+        }
+        self._jobs: dict[str, _Job] = {}
+        self._workloads: dict[str, _Workload] = {}
+        self._effects: list[Effect] = []
+        self._taken: set[str] = set()
+
+    # setting the scene
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """Every change made through the interface, in order."""
+        return tuple(self._effects)
+
+    def submit(self, job_id: str, *, gpus: int = 1, on: Target | None = None) -> None:
+        """Add a job; it runs at once where there is room, on `on` first, and waits otherwise."""
+        job = self._jobs[job_id] = _Job(wanted=gpus)
+        if on is not None and on.gpu is not None:
+            job.node, job.gpus, job.state = on.name, (on.gpu,), "RUNNING"
+        self._place_waiting()
+
+    def finish(self, job_id: str) -> None:
+        """Let a job end well."""
+        self._end(self._jobs[job_id], "COMPLETED", "")
+
+    def sicken(self, target: Target, *, heals_by: HealsBy = "reset") -> None:
+        """Let a GPU, or every GPU of a node, fail its test until it is repaired."""
+        for gpu in self._gpus(target):
+            gpu.sick, gpu.heals_by = True, heals_by
+
+    def set_alive(self, node: str, alive: bool) -> None:
+        """Let a node go down or come back."""
+        self._nodes[node].alive = alive
+
+    def add_workload(self, name: str, *, replicas: int, minimum: int, maximum: int) -> None:
+        """Add a workload that can be scaled."""
+        self._workloads[name] = _Workload(replicas, minimum, maximum)
+
+    # the interface
+
+    async def list_nodes(self) -> tuple[NodeFacts, ...]:
+        return tuple(self._node_facts(name) for name in sorted(self._nodes))
+
+    async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
+        found = self._thing(target)
+        _require_owner(target, found.quarantine, owner)
+        if self._take(op_id) and found.quarantine is None:
+            found.quarantine = Quarantine(owner, reason, op_id, self._clock())
+            self._did("quarantine", str(target), op_id)
+
+    async def quarantined(self, target: Target) -> Quarantine | None:
+        return self._thing(target).quarantine
+
+    async def release(self, target: Target, *, op_id: str, owner: str) -> None:
+        found = self._thing(target)
+        _require_owner(target, found.quarantine, owner)
+        if self._take(op_id) and found.quarantine is not None:
+            found.quarantine = None
+            self._did("release", str(target), op_id)
+            self._place_waiting()
+
+    async def jobs_on(self, target: Target) -> tuple[JobFacts, ...]:
+        self._thing(target)
+        return tuple(
+            self._job_facts(job_id)
+            for job_id, job in sorted(self._jobs.items())
+            if job.node == target.name and (target.gpu is None or target.gpu in job.gpus)
+        )
+
+    async def job(self, job_id: str) -> JobFacts | None:
+        return self._job_facts(job_id) if job_id in self._jobs else None
+
+    async def signal(self, job_id: str, *, op_id: str) -> None:
+        if self._job_facts(job_id).running and self._take(op_id):
+            self._did("signal", job_id, op_id)
+
+    async def signalled(self, job_id: str, *, op_id: str) -> bool:
+        return op_id in self._taken
+
+    async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
+        if self._job_facts(job_id).finished or not self._take(op_id):
+            return
+        job = self._jobs[job_id]
+        job.state, job.node, job.gpus = "MOVING", None, ()
+        job.exclude = frozenset(exclude)
+        job.restarts += 1
+        self._did("restart", job_id, op_id)
+        self._place_waiting()
+
+    async def restarted(self, job_id: str, *, op_id: str) -> bool:
+        job = self._job_facts(job_id)
+        return job.finished or (job.running and op_id in self._taken)
+
+    async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
+        if not self._job_facts(job_id).finished and self._take(op_id):
+            self._end(self._jobs[job_id], "FAILED", reason)
+            self._did("fail", job_id, op_id)
+
+    async def reset_gpu(self, target: Target, *, op_id: str) -> None:
+        await self._repair(target, "reset", op_id)
+
+    async def reset_seen(self, target: Target, *, op_id: str) -> bool:
+        return op_id in self._taken
+
+    async def reboot_node(self, target: Target, *, op_id: str) -> None:
+        await self._repair(target, "reboot", op_id)
+
+    async def reboot_seen(self, target: Target, *, op_id: str) -> bool:
+        return op_id in self._taken
+
+    async def probe(self, target: Target) -> ProbeResult:
+        sick = [gpu.uuid for gpu in self._gpus(target) if gpu.sick]
+        if sick:
+            return ProbeResult(False, f"{target}: {', '.join(sick)} failed the test.")
+        return ProbeResult(True, f"{target}: passed the test.")
+
+    async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
+        found = self._workloads.get(workload)
+        if found is None:
+            raise ClusterError(f"there is no workload {workload!r} in the cluster {self.name!r}.")
+        if not found.minimum <= replicas <= found.maximum:
+            raise ClusterError(
+                f"workload {workload!r} keeps between {found.minimum} and {found.maximum} replicas;"
+                f" {replicas} were asked for."
+            )
+        if self._take(op_id):
+            found.replicas = replicas
+            self._did("scale", workload, op_id)
+
+    async def workload(self, name: str) -> WorkloadFacts | None:
+        found = self._workloads.get(name)
+        if found is None:
+            return None
+        return WorkloadFacts(name, found.replicas, found.replicas, found.minimum, found.maximum)
+
+    # inside
+
+    def _take(self, op_id: str) -> bool:
+        """Remember an operation; whether it is a new one."""
+        new = op_id not in self._taken
+        self._taken.add(op_id)
+        return new
+
+    def _did(self, verb: str, subject: str, op_id: str) -> None:
+        self._effects.append(Effect(verb, subject, op_id))
+
+    def _thing(self, target: Target) -> _Node | _Gpu:
+        node = self._nodes.get(target.name) if target.node else None
+        if node is None:
+            raise ClusterError(f"there is no {target} in the cluster {self.name!r}.")
+        if target.gpu is None:
+            return node
+        if not 0 <= target.gpu < len(node.gpus):
+            raise ClusterError(f"there is no {target}: {target.name} has {len(node.gpus)} GPUs.")
+        return node.gpus[target.gpu]
+
+    def _gpus(self, target: Target) -> list[_Gpu]:
+        found = self._thing(target)
+        return found.gpus if isinstance(found, _Node) else [found]
+
+    async def _repair(self, target: Target, how: HealsBy, op_id: str) -> None:
+        wanted = TargetKind.GPU if how == "reset" else TargetKind.NODE
+        if target.kind is not wanted:
+            raise ClusterError(f"a {how} is done to a {wanted}, and {target} is none.")
+        gpus = self._gpus(target)
+        if op_id in self._taken:
+            return
+        if holders := [job.job_id for job in await self.jobs_on(target)]:
+            raise ClusterError(
+                f"{target} is in use by {', '.join(holders)}: move that first.", transient=True
+            )
+        self._take(op_id)
+        for gpu in gpus:
+            if gpu.heals_by == how or (how == "reboot" and gpu.heals_by == "reset"):
+                gpu.sick = False
+        self._did(how, str(target), op_id)
+
+    def _end(self, job: _Job, state: str, reason: str) -> None:
+        job.state, job.reason, job.node, job.gpus = state, reason, None, ()
+        self._place_waiting()
+
+    def _place_waiting(self) -> None:
+        for job in self._jobs.values():
+            if job.state in ("PENDING", "MOVING"):
+                for name in sorted(self._nodes):
+                    free = list(self._free(name, job.exclude))
+                    if len(free) >= job.wanted:
+                        job.node, job.gpus, job.state = name, tuple(free[: job.wanted]), "RUNNING"
+                        break
+
+    def _free(self, name: str, exclude: frozenset[Target]) -> Iterator[int]:
+        node = self._nodes[name]
+        if node.quarantine or not node.alive or Target(TargetKind.NODE, name) in exclude:
+            return
+        held = {gpu for job in self._jobs.values() if job.node == name for gpu in job.gpus}
+        for index, gpu in enumerate(node.gpus):
+            excluded = Target(TargetKind.GPU, name, index) in exclude
+            if not (gpu.quarantine or excluded or index in held):
+                yield index
+
+    def _node_facts(self, name: str) -> NodeFacts:
+        node = self._nodes[name]
+        holder = {
+            gpu: job_id
+            for job_id, job in self._jobs.items()
+            if job.node == name
+            for gpu in job.gpus
+        }
+        gpus = tuple(
+            GpuFacts(index, gpu.uuid, gpu.quarantine, holder.get(index))
+            for index, gpu in enumerate(node.gpus)
+        )
+        return NodeFacts(name, node.alive, gpus, node.quarantine, node.pool)
+
+    def _job_facts(self, job_id: str) -> JobFacts:
+        job = self._jobs.get(job_id)
+        if job is None:
+            raise ClusterError(f"there is no job {job_id!r} in the cluster {self.name!r}.")
+        return JobFacts(
+            job_id=job_id,
+            state=job.state,
+            node=job.node,
+            gpus=job.gpus,
+            running=job.state == "RUNNING",
+            finished=job.state in ("COMPLETED", "FAILED"),
+            restarts=job.restarts,
+            reason=job.reason,
+        )
+
+
+def _require_owner(target: Target, held: Quarantine | None, owner: str) -> None:
+    if held is not None and held.owner != owner:
+        raise Conflict(f"{target} is quarantined by {held.owner}: {held.reason}")
