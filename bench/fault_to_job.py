@@ -41,7 +41,8 @@ STAGES = (
 def one_incident(evidence: Evidence, hardware: Hardware, draw: random.Random) -> dict[str, float]:
     """Lose one GPU of the job; the seconds from the fault to each stage."""
     job = evidence.cluster.job("bench")
-    assert job and job.node and job.gpus, "the job is not running"
+    if job is None or job.node is None or not job.gpus:
+        raise SystemExit("the job is not running: no figure can be taken")
     gpu = draw.choice(list(job.gpus))
     place = Place(job.node, gpu, hardware.gpu(job.node, gpu).uuid, "bench")
     time.sleep(draw.uniform(0.0, 5.0))  # any phase of the scrape interval is as likely
