@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-# Both names of Alertmanager are in use: upstream's own, and Debian's.
-ON_PATH = {
-    "prometheus": ("prometheus",),
-    "promtool": ("promtool",),
-    "alertmanager": ("prometheus-alertmanager", "alertmanager"),
-    "amtool": ("amtool",),
-}
-
-
-def _find(name: str) -> Path | None:
-    for program in ON_PATH.get(name, (name,)):
-        if found := shutil.which(program):
-            return Path(found).resolve()
-    try:
-        binaries = importlib.import_module("fleetmedic.stack.binaries")
-    except ModuleNotFoundError:
-        return None
-    found = binaries.find(name)
-    return Path(found) if found else None
+from fleetmedic.stack import binaries
 
 
 class Parts(dict[str, Path]):
     """Looked up when asked for: a test skips (or fails) for the part that it needs itself."""
 
     def __missing__(self, name: str) -> Path:
-        path = _find(name)
+        path = binaries.find(name)
         if path is None:
             reason = f"{name} is neither on PATH nor among the unpacked parts"
             if os.environ.get("FLEETMEDIC_REQUIRE_PARTS") == "1":

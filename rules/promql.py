@@ -1,0 +1,297 @@
+"""PromQL as text with a tree beside it: what a query reads, and edits that keep its layout.
+
+promql-parser gives the meaning of a query but no positions, and its printer loses parentheses and
+escapes. So the tree decides *which* number is a duration or a threshold, a small scanner knows
+*where* each token stands, the two are paired in source order, and every edited text is parsed
+again before it is handed out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import promql_parser as pp
+
+from fleetmedic.kernel.durations import format_duration, parse_duration
+from fleetmedic.kernel.errors import UserError
+
+COMPARISONS = frozenset({"==", "!=", ">", "<", ">=", "<="})
+SET_OPERATORS = frozenset({"and", "or", "unless"})
+# Functions whose value has the unit of what they are given.
+SAME_UNIT = frozenset(
+    {"abs", "ceil", "clamp", "clamp_max", "clamp_min", "floor", "last_over_time", "round", "scalar"}
+    | {"max_over_time", "min_over_time", "avg_over_time", "quantile_over_time", "sort", "vector"}
+)
+OTHER_UNIT_AGGREGATES = frozenset({"count", "count_values", "group", "stdvar"})
+COUNTER_FUNCTIONS = frozenset({"rate", "irate", "increase", "resets"})
+
+_TOKEN = re.compile(
+    r"""(?P<skip>\s+|\#[^\n]*)
+    |(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)
+    |(?P<duration>(?:\d+(?:ms|[smhdwy]))+(?![\w.]))
+    |(?P<number>(?:0[xX][0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)(?!\w)
+               |(?i:inf|nan)(?![\w:]))
+    |(?P<word>:?[A-Za-z_][\w:]*)
+    |(?P<mark>=~|!~|==|!=|>=|<=|.)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+class Role(StrEnum):
+    """What a number in a query means when durations are divided."""
+
+    PLAIN = "plain"
+    AGE = "age"  # compared with an expression of time(): seconds
+    AHEAD = "ahead"  # seconds too, but without a floor: a horizon, or one factor of an age
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One piece of the text, `text[start:end]`."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number literal, its place and its role."""
+
+    value: float
+    role: Role
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """A label matcher `name op "value"` and its place, without the commas beside it."""
+
+    name: str
+    op: str
+    value: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A series that a query reads. `function` is the counter function around it, if any."""
+
+    metric: str
+    function: str | None
+    labels: tuple[str, ...]
+
+
+def parse(text: str) -> Any:
+    """The tree of a query. Raises UserError with the parser's own words."""
+    try:
+        return pp.parse(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"not PromQL: {' '.join(str(error).split())[:200]}.") from None
+
+
+def tokens(text: str) -> list[Token]:
+    """Every token but blanks and comments, in order."""
+    return [
+        Token(str(match.lastgroup), match[0], match.start(), match.end())
+        for match in _TOKEN.finditer(text)
+        if match.lastgroup != "skip"
+    ]
+
+
+def edit(text: str, changes: list[tuple[int, int, str]]) -> str:
+    """Replace spans, given in any order and not overlapping; the result is parsed to prove it."""
+    for start, end, new in sorted(changes, reverse=True):
+        text = text[:start] + new + text[end:]
+    parse(text)
+    return text
+
+
+def children(node: Any) -> Iterator[Any]:
+    """The expressions below a node, in source order."""
+    if isinstance(node, pp.BinaryExpr):
+        yield from (node.lhs, node.rhs)
+    elif isinstance(node, pp.AggregateExpr):
+        if node.param is not None:
+            yield node.param
+        yield node.expr
+    elif isinstance(node, pp.Call):
+        yield from node.args
+    elif isinstance(node, pp.ParenExpr | pp.UnaryExpr | pp.SubqueryExpr):
+        yield node.expr
+    elif isinstance(node, pp.MatrixSelector):
+        yield node.vector_selector
+
+
+def walk(node: Any) -> Iterator[Any]:
+    """A node and all below it."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def selectors(text: str) -> list[Selector]:
+    """Every series that a query reads, in source order."""
+    return list(_selectors(parse(text), None))
+
+
+def _selectors(node: Any, function: str | None) -> Iterator[Selector]:
+    if isinstance(node, pp.VectorSelector):
+        matchers = node.matchers.matchers
+        named = next((m.value for m in matchers if m.name == "__name__"), "")
+        yield Selector(node.name or named, function, tuple(m.name for m in matchers))
+        return
+    if isinstance(node, pp.Call):
+        function = node.func.name if node.func.name in COUNTER_FUNCTIONS else None
+    for child in children(node):
+        yield from _selectors(child, function)
+
+
+def matchers(text: str) -> list[Matcher]:
+    """Every label matcher between braces, in order."""
+    parse(text)
+    found: list[Matcher] = []
+    run = tokens(text)
+    inside = False
+    for index, token in enumerate(run):
+        if token.text in ("{", "}") and token.kind == "mark":
+            inside = token.text == "{"
+        elif inside and token.kind == "string":
+            name, op = run[index - 2], run[index - 1]
+            found.append(Matcher(name.text, op.text, token.text[1:-1], name.start, token.end))
+    return found
+
+
+def numbers(text: str) -> list[Number]:
+    """Every number literal with its role, in order; durations in brackets are not among them."""
+    literals = list(_literals(parse(text), Role.PLAIN))
+    places = _number_tokens(tokens(text))
+    if len(literals) != len(places) or any(
+        not _same(value, float.fromhex(place.text) if "x" in place.text.lower() else place.text)
+        for (value, _), place in zip(literals, places, strict=True)
+    ):
+        raise UserError("a number of this query cannot be placed: write it in plain decimals.")
+    return [
+        Number(abs(value), role, place.start, place.end)
+        for (value, role), place in zip(literals, places, strict=True)
+    ]
+
+
+def _same(value: float, written: float | str) -> bool:
+    return math.isnan(value) or abs(value) == abs(float(written))
+
+
+def _number_tokens(run: list[Token]) -> list[Token]:
+    return [
+        token
+        for index, token in enumerate(run)
+        if token.kind == "number" and not (index and run[index - 1].text in ("@", "["))
+    ]
+
+
+def _literals(node: Any, role: Role) -> Iterator[tuple[float, Role]]:
+    if isinstance(node, pp.NumberLiteral):
+        yield node.val, role
+        return
+    for child, its_role in zip(children(node), _roles(node, role), strict=True):
+        yield from _literals(child, its_role)
+
+
+def _roles(node: Any, role: Role) -> list[Role]:
+    """The role of numbers in each child, given the role of a number in this node's place."""
+    plain = Role.PLAIN
+    if isinstance(node, pp.BinaryExpr):
+        return _binary_roles(node, role)
+    if isinstance(node, pp.AggregateExpr):
+        kept = plain if str(node.op) in OTHER_UNIT_AGGREGATES else role
+        return [plain, kept] if node.param is not None else [kept]
+    if isinstance(node, pp.Call):
+        if node.func.name == "predict_linear":
+            return [plain, Role.AHEAD]
+        return [role if node.func.name in SAME_UNIT else plain] * len(node.args)
+    return [role for _ in children(node)]
+
+
+def _binary_roles(node: Any, role: Role) -> list[Role]:
+    op, plain = str(node.op), Role.PLAIN
+    if op in COMPARISONS:
+        compared = Role.AGE if _is_time(node.lhs) or _is_time(node.rhs) else role
+        return [compared, compared]
+    if op in SET_OPERATORS:
+        return [role, role]
+    if op in ("+", "-"):
+        return [role, role]
+    if op in ("*", "/") and role is Role.AGE:
+        role = Role.AHEAD
+    if op == "/":
+        return [role, plain]
+    if op == "*":
+        # Of a product only one factor is a duration: the series if there is one, else the first.
+        left_is_series = any(isinstance(below, pp.VectorSelector) for below in walk(node.lhs))
+        right_is_series = any(isinstance(below, pp.VectorSelector) for below in walk(node.rhs))
+        return [plain, role] if right_is_series and not left_is_series else [role, plain]
+    return [plain, plain]
+
+
+def _is_time(node: Any) -> bool:
+    """Whether the value of this expression is made of time(): an age or a point in time."""
+    if isinstance(node, pp.Call):
+        name = node.func.name
+        return name == "time" or (name in SAME_UNIT and any(_is_time(arg) for arg in node.args))
+    if isinstance(node, pp.AggregateExpr):
+        return str(node.op) not in OTHER_UNIT_AGGREGATES and _is_time(node.expr)
+    if isinstance(node, pp.BinaryExpr):
+        op = str(node.op)
+        if op in COMPARISONS and node.modifier is not None and node.modifier.return_bool:
+            return False
+        if op in ("and", "unless") or op in COMPARISONS:
+            return _is_time(node.lhs)
+    return any(_is_time(child) for child in children(node))
+
+
+def scale(text: str, factor: float, *, shortest: float) -> str:
+    """The query with each duration divided by `factor`.
+
+    Ranges, subquery ranges, offsets, ages (numbers compared with time()) and predict_linear's
+    horizon are divided. A range or an age does not fall below `shortest` seconds (nor rise to it):
+    with fewer than four samples in it, it would say nothing. Raises UserError for what is no PromQL.
+    """
+    changes = [
+        (number.start, number.end, _plain(_shrink(number.value, factor, shortest)))
+        for number in numbers(text)
+        if number.role is Role.AGE
+    ]
+    changes += [
+        (number.start, number.end, _plain(number.value / factor))
+        for number in numbers(text)
+        if number.role is Role.AHEAD
+    ]
+    for token, is_offset, is_step in _durations(tokens(text)):
+        floor = 0.0 if is_offset else shortest / 4 if is_step else shortest
+        seconds = _shrink(parse_duration(token.text), factor, floor)
+        changes.append((token.start, token.end, format_duration(seconds)))
+    return edit(text, changes)
+
+
+def _durations(run: list[Token]) -> Iterator[tuple[Token, bool, bool]]:
+    """(token, is an offset, is a subquery's step) of each duration."""
+    for index, token in enumerate(run):
+        if token.kind == "duration":
+            before = run[index - 1].text
+            yield token, before not in ("[", ":"), before == ":"
+
+
+def _shrink(seconds: float, factor: float, floor: float) -> float:
+    return max(seconds / factor, min(seconds, floor))
+
+
+def _plain(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,170 @@
+"""A file of Prometheus rules: read with the line of each rule, written in one settled form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.settings import parse_yaml
+
+GROUP_KEYS = frozenset({"name", "interval", "limit", "rules"})
+RULE_KEYS = frozenset(
+    {"alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An alerting or recording rule; durations stay text as written, `line` is where it begins."""
+
+    name: str
+    expr: str
+    is_alert: bool
+    wait: str = ""
+    keep: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    line: int = 1
+
+    def plain(self) -> dict[str, Any]:
+        """The rule as Prometheus reads it, keys in the order people expect."""
+        raw: dict[str, Any] = {"alert" if self.is_alert else "record": self.name, "expr": self.expr}
+        raw |= {"for": self.wait} if self.wait else {}
+        raw |= {"keep_firing_for": self.keep} if self.keep else {}
+        raw |= {"labels": dict(self.labels)} if self.labels else {}
+        return raw | ({"annotations": dict(self.annotations)} if self.annotations else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules that are evaluated together, each `interval` (text; empty: Prometheus' own)."""
+
+    name: str
+    interval: str
+    rules: tuple[Rule, ...]
+    line: int = 1
+
+    def plain(self) -> dict[str, Any]:
+        """The group as Prometheus reads it."""
+        raw: dict[str, Any] = {"name": self.name}
+        raw |= {"interval": self.interval} if self.interval else {}
+        return raw | {"rules": [rule.plain() for rule in self.rules]}
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFile:
+    """The groups of one file."""
+
+    path: Path
+    groups: tuple[Group, ...]
+
+    def rules(self) -> Iterator[Rule]:
+        """Every rule, in order."""
+        for group in self.groups:
+            yield from group.rules
+
+    def text(self, header: str = "") -> str:
+        """The whole file as YAML, each header line behind a `#`. The same input, the same bytes."""
+        body = yaml.dump(
+            {"groups": [group.plain() for group in self.groups]},
+            Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True,
+        )  # fmt: skip
+        return "".join(f"# {line}\n" for line in header.splitlines()) + body
+
+
+class _Dumper(yaml.SafeDumper):
+    """Long queries as blocks, as a person would write them."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in value else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def read(path: Path) -> RuleFile:
+    """Read a rule file. Raises UserError naming file, line and cure for whatever is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}.") from None
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> RuleFile:
+    """The rule file in a text; `path` is only for messages."""
+    parse_yaml(text, str(path))  # aliases, doubled keys and broken YAML get their sentence here
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    top = _mapping(root, path, frozenset({"groups"})) if root else {}
+    groups = tuple(_group(node, path) for node in _items(top.get("groups"), path))
+    return RuleFile(path, groups)
+
+
+def _group(node: yaml.Node, path: Path) -> Group:
+    raw = _mapping(node, path, GROUP_KEYS)
+    rules = tuple(_rule(item, path) for item in _items(raw.get("rules"), path))
+    return Group(
+        _scalar(raw.get("name"), path), _scalar(raw.get("interval"), path), rules, _line(node)
+    )
+
+
+def _rule(node: yaml.Node, path: Path) -> Rule:
+    raw = _mapping(node, path, RULE_KEYS)
+    if ("alert" in raw) == ("record" in raw):
+        raise UserError(f"{path}:{_line(node)}: a rule has either `alert` or `record`; keep one.")
+    return Rule(
+        name=_scalar(raw.get("alert") or raw.get("record"), path),
+        expr=_scalar(raw.get("expr"), path).strip(),
+        is_alert="alert" in raw,
+        wait=_scalar(raw.get("for"), path),
+        keep=_scalar(raw.get("keep_firing_for"), path),
+        labels=_texts(raw.get("labels"), path),
+        annotations=_texts(raw.get("annotations"), path),
+        line=_line(node),
+    )
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _mapping(node: yaml.Node, path: Path, known: frozenset[str] | None) -> dict[str, yaml.Node]:
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{path}:{_line(node)}: a mapping belongs here, as Prometheus reads it.")
+    found = {str(key.value): value for key, value in node.value}
+    if known is not None and (strange := sorted(set(found) - known)):
+        raise UserError(
+            f"{path}:{_line(node)}: {strange[0]!r} is no key here; known: {', '.join(sorted(known))}."
+        )
+    return found
+
+
+def _items(node: yaml.Node | None, path: Path) -> list[yaml.Node]:
+    if node is None:
+        return []
+    if not isinstance(node, yaml.SequenceNode):
+        raise UserError(f"{path}:{_line(node)}: a list belongs here, as Prometheus reads it.")
+    return list(node.value)
+
+
+def _scalar(node: yaml.Node | None, path: Path) -> str:
+    if node is None:
+        return ""
+    if not isinstance(node, yaml.ScalarNode):
+        raise UserError(f"{path}:{_line(node)}: a plain text belongs here.")
+    return str(node.value)
+
+
+def _texts(node: yaml.Node | None, path: Path) -> dict[str, str]:
+    if node is None:
+        return {}
+    return {key: _scalar(value, path) for key, value in _mapping(node, path, None).items()}
