@@ -1,0 +1,251 @@
+"""The remediator's HTTP out: asks Prometheus and Alertmanager, sends notifications. All bounded.
+
+Nothing is retried here: the reconciler asks again, and a notification is a step with retries of its
+own. This is the only file that imports httpx2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import TracebackType
+from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx2
+import msgspec
+
+T = TypeVar("T")
+TIMEOUT = 2.0
+MAX_BODY = 16 * 2**20
+MAX_SENTENCE = 300
+
+
+class HttpError(Exception):
+    """The other side did not answer usably; the message is one sentence that names the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value of an instant query. `at` is Unix seconds: when it was evaluated, or, from
+    `PrometheusClient.samples`, when it was scraped."""
+
+    labels: dict[str, str]
+    value: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveAlert:
+    """An alert that Alertmanager holds as active now. Times are Unix seconds, to the millisecond,
+    which is all that Alertmanager tells of them."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    starts_at: float
+    fingerprint: str
+
+
+class _Series(msgspec.Struct, frozen=True):
+    metric: dict[str, str]
+    value: tuple[float, str]
+
+
+class _Data(msgspec.Struct, frozen=True, rename="camel"):
+    result_type: str
+    result: msgspec.Raw
+
+
+class _Answer(msgspec.Struct, frozen=True, rename="camel"):
+    status: Literal["success", "error"]
+    data: _Data | None = None
+    error: str = ""
+
+
+class _Alert(msgspec.Struct, frozen=True, rename="camel"):
+    labels: dict[str, str]
+    starts_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    fingerprint: str
+    annotations: dict[str, str] = {}
+
+
+class _Client:
+    """One kept connection pool to one place. Use as `async with`, or call `close` at the end."""
+
+    def __init__(self, url: str, *, timeout: float = TIMEOUT, trust_env: bool = False) -> None:
+        self._url = url.rstrip("/")
+        self._shown = _shown(self._url)
+        self._timeout = timeout
+        self._trust_env = trust_env
+        self._http: httpx2.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        shown: str,
+        form: dict[str, str] | None = None,
+        json: bytes | None = None,
+    ) -> tuple[int, bytes]:
+        """Status and body of one exchange, whole within the timeout. Raises HttpError.
+
+        `shown` stands for the address in sentences.
+        """
+        headers = {"Content-Type": "application/json"} if json is not None else None
+        if self._http is None:
+            self._http = httpx2.AsyncClient(timeout=self._timeout, trust_env=self._trust_env)
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._http.stream(method, url, data=form, content=json, headers=headers) as answer,
+            ):
+                return answer.status_code, await _bounded(answer, shown)
+        except (TimeoutError, httpx2.TimeoutException):
+            raise HttpError(f"{shown} did not answer within {self._timeout:g} s.") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+            what = " ".join(str(error).split()) or type(error).__name__
+            raise HttpError(f"{shown} cannot be reached: {what[:MAX_SENTENCE]}.") from None
+
+
+class PrometheusClient(_Client):
+    """Prometheus' HTTP API, instant queries only."""
+
+    async def query(self, expr: str, *, at: float | None = None) -> list[Sample]:
+        """The instant value of an expression now, or at a Unix time. Raises HttpError.
+
+        An empty list means that no series matched, which is not a zero.
+        """
+        form = {"query": expr, "timeout": f"{self._timeout:g}s"}
+        if at is not None:
+            form["time"] = f"{at:.3f}"
+        url = f"{self._shown}/api/v1/query"
+        status, body = await self._ask("POST", f"{self._url}/api/v1/query", shown=url, form=form)
+        answer = _decode(body, _Answer, url, status)
+        if answer.status == "error" or answer.data is None:
+            raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
+        if answer.data.result_type == "scalar":
+            stamp, text = _decode(bytes(answer.data.result), tuple[float, str], url, status)
+            return [Sample({}, _number(text, url), stamp)]
+        if answer.data.result_type != "vector":
+            raise HttpError(f"{url} answered a {answer.data.result_type[:20]}, not instant values.")
+        found = _decode(bytes(answer.data.result), list[_Series], url, status)
+        return [
+            Sample(one.metric, _number(text, url), stamp)
+            for one in found
+            for stamp, text in (one.value,)
+        ]
+
+    async def samples(self, selector: str, *, at: float | None = None) -> list[Sample]:
+        """The newest samples of a plain selector, each with the time of its own scrape.
+
+        Prometheus repeats a value for five minutes after its last scrape; `at` here shows that. A
+        sample whose time cannot be told is left out: it is not known to be fresh.
+        """
+        moment = time.time() if at is None else at
+        values, times = await asyncio.gather(
+            self.query(selector, at=moment), self.query(f"timestamp({selector})", at=moment)
+        )
+        scraped = {_identity(sample): sample.value for sample in times}
+        return [
+            replace(sample, at=scraped[_identity(sample)])
+            for sample in values
+            if _identity(sample) in scraped
+        ]
+
+
+class AlertmanagerClient(_Client):
+    """Alertmanager's HTTP API v2."""
+
+    async def active(self) -> tuple[ActiveAlert, ...]:
+        """The alerts that fire now and are neither silenced nor inhibited. Raises HttpError.
+
+        One alert that cannot be read fails the whole answer: leaving it out would say that it is over.
+        """
+        wanted = "active=true&silenced=false&inhibited=false&unprocessed=false"
+        url = f"{self._shown}/api/v2/alerts"
+        status, body = await self._ask("GET", f"{self._url}/api/v2/alerts?{wanted}", shown=url)
+        if status != 200:
+            raise HttpError(f"{url} answered {status}.")
+        return tuple(
+            ActiveAlert(one.labels, one.annotations, _milliseconds(one.starts_at), one.fingerprint)
+            for one in _decode(body, list[_Alert], url, status)
+        )
+
+
+class Notifier(_Client):
+    """Sends a JSON body to the addresses of people's tools. Honours the proxy of the environment."""
+
+    def __init__(self, *, timeout: float = TIMEOUT) -> None:
+        super().__init__("", timeout=timeout, trust_env=True)
+
+    async def send(self, url: str, body: object) -> None:
+        """Post the body as JSON. Raises HttpError unless the answer is a 2xx.
+
+        The address may carry a secret, so a sentence shows only its host.
+        """
+        shown = f"the notification address {_shown(url, path=False)}"
+        status, _ = await self._ask("POST", url, shown=shown, json=msgspec.json.encode(body))
+        if not 200 <= status < 300:
+            raise HttpError(f"{shown} answered {status}.")
+
+
+async def _bounded(answer: httpx2.Response, url: str) -> bytes:
+    body = bytearray()
+    async for chunk in answer.aiter_bytes():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise HttpError(f"{url} answered more than {MAX_BODY} bytes.")
+    return bytes(body)
+
+
+def _decode(body: bytes, shape: type[T], url: str, status: int) -> T:
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise HttpError(f"{url} answered {status} with something else: {error}.") from None
+
+
+def _number(text: str, url: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise HttpError(f"{url} answered {text[:40]!r} where a number belongs.") from None
+
+
+def _shown(url: str, *, path: bool = True) -> str:
+    """The address as a sentence may show it: without a password, without its query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is no URL"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path if path else "", "", ""))
+
+
+def _milliseconds(at: datetime) -> float:
+    return math.floor(at.timestamp() * 1000 + 1e-3) / 1000
+
+
+def _identity(sample: Sample) -> frozenset[tuple[str, str]]:
+    return frozenset(item for item in sample.labels.items() if item[0] != "__name__")
