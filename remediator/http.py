@@ -7,7 +7,6 @@ own. This is the only file that imports httpx2.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,7 +17,10 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx2
 import msgspec
 
+from remediator.core.model import Alert
+
 T = TypeVar("T")
+_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 TIMEOUT = 2.0
 MAX_BODY = 16 * 2**20
 MAX_SENTENCE = 300
@@ -36,17 +38,6 @@ class Sample:
     labels: dict[str, str]
     value: float
     at: float
-
-
-@dataclass(frozen=True, slots=True)
-class ActiveAlert:
-    """An alert that Alertmanager holds as active now. Times are Unix seconds, to the millisecond,
-    which is all that Alertmanager tells of them."""
-
-    labels: dict[str, str]
-    annotations: dict[str, str]
-    starts_at: float
-    fingerprint: str
 
 
 class _Series(msgspec.Struct, frozen=True):
@@ -67,9 +58,8 @@ class _Answer(msgspec.Struct, frozen=True, rename="camel"):
 
 class _Alert(msgspec.Struct, frozen=True, rename="camel"):
     labels: dict[str, str]
-    starts_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    starts_at: str
     fingerprint: str
-    annotations: dict[str, str] = {}
 
 
 class _Client:
@@ -177,7 +167,7 @@ class PrometheusClient(_Client):
 class AlertmanagerClient(_Client):
     """Alertmanager's HTTP API v2."""
 
-    async def active(self) -> tuple[ActiveAlert, ...]:
+    async def active(self) -> tuple[Alert, ...]:
         """The alerts that fire now and are neither silenced nor inhibited. Raises HttpError.
 
         One alert that cannot be read fails the whole answer: leaving it out would say that it is over.
@@ -188,7 +178,7 @@ class AlertmanagerClient(_Client):
         if status != 200:
             raise HttpError(f"{url} answered {status}.")
         return tuple(
-            ActiveAlert(one.labels, one.annotations, _milliseconds(one.starts_at), one.fingerprint)
+            Alert(one.fingerprint, _moment(one.starts_at, url), one.starts_at, True, one.labels)
             for one in _decode(body, list[_Alert], url, status)
         )
 
@@ -243,8 +233,12 @@ def _shown(url: str, *, path: bool = True) -> str:
     return urlunsplit((parts.scheme, host, parts.path if path else "", "", ""))
 
 
-def _milliseconds(at: datetime) -> float:
-    return math.floor(at.timestamp() * 1000 + 1e-3) / 1000
+def _moment(text: str, url: str) -> float:
+    """Unix seconds of an RFC 3339 time."""
+    try:
+        return msgspec.convert(text, _Instant).timestamp()
+    except msgspec.ValidationError:
+        raise HttpError(f"{url} answered {text[:40]!r} where a time belongs.") from None
 
 
 def _identity(sample: Sample) -> frozenset[tuple[str, str]]:
