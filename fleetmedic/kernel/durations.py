@@ -7,25 +7,27 @@ import re
 from fleetmedic.kernel.errors import UserError
 
 _UNITS = {
-    "ms": 0.001,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-    "d": 86400.0,
-    "w": 604800.0,
     "y": 31536000.0,
+    "w": 604800.0,
+    "d": 86400.0,
+    "h": 3600.0,
+    "m": 60.0,
+    "s": 1.0,
+    "ms": 0.001,
 }
-_PART = re.compile(r"(\d+)(ms|s|m|h|d|w|y)")
+# Each unit at most once and from the largest to the smallest, as Prometheus asks.
+_DURATION = re.compile("".join(f"(?:([0-9]{{1,10}}){unit})?" for unit in _UNITS))
 
 
 def parse_duration(text: str) -> float:
     """Seconds in a Prometheus duration. Raises UserError when it is none."""
     if text == "0":
         return 0.0
-    parts = _PART.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    match = _DURATION.fullmatch(text)
+    if not text or not match:
         raise UserError(f"{text[:40]!r} is no duration: write it as 30s, 5m or 1h30m.")
-    return sum(int(number) * _UNITS[unit] for number, unit in parts)
+    numbers = zip(match.groups(), _UNITS.values(), strict=True)
+    return sum(int(number) * size for number, size in numbers if number)
 
 
 def format_duration(seconds: float) -> str:

@@ -21,7 +21,7 @@ DEFAULT_PORT_BASE = 9090
 def home() -> Path:
     """The folder that holds every stack's state and the unpacked parts."""
     if given := os.environ.get("FLEETMEDIC_HOME"):
-        return Path(given)
+        return Path(given).absolute()
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "fleetmedic"
 
@@ -68,7 +68,9 @@ class StackFile:
             raise UserError(
                 f"no stack has been started in {state}: run `fleetmedic up`, or name its --state-dir."
             ) from None
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise UserError(
                 f"{path} is damaged: run `fleetmedic up` again to write it anew."
             ) from None

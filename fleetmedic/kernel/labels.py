@@ -28,7 +28,7 @@ SEVERITIES = ("critical", "warning", "info", "none")
 CATEGORIES = ("gpu", "node", "job", "service", "pipeline", "capacity", "security", "meta")
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})"
-_GPU = re.compile(rf"(?:gpu/)?({_NAME})/(?:gpu)?(\d{{1,4}})")
+_GPU = re.compile(rf"(?:gpu/)?({_NAME})/(?:gpu)?([0-9]{{1,4}})")
 
 
 class TargetKind(StrEnum):

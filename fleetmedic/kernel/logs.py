@@ -8,9 +8,18 @@ import sys
 
 import structlog
 
+from fleetmedic.kernel.errors import UserError
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
 
 def configure_logs(level: str = "info", *, json: bool | None = None) -> None:
-    """Set structlog up for this process. Without `json`, a terminal gets text and a file JSON."""
+    """Set structlog up for this process. Without `json`, a terminal gets text and a file JSON.
+
+    Raises UserError for an unknown level.
+    """
+    if level.lower() not in LEVELS:
+        raise UserError(f"there is no log level {level[:20]!r}; known: {', '.join(LEVELS)}.")
     as_json = not sys.stderr.isatty() if json is None else json
     colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     renderer: structlog.typing.Processor = (

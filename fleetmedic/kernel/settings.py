@@ -15,6 +15,8 @@ from fleetmedic.kernel.errors import UserError
 
 T = TypeVar("T")
 MAX_BYTES = 1_000_000
+# What PyYAML's constructors raise, besides its own errors, when a tag and its value do not fit.
+_MISFITS = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,8 +49,10 @@ def parse_yaml(text: str, where: str) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UserError(f"{where}{line}: {error.problem}; mend the YAML there.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{where}{line}: {str(error.problem)[:200]}; mend the YAML there."
+        ) from None
+    except (yaml.YAMLError, *_MISFITS) as error:
         raise UserError(f"{where}: not YAML: {' '.join(str(error).split())[:200]}.") from None
 
 
@@ -59,13 +63,14 @@ def convert(value: object, shape: type[T], where: str) -> T:
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at ")
         place = path.strip("`") or "$"
-        raise UserError(f"{where}: at {place}: {what[:1].lower()}{what[1:]}.") from None
+        raise UserError(f"{where}: at {place}: {what[:1].lower()}{what[1:400]}.") from None
 
 
 def load(path: Path, shape: type[T]) -> T:
     """Read a YAML file into a Struct. Raises UserError naming the file and the path inside it."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1).decode()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path.") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,75 @@
+"""A file written atomically is the old one or the new one, whatever ends the writer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from fleetmedic.kernel.files import write_atomic
+
+
+def test_writes_text_and_bytes_with_the_mode_asked_for(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a", "é", mode=0o600)
+    assert (tmp_path / "a").read_bytes() == "é".encode()
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+    write_atomic(tmp_path / "a", b"\x00")
+    assert (tmp_path / "a").read_bytes() == b"\x00"
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_failure_leaves_the_old_content_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    write_atomic(path, "old")
+
+    def full(_handle: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_process_that_dies_before_the_rename_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_atomic(path, "old")
+    code = (
+        "import os, sys, pathlib; from fleetmedic.kernel.files import write_atomic\n"
+        "os.fsync = lambda _: os._exit(137)\n"
+        "write_atomic(pathlib.Path(sys.argv[1]), 'new')"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 137
+    assert path.read_text() == "old"
+
+
+def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    pages = ["a" * 200_000, "b" * 100_000]
+    write_atomic(path, pages[0], sync=False)
+    seen: set[str] = set()
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(path.read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for turn in range(60):
+        write_atomic(path, pages[turn % 2], sync=False)
+    done.set()
+    reader.join()
+    assert seen <= set(pages)
+
+
+def test_a_missing_folder_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        write_atomic(tmp_path / "gone" / "a", "x")

@@ -1,0 +1,134 @@
+"""A settings file is checked once; every error names the file and the line, or the path inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fleetmedic.kernel import settings
+from fleetmedic.kernel.errors import UserError
+
+
+class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    port: int = 9095
+
+
+class Outer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str = "local"
+    web: Inner = Inner()
+    urls: tuple[str, ...] = ()
+
+
+def _load(tmp_path: Path, text: str) -> Outer:
+    path = tmp_path / "remediator.yml"
+    path.write_text(text)
+    return settings.load(path, Outer)
+
+
+def test_a_good_file_becomes_the_struct(tmp_path: Path) -> None:
+    assert _load(tmp_path, "name: a\nweb: {port: 1}\nurls: [x]\n") == Outer("a", Inner(1), ("x",))
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    assert _load(tmp_path, "# nothing yet\n") == Outer()
+
+
+def test_a_wrong_type_names_the_file_and_the_path_inside_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"remediator\.yml: at \$\.web\.port: expected `int`"):
+        _load(tmp_path, "web:\n  port: many\n")
+
+
+def test_a_wrong_item_of_a_list_is_named_by_its_number(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"at \$\.urls\[1\]"):
+        _load(tmp_path, "urls: [a, 2]\n")
+
+
+def test_an_unknown_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"at \$\.web: .*unknown field `prot`"):
+        _load(tmp_path, "web: {prot: 1}\n")
+
+
+def test_broken_yaml_names_line_and_column(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"remediator\.yml:3:10: mapping values"):
+        _load(tmp_path, "name: a\nweb:\n  port: 1: 2\n")
+
+
+def test_a_repeated_key_names_the_line_of_the_second(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"remediator\.yml:2:1: the key 'name' stands twice"):
+        _load(tmp_path, "name: a\nname: b\n")
+
+
+def test_an_alias_is_refused_where_it_is_used(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"remediator\.yml:2:\d+: aliases are not accepted"):
+        _load(tmp_path, "name: &n a\nurls: [*n]\n")
+
+
+def test_a_second_document_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"remediator\.yml:2:1"):
+        _load(tmp_path, "name: a\n---\nname: b\n")
+
+
+def test_a_missing_file_says_which(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.yml: no such file"):
+        settings.load(tmp_path / "gone.yml", Outer)
+
+
+def test_a_folder_and_bytes_that_are_no_text_are_one_sentence_each(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        settings.load(tmp_path, Outer)
+    path = tmp_path / "remediator.yml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot be read"):
+        settings.load(path, Outer)
+
+
+def test_a_file_without_end_is_refused_without_reading_it_all() -> None:
+    with pytest.raises(UserError, match="larger than"):
+        settings.load(Path("/dev/zero"), Outer)
+
+
+def test_a_large_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="larger than"):
+        _load(tmp_path, "#" * (settings.MAX_BYTES + 1))
+
+
+def test_nesting_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        _load(tmp_path, "[" * 20_000)
+
+
+def test_no_object_can_be_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        _load(tmp_path, "name: !!python/object/apply:os.getpid []\n")
+
+
+@given(st.text(alphabet="!{}[]&*:-?|>'\"#%@,<=~ \nabintseolfupr0123456789\t", max_size=40))
+@example("!!map [1, 2]")
+@example("!!map foo")
+@example("!!int ''")
+@example("!!float ''")
+@example("!!bool maybe")
+@example("!!timestamp soon")
+@example("!!set [1]")
+@example("? [a]\n: 1")
+@example("a: 2026-99-99")
+@example("? {a: 1}\n: 1")
+@example("<<: 1")
+def test_any_text_is_a_value_or_a_user_error(text: str) -> None:
+    problem = "file"
+    try:
+        settings.parse_yaml(text, "file")
+    except UserError as error:
+        problem = str(error)
+    assert problem.startswith("file")
+
+
+@pytest.mark.parametrize("text", ["{}: 1\n", "name: !{} 1\n", "? {}\n? {}\n", "name: !!int '{}'\n"])
+def test_a_hostile_word_is_not_quoted_whole(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        _load(tmp_path, text.replace("{}", "k" * 900))
+    assert len(str(caught.value)) < 600
