@@ -1,0 +1,190 @@
+"""Finds Prometheus and Alertmanager, and says by which command each really starts.
+
+The order is: what the caller names, PATH, the unpacked parts. Debian's Alertmanager looks its
+default template up at one absolute path, whatever its settings say, and its own checker does not
+notice: only a start proves a command. Where the file is not there, the unpacked folder is laid over
+/usr/share in a mount namespace, or, where namespaces are refused, by proot.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.stack.fetch import by_hand, parts_dir
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "prometheus": ("prometheus",),
+    "promtool": ("promtool",),
+    "alertmanager": ("alertmanager", "prometheus-alertmanager"),
+    "amtool": ("amtool",),
+}
+# The option's value travels in the environment, so that every process of the stack agrees on it.
+OVERRIDES = {
+    "prometheus": "FLEETMEDIC_PROMETHEUS_BIN",
+    "alertmanager": "FLEETMEDIC_ALERTMANAGER_BIN",
+}
+_NEIGHBOUR = {"promtool": "prometheus", "amtool": "alertmanager"}
+_START_SECONDS = 10.0
+_LISTENING = re.compile(r"Listening on|component=web.*[Ll]istening")
+_TRIAL = "route: {receiver: none}\nreceivers: [{name: none}]\n"
+_OVERLAY = 'mount -t overlay overlay -o lowerdir="$0":/usr/share /usr/share && exec "$@"'
+
+
+def find(name: str) -> Path | None:
+    """The program of that name (prometheus, promtool, alertmanager, amtool), or None.
+
+    Raises UserError when a program was named by hand and is not one.
+    """
+    return next(iter(_candidates(name)), None)
+
+
+def command(name: str) -> list[str]:
+    """The beginning of a command line that starts the program; the arguments are to follow.
+
+    Raises UserError, with what to do, when the program is missing or starts in no way.
+    """
+    candidates = _candidates(name)
+    if name != "alertmanager":
+        if not candidates:
+            raise UserError(f"{name} is not here: run `fleetmedic doctor --fetch`, or {by_hand()}")
+        return [str(candidates[0]), *(_web_assets(candidates[0]) if name == "prometheus" else [])]
+    complaint = ""
+    for path in candidates:
+        for way in ways(path):
+            complaint = trial(tuple(way)) or ""
+            if not complaint:
+                return way
+    if not candidates:
+        raise UserError(f"{name} is not here: run `fleetmedic doctor --fetch`, or {by_hand()}")
+    raise UserError(
+        f"{candidates[0]} does not start here ({complaint}), and neither a mount namespace nor proot "
+        f"helps: {by_hand()}"
+    )
+
+
+def ways(path: Path) -> list[list[str]]:
+    """The commands by which this Alertmanager may start, the plainest first."""
+    found = [[str(path)]]
+    share = path.resolve().parent.parent / "share"
+    if not (share / "prometheus").is_dir() or share == Path("/usr/share"):
+        return found
+    if shutil.which("unshare") and not re.search(r"[:,\\]", str(share)):
+        found += [
+            ["unshare", flags, "sh", "-c", _OVERLAY, str(share), str(path)]
+            for flags in (("-m", "-Urm") if os.geteuid() == 0 else ("-Urm",))
+        ]
+    proot = shutil.which("proot") or str(parts_dir() / "root/usr/bin/proot")
+    if Path(proot).is_file():
+        libraries = ":".join(str(lib) for lib in (parts_dir() / "root/usr/lib").glob("*-linux-*"))
+        # its seccomp acceleration crashes on kernels newer than the release that Debian ships
+        settings = [f"LD_LIBRARY_PATH={libraries}", "PROOT_NO_SECCOMP=1"]
+        bind = f"{share}/prometheus:/usr/share/prometheus"
+        found.append(["env", *settings, proot, "-b", bind, str(path)])
+    return found
+
+
+@functools.cache
+def trial(way: tuple[str, ...]) -> str | None:
+    """Start an Alertmanager with an empty configuration on a free port, and end it.
+
+    Returns None when it came up, else its last word.
+    """
+    with tempfile.TemporaryDirectory(prefix="fleetmedic-trial-") as folder:
+        config = Path(folder) / "alertmanager.yml"
+        config.write_text(_TRIAL)
+        log = Path(folder) / "log"
+        arguments = [
+            f"--config.file={config}", f"--storage.path={folder}/data",
+            "--web.listen-address=127.0.0.1:0", "--cluster.listen-address=",
+        ]  # fmt: skip
+        with log.open("wb") as output:
+            try:
+                process = subprocess.Popen(
+                    [*way, *arguments], stdout=output, stderr=output, start_new_session=True,
+                    stdin=subprocess.DEVNULL, cwd=folder,
+                )  # fmt: skip
+            except OSError as error:
+                return error.strerror or str(error)
+        try:
+            return _came_up(process, log)
+        finally:
+            _end(process)
+
+
+def _came_up(process: subprocess.Popen[bytes], log: Path) -> str | None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if _LISTENING.search(log.read_text(errors="replace")):
+            return None
+        if process.poll() is not None:
+            lines = log.read_text(errors="replace").strip().splitlines()
+            return lines[-1][-200:] if lines else f"exit code {process.returncode}"
+        time.sleep(0.02)
+    return "it did not listen within 10 s"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for stop in (process.terminate, process.kill):
+        try:
+            stop()
+            process.wait(timeout=5)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _candidates(name: str) -> list[Path]:
+    variable = OVERRIDES.get(name, "")
+    if given := os.environ.get(variable):
+        return [_given(name, Path(given).absolute())]
+    beside = os.environ.get(OVERRIDES.get(_NEIGHBOUR.get(name, ""), ""))
+    on_path = [shutil.which(alias) for alias in NAMES[name]]
+    places = [Path(beside).absolute().parent / name] if beside else []
+    places += [Path(path).absolute() for path in on_path if path]
+    places += [parts_dir() / "root/usr/bin" / alias for alias in NAMES[name]]
+    return [path for path in places if os.access(path, os.X_OK) and answers(name, path)]
+
+
+def _given(name: str, path: Path) -> Path:
+    if not answers(name, path):
+        raise UserError(
+            f"{path} is no {name}: `{path} --version` does not say so; check --{name}-bin."
+        )
+    return path
+
+
+@functools.cache
+def answers(name: str, path: Path) -> bool:
+    """Whether the program says of itself that it is this one."""
+    try:
+        said = subprocess.run(
+            [str(path), "--version"], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return f"{name}, version" in said.stdout + said.stderr
+
+
+@functools.cache
+def version(path: Path) -> str:
+    """What `--version` says first, such as `prometheus, version 2.42.0`."""
+    said = subprocess.run(
+        [str(path), "--version"], capture_output=True, text=True, timeout=20, check=False
+    )
+    return (said.stdout + said.stderr).partition(" (")[0].strip()
+
+
+def _web_assets(path: Path) -> list[str]:
+    """The pages of Debian's Prometheus, where they lie beside the program and not in /usr/share."""
+    assets = path.resolve().parent.parent / "share/prometheus/web"
+    if not assets.is_dir() or assets == Path("/usr/share/prometheus/web"):
+        return []
+    return [f"--web.local-assets={assets}/"]

@@ -1,0 +1,161 @@
+"""Downloads Prometheus and Alertmanager from the machine's own apt sources, and unpacks them.
+
+Nothing is installed: an installed package would start services. apt gets private folders, so an
+ordinary user may do this as well as root, and the machine's own package state is left alone. The
+archive's address is whatever the machine's sources say.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.files import write_atomic
+from fleetmedic.kernel.home import home
+
+Report = Callable[[str], None]
+
+SERVERS = ("prometheus", "prometheus-alertmanager")
+# Tools that later releases ship as packages of their own, and the fallback without namespaces.
+OPTIONAL = ("promtool", "amtool", "proot")
+# Only these of their dependencies: the pages of Prometheus, and what proot is linked with.
+_NEEDED = re.compile(r"(libjs-|fonts-|libtalloc|libarchive)[a-z0-9.+-]+")
+# The time zones' raw data alone are 210 MB; the pages load none of them.
+_USELESS = (
+    "etc", "lib", "usr/share/doc", "usr/share/man", "usr/share/lintian",
+    "usr/share/javascript/moment-timezone/data",
+)  # fmt: skip
+_URI = re.compile(r"'[^']+' (?P<file>\S+) (?P<size>\d+) ")
+_BY_HAND = (
+    "install the packages {packages} yourself, or name the programs with --prometheus-bin and "
+    "--alertmanager-bin."
+)
+
+
+def parts_dir() -> Path:
+    """Where the unpacked programs lie: `root/` below it looks like the root of a machine."""
+    return home() / "parts"
+
+
+def unpacked() -> bool:
+    """Whether a download was completed before."""
+    return (parts_dir() / "parts.json").is_file()
+
+
+def by_hand() -> str:
+    """What a person can do where nothing can be downloaded."""
+    return _BY_HAND.format(packages=" and ".join(SERVERS))
+
+
+def fetch(report: Report) -> None:
+    """Download and unpack the programs unless they are there; says what and how large.
+
+    Raises UserError, with what to do by hand, where the machine has no apt or no network.
+    """
+    missing = [tool for tool in ("apt-get", "apt-cache", "dpkg-deb") if not shutil.which(tool)]
+    if missing:
+        raise UserError(f"this machine has no {missing[0]}, so nothing can be fetched: {by_hand()}")
+    folder = parts_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not unpacked():
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
+                _Download(Path(work), report).into(folder)
+
+
+class _Download:
+    """One download, all of it below `work` until it is complete."""
+
+    def __init__(self, work: Path, report: Report) -> None:
+        self._work = work
+        self._report = report
+        for name in ("lists/partial", "cache/archives/partial", "debs", "root"):
+            (work / name).mkdir(parents=True)
+        (work / "status").touch()
+        self._options = [
+            f"-oDir::State={work}", f"-oDir::State::lists={work}/lists",
+            f"-oDir::State::status={work}/status", f"-oDir::Cache={work}/cache",
+            "-oAPT::Sandbox::User=", "-oAcquire::Languages=none", "-oAcquire::Retries=2",
+            "-oAcquire::http::Timeout=20", "-oAcquire::https::Timeout=20",
+        ]  # fmt: skip
+
+    def into(self, folder: Path) -> None:
+        """Download, unpack, and put the result at `folder`/root in one step."""
+        self._report("reading the package lists of this machine's apt sources (20 to 40 MB)")
+        complaint = self._run("apt-get", "-qq", "update").stderr
+        packages = self._packages()
+        sizes = self._sizes(packages, complaint)
+        self._report(
+            f"downloading {len(sizes)} packages, {sum(sizes.values()) / 1e6:.1f} MB, from there: "
+            + ", ".join(sorted(file.partition("_")[0] for file in sizes))
+        )
+        got = self._run("apt-get", "-qq", "download", *packages, cwd=self._work / "debs")
+        if got.returncode:
+            raise UserError(f"the download failed ({_last(got.stderr)}): try again, or {by_hand()}")
+        self._unpack(folder, list(sizes))
+
+    def _packages(self) -> list[str]:
+        known = [name for name in (*SERVERS, *OPTIONAL) if self._exists(name)]
+        quiet = [
+            f"--no-{kind}"
+            for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+        ]
+        tree = self._run("apt-cache", "depends", "--recurse", *quiet, *known).stdout
+        wanted = [line for line in tree.splitlines() if _NEEDED.fullmatch(line)]
+        return list(dict.fromkeys([*known, *(name for name in wanted if self._exists(name))]))
+
+    def _exists(self, package: str) -> bool:
+        shown = self._run("apt-cache", "show", "--no-all-versions", package)
+        return shown.returncode == 0 and "\nFilename:" in f"\n{shown.stdout}"
+
+    def _sizes(self, packages: list[str], complaint: str) -> dict[str, int]:
+        """File name to bytes, as apt is about to fetch them."""
+        lacking = [name for name in SERVERS if name not in packages]
+        if lacking:
+            why = f" ({_last(complaint)})" if complaint.strip() else ""
+            raise UserError(
+                f"this machine's apt sources offer no {lacking[0]}{why}: connect it to its package "
+                f"archive, or {by_hand()}"
+            )
+        listed = self._run("apt-get", "--print-uris", "download", *packages).stdout
+        return {found["file"]: int(found["size"]) for found in _URI.finditer(listed)}
+
+    def _unpack(self, folder: Path, files: list[str]) -> None:
+        root = self._work / "root"
+        for package in sorted((self._work / "debs").glob("*.deb")):
+            done = self._run("dpkg-deb", "-x", str(package), str(root))
+            if done.returncode:
+                raise UserError(
+                    f"{package.name} cannot be unpacked ({_last(done.stderr)}): free some disk "
+                    f"space below {folder} and try again."
+                )
+        for useless in _USELESS:
+            shutil.rmtree(root / useless, ignore_errors=True)
+        megabytes = sum(path.lstat().st_size for path in root.rglob("*")) / 1e6
+        shutil.rmtree(folder / "root", ignore_errors=True)
+        root.replace(folder / "root")
+        write_atomic(folder / "parts.json", json.dumps({"packages": files}, indent=1))
+        self._report(f"unpacked {megabytes:.0f} MB in {folder}; remove that folder to undo it")
+
+    def _run(
+        self, program: str, *arguments: str, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        options = self._options if program.startswith("apt") else []
+        return subprocess.run(
+            [program, *options, *arguments],
+            cwd=cwd or self._work, capture_output=True, text=True, timeout=900, check=False,
+        )  # fmt: skip
+
+
+def _last(text: str) -> str:
+    """The last line that says something, without apt's `E: `."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return re.sub(r"^[EW]: ", "", lines[-1])[:200].rstrip(".") if lines else "no reason given"

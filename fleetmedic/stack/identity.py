@@ -1,0 +1,74 @@
+"""Who a process is: a pid alone is used again by the next one, a pid with its start time is not.
+
+Every process of a stack, and all that these start, carries the stack's mark in its environment. So
+whatever a stack left behind can be found and ended, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+VARIABLE = "FLEETMEDIC_SUPERVISOR"
+Identity = tuple[int, int]
+
+
+def identity(pid: int) -> Identity | None:
+    """(pid, start time in clock ticks since boot), or None when no such process runs."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else (pid, int(fields[19]))
+
+
+def own_identity() -> Identity:
+    """This process."""
+    found = identity(os.getpid())
+    if found is None:
+        raise RuntimeError("/proc is not mounted")
+    return found
+
+
+def alive(who: Identity | None) -> bool:
+    """Whether that very process still runs."""
+    return who is not None and identity(who[0]) == who
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The supervisor of a stack, and which of its stacks (one process may hold several)."""
+
+    supervisor: Identity
+    stack: int
+
+    @classmethod
+    def of(cls, supervisor: Identity, state: Path) -> Mark:
+        """The mark of the stack that this supervisor runs in that state folder."""
+        return cls(supervisor, zlib.crc32(str(state).encode()))
+
+    @classmethod
+    def parse(cls, text: str) -> Mark:
+        """Read what `str()` wrote. Raises ValueError for anything else."""
+        pid, start, stack = (int(part) for part in text.split(":"))
+        return cls((pid, start), stack)
+
+    def __str__(self) -> str:
+        return f"{self.supervisor[0]}:{self.supervisor[1]}:{self.stack}"
+
+
+def marked(mark: Mark) -> list[Identity]:
+    """Every process that carries the mark, the caller excluded."""
+    wanted = f"{VARIABLE}={mark}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        pid = int(folder.name)
+        try:
+            carries = wanted in (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if carries and pid != os.getpid() and (one := identity(pid)):
+            found.append(one)
+    return found

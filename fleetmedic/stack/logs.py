@@ -1,0 +1,63 @@
+"""The log file of each process: bounded in size, the last run's kept beside it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+MAX_BYTES = 10_000_000
+
+
+def rotate(log: Path) -> None:
+    """Keep the last run's log as NAME.log.1."""
+    if log.exists():
+        log.replace(log.with_name(log.name + ".1"))
+
+
+def open_log(log: Path) -> BinaryIO:
+    """Open for appending: a process goes on at the end also after the file was cut."""
+    return log.open("ab", buffering=0)
+
+
+def bound_log(log: Path, limit: int = MAX_BYTES) -> None:
+    """Move what was written aside when the file has grown too large. Its writer keeps it open."""
+    try:
+        if log.stat().st_size > limit:
+            shutil.copyfile(log, log.with_name(log.name + ".1"))
+            with log.open("r+b") as file:
+                file.truncate(0)
+    except FileNotFoundError:
+        pass
+
+
+def last_lines(log: Path, count: int) -> list[str]:
+    """The last lines of a log, each cut to a readable length."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 512 * count))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    lines = text.splitlines()
+    return [line[:300] for line in lines[-count:]]
+
+
+def follow(log: Path, poll_seconds: float = 0.2) -> Iterator[str]:
+    """What is written from now on, as it comes; begins again when the file is cut or replaced."""
+    place = log.stat().st_size if log.exists() else 0
+    while True:
+        size = log.stat().st_size if log.exists() else 0
+        if size < place:
+            place = 0
+        if size > place:
+            with log.open("rb") as file:
+                file.seek(place)
+                data = file.read(size - place)
+            place += len(data)
+            yield data.decode(errors="replace")
+        else:
+            time.sleep(poll_seconds)
