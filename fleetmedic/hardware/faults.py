@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
@@ -48,6 +48,8 @@ def inject(
         )
     if not (1 <= xid <= 999 and 1 <= count <= 1000):
         raise UserError("--xid goes from 1 to 999 and --count from 1 to 1000.")
+    if heals_by not in get_args(HealsBy):
+        raise UserError(f"--heals-by {heals_by!r} is unknown: give reset, reboot or none.")
     state = hardware.gpu(node, index)
     at = time.time()
     mark = {"fault": fault, "fault_at": at, "heals_by": heals_by}

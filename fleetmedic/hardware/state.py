@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from fleetmedic.kernel.files import write_atomic
 
 GIB = 1024**3
 LOAD_TTL = 5.0
+MAX_RECORD = 960  # about what the kernel keeps of one message
+_SEQUENCE = re.compile(rb"^[0-9]+,([0-9]+),", re.MULTILINE)
+_GPU_FILE = re.compile(r"gpu([0-9]{1,4})\.state")
 T = TypeVar("T")
 
 
@@ -104,6 +108,11 @@ def _parse(text: str, shape: type[T], where: Path) -> T:
         raise UserError(f"{where}: damaged ({error}); remove the folder to make it anew.") from None
 
 
+def _one_line(op_id: str) -> None:
+    if len(op_id.splitlines()) > 1:
+        raise ValueError("an op_id is one line")
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
@@ -124,7 +133,7 @@ class Hardware:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "boot").exists():
                 self._write_boot(folder.name, Boot(str(uuid.uuid4()), time.time() - 86_400.0))
-                (folder / "kmsg").touch()
+            (folder / "kmsg").touch()
             for index in range(gpus):
                 if not self._state_path(folder.name, index).exists():
                     identity = uuid.uuid5(uuid.NAMESPACE_OID, f"fleetmedic/{folder.name}/{index}")
@@ -138,7 +147,8 @@ class Hardware:
 
     def gpus(self, node: str) -> list[int]:
         """The indices of a node's GPUs, sorted, lost ones included."""
-        return sorted(int(path.stem[3:]) for path in (self.root / node).glob("gpu*.state"))
+        names = (path.name for path in (self.root / node).glob("gpu*.state"))
+        return sorted(int(match[1]) for name in names if (match := _GPU_FILE.fullmatch(name)))
 
     def gpu(self, node: str, index: int) -> GpuState:
         """The state of one GPU. Raises UserError when there is none."""
@@ -187,23 +197,32 @@ class Hardware:
         return state
 
     def log(self, node: str, message: str, *, priority: int = 4) -> None:
-        """Append a kernel log record, `priority,sequence,microseconds,-;message`."""
+        """Append a kernel log record, `priority,sequence,microseconds,-;message`.
+
+        The message becomes one line of at most 960 bytes.
+        """
         boot = self.boot(node)
         with _locked(self.root / node):
             path = self.kmsg_path(node)
             with path.open("a+b") as file:
                 file.seek(max(0, file.tell() - 4096))
-                lines = file.read().splitlines()
-                sequence = int(lines[-1].split(b",")[1]) + 1 if lines else 1
+                tail = file.read()
+                known = _SEQUENCE.findall(tail)
+                sequence = int(known[-1]) + 1 if known else 1
                 stamp = int((time.time() - boot.boot_time) * 1_000_000)
-                text = message.replace("\n", " ")
-                file.write(f"{priority},{sequence},{stamp},-;{text}\n".encode())
+                text = " ".join(message.splitlines()).encode("ascii", "replace")[:MAX_RECORD]
+                # A writer that died in the middle of a record must not swallow the next one.
+                torn = b"\n" if tail and not tail.endswith(b"\n") else b""
+                file.write(torn + f"{priority},{sequence},{stamp},-;".encode() + text + b"\n")
 
     def reset(self, node: str, index: int, op_id: str = "") -> bool:
         """Reset a GPU, as `nvidia-smi --gpu-reset` does; returns whether its fault is gone.
 
         The same `op_id` a second time does nothing. Volatile ECC counts are cleared by any reset.
+        Raises UserError when there is no such GPU.
         """
+        _one_line(op_id)
+        self.gpu(node, index)
         with _locked(self.root / node):
             state = self.gpu(node, index)
             if not op_id or state.last_reset_op != op_id:
@@ -215,16 +234,19 @@ class Hardware:
     def reboot(self, node: str, op_id: str = "") -> None:
         """Restart a node: a new boot id, and every fault gone that a reset or a reboot heals.
 
-        The same `op_id` a second time does nothing.
+        The same `op_id` a second time does nothing. Raises UserError when there is no such node.
         """
-        before = self.boot(node)
-        if op_id and before.last_reboot_op == op_id:
-            return
+        _one_line(op_id)
+        self.boot(node)
         with _locked(self.root / node):
+            before = self.boot(node)
+            if op_id and before.last_reboot_op == op_id:
+                return
             for index in self.gpus(node):
                 state = self.gpu(node, index)
                 if state.heals_by != "none":
                     self._write_gpu(node, index, self._healed(state))
+                self._state_path(node, index).with_suffix(".load").unlink(missing_ok=True)
             self._write_boot(node, Boot(str(uuid.uuid4()), time.time(), before.boots + 1, op_id))
         self.log(node, "Linux version 6.1.0 (simulated machine): booting", priority=5)
 
