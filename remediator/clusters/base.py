@@ -1,7 +1,8 @@
 """What the remediator may ask of a cluster, and the facts that it gets back.
 
 Every effect takes an `op_id` and is idempotent by it: repeating a call with the same `op_id` changes
-nothing. Every effect has an observation beside it that reads the cluster itself, so that after a
+nothing, even after what it did was undone. One `op_id` is one verb on one subject; using it for
+another is a ClusterError. Every effect has an observation beside it that reads the cluster itself, so that after a
 crash the engine looks before it acts again. An observation that cannot be made raises ClusterError;
 it never answers False for "I do not know".
 
@@ -182,12 +183,13 @@ class Cluster(Protocol):
     async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
         """Stop a job and start it elsewhere from its checkpoint, at no cost of an attempt.
 
-        Returns once the cluster has taken the order. A job that has finished is left alone.
+        Returns once the cluster has taken the order. Without `exclude` it leaves its present place.
+        A job that has finished, or runs on nothing that is excluded, is left alone.
         """
         self._lacks("restart a job")
 
     async def restarted(self, job_id: str, *, op_id: str) -> bool:
-        """Whether the job runs again by this operation, or has finished since."""
+        """Whether the job has been started again by this operation, needed none, or has finished."""
         self._lacks("say whether a job was restarted")
 
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
@@ -195,7 +197,10 @@ class Cluster(Protocol):
         self._lacks("fail a job")
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
-        """Reset a GPU. Whether that healed it is for `probe` to say."""
+        """Reset a GPU. Whether that healed it is for `probe` to say.
+
+        A GPU that a job holds is not reset: that is a transient ClusterError.
+        """
         self._lacks("reset a GPU")
 
     async def reset_seen(self, target: Target, *, op_id: str) -> bool:
@@ -203,7 +208,10 @@ class Cluster(Protocol):
         self._lacks("say whether a GPU was reset")
 
     async def reboot_node(self, target: Target, *, op_id: str) -> None:
-        """Reboot a node. Returns once the order is taken."""
+        """Reboot a node. Returns once the order is taken.
+
+        A node on which jobs hold GPUs is not rebooted: that is a transient ClusterError.
+        """
         self._lacks("reboot a node")
 
     async def reboot_seen(self, target: Target, *, op_id: str) -> bool:

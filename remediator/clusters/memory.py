@@ -95,7 +95,7 @@ class MemoryCluster(Cluster):
         self._jobs: dict[str, _Job] = {}
         self._workloads: dict[str, _Workload] = {}
         self._effects: list[Effect] = []
-        self._taken: set[str] = set()
+        self._taken: dict[str, str] = {}
 
     # setting the scene
 
@@ -136,7 +136,7 @@ class MemoryCluster(Cluster):
     async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
         found = self._thing(target)
         _require_owner(target, found.quarantine, owner)
-        if self._take(op_id) and found.quarantine is None:
+        if self._take(op_id, "quarantine", target) and found.quarantine is None:
             found.quarantine = Quarantine(owner, reason, op_id, self._clock())
             self._did("quarantine", str(target), op_id)
 
@@ -146,7 +146,7 @@ class MemoryCluster(Cluster):
     async def release(self, target: Target, *, op_id: str, owner: str) -> None:
         found = self._thing(target)
         _require_owner(target, found.quarantine, owner)
-        if self._take(op_id) and found.quarantine is not None:
+        if self._take(op_id, "release", target) and found.quarantine is not None:
             found.quarantine = None
             self._did("release", str(target), op_id)
             self._place_waiting()
@@ -163,28 +163,34 @@ class MemoryCluster(Cluster):
         return self._job_facts(job_id) if job_id in self._jobs else None
 
     async def signal(self, job_id: str, *, op_id: str) -> None:
-        if self._job_facts(job_id).running and self._take(op_id):
+        job = self._job_facts(job_id)
+        if self._take(op_id, "signal", job_id) and job.running:
             self._did("signal", job_id, op_id)
 
     async def signalled(self, job_id: str, *, op_id: str) -> bool:
         return op_id in self._taken
 
     async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
-        if self._job_facts(job_id).finished or not self._take(op_id):
+        facts = self._job_facts(job_id)
+        away = frozenset(exclude or facts.places())
+        stays = facts.running and away.isdisjoint(
+            {*facts.places(), Target(TargetKind.NODE, facts.node or "")}
+        )
+        if not self._take(op_id, "restart", job_id) or facts.finished or stays:
             return
         job = self._jobs[job_id]
-        job.state, job.node, job.gpus = "MOVING", None, ()
-        job.exclude = frozenset(exclude)
+        job.state, job.node, job.gpus, job.exclude = "MOVING", None, (), away
         job.restarts += 1
         self._did("restart", job_id, op_id)
         self._place_waiting()
 
     async def restarted(self, job_id: str, *, op_id: str) -> bool:
         job = self._job_facts(job_id)
-        return job.finished or (job.running and op_id in self._taken)
+        return job.finished or (op_id in self._taken and job.state != "MOVING")
 
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
-        if not self._job_facts(job_id).finished and self._take(op_id):
+        facts = self._job_facts(job_id)
+        if self._take(op_id, "fail", job_id) and not facts.finished:
             self._end(self._jobs[job_id], "FAILED", reason)
             self._did("fail", job_id, op_id)
 
@@ -215,7 +221,7 @@ class MemoryCluster(Cluster):
                 f"workload {workload!r} keeps between {found.minimum} and {found.maximum} replicas;"
                 f" {replicas} were asked for."
             )
-        if self._take(op_id):
+        if self._take(op_id, "scale", workload):
             found.replicas = replicas
             self._did("scale", workload, op_id)
 
@@ -227,10 +233,12 @@ class MemoryCluster(Cluster):
 
     # inside
 
-    def _take(self, op_id: str) -> bool:
-        """Remember an operation; whether it is a new one."""
+    def _take(self, op_id: str, verb: str, subject: object) -> bool:
+        """Remember an operation; whether it is a new one. One op_id is one verb on one subject."""
+        if op_id in self._taken and self._taken[op_id] != f"{verb} {subject}":
+            raise ClusterError(f"the op_id {op_id!r} was used to {self._taken[op_id]} before.")
         new = op_id not in self._taken
-        self._taken.add(op_id)
+        self._taken[op_id] = f"{verb} {subject}"
         return new
 
     def _did(self, verb: str, subject: str, op_id: str) -> None:
@@ -261,7 +269,7 @@ class MemoryCluster(Cluster):
             raise ClusterError(
                 f"{target} is in use by {', '.join(holders)}: move that first.", transient=True
             )
-        self._take(op_id)
+        self._take(op_id, how, target)
         for gpu in gpus:
             if gpu.heals_by == how or (how == "reboot" and gpu.heals_by == "reset"):
                 gpu.sick = False
