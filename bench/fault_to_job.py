@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import sys
@@ -41,7 +42,7 @@ STAGES = (
 def one_incident(evidence: Evidence, hardware: Hardware, draw: random.Random) -> dict[str, float]:
     """Lose one GPU of the job; the seconds from the fault to each stage."""
     job = evidence.cluster.job("bench")
-    if job is None or job.node is None or not job.gpus:
+    if job.node is None or not job.gpus:
         raise SystemExit("the job is not running: no figure can be taken")
     gpu = draw.choice(list(job.gpus))
     place = Place(job.node, gpu, hardware.gpu(job.node, gpu).uuid, "bench")
@@ -88,7 +89,7 @@ def main() -> None:
             cluster = LocalCluster(state / "cluster", state / "hardware")
             program = (sys.executable, "-m", "fleetmedic.demo.training", "--steps", "1000000", "--seed", "1",
                        "--step-seconds", "0.1", "--checkpoint-every", "25")  # fmt: skip
-            cluster.submit(JobSpec(job_id="bench", command=program, gpus=4, user="bench"))
+            cluster.submit(JobSpec("bench", program, gpus=4, env=dict(os.environ), user="bench"))
             evidence = Evidence(state, stack.urls(), cluster)
             results = []
             for number in range(options.incidents):

@@ -4,6 +4,7 @@ expectation can be cited or its time is up. It injects and reads; what heals is 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -88,7 +89,7 @@ class Director:
             "--checkpoint-every", str(CHECKPOINT_EVERY),
         ]  # fmt: skip
         for name in JOBS:
-            cluster.submit(JobSpec(job_id=name, command=tuple(program), gpus=4, user="demo"))
+            cluster.submit(JobSpec(name, tuple(program), gpus=4, env=dict(os.environ), user="demo"))
         self.tell("Two training jobs of 4 GPUs are starting: " + ", ".join(JOBS))
         deadline = time.time() + 60
         waiting = set(JOBS)
@@ -102,12 +103,11 @@ class Director:
             time.sleep(0.2)
         for name in JOBS:
             job = cluster.job(name)
-            if job is not None:
-                self.tell(f"  {name} trains on {job.node}, GPUs {', '.join(map(str, job.gpus))}")
+            self.tell(f"  {name} trains on {job.node}, GPUs {', '.join(map(str, job.gpus))}")
 
     def _has_checkpoint(self, cluster: LocalCluster, name: str) -> bool:
         job = cluster.job(name)
-        if job is None or job.node is None:
+        if job.node is None:
             return False
         said = Evidence(self.state, self.urls, cluster).progress(job.node, name)
         return int(said.get("checkpoint_step") or 0) > 0
@@ -136,9 +136,7 @@ class Director:
                 self._open(item[1](evidence))
             evidence.refresh()
             self._look(evidence)
-            ended = all(
-                (job := evidence.cluster.job(name)) and job.state == "COMPLETED" for name in JOBS
-            )
+            ended = all(evidence.cluster.job(name).state == "COMPLETED" for name in JOBS)
             if not due and not self.pending and ended:
                 return
             time.sleep(LOOK_EVERY)
@@ -164,7 +162,7 @@ class Director:
 
     def _place(self, evidence: Evidence, job_id: str, rank: int) -> Place:
         job = evidence.cluster.job(job_id)
-        if job is None or job.node is None or not job.gpus:
+        if job.node is None or not job.gpus:
             raise UserError(f"{job_id} runs nowhere: see {self.state}/logs/localcluster.log.")
         gpu = job.gpus[rank % len(job.gpus)]
         return Place(
@@ -202,8 +200,7 @@ class Director:
         return xid_story(place, at, self.scenario.xid, self.scenario.xid_count)
 
     def _raise_load(self, evidence: Evidence) -> Story:
-        workload = evidence.cluster.workload("serve")
-        replicas = workload.wanted if workload else 0
+        replicas = evidence.cluster.workload("serve").wanted
         command = [
             sys.executable, "-m", "fleetmedic.localcluster.pool.load", "--url", self.urls["pool"],
             "--rate", str(self.scenario.load_rate), "--seconds", str(self.scenario.load_seconds),

@@ -52,6 +52,14 @@ class Evidence:
         self, selector: str, since: float, now: float, holds: Callable[[float], bool]
     ) -> tuple[float, float] | None:
         """The first raw sample (time, value) at or after `since` for which `holds`; None if none yet."""
+        found = [(at, value) for at, value in self._samples(selector, since, now) if holds(value)]
+        return found[0] if found else None
+
+    def distinct_values(self, selector: str, since: float, now: float) -> list[float]:
+        """The different values above `since` that the series had since then, sorted."""
+        return sorted({value for _, value in self._samples(selector, since, now) if value > since})
+
+    def _samples(self, selector: str, since: float, now: float) -> list[tuple[float, float]]:
         window = int(now - since) + 2
         query = urllib.parse.urlencode({"query": f"{selector}[{window}s]", "time": f"{now:.3f}"})
         body = _get_json(f"{self.urls['prometheus']}/api/v1/query?{query}") or {}
@@ -60,8 +68,7 @@ class Evidence:
             for series in body.get("data", {}).get("result", [])
             for at, value in series["values"]
         ]
-        found = [(at, value) for at, value in sorted(samples) if at >= since and holds(value)]
-        return found[0] if found else None
+        return sorted((at, value) for at, value in samples if at >= since)
 
     def event(
         self, since: float, event: str, *, target: str = "", **data: str

@@ -100,7 +100,7 @@ def _steps(since: float, target: str, actions: tuple[tuple[str, str], ...]) -> l
 def _moved(place: Place, since: float) -> Expectation:
     def find(evidence: Evidence, _: float) -> Found | None:
         job = evidence.cluster.job(place.job_id)
-        if job is None or job.state not in ("RUNNING", "COMPLETED") or (job.started or 0) < since:
+        if job.state not in ("RUNNING", "COMPLETED") or (job.started or 0) < since:
             return None
         if job.node == place.node and place.gpu in job.gpus:
             return None
@@ -116,7 +116,7 @@ def _moved(place: Place, since: float) -> Expectation:
 
 
 def _closed(since: float, target: str) -> Expectation:
-    return _journal("incident closed", since, "StateChanged", target, state="CLOSED")
+    return _journal("incident closed", since, "StateChanged", target, to="CLOSED")
 
 
 def lost_story(place: Place, at: float) -> Story:
@@ -175,9 +175,9 @@ def xid_story(place: Place, at: float, xid: int, count: int) -> Story:
         )
         if seen is None:
             return None
-        passes = [
-            e for e in evidence.journal if e["event"] == "Reconciled" and e["at"] > seen["at"]
-        ]
+        passes = evidence.distinct_values(
+            "remediator_reconcile_last_timestamp_seconds", seen["at"], now
+        )
         if len(passes) < 2:
             return None
         views = [n for n in evidence.cluster.nodes() if n.name == place.node]
@@ -186,11 +186,7 @@ def xid_story(place: Place, at: float, xid: int, count: int) -> Story:
         )
         if touched or evidence.event(at, "StepPrepared", target=target, action="quarantine_gpu"):
             return None
-        return (
-            passes[1]["at"],
-            f"journal {passes[1]['seq']} Reconciled",
-            "two passes later: not quarantined",
-        )
+        return passes[1], "the reconciler's own metric", "two passes later: not quarantined"
 
     return Story(
         name, at,

@@ -19,12 +19,11 @@ def training_checks(
     checks = []
     for job_id in jobs:
         job = cluster.job(job_id)
-        if job is None or job.state != "COMPLETED" or job.checkpoint_dir is None:
-            state_now = job.state if job else "unknown"
-            text = f"{job_id} is {state_now}, not COMPLETED; log: {state}/logs/localcluster.log"
+        if job.state != "COMPLETED":
+            text = f"{job_id} is {job.state}, not COMPLETED; log: {state}/logs/localcluster.log"
             checks.append(Check(f"{job_id} ends", kept=False, text=text))
             continue
-        final = json.loads((Path(job.checkpoint_dir) / "final.json").read_text())
+        final = json.loads((job.checkpoint_dir / "final.json").read_text())
         same = final["sha256"] == expected
         verdict = "equal those" if same else "DIFFER from those"
         text = f"after {final['restarts']} restart(s) its final weights {verdict} of an undisturbed run"
