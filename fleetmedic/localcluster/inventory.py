@@ -1,0 +1,99 @@
+"""The nodes and GPUs there are, and whether a GPU answers.
+
+With a hardware folder its nodes are the cluster. Without one the cluster is this host, with the
+GPUs that the NVIDIA driver shows in procfs or sysfs; a GPU there is not probed before a job is
+placed, because only the driver's own library could tell, and it can hang.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import valid_name
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node as it is: `boot_id` changes when it restarts; `gpus` are (index, uuid)."""
+
+    name: str
+    boot_id: str
+    gpus: tuple[tuple[int, str], ...]
+
+
+class Inventory:
+    """Looks at the hardware folder, or at this host where there is none."""
+
+    def __init__(
+        self, hardware_dir: Path | None, procfs: Path = Path("/proc"), sysfs: Path = Path("/sys")
+    ) -> None:
+        self._hardware = Hardware(hardware_dir) if hardware_dir and hardware_dir.is_dir() else None
+        self._procfs = procfs
+        self._sysfs = sysfs
+
+    def nodes(self) -> list[Node]:
+        """Every node now. A node whose files are damaged is left out."""
+        if self._hardware is None:
+            return [self._host()]
+        found = []
+        for name in self._hardware.nodes():
+            try:
+                gpus = tuple(
+                    (i, self._hardware.gpu(name, i).uuid) for i in self._hardware.gpus(name)
+                )
+                found.append(Node(name, self._hardware.boot(name).boot_id, gpus))
+            except (UserError, OSError, ValueError):
+                continue
+        return found
+
+    def boot_id(self, node: str) -> str | None:
+        """The node's present boot, None when it cannot be told."""
+        try:
+            return self._hardware.boot(node).boot_id if self._hardware else self._host_boot()
+        except (UserError, OSError):
+            return None
+
+    def sick(self, node: str, gpus: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the GPUs that do not answer a probe: lost, hung or unreadable."""
+        if self._hardware is None:
+            return ()
+        return tuple(index for index in gpus if not self._answers(self._hardware, node, index))
+
+    @staticmethod
+    def _answers(hardware: Hardware, node: str, index: int) -> bool:
+        try:
+            state = hardware.gpu(node, index)
+        except (UserError, OSError):
+            return False
+        return not (state.lost or state.hung)
+
+    def _host(self) -> Node:
+        name = socket.gethostname()
+        return Node(name if valid_name(name) else "localhost", self._host_boot(), self._host_gpus())
+
+    def _host_boot(self) -> str:
+        path = self._procfs / "sys" / "kernel" / "random" / "boot_id"
+        return path.read_text().strip() if path.is_file() else ""
+
+    def _host_gpus(self) -> tuple[tuple[int, str], ...]:
+        folders = sorted((self._procfs / "driver" / "nvidia" / "gpus").glob("*"))
+        if folders:
+            return tuple((i, _uuid(folder)) for i, folder in enumerate(folders))
+        devices = sorted((self._sysfs / "bus" / "pci" / "drivers" / "nvidia").glob("*:*:*.*"))
+        return tuple((i, f"PCI-{device.name}") for i, device in enumerate(devices))
+
+
+def _uuid(folder: Path) -> str:
+    try:
+        lines = (folder / "information").read_text(errors="replace").splitlines()[:64]
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "GPU UUID" and value.strip().startswith("GPU-"):
+            return value.strip()[:80]
+    return f"PCI-{folder.name}"

@@ -1,0 +1,107 @@
+"""The writes that the client and the controller share. Each takes an open transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.localcluster.inventory import Node
+from fleetmedic.localcluster.model import Conflict, JobState
+from fleetmedic.localcluster.retry import Reason
+
+
+def answered(db: sqlite3.Connection, op_id: str, verb: str, about: str) -> str | None:
+    """The answer that this operation got before, None when it is new.
+
+    Raises Conflict when the op_id was used for something else.
+    """
+    row = db.execute("SELECT verb, about, answer FROM ops WHERE op_id = ?", (op_id,)).fetchone()
+    if row is None:
+        return None
+    if (row["verb"], row["about"]) != (verb, about):
+        raise Conflict(
+            f"the op_id {op_id!r} was used for {row['verb']} {row['about']} before: "
+            "give each operation an id of its own."
+        )
+    return str(row["answer"])
+
+
+def accept(
+    db: sqlite3.Connection, op_id: str, verb: str, about: str, answer: str, now: float
+) -> None:
+    """Record an operation and its answer."""
+    db.execute("INSERT INTO ops VALUES (?, ?, ?, ?, ?)", (op_id, verb, about, answer, now))
+
+
+def register(db: sqlite3.Connection, found: Iterable[Node]) -> None:
+    """Take the inventory into the store; what is no longer there stays, as not present."""
+    db.execute("UPDATE nodes SET present = 0")
+    db.execute("UPDATE gpus SET present = 0")
+    for node in found:
+        db.execute(
+            "INSERT INTO nodes VALUES (?, ?, 1) ON CONFLICT (name) DO UPDATE SET"
+            " boot_id = excluded.boot_id, present = 1",
+            (node.name, node.boot_id),
+        )
+        db.executemany(
+            "INSERT INTO gpus VALUES (?, ?, ?, 1, NULL) ON CONFLICT (node, idx) DO UPDATE SET"
+            " uuid = excluded.uuid, present = 1",
+            [(node.name, index, uuid) for index, uuid in node.gpus],
+        )
+
+
+def set_job(db: sqlite3.Connection, job_id: str, **values: Any) -> None:
+    """Change columns of a job."""
+    columns = ", ".join(f"{name} = ?" for name in values)
+    db.execute(f"UPDATE jobs SET {columns} WHERE id = ?", (*values.values(), job_id))  # noqa: S608
+
+
+def set_attempt(db: sqlite3.Connection, job_id: str, n: int, **values: Any) -> None:
+    """Change columns of an attempt."""
+    columns = ", ".join(f"{name} = ?" for name in values)
+    db.execute(
+        f"UPDATE attempts SET {columns} WHERE job_id = ? AND n = ?",  # noqa: S608
+        (*values.values(), job_id, n),
+    )
+
+
+def settle(
+    db: sqlite3.Connection, job_id: str, state: JobState, reason: Reason, text: str, now: float
+) -> None:
+    """Bring a job without a live attempt to a state: its GPUs go back unless it waits for them."""
+    values: dict[str, Any] = {"state": state, "reason": reason, "text": text, "verdict_until": None}
+    if state.ended:
+        values["finished"] = now
+    if state is JobState.MOVING:
+        values["due"] = now
+    if state is not JobState.RETRYING:
+        db.execute("DELETE FROM allocations WHERE job_id = ?", (job_id,))
+    if state.ended:
+        db.execute("UPDATE job_ops SET done = 1 WHERE job_id = ?", (job_id,))
+    set_job(db, job_id, **values)
+
+
+def live_attempt(db: sqlite3.Connection, job_id: str) -> sqlite3.Row | None:
+    """The attempt of a job that may have a process now."""
+    row: sqlite3.Row | None = db.execute(
+        "SELECT * FROM attempts WHERE job_id = ? AND state != 'ENDED'", (job_id,)
+    ).fetchone()
+    return row
+
+
+def add_targets(text: str, targets: Iterable[Target]) -> str:
+    """A stored list of targets with some more."""
+    return json.dumps(sorted({*json.loads(text), *map(str, targets)}))
+
+
+def targets(text: str) -> frozenset[Target]:
+    """A stored list of targets."""
+    return frozenset(map(Target.parse, json.loads(text)))
+
+
+def gpu_targets(node: str, gpus: Iterable[int]) -> list[Target]:
+    """GPUs of a node as targets."""
+    return [Target(TargetKind.GPU, node, index) for index in gpus]

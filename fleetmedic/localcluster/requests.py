@@ -1,0 +1,105 @@
+"""What a request changes in the store, beside its own record. Each takes an open transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import Target, valid_name
+from fleetmedic.localcluster import ledger
+from fleetmedic.localcluster.model import JobSpec, JobState, JobView, NodeView
+from fleetmedic.localcluster.placement import touches
+from fleetmedic.localcluster.retry import Reason, Stop
+
+MAX_NAME = 100
+MAX_ARGUMENTS = 1000
+MAX_SPEC_BYTES = 100_000
+
+
+def check_spec(spec: JobSpec, nodes: list[NodeView]) -> None:
+    """Raises UserError for a job that can never run, or whose words are not fit for a path."""
+    if not valid_name(spec.name) or len(spec.name) > MAX_NAME:
+        raise UserError(
+            f"{spec.name[:80]!r} is no job name: use letters, digits, '.', '_' and '-', "
+            f"{MAX_NAME} at most, and begin with a letter or digit."
+        )
+    words = [*spec.command, *spec.env, *spec.env.values(), spec.cwd, spec.checkpoint_dir or ""]
+    if not spec.command or not spec.command[0] or len(spec.command) > MAX_ARGUMENTS:
+        raise UserError(f"a job needs a command of 1 to {MAX_ARGUMENTS} words.")
+    if any("\0" in word for word in words) or sum(map(len, words)) > MAX_SPEC_BYTES:
+        raise UserError(
+            f"the job's command and environment hold a NUL or more than {MAX_SPEC_BYTES} characters: "
+            "put the rest into a file."
+        )
+    if any(not name or "=" in name for name in spec.env):
+        raise UserError("the name of an environment variable is empty or holds '='.")
+    if not 0 < spec.grace <= 600:
+        raise UserError("a job's grace goes from above 0 to 600 seconds.")
+    most = max((len(node.gpus) for node in nodes), default=None)
+    if spec.gpus < 0 or (most is not None and spec.gpus > most):
+        raise UserError(f"--gpus {spec.gpus} can never be placed: a node has at most {most or 0}.")
+
+
+def unique_id(db: sqlite3.Connection, name: str) -> str:
+    """The name itself, or the first of NAME-2, NAME-3 and so on that is free."""
+    taken = {
+        row["id"]
+        for row in db.execute(
+            "SELECT id FROM jobs WHERE id = ? OR substr(id, 1, ?) = ?",
+            (name, len(name) + 1, f"{name}-"),
+        )
+    }
+    number = 2
+    job_id = name
+    while job_id in taken:
+        job_id = f"{name}-{number}"
+        number += 1
+    return job_id
+
+
+def needs_restart(db: sqlite3.Connection, job: JobView, exclude: tuple[Target, ...]) -> bool:
+    """Whether a job must be stopped, or placed anew, to stand on none of the excluded."""
+    if job.state.ended:
+        return False
+    live = ledger.live_attempt(db, job.id)
+    settled = live is not None and live["stop"] is None and job.node is not None
+    return not (settled and exclude and not touches(job.node or "", job.gpus, exclude))
+
+
+def ask_restart(
+    db: sqlite3.Connection, job: JobView, exclude: Iterable[Target], now: float
+) -> None:
+    """Let the controller stop the job and start it elsewhere."""
+    row = db.execute("SELECT excluded, avoid FROM jobs WHERE id = ?", (job.id,)).fetchone()
+    here = ledger.gpu_targets(job.node, job.gpus) if job.node else []
+    ledger.set_job(
+        db, job.id,
+        excluded=ledger.add_targets(row["excluded"], exclude),
+        avoid=ledger.add_targets(row["avoid"], here),
+    )  # fmt: skip
+    text = "stopped by request, to start elsewhere"
+    live = ledger.live_attempt(db, job.id)
+    if live is None:
+        ledger.settle(db, job.id, JobState.MOVING, Reason.RESTART_REQUESTED, text, now)
+        return
+    if live["stop"] is None:
+        ledger.set_attempt(db, job.id, live["n"], stop=Stop.RESTART, stop_text=text, stop_at=now)
+    ledger.set_job(
+        db, job.id, state=JobState.MOVING, reason=Reason.RESTART_REQUESTED,
+        text="being stopped by request, to start elsewhere",
+    )  # fmt: skip
+
+
+def ask_to_end(
+    db: sqlite3.Connection, job: JobView, stop: Stop, reason: Reason, text: str, now: float
+) -> None:
+    """Let the controller stop the job for good; without a process it ends at once."""
+    state = JobState.FAILED if stop is Stop.FAIL else JobState.CANCELLED
+    live = ledger.live_attempt(db, job.id)
+    if live is None:
+        ledger.settle(db, job.id, state, reason, text, now)
+        return
+    at = live["stop_at"] if live["stop_at"] is not None else now
+    ledger.set_attempt(db, job.id, live["n"], stop=stop, stop_text=text, stop_at=at)
+    ledger.set_job(db, job.id, text=f"being stopped: {text}")

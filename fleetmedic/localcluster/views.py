@@ -1,0 +1,146 @@
+"""From rows to views: what `LocalCluster` and the controller read."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fleetmedic.localcluster.model import (
+    Allocation,
+    GpuView,
+    JobSpec,
+    JobState,
+    JobView,
+    NodeView,
+    Quarantine,
+    WorkloadView,
+)
+from fleetmedic.localcluster.retry import Suspicion, suspected
+
+LOG_NAME = "output.log"
+
+
+def attempt_dir(folder: Path, job_id: str, attempt: int) -> Path:
+    """Where one attempt of a job keeps its order, pids, exit status and output."""
+    return folder / "jobs" / job_id / f"attempt-{attempt}"
+
+
+def checkpoint_dir(folder: Path, job_id: str, spec: JobSpec) -> Path:
+    """Where a job keeps its checkpoints: its own choice, else a folder of the cluster."""
+    given = spec.checkpoint_dir
+    return Path(given) if given else folder / "jobs" / job_id / "checkpoints"
+
+
+def read_spec(text: str) -> JobSpec:
+    """A job's spec as the store keeps it."""
+    return msgspec.json.decode(text, type=JobSpec)
+
+
+def write_spec(spec: JobSpec) -> str:
+    """A job's spec as the store keeps it."""
+    return msgspec.json.encode(spec).decode()
+
+
+def nodes(db: sqlite3.Connection) -> list[NodeView]:
+    """All nodes ever seen, sorted by name."""
+    quarantines = {
+        row["target"]: Quarantine(row["owner"], row["reason"], row["at"], row["op_id"])
+        for row in db.execute("SELECT * FROM quarantines")
+    }
+    jobs = {
+        (row["node"], row["idx"]): row["job_id"] for row in db.execute("SELECT * FROM allocations")
+    }
+    suspects = suspected(
+        Suspicion(row["node"], row["idx"], row["job_id"])
+        for row in db.execute("SELECT * FROM suspicions ORDER BY at")
+    )
+    gpus: dict[str, list[GpuView]] = {}
+    for row in db.execute("SELECT * FROM gpus ORDER BY node, idx"):
+        place = (row["node"], row["idx"])
+        marked = row["marked"] or suspects.get(place)
+        if not row["present"]:
+            marked = "the node no longer shows this GPU"
+        gpus.setdefault(row["node"], []).append(
+            GpuView(
+                row["idx"], row["uuid"], quarantines.get(f"gpu/{place[0]}/{place[1]}"), marked,
+                jobs.get(place),
+            )
+        )  # fmt: skip
+    return [
+        NodeView(
+            row["name"], tuple(gpus.get(row["name"], ())), quarantines.get(f"node/{row['name']}"),
+            bool(row["present"]),
+        )
+        for row in db.execute("SELECT * FROM nodes ORDER BY name")
+    ]  # fmt: skip
+
+
+def allocations(db: sqlite3.Connection, node: str) -> list[Allocation]:
+    """The GPUs of a node that jobs hold, by index."""
+    rows = db.execute(
+        "SELECT a.idx, g.uuid, a.job_id, j.user FROM allocations a"
+        " JOIN gpus g ON g.node = a.node AND g.idx = a.idx JOIN jobs j ON j.id = a.job_id"
+        " WHERE a.node = ? ORDER BY a.idx",
+        (node,),
+    )
+    return [Allocation(row["idx"], row["uuid"], row["job_id"], row["user"]) for row in rows]
+
+
+_JOB = (
+    "SELECT j.*, a.pid FROM jobs j LEFT JOIN attempts a"
+    " ON a.job_id = j.id AND a.n = j.attempt AND a.state = 'RUNNING'"
+)
+_ONE_JOB = f"{_JOB} WHERE j.id = ?"
+_ALL_JOBS = (
+    f"{_JOB} WHERE j.finished IS NULL OR j.id IN"  # noqa: S608 - no input in it
+    " (SELECT id FROM jobs WHERE finished IS NOT NULL ORDER BY finished DESC LIMIT 500)"
+    " ORDER BY j.submitted, j.rowid"
+)
+
+
+def jobs(db: sqlite3.Connection, folder: Path, job_id: str | None = None) -> list[JobView]:
+    """One job, or all that live and the 500 that ended last, oldest first."""
+    ops: dict[str, list[Any]] = {}
+    which, values = ("WHERE job_id = ?", (job_id,)) if job_id else ("", ())
+    for row in db.execute(f"SELECT * FROM job_ops {which} ORDER BY at", values):  # noqa: S608
+        ops.setdefault(row["job_id"], []).append(row)
+    rows = db.execute(_ONE_JOB if job_id else _ALL_JOBS, values).fetchall()
+    return [_job(row, folder, ops.get(row["id"], [])) for row in rows]
+
+
+def _job(row: sqlite3.Row, folder: Path, ops: list[Any]) -> JobView:
+    spec = read_spec(row["spec"])
+    log = attempt_dir(folder, row["id"], row["attempt"]) / LOG_NAME if row["attempt"] else None
+    restarts = [op for op in ops if op["verb"] == "restart"]
+    return JobView(
+        id=row["id"],
+        state=JobState(row["state"]),
+        node=row["node"],
+        gpus=tuple(json.loads(row["gpus"])),
+        attempts=row["failures"],
+        restarts=max(0, row["attempt"] - 1),
+        moves=row["moves"],
+        reason=row["reason"],
+        text=row["text"],
+        submitted=row["submitted"],
+        started=row["started"],
+        finished=row["finished"],
+        pid=row["pid"],
+        user=row["user"],
+        command=spec.command,
+        checkpoint_dir=checkpoint_dir(folder, row["id"], spec),
+        log=log,
+        signals=tuple(op["op_id"] for op in ops if op["verb"] == "signal" and op["done"]),
+        restart_ops=tuple(op["op_id"] for op in restarts),
+        restarts_done=tuple(op["op_id"] for op in restarts if op["done"]),
+    )
+
+
+def workload(db: sqlite3.Connection, name: str) -> WorkloadView | None:
+    """One workload, or None."""
+    row = db.execute("SELECT * FROM workloads WHERE name = ?", (name,)).fetchone()
+    return WorkloadView(**dict(row)) if row else None
