@@ -10,7 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
+
+import msgspec
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import (
@@ -27,6 +29,13 @@ from remediator.clusters.base import (
 )
 
 HealsBy = Literal["reset", "reboot", "none"]
+
+
+class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`cluster.memory` in remediator.yml."""
+
+    nodes: int = 4
+    gpus: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,11 @@ class MemoryCluster(Cluster):
         self._workloads: dict[str, _Workload] = {}
         self._effects: list[Effect] = []
         self._taken: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, name: str, settings: MemorySettings) -> Self:
+        """The cluster that the settings describe."""
+        return cls(name, nodes=settings.nodes, gpus=settings.gpus)
 
     # setting the scene
 

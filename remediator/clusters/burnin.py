@@ -1,0 +1,55 @@
+"""The active test of a simulated GPU: load it for a while and read its sensors meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from fleetmedic.hardware.physics import reading
+from fleetmedic.hardware.state import GpuLoad, GpuState, Hardware
+from fleetmedic.kernel.errors import UserError
+from remediator.clusters.base import ProbeResult
+
+LOOK_EVERY = 0.1
+
+
+async def burn_in(hardware: Hardware, node: str, index: int, seconds: float) -> ProbeResult:
+    """Whether a GPU stands `seconds` under full load. One that cannot be read has not passed."""
+    name = f"gpu/{node}/{index}"
+    deadline = time.monotonic() + seconds
+    hottest = 0.0
+    slowest = float("inf")
+    try:
+        while True:
+            state = await asyncio.to_thread(hardware.gpu, node, index)
+            if complaint := _complaint(state):
+                return ProbeResult(False, f"{name} failed its test: {complaint}.")
+            sensors = reading(state, GpuLoad(1.0, 0.9), time.time())
+            hottest, slowest = max(hottest, sensors.temperature), min(slowest, sensors.sm_clock)
+            if time.monotonic() >= deadline:
+                break
+            await asyncio.to_thread(hardware.set_load, node, index, 1.0, 0.9)
+            await asyncio.sleep(LOOK_EVERY)
+        await asyncio.to_thread(hardware.set_load, node, index, 0.0, 0.0)
+    except (UserError, OSError) as error:
+        return ProbeResult(False, f"{name} could not be tested: {error}")
+    return ProbeResult(
+        True,
+        f"{name} passed {seconds:g} s under full load: at least {slowest / 1e6:.0f} MHz, "
+        f"at most {hottest:.0f} degrees.",
+    )
+
+
+def _complaint(state: GpuState) -> str:
+    """What is wrong with it, or nothing. `GpuState.healthy` is the judge; this finds the words."""
+    if state.healthy:
+        return ""
+    if state.lost:
+        return "it is lost from the bus"
+    if state.hung:
+        return "the driver does not answer for it"
+    if state.remap_failure:
+        return "it can no longer remap bad memory rows"
+    if state.speed < 0.95:
+        return f"it reaches {state.speed:.0%} of its clock under load"
+    return f"it runs {state.heat:.0f} degrees too hot"

@@ -1,0 +1,288 @@
+"""The embedded cluster, and the hardware folder below it.
+
+Placement, retries and the jobs' processes are the embedded cluster's own; this adapter asks it and
+reads back. Reset, reboot and the test under load are done to the simulated hardware: without its
+folder this cluster cannot do them, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.durations import parse_duration
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.localcluster import client as embedded
+from fleetmedic.localcluster import model
+from remediator.clusters.base import (
+    Capability,
+    Cluster,
+    ClusterError,
+    Conflict,
+    GpuFacts,
+    JobFacts,
+    NodeFacts,
+    ProbeResult,
+    Quarantine,
+    Unsupported,
+    WorkloadFacts,
+)
+from remediator.clusters.burnin import burn_in
+
+T = TypeVar("T")
+_HARDWARE = frozenset({Capability.GPU_RESET, Capability.REBOOT, Capability.PROBE})
+
+
+class LocalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`cluster.local` in remediator.yml. `burn_in` is how long a test loads a GPU."""
+
+    cluster_dir: str
+    hardware_dir: str | None = None
+    burn_in: str = "1s"
+
+
+@dataclass(frozen=True, slots=True)
+class _Holdings:
+    """Which job holds which GPU, read in one go."""
+
+    nodes: list[model.NodeView]
+
+    def gpus_of(self, job_id: str) -> tuple[str | None, tuple[int, ...]]:
+        for node in self.nodes:
+            held = tuple(gpu.index for gpu in node.gpus if gpu.job_id == job_id)
+            if held:
+                return node.name, held
+        return None, ()
+
+
+class LocalCluster(Cluster):
+    """Calls run in threads; nothing is opened before the first one."""
+
+    def __init__(self, name: str, settings: LocalSettings) -> None:
+        self.name = name
+        self._folder = Path(settings.cluster_dir)
+        self._burn_in = parse_duration(settings.burn_in)
+        given = Path(settings.hardware_dir) if settings.hardware_dir else None
+        self._hardware = Hardware(given) if given is not None and given.is_dir() else None
+        self.capabilities = frozenset(Capability) - (frozenset() if self._hardware else _HARDWARE)
+        self._client: embedded.LocalCluster | None = None
+        self._opening = threading.Lock()
+
+    async def list_nodes(self) -> tuple[NodeFacts, ...]:
+        return tuple(_node(view) for view in await self._ask(lambda c: c.nodes()))
+
+    async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
+        await self._ask(lambda c: c.quarantine(target, op_id=op_id, owner=owner, reason=reason))
+
+    async def quarantined(self, target: Target) -> Quarantine | None:
+        return _find(await self.list_nodes(), target).quarantine
+
+    async def release(self, target: Target, *, op_id: str, owner: str) -> None:
+        held = await self.quarantined(target)
+        if held is not None and held.owner != owner:
+            raise Conflict(f"{target} is quarantined by {held.owner}: {held.reason}")
+        await self._ask(lambda c: c.release(target, op_id=op_id, owner=owner))
+
+    async def jobs_on(self, target: Target) -> tuple[JobFacts, ...]:
+        return await self._ask(lambda c: _jobs_on(c, target))
+
+    async def job(self, job_id: str) -> JobFacts | None:
+        def look(client: embedded.LocalCluster) -> JobFacts | None:
+            holdings = _Holdings(client.nodes())
+            try:
+                return _job(client.job(job_id), holdings)
+            except UserError:
+                return None
+
+        return await self._ask(look)
+
+    async def signal(self, job_id: str, *, op_id: str) -> None:
+        await self._ask(lambda c: c.signal(job_id, op_id=op_id))
+
+    async def signalled(self, job_id: str, *, op_id: str) -> bool:
+        return op_id in (await self._ask(lambda c: c.job(job_id))).signals
+
+    async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
+        def order(client: embedded.LocalCluster) -> None:
+            # The list to exclude may have grown since the operation was accepted.
+            if op_id not in client.job(job_id).restart_ops:
+                client.restart(job_id, op_id=op_id, exclude=exclude)
+
+        await self._ask(order)
+
+    async def restarted(self, job_id: str, *, op_id: str) -> bool:
+        job = await self._ask(lambda c: c.job(job_id))
+        return job.state.ended or op_id in job.restarts_done
+
+    async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
+        await self._ask(lambda c: c.fail(job_id, op_id=op_id, reason=reason))
+
+    async def reset_gpu(self, target: Target, *, op_id: str) -> None:
+        hardware = self._need_hardware("reset a GPU")
+        if not await self.reset_seen(target, op_id=op_id):
+            index = _gpu_index(target)
+            await self._require_idle(target)
+            await _outside(lambda: hardware.reset(target.name, index, op_id))
+
+    async def reset_seen(self, target: Target, *, op_id: str) -> bool:
+        hardware, index = self._need_hardware("reset a GPU"), _gpu_index(target)
+        return (await _outside(lambda: hardware.gpu(target.name, index))).last_reset_op == op_id
+
+    async def reboot_node(self, target: Target, *, op_id: str) -> None:
+        hardware = self._need_hardware("reboot a node")
+        if not await self.reboot_seen(target, op_id=op_id):
+            await self._require_idle(target)
+            await _outside(lambda: hardware.reboot(target.name, op_id))
+
+    async def reboot_seen(self, target: Target, *, op_id: str) -> bool:
+        hardware = self._need_hardware("reboot a node")
+        if target.kind is not TargetKind.NODE:
+            raise ClusterError(f"only a node is rebooted, and {target} is none.")
+        return (await _outside(lambda: hardware.boot(target.name))).last_reboot_op == op_id
+
+    async def probe(self, target: Target) -> ProbeResult:
+        hardware = self._need_hardware("test a GPU")
+        gpus = _indices(_find(await self.list_nodes(), target))
+        results = await asyncio.gather(
+            *(burn_in(hardware, target.name, index, self._burn_in) for index in gpus)
+        )
+        failed = [result.text for result in results if not result.passed]
+        if failed or not results:
+            return ProbeResult(False, " ".join(failed) or f"{target} shows no GPU to test.")
+        if target.kind is TargetKind.GPU:
+            return results[0]
+        return ProbeResult(True, f"all {len(results)} GPUs of {target.name} passed their test.")
+
+    async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
+        await self._ask(lambda c: c.scale(workload, replicas, op_id=op_id))
+
+    async def workload(self, name: str) -> WorkloadFacts | None:
+        def look(client: embedded.LocalCluster) -> WorkloadFacts | None:
+            try:
+                found = client.workload(name)
+            except UserError:
+                return None
+            return WorkloadFacts(
+                found.name, found.wanted, found.ready, found.minimum, found.maximum
+            )
+
+        return await self._ask(look)
+
+    # inside
+
+    async def _ask(self, call: Callable[[embedded.LocalCluster], T]) -> T:
+        return await _outside(lambda: call(self._open()))
+
+    def _open(self) -> embedded.LocalCluster:
+        with self._opening:
+            if self._client is None:
+                root = self._hardware.root if self._hardware else None
+                self._client = embedded.LocalCluster(self._folder, root)
+            return self._client
+
+    def _need_hardware(self, verb: str) -> Hardware:
+        if self._hardware is None:
+            raise Unsupported(
+                f"the cluster {self.name!r} cannot {verb}: it does so on simulated hardware only, "
+                "and cluster.local.hardware_dir names no such folder."
+            )
+        return self._hardware
+
+    async def _require_idle(self, target: Target) -> None:
+        if jobs := await self.jobs_on(target):
+            names = ", ".join(job.job_id for job in jobs)
+            raise ClusterError(f"{target} is in use by {names}: move that first.", transient=True)
+
+
+async def _outside(call: Callable[[], T]) -> T:
+    """Run a blocking call in a thread; what it raises becomes a ClusterError."""
+    try:
+        return await asyncio.to_thread(call)
+    except model.Conflict as error:
+        raise Conflict(str(error)) from None
+    except UserError as error:
+        raise ClusterError(str(error)) from None
+    except (sqlite3.Error, OSError) as error:
+        raise ClusterError(f"the local cluster's files: {error}.", transient=True) from None
+
+
+def _jobs_on(client: embedded.LocalCluster, target: Target) -> tuple[JobFacts, ...]:
+    holdings = _Holdings(client.nodes())
+    found = _find(tuple(_node(view) for view in holdings.nodes), target)
+    gpus = found.gpus if isinstance(found, NodeFacts) else (found,)
+    holders = {gpu.job_id for gpu in gpus if gpu.job_id is not None}
+    facts = (_job(view, holdings) for view in client.jobs())
+    without_gpus = target.name if target.kind is TargetKind.NODE else None
+    return tuple(
+        sorted(
+            (
+                job
+                for job in facts
+                if not job.finished
+                and (
+                    job.job_id in holders
+                    or (job.node == without_gpus and not job.gpus and job.node)
+                )
+            ),
+            key=lambda job: job.job_id,
+        )
+    )
+
+
+def _job(view: model.JobView, holdings: _Holdings) -> JobFacts:
+    node, gpus = holdings.gpus_of(view.id)
+    running = view.state is model.JobState.RUNNING
+    if node is None and running:
+        node = view.node
+    return JobFacts(
+        job_id=view.id,
+        state=view.state.value,
+        node=node,
+        gpus=gpus,
+        running=running,
+        finished=view.state.ended,
+        attempts=view.attempts,
+        restarts=view.restarts,
+        reason=view.text,
+    )
+
+
+def _node(view: model.NodeView) -> NodeFacts:
+    gpus = tuple(
+        GpuFacts(gpu.index, gpu.uuid, _quarantine(gpu.quarantined), gpu.job_id, gpu.marked)
+        for gpu in view.gpus
+    )
+    return NodeFacts(view.name, view.alive, gpus, _quarantine(view.quarantined))
+
+
+def _quarantine(view: model.Quarantine | None) -> Quarantine | None:
+    return Quarantine(view.owner, view.reason, view.op_id, view.at) if view else None
+
+
+def _find(nodes: tuple[NodeFacts, ...], target: Target) -> NodeFacts | GpuFacts:
+    node = next((node for node in nodes if target.node and node.name == target.node), None)
+    found = node if node is None or target.gpu is None else node.gpu(target.gpu)
+    if found is None:
+        raise ClusterError(f"the local cluster has no {target}.")
+    return found
+
+
+def _indices(found: NodeFacts | GpuFacts) -> tuple[int, ...]:
+    return (
+        tuple(gpu.index for gpu in found.gpus) if isinstance(found, NodeFacts) else (found.index,)
+    )
+
+
+def _gpu_index(target: Target) -> int:
+    if target.gpu is None:
+        raise ClusterError(f"only a GPU is reset, and {target} is none.")
+    return target.gpu

@@ -1,0 +1,124 @@
+"""What the next size of a workload is, and what no sequence of sizes may do."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remediator.scaling.target import Desired, Why, desired
+
+
+def size(
+    now: int,
+    waiting: float | None,
+    *,
+    per: float = 4,
+    low: int = 1,
+    high: int = 8,
+    step: int = 2,
+) -> Desired:
+    return desired(now, waiting, per_replica=per, minimum=low, maximum=high, step=step)
+
+
+@pytest.mark.parametrize(
+    ("now", "waiting", "replicas", "why"),
+    [
+        (2, 9, 3, Why.QUEUE_TOO_LONG),
+        (2, 100, 4, Why.QUEUE_TOO_LONG),
+        (7, 100, 8, Why.QUEUE_TOO_LONG),
+        (8, 100, 8, Why.AT_MAXIMUM),
+        (2, 8, 2, Why.FITS),
+        (4, 8, 4, Why.FITS),
+        (5, 8, 4, Why.QUEUE_SHORT),
+        (6, 0, 4, Why.QUEUE_SHORT),
+        (2, 0, 1, Why.QUEUE_SHORT),
+        (1, 0, 1, Why.AT_MINIMUM),
+        (0, 0, 1, Why.OUT_OF_BOUNDS),
+        (12, 0, 8, Why.OUT_OF_BOUNDS),
+    ],
+)
+def test_the_next_size(now: int, waiting: float, replicas: int, why: Why) -> None:
+    found = size(now, waiting)
+    assert (found.replicas, found.why) == (replicas, why)
+
+
+@pytest.mark.parametrize("waiting", [None, math.nan, math.inf, -math.inf, -1.0])
+def test_an_unknown_queue_changes_nothing(waiting: float | None) -> None:
+    assert size(5, waiting) == Desired(
+        5, Why.UNKNOWN_DEMAND, "The queue is not known, so the size stays."
+    )
+
+
+def test_nothing_waiting_and_a_minimum_of_zero_goes_to_zero() -> None:
+    assert size(1, 0, low=0).replicas == 0
+
+
+def test_one_waiting_wakes_a_workload_of_zero() -> None:
+    assert size(0, 1, low=0).replicas == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"low": -1}, {"low": 5, "high": 4}, {"step": 0}, {"per": 0.0}, {"per": math.nan}],
+)
+def test_senseless_limits_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="minimum <= maximum"):
+        size(2, 1, **wrong)  # type: ignore[arg-type]
+
+
+CASES = st.fixed_dictionaries(
+    {
+        "waiting": st.floats(0, 1e6),
+        "per": st.floats(0.01, 1e4),
+        "low": st.integers(0, 20),
+        "span": st.integers(0, 200),
+        "now": st.integers(0, 220),
+        "step": st.integers(1, 50),
+    }
+)
+
+
+def walk(case: dict[str, float], steps: int) -> list[int]:
+    """The sizes that follow one another while the queue stays as it is."""
+    low, high = int(case["low"]), int(case["low"] + case["span"])
+    sizes = [min(max(int(case["now"]), low), high)]
+    for _ in range(steps):
+        found = size(
+            sizes[-1], case["waiting"], per=case["per"], low=low, high=high, step=int(case["step"])
+        )
+        sizes.append(found.replicas)
+    return sizes
+
+
+@settings(deadline=None)
+@given(CASES)
+def test_the_size_stays_within_bounds_and_steps(case: dict[str, float]) -> None:
+    sizes = walk(case, 5)
+    for before, after in pairwise(sizes):
+        assert case["low"] <= after <= case["low"] + case["span"]
+        assert abs(after - before) <= case["step"]
+
+
+@settings(deadline=None)
+@given(CASES)
+def test_a_steady_queue_never_turns_the_size_round(case: dict[str, float]) -> None:
+    sizes = walk(case, 10)
+    assert sizes in (sorted(sizes), sorted(sizes, reverse=True))
+
+
+@settings(deadline=None)
+@given(CASES)
+def test_a_steady_queue_comes_to_rest(case: dict[str, float]) -> None:
+    sizes = walk(case, int(case["span"]) + 1)
+    assert sizes[-1] == sizes[-2]
+
+
+@settings(deadline=None)
+@given(CASES, st.floats(0, 1e6))
+def test_more_waiting_never_means_fewer_replicas(case: dict[str, float], more: float) -> None:
+    longer = {**case, "waiting": case["waiting"] + more}
+    assert walk(longer, 1)[1] >= walk(case, 1)[1]
