@@ -1,0 +1,132 @@
+"""History as arrays: one family of series on one grid of times, with NaN where nothing was read.
+
+A gap stays a gap: nothing is interpolated, so a detector can tell "zero" from "unknown".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Key = tuple[str, ...]
+MAX_LABEL = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The times of a history: `count` instants, `step` seconds apart, from Unix time `start`."""
+
+    start: float
+    step: float
+    count: int
+
+    @property
+    def end(self) -> float:
+        """The last instant."""
+        return self.start + self.step * (self.count - 1)
+
+    @property
+    def days(self) -> float:
+        """The time covered, in days."""
+        return self.step * self.count / 86_400.0
+
+    def samples(self, seconds: float) -> int:
+        """How many instants a duration spans, at least one."""
+        return max(1, round(seconds / self.step))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """One family: `values[i]` is the series whose `labels` have the values `keys[i]`."""
+
+    labels: tuple[str, ...]
+    keys: tuple[Key, ...]
+    grid: Grid
+    values: Floats
+
+    @classmethod
+    def gather(
+        cls,
+        labels: tuple[str, ...],
+        found: Iterable[tuple[Mapping[str, str], Sequence[tuple[float, float]]]],
+        grid: Grid,
+    ) -> Series:
+        """Put (labels, [(time, value), ...]) pairs on the grid.
+
+        A missing label reads as "", series with equal labels share a row, an infinite value and a
+        time outside the grid are dropped, and so is a series with an absurdly long label.
+        """
+        rows: dict[Key, Floats] = {}
+        for metric, points in found:
+            key = tuple(metric.get(label, "") for label in labels)
+            if any(len(part) > MAX_LABEL for part in key):
+                continue
+            row = rows.setdefault(key, np.full(grid.count, np.nan))
+            if not points:
+                continue
+            pairs = np.asarray(points, dtype=np.float64)
+            index = np.rint((pairs[:, 0] - grid.start) / grid.step).astype(np.int64)
+            good = (index >= 0) & (index < grid.count) & np.isfinite(pairs[:, 1])
+            row[index[good]] = pairs[good, 1]
+        keys = tuple(sorted(rows))
+        values = np.stack([rows[key] for key in keys]) if keys else np.empty((0, grid.count))
+        return cls(labels, keys, grid, values)
+
+    def aligned(self, keys: Sequence[Key]) -> Floats:
+        """The rows of these keys, in this order; a row of NaN for a key that is not here."""
+        place = {key: row for row, key in enumerate(self.keys)}
+        out = np.full((len(keys), self.grid.count), np.nan)
+        for row, key in enumerate(keys):
+            if key in place:
+                out[row] = self.values[place[key]]
+        return out
+
+
+def join(before: Series, after: Series) -> Series:
+    """Two pieces of the same family, the second beginning one step after the first's end."""
+    keys = tuple(sorted({*before.keys, *after.keys}))
+    grid = Grid(before.grid.start, before.grid.step, before.grid.count + after.grid.count)
+    values = np.concatenate([before.aligned(keys), after.aligned(keys)], axis=1)
+    return Series(before.labels, keys, grid, values)
+
+
+def rolling_median(values: Floats, width: int) -> Floats:
+    """Per row, the median of the last `width` instants, as a rule reads a range.
+
+    NaN where the present instant is missing, or fewer than half of the range were read.
+    """
+    if width <= 1 or values.size == 0:
+        return values.copy()
+    padded = np.concatenate([np.full((values.shape[0], width - 1), np.nan), values], axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=1)
+    ordered = np.sort(windows, axis=2)  # NaN goes last
+    count = np.isfinite(windows).sum(axis=2)
+    low = np.maximum((count - 1) // 2, 0)[..., None]
+    high = np.minimum(count // 2, width - 1)[..., None]
+    middle = (np.take_along_axis(ordered, low, 2) + np.take_along_axis(ordered, high, 2)) / 2
+    enough = np.isfinite(values) & (2 * count >= width)
+    return np.where(enough, middle[..., 0], np.nan)
+
+
+def rolling_min(values: Floats, width: int) -> Floats:
+    """Per row, the least of the last `width` instants: what a `for` clause demands of each of them.
+
+    NaN where any of them is missing, because a gap ends a pending alert.
+    """
+    if width <= 1 or values.size == 0:
+        return values.copy()
+    padded = np.concatenate([np.full((values.shape[0], width - 1), np.nan), values], axis=1)
+    least: Floats = np.lib.stride_tricks.sliding_window_view(padded, width, axis=1).min(axis=2)
+    return least
+
+
+def runs(flags: NDArray[np.bool_]) -> int:
+    """How many separate runs of True there are, over all rows."""
+    if flags.size == 0:
+        return 0
+    before = np.concatenate([np.zeros((flags.shape[0], 1), dtype=bool), flags[:, :-1]], axis=1)
+    return int((flags & ~before).sum())
