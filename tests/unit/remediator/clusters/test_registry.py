@@ -1,0 +1,47 @@
+"""Which clusters there are, and what is said about settings that fit none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleetmedic.kernel.errors import UserError
+from remediator.clusters.base import Capability
+from remediator.clusters.registry import ADAPTERS, open_cluster
+
+
+def test_a_cluster_is_made_of_its_settings(tmp_path: Path) -> None:
+    cluster = open_cluster("local", "lab", {"cluster_dir": str(tmp_path / "c")}, "remediator.yml")
+    assert cluster.name == "lab"
+
+
+def test_nothing_is_opened_before_the_first_call(tmp_path: Path) -> None:
+    open_cluster("local", "lab", {"cluster_dir": str(tmp_path / "c")}, "remediator.yml")
+    assert not (tmp_path / "c").exists()
+
+
+def test_no_settings_are_enough_where_all_have_defaults() -> None:
+    assert open_cluster("memory", "toy", None, "remediator.yml").name == "toy"
+
+
+def test_an_unknown_adapter_names_those_there_are() -> None:
+    with pytest.raises(
+        UserError, match=r"remediator\.yml: at \$\.cluster\.adapter: .*local, memory"
+    ):
+        open_cluster("nomad", "x", {}, "remediator.yml")
+
+
+def test_an_unknown_setting_names_its_place() -> None:
+    with pytest.raises(UserError, match=r"remediator\.yml, cluster\.memory: at \$: .*shelves"):
+        open_cluster("memory", "x", {"shelves": 3}, "remediator.yml")
+
+
+def test_every_adapter_has_a_page_heading() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "clusters.md").read_text()
+    assert all(f"## {name}" in page.lower() for name in ADAPTERS.names())
+
+
+def test_every_capability_is_in_the_table() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "clusters.md").read_text()
+    assert all(f"| `{capability}` |" in page for capability in Capability)
