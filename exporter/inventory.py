@@ -1,0 +1,82 @@
+"""The GPUs that this node has been seen with, kept on disk: a lost GPU keeps its index and uuid.
+
+A GPU keeps its index for as long as it is known, whatever number the driver gives it after another
+one is gone. A GPU found on the bus address of a missing one has replaced it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from exporter.sources.base import Device
+from fleetmedic.kernel.files import write_atomic
+
+MAX_GPUS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One GPU of the inventory. `index` is its `gpu` label."""
+
+    index: int
+    device: Device
+
+
+class _File(msgspec.Struct, frozen=True):
+    gpus: tuple[Known, ...]
+
+
+def bus_key(text: str) -> tuple[int, int, int] | None:
+    """(domain, bus, device) of a bus address however it is written, or None when it is none.
+
+    The driver writes 00000000:10:00.0, the kernel 0000:10:00, XID lines PCI:0000:10:00.
+    """
+    parts = text.lower().removeprefix("pci:").partition(".")[0].split(":")
+    try:
+        numbers = [int(part, 16) for part in parts]
+    except ValueError:
+        return None
+    if len(numbers) == 2:
+        numbers.insert(0, 0)
+    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 else None
+
+
+def merge(known: dict[str, Known], found: tuple[Device, ...]) -> dict[str, Known]:
+    """The inventory after these GPUs were found: known ones updated, new ones given an index."""
+    merged = dict(known)
+    for device in found[:MAX_GPUS]:
+        if device.uuid in merged:
+            merged[device.uuid] = Known(merged[device.uuid].index, device)
+            continue
+        here = bus_key(device.pci_bus_id)
+        replaced = [
+            entry
+            for uuid, entry in merged.items()
+            if bus_key(entry.device.pci_bus_id) == here and not any(d.uuid == uuid for d in found)
+        ]
+        taken = {entry.index for entry in merged.values()}
+        if replaced:
+            del merged[replaced[0].device.uuid]
+            index = replaced[0].index
+        else:
+            index = device.slot if device.slot not in taken else max(taken) + 1
+        merged[device.uuid] = Known(index, device)
+    return merged
+
+
+def read(path: Path) -> dict[str, Known]:
+    """The inventory on disk; empty when there is none or it is damaged (it is learned again)."""
+    try:
+        gpus = msgspec.json.decode(path.read_bytes(), type=_File).gpus
+    except (OSError, msgspec.DecodeError):
+        return {}
+    return {entry.device.uuid: entry for entry in gpus}
+
+
+def write(path: Path, known: dict[str, Known]) -> None:
+    """Save the inventory. Raises OSError."""
+    gpus = tuple(sorted(known.values(), key=lambda entry: entry.index))
+    write_atomic(path, msgspec.json.encode(_File(gpus)))
