@@ -1,0 +1,146 @@
+"""Everything the journal says, folded: what replay rebuilds and what the live engine reads.
+
+The same `apply` serves both, one event at a time in journal order, so replay gives the live state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fleetmedic.kernel.labels import Target
+from remediator.core.events import Event, Kind, alert_of
+from remediator.core.lifecycle import birth, evolve
+from remediator.core.model import Alert, Incident, State
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRecord:
+    """One episode as known: its latest alert, and what became of it (None: undecided as yet)."""
+
+    alert: Alert
+    received: float
+    incident: str | None = None
+    suppressed: bool = False
+
+    @property
+    def undecided(self) -> bool:
+        """Whether nobody has yet looked at this firing alert."""
+        return self.alert.firing and self.incident is None and not self.suppressed
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Who stopped everything, why, and since when."""
+
+    by: str
+    why: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One step that was announced: what, on what, when (Unix seconds)."""
+
+    action: str
+    target: Target
+    at: float
+
+
+class Book:
+    """The folded journal. `apply` is its only way to change."""
+
+    def __init__(self) -> None:
+        self.incidents: dict[str, Incident] = {}
+        self.open: dict[Target, str] = {}
+        self.episodes: dict[str, EpisodeRecord] = {}
+        self.attempts: list[Attempt] = []
+        self.cured: dict[Target, float] = {}
+        self.pause: Pause | None = None
+        self.seq = 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Book) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def incident_on(self, target: Target) -> Incident | None:
+        """The incident that holds a target, if one does."""
+        found = self.open.get(target)
+        return self.incidents[found] if found else None
+
+    def open_incidents(self) -> tuple[Incident, ...]:
+        """Every incident that has not ended, oldest first."""
+        return tuple(self.incidents[one] for one in self.open.values())
+
+    def undecided(self) -> tuple[Alert, ...]:
+        """The firing alerts that nothing has followed yet, oldest first."""
+        return tuple(one.alert for one in self.episodes.values() if one.undecided)
+
+    def known(self, alert: Alert) -> bool:
+        """Whether the journal already holds this episode with this status."""
+        record = self.episodes.get(alert.key)
+        return record is not None and record.alert.firing == alert.firing
+
+    def firing(self, incident: Incident) -> bool:
+        """Whether any alert of the incident still fires, as far as was heard."""
+        records = (self.episodes.get(episode.key) for episode in incident.alerts)
+        return any(record is not None and record.alert.firing for record in records)
+
+    def recurrence(self, target: Target, since: float) -> int:
+        """How often the target was repaired and re-admitted since then."""
+        return sum(
+            1
+            for one in self.incidents.values()
+            if one.target == target
+            and one.state is State.CLOSED
+            and one.repaired_at is not None
+            and one.since >= since
+        )
+
+    def apply(self, event: Event) -> None:
+        """Fold one event in. Raises IllegalTransition, unchanged, for one that cannot follow."""
+        if event.kind is Kind.ALERT_RECEIVED:
+            self._receive(event)
+        elif event.kind is Kind.SUPPRESSED:
+            self._suppress(event)
+        elif event.kind is Kind.PAUSED:
+            self.pause = Pause(event.data["by"], event.data["why"], event.at)
+        elif event.kind is Kind.RESUMED:
+            self.pause = None
+        elif event.kind is Kind.INCIDENT_OPENED:
+            incident = birth(event)
+            self.incidents[incident.id] = incident
+            self.open[incident.target] = incident.id
+        elif event.kind is not Kind.RECONCILED:
+            self._evolve(event)
+        self.seq = event.seq or self.seq
+
+    def _receive(self, event: Event) -> None:
+        alert = alert_of(event)
+        before = self.episodes.get(alert.key)
+        after = EpisodeRecord(alert, event.at) if before is None else replace(before, alert=alert)
+        self.episodes[alert.key] = after
+
+    def _suppress(self, event: Event) -> None:
+        record = self.episodes.get(event.data["key"])
+        if record is not None:
+            self.episodes[event.data["key"]] = replace(record, suppressed=True)
+
+    def _evolve(self, event: Event) -> None:
+        incident = self.incidents.get(event.incident or "")
+        if incident is None:
+            return
+        after = evolve(incident, event)
+        self.incidents[after.id] = after
+        if event.kind is Kind.ALERT_ABSORBED:
+            record = self.episodes.get(event.data["key"])
+            if record is not None:
+                self.episodes[event.data["key"]] = replace(record, incident=after.id)
+        if event.kind is Kind.STEP_PREPARED:
+            step = after.steps[-1].step
+            self.attempts.append(Attempt(step.action, step.target, event.at))
+        if after.ended:
+            if self.open.get(after.target) == after.id:
+                del self.open[after.target]
+            if after.repaired_at is not None:
+                self.cured[after.target] = max(self.cured.get(after.target, 0), after.repaired_at)

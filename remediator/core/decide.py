@@ -1,0 +1,144 @@
+"""What comes next for an incident: one decision from the incident, its playbook, the facts and now.
+
+Pure: the engine gathers the view, asks here, writes the answer to the journal, carries it out, and
+asks again. A step that was announced and has no outcome is not asked about: it is looked at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fleetmedic.kernel.labels import TargetKind
+from remediator.core import guards, plan
+from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Would, held
+from remediator.core.ending import decide_escalated, give_up, told
+from remediator.core.guards import Ruling, Verdict
+from remediator.core.model import OWNER, FaultClass, Level, State, StepState
+from remediator.core.moving import decide_checkpointing, decide_draining, decide_quarantined
+from remediator.core.reasons import Reason
+from remediator.core.repairing import (
+    decide_jobs_moved,
+    decide_probation,
+    decide_repairing,
+    decide_verifying,
+)
+
+
+def decide(case: Case) -> Decision:
+    """The next thing to do. Total: every incident in every state gets an answer."""
+    if case.incident.ended:
+        return Wait()
+    if _overridden(case):
+        owner = case.view.quarantine_owner
+        text = f"{owner} quarantined it instead of us." if owner else ""
+        return Move(State.OVERRIDDEN, Reason.RELEASED_BY_OTHERS, text)
+    return _BY_STATE[case.incident.state](case)
+
+
+def _overridden(case: Case) -> bool:
+    """Whether a quarantine of ours is gone though we did not release it."""
+    incident = case.incident
+    return (
+        case.view.known
+        and incident.target in incident.quarantined
+        and case.view.quarantine_owner != OWNER
+    )
+
+
+def _new(case: Case) -> Decision:
+    return Move(State.TRIAGED, Reason.ROUTED, case.incident.text)
+
+
+def _triaged(case: Case) -> Decision:
+    playbook = case.playbook
+    if playbook.notify_only:
+        return told(case, "opened") or Move(State.CLOSED, Reason.NOTIFIED)
+    if not case.view.firing and not case.incident.steps:
+        return Move(State.SUPPRESSED, Reason.RESOLVED_FIRST)
+    if case.level is Level.OBSERVE:
+        if case.incident.rehearsed:
+            return Move(State.SUPPRESSED, Reason.OBSERVE_ONLY)
+        actions = plan.outline(playbook, case.incident.target.kind)
+        return Would(tuple(action for action, _ in actions), Reason.OBSERVE_ONLY)
+    if case.incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD):
+        return _service(case)
+    return _quarantine(case)
+
+
+def _service(case: Case) -> Decision:
+    """A job or a workload: nothing to quarantine."""
+    is_job = case.incident.target.kind is TargetKind.JOB
+    needed = Level.DRAIN if is_job else Level.REPAIR
+    if not guards.level(needed, case.level).allows:
+        if not case.incident.rehearsed:
+            return Would(("restart_jobs" if is_job else "scale",), Reason.LEVEL)
+        return told(case, "level") or Move(State.SUPPRESSED, Reason.LEVEL)
+    if is_job and case.playbook.jobs is not None:
+        return Move(State.DRAINING, Reason.MOVING_JOBS)
+    if not is_job and case.playbook.scale is not None:
+        return Move(State.REPAIRING, Reason.REPAIR_STARTS)
+    return give_up(case, Reason.UNSUPPORTED)
+
+
+def _quarantine(case: Case) -> Decision:
+    run = case.incident.last(plan.quarantine(case.incident).id)
+    if run is not None and run.state is StepState.DONE:
+        return Move(State.QUARANTINED, Reason.QUARANTINED)
+    if run is not None and len(case.incident.runs(run.step.id)) >= 2:
+        return give_up(case, Reason.QUARANTINE_FAILED, run.text)
+    verdict = quarantine_verdict(case)
+    if verdict.ruling is Ruling.REFUSE:
+        return give_up(case, verdict.reason, verdict.text)
+    if not verdict.allows:
+        return held(verdict)
+    return Act(plan.quarantine(case.incident), Reason.QUARANTINED)
+
+
+def quarantine_verdict(case: Case) -> Verdict:
+    """May the target be quarantined? No hold and no second witness: it can be undone at once."""
+    view, limits = case.view, case.limits
+    if case.playbook.fault_class is FaultClass.APPLICATION:
+        return Verdict(Ruling.REFUSE, Reason.LEVEL, "An application's fault quarantines nothing.")
+    gpu = case.incident.target.kind is TargetKind.GPU
+    what, out, total = (
+        ("GPUs", view.pool.gpus_out, view.pool.gpus)
+        if gpu
+        else ("nodes", view.pool.nodes_out, view.pool.nodes)
+    )
+    verdicts = [guards.not_paused(view.paused), guards.known(view.known),
+                guards.not_theirs(view.quarantine_owner),
+                guards.not_theirs(view.node_quarantine_owner)]  # fmt: skip
+    if view.quarantine_owner != OWNER:
+        verdicts.append(guards.budget_out(what, out, total, limits))
+        verdicts.append(guards.budget_new(view.pool.recent, limits, case.now))
+    return guards.all_of(*verdicts)
+
+
+def _held(case: Case) -> Decision:
+    """HELD: the same question again; it goes back to TRIAGED when the guards allow."""
+    answer = _triaged(case)
+    if isinstance(answer, Hold):
+        return answer if answer.reason is not case.incident.held else Wait(answer.until)
+    if isinstance(answer, Move) and answer.state in (State.SUPPRESSED, State.FAILED):
+        return answer
+    return Move(State.TRIAGED, Reason.STEP_ALLOWED)
+
+
+def _awaiting(case: Case) -> Decision:
+    return Wait()
+
+
+_BY_STATE: dict[State, Callable[[Case], Decision]] = {
+    State.NEW: _new,
+    State.TRIAGED: _triaged,
+    State.HELD: _held,
+    State.AWAIT_APPROVAL: _awaiting,
+    State.QUARANTINED: decide_quarantined,
+    State.CHECKPOINTING: decide_checkpointing,
+    State.DRAINING: decide_draining,
+    State.JOBS_MOVED: decide_jobs_moved,
+    State.REPAIRING: decide_repairing,
+    State.VERIFYING: decide_verifying,
+    State.PROBATION: decide_probation,
+    State.ESCALATED: decide_escalated,
+}

@@ -1,0 +1,174 @@
+"""What the journal holds. One shape for every event; the constructors here are the only writers of `data`.
+
+`data` is plain JSON, so that a line of the journal and the event are the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from fleetmedic.kernel.labels import Target
+from remediator.core.model import Alert, Episode, Incident, Level, State, Step
+from remediator.core.reasons import Reason, sentence
+
+
+class Kind(StrEnum):
+    """What happened."""
+
+    ALERT_RECEIVED = "AlertReceived"
+    SUPPRESSED = "Suppressed"
+    INCIDENT_OPENED = "IncidentOpened"
+    ALERT_ABSORBED = "AlertAbsorbed"
+    STATE_CHANGED = "StateChanged"
+    STEP_PREPARED = "StepPrepared"
+    STEP_DONE = "StepDone"
+    STEP_FAILED = "StepFailed"
+    HELD = "Held"
+    WOULD_DO = "WouldDo"
+    VERIFIED = "Verified"
+    NOTIFIED = "Notified"
+    PAUSED = "Paused"
+    RESUMED = "Resumed"
+    RECONCILED = "Reconciled"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `at` is Unix seconds; `seq` is 0 until the journal has given one."""
+
+    kind: Kind
+    at: float
+    incident: str | None = None
+    target: str | None = None
+    reason: Reason | None = None
+    text: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    seq: int = 0
+
+
+def alert_received(alert: Alert, target: Target | None, at: float, source: str) -> Event:
+    """An alert arrived, by webhook or by asking Alertmanager (`source`)."""
+    reason = Reason.ALERT_RECEIVED if alert.firing else Reason.ALERT_RESOLVED
+    status = "firing" if alert.firing else "resolved"
+    data = {
+        "alertname": alert.name, "fingerprint": alert.fingerprint, "startsAt": alert.starts_text,
+        "starts_at": alert.starts_at, "status": status, "labels": dict(alert.labels),
+        "key": alert.key, "source": source,
+    }  # fmt: skip
+    text = f"{alert.name or 'An alert without a name'} is {status}."
+    return Event(Kind.ALERT_RECEIVED, at, None, _text(target), reason, text, data)
+
+
+def suppressed(alert: Alert, target: Target | None, at: float, reason: Reason, text: str) -> Event:
+    """Nothing follows from this alert, and why."""
+    data = {"alertname": alert.name, "fingerprint": alert.fingerprint, "key": alert.key}
+    return Event(Kind.SUPPRESSED, at, None, _text(target), reason, text, data)
+
+
+def opened(
+    identity: str, target: Target, playbook: str, level: Level, at: float, recurrence: int, text: str
+) -> Event:  # fmt: skip
+    """A new incident; `recurrence` counts the earlier ones on the target that were repaired lately."""
+    data = {"playbook": playbook, "level": str(level), "recurrence": recurrence}
+    return Event(Kind.INCIDENT_OPENED, at, identity, str(target), Reason.ROUTED, text, data)
+
+
+def absorbed(incident: str, target: Target, episode: Episode, at: float) -> Event:
+    """An incident takes an alert in."""
+    text = f"{episode.alertname} belongs to this incident."
+    data = asdict(episode)
+    return Event(Kind.ALERT_ABSORBED, at, incident, str(target), Reason.ABSORBED, text, data)
+
+
+def moved(
+    incident: Incident, state: State, at: float, reason: Reason, text: str = "", **more: Any
+) -> Event:
+    """An incident goes to another state.
+
+    `more` may give `until` (Unix seconds), `rung`, `absorbed_by` (an incident's id) and `inherits`
+    (targets whose quarantine it takes over).
+    """
+    data: dict[str, Any] = {"from": str(incident.state), "state": str(state)}
+    data.update({key: value for key, value in more.items() if value not in (None, ())})
+    if "inherits" in data:
+        data["inherits"] = [str(target) for target in data["inherits"]]
+    text = text or sentence(reason)
+    return Event(Kind.STATE_CHANGED, at, incident.id, str(incident.target), reason, text, data)
+
+
+def step_event(
+    kind: Kind, incident: Incident, step: Step, at: float, reason: Reason, text: str = "",
+    *, passed: bool | None = None, detail: Mapping[str, Any] | None = None,
+) -> Event:  # fmt: skip
+    """A step was prepared, is done, or failed; `step` holds what is needed to go on after a crash."""
+    data: dict[str, Any] = {
+        "action": step.action, "step": step.id, "attempt": step.attempt, "op_id": step.op_id,
+        "on": str(step.target),
+    }  # fmt: skip
+    if kind is Kind.STEP_PREPARED:
+        data["deadline"] = step.deadline
+        data["jobs"] = list(step.jobs)
+        data["also"] = [str(target) for target in step.also]
+        data["replicas"] = step.replicas
+    if passed is not None:
+        data["passed"] = passed
+    if detail:
+        data["detail"] = dict(detail)
+    text = text or sentence(reason)
+    return Event(kind, at, incident.id, str(incident.target), reason, text, data)
+
+
+def noted(
+    kind: Kind, incident: Incident, at: float, reason: Reason, text: str = "", **data: Any
+) -> Event:
+    """Something worth remembering that changes no state: held, would do, verified, notified."""
+    text = text or sentence(reason)
+    return Event(kind, at, incident.id, str(incident.target), reason, text, data)
+
+
+def paused(by: str, why: str, at: float) -> Event:
+    """A person stops every action."""
+    text = f"{by} paused every action: {why}"
+    return Event(Kind.PAUSED, at, reason=Reason.PAUSED, text=text, data={"by": by, "why": why})
+
+
+def resumed(by: str, at: float) -> Event:
+    """A person lets actions go on."""
+    text = f"{by} let actions go on."
+    return Event(Kind.RESUMED, at, reason=Reason.RESUMED, text=text, data={"by": by})
+
+
+def reconciled(at: float, firing: int, missed: int, incidents: int) -> Event:
+    """Alertmanager, cluster and journal were compared while something was going on."""
+    text = f"{firing} alerts fire, {missed} of them new to us; {incidents} incidents are open."
+    data = {"firing": firing, "missed": missed, "open": incidents}
+    return Event(Kind.RECONCILED, at, text=text, data=data)
+
+
+def step_of(data: Mapping[str, Any]) -> Step:
+    """The step that a StepPrepared event announced."""
+    return Step(
+        id=data["step"], action=data["action"], target=Target.parse(data["on"]),
+        attempt=data["attempt"], op_id=data["op_id"], deadline=data["deadline"],
+        jobs=tuple(data["jobs"]), also=tuple(Target.parse(text) for text in data["also"]),
+        replicas=data["replicas"],
+    )  # fmt: skip
+
+
+def episode_of(alert: Alert) -> Episode:
+    """The episode that an alert belongs to."""
+    return Episode(alert.key, alert.fingerprint, alert.starts_at, alert.starts_text, alert.name)
+
+
+def alert_of(event: Event) -> Alert:
+    """The alert that an AlertReceived event holds."""
+    data = event.data
+    firing = data["status"] == "firing"
+    return Alert(data["fingerprint"], data["starts_at"], data["startsAt"], firing, data["labels"])
+
+
+def _text(target: Target | None) -> str | None:
+    return None if target is None else str(target)

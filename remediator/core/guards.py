@@ -1,0 +1,162 @@
+"""May we? Each guard is one function over facts; each answers allow, hold or refuse, and why.
+
+A hold is asked again later; a refusal ends that way of going on. Guards are monotone: more targets
+out, more attempts or fewer witnesses never turn a no into a yes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from remediator.core.model import OWNER, Level
+from remediator.core.reasons import Reason, sentence
+from remediator.core.view import SensorView
+
+
+class Ruling(StrEnum):
+    """What a guard says."""
+
+    ALLOW = "allow"
+    HOLD = "hold"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A ruling with its reason; `until` is the Unix time at which to ask again, if it is known."""
+
+    ruling: Ruling
+    reason: Reason
+    text: str = ""
+    until: float | None = None
+
+    @property
+    def allows(self) -> bool:
+        """Whether the guard has nothing against it."""
+        return self.ruling is Ruling.ALLOW
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The numbers of the guards, from remediator.yml. Seconds and percent."""
+
+    max_out_percent: float = 10.0
+    max_new: int = 3
+    max_new_window: float = 600.0
+    dead_man: float = 180.0
+    exporters_up_percent: float = 90.0
+    hold: float = 3.0
+
+
+ALLOWED = Verdict(Ruling.ALLOW, Reason.STEP_ALLOWED)
+
+
+def _hold(reason: Reason, text: str = "", until: float | None = None) -> Verdict:
+    return Verdict(Ruling.HOLD, reason, text or sentence(reason), until)
+
+
+def all_of(*verdicts: Verdict) -> Verdict:
+    """The first verdict that does not allow, refusals first; ALLOWED when all do."""
+    against = [verdict for verdict in verdicts if not verdict.allows]
+    refusals = [verdict for verdict in against if verdict.ruling is Ruling.REFUSE]
+    return (refusals or against or [ALLOWED])[0]
+
+
+def not_paused(paused: bool) -> Verdict:
+    """A person's pause holds every effect."""
+    return _hold(Reason.PAUSED) if paused else ALLOWED
+
+
+def known(facts_known: bool) -> Verdict:
+    """A cluster that cannot be asked holds everything."""
+    return ALLOWED if facts_known else _hold(Reason.FACTS_UNKNOWN)
+
+
+def not_theirs(owner: str | None) -> Verdict:
+    """What somebody else quarantined is left alone."""
+    if owner is None or owner == OWNER:
+        return ALLOWED
+    return _hold(Reason.OTHER_OWNER, f"{owner} quarantined the target; theirs is left alone.")
+
+
+def level(needed: Level, in_force: Level) -> Verdict:
+    """A level in force below the one needed refuses."""
+    if in_force.rank >= needed.rank:
+        return ALLOWED
+    text = f"This needs level {needed}; the level in force is {in_force}."
+    return Verdict(Ruling.REFUSE, Reason.LEVEL, text)
+
+
+def budget_out(what: str, out: int, total: int, limits: Limits) -> Verdict:
+    """At most max_out_percent of a pool may be out by us, one at least; `out` is before this one."""
+    allowed = max(1, math.floor(total * limits.max_out_percent / 100))
+    if out < allowed:
+        return ALLOWED
+    text = f"{out} of {total} {what} of the pool are out by us, and {allowed} may be."
+    return _hold(Reason.BUDGET_OUT, text)
+
+
+def budget_new(recent: tuple[float, ...], limits: Limits, now: float) -> Verdict:
+    """At most max_new new quarantines in a window; `recent` are the times of the earlier ones."""
+    inside = sorted(at for at in recent if at > now - limits.max_new_window)
+    if len(inside) < limits.max_new:
+        return ALLOWED
+    text = (
+        f"{len(inside)} targets were quarantined in {limits.max_new_window:g} s, the most allowed."
+    )
+    free_at = inside[len(inside) - limits.max_new] + limits.max_new_window
+    return _hold(Reason.BUDGET_NEW, text, free_at)
+
+
+def attempts(times: tuple[float, ...], most: int, window: float, now: float) -> Verdict:
+    """A repair that was tried `most` times on the target in the window is refused."""
+    inside = [at for at in times if at > now - window]
+    if len(inside) < most:
+        return ALLOWED
+    text = f"It was tried {len(inside)} times here in {window:g} s, the most allowed."
+    return Verdict(Ruling.REFUSE, Reason.ATTEMPTS, text)
+
+
+def cooldown(times: tuple[float, ...], seconds: float, now: float) -> Verdict:
+    """Some time must pass between two treatments of one kind on one target."""
+    free_at = max(times, default=-math.inf) + seconds
+    if now >= free_at:
+        return ALLOWED
+    text = f"The last one here was {seconds - (free_at - now):.0f} s ago; the cooldown is {seconds:g} s."
+    return _hold(Reason.COOLDOWN, text, free_at)
+
+
+def dead_man(sensors: SensorView, limits: Limits) -> Verdict:
+    """Without a Watchdog alert for `dead_man` seconds, nothing disruptive is started."""
+    if limits.dead_man <= 0 or sensors.watchdog_age <= limits.dead_man:
+        return ALLOWED
+    return _hold(Reason.DEAD_MAN)
+
+
+def sensors_see(sensors: SensorView, limits: Limits) -> Verdict:
+    """Prometheus answers, and enough of the pool's other exporters are up; 0 percent asks nothing."""
+    if limits.exporters_up_percent <= 0:
+        return ALLOWED
+    if not sensors.prometheus or sensors.exporters_up is None:
+        return _hold(Reason.SENSORS_BLIND, "Prometheus does not answer; unknown is not healthy.")
+    if sensors.exporters_up * 100 >= limits.exporters_up_percent:
+        return ALLOWED
+    text = f"Only {sensors.exporters_up:.0%} of the pool's other exporters are up."
+    return _hold(Reason.SENSORS_BLIND, text)
+
+
+def witnesses(seen: frozenset[str], needed: int) -> Verdict:
+    """A disruptive step needs so many independent witnesses."""
+    if len(seen) >= needed:
+        return ALLOWED
+    names = ", ".join(sorted(seen)) or "none"
+    return _hold(Reason.WITNESSES, f"{needed} witnesses are needed; there is {names}.")
+
+
+def held_long_enough(opened: float, limits: Limits, now: float) -> Verdict:
+    """Disruptive steps wait a moment, for a larger fault to show itself."""
+    if now >= opened + limits.hold:
+        return ALLOWED
+    return _hold(Reason.HOLD, until=opened + limits.hold)

@@ -1,0 +1,170 @@
+"""The life of an incident: a table, and the one function that changes an incident.
+
+`evolve` makes no choices: it is total over journal events, and a transition that the table does not
+have is a typed error that leaves the incident as it was. docs/lifecycle.md is drawn from TRANSITIONS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from fleetmedic.kernel.labels import Target
+from remediator.core.events import Event, Kind, step_of
+from remediator.core.model import (
+    Episode,
+    Incident,
+    Level,
+    State,
+    Step,
+    StepRun,
+    StepState,
+)
+
+S = State
+_EXITS = frozenset({S.OVERRIDDEN, S.ESCALATED, S.FAILED})
+# Before the repair, a node's incident may take over those of its GPUs: they end SUPPRESSED.
+_EARLY = _EXITS | {S.SUPPRESSED}
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    S.NEW: frozenset({S.TRIAGED}) | _EARLY,
+    S.TRIAGED: frozenset(
+        {S.HELD, S.AWAIT_APPROVAL, S.QUARANTINED, S.DRAINING, S.REPAIRING, S.CLOSED}
+    )
+    | _EARLY,
+    S.HELD: frozenset({S.TRIAGED}) | _EARLY,
+    S.AWAIT_APPROVAL: frozenset({S.TRIAGED}) | _EARLY,
+    S.QUARANTINED: frozenset({S.CHECKPOINTING, S.DRAINING, S.JOBS_MOVED, S.VERIFYING}) | _EARLY,
+    S.CHECKPOINTING: frozenset({S.DRAINING}) | _EARLY,
+    S.DRAINING: frozenset({S.CHECKPOINTING, S.JOBS_MOVED}) | _EARLY,
+    S.JOBS_MOVED: frozenset({S.REPAIRING, S.VERIFYING, S.CLOSED}) | _EARLY,
+    S.REPAIRING: frozenset({S.REPAIRING, S.VERIFYING, S.CLOSED}) | _EXITS,
+    S.VERIFYING: frozenset({S.REPAIRING, S.PROBATION}) | _EXITS,
+    S.PROBATION: frozenset({S.VERIFYING, S.REPAIRING, S.CLOSED}) | _EXITS,
+    S.ESCALATED: frozenset({S.OVERRIDDEN}),
+    S.SUPPRESSED: frozenset(),
+    S.CLOSED: frozenset(),
+    S.OVERRIDDEN: frozenset(),
+    S.FAILED: frozenset(),
+}
+
+
+class IllegalTransition(Exception):  # noqa: N818 - named as the thing it is
+    """The table has no such transition; the incident is unchanged."""
+
+
+def birth(event: Event) -> Incident:
+    """The incident that an IncidentOpened event starts."""
+    if event.kind is not Kind.INCIDENT_OPENED or event.incident is None or event.target is None:
+        raise IllegalTransition(f"{event.kind} starts no incident")
+    return Incident(
+        id=event.incident, target=Target.parse(event.target), playbook=event.data["playbook"],
+        level=Level(event.data["level"]), opened=event.at, since=event.at, text=event.text,
+        recurrence=event.data["recurrence"],
+    )  # fmt: skip
+
+
+def evolve(incident: Incident, event: Event) -> Incident:
+    """The incident after the event. Raises IllegalTransition, and nothing else, for what cannot be."""
+    if event.incident != incident.id:
+        raise IllegalTransition(f"the event belongs to {event.incident}, not to {incident.id}")
+    handler = _HANDLERS.get(event.kind)
+    if handler is None:
+        raise IllegalTransition(f"{event.kind} does not change an incident")
+    return handler(incident, event)
+
+
+def _moved(incident: Incident, event: Event) -> Incident:
+    to = State(event.data["state"])
+    if to not in TRANSITIONS[incident.state]:
+        raise IllegalTransition(f"{incident.state} does not lead to {to}")
+    inherits = tuple(Target.parse(text) for text in event.data.get("inherits", ()))
+    known = set(incident.quarantined)
+    return replace(
+        incident, state=to, reason=event.reason or incident.reason, text=event.text,
+        since=event.at, until=event.data.get("until"), held=None, mark=len(incident.steps),
+        rung=event.data.get("rung", incident.rung),
+        absorbed_by=event.data.get("absorbed_by", incident.absorbed_by),
+        quarantined=incident.quarantined + tuple(t for t in inherits if t not in known),
+    )  # fmt: skip
+
+
+def _prepared(incident: Incident, event: Event) -> Incident:
+    if incident.prepared is not None:
+        raise IllegalTransition(f"the step {incident.prepared.step.id} has no outcome yet")
+    step = step_of(event.data)
+    if any(run.step.op_id == step.op_id for run in incident.steps):
+        raise IllegalTransition(
+            f"the step {step.id} was already prepared as attempt {step.attempt}"
+        )
+    run = StepRun(step, StepState.PREPARED, event.at)
+    return replace(incident, steps=(*incident.steps, run), held=None)
+
+
+def _ended(incident: Incident, event: Event) -> Incident:
+    run = incident.prepared
+    if run is None or run.step.op_id != event.data["op_id"]:
+        raise IllegalTransition(f"the step {event.data['step']} was not prepared")
+    done = event.kind is Kind.STEP_DONE
+    after = replace(
+        run, state=StepState.DONE if done else StepState.FAILED, ended=event.at, text=event.text,
+        passed=event.data.get("passed"),
+    )  # fmt: skip
+    steps = tuple(after if one is run else one for one in incident.steps)
+    incident = replace(incident, steps=steps)
+    return _with_effect(incident, run.step, event.at) if done else incident
+
+
+def _with_effect(incident: Incident, step: Step, at: float) -> Incident:
+    """What a finished step means for the incident itself."""
+    action, target = step.action, step.target
+    if action in ("quarantine_gpu", "quarantine_node") and target not in incident.quarantined:
+        return replace(incident, quarantined=(*incident.quarantined, target))
+    if action == "release":
+        return replace(incident, quarantined=())
+    if action in ("reset_gpu", "reboot_node"):
+        return replace(incident, repaired_at=at)
+    if step.id == "verify":
+        return replace(incident, repaired_at=incident.repaired_at or at)
+    return incident
+
+
+def _absorbed(incident: Incident, event: Event) -> Incident:
+    episode = Episode(**event.data)
+    if any(known.key == episode.key for known in incident.alerts):
+        return incident
+    return replace(incident, alerts=(*incident.alerts, episode))
+
+
+def _held(incident: Incident, event: Event) -> Incident:
+    return replace(incident, held=event.reason)
+
+
+def _rehearsed(incident: Incident, event: Event) -> Incident:
+    return replace(incident, rehearsed=True)
+
+
+def _unchanged(incident: Incident, event: Event) -> Incident:
+    return incident
+
+
+_HANDLERS: dict[Kind, Callable[[Incident, Event], Incident]] = {
+    Kind.STATE_CHANGED: _moved,
+    Kind.STEP_PREPARED: _prepared,
+    Kind.STEP_DONE: _ended,
+    Kind.STEP_FAILED: _ended,
+    Kind.ALERT_ABSORBED: _absorbed,
+    Kind.HELD: _held,
+    Kind.WOULD_DO: _rehearsed,
+    Kind.VERIFIED: _unchanged,
+    Kind.NOTIFIED: _unchanged,
+}
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram, for docs/lifecycle.md."""
+    lines = ["stateDiagram-v2", "    [*] --> NEW"]
+    for state, following in TRANSITIONS.items():
+        lines += [f"    {state} --> {to}" for to in State if to in following]
+        lines += [f"    {state} --> [*]"] if not following else []
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,265 @@
+"""The remediator's nouns. Frozen, of the standard library, free of time and of the world."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.core.reasons import Reason
+
+OWNER = "fleetmedic"
+
+
+class State(StrEnum):
+    """Where an incident stands."""
+
+    NEW = "NEW"
+    TRIAGED = "TRIAGED"
+    SUPPRESSED = "SUPPRESSED"
+    HELD = "HELD"
+    AWAIT_APPROVAL = "AWAIT_APPROVAL"
+    QUARANTINED = "QUARANTINED"
+    CHECKPOINTING = "CHECKPOINTING"
+    DRAINING = "DRAINING"
+    JOBS_MOVED = "JOBS_MOVED"
+    REPAIRING = "REPAIRING"
+    VERIFYING = "VERIFYING"
+    PROBATION = "PROBATION"
+    CLOSED = "CLOSED"
+    OVERRIDDEN = "OVERRIDDEN"
+    ESCALATED = "ESCALATED"
+    FAILED = "FAILED"
+
+
+# ESCALATED still holds its target: it is a person's turn, and new alerts there are absorbed.
+ENDED = frozenset({State.SUPPRESSED, State.CLOSED, State.OVERRIDDEN, State.FAILED})
+
+
+class Level(StrEnum):
+    """How far a playbook may go. Each level contains the ones before it."""
+
+    OBSERVE = "observe"
+    QUARANTINE = "quarantine"
+    DRAIN = "drain"
+    REPAIR = "repair"
+
+    @property
+    def rank(self) -> int:
+        """0 for observe up to 3 for repair."""
+        return list(Level).index(self)
+
+
+class FaultClass(StrEnum):
+    """Whose fault it is: application faults never quarantine anything."""
+
+    HARDWARE = "hardware"
+    APPLICATION = "application"
+    SERVICE = "service"
+
+
+class StepState(StrEnum):
+    """Where a step stands."""
+
+    PREPARED = "PREPARED"
+    DONE = "DONE"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert as received. `starts_at` is Unix seconds; `starts_text` as its sender wrote it."""
+
+    fingerprint: str
+    starts_at: float
+    starts_text: str
+    firing: bool
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The alertname label, or an empty text."""
+        return self.labels.get("alertname", "")
+
+    @property
+    def key(self) -> str:
+        """The episode: cluster, fingerprint and start to the millisecond."""
+        return f"{self.labels.get('cluster', '')}/{self.fingerprint}/{int(self.starts_at * 1000)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One firing of one alert, as an incident remembers it."""
+
+    key: str
+    fingerprint: str
+    starts_at: float
+    starts_text: str
+    alertname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One repair of a ladder: at most `max_attempts` in `window` s, `cooldown` s between two."""
+
+    action: str
+    deadline: float
+    max_attempts: int
+    window: float
+    cooldown: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobsPlan:
+    """What happens to jobs on the target. Seconds; `grace` is the wait for the checkpoint."""
+
+    signal: bool
+    restart: bool
+    grace: float
+    deadline: float
+    max_attempts: int
+    window: float
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyPlan:
+    """How health is proven: `tests` of probe and metrics, `passes` in a row, within `deadline` s."""
+
+    tests: tuple[str, ...]
+    passes: int
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePlan:
+    """By how many replicas, and how long between two steps (seconds)."""
+
+    step: int
+    cooldown: float
+    max_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Playbook:
+    """What is done about which alerts."""
+
+    name: str
+    alertnames: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...]
+    target: TargetKind | None
+    fault_class: FaultClass
+    level: Level
+    quarantine: bool = False
+    witnesses: int = 1
+    widen_to: str | None = None
+    jobs: JobsPlan | None = None
+    ladder: tuple[Rung, ...] = ()
+    verify: VerifyPlan = VerifyPlan(("probe", "metrics"), 2, 120.0)
+    probation: float = 0.0
+    double_on_repeat: bool = True
+    notify: bool = True
+    scale: ScalePlan | None = None
+    dead_man_signal: bool = False
+
+    @property
+    def notify_only(self) -> bool:
+        """Whether telling people is all that it does."""
+        return not (self.quarantine or self.jobs or self.ladder or self.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One action on one target. `id` is unique in the incident together with `attempt`."""
+
+    id: str
+    action: str
+    target: Target
+    attempt: int
+    op_id: str
+    deadline: float
+    jobs: tuple[str, ...] = ()
+    also: tuple[Target, ...] = ()
+    replicas: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """A step, and how it went."""
+
+    step: Step
+    state: StepState
+    started: float
+    ended: float | None = None
+    text: str = ""
+    passed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One playbook on one target. It is only ever changed by `lifecycle.evolve`.
+
+    `since` is when it came to its state, and `mark` how many steps it had then. `quarantined` are the
+    targets that it has to release.
+    """
+
+    id: str
+    target: Target
+    playbook: str
+    level: Level
+    opened: float
+    state: State = State.NEW
+    reason: Reason = Reason.ROUTED
+    text: str = ""
+    since: float = 0.0
+    alerts: tuple[Episode, ...] = ()
+    steps: tuple[StepRun, ...] = ()
+    rung: int = 0
+    until: float | None = None
+    repaired_at: float | None = None
+    quarantined: tuple[Target, ...] = ()
+    recurrence: int = 0
+    held: Reason | None = None
+    rehearsed: bool = False
+    mark: int = 0
+    absorbed_by: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its target is free for another incident."""
+        return self.state in ENDED
+
+    @property
+    def prepared(self) -> StepRun | None:
+        """The step that was announced and has no outcome yet."""
+        return next((run for run in self.steps if run.state is StepState.PREPARED), None)
+
+    def runs(self, step_id: str) -> tuple[StepRun, ...]:
+        """Every run of a step, in order."""
+        return tuple(run for run in self.steps if run.step.id == step_id)
+
+    def last(self, step_id: str) -> StepRun | None:
+        """The latest run of a step."""
+        runs = self.runs(step_id)
+        return runs[-1] if runs else None
+
+    def here(self, step_id: str) -> StepRun | None:
+        """The latest run of a step since the incident came to its present state."""
+        runs = [run for run in self.steps[self.mark :] if run.step.id == step_id]
+        return runs[-1] if runs else None
+
+    def done(self, step_id: str) -> bool:
+        """Whether the latest run of a step succeeded."""
+        run = self.last(step_id)
+        return run is not None and run.state is StepState.DONE
+
+
+def incident_id(episode_key: str, target: Target) -> str:
+    """The same alert on the same target always makes the same incident id."""
+    return "inc-" + hashlib.sha256(f"{target}|{episode_key}".encode()).hexdigest()[:10]
+
+
+def op_id(incident: str, step: str, attempt: int) -> str:
+    """The same step of the same incident always has the same operation id, before and after a crash."""
+    return hashlib.sha256(f"{incident}|{step}|{attempt}".encode()).hexdigest()[:20]

@@ -1,0 +1,132 @@
+"""From the quarantine to the moment when no job is on the target any more. Pure.
+
+A job that is dead already is restarted at once. One that runs is disturbed only after the hold, with
+the witnesses that the playbook asks for, and after a checkpoint where it has one to give.
+"""
+
+from __future__ import annotations
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.core import guards, plan
+from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, held
+from remediator.core.ending import beyond_level, give_up
+from remediator.core.guards import Ruling, Verdict
+from remediator.core.model import JobsPlan, Level, State, StepState
+from remediator.core.reasons import Reason
+from remediator.core.view import JobView
+
+MOST_MOVES = 4
+
+
+def decide_quarantined(case: Case) -> Decision:
+    """QUARANTINED: are there jobs, and may they be moved?"""
+    jobs = case.playbook.jobs
+    if jobs is None or not jobs.restart or not case.view.jobs:
+        if case.view.known:
+            reason = Reason.JOBS_MOVED if jobs is None else Reason.NO_JOBS
+            return Move(State.JOBS_MOVED, reason)
+        return held(guards.known(False))
+    if case.level.rank < Level.DRAIN.rank:
+        return beyond_level(case, ("signal_checkpoint", "restart_jobs"))
+    if any(not job.running for job in case.view.jobs):
+        return Move(State.DRAINING, Reason.MOVING_JOBS)
+    verdict = _may_disturb(case)
+    if not verdict.allows:
+        return held(verdict)
+    if jobs.signal and case.incident.last("signal_checkpoint") is None:
+        return Move(State.CHECKPOINTING, Reason.SAVING)
+    return Move(State.DRAINING, Reason.MOVING_JOBS)
+
+
+def decide_checkpointing(case: Case) -> Decision:
+    """CHECKPOINTING: signal, then wait for the checkpoint or for the end of the grace."""
+    return saving(case, case.view.jobs) or Move(State.DRAINING, Reason.MOVING_JOBS)
+
+
+def decide_draining(case: Case) -> Decision:
+    """DRAINING: restart what is on the target elsewhere, dead jobs first."""
+    jobs = case.playbook.jobs
+    assert jobs is not None  # noqa: S101 - the table leads here only with a plan for jobs
+    if case.incident.target.kind is TargetKind.JOB:
+        return _one_job(case, jobs)
+    if not case.view.known:
+        return held(guards.known(False))
+    if not case.view.jobs:
+        return Move(State.JOBS_MOVED, Reason.JOBS_MOVED)
+    dead = tuple(job for job in case.view.jobs if not job.running)
+    if dead:
+        return moving(case, dead)
+    verdict = _may_disturb(case)
+    if not verdict.allows:
+        return held(verdict)
+    if jobs.signal and case.incident.last("signal_checkpoint") is None:
+        return Move(State.CHECKPOINTING, Reason.SAVING)
+    return moving(case, case.view.jobs)
+
+
+def saving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> Decision | None:
+    """The next thing to do for a checkpoint of these jobs; None when there is nothing left to do."""
+    running = tuple(job.job_id for job in jobs if job.running)
+    name = "signal_checkpoint:node" if on else "signal_checkpoint"
+    told = case.incident.last(name)
+    if told is None:
+        if not running:
+            return None
+        paused = guards.not_paused(case.view.paused)
+        if not paused.allows:
+            return held(paused)
+        step = plan.new_step(
+            case.incident, "signal_checkpoint", plan.QUICK, on=on, name=name, jobs=running
+        )
+        return Act(step, Reason.SAVING)
+    if told.state is not StepState.DONE or not running or case.playbook.jobs is None:
+        return None
+    saved = case.view.checkpoint_at is not None and case.view.checkpoint_at >= told.started
+    grace_over = (told.ended or told.started) + case.playbook.jobs.grace
+    return None if saved or case.now >= grace_over else Wait(grace_over)
+
+
+def moving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> Decision:
+    """Restart these jobs elsewhere; too many failures in a row need a person."""
+    paused = guards.not_paused(case.view.paused)
+    if not paused.allows:
+        return held(paused)
+    name = "restart_jobs:node" if on else "restart_jobs"
+    runs = case.incident.runs(name)
+    failed = [run for run in runs if run.state is StepState.FAILED]
+    if len(failed) >= 2 or len(runs) >= MOST_MOVES:
+        return give_up(case, Reason.JOB_STUCK, runs[-1].text)
+    names = tuple(job.job_id for job in jobs)
+    deadline = case.playbook.jobs.deadline if case.playbook.jobs else 60.0
+    step = plan.new_step(case.incident, "restart_jobs", deadline, on=on, name=name, jobs=names)
+    return Act(step, Reason.MOVING_JOBS)
+
+
+def _may_disturb(case: Case) -> Verdict:
+    return guards.all_of(
+        guards.not_paused(case.view.paused),
+        guards.held_long_enough(case.incident.opened, case.limits, case.now),
+        guards.dead_man(case.view.sensors, case.limits),
+        guards.sensors_see(case.view.sensors, case.limits),
+        guards.witnesses(case.view.witnesses, case.playbook.witnesses),
+    )
+
+
+def _one_job(case: Case, jobs: JobsPlan) -> Decision:
+    """An incident about a job: restart that job, as often as its playbook allows."""
+    if case.incident.done("restart_jobs"):
+        return Move(State.JOBS_MOVED, Reason.JOB_RESTARTED)
+    if not case.view.jobs:
+        return Move(State.JOBS_MOVED, Reason.NO_JOBS)
+    earlier = tuple(
+        at
+        for action, target, at in case.view.attempts
+        if action == "restart_jobs" and target == case.incident.target
+    )
+    verdict = guards.attempts(earlier, jobs.max_attempts, jobs.window, case.now)
+    if verdict.ruling is Ruling.REFUSE:
+        return give_up(case, Reason.ATTEMPTS, verdict.text)
+    verdict = _may_disturb(case) if case.view.jobs[0].running else guards.ALLOWED
+    if not verdict.allows:
+        return Hold(verdict.reason, verdict.text, verdict.until)
+    return moving(case, case.view.jobs)

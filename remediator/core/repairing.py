@@ -1,0 +1,211 @@
+"""From the empty target to the re-admitted one: rungs, tests, probation. Pure."""
+
+from __future__ import annotations
+
+from fleetmedic.kernel.labels import TargetKind
+from remediator.core import guards, plan
+from remediator.core.decision import Act, Case, Decision, Move, Wait, Widen, held
+from remediator.core.ending import beyond_level, give_up, told
+from remediator.core.guards import Ruling, Verdict
+from remediator.core.model import OWNER, Level, Rung, State, StepState
+from remediator.core.moving import moving, saving
+from remediator.core.reasons import Reason, sentence
+
+MOST_DOUBLINGS = 6
+LONGEST_PROBATION = 86_400.0
+
+
+def decide_jobs_moved(case: Case) -> Decision:
+    """JOBS_MOVED: tell people, then begin the repair, or end where there is none."""
+    if case.incident.target.kind is TargetKind.JOB:
+        return told(case, "closed") or Move(State.CLOSED, case.incident.reason)
+    if telling := told(case, "opened"):
+        return telling
+    if not case.playbook.ladder:
+        return give_up(case, Reason.LADDER_EXHAUSTED)
+    if case.level.rank < Level.REPAIR.rank:
+        return beyond_level(case, tuple(rung.action for rung in case.playbook.ladder))
+    if widening := _wider(case):
+        return widening
+    if doubt := _second_opinion(case):
+        return doubt
+    return climb(case, 0)
+
+
+def climb(case: Case, first: int) -> Decision:
+    """The first rung from `first` on that the guards do not refuse; none left needs a person."""
+    refused = ""
+    for index, rung in enumerate(case.playbook.ladder[first:], first):
+        verdict = _rung_verdict(case, rung)
+        if verdict.ruling is Ruling.REFUSE:
+            refused = f" {rung.action}: {verdict.text}"
+            continue
+        if not verdict.allows:
+            return held(verdict)
+        return Move(
+            State.REPAIRING, Reason.REPAIR_STARTS, f"Rung {index + 1}: {rung.action}.", rung=index
+        )
+    return give_up(case, Reason.LADDER_EXHAUSTED, sentence(Reason.LADDER_EXHAUSTED) + refused)
+
+
+def decide_repairing(case: Case) -> Decision:
+    """REPAIRING: carry out the present rung; scaling is the repair of a workload."""
+    if case.playbook.scale is not None:
+        return _scaling(case)
+    rung = case.playbook.ladder[case.incident.rung]
+    run = case.incident.here(rung.action)
+    if run is not None and run.state is StepState.DONE:
+        return Move(State.VERIFYING, Reason.REPAIRED)
+    if run is not None:
+        return climb(case, case.incident.rung + 1)
+    verdict = _rung_verdict(case, rung)
+    if verdict.ruling is Ruling.REFUSE:
+        return climb(case, case.incident.rung + 1)
+    if not verdict.allows:
+        return held(verdict)
+    if rung.action == "reboot_node" and (first := _clear_node(case)):
+        return first
+    return Act(plan.repair(case.incident, rung), Reason.REPAIR_STARTS)
+
+
+def decide_verifying(case: Case) -> Decision:
+    """VERIFYING: test since the repair; unknown is not healthy, and not sick either."""
+    run = case.incident.here("verify")
+    if run is None:
+        return _verify(case)
+    if run.state is StepState.DONE:
+        factor = 2 ** min(case.incident.recurrence, MOST_DOUBLINGS)
+        probation = case.playbook.probation * (factor if case.playbook.double_on_repeat else 1)
+        until = case.now + min(probation, max(LONGEST_PROBATION, case.playbook.probation))
+        return Move(State.PROBATION, Reason.ON_PROBATION, until=until)
+    if run.passed is None:
+        return give_up(case, Reason.UNVERIFIABLE, run.text)
+    if case.level.rank < Level.REPAIR.rank:
+        return give_up(case, Reason.LEVEL, run.text)
+    return climb(case, case.incident.rung + 1 if _tried(case) else 0)
+
+
+def decide_probation(case: Case) -> Decision:
+    """PROBATION: wait, test once more, release, tell people, close."""
+    incident = case.incident
+    if incident.done("release"):
+        return told(case, "closed") or Move(State.CLOSED, Reason.READMITTED)
+    if any(episode.starts_at > incident.since for episode in incident.alerts):
+        return Move(State.VERIFYING, Reason.NEW_ALERT)
+    if incident.until is not None and case.now < incident.until:
+        return Wait(incident.until)
+    verdict = guards.all_of(guards.not_paused(case.view.paused), guards.known(case.view.known))
+    if not verdict.allows:
+        return held(verdict)
+    run = case.incident.here("verify")
+    if run is None:
+        return _verify(case)
+    if run.state is StepState.FAILED:
+        return (
+            give_up(case, Reason.UNVERIFIABLE, run.text)
+            if run.passed is None
+            else climb(case, incident.rung + 1)
+        )
+    released = incident.here("release")
+    if released is not None and len(incident.runs("release")) >= 2:
+        return give_up(case, Reason.RELEASE_FAILED, released.text)
+    step = plan.new_step(incident, "release", plan.QUICK, also=incident.quarantined)
+    return Act(step, Reason.READMITTED)
+
+
+def _wider(case: Case) -> Widen | None:
+    if case.incident.target.kind is not TargetKind.GPU or case.playbook.widen_to is None:
+        return None
+    node = case.incident.target.name
+    if case.view.siblings >= 1:
+        return Widen(
+            f"{case.view.siblings + 1} GPUs of {node} fell ill at once: {node} is the patient."
+        )
+    if case.view.exporter_down:
+        return Widen(f"The exporter of {node} is down too: {node} is the patient.")
+    return None
+
+
+def _second_opinion(case: Case) -> Decision | None:
+    """With too few witnesses, the empty target is tested: sick is one more, healthy needs no repair."""
+    if len(case.view.witnesses) >= case.playbook.witnesses:
+        return None
+    run = case.incident.last("opinion")
+    if run is None:
+        deadline = case.playbook.verify.deadline
+        step = plan.new_step(case.incident, "verify", deadline, name="opinion")
+        return Act(step, Reason.WITNESSES)
+    if run.state is StepState.DONE:
+        return Move(State.VERIFYING, Reason.NOTHING_TO_REPAIR)
+    return None if run.passed is False else give_up(case, Reason.WITNESSES, run.text)
+
+
+def _rung_verdict(case: Case, rung: Rung) -> Verdict:
+    on = plan.repair(case.incident, rung).target
+    times = tuple(
+        at for name, target, at in case.view.attempts if (name, target) == (rung.action, on)
+    )
+    return guards.all_of(
+        guards.not_paused(case.view.paused),
+        guards.known(case.view.known),
+        guards.attempts(times, rung.max_attempts, rung.window, case.now),
+        guards.cooldown(times, rung.cooldown, case.now),
+        guards.held_long_enough(case.incident.opened, case.limits, case.now),
+        guards.dead_man(case.view.sensors, case.limits),
+        guards.sensors_see(case.view.sensors, case.limits),
+    )
+
+
+def _clear_node(case: Case) -> Decision | None:
+    """Before a reboot for the sake of one GPU, the whole node is quarantined and emptied."""
+    node = plan.node_of(case.incident.target)
+    if case.view.node_quarantine_owner not in (None, OWNER):
+        return held(guards.not_theirs(case.view.node_quarantine_owner))
+    if node not in case.incident.quarantined:
+        if case.incident.runs("quarantine_node"):
+            return give_up(case, Reason.QUARANTINE_FAILED)
+        pool = case.view.pool
+        verdict = guards.budget_out("nodes", pool.nodes_out, pool.nodes, case.limits)
+        if not verdict.allows:
+            return held(verdict)
+        return Act(plan.quarantine(case.incident, node), Reason.QUARANTINED)
+    if case.view.node_jobs:
+        return saving(case, case.view.node_jobs, node) or moving(case, case.view.node_jobs, node)
+    return None
+
+
+def _scaling(case: Case) -> Decision:
+    """Grow or shrink by a step while the alert goes on, with a pause between two steps."""
+    scale, load, incident = case.playbook.scale, case.view.workload, case.incident
+    assert scale is not None  # noqa: S101 - asked by decide_repairing
+    runs = incident.runs("scale")
+    if runs and runs[-1].state is StepState.FAILED:
+        return give_up(case, Reason.STEP_REFUSED, runs[-1].text)
+    if runs and (not case.view.firing or len(runs) >= scale.max_steps):
+        return told(case, "closed") or Move(State.CLOSED, Reason.RESCALED)
+    verdict = guards.all_of(
+        guards.not_paused(case.view.paused),
+        guards.known(case.view.known and load is not None),
+        guards.cooldown(tuple(at for name, on, at in case.view.attempts
+                              if (name, on) == ("scale", incident.target)), scale.cooldown, case.now),
+    )  # fmt: skip
+    if not verdict.allows:
+        return held(verdict)
+    assert load is not None  # noqa: S101 - `known` was asked above
+    replicas = max(load.minimum, min(load.maximum, load.wanted + scale.step))
+    if replicas == load.wanted:
+        text = f"{incident.target.name} keeps {load.wanted} replicas: its limit is reached."
+        return told(case, "limit") or Move(State.CLOSED, Reason.AT_LIMIT, text)
+    step = plan.new_step(incident, "scale", plan.QUICK * 3, replicas=replicas)
+    return Act(step, Reason.RESCALED, f"From {load.wanted} to {replicas} replicas.")
+
+
+def _verify(case: Case) -> Decision:
+    paused = guards.not_paused(case.view.paused)
+    if not paused.allows:
+        return held(paused)
+    return Act(plan.new_step(case.incident, "verify", case.playbook.verify.deadline))
+
+
+def _tried(case: Case) -> bool:
+    return any(case.incident.runs(rung.action) for rung in case.playbook.ladder)

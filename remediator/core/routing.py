@@ -1,0 +1,108 @@
+"""Which playbook an alert calls for, and what it is about. The first match wins; no match says why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import GPU, JOB_ID, NODE, SERVICE, Target, TargetKind
+from remediator.core.book import Book
+from remediator.core.model import Alert, Incident, Playbook, State
+from remediator.core.reasons import Reason, sentence
+
+_NAMES = {TargetKind.NODE: NODE, TargetKind.JOB: JOB_ID, TargetKind.WORKLOAD: SERVICE}
+# A node's incident takes over those of its GPUs as long as these have not begun their repair.
+BEFORE_REPAIR = frozenset(
+    {State.NEW, State.TRIAGED, State.HELD, State.AWAIT_APPROVAL, State.QUARANTINED,
+     State.CHECKPOINTING, State.DRAINING, State.JOBS_MOVED}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an alert leads: a playbook and a target, or neither and why."""
+
+    playbook: Playbook | None
+    target: Target | None
+    reason: Reason
+    text: str
+
+
+def target_of(labels: Mapping[str, str], kind: TargetKind | None) -> Target | None:
+    """The target of that kind that the labels name; without a kind, the most particular one.
+
+    Labels come from outside: a name that could not be a node, job or workload names nothing.
+    """
+    kinds = (TargetKind.GPU, TargetKind.NODE, TargetKind.JOB, TargetKind.WORKLOAD)
+    for one in (kind,) if kind else kinds:
+        label = "" if one is TargetKind.GPU else labels.get(_NAMES[one], "")
+        text = (
+            f"gpu/{labels.get(NODE, '')}/{labels.get(GPU, '')}" if not label else f"{one}/{label}"
+        )
+        try:
+            found = Target.parse(text)
+        except UserError:
+            continue
+        if found.kind is one:
+            return found
+    return None
+
+
+def matches(playbook: Playbook, alert: Alert) -> bool:
+    """Whether a playbook's match covers an alert. An empty list of names covers every name."""
+    if playbook.alertnames and alert.name not in playbook.alertnames:
+        return False
+    return all(alert.labels.get(key) == value for key, value in playbook.labels)
+
+
+def route(alert: Alert, playbooks: tuple[Playbook, ...]) -> Route:
+    """The first playbook that matches, with its target."""
+    for playbook in playbooks:
+        if not matches(playbook, alert):
+            continue
+        target = target_of(alert.labels, playbook.target)
+        if playbook.dead_man_signal:
+            reason = Reason.DEAD_MAN_SIGNAL
+            return Route(playbook, None, reason, sentence(reason))
+        if target is None:
+            what = playbook.target or "target"
+            text = f"Playbook {playbook.name} matches, and no label names a usable {what}."
+            return Route(playbook, None, Reason.NO_TARGET, text)
+        text = f"{alert.name} on {target} is a case for playbook {playbook.name}."
+        return Route(playbook, target, Reason.ROUTED, text)
+    text = f"No playbook matches {alert.name or 'an alert without a name'}."
+    return Route(None, target_of(alert.labels, None), Reason.NO_PLAYBOOK, text)
+
+
+def spent(alert: Alert, target: Target, book: Book, event_at: float | None = None) -> bool:
+    """Whether the alert speaks of a sickness that has been cured since.
+
+    `event_at` is the time of the event itself, where the sensors keep one; else the alert's start
+    stands for it. A node's cure cures its GPUs too.
+    """
+    cured = max(book.cured.get(one, 0.0) for one in _covering(target))
+    return cured > 0 and min(alert.starts_at, event_at or alert.starts_at) <= cured
+
+
+def holder(target: Target, book: Book) -> Incident | None:
+    """The open incident that an alert on the target belongs to: its own, else its node's."""
+    found = (book.incident_on(one) for one in _covering(target))
+    return next((incident for incident in found if incident is not None), None)
+
+
+def absorbable(node: Target, book: Book) -> tuple[Incident, ...]:
+    """The incidents of a node's GPUs that an incident of the node takes over, oldest first."""
+    return tuple(
+        one
+        for one in book.open_incidents()
+        if one.target.kind is TargetKind.GPU
+        and one.target.name == node.name
+        and one.state in BEFORE_REPAIR
+    )
+
+
+def _covering(target: Target) -> tuple[Target, ...]:
+    if target.kind is TargetKind.GPU:
+        return target, Target(TargetKind.NODE, target.name)
+    return (target,)
