@@ -1,0 +1,248 @@
+"""`fleetmedic up`: the whole stack on this machine, and the commands that look after it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.home import DEFAULT_PORT_BASE, StackFile, state_dir
+from fleetmedic.stack import status as view
+from fleetmedic.stack.binaries import OVERRIDES
+from fleetmedic.stack.detach import run_detached
+from fleetmedic.stack.identity import alive
+from fleetmedic.stack.logs import follow, last_lines
+from fleetmedic.stack.plan import LEVELS
+from fleetmedic.stack.reaper import send, wait_for_end
+from fleetmedic.stack.supervisor import Stack, StackOptions, end_leftovers
+
+READY_SECONDS = 90.0
+DOWN_SECONDS = 15.0
+_HERE = {
+    "state_dir": click.option(
+        "--state-dir", type=click.Path(file_okay=False, path_type=Path),
+        help="The folder that holds the stack's state.",
+    ),
+    "port_base": click.option(
+        "--port-base", type=click.IntRange(1024, 65_000), default=DEFAULT_PORT_BASE,
+        show_default=True, help="Prometheus' port; the others follow it.",
+    ),
+}  # fmt: skip
+
+
+def _which_stack(command: Callable[..., Any]) -> Callable[..., Any]:
+    return _HERE["state_dir"](_HERE["port_base"](command))
+
+
+@click.group(invoke_without_command=True)
+@_which_stack
+@click.option("--detach", is_flag=True, help="Come back when the stack is ready; it goes on.")
+@click.option("--reset", is_flag=True, help="Forget what earlier runs left in the state folder.")
+@click.option(
+    "--level",
+    type=click.Choice(LEVELS),
+    help="How far the remediator may go. [default: repair on simulated GPUs, observe on real ones]",
+)
+@click.option(
+    "--simulate/--no-simulate",
+    default=None,
+    help="Simulated or real GPUs. [default: simulated where no GPU is found]",
+)
+@click.option(
+    "--nodes", type=click.IntRange(1, 64), default=4, show_default=True, help="Simulated nodes."
+)
+@click.option(
+    "--gpus", type=click.IntRange(1, 16), default=8, show_default=True, help="GPUs of each."
+)
+@click.option(
+    "--time-factor",
+    type=click.FloatRange(1, 1000),
+    default=1.0,
+    show_default=True,
+    help="Divide the durations of rules, detectors and remediation, to watch them sooner.",
+)
+@click.option("--history/--no-history", default=True, help="Give a simulated stack its yesterday.")
+@click.option(
+    "--prometheus-bin",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Prometheus' program; promtool is looked for beside it.",
+)
+@click.option(
+    "--alertmanager-bin",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Alertmanager's program; amtool is looked for beside it.",
+)
+@click.pass_context
+def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: Any) -> None:  # fmt: skip
+    """Start the whole stack on this machine: exporters, Prometheus, rules, Alertmanager, remediator.
+
+    It listens on 127.0.0.1 only, and keeps its state in one folder between runs. Where no GPU is
+    found it simulates 4 nodes of 8 and says so. Ctrl-C stops it.
+
+    \b
+    Examples:
+      fleetmedic up                                     stay and show how it is
+      fleetmedic up --detach                            come back when it is ready
+      fleetmedic up --port-base 19090 --detach          a second stack beside the first
+      fleetmedic up --state-dir /srv/fm --reset         from nothing
+      fleetmedic up status
+      fleetmedic up logs remediator -f
+      fleetmedic up down
+    """  # fmt: skip
+    ctx.obj = (state_dir, port_base)
+    if ctx.invoked_subcommand is not None:
+        return
+    for name in ("prometheus", "alertmanager"):
+        if path := given[f"{name}_bin"]:
+            os.environ[OVERRIDES[name]] = str(path.absolute())
+    options = StackOptions(
+        state_dir=_state(state_dir, port_base), port_base=port_base, factor=given["time_factor"],
+        level=given["level"], nodes=given["nodes"], gpus=given["gpus"], simulate=given["simulate"],
+        reset=given["reset"], history=given["history"],
+    )  # fmt: skip
+    if given["detach"]:
+        run_detached(options, click.echo, READY_SECONDS)
+        _show(options.state_dir)
+    else:
+        _stay(options)
+
+
+@up.command()
+@_which_stack
+@click.pass_context
+def status(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
+    """Say how each process is. Exit code 0 when all are well, 1 when not.
+
+    \b
+    Examples:
+      fleetmedic up status
+      fleetmedic up status --port-base 19090
+    """
+    sys.exit(0 if _show(_chosen(ctx, state_dir, port_base)) else 1)
+
+
+@up.command()
+@_which_stack
+@click.pass_context
+def down(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
+    """Stop the stack and the jobs that it runs; the state is kept.
+
+    \b
+    Examples:
+      fleetmedic up down
+      fleetmedic up down --port-base 19090
+    """
+    state = _chosen(ctx, state_dir, port_base)
+    stack = StackFile.read(state)
+    if stack.supervisor is None or not alive(stack.supervisor):
+        left = end_leftovers(state)
+        click.echo(f"Nothing was running in {state}." if not left else f"Ended {left} left over.")
+        return
+    began = time.monotonic()
+    send(stack.supervisor, signal.SIGTERM)
+    if not wait_for_end(stack.supervisor, DOWN_SECONDS):
+        send(stack.supervisor, signal.SIGKILL)
+        wait_for_end(stack.supervisor, 5.0)
+        end_leftovers(state)
+    click.echo(f"Stopped after {time.monotonic() - began:.1f} s; the state is kept in {state}.")
+
+
+@up.command()
+@_which_stack
+@click.argument("name")
+@click.option("-f", "--follow", "go_on", is_flag=True, help="Go on with what is written from now.")
+@click.option(
+    "-n", "--lines", "count", type=click.IntRange(1, 100_000), default=40, show_default=True
+)
+@click.pass_context
+def logs(
+    ctx: click.Context, state_dir: Path | None, port_base: int, name: str, go_on: bool, count: int
+) -> None:  # fmt: skip
+    """Show the end of a process's log.
+
+    \b
+    Examples:
+      fleetmedic up logs remediator
+      fleetmedic up logs exporter-node1 -f
+    """
+    folder = _chosen(ctx, state_dir, port_base) / "logs"
+    known = sorted(path.stem for path in folder.glob("*.log"))
+    if name not in known:
+        raise UserError(f"there is no log of {name!r}; known: {', '.join(known) or 'none yet'}.")
+    for line in last_lines(folder / f"{name}.log", count):
+        click.echo(line)
+    if go_on:
+        for text in follow(folder / f"{name}.log"):
+            click.echo(text, nl=False)
+
+
+def _state(given: Path | None, port_base: int) -> Path:
+    return state_dir(given, port_base)
+
+
+def _chosen(ctx: click.Context, given: Path | None, port_base: int) -> Path:
+    """The options may stand before the sub-command's name or after it."""
+    before, base_before = ctx.obj or (None, DEFAULT_PORT_BASE)
+    base = port_base if port_base != DEFAULT_PORT_BASE else base_before
+    return _state(given or before, base)
+
+
+def _stay(options: StackOptions) -> None:
+    """Run the stack in this process until it is told to stop."""
+    stack = Stack(options)
+    previous = {
+        number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        stack.prepare(click.echo)
+        stack.start()
+        stack.wait_ready(READY_SECONDS, click.echo if view.plain() else None)
+        click.echo(f"Ready. State and logs: {options.state_dir}. Ctrl-C stops everything.")
+        if view.plain():
+            stack.watch()
+        else:
+            _draw(options.state_dir)
+    except KeyboardInterrupt:
+        click.echo("Stopping ...")
+    finally:
+        for number in (signal.SIGINT, *previous):
+            signal.signal(number, signal.SIG_IGN)
+        stack.stop()
+    click.echo(f"Stopped; the state is kept in {options.state_dir}.")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _draw(state: Path) -> None:
+    from rich.live import Live
+
+    with Live(auto_refresh=False) as live:
+        while True:
+            stack = StackFile.read(state)
+            live.update(view.table(view.look(stack), view.title(stack, state)), refresh=True)
+            time.sleep(1.0)
+
+
+def _show(state: Path) -> bool:
+    stack = StackFile.read(state)
+    rows = view.look(stack)
+    if view.plain():
+        click.echo(view.title(stack, state))
+        click.echo("\n".join(view.lines(rows)))
+    else:
+        from rich.console import Console
+
+        Console().print(view.table(rows, view.title(stack, state)))
+    if not alive(stack.supervisor):
+        click.echo("It is not running: `fleetmedic up` starts it.")
+    return view.all_well(stack, rows)

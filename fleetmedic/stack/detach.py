@@ -1,0 +1,106 @@
+"""Runs a stack in a process of its own, and comes back when it is ready.
+
+The child tells its parent over a pipe what happens; what it has to say later goes to STATE/logs/up.log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.stack.supervise import Tell, without_mark
+from fleetmedic.stack.supervisor import Stack, StackOptions
+
+
+def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
+    """Start the stack and return when it is ready; every sentence of its start goes to `tell`.
+
+    Raises UserError, as the child does, when it does not come up; then nothing is left running.
+    """
+    read, write = os.pipe()
+    folder = options.state_dir / "logs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        log = (folder / "up.log").open("ab")
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}): choose another folder with --state-dir."
+        ) from None
+    settings = {**asdict(options), "state_dir": str(options.state_dir)}
+    with log:
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "fleetmedic.stack.detach", str(write), str(timeout), json.dumps(settings)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+            pass_fds=(write,), env=without_mark(),
+        )  # fmt: skip
+    os.close(write)
+    with os.fdopen(read) as lines:
+        for line in lines:
+            said: dict[str, Any] = json.loads(line)
+            if "error" in said:
+                raise UserError(said["error"])
+            if "ready" in said:
+                return
+            tell(said["text"])
+    raise UserError(f"the stack ended before it was ready: see {folder}/up.log.")
+
+
+class _Voice:
+    """To the parent while it listens, and to the log always."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._lock = threading.Lock()
+
+    def say(self, **what: str) -> None:
+        print(*what.values(), flush=True)
+        with self._lock:
+            try:
+                if self._handle >= 0:
+                    os.write(self._handle, (json.dumps(what) + "\n").encode())
+            except OSError:
+                self.hang_up()
+
+    def hang_up(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+        self._handle = -1
+
+
+def main(handle: int, timeout: float, settings: dict[str, Any]) -> int:
+    """The child: a stack until SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    voice = _Voice(handle)
+    stack: Stack | None = None
+    try:
+        stack = Stack(StackOptions(**{**settings, "state_dir": Path(settings["state_dir"])}))
+        stack.prepare(lambda text: voice.say(text=text))
+        stack.start()
+        stack.wait_ready(timeout)
+        voice.say(ready="the stack is ready")
+        voice.hang_up()
+        stack.watch()
+    except UserError as error:
+        if stack is not None:
+            stack.stop()  # before the parent hears of it: then nothing is left running
+        voice.say(error=str(error))
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if stack is not None:
+            stack.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), float(sys.argv[2]), json.loads(sys.argv[3])))

@@ -1,0 +1,80 @@
+"""`fleetmedic inject`: let a fault happen to a simulated GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fleetmedic.hardware import faults
+from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.home import DEFAULT_PORT_BASE, state_dir
+from fleetmedic.kernel.labels import Target, TargetKind
+
+_FAULTS = "\n".join(f"  {fault.name:<6} {fault.summary}" for fault in faults.FAULTS)
+
+
+@click.command(
+    help=f"""Let a fault happen to a simulated GPU, as the driver and the kernel log would show it.
+
+TARGET is NODE/INDEX, such as node2/3.
+
+\b
+Faults:
+{_FAULTS}
+
+\b
+Examples:
+  fleetmedic inject node2/3 lost
+  fleetmedic inject node2/3 lost --heals-by reboot     a reset will not help
+  fleetmedic inject node1/0 slow --speed 0.7
+  fleetmedic inject node4/7 xid --xid 31 --count 3
+  fleetmedic inject node2/3 heal
+"""
+)
+@click.argument("target")
+@click.argument("fault", type=click.Choice(faults.NAMES))
+@click.option(
+    "--speed",
+    type=float,
+    default=0.75,
+    show_default=True,
+    help="For `slow`: the share of its clock that is left.",
+)
+@click.option("--xid", type=int, default=31, show_default=True, help="For `xid`: the code.")
+@click.option("--count", type=int, default=1, show_default=True, help="For `xid`: how many times.")
+@click.option(
+    "--heals-by",
+    type=click.Choice(["reset", "reboot", "none"]),
+    default="reset",
+    show_default=True,
+    help="The repair that clears the fault.",
+)
+@click.option(
+    "--state-dir",
+    "given",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The state folder of the stack.",
+)
+@click.option(
+    "--port-base", type=click.IntRange(1024, 65_000), default=DEFAULT_PORT_BASE, show_default=True
+)
+def inject(
+    target: str, fault: str, speed: float, xid: int, count: int, heals_by: faults.HealsBy,
+    given: Path | None, port_base: int,
+) -> None:  # fmt: skip
+    where = Target.parse(target)
+    if where.kind is not TargetKind.GPU or where.gpu is None:
+        raise UserError(f"{target[:80]!r} is no GPU: write NODE/INDEX, such as node2/3.")
+    folder = state_dir(given, port_base) / "hardware"
+    if not folder.is_dir():
+        raise UserError(
+            f"there are no simulated GPUs in {folder}: start them with `fleetmedic up`, or name the "
+            "stack's --state-dir. Real GPUs are never harmed."
+        )
+    faults.inject(
+        Hardware(folder), where.name, where.gpu, fault,
+        speed=speed, xid=xid, count=count, heals_by=heals_by,
+    )  # fmt: skip
+    click.echo(f"{where}: {fault}. Watch it with `fleetmedic incidents list`.")

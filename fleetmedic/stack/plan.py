@@ -1,0 +1,111 @@
+"""What a stack will be on this machine: decided once from the options, then only read."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.home import DEFAULT_PORT_BASE
+from fleetmedic.kernel.labels import valid_name
+from fleetmedic.stack.ports import HOST, layout
+
+CLUSTER = "local"
+LEVELS = ("observe", "quarantine", "drain", "repair")
+SCRAPE_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """What the caller wants. `factor` divides the durations of rules, detectors and remediation;
+    `simulate` None means: simulate where no GPU is found; `level` None means: repair on simulated
+    GPUs, observe on real ones. `reset` clears the state of earlier runs; `history` gives a
+    simulated stack its healthy yesterday."""
+
+    state_dir: Path
+    port_base: int = DEFAULT_PORT_BASE
+    factor: float = 1.0
+    level: str | None = None
+    nodes: int = 4
+    gpus: int = 8
+    simulate: bool | None = None
+    reset: bool = False
+    history: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A stack's places, ports and settings. Paths are absolute."""
+
+    state: Path
+    port_base: int
+    ports: dict[str, int]
+    nodes: tuple[str, ...]
+    gpus: int
+    simulated: bool
+    factor: float
+    level: str
+
+    @property
+    def hardware(self) -> Path:
+        """The hardware folder; it exists only where GPUs are simulated."""
+        return self.state / "hardware"
+
+    @property
+    def token_file(self) -> Path:
+        """The bearer token that Alertmanager shows to the remediator."""
+        return self.state / "secrets" / "webhook.token"
+
+    def url(self, name: str) -> str:
+        """Where a process is reached, such as http://127.0.0.1:9090."""
+        return f"http://{HOST}:{self.ports[name]}"
+
+    def urls(self) -> dict[str, str]:
+        """Every process that listens."""
+        return {name: self.url(name) for name in self.ports}
+
+
+def decide(options: StackOptions, *, gpus_found: bool | None = None) -> Plan:
+    """The plan for these options on this machine. Raises UserError for one that cannot be."""
+    if not 1 <= options.factor <= 1000:
+        raise UserError(f"--time-factor {options.factor:g} is out of range: choose 1 to 1000.")
+    if options.level is not None and options.level not in LEVELS:
+        raise UserError(f"--level {options.level!r} is unknown: choose one of {', '.join(LEVELS)}.")
+    if not (1 <= options.nodes <= 64 and 1 <= options.gpus <= 16):
+        raise UserError("a simulated fleet has 1 to 64 nodes of 1 to 16 GPUs.")
+    found = has_gpus() if gpus_found is None else gpus_found
+    simulated = not found if options.simulate is None else options.simulate
+    nodes = (
+        tuple(f"node{number}" for number in range(1, options.nodes + 1))
+        if simulated
+        else (host_name(),)
+    )
+    return Plan(
+        state=options.state_dir.absolute(),
+        port_base=options.port_base,
+        ports=layout(options.port_base, list(nodes)),
+        nodes=nodes,
+        gpus=options.gpus,
+        simulated=simulated,
+        factor=options.factor,
+        level=options.level or ("repair" if simulated else "observe"),
+    )
+
+
+def has_gpus() -> bool:
+    """Whether NVIDIA's driver is here: its procfs, or its management library."""
+    if Path("/proc/driver/nvidia/version").exists():
+        return True
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def host_name() -> str:
+    """This machine's name as a node, the same that the embedded cluster gives it."""
+    name = socket.gethostname()
+    return name if valid_name(name) else "localhost"

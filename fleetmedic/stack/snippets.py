@@ -1,0 +1,128 @@
+"""`fleetmedic config snippets`: the parts that a Prometheus and an Alertmanager of your own need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.home import home
+
+PARTS = ("scrape", "rules", "receiver")
+
+
+@click.group()
+def config() -> None:
+    """Print configuration for what you already run.
+
+    \b
+    Example:
+      fleetmedic config snippets
+    """
+
+
+@config.command()
+@click.option("--part", type=click.Choice(PARTS), help="One part only. [default: all]")
+@click.option(
+    "--cluster", default="main", show_default=True, help="The label `cluster` of your fleet."
+)
+@click.option(
+    "--node",
+    "nodes",
+    multiple=True,
+    metavar="NAME=HOST:PORT",
+    help="An exporter and the name of its node; can be repeated. [default: two made-up ones]",
+)
+@click.option(
+    "--remediator", default="http://127.0.0.1:9095", show_default=True, help="Its address."
+)
+@click.option(
+    "--rules-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the rules will lie. [default: below fleetmedic's home]",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The remediator's bearer token. [default: below fleetmedic's home]",
+)
+def snippets(
+    part: str | None, cluster: str, nodes: tuple[str, ...], remediator: str,
+    rules_dir: Path | None, token_file: Path | None,
+) -> None:  # fmt: skip
+    """Print the parts to merge into prometheus.yml and alertmanager.yml.
+
+    \b
+    Examples:
+      fleetmedic config snippets
+      fleetmedic config snippets --part scrape --node gpu1=10.0.0.1:9410 --node gpu2=10.0.0.2:9410
+      fleetmedic config snippets --part receiver --remediator http://remediator:9095
+    """
+    folder = rules_dir or home() / "rules"
+    texts = {
+        "scrape": _text(
+            "prometheus.yml: one target for each machine with GPUs; `cluster` and `node` are set here "
+            "and nowhere else",
+            scrape(cluster, nodes, remediator),
+        ),
+        "rules": _text(
+            f"prometheus.yml: the rules; write them with\n#   fleetmedic rules render --factor 1 "
+            f"--runbook-base {remediator}/runbooks --out {folder}",
+            rule_files(folder),
+        ),
+        "receiver": _text(
+            "alertmanager.yml: the route goes first among the routes; `continue` lets the alerts reach "
+            "people as before",
+            receiver(remediator, token_file or home() / "webhook.token"),
+        ),
+    }
+    click.echo("\n".join(texts[name] for name in ([part] if part else PARTS)), nl=False)
+
+
+def scrape(cluster: str, nodes: tuple[str, ...], remediator: str) -> dict[str, Any]:
+    """scrape_configs for exporters (NAME=HOST:PORT) and the remediator."""
+    targets = []
+    for entry in nodes or ("gpu-node-1=10.0.0.1:9410", "gpu-node-2=10.0.0.2:9410"):
+        name, _, address = entry.partition("=")
+        if not (name and address.rpartition(":")[0] and address.rpartition(":")[2].isdigit()):
+            raise UserError(f"--node {entry[:80]!r}: write it as NAME=HOST:PORT.")
+        targets.append({"targets": [address], "labels": {"cluster": cluster, "node": name}})
+    own = {
+        "targets": [remediator.partition("://")[2] or remediator],
+        "labels": {"cluster": cluster},
+    }
+    return {
+        "scrape_configs": [
+            {"job_name": "node", "scrape_interval": "5s", "static_configs": targets},
+            {"job_name": "remediator", "scrape_interval": "15s", "static_configs": [own]},
+        ]
+    }
+
+
+def rule_files(folder: Path) -> dict[str, Any]:
+    """rule_files for what `fleetmedic rules render` wrote."""
+    return {"rule_files": [f"{folder}/{kind}/*.yml" for kind in ("static", "recording")]}
+
+
+def receiver(remediator: str, token_file: Path) -> dict[str, Any]:
+    """The route to the remediator and its receiver."""
+    route = {
+        "receiver": "fleetmedic", "matchers": ['category=~"gpu|node|job|service|meta"'],
+        "group_by": ["..."], "group_wait": "0s", "group_interval": "10s", "repeat_interval": "1h",
+        "continue": True,
+    }  # fmt: skip
+    webhook = {
+        "url": f"{remediator}/api/v1/alerts", "send_resolved": True, "max_alerts": 0,
+        "http_config": {"authorization": {"type": "Bearer", "credentials_file": str(token_file)}},
+    }  # fmt: skip
+    return {
+        "route": {"routes": [route]},
+        "receivers": [{"name": "fleetmedic", "webhook_configs": [webhook]}],
+    }
+
+
+def _text(about: str, part: dict[str, Any]) -> str:
+    return f"# {about}\n{yaml.safe_dump(part, sort_keys=False)}"

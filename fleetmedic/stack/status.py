@@ -1,0 +1,127 @@
+"""How a stack is: a row for each process, as a table for people and lines for scripts."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleetmedic.kernel.durations import format_duration
+from fleetmedic.kernel.home import StackFile
+from fleetmedic.stack.health import trouble
+from fleetmedic.stack.identity import alive
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Where each listener says that it is well; every other one answers at /-/healthy.
+_HEALTH = {"prometheus": "/-/ready", "alertmanager": "/-/ready", "pool": "/metrics"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One process: `trouble` is None when it is well; `uptime` in seconds, None when it is down."""
+
+    name: str
+    trouble: str | None
+    pid: int | None
+    uptime: float | None
+    memory: int | None
+    url: str | None
+
+    @property
+    def state(self) -> str:
+        """One word or a few."""
+        return "well" if self.trouble is None else self.trouble
+
+
+def health_url(name: str, url: str) -> str:
+    """The address that answers 200 when that process is well."""
+    return url + _HEALTH.get(name, "/-/healthy")
+
+
+def look(stack: StackFile) -> list[Row]:
+    """Ask every process of the stack now; they are asked at once, so it takes 2 s at most."""
+    names = list(dict.fromkeys([*stack.pids, *stack.urls]))
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return list(pool.map(lambda name: _row(stack, name), names))
+
+
+def all_well(stack: StackFile, rows: Iterable[Row]) -> bool:
+    """Whether the supervisor lives and every process is well."""
+    return alive(stack.supervisor) and all(row.trouble is None for row in rows)
+
+
+def _row(stack: StackFile, name: str) -> Row:
+    who, url = stack.pids.get(name), stack.urls.get(name)
+    running = alive(who)
+    wrong = trouble(health_url(name, url)) if url else None
+    if who is not None and not running:
+        wrong = "down"
+    uptime, memory = _usage(who[0]) if who is not None and running else (None, None)
+    return Row(name, wrong, who[0] if who and running else None, uptime, memory, url)
+
+
+def _usage(pid: int) -> tuple[float | None, int | None]:
+    """Seconds since its start, and the resident bytes of the process with its children."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        return time.time() - process.create_time(), sum(one.memory_info().rss for one in family)
+    except psutil.Error:
+        return None, None
+
+
+def plain() -> bool:
+    """Whether to write lines instead of drawing: no terminal, NO_COLOR, or a dumb one."""
+    return (
+        not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM", "") == "dumb"
+    )
+
+
+def lines(rows: Iterable[Row]) -> list[str]:
+    """A line for each process."""
+    return [
+        f"{row.name:<16} {row.state:<10} pid {row.pid or '-':<8} up {_age(row.uptime):<8} "
+        f"{_size(row.memory):>7}  {row.url or ''}".rstrip()
+        for row in rows
+    ]
+
+
+def table(rows: Iterable[Row], title: str) -> Table:
+    """The same as a drawn table."""
+    from rich import box
+    from rich.table import Table
+
+    drawn = Table(title=title, box=box.SIMPLE, title_justify="left")
+    for heading, justify in (("process", "left"), ("state", "left"), ("pid", "right"), ("up", "right"),
+                             ("memory", "right"), ("address", "left")):  # fmt: skip
+        drawn.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for row in rows:
+        colour = "green" if row.trouble is None else "red"
+        drawn.add_row(
+            row.name, f"[{colour}]{row.state}[/]", str(row.pid or "-"), _age(row.uptime),
+            _size(row.memory), row.url or "",
+        )  # fmt: skip
+    return drawn
+
+
+def title(stack: StackFile, state: Path) -> str:
+    """What stands above the table."""
+    kind = "SIMULATED GPUs" if stack.simulated else "real GPUs"
+    return f"fleetmedic, cluster {stack.cluster}, {kind}; state in {state}"
+
+
+def _age(seconds: float | None) -> str:
+    return "-" if seconds is None else format_duration(float(int(seconds)))
+
+
+def _size(number: int | None) -> str:
+    return "-" if number is None else f"{number / 1e6:.0f} MB"

@@ -1,0 +1,250 @@
+"""One stack from start to stop, as a library: `fleetmedic up` and the demo are thin shells of it."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.home import StackFile
+from fleetmedic.stack import binaries
+from fleetmedic.stack.fetch import fetch
+from fleetmedic.stack.health import trouble
+from fleetmedic.stack.identity import Mark, alive
+from fleetmedic.stack.logs import last_lines, rotate
+from fleetmedic.stack.plan import CLUSTER, StackOptions, decide
+from fleetmedic.stack.ports import require_free
+from fleetmedic.stack.reaper import sweep
+from fleetmedic.stack.render import render
+from fleetmedic.stack.services import health_urls, services
+from fleetmedic.stack.supervise import Child, Supervisor, Tell
+
+__all__ = ["Stack", "StackOptions"]
+
+# What --reset removes: nothing else in the folder is ours.
+STATE_NAMES = (
+    "hardware", "cluster", "progress", "exporter", "prometheus", "alertmanager", "remediator",
+    "rules", "secrets", "stack.json",
+)  # fmt: skip
+LOOK_SECONDS = 0.1
+
+
+class Stack:
+    """The processes of one state folder. Use: prepare, start, wait_ready, ..., stop.
+
+    Every method that can fail for an outside reason raises UserError with the cure.
+    """
+
+    def __init__(self, options: StackOptions) -> None:
+        self.options = options
+        self.plan = decide(options)
+        self._lock: TextIO | None = None
+        self._supervisor: Supervisor | None = None
+        self._health: dict[str, str] = {}
+        self._tell: Tell = lambda _: None
+        self._stopped = threading.Event()
+
+    def prepare(self, tell: Tell) -> None:
+        """Take the state folder, find the programs, check the ports, write the settings.
+
+        `tell` gets a sentence for each thing worth saying, here and later.
+        """
+        self._tell = tell
+        plan = self.plan
+        self._take(plan.state)
+        if self.options.reset:
+            reset(plan.state)
+        if any(binaries.find(name) is None for name in ("prometheus", "promtool", "alertmanager")):
+            fetch(tell)
+        table = services(plan, binaries.command)
+        require_free(plan.ports)
+        for kind in ("prometheus", "alertmanager"):
+            tell(f"{binaries.version(_found(kind))} ({_found(kind)})")
+        if plan.simulated:
+            tell(
+                f"SIMULATED: {len(plan.nodes)} nodes of {plan.gpus} GPUs stand in for hardware; "
+                "every other process is real (metric: gpu_exporter_simulated 1)"
+            )
+            Hardware(plan.hardware).create(len(plan.nodes), plan.gpus)
+        else:
+            tell(_about_acting(plan.level))
+        render(plan, binaries.find("promtool"))
+        self._backfill(tell)
+        for log in (plan.state / "logs").glob("*.log"):
+            if log.name != "up.log":
+                rotate(log)
+        self._supervisor = Supervisor(plan.state, table, self._say)
+        self._supervisor.on_change = self._save
+        self._health = health_urls(plan, table)
+        self._save()
+
+    def start(self) -> None:
+        """Start every process; returns at once."""
+        self._running().start()
+
+    def wait_ready(self, timeout: float, tell: Tell | None = None) -> None:
+        """Return when every process answers its health check.
+
+        Raises UserError naming what does not, why, and the last words of its log.
+        """
+        deadline = time.monotonic() + timeout
+        waiting = dict(self._health)
+        why: dict[str, str] = {}
+        while waiting:
+            for name, url in list(waiting.items()):
+                if found := trouble(url):
+                    why[name] = found
+                else:
+                    del waiting[name]
+                    if tell is not None:
+                        tell(f"{name} is ready at {self.plan.url(name)}")
+            if waiting and time.monotonic() > deadline:
+                raise UserError(self._blame(next(iter(waiting)), why, timeout))
+            if waiting:
+                time.sleep(LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """Stop everything, jobs included, and let the folder go; safe to call at any time."""
+        self._stopped.set()
+        if self._supervisor is not None:
+            self._supervisor.stop()
+            self._save(ended=True)
+            self._supervisor = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def stop_one(self, name: str) -> None:
+        """Stop one process and leave it stopped. Raises UserError for an unknown name."""
+        supervisor = self._running()
+        if name not in supervisor.children:
+            raise UserError(
+                f"there is no process {name!r}; known: {', '.join(supervisor.children)}."
+            )
+        supervisor.stop_one(name)
+
+    def start_one(self, name: str) -> None:
+        """Start a process again that stop_one has stopped."""
+        self._running().start_one(name)
+
+    def watch(self) -> None:
+        """Block until `stop` is called, or the process is interrupted."""
+        while not self._stopped.wait(1.0):
+            pass
+
+    def urls(self) -> dict[str, str]:
+        """Process name to URL, as in stack.json."""
+        return self.plan.urls()
+
+    def children(self) -> dict[str, Child]:
+        """What is known of each process now."""
+        return self._running().children
+
+    def _running(self) -> Supervisor:
+        if self._supervisor is None:
+            raise UserError("the stack was not prepared, or has been stopped.")
+        return self._supervisor
+
+    def _say(self, text: str) -> None:
+        self._tell(text)
+
+    def _take(self, state: Path) -> None:
+        try:
+            state.mkdir(parents=True, exist_ok=True)
+            self._lock = (state / ".lock").open("a+")
+        except OSError as error:
+            raise UserError(
+                f"{state} cannot be written ({error.strerror}): choose another folder with "
+                "--state-dir."
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            self._lock = None
+            raise UserError(
+                f"a stack already runs in {state}: see `fleetmedic up status`, end it with "
+                "`fleetmedic up down`, or choose another --port-base."
+            ) from None
+        end_leftovers(state)
+
+    def _backfill(self, tell: Tell) -> None:
+        if not (self.plan.simulated and self.options.history):
+            return
+        done = self.plan.state / "prometheus" / "backfilled"
+        if done.exists():
+            return
+        from fleetmedic.stack.history import backfill
+
+        promtool = _found("promtool")
+        backfill(self.plan, promtool, tell)
+        done.touch()
+
+    def _save(self, *, ended: bool = False) -> None:
+        supervisor = self._supervisor
+        if supervisor is None:
+            return
+        pids = {name: child.who for name, child in supervisor.children.items() if child.who}
+        StackFile(
+            cluster=CLUSTER,
+            port_base=self.plan.port_base,
+            simulated=self.plan.simulated,
+            urls=self.plan.urls(),
+            token_file=str(self.plan.token_file),
+            supervisor=None if ended else supervisor.mark.supervisor,
+            pids=pids,
+        ).save(self.plan.state)
+
+    def _blame(self, name: str, why: dict[str, str], timeout: float) -> str:
+        log = self.plan.state / "logs" / f"{'localcluster' if name == 'pool' else name}.log"
+        said = last_lines(log, 3)
+        return (
+            f"{name} was not ready after {timeout:g} s ({why[name]}). Its log {log} ends with:\n"
+            + "\n".join(f"    {line}" for line in said or ["(nothing)"])
+        )
+
+
+def reset(state: Path) -> None:
+    """Remove what a stack keeps in its folder, and nothing else that lies there."""
+    for path in [*(state / name for name in STATE_NAMES), *(state / "logs").glob("*.log*")]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != "up.log":  # somebody writes to it right now
+            path.unlink(missing_ok=True)
+
+
+def end_leftovers(state: Path) -> int:
+    """End what an earlier supervisor of this folder left running; returns how many there were."""
+    try:
+        before = StackFile.read(state)
+    except UserError:
+        return 0
+    if before.supervisor is None or alive(before.supervisor):
+        return 0
+    ended = sweep(Mark.of(before.supervisor, state))
+    replace(before, supervisor=None, pids={}).save(state)
+    return ended
+
+
+def _found(name: str) -> Path:
+    path = binaries.find(name)
+    if path is None:
+        raise UserError(f"{name} is not here: run `fleetmedic doctor --fetch`.")
+    return path
+
+
+def _about_acting(level: str) -> str:
+    if level == "observe":
+        return (
+            "REAL GPUs: level observe, nothing is acted on, each decision is only written down. "
+            "To let it act: start jobs with `fleetmedic run`, read what it would have done in "
+            "`fleetmedic incidents list`, then start with --level quarantine, drain or repair "
+            "(resetting a GPU needs root and an idle GPU)"
+        )
+    return f"REAL GPUs: level {level}, the remediator ACTS on this machine's GPUs and jobs"
