@@ -1,0 +1,37 @@
+# Every target sets up what it needs in .venv, and says what it is doing and downloading.
+
+PYTHON ?= python3
+BIN := .venv/bin
+TESTS ?= tests
+.DEFAULT_GOAL := help
+.PHONY: help demo up test setup check bench clean
+
+help: ## Show this.
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
+
+demo: setup ## Watch a sick GPU being found, its job moved, the GPU repaired and re-admitted.
+	$(BIN)/fleetmedic demo
+
+up: setup ## Start the whole stack on this machine; Ctrl-C stops it.
+	$(BIN)/fleetmedic up
+
+test: setup ## Run all tests, the real Prometheus and Alertmanager included.
+	$(BIN)/python -m pytest $(TESTS)
+
+setup: ## Make .venv and fetch Prometheus and Alertmanager; nothing is installed on the machine.
+	@$(PYTHON) tools/setup.py
+
+check: setup ## Format, lint, types, layers, rules.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/fleetmedic rules lint
+
+bench: setup ## Measure; takes minutes.
+	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean: ## Remove .venv and caches; says where state lies.
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "State and the unpacked programs are kept in $${FLEETMEDIC_HOME:-$${XDG_STATE_HOME:-$$HOME/.local/state}/fleetmedic}; remove that folder to forget them."

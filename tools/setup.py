@@ -1,0 +1,154 @@
+"""Makes .venv for a checkout and fetches the programs that the stack runs. Standard library only:
+it is run by the system's own python3, before anything is installed.
+
+    python3 tools/setup.py
+
+It does nothing, and needs no network, when the last run succeeded and pyproject.toml is the same.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+NEEDED = (3, 11)
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+# Written last: a venv without it is half made.
+STAMP = VENV / ".complete"
+LOG = VENV / "setup.log"
+
+
+def main() -> int:
+    """Set up what is missing. Returns the exit code."""
+    if sys.version_info < NEEDED:
+        return _with_newer_python()
+    if not _fresh():
+        _make_venv()
+        _install()
+        STAMP.write_text(_key())
+    return _fetch_parts()
+
+
+def _say(text: str) -> None:
+    print(f"setup: {text}", flush=True)
+
+
+def _fail(text: str) -> "SystemExit":
+    print(f"setup: {text}", file=sys.stderr)
+    return SystemExit(2)
+
+
+def _with_newer_python() -> int:
+    for minor in range(20, NEEDED[1] - 1, -1):
+        if newer := shutil.which(f"python3.{minor}"):
+            return subprocess.call([newer, *sys.argv])
+    raise _fail(
+        f"python3 is {sys.version_info[0]}.{sys.version_info[1]}, and 3.11 or later is needed: install "
+        "a newer one, or name it as in `make setup PYTHON=/path/to/python3.12`."
+    )
+
+
+def _key() -> str:
+    """Changes when the environment must be made anew: other dependencies, place or Python."""
+    facts = [(ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode(), sys.version.encode()]
+    return hashlib.sha256(b"\0".join(facts)).hexdigest()
+
+
+def _fresh() -> bool:
+    return STAMP.is_file() and STAMP.read_text() == _key() and PYTHON.exists()
+
+
+def _make_venv() -> None:
+    if PYTHON.exists() and _runs("-m", "pip", "--version") and _same_python():
+        STAMP.unlink(missing_ok=True)
+        return
+    if VENV.exists():
+        _say("removing a .venv that is half made or of another Python")
+        shutil.rmtree(VENV)
+    try:
+        import ensurepip  # noqa: F401 - Debian ships it apart, in python3-venv
+    except ImportError:
+        raise _fail(
+            "this Python cannot make a venv: install Debian's package python3-venv "
+            "(`apt-get install python3-venv` as root), then run this again."
+        ) from None
+    _say(f"making .venv with {sys.executable}, Python {sys.version.split()[0]}")
+    done = subprocess.run(
+        [sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        shutil.rmtree(VENV, ignore_errors=True)
+        raise _fail(
+            f"python3 -m venv failed ({said[-1] if said else 'it says nothing'}): install Debian's "
+            "package python3-venv, or free some disk space, then run this again."
+        )
+
+
+def _runs(*arguments: str) -> bool:
+    return not subprocess.run([PYTHON, *arguments], capture_output=True, check=False).returncode
+
+
+def _same_python() -> bool:
+    said = subprocess.run(
+        [PYTHON, "-c", "import sys; print(sys.version)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return said.stdout.strip() == sys.version.strip()
+
+
+def _install() -> None:
+    """pip into .venv; the larger downloads are named as they come, the rest goes to setup.log."""
+    _say("installing the packages that pyproject.toml names into .venv (about 350 MB on disk)")
+    environment = {
+        **os.environ,
+        "PIP_ROOT_USER_ACTION": "ignore",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    command = [str(PYTHON), "-m", "pip", "install", "--progress-bar=off", "-e", ".[dev]"]
+    said = []
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as pip:
+        for line in pip.stdout or ():
+            said.append(line)
+            words = line.split()
+            if words[:1] == ["Downloading"] and line.rstrip().endswith("MB)"):
+                print(
+                    f"  downloading {words[1].rpartition('/')[2]} {' '.join(words[2:])}", flush=True
+                )
+    LOG.write_text("".join(said))
+    if pip.returncode:
+        sys.stderr.writelines(said[-8:])
+        raise _fail(f"pip could not install the packages (all it said: {LOG}): check the network.")
+    count = sum(1 for line in said if line.startswith("Collecting "))
+    _say(f"installed {count} packages")
+
+
+def _fetch_parts() -> int:
+    """Prometheus and Alertmanager. Without them the tests that need them skip, so it is no failure."""
+    done = subprocess.run(
+        [VENV / "bin" / "fleetmedic", "doctor", "--fetch"], text=True, stdout=subprocess.PIPE, check=False
+    )  # fmt: skip
+    if done.returncode:
+        print(done.stdout, end="")
+        _say("this machine lacks something (see above); what needs it will say so")
+    else:
+        told = [line for line in done.stdout.splitlines() if not line.startswith(("ok ", "note "))]
+        print("".join(f"setup: {line}\n" for line in told if line.strip()), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
