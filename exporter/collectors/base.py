@@ -1,0 +1,33 @@
+"""What a collector is: a name, an interval, and samples. The frame measures it, not itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from exporter.exposition import Sample
+
+
+class CollectorError(Exception):
+    """A collector cannot say anything now; the message is one sentence for the log."""
+
+
+class Collector(Protocol):
+    """One concern of the exporter.
+
+    `inline` collectors read memory only and run whenever something changed; the others each have a
+    thread and run every `interval` seconds, so that one which hangs holds up nobody.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def interval(self) -> float: ...
+
+    @property
+    def inline(self) -> bool: ...
+
+    def collect(self, now: float) -> Iterable[Sample]:
+        """The samples at Unix time `now`. No sample means no data; a failure raises."""
+        ...

@@ -1,0 +1,43 @@
+"""Which GPUs are there and answer. A GPU that is gone is said to be gone, by its index and uuid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.board import Board, Status
+from exporter.collectors.base import CollectorError
+from exporter.exposition import Sample
+
+# Verdict -> up, present, lost, responding; None is left out: a lost GPU neither responds nor hangs.
+_VERDICTS: dict[Status, tuple[int, int, int, int | None]] = {
+    Status.UP: (1, 1, 0, 1),
+    Status.LOST: (0, 0, 1, None),
+    Status.HUNG: (0, 1, 0, 0),
+}
+_NAMES = ("gpu_up", "gpu_present", "gpu_lost", "gpu_responding")
+
+
+class GpuPresence:
+    """The verdicts of the board."""
+
+    name = "gpu_presence"
+    inline = True
+    interval = 1.0
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def collect(self, now: float) -> Iterator[Sample]:
+        view = self._board.view(now)
+        judged = [gpu for gpu in view.gpus if gpu.status is not Status.UNKNOWN]
+        if view.failure and not judged:
+            raise CollectorError(view.failure)
+        for gpu in view.gpus:
+            key, device = (str(gpu.index), gpu.uuid), gpu.device
+            for name, value in zip(_NAMES, _VERDICTS.get(gpu.status, ()), strict=False):
+                if value is not None:
+                    yield Sample(name, key, value)
+            labels = (*key, device.name, device.serial, device.pci_bus_id, device.driver)
+            yield Sample("gpu_info", labels, 1)
+        yield Sample("gpu_expected", (), view.expected)
+        yield Sample("gpu_worker_stuck", (), view.stuck)
