@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.labels import Target
 from remediator.core.events import Event, Kind, alert_of
-from remediator.core.lifecycle import birth, evolve
+from remediator.core.lifecycle import IllegalTransition, birth, evolve
 from remediator.core.model import Alert, Incident, State
 
 
@@ -53,7 +53,9 @@ class Book:
         self.incidents: dict[str, Incident] = {}
         self.open: dict[Target, str] = {}
         self.episodes: dict[str, EpisodeRecord] = {}
-        self.attempts: list[Attempt] = []
+        self.attempts: dict[Target, list[Attempt]] = {}
+        self.quarantines: list[Attempt] = []
+        self.refused = 0
         self.cured: dict[Target, float] = {}
         self.pause: Pause | None = None
         self.seq = 0
@@ -98,7 +100,14 @@ class Book:
         )
 
     def apply(self, event: Event) -> None:
-        """Fold one event in. Raises IllegalTransition, unchanged, for one that cannot follow."""
+        """Fold one event in. One that cannot follow changes nothing and is counted, now and in replay."""
+        try:
+            self._apply(event)
+        except IllegalTransition:
+            self.refused += 1
+        self.seq = event.seq or self.seq
+
+    def _apply(self, event: Event) -> None:
         if event.kind is Kind.ALERT_RECEIVED:
             self._receive(event)
         elif event.kind is Kind.SUPPRESSED:
@@ -113,7 +122,6 @@ class Book:
             self.open[incident.target] = incident.id
         elif event.kind is not Kind.RECONCILED:
             self._evolve(event)
-        self.seq = event.seq or self.seq
 
     def _receive(self, event: Event) -> None:
         alert = alert_of(event)
@@ -138,7 +146,10 @@ class Book:
                 self.episodes[event.data["key"]] = replace(record, incident=after.id)
         if event.kind is Kind.STEP_PREPARED:
             step = after.steps[-1].step
-            self.attempts.append(Attempt(step.action, step.target, event.at))
+            attempt = Attempt(step.action, step.target, event.at)
+            self.attempts.setdefault(step.target, []).append(attempt)
+            if step.action.startswith("quarantine_"):
+                self.quarantines.append(attempt)
         if after.ended:
             if self.open.get(after.target) == after.id:
                 del self.open[after.target]

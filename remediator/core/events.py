@@ -26,6 +26,7 @@ class Kind(StrEnum):
     STEP_PREPARED = "StepPrepared"
     STEP_DONE = "StepDone"
     STEP_FAILED = "StepFailed"
+    INHERITED = "Inherited"
     HELD = "Held"
     WOULD_DO = "WouldDo"
     VERIFIED = "Verified"
@@ -88,15 +89,19 @@ def moved(
 ) -> Event:
     """An incident goes to another state.
 
-    `more` may give `until` (Unix seconds), `rung`, `absorbed_by` (an incident's id) and `inherits`
-    (targets whose quarantine it takes over).
+    `more` may give `until` (Unix seconds), `rung` and `absorbed_by` (an incident's id).
     """
     data: dict[str, Any] = {"from": str(incident.state), "state": str(state)}
-    data.update({key: value for key, value in more.items() if value not in (None, ())})
-    if "inherits" in data:
-        data["inherits"] = [str(target) for target in data["inherits"]]
+    data.update({key: value for key, value in more.items() if value is not None})
     text = text or sentence(reason)
     return Event(Kind.STATE_CHANGED, at, incident.id, str(incident.target), reason, text, data)
+
+
+def inherited(heir: Incident, from_: Incident, at: float) -> Event:
+    """A node's incident takes over what one of its GPUs' incidents had quarantined."""
+    text = f"It takes over from {from_.id} on {from_.target}."
+    data = {"from": from_.id, "targets": [str(target) for target in from_.quarantined]}
+    return Event(Kind.INHERITED, at, heir.id, str(heir.target), Reason.WIDENED, text, data)
 
 
 def step_event(

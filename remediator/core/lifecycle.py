@@ -78,14 +78,11 @@ def _moved(incident: Incident, event: Event) -> Incident:
     to = State(event.data["state"])
     if to not in TRANSITIONS[incident.state]:
         raise IllegalTransition(f"{incident.state} does not lead to {to}")
-    inherits = tuple(Target.parse(text) for text in event.data.get("inherits", ()))
-    known = set(incident.quarantined)
     return replace(
         incident, state=to, reason=event.reason or incident.reason, text=event.text,
         since=event.at, until=event.data.get("until"), held=None, mark=len(incident.steps),
         rung=event.data.get("rung", incident.rung),
         absorbed_by=event.data.get("absorbed_by", incident.absorbed_by),
-        quarantined=incident.quarantined + tuple(t for t in inherits if t not in known),
     )  # fmt: skip
 
 
@@ -108,7 +105,7 @@ def _ended(incident: Incident, event: Event) -> Incident:
     done = event.kind is Kind.STEP_DONE
     after = replace(
         run, state=StepState.DONE if done else StepState.FAILED, ended=event.at, text=event.text,
-        passed=event.data.get("passed"),
+        passed=event.data.get("passed"), reason=event.reason,
     )  # fmt: skip
     steps = tuple(after if one is run else one for one in incident.steps)
     incident = replace(incident, steps=steps)
@@ -140,6 +137,12 @@ def _held(incident: Incident, event: Event) -> Incident:
     return replace(incident, held=event.reason)
 
 
+def _inherited(incident: Incident, event: Event) -> Incident:
+    more = (Target.parse(text) for text in event.data["targets"])
+    new = tuple(target for target in more if target not in incident.quarantined)
+    return replace(incident, quarantined=incident.quarantined + new)
+
+
 def _rehearsed(incident: Incident, event: Event) -> Incident:
     return replace(incident, rehearsed=True)
 
@@ -155,6 +158,7 @@ _HANDLERS: dict[Kind, Callable[[Incident, Event], Incident]] = {
     Kind.STEP_FAILED: _ended,
     Kind.ALERT_ABSORBED: _absorbed,
     Kind.HELD: _held,
+    Kind.INHERITED: _inherited,
     Kind.WOULD_DO: _rehearsed,
     Kind.VERIFIED: _unchanged,
     Kind.NOTIFIED: _unchanged,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -86,7 +87,9 @@ class Alert:
     @property
     def key(self) -> str:
         """The episode: cluster, fingerprint and start to the millisecond."""
-        return f"{self.labels.get('cluster', '')}/{self.fingerprint}/{int(self.starts_at * 1000)}"
+        # Floored, as Alertmanager's API floors it; the small part undoes what a float loses.
+        start = math.floor(self.starts_at * 1000 + 0.0005)
+        return f"{self.labels.get('cluster', '')}/{self.fingerprint}/{start}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,7 @@ class StepRun:
     ended: float | None = None
     text: str = ""
     passed: bool | None = None
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def saving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> D
         return None
     saved = case.view.checkpoint_at is not None and case.view.checkpoint_at >= told.started
     grace_over = (told.ended or told.started) + case.playbook.jobs.grace
-    return None if saved or case.now >= grace_over else Wait(grace_over)
+    return None if saved or case.now >= grace_over else Wait(min(grace_over, case.now + 0.5))
 
 
 def moving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> Decision:

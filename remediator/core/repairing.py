@@ -56,6 +56,8 @@ def decide_repairing(case: Case) -> Decision:
     run = case.incident.here(rung.action)
     if run is not None and run.state is StepState.DONE:
         return Move(State.VERIFYING, Reason.REPAIRED)
+    if run is not None and run.reason is Reason.EFFECT_UNKNOWN:
+        return give_up(case, Reason.EFFECT_UNKNOWN, run.text)
     if run is not None:
         return climb(case, case.incident.rung + 1)
     verdict = _rung_verdict(case, rung)

@@ -1,0 +1,172 @@
+"""Turns decisions into the events that record them, and incoming alerts into incidents. Pure.
+
+What comes out is appended to the journal in one piece; only then is anything carried out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fleetmedic.kernel.labels import Target
+from remediator.core import events
+from remediator.core.book import Book
+from remediator.core.decide import decide
+from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, Would
+from remediator.core.events import Event, Kind
+from remediator.core.lifecycle import birth, evolve
+from remediator.core.model import Alert, Incident, Level, Playbook, State, Step, incident_id
+from remediator.core.plan import WOULD
+from remediator.core.reasons import Reason
+from remediator.core.routing import absorbable, holder, spent
+
+RECURRENCE_WINDOW = 7 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The events to record, and then: a step to carry out, a time to ask again, or a wider incident."""
+
+    events: tuple[Event, ...]
+    step: Step | None = None
+    wake_at: float | None = None
+    again: bool = False
+    widen: Widen | None = None
+
+
+def settle(case: Case) -> Settled:
+    """Decide, and write the decision down as events.
+
+    A decision that changes the state is asked about again with new facts (`again`), except on the
+    way from NEW and HELD to TRIAGED, which need the same facts.
+    """
+    written: list[Event] = []
+    while True:
+        decision = decide(case)
+        new = _recorded(case, decision)
+        written += new
+        if isinstance(decision, Act):
+            return Settled(tuple(written), step=decision.step)
+        if isinstance(decision, Widen):
+            return Settled(tuple(written), widen=decision)
+        if isinstance(decision, (Hold, Wait)):
+            return Settled(tuple(written), wake_at=decision.until)
+        if isinstance(decision, Move) and decision.state is not State.TRIAGED:
+            return Settled(tuple(written), again=True)
+        incident = case.incident
+        for event in new:
+            incident = evolve(incident, event)
+        case = replace(case, incident=incident)
+
+
+def _recorded(case: Case, decision: Decision) -> list[Event]:
+    incident, now = case.incident, case.now
+    match decision:
+        case Act(step, reason, text):
+            return [events.step_event(Kind.STEP_PREPARED, incident, step, now, reason, text)]
+        case Move(state, reason, text, until, rung):
+            return [events.moved(incident, state, now, reason, text, until=until, rung=rung)]
+        case Hold(reason, text, until):
+            if incident.held is reason:
+                return []
+            held = events.noted(Kind.HELD, incident, now, reason, text, until=until)
+            if incident.state is State.TRIAGED:
+                return [events.moved(incident, State.HELD, now, reason, text), held]
+            return [held]
+        case Would(actions, reason):
+            return [_would(incident, action, reason, now) for action in actions]
+        case _:
+            return []
+
+
+def _would(incident: Incident, action: str, reason: Reason, now: float) -> Event:
+    text = f"It would {WOULD[action]} ({incident.target}); the level in force does not allow it."
+    return events.noted(Kind.WOULD_DO, incident, now, reason, text, action=action)
+
+
+def admit(
+    alert: Alert, target: Target, playbook: Playbook, book: Book, now: float,
+    *, ceiling: Level, event_at: float | None = None, window: float = RECURRENCE_WINDOW,
+) -> tuple[Event, ...]:  # fmt: skip
+    """What follows from a firing alert that was routed: nothing new, an absorption, an incident.
+
+    `event_at` is when the alert's event itself happened, where the sensors know; `window` is how far
+    back (seconds) an earlier incident makes this one a recurrence.
+    """
+    record = book.episodes.get(alert.key)
+    if record is not None and not record.undecided:
+        return ()
+    episode = events.episode_of(alert)
+    current = holder(target, book)
+    if current is not None and not _outranks(playbook, current, target):
+        return (events.absorbed(current.id, current.target, episode, now),)
+    if spent(alert, target, book, event_at):
+        cured = f"{target} was repaired after {alert.name} began; the alert is spent."
+        return (events.suppressed(alert, target, now, Reason.SPENT, cured),)
+    opening = open_incident(alert, target, playbook, book, now, ceiling=ceiling, window=window)
+    if current is not None and current.target == target:
+        ended = events.moved(
+            current, State.SUPPRESSED, now, Reason.ABSORBED,
+            "A graver alert on the target takes over.", absorbed_by=opening[0].incident,
+        )  # fmt: skip
+        return (ended, *opening)
+    return opening
+
+
+def _outranks(playbook: Playbook, current: Incident, target: Target) -> bool:
+    """Whether a new alert is a graver case than the open incident, which has only told people."""
+    told_only = all(run.step.action == "notify" for run in current.steps)
+    early = current.state in (State.NEW, State.TRIAGED, State.HELD) and told_only
+    same = current.target == target
+    return same and early and not playbook.notify_only and playbook.name != current.playbook
+
+
+def open_incident(
+    alert: Alert, target: Target, playbook: Playbook, book: Book, now: float,
+    *, ceiling: Level, window: float,
+) -> tuple[Event, ...]:  # fmt: skip
+    """The events that begin an incident with its first alert, and take over those of a node's GPUs."""
+    level = min(playbook.level, ceiling, key=lambda one: one.rank)
+    identity = incident_id(alert.key, target)
+    if identity in book.incidents:
+        identity = incident_id(f"{alert.key}/{now}", target)
+    again = book.recurrence(target, now - window)
+    text = f"{alert.name} on {target} is a case for playbook {playbook.name}."
+    birth_event = events.opened(identity, target, playbook.name, level, now, again, text)
+    first = events.absorbed(identity, target, events.episode_of(alert), now)
+    return (birth_event, first, *takeover(birth(birth_event), book, now))
+
+
+def widen(
+    incident: Incident, decision: Widen, playbook: Playbook, book: Book, now: float,
+    *, ceiling: Level, window: float,
+) -> tuple[Event, ...]:  # fmt: skip
+    """The node's incident that takes over a GPU's, with its siblings'."""
+    node = Target.parse(f"node/{incident.target.name}")
+    if book.incident_on(node) is not None:
+        return hand_over(incident, book, now)
+    first = book.episodes[incident.alerts[0].key].alert
+    opening = open_incident(first, node, playbook, book, now, ceiling=ceiling, window=window)
+    return (replace(opening[0], text=decision.text, reason=Reason.WIDENED), *opening[1:])
+
+
+def takeover(heir: Incident, book: Book, now: float) -> tuple[Event, ...]:
+    """A node's new incident takes over those of its GPUs that are not in the middle of a step."""
+    if heir.target.gpu is not None or heir.target.node is None:
+        return ()
+    found = (one for one in absorbable(heir.target, book) if one.prepared is None)
+    return tuple(event for one in found for event in _handed(one, heir, now))
+
+
+def hand_over(incident: Incident, book: Book, now: float) -> tuple[Event, ...]:
+    """The events by which a GPU's incident goes into that of its node, if there is one."""
+    node = Target.parse(f"node/{incident.target.name}") if incident.target.gpu is not None else None
+    heir = book.incident_on(node) if node else None
+    if heir is None or heir.ended or incident not in absorbable(heir.target, book):
+        return ()
+    return _handed(incident, heir, now)
+
+
+def _handed(incident: Incident, heir: Incident, now: float) -> tuple[Event, ...]:
+    kept = tuple(events.absorbed(heir.id, heir.target, one, now) for one in incident.alerts)
+    ended = events.moved(incident, State.SUPPRESSED, now, Reason.WIDENED, absorbed_by=heir.id)
+    return (events.inherited(heir, incident, now), *kept, ended)

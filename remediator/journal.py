@@ -1,0 +1,283 @@
+"""The journal: append-only truth in SQLite (WAL, synchronous=FULL), written by one thread.
+
+Appends that arrive while the disk is busy share the next commit, so many requests cost one fsync.
+An append returns when it is durable, and `on_durable` has then seen its events in journal order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fleetmedic.kernel.errors import UserError
+from remediator.core.events import Event, Kind
+from remediator.core.reasons import Reason
+from remediator.effects import crash_point
+
+SCHEMA_VERSION = 1
+MAX_WAITING = 20_000
+MAX_BATCH = 1_000
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+  seq INTEGER PRIMARY KEY, at REAL NOT NULL, incident TEXT, target TEXT, event TEXT NOT NULL,
+  reason TEXT, text TEXT NOT NULL, data BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_target ON events (target, seq) WHERE target IS NOT NULL;
+CREATE INDEX IF NOT EXISTS by_incident ON events (incident, seq) WHERE incident IS NOT NULL;
+"""
+_INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_SELECT = "SELECT seq, at, incident, target, event, reason, text, data FROM events"
+
+
+class JournalDown(Exception):  # noqa: N818 - a state of the journal, as its caller sees it
+    """The journal cannot make anything durable now; the message is one sentence."""
+
+
+@dataclass(slots=True)
+class _Request:
+    events: Sequence[Event]
+    future: asyncio.Future[tuple[Event, ...]]
+
+
+class Journal:
+    """The one writer. Made with a running loop; `close` waits for what was already handed in."""
+
+    def __init__(self, folder: Path, on_durable: Callable[[Event], None]) -> None:
+        self._path = _prepare(folder)
+        self._lock = _sole(folder)
+        self._on_durable = on_durable
+        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._waiting = 0
+        connection = _open(self._path)
+        row = connection.execute("SELECT COALESCE(MAX(seq), 0) FROM events").fetchone()
+        self._seq = int(row[0])
+        connection.close()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
+        self._thread.start()
+
+    async def append(self, events: Sequence[Event]) -> tuple[Event, ...]:
+        """Make events durable, all or none; returns them with their numbers.
+
+        Raises JournalDown when the disk refuses, or when too many appends wait already.
+        """
+        if not events:
+            return ()
+        if self._waiting >= MAX_WAITING:
+            raise JournalDown("Too many events wait for the disk.")
+        request = _Request(events, self._loop.create_future())
+        self._waiting += 1
+        self._queue.put(request)
+        try:
+            return await asyncio.shield(request.future)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Write what waits, then stop."""
+        self._queue.put(None)
+        self._thread.join(timeout=5)
+        self._lock.close()
+
+    def _write(self) -> None:
+        connection = _open(self._path)
+        going = True
+        while going:
+            batch, going = self._next_batch()
+            if not batch:
+                break
+            try:
+                numbered = self._commit(connection, batch)
+            except (sqlite3.Error, OSError) as error:
+                self._call(
+                    self._failed, batch, f"The journal {self._path} cannot be written: {error}."
+                )
+                continue
+            self._call(self._durable, batch, numbered)
+            for _ in batch:
+                crash_point()
+        connection.close()
+
+    def _next_batch(self) -> tuple[list[_Request], bool]:
+        first = self._queue.get()
+        if first is None:
+            return [], False
+        batch = [first]
+        while len(batch) < MAX_BATCH:
+            try:
+                request = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if request is None:
+                return batch, False
+            batch.append(request)
+        return batch, True
+
+    def _commit(
+        self, connection: sqlite3.Connection, batch: list[_Request]
+    ) -> list[tuple[Event, ...]]:
+        numbered: list[tuple[Event, ...]] = []
+        seq = self._seq
+        for request in batch:
+            numbered.append(
+                tuple(replace(event, seq=seq + n) for n, event in enumerate(request.events, 1))
+            )
+            seq += len(request.events)
+        rows = [_row(event) for events in numbered for event in events]
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(_INSERT, rows)
+            connection.execute("COMMIT")
+        except (sqlite3.Error, OSError):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self._seq = seq
+        return numbered
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            pass  # the loop has ended: nobody waits any more, and what is durable is durable
+
+    def _durable(self, batch: list[_Request], numbered: list[tuple[Event, ...]]) -> None:
+        for request, events in zip(batch, numbered, strict=True):
+            for event in events:
+                self._on_durable(event)
+            if not request.future.done():
+                request.future.set_result(events)
+
+    def _failed(self, batch: list[_Request], sentence: str) -> None:
+        for request in batch:
+            if not request.future.done():
+                request.future.set_exception(JournalDown(sentence))
+
+
+def replay(folder: Path) -> Iterator[Event]:
+    """Every event, in order. Raises UserError when the file is no journal of ours."""
+    path = folder / "journal.db"
+    if path.exists():
+        for row in _rows(path, f"{_SELECT} ORDER BY seq", ()):
+            yield _event(row)
+
+
+def read_events(folder: Path, *, after: int = 0, limit: int = -1) -> list[dict[str, Any]]:
+    """The journal's lines after a number, as plain dicts; none while there is no journal yet.
+
+    A second process may call this while the remediator writes. Raises UserError for a damaged file.
+    """
+    path = folder / "journal.db"
+    if not path.exists():
+        return []
+    query = f"{_SELECT} WHERE seq > ? ORDER BY seq LIMIT ?"
+    return [line(_event(row)) for row in _rows(path, query, (after, limit))]
+
+
+def find_events(
+    folder: Path, *, target: str | None = None, incident: str | None = None, limit: int = 200
+) -> list[Event]:
+    """The latest events about a target, or of an incident, or at all; oldest first."""
+    column, value = ("incident", incident) if incident else ("target", target)
+    where = f"WHERE {column} = ?" if value else ""
+    query = f"{_SELECT} {where} ORDER BY seq DESC LIMIT ?"
+    rows = _rows(folder / "journal.db", query, (value, limit) if value else (limit,))
+    return [_event(row) for row in reversed(list(rows))]
+
+
+def line(event: Event) -> dict[str, Any]:
+    """An event as a line of the journal."""
+    return {
+        "seq": event.seq, "at": event.at, "incident": event.incident, "target": event.target,
+        "event": str(event.kind), "reason": None if event.reason is None else str(event.reason),
+        "text": event.text, "data": dict(event.data),
+    }  # fmt: skip
+
+
+def _prepare(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(folder / "journal.db")
+        with connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(_SCHEMA)
+            connection.execute(
+                "INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),)
+            )
+        found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0]
+        connection.close()
+    except (OSError, sqlite3.Error) as error:
+        raise UserError(
+            f"{folder}: no journal can be kept here ({error}); give another --data-dir, or mend it."
+        ) from None
+    if found != str(SCHEMA_VERSION):
+        raise UserError(
+            f"{folder}/journal.db has schema {found} and this version writes {SCHEMA_VERSION}: "
+            "use the version that wrote it, or another --data-dir."
+        )
+    return folder / "journal.db"
+
+
+def _sole(folder: Path) -> Any:
+    """A lock that only one remediator can hold on a data folder."""
+    handle = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise UserError(
+            f"{folder}: another remediator uses this data folder; stop it, or give another --data-dir."
+        ) from None
+    return handle
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def _rows(path: Path, query: str, arguments: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        try:
+            yield from connection.execute(query, arguments)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise UserError(f"{path}: cannot be read as a journal ({error}).") from None
+
+
+def _row(event: Event) -> tuple[Any, ...]:
+    reason = None if event.reason is None else str(event.reason)
+    data = msgspec.json.encode(event.data)
+    return (
+        event.seq,
+        event.at,
+        event.incident,
+        event.target,
+        str(event.kind),
+        reason,
+        event.text,
+        data,
+    )
+
+
+def _event(row: tuple[Any, ...]) -> Event:
+    seq, at, incident, target, kind, reason, text, data = row
+    try:
+        known = None if reason is None else Reason(reason)
+        return Event(Kind(kind), at, incident, target, known, text, msgspec.json.decode(data), seq)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise UserError(f"event {seq} of the journal cannot be read: {error}.") from None
