@@ -8,6 +8,7 @@ It does nothing, and needs no network, when the last run succeeded and pyproject
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -130,8 +131,12 @@ def _install() -> None:
                 )
     LOG.write_text("".join(said))
     if pip.returncode:
-        sys.stderr.writelines(said[-8:])
-        raise _fail(f"pip could not install the packages (all it said: {LOG}): check the network.")
+        causes = [line.strip() for line in said if re.match(r"\s*(ERROR|\w+Error): ", line)]
+        cause = causes[-1] if causes else (said or ["it says nothing"])[-1].strip()
+        raise _fail(
+            f"pip could not install the packages ({cause[:300]}): see {LOG}; without a network, "
+            "connect the machine and run this again."
+        )
     count = sum(1 for line in said if line.startswith("Collecting "))
     _say(f"installed {count} packages")
 

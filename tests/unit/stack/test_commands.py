@@ -1,0 +1,127 @@
+"""The commands around a stack: inject, snippets, doctor, status, down, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.home import StackFile
+from fleetmedic.stack.cli import up
+from fleetmedic.stack.doctor import doctor
+from fleetmedic.stack.identity import own_identity
+from fleetmedic.stack.inject import inject
+from fleetmedic.stack.snippets import config
+from fleetmedic.stack.supervisor import Stack, StackOptions, reset
+
+
+@pytest.fixture
+def run() -> CliRunner:
+    return CliRunner(catch_exceptions=False)
+
+
+def test_inject_loses_the_gpu_that_is_named(tmp_path: Path, run: CliRunner) -> None:
+    hardware = Hardware(tmp_path / "hardware")
+    hardware.create(2, 4)
+    result = run.invoke(inject, ["node2/3", "lost", "--state-dir", str(tmp_path)])
+    assert result.exit_code == 0
+    assert hardware.gpu("node2", 3).lost
+    assert "gpu/node2/3: lost" in result.output
+
+
+@pytest.mark.parametrize("target", ["node2", "job/a", "node2/99", "../x/1"])
+def test_inject_refuses_what_is_no_gpu(tmp_path: Path, run: CliRunner, target: str) -> None:
+    Hardware(tmp_path / "hardware").create(2, 4)
+    with pytest.raises(UserError):
+        run.invoke(inject, [target, "lost", "--state-dir", str(tmp_path)])
+
+
+def test_inject_without_simulated_gpus_says_that_real_ones_are_never_harmed(
+    tmp_path: Path, run: CliRunner
+) -> None:
+    with pytest.raises(UserError, match="Real GPUs are never harmed"):
+        run.invoke(inject, ["node1/0", "lost", "--state-dir", str(tmp_path)])
+
+
+def test_snippets_are_yaml_with_the_nodes_as_given(run: CliRunner) -> None:
+    result = run.invoke(
+        config, ["snippets", "--part", "scrape", "--node", "a=10.0.0.7:9410", "--cluster", "c1"]
+    )
+    found = yaml.safe_load(result.output)["scrape_configs"][0]["static_configs"]
+    assert found == [{"targets": ["10.0.0.7:9410"], "labels": {"cluster": "c1", "node": "a"}}]
+
+
+@pytest.mark.parametrize("node", ["a", "a=", "a=host", "=h:1", "a=h:x"])
+def test_snippets_refuse_a_node_without_an_address(run: CliRunner, node: str) -> None:
+    with pytest.raises(UserError, match="NAME=HOST:PORT"):
+        run.invoke(config, ["snippets", "--node", node])
+
+
+def test_the_doctor_speaks_json_and_fails_when_something_lacks(
+    tmp_path: Path, run: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETMEDIC_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nowhere")
+    result = run.invoke(doctor, ["--json"])
+    found = {one["name"]: one for one in json.loads(result.output)["findings"]}
+    assert result.exit_code == 1
+    assert found["prometheus"]["verdict"] == "lack"
+    assert "doctor --fetch" in found["prometheus"]["cure"]
+    assert found["python"]["verdict"] == "ok"
+    assert found["disk"]["name"] == "disk"
+
+
+def test_status_of_a_stack_that_is_down_is_one(tmp_path: Path, run: CliRunner) -> None:
+    StackFile("local", 9090, True, {"rules": "http://127.0.0.1:1"}, "t").save(tmp_path)
+    result = run.invoke(up, ["status", "--state-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "It is not running" in result.output
+
+
+def test_the_state_folder_may_be_named_before_the_sub_command(
+    tmp_path: Path, run: CliRunner
+) -> None:
+    StackFile("local", 9090, True, {}, "t").save(tmp_path)
+    result = run.invoke(up, ["--state-dir", str(tmp_path), "down"])
+    assert result.output == f"Nothing was running in {tmp_path}.\n"
+
+
+def test_logs_name_what_there_is(tmp_path: Path, run: CliRunner) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/rules.log").write_text("one\ntwo\nthree\n")
+    with pytest.raises(UserError, match="known: rules"):
+        run.invoke(up, ["logs", "../rules", "--state-dir", str(tmp_path)])
+    result = run.invoke(up, ["logs", "rules", "-n", "2", "--state-dir", str(tmp_path)])
+    assert result.output == "two\nthree\n"
+
+
+def test_a_second_stack_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    first, second = (Stack(StackOptions(state_dir=tmp_path, simulate=True)) for _ in range(2))
+    first._take(tmp_path)
+    try:
+        with pytest.raises(UserError, match="already runs"):
+            second.prepare(print)
+    finally:
+        first.stop()
+
+
+def test_reset_removes_our_state_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "hardware/node1").mkdir(parents=True)
+    (tmp_path / "logs").mkdir()
+    for name in ("stack.json", "thesis.txt", "logs/rules.log", "logs/notes.txt"):
+        (tmp_path / name).touch()
+    reset(tmp_path)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == ["logs", "logs/notes.txt", "thesis.txt"]
+
+
+def test_down_leaves_a_stranger_with_the_same_pid_alone(tmp_path: Path, run: CliRunner) -> None:
+    pid, start = own_identity()
+    StackFile("local", 9090, True, {}, "t", supervisor=(pid, start + 1)).save(tmp_path)
+    result = run.invoke(up, ["down", "--state-dir", str(tmp_path)])
+    assert "Nothing was running" in result.output

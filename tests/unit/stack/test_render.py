@@ -1,0 +1,57 @@
+"""The settings that a stack writes: places, ports, labels, and a credential only its owner reads."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from fleetmedic.stack.plan import Plan, StackOptions, decide
+from fleetmedic.stack.render import ensure_token, prometheus, remediator, rules
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return decide(StackOptions(state_dir=tmp_path, port_base=19090, factor=30), gpus_found=False)
+
+
+def test_the_token_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "webhook.token"
+    ensure_token(path)
+    first = path.read_text()
+    assert len(first.strip()) >= 32
+    path.chmod(0o644)
+    ensure_token(path)
+    assert path.read_text() == first
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_cluster_and_node_come_from_the_scrape_configuration(plan: Plan) -> None:
+    jobs = {job["job_name"]: job["static_configs"] for job in prometheus(plan)["scrape_configs"]}
+    assert set(jobs) == {"node", "remediator", "rules", "prometheus", "alertmanager", "service"}
+    assert jobs["node"][1] == {
+        "targets": ["127.0.0.1:19411"],
+        "labels": {"cluster": "local", "node": "node2"},
+    }
+    assert jobs["service"][0]["targets"] == ["127.0.0.1:19097"]
+    assert prometheus(plan)["global"]["scrape_interval"] == "5s"
+
+
+def test_the_factor_reaches_detectors_and_remediation(plan: Plan) -> None:
+    assert rules(plan, Path("/bin/promtool"))["factor"] == 30
+    assert rules(plan, Path("/bin/promtool"))["promtool"] == "/bin/promtool"
+    assert remediator(plan)["timing"] == {"factor": 30}
+
+
+def test_only_a_simulated_cluster_has_a_hardware_folder(tmp_path: Path) -> None:
+    real = decide(StackOptions(state_dir=tmp_path), gpus_found=True)
+    assert "hardware_dir" not in remediator(real)["cluster"]["local"]
+    assert remediator(real)["level"] == "observe"
+
+
+def test_our_settings_for_prometheus_point_at_one_another(plan: Plan) -> None:
+    settings = remediator(plan)
+    assert settings["prometheus_url"] == "http://127.0.0.1:19090"
+    assert settings["alertmanager_url"] == "http://127.0.0.1:19093"
+    assert rules(plan, None)["runbook_base"] == "http://127.0.0.1:19095/runbooks"
