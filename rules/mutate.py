@@ -1,0 +1,204 @@
+"""Are the tests of the alerts any good? Each rule is made slightly wrong; a test must notice.
+
+Thresholds move by a tenth both ways, matchers are dropped and altered, each alternative of a regular
+expression is dropped, and so are `for` and `keep_firing_for`. promtool runs the tests of the alert
+over each such rule alone. What no test notices is a survivor: allowed only with a written reason.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fleetmedic.kernel import settings
+from fleetmedic.kernel.errors import UserError
+from rules import promql, rulefile
+from rules.render import sources
+from rules.rulefile import Group, Rule, RuleFile
+
+TESTS = Path(__file__).resolve().parent.parent / "tests" / "promtool"
+SURVIVORS = "survivors.yaml"
+SHARE = 0.1
+SECONDS_PER_RUN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One rule made wrong in one way; `what` says how and is unique within its alert."""
+
+    what: str
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Whether a test went red for that mutation; `reason` is why a survivor is allowed."""
+
+    alert: str
+    what: str
+    killed: bool
+    reason: str = ""
+
+    @property
+    def fine(self) -> bool:
+        """A mutation that was noticed and not excused, or excused and not noticed."""
+        return self.killed != bool(self.reason)
+
+
+class Survivor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A mutation that no test can notice, and why that is so."""
+
+    alert: str
+    what: str
+    reason: str
+
+
+class _Survivors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    survivors: tuple[Survivor, ...] = ()
+
+
+def mutations(rule: Rule) -> list[Mutation]:
+    """Every way in which this alert is made wrong, in a settled order. Pure."""
+    wrong = [
+        Mutation(what, replace(rule, expr=expr))
+        for what, expr in (*_moved_numbers(rule.expr), *_changed_matchers(rule.expr))
+    ]
+    if rule.wait:
+        wrong.append(Mutation("for dropped", replace(rule, wait="")))
+    if rule.keep:
+        wrong.append(Mutation("keep_firing_for dropped", replace(rule, keep="")))
+    return wrong
+
+
+def _moved_numbers(expr: str) -> Iterator[tuple[str, str]]:
+    for count, number in enumerate(promql.numbers(expr), start=1):
+        step = number.value * SHARE or SHARE
+        for value in (number.value + step, number.value - step):
+            new = f"{value:.6g}" if value >= 0 else f"({value:.6g})"
+            what = f"number {count}: {number.value:g} becomes {value:.6g}"
+            yield what, promql.edit(expr, [(number.start, number.end, new)])
+
+
+def _changed_matchers(expr: str) -> Iterator[tuple[str, str]]:
+    for count, matcher in enumerate(promql.matchers(expr), start=1):
+        here = f"matcher {count}: {matcher.name}{matcher.op}"
+        yield f"{here} dropped", _without(expr, matcher)
+        new = f'{matcher.name}{matcher.op}"{matcher.value}x"'
+        yield f"{here} altered", promql.edit(expr, [(matcher.start, matcher.end, new)])
+        alternatives = matcher.value.split("|") if matcher.op in ("=~", "!~") else []
+        for gone in alternatives if len(alternatives) > 1 else []:
+            rest = "|".join(other for other in alternatives if other != gone)
+            new = f'{matcher.name}{matcher.op}"{rest}"'
+            yield f"{here} without {gone}", promql.edit(expr, [(matcher.start, matcher.end, new)])
+
+
+def _without(expr: str, matcher: promql.Matcher) -> str:
+    after = re.compile(r"\s*,\s*").match(expr, matcher.end)
+    before = re.search(r"\s*,\s*$", expr[: matcher.start])
+    if after:
+        return promql.edit(expr, [(matcher.start, after.end(), "")])
+    return promql.edit(expr, [(before.start() if before else matcher.start, matcher.end, "")])
+
+
+def run(
+    promtool: Path, *, alerts: Sequence[str] = (), tests: Path = TESTS, jobs: int = 2
+) -> list[Outcome]:
+    """Try every mutation of the shipped alerts (or of those named), `jobs` at a time.
+
+    Raises UserError when an alert is unknown or has no tests, when its tests fail to begin with, or
+    when promtool fails otherwise than by a red test.
+    """
+    files = {
+        rule.name: file
+        for file in map(rulefile.read, sources())
+        for rule in file.rules()
+        if rule.is_alert
+    }
+    if strange := sorted(set(alerts) - set(files)):
+        raise UserError(
+            f"there is no alert {strange[0]!r} among the shipped rules; check the name."
+        )
+    chosen = [name for name in files if not alerts or name in alerts]
+    excuses = _excuses(tests / SURVIVORS)
+    with tempfile.TemporaryDirectory(prefix="fleetmedic-mutate-") as folder:
+        work = [
+            (files[name], mutation, _tests_of(name, tests))
+            for name in chosen
+            for mutation in (
+                Mutation("", _rule(files[name], name)),
+                *mutations(_rule(files[name], name)),
+            )
+        ]
+
+        def one(item: tuple[int, tuple[RuleFile, Mutation, dict[str, Any]]]) -> Outcome:
+            number, (file, mutation, cases) = item
+            red = _red(promtool, Path(folder) / str(number), file, mutation.rule, cases)
+            name = mutation.rule.name
+            return Outcome(name, mutation.what, red, excuses.get((name, mutation.what), ""))
+
+        with ThreadPoolExecutor(jobs) as pool:
+            outcomes = list(pool.map(one, enumerate(work)))
+    if broken := [outcome.alert for outcome in outcomes if not outcome.what and outcome.killed]:
+        raise UserError(f"the tests of {broken[0]} fail without any mutation: mend them first.")
+    return [outcome for outcome in outcomes if outcome.what]
+
+
+def unknown_excuses(outcomes: Sequence[Outcome], tests: Path = TESTS) -> list[str]:
+    """Entries of the survivors' file that name no mutation of these alerts."""
+    tried = {(outcome.alert, outcome.what) for outcome in outcomes}
+    seen = {outcome.alert for outcome in outcomes}
+    excuses = _excuses(tests / SURVIVORS)
+    return [
+        f"{alert}: {what}"
+        for alert, what in excuses
+        if alert in seen and (alert, what) not in tried
+    ]
+
+
+def _excuses(path: Path) -> dict[tuple[str, str], str]:
+    if not path.is_file():
+        return {}
+    return {(s.alert, s.what): s.reason for s in settings.load(path, _Survivors).survivors}
+
+
+def _tests_of(name: str, tests: Path) -> dict[str, Any]:
+    path = tests / f"{name}.yml"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; write the promtool tests of {name} there.")
+    cases = settings.parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(cases, dict):
+        raise UserError(f"{path}: not a promtool test file; see the others beside it.")
+    return cases | {"rule_files": ["rule.yml"]}
+
+
+def _rule(file: RuleFile, name: str) -> Rule:
+    return next(rule for rule in file.rules() if rule.name == name)
+
+
+def _red(promtool: Path, folder: Path, file: RuleFile, rule: Rule, cases: dict[str, Any]) -> bool:
+    """Whether the tests fail over this rule alone, with the recording rules of its file before it."""
+    records = tuple(other for other in file.rules() if not other.is_alert)
+    folder.mkdir()
+    single = replace(file, groups=(Group("mutated", "", (*records, rule)),))
+    (folder / "rule.yml").write_text(single.text(), encoding="utf-8")
+    (folder / "tests.yml").write_text(json.dumps(cases), encoding="utf-8")
+    try:
+        said = subprocess.run(
+            [str(promtool), "test", "rules", "tests.yml"],
+            cwd=folder, capture_output=True, text=True, timeout=SECONDS_PER_RUN, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(f"{promtool} cannot be run: {error}.") from None
+    text = said.stdout + said.stderr
+    if said.returncode and "got:[" not in text:
+        raise UserError(f"promtool did not test {rule.name}: {' '.join(text.split())[:300]}.")
+    return said.returncode != 0
