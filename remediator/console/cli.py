@@ -1,0 +1,251 @@
+"""`fleetmedic incidents`, `why`, `pause` and `resume`: a person's view of a running remediator."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+import click
+import msgspec
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import Target, valid_name
+from remediator.console.remote import Remediator
+from remediator.console.show import clean, moment, rows
+
+P = ParamSpec("P")
+ENDED = frozenset({"CLOSED", "SUPPRESSED", "OVERRIDDEN", "FAILED"})
+DAY = 86_400.0
+
+
+class Incident(msgspec.Struct, frozen=True):
+    """What the console shows of an incident; what else the answer holds is ignored."""
+
+    id: str
+    target: str
+    playbook: str
+    state: str
+    opened: float
+    since: float
+    level: str = ""
+    text: str = ""
+
+
+class Incidents(msgspec.Struct, frozen=True):
+    """The answer of /api/v1/incidents."""
+
+    incidents: list[Incident]
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One line of an incident's journal."""
+
+    at: float
+    event: str
+    text: str
+    reason: str | None = None
+
+
+class Story(msgspec.Struct, frozen=True):
+    """The answer of /api/v1/incidents/ID."""
+
+    incident: Incident
+    events: list[Event] = []
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Why something was done, or was not."""
+
+    at: float
+    reason: str
+    text: str
+    incident: str | None = None
+
+
+class Why(msgspec.Struct, frozen=True):
+    """The answer of /api/v1/why."""
+
+    target: str
+    decisions: list[Decision]
+    incidents: list[str] = []
+
+
+def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, None]:
+    """Give a command the options that find the remediator, and the remediator itself."""
+
+    @click.option("--state-dir", help="The state folder of the stack (default: FLEETMEDIC_HOME's).")
+    @click.option("--url", help="The remediator itself, http://HOST:PORT, instead of a stack's.")
+    @click.option("--token-file", help="The file with its token, where --url is given.")
+    @click.pass_context
+    @wraps(command)
+    def found(context: click.Context, *args: Any, **options: Any) -> None:
+        # A group's own options hold for its commands.
+        above = context.parent.params if context.parent else {}
+        url, token_file, state = (
+            options.pop(name) or above.get(name) for name in ("url", "token_file", "state_dir")
+        )
+        if context.invoked_subcommand is None:
+            command(Remediator.find(url, token_file, state), *args, **options)
+
+    return found
+
+
+@click.group(invoke_without_command=True)
+@click.option("--all", "ended", is_flag=True, help="Those that ended long ago too.")
+@click.option("--json", "as_json", is_flag=True, help="The API's own answer.")
+@remote
+def incidents(remediator: Remediator, ended: bool, as_json: bool) -> None:
+    """List incidents, newest first: what is open or ended within a day, with --all every one.
+
+    \b
+    Examples:
+      fleetmedic incidents
+      fleetmedic incidents --all --json
+      fleetmedic incidents show inc-0123456789
+    """
+    _list(remediator, ended, as_json)
+
+
+@incidents.command("list")
+@click.option("--all", "ended", is_flag=True, help="Those that ended long ago too.")
+@click.option("--json", "as_json", is_flag=True, help="The API's own answer.")
+@remote
+def list_(remediator: Remediator, ended: bool, as_json: bool) -> None:
+    """List incidents; the same as `fleetmedic incidents`.
+
+    \b
+    Example:
+      fleetmedic incidents list --all
+    """
+    _list(remediator, ended, as_json)
+
+
+@incidents.command()
+@click.argument("incident_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="The API's own answer.")
+@remote
+def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
+    """Show one incident: what it is about, and everything that happened in it.
+
+    \b
+    Example:
+      fleetmedic incidents show inc-0123456789
+    """
+    path = f"/api/v1/incidents/{incident_id}"
+    try:
+        if not valid_name(incident_id):
+            raise LookupError
+        if as_json:
+            click.echo(remediator.get_raw(path).decode(errors="replace").rstrip())
+            return
+        story = remediator.get(path, Story)
+    except LookupError:
+        raise UserError(
+            f"there is no incident {incident_id[:80]!r}: `fleetmedic incidents --all` lists them."
+        ) from None
+    about = story.incident
+    click.echo(clean(f"{about.id}: {about.target} is {about.state}, by {about.playbook}"))
+    click.echo(clean(f"opened {moment(about.opened)}, level {about.level or '-'}. {about.text}"))
+    rows(
+        ("time", "event", "reason", "what happened"),
+        [(moment(one.at), one.event, one.reason or "", one.text) for one in story.events],
+    )
+
+
+@click.command()
+@click.argument("target")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--json", "as_json", is_flag=True, help="The API's own answer.")
+@remote
+def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
+    """Say why something was, or was not, done about TARGET: the newest decisions, last one last.
+
+    TARGET is NODE, NODE/3 for a GPU, job/ID or workload/NAME.
+
+    \b
+    Examples:
+      fleetmedic why node2/3
+      fleetmedic why job/train-a --limit 5
+    """
+    wanted = Target.parse(target)
+    query = {"target": str(wanted)}
+    try:
+        if as_json:
+            click.echo(remediator.get_raw("/api/v1/why", query).decode(errors="replace").rstrip())
+            return
+        answer = remediator.get("/api/v1/why", Why, query)
+    except LookupError:
+        raise UserError(
+            f"{remediator.url} is no remediator, or an older one: check --url."
+        ) from None
+    if not answer.decisions:
+        click.echo(f"{wanted}: nothing was ever decided about it; no alert has named it.")
+        return
+    newest = sorted(answer.decisions, key=lambda one: one.at)[-limit:]
+    rows(
+        ("time", "reason", "why", "incident"),
+        [(moment(one.at), one.reason, one.text, one.incident or "") for one in newest],
+    )
+
+
+@click.command()
+@click.option("--reason", default="no reason given", show_default=True, help="Kept in the journal.")
+@remote
+def pause(remediator: Remediator, reason: str) -> None:
+    """Stop every action until `fleetmedic resume`; alerts are still received and written down.
+
+    \b
+    Example:
+      fleetmedic pause --reason "switch maintenance in rack 4"
+    """
+    remediator.post("/api/v1/pause", {"by": _user(), "reason": clean(reason)[:500]})
+    click.echo("Paused: no action starts until `fleetmedic resume`.")
+
+
+@click.command()
+@remote
+def resume(remediator: Remediator) -> None:
+    """Let actions go on after `fleetmedic pause`.
+
+    \b
+    Example:
+      fleetmedic resume
+    """
+    remediator.post("/api/v1/resume", {"by": _user()})
+    click.echo("Resumed: actions go on.")
+
+
+def _list(remediator: Remediator, ended: bool, as_json: bool) -> None:
+    try:
+        if as_json:
+            click.echo(remediator.get_raw("/api/v1/incidents").decode(errors="replace").rstrip())
+            return
+        found = remediator.get("/api/v1/incidents", Incidents).incidents
+    except LookupError:
+        raise UserError(
+            f"{remediator.url} is no remediator, or an older one: check --url."
+        ) from None
+    day_ago = time.time() - DAY
+    shown = [one for one in found if ended or one.state not in ENDED or one.since > day_ago]
+    if not shown:
+        older = f"; {len(found)} ended earlier: --all lists them" if found else ""
+        click.echo(f"No incident is open{older}.")
+        return
+    rows(
+        ("id", "target", "state", "playbook", "opened", "why"),
+        [
+            (one.id, one.target, one.state, one.playbook, moment(one.opened), one.text)
+            for one in sorted(shown, key=lambda one: one.opened, reverse=True)
+        ],
+    )
+
+
+def _user() -> str:
+    """Who sits here; a container may have no name for its user."""
+    try:
+        return clean(getpass.getuser())[:80]
+    except (KeyError, OSError):
+        return "somebody"

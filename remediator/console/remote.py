@@ -1,0 +1,147 @@
+"""How a console command finds the remediator and talks to it. Standard library and msgspec only."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NoReturn, TypeVar
+
+import msgspec
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.home import StackFile, state_dir
+
+T = TypeVar("T")
+TIMEOUT = 5.0
+MAX_BODY = 16 * 2**20
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect could carry the token elsewhere."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> None:
+        return None
+
+
+# No proxy: the remediator is on this machine, or beside it.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+
+
+@dataclass(frozen=True, slots=True)
+class Remediator:
+    """The remediator's HTTP API. Every error is a UserError."""
+
+    url: str
+    token_file: Path | None = None
+
+    @classmethod
+    def find(cls, url: str | None, token_file: str | None, state: str | None) -> Remediator:
+        """The one at `url`, else that of the stack whose state folder this is."""
+        given = Path(token_file) if token_file else None
+        if url is not None:
+            if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+                raise UserError(f"--url {url[:80]!r} is no address: write http://HOST:PORT.")
+            return cls(url.rstrip("/"), given)
+        stack = StackFile.read(state_dir(state))
+        if "remediator" not in stack.urls:
+            raise UserError("this stack has no remediator: name one with --url.")
+        return cls(stack.urls["remediator"].rstrip("/"), given or Path(stack.token_file))
+
+    def get(self, path: str, shape: type[T], query: Mapping[str, str] | None = None) -> T:
+        """A decoded answer. A path that is not there is a LookupError, for the caller to word."""
+        return self._decode(self.get_raw(path, query), shape)
+
+    def get_raw(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
+        """The answer's body as it came."""
+        asked = f"?{urllib.parse.urlencode(query)}" if query else ""
+        return self._exchange(urllib.request.Request(f"{self.url}{path}{asked}"))  # noqa: S310
+
+    def post(self, path: str, body: Mapping[str, str]) -> None:
+        """Send an order, with the token."""
+        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
+            f"{self.url}{path}",
+            data=json.dumps(body).encode(),
+            headers={
+                "Content-Type": "application/json",
+                "Authorization": f"Bearer {self._token()}",
+            },
+        )
+        try:
+            self._exchange(request)
+        except LookupError:
+            raise UserError(f"{self.url} is no remediator, or an older one: check --url.") from None
+
+    def _token(self) -> str:
+        if self.token_file is None:
+            raise UserError("this needs the remediator's token: name its file with --token-file.")
+        try:
+            token = self.token_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            what = getattr(error, "strerror", None) or "not a token"
+            raise UserError(
+                f"{self.token_file}: the token cannot be read ({what}); run this as the user who "
+                "started the stack, or name another --token-file."
+            ) from None
+        if not token.isprintable() or not token or " " in token:
+            raise UserError(f"{self.token_file}: holds no token; name another --token-file.")
+        return token
+
+    def _exchange(self, request: urllib.request.Request) -> bytes:
+        try:
+            with _OPENER.open(request, timeout=TIMEOUT) as answer:
+                body: bytes = answer.read(MAX_BODY + 1)
+        except urllib.error.HTTPError as error:
+            with error:
+                self._complain(error.code, error.read(2000))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise UserError(
+                f"the remediator at {self.url} cannot be reached ({_cause(error)}): "
+                "start it with `fleetmedic up`, or name another with --url."
+            ) from None
+        if len(body) > MAX_BODY:
+            raise UserError(f"{self.url} answered more than {MAX_BODY} bytes: check --url.")
+        return body
+
+    def _complain(self, status: int, body: bytes) -> NoReturn:
+        if status == 404:
+            raise LookupError
+        if status in (401, 403):
+            raise UserError(
+                f"the remediator refused the token of {self.token_file}: name the file that its "
+                "webhook_token_file names, with --token-file."
+            )
+        said = " ".join(body.decode(errors="replace").split())[:200]
+        said = "".join(letter for letter in said if letter.isprintable())
+        raise UserError(
+            f"the remediator at {self.url} answered {status}{': ' + said if said else ''}; "
+            "its log says more."
+        )
+
+    def _decode(self, body: bytes, shape: type[T]) -> T:
+        try:
+            return msgspec.json.decode(body, type=shape)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise UserError(
+                f"{self.url} answered something else than a remediator: check --url."
+            ) from None
+
+
+def _cause(error: Exception) -> str:
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, TimeoutError):
+        return f"no answer within {TIMEOUT:g} s"
+    return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__

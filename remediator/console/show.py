@@ -1,0 +1,67 @@
+"""What the console prints: a table where a person looks at a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import click
+
+
+def on_terminal() -> bool:
+    """Whether a table may be drawn: a terminal that can, and rich is installed."""
+    able = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return able and importlib.util.find_spec("rich") is not None
+
+
+def rows(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """Print rows: a rich table on a terminal (it honours NO_COLOR), else columns of plain text."""
+    cleaned = [[clean(cell) for cell in line] for line in lines]
+    if on_terminal():
+        _table(headings, cleaned)
+        return
+    widths = [max(map(len, column)) for column in zip(headings, *cleaned, strict=True)]
+    for line in (headings, *cleaned):
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
+
+
+def clean(text: str) -> str:
+    """Text from outside without what could steer a terminal, on one line."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def moment(at: float) -> str:
+    """A Unix time as local date and time; a dash for none."""
+    if not 0 < at < 1e11:
+        return "-"
+    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _table(headings: Sequence[str], lines: list[list[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("id", "time", "since"))
+    for line in lines:
+        table.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in line))
+    Console().print(table)
+
+
+_STYLES = {
+    "CLOSED": "green",
+    "PROBATION": "green",
+    "HELD": "yellow",
+    "AWAIT_APPROVAL": "yellow",
+    "ESCALATED": "bold red",
+    "FAILED": "bold red",
+    "OVERRIDDEN": "dim",
+    "SUPPRESSED": "dim",
+}

@@ -1,0 +1,335 @@
+"""The console against a server that answers as the remediator does."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fleetmedic.cli import main
+from fleetmedic.kernel.home import StackFile
+from remediator.console import show
+from remediator.console.cli import incidents, pause, resume, why
+
+NOW = time.time()
+OPEN = {
+    "id": "inc-0123456789",
+    "target": "gpu/node2/3",
+    "playbook": "gpu-lost",
+    "level": "repair",
+    "state": "REPAIRING",
+    "reason": "repair_starts",
+    "text": "reset_gpu is tried.",
+    "opened": NOW - 60,
+    "since": NOW - 10,
+    "alerts": [],
+}
+CLOSED = {**OPEN, "id": "inc-aaaaaaaaaa", "target": "node/node1", "state": "CLOSED"}
+OLD = {**CLOSED, "id": "inc-bbbbbbbbbb", "opened": NOW - 9e5, "since": NOW - 8e5}
+EVENTS = [
+    {"seq": 1, "at": NOW - 60, "event": "IncidentOpened", "reason": "routed", "text": "GpuLost."},
+    {"seq": 2, "at": NOW - 50, "event": "StepPrepared", "reason": None, "text": "quarantine_gpu"},
+]
+DECISIONS = [
+    {"at": NOW - 20, "reason": "hold", "text": "A short hold first.", "incident": OPEN["id"]},
+    {"at": NOW - 60, "reason": "routed", "text": "A playbook matches.", "incident": OPEN["id"]},
+]
+
+
+@dataclass
+class Place:
+    """What the server answers by path, and what it was asked."""
+
+    url: str = ""
+    answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    asked: list[tuple[str, str, str, bytes]] = field(default_factory=list)
+
+    def put(self, path: str, value: object, status: int = 200) -> None:
+        self.answers[path] = (status, json.dumps(value).encode())
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    found = Place()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            token = self.headers.get("Authorization", "")
+            found.asked.append((self.command, self.path, token, body))
+            status, answer = found.answers.get(self.path.split("?")[0], (404, b"{}"))
+            self.send_response(status)
+            if status == 302:
+                self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        found.url = f"http://127.0.0.1:{server.server_address[1]}"
+        found.put("/api/v1/incidents", {"incidents": [OPEN, CLOSED, OLD]})
+        found.put(f"/api/v1/incidents/{OPEN['id']}", {"incident": OPEN, "events": EVENTS})
+        found.put(
+            "/api/v1/why",
+            {"target": "gpu/node2/3", "incidents": [OPEN["id"]], "decisions": DECISIONS},
+        )
+        found.put("/api/v1/pause", {"paused": True})
+        found.put("/api/v1/resume", {"paused": False})
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def state(place: Place, tmp_path: Path) -> Path:
+    """The state folder of a stack whose remediator is `place`."""
+    token = tmp_path / "webhook.token"
+    token.write_text("hunter2\n")
+    StackFile("local", 9090, True, {"remediator": place.url}, str(token)).save(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(state: Path) -> Callable[..., Result]:
+    """Run a console command as on a pipe; an error that is not a UserError fails the test."""
+
+    def call(command: Any, *arguments: str) -> Result:
+        return CliRunner().invoke(
+            command, [*arguments, "--state-dir", str(state)], catch_exceptions=False
+        )
+
+    return call
+
+
+def sentence(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the whole program says on stderr; it must end with 2 and without a traceback."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["fleetmedic", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("fleetmedic: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def test_incidents_are_plain_lines_without_a_terminal(run: Callable[..., Result]) -> None:
+    lines = run(incidents).output.splitlines()
+    assert lines[0].split() == ["id", "target", "state", "playbook", "opened", "why"]
+    assert lines[1].startswith("inc-0123456789  gpu/node2/3  REPAIRING  gpu-lost")
+    assert lines[1].endswith("reset_gpu is tried.")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_what_ended_long_ago_is_listed_on_request(run: Callable[..., Result]) -> None:
+    assert "inc-aaaaaaaaaa" in run(incidents).output
+    assert "inc-bbbbbbbbbb" not in run(incidents).output
+    assert "inc-bbbbbbbbbb" in run(incidents, "--all").output
+    assert run(incidents, "list", "--all").output == run(incidents, "--all").output
+
+
+def test_no_incident_is_said_in_words(run: Callable[..., Result], place: Place) -> None:
+    place.put("/api/v1/incidents", {"incidents": []})
+    assert run(incidents).output == "No incident is open.\n"
+    place.put("/api/v1/incidents", {"incidents": [OLD]})
+    assert run(incidents).output == "No incident is open; 1 ended earlier: --all lists them.\n"
+
+
+def test_json_is_the_answer_as_it_came(run: Callable[..., Result]) -> None:
+    assert json.loads(run(incidents, "--json").output)["incidents"][0] == OPEN
+    assert json.loads(run(incidents, "show", OPEN["id"], "--json").output)["events"] == EVENTS
+    assert json.loads(run(why, "node2/3", "--json").output)["decisions"] == DECISIONS
+
+
+def test_show_tells_the_story_of_one_incident(run: Callable[..., Result]) -> None:
+    output = run(incidents, "show", OPEN["id"]).output
+    assert output.startswith("inc-0123456789: gpu/node2/3 is REPAIRING, by gpu-lost\n")
+    assert "IncidentOpened  routed" in output
+    assert output.rstrip().endswith("quarantine_gpu")
+
+
+def test_a_groups_options_hold_for_its_commands(state: Path) -> None:
+    result = CliRunner().invoke(incidents, ["--state-dir", str(state), "show", str(OPEN["id"])])
+    assert "REPAIRING" in result.output
+
+
+def test_why_asks_about_the_whole_target_and_tells_the_newest_last(
+    run: Callable[..., Result], place: Place
+) -> None:
+    lines = run(why, "node2/gpu3").output.splitlines()
+    assert place.asked[0][1] == "/api/v1/why?target=gpu%2Fnode2%2F3"
+    assert [line.split()[2] for line in lines[1:]] == ["routed", "hold"]
+    assert "A short hold first." in lines[2]
+
+
+def test_why_keeps_the_newest_where_they_are_many(run: Callable[..., Result]) -> None:
+    assert "hold" in run(why, "node2/3", "--limit", "1").output
+    assert "routed" not in run(why, "node2/3", "--limit", "1").output
+
+
+def test_why_of_a_target_never_named_is_said_in_words(
+    run: Callable[..., Result], place: Place
+) -> None:
+    place.put("/api/v1/why", {"target": "node/node9", "incidents": [], "decisions": []})
+    assert "nothing was ever decided" in run(why, "node9").output
+
+
+def test_pause_and_resume_carry_the_token_and_who_did_it(
+    run: Callable[..., Result], place: Place
+) -> None:
+    assert run(pause, "--reason", "rack 4\x1b[2J").output.startswith("Paused")
+    assert run(resume).output.startswith("Resumed")
+    (how, path, token, body), (_, other, second, _) = place.asked
+    assert (how, path, token) == ("POST", "/api/v1/pause", "Bearer hunter2")
+    assert json.loads(body)["reason"] == "rack 4 [2J"
+    assert json.loads(body)["by"]
+    assert (other, second) == ("/api/v1/resume", "Bearer hunter2")
+
+
+def test_reading_sends_no_token(run: Callable[..., Result], place: Place) -> None:
+    run(incidents)
+    assert place.asked[0][2] == ""
+
+
+def test_text_from_outside_cannot_steer_the_terminal(
+    run: Callable[..., Result], place: Place
+) -> None:
+    evil = {**OPEN, "text": "a\x1b]0;owned\x07\nb"}
+    place.put("/api/v1/incidents", {"incidents": [evil]})
+    output = run(incidents).output
+    assert "\x1b" not in output
+    assert "\x07" not in output
+    assert len(output.splitlines()) == 2
+
+
+def test_a_terminal_gets_a_table_and_markup_stays_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    show.rows(("id", "state"), [("inc-1", "ESCALATED"), ("[red]", "HELD")])
+    drawn = screen.getvalue()
+    assert "\x1b[1;31mESCALATED" in drawn
+    assert "[red]" in drawn
+
+
+def test_no_color_is_honoured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    show.rows(("id", "state"), [("inc-1", "ESCALATED")])
+    assert "31m" not in screen.getvalue()
+
+
+@pytest.mark.parametrize("at", [0.0, -1.0, float("nan"), 1e300])
+def test_a_time_that_is_none_is_a_dash(at: float) -> None:
+    assert show.moment(at) == "-"
+
+
+def test_a_remediator_that_is_not_there_is_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = sentence(capsys, "incidents", "--url", "http://127.0.0.1:1")
+    assert "cannot be reached (Connection refused)" in said
+    assert "fleetmedic up" in said
+
+
+def test_no_stack_at_all_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert "no stack has been started" in sentence(
+        capsys, "why", "node1", "--state-dir", str(tmp_path)
+    )
+
+
+def test_a_target_that_is_none_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], state: Path
+) -> None:
+    assert "is no target" in sentence(capsys, "why", "../etc", "--state-dir", str(state))
+
+
+@pytest.mark.parametrize("incident", ["inc-ffffffffff", "../pause", "a?b"])
+def test_an_unknown_incident_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], state: Path, incident: str
+) -> None:
+    said = sentence(capsys, "incidents", "show", incident, "--state-dir", str(state))
+    assert "there is no incident" in said
+
+
+def test_a_refused_token_names_its_file(
+    capsys: pytest.CaptureFixture[str], place: Place, state: Path
+) -> None:
+    place.put("/api/v1/pause", {}, 401)
+    assert "refused the token of" in sentence(capsys, "pause", "--state-dir", str(state))
+
+
+def test_a_missing_or_senseless_token_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], place: Place, state: Path
+) -> None:
+    assert "--token-file" in sentence(capsys, "resume", "--url", place.url)
+    assert "cannot be read" in sentence(
+        capsys, "resume", "--url", place.url, "--token-file", str(state / "none")
+    )
+    (state / "webhook.token").write_text("two words\n")
+    assert "holds no token" in sentence(capsys, "resume", "--state-dir", str(state))
+    assert place.asked == []
+
+
+def test_the_token_follows_no_redirect(
+    capsys: pytest.CaptureFixture[str], place: Place, state: Path
+) -> None:
+    place.put("/api/v1/pause", {}, 302)
+    assert "answered 302" in sentence(capsys, "pause", "--state-dir", str(state))
+    assert [path for _, path, _, _ in place.asked] == ["/api/v1/pause"]
+
+
+def test_trouble_at_the_other_side_is_one_sentence_with_its_words(
+    capsys: pytest.CaptureFixture[str], place: Place, state: Path
+) -> None:
+    place.answers["/api/v1/incidents"] = (503, b"the journal\n is \x1b[31mdown")
+    said = sentence(capsys, "incidents", "--state-dir", str(state))
+    assert "answered 503: the journal is [31mdown;" in said
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"incidents": 3}', b"\xff"])
+def test_something_else_at_the_address_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], place: Place, state: Path, body: bytes
+) -> None:
+    place.answers["/api/v1/incidents"] = (200, body)
+    said = sentence(capsys, "incidents", "--state-dir", str(state))
+    assert "something else than a remediator" in said
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "localhost:9095", "ftp://a"])
+def test_an_address_of_another_kind_is_refused(
+    capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    assert "is no address" in sentence(capsys, "incidents", "--url", url)
