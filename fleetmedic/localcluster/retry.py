@@ -101,7 +101,9 @@ def after_exit(ended: Ended, now: float) -> Decision:
     if ended.stop is not None:
         return _after_stop(ended, ended.stop, now)
     if ended.exit.code == 0:
-        return Decision(JobState.COMPLETED, Reason.COMPLETED, "it exited with 0", now, 0)
+        return Decision(
+            JobState.COMPLETED, Reason.COMPLETED, "it exited with 0", now, ended.failures
+        )
     before = 0 if ended.ran_seconds >= FORGET_AFTER else ended.failures
     failures = before + 1
     what = f"it {ended.exit}" if not ended.exit.error else ended.exit.error

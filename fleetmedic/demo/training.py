@@ -1,0 +1,264 @@
+"""The demo's job: a real, small model that trains, checkpoints, resumes and ends the same.
+
+    python -m fleetmedic.demo.training --steps 400 --seed 7 --step-seconds 0.2
+
+The batch of a step follows from the seed and the step alone, so a run that lost its GPU, went back
+to a checkpoint and went on elsewhere ends with bitwise the weights of one that nothing disturbed.
+SIGUSR1 asks for a checkpoint at the end of the step, SIGTERM for one and then the end (143). A lost
+GPU takes its memory with it: exit 1 at once, with no checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before numpy: threads would sum in another order from run to run.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import argparse  # noqa: E402
+import hashlib  # noqa: E402
+import json  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
+from itertools import pairwise  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+
+from fleetmedic.hardware.workload import GpuGroup, GpuLostError  # noqa: E402
+from fleetmedic.kernel.files import write_atomic  # noqa: E402
+from fleetmedic.progress import Progress  # noqa: E402
+
+Array = NDArray[np.float64]
+LAYERS = (16, 48, 48, 1)
+BATCH = 64
+RATE = 0.05
+MOMENTUM = 0.9
+KEPT_CHECKPOINTS = 3
+EXIT_LOST = 1
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Weights and their momenta after `step` steps, each as (matrix, bias) pairs in a row."""
+
+    step: int
+    weights: tuple[Array, ...]
+    momenta: tuple[Array, ...]
+
+    def sha256(self) -> str:
+        """Identifies the weights, bit for bit."""
+        digest = hashlib.sha256()
+        for array in self.weights:
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    def pack(self) -> bytes:
+        """All arrays one after the other."""
+        return b"".join(array.tobytes() for array in (*self.weights, *self.momenta))
+
+
+def _shapes() -> list[tuple[int, ...]]:
+    return [
+        shape for inputs, outputs in pairwise(LAYERS) for shape in ((inputs, outputs), (outputs,))
+    ]
+
+
+def fresh(seed: int) -> Model:
+    """The model before its first step."""
+    random = np.random.default_rng([seed, 0])
+    weights = tuple(
+        random.normal(0, 1 / np.sqrt(shape[0]), shape) if len(shape) == 2 else np.zeros(shape)
+        for shape in _shapes()
+    )
+    return Model(0, weights, tuple(np.zeros_like(array) for array in weights))
+
+
+def unpack(step: int, raw: bytes) -> Model:
+    """A model from its bytes. Raises ValueError when their number is wrong."""
+    shapes = _shapes() * 2
+    flat = np.frombuffer(raw, dtype=np.float64)
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    if flat.size != sum(sizes):
+        raise ValueError("the checkpoint has another shape")
+    parts = np.split(flat, np.cumsum(sizes)[:-1])
+    arrays = tuple(part.reshape(shape).copy() for part, shape in zip(parts, shapes, strict=True))
+    half = len(shapes) // 2
+    return Model(step, arrays[:half], arrays[half:])
+
+
+def _batch(seed: int, step: int) -> tuple[Array, Array]:
+    random = np.random.default_rng([seed, 1, step])
+    inputs = random.normal(size=(BATCH, LAYERS[0]))
+    wanted = np.sin(inputs[:, :4].sum(axis=1)) + 0.5 * inputs[:, 4] * inputs[:, 5]
+    return inputs, wanted[:, None]
+
+
+def train_step(model: Model, seed: int) -> tuple[Model, float]:
+    """One step of gradient descent with momentum; returns the next model and the loss."""
+    inputs, wanted = _batch(seed, model.step)
+    outs = [inputs]
+    last = len(model.weights) // 2 - 1
+    for layer in range(last + 1):
+        value = outs[-1] @ model.weights[2 * layer] + model.weights[2 * layer + 1]
+        outs.append(np.tanh(value) if layer < last else value)
+    error = outs[-1] - wanted
+    delta = 2 * error / BATCH
+    gradients: list[Array] = []
+    for layer in range(last, -1, -1):
+        gradients[:0] = [outs[layer].T @ delta, delta.sum(axis=0)]
+        delta = (delta @ model.weights[2 * layer].T) * (1 - outs[layer] ** 2)
+    momenta = tuple(
+        MOMENTUM * before + gradient
+        for before, gradient in zip(model.momenta, gradients, strict=True)
+    )
+    weights = tuple(
+        before - RATE * momentum for before, momentum in zip(model.weights, momenta, strict=True)
+    )
+    return Model(model.step + 1, weights, momenta), float(np.mean(error**2))
+
+
+def undisturbed(seed: int, steps: int) -> str:
+    """The SHA-256 of the weights that a run ends with when nothing happens to it."""
+    model = fresh(seed)
+    for _ in range(steps):
+        model, _ = train_step(model, seed)
+    return model.sha256()
+
+
+# ---- checkpoints
+
+
+def save(folder: Path, model: Model, seed: int) -> None:
+    """Write a checkpoint, whole or not at all and synced, and keep the newest three."""
+    raw = model.pack()
+    head = {"step": model.step, "seed": seed, "sha256": hashlib.sha256(raw).hexdigest()}
+    write_atomic(folder / f"step-{model.step:09d}.ckpt", json.dumps(head).encode() + b"\n" + raw)
+    for old in sorted(folder.glob("step-*.ckpt"))[:-KEPT_CHECKPOINTS]:
+        old.unlink(missing_ok=True)
+
+
+def newest(folder: Path, seed: int) -> tuple[Model, float] | None:
+    """The newest whole checkpoint of this seed and when it was written, None where there is none."""
+    for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
+        try:
+            first, _, raw = path.read_bytes().partition(b"\n")
+            head = json.loads(first)
+            if head["seed"] == seed and head["sha256"] == hashlib.sha256(raw).hexdigest():
+                return unpack(int(head["step"]), raw), path.stat().st_mtime
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged: an older one is as good, only older
+    return None
+
+
+# ---- the run
+
+
+@dataclass(slots=True)
+class Asked:
+    """What signals asked for."""
+
+    checkpoint: bool = False
+    end: bool = False
+
+    def listen(self) -> None:
+        """Take SIGUSR1 and SIGTERM from now on."""
+
+        def usr1(*_: object) -> None:
+            self.checkpoint = True
+
+        def term(*_: object) -> None:
+            self.end = True
+
+        signal.signal(signal.SIGUSR1, usr1)
+        signal.signal(signal.SIGTERM, term)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to train, and how long a step takes on healthy GPUs."""
+
+    steps: int
+    seed: int
+    step_seconds: float
+    checkpoint_every: int
+
+
+def _pace(step_seconds: float) -> Callable[[], float]:
+    """Spends one step on the job's GPUs; on none of ours, just the time."""
+    root = os.environ.get("FLEETMEDIC_HARDWARE_DIR", "")
+    indices = [int(word) for word in os.environ.get("FLEETMEDIC_GPUS", "").split(",") if word]
+    if root and indices:
+        group = GpuGroup(Path(root), os.environ["FLEETMEDIC_NODE"], indices)
+        return lambda: group.step(step_seconds)
+
+    def wait() -> float:
+        time.sleep(step_seconds)
+        return step_seconds
+
+    return wait
+
+
+def run(plan: Plan, folder: Path) -> int:
+    """Train from the newest checkpoint to the end; returns the exit code."""
+    asked = Asked()
+    asked.listen()
+    folder.mkdir(parents=True, exist_ok=True)
+    progress = Progress(checkpoint_interval=plan.checkpoint_every * plan.step_seconds)
+    pace = _pace(plan.step_seconds)
+    found = newest(folder, plan.seed)
+    model = fresh(plan.seed)
+    if found is not None:
+        model, at = found
+        progress.checkpoint(model.step, at=at)
+    print(f"training from step {model.step} to {plan.steps}", flush=True)
+    with progress:
+        while model.step < plan.steps:
+            try:
+                took = pace()
+            except GpuLostError as error:
+                print(error, file=sys.stderr, flush=True)
+                return EXIT_LOST
+            model, loss = train_step(model, plan.seed)
+            progress.step(model.step, loss=loss, seconds=took)
+            if asked.end or asked.checkpoint or model.step % plan.checkpoint_every == 0:
+                asked.checkpoint = False
+                save(folder, model, plan.seed)
+                progress.checkpoint(model.step)
+                print(f"checkpoint of step {model.step}, loss {loss:.4f}", flush=True)
+            if asked.end and model.step < plan.steps:
+                return EXIT_TERMINATED
+    _finish(folder, model)
+    return 0
+
+
+def _finish(folder: Path, model: Model) -> None:
+    restarts = int(os.environ.get("FLEETMEDIC_RESTARTS") or 0)
+    final = {"sha256": model.sha256(), "steps": model.step, "restarts": restarts}
+    write_atomic(folder / "final.json", json.dumps(final) + "\n")
+    print(f"done: {final['sha256']}", flush=True)
+
+
+def main() -> None:
+    """Train as the arguments say."""
+    parser = argparse.ArgumentParser(prog="training", description=__doc__)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--step-seconds", type=float, default=0.2)
+    parser.add_argument("--checkpoint-every", type=int, default=20)
+    given = parser.parse_args()
+    if given.steps < 1 or given.checkpoint_every < 1 or given.step_seconds < 0 or given.seed < 0:
+        parser.error("--steps and --checkpoint-every are at least 1, the others not negative")
+    folder = Path(os.environ.get("FLEETMEDIC_CHECKPOINT_DIR") or "checkpoints")
+    plan = Plan(given.steps, given.seed, given.step_seconds, given.checkpoint_every)
+    sys.exit(run(plan, folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Watching attempts: from PREPARED to running to ended, and stopping those that shall end.
+
+Everything is learnt from the attempt's folder and from pids with start times, so a controller that
+was killed at any moment goes on where the last one stopped, and starts nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+
+import structlog
+
+from fleetmedic.localcluster import ledger, views
+from fleetmedic.localcluster.inventory import Inventory
+from fleetmedic.localcluster.layout import Layout
+from fleetmedic.localcluster.model import JobState
+from fleetmedic.localcluster.placement import Place
+from fleetmedic.localcluster.processes import (
+    Launcher,
+    Started,
+    abandoned,
+    claimed,
+    read_exit,
+    read_started,
+)
+from fleetmedic.localcluster.retry import Decision, Ended, Exit, Reason, Stop, after_exit
+from fleetmedic.localcluster.store import Store
+
+log = structlog.get_logger()
+
+
+class Attempts:
+    """Every attempt that may have a process."""
+
+    def __init__(
+        self, store: Store, layout: Layout, inventory: Inventory, launcher: Launcher
+    ) -> None:
+        self._store = store
+        self._layout = layout
+        self._inventory = inventory
+        self._launcher = launcher
+        self._termed: dict[tuple[str, int], float] = {}
+        self._troubled: set[tuple[str, int]] = set()
+
+    def watch(self, now: float) -> bool:
+        """Look at each of them once; True while one of them is about to begin or to end."""
+        with self._store.read() as db:
+            live = db.execute("SELECT * FROM attempts WHERE state != 'ENDED'").fetchall()
+            signals = db.execute(
+                "SELECT op_id, job_id FROM job_ops WHERE verb = 'signal' AND done = 0"
+            ).fetchall()
+        wanted: dict[str, list[str]] = {}
+        for row in signals:
+            wanted.setdefault(row["job_id"], []).append(row["op_id"])
+        for attempt in live:
+            if attempt["state"] == "PREPARED":
+                self._begin(attempt, now)
+            else:
+                self._follow(attempt, wanted.get(attempt["job_id"], []), now)
+        return any(row["state"] == "PREPARED" or row["stop"] for row in live)
+
+    # ---- beginning
+
+    def _begin(self, attempt: sqlite3.Row, now: float) -> None:
+        folder = self._layout.attempt(attempt["job_id"], attempt["n"])
+        started = read_started(folder)
+        if started is not None:
+            self._running(attempt, started)
+        elif claimed(folder):
+            if abandoned(folder):
+                self._ended(attempt, Exit(error="its shim ended before it began"), now)
+        elif self._launcher.failed(folder):
+            self._ended(attempt, Exit(error="its shim could not be started"), now)
+        elif not self._launcher.starting(folder):
+            self._launch(attempt)
+
+    def _launch(self, attempt: sqlite3.Row) -> None:
+        key = (attempt["job_id"], attempt["n"])
+        with self._store.read() as db:
+            row = db.execute("SELECT spec FROM jobs WHERE id = ?", (key[0],)).fetchone()
+        where = Place(attempt["node"], tuple(json.loads(attempt["gpus"])))
+        try:
+            spec = views.read_spec(row["spec"])
+            self._launcher.start_attempt(self._layout.write_order(*key, spec, where))
+            self._troubled.discard(key)
+        except OSError as error:
+            if key not in self._troubled:
+                log.error("attempt_not_started", job_id=key[0], attempt=key[1], error=str(error))
+            self._troubled.add(key)
+
+    def _running(self, attempt: sqlite3.Row, started: Started) -> None:
+        job_id, n = attempt["job_id"], attempt["n"]
+        with self._store.write() as db:
+            fresh = ledger.live_attempt(db, job_id)
+            if fresh is None or fresh["n"] != n:
+                return
+            ledger.set_attempt(
+                db, job_id, n, state="RUNNING", pid=started.command.pid, started=started.at
+            )
+            if fresh["stop"] is not None:
+                return  # asked to stop in between: it is not where it shall be
+            db.execute(
+                "UPDATE jobs SET started = coalesce(started, ?) WHERE id = ?", (started.at, job_id)
+            )
+            ledger.set_job(
+                db, job_id, state=JobState.RUNNING, reason=Reason.STARTED, excluded="[]",
+                verdict_until=None, text=f"attempt {n} runs",
+            )  # fmt: skip
+            db.execute(
+                "UPDATE job_ops SET done = 1 WHERE job_id = ? AND verb = 'restart' AND attempt < ?",
+                (job_id, n),
+            )
+        log.info("job_started", job_id=job_id, attempt=n, pid=started.command.pid)
+
+    # ---- following
+
+    def _follow(self, attempt: sqlite3.Row, signals: list[str], now: float) -> None:
+        folder = self._layout.attempt(attempt["job_id"], attempt["n"])
+        started = read_started(folder)
+        ended = read_exit(folder)
+        if ended is None and started is not None:
+            if started.shim.alive or started.command.alive:
+                self._steer(attempt, started, signals, now)
+                return
+            ended = read_exit(folder)  # written between the two looks
+        self._ended(attempt, ended or Exit(error="it vanished together with its shim"), now)
+
+    def _steer(
+        self, attempt: sqlite3.Row, started: Started, signals: list[str], now: float
+    ) -> None:
+        boot = self._inventory.boot_id(attempt["node"])
+        if boot is not None and boot != attempt["boot_id"]:
+            self._node_rebooted(attempt, started, now)
+        elif attempt["stop"] is not None:
+            self._stop(attempt, started, now)
+        elif signals:
+            self._send(started, signal.SIGUSR1)
+            with self._store.write() as db:
+                db.executemany(
+                    "UPDATE job_ops SET done = 1 WHERE op_id = ?", [(op,) for op in signals]
+                )
+            log.info("job_signalled", job_id=attempt["job_id"], op_ids=signals)
+
+    def _node_rebooted(self, attempt: sqlite3.Row, started: Started, now: float) -> None:
+        if attempt["stop"] is None:
+            with self._store.write() as db:
+                ledger.set_attempt(
+                    db, attempt["job_id"], attempt["n"], stop=Stop.REBOOT, stop_at=now,
+                    stop_text=f"{attempt['node']} was restarted under it",
+                )  # fmt: skip
+        started.command.send(signal.SIGKILL, group=True)
+
+    def _stop(self, attempt: sqlite3.Row, started: Started, now: float) -> None:
+        """TERM once, KILL after the grace. A controller that was restarted grants it anew."""
+        key = (attempt["job_id"], attempt["n"])
+        if key not in self._termed:
+            self._termed[key] = now
+            self._send(started, signal.SIGTERM)
+            return
+        with self._store.read() as db:
+            row = db.execute("SELECT spec FROM jobs WHERE id = ?", (key[0],)).fetchone()
+        if now - self._termed[key] >= views.read_spec(row["spec"]).grace:
+            started.command.send(signal.SIGKILL, group=True)
+
+    @staticmethod
+    def _send(started: Started, number: int) -> None:
+        """Through the shim, which knows who catches what; to the group where the shim is gone."""
+        if not started.shim.send(number) and number != signal.SIGUSR1:
+            started.command.send(number, group=True)
+
+    # ---- ending
+
+    def _ended(self, attempt: sqlite3.Row, ended: Exit, now: float) -> None:
+        job_id, n = attempt["job_id"], attempt["n"]
+        with self._store.write() as db:
+            fresh = ledger.live_attempt(db, job_id)
+            job = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+            if fresh is None or fresh["n"] != n:
+                return
+            stop = Stop(fresh["stop"]) if fresh["stop"] else None
+            facts = Ended(
+                ended,
+                job["failures"],
+                now - (fresh["started"] or now),
+                stop,
+                fresh["stop_text"] or "",
+            )
+            decision = after_exit(facts, now)
+            ledger.set_attempt(db, job_id, n, state="ENDED", ended=now, exit=str(ended))
+            self._apply(db, fresh, decision, now)
+        self._termed.pop((job_id, n), None)
+        self._layout.stop_progress(attempt["node"], job_id)
+        log.info(
+            "job_ended", job_id=job_id, attempt=n, exit=str(ended), state=decision.state,
+            reason=decision.reason, text=decision.text,
+        )  # fmt: skip
+
+    @staticmethod
+    def _apply(
+        db: sqlite3.Connection, attempt: sqlite3.Row, decision: Decision, now: float
+    ) -> None:
+        job_id = attempt["job_id"]
+        gpus = json.loads(attempt["gpus"])
+        ledger.settle(db, job_id, decision.state, decision.reason, decision.text, now)
+        ledger.set_job(
+            db, job_id, due=decision.due, failures=decision.failures, charged=int(decision.charged)
+        )
+        db.execute("UPDATE job_ops SET done = 1 WHERE job_id = ? AND verb = 'signal'", (job_id,))
+        if decision.suspect:
+            db.executemany(
+                "INSERT OR REPLACE INTO suspicions VALUES (?, ?, ?, ?)",
+                [(attempt["node"], index, job_id, now) for index in gpus],
+            )
+            row = db.execute("SELECT avoid FROM jobs WHERE id = ?", (job_id,)).fetchone()
+            avoid = ledger.add_targets(row["avoid"], ledger.gpu_targets(attempt["node"], gpus))
+            ledger.set_job(db, job_id, avoid=avoid)
+        if decision.acquit:
+            db.execute("DELETE FROM suspicions WHERE job_id = ?", (job_id,))

@@ -1,0 +1,301 @@
+"""The commands `run`, `jobs` and `localcluster`."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.home import state_dir
+from fleetmedic.kernel.labels import valid_name
+from fleetmedic.localcluster.client import LocalCluster
+from fleetmedic.localcluster.model import JobSpec, JobState, JobView
+
+KEPT_ENVIRONMENT = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "VIRTUAL_ENV", "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+)  # fmt: skip
+STALE_SECONDS = 5.0
+STATE_OPTION = click.option(
+    "--state-dir", type=click.Path(path_type=Path, file_okay=False),
+    help="The stack's state folder (default: where `fleetmedic up` keeps it).",
+)  # fmt: skip
+
+
+def _cluster(given: Path | None) -> LocalCluster:
+    state = state_dir(given)
+    if not (state / "cluster" / "cluster.db").exists():
+        raise UserError(
+            f"no cluster has been started in {state}: run `fleetmedic up`, or name its --state-dir."
+        )
+    return LocalCluster(state / "cluster")
+
+
+def _environment(given: tuple[str, ...]) -> dict[str, str]:
+    found = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals and name not in os.environ:
+            raise UserError(f"--env {name[:80]}: it is not set here; write NAME=VALUE.")
+        found[name] = value if equals else os.environ[name]
+    return found
+
+
+def _checked(text: str, what: str) -> str:
+    if not valid_name(text):
+        raise UserError(
+            f"{what} {text[:80]!r}: use letters, digits, '.', '_' and '-', beginning with a letter "
+            "or digit."
+        )
+    return text
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--gpus",
+    type=click.IntRange(0, 1024),
+    default=1,
+    show_default=True,
+    help="How many GPUs, all of one node.",
+)
+@click.option("--name", help="The job's name (default: job- and six digits).")
+@click.option(
+    "--checkpoint-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the job keeps its checkpoints (default: a folder of the cluster).",
+)
+@click.option(
+    "--env",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="A variable for the job, besides PATH, HOME and the like.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0.1, 600),
+    default=5.0,
+    show_default=True,
+    help="Seconds between TERM and KILL when it is stopped.",
+)
+@click.option(
+    "--follow/--detach", default=False, help="Show its output until it ends, or come back at once."
+)
+@STATE_OPTION
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    gpus: int,
+    name: str | None,
+    checkpoint_dir: Path | None,
+    env: tuple[str, ...],
+    grace: float,
+    follow: bool,
+    state_dir: Path | None,
+    command: tuple[str, ...],
+) -> None:
+    """Run COMMAND on the embedded cluster, on GPUs that are in service.
+
+    It learns its GPUs from CUDA_VISIBLE_DEVICES and where to keep checkpoints from
+    FLEETMEDIC_CHECKPOINT_DIR, and is started again, elsewhere if need be, when a GPU fails.
+
+    \b
+    Examples:
+      fleetmedic run --gpus 4 --name train-a -- python train.py
+      fleetmedic run --gpus 1 --follow -- python -m mypackage.evaluate --fast
+    """
+    cluster = _cluster(state_dir)
+    spec = JobSpec(
+        name=_checked(name or f"job-{secrets.randbelow(10**6):06d}", "--name"),
+        command=command,
+        gpus=gpus,
+        cwd=str(Path.cwd()),
+        env=_environment(env),
+        checkpoint_dir=str(checkpoint_dir.absolute()) if checkpoint_dir else None,
+        user=_user(),
+        grace=grace,
+    )
+    job_id = cluster.submit(spec)
+    where = f" --state-dir {state_dir}" if state_dir else ""
+    click.echo(f"{job_id} is queued; see it with: fleetmedic jobs {job_id}{where}")
+    beat = cluster.heartbeat()
+    if beat is None or time.time() - beat > STALE_SECONDS:
+        click.echo(
+            "No controller runs now; the job waits until `fleetmedic up` starts it.", err=True
+        )
+    if follow:
+        sys.exit(_follow(cluster, job_id))
+
+
+def _user() -> str:
+    try:
+        found = getpass.getuser()
+    except (KeyError, OSError):
+        found = str(os.getuid())
+    return found if valid_name(found) else str(os.getuid())
+
+
+def _follow(cluster: LocalCluster, job_id: str) -> int:
+    """Copy the output of one attempt after the other; interrupted, the job goes on."""
+    shown: dict[Path, int] = {}
+    while True:
+        job = cluster.job(job_id)
+        if job.log is not None:
+            _show(job.log, shown)
+        if job.state.ended:
+            click.echo(f"{job_id} {job.state}: {job.text}", err=True)
+            return 0 if job.state is JobState.COMPLETED else 1
+        time.sleep(0.2)
+
+
+def _show(log: Path, shown: dict[Path, int]) -> None:
+    try:
+        with log.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            offset = shown.get(log, 0)
+            file.seek(offset if offset <= size else 0)  # smaller: a new half of the log began
+            data = file.read(1_000_000)
+            shown[log] = file.tell()
+    except OSError:
+        return
+    click.echo(data.decode(errors="replace"), nl=False)
+
+
+@click.command()
+@click.argument("job_id", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--cancel", metavar="ID", help="Stop this job for good.")
+@STATE_OPTION
+def jobs(job_id: str | None, as_json: bool, cancel: str | None, state_dir: Path | None) -> None:
+    """List the jobs of the embedded cluster, or show one.
+
+    \b
+    Examples:
+      fleetmedic jobs
+      fleetmedic jobs train-a
+      fleetmedic jobs --json
+      fleetmedic jobs --cancel train-a
+    """
+    cluster = _cluster(state_dir)
+    if cancel is not None:
+        _checked(cancel, "--cancel")
+        going = cluster.cancel(cancel, op_id=f"cancel-{secrets.token_hex(8)}")
+        said = "is being stopped" if going else "had ended before"
+        click.echo(f"{cancel} {said}.")
+        return
+    found = [cluster.job(_checked(job_id, "job"))] if job_id else cluster.jobs()
+    if as_json:
+        from fleetmedic.localcluster.tables import as_json as render
+
+        click.echo(render(found))
+    elif job_id:
+        _show_one(found[0])
+    else:
+        from fleetmedic.localcluster.tables import print_jobs
+
+        print_jobs(found, time.time())
+
+
+def _show_one(job: JobView) -> None:
+    gpus = ", ".join(map(str, job.gpus)) or "none"
+    for name, value in (
+        ("job", job.id),
+        ("state", f"{job.state}: {job.text} ({job.reason})"),
+        ("where", f"{job.node or 'nowhere yet'}, GPUs {gpus}"),
+        (
+            "history",
+            f"{job.restarts} restarts, {job.moves} moves, {job.attempts} failures of its own",
+        ),
+        ("command", " ".join(job.command)),
+        ("user", job.user),
+        ("checkpoints", job.checkpoint_dir),
+        ("output", job.log or "none yet"),
+    ):
+        click.echo(f"{name + ':':13}{value}")
+
+
+@click.group()
+def localcluster() -> None:
+    """The embedded cluster itself: its controller, its nodes, its end.
+
+    \b
+    Examples:
+      fleetmedic localcluster serve --state-dir /tmp/fm
+      fleetmedic localcluster nodes
+    """
+
+
+@localcluster.command()
+@STATE_OPTION
+@click.option(
+    "--pool.listen-address",
+    "listen",
+    default="127.0.0.1:9097",
+    show_default=True,
+    help="Where the worker pool's gateway listens, HOST:PORT.",
+)
+@click.option("--pool/--no-pool", default=True, help="Keep the worker pool `serve`, or not.")
+def serve(state_dir: Path | None, listen: str, pool: bool) -> None:
+    """Run the controller: places jobs, retries them, keeps the worker pool.
+
+    It may be stopped and started at any time; jobs and workers live on.
+
+    \b
+    Example:
+      fleetmedic localcluster serve --state-dir /tmp/fm --pool.listen-address 127.0.0.1:9097
+    """
+    from fleetmedic.kernel.logs import configure_logs
+    from fleetmedic.localcluster.controller import serve as serve_forever
+    from fleetmedic.localcluster.replicas import PoolSettings
+
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise UserError(f"--pool.listen-address {listen[:80]!r}: write HOST:PORT.")
+    configure_logs()
+    serve_forever(_state(state_dir), PoolSettings(listen) if pool else None)
+
+
+@localcluster.command()
+@STATE_OPTION
+def nodes(state_dir: Path | None) -> None:
+    """List the nodes with their GPUs and what holds them.
+
+    \b
+    Example:
+      fleetmedic localcluster nodes
+    """
+    from fleetmedic.localcluster.tables import print_nodes
+
+    print_nodes(_cluster(state_dir).nodes())
+
+
+@localcluster.command()
+@STATE_OPTION
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 60),
+    default=4.0,
+    show_default=True,
+    help="Seconds between TERM and KILL.",
+)
+def stop(state_dir: Path | None, grace: float) -> None:
+    """End every job and worker; the next controller starts the jobs again from their checkpoints.
+
+    Stop the controller first, or it starts them at once.
+
+    \b
+    Example:
+      fleetmedic localcluster stop
+    """
+    from fleetmedic.localcluster.shutdown import shutdown
+
+    ended = shutdown(_state(state_dir), grace)
+    click.echo(f"{ended} processes ended.")
+
+
+def _state(given: Path | None) -> Path:
+    return state_dir(given)

@@ -1,0 +1,128 @@
+"""The controller: one loop that brings what is towards what is wanted, five times a second.
+
+It holds nothing that is not in the store or in the folders, so it may be killed and started again
+at any moment; jobs and workers live on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+import structlog
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.localcluster import ledger
+from fleetmedic.localcluster.attempts import Attempts
+from fleetmedic.localcluster.inventory import Inventory
+from fleetmedic.localcluster.layout import Layout
+from fleetmedic.localcluster.processes import Launcher
+from fleetmedic.localcluster.replicas import PoolSettings, Replicas
+from fleetmedic.localcluster.starts import Starts
+from fleetmedic.localcluster.store import Store
+
+log = structlog.get_logger()
+TICK_SECONDS = 0.2
+BUSY_TICK_SECONDS = 0.05
+HEARTBEAT_SECONDS = 1.0
+RECHECK_SECONDS = 2.0
+INVENTORY_SECONDS = 10.0
+KEEP_OPS_SECONDS = 30 * 86_400.0
+
+
+class Every:
+    """True once per interval."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = 0.0
+
+    def due(self, now: float) -> bool:
+        """Whether it is time again; a clock that was set back does not stop it."""
+        if self._next - self._seconds <= now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
+
+
+class Controller:
+    """The one controller of a state folder."""
+
+    def __init__(self, state: Path, pool: PoolSettings | None) -> None:
+        """Raises UserError when another controller runs there."""
+        self._layout = Layout(state)
+        self._store = Store(self._layout.cluster)
+        self._lock = _sole_owner(self._layout.cluster / "controller.lock")
+        self._inventory = Inventory(self._layout.hardware)
+        self._launcher = Launcher()
+        self._attempts = Attempts(self._store, self._layout, self._inventory, self._launcher)
+        self._starts = Starts(self._store, self._layout, self._inventory)
+        self._pool = Replicas(self._store, self._layout, self._launcher, pool) if pool else None
+        self._heartbeat = Every(HEARTBEAT_SECONDS)
+        self._recheck = Every(RECHECK_SECONDS)
+        self._look = Every(INVENTORY_SECONDS)
+
+    def tick(self, now: float) -> float:
+        """Everything once; returns the seconds until the next time."""
+        if self._look.due(now):
+            self._take_inventory(now)
+        busy = self._attempts.watch(now)
+        if self._starts.advance(now):
+            busy = self._attempts.watch(now)
+        if self._pool is not None:
+            self._pool.tick(now)
+        if self._recheck.due(now):
+            self._starts.recheck_marks()
+        if self._heartbeat.due(now):
+            self._beat(now)
+        self._launcher.reap()
+        return BUSY_TICK_SECONDS if busy else TICK_SECONDS
+
+    def close(self) -> None:
+        """Let the store and the lock go; jobs and workers live on."""
+        self._store.close()
+        os.close(self._lock)
+
+    def _take_inventory(self, now: float) -> None:
+        found = self._inventory.nodes()
+        with self._store.write() as db:
+            ledger.register(db, found)
+            db.execute("DELETE FROM ops WHERE at < ?", (now - KEEP_OPS_SECONDS,))
+
+    def _beat(self, now: float) -> None:
+        with self._store.write() as db:
+            db.execute("INSERT OR REPLACE INTO facts VALUES ('heartbeat', ?)", (repr(now),))
+
+
+def _sole_owner(path: Path) -> int:
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise UserError(
+            f"{path}: a controller already runs for this state folder; stop that one first."
+        ) from None
+    return descriptor
+
+
+def serve(state: Path, pool: PoolSettings | None) -> None:
+    """Run until TERM or INT. Raises UserError when the state folder cannot be used."""
+    wakeup, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: stopping.append(number))
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # a shim's end wakes the loop at once
+    controller = Controller(state, pool)
+    log.info("controller_started", state=str(state))
+    while not stopping:
+        pause = controller.tick(time.time())
+        if select.select([wakeup], [], [], pause)[0]:
+            os.read(wakeup, 512)
+    controller.close()
+    log.info("controller_stopped")

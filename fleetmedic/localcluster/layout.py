@@ -1,0 +1,91 @@
+"""Where the embedded cluster keeps what, below a stack's state folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetmedic.kernel.files import write_atomic
+from fleetmedic.localcluster import views
+from fleetmedic.localcluster.model import JobSpec
+from fleetmedic.localcluster.placement import Place
+
+LOG_BYTES = 16 * 1024 * 1024
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folders of one stack."""
+
+    state: Path
+
+    @property
+    def cluster(self) -> Path:
+        return self.state / "cluster"
+
+    @property
+    def hardware(self) -> Path:
+        return self.state / "hardware"
+
+    def attempt(self, job_id: str, n: int) -> Path:
+        """The folder of one attempt."""
+        return views.attempt_dir(self.cluster, job_id, n)
+
+    def replica(self, workload: str, n: int) -> Path:
+        """The folder of one process of a workload."""
+        return self.cluster / "pool" / workload / f"replica-{n}"
+
+    def endpoints(self, workload: str) -> Path:
+        """The file that tells a workload's gateway its workers."""
+        return self.cluster / "pool" / workload / "endpoints.json"
+
+    def progress(self, node: str) -> Path:
+        """Where the jobs of a node say how far they are."""
+        return self.state / "progress" / node
+
+    def write_order(self, job_id: str, n: int, spec: JobSpec, place: Place) -> Path:
+        """Make an attempt's folder with all that its shim needs; returns the folder."""
+        folder = self.attempt(job_id, n)
+        checkpoints = views.checkpoint_dir(self.cluster, job_id, spec)
+        for needed in (folder, checkpoints, self.progress(place.node)):
+            needed.mkdir(parents=True, exist_ok=True)
+        indices = ",".join(map(str, place.gpus))
+        ours = {
+            "CUDA_VISIBLE_DEVICES": indices,
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # else CUDA counts its own way
+            "FLEETMEDIC_JOB_ID": job_id,
+            "FLEETMEDIC_NODE": place.node,
+            "FLEETMEDIC_GPUS": indices,
+            "FLEETMEDIC_HARDWARE_DIR": str(self.hardware) if self.hardware.is_dir() else "",
+            "FLEETMEDIC_PROGRESS_DIR": str(self.progress(place.node)),
+            "FLEETMEDIC_CHECKPOINT_DIR": str(checkpoints),
+            "FLEETMEDIC_ATTEMPT": str(n),
+            "FLEETMEDIC_RESTARTS": str(n - 1),
+        }
+        order = {
+            "command": list(spec.command),
+            "env": {"PATH": DEFAULT_PATH, **spec.env, **ours},
+            "cwd": spec.cwd,
+            "log_bytes": LOG_BYTES,
+        }
+        # 0600: a job's environment may hold what is not for everybody
+        write_atomic(folder / "order.json", json.dumps(order), mode=0o600)
+        return folder
+
+    def stop_progress(self, node: str, job_id: str) -> None:
+        """Let a job's progress file say that it no longer runs, which a killed job cannot."""
+        path = self.progress(node) / f"{job_id}.json"
+        try:
+            raw = json.loads(path.read_bytes()[:65_536])
+            write_atomic(path, json.dumps({**raw, "running": False}), sync=False)
+        except (OSError, ValueError, TypeError):
+            return  # it reports no progress, or wrote junk: nothing to correct
+
+    def drop_progress(self, node: str, job_id: str) -> None:
+        """Remove a job's progress from a node that it has left."""
+        try:
+            (self.progress(node) / f"{job_id}.json").unlink()
+        except OSError:
+            return

@@ -1,0 +1,168 @@
+"""The gateway: a bounded queue in front of the workers, and its metrics.
+
+`python -m fleetmedic.localcluster.pool.gateway --folder DIR --listen H:P --endpoints FILE`. FILE is
+`{"workers": {NAME: PORT}}`, written by the controller and read again when it changes, so gateway,
+controller and workers may each be restarted alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleetmedic.localcluster.pool.http import Request, Response, Server, fetch
+from fleetmedic.localcluster.pool.metrics import CONTENT_TYPE, Metrics
+from fleetmedic.localcluster.pool.process import claim_or_exit, serve_until_told
+
+MAX_WAITING = 1_000
+WAIT_SECONDS = 60.0
+WORKER_SECONDS = 10.0
+PENALTY_SECONDS = 0.5
+MAX_TRIES = 3
+RELOAD_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class Pending:
+    """A request that waits for its answer."""
+
+    request: Request
+    answer: asyncio.Future[Response]
+    tries: int = 0
+
+
+@dataclass(slots=True)
+class Lane:
+    """One worker, which takes one request at a time."""
+
+    port: int
+    busy: bool = False
+    resting_until: float = 0.0
+
+
+@dataclass(slots=True)
+class Gateway:
+    """Hands each request to an idle worker, in the order they came."""
+
+    metrics: Metrics
+    endpoints: Path
+    _waiting: deque[Pending] = field(default_factory=deque)
+    _lanes: dict[str, Lane] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _running: int = 0
+    _stamp: int = 0
+
+    async def handle(self, request: Request) -> Response:
+        """`/infer` goes to a worker; `/metrics` and `/healthz` are answered here."""
+        if request.path == "/metrics":
+            page = self.metrics.render(
+                waiting=len(self._waiting), running=self._running, replicas=len(self._lanes)
+            )
+            return Response(200, page, CONTENT_TYPE)
+        if request.path == "/healthz":
+            return Response(200, b"ok\n")
+        if request.path != "/infer":
+            return Response(404, b"there are /infer, /metrics and /healthz\n")
+        arrived = time.monotonic()
+        response = await self._answer(request)
+        self.metrics.answered(response.status, time.monotonic() - arrived)
+        return response
+
+    async def _answer(self, request: Request) -> Response:
+        if len(self._waiting) >= MAX_WAITING:
+            return Response(503, b"the queue is full\n", retry_after=1)
+        pending = Pending(request, asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
+        self._dispatch()
+        try:
+            return await asyncio.wait_for(pending.answer, WAIT_SECONDS)
+        except TimeoutError:
+            return Response(504, b"no worker was free in time\n")
+        finally:
+            if pending in self._waiting:  # it timed out, or its client left
+                self._waiting.remove(pending)
+
+    def _dispatch(self) -> None:
+        now = time.monotonic()
+        for lane in self._lanes.values():
+            if not self._waiting:
+                return
+            if not lane.busy and lane.resting_until <= now:
+                lane.busy = True
+                task = asyncio.create_task(self._forward(lane, self._waiting.popleft()))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _forward(self, lane: Lane, pending: Pending) -> None:
+        self._running += 1
+        try:
+            call = fetch("127.0.0.1", lane.port, "POST", "/infer", pending.request.body)
+            status, body = await asyncio.wait_for(call, WORKER_SECONDS)
+            if not pending.answer.done():
+                pending.answer.set_result(Response(status, body, "application/json"))
+        except (OSError, EOFError):  # TimeoutError is an OSError
+            lane.resting_until = time.monotonic() + PENALTY_SECONDS
+            self._try_again(pending)
+        finally:
+            self._running -= 1
+            lane.busy = False
+            self._dispatch()
+
+    def _try_again(self, pending: Pending) -> None:
+        """The computation changes nothing, so another worker may do it."""
+        pending.tries += 1
+        if pending.answer.done():
+            return
+        if pending.tries < MAX_TRIES:
+            self._waiting.appendleft(pending)
+        else:
+            pending.answer.set_result(Response(502, b"no worker gave an answer\n"))
+
+    async def follow(self) -> None:
+        """Read the endpoints whenever they change."""
+        while True:
+            self._reload()
+            self._dispatch()
+            await asyncio.sleep(RELOAD_SECONDS)
+
+    def _reload(self) -> None:
+        try:
+            stamp = self.endpoints.stat().st_mtime_ns
+            if stamp == self._stamp:
+                return
+            raw = json.loads(self.endpoints.read_bytes())["workers"]
+            ports = {str(name): int(port) for name, port in raw.items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return  # not written yet, or damaged: the workers known stay
+        self._stamp = stamp
+        kept = {name: lane for name, lane in self._lanes.items() if ports.get(name) == lane.port}
+        self._lanes = {name: kept.get(name) or Lane(port) for name, port in ports.items()}
+
+
+async def run(folder: Path, host: str, port: int, endpoints: Path) -> None:
+    """Serve until told to end."""
+    gateway = Gateway(Metrics("serve"), endpoints)
+    follower = asyncio.create_task(gateway.follow())
+    await serve_until_told(Server(gateway.handle), folder, host, port)
+    follower.cancel()
+
+
+def main() -> None:
+    """Serve on the address given."""
+    parser = argparse.ArgumentParser(prog="gateway", description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--listen", required=True)
+    parser.add_argument("--endpoints", type=Path, required=True)
+    given = parser.parse_args()
+    host, _, port = given.listen.rpartition(":")
+    claim_or_exit(given.folder)
+    asyncio.run(run(given.folder, host.strip("[]"), int(port), given.endpoints))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What every process of the pool does around its server: claim its folder, say that it is ready,
+and on TERM finish what was begun."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+from fleetmedic.localcluster import shim
+from fleetmedic.localcluster.pool.http import Server
+
+OPEN_FILES = 8_192
+DRAIN_SECONDS = 4.0
+
+
+def claim_or_exit(folder: Path) -> None:
+    """Take the replica's folder. Ends the process when another one ever had it."""
+    if not shim.claim(str(folder)):
+        sys.exit(shim.ALREADY_CLAIMED)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def serve_until_told(server: Server, folder: Path, host: str, port: int) -> None:
+    """Listen, write started.json with the port, serve until TERM or INT, then drain."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    try:
+        bound = await server.start(host, port)
+    except OSError as error:
+        sys.exit(f"{host}:{port} cannot be listened on ({error.strerror}): give another port.")
+    pid = os.getpid()
+    started = {"pid": pid, "start": shim.start_ticks(pid), "host_boot": shim.host_boot()}
+    shim.write_whole(f"{folder}/started.json", {**started, "at": time.time(), "port": bound})
+    await told.wait()
+    await server.drain(DRAIN_SECONDS)

@@ -1,0 +1,61 @@
+"""One worker: `python -m fleetmedic.localcluster.pool.worker --folder DIR`.
+
+Answers one request at a time, each with a little arithmetic and the rest of 50 ms of waiting, as a
+request waits for its GPU: twenty requests a second on almost no CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from fleetmedic.localcluster.pool.http import Request, Response, Server
+from fleetmedic.localcluster.pool.process import claim_or_exit, serve_until_told
+
+REQUEST_SECONDS = 0.05
+ROUNDS = 500
+
+
+def compute(body: bytes) -> str:
+    """The fixed small computation: a digest of digests."""
+    digest = hashlib.sha256(body).digest()
+    for _ in range(ROUNDS):
+        digest = hashlib.sha256(digest).digest()
+    return digest.hex()
+
+
+class Worker:
+    """Concurrency one, as for a model that fills its GPU."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._one = asyncio.Lock()
+
+    async def handle(self, request: Request) -> Response:
+        """`/infer` computes, anything else says that the worker is there."""
+        if request.path != "/infer":
+            return Response(200, b"ok\n")
+        async with self._one:
+            began = time.monotonic()
+            result = compute(request.body)
+            await asyncio.sleep(max(0.0, REQUEST_SECONDS - (time.monotonic() - began)))
+        answer = {"worker": self._name, "result": result}
+        return Response(200, json.dumps(answer).encode(), "application/json")
+
+
+def main() -> None:
+    """Serve on a free port of loopback."""
+    parser = argparse.ArgumentParser(prog="worker", description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    folder: Path = parser.parse_args().folder
+    claim_or_exit(folder)
+    server = Server(Worker(folder.name).handle)
+    asyncio.run(serve_until_told(server, folder, "127.0.0.1", 0))
+
+
+if __name__ == "__main__":
+    main()

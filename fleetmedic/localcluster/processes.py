@@ -1,0 +1,157 @@
+"""Processes that outlive whoever started them: started by folder, known by pid and start time.
+
+A pid alone is no identity, since it is given again. The pid, its start time in clock ticks and the
+machine's boot are one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fleetmedic.localcluster import shim
+from fleetmedic.localcluster.retry import Exit
+
+CLAIM_SECONDS = 5.0
+MAX_FILE = 65_536
+_host_boot = cache(shim.host_boot)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that was seen: `start` in clock ticks since the boot `boot`."""
+
+    pid: int
+    start: int
+    boot: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs: not gone, no zombie, and not another one with its pid."""
+        return (
+            self.start > 0
+            and self.boot == _host_boot()
+            and shim.start_ticks(self.pid) == self.start
+        )
+
+    def send(self, number: int, *, group: bool = False) -> bool:
+        """Send a signal to it, or to the process group it leads; False when it is gone."""
+        if not self.alive:
+            return False
+        try:
+            (os.killpg if group else os.kill)(self.pid, number)
+        except OSError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The command of an attempt and the shim above it, or a replica and the port it listens on."""
+
+    command: Process
+    shim: Process
+    at: float
+    port: int = 0
+
+
+class Launcher:
+    """Starts processes by folder and reads what they left there.
+
+    Keeps the handles of its own children only to reap them; nothing depends on having been the one
+    that started a process.
+    """
+
+    def __init__(self) -> None:
+        self._children: dict[Path, subprocess.Popen[bytes]] = {}
+        self._failed: set[Path] = set()
+
+    def start_attempt(self, folder: Path) -> None:
+        """Start the shim of an attempt folder. Safe to repeat: only the first one ever runs."""
+        program = [sys.executable, "-I", "-S", shim.__file__, str(folder)]
+        self._start(folder, program, {})
+
+    def start_module(self, folder: Path, module: str, *arguments: str) -> None:
+        """Start a module of ours that claims the folder itself, as the shim does."""
+        program = [sys.executable, "-P", "-m", module, "--folder", str(folder), *arguments]
+        self._start(folder, program, os.environ)
+
+    def _start(self, folder: Path, program: list[str], environment: Mapping[str, str]) -> None:
+        with (folder / "start.log").open("ab") as log:
+            self._children[folder] = subprocess.Popen(
+                program, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
+                env=dict(environment), start_new_session=True,
+            )  # fmt: skip
+
+    def starting(self, folder: Path) -> bool:
+        """Whether a child of this very process is still there for that folder."""
+        child = self._children.get(folder)
+        return child is not None and child.poll() is None
+
+    def failed(self, folder: Path) -> bool:
+        """Whether a child started for that folder ended without taking it."""
+        return folder in self._failed
+
+    def reap(self) -> None:
+        """Forget the children that ended."""
+        ended = [folder for folder, child in self._children.items() if child.poll() is not None]
+        for folder in ended:
+            del self._children[folder]
+            if not claimed(folder):
+                self._failed.add(folder)
+
+
+def claimed(folder: Path) -> bool:
+    """Whether any process ever took the folder."""
+    return (folder / "lock").exists()
+
+
+def abandoned(folder: Path) -> bool:
+    """Whether the process that took the folder has ended (a fresh claim gets 5 s of grace)."""
+    try:
+        with (folder / "lock").open("rb") as lock:
+            if time.time() - os.fstat(lock.fileno()).st_mtime < CLAIM_SECONDS:
+                return False
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return False  # it is held
+    return True
+
+
+def read_started(folder: Path) -> Started | None:
+    """Who runs there, None before it began."""
+    raw = _read(folder / "started.json")
+    if raw is None:
+        return None
+    boot = str(raw["host_boot"])
+    command = Process(int(raw["pid"]), int(raw["start"]), boot)
+    above = Process(int(raw.get("shim_pid", 0)), int(raw.get("shim_start", 0)), boot)
+    return Started(command, above, float(raw["at"]), int(raw.get("port", 0)))
+
+
+def read_exit(folder: Path) -> Exit | None:
+    """How the command ended, None while nobody has written that down."""
+    raw = _read(folder / "exit.json")
+    return None if raw is None else Exit(raw["code"], raw["signal"])
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        with path.open("rb") as file:
+            raw = json.loads(file.read(MAX_FILE))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        return None  # written whole or not at all: a damaged file was damaged from outside
+    return raw if isinstance(raw, dict) else None

@@ -1,0 +1,65 @@
+"""Ending everything that the cluster runs: jobs with a checkpoint, then the pool.
+
+For `fleetmedic down`, after the controller has ended. The jobs are noted as stopped with the
+cluster, so the next controller starts them again from their checkpoints, at no cost to them.
+"""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+from fleetmedic.localcluster import ledger
+from fleetmedic.localcluster.layout import Layout
+from fleetmedic.localcluster.processes import Process, read_started
+from fleetmedic.localcluster.retry import Stop
+from fleetmedic.localcluster.store import Store
+
+POLL_SECONDS = 0.05
+
+
+def shutdown(state: Path, grace: float = 4.0) -> int:
+    """TERM to every job and replica, KILL to what is left after the grace; returns how many ran."""
+    layout = Layout(state)
+    if not (layout.cluster / "cluster.db").exists():
+        return 0
+    store = Store(layout.cluster)
+    try:
+        with store.write() as db:
+            groups = _jobs(db, layout)
+            singles = _replicas(db, layout)
+    finally:
+        store.close()
+    for process in groups:
+        process.send(signal.SIGTERM, group=True)
+    for process in singles:
+        process.send(signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    running = [*groups, *singles]
+    while any(process.alive for process in running) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    for process in running:
+        process.send(signal.SIGKILL, group=process in groups)
+    return len(running)
+
+
+def _jobs(db: sqlite3.Connection, layout: Layout) -> list[Process]:
+    found = []
+    for row in db.execute("SELECT * FROM attempts WHERE state != 'ENDED'").fetchall():
+        started = read_started(layout.attempt(row["job_id"], row["n"]))
+        if started is not None and started.command.alive:
+            found.append(started.command)
+            if row["stop"] is None:
+                ledger.set_attempt(
+                    db, row["job_id"], row["n"], stop=Stop.SHUTDOWN, stop_at=time.time(),
+                    stop_text="the cluster was stopped under it",
+                )  # fmt: skip
+    return found
+
+
+def _replicas(db: sqlite3.Connection, layout: Layout) -> list[Process]:
+    rows = db.execute("SELECT workload, n FROM replicas").fetchall()
+    started = [read_started(layout.replica(row["workload"], row["n"])) for row in rows]
+    return [item.command for item in started if item is not None and item.command.alive]
