@@ -230,5 +230,9 @@ class Cluster(Protocol):
         """A workload as it is now; None when the cluster knows none of that name."""
         self._lacks("look at a workload")
 
+    async def close(self) -> None:
+        """Let go of what it holds open; it is not used afterwards. Most hold nothing."""
+        return
+
     def _lacks(self, verb: str) -> NoReturn:
         raise Unsupported(f"the cluster {self.name!r} cannot {verb}.")

@@ -114,6 +114,9 @@ class DryRunCluster(Cluster):
     async def workload(self, name: str) -> WorkloadFacts | None:
         return await self._real.workload(name)
 
+    async def close(self) -> None:
+        await self._real.close()
+
     async def _held_by_us(self, target: Target, owner: str) -> Quarantine | None:
         held = await self.quarantined(target)
         if held is not None and held.owner != owner:

@@ -177,6 +177,10 @@ class LocalCluster(Cluster):
 
         return await self._ask(look)
 
+    async def close(self) -> None:
+        if self._client is not None:
+            await _outside(self._client.store.close)
+
     # inside
 
     async def _ask(self, call: Callable[[embedded.LocalCluster], T]) -> T:

@@ -110,19 +110,23 @@ class LocalBench(Bench):
         inject(self.hardware, target.name, target.gpu, "slow", heals_by=heals_by)
 
     def close(self) -> None:
-        if self.controller is None:
-            return
+        if self.controller is not None:
+            self._end(self.controller)
+        self.client.store.close()
+        asyncio.run(self.cluster.close())
+
+    def _end(self, controller: subprocess.Popen[bytes]) -> None:
         for job in self.client.jobs():
             self.client.cancel(job.id, op_id=f"end-{job.id}")
         deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline and not all(j.state.ended for j in self.client.jobs()):
             time.sleep(0.05)
-        self.controller.terminate()
+        controller.terminate()
         try:
-            self.controller.wait(DEADLINE)
+            controller.wait(DEADLINE)
         except subprocess.TimeoutExpired:
-            self.controller.kill()
-            self.controller.wait(DEADLINE)
+            controller.kill()
+            controller.wait(DEADLINE)
 
     def _run_controller(self) -> None:
         if self.controller is None:

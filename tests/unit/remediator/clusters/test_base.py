@@ -55,7 +55,11 @@ def test_a_verb_that_an_adapter_lacks_says_so(verb: str) -> None:
 
 def test_every_verb_is_in_the_table_above() -> None:
     public = {name for name in vars(Cluster) if not name.startswith("_")}
-    assert public == set(VERBS)
+    assert public == set(VERBS) | {"close"}
+
+
+def test_closing_is_nothing_by_default() -> None:
+    asyncio.run(BareCluster().close())
 
 
 def test_an_error_is_final_unless_it_says_otherwise() -> None:
