@@ -14,9 +14,31 @@ from exporter.exposition import Sample
 MAX_MOUNTS = 200
 STAT_DEADLINE = 2.0
 _IGNORED_TYPES = frozenset(
-    "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl "
-    "hugetlbfs iso9660 mqueue nsfs proc pstore rpc_pipefs securityfs selinuxfs squashfs sysfs "
-    "tracefs".split()
+    [
+        "autofs",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "devpts",
+        "devtmpfs",
+        "efivarfs",
+        "fusectl",
+        "hugetlbfs",
+        "iso9660",
+        "mqueue",
+        "nsfs",
+        "proc",
+        "pstore",
+        "rpc_pipefs",
+        "securityfs",
+        "selinuxfs",
+        "squashfs",
+        "sysfs",
+        "tracefs",
+    ]
 )
 _IGNORED_MOUNTS = re.compile(
     r"/(dev|proc|sys|run/credentials|run/user|var/lib/(docker|containerd|containers|kubelet))(/|$)"
@@ -43,8 +65,10 @@ class Filesystem:
     def collect(self, now: float) -> Iterator[Sample]:
         seen: set[str] = set()
         for mount in psutil.disk_partitions(all=True)[:2000]:
-            if len(seen) >= MAX_MOUNTS or mount.mountpoint in seen or _ignored(mount):
+            if mount.mountpoint in seen or _ignored(mount.fstype, mount.mountpoint):
                 continue
+            if len(seen) >= MAX_MOUNTS:
+                return
             seen.add(mount.mountpoint)
             key = (mount.device, mount.fstype, mount.mountpoint)
             status = self._ask(mount.mountpoint, network=bool(_NETWORK.match(mount.fstype)))
@@ -76,10 +100,10 @@ class Filesystem:
             return None
 
 
-def _ignored(mount: psutil._common.sdiskpart) -> bool:
-    if mount.fstype in _IGNORED_TYPES or _IGNORED_MOUNTS.match(mount.mountpoint):
+def _ignored(fstype: str, mountpoint: str) -> bool:
+    if fstype in _IGNORED_TYPES or _IGNORED_MOUNTS.match(mountpoint):
         return True
-    return mount.fstype == "overlay" and mount.mountpoint != "/"
+    return fstype == "overlay" and mountpoint != "/"
 
 
 def _samples(key: tuple[str, str, str], status: os.statvfs_result) -> Iterator[Sample]:

@@ -1,0 +1,234 @@
+"""The composition root: from settings to a running exporter."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import structlog
+
+from exporter.board import Board, Intervals
+from exporter.boot import BootReader, ProcBoot, SimulatedBoot
+from exporter.catalogue import catalogue
+from exporter.frame import Frame
+from exporter.registry import COLLECTORS, Parts
+from exporter.server import MAX_HEAD, Server
+from exporter.supervisor import Supervisor
+from fleetmedic import __version__
+from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.errors import UserError
+
+NVML_LIBRARY = "libnvidia-ml.so.1"
+ONCE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line says. A path that is None was not given."""
+
+    host: str
+    port: int
+    procfs: Path
+    sysfs: Path
+    kmsg: Path | None
+    state_dir: Path
+    source: str
+    hardware_dir: Path | None
+    node: str | None
+    cluster_dir: Path | None
+    progress_dir: Path | None
+    expected: int | None
+    interval: float
+    without: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """The parts that run: `supervisor` is None where there are no GPUs to read."""
+
+    board: Board
+    frame: Frame
+    supervisor: Supervisor | None
+
+
+def logger() -> Callable[..., None]:
+    """What the parts are given to say what happens: an event and its fields."""
+    log = structlog.get_logger("exporter")
+
+    def say(event: str, **fields: object) -> None:
+        log.warning(event, **fields)
+
+    return say
+
+
+def library_loads() -> bool:
+    """Whether NVML's library can be loaded, tried in a process of its own."""
+    code = f"import ctypes; ctypes.CDLL({NVML_LIBRARY!r})"
+    tried = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, check=False)
+    return tried.returncode == 0
+
+
+def choose_source(settings: Settings, log: Callable[..., None]) -> str:
+    """`nvml`, `simulated` or `none`. Raises UserError when what was asked for cannot be."""
+    if settings.source != "auto":
+        if settings.source == "simulated" and settings.hardware_dir is None:
+            raise UserError("--source=simulated needs --hardware.dir, the folder of the machines.")
+        return settings.source
+    if library_loads():
+        return "nvml"
+    if settings.hardware_dir is not None:
+        return "simulated"
+    log("no_gpus", why=f"{NVML_LIBRARY} does not load: metrics of the host only")
+    return "none"
+
+
+def choose_node(settings: Settings, source: str) -> str:
+    """The node's name in the cluster. Raises UserError when the hardware folder has no such node."""
+    if source != "simulated" or settings.hardware_dir is None:
+        return settings.node or socket.gethostname()
+    nodes = Hardware(settings.hardware_dir).nodes()
+    if settings.node is None and len(nodes) == 1:
+        return nodes[0]
+    if settings.node not in nodes:
+        known = ", ".join(nodes[:20]) or "none"
+        raise UserError(
+            f"name one of the nodes in {settings.hardware_dir} with --hardware.node: {known}."
+        )
+    return settings.node or ""
+
+
+def build(settings: Settings, log: Callable[..., None]) -> Exporter:
+    """Put the parts together; nothing runs yet."""
+    source = choose_source(settings, log)
+    node = choose_node(settings, source)
+    intervals = Intervals(load=settings.interval)
+    inventory = settings.state_dir / "inventory.json"
+    board = Board(inventory, expected=settings.expected, intervals=intervals)
+    boot: BootReader = ProcBoot(settings.procfs)
+    kmsg = settings.kmsg or Path("/dev/kmsg")
+    arguments = ["nvml", str(settings.sysfs)]
+    if source == "simulated" and settings.hardware_dir is not None:
+        boot = SimulatedBoot(settings.hardware_dir, node)
+        kmsg = settings.kmsg or Hardware(settings.hardware_dir).kmsg_path(node)
+        arguments = ["simulated", str(settings.hardware_dir), node]
+    parts = Parts(
+        board=board, intervals=intervals, boot=boot, procfs=settings.procfs, kmsg=kmsg,
+        state_dir=settings.state_dir, node=node, cluster_dir=settings.cluster_dir,
+        progress_dir=settings.progress_dir, has_gpus=source != "none", log=log,
+    )  # fmt: skip
+    made = [entry.make(parts) for entry in COLLECTORS if entry.name not in settings.without]
+    collectors = [collector for collector in made if collector is not None]
+    frame = Frame(collectors, board, catalogue(), __version__, log)
+    if source == "none":
+        board.supervised(stuck=False, restarts=0, failure="")
+        return Exporter(board, frame, None)
+    return Exporter(board, frame, Supervisor(board, arguments, settings.interval, log))
+
+
+def once(settings: Settings) -> bytes:
+    """The page of one full round, made on a copy of the state, so that a running exporter of the
+    same state is not disturbed."""
+    with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
+        for name in ("inventory.json", "xid.json"):
+            if (settings.state_dir / name).is_file():
+                shutil.copy(settings.state_dir / name, folder)
+        exporter = build(replace(settings, state_dir=Path(folder)), logger())
+        if exporter.supervisor is not None:
+            exporter.supervisor.start()
+        until = time.monotonic() + ONCE_SECONDS
+        while exporter.board.view(time.time()).failure and time.monotonic() < until:
+            time.sleep(0.02)
+        page = exporter.frame.once(time.time())
+        if exporter.supervisor is not None:
+            exporter.supervisor.stop()
+        return page.text
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises UserError when it cannot start."""
+    lock = claim(settings.state_dir)
+    listener = listen(settings.host, settings.port)
+    exporter = build(settings, logger())
+    try:
+        asyncio.run(_serve(exporter, listener))
+    finally:
+        exporter.frame.stop()
+        if exporter.supervisor is not None:
+            exporter.supervisor.stop()
+        os.close(lock)
+
+
+async def _serve(exporter: Exporter, listener: socket.socket) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    server = Server(lambda: exporter.frame.page)
+    listening = await asyncio.start_server(server.connection, sock=listener, limit=MAX_HEAD)
+    if exporter.supervisor is not None:
+        exporter.supervisor.start()
+    exporter.frame.start()
+    host, port = listener.getsockname()[:2]
+    structlog.get_logger("exporter").info("listening", address=f"{host}:{port}")
+    await stopped.wait()
+    listening.close()
+
+
+def claim(state_dir: Path) -> int:
+    """Make the state folder and lock it for this process. Raises UserError."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"another exporter uses {state_dir}: stop it, or give another --state.dir."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"--state.dir {state_dir} cannot be written ({error.strerror}): give another folder."
+        ) from None
+    return lock
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises UserError that names who holds the port."""
+    family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
+    flag = "give another --web.listen-address"
+    try:
+        return socket.create_server(
+            (host, port), family=family, dualstack_ipv6=not host and socket.has_dualstack_ipv6()
+        )
+    except socket.gaierror:
+        raise UserError(f"{host!r} is no address of this machine: {flag}.") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(f"port {port} is taken{_holder(port)}: stop that, or {flag}.") from None
+        raise UserError(f"{host}:{port} cannot be used ({error.strerror}): {flag}.") from None
+
+
+def _holder(port: int) -> str:
+    """Who listens on the port, as far as this user may know."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            here = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and here and here.port == port:
+                if connection.pid:
+                    name = psutil.Process(connection.pid).name()
+                    return f" by {name} (pid {connection.pid})"
+                break
+    except (psutil.Error, OSError):
+        pass  # the port is taken all the same
+    return ""

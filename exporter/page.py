@@ -1,0 +1,20 @@
+"""The page that scrapes get: made once a snapshot, compressed once a snapshot if anybody asks."""
+
+from __future__ import annotations
+
+import zlib
+
+
+class Page:
+    """One snapshot as bytes. Immutable but for the compressed copy."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self._gzip: bytes | None = None
+
+    def compressed(self) -> bytes:
+        """The text as gzip; level 1 gains nearly all there is to gain."""
+        if self._gzip is None:
+            packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+            self._gzip = packer.compress(self.text) + packer.flush()
+        return self._gzip
