@@ -21,11 +21,11 @@ from pathlib import Path
 
 from fleetmedic.stack.identity import VARIABLE, Identity, Mark, identity, own_identity
 from fleetmedic.stack.logs import bound_log, last_lines, open_log
-from fleetmedic.stack.reaper import sweep
+from fleetmedic.stack.reaper import end_jobs, sweep
 
 FIRST_DELAY, LAST_DELAY = 1.0, 30.0
 LOOP_DEATHS, LOOP_WINDOW = 5, 120.0
-STOP_SECONDS, TURN_SECONDS = 7.0, 1.5
+STOP_SECONDS, TURN_SECONDS = 6.0, 1.5
 Tell = Callable[[str], None]
 
 
@@ -92,7 +92,7 @@ class Supervisor:
         """Start the reaper, and each service in its order."""
         (self._state / "logs").mkdir(parents=True, exist_ok=True)
         self._reaper = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fleetmedic.stack.reaper", str(self.mark)],
+            [sys.executable, "-P", "-m", "fleetmedic.stack.reaper", str(self.mark), str(self._state)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True, cwd="/", env=without_mark(),
         )  # fmt: skip
@@ -122,7 +122,8 @@ class Supervisor:
         if self._thread.ident is not None:
             self._wake()
             self._thread.join(timeout=STOP_SECONDS + 5)
-        sweep(self.mark, grace=2.0)
+        end_jobs(self._state, grace=2.0)
+        sweep(self.mark, grace=1.0)
         if self._reaper is not None:
             self._reaper.kill()
             self._reaper.wait()

@@ -20,7 +20,7 @@ from fleetmedic.stack.identity import Mark, alive
 from fleetmedic.stack.logs import last_lines, rotate
 from fleetmedic.stack.plan import CLUSTER, StackOptions, decide
 from fleetmedic.stack.ports import require_free
-from fleetmedic.stack.reaper import sweep
+from fleetmedic.stack.reaper import clean
 from fleetmedic.stack.render import render
 from fleetmedic.stack.services import health_urls, services
 from fleetmedic.stack.supervise import Child, Supervisor, Tell
@@ -177,13 +177,21 @@ class Stack:
     def _backfill(self, tell: Tell) -> None:
         if not (self.plan.simulated and self.options.history):
             return
-        done = self.plan.state / "prometheus" / "backfilled"
+        data = self.plan.state / "prometheus" / "data"
+        done = data / "backfilled"
         if done.exists():
             return
         from fleetmedic.stack.history import backfill
 
-        promtool = _found("promtool")
-        backfill(self.plan, promtool, tell)
+        exporters = {node: self.plan.ports[f"exporter-{node}"] for node in self.plan.nodes}
+        report = backfill(
+            _found("promtool"), Hardware(self.plan.hardware), data, exporters, time.time(),
+            cluster=CLUSTER,
+        )  # fmt: skip
+        tell(
+            f"SIMULATED: a healthy yesterday was written into Prometheus for the detectors to learn "
+            f"from ({report.series} series, {report.samples} samples, {report.seconds:.1f} s)"
+        )
         done.touch()
 
     def _save(self, *, ended: bool = False) -> None:
@@ -227,7 +235,7 @@ def end_leftovers(state: Path) -> int:
         return 0
     if before.supervisor is None or alive(before.supervisor):
         return 0
-    ended = sweep(Mark.of(before.supervisor, state))
+    ended = clean(state, Mark.of(before.supervisor, state))
     replace(before, supervisor=None, pids={}).save(state)
     return ended
 
