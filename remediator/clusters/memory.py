@@ -222,6 +222,8 @@ class MemoryCluster(Cluster):
 
     async def probe(self, target: Target) -> ProbeResult:
         sick = [gpu.uuid for gpu in self._gpus(target) if gpu.sick]
+        if not self._nodes[target.name].alive:
+            return ProbeResult(False, f"{target} cannot be tested: its node is down.")
         if sick:
             return ProbeResult(False, f"{target}: {', '.join(sick)} failed the test.")
         return ProbeResult(True, f"{target}: passed the test.")

@@ -63,3 +63,8 @@ def test_a_quarantine_says_when_it_began(cluster: MemoryCluster) -> None:
 def test_a_reset_of_a_node_is_refused(cluster: MemoryCluster) -> None:
     with pytest.raises(ClusterError, match="done to a gpu"):
         asyncio.run(cluster.reset_gpu(Target.parse("node1"), op_id="a"))
+
+
+def test_a_node_that_is_down_passes_no_test(cluster: MemoryCluster) -> None:
+    cluster.set_alive("node1", False)
+    assert not asyncio.run(cluster.probe(GPU)).passed
