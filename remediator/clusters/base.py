@@ -95,7 +95,7 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """One job. `node` and `gpus` say where it is placed now; None and () when it has no place.
+    """One job. `node` and `gpus` say what it holds now; None and () when it waits for a place.
 
     `running` and `finished` are the two questions that the remediator asks of `state`, the cluster's
     own word. `attempts` counts what its retry policy charges; `restarts` counts every new start.

@@ -182,6 +182,7 @@ class MemoryCluster(Cluster):
             self._did("signal", job_id, op_id)
 
     async def signalled(self, job_id: str, *, op_id: str) -> bool:
+        self._job_facts(job_id)
         return op_id in self._taken
 
     async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:

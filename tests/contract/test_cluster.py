@@ -83,6 +83,8 @@ def test_an_unknown_job_is_none_and_cannot_be_treated(cluster_bench: Any) -> Non
     assert asyncio.run(cluster.job("ghost")) is None
     for call in (
         cluster.signal("ghost", op_id="a"),
+        cluster.signalled("ghost", op_id="a"),
+        cluster.restarted("ghost", op_id="a"),
         cluster.restart("ghost", op_id="b", exclude=()),
         cluster.fail("ghost", op_id="c", reason="no"),
     ):
