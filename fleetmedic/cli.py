@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "stack",
         "Say what this machine has, lacks and could do.",
     ),
-    "up": ("fleetmedic.stack.cli:up", "stack", "Start the whole stack on this machine."),
+    "up": ("fleetmedic.stack.cli:up", "all", "Start the whole stack on this machine."),
     "demo": ("fleetmedic.demo.cli:demo", "all", "Watch a sick GPU being found and healed."),
     "run": ("fleetmedic.localcluster.cli:run", "stack", "Run a job on the embedded cluster."),
     "jobs": ("fleetmedic.localcluster.cli:jobs", "stack", "List the jobs of the embedded cluster."),

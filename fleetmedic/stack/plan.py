@@ -85,7 +85,7 @@ def decide(options: StackOptions, *, gpus_found: bool | None = None) -> Plan:
     return Plan(
         state=options.state_dir.absolute(),
         port_base=options.port_base,
-        ports=layout(options.port_base, list(nodes)),
+        ports=layout(options.port_base, list(nodes), pool=simulated),
         nodes=nodes,
         gpus=options.gpus,
         simulated=simulated,

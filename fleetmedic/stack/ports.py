@@ -12,9 +12,9 @@ OFFSETS = {"prometheus": 0, "alertmanager": 3, "remediator": 5, "rules": 6, "poo
 EXPORTER_OFFSET = 320
 
 
-def layout(base: int, nodes: list[str]) -> dict[str, int]:
+def layout(base: int, nodes: list[str], *, pool: bool = True) -> dict[str, int]:
     """Process name to port, as `--port-base` moves them; one exporter for each node."""
-    ports = {name: base + offset for name, offset in OFFSETS.items()}
+    ports = {name: base + offset for name, offset in OFFSETS.items() if pool or name != "pool"}
     ports |= {f"exporter-{node}": base + EXPORTER_OFFSET + i for i, node in enumerate(nodes)}
     if max(ports.values()) > 65_535 or base < 1024:
         raise UserError(

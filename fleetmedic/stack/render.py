@@ -68,6 +68,7 @@ def prometheus(plan: Plan) -> dict[str, Any]:
             "static_configs": [{"targets": [f"{HOST}:{plan.ports[name]}"], "labels": local}],
         }
         for job, name in own.items()
+        if name in plan.ports
     ]
     return {
         "global": {

@@ -22,7 +22,7 @@ def services(plan: Plan, program: Callable[[str], list[str]]) -> list[Service]:
     return [
         _prometheus(plan, program("prometheus")),
         _alertmanager(plan, program("alertmanager")),
-        _ours("localcluster", ["localcluster", "serve", f"--state-dir={plan.state}"]),
+        _localcluster(plan),
         *(_exporter(plan, node) for node in plan.nodes),
         _ours(
             "rules", ["rules", "serve", f"--config={plan.state}/rules/rules.yml", _listen(plan, "rules")],
@@ -41,7 +41,7 @@ def health_urls(plan: Plan, supervised: list[Service]) -> dict[str, str]:
     """Everything that must answer 200 before the stack is called ready, the pool included: the
     embedded cluster starts that one by itself."""
     found = {one.name: one.health for one in supervised if one.health}
-    return found | {POOL: f"{plan.url(POOL)}/metrics"}
+    return found | ({POOL: f"{plan.url(POOL)}/healthz"} if POOL in plan.ports else {})
 
 
 def _prometheus(plan: Plan, program: list[str]) -> Service:
@@ -65,6 +65,12 @@ def _alertmanager(plan: Plan, program: list[str]) -> Service:
         "--cluster.listen-address=",
     ]  # fmt: skip
     return Service("alertmanager", tuple(command), f"{url}/-/ready", url)
+
+
+def _localcluster(plan: Plan) -> Service:
+    # the pool is there to be watched and scaled: on real machines nobody asked for its workers
+    pool = f"--pool.listen-address={HOST}:{plan.ports[POOL]}" if POOL in plan.ports else "--no-pool"
+    return _ours("localcluster", ["localcluster", "serve", f"--state-dir={plan.state}", pool])
 
 
 def _exporter(plan: Plan, node: str) -> Service:

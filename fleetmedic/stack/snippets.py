@@ -74,8 +74,7 @@ def snippets(
             rule_files(folder),
         ),
         "receiver": _text(
-            "alertmanager.yml: the route goes first among the routes; `continue` lets the alerts reach "
-            "people as before",
+            "alertmanager.yml: the routes go first; `continue` lets the alerts reach people as before",
             receiver(remediator, token_file or home() / "webhook.token"),
         ),
     }
@@ -109,17 +108,25 @@ def rule_files(folder: Path) -> dict[str, Any]:
 
 def receiver(remediator: str, token_file: Path) -> dict[str, Any]:
     """The route to the remediator and its receiver."""
-    route = {
-        "receiver": "fleetmedic", "matchers": ['category=~"gpu|node|job|service|meta"'],
-        "group_by": ["..."], "group_wait": "0s", "group_interval": "10s", "repeat_interval": "1h",
-        "continue": True,
-    }  # fmt: skip
+    every = {
+        "receiver": "fleetmedic",
+        "group_by": ["..."],
+        "group_wait": "0s",
+        "group_interval": "15s",
+    }
+    routes = [
+        {**every, "matchers": ['alertname="Watchdog"'], "repeat_interval": "1m"},
+        {
+            **every, "repeat_interval": "5m", "continue": True,
+            "matchers": ['category=~"gpu|node|job|service|pipeline|capacity"', 'source=~"static|detector"'],
+        },
+    ]  # fmt: skip
     webhook = {
         "url": f"{remediator}/api/v1/alerts", "send_resolved": True, "max_alerts": 0,
         "http_config": {"authorization": {"type": "Bearer", "credentials_file": str(token_file)}},
     }  # fmt: skip
     return {
-        "route": {"routes": [route]},
+        "route": {"routes": routes},
         "receivers": [{"name": "fleetmedic", "webhook_configs": [webhook]}],
     }
 

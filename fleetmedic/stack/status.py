@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 # Where each listener says that it is well; every other one answers at /-/healthy.
-_HEALTH = {"prometheus": "/-/ready", "alertmanager": "/-/ready", "pool": "/metrics"}
+_HEALTH = {"prometheus": "/-/ready", "alertmanager": "/-/ready", "pool": "/healthz"}
 
 
 @dataclass(frozen=True, slots=True)

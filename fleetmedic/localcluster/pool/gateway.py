@@ -58,7 +58,7 @@ class Gateway:
     _stamp: int = 0
 
     async def handle(self, request: Request) -> Response:
-        """`/infer` goes to a worker; `/metrics` and `/healthz` are answered here."""
+        """`/infer` goes to a worker; the other pages are answered here."""
         if request.path == "/metrics":
             page = self.metrics.render(
                 waiting=len(self._waiting), running=self._running, replicas=len(self._lanes)
@@ -66,6 +66,8 @@ class Gateway:
             return Response(200, page, CONTENT_TYPE)
         if request.path == "/healthz":
             return Response(200, b"ok\n")
+        if request.path == "/":
+            return Response(200, b"A worker pool: there are /infer, /metrics and /healthz.\n")
         if request.path != "/infer":
             return Response(404, b"there are /infer, /metrics and /healthz\n")
         arrived = time.monotonic()

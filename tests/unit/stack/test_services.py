@@ -29,6 +29,7 @@ def test_on_real_gpus_one_exporter_reads_nvml_and_the_kernels_own_log() -> None:
     assert len(exporters) == 1
     assert {"--source=nvml", "--path.kmsg=/dev/kmsg"} <= set(commands[exporters[0]])
     assert not any("hardware.dir" in argument for argument in commands[exporters[0]])
+    assert "--no-pool" in commands["localcluster"]
 
 
 def test_everything_listens_on_loopback_only() -> None:
