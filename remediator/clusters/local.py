@@ -224,19 +224,14 @@ def _jobs_on(client: embedded.LocalCluster, target: Target) -> tuple[JobFacts, .
     found = _find(tuple(_node(view) for view in holdings.nodes), target)
     gpus = found.gpus if isinstance(found, NodeFacts) else (found,)
     holders = {gpu.job_id for gpu in gpus if gpu.job_id is not None}
-    facts = (_job(view, holdings) for view in client.jobs())
-    without_gpus = target.name if target.kind is TargetKind.NODE else None
+    views = [client.job(job_id) for job_id in holders]
+    if target.kind is TargetKind.NODE:
+        # A job may run on a node and hold none of its GPUs.
+        views += [one for one in client.jobs() if one.node == target.name and not one.gpus]
+    facts = (_job(view, holdings) for view in views)
     return tuple(
         sorted(
-            (
-                job
-                for job in facts
-                if not job.finished
-                and (
-                    job.job_id in holders
-                    or (job.node == without_gpus and not job.gpus and job.node)
-                )
-            ),
+            (job for job in facts if job.node == target.name and not job.finished),
             key=lambda job: job.job_id,
         )
     )
