@@ -35,16 +35,16 @@ class Bench(ABC):
     cluster: Cluster
 
     @abstractmethod
-    def submit(self, job_id: str) -> None:
-        """Submit a job of one GPU, which runs until it is stopped."""
+    def submit(self, job_id: str, gpus: int) -> None:
+        """Submit a job of so many GPUs, which runs until it is stopped."""
 
     @abstractmethod
     def sicken(self, target: Target, heals_by: Literal["reset", "reboot", "none"]) -> None:
         """Let a GPU fail its test until this repair."""
 
-    def start(self, job_id: str) -> None:
+    def start(self, job_id: str, gpus: int = 1) -> None:
         """Submit a job and wait until it runs."""
-        self.submit(job_id)
+        self.submit(job_id, gpus)
 
         async def running() -> bool:
             job = await self.cluster.job(job_id)
@@ -71,8 +71,8 @@ class MemoryBench(Bench):
         self.memory.add_workload("serve", replicas=2, minimum=1, maximum=4)
         self.cluster = self.memory
 
-    def submit(self, job_id: str) -> None:
-        self.memory.submit(job_id)
+    def submit(self, job_id: str, gpus: int) -> None:
+        self.memory.submit(job_id, gpus=gpus)
 
     def sicken(self, target: Target, heals_by: Literal["reset", "reboot", "none"]) -> None:
         self.memory.sicken(target, heals_by=heals_by)
@@ -99,11 +99,10 @@ class LocalBench(Bench):
         )
         self.controller: subprocess.Popen[bytes] | None = None
 
-    def submit(self, job_id: str) -> None:
+    def submit(self, job_id: str, gpus: int) -> None:
         self._run_controller()
-        self.client.submit(
-            JobSpec(name=job_id, command=JOB, gpus=1, env={"PATH": os.environ["PATH"]}, grace=1.0)
-        )
+        path = {"PATH": os.environ["PATH"]}
+        self.client.submit(JobSpec(name=job_id, command=JOB, gpus=gpus, env=path, grace=1.0))
 
     def sicken(self, target: Target, heals_by: Literal["reset", "reboot", "none"]) -> None:
         assert target.gpu is not None

@@ -248,6 +248,18 @@ def test_a_running_job_is_found_where_it_runs(busy_bench: Any) -> None:
     assert asyncio.run(cluster.jobs_on(idle)) == ()
 
 
+def test_a_job_without_gpus_is_on_its_node_alone(busy_bench: Any) -> None:
+    cluster = busy_bench.cluster
+    busy_bench.start("prepare", gpus=0)
+    job = asyncio.run(cluster.job("prepare"))
+    (place,) = job.places()
+    assert place == Target.parse(job.node)
+    assert job in asyncio.run(cluster.jobs_on(place))
+    for index in (0, 1):
+        on_gpu = asyncio.run(cluster.jobs_on(Target.parse(f"{job.node}/{index}")))
+        assert job not in on_gpu
+
+
 def test_a_quarantine_leaves_the_running_job(busy_bench: Any) -> None:
     (place,) = train(busy_bench.cluster).places()
     quarantine(busy_bench.cluster, place, "a")
