@@ -99,10 +99,10 @@ def _doubles(files: list[Path]) -> Iterator[Finding]:
     for file in files:
         for rule in _readable(file):
             place = f"{file}:{rule.line}"
-            if first := seen.setdefault(rule.name, place) if rule.is_alert else None:
-                if first != place:
-                    text = f"{rule.name}: the name already stands at {first}."
-                    yield Finding(file, rule.line, "error", text)
+            first = seen.setdefault(rule.name, place) if rule.is_alert else place
+            if first != place:
+                text = f"{rule.name}: the name already stands at {first}."
+                yield Finding(file, rule.line, "error", text)
 
 
 def _names(rule: Rule, group: Group, known: set[str]) -> Iterator[Problem]:
