@@ -61,7 +61,11 @@ class Place:
 def _sample(what: str, selector: str, since: float, holds: Callable[[float], bool]) -> Expectation:
     def find(evidence: Evidence, now: float) -> Found | None:
         hit = evidence.first_sample(selector, since, now, holds)
-        return hit and (hit[0], "Prometheus sample", f"{selector.split('{')[0]} = {hit[1]:g}")
+        return (
+            None
+            if hit is None
+            else (hit[0], "Prometheus sample", f"{selector.split('{')[0]} = {hit[1]:g}")
+        )
 
     return Expectation(what, find, "the exporter does not show it, or is not scraped", "exporter")
 
@@ -69,7 +73,7 @@ def _sample(what: str, selector: str, since: float, holds: Callable[[float], boo
 def _alert(name: str, since: float, **labels: str) -> Expectation:
     def find(evidence: Evidence, _: float) -> Found | None:
         hit = evidence.alert(since, name, **labels)
-        return hit and (hit.starts_at, "Alertmanager startsAt", name)
+        return None if hit is None else (hit.starts_at, "Alertmanager startsAt", name)
 
     return Expectation("alert", find, f"the rule {name} does not fire on this", "prometheus")
 
@@ -77,7 +81,7 @@ def _alert(name: str, since: float, **labels: str) -> Expectation:
 def _journal(what: str, since: float, event: str, target: str = "", **data: str) -> Expectation:
     def find(evidence: Evidence, _: float) -> Found | None:
         hit = evidence.event(since, event, target=target, **data)
-        return hit and (hit["at"], f"journal {hit['seq']} {event}", _short(hit))
+        return None if hit is None else (hit["at"], f"journal {hit['seq']} {event}", _short(hit))
 
     cause = (
         "the remediator did not take this step: ask `fleetmedic why " + (target or "TARGET") + "`"
@@ -214,7 +218,7 @@ def load_story(at: float, replicas: int) -> Story:
 
     def drained(evidence: Evidence, now: float) -> Found | None:
         step = evidence.event(at, "StepDone", target=target, action="scale")
-        return step and _first(evidence, queue, step["at"], now, lambda v: v <= 2)
+        return None if step is None else _first(evidence, queue, step["at"], now, lambda v: v <= 2)
 
     return Story(
         name, at,
@@ -234,4 +238,8 @@ def _first(
     evidence: Evidence, selector: str, since: float, now: float, holds: Callable[[float], bool]
 ) -> Found | None:
     hit = evidence.first_sample(selector, since, now, holds)
-    return hit and (hit[0], "Prometheus sample", f"{selector.split('{')[0]} = {hit[1]:g}")
+    return (
+        None
+        if hit is None
+        else (hit[0], "Prometheus sample", f"{selector.split('{')[0]} = {hit[1]:g}")
+    )

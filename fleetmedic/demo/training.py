@@ -218,12 +218,14 @@ def run(plan: Plan, folder: Path) -> int:
         model, at = found
         progress.checkpoint(model.step, at=at)
     print(f"training from step {model.step} to {plan.steps}", flush=True)
+    _note(folder, "from", model.step)
     with progress:
         while model.step < plan.steps:
             try:
                 took = pace()
             except GpuLostError as error:
-                print(error, file=sys.stderr, flush=True)
+                print(f"{error}, at step {model.step}", file=sys.stderr, flush=True)
+                _note(folder, "lost", model.step)
                 return EXIT_LOST
             model, loss = train_step(model, plan.seed)
             progress.step(model.step, loss=loss, seconds=took)
@@ -238,9 +240,29 @@ def run(plan: Plan, folder: Path) -> int:
     return 0
 
 
+def _note(folder: Path, what: str, step: int) -> None:
+    with (folder / "history").open("a") as file:
+        file.write(f"{what} {step}\n")
+
+
+def _done_twice(folder: Path) -> list[int]:
+    """Steps that each loss of a GPU threw away: the one reached, less the one resumed from."""
+    notes = [line.split() for line in (folder / "history").read_text().splitlines()]
+    return [
+        int(reached) - int(resumed)
+        for (what, reached), (_, resumed) in itertools.pairwise(notes)
+        if what == "lost"
+    ]
+
+
 def _finish(folder: Path, model: Model) -> None:
     restarts = int(os.environ.get("FLEETMEDIC_RESTARTS") or 0)
-    final = {"sha256": model.sha256(), "steps": model.step, "restarts": restarts}
+    final = {
+        "sha256": model.sha256(),
+        "steps": model.step,
+        "restarts": restarts,
+        "done_twice": _done_twice(folder),
+    }
     write_atomic(folder / "final.json", json.dumps(final) + "\n")
     print(f"done: {final['sha256']}", flush=True)
 

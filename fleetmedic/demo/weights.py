@@ -28,7 +28,7 @@ def training_checks(
         verdict = "equal those" if same else "DIFFER from those"
         text = f"after {final['restarts']} restart(s) its final weights {verdict} of an undisturbed run"
         checks.append(Check(f"{job_id}: same weights", kept=same, text=text))
-        lost = max(final.get("lost_steps", [0]), default=0)
+        lost = max(final["done_twice"], default=0)
         text = f"at most {lost} steps were done twice; the checkpoint interval is {every}"
         checks.append(Check(f"{job_id}: work kept", kept=lost <= every, text=text))
     return checks
