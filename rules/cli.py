@@ -11,6 +11,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lint": ("rules.commands:lint", "Check rule files against the metrics and the runbooks."),
     "render": ("rules.commands:render", "Write the rules with every duration divided by a factor."),
     "mutate": ("rules.commands:mutate", "Make each alert slightly wrong and see a test notice."),
+    "fit": ("rules.serve:fit", "Learn rules from history once."),
+    "serve": ("rules.serve:serve", "Learn rules from history, keep them live, export scores."),
     "reference": ("rules.commands:reference", "Print the table of all alerts."),
 }
 

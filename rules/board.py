@@ -1,0 +1,113 @@
+"""The latest results of the detectors, and the pages that show them.
+
+A score is shown while it is fresh: a loop that is stuck, or a Prometheus that does not answer, takes
+the scores away instead of leaving old ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from fleetmedic.kernel.errors import UserError
+from rules.detectors.base import Score
+
+SLOW_CLIENT_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class Board:
+    """What the metrics page shows. Written by the loop, read by the server; values are replaced
+    whole, never changed in place."""
+
+    interval: float
+    fresh_for: float
+    last_run: dict[str, float] = field(default_factory=dict)
+    success: dict[str, bool] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, tuple[float, tuple[Score, ...]]] = field(default_factory=dict)
+    ready: bool = False
+
+
+class BoardCollector(Collector):
+    """The board as metrics. Labels of a score name the machine that is sick: `target_cluster` and
+    `target_node`, because `cluster` and `node` belong to the scrape configuration."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, scores only while they are fresh."""
+        yield from (
+            _gauge("detector_last_run_timestamp_seconds", "Unix time of the detector's latest run.", self._board.last_run),
+            _gauge("detector_interval_seconds", "Time between two runs of the detector.", dict.fromkeys(self._board.success, self._board.interval)),
+            _gauge("detector_run_success", "1 when the detector's latest run succeeded.", {name: float(ok) for name, ok in self._board.success.items()}),
+            _gauge("detector_threshold", "Score above which the detector calls a target sick.", self._board.thresholds),
+        )  # fmt: skip
+        family = GaugeMetricFamily(
+            "detector_score", "Latest anomaly score of a target.",
+            labels=("detector", "target_cluster", "target_node", "gpu", "uuid"),
+        )  # fmt: skip
+        for name, (at, scores) in self._board.scores.items():
+            if time.time() - at <= self._board.fresh_for:
+                for score in scores:
+                    family.add_metric((name, *score.key), score.value)
+        yield family
+
+
+def _gauge(name: str, help_text: str, values: dict[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help_text, labels=("detector",))
+    for detector, value in values.items():
+        family.add_metric((detector,), value)
+    return family
+
+
+def server(host: str, port: int, board: Board) -> ThreadingHTTPServer:
+    """The HTTP server of the board, not yet serving. Raises UserError when the port is taken."""
+    registry = CollectorRegistry()
+    registry.register(BoardCollector(board))
+
+    class Handler(BaseHTTPRequestHandler):
+        """Three pages, all read only."""
+
+        timeout = SLOW_CLIENT_SECONDS
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
+                encode, kind = choose_encoder(self.headers.get("Accept", ""))
+                self._answer(200, encode(registry), kind)
+            elif path == "/-/healthy":
+                self._answer(200, b"fleetmedic rules is healthy.\n")
+            elif path == "/-/ready":
+                ready = board.ready
+                text = b"ready.\n" if ready else b"the first run is under way.\n"
+                self._answer(200 if ready else 503, text)
+            else:
+                self._answer(404, b"Here are /metrics, /-/healthy and /-/ready.\n")
+
+        def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's
+            """Scrapes are not news."""
+
+    try:
+        found = ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {host}:{port} ({error.strerror}): choose another --web.listen-address."
+        ) from None
+    found.daemon_threads = True
+    return found

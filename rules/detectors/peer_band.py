@@ -1,0 +1,257 @@
+"""A GPU against its peers: the GPUs at work in the same job should run at about the same clock.
+
+A fail-slow GPU raises no error. It is seen only beside the others, which wait for it in lockstep.
+For every job with at least four GPUs at work, the SM clock of each is compared with the median of
+the job, in units of the robust spread (1.4826 x median absolute deviation). A GPU stands out when it
+is slower by at least 10 % (small differences cost little and happen) and lies further below than any
+healthy one did, for the whole waiting time. It is one-sided: nobody is sick for being fast.
+
+With two or three GPUs no |z| can pass a meaningful threshold, hence four. More than 30 % of a job
+standing out at once has a common cause (a power cap, another role in a pipeline): then nobody is
+named. The formula below is compiled to PromQL by `compile` and computed with numpy by `deviations`;
+a test holds them equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from rules.detectors.base import (
+    GPU_LABELS,
+    Alert,
+    Facts,
+    History,
+    Model,
+    Query,
+    Recording,
+    Refusal,
+    RuleGroup,
+    Timing,
+    Training,
+    text,
+)
+from rules.detectors.calibrate import alerts, calibrate
+from rules.series import Floats, Grid, Key, rolling_median, rolling_min
+
+BUSY = 0.3
+MIN_PEERS = 4
+MIN_GAP = 0.10
+COMMON_CAUSE = 0.3
+FLOOR_Z = 5.0
+MAD_TO_SIGMA = 1.4826
+# Relative: clocks move in steps of 15 MHz, 0.8 % of 1,980, within which a difference means nothing;
+# and with a spread above 2 % a gap of 10 % could never pass 5.
+MIN_SPREAD, MAX_SPREAD = 0.005, 0.02
+WINDOW, WAIT, INTERVAL = 120.0, 300.0, 15.0
+MIN_GPU_HOURS = 4.0
+MAX_SICK_SHARE = 0.05
+# The spread is read off the 95th percentile of all deviations, as in a normal distribution: those of
+# four GPUs are too few to judge alone, and with clocks that move in steps most are exactly zero.
+TWO_SIDED_95 = 1.96
+
+CLOCK = Query("sm_clock", 'gpu_clock_hertz{domain="sm"}')
+UTILIZATION = Query("utilization", "gpu_utilization_ratio")
+ALLOCATION = Query("allocation", "gpu_allocation_info", (*GPU_LABELS, "job_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class PeerModel:
+    """What is learned: the least spread to reckon with, relative to the clock, and the threshold."""
+
+    spread: float
+    threshold: float
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JobBand:
+    """One job's GPUs at work over time: relative gap below the median, and z (negative is slow)."""
+
+    job: Key
+    gpus: tuple[Key, ...]
+    gap: Floats
+    z: Floats
+
+
+class PeerBand:
+    """The detector of GPUs that are slower than their peers."""
+
+    name = "peer_band"
+    queries = (CLOCK, UTILIZATION, ALLOCATION)
+
+    def fit(self, history: History, training: Training) -> PeerModel | Refusal:
+        """Learn spread and threshold from history. Refuses when too little of it shows jobs at work,
+        or when so many GPUs lag that the peer groups themselves must be wrong."""
+        grid = history[CLOCK.name].grid
+        width = grid.samples(training.timing.window(WINDOW))
+        first = list(deviations(history, width, MIN_SPREAD))
+        hours = sum(int(np.isfinite(band.z).sum()) for band in first) * grid.step / 3600
+        if hours < MIN_GPU_HOURS:
+            return Refusal(
+                f"only {hours:.1f} GPU-hours of jobs with {MIN_PEERS} or more GPUs at work lie in "
+                f"the history, and {MIN_GPU_HOURS:g} are needed: wait, or widen `window`."
+            )
+        apart = np.abs(np.concatenate([band.gap[np.isfinite(band.gap)] for band in first]))
+        spread = _rounded(float(np.quantile(apart, 0.95)) / TWO_SIDED_95)
+        spread = min(MAX_SPREAD, max(MIN_SPREAD, spread))
+        bands = list(deviations(history, width, spread))
+        return self._calibrated(bands, spread, grid, training)
+
+    def _calibrated(
+        self, bands: list[JobBand], spread: float, grid: Grid, training: Training
+    ) -> PeerModel | Refusal:
+        held = grid.samples(training.timing.wait(WAIT))
+        lag = np.concatenate([rolling_min(-band.z, held) for band in bands])
+        gap = np.concatenate([rolling_min(band.gap, held) for band in bands])
+        gpus = [gpu for band in bands for gpu in band.gpus]
+        suspect = (gap >= MIN_GAP) & (lag > FLOOR_Z)
+        sick = {gpus[row] for row in np.flatnonzero(suspect.any(axis=1))}
+        if len(sick) > max(1.0, MAX_SICK_SHARE * len(set(gpus))):
+            return Refusal(
+                f"{len(sick)} of {len(set(gpus))} GPUs of the history lag behind their peers: jobs "
+                "there seem to mix roles or kinds of GPU, and a rule would name healthy ones.",
+                failure=True,
+            )
+        # Samples that would raise the alert by their gap do not teach what is healthy.
+        found = calibrate(
+            np.where(suspect, np.nan, lag), grid.days, training.budget_per_day, FLOOR_Z
+        )
+        threshold = round(found.threshold, 1)
+        facts = Facts(
+            detector=self.name,
+            parameters={"spread": spread, "threshold": threshold},
+            trained_from=grid.start,
+            trained_to=grid.end,
+            expected_per_day=found.expected_per_day,
+            backtest_alerts=alerts(np.where(gap >= MIN_GAP, lag, 0.0), threshold),
+            series=len(set(gpus)),
+        )
+        return PeerModel(spread, threshold, facts)
+
+    def compile(self, model: Model, timing: Timing, runbook_base: str) -> RuleGroup:
+        """Six recordings and the alert. Label `job_id` never reaches the alert: the sick thing is
+        the GPU, whichever job it had."""
+        assert isinstance(model, PeerModel)  # noqa: S101 - the pipeline hands back what fit made
+        window, interval = timing.window(WINDOW), timing.wait(INTERVAL)
+        enough = max(2, round(window / interval / 2))
+        rules = (
+            Recording("gpu:sm_clock_hertz:busy", _BUSY),
+            Recording(
+                "gpu:sm_clock_hertz:busy_median",
+                f"quantile_over_time(0.5, gpu:sm_clock_hertz:busy[{text(window)}])\n"
+                f"and count_over_time(gpu:sm_clock_hertz:busy[{text(window)}]) >= {enough}\n"
+                "and gpu:sm_clock_hertz:busy",
+            ),
+            Recording("job:sm_clock_hertz:median", _JOB_MEDIAN),
+            Recording("job:sm_clock_hertz:mad", _JOB_MAD),
+            Recording("gpu:sm_clock_peer_gap:ratio", _GAP),
+            Recording("gpu:sm_clock_peer_z:ratio", _z(model.spread)),
+            _alert(model, timing, runbook_base),
+        )
+        return RuleGroup("detector-peer-band", interval, rules)
+
+
+def deviations(history: History, width: int, spread: float) -> Iterator[JobBand]:
+    """The formula of the rules, over history: one band per job that ever had peers enough."""
+    clock, load, owner = (history[query.name] for query in (CLOCK, UTILIZATION, ALLOCATION))
+    owners: dict[Key, Floats] = {}
+    for key, row in zip(owner.keys, np.isfinite(owner.values), strict=True):
+        owners[key[:4]] = owners.get(key[:4], np.zeros(owner.grid.count)) + row
+    jobs: dict[Key, list[int]] = {}
+    for place, key in enumerate(owner.keys):
+        jobs.setdefault((key[0], key[4]), []).append(place)
+    for job, places in sorted(jobs.items()):
+        gpus = tuple(owner.keys[place][:4] for place in places)
+        if len(gpus) < MIN_PEERS:
+            continue
+        sole = np.stack([owners[gpu] == 1 for gpu in gpus])
+        own = np.isfinite(owner.values[places]) & sole & (load.aligned(gpus) > BUSY)
+        busy = rolling_median(np.where(own, clock.aligned(gpus), np.nan), width)
+        if band := _band(job, gpus, busy, spread):
+            yield band
+
+
+def _band(job: Key, gpus: tuple[Key, ...], busy: Floats, spread: float) -> JobBand | None:
+    peers = np.isfinite(busy).sum(axis=0) >= MIN_PEERS
+    if not peers.any():
+        return None
+    middle = np.full(busy.shape[1], np.nan)
+    mad = middle.copy()
+    middle[peers] = np.nanmedian(busy[:, peers], axis=0)
+    mad[peers] = np.nanmedian(np.abs(busy[:, peers] - middle[peers]), axis=0)
+    sigma = np.maximum(MAD_TO_SIGMA * mad, spread * middle)
+    gap, z = 1 - busy / middle, (busy - middle) / sigma
+    out = (gap >= MIN_GAP) & (z <= -FLOOR_Z)
+    common = out.sum(axis=0) > COMMON_CAUSE * np.maximum(np.isfinite(busy).sum(axis=0), 1)
+    gap = np.where(common, 0.0, gap)  # a common cause names nobody
+    return JobBand(job, gpus, gap, z)
+
+
+def _rounded(value: float) -> float:
+    """Two figures: a model that learned the same must compile to the same text."""
+    return float(f"{value:.2g}")
+
+
+_ON = "on (cluster, job_id)"
+_GPU = ", ".join(GPU_LABELS)
+
+# A job's GPUs at work now. Series end with the job, so nothing of one job counts for the next; a GPU
+# that several jobs share belongs to no peer group.
+_BUSY = f"""\
+(
+  max by ({_GPU}) (gpu_clock_hertz{{domain="sm"}})
+  and on ({_GPU}) max by ({_GPU}) (gpu_utilization_ratio) > {BUSY:g}
+  and on ({_GPU}) count by ({_GPU}) (max by ({_GPU}, job_id) (gpu_allocation_info)) == 1
+)
+* on ({_GPU}) group_right () max by ({_GPU}, job_id) (gpu_allocation_info)"""
+
+_JOB_MEDIAN = f"""\
+quantile by (cluster, job_id) (0.5, gpu:sm_clock_hertz:busy_median)
+and {_ON} count by (cluster, job_id) (gpu:sm_clock_hertz:busy_median) >= {MIN_PEERS}"""
+
+_JOB_MAD = f"""\
+quantile by (cluster, job_id) (0.5,
+  abs(gpu:sm_clock_hertz:busy_median - {_ON} group_left () job:sm_clock_hertz:median)
+)"""
+
+_GAP = f"1 - gpu:sm_clock_hertz:busy_median / {_ON} group_left () job:sm_clock_hertz:median"
+
+
+def _z(spread: float) -> str:
+    return f"""\
+(gpu:sm_clock_hertz:busy_median - {_ON} group_left () job:sm_clock_hertz:median)
+/ {_ON} group_left ()
+(
+  {MAD_TO_SIGMA} * job:sm_clock_hertz:mad > {spread:g} * job:sm_clock_hertz:median
+  or {spread:g} * job:sm_clock_hertz:median
+)"""
+
+
+def _alert(model: PeerModel, timing: Timing, runbook_base: str) -> Alert:
+    slow = f"(gpu:sm_clock_peer_gap:ratio >= {MIN_GAP:g} and gpu:sm_clock_peer_z:ratio <= -{{}})"
+    expr = f"""\
+max by ({_GPU}) (
+  {slow.format(f"{model.threshold:g}")}
+  and {_ON} (
+    count by (cluster, job_id) {slow.format(f"{FLOOR_Z:g}")}
+    / count by (cluster, job_id) (gpu:sm_clock_peer_gap:ratio) <= {COMMON_CAUSE:g}
+  )
+)"""
+    return Alert(
+        "GpuPeerOutlier",
+        expr,
+        timing.wait(WAIT),
+        {"severity": "warning", "category": "gpu", "source": "detector"},
+        {
+            "summary": "GPU {{ $labels.gpu }} of {{ $labels.node }} is slower than its peers.",
+            "description": "The SM clock of GPU {{ $labels.gpu }} ({{ $labels.uuid }}) of "
+            "{{ $labels.node }} lies {{ $value | humanizePercentage }} below the median of the GPUs "
+            f"that work in the same job, further than {model.threshold:g} robust deviations. "
+            "The others wait for it, so the whole job is slow.",
+            "runbook_url": f"{runbook_base}/GpuPeerOutlier",
+            "playbook": "gpu-slow",
+        },
+    )

@@ -1,0 +1,10 @@
+"""The detectors there are. A new one is one file beside these, and one entry here."""
+
+from __future__ import annotations
+
+from fleetmedic.kernel.registry import Registry
+from rules.detectors.base import Detector
+from rules.detectors.learned_model import LearnedModel
+from rules.detectors.peer_band import PeerBand
+
+DETECTORS: Registry[Detector] = Registry("detector", (PeerBand(), LearnedModel()))

@@ -1,0 +1,179 @@
+"""From history to live rules: read, fit, compile, describe, publish; one detector after the other.
+
+One detector's failure never stops the next, and an outcome says for each what happened and why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from fleetmedic.kernel.durations import format_duration, parse_duration
+from fleetmedic.kernel.files import write_atomic
+from rules.detectors.base import (
+    Alert,
+    Detector,
+    Facts,
+    History,
+    Model,
+    Recording,
+    Refusal,
+    RuleGroup,
+    Timing,
+    Training,
+)
+from rules.history import Prometheus, PrometheusError
+from rules.publish import Places, PublishError, publish
+from rules.rulefile import Group, Rule, RuleFile
+from rules.settings import RulesSettings
+
+log = structlog.get_logger("rules")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a detector's run ended. Without a model there was too little history, or a failure."""
+
+    detector: str
+    ok: bool
+    changed: bool
+    text: str
+    model: Model | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """What stands for a detector now."""
+
+    group: str
+    text: str
+    digest: str
+
+
+class Pipeline:
+    """The detectors of one Prometheus, run one after the other."""
+
+    def __init__(
+        self, settings: RulesSettings, detectors: Iterable[Detector], prometheus: Prometheus
+    ) -> None:
+        self._settings = settings
+        self._detectors = tuple(detectors)
+        self._prometheus = prometheus
+        self._places = Places(
+            Path(settings.work_dir), Path(settings.rules_dir), settings.promtool_path()
+        )
+        self._timing = Timing(settings.factor, parse_duration(settings.scrape_interval))
+        self._live: dict[str, _Live] = {}
+
+    def run(self, now: float) -> list[Outcome]:
+        """Read the history once, fit every detector and put its rules live."""
+        queries = {query.name: query for d in self._detectors for query in d.queries}
+        window, step = (parse_duration(self._settings.window), parse_duration(self._settings.step))
+        try:
+            history = self._prometheus.read(queries.values(), now, window, step)
+        except PrometheusError as error:
+            return [self._told(Outcome(d.name, False, False, str(error))) for d in self._detectors]
+        return [self._told(self._one(detector, history)) for detector in self._detectors]
+
+    def check(self) -> list[Outcome]:
+        """See that what was put live still stands, and put it back where it does not."""
+        return [
+            self._told(self._published(detector.name, self._live[detector.name]))
+            if detector.name in self._live
+            else Outcome(detector.name, True, False, "nothing is live yet.")
+            for detector in self._detectors
+        ]
+
+    def _one(self, detector: Detector, history: History) -> Outcome:
+        budget = self._settings.false_alerts_per_day.of(detector.name)
+        try:
+            model = detector.fit(history, Training(self._timing, budget))
+            if isinstance(model, Refusal):
+                return Outcome(detector.name, not model.failure, False, model.reason)
+            group = detector.compile(model, self._timing, self._settings.runbook_base)
+        except (
+            ValueError,
+            ArithmeticError,
+            LookupError,
+        ) as error:  # numbers no model can be made of
+            return Outcome(detector.name, False, False, f"the model could not be fitted: {error}.")
+        facts, live = model.facts, self._live.get(detector.name)
+        if live is None or live.digest != facts.digest:
+            text = render(described(group, facts), facts, self._settings.factor)
+            live = _Live(group.name, text, facts.digest)
+        return self._published(detector.name, live, model)
+
+    def _published(self, name: str, live: _Live, model: Model | None = None) -> Outcome:
+        try:
+            changed = publish(name, live.text, live.group, self._places, self._prometheus)
+        except (PublishError, PrometheusError, OSError) as error:
+            return Outcome(name, False, False, str(error), model)
+        self._live[name] = live
+        if model:
+            self._report(model.facts)
+        return Outcome(
+            name, True, changed, f"{live.group} {'is live' if changed else 'stands'}.", model
+        )
+
+    def _report(self, facts: Facts) -> None:
+        try:
+            content = json.dumps({**asdict(facts), "model": facts.digest}, indent=1)
+            write_atomic(self._places.work_dir / f"{facts.detector}.json", content, sync=False)
+        except OSError as error:
+            log.warning("the report cannot be written", detector=facts.detector, error=str(error))
+
+    @staticmethod
+    def _told(outcome: Outcome) -> Outcome:
+        say = log.info if outcome.ok else log.error
+        if outcome.changed or not outcome.ok or outcome.model is None:
+            say(outcome.text, detector=outcome.detector, ok=outcome.ok, changed=outcome.changed)
+        return outcome
+
+
+def described(group: RuleGroup, facts: Facts) -> RuleGroup:
+    """The group with what the model says of itself in each alert's annotations."""
+    said = {
+        "model": f"{facts.detector} {facts.digest}",
+        "trained_on": f"{_when(facts.trained_from)} to {_when(facts.trained_to)}, "
+        f"{facts.series} GPUs",
+        "expected_false_alerts_per_day": f"{facts.expected_per_day:.2g}",
+        "backtest_alerts": str(facts.backtest_alerts),
+    }
+    rules = tuple(
+        Alert(rule.alert, rule.expr, rule.wait, rule.labels, {**rule.annotations, **said})
+        if isinstance(rule, Alert)
+        else rule
+        for rule in group.rules
+    )
+    return RuleGroup(group.name, group.interval, rules)
+
+
+def render(group: RuleGroup, facts: Facts, factor: float) -> str:
+    """The rule file of a group, as text."""
+    rules = tuple(_plain(rule) for rule in group.rules)
+    file = RuleFile(
+        Path(f"{facts.detector}.yml"),
+        (Group(group.name, format_duration(group.interval), rules),),
+    )
+    return file.text(
+        f"Generated by the detector {facts.detector} from history; durations are divided by "
+        f"{factor:g}.\nIt is written anew by `fleetmedic rules`: changes here are lost."
+    )
+
+
+def _plain(rule: Recording | Alert) -> Rule:
+    if isinstance(rule, Recording):
+        return Rule(rule.record, rule.expr, False)
+    return Rule(
+        rule.alert, rule.expr, True, format_duration(rule.wait),
+        labels=dict(rule.labels), annotations=dict(rule.annotations),
+    )  # fmt: skip
+
+
+def _when(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,110 @@
+"""`fleetmedic rules serve` and `rules fit`: the detectors as a service, or once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+import click
+import structlog
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.logs import configure_logs
+from rules.settings import read_settings
+
+log = structlog.get_logger("rules")
+
+
+def _one_thread() -> None:
+    """A fit takes a second and must not take the machine. Counts only before numpy is imported,
+    which is why the commands below import what they use themselves."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise UserError(f"--web.listen-address {text[:80]!r} is none: write 127.0.0.1:9096.")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - an empty host means all, as in Go
+
+
+_CONFIG = click.option(
+    "--config", required=True, type=click.Path(path_type=Path, dir_okay=False), help="rules.yml."
+)
+
+
+@click.command()
+@_CONFIG
+@click.option(
+    "--web.listen-address", "listen", default="127.0.0.1:9096", show_default=True,
+    help="Where /metrics, /-/healthy and /-/ready are served.",
+)  # fmt: skip
+def serve(config: Path, listen: str) -> None:
+    """Learn rules from Prometheus' history, keep them live, and export scores.
+
+    \b
+    Example:
+      fleetmedic rules serve --config rules.yml --web.listen-address 127.0.0.1:9096
+    """
+    configure_logs()
+    _one_thread()
+    settings = read_settings(config)
+    from rules.board import server
+    from rules.detectors.registry import DETECTORS
+    from rules.service import Service
+
+    service = Service(settings, tuple(DETECTORS))
+    pages = server(*_address(listen), service.board)
+    threading.Thread(target=pages.serve_forever, daemon=True, name="http").start()
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+        raise SystemExit(0)  # out of a fit or a request too; a file half published is restored
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    log.info("serving", address=listen, detectors=list(DETECTORS.names()))
+    service.run(stopped)
+
+
+@click.command()
+@_CONFIG
+def fit(config: Path) -> None:
+    """Learn rules from Prometheus' history once, put them live, and say what was learned.
+
+    Exits with 1 when a detector failed; too little history is no failure.
+
+    \b
+    Example:
+      fleetmedic rules fit --config rules.yml
+    """
+    configure_logs("error")
+    _one_thread()
+    settings = read_settings(config)
+    from rules.detectors.registry import DETECTORS
+    from rules.history import Prometheus
+    from rules.pipeline import Pipeline
+
+    pipeline = Pipeline(settings, tuple(DETECTORS), Prometheus(settings.prometheus_url))
+    outcomes = pipeline.run(time.time())
+    for outcome in outcomes:
+        click.echo(
+            f"{outcome.detector}: {'ok' if outcome.ok else 'FAILED'}: {outcome.text}",
+            err=not outcome.ok,
+        )
+        if outcome.model:
+            facts = outcome.model.facts
+            learned = ", ".join(f"{name} {value:g}" for name, value in facts.parameters.items())
+            click.echo(
+                f"  model {facts.digest} of {facts.series} GPUs: {learned}\n"
+                f"  expected false alerts a day: {facts.expected_per_day:.2g}; alerts it would have "
+                f"raised in the history: {facts.backtest_alerts}"
+            )
+    if not all(outcome.ok for outcome in outcomes):
+        raise SystemExit(1)

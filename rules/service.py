@@ -1,0 +1,87 @@
+"""The detectors' loop: one thread that fits, checks what is live, and scores, each when it is due."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import structlog
+
+from fleetmedic.kernel.durations import parse_duration
+from rules.board import Board
+from rules.detectors.base import Detector, Model, Scorer
+from rules.history import Prometheus, PrometheusError
+from rules.pipeline import Outcome, Pipeline
+from rules.settings import RulesSettings
+
+log = structlog.get_logger("rules")
+RETRY_SECONDS = 3.0
+FRESH_SCORINGS = 3
+
+
+class Service:
+    """The loop: fits, checks and scores when each is due."""
+
+    def __init__(self, settings: RulesSettings, detectors: tuple[Detector, ...]) -> None:
+        self._prometheus = Prometheus(settings.prometheus_url)
+        self._pipeline = Pipeline(settings, detectors, self._prometheus)
+        self._detectors = detectors
+        self._interval = parse_duration(settings.interval)
+        self._refit = parse_duration(settings.refit)
+        self._scoring = settings.scoring_seconds
+        self._models: dict[str, Model] = {}
+        self._fit_due = self._check_due = self._score_due = 0.0
+        self.board = Board(self._interval, FRESH_SCORINGS * self._scoring)
+
+    def run(self, stopped: threading.Event) -> None:
+        """Until stopped."""
+        while not stopped.is_set():
+            self.step(time.time())
+            due = min(self._fit_due, self._check_due, self._score_due)
+            stopped.wait(max(0.05, due - time.time()))
+
+    def step(self, now: float) -> None:
+        """Do what is due at this moment."""
+        if now >= self._fit_due:
+            self._fit(now)
+        elif now >= self._check_due:
+            self._note(self._pipeline.check(), now)
+            self._check_due = now + self._interval
+        if now >= self._score_due:
+            self._score()
+            self._score_due = now + self._scoring
+
+    def _fit(self, now: float) -> None:
+        outcomes = self._pipeline.run(now)
+        self._models |= {item.detector: item.model for item in outcomes if item.model}
+        self._note(outcomes, now)
+        done = time.time()
+        if all(item.ok and item.model for item in outcomes):
+            self._fit_due = done + self._refit
+        elif self._models or all(item.ok for item in outcomes):
+            self._fit_due = done + self._interval
+        else:  # nothing yet, as when Prometheus has not come up
+            self._fit_due = done + min(RETRY_SECONDS, self._interval)
+        self._check_due = done + self._interval
+        self.board.ready = True
+
+    def _note(self, outcomes: list[Outcome], now: float) -> None:
+        good = {item.detector: now for item in outcomes if item.ok}
+        self.board.last_run = {**self.board.last_run, **good}
+        self.board.success = {item.detector: item.ok for item in outcomes}
+
+    def _score(self) -> None:
+        for detector in self._detectors:
+            model = self._models.get(detector.name)
+            if model is None or not isinstance(detector, Scorer):
+                continue
+            now = time.time()
+            try:
+                found = detector.score(model, self._prometheus.latest(detector.queries, now))
+            except PrometheusError as error:
+                log.warning("no scores", detector=detector.name, error=str(error))
+                self.board.success = {**self.board.success, detector.name: False}
+                continue
+            self.board.scores = {**self.board.scores, detector.name: (now, tuple(found))}
+            level = {detector.name: detector.threshold(model)}
+            self.board.thresholds = {**self.board.thresholds, **level}
