@@ -250,7 +250,7 @@ def _done_twice(folder: Path) -> list[int]:
     notes = [line.split() for line in (folder / "history").read_text().splitlines()]
     return [
         int(reached) - int(resumed)
-        for (what, reached), (_, resumed) in itertools.pairwise(notes)
+        for (what, reached), (_, resumed) in pairwise(notes)
         if what == "lost"
     ]
 
