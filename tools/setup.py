@@ -143,15 +143,19 @@ def _install() -> None:
 
 def _fetch_parts() -> int:
     """Prometheus and Alertmanager. Without them the tests that need them skip, so it is no failure."""
-    done = subprocess.run(
-        [VENV / "bin" / "fleetmedic", "doctor", "--fetch"], text=True, stdout=subprocess.PIPE, check=False
-    )  # fmt: skip
-    if done.returncode:
-        print(done.stdout, end="")
+    doctor = [VENV / "bin" / "fleetmedic", "doctor", "--fetch"]
+    findings = []
+    with subprocess.Popen(
+        doctor, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as said:
+        for line in said.stdout or ():
+            if line.startswith(("ok ", "note ", "lack ", " ")):
+                findings.append(line)
+            else:
+                _say(line.rstrip())
+    if said.returncode:
+        sys.stdout.writelines(findings)
         _say("this machine lacks something (see above); what needs it will say so")
-    else:
-        told = [line for line in done.stdout.splitlines() if not line.startswith(("ok ", "note "))]
-        print("".join(f"setup: {line}\n" for line in told if line.strip()), end="")
     return 0
 
 
