@@ -84,11 +84,16 @@ def _read(path: Path, now: float) -> tuple[Report, float]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise Rejected(error.strerror) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
             raise Rejected("no regular file of at most 64 KiB")
-        report = parse(file.read(MAX_BYTES + 1), path.name.removesuffix(".json"))
+        data = os.read(descriptor, MAX_BYTES)
+    except OSError as error:
+        raise Rejected(error.strerror) from None
+    finally:
+        os.close(descriptor)
+    report = parse(data, path.name.removesuffix(".json"))
     return report, now - status.st_mtime
 
 
