@@ -118,7 +118,7 @@ def _held(case: Case) -> Decision:
     """HELD: the same question again; it goes back to TRIAGED when the guards allow."""
     answer = _triaged(case)
     if isinstance(answer, Hold):
-        return answer if answer.reason is not case.incident.held else Wait(answer.until)
+        return answer
     if isinstance(answer, Move) and answer.state in (State.SUPPRESSED, State.FAILED):
         return answer
     return Move(State.TRIAGED, Reason.STEP_ALLOWED)

@@ -137,9 +137,11 @@ class VerifyPlan:
 
 @dataclass(frozen=True, slots=True)
 class ScalePlan:
-    """By how many replicas, and how long between two steps (seconds)."""
+    """By how many replicas at once (negative: in), how many requests may wait for each replica, and
+    how long between two steps (seconds)."""
 
     step: int
+    per_replica: float
     cooldown: float
     max_steps: int
 

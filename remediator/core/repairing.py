@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from fleetmedic.kernel.labels import TargetKind
 from remediator.core import guards, plan
-from remediator.core.decision import Act, Case, Decision, Move, Wait, Widen, held
+from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, held
 from remediator.core.ending import beyond_level, give_up, told
 from remediator.core.guards import Ruling, Verdict
 from remediator.core.model import OWNER, Level, Rung, State, StepState
 from remediator.core.moving import moving, saving
 from remediator.core.reasons import Reason, sentence
+from remediator.scaling.target import Why, desired
 
 MOST_DOUBLINGS = 6
 LONGEST_PROBATION = 86_400.0
+LOOK_AGAIN = 2.0
 
 
 def decide_jobs_moved(case: Case) -> Decision:
@@ -194,12 +196,22 @@ def _scaling(case: Case) -> Decision:
     if not verdict.allows:
         return held(verdict)
     assert load is not None  # noqa: S101 - `known` was asked above
-    replicas = max(load.minimum, min(load.maximum, load.wanted + scale.step))
-    if replicas == load.wanted:
-        text = f"{incident.target.name} keeps {load.wanted} replicas: its limit is reached."
-        return told(case, "limit") or Move(State.CLOSED, Reason.AT_LIMIT, text)
-    step = plan.new_step(incident, "scale", plan.QUICK * 3, replicas=replicas)
-    return Act(step, Reason.RESCALED, f"From {load.wanted} to {replicas} replicas.")
+    wish = desired(
+        load.wanted, load.waiting, per_replica=scale.per_replica, minimum=load.minimum,
+        maximum=load.maximum, step=abs(scale.step),
+    )  # fmt: skip
+    change = wish.replicas - load.wanted
+    if change * scale.step > 0:
+        step = plan.new_step(incident, "scale", plan.QUICK * 3, replicas=wish.replicas)
+        text = f"{wish.text} From {load.wanted} to {wish.replicas} replicas."
+        return Act(step, Reason.RESCALED, text)
+    if wish.why in (Why.AT_MAXIMUM, Why.AT_MINIMUM):
+        return told(case, "limit") or Move(State.CLOSED, Reason.AT_LIMIT, wish.text)
+    if wish.why is Why.UNKNOWN_DEMAND:
+        return Hold(Reason.FACTS_UNKNOWN, wish.text)
+    if not case.view.firing:
+        return Move(State.CLOSED, Reason.RESCALED, wish.text)
+    return Wait(case.now + LOOK_AGAIN)
 
 
 def _verify(case: Case) -> Decision:

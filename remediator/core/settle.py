@@ -20,6 +20,7 @@ from remediator.core.reasons import Reason
 from remediator.core.routing import absorbable, holder, spent
 
 RECURRENCE_WINDOW = 7 * 86_400.0
+HOLD_AGAIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,9 @@ def settle(case: Case) -> Settled:
             return Settled(tuple(written), step=decision.step)
         if isinstance(decision, Widen):
             return Settled(tuple(written), widen=decision)
-        if isinstance(decision, (Hold, Wait)):
+        if isinstance(decision, Hold):
+            return Settled(tuple(written), wake_at=decision.until or case.now + HOLD_AGAIN)
+        if isinstance(decision, Wait):
             return Settled(tuple(written), wake_at=decision.until)
         if isinstance(decision, Move) and decision.state is not State.TRIAGED:
             return Settled(tuple(written), again=True)

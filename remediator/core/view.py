@@ -40,12 +40,13 @@ class SensorView:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadView:
-    """A scalable workload's size and bounds, and the size its policy wants."""
+    """A scalable workload's size and bounds, and the requests that wait for it (None: unknown)."""
 
     wanted: int
     ready: int
     minimum: int
     maximum: int
+    waiting: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

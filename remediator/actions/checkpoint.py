@@ -1,0 +1,35 @@
+"""Ask jobs to write a checkpoint now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from remediator.actions.base import Look, Tools
+from remediator.core.model import Step
+from remediator.effects import effect
+
+
+@dataclass(frozen=True, slots=True)
+class SignalCheckpoint:
+    """`signal_checkpoint`. A job that has ended meanwhile needs no signal."""
+
+    name: str = "signal_checkpoint"
+    disruptive: bool = False
+
+    async def observe(self, step: Step, tools: Tools) -> Look:
+        missing = [job for job in step.jobs if not await _told(job, step, tools)]
+        if missing:
+            return Look(False, f"{', '.join(missing)} not signalled yet.")
+        return Look(True, f"{', '.join(step.jobs)} asked to write a checkpoint.")
+
+    async def act(self, step: Step, tools: Tools) -> None:
+        for job_id in step.jobs:
+            if not await _told(job_id, step, tools):
+                await effect(tools.cluster.signal(job_id, op_id=f"{step.op_id}-{job_id}"))
+
+
+async def _told(job_id: str, step: Step, tools: Tools) -> bool:
+    if await tools.cluster.signalled(job_id, op_id=f"{step.op_id}-{job_id}"):
+        return True
+    job = await tools.cluster.job(job_id)
+    return job is None or job.finished or not job.running

@@ -1,0 +1,28 @@
+"""Keep new jobs off a GPU or a node. Running jobs stay; what somebody else holds is left alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from remediator.actions.base import Look, Tools
+from remediator.core.model import OWNER, Step
+from remediator.effects import effect
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """`quarantine_gpu` and `quarantine_node`."""
+
+    name: str
+    disruptive: bool = False
+
+    async def observe(self, step: Step, tools: Tools) -> Look:
+        held = await tools.cluster.quarantined(step.target)
+        if held is not None and held.owner == OWNER:
+            return Look(True, f"{step.target} takes no new jobs.")
+        return Look(False, f"{step.target} is not quarantined yet.")
+
+    async def act(self, step: Step, tools: Tools) -> None:
+        reason = f"{tools.incident.id}: {tools.incident.text}"[:300]
+        call = tools.cluster.quarantine(step.target, op_id=step.op_id, owner=OWNER, reason=reason)
+        await effect(call)

@@ -1,0 +1,25 @@
+"""Reboot a node. Whether that healed anything is for `verify` to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from remediator.actions.base import Look, Tools
+from remediator.core.model import Step
+from remediator.effects import effect
+
+
+@dataclass(frozen=True, slots=True)
+class RebootNode:
+    """`reboot_node`."""
+
+    name: str = "reboot_node"
+    disruptive: bool = True
+
+    async def observe(self, step: Step, tools: Tools) -> Look:
+        if await tools.cluster.reboot_seen(step.target, op_id=step.op_id):
+            return Look(True, f"{step.target} has come back from its reboot.")
+        return Look(False, f"{step.target} has not come back from a reboot yet.")
+
+    async def act(self, step: Step, tools: Tools) -> None:
+        await effect(tools.cluster.reboot_node(step.target, op_id=step.op_id))

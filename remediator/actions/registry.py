@@ -1,0 +1,34 @@
+"""The actions that playbooks are made of. A new action is one file beside this one and one line here."""
+
+from __future__ import annotations
+
+from fleetmedic.kernel.registry import Registry
+from remediator.actions.base import Action
+from remediator.actions.checkpoint import SignalCheckpoint
+from remediator.actions.notify import Notify
+from remediator.actions.quarantine import Quarantine
+from remediator.actions.reboot_node import RebootNode
+from remediator.actions.release import Release
+from remediator.actions.reset_gpu import ResetGpu
+from remediator.actions.restart_jobs import RestartJobs
+from remediator.actions.scale import Scale
+from remediator.actions.verify import Verify
+
+RUNGS = ("reset_gpu", "reboot_node")
+
+
+def actions() -> Registry[Action]:
+    """All actions, made anew."""
+    members: tuple[Action, ...] = (
+        Notify(),
+        Quarantine("quarantine_gpu"),
+        Quarantine("quarantine_node"),
+        SignalCheckpoint(),
+        RestartJobs(),
+        ResetGpu(),
+        RebootNode(),
+        Verify(),
+        Release(),
+        Scale(),
+    )
+    return Registry("action", members)

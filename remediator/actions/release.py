@@ -1,0 +1,35 @@
+"""Let jobs on the targets again that the incident had quarantined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleetmedic.kernel.labels import Target
+from remediator.actions.base import Look, Tools
+from remediator.core.model import OWNER, Step
+from remediator.effects import effect
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """`release`."""
+
+    name: str = "release"
+    disruptive: bool = False
+
+    async def observe(self, step: Step, tools: Tools) -> Look:
+        kept = [str(target) for target in step.also if await _ours(target, tools)]
+        if kept:
+            return Look(False, f"{', '.join(kept)} not released yet.")
+        return Look(True, f"{', '.join(map(str, step.also)) or step.target} takes jobs again.")
+
+    async def act(self, step: Step, tools: Tools) -> None:
+        for number, target in enumerate(step.also):
+            if await _ours(target, tools):
+                op_id = f"{step.op_id}-{number}"
+                await effect(tools.cluster.release(target, op_id=op_id, owner=OWNER))
+
+
+async def _ours(target: Target, tools: Tools) -> bool:
+    held = await tools.cluster.quarantined(target)
+    return held is not None and held.owner == OWNER

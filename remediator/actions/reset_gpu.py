@@ -1,0 +1,25 @@
+"""Reset a GPU. Whether that healed anything is for `verify` to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from remediator.actions.base import Look, Tools
+from remediator.core.model import Step
+from remediator.effects import effect
+
+
+@dataclass(frozen=True, slots=True)
+class ResetGpu:
+    """`reset_gpu`."""
+
+    name: str = "reset_gpu"
+    disruptive: bool = True
+
+    async def observe(self, step: Step, tools: Tools) -> Look:
+        if await tools.cluster.reset_seen(step.target, op_id=step.op_id):
+            return Look(True, f"{step.target} was reset.")
+        return Look(False, f"{step.target} was not reset yet.")
+
+    async def act(self, step: Step, tools: Tools) -> None:
+        await effect(tools.cluster.reset_gpu(step.target, op_id=step.op_id))

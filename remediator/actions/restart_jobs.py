@@ -1,0 +1,68 @@
+"""Stop jobs and start them elsewhere, from their checkpoints, at no cost of an attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.actions.base import Look, Tools
+from remediator.core.model import Step
+from remediator.effects import effect
+
+
+@dataclass(frozen=True, slots=True)
+class RestartJobs:
+    """`restart_jobs`.
+
+    Over when each job runs elsewhere, or has ended, or has left the target and waits for room: the
+    repair does not depend on there being room elsewhere.
+    """
+
+    name: str = "restart_jobs"
+    disruptive: bool = True
+
+    async def observe(self, step: Step, tools: Tools) -> Look:
+        told: list[str] = []
+        for job_id in step.jobs:
+            look = await _one(job_id, step, tools)
+            if not look.over:
+                return look
+            told.append(look.text)
+        return Look(True, " ".join(told) or "There was no job to move.")
+
+    async def act(self, step: Step, tools: Tools) -> None:
+        exclude = () if step.target.kind is TargetKind.JOB else (step.target,)
+        for job_id in step.jobs:
+            if not await tools.cluster.restarted(job_id, op_id=f"{step.op_id}-{job_id}"):
+                call = tools.cluster.restart(
+                    job_id, op_id=f"{step.op_id}-{job_id}", exclude=exclude
+                )
+                await effect(call)
+
+
+async def _one(job_id: str, step: Step, tools: Tools) -> Look:
+    restarted = await tools.cluster.restarted(job_id, op_id=f"{step.op_id}-{job_id}")
+    job = await tools.cluster.job(job_id)
+    if job is None or job.finished:
+        return Look(True, f"{job_id} has ended.")
+    if restarted:
+        gpus = ",".join(map(str, job.gpus))
+        return Look(True, f"{job_id} runs on {job.node} GPUs {gpus}.")
+    if (
+        step.target.kind is not TargetKind.JOB
+        and _waits(job.state)
+        and _left(step.target, job.places())
+    ):
+        return Look(True, f"{job_id} has left {step.target} and waits for room elsewhere.")
+    return Look(False, f"{job_id} is {job.state}.")
+
+
+def _waits(state: str) -> bool:
+    return state == "PENDING"
+
+
+def _left(target: Target, places: tuple[Target, ...]) -> bool:
+    return all(
+        place != target and not (target.kind is TargetKind.NODE and place.name == target.name)
+        for place in places
+    )

@@ -1,0 +1,129 @@
+"""The composition root: builds everything from the settings, serves it, and ends it cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from fleetmedic.kernel.errors import UserError
+from remediator.actions.registry import actions
+from remediator.clusters.base import Cluster
+from remediator.clusters.registry import open_cluster
+from remediator.core.book import Book
+from remediator.core.events import Event
+from remediator.core.model import Playbook
+from remediator.engine import Engine, Rules, World
+from remediator.executor import Executor
+from remediator.http import AlertmanagerClient, Notifier, PrometheusClient
+from remediator.journal import Journal, replay
+from remediator.library import load_library
+from remediator.metrics import Metrics
+from remediator.reconciler import Reconciler, Sources
+from remediator.senses import Senses
+from remediator.settings import Settings, read_token
+from remediator.telling import PeopleNotifier
+from remediator.webhook import Desk, make_app
+
+log = structlog.get_logger("remediator")
+END_WITHIN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A running remediator."""
+
+    engine: Engine
+    reconciler: Reconciler
+    book: Book
+    metrics: Metrics
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, data_dir: Path, playbooks: tuple[Playbook, ...], cluster: Cluster
+) -> AsyncIterator[Parts]:
+    """Everything but HTTP in: the journal replayed, lanes and reconciler at work."""
+    book = Book()
+    for event in await asyncio.to_thread(lambda: list(replay(data_dir))):
+        book.apply(event)
+    metrics = Metrics(book)
+
+    def durable(event: Event) -> None:
+        book.apply(event)
+        metrics.saw(event, book.incidents.get(event.incident or ""))
+        _say(event)
+
+    journal = Journal(data_dir, durable)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(journal.close)
+        prometheus = alertmanager = None
+        if settings.prometheus_url:
+            prometheus = await stack.enter_async_context(PrometheusClient(settings.prometheus_url))
+        if settings.alertmanager_url:
+            client = AlertmanagerClient(settings.alertmanager_url)
+            alertmanager = await stack.enter_async_context(client)
+        sender = await stack.enter_async_context(Notifier())
+        senses = Senses(
+            cluster, prometheus, book, ceiling=settings.level,
+            scrape_interval=settings.scrape_interval, hold=settings.limits.hold, now=time.time,
+        )  # fmt: skip
+        executor = Executor(
+            actions(), disruptive_at_once=settings.disruptive_at_once, now=time.time
+        )
+        people = PeopleNotifier(settings.webhooks, sender)
+        rules = Rules(
+            playbooks, settings.limits, settings.level, settings.factor, settings.reconcile_every
+        )
+        engine = Engine(rules, book, journal, World(cluster, senses, executor, people, time.time))
+        sources = Sources(alertmanager, cluster, book, time.time)
+        reconciler = Reconciler(sources, engine, journal, metrics, settings.reconcile_every)
+        engine.start()
+        task = asyncio.create_task(reconciler.run(), name="reconciler")
+        try:
+            yield Parts(engine, reconciler, book, metrics)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await engine.close()
+
+
+async def serve(settings: Settings, data_dir: Path, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT. Raises UserError for what a person must mend."""
+    token, warning = read_token(settings.token_file)
+    if warning:
+        log.warning("token_file_open", text=warning)
+    playbooks = load_library(settings.playbook_dirs, settings.factor)
+    cluster = open_cluster(
+        settings.adapter, settings.cluster, settings.adapter_settings, settings.where
+    )
+    async with running(settings, data_dir, playbooks, cluster) as parts:
+        desk = Desk(
+            parts.engine, parts.reconciler, parts.book, parts.metrics, token, data_dir, lambda: True
+        )
+        config = uvicorn.Config(
+            make_app(desk), host=host, port=port, log_config=None, access_log=False,
+            timeout_graceful_shutdown=END_WITHIN, timeout_keep_alive=60, lifespan="off",
+            server_header=False,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        try:
+            await server.serve()
+        except SystemExit:
+            raise UserError(
+                f"{host}:{port} cannot be listened on; choose another --web.listen-address."
+            ) from None
+
+
+def _say(event: Event) -> None:
+    """One log line for each durable event."""
+    log.info(
+        str(event.kind), seq=event.seq, incident=event.incident, target=event.target,
+        reason=None if event.reason is None else str(event.reason), text=event.text,
+    )  # fmt: skip

@@ -1,0 +1,159 @@
+"""`fleetmedic remediator`: serve, and what helps to trust it: check, plan, journal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import click
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.logs import configure_logs
+
+LISTEN = "127.0.0.1:9095"
+_config = click.option(
+    "--config", "config", required=True, type=click.Path(path_type=Path), help="remediator.yml."
+)
+_data = click.option(
+    "--data-dir", required=True, type=click.Path(path_type=Path), help="Where the journal lies."
+)
+
+
+@click.group()
+def remediator() -> None:
+    """Receive alerts, quarantine what is sick, move its jobs, repair, verify, re-admit.
+
+    \b
+    Examples:
+      fleetmedic remediator serve --config remediator.yml --data-dir data
+      fleetmedic remediator check --config remediator.yml
+      fleetmedic remediator journal --data-dir data --json
+    """
+
+
+@remediator.command()
+@_config
+@click.option(
+    "--web.listen-address", "listen", default=LISTEN, show_default=True, help="HOST:PORT."
+)
+@_data
+@click.option("--log.level", "level", default="info", show_default=True,
+              type=click.Choice(["debug", "info", "warning", "error"]), help="How much to log.")  # fmt: skip
+def serve(config: Path, listen: str, data_dir: Path, level: str) -> None:
+    """Serve the webhook and the API, and run every incident, until SIGTERM.
+
+    \b
+    Example:
+      fleetmedic remediator serve --config remediator.yml --web.listen-address 127.0.0.1:9095 --data-dir data
+    """
+    from remediator import app
+    from remediator.settings import load_settings
+
+    host, port = _address(listen)
+    configure_logs(level)
+    asyncio.run(app.serve(load_settings(config), data_dir, host, port))
+
+
+@remediator.command()
+@_config
+def check(config: Path) -> None:
+    """Check the settings, the token file and every playbook; say what is in force.
+
+    \b
+    Example:
+      fleetmedic remediator check --config remediator.yml
+    """
+    from remediator.clusters.registry import open_cluster
+    from remediator.library import load_library
+    from remediator.settings import load_settings, read_token
+
+    settings = load_settings(config)
+    _, warning = read_token(settings.token_file)
+    playbooks = load_library(settings.playbook_dirs, settings.factor)
+    open_cluster(settings.adapter, settings.cluster, settings.adapter_settings, settings.where)
+    if warning:
+        click.echo(f"warning: {warning}", err=True)
+    if settings.prometheus_url is None and any(
+        "metrics" in p.verify.tests for p in playbooks if p.ladder
+    ):
+        click.echo(
+            "warning: without prometheus_url no repair can be verified by metrics.", err=True
+        )
+    click.echo(f"{config}: good. Level {settings.level}, {len(playbooks)} playbooks:")
+    for playbook in playbooks:
+        names = ", ".join(playbook.alertnames) or "any alert"
+        also = "".join(f", {key}={value}" for key, value in playbook.labels)
+        click.echo(f"  {playbook.name}: {names}{also}")
+
+
+@remediator.command()
+@_config
+@click.argument("payload", type=click.Path(path_type=Path))
+def plan(config: Path, payload: Path) -> None:
+    """Say what would be done about the alerts of PAYLOAD, a webhook body; touch nothing.
+
+    \b
+    Example:
+      fleetmedic remediator plan --config remediator.yml alert.json
+    """
+    from remediator.explain import explain
+    from remediator.library import load_library
+    from remediator.settings import load_settings
+    from remediator.webhook import MAX_BODY, read_payload
+
+    settings = load_settings(config)
+    try:
+        body = payload.read_bytes()[: MAX_BODY + 1]
+    except OSError as error:
+        raise UserError(f"{payload}: cannot be read: {error.strerror}.") from None
+    try:
+        alerts, _ = read_payload(body)
+    except UserError as error:
+        raise UserError(f"{payload}: {error}") from None
+    playbooks = load_library(settings.playbook_dirs, settings.factor)
+    for alert in alerts:
+        for sentence in explain(alert, playbooks, settings.level):
+            click.echo(sentence)
+
+
+@remediator.command()
+@_data
+@click.option("--json", "as_json", is_flag=True, help="One event a line, as JSON.")
+@click.option("--follow", is_flag=True, help="Go on with new events until Ctrl-C.")
+def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
+    """Print the journal, in order; also while the remediator runs.
+
+    \b
+    Examples:
+      fleetmedic remediator journal --data-dir data
+      fleetmedic remediator journal --data-dir data --json --follow
+    """
+    from remediator.journal import read_events
+
+    if not (data_dir / "journal.db").exists() and not follow:
+        raise UserError(f"{data_dir}: there is no journal here; check --data-dir.")
+    after = 0
+    while True:
+        for item in read_events(data_dir, after=after, limit=10_000):
+            after = item["seq"]
+            click.echo(json.dumps(item, ensure_ascii=True) if as_json else _line(item))
+        if len(read_events(data_dir, after=after, limit=1)):
+            continue
+        if not follow:
+            return
+        time.sleep(0.2)
+
+
+def _line(item: dict[str, object]) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(str(item["at"]))))
+    text = f"{item['seq']:>6} {at} {item['event']:<14} {item['target'] or '-':<16} {item['text']}"
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise UserError(f"--web.listen-address {listen[:80]!r}: write HOST:PORT, as {LISTEN}.")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - an empty host means every one

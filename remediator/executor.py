@@ -1,0 +1,132 @@
+"""Carries one announced step to its outcome: look, act, look again until it is seen or overdue.
+
+The step's announcement is durable before this is called. Every action is harmless when repeated with
+the same operation id, and still nothing is repeated before it was looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from fleetmedic.kernel.registry import Registry
+from remediator.actions.base import Action, Look, Tools
+from remediator.clusters.base import ClusterError
+from remediator.core.events import Event, Kind, step_event
+from remediator.core.model import Incident, Step, StepRun
+from remediator.core.reasons import Reason
+
+log = structlog.get_logger("remediator")
+FIRST_LOOK_AFTER = 0.02
+SLOWEST_LOOK = 0.5
+GRACE_AFTER_RESTART = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended."""
+
+    kind: Kind
+    reason: Reason
+    text: str
+    passed: bool | None = None
+
+
+class Executor:
+    """Bounds how many disruptive steps go on at once."""
+
+    def __init__(
+        self, registry: Registry[Action], *, disruptive_at_once: int, now: Callable[[], float]
+    ) -> None:
+        self._registry = registry
+        self._slots = asyncio.Semaphore(disruptive_at_once)
+        self._now = now
+
+    async def run(self, run: StepRun, tools: Tools, *, resumed: bool) -> Outcome:
+        """The outcome of a step. `resumed` means that another process may have begun it."""
+        action = self._registry.get(run.step.action)
+        async with self._slots if action.disruptive else contextlib.nullcontext():
+            return await self._carry_out(action, run, tools, resumed=resumed)
+
+    async def _carry_out(
+        self, action: Action, run: StepRun, tools: Tools, *, resumed: bool
+    ) -> Outcome:
+        step = run.step
+        deadline = run.started + step.deadline
+        if resumed:
+            deadline = max(deadline, self._now() + GRACE_AFTER_RESTART)
+        pause = FIRST_LOOK_AFTER
+        acted = False
+        while True:
+            look = await self._look(action, step, tools)
+            if isinstance(look, Look) and look.over:
+                return _seen(look)
+            if isinstance(look, ClusterError) and not look.transient:
+                return self._blind(action, look, began=acted or resumed)
+            if isinstance(look, Look) and not acted:
+                refused = await self._act(action, step, tools)
+                acted = refused is None
+                if refused is not None and not refused.transient:
+                    # The call may have had its effect before it failed: look once more.
+                    again = await self._look(action, step, tools)
+                    if isinstance(again, Look) and again.over:
+                        return _seen(again)
+                    return Outcome(Kind.STEP_FAILED, Reason.STEP_REFUSED, str(refused))
+                if acted:
+                    continue
+            if self._now() >= deadline:
+                return self._overdue(action, look, began=acted or resumed)
+            await asyncio.sleep(min(pause, max(0.0, deadline - self._now())))
+            pause = min(pause * 1.5, SLOWEST_LOOK)
+
+    async def _look(self, action: Action, step: Step, tools: Tools) -> Look | ClusterError:
+        try:
+            return await action.observe(step, tools)
+        except ClusterError as error:
+            return error
+
+    async def _act(self, action: Action, step: Step, tools: Tools) -> ClusterError | None:
+        try:
+            await action.act(step, tools)
+        except ClusterError as error:
+            log.warning("step_refused", step=step.id, on=str(step.target), error=str(error))
+            return error
+        return None
+
+    def _blind(self, action: Action, error: ClusterError, *, began: bool) -> Outcome:
+        """What cannot be looked at: a disruptive step that may have begun goes to a person."""
+        unknown = action.disruptive and began
+        reason = Reason.EFFECT_UNKNOWN if unknown else Reason.STEP_REFUSED
+        return Outcome(Kind.STEP_FAILED, reason, str(error))
+
+    def _overdue(self, action: Action, look: Look | ClusterError, *, began: bool) -> Outcome:
+        if isinstance(look, ClusterError):
+            return self._blind(action, look, began=began)
+        return Outcome(Kind.STEP_FAILED, Reason.EFFECT_MISSING, look.text, look.passed)
+
+
+def _seen(look: Look) -> Outcome:
+    if look.ok:
+        return Outcome(Kind.STEP_DONE, Reason.EFFECT_SEEN, look.text, look.passed)
+    failed = Reason.NOT_HEALED if look.passed is False else Reason.STEP_REFUSED
+    return Outcome(Kind.STEP_FAILED, failed, look.text, look.passed)
+
+
+def outcome_events(
+    incident: Incident, step: Step, outcome: Outcome, now: float
+) -> tuple[Event, ...]:
+    """What the journal says of an outcome."""
+    ended = step_event(
+        outcome.kind, incident, step, now, outcome.reason, outcome.text, passed=outcome.passed
+    )
+    extra = {"verify": Kind.VERIFIED, "notify": Kind.NOTIFIED}.get(step.action)
+    if extra is None or outcome.kind is not Kind.STEP_DONE:
+        return (ended,)
+    data = {"occasion": step.id.partition(":")[2]} if extra is Kind.NOTIFIED else {"passed": True}
+    reason = Reason.NOTIFIED if extra is Kind.NOTIFIED else Reason.VERIFIED
+    told = Event(extra, now, incident.id, str(incident.target), reason, outcome.text, data)
+    return (ended, told)

@@ -1,0 +1,248 @@
+"""The library of playbooks: the shipped files and a user's own, checked, in the order of matching.
+
+A user's playbook replaces a shipped one of the same name. Playbooks that name alerts come before
+those that match any, and a user's before the shipped ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from fleetmedic.kernel.durations import parse_duration
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import TargetKind
+from fleetmedic.kernel.settings import load
+from remediator.core.model import (
+    FaultClass,
+    JobsPlan,
+    Level,
+    Playbook,
+    Rung,
+    ScalePlan,
+    VerifyPlan,
+)
+
+# Errors of the application: the GPU is well, and no playbook may quarantine for them.
+APPLICATION_ALERTS = frozenset({"GpuXidApplicationRepeated", "GpuXidContained"})
+_MOST = re.compile(r"([1-9]\d{0,3})/(.+)")
+
+
+class MatchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which alerts: any of the names (none: every name), and all of the labels."""
+
+    alertname: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+
+
+class JobsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What happens to the jobs on the target."""
+
+    signal: bool = False
+    restart: bool = True
+    grace: str = "10s"
+    deadline: str = "1m"
+    max: str = "2/1h"
+
+
+class RungFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One repair of the ladder."""
+
+    do: Literal["reset_gpu", "reboot_node"]
+    deadline: str = "5m"
+    max: str = "2/24h"
+    cooldown: str = "10m"
+
+
+class VerifyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How health is proven."""
+
+    tests: tuple[Literal["probe", "metrics"], ...] = ("probe", "metrics")
+    passes: int = 2
+    deadline: str = "2m"
+
+
+class ReadmitFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the target comes back."""
+
+    probation: str = "15m"
+    double_on_repeat: bool = True
+
+
+class ScaleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a workload is resized."""
+
+    step: int = 1
+    per_replica: float = 4.0
+    cooldown: str = "3m"
+    max_steps: int = 20
+
+
+class PlaybookFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of playbooks/*.yml."""
+
+    playbook: str
+    match: MatchFile
+    summary: str = ""
+    target: TargetKind | None = None
+    fault: FaultClass = msgspec.field(default=FaultClass.HARDWARE, name="class")
+    level: Level = Level.REPAIR
+    quarantine: bool = False
+    witnesses: int = 1
+    widen_to: str | None = None
+    jobs: JobsFile | None = None
+    ladder: tuple[RungFile, ...] = ()
+    verify: VerifyFile = VerifyFile()
+    readmit: ReadmitFile = ReadmitFile()
+    notify: bool = True
+    scale: ScaleFile | None = None
+    dead_man_signal: bool = False
+
+
+def load_library(folders: Iterable[Path], factor: float = 1.0) -> tuple[Playbook, ...]:
+    """All playbooks, first match first. Raises UserError naming the file and the place in it."""
+    own = [read_playbook(path, factor) for folder in folders for path in _files(folder)]
+    names = [playbook.name for playbook in own]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"two playbooks of playbook_dirs are called {twice!r}; rename one.")
+    shipped = [
+        playbook
+        for path in _files(Path(str(files("remediator"))) / "playbooks")
+        if (playbook := read_playbook(path, factor)).name not in names
+    ]
+    found = sorted(own + shipped, key=lambda playbook: not playbook.alertnames)
+    for playbook in found:
+        _check_widening(playbook, found)
+    return tuple(found)
+
+
+def read_playbook(path: Path, factor: float = 1.0) -> Playbook:
+    """One playbook file, its long durations divided by `factor`. Raises UserError."""
+    raw = load(path, PlaybookFile)
+    read = _Reader(str(path), factor)
+    playbook = Playbook(
+        name=raw.playbook, alertnames=raw.match.alertname,
+        labels=tuple(sorted(raw.match.labels.items())), target=raw.target, fault_class=raw.fault,
+        level=raw.level, quarantine=raw.quarantine, witnesses=raw.witnesses,
+        widen_to=raw.widen_to, jobs=read.jobs(raw.jobs),
+        ladder=tuple(read.rung(n, rung) for n, rung in enumerate(raw.ladder)),
+        verify=VerifyPlan(
+            tuple(raw.verify.tests), raw.verify.passes,
+            read.seconds(raw.verify.deadline, "verify.deadline"),
+        ),
+        probation=read.long(raw.readmit.probation, "readmit.probation"),
+        double_on_repeat=raw.readmit.double_on_repeat, notify=raw.notify,
+        scale=read.scale(raw.scale), dead_man_signal=raw.dead_man_signal,
+    )  # fmt: skip
+    if problem := _problem(playbook):
+        raise UserError(f"{path}: {problem}")
+    return playbook
+
+
+class _Reader:
+    """Turns the file's texts into numbers; an error names the place."""
+
+    def __init__(self, where: str, factor: float) -> None:
+        self._where = where
+        self._factor = factor
+
+    def seconds(self, text: str, place: str) -> float:
+        try:
+            return parse_duration(text)
+        except UserError as error:
+            raise UserError(f"{self._where}: at $.{place}: {error}") from None
+
+    def long(self, text: str, place: str) -> float:
+        return self.seconds(text, place) / self._factor
+
+    def most(self, text: str, place: str) -> tuple[int, float]:
+        match = _MOST.fullmatch(text)
+        if match is None:
+            raise UserError(f"{self._where}: at $.{place}: write how often in how long, as 2/24h.")
+        return int(match[1]), self.long(match[2], place)
+
+    def jobs(self, raw: JobsFile | None) -> JobsPlan | None:
+        if raw is None:
+            return None
+        most, window = self.most(raw.max, "jobs.max")
+        grace = self.seconds(raw.grace, "jobs.grace")
+        deadline = self.seconds(raw.deadline, "jobs.deadline")
+        return JobsPlan(raw.signal, raw.restart, grace, deadline, most, window)
+
+    def rung(self, number: int, raw: RungFile) -> Rung:
+        place = f"ladder[{number}]"
+        most, window = self.most(raw.max, f"{place}.max")
+        deadline = self.seconds(raw.deadline, f"{place}.deadline")
+        return Rung(raw.do, deadline, most, window, self.long(raw.cooldown, f"{place}.cooldown"))
+
+    def scale(self, raw: ScaleFile | None) -> ScalePlan | None:
+        if raw is None:
+            return None
+        cooldown = self.long(raw.cooldown, "scale.cooldown")
+        return ScalePlan(raw.step, raw.per_replica, cooldown, raw.max_steps)
+
+
+def _problem(playbook: Playbook) -> str | None:
+    """What makes a playbook unusable or unsafe, as place and cure; None for a good one."""
+    hardware = playbook.target in (TargetKind.GPU, TargetKind.NODE)
+    rungs = {rung.action for rung in playbook.ladder}
+    checks = (
+        (not playbook.name, "at $.playbook: give it a name."),
+        (
+            playbook.quarantine and playbook.fault_class is FaultClass.APPLICATION,
+            "at $.quarantine: a fault of class application never quarantines; remove it.",
+        ),
+        (
+            playbook.quarantine and bool(APPLICATION_ALERTS & set(playbook.alertnames)),
+            "at $.match.alertname: application XIDs (13, 31, 43, 45) never quarantine; remove them.",
+        ),
+        (
+            playbook.quarantine and not playbook.alertnames,
+            "at $.match.alertname: a playbook that quarantines names its alerts.",
+        ),
+        (
+            (playbook.quarantine or bool(rungs)) and not hardware,
+            "at $.target: quarantine and ladder need the target gpu or node.",
+        ),
+        (bool(rungs) and not playbook.quarantine, "at $.ladder: a repair needs quarantine: true."),
+        (
+            "reset_gpu" in rungs and playbook.target is not TargetKind.GPU,
+            "at $.ladder: reset_gpu needs the target gpu.",
+        ),
+        (len(rungs) < len(playbook.ladder), "at $.ladder: the same repair stands twice."),
+        (
+            playbook.scale is not None and playbook.target is not TargetKind.WORKLOAD,
+            "at $.scale: only the target workload is scaled.",
+        ),
+        (
+            playbook.scale is not None
+            and (playbook.scale.step == 0 or playbook.scale.per_replica <= 0),
+            "at $.scale: step is not 0 and per_replica is above 0.",
+        ),
+        (not 1 <= playbook.verify.passes <= 20, "at $.verify.passes: give 1 to 20."),
+        (not playbook.verify.tests, "at $.verify.tests: name probe, metrics or both."),
+        (not 1 <= playbook.witnesses <= 5, "at $.witnesses: give 1 to 5."),
+    )
+    return next((sentence for wrong, sentence in checks if wrong), None)
+
+
+def _check_widening(playbook: Playbook, found: list[Playbook]) -> None:
+    if playbook.widen_to is None:
+        return
+    wider = next((one for one in found if one.name == playbook.widen_to), None)
+    if wider is None or wider.target is not TargetKind.NODE:
+        raise UserError(
+            f"playbook {playbook.name}: at $.widen_to: there is no playbook {playbook.widen_to!r} "
+            "with the target node."
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of playbooks; mend playbook_dirs.")
+    return sorted(folder.glob("*.yml"))

@@ -1,0 +1,113 @@
+"""The remediator's own metrics. Each is fed from the journal's events or read from the book."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from remediator.core.book import Book
+from remediator.core.events import Event, Kind
+from remediator.core.model import Incident, State
+
+# Seconds from an incident's opening to a stage of it.
+STAGES = {
+    State.QUARANTINED: "quarantined", State.JOBS_MOVED: "jobs_moved", State.VERIFYING: "repaired",
+    State.PROBATION: "verified", State.CLOSED: "closed",
+}  # fmt: skip
+_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600, 1800, 7200, float("inf"))
+
+
+class Metrics:
+    """All metrics of one remediator, in a registry of their own."""
+
+    def __init__(self, book: Book) -> None:
+        self.registry = CollectorRegistry()
+        self._book = book
+        counters: tuple[tuple[str, str, list[str]], ...] = (
+            ("incidents", "Incidents opened.", ["playbook"]),
+            ("decisions", "Decisions written to the journal, by reason.", ["reason"]),
+            ("actions", "Steps that ended, by action and result.", ["action", "result"]),
+            ("guard_holds", "Times that a guard held an incident back, by reason.", ["reason"]),
+            ("webhook_alerts", "Alerts received by the webhook.", []),
+            ("webhook_auth_failures", "Requests without the right credential.", []),
+            ("journal_events", "Events made durable.", []),
+        )
+        self._counters: dict[str, Any] = {
+            name: Counter(f"remediator_{name}", text, labels, registry=self.registry)
+            for name, text, labels in counters
+        }
+        self._reconciled = Gauge(
+            "remediator_reconcile_last_timestamp_seconds",
+            "When Alertmanager, cluster and journal were last compared.",
+            registry=self.registry,
+        )
+        self._stages = Histogram(
+            "remediator_stage_seconds",
+            "Time from an incident's opening to a stage of it.",
+            ["stage"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.registry.register(_FromBook(book))
+
+    def saw(self, event: Event, incident: Incident | None) -> None:
+        """Count one durable event; `incident` is what it belongs to."""
+        self._counters["journal_events"].inc()
+        if event.reason is not None:
+            self._counters["decisions"].labels(str(event.reason)).inc()
+        if event.kind is Kind.INCIDENT_OPENED:
+            self._counters["incidents"].labels(event.data["playbook"]).inc()
+        elif event.kind is Kind.HELD:
+            self._counters["guard_holds"].labels(str(event.reason)).inc()
+        elif event.kind in (Kind.STEP_DONE, Kind.STEP_FAILED):
+            result = "done" if event.kind is Kind.STEP_DONE else "failed"
+            self._counters["actions"].labels(event.data["action"], result).inc()
+        elif event.kind is Kind.STATE_CHANGED and incident is not None:
+            stage = STAGES.get(State(event.data["state"]))
+            if stage is not None:
+                self._stages.labels(stage).observe(max(0.0, event.at - incident.opened))
+
+    def received(self, alerts: int) -> None:
+        """Count alerts that came by the webhook."""
+        self._counters["webhook_alerts"].inc(alerts)
+
+    def refused(self) -> None:
+        """Count a request without the credential."""
+        self._counters["webhook_auth_failures"].inc()
+
+    def reconciled(self, at: float) -> None:
+        """Remember a reconciliation (Unix seconds)."""
+        self._reconciled.set(at)
+
+    def page(self) -> bytes:
+        """The exposition."""
+        return generate_latest(self.registry)
+
+
+class _FromBook:
+    """Gauges that are read when scraped."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        incidents = GaugeMetricFamily(
+            "remediator_incidents", "Open incidents by state.", labels=["state"]
+        )
+        counts = dict.fromkeys(State, 0)
+        busy = 0
+        for incident in self._book.open_incidents():
+            counts[incident.state] += 1
+            busy += incident.prepared is not None
+        for state, count in counts.items():
+            incidents.add_metric([str(state)], count)
+        yield incidents
+        action = "Steps announced and not yet ended."
+        yield GaugeMetricFamily("remediator_action_in_progress", action, value=busy)
+        paused = "Whether a person stopped every action."
+        yield GaugeMetricFamily(
+            "remediator_paused", paused, value=float(self._book.pause is not None)
+        )

@@ -1,0 +1,165 @@
+"""remediator.yml: the shape of the file, checked once; durations become seconds. See docs/configuration.md."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fleetmedic.kernel.durations import parse_duration
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.settings import load
+from remediator.core.guards import Limits
+from remediator.core.model import Level
+
+
+class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which cluster is looked after: its name, the adapter, and the adapter's own settings."""
+
+    name: str = "local"
+    adapter: str = "local"
+    local: dict[str, Any] | None = None
+    memory: dict[str, Any] | None = None
+
+
+class TimingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`factor` divides the long durations: probation, cooldowns, windows. The others are as given."""
+
+    factor: float = 1.0
+    reconcile_every: str = "30s"
+    hold: str = "3s"
+    scrape_interval: str = "5s"
+
+
+class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The numbers of the guards. `dead_man: 0` and `exporters_up_percent: 0` switch those two off."""
+
+    max_out_percent: float = 10.0
+    max_new: int = 3
+    max_new_window: str = "10m"
+    dead_man: str = "3m"
+    exporters_up_percent: float = 90.0
+    disruptive_at_once: int = 4
+
+
+class NotifySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Addresses that get a JSON message about incidents, besides the log."""
+
+    webhooks: tuple[str, ...] = ()
+
+
+class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file itself."""
+
+    webhook_token_file: str
+    cluster: ClusterSettings = ClusterSettings()
+    level: Level = Level.OBSERVE
+    prometheus_url: str | None = None
+    alertmanager_url: str | None = None
+    playbook_dirs: tuple[str, ...] = ()
+    timing: TimingSettings = TimingSettings()
+    guards: GuardSettings = GuardSettings()
+    notify: NotifySettings = NotifySettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the remediator runs by. Seconds; `adapter_settings` are checked by the cluster's adapter."""
+
+    where: str
+    cluster: str
+    adapter: str
+    adapter_settings: object
+    level: Level
+    prometheus_url: str | None
+    alertmanager_url: str | None
+    token_file: Path
+    playbook_dirs: tuple[Path, ...]
+    factor: float
+    reconcile_every: float
+    scrape_interval: float
+    limits: Limits
+    disruptive_at_once: int
+    webhooks: tuple[str, ...]
+
+
+def load_settings(path: Path) -> Settings:
+    """Read remediator.yml. Raises UserError naming the file and the place in it."""
+    raw = load(path, FileSettings)
+    where = str(path)
+    timing, guards = raw.timing, raw.guards
+    if not 0.001 <= timing.factor <= 100_000:
+        raise UserError(f"{where}: at $.timing.factor: give a number from 0.001 to 100000.")
+    for name, percent in (
+        ("max_out_percent", guards.max_out_percent),
+        ("exporters_up_percent", guards.exporters_up_percent),
+    ):
+        if not 0 <= percent <= 100:
+            raise UserError(f"{where}: at $.guards.{name}: give a percentage from 0 to 100.")
+    if guards.max_new < 1 or guards.disruptive_at_once < 1:
+        raise UserError(f"{where}: at $.guards: max_new and disruptive_at_once start at 1.")
+    given = getattr(raw.cluster, raw.cluster.adapter, None) or {}
+    limits = Limits(
+        max_out_percent=guards.max_out_percent,
+        max_new=guards.max_new,
+        max_new_window=_seconds(guards.max_new_window, where, "guards.max_new_window")
+        / timing.factor,
+        dead_man=_seconds(guards.dead_man, where, "guards.dead_man"),
+        exporters_up_percent=guards.exporters_up_percent,
+        hold=_seconds(timing.hold, where, "timing.hold"),
+    )
+    every = _seconds(timing.reconcile_every, where, "timing.reconcile_every")
+    if every <= 0:
+        raise UserError(f"{where}: at $.timing.reconcile_every: give at least 1ms.")
+    return Settings(
+        where=where, cluster=raw.cluster.name, adapter=raw.cluster.adapter, adapter_settings=given,
+        level=raw.level, prometheus_url=_url(raw.prometheus_url, where, "prometheus_url"),
+        alertmanager_url=_url(raw.alertmanager_url, where, "alertmanager_url"),
+        token_file=Path(raw.webhook_token_file),
+        playbook_dirs=tuple(Path(folder) for folder in raw.playbook_dirs),
+        factor=timing.factor, reconcile_every=every,
+        scrape_interval=_seconds(timing.scrape_interval, where, "timing.scrape_interval"),
+        limits=limits, disruptive_at_once=guards.disruptive_at_once,
+        webhooks=tuple(
+            _url(one, where, f"notify.webhooks[{n}]") or ""
+            for n, one in enumerate(raw.notify.webhooks)
+        ),
+    )  # fmt: skip
+
+
+def read_token(path: Path) -> tuple[str, str | None]:
+    """The bearer token, and a warning when others may read its file. Raises UserError."""
+    try:
+        text = path.read_text(encoding="ascii").strip()
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file; write a long random token into it (mode 0600) and give the same "
+            "to Alertmanager."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        what = getattr(error, "strerror", None) or "it is not plain ASCII"
+        raise UserError(f"{path}: the token cannot be read: {what}.") from None
+    if len(text) < 16 or not text.isprintable() or " " in text:
+        raise UserError(f"{path}: a token has at least 16 characters and no spaces; write another.")
+    loose = mode & (stat.S_IRWXG | stat.S_IRWXO)
+    warning = f"{path} is open to others (mode {mode:o}); make it 0600." if loose else None
+    return text, warning
+
+
+def _seconds(text: str, where: str, place: str) -> float:
+    try:
+        return parse_duration(text)
+    except UserError as error:
+        raise UserError(f"{where}: at $.{place}: {error}") from None
+
+
+def _url(text: str | None, where: str, place: str) -> str | None:
+    if text is None:
+        return None
+    if not text.startswith(("http://", "https://")) or any(letter.isspace() for letter in text):
+        raise UserError(f"{where}: at $.{place}: write an address as http://HOST:PORT.")
+    return text.rstrip("/")
