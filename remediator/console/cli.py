@@ -78,7 +78,7 @@ def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, N
 
     @click.option("--state-dir", help="The state folder of the stack (default: FLEETMEDIC_HOME's).")
     @click.option("--url", help="The remediator itself, http://HOST:PORT, instead of a stack's.")
-    @click.option("--token-file", help="The file with its token, where --url is given.")
+    @click.option("--token-file", help="The file with its token, instead of the stack's.")
     @click.pass_context
     @wraps(command)
     def found(context: click.Context, *args: Any, **options: Any) -> None:

@@ -43,10 +43,15 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedire
 
 @dataclass(frozen=True, slots=True)
 class Remediator:
-    """The remediator's HTTP API. Every error is a UserError."""
+    """The remediator's HTTP API. Every error is a UserError.
+
+    Reading is open on the remediator's own machine, so the token goes with a read only where a
+    person named its file.
+    """
 
     url: str
     token_file: Path | None = None
+    token_named: bool = False
 
     @classmethod
     def find(cls, url: str | None, token_file: str | None, state: str | None) -> Remediator:
@@ -55,11 +60,13 @@ class Remediator:
         if url is not None:
             if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
                 raise UserError(f"--url {url[:80]!r} is no address: write http://HOST:PORT.")
-            return cls(url.rstrip("/"), given)
+            return cls(url.rstrip("/"), given, given is not None)
         stack = StackFile.read(state_dir(state))
         if "remediator" not in stack.urls:
             raise UserError("this stack has no remediator: name one with --url.")
-        return cls(stack.urls["remediator"].rstrip("/"), given or Path(stack.token_file))
+        return cls(
+            stack.urls["remediator"].rstrip("/"), given or Path(stack.token_file), given is not None
+        )
 
     def get(self, path: str, shape: type[T], query: Mapping[str, str] | None = None) -> T:
         """A decoded answer. A path that is not there is a LookupError, for the caller to word."""
@@ -68,7 +75,8 @@ class Remediator:
     def get_raw(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
         """The answer's body as it came."""
         asked = f"?{urllib.parse.urlencode(query)}" if query else ""
-        return self._exchange(urllib.request.Request(f"{self.url}{path}{asked}"))  # noqa: S310
+        headers = self._credentials() if self.token_named else {}
+        return self._exchange(urllib.request.Request(f"{self.url}{path}{asked}", headers=headers))  # noqa: S310
 
     def post(self, path: str, body: Mapping[str, str]) -> None:
         """Send an order, with the token."""
@@ -85,7 +93,7 @@ class Remediator:
         except LookupError:
             raise UserError(f"{self.url} is no remediator, or an older one: check --url.") from None
 
-    def _token(self) -> str:
+    def _credentials(self) -> dict[str, str]:
         if self.token_file is None:
             raise UserError("this needs the remediator's token: name its file with --token-file.")
         try:
@@ -98,7 +106,7 @@ class Remediator:
             ) from None
         if not token.isprintable() or not token or " " in token:
             raise UserError(f"{self.token_file}: holds no token; name another --token-file.")
-        return token
+        return {"Authorization": f"Bearer {token}"}
 
     def _exchange(self, request: urllib.request.Request) -> bytes:
         try:
@@ -119,6 +127,10 @@ class Remediator:
     def _complain(self, status: int, body: bytes) -> NoReturn:
         if status == 404:
             raise LookupError
+        if status in (401, 403) and self.token_file is None:
+            raise UserError(
+                f"the remediator at {self.url} wants its token: name its file with --token-file."
+            )
         if status in (401, 403):
             raise UserError(
                 f"the remediator refused the token of {self.token_file}: name the file that its "

@@ -209,6 +209,20 @@ def test_reading_sends_no_token(run: Callable[..., Result], place: Place) -> Non
     assert place.asked[0][2] == ""
 
 
+def test_a_token_named_by_hand_goes_with_reads_too(
+    run: Callable[..., Result], place: Place, state: Path
+) -> None:
+    run(incidents, "--token-file", str(state / "webhook.token"))
+    assert place.asked[0][2] == "Bearer hunter2"
+
+
+def test_a_remediator_that_wants_a_token_for_reading_says_so(
+    capsys: pytest.CaptureFixture[str], place: Place
+) -> None:
+    place.put("/api/v1/incidents", {}, 401)
+    assert "wants its token" in sentence(capsys, "incidents", "--url", place.url)
+
+
 def test_text_from_outside_cannot_steer_the_terminal(
     run: Callable[..., Result], place: Place
 ) -> None:
