@@ -83,10 +83,7 @@ class Remediator:
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             f"{self.url}{path}",
             data=json.dumps(body).encode(),
-            headers={
-                "Content-Type": "application/json",
-                "Authorization": f"Bearer {self._token()}",
-            },
+            headers={"Content-Type": "application/json", **self._credentials()},
         )
         try:
             self._exchange(request)
