@@ -114,10 +114,12 @@ class Board:
                 self.changed.set()
 
     def hung(self, slot: int, now: float) -> None:
-        """The GPU in this slot does not answer; holds until it does, however long that takes."""
+        """The GPU in this slot does not answer; holds until it does, however long that takes.
+
+        `supervised` follows and makes it known, so that no page shows the one without the other.
+        """
         with self._lock:
             self._verdict(slot, Status.HUNG, now)
-            self.changed.set()
 
     def supervised(self, *, stuck: bool, restarts: int, failure: str | None = None) -> None:
         """What the supervisor says of the worker itself; a failure stays until a round is complete."""

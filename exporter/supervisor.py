@@ -139,12 +139,12 @@ class Supervisor(threading.Thread):
             return
         self._log("gpu_hung", slot=slot, group=reader.pending.group, waited=round(waited, 2))
         self._held[slot] = _Held(now + RETRY_FIRST, RETRY_FIRST)
+        self._restarts += 1
         self._board.hung(slot, time.time())
+        self._say()
         self._end(reader)
         self._reader = None
-        self._restarts += 1
         self._start_at = 0.0
-        self._say()
 
     def _lose(self, why: str) -> None:
         """The worker is of no more use, and no GPU is to blame: another one, after a while."""
