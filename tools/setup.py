@@ -143,7 +143,7 @@ def _install() -> None:
 
 def _fetch_parts() -> int:
     """Prometheus and Alertmanager. Without them the tests that need them skip, so it is no failure."""
-    doctor = [VENV / "bin" / "fleetmedic", "doctor", "--fetch"]
+    doctor = [str(VENV / "bin" / "fleetmedic"), "doctor", "--fetch"]
     findings = []
     with subprocess.Popen(
         doctor, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
