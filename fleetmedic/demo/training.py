@@ -19,6 +19,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import argparse  # noqa: E402
 import hashlib  # noqa: E402
 import json  # noqa: E402
+import re  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
@@ -247,7 +248,7 @@ def _note(folder: Path, what: str, step: int) -> None:
 
 def _done_twice(folder: Path) -> list[int]:
     """Steps that each loss of a GPU threw away: the one reached, less the one resumed from."""
-    notes = [line.split() for line in (folder / "history").read_text().splitlines()]
+    notes = re.findall(r"^(from|lost) (\d+)$", (folder / "history").read_text(), re.MULTILINE)
     return [
         int(reached) - int(resumed)
         for (what, reached), (_, resumed) in pairwise(notes)

@@ -1,0 +1,77 @@
+"""The commands `run` and `jobs` against a real store, without a controller."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fleetmedic.cli import cli
+from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import Target
+from fleetmedic.localcluster.client import LocalCluster
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    Hardware(tmp_path / "hardware").create(nodes=1, gpus=4)
+    LocalCluster(tmp_path / "cluster", tmp_path / "hardware")
+    return tmp_path
+
+
+def invoke(state: Path, *words: str) -> Result:
+    command, *rest = words
+    return CliRunner().invoke(cli, [command, "--state-dir", str(state), *rest])
+
+
+def test_run_queues_the_job_and_says_how_to_see_it(state: Path) -> None:
+    said = invoke(
+        state, "run", "--gpus", "2", "--name", "train-a", "--env", "A=b", "python", "-c", "x"
+    )
+    assert said.exit_code == 0, said.output
+    assert "train-a is queued; see it with: fleetmedic jobs train-a" in said.output
+    assert "No controller runs" in said.output
+    job = LocalCluster(state / "cluster").job("train-a")
+    assert job.command == ("python", "-c", "x")
+
+
+def test_jobs_lists_shows_and_cancels(state: Path) -> None:
+    assert "There are no jobs" in invoke(state, "jobs").output
+    invoke(state, "run", "--name", "train-a", "--", "true")
+    assert "train-a" in invoke(state, "jobs").output
+    assert "PENDING" in invoke(state, "jobs", "train-a").output
+    assert "is being stopped" in invoke(state, "jobs", "--cancel", "train-a").output
+    (found,) = json.loads(invoke(state, "jobs", "--json").output)
+    assert (found["id"], found["state"], found["command"]) == ("train-a", "CANCELLED", ["true"])
+    assert "had ended before" in invoke(state, "jobs", "--cancel", "train-a").output
+
+
+def test_nodes_say_what_holds_their_gpus(state: Path) -> None:
+    cluster = LocalCluster(state / "cluster")
+    cluster.quarantine(Target.parse("node1/2"), op_id="q", owner="kim", reason="new fans")
+    said = CliRunner().invoke(cli, ["localcluster", "nodes", "--state-dir", str(state)])
+    assert "3 of 4 GPUs free" in said.output
+    assert "GPU 2: quarantined by kim: new fans" in said.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--name", "../x", "true"),
+        ("run", "--gpus", "9", "true"),
+        ("run", "--env", "NOT_SET_ANYWHERE", "true"),
+        ("jobs", "a/b"),
+        ("jobs", "nobody"),
+        ("jobs", "--cancel", "nobody"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(state: Path, words: tuple[str, ...]) -> None:
+    assert isinstance(invoke(state, *words).exception, UserError)
+
+
+def test_a_folder_without_a_cluster_is_one_sentence_and_stays_as_it_is(tmp_path: Path) -> None:
+    assert isinstance(invoke(tmp_path, "jobs").exception, UserError)
+    assert list(tmp_path.iterdir()) == []
