@@ -23,7 +23,7 @@ from rules.rulefile import Group, Rule
 
 HEADINGS = ("Meaning", "Impact", "Check", "Automatic action", "By hand", "Verify", "Silence")
 PLAYBOOKS = (
-    "gpu-lost", "gpu-repair", "gpu-slow", "application-error", "node-down", "job-stalled",
+    "gpu-lost", "gpu-hung", "gpu-repair", "gpu-slow", "application-error", "node-down", "job-stalled",
     "notify-only", "scale-out", "scale-in", "none",
 )  # fmt: skip
 SOURCES = ("static", "detector")

@@ -1,0 +1,48 @@
+"""promtool's own word on the rules, shipped and rendered, and on the strength of their tests."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from rules import mutate
+from rules.render import render, sources
+
+pytestmark = pytest.mark.integration
+TESTS = sorted(mutate.TESTS.glob("*.yml"))
+
+
+def _promtool(promtool: Path, *arguments: str) -> None:
+    said = subprocess.run(
+        [str(promtool), *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_the_shipped_rules_are_accepted(parts: dict[str, Path]) -> None:
+    _promtool(parts["promtool"], "check", "rules", *map(str, sources()))
+
+
+@pytest.mark.parametrize("factor", [1, 7.3, 30, 10_000])
+def test_rendered_rules_are_accepted(parts: dict[str, Path], tmp_path: Path, factor: float) -> None:
+    paths = render(tmp_path, factor=factor, runbook_base="http://127.0.0.1:1/runbooks")
+    _promtool(parts["promtool"], "check", "rules", *map(str, paths))
+
+
+def test_every_alert_fires_when_it_should_and_is_silent_when_it_should_be(
+    parts: dict[str, Path],
+) -> None:
+    _promtool(parts["promtool"], "test", "rules", *map(str, TESTS))
+
+
+def test_a_rule_made_slightly_wrong_is_noticed(parts: dict[str, Path]) -> None:
+    at = time.monotonic()
+    outcomes = mutate.run(parts["promtool"], jobs=2)
+    took = time.monotonic() - at
+    assert [f"{o.alert}: {o.what}" for o in outcomes if not o.fine] == []
+    assert mutate.unknown_excuses(outcomes) == []
+    assert len(outcomes) >= 180
+    assert took < 120, f"{len(outcomes)} mutations took {took:.0f} s"

@@ -1,0 +1,157 @@
+"""The shipped alerts, against what others promise or expect of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from exporter.catalogue import catalogue
+from fleetmedic.kernel.durations import parse_duration
+from rules import promql, rulefile
+from rules.reference import LEARNED, counts, markdown
+from rules.render import sources
+from rules.rulefile import Group, Rule
+
+ROOT = Path(__file__).resolve().parents[3]
+TESTS = ROOT / "tests" / "promtool"
+ALERTS = {
+    rule.name: (rule, group)
+    for path in sources()
+    for group in rulefile.read(path).groups
+    for rule in group.rules
+    if rule.is_alert
+}
+EXPECTED = [
+    "GpuLost",
+    "GpuXidFatalHardware",
+    "GpuXidContained",
+    "GpuXidApplicationRepeated",
+    "GpuEccUncorrectable",
+    "GpuRowRemapPending",
+    "GpuRowRemapFailure",
+    "GpuThermalSlowdownHardware",
+    "GpuTemperatureNearShutdown",
+    "GpuHung",
+    "GpuCountMismatch",
+    "NodeDown",
+    "NodeMassOutage",
+    "NodeFilesystemAlmostFull",
+    "NodeOomKill",
+    "NodeMemoryPressure",
+    "TrainingStalled",
+    "TrainingRestartLoop",
+    "TrainingCheckpointOverdue",
+    "TrainingLossNotFinite",
+    "InferenceQueueGrowing",
+    "InferenceOverProvisioned",
+    "TargetDown",
+    "ExporterCollectorFailing",
+    "ExporterDataStale",
+    "PrometheusConfigReloadFailed",
+    "AlertmanagerNotificationsFailing",
+    "RemediatorWebhookFailing",
+    "DetectorModelStale",
+    "Watchdog",
+]
+
+
+def test_the_alerts_are_those_that_playbooks_and_pages_name() -> None:
+    assert set(ALERTS) == set(EXPECTED)
+
+
+def test_critical_alerts_about_gpus_and_nodes_without_a_long_wait_are_evaluated_each_second() -> (
+    None
+):
+    for rule, group in _of(severity="critical"):
+        if rule.labels["category"] in ("gpu", "node") and parse_duration(rule.wait or "0") <= 180:
+            assert group.interval == "1s", rule.name
+
+
+def test_fatal_xids_are_those_that_the_catalogue_of_xids_calls_critical() -> None:
+    raw = yaml.safe_load((ROOT / "exporter" / "xid_catalogue.yml").read_text())["xids"]
+    critical = {str(xid["code"]) for xid in raw if xid["severity"] == "critical"}
+    (matcher,) = promql.matchers(ALERTS["GpuXidFatalHardware"][0].expr)
+    assert set(matcher.value.split("|")) == critical
+
+
+def test_the_playbook_of_an_alert_is_the_one_that_takes_it() -> None:
+    takes = {
+        name: path.stem
+        for path in (ROOT / "remediator" / "playbooks").glob("*.yml")
+        for name in yaml.safe_load(path.read_text())["match"].get("alertname", [])
+    }
+    if not takes:
+        pytest.skip("there are no playbooks")
+    for name, (rule, _) in ALERTS.items():
+        default = "none" if rule.labels["category"] == "meta" else "notify-only"
+        wanted = default if name == "Watchdog" else takes.get(name, default)
+        assert rule.annotations["playbook"] == wanted, name
+
+
+def test_alerts_about_one_gpu_are_grouped_by_all_that_names_it() -> None:
+    for rule, _ in _of(category="gpu"):
+        wanted = "cluster, node" if rule.name == "GpuCountMismatch" else "cluster, node, gpu, uuid"
+        grouped = re.findall(r"by \(([^)]*)\)", rule.expr)
+        assert grouped, rule.name
+        assert all(labels.startswith(wanted) for labels in grouped), rule.name
+
+
+def test_summaries_name_what_the_alert_is_about() -> None:
+    needed = {"gpu": ["gpu", "node"], "node": ["node"], "job": ["job_id"], "service": ["service"]}
+    by_cluster = {"NodeMassOutage"}
+    for rule, _ in ALERTS.values():
+        for label in needed.get(rule.labels["category"], []):
+            if rule.name in by_cluster or (rule.name == "GpuCountMismatch" and label == "gpu"):
+                continue
+            assert f"$labels.{label}" in rule.annotations["summary"], rule.name
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_each_alert_has_a_firing_and_a_silent_case_between_the_samples(name: str) -> None:
+    firing, silent = counts(TESTS / f"{name}.yml")
+    assert firing >= 1
+    assert silent >= 1 or name == "Watchdog"
+    raw = yaml.safe_load((TESTS / f"{name}.yml").read_text())
+    step = round(parse_duration(raw["evaluation_interval"]) * 1000)
+    for case in raw["tests"]:
+        sample = round(parse_duration(case["interval"]) * 1000)
+        for check in case["alert_rule_test"]:
+            at = round(parse_duration(check["eval_time"]) * 1000)
+            assert check["alertname"] == name
+            assert at % sample, (case["name"], check["eval_time"])
+            assert (at // step * step) % sample, (case["name"], check["eval_time"])
+
+
+def test_there_is_no_test_file_without_an_alert() -> None:
+    assert {path.stem for path in TESTS.glob("*.yml")} == set(EXPECTED)
+
+
+def test_the_table_of_alerts_is_generated_anew_without_a_difference() -> None:
+    assert (ROOT / "docs" / "alerts.md").read_text() == markdown()
+
+
+def test_learned_alerts_are_told_as_their_detectors_write_them() -> None:
+    source = "".join(p.read_text() for p in (ROOT / "rules" / "detectors").glob("*.py"))
+    for name, severity, playbook in LEARNED:
+        if name in source:
+            after = source[source.index(f'"{name}"') :]
+            assert f'"severity": "{severity}"' in after
+            assert f'"playbook": "{playbook}"' in after
+
+
+def test_job_alerts_read_only_metrics_of_the_catalogue() -> None:
+    for rule, _ in ALERTS.values():
+        for selector in promql.selectors(rule.expr):
+            known = catalogue().of_series(selector.metric) is not None
+            assert known or ":" in selector.metric, selector.metric
+
+
+def _of(**labels: str) -> list[tuple[Rule, Group]]:
+    return [
+        (rule, group)
+        for rule, group in ALERTS.values()
+        if all(rule.labels[key] == value for key, value in labels.items())
+    ]
