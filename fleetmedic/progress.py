@@ -6,8 +6,8 @@
     progress.close()
 
 Writes DIR/JOB.json whole or not at all, at most twice a second. It never raises into the training
-loop and, outside a cluster, does nothing. In the file `loss` is null while none was reported and NaN
-where it is not finite (Python's json reads and writes that), and a time of 0 is not known yet.
+loop and, outside a cluster, does nothing. In the file `loss` is null for a loss that is not finite
+and is left out while none was reported; `checkpoint_interval` is 0 while it is unknown.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ class Progress:
         self._state: dict[str, object] = {
             "job_id": job,
             "step": 0,
-            "loss": None,
             "step_seconds": 0.0,
             "step_at": time.time(),
             "checkpoint_step": 0,
@@ -65,7 +64,7 @@ class Progress:
             took = now - float(str(self._state["step_at"])) if seconds is None else seconds
             self._state.update(step=int(n), step_seconds=round(float(took), 6), step_at=now)
             if loss is not None:
-                self._state["loss"] = float(loss) if math.isfinite(loss) else math.nan
+                self._state["loss"] = float(loss) if math.isfinite(loss) else None
         except (TypeError, ValueError, OverflowError):
             return
         if not 0 <= time.monotonic() - self._written < MIN_SECONDS:
@@ -109,7 +108,7 @@ class Progress:
         beside = f"{self._path}.{os.getpid()}.tmp"
         try:
             with open(beside, "w", encoding="utf-8") as file:  # noqa: PTH123 - light to import
-                json.dump(self._state, file)
+                json.dump(self._state, file, allow_nan=False)
             os.replace(beside, self._path)  # noqa: PTH105
         except (OSError, ValueError, TypeError):
             return
