@@ -34,8 +34,10 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 def _below(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     yield name, command
     if isinstance(command, click.Group):
-        for child in command.commands.values():
-            if not child.hidden:
+        context = click.Context(command)
+        children = [command.get_command(context, each) for each in command.list_commands(context)]
+        for child in children:
+            if child is not None and not child.hidden:
                 yield from _below(f"{name} {child.name}", child)
 
 
@@ -47,7 +49,7 @@ def _help(command: click.Command) -> list[str]:
         if code and not line.startswith("  "):
             lines, code = [*lines, "```"], False
         if line in ("Example:", "Examples:"):
-            lines, code = [*lines, line, "", "```sh"], True
+            lines, code = [*lines, line, "", "```text"], True
         else:
             lines.append(line.removeprefix("  ") if code else line)
     return [*lines, "```"] if code else lines

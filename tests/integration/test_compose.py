@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,21 @@ def test_with_real_gpus_the_remediator_only_watches(compose: list[str]) -> None:
     assert "--source=nvml" in services["exporter-node1"]["command"]
     mounts = {mount["target"]: mount for mount in services["remediator"]["volumes"]}
     assert mounts["/etc/fleetmedic/remediator.yml"]["source"].endswith("remediator-observe.yml")
+
+
+def test_prometheus_and_alertmanager_accept_their_configuration(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    done = _run(
+        str(parts["promtool"]), "check", "config", "--syntax-only", "deploy/compose/prometheus.yml"
+    )
+    assert done.returncode == 0, done.stderr
+    for folder in ("secrets", "alertmanager", "prometheus/rules"):
+        (tmp_path / folder).mkdir(parents=True)
+    made = _run(sys.executable, "deploy/compose/init.py", FLEETMEDIC_STATE_DIR=str(tmp_path))
+    assert made.returncode == 0, made.stderr
+    config = tmp_path / "alertmanager" / "alertmanager.yml"
+    there = config.read_text().replace("/etc/alertmanager", str(config.parent))
+    config.write_text(there.replace("/state/secrets", str(tmp_path / "secrets")))
+    checked = _run(str(parts["amtool"]), "check-config", str(config))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
