@@ -91,7 +91,8 @@ def server(host: str, port: int, board: Board) -> ThreadingHTTPServer:
                 text = b"ready.\n" if ready else b"the first run is under way.\n"
                 self._answer(200 if ready else 503, text)
             else:
-                self._answer(404, b"Here are /metrics, /-/healthy and /-/ready.\n")
+                found = 200 if path == "/" else 404
+                self._answer(found, b"Here are /metrics, /-/healthy and /-/ready.\n")
 
         def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
             self.send_response(code)
