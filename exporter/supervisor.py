@@ -76,6 +76,7 @@ class Supervisor(threading.Thread):
                 if reader is not None:
                     reader.signal(signal.SIGKILL)
                     reader.reap(GRACE)
+                    reader.close()
 
     def _step(self, now: float) -> None:
         if self._reader is None and now >= self._start_at:

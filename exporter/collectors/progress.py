@@ -29,11 +29,14 @@ Number = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One job's file. What it leaves out is unknown; what it adds is ignored."""
+    """One job's file. What it leaves out is unknown; what it adds is ignored.
+
+    `loss` is None, or not finite, when the job has diverged, and left out while it reports none.
+    """
 
     job_id: str
     step: Count
-    loss: float | None = None
+    loss: float | msgspec.UnsetType | None = msgspec.UNSET
     step_seconds: Number | None = None
     step_at: Number | None = None
     checkpoint_step: Count | None = None
@@ -114,7 +117,8 @@ def parse(data: bytes, job_id: str) -> Report:
 
 def samples(report: Report) -> Iterator[Sample]:
     """What the report says. A time of 0 means that it has not happened yet."""
-    finite = None if report.loss is None else math.isfinite(report.loss)
+    loss = report.loss
+    finite = isinstance(loss, float) and math.isfinite(loss)
     checkpointed = bool(report.checkpoint_at)
     values: tuple[tuple[str, float | None], ...] = (
         ("training_step", report.step),
@@ -128,8 +132,8 @@ def samples(report: Report) -> Iterator[Sample]:
         ("training_checkpoint_interval_seconds", report.checkpoint_interval or None),
         ("training_restarts_total", report.restarts),
         ("training_running", report.running),
-        ("training_loss", report.loss if finite else None),
-        ("training_loss_finite", finite),
+        ("training_loss", loss if isinstance(loss, float) and finite else None),
+        ("training_loss_finite", None if loss is msgspec.UNSET else finite),
     )
     for name, value in values:
         if value is not None:

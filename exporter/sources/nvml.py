@@ -190,6 +190,8 @@ class NvmlSource:
 
     def _temperature(self, slot: int) -> float | None:
         found = self._ask(slot, "temperature", pynvml.nvmlDeviceGetTemperature, 0)
+        if found is None and hasattr(pynvml, "nvmlDeviceGetTemperatureV"):  # what replaces it
+            found = self._ask(slot, "temperature v1", pynvml.nvmlDeviceGetTemperatureV, 0)
         return None if found is None else float(found)
 
     def _fields(self, slot: int) -> dict[int, float]:

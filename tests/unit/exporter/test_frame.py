@@ -62,7 +62,10 @@ def test_one_that_raises_costs_its_own_series_alone(tmp_path: Path, error: Excep
     assert 'last_success_timestamp_seconds{collector="raises"}' not in text
 
 
-def test_one_that_hangs_holds_up_nobody_and_is_said_to_fail(tmp_path: Path) -> None:
+def test_one_that_hangs_holds_up_nobody_and_is_said_to_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.frame.SETTLE_SECONDS", 0.05)
     hanging = Hangs()
     running = frame(tmp_path, hanging, Good())
     running.start()

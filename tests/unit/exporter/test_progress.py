@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.collectors.progress import MAX_FILES, Progress, Rejected, parse
+from fleetmedic.progress import Progress as WrittenProgress
 
 GOOD: dict[str, Any] = {
     "job_id": "train-a", "step": 120, "loss": 2.5, "step_seconds": 0.4, "step_at": 1000.5,
@@ -36,8 +37,10 @@ def test_a_report_becomes_series(tmp_path: Path) -> None:
     assert found["gpu_exporter_progress_files_rejected"] == 0
 
 
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_is_said_and_not_shown(tmp_path: Path, loss: float) -> None:
+@pytest.mark.parametrize("loss", [None, float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_said_and_not_shown(
+    tmp_path: Path, loss: float | None
+) -> None:
     write(tmp_path, loss=loss)
     found = values(tmp_path)
     assert found["training_loss_finite"] == 0
@@ -45,11 +48,25 @@ def test_a_loss_that_is_not_finite_is_said_and_not_shown(tmp_path: Path, loss: f
 
 
 def test_what_has_not_happened_yet_has_no_series(tmp_path: Path) -> None:
-    write(tmp_path, loss=None, step_at=0, checkpoint_at=0, checkpoint_step=0)
+    report = GOOD | {"step_at": 0, "checkpoint_at": 0, "checkpoint_step": 0}
+    del report["loss"]
+    (tmp_path / "train-a.json").write_text(json.dumps(report))
     found = values(tmp_path)
     assert not {"training_loss", "training_loss_finite"} & set(found)
     assert "training_last_step_timestamp_seconds" not in found
     assert "training_checkpoint_step" not in found
+
+
+def test_what_our_own_writer_writes_is_read(tmp_path: Path) -> None:
+    writer = WrittenProgress("train-a", tmp_path)
+    writer.step(7, loss=float("nan"), seconds=0.5)
+    writer.checkpoint(5)
+    writer.close()
+    found = values(tmp_path)
+    assert found["training_step"] == 7
+    assert found["training_loss_finite"] == 0
+    assert found["training_checkpoint_step"] == 5
+    assert found["training_running"] == 0
 
 
 def test_no_folder_means_no_job(tmp_path: Path) -> None:
