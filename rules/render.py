@@ -30,8 +30,8 @@ def render(
     """Write every shipped rule file below `out` (static/ and recording/) and return the paths.
 
     Durations of `for`, `keep_firing_for`, ranges, offsets, group intervals and of numbers compared
-    with time() are divided by `factor`. Ranges and such numbers stay at four scrape intervals,
-    group intervals at 1 s. Each file is whole or absent; the same input gives the same bytes.
+    with time() are divided by `factor`. Ranges and such numbers stay at four scrape intervals, `for`
+    at one (else a single failed scrape would be an outage), group intervals at 1 s. Each file is whole or absent; the same input gives the same bytes.
     Raises UserError for a factor below 1, a base that is no URL, or a folder that cannot be written.
     """
     if not 1 <= factor <= 10_000:
@@ -63,21 +63,19 @@ def scaled_file(
     file: RuleFile, *, factor: float, runbook_base: str, scrape_interval: float = 5.0
 ) -> RuleFile:
     """The file with its durations divided and its runbooks elsewhere; pure."""
-    shortest = SAMPLES_IN_A_RANGE * scrape_interval
-    groups = tuple(_group(group, factor, runbook_base, shortest) for group in file.groups)
+    groups = tuple(_group(group, factor, runbook_base, scrape_interval) for group in file.groups)
     return replace(file, groups=groups)
 
 
-def _group(group: Group, factor: float, runbook_base: str, shortest: float) -> Group:
+def _group(group: Group, factor: float, runbook_base: str, scrape: float) -> Group:
     interval = group.interval
-    if interval and factor != 1:
-        seconds = parse_duration(interval)
-        interval = format_duration(max(seconds / factor, min(seconds, SHORTEST_INTERVAL)))
-    rules = tuple(_rule(rule, factor, runbook_base, shortest) for rule in group.rules)
+    if factor != 1:
+        interval = _divided(interval, factor, SHORTEST_INTERVAL)
+    rules = tuple(_rule(rule, factor, runbook_base, scrape) for rule in group.rules)
     return replace(group, interval=interval, rules=rules)
 
 
-def _rule(rule: Rule, factor: float, runbook_base: str, shortest: float) -> Rule:
+def _rule(rule: Rule, factor: float, runbook_base: str, scrape: float) -> Rule:
     annotations = dict(rule.annotations)
     if url := annotations.get(RUNBOOK_URL):
         annotations[RUNBOOK_URL] = f"{runbook_base}/{url.rpartition('/')[2]}"
@@ -85,15 +83,18 @@ def _rule(rule: Rule, factor: float, runbook_base: str, shortest: float) -> Rule
         return replace(rule, annotations=annotations)
     return replace(
         rule,
-        expr=promql.scale(rule.expr, factor, shortest=shortest),
-        wait=_divided(rule.wait, factor),
-        keep=_divided(rule.keep, factor),
+        expr=promql.scale(rule.expr, factor, shortest=SAMPLES_IN_A_RANGE * scrape),
+        wait=_divided(rule.wait, factor, scrape),
+        keep=_divided(rule.keep, factor, 0.0),
         annotations=annotations,
     )
 
 
-def _divided(duration: str, factor: float) -> str:
-    return format_duration(parse_duration(duration) / factor) if duration else ""
+def _divided(duration: str, factor: float, floor: float) -> str:
+    if not duration:
+        return ""
+    seconds = parse_duration(duration)
+    return format_duration(max(seconds / factor, min(seconds, floor)))
 
 
 def _header(source: Path, factor: float) -> str:

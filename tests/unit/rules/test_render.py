@@ -46,14 +46,20 @@ def test_the_header_says_from_what_and_with_which_factor(tmp_path: Path) -> None
     assert "30" in head
 
 
-def test_waits_are_divided_and_ranges_keep_four_scrapes(tmp_path: Path) -> None:
+def test_waits_are_divided_and_keep_one_scrape(tmp_path: Path) -> None:
     written = _rules(render(tmp_path, factor=30, runbook_base=BASE, scrape_interval=5))
     for name, source in _rules(sources()).items():
         rule = written[name]
-        for before, after in ((source.wait, rule.wait), (source.keep, rule.keep)):
-            assert bool(before) == bool(after)
-            if before:
-                assert parse_duration(after) == pytest.approx(parse_duration(before) / 30, abs=1e-3)
+        assert (bool(rule.wait), bool(rule.keep)) == (bool(source.wait), bool(source.keep))
+        if source.wait:
+            wanted = max(parse_duration(source.wait) / 30, 5)
+            assert parse_duration(rule.wait) == pytest.approx(wanted, abs=1e-3)
+        if source.keep:
+            assert parse_duration(rule.keep) == pytest.approx(parse_duration(source.keep) / 30)
+
+
+def test_ranges_keep_four_scrapes(tmp_path: Path) -> None:
+    for rule in _rules(render(tmp_path, factor=30, runbook_base=BASE, scrape_interval=5)).values():
         ranges = [token for token in promql.tokens(rule.expr) if token.kind == "duration"]
         assert all(parse_duration(token.text) >= 20 for token in ranges)
 
