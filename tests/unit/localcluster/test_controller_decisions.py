@@ -111,8 +111,8 @@ class Cluster(RuleBasedStateMachine):
             rows = db.execute("SELECT id, excluded FROM jobs").fetchall()
         return {row["id"]: [Target.parse(t) for t in json.loads(row["excluded"])] for row in rows}
 
-    @rule(number=st.integers(0, 5), code=st.sampled_from([0, 1, 1]), runs_first=st.booleans())
-    def attempt_ends(self, number: int, code: int, runs_first: bool) -> None:
+    @rule(number=st.integers(0, 5), code=st.sampled_from([0, 1, 1]))
+    def attempt_ends(self, number: int, code: int) -> None:
         live = self._live()
         if number >= len(live):
             return
@@ -157,3 +157,22 @@ TestCluster.settings = settings(
     max_examples=25, stateful_step_count=30, deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
+
+
+def test_a_gpu_on_which_two_jobs_fail_is_marked_until_it_is_released() -> None:
+    cluster = Cluster()
+    for _ in range(2):
+        cluster.submit(gpus=2)
+    cluster.client.quarantine(Target.parse("node2"), op_id="q0", owner="me", reason="test")
+    for job_id in ("job", "job-2"):
+        for _ in range(3):
+            cluster.advance(10.0)
+            live = [attempt[0] for attempt in cluster._live()]
+            cluster.attempt_ends(live.index(job_id), code=1)
+        cluster.client.cancel(job_id, op_id=f"c-{job_id}")
+    gpus = cluster.client.nodes()[0].gpus
+    assert [gpu.marked for gpu in gpus] == ["2 different jobs failed here: job, job-2"] * 2 + [None]
+    cluster.quarantine("node1", 0)
+    cluster.release("node1", 0)
+    assert [gpu.marked is None for gpu in cluster.client.nodes()[0].gpus] == [True, False, True]
+    cluster.teardown()
