@@ -28,7 +28,7 @@ from rules.detectors.peer_band import WAIT as PEER_WAIT
 from rules.detectors.peer_band import WINDOW as PEER_WINDOW
 from rules.series import Grid, Key, Series, rolling_min
 
-STEP, HOURS = 60.0, 24.0
+STEP = 60.0
 TIMING = Timing(1.0)
 START = 1_700_000_000.0
 
@@ -57,12 +57,14 @@ def as_history(found: list[Track], queries: tuple[Query, ...], grid: Grid) -> Hi
     return out
 
 
-def one_day(seed: int, day: int, fault: bool) -> tuple[list[Track], Grid, PastFault | None]:
+def one_day(
+    seed: int, day: int, fault: bool, hours: float = 24.0, nodes: int = 2
+) -> tuple[list[Track], Grid, PastFault | None]:
     """One simulated day, and its fault if there is to be one."""
     chance = random.Random(1000 * seed + day)
-    gpus = make_fleet(seed)
+    gpus = make_fleet(seed, nodes)
     begin = START + 86_400 * day
-    grid = Grid(begin, STEP, int(HOURS * 3600 / STEP))
+    grid = Grid(begin, STEP, int(hours * 3600 / STEP))
     jobs = schedule(gpus, begin, grid.end, seed=1000 * seed + day)
     times = [begin + STEP * n for n in range(grid.count)]
     slow = None
@@ -105,11 +107,11 @@ def fitted(detector: Detector, history: History, budget: float) -> Model:
     return found
 
 
-def judge(seed: int) -> dict[str, object]:
+def judge(seed: int, hours: float = 24.0, nodes: int = 2) -> dict[str, object]:
     """One seed: fit on a healthy day, judge a day with a slow GPU and the same kind without."""
     peers, learned = PeerBand(), LearnedModel()
     queries = (*peers.queries, *learned.queries)
-    found, grid, _ = one_day(seed, 0, fault=False)
+    found, grid, _ = one_day(seed, 0, False, hours, nodes)
     healthy = as_history(found, queries, grid)
     began = time.perf_counter()
     band = fitted(peers, healthy, 0.1)
@@ -123,7 +125,7 @@ def judge(seed: int) -> dict[str, object]:
         "fit_s": f"{between - began:.2f}+{after - between:.2f}",
     }  # fmt: skip
     for fault in (True, False):
-        found, grid, slow = one_day(seed, 1, fault)
+        found, grid, slow = one_day(seed, 1, fault, hours, nodes)
         history = as_history(found, queries, grid)
         for name, gpus in (
             ("peers", named_by_peers(band, history)),

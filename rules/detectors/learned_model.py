@@ -40,6 +40,9 @@ MIN_GPU_HOURS = 4.0
 MAX_ROWS = 1_500
 SEED = 7
 SUPPORT = 0.8
+# Twice what one healthy sample of a million reaches, were the scatter normal.
+SUSPECT = 12.0
+MAX_SICK_SHARE = 0.05
 
 LOAD = Query("utilization", "gpu_utilization_ratio")
 # Each with the resolution below which a difference means nothing.
@@ -106,7 +109,7 @@ class LearnedModel:
         score = np.full(load.shape, np.nan)
         score[usable] = draft.distances(load[usable], cube[usable])
         held = rolling_min(score, grid.samples(training.timing.wait(WAIT)))
-        found = calibrate(held, grid.days, training.budget_per_day, FLOOR_SCORE)
+        found = calibrate(_teaching(held), grid.days, training.budget_per_day, FLOOR_SCORE)
         threshold = round(found.threshold, 1)
         facts = Facts(
             detector=self.name,
@@ -172,6 +175,13 @@ def _inputs(history: History) -> tuple[tuple[Key, ...], Floats, Floats]:
     load = history[LOAD.name]
     stacked = [history[query.name].aligned(load.keys) for query, _ in FEATURES]
     return load.keys, load.values, np.stack(stacked, axis=2)
+
+
+def _teaching(held: Floats) -> Floats:
+    """The scores without those of GPUs far outside, as long as these are few: a sick GPU must not
+    raise the threshold above itself. Where many are far outside, far outside is usual."""
+    far = (held > SUSPECT).any(axis=1)
+    return held[~far] if far.sum() <= max(1.0, MAX_SICK_SHARE * len(held)) else held
 
 
 def _slopes(present: tuple[int, ...], slope: Row) -> dict[str, float]:

@@ -1,0 +1,97 @@
+"""What holds for every detector, and the benchmark in small."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from rules.detectors.base import Alert, Facts, Recording, Timing
+from rules.detectors.calibrate import alerts, calibrate
+from rules.detectors.registry import DETECTORS
+
+BENCH = Path(__file__).resolve().parents[3] / "bench" / "detectors.py"
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench_detectors", BENCH)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_both_detectors_name_the_slow_gpu_and_no_healthy_one(bench: ModuleType, seed: int) -> None:
+    row = bench.judge(seed, hours=8, nodes=1)
+    for column in ("peers_slow", "peers_healthy", "model_slow", "model_healthy"):
+        assert row[column] == "ok", (column, row)
+
+
+def test_every_detector_reads_families_with_labels_and_has_a_name() -> None:
+    assert DETECTORS.names() == ("peer_band", "gpu_covariance")
+    for detector in DETECTORS:
+        assert detector.queries
+        assert all("node" in query.labels for query in detector.queries)
+
+
+def test_durations_are_divided_and_ranges_keep_four_scrapes() -> None:
+    timing = Timing(30.0, scrape_interval=5.0)
+    assert timing.wait(300) == 10
+    assert timing.wait(15) == 1
+    assert timing.window(120) == 20
+    assert Timing().window(120) == 120
+
+
+def test_a_model_that_learned_the_same_has_the_same_hash() -> None:
+    def facts(threshold: float, until: float) -> Facts:
+        return Facts("d", {"threshold": threshold}, 0.0, until, 0.1, 0, 8)
+
+    assert facts(5.0, 1.0).digest == facts(5.0, 2.0).digest
+    assert facts(5.0, 1.0).digest != facts(5.1, 1.0).digest
+
+
+def test_the_threshold_meets_the_budget_on_new_days() -> None:
+    chance = np.random.default_rng(5)
+    day = (32, 2880)
+    found = calibrate(chance.exponential(1.0, day), 1.0, 1.0, 0.0)
+    raised = [alerts(chance.exponential(1.0, day), found.threshold) for _ in range(20)]
+    assert np.mean(raised) <= 3
+    assert found.expected_per_day == pytest.approx(1.0)
+
+
+def test_a_stricter_budget_gives_a_higher_threshold() -> None:
+    scores = np.random.default_rng(5).exponential(1.0, (8, 2880))
+    levels = [calibrate(scores, 1.0, budget, 0.0).threshold for budget in (10.0, 1.0, 0.1)]
+    assert levels == sorted(levels)
+    assert levels[0] < levels[2]
+
+
+def test_a_sick_gpu_in_the_history_does_not_raise_the_threshold_against_itself() -> None:
+    scores = np.random.default_rng(5).exponential(1.0, (32, 2880))
+    healthy = calibrate(scores, 1.0, 1.0, 0.0).threshold
+    scores[3, 100:120] = 60.0
+    assert calibrate(scores, 1.0, 1.0, 0.0).threshold < healthy + 1
+
+
+def test_without_scores_the_floor_is_the_threshold() -> None:
+    assert calibrate(np.full((2, 5), np.nan), 1.0, 1.0, 5.0).threshold == 5.0
+
+
+def test_rules_are_recordings_and_alerts_of_source_detector(bench: ModuleType) -> None:
+    queries = {query.name: query for detector in DETECTORS for query in detector.queries}
+    found, grid, _ = bench.one_day(1, 0, False, 8, 1)
+    history = bench.as_history(found, tuple(queries.values()), grid)
+    for detector in DETECTORS:
+        model = bench.fitted(detector, history, 1.0)
+        rules = detector.compile(model, Timing(), "http://x").rules
+        alert = rules[-1]
+        assert isinstance(alert, Alert)
+        assert all(isinstance(rule, Recording) for rule in rules[:-1])
+        assert alert.labels["source"] == "detector"
+        assert alert.annotations["runbook_url"] == f"http://x/{alert.alert}"
