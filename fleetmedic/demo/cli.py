@@ -37,7 +37,11 @@ FACTOR = 30.0
     help="Seconds to wait for every step.",
 )
 @click.option(
-    "--port-base", type=click.IntRange(1024, 65000), default=DEFAULT_PORT_BASE, show_default=True
+    "--port-base",
+    type=click.IntRange(1024, 65000),
+    default=DEFAULT_PORT_BASE,
+    show_default=True,
+    help="Prometheus' port; the others follow it.",
 )
 @click.option(
     "--state-dir",

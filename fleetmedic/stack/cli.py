@@ -160,7 +160,13 @@ def down(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
 @click.argument("name")
 @click.option("-f", "--follow", "go_on", is_flag=True, help="Go on with what is written from now.")
 @click.option(
-    "-n", "--lines", "count", type=click.IntRange(1, 100_000), default=40, show_default=True
+    "-n",
+    "--lines",
+    "count",
+    type=click.IntRange(1, 100_000),
+    default=40,
+    show_default=True,
+    help="How many lines.",
 )
 @click.pass_context
 def logs(

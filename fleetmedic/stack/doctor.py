@@ -47,7 +47,11 @@ class Finding:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
 @click.option(
-    "--port-base", type=click.IntRange(1024, 65_000), default=DEFAULT_PORT_BASE, show_default=True
+    "--port-base",
+    type=click.IntRange(1024, 65_000),
+    default=DEFAULT_PORT_BASE,
+    show_default=True,
+    help="The ports to look at: Prometheus' one, the others follow it.",
 )
 @click.pass_context
 def doctor(ctx: click.Context, get: bool, as_json: bool, port_base: int) -> None:

@@ -58,7 +58,11 @@ Examples:
     help="The state folder of the stack.",
 )
 @click.option(
-    "--port-base", type=click.IntRange(1024, 65_000), default=DEFAULT_PORT_BASE, show_default=True
+    "--port-base",
+    type=click.IntRange(1024, 65_000),
+    default=DEFAULT_PORT_BASE,
+    show_default=True,
+    help="Which stack of this machine, by Prometheus' port.",
 )
 def inject(
     target: str, fault: str, speed: float, xid: int, count: int, heals_by: faults.HealsBy,

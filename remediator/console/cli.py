@@ -157,7 +157,13 @@ def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("target")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+@click.option(
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="At most so many decisions.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The API's own answer.")
 @remote
 def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
