@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleetmedic.kernel.errors import UserError
+from rules import rulefile
+from rules.detectors.base import (
+    Alert,
+    Detector,
+    Facts,
+    History,
+    Model,
+    Query,
+    Recording,
+    Refusal,
+    RuleGroup,
+    Timing,
+    Training,
+)
+from rules.detectors.registry import DETECTORS
+from rules.history import Prometheus
+from rules.pipeline import Pipeline, described, render
+from rules.settings import RulesSettings, read_settings
+
+FACTS = Facts("d", {"threshold": 5.0}, 0.0, 86_400.0, 0.05, 2, 32)
+ALERT = Alert("SomeAlert", "up == 0", 10.0, {"severity": "info"}, {"summary": "It is so."})
+GROUP = RuleGroup("detector-d", 15.0, (Recording("a:b:c", "sum(up)\n+ 1"), ALERT))
+NOBODY = "http://127.0.0.1:1"
+
+
+def settings(folder: Path, **other: object) -> Path:
+    path = folder / "rules.yml"
+    values = {
+        "prometheus_url": NOBODY, "rules_dir": folder / "generated", "work_dir": folder / "work",
+        "promtool": "/bin/true", **other,
+    }  # fmt: skip
+    path.write_text("".join(f"{key}: {value}\n" for key, value in values.items()))
+    return path
+
+
+def test_an_alert_says_which_model_made_it_and_what_is_expected_of_it() -> None:
+    recording, alert = described(GROUP, FACTS).rules
+    assert recording == GROUP.rules[0]
+    assert isinstance(alert, Alert)
+    assert alert.annotations["model"] == f"d {FACTS.digest}"
+    assert (
+        alert.annotations["trained_on"] == "1970-01-01 00:00 UTC to 1970-01-02 00:00 UTC, 32 GPUs"
+    )
+    assert alert.annotations["expected_false_alerts_per_day"] == "0.05"
+    assert alert.annotations["backtest_alerts"] == "2"
+    assert "model" not in alert.labels, "a label that changes makes a new alert"
+
+
+def test_a_rendered_file_reads_back_as_it_was(tmp_path: Path) -> None:
+    text = render(GROUP, FACTS, 30.0)
+    (group,) = rulefile.parse(text, tmp_path / "d.yml").groups
+    assert (group.name, group.interval) == ("detector-d", "15s")
+    assert [rule.name for rule in group.rules] == ["a:b:c", "SomeAlert"]
+    assert group.rules[1].wait == "10s"
+    assert text == render(GROUP, FACTS, 30.0)
+    assert "divided by 30" in text
+
+
+def test_without_prometheus_every_detector_fails_with_a_sentence_and_nothing_is_touched(
+    tmp_path: Path,
+) -> None:
+    live = tmp_path / "generated" / "peer_band.yml"
+    live.parent.mkdir()
+    live.write_text("groups: []\n")
+    pipeline = Pipeline(
+        read_settings(settings(tmp_path)), tuple(DETECTORS), Prometheus(NOBODY, timeout=1)
+    )
+    outcomes = pipeline.run(1000.0)
+    assert [outcome.ok for outcome in outcomes] == [False, False]
+    assert all("cannot be reached" in outcome.text for outcome in outcomes)
+    assert live.read_text() == "groups: []\n"
+
+
+class Stubborn:
+    """A detector that refuses, or breaks, as it is told to."""
+
+    queries: tuple[Query, ...] = ()
+
+    def __init__(self, name: str, answer: Refusal | Exception) -> None:
+        self.name = name
+        self._answer = answer
+
+    def fit(self, history: History, training: Training) -> Model | Refusal:
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+    def compile(self, model: Model, timing: Timing, runbook_base: str) -> RuleGroup:
+        return GROUP
+
+
+def test_one_detectors_failure_does_not_stop_the_next(tmp_path: Path) -> None:
+    detectors: tuple[Detector, ...] = (
+        Stubborn("broken", ValueError("singular matrix")),
+        Stubborn("waiting", Refusal("too little history")),
+        Stubborn("refusing", Refusal("mixed jobs", failure=True)),
+    )
+    found = read_settings(settings(tmp_path))
+    broken, waiting, refusing = Pipeline(found, detectors, Prometheus(NOBODY)).run(1000.0)
+    assert (broken.ok, "singular matrix" in broken.text) == (False, True)
+    assert (waiting.ok, waiting.text) == (True, "too little history")
+    assert (refusing.ok, refusing.text) == (False, "mixed jobs")
+
+
+def test_settings_have_defaults_and_a_budget_per_detector(tmp_path: Path) -> None:
+    found = read_settings(settings(tmp_path, factor=30))
+    assert isinstance(found, RulesSettings)
+    assert found.false_alerts_per_day.of("peer_band") == 0.1
+    assert found.false_alerts_per_day.of("some_other") == 1.0
+    assert found.scoring_seconds == 5.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("factor", "0.5", r"\$\.factor"),
+        ("window", "5 days", r"\$\.window"),
+        ("step", "1s", r"\$\.step.*5 to 3600"),
+        ("prometheus_url", "localhost:9090", r"\$\.prometheus_url"),
+        ("colour", "red", "colour"),
+    ],
+)
+def test_a_bad_setting_is_named(tmp_path: Path, key: str, value: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        read_settings(settings(tmp_path, **{key: value}))
+
+
+def test_no_rule_goes_live_unchecked(tmp_path: Path) -> None:
+    found = read_settings(settings(tmp_path, promtool="/nowhere/promtool"))
+    with pytest.raises(UserError, match="promtool"):
+        Pipeline(found, (), Prometheus(NOBODY))
