@@ -44,8 +44,9 @@ def memory(pid: int) -> tuple[int, int]:
 
 
 def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and of those of its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def scrape(connection: http.client.HTTPConnection) -> tuple[float, bytes]:
@@ -67,7 +68,7 @@ def measure(port: int, pid: int, scrapes: int, idle: float) -> dict[str, float |
     while time.monotonic() - began < idle:
         time.sleep(5)
         scrape(connection)
-    used = sum(cpu_seconds(p) for p in pids if Path(f"/proc/{p}").exists()) - before
+    used = sum(cpu_seconds(p) for p in processes(pid)) - before
     sizes = [memory(p) for p in processes(pid)]
     times.sort()
     text = gzip.decompress(body)

@@ -99,6 +99,7 @@ class Frame:
         self._board = board
         self._renderer = Renderer(catalogue)
         self._version = version
+        self._log = log
         self._halt = threading.Event()
         self.page = Page(b"")
 
@@ -153,7 +154,10 @@ class Frame:
             for lane in self._lanes:
                 if lane.inline:
                     lane.run(now)
-            self.snapshot(now)
+            try:
+                self.snapshot(now)
+            except Exception as error:  # noqa: BLE001 - without this thread every page would be old
+                self._log("no_page", why=f"{type(error).__name__}: {error}")
             changed.wait(1.5)
 
     def _own(self, now: float) -> Iterable[Sample]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import zlib
+
+STALE_SECONDS = 15.0
 
 
 class Page:
@@ -10,7 +13,12 @@ class Page:
 
     def __init__(self, text: bytes) -> None:
         self.text = text
+        self._made = time.monotonic()
         self._gzip: bytes | None = None
+
+    def stale(self) -> bool:
+        """Whether no newer page was made for so long that this one must not be shown."""
+        return time.monotonic() - self._made > STALE_SECONDS
 
     def compressed(self) -> bytes:
         """The text as gzip; level 1 gains nearly all there is to gain."""

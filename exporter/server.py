@@ -92,8 +92,8 @@ class Server:
         if request.path == "/-/healthy":
             return response(HTTPStatus.OK, b"Healthy.\n", keep=keep, head=head), keep
         page = self._page()
-        if not page.text:
-            text = b"The first values are still being read.\n"
+        if not page.text or page.stale():
+            text = b"The values are still being read, or too old.\n"
             status = HTTPStatus.SERVICE_UNAVAILABLE
             return response(status, text, keep=keep, head=head), keep
         if request.path == "/-/ready":

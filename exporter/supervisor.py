@@ -70,7 +70,10 @@ class Supervisor(threading.Thread):
     def run(self) -> None:
         try:
             while not self._halt.is_set():
-                self._step(time.monotonic())
+                try:
+                    self._step(time.monotonic())
+                except Exception as error:  # noqa: BLE001 - without this thread no GPU is read
+                    self._lose(f"{type(error).__name__}: {error}")
         finally:
             for reader in (self._reader, self._probe[1] if self._probe else None, *self._ending):
                 if reader is not None:

@@ -57,6 +57,12 @@ def test_before_the_first_page_it_is_alive_and_not_ready() -> None:
     assert ask("GET /metrics HTTP/1.1", Page(b""))[0].startswith("HTTP/1.1 503")
 
 
+def test_a_page_that_nobody_renews_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Page(b"gpu_expected 8\n")
+    monkeypatch.setattr("exporter.page.STALE_SECONDS", -1.0)
+    assert ask("GET /metrics HTTP/1.1", page)[0].startswith("HTTP/1.1 503")
+
+
 def test_a_head_request_has_no_body() -> None:
     head, body, _ = ask("HEAD /metrics HTTP/1.1")
     assert f"Content-Length: {len(PAGE.text)}" in head
