@@ -171,22 +171,22 @@ def test_a_taken_port_is_refused_with_its_holder_and_nothing_is_started(site: Si
 
 def test_in_the_foreground_it_writes_plain_lines_and_ends_at_ctrl_c(site: Site) -> None:
     where = ["--state-dir", str(site.state), "--port-base", str(site.base)]
-    process = subprocess.Popen(
+    said = []
+    with subprocess.Popen(
         [*FLEETMEDIC, "up", "--no-history", "--nodes", "1", *where], text=True, cwd="/",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    assert process.stdout is not None
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("Ready."):
-            break
-    mark = site.mark
-    began = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    said.append(process.stdout.read())
-    assert process.wait(20) == 0, "".join(said)
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("Ready."):
+                break
+        mark = site.mark
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        said.append(process.stdout.read())
+        assert process.wait(20) == 0, "".join(said)
     assert time.monotonic() - began < 10
     assert "\x1b[" not in "".join(said)
     assert marked(mark) == []
