@@ -37,7 +37,7 @@ BUSY = 0.3
 WAIT, INTERVAL = 300.0, 15.0
 FLOOR_SCORE = 4.0
 MIN_GPU_HOURS = 4.0
-MAX_ROWS = 1_500
+MAX_ROWS = 500
 SEED = 7
 SUPPORT = 0.8
 # Twice what one healthy sample of a million reaches, were the scatter normal.
