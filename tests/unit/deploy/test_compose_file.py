@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
+
+from fleetmedic.cli import cli
 
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -150,3 +153,22 @@ def test_the_environment_example_names_every_variable_and_its_default() -> None:
         if re.match(r"#?[A-Z_]+=", line)
     )
     assert example == wanted
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_command_of_ours_has_only_options_that_exist(name: str) -> None:
+    words = SERVICES[name].get("command", [])
+    if words[:1] != ["fleetmedic"]:
+        return
+    command: click.Command = cli
+    rest = iter(words[1:])
+    for word in rest:
+        if word.startswith("--"):
+            known = {flag for one in command.params for flag in one.opts}
+            assert word.split("=")[0] in known, f"{command.name} has no {word}"
+        else:
+            assert isinstance(command, click.Group), word
+            found = command.get_command(click.Context(command), word)
+            assert found is not None, word
+            command = found
+    assert not isinstance(command, click.Group)
