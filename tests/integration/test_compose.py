@@ -89,8 +89,11 @@ def _fetch() -> list[str]:
             f"-oDir::Etc::sourcelist={work}/sources.list", "-oDir::Etc::sourceparts=-",
             "-oAPT::Sandbox::User=", "-oAcquire::Languages=none", "-oAcquire::http::Timeout=20",
         ]  # fmt: skip
-        _run("apt-get", *options, "-qq", "update", cwd=work)
-        got = _run("apt-get", *options, "-qq", "download", "docker-compose", cwd=work)
+        try:
+            _run("apt-get", *options, "-qq", "update", cwd=work)
+            got = _run("apt-get", *options, "-qq", "download", "docker-compose", cwd=work)
+        except subprocess.TimeoutExpired:
+            pytest.skip("no Compose 2 on PATH, and the archive does not answer")
         packages = list(work.glob("docker-compose_*.deb"))
         if not packages:
             pytest.skip(f"no Compose 2 on PATH, and none could be fetched: {got.stderr[-200:]}")
