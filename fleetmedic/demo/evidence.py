@@ -55,10 +55,6 @@ class Evidence:
         found = [(at, value) for at, value in self._samples(selector, since, now) if holds(value)]
         return found[0] if found else None
 
-    def distinct_values(self, selector: str, since: float, now: float) -> list[float]:
-        """The different values above `since` that the series had since then, sorted."""
-        return sorted({value for _, value in self._samples(selector, since, now) if value > since})
-
     def _samples(self, selector: str, since: float, now: float) -> list[tuple[float, float]]:
         window = int(now - since) + 2
         query = urllib.parse.urlencode({"query": f"{selector}[{window}s]", "time": f"{now:.3f}"})

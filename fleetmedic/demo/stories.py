@@ -104,12 +104,10 @@ def _steps(since: float, target: str, actions: tuple[tuple[str, str], ...]) -> l
 def _moved(place: Place, since: float) -> Expectation:
     def find(evidence: Evidence, _: float) -> Found | None:
         job = evidence.cluster.job(place.job_id)
-        if job.state not in ("RUNNING", "COMPLETED") or (job.started or 0) < since:
-            return None
-        if job.node == place.node and place.gpu in job.gpus:
+        if job.restarts == 0 or (job.node == place.node and place.gpu in job.gpus):
             return None
         said = evidence.progress(job.node or "", place.job_id)
-        if said.get("step_at", 0) < (job.started or 0):
+        if said.get("restarts") != job.restarts or not said.get("step") or said["step_at"] < since:
             return None
         where = f"{job.node} GPUs {','.join(map(str, job.gpus))}"
         return float(said["step_at"]), "cluster store, job progress", f"makes steps on {where}"
@@ -120,7 +118,7 @@ def _moved(place: Place, since: float) -> Expectation:
 
 
 def _closed(since: float, target: str) -> Expectation:
-    return _journal("incident closed", since, "StateChanged", target, to="CLOSED")
+    return _journal("incident closed", since, "StateChanged", target, state="CLOSED")
 
 
 def lost_story(place: Place, at: float) -> Story:
@@ -179,9 +177,9 @@ def xid_story(place: Place, at: float, xid: int, count: int) -> Story:
         )
         if seen is None:
             return None
-        passes = evidence.distinct_values(
-            "remediator_reconcile_last_timestamp_seconds", seen["at"], now
-        )
+        passes = [
+            e for e in evidence.journal if e["event"] == "Reconciled" and e["at"] > seen["at"]
+        ]
         if len(passes) < 2:
             return None
         views = [n for n in evidence.cluster.nodes() if n.name == place.node]
@@ -190,7 +188,8 @@ def xid_story(place: Place, at: float, xid: int, count: int) -> Story:
         )
         if touched or evidence.event(at, "StepPrepared", target=target, action="quarantine_gpu"):
             return None
-        return passes[1], "the reconciler's own metric", "two passes later: not quarantined"
+        source = f"journal {passes[1]['seq']} Reconciled"
+        return passes[1]["at"], source, "two passes later: not quarantined"
 
     return Story(
         name, at,
