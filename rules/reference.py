@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fleetmedic.kernel import labels as words
 from fleetmedic.kernel import settings
+from fleetmedic.kernel.errors import UserError
 from rules import rulefile
 from rules.mutate import TESTS
 from rules.render import sources
@@ -57,6 +58,10 @@ def _tests(rule: Rule, tests: Path = TESTS) -> str:
 
 def counts(path: Path) -> tuple[int, int]:
     """How many checks of a promtool test file expect the alert, and how many expect silence."""
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; the table is made in a checkout, where the tests are."
+        )
     raw = settings.parse_yaml(path.read_text(encoding="utf-8"), str(path))
     cases = raw.get("tests", []) if isinstance(raw, dict) else []
     checks = [check for case in cases for check in case["alert_rule_test"]]
