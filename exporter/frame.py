@@ -125,7 +125,8 @@ class Frame:
     def snapshot(self, now: float) -> Page:
         """Put the pages together as they may be shown at Unix time `now`."""
         own = self._renderer.render(self._own(now))
-        self.page = Page(b"".join([*(lane.page(now) for lane in self._lanes), own]))
+        page = Page(b"".join([*(lane.page(now) for lane in self._lanes), own]))
+        self.page = page.succeed(self.page)
         return self.page
 
     def _repeat(self, lane: Lane) -> None:

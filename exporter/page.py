@@ -16,6 +16,12 @@ class Page:
         self._made = time.monotonic()
         self._gzip: bytes | None = None
 
+    def succeed(self, before: Page) -> Page:
+        """Be compressed already where the page before was asked for so; returns itself."""
+        if before._gzip is not None:
+            self.compressed()
+        return self
+
     def stale(self) -> bool:
         """Whether no newer page was made for so long that this one must not be shown."""
         return time.monotonic() - self._made > STALE_SECONDS
