@@ -129,7 +129,15 @@ class Frame:
         self.page = page.succeed(self.page)
         return self.page
 
+    def _await_round(self) -> None:
+        """Wait a moment for the first round over the GPUs: the kernel log is read in their terms."""
+        until = time.monotonic() + SETTLE_SECONDS / 2
+        while time.monotonic() < until and self._board.view(time.time()).failure:
+            if self._halt.wait(0.02):
+                return
+
     def _repeat(self, lane: Lane) -> None:
+        self._await_round()
         due = time.monotonic()
         while not self._halt.is_set():
             lane.run(time.time())
