@@ -69,6 +69,13 @@ def _which_stack(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="Divide the durations of rules, detectors and remediation, to watch them sooner.",
 )
+@click.option(
+    "--scrape-interval",
+    type=click.FloatRange(1, 300),
+    default=5.0,
+    show_default=True,
+    help="Seconds between two looks of Prometheus.",
+)
 @click.option("--history/--no-history", default=True, help="Give a simulated stack its yesterday.")
 @click.option(
     "--prometheus-bin",
@@ -106,6 +113,7 @@ def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: A
     options = StackOptions(
         state_dir=_state(state_dir, port_base), port_base=port_base, factor=given["time_factor"],
         level=given["level"], nodes=given["nodes"], gpus=given["gpus"], simulate=given["simulate"],
+        scrape=given["scrape_interval"],
         reset=given["reset"], history=given["history"],
     )  # fmt: skip
     if given["detach"]:
@@ -215,7 +223,7 @@ def _stay(options: StackOptions) -> None:
         if view.plain():
             stack.watch()
         else:
-            _draw(options.state_dir)
+            _draw(stack, options.state_dir)
     except KeyboardInterrupt:
         click.echo("Stopping ...")
     finally:
@@ -229,14 +237,19 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _draw(state: Path) -> None:
+def _draw(stack: Stack, state: Path) -> None:
+    """The table, anew each second; what happens meanwhile is printed above it."""
     from rich.live import Live
 
     with Live(auto_refresh=False) as live:
-        while True:
-            stack = StackFile.read(state)
-            live.update(view.table(view.look(stack), view.title(stack, state)), refresh=True)
-            time.sleep(1.0)
+        stack.tell_to(lambda text: live.console.print(text, markup=False, highlight=False))
+        try:
+            while True:
+                now = StackFile.read(state)
+                live.update(view.table(view.look(now), view.title(now, state)), refresh=True)
+                time.sleep(1.0)
+        finally:
+            stack.tell_to(click.echo)
 
 
 def _show(state: Path) -> bool:

@@ -14,14 +14,14 @@ from fleetmedic.stack.ports import HOST, layout
 
 CLUSTER = "local"
 LEVELS = ("observe", "quarantine", "drain", "repair")
-SCRAPE_SECONDS = 5
+SCRAPE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
     """What the caller wants. `factor` divides the durations of rules, detectors and remediation;
     `simulate` None means: simulate where no GPU is found; `level` None means: repair on simulated
-    GPUs, observe on real ones. `reset` clears the state of earlier runs; `history` gives a
+    GPUs, observe on real ones; `scrape` is the seconds between two looks of Prometheus. `reset` clears the state of earlier runs; `history` gives a
     simulated stack its healthy yesterday."""
 
     state_dir: Path
@@ -31,6 +31,7 @@ class StackOptions:
     nodes: int = 4
     gpus: int = 8
     simulate: bool | None = None
+    scrape: float = SCRAPE_SECONDS
     reset: bool = False
     history: bool = True
 
@@ -47,6 +48,7 @@ class Plan:
     simulated: bool
     factor: float
     level: str
+    scrape: float
 
     @property
     def hardware(self) -> Path:
@@ -71,6 +73,10 @@ def decide(options: StackOptions, *, gpus_found: bool | None = None) -> Plan:
     """The plan for these options on this machine. Raises UserError for one that cannot be."""
     if not 1 <= options.factor <= 1000:
         raise UserError(f"--time-factor {options.factor:g} is out of range: choose 1 to 1000.")
+    if not 1 <= options.scrape <= 300:
+        raise UserError(
+            f"--scrape-interval {options.scrape:g} is out of range: choose 1 to 300 seconds."
+        )
     if options.level is not None and options.level not in LEVELS:
         raise UserError(f"--level {options.level!r} is unknown: choose one of {', '.join(LEVELS)}.")
     if not (1 <= options.nodes <= 64 and 1 <= options.gpus <= 16):
@@ -91,6 +97,7 @@ def decide(options: StackOptions, *, gpus_found: bool | None = None) -> Plan:
         simulated=simulated,
         factor=options.factor,
         level=options.level or ("repair" if simulated else "observe"),
+        scrape=options.scrape,
     )
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from fleetmedic.kernel.durations import format_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.share import share
-from fleetmedic.stack.plan import CLUSTER, SCRAPE_SECONDS, Plan
+from fleetmedic.stack.plan import CLUSTER, Plan
 from fleetmedic.stack.ports import HOST
 
 SECRET_MODE = 0o600
@@ -72,8 +73,8 @@ def prometheus(plan: Plan) -> dict[str, Any]:
     ]
     return {
         "global": {
-            "scrape_interval": f"{SCRAPE_SECONDS}s",
-            "scrape_timeout": f"{SCRAPE_SECONDS - 1}s",
+            "scrape_interval": format_duration(plan.scrape),
+            "scrape_timeout": format_duration(min(10.0, plan.scrape * 0.8)),
             "evaluation_interval": "15s",
         },
         "rule_files": ["rules/static/*.yml", "rules/recording/*.yml", "rules/generated/*.yml"],
@@ -136,7 +137,7 @@ def render_rules(plan: Plan) -> None:
     out = plan.state / "prometheus" / "rules"
     written = render_shipped(
         out, factor=plan.factor, runbook_base=f"{plan.url('remediator')}/runbooks",
-        scrape_interval=float(SCRAPE_SECONDS),
+        scrape_interval=plan.scrape,
     )  # fmt: skip
     for folder in {path.parent for path in written}:
         for old in set(folder.glob("*.yml")) - set(written):

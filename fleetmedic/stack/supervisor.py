@@ -138,6 +138,10 @@ class Stack:
         while not self._stopped.wait(1.0):
             pass
 
+    def tell_to(self, tell: Tell) -> None:
+        """From now on sentences about processes go there."""
+        self._tell = tell
+
     def urls(self) -> dict[str, str]:
         """Process name to URL, as in stack.json."""
         return self.plan.urls()

@@ -55,3 +55,10 @@ def test_our_settings_for_prometheus_point_at_one_another(plan: Plan) -> None:
     assert settings["prometheus_url"] == "http://127.0.0.1:19090"
     assert settings["alertmanager_url"] == "http://127.0.0.1:19093"
     assert rules(plan, None)["runbook_base"] == "http://127.0.0.1:19095/runbooks"
+
+
+def test_the_scrape_interval_is_the_callers(tmp_path: Path) -> None:
+    plan = decide(StackOptions(state_dir=tmp_path, scrape=2.5), gpus_found=False)
+    assert prometheus(plan)["global"] == {
+        "scrape_interval": "2s500ms", "scrape_timeout": "2s", "evaluation_interval": "15s",
+    }  # fmt: skip
