@@ -133,7 +133,7 @@ class LocalBench(Bench):
                 self.controller = subprocess.Popen(
                     [
                         *(sys.executable, "-m", "fleetmedic.cli", "localcluster", "serve"),
-                        *("--state-dir", str(self.state)),
+                        *("--no-pool", "--state-dir", str(self.state)),
                     ],
                     stdout=log,
                     stderr=log,
