@@ -152,6 +152,18 @@ def test_a_process_that_is_killed_comes_back(site: Site) -> None:
     assert "remediator was ended by SIGKILL" in (site.state / "logs/up.log").read_text()
 
 
+def test_two_stacks_stand_side_by_side(site: Site, tmp_path: Path) -> None:
+    other = Site(tmp_path / "other")
+    site.up()
+    try:
+        other.up()
+        assert site("status").returncode == 0
+        site("down")
+        assert other("status").returncode == 0
+    finally:
+        other("down")
+
+
 def test_a_taken_port_is_refused_with_its_holder_and_nothing_is_started(site: Site) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(site.base + 5)],
