@@ -82,12 +82,12 @@ class Pipeline:
 
     def check(self) -> list[Outcome]:
         """See that what was put live still stands, and put it back where it does not."""
-        return [
-            self._told(self._published(detector.name, self._live[detector.name]))
-            if detector.name in self._live
-            else Outcome(detector.name, True, False, "nothing is live yet.")
+        outcomes = [
+            self._published(detector.name, self._live[detector.name])
             for detector in self._detectors
+            if detector.name in self._live
         ]
+        return [self._told(item) if item.changed or not item.ok else item for item in outcomes]
 
     def _one(self, detector: Detector, history: History) -> Outcome:
         budget = self._settings.false_alerts_per_day.of(detector.name)
@@ -130,8 +130,7 @@ class Pipeline:
     @staticmethod
     def _told(outcome: Outcome) -> Outcome:
         say = log.info if outcome.ok else log.error
-        if outcome.changed or not outcome.ok or outcome.model is None:
-            say(outcome.text, detector=outcome.detector, ok=outcome.ok, changed=outcome.changed)
+        say(outcome.text, detector=outcome.detector, ok=outcome.ok, changed=outcome.changed)
         return outcome
 
 

@@ -30,6 +30,7 @@ class Service:
         self._refit = parse_duration(settings.refit)
         self._scoring = settings.scoring_seconds
         self._models: dict[str, Model] = {}
+        self._ran_well: dict[str, bool] = {}
         self._fit_due = self._check_due = self._score_due = 0.0
         self.board = Board(self._interval, FRESH_SCORINGS * self._scoring)
 
@@ -68,7 +69,8 @@ class Service:
     def _note(self, outcomes: list[Outcome], now: float) -> None:
         good = {item.detector: now for item in outcomes if item.ok}
         self.board.last_run = {**self.board.last_run, **good}
-        self.board.success = {item.detector: item.ok for item in outcomes}
+        self._ran_well |= {item.detector: item.ok for item in outcomes}
+        self.board.success = dict(self._ran_well)
 
     def _score(self) -> None:
         for detector in self._detectors:
@@ -85,3 +87,5 @@ class Service:
             self.board.scores = {**self.board.scores, detector.name: (now, tuple(found))}
             level = {detector.name: detector.threshold(model)}
             self.board.thresholds = {**self.board.thresholds, **level}
+            well = {detector.name: self._ran_well.get(detector.name, False)}
+            self.board.success = {**self.board.success, **well}

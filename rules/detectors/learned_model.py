@@ -42,7 +42,7 @@ SEED = 7
 SUPPORT = 0.8
 # Twice what one healthy sample of a million reaches, were the scatter normal.
 SUSPECT = 12.0
-MAX_SICK_SHARE = 0.05
+MAX_SICK_SHARE = 0.15
 
 LOAD = Query("utilization", "gpu_utilization_ratio")
 # Each with the resolution below which a difference means nothing.

@@ -14,10 +14,12 @@ a test holds them equal.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rules.detectors.base import (
     GPU_LABELS,
@@ -47,7 +49,7 @@ MAD_TO_SIGMA = 1.4826
 MIN_SPREAD, MAX_SPREAD = 0.005, 0.02
 WINDOW, WAIT, INTERVAL = 120.0, 300.0, 15.0
 MIN_GPU_HOURS = 4.0
-MAX_SICK_SHARE = 0.05
+MAX_LAGGING_SHARE = 0.10
 # The spread is read off the 95th percentile of all deviations, as in a normal distribution: those of
 # four GPUs are too few to judge alone, and with clocks that move in steps most are exactly zero.
 TWO_SIDED_95 = 1.96
@@ -108,11 +110,12 @@ class PeerBand:
         gap = np.concatenate([rolling_min(band.gap, held) for band in bands])
         gpus = [gpu for band in bands for gpu in band.gpus]
         suspect = (gap >= MIN_GAP) & (lag > FLOOR_Z)
-        sick = {gpus[row] for row in np.flatnonzero(suspect.any(axis=1))}
-        if len(sick) > max(1.0, MAX_SICK_SHARE * len(set(gpus))):
+        lagging = _lagging(gpus, suspect, np.isfinite(lag))
+        if lagging > max(1.0, MAX_LAGGING_SHARE * len(set(gpus))):
             return Refusal(
-                f"{len(sick)} of {len(set(gpus))} GPUs of the history lag behind their peers: jobs "
-                "there seem to mix roles or kinds of GPU, and a rule would name healthy ones.",
+                f"{lagging} of {len(set(gpus))} GPUs of the history lag behind their peers for most "
+                "of their work: jobs there seem to mix roles or kinds of GPU, and a rule would name "
+                "healthy ones.",
                 failure=True,
             )
         # Samples that would raise the alert by their gap do not teach what is healthy.
@@ -188,6 +191,16 @@ def _band(job: Key, gpus: tuple[Key, ...], busy: Floats, spread: float) -> JobBa
     common = out.sum(axis=0) > COMMON_CAUSE * np.maximum(np.isfinite(busy).sum(axis=0), 1)
     gap = np.where(common, 0.0, gap)  # a common cause names nobody
     return JobBand(job, gpus, gap, z)
+
+
+def _lagging(gpus: list[Key], suspect: NDArray[np.bool_], seen: NDArray[np.bool_]) -> int:
+    """How many GPUs lag for more than half of the time in which they were seen at work. A fault is
+    found and mended, or the GPU leaves; a role in a job, or another kind of GPU, is for good."""
+    behind, work = Counter[Key](), Counter[Key]()
+    for row, gpu in enumerate(gpus):
+        behind[gpu] += int(suspect[row].sum())
+        work[gpu] += int(seen[row].sum())
+    return sum(2 * behind[gpu] > work[gpu] for gpu in work)
 
 
 def _rounded(value: float) -> float:

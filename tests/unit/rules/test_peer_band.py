@@ -121,3 +121,12 @@ def test_learning_the_same_again_compiles_to_the_same_rules() -> None:
     assert isinstance(first, PeerModel)
     assert isinstance(again, PeerModel)
     assert PeerBand().compile(first, Timing(), "x") == PeerBand().compile(again, Timing(), "x")
+
+
+def test_many_faults_of_hours_are_no_reason_to_refuse() -> None:
+    clocks = noisy(32)
+    for number, gpu in enumerate(range(0, 32, 6)):
+        clocks[gpu, 200 * number : 200 * number + 150] *= 0.75
+    model = PeerBand().fit(history(clocks), TRAINING)
+    assert isinstance(model, PeerModel)
+    assert model.facts.backtest_alerts == 6
