@@ -24,7 +24,7 @@ from remediator.core.events import Event
 from remediator.core.guards import Limits
 from remediator.core.model import Alert, Incident, Level, Playbook, State, StepRun
 from remediator.core.reasons import Reason
-from remediator.core.routing import holder, route
+from remediator.core.routing import absorbable, holder, route
 from remediator.core.settle import RECURRENCE_WINDOW, Settled, admit, hand_over, settle, widen
 from remediator.executor import Executor, outcome_events
 from remediator.journal import JournalDown
@@ -202,6 +202,7 @@ class Engine:
         await self._journal.append(written)
         if (concerned := holder(target, self._book)) and concerned.target != target:
             self._kick(concerned.target)
+        self._gather(target)
 
     async def _advance(self, target: Target) -> float | None:
         """One move of the target's incident; returns the seconds to wait, None when there is none."""
@@ -251,7 +252,15 @@ class Engine:
             ceiling=self._rules.ceiling, window=self._rules.recurrence,
         )  # fmt: skip
         await self._journal.append(written)
-        self._kick(Target(TargetKind.NODE, incident.target.name))
+        node = Target(TargetKind.NODE, incident.target.name)
+        self._kick(node)
+        self._gather(node)
+
+    def _gather(self, target: Target) -> None:
+        """Let the incidents of a node's GPUs hand over to that of the node, each in its own lane."""
+        if target.kind is TargetKind.NODE and self._book.incident_on(target) is not None:
+            for incident in absorbable(target, self._book):
+                self._kick(incident.target)
 
     async def _execute(self, incident: Incident, playbook: Playbook, run: StepRun) -> None:
         resumed = run.step.op_id not in self._announced

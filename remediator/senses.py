@@ -72,6 +72,7 @@ class Senses:
             paused=self._book.pause is not None,
             firing=self._book.firing(incident),
             attempts=self._attempts(incident),
+            witnesses=frozenset(_sensor(episode.alertname) for episode in incident.alerts),
         )
         try:
             if incident.target.kind is TargetKind.WORKLOAD:
@@ -122,7 +123,7 @@ class Senses:
             quarantine_owner=own.owner if own else None,
             node_quarantine_owner=node_owner,
             pool=pool_view(nodes, node.pool, target, self._book),
-            witnesses=self._witnesses(incident, node),
+            witnesses=view.witnesses | _complaints(incident.target, node),
             siblings=self._siblings(incident, playbook),
         )
         if incident.state in EARLY:
@@ -231,16 +232,6 @@ class Senses:
             for one in self._book.attempts.get(target, ())
         )
 
-    def _witnesses(self, incident: Incident, node: NodeFacts) -> frozenset[str]:
-        """Who says independently that it is sick: sensors by kind, and the cluster itself."""
-        seen = {_sensor(episode.alertname) for episode in incident.alerts}
-        if not node.alive:
-            seen.add("the cluster")
-        gpu = node.gpu(incident.target.gpu) if incident.target.gpu is not None else None
-        if gpu is not None and gpu.marked:
-            seen.add("the cluster")
-        return frozenset(seen)
-
     def _siblings(self, incident: Incident, playbook: Playbook) -> int:
         if playbook.widen_to is None or incident.target.kind is not TargetKind.GPU:
             return 0
@@ -315,6 +306,13 @@ def judge_health(
             text = f"{name} of {target} is {wrong[0].value:g}."
             return HealthReport(Health.SICK if settled else Health.UNKNOWN, text)
     return HealthReport(Health.HEALTHY, f"Metrics of {target} since then say healthy.")
+
+
+def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:
+    """Whether the cluster itself says that the target is sick: a witness besides the sensors."""
+    gpu = node.gpu(target.gpu) if target.gpu is not None else None
+    sick = not node.alive or (gpu is not None and gpu.marked is not None)
+    return frozenset({"the cluster"} if sick else ())
 
 
 def _jobs(found: tuple[JobFacts, ...]) -> tuple[JobView, ...]:

@@ -13,7 +13,7 @@ from remediator.core.book import Book
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, Would
 from remediator.core.events import Event, Kind
-from remediator.core.lifecycle import birth, evolve
+from remediator.core.lifecycle import evolve
 from remediator.core.model import Alert, Incident, Level, Playbook, State, Step, incident_id
 from remediator.core.plan import WOULD
 from remediator.core.reasons import Reason
@@ -127,37 +127,29 @@ def open_incident(
     alert: Alert, target: Target, playbook: Playbook, book: Book, now: float,
     *, ceiling: Level, window: float,
 ) -> tuple[Event, ...]:  # fmt: skip
-    """The events that begin an incident with its first alert, and take over those of a node's GPUs."""
+    """The events that begin an incident with its first alert."""
     level = min(playbook.level, ceiling, key=lambda one: one.rank)
     identity = incident_id(alert.key, target)
     if identity in book.incidents:
         identity = incident_id(f"{alert.key}/{now}", target)
     again = book.recurrence(target, now - window)
     text = f"{alert.name} on {target} is a case for playbook {playbook.name}."
-    birth_event = events.opened(identity, target, playbook.name, level, now, again, text)
+    birth = events.opened(identity, target, playbook.name, level, now, again, text)
     first = events.absorbed(identity, target, events.episode_of(alert), now)
-    return (birth_event, first, *takeover(birth(birth_event), book, now))
+    return (birth, first)
 
 
 def widen(
     incident: Incident, decision: Widen, playbook: Playbook, book: Book, now: float,
     *, ceiling: Level, window: float,
 ) -> tuple[Event, ...]:  # fmt: skip
-    """The node's incident that takes over a GPU's, with its siblings'."""
+    """The node's incident for a GPU's and its siblings', which their own lanes then hand over."""
     node = Target.parse(f"node/{incident.target.name}")
     if book.incident_on(node) is not None:
         return hand_over(incident, book, now)
     first = book.episodes[incident.alerts[0].key].alert
     opening = open_incident(first, node, playbook, book, now, ceiling=ceiling, window=window)
     return (replace(opening[0], text=decision.text, reason=Reason.WIDENED), *opening[1:])
-
-
-def takeover(heir: Incident, book: Book, now: float) -> tuple[Event, ...]:
-    """A node's new incident takes over those of its GPUs that are not in the middle of a step."""
-    if heir.target.gpu is not None or heir.target.node is None:
-        return ()
-    found = (one for one in absorbable(heir.target, book) if one.prepared is None)
-    return tuple(event for one in found for event in _handed(one, heir, now))
 
 
 def hand_over(incident: Incident, book: Book, now: float) -> tuple[Event, ...]:

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remediator.core import events, lifecycle, plan
+from remediator.core.events import Event, Kind
+from remediator.core.lifecycle import TRANSITIONS, IllegalTransition, evolve
+from remediator.core.model import ENDED, State
+from remediator.core.reasons import Reason
+
+NOW = 1_700_000_000.0
+
+
+def test_every_state_stands_in_the_table() -> None:
+    assert set(State) == set(TRANSITIONS)
+
+
+def test_what_has_ended_leads_nowhere() -> None:
+    assert all(not TRANSITIONS[state] for state in ENDED)
+
+
+def test_every_state_can_be_reached_from_new() -> None:
+    reached = {State.NEW}
+    while more := {to for state in reached for to in TRANSITIONS[state]} - reached:
+        reached |= more
+    assert set(State) == reached
+
+
+def test_a_repaired_target_never_skips_its_test() -> None:
+    assert State.PROBATION not in TRANSITIONS[State.REPAIRING]
+    assert State.CLOSED not in TRANSITIONS[State.VERIFYING]
+    assert State.CLOSED not in TRANSITIONS[State.ESCALATED]
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("to", State)
+def test_a_move_follows_the_table_or_changes_nothing(incident, state, to) -> None:
+    one = incident(state)
+    move = events.moved(one, to, NOW, Reason.ROUTED)
+    if to in TRANSITIONS[state]:
+        assert to is evolve(one, move).state
+    else:
+        with pytest.raises(IllegalTransition):
+            evolve(one, move)
+        assert state is one.state
+
+
+def test_a_second_step_waits_for_the_outcome_of_the_first(incident) -> None:
+    one = incident(State.TRIAGED)
+    step = plan.quarantine(one)
+    one = evolve(one, events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
+    with pytest.raises(IllegalTransition):
+        evolve(
+            one,
+            events.step_event(
+                Kind.STEP_PREPARED, one, plan.notify(one, "x"), NOW, Reason.STEP_ALLOWED
+            ),
+        )
+
+
+def test_an_outcome_needs_its_announcement(incident) -> None:
+    one = incident(State.TRIAGED)
+    with pytest.raises(IllegalTransition):
+        evolve(
+            one,
+            events.step_event(Kind.STEP_DONE, one, plan.quarantine(one), NOW, Reason.EFFECT_SEEN),
+        )
+
+
+def test_steps_leave_their_mark_on_the_incident(incident, after) -> None:
+    one = after(incident(State.TRIAGED), plan.quarantine(incident(State.TRIAGED)))
+    assert one.quarantined == (one.target,)
+    repaired = after(one, plan.new_step(one, "reset_gpu", 1.0), at=NOW + 5)
+    assert repaired.repaired_at == NOW + 5
+    released = after(repaired, plan.new_step(repaired, "release", 1.0, also=one.quarantined))
+    assert released.quarantined == ()
+
+
+def test_the_same_attempt_has_the_same_operation_and_the_next_another(incident, after) -> None:
+    one = incident(State.TRIAGED)
+    first = plan.quarantine(one)
+    assert first == plan.quarantine(one)
+    assert first.op_id != plan.quarantine(after(one, first, done=False)).op_id
+
+
+def test_a_prepared_step_survives_the_journal(incident) -> None:
+    one = incident(State.DRAINING)
+    step = plan.new_step(one, "restart_jobs", 60.0, jobs=("a", "b"), also=(one.target,), replicas=3)
+    event = events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.MOVING_JOBS)
+    assert step == events.step_of(event.data)
+
+
+_FIELDS = {
+    "state": st.sampled_from([str(state) for state in State]),
+    "step": st.sampled_from(["reset_gpu", "verify", "release"]),
+    "op_id": st.sampled_from(["a", "b"]),
+}
+
+
+@given(
+    st.sampled_from(State),
+    st.lists(st.sampled_from(Kind), max_size=12),
+    st.randoms(use_true_random=False),
+)
+def test_evolve_answers_every_event_with_an_incident_or_one_error(
+    incident, state, kinds, random
+) -> None:
+    one = incident(state)
+    for kind in kinds:
+        event = _event(kind, one, random)
+        before = one
+        try:
+            one = evolve(one, event)
+        except IllegalTransition:
+            assert before == one
+
+
+def _event(kind: Kind, one, random) -> Event:
+    step = plan.new_step(
+        one, random.choice(["reset_gpu", "verify", "release", "quarantine_gpu"]), 1.0
+    )
+    if one.prepared is not None and random.random() < 0.7:
+        step = one.prepared.step
+    if kind is Kind.STATE_CHANGED:
+        return events.moved(one, random.choice(list(State)), NOW, Reason.ROUTED)
+    if kind in (Kind.STEP_PREPARED, Kind.STEP_DONE, Kind.STEP_FAILED):
+        return events.step_event(kind, one, step, NOW, Reason.STEP_ALLOWED)
+    if kind is Kind.ALERT_ABSORBED:
+        episode = events.Episode(str(random.randrange(3)), "f", NOW, "now", "GpuLost")
+        return events.absorbed(one.id, one.target, episode, NOW)
+    if kind is Kind.INHERITED:
+        return events.inherited(one, one, NOW)
+    return events.noted(kind, one, NOW, Reason.PAUSED)
+
+
+def test_the_diagram_has_a_line_for_every_transition() -> None:
+    drawn = lifecycle.diagram()
+    assert sum(map(len, TRANSITIONS.values())) == drawn.count("-->") - 1 - drawn.count("--> [*]")

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.core.book import Book
+from remediator.core.model import Alert
+from remediator.core.reasons import Reason
+from remediator.core.routing import route, spent, target_of
+from remediator.library import load_library
+
+NOW = 1_700_000_000.0
+BOOKS = load_library(())
+
+
+def _alert(name: str, **labels: str) -> Alert:
+    return Alert("f", NOW, "", True, {"alertname": name, **labels})
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "playbook", "target"),
+    [
+        ("GpuLost", {"node": "node2", "gpu": "3"}, "gpu-lost", "gpu/node2/3"),
+        ("GpuXidFatalHardware", {"node": "n", "gpu": "0"}, "gpu-lost", "gpu/n/0"),
+        ("GpuHung", {"node": "n", "gpu": "0"}, "gpu-hung", "gpu/n/0"),
+        ("GpuEccUncorrectable", {"node": "n", "gpu": "0"}, "gpu-repair", "gpu/n/0"),
+        ("GpuPeerOutlier", {"node": "n", "gpu": "0"}, "gpu-slow", "gpu/n/0"),
+        ("GpuXidApplicationRepeated", {"node": "n", "gpu": "0"}, "application-error", "gpu/n/0"),
+        ("GpuXidContained", {"node": "n", "gpu": "0"}, "application-error", "gpu/n/0"),
+        ("NodeDown", {"node": "node2"}, "node-down", "node/node2"),
+        ("TrainingStalled", {"job_id": "train-a", "node": "n"}, "job-stalled", "job/train-a"),
+        ("InferenceQueueGrowing", {"service": "serve"}, "scale-out", "workload/serve"),
+        ("InferenceOverProvisioned", {"service": "serve"}, "scale-in", "workload/serve"),
+        ("NodeOomKill", {"node": "n", "severity": "warning"}, "notify-warning", "node/n"),
+        ("Anything", {"node": "n", "gpu": "1", "severity": "critical"}, "notify-critical", "gpu/n/1"),
+    ],
+)  # fmt: skip
+def test_an_alert_finds_its_playbook_and_target(name, labels, playbook, target) -> None:
+    found = route(_alert(name, **labels), BOOKS)
+    assert (playbook, target) == (found.playbook.name, str(found.target))
+    assert Reason.ROUTED is found.reason
+
+
+def test_the_watchdog_is_a_signal_and_no_case() -> None:
+    found = route(_alert("Watchdog", severity="none"), BOOKS)
+    assert (found.target, found.reason) == (None, Reason.DEAD_MAN_SIGNAL)
+
+
+def test_what_nobody_wrote_a_playbook_for_says_so() -> None:
+    found = route(_alert("Whatever", severity="info", node="n"), BOOKS)
+    assert (found.playbook, found.reason) == (None, Reason.NO_PLAYBOOK)
+    assert "Whatever" in found.text
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {}, {"node": "n"}, {"node": "../etc", "gpu": "0"}, {"node": "n", "gpu": "-1"},
+        {"node": "n", "gpu": "99999"}, {"node": "n/1", "gpu": "0"}, {"node": "", "gpu": ""},
+        {"node": "n\nm", "gpu": "0"}, {"node": "n", "gpu": "0; rm -rf /"},
+    ],
+)  # fmt: skip
+def test_hostile_or_missing_labels_name_no_target(labels) -> None:
+    assert target_of(labels, TargetKind.GPU) is None
+    assert Reason.NO_TARGET is route(_alert("GpuLost", **labels), BOOKS).reason
+
+
+def test_without_a_kind_the_most_particular_target_is_meant() -> None:
+    assert str(target_of({"node": "n", "gpu": "1", "job_id": "j"}, None)) == "gpu/n/1"
+    assert str(target_of({"node": "n", "job_id": "j"}, None)) == "node/n"
+    assert str(target_of({"job_id": "j"}, None)) == "job/j"
+
+
+def test_no_shipped_playbook_quarantines_for_an_applications_error() -> None:
+    assert all(
+        not one.quarantine
+        for one in BOOKS
+        if {"GpuXidApplicationRepeated", "GpuXidContained"} & set(one.alertnames)
+    )
+
+
+def test_alerts_from_before_a_cure_are_spent_and_later_ones_are_not() -> None:
+    book, gpu = Book(), Target(TargetKind.GPU, "n", 0)
+    assert not spent(_alert("GpuLost"), gpu, book)
+    book.cured[gpu] = NOW + 10
+    assert spent(_alert("GpuLost"), gpu, book)
+    book.cured[gpu] = NOW - 10
+    assert not spent(_alert("GpuLost"), gpu, book)
+
+
+def test_an_event_from_before_the_cure_is_spent_though_its_alert_began_anew() -> None:
+    book, gpu = Book(), Target(TargetKind.GPU, "n", 0)
+    book.cured[gpu] = NOW - 10
+    assert spent(_alert("GpuXidFatalHardware"), gpu, book, event_at=NOW - 60)
+    assert not spent(_alert("GpuXidFatalHardware"), gpu, book, event_at=NOW - 5)
+
+
+def test_a_nodes_cure_cures_its_gpus() -> None:
+    book = Book()
+    book.cured[Target(TargetKind.NODE, "n")] = NOW + 10
+    assert spent(_alert("GpuLost"), Target(TargetKind.GPU, "n", 0), book)
+    assert not spent(_alert("GpuLost"), Target(TargetKind.GPU, "m", 0), book)
+
+
+def test_the_episode_key_is_the_same_from_webhook_and_from_alertmanagers_api() -> None:
+    webhook = Alert("f", 1795384048.185892, "2026-11-22T21:47:28.185892Z", True, {})
+    from_api = Alert("f", 1795384048.185, "2026-11-22T21:47:28.185Z", True, {})
+    assert webhook.key == from_api.key

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.core import events
+from remediator.core.book import Book
+from remediator.core.decision import Widen
+from remediator.core.events import Kind
+from remediator.core.model import FaultClass, Level, Playbook, State
+from remediator.core.reasons import Reason
+from remediator.core.settle import admit, hand_over, settle, widen
+
+NOW = 1_700_000_000.0
+GPU = Target(TargetKind.GPU, "node2", 3)
+NOTIFY = Playbook("notify", (), (), None, FaultClass.SERVICE, Level.OBSERVE)
+NODE_DOWN = Playbook(
+    "node-down", ("NodeDown",), (), TargetKind.NODE, FaultClass.HARDWARE, Level.REPAIR, quarantine=True
+)  # fmt: skip
+
+
+def _receive(book, alert, target, playbook, now=NOW):
+    book.apply(events.alert_received(alert, target, now, "test"))
+    written = admit(alert, target, playbook, book, now, ceiling=Level.REPAIR)
+    for event in written:
+        book.apply(event)
+    return written
+
+
+def _kinds(written) -> list[Kind]:
+    return [event.kind for event in written]
+
+
+def test_a_first_alert_opens_an_incident_and_its_repetition_is_nothing(alert, playbook) -> None:
+    book = Book()
+    first = _receive(book, alert(), GPU, playbook)
+    assert _kinds(first) == [Kind.INCIDENT_OPENED, Kind.ALERT_ABSORBED]
+    assert _receive(book, alert(), GPU, playbook) == ()
+    assert len(book.incidents) == 1
+
+
+def test_another_alert_on_the_target_is_absorbed(alert, playbook) -> None:
+    book = Book()
+    _receive(book, alert(), GPU, playbook)
+    assert _kinds(_receive(book, alert("GpuXidFatalHardware"), GPU, playbook)) == [
+        Kind.ALERT_ABSORBED
+    ]
+    assert len(book.incident_on(GPU).alerts) == 2
+
+
+def test_a_graver_alert_takes_over_from_an_incident_that_only_told_people(alert, playbook) -> None:
+    book = Book()
+    _receive(book, alert("Odd"), GPU, NOTIFY)
+    written = _receive(book, alert(), GPU, playbook)
+    assert Kind.STATE_CHANGED is written[0].kind
+    assert book.incident_on(GPU).playbook == "gpu-lost"
+    assert _kinds(_receive(book, alert("Odder"), GPU, NOTIFY)) == [Kind.ALERT_ABSORBED]
+
+
+def test_after_the_cure_the_old_episodes_are_spent(alert, playbook) -> None:
+    book = Book()
+    _receive(book, alert(), GPU, playbook)
+    one = book.incident_on(GPU)
+    book.incidents[one.id] = closed = _closed(one, NOW + 20)
+    book.open.pop(GPU)
+    book.cured[GPU] = closed.repaired_at
+    assert _receive(book, alert(), GPU, playbook, NOW + 60) == ()
+    late = _receive(book, alert("GpuXidFatalHardware", at=NOW + 5), GPU, playbook, NOW + 60)
+    assert [(one.kind, one.reason) for one in late] == [(Kind.SUPPRESSED, Reason.SPENT)]
+    fresh = _receive(book, alert("GpuLost", at=NOW + 50), GPU, playbook, NOW + 60)
+    assert Kind.INCIDENT_OPENED is fresh[0].kind
+    assert fresh[0].data["recurrence"] == 1
+
+
+def _closed(one, at):
+    from dataclasses import replace
+
+    return replace(one, state=State.CLOSED, repaired_at=at, since=at)
+
+
+def test_a_nodes_incident_takes_its_gpus_incidents_and_quarantines_over(
+    alert, playbook, after, incident
+) -> None:
+    from dataclasses import replace
+
+    book = Book()
+    _receive(book, alert(), GPU, playbook)
+    other = Target(TargetKind.GPU, "node2", 4)
+    _receive(book, alert(gpu="4"), other, playbook)
+    one = book.incident_on(GPU)
+    book.incidents[one.id] = replace(one, state=State.JOBS_MOVED, quarantined=(GPU,))
+    written = widen(
+        book.incidents[one.id], Widen("two"), NODE_DOWN, book, NOW, ceiling=Level.REPAIR, window=1.0
+    )
+    for event in written:
+        book.apply(event)
+    for gpu in (GPU, other):
+        for event in hand_over(book.incident_on(gpu), book, NOW):
+            book.apply(event)
+    node = book.incident_on(Target(TargetKind.NODE, "node2"))
+    assert book.refused == 0
+    assert node.quarantined == (GPU,)
+    assert (node,) == book.open_incidents()
+    assert all(State.SUPPRESSED is one.state for one in book.incidents.values() if one is not node)
+    assert {node.id} == {one.absorbed_by for one in book.incidents.values() if one is not node}
+    third = _receive(book, alert(gpu="5"), Target(TargetKind.GPU, "node2", 5), playbook)
+    assert [node.id] == [event.incident for event in third]
+
+
+def test_an_incident_in_the_middle_of_a_step_is_handed_over_after_it(alert, playbook) -> None:
+    from remediator.core import plan
+
+    book = Book()
+    _receive(book, alert(), GPU, playbook)
+    one = book.incident_on(GPU)
+    step = plan.quarantine(one)
+    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
+    node = Target(TargetKind.NODE, "node2")
+    _receive(book, alert("NodeDown"), node, NODE_DOWN)
+    assert book.incident_on(GPU) is not None
+    one = book.incident_on(GPU)
+    book.apply(events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
+    for event in hand_over(book.incident_on(GPU), book, NOW):
+        book.apply(event)
+    assert book.incident_on(GPU) is None
+    assert book.incident_on(node).quarantined == (GPU,)
+
+
+def test_a_hold_is_written_once_and_asked_again(incident, case) -> None:
+    from dataclasses import replace
+
+    one = incident(State.TRIAGED)
+    first = settle(case(one, paused=True, quarantine_owner=None))
+    assert _kinds(first.events) == [Kind.STATE_CHANGED, Kind.HELD]
+    held = replace(one, state=State.HELD, held=Reason.PAUSED)
+    second = settle(case(held, paused=True, quarantine_owner=None))
+    assert second.events == ()
+    assert second.wake_at is not None
+
+
+def test_from_new_to_the_announced_quarantine_is_one_write(incident, case) -> None:
+    settled = settle(case(incident(State.NEW), quarantine_owner=None))
+    assert _kinds(settled.events) == [Kind.STATE_CHANGED, Kind.STEP_PREPARED]
+    assert settled.step.action == "quarantine_gpu"

@@ -1,0 +1,475 @@
+"""The engine with the in-memory cluster and a real journal: whole incidents, in milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fleetmedic.kernel.labels import Target
+from remediator.actions.registry import actions
+from remediator.clusters.base import ClusterError
+from remediator.clusters.memory import MemoryCluster
+from remediator.core.book import Book
+from remediator.core.events import Kind
+from remediator.core.guards import Limits
+from remediator.core.model import Alert, Incident, Level, Playbook, State, VerifyPlan
+from remediator.core.reasons import Reason
+from remediator.engine import Engine, Rules, World
+from remediator.executor import Executor
+from remediator.journal import Journal, read_events, replay
+from remediator.library import load_library
+from remediator.senses import Senses
+
+GPU = Target.parse("node1/3")
+QUICK = Limits(hold=0.05, dead_man=0, exporters_up_percent=0, max_out_percent=50, max_new=100)
+
+
+def playbooks(probation: float = 0.05) -> tuple[Playbook, ...]:
+    """The shipped ones, quick, and verified by the active test alone."""
+
+    def quick(one: Playbook) -> Playbook:
+        ladder = tuple(replace(rung, cooldown=0.0, deadline=2.0) for rung in one.ladder)
+        jobs = replace(one.jobs, grace=0.05, deadline=2.0) if one.jobs else None
+        verify = VerifyPlan(("probe",), 2, 2.0)
+        return replace(
+            one, ladder=ladder, jobs=jobs, verify=verify, probation=probation, witnesses=1
+        )
+
+    return tuple(quick(one) for one in load_library(()))
+
+
+class Silent:
+    """Tells nobody, and remembers the occasions."""
+
+    def __init__(self) -> None:
+        self.occasions: list[str] = []
+
+    async def tell(self, incident: Incident, occasion: str, op_id: str) -> str:
+        self.occasions.append(occasion)
+        return "Told."
+
+
+@dataclass
+class Running:
+    """A running engine and what it works on."""
+
+    engine: Engine
+    book: Book
+    cluster: MemoryCluster
+    people: Silent
+    folder: Path
+
+    async def send(
+        self, name: str, target: Target = GPU, *, at: float | None = None, firing: bool = True
+    ) -> Alert:
+        alert = fire(name, target, at=at, firing=firing)
+        await self.engine.receive([alert], "webhook")
+        return alert
+
+    async def until(self, what: Callable[[], bool], seconds: float = 5.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < deadline, [
+                (str(one.target), str(one.state), one.text) for one in self.book.incidents.values()
+            ]
+            await asyncio.sleep(0.005)
+
+    async def state(self, state: State, target: Target = GPU) -> Incident:
+        def found() -> Incident | None:
+            return next(
+                (
+                    one
+                    for one in self.book.incidents.values()
+                    if (one.target, one.state) == (target, state)
+                ),
+                None,
+            )
+
+        await self.until(lambda: found() is not None)
+        one = found()
+        assert one is not None
+        return one
+
+    def verbs(self) -> list[str]:
+        return [effect.verb for effect in self.cluster.effects]
+
+
+def fire(name: str, target: Target = GPU, *, at: float | None = None, firing: bool = True) -> Alert:
+    labels = {"alertname": name, "severity": "critical", "cluster": "memory"}
+    labels |= {"node": target.name} if target.node else {"job_id": target.name}
+    labels |= {"gpu": str(target.gpu)} if target.gpu is not None else {}
+    starts = time.time() if at is None else at
+    return Alert(f"{name}{target}".replace("/", ""), starts, str(starts), firing, labels)
+
+
+@contextlib.asynccontextmanager
+async def world(
+    folder: Path, cluster: MemoryCluster | None = None, *, limits: Limits = QUICK,
+    level: Level = Level.REPAIR, books: tuple[Playbook, ...] | None = None,
+) -> AsyncIterator[Running]:  # fmt: skip
+    cluster = cluster or MemoryCluster(nodes=4, gpus=8)
+    book = Book()
+    for event in replay(folder):
+        book.apply(event)
+    journal = Journal(folder, book.apply)
+    senses = Senses(
+        cluster, None, book, ceiling=level, scrape_interval=5.0, hold=limits.hold, now=time.time
+    )
+    people = Silent()
+    executor = Executor(actions(), disruptive_at_once=4, now=time.time)
+    rules = Rules(books or playbooks(), limits, level, 1.0, 1.0)
+    engine = Engine(rules, book, journal, World(cluster, senses, executor, people, time.time))
+    engine.start()
+    try:
+        yield Running(engine, book, cluster, people, folder)
+    finally:
+        await engine.close()
+        journal.close()
+        await asyncio.sleep(0)  # what was written last is still on its way to the book
+        again = Book()
+        for event in replay(folder):
+            again.apply(event)
+        assert again == book, "replaying the journal must give the live state"
+
+
+def test_a_lost_gpu_is_quarantined_emptied_reset_tested_and_readmitted(tmp_path) -> None:
+    async def story() -> None:
+        cluster = MemoryCluster()
+        cluster.submit("train-a", gpus=1, on=GPU)
+        cluster.sicken(GPU)
+        async with world(tmp_path, cluster) as run:
+            await run.send("GpuLost")
+            one = await run.state(State.CLOSED)
+            assert run.verbs() == ["quarantine", "restart", "reset", "release"]
+            assert run.people.occasions == ["opened", "closed"]
+            assert Reason.READMITTED is one.reason
+            job = await cluster.job("train-a")
+            assert job is not None
+            assert job.running
+            assert GPU not in job.places()
+
+    asyncio.run(story())
+
+
+def test_a_reset_that_does_not_heal_leads_to_the_reboot_of_the_emptied_node(tmp_path) -> None:
+    async def story() -> None:
+        cluster = MemoryCluster()
+        cluster.submit("train-b", gpus=2)
+        cluster.sicken(GPU, heals_by="reboot")
+        async with world(tmp_path, cluster) as run:
+            await run.send("GpuLost")
+            await run.state(State.CLOSED)
+            assert run.verbs()[-1] == "release"
+            assert [verb for verb in run.verbs() if verb in ("reset", "reboot")] == [
+                "reset",
+                "reboot",
+            ]
+            assert "restart" in run.verbs()
+            assert all(node.quarantine is None for node in await cluster.list_nodes())
+
+    asyncio.run(story())
+
+
+def test_what_nothing_heals_is_escalated_stays_out_and_is_never_closed(tmp_path) -> None:
+    async def story() -> None:
+        cluster = MemoryCluster()
+        cluster.sicken(GPU, heals_by="none")
+        async with world(tmp_path, cluster) as run:
+            await run.send("GpuLost")
+            await run.state(State.ESCALATED)
+            await run.until(lambda: "escalated" in run.people.occasions)
+            held = await cluster.quarantined(GPU)
+            assert held is not None
+            await run.send("GpuXidFatalHardware")
+            await asyncio.sleep(0.1)
+            assert len(run.book.incidents) == 1
+            assert State.CLOSED not in {one.state for one in run.book.incidents.values()}
+            # A person takes over: what they release is theirs.
+            await cluster.release(GPU, op_id="hand", owner="fleetmedic")
+            run.engine.wake_all()
+            await run.state(State.OVERRIDDEN)
+
+    asyncio.run(story())
+
+
+def test_an_alert_that_outlives_its_cure_opens_nothing_new(tmp_path) -> None:
+    async def story() -> None:
+        cluster = MemoryCluster()
+        cluster.sicken(GPU)
+        async with world(tmp_path, cluster) as run:
+            first = await run.send("GpuLost")
+            await run.state(State.CLOSED)
+            for _ in range(5):
+                await run.engine.receive([first], "webhook")
+                await run.engine.receive([replace(first, firing=False)], "webhook")
+                await run.engine.receive([first], "reconciler")
+            await run.send("GpuXidFatalHardware", at=first.starts_at + 0.01)
+            await asyncio.sleep(0.1)
+            assert len(run.book.incidents) == 1
+            assert {Reason.SPENT} == {
+                Reason(line["reason"])
+                for line in read_events(tmp_path)
+                if line["event"] == str(Kind.SUPPRESSED)
+            }
+            await run.send("GpuLost", at=time.time() + 0.01)
+            await run.until(lambda: len(run.book.incidents) == 2)
+
+    asyncio.run(story())
+
+
+def test_application_errors_quarantine_nothing(tmp_path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as run:
+            await run.send("GpuXidApplicationRepeated")
+            await run.state(State.CLOSED)
+            assert run.verbs() == []
+            assert run.people.occasions == ["opened"]
+
+    asyncio.run(story())
+
+
+def test_at_level_observe_nothing_is_touched_and_the_plan_is_written(tmp_path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, level=Level.OBSERVE) as run:
+            await run.send("GpuLost")
+            await run.state(State.SUPPRESSED)
+            assert run.verbs() == []
+            would = [
+                one["data"]["action"] for one in read_events(tmp_path) if one["event"] == "WouldDo"
+            ]
+            assert would[0] == "quarantine_gpu"
+            assert "reset_gpu" in would
+
+    asyncio.run(story())
+
+
+def test_at_level_quarantine_the_jobs_stay_and_people_are_told(tmp_path) -> None:
+    async def story() -> None:
+        cluster = MemoryCluster()
+        cluster.submit("train-a", gpus=1, on=GPU)
+        async with world(tmp_path, cluster, level=Level.QUARANTINE) as run:
+            await run.send("GpuLost")
+            await run.until(lambda: "level" in run.people.occasions)
+            assert run.verbs() == ["quarantine"]
+
+    asyncio.run(story())
+
+
+def test_a_pause_holds_everything_and_a_resume_lets_it_go_on(tmp_path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as run:
+            await run.engine.pause("alice", "maintenance")
+            await run.send("GpuLost")
+            await run.state(State.HELD)
+            assert run.verbs() == []
+            await run.engine.resume("alice")
+            await run.state(State.CLOSED)
+
+    asyncio.run(story())
+
+
+def test_what_somebody_else_quarantined_is_left_alone(tmp_path) -> None:
+    async def story() -> None:
+        cluster = MemoryCluster()
+        await cluster.quarantine(GPU, op_id="x", owner="alice", reason="mine")
+        async with world(tmp_path, cluster) as run:
+            await run.send("GpuLost")
+            one = await run.state(State.HELD)
+            assert Reason.OTHER_OWNER is one.held
+            assert run.verbs() == ["quarantine"]
+
+    asyncio.run(story())
+
+
+def test_a_quarantine_released_by_a_person_ends_the_incident(tmp_path) -> None:
+    async def story() -> None:
+        cluster = MemoryCluster()
+        async with world(tmp_path, cluster, books=playbooks(probation=30.0)) as run:
+            await run.send("GpuLost")
+            await run.state(State.PROBATION)
+            await cluster.release(GPU, op_id="hand", owner="fleetmedic")
+            run.engine.wake_all()
+            await run.state(State.OVERRIDDEN)
+            assert run.verbs().count("release") == 1
+
+    asyncio.run(story())
+
+
+def test_the_budget_lets_only_so_many_go_at_once(tmp_path) -> None:
+    async def story() -> None:
+        limits = replace(QUICK, max_out_percent=10, hold=30.0)
+        async with world(tmp_path, MemoryCluster(nodes=8, gpus=4), limits=limits) as run:
+            targets = [Target.parse(f"node{n + 1}/2") for n in range(8)]
+            await run.engine.receive([fire("GpuLost", one) for one in targets], "webhook")
+            held = {State.HELD: 5}
+            await run.until(lambda: len(run.book.incidents) == 8)
+            await run.until(
+                lambda: (
+                    sum(one.state is State.HELD for one in run.book.incidents.values())
+                    == held[State.HELD]
+                )
+            )
+            await asyncio.sleep(0.1)
+            assert run.verbs().count("quarantine") == 3
+
+    asyncio.run(story())
+
+
+def test_several_lost_gpus_of_a_node_become_the_nodes_incident(tmp_path) -> None:
+    async def story() -> None:
+        cluster = MemoryCluster()
+        gpus = [Target.parse(f"node1/{n}") for n in (1, 3, 5)]
+        for gpu in gpus:
+            cluster.sicken(gpu, heals_by="reboot")
+        limits = replace(QUICK, hold=1.0)
+        async with world(tmp_path, cluster, limits=limits) as run:
+            await run.engine.receive([fire("GpuLost", gpu) for gpu in gpus], "webhook")
+            node = Target.parse("node1")
+            await run.state(State.CLOSED, node)
+            assert run.verbs().count("reset") == 0
+            assert run.verbs().count("reboot") == 1
+            assert set() == {
+                gpu.index
+                for facts in await cluster.list_nodes()
+                for gpu in facts.gpus
+                if gpu.quarantine
+            }
+            states = {str(one.target): one.state for one in run.book.incidents.values()}
+            assert {State.SUPPRESSED} == {states[str(gpu)] for gpu in gpus}
+
+    asyncio.run(story())
+
+
+def test_a_stalled_job_is_restarted(tmp_path) -> None:
+    async def story() -> None:
+        cluster = MemoryCluster()
+        cluster.submit("train-a", gpus=2)
+        job = Target.parse("job/train-a")
+        async with world(tmp_path, cluster) as run:
+            await run.send("TrainingStalled", job)
+            await run.state(State.CLOSED, job)
+            assert run.verbs() == ["restart"]
+
+    asyncio.run(story())
+
+
+class Blind(MemoryCluster):
+    """A cluster that resets and then cannot say whether it did."""
+
+    async def reset_seen(self, target: Target, *, op_id: str) -> bool:
+        if op_id in self._taken:
+            raise ClusterError("the reset's result was lost.")
+        return False
+
+
+def test_a_reset_whose_effect_cannot_be_seen_goes_to_a_person_and_is_not_repeated(tmp_path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, Blind()) as run:
+            await run.send("GpuLost")
+            one = await run.state(State.ESCALATED)
+            assert Reason.EFFECT_UNKNOWN is one.reason
+            assert run.verbs().count("reset") == 1
+            assert run.verbs().count("reboot") == 0
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("stop_in", [State.QUARANTINED, State.REPAIRING, State.PROBATION])
+def test_another_process_takes_an_incident_up_where_it_was(tmp_path, stop_in) -> None:
+    async def story() -> None:
+        cluster = MemoryCluster()
+        cluster.sicken(GPU)
+        async with world(tmp_path, cluster, books=playbooks(probation=0.2)) as run:
+            await run.send("GpuLost")
+            await run.until(
+                lambda: any(
+                    line["data"].get("state") == str(stop_in) for line in read_events(tmp_path)
+                )
+            )
+        async with world(tmp_path, cluster) as run:
+            await run.state(State.CLOSED)
+            assert run.verbs() == ["quarantine", "reset", "release"]
+
+    asyncio.run(story())
+
+
+NAMES = (
+    "GpuLost",
+    "GpuXidFatalHardware",
+    "GpuPeerOutlier",
+    "GpuXidApplicationRepeated",
+    "NodeDown",
+    "Odd",
+)
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    stream=st.lists(
+        st.tuples(
+            st.sampled_from(NAMES), st.integers(1, 2), st.integers(0, 2), st.booleans(), st.booleans()
+        ),
+        min_size=1, max_size=12,
+    )
+)  # fmt: skip
+def test_replaying_the_journal_of_any_stream_of_alerts_gives_the_live_state(
+    tmp_path_factory, stream
+) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    start = time.time()
+
+    async def story() -> None:
+        async with world(folder) as run:
+            for n, (name, node, gpu, firing, pause) in enumerate(stream):
+                await run.send(
+                    name, Target.parse(f"node{node}/{gpu}"), at=start + n / 100, firing=firing
+                )
+                if pause:
+                    await run.engine.pause("alice", "x")
+                    await run.engine.resume("alice")
+                await asyncio.sleep(0.002 * (n % 5))
+            assert run.book.refused == 0
+
+    asyncio.run(story())
+
+
+def test_from_alert_to_quarantine_takes_a_fraction_of_a_second(tmp_path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as run:
+            for n in range(8):
+                began = time.monotonic()
+                target = Target.parse(f"node{n % 4 + 1}/{n}")
+                await run.send("GpuLost", target)
+                await run.until(
+                    lambda one=target: str(one) in {e.subject for e in run.cluster.effects}
+                )
+                assert time.monotonic() - began < 0.25
+
+    asyncio.run(story())
+
+
+def test_playbook_that_is_gone_leaves_the_incident_to_a_person(tmp_path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, books=playbooks(probation=30)) as run:
+            await run.send("GpuLost")
+            await run.state(State.PROBATION)
+        rest = tuple(one for one in playbooks() if one.name != "gpu-lost")
+        async with world(tmp_path, run.cluster, books=rest) as run:
+            one = await run.state(State.ESCALATED)
+            assert Reason.PLAYBOOK_GONE is one.reason
+
+    asyncio.run(story())
+
+
+def test_every_action_of_a_playbook_is_in_the_registry() -> None:
+    assert {rung.action for one in playbooks() for rung in one.ladder} <= set(actions().names())
