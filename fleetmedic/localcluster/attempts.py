@@ -80,7 +80,7 @@ class Attempts:
         key = (attempt["job_id"], attempt["n"])
         with self._store.read() as db:
             row = db.execute("SELECT spec FROM jobs WHERE id = ?", (key[0],)).fetchone()
-        where = Place(attempt["node"], tuple(json.loads(attempt["gpus"])))
+        where = Place(attempt["node"], _gpus(attempt))
         try:
             spec = views.read_spec(row["spec"])
             self._launcher.start_attempt(self._layout.write_order(*key, spec, where))
@@ -181,12 +181,9 @@ class Attempts:
                 return
             stop = Stop(fresh["stop"]) if fresh["stop"] else None
             facts = Ended(
-                ended,
-                job["failures"],
-                now - (fresh["started"] or now),
-                stop,
-                fresh["stop_text"] or "",
-            )
+                ended, job["failures"], now - (fresh["started"] or now), stop,
+                fresh["stop_text"] or "", self._inventory.sick(fresh["node"], _gpus(fresh)),
+            )  # fmt: skip
             decision = after_exit(facts, now)
             ledger.set_attempt(db, job_id, n, state="ENDED", ended=now, exit=str(ended))
             self._apply(db, fresh, decision, now)
@@ -202,7 +199,7 @@ class Attempts:
         db: sqlite3.Connection, attempt: sqlite3.Row, decision: Decision, now: float
     ) -> None:
         job_id = attempt["job_id"]
-        gpus = json.loads(attempt["gpus"])
+        gpus = _gpus(attempt)
         ledger.settle(db, job_id, decision.state, decision.reason, decision.text, now)
         ledger.set_job(
             db, job_id, due=decision.due, failures=decision.failures, charged=int(decision.charged)
@@ -218,3 +215,7 @@ class Attempts:
             ledger.set_job(db, job_id, avoid=avoid)
         if decision.acquit:
             db.execute("DELETE FROM suspicions WHERE job_id = ?", (job_id,))
+
+
+def _gpus(attempt: sqlite3.Row) -> tuple[int, ...]:
+    return tuple(json.loads(attempt["gpus"]))

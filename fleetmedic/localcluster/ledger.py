@@ -84,6 +84,12 @@ def settle(
     set_job(db, job_id, **values)
 
 
+def refund(db: sqlite3.Connection, job: sqlite3.Row) -> None:
+    """Take the failure that brought a waiting job here back: it was not the job's own."""
+    if job["charged"]:
+        set_job(db, job["id"], failures=max(0, job["failures"] - 1), charged=0)
+
+
 def live_attempt(db: sqlite3.Connection, job_id: str) -> sqlite3.Row | None:
     """The attempt of a job that may have a process now."""
     row: sqlite3.Row | None = db.execute(

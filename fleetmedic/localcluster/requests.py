@@ -71,7 +71,7 @@ def ask_restart(
     db: sqlite3.Connection, job: JobView, exclude: Iterable[Target], now: float
 ) -> None:
     """Let the controller stop the job and start it elsewhere."""
-    row = db.execute("SELECT excluded, avoid FROM jobs WHERE id = ?", (job.id,)).fetchone()
+    row = db.execute("SELECT * FROM jobs WHERE id = ?", (job.id,)).fetchone()
     here = ledger.gpu_targets(job.node, job.gpus) if job.node else []
     ledger.set_job(
         db, job.id,
@@ -81,6 +81,7 @@ def ask_restart(
     text = "stopped by request, to start elsewhere"
     live = ledger.live_attempt(db, job.id)
     if live is None:
+        ledger.refund(db, row)
         ledger.settle(db, job.id, JobState.MOVING, Reason.RESTART_REQUESTED, text, now)
         return
     if live["stop"] is None:

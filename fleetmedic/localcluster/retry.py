@@ -69,13 +69,15 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The facts about an attempt that ended. `failures` are those held against the job before."""
+    """The facts about an attempt that ended. `failures` are those held against the job before,
+    `sick` its GPUs that did not answer a probe at its end."""
 
     exit: Exit
     failures: int
     ran_seconds: float
     stop: Stop | None = None
     stop_text: str = ""
+    sick: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ def after_exit(ended: Ended, now: float) -> Decision:
         return Decision(
             JobState.COMPLETED, Reason.COMPLETED, "it exited with 0", now, ended.failures
         )
+    if ended.sick:
+        return _after_gpu(ended, now)
     before = 0 if ended.ran_seconds >= FORGET_AFTER else ended.failures
     failures = before + 1
     what = f"it {ended.exit}" if not ended.exit.error else ended.exit.error
@@ -133,6 +137,16 @@ def _after_stop(ended: Ended, stop: Stop, now: float) -> Decision:
         Stop.SHUTDOWN: (JobState.MOVING, Reason.CLUSTER_STOPPED, "the cluster was stopped"),
     }[stop]
     return Decision(state, reason, ended.stop_text or text, now, ended.failures)
+
+
+def _after_gpu(ended: Ended, now: float) -> Decision:
+    """The GPU failed, not the job: it waits for what becomes of the GPU."""
+    names = ", ".join(map(str, ended.sick))
+    text = (
+        f"GPU {names} does not answer: again in place after {IN_PLACE_DELAYS[0]:g} s, or elsewhere"
+    )
+    due = now + IN_PLACE_DELAYS[0]
+    return Decision(JobState.RETRYING, Reason.GPU_PROBE_FAILED, text, due, ended.failures)
 
 
 class Step(StrEnum):

@@ -90,8 +90,8 @@ class Starts:
     def _wait_or_move(
         self, db: sqlite3.Connection, job: sqlite3.Row, step: InPlace, now: float
     ) -> None:
-        if step.refund and job["charged"]:
-            ledger.set_job(db, job["id"], failures=max(0, job["failures"] - 1), charged=0)
+        if step.refund:
+            ledger.refund(db, job)
         self._mark(db, job["node"], step.mark)
         if step.step is Step.WAIT:
             ledger.set_job(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class Cluster(RuleBasedStateMachine):
         inventory = Inventory(state / "hardware")
         self.attempts = Attempts(store, self.layout, inventory, Launcher())
         self.starts = Starts(store, self.layout, inventory)
-        self.now = 1_000.0
+        self.now = time.time() + 60  # requests carry the machine's time
         self.op = 0
 
     def teardown(self) -> None:
@@ -175,4 +176,25 @@ def test_a_gpu_on_which_two_jobs_fail_is_marked_until_it_is_released() -> None:
     cluster.quarantine("node1", 0)
     cluster.release("node1", 0)
     assert [gpu.marked is None for gpu in cluster.client.nodes()[0].gpus] == [True, False, True]
+    cluster.teardown()
+
+
+def test_gpus_that_are_lost_or_quarantined_again_and_again_cost_the_job_nothing() -> None:
+    cluster = Cluster()
+    cluster.submit(gpus=2)
+    for turn in range(8):
+        cluster.advance(10.0)
+        ((_, _, node, gpus),) = cluster._live()
+        if turn % 2:
+            cluster.lose_or_heal(node, gpus[0], lost=True)
+        cluster.attempt_ends(0, code=1)
+        assert cluster.client.job("job").state is JobState.RETRYING
+        target = Target.parse(f"{node}/{gpus[0]}")
+        cluster.quarantine(node, gpus[0])
+        if turn % 4 < 2:  # else the quarantine alone moves it
+            cluster.client.restart("job", op_id=cluster._next(), exclude=(target,))
+        cluster.advance(0.2)
+        assert cluster.client.job("job").attempts == 0
+        cluster.lose_or_heal(node, gpus[0], lost=False)
+        cluster.release(node, gpus[0])
     cluster.teardown()

@@ -77,6 +77,14 @@ def test_what_the_cluster_did_is_not_held_against_the_job(
     assert decision.state is not JobState.COMPLETED
 
 
+@given(exits.filter(lambda ended: ended.code != 0), st.integers(0, 3))
+def test_an_end_with_a_sick_gpu_is_never_held_against_the_job(ended: Exit, failures: int) -> None:
+    decision = after_exit(Ended(ended, failures, 1.0, sick=(3,)), NOW)
+    assert (decision.state, decision.reason) == (JobState.RETRYING, Reason.GPU_PROBE_FAILED)
+    assert (decision.failures, decision.charged, decision.due) == (failures, False, NOW + 2.0)
+    assert "GPU 3" in decision.text
+
+
 def test_ten_good_minutes_make_old_failures_forgotten() -> None:
     assert after_exit(failed(3, ran=FORGET_AFTER), NOW).failures == 1
     assert after_exit(failed(3, ran=FORGET_AFTER - 1), NOW).state is JobState.FAILED
