@@ -18,7 +18,7 @@ from fleetmedic.stack.fetch import fetch
 from fleetmedic.stack.health import trouble
 from fleetmedic.stack.identity import Mark, alive
 from fleetmedic.stack.logs import last_lines, rotate
-from fleetmedic.stack.plan import CLUSTER, StackOptions, decide
+from fleetmedic.stack.plan import CLUSTER, Plan, StackOptions, decide
 from fleetmedic.stack.ports import require_free
 from fleetmedic.stack.reaper import clean
 from fleetmedic.stack.render import render
@@ -60,6 +60,7 @@ class Stack:
         self._take(plan.state)
         if self.options.reset:
             reset(plan.state)
+        require_same_fleet(plan)
         if any(binaries.find(name) is None for name in ("prometheus", "promtool", "alertmanager")):
             fetch(tell)
         table = services(plan, binaries.command)
@@ -229,6 +230,17 @@ def reset(state: Path) -> None:
             shutil.rmtree(path)
         elif path.name != "up.log":  # somebody writes to it right now
             path.unlink(missing_ok=True)
+
+
+def require_same_fleet(plan: Plan) -> None:
+    """Raise UserError when the folder holds another fleet: its nodes would run jobs unwatched."""
+    held = Hardware(plan.hardware).nodes() if plan.hardware.is_dir() else []
+    if not set(held) <= (set(plan.nodes) if plan.simulated else set()):
+        wanted = f"{len(plan.nodes)} of them are" if plan.simulated else "real GPUs are"
+        raise UserError(
+            f"{plan.state} holds {len(held)} simulated nodes, and {wanted} wanted now: forget the old "
+            "ones with --reset, or choose another --state-dir."
+        )
 
 
 def end_leftovers(state: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from fleetmedic.stack.cli import up
 from fleetmedic.stack.doctor import doctor
 from fleetmedic.stack.identity import own_identity
 from fleetmedic.stack.inject import inject
+from fleetmedic.stack.plan import decide
 from fleetmedic.stack.snippets import config
-from fleetmedic.stack.supervisor import Stack, StackOptions, reset
+from fleetmedic.stack.supervisor import Stack, StackOptions, require_same_fleet, reset
 
 
 @pytest.fixture
@@ -108,6 +110,15 @@ def test_a_second_stack_in_the_same_folder_is_refused(tmp_path: Path) -> None:
             second.prepare(print)
     finally:
         first.stop()
+
+
+def test_a_folder_that_holds_a_larger_or_simulated_fleet_is_refused(tmp_path: Path) -> None:
+    Hardware(tmp_path / "hardware").create(4, 2)
+    options = StackOptions(state_dir=tmp_path, simulate=True)
+    require_same_fleet(decide(options))
+    for other in (replace(options, nodes=2), replace(options, simulate=False)):
+        with pytest.raises(UserError, match=r"holds 4 simulated nodes.*--reset"):
+            require_same_fleet(decide(other))
 
 
 def test_reset_removes_our_state_and_nothing_else(tmp_path: Path) -> None:
