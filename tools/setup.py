@@ -64,7 +64,7 @@ def _fresh() -> bool:
 
 
 def _make_venv() -> None:
-    if PYTHON.exists() and _runs("-m", "pip", "--version") and _same_python():
+    if PYTHON.exists() and _is_ours() and _runs("-m", "pip", "--version"):
         STAMP.unlink(missing_ok=True)
         return
     if VENV.exists():
@@ -94,14 +94,13 @@ def _runs(*arguments: str) -> bool:
     return not subprocess.run([PYTHON, *arguments], capture_output=True, check=False).returncode
 
 
-def _same_python() -> bool:
+def _is_ours() -> bool:
+    """Whether it is a venv, of the Python that runs this; a bare link would lead pip astray."""
     said = subprocess.run(
-        [PYTHON, "-c", "import sys; print(sys.version)"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return said.stdout.strip() == sys.version.strip()
+        [PYTHON, "-c", "import sys; print(sys.prefix); print(sys.version)"],
+        capture_output=True, text=True, check=False,
+    ).stdout.strip()  # fmt: skip
+    return said == f"{VENV}\n{sys.version.strip()}"
 
 
 def _install() -> None:
