@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fleetmedic.stack import binaries
+from fleetmedic.stack.ports import is_free, layout
 
 
 class Parts(dict[str, Path]):
@@ -41,5 +43,19 @@ def new_port() -> Callable[[], int]:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
             return port
+
+    return pick
+
+
+@pytest.fixture(scope="session")
+def new_port_base() -> Callable[[], int]:
+    """Gives a port base on which every port of a four-node stack is free now."""
+
+    def pick() -> int:
+        nodes = ["node1", "node2", "node3", "node4"]
+        while True:
+            base = random.randrange(20_000, 30_000)
+            if all(is_free(port) for port in layout(base, nodes).values()):
+                return base
 
     return pick
