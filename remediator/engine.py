@@ -265,7 +265,10 @@ class Engine:
     async def _execute(self, incident: Incident, playbook: Playbook, run: StepRun) -> None:
         resumed = run.step.op_id not in self._announced
         world = self._world
-        tools = Tools(world.cluster, world.senses, world.notifier, incident, playbook)
+        tools = Tools(
+            world.cluster, world.senses, world.notifier, incident, playbook,
+            waited=lambda: world.now() - run.started,
+        )  # fmt: skip
         outcome = await world.executor.run(run, tools, resumed=resumed)
         current = self._book.incidents[incident.id]
         await self._journal.append(outcome_events(current, run.step, outcome, world.now()))

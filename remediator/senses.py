@@ -126,8 +126,6 @@ class Senses:
             witnesses=view.witnesses | _complaints(incident.target, node),
             siblings=self._siblings(incident, playbook),
         )
-        if incident.state in EARLY:
-            return view
         jobs = await self._cluster.jobs_on(target)
         whole = Target(TargetKind.NODE, target.name)
         on_node = await self._cluster.jobs_on(whole) if incident.state is State.REPAIRING else ()
@@ -159,7 +157,7 @@ class Senses:
             State.PROBATION,
         )
         job_target = incident.target.kind is TargetKind.JOB
-        if not (late or running or job_target) or (incident.state in EARLY and not job_target):
+        if not (late or running or job_target) or incident.state in EARLY:
             return view
         up = await self._exporters_up()
         others = [ok for name, ok in (up or {}).items() if name != incident.target.node]

@@ -6,6 +6,7 @@ for the moment, and looks again. An action therefore never asks whether it was r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,13 +25,14 @@ class Notifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What an action may use for one step."""
+    """What an action may use for one step. `waited` says for how long (seconds) it has gone on."""
 
     cluster: Cluster
     senses: Senses
     notifier: Notifier
     incident: Incident
     playbook: Playbook
+    waited: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)

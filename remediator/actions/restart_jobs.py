@@ -9,6 +9,8 @@ from remediator.actions.base import Look, Tools
 from remediator.core.model import Step
 from remediator.effects import effect
 
+PATIENCE = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class RestartJobs:
@@ -45,20 +47,13 @@ async def _one(job_id: str, step: Step, tools: Tools) -> Look:
     job = await tools.cluster.job(job_id)
     if job is None or job.finished:
         return Look(True, f"{job_id} has ended.")
-    if restarted:
+    if restarted and job.running:
         gpus = ",".join(map(str, job.gpus))
         return Look(True, f"{job_id} runs on {job.node} GPUs {gpus}.")
-    if (
-        step.target.kind is not TargetKind.JOB
-        and _waits(job.state)
-        and _left(step.target, job.places())
-    ):
+    about_job = step.target.kind is TargetKind.JOB
+    if not about_job and tools.waited() > PATIENCE and _left(step.target, job.places()):
         return Look(True, f"{job_id} has left {step.target} and waits for room elsewhere.")
     return Look(False, f"{job_id} is {job.state}.")
-
-
-def _waits(state: str) -> bool:
-    return state == "PENDING"
 
 
 def _left(target: Target, places: tuple[Target, ...]) -> bool:

@@ -91,7 +91,8 @@ def _quarantine(case: Case) -> Decision:
         return give_up(case, verdict.reason, verdict.text)
     if not verdict.allows:
         return held(verdict)
-    return Act(plan.quarantine(case.incident), Reason.QUARANTINED)
+    jobs = tuple(job.job_id for job in case.view.jobs)
+    return Act(plan.quarantine(case.incident, jobs=jobs), Reason.QUARANTINED)
 
 
 def quarantine_verdict(case: Case) -> Verdict:

@@ -21,14 +21,15 @@ MOST_MOVES = 4
 def decide_quarantined(case: Case) -> Decision:
     """QUARANTINED: are there jobs, and may they be moved?"""
     jobs = case.playbook.jobs
-    if jobs is None or not jobs.restart or not case.view.jobs:
+    affected = _affected(case)
+    if jobs is None or not jobs.restart or not affected:
         if case.view.known:
             reason = Reason.JOBS_MOVED if jobs is None else Reason.NO_JOBS
             return Move(State.JOBS_MOVED, reason)
         return held(guards.known(False))
     if case.level.rank < Level.DRAIN.rank:
         return beyond_level(case, ("signal_checkpoint", "restart_jobs"))
-    if any(not job.running for job in case.view.jobs):
+    if any(not job.running for job in affected):
         return Move(State.DRAINING, Reason.MOVING_JOBS)
     verdict = _may_disturb(case)
     if not verdict.allows:
@@ -51,9 +52,10 @@ def decide_draining(case: Case) -> Decision:
         return _one_job(case, jobs)
     if not case.view.known:
         return held(guards.known(False))
-    if not case.view.jobs:
+    affected = _affected(case)
+    if not affected:
         return Move(State.JOBS_MOVED, Reason.JOBS_MOVED)
-    dead = tuple(job for job in case.view.jobs if not job.running)
+    dead = tuple(job for job in affected if not job.running)
     if dead:
         return moving(case, dead)
     verdict = _may_disturb(case)
@@ -61,7 +63,7 @@ def decide_draining(case: Case) -> Decision:
         return held(verdict)
     if jobs.signal and case.incident.last("signal_checkpoint") is None:
         return Move(State.CHECKPOINTING, Reason.SAVING)
-    return moving(case, case.view.jobs)
+    return moving(case, affected)
 
 
 def saving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> Decision | None:
@@ -100,6 +102,24 @@ def moving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> D
     deadline = case.playbook.jobs.deadline if case.playbook.jobs else 60.0
     step = plan.new_step(case.incident, "restart_jobs", deadline, on=on, name=name, jobs=names)
     return Act(step, Reason.MOVING_JOBS)
+
+
+def _affected(case: Case) -> tuple[JobView, ...]:
+    """The jobs on the target, and those that were there when it was quarantined and left it dead.
+
+    The cluster may move a dead job by itself once its GPU is quarantined. It is still ordered to, so
+    that it is seen running elsewhere; for a job that has already moved, the order changes nothing.
+    """
+    run = case.incident.last(plan.quarantine(case.incident).id)
+    seen = {job.job_id for job in case.view.jobs}
+    seen |= {
+        job
+        for one in case.incident.runs("restart_jobs")
+        if one.state is StepState.DONE
+        for job in one.step.jobs
+    }
+    left = tuple(JobView(job, False) for job in (run.step.jobs if run else ()) if job not in seen)
+    return case.view.jobs + left
 
 
 def _may_disturb(case: Case) -> Verdict:

@@ -34,11 +34,11 @@ def new_step(
     return Step(identity, action, target, attempt, operation, deadline, jobs, also, replicas)
 
 
-def quarantine(incident: Incident, on: Target | None = None) -> Step:
-    """Keep new jobs off the target, or off the node given."""
+def quarantine(incident: Incident, on: Target | None = None, jobs: tuple[str, ...] = ()) -> Step:
+    """Keep new jobs off the target, or off the node given; `jobs` are those that were on it."""
     target = on or incident.target
     kind = "gpu" if target.kind is TargetKind.GPU else "node"
-    return new_step(incident, f"quarantine_{kind}", QUICK, on=target)
+    return new_step(incident, f"quarantine_{kind}", QUICK, on=target, jobs=jobs)
 
 
 def notify(incident: Incident, occasion: str) -> Step:

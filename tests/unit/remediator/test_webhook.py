@@ -1,0 +1,231 @@
+"""The HTTP edge over real engines and a real journal: what comes from outside is hostile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from fleetmedic.kernel.errors import UserError
+from remediator.webhook import MAX_BODY, read_payload
+
+TOKEN = "0123456789abcdef0123"
+HEAD = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    """A remediator on the in-memory cluster at level observe, behind its HTTP edge."""
+    from starlette.applications import Starlette
+
+    from remediator.app import running
+    from remediator.clusters.memory import MemoryCluster
+    from remediator.library import load_library
+    from remediator.settings import load_settings
+    from remediator.webhook import Desk, make_app
+
+    (tmp_path / "token").write_text(TOKEN)
+    config = tmp_path / "remediator.yml"
+    config.write_text(f"webhook_token_file: {tmp_path}/token\ncluster: {{adapter: memory}}\n")
+    settings = load_settings(config)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette):
+        async with running(settings, tmp_path, load_library(()), MemoryCluster()) as parts:
+            desk = Desk(
+                parts.engine, parts.reconciler, parts.book, parts.metrics, TOKEN, tmp_path,
+                lambda: True,
+            )  # fmt: skip
+            app.router.routes.extend(make_app(desk).routes)
+            yield
+
+    with TestClient(Starlette(lifespan=lifespan), raise_server_exceptions=True) as found:
+        yield found
+
+
+def _alert(**changes: Any) -> dict[str, Any]:
+    labels = {"alertname": "GpuLost", "severity": "critical", "node": "node1", "gpu": "3"}
+    return {
+        "status": "firing", "labels": labels, "annotations": {"summary": "x"},
+        "startsAt": "2026-11-22T21:47:28.185892Z", "endsAt": "0001-01-01T00:00:00Z",
+        "generatorURL": "http://x", "fingerprint": "2b63d398ea3bd5e4",
+    } | changes  # fmt: skip
+
+
+def _body(*alerts: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"version": "4", "groupKey": "{}", "receiver": "r", "alerts": list(alerts)} | changes
+
+
+def _incidents(client: TestClient) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.get("/api/v1/incidents").json()["incidents"]
+    return found
+
+
+def _until_incident(client: TestClient) -> dict[str, Any]:
+    deadline = time.monotonic() + 5
+    while not (found := _incidents(client)) or found[0]["state"] != "SUPPRESSED":
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+    return found[0]
+
+
+def test_an_accepted_alert_becomes_an_incident_in_the_agreed_shape(client) -> None:
+    assert client.post("/api/v1/alerts", json=_body(_alert()), headers=HEAD).status_code == 202
+    one = _until_incident(client)
+    assert {"id", "target", "state", "reason", "playbook", "alerts", "steps"} <= set(one)
+    assert (one["target"], one["playbook"]) == ("gpu/node1/3", "gpu-lost")
+    assert one["alerts"] == [
+        {"fingerprint": "2b63d398ea3bd5e4", "startsAt": "2026-11-22T21:47:28.185892Z"}
+    ]
+    story = client.get(f"/api/v1/incidents/{one['id']}").json()
+    assert one == story["incident"]
+    assert story["events"][0]["event"] == "IncidentOpened"
+    why = client.get("/api/v1/why", params={"target": "node1/3"}).json()
+    assert why["target"] == "gpu/node1/3"
+    assert "observe_only" in {item["reason"] for item in why["decisions"]}
+    chosen = client.get("/api/v1/decisions", params={"reason": "observe_only"}).json()["decisions"]
+    assert {"observe_only"} == {item["reason"] for item in chosen}
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b"", "$"),
+        (b"{", "$"),
+        (b"\xff\xfe", "$"),
+        (b"[]", "$"),
+        (b"null", "$"),
+        (b"{}", "$"),
+        (b"[" * 100_000, "$"),
+        (json.dumps(_body(_alert(status="odd"))).encode(), "$.alerts[0].status"),
+        (json.dumps(_body(_alert(labels=[]))).encode(), "$.alerts[0].labels"),
+        (json.dumps(_body(_alert(labels={"a": 1}))).encode(), "$.alerts[0].labels[...]"),
+        (json.dumps(_body(_alert(), _alert(startsAt="yesterday"))).encode(), "$.alerts[1].startsAt"),
+        (json.dumps(_body(_alert(startsAt=5))).encode(), "$.alerts[0].startsAt"),
+        (json.dumps(_body(_alert(startsAt="9999-99-99T00:00:00Z"))).encode(), "$.alerts[0].startsAt"),
+        (json.dumps(_body(_alert(fingerprint="../../etc"))).encode(), "$.alerts[0].fingerprint"),
+        (json.dumps(_body(_alert(fingerprint=""))).encode(), "$.alerts[0].fingerprint"),
+        (json.dumps({"alerts": {}}).encode(), "$.alerts"),
+    ],
+)  # fmt: skip
+def test_junk_is_one_sentence_with_its_place_and_nothing_of_it_is_kept(client, body, place) -> None:
+    answer = client.post("/api/v1/alerts", content=body, headers=HEAD)
+    assert answer.status_code == 400
+    assert f"at {place}: " in answer.text
+    assert answer.text.count("\n") == 1
+    assert "Traceback" not in answer.text
+    assert _incidents(client) == []
+
+
+def test_a_body_above_the_limit_is_refused(client) -> None:
+    answer = client.post("/api/v1/alerts", content=b" " * (MAX_BODY + 1), headers=HEAD)
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN},
+        {"Authorization": f"Basic {TOKEN}"}, {"Authorization": "Bearer "},
+        {"Authorization": "Bearer \xff\xfe".encode("latin-1")},
+    ],
+)  # fmt: skip
+def test_orders_need_the_token(client, head) -> None:
+    for path in ("/api/v1/alerts", "/api/v1/pause", "/api/v1/resume"):
+        assert client.post(path, json=_body(_alert()), headers=head).status_code == 401
+    assert _incidents(client) == []
+    assert "remediator_webhook_auth_failures_total 3.0" in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"alertname": "GpuLost", "node": "../../etc/passwd", "gpu": "0"},
+        {"alertname": "GpuLost", "node": "node1", "gpu": "0\n1"},
+        {"alertname": "GpuLost", "node": "node1", "gpu": "9" * 5000},
+        {"alertname": "GpuLost", "node": "x" * 100_000, "gpu": "1"},
+        {"alertname": "GpuLost", "node": "node1"},
+        {f"label{n}": "x" for n in range(1000)},
+        {"alertname": "<script>alert(1)</script>", "node": "<b>", "gpu": "\u0000"},
+        {},
+    ],
+)
+def test_hostile_labels_are_kept_bounded_and_lead_to_nothing(client, labels) -> None:
+    answer = client.post("/api/v1/alerts", json=_body(_alert(labels=labels)), headers=HEAD)
+    assert answer.status_code == 202
+    assert _incidents(client) == []
+    decided = client.get("/api/v1/decisions").json()["decisions"]
+    assert {"no_target", "no_playbook"} & {item["reason"] for item in decided}
+    assert "<script>" not in client.get("/").text
+    kept = next(item["data"]["labels"] for item in decided if item["event"] == "AlertReceived")
+    assert len(kept) <= 64
+    assert all(len(value) <= 1024 for value in kept.values())
+
+
+def test_the_same_alert_again_is_accepted_and_written_once(client) -> None:
+    for _ in range(5):
+        assert client.post("/api/v1/alerts", json=_body(_alert()), headers=HEAD).status_code == 202
+    _until_incident(client)
+    assert len(_incidents(client)) == 1
+    decided = client.get("/api/v1/decisions").json()["decisions"]
+    assert sum(item["event"] == "AlertReceived" for item in decided) == 1
+
+
+def test_pause_and_resume_are_kept_and_shown(client) -> None:
+    order = {"by": "alice", "reason": "<b>maintenance</b>"}
+    assert client.post("/api/v1/pause", json=order, headers=HEAD).json() == {"paused": True}
+    assert "remediator_paused 1.0" in client.get("/metrics").text
+    assert "&lt;b&gt;maintenance" in client.get("/").text
+    assert client.post("/api/v1/resume", json={"by": "a"}, headers=HEAD).json() == {"paused": False}
+    assert "remediator_paused 0.0" in client.get("/metrics").text
+    bad = client.post("/api/v1/pause", json={"by": "", "reason": "x"}, headers=HEAD)
+    assert (bad.status_code, "$.by" in bad.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/-/healthy", 200), ("/-/ready", 200), ("/metrics", 200), ("/", 200),
+        ("/api/v1/incidents", 200), ("/api/v1/incidents/none", 404), ("/api/v1/why", 400),
+        ("/api/v1/why?target=a/b/c", 400), ("/api/v1/decisions?limit=0", 400),
+        ("/api/v1/decisions?target=..", 400), ("/runbooks/NoSuchAlert", 404),
+        ("/runbooks/..%2f..%2fREADME", 404), ("/nothing", 404), ("/api/v1/alerts", 405),
+    ],
+)  # fmt: skip
+def test_every_address_answers(client, path, status) -> None:
+    answer = client.get(path)
+    assert status == answer.status_code
+    assert "Traceback" not in answer.text
+
+
+def test_a_store_that_is_down_is_a_503_that_asks_to_come_again(client, tmp_path) -> None:
+    import sqlite3
+
+    with sqlite3.connect(tmp_path / "journal.db") as blocker:
+        blocker.execute("DROP TABLE events")
+    answer = client.post("/api/v1/alerts", json=_body(_alert()), headers=HEAD)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+def test_unknown_fields_of_a_newer_alertmanager_are_ignored() -> None:
+    body = json.dumps(_body(_alert(odd=1), truncatedAlerts=2, notification_reason="first")).encode()
+    alerts, truncated = read_payload(body)
+    assert (len(alerts), truncated) == (1, True)
+
+
+def test_a_time_without_a_zone_is_refused() -> None:
+    with pytest.raises(UserError, match=r"alerts\[0\]\.startsAt"):
+        read_payload(json.dumps(_body(_alert(startsAt="2026-11-22T21:47:28"))).encode())
+
+
+def test_runbooks_are_served_as_pages(client) -> None:
+    from remediator.pages import parts
+
+    shown = parts("# Title\n\nOne\ntwo.\n\n- item\n  more\n\n```\ncode <x>\n```\n")
+    assert shown == [("h1", "Title"), ("p", "One two."), ("li", "item more"), ("pre", "code <x>\n")]
