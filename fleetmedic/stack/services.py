@@ -52,6 +52,9 @@ def _prometheus(plan: Plan, program: list[str]) -> Service:
         "--storage.tsdb.retention.time=15d", "--storage.tsdb.retention.size=4GB",
         f"--web.listen-address={HOST}:{plan.ports['prometheus']}", f"--web.external-url={url}/",
         "--web.enable-lifecycle",
+        # After a reload Prometheus knows no Alertmanager for up to 5 s, and what fires then is lost
+        # until it is sent again: by default a minute later, which no sick GPU should wait for.
+        "--rules.alert.resend-delay=5s",
     ]  # fmt: skip
     return Service("prometheus", tuple(command), f"{url}/-/ready", url)
 
