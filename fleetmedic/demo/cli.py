@@ -10,8 +10,10 @@ from pathlib import Path
 import click
 
 from fleetmedic.demo.director import Director
-from fleetmedic.demo.scenario import plan
+from fleetmedic.demo.scenario import Scenario, plan
+from fleetmedic.demo.scenario_file import load_scenario
 from fleetmedic.demo.timeline import Timeline, lines
+from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import DEFAULT_PORT_BASE, home
 from fleetmedic.stack.supervisor import Stack, StackOptions
 
@@ -21,6 +23,12 @@ FACTOR = 30.0
 @click.command()
 @click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), help="Decides place, size and time of every fault."
+)
+@click.option(
+    "--scenario",
+    "scenario_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A YAML file that sets parts of the scenario (docs/demo.md).",
 )
 @click.option(
     "--timeline",
@@ -52,8 +60,8 @@ FACTOR = 30.0
     "--stop", "stopped", metavar="NAME", help="Stop that process first, to see the demo fail."
 )
 def demo(
-    seed: int | None, timeline_file: Path | None, keep: bool, timeout: float, port_base: int,
-    state_dir: Path | None, stopped: str | None,
+    seed: int | None, timeline_file: Path | None, scenario_file: Path | None, keep: bool,
+    timeout: float, port_base: int, state_dir: Path | None, stopped: str | None,
 ) -> None:  # fmt: skip
     """Watch sick GPUs being found, quarantined, repaired and re-admitted, by real processes.
 
@@ -67,42 +75,48 @@ def demo(
       fleetmedic demo --keep                  look around afterwards
       fleetmedic demo --stop remediator       see what a failure looks like
     """
-    chosen = random.randrange(10_000) if seed is None else seed  # noqa: S311 - any number will do
-    state = (
-        state_dir or home() / ("demo" if port_base == DEFAULT_PORT_BASE else f"demo-{port_base}")
-    ).absolute()
-    click.echo(
-        f"Demo, seed {chosen}: SIMULATED GPUs, everything else is real. Rule durations are divided by {FACTOR:g}."
-    )
+    if scenario_file is not None and seed is not None:
+        raise UserError("--seed and --scenario exclude each other: write the seed into the file.")
+    chosen = _scenario(seed, scenario_file)
+    name = "demo" if port_base == DEFAULT_PORT_BASE else f"demo-{port_base}"
     stack = Stack(
         StackOptions(
-            state_dir=state,
-            port_base=port_base,
-            factor=FACTOR,
-            level="repair",
-            simulate=True,
-            reset=True,
+            state_dir=(state_dir or home() / name).absolute(), port_base=port_base, factor=FACTOR,
+            level="repair", simulate=True, reset=True,
         )
+    )  # fmt: skip
+    click.echo(
+        f"Demo, seed {chosen.seed}: SIMULATED GPUs, everything else is real. "
+        f"Rule durations are divided by {FACTOR:g}."
     )
-    started = time.time()
     try:
-        stack.prepare(click.echo)
-        stack.start()
-        stack.wait_ready(60.0, click.echo)
-        ready = time.time()
-        click.echo(f"Stack ready after {ready - started:.1f} s; state in {state}")
-        if stopped:
-            stack.stop_one(stopped)
-            click.echo(f"Stopped {stopped} as asked: the demo should now fail.")
-        result = Director(state, stack.urls(), plan(chosen), click.echo).run(
-            started, ready, timeout
-        )
+        result = _play(stack, chosen, timeout, stopped)
         _report(result, timeline_file)
         if keep:
             _stay(stack)
     finally:
         stack.stop()
     sys.exit(0 if all(check.kept for check in result.checks) else 1)
+
+
+def _scenario(seed: int | None, file: Path | None) -> Scenario:
+    if file is not None:
+        return load_scenario(file)
+    return plan(random.randrange(10_000) if seed is None else seed)  # noqa: S311 - any number will do
+
+
+def _play(stack: Stack, scenario: Scenario, timeout: float, stopped: str | None) -> Timeline:
+    started = time.time()
+    stack.prepare(click.echo)
+    stack.start()
+    stack.wait_ready(60.0, click.echo)
+    ready = time.time()
+    click.echo(f"Stack ready after {ready - started:.1f} s; state in {stack.options.state_dir}")
+    if stopped:
+        stack.stop_one(stopped)
+        click.echo(f"Stopped {stopped} as asked: the demo should now fail.")
+    director = Director(stack.options.state_dir, stack.urls(), scenario, click.echo)
+    return director.run(started, ready, timeout)
 
 
 def _report(result: Timeline, timeline_file: Path | None) -> None:

@@ -11,7 +11,9 @@ ROWS = (
     Row(103.0, "load", "load", "load generator"),
     Row(106.0, "lost", "webhook", "journal 4 AlertReceived"),
 )
-TIMELINE = Timeline(7, 90.0, ROWS, (Check("lost", kept=True, text="all seen"),), {"total_seconds": 1.0})
+TIMELINE = Timeline(
+    7, 90.0, ROWS, (Check("lost", kept=True, text="all seen"),), {"total_seconds": 1.0}
+)
 
 
 def test_stories_and_rows_stand_in_the_order_in_which_they_happened() -> None:
