@@ -32,7 +32,7 @@ def test_what_is_left_out_follows_from_the_seed(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_file_is_one_sentence_with_the_place(tmp_path: Path, text: str, place: str) -> None:
-    with pytest.raises(UserError, match="scenario.yml") as error:
+    with pytest.raises(UserError, match=r"scenario\.yml") as error:
         load_scenario(write(tmp_path, text))
     assert place in str(error.value)
     assert "\n" not in str(error.value)
