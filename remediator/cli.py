@@ -153,7 +153,7 @@ def _line(item: dict[str, object]) -> str:
 
 
 def _address(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+    host, colon, port = listen.rpartition(":")
+    if not (colon and port.isascii() and port.isdigit() and int(port) <= 65535):
         raise UserError(f"--web.listen-address {listen[:80]!r}: write HOST:PORT, as {LISTEN}.")
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - an empty host means every one

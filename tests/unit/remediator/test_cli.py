@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from fleetmedic.kernel.errors import UserError
+from remediator.cli import remediator
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A configuration at level drain on the in-memory cluster."""
+    (tmp_path / "token").write_text("0123456789abcdef")
+    (tmp_path / "token").chmod(0o600)
+    path = tmp_path / "remediator.yml"
+    path.write_text(
+        f"webhook_token_file: {tmp_path}/token\ncluster: {{adapter: memory}}\nlevel: drain\n"
+    )
+    return path
+
+
+def _run(*arguments: object):
+    return CliRunner().invoke(remediator, [str(one) for one in arguments])
+
+
+def test_check_names_every_playbook(config) -> None:
+    result = _run("check", "--config", config)
+    assert result.exit_code == 0
+    assert "gpu-lost: GpuLost" in result.output
+    assert "level drain" in result.output.lower()
+
+
+def test_check_says_what_is_wrong_in_one_sentence(config) -> None:
+    config.write_text(config.read_text() + "levl: x\n")
+    result = _run("check", "--config", config)
+    assert isinstance(result.exception, UserError)
+
+
+def test_plan_says_what_would_be_done_and_what_the_level_forbids(config, tmp_path) -> None:
+    labels = {"alertname": "GpuLost", "node": "n", "gpu": "1"}
+    alert = {
+        "status": "firing",
+        "labels": labels,
+        "startsAt": "2026-11-22T21:47:28Z",
+        "fingerprint": "a",
+    }
+    payload = tmp_path / "alert.json"
+    payload.write_text(json.dumps({"alerts": [alert]}))
+    result = _run("plan", "--config", config, payload)
+    assert result.exit_code == 0
+    assert "playbook gpu-lost" in result.output
+    assert "quarantine the GPU\n" in result.output
+    assert "reset the GPU (not at level drain: it needs repair)" in result.output
+
+
+def test_plan_refuses_junk_with_the_files_name(config, tmp_path) -> None:
+    (tmp_path / "junk").write_text("{")
+    result = _run("plan", "--config", config, tmp_path / "junk")
+    assert isinstance(result.exception, UserError)
+    assert "junk" in str(result.exception)
+
+
+def test_journal_needs_a_journal(tmp_path) -> None:
+    result = _run("journal", "--data-dir", tmp_path)
+    assert isinstance(result.exception, UserError)
+
+
+@pytest.mark.parametrize("listen", ["9095", "host:port", "127.0.0.1:99999", ":", "x:²"])
+def test_a_bad_address_is_refused(config, tmp_path, listen) -> None:
+    result = _run(
+        "serve", "--config", config, "--data-dir", tmp_path, "--web.listen-address", listen
+    )
+    assert isinstance(result.exception, UserError)
+
+
+def test_every_command_has_an_example() -> None:
+    for name, command in [("remediator", remediator), *remediator.commands.items()]:
+        assert "Example" in (command.help or ""), name

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from fleetmedic.kernel.labels import Target
+from remediator.clusters.base import GpuFacts, NodeFacts, Quarantine
+from remediator.core import events, plan
+from remediator.core.book import Book
+from remediator.core.events import Kind
+from remediator.core.lifecycle import birth
+from remediator.core.model import Level
+from remediator.core.reasons import Reason
+from remediator.http import Sample
+from remediator.senses import Health, judge_health, pool_view
+
+NOW = 1_700_000_000.0
+GPU = Target.parse("node1/3")
+
+
+def _samples(lost: float = 0, up: float = 1, at: float = NOW - 1) -> dict[str, list[Sample]]:
+    return {"gpu_lost": [Sample({}, lost, at)], "gpu_up": [Sample({}, up, at)]}
+
+
+@pytest.mark.parametrize(
+    ("samples", "since", "expected"),
+    [
+        (_samples(), NOW - 5, Health.HEALTHY),
+        (_samples(), NOW, Health.UNKNOWN),                      # sampled before the repair
+        (_samples(at=NOW - 16), NOW - 60, Health.UNKNOWN),      # older than three scrapes
+        (_samples(lost=1), NOW - 5, Health.UNKNOWN),            # may have been on its way
+        (_samples(lost=1), NOW - 60, Health.SICK),
+        (_samples(up=0), NOW - 60, Health.SICK),
+        ({"gpu_lost": [], "gpu_up": []}, NOW - 60, Health.UNKNOWN),
+        (_samples() | {"gpu_up": []}, NOW - 60, Health.UNKNOWN),
+        (_samples(lost=float("nan")), NOW - 60, Health.SICK),
+    ],
+)  # fmt: skip
+def test_health_is_fresh_and_newer_than_the_repair_or_it_is_unknown(
+    samples, since, expected
+) -> None:
+    assert expected is judge_health(samples, GPU, since, NOW, oldest=15.0).state
+
+
+def _node(name: str, *out: int, whole: str = "", owner: str = "fleetmedic") -> NodeFacts:
+    held = Quarantine(owner, "x", "op", NOW)
+    gpus = tuple(GpuFacts(n, f"{name}-{n}", held if n in out else None) for n in range(8))
+    return NodeFacts(name, True, gpus, Quarantine(whole, "x", "op", NOW) if whole else None)
+
+
+def test_the_pool_counts_what_is_out_by_us_and_not_the_target_itself() -> None:
+    nodes = (
+        _node("node1", 3, 4),
+        _node("node2", 0),
+        _node("node3", 1, owner="alice"),
+        _node("node4"),
+    )
+    pool = pool_view(nodes, "default", GPU, Book())
+    assert (pool.gpus, pool.nodes, pool.gpus_out, pool.nodes_out) == (32, 4, 2, 0)
+
+
+def test_a_node_that_is_out_counts_once_and_not_by_its_gpus() -> None:
+    nodes = (_node("node1"), _node("node2", 0, 1, whole="fleetmedic"))
+    pool = pool_view(nodes, "default", GPU, Book())
+    assert (pool.gpus_out, pool.nodes_out) == (0, 1)
+
+
+def test_an_announced_quarantine_counts_before_the_cluster_shows_it() -> None:
+    book = Book()
+    other = Target.parse("node2/0")
+    opened = events.opened("inc-1", other, "gpu-lost", Level.REPAIR, NOW, 0, "x")
+    one = birth(opened)
+    book.apply(opened)
+    step = plan.quarantine(one)
+    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.QUARANTINED))
+    pool = pool_view((_node("node1"), _node("node2")), "default", GPU, book)
+    assert (pool.gpus_out, pool.recent) == (1, (NOW,))

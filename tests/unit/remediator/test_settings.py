@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+
+from fleetmedic.kernel.errors import UserError
+from remediator.core.model import Level
+from remediator.settings import load_settings, read_token
+
+FULL = """
+cluster: {name: prod, adapter: local, local: {cluster_dir: /c, hardware_dir: /h}}
+level: drain
+prometheus_url: http://127.0.0.1:9090/
+alertmanager_url: http://127.0.0.1:9093
+webhook_token_file: /t
+playbook_dirs: [/p]
+timing: {factor: 30, reconcile_every: 10s, hold: 1s}
+guards: {max_out_percent: 5, max_new: 2, max_new_window: 10m, dead_man: 3m}
+notify: {webhooks: ["http://127.0.0.1:1/x"]}
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads a text as remediator.yml."""
+
+    def one(text: str):
+        path = tmp_path / "remediator.yml"
+        path.write_text(text)
+        return load_settings(path)
+
+    return one
+
+
+def test_the_full_file_is_understood_and_windows_are_divided_by_the_factor(read) -> None:
+    found = read(FULL)
+    assert (found.cluster, found.adapter, found.level) == ("prod", "local", Level.DRAIN)
+    assert found.prometheus_url == "http://127.0.0.1:9090"
+    assert (
+        found.limits.max_new_window, found.limits.dead_man, found.limits.hold, found.reconcile_every
+    ) == (20, 180, 1, 10)  # fmt: skip
+
+
+def test_the_token_file_alone_is_enough_and_the_level_is_observe(read) -> None:
+    found = read("webhook_token_file: /t")
+    assert (
+        found.level, found.prometheus_url, found.limits.hold, found.reconcile_every
+    ) == (Level.OBSERVE, None, 3.0, 30.0)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("", "$"),
+        ("webhook_token_file: 5", "$.webhook_token_file"),
+        (FULL + "odd: 1", "$"),
+        (FULL.replace("level: drain", "level: all"), "$.level"),
+        (FULL.replace("factor: 30", "factor: 0"), "$.timing.factor"),
+        (FULL.replace("hold: 1s", "hold: 1"), "$.timing.hold"),
+        (FULL.replace("hold: 1s", "hold: soon"), "$.timing.hold"),
+        (FULL.replace("10s", "0"), "$.timing.reconcile_every"),
+        (FULL.replace("max_out_percent: 5", "max_out_percent: 500"), "$.guards.max_out_percent"),
+        (FULL.replace("max_new: 2", "max_new: 0"), "$.guards"),
+        (FULL.replace("max_new: 2", "max_new: true"), "$.guards.max_new"),
+        (FULL.replace("http://127.0.0.1:9093", "localhost:9093"), "$.alertmanager_url"),
+        (FULL.replace("http://127.0.0.1:1/x", "x"), "$.notify.webhooks[0]"),
+    ],
+)
+def test_a_bad_file_is_one_sentence_that_names_the_place(read, text, place) -> None:
+    with pytest.raises(UserError) as caught:
+        read(text)
+    assert f"at {place}:" in str(caught.value)
+    assert "remediator.yml" in str(caught.value)
+
+
+def test_the_token_is_read_and_an_open_file_is_warned_about(tmp_path) -> None:
+    path = tmp_path / "token"
+    path.write_text("0123456789abcdef\n")
+    path.chmod(0o600)
+    assert read_token(path) == ("0123456789abcdef", None)
+    path.chmod(0o644)
+    assert "0600" in (read_token(path)[1] or "")
+
+
+@pytest.mark.parametrize("text", ["", "short", "with spaces in the token", "ünïcödé0123456789"])
+def test_a_token_that_is_none_is_refused(tmp_path, text) -> None:
+    path = tmp_path / "token"
+    path.write_text(text)
+    with pytest.raises(UserError, match="token"):
+        read_token(path)
+    with pytest.raises(UserError, match="no such file"):
+        read_token(tmp_path / "none")
