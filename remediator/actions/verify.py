@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from remediator.actions.base import Look, Tools
 from remediator.core.model import Step
+from remediator.core.plan import OPINION
 from remediator.senses import Health
 
 
@@ -21,22 +22,22 @@ class Verify:
 
     async def observe(self, step: Step, tools: Tools) -> Look:
         plan = tools.playbook.verify
-        text = "No test was asked for."
+        said: list[str] = []
         if "metrics" in plan.tests:
             since = tools.incident.repaired_at or tools.incident.opened
             health = await tools.senses.health(step.target, since)
-            text = health.text
-            if health.state is Health.UNKNOWN:
-                return Look(False, text, ok=False, passed=None)
-            if health.state is Health.SICK:
-                return Look(False, text, ok=False, passed=False)
+            if health.state is not Health.HEALTHY:
+                sick = False if health.state is Health.SICK else None
+                return Look(False, health.text, ok=False, passed=sick)
+            said.append(health.text)
         if "probe" in plan.tests:
-            for _ in range(plan.passes):
+            for number in range(plan.passes):
                 result = await tools.cluster.probe(step.target)
-                text = f"{result.text} {text}" if "metrics" in plan.tests else result.text
                 if not result.passed:
                     return Look(True, result.text, ok=False, passed=False)
-        return Look(True, text, passed=True)
+                if number == plan.passes - 1:
+                    said.append(f"Test passed {plan.passes} times: {result.text}")
+        return Look(True, " ".join(said), passed=True)
 
     async def act(self, step: Step, tools: Tools) -> None:
         """Nothing to do: testing is looking."""

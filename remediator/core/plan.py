@@ -6,6 +6,8 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core.model import Incident, Level, Playbook, Rung, Step, op_id
 
 QUICK = 10.0
+# the step that tests a target about which too few witnesses speak
+OPINION = "opinion"
 NOTIFY = 15.0
 
 WOULD = {

@@ -134,10 +134,10 @@ def _second_opinion(case: Case) -> Decision | None:
     """With too few witnesses, the empty target is tested: sick is one more, healthy needs no repair."""
     if len(case.view.witnesses) >= case.playbook.witnesses:
         return None
-    run = case.incident.last("opinion")
+    run = case.incident.last(plan.OPINION)
     if run is None:
         deadline = case.playbook.verify.deadline
-        step = plan.new_step(case.incident, "verify", deadline, name="opinion")
+        step = plan.new_step(case.incident, "verify", deadline, name=plan.OPINION)
         return Act(step, Reason.WITNESSES)
     if run.state is StepState.DONE:
         return Move(State.VERIFYING, Reason.NOTHING_TO_REPAIR)
