@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -199,10 +198,10 @@ def test_a_worker_that_is_killed_is_replaced(exporter: Running) -> None:
     assert worker not in exporter.workers()
 
 
-def test_promtool_finds_nothing_but_node_exporters_own_names(shared: Running) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not on PATH (Debian package prometheus)")
+def test_promtool_finds_nothing_but_node_exporters_own_names(
+    shared: Running, parts: dict[str, Path]
+) -> None:
+    promtool = str(parts["promtool"])
     inject(shared.hardware, "node1", 1, "ecc")
     shared.until(lambda p: value(p, "gpu_xid_errors_total", gpu="1", xid="48") == 1, 3)
     checked = subprocess.run(
