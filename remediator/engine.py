@@ -24,7 +24,7 @@ from remediator.core.events import Event
 from remediator.core.guards import Limits
 from remediator.core.model import Alert, Incident, Level, Playbook, State, StepRun
 from remediator.core.reasons import Reason
-from remediator.core.routing import absorbable, holder, route
+from remediator.core.routing import absorbable, cured_at, holder, route
 from remediator.core.settle import RECURRENCE_WINDOW, Settled, admit, hand_over, settle, widen
 from remediator.executor import Executor, outcome_events
 from remediator.journal import JournalDown
@@ -193,8 +193,8 @@ class Engine:
         if found.playbook is None:
             return
         now = self._world.now()
-        cured = self._book.cured.get(target)
-        event_at = await self._world.senses.event_at(alert, target) if cured else None
+        ever_cured = cured_at(target, self._book) > 0
+        event_at = await self._world.senses.event_at(alert, target) if ever_cured else None
         written = admit(
             alert, target, found.playbook, self._book, now,
             ceiling=self._rules.ceiling, event_at=event_at, window=self._rules.recurrence,

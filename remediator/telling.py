@@ -6,11 +6,11 @@ import structlog
 
 from remediator import http
 from remediator.clusters.base import ClusterError
-from remediator.core.model import Incident
+from remediator.core.model import Incident, State
 
 log = structlog.get_logger("remediator")
 OCCASIONS = {
-    "opened": "needs your attention", "closed": "is over", "escalated": "needs a person now",
+    "opened": "needs your attention", "closed": "is well again, and this is over", "escalated": "needs a person now",
     "failed": "could not be treated", "level": "waits for a person: the level in force goes no further",
     "limit": "has reached its limit",
 }  # fmt: skip
@@ -25,7 +25,8 @@ class PeopleNotifier:
 
     async def tell(self, incident: Incident, occasion: str, op_id: str) -> str:
         """Tell people. Raises ClusterError, transient, when an address did not take the message."""
-        text = f"{incident.target} {OCCASIONS.get(occasion, occasion)}: {incident.text}"
+        text = f"{incident.target} {OCCASIONS.get(occasion, occasion)}"
+        text += "." if occasion == "closed" else f": {_about(incident)}"
         log.info("people_told", incident=incident.id, occasion=occasion, text=text)
         body = {
             "text": text, "occasion": occasion, "op_id": op_id, "incident": incident.id,
@@ -40,3 +41,10 @@ class PeopleNotifier:
                 raise ClusterError(str(error), transient=True) from None
         count = len(self._webhooks)
         return f"Written to the log{f' and sent to {count} addresses' if count else ''}: {text}"
+
+
+def _about(incident: Incident) -> str:
+    """Why it began, and where it stands where that says more."""
+    names = ", ".join(sorted({one.alertname for one in incident.alerts})) or "an alert"
+    quiet = incident.state in (State.NEW, State.TRIAGED)
+    return f"{names}. {'' if quiet else incident.text}".strip()

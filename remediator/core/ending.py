@@ -19,7 +19,7 @@ def told(case: Case, occasion: str) -> Decision | None:
     """Tell people, once per occasion; None when that is done, or the playbook tells nobody."""
     if not case.playbook.notify or case.incident.last(f"notify:{occasion}") is not None:
         return None
-    return Act(plan.notify(case.incident, occasion), Reason.STEP_ALLOWED)
+    return Act(plan.notify(case.incident, occasion), Reason.STEP_ALLOWED, "People are told.")
 
 
 def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:

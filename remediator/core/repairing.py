@@ -218,7 +218,8 @@ def _verify(case: Case) -> Decision:
     paused = guards.not_paused(case.view.paused)
     if not paused.allows:
         return held(paused)
-    return Act(plan.new_step(case.incident, "verify", case.playbook.verify.deadline))
+    step = plan.new_step(case.incident, "verify", case.playbook.verify.deadline)
+    return Act(step, Reason.STEP_ALLOWED, "It is tested.")
 
 
 def _tried(case: Case) -> bool:

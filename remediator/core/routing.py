@@ -81,8 +81,13 @@ def spent(alert: Alert, target: Target, book: Book, event_at: float | None = Non
     `event_at` is the time of the event itself, where the sensors keep one; else the alert's start
     stands for it. A node's cure cures its GPUs too.
     """
-    cured = max(book.cured.get(one, 0.0) for one in _covering(target))
+    cured = cured_at(target, book)
     return cured > 0 and min(alert.starts_at, event_at or alert.starts_at) <= cured
+
+
+def cured_at(target: Target, book: Book) -> float:
+    """When the target, or its node, was last cured (Unix seconds); 0 for never."""
+    return max(book.cured.get(one, 0.0) for one in _covering(target))
 
 
 def holder(target: Target, book: Book) -> Incident | None:
