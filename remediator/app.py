@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +45,18 @@ class Parts:
     reconciler: Reconciler
     book: Book
     metrics: Metrics
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn would raise them again, and the journal would not be closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def end(self) -> None:
+        """Answer what is under way, then stop serving."""
+        self.should_exit = True
 
 
 @contextlib.asynccontextmanager
@@ -103,22 +117,33 @@ async def serve(settings: Settings, data_dir: Path, host: str, port: int) -> Non
     cluster = open_cluster(
         settings.adapter, settings.cluster, settings.adapter_settings, settings.where
     )
-    async with running(settings, data_dir, playbooks, cluster) as parts:
-        desk = Desk(
-            parts.engine, parts.reconciler, parts.book, parts.metrics, token, data_dir, lambda: True
-        )
-        config = uvicorn.Config(
-            make_app(desk), host=host, port=port, log_config=None, access_log=False,
-            timeout_graceful_shutdown=END_WITHIN, timeout_keep_alive=60, lifespan="off",
-            server_header=False,
-        )  # fmt: skip
-        server = uvicorn.Server(config)
-        try:
-            await server.serve()
-        except SystemExit:
-            raise UserError(
-                f"{host}:{port} cannot be listened on; choose another --web.listen-address."
-            ) from None
+    # The port first: a second remediator must fail before it acts.
+    with _listen(host, port) as listener:
+        async with running(settings, data_dir, playbooks, cluster) as parts:
+            desk = Desk(
+                parts.engine, parts.reconciler, parts.book, parts.metrics, token, data_dir,
+                lambda: True,
+            )  # fmt: skip
+            config = uvicorn.Config(
+                make_app(desk), log_config=None, access_log=False, lifespan="off",
+                timeout_graceful_shutdown=END_WITHIN, timeout_keep_alive=60, server_header=False,
+            )  # fmt: skip
+            server = _Server(config)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, server.end)
+            await server.serve(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise UserError(
+            f"{host}:{port} cannot be listened on ({error.strerror}); choose another "
+            "--web.listen-address."
+        ) from None
 
 
 def _say(event: Event) -> None:

@@ -24,7 +24,7 @@ from remediator.core.events import Event
 from remediator.core.guards import Limits
 from remediator.core.model import Alert, Incident, Level, Playbook, State, StepRun
 from remediator.core.reasons import Reason
-from remediator.core.routing import absorbable, cured_at, holder, route
+from remediator.core.routing import Route, absorbable, cured_at, holder, route
 from remediator.core.settle import RECURRENCE_WINDOW, Settled, admit, hand_over, settle, widen
 from remediator.executor import Executor, outcome_events
 from remediator.journal import JournalDown
@@ -97,7 +97,7 @@ class Engine:
     def start(self) -> None:
         """Take up what an earlier process left: undecided alerts and open incidents."""
         for alert in self._book.undecided():
-            self._sort_in(alert)
+            self._sort_in(alert, route(alert, self._rules.playbooks))
         for incident in self._book.open_incidents():
             self._kick(incident.target)
 
@@ -119,7 +119,7 @@ class Engine:
         Raises JournalDown, and then nothing has happened.
         """
         now = self._world.now()
-        news: list[Alert] = []
+        news: list[tuple[Alert, Route]] = []
         written: list[Event] = []
         for alert in alerts:
             found = route(alert, self._rules.playbooks)
@@ -127,15 +127,15 @@ class Engine:
                 self._world.senses.watchdog_at = now
             if self._book.known(alert):
                 continue
-            news.append(alert)
+            news.append((alert, found))
             written.append(events.alert_received(alert, found.target, now, source))
             if alert.firing and (found.playbook is None or found.target is None):
                 written.append(
                     events.suppressed(alert, found.target, now, found.reason, found.text)
                 )
         await self._journal.append(written)
-        for alert in news:
-            self._sort_in(alert)
+        for alert, found in news:
+            self._sort_in(alert, found)
         return len(news)
 
     async def pause(self, by: str, why: str) -> None:
@@ -148,9 +148,8 @@ class Engine:
         await self._journal.append((events.resumed(by, self._world.now()),))
         self.wake_all()
 
-    def _sort_in(self, alert: Alert) -> None:
+    def _sort_in(self, alert: Alert, found: Route) -> None:
         """Give an alert to the lane of its target."""
-        found = route(alert, self._rules.playbooks)
         if found.playbook is None or found.target is None:
             return
         if alert.firing:

@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from remediator.core.book import Book
 from remediator.core.events import Event, Kind
 from remediator.core.model import Incident, State
+from remediator.core.reasons import Reason
 
 # Seconds from an incident's opening to a stage of it.
 STAGES = {
@@ -25,7 +26,7 @@ class Metrics:
 
     def __init__(self, book: Book) -> None:
         self.registry = CollectorRegistry()
-        self._book = book
+        self._reasons: dict[Reason, Any] = {}
         counters: tuple[tuple[str, str, list[str]], ...] = (
             ("incidents", "Incidents opened.", ["playbook"]),
             ("decisions", "Decisions written to the journal, by reason.", ["reason"]),
@@ -57,7 +58,7 @@ class Metrics:
         """Count one durable event; `incident` is what it belongs to."""
         self._counters["journal_events"].inc()
         if event.reason is not None:
-            self._counters["decisions"].labels(str(event.reason)).inc()
+            self._decided(event.reason).inc()
         if event.kind is Kind.INCIDENT_OPENED:
             self._counters["incidents"].labels(event.data["playbook"]).inc()
         elif event.kind is Kind.HELD:
@@ -69,6 +70,13 @@ class Metrics:
             stage = STAGES.get(State(event.data["state"]))
             if stage is not None:
                 self._stages.labels(stage).observe(max(0.0, event.at - incident.opened))
+
+    def _decided(self, reason: Reason) -> Any:
+        """The counter of a reason, looked up once."""
+        found = self._reasons.get(reason)
+        if found is None:
+            found = self._reasons[reason] = self._counters["decisions"].labels(str(reason))
+        return found
 
     def received(self, alerts: int) -> None:
         """Count alerts that came by the webhook."""

@@ -49,17 +49,13 @@ def target_of(labels: Mapping[str, str], kind: TargetKind | None) -> Target | No
     return None
 
 
-def matches(playbook: Playbook, alert: Alert) -> bool:
-    """Whether a playbook's match covers an alert. An empty list of names covers every name."""
-    if playbook.alertnames and alert.name not in playbook.alertnames:
-        return False
-    return all(alert.labels.get(key) == value for key, value in playbook.labels)
-
-
 def route(alert: Alert, playbooks: tuple[Playbook, ...]) -> Route:
-    """The first playbook that matches, with its target."""
+    """The first playbook that matches, with its target. An empty list of names covers every name."""
+    name, labels = alert.name, alert.labels
     for playbook in playbooks:
-        if not matches(playbook, alert):
+        if playbook.alertnames and name not in playbook.alertnames:
+            continue
+        if any(labels.get(key) != value for key, value in playbook.labels):
             continue
         target = target_of(alert.labels, playbook.target)
         if playbook.dead_man_signal:

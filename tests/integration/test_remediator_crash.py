@@ -140,7 +140,7 @@ class Point:
                 assert not self._finish(process)
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) is not None
+            assert process.wait(10) in (0, 137)
         after = cluster.job(name)
         cluster.cancel(name, op_id=f"end-{name}")
         events = read_events(self.folder / "data")
@@ -149,9 +149,14 @@ class Point:
             for one in events
             if one["event"] in ("StepPrepared", "StepDone", "StepFailed")
         ]
-        held = {"gpu": [gpu.quarantined for node in cluster.nodes() if node.name == target.name
-                        for gpu in node.gpus if gpu.index == target.gpu]}  # fmt: skip
-        assert held == {"gpu": [None]}
+        # The GPU is free again, so another point may have it by now: what counts is that we let it go.
+        ours = {one["data"].get("op_id") for one in events}
+        assert not [
+            gpu.quarantined
+            for node in cluster.nodes()
+            for gpu in node.gpus
+            if gpu.quarantined and gpu.quarantined.op_id in ours
+        ]
         return Ending(
             crashed=crashed,
             states=[one["data"]["state"] for one in events if one["event"] == "StateChanged"],
