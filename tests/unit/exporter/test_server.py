@@ -9,11 +9,12 @@ import pytest
 from exporter.page import Page
 from exporter.server import MAX_CONNECTIONS, MAX_HEAD, Request, Server
 
-PAGE = Page(b"gpu_expected 8\n" * 100)
+TEXT = b"gpu_expected 8\n" * 100
 
 
-def ask(head: str, page: Page = PAGE) -> tuple[str, bytes, bool]:
-    data, keep = Server(lambda: page).answer(Request(head.encode("latin-1")))
+def ask(head: str, page: Page | None = None) -> tuple[str, bytes, bool]:
+    shown = page or Page(TEXT)  # made now: a page grows stale
+    data, keep = Server(lambda: shown).answer(Request(head.encode("latin-1")))
     first, _, body = data.partition(b"\r\n\r\n")
     return first.decode(), body, keep
 
@@ -48,7 +49,7 @@ def test_a_route_has_its_status(line: str, status: int) -> None:
 def test_gzip_is_sent_to_those_who_take_it(accepts: str, packed: bool) -> None:
     head, body, _ = ask(f"GET /metrics HTTP/1.1\r\nAccept-Encoding: {accepts}")
     assert ("Content-Encoding: gzip" in head) is packed
-    assert (gzip.decompress(body) if packed else body) == PAGE.text
+    assert (gzip.decompress(body) if packed else body) == TEXT
 
 
 def test_before_the_first_page_it_is_alive_and_not_ready() -> None:
@@ -65,7 +66,7 @@ def test_a_page_that_nobody_renews_is_not_shown(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_head_request_has_no_body() -> None:
     head, body, _ = ask("HEAD /metrics HTTP/1.1")
-    assert f"Content-Length: {len(PAGE.text)}" in head
+    assert f"Content-Length: {len(TEXT)}" in head
     assert body == b""
 
 
