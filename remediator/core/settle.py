@@ -100,7 +100,7 @@ def admit(
         return ()
     episode = events.episode_of(alert)
     current = holder(target, book)
-    if current is not None and not _outranks(playbook, current, target):
+    if current is not None and not _outranks(playbook, current, target, ceiling):
         return (events.absorbed(current.id, current.target, episode, now),)
     if spent(alert, target, book, event_at):
         cured = f"{target} was repaired after {alert.name} began; the alert is spent."
@@ -111,16 +111,21 @@ def admit(
             current, State.SUPPRESSED, now, Reason.ABSORBED,
             "A graver alert on the target takes over.", absorbed_by=opening[0].incident,
         )  # fmt: skip
-        return (ended, *opening)
+        heir = str(opening[0].incident)
+        kept = tuple(events.absorbed(heir, target, one, now) for one in current.alerts)
+        return (ended, *opening, *kept)
     return opening
 
 
-def _outranks(playbook: Playbook, current: Incident, target: Target) -> bool:
-    """Whether a new alert is a graver case than the open incident, which has only told people."""
+def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Level) -> bool:
+    """Whether a new alert is a graver case than the open incident, which has only told people.
+
+    Graver is what may go further. Alerts of one gravity are witnesses of one incident.
+    """
     told_only = all(run.step.action == "notify" for run in current.steps)
     early = current.state in (State.NEW, State.TRIAGED, State.HELD) and told_only
-    same = current.target == target
-    return same and early and not playbook.notify_only and playbook.name != current.playbook
+    further = min(playbook.level.rank, ceiling.rank) > current.level.rank
+    return current.target == target and early and further
 
 
 def open_incident(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events
 from remediator.core.book import Book
@@ -55,6 +57,25 @@ def test_a_graver_alert_takes_over_from_an_incident_that_only_told_people(alert,
     assert _kinds(_receive(book, alert("Odder"), GPU, NOTIFY)) == [Kind.ALERT_ABSORBED]
 
 
+def test_the_graver_incident_keeps_the_alerts_of_the_one_it_ends(alert, playbook) -> None:
+    book = Book()
+    _receive(book, alert("Odd"), GPU, NOTIFY)
+    _receive(book, alert(), GPU, playbook)
+    assert {one.alertname for one in book.incident_on(GPU).alerts} == {"Odd", "GpuLost"}
+    assert book.refused == 0
+
+
+def test_alerts_of_one_gravity_are_witnesses_of_one_incident_in_any_order(alert, playbook) -> None:
+    ecc = replace(playbook, name="gpu-repair", alertnames=("GpuEccUncorrectable",))
+    pair = ((alert("GpuEccUncorrectable"), ecc), (alert("GpuXidFatalHardware"), playbook))
+    for order in (pair, pair[::-1]):
+        book = Book()
+        for one, leads_to in order:
+            _receive(book, one, GPU, leads_to)
+        assert len(book.incidents) == 1
+        assert len(book.incident_on(GPU).alerts) == 2
+
+
 def test_after_the_cure_the_old_episodes_are_spent(alert, playbook) -> None:
     book = Book()
     _receive(book, alert(), GPU, playbook)
@@ -71,8 +92,6 @@ def test_after_the_cure_the_old_episodes_are_spent(alert, playbook) -> None:
 
 
 def _closed(one, at):
-    from dataclasses import replace
-
     return replace(one, state=State.CLOSED, repaired_at=at, since=at)
 
 
