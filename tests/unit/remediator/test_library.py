@@ -98,6 +98,11 @@ def test_what_matches_any_alert_comes_last() -> None:
     assert sorted(named, reverse=True) == named
 
 
+def test_a_silent_exporter_alone_does_not_reboot_a_node() -> None:
+    (one,) = (one for one in load_library(()) if "NodeDown" in one.alertnames)
+    assert one.witnesses == 2
+
+
 def test_the_shipped_ones_know_only_registered_actions_and_application_faults_only_tell() -> None:
     names = set(actions().names())
     for one in load_library(()):
