@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
+# integration tests mostly wait for intervals to pass, so more of them than cores go at once
+WORKERS ?= 3
 .DEFAULT_GOAL := help
 .PHONY: help demo up test setup check bench clean
 
@@ -16,7 +18,7 @@ up: setup ## Start the whole stack on this machine; Ctrl-C stops it.
 	$(BIN)/fleetmedic up
 
 test: setup ## Run all tests, the real Prometheus and Alertmanager included.
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 setup: ## Make .venv and fetch Prometheus and Alertmanager; nothing is installed on the machine.
 	@$(PYTHON) tools/setup.py

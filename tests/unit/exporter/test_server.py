@@ -78,7 +78,7 @@ def test_a_request_with_a_body_ends_the_connection() -> None:
 
 def over_the_wire(talk: Callable[[int], Awaitable[bytes]]) -> bytes:
     async def run() -> bytes:
-        server = Server(lambda: PAGE)
+        server = Server(lambda: Page(TEXT))
         listening = await asyncio.start_server(server.connection, "127.0.0.1", 0, limit=MAX_HEAD)
         try:
             return await talk(listening.sockets[0].getsockname()[1])
