@@ -21,9 +21,10 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.labels import Target
+from fleetmedic.kernel.labels import Target, TargetKind
 from remediator import pages
 from remediator.core.book import Book
+from remediator.core.events import Event, Kind
 from remediator.core.model import Alert, Incident
 from remediator.engine import Engine
 from remediator.journal import JournalDown, find_events, line
@@ -35,6 +36,7 @@ MAX_BODY = 4 * 2**20
 BODY_TIMEOUT = 10.0
 MAX_LABELS = 64
 MAX_LABEL = 1024
+MAX_MOVES = 20
 LOOPBACK = ("127.0.0.1", "::1", "testclient")
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _Fingerprint = Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z]{1,64}$")]
@@ -175,14 +177,42 @@ class _Edge:
         return _json({"incident": as_json(found), "events": [line(event) for event in story]})
 
     async def why(self, request: Request) -> Response:
-        target = str(Target.parse(request.query_params.get("target", "")))
-        limit = _number(request, "limit", 200)
+        wanted = Target.parse(request.query_params.get("target", ""))
+        target, limit = str(wanted), _number(request, "limit", 200)
         story = await asyncio.to_thread(
             find_events, self._desk.data_dir, target=target, limit=limit
         )
         about = [one.id for one in self._desk.book.incidents.values() if str(one.target) == target]
+        if wanted.kind is TargetKind.JOB:
+            moved = self._that_moved(wanted.name)
+            story += await asyncio.to_thread(self._of_job, wanted.name, moved)
+            story = sorted(story, key=lambda event: event.seq)[-limit:]
+            about += [one.id for one in moved]
         decided = [line(event) for event in story if event.reason is not None]
         return _json({"target": target, "decisions": decided, "incidents": about})
+
+    def _that_moved(self, job: str) -> list[Incident]:
+        """The latest incidents of GPUs and nodes in which something was done to a job."""
+        known = self._desk.book.incidents.values()
+        found = [
+            one
+            for one in known
+            if one.target.kind is not TargetKind.JOB
+            and any(job in run.step.jobs for run in one.steps)
+        ]
+        return found[-MAX_MOVES:]
+
+    def _of_job(self, job: str, moved: list[Incident]) -> list[Event]:
+        """From those incidents, how each began and the steps that were about the job."""
+        found: list[Event] = []
+        for one in moved:
+            steps = {run.step.op_id for run in one.steps if job in run.step.jobs}
+            found += [
+                event
+                for event in find_events(self._desk.data_dir, incident=one.id, limit=1000)
+                if event.kind is Kind.INCIDENT_OPENED or event.data.get("op_id") in steps
+            ]
+        return found
 
     async def decisions(self, request: Request) -> Response:
         target = request.query_params.get("target")

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.labels import Target, valid_name
+from fleetmedic.kernel.labels import Target, TargetKind, valid_name
 from remediator.console.remote import Remediator
 from remediator.console.show import clean, moment, rows
 
@@ -188,7 +188,7 @@ def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
             f"{remediator.url} is no remediator, or an older one: check --url."
         ) from None
     if not answer.decisions:
-        click.echo(f"{wanted}: nothing was ever decided about it; no alert has named it.")
+        click.echo(_nothing(remediator, wanted))
         return
     newest = sorted(answer.decisions, key=lambda one: one.at)[-limit:]
     rows(
@@ -222,6 +222,17 @@ def resume(remediator: Remediator) -> None:
     """
     remediator.post("/api/v1/resume", {"by": _user()})
     click.echo("Resumed: actions go on.")
+
+
+def _nothing(remediator: Remediator, target: Target) -> str:
+    """What to say of a target that no decision was about: where its own parts were the patients."""
+    if target.kind is TargetKind.NODE:
+        found = remediator.get("/api/v1/incidents", Incidents).incidents
+        gpus = sorted({one.target for one in found if one.target.startswith(f"gpu/{target.name}/")})
+        if gpus:
+            ask = ", ".join(f"`fleetmedic why {one.removeprefix('gpu/')}`" for one in gpus[:8])
+            return clean(f"{target}: nothing was ever decided about the node itself; see {ask}.")
+    return f"{target}: nothing was ever decided about it; no alert has named it."
 
 
 def _list(remediator: Remediator, ended: bool, as_json: bool) -> None:

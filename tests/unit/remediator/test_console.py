@@ -192,6 +192,15 @@ def test_why_of_a_target_never_named_is_said_in_words(
     assert "nothing was ever decided" in run(why, "node9").output
 
 
+def test_why_of_a_node_points_to_its_gpus_where_they_were_the_patients(
+    run: Callable[..., Result], place: Place
+) -> None:
+    place.put("/api/v1/why", {"target": "node/node2", "incidents": [], "decisions": []})
+    said = run(why, "node2").output
+    assert "nothing was ever decided about the node itself" in said
+    assert "fleetmedic why node2/3" in said
+
+
 def test_pause_and_resume_carry_the_token_and_who_did_it(
     run: Callable[..., Result], place: Place
 ) -> None:

@@ -10,34 +10,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from fleetmedic.kernel.errors import UserError
-from remediator.webhook import MAX_BODY, read_payload
+from fleetmedic.kernel.labels import Target
+from remediator.app import running
+from remediator.clusters.memory import MemoryCluster
+from remediator.library import load_library
+from remediator.settings import load_settings
+from remediator.webhook import MAX_BODY, Desk, make_app, read_payload
 
 TOKEN = "0123456789abcdef0123"
 HEAD = {"Authorization": f"Bearer {TOKEN}"}
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
-    """A remediator on the in-memory cluster at level observe, behind its HTTP edge."""
-    from starlette.applications import Starlette
-
-    from remediator.app import running
-    from remediator.clusters.memory import MemoryCluster
-    from remediator.library import load_library
-    from remediator.settings import load_settings
-    from remediator.webhook import Desk, make_app
-
+@contextlib.contextmanager
+def served(
+    tmp_path: Path, cluster: MemoryCluster | None = None, level: str = "observe"
+) -> Iterator[TestClient]:
+    """A remediator on an in-memory cluster behind its HTTP edge."""
     (tmp_path / "token").write_text(TOKEN)
     config = tmp_path / "remediator.yml"
-    config.write_text(f"webhook_token_file: {tmp_path}/token\ncluster: {{adapter: memory}}\n")
+    config.write_text(
+        f"webhook_token_file: {tmp_path}/token\ncluster: {{adapter: memory}}\nlevel: {level}\n"
+    )
     settings = load_settings(config)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette):
-        async with running(settings, tmp_path, load_library(()), MemoryCluster()) as parts:
+        async with running(
+            settings, tmp_path, load_library(()), cluster or MemoryCluster()
+        ) as parts:
             desk = Desk(
                 parts.engine, parts.reconciler, parts.book, parts.metrics, TOKEN, tmp_path,
                 lambda: True,
@@ -46,6 +50,13 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
             yield
 
     with TestClient(Starlette(lifespan=lifespan), raise_server_exceptions=True) as found:
+        yield found
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    """At level observe."""
+    with served(tmp_path) as found:
         yield found
 
 
@@ -91,6 +102,28 @@ def test_an_accepted_alert_becomes_an_incident_in_the_agreed_shape(client) -> No
     assert "observe_only" in {item["reason"] for item in why["decisions"]}
     chosen = client.get("/api/v1/decisions", params={"reason": "observe_only"}).json()["decisions"]
     assert {"observe_only"} == {item["reason"] for item in chosen}
+
+
+def test_why_of_a_job_tells_the_incident_that_moved_it(tmp_path) -> None:
+    cluster, gpu = MemoryCluster(), Target.parse("node1/3")
+    cluster.submit("train-a", on=gpu)
+    cluster.submit("train-b", on=Target.parse("node1/4"))
+    cluster.sicken(gpu)
+
+    def why(client: TestClient, job: str) -> dict[str, Any]:
+        found: dict[str, Any] = client.get("/api/v1/why", params={"target": f"job/{job}"}).json()
+        return found
+
+    with served(tmp_path, cluster, "repair") as client:
+        client.post("/api/v1/alerts", json=_body(_alert()), headers=HEAD)
+        deadline = time.monotonic() + 5
+        while "quarantined" not in {one["reason"] for one in why(client, "train-a")["decisions"]}:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        told = why(client, "train-a")
+        assert told["decisions"][0]["event"] == "IncidentOpened"
+        assert told["incidents"] == [_incidents(client)[0]["id"]]
+        assert why(client, "train-b")["decisions"] == []
 
 
 @pytest.mark.parametrize(
