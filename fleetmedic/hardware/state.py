@@ -87,6 +87,14 @@ def _render(value: Any) -> str:
     )
 
 
+def _read(path: Path, shape: type[T]) -> T:
+    """The value that a file holds. Raises FileNotFoundError, and UserError for what is damaged."""
+    try:
+        return _parse(path.read_text(encoding="utf-8"), shape, path)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: damaged ({error}); remove the folder to make it anew.") from None
+
+
 def _parse(text: str, shape: type[T], where: Path) -> T:
     raw = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     kinds = {field.name: str(field.type) for field in fields(shape)}  # type: ignore[arg-type]
@@ -154,17 +162,20 @@ class Hardware:
         """The state of one GPU. Raises UserError when there is none."""
         path = self._state_path(node, index)
         try:
-            return _parse(path.read_text(), GpuState, path)
+            return _read(path, GpuState)
         except FileNotFoundError:
-            raise UserError(
-                f"node {node!r} has no GPU {index}; it has {self.gpus(node)}."
-            ) from None
+            known = self.gpus(node)
+            if not known:
+                nodes = ", ".join(self.nodes()) or "none"
+                raise UserError(f"there is no node {node!r}; known: {nodes}.") from None
+            shown = ", ".join(map(str, known))
+            raise UserError(f"node {node!r} has no GPU {index}; it has {shown}.") from None
 
     def load(self, node: str, index: int, now: float) -> GpuLoad:
         """What a job does with the GPU; idle when nobody has said so for 5 s."""
         path = self._state_path(node, index).with_suffix(".load")
         try:
-            found = _parse(path.read_text(), GpuLoad, path)
+            found = _read(path, GpuLoad)
         except (FileNotFoundError, UserError):
             return GpuLoad()
         return found if now - found.at <= LOAD_TTL else GpuLoad()
@@ -178,7 +189,7 @@ class Hardware:
         """The node's present boot. Raises UserError when there is no such node."""
         path = self.root / node / "boot"
         try:
-            return _parse(path.read_text(), Boot, path)
+            return _read(path, Boot)
         except FileNotFoundError:
             raise UserError(
                 f"there is no node {node!r}; known: {', '.join(self.nodes()) or 'none'}."

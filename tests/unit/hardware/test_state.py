@@ -28,6 +28,24 @@ def _content(root: Path) -> dict[str, str]:
     }
 
 
+def test_a_node_that_is_not_there_is_named_with_those_that_are(hardware: Hardware) -> None:
+    with pytest.raises(UserError, match="there is no node 'node9'; known: node1, node2"):
+        hardware.gpu("node9", 3)
+    with pytest.raises(UserError, match="node 'node1' has no GPU 9; it has 0, 1, 2, 3"):
+        hardware.gpu("node1", 9)
+
+
+def test_bytes_that_are_no_text_are_damage_and_no_traceback(hardware: Hardware) -> None:
+    (hardware.root / "node1" / "gpu3.state").write_bytes(b"garbage\0\xff")
+    (hardware.root / "node1" / "gpu2.load").write_bytes(b"\xff")
+    (hardware.root / "node1" / "boot").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"gpu3\.state: damaged"):
+        hardware.gpu("node1", 3)
+    with pytest.raises(UserError, match="boot: damaged"):
+        hardware.boot("node1")
+    assert hardware.load("node1", 2, time.time()).utilization == 0
+
+
 def test_machines_start_healthy_with_an_identity_each(hardware: Hardware) -> None:
     assert hardware.nodes() == ["node1", "node2"]
     assert hardware.gpus("node1") == [0, 1, 2, 3]
@@ -58,7 +76,7 @@ def test_identity_is_the_same_on_every_machine(hardware: Hardware, tmp_path: Pat
 
 
 def test_what_is_not_there_is_one_sentence(hardware: Hardware) -> None:
-    with pytest.raises(UserError, match=r"no GPU 9; it has \[0, 1, 2, 3\]"):
+    with pytest.raises(UserError, match=r"no GPU 9; it has 0, 1, 2, 3"):
         hardware.gpu("node1", 9)
     with pytest.raises(UserError, match="no node 'nodeX'; known: node1, node2"):
         hardware.boot("nodeX")
