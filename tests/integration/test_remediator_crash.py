@@ -28,6 +28,7 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec, JobState
+from fleetmedic.localcluster.shutdown import shutdown
 from remediator.journal import read_events
 
 pytestmark = pytest.mark.integration
@@ -79,6 +80,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "fleetmedic.cli",
         "localcluster",
         "serve",
+        "--no-pool",
         "--state-dir",
         str(state),
     ]
@@ -93,6 +95,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     finally:
         controller.send_signal(signal.SIGTERM)
         controller.wait(10)
+        shutdown(state, grace=1.0)  # jobs outlive their controller
 
 
 @dataclass
