@@ -17,7 +17,7 @@ from typing import Any
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack.supervise import Tell, without_mark
-from fleetmedic.stack.supervisor import Stack, StackOptions
+from fleetmedic.stack.supervisor import Stack, StackOptions, require_ours
 
 
 def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
@@ -26,6 +26,7 @@ def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
     Raises UserError, as the child does, when it does not come up; then nothing is left running.
     """
     read, write = os.pipe()
+    require_ours(options.state_dir)
     folder = options.state_dir / "logs"
     try:
         folder.mkdir(parents=True, exist_ok=True)

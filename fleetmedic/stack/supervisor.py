@@ -33,6 +33,8 @@ STATE_NAMES = (
     "rules", "secrets", "stack.json",
 )  # fmt: skip
 LOOK_SECONDS = 0.1
+# the lock of a state folder, and the sign that the folder is ours
+MARK = ".fleetmedic.lock"
 
 
 class Stack:
@@ -160,9 +162,10 @@ class Stack:
         self._tell(text)
 
     def _take(self, state: Path) -> None:
+        require_ours(state)
         try:
             state.mkdir(parents=True, exist_ok=True)
-            self._lock = (state / ".lock").open("a+")
+            self._lock = (state / MARK).open("a+")
         except OSError as error:
             raise UserError(
                 f"{state} cannot be written ({error.strerror}): choose another folder with "
@@ -220,6 +223,25 @@ class Stack:
         return (
             f"{name} was not ready after {timeout:g} s ({why[name]}). Its log {log} ends with:\n"
             + "\n".join(f"    {line}" for line in said or ["(nothing)"])
+        )
+
+
+def require_ours(state: Path) -> None:
+    """Refuse a folder that holds anything and was never a stack's: --reset would empty it.
+
+    Raises UserError naming one of the files.
+    """
+    try:
+        names = {path.name for path in state.iterdir()} if state.exists() else set()
+    except OSError as error:
+        raise UserError(
+            f"{state} cannot be read ({error.strerror}): choose another folder with --state-dir."
+        ) from None
+    foreign = names - {"logs"}
+    if foreign and MARK not in names:
+        raise UserError(
+            f"{state} is no state folder of fleetmedic, it holds {min(foreign)!r}: "
+            "name a new or empty folder with --state-dir."
         )
 
 
