@@ -177,7 +177,9 @@ def test_what_is_already_live_is_not_loaded_again(stand: Stand) -> None:
 
 def test_fit_says_what_was_learned(stand: Stand) -> None:
     command = (sys.executable, "-m", "fleetmedic.cli", "rules", "fit", "--config", stand.settings)
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=30
+    )
     assert done.returncode == 0, done.stderr
     assert "peer_band: ok" in done.stdout
     assert "alerts it would have raised in the history: 0" in done.stdout
