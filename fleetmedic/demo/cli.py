@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
@@ -77,6 +78,8 @@ def demo(
     """
     if scenario_file is not None and seed is not None:
         raise UserError("--seed and --scenario exclude each other: write the seed into the file.")
+    if timeline_file is not None:
+        _require_place(timeline_file)
     chosen = _scenario(seed, scenario_file)
     name = "demo" if port_base == DEFAULT_PORT_BASE else f"demo-{port_base}"
     stack = Stack(
@@ -97,6 +100,14 @@ def demo(
     finally:
         stack.stop()
     sys.exit(0 if all(check.kept for check in result.checks) else 1)
+
+
+def _require_place(file: Path) -> None:
+    """Raise UserError, before minutes are spent, where the timeline could not be written."""
+    if not file.parent.is_dir() or not os.access(file.parent, os.W_OK) or file.is_dir():
+        raise UserError(
+            f"--timeline {file}: no file can be written there; name one in a folder of yours."
+        )
 
 
 def _scenario(seed: int | None, file: Path | None) -> Scenario:

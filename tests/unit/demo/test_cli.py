@@ -1,0 +1,22 @@
+"""What the demo refuses before it starts anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fleetmedic.demo.cli import demo
+from fleetmedic.kernel.errors import UserError
+
+
+@pytest.mark.parametrize("place", ["nowhere/timeline.json", "."])
+def test_a_timeline_that_cannot_be_written_is_refused_before_the_start(
+    tmp_path: Path, place: str
+) -> None:
+    state = tmp_path / "state"
+    asked = ["--timeline", str(tmp_path / place), "--state-dir", str(state)]
+    with pytest.raises(UserError, match=r"--timeline .*: no file can be written there"):
+        CliRunner().invoke(demo, asked, catch_exceptions=False)
+    assert not state.exists()
