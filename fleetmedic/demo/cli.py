@@ -104,7 +104,7 @@ def demo(
 
 def _require_place(file: Path) -> None:
     """Raise UserError, before minutes are spent, where the timeline could not be written."""
-    if not file.parent.is_dir() or not os.access(file.parent, os.W_OK) or file.is_dir():
+    if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
         raise UserError(
             f"--timeline {file}: no file can be written there; name one in a folder of yours."
         )

@@ -11,12 +11,9 @@ from fleetmedic.demo.cli import demo
 from fleetmedic.kernel.errors import UserError
 
 
-@pytest.mark.parametrize("place", ["nowhere/timeline.json", "."])
-def test_a_timeline_that_cannot_be_written_is_refused_before_the_start(
-    tmp_path: Path, place: str
-) -> None:
+def test_a_timeline_that_cannot_be_written_is_refused_before_the_start(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    asked = ["--timeline", str(tmp_path / place), "--state-dir", str(state)]
+    asked = ["--timeline", str(tmp_path / "nowhere" / "timeline.json"), "--state-dir", str(state)]
     with pytest.raises(UserError, match=r"--timeline .*: no file can be written there"):
         CliRunner().invoke(demo, asked, catch_exceptions=False)
     assert not state.exists()
