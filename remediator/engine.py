@@ -28,7 +28,7 @@ from remediator.core.routing import Route, absorbable, cured_at, holder, route
 from remediator.core.settle import RECURRENCE_WINDOW, Settled, admit, hand_over, settle, widen
 from remediator.executor import Executor, outcome_events
 from remediator.journal import JournalDown
-from remediator.senses import Senses
+from remediator.senses import Senses, sensor
 
 log = structlog.get_logger("remediator")
 ASK_AGAIN = 2.0
@@ -266,12 +266,18 @@ class Engine:
         world = self._world
         tools = Tools(
             world.cluster, world.senses, world.notifier, incident, playbook,
-            waited=lambda: world.now() - run.started,
+            waited=lambda: world.now() - run.started, heard=lambda: self._heard(incident),
         )  # fmt: skip
         outcome = await world.executor.run(run, tools, resumed=resumed)
         current = self._book.incidents[incident.id]
         await self._journal.append(outcome_events(current, run.step, outcome, world.now()))
         self._announced.discard(run.step.op_id)
+
+    def _heard(self, incident: Incident) -> bool:
+        """Whether an alert waits in the incident's lane that would be one more witness."""
+        lane = self._lanes.get(incident.target)
+        known = {sensor(episode.alertname) for episode in incident.alerts}
+        return lane is not None and any(sensor(alert.name) not in known for alert in lane.inbox)
 
     async def _orphaned(self, incident: Incident) -> float:
         """An incident whose playbook is no longer configured: a person's turn."""

@@ -72,7 +72,7 @@ class Senses:
             paused=self._book.pause is not None,
             firing=self._book.firing(incident),
             attempts=self._attempts(incident),
-            witnesses=frozenset(_sensor(episode.alertname) for episode in incident.alerts),
+            witnesses=frozenset(sensor(episode.alertname) for episode in incident.alerts),
         )
         try:
             if incident.target.kind is TargetKind.WORKLOAD:
@@ -86,8 +86,11 @@ class Senses:
             return replace(view, known=False)
         return await self._with_sensors(incident, playbook, view)
 
-    async def health(self, target: Target, since: float) -> HealthReport:
-        """What metrics sampled after `since` (Unix seconds) say about a GPU or node."""
+    async def health(self, target: Target, since: float, *, settles: bool = True) -> HealthReport:
+        """What metrics sampled after `since` (Unix seconds) say about a GPU or node.
+
+        `settles`: it was repaired at `since`, so that sick samples soon after it prove nothing.
+        """
         if self._prometheus is None:
             return HealthReport(Health.UNKNOWN, "No Prometheus is configured to ask.")
         try:
@@ -95,8 +98,9 @@ class Senses:
         except HttpError as error:
             return HealthReport(Health.UNKNOWN, str(error))
         return judge_health(
-            samples, target, since, self._now(), oldest=FRESH_SCRAPES * self._scrape
-        )
+            samples, target, since, self._now(),
+            oldest=FRESH_SCRAPES * self._scrape, settle=SICK_FOR_SURE if settles else 0.0,
+        )  # fmt: skip
 
     async def event_at(self, alert: Alert, target: Target) -> float | None:
         """When the event behind an event-type alert happened (Unix seconds); None if nobody knows."""
@@ -286,11 +290,12 @@ def pool_view(nodes: tuple[NodeFacts, ...], pool: str, target: Target, book: Boo
 
 
 def judge_health(
-    samples: dict[str, list[Sample]], target: Target, since: float, now: float, *, oldest: float
-) -> HealthReport:
-    """Healthy: every sample is newer than the repair, fresh, present and says so. Pure.
+    samples: dict[str, list[Sample]], target: Target, since: float, now: float,
+    *, oldest: float, settle: float = SICK_FOR_SURE,
+) -> HealthReport:  # fmt: skip
+    """Healthy: every sample is newer than `since`, fresh, present and says so. Pure.
 
-    A sample that still says sick soon after the repair may have been on its way: it is unknown then.
+    One that says sick within `settle` seconds of a repair may have been on its way: it is unknown then.
     """
     wanted = {"gpu_lost": 0.0, "gpu_up": 1.0, "up": 1.0}
     for name, found in samples.items():
@@ -300,7 +305,7 @@ def judge_health(
                 Health.UNKNOWN, f"No {name} of {target} was sampled since the repair."
             )
         if wrong := [one for one in fresh if one.value != wanted[name]]:
-            settled = max(one.at for one in wrong) - since >= SICK_FOR_SURE
+            settled = max(one.at for one in wrong) - since >= settle
             text = f"{name} of {target} is {wrong[0].value:g}."
             return HealthReport(Health.SICK if settled else Health.UNKNOWN, text)
     return HealthReport(Health.HEALTHY, f"Metrics of {target} since then say healthy.")
@@ -317,7 +322,7 @@ def _jobs(found: tuple[JobFacts, ...]) -> tuple[JobView, ...]:
     return tuple(JobView(job.job_id, job.running) for job in found)
 
 
-def _sensor(alertname: str) -> str:
+def sensor(alertname: str) -> str:
     """Which instrument an alert was read from: two alerts of one instrument are one witness."""
     if alertname.startswith("GpuXid"):
         return "the kernel log"

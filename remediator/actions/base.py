@@ -25,7 +25,8 @@ class Notifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What an action may use for one step. `waited` says for how long (seconds) it has gone on."""
+    """What an action may use for one step. `waited` says for how long (seconds) it has gone on,
+    `heard` whether an alert of another sensor than the incident's has come meanwhile."""
 
     cluster: Cluster
     senses: Senses
@@ -33,6 +34,7 @@ class Tools:
     incident: Incident
     playbook: Playbook
     waited: Callable[[], float]
+    heard: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,9 +51,13 @@ async def _one(job_id: str, step: Step, tools: Tools) -> Look:
         gpus = ",".join(map(str, job.gpus))
         return Look(True, f"{job_id} runs on {job.node} GPUs {gpus}.")
     about_job = step.target.kind is TargetKind.JOB
+    # Whatever its cluster calls the state of a job that waits for a place: it holds none.
+    why = f": {job.reason}" if job.reason else ""
     if not about_job and tools.waited() > PATIENCE and _left(step.target, job.places()):
-        return Look(True, f"{job_id} has left {step.target} and waits for room elsewhere.")
-    return Look(False, f"{job_id} is {job.state}.")
+        return Look(True, f"{job_id} has left {step.target} and waits for room elsewhere{why}.")
+    if not job.running and not job.places():
+        return Look(False, f"{job_id} waits for room{why}.")
+    return Look(False, f"{job_id} is {job.state}{why}.")
 
 
 def _left(target: Target, places: tuple[Target, ...]) -> bool:

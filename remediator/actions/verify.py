@@ -22,10 +22,13 @@ class Verify:
 
     async def observe(self, step: Step, tools: Tools) -> Look:
         plan = tools.playbook.verify
+        if step.id == OPINION and tools.heard():
+            return Look(True, "Another witness came before the test could tell.", ok=False)
         said: list[str] = []
         if "metrics" in plan.tests:
-            since = tools.incident.repaired_at or tools.incident.opened
-            health = await tools.senses.health(step.target, since)
+            repaired = tools.incident.repaired_at
+            since = repaired or tools.incident.opened
+            health = await tools.senses.health(step.target, since, settles=repaired is not None)
             if health.state is not Health.HEALTHY:
                 sick = health.state is Health.SICK
                 # After a repair a device has until the deadline to come back; an opinion does not wait.

@@ -138,6 +138,10 @@ def _one_job(case: Case, jobs: JobsPlan) -> Decision:
         return Move(State.JOBS_MOVED, Reason.JOB_RESTARTED)
     if not case.view.jobs:
         return Move(State.JOBS_MOVED, Reason.NO_JOBS)
+    run = case.incident.last("restart_jobs")
+    if run is not None and run.reason is Reason.EFFECT_MISSING and not case.view.jobs[0].running:
+        # Ordered to move and without room until the deadline: another order finds no more room.
+        return give_up(case, Reason.JOB_STUCK, run.text)
     earlier = tuple(
         at
         for action, target, at in case.view.attempts

@@ -135,7 +135,10 @@ def _second_opinion(case: Case) -> Decision | None:
     if len(case.view.witnesses) >= case.playbook.witnesses:
         return None
     run = case.incident.last(plan.OPINION)
-    if run is None:
+    asked = len(case.incident.runs(plan.OPINION))
+    broken_off = run is not None and run.passed is None and run.reason is Reason.STEP_REFUSED
+    # One more witness breaks it off; where still more are needed, it is asked again.
+    if run is None or (broken_off and asked < len(case.view.witnesses)):
         deadline = case.playbook.verify.deadline
         step = plan.new_step(case.incident, "verify", deadline, name=plan.OPINION)
         return Act(step, Reason.WITNESSES)

@@ -41,6 +41,11 @@ def test_health_is_fresh_and_newer_than_the_repair_or_it_is_unknown(
     assert expected is judge_health(samples, GPU, since, NOW, oldest=15.0).state
 
 
+def test_without_a_repair_a_fresh_sick_sample_is_believed_at_once() -> None:
+    report = judge_health(_samples(lost=1), GPU, NOW - 5, NOW, oldest=15.0, settle=0.0)
+    assert report.state is Health.SICK
+
+
 def _node(name: str, *out: int, whole: str = "", owner: str = "fleetmedic") -> NodeFacts:
     held = Quarantine(owner, "x", "op", NOW)
     gpus = tuple(GpuFacts(n, f"{name}-{n}", held if n in out else None) for n in range(8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
@@ -26,22 +26,31 @@ class Metrics:
 
     state: Health
 
-    async def health(self, target: Target, since: float) -> HealthReport:
+    settles: list[bool] = field(default_factory=list)
+
+    async def health(self, target: Target, since: float, *, settles: bool) -> HealthReport:
+        self.settles.append(settles)
         return HealthReport(self.state, f"the metrics say {self.state}")
 
 
-def look(metrics: Health, *, sick: bool = False, name: str = "verify") -> Look:
+def look(
+    metrics: Health, *, sick: bool = False, name: str = "verify", heard: bool = False,
+    repaired: float | None = None, settles: list[bool] | None = None,
+) -> Look:  # fmt: skip
     cluster = MemoryCluster()
     if sick:
         cluster.sicken(GPU)
     incident = Incident("inc-1", GPU, "gpu-lost", Level.REPAIR, opened=1.0)
+    incident = replace(incident, repaired_at=repaired)
     playbook = next(one for one in load_library(()) if one.name == "gpu-lost")
 
     async def tell(*_: object) -> str:
         return "told"
 
-    senses = cast(Senses, Metrics(metrics))
-    tools = Tools(cluster, senses, cast("type", tell), incident, playbook, lambda: 0.0)
+    senses = cast(Senses, Metrics(metrics, [] if settles is None else settles))
+    tools = Tools(
+        cluster, senses, cast("type", tell), incident, playbook, lambda: 0.0, lambda: heard
+    )
     step = new_step(incident, "verify", 5.0, name=name)
     return asyncio.run(Verify().observe(step, tools))
 
@@ -69,3 +78,16 @@ def test_an_opinion_about_a_sick_device_is_given_at_once() -> None:
         True,
         False,
     )
+
+
+def test_only_after_a_repair_must_what_metrics_say_settle() -> None:
+    asked: list[bool] = []
+    look(Health.SICK, name=OPINION, settles=asked)
+    look(Health.SICK, repaired=2.0, settles=asked)
+    assert asked == [False, True]
+
+
+def test_another_witness_breaks_an_opinion_off_and_no_test_after_a_repair() -> None:
+    seen = look(Health.UNKNOWN, name=OPINION, heard=True)
+    assert (seen.over, seen.ok, seen.passed) == (True, False, None)
+    assert not look(Health.UNKNOWN, heard=True).over

@@ -174,6 +174,19 @@ def test_one_witness_and_a_passed_test_mean_nothing_to_repair(incident, case, af
     assert State.ESCALATED is unknown.state
 
 
+def test_an_opinion_broken_off_by_a_witness_is_asked_again_only_where_more_are_needed(
+    incident, case, after, playbook
+) -> None:
+    one = _moved(incident, after)
+    step = decide(case(one, witnesses=frozenset({"one"}))).step
+    broken = after(one, step, done=False, reason=Reason.STEP_REFUSED)
+    two = frozenset({"one", "two"})
+    assert State.REPAIRING is decide(case(broken, witnesses=two)).state
+    more = replace(playbook, witnesses=3)
+    assert decide(case(broken, book=more, witnesses=two)).step.attempt == 2
+    assert State.ESCALATED is decide(case(broken, witnesses=frozenset({"one"}))).state
+
+
 def test_used_up_resets_lead_to_the_next_rung_and_used_up_rungs_to_a_person(
     incident, case, after
 ) -> None:
@@ -318,6 +331,21 @@ def test_a_stalled_job_is_restarted_twice_an_hour_and_then_left_to_people(
         "act",
         "notify:failed",
     )
+
+
+def test_a_job_that_finds_no_room_is_stuck_at_its_deadline_and_is_not_ordered_again(
+    incident, case, after
+) -> None:
+    one = incident(State.DRAINING, TRAIN)
+    step = decide(case(one, book=JOB, jobs=RUNNING)).step
+    waits = (JobView("train-a", False),)
+    late = after(
+        one, step, done=False, reason=Reason.EFFECT_MISSING, text="train-a waits for room."
+    )
+    told = decide(case(late, book=JOB, jobs=waits)).step
+    assert told.id == "notify:failed"
+    ended = decide(case(after(late, told), book=JOB, jobs=waits))
+    assert (ended.state, ended.reason) == (State.FAILED, Reason.JOB_STUCK)
 
 
 SCALE = Playbook(

@@ -1,0 +1,46 @@
+"""A job without room waits, says why, and is not taken for one that cannot be moved."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from fleetmedic.kernel.labels import Target
+from remediator.actions.base import Look, Tools
+from remediator.actions.restart_jobs import RestartJobs
+from remediator.clusters.base import Cluster, JobFacts
+from remediator.core.model import Incident, Level
+from remediator.core.plan import new_step
+
+GPU = Target.parse("node1/3")
+JOB = Target.parse("job/train-a")
+
+
+class Full(Cluster):
+    """A cluster in which the job was stopped and has no room yet."""
+
+    async def restarted(self, job_id: str, *, op_id: str) -> bool:
+        return False
+
+    async def job(self, job_id: str) -> JobFacts:
+        return JobFacts(job_id, "MOVING", reason="no node has 8 free GPUs")
+
+
+def look(target: Target, waited: float) -> Look:
+    incident = Incident("inc-1", target, "x", Level.REPAIR, opened=1.0)
+    nothing = cast("type", None)
+    tools = Tools(Full(), nothing, nothing, incident, nothing, lambda: waited)
+    step = new_step(incident, "restart_jobs", 60.0, jobs=("train-a",))
+    return asyncio.run(RestartJobs().observe(step, tools))
+
+
+@pytest.mark.parametrize(("target", "waited"), [(GPU, 1.0), (JOB, 1.0), (JOB, 30.0)])
+def test_a_full_cluster_is_a_wait_with_its_reason(target: Target, waited: float) -> None:
+    seen = look(target, waited)
+    assert (seen.over, seen.text) == (False, "train-a waits for room: no node has 8 free GPUs.")
+
+
+def test_a_repair_does_not_wait_for_room() -> None:
+    assert look(GPU, 11.0).over
