@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 
 import jinja2
+from markdown_it import MarkdownIt
 
 from fleetmedic.kernel.share import share
 from remediator.core.book import Book
@@ -15,14 +16,17 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,99}")
 _STYLE = """
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ddd}
-pre{background:#f4f4f4;padding:.8rem;overflow:auto}.open{font-weight:600}</style>"""
+pre{background:#f4f4f4;padding:.8rem;overflow:auto}code{background:#f4f4f4}.open td:nth-child(3){font-weight:600}
+</style>"""
+# raw HTML in a page is shown, not obeyed
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 _TEMPLATES = jinja2.Environment(
     autoescape=True,
     loader=jinja2.DictLoader(
         {
             "home": """<!doctype html><html lang="en"><meta charset="utf-8"><title>fleetmedic remediator</title>
 {{ style|safe }}<h1>Incidents</h1>
-{% if pause %}<p class="open">Paused by {{ pause.by }}: {{ pause.why }}</p>{% endif %}
+{% if pause %}<p><strong>Paused by {{ pause.by }}: {{ pause.why }}</strong></p>{% endif %}
 {% if incidents %}<table><tr><th>opened<th>target<th>state<th>playbook<th>why</tr>
 {% for one in incidents %}<tr{% if not one.ended %} class="open"{% endif %}>
 <td>{{ when(one.opened) }}<td><a href="/api/v1/why?target={{ one.target|string|urlencode }}">{{ one.target }}</a>
@@ -31,9 +35,7 @@ _TEMPLATES = jinja2.Environment(
 <p><a href="/api/v1/incidents">incidents as JSON</a> &middot; <a href="/api/v1/decisions">decisions</a>
 &middot; <a href="/metrics">metrics</a></p></html>""",
             "runbook": """<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ name }}</title>
-{{ style|safe }}{% for kind, text in parts %}
-{% if kind == "pre" %}<pre>{{ text }}</pre>{% elif kind == "li" %}<li>{{ text }}</li>
-{% else %}<{{ kind }}>{{ text }}</{{ kind }}>{% endif %}{% endfor %}</html>""",
+{{ style|safe }}{{ body|safe }}</html>""",
         }
     ),
 )
@@ -55,39 +57,7 @@ def runbook(name: str) -> str | None:
     except (FileNotFoundError, IsADirectoryError):
         return None
     page = _TEMPLATES.get_template("runbook")
-    return page.render(name=name, parts=parts(text), style=_STYLE)
-
-
-def parts(markdown: str) -> list[tuple[str, str]]:
-    """The blocks of a simple Markdown text: h1 to h4, li, pre and p, each with its plain text."""
-    found: list[tuple[str, str]] = []
-    fenced = False
-    fresh = True
-    for raw in markdown.splitlines():
-        text = raw.strip()
-        if text.startswith("```"):
-            fenced = not fenced
-            if fenced:
-                found.append(("pre", ""))
-            fresh = True
-        elif fenced:
-            kind, so_far = found[-1]
-            found[-1] = (kind, f"{so_far}{raw}\n")
-        elif not text:
-            fresh = True
-        elif heading := re.match(r"(#{1,4}) +(.*)", text):
-            found.append((f"h{len(heading[1])}", heading[2]))
-            fresh = True
-        elif item := re.match(r"(?:[-*]|\d+\.) +(.*)", text):
-            found.append(("li", item[1]))
-            fresh = False
-        elif fresh or not found or found[-1][0] not in ("p", "li"):
-            found.append(("p", text))
-            fresh = False
-        else:
-            kind, so_far = found[-1]
-            found[-1] = (kind, f"{so_far} {text}")
-    return found
+    return page.render(name=name, body=_MARKDOWN.render(text), style=_STYLE)
 
 
 def _when(at: float) -> str:

@@ -1,0 +1,47 @@
+"""The pages show what is there, and obey nothing that is written in it."""
+
+from pathlib import Path
+
+import pytest
+
+from fleetmedic.kernel.labels import Target
+from remediator import pages
+from remediator.core.book import Book
+from remediator.core.events import opened
+from remediator.core.model import Level
+
+
+def test_an_incident_is_listed_and_its_text_is_escaped() -> None:
+    book = Book()
+    target = Target.parse("node1/3")
+    book.apply(
+        opened("inc-1", target, "gpu-lost", Level.REPAIR, 1.0, 0, "<script>alert(1)</script>")
+    )
+    page = pages.home(book)
+    assert "gpu/node1/3" in page
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_runbook_is_drawn_with_its_code_and_headings() -> None:
+    page = pages.runbook("GpuLost") or ""
+    assert "<h2>Check</h2>" in page
+    assert "<pre><code" in page
+    assert "<code>gpu_lost</code>" in page
+
+
+@pytest.mark.parametrize("name", ["Nothing", "../GpuLost", "a/b", "", "G" * 101, "GpuLost.md"])
+def test_a_name_that_is_no_alert_has_no_page(name: str) -> None:
+    assert pages.runbook(name) is None
+
+
+def test_html_in_a_runbook_is_shown_and_not_obeyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.md").write_text(
+        "# X\n\n<img src=x onerror=alert(1)>\n\n[a](javascript:alert(1))\n"
+    )
+    monkeypatch.setattr(pages, "share", lambda _: tmp_path / "x.md")
+    page = pages.runbook("X") or ""
+    assert "<img" not in page
+    assert 'href="javascript' not in page
