@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import structlog
@@ -53,8 +53,12 @@ class Rules:
     idle: float
 
     def playbook(self, name: str) -> Playbook | None:
-        """The playbook of that name, if it is still configured."""
-        return next((one for one in self.playbooks if one.name == name), None)
+        """The playbook of that name, if it is still configured; it widens to nothing that only observes."""
+        found = next((one for one in self.playbooks if one.name == name), None)
+        wider = next((one for one in self.playbooks if found and one.name == found.widen_to), None)
+        if found and (wider is None or Level.OBSERVE in (wider.level, self.ceiling)):
+            return replace(found, widen_to=None)
+        return found
 
     @property
     def recurrence(self) -> float:

@@ -53,9 +53,12 @@ def _triaged(case: Case) -> Decision:
     playbook = case.playbook
     if playbook.notify_only:
         return told(case, "opened") or Move(State.CLOSED, Reason.NOTIFIED)
-    if not case.view.firing and not case.incident.steps:
+    kept = case.incident.quarantined
+    if not case.view.firing and not case.incident.steps and not kept:
         return Move(State.SUPPRESSED, Reason.RESOLVED_FIRST)
     if case.level is Level.OBSERVE:
+        if kept:  # taken over from the incidents of its GPUs: somebody must release them
+            return give_up(case, Reason.LEVEL)
         if case.incident.rehearsed:
             return Move(State.SUPPRESSED, Reason.OBSERVE_ONLY)
         actions = plan.outline(playbook, case.incident.target.kind)

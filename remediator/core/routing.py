@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import GPU, JOB_ID, NODE, SERVICE, Target, TargetKind
 from remediator.core.book import Book
-from remediator.core.model import Alert, Incident, Playbook, State
+from remediator.core.model import Alert, Incident, Level, Playbook, State
 from remediator.core.reasons import Reason, sentence
 
 _NAMES = {TargetKind.NODE: NODE, TargetKind.JOB: JOB_ID, TargetKind.WORKLOAD: SERVICE}
@@ -87,9 +87,17 @@ def cured_at(target: Target, book: Book) -> float:
 
 
 def holder(target: Target, book: Book) -> Incident | None:
-    """The open incident that an alert on the target belongs to: its own, else its node's."""
+    """The open incident that an alert on the target belongs to: its own, else its node's.
+
+    A node's incident that only tells people looks after none of its GPUs.
+    """
     found = (book.incident_on(one) for one in _covering(target))
-    return next((incident for incident in found if incident is not None), None)
+    return next((one for one in found if one and (one.target == target or treats(one))), None)
+
+
+def treats(incident: Incident) -> bool:
+    """Whether an incident may do more than tell people and write its plan down."""
+    return incident.level is not Level.OBSERVE
 
 
 def absorbable(node: Target, book: Book) -> tuple[Incident, ...]:

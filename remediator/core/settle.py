@@ -17,7 +17,7 @@ from remediator.core.lifecycle import evolve
 from remediator.core.model import Alert, Incident, Level, Playbook, State, Step, incident_id
 from remediator.core.plan import WOULD
 from remediator.core.reasons import Reason
-from remediator.core.routing import absorbable, holder, spent
+from remediator.core.routing import absorbable, holder, spent, treats
 
 RECURRENCE_WINDOW = 7 * 86_400.0
 HOLD_AGAIN = 2.0
@@ -106,15 +106,18 @@ def admit(
         cured = f"{target} was repaired after {alert.name} began; the alert is spent."
         return (events.suppressed(alert, target, now, Reason.SPENT, cured),)
     opening = open_incident(alert, target, playbook, book, now, ceiling=ceiling, window=window)
-    if current is not None and current.target == target:
-        ended = events.moved(
-            current, State.SUPPRESSED, now, Reason.ABSORBED,
-            "A graver alert on the target takes over.", absorbed_by=opening[0].incident,
-        )  # fmt: skip
-        heir = str(opening[0].incident)
-        kept = tuple(events.absorbed(heir, target, one, now) for one in current.alerts)
-        return (ended, *opening, *kept)
-    return opening
+    return _instead_of(current, opening, now) if current is not None else opening
+
+
+def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tuple[Event, ...]:
+    """The opening of an incident that takes over from one on its target that only told people."""
+    heir = str(opening[0].incident)
+    ended = events.moved(
+        current, State.SUPPRESSED, now, Reason.ABSORBED,
+        "A graver alert on the target takes over.", absorbed_by=heir,
+    )  # fmt: skip
+    kept = tuple(events.absorbed(heir, current.target, one, now) for one in current.alerts)
+    return (ended, *opening, *kept)
 
 
 def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Level) -> bool:
@@ -134,6 +137,7 @@ def open_incident(
 ) -> tuple[Event, ...]:  # fmt: skip
     """The events that begin an incident with its first alert."""
     level = min(playbook.level, ceiling, key=lambda one: one.rank)
+    level = Level.OBSERVE if playbook.notify_only else level
     identity = incident_id(alert.key, target)
     if identity in book.incidents:
         identity = incident_id(f"{alert.key}/{now}", target)
@@ -150,18 +154,20 @@ def widen(
 ) -> tuple[Event, ...]:  # fmt: skip
     """The node's incident for a GPU's and its siblings', which their own lanes then hand over."""
     node = Target.parse(f"node/{incident.target.name}")
-    if book.incident_on(node) is not None:
+    current = book.incident_on(node)
+    if current is not None and treats(current):
         return hand_over(incident, book, now)
     first = book.episodes[incident.alerts[0].key].alert
     opening = open_incident(first, node, playbook, book, now, ceiling=ceiling, window=window)
-    return (replace(opening[0], text=decision.text, reason=Reason.WIDENED), *opening[1:])
+    opening = (replace(opening[0], text=decision.text, reason=Reason.WIDENED), *opening[1:])
+    return _instead_of(current, opening, now) if current is not None else opening
 
 
 def hand_over(incident: Incident, book: Book, now: float) -> tuple[Event, ...]:
     """The events by which a GPU's incident goes into that of its node, if there is one."""
     node = Target.parse(f"node/{incident.target.name}") if incident.target.gpu is not None else None
     heir = book.incident_on(node) if node else None
-    if heir is None or heir.ended or incident not in absorbable(heir.target, book):
+    if heir is None or not treats(heir) or incident not in absorbable(heir.target, book):
         return ()
     return _handed(incident, heir, now)
 

@@ -348,6 +348,35 @@ def test_several_lost_gpus_of_a_node_become_the_nodes_incident(tmp_path) -> None
     asyncio.run(story())
 
 
+def test_a_warning_about_the_node_makes_nobody_forget_its_quarantined_gpu(tmp_path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, limits=replace(QUICK, hold=0.5)) as run:
+            await run.send("GpuLost")
+            await run.state(State.JOBS_MOVED)
+            await run.send("NodeOomKill", Target.parse("node1"))
+            await run.state(State.CLOSED, Target.parse("node1"))
+            await run.state(State.CLOSED)
+            assert run.verbs() == ["quarantine", "reset", "release"]
+
+    asyncio.run(story())
+
+
+def test_gpus_go_on_alone_where_their_node_may_only_be_observed(tmp_path) -> None:
+    async def story() -> None:
+        gpus = [Target.parse(f"node1/{n}") for n in (1, 3)]
+        books = tuple(
+            replace(one, level=Level.OBSERVE) if one.name == "node-down" else one
+            for one in playbooks()
+        )
+        async with world(tmp_path, books=books, limits=replace(QUICK, hold=0.3)) as run:
+            await run.engine.receive([fire("GpuLost", gpu) for gpu in gpus], "webhook")
+            for gpu in gpus:
+                await run.state(State.CLOSED, gpu)
+            assert run.verbs().count("release") == 2
+
+    asyncio.run(story())
+
+
 def test_a_stalled_job_is_restarted(tmp_path) -> None:
     async def story() -> None:
         cluster = MemoryCluster()

@@ -16,6 +16,7 @@ from remediator.core.view import JobView, PoolView, SensorView, View, WorkloadVi
 
 NOW = 1_700_000_000.0
 NODE = Target(TargetKind.NODE, "node2")
+GPU = Target(TargetKind.GPU, "node2", 3)
 DEAD, RUNNING = (JobView("train-a", False),), (JobView("train-a", True),)
 
 
@@ -407,6 +408,20 @@ def test_decide_answers_every_state_and_view(
     decision = decide(Case(one, playbook, view, Limits(), NOW))
     if paused and isinstance(decision, Act):
         assert decision.step.action == "notify"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"firing": False}, ("act", "quarantine_node")),
+        ({"level": Level.OBSERVE}, ("move", State.ESCALATED)),
+    ],
+)
+def test_a_node_that_took_quarantines_over_never_ends_without_them(
+    incident, case, changes, expected
+) -> None:
+    one = incident(State.TRIAGED, Target.parse("node2"), quarantined=(GPU,))
+    assert _said(decide(case(one, quarantine_owner=None, **changes))) == expected
 
 
 def test_a_held_incident_goes_back_when_the_guards_allow(incident, case) -> None:

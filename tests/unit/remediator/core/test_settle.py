@@ -124,6 +124,36 @@ def test_a_nodes_incident_takes_its_gpus_incidents_and_quarantines_over(
     assert [node.id] == [event.incident for event in third]
 
 
+def _quarantined(book, alert, playbook):
+    _receive(book, alert(), GPU, playbook)
+    one = book.incident_on(GPU)
+    book.incidents[one.id] = replace(one, state=State.JOBS_MOVED, quarantined=(GPU,))
+    return book.incidents[one.id]
+
+
+def test_a_nodes_incident_that_only_tells_people_takes_nothing_over(alert, playbook) -> None:
+    book, node = Book(), Target(TargetKind.NODE, "node2")
+    one = _quarantined(book, alert, playbook)
+    _receive(book, alert("NodeOomKill"), node, NOTIFY)
+    assert hand_over(one, book, NOW) == ()
+    sick = _receive(book, alert(gpu="5"), Target(TargetKind.GPU, "node2", 5), playbook)
+    assert sick[0].kind is Kind.INCIDENT_OPENED, "an alert must not end with what tells people"
+
+
+def test_a_wider_incident_takes_over_from_one_that_only_tells_people(alert, playbook) -> None:
+    book, node = Book(), Target(TargetKind.NODE, "node2")
+    one = _quarantined(book, alert, playbook)
+    _receive(book, alert("NodeOomKill"), node, NOTIFY)
+    for event in widen(one, Widen("x"), NODE_DOWN, book, NOW, ceiling=Level.REPAIR, window=1.0):
+        book.apply(event)
+    for event in hand_over(one, book, NOW):
+        book.apply(event)
+    assert book.refused == 0
+    assert book.incident_on(GPU) is None
+    heir = book.incident_on(node)
+    assert (heir.playbook, heir.quarantined, len(heir.alerts)) == ("node-down", (GPU,), 2)
+
+
 def test_an_incident_in_the_middle_of_a_step_is_handed_over_after_it(alert, playbook) -> None:
     from remediator.core import plan
 
