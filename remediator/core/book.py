@@ -11,6 +11,7 @@ from fleetmedic.kernel.labels import Target
 from remediator.core.events import Event, Kind, alert_of
 from remediator.core.lifecycle import IllegalTransition, birth, evolve
 from remediator.core.model import Alert, Incident, State
+from remediator.core.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,20 @@ class Book:
     def _receive(self, event: Event) -> None:
         alert = alert_of(event)
         before = self.episodes.get(alert.key)
-        after = EpisodeRecord(alert, event.at) if before is None else replace(before, alert=alert)
-        self.episodes[alert.key] = after
+        if before is None or self._began_again(before, alert):
+            self.episodes[alert.key] = EpisodeRecord(alert, event.at)
+        else:
+            self.episodes[alert.key] = replace(before, alert=alert)
+
+    def _began_again(self, before: EpisodeRecord, alert: Alert) -> bool:
+        """Whether an alert that was over, and for which nothing was done therefore, fires after all.
+
+        Alertmanager forgets its alerts when it restarts, and leaves silenced ones out: the same
+        episode comes back later.
+        """
+        incident = self.incidents.get(before.incident or "")
+        idle = incident is not None and incident.ended and incident.reason is Reason.RESOLVED_FIRST
+        return idle and alert.firing and not before.alert.firing
 
     def _suppress(self, event: Event) -> None:
         record = self.episodes.get(event.data["key"])
