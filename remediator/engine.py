@@ -271,6 +271,7 @@ class Engine:
         tools = Tools(
             world.cluster, world.senses, world.notifier, incident, playbook,
             waited=lambda: world.now() - run.started, heard=lambda: self._heard(incident),
+            paused=lambda: self._book.pause is not None,
         )  # fmt: skip
         outcome = await world.executor.run(run, tools, resumed=resumed)
         current = self._book.incidents[incident.id]

@@ -67,6 +67,11 @@ class Executor:
                 return _seen(look)
             if isinstance(look, ClusterError) and not look.transient:
                 return self._blind(action, look, began=acted or resumed)
+            if isinstance(look, Look) and not acted and tools.paused() and action.name != "notify":
+                # Announced before the pause and not begun: it waits, and the pause costs it no time.
+                await asyncio.sleep(SLOWEST_LOOK)
+                deadline += SLOWEST_LOOK
+                continue
             if isinstance(look, Look) and not acted:
                 refused = await self._act(action, step, tools)
                 acted = refused is None

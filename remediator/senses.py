@@ -133,7 +133,9 @@ class Senses:
         jobs = await self._cluster.jobs_on(target)
         whole = Target(TargetKind.NODE, target.name)
         on_node = await self._cluster.jobs_on(whole) if incident.state is State.REPAIRING else ()
-        died = {"a job died on it"} if any(not job.running for job in jobs) else set[str]()
+        # One dead job beside running ones on a node is that job's own affair.
+        all_dead = bool(jobs) and not any(job.running for job in jobs)
+        died = {"a job died on it"} if all_dead else set[str]()
         return replace(
             view,
             jobs=_jobs(jobs),
@@ -264,6 +266,8 @@ def pool_view(nodes: tuple[NodeFacts, ...], pool: str, target: Target, book: Boo
         if gpu.quarantine and gpu.quarantine.owner == OWNER
     }
     for incident in book.open_incidents():
+        # By the journal too: the cluster's answer may be older than what was done since it was asked.
+        out |= set(incident.quarantined)
         out |= {
             run.step.target
             for run in incident.steps
@@ -284,9 +288,14 @@ def pool_view(nodes: tuple[NodeFacts, ...], pool: str, target: Target, book: Boo
         recent=tuple(
             one.at
             for one in book.quarantines
-            if one.target.name in members and one.target != target
+            if one.target.name in members and not _within(one.target, target)
         ),
     )
+
+
+def _within(one: Target, target: Target) -> bool:
+    """Whether a target is the other itself, or one of its GPUs: those go out with their node."""
+    return one == target or (target.gpu is None and one.name == target.name)
 
 
 def judge_health(

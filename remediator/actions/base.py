@@ -26,7 +26,9 @@ class Notifier(Protocol):
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What an action may use for one step. `waited` says for how long (seconds) it has gone on,
-    `heard` whether an alert of another sensor than the incident's has come meanwhile."""
+    `heard` whether an alert of another sensor than the incident's has come meanwhile, `paused` whether a person
+    stopped every action.
+    """
 
     cluster: Cluster
     senses: Senses
@@ -35,6 +37,7 @@ class Tools:
     playbook: Playbook
     waited: Callable[[], float]
     heard: Callable[[], bool] = lambda: False
+    paused: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ def decide_checkpointing(case: Case) -> Decision:
 
 def decide_draining(case: Case) -> Decision:
     """DRAINING: restart what is on the target elsewhere, dead jobs first."""
+    if case.level.rank < Level.DRAIN.rank:  # it was lowered since
+        return give_up(case, Reason.LEVEL)
     jobs = case.playbook.jobs
     assert jobs is not None  # noqa: S101 - the table leads here only with a plan for jobs
     if case.incident.target.kind is TargetKind.JOB:

@@ -62,6 +62,8 @@ def decide_repairing(case: Case) -> Decision:
         return give_up(case, Reason.EFFECT_UNKNOWN, run.text)
     if run is not None:
         return climb(case, case.incident.rung + 1)
+    if case.level.rank < Level.REPAIR.rank:  # it was lowered since
+        return give_up(case, Reason.LEVEL)
     verdict = _rung_verdict(case, rung)
     if verdict.ruling is Ruling.REFUSE:
         return climb(case, case.incident.rung + 1)

@@ -276,6 +276,48 @@ def test_a_pause_holds_everything_and_a_resume_lets_it_go_on(tmp_path) -> None:
     asyncio.run(story())
 
 
+def test_an_alert_that_comes_back_after_nothing_was_done_for_it_is_not_lost(tmp_path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as run:
+            await run.engine.pause("alice", "maintenance")
+            first = await run.send("GpuLost")
+            await run.state(State.HELD)
+            await run.engine.receive([replace(first, firing=False)], "reconciler")
+            await run.state(State.SUPPRESSED)
+            await run.engine.resume("alice")
+            await run.engine.receive([first], "webhook")
+            await run.state(State.CLOSED)
+
+    asyncio.run(story())
+
+
+def test_a_pause_holds_a_step_that_was_announced_before_it(tmp_path) -> None:
+    async def story() -> None:
+        class Busy(MemoryCluster):
+            busy = True
+            refused = 0
+
+            async def reset_gpu(self, target: Target, *, op_id: str) -> None:
+                if self.busy:
+                    self.refused += 1
+                    raise ClusterError("It is in use.", transient=True)
+                await super().reset_gpu(target, op_id=op_id)
+
+        cluster = Busy()
+        async with world(tmp_path, cluster) as run:
+            await run.send("GpuLost")
+            await run.until(lambda: cluster.refused > 0)
+            await run.engine.pause("alice", "wait")
+            cluster.busy = False
+            await asyncio.sleep(1.0)
+            assert "reset" not in run.verbs()
+            await run.engine.resume("alice")
+            await run.state(State.CLOSED)
+            assert run.verbs().count("reset") == 1
+
+    asyncio.run(story())
+
+
 def test_what_somebody_else_quarantined_is_left_alone(tmp_path) -> None:
     async def story() -> None:
         cluster = MemoryCluster()

@@ -1,20 +1,26 @@
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
 from fleetmedic.kernel.labels import Target
-from remediator.clusters.base import GpuFacts, NodeFacts, Quarantine
+from remediator.clusters.base import GpuFacts, JobFacts, NodeFacts, Quarantine
+from remediator.clusters.memory import MemoryCluster
 from remediator.core import events, plan
-from remediator.core.book import Book
+from remediator.core.book import Attempt, Book
 from remediator.core.events import Kind
 from remediator.core.lifecycle import birth
 from remediator.core.model import Level
 from remediator.core.reasons import Reason
 from remediator.http import Sample
-from remediator.senses import Health, judge_health, pool_view
+from remediator.library import load_library
+from remediator.senses import Health, Senses, judge_health, pool_view
 
 NOW = 1_700_000_000.0
 GPU = Target.parse("node1/3")
+NODE = Target.parse("node1")
 
 
 def _samples(lost: float = 0, up: float = 1, at: float = NOW - 1) -> dict[str, list[Sample]]:
@@ -67,6 +73,59 @@ def test_a_node_that_is_out_counts_once_and_not_by_its_gpus() -> None:
     nodes = (_node("node1"), _node("node2", 0, 1, whole="fleetmedic"))
     pool = pool_view(nodes, "default", GPU, Book())
     assert (pool.gpus_out, pool.nodes_out) == (0, 1)
+
+
+def test_a_nodes_own_gpus_do_not_use_up_the_budget_of_its_quarantine() -> None:
+    book = Book()
+    book.quarantines = [
+        Attempt("quarantine_gpu", Target.parse(name), NOW)
+        for name in ("node1/3", "node1/4", "node2/1")
+    ]
+    pool = pool_view((_node("node1", 3, 4), _node("node2", 1)), "default", NODE, book)
+    assert pool.recent == (NOW,)
+    pool = pool_view((_node("node1", 3, 4), _node("node2", 1)), "default", GPU, book)
+    assert pool.recent == (NOW, NOW)
+
+
+def test_a_quarantine_counts_though_the_clusters_answer_is_older_than_it() -> None:
+    book = Book()
+    opened = events.opened("inc-1", Target.parse("node2/0"), "gpu-lost", Level.REPAIR, NOW, 0, "x")
+    one = birth(opened)
+    book.apply(opened)
+    step = plan.quarantine(one)
+    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.QUARANTINED))
+    book.apply(events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
+    assert pool_view((_node("node1"), _node("node2")), "default", GPU, book).gpus_out == 1
+
+
+@pytest.mark.parametrize(("finished", "expected"), [(("a",), set()), (("a", "b"), {"died"})])
+def test_one_dead_job_beside_a_running_one_says_nothing_about_its_node(finished, expected) -> None:
+    async def story() -> frozenset[str]:
+        cluster = Dying()
+        cluster.dead = frozenset(finished)
+        for name, on in (("a", "node1/0"), ("b", "node1/1")):
+            cluster.submit(name, gpus=1, on=Target.parse(on))
+        book = Book()
+        senses = Senses(
+            cluster, None, book, ceiling=Level.REPAIR, scrape_interval=5.0, hold=3.0,
+            now=lambda: NOW,
+        )  # fmt: skip
+        one = birth(events.opened("inc-1", NODE, "node-down", Level.REPAIR, NOW, 0, "x"))
+        playbook = next(one for one in load_library(()) if one.name == "node-down")
+        return (await senses.view(one, playbook)).witnesses
+
+    found = asyncio.run(story())
+    assert {name.split()[2] for name in found} == expected
+
+
+class Dying(MemoryCluster):
+    """A cluster in which some jobs hold their GPUs and do not run."""
+
+    dead: frozenset[str] = frozenset()
+
+    async def jobs_on(self, target: Target) -> tuple[JobFacts, ...]:
+        found = await super().jobs_on(target)
+        return tuple(replace(one, running=one.job_id not in self.dead) for one in found)
 
 
 def test_an_announced_quarantine_counts_before_the_cluster_shows_it() -> None:

@@ -410,6 +410,12 @@ def test_decide_answers_every_state_and_view(
         assert decision.step.action == "notify"
 
 
+@pytest.mark.parametrize("state", [State.DRAINING, State.REPAIRING])
+def test_a_level_that_was_lowered_stops_what_had_begun(incident, case, state) -> None:
+    decision = decide(case(incident(state), jobs=RUNNING, level=Level.QUARANTINE))
+    assert (decision.state, decision.reason) == (State.ESCALATED, Reason.LEVEL)
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
