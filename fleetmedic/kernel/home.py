@@ -12,6 +12,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.files import write_atomic
 
@@ -60,17 +62,14 @@ class StackFile:
         """The stack of that state folder. Raises UserError when none was ever started there."""
         path = state / "stack.json"
         try:
-            raw = json.loads(path.read_text())
-            pids = {name: (int(pid), int(start)) for name, (pid, start) in raw.pop("pids").items()}
-            supervisor = raw.pop("supervisor")
-            return cls(**raw, pids=pids, supervisor=tuple(supervisor) if supervisor else None)
+            return msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
             raise UserError(
                 f"no stack has been started in {state}: run `fleetmedic up`, or name its --state-dir."
             ) from None
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (msgspec.DecodeError, ValueError, RecursionError):
             raise UserError(
                 f"{path} is damaged: run `fleetmedic up` again to write it anew."
             ) from None

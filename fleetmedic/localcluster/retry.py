@@ -64,7 +64,10 @@ class Exit:
             return self.error
         if self.signal is not None:
             return f"ended by signal {self.signal}"
-        return "vanished" if self.code is None else f"exited with {self.code}"
+        if self.code is None:
+            return "vanished"
+        known = {126: ": the command could not be run", 127: ": the command was not found"}
+        return f"exited with {self.code}{known.get(self.code, '')}"
 
 
 @dataclass(frozen=True, slots=True)

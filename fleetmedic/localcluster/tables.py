@@ -43,7 +43,8 @@ def print_nodes(found: list[NodeView]) -> None:
     for node in found:
         state = "in service" if node.alive else "not seen"
         if node.quarantined is not None:
-            state = f"quarantined by {node.quarantined.owner}: {node.quarantined.reason}"
+            reason = node.quarantined.reason.removesuffix(".")
+            state = f"quarantined by {node.quarantined.owner}: {reason}"
         free = sum(_gpu(gpu) == "" for gpu in node.gpus)
         console.print(Text(f"{node.name}: {state}; {free} of {len(node.gpus)} GPUs free"))
         for gpu in node.gpus:

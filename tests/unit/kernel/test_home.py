@@ -87,3 +87,10 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
 
 def test_the_default_port_is_prometheus_own() -> None:
     assert home_module.DEFAULT_PORT_BASE == 9090
+
+
+@pytest.mark.parametrize("text", ['{"cluster": 1}', '{"cluster": "a", "port_base": "x"}', "[]"])
+def test_a_stack_file_with_wrong_types_is_damaged(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stack.json").write_text(text)
+    with pytest.raises(UserError, match="is damaged"):
+        StackFile.read(tmp_path)
