@@ -65,8 +65,6 @@ async def running(
 ) -> AsyncIterator[Parts]:
     """Everything but HTTP in: the journal replayed, lanes and reconciler at work."""
     book = Book()
-    for event in await asyncio.to_thread(lambda: list(replay(data_dir))):
-        book.apply(event)
     metrics = Metrics(book)
 
     def durable(event: Event) -> None:
@@ -77,6 +75,9 @@ async def running(
     journal = Journal(data_dir, durable)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(journal.close)
+        # Read while it is ours alone: another process may have written until a moment ago.
+        for event in await asyncio.to_thread(lambda: list(replay(data_dir))):
+            book.apply(event)
         prometheus = alertmanager = None
         if settings.prometheus_url:
             prometheus = await stack.enter_async_context(PrometheusClient(settings.prometheus_url))

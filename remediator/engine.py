@@ -32,6 +32,7 @@ from remediator.senses import Senses, sensor
 
 log = structlog.get_logger("remediator")
 ASK_AGAIN = 2.0
+KIN = 64
 # The states in which a budget is spent: facts and announcement must not be interleaved with others'.
 SPENDING = frozenset({State.NEW, State.TRIAGED, State.HELD, State.REPAIRING})
 
@@ -96,6 +97,7 @@ class Engine:
         self._world = world
         self._lanes: dict[Target, _Lane] = {}
         self._budget = asyncio.Lock()
+        self._kin = tuple(asyncio.Lock() for _ in range(KIN))
         self._announced: set[str] = set()
 
     def start(self) -> None:
@@ -198,11 +200,12 @@ class Engine:
         now = self._world.now()
         ever_cured = cured_at(target, self._book) > 0
         event_at = await self._world.senses.event_at(alert, target) if ever_cured else None
-        written = admit(
-            alert, target, found.playbook, self._book, now,
-            ceiling=self._rules.ceiling, event_at=event_at, window=self._rules.recurrence,
-        )  # fmt: skip
-        await self._journal.append(written)
+        async with self._alone(target):
+            written = admit(
+                alert, target, found.playbook, self._book, now,
+                ceiling=self._rules.ceiling, event_at=event_at, window=self._rules.recurrence,
+            )  # fmt: skip
+            await self._journal.append(written)
         if (concerned := holder(target, self._book)) and concerned.target != target:
             self._kick(concerned.target)
         self._gather(target)
@@ -218,8 +221,10 @@ class Engine:
         if (run := incident.prepared) is not None:
             await self._execute(incident, playbook, run)
             return 0.0
-        if handed := hand_over(incident, self._book, self._world.now()):
+        async with self._alone(target):
+            handed = hand_over(incident, self._book, self._world.now())
             await self._journal.append(handed)
+        if handed:
             self._kick(Target(TargetKind.NODE, target.name))
             return 0.0
         spending = self._budget if incident.state in SPENDING else contextlib.nullcontext()
@@ -228,17 +233,18 @@ class Engine:
 
     async def _decide(self, incident: Incident, playbook: Playbook) -> float:
         view = await self._world.senses.view(incident, playbook)
-        now = self._world.now()
-        incident = self._book.incidents[incident.id]
-        if incident.ended:
-            return 0.0
-        settled = settle(Case(incident, playbook, view, self._rules.limits, now))
-        if settled.widen is not None:
-            await self._widen(incident, settled)
-            return 0.0
-        if settled.step is not None:
-            self._announced.add(settled.step.op_id)
-        await self._journal.append(settled.events)
+        async with self._alone(incident.target):
+            now = self._world.now()
+            incident = self._book.incidents[incident.id]
+            if incident.ended:
+                return 0.0
+            settled = settle(Case(incident, playbook, view, self._rules.limits, now))
+            if settled.widen is not None:
+                await self._widen(incident, settled)
+                return 0.0
+            if settled.step is not None:
+                self._announced.add(settled.step.op_id)
+            await self._journal.append(settled.events)
         if settled.step is not None or settled.again:
             return 0.0
         if settled.wake_at is None:
@@ -277,6 +283,10 @@ class Engine:
         current = self._book.incidents[incident.id]
         await self._journal.append(outcome_events(current, run.step, outcome, world.now()))
         self._announced.discard(run.step.op_id)
+
+    def _alone(self, target: Target) -> asyncio.Lock:
+        """Held from a decision to its record: a node's lane and its GPUs' write on each other's incidents."""
+        return self._kin[hash(target.name) % KIN]
 
     def _heard(self, incident: Incident) -> bool:
         """Whether an alert waits in the incident's lane that would be one more witness."""

@@ -129,6 +129,7 @@ class Senses:
             pool=pool_view(nodes, node.pool, target, self._book),
             witnesses=view.witnesses | _complaints(incident.target, node),
             siblings=self._siblings(incident, playbook),
+            kept=still_ours(incident, nodes),
         )
         jobs = await self._cluster.jobs_on(target)
         whole = Target(TargetKind.NODE, target.name)
@@ -291,6 +292,19 @@ def pool_view(nodes: tuple[NodeFacts, ...], pool: str, target: Target, book: Boo
             if one.target.name in members and not _within(one.target, target)
         ),
     )
+
+
+def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target, ...]:
+    """What the incident quarantined beside its own target, and the cluster still says is ours."""
+    known = {node.name: node for node in nodes}
+
+    def owner(target: Target) -> str | None:
+        node = known.get(target.name)
+        found = node.gpu(target.gpu) if node and target.gpu is not None else node
+        return found.quarantine.owner if found and found.quarantine else None
+
+    others = (one for one in incident.quarantined if one != incident.target)
+    return tuple(one for one in others if owner(one) == OWNER)
 
 
 def _within(one: Target, target: Target) -> bool:

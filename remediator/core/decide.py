@@ -31,7 +31,13 @@ def decide(case: Case) -> Decision:
     if _overridden(case):
         owner = case.view.quarantine_owner
         text = f"{owner} quarantined it instead of us." if owner else ""
-        return Move(State.OVERRIDDEN, Reason.RELEASED_BY_OTHERS, text)
+        if not case.view.kept:
+            return Move(State.OVERRIDDEN, Reason.RELEASED_BY_OTHERS, text)
+        if case.incident.state is not State.ESCALATED:
+            # Ending here would leave a quarantine of ours that nobody releases and nobody hears of.
+            rest = ", ".join(map(str, case.view.kept))
+            text = f"Somebody else released {case.incident.target}; {rest} is still out by us."
+            return Move(State.ESCALATED, Reason.RELEASED_BY_OTHERS, text)
     return _BY_STATE[case.incident.state](case)
 
 

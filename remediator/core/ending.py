@@ -25,13 +25,13 @@ def told(case: Case, occasion: str) -> Decision | None:
 def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
     """The level in force ends here: write down what is not done, tell people, wait for a person.
 
-    When every alert is over, tests decide whether somebody has healed it.
+    When every alert is over and no job is left on it, tests decide whether somebody has healed it.
     """
     if not case.incident.rehearsed:
         return Would(actions, Reason.LEVEL)
     if telling := told(case, "level"):
         return telling
-    if not case.view.firing:
+    if not case.view.firing and not case.view.jobs:
         return Move(State.VERIFYING, Reason.ALERT_RESOLVED)
     return Wait()
 

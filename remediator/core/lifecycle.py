@@ -118,7 +118,9 @@ def _with_effect(incident: Incident, step: Step, at: float) -> Incident:
     if action in ("quarantine_gpu", "quarantine_node") and target not in incident.quarantined:
         return replace(incident, quarantined=(*incident.quarantined, target))
     if action == "release":
-        return replace(incident, quarantined=())
+        # Not what it took over since the release was announced.
+        rest = tuple(one for one in incident.quarantined if one not in step.also)
+        return replace(incident, quarantined=rest)
     if action in ("reset_gpu", "reboot_node"):
         return replace(incident, repaired_at=at)
     if step.id == "verify":

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     REPAIR_STARTS = "repair_starts"
     REPAIRED = "repaired"
     NOTHING_TO_REPAIR = "nothing_to_repair"
+    HELD_LONG = "held_long"
     RESCALED = "rescaled"
     AT_LIMIT = "at_limit"
     VERIFIED = "verified"
@@ -109,6 +110,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.REPAIR_STARTS: "The next rung of the ladder is tried.",
     Reason.REPAIRED: "The repair was carried out; tests must say whether it healed.",
     Reason.NOTHING_TO_REPAIR: "One witness alone said it was sick and the active test disagrees.",
+    Reason.HELD_LONG: "The repair was held for long, and what was known is old: it is tested first.",
     Reason.RESCALED: "The workload was given another size.",
     Reason.AT_LIMIT: "The workload is at the limit of its size.",
     Reason.VERIFIED: "The active test and fresh metrics both say healthy.",

@@ -15,6 +15,8 @@ from remediator.scaling.target import Why, desired
 MOST_DOUBLINGS = 6
 LONGEST_PROBATION = 86_400.0
 LOOK_AGAIN = 2.0
+# What was held for longer than this (seconds) is tested before it is repaired: a hand may have helped.
+FACTS_HOLD_FOR = 300.0
 
 
 def decide_jobs_moved(case: Case) -> Decision:
@@ -31,7 +33,10 @@ def decide_jobs_moved(case: Case) -> Decision:
         return widening
     if doubt := _second_opinion(case):
         return doubt
-    return climb(case, 0)
+    onward = climb(case, 0)
+    if _repairs(onward) and case.now - case.incident.since > FACTS_HOLD_FOR:
+        return Move(State.VERIFYING, Reason.HELD_LONG)
+    return onward
 
 
 def climb(case: Case, first: int) -> Decision:
@@ -69,6 +74,8 @@ def decide_repairing(case: Case) -> Decision:
         return climb(case, case.incident.rung + 1)
     if not verdict.allows:
         return held(verdict)
+    if _begun_late(case):
+        return Move(State.VERIFYING, Reason.HELD_LONG)
     if rung.action == "reboot_node" and (first := _clear_node(case)):
         return first
     return Act(plan.repair(case.incident, rung), Reason.REPAIR_STARTS)
@@ -88,13 +95,15 @@ def decide_verifying(case: Case) -> Decision:
         return give_up(case, Reason.UNVERIFIABLE, run.text)
     if case.level.rank < Level.REPAIR.rank:
         return give_up(case, Reason.LEVEL, run.text)
-    return climb(case, case.incident.rung + 1 if _tried(case) else 0)
+    onward = climb(case, _next_rung(case))
+    old = case.now - (run.ended or run.started) > FACTS_HOLD_FOR
+    return _verify(case) if old and _repairs(onward) else onward
 
 
 def decide_probation(case: Case) -> Decision:
     """PROBATION: wait, test once more, release, tell people, close."""
     incident = case.incident
-    if incident.done("release"):
+    if incident.done("release") and not incident.quarantined:
         return told(case, "closed") or Move(State.CLOSED, Reason.READMITTED)
     if any(episode.starts_at > incident.since for episode in incident.alerts):
         return Move(State.VERIFYING, Reason.NEW_ALERT)
@@ -110,11 +119,11 @@ def decide_probation(case: Case) -> Decision:
         return (
             give_up(case, Reason.UNVERIFIABLE, run.text)
             if run.passed is None
-            else climb(case, incident.rung + 1)
+            else climb(case, _next_rung(case))
         )
-    released = incident.here("release")
-    if released is not None and len(incident.runs("release")) >= 2:
-        return give_up(case, Reason.RELEASE_FAILED, released.text)
+    failed = [run for run in incident.runs("release") if run.state is StepState.FAILED]
+    if len(failed) >= 2:
+        return give_up(case, Reason.RELEASE_FAILED, failed[-1].text)
     step = plan.new_step(incident, "release", plan.QUICK, also=incident.quarantined)
     return Act(step, Reason.READMITTED)
 
@@ -178,6 +187,9 @@ def _clear_node(case: Case) -> Decision | None:
         if not verdict.allows:
             return held(verdict)
         return Act(plan.quarantine(case.incident, node), Reason.QUARANTINED)
+    if case.view.node_quarantine_owner is None:
+        text = f"Somebody else released {node}; it is not rebooted against their will."
+        return give_up(case, Reason.RELEASED_BY_OTHERS, text)
     if case.view.node_jobs:
         return saving(case, case.view.node_jobs, node) or moving(case, case.view.node_jobs, node)
     return None
@@ -227,5 +239,18 @@ def _verify(case: Case) -> Decision:
     return Act(step, Reason.STEP_ALLOWED, "It is tested.")
 
 
-def _tried(case: Case) -> bool:
-    return any(case.incident.runs(rung.action) for rung in case.playbook.ladder)
+def _next_rung(case: Case) -> int:
+    """The present rung while it was not tried, else the one after it."""
+    ladder, rung = case.playbook.ladder, case.incident.rung
+    tried = rung < len(ladder) and case.incident.runs(ladder[rung].action)
+    return rung + 1 if tried else rung
+
+
+def _repairs(decision: Decision) -> bool:
+    return isinstance(decision, Move) and decision.state is State.REPAIRING
+
+
+def _begun_late(case: Case) -> bool:
+    """Whether the rung was decided on long ago, and nothing has been done for it yet."""
+    nothing = len(case.incident.steps) == case.incident.mark
+    return nothing and case.now - case.incident.since > FACTS_HOLD_FOR

@@ -100,6 +100,11 @@ def admit(
         return ()
     episode = events.episode_of(alert)
     current = holder(target, book)
+    if current is not None and _released(current) and alert.starts_at > (current.repaired_at or 0):
+        # It only has to tell people that all is well, which is no longer so.
+        closed = events.moved(current, State.CLOSED, now, Reason.READMITTED)
+        opening = open_incident(alert, target, playbook, book, now, ceiling=ceiling, window=window)
+        return (closed, *opening)
     if current is not None and not _outranks(playbook, current, target, ceiling):
         return (events.absorbed(current.id, current.target, episode, now),)
     if spent(alert, target, book, event_at):
@@ -118,6 +123,12 @@ def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tu
     )  # fmt: skip
     kept = tuple(events.absorbed(heir, current.target, one, now) for one in current.alerts)
     return (ended, *opening, *kept)
+
+
+def _released(current: Incident) -> bool:
+    """Whether all that an incident quarantined was tested and let go."""
+    over = current.state is State.PROBATION and current.done("release")
+    return over and not current.quarantined
 
 
 def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Level) -> bool:

@@ -55,6 +55,7 @@ class View:
 
     `quarantine_owner` is who quarantined exactly the target (None: nobody). `node_jobs` are the jobs
     anywhere on the target's node. `attempts` are (action, target, Unix seconds) of earlier steps.
+    `kept` are the targets beside the incident's own that it quarantined and that still carry our name.
     `siblings` counts other GPUs of the node that fell ill within the hold. `checkpoint_at` is when
     the slowest job on the target last saved, None where nobody knows.
     """
@@ -65,6 +66,7 @@ class View:
     firing: bool = True
     quarantine_owner: str | None = None
     node_quarantine_owner: str | None = None
+    kept: tuple[Target, ...] = ()
     jobs: tuple[JobView, ...] = ()
     node_jobs: tuple[JobView, ...] = ()
     pool: PoolView = PoolView()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleetmedic.kernel.labels import Target
+from remediator import app
 from remediator.actions.registry import actions
 from remediator.clusters.base import ClusterError
 from remediator.clusters.memory import MemoryCluster
@@ -27,6 +29,7 @@ from remediator.executor import Executor
 from remediator.journal import Journal, read_events, replay
 from remediator.library import load_library
 from remediator.senses import Senses
+from remediator.settings import load_settings
 
 GPU = Target.parse("node1/3")
 QUICK = Limits(hold=0.05, dead_man=0, exporters_up_percent=0, max_out_percent=50, max_new=100)
@@ -194,6 +197,10 @@ def test_what_nothing_heals_is_escalated_stays_out_and_is_never_closed(tmp_path)
             assert State.CLOSED not in {one.state for one in run.book.incidents.values()}
             # A person takes over: what they release is theirs.
             await cluster.release(GPU, op_id="hand", owner="fleetmedic")
+            run.engine.wake_all()
+            await asyncio.sleep(0.1)
+            assert len(run.book.open_incidents()) == 1, "its node is still out by us"
+            await cluster.release(Target.parse("node1"), op_id="too", owner="fleetmedic")
             run.engine.wake_all()
             await run.state(State.OVERRIDDEN)
 
@@ -390,6 +397,22 @@ def test_several_lost_gpus_of_a_node_become_the_nodes_incident(tmp_path) -> None
     asyncio.run(story())
 
 
+def test_all_gpus_of_a_node_lost_at_once_are_one_incident_of_the_node(tmp_path) -> None:
+    async def story() -> None:
+        gpus = [Target.parse(f"node1/{n}") for n in range(8)]
+        async with world(tmp_path, limits=replace(QUICK, hold=0.3)) as run:
+            await run.engine.receive([fire("GpuLost", gpu) for gpu in gpus], "webhook")
+            node = Target.parse("node1")
+            await run.state(State.CLOSED, node)
+            assert [node] == [
+                one.target for one in run.book.incidents.values() if one.target.gpu is None
+            ]
+            left = (*(await run.cluster.list_nodes())[0].gpus,)
+            assert not any(gpu.quarantine for gpu in left)
+
+    asyncio.run(story())
+
+
 def test_a_warning_about_the_node_makes_nobody_forget_its_quarantined_gpu(tmp_path) -> None:
     async def story() -> None:
         async with world(tmp_path, limits=replace(QUICK, hold=0.5)) as run:
@@ -544,3 +567,30 @@ def test_playbook_that_is_gone_leaves_the_incident_to_a_person(tmp_path) -> None
 
 def test_every_action_of_a_playbook_is_in_the_registry() -> None:
     assert {rung.action for one in playbooks() for rung in one.ladder} <= set(actions().names())
+
+
+def test_the_journal_is_read_only_while_no_other_process_can_write_it(
+    tmp_path, monkeypatch
+) -> None:
+    free: list[bool] = []
+
+    def reading(folder: Path):
+        with (folder / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free.append(True)
+            except OSError:
+                free.append(False)
+        return replay(folder)
+
+    async def story() -> None:
+        (tmp_path / "remediator.yml").write_text(
+            "cluster: {adapter: memory}\nwebhook_token_file: t\n"
+        )
+        settings = load_settings(tmp_path / "remediator.yml")
+        async with app.running(settings, tmp_path, playbooks(), MemoryCluster()):
+            pass
+
+    monkeypatch.setattr(app, "replay", reading)
+    asyncio.run(story())
+    assert free == [False]

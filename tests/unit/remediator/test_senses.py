@@ -16,7 +16,7 @@ from remediator.core.model import Level
 from remediator.core.reasons import Reason
 from remediator.http import Sample
 from remediator.library import load_library
-from remediator.senses import Health, Senses, judge_health, pool_view
+from remediator.senses import Health, Senses, judge_health, pool_view, still_ours
 
 NOW = 1_700_000_000.0
 GPU = Target.parse("node1/3")
@@ -116,6 +116,13 @@ def test_one_dead_job_beside_a_running_one_says_nothing_about_its_node(finished,
 
     found = asyncio.run(story())
     assert {name.split()[2] for name in found} == expected
+
+
+def test_what_is_still_ours_beside_the_target_is_known() -> None:
+    opened = events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "x")
+    one = replace(birth(opened), quarantined=(GPU, NODE, Target.parse("node2/1")))
+    nodes = (_node("node1", whole="fleetmedic"), _node("node2", 1, owner="alice"))
+    assert still_ours(one, nodes) == (NODE,)
 
 
 class Dying(MemoryCluster):

@@ -217,7 +217,8 @@ def test_a_repair_that_does_not_heal_goes_to_the_next_rung_then_to_a_person(
     failed = after(one, decide(case(one)).step, done=False, passed=False)
     following = decide(case(failed))
     assert (following.state, following.rung) == (State.REPAIRING, 1)
-    last = decide(case(replace(failed, rung=1)))
+    rebooted = after(failed, plan.new_step(failed, "reboot_node", 1.0, on=NODE))
+    last = decide(case(replace(rebooted, rung=1)))
     assert (last.state, last.reason) == (State.ESCALATED, Reason.LADDER_EXHAUSTED)
 
 
@@ -287,6 +288,15 @@ def test_probation_waits_tests_releases_tells_and_closes(incident, case, after) 
     one = after(one, tell, at=late)
     closed = decide(case(one, now=late, quarantine_owner=None))
     assert (closed.state, closed.reason) == (State.CLOSED, Reason.READMITTED)
+
+
+def test_what_was_taken_over_during_a_release_is_released_too(incident, case, after) -> None:
+    late = Target.parse("node2/7")
+    one = incident(State.PROBATION, until=NOW - 1)
+    one = after(one, decide(case(one)).step, passed=True)
+    step = decide(case(one)).step
+    one = after(replace(one, quarantined=(*one.quarantined, late)), step)
+    assert decide(case(one)).step.also == (late,)
 
 
 def test_a_new_alert_on_probation_is_answered_by_a_test(incident, case, alert) -> None:
@@ -408,6 +418,55 @@ def test_decide_answers_every_state_and_view(
     decision = decide(Case(one, playbook, view, Limits(), NOW))
     if paused and isinstance(decision, Act):
         assert decision.step.action == "notify"
+
+
+def test_a_hand_that_releases_a_part_leaves_the_rest_to_a_person_and_not_to_nobody(
+    incident, case, after
+) -> None:
+    both = {"quarantine_owner": None, "kept": (NODE,)}
+    one = incident(State.PROBATION, quarantined=(GPU, NODE))
+    decision = decide(case(one, **both))
+    assert (decision.state, decision.reason) == (State.ESCALATED, Reason.RELEASED_BY_OTHERS)
+    one = incident(State.ESCALATED, quarantined=(GPU, NODE))
+    told = after(one, decide(case(one, **both)).step)
+    assert _said(decide(case(told, **both))) == ("wait", None)
+    assert State.OVERRIDDEN is decide(case(told, quarantine_owner=None)).state
+
+
+def test_a_node_that_a_person_released_is_not_rebooted(incident, case) -> None:
+    one = incident(State.REPAIRING, rung=1, quarantined=(GPU, NODE))
+    decision = decide(case(one, node_quarantine_owner=None))
+    assert (decision.state, decision.reason) == (State.ESCALATED, Reason.RELEASED_BY_OTHERS)
+
+
+@pytest.mark.parametrize("state", [State.JOBS_MOVED, State.REPAIRING])
+def test_what_was_held_for_long_is_tested_before_it_is_repaired(
+    incident, case, after, state
+) -> None:
+    one = incident(state)
+    if state is State.JOBS_MOVED:
+        one = after(one, decide(case(one)).step)
+    decision = decide(case(one, now=NOW + 600))
+    assert (decision.state, decision.reason) == (State.VERIFYING, Reason.HELD_LONG)
+    one = incident(State.VERIFYING)
+    failed = after(one, decide(case(one)).step, done=False, passed=False)
+    assert (decide(case(failed)).state, decide(case(failed)).rung) == (State.REPAIRING, 0)
+    assert decide(case(failed, now=NOW + 600)).step.action == "verify"
+
+
+def test_a_test_that_fails_on_probation_begins_with_the_rung_that_was_not_tried(
+    incident, case, after
+) -> None:
+    one = incident(State.PROBATION, until=NOW - 1)
+    failed = after(one, decide(case(one)).step, done=False, passed=False)
+    assert decide(case(failed)).rung == 0
+
+
+def test_no_test_loads_a_target_on_which_jobs_still_run(incident, case, after) -> None:
+    low = {"level": Level.QUARANTINE, "firing": False}
+    one = incident(State.QUARANTINED, rehearsed=True)
+    told = after(one, decide(case(one, jobs=RUNNING, **low)).step)
+    assert _said(decide(case(told, jobs=RUNNING, **low))) == ("wait", None)
 
 
 @pytest.mark.parametrize("state", [State.DRAINING, State.REPAIRING])

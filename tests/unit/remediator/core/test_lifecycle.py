@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleetmedic.kernel.labels import Target
 from remediator.core import events, lifecycle, plan
 from remediator.core.events import Event, Kind
 from remediator.core.lifecycle import TRANSITIONS, IllegalTransition, evolve
@@ -76,6 +79,9 @@ def test_steps_leave_their_mark_on_the_incident(incident, after) -> None:
     assert repaired.repaired_at == NOW + 5
     released = after(repaired, plan.new_step(repaired, "release", 1.0, also=one.quarantined))
     assert released.quarantined == ()
+    late = replace(repaired, quarantined=(one.target, Target.parse("node2/7")))
+    step = plan.new_step(late, "release", 1.0, also=one.quarantined)
+    assert after(late, step).quarantined == (Target.parse("node2/7"),)
 
 
 def test_the_same_attempt_has_the_same_operation_and_the_next_another(incident, after) -> None:

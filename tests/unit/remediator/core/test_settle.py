@@ -91,6 +91,25 @@ def test_after_the_cure_the_old_episodes_are_spent(alert, playbook) -> None:
     assert fresh[0].data["recurrence"] == 1
 
 
+def test_an_alert_that_comes_while_the_cure_is_told_opens_an_incident_of_its_own(
+    alert, playbook, incident, after
+) -> None:
+    from remediator.core import plan
+
+    book = Book()
+    _receive(book, alert(), GPU, playbook)
+    one = book.incident_on(GPU)
+    done = replace(one, state=State.PROBATION, repaired_at=NOW + 20, quarantined=(GPU,))
+    step = plan.new_step(done, "release", 1.0, also=(GPU,))
+    book.incidents[one.id] = after(done, step, at=NOW + 50)
+    old = _receive(book, alert("GpuXidFatalHardware", at=NOW + 5), GPU, playbook, NOW + 60)
+    assert _kinds(old) == [Kind.ALERT_ABSORBED]
+    _receive(book, alert("GpuHung", at=NOW + 55), GPU, playbook, NOW + 60)
+    assert State.CLOSED is book.incidents[one.id].state
+    assert book.incident_on(GPU).id != one.id
+    assert book.refused == 0
+
+
 def _closed(one, at):
     return replace(one, state=State.CLOSED, repaired_at=at, since=at)
 
