@@ -94,8 +94,9 @@ async def running(
         )
         people = PeopleNotifier(settings.webhooks, sender)
         rules = Rules(
-            playbooks, settings.limits, settings.level, settings.factor, settings.reconcile_every
-        )
+            playbooks, settings.limits, settings.level, settings.factor, settings.reconcile_every,
+            settings.cluster,
+        )  # fmt: skip
         engine = Engine(rules, book, journal, World(cluster, senses, executor, people, time.time))
         sources = Sources(alertmanager, cluster, book, time.time)
         reconciler = Reconciler(sources, engine, journal, metrics, settings.reconcile_every)

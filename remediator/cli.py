@@ -114,7 +114,7 @@ def plan(config: Path, payload: Path) -> None:
         raise UserError(f"{payload}: {error}") from None
     playbooks = load_library(settings.playbook_dirs, settings.factor)
     for alert in alerts:
-        for sentence in explain(alert, playbooks, settings.level):
+        for sentence in explain(alert, playbooks, settings.level, settings.cluster):
             click.echo(sentence)
 
 

@@ -45,13 +45,19 @@ class Appends(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What does not change while the engine runs. `idle` is the longest time between two looks."""
+    """What does not change while the engine runs. `idle` is the longest time between two looks;
+    `cluster` is the value of the label of that name."""
 
     playbooks: tuple[Playbook, ...]
     limits: Limits
     ceiling: Level
     factor: float
     idle: float
+    cluster: str
+
+    def route(self, alert: Alert) -> Route:
+        """Where an alert leads in this cluster."""
+        return route(alert, self.playbooks, self.cluster)
 
     def playbook(self, name: str) -> Playbook | None:
         """The playbook of that name, if it is still configured; it widens to nothing that only observes."""
@@ -103,7 +109,7 @@ class Engine:
     def start(self) -> None:
         """Take up what an earlier process left: undecided alerts and open incidents."""
         for alert in self._book.undecided():
-            self._sort_in(alert, route(alert, self._rules.playbooks))
+            self._sort_in(alert, self._rules.route(alert))
         for incident in self._book.open_incidents():
             self._kick(incident.target)
 
@@ -128,7 +134,7 @@ class Engine:
         news: list[tuple[Alert, Route]] = []
         written: list[Event] = []
         for alert in alerts:
-            found = route(alert, self._rules.playbooks)
+            found = self._rules.route(alert)
             if found.reason is Reason.DEAD_MAN_SIGNAL and alert.firing:
                 self._world.senses.watchdog_at = now
             if self._book.known(alert):
@@ -194,7 +200,7 @@ class Engine:
 
     async def _admit(self, alert: Alert, target: Target) -> None:
         """Absorb an alert, find it spent, or open an incident for it."""
-        found = route(alert, self._rules.playbooks)
+        found = self._rules.route(alert)
         if found.playbook is None:
             return
         now = self._world.now()

@@ -9,9 +9,11 @@ from remediator.core.plan import WOULD, outline
 from remediator.core.routing import route
 
 
-def explain(alert: Alert, playbooks: tuple[Playbook, ...], ceiling: Level) -> Iterator[str]:
+def explain(
+    alert: Alert, playbooks: tuple[Playbook, ...], ceiling: Level, cluster: str
+) -> Iterator[str]:
     """The route of an alert, then the actions that its playbook would take, and what limits them."""
-    found = route(alert, playbooks)
+    found = route(alert, playbooks, cluster)
     yield found.text
     if found.playbook is None or found.target is None or not alert.firing:
         return

@@ -20,6 +20,8 @@ from remediator.http import HttpError, PrometheusClient, Sample
 
 EARLY = frozenset({State.NEW, State.TRIAGED, State.HELD})
 SENSORS_TTL = 1.0
+# Zero on a healthy GPU, and absent where a board or driver has no such thing to say.
+WHERE_KNOWN = ("gpu_row_remap_pending", "gpu_row_remap_failure")
 SICK_FOR_SURE = 15.0
 FRESH_SCRAPES = 3
 
@@ -218,7 +220,7 @@ class Senses:
     async def _health_samples(self, target: Target) -> dict[str, list[Sample]]:
         assert self._prometheus is not None  # noqa: S101 - asked by health()
         gpu = f',gpu="{target.gpu}"' if target.gpu is not None else ""
-        names = ["gpu_lost", "gpu_up"] + ([] if gpu else ["up"])
+        names = ["gpu_lost", "gpu_up", *WHERE_KNOWN] + ([] if gpu else ["up"])
         return {
             name: await self._prometheus.samples(
                 f'{name}{{node="{target.name}"{gpu}}}' if name != "up"
@@ -322,12 +324,14 @@ def judge_health(
     """
     wanted = {"gpu_lost": 0.0, "gpu_up": 1.0, "up": 1.0}
     for name, found in samples.items():
+        if name in WHERE_KNOWN and not found:
+            continue
         fresh = [one for one in found if one.at > since and now - one.at <= oldest]
         if not fresh:
             return HealthReport(
                 Health.UNKNOWN, f"No {name} of {target} was sampled since the repair."
             )
-        if wrong := [one for one in fresh if one.value != wanted[name]]:
+        if wrong := [one for one in fresh if one.value != wanted.get(name, 0.0)]:
             settled = max(one.at for one in wrong) - since >= settle
             text = f"{name} of {target} is {wrong[0].value:g}."
             return HealthReport(Health.SICK if settled else Health.UNKNOWN, text)

@@ -13,6 +13,7 @@ class Reason(StrEnum):
     ALERT_RESOLVED = "alert_resolved"
     NO_PLAYBOOK = "no_playbook"
     NO_TARGET = "no_target"
+    OTHER_CLUSTER = "other_cluster"
     DEAD_MAN_SIGNAL = "dead_man_signal"
     DUPLICATE = "duplicate"
     SPENT = "spent"
@@ -76,6 +77,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.ALERT_RESOLVED: "An alert is over; incidents do not end by that.",
     Reason.NO_PLAYBOOK: "No playbook matches this alert.",
     Reason.NO_TARGET: "The alert's labels name no usable target.",
+    Reason.OTHER_CLUSTER: "The alert is about another cluster than the one in remediator.yml.",
     Reason.DEAD_MAN_SIGNAL: "The Watchdog says that the alert path works; nothing else follows.",
     Reason.DUPLICATE: "The target's open incident already knows this alert.",
     Reason.SPENT: "The alert began before the target was last repaired and re-admitted.",
@@ -95,7 +97,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.HOLD: "A short hold before a disruptive step, so that a larger fault can show itself.",
     Reason.LEVEL: "The level in force goes no further.",
     Reason.OBSERVE_ONLY: "The level in force is observe: the plan is written down and not carried out.",
-    Reason.FACTS_UNKNOWN: "The cluster could not be asked; unknown is not healthy.",
+    Reason.FACTS_UNKNOWN: "The cluster did not answer, or does not know the target; unknown is not healthy.",
     Reason.ATTEMPTS: "This repair was tried as often as is allowed on this target.",
     Reason.STEP_ALLOWED: "Every guard allows the step.",
     Reason.EFFECT_SEEN: "The step's effect was read back from the cluster.",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.labels import GPU, JOB_ID, NODE, SERVICE, Target, TargetKind
+from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target, TargetKind
 from remediator.core.book import Book
 from remediator.core.model import Alert, Incident, Level, Playbook, State
 from remediator.core.reasons import Reason, sentence
@@ -49,9 +49,14 @@ def target_of(labels: Mapping[str, str], kind: TargetKind | None) -> Target | No
     return None
 
 
-def route(alert: Alert, playbooks: tuple[Playbook, ...]) -> Route:
-    """The first playbook that matches, with its target. An empty list of names covers every name."""
+def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
+    """The first playbook that matches, with its target. An empty list of names covers every name.
+
+    An alert that carries another cluster's name is not ours: that cluster may have a node1 too.
+    """
     name, labels = alert.name, alert.labels
+    if labels.get(CLUSTER, cluster) != cluster:
+        return Route(None, None, Reason.OTHER_CLUSTER, sentence(Reason.OTHER_CLUSTER))
     for playbook in playbooks:
         if playbook.alertnames and name not in playbook.alertnames:
             continue

@@ -128,7 +128,7 @@ async def world(
     )
     people = Silent()
     executor = Executor(actions(), disruptive_at_once=4, now=time.time)
-    rules = Rules(books or playbooks(), limits, level, 1.0, 1.0)
+    rules = Rules(books or playbooks(), limits, level, 1.0, 1.0, "memory")
     engine = Engine(rules, book, journal, World(cluster, senses, executor, people, time.time))
     engine.start()
     try:

@@ -16,7 +16,7 @@ from remediator.core.model import Level
 from remediator.core.reasons import Reason
 from remediator.http import Sample
 from remediator.library import load_library
-from remediator.senses import Health, Senses, judge_health, pool_view, still_ours
+from remediator.senses import WHERE_KNOWN, Health, Senses, judge_health, pool_view, still_ours
 
 NOW = 1_700_000_000.0
 GPU = Target.parse("node1/3")
@@ -45,6 +45,22 @@ def test_health_is_fresh_and_newer_than_the_repair_or_it_is_unknown(
     samples, since, expected
 ) -> None:
     assert expected is judge_health(samples, GPU, since, NOW, oldest=15.0).state
+
+
+@pytest.mark.parametrize(
+    ("remap", "expected"),
+    [({}, Health.HEALTHY), ({"gpu_row_remap_pending": 0.0}, Health.HEALTHY),
+     ({"gpu_row_remap_pending": 1.0}, Health.SICK), ({"gpu_row_remap_failure": 1.0}, Health.SICK)],
+)  # fmt: skip
+def test_memory_that_waits_for_a_reset_is_sick_and_one_that_cannot_say_is_not_asked(
+    remap: dict[str, float], expected: Health
+) -> None:
+    one = _samples()["gpu_up"][0]
+    said = {name: [replace(one, value=value)] for name, value in remap.items()}
+    absent = {name: [] for name in WHERE_KNOWN}
+    assert (
+        judge_health(_samples() | absent | said, GPU, NOW - 60, NOW, oldest=15.0).state is expected
+    )
 
 
 def test_without_a_repair_a_fresh_sick_sample_is_believed_at_once() -> None:

@@ -36,18 +36,18 @@ def _alert(name: str, **labels: str) -> Alert:
     ],
 )  # fmt: skip
 def test_an_alert_finds_its_playbook_and_target(name, labels, playbook, target) -> None:
-    found = route(_alert(name, **labels), BOOKS)
+    found = route(_alert(name, **labels), BOOKS, "local")
     assert (playbook, target) == (found.playbook.name, str(found.target))
     assert Reason.ROUTED is found.reason
 
 
 def test_the_watchdog_is_a_signal_and_no_case() -> None:
-    found = route(_alert("Watchdog", severity="none"), BOOKS)
+    found = route(_alert("Watchdog", severity="none"), BOOKS, "local")
     assert (found.target, found.reason) == (None, Reason.DEAD_MAN_SIGNAL)
 
 
 def test_what_nobody_wrote_a_playbook_for_says_so() -> None:
-    found = route(_alert("Whatever", severity="info", node="n"), BOOKS)
+    found = route(_alert("Whatever", severity="info", node="n"), BOOKS, "local")
     assert (found.playbook, found.reason) == (None, Reason.NO_PLAYBOOK)
     assert "Whatever" in found.text
 
@@ -62,7 +62,7 @@ def test_what_nobody_wrote_a_playbook_for_says_so() -> None:
 )  # fmt: skip
 def test_hostile_or_missing_labels_name_no_target(labels) -> None:
     assert target_of(labels, TargetKind.GPU) is None
-    assert Reason.NO_TARGET is route(_alert("GpuLost", **labels), BOOKS).reason
+    assert Reason.NO_TARGET is route(_alert("GpuLost", **labels), BOOKS, "local").reason
 
 
 def test_without_a_kind_the_most_particular_target_is_meant() -> None:
@@ -106,3 +106,11 @@ def test_the_episode_key_is_the_same_from_webhook_and_from_alertmanagers_api() -
     webhook = Alert("f", 1795384048.185892, "2026-11-22T21:47:28.185892Z", True, {})
     from_api = Alert("f", 1795384048.185, "2026-11-22T21:47:28.185Z", True, {})
     assert webhook.key == from_api.key
+
+
+def test_an_alert_of_another_cluster_is_not_ours_and_one_without_a_cluster_is() -> None:
+    labels = {"node": "node1", "gpu": "3"}
+    other = route(_alert("GpuLost", cluster="other", **labels), BOOKS, "local")
+    assert (other.target, other.playbook, other.reason) == (None, None, Reason.OTHER_CLUSTER)
+    for ours in ({"cluster": "local"}, {}):
+        assert route(_alert("GpuLost", **ours, **labels), BOOKS, "local").playbook is not None
