@@ -14,7 +14,7 @@ import structlog
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
-from rules.settings import read_settings
+from rules.settings import read_settings, require_folders
 
 log = structlog.get_logger("rules")
 
@@ -54,6 +54,7 @@ def serve(config: Path, listen: str) -> None:
     configure_logs()
     _one_thread()
     settings = read_settings(config)
+    require_folders(settings, config)
     from rules.board import server
     from rules.detectors.registry import DETECTORS
     from rules.service import Service
@@ -87,6 +88,7 @@ def fit(config: Path) -> None:
     configure_logs("error")
     _one_thread()
     settings = read_settings(config)
+    require_folders(settings, config)
     from rules.detectors.registry import DETECTORS
     from rules.history import Prometheus
     from rules.pipeline import Pipeline

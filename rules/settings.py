@@ -85,3 +85,16 @@ def read_settings(path: Path) -> RulesSettings:
         if not least <= seconds <= most:
             raise UserError(f"{path}: at $.{name}: {seconds:g} s is not from {least} to {most} s.")
     return settings
+
+
+def require_folders(settings: RulesSettings, path: Path) -> None:
+    """Make the folders that rules and models go to. Raises UserError naming the key."""
+    for name in ("rules_dir", "work_dir"):
+        folder = Path(getattr(settings, name))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{path}: at $.{name}: {folder} cannot be made ({error.strerror}); "
+                "name a folder that this user can write."
+            ) from None

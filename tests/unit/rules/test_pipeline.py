@@ -22,7 +22,7 @@ from rules.detectors.base import (
 from rules.detectors.registry import DETECTORS
 from rules.history import Prometheus
 from rules.pipeline import Pipeline, described, render
-from rules.settings import RulesSettings, read_settings
+from rules.settings import RulesSettings, read_settings, require_folders
 
 FACTS = Facts("d", {"threshold": 5.0}, 0.0, 86_400.0, 0.05, 2, 32)
 ALERT = Alert("SomeAlert", "up == 0", 10.0, {"severity": "info"}, {"summary": "It is so."})
@@ -136,3 +136,10 @@ def test_no_rule_goes_live_unchecked(tmp_path: Path) -> None:
     found = read_settings(settings(tmp_path, promtool="/nowhere/promtool"))
     with pytest.raises(UserError, match="promtool"):
         Pipeline(found, (), Prometheus(NOBODY))
+
+
+def test_a_rules_dir_that_cannot_be_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    path = settings(tmp_path, rules_dir=str(tmp_path / "file" / "rules"))
+    with pytest.raises(UserError, match=r"at \$\.rules_dir: .* cannot be made"):
+        require_folders(read_settings(path), path)
