@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,15 +47,26 @@ def new_port() -> Callable[[], int]:
     return pick
 
 
+def port_bases() -> Iterator[int]:
+    """Port bases 400 apart, other ones in each worker that runs tests at the same time, for ever."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    first = random.randrange(7)
+    while True:
+        for step in range(7):
+            yield 20_000 + 3_000 * worker + 400 * ((first + step) % 7)
+
+
+_BASES = port_bases()
+
+
 @pytest.fixture(scope="session")
 def new_port_base() -> Callable[[], int]:
     """Gives a port base on which every port of a four-node stack is free now."""
 
     def pick() -> int:
         nodes = ["node1", "node2", "node3", "node4"]
-        while True:
-            base = random.randrange(20_000, 30_000)
-            if all(is_free(port) for port in layout(base, nodes).values()):
-                return base
+        return next(
+            base for base in _BASES if all(is_free(port) for port in layout(base, nodes).values())
+        )
 
     return pick

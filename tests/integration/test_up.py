@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -30,21 +29,12 @@ def until(holds: Callable[[], object], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def free_base() -> int:
-    """A port base on which every port of a stack is free now."""
-    nodes = ["node1", "node2", "node3", "node4"]
-    while True:
-        base = random.randrange(20_000, 30_000)
-        if all(is_free(port) for port in layout(base, nodes).values()):
-            return base
-
-
 class Site:
     """A state folder and ports of its own, and the command line on them."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, base: int) -> None:
         self.state = state
-        self.base = free_base()
+        self.base = base
 
     def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
         where = ["--state-dir", str(self.state), "--port-base", str(self.base)]
@@ -70,10 +60,12 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, parts: dict[str, Path]) -> Iterator[Site]:
+def site(
+    tmp_path: Path, parts: dict[str, Path], new_port_base: Callable[[], int]
+) -> Iterator[Site]:
     for name in ("prometheus", "promtool", "alertmanager"):
         assert parts[name]
-    found = Site(tmp_path / "state")
+    found = Site(tmp_path / "state", new_port_base())
     yield found
     if (found.state / "stack.json").exists():
         found("down")
@@ -152,8 +144,10 @@ def test_a_process_that_is_killed_comes_back(site: Site) -> None:
     assert "remediator was ended by SIGKILL" in (site.state / "logs/up.log").read_text()
 
 
-def test_two_stacks_stand_side_by_side(site: Site, tmp_path: Path) -> None:
-    other = Site(tmp_path / "other")
+def test_two_stacks_stand_side_by_side(
+    site: Site, tmp_path: Path, new_port_base: Callable[[], int]
+) -> None:
+    other = Site(tmp_path / "other", new_port_base())
     site.up()
     try:
         other.up()

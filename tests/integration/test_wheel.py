@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,7 +60,7 @@ def test_the_wheel_carries_what_the_processes_need_and_only_our_four_packages(wh
 
 
 def test_up_becomes_healthy_from_the_wheel_alone(
-    wheel: Path, tmp_path: Path, parts: dict[str, Path]
+    wheel: Path, tmp_path: Path, parts: dict[str, Path], new_port_base: Callable[[], int]
 ) -> None:
     for name in ("prometheus", "promtool", "alertmanager"):
         assert parts[name]
@@ -80,11 +80,7 @@ def test_up_becomes_healthy_from_the_wheel_alone(
     if unpacked():
         (home / "parts").symlink_to(parts_dir())
     nodes = ["node1", "node2", "node3", "node4"]
-    base = next(
-        base
-        for base in iter(lambda: random.randrange(20_000, 30_000), 0)
-        if all(is_free(port) for port in layout(base, nodes).values())
-    )
+    base = new_port_base()
     program = tmp_path / "venv/bin/fleetmedic"
     mine = {"FLEETMEDIC_HOME": str(home), "FLEETMEDIC_STATE_DIR": "", "PYTHONPATH": ""}
     where = ["--port-base", str(base)]
