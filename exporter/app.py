@@ -13,14 +13,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import structlog
 
-from exporter.board import Board, Intervals
+from exporter.board import INTERVALS, Board
 from exporter.boot import BootReader, ProcBoot, SimulatedBoot
 from exporter.catalogue import catalogue
 from exporter.frame import Frame
@@ -53,7 +54,9 @@ class Settings:
     progress_dir: Path | None
     expected: int | None
     interval: float
+    health_interval: float
     without: frozenset[str]
+    flags: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,14 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
     """Put the parts together; nothing runs yet."""
     source = choose_source(settings, log)
     node = choose_node(settings, source)
-    intervals = Intervals(load=settings.interval)
+    on = {entry.name for entry in COLLECTORS} - settings.without
+    intervals = {group: every for group, every in INTERVALS.items() if f"gpu_{group}" in on}
+    given = {
+        "load": settings.interval,
+        "gpm": settings.interval,
+        "health": settings.health_interval,
+    }
+    intervals |= {group: given[group] for group in intervals if group in given}
     inventory = settings.state_dir / "inventory.json"
     board = Board(inventory, expected=settings.expected, intervals=intervals)
     boot: BootReader = ProcBoot(settings.procfs)
@@ -129,6 +139,7 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
         board=board, intervals=intervals, boot=boot, procfs=settings.procfs, kmsg=kmsg,
         state_dir=settings.state_dir, node=node, cluster_dir=settings.cluster_dir,
         progress_dir=settings.progress_dir, has_gpus=source != "none", log=log,
+        flags=settings.flags,
     )  # fmt: skip
     made = [entry.make(parts) for entry in COLLECTORS if entry.name not in settings.without]
     collectors = [collector for collector in made if collector is not None]
@@ -136,7 +147,7 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
     if source == "none":
         board.supervised(stuck=False, restarts=0, failure="")
         return Exporter(board, frame, None)
-    return Exporter(board, frame, Supervisor(board, arguments, settings.interval, log))
+    return Exporter(board, frame, Supervisor(board, arguments, intervals, log))
 
 
 def once(settings: Settings) -> bytes:

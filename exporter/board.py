@@ -7,18 +7,29 @@ been heard yet has no verdict.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from exporter import inventory
 from exporter.inventory import Known
 from exporter.protocol import Devices, Hello, Lost, Message, Present, Round, Values
-from exporter.sources.base import Device, Health, Limits, Load
+from exporter.sources.base import Device, Group, Reading
 
+# How often each group is read, in seconds, unless said otherwise.
+INTERVALS: dict[Group, float] = {
+    "load": 5.0, "gpm": 5.0, "health": 10.0, "processes": 10.0, "links": 30.0, "mig": 30.0,
+    "limits": 60.0,
+}  # fmt: skip
 # Seconds after which a verdict or value is withheld: three intervals of its group.
 PRESENCE_TTL = 5.0
-LIMITS_TTL = 180.0
+FAST_TTL_MAX = 60.0
+
+
+def time_to_live(group: Group, every: float) -> float:
+    """Seconds for which a group's values may be shown."""
+    return min(FAST_TTL_MAX, 3 * every) if group in ("load", "gpm") else 3 * every
 
 
 class Status(StrEnum):
@@ -34,25 +45,31 @@ class Status(StrEnum):
 class _Record:
     status: Status = Status.UNKNOWN
     at: float = 0.0
-    load: Load | None = None
-    load_at: float = 0.0
-    health: Health | None = None
-    health_at: float = 0.0
-    limits: Limits | None = None
-    limits_at: float = 0.0
+    groups: dict[Group, Values] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class GpuView:
-    """One GPU as collectors see it: what is too old, or of a GPU that is not up, is None."""
+    """One GPU as collectors see it. `groups` holds what was read of it and is not too old; of a GPU
+    that is not up there is nothing."""
 
     index: int
     uuid: str
     device: Device
     status: Status
-    load: Load | None
-    health: Health | None
-    limits: Limits | None
+    groups: Mapping[Group, Values]
+
+    def readings(self, group: Group) -> tuple[Reading, ...]:
+        """The group's readings; none when they are not known."""
+        values = self.groups.get(group)
+        return values.readings if values is not None else ()
+
+    def value(self, group: Group, name: str, *labels: str) -> float | None:
+        """One reading; None when it is not known."""
+        for reading in self.readings(group):
+            if reading.name == name and reading.labels == labels:
+                return reading.value
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +82,19 @@ class BoardView:
     source: str
     failure: str
     restarts: int
-
-
-@dataclass(slots=True)
-class Intervals:
-    """How often load and health are read, in seconds."""
-
-    load: float = 2.0
-    health: float = 5.0
+    errors: Mapping[tuple[Group, str], int]
 
 
 class Board:
     """The knowledge itself. Every method may be called from any thread."""
 
-    def __init__(self, path: Path, *, expected: int | None, intervals: Intervals) -> None:
+    def __init__(
+        self, path: Path, *, expected: int | None, intervals: Mapping[Group, float]
+    ) -> None:
         self._path = path
         self._given = expected
-        self._intervals = intervals
+        self._ttl = {group: time_to_live(group, every) for group, every in intervals.items()}
+        self._errors: dict[tuple[Group, str], int] = {}
         self._lock = threading.Lock()
         self._known: dict[str, Known] = inventory.read(path)
         self._records: dict[str, _Record] = {}
@@ -141,6 +154,7 @@ class Board:
                 source=self._source,
                 failure=self._failure,
                 restarts=self._restarts,
+                errors=dict(self._errors),
             )
 
     def _gpu(self, entry: Known, now: float) -> GpuView:
@@ -151,17 +165,16 @@ class Board:
         if status is not Status.HUNG and now - at > PRESENCE_TTL:
             status = Status.UNKNOWN
         up = status is Status.UP
-        every = self._intervals
-        return GpuView(
-            entry.index, entry.device.uuid, entry.device, status,
-            record.load if up and now - record.load_at <= 3 * every.load else None,
-            record.health if up and now - record.health_at <= 3 * every.health else None,
-            record.limits if up and now - record.limits_at <= LIMITS_TTL else None,
-        )  # fmt: skip
+        groups = {
+            group: values
+            for group, values in record.groups.items()
+            if up and now - values.at <= self._ttl.get(group, 0.0)
+        }
+        return GpuView(entry.index, entry.device.uuid, entry.device, status, groups)
 
     def _devices(self, message: Devices, now: float) -> None:
         merged = inventory.merge(self._known, message.found)
-        self._on_bus = message.expected
+        self._on_bus = len(message.bus)
         if merged != self._known:
             self._known = merged
             self._save()
@@ -183,12 +196,10 @@ class Board:
         record = self._verdict(message.slot, Status.UP, now)
         if record is None:
             return
-        if message.load is not None:
-            record.load, record.load_at = message.load, message.at
-        if message.health is not None:
-            record.health, record.health_at = message.health, message.at
-        if message.limits is not None:
-            record.limits, record.limits_at = message.limits, message.at
+        record.groups[message.group] = message
+        for code, count in message.errors.items():
+            key = (message.group, code)
+            self._errors[key] = self._errors.get(key, 0) + count
 
     def _verdict(self, slot: int, status: Status, now: float) -> _Record | None:
         uuid = self._slots.get(slot)
@@ -199,6 +210,6 @@ class Board:
     def _set(self, uuid: str, status: Status, now: float) -> _Record:
         record = self._records.setdefault(uuid, _Record())
         if status is Status.LOST or status is not record.status:
-            record.load = record.health = record.limits = None
+            record.groups.clear()
         record.status, record.at = status, now
         return record

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from exporter.registry import COLLECTORS
+from exporter.registry import COLLECTORS, Flag
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import home
@@ -29,17 +29,39 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def collector_flags(command: F) -> F:
-    """Adds --collector.NAME and --no-collector.NAME for each collector."""
+    """Adds --collector.NAME and --no-collector.NAME for each collector, and the flags of its own."""
     for entry in reversed(list(COLLECTORS)):
+        for flag in reversed(entry.flags):
+            command = click.option(f"--{flag.name}", _key(flag.name), **_option(flag))(command)  # type: ignore[type-var]
         name = f"collector.{entry.name}"
         option = click.option(
             f"--{name}/--no-{name}",
-            f"collector_{entry.name}",
-            default=True,
+            _key(name),
+            default=entry.on,
             help=f"{entry.summary[:1].upper()}{entry.summary[1:]}.",
         )
         command = option(command)  # type: ignore[type-var]
     return command
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "_").replace("-", "_")
+
+
+def _option(flag: Flag) -> dict[str, Any]:
+    """How click is told of a collector's flag."""
+    shown: dict[str, Any] = {"help": flag.help, "show_default": flag.default is not None}
+    if flag.type is bool:
+        return shown | {"is_flag": True, "default": bool(flag.default), "show_default": False}
+    kind = click.Path(path_type=Path) if flag.type is Path else flag.type
+    return shown | {"type": kind, "default": flag.default, "multiple": flag.many}
+
+
+def _between(flag: str, text: str, low: int, high: int) -> float:
+    seconds = parse_duration(text)
+    if not low <= seconds <= high:
+        raise UserError(f"{flag}={text} is out of range: give {low}s to {high}s.")
+    return seconds
 
 
 def folder(path: Path | None, flag: str) -> Path | None:
@@ -120,9 +142,16 @@ def folder(path: Path | None, flag: str) -> Path | None:
 @click.option(
     "--gpu.interval",
     "interval",
-    default="2s",
+    default="5s",
     show_default=True,
     help="Time between two reads of load, clocks and temperature.",
+)
+@click.option(
+    "--gpu.health-interval",
+    "health_interval",
+    default="10s",
+    show_default=True,
+    help="Time between two reads of ECC errors, row remaps and what the driver recommends.",
 )
 @click.option(
     "--log.level",
@@ -148,10 +177,9 @@ def exporter(listen: str, level: str, once: bool, interval: str, **given: Any) -
 
     configure_logs(level)
     host, port = parse_address(listen)
-    seconds = parse_duration(interval)
-    if not 1 <= seconds <= 20:
-        raise UserError(f"--gpu.interval={interval} is out of range: give 1s to 20s.")
-    without = {entry.name for entry in COLLECTORS if not given[f"collector_{entry.name}"]}
+    seconds = _between("--gpu.interval", interval, 1, 20)
+    health_seconds = _between("--gpu.health-interval", given["health_interval"], 1, 300)
+    without = {entry.name for entry in COLLECTORS if not given[_key(f"collector.{entry.name}")]}
     hardware_dir = folder(given["hardware_dir"], "--hardware.dir")
     settings = app.Settings(
         host=host,
@@ -167,7 +195,9 @@ def exporter(listen: str, level: str, once: bool, interval: str, **given: Any) -
         progress_dir=given["progress_dir"],
         expected=given["expected"],
         interval=seconds,
+        health_interval=health_seconds,
         without=frozenset(without),
+        flags={flag.name: given[_key(flag.name)] for entry in COLLECTORS for flag in entry.flags},
     )
     if once:
         sys.stdout.buffer.write(app.once(settings))

@@ -174,6 +174,8 @@ class Frame:
         for samples in per_lane:
             yield from samples
         view = self._board.view(now)
+        for (group, code), count in sorted(view.errors.items()):
+            yield Sample("gpu_exporter_collector_errors_total", (f"gpu_{group}", code), count)
         yield Sample("gpu_exporter_simulated", (), view.source == "simulated")
         yield Sample("gpu_exporter_build_info", (self._version, view.source or "none"), 1)
         yield Sample("gpu_exporter_worker_restarts_total", (), view.restarts)

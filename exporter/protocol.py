@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from exporter.sources.base import Device, Group, Health, Limits, Load
+from exporter.sources.base import BusGpu, Device, Group, Reading
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -29,7 +29,7 @@ class Devices(msgspec.Struct, frozen=True, tag=True):
 
     found: tuple[Device, ...]
     left_out: tuple[int, ...]
-    expected: int
+    bus: tuple[BusGpu, ...] = ()
 
 
 class Present(msgspec.Struct, frozen=True, tag=True):
@@ -45,13 +45,13 @@ class Lost(msgspec.Struct, frozen=True, tag=True):
 
 
 class Values(msgspec.Struct, frozen=True, tag=True):
-    """Values of one GPU, read at Unix time `at`; only the groups that were due are given."""
+    """The readings of one group of one GPU, read at Unix time `at`, and the errors met on the way."""
 
     slot: int
+    group: Group
     at: float
-    load: Load | None = None
-    health: Health | None = None
-    limits: Limits | None = None
+    readings: tuple[Reading, ...]
+    errors: dict[str, int] = {}
 
 
 class Round(msgspec.Struct, frozen=True, tag=True):

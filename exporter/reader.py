@@ -24,12 +24,12 @@ class Reader:
     sign of life.
     """
 
-    def __init__(self, mode: str, slots: list[int], every: float, source: list[str]) -> None:
+    def __init__(self, mode: str, slots: list[int], every: str, source: list[str]) -> None:
         path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH", ""))))
         chosen = ",".join(map(str, slots))
         command = [sys.executable, "-P", "-m", "exporter.worker"]
         self._process = subprocess.Popen(
-            [*command, str(os.getpid()), mode, chosen, str(every), *source],
+            [*command, str(os.getpid()), mode, chosen, every, *source],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},

@@ -5,25 +5,38 @@ A new collector is one file in collectors/, its families in catalogue.yml, and o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from exporter.board import Board, Intervals
+from exporter.board import Board
 from exporter.boot import BootReader
 from exporter.collectors.allocation import Allocation
 from exporter.collectors.base import Collector
 from exporter.collectors.filesystem import Filesystem
-from exporter.collectors.gpu_health import GpuHealth
-from exporter.collectors.gpu_load import GpuLoad
+from exporter.collectors.gpu import GpuReadings
 from exporter.collectors.gpu_presence import GpuPresence
 from exporter.collectors.host import Host
 from exporter.collectors.network import Network
 from exporter.collectors.progress import Progress
 from exporter.collectors.xid import XidErrors
 from exporter.kmsg import KmsgReader
+from exporter.sources.base import Group
 from exporter.xid_ledger import Ledger
 from fleetmedic.kernel.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A setting on the command line, `--NAME`. A default of None means that it need not be given;
+    `many` that it may be given again and again (the value is a tuple)."""
+
+    name: str
+    help: str
+    type: type[str] | type[int] | type[float] | type[Path] | type[bool] = str
+    default: Any = None
+    many: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +44,7 @@ class Parts:
     """What collectors are made of. A folder that is None was not given."""
 
     board: Board
-    intervals: Intervals
+    intervals: Mapping[Group, float]
     boot: BootReader
     procfs: Path
     kmsg: Path
@@ -41,15 +54,30 @@ class Parts:
     progress_dir: Path | None
     has_gpus: bool
     log: Callable[..., None]
+    flags: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """How a collector is made; None when this exporter was given nothing for it to read."""
+    """How a collector is made; None when this exporter was given nothing for it to read.
+
+    `flags` are its own settings on the command line; the values are in `Parts.flags` by name.
+    """
 
     name: str
     summary: str
     make: Callable[[Parts], Collector | None]
+    on: bool = True
+    flags: tuple[Flag, ...] = ()
+
+
+def _gpu(group: Group, summary: str) -> Entry:
+    def make(parts: Parts) -> Collector | None:
+        if not parts.has_gpus:
+            return None
+        return GpuReadings(parts.board, group, parts.intervals[group])
+
+    return Entry(f"gpu_{group}", summary, make)
 
 
 def _xid(parts: Parts) -> Collector | None:
@@ -63,16 +91,13 @@ COLLECTORS = Registry(
     "collector",
     (
         Entry("gpu_presence", "GPUs present, lost, hung", lambda p: GpuPresence(p.board)),
-        Entry(
-            "gpu_load",
-            "GPU load, clocks, power, temperature",
-            lambda p: GpuLoad(p.board, p.intervals) if p.has_gpus else None,
-        ),
-        Entry(
-            "gpu_health",
-            "ECC errors and row remaps",
-            lambda p: GpuHealth(p.board, p.intervals) if p.has_gpus else None,
-        ),
+        _gpu("load", "GPU load, clocks, power, temperature"),
+        _gpu("gpm", "what the multiprocessors do (Hopper and later)"),
+        _gpu("health", "ECC errors, row remaps, what the driver recommends"),
+        _gpu("links", "NVLink and PCIe: state, errors, bytes"),
+        _gpu("mig", "partitions of GPUs"),
+        _gpu("processes", "processes on GPUs, and those that no job owns"),
+        _gpu("limits", "GPU limits, thresholds and modes"),
         Entry("xid", "XID errors in the kernel log", _xid),
         Entry(
             "allocation",

@@ -11,7 +11,7 @@ import selectors
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from exporter.board import Board
@@ -46,12 +46,16 @@ class Supervisor(threading.Thread):
     """
 
     def __init__(
-        self, board: Board, source: list[str], every: float, log: Callable[..., None]
+        self,
+        board: Board,
+        source: list[str],
+        intervals: Mapping[Group, float],
+        log: Callable[..., None],
     ) -> None:
         super().__init__(name="supervisor", daemon=True)
         self._board = board
         self._source = source
-        self._every = every
+        self._every = ",".join(f"{group}={every:g}" for group, every in intervals.items())
         self._log = log
         self._halt = threading.Event()
         self._reader: Reader | None = None

@@ -27,12 +27,9 @@ from exporter.protocol import (
     Values,
     encode,
 )
-from exporter.sources.base import Device, Group, Source, SourceFailed, SourceLost
+from exporter.sources.base import READ_GROUPS, Device, Group, Source, SourceFailed, SourceLost
 
 PRESENCE_EVERY = 1.0
-LOAD_EVERY = 2.0
-HEALTH_EVERY = 5.0
-LIMITS_EVERY = 60.0
 LOOK_EVERY = 10.0
 RECONNECT_EVERY = 30.0
 _SLACK = 0.05
@@ -61,14 +58,15 @@ class Due:
 class Rounds:
     """The rounds over all GPUs, as the messages they give."""
 
-    def __init__(self, source: Source, left_out: set[int], load_every: float) -> None:
+    def __init__(self, source: Source, left_out: set[int], every: dict[Group, float]) -> None:
         self.source = source
         self.left_out = left_out
         self._devices: dict[int, Device] = {}
         self._lost: set[int] = set()
         self._looked = float("-inf")
         self._reconnected = 0.0
-        self._due = Due({"load": load_every, "health": HEALTH_EVERY, "limits": LIMITS_EVERY})
+        self._groups = tuple(every)
+        self._due = Due(every)
 
     def include(self, slot: int) -> None:
         """Take a GPU back in that was left out."""
@@ -99,7 +97,7 @@ class Rounds:
         if self._lost and now - self._reconnected >= RECONNECT_EVERY:
             self._reconnected = now
             self.source.refresh()
-        slots, expected = self.source.slots(), self.source.expected()
+        slots, bus = self.source.slots(), self.source.bus()
         found: dict[int, Device] = {}
         for slot in slots:
             if slot in self.left_out:
@@ -111,7 +109,7 @@ class Rounds:
                 self._lost.add(slot)
         self._lost &= set(slots)
         self._devices = found
-        yield Devices(tuple(found.values()), tuple(sorted(self.left_out)), expected)
+        yield Devices(tuple(found.values()), tuple(sorted(self.left_out)), bus)
 
     def _read(self, slot: int, now: float) -> Iterator[Message]:
         source, due = self.source, self._due
@@ -121,18 +119,20 @@ class Rounds:
             if slot in self._lost:
                 self._lost.discard(slot)
                 due.forget(slot)
-            load = source.load(slot, now) if due.take(slot, "load", now) else None
-            health = source.health(slot) if due.take(slot, "health", now) else None
-            limits = source.limits(slot) if due.take(slot, "limits", now) else None
+            yield Present(slot)
+            for group in self._groups:
+                if due.take(slot, group, now):
+                    yield Begin(slot, group)
+                    readings = source.read(slot, group, now)
+                    yield Values(slot, group, now, readings, source.errors())
         except SourceLost:
             self._lost.add(slot)
             due.forget(slot)
             yield Lost(slot)
-            return
-        if load or health or limits:
-            yield Values(slot, now, load, health, limits)
-        else:
-            yield Present(slot)
+
+
+def _no_progress() -> None:
+    return None
 
 
 def open_source(arguments: list[str]) -> Source:
@@ -140,10 +140,16 @@ def open_source(arguments: list[str]) -> Source:
     if arguments[0] == "nvml":
         from exporter.sources.nvml import NvmlSource
 
-        return NvmlSource(Path(arguments[1]))
+        return NvmlSource(Path(arguments[1]), _no_progress)
     from exporter.sources.simulated import SimulatedSource
 
-    return SimulatedSource(Path(arguments[1]), arguments[2])
+    return SimulatedSource(Path(arguments[1]), arguments[2], _no_progress)
+
+
+def parse_intervals(text: str) -> dict[Group, float]:
+    """Groups and seconds of `load=5,health=10`."""
+    given = dict(pair.split("=") for pair in text.split(",") if pair)
+    return {group: float(given[group]) for group in READ_GROUPS if group in given}
 
 
 def die_with_parent(parent: int) -> None:
@@ -184,7 +190,10 @@ def probe(source: Source, slot: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """PARENT MODE SLOTS LOAD_EVERY SOURCE...: MODE is `rounds` (SLOTS are left out) or `probe`."""
+    """PARENT MODE SLOTS EVERY SOURCE...: MODE is `rounds` (SLOTS are left out) or `probe`.
+
+    EVERY says which groups are read and how often: `load=5,health=10`.
+    """
     parent, mode, slots, every, *source_arguments = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     die_with_parent(int(parent))
@@ -197,7 +206,7 @@ def main(arguments: list[str]) -> int:
         if mode == "probe":
             probe(source, chosen.pop())
             return 0
-        _rounds(Rounds(source, chosen, float(every)))
+        _rounds(Rounds(source, chosen, parse_intervals(every)))
     except (SourceFailed, ImportError) as error:
         send(Failed(str(error)))
     return 1

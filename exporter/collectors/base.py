@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Protocol
 
 from exporter.exposition import Sample
@@ -30,4 +30,12 @@ class Collector(Protocol):
 
     def collect(self, now: float) -> Iterable[Sample]:
         """The samples at Unix time `now`. No sample means no data; a failure raises."""
+        ...
+
+
+class InlineCollector(Collector, Protocol):
+    """A collector that reads memory only."""
+
+    def token(self, now: float) -> Hashable:
+        """Equal to the one before when `collect` would give the same samples again."""
         ...

@@ -37,7 +37,10 @@ class GpuPresence:
             for name, value in zip(_NAMES, _VERDICTS.get(gpu.status, ()), strict=False):
                 if value is not None:
                     yield Sample(name, key, value)
-            labels = (*key, device.name, device.serial, device.pci_bus_id, device.driver)
+            labels = (
+                *key, device.name, device.serial, device.pci_bus_id, device.driver, device.cuda,
+                device.vbios, device.architecture, device.minor,
+            )  # fmt: skip
             yield Sample("gpu_info", labels, 1)
         yield Sample("gpu_expected", (), view.expected)
         yield Sample("gpu_worker_stuck", (), view.stuck)

@@ -1,16 +1,25 @@
 """What a source of GPU values is: the readings it gives and the ways in which it can fail.
 
-A source is used in the worker process alone. Any call may hang; nothing here guards against that,
-the supervisor does. A field that the device does not support, or that could not be read, is None:
-unknown is not zero.
+A source is used in a worker process alone. Any call may hang; nothing here guards against that,
+the supervisor does. A quantity that the device does not have, or that could not be read, is left
+out: unknown is not zero.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-Group = Literal["open", "identify", "presence", "load", "health", "limits"]
+# What is read of a GPU together, at one interval. Each group but the first three is the collector
+# `gpu_GROUP`, and its families are those of that collector in the catalogue.
+Group = Literal[
+    "open", "identify", "presence",
+    "load", "gpm", "health", "links", "mig", "processes", "limits",
+]  # fmt: skip
+READ_GROUPS: tuple[Group, ...] = (
+    "load", "gpm", "health", "links", "mig", "processes", "limits",
+)  # fmt: skip
 
 # Why a clock is held down, in the order of the driver's bits.
 CLOCK_REASONS = (
@@ -26,10 +35,6 @@ CLOCK_REASONS = (
 )
 
 
-class Unsupported(Exception):  # noqa: N818 - it is an answer, not an error
-    """The device has no such quantity: remembered and not asked again."""
-
-
 class SourceLost(Exception):  # noqa: N818
     """This GPU is gone from the driver or the bus; the others are not concerned."""
 
@@ -38,9 +43,21 @@ class SourceFailed(Exception):  # noqa: N818
     """The source as a whole cannot answer (driver not loaded, versions differ): open it again."""
 
 
+class Reading(NamedTuple):
+    """One quantity of one GPU: a family of the catalogue, the values of its labels after `gpu` and
+    `uuid`, and a number in the family's unit."""
+
+    name: str
+    labels: tuple[str, ...]
+    value: float
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a GPU is. `slot` is the source's own number of it; `pci_bus_id` as the source writes it."""
+    """What a GPU is. `slot` is the source's own number of it; `pci_bus_id` as the source writes it.
+
+    Texts that are not known are empty.
+    """
 
     slot: int
     uuid: str
@@ -48,67 +65,26 @@ class Device:
     name: str = ""
     serial: str = ""
     driver: str = ""
+    cuda: str = ""
+    vbios: str = ""
+    architecture: str = ""
+    minor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What rarely changes. Watts, degrees Celsius, hertz."""
+class BusGpu:
+    """A GPU as the bus shows it, whether the driver answers for it or not. `uuid` may be empty."""
 
-    power: float | None = None
-    slowdown: float | None = None
-    shutdown: float | None = None
-    sm_clock: float | None = None
-    memory_clock: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What changes all the time. Ratios, bytes, degrees Celsius, watts, joules, hertz, seconds.
-
-    `clock_events` says which reasons hold the clock down now, `clock_event_seconds` for how long
-    each did in all.
-    """
-
-    utilization: float | None = None
-    memory_activity: float | None = None
-    memory_total: int | None = None
-    memory_used: int | None = None
-    memory_free: int | None = None
-    temperature: float | None = None
-    memory_temperature: float | None = None
-    power: float | None = None
-    energy: float | None = None
-    sm_clock: float | None = None
-    memory_clock: float | None = None
-    clock_events: dict[str, bool] | None = None
-    clock_event_seconds: dict[str, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EccCount:
-    """One ECC counter: error corrected or uncorrected, scope volatile or aggregate, location."""
-
-    error: str
-    scope: str
-    location: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """The memory's health: ECC counters and row remaps."""
-
-    ecc: tuple[EccCount, ...] = ()
-    remap_correctable: int | None = None
-    remap_uncorrectable: int | None = None
-    remap_pending: bool | None = None
-    remap_failure: bool | None = None
+    pci_bus_id: str
+    uuid: str = ""
 
 
 class Source(Protocol):
     """Where GPU values come from.
 
-    Every method may hang, and may raise SourceLost (this GPU) or SourceFailed (all of it).
+    Every method may hang, and may raise SourceLost (this GPU) or SourceFailed (all of it). A source
+    calls the `progress` it was made with before each call that may hang, so that slow is not taken
+    for hung.
     """
 
     @property
@@ -128,8 +104,8 @@ class Source(Protocol):
         """The numbers of the GPUs that the source has now."""
         ...
 
-    def expected(self) -> int:
-        """How many GPUs the bus shows, whether they answer or not; 0 when it cannot say."""
+    def bus(self) -> tuple[BusGpu, ...]:
+        """The GPUs that the bus shows; none when it cannot say."""
         ...
 
     def identify(self, slot: int) -> Device:
@@ -140,14 +116,13 @@ class Source(Protocol):
         """Return when the GPU answers."""
         ...
 
-    def load(self, slot: int, now: float) -> Load:
-        """Load, clocks, temperature and power at Unix time `now`."""
+    def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
+        """A group's readings at Unix time `now`; those that failed are left out and counted."""
         ...
 
-    def health(self, slot: int) -> Health:
-        """ECC counters and row remaps."""
+    def errors(self) -> dict[str, int]:
+        """How often each error code came back since the last time this was asked."""
         ...
 
-    def limits(self, slot: int) -> Limits:
-        """Thresholds and highest values."""
-        ...
+
+Progress = Callable[[], None]

@@ -14,11 +14,11 @@ import pynvml
 
 from exporter.sources.base import (
     CLOCK_REASONS,
+    BusGpu,
     Device,
-    EccCount,
-    Health,
-    Limits,
-    Load,
+    Group,
+    Progress,
+    Reading,
     SourceFailed,
     SourceLost,
 )
@@ -60,6 +60,10 @@ def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
+def _readings(*rows: tuple[str, tuple[str, ...], float | None]) -> tuple[Reading, ...]:
+    return tuple(Reading(name, labels, value) for name, labels, value in rows if value is not None)
+
+
 def _scaled(value: Any, factor: float) -> float | None:
     return None if value is None else value * factor
 
@@ -69,8 +73,10 @@ class NvmlSource:
 
     name = "nvml"
 
-    def __init__(self, sysfs: Path) -> None:
+    def __init__(self, sysfs: Path, progress: Progress) -> None:
         self._sysfs = sysfs
+        self._progress = progress
+        self._errors: dict[str, int] = {}
         self._handles: dict[int, Any] = {}
         self._unsupported: set[tuple[int, str]] = set()
         self._driver = ""
@@ -97,16 +103,21 @@ class NvmlSource:
         except pynvml.NVMLError as error:
             raise SourceFailed(f"NVML cannot count the GPUs: {error}") from None
 
-    def expected(self) -> int:
-        found = 0
-        for device in (self._sysfs / "bus/pci/devices").glob("*"):
+    def bus(self) -> tuple[BusGpu, ...]:
+        found = []
+        for device in sorted((self._sysfs / "bus/pci/devices").glob("*")):
             try:
                 vendor = (device / "vendor").read_text().strip()
                 kind = (device / "class").read_text().strip()
             except OSError:
                 continue
-            found += vendor == "0x10de" and kind[:6] in ("0x0302", "0x0300")
-        return found
+            if vendor == "0x10de" and kind[:6] in ("0x0302", "0x0300"):
+                found.append(BusGpu(device.name))
+        return tuple(found)
+
+    def errors(self) -> dict[str, int]:
+        counted, self._errors = self._errors, {}
+        return counted
 
     def identify(self, slot: int) -> Device:
         uuid = self._ask(slot, "uuid", pynvml.nvmlDeviceGetUUID)
@@ -123,60 +134,74 @@ class NvmlSource:
         # The temperature comes from the chip: the cheapest call that the driver cannot answer alone.
         self._temperature(slot)
 
-    def load(self, slot: int, now: float) -> Load:
-        use = self._ask(slot, "utilization", pynvml.nvmlDeviceGetUtilizationRates)
-        memory = self._ask(slot, "memory", pynvml.nvmlDeviceGetMemoryInfo)
+    def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
+        if group == "load":
+            return self._load(slot)
+        if group == "health":
+            return self._health(slot)
+        return self._limits(slot) if group == "limits" else ()
+
+    def _load(self, slot: int) -> tuple[Reading, ...]:
         ask = self._ask
+        use = ask(slot, "utilization", pynvml.nvmlDeviceGetUtilizationRates)
+        memory = ask(slot, "memory", pynvml.nvmlDeviceGetMemoryInfo)
+        fields = self._fields(slot)
+        power = ask(slot, "power", pynvml.nvmlDeviceGetPowerUsage)
+        energy = ask(slot, "energy", pynvml.nvmlDeviceGetTotalEnergyConsumption)
+        sm = ask(slot, "sm", pynvml.nvmlDeviceGetClockInfo, 1)
+        memory_clock = ask(slot, "mem", pynvml.nvmlDeviceGetClockInfo, 2)
         bits = ask(slot, "events", pynvml.nvmlDeviceGetCurrentClocksEventReasons)
         if bits is None:
             bits = ask(slot, "reasons", pynvml.nvmlDeviceGetCurrentClocksThrottleReasons)
-        fields = self._fields(slot)
-        seconds = {
-            reason: fields[field] * 1e-9
-            for reason, field in _REASON_FIELDS.items()
-            if field in fields
-        }
-        return Load(
-            utilization=None if use is None else use.gpu / 100,
-            memory_activity=None if use is None else use.memory / 100,
-            memory_total=None if memory is None else memory.total,
-            memory_used=None if memory is None else memory.used,
-            memory_free=None if memory is None else memory.free,
-            temperature=self._temperature(slot),
-            memory_temperature=fields.get(_MEMORY_TEMPERATURE),
-            power=_scaled(ask(slot, "power", pynvml.nvmlDeviceGetPowerUsage), 1e-3),
-            energy=_scaled(ask(slot, "energy", pynvml.nvmlDeviceGetTotalEnergyConsumption), 1e-3),
-            sm_clock=_scaled(ask(slot, "sm", pynvml.nvmlDeviceGetClockInfo, 1), 1e6),
-            memory_clock=_scaled(ask(slot, "mem", pynvml.nvmlDeviceGetClockInfo, 2), 1e6),
-            clock_events=None
-            if bits is None
-            else {reason: bool(bits >> bit & 1) for bit, reason in enumerate(CLOCK_REASONS)},
-            clock_event_seconds=seconds or None,
+        reasons = () if bits is None else enumerate(CLOCK_REASONS)
+        return _readings(
+            ("gpu_utilization_ratio", (), None if use is None else use.gpu / 100),
+            ("gpu_memory_activity_ratio", (), None if use is None else use.memory / 100),
+            ("gpu_memory_total_bytes", (), None if memory is None else memory.total),
+            ("gpu_memory_used_bytes", (), None if memory is None else memory.used),
+            ("gpu_memory_free_bytes", (), None if memory is None else memory.free),
+            ("gpu_temperature_celsius", ("gpu",), self._temperature(slot)),
+            ("gpu_temperature_celsius", ("memory",), fields.get(_MEMORY_TEMPERATURE)),
+            ("gpu_power_watts", ("gpu",), _scaled(power, 1e-3)),
+            ("gpu_energy_joules_total", (), _scaled(energy, 1e-3)),
+            ("gpu_clock_hertz", ("sm",), _scaled(sm, 1e6)),
+            ("gpu_clock_hertz", ("memory",), _scaled(memory_clock, 1e6)),
+            *(("gpu_clock_event_active", (r,), (bits or 0) >> n & 1) for n, r in reasons),
+            *(
+                ("gpu_clock_event_seconds_total", (reason,), fields[field] * 1e-9)
+                for reason, field in _REASON_FIELDS.items()
+                if field in fields
+            ),
         )
 
-    def health(self, slot: int) -> Health:
+    def _health(self, slot: int) -> tuple[Reading, ...]:
         rows = self._ask(slot, "rows", pynvml.nvmlDeviceGetRemappedRows)
         correctable, uncorrectable, pending, failure = rows or (None, None, None, None)
-        return Health(
-            ecc=tuple(self._ecc(slot)),
-            remap_correctable=correctable,
-            remap_uncorrectable=uncorrectable,
-            remap_pending=None if pending is None else bool(pending),
-            remap_failure=None if failure is None else bool(failure),
+        return _readings(
+            *self._ecc(slot),
+            ("gpu_row_remap_total", ("correctable",), correctable),
+            ("gpu_row_remap_total", ("uncorrectable",), uncorrectable),
+            ("gpu_row_remap_pending", (), pending),
+            ("gpu_row_remap_failure", (), failure),
         )
 
-    def limits(self, slot: int) -> Limits:
+    def _limits(self, slot: int) -> tuple[Reading, ...]:
         ask, threshold = self._ask, pynvml.nvmlDeviceGetTemperatureThreshold
-        return Limits(
-            power=_scaled(ask(slot, "limit", pynvml.nvmlDeviceGetEnforcedPowerLimit), 1e-3),
-            shutdown=ask(slot, "shutdown", threshold, pynvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN),
-            slowdown=ask(slot, "slowdown", threshold, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN),
-            sm_clock=_scaled(ask(slot, "maxsm", pynvml.nvmlDeviceGetMaxClockInfo, 1), 1e6),
-            memory_clock=_scaled(ask(slot, "maxmem", pynvml.nvmlDeviceGetMaxClockInfo, 2), 1e6),
+        power = ask(slot, "limit", pynvml.nvmlDeviceGetEnforcedPowerLimit)
+        sm = ask(slot, "maxsm", pynvml.nvmlDeviceGetMaxClockInfo, 1)
+        memory = ask(slot, "maxmem", pynvml.nvmlDeviceGetMaxClockInfo, 2)
+        slowdown = ask(slot, "slowdown", threshold, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN)
+        shutdown = ask(slot, "shutdown", threshold, pynvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN)
+        return _readings(
+            ("gpu_power_limit_watts", ("enforced",), _scaled(power, 1e-3)),
+            ("gpu_temperature_threshold_celsius", ("slowdown",), slowdown),
+            ("gpu_temperature_threshold_celsius", ("shutdown",), shutdown),
+            ("gpu_clock_max_hertz", ("sm",), _scaled(sm, 1e6)),
+            ("gpu_clock_max_hertz", ("memory",), _scaled(memory, 1e6)),
         )
 
-    def _ecc(self, slot: int) -> list[EccCount]:
-        found = []
+    def _ecc(self, slot: int) -> list[tuple[str, tuple[str, ...], float | None]]:
+        found: list[tuple[str, tuple[str, ...], float | None]] = []
         for error, error_code in _ERRORS:
             for scope, scope_code in _SCOPES:
                 for location, place in _LOCATIONS:
@@ -185,7 +210,7 @@ class NvmlSource:
                         pynvml.nvmlDeviceGetMemoryErrorCounter, error_code, scope_code, place,
                     )  # fmt: skip
                     if count is not None and count != _MISSING:
-                        found.append(EccCount(error, scope, location, count))
+                        found.append(("gpu_ecc_errors_total", (error, scope, location), count))
         return found
 
     def _temperature(self, slot: int) -> float | None:
@@ -210,6 +235,7 @@ class NvmlSource:
         """One quantity of one GPU, or None. Raises SourceLost and SourceFailed."""
         if (slot, what) in self._unsupported:
             return None
+        self._progress()
         try:
             return call(self._handle(slot), *arguments)
         except pynvml.NVMLError as error:
@@ -219,6 +245,9 @@ class NvmlSource:
                 raise SourceFailed(str(error)) from None
             if error.value in _UNSUPPORTED:
                 self._unsupported.add((slot, what))
+            else:
+                code = str(error.value)
+                self._errors[code] = self._errors.get(code, 0) + 1
             return None
 
     def _handle(self, slot: int) -> Any:

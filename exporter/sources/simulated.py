@@ -11,11 +11,11 @@ from pathlib import Path
 
 from exporter.sources.base import (
     CLOCK_REASONS,
+    BusGpu,
     Device,
-    EccCount,
-    Health,
-    Limits,
-    Load,
+    Group,
+    Progress,
+    Reading,
     SourceFailed,
     SourceLost,
 )
@@ -25,9 +25,9 @@ from fleetmedic.hardware.physics import (
     POWER_LIMIT,
     SHUTDOWN_CELSIUS,
     SLOWDOWN_CELSIUS,
-    Reading,
     reading,
 )
+from fleetmedic.hardware.physics import Reading as Sensors
 from fleetmedic.hardware.state import GpuState, Hardware
 from fleetmedic.kernel.errors import UserError
 
@@ -43,7 +43,7 @@ class _Integral:
         self.joules = 0.0
         self.throttled = 0.0
 
-    def add(self, now: float, seen: Reading) -> None:
+    def add(self, now: float, seen: Sensors) -> None:
         elapsed = max(0.0, now - self.at) if self.at is not None else 0.0
         self.at = now
         self.joules += elapsed * seen.power
@@ -55,7 +55,8 @@ class SimulatedSource:
 
     name = "simulated"
 
-    def __init__(self, root: Path, node: str) -> None:
+    def __init__(self, root: Path, node: str, progress: Progress) -> None:
+        self._progress = progress
         self._hardware = Hardware(root)
         self._node = node
         self._integrals: dict[int, _Integral] = {}
@@ -72,8 +73,12 @@ class SimulatedSource:
     def slots(self) -> tuple[int, ...]:
         return tuple(self._hardware.gpus(self._node))
 
-    def expected(self) -> int:
-        return len(self._hardware.gpus(self._node))
+    def bus(self) -> tuple[BusGpu, ...]:
+        gpus = (self._hardware.gpu(self._node, slot) for slot in self.slots())
+        return tuple(BusGpu(gpu.pci_bus_id, gpu.uuid) for gpu in gpus)
+
+    def errors(self) -> dict[str, int]:
+        return {}
 
     def identify(self, slot: int) -> Device:
         state = self._state(slot)
@@ -84,8 +89,15 @@ class SimulatedSource:
     def presence(self, slot: int) -> None:
         self._answering(slot)
 
-    def load(self, slot: int, now: float) -> Load:
+    def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
         state = self._answering(slot)
+        if group == "load":
+            return self._load(slot, state, now)
+        if group == "health":
+            return _health(state)
+        return _LIMITS if group == "limits" else ()
+
+    def _load(self, slot: int, state: GpuState, now: float) -> tuple[Reading, ...]:
         seen = reading(state, self._hardware.load(self._node, slot, now), now)
         integral = self._integrals.setdefault(slot, _Integral())
         integral.add(now, seen)
@@ -93,45 +105,27 @@ class SimulatedSource:
         active["gpu_idle"] = seen.utilization <= 0.02
         active["hw_thermal_slowdown"] = active["hw_slowdown"] = seen.thermal_slowdown
         throttled = round(integral.throttled, 3)
-        return Load(
-            utilization=seen.utilization,
-            memory_activity=seen.memory_activity,
-            memory_total=state.memory_total,
-            memory_used=seen.memory_used,
-            memory_free=state.memory_total - seen.memory_used,
-            temperature=seen.temperature,
-            memory_temperature=seen.memory_temperature,
-            power=seen.power,
-            energy=round(integral.joules, 3),
-            sm_clock=seen.sm_clock,
-            memory_clock=seen.memory_clock,
-            clock_events=active,
-            clock_event_seconds={
-                "sw_power_cap": 0.0,
-                "sw_thermal_slowdown": 0.0,
-                "hw_slowdown": throttled,
-                "hw_thermal_slowdown": throttled,
-                "hw_power_brake_slowdown": 0.0,
-            },
-        )
-
-    def health(self, slot: int) -> Health:
-        state = self._answering(slot)
-        return Health(
-            ecc=(
-                EccCount("corrected", "volatile", "dram", state.ecc_corrected),
-                EccCount("uncorrected", "volatile", "dram", state.ecc_uncorrected),
-            ),
-            remap_correctable=state.remap_correctable,
-            remap_uncorrectable=state.remap_uncorrectable,
-            remap_pending=state.remap_pending,
-            remap_failure=state.remap_failure,
-        )
-
-    def limits(self, slot: int) -> Limits:
-        self._answering(slot)
-        return Limits(
-            POWER_LIMIT, SLOWDOWN_CELSIUS, SHUTDOWN_CELSIUS, MAX_SM_CLOCK, MAX_MEMORY_CLOCK
+        seconds = {
+            "sw_power_cap": 0.0,
+            "sw_thermal_slowdown": 0.0,
+            "hw_slowdown": throttled,
+            "hw_thermal_slowdown": throttled,
+            "hw_power_brake_slowdown": 0.0,
+        }
+        return (
+            Reading("gpu_utilization_ratio", (), seen.utilization),
+            Reading("gpu_memory_activity_ratio", (), seen.memory_activity),
+            Reading("gpu_memory_total_bytes", (), state.memory_total),
+            Reading("gpu_memory_used_bytes", (), seen.memory_used),
+            Reading("gpu_memory_free_bytes", (), state.memory_total - seen.memory_used),
+            Reading("gpu_temperature_celsius", ("gpu",), seen.temperature),
+            Reading("gpu_temperature_celsius", ("memory",), seen.memory_temperature),
+            Reading("gpu_power_watts", ("gpu",), seen.power),
+            Reading("gpu_energy_joules_total", (), round(integral.joules, 3)),
+            Reading("gpu_clock_hertz", ("sm",), seen.sm_clock),
+            Reading("gpu_clock_hertz", ("memory",), seen.memory_clock),
+            *(Reading("gpu_clock_event_active", (r,), int(on)) for r, on in active.items()),
+            *(Reading("gpu_clock_event_seconds_total", (r,), s) for r, s in seconds.items()),
         )
 
     def _state(self, slot: int) -> GpuState:
@@ -149,3 +143,23 @@ class SimulatedSource:
         if state.lost:
             raise SourceLost(slot)
         return state
+
+
+_LIMITS = (
+    Reading("gpu_power_limit_watts", ("enforced",), POWER_LIMIT),
+    Reading("gpu_temperature_threshold_celsius", ("slowdown",), SLOWDOWN_CELSIUS),
+    Reading("gpu_temperature_threshold_celsius", ("shutdown",), SHUTDOWN_CELSIUS),
+    Reading("gpu_clock_max_hertz", ("sm",), MAX_SM_CLOCK),
+    Reading("gpu_clock_max_hertz", ("memory",), MAX_MEMORY_CLOCK),
+)
+
+
+def _health(state: GpuState) -> tuple[Reading, ...]:
+    return (
+        Reading("gpu_ecc_errors_total", ("corrected", "volatile", "dram"), state.ecc_corrected),
+        Reading("gpu_ecc_errors_total", ("uncorrected", "volatile", "dram"), state.ecc_uncorrected),
+        Reading("gpu_row_remap_total", ("correctable",), state.remap_correctable),
+        Reading("gpu_row_remap_total", ("uncorrectable",), state.remap_uncorrectable),
+        Reading("gpu_row_remap_pending", (), int(state.remap_pending)),
+        Reading("gpu_row_remap_failure", (), int(state.remap_failure)),
+    )

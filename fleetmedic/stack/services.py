@@ -81,7 +81,8 @@ def _exporter(plan: Plan, node: str) -> Service:
     arguments = [
         "exporter", _listen(plan, name), "--path.procfs=/proc", "--path.sysfs=/sys",
         f"--state.dir={plan.state}/exporter/{node}", f"--cluster.dir={plan.state}/cluster",
-        f"--progress.dir={plan.state}/progress/{node}",
+        f"--progress.dir={plan.state}/progress/{node}", "--gpu.interval=2s",
+        "--gpu.health-interval=5s",
     ]  # fmt: skip
     if plan.simulated:
         arguments += [

@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from exporter.board import Board, Intervals
+from exporter.board import INTERVALS, Board
 from exporter.boot import SimulatedBoot
 from exporter.catalogue import catalogue
 from exporter.exposition import Renderer
@@ -49,20 +49,20 @@ def test_the_page_of_a_simulated_node_is_the_one_on_record(tmp_path: Path) -> No
     hardware = node(tmp_path / "hardware")
     (tmp_path / "progress").mkdir()
     (tmp_path / "progress" / "train-a.json").write_text(json.dumps(REPORT))
-    board = Board(tmp_path / "inventory.json", expected=None, intervals=Intervals())
-    rounds = Rounds(SimulatedSource(hardware.root, "node1"), set(), 2.0)
+    board = Board(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    rounds = Rounds(SimulatedSource(hardware.root, "node1", lambda: None), set(), INTERVALS)
     for now in (NOW - 2, NOW):
         for message in rounds.once(now):
             board.apply(message, now)
         hardware.change("node1", 1, lost=True)
     parts = Parts(
-        board=board, intervals=Intervals(), boot=SimulatedBoot(hardware.root, "node1"),
+        board=board, intervals=INTERVALS, boot=SimulatedBoot(hardware.root, "node1"),
         procfs=Path("/proc"), kmsg=hardware.kmsg_path("node1"), state_dir=tmp_path, node="node1",
         cluster_dir=None, progress_dir=tmp_path / "progress", has_gpus=True,
         log=lambda event, **fields: None,
     )  # fmt: skip
     text = ""
-    for name in ("gpu_presence", "gpu_load", "gpu_health", "xid", "progress"):
+    for name in ("gpu_presence", "gpu_load", "gpu_health", "gpu_limits", "xid", "progress"):
         collector = COLLECTORS.get(name).make(parts)
         assert collector is not None
         text += Renderer(catalogue()).render(collector.collect(NOW)).decode()

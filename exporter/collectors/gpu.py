@@ -1,0 +1,40 @@
+"""What was read of the GPUs that are up, one collector for each group of readings."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+
+from exporter.board import Board, Status
+from exporter.collectors.base import CollectorError
+from exporter.exposition import Sample
+from exporter.sources.base import Group
+
+
+class GpuReadings:
+    """One group of the board's readings, as they stand."""
+
+    inline = True
+
+    def __init__(self, board: Board, group: Group, interval: float) -> None:
+        self.name = f"gpu_{group}"
+        self.interval = interval
+        self._board = board
+        self._group: Group = group
+
+    def token(self, now: float) -> Hashable:
+        view = self._board.view(now)
+        group = self._group
+        return view.failure, tuple(
+            (gpu.index, gpu.uuid, gpu.status, values.at if (values := gpu.groups.get(group)) else 0)
+            for gpu in view.gpus
+        )
+
+    def collect(self, now: float) -> Iterator[Sample]:
+        view = self._board.view(now)
+        up = [gpu for gpu in view.gpus if gpu.status is Status.UP]
+        if view.failure or (up and not any(self._group in gpu.groups for gpu in up)):
+            raise CollectorError(view.failure or f"no GPU that is up has given its {self._group}")
+        for gpu in up:
+            key = (str(gpu.index), gpu.uuid)
+            for name, labels, value in gpu.readings(self._group):
+                yield Sample(name, (*key, *labels), value)
