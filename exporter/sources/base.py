@@ -79,6 +79,17 @@ class BusGpu:
     uuid: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class GpuEvent:
+    """What the driver told of its own accord about one GPU. `code` is the XID of an xid event, else
+    the driver's number of the event. Texts that are not known are empty."""
+
+    uuid: str
+    pci_bus_id: str
+    kind: Literal["xid", "ecc", "unavailable", "recovery"]
+    code: int
+
+
 class Source(Protocol):
     """Where GPU values come from.
 
