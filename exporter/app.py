@@ -188,7 +188,7 @@ async def _serve(exporter: Exporter, listener: socket.socket) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    server = Server(lambda: exporter.frame.page)
+    server = Server(exporter.frame)
     listening = await asyncio.start_server(server.connection, sock=listener, limit=MAX_HEAD)
     if exporter.supervisor is not None:
         exporter.supervisor.start()

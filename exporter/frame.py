@@ -1,7 +1,7 @@
-"""Runs the collectors, measures them, and puts their pages together.
+"""Runs the collectors and puts their fragments together into the page.
 
-One that raises or hangs loses its own series and nothing else: what it last gave is shown until it is
-older than three of its intervals, and then withheld.
+A collector that raises or hangs loses its own series and nothing else: what it last gave is shown
+until it is older than three of its intervals, and then withheld.
 """
 
 from __future__ import annotations
@@ -9,83 +9,42 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from exporter.board import Board
+from exporter.board import Board, BoardView
 from exporter.catalogue import Catalogue
-from exporter.collectors.base import Collector, CollectorError
+from exporter.collectors.base import Collector
 from exporter.exposition import Renderer, Sample
-from exporter.page import Page
-from fleetmedic.kernel.errors import UserError
+from exporter.lane import Lane
+from exporter.openmetrics import Form
+from exporter.page import Fragment, Page
 
 SETTLE_SECONDS = 3.0
+STALE_SECONDS = 15.0
+WARM_SECONDS = 120.0  # a form that nobody asked for so long is no more made in advance
+MAX_SELECTIONS = 16
 _STARTED = time.time()
-_SLACK = 1.0  # a second, so that a run which is a little late does not make a hole
+_PAGE_SIZE = 4096
 
 
-@dataclass(slots=True)
-class Outcome:
-    """A collector's latest run, and the latest page that succeeded."""
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that may be shown at one moment: the whole page, and what parts of it are made of.
 
-    text: bytes = b""
-    success: bool = False
-    finished: float = 0.0
-    seconds: float = 0.0
-    last_success: float = 0.0
+    `own` are the frame's samples: about one collector by its name, about the exporter under "".
+    `made` is on the monotonic clock.
+    """
 
-
-class Lane:
-    """One collector with its outcome; `run` never raises."""
-
-    def __init__(
-        self, collector: Collector, catalogue: Catalogue, log: Callable[..., None]
-    ) -> None:
-        self.collector = collector
-        self.inline = collector.inline
-        self.outcome = Outcome()
-        self._renderer = Renderer(catalogue)
-        self._log = log
-        self._complaint = ""
-
-    def run(self, now: float) -> None:
-        """Collect and render once."""
-        began = time.perf_counter()
-        before = self.outcome
-        try:
-            text, complaint = self._renderer.render(self.collector.collect(now)), ""
-        except (CollectorError, UserError, OSError) as error:
-            text, complaint = b"", str(error)
-        except Exception as error:  # noqa: BLE001 - one collector's mistake must not cost the others
-            text, complaint = b"", f"{type(error).__name__}: {error}"
-        seconds = time.perf_counter() - began
-        good = not complaint
-        self.outcome = Outcome(text, good, now, seconds, now if good else before.last_success)
-        if complaint != self._complaint:
-            event = "collector_failed" if complaint else "collector_works_again"
-            self._log(event, collector=self.collector.name, why=complaint[:500])
-            self._complaint = complaint
-
-    def page(self, now: float) -> bytes:
-        """What may be shown at Unix time `now`."""
-        fresh = now - self.outcome.finished <= 3 * self.collector.interval + _SLACK
-        return self.outcome.text if fresh else b""
-
-    def samples(self, now: float) -> Iterable[Sample]:
-        """The frame's own word on the collector. One that has not come back in time has failed."""
-        label, outcome = (self.collector.name,), self.outcome
-        overdue = now - outcome.finished > 3 * self.collector.interval + _SLACK
-        prefix = "gpu_exporter_collector"
-        yield Sample(f"{prefix}_success", label, outcome.success and not overdue)
-        yield Sample(f"{prefix}_duration_seconds", label, round(outcome.seconds, 6))
-        if outcome.last_success:
-            stamp = round(outcome.last_success, 3)
-            yield Sample(f"{prefix}_last_success_timestamp_seconds", label, stamp)
-        yield Sample(f"{prefix}_interval_seconds", label, self.collector.interval)
+    page: Page
+    fragments: dict[str, Fragment]
+    own: dict[str, list[Sample]]
+    made: float
+    selections: dict[frozenset[str], Page] = field(default_factory=dict)
 
 
 class Frame:
-    """All collectors of one exporter. `page` is the latest snapshot."""
+    """All collectors of one exporter."""
 
     def __init__(
         self,
@@ -98,16 +57,46 @@ class Frame:
         self._lanes = [Lane(collector, catalogue, log) for collector in collectors]
         self._board = board
         self._renderer = Renderer(catalogue)
+        self._selecting = Renderer(catalogue)
+        self._lock = threading.Lock()  # of what scrapes write: selections and what was asked
         self._version = version
         self._log = log
         self._halt = threading.Event()
-        self.page = Page(b"")
+        self._snapshot: Snapshot | None = None
+        self._asked: dict[tuple[Form, bool], float] = {}
+        self.names = tuple(lane.name for lane in self._lanes)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a page that may be shown."""
+        return self._snapshot is not None and not self.stale
+
+    @property
+    def stale(self) -> bool:
+        """Whether no newer page was made for so long that the one there is must not be shown."""
+        snapshot = self._snapshot
+        return snapshot is not None and time.monotonic() - snapshot.made > STALE_SECONDS
+
+    def page(self, wanted: frozenset[str] | None, form: Form, gzip: bool) -> bytes | None:
+        """The page, or of it the collectors that are `wanted`; None when none may be shown.
+
+        The frame's own metrics are always there, with those about collectors for the chosen ones.
+        Any thread may ask. A name that is none of `names` chooses nothing.
+        """
+        snapshot = self._snapshot
+        if snapshot is None or self.stale:
+            return None
+        if wanted is not None and not wanted.issuperset(self.names):
+            return self._select(snapshot, wanted).body(form, gzip=gzip)
+        with self._lock:
+            self._asked[form, gzip] = time.monotonic()
+        return snapshot.page.body(form, gzip=gzip)
 
     def start(self) -> None:
         """Give each collector that may wait a thread, and one to the page."""
         for lane in self._lanes:
             if not lane.inline:
-                name = f"collect {lane.collector.name}"
+                name = f"collect {lane.name}"
                 threading.Thread(target=self._repeat, args=(lane,), name=name, daemon=True).start()
         threading.Thread(target=self._publish, name="publish", daemon=True).start()
 
@@ -123,11 +112,31 @@ class Frame:
         return self.snapshot(now)
 
     def snapshot(self, now: float) -> Page:
-        """Put the pages together as they may be shown at Unix time `now`."""
-        own = self._renderer.render(self._own(now))
-        page = Page(b"".join([*(lane.page(now) for lane in self._lanes), own]))
-        self.page = page.succeed(self.page)
-        return self.page
+        """Put the fragments together as they may be shown at Unix time `now`."""
+        fragments = {lane.name: lane.fragment(now) for lane in self._lanes}
+        own = self._own(now)
+        word = Fragment(self._renderer.render(_told(own, self.names)))
+        page = Page([*fragments.values(), word])
+        with self._lock:
+            asked = list(self._asked.items())
+        for (form, gzip), at in asked:
+            if time.monotonic() - at < WARM_SECONDS:
+                page.prepare(form, gzip=gzip)
+        self._snapshot = Snapshot(page, fragments, own, time.monotonic())
+        return page
+
+    def _select(self, snapshot: Snapshot, wanted: frozenset[str]) -> Page:
+        names = [name for name in self.names if name in wanted]
+        key = frozenset(names)
+        with self._lock:
+            page = snapshot.selections.get(key)
+            if page is None:
+                word = Fragment(self._selecting.render(_told(snapshot.own, names)))
+                page = Page([*(snapshot.fragments[name] for name in names), word])
+                if len(snapshot.selections) >= MAX_SELECTIONS:
+                    snapshot.selections.clear()
+                snapshot.selections[key] = page
+        return page
 
     def _await_round(self) -> None:
         """Wait a moment for the first round over the GPUs: the kernel log is read in their terms."""
@@ -160,26 +169,36 @@ class Frame:
         while not self._halt.is_set():
             changed.clear()
             now = time.time()
-            for lane in self._lanes:
-                if lane.inline:
-                    lane.run(now)
             try:
+                for lane in self._lanes:
+                    if lane.inline:
+                        lane.run(now)
                 self.snapshot(now)
             except Exception as error:  # noqa: BLE001 - without this thread every page would be old
                 self._log("no_page", why=f"{type(error).__name__}: {error}")
             changed.wait(1.5)
 
-    def _own(self, now: float) -> Iterable[Sample]:
-        per_lane = [list(lane.samples(now)) for lane in self._lanes]
-        for samples in per_lane:
-            yield from samples
+    def _own(self, now: float) -> dict[str, list[Sample]]:
+        """What the frame says: about each collector by its name, about the exporter under ""."""
+        own = {lane.name: list(lane.samples(now)) for lane in self._lanes}
         view = self._board.view(now)
         for (group, code), count in sorted(view.errors.items()):
-            yield Sample("gpu_exporter_collector_errors_total", (f"gpu_{group}", code), count)
+            name = f"gpu_{group}"
+            sample = Sample("gpu_exporter_collector_errors_total", (name, code), count)
+            own.setdefault(name, []).append(sample)
+        own[""] = list(self._exporter(view))
+        return own
+
+    def _exporter(self, view: BoardView) -> Iterable[Sample]:
         yield Sample("gpu_exporter_simulated", (), view.source == "simulated")
         yield Sample("gpu_exporter_build_info", (self._version, view.source or "none"), 1)
         yield Sample("gpu_exporter_worker_restarts_total", (), view.restarts)
         yield Sample("process_cpu_seconds_total", (), round(time.process_time(), 3))
         yield Sample("process_start_time_seconds", (), round(_STARTED, 3))
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        yield Sample("process_resident_memory_bytes", (), pages * 4096)
+        yield Sample("process_resident_memory_bytes", (), pages * _PAGE_SIZE)
+
+
+def _told(own: dict[str, list[Sample]], names: Iterable[str]) -> Iterable[Sample]:
+    for name in (*names, ""):
+        yield from own.get(name, ())

@@ -7,11 +7,10 @@ memory than one. Heads, connections and waiting times are bounded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from http import HTTPStatus
+from typing import Protocol
 
-from exporter.exposition import CONTENT_TYPE
-from exporter.page import Page
+from exporter.openmetrics import Form, negotiate
 
 MAX_HEAD = 8192
 MAX_CONNECTIONS = 64
@@ -68,11 +67,19 @@ def response(
     return lines.encode("latin-1") + (b"" if head else body)
 
 
-class Server:
-    """Serves pages. `page` gives the latest one; an empty page means not ready yet."""
+class Pages(Protocol):
+    """Where pages come from."""
 
-    def __init__(self, page: Callable[[], Page]) -> None:
-        self._page = page
+    def page(self, wanted: frozenset[str] | None, form: Form, gzip: bool) -> bytes | None:
+        """The page in this form; None when none may be shown."""
+        ...
+
+
+class Server:
+    """Serves the latest page."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
         self._connections = 0
 
     def answer(self, request: Request) -> tuple[bytes, bool]:
@@ -91,17 +98,18 @@ class Server:
             return response(HTTPStatus.OK, LANDING, kind, keep=keep, head=head), keep
         if request.path == "/-/healthy":
             return response(HTTPStatus.OK, b"Healthy.\n", keep=keep, head=head), keep
-        page = self._page()
-        if not page.text or page.stale():
+        form = negotiate(request.headers.get("accept", ""))
+        body = self._pages.page(None, form, request.takes_gzip)
+        if body is None:
             text = b"The values are still being read, or too old.\n"
             status = HTTPStatus.SERVICE_UNAVAILABLE
             return response(status, text, keep=keep, head=head), keep
         if request.path == "/-/ready":
             return response(HTTPStatus.OK, b"Ready.\n", keep=keep, head=head), keep
-        extra, body = "Vary: Accept-Encoding\r\n", page.text
+        extra = "Vary: Accept, Accept-Encoding\r\n"
         if request.takes_gzip:
-            extra, body = f"{extra}Content-Encoding: gzip\r\n", page.compressed()
-        return response(HTTPStatus.OK, body, CONTENT_TYPE, extra=extra, keep=keep, head=head), keep
+            extra = f"{extra}Content-Encoding: gzip\r\n"
+        return response(HTTPStatus.OK, body, form, extra=extra, keep=keep, head=head), keep
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, for `asyncio.start_server(limit=MAX_HEAD)`."""

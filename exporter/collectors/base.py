@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Protocol
 
-from exporter.exposition import Sample
+from exporter.exposition import Sample, Series
 
 
 class CollectorError(Exception):
@@ -38,4 +38,13 @@ class InlineCollector(Collector, Protocol):
 
     def token(self, now: float) -> Hashable:
         """Equal to the one before when `collect` would give the same samples again."""
+        ...
+
+
+class ForeignCollector(Collector, Protocol):
+    """A collector that shows what others wrote, in families that are in no catalogue."""
+
+    def foreign(self) -> Mapping[str, Series]:
+        """The series that `collect` has just given, by name; asked after each run. Those of the
+        catalogue are what the catalogue says, whatever stands here."""
         ...

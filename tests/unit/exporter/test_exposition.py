@@ -19,7 +19,7 @@ def test_any_label_value_survives_and_stays_on_one_line(value: str) -> None:
     escaped = escape(value)
     assert "\n" not in escaped
     assert not re.search(r'(?<!\\)(\\\\)*"', escaped)
-    assert unescape(escaped) == value[:512]
+    assert unescape(escaped) == value[:512].replace("\0", "\ufffd")
 
 
 @given(st.floats())
@@ -29,7 +29,7 @@ def test_any_number_is_read_back_as_it_was(value: float) -> None:
 
 
 def test_a_family_is_whole_however_its_samples_arrive_and_a_series_counts_once() -> None:
-    text = Renderer(catalogue()).render(
+    blocks = Renderer(catalogue()).render(
         [
             Sample("gpu_up", ("0", "a"), 1),
             Sample("gpu_lost", ("0", "a"), 0),
@@ -37,7 +37,7 @@ def test_a_family_is_whole_however_its_samples_arrive_and_a_series_counts_once()
             Sample("gpu_up", ("0", "a"), 0),
         ]
     )
-    lines = [line for line in text.decode().splitlines() if not line.startswith("#")]
+    lines = "".join(block.lines for block in blocks).splitlines()
     assert lines == [
         'gpu_up{gpu="0",uuid="a"} 1',
         'gpu_up{gpu="1",uuid="b"} 1',

@@ -1,20 +1,29 @@
 """The HTTP side answers what it should and survives the rest."""
 
 import asyncio
-import gzip
+import gzip as packer
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from exporter.page import Page
+from exporter.openmetrics import Form
 from exporter.server import MAX_CONNECTIONS, MAX_HEAD, Request, Server
 
 TEXT = b"gpu_expected 8\n" * 100
 
 
-def ask(head: str, page: Page | None = None) -> tuple[str, bytes, bool]:
-    shown = page or Page(TEXT)  # made now: a page grows stale
-    data, keep = Server(lambda: shown).answer(Request(head.encode("latin-1")))
+class Pages:
+    """One page, or none that may be shown."""
+
+    def __init__(self, shown: bytes | None = TEXT) -> None:
+        self._shown = shown
+
+    def page(self, wanted: frozenset[str] | None, form: Form, gzip: bool) -> bytes | None:
+        return self._shown if self._shown is None or not gzip else packer.compress(self._shown)
+
+
+def ask(head: str, shown: bytes | None = TEXT) -> tuple[str, bytes, bool]:
+    data, keep = Server(Pages(shown)).answer(Request(head.encode("latin-1")))
     first, _, body = data.partition(b"\r\n\r\n")
     return first.decode(), body, keep
 
@@ -49,19 +58,13 @@ def test_a_route_has_its_status(line: str, status: int) -> None:
 def test_gzip_is_sent_to_those_who_take_it(accepts: str, packed: bool) -> None:
     head, body, _ = ask(f"GET /metrics HTTP/1.1\r\nAccept-Encoding: {accepts}")
     assert ("Content-Encoding: gzip" in head) is packed
-    assert (gzip.decompress(body) if packed else body) == TEXT
+    assert (packer.decompress(body) if packed else body) == TEXT
 
 
-def test_before_the_first_page_it_is_alive_and_not_ready() -> None:
-    assert ask("GET /-/healthy HTTP/1.1", Page(b""))[0].startswith("HTTP/1.1 200")
-    assert ask("GET /-/ready HTTP/1.1", Page(b""))[0].startswith("HTTP/1.1 503")
-    assert ask("GET /metrics HTTP/1.1", Page(b""))[0].startswith("HTTP/1.1 503")
-
-
-def test_a_page_that_nobody_renews_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = Page(b"gpu_expected 8\n")
-    monkeypatch.setattr("exporter.page.STALE_SECONDS", -1.0)
-    assert ask("GET /metrics HTTP/1.1", page)[0].startswith("HTTP/1.1 503")
+def test_without_a_page_it_is_alive_and_not_ready() -> None:
+    assert ask("GET /-/healthy HTTP/1.1", None)[0].startswith("HTTP/1.1 200")
+    assert ask("GET /-/ready HTTP/1.1", None)[0].startswith("HTTP/1.1 503")
+    assert ask("GET /metrics HTTP/1.1", None)[0].startswith("HTTP/1.1 503")
 
 
 def test_a_head_request_has_no_body() -> None:
@@ -78,7 +81,7 @@ def test_a_request_with_a_body_ends_the_connection() -> None:
 
 def over_the_wire(talk: Callable[[int], Awaitable[bytes]]) -> bytes:
     async def run() -> bytes:
-        server = Server(lambda: Page(TEXT))
+        server = Server(Pages())
         listening = await asyncio.start_server(server.connection, "127.0.0.1", 0, limit=MAX_HEAD)
         try:
             return await talk(listening.sockets[0].getsockname()[1])

@@ -1,0 +1,48 @@
+"""In which form a scrape wants the page: what its Accept header says, and nothing else."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+MAX_RANGES = 64
+
+
+class Form(StrEnum):
+    """A form of the page, named by its content type."""
+
+    TEXT = "text/plain; version=0.0.4; charset=utf-8"
+    OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+def negotiate(accept: str) -> Form:
+    """The form to send to whoever asks with this Accept header.
+
+    OpenMetrics only where it is asked for by name, in version 1.0.0 or without a version, and
+    preferred; else the text format, which everybody reads, browsers too. Parameters that change
+    nothing here (`escaping`: our names need none) are passed over.
+    """
+    wishes = dict.fromkeys(Form, 0.0)
+    for part in accept.lower().split(",")[:MAX_RANGES]:
+        kind, *parameters = [piece.strip() for piece in part.split(";")]
+        given = dict(_parameter(text) for text in parameters)
+        weight, version = _weight(given.get("q", "1")), given.get("version", "")
+        if kind == "application/openmetrics-text" and version in ("", "1.0.0"):
+            wishes[Form.OPENMETRICS] = max(wishes[Form.OPENMETRICS], weight)
+        elif kind in ("text/plain", "text/*", "*/*") and version in ("", "0.0.4"):
+            wishes[Form.TEXT] = max(wishes[Form.TEXT], weight)
+    wanted = wishes[Form.OPENMETRICS] > 0 and wishes[Form.OPENMETRICS] >= wishes[Form.TEXT]
+    return Form.OPENMETRICS if wanted else Form.TEXT
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name.strip(), value.strip().strip('"')
+
+
+def _weight(text: str) -> float:
+    """A q-value; what is none weighs nothing."""
+    try:
+        weight = float(text)
+    except ValueError:
+        return 0.0
+    return weight if 0.0 <= weight <= 1.0 else 0.0
