@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.catalogue import catalogue, markdown
+from exporter.catalogue import catalogue
+from exporter.reference import markdown
 from exporter.registry import COLLECTORS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,9 +31,38 @@ def test_every_family_of_the_exporter_belongs_to_a_collector_or_the_frame() -> N
 def test_every_gpu_series_is_identified_by_index_and_uuid() -> None:
     without = {"gpu_expected", "gpu_worker_stuck"}
     for metric in catalogue():
-        if metric.name.startswith("gpu_") and not metric.name.startswith("gpu_exporter_"):
+        ours = metric.producer == "exporter" and not metric.name.startswith("gpu_exporter_")
+        if ours and metric.name.startswith("gpu_"):
             expected = () if metric.name in without else ("gpu", "uuid")
             assert metric.labels[:2] == expected, metric.name
+
+
+def test_no_two_families_of_the_exporter_have_one_name_in_openmetrics() -> None:
+    names: set[str] = set()
+    own = [metric for metric in catalogue() if metric.producer == "exporter"]
+    for metric in own:
+        family = metric.name.removesuffix("_total") if metric.type == "counter" else metric.name
+        assert family not in names, metric.name
+        names.add(family)
+    for metric in own:
+        whole, _, part = metric.name.rpartition("_")
+        reserved = part in ("bucket", "count", "sum", "created", "info", "total")
+        assert not (reserved and whole in names) or metric.type == "counter", metric.name
+
+
+def test_help_is_one_line_that_ends_as_a_sentence() -> None:
+    for metric in catalogue():
+        assert metric.help.endswith("."), metric.name
+        assert "\n" not in metric.help, metric.name
+        assert "|" not in metric.help, f"{metric.name}: it would end a cell of docs/metrics.md"
+
+
+def test_every_collector_has_a_chapter_with_its_interval_and_default() -> None:
+    page = markdown(catalogue())
+    for entry in COLLECTORS:
+        assert f"\n### {entry.name}\n" in page
+        assert f"\n| [{entry.name}](#{entry.name}) | {'on' if entry.on else 'off'} |" in page
+    assert "| [gpu_load](#gpu_load) | on | 5s |" in page
 
 
 def test_a_histogram_is_found_by_the_names_promql_uses() -> None:
