@@ -141,10 +141,11 @@ def _ecc(gpu: GpuView, error: str, scope: str) -> float | None:
 def _labels(gpu: GpuView, hostname: str) -> str:
     """The labels in dcgm-exporter's order; the host by its old and by its new name."""
     device = gpu.device
+    domain, colon, place = device.pci_bus_id.partition(":")
     labels = {
         "gpu": str(gpu.index),
         "UUID": gpu.uuid,
-        "pci_bus_id": device.pci_bus_id,
+        "pci_bus_id": f"{domain.zfill(8)}:{place}".upper() if colon else "",
         "device": f"nvidia{device.minor or gpu.index}",
         "modelName": device.name,
         "Hostname": hostname,

@@ -6,20 +6,32 @@ with FLEETMEDIC_RECORD=1, and read the difference before committing it.
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+
+import pytest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.board import INTERVALS, Board
 from exporter.boot import SimulatedBoot
 from exporter.catalogue import catalogue
+from exporter.dcgm import dcgm
 from exporter.exposition import Renderer
 from exporter.openmetrics import Form
-from exporter.page import Fragment
+from exporter.page import Fragment, Page
 from exporter.registry import COLLECTORS, Parts
 from exporter.sources.simulated import SimulatedSource
 from exporter.worker import Rounds
 from fleetmedic.hardware.state import Hardware
 
-GOLDEN = Path(__file__).parent / "golden" / "simulated_node.txt"
+GOLDEN = Path(__file__).parent / "golden"
+# Those that give the same of the same state on every machine.
+COLLECTED = (
+    "gpu_presence", "gpu_load", "gpu_gpm", "gpu_health", "gpu_links", "gpu_mig", "gpu_processes",
+    "gpu_limits", "xid", "progress",
+)  # fmt: skip
 NOW = 1_800_000_000.0
 KMSG = """6,1,100,-;NVRM: loading
 4,2,5000000,-;NVRM: Xid (PCI:0000:20:00): 31, pid=4242, name=python, Ch 00000008
@@ -47,7 +59,8 @@ def node(folder: Path) -> Hardware:
     return hardware
 
 
-def test_the_page_of_a_simulated_node_is_the_one_on_record(tmp_path: Path) -> None:
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
     hardware = node(tmp_path / "hardware")
     (tmp_path / "progress").mkdir()
     (tmp_path / "progress" / "train-a.json").write_text(json.dumps(REPORT))
@@ -57,19 +70,58 @@ def test_the_page_of_a_simulated_node_is_the_one_on_record(tmp_path: Path) -> No
         for message in rounds.once(now):
             board.apply(message, now)
         hardware.change("node1", 1, lost=True)
+    return board
+
+
+@pytest.fixture
+def page(tmp_path: Path, board: Board) -> Page:
+    hardware = Hardware(tmp_path / "hardware")
     parts = Parts(
         board=board, intervals=INTERVALS, boot=SimulatedBoot(hardware.root, "node1"),
         procfs=Path("/proc"), kmsg=hardware.kmsg_path("node1"), state_dir=tmp_path, node="node1",
         cluster_dir=None, progress_dir=tmp_path / "progress", has_gpus=True,
         log=lambda event, **fields: None,
     )  # fmt: skip
-    text = ""
-    for name in ("gpu_presence", "gpu_load", "gpu_health", "gpu_limits", "xid", "progress"):
+    renderer = Renderer(catalogue())
+    fragments = []
+    for name in COLLECTED:
         collector = COLLECTORS.get(name).make(parts)
         assert collector is not None
-        text += (
-            Fragment(Renderer(catalogue()).render(collector.collect(NOW))).plain(Form.TEXT).decode()
-        )
+        fragments.append(Fragment(renderer.render(collector.collect(NOW))))
+        for family, _ in fragments[-1].blocks:
+            assert catalogue().get(family.name).collector == name, "it stands in another's chapter"
+    return Page(fragments)
+
+
+def compare(name: str, text: bytes) -> None:
+    """With the file on record; makes it when told to."""
     if os.environ.get("FLEETMEDIC_RECORD"):
-        GOLDEN.write_text(text)
-    assert text == GOLDEN.read_text()
+        (GOLDEN / name).write_bytes(text)
+    assert text.decode() == (GOLDEN / name).read_text()
+
+
+def test_the_page_of_a_simulated_node_is_the_one_on_record(page: Page) -> None:
+    compare("simulated_node.txt", page.text)
+
+
+def test_in_openmetrics_it_is_the_one_on_record(page: Page) -> None:
+    compare("simulated_node.openmetrics", page.body(Form.OPENMETRICS, gzip=False))
+
+
+def test_for_dashboards_of_dcgm_it_is_the_one_on_record(board: Board) -> None:
+    view = board.view(NOW)
+    xids = {gpu.uuid: 79 for gpu in view.gpus if gpu.index == 1}
+    compare("simulated_node.dcgm", dcgm(view, "rack1", xids).text)
+
+
+def test_both_forms_are_read_as_the_same_series(page: Page) -> None:
+    def series(families: Iterable[Metric]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+    text = series(text_string_to_metric_families(page.text.decode()))
+    body = page.body(Form.OPENMETRICS, gzip=False).decode()
+    assert series(openmetrics.text_string_to_metric_families(body)) == text
