@@ -124,4 +124,4 @@ def test_both_forms_are_read_as_the_same_series(page: Page) -> None:
 
     text = series(text_string_to_metric_families(page.text.decode()))
     body = page.body(Form.OPENMETRICS, gzip=False).decode()
-    assert series(openmetrics.text_string_to_metric_families(body)) == text
+    assert series(openmetrics.text_string_to_metric_families(body)) == text  # type: ignore[no-untyped-call]
