@@ -130,7 +130,7 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
     board = Board(inventory, expected=settings.expected, intervals=intervals)
     boot: BootReader = ProcBoot(settings.procfs)
     kmsg = settings.kmsg or Path("/dev/kmsg")
-    arguments = ["nvml", str(settings.sysfs)]
+    arguments = ["nvml", str(settings.procfs), str(settings.sysfs)]
     if source == "simulated" and settings.hardware_dir is not None:
         boot = SimulatedBoot(settings.hardware_dir, node)
         kmsg = settings.kmsg or Hardware(settings.hardware_dir).kmsg_path(node)

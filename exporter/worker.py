@@ -136,11 +136,11 @@ def _no_progress() -> None:
 
 
 def open_source(arguments: list[str]) -> Source:
-    """The source named on the command line: `nvml SYSFS` or `simulated ROOT NODE`."""
+    """The source named on the command line: `nvml PROCFS SYSFS` or `simulated ROOT NODE`."""
     if arguments[0] == "nvml":
         from exporter.sources.nvml import NvmlSource
 
-        return NvmlSource(Path(arguments[1]), _no_progress)
+        return NvmlSource(Path(arguments[1]), Path(arguments[2]), _no_progress)
     from exporter.sources.simulated import SimulatedSource
 
     return SimulatedSource(Path(arguments[1]), arguments[2], _no_progress)

@@ -1,27 +1,32 @@
-"""The NVML source: the driver's own library. The only file that imports its binding.
+"""The driver's library, NVML: the only file that imports its binding.
 
-A code of one GPU concerns that GPU; a code of the library concerns all. What a device does not
-support is remembered and not asked again; any other failed quantity is None until the next read.
+A code of one GPU concerns that GPU; a code of the library concerns all. What a card does not support,
+or a driver does not know, is remembered and not asked again; any other call that fails is counted by
+its code and leaves its quantity out until the next read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pynvml
 
+from exporter.sources import nvml_groups
 from exporter.sources.base import (
-    CLOCK_REASONS,
     BusGpu,
     Device,
+    GpuEvent,
     Group,
     Progress,
     Reading,
     SourceFailed,
     SourceLost,
 )
+from exporter.sources.bus import bus_gpus
+from exporter.sources.nvml_groups import Field
+from exporter.sources.nvml_symbols import SYMBOLS
 
 _LOST = {
     pynvml.NVML_ERROR_GPU_IS_LOST,
@@ -41,56 +46,228 @@ _UNSUPPORTED = {
     pynvml.NVML_ERROR_INVALID_ARGUMENT,
     pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
 }
-# Field values read in one call: the memory's temperature, and nanoseconds per reason.
-_MEMORY_TEMPERATURE = pynvml.NVML_FI_DEV_MEMORY_TEMP
-_REASON_FIELDS = {
-    "sw_power_cap": 74,
-    "sync_boost": 76,
-    "sw_thermal_slowdown": 269,
-    "hw_thermal_slowdown": 270,
-    "hw_power_brake_slowdown": 271,
+# What a person can do about a library that does not start.
+_ADVICE = {
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the kernel driver is not loaded: `modprobe nvidia`",
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 is missing: install the NVIDIA driver",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
+        "the NVIDIA library and the kernel driver have different versions: reload the driver, or reboot"
+    ),
 }
-_ERRORS = (("corrected", 0), ("uncorrected", 1))
-_SCOPES = (("volatile", 0), ("aggregate", 1))
-_LOCATIONS = (("l1", 0), ("l2", 1), ("dram", 2), ("reg", 3), ("tex", 4), ("cbu", 6), ("sram", 7))
-_MISSING = 0xFFFFFFFFFFFFFFFF
+_VALUES = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+_ARCHITECTURES = {
+    2: "kepler", 3: "maxwell", 4: "pascal", 5: "volta", 6: "turing", 7: "ampere", 8: "ada",
+    9: "hopper", 10: "blackwell",
+}  # fmt: skip
+_EVENT_WAIT_MS = 1000
+_EVENTS: dict[int, str] = {0x8: "xid", 0x2: "ecc", 0x4000: "unavailable", 0x8000: "recovery"}
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+def failure(error: Any) -> SourceFailed:
+    """The library's error as a sentence that helps."""
+    return SourceFailed(f"NVML does not answer: {_ADVICE.get(error.value, str(error))}")
 
 
-def _readings(*rows: tuple[str, tuple[str, ...], float | None]) -> tuple[Reading, ...]:
-    return tuple(Reading(name, labels, value) for name, labels, value in rows if value is not None)
+def _text(value: str | bytes | None) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
 
 
-def _scaled(value: Any, factor: float) -> float | None:
-    return None if value is None else value * factor
+class Driver:
+    """Calls of the library about GPUs by their number, each announced to `progress` before it is made."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._handles: dict[int, Any] = {}
+        self._unsupported: set[tuple[int, str, object]] = set()
+        self._samples: dict[tuple[int, int | None], Any] = {}
+        self.errors: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """The connection is a new one: old handles and samples mean nothing."""
+        self._handles.clear()
+        self._samples.clear()
+        self._unsupported.clear()
+
+    def handle(self, slot: int) -> Any:
+        """The handle, kept because it is dear to get. Raises SourceLost and SourceFailed."""
+        if slot not in self._handles:
+            self._progress()
+            try:
+                self._handles[slot] = pynvml.nvmlDeviceGetHandleByIndex(slot)
+            except pynvml.NVMLError as error:
+                if error.value in _FAILED:
+                    raise failure(error) from None
+                raise SourceLost(slot) from None
+        return self._handles[slot]
+
+    def ask(self, slot: int, name: str, *arguments: Any, of: Any = None) -> Any:
+        """What the function of that name says of the GPU, or of a part of it (`of`); None when it
+        says nothing. Raises SourceLost and SourceFailed."""
+        return self.call(
+            slot, (name, *map(str, arguments)), self._function(name), *arguments, of=of
+        )
+
+    def call(
+        self, slot: int, key: object, function: Callable[..., Any], *arguments: Any, of: Any = None
+    ) -> Any:
+        """`ask` for a function that is composed here; `key` is what may be unsupported."""
+        known = (slot, "", key)
+        if known in self._unsupported:
+            return None
+        handle = self.handle(slot) if of is None else of
+        self._progress()
+        try:
+            return function(handle, *arguments)
+        except pynvml.NVMLError as error:
+            if error.value in _LOST and of is None:
+                raise SourceLost(slot) from None
+            if error.value in _FAILED:
+                raise failure(error) from None
+            if error.value in _UNSUPPORTED:
+                self._unsupported.add(known)
+            elif error.value not in _LOST:
+                code = str(error.value)
+                self.errors[code] = self.errors.get(code, 0) + 1
+            return None
+
+    def fields(self, slot: int, wanted: Sequence[Field]) -> dict[Field, int]:
+        """Field values by (id, scope), in one call; those that the card does not have are left out."""
+        asked = [field for field in wanted if (slot, "field", field) not in self._unsupported]
+        values = self.ask(slot, "nvmlDeviceGetFieldValues", asked) if asked else None
+        found: dict[Field, int] = {}
+        for field, value in zip(asked, values or (), strict=False):
+            if value.nvmlReturn == pynvml.NVML_SUCCESS and value.valueType < len(_VALUES):
+                found[field] = int(getattr(value.value, _VALUES[value.valueType]))
+            elif value.nvmlReturn in _UNSUPPORTED:
+                self._unsupported.add((slot, "field", field))
+            elif value.nvmlReturn in _LOST:
+                raise SourceLost(slot)
+        return found
+
+    def memory(self, slot: int) -> Any:
+        """Memory with the driver's own share where the driver knows it (version 2), else without."""
+        function = pynvml.nvmlDeviceGetMemoryInfo
+        found = self.call(slot, "memory v2", function, pynvml.nvmlMemory_v2)
+        return self.call(slot, "memory v1", function) if found is None else found
+
+    def fabric(self, slot: int) -> Any:
+        """Registration with the NVLink fabric; version 3 of the structure, else 2."""
+        for shape, version in (
+            (pynvml.c_nvmlGpuFabricInfo_v3_t, pynvml.nvmlGpuFabricInfo_v3),
+            (pynvml.c_nvmlGpuFabricInfo_v2_t, pynvml.nvmlGpuFabricInfo_v2),
+        ):
+            info = shape()
+            info.version = version
+            asked = pynvml.nvmlDeviceGetGpuFabricInfoV
+            if self.call(slot, f"fabric {version}", asked, pynvml.byref(info)) is not None:
+                return info
+        return None
+
+    def sram(self, slot: int) -> Any:
+        """Uncorrectable SRAM errors by unit, and whether they passed the threshold."""
+        status = pynvml.c_nvmlEccSramErrorStatus_v1_t()
+        status.version = pynvml.nvmlEccSramErrorStatus_v1
+        asked = pynvml.nvmlDeviceGetSramEccErrorStatus
+        return status if self.call(slot, "sram", asked, pynvml.byref(status)) is not None else None
+
+    def gpm(
+        self, slot: int, metrics: Sequence[int], instance: int | None = None
+    ) -> dict[int, float]:
+        """Profiling metrics since the sample before, of the GPU or of a GPU instance of it; none at
+        the first call. No profiler session is held and nothing sleeps."""
+        if not self._has_gpm(slot):
+            return {}
+        before = self._samples.get((slot, instance))
+        sample = self.call(slot, ("gpm", instance), _gpm_sample, instance)
+        if sample is None:
+            return {}
+        self._samples[slot, instance] = sample
+        if before is None:
+            return {}
+        self._progress()
+        try:
+            found = _gpm_metrics(before, sample, metrics)
+        except pynvml.NVMLError:
+            found = {}
+        finally:
+            pynvml.nvmlGpmSampleFree(before)
+        return found
+
+    def _has_gpm(self, slot: int) -> bool:
+        if (slot, "gpm", None) in self._unsupported:
+            return False
+        support = self.ask(slot, "nvmlGpmQueryDeviceSupport")
+        if support is not None and support.isSupportedDevice:
+            return True
+        self._unsupported.add((slot, "gpm", None))
+        return False
+
+    def _function(self, name: str) -> Callable[..., Any]:
+        if name not in SYMBOLS:
+            raise KeyError(name)
+        function: Callable[..., Any] = getattr(pynvml, name, _absent)
+        return function
+
+
+def _absent(*_: object) -> None:
+    raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+
+
+def _gpm_sample(handle: Any, instance: int | None) -> Any:
+    sample = pynvml.nvmlGpmSampleAlloc()
+    try:
+        if instance is None:
+            pynvml.nvmlGpmSampleGet(handle, sample)
+        else:
+            pynvml.nvmlGpmMigSampleGet(handle, instance, sample)
+    except pynvml.NVMLError:
+        pynvml.nvmlGpmSampleFree(sample)
+        raise
+    return sample
+
+
+def _gpm_metrics(before: Any, after: Any, metrics: Sequence[int]) -> dict[int, float]:
+    wanted = pynvml.c_nvmlGpmMetricsGet_t()
+    wanted.version = pynvml.NVML_GPM_METRICS_GET_VERSION
+    wanted.numMetrics = len(metrics)
+    wanted.sample1, wanted.sample2 = before, after
+    for place, metric in enumerate(metrics):
+        wanted.metrics[place].metricId = metric
+    pynvml.nvmlGpmMetricsGet(wanted)
+    given = (wanted.metrics[place] for place in range(len(metrics)))
+    return {m.metricId: float(m.value) for m in given if m.nvmlReturn == pynvml.NVML_SUCCESS}
+
+
+def connect() -> tuple[str, str]:
+    """Start the library; returns the versions of driver and CUDA. Raises SourceFailed."""
+    try:
+        pynvml.nvmlInit()
+        driver = _text(pynvml.nvmlSystemGetDriverVersion())
+        number = pynvml.nvmlSystemGetCudaDriverVersion()
+    except pynvml.NVMLError as error:
+        raise failure(error) from None
+    return driver, f"{number // 1000}.{number % 1000 // 10}"
 
 
 class NvmlSource:
-    """All GPUs of this machine. `sysfs` is where /sys is found."""
+    """All GPUs of this machine. `procfs` and `sysfs` are where /proc and /sys are found."""
 
     name = "nvml"
 
-    def __init__(self, sysfs: Path, progress: Progress) -> None:
+    def __init__(self, procfs: Path, sysfs: Path, progress: Progress) -> None:
+        self._procfs = procfs
         self._sysfs = sysfs
         self._progress = progress
-        self._errors: dict[str, int] = {}
-        self._handles: dict[int, Any] = {}
-        self._unsupported: set[tuple[int, str]] = set()
-        self._driver = ""
+        self._driver = Driver(progress)
+        self._groups = nvml_groups.Groups(self._driver)
+        self._versions = ("", "")
 
     def open(self) -> None:
-        try:
-            pynvml.nvmlInit()
-            self._driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        except pynvml.NVMLError as error:
-            raise SourceFailed(f"NVML does not start: {error}") from None
+        self._versions = connect()
 
     def refresh(self) -> None:
-        """Forget the handles; reconnect, since a GPU once lost stays lost to this connection."""
-        self._handles.clear()
+        """Reconnect, since a GPU once lost stays lost to this connection."""
+        self._driver.forget()
         try:
             pynvml.nvmlShutdown()
         except pynvml.NVMLError:
@@ -98,165 +275,85 @@ class NvmlSource:
         self.open()
 
     def slots(self) -> tuple[int, ...]:
+        self._progress()
         try:
             return tuple(range(pynvml.nvmlDeviceGetCount()))
         except pynvml.NVMLError as error:
-            raise SourceFailed(f"NVML cannot count the GPUs: {error}") from None
+            raise failure(error) from None
 
     def bus(self) -> tuple[BusGpu, ...]:
-        found = []
-        for device in sorted((self._sysfs / "bus/pci/devices").glob("*")):
-            try:
-                vendor = (device / "vendor").read_text().strip()
-                kind = (device / "class").read_text().strip()
-            except OSError:
-                continue
-            if vendor == "0x10de" and kind[:6] in ("0x0302", "0x0300"):
-                found.append(BusGpu(device.name))
-        return tuple(found)
-
-    def errors(self) -> dict[str, int]:
-        counted, self._errors = self._errors, {}
-        return counted
+        return bus_gpus(self._procfs, self._sysfs)
 
     def identify(self, slot: int) -> Device:
-        uuid = self._ask(slot, "uuid", pynvml.nvmlDeviceGetUUID)
-        pci = self._ask(slot, "pci", pynvml.nvmlDeviceGetPciInfo)
+        ask = self._driver.ask
+        uuid = ask(slot, "nvmlDeviceGetUUID")
+        pci = ask(slot, "nvmlDeviceGetPciInfo")
         if uuid is None or pci is None:
             raise SourceLost(slot)  # a device without identity cannot be told from another
-        name = self._ask(slot, "name", pynvml.nvmlDeviceGetName)
-        serial = self._ask(slot, "serial", pynvml.nvmlDeviceGetSerial)
+        minor = ask(slot, "nvmlDeviceGetMinorNumber")
+        architecture = ask(slot, "nvmlDeviceGetArchitecture")
         return Device(
-            slot, _text(uuid), _text(pci.busId), _text(name or ""), _text(serial or ""), self._driver
+            slot, _text(uuid), _text(pci.busId),
+            name=_text(ask(slot, "nvmlDeviceGetName")),
+            serial=_text(ask(slot, "nvmlDeviceGetSerial")),
+            driver=self._versions[0], cuda=self._versions[1],
+            vbios=_text(ask(slot, "nvmlDeviceGetVbiosVersion")),
+            architecture=_ARCHITECTURES.get(architecture, ""),
+            minor="" if minor is None else str(minor),
         )  # fmt: skip
 
     def presence(self, slot: int) -> None:
         # The temperature comes from the chip: the cheapest call that the driver cannot answer alone.
-        self._temperature(slot)
+        self._groups.temperature(slot)
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
-        if group == "load":
-            return self._load(slot)
-        if group == "health":
-            return self._health(slot)
-        return self._limits(slot) if group == "limits" else ()
+        return self._groups.read(slot, group, now)
 
-    def _load(self, slot: int) -> tuple[Reading, ...]:
-        ask = self._ask
-        use = ask(slot, "utilization", pynvml.nvmlDeviceGetUtilizationRates)
-        memory = ask(slot, "memory", pynvml.nvmlDeviceGetMemoryInfo)
-        fields = self._fields(slot)
-        power = ask(slot, "power", pynvml.nvmlDeviceGetPowerUsage)
-        energy = ask(slot, "energy", pynvml.nvmlDeviceGetTotalEnergyConsumption)
-        sm = ask(slot, "sm", pynvml.nvmlDeviceGetClockInfo, 1)
-        memory_clock = ask(slot, "mem", pynvml.nvmlDeviceGetClockInfo, 2)
-        bits = ask(slot, "events", pynvml.nvmlDeviceGetCurrentClocksEventReasons)
-        if bits is None:
-            bits = ask(slot, "reasons", pynvml.nvmlDeviceGetCurrentClocksThrottleReasons)
-        reasons = () if bits is None else enumerate(CLOCK_REASONS)
-        return _readings(
-            ("gpu_utilization_ratio", (), None if use is None else use.gpu / 100),
-            ("gpu_memory_activity_ratio", (), None if use is None else use.memory / 100),
-            ("gpu_memory_total_bytes", (), None if memory is None else memory.total),
-            ("gpu_memory_used_bytes", (), None if memory is None else memory.used),
-            ("gpu_memory_free_bytes", (), None if memory is None else memory.free),
-            ("gpu_temperature_celsius", ("gpu",), self._temperature(slot)),
-            ("gpu_temperature_celsius", ("memory",), fields.get(_MEMORY_TEMPERATURE)),
-            ("gpu_power_watts", ("gpu",), _scaled(power, 1e-3)),
-            ("gpu_energy_joules_total", (), _scaled(energy, 1e-3)),
-            ("gpu_clock_hertz", ("sm",), _scaled(sm, 1e6)),
-            ("gpu_clock_hertz", ("memory",), _scaled(memory_clock, 1e6)),
-            *(("gpu_clock_event_active", (r,), (bits or 0) >> n & 1) for n, r in reasons),
-            *(
-                ("gpu_clock_event_seconds_total", (reason,), fields[field] * 1e-9)
-                for reason, field in _REASON_FIELDS.items()
-                if field in fields
-            ),
-        )
+    def errors(self) -> dict[str, int]:
+        counted, self._driver.errors = self._driver.errors, {}
+        return counted
 
-    def _health(self, slot: int) -> tuple[Reading, ...]:
-        rows = self._ask(slot, "rows", pynvml.nvmlDeviceGetRemappedRows)
-        correctable, uncorrectable, pending, failure = rows or (None, None, None, None)
-        return _readings(
-            *self._ecc(slot),
-            ("gpu_row_remap_total", ("correctable",), correctable),
-            ("gpu_row_remap_total", ("uncorrectable",), uncorrectable),
-            ("gpu_row_remap_pending", (), pending),
-            ("gpu_row_remap_failure", (), failure),
-        )
 
-    def _limits(self, slot: int) -> tuple[Reading, ...]:
-        ask, threshold = self._ask, pynvml.nvmlDeviceGetTemperatureThreshold
-        power = ask(slot, "limit", pynvml.nvmlDeviceGetEnforcedPowerLimit)
-        sm = ask(slot, "maxsm", pynvml.nvmlDeviceGetMaxClockInfo, 1)
-        memory = ask(slot, "maxmem", pynvml.nvmlDeviceGetMaxClockInfo, 2)
-        slowdown = ask(slot, "slowdown", threshold, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN)
-        shutdown = ask(slot, "shutdown", threshold, pynvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN)
-        return _readings(
-            ("gpu_power_limit_watts", ("enforced",), _scaled(power, 1e-3)),
-            ("gpu_temperature_threshold_celsius", ("slowdown",), slowdown),
-            ("gpu_temperature_threshold_celsius", ("shutdown",), shutdown),
-            ("gpu_clock_max_hertz", ("sm",), _scaled(sm, 1e6)),
-            ("gpu_clock_max_hertz", ("memory",), _scaled(memory, 1e6)),
-        )
-
-    def _ecc(self, slot: int) -> list[tuple[str, tuple[str, ...], float | None]]:
-        found: list[tuple[str, tuple[str, ...], float | None]] = []
-        for error, error_code in _ERRORS:
-            for scope, scope_code in _SCOPES:
-                for location, place in _LOCATIONS:
-                    count = self._ask(
-                        slot, f"ecc {error} {scope} {location}",
-                        pynvml.nvmlDeviceGetMemoryErrorCounter, error_code, scope_code, place,
-                    )  # fmt: skip
-                    if count is not None and count != _MISSING:
-                        found.append(("gpu_ecc_errors_total", (error, scope, location), count))
-        return found
-
-    def _temperature(self, slot: int) -> float | None:
-        found = self._ask(slot, "temperature", pynvml.nvmlDeviceGetTemperature, 0)
-        if found is None and hasattr(pynvml, "nvmlDeviceGetTemperatureV"):  # what replaces it
-            found = self._ask(slot, "temperature v1", pynvml.nvmlDeviceGetTemperatureV, 0)
-        return None if found is None else float(found)
-
-    def _fields(self, slot: int) -> dict[int, float]:
-        """Field values by id; those that this GPU does not have are left out."""
-        wanted = [_MEMORY_TEMPERATURE, *_REASON_FIELDS.values()]
-        values = self._ask(slot, "fields", pynvml.nvmlDeviceGetFieldValues, wanted) or ()
-        found: dict[int, float] = {}
-        for value in values:
-            if value.nvmlReturn == pynvml.NVML_SUCCESS:
-                members = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
-                if value.valueType < len(members):
-                    found[value.fieldId] = float(getattr(value.value, members[value.valueType]))
-        return found
-
-    def _ask(self, slot: int, what: str, call: Callable[..., Any], *arguments: Any) -> Any:
-        """One quantity of one GPU, or None. Raises SourceLost and SourceFailed."""
-        if (slot, what) in self._unsupported:
-            return None
-        self._progress()
+def events(log: Callable[..., None]) -> Iterator[GpuEvent | None]:
+    """What the driver tells of its own accord, as it comes; None each second in which it tells
+    nothing. Raises SourceFailed when the library does not answer."""
+    connect()
+    event_set, uuids = _register(log)
+    while True:
         try:
-            return call(self._handle(slot), *arguments)
+            data = pynvml.nvmlEventSetWait_v2(event_set, _EVENT_WAIT_MS)
         except pynvml.NVMLError as error:
-            if error.value in _LOST:
-                raise SourceLost(slot) from None
-            if error.value in _FAILED:
-                raise SourceFailed(str(error)) from None
-            if error.value in _UNSUPPORTED:
-                self._unsupported.add((slot, what))
-            else:
-                code = str(error.value)
-                self._errors[code] = self._errors.get(code, 0) + 1
-            return None
+            if error.value != pynvml.NVML_ERROR_TIMEOUT:
+                raise failure(error) from None
+            yield None
+            continue
+        kind = _EVENTS.get(data.eventType)
+        uuid, bus = uuids.get(_address(data.device), ("", ""))
+        if kind is not None:
+            code = data.eventData if kind == "xid" else data.eventType
+            yield GpuEvent(uuid, bus, kind, int(code))  # type: ignore[arg-type]
 
-    def _handle(self, slot: int) -> Any:
-        """The handle, kept because it is dear to get. Raises SourceLost and SourceFailed."""
-        if slot not in self._handles:
+
+def _address(handle: Any) -> int | None:
+    return pynvml.cast(handle, pynvml.c_void_p).value  # type: ignore[no-any-return]
+
+
+def _register(log: Callable[..., None]) -> tuple[Any, dict[int | None, tuple[str, str]]]:
+    """An event set that hears every GPU, and who each handle is. A GPU that cannot be registered is
+    left to the kernel log."""
+    uuids: dict[int | None, tuple[str, str]] = {}
+    try:
+        event_set = pynvml.nvmlEventSetCreate()
+        for slot in range(pynvml.nvmlDeviceGetCount()):
             try:
-                self._handles[slot] = pynvml.nvmlDeviceGetHandleByIndex(slot)
+                handle = pynvml.nvmlDeviceGetHandleByIndex(slot)
+                bus = _text(pynvml.nvmlDeviceGetPciInfo(handle).busId)
+                uuids[_address(handle)] = (_text(pynvml.nvmlDeviceGetUUID(handle)), bus)
+                kinds = pynvml.nvmlDeviceGetSupportedEventTypes(handle) & sum(_EVENTS)
+                if kinds:
+                    pynvml.nvmlDeviceRegisterEvents(handle, kinds, event_set)
             except pynvml.NVMLError as error:
-                if error.value in _FAILED:
-                    raise SourceFailed(str(error)) from None
-                raise SourceLost(slot) from None
-        return self._handles[slot]
+                log("gpu_without_events", slot=slot, why=str(error))
+    except pynvml.NVMLError as error:
+        raise failure(error) from None
+    return event_set, uuids

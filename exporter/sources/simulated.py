@@ -1,14 +1,16 @@
 """The simulated source: the hardware folder, read as a driver would be.
 
 A lost GPU raises SourceLost and a hung one really blocks, so that the code which guards against
-both is the code that runs on a real machine. Energy and throttled time are integrated here.
+both is the code that runs on a real machine.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from exporter.sources import nvml_groups as names
 from exporter.sources.base import (
     CLOCK_REASONS,
     BusGpu,
@@ -19,35 +21,25 @@ from exporter.sources.base import (
     SourceFailed,
     SourceLost,
 )
-from fleetmedic.hardware.physics import (
-    MAX_MEMORY_CLOCK,
-    MAX_SM_CLOCK,
-    POWER_LIMIT,
-    SHUTDOWN_CELSIUS,
-    SLOWDOWN_CELSIUS,
-    reading,
-)
-from fleetmedic.hardware.physics import Reading as Sensors
+from fleetmedic.hardware.sensors import Registers, sense
 from fleetmedic.hardware.state import GpuState, Hardware
 from fleetmedic.kernel.errors import UserError
 
-DRIVER = "simulated"
+DRIVER, CUDA, VBIOS = "simulated", "12.8", "96.00.99.00.01"
 HANG_POLL = 0.1
-
-
-class _Integral:
-    """Joules and throttled seconds of one GPU, by the rectangle rule between two reads."""
-
-    def __init__(self) -> None:
-        self.at: float | None = None
-        self.joules = 0.0
-        self.throttled = 0.0
-
-    def add(self, now: float, seen: Sensors) -> None:
-        elapsed = max(0.0, now - self.at) if self.at is not None else 0.0
-        self.at = now
-        self.joules += elapsed * seen.power
-        self.throttled += elapsed if seen.thermal_slowdown else 0.0
+CALLS_PER_READ = 3  # of a delayed GPU: enough to be slow, few enough to be watched
+_GPM = {
+    "gpu_graphics_active_ratio": "graphics", "gpu_sm_active_ratio": "sm",
+    "gpu_sm_occupancy_ratio": "occupancy", "gpu_integer_active_ratio": "integer",
+    "gpu_dram_active_ratio": "dram",
+}  # fmt: skip
+_TENSOR = {"any": "tensor", "dfma": "dfma", "hmma": "hmma", "imma": "imma"}
+_RATES = {
+    "gpu_pcie_transmit_bytes_per_second": "gpm_pcie_tx",
+    "gpu_pcie_receive_bytes_per_second": "gpm_pcie_rx",
+    "gpu_nvlink_receive_bytes_per_second": "gpm_nvlink_rx",
+    "gpu_nvlink_transmit_bytes_per_second": "gpm_nvlink_tx",
+}
 
 
 class SimulatedSource:
@@ -56,10 +48,13 @@ class SimulatedSource:
     name = "simulated"
 
     def __init__(self, root: Path, node: str, progress: Progress) -> None:
-        self._progress = progress
         self._hardware = Hardware(root)
         self._node = node
-        self._integrals: dict[int, _Integral] = {}
+        self._progress = progress
+        self._read = {
+            "load": _load, "gpm": _gpm, "health": _health, "links": _links, "mig": _mig,
+            "processes": _processes, "limits": _limits,
+        }  # fmt: skip
 
     def open(self) -> None:
         try:
@@ -74,8 +69,14 @@ class SimulatedSource:
         return tuple(self._hardware.gpus(self._node))
 
     def bus(self) -> tuple[BusGpu, ...]:
-        gpus = (self._hardware.gpu(self._node, slot) for slot in self.slots())
-        return tuple(BusGpu(gpu.pci_bus_id, gpu.uuid) for gpu in gpus)
+        found = []
+        for slot in self.slots():
+            try:
+                state = self._hardware.gpu(self._node, slot)
+            except UserError:
+                continue
+            found.append(BusGpu(state.pci_bus_id, state.uuid))
+        return tuple(found)
 
     def errors(self) -> dict[str, int]:
         return {}
@@ -84,82 +85,165 @@ class SimulatedSource:
         state = self._state(slot)
         if state.lost:
             raise SourceLost(slot)
-        return Device(slot, state.uuid, state.pci_bus_id, state.name, state.serial, DRIVER)
+        return Device(
+            slot, state.uuid, state.pci_bus_id, state.name, state.serial, DRIVER, CUDA, VBIOS,
+            "hopper", str(slot),
+        )  # fmt: skip
 
     def presence(self, slot: int) -> None:
-        self._answering(slot)
+        self._answering(slot, "presence")
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
-        state = self._answering(slot)
-        if group == "load":
-            return self._load(slot, state, now)
-        if group == "health":
-            return _health(state)
-        return _LIMITS if group == "limits" else ()
-
-    def _load(self, slot: int, state: GpuState, now: float) -> tuple[Reading, ...]:
-        seen = reading(state, self._hardware.load(self._node, slot, now), now)
-        integral = self._integrals.setdefault(slot, _Integral())
-        integral.add(now, seen)
-        active = dict.fromkeys(CLOCK_REASONS, False)
-        active["gpu_idle"] = seen.utilization <= 0.02
-        active["hw_thermal_slowdown"] = active["hw_slowdown"] = seen.thermal_slowdown
-        throttled = round(integral.throttled, 3)
-        seconds = {
-            "sw_power_cap": 0.0,
-            "sw_thermal_slowdown": 0.0,
-            "hw_slowdown": throttled,
-            "hw_thermal_slowdown": throttled,
-            "hw_power_brake_slowdown": 0.0,
-        }
-        return (
-            Reading("gpu_utilization_ratio", (), seen.utilization),
-            Reading("gpu_memory_activity_ratio", (), seen.memory_activity),
-            Reading("gpu_memory_total_bytes", (), state.memory_total),
-            Reading("gpu_memory_used_bytes", (), seen.memory_used),
-            Reading("gpu_memory_free_bytes", (), state.memory_total - seen.memory_used),
-            Reading("gpu_temperature_celsius", ("gpu",), seen.temperature),
-            Reading("gpu_temperature_celsius", ("memory",), seen.memory_temperature),
-            Reading("gpu_power_watts", ("gpu",), seen.power),
-            Reading("gpu_energy_joules_total", (), round(integral.joules, 3)),
-            Reading("gpu_clock_hertz", ("sm",), seen.sm_clock),
-            Reading("gpu_clock_hertz", ("memory",), seen.memory_clock),
-            *(Reading("gpu_clock_event_active", (r,), int(on)) for r, on in active.items()),
-            *(Reading("gpu_clock_event_seconds_total", (r,), s) for r, s in seconds.items()),
-        )
+        self._answering(slot, group)
+        try:
+            found = sense(self._hardware, self._node, slot, now)
+        except UserError:
+            raise SourceLost(slot) from None
+        return tuple(self._read[group](found))
 
     def _state(self, slot: int) -> GpuState:
+        """A state file that is damaged costs its GPU, as a card that cannot be read does."""
         try:
             return self._hardware.gpu(self._node, slot)
-        except UserError as error:
-            raise SourceFailed(str(error)) from None
+        except (OSError, UserError):
+            raise SourceLost(slot) from None
 
-    def _answering(self, slot: int) -> GpuState:
-        """The GPU's state; blocks for as long as it hangs. Raises SourceLost."""
+    def _answering(self, slot: int, group: Group) -> None:
+        """Returns when the GPU answers; blocks for as long as it hangs. Raises SourceLost."""
+        self._progress()
         state = self._state(slot)
-        while state.hung:
+        while state.hung and state.hang_in in ("", group):
             time.sleep(HANG_POLL)
             state = self._state(slot)
+        for _ in range(CALLS_PER_READ if state.delay_ms else 0):
+            self._progress()
+            time.sleep(state.delay_ms / 1000)
         if state.lost:
             raise SourceLost(slot)
-        return state
 
 
-_LIMITS = (
-    Reading("gpu_power_limit_watts", ("enforced",), POWER_LIMIT),
-    Reading("gpu_temperature_threshold_celsius", ("slowdown",), SLOWDOWN_CELSIUS),
-    Reading("gpu_temperature_threshold_celsius", ("shutdown",), SHUTDOWN_CELSIUS),
-    Reading("gpu_clock_max_hertz", ("sm",), MAX_SM_CLOCK),
-    Reading("gpu_clock_max_hertz", ("memory",), MAX_MEMORY_CLOCK),
-)
+def _load(found: Registers) -> Iterator[Reading]:
+    yield Reading("gpu_utilization_ratio", (), found["utilization"] / 100)
+    yield Reading("gpu_memory_activity_ratio", (), found["memory_activity"] / 100)
+    for engine in ("encoder", "decoder", "jpeg", "ofa"):
+        yield Reading(f"gpu_{engine}_utilization_ratio", (), 0.0)
+    for what in ("total", "used", "free", "reserved"):
+        yield Reading(f"gpu_memory_{what}_bytes", (), found[f"memory_{what}"])
+    yield Reading("gpu_bar1_total_bytes", (), found["bar1_total"])
+    yield Reading("gpu_bar1_used_bytes", (), found["bar1_used"])
+    yield Reading("gpu_temperature_celsius", ("gpu",), float(found["temperature"]))
+    yield Reading("gpu_temperature_celsius", ("memory",), found["memory_temperature"])
+    if found["margin"] > 0:
+        yield Reading("gpu_thermal_margin_celsius", (), found["margin"])
+    yield Reading("gpu_power_watts", ("gpu",), found["power"] / 1000)
+    yield Reading("gpu_energy_joules_total", (), found["energy"] / 1000)
+    for domain in ("graphics", "sm", "memory", "video"):
+        clock = found["clock_sm" if domain == "graphics" else f"clock_{domain}"]
+        yield Reading("gpu_clock_hertz", (domain,), clock * 1_000_000)
+    yield Reading("gpu_performance_state", (), found["performance_state"])
+    for bit, reason in enumerate(CLOCK_REASONS):
+        yield Reading("gpu_clock_event_active", (reason,), found["reasons"] >> bit & 1)
+    seconds = {"hw_thermal_slowdown": "thermal_ns", "hw_power_brake_slowdown": "brake_ns"}
+    for reason in names.REASON_SECONDS:
+        total = found[seconds[reason]] if reason in seconds else 0
+        yield Reading("gpu_clock_event_seconds_total", (reason,), total / 1e9)
 
 
-def _health(state: GpuState) -> tuple[Reading, ...]:
-    return (
-        Reading("gpu_ecc_errors_total", ("corrected", "volatile", "dram"), state.ecc_corrected),
-        Reading("gpu_ecc_errors_total", ("uncorrected", "volatile", "dram"), state.ecc_uncorrected),
-        Reading("gpu_row_remap_total", ("correctable",), state.remap_correctable),
-        Reading("gpu_row_remap_total", ("uncorrectable",), state.remap_uncorrectable),
-        Reading("gpu_row_remap_pending", (), int(state.remap_pending)),
-        Reading("gpu_row_remap_failure", (), int(state.remap_failure)),
-    )
+def _gpm(found: Registers) -> Iterator[Reading]:
+    for name, part in _GPM.items():
+        yield Reading(name, (), found[f"gpm_{part}"] / 1000 / 100)
+    for kind, part in _TENSOR.items():
+        yield Reading("gpu_tensor_active_ratio", (kind,), found[f"gpm_{part}"] / 1000 / 100)
+    for precision in ("fp64", "fp32", "fp16"):
+        share = found[f"gpm_{precision}"] / 1000 / 100
+        yield Reading("gpu_fp_active_ratio", (precision,), share)
+    for name, register in _RATES.items():
+        yield Reading(name, (), found[register] / 1024 * (1 << 20))
+
+
+def _health(found: Registers) -> Iterator[Reading]:
+    for error in ("corrected", "uncorrected"):
+        for scope in ("volatile", "aggregate"):
+            for location in ("dram", "sram"):
+                count = found[f"ecc_{error}"] if location == "dram" else 0
+                if (error, location) == ("uncorrected", "sram"):
+                    count = found["sram_uncorrected"]
+                yield Reading("gpu_ecc_errors_total", (error, scope, location), count)
+    for source in ("l2", "sm", "microcontroller", "pcie", "other"):
+        count = found["sram_uncorrected"] if source == "l2" else 0
+        yield Reading("gpu_sram_ecc_uncorrectable_source_total", (source,), count)
+    yield Reading("gpu_sram_ecc_threshold_exceeded", (), found["sram_exceeded"])
+    yield Reading("gpu_row_remap_total", ("correctable",), found["remap_correctable"])
+    yield Reading("gpu_row_remap_total", ("uncorrectable",), found["remap_uncorrectable"])
+    yield Reading("gpu_row_remap_pending", (), found["remap_pending"])
+    yield Reading("gpu_row_remap_failure", (), found["remap_failure"])
+    for left in ("max", "high", "partial", "low", "none"):
+        yield Reading("gpu_row_remap_banks", (left,), found.get(f"banks_{left}", 0))
+    yield Reading("gpu_unrepairable_memory", (), found["unrepairable"])
+    for number, action in enumerate(names.RECOVERY_ACTIONS):
+        yield Reading("gpu_recovery_action", (action,), int(number == found["recovery"]))
+    for state in names.FABRIC_STATES:
+        yield Reading("gpu_fabric_state", (state,), int(state == "completed"))
+    yield Reading("gpu_fabric_status", (), 0)
+    for condition in (*names.FABRIC_BITS, "configuration"):
+        sick = found["fabric_unhealthy"] and condition == "route"
+        yield Reading("gpu_fabric_health", (condition,), int(not sick))
+    yield Reading("gpu_fabric_info", ("00" * 16, "1"), 1)
+
+
+def _links(found: Registers) -> Iterator[Reading]:
+    for link in range(found["links"]):
+        up = not found["links_down"] >> link & 1
+        yield Reading("gpu_nvlink_up", (str(link),), int(up))
+    for kind in names.LINK_ERRORS:
+        for link in range(found["links"]):
+            count = found["link_crc"] if (kind, link) == ("crc", 0) else 0
+            yield Reading("gpu_nvlink_errors_total", (str(link), kind), count)
+    yield Reading("gpu_nvlink_transmit_bytes_total", (), found["nvlink_tx"] * 1024)
+    yield Reading("gpu_nvlink_receive_bytes_total", (), found["nvlink_rx"] * 1024)
+    for which in ("current", "max"):
+        yield Reading("gpu_pcie_link_generation", (which,), found["pcie_generation"])
+        width = found["pcie_width"] if which == "current" else 16
+        yield Reading("gpu_pcie_link_width", (which,), width)
+    yield Reading("gpu_pcie_replay_total", (), found["pcie_replays"])
+    for kind in names.PCIE_ERRORS:
+        yield Reading("gpu_pcie_errors_total", (kind,), 0)
+    yield Reading("gpu_pcie_transmit_bytes_total", (), found["pcie_tx"] * 1024)
+    yield Reading("gpu_pcie_receive_bytes_total", (), found["pcie_rx"] * 1024)
+
+
+def _mig(found: Registers) -> Iterator[Reading]:
+    if not found["mig"]:
+        return
+    for place in range(2):
+        key = (str(place + 1), "0")
+        yield Reading("gpu_mig_info", (*key, f"MIG-{place}", "3g.40gb"), 1)
+        yield Reading("gpu_mig_memory_total_bytes", key, found["memory_total"] // 2)
+        yield Reading("gpu_mig_memory_used_bytes", key, found["memory_used"] // 2)
+
+
+def _processes(found: Registers) -> Iterator[Reading]:
+    pids = {pid: found["pid_memory"] for pid in (found["pid"],) if pid}
+    if found["stray_pid"]:
+        pids[found["stray_pid"]] = 1 << 30
+    yield Reading("gpu_processes", ("compute",), len(pids))
+    yield Reading("gpu_processes", ("graphics",), 0)
+    for pid, used in pids.items():
+        yield Reading("gpu_process_memory_bytes", (str(pid), ""), used)
+
+
+def _limits(found: Registers) -> Iterator[Reading]:
+    for kind in ("min", "max", "default", "enforced", "requested"):
+        limit = found["power_min" if kind == "min" else "power_limit"]
+        yield Reading("gpu_power_limit_watts", (kind,), limit / 1000)
+    for threshold in ("shutdown", "slowdown", "memory_max", "gpu_max"):
+        yield Reading("gpu_temperature_threshold_celsius", (threshold,), found[threshold])
+    for domain in ("graphics", "sm", "memory", "video"):
+        clock = found["clock_max_sm" if domain == "graphics" else f"clock_max_{domain}"]
+        yield Reading("gpu_clock_max_hertz", (domain,), clock * 1_000_000)
+    for mode, on in (("ecc", 1), ("mig", found["mig"])):
+        yield Reading(f"gpu_{mode}_mode", ("current",), on)
+        yield Reading(f"gpu_{mode}_mode", ("pending",), on)
+    yield Reading("gpu_persistence_mode", (), 1)
+    yield Reading("gpu_accounting_mode", (), 0)
+    yield Reading("gpu_compute_mode", (), 0)

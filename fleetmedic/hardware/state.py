@@ -27,7 +27,12 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class GpuState:
     """One simulated GPU. `speed` is the share of its clock that it still reaches under load;
-    `heat` is added to its temperature (degrees); `heals_by` says which repair clears its fault."""
+    `heat` is added to its temperature (degrees); `heals_by` says which repair clears its fault.
+
+    `hang_in` is the group of readings in which a hung GPU does not answer (all when empty), and
+    `delay_ms` what every call of the driver about it takes longer. `recovery` is the driver's number
+    of the action that it asks for, `links_down` a bit for each NVLink.
+    """
 
     uuid: str
     pci_bus_id: str
@@ -44,6 +49,20 @@ class GpuState:
     remap_uncorrectable: int = 0
     remap_pending: bool = False
     remap_failure: bool = False
+    banks_exhausted: int = 0
+    sram_uncorrected: int = 0
+    sram_exceeded: bool = False
+    recovery: int = 0
+    fabric_unhealthy: bool = False
+    links_down: int = 0
+    link_errors: int = 0
+    pcie_width: int = 16
+    pcie_replays: int = 0
+    power_brake: bool = False
+    mig: bool = False
+    stray_pid: int = 0
+    delay_ms: int = 0
+    hang_in: str = ""
     heals_by: Literal["reset", "reboot", "none"] = "reset"
     fault: str = ""
     fault_at: float = 0.0
@@ -54,7 +73,8 @@ class GpuState:
     def healthy(self) -> bool:
         """Whether a burn-in would pass now."""
         return (
-            not (self.lost or self.hung or self.remap_failure)
+            not (self.lost or self.hung or self.remap_failure or self.sram_exceeded)
+            and not self.links_down
             and self.speed >= 0.95
             and self.heat < 10
         )
@@ -240,6 +260,7 @@ class Hardware:
                 state = replace(state, resets=state.resets + 1, last_reset_op=op_id)
                 state = self._healed(state) if state.heals_by == "reset" else state
                 self._write_gpu(node, index, replace(state, ecc_corrected=0, ecc_uncorrected=0))
+                self._state_path(node, index).with_suffix(".totals").unlink(missing_ok=True)
         return state.healthy
 
     def reboot(self, node: str, op_id: str = "") -> None:
@@ -257,7 +278,8 @@ class Hardware:
                 state = self.gpu(node, index)
                 if state.heals_by != "none":
                     self._write_gpu(node, index, self._healed(state))
-                self._state_path(node, index).with_suffix(".load").unlink(missing_ok=True)
+                for suffix in (".load", ".totals"):
+                    self._state_path(node, index).with_suffix(suffix).unlink(missing_ok=True)
             self._write_boot(node, Boot(str(uuid.uuid4()), time.time(), before.boots + 1, op_id))
         self.log(node, "Linux version 6.1.0 (simulated machine): booting", priority=5)
 
@@ -266,7 +288,8 @@ class Hardware:
         remapped = state.remap_uncorrectable + int(state.remap_pending)
         return replace(
             state, lost=False, hung=False, speed=1.0, heat=0.0, fault="", heals_by="reset",
-            remap_pending=False, remap_uncorrectable=remapped,
+            remap_pending=False, remap_uncorrectable=remapped, recovery=0, fabric_unhealthy=False,
+            links_down=0, link_errors=0, pcie_replays=0, power_brake=False, delay_ms=0, hang_in="",
         )  # fmt: skip
 
     def _state_path(self, node: str, index: int) -> Path:

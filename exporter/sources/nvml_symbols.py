@@ -1,0 +1,45 @@
+"""The functions of NVML that we call, and the symbols of the library behind them."""
+
+from __future__ import annotations
+
+# Every function that is called, and the library's symbol behind it.
+SYMBOLS: dict[str, str] = {
+    name: name
+    for name in (
+        "nvmlInitWithFlags", "nvmlShutdown", "nvmlErrorString", "nvmlSystemGetDriverVersion",
+        "nvmlSystemGetCudaDriverVersion", "nvmlDeviceGetUUID", "nvmlDeviceGetName",
+        "nvmlDeviceGetSerial", "nvmlDeviceGetVbiosVersion", "nvmlDeviceGetArchitecture",
+        "nvmlDeviceGetMinorNumber", "nvmlDeviceGetTemperature", "nvmlDeviceGetTemperatureV",
+        "nvmlDeviceGetMarginTemperature", "nvmlDeviceGetTemperatureThreshold",
+        "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetEncoderUtilization",
+        "nvmlDeviceGetDecoderUtilization", "nvmlDeviceGetJpgUtilization",
+        "nvmlDeviceGetOfaUtilization", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetBAR1MemoryInfo",
+        "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetClockInfo", "nvmlDeviceGetMaxClockInfo",
+        "nvmlDeviceGetPerformanceState", "nvmlDeviceGetCurrentClocksEventReasons",
+        "nvmlDeviceGetCurrentClocksThrottleReasons", "nvmlDeviceGetViolationStatus",
+        "nvmlDeviceGetNumFans", "nvmlDeviceGetFanSpeed_v2", "nvmlDeviceGetFieldValues",
+        "nvmlDeviceGetPowerUsage", "nvmlDeviceGetEnforcedPowerLimit",
+        "nvmlDeviceGetPowerManagementLimitConstraints", "nvmlDeviceGetPowerManagementDefaultLimit",
+        "nvmlDeviceGetMemoryErrorCounter", "nvmlDeviceGetSramEccErrorStatus",
+        "nvmlDeviceGetRemappedRows", "nvmlDeviceGetRowRemapperHistogram",
+        "nvmlDeviceGetUnrepairableMemoryFlag_v1", "nvmlDeviceGetRetiredPagesPendingStatus",
+        "nvmlDeviceGetGpuFabricInfoV", "nvmlDeviceGetNvLinkState",
+        "nvmlDeviceGetCurrPcieLinkGeneration", "nvmlDeviceGetMaxPcieLinkGeneration",
+        "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetMaxPcieLinkWidth",
+        "nvmlDeviceGetPcieReplayCounter", "nvmlDeviceGetMigMode", "nvmlDeviceGetMaxMigDeviceCount",
+        "nvmlDeviceGetMigDeviceHandleByIndex", "nvmlDeviceGetGpuInstanceId",
+        "nvmlDeviceGetComputeInstanceId", "nvmlDeviceGetProcessesUtilizationInfo",
+        "nvmlDeviceGetPersistenceMode", "nvmlDeviceGetAccountingMode", "nvmlDeviceGetComputeMode",
+        "nvmlDeviceGetEccMode", "nvmlGpmQueryDeviceSupport", "nvmlGpmSampleAlloc",
+        "nvmlGpmSampleFree", "nvmlGpmSampleGet", "nvmlGpmMigSampleGet", "nvmlGpmMetricsGet",
+        "nvmlEventSetCreate", "nvmlEventSetWait_v2", "nvmlDeviceRegisterEvents",
+        "nvmlDeviceGetSupportedEventTypes",
+    )
+} | {
+    "nvmlDeviceGetCount": "nvmlDeviceGetCount_v2",
+    "nvmlDeviceGetHandleByIndex": "nvmlDeviceGetHandleByIndex_v2",
+    "nvmlDeviceGetPciInfo": "nvmlDeviceGetPciInfo_v3",
+    "nvmlDeviceGetComputeRunningProcesses": "nvmlDeviceGetComputeRunningProcesses_v3",
+    "nvmlDeviceGetGraphicsRunningProcesses": "nvmlDeviceGetGraphicsRunningProcesses_v3",
+    "nvmlDeviceGetMemoryInfo_v2": "nvmlDeviceGetMemoryInfo_v2",
+}  # fmt: skip
