@@ -2,10 +2,14 @@
 
 A record is `priority,sequence,microseconds,flags;text`. The position is kept by boot and sequence
 number, for a file also by its identity and offset, so that a restart neither loses nor repeats one.
+What is no record is counted and skipped: nothing that stands in the log ends the reading.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
 import re
 import stat
@@ -14,16 +18,20 @@ from pathlib import Path
 
 MAX_BYTES = 4_000_000
 MAX_RECORDS = 20_000
-_HEAD = re.compile(r"(\d{1,6}),(\d{1,20}),(\d{1,20}),[^;]{0,200};")
+MAX_LINE = 65_536
+PIPE_BYTES = 1_048_576  # the most that the kernel gives to everybody: some 10,000 records
+_HEAD = re.compile(rb"(\d{1,6}),(\d{1,20}),(\d{1,20}),[^;]{0,200};")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record: its sequence number, microseconds since boot, and text."""
+    """One record: its sequence number, microseconds since boot, and text. `junk` lines that were no
+    records stood between it and the one before."""
 
     sequence: int
     microseconds: int
     text: str
+    junk: int = 0
 
     @property
     def first_of_boot(self) -> bool:
@@ -33,18 +41,33 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where in a regular file reading goes on; `inode` 0 for a device or FIFO."""
+    """Where in a regular file reading goes on; `inode` 0 for a device or FIFO. `torn`: within a line
+    that is too long and is skipped to its end."""
 
     inode: int = 0
     offset: int = 0
+    torn: bool = False
 
 
-def parse(line: str) -> Record | None:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one read gave. `junk` lines that were no records stood behind the last record;
+    `gone`: what was read cannot be read a second time; `full`: there may be more."""
+
+    records: list[Record]
+    position: Position
+    junk: int = 0
+    gone: bool = False
+    full: bool = False
+
+
+def parse(line: bytes) -> Record | None:
     """A line as a record; None when it is none (continuation lines begin with a space)."""
     match = _HEAD.match(line)
     if match is None:
         return None
-    return Record(int(match[2]), int(match[3]), line[match.end() :][:4096])
+    text = line[match.end() : match.end() + 4096].decode(errors="replace").replace("\0", "\ufffd")
+    return Record(int(match[2]), int(match[3]), text)
 
 
 class KmsgReader:
@@ -53,83 +76,131 @@ class KmsgReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd: int | None = None
+        self._inode = 0
         self._rest = b""
+        self._torn = False
         self.malformed = 0
-        self.from_start = False
 
-    def read(self, position: Position) -> tuple[list[Record], Position]:
-        """The records after `position`, and the position after them.
-
-        `from_start` is True afterwards when the file is not the one that the position was in, so
-        that all of it was read. Raises OSError.
-        """
+    def read(self, position: Position) -> Batch:
+        """The records after `position`, and the position after them. Raises OSError."""
         status = self._path.stat()
         if stat.S_ISREG(status.st_mode):
-            return self._read_file(status, position)
-        if stat.S_ISCHR(status.st_mode):
-            return self._records(self._read_device()), Position()
-        return self._records(self._lines(self._read_fifo())), Position()
+            return self._read_file(status.st_ino, position)
+        self._open(status.st_ino)
+        device = stat.S_ISCHR(status.st_mode)
+        lines = self._device_lines() if device else self._fifo_lines()
+        return self._batch(lines, Position(), gone=not device, full=len(lines) >= MAX_RECORDS)
 
-    def _read_file(
-        self, status: os.stat_result, position: Position
-    ) -> tuple[list[Record], Position]:
-        self.from_start = position.inode != status.st_ino or status.st_size < position.offset
-        offset = 0 if self.from_start else position.offset
-        if status.st_size == offset:
-            return [], Position(status.st_ino, offset)
-        with self._path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(MAX_BYTES)
-        whole = data.rfind(b"\n") + 1
-        if not whole and len(data) == MAX_BYTES:
-            whole = len(data)  # no record is that long: skip it
-        return self._records(data[:whole].splitlines()), Position(status.st_ino, offset + whole)
+    def close(self) -> None:
+        """Let go of the log."""
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd, self._inode, self._rest, self._torn = None, 0, b"", False
 
-    def _open(self) -> int:
-        if self._fd is None:
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    def _open(self, inode: int) -> int:
+        """The log, opened again when another one has taken its place."""
+        if self._fd is not None and self._inode == inode:
+            return self._fd
+        self.close()
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        status = os.fstat(self._fd)
+        self._inode = status.st_ino
+        if stat.S_ISFIFO(status.st_mode):
+            with contextlib.suppress(OSError):  # a smaller pipe only makes its writers wait
+                fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         return self._fd
 
-    def _read_device(self) -> list[bytes]:
+    def _read_file(self, inode: int, position: Position) -> Batch:
+        """A file that was moved away is read to its end before the one in its place."""
+        if self._fd is not None and self._inode == position.inode != inode:
+            batch = self._rest_of_file(self._fd, position)
+            if batch.records or batch.junk:
+                return batch
+        return self._rest_of_file(self._open(inode), position)
+
+    def _rest_of_file(self, descriptor: int, position: Position) -> Batch:
+        offset, torn = self._start(descriptor, position)
+        data = os.pread(descriptor, MAX_BYTES, offset)
+        full = len(data) == MAX_BYTES
+        if torn:
+            end = data.find(b"\n") + 1
+            if not end:
+                position = Position(self._inode, offset + len(data), torn=True)
+                return self._batch([], position, full=full)
+            offset, data = offset + end, data[end:]
+        whole = data.rfind(b"\n") + 1
+        lines = data[:whole].split(b"\n")[:-1]
+        if not whole and full:  # no record is that long
+            lines, whole, torn = [data[:MAX_LINE]], len(data), True
+        else:
+            torn = False
+        return self._batch(lines, Position(self._inode, offset + whole, torn), full=full)
+
+    def _start(self, descriptor: int, position: Position) -> tuple[int, bool]:
+        """Where to go on: at the start when this is another file, or one that was written anew."""
+        offset = position.offset
+        if position.inode != self._inode or os.fstat(descriptor).st_size < offset:
+            return 0, False
+        if offset and not position.torn and os.pread(descriptor, 1, offset - 1) != b"\n":
+            return 0, False
+        return offset, position.torn
+
+    def _device_lines(self) -> list[bytes]:
         """Each read gives one record; EPIPE says that some were overwritten, and reading goes on."""
         lines: list[bytes] = []
-        descriptor = self._open()
-        while len(lines) < MAX_RECORDS:
+        descriptor = self._open(self._inode)
+        for _ in range(MAX_RECORDS):
             try:
-                lines.append(os.read(descriptor, 8192).partition(b"\n")[0])
+                lines.append(os.read(descriptor, 16_384).partition(b"\n")[0])
             except BlockingIOError:
                 break
             except BrokenPipeError:
-                continue
+                continue  # the gap in the sequence tells how many
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # EINVAL: a record larger than any should be
+                    raise
+                lines.append(b"?")
         return lines
 
-    def _read_fifo(self) -> bytes:
-        data = b""
-        descriptor = self._open()
-        while len(data) < MAX_BYTES:
+    def _fifo_lines(self) -> list[bytes]:
+        """Whole lines; one that its writer left unfinished is none, because half a line can say
+        what the whole one does not."""
+        parts: list[bytes] = [self._rest]
+        size = 0
+        part = b"?"
+        descriptor = self._open(self._inode)
+        while part and size < MAX_BYTES:
             try:
-                part = os.read(descriptor, 65_536)
+                part = os.read(descriptor, MAX_LINE)
             except BlockingIOError:
                 break
-            if not part:
-                break
-            data += part
-        return data
-
-    def _lines(self, data: bytes) -> list[bytes]:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > 65_536:
-            self._rest = b""
-            self.malformed += 1
+            parts.append(part)
+            size += len(part)
+        *lines, self._rest = b"".join(parts).split(b"\n")
+        if self._torn and lines:
+            del lines[0]
+            self._torn = False
+        if len(self._rest) > MAX_LINE or (self._rest and not part):
+            if not self._torn:
+                lines.append(b"?")
+            self._rest, self._torn = b"", bool(part)
         return lines
 
-    def _records(self, lines: list[bytes]) -> list[Record]:
-        found = []
+    def _batch(
+        self, lines: list[bytes], position: Position, *, gone: bool = False, full: bool = False
+    ) -> Batch:
+        found: list[Record] = []
+        junk = 0
         for line in lines:
-            text = line.decode(errors="replace")
-            record = parse(text)
+            record = parse(line) if len(line) <= MAX_LINE else None
             if record is not None:
-                found.append(record)
-            elif text.strip() and not text.startswith(" "):
+                found.append(
+                    Record(record.sequence, record.microseconds, record.text, junk)
+                    if junk
+                    else record
+                )
+                junk = 0
+            elif line and not line.startswith(b" "):
+                junk += 1
                 self.malformed += 1
-        return found
+        return Batch(found, position, junk, gone, full)

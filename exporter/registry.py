@@ -16,14 +16,19 @@ from exporter.collectors.allocation import Allocation
 from exporter.collectors.base import Collector
 from exporter.collectors.filesystem import Filesystem
 from exporter.collectors.gpu import GpuReadings
+from exporter.collectors.gpu_action import GpuAction
 from exporter.collectors.gpu_presence import GpuPresence
 from exporter.collectors.host import Host
+from exporter.collectors.kernel_events import KernelEvents
 from exporter.collectors.network import Network
 from exporter.collectors.progress import Progress
 from exporter.collectors.xid import XidErrors
+from exporter.kernel_log import KernelLog
 from exporter.kmsg import KmsgReader
 from exporter.sources.base import Group
+from exporter.xid_catalogue import Codes
 from exporter.xid_ledger import Ledger
+from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.registry import Registry
 
 
@@ -55,6 +60,8 @@ class Parts:
     has_gpus: bool
     log: Callable[..., None]
     flags: Mapping[str, Any] = field(default_factory=dict)
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What several collectors use together, made by the first that asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +87,25 @@ def _gpu(group: Group, summary: str) -> Entry:
     return Entry(f"gpu_{group}", summary, make)
 
 
-def _xid(parts: Parts) -> Collector | None:
-    if not parts.has_gpus:
-        return None
-    ledger = Ledger(parts.state_dir / "xid.json")
-    return XidErrors(parts.board, KmsgReader(parts.kmsg), parts.boot, ledger, parts.log)
+def kernel_log(parts: Parts) -> KernelLog:
+    """The one reader of the kernel log. Raises UserError for overrides that cannot be."""
+    if "kernel_log" not in parts.shared:
+        codes = Codes.of_site(parts.flags.get("collector.xid.overrides"))
+        ledger = Ledger(parts.state_dir / "xid.json", codes)
+        lookback = parse_duration(parts.flags.get("collector.xid.lookback") or "1h")
+        parts.shared["kernel_log"] = KernelLog(
+            parts.board, KmsgReader(parts.kmsg), parts.boot, ledger, parts.log, lookback
+        )
+    found: KernelLog = parts.shared["kernel_log"]
+    return found
+
+
+_XID_FLAGS = (
+    Flag("collector.xid.overrides", "YAML file in which the site says what an XID means.", Path),
+    Flag(
+        "collector.xid.lookback", "Time after which an XID calls for nothing any more.", str, "1h"
+    ),
+)
 
 
 COLLECTORS = Registry(
@@ -98,7 +119,22 @@ COLLECTORS = Registry(
         _gpu("mig", "partitions of GPUs"),
         _gpu("processes", "processes on GPUs, and those that no job owns"),
         _gpu("limits", "GPU limits, thresholds and modes"),
-        Entry("xid", "XID errors in the kernel log", _xid),
+        Entry(
+            "xid",
+            "XID errors, from the kernel log and the driver's events",
+            lambda p: XidErrors(p.board, kernel_log(p)) if p.has_gpus else None,
+            flags=_XID_FLAGS,
+        ),
+        Entry(
+            "gpu_action",
+            "what should be done about each GPU",
+            lambda p: GpuAction(p.board, kernel_log(p)) if p.has_gpus else None,
+        ),
+        Entry(
+            "kernel_events",
+            "what the kernel log tells of the host",
+            lambda p: KernelEvents(p.board, kernel_log(p)),
+        ),
         Entry(
             "allocation",
             "which job holds which GPU",

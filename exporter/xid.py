@@ -1,4 +1,4 @@
-"""XID errors: what they mean (xid_catalogue.yml), and how a kernel log line becomes one. Pure.
+"""How a line of the kernel log becomes an XID or SXID, and what this one calls for. Pure.
 
 A GPU that falls off the bus is logged as XID 79, as a line without a code, or as both: both within
 a few seconds are one event.
@@ -7,57 +7,60 @@ a few seconds are one event.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Literal
-
-import msgspec
+from dataclasses import dataclass, field
 
 from exporter.inventory import bus_key
-from fleetmedic.kernel.settings import load
+from exporter.xid_catalogue import MAX_SXID, MAX_XID, Action, Code, Severity
 
-PATH = Path(__file__).with_name("xid_catalogue.yml")
 FALLEN_OFF_THE_BUS = 79
+RECOVERY_ACTION_CHANGED = 154
 SAME_EVENT_SECONDS = 5.0
-MAX_CODE = 999
+MAX_TEXT = 300
 
 Bus = tuple[int, int, int]
 
-_XID = re.compile(r"NVRM: Xid \(((?:PCI:)?[0-9a-fA-F:.]{4,20})\).{0,200}?: (\d{1,4}),")
+_XID = re.compile(
+    r"NVRM: Xid \(((?:PCI:)?[0-9a-fA-F:.]{4,20})(?: GPU-I:\d{1,4})?\)[^:]{0,60}: (\d{1,4})(?=[,\s]|$)"
+)
 _BUS = r"([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(?:\.[0-7])?)"
 _FALLEN = re.compile(rf"NVRM:\s+GPU {_BUS}: GPU has fallen off the bus")
 _NAMED = re.compile(rf"NVRM: The NVIDIA GPU {_BUS}")
-_FALLEN_LATER = re.compile(r"NVRM:\s+fallen off the bus and is not responding")
-
-
-class Xid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One code. `zero` says that it is counted from 0 for every GPU."""
-
-    code: int
-    name: str
-    severity: Literal["critical", "warning", "info"]
-    action: Literal["none", "restart_app", "reset_gpu", "drain_reset", "reboot_node", "hw_inspect"]
-    zero: bool
-
-
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    xids: tuple[Xid, ...]
-
-
-@cache
-def xid_catalogue() -> dict[int, Xid]:
-    """The shipped catalogue, by code."""
-    return {xid.code: xid for xid in load(PATH, _File).xids}
+_FALLEN_LATER = re.compile(r"NVRM:\s+(?:GPU )?(?:has )?fallen off the bus and is not responding")
+_LINK = re.compile(r"\b(Fatal|Non-?fatal)\b(?:[^(]{0,80}\((0x[0-9a-fA-F]{1,8}))?", re.IGNORECASE)
+_RECOVERY = re.compile(r"recovery action changed from .{0,60}? to 0x([0-9a-fA-F]{1,2})\b")
+# An SXID is told in three lines; the ones with its data and place belong to the first.
+_SXID = re.compile(
+    rf"nvidia-nvswitch\d{{1,3}}: SXid \((?:PCI:)?{_BUS}\): (\d{{4,6}}), (?!Data |Severity )"
+)
+# The driver's numbers of its recovery actions. To recover IMEX is to restart that service and the job.
+_RECOVERIES: dict[int, Action] = {
+    0: "none", 1: "reset_gpu", 2: "reboot_node", 3: "drain_reset", 4: "drain_reset",
+    5: "restart_app",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line's event. `coded` is False for a loss that was logged without a code."""
+    """One XID of a line. `coded` is False for a loss that was logged without a code; the line may
+    say whether an NVLink error is `fatal`, why a link went down, and which action the driver wants.
+    """
 
     bus: Bus | None
     code: int
     coded: bool = True
+    fatal: bool | None = None
+    subcode: int | None = None
+    recovery: Action | None = None
+    text: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchEvent:
+    """One SXID of a line. `switch` is the bus address of the NVSwitch."""
+
+    switch: str
+    code: int
+    text: str = field(default="", compare=False)
 
 
 class LineParser:
@@ -67,22 +70,67 @@ class LineParser:
         self._named: Bus | None = None
         self._left = 0
 
-    def feed(self, text: str) -> Event | None:
+    def feed(self, text: str) -> Event | SwitchEvent | None:
         """The event of this line, if it tells one."""
+        if text.startswith("nvidia-nvswitch"):
+            return _switch_event(text)
         if not text.startswith("NVRM:"):
             return None
-        if match := _XID.search(text):
+        if match := _XID.match(text):
             code = int(match[2])
-            return Event(bus_key(match[1]), code) if 0 < code <= MAX_CODE else None
-        if match := _FALLEN.search(text):
-            return Event(bus_key(match[1]), FALLEN_OFF_THE_BUS, coded=False)
-        if match := _NAMED.search(text):
+            if not 0 < code <= MAX_XID:
+                return None
+            return _detailed(bus_key(match[1]), code, text, text[match.end() :])
+        if match := _FALLEN.match(text):
+            return Event(bus_key(match[1]), FALLEN_OFF_THE_BUS, coded=False, text=text[:MAX_TEXT])
+        return self._later(text)
+
+    def _later(self, text: str) -> Event | None:
+        if match := _NAMED.match(text):
             self._named, self._left = bus_key(match[1]), 4
         self._left -= 1
-        if self._left >= 0 and self._named and _FALLEN_LATER.search(text):
+        if self._left >= 0 and self._named and _FALLEN_LATER.match(text):
             bus, self._named = self._named, None
-            return Event(bus, FALLEN_OFF_THE_BUS, coded=False)
+            return Event(bus, FALLEN_OFF_THE_BUS, coded=False, text=text[:MAX_TEXT])
         return None
+
+
+def _detailed(bus: Bus | None, code: int, text: str, said: str) -> Event:
+    """The event with what its line says beyond the code."""
+    fatal: bool | None = None
+    subcode: int | None = None
+    recovery: Action | None = None
+    if 144 <= code <= 150 and (link := _LINK.search(said)):
+        fatal = link[1].lower() == "fatal"
+        subcode = int(link[2], 16) >> 20 & 0x3F if link[2] else None
+    elif code == RECOVERY_ACTION_CHANGED and (wanted := _RECOVERY.search(said)):
+        recovery = _RECOVERIES.get(int(wanted[1], 16))
+    return Event(bus, code, True, fatal, subcode, recovery, text[:MAX_TEXT])
+
+
+def _switch_event(text: str) -> SwitchEvent | None:
+    match = _SXID.match(text)
+    if match is None or int(match[2]) > MAX_SXID:
+        return None
+    return SwitchEvent(match[1].lower(), int(match[2]), text[:MAX_TEXT])
+
+
+def judge(
+    code: Code, fatal: bool | None, subcode: int | None, recovery: Action | None
+) -> tuple[Severity, Action]:
+    """How bad this one is and what it calls for, by the catalogue and by what its line says.
+
+    An event whose line decides calls for nothing as long as the line is not there.
+    """
+    if not code.by_line:
+        return code.severity, code.action
+    if recovery is not None:
+        return ("info" if recovery == "none" else "critical"), recovery
+    if not fatal:
+        return "warning", "none"
+    if subcode in code.inspect_subcodes:
+        return code.severity, "inspect"
+    return code.severity, code.action
 
 
 @dataclass(slots=True)
@@ -94,17 +142,15 @@ class Losses:
 
     open: dict[str, tuple[float, bool]]
 
-    def counts(self, uuid: str, event: Event, at: float) -> bool:
-        """Whether this event counts, at Unix time `at`. Every coded line but the first of a pair does."""
-        if event.code != FALLEN_OFF_THE_BUS:
-            return True
+    def counts(self, uuid: str, coded: bool, at: float) -> bool:
+        """Whether this loss counts, at Unix time `at`. Every coded line but the first of a pair does."""
         before = self.open.get(uuid)
         if before is not None and abs(at - before[0]) <= SAME_EVENT_SECONDS:
             was_coded = before[1]
-            if event.coded and not was_coded:
+            if coded and not was_coded:
                 self.open[uuid] = (before[0], True)
                 return False
-            if not event.coded:
+            if not coded:
                 return False
-        self.open[uuid] = (at, event.coded)
+        self.open[uuid] = (at, coded)
         return True

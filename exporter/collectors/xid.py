@@ -1,64 +1,59 @@
-"""XID errors counted from the kernel log."""
+"""XID errors, counted from the kernel log and the driver's events together; NVSwitch errors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from exporter.board import Board, BoardView
-from exporter.boot import BootReader
 from exporter.collectors.base import CollectorError
 from exporter.exposition import Sample
-from exporter.inventory import bus_key
-from exporter.kmsg import KmsgReader
-from exporter.xid import xid_catalogue
-from exporter.xid_ledger import Ledger
+from exporter.kernel_log import Counted, KernelLog
+from exporter.pairing import WITNESSES
 
 
 class XidErrors:
-    """Reads what the kernel log has new, counts it, keeps the counts, and only then shows them."""
+    """Shows what the kernel log and the driver have told of GPUs and switches."""
 
     name = "xid"
     inline = False
     interval = 1.0
 
-    def __init__(
-        self,
-        board: Board,
-        reader: KmsgReader,
-        boot: BootReader,
-        ledger: Ledger,
-        log: Callable[..., None],
-    ) -> None:
+    def __init__(self, board: Board, kernel_log: KernelLog) -> None:
         self._board = board
-        self._reader = reader
-        self._boot = boot
-        self._ledger = ledger
-        self._log = log
+        self._kernel_log = kernel_log
 
     def collect(self, now: float) -> Iterator[Sample]:
         view = self._board.view(now)
+        counted = self._kernel_log.advance(view, now)
         if view.failure and not view.gpus:
             raise CollectorError("no GPU is known yet, so no XID could be given to one")
-        ledger = self._ledger
-        records, position = self._reader.read(ledger.totals.position)
-        gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
-        ledger.take(records, position, self._boot.read(), gpus, now)
-        if ledger.dirty:
-            try:
-                ledger.save()
-            except OSError as error:  # the counts stay, in memory, and are written next time
-                self._log("xid_counts_not_saved", why=str(error))
-        yield from self._samples(view)
+        if counted.failure and view.source != "nvml":
+            raise CollectorError(counted.failure)
+        yield from self._gpus(view, counted)
+        yield from self._switches(counted)
+        for witness in WITNESSES:
+            yield Sample(
+                "gpu_exporter_xid_source_total", (witness,), counted.sources.get(witness, 0)
+            )
+        yield Sample("gpu_exporter_kmsg_readable", (), not counted.failure)
+        yield Sample("gpu_exporter_xid_unmatched_total", (), counted.unmatched)
+        yield Sample("gpu_exporter_kmsg_dropped_total", (), counted.dropped)
 
-    def _samples(self, view: BoardView) -> Iterator[Sample]:
-        totals = self._ledger.totals
-        zeros = {str(xid.code): 0 for xid in xid_catalogue().values() if xid.zero}
+    def _gpus(self, view: BoardView, counted: Counted) -> Iterator[Sample]:
+        zeros = dict.fromkeys(self._kernel_log.zeros, 0)
         for gpu in view.gpus:
             key = (str(gpu.index), gpu.uuid)
-            for code, count in (zeros | totals.counts.get(gpu.uuid, {})).items():
+            for code, count in (zeros | counted.xids.get(gpu.uuid, {})).items():
                 yield Sample("gpu_xid_errors_total", (*key, code), count)
-            for code, at in totals.latest.get(gpu.uuid, {}).items():
+        for gpu in view.gpus:
+            key = (str(gpu.index), gpu.uuid)
+            for code, at in counted.xids_latest.get(gpu.uuid, {}).items():
                 yield Sample("gpu_xid_last_timestamp_seconds", (*key, code), round(at, 3))
-        yield Sample("gpu_exporter_xid_unmatched_total", (), totals.unmatched)
-        lost = totals.dropped + self._reader.malformed
-        yield Sample("gpu_exporter_kmsg_dropped_total", (), lost)
+
+    def _switches(self, counted: Counted) -> Iterator[Sample]:
+        for switch, counts in counted.sxids.items():
+            for code, count in counts.items():
+                yield Sample("gpu_sxid_errors_total", (code, switch), count)
+        for switch, latest in counted.sxids_latest.items():
+            for code, at in latest.items():
+                yield Sample("gpu_sxid_last_timestamp_seconds", (code, switch), round(at, 3))

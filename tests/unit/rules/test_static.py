@@ -73,8 +73,10 @@ def test_critical_alerts_about_gpus_and_nodes_without_a_long_wait_are_evaluated_
 def test_fatal_xids_are_those_that_the_catalogue_of_xids_calls_critical() -> None:
     raw = yaml.safe_load((ROOT / "exporter" / "xid_catalogue.yml").read_text())["xids"]
     critical = {str(xid["code"]) for xid in raw if xid["severity"] == "critical"}
-    (matcher,) = promql.matchers(ALERTS["GpuXidFatalHardware"][0].expr)
-    assert set(matcher.value.split("|")) == critical
+    always, by_line, _ = promql.matchers(ALERTS["GpuXidFatalHardware"][0].expr)
+    decided = {str(xid["code"]) for xid in raw if xid.get("by_line")} & critical
+    assert set(always.value.split("|")) == critical - decided
+    assert set(by_line.value.split("|")) == decided
 
 
 def test_the_playbook_of_an_alert_is_the_one_that_takes_it() -> None:

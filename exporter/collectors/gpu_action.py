@@ -1,0 +1,33 @@
+"""What should be done about each GPU, for people and for the remediator."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+
+from exporter.board import Board
+from exporter.exposition import Sample
+from exporter.kernel_log import KernelLog
+
+
+class GpuAction:
+    """One series for each GPU whose state is known; its value is the action's rank."""
+
+    name = "gpu_action"
+    inline = True
+    interval = 1.0
+
+    def __init__(self, board: Board, kernel_log: KernelLog) -> None:
+        self._board = board
+        self._kernel_log = kernel_log
+
+    def collect(self, now: float) -> Iterator[Sample]:
+        view = self._board.view(now)
+        wanted = self._kernel_log.recommendations(view, now)
+        for gpu in view.gpus:
+            if (each := wanted.get(gpu.uuid)) is not None:
+                labels = (str(gpu.index), gpu.uuid, each.action, each.reason)
+                yield Sample("gpu_recommended_action", labels, each.rank)
+
+    def token(self, now: float) -> Hashable:
+        """The samples themselves: they are few."""
+        return tuple(self.collect(now))

@@ -1,0 +1,30 @@
+"""What the kernel log tells of the host: out of memory, lockups, machine checks, PCIe, disks, NFS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.board import Board
+from exporter.collectors.base import CollectorError
+from exporter.exposition import Sample
+from exporter.kernel_events import EVENTS
+from exporter.kernel_log import KernelLog
+
+
+class KernelEvents:
+    """Counts the kinds of events in kernel_events.py, each from 0."""
+
+    name = "kernel_events"
+    inline = False
+    interval = 1.0
+
+    def __init__(self, board: Board, kernel_log: KernelLog) -> None:
+        self._board = board
+        self._kernel_log = kernel_log
+
+    def collect(self, now: float) -> Iterator[Sample]:
+        counted = self._kernel_log.advance(self._board.view(now), now)
+        if counted.failure:
+            raise CollectorError(counted.failure)
+        for event in EVENTS:
+            yield Sample("node_kernel_events_total", (event,), counted.kernel.get(event, 0))
