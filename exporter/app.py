@@ -24,10 +24,12 @@ import structlog
 from exporter.board import INTERVALS, Board
 from exporter.boot import BootReader, ProcBoot, SimulatedBoot
 from exporter.catalogue import catalogue
+from exporter.dcgm import dcgm
 from exporter.frame import Frame
 from exporter.registry import COLLECTORS, Parts
 from exporter.server import MAX_HEAD, Server
 from exporter.supervisor import Supervisor
+from exporter.web_config import WebConfigFile
 from fleetmedic import __version__
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
@@ -57,6 +59,8 @@ class Settings:
     health_interval: float
     without: frozenset[str]
     flags: Mapping[str, Any]
+    web_config: Path | None = None
+    dcgm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +176,12 @@ def once(settings: Settings) -> bytes:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises UserError when it cannot start."""
     sys.setswitchinterval(SWITCH_SECONDS)
+    web = WebConfigFile(settings.web_config, logger()) if settings.web_config else None
     lock = claim(settings.state_dir)
     listener = listen(settings.host, settings.port)
     exporter = build(settings, logger())
     try:
-        asyncio.run(_serve(exporter, listener))
+        asyncio.run(_serve(exporter, listener, settings, web))
     finally:
         exporter.frame.stop()
         if exporter.supervisor is not None:
@@ -184,11 +189,23 @@ def serve(settings: Settings) -> None:
         os.close(lock)
 
 
-async def _serve(exporter: Exporter, listener: socket.socket) -> None:
+def dcgm_page(exporter: Exporter) -> Callable[[], bytes | None]:
+    """The page of the metrics that dcgm-exporter gives; None while nothing is known."""
+
+    def page() -> bytes | None:
+        view = exporter.board.view(time.time())
+        return None if view.failure else dcgm(view, socket.gethostname()).text
+
+    return page
+
+
+async def _serve(
+    exporter: Exporter, listener: socket.socket, settings: Settings, web: WebConfigFile | None
+) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    server = Server(exporter.frame)
+    server = Server(exporter.frame, web, dcgm_page(exporter) if settings.dcgm else None)
     listening = await asyncio.start_server(server.connection, sock=listener, limit=MAX_HEAD)
     if exporter.supervisor is not None:
         exporter.supervisor.start()

@@ -80,6 +80,15 @@ def folder(path: Path | None, flag: str) -> Path | None:
     help="Address to serve on; :9410 means all addresses.",
 )
 @click.option(
+    "--web.config.file",
+    "web_config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="TLS and users, in the format of the Prometheus exporter toolkit; read anew when it changes.",
+)
+@click.option(
+    "--web.dcgm", "dcgm", is_flag=True, help="Also serve /metrics/dcgm, dcgm-exporter's names."
+)
+@click.option(
     "--path.procfs",
     "procfs",
     type=click.Path(path_type=Path),
@@ -197,6 +206,8 @@ def exporter(listen: str, level: str, once: bool, interval: str, **given: Any) -
         interval=seconds,
         health_interval=health_seconds,
         without=frozenset(without),
+        web_config=given["web_config"],
+        dcgm=given["dcgm"],
         flags={flag.name: given[_key(flag.name)] for entry in COLLECTORS for flag in entry.flags},
     )
     if once:

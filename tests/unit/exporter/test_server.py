@@ -7,13 +7,15 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from exporter.openmetrics import Form
-from exporter.server import MAX_CONNECTIONS, MAX_HEAD, Request, Server
+from exporter.server import MAX_CONNECTIONS, MAX_HEAD, Request, Server, chosen
 
 TEXT = b"gpu_expected 8\n" * 100
 
 
 class Pages:
     """One page, or none that may be shown."""
+
+    names = ("gpu_load", "xid")
 
     def __init__(self, shown: bytes | None = TEXT) -> None:
         self._shown = shown
@@ -65,6 +67,38 @@ def test_without_a_page_it_is_alive_and_not_ready() -> None:
     assert ask("GET /-/healthy HTTP/1.1", None)[0].startswith("HTTP/1.1 200")
     assert ask("GET /-/ready HTTP/1.1", None)[0].startswith("HTTP/1.1 503")
     assert ask("GET /metrics HTTP/1.1", None)[0].startswith("HTTP/1.1 503")
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("", None),
+        ("name=x", None),
+        ("collect[]=xid", {"xid"}),
+        ("collect[]=xid&collect[]=gpu_load", {"xid", "gpu_load"}),
+        ("collect%5B%5D=xid", {"xid"}),
+        ("exclude[]=xid", {"gpu_load"}),
+    ],
+)
+def test_a_query_chooses_collectors(query: str, wanted: set[str] | None) -> None:
+    assert chosen(query, Pages.names) == wanted
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("collect[]=gpu", "There is no collector 'gpu'; known: gpu_load, xid."),
+        ("exclude[]=", "There is no collector ''"),
+        ("collect[]=xid&exclude[]=gpu_load", "not both"),
+        ("collect[]=%0d%0aX-Evil:%201", "There is no collector"),
+        ("&".join(["collect[]=xid"] * 300), "fields"),
+    ],
+)
+def test_a_query_for_what_there_is_not_is_a_sentence(query: str, sentence: str) -> None:
+    head, body, _ = ask(f"GET /metrics?{query} HTTP/1.1")
+    assert head.startswith("HTTP/1.1 400")
+    assert sentence in body.decode()
+    assert "X-Evil" not in head
 
 
 def test_a_head_request_has_no_body() -> None:
