@@ -17,7 +17,6 @@ from exporter.boot import BootReader
 from exporter.inventory import bus_key
 from exporter.kmsg import Batch, KmsgReader
 from exporter.recommend import LOOKBACK_SECONDS, Recommendation, recommendations
-from exporter.sources.base import GpuEvent
 from exporter.xid_ledger import Ledger
 from exporter.xid_totals import Recent, Totals
 
@@ -95,7 +94,7 @@ class KernelLog:
             boot = self._boot.read()
             gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
             ledger, failure = self._ledger, ""
-            told: list[tuple[float, GpuEvent]] = getattr(self._board, "take_events", list)()
+            told = self._board.take_events()
             for _ in range(MAX_BATCHES):
                 live = 0 <= now - self._drained <= LIVE_SECONDS
                 try:
@@ -119,7 +118,7 @@ class KernelLog:
             self._ledger.save(now)
             complaint = ""
         except OSError as error:
-            complaint = str(error)
+            complaint = error.strerror or str(error)
         if complaint != self._complaint:
             self._complaint = complaint
             event = "xid_counts_not_saved" if complaint else "xid_counts_saved_again"

@@ -57,6 +57,7 @@ class Ledger:
             self.totals = msgspec.json.decode(path.read_bytes(), type=Totals)
         except (OSError, msgspec.DecodeError):
             self.totals = Totals()
+        self._shown = {_key(event): event for event in self.totals.recent}
 
     def due(self, now: float) -> bool:
         """Whether it should be written at Unix time `now`."""
@@ -217,17 +218,21 @@ class Ledger:
         )  # fmt: skip
 
     def _show(self, event: Recent) -> None:
-        recent = self.totals.recent
-        for before in reversed(recent[-32:]):
-            if _same(before, event):
-                before.last = max(before.last, event.last)
-                before.count += event.count
-                before.text = before.text or event.text
-                before.source = event.source if before.source == event.source else "both"
-                if RANK[event.action] > RANK[before.action]:
-                    before.severity, before.action = event.severity, event.action
-                return
+        recent, key = self.totals.recent, _key(event)
+        before = self._shown.get(key)
+        if before is not None and _same(before, event):
+            before.last = max(before.last, event.last)
+            before.count += event.count
+            before.text = before.text or event.text
+            before.source = event.source if before.source == event.source else "both"
+            if RANK[event.action] > RANK[before.action]:
+                before.severity, before.action = event.severity, event.action
+            return
         recent.append(event)
+        self._shown[key] = event
+        for gone in recent[:-MAX_RECENT]:
+            if self._shown.get(_key(gone)) is gone:
+                del self._shown[_key(gone)]
         del recent[:-MAX_RECENT]
 
     def _switch(self, event: SwitchEvent, at: float) -> None:
@@ -279,12 +284,14 @@ def _told(at: float, event: GpuEvent, boot: BootTime) -> Heard:
     return Heard("nvml", event.uuid, bus_key(event.pci_bus_id), event.code, at, at, boot.boot_id)
 
 
+def _key(event: Recent) -> tuple[str, str, int]:
+    return event.kind, event.device, event.code
+
+
 def _same(before: Recent, event: Recent) -> bool:
-    """Whether a recent event is shown as one more of an earlier one."""
+    """Whether a recent event is shown as one more of the latest of its kind."""
     told = before.action == event.action or not before.text or not event.text
-    key = (event.kind, event.device, event.code)
-    near = abs(event.first - before.last) <= TOGETHER_SECONDS
-    return told and near and (before.kind, before.device, before.code) == key
+    return told and abs(event.first - before.last) <= TOGETHER_SECONDS
 
 
 def _starts_boot(record: Record, before: int) -> bool:

@@ -377,3 +377,20 @@ def test_a_storm_is_one_recent_event_with_a_count(tmp_path: Path) -> None:
     ledger.take(device(*(Record(n, n * 1000, xid(31)) for n in range(5000))), BOOT, GPUS, 1010.0)
     (recent,) = ledger.totals.recent
     assert (recent.count, recent.name, recent.device) == (5000, "GPU memory page fault", "GPU-a")
+
+
+def test_a_storm_of_many_kinds_leaves_room_for_the_others(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "xid.json")
+    records = [Record(n, n * 1000, xid(100 + n % 150)) for n in range(3000)]
+    ledger.take(device(*records), BOOT, GPUS, 1010.0)
+    assert len(ledger.totals.recent) == 150
+    assert {recent.count for recent in ledger.totals.recent} == {20}
+    ledger.save()
+    ledger = Ledger(tmp_path / "xid.json")
+    ledger.take(device(Record(5000, 3_100_000, xid(100))), BOOT, GPUS, 1010.0)
+    assert len(ledger.totals.recent) == 150
+    ledger.take(
+        device(*(Record(6000 + n, 4_000_000, xid(300 + n)) for n in range(120))), BOOT, GPUS, 1010.0
+    )
+    assert len(ledger.totals.recent) == MAX_RECENT
+    assert ledger.totals.recent[-1].code == 419
