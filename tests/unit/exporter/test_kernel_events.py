@@ -1,5 +1,7 @@
 """Lines of the kernel log that a GPU host should not ignore."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +99,8 @@ def test_the_first_look_never_hides_a_line() -> None:
 @given(st.text(max_size=300))
 def test_no_line_breaks_it(text: str) -> None:
     kernel_event(text)
+
+
+def test_the_page_names_every_kind() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "exporter.md").read_text()
+    assert [event for event in EVENTS if f"`{event}`" not in page] == []
