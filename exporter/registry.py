@@ -5,24 +5,18 @@ A new collector is one file in collectors/, its families in catalogue.yml, and o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from exporter.board import Board
-from exporter.boot import BootReader
 from exporter.collectors.allocation import Allocation
 from exporter.collectors.base import Collector
-from exporter.collectors.filesystem import Filesystem
 from exporter.collectors.gpu import GpuReadings
 from exporter.collectors.gpu_action import GpuAction
 from exporter.collectors.gpu_presence import GpuPresence
-from exporter.collectors.host import Host
 from exporter.collectors.kernel_events import KernelEvents
-from exporter.collectors.network import Network
 from exporter.collectors.progress import Progress
 from exporter.collectors.xid import XidErrors
+from exporter.entry import Entry, Flag, Parts
+from exporter.host_collectors import HOST
 from exporter.kernel_log import KernelLog
 from exporter.kmsg import KmsgReader
 from exporter.sources.base import Group
@@ -30,52 +24,6 @@ from exporter.xid_catalogue import Codes
 from exporter.xid_ledger import Ledger
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.registry import Registry
-
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """A setting on the command line, `--NAME`. A default of None means that it need not be given;
-    `many` that it may be given again and again (the value is a tuple)."""
-
-    name: str
-    help: str
-    type: type[str] | type[int] | type[float] | type[Path] | type[bool] = str
-    default: Any = None
-    many: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What collectors are made of. A folder that is None was not given."""
-
-    board: Board
-    intervals: Mapping[Group, float]
-    boot: BootReader
-    procfs: Path
-    kmsg: Path
-    state_dir: Path
-    node: str
-    cluster_dir: Path | None
-    progress_dir: Path | None
-    has_gpus: bool
-    log: Callable[..., None]
-    flags: Mapping[str, Any] = field(default_factory=dict)
-    shared: dict[str, Any] = field(default_factory=dict)
-    """What several collectors use together, made by the first that asks for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """How a collector is made; None when this exporter was given nothing for it to read.
-
-    `flags` are its own settings on the command line; the values are in `Parts.flags` by name.
-    """
-
-    name: str
-    summary: str
-    make: Callable[[Parts], Collector | None]
-    on: bool = True
-    flags: tuple[Flag, ...] = ()
 
 
 def _gpu(group: Group, summary: str) -> Entry:
@@ -99,6 +47,8 @@ def kernel_log(parts: Parts) -> KernelLog:
     found: KernelLog = parts.shared["kernel_log"]
     return found
 
+
+__all__ = ["COLLECTORS", "Entry", "Flag", "Parts"]
 
 _XID_FLAGS = (
     Flag("collector.xid.overrides", "YAML file in which the site says what an XID means.", Path),
@@ -145,8 +95,6 @@ COLLECTORS = Registry(
             "training jobs' own reports",
             lambda p: Progress(p.progress_dir) if p.progress_dir else None,
         ),
-        Entry("host", "processor, memory, load, boot", lambda p: Host(p.procfs, p.boot)),
-        Entry("filesystem", "space of file systems", lambda _: Filesystem()),
-        Entry("network", "network interfaces", lambda _: Network()),
+        *HOST,
     ),
 )
