@@ -28,6 +28,7 @@ from exporter.dcgm import dcgm
 from exporter.frame import Frame
 from exporter.registry import COLLECTORS, Parts
 from exporter.server import MAX_HEAD, Server
+from exporter.sources.base import Group
 from exporter.supervisor import Supervisor
 from exporter.web_config import WebConfigFile
 from fleetmedic import __version__
@@ -140,8 +141,8 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
         kmsg = settings.kmsg or Hardware(settings.hardware_dir).kmsg_path(node)
         arguments = ["simulated", str(settings.hardware_dir), node]
     parts = Parts(
-        board=board, intervals=intervals, boot=boot, procfs=settings.procfs, kmsg=kmsg,
-        state_dir=settings.state_dir, node=node, cluster_dir=settings.cluster_dir,
+        board=board, intervals=intervals, boot=boot, procfs=settings.procfs, sysfs=settings.sysfs,
+        kmsg=kmsg, state_dir=settings.state_dir, node=node, cluster_dir=settings.cluster_dir,
         progress_dir=settings.progress_dir, has_gpus=source != "none", log=log,
         flags=settings.flags,
     )  # fmt: skip
@@ -151,7 +152,22 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
     if source == "none":
         board.supervised(stuck=False, restarts=0, failure="")
         return Exporter(board, frame, None)
-    return Exporter(board, frame, Supervisor(board, arguments, intervals, log))
+    return Exporter(board, frame, _supervisor(settings, board, arguments, intervals, log))
+
+
+def _supervisor(
+    settings: Settings,
+    board: Board,
+    arguments: list[str],
+    intervals: Mapping[Group, float],
+    log: Callable[..., None],
+) -> Supervisor:
+    """The simulated source has no driver that could tell events; its kernel log is the witness."""
+    events = "exporter.sources.nvml" if arguments[0] == "nvml" else ""
+    return Supervisor(
+        board, arguments, intervals, log,
+        procfs=settings.procfs, sysfs=settings.sysfs, events=events,
+    )  # fmt: skip
 
 
 def once(settings: Settings) -> bytes:

@@ -7,38 +7,51 @@ been heard yet has no verdict.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from exporter import inventory
-from exporter.inventory import Known
-from exporter.protocol import Devices, Hello, Lost, Message, Present, Round, Values
-from exporter.sources.base import Device, Group, Reading
+from exporter.inventory import Known, bus_key
+from exporter.protocol import Devices, Hello, Lost, Message, Present, Round, Slots, Values
+from exporter.sources.base import BusGpu, GpuEvent, Group
+from exporter.view import BoardView, GpuView, Status
+
+__all__ = ["INTERVALS", "Board", "BoardView", "GpuView", "State", "Status", "time_to_live"]
 
 # How often each group is read, in seconds, unless said otherwise.
 INTERVALS: dict[Group, float] = {
     "load": 5.0, "gpm": 5.0, "health": 10.0, "processes": 10.0, "links": 30.0, "mig": 30.0,
     "limits": 60.0,
 }  # fmt: skip
-# Seconds after which a verdict or value is withheld: three intervals of its group.
 PRESENCE_TTL = 5.0
 FAST_TTL_MAX = 60.0
+AHEAD = 2.0  # what is more than this in the future was written before the clock was set back
+MAX_EVENTS = 10_000
 
 
 def time_to_live(group: Group, every: float) -> float:
-    """Seconds for which a group's values may be shown."""
+    """Seconds for which a group's values may be shown: three intervals. Limits do not change by
+    themselves, and stay until a read of them fails."""
+    if group == "limits":
+        return float("inf")
     return min(FAST_TTL_MAX, 3 * every) if group in ("load", "gpm") else 3 * every
 
 
-class Status(StrEnum):
-    """The verdict on one GPU."""
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the supervisor says of its processes. GPUs are named by their source's number."""
 
-    UP = "up"
-    LOST = "lost"
-    HUNG = "hung"
-    UNKNOWN = "unknown"
+    failure: str
+    restarts: int = 0
+    stuck: bool = False
+    abandoned: int = 0
+    released: bool = False
+    slow: frozenset[int] = frozenset()
+    left_out: tuple[tuple[int, Group], ...] = ()
+    events_up: bool | None = None
+    event_restarts: int = 0
 
 
 @dataclass(slots=True)
@@ -48,152 +61,215 @@ class _Record:
     groups: dict[Group, Values] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class GpuView:
-    """One GPU as collectors see it. `groups` holds what was read of it and is not too old; of a GPU
-    that is not up there is nothing."""
-
-    index: int
-    uuid: str
-    device: Device
-    status: Status
-    groups: Mapping[Group, Values]
-
-    def readings(self, group: Group) -> tuple[Reading, ...]:
-        """The group's readings; none when they are not known."""
-        values = self.groups.get(group)
-        return values.readings if values is not None else ()
-
-    def value(self, group: Group, name: str, *labels: str) -> float | None:
-        """One reading; None when it is not known."""
-        for reading in self.readings(group):
-            if reading.name == name and reading.labels == labels:
-                return reading.value
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class BoardView:
-    """All GPUs at one moment. `failure` is why the source as a whole does not answer, or empty."""
-
-    gpus: tuple[GpuView, ...]
-    expected: int
-    stuck: bool
-    source: str
-    failure: str
-    restarts: int
-    errors: Mapping[tuple[Group, str], int]
-
-
 class Board:
-    """The knowledge itself. Every method may be called from any thread."""
+    """The knowledge itself. Every method may be called from any thread.
+
+    Messages come from several workers, each of which may number the GPUs in its own way: `worker`
+    says whose message it is.
+    """
 
     def __init__(
         self, path: Path, *, expected: int | None, intervals: Mapping[Group, float]
     ) -> None:
         self._path = path
         self._given = expected
-        self._ttl = {group: time_to_live(group, every) for group, every in intervals.items()}
+        self._every = dict(intervals)
         self._errors: dict[tuple[Group, str], int] = {}
         self._lock = threading.Lock()
         self._known: dict[str, Known] = inventory.read(path)
         self._records: dict[str, _Record] = {}
-        self._slots: dict[int, str] = {}
+        self._slots: dict[int, dict[int, str]] = {}
+        self._numbers: tuple[int, ...] = ()
+        self._bus: tuple[BusGpu, ...] = ()
         self._round_at = 0.0
-        self._on_bus = 0
         self._source = ""
-        self._failure = "nothing has been read yet"
-        self._stuck = False
-        self._restarts = 0
+        self._state = State("nothing has been read yet")
+        self._events: deque[tuple[float, GpuEvent]] = deque(maxlen=MAX_EVENTS)
+        self._version = 0
+        self._seen: tuple[int, float, BoardView] | None = None
         self.changed = threading.Event()
         self.write_error = ""
 
-    def apply(self, message: Message, now: float) -> None:
-        """Take in what the worker said at Unix time `now`."""
+    @property
+    def known(self) -> int:
+        """How many GPUs this node is known to have had."""
         with self._lock:
-            if isinstance(message, Devices):
-                self._devices(message, now)
-            elif isinstance(message, Values):
-                self._values(message, now)
+            return len(self._known)
+
+    def apply(self, message: Message, now: float, worker: int = 0) -> None:
+        """Take in what a worker said at Unix time `now`."""
+        with self._lock:
+            self._version += 1
+            if isinstance(message, Values):
+                self._values(message, now, worker)
             elif isinstance(message, Present):
-                self._verdict(message.slot, Status.UP, now)
+                self._verdict(message.slot, Status.UP, now, worker)
             elif isinstance(message, Lost):
-                self._verdict(message.slot, Status.LOST, now)
+                self._verdict(message.slot, Status.LOST, now, worker)
+            elif isinstance(message, Slots):
+                self._numbered(message)
+            elif isinstance(message, Devices):
+                self._devices(message, now, worker)
             elif isinstance(message, Hello):
                 self._source = message.source
+                self._slots[worker] = {}
             elif isinstance(message, Round):
-                self._failure = ""
                 self._round_at = now
+                if self._state.failure:
+                    self._state = replace(self._state, failure="")
                 self.changed.set()
 
-    def hung(self, slot: int, now: float) -> None:
+    def hung(self, slot: int, now: float, worker: int = 0) -> None:
         """The GPU in this slot does not answer; holds until it does, however long that takes.
 
         `supervised` follows and makes it known, so that no page shows the one without the other.
         """
         with self._lock:
-            self._verdict(slot, Status.HUNG, now)
+            self._version += 1
+            self._verdict(slot, Status.HUNG, now, worker)
 
-    def supervised(self, *, stuck: bool, restarts: int, failure: str | None = None) -> None:
-        """What the supervisor says of the worker itself; a failure stays until a round is complete."""
+    def alive(self, slot: int, now: float, worker: int = 0) -> None:
+        """Calls about the GPU in this slot come back, whatever they say."""
         with self._lock:
-            self._stuck, self._restarts = stuck, restarts
-            if failure is not None:
-                self._failure = failure
-            self.changed.set()
+            record = self._records.get(self._uuid(slot, worker) or "")
+            if record is not None and record.status in (Status.UP, Status.HUNG):
+                self._version += 1
+                record.status, record.at = Status.UP, now
+
+    def withhold(self, slot: int, group: Group, worker: int = 0) -> None:
+        """Nobody reads this group of this GPU any more."""
+        with self._lock:
+            record = self._records.get(self._uuid(slot, worker) or "")
+            if record is not None:
+                self._version += 1
+                record.groups.pop(group, None)
+
+    def gone(self, worker: int) -> None:
+        """This worker has ended: its numbers mean nothing any more."""
+        with self._lock:
+            self._slots.pop(worker, None)
+
+    def supervised(
+        self,
+        state: State | None = None,
+        *,
+        stuck: bool = False,
+        restarts: int = 0,
+        failure: str | None = None,
+    ) -> None:
+        """What is true of the processes. Without GPUs, `failure` and the others say it in short."""
+        with self._lock:
+            if state is None:
+                why = self._state.failure if failure is None else failure
+                state = State(why, restarts, stuck)
+            if state.released and not self._state.released:
+                for record in self._records.values():
+                    record.status = Status.UNKNOWN
+                    record.groups.clear()
+            if state != self._state:
+                self._version += 1
+                self._state = state
+                self.changed.set()
+
+    def add_event(self, event: GpuEvent, at: float) -> None:
+        """The driver told something at Unix time `at`."""
+        with self._lock:
+            self._events.append((at, event))
+
+    def take_events(self) -> list[tuple[float, GpuEvent]]:
+        """The driver's events since the last time this was asked, with the Unix time of arrival."""
+        with self._lock:
+            taken = list(self._events)
+            self._events.clear()
+            return taken
 
     def view(self, now: float) -> BoardView:
         """Everything that may be said at Unix time `now`."""
         with self._lock:
+            if self._seen is not None and self._seen[:2] == (self._version, now):
+                return self._seen[2]
             entries = sorted(self._known.values(), key=lambda entry: entry.index)
-            seen = max(len(self._known), self._on_bus)
-            return BoardView(
-                gpus=tuple(self._gpu(entry, now) for entry in entries),
+            seen, state = max(len(self._known), len(self._bus)), self._state
+            left_out: dict[str, list[Group]] = {}
+            for slot, group in state.left_out:
+                left_out.setdefault(self._uuid(slot) or "", []).append(group)
+            slow = {self._uuid(slot) for slot in state.slow}
+            view = BoardView(
+                gpus=tuple(self._gpu(entry, now, slow, left_out) for entry in entries),
                 expected=seen if self._given is None else self._given,
-                stuck=self._stuck,
+                stuck=state.stuck,
                 source=self._source,
-                failure=self._failure,
-                restarts=self._restarts,
+                failure=state.failure,
+                restarts=state.restarts,
                 errors=dict(self._errors),
+                released=state.released,
+                abandoned=state.abandoned,
+                events_up=state.events_up,
+                event_restarts=state.event_restarts,
             )
+            self._seen = (self._version, now, view)
+            return view
 
-    def _gpu(self, entry: Known, now: float) -> GpuView:
-        record = self._records.get(entry.device.uuid, _Record())
+    def _gpu(
+        self, entry: Known, now: float, slow: set[str | None], left_out: dict[str, list[Group]]
+    ) -> GpuView:
+        uuid = entry.device.uuid
+        record = self._records.get(uuid, _Record())
         status = record.status
         # A lost GPU may be asked no more: the verdict holds while rounds go on without it.
         at = max(record.at, self._round_at) if status is Status.LOST else record.at
-        if status is not Status.HUNG and now - at > PRESENCE_TTL:
+        if status is not Status.HUNG and not -AHEAD <= now - at <= PRESENCE_TTL:
             status = Status.UNKNOWN
         up = status is Status.UP
         groups = {
             group: values
             for group, values in record.groups.items()
-            if up and now - values.at <= self._ttl.get(group, 0.0)
+            if up and -AHEAD <= now - values.at <= self._ttl(values)
         }
-        return GpuView(entry.index, entry.device.uuid, entry.device, status, groups)
+        missing = tuple(left_out.get(uuid, ()))
+        return GpuView(entry.index, uuid, entry.device, status, groups, uuid in slow, missing)
 
-    def _devices(self, message: Devices, now: float) -> None:
-        merged = inventory.merge(self._known, message.found)
-        self._on_bus = len(message.bus)
-        if merged != self._known:
-            self._known = merged
-            self._save()
-        self._slots = {slot: uuid for slot, uuid in self._slots.items() if slot in message.left_out}
-        self._slots |= {device.slot: device.uuid for device in message.found}
-        found = {device.uuid for device in message.found}
-        for uuid, entry in merged.items():
-            if uuid not in found and entry.device.slot not in message.left_out:
+    def _ttl(self, values: Values) -> float:
+        every = self._every.get(values.group)
+        return 0.0 if every is None else time_to_live(values.group, max(every, values.every))
+
+    def _numbered(self, message: Slots) -> None:
+        self._bus = message.bus
+        if message.slots != self._numbers:
+            self._numbers = message.slots
+            self._slots = {worker: {} for worker in self._slots}
+        self._learn(
+            inventory.merge(self._known, inventory.shown(message.bus, self._known), self._bus)
+        )
+
+    def _devices(self, message: Devices, now: float, worker: int) -> None:
+        self._bus = message.bus
+        mine = self._slots.setdefault(worker, {})
+        mine |= {device.slot: device.uuid for device in message.found}
+        kept = {device.slot for device in message.found} | set(message.left_out)
+        self._slots[worker] = {slot: uuid for slot, uuid in mine.items() if slot in kept}
+        self._learn(inventory.merge(self._known, message.found, message.bus))
+        said = {device.uuid for device in message.found}
+        # What is left out is another worker's, or nobody's, to judge.
+        said |= {uuid for slot in message.left_out if (uuid := self._uuid(slot, worker))}
+        for uuid in self._known:
+            record = self._records.get(uuid)
+            hung = record is not None and record.status is Status.HUNG and message.left_out
+            if uuid not in said and not hung:
                 self._set(uuid, Status.LOST, now)
 
-    def _save(self) -> None:
+    def _learn(self, merged: dict[str, Known]) -> None:
+        if merged == self._known:
+            return
+        self._known = merged
         try:
             inventory.write(self._path, self._known)
             self.write_error = ""
         except OSError as error:
             self.write_error = f"{self._path}: cannot be written: {error.strerror}"
 
-    def _values(self, message: Values, now: float) -> None:
-        record = self._verdict(message.slot, Status.UP, now)
+    def _values(self, message: Values, now: float, worker: int) -> None:
+        record = self._verdict(message.slot, Status.UP, now, worker)
         if record is None:
             return
         record.groups[message.group] = message
@@ -201,15 +277,28 @@ class Board:
             key = (message.group, code)
             self._errors[key] = self._errors.get(key, 0) + count
 
-    def _verdict(self, slot: int, status: Status, now: float) -> _Record | None:
-        uuid = self._slots.get(slot)
-        if uuid is None:  # not found by this worker: the inventory says who sat there last
-            uuid = next((u for u, e in self._known.items() if e.device.slot == slot), None)
+    def _uuid(self, slot: int, worker: int | None = None) -> str | None:
+        """Whose number this is: by this worker, by another one that is connected to the same GPUs, by
+        the order on the bus, or as it was before."""
+        mine = self._slots.get(worker, {}) if worker is not None else {}
+        for numbers in (mine, *self._slots.values()):
+            if slot in numbers:
+                return numbers[slot]
+        places = inventory.addresses(self._bus)
+        if len(places) == len(self._numbers) and slot in self._numbers:
+            here = places[self._numbers.index(slot)]
+            for uuid, entry in self._known.items():
+                if bus_key(entry.device.pci_bus_id) == here:
+                    return uuid
+        return next((u for u, e in self._known.items() if e.device.slot == slot), None)
+
+    def _verdict(self, slot: int, status: Status, now: float, worker: int) -> _Record | None:
+        uuid = self._uuid(slot, worker)
         return None if uuid is None else self._set(uuid, status, now)
 
     def _set(self, uuid: str, status: Status, now: float) -> _Record:
         record = self._records.setdefault(uuid, _Record())
-        if status is Status.LOST or status is not record.status:
+        if status is Status.LOST:
             record.groups.clear()
         record.status, record.at = status, now
         return record

@@ -1,7 +1,8 @@
 """The GPUs that this node has been seen with, kept on disk: a lost GPU keeps its index and uuid.
 
-A GPU keeps its index for as long as it is known, whatever number the driver gives it after another
-one is gone. A GPU found on the bus address of a missing one has replaced it.
+What is known is the union of what the driver gives, what the bus shows and what was known before. A
+GPU keeps its index for as long as it is known, whatever number the driver gives it after another one
+is gone. A GPU found on the bus address of a missing one has replaced it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from exporter.sources.base import Device
+from exporter.sources.base import BusGpu, Device
 from fleetmedic.kernel.files import write_atomic
 
 MAX_GPUS = 1024
+_NOWHERE = (-1, -1, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,17 @@ def bus_key(text: str) -> tuple[int, int, int] | None:
     return (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 else None
 
 
-def merge(known: dict[str, Known], found: tuple[Device, ...]) -> dict[str, Known]:
-    """The inventory after these GPUs were found: known ones updated, new ones given an index."""
+def merge(
+    known: dict[str, Known], found: tuple[Device, ...], bus: tuple[BusGpu, ...] = ()
+) -> dict[str, Known]:
+    """The inventory after these GPUs were found: known ones updated, new ones given an index.
+
+    A new GPU gets the index of its place on the bus where the bus shows all that were found, since
+    the driver does not number those that it has lost; else the driver's number.
+    """
     merged = dict(known)
+    places = {key: place for place, key in enumerate(addresses(bus))}
+    uuids = {device.uuid for device in found}
     for device in found[:MAX_GPUS]:
         if device.uuid in merged:
             merged[device.uuid] = Known(merged[device.uuid].index, device)
@@ -55,16 +65,32 @@ def merge(known: dict[str, Known], found: tuple[Device, ...]) -> dict[str, Known
         replaced = [
             entry
             for uuid, entry in merged.items()
-            if bus_key(entry.device.pci_bus_id) == here and not any(d.uuid == uuid for d in found)
+            if bus_key(entry.device.pci_bus_id) == here and uuid not in uuids
         ]
         taken = {entry.index for entry in merged.values()}
         if replaced:
             del merged[replaced[0].device.uuid]
             index = replaced[0].index
         else:
-            index = device.slot if device.slot not in taken else max(taken) + 1
+            wanted = places.get(here, device.slot) if here is not None else device.slot
+            index = wanted if wanted not in taken else max(taken) + 1
         merged[device.uuid] = Known(index, device)
     return merged
+
+
+def addresses(bus: tuple[BusGpu, ...]) -> list[tuple[int, int, int]]:
+    """The bus addresses in their order, which is the order in which the driver numbers GPUs."""
+    return sorted(key for gpu in bus if (key := bus_key(gpu.pci_bus_id)) is not None)
+
+
+def shown(bus: tuple[BusGpu, ...], known: dict[str, Known]) -> tuple[Device, ...]:
+    """The GPUs that are not known yet, but that the bus shows with a uuid."""
+    places = {key: place for place, key in enumerate(addresses(bus))}
+    return tuple(
+        Device(places.get(bus_key(gpu.pci_bus_id) or _NOWHERE, -1), gpu.uuid, gpu.pci_bus_id)
+        for gpu in bus
+        if gpu.uuid and "?" not in gpu.uuid and gpu.uuid not in known
+    )
 
 
 def read(path: Path) -> dict[str, Known]:

@@ -1,4 +1,4 @@
-"""One worker process as the supervisor sees it: started, listened to, asked to end, reaped."""
+"""One process that reads GPUs as the supervisor has it: started, listened to, told to end, reaped."""
 
 from __future__ import annotations
 
@@ -11,38 +11,43 @@ from pathlib import Path
 
 import msgspec
 
-from exporter.protocol import Begin, Message, decode
+from exporter.heartbeat import Beat, HeartbeatReader
+from exporter.protocol import Message, decode
 
-_MAX_LINE = 1_000_000
+_MAX_BATCH = 16_000_000
 _ROOT = str(Path(__file__).resolve().parent.parent)
+GRACE = 2.0
 
 
-class Reader:
-    """A worker process and the messages it sends. Used by one thread, which must outlive it.
+class Child:
+    """A process of ours with a heartbeat. Used by one thread, which must outlive it: the kernel ends
+    the process with the thread that started it."""
 
-    `pending` is the announced call that has not come back, `heard` the monotonic time of the latest
-    sign of life.
-    """
-
-    def __init__(self, mode: str, slots: list[int], every: str, source: list[str]) -> None:
+    def __init__(self, module: str, arguments: list[str]) -> None:
         path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH", ""))))
-        chosen = ",".join(map(str, slots))
-        command = [sys.executable, "-P", "-m", "exporter.worker"]
-        self._process = subprocess.Popen(
-            [*command, str(os.getpid()), mode, chosen, every, *source],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        self._heartbeat = HeartbeatReader()
+        descriptor = self._heartbeat.descriptor
+        command = [sys.executable, "-P", "-m", module, str(os.getpid()), str(descriptor)]
+        try:
+            self._process = subprocess.Popen(
+                [*command, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path},
+                pass_fds=(descriptor,),
+            )
+        finally:
+            self._heartbeat.given()
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         self._orders = self._process.stdin
         self._output = self._process.stdout
         os.set_blocking(self._output.fileno(), False)
+        os.set_blocking(self._orders.fileno(), False)
         self._buffer = b""
-        self.pending: Begin | None = Begin(None, "open")
-        self.started = self.heard = time.monotonic()
-        self.ended = False
+        self._told_to_end: float | None = None
+        self._killed: float | None = None
+        self.ended = self.closed = False
 
     @property
     def pid(self) -> int:
@@ -52,11 +57,15 @@ class Reader:
         """For selectors."""
         return self._output.fileno()
 
-    def messages(self) -> list[Message]:
-        """What has arrived; sets `ended` at the end of the output. A line that is none ends it too."""
+    def beat(self) -> Beat:
+        """What it is doing."""
+        return self._heartbeat.look()
+
+    def lines(self) -> list[bytes]:
+        """The whole lines that have arrived; sets `ended` at the end of the output."""
         while True:
             try:
-                data = os.read(self._output.fileno(), 65_536)
+                data = os.read(self._output.fileno(), 262_144)
             except BlockingIOError:
                 break
             if not data:
@@ -64,46 +73,52 @@ class Reader:
                 break
             self._buffer += data
         *lines, self._buffer = self._buffer.split(b"\n")
-        found: list[Message] = []
-        try:
-            found.extend(decode(line) for line in lines)
-        except msgspec.DecodeError:
-            self.ended = True
-        self.ended |= len(self._buffer) > _MAX_LINE
-        if found:
-            self.heard = time.monotonic()
-            self.pending = found[-1] if isinstance(found[-1], Begin) else None
-        return found
+        self.ended |= len(self._buffer) > _MAX_BATCH
+        return lines
 
-    def include(self, slot: int) -> None:
-        """Order the worker to take a GPU back into its rounds."""
+    def order(self, text: str) -> None:
+        """Tell it something. One that does not listen any more is replaced soon."""
         try:
-            self._orders.write(f"include {slot}\n".encode())
-            self._orders.flush()
+            os.write(self._orders.fileno(), text.encode() + b"\n")
         except OSError:
-            pass  # it has ended: the next one starts with the GPU in its rounds
+            pass  # it has ended, or hangs: whatever replaces it is started as the order wants
 
-    def runs(self) -> bool:
-        """Whether it computes, or waits for a processor, rather than sleeps inside a call."""
+    def state(self) -> str:
+        """The kernel's letter for its state; empty when there is none."""
         try:
             stat = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:
-            return False
-        return stat.rpartition(")")[2].split()[0] == "R"
+            return ""
+        return stat.rpartition(")")[2].split()[0]
 
-    def exit_code(self) -> int | None:
-        """Its exit code; None while it lives."""
-        return self._process.poll()
-
-    def signal(self, number: int = signal.SIGTERM) -> None:
+    def end(self) -> None:
         """Ask it to end. Its signals have their default actions, so a hang in user space ends too."""
-        try:
-            self._process.send_signal(number)
-        except OSError:
-            pass  # it is dead already
+        self._told_to_end = time.monotonic()
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it by force."""
+        self._killed = time.monotonic()
+        self._signal(signal.SIGKILL)
+
+    def gone(self, now: float) -> bool:
+        """Whether it has ended; one that was told to and has not is killed after a grace."""
+        if self._process.poll() is not None:
+            return True
+        if self._killed is None and self._told_to_end is not None:
+            self._insist(now - self._told_to_end)
+        return False
+
+    def _insist(self, waited: float) -> None:
+        if waited > GRACE:
+            self.kill()
+
+    def stuck(self, now: float) -> bool:
+        """Whether not even force ends it: it is inside the kernel."""
+        return self._killed is not None and now - self._killed > GRACE / 2
 
     def reap(self, wait: float) -> bool:
-        """Wait for its end; False when it is still there (stuck inside the kernel)."""
+        """Wait for its end; False when it is still there."""
         try:
             self._process.wait(wait)
         except subprocess.TimeoutExpired:
@@ -111,9 +126,34 @@ class Reader:
         return True
 
     def close(self) -> None:
-        """Let go of its pipes."""
-        for pipe in (self._output, self._orders):
-            try:
-                pipe.close()
-            except OSError:
-                pass  # what was still to be written has no reader
+        """Let go of its pipes and of the heartbeat."""
+        self.closed = True
+        self._output.close()
+        self._orders.close()
+        self._heartbeat.close()
+
+    def _signal(self, number: int) -> None:
+        try:
+            self._process.send_signal(number)
+        except OSError:
+            pass  # it is dead already
+
+
+class Reader(Child):
+    """A worker and the messages it sends. Arguments as worker.main has them."""
+
+    def __init__(
+        self, mode: str, plan: str, counts: tuple[int, int], every: str, source: list[str]
+    ) -> None:
+        made_for = ",".join(map(str, counts))
+        super().__init__("exporter.worker", [mode, plan, made_for, every, *source])
+
+    def messages(self) -> list[Message]:
+        """What has arrived. A line that makes no sense ends it."""
+        found: list[Message] = []
+        try:
+            for line in self.lines():
+                found.extend(decode(line))
+        except msgspec.DecodeError:
+            self.ended = True
+        return found

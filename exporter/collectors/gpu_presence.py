@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
-from exporter.board import Board, Status
+from exporter.board import Board, BoardView, GpuView, Status
 from exporter.collectors.base import CollectorError
 from exporter.exposition import Sample
 
@@ -18,7 +18,7 @@ _NAMES = ("gpu_up", "gpu_present", "gpu_lost", "gpu_responding")
 
 
 class GpuPresence:
-    """The verdicts of the board."""
+    """The verdicts of the board, and the state of the processes that they come from."""
 
     name = "gpu_presence"
     inline = True
@@ -27,20 +27,45 @@ class GpuPresence:
     def __init__(self, board: Board) -> None:
         self._board = board
 
+    def token(self, now: float) -> Hashable:
+        view = self._board.view(now)
+        return (
+            tuple((g.index, g.device, g.status, g.slow, g.left_out) for g in view.gpus),
+            view.failure, view.expected, view.stuck, view.released, view.abandoned,
+            view.events_up, view.event_restarts,
+        )  # fmt: skip
+
     def collect(self, now: float) -> Iterator[Sample]:
         view = self._board.view(now)
         judged = [gpu for gpu in view.gpus if gpu.status is not Status.UNKNOWN]
         if view.failure and not judged:
             raise CollectorError(view.failure)
         for gpu in view.gpus:
-            key, device = (str(gpu.index), gpu.uuid), gpu.device
-            for name, value in zip(_NAMES, _VERDICTS.get(gpu.status, ()), strict=False):
-                if value is not None:
-                    yield Sample(name, key, value)
-            labels = (
-                *key, device.name, device.serial, device.pci_bus_id, device.driver, device.cuda,
-                device.vbios, device.architecture, device.minor,
-            )  # fmt: skip
-            yield Sample("gpu_info", labels, 1)
+            yield from _gpu(gpu)
         yield Sample("gpu_expected", (), view.expected)
-        yield Sample("gpu_worker_stuck", (), view.stuck)
+        yield Sample("gpu_worker_stuck", (), int(view.stuck))
+        yield from _processes(view)
+
+
+def _gpu(gpu: GpuView) -> Iterator[Sample]:
+    key, device = (str(gpu.index), gpu.uuid), gpu.device
+    for name, value in zip(_NAMES, _VERDICTS.get(gpu.status, ()), strict=False):
+        if value is not None:
+            yield Sample(name, key, value)
+    if gpu.status is Status.UP:
+        yield Sample("gpu_slow", key, int(gpu.slow))
+    for group in gpu.left_out:
+        yield Sample("gpu_exporter_left_out", (*key, f"gpu_{group}"), 1)
+    labels = (
+        *key, device.name, device.serial, device.pci_bus_id, device.driver, device.cuda,
+        device.vbios, device.architecture, device.minor,
+    )  # fmt: skip
+    yield Sample("gpu_info", labels, 1)
+
+
+def _processes(view: BoardView) -> Iterator[Sample]:
+    yield Sample("gpu_exporter_released", (), int(view.released))
+    yield Sample("gpu_exporter_abandoned_workers", (), view.abandoned)
+    if view.events_up is not None:
+        yield Sample("gpu_exporter_event_process_up", (), int(view.events_up))
+        yield Sample("gpu_exporter_event_process_restarts_total", (), view.event_restarts)

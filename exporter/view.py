@@ -1,0 +1,64 @@
+"""What collectors see of the GPUs at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from exporter.protocol import Values
+from exporter.sources.base import Device, Group, Reading
+
+
+class Status(StrEnum):
+    """The verdict on one GPU."""
+
+    UP = "up"
+    LOST = "lost"
+    HUNG = "hung"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuView:
+    """One GPU as collectors see it. `groups` holds what was read of it and is not too old; of a GPU
+    that is not up there is nothing. `left_out` are the groups that are not read since a call hung."""
+
+    index: int
+    uuid: str
+    device: Device
+    status: Status
+    groups: Mapping[Group, Values]
+    slow: bool = False
+    left_out: tuple[Group, ...] = ()
+
+    def readings(self, group: Group) -> tuple[Reading, ...]:
+        """The group's readings; none when they are not known."""
+        values = self.groups.get(group)
+        return values.readings if values is not None else ()
+
+    def value(self, group: Group, name: str, *labels: str) -> float | None:
+        """One reading; None when it is not known."""
+        for reading in self.readings(group):
+            if reading.name == name and reading.labels == labels:
+                return reading.value
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class BoardView:
+    """All GPUs at one moment. `failure` is why the source as a whole does not answer, or empty.
+    `released`: the exporter has let go of the GPUs. `events_up`: the driver's events are waited for
+    (None: this source has none)."""
+
+    gpus: tuple[GpuView, ...]
+    expected: int
+    stuck: bool
+    source: str
+    failure: str
+    restarts: int
+    errors: Mapping[tuple[Group, str], int]
+    released: bool = False
+    abandoned: int = 0
+    events_up: bool | None = None
+    event_restarts: int = 0
