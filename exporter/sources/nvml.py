@@ -1,19 +1,20 @@
 """The driver's library, NVML: the only file that imports its binding.
 
 A code of one GPU concerns that GPU; a code of the library concerns all. What a card does not support,
-or a driver does not know, is remembered and not asked again; any other call that fails is counted by
-its code and leaves its quantity out until the next read.
+or a driver does not know, is remembered and not asked again until the GPU is identified anew; any
+other call that fails is counted by its code and leaves its quantity out until the next read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pynvml
 
-from exporter.sources import nvml_groups
+from exporter.sources import nvml_codes
 from exporter.sources.base import (
     BusGpu,
     Device,
@@ -25,51 +26,20 @@ from exporter.sources.base import (
     SourceLost,
 )
 from exporter.sources.bus import bus_gpus
-from exporter.sources.nvml_groups import Field
+from exporter.sources.nvml_codes import INVALID_ARGUMENT, NO_PERMISSION, TIMEOUT, meaning, number_of
+from exporter.sources.nvml_driver import Field, Share, text
+from exporter.sources.nvml_groups import Groups
+from exporter.sources.nvml_load import temperature
 from exporter.sources.nvml_symbols import SYMBOLS
 
-_LOST = {
-    pynvml.NVML_ERROR_GPU_IS_LOST,
-    pynvml.NVML_ERROR_GPU_NOT_FOUND,
-    pynvml.NVML_ERROR_NOT_FOUND,
-}
-_FAILED = {
-    pynvml.NVML_ERROR_UNINITIALIZED,
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
-}
-_UNSUPPORTED = {
-    pynvml.NVML_ERROR_NOT_SUPPORTED,
-    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-    pynvml.NVML_ERROR_NO_PERMISSION,
-    pynvml.NVML_ERROR_INVALID_ARGUMENT,
-    pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
-}
-# What a person can do about a library that does not start.
-_ADVICE = {
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the kernel driver is not loaded: `modprobe nvidia`",
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 is missing: install the NVIDIA driver",
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
-        "the NVIDIA library and the kernel driver have different versions: reload the driver, or reboot"
-    ),
-}
-_VALUES = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
-_ARCHITECTURES = {
-    2: "kepler", 3: "maxwell", 4: "pascal", 5: "volta", 6: "turing", 7: "ampere", 8: "ada",
-    9: "hopper", 10: "blackwell",
-}  # fmt: skip
+_BATCH = 64  # field values in one call
+_FIELDS, _GPM = "nvmlDeviceGetFieldValues", "nvmlGpmQueryDeviceSupport"
 _EVENT_WAIT_MS = 1000
-_EVENTS: dict[int, str] = {0x8: "xid", 0x2: "ecc", 0x4000: "unavailable", 0x8000: "recovery"}
 
 
 def failure(error: Any) -> SourceFailed:
-    """The library's error as a sentence that helps."""
-    return SourceFailed(f"NVML does not answer: {_ADVICE.get(error.value, str(error))}")
-
-
-def _text(value: str | bytes | None) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+    """The library's error as one of the source."""
+    return nvml_codes.failure(error.value, str(error))
 
 
 class Driver:
@@ -78,15 +48,24 @@ class Driver:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._handles: dict[int, Any] = {}
-        self._unsupported: set[tuple[int, str, object]] = set()
+        self._unsupported: dict[int, set[Hashable]] = {}
+        self._answered: dict[int, set[Hashable]] = {}
         self._samples: dict[tuple[int, int | None], Any] = {}
+        self.forbidden: set[int] = set()
         self.errors: dict[str, int] = {}
 
     def forget(self) -> None:
-        """The connection is a new one: old handles and samples mean nothing."""
+        """The connection will be a new one, to which old handles and samples mean nothing."""
+        for key in list(self._samples):
+            _free(self._samples.pop(key, None))
         self._handles.clear()
-        self._samples.clear()
         self._unsupported.clear()
+        self._answered.clear()
+        self.forbidden.clear()
+
+    def relearn(self, slot: int) -> None:
+        self._unsupported.pop(slot, None)
+        self._answered.pop(slot, None)
 
     def handle(self, slot: int) -> Any:
         """The handle, kept because it is dear to get. Raises SourceLost and SourceFailed."""
@@ -95,118 +74,148 @@ class Driver:
             try:
                 self._handles[slot] = pynvml.nvmlDeviceGetHandleByIndex(slot)
             except pynvml.NVMLError as error:
-                if error.value in _FAILED:
+                if meaning(error.value) == "failed":
                     raise failure(error) from None
+                if error.value == NO_PERMISSION:
+                    self.forbidden.add(slot)  # not ours to watch, which is no loss
                 raise SourceLost(slot) from None
         return self._handles[slot]
 
-    def ask(self, slot: int, name: str, *arguments: Any, of: Any = None) -> Any:
-        """What the function of that name says of the GPU, or of a part of it (`of`); None when it
-        says nothing. Raises SourceLost and SourceFailed."""
-        return self.call(
-            slot, (name, *map(str, arguments)), self._function(name), *arguments, of=of
-        )
+    def verify(self, slot: int) -> None:
+        """Return when the library still has a GPU of this number. Raises SourceLost."""
+        self._handles.pop(slot, None)
+        self.handle(slot)
+
+    def ask(self, slot: int, name: str, *arguments: int, of: Any = None) -> Any:
+        return self.call(slot, (name, *arguments), _function(name), *arguments, of=of)
+
+    def first(self, slot: int, *names: str, arguments: tuple[int, ...] = ()) -> Any:
+        for name in names:
+            answer = self.ask(slot, name, *arguments)
+            if answer is not None or not self._lacks(slot, (False, (name, *arguments))):
+                return answer
+        return None
 
     def call(
-        self, slot: int, key: object, function: Callable[..., Any], *arguments: Any, of: Any = None
+        self,
+        slot: int,
+        key: Hashable,
+        function: Callable[..., Any],
+        *arguments: Any,
+        of: Any = None,
     ) -> Any:
         """`ask` for a function that is composed here; `key` is what may be unsupported."""
-        known = (slot, "", key)
-        if known in self._unsupported:
+        known = (of is not None, key)
+        if self._lacks(slot, known):
             return None
         handle = self.handle(slot) if of is None else of
         self._progress()
         try:
-            return function(handle, *arguments)
+            answer = function(handle, *arguments)
         except pynvml.NVMLError as error:
-            if error.value in _LOST and of is None:
-                raise SourceLost(slot) from None
-            if error.value in _FAILED:
-                raise failure(error) from None
-            if error.value in _UNSUPPORTED:
-                self._unsupported.add(known)
-            elif error.value not in _LOST:
-                code = str(error.value)
-                self.errors[code] = self.errors.get(code, 0) + 1
+            self._refused(slot, known, error, whole=of is None)
             return None
+        self._answered.setdefault(slot, set()).add(known)
+        return answer
 
-    def fields(self, slot: int, wanted: Sequence[Field]) -> dict[Field, int]:
-        """Field values by (id, scope), in one call; those that the card does not have are left out."""
-        asked = [field for field in wanted if (slot, "field", field) not in self._unsupported]
-        values = self.ask(slot, "nvmlDeviceGetFieldValues", asked) if asked else None
+    def fields(self, slot: int, wanted: Iterable[Field]) -> dict[Field, int]:
+        asked = [field for field in wanted if not self.lacks(slot, field)]
         found: dict[Field, int] = {}
-        for field, value in zip(asked, values or (), strict=False):
-            if value.nvmlReturn == pynvml.NVML_SUCCESS and value.valueType < len(_VALUES):
-                found[field] = int(getattr(value.value, _VALUES[value.valueType]))
-            elif value.nvmlReturn in _UNSUPPORTED:
-                self._unsupported.add((slot, "field", field))
-            elif value.nvmlReturn in _LOST:
-                raise SourceLost(slot)
+        for start in range(0, len(asked), _BATCH):
+            batch = asked[start : start + _BATCH]
+            values = self.call(slot, _FIELDS, _function(_FIELDS), batch)
+            for field, value in zip(batch, values or (), strict=False):
+                if value.nvmlReturn != pynvml.NVML_SUCCESS:
+                    self._refused(slot, (False, field), pynvml.NVMLError(value.nvmlReturn))
+                    continue
+                self._answered.setdefault(slot, set()).add((False, field))
+                if (number := number_of(value)) is not None:
+                    found[field] = number
         return found
 
-    def memory(self, slot: int) -> Any:
-        """Memory with the driver's own share where the driver knows it (version 2), else without."""
-        function = pynvml.nvmlDeviceGetMemoryInfo
-        found = self.call(slot, "memory v2", function, pynvml.nvmlMemory_v2)
-        return self.call(slot, "memory v1", function) if found is None else found
+    def lacks(self, slot: int, field: Field) -> bool:
+        return self._lacks(slot, (False, field)) or self._lacks(slot, (False, _FIELDS))
+
+    def memory(self, slot: int, of: Any = None) -> Any:
+        function, version = pynvml.nvmlDeviceGetMemoryInfo, pynvml.nvmlMemory_v2
+        found = self.call(slot, "memory 2", function, version, of=of)
+        if found is None and self._lacks(slot, (of is not None, "memory 2")):
+            found = self.call(slot, "memory 1", function, of=of)
+        return found
 
     def fabric(self, slot: int) -> Any:
-        """Registration with the NVLink fabric; version 3 of the structure, else 2."""
-        for shape, version in (
-            (pynvml.c_nvmlGpuFabricInfo_v3_t, pynvml.nvmlGpuFabricInfo_v3),
-            (pynvml.c_nvmlGpuFabricInfo_v2_t, pynvml.nvmlGpuFabricInfo_v2),
+        for shape, name in (
+            (pynvml.c_nvmlGpuFabricInfo_v3_t, "nvmlDeviceGetGpuFabricInfoV"),
+            (pynvml.c_nvmlGpuFabricInfo_v2_t, "nvmlDeviceGetGpuFabricInfoV"),
+            (pynvml.c_nvmlGpuFabricInfo_t, "nvmlDeviceGetGpuFabricInfo"),
         ):
-            info = shape()
-            info.version = version
-            asked = pynvml.nvmlDeviceGetGpuFabricInfoV
-            if self.call(slot, f"fabric {version}", asked, pynvml.byref(info)) is not None:
-                return info
+            answer = self._filled(slot, shape.__name__, shape(), name)
+            if answer is not None or not self._lacks(slot, (False, shape.__name__)):
+                return answer
         return None
 
     def sram(self, slot: int) -> Any:
-        """Uncorrectable SRAM errors by unit, and whether they passed the threshold."""
         status = pynvml.c_nvmlEccSramErrorStatus_v1_t()
-        status.version = pynvml.nvmlEccSramErrorStatus_v1
-        asked = pynvml.nvmlDeviceGetSramEccErrorStatus
-        return status if self.call(slot, "sram", asked, pynvml.byref(status)) is not None else None
+        return self._filled(slot, "sram", status, "nvmlDeviceGetSramEccErrorStatus")
+
+    def _filled(self, slot: int, key: str, answer: Any, name: str) -> Any:
+        """The structure after the function has filled it in."""
+        done = self.call(slot, key, _function(name), pynvml.byref(answer))
+        return answer if done is not None else None
 
     def gpm(
         self, slot: int, metrics: Sequence[int], instance: int | None = None
     ) -> dict[int, float]:
-        """Profiling metrics since the sample before, of the GPU or of a GPU instance of it; none at
-        the first call. No profiler session is held and nothing sleeps."""
-        if not self._has_gpm(slot):
+        """No profiler session is held and nothing sleeps: a sample is kept until the next question."""
+        support = self.ask(slot, _GPM)
+        if support is None or not support.isSupportedDevice:
+            if support is not None:
+                self._unsupported.setdefault(slot, set()).add((False, (_GPM,)))
             return {}
-        before = self._samples.get((slot, instance))
         sample = self.call(slot, ("gpm", instance), _gpm_sample, instance)
         if sample is None:
             return {}
+        before = self._samples.pop((slot, instance), None)
         self._samples[slot, instance] = sample
         if before is None:
             return {}
-        self._progress()
         try:
-            found = _gpm_metrics(before, sample, metrics)
-        except pynvml.NVMLError:
-            found = {}
+            found = self.call(
+                slot, ("gpm metrics", instance), _gpm_metrics, before, sample, metrics
+            )
+            return found or {}
         finally:
-            pynvml.nvmlGpmSampleFree(before)
-        return found
+            _free(before)
 
-    def _has_gpm(self, slot: int) -> bool:
-        if (slot, "gpm", None) in self._unsupported:
-            return False
-        support = self.ask(slot, "nvmlGpmQueryDeviceSupport")
-        if support is not None and support.isSupportedDevice:
-            return True
-        self._unsupported.add((slot, "gpm", None))
-        return False
+    def shares(self, slot: int, since: int) -> list[Share] | None:
+        name = "nvmlDeviceGetProcessesUtilizationInfo"
+        found = self.call(slot, name, _function(name), since)
+        return [Share(s.pid, s.smUtil, s.timeStamp) for s in found] if found is not None else None
 
-    def _function(self, name: str) -> Callable[..., Any]:
-        if name not in SYMBOLS:
-            raise KeyError(name)
-        function: Callable[..., Any] = getattr(pynvml, name, _absent)
-        return function
+    def _lacks(self, slot: int, known: Hashable) -> bool:
+        return known in self._unsupported.get(slot, ())
+
+    def _refused(self, slot: int, known: Hashable, error: Any, *, whole: bool = True) -> None:
+        """What follows from a refusal, of the whole GPU or of a part. Raises SourceLost and SourceFailed."""
+        said = meaning(error.value)
+        if said == "failed":
+            raise failure(error)
+        if said == "lost" and whole:
+            raise SourceLost(slot)
+        if error.value == INVALID_ARGUMENT and known in self._answered.get(slot, ()):
+            said = "error"  # it was valid before: the handle is not
+        if said == "unsupported":
+            self._unsupported.setdefault(slot, set()).add(known)
+        if said == "error" or error.value == NO_PERMISSION:
+            code = str(error.value)
+            self.errors[code] = self.errors.get(code, 0) + 1
+
+
+def _function(name: str) -> Callable[..., Any]:
+    if name not in SYMBOLS:
+        raise KeyError(name)
+    function: Callable[..., Any] = getattr(pynvml, name, _absent)
+    return function
 
 
 def _absent(*_: object) -> None:
@@ -221,12 +230,12 @@ def _gpm_sample(handle: Any, instance: int | None) -> Any:
         else:
             pynvml.nvmlGpmMigSampleGet(handle, instance, sample)
     except pynvml.NVMLError:
-        pynvml.nvmlGpmSampleFree(sample)
+        _free(sample)
         raise
     return sample
 
 
-def _gpm_metrics(before: Any, after: Any, metrics: Sequence[int]) -> dict[int, float]:
+def _gpm_metrics(_: Any, before: Any, after: Any, metrics: Sequence[int]) -> dict[int, float]:
     wanted = pynvml.c_nvmlGpmMetricsGet_t()
     wanted.version = pynvml.NVML_GPM_METRICS_GET_VERSION
     wanted.numMetrics = len(metrics)
@@ -235,18 +244,27 @@ def _gpm_metrics(before: Any, after: Any, metrics: Sequence[int]) -> dict[int, f
         wanted.metrics[place].metricId = metric
     pynvml.nvmlGpmMetricsGet(wanted)
     given = (wanted.metrics[place] for place in range(len(metrics)))
-    return {m.metricId: float(m.value) for m in given if m.nvmlReturn == pynvml.NVML_SUCCESS}
+    return {
+        m.metricId: float(m.value)
+        for m in given
+        if m.nvmlReturn == pynvml.NVML_SUCCESS and 0 <= m.value < math.inf
+    }
 
 
-def connect() -> tuple[str, str]:
-    """Start the library; returns the versions of driver and CUDA. Raises SourceFailed."""
+def _free(sample: Any) -> None:
+    if sample is not None:
+        try:
+            pynvml.nvmlGpmSampleFree(sample)
+        except pynvml.NVMLError:
+            pass  # the connection that it belonged to is gone
+
+
+def _connect() -> None:
+    """Start the library, though it may find no GPU: then all are lost. Raises SourceFailed."""
     try:
-        pynvml.nvmlInit()
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        number = pynvml.nvmlSystemGetCudaDriverVersion()
+        pynvml.nvmlInitWithFlags(pynvml.NVML_INIT_FLAG_NO_GPUS)
     except pynvml.NVMLError as error:
         raise failure(error) from None
-    return driver, f"{number // 1000}.{number % 1000 // 10}"
 
 
 class NvmlSource:
@@ -259,15 +277,24 @@ class NvmlSource:
         self._sysfs = sysfs
         self._progress = progress
         self._driver = Driver(progress)
-        self._groups = nvml_groups.Groups(self._driver)
+        self._groups = Groups(self._driver)
         self._versions = ("", "")
 
     def open(self) -> None:
-        self._versions = connect()
+        self._progress()
+        _connect()
+        self._progress()
+        try:
+            driver = text(pynvml.nvmlSystemGetDriverVersion())
+            cuda = pynvml.nvmlSystemGetCudaDriverVersion()
+        except pynvml.NVMLError as error:
+            raise failure(error) from None
+        self._versions = (driver, f"{cuda // 1000}.{cuda % 1000 // 10}")
 
     def refresh(self) -> None:
         """Reconnect, since a GPU once lost stays lost to this connection."""
         self._driver.forget()
+        self._progress()
         try:
             pynvml.nvmlShutdown()
         except pynvml.NVMLError:
@@ -277,34 +304,38 @@ class NvmlSource:
     def slots(self) -> tuple[int, ...]:
         self._progress()
         try:
-            return tuple(range(pynvml.nvmlDeviceGetCount()))
+            count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:
             raise failure(error) from None
+        return tuple(slot for slot in range(count) if slot not in self._driver.forbidden)
 
     def bus(self) -> tuple[BusGpu, ...]:
         return bus_gpus(self._procfs, self._sysfs)
 
     def identify(self, slot: int) -> Device:
+        self._driver.relearn(slot)
         ask = self._driver.ask
         uuid = ask(slot, "nvmlDeviceGetUUID")
         pci = ask(slot, "nvmlDeviceGetPciInfo")
         if uuid is None or pci is None:
             raise SourceLost(slot)  # a device without identity cannot be told from another
+        self._groups.named(slot, text(uuid))
         minor = ask(slot, "nvmlDeviceGetMinorNumber")
         architecture = ask(slot, "nvmlDeviceGetArchitecture")
         return Device(
-            slot, _text(uuid), _text(pci.busId),
-            name=_text(ask(slot, "nvmlDeviceGetName")),
-            serial=_text(ask(slot, "nvmlDeviceGetSerial")),
+            slot, text(uuid), text(pci.busId),
+            name=text(ask(slot, "nvmlDeviceGetName")),
+            serial=text(ask(slot, "nvmlDeviceGetSerial")),
             driver=self._versions[0], cuda=self._versions[1],
-            vbios=_text(ask(slot, "nvmlDeviceGetVbiosVersion")),
-            architecture=_ARCHITECTURES.get(architecture, ""),
+            vbios=text(ask(slot, "nvmlDeviceGetVbiosVersion")),
+            architecture=nvml_codes.ARCHITECTURES.get(architecture, ""),
             minor="" if minor is None else str(minor),
         )  # fmt: skip
 
     def presence(self, slot: int) -> None:
         # The temperature comes from the chip: the cheapest call that the driver cannot answer alone.
-        self._groups.temperature(slot)
+        if temperature(self._driver, slot) is None:
+            self._driver.verify(slot)
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
         return self._groups.read(slot, group, now)
@@ -316,44 +347,45 @@ class NvmlSource:
 
 def events(log: Callable[..., None]) -> Iterator[GpuEvent | None]:
     """What the driver tells of its own accord, as it comes; None each second in which it tells
-    nothing. Raises SourceFailed when the library does not answer."""
-    connect()
-    event_set, uuids = _register(log)
+    nothing. Raises SourceFailed when the library does not answer, or has lost a GPU that it waits
+    for: to hear of the others one must begin anew."""
+    _connect()
+    event_set, known = _register(log)
     while True:
         try:
             data = pynvml.nvmlEventSetWait_v2(event_set, _EVENT_WAIT_MS)
         except pynvml.NVMLError as error:
-            if error.value != pynvml.NVML_ERROR_TIMEOUT:
-                raise failure(error) from None
-            yield None
-            continue
-        kind = _EVENTS.get(data.eventType)
-        uuid, bus = uuids.get(_address(data.device), ("", ""))
+            if error.value == TIMEOUT:
+                yield None
+                continue
+            if meaning(error.value) == "lost":
+                yield GpuEvent("", "", "unavailable", nvml_codes.UNAVAILABLE)
+            raise failure(error) from None
+        kind = nvml_codes.EVENTS.get(data.eventType)
         if kind is not None:
+            address = pynvml.cast(data.device, pynvml.c_void_p).value
+            uuid, bus = known.get(address, ("", ""))
             code = data.eventData if kind == "xid" else data.eventType
-            yield GpuEvent(uuid, bus, kind, int(code))  # type: ignore[arg-type]
-
-
-def _address(handle: Any) -> int | None:
-    return pynvml.cast(handle, pynvml.c_void_p).value  # type: ignore[no-any-return]
+            yield GpuEvent(uuid, bus, kind, int(code))
 
 
 def _register(log: Callable[..., None]) -> tuple[Any, dict[int | None, tuple[str, str]]]:
     """An event set that hears every GPU, and who each handle is. A GPU that cannot be registered is
     left to the kernel log."""
-    uuids: dict[int | None, tuple[str, str]] = {}
+    known: dict[int | None, tuple[str, str]] = {}
     try:
         event_set = pynvml.nvmlEventSetCreate()
         for slot in range(pynvml.nvmlDeviceGetCount()):
             try:
                 handle = pynvml.nvmlDeviceGetHandleByIndex(slot)
-                bus = _text(pynvml.nvmlDeviceGetPciInfo(handle).busId)
-                uuids[_address(handle)] = (_text(pynvml.nvmlDeviceGetUUID(handle)), bus)
-                kinds = pynvml.nvmlDeviceGetSupportedEventTypes(handle) & sum(_EVENTS)
+                bus = text(pynvml.nvmlDeviceGetPciInfo(handle).busId)
+                address = pynvml.cast(handle, pynvml.c_void_p).value
+                known[address] = (text(pynvml.nvmlDeviceGetUUID(handle)), bus)
+                kinds = pynvml.nvmlDeviceGetSupportedEventTypes(handle) & sum(nvml_codes.EVENTS)
                 if kinds:
                     pynvml.nvmlDeviceRegisterEvents(handle, kinds, event_set)
             except pynvml.NVMLError as error:
                 log("gpu_without_events", slot=slot, why=str(error))
     except pynvml.NVMLError as error:
         raise failure(error) from None
-    return event_set, uuids
+    return event_set, known

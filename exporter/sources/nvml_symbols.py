@@ -1,8 +1,11 @@
-"""The functions of NVML that we call, and the symbols of the library behind them."""
+"""The functions of NVML that we call, and the symbols of the library behind them.
+
+A stand-in of the library must export these symbols; a driver that lacks some of them is an old one.
+"""
 
 from __future__ import annotations
 
-# Every function that is called, and the library's symbol behind it.
+# The binding's name of every function that is called, and the library's symbol behind it.
 SYMBOLS: dict[str, str] = {
     name: name
     for name in (
@@ -23,10 +26,11 @@ SYMBOLS: dict[str, str] = {
         "nvmlDeviceGetMemoryErrorCounter", "nvmlDeviceGetSramEccErrorStatus",
         "nvmlDeviceGetRemappedRows", "nvmlDeviceGetRowRemapperHistogram",
         "nvmlDeviceGetUnrepairableMemoryFlag_v1", "nvmlDeviceGetRetiredPagesPendingStatus",
-        "nvmlDeviceGetGpuFabricInfoV", "nvmlDeviceGetNvLinkState",
+        "nvmlDeviceGetGpuFabricInfoV", "nvmlDeviceGetGpuFabricInfo", "nvmlDeviceGetNvLinkState",
         "nvmlDeviceGetCurrPcieLinkGeneration", "nvmlDeviceGetMaxPcieLinkGeneration",
         "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetMaxPcieLinkWidth",
         "nvmlDeviceGetPcieReplayCounter", "nvmlDeviceGetMigMode", "nvmlDeviceGetMaxMigDeviceCount",
+        "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v3",
         "nvmlDeviceGetMigDeviceHandleByIndex", "nvmlDeviceGetGpuInstanceId",
         "nvmlDeviceGetComputeInstanceId", "nvmlDeviceGetProcessesUtilizationInfo",
         "nvmlDeviceGetPersistenceMode", "nvmlDeviceGetAccountingMode", "nvmlDeviceGetComputeMode",
@@ -39,7 +43,5 @@ SYMBOLS: dict[str, str] = {
     "nvmlDeviceGetCount": "nvmlDeviceGetCount_v2",
     "nvmlDeviceGetHandleByIndex": "nvmlDeviceGetHandleByIndex_v2",
     "nvmlDeviceGetPciInfo": "nvmlDeviceGetPciInfo_v3",
-    "nvmlDeviceGetComputeRunningProcesses": "nvmlDeviceGetComputeRunningProcesses_v3",
-    "nvmlDeviceGetGraphicsRunningProcesses": "nvmlDeviceGetGraphicsRunningProcesses_v3",
     "nvmlDeviceGetMemoryInfo_v2": "nvmlDeviceGetMemoryInfo_v2",
 }  # fmt: skip

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.sources import nvml_groups as names
 from exporter.sources.base import (
     CLOCK_REASONS,
     BusGpu,
@@ -21,6 +20,9 @@ from exporter.sources.base import (
     SourceFailed,
     SourceLost,
 )
+from exporter.sources.nvml_health import FABRIC_BITS, FABRIC_STATES, RECOVERY_ACTIONS
+from exporter.sources.nvml_links import LINK_ERRORS, PCIE_ERRORS
+from exporter.sources.nvml_load import REASON_SECONDS
 from fleetmedic.hardware.sensors import Registers, sense
 from fleetmedic.hardware.state import GpuState, Hardware
 from fleetmedic.kernel.errors import UserError
@@ -144,7 +146,7 @@ def _load(found: Registers) -> Iterator[Reading]:
     for bit, reason in enumerate(CLOCK_REASONS):
         yield Reading("gpu_clock_event_active", (reason,), found["reasons"] >> bit & 1)
     seconds = {"hw_thermal_slowdown": "thermal_ns", "hw_power_brake_slowdown": "brake_ns"}
-    for reason in names.REASON_SECONDS:
+    for reason in REASON_SECONDS:
         total = found[seconds[reason]] if reason in seconds else 0
         yield Reading("gpu_clock_event_seconds_total", (reason,), total / 1e9)
 
@@ -180,12 +182,12 @@ def _health(found: Registers) -> Iterator[Reading]:
     for left in ("max", "high", "partial", "low", "none"):
         yield Reading("gpu_row_remap_banks", (left,), found.get(f"banks_{left}", 0))
     yield Reading("gpu_unrepairable_memory", (), found["unrepairable"])
-    for number, action in enumerate(names.RECOVERY_ACTIONS):
+    for number, action in enumerate(RECOVERY_ACTIONS):
         yield Reading("gpu_recovery_action", (action,), int(number == found["recovery"]))
-    for state in names.FABRIC_STATES:
+    for state in FABRIC_STATES:
         yield Reading("gpu_fabric_state", (state,), int(state == "completed"))
     yield Reading("gpu_fabric_status", (), 0)
-    for condition in (*names.FABRIC_BITS, "configuration"):
+    for condition in (*FABRIC_BITS, "configuration"):
         sick = found["fabric_unhealthy"] and condition == "route"
         yield Reading("gpu_fabric_health", (condition,), int(not sick))
     yield Reading("gpu_fabric_info", ("00" * 16, "1"), 1)
@@ -195,7 +197,7 @@ def _links(found: Registers) -> Iterator[Reading]:
     for link in range(found["links"]):
         up = not found["links_down"] >> link & 1
         yield Reading("gpu_nvlink_up", (str(link),), int(up))
-    for kind in names.LINK_ERRORS:
+    for kind in LINK_ERRORS:
         for link in range(found["links"]):
             count = found["link_crc"] if (kind, link) == ("crc", 0) else 0
             yield Reading("gpu_nvlink_errors_total", (str(link), kind), count)
@@ -206,7 +208,7 @@ def _links(found: Registers) -> Iterator[Reading]:
         width = found["pcie_width"] if which == "current" else 16
         yield Reading("gpu_pcie_link_width", (which,), width)
     yield Reading("gpu_pcie_replay_total", (), found["pcie_replays"])
-    for kind in names.PCIE_ERRORS:
+    for kind in PCIE_ERRORS:
         yield Reading("gpu_pcie_errors_total", (kind,), 0)
     yield Reading("gpu_pcie_transmit_bytes_total", (), found["pcie_tx"] * 1024)
     yield Reading("gpu_pcie_receive_bytes_total", (), found["pcie_rx"] * 1024)

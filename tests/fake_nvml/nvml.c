@@ -352,6 +352,14 @@ int nvmlDeviceGetRowRemapperHistogram(Device device, Banks *out) {
 }
 ABSENT(nvmlDeviceGetRetiredPagesPendingStatus, "health")
 
+typedef struct { uint8_t cluster[16]; int status; u32 clique; uint8_t state; } OldFabric;
+int nvmlDeviceGetGpuFabricInfo(Device device, OldFabric *out) {
+    GATE("health");
+    memset(out, 0, sizeof *out);
+    out->clique = 1;
+    out->state = 3;
+    return OK;
+}
 #ifndef OLD_DRIVER
 typedef struct { u32 version; uint8_t cluster[16]; int status; u32 clique; uint8_t state; u32 mask; uint8_t summary; } Fabric;
 int nvmlDeviceGetGpuFabricInfoV(Device device, Fabric *out) {

@@ -1,0 +1,141 @@
+"""The GPU's links to others: NVLink and PCIe. The counters of all links come in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from exporter.sources.nvml_driver import Driver, Field, Row, choose
+
+MAX_LINKS = 36
+ALL_LINKS = 0xFFFFFFFF
+# By kind, the field values that count it for a link: NVLink 3 and 4, or NVLink 5.
+LINK_ERRORS = {"replay": (161,), "recovery": (162, 215), "crc": (163,)}
+LINK_ERRORS_5 = {
+    "malformed": 206, "buffer_overrun": 207, "rx": 208, "integrity": 211, "symbol": 221,
+}  # fmt: skip
+# Before those there was a field value for each link (0 to 11), and one for all of them together.
+_OLDER = {
+    "replay": (*range(46, 52), *range(108, 114)),
+    "recovery": (*range(53, 59), *range(114, 120)),
+    "crc": (*range(32, 38), *range(96, 102)),
+    "ecc": tuple(range(148, 160)),
+}
+_OLDER_TOTAL: dict[str, Field] = {
+    "replay": (52, 0), "recovery": (59, 0), "crc": (38, 0), "ecc": (160, 0),
+}  # fmt: skip
+LINK_BYTES: dict[str, tuple[Field, int]] = {  # all links in KiB; NVLink 5: a link in bytes
+    "gpu_nvlink_transmit_bytes_total": ((138, ALL_LINKS), 202),
+    "gpu_nvlink_receive_bytes_total": ((139, ALL_LINKS), 204),
+}
+PCIE_ERRORS: dict[str, Field] = {
+    "replay_rollover": (95, 0), "l0_to_recovery": (169, 0), "correctable": (173, 0),
+    "nak_received": (174, 0), "receiver": (175, 0), "bad_tlp": (176, 0), "nak_sent": (177, 0),
+    "bad_dllp": (178, 0), "non_fatal": (179, 0), "fatal": (180, 0),
+}  # fmt: skip
+PCIE_REPLAY: Field = (94, 0)
+PCIE_BYTES: dict[str, Field] = {
+    "gpu_pcie_transmit_bytes_total": (197, 0),
+    "gpu_pcie_receive_bytes_total": (198, 0),
+}
+_PCIE_LINK = (
+    ("current", "nvmlDeviceGetCurrPcieLinkGeneration", "nvmlDeviceGetCurrPcieLinkWidth"),
+    ("max", "nvmlDeviceGetMaxPcieLinkGeneration", "nvmlDeviceGetMaxPcieLinkWidth"),
+)
+
+
+class Unwrapped:
+    """A counter of 32 bits made one that does not fall; it begins at 0, so that a start of the
+    exporter is no jump."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+        self.total = 0
+
+    def add(self, raw: int) -> int:
+        """The total after the hardware's counter reads `raw`."""
+        if self._last is not None:
+            step = raw - self._last
+            # A fall from the upper half is a wrap; any other means that the card was reset.
+            wrapped = step < 0 and self._last >= 1 << 31 and self._last < 1 << 32
+            self.total += step + (1 << 32) if wrapped else raw if step < 0 else step
+        self._last = raw
+        return self.total
+
+
+class Links:
+    """Reads the group `links`, and keeps what has added up. A GPU is known by its uuid, since its
+    number may become another's."""
+
+    def __init__(self) -> None:
+        self._pcie: dict[tuple[str, str], Unwrapped] = {}
+        self._nvlink: dict[tuple[str, str], dict[int, int]] = {}
+
+    def rows(self, driver: Driver, slot: int, uuid: str) -> Iterator[Row]:
+        """The rows of the group."""
+        states = {
+            link: driver.ask(slot, "nvmlDeviceGetNvLinkState", link) for link in range(MAX_LINKS)
+        }
+        links = [link for link, state in states.items() if state is not None]
+        for link in links:
+            yield "gpu_nvlink_up", (str(link),), states[link]
+        if links:
+            yield from _link_errors(driver, slot, links)
+            yield from self._link_bytes(driver, slot, uuid, links)
+        for which, generation, width in _PCIE_LINK:
+            yield "gpu_pcie_link_generation", (which,), driver.ask(slot, generation)
+            yield "gpu_pcie_link_width", (which,), driver.ask(slot, width)
+        fields = driver.fields(slot, (PCIE_REPLAY, *PCIE_ERRORS.values(), *PCIE_BYTES.values()))
+        replays = fields.get(PCIE_REPLAY)
+        if replays is None:
+            replays = driver.ask(slot, "nvmlDeviceGetPcieReplayCounter")
+        yield "gpu_pcie_replay_total", (), replays
+        for kind, field in PCIE_ERRORS.items():
+            yield "gpu_pcie_errors_total", (kind,), fields.get(field)
+        for name, field in PCIE_BYTES.items():
+            if field in fields:
+                yield name, (), self._pcie.setdefault((uuid, name), Unwrapped()).add(fields[field])
+
+    def _link_bytes(self, driver: Driver, slot: int, uuid: str, links: list[int]) -> Iterator[Row]:
+        sums = driver.fields(slot, (field for field, _ in LINK_BYTES.values()))
+        each = driver.fields(
+            slot,
+            (
+                (one, link)
+                for field, one in LINK_BYTES.values()
+                if driver.lacks(slot, field)
+                for link in links
+            ),
+        )
+        for name, (field, one) in LINK_BYTES.items():
+            if field in sums:
+                yield name, (), sums[field] * 1024
+                continue
+            # A link that does not answer keeps its count: the sum must not fall.
+            kept = self._nvlink.setdefault((uuid, name), {})
+            kept |= {link: each[one, link] for link in links if (one, link) in each}
+            yield name, (), sum(kept.values()) if kept else None
+
+
+def _link_errors(driver: Driver, slot: int, links: list[int]) -> Iterator[Row]:
+    found = choose(driver, slot, _link_fields(links))
+    for (kind, link), count in found.items():
+        yield "gpu_nvlink_errors_total", (str(link), kind), count
+    counted = {kind for kind, _ in found}
+    together: Mapping[str, tuple[Field, ...]] = {
+        kind: (field,) for kind, field in _OLDER_TOTAL.items() if kind not in counted
+    }
+    for kind, count in choose(driver, slot, together).items():
+        yield "gpu_nvlink_errors_total", ("total", kind), count
+
+
+def _link_fields(links: list[int]) -> dict[tuple[str, int], tuple[Field, ...]]:
+    """For each kind of error and link, the field values that may count it, the newest first."""
+    kinds: dict[str, tuple[int, ...]] = {**LINK_ERRORS, "ecc": ()}
+    kinds |= {kind: (field,) for kind, field in LINK_ERRORS_5.items()}
+    wanted: dict[tuple[str, int], tuple[Field, ...]] = {}
+    for kind, fields in kinds.items():
+        older = _OLDER.get(kind, ())
+        for link in links:
+            own = ((older[link], 0),) if link < len(older) else ()
+            wanted[kind, link] = (*((field, link) for field in fields), *own)
+    return wanted
