@@ -20,7 +20,7 @@ RECOVERY: Field = (230, 0)
 RECOVERY_ACTIONS = (
     "none", "gpu_reset", "node_reboot", "drain_p2p", "drain_reset", "recover_imex",
 )  # fmt: skip
-_RARE_ACTIONS = {6: "bus_reset", 7: "system_reboot"}
+RARE_ACTIONS = {6: "bus_reset", 7: "system_reboot"}
 FABRIC_STATES = ("not_supported", "not_started", "in_progress", "completed")
 # Condition: shift of two bits that are 1 when it is unhealthy and 2 when it is healthy.
 FABRIC_BITS = {"bandwidth": 0, "route_recovery": 2, "route": 4, "access_timeout": 6}
@@ -73,7 +73,7 @@ def _recovery(action: int) -> Iterator[Row]:
     for number, name in enumerate(RECOVERY_ACTIONS):
         yield "gpu_recovery_action", (name,), int(number == action)
     if action >= len(RECOVERY_ACTIONS):  # an action unknown to us must not look like none
-        yield "gpu_recovery_action", (_RARE_ACTIONS.get(action, f"action_{action}"),), 1
+        yield "gpu_recovery_action", (RARE_ACTIONS.get(action, f"action_{action}"),), 1
 
 
 def _fabric(info: Any) -> Iterator[Row]:

@@ -9,18 +9,18 @@ from exporter.sources.nvml_driver import Driver, Field, Row, choose
 MAX_LINKS = 36
 ALL_LINKS = 0xFFFFFFFF
 # By kind, the field values that count it for a link: NVLink 3 and 4, or NVLink 5.
-LINK_ERRORS = {"replay": (161,), "recovery": (162, 215), "crc": (163,)}
-LINK_ERRORS_5 = {
-    "malformed": 206, "buffer_overrun": 207, "rx": 208, "integrity": 211, "symbol": 221,
+LINK_ERRORS: dict[str, tuple[int, ...]] = {
+    "replay": (161,), "recovery": (162, 215), "crc": (163,), "malformed": (206,),
+    "buffer_overrun": (207,), "rx": (208,), "integrity": (211,), "symbol": (221,),
 }  # fmt: skip
 # Before those there was a field value for each link (0 to 11), and one for all of them together.
-_OLDER = {
+OLDER = {
     "replay": (*range(46, 52), *range(108, 114)),
     "recovery": (*range(53, 59), *range(114, 120)),
     "crc": (*range(32, 38), *range(96, 102)),
     "ecc": tuple(range(148, 160)),
 }
-_OLDER_TOTAL: dict[str, Field] = {
+OLDER_TOTAL: dict[str, Field] = {
     "replay": (52, 0), "recovery": (59, 0), "crc": (38, 0), "ecc": (160, 0),
 }  # fmt: skip
 LINK_BYTES: dict[str, tuple[Field, int]] = {  # all links in KiB; NVLink 5: a link in bytes
@@ -122,7 +122,7 @@ def _link_errors(driver: Driver, slot: int, links: list[int]) -> Iterator[Row]:
         yield "gpu_nvlink_errors_total", (str(link), kind), count
     counted = {kind for kind, _ in found}
     together: Mapping[str, tuple[Field, ...]] = {
-        kind: (field,) for kind, field in _OLDER_TOTAL.items() if kind not in counted
+        kind: (field,) for kind, field in OLDER_TOTAL.items() if kind not in counted
     }
     for kind, count in choose(driver, slot, together).items():
         yield "gpu_nvlink_errors_total", ("total", kind), count
@@ -131,10 +131,9 @@ def _link_errors(driver: Driver, slot: int, links: list[int]) -> Iterator[Row]:
 def _link_fields(links: list[int]) -> dict[tuple[str, int], tuple[Field, ...]]:
     """For each kind of error and link, the field values that may count it, the newest first."""
     kinds: dict[str, tuple[int, ...]] = {**LINK_ERRORS, "ecc": ()}
-    kinds |= {kind: (field,) for kind, field in LINK_ERRORS_5.items()}
     wanted: dict[tuple[str, int], tuple[Field, ...]] = {}
     for kind, fields in kinds.items():
-        older = _OLDER.get(kind, ())
+        older = OLDER.get(kind, ())
         for link in links:
             own = ((older[link], 0),) if link < len(older) else ()
             wanted[kind, link] = (*((field, link) for field in fields), *own)

@@ -31,8 +31,8 @@ REASON_SECONDS: dict[str, Field] = {  # nanoseconds
     "hw_power_brake_slowdown": (271, 0),
 }
 # What drivers before 570 tell in their place: thermal slowdown of either kind.
-_THERMAL: Field = (75, 0)
-_VIOLATIONS = {"sw_power_cap": 0, "thermal_slowdown": 1, "sync_boost": 2}
+THERMAL: Field = (75, 0)
+VIOLATIONS = {"sw_power_cap": 0, "thermal_slowdown": 1, "sync_boost": 2}
 _WANTED: dict[str, tuple[Field, ...]] = {
     "memory temperature": (MEMORY_TEMPERATURE,),
     "energy": (ENERGY,),
@@ -109,8 +109,8 @@ def _clock_events(driver: Driver, slot: int, fields: dict[str, int]) -> Iterator
 
 
 def _older_seconds(driver: Driver, slot: int, told: dict[str, int]) -> dict[str, int]:
-    found = choose(driver, slot, {"thermal_slowdown": (_THERMAL,)})
-    for reason, policy in _VIOLATIONS.items():
+    found = choose(driver, slot, {"thermal_slowdown": (THERMAL,)})
+    for reason, policy in VIOLATIONS.items():
         if reason in found or reason in told:
             continue
         if (spent := driver.ask(slot, "nvmlDeviceGetViolationStatus", policy)) is not None:

@@ -21,7 +21,7 @@ from exporter.sources.base import (
     SourceLost,
 )
 from exporter.sources.nvml_health import FABRIC_BITS, FABRIC_STATES, RECOVERY_ACTIONS
-from exporter.sources.nvml_links import LINK_ERRORS, PCIE_ERRORS
+from exporter.sources.nvml_links import PCIE_ERRORS
 from exporter.sources.nvml_load import REASON_SECONDS
 from fleetmedic.hardware.sensors import Registers, sense
 from fleetmedic.hardware.state import GpuState, Hardware
@@ -35,6 +35,7 @@ _GPM = {
     "gpu_sm_occupancy_ratio": "occupancy", "gpu_integer_active_ratio": "integer",
     "gpu_dram_active_ratio": "dram",
 }  # fmt: skip
+LINK_ERRORS = ("replay", "recovery", "crc")  # what a Hopper card counts
 _TENSOR = {"any": "tensor", "dfma": "dfma", "hmma": "hmma", "imma": "imma"}
 _RATES = {
     "gpu_pcie_transmit_bytes_per_second": "gpm_pcie_tx",
