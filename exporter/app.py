@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import os
 import shutil
@@ -18,19 +17,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import structlog
 
 from exporter.board import INTERVALS, Board
 from exporter.boot import BootReader, ProcBoot, SimulatedBoot
 from exporter.catalogue import catalogue
-from exporter.dcgm import dcgm
 from exporter.frame import Frame
 from exporter.registry import COLLECTORS, Parts
-from exporter.server import MAX_HEAD, Server
 from exporter.sources.base import Group
 from exporter.supervisor import Supervisor
-from exporter.web_config import WebConfigFile
+from exporter.web.counters import Counters
+from exporter.web.gate import Gate
+from exporter.web.listen import WebSettings, listen
+from exporter.web.routes import Routes
+from exporter.web.server import Server
+from exporter.web.site import Site
 from fleetmedic import __version__
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
@@ -44,8 +45,7 @@ SWITCH_SECONDS = 0.0005  # a scrape does not wait the usual 5 ms for a thread th
 class Settings:
     """What the command line says. A path that is None was not given."""
 
-    host: str
-    port: int
+    web: WebSettings
     procfs: Path
     sysfs: Path
     kmsg: Path | None
@@ -60,8 +60,6 @@ class Settings:
     health_interval: float
     without: frozenset[str]
     flags: Mapping[str, Any]
-    web_config: Path | None = None
-    dcgm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,8 @@ class Exporter:
     board: Board
     frame: Frame
     supervisor: Supervisor | None
+    site: Site
+    counters: Counters
 
 
 def logger() -> Callable[..., None]:
@@ -140,19 +140,27 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
         boot = SimulatedBoot(settings.hardware_dir, node)
         kmsg = settings.kmsg or Hardware(settings.hardware_dir).kmsg_path(node)
         arguments = ["simulated", str(settings.hardware_dir), node]
+    counters = Counters()
     parts = Parts(
         board=board, intervals=intervals, boot=boot, procfs=settings.procfs, sysfs=settings.sysfs,
         kmsg=kmsg, state_dir=settings.state_dir, node=node, cluster_dir=settings.cluster_dir,
         progress_dir=settings.progress_dir, has_gpus=source != "none", log=log,
-        flags=settings.flags,
+        flags=settings.flags, shared={"web": counters},
     )  # fmt: skip
     made = [entry.make(parts) for entry in COLLECTORS if entry.name not in settings.without]
     collectors = [collector for collector in made if collector is not None]
     frame = Frame(collectors, board, catalogue(), __version__, log)
+    supervisor = None
     if source == "none":
         board.supervised(stuck=False, restarts=0, failure="")
-        return Exporter(board, frame, None)
-    return Exporter(board, frame, _supervisor(settings, board, arguments, intervals, log))
+    else:
+        supervisor = _supervisor(settings, board, arguments, intervals, log)
+    site = Site(
+        frame, board, node, __version__, supervisor, parts.shared.get("kernel_log"),
+        {entry.name: entry.summary for entry in COLLECTORS}, settings.web.metrics_path,
+        settings.web.dcgm,
+    )  # fmt: skip
+    return Exporter(board, frame, supervisor, site, counters)
 
 
 def _supervisor(
@@ -189,15 +197,26 @@ def once(settings: Settings) -> bytes:
         return page.text
 
 
+def check(settings: Settings) -> None:
+    """Whether these settings could be served, without touching anything. Raises UserError."""
+    settings.web.read(logger())
+    with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
+        build(replace(settings, state_dir=Path(folder)), logger())
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises UserError when it cannot start."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    web = WebConfigFile(settings.web_config, logger()) if settings.web_config else None
+    log, web = logger(), settings.web
+    file, token = web.read(log)
     lock = claim(settings.state_dir)
-    listener = listen(settings.host, settings.port)
-    exporter = build(settings, logger())
+    listeners = [listen(host, port) for host, port in web.addresses]
+    exporter = build(settings, log)
+    gate = Gate(file, token, exporter.counters, log)
+    routes = Routes(exporter.site)
+    server = Server(routes, gate, file, exporter.counters, log, web.max_requests)
     try:
-        asyncio.run(_serve(exporter, listener, settings, web))
+        asyncio.run(_serve(exporter, server, listeners))
     finally:
         exporter.frame.stop()
         if exporter.supervisor is not None:
@@ -205,31 +224,29 @@ def serve(settings: Settings) -> None:
         os.close(lock)
 
 
-def dcgm_page(exporter: Exporter) -> Callable[[], bytes | None]:
-    """The page of the metrics that dcgm-exporter gives; None while nothing is known."""
-
-    def page() -> bytes | None:
-        view = exporter.board.view(time.time())
-        return None if view.failure else dcgm(view, socket.gethostname()).text
-
-    return page
-
-
-async def _serve(
-    exporter: Exporter, listener: socket.socket, settings: Settings, web: WebConfigFile | None
-) -> None:
-    stopped = asyncio.Event()
+async def _serve(exporter: Exporter, server: Server, listeners: list[socket.socket]) -> None:
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    loop.set_exception_handler(_stray)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    server = Server(exporter.frame, web, dcgm_page(exporter) if settings.dcgm else None)
-    listening = await asyncio.start_server(server.connection, sock=listener, limit=MAX_HEAD)
+        loop.add_signal_handler(number, stopped.set)
+    listening = [await server.listen(listener) for listener in listeners]
     if exporter.supervisor is not None:
         exporter.supervisor.start()
     exporter.frame.start()
-    host, port = listener.getsockname()[:2]
-    structlog.get_logger("exporter").info("listening", address=f"{host}:{port}")
+    log = structlog.get_logger("exporter")
+    for listener in listeners:
+        host, port = listener.getsockname()[:2]
+        log.info("listening", address=f"{host}:{port}")
     await stopped.wait()
-    listening.close()
+    for each in listening:
+        each.close()
+
+
+def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody waited for is one line of the log, and no traceback."""
+    error = context.get("exception")
+    why = f"{type(error).__name__}: {error}" if error else ""
+    logger()("stray_error", what=str(context.get("message", ""))[:200], why=why[:500])
 
 
 def claim(state_dir: Path) -> int:
@@ -247,34 +264,3 @@ def claim(state_dir: Path) -> int:
             f"--state.dir {state_dir} cannot be written ({error.strerror}): give another folder."
         ) from None
     return lock
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises UserError that names who holds the port."""
-    family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
-    flag = "give another --web.listen-address"
-    try:
-        return socket.create_server(
-            (host, port), family=family, dualstack_ipv6=not host and socket.has_dualstack_ipv6()
-        )
-    except socket.gaierror:
-        raise UserError(f"{host!r} is no address of this machine: {flag}.") from None
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise UserError(f"port {port} is taken{_holder(port)}: stop that, or {flag}.") from None
-        raise UserError(f"{host}:{port} cannot be used ({error.strerror}): {flag}.") from None
-
-
-def _holder(port: int) -> str:
-    """Who listens on the port, as far as this user may know."""
-    try:
-        for connection in psutil.net_connections("tcp"):
-            here = connection.laddr
-            if connection.status == psutil.CONN_LISTEN and here and here.port == port:
-                if connection.pid:
-                    name = psutil.Process(connection.pid).name()
-                    return f" by {name} (pid {connection.pid})"
-                break
-    except (psutil.Error, OSError):
-        pass  # the port is taken all the same
-    return ""

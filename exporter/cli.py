@@ -7,36 +7,31 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from exporter.registry import COLLECTORS, Flag
+from exporter.sections import SWITCH_KEYS, Sectioned, key
+from exporter.web.listen import WebSettings, parse_address, parse_path
+from exporter.web.server import MAX_REQUESTS
+from fleetmedic import __version__
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import home
 
 F = TypeVar("F")
+DEFAULT_ADDRESS = "127.0.0.1:9410"
 LEVELS = ("debug", "info", "warning", "error")
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`, `:PORT` (all addresses) or `[::1]:PORT`. Raises UserError."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isdigit() or not 0 <= int(port) <= 65_535:
-        raise UserError(
-            f"--web.listen-address={text[:80]!r} is no address: write HOST:PORT or :PORT."
-        )
-    return host, int(port)
 
 
 def collector_flags(command: F) -> F:
     """Adds --collector.NAME and --no-collector.NAME for each collector, and the flags of its own."""
     for entry in reversed(list(COLLECTORS)):
         for flag in reversed(entry.flags):
-            command = click.option(f"--{flag.name}", _key(flag.name), **_option(flag))(command)  # type: ignore[type-var]
+            command = click.option(f"--{flag.name}", key(flag.name), **_option(flag))(command)  # type: ignore[type-var]
         name = f"collector.{entry.name}"
         option = click.option(
             f"--{name}/--no-{name}",
-            _key(name),
+            key(name),
             default=entry.on,
             help=f"{entry.summary[:1].upper()}{entry.summary[1:]}.",
         )
@@ -44,8 +39,17 @@ def collector_flags(command: F) -> F:
     return command
 
 
-def _key(name: str) -> str:
-    return name.replace(".", "_").replace("-", "_")
+def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
+    """The collectors that are off. With --collector.disable-defaults those stay that are named."""
+    named = {
+        key: ctx.get_parameter_source(key) is not ParameterSource.DEFAULT for key in SWITCH_KEYS
+    }
+    only_named = given["disable_defaults"]
+    return frozenset(
+        entry.name
+        for key, entry in SWITCH_KEYS.items()
+        if not given[key] or (only_named and not named[key])
+    )
 
 
 def _option(flag: Flag) -> dict[str, Any]:
@@ -71,22 +75,65 @@ def folder(path: Path | None, flag: str) -> Path | None:
     return path
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+def _web(given: dict[str, Any]) -> WebSettings:
+    return WebSettings(
+        addresses=tuple(map(parse_address, given["listen"] or (DEFAULT_ADDRESS,))),
+        config=given["web_config"],
+        token=given["release_token"],
+        metrics_path=parse_path(given["telemetry_path"]),
+        max_requests=given["max_requests"],
+        dcgm=given["dcgm"],
+    )
+
+
+@click.command(
+    cls=Sectioned,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--web.listen-address",
     "listen",
-    default="127.0.0.1:9410",
-    show_default=True,
-    help="Address to serve on; :9410 means all addresses.",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Address to serve on, also several times; :9410 means all addresses.  "
+    "[default: 127.0.0.1:9410]",
 )
 @click.option(
     "--web.config.file",
     "web_config",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="TLS and users, in the format of the Prometheus exporter toolkit; read anew when it changes.",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TLS, users and headers, in the format of the Prometheus exporter toolkit; read anew when it "
+    "changes.",
 )
 @click.option(
-    "--web.dcgm", "dcgm", is_flag=True, help="Also serve /metrics/dcgm, dcgm-exporter's names."
+    "--web.telemetry-path",
+    "telemetry_path",
+    default="/metrics",
+    metavar="PATH",
+    show_default=True,
+    help="Path of the metrics.",
+)
+@click.option(
+    "--web.max-requests",
+    "max_requests",
+    type=click.IntRange(1, 10_000),
+    default=MAX_REQUESTS,
+    show_default=True,
+    help="Connections served at the same time; one more gets 503.",
+)
+@click.option(
+    "--web.dcgm",
+    "dcgm",
+    is_flag=True,
+    help="Also serve /metrics/dcgm: the names and units of dcgm-exporter.",
+)
+@click.option(
+    "--web.release-token-file",
+    "release_token",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File with the bearer token for POST /-/release, which lets go of the GPUs for a reset.",
 )
 @click.option(
     "--path.procfs",
@@ -171,13 +218,26 @@ def folder(path: Path | None, flag: str) -> Path | None:
     help="Least important events to log.",
 )
 @click.option("--once", is_flag=True, help="Print the page once and exit.")
+@click.option("--check-config", is_flag=True, help="Check flags and files, and exit with 0 or 2.")
+@click.version_option(__version__, message="fleetmedic exporter %(version)s")
+@click.option(
+    "--collector.disable-defaults",
+    "disable_defaults",
+    is_flag=True,
+    help="Only the collectors that are named with --collector.NAME.",
+)
 @collector_flags
-def exporter(listen: str, level: str, once: bool, interval: str, **given: Any) -> None:
+@click.pass_context
+def exporter(
+    ctx: click.Context, /, level: str, once: bool, check_config: bool, interval: str, **given: Any
+) -> None:
     """Serve metrics of this node's GPUs, of its jobs and of the machine.
 
     \b
     Examples:
       fleetmedic exporter --web.listen-address=:9410
+      fleetmedic exporter --web.listen-address=:9410 --web.config.file=/etc/fleetmedic/web.yml
+      fleetmedic exporter --collector.disable-defaults --collector.gpu_load --collector.xid
       fleetmedic exporter --once --no-collector.filesystem
       fleetmedic exporter --source=simulated --hardware.dir=DIR --hardware.node=node1
     """
@@ -185,14 +245,11 @@ def exporter(listen: str, level: str, once: bool, interval: str, **given: Any) -
     from fleetmedic.kernel.logs import configure_logs
 
     configure_logs(level)
-    host, port = parse_address(listen)
     seconds = _between("--gpu.interval", interval, 1, 20)
     health_seconds = _between("--gpu.health-interval", given["health_interval"], 1, 300)
-    without = {entry.name for entry in COLLECTORS if not given[_key(f"collector.{entry.name}")]}
     hardware_dir = folder(given["hardware_dir"], "--hardware.dir")
     settings = app.Settings(
-        host=host,
-        port=port,
+        web=_web(given),
         procfs=folder(given["procfs"], "--path.procfs") or Path("/proc"),
         sysfs=folder(given["sysfs"], "--path.sysfs") or Path("/sys"),
         kmsg=given["kmsg"],
@@ -205,12 +262,13 @@ def exporter(listen: str, level: str, once: bool, interval: str, **given: Any) -
         expected=given["expected"],
         interval=seconds,
         health_interval=health_seconds,
-        without=frozenset(without),
-        web_config=given["web_config"],
-        dcgm=given["dcgm"],
-        flags={flag.name: given[_key(flag.name)] for entry in COLLECTORS for flag in entry.flags},
+        without=_without(ctx, given),
+        flags={flag.name: given[key(flag.name)] for entry in COLLECTORS for flag in entry.flags},
     )
-    if once:
+    if check_config:
+        app.check(settings)
+        click.echo("The flags, and the files that they name, are good.")
+    elif once:
         sys.stdout.buffer.write(app.once(settings))
     else:
         app.serve(settings)

@@ -16,7 +16,7 @@ from exporter.board import Board, BoardView
 from exporter.catalogue import Catalogue
 from exporter.collectors.base import Collector
 from exporter.exposition import Renderer, Sample
-from exporter.lane import Lane
+from exporter.lane import Lane, State
 from exporter.openmetrics import Form
 from exporter.page import Fragment, Page
 
@@ -91,6 +91,10 @@ class Frame:
         with self._lock:
             self._asked[form, gzip] = time.monotonic()
         return snapshot.page.body(form, gzip=gzip)
+
+    def states(self, now: float) -> list[State]:
+        """How each collector is at Unix time `now`. Any thread may ask."""
+        return [lane.state(now) for lane in self._lanes]
 
     def start(self) -> None:
         """Give each collector that may wait a thread, and one to the page."""

@@ -81,6 +81,7 @@ class KernelLog:
         self._drained = 0.0
         self._complaint = ""
         self._since: dict[str, Recommendation] = {}
+        self.failure = ""  # why the kernel log could not be read the last time, or empty
 
     @property
     def zeros(self) -> tuple[str, ...]:
@@ -106,6 +107,7 @@ class KernelLog:
                 told = []
                 if not batch.full:
                     break
+            self.failure = failure
             self._drained = 0.0 if failure or batch.full else now
             ledger.observe(view, now)
             if ledger.due(now):
@@ -140,3 +142,10 @@ class KernelLog:
         """The latest errors, oldest first."""
         with self._lock:
             return tuple(msgspec.structs.replace(each) for each in self._ledger.totals.recent)
+
+    def latest(self) -> dict[str, int]:
+        """The code of the latest XID of each GPU that had one, by uuid."""
+        with self._lock:
+            times = self._ledger.totals.latest
+            found = {uuid: max(codes, key=codes.__getitem__) for uuid, codes in times.items() if codes}
+        return {uuid: int(code) for uuid, code in found.items() if code.isdecimal()}

@@ -34,6 +34,17 @@ class Outcome:
     last_success: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a collector is, for people. `why` it does not work, or empty; `last_success` is Unix time,
+    0 when there was none."""
+
+    name: str
+    why: str
+    interval: float
+    last_success: float
+
+
 class Lane:
     """One collector; `run` never raises."""
 
@@ -79,6 +90,17 @@ class Lane:
     def overdue(self, now: float) -> bool:
         """Whether it has not come back for three of its intervals."""
         return now - self.outcome.finished > 3 * self.collector.interval + _SLACK
+
+    def state(self, now: float) -> State:
+        """How it is at Unix time `now`."""
+        outcome, why = self.outcome, ""
+        if not outcome.finished:
+            why = "it has not come back yet"
+        elif self.overdue(now):
+            why = f"it has not come back for {now - outcome.finished:.0f} s"
+        elif not outcome.success:
+            why = self._complaint or "it failed"
+        return State(self.name, why[:500], self.collector.interval, outcome.last_success)
 
     def samples(self, now: float) -> Iterable[Sample]:
         """The frame's own word on the collector. One that has not come back in time has failed."""

@@ -20,6 +20,7 @@ from exporter.host_collectors import HOST
 from exporter.kernel_log import KernelLog
 from exporter.kmsg import KmsgReader
 from exporter.sources.base import Group
+from exporter.web.counters import Web
 from exporter.xid_catalogue import Codes
 from exporter.xid_ledger import Ledger
 from fleetmedic.kernel.durations import parse_duration
@@ -96,5 +97,10 @@ COLLECTORS = Registry(
             lambda p: Progress(p.progress_dir) if p.progress_dir else None,
         ),
         *HOST,
+        Entry(
+            "web",
+            "requests to this exporter, logins that failed, its web configuration",
+            lambda p: Web(p.shared["web"]) if "web" in p.shared else None,
+        ),
     ),
 )

@@ -1,0 +1,231 @@
+"""What may stand in the file behind --web.config.file: the format of the Prometheus exporter toolkit.
+
+Whatever Go's servers would do and Python's cannot is refused with the alternative, never passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from exporter.web.tls import CURVES, TLS13_SUITES, VERSIONS, suites_known
+from fleetmedic.kernel.durations import parse_duration
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.settings import load
+
+ClientAuth = Literal[
+    "", "NoClientCert", "RequestClientCert", "RequireAnyClientCert", "RequireClientCert",
+    "VerifyClientCertIfGiven", "RequireAndVerifyClientCert",
+]  # fmt: skip
+Version = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
+UNCHECKED = ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert")
+# Headers that may be set, with the values that they may have (none: any).
+HEADERS: Mapping[str, tuple[str, ...]] = {
+    "Content-Security-Policy": (),
+    "X-Frame-Options": ("deny", "sameorigin"),
+    "X-Content-Type-Options": ("nosniff",),
+    "X-XSS-Protection": (),
+    "Strict-Transport-Security": (),
+}
+MAX_USERS = 100
+MAX_COST = 16  # one check takes 4 s then, and twice as long with each step more
+_HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
+_VALUE = re.compile(r"[\x20-\x7e]{0,2000}")
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`tls_server_config`."""
+
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+    client_auth_type: ClientAuth = ""
+    client_allowed_sans: tuple[str, ...] | None = None
+    min_version: Version = "TLS12"
+    max_version: Version = "TLS13"
+    cipher_suites: tuple[str, ...] | None = None
+    prefer_server_cipher_suites: bool = True
+    curve_preferences: tuple[str, ...] | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it names."""
+        return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
+
+
+class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`http_server_config`. `http2` is taken and has no effect: HTTP/1.1 is spoken here."""
+
+    http2: bool = True
+    headers: dict[str, str] | None = None
+
+
+class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`rate_limit`: `burst` requests at once, and one more each `interval`; 0 is no limit."""
+
+    interval: str | int = 0
+    burst: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """The interval; 0 for no limit."""
+        return parse_duration(str(self.interval))
+
+
+class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file; paths in it are relative to it."""
+
+    tls_server_config: Tls | None = None
+    http_server_config: Http | None = None
+    basic_auth_users: dict[str, str] | None = None
+    rate_limit: RateLimit | None = None
+
+    @property
+    def tls(self) -> Tls | None:
+        """The TLS section, if it says anything."""
+        return None if self.tls_server_config in (None, Tls()) else self.tls_server_config
+
+    @property
+    def users(self) -> dict[str, str]:
+        """Hashes of passwords by user; empty when anybody may ask."""
+        return self.basic_auth_users or {}
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Headers for every response; a blank one is not sent."""
+        given = (self.http_server_config or Http()).headers or {}
+        return tuple((name, value) for name, value in given.items() if value)
+
+
+def read(path: Path) -> WebConfig:
+    """The file, checked as far as it can be without the files that it names. Raises UserError that
+    names the file and the key."""
+    config = load(path, WebConfig)
+    for name, value in ((config.http_server_config or Http()).headers or {}).items():
+        _check_header(f"{path}: http_server_config.headers", name, value)
+    _check_users(path, config.users)
+    if config.rate_limit is not None:
+        _check_limit(f"{path}: rate_limit", config.rate_limit)
+    if config.tls is not None:
+        _check_tls(f"{path}: tls_server_config", config.tls)
+    return config
+
+
+def _check_header(where: str, name: str, value: str) -> None:
+    if name not in HEADERS:
+        known = ", ".join(HEADERS)
+        raise UserError(f"{where}: {name[:80]!r} cannot be set here; known: {known}.")
+    if not _VALUE.fullmatch(value):
+        raise UserError(f"{where}.{name}: write one line of printable ASCII.")
+    if value and HEADERS[name] and value not in HEADERS[name]:
+        raise UserError(f"{where}.{name}: write {' or '.join(HEADERS[name])}.")
+
+
+def _check_users(path: Path, users: Mapping[str, str]) -> None:
+    where = f"{path}: basic_auth_users"
+    if len(users) > MAX_USERS:
+        raise UserError(f"{where}: {len(users)} users are too many; give {MAX_USERS} at most.")
+    for user, digest in users.items():
+        if not user or ":" in user or not user.isprintable() or len(user) > 200:
+            raise UserError(
+                f"{where}: {user[:40]!r} is no user's name: write 1 to 200 characters, no colon."
+            )
+        match = _HASH.fullmatch(digest)
+        if match is None:
+            raise UserError(
+                f'{where}.{user[:40]}: this is no bcrypt hash; put in what `htpasswd -nBC 10 ""` '
+                "prints after the colon."
+            )
+        if not 4 <= int(match[1]) <= MAX_COST:
+            raise UserError(
+                f"{where}.{user[:40]}: a hash of cost {match[1]} takes too long or too short; "
+                f"make one with a cost of 4 to {MAX_COST}, better 10."
+            )
+
+
+def _check_limit(where: str, limit: RateLimit) -> None:
+    try:
+        seconds = limit.seconds
+    except UserError as error:
+        raise UserError(f"{where}.interval: {error}") from None
+    if seconds and limit.burst < 1:
+        raise UserError(f"{where}.burst: write 1 or more, or no request would ever pass.")
+
+
+def _check_tls(where: str, tls: Tls) -> None:
+    for name, text, file in (("cert", tls.cert, tls.cert_file), ("key", tls.key, tls.key_file)):
+        if bool(text) is bool(file):
+            what = "are both given; keep one" if text else "are both missing; give one"
+            raise UserError(f"{where}: {name} and {name}_file {what}.")
+    if tls.client_ca and tls.client_ca_file:
+        raise UserError(f"{where}: client_ca and client_ca_file are both given; keep one.")
+    if VERSIONS[tls.min_version] > VERSIONS[tls.max_version]:
+        raise UserError(
+            f"{where}.min_version: {tls.min_version} is above max_version, {tls.max_version}; "
+            "lower it."
+        )
+    _check_clients(where, tls)
+    _check_ciphers(where, tls)
+    _check_curves(f"{where}.curve_preferences", tls.curve_preferences)
+
+
+def _check_clients(where: str, tls: Tls) -> None:
+    kind = tls.client_auth_type or "NoClientCert"
+    if kind in UNCHECKED:
+        raise UserError(
+            f"{where}.client_auth_type: {kind} takes certificates that nobody checked, which is not "
+            "done here; use RequireAndVerifyClientCert, or VerifyClientCertIfGiven."
+        )
+    authority = tls.client_ca or tls.client_ca_file
+    if kind == "NoClientCert" and authority:
+        raise UserError(
+            f"{where}.client_auth_type: it is needed beside client_ca_file; use "
+            "RequireAndVerifyClientCert, or VerifyClientCertIfGiven."
+        )
+    if kind != "NoClientCert" and not authority:
+        raise UserError(f"{where}.client_ca_file: {kind} needs it, or client_ca; give one.")
+    if tls.client_allowed_sans is None:
+        return
+    if kind != "RequireAndVerifyClientCert":
+        raise UserError(
+            f"{where}.client_allowed_sans: names are only checked with client_auth_type: "
+            "RequireAndVerifyClientCert; set that."
+        )
+    if not tls.client_allowed_sans or not all(tls.client_allowed_sans):
+        raise UserError(f"{where}.client_allowed_sans: name whom to let in, or leave it out.")
+
+
+def _check_ciphers(where: str, tls: Tls) -> None:
+    if tls.cipher_suites is None:
+        return
+    known = suites_known()
+    for suite in tls.cipher_suites:
+        if suite not in known:
+            raise UserError(
+                f"{where}.cipher_suites: {suite[:80]!r} is unknown or too weak; known: "
+                f"{', '.join(known)}."
+            )
+    only_new = set(tls.cipher_suites) <= set(TLS13_SUITES)
+    if tls.cipher_suites and only_new and tls.max_version != "TLS13":
+        raise UserError(
+            f"{where}.cipher_suites: all of them are for TLS13, which max_version rules out; "
+            "name others."
+        )
+
+
+def _check_curves(where: str, curves: tuple[str, ...] | None) -> None:
+    for curve in curves or ():
+        if curve not in CURVES:
+            raise UserError(f"{where}: {curve[:80]!r} is unknown; known: {', '.join(CURVES)}.")
+    if curves and len(curves) > 1:
+        raise UserError(
+            f"{where}: Python's TLS takes one curve or all; name one, or leave it out for all "
+            "that are safe."
+        )

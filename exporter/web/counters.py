@@ -1,0 +1,76 @@
+"""What the HTTP side counts of itself, and the collector that shows it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterator
+
+from exporter.exposition import Sample
+
+REASONS = ("limit", "tls", "client_name", "slow")
+
+
+class Counters:
+    """Written by the event loop, read by any thread."""
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, str], int] = {("200", "/metrics"): 0}
+        self.failed: dict[str, int] = dict.fromkeys(REASONS, 0)
+        self.logins_failed = 0
+        self.reloaded: bool | None = None  # None where there is no web configuration
+
+    def answered(self, status: int, handler: str) -> None:
+        """A response went out. `handler` is one of the few paths, never what was asked for."""
+        key = (str(status), handler)
+        self.requests[key] = self.requests.get(key, 0) + 1
+
+    def lost(self, reason: str) -> None:
+        """A connection ended before it had its answer."""
+        self.failed[reason] += 1
+
+    def samples(self) -> Iterator[Sample]:
+        """What stands now."""
+        for key, count in sorted(self.requests.copy().items()):
+            yield Sample("gpu_exporter_http_requests_total", key, count)
+        for reason, count in self.failed.items():
+            yield Sample("gpu_exporter_http_connections_failed_total", (reason,), count)
+        yield Sample("gpu_exporter_auth_failures_total", (), self.logins_failed)
+        if self.reloaded is not None:
+            yield Sample("gpu_exporter_web_config_reload_success", (), int(self.reloaded))
+
+
+class Web:
+    """The collector of the exporter's own HTTP side."""
+
+    name = "web"
+    inline = True
+    interval = 1.0
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def collect(self, now: float) -> Iterator[Sample]:
+        return self._counters.samples()
+
+    def token(self, now: float) -> Hashable:
+        """The samples themselves: they are few."""
+        return tuple(self._counters.samples())
+
+
+class Seldom:
+    """Says the same event at most each `every` seconds, with how many were left out."""
+
+    def __init__(self, log: Callable[..., None], every: float = 10.0) -> None:
+        self._log = log
+        self._every = every
+        self._said: dict[str, float] = {}
+        self._more: dict[str, int] = {}
+
+    def __call__(self, event: str, **fields: object) -> None:
+        now = time.monotonic()
+        if now - self._said.get(event, float("-inf")) < self._every:
+            self._more[event] = self._more.get(event, 0) + 1
+            return
+        self._said[event] = now
+        left_out = self._more.pop(event, 0)
+        self._log(event, **fields, **({"left_out_before": left_out} if left_out else {}))

@@ -1,0 +1,162 @@
+"""/api/v1/health: each part of the node that is watched, how it is, why, and what should be done.
+
+The shape is part of the interface; docs/exporter.md describes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from exporter.board import BoardView, GpuView, Status
+from exporter.lane import State
+from exporter.recommend import Recommendation
+from exporter.xid_totals import Recent
+
+Word = Literal["healthy", "degraded", "unhealthy", "unknown"]
+Kind = Literal["gpu", "driver", "driver_events", "kernel_log", "collector"]
+_WORST: tuple[Word, ...] = ("unhealthy", "degraded", "unknown", "healthy")
+# How a GPU that answers is, by what should be done about it.
+_BY_ACTION: Mapping[str, Word] = {"none": "healthy", "restart_app": "degraded"}
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An XID or an NVSwitch's error; one that repeats within a minute is one with a `count`."""
+
+    kind: str
+    device: str
+    code: int
+    name: str
+    severity: str
+    action: str
+    first: float
+    last: float
+    count: int
+    source: str
+    text: str
+    gpu: int | None = None
+
+
+class Component(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One part. `action` and `reason` are what should be done and why; `since` is when that came to be
+    known, in Unix time. What is about a GPU is left out of the others."""
+
+    name: str
+    kind: Kind
+    state: Word
+    why: str
+    action: str
+    reason: str
+    since: float | None = None
+    gpu: int | None = None
+    uuid: str = ""
+    pci_bus_id: str = ""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The whole answer."""
+
+    node: str
+    version: str
+    source: str
+    at: float
+    state: Word
+    released_seconds: float
+    components: list[Component]
+    events: list[Event]
+
+
+def gpu(view: BoardView, one: GpuView, wish: Recommendation | None) -> Component:
+    """How one GPU is."""
+    state, why = _gpu(view, one, wish)
+    return Component(
+        name=f"gpu/{one.index}",
+        kind="gpu",
+        state=state,
+        why=why,
+        action=wish.action if wish else "none",
+        reason=wish.reason if wish else "",
+        since=wish.since if wish and wish.action != "none" else None,
+        gpu=one.index,
+        uuid=one.uuid,
+        pci_bus_id=one.device.pci_bus_id,
+    )
+
+
+def _gpu(view: BoardView, one: GpuView, wish: Recommendation | None) -> tuple[Word, str]:
+    if one.status is Status.LOST:
+        return "unhealthy", "it is gone from the driver or the bus"
+    if one.status is Status.HUNG:
+        return "unhealthy", "the driver does not come back from calls about it"
+    if one.status is Status.UNKNOWN:
+        if view.released:
+            return "unknown", "the GPUs are released"
+        return "unknown", view.failure or "nothing was heard of it lately"
+    if wish is not None and wish.action != "none":
+        return _BY_ACTION.get(wish.action, "unhealthy"), wish.reason.replace("_", " ")
+    if one.left_out:
+        return "degraded", f"not read, since a call hung: {', '.join(one.left_out)}"
+    if one.slow:
+        return "degraded", "the driver answers slowly about it"
+    return "healthy", ""
+
+
+def _part(name: str, kind: Kind, state: Word, why: str = "") -> Component:
+    """A part about which nothing is recommended."""
+    return Component(name, kind, state, why, "none", "")
+
+
+def driver(view: BoardView, released_for: float) -> Iterator[Component]:
+    """The driver as a whole, and its events where it tells any."""
+    if view.released:
+        why = f"the GPUs are released for {released_for:.0f} s more"
+        yield _part("driver", "driver", "unknown", why)
+        return
+    if view.failure:
+        yield _part("driver", "driver", "unhealthy", view.failure)
+    elif view.abandoned:
+        why = f"{view.abandoned} processes are stuck in calls of it"
+        yield _part("driver", "driver", "degraded", why)
+    elif len(view.gpus) < view.expected:
+        why = f"{len(view.gpus)} of {view.expected} GPUs were ever seen"
+        yield _part("driver", "driver", "degraded", why)
+    else:
+        yield _part("driver", "driver", "healthy")
+    if view.events_up is not None:
+        state: Word = "healthy" if view.events_up else "degraded"
+        why = "" if view.events_up else "nobody waits for the driver's events now"
+        yield _part("driver_events", "driver_events", state, why)
+
+
+def kernel_log(failure: str) -> Component:
+    """The kernel log; `failure` is why it cannot be read, or empty."""
+    return _part("kernel_log", "kernel_log", "degraded" if failure else "healthy", failure)
+
+
+def collectors(states: Iterable[State]) -> Iterator[Component]:
+    """Each collector."""
+    for each in states:
+        word: Word = "degraded" if each.why else "healthy"
+        yield _part(f"collector/{each.name}", "collector", word, each.why)
+
+
+def worst(components: Iterable[Component]) -> Word:
+    """How the node as a whole is: as its worst part. What is unknown hides behind what is known to
+    be wrong, and hides what is healthy."""
+    found = {component.state for component in components}
+    return next((word for word in _WORST if word in found), "unknown")
+
+
+def events(recent: Sequence[Recent], view: BoardView) -> list[Event]:
+    """The latest errors, newest first."""
+    indexes = {one.uuid: one.index for one in view.gpus}
+    return [
+        Event(
+            each.kind, each.device, each.code, each.name, each.severity, each.action,
+            each.first, each.last, each.count, each.source, each.text,
+            indexes.get(each.device),
+        )
+        for each in reversed(recent)
+    ]  # fmt: skip

@@ -1,0 +1,42 @@
+"""The page at /: what runs here, how it is, and where to go on. Needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+
+from exporter.lane import State
+
+CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+_STYLE = """
+:root{color-scheme:light dark}
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.4rem;margin:0}p{margin:.3rem 0 1rem}nav a{margin-right:1.2rem}
+table{border-collapse:collapse;width:100%;margin:1rem 0}
+th,td{text-align:left;padding:.25rem .8rem .25rem 0;border-bottom:1px solid #8884;vertical-align:top}
+td:first-child{font-family:ui-monospace,monospace}.bad{color:#c33;font-weight:600}.dim{opacity:.65}
+"""
+
+
+def landing(
+    title: str, links: Mapping[str, str], states: Iterable[State], summaries: Mapping[str, str]
+) -> bytes:
+    """The page: links (text by target) and a row for each collector."""
+    rows = "".join(_row(state, summaries.get(state.name, "")) for state in states)
+    nav = "".join(f'<a href="{escape(to)}">{escape(text)}</a>' for to, text in links.items())
+    html = (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>fleetmedic exporter</title><style>{_STYLE}</style>"
+        f'<h1>fleetmedic exporter</h1><p class="dim">{escape(title)}</p><nav>{nav}</nav>'
+        "<table><tr><th>Collector<th>Shows<th>Every<th>State</tr>"
+        f"{rows}</table></html>\n"
+    )
+    return html.encode()
+
+
+def _row(state: State, summary: str) -> str:
+    how = f'<span class="bad">{escape(state.why)}</span>' if state.why else "works"
+    return (
+        f"<tr><td>{escape(state.name)}<td>{escape(summary)}<td>{state.interval:g} s<td>{how}</tr>"
+    )

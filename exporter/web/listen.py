@@ -1,0 +1,90 @@
+"""What the command line says of the HTTP side, and the sockets that it listens on."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from exporter.web.auth import TokenFile
+from exporter.web.reload import ConfigFile
+from exporter.web.routes import OWN_PATHS
+from exporter.web.server import MAX_REQUESTS
+from fleetmedic.kernel.errors import UserError
+
+Address = tuple[str, int]
+_PATH = re.compile(r"/[A-Za-z0-9._~/-]{1,200}")
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """What the command line says of the HTTP side. A path that is None was not given."""
+
+    addresses: tuple[Address, ...]
+    config: Path | None = None
+    token: Path | None = None
+    metrics_path: str = "/metrics"
+    max_requests: int = MAX_REQUESTS
+    dcgm: bool = False
+
+    def read(self, log: Callable[..., None]) -> tuple[ConfigFile, TokenFile | None]:
+        """The files that are named. Raises UserError when one of them is wrong."""
+        return ConfigFile(self.config, log), TokenFile(self.token) if self.token else None
+
+
+def parse_address(text: str) -> Address:
+    """Host and port of `HOST:PORT`, `:PORT` (all addresses) or `[::1]:PORT`. Raises UserError."""
+    host, colon, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    known = colon and port.isascii() and port.isdigit() and int(port) <= 65_535
+    if not known or (":" in bare and bare == host):
+        raise UserError(
+            f"--web.listen-address={text[:80]!r} is no address: write HOST:PORT, [HOST]:PORT or :PORT."
+        )
+    return bare, int(port)
+
+
+def parse_path(text: str) -> str:
+    """The path of the metrics. Raises UserError."""
+    if not _PATH.fullmatch(text) or text in OWN_PATHS:
+        raise UserError(
+            f"--web.telemetry-path={text[:80]!r} cannot be used: write a path such as /metrics that is "
+            f"none of {', '.join(OWN_PATHS)}."
+        )
+    return text
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises UserError that names who holds the port."""
+    family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
+    flag = "give another --web.listen-address"
+    try:
+        return socket.create_server(
+            (host, port), family=family, dualstack_ipv6=not host and socket.has_dualstack_ipv6()
+        )
+    except (socket.gaierror, UnicodeError):
+        raise UserError(f"{host[:80]!r} is no address of this machine: {flag}.") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(f"port {port} is taken{_holder(port)}: stop that, or {flag}.") from None
+        raise UserError(f"{host}:{port} cannot be used ({error.strerror}): {flag}.") from None
+
+
+def _holder(port: int) -> str:
+    """Who listens on the port, as far as this user may know."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            here = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and here and here.port == port:
+                if connection.pid:
+                    name = psutil.Process(connection.pid).name()
+                    return f" by {name} (pid {connection.pid})"
+                break
+    except (psutil.Error, OSError):
+        pass  # the port is taken all the same
+    return ""

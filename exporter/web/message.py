@@ -1,0 +1,59 @@
+"""A request as it was asked, and a response as it will be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+
+TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request's head; names of headers are in lower case. `peer` is the address that asks."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    peer: str = ""
+
+    @property
+    def takes_gzip(self) -> bool:
+        """Whether Accept-Encoding names gzip and does not rule it out with q=0."""
+        for part in self.headers.get("accept-encoding", "").lower().split(","):
+            coding, _, rest = part.partition(";")
+            if coding.strip() == "gzip":
+                return rest.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What is sent. With `close` the connection ends after it."""
+
+    status: int
+    body: bytes
+    kind: str = TEXT
+    headers: tuple[tuple[str, str], ...] = ()
+    close: bool = False
+
+    def with_headers(self, *headers: tuple[str, str]) -> Response:
+        """The same with more headers; one that is there already is replaced."""
+        names = {name.lower() for name, _ in headers}
+        kept = tuple(each for each in self.headers if each[0].lower() not in names)
+        return replace(self, headers=(*kept, *headers))
+
+
+def sentence(status: HTTPStatus, text: str, *headers: tuple[str, str], close: bool = False) -> Response:  # fmt: skip
+    """A refusal or a short answer: one sentence for people."""
+    return Response(status, f"{text}\n".encode(), headers=headers, close=close)
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer
+    """A request that cannot be served at all; the response is in `response`."""
+
+    def __init__(self, status: HTTPStatus, text: str) -> None:
+        super().__init__(text)
+        self.response = sentence(status, text, close=True)

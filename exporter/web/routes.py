@@ -1,0 +1,168 @@
+"""The paths, and what each answers. A scrape is answered from bytes that are ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from exporter.openmetrics import Form, negotiate
+from exporter.web.gate import RELEASE
+from exporter.web.landing import CONTENT_POLICY, landing
+from exporter.web.message import Request, Response, sentence
+from exporter.web.site import Site
+from fleetmedic.kernel.durations import parse_duration
+from fleetmedic.kernel.errors import UserError
+
+DCGM = "/metrics/dcgm"
+HEALTH = "/api/v1/health"
+HEALTHY, READY = "/-/healthy", "/-/ready"
+OTHER = "other"
+OWN_PATHS = ("/", DCGM, HEALTH, HEALTHY, READY, RELEASE)
+MAX_QUERY_FIELDS = 200
+MAX_RELEASE = 3600.0
+RELEASE_WAIT = 5.0
+HTML = "text/html; charset=utf-8"
+JSON = "application/json"
+_VARY = ("Vary", "Accept, Accept-Encoding")
+_PACKED = ("Content-Encoding", "gzip")
+_NOT_YET = "The values are still being read, or too old."
+_T = TypeVar("_T")
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+def chosen(query: str, names: tuple[str, ...]) -> frozenset[str] | None:
+    """The collectors that `collect[]` or `exclude[]` choose; None for all. Raises UserError."""
+    if not query:
+        return None
+    try:
+        given = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError:
+        raise UserError("The query has too many fields.") from None
+    wanted = [value for key, value in given if key == "collect[]"]
+    without = [value for key, value in given if key == "exclude[]"]
+    if wanted and without:
+        raise UserError("Give collect[] or exclude[], not both.")
+    for name in (*wanted, *without):
+        if name not in names:
+            known = ", ".join(names)
+            raise UserError(f"There is no collector {name[:80]!r} here; known: {known}.")
+    if wanted:
+        return frozenset(wanted)
+    return frozenset(names).difference(without) if without else None
+
+
+def seconds(query: str) -> float:
+    """For how long `ttl` releases the GPUs. Raises UserError."""
+    try:
+        given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=10))
+    except ValueError:
+        given = {"": ""}
+    if set(given) != {"ttl"}:
+        raise UserError("Say for how long with ttl alone, as in ?ttl=30s; ttl=0 takes them back.")
+    ttl = parse_duration(given["ttl"])
+    if ttl > MAX_RELEASE:
+        raise UserError("GPUs are released for one hour at most; give ttl=1h or less.")
+    return ttl
+
+
+class Routes:
+    """Answers requests that were let in."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._slow = ThreadPoolExecutor(2, "slow pages")
+        self._get: dict[str, Answer] = {
+            site.metrics_path: self._metrics,
+            "/": self._landing,
+            HEALTHY: self._healthy,
+            READY: self._ready,
+            HEALTH: self._health,
+        }
+        if site.dcgm:
+            self._get[DCGM] = self._dcgm
+
+    def handler(self, path: str) -> str:
+        """The path as a label: one of the few that there are, or `other`."""
+        return path if path in self._get or path == RELEASE else OTHER
+
+    async def answer(self, request: Request) -> Response:
+        """The response to a request."""
+        if request.path == RELEASE:
+            if request.method != "POST":
+                return _wrong_method("POST")
+            return await self._release(request)
+        answer = self._get.get(request.path)
+        if answer is None:
+            text = f"There is nothing here; the metrics are at {self._site.metrics_path}."
+            return sentence(HTTPStatus.NOT_FOUND, text)
+        if request.method not in ("GET", "HEAD"):
+            return _wrong_method("GET, HEAD")
+        return await answer(request)
+
+    async def _metrics(self, request: Request) -> Response:
+        pages = self._site.pages
+        try:
+            wanted = chosen(request.query, pages.names)
+        except UserError as error:
+            return sentence(HTTPStatus.BAD_REQUEST, str(error))
+        form, packed = negotiate(request.headers.get("accept", "")), request.takes_gzip
+        return _page(pages.page(wanted, form, packed), form, packed)
+
+    async def _dcgm(self, request: Request) -> Response:
+        packed = request.takes_gzip
+        body = await self._apart(lambda: self._site.dcgm_page(packed))
+        return _page(body, Form.TEXT, packed)
+
+    async def _landing(self, request: Request) -> Response:
+        site = self._site
+        links = {site.metrics_path: "Metrics"} | ({DCGM: "DCGM names"} if site.dcgm else {})
+        links |= {HEALTH: "Health (JSON)", HEALTHY: "Healthy?", READY: "Ready?"}
+        states = site.pages.states(site.clock())
+        title = f"version {site.version} on {site.node}"
+        body = landing(title, links, states, site.summaries)
+        return Response(200, body, HTML, (("Content-Security-Policy", CONTENT_POLICY),))
+
+    async def _healthy(self, request: Request) -> Response:
+        return sentence(HTTPStatus.OK, "Healthy.")
+
+    async def _ready(self, request: Request) -> Response:
+        if not self._site.pages.ready:
+            return sentence(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_YET)
+        return sentence(HTTPStatus.OK, "Ready.")
+
+    async def _health(self, request: Request) -> Response:
+        body = await self._apart(lambda: msgspec.json.encode(self._site.health()))
+        return Response(200, body + b"\n", JSON, (("Cache-Control", "no-store"),))
+
+    async def _release(self, request: Request) -> Response:
+        reader = self._site.reader
+        try:
+            ttl = seconds(request.query)
+        except UserError as error:
+            return sentence(HTTPStatus.BAD_REQUEST, str(error))
+        if reader is None:
+            return sentence(HTTPStatus.CONFLICT, "No GPUs are read here.")
+        done = await self._apart(lambda: reader.release(ttl, RELEASE_WAIT))
+        body = msgspec.json.encode({"released_seconds": ttl, "done": done})
+        return Response(200 if done else 202, body + b"\n", JSON)
+
+    async def _apart(self, make: Callable[[], _T]) -> _T:
+        """Off the event loop, so that no scrape waits for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._slow, make)
+
+
+def _page(body: bytes | None, form: Form, packed: bool) -> Response:
+    if body is None:
+        return sentence(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_YET)
+    return Response(200, body, form, (_VARY, _PACKED) if packed else (_VARY,))
+
+
+def _wrong_method(allowed: str) -> Response:
+    text = f"This path takes {allowed.replace(', ', ' and ')} only."
+    return sentence(HTTPStatus.METHOD_NOT_ALLOWED, text, ("Allow", allowed))

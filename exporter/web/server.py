@@ -1,0 +1,182 @@
+"""Connections: how many there may be, TLS, and one request after the other on each.
+
+When all places are taken, the connection that has waited longest without a request gives its place
+to the new one; so neither idle nor silent clients keep a scrape out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+
+from exporter.web.counters import Counters, Seldom
+from exporter.web.gate import Gate
+from exporter.web.message import Refused, Request, Response, sentence
+from exporter.web.reload import ConfigFile
+from exporter.web.routes import OTHER, Routes
+from exporter.web.tls import allowed
+from exporter.web.wire import CHUNK, HEAD_SECONDS, Wire, hang_up
+
+MAX_REQUESTS = 40
+_NOSNIFF = ("X-Content-Type-Options", "nosniff")
+
+
+class Place:
+    """One of the connections that are served. `since` is when it began to wait; None while it is
+    served."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        self.wire: Wire | None = None
+        self._since = time.monotonic()
+
+    @property
+    def waiting(self) -> float | None:
+        return self._since if self.wire is None else self.wire.waiting
+
+
+class Server:
+    """Serves every connection of one event loop."""
+
+    def __init__(
+        self,
+        routes: Routes,
+        gate: Gate,
+        file: ConfigFile,
+        counters: Counters,
+        log: Callable[..., None],
+        max_requests: int = MAX_REQUESTS,
+    ) -> None:
+        self._routes = routes
+        self._gate = gate
+        self._file = file
+        self._counters = counters
+        self._log = log
+        self._seldom = Seldom(log)
+        self._max = max_requests
+        self._places: set[Place] = set()
+        self._turning_away = 0
+
+    async def listen(self, listener: socket.socket) -> asyncio.Server:
+        """Serve what connects to this socket."""
+        return await asyncio.start_server(self.connection, sock=listener, limit=CHUNK)
+
+    async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from its first byte to its last."""
+        place = Place(writer)
+        if not self._make_room():
+            self._counters.lost("limit")
+            self._seldom("too_many_connections", limit=self._max)
+            return await self._turn_away(reader, writer)
+        self._places.add(place)
+        try:
+            await self._serve(place, reader, writer)
+        except TimeoutError:  # the answer was not taken in time
+            self._counters.lost("slow")
+            writer.transport.abort()
+        except (OSError, EOFError):
+            pass  # the other side went away: nobody is left to be told
+        finally:
+            await hang_up(writer)
+            self._places.discard(place)
+
+    def _make_room(self) -> bool:
+        """Whether there is a place, or one could be freed."""
+        if len(self._places) < self._max:
+            return True
+        idle = [(since, place) for place in self._places if (since := place.waiting) is not None]
+        if not idle:
+            return False
+        _, longest = min(idle, key=lambda each: each[0])
+        self._places.discard(longest)
+        longest.writer.transport.abort()
+        return True
+
+    async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Say that all places are taken; over TLS that would cost as much as serving, so not there."""
+        self._refresh()
+        self._turning_away += 1
+        try:
+            if self._file.tls is None and self._turning_away <= self._max:
+                text = "Too many connections; try again."
+                response = sentence(HTTPStatus.SERVICE_UNAVAILABLE, text, close=True)
+                wire = Wire(reader, writer)
+                await wire.respond(response)
+                await wire.linger()
+        except OSError:
+            pass
+        finally:
+            await hang_up(writer)
+            self._turning_away -= 1
+
+    def _refresh(self) -> None:
+        self._file.refresh()
+        if self._file.given:
+            self._counters.reloaded = self._file.reloaded
+
+    async def _serve(
+        self, place: Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._refresh()
+        context, peer = self._file.tls, _peer(writer)
+        if context is not None and not await self._secure(context, writer, peer):
+            return
+        wire = place.wire = Wire(reader, writer)
+        try:
+            while (request := await wire.request(peer)) is not None:
+                self._refresh()
+                if self._file.tls is not context:
+                    return  # made under other terms: the client connects anew and asks again
+                response = await self._answer(request)
+                if not await wire.respond(response):
+                    return
+        except Refused as refused:
+            self._counters.answered(refused.response.status, OTHER)
+            if wire.may_refuse:
+                await wire.respond(self._dressed(refused.response))
+                await wire.linger()
+
+    async def _secure(
+        self, context: ssl.SSLContext, writer: asyncio.StreamWriter, peer: str
+    ) -> bool:
+        """The handshake; whether this client may go on."""
+        tls = self._file.config.tls
+        sans = tls.client_allowed_sans if tls is not None else None
+        try:
+            await writer.start_tls(context, ssl_handshake_timeout=HEAD_SECONDS)
+        except OSError as error:
+            self._counters.lost("tls")
+            why = getattr(error, "reason", None) or type(error).__name__
+            self._seldom("tls_handshake_failed", peer=peer, why=why)
+            return False
+        if sans is None or allowed(writer.get_extra_info("peercert"), sans):
+            return True
+        self._counters.lost("client_name")
+        self._seldom("client_name_not_allowed", peer=peer)
+        return False
+
+    async def _answer(self, request: Request) -> Response:
+        handler = self._routes.handler(request.path)
+        try:
+            response = await self._gate.refusal(request)
+            if response is None:
+                response = await self._routes.answer(request)
+        except Exception as error:  # noqa: BLE001 - a mistake in one answer must not cost the others
+            self._seldom("no_answer", handler=handler, why=f"{type(error).__name__}: {error}"[:500])
+            response = sentence(HTTPStatus.INTERNAL_SERVER_ERROR, "This failed; the log says why.")
+        self._counters.answered(response.status, handler)
+        return self._dressed(response)
+
+    def _dressed(self, response: Response) -> Response:
+        """With the headers that every response has."""
+        return response.with_headers(_NOSNIFF, *self._file.config.headers)
+
+
+def _peer(writer: asyncio.StreamWriter) -> str:
+    """The address of the other side."""
+    name = writer.get_extra_info("peername")
+    return str(name[0]) if name else "?"

@@ -1,0 +1,94 @@
+"""What the routes are given to answer with: the pages, the health, the release of the GPUs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from exporter.board import Board
+from exporter.dcgm import dcgm
+from exporter.kernel_log import KernelLog
+from exporter.lane import State
+from exporter.openmetrics import Form
+from exporter.web import health
+
+
+class Pages(Protocol):
+    """Where pages come from. `names` are the collectors, `ready` whether a page may be shown."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    def page(self, wanted: frozenset[str] | None, form: Form, gzip: bool) -> bytes | None:
+        """The page in this form; None when none may be shown."""
+        ...
+
+    def states(self, now: float) -> list[State]:
+        """How each collector is at Unix time `now`."""
+        ...
+
+
+class Reader(Protocol):
+    """Whoever reads the GPUs, and can let go of them."""
+
+    @property
+    def released_for(self) -> float: ...
+
+    def release(self, seconds: float, wait: float = 0.0) -> bool:
+        """Let go of them for so long; whether that is done after `wait` seconds at most."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """`reader` is None where no GPUs are read, `kernel_log` where nothing reads the kernel log.
+    `summaries` say what each collector shows; `dcgm` adds the page of dcgm-exporter's names."""
+
+    pages: Pages
+    board: Board
+    node: str
+    version: str
+    reader: Reader | None = None
+    kernel_log: KernelLog | None = None
+    summaries: Mapping[str, str] = field(default_factory=dict)
+    metrics_path: str = "/metrics"
+    dcgm: bool = False
+    clock: Callable[[], float] = time.time
+
+    def health(self) -> health.Health:
+        """How everything is. May wait for the kernel log's reader: not for the event loop."""
+        now = self.clock()
+        view = self.board.view(now)
+        wishes = self.kernel_log.recommendations(view, now) if self.kernel_log else {}
+        parts = [health.gpu(view, one, wishes.get(one.uuid)) for one in view.gpus]
+        released_for = 0.0
+        if self.reader is not None:
+            released_for = self.reader.released_for
+            parts += health.driver(view, released_for)
+        if self.kernel_log is not None:
+            parts.append(health.kernel_log(self.kernel_log.failure))
+        parts += health.collectors(self.pages.states(now))
+        recent = self.kernel_log.recent() if self.kernel_log else ()
+        return health.Health(
+            node=self.node,
+            version=self.version,
+            source=view.source or "none",
+            at=round(now, 3),
+            state=health.worst(parts),
+            released_seconds=round(released_for, 1),
+            components=parts,
+            events=health.events(recent, view),
+        )
+
+    def dcgm_page(self, gzip: bool) -> bytes | None:
+        """The page of dcgm-exporter's names; None while nothing is known. Not for the event loop."""
+        view = self.board.view(self.clock())
+        if view.failure:
+            return None
+        xids = self.kernel_log.latest() if self.kernel_log else None
+        return dcgm(view, self.node, xids).body(Form.TEXT, gzip=gzip)

@@ -1,0 +1,168 @@
+"""HTTP/1.1 on one connection: h11 parses, asyncio streams carry, and everything has a bound.
+
+A head has a size and a time, a body is read only to be dropped, an idle connection ends, and whoever
+does not take an answer in time loses the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+
+import h11
+
+from exporter.web.message import Refused, Request, Response
+
+MAX_HEAD = 16_384
+MAX_BODY = 4_096
+CHUNK = 16_384
+HEAD_SECONDS = 10.0
+IDLE_SECONDS = 130.0  # longer than the usual scrape intervals, so that connections are used again
+WRITE_SECONDS = 20.0
+CLOSE_SECONDS = 1.0
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+_SENTENCES = {
+    HTTPStatus.BAD_REQUEST: "This is no HTTP/1.1 request.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The request's head is too large.",
+    HTTPStatus.NOT_IMPLEMENTED: "This transfer encoding is not known here.",
+}
+
+
+class Wire:
+    """One connection. `waiting` is since when (monotonic) nothing of a request has come; None while
+    one is read or answered."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._patience = HEAD_SECONDS
+        self._head_only = False
+        self.waiting: float | None = time.monotonic()
+        # drain() then waits until everything is with the kernel: a slow reader cannot pile up pages
+        writer.transport.set_write_buffer_limits(high=0)
+
+    async def request(self, peer: str) -> Request | None:
+        """The next request, with its body read and dropped; None when no more comes. Raises Refused."""
+        loop = asyncio.get_running_loop()
+        begun = bool(self._http.trailing_data[0])
+        head: h11.Request | None = None
+        size = 0
+        try:
+            async with asyncio.timeout(HEAD_SECONDS if begun else self._patience) as deadline:
+                while True:
+                    event = self._http.next_event()
+                    if event is h11.NEED_DATA:
+                        if head is not None and self._http.they_are_waiting_for_100_continue:
+                            break  # answered without the body, after which the connection ends
+                        data = await self._reader.read(CHUNK)
+                        if data and not begun:
+                            begun, self.waiting = True, None
+                            deadline.reschedule(loop.time() + HEAD_SECONDS)
+                        self._http.receive_data(data)
+                    elif isinstance(event, h11.Request):
+                        head, self._head_only = event, event.method == b"HEAD"
+                    elif isinstance(event, h11.Data):
+                        size += len(event.data)
+                        if size > MAX_BODY:
+                            raise Refused(
+                                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                                "The request's body is too large.",
+                            )
+                    else:
+                        break
+        except TimeoutError:
+            if begun:
+                raise Refused(HTTPStatus.REQUEST_TIMEOUT, "The request came too slowly.") from None
+            return None
+        except h11.RemoteProtocolError as error:
+            status = HTTPStatus(error.error_status_hint)
+            raise Refused(
+                status, _SENTENCES.get(status, _SENTENCES[HTTPStatus.BAD_REQUEST])
+            ) from None
+        self._patience, self.waiting = IDLE_SECONDS, None
+        return None if head is None else _read(head, peer)
+
+    async def respond(self, response: Response) -> bool:
+        """Send it; whether another request may follow. Raises TimeoutError when it is not taken."""
+        headers = [
+            ("Content-Type", response.kind),
+            ("Content-Length", str(len(response.body))),
+            ("Date", _date(int(time.time()))),
+            *response.headers,
+        ]
+        if response.close:
+            headers.append(("Connection", "close"))
+        out = self._http.send(
+            h11.Response(
+                status_code=response.status, headers=headers, reason=_PHRASES[response.status]
+            )
+        )
+        parts = [out or b""]
+        if response.body and not self._head_only:
+            parts.append(self._http.send(h11.Data(data=response.body)) or b"")
+        self._http.send(h11.EndOfMessage())
+        self._writer.write(b"".join(parts))
+        async with asyncio.timeout(WRITE_SECONDS):
+            await self._writer.drain()
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._http.start_next_cycle()
+        self.waiting = time.monotonic()
+        return True
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether no response has begun yet, so that one can be sent."""
+        return self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+
+    async def linger(self) -> None:
+        """Say that no more is sent, and take what still comes for a moment: who sends much at once
+        would else lose the answer with the connection."""
+        if not self._writer.can_write_eof():
+            return
+        self._writer.write_eof()
+        left = 16
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while left and await self._reader.read(CHUNK):
+                    left -= 1
+        except TimeoutError:
+            pass  # it had its moment
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close the connection, not waiting long for the other side's part of it."""
+    writer.close()
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await writer.wait_closed()
+    except OSError:
+        writer.transport.abort()
+
+
+_stamped: tuple[int, str] = (0, "")
+
+
+def _date(now: int) -> str:
+    """The Date header, made once a second."""
+    global _stamped
+    if _stamped[0] != now:
+        _stamped = (now, formatdate(now, usegmt=True))
+    return _stamped[1]
+
+
+def _read(head: h11.Request, peer: str) -> Request:
+    if head.http_version not in (b"1.0", b"1.1"):
+        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 is spoken here.")
+    headers: dict[str, str] = {}
+    for raw, value in head.headers:
+        name, text = raw.decode("ascii"), value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    target = head.target.decode("latin-1")
+    if target.startswith(("http://", "https://")):  # the form that is meant for proxies
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    path, _, query = target.partition("?")
+    return Request(head.method.decode("ascii"), path, query, headers, peer)
