@@ -9,8 +9,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from exporter.sources.base import SourceFailed, SourceLost
-from exporter.sources.nvml import Driver
+from exporter.sources.base import GpuEvent, SourceFailed, SourceLost
+from exporter.sources.nvml import Driver, events
 
 
 class Library:
@@ -285,3 +285,16 @@ def test_a_card_before_hopper_is_asked_once_whether_it_profiles(
     monkeypatch.setattr(pynvml, "nvmlGpmQueryDeviceSupport", asked)
     assert driver.gpm(0, (2,)) == driver.gpm(0, (2,)) == {}
     assert (asked.asked, samples["made"]) == (1, 0)
+
+
+def test_events_of_a_lost_gpu_are_told_and_then_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pynvml, "nvmlInitWithFlags", lambda _flags: None)
+    monkeypatch.setattr(pynvml, "nvmlEventSetCreate", lambda: "set")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 0)
+    library = Library(refusal("TIMEOUT"), refusal("GPU_IS_LOST"))
+    monkeypatch.setattr(pynvml, "nvmlEventSetWait_v2", library)
+    heard = events(lambda *_, **__: None)
+    assert next(heard) is None
+    assert next(heard) == GpuEvent("", "", "unavailable", 0x4000)
+    with pytest.raises(SourceFailed):
+        next(heard)
