@@ -49,7 +49,7 @@ def test_a_symbol_is_one_that_the_binding_looks_up(symbol: str) -> None:
     assert f'_nvmlGetFunctionPointer("{symbol}")' in BINDING
 
 
-@pytest.mark.parametrize("name", SYMBOLS.keys() - INDIRECT)
+@pytest.mark.parametrize("name", sorted(SYMBOLS.keys() - INDIRECT))
 def test_a_function_that_is_called_is_one_of_the_binding(name: str) -> None:
     assert callable(getattr(pynvml, name))
 
