@@ -147,5 +147,7 @@ class KernelLog:
         """The code of the latest XID of each GPU that had one, by uuid."""
         with self._lock:
             times = self._ledger.totals.latest
-            found = {uuid: max(codes, key=codes.__getitem__) for uuid, codes in times.items() if codes}
+            found = {
+                uuid: max(codes, key=codes.__getitem__) for uuid, codes in times.items() if codes
+            }
         return {uuid: int(code) for uuid, code in found.items() if code.isdecimal()}
