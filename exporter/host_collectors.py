@@ -2,13 +2,193 @@
 
 from __future__ import annotations
 
-from exporter.collectors.filesystem import Filesystem
-from exporter.collectors.host import Host
-from exporter.collectors.network import Network
-from exporter.entry import Entry
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
-HOST: tuple[Entry, ...] = (
-    Entry("host", "processor, memory, load, boot", lambda p: Host(p.procfs, p.boot)),
-    Entry("filesystem", "space of file systems", lambda _: Filesystem()),
-    Entry("network", "network interfaces", lambda _: Network()),
+from exporter.collectors import diskstats, filesystem, kernel_modules, netdev, systemd
+from exporter.collectors.base import Collector
+from exporter.collectors.bonding import Bonding
+from exporter.collectors.clock import Time, Timex
+from exporter.collectors.conntrack import Conntrack
+from exporter.collectors.cpu import Cpu, CpuThrottles
+from exporter.collectors.edac import Edac
+from exporter.collectors.filefd import Filefd
+from exporter.collectors.infiniband import Infiniband
+from exporter.collectors.loadavg import Loadavg
+from exporter.collectors.mdadm import Mdadm
+from exporter.collectors.meminfo import Meminfo
+from exporter.collectors.mountstats import Mountstats
+from exporter.collectors.netclass import Netclass
+from exporter.collectors.netstat import Netstat
+from exporter.collectors.nfs import Nfs
+from exporter.collectors.nvme import Nvme
+from exporter.collectors.pci_aer import PciAer
+from exporter.collectors.pressure import Pressure
+from exporter.collectors.processes import Processes
+from exporter.collectors.softnet import Softnet
+from exporter.collectors.stat import Stat
+from exporter.collectors.system_info import OsRelease, Uname
+from exporter.collectors.vmstat import Vmstat
+from exporter.entry import Entry, Flag, Parts
+from fleetmedic.kernel.errors import UserError
+
+
+def _proc(name: str, summary: str, kind: Callable[[Path], Collector]) -> Entry:
+    return Entry(name, summary, lambda parts: kind(parts.procfs))
+
+
+def _sys(name: str, summary: str, kind: Callable[[Path], Collector]) -> Entry:
+    return Entry(name, summary, lambda parts: kind(parts.sysfs))
+
+
+def _pattern(parts: Parts, flag: str, default: str) -> re.Pattern[str]:
+    """The expression that a flag gives. Raises UserError."""
+    text = str(parts.flags.get(flag) or default)
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise UserError(f"--{flag}={text[:80]!r} is no regular expression ({error}).") from None
+
+
+_DISABLE = "collector.disable-host"
+_OURS_ALONE = frozenset({"pci_aer", "kernel_modules"})  # node_exporter has none of their families
+_ROOTFS = "path.rootfs"
+_DISKS = "collector.diskstats.device-exclude"
+_MOUNTS = "collector.filesystem.mount-points-exclude"
+_TYPES = "collector.filesystem.fs-types-exclude"
+_NETDEV = "collector.netdev.device-exclude"
+_NETCLASS = "collector.netclass.ignored-devices"
+_UNITS = "collector.systemd.unit-include"
+_MODULES = "collector.kernel_modules.names"
+
+
+def _filesystem(parts: Parts) -> Collector:
+    return filesystem.Filesystem(
+        parts.procfs,
+        _rootfs(parts),
+        _pattern(parts, _MOUNTS, filesystem.MOUNTS_EXCLUDE),
+        _pattern(parts, _TYPES, filesystem.TYPES_EXCLUDE),
+    )
+
+
+def _rootfs(parts: Parts) -> Path:
+    return Path(parts.flags.get(_ROOTFS) or "/")
+
+
+def _modules(parts: Parts) -> Collector:
+    told = str(parts.flags.get(_MODULES) or kernel_modules.MODULES).split(",")
+    names = [name.strip().replace("-", "_") for name in told]
+    if bad := next((name for name in names if not re.fullmatch(r"\w{1,64}", name)), None):
+        raise UserError(f"--{_MODULES}: {bad[:80]!r} is no name of a module; separate by commas.")
+    return kernel_modules.KernelModules(parts.sysfs, names)
+
+
+def _regex(name: str, help_text: str, default: str) -> tuple[Flag, ...]:
+    return (Flag(name, help_text, str, default),)
+
+
+def _switched(entry: Entry) -> Entry:
+    """The collector, which is not made where node_exporter is said to give its families."""
+
+    def make(parts: Parts) -> Collector | None:
+        if parts.flags.get(_DISABLE) and entry.name not in _OURS_ALONE:
+            return None
+        return entry.make(parts)
+
+    return replace(entry, make=make)
+
+
+_ALL: tuple[Entry, ...] = (
+    Entry(
+        "cpu",
+        "time of processors in each mode",
+        lambda p: Cpu(p.procfs),
+        flags=(
+            Flag(
+                _DISABLE,
+                "No collectors whose families node_exporter has, for nodes where it runs, too.",
+                bool,
+                False,
+            ),
+        ),
+    ),
+    _sys("cpu_throttles", "processors that heat held down", CpuThrottles),
+    _proc("loadavg", "load average", Loadavg),
+    _proc("meminfo", "memory", Meminfo),
+    _proc("vmstat", "paging, swapping, OOM kills", Vmstat),
+    _proc("pressure", "waiting for processor, memory and disk", Pressure),
+    Entry("stat", "interrupts, context switches, boot", lambda p: Stat(p.procfs, p.boot)),
+    _proc("processes", "processes by state, and who waits in the kernel", Processes),
+    _proc("filefd", "file descriptors", Filefd),
+    Entry(
+        "diskstats",
+        "reads and writes of disks",
+        lambda p: diskstats.Diskstats(p.procfs, _pattern(p, _DISKS, diskstats.EXCLUDE)),
+        flags=_regex(_DISKS, "Disks to leave out, a regular expression.", diskstats.EXCLUDE),
+    ),
+    _sys("nvme", "NVMe controllers and their state", Nvme),
+    _proc("mdadm", "software RAID", Mdadm),
+    Entry(
+        "filesystem",
+        "space of file systems",
+        _filesystem,
+        flags=(
+            Flag(_ROOTFS, "Where the root file system is.", Path, Path("/")),
+            Flag(
+                _MOUNTS,
+                "Mount points to leave out, a regular expression.",
+                str,
+                filesystem.MOUNTS_EXCLUDE,
+            ),
+            Flag(
+                _TYPES,
+                "Types of file systems to leave out, a regular expression.",
+                str,
+                filesystem.TYPES_EXCLUDE,
+            ),
+        ),
+    ),
+    _proc("nfs", "calls of the NFS client", Nfs),
+    _proc("mountstats", "how each NFS mount is served", Mountstats),
+    Entry(
+        "netdev",
+        "traffic and errors of network interfaces",
+        lambda p: netdev.Netdev(p.procfs, _pattern(p, _NETDEV, netdev.EXCLUDE)),
+        flags=_regex(_NETDEV, "Interfaces to leave out, a regular expression.", netdev.EXCLUDE),
+    ),
+    Entry(
+        "netclass",
+        "state and speed of network interfaces",
+        lambda p: Netclass(p.sysfs, _pattern(p, _NETCLASS, netdev.EXCLUDE)),
+        flags=_regex(_NETCLASS, "Interfaces to leave out, a regular expression.", netdev.EXCLUDE),
+    ),
+    _sys("bonding", "bonded network interfaces", Bonding),
+    _sys("infiniband", "InfiniBand and RoCE ports", Infiniband),
+    _proc("netstat", "what TCP and UDP lost", Netstat),
+    _proc("softnet", "packets dropped by busy processors", Softnet),
+    _proc("conntrack", "table of tracked connections", Conntrack),
+    _sys("edac", "errors of the machine's memory", Edac),
+    _sys("pci_aer", "PCIe errors of GPUs and network cards", PciAer),
+    _sys("timex", "how far the clock is off", Timex),
+    Entry("time", "the node's time", lambda _: Time()),
+    Entry(
+        "systemd",
+        "systemd units of a GPU host",
+        lambda p: systemd.Systemd(_pattern(p, _UNITS, systemd.INCLUDE)),
+        flags=_regex(
+            _UNITS, "Units to show, a regular expression of whole names.", systemd.INCLUDE
+        ),
+    ),
+    Entry(
+        "kernel_modules",
+        "kernel modules that GPU jobs need",
+        _modules,
+        flags=(Flag(_MODULES, "Modules to look for, by commas.", str, kernel_modules.MODULES),),
+    ),
+    _proc("uname", "kernel", Uname),
+    Entry("os", "distribution", lambda p: OsRelease(_rootfs(p))),
 )
+
+HOST: tuple[Entry, ...] = tuple(_switched(entry) for entry in _ALL)

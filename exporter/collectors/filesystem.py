@@ -6,44 +6,26 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-import psutil
-
+from exporter.collectors.base import CollectorError
 from exporter.exposition import Sample
+from exporter.kernel_files import read, read_if_there
 
 MAX_MOUNTS = 200
+MAX_LINES = 5000
 STAT_DEADLINE = 2.0
-_IGNORED_TYPES = frozenset(
-    [
-        "autofs",
-        "binfmt_misc",
-        "bpf",
-        "cgroup",
-        "cgroup2",
-        "configfs",
-        "debugfs",
-        "devpts",
-        "devtmpfs",
-        "efivarfs",
-        "fusectl",
-        "hugetlbfs",
-        "iso9660",
-        "mqueue",
-        "nsfs",
-        "proc",
-        "pstore",
-        "rpc_pipefs",
-        "securityfs",
-        "selinuxfs",
-        "squashfs",
-        "sysfs",
-        "tracefs",
-    ]
+TYPES_EXCLUDE = (
+    r"^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|efivarfs|fusectl|hugetlbfs"
+    r"|iso9660|mqueue|nsfs|proc|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|sysfs|tracefs)$"
 )
-_IGNORED_MOUNTS = re.compile(
-    r"/(dev|proc|sys|run/credentials|run/user|var/lib/(docker|containerd|containers|kubelet))(/|$)"
+MOUNTS_EXCLUDE = (
+    r"^/(dev|proc|sys|run/credentials|run/user|var/lib/(docker|containerd|containers|kubelet))(/|$)"
 )
 _NETWORK = re.compile(r"nfs|cifs|smb|lustre|ceph|fuse|beegfs|gpfs|9p|glusterfs|wekafs")
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+Key = tuple[str, str, str]
 
 
 def _statvfs(mountpoint: str) -> os.statvfs_result:
@@ -51,30 +33,63 @@ def _statvfs(mountpoint: str) -> os.statvfs_result:
 
 
 class Filesystem:
-    """Asks each mount; those of a network in a thread of their own, which may hang and is then
-    not asked again until it comes back."""
+    """Asks each mount of `procfs`/1/mounts below `rootfs`; those of a network in a thread of their
+    own, which may hang and is then not asked again until it comes back.
+
+    What `mounts` or `types` find is left out, and overlays of containers always are.
+    """
 
     name = "filesystem"
     inline = False
     interval = 15.0
 
-    def __init__(self, stat: Callable[[str], os.statvfs_result] = _statvfs) -> None:
+    def __init__(
+        self,
+        procfs: Path,
+        rootfs: Path,
+        mounts: re.Pattern[str],
+        types: re.Pattern[str],
+        stat: Callable[[str], os.statvfs_result] = _statvfs,
+    ) -> None:
+        self._procfs = procfs
+        self._rootfs = "" if str(rootfs) == "/" else str(rootfs)
+        self._mounts = mounts
+        self._types = types
         self._stat = stat
         self._stuck: dict[str, threading.Thread] = {}
 
     def collect(self, now: float) -> Iterator[Sample]:
         seen: set[str] = set()
-        for mount in psutil.disk_partitions(all=True)[:2000]:
-            if mount.mountpoint in seen or _ignored(mount.fstype, mount.mountpoint):
+        for key in self._listed():
+            _, fstype, mountpoint = key
+            if mountpoint in seen or self._ignored(fstype, mountpoint):
                 continue
             if len(seen) >= MAX_MOUNTS:
                 return
-            seen.add(mount.mountpoint)
-            key = (mount.device, mount.fstype, mount.mountpoint)
-            status = self._ask(mount.mountpoint, network=bool(_NETWORK.match(mount.fstype)))
+            seen.add(mountpoint)
+            status = self._ask(mountpoint, network=bool(_NETWORK.match(fstype)))
             yield Sample("node_filesystem_device_error", key, status is None)
             if status is not None:
                 yield from _samples(key, status)
+
+    def _listed(self) -> Iterator[Key]:
+        text = read_if_there(self._procfs / "1/mounts") or read(self._procfs / "self/mounts")
+        lines = text.splitlines()
+        told = [words for words in map(str.split, lines[:MAX_LINES]) if len(words) >= 4]
+        if lines and not told:
+            raise CollectorError(f"{self._procfs}/1/mounts holds no line about a mount")
+        for device, mountpoint, fstype, *_ in told:
+            inside = _unescaped(mountpoint)
+            if self._rootfs:
+                if not f"{inside}/".startswith(f"{self._rootfs}/"):
+                    continue
+                inside = inside.removeprefix(self._rootfs) or "/"
+            yield _unescaped(device), fstype, inside
+
+    def _ignored(self, fstype: str, mountpoint: str) -> bool:
+        if self._types.search(fstype) or self._mounts.search(mountpoint):
+            return True
+        return fstype == "overlay" and mountpoint != "/"
 
     def _ask(self, mountpoint: str, *, network: bool) -> os.statvfs_result | None:
         if not network:
@@ -95,18 +110,17 @@ class Filesystem:
 
     def _try(self, mountpoint: str) -> os.statvfs_result | None:
         try:
-            return self._stat(mountpoint)
-        except OSError:
+            return self._stat(f"{self._rootfs}{mountpoint}")
+        except (OSError, ValueError):
             return None
 
 
-def _ignored(fstype: str, mountpoint: str) -> bool:
-    if fstype in _IGNORED_TYPES or _IGNORED_MOUNTS.match(mountpoint):
-        return True
-    return fstype == "overlay" and mountpoint != "/"
+def _unescaped(text: str) -> str:
+    """A path as it is; the kernel writes space and the like as a backslash and three digits."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
 
 
-def _samples(key: tuple[str, str, str], status: os.statvfs_result) -> Iterator[Sample]:
+def _samples(key: Key, status: os.statvfs_result) -> Iterator[Sample]:
     size = status.f_frsize
     yield Sample("node_filesystem_size_bytes", key, status.f_blocks * size)
     yield Sample("node_filesystem_free_bytes", key, status.f_bfree * size)

@@ -1,0 +1,89 @@
+"""The clock: its time, how far it is off, and whether anything keeps it right."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+
+from exporter.collectors.base import CollectorError
+from exporter.exposition import Sample
+from exporter.kernel_files import read_if_there
+
+_TIME_ERROR = 5
+_STA_NANO = 0x2000
+_PPM = 1e6 * 65_536  # the kernel's unit of frequency: a millionth, scaled by 2^16
+
+
+class _Timex(ctypes.Structure):
+    """struct timex of adjtimex(2)."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        *(
+            (name, ctypes.c_long)
+            for name in ("offset", "freq", "maxerror", "esterror")
+        ),
+        ("status", ctypes.c_int),
+        *(
+            (name, ctypes.c_long)
+            for name in ("constant", "precision", "tolerance", "seconds", "fraction", "tick")
+        ),
+        ("rest", ctypes.c_long * 8),
+        ("tai", ctypes.c_int),
+        ("padding", ctypes.c_int * 11),
+    )  # fmt: skip
+
+
+class Time:
+    """The time when the page was made."""
+
+    name = "time"
+    inline = True
+    interval = 1.0
+
+    def token(self, now: float) -> Hashable:
+        return round(now, 1)
+
+    def collect(self, now: float) -> Iterator[Sample]:
+        yield Sample("node_time_seconds", (), round(now, 3))
+
+
+class Timex:
+    """Asks adjtimex(2), which changes nothing here, and `sysfs` for the source of the clock.
+
+    Where the call is forbidden, as in some containers, there is no data.
+    """
+
+    name = "timex"
+    inline = False
+    interval = 15.0
+
+    def __init__(self, sysfs: Path) -> None:
+        self._source = sysfs / "devices/system/clocksource/clocksource0/current_clocksource"
+        self._adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
+
+    def collect(self, now: float) -> Iterator[Sample]:
+        if source := read_if_there(self._source):
+            yield Sample("node_time_clocksource_current_info", ("0", source), 1)
+        found = _Timex()
+        state = self._adjtimex(ctypes.byref(found))
+        if state < 0:
+            failed = ctypes.get_errno()
+            if failed in (errno.EPERM, errno.ENOSYS):
+                return
+            raise CollectorError(f"adjtimex failed: {errno.errorcode.get(failed, failed)}")
+        fraction = 1e9 if found.status & _STA_NANO else 1e6
+        for name, value in (
+            ("sync_status", int(state != _TIME_ERROR)),
+            ("offset_seconds", found.offset / fraction),
+            ("frequency_adjustment_ratio", 1 + found.freq / _PPM),
+            ("maxerror_seconds", found.maxerror / 1e6),
+            ("estimated_error_seconds", found.esterror / 1e6),
+            ("status", found.status),
+            ("loop_time_constant", found.constant),
+            ("tick_seconds", found.tick / 1e6),
+            ("tai_offset_seconds", found.tai),
+        ):
+            yield Sample(f"node_timex_{name}", (), value)

@@ -1,0 +1,40 @@
+"""The kernel's counters since boot: interrupts, context switches, processes; and when boot was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from exporter.boot import BootReader
+from exporter.collectors.base import CollectorError
+from exporter.exposition import Sample
+from exporter.kernel_files import read, rows
+
+_NAMES = {
+    "intr": "node_intr_total",
+    "ctxt": "node_context_switches_total",
+    "processes": "node_forks_total",
+    "procs_running": "node_procs_running",
+    "procs_blocked": "node_procs_blocked",
+}
+
+
+class Stat:
+    """Reads `procfs`/stat; the time of boot comes from where the node's boot is known."""
+
+    name = "stat"
+    inline = False
+    interval = 10.0
+
+    def __init__(self, procfs: Path, boot: BootReader) -> None:
+        self._path = procfs / "stat"
+        self._boot = boot
+
+    def collect(self, now: float) -> Iterator[Sample]:
+        for key, (value, *_) in rows(read(self._path)):
+            if key in _NAMES:
+                yield Sample(_NAMES[key], (), value)
+        try:
+            yield Sample("node_boot_time_seconds", (), self._boot.read().at)
+        except (OSError, ValueError) as error:
+            raise CollectorError(f"{self._path}: the time of boot is not known: {error}") from None

@@ -1,0 +1,59 @@
+"""What the machine runs: kernel and distribution."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from exporter.exposition import Sample
+from exporter.kernel_files import read_if_there
+
+_OS = (
+    "build_id", "id", "id_like", "image_id", "image_version", "name", "pretty_name", "variant",
+    "variant_id", "version", "version_codename", "version_id",
+)  # fmt: skip
+_PAIR = re.compile(r"([A-Z_]{1,40})=(?:\"([^\"\n]*)\"|'([^'\n]*)'|(\S*))\s*")
+_VERSION = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
+
+
+class Uname:
+    """Asks uname(2), and `procfs` for the NIS domain, which Python does not tell."""
+
+    name = "uname"
+    inline = False
+    interval = 60.0
+
+    def __init__(self, procfs: Path) -> None:
+        self._domain = procfs / "sys/kernel/domainname"
+
+    def collect(self, now: float) -> Iterator[Sample]:
+        told = os.uname()
+        domain = read_if_there(self._domain) or "(none)"
+        labels = (
+            told.sysname, told.release, told.version, told.machine, told.nodename, domain,
+        )  # fmt: skip
+        yield Sample("node_uname_info", labels, 1)
+
+
+class OsRelease:
+    """Reads os-release of the file system at `rootfs`; a machine without it gives no data."""
+
+    name = "os"
+    inline = False
+    interval = 60.0
+
+    def __init__(self, rootfs: Path) -> None:
+        self._paths = (rootfs / "etc/os-release", rootfs / "usr/lib/os-release")
+
+    def collect(self, now: float) -> Iterator[Sample]:
+        text = next((text for path in self._paths if (text := read_if_there(path))), "")
+        pairs = (found for line in text.splitlines() if (found := _PAIR.fullmatch(line)))
+        told = {found[1].lower(): found[2] or found[3] or found[4] or "" for found in pairs}
+        if not told:
+            return
+        yield Sample("node_os_info", tuple(told.get(field, "") for field in _OS), 1)
+        if found := _VERSION.match(told.get("version_id", "")):
+            labels = tuple(told.get(field, "") for field in ("id", "id_like", "name"))
+            yield Sample("node_os_version", labels, float(found[0]))
