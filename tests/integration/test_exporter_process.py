@@ -159,7 +159,7 @@ def test_a_hung_gpu_is_flagged_and_the_others_stay_fresh(exporter: Running) -> N
         now = {g: value(page, "gpu_energy_joules_total", gpu=g) for g in "0123467"}
         return all(now[g] is not None and now[g] != before[g] for g in now)
 
-    exporter.until(fresh, 4)
+    exporter.until(fresh, 7)
     assert all(value(exporter.page(), "gpu_responding", gpu=g) == 1 for g in "0123467")
     assert value(exporter.page(), "gpu_exporter_collector_success", collector="gpu_load") == 1
 
@@ -209,8 +209,7 @@ def test_promtool_finds_nothing_but_node_exporters_own_names(
         [promtool, "check", "metrics"], input=shared.page(), capture_output=True, text=True, check=False
     )  # fmt: skip
     findings = (checked.stdout + checked.stderr).splitlines()
-    theirs = ("node_memory_", "node_netstat_", "node_vmstat_", "node_timex_", "node_nf_conntrack_")
-    assert [line for line in findings if not line.startswith(theirs)] == []
+    assert [line for line in findings if not line.startswith("node_memory_")] == []
 
 
 def test_the_embedded_clusters_allocations_are_shown(shared: Running) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.inventory import Known, bus_key, merge, read, write
-from exporter.sources.base import Device
+from exporter.inventory import Known, bus_key, merge, read, shown, write
+from exporter.sources.base import BusGpu, Device
 
 
 def device(slot: int, name: str, bus: int | None = None) -> Device:
@@ -54,3 +54,16 @@ def test_the_inventory_is_what_it_was_after_a_restart(tmp_path: Path) -> None:
 def test_a_damaged_inventory_is_learned_again(tmp_path: Path, text: str) -> None:
     (tmp_path / "inventory.json").write_text(text)
     assert read(tmp_path / "inventory.json") == {}
+
+
+def test_a_new_gpu_has_the_index_of_its_place_on_the_bus() -> None:
+    bus = tuple(BusGpu(f"0000:{0x10 + place:02x}:00.0") for place in range(4))
+    found = (device(0, "a"), device(1, "c", bus=2), device(2, "d", bus=3))
+    assert indices(merge({}, found, bus)) == {"a": 0, "c": 2, "d": 3}
+
+
+def test_what_the_bus_shows_with_a_uuid_is_known_and_what_has_none_is_not() -> None:
+    bus = (BusGpu("0000:11:00.0", "GPU-b"), BusGpu("0000:10:00.0"), BusGpu("bad", "GPU-????"))
+    known = merge({}, (device(0, "a"),), bus)
+    assert shown(bus, known) == (Device(1, "GPU-b", "0000:11:00.0"),)
+    assert shown(bus, merge(known, shown(bus, known), bus)) == ()

@@ -1,0 +1,250 @@
+"""The supervisor with real processes on simulated GPUs that really hang; the event process with a
+stand-in for the driver's events."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.board import INTERVALS, Board, BoardView, Status
+from exporter.supervisor import Supervisor
+from fleetmedic.hardware.state import Hardware
+
+pytestmark = pytest.mark.integration
+GPUS = 4
+UP, LOST, HUNG, UNKNOWN = Status.UP, Status.LOST, Status.HUNG, Status.UNKNOWN
+EVENTS = """
+import os, time
+from pathlib import Path
+from exporter.sources.base import GpuEvent, SourceFailed
+FOLDER = Path(os.environ["EVENTS_FOLDER"])
+
+def events(log):
+    log("began", gpus=4)
+    while True:
+        time.sleep(0.05)
+        for path in sorted(FOLDER.glob("*.event")):
+            uuid, kind, code = path.read_text().split()
+            path.unlink()
+            if kind == "fail":
+                raise SourceFailed("no driver")
+            yield GpuEvent(uuid, "", kind, int(code))
+        while (FOLDER / "silent").exists():
+            time.sleep(0.05)
+        yield None
+"""
+
+
+class Node:
+    """A board kept by a supervisor, on one simulated node."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hardware = Hardware(folder / "hardware")
+        self.hardware.create(1, GPUS)
+        self.source = ["simulated", str(self.hardware.root), "node1"]
+        (folder / "proc/driver/nvidia").mkdir(parents=True)
+        (folder / "sys/bus/pci/devices").mkdir(parents=True)
+        self.said: list[str] = []
+        self.begin()
+
+    def begin(self) -> None:
+        self.board = Board(self.folder / "inventory.json", expected=None, intervals=INTERVALS)
+        self.supervisor = Supervisor(
+            self.board, self.source, INTERVALS, lambda event, **fields: self.said.append(event),
+            procfs=self.folder / "proc", sysfs=self.folder / "sys", events="stand_in_events",
+        )  # fmt: skip
+        self.supervisor.start()
+
+    def view(self) -> BoardView:
+        return self.board.view(time.time())
+
+    def until(self, holds: Callable[[BoardView], bool], seconds: float = 5.0) -> float:
+        began = time.monotonic()
+        while not holds(self.view()):
+            assert time.monotonic() - began < seconds, self.view()
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def shows(self, *statuses: Status, seconds: float = 5.0) -> float:
+        return self.until(lambda view: [gpu.status for gpu in view.gpus] == [*statuses], seconds)
+
+    def hang(self, *gpus: int, hung: bool = True, where: str = "") -> None:
+        for gpu in gpus:
+            self.hardware.change("node1", gpu, hung=hung, hang_in=where)
+
+    def children(self) -> list[int]:
+        found: list[int] = []
+        for path in Path("/proc/self/task").glob("*/children"):
+            found += map(int, path.read_text().split())
+        return found
+
+    def worker(self) -> int:
+        [reader] = self.supervisor._readers.values()
+        return reader.pid
+
+    def tell(self, text: str) -> None:
+        path = self.folder / f"{time.monotonic_ns()}.event"
+        path.with_suffix(".new").write_text(text)
+        path.with_suffix(".new").rename(path)
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    (tmp_path / "stand_in_events.py").write_text(EVENTS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("EVENTS_FOLDER", str(tmp_path))
+    made = Node(tmp_path)
+    made.until(lambda view: view.events_up is True and len(view.gpus) == GPUS)
+    made.shows(UP, UP, UP, UP)
+    yield made
+    made.supervisor.stop()
+    assert made.children() == []
+
+
+def test_a_hung_gpu_is_flagged_the_others_stay_fresh_and_it_comes_back(node: Node) -> None:
+    before = len(node.children())
+    node.hang(2)
+    assert node.shows(UP, UP, HUNG, UP) < 2.2
+    assert node.view().stuck
+    node.until(lambda view: "left_out" in node.said, 7)
+    view = node.view()
+    assert [gpu.status for gpu in view.gpus] == [UP, UP, HUNG, UP]
+    assert [len(gpu.groups) > 0 for gpu in view.gpus] == [True, True, False, True]
+    node.hang(2, hung=False)
+    assert node.shows(UP, UP, UP, UP) < 5
+    node.until(lambda view: not view.stuck and len(node.children()) == before)
+
+
+def test_a_call_that_comes_back_late_makes_a_slow_gpu_and_no_hung_one(node: Node) -> None:
+    before = len(node.children())
+    node.hang(1)
+    node.shows(UP, HUNG, UP, UP)
+    node.hang(1, hung=False)
+    assert node.until(lambda view: view.gpus[1].status is UP and view.gpus[1].slow) < 2
+    assert "left_out" not in node.said
+    node.until(lambda view: not view.gpus[1].slow, 12)
+    node.until(lambda view: len(node.children()) == before)
+
+
+def test_a_slow_gpu_stays_up_on_its_own_and_its_neighbours_stay_fresh(node: Node) -> None:
+    node.hardware.change("node1", 1, delay_ms=1000)
+    node.until(lambda view: view.gpus[1].slow, 10)
+    until = time.monotonic() + 6
+    while time.monotonic() < until:
+        view = node.view()
+        assert [gpu.status for gpu in view.gpus] == [UP, UP, UP, UP]
+        assert all("load" in view.gpus[number].groups for number in (0, 2, 3))
+        time.sleep(0.1)
+    node.hardware.change("node1", 1, delay_ms=0)
+
+
+def test_a_hang_in_one_group_costs_that_group_alone(node: Node) -> None:
+    node.hang(3, where="load")
+    node.until(lambda view: view.gpus[3].left_out == ("load",), 14)
+    node.shows(UP, UP, UP, UP)
+    groups = node.view().gpus[3].groups
+    assert "load" not in groups
+    assert "health" in groups
+    node.hang(3, hung=False)
+    node.until(lambda view: view.gpus[3].left_out == () and "load" in view.gpus[3].groups, 6)
+
+
+def test_all_hung_at_once_are_flagged_and_back_within_five_seconds(node: Node) -> None:
+    before = len(node.children())
+    node.hang(*range(GPUS))
+    node.shows(HUNG, HUNG, HUNG, HUNG, seconds=6)
+    node.until(lambda view: node.said.count("left_out") == 2, 8)
+    node.hang(*range(GPUS), hung=False)
+    assert node.shows(UP, UP, UP, UP) < 5
+    node.until(lambda view: len(node.children()) == before)
+
+
+def test_started_while_hung_it_costs_that_gpu_alone_under_its_own_name(node: Node) -> None:
+    node.supervisor.stop()
+    node.hang(1)
+    node.begin()
+    node.shows(UP, HUNG, UP, UP, seconds=6)
+    assert node.view().gpus[1].uuid == node.hardware.gpu("node1", 1).uuid
+    node.hang(1, hung=False)
+    assert node.shows(UP, UP, UP, UP) < 5
+
+
+def test_a_killed_worker_is_replaced_before_anything_is_withheld(node: Node) -> None:
+    worker = node.worker()
+    os.kill(worker, signal.SIGKILL)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        view = node.view()
+        assert [gpu.status for gpu in view.gpus] == [UP, UP, UP, UP]
+        assert view.failure == ""
+        time.sleep(0.02)
+    assert node.worker() != worker
+    assert node.view().restarts == 1
+
+
+def test_released_gpus_are_let_go_and_taken_back_by_themselves(node: Node) -> None:
+    assert node.supervisor.release(2.0, wait=3.0)
+    assert node.children() == []
+    view = node.view()
+    assert (view.released, view.failure, view.events_up) == (True, "", False)
+    assert [gpu.status for gpu in view.gpus] == [UNKNOWN] * GPUS
+    assert 0 < node.supervisor.released_for <= 2
+    assert node.shows(UP, UP, UP, UP, seconds=4) > 1
+    assert not node.view().released
+    node.until(lambda view: view.events_up is True)
+
+
+def test_a_release_while_one_hangs_ends_that_worker_too_and_can_be_taken_back(node: Node) -> None:
+    node.hang(0)
+    node.shows(HUNG, UP, UP, UP)
+    assert node.supervisor.release(600.0, wait=4.0)
+    assert node.children() == []
+    node.hang(0, hung=False)
+    assert node.supervisor.release(0.0)
+    assert node.shows(UP, UP, UP, UP) < 2
+
+
+def test_another_driver_means_other_processes_at_once(node: Node) -> None:
+    before = set(node.children())
+    (node.folder / "proc/driver/nvidia/version").write_text("NVRM version: 571\n")
+    node.until(lambda view: not before & set(node.children()), 4)
+    node.until(lambda view: view.events_up is True and len(node.children()) == len(before))
+    node.shows(UP, UP, UP, UP)
+
+
+def test_events_are_given_on(node: Node) -> None:
+    node.tell("GPU-a xid 79")
+    taken: list[tuple[float, object]] = []
+
+    def came(view: BoardView) -> bool:
+        taken.extend(node.board.take_events())
+        return bool(taken)
+
+    assert node.until(came, 2) < 1
+    [(at, event)] = taken
+    assert abs(time.time() - at) < 2
+    assert str(event).count("79") == 1
+
+
+def test_an_event_process_that_is_killed_fails_or_falls_silent_is_replaced(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.event_reader.UP_WITHIN", 0.5)
+    monkeypatch.setattr("exporter.event_reader.SILENCE", 1.0)
+    events = node.supervisor._events
+    assert events is not None
+    assert events.child is not None
+    os.kill(events.child.pid, signal.SIGKILL)
+    node.until(lambda view: view.event_restarts == 1 and view.events_up is True)
+    node.tell("- fail 0")
+    node.until(lambda view: view.event_restarts == 2 and view.events_up is True)
+    (node.folder / "silent").touch()
+    node.until(lambda view: view.events_up is False)
+    node.until(lambda view: view.event_restarts == 3)
+    (node.folder / "silent").unlink()
+    node.until(lambda view: view.events_up is True, 8)
+    assert [gpu.status for gpu in node.view().gpus] == [UP] * GPUS
