@@ -25,7 +25,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "promtool": ("promtool",),
     "alertmanager": ("alertmanager", "prometheus-alertmanager"),
     "amtool": ("amtool",),
+    "node_exporter": ("node_exporter", "prometheus-node-exporter"),
 }
+# What tests and benchmarks compare with; nothing else needs it.
+COMPARED = ("node_exporter",)
 # The option's value travels in the environment, so that every process of the stack agrees on it.
 OVERRIDES = {
     "prometheus": "FLEETMEDIC_PROMETHEUS_BIN",
@@ -39,7 +42,7 @@ _OVERLAY = 'mount -t overlay overlay -o lowerdir="$0":/usr/share /usr/share && e
 
 
 def find(name: str) -> Path | None:
-    """The program of that name (prometheus, promtool, alertmanager, amtool), or None.
+    """The program of that name (prometheus, promtool, alertmanager, amtool, node_exporter), or None.
 
     Raises UserError when a program was named by hand and is not one.
     """

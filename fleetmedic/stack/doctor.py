@@ -18,7 +18,7 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import DEFAULT_PORT_BASE, StackFile, home, state_dir
 from fleetmedic.stack import binaries, ports
-from fleetmedic.stack.fetch import by_hand, fetch, parts_dir, unpacked
+from fleetmedic.stack.fetch import by_hand, fetch, lacking, parts_dir, unpacked
 from fleetmedic.stack.identity import alive
 from fleetmedic.stack.plan import StackOptions, decide, has_gpus
 
@@ -63,7 +63,7 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, port_base: int) -> None
       fleetmedic doctor --fetch        download what is missing; nothing is installed
       fleetmedic doctor --json
     """
-    if get and not _complete():
+    if get and (lacking() or not _complete()):
         fetch(lambda text: click.echo(text, err=as_json))
     found = examine(port_base)
     if as_json:
@@ -87,7 +87,8 @@ def examine(port_base: int = DEFAULT_PORT_BASE) -> list[Finding]:
 
 
 def _complete() -> bool:
-    return all(binaries.find(name) for name in binaries.NAMES)
+    needed = (name for name in binaries.NAMES if name not in binaries.COMPARED)
+    return all(binaries.find(name) for name in needed)
 
 
 def _python() -> Finding:

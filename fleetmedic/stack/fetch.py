@@ -23,8 +23,10 @@ from fleetmedic.kernel.home import home
 Report = Callable[[str], None]
 
 SERVERS = ("prometheus", "prometheus-alertmanager")
+# What the exporter is compared with, by tests and benchmarks; the stack does not run it.
+COMPARED = ("prometheus-node-exporter",)
 # Tools that later releases ship as packages of their own, and the fallback without namespaces.
-OPTIONAL = ("promtool", "amtool", "proot")
+OPTIONAL = ("promtool", "amtool", "proot", *COMPARED)
 # Only these of their dependencies: the pages of Prometheus, and what proot is linked with.
 _NEEDED = re.compile(r"(libjs-|fonts-|libtalloc|libarchive)[a-z0-9.+-]+")
 # The time zones' raw data alone are 210 MB; the pages load none of them.
@@ -49,6 +51,18 @@ def unpacked() -> bool:
     return (parts_dir() / "parts.json").is_file()
 
 
+def lacking() -> list[str]:
+    """The packages that an earlier download did not know of; none where nothing is unpacked."""
+    if not unpacked():
+        return []
+    try:
+        told = json.loads((parts_dir() / "parts.json").read_text())
+    except (OSError, ValueError):
+        return []
+    asked = told.get("asked", []) if isinstance(told, dict) else []
+    return [name for name in COMPARED if name not in asked]
+
+
 def by_hand() -> str:
     """What a person can do where nothing can be downloaded."""
     return _BY_HAND.format(packages=" and ".join(SERVERS))
@@ -57,7 +71,8 @@ def by_hand() -> str:
 def fetch(report: Report) -> None:
     """Download and unpack the programs unless they are there; says what and how large.
 
-    Raises UserError, with what to do by hand, where the machine has no apt or no network.
+    Raises UserError, with what to do by hand, where the machine has no apt or no network. Where only
+    something lacks that an earlier download did not know of, a failure is said and not raised.
     """
     missing = [tool for tool in ("apt-get", "apt-cache", "dpkg-deb") if not shutil.which(tool)]
     if missing:
@@ -69,6 +84,9 @@ def fetch(report: Report) -> None:
         if not unpacked():
             with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
                 _Download(Path(work), report).into(folder)
+        elif more := lacking():
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
+                _Download(Path(work), report).beside(folder, more)
 
 
 class _Download:
@@ -101,6 +119,28 @@ class _Download:
         if got.returncode:
             raise UserError(f"the download failed ({_last(got.stderr)}): try again, or {by_hand()}")
         self._unpack(folder, list(sizes))
+
+    def beside(self, folder: Path, packages: list[str]) -> None:
+        """Download these packages and put them beside what lies at `folder`/root. Never raises for
+        a machine that cannot have them; unless no source offers them, it is asked again next time."""
+        self._report("reading the package lists of this machine's apt sources (20 to 40 MB)")
+        complaint = self._run("apt-get", "-qq", "update").stderr
+        before = json.loads((folder / "parts.json").read_text()).get("packages", [])
+        if not complaint.strip() and not any(map(self._exists, packages)):
+            _remember(folder, before)
+        debs = self._work / "debs"
+        got = self._run("apt-get", "-qq", "download", *packages, cwd=debs)
+        files = sorted(debs.glob("*.deb"))
+        for package in files:
+            got = self._run("dpkg-deb", "-x", str(package), str(self._work / "root"))
+        if got.returncode or not files:
+            why = _last(got.stderr or complaint)
+            self._report(f"{', '.join(packages)} cannot be fetched ({why}); nothing else needs it")
+            return
+        for path in (self._work / "root/usr/bin").iterdir():
+            path.replace(folder / "root/usr/bin" / path.name)
+        _remember(folder, [*before, *(package.name for package in files)])
+        self._report(f"unpacked {', '.join(packages)} in {folder}")
 
     def _packages(self) -> list[str]:
         known = [name for name in (*SERVERS, *OPTIONAL) if self._exists(name)]
@@ -142,7 +182,7 @@ class _Download:
         megabytes = sum(path.lstat().st_size for path in root.rglob("*")) / 1e6
         shutil.rmtree(folder / "root", ignore_errors=True)
         root.replace(folder / "root")
-        write_atomic(folder / "parts.json", json.dumps({"packages": files}, indent=1))
+        _remember(folder, files)
         self._report(f"unpacked {megabytes:.0f} MB in {folder}; remove that folder to undo it")
 
     def _run(
@@ -153,6 +193,12 @@ class _Download:
             [program, *options, *arguments],
             cwd=cwd or self._work, capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
+
+
+def _remember(folder: Path, files: list[str]) -> None:
+    """Write down what was unpacked, and what was asked for and may have been in no source."""
+    told = {"packages": files, "asked": [*SERVERS, *OPTIONAL]}
+    write_atomic(folder / "parts.json", json.dumps(told, indent=1))
 
 
 def _last(text: str) -> str:

@@ -100,7 +100,25 @@ def test_what_was_unpacked_before_needs_no_network(
     monkeypatch.setenv("PATH", f"{tmp_path}/path:/bin")
     folder = fetch.parts_dir()
     folder.mkdir(parents=True)
-    (folder / "parts.json").write_text(json.dumps({"packages": []}))
+    asked = {"packages": [], "asked": [*fetch.SERVERS, *fetch.OPTIONAL]}
+    (folder / "parts.json").write_text(json.dumps(asked))
     told: list[str] = []
     fetch.fetch(told.append)
     assert told == []
+
+
+def test_what_an_earlier_download_did_not_know_of_is_fetched_and_its_lack_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tool in ("apt-get", "apt-cache", "dpkg-deb"):
+        failing = program(tmp_path / "path" / tool, "")
+        failing.write_text("#!/bin/sh\necho 'E: no such package' >&2\nexit 100\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/path:/bin")
+    folder = fetch.parts_dir()
+    folder.mkdir(parents=True)
+    (folder / "parts.json").write_text(json.dumps({"packages": ["prometheus.deb"]}))
+    assert fetch.lacking() == ["prometheus-node-exporter"]
+    told: list[str] = []
+    fetch.fetch(told.append)
+    assert told[-1].endswith("cannot be fetched (no such package); nothing else needs it")
+    assert fetch.lacking() == ["prometheus-node-exporter"], "asked again the next time"
