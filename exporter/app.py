@@ -240,6 +240,7 @@ async def _serve(exporter: Exporter, server: Server, listeners: list[socket.sock
     await stopped.wait()
     for each in listening:
         each.close()
+    await server.close()
 
 
 def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ HEAD_SECONDS = 10.0
 IDLE_SECONDS = 130.0  # longer than the usual scrape intervals, so that connections are used again
 WRITE_SECONDS = 20.0
 CLOSE_SECONDS = 1.0
+FLUSH_TICK = 0.01
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _SENTENCES = {
     HTTPStatus.BAD_REQUEST: "This is no HTTP/1.1 request.",
@@ -31,18 +32,22 @@ _SENTENCES = {
 
 
 class Wire:
-    """One connection. `waiting` is since when (monotonic) nothing of a request has come; None while
+    """One connection; `carrier` is what TLS, if any, goes over. `waiting` is since when (monotonic) nothing of a request has come; None while
     one is read or answered."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        carrier: asyncio.WriteTransport,
+    ) -> None:
         self._reader = reader
         self._writer = writer
+        self._carrier = carrier
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._patience = HEAD_SECONDS
         self._head_only = False
         self.waiting: float | None = time.monotonic()
-        # drain() then waits until everything is with the kernel: a slow reader cannot pile up pages
-        writer.transport.set_write_buffer_limits(high=0)
 
     async def request(self, peer: str) -> Request | None:
         """The next request, with its body read and dropped; None when no more comes. Raises Refused."""
@@ -105,13 +110,19 @@ class Wire:
             parts.append(self._http.send(h11.Data(data=response.body)) or b"")
         self._http.send(h11.EndOfMessage())
         self._writer.write(b"".join(parts))
-        async with asyncio.timeout(WRITE_SECONDS):
-            await self._writer.drain()
+        await self._flush()
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
         self.waiting = time.monotonic()
         return True
+
+    async def _flush(self) -> None:
+        """Wait until everything is with the kernel, so that a slow reader cannot pile up pages."""
+        async with asyncio.timeout(WRITE_SECONDS):
+            await self._writer.drain()
+            while self._carrier.get_write_buffer_size():  # drain() knows nothing of what TLS holds
+                await asyncio.sleep(FLUSH_TICK)
 
     @property
     def may_refuse(self) -> bool:
@@ -135,6 +146,9 @@ class Wire:
 
 async def hang_up(writer: asyncio.StreamWriter) -> None:
     """Close the connection, not waiting long for the other side's part of it."""
+    if writer.is_closing():  # after a failed handshake nobody would tell that it is closed
+        writer.transport.abort()
+        return
     writer.close()
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
@@ -155,6 +169,10 @@ def _date(now: int) -> str:
 
 
 def _read(head: h11.Request, peer: str) -> Request:
+    size = len(head.target) + sum(len(name) + len(value) + 4 for name, value in head.headers)
+    if size > MAX_HEAD:  # one that came at once
+        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        raise Refused(status, _SENTENCES[status])
     if head.http_version not in (b"1.0", b"1.1"):
         raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 is spoken here.")
     headers: dict[str, str] = {}

@@ -3,11 +3,15 @@
 import socket
 from pathlib import Path
 
+import click
 import pytest
 
-from exporter.app import claim, listen
-from exporter.cli import exporter, parse_address
+from exporter import app
+from exporter.app import claim
+from exporter.cli import exporter
 from exporter.registry import COLLECTORS
+from exporter.web.listen import listen, parse_address
+from fleetmedic import __version__
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 
@@ -25,6 +29,17 @@ def test_an_address_is_read(text: str, address: tuple[str, int]) -> None:
     [
         (["--web.listen-address=nowhere"], "write HOST:PORT"),
         (["--web.listen-address=a:99999"], "write HOST:PORT"),
+        (["--web.listen-address=:9410", "--web.listen-address=9411"], "'9411' is no address"),
+        (["--web.listen-address=::1:80"], r"write HOST:PORT, \[HOST\]:PORT"),
+        (["--web.telemetry-path=metrics"], "write a path such as /metrics"),
+        (["--web.telemetry-path=/"], "cannot be used"),
+        (["--web.telemetry-path=/-/ready"], "none of /, "),
+        (["--web.telemetry-path=/a b"], "cannot be used"),
+        (
+            ["--web.config.file=/no/such", "--check-config"],
+            "/no/such: no such file; check the path",
+        ),
+        (["--web.release-token-file=/no/such", "--check-config"], "/no/such cannot be read"),
         (["--hardware.dir=/no/such"], "--hardware.dir /no/such: no such folder"),
         (["--path.procfs=/no/such"], "--path.procfs /no/such: no such folder"),
         (["--gpu.interval=soon"], "no duration"),
@@ -67,3 +82,46 @@ def test_each_collector_has_its_flag() -> None:
 
 def test_the_help_shows_examples() -> None:
     assert "Examples:" in (exporter.help or "")
+
+
+def test_only_the_collectors_that_are_named_stay_without_the_defaults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[app.Settings] = []
+    monkeypatch.setattr(app, "serve", seen.append)
+    state = f"--state.dir={tmp_path}"
+    named = ["--collector.xid", "--collector.gpu_load", "--no-collector.web"]
+    for arguments in ([state], [state, "--collector.disable-defaults", *named], [state, *named]):
+        exporter.main(arguments, standalone_mode=False)
+    off = [settings.without for settings in seen]
+    assert off[0] == {entry.name for entry in COLLECTORS if not entry.on}
+    assert {*COLLECTORS.names()} - off[1] == {"xid", "gpu_load"}
+    assert off[2] == off[0] | {"web"}
+
+
+def test_addresses_may_be_many_and_one_is_there_by_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[app.Settings] = []
+    monkeypatch.setattr(app, "serve", seen.append)
+    for flags in ([], ["--web.listen-address=:1", "--web.listen-address=[::1]:2"]):
+        exporter.main([*flags, f"--state.dir={tmp_path}"], standalone_mode=False)
+    addresses = [settings.web.addresses for settings in seen]
+    assert addresses == [(("127.0.0.1", 9410),), (("", 1), ("::1", 2))]
+
+
+def test_the_help_has_every_option_once_and_in_sections() -> None:
+    text = exporter.get_help(click.Context(exporter, info_name="exporter", terminal_width=200))
+    sections = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
+    assert sections[:3] == ["Serving:", "The node:", "GPUs:"]
+    words = text.split()
+    for option in exporter.params:
+        name = option.opts[-1]
+        switch = bool(option.secondary_opts) and name.startswith("--collector.")
+        shown = name.removeprefix("--collector.") if switch else name
+        assert any(word.startswith(shown) for word in words), name
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    exporter.main(["--version"], standalone_mode=False)
+    assert capsys.readouterr().out == f"fleetmedic exporter {__version__}\n"
