@@ -11,6 +11,7 @@ from exporter.exposition import Sample
 from exporter.kernel_files import integer, names, number, read, rows
 
 MAX_CPUS = 4096
+MAX_LINE = 400
 _MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 _IDLE = _MODES.index("idle")
 _HOTPLUG_SECONDS = 3
@@ -25,7 +26,7 @@ class Cpu:
 
     name = "cpu"
     inline = False
-    interval = 10.0
+    interval = 15.0
 
     def __init__(self, procfs: Path) -> None:
         self._path = procfs / "stat"
@@ -34,8 +35,9 @@ class Cpu:
 
     def collect(self, now: float) -> Iterator[Sample]:
         seen = False
-        for key, times in rows(read(self._path)):
-            if not key.startswith("cpu") or key == "cpu" or integer(key[3:]) is None:
+        text = read(self._path)
+        for key, times in rows(text[: text.rfind("\ncpu") + MAX_LINE]):
+            if not key.startswith("cpu") or integer(key[3:]) is None:
                 continue
             if len(self._shown) >= MAX_CPUS and key not in self._shown:
                 continue

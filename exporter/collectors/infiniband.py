@@ -77,7 +77,7 @@ class Infiniband:
 
     name = "infiniband"
     inline = False
-    interval = 10.0
+    interval = 15.0
 
     def __init__(self, sysfs: Path) -> None:
         self._root = f"{sysfs}/class/infiniband"

@@ -22,7 +22,7 @@ class Processes:
 
     name = "processes"
     inline = False
-    interval = 30.0
+    interval = 60.0
 
     def __init__(self, procfs: Path) -> None:
         self._procfs = str(procfs)

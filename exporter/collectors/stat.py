@@ -8,7 +8,7 @@ from pathlib import Path
 from exporter.boot import BootReader
 from exporter.collectors.base import CollectorError
 from exporter.exposition import Sample
-from exporter.kernel_files import read, rows
+from exporter.kernel_files import integer, read
 
 _NAMES = {
     "intr": "node_intr_total",
@@ -24,15 +24,16 @@ class Stat:
 
     name = "stat"
     inline = False
-    interval = 10.0
+    interval = 15.0
 
     def __init__(self, procfs: Path, boot: BootReader) -> None:
         self._path = procfs / "stat"
         self._boot = boot
 
     def collect(self, now: float) -> Iterator[Sample]:
-        for key, (value, *_) in rows(read(self._path)):
-            if key in _NAMES:
+        for line in read(self._path).splitlines():
+            key, _, rest = line.partition(" ")
+            if key in _NAMES and (value := integer(rest.partition(" ")[0])) is not None:
                 yield Sample(_NAMES[key], (), value)
         try:
             yield Sample("node_boot_time_seconds", (), self._boot.read().at)
