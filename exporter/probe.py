@@ -21,88 +21,80 @@ MAX_THREADS = 4  # for each GPU; the supervisor replaces the process after a whi
 Target = tuple[int, Group | None]
 
 
+class _Slow(BaseException):
+    """Enough is known of this GPU."""
+
+
 class Timer(threading.local):
-    """The longest call of this thread. `progress` is called before each."""
+    """How long the calls of this thread take. `progress` is called before each.
+
+    One call that took long may have begun in a hang that is over now; with the second the GPU is
+    slow, and the question has its answer.
+    """
 
     def __init__(self) -> None:
-        self.start()
+        self._at = time.monotonic()
+        self._long: list[float] = []
+        self._asking = False
 
     def start(self) -> None:
-        self._at = time.monotonic()
-        self._slowest = 0.0
+        """A question begins."""
+        self._at, self._long, self._asking = time.monotonic(), [], True
 
     def progress(self) -> None:
         now = time.monotonic()
-        self._slowest = max(self._slowest, now - self._at)
+        if now - self._at > DEADLINE:
+            self._long.append(now - self._at)
         self._at = now
+        if self._asking and len(self._long) > 1:
+            raise _Slow
 
     def slowest(self) -> float:
-        """Seconds; the call that has just come back included."""
-        self.progress()
-        return round(self._slowest, 3)
+        """Seconds of the longest call of a slow GPU; 0 for one that is not."""
+        return round(max(self._long), 3) if len(self._long) > 1 else 0.0
 
 
 class Probe:
-    """The questions still open. `source` is open, and was made with `timer.progress`.
-
-    An answer that took long may come from a hang that is over now: what counts is the next one.
-    """
+    """The questions still open. `source` is open, and was made with `timer.progress`."""
 
     def __init__(self, source: Source, timer: Timer, targets: list[Target]) -> None:
         self._source = source
         self._timer = timer
         self._asked = dict.fromkeys(targets, 0)
-        self._since = dict.fromkeys(targets, 0)  # answers to earlier questions do not count
-        self._answers: queue.SimpleQueue[tuple[Target, int, Message]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[Target, Message]] = queue.SimpleQueue()
 
     def run(self, tell: Callable[[Message], None]) -> None:
         """Ask until every one has answered."""
         while self._asked:
-            for target, threads in list(self._asked.items()):
+            for target, threads in self._asked.items():
                 if threads < MAX_THREADS:
-                    self._ask(target)
+                    self._asked[target] += 1
+                    threading.Thread(target=self._ask, args=(target,), daemon=True).start()
             until = time.monotonic() + AGAIN_EVERY
             while self._asked and (left := until - time.monotonic()) > 0:
                 try:
-                    answer = self._answers.get(timeout=left)
+                    target, message = self._answers.get(timeout=left)
                 except queue.Empty:
                     break
-                self._take(*answer, tell)
-
-    def _take(
-        self, target: Target, number: int, message: Message, tell: Callable[[Message], None]
-    ) -> None:
-        if target not in self._asked or number < self._since[target]:
-            return
-        slow = isinstance(message, Answered) and message.slowest > DEADLINE
-        if slow and not self._since[target]:
-            self._since[target] = self._asked[target] + 1
-            self._ask(target)
-            return
-        del self._asked[target]
-        tell(message)
+                if self._asked.pop(target, None) is not None:
+                    tell(message)
 
     def _ask(self, target: Target) -> None:
-        self._asked[target] += 1
-        threading.Thread(
-            target=self._question, args=(target, self._asked[target]), daemon=True
-        ).start()
-
-    def _question(self, target: Target, number: int) -> None:
         slot, group = target
         self._timer.start()
         try:
+            self._source.presence(slot)
+            self._timer.progress()
             self._source.identify(slot)
             self._timer.progress()
-            self._source.presence(slot)
             if group is not None:
-                self._timer.progress()
                 self._source.read(slot, group, time.time())
-        except SourceLost:
-            pass  # it answers: it says that it is gone
+                self._timer.progress()
+        except (SourceLost, _Slow):
+            pass  # it answers, if only to say that it is gone
         except SourceFailed as error:
-            self._answers.put((target, number, Failed(str(error))))
+            self._answers.put((target, Failed(str(error))))
             return
         except Exception:  # noqa: BLE001, S110 - a value that makes no sense is an answer, too
             pass
-        self._answers.put((target, number, Answered(slot, group, self._timer.slowest())))
+        self._answers.put((target, Answered(slot, group, self._timer.slowest())))

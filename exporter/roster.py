@@ -57,6 +57,7 @@ class Roster:
         self._failing_since: float | None = None
         self._blamed_at, self._blamed_slot = float("-inf"), -1
         self._failure: tuple[float, str] | None = None
+        self._said = ""
 
     def step(self, now: float, sights: Mapping[int, Sight], abandoned: int) -> list[Action]:
         """What is to be done at monotonic time `now`."""
@@ -84,7 +85,7 @@ class Roster:
         elif isinstance(message, Answered):
             self._answered(post, message, now)
         elif post.role is Role.COMMON and isinstance(message, Round):
-            self.failure, self._failure = "", None
+            self.failure, self._said, self._failure = "", "", None
             self._wait, self._failing_since = RESTART_FIRST, None
         elif post.role is Role.SOLO:
             self._paced(post, message)
@@ -92,11 +93,11 @@ class Roster:
 
     def restart(self, now: float, why: str) -> list[Action]:
         """Begin anew, at once, with nothing left out: the driver is another one."""
-        self.halt()
+        ended = self.halt()
         self.restarts += 1
         self._start_at, self._wait, self._failing_since = now, RESTART_FIRST, None
         self._say("reader_restarted", why=why)
-        return self._take()
+        return [*ended, *self._take()]
 
     def halt(self) -> list[Action]:
         """End every process and leave nothing out."""
@@ -132,7 +133,7 @@ class Roster:
         for post in self.posts.values():
             if post.role is Role.COMMON and post.number in sights:
                 # What was due already was judged: it waits for a processor, or was stopped.
-                due = look_at(sights[post.number].beat, patient=False)
+                due = look_at(self._hurried(sights[post.number].beat, now), patient=False)
                 at = min(at, due if due > now else now + 0.2)
             elif post.role is Role.SUSPECT or post.triage:
                 at = min(at, now + 0.1)
@@ -155,7 +156,7 @@ class Roster:
             self._judge_probe(post, sight, now, abandoned)
 
     def _judge_common(self, post: Post, sight: Sight, now: float) -> None:
-        beat = sight.beat
+        beat = self._hurried(sight.beat, now)
         if now < look_at(beat, patient=False):
             return
         finding = judge(beat, now, sight.state(), patient=False)
@@ -165,6 +166,12 @@ class Roster:
             self._lose(post, now, "the process that reads the GPUs fell silent")
         elif finding is not Finding.FINE and beat.slot is not None and beat.group is not None:
             self._leave(post, beat.slot, beat.group, beat, finding, now)
+
+    def _hurried(self, beat: Beat, now: float) -> Beat:
+        """Right after a hang another process holds the driver open: connecting takes no time then."""
+        if beat.group == "identify" and now - self._blamed_at < TRIAGE_WITHIN:
+            return beat._replace(group="presence")
+        return beat
 
     def _leave(
         self, post: Post, slot: int, group: Group, beat: Beat, finding: Finding, now: float
@@ -271,7 +278,9 @@ class Roster:
         if self._failing_since is None:
             self._failing_since = now
         self._start_at = now + self._wait
-        self._say("reader_lost", why=why, retry_in=round(self._wait, 2))
+        if why != self._said:  # a driver that is not there may be missing for days
+            self._said = why
+            self._say("reader_lost", why=why, retry_in=round(self._wait, 2))
         old = now - self._failing_since > OLD_FAILURE
         self._wait = min(RESTART_CAP_OLD if old else RESTART_CAP, self._wait * 2)
 
@@ -326,7 +335,8 @@ class Roster:
             post.plan = plan
         elif now >= self._start_at and not any(probe.triage for probe in self._of(Role.PROBE)):
             if abandoned >= MAX_ABANDONED:
-                self.failure = f"{abandoned} processes that read the GPUs are stuck in the kernel"
+                why = f"{abandoned} processes that read the GPUs are stuck in the kernel"
+                self._failure = (now, why)
                 self._start_at = now + RESTART_CAP
                 return
             post = self._add(Role.COMMON, now)
@@ -365,8 +375,6 @@ class Roster:
     def _end_probe(self, post: Post, now: float, abandoned: int) -> None:
         self.holds.silent(post.targets, now, abandoned > 0)
         self._end(post)
-
-    # The smallest steps
 
     def _of(self, role: Role) -> list[Post]:
         return [post for post in self.posts.values() if post.role is role]

@@ -85,8 +85,11 @@ def repeat(rounds: Rounds, outbox: Outbox, heartbeat: Heartbeat) -> None:
         outbox.flush()
         due = max(due + PRESENCE_EVERY, time.monotonic())
         while (left := due - time.monotonic()) > 0:
-            for order in orders(left):
+            told = orders(left)
+            for order in told:
                 rounds.order(order)
+            if told:
+                due = time.monotonic()  # what changed is seen at once
 
 
 def main(arguments: list[str]) -> int:
