@@ -11,7 +11,7 @@ SECTIONS = (
     ("Serving", ("--web.",)),
     ("The node", ("--path.", "--state.", "--source", "--hardware.", "--cluster.", "--progress.")),
     ("GPUs", ("--gpu.",)),
-    ("Collectors", ("--collector.disable-defaults",)),
+    ("Collectors", ("--collector.disable-",)),
     ("Collectors, each with --collector.NAME or --no-collector.NAME", ()),
     ("Settings of collectors", ("--collector.",)),
     ("Other", ("--",)),

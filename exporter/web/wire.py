@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from email.utils import formatdate
 from http import HTTPStatus
 
 import h11
@@ -23,6 +22,8 @@ IDLE_SECONDS = 130.0  # longer than the usual scrape intervals, so that connecti
 WRITE_SECONDS = 20.0
 CLOSE_SECONDS = 1.0
 FLUSH_TICK = 0.01
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _SENTENCES = {
     HTTPStatus.BAD_REQUEST: "This is no HTTP/1.1 request.",
@@ -157,14 +158,16 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
         writer.transport.abort()
 
 
-_stamped: tuple[int, str] = (0, "")
+_stamped: tuple[int, str] = (-1, "")
 
 
 def _date(now: int) -> str:
     """The Date header, made once a second."""
     global _stamped
     if _stamped[0] != now:
-        _stamped = (now, formatdate(now, usegmt=True))
+        at = time.gmtime(now)
+        day = f"{_DAYS[at.tm_wday]}, {at.tm_mday:02d} {_MONTHS[at.tm_mon - 1]} {at.tm_year}"
+        _stamped = (now, f"{day} {at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d} GMT")
     return _stamped[1]
 
 
