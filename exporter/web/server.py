@@ -1,7 +1,7 @@
 """Connections: how many there may be, TLS, and one request after the other on each.
 
-When all places are taken, the connection that has waited longest without a request gives its place
-to the new one; so neither idle nor silent clients keep a scrape out.
+When all places are taken, the connection that has been longest without a whole request gives its
+place to the new one; so neither idle, silent nor slow clients keep a scrape out.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Wire:
                             break  # answered without the body, after which the connection ends
                         data = await self._reader.read(CHUNK)
                         if data and not begun:
-                            begun, self.waiting = True, None
+                            begun = True
                             deadline.reschedule(loop.time() + HEAD_SECONDS)
                         self._http.receive_data(data)
                     elif isinstance(event, h11.Request):

@@ -7,10 +7,12 @@ import random
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import bcrypt
 import pytest
 import trustme
 
@@ -146,34 +148,38 @@ def test_who_does_not_take_the_answer_loses_the_connection(
     assert served.get() == 200
 
 
-def test_a_connection_that_waits_gives_its_place_to_one_that_asks(serve: Serve) -> None:
+def test_a_connection_without_a_whole_request_gives_its_place_to_one_that_asks(
+    serve: Serve,
+) -> None:
     served = serve(max_requests=3)
     waiting = [served.connect() for _ in range(30)]
     for number, connection in enumerate(waiting):
-        if number % 2:
-            connection.sendall(GET)
+        connection.sendall((b"", GET, GET[:9])[number % 3])
     assert all(served.get() == 200 for _ in range(20))
-    for connection in waiting:
-        connection.close()
+    assert served.counters.failed["limit"] == 0
 
 
-def test_when_every_place_is_busy_the_next_one_is_told_so(serve: Serve) -> None:
-    served = serve(max_requests=3)
+def test_when_every_place_waits_for_an_answer_the_next_one_is_told_so(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checking, go_on = threading.Semaphore(0), threading.Event()
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *_: [checking.release(), go_on.wait(5)][1])
+    digest = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+    served = serve(f"basic_auth_users: {{a: '{digest}'}}\n", max_requests=3)
     busy = [served.connect() for _ in range(3)]
     for connection in busy:
-        connection.sendall(GET[:10])
+        connection.sendall(GET[:-2] + b"Authorization: Basic YTpyaWdodA==\r\n\r\n")
+    assert checking.acquire(timeout=5)
     until = time.monotonic() + 5
-    while sum(place.waiting is None for place in served.server._places) < 3:
+    while any(place.waiting is not None for place in served.server._places):
         assert time.monotonic() < until
         time.sleep(0.01)
     assert statuses(served.say(b"")) == [503]
     assert served.failed("limit", 1)
     assert "too_many_connections" in served.events()
+    go_on.set()
     for connection in busy:
-        connection.sendall(GET[10:])
         assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
-        connection.close()
-    assert served.get() == 200
 
 
 def test_many_at_once_are_all_answered(serve: Serve) -> None:
