@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from exporter.nursery import Nursery
 from exporter.reader import Child
 from exporter.sources.base import GpuEvent
 
@@ -32,7 +33,8 @@ def parse(line: bytes) -> GpuEvent | None:
 class EventReader:
     """`module` is what the process asks for events. `log(event, **fields)` is told what happens."""
 
-    def __init__(self, module: str, log: Callable[..., None]) -> None:
+    def __init__(self, nursery: Nursery, module: str, log: Callable[..., None]) -> None:
+        self._nursery = nursery
         self._module = module
         self._log = log
         self._child: Child | None = None
@@ -69,7 +71,7 @@ class EventReader:
         child = self._child
         if child is None:
             if wanted and now >= self._start_at:
-                self._child = Child("exporter.events", [self._module])
+                self._child = Child(self._nursery, "exporter.events", [self._module])
                 self._started, self._ending = now, False
                 self._starts += 1
         elif child.gone(now):

@@ -4,46 +4,40 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import msgspec
 
 from exporter.heartbeat import Beat, HeartbeatReader
+from exporter.nursery import Nursery
 from exporter.protocol import Message, decode
 
 _MAX_BATCH = 16_000_000
-_ROOT = str(Path(__file__).resolve().parent.parent)
 GRACE = 2.0
 
 
 class Child:
-    """A process of ours with a heartbeat. Used by one thread, which must outlive it: the kernel ends
-    the process with the thread that started it."""
+    """A process of ours with a heartbeat. Used by one thread."""
 
-    def __init__(self, module: str, arguments: list[str]) -> None:
-        path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH", ""))))
+    def __init__(self, nursery: Nursery, module: str, words: list[str]) -> None:
         self._heartbeat = HeartbeatReader()
-        descriptor = self._heartbeat.descriptor
-        command = [sys.executable, "-P", "-m", module, str(os.getpid()), str(descriptor)]
+        theirs_in, self._orders = os.pipe()
+        self._output, theirs_out = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                [*command, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": path},
-                pass_fds=(descriptor,),
-            )
+            given = (theirs_in, theirs_out, self._heartbeat.descriptor)
+            self._process = nursery.start(module, words, given)
+        except OSError:
+            os.close(self._orders)
+            os.close(self._output)
+            self._heartbeat.close()
+            raise
         finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
             self._heartbeat.given()
-        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
-        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
-        self._orders = self._process.stdin
-        self._output = self._process.stdout
-        os.set_blocking(self._output.fileno(), False)
-        os.set_blocking(self._orders.fileno(), False)
+        os.set_blocking(self._output, False)
+        os.set_blocking(self._orders, False)
         self._buffer = b""
         self._told_to_end: float | None = None
         self._killed: float | None = None
@@ -55,7 +49,7 @@ class Child:
 
     def fileno(self) -> int:
         """For selectors."""
-        return self._output.fileno()
+        return self._output
 
     def beat(self) -> Beat:
         """What it is doing."""
@@ -65,7 +59,7 @@ class Child:
         """The whole lines that have arrived; sets `ended` at the end of the output."""
         while True:
             try:
-                data = os.read(self._output.fileno(), 262_144)
+                data = os.read(self._output, 262_144)
             except BlockingIOError:
                 break
             if not data:
@@ -79,7 +73,7 @@ class Child:
     def order(self, text: str) -> None:
         """Tell it something. One that does not listen any more is replaced soon."""
         try:
-            os.write(self._orders.fileno(), text.encode() + b"\n")
+            os.write(self._orders, text.encode() + b"\n")
         except OSError:
             pass  # it has ended, or hangs: whatever replaces it is started as the order wants
 
@@ -94,16 +88,16 @@ class Child:
     def end(self) -> None:
         """Ask it to end. Its signals have their default actions, so a hang in user space ends too."""
         self._told_to_end = time.monotonic()
-        self._signal(signal.SIGTERM)
+        self._process.signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it by force."""
         self._killed = time.monotonic()
-        self._signal(signal.SIGKILL)
+        self._process.signal(signal.SIGKILL)
 
     def gone(self, now: float) -> bool:
         """Whether it has ended; one that was told to and has not is killed after a grace."""
-        if self._process.poll() is not None:
+        if self._process.ended():
             return True
         if self._killed is None and self._told_to_end is not None:
             self._insist(now - self._told_to_end)
@@ -119,34 +113,31 @@ class Child:
 
     def reap(self, wait: float) -> bool:
         """Wait for its end; False when it is still there."""
-        try:
-            self._process.wait(wait)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        return self._process.wait(wait)
 
     def close(self) -> None:
         """Let go of its pipes and of the heartbeat."""
         self.closed = True
-        self._output.close()
-        self._orders.close()
+        os.close(self._output)
+        os.close(self._orders)
         self._heartbeat.close()
-
-    def _signal(self, number: int) -> None:
-        try:
-            self._process.send_signal(number)
-        except OSError:
-            pass  # it is dead already
+        self._process.close()
 
 
 class Reader(Child):
     """A worker and the messages it sends. Arguments as worker.main has them."""
 
     def __init__(
-        self, mode: str, plan: str, counts: tuple[int, int], every: str, source: list[str]
+        self,
+        nursery: Nursery,
+        mode: str,
+        plan: str,
+        counts: tuple[int, int],
+        every: str,
+        source: list[str],
     ) -> None:
         made_for = ",".join(map(str, counts))
-        super().__init__("exporter.worker", [mode, plan, made_for, every, *source])
+        super().__init__(nursery, "exporter.worker", [mode, plan, made_for, every, *source])
 
     def messages(self) -> list[Message]:
         """What has arrived. A line that makes no sense ends it."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from exporter.board import Board, State
 from exporter.event_reader import EventReader
+from exporter.nursery import Nursery
 from exporter.post import Action, Alive, End, Hung, Order, Role, Say, Sight, Start, Withhold
 from exporter.protocol import plan_text
 from exporter.reader import Child, Reader
@@ -55,7 +56,9 @@ class Supervisor(threading.Thread):
         self._roster = Roster()
         self._readers: dict[int, Reader] = {}
         self._ending: list[Reader] = []
-        self._events = EventReader(events, log) if events else None
+        modules = ["exporter.worker", f"exporter.sources.{source[0]}"]
+        self._nursery = Nursery([*modules, "exporter.events", events] if events else modules)
+        self._events = EventReader(self._nursery, events, log) if events else None
         self._listening: Child | None = None
         self._witness: Witness | None = None
         self._witness_at = 0.0
@@ -209,7 +212,9 @@ class Supervisor(threading.Thread):
         if mode is None:
             mode = "only:" + ",".join(map(str, sorted(start.slots)))
         counts = (start.count, self._board.known)
-        reader = Reader(mode, plan_text(start.plan), counts, self._every, self._source)
+        reader = Reader(
+            self._nursery, mode, plan_text(start.plan), counts, self._every, self._source
+        )
         self._readers[start.number] = reader
         self._selector.register(reader, selectors.EVENT_READ)
 
@@ -253,8 +258,10 @@ class Supervisor(threading.Thread):
 
     def _fail(self, error: Exception) -> None:
         """A mistake here, or a machine without memory or processes: begin anew after a moment."""
-        self._log("supervisor_failed", why=f"{type(error).__name__}: {error}"[:500])
+        why = f"{type(error).__name__}: {error}"[:500]
+        self._log("supervisor_failed", why=why)
         self._roster.halt()
+        self._roster.failure = why
         for number in list(self._readers):
             self._end(number)
         self._halt.wait(1.0)
@@ -273,4 +280,5 @@ class Supervisor(threading.Thread):
             reader.close()
         if self._events is not None:
             self._events.stop()
+        self._nursery.stop()
         self._selector.close()

@@ -19,6 +19,13 @@ from fleetmedic.hardware.state import Hardware
 pytestmark = pytest.mark.integration
 
 
+def offspring(pid: int) -> list[int]:
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += map(int, path.read_text().split())
+    return found
+
+
 class Running:
     """One exporter process on a simulated node of eight GPUs."""
 
@@ -66,10 +73,8 @@ class Running:
         return time.monotonic() - began
 
     def workers(self) -> list[int]:
-        found: list[int] = []
-        for path in Path(f"/proc/{self.pid}/task").glob("*/children"):
-            found += map(int, path.read_text().split())
-        return found
+        """The processes that read GPUs: they are forked from one that does not."""
+        return [worker for nursery in offspring(self.pid) for worker in offspring(nursery)]
 
     def stop(self) -> int:
         assert self.process is not None

@@ -38,6 +38,13 @@ def events(log):
 """
 
 
+def offspring(pid: int | str) -> list[int]:
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += map(int, path.read_text().split())
+    return found
+
+
 class Node:
     """A board kept by a supervisor, on one simulated node."""
 
@@ -77,10 +84,8 @@ class Node:
             self.hardware.change("node1", gpu, hung=hung, hang_in=where)
 
     def children(self) -> list[int]:
-        found: list[int] = []
-        for path in Path("/proc/self/task").glob("*/children"):
-            found += map(int, path.read_text().split())
-        return found
+        """The processes that were forked to read GPUs or to wait for events."""
+        return [grandchild for child in offspring("self") for grandchild in offspring(child)]
 
     def worker(self) -> int:
         [reader] = self.supervisor._readers.values()
@@ -102,7 +107,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     made.shows(UP, UP, UP, UP)
     yield made
     made.supervisor.stop()
-    assert made.children() == []
+    assert offspring("self") == []
 
 
 def test_a_hung_gpu_is_flagged_the_others_stay_fresh_and_it_comes_back(node: Node) -> None:
