@@ -65,11 +65,22 @@ def context(tls: Tls, folder: Path, where: str) -> ssl.SSLContext:
         made.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     _versions(made, tls)
     for curve in tls.curve_preferences or ():
-        made.set_ecdh_curve(CURVES[curve])
+        _curve(made, curve, where)
     _certificate(made, tls, folder, where)
     if tls.client_auth_type in ("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"):
         _clients(made, tls, folder, where)
     return made
+
+
+def _curve(made: ssl.SSLContext, curve: str, where: str) -> None:
+    """One curve alone. Pythons differ: some name only the curves of ECDSA to OpenSSL, not X25519."""
+    try:
+        made.set_ecdh_curve(CURVES[curve])
+    except (ssl.SSLError, ValueError):
+        raise UserError(
+            f"{where}.curve_preferences: this machine's Python cannot ask for {curve} alone; leave "
+            "the key out, which takes every safe curve, X25519 first, or name CurveP256."
+        ) from None
 
 
 def allowed(certificate: Mapping[str, Any] | None, sans: tuple[str, ...]) -> bool:

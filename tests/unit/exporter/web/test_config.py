@@ -12,7 +12,7 @@ import trustme
 
 from exporter.web.config import WebConfig, read
 from exporter.web.reload import ConfigFile
-from exporter.web.tls import SUITES, allowed, context
+from exporter.web.tls import CURVES, SUITES, allowed, context
 from fleetmedic.kernel.errors import UserError
 
 HASH = "$2b$04$VbZTWS1dDpisU1gUE1T8TuWK0zcq0ZaSaROVaD0/fQZrs/17Z2H.O"
@@ -191,9 +191,38 @@ def test_suites_for_tls_13_alone_rule_out_what_is_older(folder: Path) -> None:
     assert tls.minimum_version == ssl.TLSVersion.TLSv1_3
 
 
-@pytest.mark.parametrize("curve", ["CurveP256", "CurveP384", "CurveP521", "X25519"])
+@pytest.mark.parametrize("curve", ["CurveP256", "CurveP384", "CurveP521"])
 def test_one_curve_is_taken_by_gos_name(folder: Path, curve: str) -> None:
     assert whole(folder, "%s: {%s, curve_preferences: [%s]}" % (TLS, PAIR, curve))[1] is not None
+
+
+def python_names(curve: str) -> bool:
+    """Whether this Python can name the curve to OpenSSL."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ecdh_curve(curve)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
+
+
+def test_a_curve_that_this_python_cannot_name_is_one_sentence(folder: Path) -> None:
+    text = "%s: {%s, curve_preferences: [X25519]}" % (TLS, PAIR)
+    if python_names("X25519"):
+        assert whole(folder, text)[1] is not None
+        return
+    with pytest.raises(
+        UserError, match="curve_preferences: this machine's Python cannot ask"
+    ) as caught:
+        whole(folder, text)
+    assert "name CurveP256" in str(caught.value)
+
+
+def test_a_curve_that_is_refused_by_openssl_is_one_sentence_everywhere(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CURVES, "X25519", "no-such-curve")
+    with pytest.raises(UserError, match="leave the key out"):
+        whole(folder, "%s: {%s, curve_preferences: [X25519]}" % (TLS, PAIR))
 
 
 def test_certificates_may_stand_in_the_file_itself(folder: Path) -> None:
