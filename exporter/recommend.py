@@ -11,20 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from exporter.board import BoardView, GpuView, Status
-from exporter.xid_catalogue import RANK, Action
+from exporter.xid_catalogue import DRIVER_SAYS, RANK, Action
 from exporter.xid_totals import Standing
 
 LOOKBACK_SECONDS = 3600.0
 APP_SECONDS = 300.0  # a process that died is started again, or does not come back
 
-# What field 230 and XID 154 say, in the words of the reading gpu_recovery_action.
-DRIVER_SAYS: dict[str, Action] = {
-    "gpu_reset": "reset_gpu",
-    "node_reboot": "reboot_node",
-    "drain_p2p": "drain_reset",
-    "drain_reset": "drain_reset",
-    "recover_imex": "restart_app",
-}
 # Readings of the GPU's memory that are 1 while something must be done.
 MEMORY_SAYS: tuple[tuple[str, str, Action], ...] = (
     ("gpu_unrepairable_memory", "unrepairable_memory", "inspect"),
@@ -83,8 +75,8 @@ def _evidence(
         yield Recommendation("reboot_node", "lost", now)
     for reading in gpu.readings("health"):
         if reading.name == "gpu_recovery_action" and reading.value == 1 and reading.labels:
-            action = DRIVER_SAYS.get(reading.labels[0])
-            if action is not None:
+            action = DRIVER_SAYS.get(reading.labels[0], "none")
+            if action != "none":
                 yield Recommendation(action, f"driver_{reading.labels[0]}", now)
     for name, reason, action in MEMORY_SAYS:
         if gpu.value("health", name) == 1:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from exporter.inventory import bus_key
-from exporter.xid_catalogue import MAX_SXID, MAX_XID, Action, Code, Severity
+from exporter.xid_catalogue import DRIVER_SAYS, MAX_SXID, MAX_XID, Action, Code, Severity
 
 FALLEN_OFF_THE_BUS = 79
 RECOVERY_ACTION_CHANGED = 154
@@ -32,11 +32,7 @@ _RECOVERY = re.compile(r"recovery action changed from .{0,60}? to 0x([0-9a-fA-F]
 _SXID = re.compile(
     rf"nvidia-nvswitch\d{{1,3}}: SXid \((?:PCI:)?{_BUS}\): (\d{{4,6}}), (?!Data |Severity )"
 )
-# The driver's numbers of its recovery actions. To recover IMEX is to restart that service and the job.
-_RECOVERIES: dict[int, Action] = {
-    0: "none", 1: "reset_gpu", 2: "reboot_node", 3: "drain_reset", 4: "drain_reset",
-    5: "restart_app",
-}  # fmt: skip
+_RECOVERIES: dict[int, Action] = dict(enumerate(DRIVER_SAYS.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,19 @@ ACTIONS: tuple[Action, ...] = (
 )  # fmt: skip
 RANK: dict[Action, int] = {action: rank for rank, action in enumerate(ACTIONS)}
 
+# What the driver asks for (field 230, XID 154), in the words of gpu_recovery_action and in the order of
+# its numbers. To recover IMEX is to restart that service and the job.
+DRIVER_SAYS: dict[str, Action] = {
+    "none": "none",
+    "gpu_reset": "reset_gpu",
+    "node_reboot": "reboot_node",
+    "drain_p2p": "drain_reset",
+    "drain_reset": "drain_reset",
+    "recover_imex": "restart_app",
+    "bus_reset": "drain_reset",
+    "system_reboot": "reboot_node",
+}
+
 _RESETS: tuple[Action, ...] = ("reset_gpu", "drain_reset")
 # Which of our actions say the same as NVIDIA's immediate action.
 NVIDIA_SAYS: dict[str, tuple[Action, ...]] = {

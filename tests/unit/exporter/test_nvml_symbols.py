@@ -18,6 +18,7 @@ from exporter.sources import (
     nvml_load,
 )
 from exporter.sources.nvml_symbols import SYMBOLS
+from exporter.xid_catalogue import DRIVER_SAYS
 
 SOURCES = sorted(Path(nvml.__file__).parent.glob("nvml*.py"))
 BINDING = Path(pynvml.__file__).read_text()
@@ -224,6 +225,9 @@ def test_states_locations_and_actions_have_the_numbers_of_their_names() -> None:
     } == {name: place for place, name in enumerate(nvml_health.RECOVERY_ACTIONS)} | {
         name: place for place, name in nvml_health.RARE_ACTIONS.items()
     }  # fmt: skip
+    # the line of XID 154 has the number, the reading the name: both are looked up in this order
+    names = dict(enumerate(nvml_health.RECOVERY_ACTIONS)) | nvml_health.RARE_ACTIONS
+    assert dict(enumerate(DRIVER_SAYS)) == names
     assert [
         getattr(pynvml, f"NVML_GPU_FABRIC_STATE_{name.upper()}")
         for name in nvml_health.FABRIC_STATES

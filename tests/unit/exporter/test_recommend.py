@@ -4,9 +4,9 @@ import pytest
 
 from exporter.board import BoardView, GpuView, Status
 from exporter.protocol import Values
-from exporter.recommend import DRIVER_SAYS, recommendations
+from exporter.recommend import recommendations
 from exporter.sources.base import Device, Reading
-from exporter.xid_catalogue import RANK, Action
+from exporter.xid_catalogue import DRIVER_SAYS, RANK, Action
 from exporter.xid_totals import Standing
 
 NOW = 10_000.0
@@ -47,6 +47,8 @@ TABLE = [
     (Status.UP, (driver("node_reboot"),), (RESET,), ("reboot_node", "driver_node_reboot")),
     (Status.UP, (driver("drain_p2p"),), (), ("drain_reset", "driver_drain_p2p")),
     (Status.UP, (driver("recover_imex"),), (), ("restart_app", "driver_recover_imex")),
+    (Status.UP, (driver("bus_reset"),), (), ("drain_reset", "driver_bus_reset")),
+    (Status.UP, (driver("system_reboot"),), (), ("reboot_node", "driver_system_reboot")),
     (Status.UP, (driver("a new one"),), (), ("none", "ok")),
     (Status.UP, (Reading("gpu_recovery_action", ("gpu_reset",), 0),), (), ("none", "ok")),
     (Status.UP, (), (APP,), ("restart_app", "xid_31")),

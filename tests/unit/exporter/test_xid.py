@@ -22,6 +22,7 @@ LINES = [
     ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)", Event(GPU, 154, recovery="reboot_node")),
     ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x1 (PF FLR)", Event(GPU, 154, recovery="reset_gpu")),
     ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x4 (Drain and Reset) to 0x0 (None)", Event(GPU, 154, recovery="none")),
+    ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x6 (Bus Reset)", Event(GPU, 154, recovery="drain_reset")),
     ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0xff (new)", Event(GPU, 154)),
     ("NVRM: GPU 0000:41:00.0: GPU has fallen off the bus.", Event(GPU, 79, coded=False)),
     ("nvidia-nvswitch3: SXid (PCI:0000:A9:00.0): 20034, Fatal, Link 30 LTSSM Fault Up", SwitchEvent(SWITCH, 20034)),
