@@ -27,13 +27,20 @@ from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.registry import Registry
 
 
-def _gpu(group: Group, summary: str) -> Entry:
+_PER_PROCESS = Flag(
+    "gpu.processes", "Show what each process has of a GPU: a series more for each.", bool, False
+)
+_OF_A_PROCESS = frozenset({"gpu_process_memory_bytes", "gpu_process_sm_ratio"})
+
+
+def _gpu(group: Group, summary: str, flags: tuple[Flag, ...] = ()) -> Entry:
     def make(parts: Parts) -> Collector | None:
         if not parts.has_gpus:
             return None
-        return GpuReadings(parts.board, group, parts.intervals[group])
+        hidden = frozenset() if parts.flags.get(_PER_PROCESS.name) else _OF_A_PROCESS
+        return GpuReadings(parts.board, group, parts.intervals[group], hidden)
 
-    return Entry(f"gpu_{group}", summary, make)
+    return Entry(f"gpu_{group}", summary, make, flags=flags)
 
 
 def kernel_log(parts: Parts) -> KernelLog:
@@ -68,7 +75,7 @@ COLLECTORS = Registry(
         _gpu("health", "ECC errors, row remaps, what the driver recommends"),
         _gpu("links", "NVLink and PCIe: state, errors, bytes"),
         _gpu("mig", "partitions of GPUs"),
-        _gpu("processes", "processes on GPUs, and those that no job owns"),
+        _gpu("processes", "processes on GPUs", (_PER_PROCESS,)),
         _gpu("limits", "GPU limits, thresholds and modes"),
         Entry(
             "xid",

@@ -11,15 +11,18 @@ from exporter.sources.base import Group
 
 
 class GpuReadings:
-    """One group of the board's readings, as they stand."""
+    """One group of the board's readings, as they stand, but for the families that are `hidden`."""
 
     inline = True
 
-    def __init__(self, board: Board, group: Group, interval: float) -> None:
+    def __init__(
+        self, board: Board, group: Group, interval: float, hidden: frozenset[str] = frozenset()
+    ) -> None:
         self.name = f"gpu_{group}"
         self.interval = interval
         self._board = board
         self._group: Group = group
+        self._hidden = hidden
 
     def token(self, now: float) -> Hashable:
         view = self._board.view(now)
@@ -37,4 +40,5 @@ class GpuReadings:
         for gpu in up:
             key = (str(gpu.index), gpu.uuid)
             for name, labels, value in gpu.readings(self._group):
-                yield Sample(name, (*key, *labels), value)
+                if name not in self._hidden:
+                    yield Sample(name, (*key, *labels), value)

@@ -36,8 +36,7 @@ NOT_GIVEN = {
     "gpu_mig_memory_used_bytes": "not partitioned",
     "gpu_mig_sm_active_ratio": "not partitioned",
     "gpu_process_memory_bytes": "no process on an idle GPU",
-    "gpu_process_sm_ratio": "opt-in",
-    "gpu_unowned_processes": "of the owners, not of the source",
+    "gpu_process_sm_ratio": "the stand-in does not tell it",
 }
 SCENARIOS: dict[str, dict[str, Any]] = {
     "healthy": {},

@@ -1,0 +1,62 @@
+"""A group of readings is shown as it stands, of the GPUs that are up, and each process only when asked."""
+
+from pathlib import Path
+
+import pytest
+
+from exporter.board import INTERVALS, Board
+from exporter.boot import ProcBoot
+from exporter.collectors.base import CollectorError
+from exporter.collectors.gpu import GpuReadings
+from exporter.entry import Parts
+from exporter.protocol import Devices, Hello, Lost, Present, Round, Slots, Values
+from exporter.registry import COLLECTORS
+from exporter.sources.base import Device, Reading
+
+READINGS = (
+    Reading("gpu_processes", ("compute",), 1),
+    Reading("gpu_process_memory_bytes", ("4242", ""), 5.0),
+    Reading("gpu_process_sm_ratio", ("4242", ""), 0.5),
+)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    made = Board(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    found = tuple(Device(slot, f"GPU-{slot}", f"0000:{slot + 1}0:00.0") for slot in range(2))
+    for message in (
+        Hello("nvml"), Slots((0, 1)), Devices(found, ()), Present(0),
+        Values(0, "processes", 10.0, READINGS), Lost(1), Round(10.0),
+    ):  # fmt: skip
+        made.apply(message, 10.0)
+    return made
+
+
+def shown(board: Board, tmp_path: Path, **flags: bool) -> list[str]:
+    parts = Parts(
+        board=board, intervals=INTERVALS, boot=ProcBoot(Path("/proc")), procfs=Path("/proc"),
+        kmsg=tmp_path / "kmsg", state_dir=tmp_path, node="node1", cluster_dir=None, progress_dir=None,
+        has_gpus=True, log=lambda event, **fields: None,
+        flags={name.replace("_", "."): value for name, value in flags.items()},
+    )  # fmt: skip
+    collector = COLLECTORS.get("gpu_processes").make(parts)
+    assert collector is not None
+    return [sample.name for sample in collector.collect(10.0)]
+
+
+def test_a_series_for_each_process_is_shown_only_when_asked_for(
+    board: Board, tmp_path: Path
+) -> None:
+    assert shown(board, tmp_path) == ["gpu_processes"]
+    assert shown(board, tmp_path, gpu_processes=True) == [reading.name for reading in READINGS]
+
+
+def test_of_a_lost_gpu_nothing_is_shown(board: Board) -> None:
+    samples = list(GpuReadings(board, "processes", 10.0).collect(10.0))
+    assert {sample.labels[:2] for sample in samples} == {("0", "GPU-0")}
+
+
+def test_a_group_that_no_gpu_gives_any_more_has_failed(board: Board) -> None:
+    board.apply(Present(0), 45.0)
+    with pytest.raises(CollectorError, match="has given its processes"):
+        list(GpuReadings(board, "processes", 10.0).collect(45.0))
