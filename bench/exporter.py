@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fleetmedic.hardware.state import Hardware
+from fleetmedic.stack.binaries import find
 
 NODE = "node1"
 FAKE = Path(__file__).resolve().parent.parent / "tests" / "fake_nvml"
@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--gpus", default="8,16,32,72", help="numbers of GPUs, the first in full")
     parser.add_argument("--scrapes", type=int, default=200)
     parser.add_argument("--idle", type=float, default=60.0, help="seconds at a 10 s scrape")
-    parser.add_argument("--node-exporter", default=shutil.which("prometheus-node-exporter"))
+    parser.add_argument("--node-exporter", default=find("node_exporter"), type=Path)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     sys.path.insert(0, str(FAKE))
@@ -253,7 +253,7 @@ def main() -> None:
                 rows += [Row(**{**asdict(states[0]), "cpu_percent": used}), *states[1:]]
             if given.node_exporter:
                 port = free_port()
-                command = [given.node_exporter, f"--web.listen-address=127.0.0.1:{port}"]
+                command = [str(given.node_exporter), f"--web.listen-address=127.0.0.1:{port}"]
                 with running(command, dict(os.environ), port) as pid:
                     used = processor(port, pid, given.idle)
                     row = measure("node_exporter", port, pid, given.scrapes, set(), False)

@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from exporter.board import INTERVALS, Board
+from exporter.board import INTERVALS, Board, State
 from exporter.boot import BootReader, ProcBoot, SimulatedBoot
 from exporter.catalogue import catalogue
 from exporter.frame import Frame
@@ -152,7 +152,7 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
     frame = Frame(collectors, board, catalogue(), __version__, log)
     supervisor = None
     if source == "none":
-        board.supervised(stuck=False, restarts=0, failure="")
+        board.supervised(State(failure=""))
     else:
         supervisor = _supervisor(settings, board, arguments, intervals, log)
     site = Site(

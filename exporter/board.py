@@ -149,19 +149,9 @@ class Board:
         with self._lock:
             self._slots.pop(worker, None)
 
-    def supervised(
-        self,
-        state: State | None = None,
-        *,
-        stuck: bool = False,
-        restarts: int = 0,
-        failure: str | None = None,
-    ) -> None:
-        """What is true of the processes. Without GPUs, `failure` and the others say it in short."""
+    def supervised(self, state: State) -> None:
+        """What is true of the processes."""
         with self._lock:
-            if state is None:
-                why = self._state.failure if failure is None else failure
-                state = State(why, restarts, stuck)
             if state.released and not self._state.released:
                 for record in self._records.values():
                     record.status = Status.UNKNOWN

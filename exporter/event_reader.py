@@ -4,18 +4,17 @@ or falls silent. At most one is there, even if it cannot be ended."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import get_args
 
 from exporter.nursery import Nursery
 from exporter.reader import Child
-from exporter.sources.base import GpuEvent
+from exporter.sources.base import EventKind, GpuEvent
 
 UP_WITHIN = 5.0  # seconds since the latest sign of life; it gives one each second
 SILENCE = 15.0
 RESTART_FIRST, RESTART_CAP = 0.25, 60.0
 STEADY = 30.0
-_Kind = Literal["xid", "ecc", "unavailable", "recovery"]
-_KINDS: tuple[_Kind, ...] = ("xid", "ecc", "unavailable", "recovery")
+_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 
 def parse(line: bytes) -> GpuEvent | None:

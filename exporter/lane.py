@@ -59,9 +59,8 @@ class Lane:
         self._log = log
         self._complaint = ""
         self._token: Hashable = None
-        self._errors = {
-            "unavailable": 0
-        }  # there from the start, so that the first one is an increase
+        # There from the start, so that the first one is an increase.
+        self._errors = {"unavailable": 0}
 
     def run(self, now: float) -> None:
         """Collect and render once, unless the collector knows that nothing changed."""

@@ -26,7 +26,6 @@ from exporter.xid_ledger import Ledger
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.registry import Registry
 
-
 _PER_PROCESS = Flag(
     "gpu.processes", "Show what each process has of a GPU: a series more for each.", bool, False
 )

@@ -79,6 +79,9 @@ class BusGpu:
     uuid: str = ""
 
 
+EventKind = Literal["xid", "ecc", "unavailable", "recovery"]
+
+
 @dataclass(frozen=True, slots=True)
 class GpuEvent:
     """What the driver told of its own accord about one GPU. `code` is the XID of an xid event, else
@@ -86,7 +89,7 @@ class GpuEvent:
 
     uuid: str
     pci_bus_id: str
-    kind: Literal["xid", "ecc", "unavailable", "recovery"]
+    kind: EventKind
     code: int
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from exporter.sources.base import SourceFailed
+from exporter.sources.base import EventKind, SourceFailed
 
 Meaning = Literal["nothing", "unsupported", "lost", "failed", "error"]
 INVALID_ARGUMENT, NO_PERMISSION, TIMEOUT = 2, 4, 10
@@ -40,7 +40,7 @@ _ADVICE = {
 }
 _VALUES = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 _NO_VALUE = 0xFFFFFFFFFFFFFFFF
-EVENTS: dict[int, Literal["xid", "ecc", "unavailable", "recovery"]] = {
+EVENTS: dict[int, EventKind] = {
     0x8: "xid", 0x2: "ecc", 0x4000: "unavailable", 0x8000: "recovery",
 }  # fmt: skip
 UNAVAILABLE = 0x4000

@@ -54,6 +54,7 @@ class SimulatedSource:
         self._hardware = Hardware(root)
         self._node = node
         self._progress = progress
+        self._sensed: tuple[int, float, Registers] = (-1, 0.0, {})
         self._read = {
             "load": _load, "gpm": _gpm, "health": _health, "links": _links, "mig": _mig,
             "processes": _processes, "limits": _limits,
@@ -98,11 +99,16 @@ class SimulatedSource:
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
         self._answering(slot, group)
-        try:
-            found = sense(self._hardware, self._node, slot, now)
-        except UserError:
-            raise SourceLost(slot) from None
-        return tuple(self._read[group](found))
+        return tuple(self._read[group](self._registers(slot, now)))
+
+    def _registers(self, slot: int, now: float) -> Registers:
+        """What the card reports at that time, the same to every group that asks for it then."""
+        if self._sensed[:2] != (slot, now):
+            try:
+                self._sensed = (slot, now, sense(self._hardware, self._node, slot, now))
+            except UserError:
+                raise SourceLost(slot) from None
+        return self._sensed[2]
 
     def _state(self, slot: int) -> GpuState:
         """A state file that is damaged costs its GPU, as a card that cannot be read does."""

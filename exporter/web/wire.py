@@ -33,8 +33,8 @@ _SENTENCES = {
 
 
 class Wire:
-    """One connection; `carrier` is what TLS, if any, goes over. `waiting` is since when (monotonic) nothing of a request has come; None while
-    one is read or answered."""
+    """One connection; `carrier` is what TLS, if any, goes over. `waiting` is since when (monotonic)
+    there has been no whole request; None while one is answered."""
 
     def __init__(
         self,

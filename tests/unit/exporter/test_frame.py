@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.board import INTERVALS, Board
+from exporter.board import INTERVALS, Board, State
 from exporter.catalogue import catalogue
 from exporter.collectors.base import Collector, CollectorError
 from exporter.exposition import Sample
@@ -65,7 +65,7 @@ class Hangs:
 
 def frame(tmp_path: Path, *collectors: Collector) -> Frame:
     board = Board(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
-    board.supervised(stuck=False, restarts=0, failure="")
+    board.supervised(State(failure=""))
     return Frame(list(collectors), board, catalogue(), "1.0", lambda event, **fields: None)
 
 
