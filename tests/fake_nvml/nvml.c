@@ -512,7 +512,7 @@ int nvmlEventSetWait_v2(void *set, Event *out, u32 milliseconds) {
     char path[4096], line[128], uuid[96], known[96];
     int failed = library(__func__);
     (void)set;
-    for (u32 waited = 0; !failed; waited += 10) {
+    for (u32 waited = 0; !failed; waited += 100) {
         snprintf(path, sizeof path, "%s/events", node());
         FILE *file = fopen(path, "r");
         if (file) {
@@ -533,7 +533,7 @@ int nvmlEventSetWait_v2(void *set, Event *out, u32 milliseconds) {
             fclose(file);
         }
         if (waited >= milliseconds) return TIMEOUT;
-        usleep(10000);
+        usleep(100000);
         failed = library(__func__);
     }
     return failed;
