@@ -39,6 +39,8 @@ class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     collector: str
     producer: Producer
     help: str
+    values: dict[str, tuple[str, ...]] = {}
+    """What a label of a closed set can be, by label; a label that is not here can be anything."""
 
     @property
     def ours(self) -> bool:

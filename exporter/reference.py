@@ -57,7 +57,7 @@ def _row(entry: Entry, interval: float | None) -> str:
 
 def _chapter(title: str, metrics: Iterable[Metric]) -> Iterator[str]:
     rows = [
-        f"| `{m.name}` | {m.type} | {m.unit} | {', '.join(f'`{label}`' for label in m.labels)} "
+        f"| `{m.name}` | {m.type} | {m.unit} | {', '.join(_label(m, label) for label in m.labels)} "
         f"| {m.help} |"
         for m in metrics
     ]
@@ -66,6 +66,12 @@ def _chapter(title: str, metrics: Iterable[Metric]) -> Iterator[str]:
         yield from ("| metric | type | unit | labels | meaning |", "|---|---|---|---|---|", *rows)
     else:
         yield "No families of its own."
+
+
+def _label(metric: Metric, label: str) -> str:
+    """A label, with what it can be where that is settled."""
+    values = metric.values.get(label, ())
+    return f"`{label}` ({', '.join(values)})" if values else f"`{label}`"
 
 
 def _intervals() -> dict[str, float]:

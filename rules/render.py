@@ -39,9 +39,10 @@ def render(
     if not runbook_base.startswith(("http://", "https://")):
         raise UserError(f"--runbook-base {runbook_base[:80]!r} is no URL: begin it with http://.")
     written = []
-    for source in sources():
+    for file in shipped():
+        source = file.path
         scaled = scaled_file(
-            rulefile.read(source), factor=factor, runbook_base=runbook_base.rstrip("/"),
+            file, factor=factor, runbook_base=runbook_base.rstrip("/"),
             scrape_interval=scrape_interval,
         )  # fmt: skip
         target = out / source.parent.name / source.name
@@ -57,6 +58,11 @@ def render(
 def sources() -> tuple[Path, ...]:
     """The shipped rule files, in a settled order."""
     return tuple(path for folder in SOURCES for path in sorted((HERE / folder).glob("*.yml")))
+
+
+def shipped() -> tuple[RuleFile, ...]:
+    """Every rule file that is shipped, in a settled order."""
+    return tuple(rulefile.read(path) for path in sources())
 
 
 def scaled_file(

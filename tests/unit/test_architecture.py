@@ -61,7 +61,7 @@ FOREIGN = {
 
 @cache
 def _files() -> tuple[Path, ...]:
-    found = [path for path in ROOT.iterdir() if path.is_file()]
+    found = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     for folder in FOLDERS:
         found += [path for path in (ROOT / folder).rglob("*") if path.is_file()]
     return tuple(sorted(path for path in found if "__pycache__" not in path.parts))

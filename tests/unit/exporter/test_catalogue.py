@@ -1,12 +1,15 @@
 """The catalogue holds what the rest relies on."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from exporter.catalogue import catalogue
+from exporter.kernel_events import EVENTS
 from exporter.reference import markdown
 from exporter.registry import COLLECTORS
+from exporter.xid_catalogue import ACTIONS
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -49,6 +52,26 @@ def test_no_two_families_of_the_exporter_have_one_name_in_openmetrics() -> None:
         whole, _, part = metric.name.rpartition("_")
         reserved = part in ("bucket", "count", "sum", "created", "info", "total")
         assert not (reserved and whole in names) or metric.type == "counter", metric.name
+
+
+def test_what_a_label_can_be_is_what_the_page_on_record_shows() -> None:
+    text = (Path(__file__).with_name("golden") / "simulated_node.txt").read_text()
+    for name, labels in re.findall(r"^(\w+)\{(.*)\} ", text, re.MULTILINE):
+        metric = catalogue().of_series(name)
+        for label, value in re.findall(r'(\w+)="([^"]*)"', labels):
+            known = metric.values.get(label, (value,)) if metric else (value,)
+            assert value in known, f"{name}: {label}"
+
+
+def test_what_a_label_can_be_is_said_of_the_familys_own_labels() -> None:
+    for metric in catalogue():
+        assert set(metric.values) <= set(metric.labels), metric.name
+
+
+def test_kernel_events_and_recommended_actions_are_all_in_the_catalogue() -> None:
+    events = catalogue().get("node_kernel_events_total").values["event"]
+    assert set(events) == set(EVENTS)
+    assert catalogue().get("gpu_recommended_action").values["action"] == ACTIONS
 
 
 def test_help_is_one_line_that_ends_as_a_sentence() -> None:

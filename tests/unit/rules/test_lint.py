@@ -68,6 +68,88 @@ def test_each_fault_is_found_at_its_line(
 
 
 @pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ('gpu_lost{colour="red"}', "has no label colour: this matcher selects nothing"),
+        ('gpu_lost{colour!="red"}', "this matcher selects everything"),
+        (
+            'gpu_temperature_celsius{sensor="gpus"}',
+            "sensor of gpu_temperature_celsius is never 'gpus'",
+        ),
+        ('gpu_ecc_errors_total{error=~"corrected|broken"}', "is never 'broken'"),
+        ("sum by (node, job_id) (gpu_lost)", "sum by (job_id): no series in it has that label"),
+        ("gpu_lost and on (cluster, service) gpu_up", "never has that label"),
+        ("gpu_lost * gpu_expected", "never matches: only one side has gpu, uuid"),
+        ("gpu_lost * on (cluster, node) gpu_expected", "the left side can have several series"),
+        (
+            "gpu_lost * on (cluster, node, gpu, uuid) group_left (name) gpu_temperature_celsius",
+            "several series for one match (they differ in sensor)",
+        ),
+        (
+            "gpu_lost * on (cluster, node) group_left (uuid) gpu_expected",
+            "uuid is to be taken from a side that never has it",
+        ),
+        ("max by (cluster) (gpu_utilization_ratio) > 95", "is a ratio from 0 to 1"),
+        ("(gpu_lost) == 2", "is 0 or 1"),
+        ("training_last_step_timestamp_seconds > 600", "subtract it from time()"),
+        ("max(gpu_xid_errors_total) > 5", "is a counter, compared as it stands"),
+    ],
+)
+def test_each_query_that_cannot_mean_what_it_says_is_found(
+    tmp_path: Path, query: str, text: str
+) -> None:
+    found = _findings(tmp_path, GOOD.replace("max by (node, gpu) (gpu_lost) == 1", _quoted(query)))
+    assert any(text in f.text for f in found), found
+
+
+def _quoted(query: str) -> str:
+    return "'" + query.replace("'", "''") + "'"
+
+
+def test_absent_waits(tmp_path: Path) -> None:
+    asked = GOOD.replace("max by (node, gpu) (gpu_lost) == 1", "absent(gpu_lost)")
+    assert _findings(tmp_path, asked) == []
+    (finding,) = _findings(tmp_path, asked.replace("    for: 1m\n", ""))
+    assert "fires at every restart" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "found"),
+    [
+        ("max by (node) (gpu_lost)", "$labels.gpu", "never has"),
+        ("max by (node, gpu) (gpu_lost)", "$labels.gpu of $labels.node", ""),
+        ("max by (node) (gpu_lost) or max by (node, gpu) (gpu_up)", "$labels.gpu", "may lack"),
+        ('absent(gpu_up{node="a"})', "$labels.node", ""),
+        (
+            "gpu_up * on (cluster, node) group_left () max by (cluster, node) (gpu_expected)",
+            "$labels.uuid",
+            "",
+        ),
+        ("gpu_up > on (cluster, node, gpu, uuid) gpu_lost", "$labels.instance", "never has"),
+        ("gpu_up", "$labels.severity", ""),
+        ("node_load1", "$labels.node", ""),
+        ("alertmanager_config_last_reload_successful", "$labels.node", "never has"),
+    ],
+)
+def test_a_text_shows_only_labels_that_the_alert_has(
+    tmp_path: Path, query: str, text: str, found: str
+) -> None:
+    rule = GOOD.replace("max by (node, gpu) (gpu_lost) == 1", _quoted(query))
+    problems = _findings(
+        tmp_path, rule.replace("description: d", f'description: "{{{{ {text} }}}}"')
+    )
+    assert [f.text for f in problems if "a text shows" in f.text] == [
+        f.text for f in problems if found and found in f.text
+    ]
+    assert bool(found) == any("a text shows" in f.text for f in problems)
+
+
+def test_a_runbook_url_is_literal(tmp_path: Path) -> None:
+    problems = _findings(tmp_path, GOOD.replace("http://x/GpuLost", "http://{{ $x }}/GpuLost"))
+    assert any("is a literal" in f.text for f in problems)
+
+
+@pytest.mark.parametrize(
     "query",
     [
         "vector(1)",
@@ -82,10 +164,10 @@ def test_these_queries_are_fine(tmp_path: Path, query: str) -> None:
 
 
 def test_a_recording_rule_is_known_within_its_file_and_named_by_levels(tmp_path: Path) -> None:
-    record = "  - {record: 'node:gpu_lost:sum', expr: sum by (node) (gpu_lost)}\n"
-    text = GOOD.replace("(gpu_lost)", "(node:gpu_lost:sum)").rstrip() + "\n" + record
+    record = "  - {record: 'gpu:gpu_lost:max', expr: 'max by (node, gpu) (gpu_lost)'}\n"
+    text = GOOD.replace("(gpu_lost)", "(gpu:gpu_lost:max)").rstrip() + "\n" + record
     assert _findings(tmp_path, text) == []
-    (finding,) = _findings(tmp_path, text.replace("node:gpu_lost:sum', e", "Sum', e"))[-1:]
+    (finding,) = _findings(tmp_path, text.replace("gpu:gpu_lost:max', e", "Sum', e"))[-1:]
     assert "level:metric:operation" in finding.text
 
 

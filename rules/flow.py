@@ -1,0 +1,173 @@
+"""Which labels the series of a query have, told from the catalogue without asking a Prometheus.
+
+A label can be surely there, or perhaps (one side of an `or` has it, or a family of others). What is
+not known is said to be unknown and never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import promql_parser as pp
+
+from exporter.catalogue import Metric, catalogue
+from fleetmedic.kernel.labels import CLUSTER, NODE
+from rules.promql import COMPARISONS, SET_OPERATORS, walk
+
+# What the scrape configuration adds to every series. A family is told apart by its own labels and its
+# node: two targets of the same node and job are one too many, and TargetDown's business.
+ADDED = frozenset({CLUSTER, "job", "instance"})
+SCALARS = frozenset({"time", "pi", "scalar"})
+KEPT = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Labels of a query's series: `sure` are on each, `maybe` on some. `known` is False where nothing
+    can be said, and then both are empty. A number has no labels at all and is `scalar`."""
+
+    sure: frozenset[str] = frozenset()
+    maybe: frozenset[str] = frozenset()
+    known: bool = True
+    scalar: bool = False
+
+    def may_have(self, label: str) -> bool:
+        """Whether any of the series can have it."""
+        return not self.known or label in self.maybe
+
+
+UNKNOWN = Flow(known=False)
+NUMBER = Flow(scalar=True)
+
+
+def of(labels: frozenset[str]) -> Flow:
+    """Series that all have just these labels."""
+    return Flow(labels, labels)
+
+
+def family(metric: Metric) -> Flow:
+    """The labels of a family's series as Prometheus has them after the scrape."""
+    own = frozenset(metric.labels) | ADDED | ({"le"} if metric.type == "histogram" else frozenset())
+    if metric.producer == "exporter":
+        return of(own | {NODE})
+    if metric.producer in ("external", "later"):
+        return Flow(own, own | {NODE})  # others' scrape jobs may name the node, too
+    return of(own)
+
+
+def flow(node: Any, records: Mapping[str, Flow]) -> Flow:
+    """The labels of this expression's series. `records` are those of recording rules, by name."""
+    if isinstance(node, pp.NumberLiteral | pp.StringLiteral):
+        return NUMBER
+    if isinstance(node, pp.VectorSelector):
+        return _selector(node, records)
+    if isinstance(node, pp.MatrixSelector):
+        return _selector(node.vector_selector, records)
+    if isinstance(node, pp.SubqueryExpr | pp.ParenExpr | pp.UnaryExpr):
+        return flow(node.expr, records)
+    if isinstance(node, pp.Call):
+        return _call(node, records)
+    if isinstance(node, pp.AggregateExpr):
+        return _aggregate(node, flow(node.expr, records))
+    if isinstance(node, pp.BinaryExpr):
+        return _binary(node, flow(node.lhs, records), flow(node.rhs, records))
+    return UNKNOWN
+
+
+def _selector(node: Any, records: Mapping[str, Flow]) -> Flow:
+    name = metric_name(node)
+    asked = {m.name: m.value for m in node.matchers.matchers if m.op == pp.MatchOp.Equal}
+    if name == "up":
+        return of(ADDED | {NODE}) if asked.get("job") == "node" else Flow(ADDED, ADDED | {NODE})
+    if name in records:
+        return records[name]
+    metric = catalogue().of_series(name)
+    if metric is None:
+        return UNKNOWN
+    found = family(metric)
+    if metric.type == "histogram" and not name.endswith("_bucket"):
+        return of(found.sure - {"le"})
+    # A label that must have a value is on all that is selected.
+    named = {label for label, value in asked.items() if value}
+    return Flow(found.sure | (named & found.maybe), found.maybe)
+
+
+def metric_name(node: Any) -> str:
+    """The name of the series that a selector reads; empty when it names none."""
+    named = (m.value for m in node.matchers.matchers if m.name == "__name__")
+    return node.name or next(named, "")
+
+
+def _call(node: Any, records: Mapping[str, Flow]) -> Flow:
+    name = node.func.name
+    if name in SCALARS:
+        return NUMBER
+    if name == "vector":
+        return of(frozenset())
+    if name == "absent" or name == "absent_over_time":
+        return of(_equalities(node.args[0]))
+    given = next((found for arg in node.args if not (found := flow(arg, records)).scalar), NUMBER)
+    if name in ("label_replace", "label_join") and given.known:
+        added = {node.args[1].val}
+        return Flow(given.sure, given.maybe | added)
+    if name == "histogram_quantile":
+        return Flow(given.sure - {"le"}, given.maybe - {"le"}, given.known)
+    return given
+
+
+def _equalities(argument: Any) -> frozenset[str]:
+    """The labels that absent() can know: those which its selector compares for equality."""
+    for node in walk(argument):
+        if isinstance(node, pp.VectorSelector):
+            matchers = node.matchers.matchers
+            return frozenset(m.name for m in matchers if m.op == pp.MatchOp.Equal) - {"__name__"}
+    return frozenset()
+
+
+def _aggregate(node: Any, inner: Flow) -> Flow:
+    if str(node.op) in KEPT:
+        return inner
+    modifier = node.modifier
+    named = frozenset(modifier.labels) if modifier is not None else frozenset()
+    if modifier is not None and modifier.type == pp.AggModifierType.Without:
+        return Flow(inner.sure - named, inner.maybe - named, inner.known)
+    if not inner.known:
+        return Flow(frozenset(), named)
+    found = Flow(inner.sure & named, inner.maybe & named)
+    if str(node.op) == "count_values":
+        return Flow(found.sure | {node.param.val}, found.maybe | {node.param.val})
+    return found
+
+
+def _binary(node: Any, left: Flow, right: Flow) -> Flow:
+    if left.scalar or right.scalar:
+        return right if left.scalar else left
+    op = str(node.op)
+    if op == "or":
+        if not (left.known and right.known):
+            return UNKNOWN
+        return Flow(left.sure & right.sure, left.maybe | right.maybe)
+    if op in SET_OPERATORS:
+        return left
+    modifier = node.modifier
+    if modifier is not None and modifier.card != pp.VectorMatchCardinality.OneToOne:
+        many, one = (left, right)
+        if modifier.card == pp.VectorMatchCardinality.OneToMany:
+            many, one = right, left
+        brought = frozenset(modifier.group_labels or ())
+        return Flow(many.sure | (brought & one.sure), many.maybe | brought, many.known)
+    if modifier is None or modifier.matching is None:
+        return left if left.known or op in COMPARISONS else right
+    named = frozenset(modifier.matching.labels)
+    if modifier.matching.type == pp.LabelModifierType.Include:
+        return Flow(left.sure & named, named if not left.known else left.maybe & named)
+    return Flow(left.sure - named, left.maybe - named, left.known)
+
+
+def binaries(node: Any) -> Iterator[Any]:
+    """Every operation between two expressions that have series, below this node."""
+    for below in walk(node):
+        if isinstance(below, pp.BinaryExpr):
+            yield below

@@ -1,0 +1,129 @@
+"""Checks rule files: words, durations, queries against the metric catalogue, runbooks behind links.
+
+Used on the shipped files, on rendered ones and on what detectors generate. A check returns problems
+and never prints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetmedic.kernel.errors import UserError
+from rules import promql, rulefile
+from rules.flow import Flow, flow
+from rules.lint import matching, query, words
+from rules.lint.problem import Check, Place, Severity
+from rules.lint.words import HEADINGS
+from rules.render import shipped
+from rules.rulefile import Rule, RuleFile
+
+__all__ = ["HEADINGS", "Finding", "lint_file", "lint_paths"]
+
+_PLACE = re.compile(r"^(?P<file>.+?)(?::(?P<line>\d+)(?::\d+)?)?: (?P<text>.*)$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong at a place; `severity` is error or warning, `text` a sentence."""
+
+    file: Path
+    line: int
+    severity: Severity
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.severity}: {self.text}"
+
+
+def lint_paths(paths: Sequence[Path] = ()) -> list[Finding]:
+    """Findings of files and folders (all *.yml below); without paths, of the shipped rules.
+
+    Recording rules of any of the files are known in all of them, and names may stand only once.
+    """
+    if not paths:
+        return _lint(shipped())
+    broken: list[Finding] = []
+    files: list[RuleFile] = []
+    for path in paths:
+        for each in sorted(path.rglob("*.yml")) if path.is_dir() else [path]:
+            read = _read(each)
+            if isinstance(read, RuleFile):
+                files.append(read)
+            else:
+                broken.append(read)
+    return broken + _lint(files)
+
+
+def lint_file(path: Path) -> list[Finding]:
+    """Findings of one file, in order of lines. It may read the shipped recording rules."""
+    read = _read(path)
+    if not isinstance(read, RuleFile):
+        return [read]
+    known = records(shipped())
+    return list(_file(read, records([read], known)))
+
+
+def records(files: Iterable[RuleFile], known: Mapping[str, Flow] | None = None) -> dict[str, Flow]:
+    """The labels that recording rules give, by name; one may read those before it."""
+    found = dict(known or {})
+    for file in files:
+        for rule in file.rules():
+            if not rule.is_alert:
+                found[rule.name] = _recorded(rule, found)
+    return found
+
+
+def _recorded(rule: Rule, known: Mapping[str, Flow]) -> Flow:
+    try:
+        given = flow(promql.parse(rule.expr), known)
+    except UserError:
+        return Flow(known=False)  # the query has a finding of its own
+    added = frozenset(rule.labels)
+    return Flow(given.sure | added, given.maybe | added, given.known)
+
+
+def _lint(files: Sequence[RuleFile]) -> list[Finding]:
+    known = records(files)
+    findings = [finding for file in files for finding in _file(file, known)]
+    return findings + list(_doubles(files))
+
+
+def _read(path: Path) -> RuleFile | Finding:
+    try:
+        return rulefile.read(path)
+    except UserError as error:
+        place = _PLACE.match(str(error))
+        line = int(place["line"] or 1) if place else 1
+        return Finding(path, line, "error", place["text"] if place else str(error))
+
+
+def _file(file: RuleFile, known: Mapping[str, Flow]) -> Iterator[Finding]:
+    for group in file.groups:
+        for rule in group.rules:
+            place = Place(rule, group, known)
+            for check in CHECKS:
+                for severity, text in check(place):
+                    yield Finding(
+                        file.path, rule.line, severity, f"{rule.name or 'a rule'}: {text}"
+                    )
+
+
+def _doubles(files: Sequence[RuleFile]) -> Iterator[Finding]:
+    seen: dict[str, str] = {}
+    for file in files:
+        for rule in file.rules():
+            place = f"{file.path}:{rule.line}"
+            first = seen.setdefault(rule.name, place) if rule.is_alert else place
+            if first != place:
+                text = f"{rule.name}: the name already stands at {first}."
+                yield Finding(file.path, rule.line, "error", text)
+
+
+CHECKS: tuple[Check, ...] = (
+    words.names, words.labels, words.texts, words.runbook, words.durations,
+    query.syntax, query.families, query.absence, query.units,
+    matching.selecting, matching.grouping, matching.matching, matching.texts,
+)  # fmt: skip

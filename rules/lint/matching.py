@@ -1,0 +1,154 @@
+"""Labels: what a selector asks for, what operators match on, what texts show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import promql_parser as pp
+
+from exporter.catalogue import catalogue
+from rules import promql
+from rules.flow import ADDED, Flow, binaries, family, flow, metric_name
+from rules.lint.problem import Place, Problem
+from rules.lint.query import readable
+from rules.promql import SET_OPERATORS
+
+_SHOWN = re.compile(r"\$labels\.(\w+)")
+_NEGATIVE = (pp.MatchOp.NotEqual, pp.MatchOp.NotRe)
+
+
+def selecting(place: Place) -> Iterator[Problem]:
+    """Matchers by which nothing, or everything, is selected."""
+    if not readable(place):
+        return
+    for node in promql.walk(promql.parse(place.rule.expr)):
+        metric = catalogue().of_series(metric_name(node)) if _is_selector(node) else None
+        if metric is None:
+            continue
+        has = family(metric).maybe
+        for matcher in node.matchers.matchers:
+            if matcher.name == "__name__":
+                continue
+            if matcher.name not in has:
+                what = "everything" if matcher.op in _NEGATIVE else "nothing"
+                yield (
+                    "error",
+                    f"{metric.name} has no label {matcher.name}: this matcher selects {what}.",
+                )
+            elif strange := _strange(matcher, metric.values.get(matcher.name, ())):
+                known = ", ".join(metric.values[matcher.name])
+                yield (
+                    "error",
+                    f"{matcher.name} of {metric.name} is never {strange!r}; it is one of {known}.",
+                )
+
+
+def _is_selector(node: Any) -> bool:
+    return isinstance(node, pp.VectorSelector)
+
+
+def _strange(matcher: Any, values: tuple[str, ...]) -> str:
+    """What a matcher asks for that no series can have; empty where all is well or unknown."""
+    if not values:
+        return ""
+    if matcher.op in (pp.MatchOp.Equal, pp.MatchOp.NotEqual):
+        return matcher.value if matcher.value and matcher.value not in values else ""
+    for alternative in matcher.value.split("|"):
+        if not any(re.fullmatch(_balanced(alternative), value) for value in values):
+            return str(alternative)
+    return ""
+
+
+def _balanced(alternative: str) -> str:
+    """One alternative of a regular expression; one that was cut in two matches everything."""
+    try:
+        re.compile(alternative)
+    except re.error:
+        return ".*"
+    return alternative
+
+
+def grouping(place: Place) -> Iterator[Problem]:
+    """Labels by which series are put together though none of them has it."""
+    if not readable(place):
+        return
+    for node in promql.walk(promql.parse(place.rule.expr)):
+        if not isinstance(node, pp.AggregateExpr) or node.modifier is None:
+            continue
+        inner = flow(node.expr, place.records)
+        for label in node.modifier.labels:
+            if not inner.may_have(label):
+                word = "by" if node.modifier.type == pp.AggModifierType.By else "without"
+                yield "error", f"{node.op} {word} ({label}): no series in it has that label."
+
+
+def matching(place: Place) -> Iterator[Problem]:
+    """Operators between series that can never match, or match more than one."""
+    if not readable(place):
+        return
+    for node in binaries(promql.parse(place.rule.expr)):
+        left, right = flow(node.lhs, place.records), flow(node.rhs, place.records)
+        if left.scalar or right.scalar or str(node.op) == "or":
+            continue
+        if node.modifier is None or node.modifier.matching is None:
+            yield from _plain(node, left, right)
+        elif node.modifier.matching.type == pp.LabelModifierType.Include:
+            yield from _on(node, left, right)
+
+
+def _plain(node: Any, left: Flow, right: Flow) -> Iterator[Problem]:
+    if not (_settled(left) and _settled(right)) or left.sure == right.sure:
+        return
+    odd = ", ".join(sorted(left.sure ^ right.sure))
+    yield "error", f"`{node.op}` never matches: only one side has {odd}; say on (...) or aggregate."
+
+
+def _on(node: Any, left: Flow, right: Flow) -> Iterator[Problem]:
+    named = frozenset(node.modifier.matching.labels)
+    for side, name in ((left, "left"), (right, "right")):
+        for label in sorted(named):
+            if not side.may_have(label):
+                yield "error", f"`{node.op} on ({label})`: the {name} side never has that label."
+    if str(node.op) in SET_OPERATORS:
+        return
+    card = node.modifier.card
+    for side, name in _singles(card, (left, "left"), (right, "right")):
+        if side.known and (more := side.maybe - named - ADDED):
+            odd = ", ".join(sorted(more))
+            yield (
+                "error",
+                f"`{node.op}`: the {name} side can have several series for one match (they differ in {odd}); "
+                "aggregate it first.",
+            )
+    one = left if card == pp.VectorMatchCardinality.OneToMany else right
+    for label in node.modifier.group_labels or ():
+        if not one.may_have(label):
+            yield "error", f"{label} is to be taken from a side that never has it."
+
+
+def _singles(card: Any, left: tuple[Flow, str], right: tuple[Flow, str]) -> list[tuple[Flow, str]]:
+    """The sides of which only one series may match."""
+    if card == pp.VectorMatchCardinality.ManyToOne:
+        return [right]
+    return [left] if card == pp.VectorMatchCardinality.OneToMany else [left, right]
+
+
+def _settled(side: Flow) -> bool:
+    return side.known and side.sure == side.maybe
+
+
+def texts(place: Place) -> Iterator[Problem]:
+    """Labels that annotations and labels show, against those that the alert has."""
+    rule = place.rule
+    if not readable(place) or not rule.is_alert:
+        return
+    given = flow(promql.parse(rule.expr), place.records)
+    if not given.known or given.scalar:
+        return
+    text = " ".join((*rule.annotations.values(), *rule.labels.values()))
+    for label in sorted(set(_SHOWN.findall(text)) - {"alertname"}):
+        if label not in given.sure and label not in rule.labels:
+            kind = "may lack" if label in given.maybe else "never has"
+            yield "error", f"a text shows $labels.{label}, which the alert {kind}."

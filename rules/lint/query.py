@@ -1,0 +1,129 @@
+"""What a query reads, and whether its functions and numbers fit that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import promql_parser as pp
+
+from exporter.catalogue import Metric, catalogue
+from fleetmedic.kernel.errors import UserError
+from rules import promql
+from rules.flow import metric_name
+from rules.lint.problem import Place, Problem
+
+ALWAYS = "vector(1)"
+_COUNTS = ("_total", "_bucket", "_count", "_sum")
+_OLDEST = 1e9  # Unix seconds: a time stamp compared with less is compared with an age
+# Aggregates and functions whose value is one of those that they are given.
+_SAME_VALUE = frozenset({"max", "min", "avg", "quantile", "topk", "bottomk"})
+
+
+def readable(place: Place) -> bool:
+    """Whether the query can be parsed; the other checks of queries need that."""
+    try:
+        promql.selectors(place.rule.expr)
+        promql.numbers(place.rule.expr)
+    except UserError:
+        return False
+    return True
+
+
+def syntax(place: Place) -> Iterator[Problem]:
+    try:
+        read = promql.selectors(place.rule.expr)
+        promql.numbers(place.rule.expr)
+    except UserError as error:
+        yield "error", f"the query is {error}"
+        return
+    if not read and place.rule.expr != ALWAYS:
+        yield "error", "the query reads no series: it is always on or always off."
+
+
+def families(place: Place) -> Iterator[Problem]:
+    if not readable(place):
+        return
+    metrics = catalogue()
+    for selector in promql.selectors(place.rule.expr):
+        family = metrics.of_series(selector.metric)
+        if family is None and selector.metric not in place.records:
+            name = selector.metric or "a selector without a metric name"
+            yield "error", f"{name} is not in exporter/catalogue.yml."
+        counts = selector.metric.endswith(_COUNTS) or (
+            family is not None and family.type in ("counter", "untyped")
+        )
+        if selector.function and not counts:
+            yield (
+                "error",
+                f"{selector.function}() of {selector.metric}, which is no counter; use delta() or deriv().",
+            )
+
+
+def absence(place: Place) -> Iterator[Problem]:
+    if not readable(place) or not place.rule.is_alert or place.rule.wait:
+        return
+    for node in promql.walk(promql.parse(place.rule.expr)):
+        if isinstance(node, pp.Call) and node.func.name in ("absent", "absent_over_time"):
+            yield (
+                "error",
+                f"{node.func.name}() without `for` fires at every restart; wait two scrapes.",
+            )
+
+
+def units(place: Place) -> Iterator[Problem]:
+    """Numbers that a family's values are compared with, against its unit."""
+    if not readable(place):
+        return
+    for node in promql.walk(promql.parse(place.rule.expr)):
+        if not isinstance(node, pp.BinaryExpr) or str(node.op) not in promql.COMPARISONS:
+            continue
+        for side, other in ((node.lhs, node.rhs), (node.rhs, node.lhs)):
+            value, family = _number(other), _family(side)
+            if value is not None and family is not None:
+                yield from _unit(family, value)
+
+
+def _unit(family: Metric, value: float) -> Iterator[Problem]:
+    if family.unit == "ratio" and not 0 <= value <= 1:
+        yield "error", f"{family.name} is a ratio from 0 to 1, and is compared with {value:g}."
+    elif family.unit == "bool" and value not in (0, 1):
+        yield "error", f"{family.name} is 0 or 1, and is compared with {value:g}."
+    elif family.unit == "timestamp" and 0 < value < _OLDEST:
+        yield (
+            "error",
+            f"{family.name} is a Unix time, and is compared with {value:g}: subtract it from time().",
+        )
+    elif family.type == "counter" and value > 0:
+        yield (
+            "warning",
+            f"{family.name} is a counter, compared as it stands: it only grows until a restart.",
+        )
+
+
+def _number(node: Any) -> float | None:
+    if isinstance(node, pp.ParenExpr):
+        return _number(node.expr)
+    if isinstance(node, pp.UnaryExpr):
+        inner = _number(node.expr)
+        return None if inner is None else -inner
+    return node.val if isinstance(node, pp.NumberLiteral) else None
+
+
+def _family(node: Any) -> Metric | None:
+    """The family whose very values this expression has; None when they are computed."""
+    if isinstance(node, pp.VectorSelector):
+        return catalogue().of_series(metric_name(node))
+    if isinstance(node, pp.ParenExpr):
+        return _family(node.expr)
+    if isinstance(node, pp.AggregateExpr) and str(node.op) in _SAME_VALUE:
+        return _family(node.expr)
+    if isinstance(node, pp.Call) and node.func.name in ("max_over_time", "min_over_time"):
+        return _family(node.args[0].vector_selector) if _plain_range(node.args[0]) else None
+    if isinstance(node, pp.BinaryExpr) and str(node.op) in ("and", "unless"):
+        return _family(node.lhs)
+    return None
+
+
+def _plain_range(node: Any) -> bool:
+    return isinstance(node, pp.MatrixSelector)

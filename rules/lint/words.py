@@ -1,0 +1,116 @@
+"""What a rule says of itself: names, labels, texts, durations, and the page behind its link."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from fleetmedic.kernel import labels as words
+from fleetmedic.kernel.durations import parse_duration
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.share import share
+from rules.lint.problem import Place, Problem
+from rules.render import RUNBOOK_URL
+
+HEADINGS = ("Meaning", "Impact", "Check", "Automatic action", "By hand", "Verify", "Silence")
+PLAYBOOKS = (
+    "gpu-lost", "gpu-hung", "gpu-repair", "gpu-slow", "application-error", "node-down", "job-stalled",
+    "notify-only", "scale-out", "scale-in", "none",
+)  # fmt: skip
+SOURCES = ("static", "detector")
+LABELS = (words.SEVERITY, words.CATEGORY, words.SOURCE)
+ANNOTATIONS = ("summary", "description", RUNBOOK_URL, words.PLAYBOOK)
+LONGEST_WAIT = 86_400.0
+LONGEST_CRITICAL_WAIT = 900.0
+
+_ALERT_NAME = re.compile(r"(?:[A-Z][a-z0-9]*)+")
+_RECORD_NAME = re.compile(r"[a-z][a-z0-9_]*:[a-z0-9_]+(?::[a-z0-9_]+)?")
+
+
+def names(place: Place) -> Iterator[Problem]:
+    rule = place.rule
+    if rule.is_alert and not _ALERT_NAME.fullmatch(rule.name):
+        yield "error", "an alert is named in CamelCase, such as GpuLost."
+    if not rule.is_alert and not _RECORD_NAME.fullmatch(rule.name):
+        yield "error", "a recording rule is named level:metric:operation, such as node:gpu_up:sum."
+    if not place.group.name:
+        yield "error", "its group has no name."
+
+
+def labels(place: Place) -> Iterator[Problem]:
+    rule = place.rule
+    if not rule.is_alert:
+        return
+    allowed = {
+        words.SEVERITY: words.SEVERITIES, words.CATEGORY: words.CATEGORIES, words.SOURCE: SOURCES
+    }  # fmt: skip
+    for name, values in allowed.items():
+        value = rule.labels.get(name)
+        if value not in values:
+            yield "error", f"label {name} is {value!r}; it must be one of {', '.join(values)}."
+    for name, value in rule.labels.items():
+        if "$value" in value:
+            yield (
+                "error",
+                f"label {name} changes with the value: each change is a new alert; use an annotation.",
+            )
+
+
+def texts(place: Place) -> Iterator[Problem]:
+    rule = place.rule
+    if not rule.is_alert:
+        return
+    for name in ANNOTATIONS:
+        if not rule.annotations.get(name):
+            yield "error", f"annotation {name} is missing."
+    playbook = rule.annotations.get(words.PLAYBOOK)
+    if playbook and playbook not in PLAYBOOKS:
+        yield "error", f"playbook {playbook!r} is unknown; known: {', '.join(PLAYBOOKS)}."
+    summary = rule.annotations.get("summary", "")
+    if summary and not summary.rstrip().endswith("."):
+        yield "warning", "the summary is one sentence: end it with a full stop."
+    for text in rule.annotations.values():
+        if "$labels.alertname" in text:
+            yield "error", "$labels.alertname is empty in a template; write the alert's name."
+
+
+def runbook(place: Place) -> Iterator[Problem]:
+    rule = place.rule
+    url = rule.annotations.get(RUNBOOK_URL, "")
+    if not rule.is_alert or not url:
+        return
+    if "{{" in url:
+        yield "error", "runbook_url is a literal: people and programs read it without the template."
+        return
+    if url.rpartition("/")[2] != rule.name or "://" not in url:
+        yield "error", f"runbook_url must be a URL that ends in /{rule.name}."
+    try:
+        page = share("docs/runbooks") / f"{rule.name}.md"
+        lines = page.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        yield "error", f"there is no page docs/runbooks/{rule.name}.md."
+        return
+    found = tuple(line[3:].strip() for line in lines if line.startswith("## "))
+    if found != HEADINGS:
+        yield "error", f"{page.name} must have the headings {', '.join(HEADINGS)}, in this order."
+
+
+def durations(place: Place) -> Iterator[Problem]:
+    rule = place.rule
+    fields = (
+        ("for", rule.wait), ("keep_firing_for", rule.keep), ("interval", place.group.interval)
+    )  # fmt: skip
+    for name, text in fields:
+        try:
+            seconds = parse_duration(text) if text else 0.0
+        except UserError as error:
+            yield "error", f"{name}: {error}"
+            continue
+        if seconds > LONGEST_WAIT:
+            yield "error", f"{name} {text} is longer than a day: nobody waits for that."
+        critical = rule.labels.get(words.SEVERITY) == "critical"
+        if name == "for" and critical and seconds > LONGEST_CRITICAL_WAIT:
+            yield (
+                "warning",
+                f"for {text} is long for a critical alert: who acts now should hear of it now.",
+            )
