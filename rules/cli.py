@@ -9,7 +9,11 @@ import click
 # name -> (module:attribute, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "lint": ("rules.commands:lint", "Check rule files against the metrics and the runbooks."),
-    "render": ("rules.commands:render", "Write the rules with every duration divided by a factor."),
+    "render": (
+        "rules.commands:render",
+        "Write the rules for one place: files, or objects for the Prometheus operator.",
+    ),
+    "slo": ("rules.commands:slo", "Write the rules that watch service level objectives."),
     "mutate": ("rules.commands:mutate", "Make each alert slightly wrong and see a test notice."),
     "fit": ("rules.serve:fit", "Learn rules from history once."),
     "serve": ("rules.serve:serve", "Learn rules from history, keep them live, export scores."),

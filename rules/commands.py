@@ -45,22 +45,78 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
 @click.option("--factor", default=1.0, show_default=True, help="Divides every duration (1: production).")  # fmt: skip
 @click.option("--runbook-base", default="http://localhost:9095/runbooks", show_default=True, help="Where runbook pages are served.")  # fmt: skip
 @click.option("--scrape-interval", default=5.0, show_default=True, help="Seconds between scrapes; no range becomes shorter than four of them.")  # fmt: skip
-def render(out: Path, factor: float, runbook_base: str, scrape_interval: float) -> None:
+@click.option("--category", "categories", multiple=True, help="Only alerts of this category, and what they read; may be given again.")  # fmt: skip
+@click.option("--job", "jobs", multiple=True, metavar="HERE=THERE", help="Another name of a scrape job; may be given again.")  # fmt: skip
+@click.option("--format", "form", default="files", show_default=True, type=click.Choice(["files", "prometheusrule"]), help="Rule files, or objects for the Prometheus operator.")  # fmt: skip
+@click.option("--namespace", default="", help="Namespace of the objects.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the objects; may be given again.")  # fmt: skip
+def render(
+    out: Path, factor: float, runbook_base: str, scrape_interval: float, form: str, namespace: str,
+    **many: tuple[str, ...],
+) -> None:  # fmt: skip
     """Write the shipped rules for one place.
+
+    The names of scrape jobs here are node (the exporters), remediator, rules, prometheus,
+    alertmanager and service.
 
     \b
     Examples:
       fleetmedic rules render --out /etc/prometheus/rules
+      fleetmedic rules render --out rules --category gpu --category node --job node=gpu-exporter
+      fleetmedic rules render --out objects --format prometheusrule --namespace monitoring --label release=kube-prometheus-stack
       fleetmedic rules render --factor 30 --out /tmp/demo-rules
     """
     from rules import render as renderer
 
-    written = renderer.render(
-        out, factor=factor, runbook_base=runbook_base, scrape_interval=scrape_interval
-    )
+    where = renderer.Place(
+        factor, runbook_base, scrape_interval, frozenset(many["categories"]),
+        _pairs("--job", many["jobs"]),
+    )  # fmt: skip
+    if form == "files":
+        written = renderer.render(out, where)
+    else:
+        labels = _pairs("--label", many["labels"])
+        written = renderer.objects(out, where, namespace=namespace, labels=labels)
     for path in written:
         click.echo(str(path))
     click.echo(f"durations are divided by {factor:g}", err=True)
+
+
+def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = dict(text.partition("=")[::2] for text in texts)
+    if bad := next((text for text in texts if "=" not in text), None):
+        raise UserError(f"{option} {bad[:80]!r} has no =: write it as NAME=VALUE.")
+    return pairs
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for slo-NAME.yml; without it the rules are printed.")  # fmt: skip
+def slo(paths: tuple[Path, ...], out: Path | None) -> None:
+    """Write the rules that watch service level objectives: how fast error budgets are used up.
+
+    Without PATHS, the shipped promises of rules/slo.
+
+    \b
+    Examples:
+      fleetmedic rules slo
+      fleetmedic rules slo my-promises.yml --out /etc/prometheus/rules
+    """
+    from fleetmedic.kernel.files import write_atomic
+    from rules import burn_rate
+
+    for path in paths or burn_rate.sources():
+        text = burn_rate.text(path)
+        if out is None:
+            click.echo(text, nl=False)
+            continue
+        target = out / f"slo-{path.stem}.yml"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomic(target, text)
+        except OSError as error:
+            raise UserError(f"{target} cannot be written: {error.strerror}.") from None
+        click.echo(str(target))
 
 
 @click.command()

@@ -21,8 +21,9 @@ import msgspec
 
 from fleetmedic.kernel import settings
 from fleetmedic.kernel.errors import UserError
-from rules import promql, rulefile
-from rules.render import sources
+from rules import promql
+from rules.place import records_of
+from rules.render import shipped
 from rules.rulefile import Group, Rule, RuleFile
 
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "promtool"
@@ -117,12 +118,8 @@ def run(
     Raises UserError when an alert is unknown or has no tests, when its tests fail to begin with, or
     when promtool fails otherwise than by a red test.
     """
-    files = {
-        rule.name: file
-        for file in map(rulefile.read, sources())
-        for rule in file.rules()
-        if rule.is_alert
-    }
+    groups = [group for file in shipped() for group in file.groups]
+    files = {rule.name: rule for group in groups for rule in group.rules if rule.is_alert}
     if strange := sorted(set(alerts) - set(files)):
         raise UserError(
             f"there is no alert {strange[0]!r} among the shipped rules; check the name."
@@ -131,17 +128,15 @@ def run(
     excuses = _excuses(tests / SURVIVORS)
     with tempfile.TemporaryDirectory(prefix="fleetmedic-mutate-") as folder:
         work = [
-            (files[name], mutation, _tests_of(name, tests))
+            (mutation, _tests_of(name, tests))
             for name in chosen
-            for mutation in (
-                Mutation("", _rule(files[name], name)),
-                *mutations(_rule(files[name], name)),
-            )
+            for mutation in (Mutation("", files[name]), *mutations(files[name]))
         ]
 
-        def one(item: tuple[int, tuple[RuleFile, Mutation, dict[str, Any]]]) -> Outcome:
-            number, (file, mutation, cases) = item
-            red = _red(promtool, Path(folder) / str(number), file, mutation.rule, cases)
+        def one(item: tuple[int, tuple[Mutation, dict[str, Any]]]) -> Outcome:
+            number, (mutation, cases) = item
+            single = _single(mutation.rule, groups)
+            red = _red(promtool, Path(folder) / str(number), single, mutation.rule.name, cases)
             name = mutation.rule.name
             return Outcome(name, mutation.what, red, excuses.get((name, mutation.what), ""))
 
@@ -180,15 +175,28 @@ def _tests_of(name: str, tests: Path) -> dict[str, Any]:
     return cases | {"rule_files": ["rule.yml"]}
 
 
-def _rule(file: RuleFile, name: str) -> Rule:
-    return next(rule for rule in file.rules() if rule.name == name)
+def _single(rule: Rule, groups: Sequence[Group]) -> tuple[Group, ...]:
+    """This rule alone with the recording rules that it reads, in their groups. Its own group is
+    evaluated as often as its tests say, so that a group of each second costs no more than another."""
+    every = [each for group in groups for each in group.rules]
+    read = {record.name for record in records_of([rule], every)}
+    found = []
+    for group in groups:
+        own = any(each.name == rule.name for each in group.rules)
+        kept = tuple(each for each in group.rules if each.name in read)
+        if own:
+            found.append(replace(group, interval="", rules=(*kept, rule)))
+        elif kept:
+            found.append(replace(group, rules=kept))
+    return tuple(found)
 
 
-def _red(promtool: Path, folder: Path, file: RuleFile, rule: Rule, cases: dict[str, Any]) -> bool:
-    """Whether the tests fail over this rule alone, with the recording rules of its file before it."""
-    records = tuple(other for other in file.rules() if not other.is_alert)
+def _red(
+    promtool: Path, folder: Path, groups: tuple[Group, ...], name: str, cases: dict[str, Any]
+) -> bool:
+    """Whether the tests fail over these groups."""
     folder.mkdir()
-    single = replace(file, groups=(Group("mutated", "", (*records, rule)),))
+    single = RuleFile(folder / "rule.yml", groups)
     (folder / "rule.yml").write_text(single.text(), encoding="utf-8")
     (folder / "tests.yml").write_text(json.dumps(cases), encoding="utf-8")
     try:
@@ -200,5 +208,5 @@ def _red(promtool: Path, folder: Path, file: RuleFile, rule: Rule, cases: dict[s
         raise UserError(f"{promtool} cannot be run: {error}.") from None
     text = said.stdout + said.stderr
     if said.returncode and "got:[" not in text:
-        raise UserError(f"promtool did not test {rule.name}: {' '.join(text.split())[:300]}.")
+        raise UserError(f"promtool did not test {name}: {' '.join(text.split())[:300]}.")
     return said.returncode != 0

@@ -15,7 +15,7 @@ import jinja2
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.share import share
-from rules.render import render
+from rules.render import Place, render
 
 STATE = Path(os.environ.get("FLEETMEDIC_STATE_DIR", "/state"))
 # Where the containers of Alertmanager see what is written here.
@@ -61,7 +61,7 @@ def main() -> None:
     rules = STATE / "prometheus" / "rules"
     (rules / "generated").mkdir(parents=True, exist_ok=True)
     base = os.environ.get("FLEETMEDIC_RUNBOOK_BASE", "http://127.0.0.1:9095/runbooks")
-    written = render(rules, factor=1, runbook_base=base)
+    written = render(rules, Place(runbook_base=base))
     print(f"{nodes} simulated nodes of {gpus} GPUs; {len(list(written))} rule files")
 
 

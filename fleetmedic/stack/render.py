@@ -132,13 +132,12 @@ def alertmanager(remediator_url: str, token_file: Path) -> str:
 
 def render_rules(plan: Plan) -> None:
     """The shipped rules with this stack's runbooks and factor; files of older versions go away."""
+    from rules.render import Place
     from rules.render import render as render_shipped
 
     out = plan.state / "prometheus" / "rules"
-    written = render_shipped(
-        out, factor=plan.factor, runbook_base=f"{plan.url('remediator')}/runbooks",
-        scrape_interval=plan.scrape,
-    )  # fmt: skip
+    base = f"{plan.url('remediator')}/runbooks"
+    written = render_shipped(out, Place(plan.factor, base, plan.scrape))
     for folder in {path.parent for path in written}:
         for old in set(folder.glob("*.yml")) - set(written):
             old.unlink()

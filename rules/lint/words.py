@@ -10,7 +10,7 @@ from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.share import share
 from rules.lint.problem import Place, Problem
-from rules.render import RUNBOOK_URL
+from rules.rulefile import RUNBOOK_URL
 
 HEADINGS = ("Meaning", "Impact", "Check", "Automatic action", "By hand", "Verify", "Silence")
 PLAYBOOKS = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rules import mutate
-from rules.render import render, sources
+from rules.render import Place, render, sources
 
 pytestmark = pytest.mark.integration
 TESTS = sorted(mutate.TESTS.glob("*.yml"))
@@ -28,7 +28,7 @@ def test_the_shipped_rules_are_accepted(parts: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("factor", [1, 7.3, 30, 10_000])
 def test_rendered_rules_are_accepted(parts: dict[str, Path], tmp_path: Path, factor: float) -> None:
-    paths = render(tmp_path, factor=factor, runbook_base="http://127.0.0.1:1/runbooks")
+    paths = render(tmp_path, Place(factor, "http://127.0.0.1:1/runbooks"))
     _promtool(parts["promtool"], "check", "rules", *map(str, paths))
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from rules import rulefile
 from rules.cli import rules as command
 from rules.lint import Finding, lint_file, lint_paths
-from rules.render import render
+from rules.render import Place, render
 
 GOOD = """
 groups:
@@ -193,7 +193,7 @@ def test_the_shipped_rules_have_no_finding() -> None:
 
 @pytest.mark.parametrize("factor", [1, 30])
 def test_rendered_rules_have_no_finding(tmp_path: Path, factor: float) -> None:
-    render(tmp_path, factor=factor, runbook_base="http://127.0.0.1:1/runbooks")
+    render(tmp_path, Place(factor, "http://127.0.0.1:1/runbooks"))
     assert lint_paths([tmp_path]) == []
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from rules import promql, rulefile
-from rules.render import RUNBOOK_BASE, RUNBOOK_URL, render, scaled_file, sources
+from rules.cli import rules as command
+from rules.place import at
+from rules.render import RUNBOOK_BASE, RUNBOOK_URL, Place, objects, render, shipped, sources
 
 BASE = "https://wiki.example.org/books/"
 
@@ -19,7 +23,7 @@ def _rules(paths: tuple[Path, ...]) -> dict[str, rulefile.Rule]:
 
 
 def test_with_factor_one_only_the_runbook_base_changes(tmp_path: Path) -> None:
-    written = _rules(render(tmp_path, factor=1, runbook_base=BASE))
+    written = _rules(render(tmp_path, Place(1, BASE)))
     for name, source in _rules(sources()).items():
         plain, expected = written[name].plain(), source.plain()
         if source.is_alert:
@@ -30,8 +34,8 @@ def test_with_factor_one_only_the_runbook_base_changes(tmp_path: Path) -> None:
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
-    first = render(tmp_path / "a", factor=30, runbook_base=BASE)
-    second = render(tmp_path / "b", factor=30, runbook_base=BASE)
+    first = render(tmp_path / "a", Place(30, BASE))
+    second = render(tmp_path / "b", Place(30, BASE))
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     assert [p.relative_to(tmp_path / "a") for p in first] == [
         p.relative_to(tmp_path / "b") for p in second
@@ -39,7 +43,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_header_says_from_what_and_with_which_factor(tmp_path: Path) -> None:
-    path = next(p for p in render(tmp_path, factor=30, runbook_base=BASE) if p.name == "gpu.yml")
+    path = next(p for p in render(tmp_path, Place(30, BASE)) if p.name == "gpu.yml")
     head = path.read_text().splitlines()[0]
     assert head.startswith("# Generated")
     assert "rules/static/gpu.yml" in head
@@ -47,7 +51,7 @@ def test_the_header_says_from_what_and_with_which_factor(tmp_path: Path) -> None
 
 
 def test_waits_are_divided_and_keep_one_scrape(tmp_path: Path) -> None:
-    written = _rules(render(tmp_path, factor=30, runbook_base=BASE, scrape_interval=5))
+    written = _rules(render(tmp_path, Place(30, BASE, 5)))
     for name, source in _rules(sources()).items():
         rule = written[name]
         assert (bool(rule.wait), bool(rule.keep)) == (bool(source.wait), bool(source.keep))
@@ -59,40 +63,99 @@ def test_waits_are_divided_and_keep_one_scrape(tmp_path: Path) -> None:
 
 
 def test_ranges_keep_four_scrapes(tmp_path: Path) -> None:
-    for rule in _rules(render(tmp_path, factor=30, runbook_base=BASE, scrape_interval=5)).values():
+    for rule in _rules(render(tmp_path, Place(30, BASE, 5))).values():
         ranges = [token for token in promql.tokens(rule.expr) if token.kind == "duration"]
         assert all(parse_duration(token.text) >= 20 for token in ranges)
 
 
 def test_group_intervals_do_not_fall_below_a_second(tmp_path: Path) -> None:
-    for path in render(tmp_path, factor=500, runbook_base=BASE):
-        assert {group.interval for group in rulefile.read(path).groups} == {"1s"}
+    for path in render(tmp_path, Place(10_000, BASE)):
+        for group in rulefile.read(path).groups:
+            assert parse_duration(group.interval) >= 1
 
 
 def test_a_shorter_interval_than_a_second_is_left_alone() -> None:
     file = rulefile.parse(
         "groups: [{name: g, interval: 500ms, rules: [{record: 'a:b', expr: up}]}]", Path("x.yml")
     )
-    assert scaled_file(file, factor=30, runbook_base=BASE).groups[0].interval == "500ms"
+    assert at(Place(30, BASE), [file])[0].groups[0].interval == "500ms"
 
 
 @pytest.mark.parametrize("factor", [0, 0.5, -1, float("nan"), float("inf"), 1e9])
 def test_a_factor_that_makes_no_sense_is_refused(tmp_path: Path, factor: float) -> None:
     with pytest.raises(UserError, match="--factor"):
-        render(tmp_path, factor=factor, runbook_base=BASE)
+        render(tmp_path, Place(factor, BASE))
 
 
 def test_a_runbook_base_that_is_no_url_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--runbook-base"):
-        render(tmp_path, factor=1, runbook_base="wiki")
+        render(tmp_path, Place(1, "wiki"))
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "static").write_text("a file in the way")
     with pytest.raises(UserError, match="static"):
-        render(tmp_path, factor=1, runbook_base=BASE)
+        render(tmp_path, Place(1, BASE))
 
 
 def test_the_default_base_is_what_the_sources_say() -> None:
     urls = {rule.annotations[RUNBOOK_URL] for rule in _rules(sources()).values() if rule.is_alert}
     assert all(url.startswith(f"{RUNBOOK_BASE}/") for url in urls)
+
+
+def test_of_the_chosen_categories_alerts_stay_and_what_they_read(tmp_path: Path) -> None:
+    kept = _rules(render(tmp_path, Place(categories=frozenset({"job"}))))
+    assert "TrainingStalled" in kept
+    assert "node_job_id:training_running:newest" in kept
+    assert {r.labels["category"] for r in kept.values() if r.is_alert} == {"job"}
+    assert "GpuLost" not in kept
+    assert not (tmp_path / "static" / "node.yml").exists()
+
+
+def test_a_recording_rule_that_nobody_chosen_reads_is_left_out(tmp_path: Path) -> None:
+    kept = _rules(render(tmp_path, Place(categories=frozenset({"meta"}))))
+    assert "node_job_id:training_running:newest" not in kept
+
+
+def test_scrape_jobs_are_called_what_they_are_called_there(tmp_path: Path) -> None:
+    here = _rules(sources())
+    there = _rules(render(tmp_path, Place(jobs={"node": "gpu-exporter"})))
+    assert 'up{job="node"}' in here["NodeDown"].expr
+    assert there["NodeDown"].expr == here["NodeDown"].expr.replace('"node"', '"gpu-exporter"')
+    assert 'up{job!="gpu-exporter"}' in there["TargetDown"].expr
+    assert there["RemediatorWebhookFailing"].expr == here["RemediatorWebhookFailing"].expr
+
+
+def test_an_object_of_the_operator_holds_the_file(tmp_path: Path) -> None:
+    paths = objects(tmp_path, Place(), namespace="monitoring", labels={"release": "prometheus"})
+    assert [p.relative_to(tmp_path).as_posix() for p in paths] == [
+        f"{p.parent.name}/{p.name}" for p in sources()
+    ]
+    for path, file in zip(paths, shipped(), strict=True):
+        read = yaml.safe_load(path.read_text())
+        assert (read["apiVersion"], read["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+        assert read["metadata"]["namespace"] == "monitoring"
+        assert read["metadata"]["labels"] == {"release": "prometheus"}
+        assert read["spec"] == {"groups": [group.plain() for group in file.groups]}
+    assert len({yaml.safe_load(p.read_text())["metadata"]["name"] for p in paths}) == len(paths)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        (("--category", "gpus"), "--category 'gpus' is unknown; known: gpu, node"),
+        (("--job", "dcgm=x"), "--job 'dcgm' is unknown; known: node"),
+        (("--job", "node"), "has no ="),
+        (("--job", "node="), "is no name of a scrape job"),
+        (("--job", 'node=a"b'), "is no name of a scrape job"),
+        (("--format", "prometheusrule", "--label", "x"), "has no ="),
+        (("--factor", "0.1"), "--factor 0.1 is out of range"),
+    ],
+)
+def test_an_option_that_cannot_be_is_one_sentence_and_writes_nothing(
+    tmp_path: Path, option: tuple[str, ...], text: str
+) -> None:
+    said = CliRunner().invoke(command, ["render", "--out", str(tmp_path / "out"), *option])
+    assert isinstance(said.exception, UserError)
+    assert text in str(said.exception)
+    assert not (tmp_path / "out").exists()

@@ -47,6 +47,8 @@ EXPECTED = [
     "TrainingLossNotFinite",
     "InferenceQueueGrowing",
     "InferenceOverProvisioned",
+    "InferenceErrorBudgetBurnFast",
+    "InferenceErrorBudgetBurnSlow",
     "TargetDown",
     "ExporterCollectorFailing",
     "ExporterDataStale",

@@ -1,0 +1,152 @@
+"""What differs from one Prometheus to another, and a rule file as one of them needs it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from fleetmedic.kernel import labels as words
+from fleetmedic.kernel.durations import format_duration, parse_duration
+from fleetmedic.kernel.errors import UserError
+from rules import promql
+from rules.rulefile import RUNBOOK_BASE, RUNBOOK_URL, Rule, RuleFile
+
+# Scrape jobs as the shipped rules name them.
+JOBS = ("node", "remediator", "rules", "prometheus", "alertmanager", "service")
+# A rate over fewer samples than this says nothing, nor does the age of a value.
+SAMPLES_IN_A_RANGE = 4
+SHORTEST_INTERVAL = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One Prometheus. Raises UserError for what cannot be.
+
+    Every duration is divided by `factor`. `categories` are those whose alerts are wanted (empty: all).
+    `jobs` are the names of scrape jobs there, by the names here. `scrape_interval` is in seconds.
+    """
+
+    factor: float = 1.0
+    runbook_base: str = RUNBOOK_BASE
+    scrape_interval: float = 5.0
+    categories: frozenset[str] = frozenset()
+    jobs: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.factor <= 10_000:
+            raise UserError(
+                f"--factor {self.factor:g} is out of range: give a number from 1 to 10000."
+            )
+        if not self.runbook_base.startswith(("http://", "https://")):
+            raise UserError(
+                f"--runbook-base {self.runbook_base[:80]!r} is no URL: begin it with http://."
+            )
+        if strange := sorted(self.categories - set(words.CATEGORIES)):
+            known = ", ".join(words.CATEGORIES)
+            raise UserError(f"--category {strange[0][:80]!r} is unknown; known: {known}.")
+        if strange := sorted(set(self.jobs) - set(JOBS)):
+            raise UserError(f"--job {strange[0][:80]!r} is unknown; known: {', '.join(JOBS)}.")
+        for name in self.jobs.values():
+            if not name or not name.isprintable() or set('"\\|') & set(name):
+                raise UserError(
+                    f"--job: {name[:80]!r} is no name of a scrape job; give it as HERE=THERE."
+                )
+
+
+def at(place: Place, files: Iterable[RuleFile]) -> tuple[RuleFile, ...]:
+    """The files as that place needs them, without those of which nothing is left.
+
+    Durations of `for`, `keep_firing_for`, ranges, offsets, group intervals and of numbers compared
+    with time() are divided. Ranges and such numbers stay at four scrape intervals, `for` at one (else
+    a single failed scrape would be an outage), group intervals at 1 s.
+    """
+    changed = [_mapped(file, place) for file in files]
+    if place.categories:
+        changed = _chosen(changed, place.categories)
+    return tuple(file for file in changed if file.groups)
+
+
+def _mapped(file: RuleFile, place: Place) -> RuleFile:
+    groups = (
+        replace(
+            group,
+            interval=group.interval
+            if place.factor == 1
+            else _divided(group.interval, place.factor, SHORTEST_INTERVAL),
+            rules=tuple(_rule(rule, place) for rule in group.rules),
+        )
+        for group in file.groups
+    )
+    return replace(file, groups=tuple(groups))
+
+
+def _rule(rule: Rule, place: Place) -> Rule:
+    annotations = dict(rule.annotations)
+    if url := annotations.get(RUNBOOK_URL):
+        annotations[RUNBOOK_URL] = f"{place.runbook_base.rstrip('/')}/{url.rpartition('/')[2]}"
+    expr = _renamed(rule.expr, place.jobs)
+    if place.factor == 1:
+        return replace(rule, expr=expr, annotations=annotations)
+    scrape = place.scrape_interval
+    return replace(
+        rule,
+        expr=promql.scale(expr, place.factor, shortest=SAMPLES_IN_A_RANGE * scrape),
+        wait=_divided(rule.wait, place.factor, scrape),
+        keep=_divided(rule.keep, place.factor, 0.0),
+        annotations=annotations,
+    )
+
+
+def _divided(duration: str, factor: float, floor: float) -> str:
+    if not duration:
+        return ""
+    seconds = parse_duration(duration)
+    return format_duration(max(seconds / factor, min(seconds, floor)))
+
+
+def _renamed(expr: str, jobs: Mapping[str, str]) -> str:
+    changes = [
+        (matcher.start, matcher.end, f'job{matcher.op}"{_names(matcher.value, jobs)}"')
+        for matcher in (promql.matchers(expr) if jobs else ())
+        if matcher.name == "job"
+    ]
+    return promql.edit(expr, changes) if changes else expr
+
+
+def _names(value: str, jobs: Mapping[str, str]) -> str:
+    return "|".join(jobs.get(name, name) for name in value.split("|"))
+
+
+def _chosen(files: list[RuleFile], categories: frozenset[str]) -> list[RuleFile]:
+    """The alerts of these categories, and the recording rules that they read, directly or not."""
+
+    def wanted(rule: Rule) -> bool:
+        return rule.is_alert and rule.labels.get(words.CATEGORY) in categories
+
+    every = [rule for file in files for rule in file.rules()]
+    records = {rule.name for rule in records_of([r for r in every if wanted(r)], every)}
+    return [_only(file, lambda rule: wanted(rule) or rule.name in records) for file in files]
+
+
+def _only(file: RuleFile, kept: Callable[[Rule], bool]) -> RuleFile:
+    groups = (
+        replace(group, rules=tuple(rule for rule in group.rules if kept(rule)))
+        for group in file.groups
+    )
+    return replace(file, groups=tuple(group for group in groups if group.rules))
+
+
+def records_of(rules: Iterable[Rule], every: Iterable[Rule]) -> list[Rule]:
+    """The recording rules among `every` that these rules read, directly or not, in their order."""
+    known: dict[str, list[Rule]] = {}
+    for rule in every:
+        if not rule.is_alert:
+            known.setdefault(rule.name, []).append(rule)
+    found: set[str] = set()
+    ahead = list(rules)
+    while ahead:
+        for selector in promql.selectors(ahead.pop().expr):
+            if selector.metric in known and selector.metric not in found:
+                found.add(selector.metric)
+                ahead += known[selector.metric]
+    return [rule for name, same in known.items() if name in found for rule in same]
