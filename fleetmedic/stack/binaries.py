@@ -1,6 +1,7 @@
 """Finds Prometheus and Alertmanager, and says by which command each really starts.
 
-The order is: what the caller names, PATH, the unpacked parts. Debian's Alertmanager looks its
+The order is: what the caller names, PATH, the unpacked parts. A later release has a name of its own
+(`prometheus-3`, later.py) and is found among the unpacked parts alone. Debian's Alertmanager looks its
 default template up at one absolute path, whatever its settings say, and its own checker does not
 notice: only a start proves a command. Where the file is not there, the unpacked folder is laid over
 /usr/share in a mount namespace, or, where namespaces are refused, by proot.
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 
 from fleetmedic.kernel.errors import UserError
+from fleetmedic.stack import later
 from fleetmedic.stack.fetch import by_hand, parts_dir
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -42,7 +44,8 @@ _OVERLAY = 'mount -t overlay overlay -o lowerdir="$0":/usr/share /usr/share && e
 
 
 def find(name: str) -> Path | None:
-    """The program of that name (prometheus, promtool, alertmanager, amtool, node_exporter), or None.
+    """The program of that name (prometheus, promtool, alertmanager, amtool, node_exporter, or a
+    later release of one), or None.
 
     Raises UserError when a program was named by hand and is not one.
     """
@@ -54,11 +57,11 @@ def command(name: str) -> list[str]:
 
     Raises UserError, with what to do, when the program is missing or starts in no way.
     """
-    candidates = _candidates(name)
-    if name != "alertmanager":
+    candidates, kind = _candidates(name), _kind(name)
+    if kind != "alertmanager":
         if not candidates:
             raise UserError(f"{name} is not here: run `fleetmedic doctor --fetch`, or {by_hand()}")
-        return [str(candidates[0]), *(_web_assets(candidates[0]) if name == "prometheus" else [])]
+        return [str(candidates[0]), *(_web_assets(candidates[0]) if kind == "prometheus" else [])]
     complaint = ""
     for path in candidates:
         for way in ways(path):
@@ -144,7 +147,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
+def _kind(name: str) -> str:
+    """What a program calls itself: prometheus, for the later release prometheus-3."""
+    return name.partition("-")[0] if name in later.PARTS else name
+
+
 def _candidates(name: str) -> list[Path]:
+    if name in later.PARTS:
+        path = later.path(name)
+        return [path] if os.access(path, os.X_OK) and answers(_kind(name), path) else []
     variable = OVERRIDES.get(name, "")
     if given := os.environ.get(variable):
         return [_given(name, Path(given).absolute())]

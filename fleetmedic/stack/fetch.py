@@ -11,7 +11,6 @@ import fcntl
 import json
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.home import home
+from fleetmedic.stack.apt import Apt, lacking_tool, last
 
 Report = Callable[[str], None]
 
@@ -74,9 +74,8 @@ def fetch(report: Report) -> None:
     Raises UserError, with what to do by hand, where the machine has no apt or no network. Where only
     something lacks that an earlier download did not know of, a failure is said and not raised.
     """
-    missing = [tool for tool in ("apt-get", "apt-cache", "dpkg-deb") if not shutil.which(tool)]
-    if missing:
-        raise UserError(f"this machine has no {missing[0]}, so nothing can be fetched: {by_hand()}")
+    if missing := lacking_tool():
+        raise UserError(f"this machine has no {missing}, so nothing can be fetched: {by_hand()}")
     folder = parts_dir()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -90,93 +89,71 @@ def fetch(report: Report) -> None:
 
 
 class _Download:
-    """One download, all of it below `work` until it is complete."""
+    """One download, all of it below apt's own folder until it is complete."""
 
     def __init__(self, work: Path, report: Report) -> None:
-        self._work = work
+        self._apt = Apt(work)
         self._report = report
-        for name in ("lists/partial", "cache/archives/partial", "debs", "root"):
-            (work / name).mkdir(parents=True)
-        (work / "status").touch()
-        self._options = [
-            f"-oDir::State={work}", f"-oDir::State::lists={work}/lists",
-            f"-oDir::State::status={work}/status", f"-oDir::Cache={work}/cache",
-            "-oAPT::Sandbox::User=", "-oAcquire::Languages=none", "-oAcquire::Retries=2",
-            "-oAcquire::http::Timeout=20", "-oAcquire::https::Timeout=20",
-        ]  # fmt: skip
 
     def into(self, folder: Path) -> None:
         """Download, unpack, and put the result at `folder`/root in one step."""
         self._report("reading the package lists of this machine's apt sources (20 to 40 MB)")
-        complaint = self._run("apt-get", "-qq", "update").stderr
+        complaint = self._apt.update()
         packages = self._packages()
         sizes = self._sizes(packages, complaint)
         self._report(
             f"downloading {len(sizes)} packages, {sum(sizes.values()) / 1e6:.1f} MB, from there: "
             + ", ".join(sorted(file.partition("_")[0] for file in sizes))
         )
-        got = self._run("apt-get", "-qq", "download", *packages, cwd=self._work / "debs")
-        if got.returncode:
-            raise UserError(f"the download failed ({_last(got.stderr)}): try again, or {by_hand()}")
+        if why := self._apt.download(packages):
+            raise UserError(f"the download failed ({why}): try again, or {by_hand()}")
         self._unpack(folder, list(sizes))
 
     def beside(self, folder: Path, packages: list[str]) -> None:
         """Download these packages and put them beside what lies at `folder`/root. Never raises for
         a machine that cannot have them; unless no source offers them, it is asked again next time."""
         self._report("reading the package lists of this machine's apt sources (20 to 40 MB)")
-        complaint = self._run("apt-get", "-qq", "update").stderr
+        complaint = self._apt.update()
         before = json.loads((folder / "parts.json").read_text()).get("packages", [])
-        if not complaint.strip() and not any(map(self._exists, packages)):
+        if not complaint.strip() and not any(map(self._apt.offers, packages)):
             _remember(folder, before)
-        debs = self._work / "debs"
-        got = self._run("apt-get", "-qq", "download", *packages, cwd=debs)
-        files = sorted(debs.glob("*.deb"))
-        for package in files:
-            got = self._run("dpkg-deb", "-x", str(package), str(self._work / "root"))
-        if got.returncode or not files:
-            why = _last(got.stderr or complaint)
+        why = self._apt.download(packages) or self._apt.unpack()
+        files = sorted(self._apt.debs.glob("*.deb"))
+        if why or not files:
+            why = why or last(complaint)
             self._report(f"{', '.join(packages)} cannot be fetched ({why}); nothing else needs it")
             return
-        for path in (self._work / "root/usr/bin").iterdir():
+        for path in (self._apt.root / "usr/bin").iterdir():
             path.replace(folder / "root/usr/bin" / path.name)
         _remember(folder, [*before, *(package.name for package in files)])
         self._report(f"unpacked {', '.join(packages)} in {folder}")
 
     def _packages(self) -> list[str]:
-        known = [name for name in (*SERVERS, *OPTIONAL) if self._exists(name)]
+        known = [name for name in (*SERVERS, *OPTIONAL) if self._apt.offers(name)]
         quiet = [
             f"--no-{kind}"
             for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
         ]
-        tree = self._run("apt-cache", "depends", "--recurse", *quiet, *known).stdout
+        tree = self._apt.run("apt-cache", "depends", "--recurse", *quiet, *known).stdout
         wanted = [line for line in tree.splitlines() if _NEEDED.fullmatch(line)]
-        return list(dict.fromkeys([*known, *(name for name in wanted if self._exists(name))]))
-
-    def _exists(self, package: str) -> bool:
-        shown = self._run("apt-cache", "show", "--no-all-versions", package)
-        return shown.returncode == 0 and "\nFilename:" in f"\n{shown.stdout}"
+        return list(dict.fromkeys([*known, *(name for name in wanted if self._apt.offers(name))]))
 
     def _sizes(self, packages: list[str], complaint: str) -> dict[str, int]:
         """File name to bytes, as apt is about to fetch them."""
         lacking = [name for name in SERVERS if name not in packages]
         if lacking:
-            why = f" ({_last(complaint)})" if complaint.strip() else ""
+            why = f" ({last(complaint)})" if complaint.strip() else ""
             raise UserError(
                 f"this machine's apt sources offer no {lacking[0]}{why}: connect it to its package "
                 f"archive, or {by_hand()}"
             )
-        listed = self._run("apt-get", "--print-uris", "download", *packages).stdout
+        listed = self._apt.run("apt-get", "--print-uris", "download", *packages).stdout
         return {found["file"]: int(found["size"]) for found in _URI.finditer(listed)}
 
     def _unpack(self, folder: Path, files: list[str]) -> None:
-        root = self._work / "root"
-        for package in sorted((self._work / "debs").glob("*.deb")):
-            done = self._run("dpkg-deb", "-x", str(package), str(root))
-            if done.returncode:
-                raise UserError(
-                    f"{package.name} cannot be unpacked ({_last(done.stderr)}): free some disk "
-                    f"space below {folder} and try again."
-                )
+        root = self._apt.root
+        if why := self._apt.unpack():
+            raise UserError(f"{why}: free some disk space below {folder} and try again.")
         for useless in _USELESS:
             shutil.rmtree(root / useless, ignore_errors=True)
         megabytes = sum(path.lstat().st_size for path in root.rglob("*")) / 1e6
@@ -185,23 +162,8 @@ class _Download:
         _remember(folder, files)
         self._report(f"unpacked {megabytes:.0f} MB in {folder}; remove that folder to undo it")
 
-    def _run(
-        self, program: str, *arguments: str, cwd: Path | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        options = self._options if program.startswith("apt") else []
-        return subprocess.run(
-            [program, *options, *arguments],
-            cwd=cwd or self._work, capture_output=True, text=True, timeout=900, check=False,
-        )  # fmt: skip
-
 
 def _remember(folder: Path, files: list[str]) -> None:
     """Write down what was unpacked, and what was asked for and may have been in no source."""
     told = {"packages": files, "asked": [*SERVERS, *OPTIONAL]}
     write_atomic(folder / "parts.json", json.dumps(told, indent=1))
-
-
-def _last(text: str) -> str:
-    """The last line that says something, without apt's `E: `."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return re.sub(r"^[EW]: ", "", lines[-1])[:200].rstrip(".") if lines else "no reason given"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import socket
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fleetmedic.stack import binaries
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.stack import binaries, later
 from fleetmedic.stack.ports import is_free, layout
 
 
@@ -18,9 +20,13 @@ class Parts(dict[str, Path]):
     """Looked up when asked for: a test skips (or fails) for the part that it needs itself."""
 
     def __missing__(self, name: str) -> Path:
-        path = binaries.find(name)
+        path, reason = (
+            binaries.find(name),
+            f"{name} is neither on PATH nor among the unpacked parts",
+        )
+        if path is None and name in later.PARTS:
+            path, reason = _later(name)
         if path is None:
-            reason = f"{name} is neither on PATH nor among the unpacked parts"
             if os.environ.get("FLEETMEDIC_REQUIRE_PARTS") == "1":
                 pytest.fail(reason)
             pytest.skip(reason)
@@ -28,9 +34,20 @@ class Parts(dict[str, Path]):
         return path
 
 
+@functools.cache
+def _later(name: str) -> tuple[Path | None, str]:
+    """A later release is fetched when a test first asks for it; else why it cannot be had."""
+    try:
+        later.fetch(name)
+    except UserError as error:
+        return None, str(error)
+    return binaries.find(name), f"{later.path(name)} does not run on this machine"
+
+
 @pytest.fixture(scope="session")
 def parts() -> Parts:
-    """Program name (prometheus, promtool, alertmanager, amtool) to path, on first use."""
+    """Program name (prometheus, promtool, alertmanager, amtool, or a later release of one, as
+    prometheus-3) to path, on first use."""
     return Parts()
 
 

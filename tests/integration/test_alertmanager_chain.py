@@ -63,11 +63,15 @@ def receiver() -> Iterator[Receiver]:
     server.server_close()
 
 
-@pytest.fixture
+@pytest.fixture(params=["alertmanager", "alertmanager-0.33"])
 def running(
-    parts: dict[str, Path], receiver: Receiver, tmp_path: Path, new_port: Callable[[], int]
+    request: pytest.FixtureRequest,
+    parts: dict[str, Path],
+    receiver: Receiver,
+    tmp_path: Path,
+    new_port: Callable[[], int],
 ) -> Iterator[str]:
-    assert parts["alertmanager"]
+    assert parts[request.param]
     token = tmp_path / "token"
     token.write_text("a-secret\n")
     config = tmp_path / "alertmanager.yml"
@@ -76,7 +80,7 @@ def running(
     log = (tmp_path / "log").open("wb")
     process = subprocess.Popen(
         [
-            *binaries.command("alertmanager"), f"--config.file={config}",
+            *binaries.command(request.param), f"--config.file={config}",
             f"--storage.path={tmp_path}/data", f"--web.listen-address={url[7:]}",
             "--cluster.listen-address=",
         ],

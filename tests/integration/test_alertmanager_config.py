@@ -15,6 +15,11 @@ pytestmark = pytest.mark.integration
 CASES = yaml.safe_load((share("alertmanager") / "routes_test.yml").read_text())["routes"]
 
 
+@pytest.fixture(params=["amtool", "amtool-0.33"])
+def amtool(request: pytest.FixtureRequest, parts: dict[str, Path]) -> Path:
+    return parts[request.param]
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     token = tmp_path / "token"
@@ -30,24 +35,20 @@ def _amtool(amtool: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_amtool_accepts_the_configuration_and_its_templates(
-    parts: dict[str, Path], config: Path
-) -> None:
-    said = _amtool(parts["amtool"], "check-config", str(config))
+def test_amtool_accepts_the_configuration_and_its_templates(amtool: Path, config: Path) -> None:
+    said = _amtool(amtool, "check-config", str(config))
     assert said.returncode == 0, said.stderr
     assert "1 templates" in said.stdout
     assert "3 inhibit rules" in said.stdout
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_each_alert_takes_its_route(
-    parts: dict[str, Path], config: Path, case: dict[str, object]
-) -> None:
+def test_each_alert_takes_its_route(amtool: Path, config: Path, case: dict[str, object]) -> None:
     labels, receivers = case["labels"], case["receivers"]
     assert isinstance(labels, dict)
     assert isinstance(receivers, list)
     said = _amtool(
-        parts["amtool"], "config", "routes", "test", f"--config.file={config}",
+        amtool, "config", "routes", "test", f"--config.file={config}",
         f"--verify.receivers={','.join(receivers)}", *(f"{k}={v}" for k, v in labels.items()),
     )  # fmt: skip
     assert said.returncode == 0, said.stdout + said.stderr
@@ -61,7 +62,7 @@ def test_every_route_of_the_tree_has_a_case(config: Path) -> None:
 
 
 def test_the_notification_template_names_gpu_runbook_and_playbook(
-    parts: dict[str, Path], tmp_path: Path
+    amtool: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data.json"
     data.write_text(
@@ -73,7 +74,7 @@ def test_the_notification_template_names_gpu_runbook_and_playbook(
     glob = f"--template.glob={share('alertmanager')}/templates/*.tmpl"
     title, text = (
         _amtool(
-            parts["amtool"], "template", "render", glob, f"--template.data={data}",
+            amtool, "template", "render", glob, f"--template.data={data}",
             f'--template.text={{{{ template "fleetmedic.{name}" . }}}}',
         )
         for name in ("title", "text")

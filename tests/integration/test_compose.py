@@ -1,8 +1,7 @@
 """docker-compose.yml is read by a real Compose (2.x), alone and with the override for real GPUs.
 
 Compose is taken from PATH, or from FLEETMEDIC_HOME/parts/compose; where it is in neither place it is
-fetched there from the machine's own apt archive (a later suite of it, in a private apt state:
-nothing is installed and the machine's package lists stay as they are).
+fetched there as the later releases of other parts are (fleetmedic/stack/later.py).
 """
 
 from __future__ import annotations
@@ -13,22 +12,15 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleetmedic.kernel.home import home
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.stack import later
 
 ROOT = Path(__file__).resolve().parents[2]
-# Debian's later suites, newest last; the first that offers Compose 2 is taken.
-SUITES = ("trixie", "forky", "sid")
-WHERE_IT_LIES = (
-    "usr/libexec/docker/cli-plugins/docker-compose",
-    "usr/lib/docker/cli-plugins/docker-compose",
-    "usr/bin/docker-compose",
-)
 
 pytestmark = pytest.mark.integration
 
@@ -50,56 +42,18 @@ def _version(*command: str) -> tuple[int, ...]:
 
 
 def _installed() -> list[str] | None:
-    unpacked = [str(home() / "parts" / "compose" / place) for place in WHERE_IT_LIES]
-    for command in (["docker", "compose"], ["docker-compose"], *([path] for path in unpacked)):
+    for command in (["docker", "compose"], ["docker-compose"], [str(later.path("compose"))]):
         if shutil.which(command[0]) and _version(*command) >= (2, 0):
             return command
     return None
 
 
-def _archive() -> str:
-    """The address of the Debian archive in the machine's own apt sources."""
-    told = _run("apt-get", "indextargets", "--format", "$(REPO_URI)|$(RELEASE)|$(COMPONENT)").stdout
-    for line in told.splitlines():
-        address, release, component = line.split("|")
-        if component == "main" and "security" not in address and "-" not in release:
-            return address
-    pytest.skip("this machine's apt sources name no Debian archive")
-
-
 def _fetch() -> list[str]:
-    """Download and unpack Compose below FLEETMEDIC_HOME/parts, or skip and say why not."""
-    for program in ("apt-get", "dpkg-deb"):
-        if not shutil.which(program):
-            pytest.skip(f"no Compose 2 on PATH, and no {program} to fetch it with")
-    address = _archive()
-    parts = home() / "parts"
-    parts.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parts, prefix=".compose-") as name:
-        work = Path(name)
-        for folder in ("lists/partial", "cache/archives/partial", "root"):
-            (work / folder).mkdir(parents=True)
-        (work / "status").touch()
-        (work / "sources.list").write_text(
-            "".join(f"deb {address} {suite} main\n" for suite in SUITES)
-        )
-        options = [
-            f"-oDir::State={work}", f"-oDir::State::lists={work}/lists",
-            f"-oDir::State::status={work}/status", f"-oDir::Cache={work}/cache",
-            f"-oDir::Etc::sourcelist={work}/sources.list", "-oDir::Etc::sourceparts=-",
-            "-oAPT::Sandbox::User=", "-oAcquire::Languages=none", "-oAcquire::http::Timeout=20",
-        ]  # fmt: skip
-        try:
-            _run("apt-get", *options, "-qq", "update", cwd=work)
-            got = _run("apt-get", *options, "-qq", "download", "docker-compose", cwd=work)
-        except subprocess.TimeoutExpired:
-            pytest.skip("no Compose 2 on PATH, and the archive does not answer")
-        packages = list(work.glob("docker-compose_*.deb"))
-        if not packages:
-            pytest.skip(f"no Compose 2 on PATH, and none could be fetched: {got.stderr[-200:]}")
-        _run("dpkg-deb", "-x", str(packages[0]), str(work / "root"), cwd=work)
-        shutil.rmtree(parts / "compose", ignore_errors=True)
-        (work / "root").replace(parts / "compose")
+    """Download and unpack Compose among the other parts, or skip and say why not."""
+    try:
+        later.fetch("compose")
+    except UserError as error:
+        pytest.skip(f"no Compose 2 on PATH: {error}")
     found = _installed()
     if not found:
         pytest.skip("the fetched Compose does not run on this machine")

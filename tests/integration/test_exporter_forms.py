@@ -146,8 +146,9 @@ def query(port: int, expression: str) -> list[dict[str, Any]]:
         return result
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["prometheus", "prometheus-3"])
 def prometheus(
+    request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     parts: dict[str, Path],
     new_port: Callable[[], int],
@@ -155,7 +156,7 @@ def prometheus(
     replay: int,
 ) -> Iterator[int]:
     """The port of a real Prometheus that has read both forms, and the exporter itself."""
-    program, folder, port = parts["prometheus"], tmp_path_factory.mktemp("prometheus"), new_port()
+    program, folder, port = parts[request.param], tmp_path_factory.mktemp("prometheus"), new_port()
     jobs = [("live", exporter, "/metrics"), ("text", replay, "/text")]
     jobs += [("openmetrics", replay, "/openmetrics")]
     scrapes = [
@@ -231,6 +232,9 @@ def test_prometheus_knows_types_and_meanings_from_both_forms(prometheus: int) ->
     assert openmetrics == text
 
 
+each_promtool = pytest.mark.parametrize("promtool", ["promtool", "promtool-3"])
+
+
 def complaints(promtool: Path, page: bytes) -> list[str]:
     checked = subprocess.run(
         [str(promtool), "check", "metrics"], input=page, capture_output=True, check=False
@@ -239,14 +243,16 @@ def complaints(promtool: Path, page: bytes) -> list[str]:
     return [line for line in lines if not NODE_EXPORTERS_OWN.match(line)]
 
 
+@each_promtool
 def test_promtool_has_nothing_to_say_about_the_page(
-    parts: dict[str, Path], forms: dict[str, Answer]
+    parts: dict[str, Path], forms: dict[str, Answer], promtool: str
 ) -> None:
-    assert complaints(parts["promtool"], forms["text"].body) == []
+    assert complaints(parts[promtool], forms["text"].body) == []
 
 
+@each_promtool
 def test_promtool_has_nothing_to_say_about_any_family_of_the_catalogue(
-    parts: dict[str, Path],
+    parts: dict[str, Path], promtool: str
 ) -> None:
     def sample(metric: Metric) -> Sample:
         return Sample(metric.name, ("x",) * len(metric.labels), 1)
@@ -254,4 +260,4 @@ def test_promtool_has_nothing_to_say_about_any_family_of_the_catalogue(
     own = [metric for metric in catalogue() if metric.producer == "exporter"]
     whole = [metric for metric in own if metric.type != "histogram"]
     page = Fragment(Renderer(catalogue()).render(map(sample, whole))).plain(Form.TEXT)
-    assert complaints(parts["promtool"], page) == []
+    assert complaints(parts[promtool], page) == []

@@ -1,0 +1,81 @@
+"""apt with a state of its own: an ordinary user may read package lists and download by it, and the
+machine's own lists, package state and installed packages are left alone.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+TOOLS = ("apt-get", "apt-cache", "dpkg-deb")
+
+
+def lacking_tool() -> str | None:
+    """The first program that is not on PATH, of those that a download needs."""
+    return next((tool for tool in TOOLS if not shutil.which(tool)), None)
+
+
+class Apt:
+    """All that apt remembers lies below `work`; packages are downloaded to `debs` and unpacked in
+    `root` there. The sources are the machine's own, or the given lines in their place.
+    """
+
+    def __init__(self, work: Path, sources: Sequence[str] = ()) -> None:
+        self._work = work
+        self.debs, self.root = work / "debs", work / "root"
+        for name in ("lists/partial", "cache/archives/partial", "debs", "root"):
+            (work / name).mkdir(parents=True)
+        (work / "status").touch()
+        self._options = [
+            f"-oDir::State={work}", f"-oDir::State::lists={work}/lists",
+            f"-oDir::State::status={work}/status", f"-oDir::Cache={work}/cache",
+            "-oAPT::Sandbox::User=", "-oAcquire::Languages=none", "-oAcquire::Retries=2",
+            "-oAcquire::http::Timeout=20", "-oAcquire::https::Timeout=20",
+        ]  # fmt: skip
+        if sources:
+            (work / "sources.list").write_text("".join(f"{line}\n" for line in sources))
+            self._options += [
+                f"-oDir::Etc::sourcelist={work}/sources.list",
+                "-oDir::Etc::sourceparts=-",
+            ]
+
+    def update(self) -> str:
+        """Read the package lists of the sources. Returns what apt complained of."""
+        return self.run("apt-get", "-qq", "update").stderr
+
+    def offers(self, package: str) -> bool:
+        """Whether a source has the package itself, not only its name."""
+        shown = self.run("apt-cache", "show", "--no-all-versions", package)
+        return shown.returncode == 0 and "\nFilename:" in f"\n{shown.stdout}"
+
+    def download(self, packages: Sequence[str]) -> str | None:
+        """Download into `debs`. Returns why it failed, or None."""
+        got = self.run("apt-get", "-qq", "download", *packages, cwd=self.debs)
+        return last(got.stderr) if got.returncode else None
+
+    def unpack(self) -> str | None:
+        """Unpack all of `debs` in `root`. Returns which one cannot be and why, or None."""
+        for package in sorted(self.debs.glob("*.deb")):
+            done = self.run("dpkg-deb", "-x", str(package), str(self.root))
+            if done.returncode:
+                return f"{package.name} cannot be unpacked ({last(done.stderr)})"
+        return None
+
+    def run(
+        self, program: str, *arguments: str, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of TOOLS; apt's own with the private state."""
+        options = self._options if program.startswith("apt") else []
+        return subprocess.run(
+            [program, *options, *arguments],
+            cwd=cwd or self._work, capture_output=True, text=True, timeout=900, check=False,
+        )  # fmt: skip
+
+
+def last(text: str) -> str:
+    """The last line that says something, without apt's `E: `."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return re.sub(r"^[EW]: ", "", lines[-1])[:200].rstrip(".") if lines else "no reason given"

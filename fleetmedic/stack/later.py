@@ -1,0 +1,134 @@
+"""Later releases than the machine's own suite has, for tests alone: what users run may be newer than
+what `up` starts here, and rules, pages and configurations are proven on those, too.
+
+They are Debian's packages from its later suites, from the same archive that the machine's own apt
+sources name. A private apt state reads those suites, so nothing can ever be installed from them.
+Each release is unpacked in a folder of its own name beside the other parts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.stack.apt import Apt, lacking_tool, last
+from fleetmedic.stack.fetch import parts_dir
+
+# Debian's suites after the one with Prometheus 2.42. The newest version that fits is taken.
+SUITES = ("trixie", "forky", "sid")
+_SOURCE_FIELDS = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """`packages` of one version, at least `lowest` and below `below`; part name to path in it."""
+
+    name: str
+    packages: tuple[str, ...]
+    lowest: tuple[int, ...]
+    below: tuple[int, ...]
+    programs: Mapping[str, str]
+
+    def fits(self, version: str) -> bool:
+        """Whether Debian's version string, such as `3.5.3+ds1-6`, is one of this release."""
+        return self.lowest <= numbers(version) < self.below
+
+
+_PROMETHEUS = ("prometheus", "promtool")
+RELEASES = (
+    Release(
+        "prometheus-2.53", _PROMETHEUS, (2, 53), (3,),
+        {"prometheus-2.53": "usr/bin/prometheus", "promtool-2.53": "usr/bin/promtool"},
+    ),
+    Release(
+        "prometheus-3", _PROMETHEUS, (3,), (4,),
+        {"prometheus-3": "usr/bin/prometheus", "promtool-3": "usr/bin/promtool"},
+    ),
+    Release(
+        "alertmanager-0.33", ("prometheus-alertmanager",), (0, 33), (1,),
+        {"alertmanager-0.33": "usr/bin/prometheus-alertmanager", "amtool-0.33": "usr/bin/amtool"},
+    ),
+    Release(
+        "compose", ("docker-compose",), (2,), (99,),
+        {"compose": "usr/libexec/docker/cli-plugins/docker-compose"},
+    ),
+)  # fmt: skip
+# Part name, such as promtool-3, to the release that has it.
+PARTS: Mapping[str, Release] = {part: release for release in RELEASES for part in release.programs}
+
+
+def path(part: str) -> Path:
+    """Where the program of that part lies once its release is unpacked."""
+    release = PARTS[part]
+    return parts_dir() / release.name / release.programs[part]
+
+
+def fetch(part: str) -> Path:
+    """Download and unpack the release of that part unless it is there. Returns the program's path.
+
+    Raises UserError with the reason where this machine cannot have it.
+    """
+    if path(part).is_file():
+        return path(part)
+    if tool := lacking_tool():
+        raise UserError(f"{part} cannot be fetched: this machine has no {tool}.")
+    release, folder = PARTS[part], parts_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path(part).is_file():
+            return path(part)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
+            try:
+                _unpack(release, Apt(Path(work), _sources(part)), folder / release.name)
+            except subprocess.TimeoutExpired as error:
+                raise UserError(
+                    f"{part} cannot be fetched: the archive does not answer."
+                ) from error
+    if not path(part).is_file():
+        raise UserError(f"{part} cannot be had: the package has no {release.programs[part]}.")
+    return path(part)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, without Debian's epoch: 3, 5, 3 of `3.5.3+ds1-6`."""
+    found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
+    return tuple(map(int, found[1].split("."))) if found else ()
+
+
+def _unpack(release: Release, apt: Apt, into: Path) -> None:
+    complaint = apt.update()
+    listed = apt.run("apt-cache", "madison", release.packages[0]).stdout.splitlines()
+    offered = {line.split("|")[1].strip() for line in listed if line.count("|") >= 2}
+    fitting = sorted(filter(release.fits, offered), key=numbers)
+    if not fitting:
+        seen = f"has only {', '.join(sorted(offered))}" if offered else last(complaint)
+        raise UserError(f"{release.name} cannot be fetched: the archive of this machine ({seen}).")
+    wanted = [f"{package}={fitting[-1]}" for package in release.packages]
+    if why := apt.download(wanted) or apt.unpack():
+        raise UserError(f"{release.name} cannot be fetched: {why}.")
+    shutil.rmtree(apt.root / "usr/share/doc", ignore_errors=True)
+    shutil.rmtree(into, ignore_errors=True)
+    apt.root.replace(into)
+
+
+def _sources(part: str) -> list[str]:
+    """A line for each later suite, of the archive that the machine's own sources name."""
+    told = subprocess.run(
+        ["apt-get", "indextargets", "--format", _SOURCE_FIELDS],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    for line in told.stdout.splitlines():
+        address, release, component, signed = line.split("|")
+        if component == "main" and "security" not in address and "-" not in release:
+            # apt writes the field's own name where the source has no such field
+            keys = f"[signed-by={signed}] " if signed.startswith("/") else ""
+            return [f"deb {keys}{address} {suite} main" for suite in SUITES]
+    raise UserError(f"{part} cannot be fetched: this machine's apt sources name no Debian archive.")
