@@ -36,6 +36,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config": ("fleetmedic.stack.snippets:config", "stack", "Print parts for your own Prometheus."),
     "exporter": ("exporter.cli:exporter", "exporter", "Serve GPU and node metrics."),
     "rules": ("rules.cli:rules", "rules", "Lint, render, fit and serve alert rules."),
+    "alertmanager": (
+        "fleetmedic.alerting.cli:alertmanager",
+        "stack",
+        "Write Alertmanager's configuration for your teams and channels.",
+    ),
     "remediator": ("remediator.cli:remediator", "remediator", "Receive alerts and act on them."),
     "localcluster": (
         "fleetmedic.localcluster.cli:localcluster",

@@ -14,8 +14,11 @@ from pathlib import Path
 import structlog
 import uvicorn
 
+from fleetmedic.alerting.settings import Notifications
+from fleetmedic.alerting.settings import read as read_notifications
 from fleetmedic.kernel.errors import UserError
 from remediator.actions.registry import actions
+from remediator.channels.delivery import Delivery, open_channels
 from remediator.clusters.base import Cluster
 from remediator.clusters.registry import open_cluster
 from remediator.core.book import Book
@@ -45,6 +48,7 @@ class Parts:
     reconciler: Reconciler
     book: Book
     metrics: Metrics
+    delivery: Delivery
 
 
 class _Server(uvicorn.Server):
@@ -85,6 +89,7 @@ async def running(
             client = AlertmanagerClient(settings.alertmanager_url)
             alertmanager = await stack.enter_async_context(client)
         sender = await stack.enter_async_context(Notifier())
+        delivery = open_channels(notifications(settings), sender)
         senses = Senses(
             cluster, prometheus, book, ceiling=settings.level,
             scrape_interval=settings.scrape_interval, hold=settings.limits.hold, now=time.time,
@@ -103,11 +108,16 @@ async def running(
         engine.start()
         task = asyncio.create_task(reconciler.run(), name="reconciler")
         try:
-            yield Parts(engine, reconciler, book, metrics)
+            yield Parts(engine, reconciler, book, metrics, delivery)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await engine.close()
+
+
+def notifications(settings: Settings) -> Notifications:
+    """The channels of the settings' file; none without one. Raises UserError."""
+    return read_notifications(settings.notifications) if settings.notifications else Notifications()
 
 
 async def serve(settings: Settings, data_dir: Path, host: str, port: int) -> None:
@@ -123,8 +133,8 @@ async def serve(settings: Settings, data_dir: Path, host: str, port: int) -> Non
     with _listen(host, port) as listener:
         async with running(settings, data_dir, playbooks, cluster) as parts:
             desk = Desk(
-                parts.engine, parts.reconciler, parts.book, parts.metrics, token, data_dir,
-                lambda: True,
+                parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery, token,
+                data_dir, lambda: True,
             )  # fmt: skip
             config = uvicorn.Config(
                 make_app(desk), log_config=None, access_log=False, lifespan="off",

@@ -96,19 +96,22 @@ class _Client:
         *,
         shown: str,
         form: dict[str, str] | None = None,
-        json: bytes | None = None,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        params: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
         """Status and body of one exchange, whole within the timeout. Raises HttpError.
 
         `shown` stands for the address in sentences.
         """
-        headers = {"Content-Type": "application/json"} if json is not None else None
         if self._http is None:
             self._http = httpx2.AsyncClient(timeout=self._timeout, trust_env=self._trust_env)
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                self._http.stream(method, url, data=form, content=json, headers=headers) as answer,
+                self._http.stream(
+                    method, url, data=form, content=content, headers=headers, params=params
+                ) as answer,
             ):
                 return answer.status_code, await _bounded(answer, shown)
         except (TimeoutError, httpx2.TimeoutException):
@@ -194,10 +197,30 @@ class Notifier(_Client):
 
         The address may carry a secret, so a sentence shows only its host.
         """
-        shown = f"the notification address {_shown(url, path=False)}"
-        status, _ = await self._ask("POST", url, shown=shown, json=msgspec.json.encode(body))
+        status, _ = await self.exchange(
+            "POST",
+            url,
+            content=msgspec.json.encode(body),
+            headers={"Content-Type": "application/json"},
+        )
         if not 200 <= status < 300:
-            raise HttpError(f"{shown} answered {status}.")
+            shown = _shown(url, path=False)
+            raise HttpError(f"the notification address {shown} answered {status}.")
+
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        params: dict[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        """Status and body of one request. Raises HttpError, in which only the host is shown."""
+        shown = f"the notification address {_shown(url, path=False)}"
+        return await self._ask(
+            method, url, shown=shown, content=content, headers=headers, params=params
+        )
 
 
 async def _bounded(answer: httpx2.Response, url: str) -> bytes:

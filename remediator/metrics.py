@@ -35,6 +35,7 @@ class Metrics:
             ("webhook_alerts", "Alerts received by the webhook.", []),
             ("webhook_auth_failures", "Requests without the right credential.", []),
             ("journal_events", "Events made durable.", []),
+            ("notifications", "Messages to people, by channel and result.", ["channel", "result"]),
         )
         self._counters: dict[str, Any] = {
             name: Counter(f"remediator_{name}", text, labels, registry=self.registry)
@@ -85,6 +86,10 @@ class Metrics:
     def refused(self) -> None:
         """Count a request without the credential."""
         self._counters["webhook_auth_failures"].inc()
+
+    def told(self, channel: str, result: str) -> None:
+        """Count a message to people: `delivered` or `failed`."""
+        self._counters["notifications"].labels(channel, result).inc()
 
     def reconciled(self, at: float) -> None:
         """Remember a reconciliation (Unix seconds)."""

@@ -46,9 +46,11 @@ class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NotifySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Addresses that get a JSON message about incidents, besides the log."""
+    """`webhooks` are addresses that get a JSON message about incidents, besides the log. `file` is
+    notifications.yml: the channels by which Alertmanager lets the remediator tell people."""
 
     webhooks: tuple[str, ...] = ()
+    file: str | None = None
 
 
 class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +86,7 @@ class Settings:
     limits: Limits
     disruptive_at_once: int
     webhooks: tuple[str, ...]
+    notifications: Path | None
 
 
 def load_settings(path: Path) -> Settings:
@@ -127,6 +130,7 @@ def load_settings(path: Path) -> Settings:
             _url(one, where, f"notify.webhooks[{n}]") or ""
             for n, one in enumerate(raw.notify.webhooks)
         ),
+        notifications=None if raw.notify.file is None else Path(raw.notify.file),
     )  # fmt: skip
 
 

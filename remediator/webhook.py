@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+import structlog
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -23,6 +24,8 @@ from starlette.routing import Route
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator import pages
+from remediator.channels import message
+from remediator.channels.delivery import Delivery, NotDelivered
 from remediator.core.book import Book
 from remediator.core.events import Event, Kind
 from remediator.core.model import Alert, Incident
@@ -31,6 +34,7 @@ from remediator.journal import JournalDown, find_events, line
 from remediator.metrics import Metrics
 from remediator.reconciler import Reconciler
 
+log = structlog.get_logger("remediator")
 T = TypeVar("T")
 MAX_BODY = 4 * 2**20
 BODY_TIMEOUT = 10.0
@@ -67,6 +71,7 @@ class Desk:
     reconciler: Reconciler
     book: Book
     metrics: Metrics
+    delivery: Delivery
     token: str
     data_dir: Path
     ready: Callable[[], bool]
@@ -85,6 +90,7 @@ def make_app(desk: Desk) -> Starlette:
     edge = _Edge(desk)
     routes = [
         Route("/api/v1/alerts", edge.wrap(edge.alerts), methods=["POST"]),
+        Route("/api/v1/notify/{channel}", edge.wrap(edge.notify), methods=["POST"]),
         Route("/api/v1/pause", edge.wrap(edge.pause), methods=["POST"]),
         Route("/api/v1/resume", edge.wrap(edge.resume), methods=["POST"]),
         Route("/api/v1/incidents", edge.wrap(edge.incidents)),
@@ -149,6 +155,21 @@ class _Edge:
         if truncated:
             self._desk.reconciler.wake()
         return Response(status_code=202)
+
+    async def notify(self, request: Request) -> Response:
+        """Tell people by a channel. 503 asks Alertmanager to try again, 422 says that it is no use."""
+        name = request.path_params["channel"]
+        if not self._desk.delivery.has(name):
+            raise _RefusedError(404, "There is no such channel in notifications.yml.")
+        group = message.read(await _body(request))
+        try:
+            await self._desk.delivery.deliver(name, group)
+        except NotDelivered as error:
+            self._desk.metrics.told(name, "failed")
+            log.warning("not_delivered", channel=name, text=str(error))
+            raise _RefusedError(503 if error.again else 422, str(error)) from None
+        self._desk.metrics.told(name, "delivered")
+        return Response(status_code=200)
 
     async def pause(self, request: Request) -> Response:
         order = _decode(await _body(request), _Order)

@@ -10,12 +10,13 @@ import secrets
 import shutil
 from pathlib import Path
 
-import jinja2
-
+from fleetmedic.alerting.render import Place
+from fleetmedic.alerting.render import render as render_alertmanager
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.share import share
-from rules.render import Place, render
+from rules.render import Place as RulesPlace
+from rules.render import render
 
 STATE = Path(os.environ.get("FLEETMEDIC_STATE_DIR", "/state"))
 # Where the containers of Alertmanager see what is written here.
@@ -36,14 +37,7 @@ def alertmanager() -> None:
     """Write alertmanager.yml from the shipped template, and the templates beside it."""
     source, target = share("alertmanager"), STATE / "alertmanager"
     shutil.copytree(source / "templates", target / "templates", dirs_exist_ok=True)
-    environment = jinja2.Environment(  # noqa: S701 - YAML, and every value is ours
-        loader=jinja2.FileSystemLoader(source), undefined=jinja2.StrictUndefined
-    )
-    text = environment.get_template("alertmanager.yml.j2").render(
-        remediator_url="http://remediator:9095",
-        token_file=TOKEN_THERE,
-        template_dir=TEMPLATES_THERE,
-    )
+    text = render_alertmanager(Place("http://remediator:9095", TOKEN_THERE, TEMPLATES_THERE))
     write_atomic(target / "alertmanager.yml", text)
 
 
@@ -61,7 +55,7 @@ def main() -> None:
     rules = STATE / "prometheus" / "rules"
     (rules / "generated").mkdir(parents=True, exist_ok=True)
     base = os.environ.get("FLEETMEDIC_RUNBOOK_BASE", "http://127.0.0.1:9095/runbooks")
-    written = render(rules, Place(runbook_base=base))
+    written = render(rules, RulesPlace(runbook_base=base))
     print(f"{nodes} simulated nodes of {gpus} GPUs; {len(list(written))} rule files")
 
 

@@ -118,16 +118,12 @@ def rules(plan: Plan, promtool: Path | None) -> dict[str, Any]:
 
 
 def alertmanager(remediator_url: str, token_file: Path) -> str:
-    """alertmanager.yml, from the shipped template."""
-    import jinja2
+    """alertmanager.yml for the Alertmanager of this machine, from the shipped template."""
+    from fleetmedic.alerting.render import Place
+    from fleetmedic.alerting.render import render as render_alertmanager
 
-    folder = share("alertmanager")
-    environment = jinja2.Environment(  # noqa: S701 - YAML, and every value is ours
-        loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("alertmanager.yml.j2").render(
-        remediator_url=remediator_url, token_file=str(token_file), template_dir=str(folder / "templates")
-    )  # fmt: skip
+    templates = str(share("alertmanager") / "templates")
+    return render_alertmanager(Place(remediator_url, str(token_file), templates))
 
 
 def render_rules(plan: Plan) -> None:

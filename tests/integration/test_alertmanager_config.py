@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from fleetmedic.alerting.render import Place, render
+from fleetmedic.alerting.settings import read
 from fleetmedic.kernel.share import share
 from fleetmedic.stack.render import alertmanager
 
 pytestmark = pytest.mark.integration
-CASES = yaml.safe_load((share("alertmanager") / "routes_test.yml").read_text())["routes"]
+FILE = yaml.safe_load((share("alertmanager") / "routes_test.yml").read_text())
+CASES = [("routes", case) for case in FILE["routes"]] + [("teams", case) for case in FILE["teams"]]
+EXAMPLE = share("alertmanager") / "notifications.example.yml"
 
 
 @pytest.fixture(params=["amtool", "amtool-0.33"])
@@ -21,12 +26,19 @@ def amtool(request: pytest.FixtureRequest, parts: dict[str, Path]) -> Path:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
+def configs(tmp_path: Path) -> dict[str, Path]:
+    """The configuration without teams, and with those of the example, for both versions."""
     token = tmp_path / "token"
     token.write_text("secret\n")
-    path = tmp_path / "alertmanager.yml"
-    path.write_text(alertmanager("http://127.0.0.1:9", token))
-    return path
+    place = Place("http://127.0.0.1:9", str(token), str(share("alertmanager") / "templates"))
+    texts = {
+        "routes": alertmanager("http://127.0.0.1:9", token),
+        "teams": render(place, read(EXAMPLE)),
+        "teams-0.33": render(replace(place, version=(0, 33)), read(EXAMPLE)),
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.yml").write_text(text)
+    return {name: tmp_path / f"{name}.yml" for name in texts}
 
 
 def _amtool(amtool: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,30 +47,43 @@ def _amtool(amtool: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_amtool_accepts_the_configuration_and_its_templates(amtool: Path, config: Path) -> None:
-    said = _amtool(amtool, "check-config", str(config))
+@pytest.mark.parametrize("name", ["routes", "teams"])
+def test_amtool_accepts_the_configuration_and_its_templates(
+    amtool: Path, configs: dict[str, Path], name: str
+) -> None:
+    said = _amtool(amtool, "check-config", str(configs[name]))
     assert said.returncode == 0, said.stderr
     assert "1 templates" in said.stdout
-    assert "3 inhibit rules" in said.stdout
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_each_alert_takes_its_route(amtool: Path, config: Path, case: dict[str, object]) -> None:
+def test_the_later_amtool_accepts_what_is_written_for_it(
+    parts: dict[str, Path], configs: dict[str, Path]
+) -> None:
+    said = _amtool(parts["amtool-0.33"], "check-config", str(configs["teams-0.33"]))
+    assert said.returncode == 0, said.stderr
+
+
+@pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{n}: {c['name']}" for n, c in CASES])
+def test_each_alert_takes_its_route(
+    amtool: Path, configs: dict[str, Path], name: str, case: dict[str, object]
+) -> None:
     labels, receivers = case["labels"], case["receivers"]
     assert isinstance(labels, dict)
     assert isinstance(receivers, list)
     said = _amtool(
-        amtool, "config", "routes", "test", f"--config.file={config}",
+        amtool, "config", "routes", "test", f"--config.file={configs[name]}",
         f"--verify.receivers={','.join(receivers)}", *(f"{k}={v}" for k, v in labels.items()),
     )  # fmt: skip
     assert said.returncode == 0, said.stdout + said.stderr
 
 
-def test_every_route_of_the_tree_has_a_case(config: Path) -> None:
-    """Reaching the last receiver of each child route is what the cases above are for."""
-    tree = yaml.safe_load(config.read_text())["route"]
-    reached = {name for case in CASES for name in case["receivers"]}
-    assert reached == {child["receiver"] for child in tree["routes"]} | {tree["receiver"]}
+@pytest.mark.parametrize("name", ["routes", "teams"])
+def test_every_receiver_of_the_tree_is_reached_by_a_case(
+    configs: dict[str, Path], name: str
+) -> None:
+    config = yaml.safe_load(configs[name].read_text())
+    reached = {receiver for file, case in CASES if file == name for receiver in case["receivers"]}
+    assert reached == {receiver["name"] for receiver in config["receivers"]}
 
 
 def test_the_notification_template_names_gpu_runbook_and_playbook(
@@ -67,7 +92,7 @@ def test_the_notification_template_names_gpu_runbook_and_playbook(
     data = tmp_path / "data.json"
     data.write_text(
         '{"status": "firing", "commonLabels": {"alertname": "GpuLost", "node": "node1", "gpu": "3"},'
-        '"alerts": [{"status": "firing", "annotations": {"summary": "GPU 3 of node1 is lost.",'
+        '"alerts": [{"status": "firing", "startsAt": "2026-01-02T03:04:05Z", "annotations": {"summary": "GPU 3 of node1 is lost.",'
         '"description": "It is gone.", "runbook_url": "http://x/runbooks/GpuLost",'
         '"playbook": "gpu-lost"}}]}'
     )
@@ -80,8 +105,9 @@ def test_the_notification_template_names_gpu_runbook_and_playbook(
         for name in ("title", "text")
     )  # fmt: skip
     assert title.stdout.strip() == "[FIRING 1] GpuLost on node1 GPU 3", title.stderr
-    assert text.stdout.split("\n")[:3] == [
-        "GPU 3 of node1 is lost. It is gone.",
+    assert text.stdout.split("\n")[:4] == [
+        "GPU 3 of node1 is lost.",
+        "It is gone.",
+        "Since 2026-01-02 03:04:05 UTC. fleetmedic acts by the playbook gpu-lost.",
         "Runbook: http://x/runbooks/GpuLost",
-        "fleetmedic acts by the playbook gpu-lost.",
     ]

@@ -231,7 +231,7 @@ def test_the_second_name_is_asked_where_the_first_is_not_known(
 
 
 class Support:
-    isSupportedDevice = 1  # noqa: N815
+    isSupportedDevice = 1
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ def served(
             settings, tmp_path, load_library(()), cluster or MemoryCluster()
         ) as parts:
             desk = Desk(
-                parts.engine, parts.reconciler, parts.book, parts.metrics, TOKEN, tmp_path,
-                lambda: True,
+                parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery, TOKEN,
+                tmp_path, lambda: True,
             )  # fmt: skip
             app.router.routes.extend(make_app(desk).routes)
             yield

@@ -1,0 +1,220 @@
+"""notifications.yml: who is told what, and by which channel. Secrets are files, never values.
+
+The same file is read twice: Alertmanager's configuration is written from it, and the remediator sends
+by those of its channels for which Alertmanager has no integration.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from fleetmedic.kernel.durations import parse_duration
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.settings import load
+
+Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,40}$")]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+File = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+Matches = dict[Annotated[str, msgspec.Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]{0,60}$")], Text]
+
+
+class _Channel(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
+):
+    """What every channel has. `resolved`: whether the end of an alert is told, too."""
+
+    resolved: bool = True
+
+
+class Email(_Channel, frozen=True, kw_only=True, tag="email"):
+    """`smarthost` is HOST:PORT. Without `username` no login is made."""
+
+    to: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
+    sender: Text
+    smarthost: Annotated[str, msgspec.Meta(pattern=r"^\[?[A-Za-z0-9.:-]+\]?:\d{1,5}$")]
+    username: str = ""
+    password_file: File | None = None
+    require_tls: bool = True
+
+
+class Slack(_Channel, frozen=True, kw_only=True, tag="slack"):
+    """An incoming webhook, whose address is in the file."""
+
+    url_file: File
+    slack_channel: str = ""
+
+
+class Teams(_Channel, frozen=True, kw_only=True, tag="teams"):
+    """A Teams workflow ("when a webhook request is received"), whose address is in the file."""
+
+    url_file: File
+
+
+class PagerDuty(_Channel, frozen=True, kw_only=True, tag="pagerduty"):
+    """Events API v2. `url` is another than PagerDuty's own, such as that of a region."""
+
+    routing_key_file: File
+    url: str = ""
+
+
+class WeChat(_Channel, frozen=True, kw_only=True, tag="wechat"):
+    """WeChat Work (WeCom): messages of a company's own application to users, parties or tags."""
+
+    corp_id: Text
+    agent_id: Text
+    secret_file: File
+    to_user: str = ""
+    to_party: str = ""
+    to_tag: str = ""
+    url: str = "https://qyapi.weixin.qq.com/cgi-bin/"
+
+
+class Http(_Channel, frozen=True, kw_only=True, tag="http"):
+    """Any service that takes an HTTP request: the remediator fills in a template and sends it.
+
+    `template` is one of those shipped (dingtalk, feishu, teams, wechat-robot, sms, voice), or a file.
+    `sign` adds what DingTalk or Feishu ask of robots that are protected by the secret in
+    `secret_file`. Headers whose value is a secret are a file as well: NAME: VALUE in each line.
+    """
+
+    url_file: File
+    template: Text
+    method: Annotated[str, msgspec.Meta(pattern="^(POST|PUT)$")] = "POST"
+    content_type: str = "application/json"
+    headers_file: File | None = None
+    sign: Annotated[str, msgspec.Meta(pattern="^(|dingtalk|feishu)$")] = ""
+    secret_file: File | None = None
+    success: str = ""
+    """What the answer's JSON must hold, such as `errcode=0`; empty: any answer of 200 to 299."""
+
+
+Channel = Email | Slack | Teams | PagerDuty | WeChat | Http
+Channels = tuple[Name, ...]
+
+
+class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is told of alerts whose labels match (regular expressions; all must). The first team that
+    matches is told and no other; the last has no `match`."""
+
+    name: Name
+    match: Matches = {}
+    critical: Channels = ()
+    warning: Channels = ()
+    info: Channels = ()
+
+
+class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A time as Alertmanager's time intervals have it."""
+
+    times: tuple[dict[str, str], ...] = ()
+    weekdays: tuple[str, ...] = ()
+    days_of_month: tuple[str, ...] = ()
+    months: tuple[str, ...] = ()
+    location: str = "UTC"
+
+
+class Maintenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """While one of the windows is open nobody is told of alerts that match, the remediator neither."""
+
+    name: Name
+    match: Annotated[Matches, msgspec.Meta(min_length=1)]
+    windows: Annotated[tuple[Window, ...], msgspec.Meta(min_length=1)]
+
+
+class DeadMan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A service outside that calls people when this stops coming. Its address is no secret to those who
+    may read Alertmanager's configuration: 0.25 takes it from there only."""
+
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://\S+$")]
+    every: str = "1m"
+
+
+class Notifications(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file. Without teams nobody but the remediator is told."""
+
+    channels: dict[Name, Channel] = {}
+    teams: tuple[Team, ...] = ()
+    quiet: tuple[Window, ...] = ()
+    """When warnings and information wait; critical alerts never do."""
+    maintenance: tuple[Maintenance, ...] = ()
+    dead_man: DeadMan | None = None
+    repeat: dict[str, str] = {}
+    """How often people are reminded of what still fires, by severity: critical, warning, info."""
+
+
+REPEAT = {"critical": "1h", "warning": "4h", "info": "24h"}
+
+
+def read(path: Path) -> Notifications:
+    """Read the file. Raises UserError naming the file, the place in it and the cure."""
+    given = load(path, Notifications)
+    where = str(path)
+    names = [team.name for team in given.teams]
+    for number, team in enumerate(given.teams):
+        place = f"{where}: at $.teams[{number}]"
+        if names.index(team.name) != number:
+            raise UserError(f"{place}.name: {team.name!r} stands twice; give another name.")
+        if (number == len(given.teams) - 1) == bool(team.match):
+            raise UserError(
+                f"{place}: the last team, and only that one, has no `match`: it is told of everything "
+                "that no other team is."
+            )
+        for field in REPEAT:
+            for name in getattr(team, field):
+                if name not in given.channels:
+                    known = ", ".join(given.channels) or "none"
+                    raise UserError(
+                        f"{place}.{field}: there is no channel {name!r}; known: {known}."
+                    )
+        _expressions(team.match, f"{place}.match")
+    for number, each in enumerate(given.maintenance):
+        _expressions(each.match, f"{where}: at $.maintenance[{number}].match")
+    _durations(given, where)
+    for name, channel in given.channels.items():
+        _channel(channel, f"{where}: at $.channels.{name}")
+    return given
+
+
+def _expressions(match: Matches, place: str) -> None:
+    for label, text in match.items():
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise UserError(
+                f"{place}.{label}: {text[:80]!r} is no regular expression: {error}."
+            ) from None
+
+
+def _durations(given: Notifications, where: str) -> None:
+    for severity, text in given.repeat.items():
+        if severity not in REPEAT:
+            raise UserError(
+                f"{where}: at $.repeat: {severity[:40]!r} is none of {', '.join(REPEAT)}."
+            )
+        _duration(text, f"{where}: at $.repeat.{severity}")
+    if given.dead_man is not None:
+        _duration(given.dead_man.every, f"{where}: at $.dead_man.every")
+
+
+def _duration(text: str, place: str) -> None:
+    try:
+        seconds = parse_duration(text)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+    if seconds < 1:
+        raise UserError(f"{place}: {text} is too short; give at least 1s.")
+
+
+def _channel(channel: Channel, place: str) -> None:
+    if isinstance(channel, Email) and bool(channel.username) != bool(channel.password_file):
+        raise UserError(f"{place}: give `username` and `password_file` together, or neither.")
+    if isinstance(channel, WeChat) and not (channel.to_user or channel.to_party or channel.to_tag):
+        raise UserError(
+            f"{place}: say who gets it: `to_user`, `to_party` or `to_tag` (@all is one)."
+        )
+    if isinstance(channel, Http) and bool(channel.sign) != bool(channel.secret_file):
+        raise UserError(f"{place}: give `sign` and `secret_file` together, or neither.")

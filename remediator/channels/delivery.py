@@ -1,0 +1,210 @@
+"""Sends what Alertmanager tells to the channels for which it has no integration of its own.
+
+One request, one answer: whoever asked (Alertmanager) is told whether it arrived, and tries again if
+that can help. Addresses and secrets are read from their files for each message, so that a new one
+needs no restart, and are in no sentence and no log line.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import msgspec
+
+from fleetmedic.alerting.settings import Channel, Http, Notifications, Teams, WeChat
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.share import share
+from remediator.channels import sign
+from remediator.channels.message import Group, Signature, Templates, fill
+from remediator.http import HttpError, Notifier
+
+MAX_SECRET = 8192
+TRY_AGAIN = frozenset({408, 425, 429})
+_JSON = "application/json"
+_TOKEN_MARGIN = 300.0  # seconds: WeChat's token is asked anew before it ends
+
+
+class NotDelivered(Exception):  # noqa: N818
+    """It did not arrive; the message is one sentence. `again`: whether another try can help."""
+
+    def __init__(self, sentence: str, *, again: bool) -> None:
+        super().__init__(sentence)
+        self.again = again
+
+
+@dataclass(slots=True)
+class Delivery:
+    """The channels by which the remediator can send. Made by `open_channels`."""
+
+    channels: Mapping[str, Channel]
+    templates: Mapping[str, jinja2.Template]
+    sender: Notifier
+    now: Callable[[], float] = time.time
+    _tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a channel of this name that goes this way."""
+        return name in self.channels
+
+    async def deliver(self, name: str, group: Group) -> None:
+        """Tell the group by the channel. Raises NotDelivered; KeyError for an unknown channel."""
+        channel = self.channels[name]
+        try:
+            if isinstance(channel, WeChat):
+                await self._wechat(name, channel, group)
+            elif isinstance(channel, Teams):
+                url = _secret(channel.url_file)
+                message = fill(self.templates[name], group, f"channel {name}", Signature())
+                await self._post(url, message, {}, "")
+            elif isinstance(channel, Http):
+                await self._http(name, channel, group)
+        except UserError as error:
+            raise NotDelivered(str(error), again=False) from None
+        except HttpError as error:
+            raise NotDelivered(str(error), again=True) from None
+
+    async def _http(self, name: str, channel: Http, group: Group) -> None:
+        url, signature = _secret(channel.url_file), Signature()
+        if channel.sign and channel.secret_file:
+            secret = _secret(channel.secret_file)
+            if channel.sign == "dingtalk":
+                url = sign.dingtalk(url, secret, self.now())
+            else:
+                signature = sign.feishu(secret, self.now())
+        headers = {"Content-Type": channel.content_type} | _headers(channel.headers_file)
+        message = fill(self.templates[name], group, f"channel {name}", signature)
+        if channel.content_type.partition(";")[0].strip() == _JSON:
+            _check_json(message, f"channel {name}")
+        await self._post(url, message, headers, channel.success, channel.method)
+
+    async def _wechat(self, name: str, channel: WeChat, group: Group) -> None:
+        """A message of the company's own application: a token first, which lasts two hours."""
+        base = channel.url.rstrip("/")
+        token, until = self._tokens.get(name, ("", 0.0))
+        if self.now() >= until:
+            ask = {"corpid": channel.corp_id, "corpsecret": _secret(channel.secret_file)}
+            answer = await self.sender.exchange("GET", f"{base}/gettoken", params=ask)
+            said = _answer(*answer, "errcode=0")
+            token = str(said.get("access_token", ""))
+            until = self.now() + float(said.get("expires_in", 7200)) - _TOKEN_MARGIN
+        text = fill(self.templates[name], group, f"channel {name}", Signature())
+        body = {
+            "touser": channel.to_user, "toparty": channel.to_party, "totag": channel.to_tag,
+            "agentid": channel.agent_id, "msgtype": "text",
+            "text": {"content": text.decode()[:600]},
+        }  # fmt: skip
+        try:
+            answer = await self.sender.exchange(
+                "POST", f"{base}/message/send", params={"access_token": token},
+                content=msgspec.json.encode(body), headers={"Content-Type": _JSON},
+            )  # fmt: skip
+            _answer(*answer, "errcode=0")
+        except NotDelivered:
+            self._tokens.pop(name, None)  # the token may have been taken back
+            raise
+        self._tokens[name] = token, until
+
+    async def _post(
+        self, url: str, message: bytes, headers: dict[str, str], success: str, method: str = "POST"
+    ) -> None:
+        headers = {"Content-Type": _JSON} | headers
+        answer = await self.sender.exchange(method, url, content=message, headers=headers)
+        _answer(*answer, success)
+
+
+def open_channels(given: Notifications, sender: Notifier) -> Delivery:
+    """The channels of notifications.yml that the remediator sends by, with their templates parsed.
+
+    Raises UserError for a template that cannot be.
+    """
+    texts: dict[str, tuple[str, str]] = {}
+    chosen: dict[str, Channel] = {}
+    for name, channel in given.channels.items():
+        if isinstance(channel, Http):
+            texts[name] = _template(channel.template)
+        elif isinstance(channel, Teams):
+            texts[name] = _template("teams")
+        elif isinstance(channel, WeChat):
+            texts[name] = (_PLAIN, "wechat")
+        else:
+            continue
+        chosen[name] = channel
+    templates = Templates()
+    parsed = {name: templates.parse(text, where) for name, (text, where) in texts.items()}
+    return Delivery(chosen, parsed, sender)
+
+
+_PLAIN = """{{ title }}
+{% for alert in alerts[:4] %}
+- {{ alert.summary }} {{ alert.done }}
+{% endfor %}
+{% if count > 4 %}{{ count }} alerts in all.
+{% endif %}{{ alerts[0].runbook }}"""
+
+
+def _template(name: str) -> tuple[str, str]:
+    shipped = share("alertmanager") / "http" / f"{name}.json.j2"
+    path = shipped if "/" not in name and shipped.is_file() else Path(name)
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except (OSError, UnicodeDecodeError):
+        known = ", ".join(sorted(p.name.partition(".")[0] for p in shipped.parent.glob("*.j2")))
+        raise UserError(
+            f"template {name[:200]!r} is no file that can be read, and none of {known}."
+        ) from None
+
+
+def _secret(path: str) -> str:
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(MAX_SECRET + 1).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        what = getattr(error, "strerror", None) or "it is not text"
+        raise NotDelivered(f"{path} cannot be read: {what}.", again=True) from None
+    if not text or len(text) > MAX_SECRET:
+        raise NotDelivered(
+            f"{path} is empty or too long: write the address or secret into it.", again=True
+        )
+    return text
+
+
+def _headers(path: str | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    found = {}
+    for text in _secret(path).splitlines():
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise NotDelivered(f"{path}: write each header as NAME: VALUE.", again=False)
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _check_json(message: bytes, where: str) -> None:
+    try:
+        msgspec.json.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: its template made no JSON ({str(error)[:120]}).") from None
+
+
+def _answer(status: int, body: bytes, success: str) -> dict[str, Any]:
+    """The answer's JSON, when it says that the message arrived. Raises NotDelivered."""
+    if not 200 <= status < 300:
+        again = status >= 500 or status in TRY_AGAIN
+        raise NotDelivered(f"The service answered {status}.", again=again)
+    if not success:
+        return {}
+    key, _, wanted = success.partition("=")
+    try:
+        said = msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise NotDelivered("The service answered something that is no JSON.", again=True) from None
+    if str(said.get(key)) != wanted:
+        what = f"{key} is {str(said.get(key))[:40]}"
+        raise NotDelivered(f"The service took it and refused it: {what}, not {wanted}.", again=True)
+    return said

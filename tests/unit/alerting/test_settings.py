@@ -1,0 +1,91 @@
+"""notifications.yml: what is taken, and what is refused with its place and cure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleetmedic.alerting.settings import Email, Slack, read
+from fleetmedic.kernel.errors import UserError
+
+GOOD = """
+channels:
+  mail: {kind: email, to: [ops@example.org], sender: a@example.org, smarthost: "mail.example.org:587", username: u, password_file: /s/p}
+  chat: {kind: slack, url_file: /s/slack, resolved: false}
+  ding: {kind: http, url_file: /s/ding, template: dingtalk, sign: dingtalk, secret_file: /s/d}
+  wecom: {kind: wechat, corp_id: c, agent_id: "1", secret_file: /s/w, to_user: "@all"}
+teams:
+- {name: net, match: {alertname: "Node(Network|Infiniband).*"}, critical: [mail], warning: [chat]}
+- {name: ops, critical: [mail, chat], warning: [chat], info: [ding]}
+quiet: [{times: [{start_time: "22:00", end_time: "24:00"}], location: Europe/Berlin}]
+maintenance:
+- {name: rack-12, match: {node: "gpu-12-.*"}, windows: [{weekdays: [tuesday]}]}
+dead_man: {url: "https://dead.example.org/ping", every: 2m}
+repeat: {critical: 30m}
+"""
+
+
+def _read(tmp_path: Path, text: str) -> object:
+    path = tmp_path / "notifications.yml"
+    path.write_text(text)
+    return read(path)
+
+
+def test_channels_of_each_kind_and_teams_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "notifications.yml"
+    path.write_text(GOOD)
+    given = read(path)
+    assert isinstance(given.channels["mail"], Email)
+    assert isinstance(given.channels["chat"], Slack)
+    assert not given.channels["chat"].resolved
+    assert [team.name for team in given.teams] == ["net", "ops"]
+
+
+def test_an_empty_file_tells_nobody_and_is_fine(tmp_path: Path) -> None:
+    assert _read(tmp_path, "") is not None
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "text"),
+    [
+        ("kind: slack", "kind: skype", "$.channels"),
+        ("url_file: /s/slack", "url: http://x", "unknown field `url`"),
+        ("resolved: false", "resolvd: false", "resolvd"),
+        ("to: [ops@example.org]", "to: []", "$.channels"),
+        ('smarthost: "mail.example.org:587"', "smarthost: mail", "smarthost"),
+        (", password_file: /s/p", "", "`username` and `password_file` together"),
+        (", secret_file: /s/d", "", "`sign` and `secret_file` together"),
+        ("sign: dingtalk", "sign: rot13", "sign"),
+        (', to_user: "@all"', "", "say who gets it"),
+        (
+            "critical: [mail, chat]",
+            "critical: [mail, phone]",
+            "there is no channel 'phone'; known: mail, chat",
+        ),
+        ("name: ops,", "name: net,", "'net' stands twice"),
+        ("name: ops,", "name: Ops Team,", "$.teams[1].name"),
+        ('match: {alertname: "Node(Network|Infiniband).*"}, ', "", "has no `match`"),
+        ("name: ops,", "name: ops, match: {cluster: a},", "the last team, and only that one"),
+        ("Node(Network|Infiniband).*", "Node(", "is no regular expression"),
+        ("gpu-12-.*", "gpu-12-[", "is no regular expression"),
+        ("match: {node:", "match: {no-de:", "$.maintenance[0].match"),
+        ("windows: [{weekdays: [tuesday]}]", "windows: []", "$.maintenance[0].windows"),
+        ("every: 2m", "every: often", "$.dead_man.every"),
+        ("every: 2m", "every: 1ms", "too short"),
+        ("https://dead.example.org/ping", "dead.example.org", "$.dead_man.url"),
+        ("critical: 30m", "page: 30m", "'page' is none of critical, warning, info"),
+        ("critical: 30m", "critical: soon", "$.repeat.critical"),
+        ("channels:", "chanels:", "chanels"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence_with_its_place(
+    tmp_path: Path, good: str, bad: str, text: str
+) -> None:
+    assert good in GOOD
+    with pytest.raises(UserError) as error:
+        _read(tmp_path, GOOD.replace(good, bad, 1))
+    said = str(error.value)
+    assert "notifications.yml" in said
+    assert text in said, said
+    assert "\n" not in said
