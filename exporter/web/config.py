@@ -34,7 +34,9 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
 MAX_USERS = 100
 MAX_COST = 16  # one check takes 4 s then, and twice as long with each step more
 _HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
-_VALUE = re.compile(r"[\x20-\x7e]{0,2000}")
+MAX_BURST = 1_000_000_000
+# A space at an end would be refused by whoever writes the response: then none could be sent.
+_VALUE = re.compile(r"|[\x21-\x7e]([\x20-\x7e]{0,1998}[\x21-\x7e])?")
 
 
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,7 +125,7 @@ def _check_header(where: str, name: str, value: str) -> None:
         known = ", ".join(HEADERS)
         raise UserError(f"{where}: {name[:80]!r} cannot be set here; known: {known}.")
     if not _VALUE.fullmatch(value):
-        raise UserError(f"{where}.{name}: write one line of printable ASCII.")
+        raise UserError(f"{where}.{name}: write one line of printable ASCII, no space at its ends.")
     if value and HEADERS[name] and value not in HEADERS[name]:
         raise UserError(f"{where}.{name}: write {' or '.join(HEADERS[name])}.")
 
@@ -157,9 +159,17 @@ def _check_limit(where: str, limit: RateLimit) -> None:
         raise UserError(f"{where}.interval: {error}") from None
     if seconds and limit.burst < 1:
         raise UserError(f"{where}.burst: write 1 or more, or no request would ever pass.")
+    if limit.burst > MAX_BURST:
+        raise UserError(f"{where}.burst: write {MAX_BURST} at most.")
 
 
 def _check_tls(where: str, tls: Tls) -> None:
+    for name in ("cert_file", "key_file", "client_ca_file"):
+        if not getattr(tls, name).isprintable():
+            raise UserError(f"{where}.{name}: write a path of printable characters.")
+    for name in ("cert", "key", "client_ca"):
+        if not getattr(tls, name).isascii():
+            raise UserError(f"{where}.{name}: PEM is ASCII, and this is not; put in the PEM text.")
     for name, text, file in (("cert", tls.cert, tls.cert_file), ("key", tls.key, tls.key_file)):
         if bool(text) is bool(file):
             what = "are both given; keep one" if text else "are both missing; give one"

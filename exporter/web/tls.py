@@ -63,7 +63,7 @@ def context(tls: Tls, folder: Path, where: str) -> ssl.SSLContext:
         made.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     else:
         made.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    _versions(made, tls)
+    _versions(made, tls, where)
     for curve in tls.curve_preferences or ():
         _curve(made, curve, where)
     _certificate(made, tls, folder, where)
@@ -99,8 +99,9 @@ def _plain(kind: str, name: str) -> str:
         return name
 
 
-def _versions(made: ssl.SSLContext, tls: Tls) -> None:
-    """Versions and suites. OpenSSL speaks TLS 1.0 and 1.1 only at its lowest level of security."""
+def _versions(made: ssl.SSLContext, tls: Tls, where: str) -> None:
+    """Versions and suites. OpenSSL speaks TLS 1.0 and 1.1 only at its lowest level of security; it may
+    be built without them, and a machine's policy may rule suites out."""
     suites = [SUITES[name] for name in tls.cipher_suites or () if name in SUITES]
     lowest = VERSIONS[tls.min_version]
     if tls.cipher_suites and not suites:
@@ -108,10 +109,22 @@ def _versions(made: ssl.SSLContext, tls: Tls) -> None:
     old = lowest < ssl.TLSVersion.TLSv1_2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # old versions were asked for by name
-        made.minimum_version = lowest
-        made.maximum_version = VERSIONS[tls.max_version]
-    if suites or old:
-        made.set_ciphers(":".join(suites or ["DEFAULT"]) + ("@SECLEVEL=0" if old else ""))
+        try:
+            made.minimum_version = lowest
+            made.maximum_version = VERSIONS[tls.max_version]
+        except (ssl.SSLError, ValueError):
+            raise UserError(
+                f"{where}.min_version: this machine's OpenSSL does not speak {tls.min_version} to "
+                f"{tls.max_version}; use TLS12 and TLS13."
+            ) from None
+    try:
+        if suites or old:
+            made.set_ciphers(":".join(suites or ["DEFAULT"]) + ("@SECLEVEL=0" if old else ""))
+    except ssl.SSLError:
+        raise UserError(
+            f"{where}.cipher_suites: this machine's OpenSSL has none of them; name others, or leave "
+            "the key out."
+        ) from None
 
 
 def _certificate(made: ssl.SSLContext, tls: Tls, folder: Path, where: str) -> None:

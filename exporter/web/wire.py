@@ -54,6 +54,7 @@ class Wire:
         """The next request, with its body read and dropped; None when no more comes. Raises Refused."""
         loop = asyncio.get_running_loop()
         begun = bool(self._http.trailing_data[0])
+        self._head_only = False  # a refusal of what cannot be read has a body
         head: h11.Request | None = None
         size = 0
         try:

@@ -29,6 +29,12 @@ BAD = [
     ("%s: {cert_file: no.crt, key_file: localhost.key}" % TLS, "cert_file", "check the path"),
     ("%s: {cert_file: localhost.crt, key_file: no.key}" % TLS, "key_file", "check the path"),
     ("%s: {cert_file: ., key_file: localhost.key}" % TLS, "cert_file", "cannot be read"),
+    ('%s: {cert_file: "a\\0b", key_file: localhost.key}' % TLS, "cert_file", "printable"),
+    ('%s: {cert_file: localhost.crt, key_file: "\\ud800"}' % TLS, "key_file", "printable"),
+    ('%s: {%s, client_auth_type: VerifyClientCertIfGiven, client_ca_file: "a\\0"}' % (TLS, PAIR), "client_ca_file", "printable"),
+    ('%s: {cert: "\\ud800", key: x}' % TLS, "cert", "ASCII"),
+    ('%s: {cert: x, key: "\\ud800"}' % TLS, "key", "ASCII"),
+    ('%s: {%s, client_auth_type: VerifyClientCertIfGiven, client_ca: "\\ud800"}' % (TLS, PAIR), "client_ca", "ASCII"),
     ("%s: {cert_file: junk, key_file: localhost.key}" % TLS, TLS, "no PEM certificate"),
     ("%s: {cert_file: localhost.crt, key_file: junk}" % TLS, TLS, "no PEM certificate"),
     ("%s: {cert_file: localhost.crt, key_file: other.key}" % TLS, TLS, "belongs together"),
@@ -76,6 +82,9 @@ BAD = [
     ("http_server_config: {headers: {X-Frame-Options: allow}}", "X-Frame-Options", "deny or sameorigin"),
     ("http_server_config: {headers: {X-Content-Type-Options: sniff}}", "X-Content-Type-Options", "nosniff"),
     ('http_server_config: {headers: {X-XSS-Protection: "a\\r\\nB: c"}}', "X-XSS-Protection", "one line"),
+    ("http_server_config: {headers: {X-XSS-Protection: '0 '}}", "X-XSS-Protection", "no space"),
+    ("http_server_config: {headers: {Strict-Transport-Security: ' max-age=1'}}", "Strict-Transport-Security", "no space"),
+    ("http_server_config: {headers: {Content-Security-Policy: ' '}}", "Content-Security-Policy", "no space"),
     ("http_server_config: {headers: {Content-Security-Policy: é}}", "Content-Security-Policy", "ASCII"),
     ("http_server_config: {http2: 'yes'}", "http2", "expected"),
     ("http_server_config: {http3: true}", "http_server_config", "http3"),
@@ -83,6 +92,7 @@ BAD = [
     ("rate_limit: {interval: 5, burst: 1}", "rate_limit.interval", "30s"),
     ("rate_limit: {interval: 1s}", "rate_limit.burst", "1 or more"),
     ("rate_limit: {interval: 1s, burst: -1}", "rate_limit.burst", "1 or more"),
+    ("rate_limit: {interval: 1s, burst: 1%s}" % ("0" * 400), "rate_limit.burst", "1000000000"),
     ("users: {}", "$", "users"),
     ("[]", "$", "expected"),
     ("a: *b", ":1:", "aliases"),
@@ -183,6 +193,17 @@ def test_openssl_knows_every_suite_by_the_name_that_it_is_given(folder: Path, su
     _, tls = whole(folder, "%s: {%s, cipher_suites: [%s]}" % (TLS, PAIR, suite))
     assert tls is not None
     assert SUITES[suite] in [each["name"] for each in tls.get_ciphers()]
+
+
+def test_what_openssl_here_does_not_have_is_a_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"
+    monkeypatch.setitem(SUITES, suite, "NONE-OF-OPENSSL")
+    with pytest.raises(
+        UserError, match=r"tls_server_config\.cipher_suites: this machine's OpenSSL"
+    ):
+        whole(folder, "%s: {%s, cipher_suites: [%s]}" % (TLS, PAIR, suite))
 
 
 def test_suites_for_tls_13_alone_rule_out_what_is_older(folder: Path) -> None:

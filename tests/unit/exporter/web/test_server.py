@@ -65,6 +65,13 @@ def test_what_is_no_request_is_answered_in_a_sentence(
     assert served.get() == 200
 
 
+def test_what_is_no_request_is_answered_also_behind_one_that_wanted_no_body(serve: Serve) -> None:
+    served = serve()
+    answer = served.say(GET.replace(b"GET", b"HEAD") + b"nonsense\r\n\r\n")
+    assert statuses(answer) == [200, 400]
+    assert answer.endswith(b"This is no HTTP/1.1 request.\n")
+
+
 def test_random_bytes_break_nothing(serve: Serve) -> None:
     served, chance = serve(), random.Random(7)
     for _ in range(150):
