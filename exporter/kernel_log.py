@@ -77,6 +77,9 @@ class KernelLog:
         self._ledger = ledger
         self._log = log
         self._lookback = lookback
+        # Whose turn it is to change what is known; whoever reads and writes files has it. Only a change
+        # itself is made under the lock, so that nobody who asks waits for a disk.
+        self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._drained = 0.0
         self._complaint = ""
@@ -91,7 +94,7 @@ class KernelLog:
     def advance(self, view: BoardView, now: float) -> Counted:
         """Take in all that is new at Unix time `now`. Raises OSError or UserError when the boot
         cannot be known; a kernel log that cannot be read is told in the answer."""
-        with self._lock:
+        with self._turn:
             boot = self._boot.read()
             gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
             ledger, failure = self._ledger, ""
@@ -103,13 +106,15 @@ class KernelLog:
                 except OSError as error:
                     failure = f"the kernel log cannot be read: {error.strerror}"
                     batch = Batch([], ledger.totals.position)
-                ledger.take(batch, boot, gpus, now, live=live, told=told)
+                with self._lock:
+                    ledger.take(batch, boot, gpus, now, live=live, told=told)
                 told = []
                 if not batch.full:
                     break
             self.failure = failure
             self._drained = 0.0 if failure or batch.full else now
-            ledger.observe(view, now)
+            with self._lock:
+                ledger.observe(view, now)
             if ledger.due(now):
                 self._save(now)
             return Counted.of(ledger.totals, failure)

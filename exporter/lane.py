@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
+from exporter.board import AHEAD
 from exporter.catalogue import Catalogue
 from exporter.collectors.base import Collector, CollectorError, InlineCollector
 from exporter.exposition import Renderer, Sample
@@ -87,14 +88,17 @@ class Lane:
         return EMPTY if self.overdue(now) else self.outcome.fragment
 
     def overdue(self, now: float) -> bool:
-        """Whether it has not come back for three of its intervals."""
-        return now - self.outcome.finished > 3 * self.collector.interval + _SLACK
+        """Whether it has not come back for three of its intervals, or not since the clock was set
+        back: then nobody knows how old it is."""
+        return not -AHEAD <= now - self.outcome.finished <= 3 * self.collector.interval + _SLACK
 
     def state(self, now: float) -> State:
         """How it is at Unix time `now`."""
         outcome, why = self.outcome, ""
         if not outcome.finished:
             why = "it has not come back yet"
+        elif now < outcome.finished - AHEAD:
+            why = "it has not come back since the clock was set back"
         elif self.overdue(now):
             why = f"it has not come back for {now - outcome.finished:.0f} s"
         elif not outcome.success:

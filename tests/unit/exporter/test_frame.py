@@ -16,6 +16,7 @@ from exporter.exposition import Sample
 from exporter.frame import Frame
 from exporter.lane import Outcome
 from exporter.openmetrics import Form
+from exporter.page import Fragment
 
 
 class Good:
@@ -111,6 +112,20 @@ def test_values_older_than_three_intervals_are_withheld(tmp_path: Path) -> None:
     late = running.snapshot(1010.0).text
     assert b"node_load1" not in late
     assert b'gpu_exporter_collector_success{collector="good"} 0' in late
+
+
+def test_what_a_hung_collector_gave_before_the_clock_was_set_back_is_withheld(
+    tmp_path: Path,
+) -> None:
+    made = frame(tmp_path, Hangs())
+    made._lanes[0].outcome = Outcome(
+        Fragment(made._renderer.render([Sample("node_load15", (), 1)])), True, 10_000.0
+    )
+    assert "node_load15 1\n" in made.snapshot(10_000.0).text.decode()
+    page = made.snapshot(6_400.0).text.decode()
+    assert "node_load15" not in page
+    assert 'gpu_exporter_collector_success{collector="hangs"} 0\n' in page
+    assert "clock was set back" in made.states(6_400.0)[0].why
 
 
 def test_a_scrape_may_choose_collectors_and_hears_of_no_other(tmp_path: Path) -> None:

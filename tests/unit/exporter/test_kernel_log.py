@@ -1,5 +1,7 @@
 """One reader of the kernel log for three collectors."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,31 @@ def test_counts_that_cannot_be_written_are_shown_and_written_later(node: Node) -
     assert [event for event, _ in node.said][1:] == ["xid_counts_saved_again"]
     node.start()
     assert value(list(node.xid.collect(1008.0)), "gpu_xid_errors_total", "31") == 1
+
+
+def test_what_should_be_done_is_told_while_the_counts_wait_for_a_disk(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, free = threading.Event(), threading.Event()
+
+    def save(_: Ledger, now: float) -> None:
+        waits.set()
+        free.wait(10)
+
+    monkeypatch.setattr(Ledger, "save", save)
+    node.write(XID.format(79))
+    with ThreadPoolExecutor(2) as pool:
+        counted = pool.submit(node.log.advance, node.view(1005.0), 1005.0)
+        assert waits.wait(5)
+        told = pool.submit(recommended, node, 1005.0)
+        recent = node.log.recent
+        try:
+            assert told.result(2)[0][1] == "xid_79"
+            assert [each.code for each in pool.submit(recent).result(2)] == [79]
+            assert not counted.done()
+        finally:
+            free.set()
+    assert counted.result().xids["GPU-a"]["79"] == 1
 
 
 def test_a_backlog_larger_than_one_read_is_read_at_once(
