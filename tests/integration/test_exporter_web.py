@@ -103,7 +103,9 @@ def start(tmp_path: Path, new_port: Callable[[], int]) -> Iterator[Starter]:
     hardware = Hardware(tmp_path / "hardware")
     hardware.create(1, 2)
 
-    def begin(config: str | None, *flags: str, addresses: int = 1) -> Running:
+    def begin(
+        config: str | None, *flags: str, addresses: int = 1, log: int = subprocess.PIPE
+    ) -> Running:
         ports = tuple(new_port() for _ in range(addresses))
         given = [f"--web.listen-address=127.0.0.1:{port}" for port in ports]
         if config is not None:
@@ -113,7 +115,7 @@ def start(tmp_path: Path, new_port: Callable[[], int]) -> Iterator[Starter]:
             [sys.executable, "-P", "-m", "fleetmedic.cli", "exporter", "--source=simulated",
              f"--hardware.dir={hardware.root}", "--hardware.node=node1",
              f"--state.dir={tmp_path}/state", *given, *flags],
-            stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"},
+            stderr=log, text=True, env={**os.environ, "NO_COLOR": "1"},
         )  # fmt: skip
         running = Running(tmp_path, ports, process)
         started.append(running)
@@ -263,6 +265,18 @@ def test_it_ends_at_once_also_with_connections_open(start: Starter) -> None:
     assert [each["event"] for each in told] == ["listening"]
     for connection in idle:
         connection.close()
+
+
+def test_a_log_that_cannot_be_written_costs_the_log_alone(start: Starter) -> None:
+    with Path("/dev/full").open("w") as full:
+        running = start(None, "--path.kmsg=/nonexistent", log=full.fileno())
+
+    def failing() -> bool:
+        page = running.ask("/metrics")[1].decode()
+        return 'collector_success{collector="xid"} 0\n' in page and "\nnode_load1 " in page
+
+    running.until(failing)
+    assert running.status() == 200
 
 
 def run(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 from collections.abc import Iterator
 
@@ -43,3 +45,28 @@ def test_a_file_gets_json_and_no_colour(capsys: pytest.CaptureFixture[str]) -> N
 def test_an_unknown_level_is_one_sentence() -> None:
     with pytest.raises(UserError, match=r"'loud'.*debug, info"):
         configure_logs("loud")
+
+
+class Full(io.StringIO):
+    """A stream on a disk that is full, for as long as it is."""
+
+    full = True
+
+    def write(self, text: str) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = Full()
+    monkeypatch.setattr("sys.stderr", stream)
+    configure_logs()
+    structlog.get_logger().warning("lost")
+    stream.full = False
+    structlog.get_logger().warning("kept")
+    assert json.loads(stream.getvalue())["event"] == "kept"
+    stream.close()
+    structlog.get_logger().warning("closed")
