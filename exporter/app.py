@@ -24,6 +24,7 @@ from exporter.boot import BootReader, ProcBoot, SimulatedBoot
 from exporter.catalogue import catalogue
 from exporter.frame import Frame
 from exporter.registry import COLLECTORS, Parts
+from exporter.reports import inbox
 from exporter.sources.base import Group
 from exporter.supervisor import Supervisor
 from exporter.web.counters import Counters
@@ -38,6 +39,7 @@ from fleetmedic.kernel.errors import UserError
 
 NVML_LIBRARY = "libnvidia-ml.so.1"
 ONCE_SECONDS = 5.0
+SOCKET = "progress.socket"
 SWITCH_SECONDS = 0.0005  # a scrape does not wait the usual 5 ms for a thread that renders
 
 
@@ -185,7 +187,7 @@ def once(settings: Settings) -> bytes:
         for name in ("inventory.json", "xid.json"):
             if (settings.state_dir / name).is_file():
                 shutil.copy(settings.state_dir / name, folder)
-        exporter = build(replace(settings, state_dir=Path(folder)), logger())
+        exporter = build(_aside(settings, Path(folder)), logger())
         if exporter.supervisor is not None:
             exporter.supervisor.start()
         until = time.monotonic() + ONCE_SECONDS
@@ -200,8 +202,16 @@ def once(settings: Settings) -> bytes:
 def check(settings: Settings) -> None:
     """Whether these settings could be served, without touching anything. Raises UserError."""
     settings.web.read(logger())
+    if path := settings.flags.get(SOCKET):
+        inbox.check(path)
     with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
-        build(replace(settings, state_dir=Path(folder)), logger())
+        build(_aside(settings, Path(folder)), logger())
+
+
+def _aside(settings: Settings, folder: Path) -> Settings:
+    """The settings of one that keeps its state in a folder of its own and leaves jobs' reports over the
+    socket to the exporter that runs."""
+    return replace(settings, state_dir=folder, flags={**settings.flags, SOCKET: None})
 
 
 def serve(settings: Settings) -> None:

@@ -42,6 +42,9 @@ class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: dict[str, tuple[str, ...]] = {}
     """What a label of a closed set can be, by label; a label that is not here can be anything."""
 
+    shared: dict[Producer, tuple[str, ...]] = {}
+    """The labels that other producers give the same family."""
+
     @property
     def ours(self) -> bool:
         """Whether a process of fleetmedic exports it."""

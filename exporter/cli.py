@@ -187,7 +187,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "--progress.dir",
     "progress_dir",
     type=click.Path(path_type=Path),
-    help="Folder into which training jobs write their progress.",
+    help="Folder into which jobs, pipelines and servers write their reports.",
 )
 @click.option(
     "--gpu.expected",

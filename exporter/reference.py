@@ -7,6 +7,8 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from exporter import collectors
 from exporter.board import INTERVALS
 from exporter.catalogue import Catalogue, Metric, Producer
@@ -45,8 +47,17 @@ def markdown(metrics: Catalogue) -> str:
         lines += _chapter(f"### {entry.name}", metrics.of_collector(entry.name))
     lines += _chapter("### The exporter itself", metrics.of_collector("frame"))
     for producer, title in TITLES.items():
-        lines += _chapter(f"## {title}", (m for m in metrics if m.producer == producer))
+        lines += _chapter(f"## {title}", _produced(metrics, producer))
     return "\n".join(lines) + "\n"
+
+
+def _produced(metrics: Catalogue, producer: Producer) -> Iterator[Metric]:
+    """A producer's families, with the labels that it gives them."""
+    for metric in metrics:
+        if metric.producer == producer:
+            yield metric
+        elif producer in metric.shared:
+            yield msgspec.structs.replace(metric, labels=metric.shared[producer])
 
 
 def _row(entry: Entry, interval: float | None) -> str:

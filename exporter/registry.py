@@ -19,6 +19,7 @@ from exporter.entry import Entry, Flag, Parts
 from exporter.host_collectors import HOST
 from exporter.kernel_log import KernelLog
 from exporter.kmsg import KmsgReader
+from exporter.reports.cluster import LocalJobs
 from exporter.sources.base import Group
 from exporter.web.counters import Web
 from exporter.xid_catalogue import Codes
@@ -40,6 +41,21 @@ def _gpu(group: Group, summary: str, flags: tuple[Flag, ...] = ()) -> Entry:
         return GpuReadings(parts.board, group, parts.intervals[group], hidden)
 
     return Entry(f"gpu_{group}", summary, make, flags=flags)
+
+
+_SOCKET = Flag(
+    "progress.socket",
+    "Unix socket to make, over which jobs report that do not share a folder.",
+    Path,
+)
+
+
+def _progress(parts: Parts) -> Collector | None:
+    socket = parts.flags.get(_SOCKET.name)
+    if socket is None and parts.progress_dir is None:
+        return None
+    cluster = LocalJobs(parts.cluster_dir, parts.node) if parts.cluster_dir else None
+    return Progress(parts.progress_dir, socket, cluster)
 
 
 def kernel_log(parts: Parts) -> KernelLog:
@@ -99,8 +115,9 @@ COLLECTORS = Registry(
         ),
         Entry(
             "progress",
-            "training jobs' own reports",
-            lambda p: Progress(p.progress_dir) if p.progress_dir else None,
+            "jobs', pipelines' and servers' own reports",
+            _progress,
+            flags=(_SOCKET,),
         ),
         *HOST,
         Entry(

@@ -6,13 +6,13 @@ not known is said to be unknown and never guessed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import promql_parser as pp
 
-from exporter.catalogue import Metric, catalogue
+from exporter.catalogue import Metric, Producer, catalogue
 from fleetmedic.kernel.labels import CLUSTER, NODE
 from rules.promql import COMPARISONS, SET_OPERATORS, walk
 
@@ -49,10 +49,18 @@ def of(labels: frozenset[str]) -> Flow:
 
 def family(metric: Metric) -> Flow:
     """The labels of a family's series as Prometheus has them after the scrape."""
-    own = frozenset(metric.labels) | ADDED | ({"le"} if metric.type == "histogram" else frozenset())
-    if metric.producer == "exporter":
+    found = _produced(metric, metric.producer, metric.labels)
+    for producer, labels in metric.shared.items():
+        other = _produced(metric, producer, labels)
+        found = Flow(found.sure & other.sure, found.maybe | other.maybe)
+    return found
+
+
+def _produced(metric: Metric, producer: Producer, labels: Iterable[str]) -> Flow:
+    own = frozenset(labels) | ADDED | ({"le"} if metric.type == "histogram" else frozenset())
+    if producer == "exporter":
         return of(own | {NODE})
-    if metric.producer in ("external", "later"):
+    if producer in ("external", "later"):
         return Flow(own, own | {NODE})  # others' scrape jobs may name the node, too
     return of(own)
 

@@ -1,140 +1,129 @@
-"""How training jobs get on, from the files that they write themselves.
+"""How jobs get on, from what they say themselves: in files, and over a socket.
 
-A job's file is a stranger's: its size, kind, name and every value are checked, and a file that does
-not pass is skipped and counted.
+A report is a stranger's: see exporter.reports for what is checked. One that does not pass is skipped and
+counted.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import stat
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated
-
-import msgspec
+from typing import Protocol
 
 from exporter.exposition import Sample
-from fleetmedic.kernel.labels import valid_name
+from exporter.reports import shown
+from exporter.reports.alive import gone
+from exporter.reports.files import Files, Held
+from exporter.reports.inbox import Inbox, Receiver
+from exporter.reports.owners import Owners
+from exporter.reports.report import (
+    REASONS,
+    Key,
+    Pipeline,
+    Reason,
+    Report,
+    Serving,
+    Training,
+)
+from exporter.reports.totals import Totals
 
-MAX_FILES = 1000
-MAX_BYTES = 65_536
 FORGET_ENDED_SECONDS = 3600.0
 FORGET_SECONDS = 7 * 86_400.0
-
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Number = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+FORGET_PIPELINE_SECONDS = 30 * 86_400.0
 
 
-class Report(msgspec.Struct, frozen=True):
-    """One job's file. What it leaves out is unknown; what it adds is ignored.
+class Cluster(Protocol):
+    """What a cluster knows of the jobs here."""
 
-    `loss` is None, or not finite, when the job has diverged, and left out while it reports none.
-    """
+    def users(self) -> Mapping[str, int]:
+        """The user id of each training job on this node, by job."""
+        ...
 
-    job_id: str
-    step: Count
-    loss: float | msgspec.UnsetType | None = msgspec.UNSET
-    step_seconds: Number | None = None
-    step_at: Number | None = None
-    checkpoint_step: Count | None = None
-    checkpoint_at: Number | None = None
-    checkpoint_interval: Number | None = None
-    restarts: Count | None = None
-    running: bool | None = None
-
-
-class Rejected(Exception):  # noqa: N818
-    """A file that is skipped, and why."""
+    def pooled(self, service: str) -> bool:
+        """Whether the cluster itself runs this service and tells of its requests."""
+        ...
 
 
 class Progress:
-    """All jobs that write into one folder. No folder means that no job has begun."""
+    """All jobs that report to this exporter."""
 
     name = "progress"
     inline = False
     interval = 2.0
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path | None, socket: Path | None = None, cluster: Cluster | None = None
+    ) -> None:
+        self._rejected: dict[Reason, int] = dict.fromkeys(REASONS, 0)
+        self._lock = threading.Lock()
+        self._owners = Owners()
+        self._files = Files(folder, self._owners, self._count) if folder else None
+        self._inbox = Inbox(self._owners, self._count)
+        self._receiver = Receiver(socket, self._inbox.take) if socket else None
+        self._cluster = cluster
+        self._totals = Totals()
 
     def collect(self, now: float) -> Iterator[Sample]:
-        rejected = 0
-        for path in self._paths():
-            try:
-                report, age = _read(path, now)
-            except Rejected:
-                rejected += 1
-                continue
-            if age <= (FORGET_ENDED_SECONDS if report.running is False else FORGET_SECONDS):
-                yield from samples(report)
-        yield Sample("gpu_exporter_progress_files_rejected", (), rejected)
+        if self._cluster is not None:
+            self._owners.told(self._cluster.users())
+        if self._receiver is not None:
+            self._receiver.start()
+        held = self._held(now)
+        yield from self._jobs([report for report in held if isinstance(report, Training)])
+        for report in held:
+            yield from self._one(report)
+        self._totals.keep({report.key for report in held})
+        if self._files is not None:
+            yield Sample("gpu_exporter_progress_files_rejected", (), self._files.rejected)
+        with self._lock:
+            counts = list(self._rejected.items())
+        for reason, count in counts:
+            yield Sample("gpu_exporter_progress_rejected_total", (reason,), count)
 
-    def _paths(self) -> list[Path]:
-        try:
-            with os.scandir(self._folder) as entries:
-                names = [e.name for e in entries if e.name.endswith(".json") and e.name[0] != "."]
-        except FileNotFoundError:
-            return []
-        return [self._folder / name for name in sorted(names)[:MAX_FILES]]
+    def _jobs(self, reports: list[Training]) -> Iterator[Sample]:
+        for _, ranks in groupby(reports, lambda report: report.job_id):
+            of_job = list(ranks)
+            yield from shown.job(of_job, dead=all(map(gone, of_job)))
 
+    def _one(self, report: Report) -> Iterator[Sample]:
+        totals = self._totals.of(report)
+        if isinstance(report, Training):
+            yield from shown.rank(report, totals)
+        elif isinstance(report, Pipeline):
+            yield from shown.pipeline(report, totals)
+        else:
+            pooled = self._cluster is not None and self._cluster.pooled(report.service)
+            yield from shown.serving(report, totals, pooled)
 
-def _read(path: Path, now: float) -> tuple[Report, float]:
-    """The report and its age in seconds. Raises Rejected; does not wait for a FIFO."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise Rejected(error.strerror) from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise Rejected("no regular file of at most 64 KiB")
-        data = os.read(descriptor, MAX_BYTES)
-    except OSError as error:
-        raise Rejected(error.strerror) from None
-    finally:
-        os.close(descriptor)
-    report = parse(data, path.name.removesuffix(".json"))
-    return report, now - status.st_mtime
+    def _held(self, now: float) -> list[Report]:
+        """The newest report of each reporter that is to be shown, sorted."""
+        newest: dict[Key, Held] = {}
+        began = time.monotonic()
+        files = list(self._files.read()) if self._files is not None else []
+        for held in (*files, *self._inbox.held()):
+            known = newest.get(held.report.key)
+            if known is None or held.at >= known.at:
+                newest[held.report.key] = held
+        old = {key for key, held in newest.items() if _forgotten(held, now)}
+        self._inbox.forget(old)
+        self._owners.keep({key[:2] for key in newest.keys() - old}, since=began)
+        return [newest[key].report for key in sorted(newest.keys() - old)]
 
-
-def parse(data: bytes, job_id: str) -> Report:
-    """A report checked: the job is the one that the file is named after. Raises Rejected."""
-    try:
-        # The standard library's parser takes NaN, which a diverged job does write.
-        report = msgspec.convert(json.loads(data), Report)
-    except (ValueError, RecursionError) as error:
-        raise Rejected(str(error)[:200]) from None
-    if report.job_id != job_id or not valid_name(job_id):
-        raise Rejected("the job is not the one that the file is named after")
-    values = (report.step_seconds, report.step_at, report.checkpoint_at, report.checkpoint_interval)
-    if any(value is not None and not math.isfinite(value) for value in values):
-        raise Rejected("a time is not finite")
-    return report
+    def _count(self, reason: Reason) -> None:
+        with self._lock:
+            self._rejected[reason] += 1
 
 
-def samples(report: Report) -> Iterator[Sample]:
-    """What the report says. A time of 0 means that it has not happened yet."""
-    loss = report.loss
-    finite = isinstance(loss, float) and math.isfinite(loss)
-    checkpointed = bool(report.checkpoint_at)
-    values: tuple[tuple[str, float | None], ...] = (
-        ("training_step", report.step),
-        ("training_step_duration_seconds", report.step_seconds or None),
-        ("training_last_step_timestamp_seconds", report.step_at or None),
-        (
-            "training_checkpoint_last_success_timestamp_seconds",
-            report.checkpoint_at if checkpointed else None,
-        ),
-        ("training_checkpoint_step", report.checkpoint_step if checkpointed else None),
-        ("training_checkpoint_interval_seconds", report.checkpoint_interval or None),
-        ("training_restarts_total", report.restarts),
-        ("training_running", report.running),
-        ("training_loss", loss if isinstance(loss, float) and finite else None),
-        ("training_loss_finite", None if loss is msgspec.UNSET else finite),
-    )
-    for name, value in values:
-        if value is not None:
-            yield Sample(name, (report.job_id,), value)
+def _forgotten(held: Held, now: float) -> bool:
+    """Whether a report is too old to be shown. A server that ended has no load; a pipeline's next run
+    is waited for, whether or not its process is there."""
+    report, age = held.report, now - held.at
+    if isinstance(report, Pipeline):
+        return age > FORGET_PIPELINE_SECONDS
+    ended = report.running is False
+    if isinstance(report, Serving):
+        return ended or gone(report) or age > FORGET_SECONDS
+    return age > (FORGET_ENDED_SECONDS if ended or gone(report) else FORGET_SECONDS)

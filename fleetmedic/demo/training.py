@@ -94,16 +94,16 @@ def unpack(step: int, raw: bytes) -> Model:
     return Model(step, arrays[:half], arrays[half:])
 
 
-def _batch(seed: int, step: int) -> tuple[Array, Array]:
+def batch(seed: int, step: int) -> tuple[Array, Array]:
+    """The inputs of a step and what they should give."""
     random = np.random.default_rng([seed, 1, step])
     inputs = random.normal(size=(BATCH, LAYERS[0]))
     wanted = np.sin(inputs[:, :4].sum(axis=1)) + 0.5 * inputs[:, 4] * inputs[:, 5]
     return inputs, wanted[:, None]
 
 
-def train_step(model: Model, seed: int) -> tuple[Model, float]:
+def train_step(model: Model, inputs: Array, wanted: Array) -> tuple[Model, float]:
     """One step of gradient descent with momentum; returns the next model and the loss."""
-    inputs, wanted = _batch(seed, model.step)
     outs = [inputs]
     last = len(model.weights) // 2 - 1
     for layer in range(last + 1):
@@ -129,7 +129,7 @@ def undisturbed(seed: int, steps: int) -> str:
     """The SHA-256 of the weights that a run ends with when nothing happens to it."""
     model = fresh(seed)
     for _ in range(steps):
-        model, _ = train_step(model, seed)
+        model, _ = train_step(model, *batch(seed, model.step))
     return model.sha256()
 
 
@@ -228,8 +228,15 @@ def run(plan: Plan, folder: Path) -> int:
                 print(f"{error}, at step {model.step}", file=sys.stderr, flush=True)
                 _note(folder, "lost", model.step)
                 return EXIT_LOST
-            model, loss = train_step(model, plan.seed)
-            progress.step(model.step, loss=loss, seconds=took)
+            began = time.monotonic()
+            data = batch(plan.seed, model.step)
+            waited = time.monotonic() - began
+            model, loss = train_step(model, *data)
+            # the GPUs' time is the step; what numpy adds on the processor is the stand-in's own
+            progress.step(
+                model.step, loss=loss, seconds=took + waited, samples=BATCH, data_wait=waited,
+                compute=took,
+            )  # fmt: skip
             if asked.end or asked.checkpoint or model.step % plan.checkpoint_every == 0:
                 asked.checkpoint = False
                 save(folder, model, plan.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from fleetmedic.kernel.files import write_atomic
@@ -11,6 +12,7 @@ from fleetmedic.localcluster import views
 from fleetmedic.localcluster.model import JobSpec
 from fleetmedic.localcluster.placement import Place
 
+MAX_RANKS = 1024
 LOG_BYTES = 16 * 1024 * 1024
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -75,17 +77,24 @@ class Layout:
         return folder
 
     def stop_progress(self, node: str, job_id: str) -> None:
-        """Let a job's progress file say that it no longer runs, which a killed job cannot."""
-        path = self.progress(node) / f"{job_id}.json"
-        try:
-            raw = json.loads(path.read_bytes()[:65_536])
-            write_atomic(path, json.dumps({**raw, "running": False}), sync=False)
-        except (OSError, ValueError, TypeError):
-            return  # it reports no progress, or wrote junk: nothing to correct
+        """Let a job's progress files say that it no longer runs, which a killed job cannot."""
+        for path in self._reports(node, job_id):
+            try:
+                raw = json.loads(path.read_bytes()[:65_536])
+                write_atomic(path, json.dumps({**raw, "running": False}), sync=False)
+            except (OSError, ValueError, TypeError):
+                continue  # it reports no progress, or wrote junk: nothing to correct
 
     def drop_progress(self, node: str, job_id: str) -> None:
         """Remove a job's progress from a node that it has left."""
-        try:
-            (self.progress(node) / f"{job_id}.json").unlink()
-        except OSError:
-            return
+        for path in self._reports(node, job_id):
+            try:
+                path.unlink()
+            except OSError:
+                continue
+
+    def _reports(self, node: str, job_id: str) -> list[Path]:
+        """The file of a job's first process, and of each other the one with its number."""
+        folder = self.progress(node)
+        others = folder.glob(f"{job_id}@[0-9]*.json")
+        return [folder / f"{job_id}.json", *islice(others, MAX_RANKS)]

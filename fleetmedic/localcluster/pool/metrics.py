@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-BUCKETS = (0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+from fleetmedic.progress.serving import BUCKETS
+
 CODES = (200, 502, 503, 504)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

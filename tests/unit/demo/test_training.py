@@ -13,6 +13,7 @@ import pytest
 
 from fleetmedic.demo.training import (
     Plan,
+    batch,
     fresh,
     newest,
     run,
@@ -37,13 +38,13 @@ def test_the_loss_falls() -> None:
     model = fresh(SEED)
     losses = []
     for _ in range(300):
-        model, loss = train_step(model, SEED)
+        model, loss = train_step(model, *batch(SEED, model.step))
         losses.append(loss)
     assert sum(losses[-30:]) < 0.6 * sum(losses[:30])
 
 
 def test_a_checkpoint_is_the_model_bit_for_bit(tmp_path: Path) -> None:
-    model, _ = train_step(fresh(SEED), SEED)
+    model, _ = train_step(fresh(SEED), *batch(SEED, 0))
     assert unpack(1, model.pack()).pack() == model.pack()
     save(tmp_path, model, SEED)
     found = newest(tmp_path, SEED)
@@ -56,7 +57,7 @@ def test_a_checkpoint_is_the_model_bit_for_bit(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_gives_way_to_an_older_one_and_three_are_kept(tmp_path: Path) -> None:
     model = fresh(SEED)
     for _ in range(5):
-        model, _ = train_step(model, SEED)
+        model, _ = train_step(model, *batch(SEED, model.step))
         save(tmp_path, model, SEED)
     files = sorted(tmp_path.iterdir())
     assert len(files) == 3
@@ -70,7 +71,7 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one_and_three_are_kept(tmp_p
 def test_a_run_cut_short_and_resumed_ends_as_one_that_nothing_disturbed(tmp_path: Path) -> None:
     model = fresh(SEED)
     for _ in range(7):
-        model, _ = train_step(model, SEED)
+        model, _ = train_step(model, *batch(SEED, model.step))
     save(tmp_path, model, SEED)
     assert run(Plan(20, SEED, 0.0, 6), tmp_path) == 0
     final = json.loads((tmp_path / "final.json").read_text())

@@ -41,7 +41,23 @@ KMSG = """6,1,100,-;NVRM: loading
 REPORT = {
     "job_id": "train-a", "step": 120, "loss": 2.5, "step_seconds": 0.4, "step_at": NOW - 1,
     "checkpoint_step": 100, "checkpoint_at": NOW - 9, "checkpoint_interval": 60, "restarts": 1,
-    "running": True,
+    "running": True, "data_wait_seconds": 0.05, "compute_seconds": 0.3, "samples": 7680,
+}  # fmt: skip
+RANK = {
+    "job_id": "train-a", "rank": 1, "step": 120, "step_seconds": 0.4, "data_wait_seconds": 0.02,
+    "compute_seconds": 0.375, "samples": 7680, "running": True,
+}  # fmt: skip
+PIPELINE = {
+    "kind": "pipeline", "pipeline": "tokenise", "records": 5000, "backlog": 12,
+    "success_at": NOW - 600, "expected_interval": 3600, "running": False,
+}  # fmt: skip
+SERVING = {
+    "kind": "serving", "service": "chat", "replica": "a", "waiting": 1, "answering": 2,
+    "requests": {"200": 40, "503": 1}, "tokens": 12_000, "running": True,
+    "durations": {"counts": [1, 2, 3, 4, 5, 6, 7, 8, 3, 1, 0, 1], "sum": 61.5},
+}  # fmt: skip
+REPORTS = {
+    "train-a": REPORT, "train-a@1": RANK, "tokenise@pipeline": PIPELINE, "chat@serving@a": SERVING,
 }  # fmt: skip
 
 
@@ -63,7 +79,10 @@ def node(folder: Path) -> Hardware:
 def board(tmp_path: Path) -> Board:
     hardware = node(tmp_path / "hardware")
     (tmp_path / "progress").mkdir()
-    (tmp_path / "progress" / "train-a.json").write_text(json.dumps(REPORT))
+    for stem, report in REPORTS.items():
+        path = tmp_path / "progress" / f"{stem}.json"
+        path.write_text(json.dumps(report))
+        os.utime(path, (NOW, NOW))  # else it depends on the day whether it is too old to be shown
     board = Board(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
     rounds = Rounds(SimulatedSource(hardware.root, "node1", lambda: None), set(), INTERVALS)
     for now in (NOW - 2, NOW):

@@ -1,0 +1,1 @@
+"""What jobs say of themselves: untrusted reports, from files and over a socket."""

@@ -1,0 +1,42 @@
+"""Whether the process that made a report is still there."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from exporter.reports.report import Report
+
+
+@cache
+def _namespace() -> int:
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
+def gone(report: Report) -> bool:
+    """Whether its process is surely gone. A process of another namespace, or one that may not be
+    looked at, counts as there."""
+    if not report.pid or not report.pid_ns or report.pid_ns != _namespace():
+        return False
+    if report.pid > 2**31 - 1:
+        return False
+    try:
+        os.kill(report.pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    began = _began(report.pid)
+    return bool(began and report.pid_start and began != report.pid_start)
+
+
+def _began(pid: int) -> int:
+    """When the process began, in ticks since boot; 0 where that cannot be told."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0

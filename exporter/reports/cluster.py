@@ -1,0 +1,52 @@
+"""What the embedded cluster's store knows of those who report."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleetmedic.kernel.errors import UserError
+
+if TYPE_CHECKING:
+    from fleetmedic.localcluster.client import LocalCluster
+
+
+class LocalJobs:
+    """The jobs of one node and the services of the pool. A store that cannot be read knows nothing;
+    that it cannot is for the `allocation` collector to say."""
+
+    def __init__(self, cluster_dir: Path, node: str) -> None:
+        self._store = cluster_dir / "cluster.db"
+        self._node = node
+        self._client: LocalCluster | None = None
+        self._pooled: dict[str, bool] = {}
+
+    def users(self) -> Mapping[str, int]:
+        """The user id of each job here. The controller, to whom the store belongs, runs jobs as
+        itself."""
+        self._pooled = {}
+        try:
+            uid = self._store.stat().st_uid
+            return {held.job_id: uid for held in self._cluster().allocations(self._node)}
+        except (OSError, UserError, sqlite3.Error):
+            return {}
+
+    def pooled(self, service: str) -> bool:
+        """Whether the pool runs this service, as of the last time that `users` was asked."""
+        if service not in self._pooled:
+            try:
+                self._pooled[service] = bool(
+                    self._store.stat() and self._cluster().workload(service)
+                )
+            except (OSError, UserError, sqlite3.Error):
+                self._pooled[service] = False
+        return self._pooled[service]
+
+    def _cluster(self) -> LocalCluster:
+        if self._client is None:
+            from fleetmedic.localcluster.client import LocalCluster
+
+            self._client = LocalCluster(self._store.parent)
+        return self._client

@@ -1,0 +1,184 @@
+"""The reports that come over a Unix socket, for jobs that share nothing else with the exporter.
+
+Anybody on the node may send, so every datagram is bounded, counted against its sender (whom the kernel
+names) and checked before it is kept. A job has its place by name; what is full takes nobody new.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from exporter.reports.files import Held
+from exporter.reports.owners import Owners
+from exporter.reports.report import Key, Reason, Rejected, parse
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.progress.sender import MAX_DATAGRAM
+
+MAX_REPORTS = 1000
+MAX_OF_A_USER = 512
+PER_SECOND, BURST = 100.0, 200.0  # of one user; eight ranks send sixteen
+ALL_PER_SECOND, ALL_BURST = 2000.0, 4000.0
+MAX_SENDERS = 1024
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+_MAX_PATH = 107
+
+
+class Bucket:
+    """Lets through `rate` a second, and `burst` at once."""
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._left, self._at = burst, now
+
+    def take(self, now: float) -> bool:
+        """Whether one more may pass at that time (monotonic seconds)."""
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def full(self, now: float) -> bool:
+        """Whether nothing has passed for so long that it might as well be new."""
+        return self._left + (now - self._at) * self._rate >= self._burst
+
+
+class Inbox:
+    """The latest report of each reporter. `take` belongs to the receiving thread; `held` may be asked
+    from any."""
+
+    def __init__(self, owners: Owners, count: Callable[[Reason], None]) -> None:
+        self._owners = owners
+        self._count = count
+        self._lock = threading.Lock()
+        self._held: dict[Key, tuple[Held, int]] = {}
+        self._senders: dict[int, Bucket] = {}
+
+    def held(self) -> list[Held]:
+        """All of them."""
+        with self._lock:
+            return [held for held, _ in self._held.values()]
+
+    def forget(self, keys: set[Key]) -> None:
+        """Drop the reports of these, which are too old to be shown."""
+        with self._lock:
+            for key in keys:
+                self._held.pop(key, None)
+
+    def take(self, data: bytes, uid: int | None, now: float) -> None:
+        """One datagram, at that Unix time, from that user (None: the kernel named none)."""
+        try:
+            self._keep(data, uid, now)
+        except Rejected as error:
+            self._count(error.reason)
+
+    def _keep(self, data: bytes, uid: int | None, now: float) -> None:
+        if uid is None:
+            raise Rejected("owner", "a sender without a name")
+        if not self._sender(uid, time.monotonic()):
+            raise Rejected("rate", f"more than {PER_SECOND:.0f} reports a second of one user")
+        if len(data) > MAX_DATAGRAM:
+            raise Rejected("size", f"more than {MAX_DATAGRAM} bytes")
+        report = parse(data)
+        with self._lock:
+            if report.key not in self._held:
+                mine = sum(1 for _, other in self._held.values() if other == uid)
+                if mine >= MAX_OF_A_USER or len(self._held) >= MAX_REPORTS:
+                    raise Rejected("limit", "too many reporters")
+            self._owners.check(report.key, uid)
+            self._held[report.key] = (Held(report, now), uid)
+
+    def _sender(self, uid: int, now: float) -> bool:
+        bucket = self._senders.get(uid)
+        if bucket is None:
+            if len(self._senders) >= MAX_SENDERS:
+                self._senders = {u: b for u, b in self._senders.items() if not b.full(now)}
+            if len(self._senders) >= MAX_SENDERS:
+                raise Rejected("limit", "too many senders")
+            bucket = self._senders[uid] = Bucket(PER_SECOND, BURST, now)
+        return bucket.take(now)
+
+
+class Receiver:
+    """Listens on a path, in a thread of its own, and hands each datagram to `take`."""
+
+    def __init__(self, path: Path, take: Callable[[bytes, int | None, float], None]) -> None:
+        self._take = take
+        self._socket = bind(path)
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Listen, unless it does."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        everybody = Bucket(ALL_PER_SECOND, ALL_BURST, time.monotonic())
+        room = socket.CMSG_SPACE(_CREDENTIALS.size)
+        while True:
+            while not everybody.take(time.monotonic()):
+                time.sleep(0.05)  # the kernel's queue fills, and senders lose what does not fit
+            data, ancillary, _, _ = self._socket.recvmsg(MAX_DATAGRAM + 1, room)
+            self._take(data, _uid(ancillary), time.time())
+
+
+def _uid(ancillary: list[tuple[int, int, bytes]]) -> int | None:
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            return int(_CREDENTIALS.unpack_from(data)[1])
+    return None
+
+
+def check(path: Path) -> None:
+    """Whether a socket could be there. Raises UserError."""
+    what = f"--progress.socket {path}"
+    if len(os.fsencode(path)) > _MAX_PATH:
+        raise UserError(f"{what}: a socket's path has at most {_MAX_PATH} bytes.")
+    if not path.parent.is_dir():
+        raise UserError(f"{what}: its folder is not there; make it.")
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{what} cannot be used ({error.strerror}).") from None
+    if not stat.S_ISSOCK(mode):
+        raise UserError(f"{what} is there and is no socket: give another path.")
+
+
+def bind(path: Path) -> socket.socket:
+    """The socket, which everybody may send to. One that a dead process left is replaced; one on which
+    somebody listens is not. Raises UserError."""
+    check(path)
+    try:
+        if path.exists():
+            _remove_dead(path)
+        with ExitStack() as undo:
+            bound = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            bound.bind(os.fspath(path))
+            path.chmod(0o666)
+            undo.pop_all()
+    except OSError as error:
+        raise UserError(f"--progress.socket {path} cannot be used ({error.strerror}).") from None
+    return bound
+
+
+def _remove_dead(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise UserError(f"--progress.socket {path}: another process listens there; give another path.")

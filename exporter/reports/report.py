@@ -1,0 +1,200 @@
+"""A report of a training job, a pipeline or a server, checked. Whoever writes it is a stranger."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+
+from fleetmedic.kernel.labels import valid_name
+from fleetmedic.progress.serving import BUCKETS, MAX_CODES
+
+MAX_BYTES = 65_536
+MAX_RANK = 65_535
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Number = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+Rank = Annotated[int, msgspec.Meta(ge=0, le=MAX_RANK)]
+_CODE = re.compile(r"[1-5][0-9]{2}", re.ASCII)
+
+Reason = Literal["kind", "size", "format", "value", "name", "owner", "rate", "limit", "unreadable"]
+REASONS: tuple[Reason, ...] = (
+    "kind", "size", "format", "value", "name", "owner", "rate", "limit", "unreadable",
+)  # fmt: skip
+
+
+class Rejected(Exception):  # noqa: N818
+    """A report that is passed over: for which reason, and in words."""
+
+    def __init__(self, reason: Reason, why: str) -> None:
+        super().__init__(why)
+        self.reason: Reason = reason
+
+
+class Key(NamedTuple):
+    """Who reports: what it is (training, pipeline, serving), its name, and which part of it."""
+
+    kind: str
+    name: str
+    part: str
+
+
+class _Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What every report may say: since when it counts, and the process it comes from, in the kernel's
+    terms. What it leaves out is unknown; what it adds is ignored."""
+
+    began: Number = 0.0
+    running: bool | None = None
+    pid: Count = 0
+    pid_ns: Count = 0
+    pid_start: Count = 0
+
+
+class Training(_Report, frozen=True):
+    """One process of a training job.
+
+    `loss` is None, or not finite, when the job has diverged, and left out while it reports none.
+    """
+
+    job_id: str
+    step: Count
+    rank: Rank = 0
+    loss: float | msgspec.UnsetType | None = msgspec.UNSET
+    step_seconds: Number | None = None
+    step_at: Number | None = None
+    data_wait_seconds: Number | None = None
+    compute_seconds: Number | None = None
+    samples: Count | None = None
+    checkpoint_step: Count | None = None
+    checkpoint_at: Number | None = None
+    checkpoint_interval: Number | None = None
+    restarts: Count | None = None
+
+    @property
+    def key(self) -> Key:
+        return Key("training", self.job_id, str(self.rank))
+
+    @property
+    def stem(self) -> str:
+        """The name of its file, without `.json`."""
+        return f"{self.job_id}@{self.rank}" if self.rank else self.job_id
+
+    def counts(self) -> dict[str, float]:
+        """What only grows while it runs."""
+        return {} if self.samples is None else {"samples": self.samples}
+
+
+class Pipeline(_Report, frozen=True):
+    """A pipeline, or a worker of one."""
+
+    pipeline: str
+    records: Count | None = None
+    backlog: Count | None = None
+    success_at: Number | None = None
+    expected_interval: Number | None = None
+
+    @property
+    def key(self) -> Key:
+        return Key("pipeline", self.pipeline, "")
+
+    @property
+    def stem(self) -> str:
+        """The name of its file, without `.json`."""
+        return f"{self.pipeline}@pipeline"
+
+    def counts(self) -> dict[str, float]:
+        """What only grows while it runs."""
+        return {} if self.records is None else {"records": self.records}
+
+
+class Durations(msgspec.Struct, frozen=True):
+    """How many requests took how long: one number for each bound and one for what is beyond them."""
+
+    counts: tuple[Count, ...]
+    sum: Number
+
+
+class Serving(_Report, frozen=True):
+    """A replica of a service."""
+
+    service: str
+    replica: str = "0"
+    waiting: Count | None = None
+    answering: Count | None = None
+    requests: dict[str, Count] = {}
+    durations: Durations | None = None
+    tokens: Count | None = None
+
+    @property
+    def key(self) -> Key:
+        return Key("serving", self.service, self.replica)
+
+    @property
+    def stem(self) -> str:
+        """The name of its file, without `.json`."""
+        return f"{self.service}@serving@{self.replica}"
+
+    def counts(self) -> dict[str, float]:
+        """What only grows while it runs."""
+        found: dict[str, float] = {f"code {code}": n for code, n in self.requests.items()}
+        if self.tokens is not None:
+            found["tokens"] = self.tokens
+        if self.durations is not None:
+            found |= {f"le {i}": n for i, n in enumerate(self.durations.counts)}
+            found["sum"] = self.durations.sum
+        return found
+
+
+Report = Training | Pipeline | Serving
+_KINDS: dict[object, type[Report]] = {
+    "training": Training, "pipeline": Pipeline, "serving": Serving,
+}  # fmt: skip
+
+
+def parse(data: bytes, stem: str | None = None) -> Report:
+    """A report, checked. `stem` is the name of its file, which must be the reporter's. Raises
+    Rejected."""
+    try:
+        # The standard library's parser takes NaN, which a diverged job does write.
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Rejected("format", f"no JSON: {str(error)[:200]}") from None
+    if not isinstance(raw, dict):
+        raise Rejected("format", "no JSON object")
+    report = _convert(raw)
+    if not all(map(valid_name, report.key[1:] if report.key.part else report.key[1:2])):
+        raise Rejected("name", "a name that is none")
+    if stem is not None and stem != report.stem:
+        raise Rejected("name", "the job is not the one that the file is named after")
+    return report
+
+
+def _convert(raw: dict[str, Any]) -> Report:
+    kind = raw.get("kind", "training")
+    found = _KINDS.get(kind) if isinstance(kind, str) else None
+    if found is None:
+        raise Rejected("format", "a kind that is none of training, pipeline, serving")
+    try:
+        report = msgspec.convert(raw, found)
+    except (ValueError, RecursionError) as error:
+        raise Rejected("value", str(error)[:200]) from None
+    for name in report.__struct_fields__:
+        value = getattr(report, name)
+        if name != "loss" and isinstance(value, float) and not math.isfinite(value):
+            raise Rejected("value", f"{name} is not finite")
+    if isinstance(report, Serving):
+        _check(report)
+    return report
+
+
+def _check(report: Serving) -> None:
+    if len(report.requests) > MAX_CODES or not all(map(_CODE.fullmatch, report.requests)):
+        raise Rejected("value", "requests are counted by HTTP status, at most 16 of them")
+    if not report.replica:
+        raise Rejected("name", "a replica without a name")
+    told = report.durations
+    if told and (len(told.counts) != len(BUCKETS) + 1 or not math.isfinite(told.sum)):
+        raise Rejected("value", f"durations are {len(BUCKETS) + 1} counts and a sum")

@@ -1,0 +1,95 @@
+"""From reports to samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+
+import msgspec
+
+from exporter.exposition import Sample
+from exporter.reports.report import Pipeline, Serving, Training
+from fleetmedic.progress.serving import BUCKETS
+
+Values = tuple[tuple[str, float | None], ...]
+_BOUNDS = (*(f"{bound:g}" for bound in BUCKETS), "+Inf")
+
+
+def _given(labels: tuple[str, ...], values: Values) -> Iterator[Sample]:
+    for name, value in values:
+        if value is not None:
+            yield Sample(name, labels, value)
+
+
+def job(ranks: Sequence[Training], dead: bool = False) -> Iterator[Sample]:
+    """What the ranks of one job on this node say together: the lowest that runs speaks for the job, and
+    the one that waits longest for data holds up all. A time of 0 means that it has not happened yet.
+    `dead`: every process of it is gone, whatever the reports say."""
+    report = min(ranks, key=lambda rank: (rank.running is False, rank.rank))
+    loss = report.loss
+    finite = isinstance(loss, float) and math.isfinite(loss)
+    checkpointed = bool(report.checkpoint_at)
+    waits = [r.data_wait_seconds for r in ranks if r.data_wait_seconds is not None]
+    values: Values = (
+        ("training_step", report.step),
+        ("training_step_duration_seconds", report.step_seconds or None),
+        ("training_last_step_timestamp_seconds", report.step_at or None),
+        ("training_data_wait_seconds", max(waits, default=None)),
+        (
+            "training_checkpoint_last_success_timestamp_seconds",
+            report.checkpoint_at if checkpointed else None,
+        ),
+        ("training_checkpoint_step", report.checkpoint_step if checkpointed else None),
+        ("training_checkpoint_interval_seconds", report.checkpoint_interval or None),
+        ("training_restarts_total", report.restarts),
+        ("training_running", report.running and not dead),
+        ("training_loss", loss if isinstance(loss, float) and finite else None),
+        ("training_loss_finite", None if loss is msgspec.UNSET else finite),
+    )
+    yield from _given((report.job_id,), values)
+
+
+def rank(report: Training, totals: Mapping[str, float]) -> Iterator[Sample]:
+    """What each rank says for itself."""
+    values: Values = (
+        ("training_step_compute_seconds", report.compute_seconds),
+        ("training_samples_total", totals.get("samples")),
+    )
+    yield from _given((report.job_id, str(report.rank)), values)
+
+
+def pipeline(report: Pipeline, totals: Mapping[str, float]) -> Iterator[Sample]:
+    """A pipeline that promises no interval, or has not succeeded yet, has no such series."""
+    values: Values = (
+        ("pipeline_records_processed_total", totals.get("records")),
+        ("pipeline_input_backlog", report.backlog),
+        ("pipeline_last_success_timestamp_seconds", report.success_at or None),
+        ("pipeline_expected_interval_seconds", report.expected_interval or None),
+    )
+    yield from _given((report.pipeline,), values)
+
+
+def serving(report: Serving, totals: Mapping[str, float], pooled: bool) -> Iterator[Sample]:
+    """A replica. Of a service that the embedded cluster's pool runs, the gateway tells of the requests;
+    said twice they would be counted twice."""
+    labels = (report.service, report.replica)
+    yield from _given(labels, (("inference_tokens_generated_total", totals.get("tokens")),))
+    if pooled:
+        return
+    values: Values = (
+        ("inference_requests_waiting", report.waiting),
+        ("inference_requests_running", report.answering),
+    )
+    yield from _given(labels, values)
+    for code in sorted(report.requests):
+        count = totals[f"code {code}"]
+        yield Sample("inference_requests_total", (*labels, code), count)
+    if report.durations is None:
+        return
+    name = "inference_request_duration_seconds"
+    counts = list(accumulate(totals[f"le {i}"] for i in range(len(_BOUNDS))))
+    for bound, count in zip(_BOUNDS, counts, strict=True):
+        yield Sample(f"{name}_bucket", (*labels, bound), count)
+    yield Sample(f"{name}_sum", labels, totals["sum"])
+    yield Sample(f"{name}_count", labels, counts[-1])

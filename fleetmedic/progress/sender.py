@@ -1,0 +1,158 @@
+"""Takes a job's reports to the exporter of its node: into a file, over its socket, or both."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+MIN_SECONDS = 0.5
+MAX_DATAGRAM = 16_384
+Place = str | os.PathLike[str] | None
+
+
+def environment(name: str, default: str = "") -> str:
+    """The variable FLEETMEDIC_`name`."""
+    return os.environ.get(f"FLEETMEDIC_{name}", default)
+
+
+class Sender:
+    """Where one reporter's reports go; `stem` is the name of its file without `.json`.
+
+    `send` may fail in any way that a full disk, a folder that is gone or an exporter that is not there
+    can bring about: it costs the report, never the job.
+    """
+
+    def __init__(self, stem: str, directory: Place, address: Place) -> None:
+        folder = os.fspath(directory or environment("PROGRESS_DIR"))
+        self._path = os.path.join(folder, f"{stem}.json") if stem and folder else ""  # noqa: PTH118
+        self._address = os.fspath(address or environment("PROGRESS_SOCKET")) if stem else ""
+        self._process: tuple[int, int, int] = (0, 0, 0)
+        self.on = bool(self._path or self._address)
+
+    def before(self) -> dict[str, object]:
+        """What stands in the file, of an earlier process; empty when nothing does."""
+        try:
+            with open(self._path, "rb") as file:  # noqa: PTH123 - light to import
+                found = json.loads(file.read(65_536))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def send(self, report: dict[str, object]) -> None:
+        """Send it whole or not at all, and say which process does."""
+        if not self.on:
+            return
+        try:
+            text = json.dumps(report | self._identity(), allow_nan=False)
+        except (ValueError, TypeError):
+            return
+        if self._address:
+            self._over_socket(text.encode())
+        if self._path:
+            self._into_file(text)
+
+    def _identity(self) -> dict[str, object]:
+        """The process, so that the exporter can see that it is gone: its id means something only in
+        its own namespace, and only together with when it began."""
+        if self._process[0] != os.getpid():
+            self._process = (os.getpid(), _namespace(), _began())
+        pid, namespace, began = self._process
+        return {"pid": pid, "pid_ns": namespace, "pid_start": began}
+
+    def _over_socket(self, data: bytes) -> None:
+        """By name each time, so that an exporter which was started anew is found."""
+        if len(data) > MAX_DATAGRAM:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.setblocking(False)
+                sender.sendto(data, self._address)
+        except (OSError, ValueError):
+            return
+
+    def _into_file(self, text: str) -> None:
+        beside = f"{self._path}.{os.getpid()}.tmp"
+        try:
+            with open(beside, "w", encoding="utf-8") as file:  # noqa: PTH123
+                file.write(text)
+            os.replace(beside, self._path)  # noqa: PTH105
+        except (OSError, ValueError):
+            return
+
+
+class Courier:
+    """Sends what `report` gives after each change: at once, or as soon as `MIN_SECONDS` have gone by
+    since the last time. For reporters of which the last word before a silence matters."""
+
+    def __init__(self, sender: Sender, report: Callable[[], dict[str, object]]) -> None:
+        self._sender = sender
+        self._report = report
+        self._sent = 0.0
+        self.renew()
+        _COURIERS.add(self)
+
+    def renew(self) -> None:
+        """Begin anew in a forked process, to which threads do not go along, but locks that they held."""
+        self.state = threading.Lock()  # of what `report` reads
+        self._sending = threading.Lock()
+        self._changed = threading.Event()
+        self._runs = False
+
+    def changed(self, *, at_once: bool = False) -> None:
+        """Something is new."""
+        if not self._sender.on:
+            return
+        if at_once or not 0 <= time.monotonic() - self._sent < MIN_SECONDS:
+            self._send()
+            return
+        self._changed.set()
+        if not self._runs:
+            self._runs = True
+            try:
+                threading.Thread(target=self._run, name="progress", daemon=True).start()
+            except RuntimeError:  # no thread to be had: the next change tries again
+                self._runs = False
+
+    def _run(self) -> None:
+        while self._changed.wait():
+            time.sleep(max(0.0, MIN_SECONDS - (time.monotonic() - self._sent)))
+            if self._changed.is_set():
+                self._send()
+
+    def _send(self) -> None:
+        with self._sending:
+            self._changed.clear()
+            self._sent = time.monotonic()
+            self._sender.send(self._report())
+
+
+_COURIERS: weakref.WeakSet[Courier] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for courier in _COURIERS:
+        courier.renew()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def _namespace() -> int:
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116
+    except OSError:
+        return 0
+
+
+def _began() -> int:
+    """When this process began, in the kernel's ticks since boot; 0 where that cannot be told."""
+    try:
+        with open("/proc/self/stat", "rb") as file:  # noqa: PTH123
+            return int(file.read(4096).rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
