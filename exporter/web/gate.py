@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
@@ -18,6 +19,9 @@ from exporter.web.reload import ConfigFile
 from fleetmedic.kernel.errors import UserError
 
 RELEASE = "/-/release"
+# Of one address so many passwords may wait for their check; more would take every place and keep
+# scrapes out for as long as somebody keeps guessing.
+MAX_CHECKS = 4
 _BASIC = ("WWW-Authenticate", 'Basic realm="fleetmedic exporter", charset="UTF-8"')
 _BEARER = ("WWW-Authenticate", 'Bearer realm="fleetmedic exporter"')
 _NO_WAY = (
@@ -62,6 +66,7 @@ class Gate:
         self._users = Users()
         self._bucket: Bucket | None = None
         self._bcrypt = ThreadPoolExecutor(1, "bcrypt")
+        self._checks: Counter[str] = Counter()  # by address
 
     async def refusal(self, request: Request) -> Response | None:
         """What to answer to one who may not ask this; None for one who may."""
@@ -89,11 +94,24 @@ class Gate:
         if given is not None:
             if self._users.known(*given, users):
                 return None
-            loop = asyncio.get_running_loop()
-            if await loop.run_in_executor(self._bcrypt, self._users.check, *given, users):
+            if self._checks[request.peer] >= MAX_CHECKS:
+                text = "Too many passwords are being checked for your address; try again later."
+                return sentence(HTTPStatus.TOO_MANY_REQUESTS, text)
+            if await self._check(request.peer, *given, users):
                 self._users.keep(*given, users)
                 return None
         return self._failed(request, "Give the name and the password of a user.", _BASIC)
+
+    async def _check(self, peer: str, user: str, password: bytes, users: Mapping[str, str]) -> bool:
+        self._checks[peer] += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._bcrypt, self._users.check, user, password, users
+            )
+        finally:
+            self._checks[peer] -= 1
+            if not self._checks[peer]:
+                del self._checks[peer]
 
     async def _release(self, request: Request) -> Response | None:
         if "origin" in request.headers:  # a page of another site could borrow a browser's login

@@ -189,6 +189,29 @@ def test_when_every_place_waits_for_an_answer_the_next_one_is_told_so(
         assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
+def test_wrong_logins_however_many_keep_nobody_out_who_logged_in_before(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+    served = serve(f"basic_auth_users: {{a: '{digest}'}}\n", max_requests=8)
+    assert served.get(Authorization="Basic YTpyaWdodA==") == 200
+    go_on = threading.Event()
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *_: not go_on.wait(5))
+    try:
+        flood = [served.connect() for _ in range(8)]
+        for connection in flood:
+            connection.sendall(GET[:-2] + b"Authorization: Basic YTp3cm9uZw==\r\n\r\n")
+        until = time.monotonic() + 5
+        while served.counters.requests.get(("429", "/-/healthy"), 0) < 4:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert served.get(Authorization="Basic YTpyaWdodA==") == 200
+        assert served.counters.failed["limit"] == 0
+        assert served.counters.logins_failed == 0, "no password was looked at yet"
+    finally:
+        go_on.set()
+
+
 def test_many_at_once_are_all_answered(serve: Serve) -> None:
     served = serve(max_requests=200)
     asking = [served.connect() for _ in range(150)]
