@@ -222,7 +222,7 @@ class Supervisor(threading.Thread):
         reader = self._readers.pop(number, None)
         if reader is None:
             return
-        if not reader.ended:
+        if reader in self._selector.get_map():  # starting it may have failed before
             self._selector.unregister(reader)
         reader.end()
         self._board.gone(number)

@@ -41,7 +41,8 @@ def parse_address(text: str) -> Address:
     """Host and port of `HOST:PORT`, `:PORT` (all addresses) or `[::1]:PORT`. Raises UserError."""
     host, colon, port = text.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
-    known = colon and port.isascii() and port.isdigit() and int(port) <= 65_535
+    digits = port.isascii() and port.isdigit() and len(port) <= 5
+    known = colon and digits and int(port) <= 65_535
     if not known or (":" in bare and bare == host):
         raise UserError(
             f"--web.listen-address={text[:80]!r} is no address: write HOST:PORT, [HOST]:PORT or :PORT."

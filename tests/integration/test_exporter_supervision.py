@@ -1,11 +1,13 @@
 """The supervisor with real processes on simulated GPUs that really hang; the event process with a
 stand-in for the driver's events."""
 
+import errno
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,6 +191,25 @@ def test_a_killed_worker_is_replaced_before_anything_is_withheld(node: Node) -> 
         time.sleep(0.02)
     assert node.worker() != worker
     assert node.view().restarts == 1
+
+
+def test_a_machine_that_can_watch_no_more_files_for_a_moment_does_not_end_the_reading(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.shows(*[UP] * GPUS)
+    selector = node.supervisor._selector
+    left = [OSError(errno.ENOSPC, "No space left on device")] * 2
+
+    def register(*given: Any) -> Any:
+        if left:
+            raise left.pop()
+        return type(selector).register(selector, *given)
+
+    monkeypatch.setattr(selector, "register", register)
+    os.kill(node.worker(), signal.SIGKILL)
+    node.until(lambda _: not left and "supervisor_failed" in node.said)
+    node.shows(*[UP] * GPUS)
+    assert node.supervisor.is_alive()
 
 
 def test_released_gpus_are_let_go_and_taken_back_by_themselves(node: Node) -> None:

@@ -29,6 +29,7 @@ def test_an_address_is_read(text: str, address: tuple[str, int]) -> None:
     [
         (["--web.listen-address=nowhere"], "write HOST:PORT"),
         (["--web.listen-address=a:99999"], "write HOST:PORT"),
+        (["--web.listen-address=:" + "9" * 5000], "write HOST:PORT"),
         (["--web.listen-address=:9410", "--web.listen-address=9411"], "'9411' is no address"),
         (["--web.listen-address=::1:80"], r"write HOST:PORT, \[HOST\]:PORT"),
         (["--web.telemetry-path=metrics"], "write a path such as /metrics"),
