@@ -77,6 +77,7 @@ class Board:
         self._errors: dict[tuple[Group, str], int] = {}
         self._lock = threading.Lock()
         self._known: dict[str, Known] = inventory.read(path)
+        self._unwritten = False
         self._records: dict[str, _Record] = {}
         self._slots: dict[int, dict[int, str]] = {}
         self._numbers: tuple[int, ...] = ()
@@ -118,6 +119,8 @@ class Board:
                 if self._state.failure:
                     self._state = replace(self._state, failure="")
                 self.changed.set()
+        if self._unwritten and isinstance(message, Devices | Slots | Round):
+            self._write()
 
     def hung(self, slot: int, now: float, worker: int = 0) -> None:
         """The GPU in this slot does not answer; holds until it does, however long that takes.
@@ -251,10 +254,13 @@ class Board:
     def _learn(self, merged: dict[str, Known]) -> None:
         if merged == self._known:
             return
-        self._known = merged
+        self._known, self._unwritten = merged, True
+
+    def _write(self) -> None:
+        """Not under the lock: nobody who asks waits for a disk. Tried again each round if it fails."""
         try:
             inventory.write(self._path, self._known)
-            self.write_error = ""
+            self._unwritten, self.write_error = False, ""
         except OSError as error:
             self.write_error = f"{self._path}: cannot be written: {error.strerror}"
 

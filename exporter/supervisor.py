@@ -60,6 +60,7 @@ class Supervisor(threading.Thread):
         self._nursery = Nursery([*modules, "exporter.events", events] if events else modules)
         self._events = EventReader(self._nursery, events, log) if events else None
         self._listening: Child | None = None
+        self._complaint = ""
         self._witness: Witness | None = None
         self._witness_at = 0.0
         self._selector = selectors.DefaultSelector()
@@ -239,6 +240,10 @@ class Supervisor(threading.Thread):
         self._ending = [reader for reader in self._ending if not reader.closed]
 
     def _tell(self, released: bool) -> None:
+        why = self._board.write_error
+        if why != self._complaint:
+            self._complaint = why
+            self._log("inventory_not_saved" if why else "inventory_saved_again", why=why)
         roster, events, now = self._roster, self._events, time.monotonic()
         abandoned = sum(reader.stuck(now) for reader in self._ending)
         left_out = tuple((slot, group or "presence") for slot, group in roster.left_out())

@@ -279,6 +279,23 @@ def test_a_log_that_cannot_be_written_costs_the_log_alone(start: Starter) -> Non
     assert running.status() == 200
 
 
+def test_a_state_folder_that_cannot_be_written_is_told_once_and_costs_no_metric(
+    start: Starter,
+) -> None:
+    running = start(None)
+    running.until(lambda: b"gpu_expected 2\n" in running.ask("/metrics")[1])
+    inventory = running.folder / "state/inventory.json"
+    inventory.unlink()
+    (inventory / "in_the_way").mkdir(parents=True)
+    Hardware(running.folder / "hardware").create(1, 3)
+    running.until(lambda: b"gpu_expected 3\n" in running.ask("/metrics")[1], 30)
+    time.sleep(1.5)  # a round more, in which it is tried again
+    told = running.end()[1]
+    failed = [each for each in told if each["event"] == "inventory_not_saved"]
+    assert len(failed) == 1
+    assert "inventory.json" in failed[0]["why"]
+
+
 def run(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-m", "fleetmedic.cli", "exporter", f"--state.dir={folder}/state", *flags],

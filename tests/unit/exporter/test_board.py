@@ -1,9 +1,12 @@
 """The board says what is known, and no more."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from exporter import inventory
 from exporter.board import INTERVALS, Board, State, Status
 from exporter.protocol import Devices, Hello, Lost, Message, Present, Round, Slots, Values
 from exporter.sources.base import BusGpu, Device, GpuEvent, Reading
@@ -252,3 +255,37 @@ def test_a_view_is_made_once_for_all_who_ask_at_the_same_moment(board: Board) ->
     first = board.view(10.0)
     tell(board, 10.0, Present(1))
     assert board.view(10.0) is not first
+
+
+def test_the_inventory_is_written_though_it_could_not_be_at_first(
+    tmp_path: Path,
+) -> None:
+    board = Board(tmp_path / "later" / "inventory.json", expected=None, intervals={})
+    tell(board, 0.0, BOTH)
+    assert "No such file" in board.write_error
+    (tmp_path / "later").mkdir()
+    tell(board, 1.0, Round(1.0))
+    assert board.write_error == ""
+    again = Board(tmp_path / "later" / "inventory.json", expected=None, intervals={})
+    assert [gpu.uuid for gpu in again.view(2.0).gpus] == ["GPU-a", "GPU-b"]
+
+
+def test_what_is_known_is_shown_while_the_inventory_waits_for_a_disk(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, free = threading.Event(), threading.Event()
+
+    def write(*_: object) -> None:
+        waits.set()
+        free.wait(10)
+
+    monkeypatch.setattr(inventory, "write", write)
+    with ThreadPoolExecutor(2) as pool:
+        told = pool.submit(tell, board, 0.0, BOTH)
+        assert waits.wait(5)
+        try:
+            assert len(pool.submit(board.view, 0.0).result(2).gpus) == 2
+            assert not told.done()
+        finally:
+            free.set()
+        told.result(5)
