@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from exporter.board import Board, BoardView
+from exporter.board import AHEAD, Board, BoardView
 from exporter.boot import BootReader
 from exporter.inventory import bus_key
 from exporter.kmsg import Batch, KmsgReader
@@ -21,6 +21,7 @@ from exporter.xid_ledger import Ledger
 from exporter.xid_totals import Recent, Totals
 
 LIVE_SECONDS = 5.0
+LATELY_SECONDS = 15.0  # whoever reads it does so each second
 MAX_BATCHES = 50  # of 4 MB each, in one advance
 
 
@@ -82,6 +83,7 @@ class KernelLog:
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._drained = 0.0
+        self._turned = float("-inf")
         self._complaint = ""
         self._since: dict[str, Recommendation] = {}
         self.failure = ""  # why the kernel log could not be read the last time, or empty
@@ -90,6 +92,10 @@ class KernelLog:
     def zeros(self) -> tuple[str, ...]:
         """The XIDs that are counted from 0."""
         return self._ledger.codes.zeros
+
+    def read_lately(self, now: float) -> bool:
+        """Whether somebody read it, or tried to, a moment before Unix time `now`."""
+        return -AHEAD <= now - self._turned <= LATELY_SECONDS
 
     def advance(self, view: BoardView, now: float) -> Counted:
         """Take in all that is new at Unix time `now`. Raises OSError or UserError when the boot
@@ -111,7 +117,7 @@ class KernelLog:
                 told = []
                 if not batch.full:
                     break
-            self.failure = failure
+            self.failure, self._turned = failure, now
             self._drained = 0.0 if failure or batch.full else now
             with self._lock:
                 ledger.observe(view, now)

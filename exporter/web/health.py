@@ -130,9 +130,14 @@ def driver(view: BoardView, released_for: float) -> Iterator[Component]:
         yield _part("driver_events", "driver_events", state, why)
 
 
-def kernel_log(failure: str) -> Component:
-    """The kernel log; `failure` is why it cannot be read, or empty."""
-    return _part("kernel_log", "kernel_log", "degraded" if failure else "healthy", failure)
+def kernel_log(failure: str, *, read: bool) -> Component:
+    """The kernel log; `failure` is why it cannot be read, or empty; `read` whether somebody did
+    lately: of a log that nobody reads nothing is known."""
+    if failure:
+        return _part("kernel_log", "kernel_log", "degraded", failure)
+    if not read:
+        return _part("kernel_log", "kernel_log", "unknown", "nobody has read it lately")
+    return _part("kernel_log", "kernel_log", "healthy")
 
 
 def collectors(states: Iterable[State]) -> Iterator[Component]:

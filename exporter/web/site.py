@@ -71,7 +71,8 @@ class Site:
             released_for = self.reader.released_for
             parts += health.driver(view, released_for)
         if self.kernel_log is not None:
-            parts.append(health.kernel_log(self.kernel_log.failure))
+            log = self.kernel_log
+            parts.append(health.kernel_log(log.failure, read=log.read_lately(now)))
         parts += health.collectors(self.pages.states(now))
         recent = self.kernel_log.recent() if self.kernel_log else ()
         return health.Health(

@@ -163,6 +163,14 @@ def test_what_should_be_done_is_told_while_the_counts_wait_for_a_disk(
     assert counted.result().xids["GPU-a"]["79"] == 1
 
 
+def test_a_log_that_nobody_reads_any_more_is_known_to_be_unread(node: Node) -> None:
+    assert not node.log.read_lately(1005.0)
+    list(node.events.collect(1005.0))
+    assert node.log.read_lately(1010.0)
+    assert not node.log.read_lately(1100.0)
+    assert not node.log.read_lately(900.0), "the clock was set back since"
+
+
 def test_a_backlog_larger_than_one_read_is_read_at_once(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

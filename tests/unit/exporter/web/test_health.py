@@ -93,8 +93,11 @@ def test_the_node_is_as_its_worst_part(states: str, worst: str) -> None:
 def test_a_collector_that_fails_or_a_log_that_cannot_be_read_degrades() -> None:
     states = [State("xid", "", 1.0, 5.0), State("cpu", "it failed", 5.0, 0.0)]
     assert [part.state for part in health.collectors(states)] == ["healthy", "degraded"]
-    assert health.kernel_log("").state == "healthy"
-    assert health.kernel_log("no permission").state == "degraded"
+    assert health.kernel_log("", read=True).state == "healthy"
+    assert health.kernel_log("no permission", read=True).state == "degraded"
+    assert health.kernel_log("no permission", read=False).state == "degraded"
+    unread = health.kernel_log("", read=False)
+    assert (unread.state, unread.why) == ("unknown", "nobody has read it lately")
 
 
 def test_events_are_told_newest_first_with_the_gpu_that_they_are_about() -> None:
