@@ -147,7 +147,7 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
         board=board, intervals=intervals, boot=boot, procfs=settings.procfs, sysfs=settings.sysfs,
         kmsg=kmsg, state_dir=settings.state_dir, node=node, cluster_dir=settings.cluster_dir,
         progress_dir=settings.progress_dir, has_gpus=source != "none", log=log,
-        flags=settings.flags, shared={"web": counters},
+        flags=settings.flags, simulated=source == "simulated", shared={"web": counters},
     )  # fmt: skip
     made = [entry.make(parts) for entry in COLLECTORS if entry.name not in settings.without]
     collectors = [collector for collector in made if collector is not None]

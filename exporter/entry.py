@@ -42,6 +42,7 @@ class Parts:
     log: Callable[..., None]
     flags: Mapping[str, Any] = field(default_factory=dict)
     sysfs: Path = Path("/sys")
+    simulated: bool = False
     shared: dict[str, Any] = field(default_factory=dict)
     """What several collectors use together, made by the first that asks for it."""
 

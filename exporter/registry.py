@@ -19,6 +19,7 @@ from exporter.entry import Entry, Flag, Parts
 from exporter.host_collectors import HOST
 from exporter.kernel_log import KernelLog
 from exporter.kmsg import KmsgReader
+from exporter.owners.registry import OWNER_FLAGS, owners, services
 from exporter.reports.cluster import LocalJobs
 from exporter.sources.base import Group
 from exporter.web.counters import Web
@@ -110,8 +111,9 @@ COLLECTORS = Registry(
         ),
         Entry(
             "allocation",
-            "which job holds which GPU",
-            lambda p: Allocation(p.cluster_dir, p.node) if p.cluster_dir else None,
+            "which job holds which GPU, and who uses one without holding it",
+            lambda p: Allocation(p.board, owners(p), p.procfs, services(p)) if p.has_gpus else None,
+            flags=OWNER_FLAGS,
         ),
         Entry(
             "progress",

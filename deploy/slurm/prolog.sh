@@ -1,0 +1,20 @@
+#!/bin/sh
+# Slurm prolog: writes down which job holds which GPU of this node, for fleetmedic's exporter
+# (--collector.allocation.slurm-jobs) and for whatever else reads the job mapping of dcgm-exporter: a
+# folder with one file for each GPU, named by its index, with one job in each line.
+#
+# slurm.conf: Prolog=/etc/fleetmedic/slurm/prolog.sh
+#             Epilog=/etc/fleetmedic/slurm/epilog.sh
+#             PrologFlags=Alloc
+# It never fails a job: Slurm drains a node whose prolog fails, and a note is not worth that.
+jobs="${FLEETMEDIC_SLURM_JOBS:-/run/fleetmedic/slurm-jobs}"
+[ -n "$SLURM_JOB_ID" ] && [ -n "$SLURM_JOB_GPUS" ] || exit 0
+mkdir -p "$jobs" || exit 0
+(
+  flock -w 5 9 || exit 0
+  for gpu in $(echo "$SLURM_JOB_GPUS" | tr ',' ' '); do
+    case "$gpu" in *[!0-9.]* | "") continue ;; esac
+    grep -qsx "$SLURM_JOB_ID" "$jobs/$gpu" || echo "$SLURM_JOB_ID" >>"$jobs/$gpu"
+  done
+) 9>"$jobs/.lock"
+exit 0

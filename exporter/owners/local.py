@@ -1,0 +1,43 @@
+"""The embedded cluster's allocations, from its store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.collectors.base import CollectorError
+from exporter.owners.base import Holding
+
+if TYPE_CHECKING:
+    from fleetmedic.localcluster.client import LocalCluster
+
+
+class LocalOwners:
+    """The allocations of one node, read from the store in a short transaction."""
+
+    name = "local"
+
+    def __init__(self, cluster_dir: Path, node: str) -> None:
+        self._folder = cluster_dir
+        self._node = node
+        self._cluster: LocalCluster | None = None
+
+    def here(self) -> bool:
+        return True
+
+    def holdings(self, now: float) -> Iterator[Holding]:
+        for held in self._client().allocations(self._node):
+            key = f"job:{held.job_id}"
+            yield Holding(held.uuid or str(held.gpu), key, job_id=held.job_id, user=held.user)
+
+    def _client(self) -> LocalCluster:
+        """The store's client. A store that is not there is not made here."""
+        if not (self._folder / "cluster.db").is_file():
+            self._cluster = None
+            raise CollectorError(f"there is no cluster store in {self._folder}")
+        if self._cluster is None:
+            from fleetmedic.localcluster.client import LocalCluster
+
+            self._cluster = LocalCluster(self._folder)
+        return self._cluster

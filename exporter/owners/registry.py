@@ -1,0 +1,50 @@
+"""The sources of holdings, in the order in which they are asked, and their settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.collectors.allocation import SERVICES
+from exporter.entry import Flag, Parts
+from exporter.owners.base import Owners
+from exporter.owners.kubelet import KubeletOwners
+from exporter.owners.local import LocalOwners
+from exporter.owners.slurm import SlurmNotes, SlurmSteps
+
+_KUBELET = "collector.allocation.kubelet-dir"
+_LOGS = "collector.allocation.pod-logs"
+_RESOURCES = "collector.allocation.resources"
+_NOTES = "collector.allocation.slurm-jobs"
+_SERVICES = "collector.allocation.services"
+
+OWNER_FLAGS: tuple[Flag, ...] = (
+    Flag(_KUBELET, "Folder of the kubelet, with its checkpoint of devices.", Path, "/var/lib/kubelet"),
+    Flag(_LOGS, "Folder with a folder of logs for each pod, which names pods.", Path, "/var/log/pods"),
+    Flag(_RESOURCES, "Resources that are GPUs, by commas; a * at the end takes all that begin so.", str, "nvidia.com/gpu,nvidia.com/mig-*"),
+    Flag(_NOTES, "Folder with a file for each GPU, with a Slurm job in each line.", Path, "/run/fleetmedic/slurm-jobs"),
+    Flag(_SERVICES, "Programs that may use GPUs without holding them, by commas.", str, ",".join(SERVICES)),
+)  # fmt: skip
+
+
+def owners(parts: Parts) -> tuple[Owners, ...]:
+    """The sources of this exporter. A scheduler that is not on the node says so itself, each time; this
+    machine's own schedulers know nothing of simulated GPUs."""
+    flags = {flag.name: parts.flags.get(flag.name) or flag.default for flag in OWNER_FLAGS}
+    local = (LocalOwners(parts.cluster_dir, parts.node),) if parts.cluster_dir else ()
+    if parts.simulated:
+        return local
+    return (
+        *local,
+        KubeletOwners(Path(flags[_KUBELET]), Path(flags[_LOGS]), _names(flags[_RESOURCES])),
+        SlurmNotes(Path(flags[_NOTES])),
+        SlurmSteps(parts.procfs, parts.sysfs, parts.node),
+    )
+
+
+def services(parts: Parts) -> tuple[str, ...]:
+    """Programs that own no GPU and need not."""
+    return _names(str(parts.flags.get(_SERVICES) or ",".join(SERVICES)))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for part in text.split(",") if (name := part.strip()))

@@ -1,0 +1,169 @@
+"""Which Slurm job holds which GPU: from the notes of a prolog, and from the jobs' own processes.
+
+The notes are a folder with one file for each GPU (`0`, or `2.1` for a MIG instance) and one job in
+each line, as deploy/slurm/prolog.sh writes them and dcgm-exporter reads them. Processes of a job are
+those in its cgroup; the environment that Slurm gave them names the GPUs, the user and the account.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.collectors.base import CollectorError
+from exporter.owners import bounded
+from exporter.owners.base import Holding, text
+
+MAX_FILES = 512
+MAX_NOTE = 16_384
+MAX_ENVIRON = 256 * 1024
+MAX_JOBS = 1024
+MAX_STEPS = 256
+JOB_ID = re.compile(r"\d{1,10}(?:_\d{1,10})?(?:\+\d{1,5})?")
+_NOTE = re.compile(r"(\d{1,3})(?:\.\d{1,3})?")
+_JOB = re.compile(r"job_(\d{1,10})")
+_NODE_OF_MANY = re.compile(r"slurm(?:_[\w.-]{1,64})?")
+_WANTED = (
+    "SLURM_JOB_ID",
+    "SLURM_JOB_USER",
+    "SLURM_JOB_ACCOUNT",
+    "SLURM_JOB_GPUS",
+    "SLURM_STEP_GPUS",
+)
+
+
+class SlurmNotes:
+    """The folder that prolog and epilog keep."""
+
+    name = "slurm_notes"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def here(self) -> bool:
+        return self._folder.is_dir()
+
+    def holdings(self, now: float) -> Iterator[Holding]:
+        try:
+            files = bounded.names(self._folder, MAX_FILES)
+        except OSError as error:
+            raise CollectorError(f"{self._folder} cannot be read: {error.strerror}") from None
+        for name in sorted(files):
+            match = _NOTE.fullmatch(name)
+            if match is None:
+                continue
+            try:
+                raw = bounded.read(self._folder / name, MAX_NOTE).decode("ascii", "replace")
+            except FileNotFoundError:
+                continue  # the job has just ended
+            except OSError as error:
+                raise CollectorError(f"{self._folder / name}: {error.strerror}") from None
+            for line in raw.split():
+                if JOB_ID.fullmatch(line):
+                    yield Holding(match[1], f"slurm:{line}", job_id=line)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a process of a job knows of it."""
+
+    job: str
+    user: str
+    account: str
+    gpus: tuple[str, ...]
+
+
+class SlurmSteps:
+    """Jobs by their cgroups. `sysfs` and `procfs` are where /sys and /proc are found."""
+
+    name = "slurm_steps"
+
+    def __init__(self, procfs: Path, sysfs: Path, node: str = "") -> None:
+        self._procfs = procfs
+        self._cgroup = sysfs / "fs" / "cgroup"
+        self._node = node
+
+    def here(self) -> bool:
+        return any(True for _ in self._roots())
+
+    def holdings(self, now: float) -> Iterator[Holding]:
+        for job, folder in self._jobs():
+            told = [found for pid in _pids(folder) if (found := self._told(pid, job))]
+            gpus = dict.fromkeys(gpu for each in told for gpu in each.gpus)
+            user = next((each.user for each in told if each.user), "")
+            account = next((each.account for each in told if each.account), "")
+            for gpu in gpus:
+                yield Holding(gpu, f"slurm:{job}", job_id=job, user=user, account=account)
+
+    def _roots(self) -> Iterator[Path]:
+        """Where Slurm keeps the cgroups of its jobs: version 2 by slurmstepd's scope, else version 1."""
+        scope = self._cgroup / "system.slice" / "slurmstepd.scope"
+        try:
+            later = [scope] if scope.is_dir() else []
+            later += sorted(self._cgroup.glob("system.slice/*_slurmstepd.scope"))[:8]
+        except OSError:
+            later = []
+        if later:
+            yield from later
+            return
+        for controller in ("freezer", "memory", "devices", "cpuset", ""):
+            base = self._cgroup / controller if controller else self._cgroup
+            try:
+                found = [n for n in bounded.names(base, MAX_FILES) if _NODE_OF_MANY.fullmatch(n)]
+            except OSError:
+                continue
+            if found:
+                mine = [n for n in found if n in ("slurm", f"slurm_{self._node}")]
+                yield from (base / name for name in mine or sorted(found)[:1])
+                return
+
+    def _jobs(self) -> Iterator[tuple[str, Path]]:
+        count = 0
+        for root in self._roots():
+            for pattern in ("job_*", "uid_*/job_*"):
+                for folder in root.glob(pattern):
+                    match = _JOB.fullmatch(folder.name)
+                    if match is None:
+                        continue
+                    count += 1
+                    if count > MAX_JOBS:
+                        raise CollectorError(f"{root} has more than {MAX_JOBS} jobs")
+                    yield match[1], folder
+
+    def _told(self, pid: str, job: str) -> _Told | None:
+        """What the process was given; None when it has gone, or belongs to Slurm itself."""
+        try:
+            raw = bounded.read(self._procfs / pid / "environ", MAX_ENVIRON)
+        except PermissionError:
+            raise CollectorError(
+                "environments of other users' jobs cannot be read: run the exporter as root"
+            ) from None
+        except OSError:
+            return None
+        pairs = (entry.partition(b"=") for entry in raw.split(b"\0"))
+        given = {
+            name: text(value.decode("utf-8", "replace"))
+            for key, _, value in pairs
+            if (name := key.decode("ascii", "replace")) in _WANTED
+        }
+        if given.get("SLURM_JOB_ID") != job:
+            return None
+        listed = given.get("SLURM_JOB_GPUS") or given.get("SLURM_STEP_GPUS") or ""
+        gpus = tuple(gpu for gpu in listed.split(",") if gpu.isdecimal() and len(gpu) <= 3)
+        return _Told(job, given.get("SLURM_JOB_USER", ""), given.get("SLURM_JOB_ACCOUNT", ""), gpus)
+
+
+def _pids(folder: Path) -> Iterator[str]:
+    """One process of each step of a job: they were all given the same."""
+    for count, procs in enumerate(folder.rglob("cgroup.procs")):
+        if count >= MAX_STEPS:
+            return
+        try:
+            with procs.open("rb") as file:
+                first = file.read(4096).split()
+        except OSError:
+            continue
+        # Slurm's own processes come first in a job's folder and were given nothing
+        yield from (pid.decode() for pid in first[:4] if pid.isdigit())

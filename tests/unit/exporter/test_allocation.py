@@ -1,0 +1,193 @@
+"""Who holds which GPU, put together from several schedulers, and who uses one without holding it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from exporter.board import INTERVALS, Board
+from exporter.collectors.allocation import SETTLE_SECONDS, Allocation
+from exporter.collectors.base import CollectorError
+from exporter.exposition import Sample
+from exporter.owners.base import Holding
+from exporter.protocol import Devices, Hello, Present, Round, Slots, Values
+from exporter.sources.base import Device, Reading
+
+NOW = 1000.0
+
+
+@dataclass
+class Scheduler:
+    """A source that says what a test wants."""
+
+    name: str = "local"
+    found: list[Holding] = field(default_factory=list)
+    why: str = ""
+    is_here: bool = True
+
+    def here(self) -> bool:
+        return self.is_here
+
+    def holdings(self, now: float) -> Iterator[Holding]:
+        yield from self.found
+        if self.why:
+            raise CollectorError(self.why)
+
+
+def processes(*pids: int, compute: int | None = None) -> tuple[Reading, ...]:
+    count = len(pids) if compute is None else compute
+    memory = (Reading("gpu_process_memory_bytes", (str(pid), ""), 1.0) for pid in pids)
+    return (Reading("gpu_processes", ("compute",), count), *memory)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    made = Board(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    found = tuple(Device(slot, f"GPU-{slot}", f"0000:{slot + 1}0:00.0") for slot in range(2))
+    for message in (Hello("nvml"), Slots((0, 1)), Devices(found, ())):
+        made.apply(message, NOW)
+    return made
+
+
+def seen(board: Board, now: float, *groups: tuple[int, str, tuple[Reading, ...]]) -> None:
+    for slot in (0, 1):
+        board.apply(Present(slot), now)
+    for slot, group, readings in groups:
+        board.apply(Values(slot, group, now, readings), now)  # type: ignore[arg-type]
+    board.apply(Round(now), now)
+
+
+def rows(samples: list[Sample], name: str = "gpu_allocation_info") -> list[tuple[str, ...]]:
+    return [sample.labels for sample in samples if sample.name == name]
+
+
+def collect(
+    board: Board, *sources: Scheduler, procfs: Path = Path("/proc"), now: float = NOW
+) -> list[Sample]:
+    return list(Allocation(board, sources, procfs).collect(now))
+
+
+def test_a_gpu_is_known_by_uuid_index_and_partition(board: Board) -> None:
+    seen(board, NOW, (1, "mig", (Reading("gpu_mig_info", ("1", "0", "MIG-x", "3g"), 1.0),)))
+    source = Scheduler(
+        found=[Holding("GPU-0", "job:a", "a", "u"), Holding("MIG-x", "pod:1", pod="p")]
+    )
+    assert rows(collect(board, source)) == [
+        ("0", "GPU-0", "a", "u", "", "", "", ""),
+        ("1", "GPU-1", "", "", "", "", "p", ""),
+    ]
+
+
+def test_a_gpu_that_this_node_has_not_is_passed_over(board: Board) -> None:
+    assert rows(collect(board, Scheduler(found=[Holding("GPU-9", "job:a", "a")]))) == []
+
+
+def test_two_sources_that_tell_of_one_job_are_one_row_with_what_either_knows(board: Board) -> None:
+    notes = Scheduler("slurm_notes", [Holding("0", "slurm:7", "7")])
+    steps = Scheduler("slurm_steps", [Holding("0", "slurm:7", "7", "ann", "research")])
+    assert rows(collect(board, notes, steps)) == [
+        ("0", "GPU-0", "7", "ann", "research", "", "", "")
+    ]
+
+
+def test_two_jobs_on_one_gpu_are_two_rows(board: Board) -> None:
+    source = Scheduler(found=[Holding("0", "job:a", "a"), Holding("0", "job:b", "b")])
+    assert len(rows(collect(board, source))) == 2
+
+
+def test_a_source_that_fails_loses_its_own_rows_and_says_so(board: Board) -> None:
+    samples = collect(
+        board, Scheduler("kubelet", [Holding("0", "pod:1")], "broken"),
+        Scheduler("local", [Holding("1", "job:a", "a")]),
+        Scheduler("slurm_notes", is_here=False),
+    )  # fmt: skip
+    assert rows(samples) == [("1", "GPU-1", "a", "", "", "", "", "")]
+    success = {
+        s.labels[0]: s.value for s in samples if s.name == "gpu_exporter_allocation_source_success"
+    }
+    assert success == {"kubelet": 0, "local": 1}
+
+
+def test_when_every_source_fails_the_collector_has_failed(board: Board) -> None:
+    with pytest.raises(CollectorError, match="broken"):
+        collect(board, Scheduler(why="broken"))
+
+
+def _process(
+    procfs: Path, pid: int, *, job: str = "", name: str = "python", started: int = 5
+) -> None:
+    folder = procfs / str(pid)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "stat").write_text(f"{pid} ({name}) S {'0 ' * 18}{started} 0")
+    (folder / "cgroup").write_text("0::/user.slice\n")
+    (folder / "environ").write_bytes(f"FLEETMEDIC_JOB_ID={job}\0".encode() if job else b"")
+
+
+def _unowned(
+    collector: Allocation, board: Board, *groups: tuple[Reading, ...], after: float
+) -> dict[str, float]:
+    for now in (NOW, NOW + after):
+        seen(board, now, *((slot, "processes", readings) for slot, readings in enumerate(groups)))
+        found = list(collector.collect(now))
+    return {s.labels[0]: s.value for s in found if s.name == "gpu_unowned_processes"}
+
+
+@pytest.fixture
+def procfs(tmp_path: Path) -> Path:
+    folder = tmp_path / "proc"
+    for pid, job in ((10, "a"), (11, "b"), (12, "")):
+        _process(folder, pid, job=job)
+    _process(folder, 13, name="nvidia-smi")
+    return folder
+
+
+def test_a_process_of_no_job_that_holds_the_gpu_is_unowned_after_half_a_minute(
+    board: Board, procfs: Path
+) -> None:
+    source = Scheduler(found=[Holding("0", "job:a", "a"), Holding("1", "job:b", "b")])
+    collector = Allocation(board, [source], procfs)
+    groups = (processes(10, 12), processes(10, 11, 13, 99))
+    assert _unowned(collector, board, *groups, after=SETTLE_SECONDS - 1) == {"0": 0, "1": 0}
+    collector = Allocation(board, [source], procfs)
+    # 12 is nobody's; 10 is of a job, but not of one that holds GPU 1; 13 serves all; 99 has gone
+    assert _unowned(collector, board, *groups, after=SETTLE_SECONDS) == {"0": 1, "1": 1}
+
+
+def test_a_number_that_another_process_was_given_begins_anew(board: Board, procfs: Path) -> None:
+    collector = Allocation(board, [Scheduler()], procfs)
+    _unowned(collector, board, processes(12), after=SETTLE_SECONDS)
+    _process(procfs, 12, started=6)
+    seen(board, NOW + 40, (0, "processes", processes(12)))
+    found = [s.value for s in collector.collect(NOW + 40) if s.name == "gpu_unowned_processes"]
+    assert found == [0]
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [(), (Scheduler(is_here=False),), (Scheduler(), Scheduler("kubelet", why="broken"))],
+    ids=["none", "not here", "one fails"],
+)
+def test_without_a_word_of_every_scheduler_nobody_is_called_unowned(
+    board: Board, procfs: Path, sources: tuple[Scheduler, ...]
+) -> None:
+    collector = Allocation(board, sources, procfs)
+    assert _unowned(collector, board, processes(12), after=SETTLE_SECONDS) == {}
+
+
+def test_a_process_that_cannot_be_read_leaves_its_gpu_unknown(board: Board, procfs: Path) -> None:
+    (procfs / "12" / "environ").unlink()
+    (procfs / "12" / "environ").mkdir()
+    collector = Allocation(board, [Scheduler()], procfs)
+    found = _unowned(collector, board, processes(12), processes(11), after=SETTLE_SECONDS)
+    assert found == {"1": 1}
+
+
+def test_processes_that_the_driver_counts_and_does_not_name_are_unknown(
+    board: Board, procfs: Path
+) -> None:
+    collector = Allocation(board, [Scheduler()], procfs)
+    assert _unowned(collector, board, processes(compute=2), after=SETTLE_SECONDS) == {}
+    assert _unowned(collector, board, processes(), after=SETTLE_SECONDS) == {"0": 0}
