@@ -184,9 +184,15 @@ def once(settings: Settings) -> bytes:
     """The page of one full round, made on a copy of the state, so that a running exporter of the
     same state is not disturbed."""
     with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
-        for name in ("inventory.json", "xid.json"):
-            if (settings.state_dir / name).is_file():
-                shutil.copy(settings.state_dir / name, folder)
+        try:
+            for name in ("inventory.json", "xid.json"):
+                if (settings.state_dir / name).is_file():
+                    shutil.copy(settings.state_dir / name, folder)
+        except OSError as error:
+            raise UserError(
+                f"--state.dir {settings.state_dir} cannot be read ({error.strerror}): run this as "
+                "the user of the exporter, or give another folder."
+            ) from None
         exporter = build(_aside(settings, Path(folder)), logger())
         if exporter.supervisor is not None:
             exporter.supervisor.start()

@@ -6,6 +6,7 @@ until it is older than three of its intervals, and then withheld.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -25,7 +26,6 @@ STALE_SECONDS = 15.0
 WARM_SECONDS = 120.0  # a form that nobody asked for so long is no more made in advance
 MAX_SELECTIONS = 16
 _STARTED = time.time()
-_PAGE_SIZE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,8 @@ class Frame:
         yield Sample("process_cpu_seconds_total", (), round(time.process_time(), 3))
         yield Sample("process_start_time_seconds", (), round(_STARTED, 3))
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        yield Sample("process_resident_memory_bytes", (), pages * _PAGE_SIZE)
+        size = os.sysconf("SC_PAGE_SIZE")  # 64 KiB on many ARM machines
+        yield Sample("process_resident_memory_bytes", (), pages * size)
 
 
 def _told(own: dict[str, list[Sample]], names: Iterable[str]) -> Iterable[Sample]:

@@ -1,5 +1,6 @@
 """Bad input gets one sentence that names the place and the cure."""
 
+import errno
 import socket
 from pathlib import Path
 
@@ -109,6 +110,19 @@ def test_addresses_may_be_many_and_one_is_there_by_itself(
         exporter.main([*flags, f"--state.dir={tmp_path}"], standalone_mode=False)
     addresses = [settings.web.addresses for settings in seen]
     assert addresses == [(("127.0.0.1", 9410),), (("", 1), ("::1", 2))]
+
+
+def test_a_state_that_cannot_be_read_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("shutil.copy", refuse)
+    (tmp_path / "xid.json").touch()
+    arguments = ["--source=simulated", f"--hardware.dir={tmp_path}", f"--state.dir={tmp_path}"]
+    with pytest.raises(UserError, match=r"--state\.dir .* cannot be read \(Permission denied\)"):
+        exporter.main([*arguments, "--once"], standalone_mode=False)
 
 
 def test_the_help_has_every_option_once_and_in_sections() -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from exporter.board import INTERVALS, Board, State
@@ -126,6 +127,20 @@ def test_what_a_hung_collector_gave_before_the_clock_was_set_back_is_withheld(
     assert "node_load15" not in page
     assert 'gpu_exporter_collector_success{collector="hangs"} 0\n' in page
     assert "clock was set back" in made.states(6_400.0)[0].why
+
+
+def test_memory_is_told_in_the_pages_that_this_kernel_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> float:
+        lines = frame(tmp_path, Good()).once(1000.0).text.decode().splitlines()
+        [line] = [each for each in lines if each.startswith("process_resident_memory_bytes ")]
+        return float(line.split()[1])
+
+    here = told()
+    assert here == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
+    monkeypatch.setattr("os.sysconf", lambda _: 65_536)
+    assert told() > 8 * here
 
 
 def test_a_scrape_may_choose_collectors_and_hears_of_no_other(tmp_path: Path) -> None:
