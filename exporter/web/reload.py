@@ -46,6 +46,7 @@ class ConfigFile:
         except UserError as error:
             self.reloaded = False
             self._log("web_config_kept", why=str(error))
+            self._renew(self._path)
 
     def _take(self, path: Path) -> None:
         """Read all of it, and only then put it in force."""
@@ -60,6 +61,17 @@ class ConfigFile:
         if config.users:
             _need_bcrypt(path)
         self.config, self.tls = config, made
+
+    def _renew(self, path: Path) -> None:
+        """What is kept in force names files, too: its certificates must not run out meanwhile."""
+        tls = self.config.tls
+        if tls is None:
+            return
+        self._watch(path.parent / name for name in tls.files)
+        try:
+            self.tls = context(tls, path.parent, f"{path}: tls_server_config")
+        except UserError:
+            pass  # those before stay as well
 
     def _watch(self, paths: Iterable[Path]) -> None:
         """Remember how these are before they are read: what changes while one is read is seen the

@@ -316,6 +316,27 @@ def test_a_change_is_taken_and_a_wrong_one_keeps_the_one_before(tmp_path: Path) 
     assert events == ["web_config_kept", "web_config_reloaded"] * 2 + ["web_config_kept"]
 
 
+def test_certificates_are_renewed_also_while_a_new_file_is_wrong(folder: Path) -> None:
+    web = folder / "web.yml"
+    web.write_text("%s: {%s}\n" % (TLS, PAIR))
+    file = ConfigFile(web, lambda event, **fields: None)
+    before, config = file.tls, file.config
+    web.write_text("%s: {%s, nonsense: 1}\n" % (TLS, PAIR))
+    file.refresh()
+    assert not file.reloaded
+    for name in ("crt", "key"):
+        (folder / f"other.{name}").replace(folder / f"localhost.{name}")
+    file.refresh()
+    assert file.tls is not None
+    assert file.tls is not before
+    assert file.config is config
+    assert not file.reloaded
+    renewed = file.tls
+    (folder / "localhost.key").write_text("junk")
+    file.refresh()
+    assert file.tls is renewed
+
+
 def test_files_that_are_named_are_watched_also_while_they_are_missing(
     folder: Path, certified: Callable[[str], trustme.LeafCert]
 ) -> None:
