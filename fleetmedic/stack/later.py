@@ -109,8 +109,9 @@ def _unpack(release: Release, apt: Apt, into: Path) -> None:
     offered = {line.split("|")[1].strip() for line in listed if line.count("|") >= 2}
     fitting = sorted(filter(release.fits, offered), key=numbers)
     if not fitting:
-        seen = f"has only {', '.join(sorted(offered))}" if offered else last(complaint)
-        raise UserError(f"{release.name} cannot be fetched: the archive of this machine ({seen}).")
+        only = ", ".join(sorted(offered))
+        seen = f"has only {only}" if offered else f"tells of none ({last(complaint)})"
+        raise UserError(f"{release.name} cannot be fetched: this machine's archive {seen}.")
     wanted = [f"{package}={fitting[-1]}" for package in release.packages]
     if why := apt.download(wanted) or apt.unpack():
         raise UserError(f"{release.name} cannot be fetched: {why}.")
