@@ -106,8 +106,8 @@ class Renderer:
     ) -> tuple[Block, ...]:
         """The families of these samples, each whole; a series given twice counts once.
 
-        `foreign` describes series, by name, that are read somewhere else and are not in the
-        catalogue. Raises KeyError for a series in neither and ValueError for wrong labels.
+        `foreign` describes series, by name, that are read somewhere else; what it says stands above
+        the catalogue, which knows families of others, too. Raises KeyError for a series in neither and ValueError for wrong labels.
         """
         if foreign:
             self._prefixes.clear()  # what a name means may be another thing than last time
@@ -142,7 +142,7 @@ class Renderer:
 
     def _series(self, name: str, foreign: Mapping[str, Series]) -> Series:
         metric = self._catalogue.of_series(name)
-        if metric is None:
+        if metric is None or name in foreign:
             return foreign[name]
         le = ("le",) if metric.type == "histogram" and name.endswith("_bucket") else ()
         return Series(Family(metric.name, metric.type, metric.help), (*metric.labels, *le))

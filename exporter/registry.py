@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from exporter.catalogue import catalogue
 from exporter.collectors.allocation import Allocation
 from exporter.collectors.base import Collector
 from exporter.collectors.gpu import GpuReadings
@@ -14,6 +15,7 @@ from exporter.collectors.gpu_action import GpuAction
 from exporter.collectors.gpu_presence import GpuPresence
 from exporter.collectors.kernel_events import KernelEvents
 from exporter.collectors.progress import Progress
+from exporter.collectors.textfile import Textfile
 from exporter.collectors.xid import XidErrors
 from exporter.entry import Entry, Flag, Parts
 from exporter.host_collectors import HOST
@@ -49,6 +51,19 @@ _SOCKET = Flag(
     "Unix socket to make, over which jobs report that do not share a folder.",
     Path,
 )
+
+
+_TEXTFILES = Flag(
+    "collector.textfile.directory",
+    "Folder whose *.prom files are shown, or a pattern of folders; also several times.",
+    str,
+    many=True,
+)
+
+
+def _textfile(parts: Parts) -> Collector | None:
+    folders = parts.flags.get(_TEXTFILES.name) or ()
+    return Textfile(folders, catalogue(), parts.log) if folders else None
 
 
 def _progress(parts: Parts) -> Collector | None:
@@ -120,6 +135,12 @@ COLLECTORS = Registry(
             "jobs', pipelines' and servers' own reports",
             _progress,
             flags=(_SOCKET,),
+        ),
+        Entry(
+            "textfile",
+            "metrics that others wrote into *.prom files",
+            _textfile,
+            flags=(_TEXTFILES,),
         ),
         *HOST,
         Entry(

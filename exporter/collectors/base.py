@@ -42,9 +42,9 @@ class InlineCollector(Collector, Protocol):
 
 
 class ForeignCollector(Collector, Protocol):
-    """A collector that shows what others wrote, in families that are in no catalogue."""
+    """A collector that shows what others wrote, in families that are not the exporter's own."""
 
     def foreign(self) -> Mapping[str, Series]:
-        """The series that `collect` has just given, by name; asked after each run. Those of the
-        catalogue are what the catalogue says, whatever stands here."""
+        """The series that `collect` has just given, by name; asked after each run. What stands here is
+        never a family that another collector gives."""
         ...

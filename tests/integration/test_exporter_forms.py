@@ -25,6 +25,7 @@ from exporter.openmetrics import Form
 from exporter.page import Fragment
 from fleetmedic.hardware.faults import inject
 from fleetmedic.hardware.state import Hardware
+from fleetmedic.progress import Progress, Serving
 
 pytestmark = pytest.mark.integration
 
@@ -40,6 +41,22 @@ ACCEPT = {
 NODE_EXPORTERS_OWN = re.compile(
     r"node_(memory_\w+|netstat_\w+|vmstat_\w+|timex_\w+|nf_conntrack\w*)"
 )
+TEXTFILE = """# TYPE site_jobs gauge
+site_jobs{who="a\\\\b"} 1
+site_jobs{where="x\\"y"} NaN
+# HELP site_wait_seconds Waits.
+# TYPE site_wait_seconds histogram
+site_wait_seconds_bucket{le="0.5"} 1
+site_wait_seconds_bucket{le="2"} 2
+site_wait_seconds_count 2
+site_wait_seconds_sum 1.75
+# TYPE site_size summary
+site_size{quantile="0.5"} 4
+site_size_count 2
+site_untyped +Inf
+# TYPE site_runs_total counter
+site_runs_total 7
+"""
 NOT_SCRAPED = re.compile(r"up|scrape_\w+|ALERTS\w*")
 T = TypeVar("T")
 Series = dict[frozenset[tuple[str, str]], str]
@@ -85,11 +102,16 @@ def exporter(
     hardware = Hardware(folder / "hardware")
     hardware.create(1, 4)
     inject(hardware, "node1", 1, "ecc")
+    (folder / "site.prom").write_text(TEXTFILE)
     command = [
         sys.executable, "-m", "fleetmedic.cli", "exporter", "--source=simulated",
         f"--web.listen-address=127.0.0.1:{port}", f"--state.dir={folder}/state",
         f"--hardware.dir={hardware.root}", "--hardware.node=node1",
+        f"--collector.textfile.directory={folder}", f"--progress.dir={folder}/progress",
     ]  # fmt: skip
+    (folder / "progress").mkdir()
+    Serving("chat", "a", folder / "progress").answered(200, seconds=0.2, tokens=3)
+    Progress("train-a", folder / "progress").step(1, loss=0.5, samples=3, compute=0.1)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         until(

@@ -105,3 +105,15 @@ def test_a_lost_gpu_ends_it_at_once_without_a_checkpoint(
     assert run(Plan(20, SEED, 0.0, 6), tmp_path / "checkpoints") == 1
     assert "device 1 of node1 is lost" in capsys.readouterr().err
     assert not list((tmp_path / "checkpoints").glob("*.ckpt"))
+
+
+def test_it_tells_what_a_step_was_spent_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEETMEDIC_JOB_ID", "train-a")
+    monkeypatch.setenv("FLEETMEDIC_PROGRESS_DIR", str(tmp_path))
+    assert run(Plan(3, SEED, 0.01, 2), tmp_path / "checkpoints") == 0
+    told = json.loads((tmp_path / "train-a.json").read_text())
+    assert told["samples"] == 3 * 64
+    assert told["compute_seconds"] == pytest.approx(0.01)
+    assert told["compute_seconds"] + told["data_wait_seconds"] == pytest.approx(
+        told["step_seconds"], abs=1e-5
+    )

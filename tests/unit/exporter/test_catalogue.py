@@ -10,6 +10,7 @@ from exporter.kernel_events import EVENTS
 from exporter.reference import markdown
 from exporter.registry import COLLECTORS
 from exporter.xid_catalogue import ACTIONS
+from fleetmedic.localcluster.pool.metrics import Metrics as PoolMetrics
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -99,3 +100,25 @@ def test_a_histogram_is_found_by_the_names_promql_uses() -> None:
 @pytest.mark.parametrize("name", ["gpu_lost", "up", "detector_score", "inference_requests_waiting"])
 def test_families_that_rules_read_are_there(name: str) -> None:
     assert name in catalogue()
+
+
+def test_what_the_pool_shares_with_the_exporter_stands_in_both_chapters_with_each_ones_labels() -> (
+    None
+):
+    page = markdown(catalogue())
+    row = "| `inference_requests_waiting` | gauge | count |"
+    assert page.count(row) == 2
+    assert f"{row} `service`, `replica` |" in page
+    assert f"{row} `service` |" in page.partition("## Inference services")[2]
+
+
+def test_the_pool_gives_the_families_that_the_catalogue_says_it_shares() -> None:
+    page = PoolMetrics("chat").render(waiting=1, running=1, replicas=1).decode()
+    for metric in catalogue():
+        if labels := metric.shared.get("pool"):
+            name = metric.series_names()[0]
+            found = re.search(rf"^{name}\{{(.*)\}} ", page, re.MULTILINE)
+            assert found, name
+            given = set(re.findall(r'(\w+)="', found[1])) - {"le"}
+            assert given == set(labels), name
+            assert f"# TYPE {metric.name} {metric.type}\n" in page

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.catalogue import catalogue
@@ -162,6 +162,7 @@ def test_what_earlier_runs_counted_is_added() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1000)), max_size=30))
+@settings(deadline=None)
 def test_a_total_never_falls(told: list[tuple[int, int]]) -> None:
     totals, before = Totals(), 0.0
     for began, records in told:
@@ -218,6 +219,7 @@ def test_junk_is_refused_and_counted_by_reason(data: object, reason: Reason) -> 
         ),
     )
 )  # fmt: skip
+@settings(deadline=None)  # a busy machine is no bug
 def test_any_object_is_refused_or_can_be_shown(raw: dict[str, Any]) -> None:
     collector = Progress(None)
     collector._inbox.take(json.dumps(TRAINING | raw).encode(), ALICE, 0.0)

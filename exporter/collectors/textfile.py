@@ -1,0 +1,88 @@
+"""What others wrote into *.prom files: scripts that run now and then, with a thing or two to tell.
+
+A file counts as a whole or not at all. Of a family that this exporter has itself, and of one of
+Prometheus' own, nothing is taken from a file: who may write a file could else make a GPU well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from exporter.catalogue import Catalogue
+from exporter.exposition import Sample, Series
+from exporter.textfile.families import Family
+from exporter.textfile.folder import Folders
+from exporter.textfile.merged import Merged
+from exporter.textfile.rejected import Rejected
+
+NOT_TAKEN = ("exporter", "remediator", "rules", "pool", "prometheus", "alertmanager")
+
+
+class Textfile:
+    """The files of some folders, merged; of two that contradict each other the first by name counts."""
+
+    name = "textfile"
+    inline = False
+    interval = 5.0
+
+    def __init__(
+        self, folders: Sequence[str], catalogue: Catalogue, log: Callable[..., None]
+    ) -> None:
+        self._folders = Folders(folders)
+        self._catalogue = catalogue
+        self._log = log
+        self._complaints: dict[str, str] = {}
+        self._foreign: dict[str, Series] = {}
+
+    def foreign(self) -> Mapping[str, Series]:
+        """What the families of the files are."""
+        return self._foreign
+
+    def collect(self, now: float) -> Iterator[Sample]:
+        merged = Merged()
+        dropped: set[str] = set()
+        read: list[tuple[str, float]] = []
+        wrong: dict[str, Rejected] = {}
+        for path, file in self._folders.files():
+            try:
+                if isinstance(file.found, Rejected):
+                    raise file.found
+                ours = {name for name, family in file.found.items() if self._ours(family)}
+                merged.add(path, {n: f for n, f in file.found.items() if n not in ours})
+            except Rejected as error:
+                wrong[path] = error
+                continue
+            dropped |= ours
+            read.append((path, file.modified))
+        wrong |= self._folders.problems
+        self._tell(wrong, dropped)
+        self._foreign = merged.described()
+        yield from merged.samples(self._foreign)
+        for path, modified in read:
+            yield Sample("node_textfile_mtime_seconds", (path,), modified)
+        yield Sample("node_textfile_scrape_error", (), bool(wrong))
+        for path, why in sorted(wrong.items()):
+            yield Sample("gpu_exporter_textfile_rejected", (path, why.reason), 1)
+        yield Sample("gpu_exporter_textfile_families_dropped", (), len(dropped))
+
+    def _ours(self, family: Family) -> bool:
+        """Whether one of its names, as either form of the page has it, is not for files to give."""
+        series = {name for name, _ in family.samples}
+        for name in (*series, family.name, f"{family.name}_total"):
+            metric = self._catalogue.of_series(name)
+            if metric is None and name in self._catalogue:
+                metric = self._catalogue.get(name)
+            if metric is not None and metric.producer in NOT_TAKEN:
+                return True
+        return False
+
+    def _tell(self, wrong: Mapping[str, Rejected], dropped: set[str]) -> None:
+        """Log what is wrong when it begins or changes."""
+        complaints = {path: str(error) for path, error in wrong.items()}
+        complaints |= dict.fromkeys(dropped, "the exporter has this family itself")
+        for about, why in sorted(complaints.items()):
+            if self._complaints.get(about) != why:
+                event = "textfile_family_dropped" if about in dropped else "textfile_rejected"
+                readable = about.encode(errors="replace").decode()[:500]
+                self._log(event, about=readable, why=why[:500])
+        self._complaints = complaints

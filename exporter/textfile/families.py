@@ -1,0 +1,134 @@
+"""A whole file of the text format: its families, or why it is passed over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from exporter.textfile.grammar import Comment, Labels, Line, number, read
+from exporter.textfile.rejected import Rejected
+
+MAX_SERIES = 20_000
+_PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
+_BOUND = {"histogram": "le", "summary": "quantile"}
+
+Series = tuple[str, Labels]
+
+
+@dataclass(slots=True)
+class Family:
+    """One family. `type` and `help` are None while the file has said nothing of them."""
+
+    name: str
+    type: str | None = None
+    help: str | None = None
+    samples: dict[Series, float] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The type; untyped where the file says none."""
+        return self.type or "untyped"
+
+
+def parse(data: bytes) -> dict[str, Family]:
+    """The families that have samples, by name. Raises Rejected, with the line."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise Rejected("encoding", f"no UTF-8 at byte {error.start}") from None
+    if "\0" in text:
+        raise Rejected("encoding", "a NUL in it")
+    if text and not text.endswith("\n"):
+        raise Rejected("format", "its last line does not end: it may be half of a file")
+    families: dict[str, Family] = {}
+    owners: dict[str, str] = {}
+    count = 0
+    for at, line in enumerate(text.split("\n"), 1):
+        try:
+            found = read(line)
+            if isinstance(found, Comment):
+                _describe(families, found)
+            elif found is not None:
+                count += 1
+                _add(families, owners, found, count)
+        except Rejected as error:
+            raise Rejected(error.reason, f"line {at}: {error}") from None
+    for family in families.values():
+        if family.type == "histogram":
+            _complete(family)
+    return {name: family for name, family in families.items() if family.samples}
+
+
+def _describe(families: dict[str, Family], found: Comment) -> None:
+    family = families.setdefault(found.name, Family(found.name))
+    if found.word == "HELP":
+        if family.help is not None:
+            raise Rejected("inconsistent", f"a second HELP of {found.name}")
+        family.help = found.text
+    elif family.type is not None or family.samples:
+        raise Rejected("inconsistent", f"a second TYPE of {found.name}, or one after its samples")
+    else:
+        family.type = found.text
+
+
+def _add(families: dict[str, Family], owners: dict[str, str], line: Line, count: int) -> None:
+    if count > MAX_SERIES:
+        raise Rejected("limit", f"more than {MAX_SERIES} series")
+    name = _whose(families, line.name)
+    family = families.setdefault(name, Family(name))
+    if owners.setdefault(line.name, name) != name:
+        raise Rejected("inconsistent", f"{line.name} is a family and a part of another one")
+    series = (line.name, _checked(family, line))
+    if series in family.samples:
+        raise Rejected("duplicate", f"a series of {line.name} stands twice")
+    family.samples[series] = line.value
+
+
+def _whose(families: Mapping[str, Family], name: str) -> str:
+    """The family of a series: the histogram or summary of which it is a part, else its own."""
+    for kind, parts in _PARTS.items():
+        for part in parts:
+            whole = families.get(name.removesuffix(part)) if name.endswith(part) else None
+            if whole is not None and whole.type == kind:
+                return whole.name
+    return name
+
+
+def _checked(family: Family, line: Line) -> Labels:
+    """The labels, with the bound of a bucket or quantile in one way of writing it."""
+    bound = _BOUND.get(family.kind)
+    part = line.name.removeprefix(family.name)
+    if bound is None or part in ("_sum", "_count"):
+        return line.labels
+    if part != ("_bucket" if bound == "le" else ""):
+        raise Rejected("format", f"{line.name} is a histogram, which has no value of its own")
+    labels = dict(line.labels)
+    try:
+        labels[bound] = _written(number(labels.get(bound, "")))
+    except ValueError:
+        raise Rejected("format", f"{line.name} without a number as {bound}") from None
+    return tuple(sorted(labels.items()))
+
+
+def _written(bound: float) -> str:
+    """Raises ValueError for NaN, which bounds nothing."""
+    if math.isnan(bound):
+        raise ValueError("no bound")
+    if math.isinf(bound):
+        return "+Inf" if bound > 0 else "-Inf"
+    return repr(bound).removesuffix(".0")
+
+
+def _complete(family: Family) -> None:
+    """Give each histogram the bucket that holds all, which may be left out. Raises Rejected for one
+    without a count."""
+    bucket, count = f"{family.name}_bucket", f"{family.name}_count"
+    groups = {
+        tuple(pair for pair in labels if pair[0] != "le"): None for _, labels in family.samples
+    }
+    for labels in groups:
+        if (count, labels) not in family.samples:
+            raise Rejected("format", f"the histogram {family.name} without its count")
+        whole = (bucket, tuple(sorted((*labels, ("le", "+Inf")))))
+        family.samples.setdefault(whole, family.samples[count, labels])

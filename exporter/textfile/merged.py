@@ -1,0 +1,91 @@
+"""The families of several files as one page has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from exporter import exposition
+from exporter.exposition import Sample
+from exporter.textfile.families import MAX_SERIES, Family, Series
+from exporter.textfile.rejected import Rejected
+
+MAX_LABEL_NAMES = 64  # of all series of a name; each shows them all
+
+
+class Merged:
+    """Takes files one after the other; one that contradicts those before it is not taken."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Family] = {}
+        self._where: dict[str, str] = {}
+        self._owner: dict[str, str] = {}
+        self._labels: dict[str, set[str]] = {}
+        self._count = 0
+
+    def add(self, path: str, families: Mapping[str, Family]) -> None:
+        """Take a file in, or nothing of it. Raises Rejected."""
+        new = sum(len(family.samples) for family in families.values())
+        if self._count + new > MAX_SERIES:
+            raise Rejected("limit", f"with it there are more than {MAX_SERIES} series of files")
+        labels: dict[str, set[str]] = {}
+        for family in families.values():
+            self._check(family)
+            for series in family.samples:
+                self._check_series(family.name, series)
+                names = labels.setdefault(series[0], set(self._labels.get(series[0], ())))
+                names.update(label for label, _ in series[1])
+        for name, found in labels.items():
+            if len(found) > MAX_LABEL_NAMES:
+                raise Rejected("limit", f"{name} has more than {MAX_LABEL_NAMES} kinds of labels")
+        self._count += new
+        self._labels |= labels
+        for family in families.values():
+            self._take(path, family)
+
+    def described(self) -> dict[str, exposition.Series]:
+        """Each series' family, and all the labels that any of its samples has."""
+        headers = {
+            name: exposition.Family(name, family.kind, self._help(family))
+            for name, family in self._families.items()
+        }
+        return {
+            series: exposition.Series(headers[name], tuple(sorted(self._labels[series])))
+            for series, name in self._owner.items()
+        }
+
+    def samples(self, described: Mapping[str, exposition.Series]) -> Iterator[Sample]:
+        """All of them. A label that a series lacks is empty, which is the same to Prometheus."""
+        for family in self._families.values():
+            for (series, pairs), value in family.samples.items():
+                given = dict(pairs)
+                names = described[series].labels
+                yield Sample(series, tuple([given.get(name, "") for name in names]), value)
+
+    def _take(self, path: str, family: Family) -> None:
+        mine = self._families.get(family.name)
+        if mine is None:
+            mine = self._families[family.name] = Family(family.name, family.type)
+            self._where[family.name] = path
+        mine.help = family.help if mine.help is None else mine.help
+        mine.samples.update(family.samples)
+        self._owner.update({series[0]: family.name for series in family.samples})
+
+    def _help(self, family: Family) -> str:
+        return (
+            f"Metric read from {self._where[family.name]}" if family.help is None else family.help
+        )
+
+    def _check(self, family: Family) -> None:
+        known = self._families.get(family.name, family)
+        where = self._where.get(family.name, "")
+        if known.kind != family.kind:
+            raise Rejected("inconsistent", f"{family.name} is a {known.kind} in {where}")
+        if known.help is not None and family.help not in (None, known.help):
+            raise Rejected("inconsistent", f"the HELP of {family.name} is another in {where}")
+
+    def _check_series(self, name: str, series: Series) -> None:
+        known = self._families.get(name)
+        if known is not None and series in known.samples:
+            raise Rejected("duplicate", f"a series of {series[0]} stands in another file")
+        if self._owner.get(series[0], name) != name:
+            raise Rejected("inconsistent", f"{series[0]} is of another family elsewhere")
