@@ -17,6 +17,7 @@ from exporter.openmetrics import Form
 from exporter.page import Fragment
 from exporter.textfile.families import MAX_SERIES, parse
 from exporter.textfile.folder import MAX_BYTES, MAX_FILES
+from exporter.textfile.merged import Merged
 from exporter.textfile.rejected import Reason, Rejected
 
 CATALOGUE = catalogue()
@@ -340,24 +341,43 @@ _PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@given(st.binary(max_size=200) | st.lists(_PIECES, max_size=40).map(lambda p: "".join(p).encode()))
+_LINES = st.sampled_from(
+    [
+        "a 1", 'a{x="1"} 2', 'a{y="\\\\",x="2"} NaN', "# TYPE a gauge", "# HELP a Told \\\\ x", "",
+        "# TYPE b histogram", 'b_bucket{le="1"} 1', 'b_bucket{le="+Inf"} 3', "b_count 3", "b_sum 2",
+        'b_count{x="1"} 1', "# TYPE c summary", 'c{quantile="0.5"} 1', "c_count 2", "c_sum 2", "c 1",
+        "# TYPE d counter", "d_total 1", "d 1", "# TYPE d_total counter", "b 1", "# x", "e:f -Inf",
+    ]
+)  # fmt: skip
+
+
+@given(
+    st.binary(max_size=200)
+    | st.lists(_LINES, max_size=9).map(lambda ls: "".join(f"{x}\n" for x in ls).encode())
+    | st.lists(_PIECES, max_size=40).map(lambda p: "".join(p).encode())
+)
 @settings(deadline=None, max_examples=300)
-def test_any_bytes_are_refused_or_can_be_read_by_prometheus_own_library(data: bytes) -> None:
+def test_any_bytes_are_refused_or_shown_so_that_others_read_the_same(data: bytes) -> None:
+    merged = Merged()
     try:
         families = parse(data)
+        merged.add("a.prom", families)
     except Rejected as error:
         assert error.reason in get_args(Reason)  # noqa: PT017 - either is well
         return
-    theirs = {
-        (sample.name, tuple(sorted((k, v) for k, v in sample.labels.items() if v)))
-        for family in text_string_to_metric_families(data.decode())
+    described = merged.described()
+    blocks = Renderer(CATALOGUE).render(merged.samples(described), described)
+    text = Fragment(blocks).plain(Form.TEXT).decode()
+    theirs = {  # each counter is called _total there
+        (
+            sample.name.removesuffix("_total"),
+            tuple(sorted(p for p in sample.labels.items() if p[1])),
+        )
+        for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if "le" not in sample.labels and "quantile" not in sample.labels
     }
-    ours = {
-        series
+    assert theirs == {
+        (name.removesuffix("_total"), labels)
         for family in families.values()
-        for series in family.samples
-        if not {"le", "quantile"} & dict(series[1]).keys()
+        for name, labels in family.samples
     }
-    assert ours == theirs
