@@ -89,14 +89,13 @@ class Progress:
             yield from shown.job(of_job, dead=all(map(gone, of_job)))
 
     def _one(self, report: Report) -> Iterator[Sample]:
-        totals = self._totals.of(report)
         if isinstance(report, Training):
-            yield from shown.rank(report, totals)
+            yield from shown.rank(report)
         elif isinstance(report, Pipeline):
-            yield from shown.pipeline(report, totals)
+            yield from shown.pipeline(report, self._totals.of(report))
         else:
             pooled = self._cluster is not None and self._cluster.pooled(report.service)
-            yield from shown.serving(report, totals, pooled)
+            yield from shown.serving(report, pooled)
 
     def _held(self, now: float) -> list[Report]:
         """The newest report of each reporter that is to be shown, sorted."""

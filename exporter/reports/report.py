@@ -82,10 +82,6 @@ class Training(_Report, frozen=True):
         """The name of its file, without `.json`."""
         return f"{self.job_id}@{self.rank}" if self.rank else self.job_id
 
-    def counts(self) -> dict[str, float]:
-        """What only grows while it runs."""
-        return {} if self.samples is None else {"samples": self.samples}
-
 
 class Pipeline(_Report, frozen=True):
     """A pipeline, or a worker of one."""
@@ -104,10 +100,6 @@ class Pipeline(_Report, frozen=True):
     def stem(self) -> str:
         """The name of its file, without `.json`."""
         return f"{self.pipeline}@pipeline"
-
-    def counts(self) -> dict[str, float]:
-        """What only grows while it runs."""
-        return {} if self.records is None else {"records": self.records}
 
 
 class Durations(msgspec.Struct, frozen=True):
@@ -136,16 +128,6 @@ class Serving(_Report, frozen=True):
     def stem(self) -> str:
         """The name of its file, without `.json`."""
         return f"{self.service}@serving@{self.replica}"
-
-    def counts(self) -> dict[str, float]:
-        """What only grows while it runs."""
-        found: dict[str, float] = {f"code {code}": n for code, n in self.requests.items()}
-        if self.tokens is not None:
-            found["tokens"] = self.tokens
-        if self.durations is not None:
-            found |= {f"le {i}": n for i, n in enumerate(self.durations.counts)}
-            found["sum"] = self.durations.sum
-        return found
 
 
 Report = Training | Pipeline | Serving

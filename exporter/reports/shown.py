@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 import msgspec
@@ -50,19 +50,19 @@ def job(ranks: Sequence[Training], dead: bool = False) -> Iterator[Sample]:
     yield from _given((report.job_id,), values)
 
 
-def rank(report: Training, totals: Mapping[str, float]) -> Iterator[Sample]:
+def rank(report: Training) -> Iterator[Sample]:
     """What each rank says for itself."""
     values: Values = (
         ("training_step_compute_seconds", report.compute_seconds),
-        ("training_samples_total", totals.get("samples")),
+        ("training_samples_total", report.samples),
     )
     yield from _given((report.job_id, str(report.rank)), values)
 
 
-def pipeline(report: Pipeline, totals: Mapping[str, float]) -> Iterator[Sample]:
-    """A pipeline that promises no interval, or has not succeeded yet, has no such series."""
+def pipeline(report: Pipeline, records: int | None) -> Iterator[Sample]:
+    """`records` of all its runs. A pipeline that promises no interval, or has not succeeded yet, has no such series."""
     values: Values = (
-        ("pipeline_records_processed_total", totals.get("records")),
+        ("pipeline_records_processed_total", records),
         ("pipeline_input_backlog", report.backlog),
         ("pipeline_last_success_timestamp_seconds", report.success_at or None),
         ("pipeline_expected_interval_seconds", report.expected_interval or None),
@@ -70,11 +70,11 @@ def pipeline(report: Pipeline, totals: Mapping[str, float]) -> Iterator[Sample]:
     yield from _given((report.pipeline,), values)
 
 
-def serving(report: Serving, totals: Mapping[str, float], pooled: bool) -> Iterator[Sample]:
+def serving(report: Serving, pooled: bool) -> Iterator[Sample]:
     """A replica. Of a service that the embedded cluster's pool runs, the gateway tells of the requests;
     said twice they would be counted twice."""
     labels = (report.service, report.replica)
-    yield from _given(labels, (("inference_tokens_generated_total", totals.get("tokens")),))
+    yield from _given(labels, (("inference_tokens_generated_total", report.tokens),))
     if pooled:
         return
     values: Values = (
@@ -82,14 +82,13 @@ def serving(report: Serving, totals: Mapping[str, float], pooled: bool) -> Itera
         ("inference_requests_running", report.answering),
     )
     yield from _given(labels, values)
-    for code in sorted(report.requests):
-        count = totals[f"code {code}"]
+    for code, count in sorted(report.requests.items()):
         yield Sample("inference_requests_total", (*labels, code), count)
     if report.durations is None:
         return
     name = "inference_request_duration_seconds"
-    counts = list(accumulate(totals[f"le {i}"] for i in range(len(_BOUNDS))))
+    counts = list(accumulate(report.durations.counts))
     for bound, count in zip(_BOUNDS, counts, strict=True):
         yield Sample(f"{name}_bucket", (*labels, bound), count)
-    yield Sample(f"{name}_sum", labels, totals["sum"])
+    yield Sample(f"{name}_sum", labels, report.durations.sum)
     yield Sample(f"{name}_count", labels, counts[-1])

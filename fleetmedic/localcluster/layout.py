@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -80,7 +81,10 @@ class Layout:
         """Let a job's progress files say that it no longer runs, which a killed job cannot."""
         for path in self._reports(node, job_id):
             try:
-                raw = json.loads(path.read_bytes()[:65_536])
+                if not stat.S_ISREG(path.lstat().st_mode):
+                    continue  # a pipe would hold the controller up for ever
+                with path.open("rb") as file:
+                    raw = json.loads(file.read(65_536))
                 write_atomic(path, json.dumps({**raw, "running": False}), sync=False)
             except (OSError, ValueError, TypeError):
                 continue  # it reports no progress, or wrote junk: nothing to correct

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -36,9 +37,12 @@ class Sender:
 
     def before(self) -> dict[str, object]:
         """What stands in the file, of an earlier process; empty when nothing does."""
+        if not self._path:
+            return {}
         try:
-            with open(self._path, "rb") as file:  # noqa: PTH123 - light to import
-                found = json.loads(file.read(65_536))
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+            with open(descriptor, "rb") as file:  # noqa: PTH123 - light to import
+                found = json.loads(file.read(65_536) or b"")  # of a pipe without a writer: nothing
         except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -76,9 +80,14 @@ class Sender:
             return
 
     def _into_file(self, text: str) -> None:
+        """Others may write into the folder: a link or pipe of theirs in our way is not opened."""
         beside = f"{self._path}.{os.getpid()}.tmp"
         try:
-            with open(beside, "w", encoding="utf-8") as file:  # noqa: PTH123
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(beside)  # noqa: PTH108
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            descriptor = os.open(beside, flags, 0o644)
+            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123
                 file.write(text)
             os.replace(beside, self._path)  # noqa: PTH105
         except (OSError, ValueError):

@@ -236,3 +236,21 @@ def test_a_forked_server_goes_on_telling(tmp_path: Path) -> None:
         "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=20)
+
+
+def test_links_and_pipes_in_its_way_neither_hold_it_up_nor_are_written_to(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("as it was")
+    for stem, made in (("train-a", os.mkfifo), ("etl@pipeline", lambda p: p.symlink_to(precious))):
+        made(tmp_path / f"{stem}.json.{os.getpid()}.tmp")
+        made(tmp_path / f"{stem}.json")
+    with Progress("train-a", tmp_path) as progress:
+        progress.step(3)
+    with Pipeline("etl", tmp_path) as pipeline:
+        pipeline.success(5)
+    assert read(tmp_path)["running"] is False
+    assert told(tmp_path, "etl@pipeline")["records"] == 5
+    assert precious.read_text() == "as it was"
+    os.mkfifo(tmp_path / "other@pipeline.json")
+    Pipeline("other", tmp_path).success(7)
+    assert told(tmp_path, "other@pipeline")["records"] == 7

@@ -1,6 +1,7 @@
 """What the controller does to the reports of jobs that it stops or moves."""
 
 import json
+import os
 from pathlib import Path
 
 from fleetmedic.localcluster.layout import Layout
@@ -14,6 +15,7 @@ def test_all_ranks_of_a_job_are_stopped_and_dropped_and_no_other_job(tmp_path: P
     for name in (*mine, *others):
         (folder / name).write_text(json.dumps({"step": 3, "running": True}))
     (folder / "a@3.json").write_text("junk")
+    os.mkfifo(folder / "a@4.json")
     layout.stop_progress("node1", "a")
     for name in (*mine, *others):
         expected = {"step": 3, "running": name in others}
