@@ -1,4 +1,5 @@
-"""What a process owes the exporter that started it: it dies when the exporter does."""
+"""What a process owes the exporter that started it: it dies when the exporter does, and it says in the
+list of processes what it is."""
 
 from __future__ import annotations
 
@@ -7,10 +8,17 @@ import os
 import select
 import signal
 
+_SET_DEATH_SIGNAL, _SET_NAME = 1, 15
+
+
+def be_called(name: str) -> None:
+    """The name that `ps` and `top` show: who looks at a process stuck in the driver sees whose it is."""
+    ctypes.CDLL(None).prctl(_SET_NAME, name.encode()[:15])
+
 
 def die_with_parent(parent: int) -> None:
     """Ask the kernel for SIGKILL at the parent's death; leave now if it is dead already."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 

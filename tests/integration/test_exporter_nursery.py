@@ -75,6 +75,15 @@ def test_a_process_is_given_words_orders_and_a_heartbeat(nursery: Nursery) -> No
     child.close()
 
 
+def test_a_process_is_called_in_the_list_of_processes_what_it_is(nursery: Nursery) -> None:
+    child = Child(nursery, "stand_in", ["x"])
+    lines(child, 1)
+    assert Path(f"/proc/{child.pid}/comm").read_text() == "gpu-stand_in\n"
+    child.end()
+    assert child.reap(2.0)
+    child.close()
+
+
 def test_once_the_first_is_there_another_one_takes_milliseconds(nursery: Nursery) -> None:
     first = Child(nursery, "stand_in", ["x"])
     began = time.monotonic()
