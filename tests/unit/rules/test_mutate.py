@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleetmedic.kernel.errors import UserError
-from rules.mutate import Mutation, Outcome, mutations, run
+from rules.mutate import Mutation, Outcome, mutations, noticed, run
 from rules.rulefile import Rule
 
 
@@ -59,3 +59,18 @@ def test_an_unknown_alert_is_refused() -> None:
 
     with pytest.raises(UserError, match="NoSuchAlert"):
         run(Path("/nonexistent"), alerts=["NoSuchAlert"])
+
+
+@pytest.mark.parametrize(
+    ("said", "is_red"),
+    [
+        ("FAILED:\n alertname: A, time: 1m, \n exp:[], \n got:[\n 0: ...", True),
+        ("FAILED:\nrule: A, time: 0s, err: found duplicate series for the match group", True),
+        ("FAILED:\nrule.yml: yaml: line 3: mapping values are not allowed", False),
+        ('FAILED:\nrule.yml: 5:9: group "g", rule 1, "A": could not parse expression', False),
+    ],
+)
+def test_a_query_that_cannot_be_answered_is_noticed_and_a_broken_file_is_not(
+    said: str, is_red: bool
+) -> None:
+    assert noticed(said) is is_red

@@ -36,6 +36,13 @@ EXPECTED = [
     "GpuTemperatureNearShutdown",
     "GpuHung",
     "GpuCountMismatch",
+    "GpuPcieLinkDowngraded",
+    "GpuPcieReplayRateHigh",
+    "GpuThermalSlowdownSoftware",
+    "GpuPowerBrake",
+    "GpuMemoryTemperatureHigh",
+    "GpuFullyBusyWithoutWork",
+    "GpuSlowerThanPeers",
     "NodeDown",
     "NodeMassOutage",
     "NodeFilesystemAlmostFull",
@@ -58,6 +65,8 @@ EXPECTED = [
     "DetectorModelStale",
     "Watchdog",
 ]
+# About several GPUs of a node at once.
+OF_A_NODE = {"GpuCountMismatch", "GpuPowerBrake"}
 
 
 def test_the_alerts_are_those_that_playbooks_and_pages_name() -> None:
@@ -97,7 +106,7 @@ def test_the_playbook_of_an_alert_is_the_one_that_takes_it() -> None:
 
 def test_alerts_about_one_gpu_are_grouped_by_all_that_names_it() -> None:
     for rule, _ in _of(category="gpu"):
-        wanted = "cluster, node" if rule.name == "GpuCountMismatch" else "cluster, node, gpu, uuid"
+        wanted = "cluster, node" if rule.name in OF_A_NODE else "cluster, node, gpu, uuid"
         grouped = re.findall(r"by \(([^)]*)\)", rule.expr)
         assert grouped, rule.name
         assert all(labels.startswith(wanted) for labels in grouped), rule.name
@@ -108,7 +117,7 @@ def test_summaries_name_what_the_alert_is_about() -> None:
     by_cluster = {"NodeMassOutage"}
     for rule, _ in ALERTS.values():
         for label in needed.get(rule.labels["category"], []):
-            if rule.name in by_cluster or (rule.name == "GpuCountMismatch" and label == "gpu"):
+            if rule.name in by_cluster or (rule.name in OF_A_NODE and label == "gpu"):
                 continue
             assert f"$labels.{label}" in rule.annotations["summary"], rule.name
 
