@@ -74,6 +74,12 @@ def _progress(parts: Parts) -> Collector | None:
     return Progress(parts.progress_dir, socket, cluster)
 
 
+def _allocation(parts: Parts) -> Collector | None:
+    if not parts.has_gpus:
+        return None
+    return Allocation(parts.board, owners(parts), parts.procfs, services(parts), parts.log)
+
+
 def kernel_log(parts: Parts) -> KernelLog:
     """The one reader of the kernel log. Raises UserError for overrides that cannot be."""
     if "kernel_log" not in parts.shared:
@@ -127,7 +133,7 @@ COLLECTORS = Registry(
         Entry(
             "allocation",
             "which job holds which GPU, and who uses one without holding it",
-            lambda p: Allocation(p.board, owners(p), p.procfs, services(p)) if p.has_gpus else None,
+            _allocation,
             flags=OWNER_FLAGS,
         ),
         Entry(

@@ -6,18 +6,19 @@ source answers: unknown is not nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from exporter.board import Board
 from exporter.collectors.base import CollectorError
 from exporter.exposition import Sample
-from exporter.owners.base import Holding, Owners
+from exporter.owners.base import UNMATCHED, Holding, Owners
 from exporter.owners.processes import UNREADABLE, look
 from exporter.sources.base import Reading
 from exporter.view import BoardView, Status
+from fleetmedic.kernel.errors import UserError
 
 MAX_ROWS = 4096
 # Programs that watch or serve every GPU of a node and hold none.
@@ -31,15 +32,25 @@ SETTLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Gone:
+class _Stray:
     """A process that was seen without an owner, and when that was first so."""
 
     started: int
     since: float
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What one look remembers for the next: strays by pid, and by GPU and pid when the driver first
+    told of a process that /proc does not show."""
+
+    strays: dict[int, _Stray] = field(default_factory=dict)
+    absent: dict[tuple[str, int], float] = field(default_factory=dict)
+
+
 class Allocation:
-    """The collector. `services` are names of programs that own no GPU and need not."""
+    """The collector. `services` are names of programs that own no GPU and need not; `log` is told when
+    a source begins to fail, fails for another reason, or works again."""
 
     name = "allocation"
     inline = False
@@ -51,77 +62,108 @@ class Allocation:
         sources: Sequence[Owners],
         procfs: Path,
         services: Sequence[str] = SERVICES,
+        log: Callable[..., None] | None = None,
     ) -> None:
         self._board = board
         self._sources = tuple(sources)
         self._procfs = procfs
         self._services = frozenset(services)
-        self._strays: dict[int, _Gone] = {}
+        self._log = log
+        self._complaints: dict[str, str] = {}
+        self._seen = _Seen()
 
     def collect(self, now: float) -> Iterator[Sample]:
         view = self._board.view(now)
         names = _names(view)
         held: dict[tuple[int, str], list[Holding]] = {}
-        asked = [source for source in self._sources if source.here()]
-        failed = []
-        for source in asked:
-            try:
-                found = list(islice(source.holdings(now), MAX_ROWS))
-            except CollectorError as error:
-                failed.append(str(error))
-                yield Sample("gpu_exporter_allocation_source_success", (source.name,), 0)
+        answered, failed = 0, []
+        for source in self._sources:
+            found, why = _ask(source, now)
+            if found is None and not why:
                 continue
-            yield Sample("gpu_exporter_allocation_source_success", (source.name,), 1)
+            self._tell(source.name, why)
+            yield Sample("gpu_exporter_allocation_source_success", (source.name,), int(not why))
+            if found is None:
+                failed.append(why)
+                continue
+            answered += 1
             for holding in found:
                 if (gpu := names.get(holding.gpu)) is not None:
                     held.setdefault(gpu, []).append(holding)
         yield from _rows(held)
-        if asked and not failed:
+        if answered and not failed:
             yield from self._unowned(view, held, now)
-        if failed and len(failed) == len(asked):
+        if failed and not answered:
             raise CollectorError("; ".join(failed))
+
+    def _tell(self, source: str, why: str) -> None:
+        """Log what a source complains of when that begins, changes or ends."""
+        if self._complaints.get(source, "") != why and self._log is not None:
+            event = "owners_failed" if why else "owners_work_again"
+            self._log(event, source=source, why=why[:500])
+        self._complaints[source] = why
 
     def _unowned(
         self, view: BoardView, held: Mapping[tuple[int, str], list[Holding]], now: float
     ) -> Iterator[Sample]:
         """Of each GPU whose processes are known, how many belong to nobody who holds it."""
-        seen: dict[int, _Gone] = {}
+        seen = _Seen()
         for gpu in view.gpus:
-            pids = _pids(gpu.readings("processes"))
-            if gpu.status is not Status.UP or pids is None:
+            values = gpu.groups.get("processes")
+            pids = _pids(values.readings) if values is not None else None
+            if gpu.status is not Status.UP or values is None or pids is None:
                 continue
             keys = {holding.key for holding in held.get((gpu.index, gpu.uuid), ())}
-            count = self._strangers(pids, keys, seen, now)
-            if count is not None:
-                yield Sample("gpu_unowned_processes", (str(gpu.index), gpu.uuid), count)
-        self._strays = seen
+            counts = [self._stray(gpu.uuid, pid, keys, values.at, seen, now) for pid in pids]
+            matched = not any(key.startswith(UNMATCHED) for key in keys)
+            if matched and not any(count is None for count in counts):
+                total = sum(count or 0 for count in counts)
+                yield Sample("gpu_unowned_processes", (str(gpu.index), gpu.uuid), total)
+        self._seen = seen
 
-    def _strangers(
-        self, pids: list[int], keys: set[str], seen: dict[int, _Gone], now: float
-    ) -> int | None:
-        """How many of these processes nobody answers for; None when one of them cannot be read."""
-        count = 0
-        for pid in pids:
-            process = look(self._procfs, pid)
-            if process is None or process.name in self._services or process.keys & keys:
-                continue
-            if UNREADABLE in process.keys:
-                return None
-            before = self._strays.get(pid)
-            # a number that was given to another process begins anew
-            fresh = before is None or before.started != process.started
-            stray = _Gone(process.started, now) if fresh or before is None else before
-            seen[pid] = stray
-            count += now - stray.since >= SETTLE_SECONDS
-        return count
+    def _stray(
+        self, uuid: str, pid: int, keys: set[str], at: float, seen: _Seen, now: float
+    ) -> bool | None:
+        """Whether nobody answers for a process; None when that cannot be known. The driver told of it
+        at Unix time `at`."""
+        process = look(self._procfs, pid)
+        if process is None:
+            # It has ended. If the driver tells of it again, /proc is another machine's or container's.
+            first = seen.absent[uuid, pid] = self._seen.absent.get((uuid, pid), at)
+            return None if at > first else False
+        if process.name in self._services or process.keys & keys:
+            return False
+        if UNREADABLE in process.keys:
+            return None
+        before = self._seen.strays.get(pid)
+        # a number that was given to another process begins anew
+        if before is None or before.started != process.started:
+            before = _Stray(process.started, now)
+        seen.strays[pid] = before
+        return now - before.since >= SETTLE_SECONDS
+
+
+def _ask(source: Owners, now: float) -> tuple[list[Holding] | None, str]:
+    """What a source tells, or why it cannot; neither when it is not on this node."""
+    try:
+        if not source.here():
+            return None, ""
+        found = list(islice(source.holdings(now), MAX_ROWS + 1))
+    except Exception as error:  # noqa: BLE001 - one source's mistake must not cost the others
+        known = isinstance(error, CollectorError | UserError)
+        return None, str(error) if known else f"{source.name}: {type(error).__name__}: {error}"
+    if len(found) > MAX_ROWS:
+        return None, f"{source.name} tells of more than {MAX_ROWS} holders"
+    return found, ""
 
 
 def _names(view: BoardView) -> dict[str, tuple[int, str]]:
-    """Each name by which a scheduler may call a GPU: uuid, index, uuids of its partitions."""
+    """Each name by which a scheduler may call a GPU: uuid, index, device file, uuids of its partitions."""
     found: dict[str, tuple[int, str]] = {}
     for gpu in view.gpus:
         key = (gpu.index, gpu.uuid)
         found[str(gpu.index)] = key
+        found[f"nvidia{gpu.device.minor or gpu.index}"] = key
         found[gpu.uuid] = key
         for name, labels, _ in gpu.readings("mig"):
             if name == "gpu_mig_info":

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+UNMATCHED = "?"  # begins the key of a holder whose processes cannot be told from others
 MAX_TEXT = 253  # the longest name that Kubernetes gives
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]+")
 
@@ -15,9 +16,10 @@ _TEXT = re.compile(r"[^\x00-\x1f\x7f]+")
 class Holding:
     """One GPU held by one job or container.
 
-    `gpu` names it as the source does: a uuid (`GPU-...`, `MIG-...`), or the index on this node.
+    `gpu` names it as the source does: a uuid (`GPU-...`, `MIG-...`), the index on this node, or its
+    device file (`nvidia3`).
     `key` is what processes of the holder can be known by (see processes.py): `slurm:ID`, `pod:UID`,
-    `job:ID`. Texts that a source does not know are empty.
+    `job:ID`, or begins with UNMATCHED where they cannot. Texts that a source does not know are empty.
     """
 
     gpu: str

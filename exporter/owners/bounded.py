@@ -23,6 +23,18 @@ def read(path: Path, most: int) -> bytes:
     return bytes(found)
 
 
+def exists(path: Path) -> bool:
+    """Whether there is something of that name, as far as one can see: what may not be seen may be there,
+    and reading it will say why it cannot be read."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def names(folder: Path, most: int) -> list[str]:
     """The names in a folder, at most so many. Raises OSError, also when there are more."""
     found = []

@@ -2,8 +2,8 @@
 
 The file is what the kubelet reads back after a restart, so nothing has to be asked of it. It names pods
 by uid; their names are those of the folders in which the kubelet keeps their logs
-(NAMESPACE_NAME_UID). An entry of a pod that has ended may stay until the next pod is started: the pod's
-own folder tells.
+(NAMESPACE_NAME_UID). An entry of a pod that has ended stays until the next pod with devices is started:
+the pod's own cgroup tells (pods.py).
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ import msgspec
 from exporter.collectors.base import CollectorError
 from exporter.owners import bounded
 from exporter.owners.base import Holding, text
+from exporter.owners.pods import MAX_PODS, UID, Pods
 
 MAX_BYTES = 8 * 2**20
-MAX_PODS = 4096
 CHECKPOINT = "device-plugins/kubelet_internal_checkpoint"
-_UID = re.compile(r"[0-9a-zA-Z-]{1,64}")
-_LOGS = re.compile(r"([^_]{1,63})_([^_]{1,253})_([0-9a-zA-Z-]{1,64})")
 _SHARE = re.compile(r"::\d+$")
-_MINOR = re.compile(r"nvidia(\d{1,3})(?:/.*)?")
+_FILE = re.compile(r"(nvidia\d{1,3})(?:/.*)?")
 
 
 class _Entry(msgspec.Struct, frozen=True, rename="pascal"):
@@ -46,26 +44,26 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class KubeletOwners:
-    """`root` is the kubelet's folder, `logs` the one with a folder of logs for each pod."""
+    """`root` is the kubelet's folder; `resources` are names of GPUs, or beginnings that end in `*`."""
 
     name = "kubelet"
 
-    def __init__(self, root: Path, logs: Path, resources: tuple[str, ...]) -> None:
+    def __init__(self, root: Path, pods: Pods, resources: tuple[str, ...]) -> None:
         self._root = root
-        self._logs = logs
+        self._pods = pods
         self._resources = resources
 
     def here(self) -> bool:
-        return (self._root / CHECKPOINT).exists()
+        return bounded.exists(self._root / CHECKPOINT)
 
     def holdings(self, now: float) -> Iterator[Holding]:
         entries = self._entries()
         if not entries:
             return
-        alive, names = self._alive(), self._names()
+        alive, names = self._pods.alive(), self._pods.names()
         for entry in entries:
             uid = entry.pod_u_i_d
-            if not _UID.fullmatch(uid) or (alive is not None and uid not in alive):
+            if not UID.fullmatch(uid) or (alive is not None and uid not in alive):
                 continue
             namespace, pod = names.get(uid, ("", ""))
             for gpu in gpus(entry.device_i_ds):
@@ -94,33 +92,18 @@ class KubeletOwners:
             for name in self._resources
         )
 
-    def _alive(self) -> set[str] | None:
-        """The uids of pods that the kubelet has; None when it does not show them."""
-        try:
-            return set(bounded.names(self._root / "pods", MAX_PODS))
-        except OSError:
-            return None
-
-    def _names(self) -> dict[str, tuple[str, str]]:
-        try:
-            folders = bounded.names(self._logs, MAX_PODS)
-        except OSError:
-            return {}
-        found = (_LOGS.fullmatch(folder) for folder in folders)
-        return {match[3]: (text(match[1]), text(match[2])) for match in found if match}
-
 
 def gpus(devices: object) -> Iterator[str]:
-    """The GPUs among the device ids of an entry, each once, as uuid or index.
+    """The GPUs among the device ids of an entry, each once, as uuid, index or name of the device file.
 
-    `GPU-uuid::3` is a share of that GPU; `nvidia0/gi1/vgpu2` is how GKE names a part of GPU 0.
+    `GPU-uuid::3` is a share of that GPU; `nvidia0/gi1/vgpu2` is how GKE names a part of /dev/nvidia0.
     """
     lists = list(devices.values()) if isinstance(devices, dict) else [devices]
     seen = set()
     for each in lists:
         for device in each if isinstance(each, list) else ():
             name = _SHARE.sub("", text(device))
-            if match := _MINOR.fullmatch(name):
+            if match := _FILE.fullmatch(name):
                 name = match[1]
             if name and name not in seen:
                 seen.add(name)

@@ -1,4 +1,5 @@
-"""Whose a process is: the pod or job of its cgroup, else the job that its environment names.
+"""Whose a process is: the pod or job of its cgroup, else the job that its environment names, or that of
+the process which started it.
 
 A process that cannot be read is nobody's in particular: `UNREADABLE`, and nothing may be concluded.
 """
@@ -13,12 +14,17 @@ from exporter.owners import bounded
 
 MAX_BYTES = 65_536
 MAX_ENVIRON = 256 * 1024
+MAX_ANCESTORS = 16
 UNREADABLE = "?"
 _POD = re.compile(
     rb"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})"
 )
 _SLURM = re.compile(rb"/(?:slurm[^/\n]*|[^/\n]*slurmstepd\.scope)/(?:uid_\d+/)?job_(\d{1,10})")
-_JOB = re.compile(rb"(?:^|\0)FLEETMEDIC_JOB_ID=([A-Za-z0-9][A-Za-z0-9._-]{0,252})(?:\0|$)")
+_NAMED = (
+    ("job", re.compile(rb"(?:^|\0)FLEETMEDIC_JOB_ID=([A-Za-z0-9][A-Za-z0-9._-]{0,252})(?:\0|$)")),
+    # where Slurm keeps no cgroups (proctrack/linuxproc)
+    ("slurm", re.compile(rb"(?:^|\0)SLURM_JOB_ID=(\d{1,10})(?:\0|$)")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +36,54 @@ class Process:
     keys: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    name: str
+    parent: int
+    started: int
+
+
 def look(procfs: Path, pid: int) -> Process | None:
     """What can be seen of a process; None when it has gone."""
     folder = procfs / str(pid)
     try:
-        raw = bounded.read(folder / "stat", MAX_BYTES)
+        stat = _stat(folder)
         cgroup = bounded.read(folder / "cgroup", MAX_BYTES)
+        keys = _of_cgroup(cgroup) or _of_environment(folder)
     except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError:
         return Process("", 0, frozenset({UNREADABLE}))
+    return Process(stat.name, stat.started, frozenset(keys or _of_ancestors(procfs, stat)))
+
+
+def _stat(folder: Path) -> _Stat:
+    raw = bounded.read(folder / "stat", MAX_BYTES)
     name = raw[raw.find(b"(") + 1 : raw.rfind(b")")].decode("utf-8", "replace")[:64]
     fields = raw[raw.rfind(b")") + 2 :].split()
-    started = int(fields[19]) if len(fields) > 19 and fields[19].isdigit() else 0
+    numbers = [int(field) if field.isdigit() else 0 for field in fields[1:20]]
+    return _Stat(name, *(numbers[i] if i < len(numbers) else 0 for i in (0, 18)))
+
+
+def _of_cgroup(cgroup: bytes) -> set[str]:
     keys = {f"slurm:{job.decode()}" for job in _SLURM.findall(cgroup)}
-    keys |= {f"pod:{uid(found)}" for found in _POD.findall(cgroup)}
-    if not keys:
-        keys |= _of_environment(folder)
-    return Process(name, started, frozenset(keys))
+    return keys | {f"pod:{uid(found)}" for found in _POD.findall(cgroup)}
+
+
+def _of_ancestors(procfs: Path, stat: _Stat) -> set[str]:
+    """What the nearest ancestor that names a job says. One that cannot be read ends the search: the
+    process itself could be, and names none."""
+    for _ in range(MAX_ANCESTORS):
+        if stat.parent <= 1:
+            break
+        folder = procfs / str(stat.parent)
+        try:
+            stat = _stat(folder)
+            if keys := _of_environment(folder):
+                return keys
+        except OSError:
+            break
+    return set()
 
 
 def uid(found: bytes) -> str:
@@ -56,10 +92,6 @@ def uid(found: bytes) -> str:
 
 
 def _of_environment(folder: Path) -> set[str]:
-    try:
-        match = _JOB.search(bounded.read(folder / "environ", MAX_ENVIRON))
-    except (FileNotFoundError, ProcessLookupError):
-        return set()
-    except OSError:
-        return {UNREADABLE}
-    return {f"job:{match[1].decode()}"} if match else set()
+    raw = bounded.read(folder / "environ", MAX_ENVIRON)
+    found = ((kind, pattern.search(raw)) for kind, pattern in _NAMED)
+    return {f"{kind}:{match[1].decode()}" for kind, match in found if match}

@@ -7,8 +7,10 @@ from pathlib import Path
 from exporter.collectors.allocation import SERVICES
 from exporter.entry import Flag, Parts
 from exporter.owners.base import Owners
+from exporter.owners.claims import ClaimOwners
 from exporter.owners.kubelet import KubeletOwners
 from exporter.owners.local import LocalOwners
+from exporter.owners.pods import Pods
 from exporter.owners.slurm import SlurmNotes, SlurmSteps
 
 _KUBELET = "collector.allocation.kubelet-dir"
@@ -18,7 +20,7 @@ _NOTES = "collector.allocation.slurm-jobs"
 _SERVICES = "collector.allocation.services"
 
 OWNER_FLAGS: tuple[Flag, ...] = (
-    Flag(_KUBELET, "Folder of the kubelet, with its checkpoint of devices.", Path, "/var/lib/kubelet"),
+    Flag(_KUBELET, "Folder of the kubelet, with its checkpoint of devices and its state of claims.", Path, "/var/lib/kubelet"),
     Flag(_LOGS, "Folder with a folder of logs for each pod, which names pods.", Path, "/var/log/pods"),
     Flag(_RESOURCES, "Resources that are GPUs, by commas; a * at the end takes all that begin so.", str, "nvidia.com/gpu,nvidia.com/mig-*"),
     Flag(_NOTES, "Folder with a file for each GPU, with a Slurm job in each line.", Path, "/run/fleetmedic/slurm-jobs"),
@@ -33,9 +35,12 @@ def owners(parts: Parts) -> tuple[Owners, ...]:
     local = (LocalOwners(parts.cluster_dir, parts.node),) if parts.cluster_dir else ()
     if parts.simulated:
         return local
+    kubelet = Path(flags[_KUBELET])
+    pods = Pods(kubelet, Path(flags[_LOGS]), parts.sysfs / "fs" / "cgroup")
     return (
         *local,
-        KubeletOwners(Path(flags[_KUBELET]), Path(flags[_LOGS]), _names(flags[_RESOURCES])),
+        KubeletOwners(kubelet, pods, _names(flags[_RESOURCES])),
+        ClaimOwners(kubelet, pods),
         SlurmNotes(Path(flags[_NOTES])),
         SlurmSteps(parts.procfs, parts.sysfs, parts.node),
     )

@@ -3,6 +3,10 @@
 The notes are a folder with one file for each GPU (`0`, or `2.1` for a MIG instance) and one job in
 each line, as deploy/slurm/prolog.sh writes them and dcgm-exporter reads them. Processes of a job are
 those in its cgroup; the environment that Slurm gave them names the GPUs, the user and the account.
+
+A step that runs on several nodes hands SLURM_JOB_GPUS of the first to all of them, where other GPUs have
+these numbers: it is read in the batch step alone, which runs where it is true. CUDA_VISIBLE_DEVICES is
+read for uuids of partitions only: its numbers count the GPUs that a job can see, from 0.
 """
 
 from __future__ import annotations
@@ -14,16 +18,18 @@ from pathlib import Path
 
 from exporter.collectors.base import CollectorError
 from exporter.owners import bounded
-from exporter.owners.base import Holding, text
+from exporter.owners.base import UNMATCHED, Holding, text
 
 MAX_FILES = 512
 MAX_NOTE = 16_384
 MAX_ENVIRON = 256 * 1024
 MAX_JOBS = 1024
 MAX_STEPS = 256
+MAX_ASKED = 16  # processes of one step, until one knows its GPUs
 JOB_ID = re.compile(r"\d{1,10}(?:_\d{1,10})?(?:\+\d{1,5})?")
 _NOTE = re.compile(r"(\d{1,3})(?:\.\d{1,3})?")
 _JOB = re.compile(r"job_(\d{1,10})")
+_PARTITION = re.compile(r"MIG-[0-9A-Za-z/-]{1,80}")
 _NODE_OF_MANY = re.compile(r"slurm(?:_[\w.-]{1,64})?")
 _WANTED = (
     "SLURM_JOB_ID",
@@ -31,6 +37,7 @@ _WANTED = (
     "SLURM_JOB_ACCOUNT",
     "SLURM_JOB_GPUS",
     "SLURM_STEP_GPUS",
+    "CUDA_VISIBLE_DEVICES",
 )
 
 
@@ -43,7 +50,7 @@ class SlurmNotes:
         self._folder = folder
 
     def here(self) -> bool:
-        return self._folder.is_dir()
+        return bounded.exists(self._folder)
 
     def holdings(self, now: float) -> Iterator[Holding]:
         try:
@@ -62,7 +69,8 @@ class SlurmNotes:
                 raise CollectorError(f"{self._folder / name}: {error.strerror}") from None
             for line in raw.split():
                 if JOB_ID.fullmatch(line):
-                    yield Holding(match[1], f"slurm:{line}", job_id=line)
+                    key = f"slurm:{line}" if line.isdigit() else f"{UNMATCHED}:{line}"
+                    yield Holding(match[1], key, job_id=line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,7 @@ class SlurmSteps:
 
     def holdings(self, now: float) -> Iterator[Holding]:
         for job, folder in self._jobs():
-            told = [found for pid in _pids(folder) if (found := self._told(pid, job))]
+            told = list(self._asked(folder, job))
             gpus = dict.fromkeys(gpu for each in told for gpu in each.gpus)
             user = next((each.user for each in told if each.user), "")
             account = next((each.account for each in told if each.account), "")
@@ -132,7 +140,17 @@ class SlurmSteps:
                         raise CollectorError(f"{root} has more than {MAX_JOBS} jobs")
                     yield match[1], folder
 
-    def _told(self, pid: str, job: str) -> _Told | None:
+    def _asked(self, folder: Path, job: str) -> Iterator[_Told]:
+        """What each step of a job was given: its processes are asked until one knows."""
+        for step, pids in _steps(folder):
+            for pid in pids:
+                told = self._told(pid, job, batch="step_batch" in step.parts)
+                if told is not None:
+                    yield told
+                    if told.gpus:
+                        break
+
+    def _told(self, pid: str, job: str, *, batch: bool) -> _Told | None:
         """What the process was given; None when it has gone, or belongs to Slurm itself."""
         try:
             raw = bounded.read(self._procfs / pid / "environ", MAX_ENVIRON)
@@ -150,13 +168,21 @@ class SlurmSteps:
         }
         if given.get("SLURM_JOB_ID") != job:
             return None
-        listed = given.get("SLURM_JOB_GPUS") or given.get("SLURM_STEP_GPUS") or ""
-        gpus = tuple(gpu for gpu in listed.split(",") if gpu.isdecimal() and len(gpu) <= 3)
+        gpus = _gpus(given, batch=batch)
         return _Told(job, given.get("SLURM_JOB_USER", ""), given.get("SLURM_JOB_ACCOUNT", ""), gpus)
 
 
-def _pids(folder: Path) -> Iterator[str]:
-    """One process of each step of a job: they were all given the same."""
+def _gpus(given: dict[str, str], *, batch: bool) -> tuple[str, ...]:
+    """The GPUs that a process of a step was given, on the node where it runs."""
+    partitions = given.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if all(map(_PARTITION.fullmatch, partitions)):
+        return tuple(partitions)
+    listed = given.get("SLURM_JOB_GPUS" if batch else "SLURM_STEP_GPUS", "")
+    return tuple(gpu for gpu in listed.split(",") if gpu.isdecimal() and len(gpu) <= 3)
+
+
+def _steps(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The folders below a job's, each with some of its processes: those of a step were given the same."""
     for count, procs in enumerate(folder.rglob("cgroup.procs")):
         if count >= MAX_STEPS:
             return
@@ -165,5 +191,6 @@ def _pids(folder: Path) -> Iterator[str]:
                 first = file.read(4096).split()
         except OSError:
             continue
-        # Slurm's own processes come first in a job's folder and were given nothing
-        yield from (pid.decode() for pid in first[:4] if pid.isdigit())
+        # Slurm's own processes stand in a job's folder, too, and were given nothing
+        pids = [pid.decode() for pid in first[:MAX_ASKED] if pid.isdigit()]
+        yield procs.parent.relative_to(folder), pids

@@ -237,6 +237,8 @@ def _processes(found: Registers) -> Iterator[Reading]:
         pids[found["stray_pid"]] = 1 << 30
     yield Reading("gpu_processes", ("compute",), len(pids))
     yield Reading("gpu_processes", ("graphics",), 0)
+    if found["pid_elsewhere"]:
+        pids.pop(found["pid"], None)
     for pid, used in pids.items():
         yield Reading("gpu_process_memory_bytes", (str(pid), ""), used)
 

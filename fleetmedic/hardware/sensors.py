@@ -19,7 +19,7 @@ from fleetmedic.hardware.physics import (
     Reading,
     reading,
 )
-from fleetmedic.hardware.state import GpuLoad, GpuState, Hardware
+from fleetmedic.hardware.state import GpuLoad, GpuState, Hardware, namespace
 from fleetmedic.kernel.files import write_atomic
 
 Registers = dict[str, int]
@@ -193,8 +193,10 @@ def _limits(state: GpuState) -> Registers:
 
 
 def _processes(state: GpuState, load: GpuLoad, seen: Reading) -> Registers:
-    """At most two processes: the job's, and one that nobody owns."""
+    """At most two processes: the job's, and one that nobody owns. The number of one in another container
+    is `pid_elsewhere`: here it may be another process's."""
     found = {"pid": load.pid if load.at else 0, "pid_memory": 0, "stray_pid": state.stray_pid}
+    found["pid_elsewhere"] = int(load.namespace not in (0, namespace()))
     if found["pid"]:
         found["pid_memory"] = seen.memory_used
     return found

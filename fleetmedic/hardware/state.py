@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -82,12 +83,17 @@ class GpuState:
 
 @dataclass(frozen=True, slots=True)
 class GpuLoad:
-    """What a job does with a GPU now: utilization and memory as ratios; `at` is Unix seconds."""
+    """What a job does with a GPU now: utilization and memory as ratios; `at` is Unix seconds.
+
+    `pid` is its number in the namespace of processes `namespace` (0: not told), which is another one in
+    another container.
+    """
 
     utilization: float = 0.0
     memory: float = 0.0
     pid: int = 0
     at: float = 0.0
+    namespace: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,15 @@ class Boot:
     boot_time: float
     boots: int = 1
     last_reboot_op: str = ""
+
+
+@cache
+def namespace() -> int:
+    """The number of this process's namespace of processes; 0 where it cannot be known."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
 
 
 def _render(value: Any) -> str:
@@ -202,7 +217,8 @@ class Hardware:
 
     def set_load(self, node: str, index: int, utilization: float, memory: float) -> None:
         """Say, as a job does each second or so, how hard it uses the GPU."""
-        value = GpuLoad(round(utilization, 4), round(memory, 4), os.getpid(), round(time.time(), 3))
+        used, held, at = round(utilization, 4), round(memory, 4), round(time.time(), 3)
+        value = GpuLoad(used, held, os.getpid(), at, namespace())
         write_atomic(self._state_path(node, index).with_suffix(".load"), _render(value), sync=False)
 
     def boot(self, node: str) -> Boot:

@@ -20,7 +20,7 @@ from exporter.catalogue import catalogue
 from exporter.sources.base import READ_GROUPS, Group
 from exporter.sources.nvml_symbols import SYMBOLS
 from exporter.sources.simulated import SimulatedSource
-from fleetmedic.hardware.state import Hardware
+from fleetmedic.hardware.state import Hardware, namespace
 
 FAKE = Path(__file__).parent.parent / "fake_nvml"
 NOW = 1_800_000_000.0
@@ -124,6 +124,17 @@ def test_both_sources_say_the_same(scenario: str, hardware: Hardware, nvml: Any)
                 if key[0] not in SINCE_START:
                     assert there[key] == pytest.approx(value, rel=1e-12), key
     assert found["errors"] == {}
+
+
+@pytest.mark.parametrize(("space", "named"), [(0, True), (namespace(), True), (1, False)])
+def test_a_process_of_another_container_is_counted_and_not_named(
+    hardware: Hardware, space: int, named: bool
+) -> None:
+    with (hardware.root / "node1" / "gpu0.load").open("a") as load:
+        load.write(f"namespace={space}\n")
+    found = simulated(hardware, 0, "processes")
+    assert found["gpu_processes", ("compute",)] == 1
+    assert (("gpu_process_memory_bytes", ("4242", "")) in found) is named
 
 
 def test_a_partitioned_gpu_shows_its_parts_in_both(hardware: Hardware, nvml: Any) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from exporter.board import INTERVALS, Board
-from exporter.collectors.allocation import SETTLE_SECONDS, Allocation
+from exporter.collectors.allocation import MAX_ROWS, SETTLE_SECONDS, Allocation
 from exporter.collectors.base import CollectorError
 from exporter.exposition import Sample
-from exporter.owners.base import Holding
+from exporter.owners.base import UNMATCHED, Holding
 from exporter.protocol import Devices, Hello, Present, Round, Slots, Values
 from exporter.sources.base import Device, Reading
+from fleetmedic.kernel.errors import UserError
 
 NOW = 1000.0
 
@@ -26,6 +27,7 @@ class Scheduler:
     name: str = "local"
     found: list[Holding] = field(default_factory=list)
     why: str = ""
+    raised: type[Exception] = CollectorError
     is_here: bool = True
 
     def here(self) -> bool:
@@ -34,7 +36,7 @@ class Scheduler:
     def holdings(self, now: float) -> Iterator[Holding]:
         yield from self.found
         if self.why:
-            raise CollectorError(self.why)
+            raise self.raised(self.why)
 
 
 def processes(*pids: int, compute: int | None = None) -> tuple[Reading, ...]:
@@ -111,6 +113,48 @@ def test_a_source_that_fails_loses_its_own_rows_and_says_so(board: Board) -> Non
     assert success == {"kubelet": 0, "local": 1}
 
 
+@pytest.mark.parametrize("raised", [OSError, UserError, ValueError, RuntimeError])
+def test_a_source_with_a_mistake_costs_no_other(board: Board, raised: type[Exception]) -> None:
+    broken = Scheduler("kubelet", why="broken", raised=raised)
+    samples = collect(board, broken, Scheduler("local", [Holding("1", "job:a", "a")]))
+    assert rows(samples) == [("1", "GPU-1", "a", "", "", "", "", "")]
+
+
+def test_a_source_without_end_is_a_failure_and_not_cut_short(board: Board) -> None:
+    many = [Holding("0", f"job:{number}", str(number)) for number in range(MAX_ROWS + 1)]
+    samples = collect(board, Scheduler("slurm_notes", many), Scheduler())
+    assert rows(samples) == []
+    assert ("slurm_notes",) in rows(samples, "gpu_exporter_allocation_source_success")
+
+
+def test_what_a_source_complains_of_is_logged_when_it_begins_and_ends(board: Board) -> None:
+    said: list[tuple[str, str, str]] = []
+
+    def log(event: str, *, source: str, why: str) -> None:
+        said.append((event, source, why))
+
+    source = Scheduler("kubelet", why="broken")
+    collector = Allocation(board, [source, Scheduler()], Path("/proc"), log=log)
+    for why in ("broken", "broken", ""):
+        source.why = why
+        list(collector.collect(NOW))
+    assert said == [("owners_failed", "kubelet", "broken"), ("owners_work_again", "kubelet", "")]
+
+
+def test_a_gpu_is_known_by_its_device_file_which_need_not_have_its_number(tmp_path: Path) -> None:
+    board = Board(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    found = tuple(
+        Device(slot, f"GPU-{slot}", f"0000:{slot + 1}0:00.0", minor=str(1 - slot))
+        for slot in range(2)
+    )
+    for message in (Hello("nvml"), Slots((0, 1)), Devices(found, ())):
+        board.apply(message, NOW)
+    seen(board, NOW)
+    assert rows(collect(board, Scheduler(found=[Holding("nvidia0", "pod:1", pod="p")]))) == [
+        ("1", "GPU-1", "", "", "", "", "p", "")
+    ]
+
+
 def test_when_every_source_fails_the_collector_has_failed(board: Board) -> None:
     with pytest.raises(CollectorError, match="broken"):
         collect(board, Scheduler(why="broken"))
@@ -149,10 +193,10 @@ def test_a_process_of_no_job_that_holds_the_gpu_is_unowned_after_half_a_minute(
 ) -> None:
     source = Scheduler(found=[Holding("0", "job:a", "a"), Holding("1", "job:b", "b")])
     collector = Allocation(board, [source], procfs)
-    groups = (processes(10, 12), processes(10, 11, 13, 99))
+    groups = (processes(10, 12), processes(10, 11, 13))
     assert _unowned(collector, board, *groups, after=SETTLE_SECONDS - 1) == {"0": 0, "1": 0}
     collector = Allocation(board, [source], procfs)
-    # 12 is nobody's; 10 is of a job, but not of one that holds GPU 1; 13 serves all; 99 has gone
+    # 12 is nobody's; 10 is of a job, but not of one that holds GPU 1; 13 serves all
     assert _unowned(collector, board, *groups, after=SETTLE_SECONDS) == {"0": 1, "1": 1}
 
 
@@ -191,3 +235,28 @@ def test_processes_that_the_driver_counts_and_does_not_name_are_unknown(
     collector = Allocation(board, [Scheduler()], procfs)
     assert _unowned(collector, board, processes(compute=2), after=SETTLE_SECONDS) == {}
     assert _unowned(collector, board, processes(), after=SETTLE_SECONDS) == {"0": 0}
+
+
+def test_a_process_that_has_ended_is_nobodys_fault(board: Board, procfs: Path) -> None:
+    seen(board, NOW, (0, "processes", processes(99)))
+    collector = Allocation(board, [Scheduler()], procfs)
+    for now in (NOW, NOW + 2):  # two looks at one reading
+        found = [s.value for s in collector.collect(now) if s.name == "gpu_unowned_processes"]
+        assert found == [0]
+
+
+def test_a_process_that_the_driver_names_again_and_proc_does_not_show_is_unknown(
+    board: Board, procfs: Path
+) -> None:
+    collector = Allocation(board, [Scheduler()], procfs)
+    found = _unowned(collector, board, processes(99), processes(11), after=SETTLE_SECONDS)
+    assert found == {"1": 1}
+
+
+def test_a_holder_whose_processes_cannot_be_told_leaves_its_gpu_unknown(
+    board: Board, procfs: Path
+) -> None:
+    source = Scheduler(found=[Holding("0", f"{UNMATCHED}:13_4", "13_4")])
+    collector = Allocation(board, [source], procfs)
+    found = _unowned(collector, board, processes(12), processes(12), after=SETTLE_SECONDS)
+    assert found == {"1": 1}

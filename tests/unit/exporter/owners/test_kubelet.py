@@ -1,8 +1,10 @@
-"""The kubelet's checkpoint: as Kubernetes 1.19 and 1.20 and later write it, and as junk."""
+"""The kubelet's checkpoint: as the kubelets of Kubernetes 1.19 and 1.37 wrote it (see
+tests/real_kubelet), and as junk."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pytest
 from exporter.collectors.base import CollectorError
 from exporter.owners.base import Holding
 from exporter.owners.kubelet import CHECKPOINT, KubeletOwners, gpus
+from exporter.owners.pods import Pods
 
+RECORD = Path(__file__).parents[1] / "kubelet"
 UID = "5d2c4b1e-7a0b-4c63-9d6e-1f0c8c3a2b11"
 RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-*")
 
@@ -36,18 +40,22 @@ def kubelet(tmp_path: Path, *entries: dict[str, Any], raw: bytes | None = None) 
     path.write_bytes(json.dumps(file).encode() if raw is None else raw)
     (tmp_path / "kubelet" / "pods" / UID).mkdir(parents=True)
     (tmp_path / "logs" / f"ml_train-0_{UID}").mkdir(parents=True)
-    return KubeletOwners(tmp_path / "kubelet", tmp_path / "logs", RESOURCES)
+    pods = Pods(tmp_path / "kubelet", tmp_path / "logs", tmp_path / "cgroup")
+    return KubeletOwners(tmp_path / "kubelet", pods, RESOURCES)
 
 
-@pytest.mark.parametrize(
-    ("version", "devices"),
-    [("1.19", ["GPU-a", "GPU-b"]), ("1.20", {"0": ["GPU-a"], "-1": ["GPU-b"]})],
-)
-def test_a_pods_gpus_are_found_with_its_names(tmp_path: Path, version: str, devices: Any) -> None:
-    found = list(kubelet(tmp_path, entry(devices)).holdings(0))
-    assert found == [
-        Holding(gpu, f"pod:{UID}", namespace="ml", pod="train-0", container="train")
-        for gpu in ("GPU-a", "GPU-b")
+@pytest.mark.parametrize("version", ["1.19", "1.37"])
+def test_what_a_real_kubelet_wrote(tmp_path: Path, version: str) -> None:
+    raw = (RECORD / version / Path(CHECKPOINT).name).read_bytes()
+    owners = kubelet(tmp_path, raw=raw)
+    others = ("9c1f4c0a-33c5-4f5e-8a53-2f4f3d1b7e02", "0f3b7a44-55ad-4c1e-b0ce-6a1de9f0c703")
+    for other in others:
+        (tmp_path / "kubelet" / "pods" / other).mkdir()
+    assert list(owners.holdings(0)) == [
+        Holding("GPU-0", f"pod:{UID}", namespace="ml", pod="train-0", container="train"),
+        Holding("GPU-1", f"pod:{UID}", namespace="ml", pod="train-0", container="train"),
+        Holding("MIG-2", f"pod:{others[0]}", container="serve"),
+        Holding("GPU-3", f"pod:{others[1]}", container="notebook"),
     ]
 
 
@@ -73,7 +81,7 @@ def test_other_resources_are_no_gpus(tmp_path: Path) -> None:
     ("devices", "found"),
     [
         (["GPU-a::0", "GPU-a::3"], ["GPU-a"]),
-        (["nvidia0/gi1/vgpu2", "nvidia3"], ["0", "3"]),
+        (["nvidia0/gi1/vgpu2", "nvidia3"], ["nvidia0", "nvidia3"]),
         (["0", "1"], ["0", "1"]),
         ({"0": None, "1": ["GPU-a", 7, "", "x" * 500, "a\nb"]}, ["GPU-a"]),
         (None, []),
@@ -113,7 +121,24 @@ def test_a_uid_that_is_a_path_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_node_without_a_kubelet_has_none(tmp_path: Path) -> None:
-    assert not KubeletOwners(tmp_path, tmp_path, RESOURCES).here()
+    pods = Pods(tmp_path, tmp_path, tmp_path)
+    assert not KubeletOwners(tmp_path, pods, RESOURCES).here()
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_a_checkpoint_that_is_no_file_is_here_and_a_failure(tmp_path: Path, kind: str) -> None:
+    owners = kubelet(tmp_path, entry(["GPU-a"]))
+    path = tmp_path / "kubelet" / CHECKPOINT
+    path.rename(tmp_path / "elsewhere")
+    if kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    assert owners.here()
+    with pytest.raises(CollectorError, match="cannot be read"):
+        list(owners.holdings(0))
 
 
 def test_an_empty_checkpoint_holds_nothing(tmp_path: Path) -> None:

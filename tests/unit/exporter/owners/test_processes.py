@@ -10,7 +10,7 @@ import pytest
 from exporter.owners.processes import UNREADABLE, look
 
 UID = "5d2c4b1e-7a0b-4c63-9d6e-1f0c8c3a2b11"
-STAT = b"42 (python) a) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1 1"
+STAT = b"42 (python) a) S 41 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1 1"
 
 
 def process(tmp_path: Path, cgroup: str, environ: bytes = b"") -> frozenset[str]:
@@ -61,9 +61,61 @@ def test_a_process_of_the_embedded_cluster_names_its_job(tmp_path: Path) -> None
     assert keys == {"job:train-a"}
 
 
+def test_a_process_of_slurm_without_cgroups_names_its_job(tmp_path: Path) -> None:
+    environ = b"SLURM_JOB_ID=7\0SLURM_JOB_GPUS=0\0"
+    assert process(tmp_path, "0::/system.slice/slurmd.service", environ) == {"slurm:7"}
+
+
+def test_the_cgroup_outweighs_the_environment(tmp_path: Path) -> None:
+    assert process(tmp_path, "0::/slurm/uid_0/job_7/step_0", b"SLURM_JOB_ID=8\0") == {"slurm:7"}
+
+
+def _ancestor(tmp_path: Path, pid: int, parent: int, environ: bytes = b"") -> None:
+    folder = tmp_path / str(pid)
+    folder.mkdir()
+    (folder / "stat").write_text(f"{pid} (sh) S {parent} " + "0 " * 40)
+    (folder / "environ").write_bytes(environ)
+
+
+def test_a_process_without_environment_is_of_the_job_that_started_it(tmp_path: Path) -> None:
+    _ancestor(tmp_path, 41, 40)
+    _ancestor(tmp_path, 40, 39, b"FLEETMEDIC_JOB_ID=a\0")
+    _ancestor(tmp_path, 39, 1, b"FLEETMEDIC_JOB_ID=b\0")
+    assert process(tmp_path, "0::/") == {"job:a"}
+
+
+def test_ancestors_that_go_round_in_a_circle_end_the_search(tmp_path: Path) -> None:
+    _ancestor(tmp_path, 41, 42)
+    assert process(tmp_path, "0::/") == frozenset()
+
+
+def test_an_ancestor_that_has_gone_names_nobody(tmp_path: Path) -> None:
+    _ancestor(tmp_path, 41, 40)
+    assert process(tmp_path, "0::/") == frozenset()
+
+
+@pytest.mark.parametrize("stat", [b"", b"42", b"42 (a", b"42 (a) S", b"42 (a) S x y", b"\xff" * 99])
+def test_a_stat_that_makes_no_sense_is_a_process_without_a_beginning(
+    tmp_path: Path, stat: bytes
+) -> None:
+    process(tmp_path, "0::/")
+    (tmp_path / "42" / "stat").write_bytes(stat)
+    found = look(tmp_path, 42)
+    assert found is not None
+    assert (found.started, found.keys) == (0, frozenset())
+
+
 @pytest.mark.parametrize(
     "environ",
-    [b"", b"XFLEETMEDIC_JOB_ID=a\0", b"FLEETMEDIC_JOB_ID=\0", b"FLEETMEDIC_JOB_ID=a b\0", b"\xff"],
+    [
+        b"",
+        b"SLURM_JOB_ID=x\0",
+        b"SLURM_JOB_ID=12345678901\0",
+        b"XFLEETMEDIC_JOB_ID=a\0",
+        b"FLEETMEDIC_JOB_ID=\0",
+        b"FLEETMEDIC_JOB_ID=a b\0",
+        b"\xff",
+    ],
 )
 def test_a_process_of_nobody_has_no_owner(tmp_path: Path, environ: bytes) -> None:
     assert process(tmp_path, "0::/user.slice/user-1000.slice", environ) == frozenset()

@@ -1,0 +1,101 @@
+"""Which pod holds which GPU by a resource claim (dynamic resource allocation), from the kubelet's state.
+
+GPUs that NVIDIA's driver of such claims hands out stand in no checkpoint of device plugins. The file has
+JSON within JSON: the claims, for each the pods that use it, and for each driver the devices.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from exporter.collectors.base import CollectorError
+from exporter.owners import bounded
+from exporter.owners.base import Holding, text
+from exporter.owners.pods import UID, Pods
+
+STATE = "dra_manager_state"
+DRIVER = "gpu.nvidia.com"
+MAX_BYTES = 8 * 2**20
+MAX_CLAIMS = 4096
+# named by the number of the device file, of a partition too
+_DEVICE = re.compile(r"gpu-(\d{1,3})(?:-mig-[0-9a-z.-]{1,64})?")
+
+
+class _Device(msgspec.Struct, frozen=True):
+    name: str = msgspec.field(name="DeviceName")
+
+
+class _Driver(msgspec.Struct, frozen=True):
+    devices: list[_Device] | None = msgspec.field(name="Devices", default=None)
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    namespace: str = msgspec.field(name="Namespace", default="")
+    pods: dict[str, object] | None = msgspec.field(name="PodUIDs", default=None)
+    drivers: dict[str, _Driver] | None = msgspec.field(name="DriverState", default=None)
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    found: list[_Claim] | None = msgspec.field(name="ClaimInfoStateList")
+
+
+class _File(msgspec.Struct, frozen=True):
+    data: str = msgspec.field(name="Data")
+
+
+class ClaimOwners:
+    """`root` is the kubelet's folder."""
+
+    name = "kubelet_claims"
+
+    def __init__(self, root: Path, pods: Pods) -> None:
+        self._path = root / STATE
+        self._pods = pods
+
+    def here(self) -> bool:
+        return bounded.exists(self._path)
+
+    def holdings(self, now: float) -> Iterator[Holding]:
+        claims = [claim for claim in self._claims() if DRIVER in (claim.drivers or {})]
+        if not claims:
+            return
+        alive, names = self._pods.alive(), self._pods.names()
+        for claim in claims:
+            gpus = self._gpus(claim)
+            for uid in claim.pods or {}:
+                if not UID.fullmatch(uid) or (alive is not None and uid not in alive):
+                    continue
+                namespace, pod = names.get(uid, (text(claim.namespace), ""))
+                for gpu in gpus:
+                    yield Holding(gpu, f"pod:{uid}", namespace=namespace, pod=pod)
+
+    def _gpus(self, claim: _Claim) -> list[str]:
+        """The device files of a claim's GPUs, each once. A name of another form may be any GPU."""
+        found = []
+        for device in (claim.drivers or {})[DRIVER].devices or ():
+            match = _DEVICE.fullmatch(device.name)
+            if match is None:
+                name = device.name[:80]
+                raise CollectorError(f"{self._path}: {name!r} is no device of {DRIVER} known here")
+            found.append(f"nvidia{match[1]}")
+        return list(dict.fromkeys(found))
+
+    def _claims(self) -> list[_Claim]:
+        try:
+            outer = msgspec.convert(json.loads(bounded.read(self._path, MAX_BYTES)), _File)
+            claims = msgspec.convert(json.loads(outer.data), _Claims).found or []
+        except OSError as error:
+            raise CollectorError(f"{self._path} cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            why = str(error)[:120]
+            raise CollectorError(
+                f"{self._path} is no state of claims as of Kubernetes 1.32 and later: {why}"
+            ) from None
+        if len(claims) > MAX_CLAIMS:
+            raise CollectorError(f"{self._path} has more than {MAX_CLAIMS} claims")
+        return claims

@@ -1,0 +1,68 @@
+"""Which pods this node runs, and what they are called, from what the kubelet keeps of each on disk.
+
+A pod that runs, or is about to, has a cgroup; one that has ended has none, while the kubelet's folder of
+it and its entry in the checkpoint of devices stay until somebody clears them away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from exporter.owners import bounded
+from exporter.owners.base import text
+
+MAX_PODS = 4096
+UID = re.compile(r"[0-9a-zA-Z-]{1,64}")
+_HIERARCHIES = ("", "systemd", "memory", "cpu")  # version 2, or a controller of version 1
+_TOPS = ("kubepods.slice", "kubepods")  # by systemd, or by the kubelet itself
+_CLASS = re.compile(r"(?:kubepods-)?(?:burstable|besteffort)(?:\.slice)?")
+_POD = re.compile(r"(?:kubepods-)?(?:burstable-|besteffort-)?pod([0-9a-zA-Z_-]{1,64})(?:\.slice)?")
+_LOGS = re.compile(r"([^_]{1,63})_([^_]{1,253})_([0-9a-zA-Z-]{1,64})")
+
+
+class Pods:
+    """`root` is the kubelet's folder, `logs` the one with a folder of logs for each pod, and `cgroup`
+    where control groups are mounted."""
+
+    def __init__(self, root: Path, logs: Path, cgroup: Path) -> None:
+        self._root = root
+        self._logs = logs
+        self._cgroup = cgroup
+
+    def alive(self) -> set[str] | None:
+        """The uids of pods that have not ended; None when nothing here shows them."""
+        for hierarchy in _HIERARCHIES:
+            for top in _TOPS:
+                try:
+                    return set(_uids(self._cgroup / hierarchy / top))
+                except OSError:
+                    continue
+        try:
+            return set(bounded.names(self._root / "pods", MAX_PODS))
+        except OSError:
+            return None
+
+    def names(self) -> dict[str, tuple[str, str]]:
+        """Namespace and name by uid, of the pods that have logs."""
+        try:
+            folders = bounded.names(self._logs, MAX_PODS)
+        except OSError:
+            return {}
+        found = (_LOGS.fullmatch(folder) for folder in folders)
+        return {match[3]: (text(match[1]), text(match[2])) for match in found if match}
+
+
+def _uids(top: Path) -> Iterator[str]:
+    """The uids below a top folder of pods' cgroups: guaranteed ones, then those of other classes."""
+    classes = []
+    for name in bounded.names(top, MAX_PODS):
+        if _CLASS.fullmatch(name):
+            classes.append(top / name)
+        elif match := _POD.fullmatch(name):
+            yield match[1].replace("_", "-")
+    for folder in classes:
+        for name in bounded.names(folder, MAX_PODS):
+            if match := _POD.fullmatch(name):
+                yield match[1].replace("_", "-")
