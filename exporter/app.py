@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import fcntl
 import os
 import shutil
@@ -17,12 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from exporter.board import INTERVALS, Board, State
 from exporter.boot import BootReader, ProcBoot, SimulatedBoot
 from exporter.catalogue import catalogue
 from exporter.frame import Frame
+from exporter.log import logger, say
 from exporter.registry import COLLECTORS, Parts
 from exporter.reports import inbox
 from exporter.sources.base import Group
@@ -40,6 +40,7 @@ from fleetmedic.kernel.errors import UserError
 NVML_LIBRARY = "libnvidia-ml.so.1"
 ONCE_SECONDS = 5.0
 SOCKET = "progress.socket"
+_M_ARENA_MAX = -8
 SWITCH_SECONDS = 0.0005  # a scrape does not wait the usual 5 ms for a thread that renders
 
 
@@ -73,16 +74,6 @@ class Exporter:
     supervisor: Supervisor | None
     site: Site
     counters: Counters
-
-
-def logger() -> Callable[..., None]:
-    """What the parts are given to say what happens: an event and its fields."""
-    log = structlog.get_logger("exporter")
-
-    def say(event: str, **fields: object) -> None:
-        log.warning(event, **fields)
-
-    return say
 
 
 def library_loads() -> bool:
@@ -223,6 +214,8 @@ def _aside(settings: Settings, folder: Path) -> Settings:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises UserError when it cannot start."""
     sys.setswitchinterval(SWITCH_SECONDS)
+    # one heap for all threads: those of collectors mostly wait, and each would get a heap of its own
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
     log, web = logger(), settings.web
     file, token = web.read(log)
     lock = claim(settings.state_dir)
@@ -249,10 +242,9 @@ async def _serve(exporter: Exporter, server: Server, listeners: list[socket.sock
     if exporter.supervisor is not None:
         exporter.supervisor.start()
     exporter.frame.start()
-    log = structlog.get_logger("exporter")
     for listener in listeners:
         host, port = listener.getsockname()[:2]
-        log.info("listening", address=f"{host}:{port}")
+        say("listening", level="info", address=f"{host}:{port}")
     await stopped.wait()
     for each in listening:
         each.close()

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from fleetmedic.kernel.settings import load
+from fleetmedic.kernel.settings import load_rows
 
 PATH = Path(__file__).with_name("catalogue.yml")
 
@@ -57,10 +57,6 @@ class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return (self.name,)
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    metrics: tuple[Metric, ...]
-
-
 class Catalogue:
     """All families, in the order of the file."""
 
@@ -92,7 +88,7 @@ class Catalogue:
 @cache
 def catalogue() -> Catalogue:
     """The shipped catalogue, read once."""
-    return Catalogue(load(PATH, _File).metrics)
+    return Catalogue(load_rows(PATH, "metrics", Metric))
 
 
 if __name__ == "__main__":

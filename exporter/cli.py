@@ -242,9 +242,9 @@ def exporter(
       fleetmedic exporter --source=simulated --hardware.dir=DIR --hardware.node=node1
     """
     from exporter import app
-    from fleetmedic.kernel.logs import configure_logs
+    from exporter.log import configure
 
-    configure_logs(level)
+    configure(level)
     seconds = _between("--gpu.interval", interval, 1, 20)
     health_seconds = _between("--gpu.health-interval", given["health_interval"], 1, 300)
     hardware_dir = folder(given["hardware_dir"], "--hardware.dir")

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.settings import load
+from fleetmedic.kernel.settings import load, load_rows
 
 XIDS = Path(__file__).with_name("xid_catalogue.yml")
 SXIDS = Path(__file__).with_name("sxid_catalogue.yml")
@@ -97,14 +97,6 @@ class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     why: str | None = None
 
 
-class _Xids(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    xids: tuple[Code, ...]
-
-
-class _Sxids(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    sxids: tuple[Code, ...]
-
-
 class _Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     xids: dict[int, Override] = {}
     sxids: dict[int, Override] = {}
@@ -113,13 +105,13 @@ class _Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def xid_catalogue() -> Mapping[int, Code]:
     """The shipped XIDs by code."""
-    return {each.code: each for each in load(XIDS, _Xids).xids}
+    return {each.code: each for each in load_rows(XIDS, "xids", Code)}
 
 
 @cache
 def sxid_catalogue() -> Mapping[int, Code]:
     """The shipped SXIDs by code."""
-    return {each.code: each for each in load(SXIDS, _Sxids).sxids}
+    return {each.code: each for each in load_rows(SXIDS, "sxids", Code)}
 
 
 class Codes:

@@ -10,6 +10,7 @@ from typing import TextIO, cast
 import structlog
 
 from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.lossy import Lossy
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -37,26 +38,6 @@ def configure_logs(level: str = "info", *, json: bool | None = None) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lossy(sys.stderr))),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
-
-
-class _Lossy:
-    """A stream whose failures cost lines of the log and nothing else: where the log's disk is full or
-    its reader has gone, whoever logs goes on, and so does the log once it can be written again."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> None:
-        try:
-            self._stream.write(text)
-        except (OSError, ValueError):  # ValueError: it is closed
-            pass
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except (OSError, ValueError):
-            pass

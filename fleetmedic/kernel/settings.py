@@ -19,6 +19,13 @@ MAX_BYTES = 1_000_000
 _MISFITS = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
+# What a file of rows begins with.
+_BEFORE_ROWS = (
+    yaml.StreamStartEvent, yaml.DocumentStartEvent, yaml.MappingStartEvent, yaml.ScalarEvent,
+    yaml.SequenceStartEvent,
+)  # fmt: skip
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses aliases (a small file could otherwise grow without bound) and
     repeated keys (the first would be lost in silence)."""
@@ -68,13 +75,37 @@ def convert(value: object, shape: type[T], where: str) -> T:
 
 def load(path: Path, shape: type[T]) -> T:
     """Read a YAML file into a Struct. Raises UserError naming the file and the path inside it."""
+    return convert(parse_yaml(_text(path), str(path)), shape, str(path))
+
+
+def load_rows(path: Path, key: str, shape: type[T]) -> tuple[T, ...]:
+    """Read a YAML file that holds one long list, under `key`, a row at a time: the whole of it as
+    nodes and mappings would cost ten times what its rows do. Raises UserError as `load` does."""
+    loader = _Loader(_text(path))
+    rows: list[T] = []
+    try:
+        for expected in _BEFORE_ROWS:
+            event = loader.get_event()  # type: ignore[no-untyped-call]
+            if not isinstance(event, expected) or getattr(event, "value", key) != key:
+                raise UserError(f"{path}: it holds one list, called {key!r}; mend the YAML there.")
+        while not loader.check_event(yaml.SequenceEndEvent):
+            node = loader.compose_node(None, len(rows))
+            value = loader.construct_document(node)
+            rows.append(convert(value, shape, f"{path}: at $.{key}[{len(rows)}]"))
+    except yaml.MarkedYAMLError as error:
+        raise UserError(f"{path}: {str(error.problem)[:200]}; mend the YAML there.") from None
+    finally:
+        loader.dispose()
+    return tuple(rows)
+
+
+def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1).decode()
+            return file.read(MAX_BYTES + 1).decode()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}."
         ) from None
-    return convert(parse_yaml(text, str(path)), shape, str(path))

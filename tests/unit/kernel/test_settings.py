@@ -132,3 +132,41 @@ def test_a_hostile_word_is_not_quoted_whole(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError) as caught:
         _load(tmp_path, text.replace("{}", "k" * 900))
     assert len(str(caught.value)) < 600
+
+
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    size: int = 0
+
+
+def _rows(tmp_path: Path, text: str) -> tuple[Row, ...]:
+    path = tmp_path / "rows.yml"
+    path.write_text(text)
+    return settings.load_rows(path, "rows", Row)
+
+
+def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
+    text = "# about\nrows:\n- {name: a, size: 1}\n- name: b\n  size: 2\n"
+    assert _rows(tmp_path, text) == (Row("a", 1), Row("b", 2))
+    assert _rows(tmp_path, "rows: []") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("rows:\n- {name: a}\n- {nam: b}\n", "at $.rows[1]"),
+        ("rows:\n- {name: a}\n- {name: [}\n", "mend the YAML"),
+        ("rows:\n- &x {name: a}\n- *x\n", "aliases are not accepted"),
+        ("rows:\n- {name: a, name: b}\n", "stands twice"),
+        ("other:\n- {name: a}\n", "called 'rows'"),
+        ("- {name: a}\n", "called 'rows'"),
+        ("rows: 7\n", "called 'rows'"),
+        ("", "called 'rows'"),
+    ],
+)
+def test_rows_that_cannot_be_are_one_sentence(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(UserError) as caught:
+        _rows(tmp_path, text)
+    assert problem in str(caught.value)
+    assert "rows.yml" in str(caught.value)
+    assert "\n" not in str(caught.value)
