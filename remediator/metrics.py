@@ -120,7 +120,20 @@ class _FromBook:
         yield incidents
         action = "Steps announced and not yet ended."
         yield GaugeMetricFamily("remediator_action_in_progress", action, value=busy)
+        yield self._reboots()
         paused = "Whether a person stopped every action."
         yield GaugeMetricFamily(
             "remediator_paused", paused, value=float(self._book.pause is not None)
         )
+
+    def _reboots(self) -> GaugeMetricFamily:
+        """One series for each node that was ever rebooted; whoever else reboots one is told from it."""
+        reboots = GaugeMetricFamily(
+            "remediator_node_reboot_timestamp_seconds",
+            "When a reboot of the node was last announced.",
+            labels=["target_node"],
+        )
+        for target, attempts in self._book.attempts.items():
+            if times := [one.at for one in attempts if one.action == "reboot_node"]:
+                reboots.add_metric([target.name], max(times))
+        return reboots

@@ -1,0 +1,35 @@
+"""What the remediator says of itself to Prometheus."""
+
+from __future__ import annotations
+
+from fleetmedic.kernel.labels import Target
+from remediator.core import events, plan
+from remediator.core.book import Book
+from remediator.core.events import Kind
+from remediator.core.lifecycle import birth
+from remediator.core.model import Level, Rung
+from remediator.core.reasons import Reason
+from remediator.metrics import Metrics
+
+NOW = 1_700_000_000.0
+NAME = "remediator_node_reboot_timestamp_seconds"
+
+
+def _announce(book: Book, target: str, action: str, at: float) -> None:
+    opened = events.opened(f"inc-{at:.0f}", Target.parse(target), "x", Level.REPAIR, at, 0, "x")
+    one = birth(opened)
+    book.apply(opened)
+    step = plan.repair(one, Rung(action, 60, 2, 86_400, 600))
+    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, at, Reason.REPAIR_STARTS))
+
+
+def test_a_reboot_is_told_with_its_node_from_when_it_is_announced_and_the_latest_counts() -> None:
+    book = Book()
+    metrics = Metrics(book)
+    assert f"{NAME}{{" not in metrics.page().decode()
+    _announce(book, "node1/3", "reboot_node", NOW)  # for the sake of one GPU, and yet the node
+    _announce(book, "node1", "reboot_node", NOW + 50)
+    _announce(book, "node2/0", "reset_gpu", NOW)
+    lines = [one for one in metrics.page().decode().splitlines() if one.startswith(f"{NAME}{{")]
+    assert [line.partition(" ")[0] for line in lines] == [f'{NAME}{{target_node="node1"}}']
+    assert float(lines[0].partition(" ")[2]) == NOW + 50
