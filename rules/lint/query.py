@@ -18,6 +18,7 @@ _COUNTS = ("_total", "_bucket", "_count", "_sum")
 _OLDEST = 1e9  # Unix seconds: a time stamp compared with less is compared with an age
 # Aggregates and functions whose value is one of those that they are given.
 _SAME_VALUE = frozenset({"max", "min", "avg", "quantile", "topk", "bottomk"})
+_SHARES = frozenset({"avg", "quantile"})  # of ones and zeros these make a share of the ones
 
 
 def readable(place: Place) -> bool:
@@ -117,7 +118,9 @@ def _family(node: Any) -> Metric | None:
     if isinstance(node, pp.ParenExpr):
         return _family(node.expr)
     if isinstance(node, pp.AggregateExpr) and str(node.op) in _SAME_VALUE:
-        return _family(node.expr)
+        found = _family(node.expr)
+        shared = found is not None and found.unit == "bool" and str(node.op) in _SHARES
+        return None if shared else found
     if isinstance(node, pp.Call) and node.func.name in ("max_over_time", "min_over_time"):
         return _family(node.args[0].vector_selector) if _plain_range(node.args[0]) else None
     if isinstance(node, pp.BinaryExpr) and str(node.op) in ("and", "unless"):

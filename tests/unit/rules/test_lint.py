@@ -102,6 +102,11 @@ def test_each_query_that_cannot_mean_what_it_says_is_found(
     assert any(text in f.text for f in found), found
 
 
+def test_a_share_of_things_that_are_so_or_not_is_compared_with_a_ratio(tmp_path: Path) -> None:
+    query = "avg by (node, gpu) (gpu_lost) > 0.3"
+    assert _findings(tmp_path, GOOD.replace("max by (node, gpu) (gpu_lost) == 1", query)) == []
+
+
 def _quoted(query: str) -> str:
     return "'" + query.replace("'", "''") + "'"
 
