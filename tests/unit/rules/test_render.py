@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,9 @@ def test_waits_are_divided_and_keep_one_scrape(tmp_path: Path) -> None:
 
 def test_ranges_keep_four_scrapes(tmp_path: Path) -> None:
     for rule in _rules(render(tmp_path, Place(30, BASE, 5))).values():
-        ranges = [token for token in promql.tokens(rule.expr) if token.kind == "duration"]
-        assert all(parse_duration(token.text) >= 20 for token in ranges)
+        run = promql.tokens(rule.expr)
+        ranges = [after.text for before, after in pairwise(run) if before.text == "["]
+        assert all(parse_duration(text) >= 20 for text in ranges)
 
 
 def test_group_intervals_do_not_fall_below_a_second(tmp_path: Path) -> None:
