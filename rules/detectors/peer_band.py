@@ -165,7 +165,8 @@ def deviations(history: History, width: int, spread: float) -> Iterator[JobBand]
         owners[key[:4]] = owners.get(key[:4], np.zeros(owner.grid.count)) + row
     jobs: dict[Key, list[int]] = {}
     for place, key in enumerate(owner.keys):
-        jobs.setdefault((key[0], key[4]), []).append(place)
+        if key[4]:
+            jobs.setdefault((key[0], key[4]), []).append(place)
     for job, places in sorted(jobs.items()):
         gpus = tuple(owner.keys[place][:4] for place in places)
         if len(gpus) < MIN_PEERS:
@@ -212,14 +213,15 @@ _ON = "on (cluster, job_id)"
 _GPU = ", ".join(GPU_LABELS)
 
 # A job's GPUs at work now. Series end with the job, so nothing of one job counts for the next; a GPU
-# that several jobs share belongs to no peer group.
+# that several jobs share belongs to no peer group, and neither does one whose holder has no job_id: pods
+# of which nothing more is known are no peers of one another.
 _BUSY = f"""\
 (
   max by ({_GPU}) (gpu_clock_hertz{{domain="sm"}})
   and on ({_GPU}) max by ({_GPU}) (gpu_utilization_ratio) > {BUSY:g}
   and on ({_GPU}) count by ({_GPU}) (max by ({_GPU}, job_id) (gpu_allocation_info)) == 1
 )
-* on ({_GPU}) group_right () max by ({_GPU}, job_id) (gpu_allocation_info)"""
+* on ({_GPU}) group_right () max by ({_GPU}, job_id) (gpu_allocation_info{{job_id!=""}})"""
 
 _JOB_MEDIAN = f"""\
 quantile by (cluster, job_id) (0.5, gpu:sm_clock_hertz:busy_median)

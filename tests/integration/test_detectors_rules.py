@@ -72,7 +72,7 @@ def series(gpus: Sequence[Gpu]) -> list[dict[str, str]]:
         own = f'job="node",instance="a:1",{gpu.labels}'
         out.append(row(f'gpu_clock_hertz{{domain="sm",{own}}}', gpu.clock))
         out.append(row(f"gpu_utilization_ratio{{{own}}}", gpu.load))
-        for job in sorted({job for job in gpu.job if job}):
+        for job in sorted({job for job in gpu.job if job is not None}):
             held = [1.0 if job == at else None for at in gpu.job]
             out.append(row(f'gpu_allocation_info{{{own},job_id="{job}",user="u"}}', held))
     # A series that ends in a test is seen for five minutes more, unless it is marked stale as a
@@ -146,6 +146,7 @@ CASES: dict[str, tuple[list[Gpu], set[str]]] = {
     "an idle GPU in the job": ([*JOB4, steady(4, IDLE_CLOCK, 0.0)], set()),
     "idle GPUs only": ([steady(i, IDLE_CLOCK * (1 - 0.2 * (i == 3)), 0.0) for i in range(4)], set()),
     "no job": ([*(steady(i, job=None) for i in range(3)), steady(3, SLOW, job=None)], set()),
+    "holders without a job": ([*(steady(i, job="") for i in range(3)), steady(3, SLOW, job="")], set()),
     "half of the job is slow": ([*JOB4[:2], steady(2, SLOW), steady(3, SLOW)], set()),
     "a third of the job is slow": (
         [*(steady(i) for i in range(4)), steady(4, SLOW), steady(5, SLOW)],

@@ -115,6 +115,13 @@ def test_a_gpu_of_two_jobs_belongs_to_no_peer_group() -> None:
     assert list(deviations({**shared, ALLOCATION.name: both}, 1, MIN_SPREAD)) == []
 
 
+def test_gpus_of_holders_without_a_job_are_no_peer_group() -> None:
+    """Pods without a job_id run whatever they run: what they have in common is that nobody named it."""
+    found = PeerBand().fit(history(noisy(8), owners=[""] * 8), TRAINING)
+    assert isinstance(found, Refusal)
+    assert "GPU-hours" in found.reason
+
+
 def test_learning_the_same_again_compiles_to_the_same_rules() -> None:
     first = PeerBand().fit(history(noisy(8)), TRAINING)
     again = PeerBand().fit(history(noisy(8)), TRAINING)
