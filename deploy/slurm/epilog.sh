@@ -2,12 +2,17 @@
 # Slurm epilog: takes a job out of what prolog.sh wrote, wherever it stands.
 jobs="${FLEETMEDIC_SLURM_JOBS:-/run/fleetmedic/slurm-jobs}"
 [ -n "$SLURM_JOB_ID" ] && [ -d "$jobs" ] || exit 0
+umask 022
 (
   flock -w 5 9 || exit 0
   for file in "$jobs"/[0-9]*; do
     [ -f "$file" ] || continue
     grep -vx "$SLURM_JOB_ID" "$file" >"$jobs/.left"
-    if [ -s "$jobs/.left" ]; then mv "$jobs/.left" "$file"; else rm -f "$file" "$jobs/.left"; fi
+    # 2 is a note that could not be read or written: it stays, since others may stand in it
+    case $? in
+      0) mv "$jobs/.left" "$file" ;;
+      1) rm -f "$file" "$jobs/.left" ;;
+    esac
   done
 ) 9>"$jobs/.lock"
 exit 0

@@ -9,6 +9,7 @@
 # It never fails a job: Slurm drains a node whose prolog fails, and a note is not worth that.
 jobs="${FLEETMEDIC_SLURM_JOBS:-/run/fleetmedic/slurm-jobs}"
 [ -n "$SLURM_JOB_ID" ] && [ -n "$SLURM_JOB_GPUS" ] || exit 0
+umask 022 # who reads the notes need not be root
 mkdir -p "$jobs" || exit 0
 (
   flock -w 5 9 || exit 0

@@ -21,9 +21,9 @@ _POD = re.compile(
 )
 _SLURM = re.compile(rb"/(?:slurm[^/\n]*|[^/\n]*slurmstepd\.scope)/(?:uid_\d+/)?job_(\d{1,10})")
 _NAMED = (
-    ("job", re.compile(rb"(?:^|\0)FLEETMEDIC_JOB_ID=([A-Za-z0-9][A-Za-z0-9._-]{0,252})(?:\0|$)")),
+    ("job", b"\0FLEETMEDIC_JOB_ID=", re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")),
     # where Slurm keeps no cgroups (proctrack/linuxproc)
-    ("slurm", re.compile(rb"(?:^|\0)SLURM_JOB_ID=(\d{1,10})(?:\0|$)")),
+    ("slurm", b"\0SLURM_JOB_ID=", re.compile(rb"\d{1,10}")),
 )
 
 
@@ -92,6 +92,12 @@ def uid(found: bytes) -> str:
 
 
 def _of_environment(folder: Path) -> set[str]:
-    raw = bounded.read(folder / "environ", MAX_ENVIRON)
-    found = ((kind, pattern.search(raw)) for kind, pattern in _NAMED)
-    return {f"{kind}:{match[1].decode()}" for kind, match in found if match}
+    raw = b"\0" + bounded.read(folder / "environ", MAX_ENVIRON)
+    keys = set()
+    for kind, name, pattern in _NAMED:
+        begin = raw.find(name) + len(name)
+        if begin >= len(name):
+            value = raw[begin : begin + 300].partition(b"\0")[0]
+            if pattern.fullmatch(value):
+                keys.add(f"{kind}:{value.decode()}")
+    return keys

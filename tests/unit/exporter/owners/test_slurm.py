@@ -212,6 +212,14 @@ def test_prolog_and_epilog_keep_the_notes(tmp_path: Path) -> None:
     assert not (folder / "0").exists()
 
 
+def test_an_epilog_that_cannot_write_forgets_no_other_job(tmp_path: Path) -> None:
+    _run("prolog.sh", tmp_path, "7", "0")
+    _run("prolog.sh", tmp_path, "8", "0")
+    (tmp_path / ".left").symlink_to("/dev/full")
+    _run("epilog.sh", tmp_path, "7")
+    assert ("0", "8") in _held(SlurmNotes(tmp_path).holdings(0))
+
+
 def test_a_prolog_writes_nowhere_but_into_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "jobs"
     _run("prolog.sh", folder, "7", "../x,0;rm,3")
