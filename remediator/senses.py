@@ -21,7 +21,10 @@ from remediator.http import HttpError, PrometheusClient, Sample
 EARLY = frozenset({State.NEW, State.TRIAGED, State.HELD})
 SENSORS_TTL = 1.0
 # Zero on a healthy GPU, and absent where a board or driver has no such thing to say.
-WHERE_KNOWN = ("gpu_row_remap_pending", "gpu_row_remap_failure")
+WHERE_KNOWN = (
+    "gpu_row_remap_pending", "gpu_row_remap_failure", "gpu_retired_pages_pending",
+    "gpu_sram_ecc_threshold_exceeded",
+)  # fmt: skip
 SICK_FOR_SURE = 15.0
 FRESH_SCRAPES = 3
 

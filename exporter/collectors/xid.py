@@ -46,6 +46,9 @@ class XidErrors:
             for code, count in (zeros | counted.xids.get(gpu.uuid, {})).items():
                 yield Sample("gpu_xid_errors_total", (*key, code), count)
         for gpu in view.gpus:
+            total = sum(counted.xids.get(gpu.uuid, {}).values())
+            yield Sample("gpu_xid_events_total", (str(gpu.index), gpu.uuid), total)
+        for gpu in view.gpus:
             key = (str(gpu.index), gpu.uuid)
             for code, at in counted.xids_latest.get(gpu.uuid, {}).items():
                 yield Sample("gpu_xid_last_timestamp_seconds", (*key, code), round(at, 3))

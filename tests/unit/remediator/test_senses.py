@@ -50,7 +50,9 @@ def test_health_is_fresh_and_newer_than_the_repair_or_it_is_unknown(
 @pytest.mark.parametrize(
     ("remap", "expected"),
     [({}, Health.HEALTHY), ({"gpu_row_remap_pending": 0.0}, Health.HEALTHY),
-     ({"gpu_row_remap_pending": 1.0}, Health.SICK), ({"gpu_row_remap_failure": 1.0}, Health.SICK)],
+     ({"gpu_row_remap_pending": 1.0}, Health.SICK), ({"gpu_row_remap_failure": 1.0}, Health.SICK),
+     ({"gpu_retired_pages_pending": 1.0}, Health.SICK),
+     ({"gpu_sram_ecc_threshold_exceeded": 1.0}, Health.SICK)],
 )  # fmt: skip
 def test_memory_that_waits_for_a_reset_is_sick_and_one_that_cannot_say_is_not_asked(
     remap: dict[str, float], expected: Health
