@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections import defaultdict
 from pathlib import Path
 
@@ -74,6 +75,22 @@ def test_the_check_has_commands_and_their_queries_are_answerable(name: str) -> N
             learned = selector.metric.startswith(LEARNED_RECORDS)
             known = selector.metric in RECORDED or catalogue().of_series(selector.metric)
             assert learned or known, selector.metric
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_is_one_that_a_shell_can_read(name: str) -> None:
+    """Those that ask Prometheus or Alertmanager are run in an integration test."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (PAGES / f"{name}.md").read_text(), re.M | re.S)
+    for block in blocks:
+        said = subprocess.run(
+            ["sh", "-n"], input=block, capture_output=True, text=True, check=False
+        )
+        assert said.returncode == 0, said.stderr
+        for remote in re.findall(r"^ssh NODE '([^']*)'", block, re.M):
+            inner = subprocess.run(
+                ["sh", "-n"], input=remote, capture_output=True, text=True, check=False
+            )
+            assert inner.returncode == 0, f"{remote}: {inner.stderr}"
 
 
 @pytest.mark.parametrize("name", NAMES)
