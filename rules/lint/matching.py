@@ -16,6 +16,7 @@ from rules.lint.query import readable
 from rules.promql import SET_OPERATORS
 
 _SHOWN = re.compile(r"\$labels\.(\w+)")
+_ASKED_FIRST = re.compile(r"\{\{-?\s*(?:else\s+)?(?:if|with)\s+\$labels\.(\w+)")
 _NEGATIVE = (pp.MatchOp.NotEqual, pp.MatchOp.NotRe)
 
 
@@ -148,7 +149,9 @@ def texts(place: Place) -> Iterator[Problem]:
     if not given.known or given.scalar:
         return
     text = " ".join((*rule.annotations.values(), *rule.labels.values()))
+    # A text that asks for a label before it shows it knows that it may be missing.
+    sure = given.sure | (given.maybe & set(_ASKED_FIRST.findall(text)))
     for label in sorted(set(_SHOWN.findall(text)) - {"alertname"}):
-        if label not in given.sure and label not in rule.labels:
+        if label not in sure and label not in rule.labels:
             kind = "may lack" if label in given.maybe else "never has"
             yield "error", f"a text shows $labels.{label}, which the alert {kind}."

@@ -124,6 +124,12 @@ def test_absent_waits(tmp_path: Path) -> None:
         ("max by (node) (gpu_lost)", "$labels.gpu", "never has"),
         ("max by (node, gpu) (gpu_lost)", "$labels.gpu of $labels.node", ""),
         ("max by (node) (gpu_lost) or max by (node, gpu) (gpu_up)", "$labels.gpu", "may lack"),
+        (
+            "max by (node) (gpu_lost) or max by (node, gpu) (gpu_up)",
+            "{{ if $labels.gpu }}GPU {{ $labels.gpu }}{{ end }}",
+            "",
+        ),
+        ("max by (node) (gpu_lost)", "{{ with $labels.gpu }}GPU {{ . }}{{ end }}", "never has"),
         ('absent(gpu_up{node="a"})', "$labels.node", ""),
         (
             "gpu_up * on (cluster, node) group_left () max by (cluster, node) (gpu_expected)",
