@@ -22,11 +22,11 @@ from fleetmedic.kernel.errors import UserError
 
 MAX_ROWS = 4096
 # Programs that watch or serve every GPU of a node and hold none.
-# The kernel keeps 15 characters of a name.
 SERVICES: tuple[str, ...] = (
-    "nvidia-persiste", "nv-hostengine", "dcgm-exporter", "nvidia-smi", "nvidia-cuda-mps",
-    "nv-fabricmanage", "Xorg", "fleetmedic",
+    "nvidia-persistenced", "nvidia-fabricmanager", "nv-fabricmanager", "nvidia-imex", "nv-hostengine", "dcgm-exporter",
+    "dcgmi", "nvidia-smi", "nvidia-cuda-mps-control", "nvidia-cuda-mps-server", "Xorg", "fleetmedic",
 )  # fmt: skip
+NAME_LENGTH = 15  # the kernel keeps no more of a program's name
 # A process may start a moment before its job is written down, or end a moment after.
 SETTLE_SECONDS = 30.0
 
@@ -67,7 +67,7 @@ class Allocation:
         self._board = board
         self._sources = tuple(sources)
         self._procfs = procfs
-        self._services = frozenset(services)
+        self._services = frozenset(name[:NAME_LENGTH] for name in services)
         self._log = log
         self._complaints: dict[str, str] = {}
         self._seen = _Seen()

@@ -211,7 +211,6 @@ class Slurm:
         kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
         return {
             **kept, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SLURM_CONF": f"{self.folder}/slurm.conf",
-            "LD_LIBRARY_PATH": "/usr/lib/x86_64-linux-gnu/slurm-wlm",
         }  # fmt: skip
 
     def _command(self, program: str, *arguments: str) -> list[str]:

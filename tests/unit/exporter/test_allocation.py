@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.board import INTERVALS, Board
-from exporter.collectors.allocation import MAX_ROWS, SETTLE_SECONDS, Allocation
+from exporter.collectors.allocation import MAX_ROWS, SERVICES, SETTLE_SECONDS, Allocation
 from exporter.collectors.base import CollectorError
 from exporter.exposition import Sample
 from exporter.owners.base import UNMATCHED, Holding
@@ -219,6 +219,16 @@ def test_without_a_word_of_every_scheduler_nobody_is_called_unowned(
 ) -> None:
     collector = Allocation(board, sources, procfs)
     assert _unowned(collector, board, processes(12), after=SETTLE_SECONDS) == {}
+
+
+@pytest.mark.parametrize("name", ["nvidia-persiste", "watcher-of-all-"])
+def test_programs_that_serve_every_gpu_are_known_by_what_the_kernel_keeps_of_their_names(
+    board: Board, procfs: Path, name: str
+) -> None:
+    _process(procfs, 12, name=name)
+    services = (*SERVICES, "watcher-of-all-gpus")
+    collector = Allocation(board, [Scheduler()], procfs, services)
+    assert _unowned(collector, board, processes(12), after=SETTLE_SECONDS) == {"0": 0}
 
 
 def test_a_process_that_cannot_be_read_leaves_its_gpu_unknown(board: Board, procfs: Path) -> None:

@@ -1,0 +1,73 @@
+"""Which sources an exporter asks, by what it was given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.board import INTERVALS, Board
+from exporter.boot import ProcBoot
+from exporter.collectors.allocation import SERVICES
+from exporter.entry import Parts
+from exporter.owners.registry import OWNER_FLAGS, owners, services
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    board = Board(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    nowhere = tmp_path / "nowhere"
+
+    def log(event: str, **_: Any) -> None:
+        raise AssertionError(event)
+
+    return Parts(
+        board, INTERVALS, ProcBoot(nowhere), nowhere, nowhere, tmp_path, "n1", None, None,
+        has_gpus=True, log=log, sysfs=nowhere,
+        flags={
+            "collector.allocation.kubelet-dir": tmp_path / "kubelet",
+            "collector.allocation.slurm-jobs": tmp_path / "jobs",
+            "collector.allocation.services": "one, two,,",
+        },
+    )  # fmt: skip
+
+
+def test_every_scheduler_of_the_machine_is_looked_for_and_none_is_here(parts: Parts) -> None:
+    found = owners(parts)
+    names = ["kubelet", "kubelet_claims", "slurm_notes", "slurm_steps"]
+    assert [source.name for source in found] == names
+    assert [source.here() for source in found] == [False] * 4
+
+
+def test_each_is_here_where_its_flag_says(parts: Parts, tmp_path: Path) -> None:
+    (tmp_path / "kubelet/device-plugins").mkdir(parents=True)
+    (tmp_path / "kubelet/device-plugins/kubelet_internal_checkpoint").touch()
+    (tmp_path / "kubelet/dra_manager_state").touch()
+    (tmp_path / "jobs").mkdir()
+    here = {source.name for source in owners(parts) if source.here()}
+    assert here == {"kubelet", "kubelet_claims", "slurm_notes"}
+
+
+def test_the_embedded_cluster_comes_first_where_it_was_given(parts: Parts, tmp_path: Path) -> None:
+    found = owners(replace(parts, cluster_dir=tmp_path))
+    assert found[0].name == "local"
+    assert found[0].here()
+
+
+def test_this_machines_schedulers_are_not_asked_about_simulated_gpus(
+    parts: Parts, tmp_path: Path
+) -> None:
+    assert owners(replace(parts, simulated=True)) == ()
+    found = owners(replace(parts, simulated=True, cluster_dir=tmp_path))
+    assert [source.name for source in found] == ["local"]
+
+
+def test_services_are_those_given_else_those_known(parts: Parts) -> None:
+    assert services(parts) == ("one", "two")
+    assert services(replace(parts, flags={})) == SERVICES
+
+
+def test_every_setting_begins_with_the_collectors_name() -> None:
+    assert all(flag.name.startswith("collector.allocation.") for flag in OWNER_FLAGS)
