@@ -55,9 +55,30 @@ EXPECTED = [
     "GpuSlowerThanPeers",
     "NodeDown",
     "NodeMassOutage",
-    "NodeFilesystemAlmostFull",
-    "NodeOomKill",
+    "NodeExporterDown",
+    "NodeKubeletDown",
     "NodeMemoryPressure",
+    "NodeOomKill",
+    "NodeLoadHighBlocked",
+    "NodeGpuServiceFailed",
+    "NodeHardwareMemoryErrors",
+    "NodeRebootUnexpected",
+    "NodeKernelFault",
+    "NodeHardwareMemoryErrorsCorrected",
+    "NodePcieErrors",
+    "NodePeermemMissing",
+    "NodeInfinibandPortDown",
+    "NodeClockNotSynchronised",
+    "NodeInfinibandLinkFlapping",
+    "NodeInfinibandErrorsHigh",
+    "NodeNetworkErrors",
+    "NodeClockSkew",
+    "NodeFilesystemAlmostFull",
+    "NodeFilesystemReadOnly",
+    "NodeNfsStalled",
+    "NfsServerStalled",
+    "NodeDiskFailed",
+    "NodeFilesystemFillingUp",
     "TrainingStalled",
     "TrainingRestartLoop",
     "TrainingCheckpointOverdue",
@@ -90,9 +111,10 @@ def test_the_alerts_are_those_that_playbooks_and_pages_name() -> None:
 def test_critical_alerts_that_are_acted_upon_without_a_long_wait_are_evaluated_each_second() -> (
     None
 ):
+    holds_back = "NodeMassOutage"  # nothing is done for it, and much is left undone
     for rule, group in _of(severity="critical"):
         soon = parse_duration(rule.wait or "0") <= 180
-        acted_upon = rule.annotations["playbook"] != "notify-only"
+        acted_upon = rule.annotations["playbook"] != "notify-only" or rule.name == holds_back
         if rule.labels["category"] in ("gpu", "node") and soon and acted_upon:
             assert group.interval == "1s", rule.name
 
@@ -131,7 +153,7 @@ def test_alerts_about_one_gpu_carry_all_that_names_it_and_no_scrape_job() -> Non
 
 def test_summaries_name_what_the_alert_is_about() -> None:
     needed = {"gpu": ["gpu", "node"], "node": ["node"], "job": ["job_id"], "service": ["service"]}
-    by_cluster = {"NodeMassOutage"}
+    by_cluster = {"NodeMassOutage", "NfsServerStalled"}
     for rule, _ in ALERTS.values():
         for label in needed.get(rule.labels["category"], []):
             if rule.name in by_cluster or (rule.name in OF_A_NODE and label == "gpu"):
