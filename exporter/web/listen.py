@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from exporter.web.auth import TokenFile
 from exporter.web.reload import ConfigFile
 from exporter.web.routes import OWN_PATHS
@@ -78,6 +76,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def _holder(port: int) -> str:
     """Who listens on the port, as far as this user may know."""
+    import psutil  # not above: a megabyte that nobody needs once the port is ours
+
     try:
         for connection in psutil.net_connections("tcp"):
             here = connection.laddr

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
-from importlib.metadata import packages_distributions
+import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 from fleetmedic.kernel.errors import UserError
 
 
-def require_sole_owner(package: str, owners: dict[str, list[str]] | None = None) -> None:
+def owners(package: str, folders: Iterable[str]) -> set[str]:
+    """The distributions in these folders that have a package of this name.
+
+    Read as lines: importlib.metadata says the same, and would cost a process that runs for months
+    three megabytes, and every command a tenth of a second.
+    """
+    found = set()
+    for folder in folders:
+        for path in Path(folder).glob("*-info/*"):
+            if path.name == "RECORD":
+                owned = any(line.startswith(f"{package}/") for line in _lines(path))
+            else:
+                owned = path.name == "top_level.txt" and package in _lines(path)
+            if owned:
+                found.add(path.parent.name.partition("-")[0])
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def require_sole_owner(package: str, folders: Iterable[str] | None = None) -> None:
     """Raise UserError when another installed distribution also owns a package of this name."""
-    found = packages_distributions() if owners is None else owners
-    others = sorted(set(found.get(package, ())) - {"fleetmedic"})
+    others = sorted(owners(package, sys.path if folders is None else folders) - {"fleetmedic"})
     if others:
         raise UserError(
             f"the package {package!r} also belongs to {', '.join(others)}, which may have overwritten "
