@@ -1,51 +1,90 @@
 """The exporter beside node_exporter: scrape times, memory, processor time, and what a fault costs.
 
-The real exporter process reads the fake driver (tests/fake_nvml), in turn healthy, with one GPU hung
-and with one lost; Debian's prometheus-node-exporter is scraped in the same seconds, each scrape on a
-new connection. Prints a table with ratios, and one JSON line a row with --json.
-Run: python bench/exporter.py [--gpus 8,16,32,72] [--scrapes 200] [--idle 60] [--node-exporter PATH]
+The real exporter process reads the stand-in of NVML (tests/fake_nvml), in turn healthy, with one GPU
+hung and with one lost, then with more GPUs. Debian's prometheus-node-exporter runs beside it all the
+time, and is scraped right after each scrape: both with Prometheus' own headers, on a new connection
+each, so that the ratio compares the same moments of the same machine.
+
+The age of a value is true, not told: the stand-in counts energy as Unix time, so that the number on
+the page is the moment at which the driver gave it. A GPU that should be on the page and is not makes
+a hole. `others` is the share of the machine's processors that programs of somebody else had
+meanwhile, with what a hypervisor took: where it is more than a few per cent, times and processor are
+too high.
+
+Run: python bench/exporter.py [--quick] [--repeat 3] [--json] [--gpus 8,16,32,72] [--scrapes 200]
+                              [--idle 60] [--faults 5] [--node-exporter PATH]
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import json
 import os
 import re
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.stack.binaries import find
 
 NODE = "node1"
+SICK = 3
+BUSY = 5.0  # per cent
 FAKE = Path(__file__).resolve().parent.parent / "tests" / "fake_nvml"
 LINE = re.compile(rb'^(\w+)\{gpu="(\d+)",uuid="[^"]*"\} (\S+)$', re.MULTILINE)
+REQUEST = (
+    b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nAccept-Encoding: gzip\r\n"
+    b"Accept: application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;"
+    b"q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n\r\n"
+)
+
+
+@dataclass(frozen=True)
+class Scraped:
+    """One scrape: seconds, the page, and how many bytes of it went over the wire."""
+
+    seconds: float
+    page: bytes
+    wire: int
 
 
 @dataclass(frozen=True)
 class Row:
-    """One state of one exporter. Milliseconds, MiB, per cent of one core, seconds."""
+    """One state of one exporter. Milliseconds, MiB, per cent of one core (`others`: of the machine),
+    seconds. `of_peer` is the p50 and p99 of node_exporter's scrapes in between."""
 
     what: str
     series: int
-    bytes: int
+    kib: float
+    wire_kib: float
     p50_ms: float
     p99_ms: float
-    max_ms: float
     pss_mib: float
     processes: int
-    cpu_percent: float | None = None
+    cpu_percent: float
+    others_percent: float
+    of_peer: tuple[float, float] | None = None
     oldest_s: float | None = None
-    flagged_s: float | None = None
+    holes: int | None = None
+    flagged_s: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that serves /metrics."""
+
+    port: int
+    pid: int
 
 
 def free_port() -> int:
@@ -53,21 +92,31 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def scrape(port: int) -> tuple[float, bytes]:
-    """Seconds and page of one scrape on a connection of its own."""
+def scrape(port: int) -> Scraped:
+    """One scrape on a connection of its own; unpacking it is not timed."""
     began = time.perf_counter()
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(
-            b"GET /metrics HTTP/1.1\r\nHost: bench\r\nAccept: text/plain;version=0.0.4\r\n"
-            b"Connection: close\r\n\r\n"
-        )
+        connection.sendall(REQUEST)
         parts = []
         while part := connection.recv(1 << 20):
             parts.append(part)
+    seconds = time.perf_counter() - began
     head, _, body = b"".join(parts).partition(b"\r\n\r\n")
     if b" 200 " not in head.split(b"\r\n")[0]:
         raise RuntimeError(head[:200].decode(errors="replace"))
-    return time.perf_counter() - began, body
+    packed = b"content-encoding: gzip" in head.lower()
+    if b"transfer-encoding: chunked" in head.lower():
+        body = unchunked(body)
+    return Scraped(seconds, gzip.decompress(body) if packed else body, len(body))
+
+
+def unchunked(body: bytes) -> bytes:
+    whole = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        whole, body = whole + body[:length], body[length + 2 :]
+    return whole
 
 
 def family(pid: int) -> list[int]:
@@ -80,16 +129,48 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def pss(pid: int) -> float:
-    """MiB."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(re.search(r"^Pss: +(\d+)", text, re.MULTILINE)[1]) / 1024  # type: ignore[index]
+def pss(pids: list[int]) -> float:
+    """MiB of these processes."""
+    total = 0
+    for pid in pids:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        total += int(re.search(r"^Pss: +(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
+    return round(total / 1024, 1)
 
 
 def cpu(pid: int) -> float:
     """Processor seconds of a process and of its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+class Meter:
+    """Processor seconds of a process with its descendants, and of the whole machine, since now."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._before = {each: cpu(each) for each in family(pid)}
+        self._bench = sum(map(cpu, family(os.getpid())))
+        self._machine, self._began = machine(), time.monotonic()
+
+    def percent(self) -> float:
+        """Of one core."""
+        used = sum(cpu(each) - self._before.get(each, 0.0) for each in family(self._pid))
+        return round(100 * used / (time.monotonic() - self._began), 2)
+
+    def others(self) -> float:
+        """Of the machine, what neither idled nor was ours."""
+        seconds = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+        ours = sum(map(cpu, family(os.getpid()))) - self._bench
+        return round(max(0.0, 100 * (machine() - self._machine - ours) / seconds), 1)
+
+
+def machine() -> float:
+    """Processor seconds of everybody, and those that a hypervisor took."""
+    user, nice, system, _, _, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def values(page: bytes, name: str) -> dict[int, float]:
@@ -99,59 +180,101 @@ def values(page: bytes, name: str) -> dict[int, float]:
 
 
 def quantile(times: list[float], share: float) -> float:
+    """Milliseconds."""
     ordered = sorted(times)
     return round(1000 * ordered[min(len(ordered) - 1, int(len(ordered) * share))], 2)
 
 
-def measure(what: str, port: int, pid: int, scrapes: int, sick: set[int], clock: bool) -> Row:
-    """Ten scrapes a second. With `clock` the driver counts energy as Unix time, which gives the age
-    of each value."""
-    times, oldest, body = [], 0.0, b""
-    for _ in range(scrapes):
-        seconds, body = scrape(port)
-        times.append(seconds)
-        if clock:
-            now = time.time()
-            energy = values(body, "gpu_energy_joules_total")
-            oldest = max(oldest, *(now - at for gpu, at in energy.items() if gpu not in sick))
-        time.sleep(0.1)
-    pids = family(pid)
-    return Row(
-        what,
-        sum(1 for line in body.splitlines() if not line.startswith(b"#")),
-        len(body), quantile(times, 0.5), quantile(times, 0.99), round(1000 * max(times), 2),
-        round(sum(map(pss, pids)), 1), len(pids), oldest_s=round(oldest, 2) if clock else None,
-    )  # fmt: skip
+@dataclass
+class Taken:
+    """What a row of scrapes gave of one exporter."""
+
+    times: list[float] = field(default_factory=list)
+    last: Scraped = field(default_factory=lambda: Scraped(0.0, b"", 0))
+
+    def take(self, port: int) -> bytes:
+        self.last = scrape(port)
+        self.times.append(self.last.seconds)
+        return self.last.page
+
+    @property
+    def quantiles(self) -> tuple[float, float]:
+        return quantile(self.times, 0.5), quantile(self.times, 0.99)
+
+    def row(self, what: str, pid: int, cpu_percent: float, others: float) -> Row:
+        page = self.last.page
+        series = sum(1 for line in page.splitlines() if not line.startswith(b"#"))
+        pids = family(pid)
+        return Row(what, series, round(len(page) / 1024, 1), round(self.last.wire / 1024, 1),
+                   *self.quantiles, pss(pids), len(pids), cpu_percent, others)  # fmt: skip
 
 
-def processor(port: int, pid: int, idle: float) -> float:
-    """Per cent of a core at a scrape each 10 s."""
-    before, began = {p: cpu(p) for p in family(pid)}, time.monotonic()
-    while time.monotonic() - began < idle:
+def measure(
+    what: str, ours: Running, peer: Running | None, gpus: set[int], given: argparse.Namespace
+) -> tuple[Row, Row | None]:
+    """A while at a scrape each 10 s for the processor, then ten scrapes a second for the times. `gpus`
+    are those whose values have to be there and fresh."""
+    quiet, beside = Meter(ours.pid), Meter(peer.pid) if peer else None
+    while time.monotonic() - quiet._began < given.idle:
         time.sleep(10)
-        scrape(port)
-    used = sum(cpu(p) - before.get(p, 0.0) for p in family(pid))
-    return round(100 * used / (time.monotonic() - began), 2)
+        scrape(ours.port)
+        if peer:
+            scrape(peer.port)
+    used, used_beside = quiet.percent(), beside.percent() if beside else 0.0
+    mine, theirs, oldest, holes = Taken(), Taken(), 0.0, 0
+    for _ in range(given.scrapes):
+        page, now = mine.take(ours.port), time.time()
+        ages = {gpu: now - at for gpu, at in values(page, "gpu_energy_joules_total").items()}
+        holes += len(gpus - set(ages))
+        oldest = max(oldest, *(age for gpu, age in ages.items() if gpu in gpus))
+        if peer:
+            theirs.take(peer.port)
+        time.sleep(0.1)
+    others = quiet.others()
+    row = mine.row(what, ours.pid, used, others)
+    row = Row(**{**asdict(row), "oldest_s": round(oldest, 2), "holes": holes,
+                 "of_peer": theirs.quantiles if peer else None})  # fmt: skip
+    return row, theirs.row("node_exporter", peer.pid, used_beside, others) if peer else None
 
 
-def until(port: int, family_name: str, gpu: int, value: float, limit: float = 15.0) -> float:
+def until(port: int, family_name: str, gpu: int, value: float, limit: float = 30.0) -> float:
     """Seconds until the page says so."""
     began = time.monotonic()
-    while values(scrape(port)[1], family_name).get(gpu) != value:
+    while values(scrape(port).page, family_name).get(gpu) != value:
         if time.monotonic() - began > limit:
             raise RuntimeError(f"{family_name} of GPU {gpu} is not {value} after {limit:g} s")
-        time.sleep(0.05)
+        time.sleep(0.02)
     return round(time.monotonic() - began, 2)
 
 
+def fault(port: int, hardware: Hardware, kind: str, times: int) -> list[float]:
+    """Let the fault happen so often, and leave it there: seconds from the fault to its flag, each."""
+    name, flag = {"hung": ("gpu_responding", 0), "lost": ("gpu_lost", 1)}[kind]
+    found = []
+    for number in range(times):
+        if number:
+            heal(port, hardware, kind)
+        hardware.change(NODE, SICK, **{kind: True})
+        found.append(until(port, name, SICK, flag))
+    return found
+
+
+def heal(port: int, hardware: Hardware, kind: str) -> None:
+    hardware.change(NODE, SICK, **{kind: False})
+    until(port, "gpu_up", SICK, 1)
+    time.sleep(
+        2.3 + time.time() % 1
+    )  # so that faults do not all come at the same moment of a round
+
+
 @contextlib.contextmanager
-def running(command: list[str], environment: dict[str, str], port: int) -> Iterator[int]:
+def running(command: list[str], environment: dict[str, str], port: int) -> Iterator[Running]:
     """A process that serves /metrics; ended on leaving."""
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        until_up = time.monotonic() + 20
+        until_up = time.monotonic() + 30
         while True:
             with contextlib.suppress(OSError, RuntimeError):
                 scrape(port)
@@ -159,15 +282,27 @@ def running(command: list[str], environment: dict[str, str], port: int) -> Itera
             if time.monotonic() > until_up or process.poll() is not None:
                 raise RuntimeError(f"{command[0]} did not come up")
             time.sleep(0.1)
-        yield process.pid
+        yield Running(port, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)
 
 
 @contextlib.contextmanager
-def exporter(folder: Path, gpus: int, library: Path) -> Iterator[tuple[int, int, Hardware]]:
-    """Port, pid and hardware of the real exporter on the fake driver; its firmware ticks beside it."""
+def node_exporter(path: Path | None) -> Iterator[Running | None]:
+    """The peer, if it is here."""
+    if path is None:
+        yield None
+        return
+    port = free_port()
+    command = [str(path), f"--web.listen-address=127.0.0.1:{port}"]
+    with running(command, dict(os.environ), port) as peer:
+        yield peer
+
+
+@contextlib.contextmanager
+def exporter(folder: Path, gpus: int, library: Path) -> Iterator[tuple[Running, Hardware]]:
+    """The real exporter on the stand-in of NVML, and its hardware; the firmware ticks beside it."""
     hardware = Hardware(folder / "hardware")
     hardware.create(1, gpus)
     environment = {
@@ -185,84 +320,128 @@ def exporter(folder: Path, gpus: int, library: Path) -> Iterator[tuple[int, int,
     ]  # fmt: skip
     try:
         time.sleep(1)
-        with running(command, environment, port) as pid:
+        with running(command, environment, port) as ours:
             time.sleep(6)
-            yield port, pid, hardware
+            yield ours, hardware
     finally:
         firmware.terminate()
         firmware.wait(5)
 
 
 def three_states(
-    port: int, pid: int, hardware: Hardware, given: argparse.Namespace
+    ours: Running, peer: Running | None, hardware: Hardware, gpus: int, given: argparse.Namespace
 ) -> Iterator[Row]:
-    """Healthy, one hung, one lost."""
-    sick = {3}
-    yield measure("fleetmedic, healthy", port, pid, given.scrapes, set(), True)
-    hardware.change(NODE, 3, hung=True)
-    flagged = until(port, "gpu_responding", 3, 0)
-    row = measure("fleetmedic, one hung", port, pid, given.scrapes, sick, True)
-    yield Row(**{**asdict(row), "flagged_s": flagged})
-    hardware.change(NODE, 3, hung=False)
-    until(port, "gpu_responding", 3, 1, 30)
-    time.sleep(3)
-    hardware.change(NODE, 3, lost=True)
-    flagged = until(port, "gpu_lost", 3, 1)
-    row = measure("fleetmedic, one lost", port, pid, given.scrapes, sick, True)
-    yield Row(**{**asdict(row), "flagged_s": flagged})
+    """Healthy, one hung, one lost; then the peer, as it was while all was well."""
+    row, beside = measure(f"{gpus} GPUs", ours, peer, set(range(gpus)), given)
+    yield row
+    well = set(range(gpus)) - {SICK}
+    for kind in ("hung", "lost"):
+        flagged = fault(ours.port, hardware, kind, given.faults)
+        row, _ = measure(f"{gpus} GPUs, one {kind}", ours, peer, well, given)
+        yield Row(**{**asdict(row), "flagged_s": flagged})
+        heal(ours.port, hardware, kind)
+    if beside:
+        yield beside
 
 
-def show(rows: list[Row], peer: Row | None) -> None:
-    """A table; the ratio is p99 against node_exporter's in the same run."""
-    print(f"{'':30}{'series':>8}{'p50 ms':>8}{'p99 ms':>8}{'ratio':>7}{'max ms':>8}{'PSS MiB':>9}"
-          f"{'procs':>6}{'CPU %':>7}{'oldest s':>9}{'flagged s':>10}")  # fmt: skip
-    for row in rows:
-        ratio = f"{row.p99_ms / peer.p99_ms:.2f}" if peer else ""
-        optional = [
-            "" if value is None else f"{value:.2f}"
-            for value in (row.cpu_percent, row.oldest_s, row.flagged_s)
-        ]
-        print(f"{row.what:30}{row.series:>8}{row.p50_ms:>8.2f}{row.p99_ms:>8.2f}{ratio:>7}"
-              f"{row.max_ms:>8.2f}{row.pss_mib:>9.1f}{row.processes:>6}"
-              f"{optional[0]:>7}{optional[1]:>9}{optional[2]:>10}")  # fmt: skip
+def once(given: argparse.Namespace) -> Iterator[Row]:
+    """One run over all states and sizes."""
+    sys.path.insert(0, str(FAKE))
+    from build import build  # the tests' own
+
+    with (
+        tempfile.TemporaryDirectory(prefix="fleetmedic-bench-") as name,
+        node_exporter(given.node_exporter) as peer,
+    ):
+        library = build(Path(name) / "library")
+        for number, gpus in enumerate(map(int, given.gpus.split(","))):
+            with exporter(Path(name) / str(gpus), gpus, library) as (ours, hardware):
+                if number:
+                    yield measure(f"{gpus} GPUs", ours, peer, set(range(gpus)), given)[0]
+                else:
+                    yield from three_states(ours, peer, hardware, gpus, given)
+
+
+HEAD = (
+    f"{'':18}{'series':>7}{'KiB':>7}{'gzip':>7}{'p50 ms':>8}{'p99 ms':>8}{'x p50':>7}{'x p99':>7}"
+    f"{'PSS MiB':>9}{'procs':>6}{'CPU %':>7}{'oldest s':>9}{'holes':>6}{'flagged s':>12}{'others %':>9}"
+)
+
+
+def line(row: Row) -> str:
+    """A line of the table; `x` are ratios to node_exporter in the same moments."""
+    ratios = [
+        f"{mine / peer:.2f}"
+        for mine, peer in zip((row.p50_ms, row.p99_ms), row.of_peer or (), strict=False)
+    ] or ["", ""]
+    oldest = "" if row.oldest_s is None else f"{row.oldest_s:.2f}"
+    holes = "" if row.holes is None else str(row.holes)
+    flagged = f"{min(row.flagged_s):.2f}-{max(row.flagged_s):.2f}" if row.flagged_s else ""
+    return (f"{row.what:18}{row.series:>7}{row.kib:>7.0f}{row.wire_kib:>7.1f}{row.p50_ms:>8.2f}"
+            f"{row.p99_ms:>8.2f}{ratios[0]:>7}{ratios[1]:>7}{row.pss_mib:>9.1f}{row.processes:>6}"
+            f"{row.cpu_percent:>7.2f}{oldest:>9}{holes:>6}{flagged:>12}{row.others_percent:>9.1f}")  # fmt: skip
+
+
+def spread(runs: list[list[Row]]) -> None:
+    """Median, lowest and highest of the runs."""
+    print(f"\n{len(runs)} runs: median (lowest-highest)")
+    shown = {"p50 ms": "p50_ms", "p99 ms": "p99_ms", "PSS MiB": "pss_mib", "CPU %": "cpu_percent",
+             "oldest s": "oldest_s"}  # fmt: skip
+    print(f"{'':18}" + "".join(f"{title:>20}" for title in shown))
+    for rows in zip(*runs, strict=True):
+        cells = []
+        for name in shown.values():
+            found = [getattr(row, name) for row in rows if getattr(row, name) is not None]
+            cells.append(
+                f"{statistics.median(found):.2f} ({min(found):.2f}-{max(found):.2f})"
+                if found else ""
+            )  # fmt: skip
+        print(f"{rows[0].what:18}" + "".join(f"{cell:>20}" for cell in cells))
+
+
+def arguments() -> argparse.Namespace:
+    """The command line; --quick changes what is not given."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--quick", action="store_true", help="about two minutes; CPU is rough")
+    parser.add_argument("--gpus", help="numbers of GPUs, the first in three states [8,16,32,72]")
+    parser.add_argument("--scrapes", type=int, help="in each state, ten a second [200]")
+    parser.add_argument("--idle", type=float, help="seconds at a scrape each 10 s [60]")
+    parser.add_argument("--faults", type=int, help="how often each fault happens [5]")
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--node-exporter", default=find("node_exporter"), type=Path)
+    parser.add_argument("--json", action="store_true", help="one line a row besides")
+    given = parser.parse_args()
+    usual = {"gpus": "8,16,32,72", "scrapes": 200, "idle": 60.0, "faults": 5}
+    if given.quick:
+        usual |= {"gpus": "8,72", "scrapes": 100, "idle": 10.0, "faults": 1}
+    for name, value in usual.items():
+        if getattr(given, name) is None:
+            setattr(given, name, value)
+    return given
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--gpus", default="8,16,32,72", help="numbers of GPUs, the first in full")
-    parser.add_argument("--scrapes", type=int, default=200)
-    parser.add_argument("--idle", type=float, default=60.0, help="seconds at a 10 s scrape")
-    parser.add_argument("--node-exporter", default=find("node_exporter"), type=Path)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    sys.path.insert(0, str(FAKE))
-    from build import build  # the tests' own fake driver
-
-    rows: list[Row] = []
-    peer = None
-    with tempfile.TemporaryDirectory(prefix="fleetmedic-bench-") as name:
-        library = build(Path(name) / "library")
-        for number, gpus in enumerate(map(int, given.gpus.split(","))):
-            with exporter(Path(name) / str(gpus), gpus, library) as (port, pid, hardware):
-                used = processor(port, pid, given.idle)
-                if number:
-                    row = measure(f"fleetmedic, {gpus} GPUs", port, pid, given.scrapes, set(), True)
-                    rows.append(Row(**{**asdict(row), "cpu_percent": used}))
-                    continue
-                states = list(three_states(port, pid, hardware, given))
-                rows += [Row(**{**asdict(states[0]), "cpu_percent": used}), *states[1:]]
-            if given.node_exporter:
-                port = free_port()
-                command = [str(given.node_exporter), f"--web.listen-address=127.0.0.1:{port}"]
-                with running(command, dict(os.environ), port) as pid:
-                    used = processor(port, pid, given.idle)
-                    row = measure("node_exporter", port, pid, given.scrapes, set(), False)
-                    peer = Row(**{**asdict(row), "cpu_percent": used})
-                    rows.append(peer)
-    show(rows, peer)
+    given = arguments()
+    runs: list[list[Row]] = []
+    for number in range(given.repeat):
+        print(f"run {number + 1}, load average {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores")
+        print(HEAD)
+        runs.append([])
+        for row in once(given):
+            runs[-1].append(row)
+            print(line(row), flush=True)
+    if given.repeat > 1:
+        spread(runs)
+    busy = max(row.others_percent for rows in runs for row in rows)
+    if busy > BUSY:
+        print(f"\nThe machine was busy: others had up to {busy:.0f} % of its processors. Times, "
+              "processor and seconds to a flag are higher than they are on a quiet one.")  # fmt: skip
+    if given.node_exporter is None:
+        print("\nNo node_exporter to compare with: give --node-exporter PATH.")
     if given.json:
-        for row in rows:
-            print(json.dumps(asdict(row)))
+        for number, rows in enumerate(runs):
+            for row in rows:
+                print(json.dumps({"run": number + 1, **asdict(row)}))
 
 
 if __name__ == "__main__":
