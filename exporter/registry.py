@@ -27,6 +27,7 @@ from exporter.sources.base import Group
 from exporter.web.counters import Web
 from exporter.xid_catalogue import Codes
 from exporter.xid_ledger import Ledger
+from fleetmedic.hardware.state import INITIAL_NAMESPACE, namespace
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.registry import Registry
 
@@ -77,7 +78,14 @@ def _progress(parts: Parts) -> Collector | None:
 def _allocation(parts: Parts) -> Collector | None:
     if not parts.has_gpus:
         return None
-    return Allocation(parts.board, owners(parts), parts.procfs, services(parts), parts.log)
+    unseen = not parts.simulated and namespace() not in (0, INITIAL_NAMESPACE)
+    if unseen:
+        parts.log(
+            "unowned_processes_unknown", why="the driver tells a container of its own processes"
+        )
+    return Allocation(
+        parts.board, owners(parts), parts.procfs, services(parts), parts.log, unseen=unseen
+    )
 
 
 def kernel_log(parts: Parts) -> KernelLog:

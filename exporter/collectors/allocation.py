@@ -50,7 +50,8 @@ class _Seen:
 
 class Allocation:
     """The collector. `services` are names of programs that own no GPU and need not; `log` is told when
-    a source begins to fail, fails for another reason, or works again."""
+    a source begins to fail, fails for another reason, or works again. `unseen`: the driver does not tell
+    this exporter of every process, so nothing is said of processes that nobody owns."""
 
     name = "allocation"
     inline = False
@@ -63,12 +64,15 @@ class Allocation:
         procfs: Path,
         services: Sequence[str] = SERVICES,
         log: Callable[..., None] | None = None,
+        *,
+        unseen: bool = False,
     ) -> None:
         self._board = board
         self._sources = tuple(sources)
         self._procfs = procfs
         self._services = frozenset(name[:NAME_LENGTH] for name in services)
         self._log = log
+        self._unseen = unseen
         self._complaints: dict[str, str] = {}
         self._seen = _Seen()
 
@@ -91,7 +95,7 @@ class Allocation:
                 if (gpu := names.get(holding.gpu)) is not None:
                     held.setdefault(gpu, []).append(holding)
         yield from _rows(held)
-        if answered and not failed:
+        if answered and not failed and not self._unseen:
             yield from self._unowned(view, held, now)
         if failed and not answered:
             raise CollectorError("; ".join(failed))

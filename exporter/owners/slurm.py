@@ -156,7 +156,8 @@ class SlurmSteps:
             raw = bounded.read(self._procfs / pid / "environ", MAX_ENVIRON)
         except PermissionError:
             raise CollectorError(
-                "environments of other users' jobs cannot be read: run the exporter as root"
+                "environments of other users' jobs cannot be read: run the exporter as root, in a "
+                "container with the capability SYS_PTRACE"
             ) from None
         except OSError:
             return None

@@ -19,6 +19,7 @@ from fleetmedic.kernel.files import write_atomic
 
 GIB = 1024**3
 LOAD_TTL = 5.0
+INITIAL_NAMESPACE = 0xEFFFFFFC  # of processes: the machine's own, on every Linux
 MAX_RECORD = 960  # about what the kernel keeps of one message
 _SEQUENCE = re.compile(rb"^[0-9]+,([0-9]+),", re.MULTILINE)
 _GPU_FILE = re.compile(r"gpu([0-9]{1,4})\.state")

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from exporter.collectors.allocation import SETTLE_SECONDS
-from fleetmedic.hardware.state import Hardware
+from fleetmedic.hardware.state import INITIAL_NAMESPACE, Hardware, namespace
 from fleetmedic.localcluster.client import LocalCluster
 
 pytestmark = pytest.mark.integration
@@ -86,6 +86,8 @@ def test_a_process_that_nobody_answers_for_is_counted_once_it_has_stayed(
 ) -> None:
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         pytest.skip("there is no C compiler for the stand-in of NVML")
+    if namespace() != INITIAL_NAMESPACE:
+        pytest.skip("in a container the exporter does not trust the driver's list of processes")
     hardware = Hardware(tmp_path / "hardware")
     hardware.create(1, 2)
     notes = tmp_path / "slurm-jobs"

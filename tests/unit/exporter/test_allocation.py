@@ -247,6 +247,15 @@ def test_processes_that_the_driver_counts_and_does_not_name_are_unknown(
     assert _unowned(collector, board, processes(), after=SETTLE_SECONDS) == {"0": 0}
 
 
+def test_where_the_driver_hides_processes_nobody_is_called_unowned_and_holders_stay(
+    board: Board, procfs: Path
+) -> None:
+    source = Scheduler(found=[Holding("0", "job:a", "a")])
+    collector = Allocation(board, [source], procfs, unseen=True)
+    assert _unowned(collector, board, processes(), processes(12), after=SETTLE_SECONDS) == {}
+    assert len(rows(list(collector.collect(NOW)))) == 1
+
+
 def test_a_process_that_has_ended_is_nobodys_fault(board: Board, procfs: Path) -> None:
     seen(board, NOW, (0, "processes", processes(99)))
     collector = Allocation(board, [Scheduler()], procfs)

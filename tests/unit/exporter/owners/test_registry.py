@@ -13,6 +13,8 @@ from exporter.boot import ProcBoot
 from exporter.collectors.allocation import SERVICES
 from exporter.entry import Parts
 from exporter.owners.registry import OWNER_FLAGS, owners, services
+from exporter.registry import COLLECTORS
+from fleetmedic.hardware.state import INITIAL_NAMESPACE
 
 
 @pytest.fixture
@@ -71,3 +73,17 @@ def test_services_are_those_given_else_those_known(parts: Parts) -> None:
 
 def test_every_setting_begins_with_the_collectors_name() -> None:
     assert all(flag.name.startswith("collector.allocation.") for flag in OWNER_FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("simulated", "space", "said"),
+    [(False, 7, 1), (False, INITIAL_NAMESPACE, 0), (False, 0, 0), (True, 7, 0)],
+)
+def test_in_a_container_it_is_told_that_processes_of_others_are_not_seen(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, simulated: bool, space: int, said: int
+) -> None:
+    monkeypatch.setattr("exporter.registry.namespace", lambda: space)
+    events: list[str] = []
+    given = replace(parts, simulated=simulated, log=lambda event, **_: events.append(event))
+    assert COLLECTORS.get("allocation").make(given) is not None
+    assert events == ["unowned_processes_unknown"] * said
