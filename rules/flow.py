@@ -20,6 +20,8 @@ from rules.promql import COMPARISONS, SET_OPERATORS, walk
 # node: two targets of the same node and job are one too many, and TargetDown's business.
 ADDED = frozenset({CLUSTER, "job", "instance"})
 SCALARS = frozenset({"time", "pi", "scalar"})
+# Regular expressions of label_replace that take whatever there is.
+WHOLE = frozenset({"(.*)", "(.+)"})
 KEPT = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 
 
@@ -118,8 +120,10 @@ def _call(node: Any, records: Mapping[str, Flow]) -> Flow:
         return of(_equalities(node.args[0]))
     given = next((found for arg in node.args if not (found := flow(arg, records)).scalar), NUMBER)
     if name in ("label_replace", "label_join") and given.known:
-        added = {node.args[1].val}
-        return Flow(given.sure, given.maybe | added)
+        added = node.args[1].val
+        taken_whole = name == "label_replace" and node.args[4].val in WHOLE
+        sure = {added} if taken_whole and node.args[3].val in given.sure else set()
+        return Flow(given.sure | sure, given.maybe | {added})
     if name == "histogram_quantile":
         return Flow(given.sure - {"le"}, given.maybe - {"le"}, given.known)
     return given

@@ -138,6 +138,12 @@ def test_absent_waits(tmp_path: Path) -> None:
         ),
         ("gpu_up > on (cluster, node, gpu, uuid) gpu_lost", "$labels.instance", "never has"),
         ("gpu_up", "$labels.severity", ""),
+        ('label_replace(gpu_up, "machine", "$1", "node", "(.+)")', "$labels.machine", ""),
+        (
+            'label_replace(gpu_up, "machine", "$1", "node", "gpu-(.+)")',
+            "$labels.machine",
+            "may lack",
+        ),
         ("node_load1", "$labels.node", ""),
         ("alertmanager_config_last_reload_successful", "$labels.node", "never has"),
     ],
