@@ -101,6 +101,7 @@ def _selector(node: Any, records: Mapping[str, Flow]) -> Flow:
         return of(found.sure - {"le"})
     # A label that must have a value is on all that is selected.
     named = {label for label, value in asked.items() if value}
+    named |= {m.name for m in node.matchers.matchers if m.op == pp.MatchOp.NotEqual and not m.value}
     return Flow(found.sure | (named & found.maybe), found.maybe)
 
 
