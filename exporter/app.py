@@ -21,12 +21,12 @@ from typing import Any
 from exporter.board import INTERVALS, Board, State
 from exporter.boot import BootReader, ProcBoot, SimulatedBoot
 from exporter.catalogue import catalogue
-from exporter.frame import Frame
 from exporter.log import logger, say
+from exporter.pages.frame import Frame
+from exporter.reading.supervisor import Supervisor
 from exporter.registry import COLLECTORS, Parts
 from exporter.reports import inbox
 from exporter.sources.base import Group
-from exporter.supervisor import Supervisor
 from exporter.web.counters import Counters
 from exporter.web.gate import Gate
 from exporter.web.listen import WebSettings, listen

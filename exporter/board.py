@@ -14,7 +14,7 @@ from pathlib import Path
 
 from exporter import inventory
 from exporter.inventory import Known, bus_key
-from exporter.protocol import Devices, Hello, Lost, Message, Present, Round, Slots, Values
+from exporter.reading.protocol import Devices, Hello, Lost, Message, Present, Round, Slots, Values
 from exporter.sources.base import BusGpu, GpuEvent, Group
 from exporter.view import BoardView, GpuView, Status
 

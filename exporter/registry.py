@@ -19,14 +19,14 @@ from exporter.collectors.textfile import Textfile
 from exporter.collectors.xid import XidErrors
 from exporter.entry import Entry, Flag, Parts
 from exporter.host_collectors import HOST
-from exporter.kernel_log import KernelLog
-from exporter.kmsg import KmsgReader
 from exporter.owners.registry import OWNER_FLAGS, owners, services
 from exporter.reports.cluster import LocalJobs
 from exporter.sources.base import Group
 from exporter.web.counters import Web
-from exporter.xid_catalogue import Codes
-from exporter.xid_ledger import Ledger
+from exporter.xids.kernel_log import KernelLog
+from exporter.xids.kmsg import KmsgReader
+from exporter.xids.xid_catalogue import Codes
+from exporter.xids.xid_ledger import Ledger
 from fleetmedic.hardware.state import INITIAL_NAMESPACE, namespace
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.registry import Registry

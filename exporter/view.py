@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.protocol import Values
+from exporter.reading.protocol import Values
 from exporter.sources.base import Device, Group, Reading
 
 

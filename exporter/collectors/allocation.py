@@ -13,9 +13,9 @@ from pathlib import Path
 
 from exporter.board import Board
 from exporter.collectors.base import CollectorError
-from exporter.exposition import Sample
 from exporter.owners.base import UNMATCHED, Holding, Owners
 from exporter.owners.processes import UNREADABLE, look
+from exporter.pages.exposition import Sample
 from exporter.sources.base import Reading
 from exporter.view import BoardView, Status
 from fleetmedic.kernel.errors import UserError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Protocol
 
-from exporter.exposition import Sample, Series
+from exporter.pages.exposition import Sample, Series
 
 
 class CollectorError(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator
 
 from exporter.board import Board, Status
 from exporter.collectors.base import CollectorError
-from exporter.exposition import Sample
+from exporter.pages.exposition import Sample
 from exporter.sources.base import Group
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 
 from exporter.board import Board
-from exporter.exposition import Sample
-from exporter.kernel_log import KernelLog
+from exporter.pages.exposition import Sample
+from exporter.xids.kernel_log import KernelLog
 
 
 class GpuAction:

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator
 
 from exporter.board import Board, BoardView, GpuView, Status
 from exporter.collectors.base import CollectorError
-from exporter.exposition import Sample
+from exporter.pages.exposition import Sample
 
 # Verdict -> up, present, lost, responding; None is left out: a lost GPU neither responds nor hangs.
 _VERDICTS: dict[Status, tuple[int, int, int, int | None]] = {

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from exporter.board import Board
 from exporter.collectors.base import CollectorError
-from exporter.exposition import Sample
-from exporter.kernel_events import EVENTS
-from exporter.kernel_log import KernelLog
+from exporter.pages.exposition import Sample
+from exporter.xids.kernel_events import EVENTS
+from exporter.xids.kernel_log import KernelLog
 
 
 class KernelEvents:

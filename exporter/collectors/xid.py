@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from exporter.board import Board, BoardView
 from exporter.collectors.base import CollectorError
-from exporter.exposition import Sample
-from exporter.kernel_log import Counted, KernelLog
-from exporter.pairing import WITNESSES
+from exporter.pages.exposition import Sample
+from exporter.xids.kernel_log import Counted, KernelLog
+from exporter.xids.pairing import WITNESSES
 
 
 class XidErrors:

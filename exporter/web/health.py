@@ -11,9 +11,9 @@ from typing import Literal
 import msgspec
 
 from exporter.board import BoardView, GpuView, Status
-from exporter.lane import State
-from exporter.recommend import Recommendation
-from exporter.xid_totals import Recent
+from exporter.pages.lane import State
+from exporter.xids.recommend import Recommendation
+from exporter.xids.xid_totals import Recent
 
 Word = Literal["healthy", "degraded", "unhealthy", "unknown"]
 Kind = Literal["gpu", "driver", "driver_events", "kernel_log", "collector"]

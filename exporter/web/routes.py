@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from exporter.openmetrics import Form, negotiate
+from exporter.pages.openmetrics import Form, negotiate
 from exporter.web.gate import RELEASE
 from exporter.web.landing import CONTENT_POLICY, landing
 from exporter.web.message import Request, Response, sentence

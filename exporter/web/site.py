@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from exporter.board import Board
-from exporter.dcgm import dcgm
-from exporter.kernel_log import KernelLog
-from exporter.lane import State
-from exporter.openmetrics import Form
+from exporter.pages.dcgm import dcgm
+from exporter.pages.lane import State
+from exporter.pages.openmetrics import Form
 from exporter.web import health
+from exporter.xids.kernel_log import KernelLog
 
 
 class Pages(Protocol):

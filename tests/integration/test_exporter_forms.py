@@ -20,9 +20,9 @@ import pytest
 import yaml
 
 from exporter.catalogue import Metric, catalogue
-from exporter.exposition import Renderer, Sample
-from exporter.openmetrics import Form
-from exporter.page import Fragment
+from exporter.pages.exposition import Renderer, Sample
+from exporter.pages.openmetrics import Form
+from exporter.pages.page import Fragment
 from fleetmedic.hardware.faults import inject
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.progress import Progress, Serving

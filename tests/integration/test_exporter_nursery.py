@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from exporter.nursery import Nursery
-from exporter.reader import Child
+from exporter.reading.nursery import Nursery
+from exporter.reading.reader import Child
 
 pytestmark = pytest.mark.integration
 MODULE = """
 import os, signal, sys, time
-from exporter.heartbeat import Heartbeat
-from exporter.parent import die_with_parent, orders, tell
+from exporter.reading.heartbeat import Heartbeat
+from exporter.reading.parent import die_with_parent, orders, tell
 
 def main(arguments):
     parent, heartbeat, *words = arguments

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from exporter.board import INTERVALS, Board, BoardView, Status
-from exporter.supervisor import Supervisor
+from exporter.reading.supervisor import Supervisor
 from fleetmedic.hardware.state import Hardware
 
 pytestmark = pytest.mark.integration
@@ -259,8 +259,8 @@ def test_events_are_given_on(node: Node) -> None:
 def test_an_event_process_that_is_killed_fails_or_falls_silent_is_replaced(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.event_reader.UP_WITHIN", 0.5)
-    monkeypatch.setattr("exporter.event_reader.SILENCE", 1.0)
+    monkeypatch.setattr("exporter.reading.event_reader.UP_WITHIN", 0.5)
+    monkeypatch.setattr("exporter.reading.event_reader.SILENCE", 1.0)
     events = node.supervisor._events
     assert events is not None
     assert events.child is not None

@@ -11,9 +11,9 @@ import pytest
 from exporter.board import INTERVALS, Board
 from exporter.collectors.allocation import MAX_ROWS, SERVICES, SETTLE_SECONDS, Allocation
 from exporter.collectors.base import CollectorError
-from exporter.exposition import Sample
 from exporter.owners.base import UNMATCHED, Holding
-from exporter.protocol import Devices, Hello, Present, Round, Slots, Values
+from exporter.pages.exposition import Sample
+from exporter.reading.protocol import Devices, Hello, Present, Round, Slots, Values
 from exporter.sources.base import Device, Reading
 from fleetmedic.kernel.errors import UserError
 

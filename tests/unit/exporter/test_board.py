@@ -8,7 +8,7 @@ import pytest
 
 from exporter import inventory
 from exporter.board import INTERVALS, Board, State, Status
-from exporter.protocol import Devices, Hello, Lost, Message, Present, Round, Slots, Values
+from exporter.reading.protocol import Devices, Hello, Lost, Message, Present, Round, Slots, Values
 from exporter.sources.base import BusGpu, Device, GpuEvent, Reading
 
 A = Device(0, "GPU-a", "0000:10:00.0")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from exporter.catalogue import catalogue
-from exporter.kernel_events import EVENTS
 from exporter.reference import markdown
 from exporter.registry import COLLECTORS
-from exporter.xid_catalogue import ACTIONS
+from exporter.xids.kernel_events import EVENTS
+from exporter.xids.xid_catalogue import ACTIONS
 from fleetmedic.localcluster.pool.metrics import Metrics as PoolMetrics
 
 ROOT = Path(__file__).resolve().parents[3]

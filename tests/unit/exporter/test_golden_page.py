@@ -17,13 +17,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.board import INTERVALS, Board
 from exporter.boot import SimulatedBoot
 from exporter.catalogue import catalogue
-from exporter.dcgm import dcgm
-from exporter.exposition import Renderer
-from exporter.openmetrics import Form
-from exporter.page import Fragment, Page
+from exporter.pages.dcgm import dcgm
+from exporter.pages.exposition import Renderer
+from exporter.pages.openmetrics import Form
+from exporter.pages.page import Fragment, Page
+from exporter.reading.worker import Rounds
 from exporter.registry import COLLECTORS, Parts
 from exporter.sources.simulated import SimulatedSource
-from exporter.worker import Rounds
 from fleetmedic.hardware.state import Hardware
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,7 +9,7 @@ from exporter.boot import ProcBoot
 from exporter.collectors.base import CollectorError
 from exporter.collectors.gpu import GpuReadings
 from exporter.entry import Parts
-from exporter.protocol import Devices, Hello, Lost, Present, Round, Slots, Values
+from exporter.reading.protocol import Devices, Hello, Lost, Present, Round, Slots, Values
 from exporter.registry import COLLECTORS
 from exporter.sources.base import Device, Reading
 

@@ -8,7 +8,7 @@ from exporter.board import INTERVALS, Board, State
 from exporter.catalogue import catalogue
 from exporter.collectors.base import CollectorError
 from exporter.collectors.gpu_presence import GpuPresence
-from exporter.protocol import Devices, Lost, Present, Round
+from exporter.reading.protocol import Devices, Lost, Present, Round
 from exporter.sources.base import Device
 
 GPUS = tuple(Device(slot, f"GPU-{slot}", f"0000:{0x10 + slot:02x}:00.0") for slot in range(4))

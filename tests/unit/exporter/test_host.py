@@ -21,8 +21,8 @@ from exporter.collectors.base import Collector, CollectorError
 from exporter.collectors.cpu import Cpu
 from exporter.collectors.processes import MAX_COMMANDS, Processes
 from exporter.entry import Entry, Parts
-from exporter.exposition import Renderer, Sample
 from exporter.host_collectors import HOST
+from exporter.pages.exposition import Renderer, Sample
 from fleetmedic.kernel.errors import UserError
 
 TREE = Path(__file__).parent / "host_tree"

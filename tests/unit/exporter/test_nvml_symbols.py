@@ -18,7 +18,7 @@ from exporter.sources import (
     nvml_load,
 )
 from exporter.sources.nvml_symbols import SYMBOLS
-from exporter.xid_catalogue import DRIVER_SAYS
+from exporter.xids.xid_catalogue import DRIVER_SAYS
 
 SOURCES = sorted(Path(nvml.__file__).parent.glob("nvml*.py"))
 BINDING = Path(pynvml.__file__).read_text()

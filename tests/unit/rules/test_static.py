@@ -140,7 +140,7 @@ def test_critical_alerts_that_are_acted_upon_without_a_long_wait_are_evaluated_e
 
 
 def test_fatal_xids_are_those_that_the_catalogue_of_xids_calls_critical() -> None:
-    raw = yaml.safe_load((ROOT / "exporter" / "xid_catalogue.yml").read_text())["xids"]
+    raw = yaml.safe_load((ROOT / "exporter" / "xids" / "xid_catalogue.yml").read_text())["xids"]
     critical = {str(xid["code"]) for xid in raw if xid["severity"] == "critical"}
     always, by_line, _ = promql.matchers(ALERTS["GpuXidFatalHardware"][0].expr)
     decided = {str(xid["code"]) for xid in raw if xid.get("by_line")} & critical

@@ -17,8 +17,8 @@ import pytest
 import trustme
 
 from exporter.board import Board
-from exporter.lane import State
-from exporter.openmetrics import Form
+from exporter.pages.lane import State
+from exporter.pages.openmetrics import Form
 from exporter.web.auth import TokenFile
 from exporter.web.counters import Counters
 from exporter.web.gate import Gate

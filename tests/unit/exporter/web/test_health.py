@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from exporter.board import Board, BoardView, GpuView, Status
-from exporter.lane import State
-from exporter.recommend import Recommendation
+from exporter.pages.lane import State
 from exporter.sources.base import Device
 from exporter.web import health
-from exporter.xid_totals import Recent
+from exporter.xids.recommend import Recommendation
+from exporter.xids.xid_totals import Recent
 
 DEVICE = Device(
     slot=3, uuid="GPU-3", pci_bus_id="0000:3b:00.0", name="H100", serial="1", driver="570"

@@ -11,7 +11,7 @@ from typing import Any
 import bcrypt
 import pytest
 
-from exporter.openmetrics import Form
+from exporter.pages.openmetrics import Form
 from exporter.web.gate import Bucket
 from exporter.web.landing import landing
 from exporter.web.routes import chosen, seconds

@@ -1,0 +1,1 @@
+"""From samples to the pages that scrapes get."""

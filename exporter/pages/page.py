@@ -1,0 +1,109 @@
+"""The page that scrapes get, as fragments that are made once and joined for each scrape.
+
+A fragment is what one collector shows. Whoever did not change keeps the fragment it had, and with it
+its bytes in every form, compressed or not.
+
+The compressed page is one gzip member. Members could be joined more simply, and Prometheus would
+read them, but browsers and many libraries stop after the first; so each fragment is compressed to
+blocks that refer to nothing outside and end on a byte, and the page puts a head before them and an
+end behind.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+from exporter.pages.exposition import Block, openmetrics_header, text_header
+from exporter.pages.openmetrics import Form
+
+_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"  # deflate, no name, no time, fastest
+_LAST = b"\x03\x00"  # an empty last block
+_HEADERS = {Form.TEXT: text_header, Form.OPENMETRICS: openmetrics_header}
+
+
+class Fragment:
+    """What one collector shows. Immutable; its forms are made when they are first asked for."""
+
+    __slots__ = ("_packed", "_plain", "blocks")
+
+    def __init__(self, blocks: tuple[Block, ...] = ()) -> None:
+        self.blocks = blocks
+        self._plain: dict[Form, bytes] = {}
+        self._packed: dict[Form, bytes] = {}
+
+    def plain(self, form: Form) -> bytes:
+        """The bytes of this form."""
+        made = self._plain.get(form)
+        if made is None:
+            header = _HEADERS[form]
+            text = "".join([header(family) + lines for family, lines in self.blocks])
+            made = self._plain[form] = text.encode()
+        return made
+
+    def packed(self, form: Form) -> bytes:
+        """The same as deflate blocks that can be joined with others'; level 1 gains nearly all."""
+        made = self._packed.get(form)
+        if made is None:
+            packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+            made = packer.compress(self.plain(form)) + packer.flush(zlib.Z_FULL_FLUSH)
+            self._packed[form] = made
+        return made
+
+
+class _End(Fragment):
+    """The last line of a page: OpenMetrics has one, the text format has none."""
+
+    __slots__ = ()
+
+    def plain(self, form: Form) -> bytes:
+        return b"# EOF\n" if form is Form.OPENMETRICS else b""
+
+
+_END = _End()
+
+
+class Page:
+    """Fragments in the order in which they are shown."""
+
+    __slots__ = ("_ends", "_fragments")
+
+    def __init__(self, fragments: Sequence[Fragment]) -> None:
+        self._fragments = (*fragments, _END)
+        self._ends: dict[Form, bytes] = {}
+
+    def __bool__(self) -> bool:
+        return any(fragment.blocks for fragment in self._fragments)
+
+    @property
+    def text(self) -> bytes:
+        """The page in the text format."""
+        return self.body(Form.TEXT, gzip=False)
+
+    def body(self, form: Form, *, gzip: bool) -> bytes:
+        """The page in this form."""
+        if not gzip:
+            return b"".join([fragment.plain(form) for fragment in self._fragments])
+        packed = [fragment.packed(form) for fragment in self._fragments]
+        return b"".join([_HEAD, *packed, _LAST, self._end(form)])
+
+    def prepare(self, form: Form, *, gzip: bool) -> None:
+        """Make now what `body` would have to make when it is asked."""
+        for fragment in self._fragments:
+            fragment.plain(form)
+            if gzip:
+                fragment.packed(form)
+        if gzip:
+            self._end(form)
+
+    def _end(self, form: Form) -> bytes:
+        """The checksum and length with which gzip ends."""
+        end = self._ends.get(form)
+        if end is None:
+            checksum, length = 0, 0
+            for fragment in self._fragments:
+                plain = fragment.plain(form)
+                checksum, length = zlib.crc32(plain, checksum), length + len(plain)
+            end = checksum.to_bytes(4, "little") + (length & 0xFFFF_FFFF).to_bytes(4, "little")
+            self._ends[form] = end
+        return end

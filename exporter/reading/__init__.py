@@ -1,0 +1,1 @@
+"""The processes that read the GPUs, and what decides which of them reads what."""

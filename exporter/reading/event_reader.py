@@ -1,0 +1,121 @@
+"""The event process as the supervisor has it: started while the GPUs are read, replaced when it ends
+or falls silent. At most one is there, even if it cannot be ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+from exporter.reading.nursery import Nursery
+from exporter.reading.reader import Child
+from exporter.sources.base import EventKind, GpuEvent
+
+UP_WITHIN = 5.0  # seconds since the latest sign of life; it gives one each second
+SILENCE = 15.0
+RESTART_FIRST, RESTART_CAP = 0.25, 60.0
+STEADY = 30.0
+_KINDS: tuple[EventKind, ...] = get_args(EventKind)
+
+
+def parse(line: bytes) -> GpuEvent | None:
+    """The event that a line tells; None when it tells none."""
+    words = line.decode(errors="replace").split()
+    if len(words) != 4 or not words[1].isdigit():
+        return None
+    uuid, address = ("" if word == "-" else word for word in words[2:])
+    for kind in _KINDS:
+        if words[0] == kind:
+            return GpuEvent(uuid, address, kind, int(words[1]))
+    return None
+
+
+class EventReader:
+    """`module` is what the process asks for events. `log(event, **fields)` is told what happens."""
+
+    def __init__(self, nursery: Nursery, module: str, log: Callable[..., None]) -> None:
+        self._nursery = nursery
+        self._module = module
+        self._log = log
+        self._child: Child | None = None
+        self._ending = False
+        self._started = 0.0
+        self._start_at = 0.0
+        self._wait = RESTART_FIRST
+        self._starts = 0
+
+    @property
+    def restarts(self) -> int:
+        return max(0, self._starts - 1)
+
+    @property
+    def child(self) -> Child | None:
+        """The process to listen to; None while there is none."""
+        return None if self._ending else self._child
+
+    @property
+    def gone(self) -> bool:
+        """Whether no process is left."""
+        return self._child is None
+
+    def up(self, now: float) -> bool:
+        """Whether it waits for events."""
+        if self._child is None or self._ending:
+            return False
+        beat = self._child.beat()
+        return beat.group is None and now - beat.at <= UP_WITHIN
+
+    def step(self, now: float, wanted: bool) -> list[GpuEvent]:
+        """Keep one process while it is wanted; what it has told since the last step."""
+        events = self._listen() if self.child is not None else []
+        child = self._child
+        if child is None:
+            if wanted and now >= self._start_at:
+                self._child = Child(self._nursery, "exporter.reading.events", [self._module])
+                self._started, self._ending = now, False
+                self._starts += 1
+        elif child.gone(now):
+            self._settle(now, expected=self._ending and not wanted)
+        elif not self._ending and (not wanted or child.ended or now - child.beat().at > SILENCE):
+            self._ending = True
+            child.end()
+            if child.reap(0.02):
+                self._settle(now, expected=not wanted)
+        return events
+
+    def again(self, now: float) -> None:
+        """End it and start another one soon: the driver is another one."""
+        if self.child is not None:
+            self.child.end()
+            self._ending, self._wait = True, RESTART_FIRST
+            self._start_at = now
+
+    def stop(self) -> None:
+        """End it now."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.reap(0.3)
+            self._child.close()
+            self._child = None
+
+    def _settle(self, now: float, *, expected: bool) -> None:
+        assert self._child is not None  # noqa: S101 - the caller has it
+        self._child.close()
+        self._child, self._ending = None, False
+        if expected:
+            self._start_at, self._wait = now, RESTART_FIRST
+            return
+        if now - self._started > STEADY:
+            self._wait = RESTART_FIRST
+        self._start_at = now + self._wait
+        self._log("event_process_ended", retry_in=self._wait)
+        self._wait = min(RESTART_CAP, self._wait * 2)
+
+    def _listen(self) -> list[GpuEvent]:
+        assert self._child is not None  # noqa: S101 - the caller has it
+        found: list[GpuEvent] = []
+        for line in self._child.lines():
+            if line.startswith(b"log "):
+                self._log("event_process", says=line[4:].decode(errors="replace"))
+            elif (event := parse(line)) is not None:
+                found.append(event)
+        return found

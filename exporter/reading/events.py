@@ -1,0 +1,48 @@
+"""The process that waits for events of the driver, so that nobody else has to. It may hang and may be
+killed. It imports little: it is there all the time.
+
+Arguments: PARENT HEARTBEAT MODULE, where MODULE has `events(log)`, a generator of GpuEvent that gives
+None when nothing has happened for a second or less.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+
+from exporter.reading.heartbeat import Heartbeat
+from exporter.reading.parent import die_with_parent, tell
+from exporter.sources.base import GpuEvent, SourceFailed
+
+
+def line(event: GpuEvent) -> bytes:
+    """An event as one line of words."""
+    words = (event.kind, str(event.code), event.uuid or "-", event.pci_bus_id or "-")
+    return " ".join("".join(word.split()) for word in words).encode() + b"\n"
+
+
+def _log(event: str, **fields: object) -> None:
+    said = " ".join([event, *(f"{key}={value}" for key, value in fields.items())])
+    tell(b"log " + " ".join(said.split())[:1000].encode() + b"\n")
+
+
+def main(arguments: list[str]) -> int:
+    """Wait for events until something ends this process."""
+    parent, descriptor, module = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    die_with_parent(int(parent))
+    heartbeat = Heartbeat.shared(int(descriptor))
+    heartbeat.begin(None, "open")
+    try:
+        for event in importlib.import_module(module).events(_log):
+            heartbeat.idle()
+            if event is not None:
+                tell(line(event))
+    except (SourceFailed, ImportError) as error:
+        _log("failed", why=error)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

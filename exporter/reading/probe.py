@@ -1,0 +1,100 @@
+"""Asks GPUs that did not answer once more, all at the same time, and says which answer and how fast.
+
+Each is asked on a thread of its own, so that one process is enough however many hang, and again on
+another thread from time to time: a call that began in a hang may stay in it when it is over.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from exporter.reading.judge import DEADLINE
+from exporter.reading.protocol import Answered, Failed, Message
+from exporter.sources.base import Group, Source, SourceFailed, SourceLost
+
+AGAIN_EVERY = 3.0
+MAX_THREADS = 4  # for each GPU; the supervisor replaces the process after a while
+
+Target = tuple[int, Group | None]
+
+
+class _Slow(BaseException):
+    """Enough is known of this GPU."""
+
+
+class Timer(threading.local):
+    """How long the calls of this thread take. `progress` is called before each.
+
+    One call that took long may have begun in a hang that is over now; with the second the GPU is
+    slow, and the question has its answer.
+    """
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+        self._long: list[float] = []
+        self._asking = False
+
+    def start(self) -> None:
+        """A question begins."""
+        self._at, self._long, self._asking = time.monotonic(), [], True
+
+    def progress(self) -> None:
+        now = time.monotonic()
+        if now - self._at > DEADLINE:
+            self._long.append(now - self._at)
+        self._at = now
+        if self._asking and len(self._long) > 1:
+            raise _Slow
+
+    def slowest(self) -> float:
+        """Seconds of the longest call of a slow GPU; 0 for one that is not."""
+        return round(max(self._long), 3) if len(self._long) > 1 else 0.0
+
+
+class Probe:
+    """The questions still open. `source` is open, and was made with `timer.progress`."""
+
+    def __init__(self, source: Source, timer: Timer, targets: list[Target]) -> None:
+        self._source = source
+        self._timer = timer
+        self._asked = dict.fromkeys(targets, 0)
+        self._answers: queue.SimpleQueue[tuple[Target, Message]] = queue.SimpleQueue()
+
+    def run(self, tell: Callable[[Message], None]) -> None:
+        """Ask until every one has answered."""
+        while self._asked:
+            for target, threads in self._asked.items():
+                if threads < MAX_THREADS:
+                    self._asked[target] += 1
+                    threading.Thread(target=self._ask, args=(target,), daemon=True).start()
+            until = time.monotonic() + AGAIN_EVERY
+            while self._asked and (left := until - time.monotonic()) > 0:
+                try:
+                    target, message = self._answers.get(timeout=left)
+                except queue.Empty:
+                    break
+                if self._asked.pop(target, None) is not None:
+                    tell(message)
+
+    def _ask(self, target: Target) -> None:
+        slot, group = target
+        self._timer.start()
+        try:
+            self._source.presence(slot)
+            self._timer.progress()
+            self._source.identify(slot)
+            self._timer.progress()
+            if group is not None:
+                self._source.read(slot, group, time.time())
+                self._timer.progress()
+        except (SourceLost, _Slow):
+            pass  # it answers, if only to say that it is gone
+        except SourceFailed as error:
+            self._answers.put((target, Failed(str(error))))
+            return
+        except Exception:  # noqa: BLE001, S110 - a value that makes no sense is an answer, too
+            pass
+        self._answers.put((target, Answered(slot, group, self._timer.slowest())))

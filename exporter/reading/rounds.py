@@ -1,0 +1,267 @@
+"""The rounds over the GPUs, as the messages that they give: who is there each second, the rest when due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from exporter.reading.heartbeat import SIZE, Heartbeat
+from exporter.reading.protocol import (
+    NOTHING,
+    Devices,
+    Lost,
+    Message,
+    Present,
+    Round,
+    Skip,
+    Slots,
+    Values,
+)
+from exporter.sources.base import Device, Group, Source, SourceFailed, SourceLost
+
+LOOK_EVERY = 10.0
+IDENTIFY_EVERY = 600.0
+# A GPU that is gone may come back to a new connection only. Reconnecting disturbs a driver that is in
+# trouble, so it is done after a quarter of the time for which the GPU has been gone, within limits.
+RECONNECT_MIN, RECONNECT_MAX = 2.0, 60.0
+OVERDUE = 0.8  # after a call that took longer, the worker waits to be told what to do
+HEED = 1.0
+_SLACK = 0.05
+
+
+class Due:
+    """When each group of each GPU is to be read next. A group whose reading takes long is read less
+    often: at most half of the time is spent on it."""
+
+    def __init__(self, every: Mapping[Group, float]) -> None:
+        self._every = dict(every)
+        self._last: dict[tuple[int, Group], float] = {}
+        self._stretched: dict[tuple[int, Group], float] = {}
+
+    def take(self, slot: int, group: Group, now: float) -> bool:
+        """Whether the group is due now; if so it counts as read."""
+        key = (slot, group)
+        every = max(self._every[group], self._stretched.get(key, 0.0))
+        last = self._last.get(key)
+        if last is not None and now - last < every - _SLACK:
+            return False
+        self._last[key] = now
+        return True
+
+    def took(self, slot: int, group: Group, seconds: float) -> float:
+        """Say how long the reading took; the new interval where that is longer than usual, else 0."""
+        if 2 * seconds <= self._every[group]:
+            self._stretched.pop((slot, group), None)
+            return 0.0
+        self._stretched[slot, group] = 2 * seconds
+        return round(2 * seconds, 3)
+
+    def forget(self, slot: int | None = None, group: Group | None = None) -> None:
+        """Read this GPU (None: all), this group of it (None: all) at the next round."""
+        self._last = {
+            key: at
+            for key, at in self._last.items()
+            if (slot is not None and key[0] != slot) or (group is not None and key[1] != group)
+        }
+
+
+def reconnect_after(gone_for: float) -> float:
+    """Seconds between two connections while a GPU has been gone for so long."""
+    return min(RECONNECT_MAX, max(RECONNECT_MIN, gone_for / 4))
+
+
+def _heed(_seconds: float) -> None:
+    return None
+
+
+class Rounds:
+    """One worker's rounds. `left_out` and `only` are as the orders say, and stand for a source that
+    has `count` GPUs: when it has more or fewer, its numbers mean other GPUs and nothing is left out.
+    `known` is how many GPUs this node had before.
+
+    `heed(seconds)` is called between two GPUs to let orders change the round.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        left_out: Mapping[int, Skip],
+        every: Mapping[Group, float],
+        *,
+        only: frozenset[int] | None = None,
+        count: int = 0,
+        known: int = 0,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        self._source = source
+        self._left_out: dict[int, Skip] = dict(left_out)
+        self._only = only
+        self._count = count
+        self._heartbeat = heartbeat or Heartbeat(bytearray(SIZE))
+        self._most = known
+        self.heed: Callable[[float], None] = _heed
+        self._groups = tuple(every)
+        self._due = Due(every)
+        self._devices: dict[int, Device] = {}
+        self._slots: tuple[int, ...] = ()
+        self._lost: set[int] = set()
+        self._gone_since: float | None = None
+        self._reconnected = float("-inf")
+        self._looked = self._identified = float("-inf")
+        self._began = 0.0
+
+    def order(self, text: str) -> None:
+        """Do as the parent says from now on."""
+        word, _, rest = text.partition(" ")
+        if word == "skip":
+            slot, _, what = rest.partition(" ")
+            self._skip(int(slot), what)
+        elif word == "only":
+            self._only = frozenset(map(int, rest.split(",")))
+        elif word == "look":
+            self._looked = self._identified = self._reconnected = float("-inf")
+            self._gone_since = self._gone_since or 0.0
+        elif word == "read":
+            for group in self._groups:
+                if group == rest:
+                    self._due.forget(group=group)
+
+    def _skip(self, slot: int, what: str) -> None:
+        skip = None if what == "*" else frozenset(g for g in self._groups if g in what.split(","))
+        if slot not in self._devices:
+            self._looked = float("-inf")
+        if skip == NOTHING:
+            self._left_out.pop(slot, None)
+        else:
+            self._left_out[slot] = skip
+
+    def asks(self, slot: int) -> bool:
+        """Whether this GPU is asked at all."""
+        if self._only is not None and slot not in self._only:
+            return False
+        return self._left_out.get(slot, NOTHING) is not None
+
+    def once(self, now: float, at: float | None = None) -> Iterator[Message]:
+        """One round at monotonic time `now`, Unix time `at`. Raises SourceFailed."""
+        at = now if at is None else at
+        self._heartbeat.begin(None, "open")
+        self._began = time.monotonic()
+        changed = self._source.slots() != self._slots
+        reconnect = self._reconnect_due(now)
+        if changed or reconnect or now - self._looked >= LOOK_EVERY - _SLACK or self._back():
+            yield from self._look(now, changed, reconnect)
+        for slot in sorted(self._devices):
+            yield from self._visit(slot, now, at, self._presence)
+        for slot in sorted(self._devices):
+            if slot not in self._lost:
+                yield from self._visit(slot, now, at, self._read)
+        yield Round(at)
+
+    def _visit(
+        self,
+        slot: int,
+        now: float,
+        at: float,
+        what: Callable[[int, float, float], Iterator[Message]],
+    ) -> Iterator[Message]:
+        self.heed(0.0)
+        if not self.asks(slot):
+            return
+        slowest = 0.0
+        try:
+            for message in what(slot, now, at):
+                slowest = max(slowest, getattr(message, "slowest", 0.0))
+                yield message
+        except SourceLost:
+            self._lost.add(slot)
+            self._due.forget(slot)
+            yield Lost(slot)
+        if slowest >= OVERDUE and self._only is None:
+            self.heed(HEED)
+
+    def _presence(self, slot: int, now: float, at: float) -> Iterator[Message]:
+        self._heartbeat.begin(slot, "presence")
+        self._source.presence(slot)
+        if slot in self._lost:
+            self._lost.discard(slot)
+            self._due.forget(slot)
+        yield Present(slot, round(self._heartbeat.slowest(), 3))
+
+    def _read(self, slot: int, now: float, at: float) -> Iterator[Message]:
+        source, due = self._source, self._due
+        for group in self._groups:
+            skip = self._left_out.get(slot, NOTHING)
+            if skip is None or group in skip or not due.take(slot, group, now):
+                continue
+            self._heartbeat.begin(slot, group)
+            began = time.monotonic()
+            try:
+                readings, errors = source.read(slot, group, at), source.errors()
+            except (SourceLost, SourceFailed):
+                raise
+            except Exception as error:  # noqa: BLE001 - one group's mistake must not cost the others
+                readings, errors = (), {type(error).__name__: 1}
+            slowest = round(self._heartbeat.slowest(), 3)
+            done = time.monotonic()
+            took = round(done - began, 3)
+            every = due.took(slot, group, took)
+            read_at = at + done - self._began
+            yield Values(slot, group, read_at, readings, errors, slowest, took, every)
+
+    def _back(self) -> bool:
+        """Whether a lost GPU without identity has one again."""
+        for slot in sorted(self._lost - set(self._devices)):
+            if not self.asks(slot):
+                continue
+            self._heartbeat.begin(slot, "identify")
+            try:
+                self._source.identify(slot)
+            except SourceLost:
+                continue
+            return True
+        return False
+
+    def _look(self, now: float, changed: bool, reconnect: bool) -> Iterator[Message]:
+        source = self._source
+        self._heartbeat.begin(None, "open")
+        anew = changed or reconnect or now - self._identified >= IDENTIFY_EVERY - _SLACK
+        if reconnect:
+            self._reconnected = now
+            source.refresh()
+        slots, bus = source.slots(), source.bus()
+        self._looked = now
+        if self._count and len(slots) != self._count:
+            if self._only is not None:
+                raise SourceFailed("the driver numbers its GPUs anew")
+            self._left_out.clear()
+        self._count, self._slots = len(slots), slots
+        yield Slots(slots, bus)
+        if anew:
+            self._devices, self._identified = {}, now
+        self._identify()
+        self._lost &= set(slots)
+        self._most = max(self._most, len(slots))
+        if not self._lost and len(slots) >= max(self._most, len(bus)):
+            self._gone_since = None
+        elif self._gone_since is None:
+            self._gone_since = self._reconnected = now
+        left_out = tuple(slot for slot in slots if not self.asks(slot))
+        yield Devices(tuple(self._devices[slot] for slot in sorted(self._devices)), left_out, bus)
+
+    def _reconnect_due(self, now: float) -> bool:
+        gone = self._gone_since
+        return gone is not None and now - self._reconnected >= reconnect_after(now - gone)
+
+    def _identify(self) -> None:
+        for slot in self._slots:
+            if slot in self._devices and slot not in self._lost:
+                continue
+            self.heed(0.0)
+            if not self.asks(slot):
+                continue
+            self._heartbeat.begin(slot, "identify")
+            try:
+                self._devices[slot] = self._source.identify(slot)
+            except SourceLost:
+                self._devices.pop(slot, None)
+                self._lost.add(slot)

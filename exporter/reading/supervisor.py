@@ -1,0 +1,291 @@
+"""Keeps the GPUs read, and does not let one that hangs take the others with it.
+
+The roster decides which process reads what; this thread does what it says: it starts, listens to,
+orders and ends the processes, and tells the board. The driver's version and the bus are watched beside
+them, so that a driver that was loaded again is connected to at once.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from exporter.board import Board, State
+from exporter.reading.event_reader import EventReader
+from exporter.reading.nursery import Nursery
+from exporter.reading.post import Action, Alive, End, Hung, Order, Role, Say, Sight, Start, Withhold
+from exporter.reading.protocol import plan_text
+from exporter.reading.reader import Child, Reader
+from exporter.reading.roster import Roster
+from exporter.reading.witness import Witness, look
+from exporter.sources.base import GpuEvent, Group
+
+WITNESS_EVERY = 1.0
+ENDING_TICK = 0.05
+STOP_GRACE = 0.5
+
+
+class Supervisor(threading.Thread):
+    """The thread that owns the processes. `source` is a worker's command line for its source, `events`
+    the module that the event process asks (empty: the source has no events).
+
+    `log(event, **fields)` is told what happens.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        source: list[str],
+        intervals: Mapping[Group, float],
+        log: Callable[..., None],
+        *,
+        procfs: Path = Path("/proc"),
+        sysfs: Path = Path("/sys"),
+        events: str = "",
+    ) -> None:
+        super().__init__(name="supervisor", daemon=True)
+        self._board = board
+        self._source = source
+        self._every = ",".join(f"{group}={every:g}" for group, every in intervals.items())
+        self._log = log
+        self._look: Callable[[], Witness] = lambda: look(procfs, sysfs)
+        self._roster = Roster()
+        self._readers: dict[int, Reader] = {}
+        self._ending: list[Reader] = []
+        modules = ["exporter.reading.worker", f"exporter.sources.{source[0]}"]
+        self._nursery = Nursery(
+            [*modules, "exporter.reading.events", events] if events else modules
+        )
+        self._events = EventReader(self._nursery, events, log) if events else None
+        self._listening: Child | None = None
+        self._complaint = ""
+        self._witness: Witness | None = None
+        self._witness_at = 0.0
+        self._selector = selectors.DefaultSelector()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._halt = threading.Event()
+        self._released_until = float("-inf")
+        self._let_go = threading.Event()
+
+    def stop(self) -> None:
+        """End the processes and the thread."""
+        self._halt.set()
+        self._rouse()
+        self.join(3.0)
+
+    def release(self, seconds: float, wait: float = 0.0) -> bool:
+        """Let go of the GPUs for so long, so that they can be reset; 0 takes them back now.
+
+        Waits at most `wait` seconds until every process has ended; returns whether they have (or,
+        when the GPUs are taken back, True). May be called from any thread.
+        """
+        self._let_go.clear()
+        self._released_until = time.monotonic() + seconds if seconds > 0 else float("-inf")
+        self._rouse()
+        return seconds <= 0 or self._let_go.wait(wait)
+
+    @property
+    def released_for(self) -> float:
+        """Seconds for which the GPUs stay released; 0 when they are not."""
+        return max(0.0, self._released_until - time.monotonic())
+
+    def run(self) -> None:
+        try:
+            while not self._halt.is_set():
+                try:
+                    self._step()
+                except Exception as error:  # noqa: BLE001 - without this thread no GPU is read
+                    self._fail(error)
+        finally:
+            self._close()
+
+    def _step(self) -> None:
+        now = time.monotonic()
+        released = now < self._released_until
+        if released:
+            self._do(self._roster.halt())
+            self._roster.failure = ""
+        self._listen()
+        self._observe(now)
+        if not released:
+            sights = self._sights()
+            stuck = sum(reader.stuck(now) for reader in self._ending)
+            self._do(self._roster.step(time.monotonic(), sights, stuck))
+        self._bury(time.monotonic())
+        self._wait_for_events(now, released)
+        if released and not self._ending and (self._events is None or self._events.gone):
+            self._let_go.set()
+        self._tell(released)
+        self._sleep()
+
+    def _sights(self) -> dict[int, Sight]:
+        return {
+            number: Sight(reader.beat(), reader.state, reader.ended)
+            for number, reader in self._readers.items()
+        }
+
+    def _sleep(self) -> None:
+        """Until a process says something, or it is time to look at one."""
+        now = time.monotonic()
+        at = self._roster.wake_at(now, self._sights())
+        if self._ending:
+            at = min(at, now + ENDING_TICK)
+        for key, _ in self._selector.select(max(0.0, at - now)):
+            if key.fd == self._wake:
+                os.eventfd_read(self._wake)
+
+    def _listen(self) -> None:
+        for number, reader in list(self._readers.items()):
+            was_ended = reader.ended
+            for message in reader.messages():
+                self._board.apply(message, time.time(), number)
+                self._do(self._roster.heard(number, message, time.monotonic()))
+            if reader.ended and not was_ended and number in self._readers:
+                self._selector.unregister(reader)
+
+    def _observe(self, now: float) -> None:
+        """Look at what the kernel shows: another driver, or other GPUs on the bus."""
+        if now < self._witness_at:
+            return
+        self._witness_at = now + WITNESS_EVERY
+        seen, before = self._look(), self._witness
+        self._witness = seen
+        if before is None or seen == before:
+            return
+        self._roster.hurry(now)
+        if seen.driver != before.driver and seen.driver:
+            if self._events is not None:
+                self._events.again(now)
+            self._do(self._roster.restart(now, "another driver was loaded"))
+        elif seen.driver == before.driver:
+            self._order_common("look")
+
+    def _order_common(self, text: str) -> None:
+        post = self._roster.common()
+        if post is not None and post.number in self._readers:
+            self._readers[post.number].order(text)
+
+    def _wait_for_events(self, now: float, released: bool) -> None:
+        if self._events is None:
+            return
+        post = self._roster.common()
+        connected = post is not None and post.opened is not None
+        wanted = not released and (connected or self._events.child is not None)
+        for event in self._events.step(now, wanted):
+            self._heed(event)
+        if self._events.child is not self._listening:
+            if self._listening is not None:
+                self._selector.unregister(self._listening)
+            self._listening = self._events.child
+            if self._listening is not None:
+                self._selector.register(self._listening, selectors.EVENT_READ)
+
+    def _heed(self, event: GpuEvent) -> None:
+        self._board.add_event(event, time.time())
+        if event.kind == "unavailable":
+            self._order_common("look")
+        elif event.kind == "recovery":
+            self._order_common("read health")
+
+    def _do(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Start):
+                self._start(action)
+            elif isinstance(action, End):
+                self._end(action.number)
+            elif isinstance(action, Order):
+                if action.number in self._readers:
+                    self._readers[action.number].order(action.text)
+            elif isinstance(action, Hung):
+                self._board.hung(action.slot, time.time(), action.number)
+            elif isinstance(action, Alive):
+                self._board.alive(action.slot, time.time(), action.number)
+            elif isinstance(action, Withhold):
+                self._board.withhold(action.slot, action.group, action.number)
+            elif isinstance(action, Say):
+                self._log(action.event, **action.fields)
+
+    def _start(self, start: Start) -> None:
+        mode = {Role.COMMON: "rounds", Role.PROBE: "probe"}.get(start.role)
+        if mode is None:
+            mode = "only:" + ",".join(map(str, sorted(start.slots)))
+        counts = (start.count, self._board.known)
+        reader = Reader(
+            self._nursery, mode, plan_text(start.plan), counts, self._every, self._source
+        )
+        self._readers[start.number] = reader
+        self._selector.register(reader, selectors.EVENT_READ)
+
+    def _end(self, number: int) -> None:
+        reader = self._readers.pop(number, None)
+        if reader is None:
+            return
+        if reader in self._selector.get_map():  # starting it may have failed before
+            self._selector.unregister(reader)
+        reader.end()
+        self._board.gone(number)
+        self._ending.append(reader)
+
+    def _bury(self, now: float) -> None:
+        """Let go of the processes that have ended."""
+        for reader in self._ending:
+            was_stuck = reader.stuck(now)
+            if reader.gone(now):
+                reader.close()
+                if was_stuck:
+                    self._roster.hurry(now)  # what held it in the kernel is over
+        self._ending = [reader for reader in self._ending if not reader.closed]
+
+    def _tell(self, released: bool) -> None:
+        why = self._board.write_error
+        if why != self._complaint:
+            self._complaint = why
+            self._log("inventory_not_saved" if why else "inventory_saved_again", why=why)
+        roster, events, now = self._roster, self._events, time.monotonic()
+        abandoned = sum(reader.stuck(now) for reader in self._ending)
+        left_out = tuple((slot, group or "presence") for slot, group in roster.left_out())
+        self._board.supervised(
+            State(
+                failure=roster.failure,
+                restarts=roster.restarts,
+                stuck=bool(left_out) or abandoned > 0,
+                abandoned=abandoned,
+                released=released,
+                slow=roster.slow(),
+                left_out=left_out,
+                events_up=None if events is None else events.up(now),
+                event_restarts=0 if events is None else events.restarts,
+            )
+        )
+
+    def _fail(self, error: Exception) -> None:
+        """A mistake here, or a machine without memory or processes: begin anew after a moment."""
+        why = f"{type(error).__name__}: {error}"[:500]
+        self._log("supervisor_failed", why=why)
+        self._roster.halt()
+        self._roster.failure = why
+        for number in list(self._readers):
+            self._end(number)
+        self._halt.wait(1.0)
+
+    def _rouse(self) -> None:
+        os.eventfd_write(self._wake, 1)
+
+    def _close(self) -> None:
+        for number in list(self._readers):
+            self._end(number)
+        until = time.monotonic() + STOP_GRACE
+        for reader in self._ending:
+            if not reader.reap(max(0.0, until - time.monotonic())):
+                reader.kill()
+                reader.reap(0.2)
+            reader.close()
+        if self._events is not None:
+            self._events.stop()
+        self._nursery.stop()
+        self._selector.close()

@@ -1,0 +1,143 @@
+"""The process that reads the GPUs, and the only one that does. It may hang and may be killed.
+
+It keeps no Python signal handler, since one would never run inside a call that hangs; it ends when
+its parent does (PDEATHSIG, or the end of its input).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from exporter.reading.heartbeat import Heartbeat
+from exporter.reading.parent import die_with_parent, orders, tell
+from exporter.reading.probe import Probe, Target, Timer
+from exporter.reading.protocol import Failed, Hello, Message, Slots, encode, parse_plan
+from exporter.reading.rounds import Rounds
+from exporter.sources.base import READ_GROUPS, Group, Progress, Source, SourceFailed
+
+PRESENCE_EVERY = 1.0
+FLUSH_EVERY = 0.3  # a round that takes long is told in parts
+
+
+def open_source(arguments: list[str], progress: Progress) -> Source:
+    """The source named on the command line: `nvml PROCFS SYSFS` or `simulated ROOT NODE`."""
+    if arguments[0] == "nvml":
+        from exporter.sources.nvml import NvmlSource
+
+        return NvmlSource(Path(arguments[1]), Path(arguments[2]), progress)
+    from exporter.sources.simulated import SimulatedSource
+
+    return SimulatedSource(Path(arguments[1]), arguments[2], progress)
+
+
+def parse_intervals(text: str) -> dict[Group, float]:
+    """Groups and seconds of `load=5,health=10`."""
+    given = dict(pair.split("=") for pair in text.split(",") if pair)
+    return {group: float(given[group]) for group in READ_GROUPS if group in given}
+
+
+class Outbox:
+    """Messages that wait to be sent together."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Message] = []
+        self._sent_at = time.monotonic()
+
+    def put(self, message: Message) -> None:
+        """Send with the others; at once when the latest were sent a while ago."""
+        self._waiting.append(message)
+        if isinstance(message, Slots) or time.monotonic() - self._sent_at > FLUSH_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if self._waiting:
+            tell(encode(self._waiting) + b"\n")
+            self._waiting = []
+        self._sent_at = time.monotonic()
+
+    def begin(self) -> None:
+        """A round begins: what is told before it counts as told just now."""
+        self._sent_at = time.monotonic()
+
+
+def repeat(rounds: Rounds, outbox: Outbox, heartbeat: Heartbeat) -> None:
+    """Round after round, a second from start to start, heeding orders. Raises SourceFailed."""
+
+    def heed(wait: float) -> None:
+        if wait:
+            outbox.flush()
+            heartbeat.idle()
+        for order in orders(wait):
+            rounds.order(order)
+
+    rounds.heed = heed
+    due = time.monotonic()
+    while True:
+        outbox.begin()
+        for message in rounds.once(time.monotonic(), time.time()):
+            outbox.put(message)
+        heartbeat.idle()
+        outbox.flush()
+        due = max(due + PRESENCE_EVERY, time.monotonic())
+        while (left := due - time.monotonic()) > 0:
+            told = orders(left)
+            for order in told:
+                rounds.order(order)
+            if told:
+                due = time.monotonic()  # what changed is seen at once
+
+
+def main(arguments: list[str]) -> int:
+    """PARENT HEARTBEAT MODE PLAN COUNTS EVERY SOURCE...
+
+    HEARTBEAT is a file descriptor. MODE is `rounds` (PLAN says what is left out), `only:3,5` (these
+    GPUs alone) or `probe` (PLAN says what is asked). COUNTS are the GPUs that the plan was made for,
+    and those ever known. EVERY says which groups are read and how often: `load=5,health=10`.
+    """
+    parent, descriptor, mode, plan, counts, every, *source_arguments = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    die_with_parent(int(parent))
+    heartbeat, outbox, timer = Heartbeat.shared(int(descriptor)), Outbox(), Timer()
+    heartbeat.begin(None, "open")
+    asked = parse_plan(plan)
+    try:
+        probing = mode == "probe"
+        source = open_source(source_arguments, timer.progress if probing else heartbeat.progress)
+        source.open()
+        outbox.put(Hello(source.name))
+        outbox.flush()
+        if probing:
+            heartbeat.idle()
+            Probe(source, timer, targets(asked)).run(
+                lambda message: tell(encode([message]) + b"\n")
+            )
+            return 0
+        only = frozenset(map(int, mode.removeprefix("only:").split(","))) if ":" in mode else None
+        count, known = map(int, counts.split(","))
+        rounds = Rounds(
+            source, asked, parse_intervals(every), only=only, count=count, known=known,
+            heartbeat=heartbeat,
+        )  # fmt: skip
+        repeat(rounds, outbox, heartbeat)
+    except (SourceFailed, ImportError) as error:
+        outbox.put(Failed(str(error)))
+        outbox.flush()
+    return 1
+
+
+def targets(plan: Mapping[int, frozenset[Group] | None]) -> list[Target]:
+    """What a probe asks: GPUs as a whole, and groups of GPUs."""
+    return [
+        (slot, group)
+        for slot, groups in plan.items()
+        for group in (sorted(groups) if groups is not None else (None,))
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

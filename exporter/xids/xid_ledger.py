@@ -1,0 +1,307 @@
+"""What was counted of the kernel log and of the driver's events so far, and up to which record.
+
+Counts and position are one value, written whole: after a crash the records behind the position are
+read again on top of the counts that belong to it, so none is lost and none counted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from exporter.board import BoardView, Status
+from exporter.boot import BootTime
+from exporter.inventory import bus_key
+from exporter.sources.base import GpuEvent
+from exporter.xids.kernel_events import kernel_event
+from exporter.xids.kmsg import Batch, Record
+from exporter.xids.pairing import Pairs
+from exporter.xids.xid import (
+    FALLEN_OFF_THE_BUS,
+    Bus,
+    Event,
+    LineParser,
+    Losses,
+    SwitchEvent,
+    judge,
+)
+from exporter.xids.xid_catalogue import RANK, Codes
+from exporter.xids.xid_totals import Heard, Recent, Seen, Standing, Totals
+from fleetmedic.kernel.files import write_atomic
+
+MAX_UNKNOWN_CODES = 64
+MAX_SWITCHES = 64
+MAX_SXIDS = 128
+MAX_HOMELESS = 2000
+MAX_RECENT = 200
+HOLD_SECONDS = 60.0  # an XID of a GPU that nobody knows waits so long for it to be found
+TOGETHER_SECONDS = 60.0  # the same error again within this time is the same recent event
+SAVE_SECONDS = 30.0  # the position is written so often even when nothing was counted
+_BACKWARDS = 1_000_000  # microseconds: the clock of the log starts anew with a boot
+_DRIFT = 2.0  # seconds by which the log's clock may differ before it is put right
+
+
+class Ledger:
+    """Takes reports in. `totals` is what it knows; `dirty` says that it must be written now."""
+
+    def __init__(self, path: Path, codes: Codes | None = None) -> None:
+        self._path = path
+        self.codes = codes or Codes()
+        self._parser = LineParser()
+        self.dirty = False
+        self._moved = False
+        self._saved = 0.0
+        try:
+            self.totals = msgspec.json.decode(path.read_bytes(), type=Totals)
+        except (OSError, msgspec.DecodeError):
+            self.totals = Totals()
+        self._shown = {_key(event): event for event in self.totals.recent}
+
+    def due(self, now: float) -> bool:
+        """Whether it should be written at Unix time `now`."""
+        return self.dirty or (self._moved and not 0 <= now - self._saved < SAVE_SECONDS)
+
+    def save(self, now: float = 0.0) -> None:
+        """Write counts and position together. Raises OSError; then they are still to be written."""
+        write_atomic(self._path, msgspec.json.encode(self.totals))
+        self.dirty = self._moved = False
+        self._saved = now
+
+    def take(
+        self,
+        batch: Batch,
+        boot: BootTime,
+        gpus: Mapping[Bus, str],
+        now: float,
+        *,
+        live: bool = False,
+        told: Sequence[tuple[float, GpuEvent]] = (),
+    ) -> None:
+        """Count the records of this read and what the driver told of its own accord.
+
+        `gpus` maps a bus address to a uuid. `live` says that the read before was a moment ago, so
+        that these records are new. A regular file (its inode is not 0) may hold several boots, told
+        apart by the kernel's first record or a clock that runs backwards; a device holds the present
+        boot alone.
+        """
+        heard = self._records(batch, boot, now, live=live)
+        heard += [_told(at, event, boot) for at, event in told if event.kind == "xid"]
+        heard.sort(key=lambda each: each.seen)
+        waiting, self.totals.homeless = self.totals.homeless, []
+        self.dirty |= bool(heard)
+        for arrived, report in [*waiting, *((now, report) for report in heard)]:
+            self._settle(report, gpus, arrived, now)
+        Pairs(self.totals.pending).forget(now)
+        if batch.gone and batch.records:
+            self.dirty = True
+
+    def _records(self, batch: Batch, boot: BootTime, now: float, *, live: bool) -> list[Heard]:
+        totals, records, position = self.totals, batch.records, batch.position
+        if position.inode == 0 or not totals.boot_id or not records:
+            self._enter(boot)
+        if position.inode and position.inode != totals.position.inode:
+            records = _after_last_boot(records)
+            self._enter(boot)
+        if live and records:
+            last = max(record.microseconds for record in records)
+            totals.drift = now - (totals.boot_at + last / 1e6)
+        heard: list[Heard] = []
+        for record in records:
+            if position.inode and _starts_boot(record, totals.microseconds):
+                self._enter(boot, force=True)
+            heard += self._record(record, now, live=live)
+        self._junk(batch.junk)
+        self._moved |= bool(records) or position != totals.position
+        totals.position = position
+        return heard
+
+    def _enter(self, boot: BootTime, *, force: bool = False) -> None:
+        totals = self.totals
+        if force or totals.boot_id != boot.boot_id:
+            totals.sequence, totals.microseconds, totals.excused = -1, 0, 0
+            totals.drift = 0.0
+            totals.standing, totals.losses, totals.pending, totals.seen = {}, {}, {}, {}
+            self.dirty = True
+        totals.boot_id, totals.boot_at = boot.boot_id, boot.at
+
+    def _junk(self, lines: int) -> None:
+        """Lines that were no records are lost, but the gap that they leave is not lost once more."""
+        self.totals.dropped += lines
+        self.totals.excused += lines
+
+    def _record(self, record: Record, now: float, *, live: bool) -> list[Heard]:
+        totals = self.totals
+        self._junk(record.junk)
+        if record.sequence <= totals.sequence:
+            return []
+        if totals.sequence >= 0:
+            totals.dropped += max(0, record.sequence - totals.sequence - 1 - totals.excused)
+        totals.excused = 0
+        totals.sequence, totals.microseconds = record.sequence, record.microseconds
+        drift = totals.drift if abs(totals.drift) > _DRIFT else 0.0
+        at = min(now, totals.boot_at + record.microseconds / 1e6 + drift)
+        seen = max(at, now - _DRIFT) if live else at
+        event = self._parser.feed(record.text)
+        if isinstance(event, Event):
+            return [
+                Heard(
+                    "kernel", "", event.bus, event.code, at, seen, totals.boot_id, event.coded,
+                    event.fatal, event.subcode, event.recovery, event.text,
+                )
+            ]  # fmt: skip
+        if isinstance(event, SwitchEvent):
+            self._switch(event, at)
+        elif kind := kernel_event(record.text):
+            totals.kernel[kind] = totals.kernel.get(kind, 0) + 1
+            self.dirty = True
+        return []
+
+    def _settle(self, report: Heard, gpus: Mapping[Bus, str], arrived: float, now: float) -> None:
+        """Give a report to its GPU, or let it wait until that GPU is known."""
+        uuid = report.uuid if report.uuid in gpus.values() else ""
+        if not uuid and report.bus is not None:
+            uuid = gpus.get(report.bus, "")
+        totals = self.totals
+        if uuid:
+            self._event(report, uuid)
+        elif len(totals.homeless) < MAX_HOMELESS and (not gpus or now - arrived < HOLD_SECONDS):
+            totals.homeless.append((arrived if gpus else now, report))
+            return
+        else:
+            totals.unmatched += 1
+        self.dirty = True
+
+    def _event(self, report: Heard, uuid: str) -> None:
+        totals = self.totals
+        loss = report.code == FALLEN_OFF_THE_BUS and report.witness == "kernel"
+        if loss and not Losses(totals.losses).counts(uuid, report.coded, report.seen):
+            return
+        totals.sources[report.witness] = totals.sources.get(report.witness, 0) + 1
+        pair = Pairs(totals.pending)
+        counts = pair.counts(f"{uuid} {report.code}", report.witness, report.seen)
+        by_code = totals.counts.setdefault(uuid, {})
+        label = self._label(by_code, report.code)
+        if counts:
+            by_code[label] = by_code.get(label, 0) + 1
+        latest = totals.latest.setdefault(uuid, {})
+        latest[label] = max(report.at, latest.get(label, 0.0))
+        self._stand(report, uuid, counts=counts)
+
+    def _label(self, by_code: dict[str, int], code: int) -> str:
+        label = str(code)
+        if label in by_code or self.codes.knows(code):
+            return label
+        unknown = sum(1 for key in by_code if not key.isdigit() or not self.codes.knows(int(key)))
+        return "other" if unknown >= MAX_UNKNOWN_CODES else label
+
+    def _stand(self, report: Heard, uuid: str, *, counts: bool) -> None:
+        """Remember what the event calls for, and show it among the recent ones."""
+        code = self.codes.xid(report.code)
+        severity, action = judge(code, report.fatal, report.subcode, report.recovery)
+        standing = self.totals.standing.setdefault(uuid, {})
+        if report.recovery == "none":  # the driver says that all is well again
+            self.cure(uuid, report.at)
+        elif RANK[action] and report.boot == self.totals.boot_id:
+            before = standing.get(str(report.code))
+            if before and not report.recovery and RANK[before.action] > RANK[action]:
+                action = before.action
+            since = before.since if before and before.action == action else report.at
+            at = max(report.at, before.at) if before else report.at
+            standing[str(report.code)] = Standing(report.code, action, since, at)
+        self._show(
+            Recent(
+                "xid", uuid, report.code, code.name, severity, action, report.at, report.at,
+                int(counts), report.witness, report.text,
+            )
+        )  # fmt: skip
+
+    def _show(self, event: Recent) -> None:
+        recent, key = self.totals.recent, _key(event)
+        before = self._shown.get(key)
+        if before is not None and _same(before, event):
+            before.last = max(before.last, event.last)
+            before.count += event.count
+            before.text = before.text or event.text
+            before.source = event.source if before.source == event.source else "both"
+            if RANK[event.action] > RANK[before.action]:
+                before.severity, before.action = event.severity, event.action
+            return
+        recent.append(event)
+        self._shown[key] = event
+        for gone in recent[:-MAX_RECENT]:
+            if self._shown.get(_key(gone)) is gone:
+                del self._shown[_key(gone)]
+        del recent[:-MAX_RECENT]
+
+    def _switch(self, event: SwitchEvent, at: float) -> None:
+        totals = self.totals
+        self.dirty = True
+        switch = event.switch
+        if switch not in totals.switches and len(totals.switches) >= MAX_SWITCHES:
+            switch = "other"
+        counts = totals.switches.setdefault(switch, {})
+        label = str(event.code)
+        if label not in counts and len(counts) >= MAX_SXIDS:
+            label = "other"
+        counts[label] = counts.get(label, 0) + 1
+        totals.switches_latest.setdefault(switch, {})[label] = at
+        code = self.codes.sxid(event.code)
+        self._show(
+            Recent(
+                "sxid", switch, event.code, code.name, code.severity, code.action, at, at, 1,
+                "kernel", event.text,
+            )
+        )  # fmt: skip
+
+    def cure(self, uuid: str, before: float) -> None:
+        """What stood against this GPU up to Unix time `before` is over."""
+        standing = self.totals.standing.get(uuid, {})
+        for key in [key for key, each in standing.items() if each.at <= before]:
+            del standing[key]
+            self.dirty = True
+
+    def observe(self, view: BoardView, now: float) -> None:
+        """Look for signs of a reset: a GPU that was gone and is back, or whose energy began anew."""
+        for gpu in view.gpus:
+            seen = self.totals.seen.setdefault(gpu.uuid, Seen())
+            if gpu.status is Status.LOST and not seen.lost:
+                seen.lost = self.dirty = True
+            elif gpu.status is Status.UP and seen.lost:
+                seen.lost, self.dirty = False, True
+                self.cure(gpu.uuid, now)
+            energy = gpu.value("load", "gpu_energy_joules_total")
+            if energy is None:
+                continue
+            if seen.energy is not None and energy < seen.energy - 1.0:
+                self.cure(gpu.uuid, seen.at)
+            seen.energy, seen.at = energy, gpu.groups["load"].at
+
+
+def _told(at: float, event: GpuEvent, boot: BootTime) -> Heard:
+    """The driver's own event as a report."""
+    return Heard("nvml", event.uuid, bus_key(event.pci_bus_id), event.code, at, at, boot.boot_id)
+
+
+def _key(event: Recent) -> tuple[str, str, int]:
+    return event.kind, event.device, event.code
+
+
+def _same(before: Recent, event: Recent) -> bool:
+    """Whether a recent event is shown as one more of the latest of its kind."""
+    told = before.action == event.action or not before.text or not event.text
+    return told and abs(event.first - before.last) <= TOGETHER_SECONDS
+
+
+def _starts_boot(record: Record, before: int) -> bool:
+    return record.first_of_boot or record.microseconds < before - _BACKWARDS
+
+
+def _after_last_boot(records: list[Record]) -> list[Record]:
+    """The records of the latest boot in a file that is read from its start."""
+    start = 0
+    for number, record in enumerate(records):
+        if number and _starts_boot(record, records[number - 1].microseconds):
+            start = number
+    return records[start:]
