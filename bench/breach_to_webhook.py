@@ -1,0 +1,237 @@
+"""From a breach that is visible on /metrics to the webhook, on the real Prometheus and Alertmanager.
+
+Pages of five nodes with eight GPUs each are served on loopback, scraped each 5 s and judged by the
+shipped rules (nothing is divided); GPUs are lost one after the other at random moments, and what stands
+in the remediator's place says when it heard. Then it is counted how many GPU alerts get past the alert
+of their node when both are posted at once, since nothing waits for company on that route (group_wait 0).
+
+Run: python bench/breach_to_webhook.py [--breaches 40] [--trials 30] [--json]
+                                       [--prometheus prometheus-3] [--alertmanager alertmanager-0.33]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import yaml
+
+from fleetmedic.alerting.render import Place as AlertmanagerPlace
+from fleetmedic.alerting.render import parse_version
+from fleetmedic.alerting.render import render as render_alertmanager
+from fleetmedic.kernel.share import share
+from fleetmedic.stack import binaries, later
+from rules.render import Place, render
+
+NODES, GPUS = 5, 8
+
+
+class Fleet:
+    """The nodes' pages, and what the webhook heard: (alertname, node, gpu) to the moment."""
+
+    def __init__(self) -> None:
+        self.lost: set[tuple[int, int]] = set()
+        self.heard: dict[tuple[str, str, str], float] = {}
+        fleet = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                text = fleet.page(int(self.path.rpartition("/")[2])).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def do_POST(self) -> None:
+                now = time.time()
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                for alert in body["alerts"]:
+                    labels = alert["labels"]
+                    key = (labels["alertname"], labels.get("node", ""), labels.get("gpu", ""))
+                    fleet.heard.setdefault(key, now)
+                self.send_response(202)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def page(self, node: int) -> str:
+        lines = []
+        for gpu in range(GPUS):
+            key = f'{{gpu="{gpu}",uuid="GPU-{node}-{gpu}"}}'
+            gone = (node, gpu) in self.lost
+            lines += [f"gpu_lost{key} {int(gone)}", f"gpu_up{key} {int(not gone)}"]
+        return "\n".join([*lines, f"gpu_expected {GPUS}", ""])
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def started(command: list[str], ready: str, log: Path) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        until = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(ready, timeout=1).close()
+                break
+            if time.monotonic() > until or process.poll() is not None:
+                raise RuntimeError(log.read_text()[-1000:])
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@contextlib.contextmanager
+def pair(folder: Path, fleet: Fleet, given: argparse.Namespace) -> Iterator[str]:
+    """Prometheus and Alertmanager at the shipped settings; Alertmanager's address."""
+    own = f"127.0.0.1:{free_port()}"
+    alertmanager, prometheus = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    (folder / "token").write_text("a-token-of-the-remediator")
+    version = parse_version(binaries.version(found(given.alertmanager)).rpartition(" ")[2])
+    place = AlertmanagerPlace(
+        f"http://127.0.0.1:{fleet.port}", str(folder / "token"),
+        str(share("alertmanager") / "templates"), version,
+    )  # fmt: skip
+    (folder / "alertmanager.yml").write_text(render_alertmanager(place))
+    render(folder / "rules", Place(runbook_base=f"http://{own}/runbooks"))
+    targets = [
+        {
+            "targets": [f"127.0.0.1:{fleet.port}"],
+            "labels": {"cluster": "bench", "node": f"node{node}", "__metrics_path__": f"/{node}"},
+        }
+        for node in range(NODES)
+    ]
+    config = {
+        "global": {"scrape_interval": "5s", "scrape_timeout": "4s", "evaluation_interval": "15s"},
+        "rule_files": [f"{folder}/rules/*/*.yml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+        "scrape_configs": [{"job_name": "node", "static_configs": targets}],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    with (
+        started(
+            [
+                *binaries.command(given.alertmanager), f"--config.file={folder}/alertmanager.yml",
+                f"--storage.path={folder}/am", f"--web.listen-address={alertmanager}",
+                "--cluster.listen-address=",
+            ],
+            f"http://{alertmanager}/-/ready", folder / "alertmanager.log",
+        ),
+        started(
+            [
+                *binaries.command(given.prometheus), f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={folder}/data", f"--web.listen-address={prometheus}",
+                "--rules.alert.resend-delay=5s",
+            ],
+            f"http://{prometheus}/-/ready", folder / "prometheus.log",
+        ),
+    ):  # fmt: skip
+        yield f"http://{alertmanager}"
+
+
+def found(name: str) -> Path:
+    if name in later.PARTS:
+        return later.fetch(name)
+    path = binaries.find(name)
+    if path is None:
+        raise SystemExit(f"{name} is not here: run `fleetmedic doctor --fetch`.")
+    return path
+
+
+def breaches(fleet: Fleet, count: int) -> list[float]:
+    """Seconds from each loss to the webhook."""
+    order = [(node, gpu) for node in range(NODES) for gpu in range(GPUS)]
+    random.shuffle(order)
+    at = {}
+    for node, gpu in order[:count]:
+        time.sleep(random.uniform(0.5, 4.5))
+        at[node, gpu] = time.time()
+        fleet.lost.add((node, gpu))
+    until = time.monotonic() + 30
+    keys = {place: ("GpuLost", f"node{place[0]}", str(place[1])) for place in at}
+    while time.monotonic() < until and not all(key in fleet.heard for key in keys.values()):
+        time.sleep(0.1)
+    return sorted(fleet.heard[key] - at[place] for place, key in keys.items() if key in fleet.heard)
+
+
+def leaks(fleet: Fleet, alertmanager: str, trials: int) -> int:
+    """GPU alerts that the webhook heard although their node's alert was posted with them."""
+    for trial in range(trials):
+        common = {
+            "cluster": "bench",
+            "node": f"down{trial}",
+            "severity": "critical",
+            "source": "static",
+        }
+        alerts = [{"labels": common | {"alertname": "NodeDown", "category": "node"}}] + [
+            {
+                "labels": common
+                | {"alertname": "GpuLost", "category": "gpu", "gpu": str(gpu), "uuid": f"G{gpu}"}
+            }
+            for gpu in range(GPUS)
+        ]
+        request = urllib.request.Request(
+            f"{alertmanager}/api/v2/alerts",
+            json.dumps(alerts).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=5).close()
+        time.sleep(0.2)
+    time.sleep(3)
+    return sum(name == "GpuLost" and node.startswith("down") for name, node, _ in fleet.heard)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    options.add_argument("--breaches", type=int, default=40)
+    options.add_argument("--trials", type=int, default=30)
+    options.add_argument("--prometheus", default="prometheus")
+    options.add_argument("--alertmanager", default="alertmanager")
+    options.add_argument("--json", action="store_true")
+    given = options.parse_args()
+    fleet = Fleet()
+    with tempfile.TemporaryDirectory() as folder, pair(Path(folder), fleet, given) as alertmanager:
+        time.sleep(12)  # two scrapes and the first evaluations
+        took = breaches(fleet, min(given.breaches, NODES * GPUS))
+        passed = leaks(fleet, alertmanager, given.trials)
+    fleet.server.shutdown()
+    said = {
+        "prometheus": binaries.version(found(given.prometheus)).rpartition(" ")[2],
+        "alertmanager": binaries.version(found(given.alertmanager)).rpartition(" ")[2],
+        "breaches": min(given.breaches, NODES * GPUS), "heard": len(took),
+        "mean_s": round(sum(took) / len(took), 2), "p50_s": round(took[len(took) // 2], 2),
+        "p95_s": round(took[int(len(took) * 0.95) - 1], 2), "max_s": round(took[-1], 2),
+        "leaked": passed, "of": given.trials * GPUS,
+    }  # fmt: skip
+    if given.json:
+        print(json.dumps(said))
+        return
+    print("\n".join(f"{key:14} {value}" for key, value in said.items()))
+
+
+if __name__ == "__main__":
+    main()
