@@ -14,8 +14,10 @@ from fleetmedic.alerting.cli import alertmanager as command
 from fleetmedic.alerting.render import Place, lesser, parse_version, render
 from fleetmedic.alerting.settings import Notifications, read
 from fleetmedic.kernel.errors import UserError
-from rules import rulefile
-from rules.render import sources
+from rules import promql, rulefile
+from rules.flow import flow
+from rules.lint import records
+from rules.render import shipped, sources
 from tests.unit.alerting.test_settings import GOOD
 
 ALERTS = {r.name: r for path in sources() for r in rulefile.read(path).rules() if r.is_alert}
@@ -124,9 +126,12 @@ def test_a_hostile_expression_stays_a_matcher(tmp_path: Path) -> None:
 
 
 def test_pairs_of_critical_and_lesser_alerts_exist_and_share_their_labels() -> None:
+    known = records(shipped())
     for pair in lesser():
         for name in (pair.critical, *pair.lesser):
             assert name in ALERTS, name
+            # a label that neither alert had would be equal on both, whatever they are about
+            assert set(pair.equal) <= flow(promql.parse(ALERTS[name].expr), known).sure, name
         assert ALERTS[pair.critical].labels["severity"] == "critical", pair.critical
 
 
