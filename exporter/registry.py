@@ -136,7 +136,7 @@ COLLECTORS = Registry(
         Entry(
             "kernel_events",
             "what the kernel log tells of the host",
-            lambda p: KernelEvents(p.board, kernel_log(p)),
+            lambda p: KernelEvents(kernel_log(p)),
         ),
         Entry(
             "allocation",

@@ -33,11 +33,12 @@ class Collector(Protocol):
         ...
 
 
-class InlineCollector(Collector, Protocol):
-    """A collector that reads memory only."""
+class TokenCollector(Collector, Protocol):
+    """A collector that knows what its samples depend on, so that they need not be made each time."""
 
     def token(self, now: float) -> Hashable:
-        """Equal to the one before when `collect` would give the same samples again."""
+        """Equal to the one before when `collect`, which follows at once if it is not, would give the
+        same samples again. One that has to read for it raises as `collect` does."""
         ...
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.board import Board
 from exporter.collectors.base import CollectorError
 from exporter.pages.exposition import Sample
 from exporter.xids.kernel_events import EVENTS
@@ -18,12 +17,11 @@ class KernelEvents:
     inline = False
     interval = 1.0
 
-    def __init__(self, board: Board, kernel_log: KernelLog) -> None:
-        self._board = board
+    def __init__(self, kernel_log: KernelLog) -> None:
         self._kernel_log = kernel_log
 
     def collect(self, now: float) -> Iterator[Sample]:
-        counted = self._kernel_log.advance(self._board.view(now), now)
+        counted = self._kernel_log.counted(now)
         if counted.failure:
             raise CollectorError(counted.failure)
         for event in EVENTS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 from exporter.board import Board, BoardView
 from exporter.collectors.base import CollectorError
@@ -21,14 +21,16 @@ class XidErrors:
     def __init__(self, board: Board, kernel_log: KernelLog) -> None:
         self._board = board
         self._kernel_log = kernel_log
+        self._taken: tuple[BoardView, Counted] | None = None
+
+    def token(self, now: float) -> Hashable:
+        """Hundreds of counts, each second, and hardly ever a new one."""
+        view, counted = self._taken = self._take(now)
+        return tuple((gpu.index, gpu.uuid) for gpu in view.gpus), counted
 
     def collect(self, now: float) -> Iterator[Sample]:
-        view = self._board.view(now)
-        counted = self._kernel_log.advance(view, now)
-        if view.failure and not view.gpus:
-            raise CollectorError("no GPU is known yet, so no XID could be given to one")
-        if counted.failure and view.source != "nvml":
-            raise CollectorError(counted.failure)
+        view, counted = self._taken or self._take(now)
+        self._taken = None
         yield from self._gpus(view, counted)
         yield from self._switches(counted)
         for witness in WITNESSES:
@@ -38,6 +40,15 @@ class XidErrors:
         yield Sample("gpu_exporter_kmsg_readable", (), not counted.failure)
         yield Sample("gpu_exporter_xid_unmatched_total", (), counted.unmatched)
         yield Sample("gpu_exporter_kmsg_dropped_total", (), counted.dropped)
+
+    def _take(self, now: float) -> tuple[BoardView, Counted]:
+        view = self._board.view(now)
+        counted = self._kernel_log.counted(now)
+        if view.failure and not view.gpus:
+            raise CollectorError("no GPU is known yet, so no XID could be given to one")
+        if counted.failure and view.source != "nvml":
+            raise CollectorError(counted.failure)
+        return view, counted
 
     def _gpus(self, view: BoardView, counted: Counted) -> Iterator[Sample]:
         zeros = dict.fromkeys(self._kernel_log.zeros, 0)

@@ -14,7 +14,7 @@ from typing import cast
 
 from exporter.board import AHEAD
 from exporter.catalogue import Catalogue
-from exporter.collectors.base import Collector, CollectorError, InlineCollector
+from exporter.collectors.base import Collector, CollectorError, TokenCollector
 from exporter.pages.exposition import Renderer, Sample
 from exporter.pages.page import Fragment
 from fleetmedic.kernel.errors import UserError
@@ -70,7 +70,8 @@ class Lane:
         try:
             token = self._ask(now)
             if token is not None and token == self._token and self.outcome.success:
-                self.outcome = replace(self.outcome, finished=now, last_success=now)
+                took = time.perf_counter() - began
+                self.outcome = replace(self.outcome, finished=now, seconds=took, last_success=now)
                 return
             fragment = self._collect(now)
             self._token = token
@@ -119,10 +120,10 @@ class Lane:
             yield Sample(f"{prefix}_errors_total", (self.name, code), count)
 
     def _ask(self, now: float) -> Hashable:
-        """The collector's token, of one that reads memory only and has one."""
-        if not self.inline or not hasattr(self.collector, "token"):
+        """The collector's token, if it has one."""
+        if not hasattr(self.collector, "token"):
             return None
-        return cast(InlineCollector, self.collector).token(now)
+        return cast(TokenCollector, self.collector).token(now)
 
     def _collect(self, now: float) -> Fragment:
         foreign = getattr(self.collector, "foreign", None)

@@ -21,6 +21,7 @@ from exporter.xids.xid_ledger import Ledger
 from exporter.xids.xid_totals import Recent, Totals
 
 LIVE_SECONDS = 5.0
+SAME_SECONDS = 0.5  # two collectors ask each second, and one reading serves both
 LATELY_SECONDS = 15.0  # whoever reads it does so each second
 MAX_BATCHES = 50  # of 4 MB each, in one advance
 
@@ -85,6 +86,7 @@ class KernelLog:
         self._drained = 0.0
         self._turned = float("-inf")
         self._complaint = ""
+        self._counted: tuple[float, Counted] | None = None
         self._since: dict[str, Recommendation] = {}
         self.failure = ""  # why the kernel log could not be read the last time, or empty
 
@@ -97,33 +99,47 @@ class KernelLog:
         """Whether somebody read it, or tried to, a moment before Unix time `now`."""
         return -AHEAD <= now - self._turned <= LATELY_SECONDS
 
+    def counted(self, now: float) -> Counted:
+        """What stands at Unix time `now`, as it was read a moment ago or is read now. Raises as
+        `advance` does."""
+        with self._turn:
+            if self._counted is not None and 0 <= now - self._counted[0] <= SAME_SECONDS:
+                return self._counted[1]
+            return self._advance(self._board.view(now), now)
+
     def advance(self, view: BoardView, now: float) -> Counted:
         """Take in all that is new at Unix time `now`. Raises OSError or UserError when the boot
         cannot be known; a kernel log that cannot be read is told in the answer."""
         with self._turn:
-            boot = self._boot.read()
-            gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
-            ledger, failure = self._ledger, ""
-            told = self._board.take_events()
-            for _ in range(MAX_BATCHES):
-                live = 0 <= now - self._drained <= LIVE_SECONDS
-                try:
-                    batch = self._reader.read(ledger.totals.position)
-                except OSError as error:
-                    failure = f"the kernel log cannot be read: {error.strerror}"
-                    batch = Batch([], ledger.totals.position)
-                with self._lock:
-                    ledger.take(batch, boot, gpus, now, live=live, told=told)
-                told = []
-                if not batch.full:
-                    break
-            self.failure, self._turned = failure, now
-            self._drained = 0.0 if failure or batch.full else now
+            return self._advance(view, now)
+
+    def _advance(self, view: BoardView, now: float) -> Counted:
+        """The advance of whoever has the turn."""
+        boot = self._boot.read()
+        gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
+        ledger, failure = self._ledger, ""
+        told = self._board.take_events()
+        for _ in range(MAX_BATCHES):
+            live = 0 <= now - self._drained <= LIVE_SECONDS
+            try:
+                batch = self._reader.read(ledger.totals.position)
+            except OSError as error:
+                failure = f"the kernel log cannot be read: {error.strerror}"
+                batch = Batch([], ledger.totals.position)
             with self._lock:
-                ledger.observe(view, now)
-            if ledger.due(now):
-                self._save(now)
-            return Counted.of(ledger.totals, failure)
+                ledger.take(batch, boot, gpus, now, live=live, told=told)
+            told = []
+            if not batch.full:
+                break
+        self.failure, self._turned = failure, now
+        self._drained = 0.0 if failure or batch.full else now
+        with self._lock:
+            ledger.observe(view, now)
+        if ledger.due(now):
+            self._save(now)
+        counted = Counted.of(ledger.totals, failure)
+        self._counted = (now, counted)
+        return counted
 
     def _save(self, now: float) -> None:
         """Written before it is shown; what cannot be written stays in memory for the next time."""

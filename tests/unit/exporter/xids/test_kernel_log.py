@@ -43,7 +43,7 @@ class Node:
         board: Any = self
         self.log = KernelLog(board, reader, self, ledger, self.say)
         self.xid = XidErrors(board, self.log)
-        self.events = KernelEvents(board, self.log)
+        self.events = KernelEvents(self.log)
         self.action = GpuAction(board, self.log)
 
     def say(self, event: str, **fields: object) -> None:
@@ -211,3 +211,30 @@ def test_the_recent_events_are_there_for_the_health_page(node: Node) -> None:
     (recent,) = node.log.recent()
     assert (recent.code, recent.count, recent.device) == (31, 2, "GPU-a")
     assert recent.text == XID.format(31)
+
+
+def test_two_collectors_that_ask_in_the_same_moment_have_it_read_once(node: Node) -> None:
+    node.write("nfs: server a OK")
+    assert value(node.events.collect(1005.0), "node_kernel_events_total", "nfs_ok") == 1
+    node.write(XID.format(31))
+    assert value(node.xid.collect(1005.1), "gpu_xid_errors_total", "31") == 0
+    assert value(node.xid.collect(1006.0), "gpu_xid_errors_total", "31") == 1
+    node.write(XID.format(31))
+    assert value(node.xid.collect(1000.0), "gpu_xid_errors_total", "31") == 2, "the clock went back"
+
+
+def test_counts_are_made_into_samples_again_only_when_one_changed(node: Node) -> None:
+    first = node.xid.token(1005.0)
+    assert value(node.xid.collect(1005.0), "gpu_xid_errors_total", "31") == 0
+    assert node.xid.token(1006.0) == first
+    node.write(XID.format(31))
+    assert node.xid.token(1007.0) != first
+    assert value(node.xid.collect(1007.0), "gpu_xid_errors_total", "31") == 1
+
+
+def test_a_log_that_cannot_be_read_is_told_though_nothing_was_counted(node: Node) -> None:
+    node.source = "nvml"
+    before = node.xid.token(1005.0)
+    node.kmsg.unlink()
+    assert node.xid.token(1006.0) != before
+    assert Sample("gpu_exporter_kmsg_readable", (), False) in list(node.xid.collect(1006.0))
