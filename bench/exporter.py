@@ -262,9 +262,9 @@ def fault(port: int, hardware: Hardware, kind: str, times: int) -> list[float]:
 def heal(port: int, hardware: Hardware, kind: str) -> None:
     hardware.change(NODE, SICK, **{kind: False})
     until(port, "gpu_up", SICK, 1)
-    time.sleep(
-        2.3 + time.time() % 1
-    )  # so that faults do not all come at the same moment of a round
+    until(port, "gpu_slow", SICK, 0)  # one that was slow a moment ago has 5 s until it is hung
+    # Not all faults shall come at the same moment of a round.
+    time.sleep(2.3 + time.time() % 1)
 
 
 @contextlib.contextmanager
