@@ -125,7 +125,7 @@ def pair(folder: Path, fleet: Fleet, given: argparse.Namespace) -> Iterator[str]
     ]
     config = {
         "global": {"scrape_interval": "5s", "scrape_timeout": "4s", "evaluation_interval": "15s"},
-        "rule_files": [f"{folder}/rules/*/*.yml"],
+        "rule_files": [f"{folder}/rules/static/*.yml", f"{folder}/rules/recording/*.yml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
         "scrape_configs": [{"job_name": "node", "static_configs": targets}],
     }
