@@ -219,6 +219,8 @@ def main() -> None:
         took = breaches(fleet, min(given.breaches, NODES * GPUS))
         passed = leaks(fleet, alertmanager, given.trials)
     fleet.server.shutdown()
+    if not took:
+        raise SystemExit("no breach reached the webhook within 30 s: look at rules and scrapes.")
     said = {
         "prometheus": binaries.version(found(given.prometheus)).rpartition(" ")[2],
         "alertmanager": binaries.version(found(given.alertmanager)).rpartition(" ")[2],
