@@ -13,6 +13,7 @@ from exporter.reading.nursery import Nursery
 from exporter.reading.reader import Child
 
 pytestmark = pytest.mark.integration
+PATIENCE = 20.0  # seconds: a busy machine is slow, not wrong
 MODULE = """
 import os, signal, sys, time
 from exporter.reading.heartbeat import Heartbeat
@@ -44,7 +45,7 @@ def nursery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery
     made.stop()
 
 
-def until(holds: Callable[[], object], seconds: float = 3.0) -> None:
+def until(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
@@ -71,7 +72,7 @@ def test_a_process_is_given_words_orders_and_a_heartbeat(nursery: Nursery) -> No
     assert child.beat()[3:] == (7, "links")
     assert child.state() == "S"
     child.end()
-    assert child.reap(2.0)
+    assert child.reap(PATIENCE)
     child.close()
 
 
@@ -80,19 +81,20 @@ def test_a_process_is_called_in_the_list_of_processes_what_it_is(nursery: Nurser
     lines(child, 1)
     assert Path(f"/proc/{child.pid}/comm").read_text() == "gpu-stand_in\n"
     child.end()
-    assert child.reap(2.0)
+    assert child.reap(PATIENCE)
     child.close()
 
 
-def test_once_the_first_is_there_another_one_takes_milliseconds(nursery: Nursery) -> None:
+def test_all_are_forked_from_one_process_that_has_the_modules_loaded(nursery: Nursery) -> None:
     first = Child(nursery, "stand_in", ["x"])
-    began = time.monotonic()
     second = Child(nursery, "stand_in", ["y"])
     lines(second, 1)
-    assert time.monotonic() - began < 0.3
+    assert nursery._process is not None
+    children = Path(f"/proc/{nursery._process.pid}/task/{nursery._process.pid}/children")
+    assert {*map(int, children.read_text().split())} == {first.pid, second.pid}
     for child in (first, second):
         child.end()
-        assert child.reap(2.0)
+        assert child.reap(PATIENCE)
         child.close()
 
 
@@ -103,7 +105,7 @@ def test_one_that_does_not_heed_sigterm_is_killed_after_a_grace(nursery: Nursery
     assert not child.reap(0.2)
     assert not child.gone(time.monotonic() + 1.0)
     assert not child.gone(time.monotonic() + 3.0)
-    assert child.reap(2.0)
+    assert child.reap(PATIENCE)
     assert child.gone(time.monotonic())
     assert not child.stuck(time.monotonic())
     child.close()
@@ -112,14 +114,14 @@ def test_one_that_does_not_heed_sigterm_is_killed_after_a_grace(nursery: Nursery
 def test_one_that_fails_ends_alone(nursery: Nursery, capfd: pytest.CaptureFixture[str]) -> None:
     failing, other = (Child(nursery, "stand_in", [word]) for word in "xy")
     failing.order("fail")
-    assert failing.reap(2.0)
+    assert failing.reap(PATIENCE)
     assert "ZeroDivisionError" in capfd.readouterr().err
     until(lambda: failing.lines() is not None and failing.ended)
     other.order("hello")
     assert lines(other, 2) == [b"y", b"HELLO"]
     for child in (failing, other):
         child.end()
-        child.reap(1.0)
+        child.reap(PATIENCE)
         child.close()
 
 
@@ -130,13 +132,13 @@ def test_when_the_nursery_is_killed_all_end_and_the_next_start_makes_another(
     lines(child, 1)
     assert nursery._process is not None
     os.kill(nursery._process.pid, signal.SIGKILL)
-    assert child.reap(2.0)
+    assert child.reap(PATIENCE)
     child.close()
     until(lambda: nursery._process is not None and nursery._process.poll() is not None)
     again = Child(nursery, "stand_in", ["y"])
     assert lines(again, 1) == [b"y"]
     again.end()
-    assert again.reap(2.0)
+    assert again.reap(PATIENCE)
     again.close()
 
 
@@ -168,7 +170,7 @@ def test_without_pidfds_it_works_by_process_ids(
     lines(child, 1)
     assert not child.gone(time.monotonic())
     child.end()
-    assert child.reap(2.0)
+    assert child.reap(PATIENCE)
     child.close()
 
 
@@ -179,9 +181,9 @@ def test_a_module_that_cannot_be_imported_costs_those_alone_that_need_it(
     child = Child(both, "stand_in", ["x"])
     assert lines(child, 1) == [b"x"]
     child.end()
-    child.reap(1.0)
+    child.reap(PATIENCE)
     child.close()
     other = Child(both, "no_such_module_here", [])
-    assert other.reap(2.0)
+    assert other.reap(PATIENCE)
     other.close()
     both.stop()
