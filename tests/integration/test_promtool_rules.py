@@ -20,7 +20,7 @@ each_release = pytest.mark.parametrize("promtool", ["promtool", "promtool-2.53",
 
 def _promtool(promtool: Path, *arguments: str) -> None:
     said = subprocess.run(
-        [str(promtool), *arguments], capture_output=True, text=True, timeout=120, check=False
+        [str(promtool), *arguments], capture_output=True, text=True, timeout=600, check=False
     )
     assert said.returncode == 0, said.stdout + said.stderr
 
