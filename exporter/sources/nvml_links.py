@@ -23,6 +23,7 @@ OLDER = {
 OLDER_TOTAL: dict[str, Field] = {
     "replay": (52, 0), "recovery": (59, 0), "crc": (38, 0), "ecc": (160, 0),
 }  # fmt: skip
+FAULTS = ("crc", "replay", "recovery")  # what a bad link or cable shows first
 LINK_BYTES: dict[str, tuple[Field, int]] = {  # all links in KiB; NVLink 5: a link in bytes
     "gpu_nvlink_transmit_bytes_total": ((138, ALL_LINKS), 202),
     "gpu_nvlink_receive_bytes_total": ((139, ALL_LINKS), 204),
@@ -69,6 +70,7 @@ class Links:
     def __init__(self) -> None:
         self._pcie: dict[tuple[str, str], Unwrapped] = {}
         self._nvlink: dict[tuple[str, str], dict[int, int]] = {}
+        self._faults: dict[str, dict[tuple[str, str], int]] = {}
 
     def rows(self, driver: Driver, slot: int, uuid: str) -> Iterator[Row]:
         """The rows of the group."""
@@ -79,7 +81,8 @@ class Links:
         for link in links:
             yield "gpu_nvlink_up", (str(link),), states[link]
         if links:
-            yield from _link_errors(driver, slot, links)
+            yield "gpu_nvlink_active_links", (), sum(states[link] or 0 for link in links)
+            yield from self._link_errors(driver, slot, uuid, links)
             yield from self._link_bytes(driver, slot, uuid, links)
         for which, generation, width in _PCIE_LINK:
             yield "gpu_pcie_link_generation", (which,), driver.ask(slot, generation)
@@ -94,6 +97,15 @@ class Links:
         for name, field in PCIE_BYTES.items():
             if field in fields:
                 yield name, (), self._pcie.setdefault((uuid, name), Unwrapped()).add(fields[field])
+
+    def _link_errors(self, driver: Driver, slot: int, uuid: str, links: list[int]) -> Iterator[Row]:
+        # A link that does not answer keeps its count: the sum must not fall.
+        faults = self._faults.setdefault(uuid, {})
+        for link, kind, count in _errors(driver, slot, links):
+            yield "gpu_nvlink_errors_total", (link, kind), count
+            if kind in FAULTS:
+                faults[link, kind] = count
+        yield "gpu_nvlink_faults_total", (), sum(faults.values()) if faults else None
 
     def _link_bytes(self, driver: Driver, slot: int, uuid: str, links: list[int]) -> Iterator[Row]:
         sums = driver.fields(slot, (field for field, _ in LINK_BYTES.values()))
@@ -116,16 +128,17 @@ class Links:
             yield name, (), sum(kept.values()) if kept else None
 
 
-def _link_errors(driver: Driver, slot: int, links: list[int]) -> Iterator[Row]:
+def _errors(driver: Driver, slot: int, links: list[int]) -> Iterator[tuple[str, str, int]]:
+    """Link, kind and count."""
     found = choose(driver, slot, _link_fields(links))
     for (kind, link), count in found.items():
-        yield "gpu_nvlink_errors_total", (str(link), kind), count
+        yield str(link), kind, count
     counted = {kind for kind, _ in found}
     together: Mapping[str, tuple[Field, ...]] = {
         kind: (field,) for kind, field in OLDER_TOTAL.items() if kind not in counted
     }
     for kind, count in choose(driver, slot, together).items():
-        yield "gpu_nvlink_errors_total", ("total", kind), count
+        yield "total", kind, count
 
 
 def _link_fields(links: list[int]) -> dict[tuple[str, int], tuple[Field, ...]]:

@@ -204,6 +204,10 @@ def _links(found: Registers) -> Iterator[Reading]:
     for link in range(found["links"]):
         up = not found["links_down"] >> link & 1
         yield Reading("gpu_nvlink_up", (str(link),), int(up))
+    if found["links"]:
+        active = found["links"] - found["links_down"].bit_count()
+        yield Reading("gpu_nvlink_active_links", (), active)
+        yield Reading("gpu_nvlink_faults_total", (), found["link_crc"])
     for kind in LINK_ERRORS:
         for link in range(found["links"]):
             count = found["link_crc"] if (kind, link) == ("crc", 0) else 0

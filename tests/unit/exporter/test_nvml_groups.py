@@ -256,7 +256,9 @@ def test_links_tell_state_errors_and_bytes(card: Card) -> None:
     given = read(card, "links")
     assert (given["gpu_nvlink_up", "0"], given["gpu_nvlink_up", "1"]) == (1, 0)
     assert ("gpu_nvlink_up", "2") not in given
+    assert given["gpu_nvlink_active_links",] == 1
     assert given["gpu_nvlink_errors_total", "0", "crc"] == 12
+    assert given["gpu_nvlink_faults_total",] == 12
     assert given["gpu_nvlink_transmit_bytes_total",] == 3 * 1024
     assert ("gpu_nvlink_receive_bytes_total",) not in given
 
@@ -268,6 +270,17 @@ def test_links_of_an_older_card_are_counted_by_their_own_fields(card: Card) -> N
     assert errors == {
         ("0", "replay"): 1, ("1", "replay"): 2, ("1", "ecc"): 4, ("total", "recovery"): 9,
     }  # fmt: skip
+    assert given["gpu_nvlink_faults_total",] == 12
+
+
+def test_the_faults_of_all_links_do_not_fall_with_a_link(card: Card) -> None:
+    card.known = {(161, 0): 5, (161, 1): 3, (163, 0): 2, (221, 0): 100}
+    groups = Groups(card)
+    assert read(groups, "links")["gpu_nvlink_faults_total",] == 10
+    card.known = {(161, 0): 6, (163, 0): 2}
+    assert read(groups, "links")["gpu_nvlink_faults_total",] == 11
+    card.known = {}
+    assert read(Groups(card), "links").get(("gpu_nvlink_faults_total",)) is None
 
 
 def test_bytes_of_newer_links_are_added_up_and_do_not_fall_with_a_link(card: Card) -> None:
