@@ -1,14 +1,25 @@
 """What the containers need before they start; a second run changes nothing that matters.
 
-Runs in the image of the rules, without a network, as the user whom all our containers share.
+    init.py         secrets, simulated machines, rules, the settings of Alertmanager and Prometheus
+    init.py ha      afterwards, for the profile of that name: what Prometheus is told besides
+    init.py vm
+
+Runs in the image of the rules as the user whom all our containers share.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
+import sys
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from fleetmedic.alerting.render import Place
 from fleetmedic.alerting.render import render as render_alertmanager
@@ -18,11 +29,15 @@ from fleetmedic.kernel.share import share
 from rules.render import Place as RulesPlace
 from rules.render import render
 
+HERE = Path(__file__).resolve().parent
 STATE = Path(os.environ.get("FLEETMEDIC_STATE_DIR", "/state"))
 # Where the containers of Alertmanager see what is written here.
 TEMPLATES_THERE = "/etc/alertmanager/templates"
 TOKEN_THERE = "/state/secrets/webhook.token"  # noqa: S105 - a path
 SHARED_BY_GROUP = 0o640
+# With real GPUs there is one node, this machine, whose exporter is the first one.
+REAL = os.environ.get("FLEETMEDIC_GPUS") == "real"
+Config = dict[str, Any]
 
 
 def secret(name: str) -> None:
@@ -33,6 +48,20 @@ def secret(name: str) -> None:
         print(f"made {path}")
 
 
+def machines() -> list[str]:
+    """Make the simulated machines, and the folders that their exporters and jobs write to."""
+    names = ["node1"]
+    if not REAL:
+        nodes = int(os.environ.get("FLEETMEDIC_NODES", "4"))
+        gpus = int(os.environ.get("FLEETMEDIC_GPUS_PER_NODE", "8"))
+        Hardware(STATE / "hardware").create(nodes, gpus)
+        names = Hardware(STATE / "hardware").nodes()
+    for node in names:
+        for folder in ("exporter", "progress"):
+            (STATE / folder / node).mkdir(parents=True, exist_ok=True)
+    return names
+
+
 def alertmanager() -> None:
     """Write alertmanager.yml from the shipped template, and the templates beside it."""
     source, target = share("alertmanager"), STATE / "alertmanager"
@@ -41,23 +70,89 @@ def alertmanager() -> None:
     write_atomic(target / "alertmanager.yml", text)
 
 
-def main() -> None:
+def add_ha(config: Config) -> None:
+    """Two more Alertmanagers to tell, and each of the two Prometheus servers looks at all of them."""
+    more = ["alertmanager-2:9093", "alertmanager-3:9093"]
+    config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] += more
+    for name, targets in (("alertmanager", more), ("prometheus", ["prometheus-2:9090"])):
+        job(config, name)["static_configs"][0]["targets"] += targets
+
+
+def add_vm(config: Config) -> None:
+    """Every sample also goes to VictoriaMetrics."""
+    config["remote_write"] = [{"url": "http://victoriametrics:8428/api/v1/write"}]
+    config["scrape_configs"].append(
+        {
+            "job_name": "victoriametrics",
+            "static_configs": [
+                {"targets": ["victoriametrics:8428"], "labels": {"cluster": "local"}}
+            ],
+        }
+    )
+
+
+PROFILES: dict[str, Callable[[Config], None]] = {"ha": add_ha, "vm": add_vm}
+
+
+def job(config: Config, name: str) -> Config:
+    """The scrape job of that name."""
+    return next(each for each in config["scrape_configs"] if each["job_name"] == name)
+
+
+def prometheus(profile: str | None, nodes: list[str]) -> None:
+    """Write prometheus.yml: the one beside this file, for the nodes there are and the profiles that
+    were chosen since the last run without one. Two may be chosen at once."""
+    folder = STATE / "prometheus-config"
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        chosen = folder / ".profiles"
+        names = set(chosen.read_text().split()) | {profile} if profile else set()
+        chosen.write_text(" ".join(sorted(names)))
+        config: Config = yaml.safe_load((HERE / "prometheus.yml").read_text())
+        scraped = job(config, "node")
+        scraped["static_configs"] = [
+            one for one in scraped["static_configs"] if one["labels"]["node"] in nodes
+        ]
+        for name in sorted(names):
+            PROFILES[name](config)
+        write_atomic(folder / "prometheus.yml", yaml.safe_dump(config, sort_keys=False))
+
+
+def reload() -> None:
+    """Tell a Prometheus that runs already; one that does not reads the new file when it starts."""
+    for server in ("prometheus", "prometheus-2"):
+        request = urllib.request.Request(f"http://{server}:9090/-/reload", method="POST")
+        try:
+            urllib.request.urlopen(request, timeout=5).close()  # noqa: S310 - two names of ours
+            print(f"{server} reads its settings again")
+        except OSError:
+            continue
+
+
+def first() -> None:
     """Make what is missing, and render anew what follows from this version."""
-    nodes = int(os.environ.get("FLEETMEDIC_NODES", "4"))
-    gpus = int(os.environ.get("FLEETMEDIC_GPUS_PER_NODE", "8"))
-    Hardware(STATE / "hardware").create(nodes, gpus)
-    for node in Hardware(STATE / "hardware").nodes():
-        for folder in ("exporter", "progress"):
-            (STATE / folder / node).mkdir(parents=True, exist_ok=True)
     for name in ("webhook.token", "grafana.password"):
         secret(name)
+    nodes = machines()
     alertmanager()
+    prometheus(None, nodes)
     rules = STATE / "prometheus" / "rules"
     (rules / "generated").mkdir(parents=True, exist_ok=True)
     base = os.environ.get("FLEETMEDIC_RUNBOOK_BASE", "http://127.0.0.1:9095/runbooks")
     written = render(rules, RulesPlace(runbook_base=base))
-    print(f"{nodes} simulated nodes of {gpus} GPUs; {len(list(written))} rule files")
+    print(f"{'real' if REAL else 'simulated'} {', '.join(nodes)}; {len(list(written))} rule files")
+
+
+def main(arguments: list[str]) -> None:
+    """All of the first step, or what a profile adds to it."""
+    if not arguments:
+        first()
+    elif arguments[0] in PROFILES:
+        prometheus(arguments[0], machines())
+        reload()
+    else:
+        sys.exit(f"init: there is no profile {arguments[0][:40]!r}: {', '.join(PROFILES)}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

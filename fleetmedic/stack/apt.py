@@ -51,6 +51,14 @@ class Apt:
         shown = self.run("apt-cache", "show", "--no-all-versions", package)
         return shown.returncode == 0 and "\nFilename:" in f"\n{shown.stdout}"
 
+    def needs(self, packages: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
+        """What these packages depend on, near and far, whose names match and which a source has."""
+        kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+        quiet = [f"--no-{kind}" for kind in kinds]
+        tree = self.run("apt-cache", "depends", "--recurse", *quiet, *packages).stdout
+        names = dict.fromkeys(line for line in tree.splitlines() if pattern.fullmatch(line))
+        return [name for name in names if name not in packages and self.offers(name)]
+
     def download(self, packages: Sequence[str]) -> str | None:
         """Download into `debs`. Returns why it failed, or None."""
         got = self.run("apt-get", "-qq", "download", *packages, cwd=self.debs)

@@ -130,13 +130,7 @@ class _Download:
 
     def _packages(self) -> list[str]:
         known = [name for name in (*SERVERS, *OPTIONAL) if self._apt.offers(name)]
-        quiet = [
-            f"--no-{kind}"
-            for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
-        ]
-        tree = self._apt.run("apt-cache", "depends", "--recurse", *quiet, *known).stdout
-        wanted = [line for line in tree.splitlines() if _NEEDED.fullmatch(line)]
-        return list(dict.fromkeys([*known, *(name for name in wanted if self._apt.offers(name))]))
+        return [*known, *self._apt.needs(known, _NEEDED)]
 
     def _sizes(self, packages: list[str], complaint: str) -> dict[str, int]:
         """File name to bytes, as apt is about to fetch them."""

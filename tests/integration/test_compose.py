@@ -101,6 +101,18 @@ def test_the_example_environment_is_the_default(compose: list[str]) -> None:
     assert json.loads(done.stdout) == plain
 
 
+def test_the_example_environment_names_what_compose_reads(compose: list[str]) -> None:
+    done = _run(*compose, "-f", "docker-compose.yml", "config", "--variables", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    read = {name: one["DefaultValue"] for name, one in json.loads(done.stdout).items()}
+    example = dict(
+        line.lstrip("#").split("=", 1)
+        for line in (ROOT / ".env.example").read_text().splitlines()
+        if re.match(r"#?[A-Z_]+=", line)
+    )
+    assert example == read | {"COMPOSE_PROFILES": ""}
+
+
 def test_ports_and_images_can_be_chosen(compose: list[str]) -> None:
     services = _config(
         compose, "docker-compose.yml", GRAFANA_PORT="13000", PROMETHEUS_IMAGE="mirror/prometheus:1"
@@ -110,23 +122,39 @@ def test_ports_and_images_can_be_chosen(compose: list[str]) -> None:
 
 
 def test_with_real_gpus_the_remediator_only_watches(compose: list[str]) -> None:
-    services = _config(compose, "docker-compose.yml", "deploy/compose/gpu.yml")["services"]
+    services = _config(compose, "docker-compose.yml", "compose.nvidia.yml")["services"]
     assert "--source=nvml" in services["exporter-node1"]["command"]
     mounts = {mount["target"]: mount for mount in services["remediator"]["volumes"]}
     assert mounts["/etc/fleetmedic/remediator.yml"]["source"].endswith("remediator-observe.yml")
+    assert {name for name in services if name.startswith("exporter")} == {"exporter-node1"}
+    assert services["init"]["environment"]["FLEETMEDIC_GPUS"] == "real"
+    # the cluster's name for the machine is that under which Prometheus knows it
+    assert services["cluster"]["hostname"] == "node1"
+    hardware = [mount["source"] for mount in services["cluster"]["volumes"]]
+    assert "hardware" not in hardware
 
 
+def test_the_profiles_bring_their_services(compose: list[str]) -> None:
+    plain = set(_config(compose, "docker-compose.yml")["services"])
+    every = set(_config(compose, "docker-compose.yml", COMPOSE_PROFILES="ha,vm")["services"])
+    assert every - plain == {
+        "init-ha", "prometheus-2", "alertmanager-2", "alertmanager-3", "init-vm", "victoriametrics",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("profiles", [(), ("ha", "vm")])
 def test_prometheus_and_alertmanager_accept_their_configuration(
-    parts: dict[str, Path], tmp_path: Path
+    parts: dict[str, Path], tmp_path: Path, profiles: tuple[str, ...]
 ) -> None:
-    done = _run(
-        str(parts["promtool"]), "check", "config", "--syntax-only", "deploy/compose/prometheus.yml"
-    )
-    assert done.returncode == 0, done.stderr
-    for folder in ("secrets", "alertmanager", "prometheus/rules"):
+    for folder in ("secrets", "alertmanager", "prometheus/rules", "prometheus-config", "hardware"):
         (tmp_path / folder).mkdir(parents=True)
-    made = _run(sys.executable, "deploy/compose/init.py", FLEETMEDIC_STATE_DIR=str(tmp_path))
-    assert made.returncode == 0, made.stderr
+    for step in ((), *((profile,) for profile in profiles)):
+        init = (sys.executable, "deploy/compose/init.py", *step)
+        made = _run(*init, FLEETMEDIC_STATE_DIR=str(tmp_path))
+        assert made.returncode == 0, made.stderr
+    prometheus = str(tmp_path / "prometheus-config" / "prometheus.yml")
+    done = _run(str(parts["promtool"]), "check", "config", "--syntax-only", prometheus)
+    assert done.returncode == 0, done.stderr
     config = tmp_path / "alertmanager" / "alertmanager.yml"
     there = config.read_text().replace("/etc/alertmanager", str(config.parent))
     config.write_text(there.replace("/state/secrets", str(tmp_path / "secrets")))

@@ -86,8 +86,8 @@ def unpack() -> Path:
         complaint = apt.update()
         if not all(map(apt.offers, PACKAGES)):
             raise UserError(f"the apt sources offer no Slurm ({last(complaint)}).")
-        why = apt.download([*PACKAGES, *_libraries(apt)]) or apt.unpack()
-        if why:
+        libraries = [name for name in apt.needs(PACKAGES, _LIBRARY) if name != "libc6"]
+        if why := apt.download([*PACKAGES, *libraries]) or apt.unpack():
             raise UserError(f"Slurm cannot be fetched ({why}).")
         shutil.rmtree(folder, ignore_errors=True)
         for name in ("slurmctld", "slurmd", "slurmstepd"):
@@ -95,14 +95,6 @@ def unpack() -> Path:
             (apt.root / "usr/sbin" / name).symlink_to(f"{name}-wlm")
         apt.root.replace(folder)
     return folder / "usr"
-
-
-def _libraries(apt: Apt) -> list[str]:
-    kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
-    quiet = [f"--no-{kind}" for kind in kinds]
-    tree = apt.run("apt-cache", "depends", "--recurse", *quiet, *PACKAGES).stdout
-    found = [line for line in tree.splitlines() if _LIBRARY.fullmatch(line)]
-    return [name for name in dict.fromkeys(found) if name != "libc6" and apt.offers(name)]
 
 
 class Slurm:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from fleetmedic.cli import cli
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-LONG_LIVED = [name for name in SERVICES if name != "init"]
+LONG_LIVED = [name for name in SERVICES if not name.startswith("init")]
+DEFAULT = [name for name in SERVICES if "profiles" not in SERVICES[name]]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 PROMETHEUS: dict[str, Any] = yaml.safe_load(
     (ROOT / "deploy" / "compose" / "prometheus.yml").read_text()
@@ -60,8 +63,11 @@ def test_a_service_says_when_it_is_well(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_starts_after_what_it_needs_is_well(name: str) -> None:
     for other, how in SERVICES[name].get("depends_on", {}).items():
-        wanted = "service_completed_successfully" if other == "init" else "service_healthy"
-        assert how == {"condition": wanted}, other
+        wanted = "service_completed_successfully" if other.startswith("init") else "service_healthy"
+        assert how["condition"] == wanted, other
+        # what a profile would start is waited for where that profile is chosen
+        optional = other not in DEFAULT and name in DEFAULT
+        assert how.get("required", True) is not optional or name == "prometheus-2", other
     order = list(SERVICES)
 
     def reaches_init(service: str, seen: frozenset[str] = frozenset()) -> bool:
@@ -101,6 +107,43 @@ def test_every_volume_of_ours_covers_a_folder_that_the_image_gives_to_our_user()
                 assert target in ours or mount.startswith("."), f"{name}: {mount}"
 
 
+def test_every_named_limit_of_memory_fits_a_machine_of_4_gb() -> None:
+    """The steps that end before the others begin do not count."""
+    sizes = {"m": 1, "g": 1024}
+    total = 0
+    for name in set(DEFAULT) & set(LONG_LIVED):
+        limit = re.fullmatch(r"(?:\$\{[A-Z]+_MEMORY:-)?(\d+)([mg])\}?", SERVICES[name]["mem_limit"])
+        assert limit, name
+        total += int(limit[1]) * sizes[limit[2]]
+    assert total <= 4096
+
+
+def test_a_profile_adds_services_and_changes_none() -> None:
+    added = {name: SERVICES[name]["profiles"] for name in SERVICES if name not in DEFAULT}
+    assert sorted(name for name, chosen in added.items() if chosen == ["ha"]) == [
+        "alertmanager-2", "alertmanager-3", "init-ha", "prometheus-2",
+    ]  # fmt: skip
+    assert sorted(name for name, chosen in added.items() if chosen == ["vm"]) == [
+        "init-vm", "victoriametrics",
+    ]  # fmt: skip
+
+
+def test_the_alertmanagers_wait_five_seconds_for_one_another() -> None:
+    for name in ("alertmanager", "alertmanager-2", "alertmanager-3"):
+        assert "--cluster.peer-timeout=5s" in SERVICES[name]["command"]
+        peers = [word for word in SERVICES[name]["command"] if word.startswith("--cluster.peer=")]
+        assert len(peers) == (0 if name == "alertmanager" else 3), "the first stands alone without"
+
+
+def test_nobody_is_let_in_without_a_password_and_none_is_written_down() -> None:
+    grafana = SERVICES["grafana"]["environment"]
+    assert grafana["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
+    assert grafana["GF_SECURITY_ADMIN_PASSWORD__FILE"].startswith("/state/secrets/")
+    for service in SERVICES.values():
+        for key in service.get("environment", {}):
+            assert not re.search("PASSWORD$|TOKEN$|SECRET$", key), key
+
+
 def test_prometheus_scrapes_every_service_under_the_jobs_of_the_local_stack() -> None:
     jobs = {job["job_name"]: job["static_configs"] for job in PROMETHEUS["scrape_configs"]}
     assert set(jobs) == {"node", "remediator", "rules", "prometheus", "alertmanager", "service"}
@@ -109,7 +152,7 @@ def test_prometheus_scrapes_every_service_under_the_jobs_of_the_local_stack() ->
         for group in targets:
             assert group["labels"]["cluster"] == "local"
             host = group["targets"][0].split(":")[0]
-            assert host in SERVICES or host == "127.0.0.1"
+            assert host in SERVICES
 
 
 def test_each_exporter_reads_its_own_machine() -> None:
@@ -124,10 +167,14 @@ def test_the_dockerfile_needs_no_syntax_image_and_leaves_no_compiler() -> None:
     assert not re.search(r"\b(gcc|g\+\+|build-essential|clang|make|curl|git)\b", DOCKERFILE)
     stages = re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)
     assert [name for _, name in stages[-4:]] == ["exporter", "rules", "remediator", "cluster"]
+    final = DOCKERFILE.split("FROM base AS exporter", maxsplit=1)[1]
+    assert "RUN" not in final
+    assert final.count("HEALTHCHECK") == final.count("LABEL org.opencontainers.image.title") == 4
+    assert f'image.version="{VERSION}"' in DOCKERFILE
     assert all(source == "base" for source, _ in stages[-4:])
     assert "latest" not in DOCKERFILE
     base = DOCKERFILE.split("FROM base AS build", maxsplit=1)[0]
-    assert base.rstrip().endswith("USER 10001:10001")
+    assert re.findall(r"^USER (.+)$", base, re.MULTILINE)[-1] == "10001:10001"
     assert "--mount" not in DOCKERFILE
 
 
@@ -152,7 +199,7 @@ def test_the_environment_example_names_every_variable_and_its_default() -> None:
         for line in (ROOT / ".env.example").read_text().splitlines()
         if re.match(r"#?[A-Z_]+=", line)
     )
-    assert example == wanted
+    assert example == wanted | {"COMPOSE_PROFILES": ""}, "the last is Compose's own"
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,10 +20,10 @@ ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = ROOT / "deploy" / "compose"
 
 
-def _init(state: Path) -> str:
+def _init(state: Path, *arguments: str, **environment: str) -> str:
+    given = {"FLEETMEDIC_STATE_DIR": str(state), "FLEETMEDIC_NODES": "2"} | environment
     done = subprocess.run(
-        [sys.executable, str(COMPOSE / "init.py")],
-        env={**os.environ, "FLEETMEDIC_STATE_DIR": str(state), "FLEETMEDIC_NODES": "2"},
+        [sys.executable, str(COMPOSE / "init.py"), *arguments], env={**os.environ, **given},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -37,6 +38,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "secrets",
         "alertmanager",
         "prometheus/rules",
+        "prometheus-config",
         "hardware",
         "exporter",
         "progress",
@@ -65,10 +67,56 @@ def test_there_are_machines_with_their_folders(state: Path) -> None:
     assert (state / "progress" / "node2").is_dir()
 
 
+def _prometheus(state: Path) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load(
+        (state / "prometheus-config" / "prometheus.yml").read_text()
+    )
+    return config
+
+
+def _targets(state: Path, job: str) -> list[str]:
+    jobs = {one["job_name"]: one["static_configs"] for one in _prometheus(state)["scrape_configs"]}
+    return [target for group in jobs.get(job, []) for target in group["targets"]]
+
+
+def test_prometheus_scrapes_the_machines_that_there_are(state: Path) -> None:
+    _init(state)
+    assert _targets(state, "node") == ["exporter-node1:9410", "exporter-node2:9410"]
+
+
+def test_profiles_add_their_parts_in_any_order_until_the_next_plain_start(state: Path) -> None:
+    _init(state)
+    plain = _prometheus(state)
+    _init(state, "vm")
+    _init(state, "ha")
+    _init(state, "ha")
+    told = _prometheus(state)["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    assert told == ["alertmanager:9093", "alertmanager-2:9093", "alertmanager-3:9093"]
+    assert _targets(state, "alertmanager") == told
+    assert _targets(state, "prometheus") == ["prometheus:9090", "prometheus-2:9090"]
+    assert _targets(state, "victoriametrics") == ["victoriametrics:8428"]
+    written = _prometheus(state)["remote_write"]
+    assert [one["url"] for one in written] == ["http://victoriametrics:8428/api/v1/write"]
+    _init(state)
+    assert _prometheus(state) == plain
+
+
+def test_with_real_gpus_there_is_this_machine_and_nothing_simulated(
+    state: Path, tmp_path: Path
+) -> None:
+    for folder in state.iterdir():
+        (tmp_path / folder.name).mkdir()
+    (tmp_path / "prometheus/rules").mkdir()
+    _init(tmp_path, FLEETMEDIC_GPUS="real")
+    assert _targets(tmp_path, "node") == ["exporter-node1:9410"]
+    assert not list((tmp_path / "hardware").iterdir())
+    assert (tmp_path / "exporter" / "node1").is_dir()
+
+
 def test_prometheus_finds_the_rules_where_its_configuration_looks(state: Path) -> None:
-    configured = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())["rule_files"]
-    assert list((state / "prometheus").glob(configured[0]))
-    assert configured == ["rules/static/*.yml", "rules/recording/*.yml", "rules/generated/*.yml"]
+    kinds = ("static", "recording", "generated")
+    assert _prometheus(state)["rule_files"] == [f"/etc/prometheus/rules/{k}/*.yml" for k in kinds]
+    assert list((state / "prometheus/rules/static").glob("*.yml"))
     assert (state / "prometheus" / "rules" / "generated").is_dir()
 
 
