@@ -152,7 +152,10 @@ def _load(found: Registers) -> Iterator[Reading]:
     yield Reading("gpu_performance_state", (), found["performance_state"])
     for bit, reason in enumerate(CLOCK_REASONS):
         yield Reading("gpu_clock_event_active", (reason,), found["reasons"] >> bit & 1)
-    seconds = {"hw_thermal_slowdown": "thermal_ns", "hw_power_brake_slowdown": "brake_ns"}
+    seconds = {
+        "sw_thermal_slowdown": "software_ns", "hw_thermal_slowdown": "thermal_ns",
+        "hw_power_brake_slowdown": "brake_ns",
+    }  # fmt: skip
     for reason in REASON_SECONDS:
         total = found[seconds[reason]] if reason in seconds else 0
         yield Reading("gpu_clock_event_seconds_total", (reason,), total / 1e9)
@@ -189,6 +192,10 @@ def _health(found: Registers) -> Iterator[Reading]:
     for left in ("max", "high", "partial", "low", "none"):
         yield Reading("gpu_row_remap_banks", (left,), found.get(f"banks_{left}", 0))
     yield Reading("gpu_unrepairable_memory", (), found["unrepairable"])
+    if found["pages_retired"] >= 0:
+        yield Reading("gpu_retired_pages_pending", (), found["pages_pending"])
+        yield Reading("gpu_retired_pages_total", ("single_bit",), 0)
+        yield Reading("gpu_retired_pages_total", ("double_bit",), found["pages_retired"])
     for number, action in enumerate(RECOVERY_ACTIONS):
         yield Reading("gpu_recovery_action", (action,), int(number == found["recovery"]))
     for state in FABRIC_STATES:

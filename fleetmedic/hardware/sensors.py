@@ -29,7 +29,10 @@ BAR1 = 128 << 30
 LINK_KIB_PER_SECOND = 200 << 20  # both ways each, all links, at full use
 PCIE_KIB_PER_SECOND = 20 << 20
 BANKS = 192
-REASONS = {"gpu_idle": 0, "hw_slowdown": 3, "hw_thermal_slowdown": 6, "hw_power_brake_slowdown": 7}
+REASONS = {
+    "gpu_idle": 0, "hw_slowdown": 3, "sw_thermal_slowdown": 5, "hw_thermal_slowdown": 6,
+    "hw_power_brake_slowdown": 7,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class Totals:
     at: float = 0.0
     energy_mj: int = 0
     thermal_ns: int = 0
+    software_ns: int = 0
     brake_ns: int = 0
     pcie_tx: int = 0
     pcie_rx: int = 0
@@ -55,6 +59,7 @@ class Totals:
             at=max(now, self.at),
             energy_mj=self.energy_mj + round(elapsed * seen.power * 1000),
             thermal_ns=self.thermal_ns + round(elapsed * seen.thermal_slowdown * 1e9),
+            software_ns=self.software_ns + round(elapsed * state.software_slowdown * 1e9),
             brake_ns=self.brake_ns + round(elapsed * state.power_brake * 1e9),
             pcie_tx=self.pcie_tx + round(lanes / 4),
             pcie_rx=self.pcie_rx + round(lanes),
@@ -101,6 +106,7 @@ def _load(state: GpuState, seen: Reading, totals: Totals) -> Registers:
     active = {
         "gpu_idle": seen.utilization <= 0.02,
         "hw_slowdown": seen.thermal_slowdown or state.power_brake,
+        "sw_thermal_slowdown": state.software_slowdown,
         "hw_thermal_slowdown": seen.thermal_slowdown,
         "hw_power_brake_slowdown": state.power_brake,
     }
@@ -125,6 +131,7 @@ def _load(state: GpuState, seen: Reading, totals: Totals) -> Registers:
         "performance_state": 0,
         "reasons": sum(1 << bit for reason, bit in REASONS.items() if active[reason]),
         "thermal_ns": totals.thermal_ns,
+        "software_ns": totals.software_ns,
         "brake_ns": totals.brake_ns,
     }
 
@@ -157,6 +164,8 @@ def _health(state: GpuState) -> Registers:
         "banks_max": BANKS - exhausted,
         "banks_none": exhausted,
         "unrepairable": int(state.remap_failure),
+        "pages_retired": state.retired_pages,
+        "pages_pending": -1 if state.retired_pages < 0 else int(state.pages_pending),
         "recovery": state.recovery,
         "fabric_unhealthy": int(state.fabric_unhealthy),
     }

@@ -31,6 +31,8 @@ class GpuState:
     """One simulated GPU. `speed` is the share of its clock that it still reaches under load;
     `heat` is added to its temperature (degrees); `heals_by` says which repair clears its fault.
 
+    `software_slowdown`: the driver holds the clock down for heat. `retired_pages` of a card from before
+    Ampere, which takes pages out of use; -1 on one that maps other rows in instead.
     `hang_in` is the group of readings in which a hung GPU does not answer (all when empty), and
     `delay_ms` what every call of the driver about it takes longer. `recovery` is the driver's number
     of the action that it asks for, `links_down` a bit for each NVLink.
@@ -61,6 +63,9 @@ class GpuState:
     pcie_width: int = 16
     pcie_replays: int = 0
     power_brake: bool = False
+    software_slowdown: bool = False
+    retired_pages: int = -1
+    pages_pending: bool = False
     mig: bool = False
     stray_pid: int = 0
     delay_ms: int = 0
@@ -306,7 +311,8 @@ class Hardware:
         return replace(
             state, lost=False, hung=False, speed=1.0, heat=0.0, fault="", heals_by="reset",
             remap_pending=False, remap_uncorrectable=remapped, recovery=0, fabric_unhealthy=False,
-            links_down=0, link_errors=0, pcie_replays=0, power_brake=False, delay_ms=0, hang_in="",
+            links_down=0, link_errors=0, pcie_replays=0, power_brake=False, software_slowdown=False,
+            pages_pending=False, delay_ms=0, hang_in="",
         )  # fmt: skip
 
     def _state_path(self, node: str, index: int) -> Path:

@@ -48,6 +48,8 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "links down": {"links_down": 5, "link_errors": 12, "pcie_width": 8, "pcie_replays": 4},
     "fabric": {"fabric_unhealthy": True, "recovery": 1},
     "brake": {"power_brake": True},
+    "held down by the driver for its heat": {"software_slowdown": True},
+    "an older card, whose pages wait": {"retired_pages": 3, "pages_pending": True},
     "stray process": {"stray_pid": 4711},
 }
 Values = dict[tuple[str, tuple[str, ...]], float]

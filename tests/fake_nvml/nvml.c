@@ -350,7 +350,12 @@ int nvmlDeviceGetRowRemapperHistogram(Device device, Banks *out) {
     out->none = (u32)reg(device, "banks_none");
     return OK;
 }
-ABSENT(nvmlDeviceGetRetiredPagesPendingStatus, "health")
+int nvmlDeviceGetRetiredPagesPendingStatus(Device device, u32 *out) {
+    GATE("health");
+    if (reg(device, "pages_retired") < 0) return UNSUPPORTED;
+    *out = (u32)reg(device, "pages_pending");
+    return OK;
+}
 
 typedef struct { uint8_t cluster[16]; int status; u32 clique; uint8_t state; } OldFabric;
 int nvmlDeviceGetGpuFabricInfo(Device device, OldFabric *out) {
@@ -392,10 +397,15 @@ static int field(Device device, Field *asked) {
     static const struct { u32 id; const char *key; } known[] = {
         {82, "memory_temperature"}, {94, "pcie_replays"}, {186, "power"}, {187, "power_min"},
         {188, "power_limit"}, {189, "power_limit"}, {190, "power_limit"}, {192, "power_limit"},
-        {230, "recovery"}, {270, "thermal_ns"}, {271, "brake_ns"},
+        {230, "recovery"}, {269, "software_ns"}, {270, "thermal_ns"}, {271, "brake_ns"},
     };
     u32 id = asked->id;
     asked->type = 3;
+    if (id == 29 || id == 30) {
+        if (reg(device, "pages_retired") < 0) return UNSUPPORTED;
+        asked->value.whole = id == 30 ? (u64)reg(device, "pages_retired") : 0;
+        return OK;
+    }
     if (id == 186 && asked->scope) return UNSUPPORTED;
     if (id == 138 || id == 139) {
         if (asked->scope != 0xFFFFFFFF) return INVALID;
@@ -408,7 +418,7 @@ static int field(Device device, Field *asked) {
         return OK;
     }
     asked->value.whole = 0;
-    if (id == 74 || id == 76 || id == 269 || id == 95 || id == 169 || (id >= 173 && id <= 180)) return OK;
+    if (id == 74 || id == 76 || id == 95 || id == 169 || (id >= 173 && id <= 180)) return OK;
     if (id == 197 || id == 198) { /* 32 bits of bytes, as the hardware wraps */
         asked->value.whole = (u64)(reg(device, id == 197 ? "pcie_tx" : "pcie_rx") * 1024) & 0xFFFFFFFF;
         return OK;
