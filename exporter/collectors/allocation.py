@@ -1,7 +1,7 @@
 """Which job holds which GPU, from every scheduler of this node, and who uses a GPU without holding it.
 
-A source that fails loses its own rows and nothing else. Processes are called unowned only while every
-source answers: unknown is not nobody.
+A source that fails loses its own rows and nothing else, and is told of as such; the collector itself has
+not failed. Processes are called unowned only while every source answers: unknown is not nobody.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Allocation:
         view = self._board.view(now)
         names = _names(view)
         held: dict[tuple[int, str], list[Holding]] = {}
-        answered, failed = 0, []
+        answered = failed = 0
         for source in self._sources:
             found, why = _ask(source, now)
             if found is None and not why:
@@ -88,7 +88,7 @@ class Allocation:
             self._tell(source.name, why)
             yield Sample("gpu_exporter_allocation_source_success", (source.name,), int(not why))
             if found is None:
-                failed.append(why)
+                failed += 1
                 continue
             answered += 1
             for holding in found:
@@ -97,8 +97,6 @@ class Allocation:
         yield from _rows(held)
         if answered and not failed and not self._unseen:
             yield from self._unowned(view, held, now)
-        if failed and not answered:
-            raise CollectorError("; ".join(failed))
 
     def _tell(self, source: str, why: str) -> None:
         """Log what a source complains of when that begins, changes or ends."""

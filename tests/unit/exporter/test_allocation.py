@@ -155,9 +155,12 @@ def test_a_gpu_is_known_by_its_device_file_which_need_not_have_its_number(tmp_pa
     ]
 
 
-def test_when_every_source_fails_the_collector_has_failed(board: Board) -> None:
-    with pytest.raises(CollectorError, match="broken"):
-        collect(board, Scheduler(why="broken"))
+def test_a_node_whose_only_source_fails_still_says_which(board: Board) -> None:
+    """The frame drops what a failed collector gave: it must not fail, or nobody is told of the source."""
+    samples = collect(board, Scheduler("kubelet", why="broken"))
+    assert [(s.name, s.labels, s.value) for s in samples] == [
+        ("gpu_exporter_allocation_source_success", ("kubelet",), 0)
+    ]
 
 
 def _process(
