@@ -90,6 +90,7 @@ async def running(
             alertmanager = await stack.enter_async_context(client)
         sender = await stack.enter_async_context(Notifier())
         delivery = open_channels(notifications(settings), sender)
+        metrics.expect(actions().names(), delivery.channels)
         senses = Senses(
             cluster, prometheus, book, ceiling=settings.level,
             scrape_interval=settings.scrape_interval, hold=settings.limits.hold, now=time.time,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -54,6 +54,16 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(_FromBook(book))
+
+    def expect(self, actions: Iterable[str], channels: Iterable[str]) -> None:
+        """Begin the counters of these at 0: Prometheus sees no increase in a series that is born at 1,
+        and the first failure would pass unseen."""
+        for action in actions:
+            for result in ("done", "failed"):
+                self._counters["actions"].labels(action, result)
+        for channel in channels:
+            for result in ("delivered", "failed"):
+                self._counters["notifications"].labels(channel, result)
 
     def saw(self, event: Event, incident: Incident | None) -> None:
         """Count one durable event; `incident` is what it belongs to."""

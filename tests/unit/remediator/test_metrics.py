@@ -33,3 +33,19 @@ def test_a_reboot_is_told_with_its_node_from_when_it_is_announced_and_the_latest
     lines = [one for one in metrics.page().decode().splitlines() if one.startswith(f"{NAME}{{")]
     assert [line.partition(" ")[0] for line in lines] == [f'{NAME}{{target_node="node1"}}']
     assert float(lines[0].partition(" ")[2]) == NOW + 50
+
+
+def test_what_may_fail_is_counted_from_zero_so_that_the_first_failure_is_an_increase() -> None:
+    metrics = Metrics(Book())
+    metrics.expect(["notify"], ["chat"])
+    zeros = [line for line in metrics.page().decode().splitlines() if line.endswith(" 0.0")]
+    for series in (
+        'remediator_actions_total{action="notify",result="failed"}',
+        'remediator_notifications_total{channel="chat",result="failed"}',
+    ):
+        assert f"{series} 0.0" in zeros
+    metrics.told("chat", "failed")
+    assert (
+        'remediator_notifications_total{channel="chat",result="failed"} 1.0'
+        in metrics.page().decode()
+    )
