@@ -6,7 +6,7 @@ TESTS ?= tests
 # integration tests mostly wait for intervals to pass, so more of them than cores go at once
 WORKERS ?= 3
 .DEFAULT_GOAL := help
-.PHONY: help demo up test setup check bench clean
+.PHONY: help demo up test setup check scenarios bench clean
 
 help: ## Show this.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ check: setup ## Format, lint, types, layers, rules.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/fleetmedic rules lint
+
+scenarios: setup ## Raise every alert on a simulated fleet (4 minutes), and write docs/alerts-raised.md anew.
+	PYTHONPATH=tests/scenarios $(BIN)/python -m every_alert
 
 bench: setup ## Measure; takes minutes.
 	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

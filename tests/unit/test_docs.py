@@ -18,7 +18,7 @@ from fleetmedic.cli import COMMANDS
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 SKIPPED = {".venv", ".git", "node_modules", "build", "dist"}
-GENERATED = {"cli.md", "metrics.md", "alerts.md"}
+GENERATED = {"cli.md", "metrics.md", "alerts.md", "alerts-raised.md"}
 # The files that people write, by the package that reads them.
 SETTINGS = {"remediator": "remediator.yml", "rules": "rules.yml"}
 

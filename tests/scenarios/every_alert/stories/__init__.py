@@ -1,0 +1,1 @@
+"""The stories, by the category of their alerts."""

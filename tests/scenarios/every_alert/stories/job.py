@@ -1,0 +1,122 @@
+"""Jobs, pipelines and services: what they report themselves through fleetmedic.progress, and who holds GPUs."""
+
+from __future__ import annotations
+
+import math
+
+from every_alert.fleet import Fleet
+from every_alert.story import Story
+
+SATURATED = 40.0  # requests a second more than the pool's two workers answer
+SLOW_QUEUE = 20_000.0
+
+
+def _of(job: str) -> dict[str, str]:
+    return {"cluster": "hall", "job_id": job}
+
+
+def _stalls(fleet: Fleet) -> None:
+    fleet.training["train-a"].stalled = True
+
+
+def _diverges(fleet: Fleet) -> None:
+    fleet.training["train-b"].loss = math.nan
+
+
+def _restarts(fleet: Fleet) -> None:
+    fleet.training["train-c"].start(restarts=5)
+
+
+def _keeps_nothing(fleet: Fleet) -> None:
+    fleet.training["train-d"].checkpoints = False
+
+
+def _lags(fleet: Fleet) -> None:
+    fleet.training["train-e"].slow_rank = 2
+
+
+def _starves(fleet: Fleet) -> None:
+    fleet.training["train-f"].waits = 0.3
+
+
+def _leaves(fleet: Fleet) -> None:
+    fleet.loads.set(fleet.rack, "node1", (fleet.gpu_of("notebook"),), 0.0)
+
+
+def _idles(fleet: Fleet) -> None:
+    fleet.loads.set(fleet.rack, "node1", (fleet.gpu_of("meagre"),), 0.08)
+
+
+def _last_gpu(fleet: Fleet) -> None:
+    fleet.hold("one-more")
+
+
+def _queue(fleet: Fleet) -> None:
+    fleet.each_beat(lambda: fleet.outside.waits.extend([SLOW_QUEUE] * 3))
+
+
+def _pipeline_stalls(fleet: Fleet) -> None:
+    fleet.data["tokenise"].backlog = 50
+    fleet.data["tokenise"].stopped = True
+
+
+def _pipeline_late(fleet: Fleet) -> None:
+    fleet.data["nightly"].stopped = True
+
+
+def _rush(fleet: Fleet) -> None:
+    fleet.demand(SATURATED + 40.0)
+
+
+def _nobody(fleet: Fleet) -> None:
+    fleet.demand(0.0)
+
+
+def _slow_answers(fleet: Fleet) -> None:
+    fleet.servers["search"].seconds = 4.0
+
+
+def _stuck(fleet: Fleet) -> None:
+    fleet.servers["draft"].stuck = True
+
+
+def _errors(fleet: Fleet) -> None:
+    fleet.servers["chat"].failing = 1
+
+
+STORIES = (
+    Story("Training job train-a makes no step any more, and its processes live.", {"TrainingStalled": _of("train-a")}, _stalls),
+    Story("The loss of train-b is no number any more.", {"TrainingLossNotFinite": _of("train-b")}, _diverges),
+    Story("train-c has been started anew five times.", {"TrainingRestartLoop": _of("train-c")}, _restarts),
+    Story("train-d, which wants a checkpoint each 4 s, writes none.", {"TrainingCheckpointOverdue": _of("train-d")}, _keeps_nothing),
+    Story("One of the four ranks of train-e computes 40 % longer than the others.", {"TrainingStraggler": {**_of("train-e"), "rank": "2"}}, _lags),
+    Story("train-f waits for data for 0.3 s of each step of 0.5 s.", {"DataLoaderStarvesGpu": _of("train-f")}, _starves),
+    Story("A job of the rack stops using the GPU that it holds.", {"GpuAllocatedIdle": {"cluster": "rack", "job_id": "notebook"}}, _leaves),
+    Story("A job of the rack uses a twelfth of its GPU.", {"GpuJobLowEfficiency": {"cluster": "rack", "job_id": "meagre"}}, _idles, slow=True),
+    Story("Three GPUs of hall-1 no longer work, of twelve in the hall.", {"GpuPoolShrunk": {"cluster": "hall"}}, lambda _: None, after=frozenset({"GpuLost", "GpuHung"})),
+    Story("A job takes the last free GPU of the rack.", {"GpuPoolSaturated": {"cluster": "rack"}}, _last_gpu, factor=720),
+    Story(
+        "Most jobs of a queue have waited for five hours when they start.",
+        {"GpuQueueWaitLong": {"cluster": "hall", "queue": "big"}},
+        _queue, instead="the site's scheduler: a page with its histogram",
+    ),
+    Story("Pipeline tokenise does nothing, with 50 records at its input.", {"PipelineProgressStalled": {"pipeline": "tokenise"}}, _pipeline_stalls),
+    Story("Pipeline nightly, which is due each 6 s, does not end again.", {"PipelineLate": {"pipeline": "nightly"}}, _pipeline_late),
+    Story("Twice as many requests reach the worker pool as it can answer.", {"InferenceQueueGrowing": {"cluster": "rack", "service": "serve"}}, _rush),
+    Story(
+        "Nobody asks the pool for anything any more.",
+        {"InferenceOverProvisioned": {"cluster": "rack", "service": "serve"}},
+        _nobody, after=frozenset({"InferenceQueueGrowing"}),
+    ),
+    Story(
+        "Service search, which promises answers within 1 s, takes 4 s.",
+        {"InferenceLatencyHigh": {"service": "search"}},
+        _slow_answers, instead="the site's promise: a page that gives it",
+    ),
+    Story("A replica of draft holds two requests and generates nothing.", {"InferenceReplicaStuck": {"service": "draft", "replica": "a"}}, _stuck),
+    Story(
+        "One answer in five of service chat is an error.",
+        {"InferenceErrorBudgetBurnFast": {"service": "chat"}, "InferenceErrorBudgetBurnSlow": {"service": "chat"}},
+        _errors,
+    ),
+)  # fmt: skip

@@ -1,0 +1,50 @@
+"""Every shipped alert has a story that raises it, or stands among the exceptions with its reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from every_alert import page
+from every_alert.index import EXCEPTIONS, STORIES, alerts, factors
+from every_alert.story import Story
+
+RAISED = [name for story in STORIES for name in story.raises]
+
+
+def test_every_alert_is_in_one_story_or_is_an_exception() -> None:
+    """A new alert brings its story: tests/scenarios/every_alert."""
+    told = Counter([*RAISED, *EXCEPTIONS])
+    assert set(alerts()) == set(told)
+    assert [name for name, times in told.items() if times > 1] == []
+
+
+def test_the_recorded_run_raised_every_alert_that_has_a_story() -> None:
+    """`make scenarios` records it."""
+    assert set(page.read()["took"]) == set(RAISED)
+
+
+def test_the_page_is_what_stories_and_record_say() -> None:
+    assert page.PAGE.read_text() == page.markdown(page.read())
+
+
+def test_nothing_fired_in_the_recorded_run_while_the_fleet_was_well() -> None:
+    well = page.read()["well"]
+    assert {state: names for state, names in well.items() if names and "firing" in state} == {}
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: next(iter(story.raises)))
+def test_a_story_waits_only_for_alerts_that_can_be_raised_before_it(story: Story) -> None:
+    before, ahead = set(story.after), list(story.after)
+    while ahead:
+        name = ahead.pop()
+        earlier = next(each for each in STORIES if name in each.raises)
+        assert earlier is not story
+        assert story.slow or not earlier.slow, "who leaves slow stories out would wait for ever"
+        ahead += earlier.after - before
+        before |= earlier.after
+
+
+def test_one_prometheus_sees_everything_and_one_can_be_broken() -> None:
+    assert 60 in factors()
+    assert sum(factor < 60 for factor in factors()) == 1
