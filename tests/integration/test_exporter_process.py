@@ -218,11 +218,11 @@ def test_promtool_finds_nothing_but_node_exporters_own_names(
 
 
 def test_the_embedded_clusters_allocations_are_shown(shared: Running) -> None:
-    success = "gpu_exporter_collector_success"
-    assert value(shared.page(), success, collector="allocation") == 0, "no store yet"
+    success = "gpu_exporter_allocation_source_success"
+    assert value(shared.page(), success, source="local") == 0, "no store yet"
     client = pytest.importorskip("fleetmedic.localcluster.client")
     client.LocalCluster(shared.folder / "cluster", shared.hardware.root)
-    shared.until(lambda page: value(page, success, collector="allocation") == 1)
+    shared.until(lambda page: value(page, success, source="local") == 1)
 
 
 def test_a_taken_port_is_one_sentence_and_exit_code_2(shared: Running, tmp_path: Path) -> None:
