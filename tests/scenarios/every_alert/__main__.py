@@ -1,6 +1,7 @@
 """`python -m every_alert`: run every story, print what came of it, and write the page anew.
 
 PYTHONPATH=tests/scenarios python -m every_alert [--limit SECONDS] [--keep FOLDER] [--no-record]
+                                                  [--prometheus prometheus-3] [--alertmanager alertmanager-0.33]
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from every_alert import page
-from every_alert.fleet import running
+from every_alert.fleet import Programs, running
 from every_alert.index import EXCEPTIONS, STORIES, alerts, factors
 from every_alert.run import Outcome, explain, run
 from fleetmedic.stack import binaries
@@ -25,6 +26,8 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="every_alert", description=__doc__)
     options.add_argument("--limit", type=float, default=300.0, help="seconds that the stories get")
     options.add_argument("--keep", type=Path, help="a new folder for everything, which is kept")
+    options.add_argument("--prometheus", default="prometheus", help="such as prometheus-3")
+    options.add_argument("--alertmanager", default="alertmanager", help="such as alertmanager-0.33")
     options.add_argument("--no-record", action="store_true", help="leave record and page alone")
     given = options.parse_args()
     began = time.time()
@@ -36,7 +39,8 @@ def main() -> int:
         folder = given.keep or Path(own)
         folder.mkdir(parents=True, exist_ok=True)
         tell(f"factors {', '.join(map(str, factors()))}; everything is in {folder}")
-        with running(folder, factors()) as fleet:
+        programs = Programs.found(given.prometheus, given.alertmanager)
+        with running(folder, factors(), programs) as fleet:
             outcome = run(fleet, STORIES, given.limit, tell)
             for error in fleet.broken:
                 tell(f"the fleet itself broke: {type(error).__name__}: {error}")
@@ -47,7 +51,7 @@ def main() -> int:
     if outcome.skipped and not given.no_record:
         print("nothing is recorded: some stories could not be told here")
     elif not given.no_record:
-        write(outcome)
+        write(outcome, {"prometheus": given.prometheus, "alertmanager": given.alertmanager})
     noisy = any(names for state, names in outcome.well.items() if state.startswith("firing"))
     return int(bool(outcome.missing) or noisy or broken)
 
@@ -64,19 +68,22 @@ def show(outcome: Outcome) -> None:
             print(f"  {name}: {why if isinstance(why, str) else ', '.join(why) or 'nothing'}")
 
 
-def write(outcome: Outcome) -> None:
+def write(outcome: Outcome, used: dict[str, str]) -> None:
     """Record the run, and the page made of it."""
     programs = {}
-    for name in ("prometheus", "alertmanager"):
-        path = binaries.find(name)
+    for name, part in used.items():
+        path = binaries.find(part)
         assert path is not None, name
         number = binaries.version(path).rpartition(" ")[2]
         programs[name] = f"{name.capitalize()} {number.partition('+')[0]}"
     kept = {key: value for key, value in asdict(outcome).items() if key != "began"}
     kept["took"] = {name: round(seconds, 1) for name, seconds in outcome.took.items()}
     kept["seconds"] = round(outcome.seconds)
-    page.RECORD.write_text(json.dumps(kept | programs, indent=1, sort_keys=True) + "\n")
-    page.PAGE.write_text(page.markdown(page.read()))
+    version = programs["prometheus"].rpartition(" ")[2]
+    page.record_path(version).write_text(
+        json.dumps(kept | programs, indent=1, sort_keys=True) + "\n"
+    )
+    page.PAGE.write_text(page.markdown(page.records()))
 
 
 if __name__ == "__main__":

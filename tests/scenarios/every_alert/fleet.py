@@ -41,7 +41,7 @@ from fleetmedic.kernel.share import share
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec, JobState
 from fleetmedic.localcluster.shutdown import shutdown
-from fleetmedic.stack import binaries
+from fleetmedic.stack import binaries, later
 from rules.render import Place, render
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -61,6 +61,22 @@ def free_port() -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Programs:
+    """The beginnings of the commands that start them."""
+
+    prometheus: list[str]
+    alertmanager: list[str]
+
+    @classmethod
+    def found(cls, prometheus: str = "prometheus", alertmanager: str = "alertmanager") -> Programs:
+        """By their names, such as `prometheus-3`, which is fetched where it is not there. Raises
+        UserError."""
+        for name in {prometheus, alertmanager} & set(later.PARTS):
+            later.fetch(name)
+        return cls(binaries.command(prometheus), binaries.command(alertmanager))
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A machine with its exporter."""
 
@@ -73,8 +89,13 @@ class Fleet:
     """Made by `running`; stories change it by what is public here."""
 
     def __init__(
-        self, folder: Path, outside: Outside, factors: Mapping[int, frozenset[str]]
+        self,
+        folder: Path,
+        outside: Outside,
+        factors: Mapping[int, frozenset[str]],
+        programs: Programs,
     ) -> None:
+        self._programs = programs
         self.folder = folder
         self.outside = outside
         self.loads = Loads()
@@ -338,7 +359,7 @@ class Fleet:
         told = read_notifications(self.folder / "notifications.yml")
         (self.folder / "alertmanager.yml").write_text(render_alertmanager(place, told))
         self.start("alertmanager", [
-            *binaries.command("alertmanager"), f"--config.file={self.folder}/alertmanager.yml",
+            *self._programs.alertmanager, f"--config.file={self.folder}/alertmanager.yml",
             f"--storage.path={self.folder}/alertmanager",
             f"--web.listen-address=127.0.0.1:{self.ports['alertmanager']}", "--cluster.listen-address=",
         ])  # fmt: skip
@@ -366,7 +387,7 @@ class Fleet:
         judge.know_alertmanagers(
             [f"127.0.0.1:{self.ports['alertmanager']}"] if main or judge is self.spare else []
         )
-        self.start(f"judge-{judge.factor}", [*binaries.command("prometheus"), *judge.arguments()])
+        self.start(f"judge-{judge.factor}", [*self._programs.prometheus, *judge.arguments()])
 
     def _node_job(self) -> dict[str, Any]:
         return {
@@ -462,10 +483,12 @@ def _status(request: urllib.request.Request) -> int:
 
 
 @contextlib.contextmanager
-def running(folder: Path, factors: Mapping[int, frozenset[str]]) -> Iterator[Fleet]:
+def running(
+    folder: Path, factors: Mapping[int, frozenset[str]], programs: Programs | None = None
+) -> Iterator[Fleet]:
     """A fleet that is well. `factors`: for each Prometheus the categories that it judges."""
     with served() as outside:
-        fleet = Fleet(folder, outside, factors)
+        fleet = Fleet(folder, outside, factors, programs or Programs.found())
         try:
             fleet.begin()
             yield fleet
