@@ -30,6 +30,8 @@ from remediator.http import AlertmanagerClient, Notifier, PrometheusClient
 from remediator.journal import Journal, replay
 from remediator.library import load_library
 from remediator.metrics import Metrics
+from remediator.pictures import proxy
+from remediator.pictures.desk import Pictures
 from remediator.reconciler import Reconciler, Sources
 from remediator.senses import Senses
 from remediator.settings import Settings, read_token
@@ -49,6 +51,7 @@ class Parts:
     book: Book
     metrics: Metrics
     delivery: Delivery
+    pictures: Pictures
 
 
 class _Server(uvicorn.Server):
@@ -82,9 +85,15 @@ async def running(
         # Read while it is ours alone: another process may have written until a moment ago.
         for event in await asyncio.to_thread(lambda: list(replay(data_dir))):
             book.apply(event)
-        prometheus = alertmanager = None
+        prometheus = alertmanager = looker = None
         if settings.prometheus_url:
             prometheus = await stack.enter_async_context(PrometheusClient(settings.prometheus_url))
+            # People who look at dashboards have connections of their own.
+            looker = await stack.enter_async_context(
+                PrometheusClient(
+                    settings.prometheus_url, timeout=proxy.TIMEOUT, max_body=proxy.MAX_BODY
+                )
+            )
         if settings.alertmanager_url:
             client = AlertmanagerClient(settings.alertmanager_url)
             alertmanager = await stack.enter_async_context(client)
@@ -104,12 +113,13 @@ async def running(
             settings.cluster,
         )  # fmt: skip
         engine = Engine(rules, book, journal, World(cluster, senses, executor, people, time.time))
+        pictures = Pictures(proxy.Proxy(looker, settings.scrape_interval))
         sources = Sources(alertmanager, cluster, book, time.time)
         reconciler = Reconciler(sources, engine, journal, metrics, settings.reconcile_every)
         engine.start()
         task = asyncio.create_task(reconciler.run(), name="reconciler")
         try:
-            yield Parts(engine, reconciler, book, metrics, delivery)
+            yield Parts(engine, reconciler, book, metrics, delivery, pictures)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -135,7 +145,7 @@ async def serve(settings: Settings, data_dir: Path, host: str, port: int) -> Non
         async with running(settings, data_dir, playbooks, cluster) as parts:
             desk = Desk(
                 parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery, token,
-                data_dir, lambda: True,
+                data_dir, lambda: True, parts.pictures,
             )  # fmt: skip
             config = uvicorn.Config(
                 make_app(desk), log_config=None, access_log=False, lifespan="off",

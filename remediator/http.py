@@ -30,6 +30,10 @@ class HttpError(Exception):
     """The other side did not answer usably; the message is one sentence that names the address."""
 
 
+class UnreachableError(HttpError):
+    """Nothing came back at all: asking again at once would only wait again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One value of an instant query. `at` is Unix seconds: when it was evaluated, or, from
@@ -43,6 +47,19 @@ class Sample:
 class _Series(msgspec.Struct, frozen=True):
     metric: dict[str, str]
     value: tuple[float, str]
+
+
+class Course(msgspec.Struct, frozen=True):
+    """One series of a range query; `values` are its pairs of Unix seconds and text, left as they came."""
+
+    metric: dict[str, str]
+    values: msgspec.Raw
+
+
+class _Values(msgspec.Struct, frozen=True):
+    status: Literal["success", "error"]
+    data: list[str] = []
+    error: str = ""
 
 
 class _Data(msgspec.Struct, frozen=True, rename="camel"):
@@ -65,11 +82,15 @@ class _Alert(msgspec.Struct, frozen=True, rename="camel"):
 class _Client:
     """One kept connection pool to one place. Use as `async with`, or call `close` at the end."""
 
-    def __init__(self, url: str, *, timeout: float = TIMEOUT, trust_env: bool = False) -> None:
+    def __init__(
+        self, url: str, *, timeout: float = TIMEOUT, trust_env: bool = False,
+        max_body: int = MAX_BODY,
+    ) -> None:  # fmt: skip
         self._url = url.rstrip("/")
         self._shown = _shown(self._url)
         self._timeout = timeout
         self._trust_env = trust_env
+        self._max_body = max_body
         self._http: httpx2.AsyncClient | None = None
 
     async def __aenter__(self) -> Self:
@@ -113,16 +134,16 @@ class _Client:
                     method, url, data=form, content=content, headers=headers, params=params
                 ) as answer,
             ):
-                return answer.status_code, await _bounded(answer, shown)
+                return answer.status_code, await _bounded(answer, shown, self._max_body)
         except (TimeoutError, httpx2.TimeoutException):
-            raise HttpError(f"{shown} did not answer within {self._timeout:g} s.") from None
+            raise UnreachableError(f"{shown} did not answer within {self._timeout:g} s.") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             what = " ".join(str(error).split()) or type(error).__name__
-            raise HttpError(f"{shown} cannot be reached: {what[:MAX_SENTENCE]}.") from None
+            raise UnreachableError(f"{shown} cannot be reached: {what[:MAX_SENTENCE]}.") from None
 
 
 class PrometheusClient(_Client):
-    """Prometheus' HTTP API, instant queries only."""
+    """Prometheus' HTTP API, read-only."""
 
     async def query(self, expr: str, *, at: float | None = None) -> list[Sample]:
         """The instant value of an expression now, or at a Unix time. Raises HttpError.
@@ -165,6 +186,33 @@ class PrometheusClient(_Client):
             for sample in values
             if _identity(sample) in scraped
         ]
+
+    async def course(self, expr: str, start: int, end: int, step: int) -> list[Course]:
+        """An expression's values from `start` to `end` (Unix seconds), `step` seconds apart. Raises HttpError."""
+        form = {
+            "query": expr, "start": str(start), "end": str(end), "step": str(step),
+            "timeout": f"{self._timeout:g}s",
+        }  # fmt: skip
+        url = f"{self._shown}/api/v1/query_range"
+        status, body = await self._ask(
+            "POST", f"{self._url}/api/v1/query_range", shown=url, form=form
+        )
+        answer = _decode(body, _Answer, url, status)
+        if answer.status == "error" or answer.data is None:
+            raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
+        return _decode(bytes(answer.data.result), list[Course], url, status)
+
+    async def label_values(self, label: str, selector: str, start: int, end: int) -> list[str]:
+        """The values of a label on the series of a selector in a range (Unix seconds). Raises HttpError."""
+        url = f"{self._shown}/api/v1/label/{label}/values"
+        status, body = await self._ask(
+            "GET", f"{self._url}/api/v1/label/{label}/values", shown=url,
+            params={"match[]": selector, "start": str(start), "end": str(end)},
+        )  # fmt: skip
+        answer = _decode(body, _Values, url, status)
+        if answer.status == "error":
+            raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
+        return answer.data
 
 
 class AlertmanagerClient(_Client):
@@ -223,12 +271,12 @@ class Notifier(_Client):
         )
 
 
-async def _bounded(answer: httpx2.Response, url: str) -> bytes:
+async def _bounded(answer: httpx2.Response, url: str, most: int) -> bytes:
     body = bytearray()
     async for chunk in answer.aiter_bytes():
         body += chunk
-        if len(body) > MAX_BODY:
-            raise HttpError(f"{url} answered more than {MAX_BODY} bytes.")
+        if len(body) > most:
+            raise HttpError(f"{url} answered more than {most} bytes.")
     return bytes(body)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 import jinja2
 from markdown_it import MarkdownIt
 
+from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.kernel.share import share
 from remediator.core.book import Book
+from remediator.pictures.library import boards
 
 MAX_SHOWN = 200
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,99}")
@@ -24,17 +27,17 @@ _TEMPLATES = jinja2.Environment(
     autoescape=True,
     loader=jinja2.DictLoader(
         {
-            "home": """<!doctype html><html lang="en"><meta charset="utf-8"><title>fleetmedic remediator</title>
+            "home": """<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="/static/icon.svg"><title>fleetmedic remediator</title>
 {{ style|safe }}<h1>Incidents</h1>
 {% if pause %}<p><strong>Paused by {{ pause.by }}: {{ pause.why }}</strong></p>{% endif %}
 {% if incidents %}<table><tr><th>opened<th>target<th>state<th>playbook<th>why</tr>
 {% for one in incidents %}<tr{% if not one.ended %} class="open"{% endif %}>
-<td>{{ when(one.opened) }}<td><a href="/api/v1/why?target={{ one.target|string|urlencode }}">{{ one.target }}</a>
+<td>{{ when(one.opened) }}<td><a href="/api/v1/why?target={{ one.target|string|urlencode }}">{{ one.target }}</a>{% if picture(one.target) %} <a href="{{ picture(one.target) }}">pictures</a>{% endif %}
 <td><a href="/api/v1/incidents/{{ one.id }}">{{ one.state }}</a><td>{{ one.playbook }}<td>{{ one.text }}</tr>
 {% endfor %}</table>{% else %}<p>There was none so far.</p>{% endif %}
-<p><a href="/api/v1/incidents">incidents as JSON</a> &middot; <a href="/api/v1/decisions">decisions</a>
+<p><a href="/dashboards">dashboards</a> &middot; <a href="/api/v1/incidents">incidents as JSON</a> &middot; <a href="/api/v1/decisions">decisions</a>
 &middot; <a href="/metrics">metrics</a></p></html>""",
-            "runbook": """<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ name }}</title>
+            "runbook": """<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="/static/icon.svg"><title>{{ name }}</title>
 {{ style|safe }}{{ body|safe }}</html>""",
         }
     ),
@@ -45,7 +48,9 @@ def home(book: Book) -> str:
     """The page of incidents, the newest first."""
     newest = list(book.incidents.values())[-MAX_SHOWN:][::-1]
     page = _TEMPLATES.get_template("home")
-    return page.render(incidents=newest, pause=book.pause, when=_when, style=_STYLE)
+    return page.render(
+        incidents=newest, pause=book.pause, when=_when, picture=_picture, style=_STYLE
+    )
 
 
 def runbook(name: str) -> str | None:
@@ -58,6 +63,21 @@ def runbook(name: str) -> str | None:
         return None
     page = _TEMPLATES.get_template("runbook")
     return page.render(name=name, body=_MARKDOWN.render(text), style=_STYLE)
+
+
+def _picture(target: Target) -> str | None:
+    """The dashboard of a target, with its variables; None for a kind that has none."""
+    kinds: dict[TargetKind, tuple[str, dict[str, object]]] = {
+        TargetKind.GPU: ("gpu", {"node": target.name, "gpu": target.gpu}),
+        TargetKind.NODE: ("node", {"node": target.name}),
+        TargetKind.JOB: ("job", {"job_id": target.name}),
+        TargetKind.WORKLOAD: ("service", {"service": target.name}),
+    }
+    name, values = kinds[target.kind]
+    if f"fleetmedic-{name}" not in boards():
+        return None
+    chosen = urlencode({f"var-{key}": value for key, value in values.items()})
+    return f"/dashboards/fleetmedic-{name}?{chosen}"
 
 
 def _when(at: float) -> str:

@@ -32,6 +32,7 @@ from remediator.core.model import Alert, Incident
 from remediator.engine import Engine
 from remediator.journal import JournalDown, find_events, line
 from remediator.metrics import Metrics
+from remediator.pictures.desk import Pictures
 from remediator.reconciler import Reconciler
 
 log = structlog.get_logger("remediator")
@@ -75,6 +76,7 @@ class Desk:
     token: str
     data_dir: Path
     ready: Callable[[], bool]
+    pictures: Pictures | None = None
 
 
 class _RefusedError(Exception):
@@ -103,6 +105,8 @@ def make_app(desk: Desk) -> Starlette:
         Route("/runbooks/{name}", edge.wrap(edge.runbook)),
         Route("/", edge.wrap(edge.home)),
     ]
+    if desk.pictures is not None:
+        routes += desk.pictures.routes(edge.wrap, edge.wrap_page)
     return Starlette(routes=routes)
 
 
@@ -145,6 +149,17 @@ class _Edge:
                 return PlainTextResponse(f"{error}\n", 503, {"Retry-After": "5"})
 
         return answered
+
+    def wrap_page(
+        self, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """A page for people: open on loopback, with the token from elsewhere."""
+
+        async def admitted(request: Request) -> Response:
+            self._admit(request)
+            return await answer(request)
+
+        return self.wrap(admitted)
 
     async def alerts(self, request: Request) -> Response:
         if not self._desk.ready():

@@ -220,6 +220,7 @@ def _stay(options: StackOptions) -> None:
         stack.start()
         stack.wait_ready(READY_SECONDS, click.echo if view.plain() else None)
         click.echo(f"Ready. State and logs: {options.state_dir}. Ctrl-C stops everything.")
+        click.echo(view.pictures(StackFile.read(options.state_dir)))
         if view.plain():
             stack.watch()
         else:
@@ -262,6 +263,7 @@ def _show(state: Path) -> bool:
         from rich.console import Console
 
         Console().print(view.table(rows, view.title(stack, state)))
+    click.echo(view.pictures(stack))
     if not alive(stack.supervisor):
         click.echo("It is not running: `fleetmedic up` starts it.")
     return view.all_well(stack, rows)

@@ -119,6 +119,11 @@ def title(stack: StackFile, state: Path) -> str:
     return f"fleetmedic, cluster {stack.cluster}, {kind}; state in {state}"
 
 
+def pictures(stack: StackFile) -> str:
+    """Where people look at the fleet."""
+    return f"Pictures: {stack.urls.get('remediator', 'no remediator')}/dashboards"
+
+
 def _age(seconds: float | None) -> str:
     return "-" if seconds is None else format_duration(float(int(seconds)))
 

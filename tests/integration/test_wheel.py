@@ -48,6 +48,9 @@ def test_the_wheel_carries_what_the_processes_need_and_only_our_four_packages(wh
     for needed in (
         "fleetmedic/_share/alertmanager/alertmanager.yml.j2",
         "fleetmedic/_share/docs/runbooks/GpuLost.md",
+        "fleetmedic/_share/dashboards/fleet.json",
+        "remediator/pictures/static/board.js",
+        "remediator/pictures/templates/board.html",
         "rules/static/gpu.yml",
         "exporter/catalogue.yml",
         "fleetmedic/py.typed",

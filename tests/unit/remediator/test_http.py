@@ -188,11 +188,14 @@ def test_a_place_that_is_not_there_is_one_sentence() -> None:
         send("http://127.0.0.1:1/hook/secret", {})
 
 
-def test_too_large_an_answer_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remediator.http.MAX_BODY", 10)
+def test_too_large_an_answer_is_refused(place: Place) -> None:
+    async def ask() -> None:
+        async with PrometheusClient(place.url, max_body=10) as client:
+            await client.query("up")
+
     place.answers(vector())
     with pytest.raises(HttpError, match="more than 10 bytes"):
-        query(place)
+        asyncio.run(ask())
 
 
 def test_a_password_in_the_address_stays_out_of_the_sentence() -> None:

@@ -1,0 +1,141 @@
+"""The dashboards over HTTP: an index, a page for each, its files, and what its pictures are drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import cache
+from pathlib import Path
+
+import jinja2
+import msgspec
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from remediator.http import HttpError
+from remediator.pictures.library import Board, boards
+from remediator.pictures.proxy import Asked, BusyError, Proxy, UnknownError
+
+Answer = Callable[[Request], Awaitable[Response]]
+_FOLDER = Path(__file__).parent / "static"
+_TYPES = {
+    ".svg": "image/svg+xml",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".LICENSE": "text/plain",
+}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+_TEMPLATES = jinja2.Environment(
+    autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+)
+
+
+class Pictures:
+    """Answers for the dashboards of this installation."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+
+    def routes(self, wrap: Callable[[Answer], Answer], page: Callable[[Answer], Answer]) -> list[Route]:  # fmt: skip
+        """`wrap` guards what lies under /api/, `page` guards pages for people."""
+        data = "/api/v1/dashboards/{uid}"
+        return [
+            Route("/dashboards", page(self.index)),
+            Route("/dashboards/{uid}", page(self.board)),
+            Route("/d/{uid}", page(self.as_in_grafana)),
+            Route("/d/{uid}/{slug}", page(self.as_in_grafana)),
+            Route("/static/{name}", page(self.file)),
+            Route(data, wrap(_said(self.document))),
+            Route(data + "/panels/{panel:int}/{ref}", wrap(_said(self.panel))),
+            Route(data + "/variables/{name}", wrap(_said(self.choices))),
+            Route(data + "/annotations", wrap(_said(self.annotations))),
+        ]
+
+    async def index(self, request: Request) -> Response:
+        page = _TEMPLATES.get_template("index.html").render(boards=boards().values())
+        return HTMLResponse(page, headers=HEADERS)
+
+    async def board(self, request: Request) -> Response:
+        found = boards().get(request.path_params["uid"])
+        if found is None:
+            return PlainTextResponse("There is no such dashboard; /dashboards lists them.\n", 404)
+        page = _TEMPLATES.get_template("board.html").render(board=found, boards=boards().values())
+        return HTMLResponse(page, headers=HEADERS)
+
+    async def as_in_grafana(self, request: Request) -> Response:
+        """An address as alerts give it leads here too."""
+        uid = request.path_params["uid"]
+        if uid not in boards():
+            return PlainTextResponse("There is no such dashboard; /dashboards lists them.\n", 404)
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"/dashboards/{uid}{query}")
+
+    async def file(self, request: Request) -> Response:
+        found = _files().get(request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("There is no such file.\n", 404)
+        body, kind = found
+        return Response(body, media_type=kind, headers=HEADERS)
+
+    async def document(self, request: Request) -> Response:
+        return Response(_board(request).document, media_type="application/json")
+
+    async def panel(self, request: Request) -> Response:
+        path = request.path_params
+        return _json(
+            await self._proxy.panel(_board(request), path["panel"], path["ref"], _asked(request))
+        )
+
+    async def choices(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        return _json({"values": await self._proxy.choices(_board(request), name, _asked(request))})
+
+    async def annotations(self, request: Request) -> Response:
+        return _json(await self._proxy.annotations(_board(request), _asked(request)))
+
+
+def _said(answer: Answer) -> Answer:
+    """Turn what the proxy raises into a status and one sentence."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except UnknownError as error:
+            return PlainTextResponse(f"{error}\n", 404)
+        except BusyError as error:
+            return PlainTextResponse(f"{error}\n", 503, {"Retry-After": "5"})
+        except HttpError as error:
+            return PlainTextResponse(f"Prometheus does not answer: {error}\n", 502)
+
+    return answered
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str]]:
+    return {
+        path.name: (path.read_bytes(), _TYPES[path.suffix]) for path in sorted(_FOLDER.iterdir())
+    }
+
+
+def _board(request: Request) -> Board:
+    found = boards().get(request.path_params["uid"])
+    if found is None:
+        raise UnknownError("There is no such dashboard; /dashboards lists them.")
+    return found
+
+
+def _asked(request: Request) -> Asked:
+    given = request.query_params
+    values = {
+        name.removeprefix("var-"): given.getlist(name) for name in given if name.startswith("var-")
+    }
+    return Asked(given.get("from", "now-1h"), given.get("to", "now"), values)
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")

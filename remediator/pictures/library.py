@@ -1,0 +1,83 @@
+"""The committed dashboards: what may be asked, found by uid, panel and target. Nothing else is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fleetmedic.kernel.share import share
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One committed expression. `instant`: its value at the end of the range is wanted, no course."""
+
+    expr: str
+    instant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A dashboard. `document` is the JSON as committed; panels by id and refId, variables by name."""
+
+    uid: str
+    title: str
+    description: str
+    document: bytes
+    queries: dict[tuple[int, str], Query]
+    variables: dict[str, str]
+    all_values: dict[str, str]
+    annotations: tuple[Query, ...]
+
+
+def read_board(text: bytes) -> Board:
+    """A dashboard from its JSON. Raises msgspec.DecodeError or KeyError for what is none."""
+    raw: dict[str, Any] = msgspec.json.decode(text)
+    queries = {
+        (panel["id"], target["refId"]): Query(
+            target["expr"], bool(target.get("instant")) and not target.get("range")
+        )
+        for panel in _panels(raw["panels"])
+        for target in panel.get("targets", ())
+        if target.get("expr")
+    }
+    variables = [one for one in raw["templating"]["list"] if one["type"] == "query"]
+    return Board(
+        uid=raw["uid"],
+        title=raw["title"],
+        description=raw.get("description", ""),
+        document=text,
+        queries=queries,
+        variables={one["name"]: _definition(one["query"]) for one in variables},
+        all_values={one["name"]: one.get("allValue") or ".*" for one in variables},
+        annotations=tuple(
+            Query(one["expr"], instant=False)
+            for one in raw.get("annotations", {}).get("list", ())
+            if one.get("enable") and one.get("expr")
+        ),
+    )
+
+
+@cache
+def boards() -> dict[str, Board]:
+    """The dashboards of this installation by uid, the fleet first; empty where it carries none."""
+    try:
+        folder: Path = share("dashboards")
+    except FileNotFoundError:
+        return {}
+    found = [read_board(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
+    found.sort(key=lambda board: board.uid != "fleetmedic-fleet")
+    return {board.uid: board for board in found}
+
+
+def _panels(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Panels, those inside of closed rows included."""
+    return [one for panel in listed for one in (panel, *panel.get("panels", ()))]
+
+
+def _definition(query: str | dict[str, str]) -> str:
+    return query if isinstance(query, str) else query["query"]

@@ -1,0 +1,143 @@
+"""Asks Prometheus for what a committed dashboard shows, and for nothing else.
+
+It has connections, a timeout and a bound of its own, so that people who look delay no decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from remediator.http import PrometheusClient, UnreachableError
+from remediator.pictures.expression import Chosen, check, fill, label_values
+from remediator.pictures.library import Board, Query
+from remediator.pictures.window import Window, window
+
+TIMEOUT = 8.0
+MAX_BODY = 4 * 2**20
+MAX_SERIES = 200
+MAX_CHOICES = 2000
+AT_ONCE = 4
+WAITING = 64
+QUIET = 3.0
+
+
+class UnknownError(Exception):
+    """No such dashboard, panel, target or variable; the message is a sentence."""
+
+
+class BusyError(Exception):
+    """More is asked than is answered at once; the message is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a browser names: the range as text, and the values of variables (empty: all)."""
+
+    first: str
+    last: str
+    values: Mapping[str, list[str]]
+
+
+class Proxy:
+    """`client` is None where no Prometheus is configured; whoever gave it closes it."""
+
+    def __init__(self, client: PrometheusClient | None, scrape_interval: float) -> None:
+        self._client = client
+        self._scrape = scrape_interval
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
+        self._silent: tuple[float, UnreachableError] | None = None
+
+    async def panel(self, board: Board, panel: int, ref: str, asked: Asked) -> dict[str, Any]:
+        """The series of one target. Raises UnknownError, BusyError, HttpError, UserError."""
+        query = board.queries.get((panel, ref))
+        if query is None:
+            raise UnknownError(f"{board.uid} has no panel {panel} with a target {ref[:20]!r}.")
+        return await self._series(board, query, asked)
+
+    async def annotations(self, board: Board, asked: Asked) -> dict[str, Any]:
+        """The series of what is marked on every picture: it happened where a value is above zero."""
+        found = [await self._series(board, query, asked, marks=True) for query in board.annotations]
+        return {"series": [one for answer in found for one in answer["series"]]}
+
+    async def choices(self, board: Board, name: str, asked: Asked) -> list[str]:
+        """The values that a variable may take in the range, sorted as people count."""
+        if name not in board.variables:
+            raise UnknownError(f"{board.uid} has no variable {name[:40]!r}.")
+        selector, label = label_values(board.variables[name])
+        over, chosen = self._window(asked), _chosen(board, asked)
+        selector = fill(selector, chosen, over.spans(self._scrape))
+        async with self._turn() as client:
+            found = await client.label_values(label, selector, over.start, over.end)
+        found.sort(key=lambda value: (len(value), value) if value.isdigit() else (99, value))
+        return found[:MAX_CHOICES]
+
+    async def _series(
+        self, board: Board, query: Query, asked: Asked, *, marks: bool = False
+    ) -> dict[str, Any]:
+        over = self._window(asked)
+        spans = over.spans(self._scrape)
+        if (
+            marks
+        ):  # a change between the last scrape of one step and the first of the next counts too
+            spans["__interval"] += math.ceil(self._scrape)
+        expr = fill(query.expr, _chosen(board, asked), spans)
+        series: list[dict[str, Any]]
+        async with self._turn() as client:
+            if query.instant:
+                samples = await client.query(expr, at=over.end)
+                series = [
+                    {"labels": one.labels, "values": [[one.at, str(one.value)]]} for one in samples
+                ]
+            else:
+                courses = await client.course(expr, over.start, over.end, over.step)
+                series = [{"labels": one.metric, "values": one.values} for one in courses]
+        return {
+            "start": over.start, "end": over.end, "step": over.step, "expr": expr,
+            "total": len(series), "series": series[:MAX_SERIES],
+        }  # fmt: skip
+
+    def _window(self, asked: Asked) -> Window:
+        return window(asked.first, asked.last, time.time(), self._scrape)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[PrometheusClient]:
+        if self._client is None:
+            raise UnknownError("No Prometheus is configured: set prometheus_url in remediator.yml.")
+        if self._waiting >= WAITING:
+            raise BusyError(
+                "Too many pictures are asked for at once; they come with the next refresh."
+            )
+        self._waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            # One picture has waited in vain: the others of its page need not wait as long, each.
+            if self._silent and time.monotonic() < self._silent[0]:
+                raise self._silent[1]
+            yield self._client
+        except UnreachableError as error:
+            if self._silent is None or time.monotonic() >= self._silent[0]:
+                self._silent = (time.monotonic() + QUIET, error)
+            raise
+        finally:
+            self._free.release()
+
+
+def _chosen(board: Board, asked: Asked) -> dict[str, Chosen]:
+    for name, values in asked.values.items():
+        if name not in board.variables:
+            raise UnknownError(f"{board.uid} has no variable {name[:40]!r}.")
+        check(name, values)
+    return {
+        name: Chosen(tuple(asked.values[name]) if asked.values.get(name) else None, every)
+        for name, every in board.all_values.items()
+    }

@@ -1,0 +1,244 @@
+"""Every committed dashboard drawn by real Chromium, on a real stack in the middle of an incident."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fleetmedic.hardware.faults import inject
+from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.home import StackFile
+from fleetmedic.localcluster.client import LocalCluster
+from fleetmedic.localcluster.model import JobSpec
+from fleetmedic.stack.supervisor import Stack, StackOptions
+from remediator.journal import read_events
+from remediator.pictures.library import boards
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.integration
+WIDTHS = {"laptop": 1280, "wall": 1920, "phone": 390}
+PANELS = """[...document.querySelectorAll('section[data-panel]:not(.row):not(.text)')].map(one => ({
+  title: one.querySelector('h3').textContent, state: one.dataset.state ?? 'never asked',
+  said: one.querySelector('.body').textContent, height: one.querySelector('.body').clientHeight,
+  drawn: one.querySelectorAll('canvas, .number, .track div, tbody tr').length}))"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium without a window."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        why = "there is no chromium here: `apt-get install --no-install-recommends chromium`"
+        if os.environ.get("FLEETMEDIC_REQUIRE_PARTS") == "1":
+            pytest.fail(why)
+        pytest.skip(why)
+    from playwright.sync_api import sync_playwright
+
+    # Its sandbox refuses to start for root.
+    words = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as start:
+        found = start.chromium.launch(executable_path=program, args=words)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def stack(
+    parts: dict[str, Path],
+    new_port_base: Callable[[], int],
+    tmp_path_factory: pytest.TempPathFactory,
+    browser: Browser,
+) -> Iterator[Stack]:
+    """Two nodes, a job, and a lost GPU on which the remediator has begun to act."""
+    for name in ("prometheus", "promtool", "alertmanager"):
+        assert parts[name]
+    state = tmp_path_factory.mktemp("pictures")
+    options = StackOptions(
+        state_dir=state, port_base=new_port_base(), factor=30.0, level="repair", simulate=True,
+        history=False, nodes=2,
+    )  # fmt: skip
+    stack = Stack(options)
+    try:
+        stack.prepare(lambda _: None)
+        stack.start()
+        stack.wait_ready(90.0)
+        program = (sys.executable, "-m", "fleetmedic.demo.training", "--steps", "4000", "--seed", "7",
+                   "--step-seconds", "0.2")  # fmt: skip
+        cluster = LocalCluster(state / "cluster")
+        cluster.submit(JobSpec("train-a", program, gpus=4, env=dict(os.environ), user="test"))
+        inject(Hardware(state / "hardware"), "node2", 3, "lost")
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+def page(stack: Stack, browser: Browser) -> Iterator[Page]:
+    """A page that fails the test for an error in the console or a request to another host."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme="dark")
+    wrong: list[str] = []
+    # What the server answers other than 200 is judged by the tests, from what the panels say.
+    page.on(
+        "console",
+        lambda one: (
+            wrong.append(one.text)
+            if one.type == "error" and "status of 502" not in one.text
+            else None
+        ),
+    )
+    page.on("pageerror", lambda one: wrong.append(str(one)))
+    page.on(
+        "request",
+        lambda one: None if one.url.startswith(url(stack)) else wrong.append(f"asked {one.url}"),
+    )
+    yield page
+    page.close()
+    assert wrong == []
+
+
+def url(stack: Stack) -> str:
+    return StackFile.read(stack.options.state_dir).urls["remediator"]
+
+
+def wait_for_incident(stack: Stack, page: Page) -> None:
+    for _ in range(300):
+        events = read_events(stack.options.state_dir / "remediator" / "data")
+        if any(one["event"] == "StepDone" or "PROBATION" in str(one) for one in events):
+            return
+        page.wait_for_timeout(200)
+    pytest.fail("the lost GPU led to no action")
+
+
+def drawn(page: Page, address: str) -> list[dict[str, Any]]:
+    """Opens a dashboard, waits until everything is drawn, and says what each panel shows."""
+    page.goto(address)
+    page.wait_for_selector("html[data-drawn]:not([data-drawn=''])", state="attached")
+    found: list[dict[str, Any]] = page.evaluate(PANELS)
+    return found
+
+
+def patiently(page: Page, address: str) -> list[dict[str, Any]]:
+    """The same, looked at again for up to 40 s until seven panels in ten have something to draw."""
+    for _ in range(20):
+        found = drawn(page, address)
+        if sum(one["state"] == "drawn" for one in found) >= 0.7 * len(found):
+            break
+        page.wait_for_timeout(2000)
+    return found
+
+
+def test_every_panel_of_every_dashboard_shows_data_or_says_why_not(
+    stack: Stack, page: Page, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    wait_for_incident(stack, page)
+    for board in boards().values():
+        found = patiently(page, f"{url(stack)}/dashboards/{board.uid}?from=now-5m&refresh=")
+        assert len(found) == len({panel for panel, _ in board.queries})
+        for one in found:
+            assert one["state"] in ("drawn", "empty"), one
+            assert (
+                one["drawn"] if one["state"] == "drawn" else one["said"] == "No data in this range."
+            ), one
+            assert one["height"] > 20, one
+        full = [one for one in found if one["state"] == "drawn"]
+        assert len(full) >= len(found) * 0.7, [one["title"] for one in found if one not in full]
+        record_property(board.uid, f"{len(full)} of {len(found)} drawn")
+        height = page.evaluate("document.documentElement.scrollHeight")
+        page.set_viewport_size({"width": 1280, "height": min(height, 4000)})
+        page.screenshot(path=tmp_path / f"{board.uid}.png")
+        page.set_viewport_size({"width": 1280, "height": 1000})
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_nothing_is_wider_than_the_screen(stack: Stack, page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    drawn(page, f"{url(stack)}/dashboards/fleetmedic-fleet?refresh=")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    edges = page.evaluate(
+        "[...document.querySelectorAll('.panel')].map(one => one.getBoundingClientRect().right)"
+    )
+    assert max(edges) <= width
+
+
+def test_a_variable_narrows_every_panel_and_stands_in_the_address(stack: Stack, page: Page) -> None:
+    drawn(page, f"{url(stack)}/dashboards/fleetmedic-fleet?from=now-5m&refresh=")
+    page.locator(".variable", has_text="node").last.locator("summary").click()
+    page.get_by_label("node1").check()
+    page.wait_for_selector("html[data-drawn='2']", state="attached")
+    assert "var-node=node1" in page.url
+    up = page.locator("section", has_text="GPUs up").locator(".number strong")
+    assert up.inner_text() == "8"
+
+
+def test_every_picture_has_its_values_as_a_table(stack: Stack, page: Page) -> None:
+    drawn(page, f"{url(stack)}/dashboards/fleetmedic-fleet?from=now-5m&refresh=")
+    panel = page.locator("section.timeseries[data-state=drawn]").first
+    panel.locator("details.values summary").click()
+    panel.locator("details.values tbody tr").first.wait_for()
+
+
+def test_the_incidents_lead_to_the_dashboards_and_back(stack: Stack, page: Page) -> None:
+    page.goto(url(stack))
+    page.get_by_role("link", name="dashboards", exact=True).click()
+    page.locator("a.card").first.click()
+    page.get_by_role("link", name="Incidents", exact=True).click()
+    assert page.get_by_role("heading", name="Incidents").count() == 1
+
+
+def test_a_prometheus_that_hangs_is_said_in_every_panel_and_is_no_zero(
+    stack: Stack, page: Page
+) -> None:
+    who = StackFile.read(stack.options.state_dir).pids["prometheus"]
+    assert who is not None
+    os.kill(who[0], signal.SIGSTOP)
+    try:
+        found = drawn(page, f"{url(stack)}/dashboards/fleetmedic-fleet?from=now-5m&refresh=")
+    finally:
+        os.kill(who[0], signal.SIGCONT)
+    assert {one["state"] for one in found} == {"error"}
+    assert all(one["said"].startswith("Prometheus does not answer: ") for one in found)
+
+
+UNITS = [
+    (0, "percentunit", "0 %"), (0.4567, "percentunit", "45.7 %"), (1.5, "s", "1.5 s"),
+    (0.0021, "s", "2.1 ms"), (7200, "s", "2 h"), (81.04, "celsius", "81 °C"), (5600, "watt", "5.6 kW"),
+    (1024**3 * 80, "bytes", "80 GiB"), (1.98e9, "hertz", "1.98 GHz"), (None, "short", "\N{EN DASH}"),
+    (1234567, "short", "1.23 M"), (12, "none", "12"), (0, "short", "0"),
+]  # fmt: skip
+
+
+def test_values_read_in_their_units_and_gaps_stay_gaps(stack: Stack, page: Page) -> None:
+    page.goto(f"{url(stack)}/dashboards")
+    script = """async ([rows]) => {
+      const { text, name, threshold, mapping } = await import('/static/format.js');
+      const { aligned, stacked } = await import('/static/timeseries.js');
+      const { runs } = await import('/static/statetimeline.js');
+      const { newest } = await import('/static/numbers.js');
+      const steps = { mode: 'absolute', steps: [{ value: null, color: 'green' }, { value: 80, color: 'red' }] };
+      return {
+        said: rows.map(([value, unit]) => text(value, unit)), nan: text(NaN, 's'),
+        name: name({ node: 'n1', gpu: '3' }, '{{node}}/{{ gpu }}{{none}}'),
+        steps: [threshold(79.9, steps).color, threshold(80, steps).color, threshold(80, undefined)],
+        mapping: mapping(0, [{ type: 'value', options: { 0: { text: 'no' } } }]).text,
+        gap: aligned([{ points: [[0, 1], [10, 3]] }], 0, 10, 5)[1],
+        pile: stacked([[0, 5], [1, null], [2, 2]])[2],
+        runs: runs([[0, 1], [5, 1], [15, 1], [20, 0]], 5),
+        old: newest([[0, 7]], 100, 5), fresh: newest([[100, 7]], 100, 5),
+      };
+    }"""
+    found = page.evaluate(script, [[row[:2] for row in UNITS]])
+    assert found == {
+        "said": [row[2] for row in UNITS], "nan": "no value", "name": "n1/3",
+        "steps": ["green", "red", None], "mapping": "no", "gap": [1, None, 3], "pile": [3, 2],
+        "runs": [[0, 10, 1], [15, 20, 1], [20, 25, 0]],
+        "old": {"value": 7, "age": 100}, "fresh": {"value": 7, "age": None},
+    }  # fmt: skip
