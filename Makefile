@@ -6,7 +6,7 @@ TESTS ?= tests
 # integration tests mostly wait for intervals to pass, so more of them than cores go at once
 WORKERS ?= 3
 .DEFAULT_GOAL := help
-.PHONY: help demo up test setup check scenarios bench clean
+.PHONY: help demo up test setup check scenarios screenshots bench clean
 
 help: ## Show this.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,9 @@ check: setup ## Format, lint, types, layers, rules.
 scenarios: setup ## Raise every alert on a simulated fleet (7 minutes), and write docs/alerts-raised.md anew.
 	PYTHONPATH=tests/scenarios $(BIN)/python -m every_alert
 	PYTHONPATH=tests/scenarios $(BIN)/python -m every_alert --prometheus prometheus-3 --alertmanager alertmanager-0.33
+
+screenshots: setup ## Take the README's picture of a stack that runs (`make up`).
+	$(BIN)/python tools/screenshots.py http://127.0.0.1:9095 docs/pictures fleetmedic-fleet
 
 bench: setup ## Measure; takes minutes.
 	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

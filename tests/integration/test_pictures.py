@@ -26,6 +26,28 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 WIDTHS = {"laptop": 1280, "wall": 1920, "phone": 390}
+# What has nothing to draw on two simulated nodes a minute after their start, and why.
+EMPTY: dict[str, str] = {
+    "GPUs of the pools": "the cluster's metrics of pools are not scraped here",
+    "Held down": "no GPU was held down",
+    "Memory errors": "this machine has no EDAC",
+    "InfiniBand ports": "this machine has no InfiniBand",
+    "Kernel events": "the kernel told of nothing",
+    "Failed services": "no systemd is asked here",
+    "Error budget used up": "no promise is made",
+    "Error budget left": "no promise is made",
+    "Tokens": "the service of the stack answers requests, not tokens",
+    "Tokens, by replica": "the service of the stack answers requests, not tokens",
+    "Latency": "nobody asked the service",
+    "Failing": "a share of no requests",
+    "Slowest hundredth": "nobody asked the service",
+    "Alerts of detectors": "nothing is odd",
+    "Held back": "no guard held anything back",
+    "XIDs": "the fault may come before the first scrape, and nothing is added after it",
+    "Stages of an incident": "no stage may have ended between two scrapes of the range",
+    "Why nothing was done": "everything was done",
+    "Messages to people": "no channel is configured",
+}
 PANELS = """[...document.querySelectorAll('section[data-panel]:not(.row):not(.text)')].map(one => ({
   title: one.querySelector('h3').textContent, state: one.dataset.state ?? 'never asked',
   said: one.querySelector('.body').textContent, height: one.querySelector('.body').clientHeight,
@@ -76,6 +98,7 @@ def stack(
         cluster = LocalCluster(state / "cluster")
         cluster.submit(JobSpec("train-a", program, gpus=4, env=dict(os.environ), user="test"))
         inject(Hardware(state / "hardware"), "node2", 3, "lost")
+        inject(Hardware(state / "hardware"), "node1", 5, "lost", heals_by="none")
         yield stack
     finally:
         stack.stop()
@@ -127,10 +150,10 @@ def drawn(page: Page, address: str) -> list[dict[str, Any]]:
 
 
 def patiently(page: Page, address: str) -> list[dict[str, Any]]:
-    """The same, looked at again for up to 40 s until seven panels in ten have something to draw."""
-    for _ in range(20):
+    """The same, looked at again for up to 20 s or more until only what must be empty here is empty."""
+    for _ in range(10):
         found = drawn(page, address)
-        if sum(one["state"] == "drawn" for one in found) >= 0.7 * len(found):
+        if all(one["state"] == "drawn" or one["title"] in EMPTY for one in found):
             break
         page.wait_for_timeout(2000)
     return found
@@ -140,22 +163,23 @@ def test_every_panel_of_every_dashboard_shows_data_or_says_why_not(
     stack: Stack, page: Page, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     wait_for_incident(stack, page)
+    unexplained = set[str]()
     for board in boards().values():
         found = patiently(page, f"{url(stack)}/dashboards/{board.uid}?from=now-5m&refresh=")
         assert len(found) == len({panel for panel, _ in board.queries})
         for one in found:
             assert one["state"] in ("drawn", "empty"), one
-            assert (
-                one["drawn"] if one["state"] == "drawn" else one["said"] == "No data in this range."
-            ), one
+            assert one["drawn"] or one["said"].startswith(("No data in", "No value in")), one
             assert one["height"] > 20, one
         full = [one for one in found if one["state"] == "drawn"]
-        assert len(full) >= len(found) * 0.7, [one["title"] for one in found if one not in full]
+        silent = {one["title"] for one in found if one["state"] == "empty"} - set(EMPTY)
+        unexplained |= {f"{board.uid}: {title}" for title in silent}
         record_property(board.uid, f"{len(full)} of {len(found)} drawn")
         height = page.evaluate("document.documentElement.scrollHeight")
         page.set_viewport_size({"width": 1280, "height": min(height, 4000)})
         page.screenshot(path=tmp_path / f"{board.uid}.png")
         page.set_viewport_size({"width": 1280, "height": 1000})
+    assert unexplained == set()
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
@@ -176,7 +200,7 @@ def test_a_variable_narrows_every_panel_and_stands_in_the_address(stack: Stack, 
     page.wait_for_selector("html[data-drawn='2']", state="attached")
     assert "var-node=node1" in page.url
     up = page.locator("section", has_text="GPUs up").locator(".number strong")
-    assert up.inner_text() == "8"
+    assert up.inner_text() in ("7", "8")  # one of them is lost
 
 
 def test_every_picture_has_its_values_as_a_table(stack: Stack, page: Page) -> None:

@@ -89,7 +89,9 @@ async function draw(panel, frame, mine) {
   plots.get(panel.id)?.destroy();
   plots.delete(panel.id);
   body.className = "body";
-  frame.dataset.state = sentence ? "error" : found.series.length ? "drawn" : "empty";
+  const numbers = found?.series.some((one) => one.points.some(([, value]) => !Number.isNaN(value)));
+  frame.dataset.state = sentence ? "error" : numbers ? "drawn" : "empty";
+  if (!sentence && found.series.length && !numbers) sentence = "No value in this range: the series are there, but they have no number to show, as a share of nothing has none.";
   if (frame.dataset.state !== "drawn") {
     latest.delete(panel.id);
     body.classList.add("said");
