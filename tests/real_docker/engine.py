@@ -76,6 +76,12 @@ def unpack() -> Path:
             raise UserError(f"Docker cannot be fetched ({why}).")
         for useless in ("etc", "usr/share"):
             shutil.rmtree(apt.root / useless, ignore_errors=True)
+        for name in ("lib", "sbin"):
+            # on the machine these are links into /usr, which the folder is laid over
+            if (apt.root / name).is_dir():
+                shutil.copytree(
+                    apt.root / name, apt.root / "usr" / name, symlinks=True, dirs_exist_ok=True
+                )
         # what the packages' alternatives would have made
         (apt.root / "usr/sbin/iptables").unlink(missing_ok=True)
         (apt.root / "usr/sbin/iptables").symlink_to("xtables-nft-multi")
