@@ -15,8 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from every_alert import page
-from every_alert.fleet import Programs, running
+from every_alert.fleet import running
 from every_alert.index import EXCEPTIONS, STORIES, alerts, factors
+from every_alert.processes import Programs
 from every_alert.run import Outcome, explain, run
 from fleetmedic.stack import binaries
 

@@ -14,15 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +28,8 @@ import yaml
 from every_alert.judge import Judge
 from every_alert.machine import Machine, build_stand_in
 from every_alert.outside import Outside, Wire, served
+from every_alert.processes import Processes, Programs, free_port
+from every_alert.scrapes import Node, node_job, outside_jobs, own_jobs
 from every_alert.work import Data, Loads, Server, Training
 from fleetmedic.alerting.render import Place as AlertmanagerPlace
 from fleetmedic.alerting.render import render as render_alertmanager
@@ -41,10 +39,9 @@ from fleetmedic.kernel.share import share
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec, JobState
 from fleetmedic.localcluster.shutdown import shutdown
-from fleetmedic.stack import binaries, later
+from fleetmedic.stack import binaries
 from rules.render import Place, render
 
-ROOT = Path(__file__).resolve().parents[3]
 SCRAPE = 2.0
 USER, PASSWORD, TOKEN = "prometheus", "known-to-prometheus", "a-token-of-the-remediator"
 LIGHT = {"annex-1": "annex", "annex-2": "annex", "shed-1": "shed", "barn-1": "barn"}
@@ -52,37 +49,6 @@ YARD = ("yard-1", "yard-2", "yard-3")
 # Jobs that hold GPUs of the rack from the beginning; one more of its four is free.
 HOLDERS = ("night-run", "notebook", "meagre")
 JOBS = ("train-a", "train-b", "train-c", "train-d", "train-e", "train-f")
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listened on a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@dataclass(frozen=True, slots=True)
-class Programs:
-    """The beginnings of the commands that start them."""
-
-    prometheus: list[str]
-    alertmanager: list[str]
-
-    @classmethod
-    def found(cls, prometheus: str = "prometheus", alertmanager: str = "alertmanager") -> Programs:
-        """By their names, such as `prometheus-3`, which is fetched where it is not there. Raises
-        UserError."""
-        for name in {prometheus, alertmanager} & set(later.PARTS):
-            later.fetch(name)
-        return cls(binaries.command(prometheus), binaries.command(alertmanager))
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A machine with its exporter."""
-
-    name: str
-    cluster: str
-    port: int
 
 
 class Fleet:
@@ -116,7 +82,7 @@ class Fleet:
         self.servers = {
             name: Server(name, "a", self.progress) for name in ("chat", "draft", "search")
         }
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes = Processes(folder)
         self._beats: list[Callable[[], object]] = []
         self._ended = threading.Event()
         self.broken: list[BaseException] = []
@@ -168,39 +134,7 @@ class Fleet:
                     self.broken.append(error)
                     self._beats.remove(what)
 
-    # ---- processes
-
-    def start(self, name: str, command: list[str], **environment: str) -> None:
-        """Start a process, with a log of its own."""
-        log = self.folder / "logs" / f"{name}.log"
-        log.parent.mkdir(exist_ok=True)
-        known = os.environ.get("PYTHONPATH", "")
-        path = os.pathsep.join([str(ROOT), *([known] if known else [])])
-        with log.open("ab") as output:
-            self._processes[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/",
-                env={**os.environ, "PYTHONPATH": path, **environment}, start_new_session=True,
-            )  # fmt: skip
-
-    def kill(self, name: str) -> None:
-        """End a process as a power cut does, with all that it started."""
-        process = self._processes.pop(name)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
-
-    def _stop_all(self) -> None:
-        for process in self._processes.values():
-            process.terminate()
-        until = time.monotonic() + 10
-        for process in self._processes.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, until - time.monotonic()))
-        for name in list(self._processes):
-            self.kill(name)
-
-    def _ours(self, name: str, *arguments: str, **environment: str) -> None:
-        self.start(name, [sys.executable, "-P", "-m", "fleetmedic.cli", *arguments], **environment)
+    # ---- starting
 
     def _exporter(self, name: str, cluster: str, *arguments: str, **environment: str) -> None:
         node = self.nodes[name] = Node(name, cluster, free_port())
@@ -208,9 +142,7 @@ class Fleet:
             f"--web.listen-address=127.0.0.1:{node.port}",
             f"--state.dir={self.folder}/state/{name}",
         )
-        self._ours(name, "exporter", *common, *arguments, **environment)
-
-    # ---- starting
+        self.processes.ours(name, "exporter", *common, *arguments, **environment)
 
     def begin(self) -> None:
         """Start everything; returns when every target was scraped once."""
@@ -226,7 +158,7 @@ class Fleet:
         """Stop everything."""
         self._ended.set()
         self.wire.close()
-        self._stop_all()
+        self.processes.stop_all()
         shutdown(self.folder / "rack", 1.0)
 
     def _write_settings(self) -> None:
@@ -294,7 +226,7 @@ class Fleet:
     def _start_rack(self) -> None:
         listen = f"--pool.listen-address=127.0.0.1:{self.ports['pool']}"
         state = self.folder / "rack"
-        self._ours("localcluster", "localcluster", "serve", f"--state-dir={state}", listen)
+        self.processes.ours("localcluster", "localcluster", "serve", f"--state-dir={state}", listen)
         for name in HOLDERS:
             self.hold(name)
         self.demand(24.0)  # a request is under way nearly always, and none waits for long
@@ -315,12 +247,12 @@ class Fleet:
 
     def demand(self, rate: float) -> None:
         """So many requests a second for the pool from now on; 0 for none."""
-        if "demand" in self._processes:
-            self.kill("demand")
+        if self.processes.runs("demand"):
+            self.processes.kill("demand")
         if rate:
             module = "fleetmedic.localcluster.pool.load"
             asked = ["--url", self.pool, "--rate", f"{rate:g}", "--seconds", "600"]
-            self.start("demand", [sys.executable, "-P", "-m", module, *asked])
+            self.processes.start("demand", [sys.executable, "-P", "-m", module, *asked])
 
     def _start_watchers(self) -> None:
         url = f"http://127.0.0.1:{self.ports['remediator']}"
@@ -338,7 +270,7 @@ class Fleet:
             },
         }  # fmt: skip
         self._settings("remediator.yml", settings)
-        self._ours(
+        self.processes.ours(
             "remediator", "remediator", "serve", f"--config={self.folder}/remediator.yml",
             f"--web.listen-address=127.0.0.1:{self.ports['remediator']}", f"--data-dir={self.folder}/journal",
         )  # fmt: skip
@@ -349,7 +281,7 @@ class Fleet:
             "step": "5s", "factor": 60.0, "promtool": str(promtool), "scrape_interval": f"{SCRAPE:g}s",
         }  # fmt: skip
         self._settings("rules.yml", detectors)
-        self._ours(
+        self.processes.ours(
             "rules", "rules", "serve", f"--config={self.folder}/rules.yml",
             f"--web.listen-address=127.0.0.1:{self.ports['rules']}",
         )  # fmt: skip
@@ -358,7 +290,7 @@ class Fleet:
         )
         told = read_notifications(self.folder / "notifications.yml")
         (self.folder / "alertmanager.yml").write_text(render_alertmanager(place, told))
-        self.start("alertmanager", [
+        self.processes.start("alertmanager", [
             *self._programs.alertmanager, f"--config.file={self.folder}/alertmanager.yml",
             f"--storage.path={self.folder}/alertmanager",
             f"--web.listen-address=127.0.0.1:{self.ports['alertmanager']}", "--cluster.listen-address=",
@@ -382,38 +314,17 @@ class Fleet:
         categories = frozenset() if main else self._categories[judge.factor]
         place = Place(judge.factor, runbooks, SCRAPE, categories=categories)
         render(judge.folder / "rules", place)
-        scrapes = [self._node_job(), *(self._other_jobs() if main else ())]
+        scrapes = [node_job(self.nodes.values(), USER, PASSWORD)]
+        if main:
+            watched = [self.main.address, self.spare.address]
+            scrapes += [*own_jobs(self.ports, watched), *outside_jobs(self.outside.address)]
         judge.configure(scrapes, SCRAPE, f"http://{self.outside.address}/read", self.generated)
         judge.know_alertmanagers(
             [f"127.0.0.1:{self.ports['alertmanager']}"] if main or judge is self.spare else []
         )
-        self.start(f"judge-{judge.factor}", [*self._programs.prometheus, *judge.arguments()])
-
-    def _node_job(self) -> dict[str, Any]:
-        return {
-            "job_name": "node",
-            "basic_auth": {"username": USER, "password": PASSWORD},
-            "static_configs": [
-                {
-                    "targets": [f"127.0.0.1:{node.port}"],
-                    "labels": {"cluster": node.cluster, "node": node.name},
-                }
-                for node in self.nodes.values()
-            ],
-        }
-
-    def _other_jobs(self) -> Iterable[dict[str, Any]]:
-        ours = {
-            "remediator": "remediator", "rules": "rules", "alertmanager": "alertmanager", "service": "pool",
-        }  # fmt: skip
-        for job, name in ours.items():
-            yield _scrape(job, [f"127.0.0.1:{self.ports[name]}"], "rack")
-        told = [self.main.address, self.spare.address]
-        yield _scrape("prometheus", told, "rack")
-        kube = {"metrics_path": "/kube", "honor_labels": True}
-        yield _scrape("kube-state-metrics", [self.outside.address], "barn") | kube
-        yield _scrape("scheduler", [self.outside.address], "hall") | {"metrics_path": "/scheduler"}
-        yield _scrape("promises", [self.outside.address], "hall") | {"metrics_path": "/objectives"}
+        self.processes.start(
+            f"judge-{judge.factor}", [*self._programs.prometheus, *judge.arguments()]
+        )
 
     def _work(self) -> None:
         self.loads.set(self.hall, "node2", range(4), 1.0)
@@ -428,8 +339,7 @@ class Fleet:
     def _wait_ready(self) -> None:
         until = time.monotonic() + 120
         while missing := self._missing():
-            dead = [name for name, process in self._processes.items() if process.poll() is not None]
-            assert not dead, f"{dead[0]} has ended: {self._last(dead[0])}"
+            self.processes.all_run()
             assert time.monotonic() < until, f"not ready after two minutes: {missing}"
             time.sleep(0.5)
 
@@ -449,9 +359,6 @@ class Fleet:
         down = [str(labels) for each in up for labels, value in each if not value]
         return short + down
 
-    def _last(self, name: str) -> str:
-        return (self.folder / "logs" / f"{name}.log").read_text()[-800:]
-
     # ---- what stories ask of
 
     def post(self, url: str, **headers: str) -> int:
@@ -465,13 +372,6 @@ class Fleet:
                 f"http://127.0.0.1:{self.nodes[node].port}/metrics", headers=headers
             )
         )
-
-
-def _scrape(job: str, targets: list[str], cluster: str) -> dict[str, Any]:
-    return {
-        "job_name": job,
-        "static_configs": [{"targets": targets, "labels": {"cluster": cluster}}],
-    }
 
 
 def _status(request: urllib.request.Request) -> int:

@@ -128,17 +128,17 @@ def _module_missing(fleet: Fleet) -> None:
 
 
 def _goes_dark(fleet: Fleet) -> None:
-    fleet.kill("shed-1")
+    fleet.processes.kill("shed-1")
 
 
 def _many_go_dark(fleet: Fleet) -> None:
     for name, cluster in LIGHT.items():
         if cluster == "annex":
-            fleet.kill(name)
+            fleet.processes.kill(name)
 
 
 def _exporter_ends(fleet: Fleet) -> None:
-    fleet.kill("barn-1")
+    fleet.processes.kill("barn-1")
 
 
 STORIES = (
