@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import random
@@ -42,6 +43,15 @@ def _later(name: str) -> tuple[Path | None, str]:
     except UserError as error:
         return None, str(error)
     return binaries.find(name), f"{later.path(name)} does not run on this machine"
+
+
+@pytest.fixture(scope="module")
+def steady_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The machine's network interfaces for one module at a time: an engine of containers makes and
+    removes some, and Chromium ends every request under way when it sees that."""
+    with (tmp_path_factory.getbasetemp().parent / "network.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def override() -> str:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Any]:
+def engine(steady_network: None) -> Iterator[Any]:
     """A running engine that has the stand-ins; skips where the machine refuses what engines need."""
     if why := engines.refused():
         pytest.skip(f"no Docker engine can run here: {why}")

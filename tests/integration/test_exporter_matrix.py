@@ -39,6 +39,9 @@ INTERVAL = 1.0
 # shows what it took, and bench/exporter measures it on a quiet machine.
 FRESH_SECONDS, RECOVERY_SECONDS = INTERVAL + 1, 5.0
 BUSY = 4
+# A processor that others hold for a second looks like a driver that does not answer: what is wrong in the
+# exporter fails again, and the table says which row needed more than one attempt.
+ATTEMPTS = 3
 TOKEN = "a-token-for-the-release"
 LINE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -418,7 +421,21 @@ def shared(
 def test_a_fault_is_flagged_the_others_stay_fresh_and_all_is_as_before_after_it(
     shared: Machine, table: Table, row: Row
 ) -> None:
-    machine = shared
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            took, oldest, back = _suffer(shared, row)
+        except AssertionError:
+            row.cure(shared)
+            if attempt == ATTEMPTS:
+                raise
+        else:
+            name = row.name if attempt == 1 else f"{row.name} (attempt {attempt})"
+            table.add(name, took, oldest if row.others else None, back)
+            return
+
+
+def _suffer(machine: Machine, row: Row) -> tuple[float, float, float]:
+    """Seconds until the fault was flagged, the oldest value of the others, seconds to recover."""
     machine.until(machine.well, BUSY * 20)
     process, before = machine.process, machine.size()
     machine.killed = set()
@@ -452,7 +469,7 @@ def test_a_fault_is_flagged_the_others_stay_fresh_and_all_is_as_before_after_it(
     assert machine.process is process
     assert machine.process is not None
     assert machine.process.poll() is None
-    table.add(row.name, took, oldest if row.others else None, back)
+    return took, oldest, back
 
 
 @pytest.fixture

@@ -45,6 +45,11 @@ EMPTY: dict[str, str] = {
     "Held back": "no guard held anything back",
     "XIDs": "the fault may come before the first scrape, and nothing is added after it",
     "Stages of an incident": "no stage may have ended between two scrapes of the range",
+    "XIDs by code": "the fault may come before the first scrape, and nothing is added after it",
+    "Time to each stage": "no stage may have ended between two scrapes of the range",
+    "Time to each stage, slowest tenth": "no stage may have ended between two scrapes of the range",
+    "Scores and thresholds": "the detectors have no history yet: this stack began a moment ago",
+    "Clock against the job's peers": "the detectors have written no rules yet",
     "Why nothing was done": "everything was done",
     "Messages to people": "no channel is configured",
 }
@@ -55,7 +60,7 @@ PANELS = """[...document.querySelectorAll('section[data-panel]:not(.row):not(.te
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(steady_network: None) -> Iterator[Browser]:
     """Debian's Chromium without a window."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
