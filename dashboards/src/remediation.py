@@ -1,0 +1,70 @@
+"""What the remediator decides, does, and leaves: incidents, stages, guards, actions."""
+
+from board import YES, Board, Panel, Row
+
+OPEN = 'remediator_incidents{state!~"CLOSED|SUPPRESSED|FAILED|OVERRIDDEN"}'
+
+ROWS = (
+    Row("Now", 4, (
+        Panel("stat", 4, "Open incidents", "Of all states.", "short", ((f"sum({OPEN})", "open"),)),
+        Panel("stat", 4, "Waiting for people", "Held, awaiting approval or escalated.", "short",
+              (('sum(remediator_incidents{state=~"HELD|AWAIT_APPROVAL|ESCALATED"})', "wait"),),
+              bad_from=1),
+        Panel("stat", 4, "Actions under way", "Now.", "short",
+              (("sum(remediator_action_in_progress)", "under way"),)),
+        Panel("stat", 4, "Failed actions", "In this range.", "short",
+              (('sum(increase(remediator_actions_total{result="failed"}[$__range])) or vector(0)',
+                "failed"),), bad_from=1),
+        Panel("stat", 4, "Held back by guards", "In this range: budgets, cooldowns, trust in sensors.",
+              "short", (("sum(increase(remediator_guard_holds_total[$__range])) or vector(0)", "held"),),
+              warn_from=1),
+        Panel("stat", 4, "Paused", "Whether somebody has told it to do nothing.", "short",
+              (("max(remediator_paused)", "paused"),), states=YES),
+    )),
+    Row("Incidents", 8, (
+        Panel("stacked", 12, "Incidents by state", "How many are in each state.", "short",
+              ((f"sum by (state) ({OPEN})", "{{state}}"),)),
+        Panel("lines", 12, "Opened", "By the playbook that treats them.", "short",
+              (("sum by (playbook) (increase(remediator_incidents_total[$__rate_interval]))",
+                "{{playbook}}"),)),
+        Panel("lines", 12, "Time to each stage", "Mean seconds from the opening of an incident to the "
+              "stage, of those that came to it in the last hour.", "s",
+              (("sum by (stage) (increase(remediator_stage_seconds_sum[1h])) / "
+                "sum by (stage) (increase(remediator_stage_seconds_count[1h]))", "{{stage}}"),)),
+        Panel("table", 12, "Time to each stage, slowest tenth", "Nine of ten incidents were faster.",
+              "s", (("histogram_quantile(0.9, sum by (stage, le) "
+                     "(increase(remediator_stage_seconds_bucket[$__range])))", "stage"),)),
+    )),
+    Row("Decisions and actions", 8, (
+        Panel("lines", 12, "Actions", "What was done, and how it ended.", "short",
+              (("sum by (action, result) (increase(remediator_actions_total[$__rate_interval])) > 0",
+                "{{action}} {{result}}"),)),
+        Panel("lines", 12, "Why nothing was done", "Actions that a guard held, by its reason.", "short",
+              (("sum by (reason) (increase(remediator_guard_holds_total[$__rate_interval])) > 0",
+                "{{reason}}"),)),
+        Panel("table", 12, "Decisions", "By reason, in this range.", "short",
+              (("sum by (reason) (increase(remediator_decisions_total[$__range])) > 0", "reason"),)),
+        Panel("table", 12, "Actions in this range", "By action and result.", "short",
+              (("sum by (action, result) (increase(remediator_actions_total[$__range])) > 0",
+                "action"),)),
+    )),
+    Row("The chain", 8, (
+        Panel("lines", 8, "Alerts received", "Made durable, a second.", "short",
+              (("sum(rate(remediator_webhook_alerts_total[$__rate_interval]))", "alerts"),)),
+        Panel("lines", 8, "Messages to people", "By channel and result.", "short",
+              (("sum by (channel, result) (increase(remediator_notifications_total[$__rate_interval]))"
+                " > 0", "{{channel}} {{result}}"),)),
+        Panel("lines", 8, "Reconciler", "Since it last compared what is with what should be.", "s",
+              (("time() - max(remediator_reconcile_last_timestamp_seconds > 0)", "age"),), bad_from=120),
+        Panel("lines", 12, "Journal", "Events written, a second.", "short",
+              (("sum(rate(remediator_journal_events_total[$__rate_interval]))", "events"),)),
+        Panel("lines", 12, "Requests refused", "Without the webhook's token, a minute.", "short",
+              (("60 * sum(rate(remediator_webhook_auth_failures_total[$__rate_interval]))",
+                "refused"),)),
+    )),
+)  # fmt: skip
+
+BOARD = Board(
+    "remediation", "remediation", "Incidents, what was done, what was not, and why.", (), ROWS,
+    since="now-3h",
+)  # fmt: skip
