@@ -138,7 +138,9 @@ def _build(board: Board, others: tuple[Board, ...]) -> dashboard.Dashboard:
 
 
 def _link(other: Board) -> builder.DashboardLink:
-    made = builder.DashboardLink(other.title[0].upper() + other.title[1:]).type(dashboard.DashboardLinkType.LINK)
+    made = builder.DashboardLink(other.title[0].upper() + other.title[1:]).type(
+        dashboard.DashboardLinkType.LINK
+    )
     return made.url(f"/d/{other.uid}").include_vars(True).keep_time(True).tooltip(other.text)
 
 
