@@ -4,7 +4,6 @@ NVML is the real source on the stand-in of its library (tests/fake_nvml).
 """
 
 import ctypes
-import importlib.util
 import json
 import os
 import shutil
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_nvml import firmware
+from fake_nvml.build import build
 
 from exporter.catalogue import catalogue
 from exporter.sources.base import READ_GROUPS, Group
@@ -55,23 +56,13 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 Values = dict[tuple[str, tuple[str, ...]], float]
 
 
-def module(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"fake_nvml_{name}", FAKE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
-
-
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         if os.environ.get("FLEETMEDIC_REQUIRE_PARTS"):
             pytest.fail("there is no C compiler for the stand-in of NVML: install gcc")
         pytest.skip("there is no C compiler for the stand-in of NVML")
-    built: Path = module("build").build(tmp_path_factory.mktemp("nvml"))
-    return built
+    return build(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.fixture
@@ -88,7 +79,7 @@ def nvml(library: Path, hardware: Hardware) -> Iterator[Any]:
     """Reads everything through the real source, in a process that finds the stand-in."""
 
     def read() -> Any:
-        module("firmware").write(hardware, "node1", NOW)
+        firmware.write(hardware, "node1", NOW)
         environment = {
             **os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML_DIR": str(hardware.root / "node1"),
         }  # fmt: skip
@@ -193,8 +184,8 @@ def test_a_call_that_fails_is_counted_by_its_code_and_costs_one_family(
 def test_an_older_driver_lacks_families_and_is_no_error(
     hardware: Hardware, tmp_path: Path, library: Path
 ) -> None:
-    old = module("build").build(tmp_path / "old", old=True)
-    module("firmware").write(hardware, "node1", NOW)
+    old = build(tmp_path / "old", old=True)
+    firmware.write(hardware, "node1", NOW)
     done = subprocess.run(
         [sys.executable, "-P", str(FAKE / "dump.py")], capture_output=True, text=True, check=True,
         env={**os.environ, "LD_LIBRARY_PATH": str(old), "FAKE_NVML_DIR": str(hardware.root / "node1")},

@@ -6,12 +6,10 @@ the images that cannot be pulled here, and what this asks of the machine: tests/
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import mmap
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
+from real_docker import engine as engines
+from real_docker import images
+from real_docker import stack as stacks
 
 from fleetmedic.kernel.errors import UserError
 
@@ -30,21 +31,6 @@ OURS = ("exporter", "rules", "remediator", "cluster")
 TRAINING = ("python", "-m", "fleetmedic.demo.training", "--steps", "9000", "--step-seconds", "0.2")
 PATIENCE = 120.0
 KILLED = ("remediator", "alertmanager", "exporter-node2", "prometheus", "cluster", "rules")
-
-
-def module(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(
-        f"real_docker_{name}", ROOT / "tests" / "real_docker" / f"{name}.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = made
-    spec.loader.exec_module(made)
-    return made
-
-
-engines, images, stacks = module("engine"), module("images"), module("stack")
 
 
 def pinned(service: str) -> str:
@@ -64,7 +50,7 @@ def override() -> str:
 
 
 @pytest.fixture(scope="module")
-def engine(steady_network: None) -> Iterator[Any]:
+def engine(steady_network: None) -> Iterator[engines.Engine]:
     """A running engine that has the stand-ins; skips where the machine refuses what engines need."""
     if why := engines.refused():
         pytest.skip(f"no Docker engine can run here: {why}")
@@ -83,7 +69,7 @@ def engine(steady_network: None) -> Iterator[Any]:
 
 
 @pytest.fixture
-def stack(engine: Any, new_port: Callable[[], int]) -> Any:
+def stack(engine: engines.Engine, new_port: Callable[[], int]) -> stacks.Stack:
     """The stack, not yet built or started."""
     return stacks.Stack(engine, {name: new_port() for name in stacks.PORTS}, override())
 
@@ -98,11 +84,11 @@ def wait(what: str, holds: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 
 
 def test_the_whole_stack_comes_up_heals_and_leaves_nothing(
-    stack: Any, subtests: pytest.Subtests, record_property: Callable[[str, object], None]
+    stack: stacks.Stack, subtests: pytest.Subtests, record_property: Callable[[str, object], None]
 ) -> None:
     began = time.monotonic()
 
-    def part(story: Callable[[Any], object]) -> None:
+    def part(story: Callable[[stacks.Stack], object]) -> None:
         with subtests.test(msg=story.__name__.replace("_", " ")):
             start = time.monotonic()
             told = story(stack)
@@ -129,7 +115,7 @@ def test_the_whole_stack_comes_up_heals_and_leaves_nothing(
         part(story)
 
 
-def sizes(stack: Any) -> str:
+def sizes(stack: stacks.Stack) -> str:
     """The images of ours, in MB."""
     listed = stack.engine.docker("images", "--format", "{{.Repository}} {{.Size}}").splitlines()
     return ", ".join(
@@ -137,14 +123,14 @@ def sizes(stack: Any) -> str:
     )
 
 
-def every_service_is_healthy(stack: Any) -> None:
+def every_service_is_healthy(stack: stacks.Stack) -> None:
     wait("all are well", lambda: not stack.unwell())
     expected = {name for name, one in COMPOSE.items() if "profiles" not in one} - {"grafana"}
     assert set(stack.services()) == expected
     wait("all nodes are scraped", lambda: len(stack.query('up{job="node"} == 1')) == 4)
 
 
-def nobody_is_root_or_can_change_its_image(stack: Any) -> None:
+def nobody_is_root_or_can_change_its_image(stack: stacks.Stack) -> None:
     script = "id -u; touch /new /usr/bin/new 2>&1; grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status"
     for service in set(stack.services()) - {"init"}:
         said = stack.inside(service, "sh", "-c", script)
@@ -158,7 +144,7 @@ def nobody_is_root_or_can_change_its_image(stack: Any) -> None:
         assert stack.inside(service, "sh", "-c", f"{tools}; true").split() == [], service
 
 
-def secrets_are_in_no_environment_image_or_command(stack: Any) -> None:
+def secrets_are_in_no_environment_image_or_command(stack: stacks.Stack) -> None:
     folder = "/state/secrets"
     names = stack.inside("remediator", "ls", folder).split()
     assert set(names) == {"webhook.token", "grafana.password"}
@@ -187,7 +173,7 @@ def pinned_ours(name: str) -> str:
     return pinned("exporter-node1" if name == "exporter" else name)
 
 
-def only_loopback_listens(stack: Any) -> None:
+def only_loopback_listens(stack: stacks.Stack) -> None:
     published = {
         stack.ports[name] for name in ("prometheus", "alertmanager", "remediator", "rules")
     }
@@ -200,12 +186,12 @@ def only_loopback_listens(stack: Any) -> None:
     assert heard == {port: {"0100007F"} for port in published}
 
 
-def the_webhook_refuses_who_has_no_token(stack: Any) -> None:
+def the_webhook_refuses_who_has_no_token(stack: stacks.Stack) -> None:
     address = f"{stack.url('remediator')}/api/v1/alerts"
     assert stack.post(address, b'{"version": "4", "alerts": []}') == 401
 
 
-def verified(stack: Any, target: str) -> bool:
+def verified(stack: stacks.Stack, target: str) -> bool:
     """Whether the only incident of a target was repaired, and found healthy by tests and metrics."""
     found = stack.incidents(target)
     assert len(found) <= 1, found
@@ -216,7 +202,7 @@ def verified(stack: Any, target: str) -> bool:
     return True
 
 
-def a_fault_is_found_remediated_and_verified(stack: Any) -> str:
+def a_fault_is_found_remediated_and_verified(stack: stacks.Stack) -> str:
     stack.inside(
         "cluster", "fleetmedic", "run", "--gpus", "4", "--name", "train-a", "--", *TRAINING
     )
@@ -232,7 +218,7 @@ def a_fault_is_found_remediated_and_verified(stack: Any) -> str:
     return f"fault to verified {seconds:.1f} s"
 
 
-def every_container_killed_in_the_middle_heals(stack: Any) -> str:
+def every_container_killed_in_the_middle_heals(stack: stacks.Stack) -> str:
     target = "gpu/node2/5"
     before = {name: stack.inspect(name)["RestartCount"] for name in KILLED}
     began = time.monotonic()
@@ -249,7 +235,7 @@ def every_container_killed_in_the_middle_heals(stack: Any) -> str:
     return f"{len(KILLED)} killed within one incident; fault to verified {seconds:.1f} s"
 
 
-def profiles_are_added_to_what_runs(stack: Any) -> None:
+def profiles_are_added_to_what_runs(stack: stacks.Stack) -> None:
     stack.profiles = ("ha", "vm")
     stack.compose("up", "--wait", "--no-build")
     assert not stack.unwell()
@@ -263,13 +249,13 @@ def profiles_are_added_to_what_runs(stack: Any) -> None:
     )
 
 
-def value(stack: Any, expression: str, server: str = "prometheus") -> float | None:
+def value(stack: stacks.Stack, expression: str, server: str = "prometheus") -> float | None:
     """The only sample of an expression."""
     found = stack.query(expression, server)
     return float(found[0]["value"][1]) if found else None
 
 
-def a_dead_sender_leaves_one_incident(stack: Any) -> str:
+def a_dead_sender_leaves_one_incident(stack: stacks.Stack) -> str:
     first = stack.query("alertmanager_peer_position == 0")
     sender = first[0]["metric"]["instance"].partition(":")[0]
     stack.engine.docker("update", "--restart=no", f"{stacks.PROJECT}-{sender}-1")
@@ -289,13 +275,13 @@ def a_dead_sender_leaves_one_incident(stack: Any) -> str:
     return f"{sender} was dead"
 
 
-def samples_come_back_from_the_long_storage(stack: Any) -> None:
+def samples_come_back_from_the_long_storage(stack: stacks.Stack) -> None:
     gpus = 'count(count by (uuid) (gpu_info{cluster="local"}))'
     wait("32 GPUs", lambda: value(stack, gpus, "victoriametrics") == 32)
     wait("its own", lambda: value(stack, 'up{job="victoriametrics"}', "victoriametrics") == 1)
 
 
-def memory_stays_below_its_limits(stack: Any) -> str:
+def memory_stays_below_its_limits(stack: stacks.Stack) -> str:
     listed = stack.engine.docker(
         "stats", "--no-stream", "--format", "{{.Name}} {{.MemPerc}} {{.MemUsage}}"
     ).splitlines()
@@ -309,7 +295,7 @@ def memory_stays_below_its_limits(stack: Any) -> str:
     return ", ".join(told)
 
 
-def down_keeps_and_with_volumes_leaves_nothing(stack: Any) -> None:
+def down_keeps_and_with_volumes_leaves_nothing(stack: stacks.Stack) -> None:
     engine = stack.engine
     token = stack.inside("remediator", "cat", "/state/secrets/webhook.token")
     stack.compose("down")

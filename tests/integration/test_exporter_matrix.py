@@ -7,7 +7,6 @@ restart, and as many processes and threads as before. `pytest -s` prints the tab
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -25,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_nvml.build import build
 
 from fleetmedic.hardware.sensors import sense
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.files import write_atomic
 
 pytestmark = pytest.mark.integration
-FAKE = Path(__file__).parent.parent / "fake_nvml"
 GPUS = 8
 SICK = 3
 INTERVAL = 1.0
@@ -47,17 +46,6 @@ LINE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
-def _module(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(
-        f"fake_nvml_{name}_for_matrix", FAKE / f"{name}.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
-
-
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The stand-in as it is, and as an older driver."""
@@ -65,7 +53,6 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         if os.environ.get("FLEETMEDIC_REQUIRE_PARTS") == "1":
             pytest.fail("there is no C compiler for the stand-in of NVML: install gcc")
         pytest.skip("there is no C compiler for the stand-in of NVML")
-    build = _module("build").build
     return {
         "new": build(tmp_path_factory.mktemp("nvml")),
         "old": build(tmp_path_factory.mktemp("old"), old=True),

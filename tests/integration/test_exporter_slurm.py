@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_nvml import firmware
+from fake_nvml.build import build
+from real_slurm import cluster as real_slurm
 
 from exporter.owners.processes import look
 from exporter.owners.slurm import SlurmNotes, SlurmSteps
@@ -21,25 +23,9 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 
 pytestmark = pytest.mark.integration
-TESTS = Path(__file__).parent.parent
 PROC, SYS = Path("/proc"), Path("/sys")
 NODES = (f"t{os.getpid()}a", f"t{os.getpid()}b")
 ON_NODES = [[("0", "2"), ("1", "2"), ("2", "2"), ("3", "3"), ("4", "3")], [("0", "3"), ("1", "3")]]
-
-
-def module(folder: str, name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(
-        f"{folder}_{name}_for_slurm", TESTS / folder / f"{name}.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = made
-    spec.loader.exec_module(made)
-    return made
-
-
-real_slurm = module("real_slurm", "cluster")
 
 
 def lay_over() -> str:
@@ -141,8 +127,8 @@ def exporter_page(folder: Path, notes: Path, node: str) -> str:
         pytest.skip("there is no C compiler for the stand-in of NVML")
     hardware = Hardware(folder / "hardware")
     hardware.create(1, 2)
-    library = module("fake_nvml", "build").build(folder / "library")
-    module("fake_nvml", "firmware").write(hardware, "node1", 1_800_000_000.0)
+    library = build(folder / "library")
+    firmware.write(hardware, "node1", 1_800_000_000.0)
     environment = {
         **os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML_DIR": str(hardware.root / "node1"),
     }  # fmt: skip

@@ -4,7 +4,6 @@ simulated source, to a real exporter."""
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import signal
@@ -14,26 +13,17 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fake_nvml import firmware
+from fake_nvml.build import build
 
 from exporter.collectors.allocation import SETTLE_SECONDS
 from fleetmedic.hardware.state import INITIAL_NAMESPACE, Hardware, namespace
 from fleetmedic.localcluster.client import LocalCluster
 
 pytestmark = pytest.mark.integration
-FAKE = Path(__file__).parent.parent / "fake_nvml"
 AT = 1_800_000_000.0
-
-
-def module(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"fake_nvml_{name}_strays", FAKE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
 
 
 @contextlib.contextmanager
@@ -94,13 +84,13 @@ def test_a_process_that_nobody_answers_for_is_counted_once_it_has_stayed(
     notes.mkdir()
     (notes / "0").write_text("7\n")
     LocalCluster(tmp_path / "cluster", hardware.root)
-    library = module("build").build(tmp_path / "library")
+    library = build(tmp_path / "library")
     ports = [new_port(), new_port()]
     with sleeper(SLURM_JOB_ID="7") as owned, sleeper() as stray:
         load = f"utilization=0.9\nmemory=0.7\npid={owned}\nat={AT}\n"
         (hardware.root / "node1" / "gpu0.load").write_text(load)
         hardware.change("node1", 1, stray_pid=stray)
-        module("firmware").write(hardware, "node1", AT)
+        firmware.write(hardware, "node1", AT)
         driver = {"LD_LIBRARY_PATH": str(library), "FAKE_NVML_DIR": f"{hardware.root}/node1"}
         real = ("--source=nvml", f"--collector.allocation.slurm-jobs={notes}")
         simulated = (

@@ -4,7 +4,6 @@ while it is open.
 Each test is a program of its own, since the library is found when a process starts.
 """
 
-import importlib.util
 import json
 import os
 import shutil
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_nvml import firmware
+from fake_nvml.build import build
 
 from fleetmedic.hardware.state import Hardware
 
@@ -51,25 +52,13 @@ def told(value):
 Run = Callable[[str], Any]
 
 
-def module(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(
-        f"fake_nvml_{name}_for_source", FAKE / f"{name}.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
-
-
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not any(map(shutil.which, ("cc", "gcc", "clang"))):
         if os.environ.get("FLEETMEDIC_REQUIRE_PARTS") == "1":
             pytest.fail("there is no C compiler for the stand-in of NVML: install gcc")
         pytest.skip("there is no C compiler for the stand-in of NVML")
-    built: Path = module("build").build(tmp_path_factory.mktemp("nvml"))
-    return built
+    return build(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.fixture
@@ -77,7 +66,7 @@ def run(library: Path, tmp_path: Path) -> Run:
     """Runs a program that has `source`, `hardware`, `says` and `told`; returns what it told."""
     hardware = Hardware(tmp_path / "hardware")
     hardware.create(1, GPUS)
-    module("firmware").write(hardware, "node1", time.time())
+    firmware.write(hardware, "node1", time.time())
     environment = {
         **os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML_DIR": str(hardware.root / "node1"),
     }  # fmt: skip

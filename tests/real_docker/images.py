@@ -16,7 +16,8 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+
+from real_docker.engine import Engine
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack import later
@@ -49,14 +50,7 @@ ENTRYPOINT ["/usr/bin/victoria-metrics"]
 """
 
 
-class Docker(Protocol):
-    """What is needed of the engine."""
-
-    def docker(self, *arguments: str, seconds: float = 120, text: str | None = None) -> str:
-        """What the command says."""
-
-
-def base(engine: Docker) -> None:
+def base(engine: Engine) -> None:
     """Give the engine the root on which the images are built. Raises UserError with the reason."""
     archive = parts_dir() / "debian-12" / "root.tar"
     archive.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +61,7 @@ def base(engine: Docker) -> None:
     engine.docker("import", str(archive), BASE, seconds=300)
 
 
-def programs(engine: Docker, tags: Mapping[str, str]) -> None:
+def programs(engine: Engine, tags: Mapping[str, str]) -> None:
     """Build prometheus, alertmanager and victoriametrics under the tags that are given by name."""
     for name, part, tool, folder in (
         ("prometheus", "prometheus-3", "promtool-3", "/prometheus"),

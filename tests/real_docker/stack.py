@@ -10,7 +10,9 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any, Protocol
+from typing import Any
+
+from real_docker.engine import Engine
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "fleetmedic"
@@ -21,20 +23,6 @@ PORTS = {
     "victoriametrics": "VICTORIAMETRICS_PORT",
 }  # fmt: skip
 INSIDE = "http://127.0.0.1:9095"
-
-
-class Engine(Protocol):
-    """What is needed of the engine."""
-
-    folder: Path
-
-    def docker(self, *arguments: str, seconds: float = 120) -> str:
-        """What the command says."""
-
-    def run(
-        self, *arguments: str, seconds: float = 120, cwd: Path, settings: dict[str, str]
-    ) -> CompletedProcess[str]:
-        """The command, whatever it answers."""
 
 
 class Stack:
