@@ -63,6 +63,25 @@ def lacking() -> list[str]:
     return [name for name in COMPARED if name not in asked]
 
 
+def once(what: str, there: Path, make: Callable[[Path], None]) -> None:
+    """Let `make` put a part below parts_dir(), unless the file `there` of it is there. It is given an
+    empty folder to work in, and is alone with it: another process waits, and finds the part.
+
+    Raises UserError where this machine has no tools to fetch with.
+    """
+    if there.is_file():
+        return
+    if tool := lacking_tool():
+        raise UserError(f"{what} cannot be fetched: this machine has no {tool}.")
+    folder = parts_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not there.is_file():
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
+                make(Path(work))
+
+
 def by_hand() -> str:
     """What a person can do where nothing can be downloaded."""
     return _BY_HAND.format(packages=" and ".join(SERVERS))

@@ -8,18 +8,16 @@ Each release is unpacked in a folder of its own name beside the other parts.
 
 from __future__ import annotations
 
-import fcntl
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.stack.apt import Apt, lacking_tool, last
-from fleetmedic.stack.fetch import parts_dir
+from fleetmedic.stack.apt import Apt, last
+from fleetmedic.stack.fetch import once, parts_dir
 
 # Debian's suites after the one with Prometheus 2.42. The newest version that fits is taken.
 SUITES = ("trixie", "forky", "sid")
@@ -75,23 +73,15 @@ def fetch(part: str) -> Path:
 
     Raises UserError with the reason where this machine cannot have it.
     """
-    if path(part).is_file():
-        return path(part)
-    if tool := lacking_tool():
-        raise UserError(f"{part} cannot be fetched: this machine has no {tool}.")
-    release, folder = PARTS[part], parts_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if path(part).is_file():
-            return path(part)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
-            try:
-                _unpack(release, Apt(Path(work), _sources(part)), folder / release.name)
-            except subprocess.TimeoutExpired as error:
-                raise UserError(
-                    f"{part} cannot be fetched: the archive does not answer."
-                ) from error
+    release = PARTS[part]
+
+    def make(work: Path) -> None:
+        try:
+            _unpack(release, Apt(work, _sources(part)), parts_dir() / release.name)
+        except subprocess.TimeoutExpired as error:
+            raise UserError(f"{part} cannot be fetched: the archive does not answer.") from error
+
+    once(part, path(part), make)
     if not path(part).is_file():
         raise UserError(f"{part} cannot be had: the package has no {release.programs[part]}.")
     return path(part)

@@ -8,7 +8,6 @@ and containers are given no way out. It needs root, for namespaces, control grou
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
@@ -21,10 +20,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import real_parts
+
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack import later
-from fleetmedic.stack.apt import Apt, lacking_tool, last
-from fleetmedic.stack.fetch import parts_dir
+from fleetmedic.stack.apt import last
 
 PACKAGES = ("docker.io", "containerd", "runc", "tini", "iptables")
 # The libraries of these that a bare Debian lacks; those that the machine has are in front of them.
@@ -54,40 +54,19 @@ def unpack() -> Path:
 
     Raises UserError where this machine cannot have them.
     """
-    folder = parts_dir() / "docker"
-    if (folder / "usr/sbin/dockerd").is_file():
-        return folder / "usr"
-    if missing := lacking_tool():
-        raise UserError(f"this machine has no {missing}, so Docker cannot be fetched.")
-    parts_dir().mkdir(parents=True, exist_ok=True)
-    with (
-        (parts_dir() / ".lock").open("w") as lock,
-        tempfile.TemporaryDirectory(dir=parts_dir(), prefix=".fetch-") as work,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / "usr/sbin/dockerd").is_file():
-            return folder / "usr"
-        apt = Apt(Path(work))
-        complaint = apt.update()
-        if not all(map(apt.offers, PACKAGES)):
-            raise UserError(f"the apt sources offer no Docker ({last(complaint)}).")
-        wanted = [*PACKAGES, *apt.needs(PACKAGES, _LIBRARY)]
-        if why := apt.download(wanted) or apt.unpack():
-            raise UserError(f"Docker cannot be fetched ({why}).")
-        for useless in ("etc", "usr/share"):
-            shutil.rmtree(apt.root / useless, ignore_errors=True)
-        for name in ("lib", "sbin"):
-            # on the machine these are links into /usr, which the folder is laid over
-            if (apt.root / name).is_dir():
-                shutil.copytree(
-                    apt.root / name, apt.root / "usr" / name, symlinks=True, dirs_exist_ok=True
-                )
-        # what the packages' alternatives would have made
-        (apt.root / "usr/sbin/iptables").unlink(missing_ok=True)
-        (apt.root / "usr/sbin/iptables").symlink_to("xtables-nft-multi")
-        shutil.rmtree(folder, ignore_errors=True)
-        apt.root.replace(folder)
-    return folder / "usr"
+    return real_parts.unpack("Docker", "usr/sbin/dockerd", PACKAGES, _LIBRARY, _arrange)
+
+
+def _arrange(root: Path) -> None:
+    for useless in ("etc", "usr/share"):
+        shutil.rmtree(root / useless, ignore_errors=True)
+    for name in ("lib", "sbin"):
+        # on the machine these are links into /usr, which the folder is laid over
+        if (root / name).is_dir():
+            shutil.copytree(root / name, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
+    # what the packages' alternatives would have made
+    (root / "usr/sbin/iptables").unlink(missing_ok=True)
+    (root / "usr/sbin/iptables").symlink_to("xtables-nft-multi")
 
 
 def refused() -> str:
@@ -213,15 +192,8 @@ class Engine:
                 if ours in entry.read_bytes() and int(entry.parent.name) != os.getpid():
                     os.kill(int(entry.parent.name), signal.SIGKILL)
         groups = [*CGROUPS.glob(self._group), *CGROUPS.glob(f"*/{self._group}")]
-        for root in groups:
-            for procs in root.rglob("cgroup.procs"):
-                for pid in procs.read_text().split():
-                    with suppress(OSError):
-                        os.kill(int(pid), signal.SIGKILL)
-        for root in groups:
-            for path, _, _ in os.walk(root, topdown=False):
-                with suppress(OSError):
-                    Path(path).rmdir()
+        real_parts.end_processes(groups)
+        real_parts.remove_groups(groups)
 
 
 def wait(what: str, holds: Callable[[], bool], seconds: float) -> None:

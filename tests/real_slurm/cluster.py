@@ -7,27 +7,24 @@ and cgroups. Every node is a slurmd of this machine, with eight GPUs that are de
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import real_parts
+
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.stack.apt import Apt, lacking_tool, last
-from fleetmedic.stack.fetch import parts_dir
 
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "slurm"
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge")
 # Of what these depend on, libraries alone; those that the machine has are in front of them.
-_LIBRARY = re.compile(r"lib[a-z0-9.+-]+")
+_LIBRARY = re.compile(r"lib(?!c6$)[a-z0-9.+-]+")
 _OVERLAY = 'mount -t overlay overlay -o lowerdir=/usr:"$0" /usr && exec "$@"'
 FREEZER = Path("/sys/fs/cgroup/freezer")
 START_SECONDS = 30.0
@@ -69,32 +66,13 @@ def unpack() -> Path:
 
     Raises UserError where this machine cannot have them.
     """
-    folder = parts_dir() / "slurm"
-    if (folder / "usr/sbin/slurmd").is_file():
-        return folder / "usr"
-    if missing := lacking_tool():
-        raise UserError(f"this machine has no {missing}, so Slurm cannot be fetched.")
-    parts_dir().mkdir(parents=True, exist_ok=True)
-    with (
-        (parts_dir() / ".lock").open("w") as lock,
-        tempfile.TemporaryDirectory(dir=parts_dir(), prefix=".fetch-") as work,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / "usr/sbin/slurmd").is_file():
-            return folder / "usr"
-        apt = Apt(Path(work))
-        complaint = apt.update()
-        if not all(map(apt.offers, PACKAGES)):
-            raise UserError(f"the apt sources offer no Slurm ({last(complaint)}).")
-        libraries = [name for name in apt.needs(PACKAGES, _LIBRARY) if name != "libc6"]
-        if why := apt.download([*PACKAGES, *libraries]) or apt.unpack():
-            raise UserError(f"Slurm cannot be fetched ({why}).")
-        shutil.rmtree(folder, ignore_errors=True)
-        for name in ("slurmctld", "slurmd", "slurmstepd"):
-            # Slurm's daemons know what they are by the name that they were started by
-            (apt.root / "usr/sbin" / name).symlink_to(f"{name}-wlm")
-        apt.root.replace(folder)
-    return folder / "usr"
+    return real_parts.unpack("Slurm", "usr/sbin/slurmd", PACKAGES, _LIBRARY, _arrange)
+
+
+def _arrange(root: Path) -> None:
+    for name in ("slurmctld", "slurmd", "slurmstepd"):
+        # Slurm's daemons know what they are by the name that they were started by
+        (root / "usr/sbin" / name).symlink_to(f"{name}-wlm")
 
 
 class Slurm:
@@ -135,7 +113,7 @@ class Slurm:
         self.run("scancel", "--state=PENDING")
         with suppress(UserError):
             self.wait("no job is left", lambda: not self.run("squeue", "-h").split(), 20)
-        self._kill_jobs()
+        real_parts.end_processes(self.cgroup_roots())
         for daemon in reversed(self._daemons):
             daemon.send_signal(signal.SIGTERM)
         for daemon in reversed(self._daemons):
@@ -145,7 +123,7 @@ class Slurm:
                 daemon.kill()
                 daemon.wait(timeout=5)
         self._daemons.clear()
-        self._remove_cgroups()
+        real_parts.remove_groups(self.cgroup_roots())
 
     def run(self, program: str, *arguments: str, user: str = "") -> str:
         """What one of Slurm's commands says. One that fails says why in what is returned."""
@@ -254,19 +232,6 @@ class Slurm:
     def cgroup_roots(self) -> list[Path]:
         """Where the jobs of the nodes are kept."""
         return [root for node in self.nodes if (root := FREEZER / f"slurm_{node}").is_dir()]
-
-    def _kill_jobs(self) -> None:
-        for root in self.cgroup_roots():
-            for procs in root.rglob("cgroup.procs"):
-                for pid in procs.read_text().split():
-                    with suppress(ProcessLookupError):
-                        os.kill(int(pid), signal.SIGKILL)
-
-    def _remove_cgroups(self) -> None:
-        for root in self.cgroup_roots():
-            for path, _, _ in os.walk(root, topdown=False):
-                with suppress(OSError):
-                    Path(path).rmdir()
 
 
 def _ports(count: int) -> list[int]:

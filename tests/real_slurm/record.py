@@ -1,6 +1,6 @@
 """Records what an exporter reads of a real Slurm, for tests/unit/exporter/slurm_VERSION.
 
-    sudo .venv/bin/python tests/real_slurm/record.py FOLDER
+    sudo env PYTHONPATH=tests .venv/bin/python -m real_slurm.record FOLDER
 
 Three jobs: one has ended; `train` holds GPUs of two nodes, other numbers on each; `wrap`, of the user
 nobody, holds GPUs of the first beside it. FOLDER gets a folder for each node, with the parts of /proc and
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cluster import FREEZER, Slurm, running
+from real_slurm.cluster import FREEZER, Slurm, running
 
 NODES = ("n0", "n1")
 # of an environment, what Slurm and CUDA said; not this machine's

@@ -1,0 +1,59 @@
+"""What the real systems of the tests have in common: Debian's packages, unpacked and never installed, and
+control groups that must be empty in the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.stack.apt import Apt, last
+from fleetmedic.stack.fetch import once, parts_dir
+
+
+def unpack(
+    system: str, proof: str, packages: Sequence[str], libraries: re.Pattern[str],
+    arrange: Callable[[Path], None],
+) -> Path:  # fmt: skip
+    """The folder that is laid over /usr: these packages, with those libraries that they depend on. They are
+    fetched when the file `proof` of them is not there yet; `arrange` changes the unpacked root first.
+
+    Raises UserError where this machine cannot have them.
+    """
+    folder = parts_dir() / system.lower()
+
+    def make(work: Path) -> None:
+        apt = Apt(work)
+        complaint = apt.update()
+        if not all(map(apt.offers, packages)):
+            raise UserError(f"the apt sources offer no {system} ({last(complaint)}).")
+        if why := apt.download([*packages, *apt.needs(packages, libraries)]) or apt.unpack():
+            raise UserError(f"{system} cannot be fetched ({why}).")
+        arrange(apt.root)
+        shutil.rmtree(folder, ignore_errors=True)
+        apt.root.replace(folder)
+
+    once(system, folder / proof, make)
+    return folder / "usr"
+
+
+def end_processes(groups: Iterable[Path]) -> None:
+    """SIGKILL to every process of these control groups and of those below them."""
+    for root in groups:
+        for procs in root.rglob("cgroup.procs"):
+            for pid in procs.read_text().split():
+                with suppress(OSError):
+                    os.kill(int(pid), signal.SIGKILL)
+
+
+def remove_groups(groups: Iterable[Path]) -> None:
+    """Remove these control groups with those below them; one that still has a process stays."""
+    for root in groups:
+        for path, _, _ in os.walk(root, topdown=False):
+            with suppress(OSError):
+                Path(path).rmdir()
