@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
@@ -150,20 +151,14 @@ class PrometheusClient(_Client):
 
         An empty list means that no series matched, which is not a zero.
         """
-        form = {"query": expr, "timeout": f"{self._timeout:g}s"}
-        if at is not None:
-            form["time"] = f"{at:.3f}"
-        url = f"{self._shown}/api/v1/query"
-        status, body = await self._ask("POST", f"{self._url}/api/v1/query", shown=url, form=form)
-        answer = _decode(body, _Answer, url, status)
-        if answer.status == "error" or answer.data is None:
-            raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
-        if answer.data.result_type == "scalar":
-            stamp, text = _decode(bytes(answer.data.result), tuple[float, str], url, status)
+        moment = {} if at is None else {"time": f"{at:.3f}"}
+        data, url, status = await self._result("query", expr, moment)
+        if data.result_type == "scalar":
+            stamp, text = _decode(bytes(data.result), tuple[float, str], url, status)
             return [Sample({}, _number(text, url), stamp)]
-        if answer.data.result_type != "vector":
-            raise HttpError(f"{url} answered a {answer.data.result_type[:20]}, not instant values.")
-        found = _decode(bytes(answer.data.result), list[_Series], url, status)
+        if data.result_type != "vector":
+            raise HttpError(f"{url} answered a {data.result_type[:20]}, not instant values.")
+        found = _decode(bytes(data.result), list[_Series], url, status)
         return [
             Sample(one.metric, _number(text, url), stamp)
             for one in found
@@ -189,18 +184,9 @@ class PrometheusClient(_Client):
 
     async def course(self, expr: str, start: int, end: int, step: int) -> list[Course]:
         """An expression's values from `start` to `end` (Unix seconds), `step` seconds apart. Raises HttpError."""
-        form = {
-            "query": expr, "start": str(start), "end": str(end), "step": str(step),
-            "timeout": f"{self._timeout:g}s",
-        }  # fmt: skip
-        url = f"{self._shown}/api/v1/query_range"
-        status, body = await self._ask(
-            "POST", f"{self._url}/api/v1/query_range", shown=url, form=form
-        )
-        answer = _decode(body, _Answer, url, status)
-        if answer.status == "error" or answer.data is None:
-            raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
-        return _decode(bytes(answer.data.result), list[Course], url, status)
+        span = {"start": str(start), "end": str(end), "step": str(step)}
+        data, url, status = await self._result("query_range", expr, span)
+        return _decode(bytes(data.result), list[Course], url, status)
 
     async def label_values(self, label: str, selector: str, start: int, end: int) -> list[str]:
         """The values of a label on the series of a selector in a range (Unix seconds). Raises HttpError."""
@@ -213,6 +199,19 @@ class PrometheusClient(_Client):
         if answer.status == "error":
             raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
         return answer.data
+
+    async def _result(
+        self, endpoint: str, expr: str, when: Mapping[str, str]
+    ) -> tuple[_Data, str, int]:
+        """What an expression gives, the address as it is shown, and the status of the answer."""
+        path = f"/api/v1/{endpoint}"
+        form = {"query": expr, "timeout": f"{self._timeout:g}s", **when}
+        url = f"{self._shown}{path}"
+        status, body = await self._ask("POST", f"{self._url}{path}", shown=url, form=form)
+        answer = _decode(body, _Answer, url, status)
+        if answer.status == "error" or answer.data is None:
+            raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
+        return answer.data, url, status
 
 
 class AlertmanagerClient(_Client):

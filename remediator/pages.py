@@ -32,7 +32,7 @@ _TEMPLATES = jinja2.Environment(
 {% if pause %}<p><strong>Paused by {{ pause.by }}: {{ pause.why }}</strong></p>{% endif %}
 {% if incidents %}<table><tr><th>opened<th>target<th>state<th>playbook<th>why</tr>
 {% for one in incidents %}<tr{% if not one.ended %} class="open"{% endif %}>
-<td>{{ when(one.opened) }}<td><a href="/api/v1/why?target={{ one.target|string|urlencode }}">{{ one.target }}</a>{% if picture(one.target) %} <a href="{{ picture(one.target) }}">pictures</a>{% endif %}
+<td>{{ when(one.opened) }}<td><a href="/api/v1/why?target={{ one.target|string|urlencode }}">{{ one.target }}</a>{% set picture = picture_of(one.target) %}{% if picture %} <a href="{{ picture }}">pictures</a>{% endif %}
 <td><a href="/api/v1/incidents/{{ one.id }}">{{ one.state }}</a><td>{{ one.playbook }}<td>{{ one.text }}</tr>
 {% endfor %}</table>{% else %}<p>There was none so far.</p>{% endif %}
 <p><a href="/dashboards">dashboards</a> &middot; <a href="/api/v1/incidents">incidents as JSON</a> &middot; <a href="/api/v1/decisions">decisions</a>
@@ -49,7 +49,7 @@ def home(book: Book) -> str:
     newest = list(book.incidents.values())[-MAX_SHOWN:][::-1]
     page = _TEMPLATES.get_template("home")
     return page.render(
-        incidents=newest, pause=book.pause, when=_when, picture=_picture, style=_STYLE
+        incidents=newest, pause=book.pause, when=_when, picture_of=_picture, style=_STYLE
     )
 
 

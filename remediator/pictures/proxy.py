@@ -6,7 +6,6 @@ It has connections, a timeout and a bound of its own, so that people who look de
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -63,7 +62,7 @@ class Proxy:
 
     async def annotations(self, board: Board, asked: Asked) -> dict[str, Any]:
         """The series of what is marked on every picture: it happened where a value is above zero."""
-        found = [await self._series(board, query, asked, marks=True) for query in board.annotations]
+        found = [await self._series(board, query, asked) for query in board.annotations]
         return {"series": [one for answer in found for one in answer["series"]]}
 
     async def choices(self, board: Board, name: str, asked: Asked) -> list[str]:
@@ -78,16 +77,9 @@ class Proxy:
         found.sort(key=lambda value: (len(value), value) if value.isdigit() else (99, value))
         return found[:MAX_CHOICES]
 
-    async def _series(
-        self, board: Board, query: Query, asked: Asked, *, marks: bool = False
-    ) -> dict[str, Any]:
+    async def _series(self, board: Board, query: Query, asked: Asked) -> dict[str, Any]:
         over = self._window(asked)
-        spans = over.spans(self._scrape)
-        if (
-            marks
-        ):  # a change between the last scrape of one step and the first of the next counts too
-            spans["__interval"] += math.ceil(self._scrape)
-        expr = fill(query.expr, _chosen(board, asked), spans)
+        expr = fill(query.expr, _chosen(board, asked), over.spans(self._scrape))
         series: list[dict[str, Any]]
         async with self._turn() as client:
             if query.instant:
