@@ -138,10 +138,13 @@ def _build(board: Board, others: tuple[Board, ...]) -> dashboard.Dashboard:
 
 
 def _link(other: Board) -> builder.DashboardLink:
-    made = builder.DashboardLink(other.title[0].upper() + other.title[1:]).type(
-        dashboard.DashboardLinkType.LINK
-    )
-    return made.url(f"/d/{other.uid}").include_vars(True).keep_time(True).tooltip(other.text)
+    return _to(other.uid, other.title[0].upper() + other.title[1:]).tooltip(other.text)
+
+
+def _to(uid: str, shown: str) -> builder.DashboardLink:
+    """A link to a dashboard that takes variables and time along."""
+    made = builder.DashboardLink(shown).type(dashboard.DashboardLinkType.LINK)
+    return made.url(f"/d/{uid}").include_vars(True).keep_time(True)
 
 
 def _panel(panel: Panel, number: int, place: dashboard.GridPos) -> Builder:
@@ -155,7 +158,7 @@ def _panel(panel: Panel, number: int, place: dashboard.GridPos) -> Builder:
     if panel.states is not None:
         made = made.mappings([_mapping(panel.states)])
     if panel.link:
-        made = made.links([_panel_link(panel.link)])
+        made = made.links([_to(f"fleetmedic-{panel.link}", "Open")])
     for letter, (expression, legend) in zip("ABCDEF", panel.queries, strict=False):
         query = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(letter)
         if panel.kind == "table":
@@ -164,11 +167,6 @@ def _panel(panel: Panel, number: int, place: dashboard.GridPos) -> Builder:
     if panel.kind == "table":
         made = made.with_transformation(_columns())
     return made
-
-
-def _panel_link(uid: str) -> builder.DashboardLink:
-    made = builder.DashboardLink("Open").type(dashboard.DashboardLinkType.LINK)
-    return made.url(f"/d/fleetmedic-{uid}").include_vars(True).keep_time(True)
 
 
 def _columns() -> dashboard.DataTransformerConfig:

@@ -1,6 +1,7 @@
 """The fleet at a glance: what works, what does not, what is being done about it."""
 
 from board import CLUSTER, NODE, UP, YES, Board, Panel, Row
+from remediation import ACTIONS, PAUSED, WAITING
 
 OUT_OF_SERVICE = "QUARANTINED|CHECKPOINTING|DRAINING|JOBS_MOVED|REPAIRING|VERIFYING"
 FIRING = 'ALERTS{alertstate="firing",severity!="none",cluster=~"$cluster|"}'
@@ -21,10 +22,10 @@ ROWS = (
               "short", ((f'sum(remediator_incidents{{state=~"{OUT_OF_SERVICE}"}})', "treated"),),
               bad_from=1),
         Panel("stat", 3, "Waiting for people", "Incidents held, awaiting approval or escalated.",
-              "short", (('sum(remediator_incidents{state=~"HELD|AWAIT_APPROVAL|ESCALATED"})', "wait"),),
+              "short", WAITING,
               bad_from=1),
         Panel("stat", 3, "Paused", "Whether somebody has told the remediator to do nothing.", "short",
-              (("max(remediator_paused)", "paused"),), states=YES),
+              PAUSED, states=YES),
         Panel("stat", 3, "Simulated", "Whether GPUs shown here are simulated.", "short",
               ((f"max(gpu_exporter_simulated{{{NODE}}})", "simulated"),),
               states={"0": ("no", "green"), "1": ("yes", "blue")}),
@@ -40,8 +41,7 @@ ROWS = (
               (('sum by (state) (remediator_incidents{state!~"CLOSED|SUPPRESSED"})', "{{state}}"),),
               link="remediation"),
         Panel("lines", 12, "Actions", "What was done, and how it ended.", "short",
-              (("sum by (action, result) (increase(remediator_actions_total[$__rate_interval])) > 0",
-                "{{action}} {{result}}"),), link="remediation"),
+              ACTIONS, link="remediation"),
     )),
     Row("GPUs", 8, (
         Panel("stacked", 12, "GPUs by state", "Up, hung and lost GPUs; together they are what the "

@@ -3,12 +3,21 @@
 from board import YES, Board, Panel, Row
 
 OPEN = 'remediator_incidents{state!~"CLOSED|SUPPRESSED|FAILED|OVERRIDDEN"}'
+# What the fleet's dashboard shows of it, too.
+WAITING = (('sum(remediator_incidents{state=~"HELD|AWAIT_APPROVAL|ESCALATED"})', "wait"),)
+PAUSED = (("max(remediator_paused)", "paused"),)
+ACTIONS = (
+    (
+        "sum by (action, result) (increase(remediator_actions_total[$__rate_interval])) > 0",
+        "{{action}} {{result}}",
+    ),
+)
 
 ROWS = (
     Row("Now", 4, (
         Panel("stat", 4, "Open incidents", "Of all states.", "short", ((f"sum({OPEN})", "open"),)),
         Panel("stat", 4, "Waiting for people", "Held, awaiting approval or escalated.", "short",
-              (('sum(remediator_incidents{state=~"HELD|AWAIT_APPROVAL|ESCALATED"})', "wait"),),
+              WAITING,
               bad_from=1),
         Panel("stat", 4, "Actions under way", "Now.", "short",
               (("sum(remediator_action_in_progress)", "under way"),)),
@@ -19,7 +28,7 @@ ROWS = (
               "short", (("sum(increase(remediator_guard_holds_total[$__range])) or vector(0)", "held"),),
               warn_from=1),
         Panel("stat", 4, "Paused", "Whether somebody has told it to do nothing.", "short",
-              (("max(remediator_paused)", "paused"),), states=YES),
+              PAUSED, states=YES),
     )),
     Row("Incidents", 8, (
         Panel("stacked", 12, "Incidents by state", "How many are in each state.", "short",
@@ -37,8 +46,7 @@ ROWS = (
     )),
     Row("Decisions and actions", 8, (
         Panel("lines", 12, "Actions", "What was done, and how it ended.", "short",
-              (("sum by (action, result) (increase(remediator_actions_total[$__rate_interval])) > 0",
-                "{{action}} {{result}}"),)),
+              ACTIONS),
         Panel("lines", 12, "Why nothing was done", "Actions that a guard held, by its reason.", "short",
               (("sum by (reason) (increase(remediator_guard_holds_total[$__rate_interval])) > 0",
                 "{{reason}}"),)),

@@ -2,8 +2,12 @@
 
 from board import SERVICE, Board, Panel, Row
 
+from rules import burn_rate
+
 LABEL = "{{service}}"
-GOOD = 0.999  # the shipped promise, rules/slo
+# What the shipped promise lets go wrong: there its alerts and these pictures have it from.
+[PROMISE] = [slo for path in burn_rate.sources() for slo in burn_rate.read(path)]
+BUDGET = f"{PROMISE.budget:g}"
 
 
 def quantile(share: float) -> str:
@@ -19,7 +23,7 @@ ROWS = (
         Panel("stat", 4, "Failing", "Share of requests that fail.", "percentunit",
               ((f"(sum(rate(inference_requests_total{{{SERVICE},code=~\"5..\"}}[$__rate_interval])) "
                 f"or vector(0)) / sum(rate(inference_requests_total{{{SERVICE}}}[$__rate_interval]))",
-                "failing"),), bad_from=0.001),
+                "failing"),), bad_from=PROMISE.budget),
         Panel("stat", 4, "Slowest hundredth", "99 % of the requests are faster.", "s",
               ((quantile(0.99), "p99"),)),
         Panel("stat", 4, "Waiting", "Requests that wait for a worker.", "short",
@@ -40,11 +44,11 @@ ROWS = (
     Row("What is promised", 8, (
         Panel("lines", 12, "Error budget used up", "How many times as fast as the promise allows: at 14.4 "
               "a month's budget lasts two days.", "none",
-              ((f"service:inference_errors:ratio_rate1h{{{SERVICE}}} / {1 - GOOD:g}", "{{service}} 1 h"),
-               (f"service:inference_errors:ratio_rate5m{{{SERVICE}}} / {1 - GOOD:g}", "{{service}} 5 min")),
+              ((f"service:inference_errors:ratio_rate1h{{{SERVICE}}} / {BUDGET}", "{{service}} 1 h"),
+               (f"service:inference_errors:ratio_rate5m{{{SERVICE}}} / {BUDGET}", "{{service}} 5 min")),
               bad_from=14.4, alert="InferenceErrorBudgetBurnFast"),
         Panel("lines", 12, "Error budget left", "Share of what three days allow.", "percentunit",
-              ((f"1 - service:inference_errors:ratio_rate3d{{{SERVICE}}} / {1 - GOOD:g}", LABEL),),
+              ((f"1 - service:inference_errors:ratio_rate3d{{{SERVICE}}} / {BUDGET}", LABEL),),
               top=1),
     )),
     Row("What it takes", 8, (
