@@ -15,8 +15,6 @@ import argparse
 import contextlib
 import json
 import random
-import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -26,12 +24,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import yaml
+from programs import found, free_port, started, version
 
 from fleetmedic.alerting.render import Place as AlertmanagerPlace
 from fleetmedic.alerting.render import parse_version
 from fleetmedic.alerting.render import render as render_alertmanager
 from fleetmedic.kernel.share import share
-from fleetmedic.stack import binaries, later
+from fleetmedic.stack import binaries
 from rules.render import Place, render
 
 NODES, GPUS = 5, 8
@@ -79,40 +78,16 @@ class Fleet:
         return "\n".join([*lines, f"gpu_expected {GPUS}", ""])
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@contextlib.contextmanager
-def started(command: list[str], ready: str, log: Path) -> Iterator[None]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        until = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(ready, timeout=1).close()
-                break
-            if time.monotonic() > until or process.poll() is not None:
-                raise RuntimeError(log.read_text()[-1000:])
-            time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
 @contextlib.contextmanager
 def pair(folder: Path, fleet: Fleet, given: argparse.Namespace) -> Iterator[str]:
     """Prometheus and Alertmanager at the shipped settings; Alertmanager's address."""
     own = f"127.0.0.1:{free_port()}"
     alertmanager, prometheus = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     (folder / "token").write_text("a-token-of-the-remediator")
-    version = parse_version(binaries.version(found(given.alertmanager)).rpartition(" ")[2])
+    of_alertmanager = parse_version(version(given.alertmanager))
     place = AlertmanagerPlace(
         f"http://127.0.0.1:{fleet.port}", str(folder / "token"),
-        str(share("alertmanager") / "templates"), version,
+        str(share("alertmanager") / "templates"), of_alertmanager,
     )  # fmt: skip
     (folder / "alertmanager.yml").write_text(render_alertmanager(place))
     render(folder / "rules", Place(runbook_base=f"http://{own}/runbooks"))
@@ -149,15 +124,6 @@ def pair(folder: Path, fleet: Fleet, given: argparse.Namespace) -> Iterator[str]
         ),
     ):  # fmt: skip
         yield f"http://{alertmanager}"
-
-
-def found(name: str) -> Path:
-    if name in later.PARTS:
-        return later.fetch(name)
-    path = binaries.find(name)
-    if path is None:
-        raise SystemExit(f"{name} is not here: run `fleetmedic doctor --fetch`.")
-    return path
 
 
 def breaches(fleet: Fleet, count: int) -> list[float]:
@@ -213,6 +179,8 @@ def main() -> None:
     options.add_argument("--alertmanager", default="alertmanager")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
+    for name in (given.prometheus, given.alertmanager):
+        found(name)
     fleet = Fleet()
     with tempfile.TemporaryDirectory() as folder, pair(Path(folder), fleet, given) as alertmanager:
         time.sleep(12)  # two scrapes and the first evaluations
@@ -222,8 +190,8 @@ def main() -> None:
     if not took:
         raise SystemExit("no breach reached the webhook within 30 s: look at rules and scrapes.")
     said = {
-        "prometheus": binaries.version(found(given.prometheus)).rpartition(" ")[2],
-        "alertmanager": binaries.version(found(given.alertmanager)).rpartition(" ")[2],
+        "prometheus": version(given.prometheus),
+        "alertmanager": version(given.alertmanager),
         "breaches": min(given.breaches, NODES * GPUS), "heard": len(took),
         "mean_s": round(sum(took) / len(took), 2), "p50_s": round(took[len(took) // 2], 2),
         "p95_s": round(took[int(len(took) * 0.95) - 1], 2), "max_s": round(took[-1], 2),

@@ -34,6 +34,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from programs import free_port
+
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.stack.binaries import find
 
@@ -85,11 +87,6 @@ class Running:
 
     port: int
     pid: int
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def scrape(port: int) -> Scraped:
