@@ -24,6 +24,7 @@ from remediator.clusters.registry import open_cluster
 from remediator.core.book import Book
 from remediator.core.events import Event
 from remediator.core.model import Playbook
+from remediator.discovery.watch import Discovery
 from remediator.engine import Engine, Rules, World
 from remediator.executor import Executor
 from remediator.http import AlertmanagerClient, Notifier, PrometheusClient
@@ -52,6 +53,7 @@ class Parts:
     metrics: Metrics
     delivery: Delivery
     pictures: Pictures
+    discovery: Discovery | None
 
 
 class _Server(uvicorn.Server):
@@ -117,12 +119,18 @@ async def running(
         sources = Sources(alertmanager, cluster, book, time.time)
         reconciler = Reconciler(sources, engine, journal, metrics, settings.reconcile_every)
         engine.start()
-        task = asyncio.create_task(reconciler.run(), name="reconciler")
+        tasks = [asyncio.create_task(reconciler.run(), name="reconciler")]
+        discovery = None
+        if settings.hosts:
+            discovery = Discovery(settings.hosts, settings.file_sd, settings.cluster)
+            metrics.discovers(discovery)
+            tasks.append(asyncio.create_task(discovery.run(), name="discovery"))
         try:
-            yield Parts(engine, reconciler, book, metrics, delivery, pictures)
+            yield Parts(engine, reconciler, book, metrics, delivery, pictures, discovery)
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await engine.close()
 
 
@@ -145,7 +153,7 @@ async def serve(settings: Settings, data_dir: Path, host: str, port: int) -> Non
         async with running(settings, data_dir, playbooks, cluster) as parts:
             desk = Desk(
                 parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery, token,
-                data_dir, lambda: True, parts.pictures,
+                data_dir, lambda: True, parts.pictures, parts.discovery,
             )  # fmt: skip
             config = uvicorn.Config(
                 make_app(desk), log_config=None, access_log=False, lifespan="off",

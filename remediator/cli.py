@@ -66,6 +66,7 @@ def check(config: Path) -> None:
       fleetmedic remediator check --config remediator.yml
     """
     from remediator.clusters.registry import open_cluster
+    from remediator.discovery.hosts import read_hosts
     from remediator.library import load_library
     from remediator.settings import load_settings, read_token
 
@@ -73,6 +74,7 @@ def check(config: Path) -> None:
     _, warning = read_token(settings.token_file)
     playbooks = load_library(settings.playbook_dirs, settings.factor)
     open_cluster(settings.adapter, settings.cluster, settings.adapter_settings, settings.where)
+    hosts = read_hosts(settings.hosts, settings.cluster) if settings.hosts else ()
     if warning:
         click.echo(f"warning: {warning}", err=True)
     if settings.prometheus_url is None and any(
@@ -81,6 +83,8 @@ def check(config: Path) -> None:
         click.echo(
             "warning: without prometheus_url no repair can be verified by metrics.", err=True
         )
+    if hosts:
+        click.echo(f"{settings.hosts}: good, {len(hosts)} hosts.")
     click.echo(f"{config}: good. Level {settings.level}, {len(playbooks)} playbooks:")
     for playbook in playbooks:
         names = ", ".join(playbook.alertnames) or "any alert"
@@ -116,6 +120,35 @@ def plan(config: Path, payload: Path) -> None:
     for alert in alerts:
         for sentence in explain(alert, playbooks, settings.level, settings.cluster):
             click.echo(sentence)
+
+
+@remediator.command()
+@click.argument("hosts", type=click.Path(path_type=Path))
+@click.option("--cluster", default="local", show_default=True,
+              help="The label `cluster` of hosts for which the list names none.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="Write there instead, whole or not at all.")  # fmt: skip
+def targets(hosts: Path, cluster: str, out: Path | None) -> None:
+    """Print what Prometheus would be told to scrape of the list HOSTS, as a file for file_sd.
+
+    \b
+    Examples:
+      fleetmedic remediator targets hosts.yml
+      fleetmedic remediator targets hosts.yml --cluster prod --out /etc/prometheus/targets.json
+    """
+    from fleetmedic.kernel.files import write_atomic
+    from remediator.discovery.hosts import document, read_hosts
+
+    found = read_hosts(hosts, cluster)
+    if out is None:
+        click.echo(document(found), nl=False)
+        return
+    try:
+        write_atomic(out, document(found))
+    except OSError as error:
+        raise UserError(
+            f"{out}: cannot be written: {error.strerror}; choose another --out."
+        ) from None
+    click.echo(f"{out}: {len(found)} hosts.")
 
 
 @remediator.command()

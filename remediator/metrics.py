@@ -12,6 +12,7 @@ from remediator.core.book import Book
 from remediator.core.events import Event, Kind
 from remediator.core.model import Incident, State
 from remediator.core.reasons import Reason
+from remediator.discovery.watch import Discovery
 
 # Seconds from an incident's opening to a stage of it.
 STAGES = {
@@ -64,6 +65,10 @@ class Metrics:
         for channel in channels:
             for result in ("delivered", "failed"):
                 self._counters["notifications"].labels(channel, result)
+
+    def discovers(self, discovery: Discovery) -> None:
+        """Tell of the host list, too."""
+        self.registry.register(_FromHosts(discovery))
 
     def saw(self, event: Event, incident: Incident | None) -> None:
         """Count one durable event; `incident` is what it belongs to."""
@@ -147,3 +152,29 @@ class _FromBook:
             if times := [one.at for one in attempts if one.action == "reboot_node"]:
                 reboots.add_metric([target.name], max(times))
         return reboots
+
+
+class _FromHosts:
+    """What is known of the host list; names as Prometheus has for its own configuration."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        self._discovery = discovery
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        known = self._discovery.known
+        yield GaugeMetricFamily(
+            "remediator_discovery_last_reload_successful",
+            "1 when the host list was good at the latest look and is written where it is to be.",
+            value=float(known is not None and self._discovery.bad is None),
+        )
+        if known is None:
+            return
+        yield GaugeMetricFamily(
+            "remediator_discovery_last_reload_success_timestamp_seconds",
+            "When the host list that stands was read.", value=known.at,
+        )  # fmt: skip
+        yield GaugeMetricFamily(
+            "remediator_discovery_targets",
+            "Hosts of the list that stands.",
+            value=float(known.count),
+        )

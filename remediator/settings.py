@@ -53,6 +53,14 @@ class NotifySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str | None = None
 
 
+class DiscoverySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`hosts` is hosts.yml, from which Prometheus is told what to scrape: at /sd/targets, and in the
+    file `file_sd` where one is named."""
+
+    hosts: str
+    file_sd: str | None = None
+
+
 class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file itself."""
 
@@ -65,6 +73,7 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timing: TimingSettings = TimingSettings()
     guards: GuardSettings = GuardSettings()
     notify: NotifySettings = NotifySettings()
+    discovery: DiscoverySettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,8 @@ class Settings:
     disruptive_at_once: int
     webhooks: tuple[str, ...]
     notifications: Path | None
+    hosts: Path | None
+    file_sd: Path | None
 
 
 def load_settings(path: Path) -> Settings:
@@ -131,6 +142,8 @@ def load_settings(path: Path) -> Settings:
             for n, one in enumerate(raw.notify.webhooks)
         ),
         notifications=None if raw.notify.file is None else Path(raw.notify.file),
+        hosts=None if raw.discovery is None else Path(raw.discovery.hosts),
+        file_sd=_file_sd(raw.discovery, where),
     )  # fmt: skip
 
 
@@ -159,6 +172,15 @@ def _seconds(text: str, where: str, place: str) -> float:
         return parse_duration(text)
     except UserError as error:
         raise UserError(f"{where}: at $.{place}: {error}") from None
+
+
+def _file_sd(given: DiscoverySettings | None, where: str) -> Path | None:
+    if given is None or given.file_sd is None:
+        return None
+    path = Path(given.file_sd)
+    if path.suffix != ".json":  # Prometheus would take it for YAML, or refuse it
+        raise UserError(f"{where}: at $.discovery.file_sd: give a name that ends in .json.")
+    return path
 
 
 def _url(text: str | None, where: str, place: str) -> str | None:

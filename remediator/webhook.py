@@ -23,12 +23,14 @@ from starlette.routing import Route
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.kernel.settings import misfit
 from remediator import pages
 from remediator.channels import message
 from remediator.channels.delivery import Delivery, NotDelivered
 from remediator.core.book import Book
 from remediator.core.events import Event, Kind
 from remediator.core.model import Alert, Incident
+from remediator.discovery.watch import Discovery, NeverGoodError
 from remediator.engine import Engine
 from remediator.journal import JournalDown, find_events, line
 from remediator.metrics import Metrics
@@ -77,6 +79,7 @@ class Desk:
     data_dir: Path
     ready: Callable[[], bool]
     pictures: Pictures | None = None
+    discovery: Discovery | None = None
 
 
 class _RefusedError(Exception):
@@ -102,6 +105,7 @@ def make_app(desk: Desk) -> Starlette:
         Route("/-/healthy", edge.wrap(edge.healthy)),
         Route("/-/ready", edge.wrap(edge.is_ready)),
         Route("/metrics", edge.wrap(edge.metrics)),
+        Route("/sd/targets", edge.wrap_page(edge.targets)),
         Route("/runbooks/{name}", edge.wrap(edge.runbook)),
         Route("/", edge.wrap(edge.home)),
     ]
@@ -284,6 +288,16 @@ class _Edge:
             raise _RefusedError(404, "There is no runbook of that name.")
         return HTMLResponse(page)
 
+    async def targets(self, request: Request) -> Response:
+        """For Prometheus' http_sd. On any answer but 200 it goes on with the targets that it has."""
+        if self._desk.discovery is None:
+            raise _RefusedError(404, "There is no host list; name one as discovery.hosts in remediator.yml.")  # fmt: skip
+        try:
+            body = await self._desk.discovery.body()
+        except NeverGoodError as error:
+            return PlainTextResponse(f"{error}\n", 503, {"Retry-After": "5"})
+        return Response(body, media_type="application/json")
+
     async def home(self, request: Request) -> Response:
         if not self._local(request):
             self._require_token(request)
@@ -343,9 +357,7 @@ def _decode(body: bytes, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at ")
-        place = path.strip("`") or "$"
-        raise UserError(f"body: at {place}: {what[:1].lower()}{what[1:]}.") from None
+        raise UserError(f"body: {misfit(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"body: at $: this is not JSON ({str(error)[:120]}).") from None
 

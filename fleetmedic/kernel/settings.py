@@ -68,9 +68,15 @@ def convert(value: object, shape: type[T], where: str) -> T:
     try:
         return msgspec.convert(value if value is not None else {}, shape)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at ")
-        place = path.strip("`") or "$"
-        raise UserError(f"{where}: at {place}: {what[:1].lower()}{what[1:400]}.") from None
+        raise UserError(f"{where}: {misfit(error)}") from None
+
+
+def misfit(error: msgspec.ValidationError) -> str:
+    """What msgspec found as a sentence that begins with the place: `at $.a[0]: expected ...`."""
+    what, _, path = str(error).partition(" - at ")
+    key = "a key of " if path.startswith("`key`") else ""
+    place = path.removeprefix("`key` in ").strip("`") or "$"
+    return f"at {key}{place}: {what[:1].lower()}{what[1:400]}."
 
 
 def load(path: Path, shape: type[T]) -> T:

@@ -37,6 +37,11 @@ def config() -> None:
     help="An exporter and the name of its node; can be repeated. [default: two made-up ones]",
 )
 @click.option(
+    "--http-sd",
+    is_flag=True,
+    help="Ask the remediator which exporters there are (its host list), instead of naming them.",
+)
+@click.option(
     "--remediator", default="http://127.0.0.1:9095", show_default=True, help="Its address."
 )
 @click.option(
@@ -50,7 +55,7 @@ def config() -> None:
     help="The remediator's bearer token. [default: below fleetmedic's home]",
 )
 def snippets(
-    part: str | None, cluster: str, nodes: tuple[str, ...], remediator: str,
+    part: str | None, cluster: str, nodes: tuple[str, ...], http_sd: bool, remediator: str,
     rules_dir: Path | None, token_file: Path | None,
 ) -> None:  # fmt: skip
     """Print the parts to merge into prometheus.yml and alertmanager.yml.
@@ -59,14 +64,26 @@ def snippets(
     Examples:
       fleetmedic config snippets
       fleetmedic config snippets --part scrape --node gpu1=10.0.0.1:9410 --node gpu2=10.0.0.2:9410
+      fleetmedic config snippets --part scrape --http-sd
       fleetmedic config snippets --part receiver --remediator http://remediator:9095
     """
     folder = rules_dir or home() / "rules"
+    token = token_file or home() / "webhook.token"
+    if http_sd and nodes:
+        raise UserError(
+            "--node and --http-sd exclude each other: write the node into the host list."
+        )
     texts = {
         "scrape": _text(
-            "prometheus.yml: one target for each machine with GPUs; `cluster` and `node` are set here "
-            "and nowhere else",
-            scrape(cluster, nodes, remediator),
+            "prometheus.yml: the exporters of the remediator's host list, with their `cluster` and `node`"
+            if http_sd
+            else "prometheus.yml: one target for each machine with GPUs; `cluster` and `node` are set "
+            "here and nowhere else",
+            scrape(
+                cluster,
+                discovered(remediator, token) if http_sd else named(cluster, nodes),
+                remediator,
+            ),
         ),
         "rules": _text(
             f"prometheus.yml: the rules; write them with\n#   fleetmedic rules render --factor 1 "
@@ -75,30 +92,44 @@ def snippets(
         ),
         "receiver": _text(
             "alertmanager.yml: the routes go first; `continue` lets the alerts reach people as before",
-            receiver(remediator, token_file or home() / "webhook.token"),
+            receiver(remediator, token),
         ),
     }
     click.echo("\n".join(texts[name] for name in ([part] if part else PARTS)), nl=False)
 
 
-def scrape(cluster: str, nodes: tuple[str, ...], remediator: str) -> dict[str, Any]:
-    """scrape_configs for exporters (NAME=HOST:PORT) and the remediator."""
-    targets = []
-    for entry in nodes or ("gpu-node-1=10.0.0.1:9410", "gpu-node-2=10.0.0.2:9410"):
-        name, _, address = entry.partition("=")
-        if not (name and address.rpartition(":")[0] and address.rpartition(":")[2].isdigit()):
-            raise UserError(f"--node {entry[:80]!r}: write it as NAME=HOST:PORT.")
-        targets.append({"targets": [address], "labels": {"cluster": cluster, "node": name}})
+def scrape(cluster: str, exporters: dict[str, Any], remediator: str) -> dict[str, Any]:
+    """scrape_configs for exporters, as they are named or discovered, and the remediator."""
     own = {
         "targets": [remediator.partition("://")[2] or remediator],
         "labels": {"cluster": cluster},
     }
     return {
         "scrape_configs": [
-            {"job_name": "node", "scrape_interval": "5s", "static_configs": targets},
+            {"job_name": "node", "scrape_interval": "5s", **exporters},
             {"job_name": "remediator", "scrape_interval": "15s", "static_configs": [own]},
         ]
     }
+
+
+def named(cluster: str, nodes: tuple[str, ...]) -> dict[str, Any]:
+    """static_configs for exporters given as NAME=HOST:PORT. Raises UserError."""
+    targets = []
+    for entry in nodes or ("gpu-node-1=10.0.0.1:9410", "gpu-node-2=10.0.0.2:9410"):
+        name, _, address = entry.partition("=")
+        if not (name and address.rpartition(":")[0] and address.rpartition(":")[2].isdigit()):
+            raise UserError(f"--node {entry[:80]!r}: write it as NAME=HOST:PORT.")
+        targets.append({"targets": [address], "labels": {"cluster": cluster, "node": name}})
+    return {"static_configs": targets}
+
+
+def discovered(remediator: str, token_file: Path) -> dict[str, Any]:
+    """http_sd_configs that ask the remediator; it wants its token of all that are not on its machine."""
+    source = {
+        "url": f"{remediator}/sd/targets", "refresh_interval": "30s",
+        "authorization": {"type": "Bearer", "credentials_file": str(token_file)},
+    }  # fmt: skip
+    return {"http_sd_configs": [source]}
 
 
 def rule_files(folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import jinja2.sandbox
 import msgspec
 
 from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.settings import misfit
 
 MAX_ALERTS = 10
 MAX_LINE = 240
@@ -67,9 +68,7 @@ def read(body: bytes) -> Group:
     try:
         return msgspec.json.decode(body, type=Group)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at ")
-        place = path.strip("`") or "$"
-        raise UserError(f"body: at {place}: {what[:1].lower()}{what[1:200]}.") from None
+        raise UserError(f"body: {misfit(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"body: at $: this is not JSON ({str(error)[:120]}).") from None
 

@@ -268,7 +268,9 @@ class Fleet:
                 "webhooks": [f"http://{self.outside.address}/chat"],
                 "file": f"{self.folder}/notifications.yml",
             },
+            "discovery": {"hosts": f"{self.folder}/hosts.yml"},
         }  # fmt: skip
+        (self.folder / "hosts.yml").write_text("hosts: [node1]\n")
         self._settings("remediator.yml", settings)
         self.processes.ours(
             "remediator", "remediator", "serve", f"--config={self.folder}/remediator.yml",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import pytest
@@ -21,6 +22,7 @@ class Outer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "local"
     web: Inner = Inner()
     urls: tuple[str, ...] = ()
+    labels: dict[Annotated[str, msgspec.Meta(pattern="^[a-z]+$")], str] = {}
 
 
 def _load(tmp_path: Path, text: str) -> Outer:
@@ -45,6 +47,11 @@ def test_a_wrong_type_names_the_file_and_the_path_inside_it(tmp_path: Path) -> N
 def test_a_wrong_item_of_a_list_is_named_by_its_number(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"at \$\.urls\[1\]"):
         _load(tmp_path, "urls: [a, 2]\n")
+
+
+def test_a_wrong_key_of_a_mapping_is_named_with_the_mapping(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"remediator\.yml: at a key of \$\.labels: expected `str`"):
+        _load(tmp_path, "labels: {a-b: x}\n")
 
 
 def test_an_unknown_key_is_named(tmp_path: Path) -> None:

@@ -78,3 +78,26 @@ def test_a_bad_address_is_refused(config, tmp_path, listen) -> None:
 def test_every_command_has_an_example() -> None:
     for name, command in [("remediator", remediator), *remediator.commands.items()]:
         assert "Example" in (command.help or ""), name
+
+
+def test_check_counts_the_hosts_and_refuses_a_bad_list(config, tmp_path) -> None:
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text("hosts: ['gpu[1-12]']")
+    config.write_text(config.read_text() + f"discovery: {{hosts: {hosts}}}\n")
+    assert f"{hosts}: good, 12 hosts." in _run("check", "--config", config).output
+    hosts.write_text("hosts: []")
+    assert isinstance(_run("check", "--config", config).exception, UserError)
+
+
+def test_targets_are_printed_or_written_as_prometheus_reads_them(tmp_path) -> None:
+    hosts, out = tmp_path / "hosts.yml", tmp_path / "targets.json"
+    hosts.write_text("hosts: [a]")
+    said = _run("targets", hosts, "--cluster", "prod").output
+    assert json.loads(said) == [{"targets": ["a:9410"], "labels": {"cluster": "prod", "node": "a"}}]
+    result = _run("targets", hosts, "--cluster", "prod", "--out", out)
+    assert (result.output, out.read_text()) == (f"{out}: 1 hosts.\n", said)
+    hosts.write_text("hosts: [a, a]")
+    assert isinstance(_run("targets", hosts, "--out", out).exception, UserError)
+    assert out.read_text() == said
+    hosts.write_text("hosts: [a]")
+    assert "cannot be written" in str(_run("targets", hosts, "--out", tmp_path / "x/y").exception)

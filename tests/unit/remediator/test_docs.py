@@ -12,6 +12,7 @@ import yaml
 
 from remediator import library
 from remediator.core.events import Kind
+from remediator.discovery.hosts import Host, HostsFile, read_hosts
 from remediator.library import load_library, read_playbook
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -38,6 +39,17 @@ def test_the_example_settings_are_settings() -> None:
 
     example = next(text for text in _examples("configuration.md") if "webhook_token_file" in text)
     convert(yaml.safe_load(example), FileSettings, "example")
+
+
+def test_the_example_of_a_host_list_is_one_and_every_key_is_explained(tmp_path) -> None:
+    example = next(text for text in _examples("discovery.md") if "hosts:\n" in text)
+    (tmp_path / "hosts.yml").write_text(example)
+    found = read_hosts(tmp_path / "hosts.yml", "other")
+    assert (len(found), found[0].node, found[-1].cluster) == (146, "gpu001", "lab")
+    text = (DOCS / "discovery.md").read_text()
+    keys = {f"`hosts[].{name}`" for name in Host.__struct_encode_fields__}
+    keys |= {f"`{name}`" for name in HostsFile.__struct_encode_fields__}
+    assert {key for key in keys if key not in text} == set()
 
 
 PARTS = {

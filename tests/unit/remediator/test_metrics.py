@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fleetmedic.kernel.labels import Target
 from remediator.core import events, plan
 from remediator.core.book import Book
@@ -9,6 +11,7 @@ from remediator.core.events import Kind
 from remediator.core.lifecycle import birth
 from remediator.core.model import Level, Rung
 from remediator.core.reasons import Reason
+from remediator.discovery.watch import Discovery
 from remediator.metrics import Metrics
 
 NOW = 1_700_000_000.0
@@ -49,3 +52,28 @@ def test_what_may_fail_is_counted_from_zero_so_that_the_first_failure_is_an_incr
         'remediator_notifications_total{channel="chat",result="failed"} 1.0'
         in metrics.page().decode()
     )
+
+
+def test_a_host_list_is_told_of_when_there_is_one_and_no_count_is_told_before_it_is_known(
+    tmp_path,
+) -> None:
+    metrics = Metrics(Book())
+    assert "discovery" not in metrics.page().decode()
+    hosts = tmp_path / "hosts.yml"
+    discovery = Discovery(hosts, None, "main", lambda: NOW)
+    metrics.discovers(discovery)
+    asyncio.run(discovery.refresh())
+    page = metrics.page().decode()
+    assert "remediator_discovery_last_reload_successful 0.0" in page
+    assert "remediator_discovery_targets" not in page
+    hosts.write_text("hosts: ['a[1-3]']")
+    asyncio.run(discovery.refresh())
+    page = metrics.page().decode()
+    assert "remediator_discovery_last_reload_successful 1.0" in page
+    assert "remediator_discovery_targets 3.0" in page
+    assert "remediator_discovery_last_reload_success_timestamp_seconds 1.7e+09" in page
+    hosts.write_text("hosts: []")
+    asyncio.run(discovery.refresh())
+    page = metrics.page().decode()
+    assert "remediator_discovery_last_reload_successful 0.0" in page
+    assert "remediator_discovery_targets 3.0" in page

@@ -63,6 +63,8 @@ def test_the_token_file_alone_is_enough_and_the_level_is_observe(read) -> None:
         (FULL.replace("max_new: 2", "max_new: true"), "$.guards.max_new"),
         (FULL.replace("http://127.0.0.1:9093", "localhost:9093"), "$.alertmanager_url"),
         (FULL.replace("http://127.0.0.1:1/x", "x"), "$.notify.webhooks[0]"),
+        (FULL + "discovery: {}", "$.discovery"),
+        (FULL + "discovery: {hosts: h, file_sd: targets}", "$.discovery.file_sd"),
     ],
 )
 def test_a_bad_file_is_one_sentence_that_names_the_place(read, text, place) -> None:
@@ -79,6 +81,11 @@ def test_the_token_is_read_and_an_open_file_is_warned_about(tmp_path) -> None:
     assert read_token(path) == ("0123456789abcdef", None)
     path.chmod(0o644)
     assert "0600" in (read_token(path)[1] or "")
+
+
+def test_the_host_list_and_its_file_for_prometheus_are_paths(read) -> None:
+    found = read(FULL + "discovery: {hosts: /h.yml, file_sd: /t.json}")
+    assert (str(found.hosts), str(found.file_sd)) == ("/h.yml", "/t.json")
 
 
 @pytest.mark.parametrize("text", ["", "short", "with spaces in the token", "ünïcödé0123456789"])

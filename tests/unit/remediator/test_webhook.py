@@ -27,13 +27,18 @@ HEAD = {"Authorization": f"Bearer {TOKEN}"}
 
 @contextlib.contextmanager
 def served(
-    tmp_path: Path, cluster: MemoryCluster | None = None, level: str = "observe"
+    tmp_path: Path,
+    cluster: MemoryCluster | None = None,
+    level: str = "observe",
+    settings_more: str = "",
+    address: str = "testclient",
 ) -> Iterator[TestClient]:
-    """A remediator on an in-memory cluster behind its HTTP edge."""
+    """A remediator on an in-memory cluster behind its HTTP edge, asked from that address."""
     (tmp_path / "token").write_text(TOKEN)
     config = tmp_path / "remediator.yml"
     config.write_text(
         f"webhook_token_file: {tmp_path}/token\ncluster: {{adapter: memory}}\nlevel: {level}\n"
+        + settings_more
     )
     settings = load_settings(config)
 
@@ -44,12 +49,12 @@ def served(
         ) as parts:
             desk = Desk(
                 parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery, TOKEN,
-                tmp_path, lambda: True,
+                tmp_path, lambda: True, parts.pictures, parts.discovery,
             )  # fmt: skip
             app.router.routes.extend(make_app(desk).routes)
             yield
 
-    with TestClient(Starlette(lifespan=lifespan), raise_server_exceptions=True) as found:
+    with TestClient(Starlette(lifespan=lifespan), client=(address, 50000)) as found:
         yield found
 
 
@@ -261,3 +266,32 @@ def test_runbooks_are_served_as_pages(client) -> None:
     answer = client.get("/runbooks/GpuLost")
     assert answer.headers["content-type"].startswith("text/html")
     assert "<h2>Check</h2>" in answer.text
+
+
+def test_prometheus_is_told_the_targets_of_the_host_list_as_it_is_now(tmp_path) -> None:
+    hosts = tmp_path / "hosts.yml"
+    more = f"discovery: {{hosts: {hosts}, file_sd: {tmp_path}/targets.json}}\n"
+    with served(tmp_path, settings_more=more) as client:
+        none = client.get("/sd/targets")
+        assert (none.status_code, none.text) == (503, f"{hosts}: no such file; check the path.\n")
+        hosts.write_text("hosts: ['gpu[1-2]']")
+        found = client.get("/sd/targets")
+        assert (found.status_code, found.headers["content-type"]) == (200, "application/json")
+        assert [one["targets"] for one in found.json()] == [["gpu1:9410"], ["gpu2:9410"]]
+        assert (tmp_path / "targets.json").read_bytes() == found.content
+        hosts.write_text("hosts: []")
+        assert client.get("/sd/targets").content == found.content
+
+
+def test_without_a_host_list_the_targets_say_what_to_set(client) -> None:
+    found = client.get("/sd/targets")
+    assert found.status_code == 404
+    assert "discovery.hosts" in found.text
+
+
+def test_from_another_machine_the_targets_want_the_token(tmp_path) -> None:
+    (tmp_path / "hosts.yml").write_text("hosts: [a]")
+    more = f"discovery: {{hosts: {tmp_path}/hosts.yml}}\n"
+    with served(tmp_path, settings_more=more, address="10.0.0.9") as client:
+        assert client.get("/sd/targets").status_code == 401
+        assert client.get("/sd/targets", headers=HEAD).status_code == 200

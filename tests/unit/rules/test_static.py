@@ -40,6 +40,7 @@ EXPECTED = [
     "PrometheusNotConnectedToAlertmanager",
     "RemediatorActionFailureRateHigh",
     "NotificationChannelFailing",
+    "RemediatorHostListRefused",
     "ExporterKernelLogDropped",
     "ExporterWebConfigRefused",
     "ExporterAllocationUnknown",

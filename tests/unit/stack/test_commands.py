@@ -58,6 +58,21 @@ def test_snippets_are_yaml_with_the_nodes_as_given(run: CliRunner) -> None:
     assert found == [{"targets": ["10.0.0.7:9410"], "labels": {"cluster": "c1", "node": "a"}}]
 
 
+def test_snippets_ask_the_remediator_for_its_host_list(run: CliRunner) -> None:
+    arguments = ["--remediator", "http://r:9095", "--token-file", "/t"]
+    result = run.invoke(config, ["snippets", "--part", "scrape", "--http-sd", *arguments])
+    exporters, own = yaml.safe_load(result.output)["scrape_configs"]
+    assert exporters["http_sd_configs"] == [
+        {
+            "url": "http://r:9095/sd/targets", "refresh_interval": "30s",
+            "authorization": {"type": "Bearer", "credentials_file": "/t"},
+        }
+    ]  # fmt: skip
+    assert (exporters["job_name"], own["job_name"]) == ("node", "remediator")
+    with pytest.raises(UserError, match="exclude each other"):
+        run.invoke(config, ["snippets", "--http-sd", "--node", "a=h:1"])
+
+
 @pytest.mark.parametrize("node", ["a", "a=", "a=host", "=h:1", "a=h:x"])
 def test_snippets_refuse_a_node_without_an_address(run: CliRunner, node: str) -> None:
     with pytest.raises(UserError, match="NAME=HOST:PORT"):

@@ -81,6 +81,10 @@ def _web_config_wrong(fleet: Fleet) -> None:
     fleet.webconfig.write_text("basic_auth_users: [a]\n")
 
 
+def _hosts_emptied(fleet: Fleet) -> None:
+    (fleet.folder / "hosts.yml").write_text("hosts: []\n")
+
+
 def _store_gone(fleet: Fleet) -> None:
     fleet.cluster_store.rename(fleet.cluster_store.with_name("elsewhere.db"))
 
@@ -165,6 +169,7 @@ STORIES = (
         {"ExporterWebConfigRefused": {"node": "hall-2"}},
         _web_config_wrong, after=frozenset({"ExporterLoginsFailing"}),
     ),
+    Story("A script empties the host list of the rack.", {"RemediatorHostListRefused": {"cluster": "rack"}}, _hosts_emptied),
     Story("The store in which hall-1's exporter looks for who holds GPUs is gone.", {"ExporterAllocationUnknown": {"node": "hall-1"}}, _store_gone),
     Story("A process of nobody's job uses a free GPU of the rack.", {"GpuUnownedProcesses": {"cluster": "rack"}}, _stranger),
     Story("Somebody guesses passwords of hall-2's exporter, 60 times.", {"ExporterLoginsFailing": {"node": "hall-2"}}, _guesses, fleeting=True),

@@ -1,0 +1,113 @@
+"""Keeps the host list current without a restart: read anew when the file changes, the last good one
+kept when it went bad."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.files import write_atomic
+from remediator.discovery.hosts import document, read_hosts
+
+log = structlog.get_logger("remediator")
+EVERY = 5.0
+# A list is taken once its file has been at rest for so long: half of one would end the watch over the
+# other half.
+REST = 1.0
+
+
+class NeverGoodError(Exception):
+    """No good list was ever read; the message is the sentence about the bad one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The last good list: what Prometheus is told, of how many hosts, read when (Unix seconds)."""
+
+    body: bytes
+    count: int
+    at: float
+
+
+class Discovery:
+    """The targets of one host list. `file_sd` is where they are written as well, if anywhere."""
+
+    def __init__(
+        self, hosts: Path, file_sd: Path | None, cluster: str, now: Callable[[], float] = time.time
+    ) -> None:
+        self.known: Known | None = None
+        self.bad: str | None = None
+        """What is wrong with the list, or with writing it, as a sentence; None while all is well."""
+        self._hosts = hosts
+        self._file_sd = file_sd
+        self._cluster = cluster
+        self._now = now
+        self._lock = asyncio.Lock()
+        self._seen: tuple[int, int, int] | None = None
+        self._unread: str | None = None
+
+    async def body(self) -> bytes:
+        """The targets as they are now. Raises NeverGoodError while no good list is known."""
+        await self.refresh()
+        if self.known is None:
+            raise NeverGoodError(self.bad)
+        return self.known.body
+
+    async def run(self) -> None:
+        """Look after the list until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(EVERY)
+
+    async def refresh(self) -> None:
+        """Read the list if its file has changed, and write it where it is to be written."""
+        async with self._lock:
+            before = self.known
+            bad = await asyncio.to_thread(lambda: self._read() or self._write())
+            if self.known is not None and self.known is not before:
+                log.info("host_list_read", hosts=self.known.count, path=str(self._hosts))
+            if bad and bad != self.bad:
+                standing = self.known.count if self.known else 0
+                log.error("host_list_bad", text=bad, hosts_that_stand=standing)
+            self.bad = bad
+
+    def _read(self) -> str | None:
+        """Take the list if it is new; what is wrong with it, as a sentence."""
+        seen = self._signature()
+        if seen is not None:
+            moving = 0 <= self._now() - seen[0] / 1e9 < REST
+            if seen == self._seen or (self.known is not None and moving):
+                return self._unread
+        try:
+            targets = read_hosts(self._hosts, self._cluster)
+            self.known = Known(document(targets), len(targets), self._now())
+            self._unread = None
+        except UserError as error:
+            self._unread = str(error)
+        self._seen = seen
+        return self._unread
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        """What changes when the file does; None when it cannot be looked at."""
+        try:
+            at = self._hosts.stat()
+        except OSError:
+            return None
+        return at.st_mtime_ns, at.st_size, at.st_ino
+
+    def _write(self) -> str | None:
+        """Bring the file for file_sd up to date; why it could not be, as a sentence."""
+        if self._file_sd is None or self.known is None:
+            return None
+        try:
+            if not self._file_sd.exists() or self._file_sd.read_bytes() != self.known.body:
+                write_atomic(self._file_sd, self.known.body)
+        except OSError as error:
+            return f"{self._file_sd}: cannot be written: {error.strerror}; mend discovery.file_sd."
+        return None
