@@ -17,7 +17,8 @@ from fleetmedic.kernel import labels as words
 from fleetmedic.kernel import settings
 from fleetmedic.kernel.errors import UserError
 from rules import promql
-from rules.rulefile import RUNBOOK_BASE, RUNBOOK_URL, Group, Rule, RuleFile
+from rules.links import Links
+from rules.rulefile import Group, Rule, RuleFile
 
 WINDOW = "$window"
 # factor of the budget's pace, long window, short window, `for`
@@ -27,6 +28,12 @@ FAST = ((14.4, "1h", "5m"), (6.0, "6h", "30m"))
 SLOW = ((1.0, "3d", "6h"),)
 WAITS = {"Fast": "2m", "Slow": "1h"}
 INTERVALS = {"5m": "1m", "30m": "1m", "1h": "1m", "6h": "5m", "3d": "10m"}
+
+# By category: the dashboard and its variables.
+BOARDS = {
+    "service": ("service", ("cluster", "service")), "job": ("job", ("cluster", "job_id")),
+    "node": ("node", ("cluster", "node")), "gpu": ("gpu", ("cluster", "node", "gpu")),
+}  # fmt: skip
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 
@@ -140,9 +147,15 @@ def _alert(
         labels={words.SEVERITY: told.severity, words.CATEGORY: slo.category, words.SOURCE: "static"},
         annotations={
             "summary": told.summary, "description": told.description,
-            RUNBOOK_URL: f"{RUNBOOK_BASE}/{name}", words.PLAYBOOK: told.playbook,
+            **Links().annotations(name, *_board(slo)), words.PLAYBOOK: told.playbook,
         },
     )  # fmt: skip
+
+
+def _board(slo: Objective) -> tuple[str, list[str]]:
+    """The dashboard of what the promise is about, and those of its labels that are variables there."""
+    known = BOARDS.get(slo.category, ("fleet", ("cluster", "node")))
+    return known[0], [label for label in known[1] if label in slo.by]
 
 
 def _dashed(name: str) -> str:

@@ -11,6 +11,7 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import home
+from rules.links import DASHBOARD_BASE, RUNBOOK_BASE
 
 
 @click.command()
@@ -43,7 +44,8 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
 @click.command()
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write static/ and recording/ into.")  # fmt: skip
 @click.option("--factor", default=1.0, show_default=True, help="Divides every duration (1: production).")  # fmt: skip
-@click.option("--runbook-base", default="http://localhost:9095/runbooks", show_default=True, help="Where runbook pages are served.")  # fmt: skip
+@click.option("--runbook-base", default=RUNBOOK_BASE, show_default=True, help="Where runbook pages are served.")  # fmt: skip
+@click.option("--dashboard-base", default=DASHBOARD_BASE, show_default=True, help="Grafana, or a remediator: where /d/UID is a dashboard.")  # fmt: skip
 @click.option("--scrape-interval", default=5.0, show_default=True, help="Seconds between scrapes; no range becomes shorter than four of them.")  # fmt: skip
 @click.option("--category", "categories", multiple=True, help="Only alerts of this category, and what they read; may be given again.")  # fmt: skip
 @click.option("--job", "jobs", multiple=True, metavar="HERE=THERE", help="Another name of a scrape job; may be given again.")  # fmt: skip
@@ -51,7 +53,7 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
 @click.option("--namespace", default="", help="Namespace of the objects.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the objects; may be given again.")  # fmt: skip
 def render(
-    out: Path, factor: float, runbook_base: str, scrape_interval: float, form: str, namespace: str,
+    out: Path, factor: float, runbook_base: str, dashboard_base: str, scrape_interval: float, form: str, namespace: str,
     **many: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Write the shipped rules for one place.
@@ -69,7 +71,7 @@ def render(
     from rules import render as renderer
 
     where = renderer.Place(
-        factor, runbook_base, scrape_interval, frozenset(many["categories"]),
+        factor, renderer.Links(runbook_base, dashboard_base), scrape_interval, frozenset(many["categories"]),
         _pairs("--job", many["jobs"]),
     )  # fmt: skip
     if form == "files":

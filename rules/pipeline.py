@@ -28,6 +28,7 @@ from rules.detectors.base import (
     Training,
 )
 from rules.history import Prometheus, PrometheusError
+from rules.links import Links
 from rules.publish import Places, PublishError, publish
 from rules.rulefile import Group, Rule, RuleFile
 from rules.settings import RulesSettings
@@ -68,6 +69,7 @@ class Pipeline:
             Path(settings.work_dir), Path(settings.rules_dir), settings.promtool_path()
         )
         self._timing = Timing(settings.factor, parse_duration(settings.scrape_interval))
+        self._links = Links(settings.runbook_base, settings.dashboard_base)
         self._live: dict[str, _Live] = {}
 
     def run(self, now: float) -> list[Outcome]:
@@ -95,7 +97,7 @@ class Pipeline:
             model = detector.fit(history, Training(self._timing, budget))
             if isinstance(model, Refusal):
                 return Outcome(detector.name, not model.failure, False, model.reason)
-            group = detector.compile(model, self._timing, self._settings.runbook_base)
+            group = detector.compile(model, self._timing, self._links)
         except (
             ValueError,
             ArithmeticError,

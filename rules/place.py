@@ -9,7 +9,8 @@ from fleetmedic.kernel import labels as words
 from fleetmedic.kernel.durations import format_duration, parse_duration
 from fleetmedic.kernel.errors import UserError
 from rules import promql
-from rules.rulefile import RUNBOOK_BASE, RUNBOOK_URL, Rule, RuleFile
+from rules.links import Links
+from rules.rulefile import Rule, RuleFile
 
 # Scrape jobs as the shipped rules name them.
 JOBS = ("node", "remediator", "rules", "prometheus", "alertmanager", "service")
@@ -27,7 +28,7 @@ class Place:
     """
 
     factor: float = 1.0
-    runbook_base: str = RUNBOOK_BASE
+    links: Links = field(default_factory=Links)
     scrape_interval: float = 5.0
     categories: frozenset[str] = frozenset()
     jobs: Mapping[str, str] = field(default_factory=dict)
@@ -36,10 +37,6 @@ class Place:
         if not 1 <= self.factor <= 10_000:
             raise UserError(
                 f"--factor {self.factor:g} is out of range: give a number from 1 to 10000."
-            )
-        if not self.runbook_base.startswith(("http://", "https://")):
-            raise UserError(
-                f"--runbook-base {self.runbook_base[:80]!r} is no URL: begin it with http://."
             )
         if strange := sorted(self.categories - set(words.CATEGORIES)):
             known = ", ".join(words.CATEGORIES)
@@ -81,9 +78,7 @@ def _mapped(file: RuleFile, place: Place) -> RuleFile:
 
 
 def _rule(rule: Rule, place: Place) -> Rule:
-    annotations = dict(rule.annotations)
-    if url := annotations.get(RUNBOOK_URL):
-        annotations[RUNBOOK_URL] = f"{place.runbook_base.rstrip('/')}/{url.rpartition('/')[2]}"
+    annotations = place.links.rebased(rule.annotations)
     expr = _renamed(rule.expr, place.jobs)
     if place.factor == 1:
         return replace(rule, expr=expr, annotations=annotations)

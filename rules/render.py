@@ -1,7 +1,7 @@
 """Writes the shipped rules for one place: plain rule files, or objects for the Prometheus operator.
 
 There are no rules for demonstrations only: a demonstration runs the rules of production, with their
-durations divided by a factor that is printed. Factor 1 changes the runbook base and nothing else.
+durations divided by a factor that is printed. Factor 1 changes the addresses of runbooks and dashboards and nothing else.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import yaml
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.files import write_atomic
 from rules import place, rulefile
+from rules.links import Links
 from rules.place import Place
-from rules.rulefile import RUNBOOK_BASE, RUNBOOK_URL, RuleFile
+from rules.rulefile import RuleFile
 
-__all__ = ["RUNBOOK_BASE", "RUNBOOK_URL", "Place", "objects", "render", "shipped", "sources"]
+__all__ = ["Links", "Place", "objects", "render", "shipped", "sources"]
 
 HERE = Path(__file__).resolve().parent
 SOURCES = ("static", "recording")

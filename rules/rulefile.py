@@ -12,8 +12,6 @@ import yaml
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.settings import parse_yaml
 
-RUNBOOK_BASE = "http://localhost:9095/runbooks"
-RUNBOOK_URL = "runbook_url"
 GROUP_KEYS = frozenset({"name", "interval", "limit", "rules"})
 RULE_KEYS = frozenset(
     {"alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations"}

@@ -11,6 +11,7 @@ import msgspec
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.settings import load
+from rules.links import DASHBOARD_BASE, RUNBOOK_BASE
 
 SHORTEST_SCORING = 5.0
 
@@ -44,7 +45,8 @@ class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     step: str = "30s"
     factor: float = 1.0
     promtool: str = ""
-    runbook_base: str = "http://localhost:9095/runbooks"
+    runbook_base: str = RUNBOOK_BASE
+    dashboard_base: str = DASHBOARD_BASE
     refit: str = "1h"
     score_every: str = "10s"
     scrape_interval: str = "5s"

@@ -26,8 +26,8 @@ from fleetmedic.alerting.render import render as render_alertmanager
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.share import share
+from rules.render import Links, render
 from rules.render import Place as RulesPlace
-from rules.render import render
 
 HERE = Path(__file__).resolve().parent
 STATE = Path(os.environ.get("FLEETMEDIC_STATE_DIR", "/state"))
@@ -138,8 +138,11 @@ def first() -> None:
     prometheus(None, nodes)
     rules = STATE / "prometheus" / "rules"
     (rules / "generated").mkdir(parents=True, exist_ok=True)
-    base = os.environ.get("FLEETMEDIC_RUNBOOK_BASE", "http://127.0.0.1:9095/runbooks")
-    written = render(rules, RulesPlace(runbook_base=base))
+    links = Links(
+        os.environ.get("FLEETMEDIC_RUNBOOK_BASE", "http://127.0.0.1:9095/runbooks"),
+        os.environ.get("FLEETMEDIC_DASHBOARD_BASE", "http://127.0.0.1:3000"),
+    )
+    written = render(rules, RulesPlace(links=links))
     print(f"{'real' if REAL else 'simulated'} {', '.join(nodes)}; {len(list(written))} rule files")
 
 

@@ -113,6 +113,7 @@ def rules(plan: Plan, promtool: Path | None) -> dict[str, Any]:
         "step": "30s",
         "factor": plan.factor,
         "runbook_base": f"{plan.url('remediator')}/runbooks",
+        "dashboard_base": plan.url("remediator"),
     }
     return settings | ({"promtool": str(promtool)} if promtool else {})
 
@@ -128,12 +129,13 @@ def alertmanager(remediator_url: str, token_file: Path) -> str:
 
 def render_rules(plan: Plan) -> None:
     """The shipped rules with this stack's runbooks and factor; files of older versions go away."""
-    from rules.render import Place
+    from rules.render import Links, Place
     from rules.render import render as render_shipped
 
     out = plan.state / "prometheus" / "rules"
-    base = f"{plan.url('remediator')}/runbooks"
-    written = render_shipped(out, Place(plan.factor, base, plan.scrape))
+    remediator = plan.url("remediator")
+    links = Links(f"{remediator}/runbooks", remediator)
+    written = render_shipped(out, Place(plan.factor, links, plan.scrape))
     for folder in {path.parent for path in written}:
         for old in set(folder.glob("*.yml")) - set(written):
             old.unlink()

@@ -120,6 +120,7 @@ def facts(alert: Alert) -> dict[str, str]:
         "summary": ended + line(said.get("summary") or alert.labels.get("alertname", "An alert.")),
         "description": _CONTROL.sub(" ", said.get("description", ""))[:MAX_TEXT],
         "runbook": line(said.get("runbook_url", "")),
+        "dashboard": line(said.get("dashboard_url", "")),
         "since": line(alert.starts_at)[:19].replace("T", " "),
         "severity": line(alert.labels.get("severity", "")),
         "done": done(alert),

@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from fleetmedic.kernel.durations import format_duration
+from rules.links import Links
 from rules.series import Key, Series
 
 GPU_LABELS = ("cluster", "node", "gpu", "uuid")
 MIN_RANGE_SCRAPES = 4
+# The dashboard of what detectors find, and its variables.
+BOARD = ("anomalies", ("cluster", "node", "gpu"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ class Detector(Protocol):
         """The model of this history, or why there is none."""
         ...
 
-    def compile(self, model: Model, timing: Timing, runbook_base: str) -> RuleGroup:
+    def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
         """The rules that stand for the model."""
         ...
 

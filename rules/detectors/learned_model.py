@@ -19,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 
 from rules.detectors.base import (
+    BOARD,
     Alert,
     Facts,
     History,
@@ -31,6 +32,7 @@ from rules.detectors.base import (
     Training,
 )
 from rules.detectors.calibrate import alerts, calibrate
+from rules.links import Links
 from rules.series import Floats, Key, rolling_min
 
 BUSY = 0.3
@@ -125,7 +127,7 @@ class LearnedModel:
         )  # fmt: skip
         return CovarianceModel(present, base, slope, precision, threshold, facts)
 
-    def compile(self, model: Model, timing: Timing, runbook_base: str) -> RuleGroup:
+    def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
         """One alert that compares exported scores with the exported threshold: a new model changes
         two metrics and not the rule. `node` and `cluster` of the sick machine come from labels of
         their own, because those of the series name the machine that computed the score."""
@@ -147,7 +149,7 @@ class LearnedModel:
                 "({{ $labels.uuid }}) of {{ $labels.node }} lie "
                 '{{ printf "%.1f" $value }} deviations from what GPUs here usually read under the '
                 "same load. This informs; nothing is done on it alone.",
-                "runbook_url": f"{runbook_base}/GpuAnomalyScoreHigh",
+                **links.annotations("GpuAnomalyScoreHigh", *BOARD),
                 "playbook": "notify-only",
             },
         )

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.detectors.base import (
+    BOARD,
     GPU_LABELS,
     Alert,
     Facts,
@@ -36,6 +37,7 @@ from rules.detectors.base import (
     text,
 )
 from rules.detectors.calibrate import alerts, calibrate
+from rules.links import Links
 from rules.series import Floats, Grid, Key, rolling_median, rolling_min
 
 BUSY = 0.3
@@ -134,7 +136,7 @@ class PeerBand:
         )
         return PeerModel(spread, threshold, facts)
 
-    def compile(self, model: Model, timing: Timing, runbook_base: str) -> RuleGroup:
+    def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
         """Six recordings and the alert. Label `job_id` never reaches the alert: the sick thing is
         the GPU, whichever job it had."""
         assert isinstance(model, PeerModel)  # noqa: S101 - the pipeline hands back what fit made
@@ -152,7 +154,7 @@ class PeerBand:
             Recording("job:sm_clock_hertz:mad", _JOB_MAD),
             Recording("gpu:sm_clock_peer_gap:ratio", _GAP),
             Recording("gpu:sm_clock_peer_z:ratio", _z(model.spread)),
-            _alert(model, timing, runbook_base),
+            _alert(model, timing, links),
         )
         return RuleGroup("detector-peer-band", interval, rules)
 
@@ -245,7 +247,7 @@ def _z(spread: float) -> str:
 )"""
 
 
-def _alert(model: PeerModel, timing: Timing, runbook_base: str) -> Alert:
+def _alert(model: PeerModel, timing: Timing, links: Links) -> Alert:
     slow = f"(gpu:sm_clock_peer_gap:ratio >= {MIN_GAP:g} and gpu:sm_clock_peer_z:ratio <= -{{}})"
     expr = f"""\
 max by ({_GPU}) (
@@ -266,7 +268,7 @@ max by ({_GPU}) (
             "{{ $labels.node }} lies {{ $value | humanizePercentage }} below the median of the GPUs "
             f"that work in the same job, further than {model.threshold:g} robust deviations. "
             "The others wait for it, so the whole job is slow.",
-            "runbook_url": f"{runbook_base}/GpuPeerOutlier",
+            **links.annotations("GpuPeerOutlier", *BOARD),
             "playbook": "gpu-slow",
         },
     )

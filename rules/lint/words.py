@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
+from urllib.parse import urlsplit
 
 from fleetmedic.kernel import labels as words
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.share import share
+from rules.links import DASHBOARD_URL, RUNBOOK_URL, UID_PREFIX
 from rules.lint.problem import Place, Problem
-from rules.rulefile import RUNBOOK_URL
 
 HEADINGS = ("Meaning", "Impact", "Check", "Automatic action", "By hand", "Verify", "Silence")
 PLAYBOOKS = (
@@ -24,6 +27,7 @@ LONGEST_WAIT = 86_400.0
 LONGEST_CRITICAL_WAIT = 900.0
 
 _ALERT_NAME = re.compile(r"(?:[A-Z][a-z0-9]*)+")
+_HARMLESS = re.compile(r"\{\{ \$labels\.\w+ \| urlquery \}\}")
 _RECORD_NAME = re.compile(r"[a-z][a-z0-9_]*:[a-z0-9_]+(?::[a-z0-9_]+)?")
 
 
@@ -93,6 +97,45 @@ def runbook(place: Place) -> Iterator[Problem]:
     found = tuple(line[3:].strip() for line in lines if line.startswith("## "))
     if found != HEADINGS:
         yield "error", f"{page.name} must have the headings {', '.join(HEADINGS)}, in this order."
+
+
+def dashboard(place: Place) -> Iterator[Problem]:
+    """Where there is a link to one of our dashboards, the dashboard and its variables exist."""
+    url = place.rule.annotations.get(DASHBOARD_URL)
+    if not place.rule.is_alert or url is None:
+        return
+    plain = _HARMLESS.sub("x", url)
+    parts = urlsplit(plain)
+    if "{{" in plain:
+        yield (
+            "error",
+            "dashboard_url shows labels as {{ $labels.NAME | urlquery }} only: anything else could lead elsewhere.",
+        )
+        return
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        yield "error", "dashboard_url must be a URL."
+        return
+    folder, _, uid = parts.path.rpartition("/")
+    if not folder.endswith("/d") or not uid.startswith(UID_PREFIX):
+        return  # a dashboard of the site's own
+    if uid not in _boards():
+        yield "error", f"dashboard_url: there is no dashboard {uid}; known: {', '.join(_boards())}."
+        return
+    for name in (pair.partition("=")[0] for pair in parts.query.split("&") if pair):
+        if name.removeprefix("var-") not in _boards()[uid]:
+            yield "error", f"dashboard_url: {uid} has no variable {name.removeprefix('var-')}."
+
+
+@cache
+def _boards() -> Mapping[str, frozenset[str]]:
+    """The variables of each shipped dashboard, by its uid."""
+    documents = [
+        json.loads(path.read_text()) for path in sorted(share("dashboards").glob("*.json"))
+    ]
+    return {
+        each["uid"]: frozenset(one["name"] for one in each["templating"]["list"])
+        for each in documents
+    }
 
 
 def durations(place: Place) -> Iterator[Problem]:

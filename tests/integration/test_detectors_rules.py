@@ -23,6 +23,7 @@ from rules.detectors.peer_band import (
     PeerModel,
     deviations,
 )
+from rules.links import Links
 from rules.lint import lint_file
 from rules.pipeline import described, render
 from rules.series import Grid, Series
@@ -89,7 +90,7 @@ def series(gpus: Sequence[Gpu]) -> list[dict[str, str]]:
 
 def fires(parts: dict[str, Path], folder: Path, gpus: Sequence[Gpu], timing: Timing) -> set[str]:
     """For every minute, the labels of firing GpuPeerOutlier alerts, as `node/gpu`."""
-    group = PeerBand().compile(MODEL, timing, "http://runbooks")
+    group = PeerBand().compile(MODEL, timing, Links("http://runbooks"))
     (folder / "rules.yml").write_text(render(group, FACTS, timing.factor))
     wanted = [
         {"alertname": "GpuPeerOutlier", "eval_time": f"{minute}m", "exp_alerts": []}
@@ -237,7 +238,7 @@ def test_the_recorded_deviation_is_the_one_computed_on_history(
     # no multiple of the step holds the same samples in both.
     timing = Timing(1.0, scrape_interval=17.0)
     band = next(deviations(history, 8, MODEL.spread))
-    rules = PeerBand().compile(MODEL, timing, "http://runbooks")
+    rules = PeerBand().compile(MODEL, timing, Links("http://runbooks"))
     text = render(rules, FACTS, 1.0).replace("[2m]", "[119s]")
     (tmp_path / "rules.yml").write_text(text)
     checks = [
@@ -269,7 +270,7 @@ def test_the_recorded_deviation_is_the_one_computed_on_history(
 def test_the_score_rule_points_at_the_sick_machine(parts: dict[str, Path], tmp_path: Path) -> None:
     facts = Facts("gpu_covariance", {"threshold": 4.0}, 0.0, 86_400.0, 0.5, 0, 32)
     model = CovarianceModel((0, 1), (0.0, 0.0), (0.0, 0.0), ((1.0, 0.0), (0.0, 1.0)), 4.0, facts)
-    group = LearnedModel().compile(model, Timing(1.0), "http://runbooks")
+    group = LearnedModel().compile(model, Timing(1.0), Links("http://runbooks"))
     path = tmp_path / "rules.yml"
     path.write_text(render(described(group, facts), facts, 1.0))
     assert [str(f) for f in lint_file(path)] == []
@@ -325,7 +326,7 @@ def test_the_score_rule_points_at_the_sick_machine(parts: dict[str, Path], tmp_p
 
 
 def test_the_generated_peer_rules_pass_our_own_lint(tmp_path: Path) -> None:
-    group = PeerBand().compile(MODEL, Timing(1.0), "http://runbooks")
+    group = PeerBand().compile(MODEL, Timing(1.0), Links("http://runbooks"))
     path = tmp_path / "rules.yml"
     path.write_text(render(described(group, FACTS), FACTS, 1.0))
     assert [str(f) for f in lint_file(path)] == []

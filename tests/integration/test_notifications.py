@@ -74,6 +74,8 @@ def lost(gpu: int) -> dict[str, Any]:
             "description": f"GPU {gpu} (GPU-{gpu}) of node1 is gone from the driver or the bus, and the node "
             "had it before. Whatever ran on it has failed.",
             "runbook_url": "http://127.0.0.1:9095/runbooks/GpuLost",
+            "dashboard_url": "http://127.0.0.1:9095/d/fleetmedic-gpu?var-cluster=main&var-node=node1&"
+            f"var-gpu={gpu}",
             "playbook": "gpu-lost",
         },
     }

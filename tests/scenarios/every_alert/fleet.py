@@ -40,7 +40,7 @@ from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec, JobState
 from fleetmedic.localcluster.shutdown import shutdown
 from fleetmedic.stack import binaries
-from rules.render import Place, render
+from rules.render import Links, Place, render
 
 SCRAPE = 2.0
 USER, PASSWORD, TOKEN = "prometheus", "known-to-prometheus", "a-token-of-the-remediator"
@@ -312,9 +312,10 @@ class Fleet:
 
     def _start_judge(self, judge: Judge) -> None:
         main = judge is self.main
-        runbooks = f"http://127.0.0.1:{self.ports['remediator']}/runbooks"
+        remediator = f"http://127.0.0.1:{self.ports['remediator']}"
+        links = Links(f"{remediator}/runbooks", remediator)
         categories = frozenset() if main else self._categories[judge.factor]
-        place = Place(judge.factor, runbooks, SCRAPE, categories=categories)
+        place = Place(judge.factor, links, SCRAPE, categories=categories)
         render(judge.folder / "rules", place)
         scrapes = [node_job(self.nodes.values(), USER, PASSWORD)]
         if main:

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from fleetmedic.hardware.state import Hardware
-from fleetmedic.kernel import settings
 from remediator.settings import load_settings
 from rules.settings import read_settings
 
@@ -137,17 +136,3 @@ def test_the_remediators_settings_are_accepted(name: str) -> None:
 
 def test_the_detectors_settings_are_accepted() -> None:
     assert read_settings(COMPOSE / "rules.yml").rules_dir == "/state/prometheus/rules/generated"
-
-
-def test_grafana_finds_prometheus_and_the_dashboard() -> None:
-    provisioning = ROOT / "deploy" / "grafana" / "provisioning"
-    source = settings.parse_yaml(
-        (provisioning / "datasources" / "prometheus.yml").read_text(), "datasource"
-    )
-    provider = settings.parse_yaml(
-        (provisioning / "dashboards" / "fleetmedic.yml").read_text(), "provider"
-    )
-    assert isinstance(source, dict)
-    assert isinstance(provider, dict)
-    assert source["datasources"][0]["url"] == "http://prometheus:9090"
-    assert provider["providers"][0]["options"]["path"] == "/etc/grafana/dashboards"

@@ -12,6 +12,7 @@ import pytest
 from rules.detectors.base import Alert, Facts, Recording, Timing
 from rules.detectors.calibrate import alerts, calibrate
 from rules.detectors.registry import DETECTORS
+from rules.links import Links
 
 BENCH = Path(__file__).resolve().parents[3] / "bench" / "detectors.py"
 
@@ -89,9 +90,10 @@ def test_rules_are_recordings_and_alerts_of_source_detector(bench: ModuleType) -
     history = bench.as_history(found, tuple(queries.values()), grid)
     for detector in DETECTORS:
         model = bench.fitted(detector, history, 1.0)
-        rules = detector.compile(model, Timing(), "http://x").rules
+        rules = detector.compile(model, Timing(), Links("http://x", "http://y")).rules
         alert = rules[-1]
         assert isinstance(alert, Alert)
         assert all(isinstance(rule, Recording) for rule in rules[:-1])
         assert alert.labels["source"] == "detector"
         assert alert.annotations["runbook_url"] == f"http://x/{alert.alert}"
+        assert alert.annotations["dashboard_url"].startswith("http://y/d/fleetmedic-anomalies?var-")

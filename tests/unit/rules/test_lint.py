@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from rules import rulefile
 from rules.cli import rules as command
 from rules.lint import Finding, lint_file, lint_paths
-from rules.render import Place, render
+from rules.render import Links, Place, render
 
 GOOD = """
 groups:
@@ -166,6 +166,30 @@ def test_a_runbook_url_is_literal(tmp_path: Path) -> None:
     assert any("is a literal" in f.text for f in problems)
 
 
+LINK = "http://x/d/fleetmedic-gpu?var-node={{ $labels.node | urlquery }}"
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        (LINK, ""),
+        ("http://x/d/fleetmedic-meta", ""),
+        ("https://grafana.example.org/ops/d/ours?node={{ $labels.node | urlquery }}", ""),
+        (LINK.replace(" | urlquery", ""), "could lead elsewhere"),
+        (LINK.replace("urlquery", "title"), "could lead elsewhere"),
+        (LINK.replace("fleetmedic-gpu", "fleetmedic-gpus"), "no dashboard fleetmedic-gpus; known: fleetmedic-anomalies"),
+        (LINK.replace("var-node", "var-rack"), "fleetmedic-gpu has no variable rack"),
+        (LINK.replace("http://x", ""), "must be a URL"),
+        (LINK.replace("$labels.node", "$labels.rack"), "a text shows"),
+    ],
+)  # fmt: skip
+def test_a_dashboard_url_leads_to_a_dashboard_with_its_variables(
+    tmp_path: Path, url: str, text: str
+) -> None:
+    found = _findings(tmp_path, GOOD.replace("playbook:", f"dashboard_url: '{url}', playbook:"))
+    assert (text in " ".join(f.text for f in found)) if text else found == []
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -210,7 +234,7 @@ def test_the_shipped_rules_have_no_finding() -> None:
 
 @pytest.mark.parametrize("factor", [1, 30])
 def test_rendered_rules_have_no_finding(tmp_path: Path, factor: float) -> None:
-    render(tmp_path, Place(factor, "http://127.0.0.1:1/runbooks"))
+    render(tmp_path, Place(factor, Links("http://127.0.0.1:1/runbooks")))
     assert lint_paths([tmp_path]) == []
 
 

@@ -17,6 +17,7 @@ from rules.detectors.peer_band import (
     PeerModel,
     deviations,
 )
+from rules.links import Links
 from rules.series import Floats, Grid, Key, Series
 
 STEP, COUNT = 60.0, 1440
@@ -127,7 +128,9 @@ def test_learning_the_same_again_compiles_to_the_same_rules() -> None:
     again = PeerBand().fit(history(noisy(8)), TRAINING)
     assert isinstance(first, PeerModel)
     assert isinstance(again, PeerModel)
-    assert PeerBand().compile(first, Timing(), "x") == PeerBand().compile(again, Timing(), "x")
+    assert PeerBand().compile(first, Timing(), Links()) == PeerBand().compile(
+        again, Timing(), Links()
+    )
 
 
 def test_many_faults_of_hours_are_no_reason_to_refuse() -> None:

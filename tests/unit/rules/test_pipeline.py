@@ -21,6 +21,7 @@ from rules.detectors.base import (
 )
 from rules.detectors.registry import DETECTORS
 from rules.history import Prometheus
+from rules.links import Links
 from rules.pipeline import Pipeline, described, render
 from rules.settings import RulesSettings, read_settings, require_folders
 
@@ -92,7 +93,7 @@ class Stubborn:
             raise self._answer
         return self._answer
 
-    def compile(self, model: Model, timing: Timing, runbook_base: str) -> RuleGroup:
+    def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
         return GROUP
 
 

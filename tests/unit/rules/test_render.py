@@ -13,17 +13,18 @@ from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from rules import promql, rulefile
 from rules.cli import rules as command
+from rules.links import DASHBOARD_BASE, DASHBOARD_URL, RUNBOOK_BASE, RUNBOOK_URL, Links
 from rules.place import at
-from rules.render import RUNBOOK_BASE, RUNBOOK_URL, Place, objects, render, shipped, sources
+from rules.render import Place, objects, render, shipped, sources
 
-BASE = "https://wiki.example.org/books/"
+BASE = Links("https://wiki.example.org/books/", "https://grafana.example.org/ops/")
 
 
 def _rules(paths: tuple[Path, ...]) -> dict[str, rulefile.Rule]:
     return {rule.name: rule for path in paths for rule in rulefile.read(path).rules()}
 
 
-def test_with_factor_one_only_the_runbook_base_changes(tmp_path: Path) -> None:
+def test_with_factor_one_only_the_addresses_change(tmp_path: Path) -> None:
     written = _rules(render(tmp_path, Place(1, BASE)))
     for name, source in _rules(sources()).items():
         plain, expected = written[name].plain(), source.plain()
@@ -31,6 +32,10 @@ def test_with_factor_one_only_the_runbook_base_changes(tmp_path: Path) -> None:
             url = plain["annotations"].pop(RUNBOOK_URL)
             expected["annotations"].pop(RUNBOOK_URL)
             assert url == f"https://wiki.example.org/books/{name}"
+            url = plain["annotations"].pop(DASHBOARD_URL)
+            here = expected["annotations"].pop(DASHBOARD_URL)
+            assert url == here.replace(DASHBOARD_BASE, "https://grafana.example.org/ops")
+            assert url.startswith("https://grafana.example.org/ops/d/fleetmedic-")
         assert plain == expected
 
 
@@ -89,9 +94,11 @@ def test_a_factor_that_makes_no_sense_is_refused(tmp_path: Path, factor: float) 
         render(tmp_path, Place(factor, BASE))
 
 
-def test_a_runbook_base_that_is_no_url_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--runbook-base"):
-        render(tmp_path, Place(1, "wiki"))
+def test_a_base_that_is_no_url_is_refused() -> None:
+    with pytest.raises(UserError, match="the runbook base 'wiki' is no URL"):
+        Links("wiki")
+    with pytest.raises(UserError, match="the dashboard base 'grafana:3000' is no URL"):
+        Links(dashboards="grafana:3000")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""Where an alert leads a person: its runbook, and the dashboard of what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fleetmedic.kernel.errors import UserError
+
+RUNBOOK_URL = "runbook_url"
+DASHBOARD_URL = "dashboard_url"
+RUNBOOK_BASE = "http://localhost:9095/runbooks"
+DASHBOARD_BASE = "http://localhost:9095"
+UID_PREFIX = "fleetmedic-"
+_BOARD = "/d/"
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Addresses before the names. Dashboards are those of Grafana or of the remediator: both know
+    /d/UID. Raises UserError for what is no address."""
+
+    runbooks: str = RUNBOOK_BASE
+    dashboards: str = DASHBOARD_BASE
+
+    def __post_init__(self) -> None:
+        for option, base in (("runbook", self.runbooks), ("dashboard", self.dashboards)):
+            if not base.startswith(("http://", "https://")):
+                raise UserError(
+                    f"the {option} base {base[:80]!r} is no URL: begin it with http://."
+                )
+
+    def annotations(self, alert: str, board: str, labels: Iterable[str]) -> dict[str, str]:
+        """Both addresses for an alert. The variables of the dashboard are the alert's own labels, made
+        harmless when Prometheus writes them out: they come from outside."""
+        chosen = "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in labels)
+        address = f"{self.dashboards.rstrip('/')}{_BOARD}{UID_PREFIX}{board}"
+        return {
+            RUNBOOK_URL: f"{self.runbooks.rstrip('/')}/{alert}",
+            DASHBOARD_URL: f"{address}?{chosen}" if chosen else address,
+        }
+
+    def rebased(self, annotations: dict[str, str]) -> dict[str, str]:
+        """The annotations with both addresses as they are here."""
+        changed = dict(annotations)
+        if url := annotations.get(RUNBOOK_URL):
+            changed[RUNBOOK_URL] = f"{self.runbooks.rstrip('/')}/{url.rpartition('/')[2]}"
+        if url := annotations.get(DASHBOARD_URL):
+            changed[DASHBOARD_URL] = f"{self.dashboards.rstrip('/')}{_BOARD}{url.partition(_BOARD)[2]}"  # fmt: skip
+        return changed
