@@ -37,7 +37,7 @@ from remediator.reconciler import Reconciler, Sources
 from remediator.senses import Senses
 from remediator.settings import Settings, read_token
 from remediator.telling import PeopleNotifier
-from remediator.webhook import Desk, make_app
+from remediator.webhook import Credentials, Desk, make_app
 
 log = structlog.get_logger("remediator")
 END_WITHIN = 2
@@ -144,6 +144,7 @@ async def serve(settings: Settings, data_dir: Path, host: str, port: int) -> Non
     token, warning = read_token(settings.token_file)
     if warning:
         log.warning("token_file_open", text=warning)
+    viewers = read_token(settings.view_password_file)[0] if settings.view_password_file else None
     playbooks = load_library(settings.playbook_dirs, settings.factor)
     cluster = open_cluster(
         settings.adapter, settings.cluster, settings.adapter_settings, settings.where
@@ -152,7 +153,8 @@ async def serve(settings: Settings, data_dir: Path, host: str, port: int) -> Non
     with _listen(host, port) as listener:
         async with running(settings, data_dir, playbooks, cluster) as parts:
             desk = Desk(
-                parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery, token,
+                parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery,
+                Credentials(token, viewers),
                 data_dir, lambda: True, parts.pictures, parts.discovery,
             )  # fmt: skip
             config = uvicorn.Config(

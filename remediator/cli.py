@@ -75,6 +75,8 @@ def check(config: Path) -> None:
     playbooks = load_library(settings.playbook_dirs, settings.factor)
     open_cluster(settings.adapter, settings.cluster, settings.adapter_settings, settings.where)
     hosts = read_hosts(settings.hosts, settings.cluster) if settings.hosts else ()
+    if settings.view_password_file:
+        read_token(settings.view_password_file)
     if warning:
         click.echo(f"warning: {warning}", err=True)
     if settings.prometheus_url is None and any(

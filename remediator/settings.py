@@ -65,6 +65,7 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file itself."""
 
     webhook_token_file: str
+    view_password_file: str | None = None
     cluster: ClusterSettings = ClusterSettings()
     level: Level = Level.OBSERVE
     prometheus_url: str | None = None
@@ -88,6 +89,7 @@ class Settings:
     prometheus_url: str | None
     alertmanager_url: str | None
     token_file: Path
+    view_password_file: Path | None
     playbook_dirs: tuple[Path, ...]
     factor: float
     reconcile_every: float
@@ -133,6 +135,7 @@ def load_settings(path: Path) -> Settings:
         level=raw.level, prometheus_url=_url(raw.prometheus_url, where, "prometheus_url"),
         alertmanager_url=_url(raw.alertmanager_url, where, "alertmanager_url"),
         token_file=Path(raw.webhook_token_file),
+        view_password_file=None if raw.view_password_file is None else Path(raw.view_password_file),
         playbook_dirs=tuple(Path(folder) for folder in raw.playbook_dirs),
         factor=timing.factor, reconcile_every=every,
         scrape_interval=_seconds(timing.scrape_interval, where, "timing.scrape_interval"),

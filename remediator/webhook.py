@@ -7,6 +7,7 @@ that is down a 503; never a 429, for Alertmanager would not send the alert again
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -67,6 +68,15 @@ class _Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """`token` may do everything, as a bearer token. `viewers`, if there is one, is the password with
+    which people may look from other machines, under any name."""
+
+    token: str
+    viewers: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Desk:
     """What the HTTP edge serves from."""
 
@@ -75,7 +85,7 @@ class Desk:
     book: Book
     metrics: Metrics
     delivery: Delivery
-    token: str
+    credentials: Credentials
     data_dir: Path
     ready: Callable[[], bool]
     pictures: Pictures | None = None
@@ -145,7 +155,7 @@ class _Edge:
                     self._admit(request)
                 return await answer(request)
             except _RefusedError as refusal:
-                headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
+                headers = self._challenge(request) if refusal.status == 401 else None
                 return PlainTextResponse(f"{refusal}\n", refusal.status, headers)
             except UserError as error:
                 return PlainTextResponse(f"{error}\n", 400)
@@ -299,25 +309,51 @@ class _Edge:
         return Response(body, media_type="application/json")
 
     async def home(self, request: Request) -> Response:
-        if not self._local(request):
-            self._require_token(request)
+        self._admit(request)
         return HTMLResponse(pages.home(self._desk.book))
 
     def _admit(self, request: Request) -> None:
-        """Reading is open on loopback; everything else needs the token."""
-        if request.method not in ("GET", "HEAD") or not self._local(request):
+        """Reading is open on loopback, and from elsewhere with either credential; everything else needs
+        the token. A browser sends a password that it was given by itself, to pages of others as well:
+        no password may change anything."""
+        looks = request.method in ("GET", "HEAD")
+        if not (looks and (self._local(request) or self._may_look(request))):
             self._require_token(request)
 
     def _local(self, request: Request) -> bool:
         return request.client is not None and request.client.host in LOOPBACK
 
+    def _may_look(self, request: Request) -> bool:
+        viewers = self._desk.credentials.viewers
+        kind, given = _authorization(request)
+        if viewers is None or kind != "basic":
+            return False
+        try:
+            password = base64.b64decode(given, validate=True).partition(b":")[2]
+        except ValueError:
+            return False
+        return hmac.compare_digest(password, viewers.encode())
+
     def _require_token(self, request: Request) -> None:
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
-        expected = self._desk.token.encode()
-        right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), expected)
-        if kind.lower() != "bearer" or not right:
+        kind, given = _authorization(request)
+        expected = self._desk.credentials.token.encode()
+        right = hmac.compare_digest(given.encode("utf-8", "replace"), expected)
+        if kind == "bearer" and right:
+            return
+        if kind or request.method not in ("GET", "HEAD"):  # a browser looks without one first
             self._desk.metrics.refused()
-            raise _RefusedError(401, "Give the bearer token of webhook_token_file.")
+        raise _RefusedError(401, self._wanted(request))
+
+    def _wanted(self, request: Request) -> str:
+        if self._desk.credentials.viewers and request.method in ("GET", "HEAD"):
+            return "Give any name with the password of view_password_file."
+        return "Give the bearer token of webhook_token_file."
+
+    def _challenge(self, request: Request) -> dict[str, str]:
+        asks = self._desk.credentials.viewers and request.method in ("GET", "HEAD")
+        return {
+            "WWW-Authenticate": 'Basic realm="fleetmedic", charset="UTF-8"' if asks else "Bearer"
+        }
 
 
 def as_json(incident: Incident) -> dict[str, Any]:
@@ -377,6 +413,12 @@ def _bounded(labels: dict[str, str]) -> dict[str, str]:
     known = ("alertname", "severity", "cluster", "node", "gpu", "uuid", "job_id", "service")
     first = sorted(labels, key=lambda name: (name not in known, name))[:MAX_LABELS]
     return {name[:MAX_LABEL]: labels[name][:MAX_LABEL] for name in first}
+
+
+def _authorization(request: Request) -> tuple[str, str]:
+    """Its scheme in small letters and what follows; two empty texts without one."""
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    return kind.lower(), given.strip()
 
 
 def _number(request: Request, name: str, most: int) -> int:

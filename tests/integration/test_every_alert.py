@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from every_alert.fleet import running
 from every_alert.index import STORIES, factors
+from every_alert.pictures import empty
 from every_alert.run import explain, run
 
 pytestmark = pytest.mark.integration
@@ -37,7 +38,10 @@ def test_a_fleet_that_is_well_is_quiet_and_every_story_raises_its_alerts(
         outcome = run(fleet, QUICK, PATIENCE, print)
         for line in explain(fleet, QUICK, outcome):
             print(line)
+        silent = empty(fleet, outcome.seconds)
     record_property("seconds", outcome.took)
+    for name, expr in silent.items():
+        print(f"EMPTY {name}: {expr}")
     assert outcome.missing == {}
     assert fleet.broken == []
     firing = [names for state, names in outcome.well.items() if "firing" in state]

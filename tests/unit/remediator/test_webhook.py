@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import time
@@ -19,9 +20,10 @@ from remediator.app import running
 from remediator.clusters.memory import MemoryCluster
 from remediator.library import load_library
 from remediator.settings import load_settings
-from remediator.webhook import MAX_BODY, Desk, make_app, read_payload
+from remediator.webhook import MAX_BODY, Credentials, Desk, make_app, read_payload
 
 TOKEN = "0123456789abcdef0123"
+PASSWORD = "for-people-who-look"
 HEAD = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -48,8 +50,8 @@ def served(
             settings, tmp_path, load_library(()), cluster or MemoryCluster()
         ) as parts:
             desk = Desk(
-                parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery, TOKEN,
-                tmp_path, lambda: True, parts.pictures, parts.discovery,
+                parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery,
+                Credentials(TOKEN, PASSWORD), tmp_path, lambda: True, parts.pictures, parts.discovery,
             )  # fmt: skip
             app.router.routes.extend(make_app(desk).routes)
             yield
@@ -287,6 +289,44 @@ def test_without_a_host_list_the_targets_say_what_to_set(client) -> None:
     found = client.get("/sd/targets")
     assert found.status_code == 404
     assert "discovery.hosts" in found.text
+
+
+LOOKS = ("/", "/dashboards", "/api/v1/incidents", "/api/v1/why?target=node1")
+
+
+def _basic(word: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(word.encode()).decode()}
+
+
+def _refused(client: TestClient) -> float:
+    page = client.get("/metrics").text
+    name = "remediator_webhook_auth_failures_total "
+    return float(next(line for line in page.splitlines() if line.startswith(name)).split()[1])
+
+
+@pytest.mark.parametrize("path", LOOKS)
+def test_people_on_other_machines_look_with_the_password_that_their_browser_asks_for(
+    tmp_path, path
+) -> None:
+    with served(tmp_path, address="10.0.0.9") as client:
+        first = client.get(path)
+        assert first.status_code == 401
+        assert first.headers["www-authenticate"].startswith("Basic realm=")
+        assert _refused(client) == 0, "a browser looks without a password first"
+        assert client.get(path, headers=_basic(f"anybody:{PASSWORD}")).status_code == 200
+        assert client.get(path, headers=HEAD).status_code == 200
+        for wrong in (_basic("anybody:guess"), _basic(PASSWORD), {"Authorization": "Basic %%%"}):
+            assert client.get(path, headers=wrong).status_code == 401
+        assert _refused(client) == 3
+
+
+@pytest.mark.parametrize("path", ["alerts", "pause", "resume", "notify/chat"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.9"])
+def test_the_password_of_those_who_look_changes_nothing(tmp_path, path, address) -> None:
+    with served(tmp_path, address=address) as client:
+        found = client.post(f"/api/v1/{path}", json={"by": "x"}, headers=_basic(f"x:{PASSWORD}"))
+        assert (found.status_code, found.headers["www-authenticate"]) == (401, "Bearer")
+        assert "webhook_token_file" in found.text
 
 
 def test_from_another_machine_the_targets_want_the_token(tmp_path) -> None:

@@ -1,0 +1,41 @@
+"""What the committed dashboards show of the fleet: by the remediator's own proxy, from the main Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from every_alert.fleet import Fleet
+from every_alert.judge import SCRAPE
+from remediator.http import PrometheusClient
+from remediator.pictures.library import boards
+from remediator.pictures.proxy import Asked, Proxy
+
+
+def empty(fleet: Fleet, seconds: float) -> dict[str, str]:
+    """The panels of which no query gives a value over the last `seconds`: the expressions by board and
+    title. Raises HttpError for a query that Prometheus refuses."""
+    return asyncio.run(_empty(fleet, seconds))
+
+
+async def _empty(fleet: Fleet, seconds: float) -> dict[str, str]:
+    found: dict[str, str] = {}
+    asked = Asked(f"now-{seconds:.0f}s", "now", {})
+    async with PrometheusClient(f"http://{fleet.main.address}", timeout=30.0) as client:
+        proxy = Proxy(client, SCRAPE)
+        for board in boards().values():
+            titles = _titles(board.document)
+            for panel, ref in board.queries:
+                answer = await proxy.panel(board, panel, ref, asked)
+                if not answer["series"]:
+                    found[f"{board.uid}: {titles[panel]}, {ref}"] = answer["expr"]
+    return found
+
+
+def _titles(document: bytes) -> dict[int, str]:
+    listed = json.loads(document)["panels"]
+    return {
+        one["id"]: one.get("title", "")
+        for panel in listed
+        for one in (panel, *panel.get("panels", ()))
+    }
