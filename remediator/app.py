@@ -101,7 +101,9 @@ async def running(
             alertmanager = await stack.enter_async_context(client)
         sender = await stack.enter_async_context(Notifier())
         delivery = open_channels(notifications(settings), sender)
-        metrics.expect(actions().names(), delivery.channels)
+        metrics.expect(
+            actions().names(), delivery.channels, (playbook.name for playbook in playbooks)
+        )
         senses = Senses(
             cluster, prometheus, book, ceiling=settings.level,
             scrape_interval=settings.scrape_interval, hold=settings.limits.hold, now=time.time,

@@ -56,9 +56,18 @@ class Metrics:
         )
         self.registry.register(_FromBook(book))
 
-    def expect(self, actions: Iterable[str], channels: Iterable[str]) -> None:
-        """Begin the counters of these at 0: Prometheus sees no increase in a series that is born at 1,
-        and the first failure would pass unseen."""
+    def expect(
+        self, actions: Iterable[str], channels: Iterable[str], playbooks: Iterable[str]
+    ) -> None:
+        """Begin every counter at 0: Prometheus sees no increase in a series that is born at 1, and the
+        first failure, the first incident and its stages would pass unseen."""
+        for reason in Reason:
+            self._decided(reason)
+            self._counters["guard_holds"].labels(str(reason))
+        for stage in STAGES.values():
+            self._stages.labels(stage)
+        for playbook in playbooks:
+            self._counters["incidents"].labels(playbook)
         for action in actions:
             for result in ("done", "failed"):
                 self._counters["actions"].labels(action, result)

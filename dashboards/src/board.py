@@ -24,6 +24,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+TABLES = ("table", "list")
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 COLUMNS = 24
 # Every panel that reads series of a machine is narrowed by the variables at the top.
@@ -51,8 +52,8 @@ Builder = timeseries.Panel | stat.Panel | statetimeline.Panel | gauge.Panel | ta
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One row of the table. `kind` is stat, gauge, lines, stacked, states or table; `width` is of 24
-    columns; `warn_from` and `bad_from` colour the value from there on, as the alert named in `alert`
+    """One row of the table. `kind` is stat, gauge, lines, stacked, states, table or
+    list (a table whose values say nothing); `width` is of 24 columns; `warn_from` and `bad_from` colour the value from there on, as the alert named in `alert`
     does; `states` names and colours values; `top` is where the axis ends."""
 
     kind: str
@@ -151,7 +152,7 @@ def _panel(panel: Panel, number: int, place: dashboard.GridPos) -> Builder:
     made = _blank(panel).id(number).title(panel.title).description(panel.text)
     made = made.unit(panel.unit).datasource(DATASOURCE).grid_pos(place)
     made = made.thresholds(_thresholds(panel))
-    if panel.kind != "table":
+    if panel.kind not in TABLES:
         made = made.min(0)
     if panel.top is not None:
         made = made.max(panel.top)
@@ -161,17 +162,18 @@ def _panel(panel: Panel, number: int, place: dashboard.GridPos) -> Builder:
         made = made.links([_to(f"fleetmedic-{panel.link}", "Open")])
     for letter, (expression, legend) in zip("ABCDEF", panel.queries, strict=False):
         query = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(letter)
-        if panel.kind == "table":
+        if panel.kind in TABLES:
             query = query.instant().format(PromQueryFormat.TABLE)
         made = made.with_target(query.datasource(DATASOURCE))
-    if panel.kind == "table":
-        made = made.with_transformation(_columns())
+    if panel.kind in TABLES:
+        made = made.with_transformation(_columns(panel))
     return made
 
 
-def _columns() -> dashboard.DataTransformerConfig:
-    """A table without the moment of the query."""
-    options = {"excludeByName": {"Time": True}, "indexByName": {}, "renameByName": {}}
+def _columns(panel: Panel) -> dashboard.DataTransformerConfig:
+    """A table without the moment of the query, and a list without its ones."""
+    left_out = {"Time": True} | ({"Value": True} if panel.kind == "list" else {})
+    options = {"excludeByName": left_out, "indexByName": {}, "renameByName": {}}
     return dashboard.DataTransformerConfig(id_val="organize", options=options)
 
 
@@ -182,7 +184,7 @@ def _blank(panel: Panel) -> Builder:
         return stat.Panel().graph_mode(graph).reduce_options(latest)
     if panel.kind == "gauge":
         return gauge.Panel().reduce_options(latest)
-    if panel.kind == "table":
+    if panel.kind in TABLES:
         return table.Panel()
     if panel.kind == "states":
         return statetimeline.Panel().show_value(common.VisibilityMode.NEVER)

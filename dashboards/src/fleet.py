@@ -1,7 +1,7 @@
 """The fleet at a glance: what works, what does not, what is being done about it."""
 
 from board import CLUSTER, NODE, UP, YES, Board, Panel, Row
-from remediation import ACTIONS, PAUSED, WAITING
+from remediation import ACTIONS, OPEN, PAUSED, WAITING
 
 OUT_OF_SERVICE = "QUARANTINED|CHECKPOINTING|DRAINING|JOBS_MOVED|REPAIRING|VERIFYING"
 FIRING = 'ALERTS{alertstate="firing",severity!="none",cluster=~"$cluster|"}'
@@ -31,14 +31,14 @@ ROWS = (
               states={"0": ("no", "green"), "1": ("yes", "blue")}),
     )),
     Row("Alerts and incidents", 8, (
-        Panel("table", 12, "Alerts firing", "Every alert that fires, save the Watchdog; each has a page "
+        Panel("list", 12, "Alerts firing", "Every alert that fires, save the Watchdog; each has a page "
               "of what to do.", "short",
               ((f"max by (severity, alertname, cluster, node, gpu, job_id) ({FIRING})", "alert"),)),
         Panel("states", 12, "Alerts over time", "When which alert fired.", "short",
               (('max by (alertname) (ALERTS{alertstate="firing",alertname!="Watchdog"})',
                 "{{alertname}}"),), states={"1": ("firing", "red")}),
         Panel("stacked", 12, "Incidents by state", "Open incidents, by the state they are in.", "short",
-              (('sum by (state) (remediator_incidents{state!~"CLOSED|SUPPRESSED"})', "{{state}}"),),
+              ((f"sum by (state) ({OPEN})", "{{state}}"),),
               link="remediation"),
         Panel("lines", 12, "Actions", "What was done, and how it ended.", "short",
               ACTIONS, link="remediation"),
@@ -69,14 +69,16 @@ ROWS = (
         Panel("lines", 8, "Power", "All GPUs of a node together.", "watt",
               ((f'sum by (node) (gpu_power_watts{{{NODE},scope="gpu"}})', "{{node}}"),)),
         Panel("lines", 8, "XIDs", "Errors of the driver, by code.", "short",
-              ((f"sum by (node, xid) (increase(gpu_xid_errors_total{{{NODE}}}[$__rate_interval])) > 0",
+              ((f"round(sum by (node, xid) (increase(gpu_xid_errors_total{{{NODE}}}[$__rate_interval]))) > 0",
                 "{{node}} XID {{xid}}"),)),
     )),
     Row("Jobs, services, capacity", 8, (
-        Panel("stacked", 8, "GPUs of the pools", "Allocated GPUs, and those that could be.", "short",
-              ((f"sum by (pool) (gpu_pool_allocated{{{CLUSTER}}})", "{{pool}} allocated"),
-               (f"sum by (pool) (gpu_pool_schedulable{{{CLUSTER}}} - gpu_pool_allocated)",
-                "{{pool}} free"))),
+        Panel("stacked", 8, "GPUs in use", "GPUs that jobs or containers hold, and those that are up and "
+              "free.", "short",
+              ((f"count by (cluster) (count by (cluster, node, gpu, uuid) (gpu_allocation_info{{{NODE}}}))",
+                "{{cluster}} held"),
+               (f"count by (cluster) (gpu_up{{{NODE}}} == 1 unless on (cluster, node, gpu, uuid) "
+                "gpu_allocation_info)", "{{cluster}} free"))),
         Panel("lines", 8, "Training step", "Duration of a step of each job: a slow GPU lengthens its "
               "whole job's.", "s", ((f"training_step_duration_seconds{{{NODE}}}", "{{job_id}}"),),
               link="job"),

@@ -21,7 +21,7 @@ ROWS = (
               "s", ((f"max(time() - training_checkpoint_last_success_timestamp_seconds{{{JOB}}})",
                      "since"),)),
         Panel("stat", 4, "Restarts", "In this range.", "short",
-              ((f"sum(max by (job_id) (increase(training_restarts_total{{{JOB}}}[$__range])))",
+              ((f"round(sum(max by (job_id) (increase(training_restarts_total{{{JOB}}}[$__range]))))",
                 "restarts"),), warn_from=1),
     )),
     Row("Pace", 8, (
@@ -63,7 +63,7 @@ ROWS = (
               link="gpu"),
         Panel("lines", 8, "Power", "All of the job's GPUs.", "watt",
               ((f'sum by (job_id) (gpu_power_watts{{scope="gpu"}} * {HELD})', "{{job_id}}"),)),
-        Panel("table", 12, "Where it runs", "GPUs that the chosen jobs hold.", "short",
+        Panel("list", 12, "Where it runs", "GPUs that the chosen jobs hold.", "short",
               ((f'max by (job_id, user, node, gpu) (gpu_allocation_info{{{JOB},job_id!=""}})', "GPU"),)),
         Panel("states", 12, "A GPU of it is lost", "GPUs that are lost while the job holds them.", "short",
               ((f"max by (job_id) (gpu_lost * {HELD})", "{{job_id}}"),), states=YES),

@@ -47,10 +47,10 @@ ROWS = (
               "signal.", "short", ((f"node_procs_blocked{{{NODE}}}", LABEL),), bad_from=32,
               alert="NodeLoadHighBlocked"),
         Panel("lines", 8, "Killed for memory", "Processes that the kernel ended.", "short",
-              ((f"increase(node_vmstat_oom_kill{{{NODE}}}[$__rate_interval])", LABEL),)),
+              ((f"round(increase(node_vmstat_oom_kill{{{NODE}}}[$__rate_interval]))", LABEL),)),
         Panel("lines", 8, "Memory errors", "Of the node's own memory, in fifteen minutes.", "short",
-              ((f"increase(node_edac_correctable_errors_total{{{NODE}}}[15m])", "{{node}} corrected"),
-               (f"increase(node_edac_uncorrectable_errors_total{{{NODE}}}[15m])",
+              ((f"round(increase(node_edac_correctable_errors_total{{{NODE}}}[15m]))", "{{node}} corrected"),
+               (f"round(increase(node_edac_uncorrectable_errors_total{{{NODE}}}[15m]))",
                 "{{node}} uncorrected"))),
     )),
     Row("Disks and file systems", 8, (
@@ -90,9 +90,9 @@ ROWS = (
     )),
     Row("Kernel and services", 8, (
         Panel("lines", 12, "Kernel events", "What the kernel log told of, by kind.", "short",
-              ((f"sum by (node, event) (increase(node_kernel_events_total{{{NODE}}}[$__rate_interval]))"
+              ((f"round(sum by (node, event) (increase(node_kernel_events_total{{{NODE}}}[$__rate_interval])))"
                 " > 0", "{{node}} {{event}}"),)),
-        Panel("table", 12, "Failed services", "Units of systemd that a GPU host needs and that failed.",
+        Panel("list", 12, "Failed services", "Units of systemd that a GPU host needs and that failed.",
               "short", ((f'max by (node, name) (node_systemd_unit_state{{{NODE},state="failed"}} == 1)',
                          "unit"),)),
     )),

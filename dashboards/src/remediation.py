@@ -8,7 +8,7 @@ WAITING = (('sum(remediator_incidents{state=~"HELD|AWAIT_APPROVAL|ESCALATED"})',
 PAUSED = (("max(remediator_paused)", "paused"),)
 ACTIONS = (
     (
-        "sum by (action, result) (increase(remediator_actions_total[$__rate_interval])) > 0",
+        "round(sum by (action, result) (increase(remediator_actions_total[$__rate_interval]))) > 0",
         "{{action}} {{result}}",
     ),
 )
@@ -22,10 +22,10 @@ ROWS = (
         Panel("stat", 4, "Actions under way", "Now.", "short",
               (("sum(remediator_action_in_progress)", "under way"),)),
         Panel("stat", 4, "Failed actions", "In this range.", "short",
-              (('sum(increase(remediator_actions_total{result="failed"}[$__range])) or vector(0)',
+              (('round(sum(increase(remediator_actions_total{result="failed"}[$__range]))) or vector(0)',
                 "failed"),), bad_from=1),
         Panel("stat", 4, "Held back by guards", "In this range: budgets, cooldowns, trust in sensors.",
-              "short", (("sum(increase(remediator_guard_holds_total[$__range])) or vector(0)", "held"),),
+              "short", (("round(sum(increase(remediator_guard_holds_total[$__range]))) or vector(0)", "held"),),
               warn_from=1),
         Panel("stat", 4, "Paused", "Whether somebody has told it to do nothing.", "short",
               PAUSED, states=YES),
@@ -34,33 +34,33 @@ ROWS = (
         Panel("stacked", 12, "Incidents by state", "How many are in each state.", "short",
               ((f"sum by (state) ({OPEN})", "{{state}}"),)),
         Panel("lines", 12, "Opened", "By the playbook that treats them.", "short",
-              (("sum by (playbook) (increase(remediator_incidents_total[$__rate_interval]))",
+              (("round(sum by (playbook) (increase(remediator_incidents_total[$__rate_interval]))) > 0",
                 "{{playbook}}"),)),
         Panel("lines", 12, "Time to each stage", "Mean seconds from the opening of an incident to the "
               "stage, of those that came to it in the last hour.", "s",
               (("sum by (stage) (increase(remediator_stage_seconds_sum[1h])) / "
-                "sum by (stage) (increase(remediator_stage_seconds_count[1h]))", "{{stage}}"),)),
+                "(sum by (stage) (increase(remediator_stage_seconds_count[1h])) > 0)", "{{stage}}"),)),
         Panel("table", 12, "Time to each stage, slowest tenth", "Nine of ten incidents were faster.",
               "s", (("histogram_quantile(0.9, sum by (stage, le) "
-                     "(increase(remediator_stage_seconds_bucket[$__range])))", "stage"),)),
+                     "(increase(remediator_stage_seconds_bucket[$__range]))) >= 0", "stage"),)),
     )),
     Row("Decisions and actions", 8, (
         Panel("lines", 12, "Actions", "What was done, and how it ended.", "short",
               ACTIONS),
         Panel("lines", 12, "Why nothing was done", "Actions that a guard held, by its reason.", "short",
-              (("sum by (reason) (increase(remediator_guard_holds_total[$__rate_interval])) > 0",
+              (("round(sum by (reason) (increase(remediator_guard_holds_total[$__rate_interval]))) > 0",
                 "{{reason}}"),)),
         Panel("table", 12, "Decisions", "By reason, in this range.", "short",
-              (("sum by (reason) (increase(remediator_decisions_total[$__range])) > 0", "reason"),)),
+              (("round(sum by (reason) (increase(remediator_decisions_total[$__range]))) > 0", "reason"),)),
         Panel("table", 12, "Actions in this range", "By action and result.", "short",
-              (("sum by (action, result) (increase(remediator_actions_total[$__range])) > 0",
+              (("round(sum by (action, result) (increase(remediator_actions_total[$__range]))) > 0",
                 "action"),)),
     )),
     Row("The chain", 8, (
         Panel("lines", 8, "Alerts received", "Made durable, a second.", "short",
               (("sum(rate(remediator_webhook_alerts_total[$__rate_interval]))", "alerts"),)),
         Panel("lines", 8, "Messages to people", "By channel and result.", "short",
-              (("sum by (channel, result) (increase(remediator_notifications_total[$__rate_interval]))"
+              (("round(sum by (channel, result) (increase(remediator_notifications_total[$__rate_interval])))"
                 " > 0", "{{channel}} {{result}}"),)),
         Panel("lines", 8, "Reconciler", "Since it last compared what is with what should be.", "s",
               (("time() - max(remediator_reconcile_last_timestamp_seconds > 0)", "age"),), bad_from=120),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from every_alert.fleet import Fleet
-from every_alert.judge import SCRAPE
+from every_alert.fleet import SCRAPE, Fleet
 from remediator.http import PrometheusClient
 from remediator.pictures.library import boards
 from remediator.pictures.proxy import Asked, Proxy

@@ -40,11 +40,15 @@ def test_a_reboot_is_told_with_its_node_from_when_it_is_announced_and_the_latest
 
 def test_what_may_fail_is_counted_from_zero_so_that_the_first_failure_is_an_increase() -> None:
     metrics = Metrics(Book())
-    metrics.expect(["notify"], ["chat"])
+    metrics.expect(["notify"], ["chat"], ["gpu-lost"])
     zeros = [line for line in metrics.page().decode().splitlines() if line.endswith(" 0.0")]
     for series in (
         'remediator_actions_total{action="notify",result="failed"}',
         'remediator_notifications_total{channel="chat",result="failed"}',
+        'remediator_incidents_total{playbook="gpu-lost"}',
+        'remediator_decisions_total{reason="quarantined"}',
+        'remediator_guard_holds_total{reason="budget_out"}',
+        'remediator_stage_seconds_count{stage="closed"}',
     ):
         assert f"{series} 0.0" in zeros
     metrics.told("chat", "failed")
