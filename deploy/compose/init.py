@@ -26,6 +26,7 @@ from fleetmedic.alerting.render import render as render_alertmanager
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.share import share
+from fleetmedic.stack.snippets import discovered
 from rules.render import Links, render
 from rules.render import Place as RulesPlace
 
@@ -35,8 +36,9 @@ STATE = Path(os.environ.get("FLEETMEDIC_STATE_DIR", "/state"))
 TEMPLATES_THERE = "/etc/alertmanager/templates"
 TOKEN_THERE = "/state/secrets/webhook.token"  # noqa: S105 - a path
 SHARED_BY_GROUP = 0o640
-# With real GPUs there is one node, this machine, whose exporter is the first one.
-REAL = os.environ.get("FLEETMEDIC_GPUS") == "real"
+# Simulated machines; or `real`, this machine alone, whose exporter is the first one; or `fleet`, the
+# machines of the remediator's host list.
+GPUS = os.environ.get("FLEETMEDIC_GPUS", "simulated")
 Config = dict[str, Any]
 
 
@@ -50,8 +52,8 @@ def secret(name: str) -> None:
 
 def machines() -> list[str]:
     """Make the simulated machines, and the folders that their exporters and jobs write to."""
-    names = ["node1"]
-    if not REAL:
+    names = ["node1"] if GPUS == "real" else []
+    if GPUS == "simulated":
         nodes = int(os.environ.get("FLEETMEDIC_NODES", "4"))
         gpus = int(os.environ.get("FLEETMEDIC_GPUS_PER_NODE", "8"))
         Hardware(STATE / "hardware").create(nodes, gpus)
@@ -113,6 +115,11 @@ def prometheus(profile: str | None, nodes: list[str]) -> None:
         scraped["static_configs"] = [
             one for one in scraped["static_configs"] if one["labels"]["node"] in nodes
         ]
+        if GPUS == "fleet":
+            del scraped["static_configs"]
+            scraped |= discovered("http://remediator:9095", Path(TOKEN_THERE))
+        if GPUS != "simulated":  # the pool of workers is of the simulated machines
+            config["scrape_configs"].remove(job(config, "service"))
         for name in sorted(names):
             PROFILES[name](config)
         write_atomic(folder / "prometheus.yml", yaml.safe_dump(config, sort_keys=False))
@@ -143,7 +150,7 @@ def first() -> None:
         os.environ.get("FLEETMEDIC_DASHBOARD_BASE", "http://127.0.0.1:3000"),
     )
     written = render(rules, RulesPlace(links=links))
-    print(f"{'real' if REAL else 'simulated'} {', '.join(nodes)}; {len(list(written))} rule files")
+    print(f"{GPUS} {', '.join(nodes)}; {len(list(written))} rule files")
 
 
 def main(arguments: list[str]) -> None:

@@ -102,7 +102,17 @@ def test_the_example_environment_is_the_default(compose: list[str]) -> None:
 
 
 def test_the_example_environment_names_what_compose_reads(compose: list[str]) -> None:
-    done = _run(*compose, "-f", "docker-compose.yml", "config", "--variables", "--format", "json")
+    done = _run(
+        *compose,
+        "-f",
+        "docker-compose.yml",
+        "-f",
+        "compose.fleet.yml",
+        "config",
+        "--variables",
+        "--format",
+        "json",
+    )
     assert done.returncode == 0, done.stderr
     read = {name: one["DefaultValue"] for name, one in json.loads(done.stdout).items()}
     example = dict(
@@ -132,6 +142,24 @@ def test_with_real_gpus_the_remediator_only_watches(compose: list[str]) -> None:
     assert services["cluster"]["hostname"] == "node1"
     hardware = [mount["source"] for mount in services["cluster"]["volumes"]]
     assert "hardware" not in hardware
+
+
+def test_with_a_fleet_prometheus_asks_for_the_list_and_nothing_is_simulated(
+    compose: list[str], tmp_path: Path
+) -> None:
+    services = _config(
+        compose, "docker-compose.yml", "compose.fleet.yml",
+        FLEETMEDIC_FLEET=str(tmp_path), COMPOSE_PROFILES="ha",
+    )["services"]  # fmt: skip
+    assert not {name for name in services if name.startswith("exporter")}
+    mounts = {mount["target"]: mount for mount in services["remediator"]["volumes"]}
+    assert mounts["/etc/fleetmedic/remediator.yml"]["source"].endswith("remediator-fleet.yml")
+    assert (mounts["/etc/fleetmedic/fleet"]["source"], mounts["/etc/fleetmedic/fleet"]["read_only"]) == (str(tmp_path), True)  # fmt: skip
+    for name in ("prometheus", "prometheus-2"):
+        assert "10001" in services[name]["group_add"]
+        assert "secrets" in {mount["source"] for mount in services[name]["volumes"]}
+    for name in ("init", "init-ha"):
+        assert services[name]["environment"]["FLEETMEDIC_GPUS"] == "fleet"
 
 
 def test_the_profiles_bring_their_services(compose: list[str]) -> None:

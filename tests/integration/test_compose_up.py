@@ -110,6 +110,7 @@ def test_the_whole_stack_comes_up_heals_and_leaves_nothing(
         a_fault_is_found_remediated_and_verified, every_container_killed_in_the_middle_heals,
         profiles_are_added_to_what_runs, a_dead_sender_leaves_one_incident,
         samples_come_back_from_the_long_storage, memory_stays_below_its_limits,
+        a_fleet_of_ones_own_is_scraped_from_its_list,
         down_keeps_and_with_volumes_leaves_nothing,
     ):  # fmt: skip
         part(story)
@@ -293,6 +294,25 @@ def memory_stays_below_its_limits(stack: stacks.Stack) -> str:
     for service in stack.services():
         assert not stack.inspect(service)["State"]["OOMKilled"], service
     return ", ".join(told)
+
+
+def a_fleet_of_ones_own_is_scraped_from_its_list(stack: stacks.Stack) -> None:
+    """The simulated exporters still run, and play those of the fleet."""
+    listed = "cluster: main\nhosts: [{node: gpu1, address: 'exporter-node1:9410'}%s]\n"
+    (stack.fleet / "hosts.yml").write_text(listed % "")
+    stack.profiles, stack.overrides = (), ("compose.fleet.yml",)
+    stack.compose("up", "--wait", "--no-build")
+
+    def up() -> set[tuple[str, str]]:
+        found = [one["metric"] for one in stack.query('up{job="node"} == 1')]
+        return {(one["cluster"], one["node"]) for one in found}
+
+    wait("the node of the list is scraped", lambda: ("main", "gpu1") in up())
+    (stack.fleet / "hosts.yml").write_text(
+        listed % ", {node: gpu2, address: 'exporter-node2:9410'}"
+    )
+    wait("one more is scraped", lambda: ("main", "gpu2") in up())
+    assert stack.query('gpu_up{cluster="main",node="gpu2"}')
 
 
 def down_keeps_and_with_volumes_leaves_nothing(stack: stacks.Stack) -> None:

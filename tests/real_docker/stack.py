@@ -32,12 +32,19 @@ class Stack:
         self.engine = engine
         self.ports = ports
         self.profiles: tuple[str, ...] = ()
+        self.overrides: tuple[str, ...] = ()
+        """Files of the checkout that are laid over it before."""
+        self.fleet = engine.folder / "fleet"
+        """Where the host list of `compose.fleet.yml` lies."""
+        self.fleet.mkdir(exist_ok=True)
         (engine.folder / "override.yml").write_text(override)
 
     def try_compose(self, *arguments: str, seconds: float = 240) -> CompletedProcess[str]:
         """`docker compose ARGUMENTS` with the profiles in force, whatever it answers."""
         settings = {variable: str(self.ports[name]) for name, variable in PORTS.items()}
-        files = ("-f", "docker-compose.yml", "-f", str(self.engine.folder / "override.yml"))
+        settings["FLEETMEDIC_FLEET"] = str(self.fleet)
+        names = ("docker-compose.yml", *self.overrides, str(self.engine.folder / "override.yml"))
+        files = (word for name in names for word in ("-f", name))
         profiles = (word for name in self.profiles for word in ("--profile", name))
         return self.engine.run(
             "compose", *files, *profiles, *arguments, seconds=seconds, cwd=ROOT, settings=settings

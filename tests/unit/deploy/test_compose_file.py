@@ -192,7 +192,9 @@ def test_the_builder_gets_everything_that_the_wheel_is_made_of() -> None:
 
 
 def test_the_environment_example_names_every_variable_and_its_default() -> None:
-    text = (ROOT / "docker-compose.yml").read_text()
+    text = "".join(
+        (ROOT / name).read_text() for name in ("docker-compose.yml", "compose.fleet.yml")
+    )
     wanted = dict(re.findall(r"\$\{([A-Z_]+):-([^}]+)\}", text))
     example = dict(
         line.lstrip("#").split("=", 1)

@@ -100,6 +100,22 @@ def test_profiles_add_their_parts_in_any_order_until_the_next_plain_start(state:
     assert _prometheus(state) == plain
 
 
+def test_with_a_fleet_prometheus_asks_the_remediator_which_machines_there_are(
+    state: Path, tmp_path: Path
+) -> None:
+    for folder in state.iterdir():
+        (tmp_path / folder.name).mkdir()
+    (tmp_path / "prometheus/rules").mkdir()
+    _init(tmp_path, FLEETMEDIC_GPUS="fleet")
+    jobs = {one["job_name"]: one for one in _prometheus(tmp_path)["scrape_configs"]}
+    (asked,) = jobs["node"]["http_sd_configs"]
+    assert asked["url"] == "http://remediator:9095/sd/targets"
+    assert asked["authorization"]["credentials_file"] == "/state/secrets/webhook.token"
+    assert "static_configs" not in jobs["node"]
+    assert "service" not in jobs, "nobody serves there"
+    assert not list((tmp_path / "hardware").iterdir())
+
+
 def test_with_real_gpus_there_is_this_machine_and_nothing_simulated(
     state: Path, tmp_path: Path
 ) -> None:
@@ -108,6 +124,7 @@ def test_with_real_gpus_there_is_this_machine_and_nothing_simulated(
     (tmp_path / "prometheus/rules").mkdir()
     _init(tmp_path, FLEETMEDIC_GPUS="real")
     assert _targets(tmp_path, "node") == ["exporter-node1:9410"]
+    assert _targets(tmp_path, "service") == [], "nobody serves there"
     assert not list((tmp_path / "hardware").iterdir())
     assert (tmp_path / "exporter" / "node1").is_dir()
 
@@ -127,11 +144,13 @@ def test_alertmanager_posts_to_the_remediator_with_the_token(state: Path) -> Non
     assert all(one.startswith("/etc/alertmanager/templates") for one in config.get("templates", []))
 
 
-@pytest.mark.parametrize("name", ["remediator.yml", "remediator-observe.yml"])
+@pytest.mark.parametrize(
+    "name", ["remediator.yml", "remediator-observe.yml", "remediator-fleet.yml"]
+)
 def test_the_remediators_settings_are_accepted(name: str) -> None:
     read = load_settings(COMPOSE / name)
     assert read.adapter == "local"
-    assert str(read.level) == ("observe" if "observe" in name else "repair")
+    assert str(read.level) == ("repair" if name == "remediator.yml" else "observe")
 
 
 def test_the_detectors_settings_are_accepted() -> None:
