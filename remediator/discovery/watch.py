@@ -4,6 +4,7 @@ kept when it went bad."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from fleetmedic.kernel.files import write_atomic
 from remediator.discovery.hosts import document, read_hosts
 
 log = structlog.get_logger("remediator")
-EVERY = 5.0
+EVERY = 2.0
+FIRST = 2.0
 # A list is taken once its file has been at rest for so long: half of one would end the watch over the
 # other half.
 REST = 1.0
@@ -48,15 +50,20 @@ class Discovery:
         self._file_sd = file_sd
         self._cluster = cluster
         self._now = now
-        self._lock = asyncio.Lock()
+        self._looked = asyncio.Event()
         self._seen: tuple[int, int, int] | None = None
         self._unread: str | None = None
 
     async def body(self) -> bytes:
-        """The targets as they are now. Raises NeverGoodError while no good list is known."""
-        await self.refresh()
+        """The targets of the list that stands. Raises NeverGoodError while none does.
+
+        A question waits for the first look and for no other: a file system that hangs holds up one
+        thread, and nobody who asks.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._looked.wait(), FIRST)
         if self.known is None:
-            raise NeverGoodError(self.bad)
+            raise NeverGoodError(self.bad or f"{self._hosts}: it has not been read yet.")
         return self.known.body
 
     async def run(self) -> None:
@@ -67,15 +74,15 @@ class Discovery:
 
     async def refresh(self) -> None:
         """Read the list if its file has changed, and write it where it is to be written."""
-        async with self._lock:
-            before = self.known
-            bad = await asyncio.to_thread(lambda: self._read() or self._write())
-            if self.known is not None and self.known is not before:
-                log.info("host_list_read", hosts=self.known.count, path=str(self._hosts))
-            if bad and bad != self.bad:
-                standing = self.known.count if self.known else 0
-                log.error("host_list_bad", text=bad, hosts_that_stand=standing)
-            self.bad = bad
+        before = self.known
+        bad = await asyncio.to_thread(lambda: self._read() or self._write())
+        if self.known is not None and self.known is not before:
+            log.info("host_list_read", hosts=self.known.count, path=str(self._hosts))
+        if bad and bad != self.bad:
+            standing = self.known.count if self.known else 0
+            log.error("host_list_bad", text=bad, hosts_that_stand=standing)
+        self.bad = bad
+        self._looked.set()
 
     def _read(self) -> str | None:
         """Take the list if it is new; what is wrong with it, as a sentence."""

@@ -277,7 +277,10 @@ def test_prometheus_is_told_the_targets_of_the_host_list_as_it_is_now(tmp_path) 
         none = client.get("/sd/targets")
         assert (none.status_code, none.text) == (503, f"{hosts}: no such file; check the path.\n")
         hosts.write_text("hosts: ['gpu[1-2]']")
-        found = client.get("/sd/targets")
+        deadline = time.monotonic() + 10
+        while (found := client.get("/sd/targets")).status_code == 503:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         assert (found.status_code, found.headers["content-type"]) == (200, "application/json")
         assert [one["targets"] for one in found.json()] == [["gpu1:9410"], ["gpu2:9410"]]
         assert (tmp_path / "targets.json").read_bytes() == found.content

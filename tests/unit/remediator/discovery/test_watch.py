@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from remediator.discovery import watch
 from remediator.discovery.watch import REST, Discovery, NeverGoodError
 
 NOW = 1_700_000_000.0
@@ -28,8 +29,13 @@ class Watched:
         os.utime(self.path, ns=(at, at))
 
     def nodes(self) -> list[str]:
-        body = asyncio.run(self.discovery.body())
-        return [group["labels"]["node"] for group in json.loads(body)]
+        """Those that Prometheus is told of, after one more look."""
+
+        async def asked() -> bytes:
+            await self.discovery.refresh()
+            return await self.discovery.body()
+
+        return [group["labels"]["node"] for group in json.loads(asyncio.run(asked()))]
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def watched(tmp_path: Path) -> Watched:
     return Watched(tmp_path)
 
 
-def test_a_change_is_told_at_the_next_question(watched) -> None:
+def test_a_change_is_told_after_the_next_look(watched) -> None:
     watched.write("hosts: [a]", age=60)
     assert watched.nodes() == ["a"]
     watched.write("hosts: [a, b]", age=30)
@@ -129,6 +135,24 @@ def test_a_file_that_cannot_be_written_is_said_and_http_answers_all_the_same(tmp
     watched.write("hosts: [a]")
     assert watched.nodes() == ["a"]
     assert "targets.json: cannot be written: No such file or directory" in watched.discovery.bad
+
+
+def test_who_asks_first_waits_for_the_first_look(watched) -> None:
+    watched.write("hosts: [a]")
+
+    async def asked() -> bytes:
+        question = asyncio.create_task(watched.discovery.body())
+        await asyncio.sleep(0)
+        await watched.discovery.refresh()
+        return await question
+
+    assert b"a:9410" in asyncio.run(asked())
+
+
+def test_a_list_that_hangs_holds_up_nobody_who_asks(watched, monkeypatch) -> None:
+    monkeypatch.setattr(watch, "FIRST", 0.01)
+    with pytest.raises(NeverGoodError, match=r"hosts\.yml: it has not been read yet"):
+        asyncio.run(watched.discovery.body())
 
 
 def test_a_bad_list_is_logged_once(watched, capsys) -> None:
