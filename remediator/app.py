@@ -18,6 +18,7 @@ from fleetmedic.alerting.settings import Notifications
 from fleetmedic.alerting.settings import read as read_notifications
 from fleetmedic.kernel.errors import UserError
 from remediator.actions.registry import actions
+from remediator.admission import Credentials
 from remediator.channels.delivery import Delivery, open_channels
 from remediator.clusters.base import Cluster
 from remediator.clusters.registry import open_cluster
@@ -37,7 +38,7 @@ from remediator.reconciler import Reconciler, Sources
 from remediator.senses import Senses
 from remediator.settings import Settings, read_token
 from remediator.telling import PeopleNotifier
-from remediator.webhook import Credentials, Desk, make_app
+from remediator.webhook import Desk, make_app
 
 log = structlog.get_logger("remediator")
 END_WITHIN = 2

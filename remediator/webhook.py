@@ -7,8 +7,6 @@ that is down a 503; never a 429, for Alertmanager would not send the alert again
 from __future__ import annotations
 
 import asyncio
-import base64
-import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +24,7 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.kernel.settings import misfit
 from remediator import pages
+from remediator.admission import Admission, Credentials, RefusedError
 from remediator.channels import message
 from remediator.channels.delivery import Delivery, NotDelivered
 from remediator.core.book import Book
@@ -45,7 +44,6 @@ BODY_TIMEOUT = 10.0
 MAX_LABELS = 64
 MAX_LABEL = 1024
 MAX_MOVES = 20
-LOOPBACK = ("127.0.0.1", "::1", "testclient")
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _Fingerprint = Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z]{1,64}$")]
 
@@ -68,15 +66,6 @@ class _Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """`token` may do everything, as a bearer token. `viewers`, if there is one, is the password with
-    which people may look from other machines, under any name."""
-
-    token: str
-    viewers: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Desk:
     """What the HTTP edge serves from."""
 
@@ -90,14 +79,6 @@ class Desk:
     ready: Callable[[], bool]
     pictures: Pictures | None = None
     discovery: Discovery | None = None
-
-
-class _RefusedError(Exception):
-    """An answer that ends a request early."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 def make_app(desk: Desk) -> Starlette:
@@ -143,6 +124,7 @@ def read_payload(body: bytes) -> tuple[list[Alert], bool]:
 class _Edge:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._admission = Admission(desk.credentials, desk.metrics.refused)
 
     def wrap(
         self, answer: Callable[[Request], Awaitable[Response]]
@@ -152,11 +134,10 @@ class _Edge:
         async def answered(request: Request) -> Response:
             try:
                 if request.url.path.startswith("/api/"):
-                    self._admit(request)
+                    self._admission.require(request)
                 return await answer(request)
-            except _RefusedError as refusal:
-                headers = self._challenge(request) if refusal.status == 401 else None
-                return PlainTextResponse(f"{refusal}\n", refusal.status, headers)
+            except RefusedError as refusal:
+                return PlainTextResponse(f"{refusal}\n", refusal.status, refusal.headers)
             except UserError as error:
                 return PlainTextResponse(f"{error}\n", 400)
             except JournalDown as error:
@@ -170,7 +151,7 @@ class _Edge:
         """A page for people: open on loopback, with the token from elsewhere."""
 
         async def admitted(request: Request) -> Response:
-            self._admit(request)
+            self._admission.require(request)
             return await answer(request)
 
         return self.wrap(admitted)
@@ -189,14 +170,14 @@ class _Edge:
         """Tell people by a channel. 503 asks Alertmanager to try again, 422 says that it is no use."""
         name = request.path_params["channel"]
         if not self._desk.delivery.has(name):
-            raise _RefusedError(404, "There is no such channel in notifications.yml.")
+            raise RefusedError(404, "There is no such channel in notifications.yml.")
         group = message.read(await _body(request))
         try:
             await self._desk.delivery.deliver(name, group)
         except NotDelivered as error:
             self._desk.metrics.told(name, "failed")
             log.warning("not_delivered", channel=name, text=str(error))
-            raise _RefusedError(503 if error.again else 422, str(error)) from None
+            raise RefusedError(503 if error.again else 422, str(error)) from None
         self._desk.metrics.told(name, "delivered")
         return Response(status_code=200)
 
@@ -220,7 +201,7 @@ class _Edge:
     async def incident(self, request: Request) -> Response:
         found = self._desk.book.incidents.get(request.path_params["identity"])
         if found is None:
-            raise _RefusedError(404, "There is no such incident; /api/v1/incidents lists them.")
+            raise RefusedError(404, "There is no such incident; /api/v1/incidents lists them.")
         story = await asyncio.to_thread(
             find_events, self._desk.data_dir, incident=found.id, limit=1000
         )
@@ -295,13 +276,13 @@ class _Edge:
     async def runbook(self, request: Request) -> Response:
         page = await asyncio.to_thread(pages.runbook, request.path_params["name"])
         if page is None:
-            raise _RefusedError(404, "There is no runbook of that name.")
+            raise RefusedError(404, "There is no runbook of that name.")
         return HTMLResponse(page)
 
     async def targets(self, request: Request) -> Response:
         """For Prometheus' http_sd. On any answer but 200 it goes on with the targets that it has."""
         if self._desk.discovery is None:
-            raise _RefusedError(404, "There is no host list; name one as discovery.hosts in remediator.yml.")  # fmt: skip
+            raise RefusedError(404, "There is no host list; name one as discovery.hosts in remediator.yml.")  # fmt: skip
         try:
             body = await self._desk.discovery.body()
         except NeverGoodError as error:
@@ -309,51 +290,8 @@ class _Edge:
         return Response(body, media_type="application/json")
 
     async def home(self, request: Request) -> Response:
-        self._admit(request)
+        self._admission.require(request)
         return HTMLResponse(pages.home(self._desk.book))
-
-    def _admit(self, request: Request) -> None:
-        """Reading is open on loopback, and from elsewhere with either credential; everything else needs
-        the token. A browser sends a password that it was given by itself, to pages of others as well:
-        no password may change anything."""
-        looks = request.method in ("GET", "HEAD")
-        if not (looks and (self._local(request) or self._may_look(request))):
-            self._require_token(request)
-
-    def _local(self, request: Request) -> bool:
-        return request.client is not None and request.client.host in LOOPBACK
-
-    def _may_look(self, request: Request) -> bool:
-        viewers = self._desk.credentials.viewers
-        kind, given = _authorization(request)
-        if viewers is None or kind != "basic":
-            return False
-        try:
-            password = base64.b64decode(given, validate=True).partition(b":")[2]
-        except ValueError:
-            return False
-        return hmac.compare_digest(password, viewers.encode())
-
-    def _require_token(self, request: Request) -> None:
-        kind, given = _authorization(request)
-        expected = self._desk.credentials.token.encode()
-        right = hmac.compare_digest(given.encode("utf-8", "replace"), expected)
-        if kind == "bearer" and right:
-            return
-        if kind or request.method not in ("GET", "HEAD"):  # a browser looks without one first
-            self._desk.metrics.refused()
-        raise _RefusedError(401, self._wanted(request))
-
-    def _wanted(self, request: Request) -> str:
-        if self._desk.credentials.viewers and request.method in ("GET", "HEAD"):
-            return "Give any name with the password of view_password_file."
-        return "Give the bearer token of webhook_token_file."
-
-    def _challenge(self, request: Request) -> dict[str, str]:
-        asks = self._desk.credentials.viewers and request.method in ("GET", "HEAD")
-        return {
-            "WWW-Authenticate": 'Basic realm="fleetmedic", charset="UTF-8"' if asks else "Bearer"
-        }
 
 
 def as_json(incident: Incident) -> dict[str, Any]:
@@ -381,11 +319,11 @@ async def _body(request: Request) -> bytes:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_BODY:
-                    raise _RefusedError(413, f"The body is larger than {MAX_BODY} bytes.")
+                    raise RefusedError(413, f"The body is larger than {MAX_BODY} bytes.")
     except TimeoutError:
-        raise _RefusedError(408, f"The body did not come within {BODY_TIMEOUT:g} s.") from None
+        raise RefusedError(408, f"The body did not come within {BODY_TIMEOUT:g} s.") from None
     except ClientDisconnect:
-        raise _RefusedError(400, "The body did not come whole.") from None
+        raise RefusedError(400, "The body did not come whole.") from None
     return bytes(body)
 
 
@@ -413,12 +351,6 @@ def _bounded(labels: dict[str, str]) -> dict[str, str]:
     known = ("alertname", "severity", "cluster", "node", "gpu", "uuid", "job_id", "service")
     first = sorted(labels, key=lambda name: (name not in known, name))[:MAX_LABELS]
     return {name[:MAX_LABEL]: labels[name][:MAX_LABEL] for name in first}
-
-
-def _authorization(request: Request) -> tuple[str, str]:
-    """Its scheme in small letters and what follows; two empty texts without one."""
-    kind, _, given = request.headers.get("authorization", "").partition(" ")
-    return kind.lower(), given.strip()
 
 
 def _number(request: Request, name: str, most: int) -> int:

@@ -16,11 +16,12 @@ from starlette.testclient import TestClient
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
+from remediator.admission import Credentials
 from remediator.app import running
 from remediator.clusters.memory import MemoryCluster
 from remediator.library import load_library
 from remediator.settings import load_settings
-from remediator.webhook import MAX_BODY, Credentials, Desk, make_app, read_payload
+from remediator.webhook import MAX_BODY, Desk, make_app, read_payload
 
 TOKEN = "0123456789abcdef0123"
 PASSWORD = "for-people-who-look"
@@ -33,7 +34,7 @@ def served(
     cluster: MemoryCluster | None = None,
     level: str = "observe",
     settings_more: str = "",
-    address: str = "testclient",
+    address: str = "127.0.0.1",
 ) -> Iterator[TestClient]:
     """A remediator on an in-memory cluster behind its HTTP edge, asked from that address."""
     (tmp_path / "token").write_text(TOKEN)

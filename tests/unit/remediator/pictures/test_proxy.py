@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from types import SimpleNamespace
 from urllib.parse import parse_qs
 
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from remediator.admission import Credentials
+from remediator.core.book import Book
 from remediator.http import PrometheusClient
+from remediator.metrics import Metrics
 from remediator.pictures.desk import Pictures
 from remediator.pictures.library import boards
 from remediator.pictures.proxy import AT_ONCE, MAX_SERIES, WAITING, Asked, BusyError, Proxy
@@ -64,8 +68,10 @@ def listener() -> Iterator[Listener]:
 @contextmanager
 def served(url: str | None) -> Iterator[TestClient]:
     pictures = Pictures(Proxy(PrometheusClient(url, timeout=2) if url else None, 5.0))
-    edge = _Edge(None)  # type: ignore[arg-type] - only its turning of errors into sentences is used
-    with TestClient(Starlette(routes=pictures.routes(edge.wrap, edge.wrap_page))) as client:
+    # Of the desk, only who is let in is used.
+    edge = _Edge(SimpleNamespace(credentials=Credentials("t" * 16), metrics=Metrics(Book())))  # type: ignore[arg-type]
+    app = Starlette(routes=pictures.routes(edge.wrap, edge.wrap_page))
+    with TestClient(app, client=("127.0.0.1", 50000)) as client:
         yield client
 
 
