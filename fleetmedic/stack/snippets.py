@@ -126,7 +126,7 @@ def named(cluster: str, nodes: tuple[str, ...]) -> dict[str, Any]:
 def discovered(remediator: str, token_file: Path) -> dict[str, Any]:
     """http_sd_configs that ask the remediator; it wants its token of all that are not on its machine."""
     source = {
-        "url": f"{remediator}/sd/targets", "refresh_interval": "30s",
+        "url": f"{remediator}/sd/targets", "refresh_interval": "15s",
         "authorization": {"type": "Bearer", "credentials_file": str(token_file)},
     }  # fmt: skip
     return {"http_sd_configs": [source]}

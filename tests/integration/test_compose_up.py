@@ -318,6 +318,7 @@ def a_fleet_of_ones_own_is_scraped_from_its_list(stack: stacks.Stack) -> None:
 def down_keeps_and_with_volumes_leaves_nothing(stack: stacks.Stack) -> None:
     engine = stack.engine
     token = stack.inside("remediator", "cat", "/state/secrets/webhook.token")
+    stack.profiles = ("*",)
     stack.compose("down")
     assert engine.docker("ps", "-aq", "--filter", "label=com.docker.compose.project").split() == []
     assert engine.docker("network", "ls", "-q", "--filter", "type=custom").split() == []

@@ -64,7 +64,7 @@ def test_snippets_ask_the_remediator_for_its_host_list(run: CliRunner) -> None:
     exporters, own = yaml.safe_load(result.output)["scrape_configs"]
     assert exporters["http_sd_configs"] == [
         {
-            "url": "http://r:9095/sd/targets", "refresh_interval": "30s",
+            "url": "http://r:9095/sd/targets", "refresh_interval": "15s",
             "authorization": {"type": "Bearer", "credentials_file": "/t"},
         }
     ]  # fmt: skip
