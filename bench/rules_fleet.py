@@ -268,6 +268,8 @@ class Watch:
         return found
 
     def forget(self) -> None:
+        """Begin anew: what was evaluated until now does not count."""
+        self.look()
         self.groups, self.rules = {}, {}
 
 
