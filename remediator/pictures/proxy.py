@@ -61,9 +61,12 @@ class Proxy:
         return await self._series(board, query, asked)
 
     async def annotations(self, board: Board, asked: Asked) -> dict[str, Any]:
-        """The series of what is marked on every picture: it happened where a value is above zero."""
+        """The series of what is marked on every picture: it began where a value rises above zero."""
         found = [await self._series(board, query, asked) for query in board.annotations]
-        return {"series": [one for answer in found for one in answer["series"]]}
+        return {
+            "step": self._window(asked).step,
+            "series": [one for answer in found for one in answer["series"]],
+        }
 
     async def choices(self, board: Board, name: str, asked: Asked) -> list[str]:
         """The values that a variable may take in the range, sorted as people count."""

@@ -106,7 +106,7 @@ def test_the_whole_stack_comes_up_heals_and_leaves_nothing(
     for story in (
         every_service_is_healthy, nobody_is_root_or_can_change_its_image,
         secrets_are_in_no_environment_image_or_command, only_loopback_listens,
-        the_webhook_refuses_who_has_no_token,
+        the_webhook_refuses_who_has_no_token, people_look_with_grafanas_password,
         a_fault_is_found_remediated_and_verified, every_container_killed_in_the_middle_heals,
         profiles_are_added_to_what_runs, a_dead_sender_leaves_one_incident,
         samples_come_back_from_the_long_storage, memory_stays_below_its_limits,
@@ -189,7 +189,18 @@ def only_loopback_listens(stack: stacks.Stack) -> None:
 
 def the_webhook_refuses_who_has_no_token(stack: stacks.Stack) -> None:
     address = f"{stack.url('remediator')}/api/v1/alerts"
-    assert stack.post(address, b'{"version": "4", "alerts": []}') == 401
+    assert stack.status(address, body=b'{"version": "4", "alerts": []}') == 401
+
+
+def people_look_with_grafanas_password(stack: stacks.Stack) -> None:
+    """From this machine a container is asked by way of the engine's network: that is not its loopback."""
+    password = stack.inside("remediator", "cat", "/state/secrets/grafana.password").strip()
+    for path in ("/", "/dashboards", "/dashboards/fleetmedic-fleet", "/api/v1/incidents"):
+        address = f"{stack.url('remediator')}{path}"
+        assert stack.status(address) == 401
+        assert stack.status(address, password=password) == 200
+    order = f"{stack.url('remediator')}/api/v1/pause"
+    assert stack.status(order, body=b'{"by": "anybody"}', password=password) == 401
 
 
 def verified(stack: stacks.Stack, target: str) -> bool:

@@ -260,6 +260,7 @@ def test_values_read_in_their_units_and_gaps_stay_gaps(stack: Stack, page: Page)
       const { aligned, stacked } = await import('/static/timeseries.js');
       const { runs } = await import('/static/statetimeline.js');
       const { newest } = await import('/static/numbers.js');
+      const { beginnings } = await import('/static/data.js');
       const steps = { mode: 'absolute', steps: [{ value: null, color: 'green' }, { value: 80, color: 'red' }] };
       return {
         said: rows.map(([value, unit]) => text(value, unit)), nan: text(NaN, 's'),
@@ -268,6 +269,7 @@ def test_values_read_in_their_units_and_gaps_stay_gaps(stack: Stack, page: Page)
         mapping: mapping(0, [{ type: 'value', options: { 0: { text: 'no' } } }]).text,
         gap: aligned([{ points: [[0, 1], [10, 3]] }], 0, 10, 5)[1],
         pile: stacked([[0, 5], [1, null], [2, 2]])[2],
+        begun: beginnings([[0, 0], [5, 1], [10, 1], [15, 0], [20, 2], [40, 1]], 5),
         runs: runs([[0, 1], [5, 1], [15, 1], [20, 0]], 5),
         old: newest([[0, 7]], 100, 5), fresh: newest([[100, 7]], 100, 5),
       };
@@ -275,7 +277,7 @@ def test_values_read_in_their_units_and_gaps_stay_gaps(stack: Stack, page: Page)
     found = page.evaluate(script, [[row[:2] for row in UNITS]])
     assert found == {
         "said": [row[2] for row in UNITS], "nan": "no value", "name": "n1/3",
-        "steps": ["green", "red", None], "mapping": "no", "gap": [1, None, 3], "pile": [3, 2],
+        "steps": ["green", "red", None], "mapping": "no", "begun": [5, 20, 40], "gap": [1, None, 3], "pile": [3, 2],
         "runs": [[0, 10, 1], [15, 20, 1], [20, 25, 0]],
         "old": {"value": 7, "age": 100}, "fresh": {"value": 7, "age": None},
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -118,9 +119,14 @@ class Stack:
         except OSError:
             return []
 
-    def post(self, address: str, body: bytes) -> int:
-        """The status of the answer to a POST."""
-        request = urllib.request.Request(address, data=body, method="POST")
+    def status(
+        self, address: str, *, body: bytes | None = None, password: str | None = None
+    ) -> int:
+        """The status of the answer: to a POST with a body, else to a GET. A password is that of `anybody`."""
+        request = urllib.request.Request(address, data=body)
+        if password is not None:
+            word = base64.b64encode(f"anybody:{password}".encode()).decode()
+            request.add_header("Authorization", f"Basic {word}")
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return int(answer.status)

@@ -33,8 +33,14 @@ export async function target(uid, panel, ref, query) {
 export async function annotations(uid, query) {
   const answer = await ask(`${at(uid)}/annotations?${query}`);
   return answer.series.map(read).flatMap((one) =>
-    one.points.filter(([, value]) => value > 0).map(([when]) => ({ when, labels: one.labels })),
+    beginnings(one.points, answer.step).map((when) => ({ when, labels: one.labels })),
   ).sort((a, b) => a.when - b.when);
+}
+
+/** When values above zero begin: an action stays in the range of its query for several steps, and is one. */
+export function beginnings(points, step) {
+  const times = points.filter(([, value]) => value > 0).map(([when]) => when);
+  return times.filter((when, n) => n === 0 || when - times[n - 1] > step);
 }
 
 function read({ labels, values }) {
