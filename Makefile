@@ -34,8 +34,8 @@ scenarios: setup ## Raise every alert on a simulated fleet (7 minutes), and writ
 	PYTHONPATH=tests/scenarios $(BIN)/python -m every_alert
 	PYTHONPATH=tests/scenarios $(BIN)/python -m every_alert --prometheus prometheus-3 --alertmanager alertmanager-0.33
 
-screenshots: setup ## Take the README's picture of a stack that runs (`make up`).
-	$(BIN)/python tools/screenshots.py http://127.0.0.1:9095 docs/pictures fleetmedic-fleet
+screenshots: setup ## Take the pictures of README and docs of a stack that runs (`make up`).
+	$(BIN)/python tools/screenshots.py http://127.0.0.1:9095 docs/pictures fleetmedic-fleet fleetmedic-remediation
 
 bench: setup ## Measure; takes half an hour, and 13 GiB for a fleet of 10,000 GPUs.
 	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
