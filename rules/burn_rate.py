@@ -29,10 +29,10 @@ SLOW = ((1.0, "3d", "6h"),)
 WAITS = {"Fast": "2m", "Slow": "1h"}
 INTERVALS = {"5m": "1m", "30m": "1m", "1h": "1m", "6h": "5m", "3d": "10m"}
 
-# By category: the dashboard and its variables.
+# The variables of the dashboards that are called as a category is; the fleet's is for all others.
 BOARDS = {
-    "service": ("service", ("cluster", "service")), "job": ("job", ("cluster", "job_id")),
-    "node": ("node", ("cluster", "node")), "gpu": ("gpu", ("cluster", "node", "gpu")),
+    "service": ("cluster", "service"), "job": ("cluster", "job_id"),
+    "node": ("cluster", "node"), "gpu": ("cluster", "node", "gpu"), "fleet": ("cluster", "node"),
 }  # fmt: skip
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
@@ -154,8 +154,8 @@ def _alert(
 
 def _board(slo: Objective) -> tuple[str, list[str]]:
     """The dashboard of what the promise is about, and those of its labels that are variables there."""
-    known = BOARDS.get(slo.category, ("fleet", ("cluster", "node")))
-    return known[0], [label for label in known[1] if label in slo.by]
+    board = slo.category if slo.category in BOARDS else "fleet"
+    return board, [label for label in BOARDS[board] if label in slo.by]
 
 
 def _dashed(name: str) -> str:

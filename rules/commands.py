@@ -53,8 +53,8 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
 @click.option("--namespace", default="", help="Namespace of the objects.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the objects; may be given again.")  # fmt: skip
 def render(
-    out: Path, factor: float, runbook_base: str, dashboard_base: str, scrape_interval: float, form: str, namespace: str,
-    **many: tuple[str, ...],
+    out: Path, factor: float, runbook_base: str, dashboard_base: str, scrape_interval: float,
+    form: str, namespace: str, **many: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Write the shipped rules for one place.
 
@@ -71,8 +71,8 @@ def render(
     from rules import render as renderer
 
     where = renderer.Place(
-        factor, renderer.Links(runbook_base, dashboard_base), scrape_interval, frozenset(many["categories"]),
-        _pairs("--job", many["jobs"]),
+        factor, renderer.Links(runbook_base, dashboard_base), scrape_interval,
+        frozenset(many["categories"]), _pairs("--job", many["jobs"]),
     )  # fmt: skip
     if form == "files":
         written = renderer.render(out, where)

@@ -24,11 +24,9 @@ class Links:
     dashboards: str = DASHBOARD_BASE
 
     def __post_init__(self) -> None:
-        for option, base in (("runbook", self.runbooks), ("dashboard", self.dashboards)):
+        for what, base in (("runbook", self.runbooks), ("dashboard", self.dashboards)):
             if not base.startswith(("http://", "https://")):
-                raise UserError(
-                    f"the {option} base {base[:80]!r} is no URL: begin it with http://."
-                )
+                raise UserError(f"the {what} base {base[:80]!r} is no URL: begin it with http://.")
 
     def annotations(self, alert: str, board: str, labels: Iterable[str]) -> dict[str, str]:
         """Both addresses for an alert. The variables of the dashboard are the alert's own labels, made

@@ -52,9 +52,10 @@ Builder = timeseries.Panel | stat.Panel | statetimeline.Panel | gauge.Panel | ta
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One row of the table. `kind` is stat, gauge, lines, stacked, states, table or
-    list (a table whose values say nothing); `width` is of 24 columns; `warn_from` and `bad_from` colour the value from there on, as the alert named in `alert`
-    does; `states` names and colours values; `top` is where the axis ends."""
+    """One row of the table. `kind` is stat, gauge, lines, stacked, states, table or list
+    (a table whose values say nothing); `width` is of 24 columns; `warn_from` and `bad_from` colour
+    the value from there on, as the alert named in `alert` does; `states` names and colours values;
+    `top` is where the axis ends."""
 
     kind: str
     width: int

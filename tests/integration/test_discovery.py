@@ -19,6 +19,8 @@ from fleetmedic.stack import binaries
 from fleetmedic.stack.snippets import discovered
 
 pytestmark = pytest.mark.integration
+# Prometheus itself plays every exporter: two nodes are two names of one machine.
+WHERE = {"a": "127.0.0.1", "b": "localhost"}
 Targets = set[tuple[str, str, str, str, str]]
 
 
@@ -57,7 +59,6 @@ def fleet(
     folder = tmp_path_factory.mktemp("fleet")
     own, address = f"127.0.0.1:{new_port()}", f"127.0.0.1:{new_port()}"
     hosts, targets = folder / "hosts.yml", folder / "targets.json"
-    # Prometheus itself plays every exporter: by two names of one machine.
     hosts.write_text(_list(address, "a"))
     (folder / "token").write_text("0123456789abcdef0123")
     (folder / "remediator.yml").write_text(
@@ -115,16 +116,14 @@ def _ready(url: str, log: Path) -> None:
 
 def _list(address: str, *nodes: str) -> str:
     port = address.rpartition(":")[2]
-    where = {"a": "127.0.0.1", "b": "localhost"}
-    rows = [f"- {{node: {node}, address: '{where[node]}:{port}', labels: {{rack: r-{node}}}}}" for node in nodes]  # fmt: skip
+    rows = [f"- {{node: {node}, address: '{WHERE[node]}:{port}', labels: {{rack: r-{node}}}}}" for node in nodes]  # fmt: skip
     return "\n".join(["hosts:", *rows, ""])
 
 
 def _wanted(address: str, *nodes: str) -> Targets:
     port = address.rpartition(":")[2]
-    where = {"a": "127.0.0.1", "b": "localhost"}
     return {
-        (job, "main", node, f"r-{node}", f"{where[node]}:{port}")
+        (job, "main", node, f"r-{node}", f"{WHERE[node]}:{port}")
         for job in ("http", "file")
         for node in nodes
     }

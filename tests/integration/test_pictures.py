@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 WIDTHS = {"laptop": 1280, "wall": 1920, "phone": 390}
-# What may have nothing to draw on two simulated nodes a minute after their start, and why. All but the
-# first two groups are drawn from the fleet on which every alert is raised (test_every_alert).
+# What may have nothing to draw on two simulated nodes a minute after their start, and why. On the fleet
+# on which every alert is raised, each but those of detectors has a value (test_every_alert).
 EMPTY: dict[str, str] = {
     # the service of this stack answers requests, not tokens
     "Tokens": "no tokens",
