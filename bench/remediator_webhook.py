@@ -29,6 +29,7 @@ CONFIG = """
 cluster: {{adapter: {adapter}, local: {{cluster_dir: {state}/cluster, hardware_dir: {state}/hardware}}}}
 level: {level}
 webhook_token_file: {state}/token
+without_alertmanager: true
 timing: {{hold: 1h, reconcile_every: 1h}}
 guards: {{max_out_percent: 100, max_new: 10000}}
 """

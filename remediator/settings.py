@@ -26,12 +26,17 @@ class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TimingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`factor` divides the long durations: probation, cooldowns, windows. The others are as given."""
+    """`factor` divides the long durations: probation, cooldowns, windows. The others are as given.
+
+    `alertmanager_settle`: for how long after Alertmanager's start a missing alert proves nothing. Give
+    at least twice Prometheus' resend delay (`--rules.alert.resend-delay`, 1m by default).
+    """
 
     factor: float = 1.0
     reconcile_every: str = "30s"
     hold: str = "3s"
     scrape_interval: str = "5s"
+    alertmanager_settle: str = "3m"
 
 
 class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,7 +67,8 @@ class DiscoverySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file itself."""
+    """The file itself. `alertmanager_url` is required, unless `without_alertmanager: true` says that there
+    is none. `alertmanager_receivers` are the receivers by which Alertmanager sends to the remediator."""
 
     webhook_token_file: str
     view_password_file: str | None = None
@@ -70,6 +76,8 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: Level = Level.OBSERVE
     prometheus_url: str | None = None
     alertmanager_url: str | None = None
+    alertmanager_receivers: tuple[str, ...] = ("remediator", "fleetmedic")
+    without_alertmanager: bool = False
     playbook_dirs: tuple[str, ...] = ()
     timing: TimingSettings = TimingSettings()
     guards: GuardSettings = GuardSettings()
@@ -88,6 +96,8 @@ class Settings:
     level: Level
     prometheus_url: str | None
     alertmanager_url: str | None
+    alertmanager_receivers: tuple[str, ...]
+    alertmanager_settle: float
     token_file: Path
     view_password_file: Path | None
     playbook_dirs: tuple[Path, ...]
@@ -117,6 +127,10 @@ def load_settings(path: Path) -> Settings:
             raise UserError(f"{where}: at $.guards.{name}: give a percentage from 0 to 100.")
     if guards.max_new < 1 or guards.disruptive_at_once < 1:
         raise UserError(f"{where}: at $.guards: max_new and disruptive_at_once start at 1.")
+    if _seconds(guards.max_new_window, where, "guards.max_new_window") <= 0:
+        raise UserError(
+            f"{where}: at $.guards.max_new_window: expected a duration above 0, as 10m."
+        )
     given = getattr(raw.cluster, raw.cluster.adapter, None) or {}
     limits = Limits(
         max_out_percent=guards.max_out_percent,
@@ -133,7 +147,11 @@ def load_settings(path: Path) -> Settings:
     return Settings(
         where=where, cluster=raw.cluster.name, adapter=raw.cluster.adapter, adapter_settings=given,
         level=raw.level, prometheus_url=_url(raw.prometheus_url, where, "prometheus_url"),
-        alertmanager_url=_url(raw.alertmanager_url, where, "alertmanager_url"),
+        alertmanager_url=_alertmanager(raw, where),
+        alertmanager_receivers=_receivers(raw, where),
+        alertmanager_settle=_seconds(
+            timing.alertmanager_settle, where, "timing.alertmanager_settle"
+        ),
         token_file=Path(raw.webhook_token_file),
         view_password_file=None if raw.view_password_file is None else Path(raw.view_password_file),
         playbook_dirs=tuple(Path(folder) for folder in raw.playbook_dirs),
@@ -184,6 +202,24 @@ def _file_sd(given: DiscoverySettings | None, where: str) -> Path | None:
     if path.suffix != ".json":  # Prometheus would take it for YAML, or refuse it
         raise UserError(f"{where}: at $.discovery.file_sd: give a name that ends in .json.")
     return path
+
+
+def _alertmanager(raw: FileSettings, where: str) -> str | None:
+    if (raw.alertmanager_url is None) != raw.without_alertmanager:
+        raise UserError(
+            f"{where}: at $.alertmanager_url: expected the URL of Alertmanager, or "
+            "`without_alertmanager: true` and no URL."
+        )
+    return _url(raw.alertmanager_url, where, "alertmanager_url")
+
+
+def _receivers(raw: FileSettings, where: str) -> tuple[str, ...]:
+    if not raw.alertmanager_receivers or not all(raw.alertmanager_receivers):
+        raise UserError(
+            f"{where}: at $.alertmanager_receivers: expected the names of Alertmanager's receivers "
+            "that send to this remediator."
+        )
+    return raw.alertmanager_receivers
 
 
 def _url(text: str | None, where: str, place: str) -> str | None:

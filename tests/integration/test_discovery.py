@@ -63,6 +63,7 @@ def fleet(
     (folder / "token").write_text("0123456789abcdef0123")
     (folder / "remediator.yml").write_text(
         f"webhook_token_file: {folder}/token\ncluster: {{adapter: memory, name: main}}\n"
+        "without_alertmanager: true\n"
         f"discovery: {{hosts: {hosts}, file_sd: {targets}}}\n"
     )
     keep = {"regex": "__meta_fleetmedic_(.+)", "action": "labelmap"}

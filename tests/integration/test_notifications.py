@@ -225,6 +225,7 @@ def remediator(folder: Path, new_port: Callable[[], int]) -> Iterator[str]:
         json.dumps(
             {
                 "webhook_token_file": str(folder / "token"),
+                "without_alertmanager": True,
                 "cluster": {"name": "main", "adapter": "memory"},
                 "notify": {"file": str(folder / "notifications.yml")},
             }

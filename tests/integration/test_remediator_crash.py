@@ -6,6 +6,7 @@ the incident must end as the undisturbed one did, and no effect may have happene
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ from remediator.journal import read_events
 pytestmark = pytest.mark.integration
 TOKEN = "0123456789abcdef0123"
 PATIENCE = 40.0
+WORKERS = 2
 PLAYBOOK = """
 playbook: gpu-lost
 match: {alertname: [GpuLost]}
@@ -53,6 +55,7 @@ cluster:
   local: {{cluster_dir: {state}/cluster, hardware_dir: {state}/hardware, burn_in: 10ms}}
 level: repair
 webhook_token_file: {folder}/token
+without_alertmanager: true
 playbook_dirs: [{folder}/playbooks]
 timing: {{reconcile_every: 1h, hold: 50ms}}
 guards: {{max_out_percent: 100, max_new: 1000, dead_man: "0", exporters_up_percent: 0}}
@@ -61,7 +64,7 @@ guards: {{max_out_percent: 100, max_new: 1000, dead_man: "0", exporters_up_perce
 
 @dataclass(frozen=True)
 class World:
-    """One local cluster for all points."""
+    """One local cluster: a remediator has a cluster of its own."""
 
     state: Path
     cluster: LocalCluster
@@ -69,9 +72,15 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A running local cluster on simulated hardware."""
-    state = tmp_path_factory.mktemp("state")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[World]]:
+    """Two running local clusters on simulated hardware, one for each worker."""
+    with contextlib.ExitStack() as stack:
+        states = [tmp_path_factory.mktemp("state") for _ in range(WORKERS)]
+        yield [stack.enter_context(_cluster(state)) for state in states]
+
+
+@contextlib.contextmanager
+def _cluster(state: Path) -> Iterator[World]:
     hardware = Hardware(state / "hardware")
     hardware.create(4, 8)
     command = [
@@ -190,8 +199,10 @@ class Point:
 
     def _send(self, process: subprocess.Popen[bytes], target: Target) -> bool:
         """Deliver the alert as Alertmanager does, again and again until a 202; True if it crashed."""
-        labels = {"alertname": "GpuLost", "severity": "critical", "node": target.name,
-                  "gpu": str(target.gpu)}  # fmt: skip
+        assert target.gpu is not None
+        uuid = self.world.hardware.gpu(target.name, target.gpu).uuid
+        labels = {"alertname": "GpuLost", "severity": "critical", "cluster": "local",
+                  "node": target.name, "gpu": str(target.gpu), "uuid": uuid}  # fmt: skip
         alert = {"status": "firing", "labels": labels, "fingerprint": f"f{self.crash_at}",
                  "startsAt": datetime.fromtimestamp(1_795_000_000 + self.crash_at, UTC).isoformat()}  # fmt: skip
         request = urllib.request.Request(
@@ -239,28 +250,28 @@ def _until(what: Callable[[], Any], complaint: str | Callable[[], str]) -> None:
 
 
 def test_a_crash_at_any_point_changes_nothing_about_how_it_ends(
-    world: World, tmp_path: Path, new_port: Callable[[], int]
+    worlds: list[World], tmp_path: Path, new_port: Callable[[], int]
 ) -> None:
-    def run(crash_at: int) -> Ending:
+    def run(world: World, crash_at: int) -> Ending:
         return Point(world, tmp_path / str(crash_at), new_port(), crash_at).run()
 
-    undisturbed = run(100_000)
+    undisturbed = run(worlds[0], 100_000)
     assert not undisturbed.crashed
     assert undisturbed.states[-1] == "CLOSED"
     assert (undisturbed.resets, undisturbed.signals) == (1, 1)
     endings: dict[int, Ending] = {}
     lock, following, done = threading.Lock(), iter(range(1, 200)), threading.Event()
 
-    def work() -> None:
+    def work(world: World) -> None:
         while not done.is_set():
             with lock:
                 crash_at = next(following)
-            endings[crash_at] = ending = run(crash_at)
+            endings[crash_at] = ending = run(world, crash_at)
             if not ending.crashed:
                 done.set()
 
-    with ThreadPoolExecutor(2) as pool:
-        for worker in [pool.submit(work) for _ in range(2)]:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for worker in [pool.submit(work, world) for world in worlds]:
             worker.result()
     points = sum(ending.crashed for ending in endings.values())
     print(f"{points} crash points")

@@ -17,6 +17,7 @@ def config(tmp_path):
     path = tmp_path / "remediator.yml"
     path.write_text(
         f"webhook_token_file: {tmp_path}/token\ncluster: {{adapter: memory}}\nlevel: drain\n"
+        "without_alertmanager: true\n"
     )
     return path
 

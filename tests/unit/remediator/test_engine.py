@@ -585,7 +585,7 @@ def test_the_journal_is_read_only_while_no_other_process_can_write_it(
 
     async def story() -> None:
         (tmp_path / "remediator.yml").write_text(
-            "cluster: {adapter: memory}\nwebhook_token_file: t\n"
+            "cluster: {adapter: memory}\nwebhook_token_file: t\nwithout_alertmanager: true\n"
         )
         settings = load_settings(tmp_path / "remediator.yml")
         async with app.running(settings, tmp_path, playbooks(), MemoryCluster()):

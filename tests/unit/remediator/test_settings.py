@@ -40,8 +40,8 @@ def test_the_full_file_is_understood_and_windows_are_divided_by_the_factor(read)
     ) == (20, 180, 1, 10)  # fmt: skip
 
 
-def test_the_token_file_alone_is_enough_and_the_level_is_observe(read) -> None:
-    found = read("webhook_token_file: /t")
+def test_token_file_and_no_alertmanager_are_enough_and_the_level_is_observe(read) -> None:
+    found = read("webhook_token_file: /t\nwithout_alertmanager: true")
     assert (
         found.level, found.prometheus_url, found.limits.hold, found.reconcile_every
     ) == (Level.OBSERVE, None, 3.0, 30.0)  # fmt: skip
@@ -53,6 +53,11 @@ def test_the_token_file_alone_is_enough_and_the_level_is_observe(read) -> None:
         ("", "$"),
         ("webhook_token_file: 5", "$.webhook_token_file"),
         (FULL + "odd: 1", "$"),
+        ("webhook_token_file: /t", "$.alertmanager_url"),
+        (FULL + "without_alertmanager: true", "$.alertmanager_url"),
+        (FULL + "alertmanager_receivers: []", "$.alertmanager_receivers"),
+        (FULL.replace("window: 10m", 'window: "0s"'), "$.guards.max_new_window"),
+        (FULL.replace("hold: 1s", "alertmanager_settle: soon"), "$.timing.alertmanager_settle"),
         (FULL.replace("level: drain", "level: all"), "$.level"),
         (FULL.replace("factor: 30", "factor: 0"), "$.timing.factor"),
         (FULL.replace("hold: 1s", "hold: 1"), "$.timing.hold"),

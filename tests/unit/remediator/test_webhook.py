@@ -41,6 +41,7 @@ def served(
     config = tmp_path / "remediator.yml"
     config.write_text(
         f"webhook_token_file: {tmp_path}/token\ncluster: {{adapter: memory}}\nlevel: {level}\n"
+        "without_alertmanager: true\n"
         + settings_more
     )
     settings = load_settings(config)
