@@ -11,6 +11,7 @@ import fcntl
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ from remediator.effects import crash_point
 SCHEMA_VERSION = 1
 MAX_WAITING = 20_000
 MAX_BATCH = 1_000
+CHECK_SECONDS = (
+    5.0  # the result of a check is shared this long; a check waits no longer for the disk
+)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
@@ -36,6 +40,7 @@ CREATE INDEX IF NOT EXISTS by_target ON events (target, seq) WHERE target IS NOT
 CREATE INDEX IF NOT EXISTS by_incident ON events (incident, seq) WHERE incident IS NOT NULL;
 """
 _INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_CHECKED = "INSERT OR REPLACE INTO meta VALUES ('checked', ?)"
 _SELECT = "SELECT seq, at, incident, target, event, reason, text, data FROM events"
 
 
@@ -45,6 +50,8 @@ class JournalDown(Exception):  # noqa: N818 - a state of the journal, as its cal
 
 @dataclass(slots=True)
 class _Request:
+    """Events to append; a request without events is a check."""
+
     events: Sequence[Event]
     future: asyncio.Future[tuple[Event, ...]]
 
@@ -52,10 +59,18 @@ class _Request:
 class Journal:
     """The one writer. Made with a running loop; `close` waits for what was already handed in."""
 
-    def __init__(self, folder: Path, on_durable: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        on_durable: Callable[[Event], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._path = _prepare(folder)
         self._lock = _sole(folder)
         self._on_durable = on_durable
+        self._monotonic = monotonic
+        self._check: asyncio.Future[tuple[Event, ...]] | None = None
+        self._check_at = 0.0
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._waiting = 0
         connection = _open(self._path)
@@ -75,13 +90,34 @@ class Journal:
             return ()
         if self._waiting >= MAX_WAITING:
             raise JournalDown("Too many events wait for the disk.")
-        request = _Request(events, self._loop.create_future())
         self._waiting += 1
-        self._queue.put(request)
         try:
-            return await asyncio.shield(request.future)
+            return await asyncio.shield(self._hand_in(events))
         finally:
             self._waiting -= 1
+
+    async def check(self) -> None:
+        """Prove that the journal can be written now, by one durable write.
+
+        The result is shared for CHECK_SECONDS, so that a prober cannot cause an fsync per request.
+        Raises JournalDown when the disk refuses or does not answer.
+        """
+        now = self._monotonic()
+        if self._check is None or (self._check.done() and now - self._check_at >= CHECK_SECONDS):
+            self._check, self._check_at = self._hand_in(()), now
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await asyncio.shield(self._check)
+        except TimeoutError:
+            raise JournalDown(
+                f"The journal {self._path} cannot be written: "
+                f"the disk has not answered for {CHECK_SECONDS:g} s."
+            ) from None
+
+    def _hand_in(self, events: Sequence[Event]) -> asyncio.Future[tuple[Event, ...]]:
+        request = _Request(events, self._loop.create_future())
+        self._queue.put(request)
+        return request.future
 
     def close(self) -> None:
         """Write what waits, then stop."""
@@ -104,8 +140,9 @@ class Journal:
                 )
                 continue
             self._call(self._durable, batch, numbered)
-            for _ in batch:
-                crash_point()
+            for request in batch:
+                if request.events:
+                    crash_point()
         connection.close()
 
     def _next_batch(self) -> tuple[list[_Request], bool]:
@@ -137,6 +174,8 @@ class Journal:
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_INSERT, rows)
+            if not all(request.events for request in batch):
+                connection.execute(_CHECKED, (f"{time.time():.3f}",))
             connection.execute("COMMIT")
         except (sqlite3.Error, OSError):
             if connection.in_transaction:
@@ -185,13 +224,24 @@ def read_events(folder: Path, *, after: int = 0, limit: int = -1) -> list[dict[s
 
 
 def find_events(
-    folder: Path, *, target: str | None = None, incident: str | None = None, limit: int = 200
+    folder: Path,
+    *,
+    target: str | None = None,
+    incident: str | None = None,
+    decided: bool = False,
+    reason: str | None = None,
+    limit: int = 200,
 ) -> list[Event]:
-    """The latest events about a target, or of an incident, or at all; oldest first."""
-    column, value = ("incident", incident) if incident else ("target", target)
-    where = f"WHERE {column} = ?" if value else ""
+    """The latest events that match every given filter; oldest first.
+
+    `decided` selects events that have a reason. The limit counts matching events alone.
+    """
+    given = {"incident = ?": incident, "target = ?": target, "reason = ?": reason}
+    filters = {condition: value for condition, value in given.items() if value}
+    conditions = [*filters, *(["reason IS NOT NULL"] if decided else [])]
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     query = f"{_SELECT} {where} ORDER BY seq DESC LIMIT ?"
-    rows = _rows(folder / "journal.db", query, (value, limit) if value else (limit,))
+    rows = _rows(folder / "journal.db", query, (*filters.values(), limit))
     return [_event(row) for row in reversed(list(rows))]
 
 
