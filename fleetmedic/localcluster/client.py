@@ -17,6 +17,7 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind, valid_name
 from fleetmedic.localcluster import ledger, views
 from fleetmedic.localcluster.inventory import Inventory
+from fleetmedic.localcluster.lock import Lock, ask_store
 from fleetmedic.localcluster.model import (
     Allocation,
     Conflict,
@@ -220,6 +221,15 @@ class LocalCluster:
             )  # fmt: skip
             ledger.accept(db, op, "submit", spec.name, job_id, now)
             return job_id
+
+    def lock(self, installation: str, *, ttl: float, host: str, take_over: str = "") -> Lock:
+        """Take or renew the remediators' lock for an installation; returns who holds it afterwards.
+
+        It is free when it was not renewed for `ttl` seconds; with the reason `take_over` it is taken
+        from another installation. Raises UserError when the stored lock is damaged.
+        """
+        with self.store.write() as db:
+            return ask_store(db, installation, host, take_over, ttl=ttl)
 
     # ---- inside
 

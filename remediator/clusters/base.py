@@ -138,6 +138,21 @@ class ProbeResult:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class InstanceLock:
+    """The one installation of the remediator that may act on a cluster, and its host.
+
+    `since` is when it took the lock and `renewed` when it last renewed it (Unix seconds).
+    `taken_over` is the reason with which it took the lock from another installation.
+    """
+
+    installation: str
+    host: str
+    since: float
+    renewed: float
+    taken_over: str = ""
+
+
 class Cluster(Protocol):
     """One cluster. Calls may raise ClusterError and its kinds, and nothing else.
 
@@ -229,6 +244,18 @@ class Cluster(Protocol):
     async def workload(self, name: str) -> WorkloadFacts | None:
         """A workload as it is now; None when the cluster knows none of that name."""
         self._lacks("look at a workload")
+
+    async def lock(
+        self, installation: str, *, ttl: float, host: str, take_over: str = ""
+    ) -> InstanceLock:
+        """Take or renew the cluster's lock for an installation, in one atomic step in its store.
+
+        The lock is given if it is free, already that installation's, or not renewed for `ttl` seconds
+        by the store's clock; with the reason `take_over` it is given in any case. Returns who holds
+        it afterwards: the caller compares `installation` with its own id. It is renewed by asking
+        again; it has no op_id.
+        """
+        self._lacks("lock itself for one remediator")
 
     async def close(self) -> None:
         """Let go of what it holds open; it is not used afterwards. Most hold nothing."""

@@ -1,7 +1,8 @@
 """Wraps a cluster so that nothing happens to it: facts come from the cluster, effects are recorded.
 
 A plan must be able to run to its end, so a recorded operation is observed as done and a recorded
-quarantine is seen, by this wrapper alone. A test under load is not run, and unknown is not passed.
+quarantine is seen, by this wrapper alone. A test under load is not run, and unknown is not passed. A dry
+run changes nothing, so it needs no lock, and each asker gets one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from remediator.clusters.base import (
     Cluster,
     ClusterError,
     Conflict,
+    InstanceLock,
     JobFacts,
     NodeFacts,
     ProbeResult,
@@ -113,6 +115,12 @@ class DryRunCluster(Cluster):
 
     async def workload(self, name: str) -> WorkloadFacts | None:
         return await self._real.workload(name)
+
+    async def lock(
+        self, installation: str, *, ttl: float, host: str, take_over: str = ""
+    ) -> InstanceLock:
+        now = self._clock()
+        return InstanceLock(installation, host, now, now)
 
     async def close(self) -> None:
         await self._real.close()

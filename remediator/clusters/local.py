@@ -29,6 +29,7 @@ from remediator.clusters.base import (
     ClusterError,
     Conflict,
     GpuFacts,
+    InstanceLock,
     JobFacts,
     NodeFacts,
     ProbeResult,
@@ -176,6 +177,16 @@ class LocalCluster(Cluster):
             )
 
         return await self._ask(look)
+
+    async def lock(
+        self, installation: str, *, ttl: float, host: str, take_over: str = ""
+    ) -> InstanceLock:
+        held = await self._ask(
+            lambda c: c.lock(installation, ttl=ttl, host=host, take_over=take_over)
+        )
+        return InstanceLock(
+            held.installation, held.host, held.since, held.renewed.wall, held.taken_over
+        )
 
     async def close(self) -> None:
         if self._client is not None:

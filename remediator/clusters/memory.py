@@ -7,6 +7,7 @@ here takes time elsewhere. The plain methods set the scene; the remediator uses 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ from remediator.clusters.base import (
     ClusterError,
     Conflict,
     GpuFacts,
+    InstanceLock,
     JobFacts,
     NodeFacts,
     ProbeResult,
     Quarantine,
     WorkloadFacts,
 )
+from remediator.clusters.lock import next_lock
 
 HealsBy = Literal["reset", "reboot", "none"]
 
@@ -82,9 +85,10 @@ class _Workload:
 
 
 class MemoryCluster(Cluster):
-    """`nodes` nodes called node1, node2 ..., each with `gpus` GPUs."""
+    """`nodes` nodes called node1, node2 ..., each with `gpus` GPUs.
 
-    capabilities = frozenset(Capability)
+    A verb whose capability is not among `capabilities` is Unsupported, as at a real cluster.
+    """
 
     def __init__(
         self,
@@ -93,9 +97,11 @@ class MemoryCluster(Cluster):
         nodes: int = 4,
         gpus: int = 8,
         pool: str = "default",
+        capabilities: frozenset[Capability] = frozenset(Capability),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
+        self.capabilities = capabilities
         self._clock = clock
         self._nodes = {
             f"node{number}": _Node([_Gpu(f"GPU-{number}-{index}") for index in range(gpus)], pool)
@@ -105,6 +111,8 @@ class MemoryCluster(Cluster):
         self._workloads: dict[str, _Workload] = {}
         self._effects: list[Effect] = []
         self._taken: dict[str, str] = {}
+        self._lock: InstanceLock | None = None
+        self._locking = threading.Lock()
 
     @classmethod
     def of(cls, name: str, settings: MemorySettings) -> Self:
@@ -134,6 +142,12 @@ class MemoryCluster(Cluster):
         for gpu in self._gpus(target):
             gpu.sick, gpu.heals_by = True, heals_by
 
+    def set_uuid(self, target: Target, uuid: str) -> None:
+        """Put a board with this uuid in a GPU's place."""
+        if target.gpu is None:
+            raise ValueError(f"{target} is a node: a GPU has a uuid.")
+        self._gpus(target)[0].uuid = uuid
+
     def set_alive(self, node: str, alive: bool) -> None:
         """Let a node go down or come back."""
         self._nodes[node].alive = alive
@@ -148,6 +162,7 @@ class MemoryCluster(Cluster):
         return tuple(self._node_facts(name) for name in sorted(self._nodes))
 
     async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
+        self._need_quarantine(target)
         found = self._thing(target)
         _require_owner(target, found.quarantine, owner)
         if self._take(op_id, "quarantine", target) and found.quarantine is None:
@@ -158,6 +173,7 @@ class MemoryCluster(Cluster):
         return self._thing(target).quarantine
 
     async def release(self, target: Target, *, op_id: str, owner: str) -> None:
+        self._need_quarantine(target)
         found = self._thing(target)
         _require_owner(target, found.quarantine, owner)
         if self._take(op_id, "release", target) and found.quarantine is not None:
@@ -177,15 +193,18 @@ class MemoryCluster(Cluster):
         return self._job_facts(job_id) if job_id in self._jobs else None
 
     async def signal(self, job_id: str, *, op_id: str) -> None:
+        self._need(Capability.SIGNAL, "signal a job")
         job = self._job_facts(job_id)
         if self._take(op_id, "signal", job_id) and job.running:
             self._did("signal", job_id, op_id)
 
     async def signalled(self, job_id: str, *, op_id: str) -> bool:
+        self._need(Capability.SIGNAL, "say whether a job was signalled")
         self._job_facts(job_id)
         return op_id in self._taken
 
     async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
+        self._need(Capability.RESTART, "restart a job")
         facts = self._job_facts(job_id)
         away = frozenset(exclude or facts.places())
         stays = facts.running and away.isdisjoint(
@@ -200,28 +219,35 @@ class MemoryCluster(Cluster):
         self._place_waiting()
 
     async def restarted(self, job_id: str, *, op_id: str) -> bool:
+        self._need(Capability.RESTART, "say whether a job was restarted")
         job = self._job_facts(job_id)
         return job.finished or (op_id in self._taken and job.state != "MOVING")
 
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
+        self._need(Capability.FAIL, "fail a job")
         facts = self._job_facts(job_id)
         if self._take(op_id, "fail", job_id) and not facts.finished:
             self._end(self._jobs[job_id], "FAILED", reason)
             self._did("fail", job_id, op_id)
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
+        self._need(Capability.GPU_RESET, "reset a GPU")
         await self._repair(target, "reset", op_id)
 
     async def reset_seen(self, target: Target, *, op_id: str) -> bool:
+        self._need(Capability.GPU_RESET, "say whether a GPU was reset")
         return op_id in self._taken
 
     async def reboot_node(self, target: Target, *, op_id: str) -> None:
+        self._need(Capability.REBOOT, "reboot a node")
         await self._repair(target, "reboot", op_id)
 
     async def reboot_seen(self, target: Target, *, op_id: str) -> bool:
+        self._need(Capability.REBOOT, "say whether a node was rebooted")
         return op_id in self._taken
 
     async def probe(self, target: Target) -> ProbeResult:
+        self._need(Capability.PROBE, "test a GPU")
         sick = [gpu.uuid for gpu in self._gpus(target) if gpu.sick]
         if not self._nodes[target.name].alive:
             return ProbeResult(False, f"{target} cannot be tested: its node is down.")
@@ -230,6 +256,7 @@ class MemoryCluster(Cluster):
         return ProbeResult(True, f"{target}: passed the test.")
 
     async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
+        self._need(Capability.SCALE, "scale a workload")
         found = self._workloads.get(workload)
         if found is None:
             raise ClusterError(f"there is no workload {workload!r} in the cluster {self.name!r}.")
@@ -248,7 +275,24 @@ class MemoryCluster(Cluster):
             return None
         return WorkloadFacts(name, found.replicas, found.replicas, found.minimum, found.maximum)
 
+    async def lock(
+        self, installation: str, *, ttl: float, host: str, take_over: str = ""
+    ) -> InstanceLock:
+        with self._locking:
+            self._lock = next_lock(
+                self._lock, installation, host, take_over, ttl=ttl, now=self._clock()
+            )
+            return self._lock
+
     # inside
+
+    def _need(self, capability: Capability, verb: str) -> None:
+        if capability not in self.capabilities:
+            self._lacks(verb)
+
+    def _need_quarantine(self, target: Target) -> None:
+        if target.kind is TargetKind.GPU:
+            self._need(Capability.GPU_QUARANTINE, "quarantine a single GPU")
 
     def _take(self, op_id: str, verb: str, subject: object) -> bool:
         """Remember an operation; whether it is a new one. One op_id is one verb on one subject."""

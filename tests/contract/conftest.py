@@ -53,6 +53,10 @@ class Bench(ABC):
         asyncio.run(eventually(running))
 
     @abstractmethod
+    def another(self) -> Cluster:
+        """The same cluster, as a second remediator opens it. The caller closes it."""
+
+    @abstractmethod
     def close(self) -> None:
         """End whatever was started."""
 
@@ -77,6 +81,9 @@ class MemoryBench(Bench):
     def sicken(self, target: Target, heals_by: Literal["reset", "reboot", "none"]) -> None:
         self.memory.sicken(target, heals_by=heals_by)
 
+    def another(self) -> Cluster:
+        return self.memory  # it lives in one process and is shared there
+
     def close(self) -> None:
         pass
 
@@ -89,14 +96,7 @@ class LocalBench(Bench):
         self.hardware = Hardware(state / "hardware")
         self.hardware.create(nodes=2, gpus=2)
         self.client = EmbeddedCluster(state / "cluster", state / "hardware")
-        self.cluster = LocalCluster(
-            "local",
-            LocalSettings(
-                cluster_dir=str(state / "cluster"),
-                hardware_dir=str(state / "hardware"),
-                burn_in="50ms",
-            ),
-        )
+        self.cluster = self.another()
         self.controller: subprocess.Popen[bytes] | None = None
 
     def submit(self, job_id: str, gpus: int) -> None:
@@ -107,6 +107,14 @@ class LocalBench(Bench):
     def sicken(self, target: Target, heals_by: Literal["reset", "reboot", "none"]) -> None:
         assert target.gpu is not None
         inject(self.hardware, target.name, target.gpu, "slow", heals_by=heals_by)
+
+    def another(self) -> Cluster:
+        settings = LocalSettings(
+            cluster_dir=str(self.state / "cluster"),
+            hardware_dir=str(self.state / "hardware"),
+            burn_in="50ms",
+        )
+        return LocalCluster("local", settings)
 
     def close(self) -> None:
         if self.controller is not None:

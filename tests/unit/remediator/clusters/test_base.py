@@ -43,6 +43,7 @@ VERBS = {
     "probe": ((GPU,), {}),
     "scale": (("serve", 1), {"op_id": "a"}),
     "workload": (("serve",), {}),
+    "lock": (("me",), {"ttl": 60.0, "host": "here"}),
 }
 
 

@@ -130,3 +130,16 @@ def test_no_test_is_run_and_none_is_passed(dry: DryRunCluster) -> None:
 def test_an_unknown_workload_is_refused_as_it_would_be(dry: DryRunCluster) -> None:
     with pytest.raises(ClusterError, match="no workload 'nothing'"):
         asyncio.run(dry.scale("nothing", 1, op_id="1"))
+
+
+def test_a_dry_run_gets_a_lock_and_leaves_that_of_the_cluster(
+    real: MemoryCluster, dry: DryRunCluster
+) -> None:
+    async def story() -> None:
+        held = await real.lock("one", ttl=60, host="host-1")
+        lock = await dry.lock("two", ttl=60, host="host-2", take_over="to see")
+        assert (lock.installation, lock.host, lock.since) == ("two", "host-2", 5.0)
+        seen = await real.lock("three", ttl=60, host="host-3")
+        assert (seen.installation, seen.since) == ("one", held.since)
+
+    asyncio.run(story())

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
 from fleetmedic.kernel.labels import Target
-from remediator.clusters.base import ClusterError
+from remediator.clusters.base import Capability, ClusterError, Unsupported
 from remediator.clusters.memory import Effect, MemoryCluster
 
 GPU = Target.parse("node1/0")
+NODE = Target.parse("node1")
+Call = Callable[[MemoryCluster], Coroutine[Any, Any, Any]]
+NEEDS: list[tuple[Capability, Call]] = [
+    (Capability.GPU_QUARANTINE, lambda c: c.quarantine(GPU, op_id="a", owner="me", reason="sick")),
+    (Capability.GPU_QUARANTINE, lambda c: c.release(GPU, op_id="b", owner="me")),
+    (Capability.GPU_RESET, lambda c: c.reset_gpu(GPU, op_id="c")),
+    (Capability.GPU_RESET, lambda c: c.reset_seen(GPU, op_id="c")),
+    (Capability.REBOOT, lambda c: c.reboot_node(NODE, op_id="d")),
+    (Capability.REBOOT, lambda c: c.reboot_seen(NODE, op_id="d")),
+    (Capability.SIGNAL, lambda c: c.signal("train", op_id="e")),
+    (Capability.SIGNAL, lambda c: c.signalled("train", op_id="e")),
+    (Capability.RESTART, lambda c: c.restart("train", op_id="f", exclude=())),
+    (Capability.RESTART, lambda c: c.restarted("train", op_id="f")),
+    (Capability.PROBE, lambda c: c.probe(GPU)),
+    (Capability.SCALE, lambda c: c.scale("serve", 3, op_id="g")),
+    (Capability.FAIL, lambda c: c.fail("train", op_id="h", reason="no")),
+]
 
 
 @pytest.fixture
@@ -68,3 +87,53 @@ def test_a_reset_of_a_node_is_refused(cluster: MemoryCluster) -> None:
 def test_a_node_that_is_down_passes_no_test(cluster: MemoryCluster) -> None:
     cluster.set_alive("node1", False)
     assert not asyncio.run(cluster.probe(GPU)).passed
+
+
+@pytest.mark.parametrize(("needed", "call"), NEEDS)
+def test_a_verb_needs_its_capability_and_no_other(needed: Capability, call: Call) -> None:
+    def scene(capabilities: frozenset[Capability]) -> MemoryCluster:
+        cluster = MemoryCluster(capabilities=capabilities)
+        cluster.submit("train", on=Target.parse("node2/0"))
+        cluster.add_workload("serve", replicas=2, minimum=1, maximum=4)
+        return cluster
+
+    poor, rich = scene(frozenset(Capability) - {needed}), scene(frozenset({needed}))
+    with pytest.raises(Unsupported, match=r"the cluster 'memory' cannot .+\.$"):
+        asyncio.run(call(poor))
+    assert poor.effects == ()
+    asyncio.run(call(rich))
+
+
+def test_every_capability_has_a_verb_above() -> None:
+    assert {needed for needed, _ in NEEDS} == set(Capability)
+
+
+def test_without_gpu_quarantine_a_node_is_quarantined_all_the_same() -> None:
+    cluster = MemoryCluster(capabilities=frozenset())
+    asyncio.run(cluster.quarantine(NODE, op_id="a", owner="me", reason="sick"))
+    assert asyncio.run(cluster.quarantined(GPU)) is None
+    assert asyncio.run(cluster.quarantined(NODE)) is not None
+    asyncio.run(cluster.release(NODE, op_id="b", owner="me"))
+
+
+def test_a_board_can_be_exchanged(cluster: MemoryCluster) -> None:
+    cluster.set_uuid(GPU, "GPU-new")
+    first, second = asyncio.run(cluster.list_nodes())[0].gpus
+    assert (first.uuid, second.uuid) == ("GPU-new", "GPU-1-1")
+    with pytest.raises(ValueError, match="is a node"):
+        cluster.set_uuid(NODE, "GPU-new")
+
+
+@pytest.mark.parametrize(("passed", "holder"), [(59.0, "one"), (60.0, "two"), (-1e6, "one")])
+def test_a_lock_expires_by_the_clusters_clock(passed: float, holder: str) -> None:
+    now = [1e9]
+    cluster = MemoryCluster(clock=lambda: now[0])
+
+    def holder_for_two() -> str:
+        return asyncio.run(cluster.lock("two", ttl=60, host="host-2")).installation
+
+    asyncio.run(cluster.lock("one", ttl=60, host="host-1"))
+    now[0] += passed
+    assert holder_for_two() == holder
+    now[0] += 60
+    assert holder_for_two() == "two", "the clock was set back, and the lock expires from there"
