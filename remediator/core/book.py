@@ -5,13 +5,19 @@ The same `apply` serves both, one event at a time in journal order, so replay gi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fleetmedic.kernel.labels import Target
 from remediator.core.events import Event, Kind, alert_of
 from remediator.core.lifecycle import IllegalTransition, birth, evolve
-from remediator.core.model import Alert, Incident, State
+from remediator.core.model import Alert, Incident, State, StepRun
 from remediator.core.reasons import Reason
+
+KEEP_MESSAGES = 86_400.0
+# Alertmanager withholds these alerts: nothing follows while it does, and everything may afterwards.
+WITHHELD = frozenset({Reason.SILENCED, Reason.INHIBITED, Reason.MUTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,33 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """A person returned a target to service: who, why, and when (Unix seconds)."""
+
+    by: str
+    why: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """A pool of which too much is reported unhealthy at once: since when, and a sentence."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message for people. `settled` are the addresses (hashes) that have it, or for which it expired."""
+
+    op_id: str
+    at: float
+    body: Mapping[str, Any]
+    settled: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One step that was announced: what, on what, when (Unix seconds)."""
 
@@ -59,6 +92,12 @@ class Book:
         self.refused = 0
         self.cured: dict[Target, float] = {}
         self.pause: Pause | None = None
+        self.pins: dict[Target, Pin] = {}
+        self.storms: dict[str, Storm] = {}
+        self.storm_ended: dict[str, float] = {}
+        self.outbox: dict[str, Message] = {}
+        self.groups: dict[str, float] = {}
+        self.last_at = 0.0
         self.seq = 0
 
     def __eq__(self, other: object) -> bool:
@@ -107,6 +146,7 @@ class Book:
         except IllegalTransition:
             self.refused += 1
         self.seq = event.seq or self.seq
+        self.last_at = event.at
 
     def _apply(self, event: Event) -> None:
         if event.kind is Kind.ALERT_RECEIVED:
@@ -117,12 +157,39 @@ class Book:
             self.pause = Pause(event.data["by"], event.data["why"], event.at)
         elif event.kind is Kind.RESUMED:
             self.pause = None
+        elif event.kind is Kind.STORM_BEGAN:
+            self.storms[event.data["pool"]] = Storm(event.at, event.text)
+        elif event.kind is Kind.STORM_ENDED:
+            self.storms.pop(event.data["pool"], None)
+            self.storm_ended[event.data["pool"]] = event.at
+        elif event.kind is Kind.DELIVERED:
+            self._settle(event)
         elif event.kind is Kind.INCIDENT_OPENED:
             incident = birth(event)
             self.incidents[incident.id] = incident
             self.open[incident.target] = incident.id
         elif event.kind is not Kind.RECONCILED:
             self._evolve(event)
+
+    def _post(self, event: Event) -> None:
+        """Keep a message until every address has it; messages older than a day are forgotten."""
+        data = event.data
+        if "body" not in data:  # written by an earlier version, which sent it at once
+            return
+        for old in [key for key, one in self.outbox.items() if event.at - one.at > KEEP_MESSAGES]:
+            del self.outbox[old]
+        self.outbox[data["op_id"]] = Message(data["op_id"], event.at, data["body"])
+        if data.get("group"):
+            self.groups[data["group"]] = event.at
+
+    def _settle(self, event: Event) -> None:
+        message = self.outbox.get(event.data["op_id"])
+        if message is not None:
+            settled = message.settled | {event.data["address"]}
+            self.outbox[message.op_id] = replace(message, settled=settled)
+
+    def _pin(self, target: Target, by: str, why: str, at: float) -> None:
+        self.pins[target] = Pin(by, why, at)
 
     def _receive(self, event: Event) -> None:
         alert = alert_of(event)
@@ -144,10 +211,15 @@ class Book:
 
     def _suppress(self, event: Event) -> None:
         record = self.episodes.get(event.data["key"])
-        if record is not None:
+        if record is not None and event.reason not in WITHHELD:
             self.episodes[event.data["key"]] = replace(record, suppressed=True)
 
     def _evolve(self, event: Event) -> None:
+        if event.kind is Kind.NOTIFIED:
+            self._post(event)
+        if event.kind is Kind.ORDERED and event.target:
+            target = Target.parse(event.target)
+            self._pin(target, event.data["by"], event.data["why"], event.at)
         incident = self.incidents.get(event.incident or "")
         if incident is None:
             return
@@ -163,8 +235,19 @@ class Book:
             self.attempts.setdefault(step.target, []).append(attempt)
             if step.action.startswith("quarantine_"):
                 self.quarantines.append(attempt)
+        if event.kind is Kind.STEP_WITHDRAWN and incident.prepared is not None:
+            self._forget(incident.prepared)
+        if after.ended and after.reason is Reason.RELEASED_BY_OTHERS:
+            self._pin(after.target, "a person", after.text, event.at)
         if after.ended:
             if self.open.get(after.target) == after.id:
                 del self.open[after.target]
             if after.repaired_at is not None:
                 self.cured[after.target] = max(self.cured.get(after.target, 0), after.repaired_at)
+
+    def _forget(self, run: StepRun) -> None:
+        """A step that was announced and not begun is no attempt."""
+        attempt = Attempt(run.step.action, run.step.target, run.started)
+        for attempts in (self.attempts.get(run.step.target, []), self.quarantines):
+            if attempt in attempts:
+                attempts.remove(attempt)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from fleetmedic.kernel.labels import Target
+from fleetmedic.kernel.labels import GPU, UUID, Target
 from remediator.core.model import Alert, Episode, Incident, Level, State, Step
 from remediator.core.reasons import Reason, sentence
 
@@ -26,11 +26,16 @@ class Kind(StrEnum):
     STEP_PREPARED = "StepPrepared"
     STEP_DONE = "StepDone"
     STEP_FAILED = "StepFailed"
+    STEP_WITHDRAWN = "StepWithdrawn"
     INHERITED = "Inherited"
     HELD = "Held"
     WOULD_DO = "WouldDo"
     VERIFIED = "Verified"
     NOTIFIED = "Notified"
+    DELIVERED = "Delivered"
+    ORDERED = "Ordered"
+    STORM_BEGAN = "StormBegan"
+    STORM_ENDED = "StormEnded"
     PAUSED = "Paused"
     RESUMED = "Resumed"
     RECONCILED = "Reconciled"
@@ -106,9 +111,12 @@ def inherited(heir: Incident, from_: Incident, at: float) -> Event:
 
 def step_event(
     kind: Kind, incident: Incident, step: Step, at: float, reason: Reason, text: str = "",
-    *, passed: bool | None = None, detail: Mapping[str, Any] | None = None,
+    *, passed: bool | None = None, dead: bool = False,
 ) -> Event:  # fmt: skip
-    """A step was prepared, is done, or failed; `step` holds what is needed to go on after a crash."""
+    """A step was prepared, is done, failed, or was withdrawn before it was begun.
+
+    `step` holds what is needed to go on after a crash; `dead` says that what is quarantined is lost.
+    """
     data: dict[str, Any] = {
         "action": step.action, "step": step.id, "attempt": step.attempt, "op_id": step.op_id,
         "on": str(step.target),
@@ -118,10 +126,10 @@ def step_event(
         data["jobs"] = list(step.jobs)
         data["also"] = [str(target) for target in step.also]
         data["replicas"] = step.replicas
+    if dead:
+        data["dead"] = True
     if passed is not None:
         data["passed"] = passed
-    if detail:
-        data["detail"] = dict(detail)
     text = text or sentence(reason)
     return Event(kind, at, incident.id, str(incident.target), reason, text, data)
 
@@ -146,6 +154,51 @@ def resumed(by: str, at: float) -> Event:
     return Event(Kind.RESUMED, at, reason=Reason.RESUMED, text=text, data={"by": by})
 
 
+def notified(
+    at: float, op_id: str, body: Mapping[str, Any], *, incident: Incident | None = None,
+    occasion: str = "", group: str = "",
+) -> Event:  # fmt: skip
+    """A message for people: `body` is what each address gets, until it is delivered or expired.
+
+    `group` names what many incidents have in common (a pause, a storm), about which one message is sent.
+    """
+    data: dict[str, Any] = {"occasion": occasion, "op_id": op_id, "body": dict(body)}
+    if group:
+        data["group"] = group
+    identity, target = (incident.id, str(incident.target)) if incident else (None, None)
+    return Event(Kind.NOTIFIED, at, identity, target, Reason.NOTIFIED, str(body["text"]), data)
+
+
+def delivered(at: float, op_id: str, address: str, *, expired: bool = False) -> Event:
+    """A message arrived at an address, or is no longer sent to it. `address` is a hash of the URL."""
+    data = {"op_id": op_id, "address": address, "expired": expired}
+    text = "The message expired." if expired else "The message was delivered."
+    return Event(Kind.DELIVERED, at, text=text, data=data)
+
+
+def ordered(
+    order: str, target: Target, by: str, why: str, at: float, incident: Incident | None
+) -> Event:
+    """A person ordered something about a target: `order` is `release`."""
+    reason = Reason.RELEASED_BY_PERSON
+    text = f"{by} ordered: {order} {target}. {why}".strip()
+    data = {"order": order, "by": by, "why": why}
+    return Event(
+        Kind.ORDERED, at, incident.id if incident else None, str(target), reason, text, data
+    )
+
+
+def storm_began(pool: str, at: float, text: str) -> Event:
+    """Too much of a pool is reported unhealthy at once: everything disruptive stops there."""
+    return Event(Kind.STORM_BEGAN, at, reason=Reason.STORM, text=text, data={"pool": pool})
+
+
+def storm_ended(pool: str, at: float) -> Event:
+    """Few enough targets of the pool have been reported unhealthy for long enough."""
+    text = f"The storm in pool {pool} is over; disruptive steps resume one at a time."
+    return Event(Kind.STORM_ENDED, at, reason=Reason.STORM, text=text, data={"pool": pool})
+
+
 def reconciled(at: float, firing: int, missed: int, incidents: int) -> Event:
     """Alertmanager, cluster and journal were compared while something was going on."""
     text = f"{firing} alerts fire, {missed} of them new to us; {incidents} incidents are open."
@@ -163,9 +216,11 @@ def step_of(data: Mapping[str, Any]) -> Step:
     )  # fmt: skip
 
 
-def episode_of(alert: Alert) -> Episode:
-    """The episode that an alert belongs to."""
-    return Episode(alert.key, alert.fingerprint, alert.starts_at, alert.starts_text, alert.name)
+def episode_of(alert: Alert, now: float) -> Episode:
+    """The episode that an alert belongs to; one that begins in the future counts from now."""
+    start = min(alert.starts_at, now)
+    gpu, uuid = alert.labels.get(GPU, ""), alert.labels.get(UUID, "")
+    return Episode(alert.key, alert.fingerprint, start, alert.starts_text, alert.name, gpu, uuid)
 
 
 def alert_of(event: Event) -> Alert:

@@ -15,11 +15,13 @@ from remediator.core.model import (
     Episode,
     Incident,
     Level,
+    Order,
     State,
     Step,
     StepRun,
     StepState,
 )
+from remediator.core.reasons import Reason
 
 S = State
 _EXITS = frozenset({S.OVERRIDDEN, S.ESCALATED, S.FAILED})
@@ -39,9 +41,9 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     S.DRAINING: frozenset({S.CHECKPOINTING, S.JOBS_MOVED}) | _EARLY,
     S.JOBS_MOVED: frozenset({S.REPAIRING, S.VERIFYING, S.CLOSED}) | _EARLY,
     S.REPAIRING: frozenset({S.REPAIRING, S.VERIFYING, S.CLOSED}) | _EXITS,
-    S.VERIFYING: frozenset({S.REPAIRING, S.PROBATION}) | _EXITS,
-    S.PROBATION: frozenset({S.VERIFYING, S.REPAIRING, S.CLOSED}) | _EXITS,
-    S.ESCALATED: frozenset({S.OVERRIDDEN}),
+    S.VERIFYING: frozenset({S.QUARANTINED, S.REPAIRING, S.PROBATION}) | _EXITS,
+    S.PROBATION: frozenset({S.QUARANTINED, S.VERIFYING, S.REPAIRING, S.CLOSED}) | _EXITS,
+    S.ESCALATED: frozenset({S.TRIAGED, S.OVERRIDDEN}),
     S.SUPPRESSED: frozenset(),
     S.CLOSED: frozenset(),
     S.OVERRIDDEN: frozenset(),
@@ -78,12 +80,20 @@ def _moved(incident: Incident, event: Event) -> Incident:
     to = State(event.data["state"])
     if to not in TRANSITIONS[incident.state]:
         raise IllegalTransition(f"{incident.state} does not lead to {to}")
-    return replace(
+    after = replace(
         incident, state=to, reason=event.reason or incident.reason, text=event.text,
-        since=event.at, until=event.data.get("until"), held=None, mark=len(incident.steps),
+        since=event.at, until=event.data.get("until"), mark=len(incident.steps),
         rung=event.data.get("rung", incident.rung),
         absorbed_by=event.data.get("absorbed_by", incident.absorbed_by),
     )  # fmt: skip
+    if event.reason is Reason.RETRIED:
+        steps = len(incident.steps)
+        after = replace(after, base=steps, rung=0, retried_at=event.at, rehearsed=False)
+    return _free(after)
+
+
+def _free(incident: Incident) -> Incident:
+    return replace(incident, held=None, held_text="", held_since=None)
 
 
 def _prepared(incident: Incident, event: Event) -> Incident:
@@ -95,7 +105,10 @@ def _prepared(incident: Incident, event: Event) -> Incident:
             f"the step {step.id} was already prepared as attempt {step.attempt}"
         )
     run = StepRun(step, StepState.PREPARED, event.at)
-    return replace(incident, steps=(*incident.steps, run), held=None)
+    dead = incident.dead or event.data.get("dead", False)
+    after = replace(incident, steps=(*incident.steps, run), dead=dead)
+    # A message changes nothing about why the incident is held.
+    return after if step.action == "notify" else _free(after)
 
 
 def _ended(incident: Incident, event: Event) -> Incident:
@@ -104,7 +117,7 @@ def _ended(incident: Incident, event: Event) -> Incident:
         raise IllegalTransition(f"the step {event.data['step']} was not prepared")
     done = event.kind is Kind.STEP_DONE
     after = replace(
-        run, state=StepState.DONE if done else StepState.FAILED, ended=event.at, text=event.text,
+        run, state=_ENDINGS[event.kind], ended=event.at, text=event.text,
         passed=event.data.get("passed"), reason=event.reason,
     )  # fmt: skip
     steps = tuple(after if one is run else one for one in incident.steps)
@@ -136,7 +149,13 @@ def _absorbed(incident: Incident, event: Event) -> Incident:
 
 
 def _held(incident: Incident, event: Event) -> Incident:
-    return replace(incident, held=event.reason)
+    since = incident.held_since if incident.held is event.reason else None
+    since = event.at if since is None else since
+    return replace(incident, held=event.reason, held_text=event.text, held_since=since)
+
+
+def _ordered(incident: Incident, event: Event) -> Incident:
+    return replace(incident, released=Order(event.data["by"], event.data["why"]))
 
 
 def _inherited(incident: Incident, event: Event) -> Incident:
@@ -153,17 +172,25 @@ def _unchanged(incident: Incident, event: Event) -> Incident:
     return incident
 
 
+_ENDINGS = {
+    Kind.STEP_DONE: StepState.DONE,
+    Kind.STEP_FAILED: StepState.FAILED,
+    Kind.STEP_WITHDRAWN: StepState.WITHDRAWN,
+}
+
 _HANDLERS: dict[Kind, Callable[[Incident, Event], Incident]] = {
     Kind.STATE_CHANGED: _moved,
     Kind.STEP_PREPARED: _prepared,
     Kind.STEP_DONE: _ended,
     Kind.STEP_FAILED: _ended,
+    Kind.STEP_WITHDRAWN: _ended,
     Kind.ALERT_ABSORBED: _absorbed,
     Kind.HELD: _held,
     Kind.INHERITED: _inherited,
     Kind.WOULD_DO: _rehearsed,
     Kind.VERIFIED: _unchanged,
     Kind.NOTIFIED: _unchanged,
+    Kind.ORDERED: _ordered,
 }
 
 

@@ -62,11 +62,12 @@ class FaultClass(StrEnum):
 
 
 class StepState(StrEnum):
-    """Where a step stands."""
+    """Where a step stands. WITHDRAWN: it was announced and not begun, so it counts for nothing."""
 
     PREPARED = "PREPARED"
     DONE = "DONE"
     FAILED = "FAILED"
+    WITHDRAWN = "WITHDRAWN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +95,19 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One firing of one alert, as an incident remembers it."""
+    """One firing of one alert, as an incident remembers it.
+
+    `starts_at` is Unix seconds; a start in the future counts from the alert's arrival. `gpu` and `uuid`
+    are the alert's own labels, empty where it has none.
+    """
 
     key: str
     fingerprint: str
     starts_at: float
     starts_text: str
     alertname: str
+    gpu: str = ""
+    uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +210,21 @@ class StepRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """What a person ordered: who, and why."""
+
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """One playbook on one target. It is only ever changed by `lifecycle.evolve`.
 
-    `since` is when it came to its state, and `mark` how many steps it had then. `quarantined` are the
-    targets that it has to release.
+    `since` is when it came to its state, and `mark` how many steps it had then; steps before `base`
+    were made before a person ordered a retry, and no longer count. `quarantined` are the targets that it
+    has to release. `held`, `held_text` and `held_since` say why and since when nothing is done. `dead`:
+    its target was lost or hung when it was quarantined, so that it costs no budget until it is repaired.
     """
 
     id: str
@@ -230,6 +247,12 @@ class Incident:
     rehearsed: bool = False
     mark: int = 0
     absorbed_by: str | None = None
+    base: int = 0
+    retried_at: float | None = None
+    held_text: str = ""
+    held_since: float | None = None
+    released: Order | None = None
+    dead: bool = False
 
     @property
     def ended(self) -> bool:
@@ -241,9 +264,23 @@ class Incident:
         """The step that was announced and has no outcome yet."""
         return next((run for run in self.steps if run.state is StepState.PREPARED), None)
 
+    @property
+    def present(self) -> tuple[Reason, str]:
+        """Why the incident is where it is now: the hold, while there is one."""
+        return (self.held, self.held_text) if self.held else (self.reason, self.text)
+
+    def attempts(self, step_id: str) -> int:
+        """How often a step was announced, also when it was withdrawn or is from before a retry."""
+        return sum(run.step.id == step_id for run in self.steps)
+
+    def counted(self, first: int = 0) -> tuple[StepRun, ...]:
+        """The steps that count, from `first` or the last retry on, in order."""
+        since = self.steps[max(first, self.base) :]
+        return tuple(run for run in since if run.state is not StepState.WITHDRAWN)
+
     def runs(self, step_id: str) -> tuple[StepRun, ...]:
-        """Every run of a step, in order."""
-        return tuple(run for run in self.steps if run.step.id == step_id)
+        """Every run of a step that counts, in order."""
+        return tuple(run for run in self.counted() if run.step.id == step_id)
 
     def last(self, step_id: str) -> StepRun | None:
         """The latest run of a step."""
@@ -252,7 +289,7 @@ class Incident:
 
     def here(self, step_id: str) -> StepRun | None:
         """The latest run of a step since the incident came to its present state."""
-        runs = [run for run in self.steps[self.mark :] if run.step.id == step_id]
+        runs = [run for run in self.counted(self.mark) if run.step.id == step_id]
         return runs[-1] if runs else None
 
     def done(self, step_id: str) -> bool:

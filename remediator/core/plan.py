@@ -30,7 +30,7 @@ def new_step(
 ) -> Step:  # fmt: skip
     """The next attempt of a step. `name` tells apart steps that share an action."""
     identity = name or action
-    attempt = len(incident.runs(identity)) + 1
+    attempt = incident.attempts(identity) + 1
     operation = op_id(incident.id, identity, attempt)
     target = on or incident.target
     return Step(identity, action, target, attempt, operation, deadline, jobs, also, replicas)

@@ -17,6 +17,11 @@ class Reason(StrEnum):
     DEAD_MAN_SIGNAL = "dead_man_signal"
     DUPLICATE = "duplicate"
     SPENT = "spent"
+    SILENCED = "silenced"
+    INHIBITED = "inhibited"
+    MUTED = "muted"
+    ALERT_UNCONFIRMED = "alert_unconfirmed"
+    ALERT_GONE = "alert_gone"
     RESOLVED_FIRST = "resolved_first"
     # how it was routed
     ROUTED = "routed"
@@ -37,6 +42,11 @@ class Reason(StrEnum):
     OBSERVE_ONLY = "observe_only"
     FACTS_UNKNOWN = "facts_unknown"
     ATTEMPTS = "attempts"
+    IDENTITY = "identity"
+    STORM = "storm"
+    CLOCK_JUMP = "clock_jump"
+    OTHER_INSTALLATION = "other_installation"
+    PINNED = "pinned"
     # what went on
     STEP_ALLOWED = "step_allowed"
     EFFECT_SEEN = "effect_seen"
@@ -60,6 +70,9 @@ class Reason(StrEnum):
     NEW_ALERT = "new_alert"
     READMITTED = "readmitted"
     JOB_RESTARTED = "job_restarted"
+    HEALTHY_IN_SERVICE = "healthy_in_service"
+    DEMAND_ROSE = "demand_rose"
+    RETRIED = "retried"
     # how it ended otherwise
     LADDER_EXHAUSTED = "ladder_exhausted"
     UNVERIFIABLE = "unverifiable"
@@ -70,6 +83,11 @@ class Reason(StrEnum):
     RELEASED_BY_OTHERS = "released_by_others"
     UNSUPPORTED = "unsupported"
     PLAYBOOK_GONE = "playbook_gone"
+    UNKNOWN_JOB = "unknown_job"
+    TESTED_OFTEN = "tested_often"
+    LANE_FAILED = "lane_failed"
+    RELEASED_BY_PERSON = "released_by_person"
+    CLOSED_BY_PERSON = "closed_by_person"
 
 
 SENTENCES: dict[Reason, str] = {
@@ -77,7 +95,12 @@ SENTENCES: dict[Reason, str] = {
     Reason.ALERT_RESOLVED: "An alert is over; incidents do not end by that.",
     Reason.NO_PLAYBOOK: "No playbook matches this alert.",
     Reason.NO_TARGET: "The alert's labels name no usable target.",
-    Reason.OTHER_CLUSTER: "The alert is about another cluster than the one in remediator.yml.",
+    Reason.OTHER_CLUSTER: "The alert's label `cluster` is missing, or names another cluster than remediator.yml.",
+    Reason.SILENCED: "The alert is silenced in Alertmanager.",
+    Reason.INHIBITED: "Another alert inhibits this one in Alertmanager.",
+    Reason.MUTED: "A maintenance window is open for the alert.",
+    Reason.ALERT_UNCONFIRMED: "Alertmanager does not confirm that the alert is active.",
+    Reason.ALERT_GONE: "No alert of the incident is active any more.",
     Reason.DEAD_MAN_SIGNAL: "The Watchdog says that the alert path works; nothing else follows.",
     Reason.DUPLICATE: "The target's open incident already knows this alert.",
     Reason.SPENT: "The alert began before the target was last repaired and re-admitted.",
@@ -99,6 +122,11 @@ SENTENCES: dict[Reason, str] = {
     Reason.OBSERVE_ONLY: "The level in force is observe: the plan is written down and not carried out.",
     Reason.FACTS_UNKNOWN: "The cluster did not answer, or does not know the target; unknown is not healthy.",
     Reason.ATTEMPTS: "This repair was tried as often as is allowed on this target.",
+    Reason.IDENTITY: "The alert and the cluster's inventory do not name the same hardware.",
+    Reason.STORM: "Too much of the pool is reported unhealthy at once; nothing disruptive is done.",
+    Reason.CLOCK_JUMP: "The wall clock jumped; nothing disruptive is done until it has been steady.",
+    Reason.OTHER_INSTALLATION: "Another remediator acts on this cluster; this one acts on nothing.",
+    Reason.PINNED: "A person returned the target to service; it is not quarantined again for a while.",
     Reason.STEP_ALLOWED: "Every guard allows the step.",
     Reason.EFFECT_SEEN: "The step's effect was read back from the cluster.",
     Reason.EFFECT_MISSING: "The step's effect did not show within its deadline.",
@@ -121,6 +149,9 @@ SENTENCES: dict[Reason, str] = {
     Reason.NEW_ALERT: "A new alert on the target came during probation: it is tested again.",
     Reason.READMITTED: "Probation passed: the target takes jobs again.",
     Reason.JOB_RESTARTED: "The job was restarted from its checkpoint.",
+    Reason.HEALTHY_IN_SERVICE: "Every alert is over and the metrics stayed healthy while jobs ran.",
+    Reason.DEMAND_ROSE: "Demand rose: scaling out takes over from scaling in.",
+    Reason.RETRIED: "A person ordered a retry: the playbook starts again.",
     Reason.LADDER_EXHAUSTED: "Every allowed repair was tried and none healed it: a person is needed.",
     Reason.UNVERIFIABLE: "Nothing could say whether it is healthy: a person is needed.",
     Reason.EFFECT_UNKNOWN: "Whether a disruptive step happened cannot be seen: a person is needed.",
@@ -130,6 +161,11 @@ SENTENCES: dict[Reason, str] = {
     Reason.RELEASED_BY_OTHERS: "Somebody else released the target: a person's hand goes first.",
     Reason.UNSUPPORTED: "This cluster cannot do that step.",
     Reason.PLAYBOOK_GONE: "The incident's playbook is no longer configured: a person is needed.",
+    Reason.UNKNOWN_JOB: "The cluster knows no such job.",
+    Reason.TESTED_OFTEN: "The target was tested ten times without a lasting result: a person is needed.",
+    Reason.LANE_FAILED: "The remediator failed on this target three times: a person is needed.",
+    Reason.RELEASED_BY_PERSON: "A person returned the target to service.",
+    Reason.CLOSED_BY_PERSON: "A person closed the incident.",
 }
 
 

@@ -98,7 +98,7 @@ def admit(
     record = book.episodes.get(alert.key)
     if record is not None and not record.undecided:
         return ()
-    episode = events.episode_of(alert)
+    episode = events.episode_of(alert, now)
     current = holder(target, book)
     if current is not None and _released(current) and alert.starts_at > (current.repaired_at or 0):
         # It only has to tell people that all is well, which is no longer so.
@@ -155,7 +155,7 @@ def open_incident(
     again = book.recurrence(target, now - window)
     text = f"{alert.name} on {target} is a case for playbook {playbook.name}."
     birth = events.opened(identity, target, playbook.name, level, now, again, text)
-    first = events.absorbed(identity, target, events.episode_of(alert), now)
+    first = events.absorbed(identity, target, events.episode_of(alert, now), now)
     return (birth, first)
 
 
