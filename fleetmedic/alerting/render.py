@@ -10,8 +10,9 @@ import jinja2
 import msgspec
 import yaml
 
+from fleetmedic.alerting.intervals import Window
 from fleetmedic.alerting.receivers import Version, receiver, webhook
-from fleetmedic.alerting.settings import REPEAT, Matches, Notifications, Team, Window
+from fleetmedic.alerting.settings import REPEAT, Matches, Notifications, Team
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.settings import load
 from fleetmedic.kernel.share import share

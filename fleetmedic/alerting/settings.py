@@ -6,12 +6,14 @@ by those of its channels for which Alertmanager has no integration.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
+from fleetmedic.alerting.expressions import expression
+from fleetmedic.alerting.intervals import Window as Window
+from fleetmedic.alerting.intervals import interval
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.settings import load
@@ -107,16 +109,6 @@ class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     info: Channels = ()
 
 
-class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A time as Alertmanager's time intervals have it."""
-
-    times: tuple[dict[str, str], ...] = ()
-    weekdays: tuple[str, ...] = ()
-    days_of_month: tuple[str, ...] = ()
-    months: tuple[str, ...] = ()
-    location: str = "UTC"
-
-
 class Maintenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """While one of the windows is open nobody is told of alerts that match, the remediator neither."""
 
@@ -171,21 +163,34 @@ def read(path: Path) -> Notifications:
                         f"{place}.{field}: there is no channel {name!r}; known: {known}."
                     )
         _expressions(team.match, f"{place}.match")
-    for number, each in enumerate(given.maintenance):
-        _expressions(each.match, f"{where}: at $.maintenance[{number}].match")
+    _windows(given, where)
     _durations(given, where)
     for name, channel in given.channels.items():
         _channel(channel, f"{where}: at $.channels.{name}")
     return given
 
 
+def _windows(given: Notifications, where: str) -> None:
+    names = [each.name for each in given.maintenance]
+    for number, window in enumerate(given.quiet):
+        interval(window, f"{where}: at $.quiet[{number}]")
+    for number, each in enumerate(given.maintenance):
+        place = f"{where}: at $.maintenance[{number}]"
+        if names.index(each.name) != number:
+            raise UserError(f"{place}.name: duplicate name {each.name!r}; choose another name.")
+        _expressions(each.match, f"{place}.match")
+        for index, window in enumerate(each.windows):
+            interval(window, f"{place}.windows[{index}]")
+
+
 def _expressions(match: Matches, place: str) -> None:
     for label, text in match.items():
         try:
-            re.compile(text)
-        except re.error as error:
+            expression(text)
+        except ValueError as error:
             raise UserError(
-                f"{place}.{label}: {text[:80]!r} is no regular expression: {error}."
+                f"{place}.{label}: invalid regular expression {text[:80]!r}: {error}. Alertmanager reads "
+                "Go's syntax (RE2); correct the expression."
             ) from None
 
 
