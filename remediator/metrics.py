@@ -1,18 +1,20 @@
-"""The remediator's own metrics. Each is fed from the journal's events or read from the book."""
+"""The remediator's own metrics: counters fed from the journal's events, and gauges read when scraped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
 
+from remediator.clusters.base import NodeFacts
 from remediator.core.book import Book
 from remediator.core.events import Event, Kind
 from remediator.core.model import Incident, State
 from remediator.core.reasons import Reason
 from remediator.discovery.watch import Discovery
+from remediator.gauges import FromBook, FromCall, FromCluster, FromHosts
 
 # Seconds from an incident's opening to a stage of it.
 STAGES = {
@@ -23,9 +25,9 @@ _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600, 1800, 7200, f
 
 
 class Metrics:
-    """All metrics of one remediator, in a registry of their own."""
+    """All metrics of one remediator, in a registry of their own. `now` gives Unix seconds."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: Book, now: Callable[[], float] = time.time) -> None:
         self.registry = CollectorRegistry()
         self._reasons: dict[Reason, Any] = {}
         counters: tuple[tuple[str, str, list[str]], ...] = (
@@ -37,6 +39,7 @@ class Metrics:
             ("webhook_auth_failures", "Requests without the right credential.", []),
             ("journal_events", "Events made durable.", []),
             ("notifications", "Messages to people, by channel and result.", ["channel", "result"]),
+            ("lane_failures", "Errors of the remediator itself while it looked at a target.", []),
         )
         self._counters: dict[str, Any] = {
             name: Counter(f"remediator_{name}", text, labels, registry=self.registry)
@@ -54,7 +57,9 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self.registry.register(_FromBook(book))
+        self.registry.register(FromBook(book, now))
+        self._cluster = FromCluster()
+        self.registry.register(self._cluster)
 
     def expect(
         self, actions: Iterable[str], channels: Iterable[str], playbooks: Iterable[str]
@@ -76,8 +81,28 @@ class Metrics:
                 self._counters["notifications"].labels(channel, result)
 
     def discovers(self, discovery: Discovery) -> None:
-        """Tell of the host list, too."""
-        self.registry.register(_FromHosts(discovery))
+        """Export the state of the host list as well."""
+        self.registry.register(FromHosts(discovery))
+
+    def lock(self, held: Callable[[], bool]) -> None:
+        """Export whether this installation holds the cluster's lock; absent until called."""
+        self._gauge(
+            "instance_lock_held", "Whether this installation holds the cluster's lock.", held
+        )
+
+    def pending(self, count: Callable[[], int]) -> None:
+        """Export how many messages to people are not yet delivered or expired; absent until called."""
+        self._gauge(
+            "notifications_pending", "Messages to people that are not yet delivered.", count
+        )
+
+    def alertmanager(self, complete: Callable[[], bool]) -> None:
+        """Export whether Alertmanager's latest answer is complete; absent until called."""
+        text = "Whether Alertmanager has settled and its latest answer held the Watchdog."
+        self._gauge("alertmanager_complete", text, complete)
+
+    def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        self.registry.register(FromCall(name, text, read))
 
     def saw(self, event: Event, incident: Incident | None) -> None:
         """Count one durable event; `incident` is what it belongs to."""
@@ -111,6 +136,10 @@ class Metrics:
         """Count a request without the credential."""
         self._counters["webhook_auth_failures"].inc()
 
+    def lane_failed(self) -> None:
+        """Count an exception in a lane: the remediator itself failed on a target."""
+        self._counters["lane_failures"].inc()
+
     def told(self, channel: str, result: str) -> None:
         """Count a message to people: `delivered` or `failed`."""
         self._counters["notifications"].labels(channel, result).inc()
@@ -119,71 +148,10 @@ class Metrics:
         """Remember a reconciliation (Unix seconds)."""
         self._reconciled.set(at)
 
+    def out(self, nodes: tuple[NodeFacts, ...] | None) -> None:
+        """Remember what is out of service; None: the cluster did not answer, and the series are withheld."""
+        self._cluster.nodes = nodes
+
     def page(self) -> bytes:
         """The exposition."""
         return generate_latest(self.registry)
-
-
-class _FromBook:
-    """Gauges that are read when scraped."""
-
-    def __init__(self, book: Book) -> None:
-        self._book = book
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        incidents = GaugeMetricFamily(
-            "remediator_incidents", "Open incidents by state.", labels=["state"]
-        )
-        counts = dict.fromkeys(State, 0)
-        busy = 0
-        for incident in self._book.open_incidents():
-            counts[incident.state] += 1
-            busy += incident.prepared is not None
-        for state, count in counts.items():
-            incidents.add_metric([str(state)], count)
-        yield incidents
-        action = "Steps announced and not yet ended."
-        yield GaugeMetricFamily("remediator_action_in_progress", action, value=busy)
-        yield self._reboots()
-        paused = "Whether a person stopped every action."
-        yield GaugeMetricFamily(
-            "remediator_paused", paused, value=float(self._book.pause is not None)
-        )
-
-    def _reboots(self) -> GaugeMetricFamily:
-        """One series for each node that was ever rebooted; whoever else reboots one is told from it."""
-        reboots = GaugeMetricFamily(
-            "remediator_node_reboot_timestamp_seconds",
-            "When a reboot of the node was last announced.",
-            labels=["target_node"],
-        )
-        for target, attempts in self._book.attempts.items():
-            if times := [one.at for one in attempts if one.action == "reboot_node"]:
-                reboots.add_metric([target.name], max(times))
-        return reboots
-
-
-class _FromHosts:
-    """What is known of the host list; names as Prometheus has for its own configuration."""
-
-    def __init__(self, discovery: Discovery) -> None:
-        self._discovery = discovery
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        known = self._discovery.known
-        yield GaugeMetricFamily(
-            "remediator_discovery_last_reload_successful",
-            "1 when the host list was good at the latest look and is written where it is to be.",
-            value=float(known is not None and self._discovery.bad is None),
-        )
-        if known is None:
-            return
-        yield GaugeMetricFamily(
-            "remediator_discovery_last_reload_success_timestamp_seconds",
-            "When the host list that stands was read.", value=known.at,
-        )  # fmt: skip
-        yield GaugeMetricFamily(
-            "remediator_discovery_targets",
-            "Hosts of the list that stands.",
-            value=float(known.count),
-        )

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.catalogue import catalogue
 from fleetmedic.kernel.labels import Target
+from remediator.clusters.base import GpuFacts, NodeFacts, Quarantine
 from remediator.core import events, plan
-from remediator.core.book import Book
+from remediator.core.book import Book, Storm
 from remediator.core.events import Kind
 from remediator.core.lifecycle import birth
-from remediator.core.model import Level, Rung
+from remediator.core.model import Incident, Level, Rung
 from remediator.core.reasons import Reason
 from remediator.discovery.watch import Discovery
+from remediator.gauges import HOLDS, MAX_LABEL, MAX_OWNERS
 from remediator.metrics import Metrics
 
 NOW = 1_700_000_000.0
@@ -24,6 +33,42 @@ def _announce(book: Book, target: str, action: str, at: float) -> None:
     book.apply(opened)
     step = plan.repair(one, Rung(action, 60, 2, 86_400, 600))
     book.apply(events.step_event(Kind.STEP_PREPARED, one, step, at, Reason.REPAIR_STARTS))
+
+
+def _value(metrics: Metrics, series: str) -> float | None:
+    found = re.search(rf"^{re.escape(series)} (\S+)$", metrics.page().decode(), re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+def _out(metrics: Metrics) -> dict[tuple[str, str], float]:
+    return {
+        (sample.labels["kind"], sample.labels["owner"]): sample.value
+        for family in text_string_to_metric_families(metrics.page().decode())
+        for sample in family.samples
+        if sample.name == "remediator_targets_out"
+    }
+
+
+def _open(book: Book, target: str, level: Level = Level.REPAIR) -> Incident:
+    opened = events.opened(f"inc-{target}", Target.parse(target), "x", level, NOW, 0, "x")
+    book.apply(opened)
+    return book.incidents[f"inc-{target}"]
+
+
+def _hold(book: Book, one: Incident, at: float, reason: Reason) -> None:
+    book.apply(events.noted(Kind.HELD, one, at, reason, "held"))
+
+
+def _quarantine(owner: str) -> Quarantine:
+    return Quarantine(owner, "why", "op", NOW)
+
+
+def _node(name: str, owner: str | None, *gpus: str | None) -> NodeFacts:
+    facts = tuple(
+        GpuFacts(index, f"GPU-{index}", _quarantine(gpu) if gpu is not None else None)
+        for index, gpu in enumerate(gpus)
+    )
+    return NodeFacts(name, True, facts, _quarantine(owner) if owner is not None else None)
 
 
 def test_a_reboot_is_told_with_its_node_from_when_it_is_announced_and_the_latest_counts() -> None:
@@ -81,3 +126,157 @@ def test_a_host_list_is_told_of_when_there_is_one_and_no_count_is_told_before_it
     page = metrics.page().decode()
     assert "remediator_discovery_last_reload_successful 0.0" in page
     assert "remediator_discovery_targets 3.0" in page
+
+
+def test_the_longest_hold_is_measured_from_its_start_and_observed_incidents_do_not_count() -> None:
+    book, now = Book(), [NOW]
+    metrics = Metrics(book, lambda: now[0])
+    assert _value(metrics, "remediator_held_longest_seconds") == 0
+    first, second = _open(book, "node1/0"), _open(book, "node1/1")
+    _hold(book, _open(book, "node2/0", Level.OBSERVE), NOW - 900, Reason.PAUSED)
+    _hold(book, first, NOW - 40, Reason.BUDGET_OUT)
+    _hold(book, second, NOW - 100, Reason.BUDGET_OUT)
+    assert _value(metrics, "remediator_held_longest_seconds") == 100
+    assert _value(metrics, 'remediator_held{reason="budget_out"}') == 2
+    assert _value(metrics, 'remediator_held{reason="paused"}') == 0
+    now[0] = NOW - 5000
+    assert _value(metrics, "remediator_held_longest_seconds") == 0, "the clock was set back"
+
+
+def test_every_reason_to_hold_begins_at_zero_and_another_one_keeps_its_series_afterwards() -> None:
+    book = Book()
+    metrics = Metrics(book, lambda: NOW)
+    for reason in HOLDS:
+        assert _value(metrics, f'remediator_held{{reason="{reason}"}}') == 0
+    other = 'remediator_held{reason="unsupported"}'
+    assert _value(metrics, other) is None
+    one = _open(book, "node1/0")
+    _hold(book, one, NOW, Reason.UNSUPPORTED)
+    assert _value(metrics, other) == 1
+    _hold(book, one, NOW, Reason.PAUSED)
+    assert _value(metrics, other) == 0
+    assert _value(metrics, 'remediator_held{reason="paused"}') == 1
+
+
+def test_what_is_out_is_withheld_while_the_cluster_is_unknown() -> None:
+    metrics = Metrics(Book())
+    assert _out(metrics) == {}
+    metrics.out((_node("a", None, None),))
+    assert _out(metrics) == {("gpu", "fleetmedic"): 0, ("node", "fleetmedic"): 0}
+    metrics.out(None)
+    assert _out(metrics) == {}
+
+
+def test_a_gpu_of_a_node_that_is_out_counts_only_if_another_owner_quarantined_it() -> None:
+    metrics = Metrics(Book())
+    metrics.out(
+        (
+            _node("a", "fleetmedic", "fleetmedic", None, "alice"),
+            _node("b", None, "fleetmedic", "alice"),
+            _node("c", "alice", None),
+        )
+    )
+    assert _out(metrics) == {
+        ("node", "fleetmedic"): 1,
+        ("gpu", "fleetmedic"): 1,
+        ("node", "alice"): 1,
+        ("gpu", "alice"): 2,
+    }
+
+
+def test_the_owners_with_most_out_are_named_and_the_rest_are_counted_together() -> None:
+    metrics = Metrics(Book())
+    nodes = [_node(f"n{i}", None, *[f"owner{i:02}"] * (i + 1)) for i in range(25)]
+    metrics.out(tuple(nodes))
+    out = _out(metrics)
+    named = {owner for _, owner in out} - {"others"}
+    assert named == {"fleetmedic", *(f"owner{i:02}" for i in range(6, 25))}
+    assert len(named) == MAX_OWNERS
+    assert out["gpu", "others"] == sum(i + 1 for i in range(6))
+    assert out["node", "others"] == 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.none() | st.text(), st.lists(st.none() | st.text(), max_size=4)), max_size=30
+    )
+)
+def test_every_quarantine_counts_once_under_a_bounded_name_whatever_its_owner_is_called(
+    found: list[tuple[str | None, list[str | None]]],
+) -> None:
+    metrics = Metrics(Book())
+    metrics.out(tuple(_node(f"n{i}", owner, *gpus) for i, (owner, gpus) in enumerate(found)))
+    out = _out(metrics)
+    nodes = sum(owner is not None for owner, _ in found)
+    gpus = sum(gpu is not None and gpu != owner for owner, all_ in found for gpu in all_)
+    assert sum(count for (kind, _), count in out.items() if kind == "node") == nodes
+    assert sum(count for (kind, _), count in out.items() if kind == "gpu") == gpus
+    owners = {owner for _, owner in out}
+    assert "fleetmedic" in owners
+    assert len(owners) <= MAX_OWNERS + 1
+    assert all(0 < len(owner) <= MAX_LABEL for owner in owners)
+
+
+def test_an_owner_that_cannot_be_written_does_not_hide_the_page() -> None:
+    metrics = Metrics(Book())
+    metrics.out((_node("a", "x\ud800", None), _node("b", "", None)))
+    assert _out(metrics)["node", "x?"] == 1
+    assert _out(metrics)["node", "unknown"] == 1
+
+
+def test_a_storm_is_told_with_its_pool_while_it_is_on_and_as_over_afterwards() -> None:
+    book = Book()
+    metrics = Metrics(book)
+    assert _value(metrics, "remediator_storms") == 0
+    assert "remediator_storm{" not in metrics.page().decode()
+    book.storms["train"] = Storm(NOW, "half of the pool")
+    book.storm_ended["train"] = book.storm_ended["old"] = NOW - 60
+    assert _value(metrics, "remediator_storms") == 1
+    assert _value(metrics, 'remediator_storm{pool="train"}') == 1
+    assert _value(metrics, 'remediator_storm{pool="old"}') == 0
+
+
+def test_a_failure_in_a_lane_is_an_increase_from_zero() -> None:
+    metrics = Metrics(Book())
+    assert _value(metrics, "remediator_lane_failures_total") == 0
+    metrics.lane_failed()
+    assert _value(metrics, "remediator_lane_failures_total") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "series", "values"),
+    [
+        ("lock", "remediator_instance_lock_held", (True, False)),
+        ("pending", "remediator_notifications_pending", (7, 0)),
+        ("alertmanager", "remediator_alertmanager_complete", (False, True)),
+    ],
+)
+def test_what_a_callable_says_is_absent_without_it_and_read_at_each_scrape(
+    method: str, series: str, values: tuple[float, float]
+) -> None:
+    metrics = Metrics(Book())
+    assert series not in metrics.page().decode()
+    said = [values[0]]
+    getattr(metrics, method)(lambda: said[0])
+    assert _value(metrics, series) == values[0]
+    said[0] = values[1]
+    assert _value(metrics, series) == values[1]
+
+
+def test_every_family_is_in_the_catalogue_with_its_type_and_labels(tmp_path) -> None:
+    metrics = Metrics(Book())
+    metrics.expect(["notify"], ["chat"], ["gpu-lost"])
+    metrics.discovers(Discovery(tmp_path / "hosts.yml", None, "main", lambda: NOW))
+    metrics.lock(lambda: True)
+    metrics.pending(lambda: 0)
+    metrics.alertmanager(lambda: True)
+    metrics.out((_node("a", "alice"),))
+    for family in text_string_to_metric_families(metrics.page().decode()):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        if name.endswith("_created"):
+            continue
+        assert name in catalogue(), name
+        known = catalogue().get(name)
+        assert family.type == known.type, name
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(known.labels), name

@@ -1,0 +1,190 @@
+"""Gauges that are read when scraped: from the book, the cluster's facts, the host list and callables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client.core import GaugeMetricFamily
+
+from fleetmedic.kernel.labels import TargetKind
+from remediator.clusters.base import NodeFacts
+from remediator.core.book import Book
+from remediator.core.model import OWNER, Incident, Level, State
+from remediator.core.reasons import Reason
+from remediator.discovery.watch import Discovery
+
+# Owners of quarantines that get series of their own; a label from outside is cut to MAX_LABEL.
+MAX_OWNERS = 20
+MAX_LABEL = 64
+OTHERS = "others"
+GPU, NODE = str(TargetKind.GPU), str(TargetKind.NODE)
+# The reasons for which an incident is held; their series begin at 0.
+HOLDS = (
+    Reason.PAUSED, Reason.SILENCED, Reason.INHIBITED, Reason.MUTED, Reason.ALERT_UNCONFIRMED,
+    Reason.ALERT_GONE, Reason.OTHER_OWNER, Reason.BUDGET_OUT, Reason.BUDGET_NEW, Reason.COOLDOWN,
+    Reason.DEAD_MAN, Reason.SENSORS_BLIND, Reason.WITNESSES, Reason.HOLD, Reason.FACTS_UNKNOWN,
+    Reason.IDENTITY, Reason.STORM, Reason.CLOCK_JUMP, Reason.OTHER_INSTALLATION, Reason.PINNED,
+)  # fmt: skip
+
+
+class FromBook:
+    """What the book says of open incidents, the pause, storms and reboots. `now` is Unix seconds."""
+
+    def __init__(self, book: Book, now: Callable[[], float]) -> None:
+        self._book = book
+        self._now = now
+        self._reasons = list(HOLDS)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The families, as the book is now."""
+        open_ = self._book.open_incidents()
+        states = Counter(one.state for one in open_)
+        yield _family(
+            "incidents", "Open incidents by state.", "state",
+            [(str(state), states[state]) for state in State],
+        )  # fmt: skip
+        busy = sum(one.prepared is not None for one in open_)
+        yield _value("action_in_progress", "Steps announced and not yet ended.", busy)
+        paused = self._book.pause is not None
+        yield _value("paused", "Whether a person stopped every action.", paused)
+        yield from self._held([one for one in open_ if one.held and one.level is not Level.OBSERVE])
+        yield from self._storms()
+        yield self._reboots()
+
+    def _held(self, held: list[Incident]) -> Iterator[GaugeMetricFamily]:
+        now = self._now()
+        ages = (now - one.held_since for one in held if one.held_since is not None)
+        longest = "The longest time for which an open incident has been held."
+        yield _value("held_longest_seconds", longest, max(0.0, max(ages, default=0.0)))
+        counts = Counter(one.held for one in held)
+        # A reason that was seen once keeps its series, so that a graph shows the end of the hold.
+        self._reasons += [one for one in counts if one is not None and one not in self._reasons]
+        yield _family(
+            "held", "Open incidents that are held, by reason.", "reason",
+            [(str(reason), counts[reason]) for reason in self._reasons],
+        )  # fmt: skip
+
+    def _storms(self) -> Iterator[GaugeMetricFamily]:
+        storms = self._book.storms
+        yield _value("storms", "Pools with a storm of hardware alerts.", len(storms))
+        pools: dict[str, bool] = {}
+        for pool in (*self._book.storm_ended, *storms):
+            pools[label(pool)] = pools.get(label(pool), False) or pool in storms
+        yield _family(
+            "storm", "Whether the pool has a storm of hardware alerts.", "pool",
+            sorted(pools.items()),
+        )  # fmt: skip
+
+    def _reboots(self) -> GaugeMetricFamily:
+        """One series for each node that was ever rebooted; any other reboot is unexpected."""
+        times: dict[str, float] = {}
+        for target, attempts in self._book.attempts.items():
+            if found := [one.at for one in attempts if one.action == "reboot_node"]:
+                times[target.name] = max(found)
+        return _family(
+            "node_reboot_timestamp_seconds", "When a reboot of the node was last announced.",
+            "target_node", list(times.items()),
+        )  # fmt: skip
+
+
+class FromCluster:
+    """How much is out of service by quarantine, and by whom; nothing while the cluster is unknown."""
+
+    def __init__(self) -> None:
+        self.nodes: tuple[NodeFacts, ...] | None = None
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The family; without samples while the cluster has not answered."""
+        family = GaugeMetricFamily(
+            "remediator_targets_out", "GPUs and nodes out of service by quarantine.",
+            labels=["kind", "owner"],
+        )  # fmt: skip
+        if self.nodes is not None:
+            for (kind, owner), count in counted(self.nodes).items():
+                family.add_metric([kind, owner], count)
+        yield family
+
+
+def counted(nodes: Sequence[NodeFacts]) -> dict[tuple[str, str], int]:
+    """Targets out of service by (kind, owner).
+
+    A GPU of a node that is out counts by itself only if somebody else quarantined it. fleetmedic and the
+    19 other owners with the most targets are named, the rest are `others`.
+    """
+    out: Counter[tuple[str, str]] = Counter()
+    for node in nodes:
+        whole = node.quarantine.owner if node.quarantine else None
+        if whole is not None:
+            out[NODE, label(whole)] += 1
+        for gpu in node.gpus:
+            if gpu.quarantine is not None and gpu.quarantine.owner != whole:
+                out[GPU, label(gpu.quarantine.owner)] += 1
+    named = _named(out)
+    sums: Counter[tuple[str, str]] = Counter()
+    for (kind, owner), count in out.items():
+        sums[kind, owner if owner in named else OTHERS] += count
+    owners = dict.fromkeys([*named, *(owner for _, owner in sums)])
+    return {(kind, owner): sums[kind, owner] for owner in owners for kind in (GPU, NODE)}
+
+
+def _named(out: Counter[tuple[str, str]]) -> list[str]:
+    totals: Counter[str] = Counter()
+    for (_, owner), count in out.items():
+        totals[owner] += count
+    others = sorted(set(totals) - {OWNER}, key=lambda owner: (-totals[owner], owner))
+    return [OWNER, *others[: MAX_OWNERS - 1]]
+
+
+class FromHosts:
+    """What is known of the host list; names as Prometheus has for its own configuration."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        self._discovery = discovery
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The families; count and time only of a list that was read."""
+        known = self._discovery.known
+        yield _value(
+            "discovery_last_reload_successful",
+            "1 when the host list was valid at the latest look and is written to its file.",
+            known is not None and self._discovery.bad is None,
+        )
+        if known is None:
+            return
+        yield _value(
+            "discovery_last_reload_success_timestamp_seconds",
+            "When the host list in force was read.", known.at,
+        )  # fmt: skip
+        yield _value("discovery_targets", "Hosts of the list in force.", known.count)
+
+
+class FromCall:
+    """One gauge whose value a callable gives at each scrape."""
+
+    def __init__(self, name: str, text: str, read: Callable[[], float]) -> None:
+        self._name = name
+        self._text = text
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The value now."""
+        yield _value(self._name, self._text, self._read())
+
+
+def label(text: str) -> str:
+    """A text from outside as a label's value: bounded, encodable, never empty."""
+    return text[:MAX_LABEL].encode("utf-8", "replace").decode() or "unknown"
+
+
+def _value(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"remediator_{name}", text, value=float(value))
+
+
+def _family(
+    name: str, text: str, label_name: str, samples: Sequence[tuple[str, float]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"remediator_{name}", text, labels=[label_name])
+    for value, count in samples:
+        family.add_metric([value], count)
+    return family
