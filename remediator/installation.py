@@ -88,7 +88,7 @@ class ClusterLock:
         self._clock = clock
         self._handover = handover
         self._holder: InstanceLock | None = None
-        self._renewed = 0.0  # when the last claim that succeeded was sent, by `clock`
+        self._renewed = 0.0  # when the last claim that was answered was sent, by `clock`
         self._acts_from = 0.0
         self._error = ""
         self._unsupported = False
@@ -160,8 +160,7 @@ class ClusterLock:
             held = max(0.0, lock.renewed - lock.since)
             self._acts_from = sent + max(0.0, self._handover - held)
         self._holder, self._error, self._take_over, self._unsupported = lock, "", "", False
-        if mine:
-            self._renewed = sent
+        self._renewed = sent
 
     def _report(self) -> None:
         """Log a change of what is known of the lock, once."""

@@ -254,6 +254,15 @@ def test_a_restart_during_a_take_over_waits_for_the_rest(world: World) -> None:
     assert claim(world.remediator(TWO)) is None
 
 
+def test_a_wall_clock_that_is_set_back_lengthens_no_take_over(world: World) -> None:
+    claim(world.remediator(ONE))
+    second = ClusterLock(world.cluster, TWO, "host-2", "mine", clock=lambda: uptime)
+    uptime = 0.0
+    claim(second)
+    world.now, uptime = world.now - 3600, HANDOVER
+    assert claim(second) is None
+
+
 def test_two_with_a_reason_do_not_fight(world: World) -> None:
     first, second = world.remediator(ONE, "mine"), world.remediator(TWO, "no, mine")
     for _ in range(5):

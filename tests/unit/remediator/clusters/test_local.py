@@ -27,7 +27,7 @@ def local(state: Path, hardware: str | None = None) -> LocalCluster:
 
 def test_without_hardware_repair_and_test_are_unsupported(tmp_path: Path) -> None:
     cluster = local(tmp_path)
-    assert not cluster.capabilities & HARDWARE
+    assert cluster.capabilities == frozenset(Capability) - HARDWARE
     calls: list[Coroutine[Any, Any, Any]] = [
         cluster.reset_gpu(GPU, op_id="a"),
         cluster.reset_seen(GPU, op_id="a"),
