@@ -74,14 +74,14 @@ def render(place: Place, given: Notifications | None = None) -> str:
         template_dir=f"{place.template_dir}/*.tmpl",
         teams=[
             {
-                "matchers": _matchers(team.match),
+                "matchers": matchers(team.match),
                 **{severity: _receiver_name(team, severity) for severity in REPEAT},
             }
             for team in teams
         ],
         quiet=bool(notifications.quiet), repeat=REPEAT | notifications.repeat,
         maintenance=[
-            {"name": each.name, "matchers": _matchers(each.match)}
+            {"name": each.name, "matchers": matchers(each.match)}
             for each in notifications.maintenance
         ],
         dead_man=notifications.dead_man, lesser=lesser(),
@@ -103,7 +103,7 @@ def _receiver_name(team: Team, severity: str) -> str:
     return f"{team.name}-{severity}"
 
 
-def _matchers(match: Matches) -> list[str]:
+def matchers(match: Matches) -> list[str]:
     """Regular expressions as Alertmanager reads them, quoted for its parser."""
     return [f"{label}=~{_quoted(text)}" for label, text in match.items()]
 
