@@ -16,9 +16,10 @@ import structlog
 from fleetmedic.kernel.registry import Registry
 from remediator.actions.base import Action, Look, Tools
 from remediator.clusters.base import ClusterError
-from remediator.core.events import Event, Kind, step_event
+from remediator.core.events import Event, Kind, noted, notified, step_event
 from remediator.core.model import Incident, Step, StepRun
 from remediator.core.reasons import Reason
+from remediator.messages import incident_body, occasion_of
 
 log = structlog.get_logger("remediator")
 FIRST_LOOK_AFTER = 0.02
@@ -124,14 +125,17 @@ def _seen(look: Look) -> Outcome:
 def outcome_events(
     incident: Incident, step: Step, outcome: Outcome, now: float
 ) -> tuple[Event, ...]:
-    """What the journal says of an outcome."""
+    """What the journal says of an outcome. A notification ends together with its message, or not at all."""
     ended = step_event(
         outcome.kind, incident, step, now, outcome.reason, outcome.text, passed=outcome.passed
     )
-    extra = {"verify": Kind.VERIFIED, "notify": Kind.NOTIFIED}.get(step.action)
-    if extra is None or outcome.kind is not Kind.STEP_DONE:
+    if outcome.kind is not Kind.STEP_DONE:
         return (ended,)
-    data = {"occasion": step.id.partition(":")[2]} if extra is Kind.NOTIFIED else {"passed": True}
-    reason = Reason.NOTIFIED if extra is Kind.NOTIFIED else Reason.VERIFIED
-    told = Event(extra, now, incident.id, str(incident.target), reason, outcome.text, data)
-    return (ended, told)
+    if step.action == "verify":
+        text = outcome.text
+        return (ended, noted(Kind.VERIFIED, incident, now, Reason.VERIFIED, text, passed=True))
+    if step.action == "notify":
+        occasion = occasion_of(step)
+        body = incident_body(incident, occasion, step.op_id)
+        return (ended, notified(now, step.op_id, body, incident=incident, occasion=occasion))
+    return (ended,)

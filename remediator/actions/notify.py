@@ -1,30 +1,27 @@
-"""Tell people: always in the log, and to every address that the settings name.
+"""Notify people of an incident. The message becomes durable with the end of this step.
 
-Whether a message arrived cannot be observed later, so after a crash it is sent again: at least once,
-with the operation's id in it for the receiver to tell a repetition by.
+The outbox then delivers the message for up to a day, so that no step waits for a receiver.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from remediator.actions.base import Look, Tools
 from remediator.core.model import Step
+from remediator.messages import incident_body, occasion_of
 
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """`notify`."""
+    """`notify`. It is over at once: `outcome_events` writes the message into the journal."""
 
     name: str = "notify"
     disruptive: bool = False
-    _sent: dict[str, str] = field(default_factory=dict)
 
     async def observe(self, step: Step, tools: Tools) -> Look:
-        if step.op_id in self._sent:
-            return Look(True, self._sent.pop(step.op_id))
-        return Look(False, "Nobody was told yet.")
+        body = incident_body(tools.incident, occasion_of(step), step.op_id)
+        return Look(True, f"People are notified: {body['text']}")
 
     async def act(self, step: Step, tools: Tools) -> None:
-        occasion = step.id.partition(":")[2]
-        self._sent[step.op_id] = await tools.notifier.tell(tools.incident, occasion, step.op_id)
+        """Nothing to do: the outbox sends the message."""

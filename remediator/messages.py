@@ -1,0 +1,99 @@
+"""Payloads of the messages to people: about one incident, and about many that have one cause. Pure.
+
+A message may arrive hours after it was written, so its text holds points in time and no durations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from fleetmedic.kernel.labels import Target
+from remediator.core.model import Incident, Step, StepState
+from remediator.core.reasons import Reason
+
+MOST_TARGETS = 20
+MOST_ALERTS = 5
+OCCASIONS = {
+    "opened": "{target} needs attention: {alerts}{why}",
+    "back": "{target} is back in service and healthy; the incident is closed.",
+    "closed": "{target}: the incident is closed. {why}",
+    "escalated": "{target} needs a person: {alerts}{why}",
+    "failed": "{target} needs a person, and the remediator takes no further action: {alerts}{why}",
+    "level": "{target} waits for a person, because the automation level allows no further action: {alerts}{why}",
+    "limit": "{target} is at its size limit: {alerts}{why}",
+    "held": "{target} waits since {since}: {why}",
+    "orphaned": "{target} needs a person: playbook {playbook} of its open incident is no longer configured.",
+    "lane_failed": "{target} needs a person: the remediator failed repeatedly on this target; its log has the error. {alerts}",
+}  # fmt: skip
+HEALTHY = frozenset({Reason.READMITTED, Reason.HEALTHY_IN_SERVICE})
+
+
+def occasion_of(step: Step) -> str:
+    """Why a `notify` step notifies people: the part of its id after the colon."""
+    return step.id.partition(":")[2]
+
+
+def incident_body(incident: Incident, occasion: str, op_id: str) -> dict[str, Any]:
+    """The payload about one incident, as the incident is now.
+
+    An occasion may name its particular case after a hyphen (`held-budget_out`), which people do not read.
+    """
+    occasion = occasion.partition("-")[0]
+    return {
+        "text": _text(incident, occasion, op_id), "occasion": occasion, "op_id": op_id,
+        "incident": incident.id, "target": str(incident.target), "state": str(incident.state),
+        "reason": str(incident.present[0]), "playbook": incident.playbook,
+        "alerts": [one.alertname for one in incident.alerts],
+    }  # fmt: skip
+
+
+def group_body(
+    text: str, group: str, op_id: str, count: int, targets: Sequence[Target]
+) -> dict[str, Any]:
+    """The payload about `count` incidents that one cause holds (a pause, a storm); `text` says which."""
+    return {
+        "text": text, "occasion": "held", "op_id": op_id, "group": group, "incidents": count,
+        "targets": [str(target) for target in targets[:MOST_TARGETS]],
+    }  # fmt: skip
+
+
+def _text(incident: Incident, occasion: str, op_id: str) -> str:
+    shown = "back" if occasion == "closed" and _back(incident) else occasion
+    pattern = OCCASIONS.get(shown, "{target} needs attention: {alerts}{why}")
+    return pattern.format(
+        target=incident.target, playbook=incident.playbook, alerts=_alerts(incident),
+        since=_clock(incident.held_since or incident.since), why=_why(incident, occasion, op_id),
+    ).strip()  # fmt: skip
+
+
+def _back(incident: Incident) -> bool:
+    """Whether the target was released because it is healthy; the message precedes the last state."""
+    released = incident.done("release") and not incident.quarantined
+    return incident.released is None and (released or incident.reason in HEALTHY)
+
+
+def _why(incident: Incident, occasion: str, op_id: str) -> str:
+    """The present reason; before an incident ends, the result of the step that ends it.
+
+    The text of an announced `failed` message is the reason of the state that follows.
+    """
+    run = incident.prepared
+    if occasion == "failed" and run is not None and run.step.op_id == op_id and run.text:
+        return run.text
+    ending = {"closed": StepState.DONE, "failed": StepState.FAILED}.get(occasion)
+    ended = [one.text for one in incident.counted(incident.mark)
+             if one.state is ending and one.step.action != "notify"]  # fmt: skip
+    return ended[-1] if ended else incident.present[1]
+
+
+def _alerts(incident: Incident) -> str:
+    """The names of the incident's alerts, as a sentence."""
+    names = sorted({one.alertname for one in incident.alerts})
+    more = f" and {len(names) - MOST_ALERTS} more" if len(names) > MOST_ALERTS else ""
+    return f"{', '.join(names[:MOST_ALERTS])}{more}. " if names else ""
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M UTC")
