@@ -23,7 +23,9 @@ import yaml
 
 from fleetmedic.alerting.render import Place
 from fleetmedic.alerting.render import render as render_alertmanager
+from fleetmedic.alerting.settings import read
 from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.share import share
 from fleetmedic.stack.snippets import discovered
@@ -65,10 +67,13 @@ def machines() -> list[str]:
 
 
 def alertmanager() -> None:
-    """Write alertmanager.yml from the shipped template, and the templates beside it."""
+    """Write alertmanager.yml from the shipped template and the notifications.yml that the remediator
+    reads as well, and the templates beside it."""
+    given = read(HERE / "notifications.yml")
     source, target = share("alertmanager"), STATE / "alertmanager"
     shutil.copytree(source / "templates", target / "templates", dirs_exist_ok=True)
-    text = render_alertmanager(Place("http://remediator:9095", TOKEN_THERE, TEMPLATES_THERE))
+    place = Place("http://remediator:9095", TOKEN_THERE, TEMPLATES_THERE)
+    text = render_alertmanager(place, given)
     write_atomic(target / "alertmanager.yml", text)
 
 
@@ -165,4 +170,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"init: {error}")

@@ -20,7 +20,7 @@ from fleetmedic.stack.binaries import OVERRIDES
 from fleetmedic.stack.detach import run_detached
 from fleetmedic.stack.identity import alive
 from fleetmedic.stack.logs import follow, last_lines
-from fleetmedic.stack.plan import LEVELS
+from fleetmedic.stack.plan import LEVELS, decide
 from fleetmedic.stack.reaper import send, wait_for_end
 from fleetmedic.stack.supervisor import Stack, StackOptions, end_leftovers
 
@@ -78,6 +78,11 @@ def _which_stack(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--history/--no-history", default=True, help="Give a simulated stack its yesterday.")
 @click.option(
+    "--notifications",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="notifications.yml with teams, channels and maintenance windows, for Alertmanager and the remediator.",
+)
+@click.option(
     "--prometheus-bin",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Prometheus' program; promtool is looked for beside it.",
@@ -100,6 +105,7 @@ def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: A
       fleetmedic up --detach                            come back when it is ready
       fleetmedic up --port-base 19090 --detach          a second stack beside the first
       fleetmedic up --state-dir /srv/fm --reset         from nothing
+      fleetmedic up --notifications notifications.yml   with your teams and maintenance windows
       fleetmedic up status
       fleetmedic up logs remediator -f
       fleetmedic up down
@@ -115,7 +121,9 @@ def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: A
         level=given["level"], nodes=given["nodes"], gpus=given["gpus"], simulate=given["simulate"],
         scrape=given["scrape_interval"],
         reset=given["reset"], history=given["history"],
+        notifications=str(given["notifications"].absolute()) if given["notifications"] else None,
     )  # fmt: skip
+    decide(options)  # refuses invalid options before a process or a folder exists
     if given["detach"]:
         run_detached(options, click.echo, READY_SECONDS)
         _show(options.state_dir)

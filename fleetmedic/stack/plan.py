@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleetmedic.alerting.settings import read as read_notifications
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import DEFAULT_PORT_BASE
 from fleetmedic.kernel.labels import valid_name
@@ -22,7 +23,7 @@ class StackOptions:
     """What the caller wants. `factor` divides the durations of rules, detectors and remediation;
     `simulate` None means: simulate where no GPU is found; `level` None means: repair on simulated
     GPUs, observe on real ones; `scrape` is the seconds between two looks of Prometheus. `reset` clears the state of earlier runs; `history` gives a
-    simulated stack its healthy yesterday."""
+    simulated stack its healthy yesterday. `notifications` is the path of notifications.yml."""
 
     state_dir: Path
     port_base: int = DEFAULT_PORT_BASE
@@ -34,6 +35,7 @@ class StackOptions:
     scrape: float = SCRAPE_SECONDS
     reset: bool = False
     history: bool = True
+    notifications: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Plan:
     factor: float
     level: str
     scrape: float
+    notifications: Path | None = None
 
     @property
     def hardware(self) -> Path:
@@ -81,6 +84,9 @@ def decide(options: StackOptions, *, gpus_found: bool | None = None) -> Plan:
         raise UserError(f"--level {options.level!r} is unknown: choose one of {', '.join(LEVELS)}.")
     if not (1 <= options.nodes <= 64 and 1 <= options.gpus <= 16):
         raise UserError("a simulated fleet has 1 to 64 nodes of 1 to 16 GPUs.")
+    notifications = Path(options.notifications).absolute() if options.notifications else None
+    if notifications is not None:
+        read_notifications(notifications)
     found = has_gpus() if gpus_found is None else gpus_found
     simulated = not found if options.simulate is None else options.simulate
     nodes = (
@@ -98,6 +104,7 @@ def decide(options: StackOptions, *, gpus_found: bool | None = None) -> Plan:
         factor=options.factor,
         level=options.level or ("repair" if simulated else "observe"),
         scrape=options.scrape,
+        notifications=notifications,
     )
 
 

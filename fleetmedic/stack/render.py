@@ -17,6 +17,8 @@ from fleetmedic.stack.plan import CLUSTER, Plan
 from fleetmedic.stack.ports import HOST
 
 SECRET_MODE = 0o600
+# At least twice the resend delay of this stack's Prometheus, which is 5 s (services.py).
+SETTLE = "15s"
 _HEADER = "# Written by `fleetmedic up`; it is written anew at every start.\n"
 
 
@@ -32,7 +34,7 @@ def render(plan: Plan, promtool: Path | None) -> None:
         _write(plan.state / "rules/rules.yml", rules(plan, promtool))
         write_atomic(
             plan.state / "alertmanager/alertmanager.yml",
-            alertmanager(plan.url("remediator"), plan.token_file),
+            alertmanager(plan.url("remediator"), plan.token_file, plan.notifications),
         )
     except OSError as error:
         raise UserError(
@@ -98,8 +100,8 @@ def remediator(plan: Plan) -> dict[str, Any]:
         "prometheus_url": plan.url("prometheus"),
         "alertmanager_url": plan.url("alertmanager"),
         "webhook_token_file": str(plan.token_file),
-        "timing": {"factor": plan.factor},
-    }
+        "timing": {"factor": plan.factor, "alertmanager_settle": SETTLE},
+    } | ({"notify": {"file": str(plan.notifications)}} if plan.notifications else {})
 
 
 def rules(plan: Plan, promtool: Path | None) -> dict[str, Any]:
@@ -118,13 +120,16 @@ def rules(plan: Plan, promtool: Path | None) -> dict[str, Any]:
     return settings | ({"promtool": str(promtool)} if promtool else {})
 
 
-def alertmanager(remediator_url: str, token_file: Path) -> str:
-    """alertmanager.yml for the Alertmanager of this machine, from the shipped template."""
+def alertmanager(remediator_url: str, token_file: Path, notifications: Path | None = None) -> str:
+    """alertmanager.yml for the Alertmanager of this machine, from the shipped template and the given
+    notifications.yml."""
     from fleetmedic.alerting.render import Place
     from fleetmedic.alerting.render import render as render_alertmanager
+    from fleetmedic.alerting.settings import read
 
     templates = str(share("alertmanager") / "templates")
-    return render_alertmanager(Place(remediator_url, str(token_file), templates))
+    given = read(notifications) if notifications else None
+    return render_alertmanager(Place(remediator_url, str(token_file), templates), given)
 
 
 def render_rules(plan: Plan) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +20,18 @@ ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = ROOT / "deploy" / "compose"
 
 
-def _init(state: Path, *arguments: str, **environment: str) -> str:
+def _run(
+    state: Path, *arguments: str, where: Path = COMPOSE, **environment: str
+) -> subprocess.CompletedProcess[str]:
     given = {"FLEETMEDIC_STATE_DIR": str(state), "FLEETMEDIC_NODES": "2"} | environment
-    done = subprocess.run(
-        [sys.executable, str(COMPOSE / "init.py"), *arguments], env={**os.environ, **given},
+    return subprocess.run(
+        [sys.executable, str(where / "init.py"), *arguments], env={**os.environ, **given},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def _init(state: Path, *arguments: str, **environment: str) -> str:
+    done = _run(state, *arguments, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -64,6 +71,11 @@ def test_there_are_machines_with_their_folders(state: Path) -> None:
     assert Hardware(state / "hardware").nodes() == ["node1", "node2"]
     assert (state / "exporter" / "node2").is_dir()
     assert (state / "progress" / "node2").is_dir()
+
+
+def _yaml(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((COMPOSE / name).read_text())
+    return read
 
 
 def _prometheus(state: Path) -> dict[str, Any]:
@@ -144,13 +156,46 @@ def test_alertmanager_posts_to_the_remediator_with_the_token(state: Path) -> Non
     assert all(one.startswith("/etc/alertmanager/templates") for one in config.get("templates", []))
 
 
+@pytest.fixture
+def edited(tmp_path: Path) -> Path:
+    """The folder of the first step, whose notifications.yml a test may edit."""
+    shutil.copytree(COMPOSE, tmp_path / "compose")
+    return tmp_path / "compose"
+
+
+def test_alertmanager_gets_the_notifications_that_the_remediator_reads(
+    state: Path, edited: Path
+) -> None:
+    file = edited / "notifications.yml"
+    file.write_text("maintenance: [{name: rack, match: {node: node2}, windows: [{}]}]")
+    assert _run(state, where=edited).returncode == 0
+    config = yaml.safe_load((state / "alertmanager" / "alertmanager.yml").read_text())
+    assert [one["name"] for one in config["time_intervals"]] == ["maintenance-rack"]
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    there = _yaml("remediator.yml")["notify"]["file"]
+    assert f"./deploy/compose/notifications.yml:{there}:ro" in services["remediator"]["volumes"]
+    assert "./deploy/compose:/opt/compose:ro" in services["init"]["volumes"]
+
+
+def test_wrong_notifications_end_the_first_step_with_one_sentence(
+    state: Path, edited: Path
+) -> None:
+    (edited / "notifications.yml").write_text("quiet: [{weekdays: [funday]}]")
+    done = _run(state, where=edited)
+    assert done.returncode == 1
+    assert "'funday' is not a weekday" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "name", ["remediator.yml", "remediator-observe.yml", "remediator-fleet.yml"]
 )
 def test_the_remediators_settings_are_accepted(name: str) -> None:
     read = load_settings(COMPOSE / name)
     assert read.adapter == "local"
+    assert _yaml(name)["notify"]["file"] == "/etc/fleetmedic/notifications.yml"
     assert str(read.level) == ("repair" if name == "remediator.yml" else "observe")
+    assert read.alertmanager_settle == 15
 
 
 def test_the_detectors_settings_are_accepted() -> None:

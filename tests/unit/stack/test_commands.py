@@ -93,6 +93,19 @@ def test_the_doctor_speaks_json_and_fails_when_something_lacks(
     assert found["disk"]["name"] == "disk"
 
 
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_up_refuses_wrong_notifications_before_anything_starts(
+    tmp_path: Path, run: CliRunner, detach: list[str]
+) -> None:
+    file = tmp_path / "notifications.yml"
+    file.write_text("quiet: [{weekdays: [funday]}]")
+    state = tmp_path / "state"
+    arguments = ["--state-dir", str(state), "--notifications", str(file), *detach]
+    with pytest.raises(UserError, match="'funday' is not a weekday"):
+        run.invoke(up, arguments)
+    assert not state.exists()
+
+
 def test_status_of_a_stack_that_is_down_is_one(tmp_path: Path, run: CliRunner) -> None:
     StackFile("local", 9090, True, {"rules": "http://127.0.0.1:1"}, "t").save(tmp_path)
     result = run.invoke(up, ["status", "--state-dir", str(tmp_path)])

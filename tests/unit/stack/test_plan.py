@@ -40,3 +40,19 @@ def test_the_caller_may_decide_otherwise() -> None:
 def test_what_cannot_be_is_refused_in_a_sentence(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError):
         decide(replace(OPTIONS, **wrong), gpus_found=False)  # type: ignore[arg-type]
+
+
+def test_notifications_are_checked_and_their_path_is_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "notifications.yml"
+    file.write_text("quiet: [{weekdays: [sunday]}]")
+    given = replace(OPTIONS, notifications="notifications.yml")
+    assert decide(given, gpus_found=False).notifications == file
+    file.write_text("quiet: [{weekdays: [funday]}]")
+    with pytest.raises(UserError, match="'funday' is not a weekday"):
+        decide(given, gpus_found=False)
+    file.unlink()
+    with pytest.raises(UserError, match="no such file"):
+        decide(given, gpus_found=False)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fleetmedic.stack.plan import Plan, StackOptions, decide
-from fleetmedic.stack.render import ensure_token, prometheus, remediator, rules
+from fleetmedic.stack.render import alertmanager, ensure_token, prometheus, remediator, rules
+from fleetmedic.stack.services import services
+from remediator.settings import load_settings
 
 
 @pytest.fixture
@@ -41,7 +45,7 @@ def test_cluster_and_node_come_from_the_scrape_configuration(plan: Plan) -> None
 def test_the_factor_reaches_detectors_and_remediation(plan: Plan) -> None:
     assert rules(plan, Path("/bin/promtool"))["factor"] == 30
     assert rules(plan, Path("/bin/promtool"))["promtool"] == "/bin/promtool"
-    assert remediator(plan)["timing"] == {"factor": 30}
+    assert remediator(plan)["timing"]["factor"] == 30
 
 
 def test_only_a_simulated_cluster_has_a_hardware_folder(tmp_path: Path) -> None:
@@ -62,3 +66,32 @@ def test_the_scrape_interval_is_the_callers(tmp_path: Path) -> None:
     assert prometheus(plan)["global"] == {
         "scrape_interval": "2s500ms", "scrape_timeout": "2s", "evaluation_interval": "15s",
     }  # fmt: skip
+
+
+def test_alertmanager_and_the_remediator_get_the_same_notifications(tmp_path: Path) -> None:
+    file = tmp_path / "notifications.yml"
+    file.write_text("maintenance: [{name: rack, match: {node: node2}, windows: [{}]}]")
+    plan = decide(StackOptions(tmp_path, notifications=str(file)), gpus_found=False)
+    assert remediator(plan)["notify"] == {"file": str(file)}
+    written = yaml.safe_load(alertmanager("http://r", plan.token_file, plan.notifications))
+    assert [one["name"] for one in written["time_intervals"]] == ["maintenance-rack"]
+
+
+def test_without_notifications_the_remediator_has_no_file(plan: Plan) -> None:
+    assert "notify" not in remediator(plan)
+    assert "time_intervals" not in yaml.safe_load(alertmanager("http://r", plan.token_file))
+
+
+def test_the_remediator_accepts_its_settings(plan: Plan, tmp_path: Path) -> None:
+    file = tmp_path / "remediator.yml"
+    file.write_text(yaml.safe_dump(remediator(plan)))
+    assert load_settings(file).alertmanager_settle == 15
+
+
+def test_alertmanager_settles_for_at_least_twice_the_resend_delay(
+    plan: Plan, tmp_path: Path
+) -> None:
+    command = services(plan, lambda name: [name])[0].command
+    (delay,) = (word for word in command if word.startswith("--rules.alert.resend-delay="))
+    seconds = int(re.sub(r"\D", "", delay))
+    assert int(remediator(plan)["timing"]["alertmanager_settle"].removesuffix("s")) >= 2 * seconds
