@@ -1,0 +1,54 @@
+"""The runbook of every alert that a playbook treats says what a silence does to the remediator."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from remediator.core.model import Playbook
+from remediator.library import load_library
+
+PAGES = Path(__file__).resolve().parents[3] / "docs" / "runbooks"
+HEADING = "### What a silence does"
+TREATED = {
+    alert: playbook
+    for playbook in load_library(())
+    if not playbook.notify_only
+    for alert in playbook.alertnames
+}
+# What `fleetmedic why` and `release` take, by the kind of the playbook's target.
+WHY = {"gpu": "NODE/GPU", "node": "node/NODE", "job": "job/JOB", "workload": "workload/SERVICE"}
+RELEASE = {"gpu": "NODE/GPU", "node": "NODE"}
+
+
+def _section(alert: str) -> str:
+    """The section below "Silence", in one line."""
+    silence = (PAGES / f"{alert}.md").read_text().partition("\n## Silence\n")[2]
+    return " ".join(silence.partition(f"\n{HEADING}\n")[2].split())
+
+
+def test_exactly_the_alerts_that_a_playbook_treats_have_the_section() -> None:
+    assert {"GpuLost", "NodeDown", "TrainingStalled", "InferenceOverProvisioned"} <= set(TREATED)
+    have = {page.stem for page in PAGES.glob("*.md") if HEADING in page.read_text().splitlines()}
+    assert have == set(TREATED)
+
+
+@pytest.mark.parametrize(("alert", "playbook"), TREATED.items(), ids=TREATED)
+def test_the_section_says_what_is_held_who_is_notified_and_how_it_ends(
+    alert: str, playbook: Playbook
+) -> None:
+    text, kind = _section(alert), str(playbook.target)
+    for fact in (
+        "A silence, an inhibition or a maintenance window holds the remediator.",
+        "opens no incident for a silenced alert",
+        "the author and the comment of the silence as the reason",
+        "until the silence ends",
+        "never taken as resolved",
+        "notified after two minutes",
+        f"`fleetmedic why {WHY[kind]}`",
+    ):
+        assert fact in text, fact
+    release = re.search(r"`fleetmedic release (\S+) --reason ", text)
+    assert (release[1] if release else None) == RELEASE.get(kind)
