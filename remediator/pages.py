@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.kernel.share import share
 from remediator.core.book import Book
+from remediator.core.model import Incident, State
 from remediator.pictures.library import boards
 
 MAX_SHOWN = 200
@@ -33,7 +34,7 @@ _TEMPLATES = jinja2.Environment(
 {% if incidents %}<table><tr><th>opened<th>target<th>state<th>playbook<th>why</tr>
 {% for one in incidents %}<tr{% if not one.ended %} class="open"{% endif %}>
 <td>{{ when(one.opened) }}<td><a href="/api/v1/why?target={{ one.target|string|urlencode }}">{{ one.target }}</a>{% set picture = picture_of(one.target) %}{% if picture %} <a href="{{ picture }}">pictures</a>{% endif %}
-<td><a href="/api/v1/incidents/{{ one.id }}">{{ one.state }}</a><td>{{ one.playbook }}<td>{{ one.text }}</tr>
+<td><a href="/api/v1/incidents/{{ one.id }}">{{ state_of(one) }}</a><td>{{ one.playbook }}<td>{{ one.present[1] }}</tr>
 {% endfor %}</table>{% else %}<p>There was none so far.</p>{% endif %}
 <p><a href="/dashboards">dashboards</a> &middot; <a href="/api/v1/incidents">incidents as JSON</a> &middot; <a href="/api/v1/decisions">decisions</a>
 &middot; <a href="/metrics">metrics</a></p></html>""",
@@ -49,8 +50,9 @@ def home(book: Book) -> str:
     newest = list(book.incidents.values())[-MAX_SHOWN:][::-1]
     page = _TEMPLATES.get_template("home")
     return page.render(
-        incidents=newest, pause=book.pause, when=_when, picture_of=_picture, style=_STYLE
-    )
+        incidents=newest, pause=book.pause, when=_when, picture_of=_picture, state_of=_state,
+        style=_STYLE,
+    )  # fmt: skip
 
 
 def runbook(name: str) -> str | None:
@@ -78,6 +80,12 @@ def _picture(target: Target) -> str | None:
         return None
     chosen = urlencode({f"var-{key}": value for key, value in values.items()})
     return f"/dashboards/fleetmedic-{name}?{chosen}"
+
+
+def _state(incident: Incident) -> str:
+    """The state, and whether a guard holds the incident in it."""
+    held = incident.held is not None and incident.state is not State.HELD
+    return f"{incident.state}, held" if held else str(incident.state)
 
 
 def _when(at: float) -> str:

@@ -1,8 +1,7 @@
-"""`fleetmedic incidents`, `why`, `pause` and `resume`: a person's view of a running remediator."""
+"""`fleetmedic incidents` and `why`: a person's view of a running remediator."""
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -14,7 +13,7 @@ import msgspec
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind, valid_name
 from remediator.console.remote import Remediator
-from remediator.console.show import clean, moment, rows
+from remediator.console.show import clean, moment, rows, state_of
 
 P = ParamSpec("P")
 ENDED = frozenset({"CLOSED", "SUPPRESSED", "OVERRIDDEN", "FAILED"})
@@ -32,6 +31,12 @@ class Incident(msgspec.Struct, frozen=True):
     since: float
     level: str = ""
     text: str = ""
+    held_since: float | None = None
+
+    @property
+    def shown_state(self) -> str:
+        """The state, marked where a guard holds the incident in it."""
+        return state_of(self.state, held=self.held_since is not None)
 
 
 class Incidents(msgspec.Struct, frozen=True):
@@ -71,6 +76,7 @@ class Why(msgspec.Struct, frozen=True):
     target: str
     decisions: list[Decision]
     incidents: list[str] = []
+    text: str = ""
 
 
 def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, None]:
@@ -147,7 +153,8 @@ def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
             f"there is no incident {incident_id[:80]!r}: `fleetmedic incidents --all` lists them."
         ) from None
     about = story.incident
-    click.echo(clean(f"{about.id}: {about.target} is {about.state}, by {about.playbook}"))
+    held = f", held since {moment(about.held_since)}" if about.held_since is not None else ""
+    click.echo(clean(f"{about.id}: {about.target} is {about.state}{held}, by {about.playbook}"))
     click.echo(clean(f"opened {moment(about.opened)}, level {about.level or '-'}. {about.text}"))
     rows(
         ("time", "event", "reason", "what happened"),
@@ -169,7 +176,8 @@ def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
 def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
     """Say why something was, or was not, done about TARGET: the newest decisions, last one last.
 
-    TARGET is NODE, NODE/3 for a GPU, job/ID or workload/NAME.
+    TARGET is NODE, NODE/3 for a GPU, job/ID or workload/NAME. The last line says what holds its
+    incident now, if anything does.
 
     \b
     Examples:
@@ -188,51 +196,24 @@ def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
             f"{remediator.url} is no remediator, or an older one: check --url."
         ) from None
     if not answer.decisions:
-        click.echo(_nothing(remediator, wanted))
+        click.echo(_nothing(remediator, wanted, answer.text))
         return
-    newest = sorted(answer.decisions, key=lambda one: one.at)[-limit:]
+    newest = answer.decisions[-limit:]
     rows(
         ("time", "reason", "why", "incident"),
         [(moment(one.at), one.reason, one.text, one.incident or "") for one in newest],
     )
 
 
-@click.command()
-@click.option("--reason", default="no reason given", show_default=True, help="Kept in the journal.")
-@remote
-def pause(remediator: Remediator, reason: str) -> None:
-    """Stop every action until `fleetmedic resume`; alerts are still received and written down.
-
-    \b
-    Example:
-      fleetmedic pause --reason "switch maintenance in rack 4"
-    """
-    remediator.post("/api/v1/pause", {"by": _user(), "reason": clean(reason)[:500]})
-    click.echo("Paused: no action starts until `fleetmedic resume`.")
-
-
-@click.command()
-@remote
-def resume(remediator: Remediator) -> None:
-    """Let actions go on after `fleetmedic pause`.
-
-    \b
-    Example:
-      fleetmedic resume
-    """
-    remediator.post("/api/v1/resume", {"by": _user()})
-    click.echo("Resumed: actions go on.")
-
-
-def _nothing(remediator: Remediator, target: Target) -> str:
-    """What to say of a target that no decision was about: where its own parts were the patients."""
+def _nothing(remediator: Remediator, target: Target, said: str) -> str:
+    """What to say of a target that no decision was about: `said`, but where its GPUs were treated."""
     if target.kind is TargetKind.NODE:
         found = remediator.get("/api/v1/incidents", Incidents).incidents
         gpus = sorted({one.target for one in found if one.target.startswith(f"gpu/{target.name}/")})
         if gpus:
             ask = ", ".join(f"`fleetmedic why {one.removeprefix('gpu/')}`" for one in gpus[:8])
-            return clean(f"{target}: nothing was ever decided about the node itself; see {ask}.")
-    return f"{target}: nothing was ever decided about it; no alert has named it."
+            return clean(f"{target}: nothing was decided about the node itself; see {ask}.")
+    return clean(said) or f"Nothing was decided about {target}: no alert named it."
 
 
 def _list(remediator: Remediator, ended: bool, as_json: bool) -> None:
@@ -254,15 +235,7 @@ def _list(remediator: Remediator, ended: bool, as_json: bool) -> None:
     rows(
         ("id", "target", "state", "playbook", "opened", "why"),
         [
-            (one.id, one.target, one.state, one.playbook, moment(one.opened), one.text)
+            (one.id, one.target, one.shown_state, one.playbook, moment(one.opened), one.text)
             for one in sorted(shown, key=lambda one: one.opened, reverse=True)
         ],
     )
-
-
-def _user() -> str:
-    """Who sits here; a container may have no name for its user."""
-    try:
-        return clean(getpass.getuser())[:80]
-    except (KeyError, OSError):
-        return "somebody"

@@ -19,6 +19,8 @@ from fleetmedic.kernel.home import StackFile, state_dir
 
 T = TypeVar("T")
 TIMEOUT = 5.0
+# An order may wait for the cluster.
+ORDER_TIMEOUT = 30.0
 MAX_BODY = 16 * 2**20
 
 
@@ -39,6 +41,12 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 # No proxy: the remediator is on this machine, or beside it.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+
+
+class Said(msgspec.Struct, frozen=True):
+    """The answer to an order: one sentence."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +86,27 @@ class Remediator:
         headers = self._credentials() if self.token_named else {}
         return self._exchange(urllib.request.Request(f"{self.url}{path}{asked}", headers=headers))  # noqa: S310
 
-    def post(self, path: str, body: Mapping[str, str]) -> None:
+    def post(self, path: str, body: Mapping[str, str | bool]) -> None:
         """Send an order, with the token."""
+        try:
+            self._send(path, body)
+        except LookupError:
+            raise UserError(f"{self.url} is no remediator, or an older one: check --url.") from None
+
+    def order(self, path: str, body: Mapping[str, str | bool]) -> str:
+        """Send an order, with the token; the sentence that answers it.
+
+        A path that is not there is a LookupError, for the caller to word.
+        """
+        return self._decode(self._send(path, body), Said).text
+
+    def _send(self, path: str, body: Mapping[str, str | bool]) -> bytes:
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             f"{self.url}{path}",
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json", **self._credentials()},
         )
-        try:
-            self._exchange(request)
-        except LookupError:
-            raise UserError(f"{self.url} is no remediator, or an older one: check --url.") from None
+        return self._exchange(request, ORDER_TIMEOUT)
 
     def _credentials(self) -> dict[str, str]:
         if self.token_file is None:
@@ -105,16 +123,16 @@ class Remediator:
             raise UserError(f"{self.token_file}: holds no token; name another --token-file.")
         return {"Authorization": f"Bearer {token}"}
 
-    def _exchange(self, request: urllib.request.Request) -> bytes:
+    def _exchange(self, request: urllib.request.Request, timeout: float = TIMEOUT) -> bytes:
         try:
-            with _OPENER.open(request, timeout=TIMEOUT) as answer:
+            with _OPENER.open(request, timeout=timeout) as answer:
                 body: bytes = answer.read(MAX_BODY + 1)
         except urllib.error.HTTPError as error:
             with error:
                 self._complain(error.code, error.read(2000))
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise UserError(
-                f"the remediator at {self.url} cannot be reached ({_cause(error)}): "
+                f"the remediator at {self.url} cannot be reached ({_cause(error, timeout)}): "
                 "start it with `fleetmedic up`, or name another with --url."
             ) from None
         if len(body) > MAX_BODY:
@@ -133,8 +151,11 @@ class Remediator:
                 f"the remediator refused the token of {self.token_file}: name the file that its "
                 "webhook_token_file names, with --token-file."
             )
-        said = " ".join(body.decode(errors="replace").split())[:200]
+        said = " ".join(body.decode(errors="replace").split())
         said = "".join(letter for letter in said if letter.isprintable())
+        if status == 409 and said:  # understood and refused: the sentence is for the person
+            raise UserError(said[:1000])
+        said = said[:200]
         raise UserError(
             f"the remediator at {self.url} answered {status}{': ' + said if said else ''}; "
             "its log says more."
@@ -149,8 +170,8 @@ class Remediator:
             ) from None
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: Exception, timeout: float) -> str:
     reason = getattr(error, "reason", error)
     if isinstance(reason, TimeoutError):
-        return f"no answer within {TIMEOUT:g} s"
+        return f"no answer within {timeout:g} s"
     return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 
 import click
 
+HELD = ", held"
+
 
 def on_terminal() -> bool:
     """Whether a table may be drawn: a terminal that can, and rich is installed."""
@@ -41,6 +43,11 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def state_of(state: str, held: bool) -> str:
+    """An incident's state, with the mark of one that a guard holds in it."""
+    return f"{state}{HELD}" if held and state != "HELD" else state
+
+
 def _table(headings: Sequence[str], lines: list[list[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -51,8 +58,12 @@ def _table(headings: Sequence[str], lines: list[list[str]]) -> None:
     for heading in headings:
         table.add_column(heading, overflow="fold", no_wrap=heading in ("id", "time", "since"))
     for line in lines:
-        table.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in line))
+        table.add_row(*(Text(cell, _style(cell)) for cell in line))
     Console().print(table)
+
+
+def _style(cell: str) -> str:
+    return _STYLES["HELD"] if cell.endswith(HELD) else _STYLES.get(cell, "")
 
 
 _STYLES = {

@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 from fleetmedic.cli import main
 from fleetmedic.kernel.home import StackFile
 from remediator.console import show
-from remediator.console.cli import incidents, pause, resume, why
+from remediator.console.cli import incidents, why
+from remediator.console.orders import close, pause, release, resume, retry
 
 NOW = time.time()
 OPEN = {
@@ -40,8 +41,8 @@ EVENTS = [
     {"seq": 2, "at": NOW - 50, "event": "StepPrepared", "reason": None, "text": "quarantine_gpu"},
 ]
 DECISIONS = [
-    {"at": NOW - 20, "reason": "hold", "text": "A short hold first.", "incident": OPEN["id"]},
-    {"at": NOW - 60, "reason": "routed", "text": "A playbook matches.", "incident": OPEN["id"]},
+    {"at": NOW - 20, "reason": "routed", "text": "A playbook matches.", "incident": OPEN["id"]},
+    {"at": NOW - 60, "reason": "hold", "text": "A short hold first.", "incident": OPEN["id"]},
 ]
 
 
@@ -181,6 +182,7 @@ def test_why_asks_about_the_whole_target_and_tells_the_newest_last(
 
 
 def test_why_keeps_the_newest_where_they_are_many(run: Callable[..., Result]) -> None:
+    """In the order of the journal: a wall clock that jumped changes nothing about what came last."""
     assert "hold" in run(why, "node2/3", "--limit", "1").output
     assert "routed" not in run(why, "node2/3", "--limit", "1").output
 
@@ -188,8 +190,11 @@ def test_why_keeps_the_newest_where_they_are_many(run: Callable[..., Result]) ->
 def test_why_of_a_target_never_named_is_said_in_words(
     run: Callable[..., Result], place: Place
 ) -> None:
-    place.put("/api/v1/why", {"target": "node/node9", "incidents": [], "decisions": []})
-    assert "nothing was ever decided" in run(why, "node9").output
+    none: dict[str, Any] = {"target": "job/train-x", "incidents": [], "decisions": []}
+    place.put("/api/v1/why", none | {"text": "job/train-x is unknown:\x1b the cluster has none."})
+    assert run(why, "job/train-x").output == "job/train-x is unknown:  the cluster has none.\n"
+    place.put("/api/v1/why", none)
+    assert run(why, "node9").output == "Nothing was decided about node/node9: no alert named it.\n"
 
 
 def test_why_of_a_node_points_to_its_gpus_where_they_were_the_patients(
@@ -197,7 +202,7 @@ def test_why_of_a_node_points_to_its_gpus_where_they_were_the_patients(
 ) -> None:
     place.put("/api/v1/why", {"target": "node/node2", "incidents": [], "decisions": []})
     said = run(why, "node2").output
-    assert "nothing was ever decided about the node itself" in said
+    assert "nothing was decided about the node itself" in said
     assert "fleetmedic why node2/3" in said
 
 
@@ -211,6 +216,97 @@ def test_pause_and_resume_carry_the_token_and_who_did_it(
     assert json.loads(body)["reason"] == "rack 4 [2J"
     assert json.loads(body)["by"]
     assert (other, second) == ("/api/v1/resume", "Bearer hunter2")
+
+
+def test_what_a_guard_holds_says_so_in_every_state(
+    run: Callable[..., Result], place: Place
+) -> None:
+    held = {**OPEN, "state": "QUARANTINED", "held_since": NOW - 5, "text": "The budget is spent."}
+    waits = {**OPEN, "id": "inc-cccccccccc", "state": "HELD", "held_since": NOW - 5}
+    place.put("/api/v1/incidents", {"incidents": [held, waits]})
+    place.put(f"/api/v1/incidents/{OPEN['id']}", {"incident": held, "events": []})
+    listed = run(incidents).output
+    assert "QUARANTINED, held  gpu-lost" in listed
+    assert "The budget is spent." in listed
+    assert "HELD, held" not in listed
+    shown = run(incidents, "show", OPEN["id"]).output
+    assert f"is QUARANTINED, held since {show.moment(NOW - 5)}, by gpu-lost" in shown
+
+
+def test_a_release_carries_the_token_who_and_why(run: Callable[..., Result], place: Place) -> None:
+    place.put("/api/v1/targets/release", {"text": "gpu/node2/3 is\x1b back in service."})
+    done = run(release, "node2/gpu3", "--reason", " cable\nreplaced ")
+    assert done.output == "gpu/node2/3 is  back in service.\n"
+    ((how, path, token, body),) = place.asked
+    assert (how, path, token) == ("POST", "/api/v1/targets/release", "Bearer hunter2")
+    sent = json.loads(body)
+    assert (sent["target"], sent["reason"]) == ("gpu/node2/3", "cable replaced")
+    assert sent["by"]
+
+
+@pytest.mark.parametrize("name", ["inc-0123456789", "node2/3", "gpu/node2/3"])
+def test_an_incident_is_named_by_its_id_or_its_target(
+    run: Callable[..., Result], place: Place, name: str
+) -> None:
+    place.put(f"/api/v1/incidents/{OPEN['id']}/close", {"text": "Closed."})
+    place.put(f"/api/v1/incidents/{OPEN['id']}/retry", {"text": "Retried."})
+    assert run(close, name, "--reason", "x").output == "Closed.\n"
+    assert json.loads(place.asked[-1][3])["keep_quarantine"] is False
+    assert run(close, name, "--reason", "x", "--keep-quarantine").output == "Closed.\n"
+    assert json.loads(place.asked[-1][3])["keep_quarantine"] is True
+    assert run(retry, name, "--reason", "reseated").output == "Retried.\n"
+    assert json.loads(place.asked[-1][3])["reason"] == "reseated"
+    assert place.asked[-1][2] == "Bearer hunter2"
+
+
+@pytest.mark.parametrize("name", ["node1", "node2/4", "job/train-a", "../pause"])
+def test_a_target_without_an_open_incident_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], place: Place, state: Path, name: str
+) -> None:
+    said = sentence(capsys, "close", name, "--reason", "x", "--state-dir", str(state))
+    assert ("no incident is open on" in said) or ("is no target" in said)
+    assert [how for how, *_ in place.asked] in ([], ["GET"])
+
+
+def test_a_gpu_whose_node_has_the_incident_is_told_so(
+    capsys: pytest.CaptureFixture[str], place: Place, state: Path
+) -> None:
+    place.put("/api/v1/incidents", {"incidents": [{**OPEN, "target": "node/node2"}]})
+    said = sentence(capsys, "retry", "node2/3", "--reason", "x", "--state-dir", str(state))
+    assert "inc-0123456789 is open on node/node2" in said
+
+
+def test_an_order_that_cannot_be_done_is_the_remediators_own_sentence(
+    capsys: pytest.CaptureFixture[str], place: Place, state: Path
+) -> None:
+    why_not = "inc-0123456789 still holds a quarantine of gpu/node2/3: release it first."
+    place.answers[f"/api/v1/incidents/{OPEN['id']}/close"] = (409, f"{why_not}\n".encode())
+    said = sentence(capsys, "close", "node2/3", "--reason", "x", "--state-dir", str(state))
+    assert said == f"fleetmedic: {why_not}\n"
+
+
+def test_orders_about_an_unknown_incident_or_without_a_reason_are_one_sentence(
+    capsys: pytest.CaptureFixture[str], place: Place, state: Path
+) -> None:
+    where = ("--state-dir", str(state))
+    said = sentence(capsys, "retry", "inc-ffffffffff", "--reason", "x", *where)
+    assert "there is no incident 'inc-ffffffffff'" in said
+    asked = len(place.asked)
+    for order in (("release", "node2/3"), ("close", "node2/3"), ("retry", "node2/3")):
+        assert "--reason is blank" in sentence(capsys, *order, "--reason", " \t", *where)
+    assert len(place.asked) == asked
+    assert "older one" in sentence(capsys, "release", "node2/3", "--reason", "x", *where)
+
+
+@pytest.mark.parametrize("command", [release, close, retry])
+def test_an_order_needs_a_reason(command: Any) -> None:
+    asked = CliRunner().invoke(command, ["node2/3"])
+    assert asked.exit_code == 2
+    assert "--reason" in asked.output
+
+
+def test_the_help_of_release_says_how_long_it_is_respected() -> None:
+    assert "for 4 h:" in " ".join(CliRunner().invoke(release, ["--help"]).output.split())
 
 
 def test_reading_sends_no_token(run: Callable[..., Result], place: Place) -> None:
@@ -253,8 +349,10 @@ def test_a_terminal_gets_a_table_and_markup_stays_text(monkeypatch: pytest.Monke
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    show.rows(("id", "state"), [("inc-1", "ESCALATED"), ("[red]", "HELD")])
+    lines = [("inc-1", "ESCALATED"), ("[red]", "HELD"), ("inc-2", "QUARANTINED, held")]
+    show.rows(("id", "state"), lines)
     drawn = screen.getvalue()
+    assert "\x1b[33mQUARANTINED, held" in drawn
     assert "\x1b[1;31mESCALATED" in drawn
     assert "[red]" in drawn
 

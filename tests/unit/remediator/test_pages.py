@@ -7,8 +7,9 @@ import pytest
 from fleetmedic.kernel.labels import Target
 from remediator import pages
 from remediator.core.book import Book
-from remediator.core.events import opened
-from remediator.core.model import Level
+from remediator.core.events import Kind, moved, noted, opened
+from remediator.core.model import Level, State
+from remediator.core.reasons import Reason
 
 
 def test_an_incident_is_listed_and_its_text_is_escaped() -> None:
@@ -21,6 +22,24 @@ def test_an_incident_is_listed_and_its_text_is_escaped() -> None:
     assert "gpu/node1/3" in page
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_an_incident_that_is_held_in_any_state_says_so_with_the_present_reason() -> None:
+    book = Book()
+    book.apply(opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
+    book.apply(moved(book.incidents["inc-1"], State.TRIAGED, 2.0, Reason.ROUTED, "On its way."))
+    page = pages.home(book)
+    assert (">TRIAGED<" in page, "On its way." in page) == (True, True)
+    held = noted(Kind.HELD, book.incidents["inc-1"], 3.0, Reason.BUDGET_OUT, "4 of 4 are <out>.")
+    book.apply(held)
+    page = pages.home(book)
+    assert ">TRIAGED, held<" in page
+    assert "4 of 4 are &lt;out&gt;." in page
+    assert "On its way." not in page
+    book.apply(moved(book.incidents["inc-1"], State.HELD, 4.0, Reason.BUDGET_OUT, "Held by it."))
+    book.apply(noted(Kind.HELD, book.incidents["inc-1"], 5.0, Reason.BUDGET_OUT, "3 of 4."))
+    page = pages.home(book)
+    assert (">HELD<" in page, "3 of 4." in page) == (True, True)
 
 
 def test_a_runbook_is_drawn_with_its_code_and_headings() -> None:

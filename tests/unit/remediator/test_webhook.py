@@ -3,69 +3,34 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
+import os
+import sqlite3
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
-from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
-from remediator.admission import Credentials
-from remediator.app import running
 from remediator.clusters.memory import MemoryCluster
-from remediator.library import load_library
-from remediator.settings import load_settings
-from remediator.webhook import MAX_BODY, Desk, make_app, read_payload
+from remediator.discovery import watch
+from remediator.payload import MAX_BODY
 
 TOKEN = "0123456789abcdef0123"
 PASSWORD = "for-people-who-look"
 HEAD = {"Authorization": f"Bearer {TOKEN}"}
-
-
-@contextlib.contextmanager
-def served(
-    tmp_path: Path,
-    cluster: MemoryCluster | None = None,
-    level: str = "observe",
-    settings_more: str = "",
-    address: str = "127.0.0.1",
-) -> Iterator[TestClient]:
-    """A remediator on an in-memory cluster behind its HTTP edge, asked from that address."""
-    (tmp_path / "token").write_text(TOKEN)
-    config = tmp_path / "remediator.yml"
-    config.write_text(
-        f"webhook_token_file: {tmp_path}/token\ncluster: {{adapter: memory}}\nlevel: {level}\n"
-        "without_alertmanager: true\n"
-        + settings_more
-    )
-    settings = load_settings(config)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette):
-        async with running(
-            settings, tmp_path, load_library(()), cluster or MemoryCluster()
-        ) as parts:
-            desk = Desk(
-                parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery,
-                Credentials(TOKEN, PASSWORD), tmp_path, lambda: True, parts.pictures, parts.discovery,
-            )  # fmt: skip
-            app.router.routes.extend(make_app(desk).routes)
-            yield
-
-    with TestClient(Starlette(lifespan=lifespan), client=(address, 50000)) as found:
-        yield found
+Serve = Callable[..., AbstractContextManager[TestClient]]
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
+def client(served: Serve) -> Iterator[TestClient]:
     """At level observe."""
-    with served(tmp_path) as found:
+    with served() as found:
         yield found
 
 
@@ -113,7 +78,7 @@ def test_an_accepted_alert_becomes_an_incident_in_the_agreed_shape(client) -> No
     assert {"observe_only"} == {item["reason"] for item in chosen}
 
 
-def test_why_of_a_job_tells_the_incident_that_moved_it(tmp_path) -> None:
+def test_why_of_a_job_tells_the_incident_that_moved_it(served) -> None:
     cluster, gpu = MemoryCluster(), Target.parse("node1/3")
     cluster.submit("train-a", on=gpu)
     cluster.submit("train-b", on=Target.parse("node1/4"))
@@ -123,7 +88,7 @@ def test_why_of_a_job_tells_the_incident_that_moved_it(tmp_path) -> None:
         found: dict[str, Any] = client.get("/api/v1/why", params={"target": f"job/{job}"}).json()
         return found
 
-    with served(tmp_path, cluster, "repair") as client:
+    with served(cluster, "repair") as client:
         client.post("/api/v1/alerts", json=_body(_alert()), headers=HEAD)
         deadline = time.monotonic() + 5
         while "quarantined" not in {one["reason"] for one in why(client, "train-a")["decisions"]}:
@@ -150,8 +115,11 @@ def test_why_of_a_job_tells_the_incident_that_moved_it(tmp_path) -> None:
         (json.dumps(_body(_alert(labels={"a": 1}))).encode(), "$.alerts[0].labels[...]"),
         (json.dumps(_body(_alert(), _alert(startsAt="yesterday"))).encode(), "$.alerts[1].startsAt"),
         (json.dumps(_body(_alert(startsAt=5))).encode(), "$.alerts[0].startsAt"),
+        (json.dumps(_body(_alert(startsAt="0001-01-01T00:00:00Z"))).encode(), "$.alerts[0].startsAt"),
+        (json.dumps(_body(_alert(startsAt="9999-12-31T23:59:59Z"))).encode(), "$.alerts[0].startsAt"),
         (json.dumps(_body(_alert(startsAt="9999-99-99T00:00:00Z"))).encode(), "$.alerts[0].startsAt"),
         (json.dumps(_body(_alert(fingerprint="../../etc"))).encode(), "$.alerts[0].fingerprint"),
+        (json.dumps(_body(_alert(fingerprint="2b63d398ea3bd5e4\n"))).encode(), "$.alerts[0].fingerprint"),
         (json.dumps(_body(_alert(fingerprint=""))).encode(), "$.alerts[0].fingerprint"),
         (json.dumps({"alerts": {}}).encode(), "$.alerts"),
     ],
@@ -179,10 +147,14 @@ def test_a_body_above_the_limit_is_refused(client) -> None:
     ],
 )  # fmt: skip
 def test_orders_need_the_token(client, head) -> None:
-    for path in ("/api/v1/alerts", "/api/v1/pause", "/api/v1/resume"):
+    about = "/api/v1/incidents/inc-0123456789"
+    for path in (
+        "/api/v1/alerts", "/api/v1/pause", "/api/v1/resume", "/api/v1/targets/release",
+        f"{about}/close", f"{about}/retry",
+    ):  # fmt: skip
         assert client.post(path, json=_body(_alert()), headers=head).status_code == 401
     assert _incidents(client) == []
-    assert "remediator_webhook_auth_failures_total 3.0" in client.get("/metrics").text
+    assert "remediator_webhook_auth_failures_total 6.0" in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
@@ -191,6 +163,9 @@ def test_orders_need_the_token(client, head) -> None:
         {"alertname": "GpuLost", "node": "../../etc/passwd", "gpu": "0"},
         {"alertname": "GpuLost", "node": "node1", "gpu": "0\n1"},
         {"alertname": "GpuLost", "node": "node1", "gpu": "9" * 5000},
+        {"alertname": "GpuLost", "node": "node1", "gpu": "\u0663"},
+        {"alertname": "GpuLost", "node": "node1", "gpu": "\u00b3"},
+        {"alertname": "GpuLost", "node": "node1", "gpu": "\uff13"},
         {"alertname": "GpuLost", "node": "x" * 100_000, "gpu": "1"},
         {"alertname": "GpuLost", "node": "node1"},
         {f"label{n}": "x" for n in range(1000)},
@@ -247,23 +222,70 @@ def test_every_address_answers(client, path, status) -> None:
 
 
 def test_a_store_that_is_down_is_a_503_that_asks_to_come_again(client, tmp_path) -> None:
-    import sqlite3
-
-    with sqlite3.connect(tmp_path / "journal.db") as blocker:
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as blocker:
         blocker.execute("DROP TABLE events")
     answer = client.post("/api/v1/alerts", json=_body(_alert()), headers=HEAD)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
-def test_unknown_fields_of_a_newer_alertmanager_are_ignored() -> None:
-    body = json.dumps(_body(_alert(odd=1), truncatedAlerts=2, notification_reason="first")).encode()
-    alerts, truncated = read_payload(body)
-    assert (len(alerts), truncated) == (1, True)
+def test_a_journal_that_cannot_be_written_is_not_ready_and_says_why(client, tmp_path) -> None:
+    with closing(sqlite3.connect(tmp_path / "beside" / "journal.db")) as blocker:
+        blocker.execute("DROP TABLE meta")
+    answer = client.get("/-/ready")
+    assert answer.status_code == 503
+    assert "journal.db cannot be written: " in answer.text
+    assert answer.text.count("\n") == 1
+    assert client.get("/-/healthy").status_code == 200
 
 
-def test_a_time_without_a_zone_is_refused() -> None:
-    with pytest.raises(UserError, match=r"alerts\[0\]\.startsAt"):
-        read_payload(json.dumps(_body(_alert(startsAt="2026-11-22T21:47:28"))).encode())
+@pytest.mark.parametrize(("truncated", "woken"), [(0, 0), (2, 1)])
+def test_a_truncated_payload_and_no_other_wakes_the_reconciler(
+    client, monkeypatch, truncated, woken
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(client.app.state.parts.reconciler, "wake", lambda: calls.append(1))
+    body = _body(_alert(), truncatedAlerts=truncated)
+    assert client.post("/api/v1/alerts", json=body, headers=HEAD).status_code == 202
+    assert len(calls) == woken
+
+
+def test_what_a_truncated_payload_left_out_is_looked_for_at_once(client) -> None:
+    def last() -> float:
+        name = "remediator_reconcile_last_timestamp_seconds "
+        page = client.get("/metrics").text.splitlines()
+        return float(next(line for line in page if line.startswith(name)).split()[1])
+
+    deadline = time.monotonic() + 20
+    while (first := last()) == 0:
+        assert time.monotonic() < deadline
+    client.post("/api/v1/alerts", json=_body(truncatedAlerts=1), headers=HEAD)
+    while last() == first:
+        assert time.monotonic() < deadline, "the next pass comes 30 s after the first"
+
+
+def test_an_alert_that_begins_a_little_later_than_now_is_accepted(client) -> None:
+    soon = datetime.fromtimestamp(time.time() + 600, UTC).isoformat()
+    answer = client.post("/api/v1/alerts", json=_body(_alert(startsAt=soon)), headers=HEAD)
+    assert answer.status_code == 202
+    assert _until_incident(client)["target"] == "gpu/node1/3"
+
+
+def test_a_receiver_that_is_not_configured_is_warned_of_once(served) -> None:
+    with served(receivers=("fleetmedic", "remediator")) as client, capture_logs() as logs:
+        for receiver in ("fleetmedic", "team-x", "team-x", "remediator", "y" * 5000):
+            body = _body(_alert(), receiver=receiver)
+            assert client.post("/api/v1/alerts", json=body, headers=HEAD).status_code == 202
+    said = [one["text"] for one in logs if one["event"] == "unknown_receiver"]
+    assert len(said) == 2
+    assert "'team-x'" in said[0]
+    assert "alertmanager_receivers (fleetmedic, remediator)" in said[0]
+    assert all(len(text) < 300 for text in said)
+
+
+def test_without_configured_receivers_every_one_is_accepted(client) -> None:
+    with capture_logs() as logs:
+        assert client.post("/api/v1/alerts", json=_body(_alert()), headers=HEAD).status_code == 202
+    assert "unknown_receiver" not in {one["event"] for one in logs}
 
 
 def test_runbooks_are_served_as_pages(client) -> None:
@@ -272,21 +294,28 @@ def test_runbooks_are_served_as_pages(client) -> None:
     assert "<h2>Check</h2>" in answer.text
 
 
-def test_prometheus_is_told_the_targets_of_the_host_list_as_it_is_now(tmp_path) -> None:
+def test_prometheus_is_told_the_targets_of_the_host_list_as_it_is_now(
+    served, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(watch, "EVERY", 3600.0)  # looked at when the test says so
     hosts = tmp_path / "hosts.yml"
     more = f"discovery: {{hosts: {hosts}, file_sd: {tmp_path}/targets.json}}\n"
-    with served(tmp_path, settings_more=more) as client:
+
+    def write(client: TestClient, text: str) -> None:
+        hosts.write_text(text)
+        at_rest = time.time() - 60
+        os.utime(hosts, (at_rest, at_rest))
+        client.portal.call(client.app.state.parts.discovery.refresh)
+
+    with served(settings_more=more) as client:
         none = client.get("/sd/targets")
         assert (none.status_code, none.text) == (503, f"{hosts}: no such file; check the path.\n")
-        hosts.write_text("hosts: ['gpu[1-2]']")
-        deadline = time.monotonic() + 10
-        while (found := client.get("/sd/targets")).status_code == 503:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        write(client, "hosts: ['gpu[1-2]']")
+        found = client.get("/sd/targets")
         assert (found.status_code, found.headers["content-type"]) == (200, "application/json")
         assert [one["targets"] for one in found.json()] == [["gpu1:9410"], ["gpu2:9410"]]
         assert (tmp_path / "targets.json").read_bytes() == found.content
-        hosts.write_text("hosts: []")
+        write(client, "hosts: []")
         assert client.get("/sd/targets").content == found.content
 
 
@@ -311,9 +340,9 @@ def _refused(client: TestClient) -> float:
 
 @pytest.mark.parametrize("path", LOOKS)
 def test_people_on_other_machines_look_with_the_password_that_their_browser_asks_for(
-    tmp_path, path
+    served, path
 ) -> None:
-    with served(tmp_path, address="10.0.0.9") as client:
+    with served(address="10.0.0.9") as client:
         first = client.get(path)
         assert first.status_code == 401
         assert first.headers["www-authenticate"].startswith("Basic realm=")
@@ -325,18 +354,18 @@ def test_people_on_other_machines_look_with_the_password_that_their_browser_asks
         assert _refused(client) == 3
 
 
-@pytest.mark.parametrize("path", ["alerts", "pause", "resume", "notify/chat"])
+@pytest.mark.parametrize("path", ["alerts", "pause", "resume", "targets/release", "notify/chat"])
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.9"])
-def test_the_password_of_those_who_look_changes_nothing(tmp_path, path, address) -> None:
-    with served(tmp_path, address=address) as client:
+def test_the_password_of_those_who_look_changes_nothing(served, path, address) -> None:
+    with served(address=address) as client:
         found = client.post(f"/api/v1/{path}", json={"by": "x"}, headers=_basic(f"x:{PASSWORD}"))
         assert (found.status_code, found.headers["www-authenticate"]) == (401, "Bearer")
         assert "webhook_token_file" in found.text
 
 
-def test_from_another_machine_the_targets_want_the_token(tmp_path) -> None:
+def test_from_another_machine_the_targets_want_the_token(served, tmp_path) -> None:
     (tmp_path / "hosts.yml").write_text("hosts: [a]")
     more = f"discovery: {{hosts: {tmp_path}/hosts.yml}}\n"
-    with served(tmp_path, settings_more=more, address="10.0.0.9") as client:
+    with served(settings_more=more, address="10.0.0.9") as client:
         assert client.get("/sd/targets").status_code == 401
         assert client.get("/sd/targets", headers=HEAD).status_code == 200

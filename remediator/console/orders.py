@@ -1,0 +1,161 @@
+"""`fleetmedic pause`, `resume`, `release`, `close` and `retry`: a person's orders, with who and why."""
+
+from __future__ import annotations
+
+import getpass
+import re
+
+import click
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.console.cli import ENDED, Incidents, remote
+from remediator.console.remote import Remediator
+from remediator.console.show import clean
+
+MAX_WHY = 500
+_IDENTITY = re.compile(r"inc-[0-9a-f]{1,64}")
+_why = click.option("--reason", required=True, metavar="WHY", help="Kept in the journal.")
+
+
+@click.command()
+@click.option("--reason", default="no reason given", show_default=True, help="Kept in the journal.")
+@remote
+def pause(remediator: Remediator, reason: str) -> None:
+    """Stop every action until `fleetmedic resume`; alerts are still received and written down.
+
+    \b
+    Example:
+      fleetmedic pause --reason "switch maintenance in rack 4"
+    """
+    remediator.post("/api/v1/pause", {"by": _user(), "reason": clean(reason)[:MAX_WHY]})
+    click.echo("Paused: no action starts until `fleetmedic resume`.")
+
+
+@click.command()
+@remote
+def resume(remediator: Remediator) -> None:
+    """Let actions go on after `fleetmedic pause`.
+
+    \b
+    Example:
+      fleetmedic resume
+    """
+    remediator.post("/api/v1/resume", {"by": _user()})
+    click.echo("Resumed: actions go on.")
+
+
+@click.command()
+@click.argument("target")
+@_why
+@remote
+def release(remediator: Remediator, target: str, reason: str) -> None:
+    """Return TARGET to service: release our quarantine of it, and end its incident.
+
+    TARGET is NODE, or NODE/3 for a GPU. The remediator respects a release for 4 h: it does not
+    quarantine the target again in that time, even if its alert fires again.
+
+    \b
+    Examples:
+      fleetmedic release node2/3 --reason "cable replaced, tested by hand"
+      fleetmedic release node2 --reason "vendor returned it"
+    """
+    wanted = Target.parse(target)
+    why = _reason(reason)
+    body = {"target": str(wanted), "by": _user(), "reason": why}
+    try:
+        click.echo(clean(remediator.order("/api/v1/targets/release", body)))
+    except LookupError:
+        raise UserError(
+            f"{remediator.url} is no remediator, or an older one: check --url."
+        ) from None
+
+
+@click.command()
+@click.argument("incident")
+@_why
+@click.option("--keep-quarantine", is_flag=True, help="Targets stay out of service, in your care.")
+@remote
+def close(remediator: Remediator, incident: str, reason: str, keep_quarantine: bool) -> None:
+    """End INCIDENT, for example one whose playbook is no longer configured.
+
+    INCIDENT is an id, or a TARGET for the open incident on it. An incident that still holds a
+    quarantine is only closed with --keep-quarantine: `fleetmedic release` returns its target first.
+
+    \b
+    Examples:
+      fleetmedic close inc-0123456789 --reason "the playbook was removed"
+      fleetmedic close node2/3 --keep-quarantine --reason "RMA 4711, waits for a new board"
+    """
+    why = _reason(reason)
+    identity = _identity(remediator, incident)
+    body: dict[str, str | bool] = {"by": _user(), "reason": why, "keep_quarantine": keep_quarantine}
+    click.echo(_about(remediator, identity, "close", body))
+
+
+@click.command()
+@click.argument("incident")
+@_why
+@remote
+def retry(remediator: Remediator, incident: str, reason: str) -> None:
+    """Retry INCIDENT: start its playbook again, for example after it was escalated.
+
+    INCIDENT is an id, or a TARGET for the open incident on it. Every guard still applies.
+
+    \b
+    Examples:
+      fleetmedic retry inc-0123456789 --reason "the board was reseated"
+      fleetmedic retry node2/3 --reason "the driver was updated"
+    """
+    why = _reason(reason)
+    identity = _identity(remediator, incident)
+    click.echo(_about(remediator, identity, "retry", {"by": _user(), "reason": why}))
+
+
+def _about(remediator: Remediator, identity: str, order: str, body: dict[str, str | bool]) -> str:
+    """The answer to an order about an incident."""
+    try:
+        return clean(remediator.order(f"/api/v1/incidents/{identity}/{order}", body))
+    except LookupError:
+        raise UserError(
+            f"there is no incident {identity!r}: `fleetmedic incidents --all` lists them."
+        ) from None
+
+
+def _identity(remediator: Remediator, text: str) -> str:
+    """The id of an incident that is named by its id, or by its target. Raises UserError."""
+    if _IDENTITY.fullmatch(text):
+        return text
+    wanted = Target.parse(text)
+    try:
+        found = remediator.get("/api/v1/incidents", Incidents).incidents
+    except LookupError:
+        raise UserError(
+            f"{remediator.url} is no remediator, or an older one: check --url."
+        ) from None
+    on = {Target.parse(one.target): one.id for one in found if one.state not in ENDED}
+    if wanted in on:
+        return on[wanted]
+    node = Target(TargetKind.NODE, wanted.name)
+    if wanted.kind is TargetKind.GPU and node in on:
+        raise UserError(
+            f"no incident is open on {wanted}; {on[node]} is open on {node}: name that."
+        )
+    raise UserError(
+        f"no incident is open on {wanted}: `fleetmedic incidents` lists those that are."
+    )
+
+
+def _reason(text: str) -> str:
+    cleaned = clean(text).strip()[:MAX_WHY]
+    if not cleaned:
+        raise UserError("--reason is blank: give a reason for the journal.")
+    return cleaned
+
+
+def _user() -> str:
+    """Who sits here; a container may have no name for its user."""
+    try:
+        return clean(getpass.getuser())[:80]
+    except (KeyError, OSError):
+        return "somebody"

@@ -1,0 +1,217 @@
+"""What the HTTP edge answers from journal and book: incidents, decisions, and why something was done, or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.admission import RefusedError
+from remediator.clusters.base import Cluster, ClusterError
+from remediator.core.book import Book
+from remediator.core.events import Event, Kind
+from remediator.core.model import Incident, State
+from remediator.journal import find_events, line
+from remediator.payload import encoded
+
+MAX_RELATED = 20
+_ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """The endpoints that only read. `cluster` says whether a job exists; without one nobody asks."""
+
+    book: Book
+    data_dir: Path
+    cluster: Cluster | None = None
+
+    async def incidents(self, request: Request) -> Response:
+        """The latest incidents, and every one that is open."""
+        known = list(self.book.incidents.values())
+        limit = _number(request, "limit", 1000)
+        shown = [one for one in known[:-limit] if not one.ended] + known[-limit:]
+        return encoded({"incidents": [as_json(one) for one in shown]})
+
+    async def incident(self, request: Request) -> Response:
+        """One incident with its latest events."""
+        found = self.book.incidents.get(request.path_params["identity"])
+        if found is None:
+            raise RefusedError(404, "There is no such incident; /api/v1/incidents lists them.")
+        story = await asyncio.to_thread(find_events, self.data_dir, incident=found.id, limit=1000)
+        return encoded({"incident": as_json(found), "events": [line(event) for event in story]})
+
+    async def decisions(self, request: Request) -> Response:
+        """The latest decisions that match every filter."""
+        target = request.query_params.get("target")
+        story = await asyncio.to_thread(
+            find_events,
+            self.data_dir,
+            target=str(Target.parse(target)) if target else None,
+            incident=request.query_params.get("incident"),
+            decided=True,
+            reason=request.query_params.get("reason"),
+            limit=_number(request, "limit", 200),
+        )
+        return encoded({"decisions": [line(event) for event in story]})
+
+    async def why(self, request: Request) -> Response:
+        """The decisions about a target, newest last; the reason of a present hold is the last of all."""
+        target = Target.parse(request.query_params.get("target", ""))
+        limit = _number(request, "limit", 200)
+        known = self.book.incidents.values()
+        own = [one for one in known if one.target == target]
+        related = related_to(target, known)[-MAX_RELATED:]
+        held = [one for one in (*related, *own) if _is_held(one)]
+        story = await asyncio.to_thread(self._story, target, related, held, limit)
+        decided = with_present(story, held)[-limit:]
+        found: dict[str, Any] = {
+            "target": str(target),
+            "decisions": [line(event) for event in decided],
+            "incidents": [one.id for one in (*own, *related)],
+        }
+        if not decided:
+            found["text"] = await self._nothing(target)
+        return encoded(found)
+
+    def _story(
+        self, target: Target, related: Sequence[Incident], held: Sequence[Incident], limit: int
+    ) -> list[Event]:
+        """What was decided about the target, in order: by itself, in the related incidents, and the
+        records of what holds it, which may be older than the limit reaches."""
+        folder = self.data_dir
+        found = find_events(folder, target=str(target), decided=True, limit=limit)
+        for one in related:
+            events = find_events(folder, incident=one.id, decided=True, limit=1000)
+            found += [event for event in events if concerns(event, target, one)]
+        for one in held:
+            reason = str(one.present[0])
+            found += find_events(folder, incident=one.id, reason=reason, limit=1)
+        return [event for _, event in sorted({event.seq: event for event in found}.items())]
+
+    async def _nothing(self, target: Target) -> str:
+        """What to say of a target that no decision was about."""
+        nothing = f"Nothing was decided about {target}: no alert named it."
+        if target.kind is not TargetKind.JOB:
+            return nothing
+        nothing = (
+            f"Nothing was decided about {target}: no alert named it, and no incident moved it."
+        )
+        if self.cluster is None:
+            return nothing
+        try:
+            job = await self.cluster.job(target.name)
+        except ClusterError:
+            return f"{nothing} The cluster does not answer whether it has such a job."
+        return nothing if job else f"{target} is unknown: the cluster has no such job. {nothing}"
+
+
+def related_to(target: Target, known: Iterable[Incident]) -> list[Incident]:
+    """The incidents of other targets in which something was decided about this one, oldest first.
+
+    For a job: those that did something to it. For a GPU: those of its node that took in an alert that
+    names it, or that took over its own incident or quarantine.
+    """
+    known = list(known)
+    if target.kind is TargetKind.JOB:
+        return [
+            one
+            for one in known
+            if one.target.kind is not TargetKind.JOB
+            and any(target.name in run.step.jobs for run in one.steps)
+        ]
+    if target.kind is not TargetKind.GPU:
+        return []
+    heirs = {one.absorbed_by for one in known if one.target == target}
+    return [
+        one
+        for one in known
+        if one.target == Target(TargetKind.NODE, target.name)
+        and (
+            one.id in heirs
+            or target in one.quarantined
+            or any(episode.gpu == str(target.gpu) for episode in one.alerts)
+        )
+    ]
+
+
+def concerns(event: Event, target: Target, incident: Incident) -> bool:
+    """Whether an event of a related incident is about the target: how it began is, always."""
+    if event.kind is Kind.INCIDENT_OPENED:
+        return True
+    if target.kind is TargetKind.JOB:
+        steps = {run.step.op_id for run in incident.steps if target.name in run.step.jobs}
+        return event.data.get("op_id") in steps
+    if event.kind is Kind.ALERT_ABSORBED:
+        return event.data.get("gpu", "") in ("", str(target.gpu))
+    if event.kind is Kind.INHERITED:
+        return str(target) in event.data["targets"]
+    on = event.data.get("on")
+    return on is None or on in (str(target), str(incident.target))
+
+
+def with_present(story: Sequence[Event], incidents: Iterable[Incident]) -> list[Event]:
+    """The story, ending with why each of the incidents that are held is held now."""
+    found = list(story)
+    for one in incidents:
+        if not _is_held(one):
+            continue
+        present = _present(one)
+        recorded = [event for event in found if _is_record(event, present)]
+        found = [event for event in found if event not in recorded]
+        found.append(recorded[-1] if recorded else present)
+    return found
+
+
+def _is_held(incident: Incident) -> bool:
+    return not incident.ended and (incident.held is not None or incident.state is State.HELD)
+
+
+def _present(incident: Incident) -> Event:
+    """Why an incident is held, as an event; it has no number until the record of it is found."""
+    reason, text = incident.present
+    at = incident.since if incident.held_since is None else incident.held_since
+    return Event(Kind.HELD, at, incident.id, str(incident.target), reason, text)
+
+
+def _is_record(event: Event, present: Event) -> bool:
+    same = replace(event, kind=present.kind, at=present.at, data=present.data, seq=present.seq)
+    return event.kind in _ABOUT_NOW and event.at >= present.at and same == present
+
+
+def as_json(incident: Incident) -> dict[str, Any]:
+    """An incident as the API shows it; times are Unix seconds, `startsAt` as Alertmanager wrote it.
+
+    `reason` and `text` are the present ones: of the hold while there is one, since `held_since`.
+    """
+    reason, text = incident.present
+    return {
+        "id": incident.id, "target": str(incident.target), "state": str(incident.state),
+        "reason": str(reason), "playbook": incident.playbook,
+        "alerts": [
+            {"fingerprint": one.fingerprint, "startsAt": one.starts_text} for one in incident.alerts
+        ],
+        "steps": [
+            {"action": run.step.action, "state": str(run.state), "started": run.started,
+             "ended": run.ended}
+            for run in incident.steps
+        ],
+        "opened": incident.opened, "since": incident.since, "held_since": incident.held_since,
+        "level": str(incident.level), "text": text,
+    }  # fmt: skip
+
+
+def _number(request: Request, name: str, most: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return most
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 10_000):
+        raise UserError(f"{name}={text[:20]!r}: give a number from 1 to 10000.")
+    return int(text)

@@ -1,0 +1,120 @@
+"""Orders of people by HTTP: pause and resume everything, release a target, close or retry an incident.
+
+Each says who ordered it and why. What the engine cannot do is a 409 with its sentence, an unknown
+incident a 404, a malformed order a 400.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Annotated, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import Target
+from remediator.admission import RefusedError
+from remediator.core.book import Book
+from remediator.engine import Engine
+from remediator.payload import body_of, decode, encoded
+
+MAX_BY = 100
+MAX_WHY = 1000
+_By = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_BY)]
+_Why = Annotated[str, msgspec.Meta(max_length=MAX_WHY)]
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An order that needs no reason: pause or resume."""
+
+    by: _By
+    reason: _Why = ""
+
+
+class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An order about one incident, with its reason."""
+
+    by: _By
+    reason: _Why
+
+
+class Close(Exit, frozen=True, forbid_unknown_fields=True):
+    """An order that ends an incident; `keep_quarantine` leaves its targets out of service."""
+
+    keep_quarantine: bool = False
+
+
+class Release(Exit, frozen=True, forbid_unknown_fields=True):
+    """An order that returns a target to service."""
+
+    target: str
+
+
+E = TypeVar("E", bound=Exit)
+
+
+class Orders:
+    """The endpoints that change something."""
+
+    def __init__(self, engine: Engine, book: Book) -> None:
+        self._engine = engine
+        self._book = book
+
+    async def pause(self, request: Request) -> Response:
+        """Stop every action."""
+        order = decode(await body_of(request), Order)
+        await self._engine.pause(order.by, order.reason or "no reason given")
+        return encoded({"paused": True})
+
+    async def resume(self, request: Request) -> Response:
+        """Allow actions again."""
+        body = await body_of(request)
+        order = decode(body, Order) if body.strip() else Order(by="somebody")
+        await self._engine.resume(order.by)
+        return encoded({"paused": False})
+
+    async def release(self, request: Request) -> Response:
+        """Return a quarantined target to service."""
+        order = _with_reason(await body_of(request), Release)
+        target = Target.parse(order.target)
+        return await _said(self._engine.release(target, order.by, order.reason))
+
+    async def close(self, request: Request) -> Response:
+        """End an incident."""
+        identity = self._known(request)
+        order = _with_reason(await body_of(request), Close)
+        keep = order.keep_quarantine
+        closing = self._engine.close_incident(
+            identity, order.by, order.reason, keep_quarantine=keep
+        )
+        return await _said(closing)
+
+    async def retry(self, request: Request) -> Response:
+        """Start an incident's playbook again."""
+        identity = self._known(request)
+        order = _with_reason(await body_of(request), Exit)
+        return await _said(self._engine.retry(identity, order.by, order.reason))
+
+    def _known(self, request: Request) -> str:
+        identity = str(request.path_params["identity"])
+        if identity not in self._book.incidents:
+            raise RefusedError(404, "There is no such incident; /api/v1/incidents lists them.")
+        return identity
+
+
+def _with_reason(body: bytes, shape: type[E]) -> E:
+    """An order whose author and reason are more than blanks. Raises UserError."""
+    order = decode(body, shape)
+    for name, text in (("by", order.by), ("reason", order.reason)):
+        if not text.strip():
+            raise UserError(f"body: at $.{name}: expected a text that is not blank.")
+    return order
+
+
+async def _said(order: Awaitable[str]) -> Response:
+    try:
+        return encoded({"text": await order})
+    except UserError as error:
+        raise RefusedError(409, str(error)) from None

@@ -1,0 +1,121 @@
+"""Payloads of the HTTP edge: read within limits, decoded, and refused with the place of what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.settings import misfit
+from remediator.admission import RefusedError
+from remediator.core.model import Alert
+
+T = TypeVar("T")
+MAX_BODY = 4 * 2**20
+BODY_TIMEOUT = 10.0
+MAX_LABELS = 64
+MAX_LABEL = 1024
+# A start outside of these bounds (Unix seconds, seconds after now) is an error of its sender.
+EARLIEST_START = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
+START_AHEAD = 86_400.0
+_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+# \Z: `$` also matches before a newline at the end.
+_Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z]{1,64}\Z")]
+
+
+class _Alert(msgspec.Struct, frozen=True, rename="camel"):
+    status: Literal["firing", "resolved"]
+    labels: dict[str, str]
+    starts_at: Annotated[str, msgspec.Meta(max_length=64)]
+    fingerprint: _Fingerprint
+
+
+class _Payload(msgspec.Struct, frozen=True, rename="camel"):
+    alerts: list[_Alert]
+    truncated_alerts: int = 0
+    receiver: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """What Alertmanager sent: alerts, whether it left some out, and the receiver it sent them for."""
+
+    alerts: tuple[Alert, ...]
+    truncated: bool
+    receiver: str
+
+
+def read_webhook(body: bytes, now: float) -> Webhook:
+    """Read the payload of a webhook. Raises UserError with the place of what is wrong.
+
+    A start before 2000, or more than a day after `now` (Unix seconds), is refused. At most 64 labels
+    of an alert are kept, each cut to 1,024 characters.
+    """
+    payload = decode(body, _Payload)
+    alerts = tuple(
+        Alert(
+            one.fingerprint, _moment(one.starts_at, n, now), one.starts_at, one.status == "firing",
+            _bounded(one.labels),
+        )
+        for n, one in enumerate(payload.alerts)
+    )  # fmt: skip
+    return Webhook(alerts, payload.truncated_alerts > 0, payload.receiver)
+
+
+def decode(body: bytes, shape: type[T]) -> T:
+    """Decode JSON. Raises UserError with the place of what does not fit."""
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        raise UserError(f"body: {misfit(error)}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"body: at $: this is not JSON ({str(error)[:120]}).") from None
+
+
+def encoded(value: object) -> Response:
+    """A value as a response in JSON."""
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+async def body_of(request: Request) -> bytes:
+    """The body of a request. Raises RefusedError when it is too large, too slow or incomplete."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise RefusedError(413, f"The body is larger than {MAX_BODY} bytes.")
+    except TimeoutError:
+        raise RefusedError(408, f"The body did not come within {BODY_TIMEOUT:g} s.") from None
+    except ClientDisconnect:
+        raise RefusedError(400, "The body did not come whole.") from None
+    return bytes(body)
+
+
+def _moment(text: str, number: int, now: float) -> float:
+    place = f"body: at $.alerts[{number}].startsAt"
+    try:
+        moment = msgspec.convert(text, _Instant).timestamp()
+    except (msgspec.ValidationError, OverflowError, ValueError):
+        raise UserError(f"{place}: this is no RFC 3339 time.") from None
+    if not EARLIEST_START <= moment <= now + START_AHEAD:
+        raise UserError(
+            f"{place}: expected a time from 2000 to tomorrow, got {text!r}: "
+            "check the clocks of both machines."
+        )
+    return moment
+
+
+def _bounded(labels: dict[str, str]) -> dict[str, str]:
+    if len(labels) <= MAX_LABELS and max(map(len, labels.values()), default=0) <= MAX_LABEL:
+        return {name[:MAX_LABEL]: value for name, value in labels.items()}
+    known = ("alertname", "severity", "cluster", "node", "gpu", "uuid", "job_id", "service")
+    first = sorted(labels, key=lambda name: (name not in known, name))[:MAX_LABELS]
+    return {name[:MAX_LABEL]: labels[name][:MAX_LABEL] for name in first}

@@ -1,0 +1,75 @@
+"""A remediator on an in-memory cluster behind its HTTP edge, for the tests of that edge."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+if TYPE_CHECKING:
+    from remediator.clusters.memory import MemoryCluster
+
+TOKEN = "0123456789abcdef0123"
+PASSWORD = "for-people-who-look"
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
+    """Serve a remediator whose data are in `tmp_path`; its parts are `app.state.parts` of the client."""
+    # Here, so that tests of single parts load the whole no earlier than one that serves it.
+    from remediator.admission import Credentials
+    from remediator.app import running
+    from remediator.clusters.memory import MemoryCluster
+    from remediator.journal import Journal, JournalDown
+    from remediator.library import load_library
+    from remediator.settings import load_settings
+    from remediator.webhook import Desk, make_app
+
+    @contextlib.contextmanager
+    def serve(
+        cluster: MemoryCluster | None = None,
+        level: str = "observe",
+        settings_more: str = "",
+        address: str = "127.0.0.1",
+        receivers: tuple[str, ...] = (),
+    ) -> Iterator[TestClient]:
+        (tmp_path / "token").write_text(TOKEN)
+        config = tmp_path / "remediator.yml"
+        config.write_text(
+            f"webhook_token_file: {tmp_path}/token\ncluster: {{adapter: memory}}\nlevel: {level}\n"
+            "without_alertmanager: true\n" + settings_more
+        )
+        settings, there = load_settings(config), cluster or MemoryCluster()
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            beside = Journal(tmp_path / "beside", lambda _: None)
+
+            async def ready() -> str | None:
+                try:
+                    await beside.check()
+                except JournalDown as error:
+                    return str(error)
+                return None
+
+            async with running(settings, tmp_path, load_library(()), there) as parts:
+                desk = Desk(
+                    parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery,
+                    Credentials(TOKEN, PASSWORD), tmp_path, ready, parts.pictures, parts.discovery,
+                    receivers, there,
+                )  # fmt: skip
+                app.router.routes.extend(make_app(desk).routes)
+                app.state.parts = parts
+                yield
+            beside.close()
+
+        with TestClient(Starlette(lifespan=lifespan), client=(address, 50000)) as found:
+            yield found
+
+    return serve

@@ -1,0 +1,78 @@
+"""What a webhook may hold: everything else is refused with its place."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetmedic.kernel.errors import UserError
+from remediator.payload import EARLIEST_START, MAX_LABEL, MAX_LABELS, START_AHEAD, read_webhook
+
+NOW = 1_795_000_000.0
+
+
+def _body(*alerts: dict[str, Any], **more: Any) -> bytes:
+    one = {"status": "firing", "labels": {}, "startsAt": _text(NOW), "fingerprint": "ab12"}
+    return json.dumps({"alerts": [one | changes for changes in alerts]} | more).encode()
+
+
+def _text(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0001-01-01T00:00:00Z", "1999-12-31T23:59:59Z", "9999-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", _text(NOW + START_AHEAD + 1),
+    ],
+)  # fmt: skip
+def test_a_start_that_no_clock_shows_is_refused_with_its_place(text: str) -> None:
+    with pytest.raises(UserError, match=r"^body: at \$\.alerts\[1\]\.startsAt: "):
+        read_webhook(_body({}, {"startsAt": text}), NOW)
+
+
+@given(st.floats(EARLIEST_START, NOW + START_AHEAD))
+def test_a_start_up_to_a_day_ahead_is_taken_as_it_is(at: float) -> None:
+    (alert,) = read_webhook(_body({"startsAt": _text(at)}), NOW).alerts
+    assert abs(alert.starts_at - at) < 0.001
+
+
+def test_a_time_without_a_zone_is_refused() -> None:
+    with pytest.raises(UserError, match=r"alerts\[0\]\.startsAt: this is no RFC 3339 time"):
+        read_webhook(_body({"startsAt": "2026-11-22T21:47:28"}), NOW)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ab12\n", "\nab12", "a b", "../x", "ä", "\u0661", "a" * 65, "ab12\r\n"]
+)
+def test_a_fingerprint_is_letters_and_digits_alone(text: str) -> None:
+    with pytest.raises(UserError, match=r"at \$\.alerts\[0\]\.fingerprint: "):
+        read_webhook(_body({"fingerprint": text}), NOW)
+
+
+def test_a_status_and_what_was_left_out_are_read() -> None:
+    body = _body({}, {"status": "resolved", "odd": 1}, truncatedAlerts=2, receiver="fleetmedic")
+    found = read_webhook(body, NOW)
+    assert [alert.firing for alert in found.alerts] == [True, False]
+    assert (found.truncated, found.receiver) == (True, "fleetmedic")
+    whole = read_webhook(_body({}, truncatedAlerts=0), NOW)
+    assert (whole.truncated, whole.receiver) == (False, "")
+
+
+@given(st.dictionaries(st.text(max_size=2000), st.text(max_size=2000), max_size=3))
+def test_labels_are_cut_and_never_refused(labels: dict[str, str]) -> None:
+    (alert,) = read_webhook(_body({"labels": labels}), NOW).alerts
+    assert all(len(text) <= MAX_LABEL for pair in alert.labels.items() for text in pair)
+
+
+def test_of_too_many_labels_those_that_name_a_target_are_kept() -> None:
+    labels = {f"a{n}": "x" for n in range(1000)} | {"node": "node1", "gpu": "3", "uuid": "GPU-1"}
+    (alert,) = read_webhook(_body({"labels": labels}), NOW).alerts
+    assert len(alert.labels) == MAX_LABELS
+    assert alert.labels.items() >= {("node", "node1"), ("gpu", "3"), ("uuid", "GPU-1")}
