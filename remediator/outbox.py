@@ -1,0 +1,220 @@
+"""Delivers the messages to people: each message to each address, until delivered or expired (24 h).
+
+Every address has a lane of its own, so one that fails delays no other and no incident. A lane sends one
+message at a time, oldest first, and shares one back-off among its messages. After a crash, the message
+whose delivery is not in the journal is sent again: at least once, with the same `op_id`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+
+from remediator.channels.delivery import TRY_AGAIN
+from remediator.core import events
+from remediator.core.book import Book, Message
+from remediator.core.events import Event
+from remediator.http import HttpError
+from remediator.journal import JournalDown
+
+log = structlog.get_logger("remediator")
+EXPIRES_AFTER = 86_400.0
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+RECORD_AGAIN = 2.0
+_JSON = {"Content-Type": "application/json"}
+
+
+class Appends(Protocol):
+    """What the outbox needs of the journal."""
+
+    async def append(self, events: Sequence[Event]) -> tuple[Event, ...]: ...
+
+
+class Sender(Protocol):
+    """What the outbox needs of `remediator.http.Notifier`."""
+
+    async def exchange(
+        self, method: str, url: str, *, content: bytes | None = None,
+        headers: dict[str, str] | None = None, params: dict[str, str] | None = None,
+    ) -> tuple[int, bytes]: ...  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a message did not arrive. `refused`: the receiver answered that it does not want this request."""
+
+    text: str
+    refused: bool = False
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The work for one address. `unrecorded` are outcomes that the journal does not have yet."""
+
+    url: str
+    address: str
+    host: str
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    pause: float = FIRST_PAUSE
+    failing: bool = False
+    journal_down: bool = False
+    unrecorded: dict[str, Event] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+
+
+class Outbox:
+    """Delivers what `book.outbox` holds to every address.
+
+    `now` gives Unix seconds. An address that is added later also gets the messages that have not expired.
+    """
+
+    def __init__(
+        self, book: Book, journal: Appends, sender: Sender, addresses: Sequence[str],
+        now: Callable[[], float], *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:  # fmt: skip
+        self._book = book
+        self._journal = journal
+        self._sender = sender
+        self._now = now
+        self._sleep = sleep
+        self._lanes = tuple(_Lane(url, address_id(url), _host(url)) for url in _unique(addresses))
+
+    async def run(self) -> None:
+        """Deliver until cancelled. Without addresses there is nothing to do, and it returns."""
+        async with asyncio.TaskGroup() as group:
+            for lane in self._lanes:
+                group.create_task(self._serve(lane), name=f"outbox {lane.host}")
+
+    def wake(self) -> None:
+        """To be called when a message has become durable."""
+        for lane in self._lanes:
+            lane.wake.set()
+
+    def pending(self) -> int:
+        """How many messages have neither reached every address nor expired."""
+        messages = self._book.outbox.values()
+        return sum(any(_waits(lane, one) for lane in self._lanes) for one in messages)
+
+    async def _serve(self, lane: _Lane) -> None:
+        while True:
+            lane.wake.clear()
+            try:
+                pause = await self._deliver(lane)
+            except Exception:
+                log.exception("notification_lane_failed", address=lane.host)
+                pause = LONGEST_PAUSE
+            if pause is None:
+                await lane.wake.wait()
+            else:
+                # A new message does not shorten this: the address was asked a moment ago.
+                await self._sleep(pause)
+
+    async def _deliver(self, lane: _Lane) -> float | None:
+        """One pass over what waits; returns the seconds until the next, None when nothing waits."""
+        waiting = self._expire(lane)
+        await self._record(lane)
+        for message in waiting:
+            failure = await self._send(lane, message)
+            if failure is not None:
+                return _back_off(lane, message, failure)
+            lane.pause = FIRST_PAUSE
+            self._settle(lane, message)
+            await self._record(lane)
+        if waiting and lane.failing:
+            lane.failing = False
+            log.info("notification_address_recovered", address=lane.host)
+        return RECORD_AGAIN if lane.unrecorded else None
+
+    def _expire(self, lane: _Lane) -> list[Message]:
+        """Give up on what is too old; returns what still waits, in the order of sending.
+
+        What the receiver refused comes last: one message that it never takes must not stop the others.
+        """
+        waiting = [one for one in self._book.outbox.values() if _waits(lane, one)]
+        old = [one for one in waiting if self._now() - one.at >= EXPIRES_AFTER]
+        for message in old:
+            self._settle(lane, message, expired=True)
+        if old:
+            log.warning(
+                "notifications_expired", address=lane.host, messages=len(old),
+                first=str(old[0].body.get("text", "")),
+            )  # fmt: skip
+        live = [one for one in waiting if one.op_id not in lane.unrecorded]
+        lane.refused &= {one.op_id for one in live}
+        return sorted(live, key=lambda one: one.op_id in lane.refused)
+
+    def _settle(self, lane: _Lane, message: Message, *, expired: bool = False) -> None:
+        lane.unrecorded[message.op_id] = events.delivered(
+            self._now(), message.op_id, lane.address, expired=expired
+        )
+
+    async def _record(self, lane: _Lane) -> None:
+        """Write down what the journal lacks. While it is down, memory keeps it from being sent twice."""
+        if not lane.unrecorded:
+            return
+        try:
+            await self._journal.append(tuple(lane.unrecorded.values()))
+        except JournalDown as error:
+            if not lane.journal_down:
+                log.error("delivery_not_recorded", address=lane.host, error=str(error))
+            lane.journal_down = True
+            return
+        lane.journal_down = False
+        lane.unrecorded.clear()
+
+    async def _send(self, lane: _Lane, message: Message) -> _Failure | None:
+        content = msgspec.json.encode(message.body)
+        try:
+            status, _ = await self._sender.exchange(
+                "POST", lane.url, content=content, headers=_JSON
+            )
+        except HttpError as error:
+            return _Failure(str(error))
+        if 200 <= status < 300:
+            return None
+        refused = 400 <= status < 500 and status not in TRY_AGAIN
+        return _Failure(f"The notification address {lane.host} answered {status}.", refused)
+
+
+def address_id(url: str) -> str:
+    """What stands for an address in the journal: a hash, because URLs carry secrets."""
+    return hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def _waits(lane: _Lane, message: Message) -> bool:
+    return lane.address not in message.settled and message.op_id not in lane.unrecorded
+
+
+def _back_off(lane: _Lane, message: Message, failure: _Failure) -> float:
+    """Note a failure, and log the first of a row; returns the seconds until the next try."""
+    if failure.refused:
+        lane.refused.add(message.op_id)
+    if not lane.failing:
+        lane.failing = True
+        cure = " Check its URL and what it accepts." if failure.refused else ""
+        log.warning(
+            "notification_address_failing", address=lane.host, refused=failure.refused,
+            error=f"{failure.text}{cure} Delivery is retried for 24 h.",
+        )  # fmt: skip
+    pause, lane.pause = lane.pause, min(lane.pause * 2, LONGEST_PAUSE)
+    return pause
+
+
+def _unique(addresses: Sequence[str]) -> Mapping[str, None]:
+    return dict.fromkeys(addresses)
+
+
+def _host(url: str) -> str:
+    """The part of a URL that may be shown: no path, no query, no password."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return "(invalid URL)"

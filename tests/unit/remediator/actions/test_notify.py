@@ -1,0 +1,71 @@
+"""A notification is over at once, and its message becomes durable together with the step's end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import cast
+
+from fleetmedic.kernel.labels import Target
+from remediator.actions.base import Tools
+from remediator.actions.notify import Notify
+from remediator.core import events, plan
+from remediator.core.book import Book
+from remediator.core.events import Kind
+from remediator.core.lifecycle import evolve
+from remediator.core.model import Incident, Level
+from remediator.core.reasons import Reason
+from remediator.executor import Outcome, outcome_events
+
+NOW = 1_700_000_000.0
+GPU = Target.parse("node1/3")
+DONE = Outcome(Kind.STEP_DONE, Reason.EFFECT_SEEN, "People are notified.")
+
+
+class _Tools:
+    """All that the action may use: no cluster, no network."""
+
+    def __init__(self, incident: Incident) -> None:
+        self.incident = incident
+
+
+def incident() -> Incident:
+    one = Incident("inc-1", GPU, "gpu-lost", Level.REPAIR, opened=NOW, text="A case.")
+    return evolve(one, events.noted(Kind.HELD, one, NOW, Reason.STORM, "A storm in pool rack."))
+
+
+def test_the_step_is_over_without_anything_to_wait_for() -> None:
+    one = incident()
+    step = plan.notify(one, "opened")
+    look = asyncio.run(Notify().observe(step, cast(Tools, _Tools(one))))
+    assert (look.over, look.ok) == (True, True)
+    assert look.text == "People are notified: gpu/node1/3 needs attention: A storm in pool rack."
+
+
+def test_the_message_is_one_append_with_the_steps_end_and_goes_into_the_outbox() -> None:
+    one = incident()
+    step = plan.notify(one, "held-storm")
+    ended, told = outcome_events(one, step, DONE, NOW)
+    assert (ended.kind, ended.data["op_id"]) == (Kind.STEP_DONE, step.op_id)
+    assert (told.kind, told.incident, told.target) == (Kind.NOTIFIED, "inc-1", "gpu/node1/3")
+    assert told.data["occasion"] == "held-storm"
+    assert told.text == told.data["body"]["text"]
+    book = Book()
+    book.apply(told)
+    message = book.outbox[step.op_id]
+    assert message.body["reason"] == "storm"
+    assert message.settled == frozenset()
+
+
+def test_a_step_that_failed_sends_no_message() -> None:
+    one = incident()
+    failed = replace(DONE, kind=Kind.STEP_FAILED)
+    assert len(outcome_events(one, plan.notify(one, "opened"), failed, NOW)) == 1
+
+
+def test_a_passed_test_is_noted_and_other_steps_only_end() -> None:
+    one = incident()
+    test, verified = outcome_events(one, plan.new_step(one, "verify", 9.0), DONE, NOW)
+    assert (test.kind, verified.kind) == (Kind.STEP_DONE, Kind.VERIFIED)
+    assert verified.data == {"passed": True}
+    assert len(outcome_events(one, plan.quarantine(one), DONE, NOW)) == 1
