@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from fleetmedic.alerting.intervals import Window
+from fleetmedic.alerting.overlaps import joint
 from fleetmedic.alerting.receivers import Version, receiver, webhook
 from fleetmedic.alerting.settings import REPEAT, Matches, Notifications, Team
 from fleetmedic.kernel.errors import UserError
@@ -80,10 +81,7 @@ def render(place: Place, given: Notifications | None = None) -> str:
             for team in teams
         ],
         quiet=bool(notifications.quiet), repeat=REPEAT | notifications.repeat,
-        maintenance=[
-            {"name": each.name, "matchers": matchers(each.match)}
-            for each in notifications.maintenance
-        ],
+        maintenance=_maintenance(notifications),
         dead_man=notifications.dead_man, lesser=lesser(),
         intervals=_intervals(notifications), receivers=_receivers(notifications, teams, place),
     )  # fmt: skip
@@ -111,6 +109,20 @@ def matchers(match: Matches) -> list[str]:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
+
+
+def _maintenance(given: Notifications) -> list[dict[str, Any]]:
+    """A route for each maintenance, after those of sets that may match one alert together."""
+    sets = joint([each.match for each in given.maintenance], "maintenance")
+    found = [[given.maintenance[number] for number in numbers] for numbers in sets]
+    return [
+        {
+            # the template writes maintenance-NAME into a list, so this becomes several of its items
+            "name": ", maintenance-".join(each.name for each in members),
+            "matchers": [text for each in members for text in matchers(each.match)],
+        }
+        for members in found
+    ]
 
 
 def _intervals(given: Notifications) -> list[dict[str, Any]]:

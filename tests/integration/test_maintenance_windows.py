@@ -87,20 +87,20 @@ def now() -> datetime:
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes the remediator's place: keeps the node of each alert that Alertmanager sends there."""
+    """Takes the remediator's place: keeps the GPU of each alert that Alertmanager sends there."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Post)
-        self.nodes: queue.Queue[str] = queue.Queue()
+        self.gpus: queue.Queue[str] = queue.Queue()
 
     def until(self, wanted: set[str], seconds: float) -> set[str]:
-        """The nodes that came, once they hold those wanted; or after that time."""
+        """The GPUs that came, once they hold those wanted; or after that time."""
         deadline, found = time.monotonic() + seconds, set()
         while not wanted <= found and (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
-                found.add(self.nodes.get(timeout=left))
-        while not self.nodes.empty():
-            found.add(self.nodes.get())
+                found.add(self.gpus.get(timeout=left))
+        while not self.gpus.empty():
+            found.add(self.gpus.get())
         return found
 
 
@@ -110,7 +110,7 @@ class _Post(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         for alert in body["alerts"]:
-            self.server.nodes.put(alert["labels"]["node"])
+            self.server.gpus.put(alert["labels"]["gpu"])
         self.send_response(202)
         self.end_headers()
 
@@ -158,11 +158,30 @@ def _json(url: str, body: object = None) -> Any:
         return json.loads(answer.read() or "null")
 
 
-def _alert(node: str) -> dict[str, str]:
-    return {
-        "alertname": "GpuLost", "cluster": "local", "category": "gpu", "source": "static",
-        "severity": "critical", "node": node,
-    }  # fmt: skip
+def _cases(now: datetime) -> tuple[Notifications, list[dict[str, str]]]:
+    """A maintenance for each entry of the table and two more that overlap them; alerts of each kind,
+    each with a `gpu` of its own."""
+    table = _table(now)
+    given = Notifications(
+        maintenance=(
+            *(Maintenance(name, {"node": name}, table[name]) for name in table),
+            Maintenance("pool-open", {"pool": "a|b"}, table["always"]),
+            Maintenance("pool-closed", {"pool": "c.*"}, table["other-month"]),
+        )
+    )
+    cases = [(name, "") for name in (*table, "other")]
+    cases += [
+        ("other", "a"),
+        ("other", "c1"),
+        ("other-month", "b"),
+        ("month", "c1"),
+        ("other-day", "c2"),
+    ]
+    common = {"alertname": "GpuLost", "category": "gpu", "source": "static", "severity": "critical"}
+    return given, [
+        common | {"node": node, "gpu": str(number)} | ({"pool": pool} if pool else {})
+        for number, (node, pool) in enumerate(cases)
+    ]
 
 
 @pytest.mark.parametrize("program", ["alertmanager", "alertmanager-0.33"])
@@ -171,21 +190,17 @@ def test_alertmanager_mutes_what_the_remediator_judges_to_be_in_an_open_window(
     new_port: Callable[[], int],
 ) -> None:  # fmt: skip
     assert parts[program]
-    table = _table(now)
-    given = Notifications(
-        maintenance=tuple(Maintenance(name, {"node": name}, table[name]) for name in table)
-    )
+    given, alerts = _cases(now)
     place = replace(_place(tmp_path), remediator_url=f"http://127.0.0.1:{receiver.server_port}")
     config = tmp_path / "alertmanager.yml"
     config.write_text(render(place, given))
-    names = [*table, "other"]
-    judged = {name: open_maintenance(given, _alert(name), time.time()) for name in names}
-    expected = {name: [f"maintenance-{name}"] if judged[name] else [] for name in names}
-    assert 5 < sum(map(bool, expected.values())) < len(names) - 5
+    judged = {each["gpu"]: open_maintenance(given, each, time.time()) for each in alerts}
+    expected = {gpu: [f"maintenance-{one.name}"] if one else [] for gpu, one in judged.items()}
+    assert 5 < sum(map(bool, expected.values())) < len(alerts) - 5
     url = f"http://127.0.0.1:{new_port()}"
     with _running(program, config, url):
-        _json(f"{url}/api/v2/alerts", [{"labels": _alert(name)} for name in names])
-        closed = {name for name in names if not judged[name]}
+        _json(f"{url}/api/v2/alerts", [{"labels": labels} for labels in alerts])
+        closed = {gpu for gpu, one in judged.items() if one is None}
         assert receiver.until(closed, 15) == closed
         if program == "alertmanager-0.33":
             until = time.monotonic() + 10
@@ -195,10 +210,10 @@ def test_alertmanager_mutes_what_the_remediator_judges_to_be_in_an_open_window(
 
 
 def _muted(url: str) -> dict[str, list[str]]:
-    """By node, the time intervals that mute its alert on the remediator's route."""
+    """By GPU, the time intervals that mute its alert on the remediator's route."""
     groups = _json(f"{url}/api/v2/alerts/groups?receiver=remediator")
     return {
-        alert["labels"]["node"]: alert["status"]["mutedBy"]
+        alert["labels"]["gpu"]: alert["status"]["mutedBy"]
         for group in groups
         if group["receiver"]["name"] == "remediator"
         for alert in group["alerts"]

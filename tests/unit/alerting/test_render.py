@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from fleetmedic.alerting import render as renderer
 from fleetmedic.alerting.cli import alertmanager as command
 from fleetmedic.alerting.render import Place, lesser, parse_version, render
-from fleetmedic.alerting.settings import Notifications, read
+from fleetmedic.alerting.settings import Maintenance, Notifications, Window, read
 from fleetmedic.kernel.errors import UserError
 from rules import promql, rulefile
 from rules.flow import flow
@@ -78,6 +78,22 @@ def test_critical_alerts_wait_for_nothing_and_the_others_for_the_quiet_to_end(
             assert route["repeat_interval"] == "30m"
         elif route["receiver"].endswith(("-info", "-warning")) and "routes" not in route:
             assert route["mute_time_intervals"] == ["quiet"]
+
+
+def test_an_alert_of_two_maintenances_is_muted_by_either() -> None:
+    always = (Window(),)
+    given = Notifications(
+        maintenance=(
+            Maintenance("rack", {"node": "a"}, always),
+            Maintenance("job", {"job_id": "7"}, always),
+        )
+    )
+    both, rack, job = (r for r in _config(given)["route"]["routes"] if "mute_time_intervals" in r)
+    assert both["matchers"] == ['node=~"a"', 'job_id=~"7"']
+    for route in (both, *both["routes"]):
+        assert route["mute_time_intervals"] == ["maintenance-rack", "maintenance-job"]
+    assert rack["mute_time_intervals"] == ["maintenance-rack"]
+    assert job["mute_time_intervals"] == ["maintenance-job"]
 
 
 def test_during_maintenance_nobody_hears_of_what_is_maintained(given: Notifications) -> None:

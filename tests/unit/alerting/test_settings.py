@@ -115,3 +115,9 @@ def test_what_cannot_be_is_one_sentence_with_its_place(
     assert "notifications.yml" in said
     assert text in said, said
     assert "\n" not in said
+
+
+def test_too_many_maintenances_for_one_alert_are_refused_with_their_place(tmp_path: Path) -> None:
+    lines = [f"- {{name: m{n}, match: {{label{n}: a}}, windows: [{{}}]}}" for n in range(12)]
+    with pytest.raises(UserError, match=r"yml: at \$\.maintenance: more than 256 combinations"):
+        _read(tmp_path, "maintenance:\n" + "\n".join(lines))

@@ -1,0 +1,101 @@
+"""Which maintenances may match the same alert, so that any open one of them mutes the alert.
+
+Alertmanager takes the first route that matches and asks for that route's time intervals alone. So each set
+of maintenances that may match one alert gets a route of its own, before those of smaller sets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from fleetmedic.kernel.errors import UserError
+
+MAX_SETS = 256
+_MAX_STARTS = 64
+_PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
+_LITERAL = re.compile(r"(?:[A-Za-z0-9_-]|\\[^A-Za-z0-9])(?![*+?{])")
+_CHOICE = re.compile(r"\((?:\?:)?([A-Za-z0-9_|-]*)\)(?![*+?{])")
+Match = dict[str, str]
+Start = tuple[str, bool]
+"""The beginning of a text, and whether the text ends there."""
+
+
+def joint(matches: Sequence[Match], place: str) -> list[tuple[int, ...]]:
+    """Sets of positions in `matches` whose members may all match one alert; larger sets first.
+
+    A set is left out only where two members cannot match the same label. Raises UserError with `place`
+    for more than MAX_SETS sets of two and more.
+    """
+    count = len(matches)
+    pairs = {
+        (a, b) for a in range(count) for b in range(a + 1, count) if _meet(matches[a], matches[b])
+    }
+    found: list[tuple[int, ...]] = []
+    grown: list[tuple[int, ...]] = [(one,) for one in range(count)]
+    while grown:
+        found = grown + found
+        grown = [
+            (*each, more)
+            for each in grown
+            for more in range(each[-1] + 1, count)
+            if all((one, more) in pairs for one in each)
+        ]
+        if len(found) + len(grown) > count + MAX_SETS:
+            raise UserError(
+                f"{place}: more than {MAX_SETS} combinations of maintenances may match one alert; join "
+                "some of them, or let expressions of the same label begin with different texts."
+            )
+    return found
+
+
+def _meet(one: Match, other: Match) -> bool:
+    """Whether one alert may match both; False only where that is certain."""
+    return all(
+        any(_touch(a, b) for a in _starts(text) for b in _starts(other[label]))
+        for label, text in one.items()
+        if label in other
+    )
+
+
+def _touch(one: Start, other: Start) -> bool:
+    (text, ends), (second, second_ends) = one, other
+    return (text.startswith(second) and (text == second or not second_ends)) or (
+        second.startswith(text) and not ends
+    )
+
+
+@lru_cache(maxsize=4096)
+def _starts(expression: str) -> tuple[Start, ...]:
+    """How a text that matches may begin."""
+    found: list[Start] = []
+    for alternative in _alternatives(expression):
+        texts, at = [""], 0
+        while at < len(alternative):
+            if literal := _LITERAL.match(alternative, at):
+                texts = [text + literal[0][-1] for text in texts]
+                at = literal.end()
+                continue
+            choice = _CHOICE.match(alternative, at)
+            choices = choice[1].split("|") if choice else []
+            if not choice or len(texts) * len(choices) > _MAX_STARTS:
+                break
+            texts = [text + more for text in texts for more in choices]
+            at = choice.end()
+        found += [(text, at == len(alternative)) for text in texts]
+    return tuple(found)
+
+
+def _alternatives(expression: str) -> list[str]:
+    """The expression, split where `|` is outside of every group."""
+    if expression.startswith("(?"):
+        return ["."]  # flags such as (?i) change what a literal matches
+    found, depth = [""], 0
+    for piece in _PIECE.findall(expression):
+        depth += (piece == "(") - (piece == ")")
+        if piece == "|" and depth == 0:
+            found.append("")
+        else:
+            found[-1] += piece
+    return found
