@@ -13,6 +13,8 @@ ACTIONS = (
     ),
 )
 
+HELD = {"0": ("no", "red"), "1": ("yes", "green")}
+
 ROWS = (
     Row("Now", 4, (
         Panel("stat", 4, "Open incidents", "Of all states.", "short", ((f"sum({OPEN})", "open"),)),
@@ -29,6 +31,28 @@ ROWS = (
               warn_from=1),
         Panel("stat", 4, "Paused", "Whether somebody has told it to do nothing.", "short",
               PAUSED, states=YES),
+        Panel("stat", 4, "Held longest", "The longest time for which an open incident has been held.", "s",
+              (("max(remediator_held_longest_seconds)", "held"),), bad_from=1800,
+              alert="RemediatorIncidentHeldLong"),
+        Panel("stat", 4, "Storms", "Pools in which too much hardware is reported unhealthy at once. "
+              "Nothing disruptive is done there.", "short",
+              (("sum(remediator_storms)", "storms"),), bad_from=1),
+        Panel("stat", 4, "Lock held", "Whether this installation holds the cluster's lock and may act.",
+              "short", (("min(remediator_instance_lock_held)", "lock"),), states=HELD),
+        Panel("stat", 4, "Alertmanager complete", "Whether Alertmanager has settled and its latest answer "
+              "held the Watchdog. If not, no missing alert is taken as resolved.", "short",
+              (("min(remediator_alertmanager_complete)", "complete"),), states=HELD),
+        Panel("stat", 4, "Messages pending", "Messages to people that are not yet delivered to every address.",
+              "short", (("sum(remediator_notifications_pending)", "pending"),), warn_from=1),
+        Panel("stat", 4, "Internal errors", "Errors of the remediator itself, in this range.", "short",
+              (("round(sum(increase(remediator_lane_failures_total[$__range])))", "errors"),), bad_from=1),
+    )),
+    Row("Out of service", 8, (
+        Panel("lines", 12, "Quarantined, by owner", "GPUs and nodes that are out of service. A GPU of a "
+              "quarantined node counts only if another owner quarantined the GPU.", "short",
+              (("sum by (kind, owner) (remediator_targets_out)", "{{kind}} {{owner}}"),)),
+        Panel("lines", 12, "Held, by reason", "Open incidents that are held now.", "short",
+              (("sum by (reason) (remediator_held) > 0", "{{reason}}"),)),
     )),
     Row("Incidents", 8, (
         Panel("stacked", 12, "Incidents by state", "How many are in each state.", "short",
