@@ -119,6 +119,8 @@ def test_the_end_of_a_scaling_names_the_size() -> None:
     one = case(target=serve, state=State.REPAIRING, text="The next repair is tried.")
     step = plan.new_step(one, "scale", 30.0, replicas=3)
     one = after(one, step, Kind.STEP_DONE, "serve has 3 of 3 replicas.")
+    again = plan.new_step(one, "scale", 30.0, replicas=4)
+    one = after(one, again, Kind.STEP_FAILED, "No room for 4 replicas.")
     one = after(one, plan.notify(one, "limit"), Kind.STEP_DONE, "People are notified.")
     assert said(one, "closed").endswith("the incident is closed. serve has 3 of 3 replicas.")
 
@@ -126,6 +128,7 @@ def test_the_end_of_a_scaling_names_the_size() -> None:
 def test_a_failure_names_the_step_that_failed() -> None:
     one = case(state=State.TRIAGED, text="A case.")
     one = after(one, plan.quarantine(one), Kind.STEP_FAILED, "The cluster refused: no such node.")
+    one = after(one, plan.new_step(one, "verify", 9.0), Kind.STEP_DONE, "The test passed.")
     assert said(one, "failed").endswith("GpuLost. The cluster refused: no such node.")
 
 
@@ -137,6 +140,7 @@ def test_a_failure_names_the_reason_that_was_announced_with_the_message() -> Non
         one, events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.UNSUPPORTED, why)
     )
     assert incident_body(one, "failed", step.op_id)["text"].endswith(f"GpuLost. {why}")
+    assert why not in incident_body(one, "failed", "another")["text"]
 
 
 def test_a_text_names_few_alerts_and_counts_the_rest() -> None:

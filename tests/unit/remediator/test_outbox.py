@@ -201,6 +201,7 @@ def hook() -> Iterator[tuple[str, list[bytes]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            assert self.headers["Content-Type"] == "application/json"
             got.append(self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(503 if len(got) == 1 else 204)
             self.end_headers()
