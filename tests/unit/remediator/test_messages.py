@@ -75,7 +75,7 @@ def test_while_an_incident_is_held_its_message_has_the_reason_of_the_hold() -> N
     one = held(case(state=State.TRIAGED, reason=Reason.ROUTED, text="Routed."), NOW + 60)
     body = incident_body(one, "held-budget_out", "op-1")
     assert body["text"] == (
-        "gpu/node2/3 waits since 22:14 UTC: 3 of 32 GPUs are out, which is the budget."
+        "gpu/node2/3 has been held since 22:14 UTC: 3 of 32 GPUs are out, which is the budget."
     )
     assert (body["occasion"], body["state"], body["reason"]) == ("held", "TRIAGED", "budget_out")
     assert "3 of 32 GPUs" in said(one, "opened")
