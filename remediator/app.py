@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,28 +16,36 @@ import uvicorn
 from fleetmedic.alerting.settings import Notifications
 from fleetmedic.alerting.settings import read as read_notifications
 from fleetmedic.kernel.errors import UserError
+from remediator.accusations import Accusations
 from remediator.actions.registry import actions
 from remediator.admission import Credentials
+from remediator.alert_states import AlertStates
+from remediator.alertmanager import AlertmanagerClient
 from remediator.channels.delivery import Delivery, open_channels
+from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster
 from remediator.clusters.registry import open_cluster
 from remediator.core.book import Book
-from remediator.core.events import Event
-from remediator.core.model import Playbook
+from remediator.core.events import Event, Kind
+from remediator.core.model import Level, Playbook
 from remediator.discovery.watch import Discovery
-from remediator.engine import Engine, Rules, World
+from remediator.engine import Engine, Rules
 from remediator.executor import Executor
-from remediator.http import AlertmanagerClient, Notifier, PrometheusClient
-from remediator.journal import Journal, replay
+from remediator.http import Notifier, PrometheusClient
+from remediator.installation import ClusterLock, read_identity
+from remediator.journal import Journal, JournalDown, replay
 from remediator.library import load_library
 from remediator.metrics import Metrics
+from remediator.outbox import Outbox
 from remediator.pictures import proxy
 from remediator.pictures.desk import Pictures
 from remediator.reconciler import Reconciler, Sources
 from remediator.senses import Senses
+from remediator.senses import Sources as Facts
+from remediator.sensors import Sensors
 from remediator.settings import Settings, read_token
-from remediator.telling import PeopleNotifier
 from remediator.webhook import Desk, make_app
+from remediator.world import World
 
 log = structlog.get_logger("remediator")
 END_WITHIN = 2
@@ -55,6 +62,15 @@ class Parts:
     delivery: Delivery
     pictures: Pictures
     discovery: Discovery | None
+    journal: Journal
+
+    async def unready(self) -> str | None:
+        """Why no alert can be made durable now; None when one can."""
+        try:
+            await self.journal.check()
+        except JournalDown as error:
+            return str(error)
+        return None
 
 
 class _Server(uvicorn.Server):
@@ -71,16 +87,25 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, data_dir: Path, playbooks: tuple[Playbook, ...], cluster: Cluster
-) -> AsyncIterator[Parts]:
-    """Everything but HTTP in: the journal replayed, lanes and reconciler at work."""
+    settings: Settings, data_dir: Path, playbooks: tuple[Playbook, ...], cluster: Cluster,
+    take_over: str = "",
+) -> AsyncIterator[Parts]:  # fmt: skip
+    """Everything but HTTP in: the journal replayed, lanes and reconciler at work.
+
+    `take_over` is the reason with which the cluster's lock is taken from another installation.
+    """
     book = Book()
-    metrics = Metrics(book)
+    clock = WallClock()
+    metrics = Metrics(book, clock.now)
+    messages: list[Callable[[], None]] = []
 
     def durable(event: Event) -> None:
         book.apply(event)
         metrics.saw(event, book.incidents.get(event.incident or ""))
         _say(event)
+        if event.kind is Kind.NOTIFIED:
+            for wake in messages:
+                wake()
 
     journal = Journal(data_dir, durable)
     async with contextlib.AsyncExitStack() as stack:
@@ -98,38 +123,65 @@ async def running(
                 )
             )
         if settings.alertmanager_url:
-            client = AlertmanagerClient(settings.alertmanager_url)
+            client = AlertmanagerClient(settings.alertmanager_url, settings.alertmanager_receivers)
             alertmanager = await stack.enter_async_context(client)
         sender = await stack.enter_async_context(Notifier())
-        delivery = open_channels(notifications(settings), sender)
+        given = notifications(settings)
+        delivery = open_channels(given, sender)
         metrics.expect(
             actions().names(), delivery.channels, (playbook.name for playbook in playbooks)
         )
-        senses = Senses(
-            cluster, prometheus, book, ceiling=settings.level,
-            scrape_interval=settings.scrape_interval, hold=settings.limits.hold, now=time.time,
-        )  # fmt: skip
-        executor = Executor(
-            actions(), disruptive_at_once=settings.disruptive_at_once, now=time.time
-        )
-        people = PeopleNotifier(settings.webhooks, sender)
+        clock.resumes_from(book.last_at)
         rules = Rules(
             playbooks, settings.limits, settings.level, settings.factor, settings.reconcile_every,
             settings.cluster,
         )  # fmt: skip
-        engine = Engine(rules, book, journal, World(cluster, senses, executor, people, time.time))
+        alerts = AlertStates(
+            alertmanager, given, settle=settings.alertmanager_settle, is_watchdog=rules.is_watchdog,
+            now=clock.now,
+        )  # fmt: skip
+        lock = await _lock(settings, data_dir, cluster, take_over)
+        sensors = Sensors(
+            prometheus, cluster=settings.cluster, scrape_interval=settings.scrape_interval
+        )
+        senses = Senses(
+            Facts(
+                cluster, sensors, alerts, book, clock, Accusations(book, rules.route),
+                lock.refusal if lock else lambda: None,
+            ),
+            ceiling=settings.level, limits=settings.limits,
+        )  # fmt: skip
+        executor = Executor(actions(), disruptive_at_once=settings.disruptive_at_once)
+        world = World(cluster, senses, executor, clock.now, metrics.lane_failed)
+        engine = Engine(rules, book, journal, world)
         pictures = Pictures(proxy.Proxy(looker, settings.scrape_interval))
-        sources = Sources(alertmanager, cluster, book, time.time)
-        reconciler = Reconciler(sources, engine, journal, metrics, settings.reconcile_every)
+        reconciler = Reconciler(
+            Sources(alerts, cluster, book, clock.now), engine, journal, metrics,
+            settings.reconcile_every,
+        )  # fmt: skip
+        outbox = Outbox(book, journal, sender, settings.webhooks, clock.now)
+        messages.append(outbox.wake)
+        metrics.pending(outbox.pending)
+        if alertmanager is not None:
+            metrics.alertmanager(lambda: alerts.complete)
+        # What an earlier process left is judged by how its alerts stand now.
+        await alerts.refresh(0.0)
         engine.start()
-        tasks = [asyncio.create_task(reconciler.run(), name="reconciler")]
+        tasks = [
+            asyncio.create_task(reconciler.run(), name="reconciler"),
+            asyncio.create_task(outbox.run(), name="outbox"),
+        ]
+        if lock is not None:
+            held = lock
+            metrics.lock(lambda: held.refusal() is None)
+            tasks.append(asyncio.create_task(held.run(), name="lock"))
         discovery = None
         if settings.hosts:
             discovery = Discovery(settings.hosts, settings.file_sd, settings.cluster)
             metrics.discovers(discovery)
             tasks.append(asyncio.create_task(discovery.run(), name="discovery"))
         try:
-            yield Parts(engine, reconciler, book, metrics, delivery, pictures, discovery)
+            yield Parts(engine, reconciler, book, metrics, delivery, pictures, discovery, journal)
         finally:
             for task in tasks:
                 task.cancel()
@@ -142,8 +194,21 @@ def notifications(settings: Settings) -> Notifications:
     return read_notifications(settings.notifications) if settings.notifications else Notifications()
 
 
-async def serve(settings: Settings, data_dir: Path, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT. Raises UserError for what a person must mend."""
+async def _lock(
+    settings: Settings, data_dir: Path, cluster: Cluster, take_over: str
+) -> ClusterLock | None:
+    """The cluster's lock, claimed once; what may only observe needs none and keeps it from nobody."""
+    if settings.level is Level.OBSERVE:
+        return None
+    lock = ClusterLock(cluster, read_identity(data_dir), socket.gethostname(), take_over)
+    await lock.claim()
+    return lock
+
+
+async def serve(
+    settings: Settings, data_dir: Path, host: str, port: int, take_over: str = ""
+) -> None:
+    """Serve until SIGTERM or SIGINT. Raises UserError for what a person must fix."""
     token, warning = read_token(settings.token_file)
     if warning:
         log.warning("token_file_open", text=warning)
@@ -154,11 +219,12 @@ async def serve(settings: Settings, data_dir: Path, host: str, port: int) -> Non
     )
     # The port first: a second remediator must fail before it acts.
     with _listen(host, port) as listener:
-        async with running(settings, data_dir, playbooks, cluster) as parts:
+        async with running(settings, data_dir, playbooks, cluster, take_over) as parts:
             desk = Desk(
                 parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery,
                 Credentials(token, viewers),
-                data_dir, lambda: True, parts.pictures, parts.discovery,
+                data_dir, parts.unready, parts.pictures, parts.discovery,
+                settings.alertmanager_receivers, cluster,
             )  # fmt: skip
             config = uvicorn.Config(
                 make_app(desk), log_config=None, access_log=False, lifespan="off",

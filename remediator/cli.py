@@ -41,7 +41,9 @@ def remediator() -> None:
 @_data
 @click.option("--log.level", "level", default="info", show_default=True,
               type=click.Choice(["debug", "info", "warning", "error"]), help="How much to log.")  # fmt: skip
-def serve(config: Path, listen: str, data_dir: Path, level: str) -> None:
+@click.option("--take-over", metavar="REASON", default=None,
+              help="Take the cluster's lock from another remediator, which then acts on nothing.")  # fmt: skip
+def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str | None) -> None:
     """Serve the webhook and the API, and run every incident, until SIGTERM.
 
     \b
@@ -53,7 +55,9 @@ def serve(config: Path, listen: str, data_dir: Path, level: str) -> None:
 
     host, port = _address(listen)
     configure_logs(level)
-    asyncio.run(app.serve(load_settings(config), data_dir, host, port))
+    if take_over is not None and not take_over.strip():
+        raise UserError("--take-over: expected a reason, which is shown to the other remediator.")
+    asyncio.run(app.serve(load_settings(config), data_dir, host, port, (take_over or "").strip()))
 
 
 @remediator.command()

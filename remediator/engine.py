@@ -8,39 +8,57 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import structlog
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.actions.base import Notifier, Tools
-from remediator.clusters.base import Cluster
-from remediator.core import events
+from remediator.actions.base import Tools
+from remediator.core import events, gates
 from remediator.core.book import Book
 from remediator.core.decision import Case
-from remediator.core.events import Event
-from remediator.core.guards import Limits
-from remediator.core.model import Alert, Incident, Level, Playbook, State, StepRun
+from remediator.core.events import Event, Kind
+from remediator.core.evidence import Evidence
+from remediator.core.guards import Limits, Verdict
+from remediator.core.instruments import instrument
+from remediator.core.model import (
+    Alert,
+    FaultClass,
+    Incident,
+    Level,
+    Playbook,
+    State,
+    Step,
+    StepRun,
+    op_id,
+)
 from remediator.core.reasons import Reason
 from remediator.core.routing import Route, absorbable, cured_at, holder, route
-from remediator.core.settle import RECURRENCE_WINDOW, Settled, admit, hand_over, settle, widen
-from remediator.executor import Executor, outcome_events
+from remediator.core.settle import (
+    RECURRENCE_WINDOW,
+    Settled,
+    Terms,
+    admit,
+    hand_over,
+    settle,
+    widen,
+)
+from remediator.executor import outcome_events
+from remediator.exits import Exits
 from remediator.journal import JournalDown
-from remediator.senses import Senses, sensor
+from remediator.messages import incident_body
+from remediator.notices import group_notice, lane_failed
+from remediator.storms import Storms
+from remediator.world import Appends, World
 
 log = structlog.get_logger("remediator")
 ASK_AGAIN = 2.0
+MOST_FAILURES = 3
+SLOWEST_LANE = 60.0
 KIN = 64
 # The states in which a budget is spent: facts and announcement must not be interleaved with others'.
 SPENDING = frozenset({State.NEW, State.TRIAGED, State.HELD, State.REPAIRING})
-
-
-class Appends(Protocol):
-    """What the engine needs of a journal."""
-
-    async def append(self, events: Sequence[Event]) -> tuple[Event, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,16 @@ class Rules:
         """Where an alert leads in this cluster."""
         return route(alert, self.playbooks, self.cluster)
 
+    def is_watchdog(self, alert: Alert) -> bool:
+        """Whether an alert is the dead man's switch."""
+        return self.route(alert).reason is Reason.DEAD_MAN_SIGNAL
+
+    @property
+    def terms(self) -> Terms:
+        """What limits new incidents."""
+        shrinking = (one.name for one in self.playbooks if one.scale and one.scale.step < 0)
+        return Terms(self.ceiling, RECURRENCE_WINDOW / self.factor, frozenset(shrinking))
+
     def playbook(self, name: str) -> Playbook | None:
         """The playbook of that name, if it is still configured; it widens to nothing that only observes."""
         found = next((one for one in self.playbooks if one.name == name), None)
@@ -67,28 +95,13 @@ class Rules:
             return replace(found, widen_to=None)
         return found
 
-    @property
-    def recurrence(self) -> float:
-        """How far back (seconds) an earlier incident counts."""
-        return RECURRENCE_WINDOW / self.factor
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What the engine acts on and through. `now` is the shell's clock (Unix seconds)."""
-
-    cluster: Cluster
-    senses: Senses
-    executor: Executor
-    notifier: Notifier
-    now: Callable[[], float]
-
 
 @dataclass(slots=True)
 class _Lane:
     """The work on one target: alerts to look at, and what wakes it."""
 
     inbox: deque[Alert] = field(default_factory=deque)
+    failures: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -105,6 +118,9 @@ class Engine:
         self._budget = asyncio.Lock()
         self._kin = tuple(asyncio.Lock() for _ in range(KIN))
         self._announced: set[str] = set()
+        self._withheld: set[tuple[str, Reason]] = set()
+        self.storms = Storms(rules.limits, book, journal, world)
+        self.exits = Exits(rules.playbook, book, journal, world, self._kick)
 
     def start(self) -> None:
         """Take up what an earlier process left: undecided alerts and open incidents."""
@@ -136,7 +152,7 @@ class Engine:
         for alert in alerts:
             found = self._rules.route(alert)
             if found.reason is Reason.DEAD_MAN_SIGNAL and alert.firing:
-                self._world.senses.watchdog_at = now
+                self._world.senses.hear_watchdog()
             if self._book.known(alert):
                 continue
             news.append((alert, found))
@@ -149,6 +165,24 @@ class Engine:
         for alert, found in news:
             self._sort_in(alert, found)
         return len(news)
+
+    async def note_withheld(self, alerts: Iterable[tuple[Alert, Evidence]]) -> None:
+        """Record, once for each, why nothing follows from alerts that Alertmanager withholds from us."""
+        now = self._world.now()
+        written: list[Event] = []
+        noted: set[tuple[str, Reason]] = set()
+        for alert, evidence in alerts:
+            key = (alert.key, evidence.reason)
+            noted.add(key)
+            record = self._book.episodes.get(alert.key)
+            if key in self._withheld or (record is not None and record.incident):
+                continue
+            found = self._rules.route(alert)
+            if found.playbook is not None and found.target is not None:
+                text = f"{alert.name} on {found.target} is not treated. {evidence.text}"
+                written.append(events.suppressed(alert, found.target, now, evidence.reason, text))
+        await self._journal.append(written)
+        self._withheld = noted
 
     async def pause(self, by: str, why: str) -> None:
         """Stop every action, durably."""
@@ -185,18 +219,40 @@ class Engine:
                     await self._admit(lane.inbox[0], target)
                     lane.inbox.popleft()
                 pause = await self._advance(target)
+                lane.failures = 0
             except JournalDown as error:
                 log.error("journal_down", target=str(target), error=str(error))
                 pause = ASK_AGAIN
-            except Exception:
+            except Exception as error:
                 log.exception("lane_failed", target=str(target))
-                pause = ASK_AGAIN
+                pause = await self._failed(target, lane, type(error).__name__)
             if pause is None and not lane.inbox:
                 self._lanes.pop(target, None)
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause or 0.0):
                     await lane.wake.wait()
+
+    async def _failed(self, target: Target, lane: _Lane, error: str) -> float:
+        """Count an exception of a lane; the third in a row ends what caused it, and a person is notified.
+
+        Returns the seconds until the lane tries again.
+        """
+        self._world.lane_failed()
+        lane.failures += 1
+        if lane.failures == MOST_FAILURES:
+            text = f"{error} three times on {target}; the log has the traceback."
+            try:
+                waiting = lane.inbox[0] if lane.inbox else None
+                now = self._world.now()
+                await self._journal.append(lane_failed(target, waiting, self._book, text, now))
+                if lane.inbox:
+                    lane.inbox.popleft()
+                    lane.failures = 0
+            except Exception:
+                log.exception("lane_failed", target=str(target))
+                lane.failures -= 1
+        return min(ASK_AGAIN * float(2 ** min(lane.failures, 10)), SLOWEST_LANE)
 
     async def _admit(self, alert: Alert, target: Target) -> None:
         """Absorb an alert, find it spent, or open an incident for it."""
@@ -208,9 +264,8 @@ class Engine:
         event_at = await self._world.senses.event_at(alert, target) if ever_cured else None
         async with self._alone(target):
             written = admit(
-                alert, target, found.playbook, self._book, now,
-                ceiling=self._rules.ceiling, event_at=event_at, window=self._rules.recurrence,
-            )  # fmt: skip
+                alert, target, found.playbook, self._book, now, self._rules.terms, event_at=event_at
+            )
             await self._journal.append(written)
         if (concerned := holder(target, self._book)) and concerned.target != target:
             self._kick(concerned.target)
@@ -224,9 +279,12 @@ class Engine:
         playbook = self._rules.playbook(incident.playbook)
         if playbook is None:
             return await self._orphaned(incident)
+        return await self._go_on(incident, playbook)
+
+    async def _go_on(self, incident: Incident, playbook: Playbook) -> float:
+        target = incident.target
         if (run := incident.prepared) is not None:
-            await self._execute(incident, playbook, run)
-            return 0.0
+            return await self._execute(incident, playbook, run)
         async with self._alone(target):
             handed = hand_over(incident, self._book, self._world.now())
             await self._journal.append(handed)
@@ -239,6 +297,8 @@ class Engine:
 
     async def _decide(self, incident: Incident, playbook: Playbook) -> float:
         view = await self._world.senses.view(incident, playbook)
+        if view.stops.storm and view.pool.name not in self._book.storms and view.pool.name:
+            await self.storms.begin(view.pool.name, view.stops.storm)
         async with self._alone(incident.target):
             now = self._world.now()
             incident = self._book.incidents[incident.id]
@@ -250,7 +310,8 @@ class Engine:
                 return 0.0
             if settled.step is not None:
                 self._announced.add(settled.step.op_id)
-            await self._journal.append(settled.events)
+            notice = group_notice(incident, settled, self._book, self._rules.limits, now)
+            await self._journal.append((*settled.events, *notice))
         if settled.step is not None or settled.again:
             return 0.0
         if settled.wake_at is None:
@@ -263,9 +324,8 @@ class Engine:
         if wider is None or settled.widen is None:
             return
         written = widen(
-            incident, settled.widen, wider, self._book, self._world.now(),
-            ceiling=self._rules.ceiling, window=self._rules.recurrence,
-        )  # fmt: skip
+            incident, settled.widen, wider, self._book, self._world.now(), self._rules.terms
+        )
         await self._journal.append(written)
         node = Target(TargetKind.NODE, incident.target.name)
         self._kick(node)
@@ -277,33 +337,74 @@ class Engine:
             for incident in absorbable(target, self._book):
                 self._kick(incident.target)
 
-    async def _execute(self, incident: Incident, playbook: Playbook, run: StepRun) -> None:
+    async def _execute(self, incident: Incident, playbook: Playbook, run: StepRun) -> float:
         resumed = run.step.op_id not in self._announced
         world = self._world
         tools = Tools(
-            world.cluster, world.senses, world.notifier, incident, playbook,
-            waited=lambda: world.now() - run.started, heard=lambda: self._heard(incident),
+            world.cluster, world.senses, incident, playbook,
+            confirm=lambda step: self._confirm(incident.id, playbook, step),
+            heard=lambda: self._heard(incident),
+            accused=lambda: self._book.firing(self._book.incidents[incident.id]),
             paused=lambda: self._book.pause is not None,
+            alone=self.storms.ended_lately,
+            watch=self._rules.limits.watch,
         )  # fmt: skip
         outcome = await world.executor.run(run, tools, resumed=resumed)
         current = self._book.incidents[incident.id]
         await self._journal.append(outcome_events(current, run.step, outcome, world.now()))
         self._announced.discard(run.step.op_id)
+        return ASK_AGAIN if outcome.kind is Kind.STEP_WITHDRAWN else 0.0
+
+    async def _confirm(self, identity: str, playbook: Playbook, step: Step) -> Verdict:
+        """Whether a step may be done now: the guards once more, on facts gathered for it."""
+        incident = self._book.incidents[identity]
+        view = await self._world.senses.view(incident, playbook, fresh=True)
+        case = Case(incident, playbook, view, self._rules.limits, self._world.now())
+        return gates.right_before(case, step)
 
     def _alone(self, target: Target) -> asyncio.Lock:
         """Held from a decision to its record: a node's lane and its GPUs' write on each other's incidents."""
         return self._kin[hash(target.name) % KIN]
 
     def _heard(self, incident: Incident) -> bool:
-        """Whether an alert waits in the incident's lane that would be one more witness."""
+        """Whether an alert waits in the incident's lane that would be one more independent signal."""
         lane = self._lanes.get(incident.target)
-        known = {sensor(episode.alertname) for episode in incident.alerts}
-        return lane is not None and any(sensor(alert.name) not in known for alert in lane.inbox)
+        known = {instrument(episode.alertname) for episode in incident.alerts}
+        return lane is not None and any(instrument(alert.name) not in known for alert in lane.inbox)
 
     async def _orphaned(self, incident: Incident) -> float:
-        """An incident whose playbook is no longer configured: a person's turn."""
+        """An incident whose playbook is no longer configured: a person's turn.
+
+        A person's order to release it is carried out all the same, by a playbook that only does that.
+        """
+        if incident.released is not None or (
+            incident.prepared is not None and incident.prepared.step.action == "release"
+        ):
+            return await self._go_on(incident, _unconfigured(incident))
+        if incident.reason is Reason.PLAYBOOK_GONE:
+            return self._rules.idle
+        now = self._world.now()
+        written: list[Event] = []
         if incident.state is not State.ESCALATED:
-            now = self._world.now()
-            moved = events.moved(incident, State.ESCALATED, now, Reason.PLAYBOOK_GONE)
-            await self._journal.append((moved,))
+            written = [events.moved(incident, State.ESCALATED, now, Reason.PLAYBOOK_GONE)]
+        op = op_id(incident.id, "orphaned", 1)
+        if op not in self._book.outbox and op not in self._book.groups:
+            body = incident_body(incident, "orphaned", op)
+            written.append(
+                events.notified(now, op, body, incident=incident, occasion="orphaned", group=op)
+            )
+        await self._journal.append(written)
         return self._rules.idle
+
+
+def _unconfigured(incident: Incident) -> Playbook:
+    """A playbook that does nothing by itself, for the release of what an unconfigured one quarantined."""
+    return Playbook(
+        incident.playbook,
+        (),
+        (),
+        incident.target.kind,
+        FaultClass.SERVICE,
+        Level.REPAIR,
+        notify=False,
+    )

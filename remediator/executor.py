@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -18,6 +19,7 @@ from remediator.actions.base import Action, Look, Tools
 from remediator.clusters.base import ClusterError
 from remediator.core.events import Event, Kind, noted, notified, step_event
 from remediator.core.model import Incident, Step, StepRun
+from remediator.core.plan import ORDERED, REPAIRS
 from remediator.core.reasons import Reason
 from remediator.messages import incident_body, occasion_of
 
@@ -38,28 +40,41 @@ class Outcome:
 
 
 class Executor:
-    """Bounds how many disruptive steps go on at once."""
+    """Bounds how many disruptive steps of each kind go on at once."""
 
     def __init__(
-        self, registry: Registry[Action], *, disruptive_at_once: int, now: Callable[[], float]
-    ) -> None:
+        self, registry: Registry[Action], *, disruptive_at_once: int,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._registry = registry
-        self._slots = asyncio.Semaphore(disruptive_at_once)
+        # Each kind of its own: reboots that hang do not hold restarts of jobs up.
+        self._slots = {
+            action.name: asyncio.Semaphore(disruptive_at_once)
+            for action in registry
+            if action.disruptive
+        }
+        self._alone = asyncio.Lock()
         self._now = now
 
     async def run(self, run: StepRun, tools: Tools, *, resumed: bool) -> Outcome:
         """The outcome of a step. `resumed` means that another process may have begun it."""
         action = self._registry.get(run.step.action)
-        async with self._slots if action.disruptive else contextlib.nullcontext():
+        if not action.disruptive:
+            return await self._carry_out(action, run, tools, resumed=resumed)
+        async with contextlib.AsyncExitStack() as held:
+            if tools.alone():
+                await held.enter_async_context(self._alone)
+            await held.enter_async_context(self._slots[action.name])
             return await self._carry_out(action, run, tools, resumed=resumed)
 
     async def _carry_out(
         self, action: Action, run: StepRun, tools: Tools, *, resumed: bool
     ) -> Outcome:
         step = run.step
-        deadline = run.started + step.deadline
-        if resumed:
-            deadline = max(deadline, self._now() + GRACE_AFTER_RESTART)
+        # From here on, not from its announcement: waiting for a slot costs a step no time.
+        begun = self._now()
+        tools = replace(tools, waited=lambda: self._now() - begun)
+        deadline = begun + (max(step.deadline, GRACE_AFTER_RESTART) if resumed else step.deadline)
         pause = FIRST_LOOK_AFTER
         acted = False
         while True:
@@ -68,26 +83,51 @@ class Executor:
                 return _seen(look)
             if isinstance(look, ClusterError) and not look.transient:
                 return self._blind(action, look, began=acted or resumed)
-            if isinstance(look, Look) and not acted and tools.paused() and action.name != "notify":
+            if isinstance(look, Look) and not acted and _paused(action, step, tools):
                 # Announced before the pause and not begun: it waits, and the pause costs it no time.
                 await asyncio.sleep(SLOWEST_LOOK)
                 deadline += SLOWEST_LOOK
                 continue
             if isinstance(look, Look) and not acted:
-                refused = await self._act(action, step, tools)
-                acted = refused is None
-                if refused is not None and not refused.transient:
-                    # The call may have had its effect before it failed: look once more.
-                    again = await self._look(action, step, tools)
-                    if isinstance(again, Look) and again.over:
-                        return _seen(again)
-                    return Outcome(Kind.STEP_FAILED, Reason.STEP_REFUSED, str(refused))
-                if acted:
-                    continue
+                # What another process may have begun is not taken back at once.
+                grace = deadline if step.action in REPAIRS else begun + GRACE_AFTER_RESTART
+                against = await self._against(step, tools, resumed and self._now() < grace)
+                if isinstance(against, Outcome):
+                    return against
+                if not against:
+                    refused = await self._act(action, step, tools)
+                    acted = refused is None
+                    if refused is not None and not refused.transient:
+                        return await self._refused(action, step, tools, refused)
+                    if acted:
+                        continue
             if self._now() >= deadline:
                 return self._overdue(action, look, began=acted or resumed)
             await asyncio.sleep(min(pause, max(0.0, deadline - self._now())))
             pause = min(pause * 1.5, SLOWEST_LOOK)
+
+    async def _against(self, step: Step, tools: Tools, wait: bool) -> Outcome | bool:
+        """The last question before a step is done: False lets it go on.
+
+        True looks on without doing it (`wait`); an outcome takes the step back.
+        """
+        if step.action == "notify":
+            return False
+        verdict = await tools.confirm(step)
+        if verdict.allows:
+            return False
+        if wait:
+            return True
+        return Outcome(Kind.STEP_WITHDRAWN, verdict.reason, verdict.text)
+
+    async def _refused(
+        self, action: Action, step: Step, tools: Tools, refused: ClusterError
+    ) -> Outcome:
+        """The call may have had its effect before it failed: look once more."""
+        again = await self._look(action, step, tools)
+        if isinstance(again, Look) and again.over:
+            return _seen(again)
+        return Outcome(Kind.STEP_FAILED, Reason.STEP_REFUSED, str(refused))
 
     async def _look(self, action: Action, step: Step, tools: Tools) -> Look | ClusterError:
         try:
@@ -113,6 +153,11 @@ class Executor:
         if isinstance(look, ClusterError):
             return self._blind(action, look, began=began)
         return Outcome(Kind.STEP_FAILED, Reason.EFFECT_MISSING, look.text, look.passed)
+
+
+def _paused(action: Action, step: Step, tools: Tools) -> bool:
+    """Whether a person's pause stops the step; neither messages nor a person's own order wait for it."""
+    return tools.paused() and action.name != "notify" and step.id != ORDERED
 
 
 def _seen(look: Look) -> Outcome:

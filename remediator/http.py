@@ -1,7 +1,6 @@
-"""The remediator's HTTP out: asks Prometheus and Alertmanager, sends notifications. All bounded.
+"""The remediator's HTTP client side: asks Prometheus, sends notifications. All bounded.
 
-Nothing is retried here: the reconciler asks again, and a notification is a step with retries of its
-own. This is the only file that imports httpx2.
+Nothing is retried here: the reconciler asks again, and the outbox sends again. This is the only file that imports httpx2.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
 import msgspec
-
-from remediator.core.model import Alert
 
 T = TypeVar("T")
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -74,21 +71,15 @@ class _Answer(msgspec.Struct, frozen=True, rename="camel"):
     error: str = ""
 
 
-class _Alert(msgspec.Struct, frozen=True, rename="camel"):
-    labels: dict[str, str]
-    starts_at: str
-    fingerprint: str
-
-
-class _Client:
-    """One kept connection pool to one place. Use as `async with`, or call `close` at the end."""
+class Client:
+    """One kept connection pool to one server. Use as `async with`, or call `close` at the end."""
 
     def __init__(
         self, url: str, *, timeout: float = TIMEOUT, trust_env: bool = False,
         max_body: int = MAX_BODY,
     ) -> None:  # fmt: skip
-        self._url = url.rstrip("/")
-        self._shown = _shown(self._url)
+        self.url = url.rstrip("/")
+        self.shown = _shown(self.url)
         self._timeout = timeout
         self._trust_env = trust_env
         self._max_body = max_body
@@ -143,7 +134,7 @@ class _Client:
             raise UnreachableError(f"{shown} cannot be reached: {what[:MAX_SENTENCE]}.") from None
 
 
-class PrometheusClient(_Client):
+class PrometheusClient(Client):
     """Prometheus' HTTP API, read-only."""
 
     async def query(self, expr: str, *, at: float | None = None) -> list[Sample]:
@@ -154,11 +145,11 @@ class PrometheusClient(_Client):
         moment = {} if at is None else {"time": f"{at:.3f}"}
         data, url, status = await self._result("query", expr, moment)
         if data.result_type == "scalar":
-            stamp, text = _decode(bytes(data.result), tuple[float, str], url, status)
+            stamp, text = decode(bytes(data.result), tuple[float, str], url, status)
             return [Sample({}, _number(text, url), stamp)]
         if data.result_type != "vector":
             raise HttpError(f"{url} answered a {data.result_type[:20]}, not instant values.")
-        found = _decode(bytes(data.result), list[_Series], url, status)
+        found = decode(bytes(data.result), list[_Series], url, status)
         return [
             Sample(one.metric, _number(text, url), stamp)
             for one in found
@@ -186,16 +177,16 @@ class PrometheusClient(_Client):
         """An expression's values from `start` to `end` (Unix seconds), `step` seconds apart. Raises HttpError."""
         span = {"start": str(start), "end": str(end), "step": str(step)}
         data, url, status = await self._result("query_range", expr, span)
-        return _decode(bytes(data.result), list[Course], url, status)
+        return decode(bytes(data.result), list[Course], url, status)
 
     async def label_values(self, label: str, selector: str, start: int, end: int) -> list[str]:
         """The values of a label on the series of a selector in a range (Unix seconds). Raises HttpError."""
-        url = f"{self._shown}/api/v1/label/{label}/values"
+        url = f"{self.shown}/api/v1/label/{label}/values"
         status, body = await self._ask(
-            "GET", f"{self._url}/api/v1/label/{label}/values", shown=url,
+            "GET", f"{self.url}/api/v1/label/{label}/values", shown=url,
             params={"match[]": selector, "start": str(start), "end": str(end)},
         )  # fmt: skip
-        answer = _decode(body, _Values, url, status)
+        answer = decode(body, _Values, url, status)
         if answer.status == "error":
             raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
         return answer.data
@@ -206,53 +197,19 @@ class PrometheusClient(_Client):
         """What an expression gives, the address as it is shown, and the status of the answer."""
         path = f"/api/v1/{endpoint}"
         form = {"query": expr, "timeout": f"{self._timeout:g}s", **when}
-        url = f"{self._shown}{path}"
-        status, body = await self._ask("POST", f"{self._url}{path}", shown=url, form=form)
-        answer = _decode(body, _Answer, url, status)
+        url = f"{self.shown}{path}"
+        status, body = await self._ask("POST", f"{self.url}{path}", shown=url, form=form)
+        answer = decode(body, _Answer, url, status)
         if answer.status == "error" or answer.data is None:
             raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
         return answer.data, url, status
 
 
-class AlertmanagerClient(_Client):
-    """Alertmanager's HTTP API v2."""
-
-    async def active(self) -> tuple[Alert, ...]:
-        """The alerts that fire now and are neither silenced nor inhibited. Raises HttpError.
-
-        One alert that cannot be read fails the whole answer: leaving it out would say that it is over.
-        """
-        wanted = "active=true&silenced=false&inhibited=false&unprocessed=false"
-        url = f"{self._shown}/api/v2/alerts"
-        status, body = await self._ask("GET", f"{self._url}/api/v2/alerts?{wanted}", shown=url)
-        if status != 200:
-            raise HttpError(f"{url} answered {status}.")
-        return tuple(
-            Alert(one.fingerprint, _moment(one.starts_at, url), one.starts_at, True, one.labels)
-            for one in _decode(body, list[_Alert], url, status)
-        )
-
-
-class Notifier(_Client):
+class Notifier(Client):
     """Sends a JSON body to the addresses of people's tools. Honours the proxy of the environment."""
 
     def __init__(self, *, timeout: float = TIMEOUT) -> None:
         super().__init__("", timeout=timeout, trust_env=True)
-
-    async def send(self, url: str, body: object) -> None:
-        """Post the body as JSON. Raises HttpError unless the answer is a 2xx.
-
-        The address may carry a secret, so a sentence shows only its host.
-        """
-        status, _ = await self.exchange(
-            "POST",
-            url,
-            content=msgspec.json.encode(body),
-            headers={"Content-Type": "application/json"},
-        )
-        if not 200 <= status < 300:
-            shown = _shown(url, path=False)
-            raise HttpError(f"the notification address {shown} answered {status}.")
 
     async def exchange(
         self,
@@ -279,7 +236,8 @@ async def _bounded(answer: httpx2.Response, url: str, most: int) -> bytes:
     return bytes(body)
 
 
-def _decode(body: bytes, shape: type[T], url: str, status: int) -> T:
+def decode(body: bytes, shape: type[T], url: str, status: int) -> T:
+    """A JSON body in a shape. Raises HttpError, which names the URL and the status."""
     try:
         return msgspec.json.decode(body, type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -303,8 +261,8 @@ def _shown(url: str, *, path: bool = True) -> str:
     return urlunsplit((parts.scheme, host, parts.path if path else "", "", ""))
 
 
-def _moment(text: str, url: str) -> float:
-    """Unix seconds of an RFC 3339 time."""
+def parse_moment(text: str, url: str) -> float:
+    """Unix seconds of an RFC 3339 time. Raises HttpError, which names the URL."""
     try:
         return msgspec.convert(text, _Instant).timestamp()
     except msgspec.ValidationError:

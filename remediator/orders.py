@@ -79,14 +79,14 @@ class Orders:
         """Return a quarantined target to service."""
         order = _with_reason(await body_of(request), Release)
         target = Target.parse(order.target)
-        return await _said(self._engine.release(target, order.by, order.reason))
+        return await _said(self._engine.exits.release(target, order.by, order.reason))
 
     async def close(self, request: Request) -> Response:
         """End an incident."""
         identity = self._known(request)
         order = _with_reason(await body_of(request), Close)
         keep = order.keep_quarantine
-        closing = self._engine.close_incident(
+        closing = self._engine.exits.close_incident(
             identity, order.by, order.reason, keep_quarantine=keep
         )
         return await _said(closing)
@@ -95,7 +95,7 @@ class Orders:
         """Start an incident's playbook again."""
         identity = self._known(request)
         order = _with_reason(await body_of(request), Exit)
-        return await _said(self._engine.retry(identity, order.by, order.reason))
+        return await _said(self._engine.exits.retry(identity, order.by, order.reason))
 
     def _known(self, request: Request) -> str:
         identity = str(request.path_params["identity"])

@@ -12,25 +12,25 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from remediator.clusters.base import Cluster, ClusterError
+from remediator.alert_states import AlertStates
+from remediator.clusters.base import Cluster, ClusterError, NodeFacts
 from remediator.core import events
 from remediator.core.book import Book
+from remediator.core.evidence import Standing
 from remediator.core.model import OWNER, Alert
-from remediator.engine import Appends, Engine
-from remediator.http import AlertmanagerClient, HttpError
+from remediator.engine import Engine
 from remediator.journal import JournalDown
 from remediator.metrics import Metrics
+from remediator.world import Appends
 
 log = structlog.get_logger("remediator")
-# An alert that was received this lately may not be in Alertmanager's answer yet (seconds).
-SETTLING = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is compared; `alertmanager` is None where none is configured."""
+    """What is compared."""
 
-    alertmanager: AlertmanagerClient | None
+    alerts: AlertStates
     cluster: Cluster
     book: Book
     now: Callable[[], float]
@@ -71,13 +71,12 @@ class Reconciler:
 
     async def once(self) -> None:
         """One pass."""
-        now = self._from.now()
-        active = await self._active()
-        missed = 0
-        if active is not None:
-            missed = await self._engine.receive(active, "reconciler")
-            await self._engine.receive(gone(self._from.book, active, now), "reconciler")
-        await self._look_at_quarantines()
+        now, alerts = self._from.now(), self._from.alerts
+        await alerts.refresh(0.0)
+        missed = await self._engine.receive(list(alerts.active()), "reconciler")
+        await self._engine.note_withheld(alerts.withheld())
+        await self._engine.receive(gone(self._from.book, alerts), "reconciler")
+        await self._look_at_cluster()
         firing = sum(
             1
             for record in self._from.book.episodes.values()
@@ -89,22 +88,20 @@ class Reconciler:
         self._metrics.reconciled(now)
         self._engine.wake_all()
 
-    async def _active(self) -> tuple[Alert, ...] | None:
-        if self._from.alertmanager is None:
-            return None
-        try:
-            return await self._from.alertmanager.active()
-        except HttpError as error:
-            log.warning("alertmanager_unreachable", error=str(error))
-            return None
-
-    async def _look_at_quarantines(self) -> None:
-        """Say which quarantines carry our name and belong to no incident: a person must judge them."""
+    async def _look_at_cluster(self) -> None:
+        """Count what is out and by whom, begin and end storms, and name quarantines without an incident."""
         try:
             nodes = await self._from.cluster.list_nodes()
         except ClusterError as error:
             log.warning("cluster_unreachable", error=str(error))
+            self._metrics.out(None)
             return
+        self._metrics.out(nodes)
+        await self._engine.storms.look(nodes)
+        self._look_at_quarantines(nodes)
+
+    def _look_at_quarantines(self, nodes: tuple[NodeFacts, ...]) -> None:
+        """Log which quarantines carry our name and belong to no incident: a person must judge them."""
         kept = {target for one in self._from.book.open_incidents() for target in one.quarantined}
         names = {str(target) for target in kept}
         ours = [
@@ -121,11 +118,13 @@ class Reconciler:
             log.warning("quarantine_without_incident", targets=strays)
 
 
-def gone(book: Book, active: tuple[Alert, ...], now: float) -> list[Alert]:
-    """The alerts that fire as far as we heard, and that Alertmanager no longer has. Pure."""
-    here = {alert.key for alert in active}
+def gone(book: Book, alerts: AlertStates) -> list[Alert]:
+    """The alerts that fire as far as we were told, and that are over by a complete answer. Pure."""
+    if not alerts.complete:
+        return []
     return [
         replace(record.alert, firing=False)
-        for key, record in book.episodes.items()
-        if record.alert.firing and key not in here and now - record.received > SETTLING
+        for record in book.episodes.values()
+        if record.alert.firing
+        and alerts.evidence(record.alert, record.received).standing is Standing.OVER
     ]

@@ -1,4 +1,4 @@
-"""Gathers the facts for decisions: what the cluster, Prometheus and the journal say now.
+"""Gathers the facts for decisions: what the cluster, Alertmanager, Prometheus and the journal say now.
 
 What cannot be learned is unknown: it is never taken for zero, nor for healthy.
 """
@@ -6,240 +6,305 @@ What cannot be learned is unknown: it is never taken for zero, nor for healthy.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.accusations import Accusations
+from remediator.alert_states import AlertStates
+from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster, ClusterError, JobFacts, NodeFacts
 from remediator.core.book import Book
-from remediator.core.model import OWNER, Alert, Incident, Level, Playbook, State, StepState
-from remediator.core.routing import BEFORE_REPAIR
-from remediator.core.view import JobView, PoolView, SensorView, View, WorkloadView
-from remediator.http import HttpError, PrometheusClient, Sample
+from remediator.core.evidence import Sign, Standing, tested_sick, weigh
+from remediator.core.guards import Limits
+from remediator.core.instruments import EVENTS, LOST_OR_HUNG, signals
+from remediator.core.model import Alert, Incident, Level, Playbook, State
+from remediator.core.reasons import Reason
+from remediator.core.routing import BEFORE_REPAIR, covers, cured_at
+from remediator.core.storm import storm_in
+from remediator.core.view import Identity, JobView, SensorView, Stops, View, WorkloadView
+from remediator.health import HealthReport
+from remediator.identity import identify
+from remediator.pools import members, pool_view, rehearsed, still_ours
+from remediator.sensors import Sensors
 
 EARLY = frozenset({State.NEW, State.TRIAGED, State.HELD})
-SENSORS_TTL = 1.0
-# Zero on a healthy GPU, and absent where a board or driver has no such thing to say.
-WHERE_KNOWN = (
-    "gpu_row_remap_pending", "gpu_row_remap_failure", "gpu_retired_pages_pending",
-    "gpu_sram_ecc_threshold_exceeded",
-)  # fmt: skip
-SICK_FOR_SURE = 15.0
-FRESH_SCRAPES = 3
-
-
-class Health(StrEnum):
-    """What metrics say about a target."""
-
-    HEALTHY = "healthy"
-    SICK = "sick"
-    UNKNOWN = "unknown"
+LATE = frozenset(
+    {State.JOBS_MOVED, State.REPAIRING, State.VERIFYING, State.PROBATION, State.ESCALATED}
+)
+# An answer of Alertmanager this old (seconds) serves a decision, and the last look before a step.
+RECENT = 1.0
+FRESH = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class HealthReport:
-    """A target's health by its metrics, and a sentence."""
+class Sources:
+    """Where facts come from. `other_installation` says, in a sentence, when another remediator acts."""
 
-    state: Health
-    text: str
-
-
-@dataclass(slots=True)
-class _Exporters:
-    """The last answer to which exporters are up, and when it came (monotonic seconds)."""
-
-    up: dict[str, bool] | None = None
-    asked: float = -1e9
+    cluster: Cluster
+    sensors: Sensors
+    alerts: AlertStates
+    book: Book
+    clock: WallClock
+    accusations: Accusations
+    other_installation: Callable[[], str | None] = lambda: None
 
 
 class Senses:
-    """`prometheus` is None where none is configured: what only it could say is then unknown."""
+    """The facts for one decision at a time."""
 
-    def __init__(
-        self, cluster: Cluster, prometheus: PrometheusClient | None, book: Book,
-        *, ceiling: Level, scrape_interval: float, hold: float, now: Callable[[], float],
-    ) -> None:  # fmt: skip
-        self._cluster = cluster
-        self._prometheus = prometheus
-        self._book = book
+    def __init__(self, sources: Sources, *, ceiling: Level, limits: Limits) -> None:
+        self._from = sources
         self._ceiling = ceiling
-        self._scrape = scrape_interval
-        self._hold = hold
-        self._now = now
-        self._exporters = _Exporters()
-        self.watchdog_at = now()
+        self._limits = limits
+        # A fresh process has received no Watchdog yet. Monotonic seconds.
+        self._watchdog_at: float | None = None
 
-    async def view(self, incident: Incident, playbook: Playbook) -> View:
-        """The facts for the next decision on an incident. Never raises: what failed is unknown."""
+    def hear_watchdog(self) -> None:
+        """The Watchdog arrived: the path of alerts works."""
+        self._watchdog_at = time.monotonic()
+
+    async def view(self, incident: Incident, playbook: Playbook, *, fresh: bool = False) -> View:
+        """The facts for the next decision on an incident. Never raises: what failed is unknown.
+
+        `fresh`: right before a step, Alertmanager is asked again.
+        """
+        alerts = self._from.alerts
+        # A new incident's quarantine waits for nobody: its alert came a moment ago.
+        if fresh or incident.state not in (State.NEW, State.TRIAGED):
+            await alerts.refresh(FRESH if fresh else RECENT)
         view = View(
             level=self._ceiling,
-            paused=self._book.pause is not None,
-            firing=self._book.firing(incident),
+            paused=self._from.book.pause is not None,
+            stops=self._stops(incident),
+            capabilities=frozenset(map(str, self._from.cluster.capabilities)),
             attempts=self._attempts(incident),
-            witnesses=frozenset(sensor(episode.alertname) for episode in incident.alerts),
+            named=self.named(incident.target),
+            heard_lately=self._heard_lately(incident),
         )
+        view, names = await self._with_evidence(incident, view)
         try:
             if incident.target.kind is TargetKind.WORKLOAD:
-                return await self._of_workload(incident, view)
-            if incident.target.kind is TargetKind.JOB:
-                job = await self._cluster.job(incident.target.name)
-                view = replace(view, jobs=() if job is None or job.finished else _jobs((job,)))
+                view = await self._of_workload(incident, view)
+            elif incident.target.kind is TargetKind.JOB:
+                view = await self._of_job(incident, view)
             else:
-                view = await self._of_hardware(incident, playbook, view)
+                view = await self._of_hardware(incident, playbook, view, names)
         except ClusterError:
             return replace(view, known=False)
-        return await self._with_sensors(incident, playbook, view)
+        return await self._with_sensors(incident, view)
 
     async def health(self, target: Target, since: float, *, settles: bool = True) -> HealthReport:
         """What metrics sampled after `since` (Unix seconds) say about a GPU or node.
 
         `settles`: it was repaired at `since`, so that sick samples soon after it prove nothing.
         """
-        if self._prometheus is None:
-            return HealthReport(Health.UNKNOWN, "No Prometheus is configured to ask.")
-        try:
-            samples = await self._health_samples(target)
-        except HttpError as error:
-            return HealthReport(Health.UNKNOWN, str(error))
-        return judge_health(
-            samples, target, since, self._now(),
-            oldest=FRESH_SCRAPES * self._scrape, settle=SICK_FOR_SURE if settles else 0.0,
-        )  # fmt: skip
+        return await self._from.sensors.health(
+            target, since, self._from.clock.now(), settles=settles
+        )
 
     async def event_at(self, alert: Alert, target: Target) -> float | None:
         """When the event behind an event-type alert happened (Unix seconds); None if nobody knows."""
-        if self._prometheus is None or target.gpu is None or not alert.name.startswith("GpuXid"):
+        if target.gpu is None or not alert.name.startswith("GpuXid"):
             return None
-        selector = f'{{node="{target.name}",gpu="{target.gpu}"}}'
-        try:
-            found = await self._prometheus.query(f"max(gpu_xid_last_timestamp_seconds{selector})")
-        except HttpError:
-            return None
-        return max((one.value for one in found if one.value > 0), default=None)
+        return await self._from.sensors.last_xid(target)
 
-    async def _of_hardware(self, incident: Incident, playbook: Playbook, view: View) -> View:
+    async def quiet(self, target: Target) -> bool | None:
+        """Whether a complete answer of Alertmanager names the target in no hardware alert; None: unknown."""
+        await self._from.alerts.refresh(RECENT)
+        named = self.named(target)
+        return None if named is None else not named
+
+    def refusal(self) -> str | None:
+        """Why this remediator may act on nothing; None where it may."""
+        return self._from.other_installation()
+
+    def named(self, target: Target) -> bool | None:
+        """Whether a hardware alert that fires names the target; None while that is not known."""
+        if not self._from.alerts.complete:
+            return None
+        return target in self._from.accusations.named(self._from.alerts)
+
+    @property
+    def storms_now(self) -> Iterable[Target]:
+        """The hardware that active alerts accuse at this moment."""
+        return self._from.accusations.active(self._from.alerts, self._from.clock.now())
+
+    def storm_in(self, nodes: tuple[NodeFacts, ...], pool: str) -> str | None:
+        """A sentence when too much of a pool is accused at this moment."""
+        return storm_in(members(nodes, pool), frozenset(self.storms_now))
+
+    def _stops(self, incident: Incident) -> Stops:
+        book, clock = self._from.book, self._from.clock
+        pause, pin = book.pause, book.pins.get(incident.target)
+        until = pin.at + self._limits.pin if pin else 0.0
+        pinned = pin is not None and clock.now() < until
+        storm = next(iter(book.storms.values()), None)
+        general = storm if incident.target.kind is TargetKind.JOB else None
+        return Stops(
+            pause=f"{pause.by} paused every action: {pause.why}" if pause else "",
+            pause_group=f"pause/{pause.at:.0f}" if pause else "",
+            other_installation=self._from.other_installation() or "",
+            storm=general.text if general else "",
+            storm_group=f"storm/{general.at:.0f}" if general else "",
+            clock=clock.doubt(),
+            clock_left=clock.left(),
+            pinned=f"{pin.by} returned it to service: {pin.why}"[:300] if pin and pinned else "",
+            pinned_until=until if pinned else None,
+        )
+
+    def _heard_lately(self, incident: Incident) -> bool:
+        """Whether an alert of the incident was received so lately that it needs no confirmation."""
+        records = (self._from.book.episodes.get(one.key) for one in incident.alerts)
+        now = self._from.clock.now()
+        return any(one is not None and 0 <= now - one.received <= 60.0 for one in records)
+
+    async def _with_evidence(self, incident: Incident, view: View) -> tuple[View, frozenset[str]]:
+        """The view with how the alerts stand, and the names of those that count as signals now."""
+        target, book = incident.target, self._from.book
+        repaired = max(incident.repaired_at or 0.0, cured_at(target, book))
+        ask = incident.state not in EARLY or repaired > 0
+        boot: float | None = None
+        signs: list[Sign] = []
+        names: set[str] = set()
+        for episode in incident.alerts:
+            record = book.episodes.get(episode.key)
+            if record is None:
+                continue
+            evidence = self._from.alerts.evidence(record.alert, record.received)
+            event_at = None
+            if episode.alertname in EVENTS:
+                if ask and boot is None:
+                    boot = await self._from.sensors.boot_time(target) or 0.0
+                known = await self.event_at(record.alert, target) if ask else None
+                event_at = known or episode.starts_at
+            signs.append(Sign(evidence, event_at))
+            newer = event_at is None or event_at > max(repaired, boot or 0.0)
+            over = event_at is not None and evidence.standing is Standing.OVER
+            if newer and (evidence.standing is Standing.ACTIVE or over):
+                names.add(episode.alertname)
+        found = weigh(
+            signs, repaired_at=max(repaired, boot or 0.0), tested_sick=tested_sick(incident)
+        )
+        active = any(one.evidence.standing is not Standing.OVER for one in signs)
+        return replace(view, evidence=found, alerts_active=active), frozenset(names)
+
+    async def _of_job(self, incident: Incident, view: View) -> View:
+        job = await self._from.cluster.job(incident.target.name)
+        return replace(
+            view,
+            jobs=() if job is None or job.finished else _jobs((job,)),
+            job_known=job is not None,
+            witnesses=signals((one.alertname for one in incident.alerts), identified=True),
+            accused=tuple(sorted(self.storms_now)),
+        )
+
+    async def _of_hardware(
+        self, incident: Incident, playbook: Playbook, view: View, names: frozenset[str]
+    ) -> View:
         target = incident.target
-        nodes = await self._cluster.list_nodes()
+        cluster, book = self._from.cluster, self._from.book
+        nodes = await cluster.list_nodes()
         node = next((one for one in nodes if one.name == target.name), None)
         gpu = node.gpu(target.gpu) if node and target.gpu is not None else None
         if node is None or (target.gpu is not None and gpu is None):
             return replace(view, known=False)
-        node_owner = node.quarantine.owner if node.quarantine else None
         own = gpu.quarantine if gpu is not None else node.quarantine
+        identity = await self._identity(incident, nodes)
+        observing = self._ceiling is Level.OBSERVE
         view = replace(
             view,
+            identity=identity,
             quarantine_owner=own.owner if own else None,
-            node_quarantine_owner=node_owner,
-            pool=pool_view(nodes, node.pool, target, self._book),
-            witnesses=view.witnesses | _complaints(incident.target, node),
+            node_quarantine_owner=node.quarantine.owner if node.quarantine else None,
+            pool=pool_view(
+                nodes, node.pool, target, book, rehearsed(book, incident) if observing else ()
+            ),
+            stops=self._with_storm(view.stops, nodes, node.pool),
+            witnesses=signals(names, identified=identity.confirmed) | _complaints(target, node),
             siblings=self._siblings(incident, playbook),
+            widens=self._widens(target),
             kept=still_ours(incident, nodes),
+            accused=tuple(sorted(one for one in self.storms_now if one != target)),
         )
-        jobs = await self._cluster.jobs_on(target)
+        jobs = await cluster.jobs_on(target)
         whole = Target(TargetKind.NODE, target.name)
-        on_node = await self._cluster.jobs_on(whole) if incident.state is State.REPAIRING else ()
+        on_node = await cluster.jobs_on(whole) if incident.state is State.REPAIRING else ()
         # One dead job beside running ones on a node is that job's own affair.
         all_dead = bool(jobs) and not any(job.running for job in jobs)
         died = {"a job died on it"} if all_dead else set[str]()
-        return replace(
-            view,
-            jobs=_jobs(jobs),
-            node_jobs=_jobs(on_node),
-            witnesses=view.witnesses | died,
+        view = replace(
+            view, jobs=_jobs(jobs), node_jobs=_jobs(on_node), witnesses=view.witnesses | died
         )
+        return replace(view, dead=await self._is_dead(incident, view, names))
+
+    async def _identity(self, incident: Incident, nodes: tuple[NodeFacts, ...]) -> Identity:
+        """Prometheus is asked for a node only: a GPU's own uuid is in its alert."""
+        reported = None
+        if incident.target.kind is TargetKind.NODE:
+            reported = await self._from.sensors.reported_uuids(incident.target.name)
+        return identify(incident, nodes, reported)
+
+    def _with_storm(self, stops: Stops, nodes: tuple[NodeFacts, ...], pool: str) -> Stops:
+        on = self._from.book.storms.get(pool)
+        text = on.text if on else self.storm_in(nodes, pool)
+        group = f"storm/{pool}/{on.at:.0f}" if on else f"storm/{pool}"
+        return replace(stops, storm=text or "", storm_group=group)
+
+    async def _is_dead(self, incident: Incident, view: View, names: frozenset[str]) -> bool:
+        """Lost or hung by two signals, or by one while no job on it runs or makes progress."""
+        if not names & LOST_OR_HUNG or not view.identity.confirmed:
+            return False
+        if len(view.witnesses) >= 2:
+            return True
+        running = [job.job_id for job in view.jobs if job.running]
+        if not view.jobs or not running:
+            return bool(view.jobs)
+        # Asked only of what waits for the budget: a slow Prometheus delays no other quarantine.
+        if incident.held not in (Reason.BUDGET_OUT, Reason.BUDGET_NEW):
+            return False
+        return await self._from.sensors.stalled(running)
 
     async def _of_workload(self, incident: Incident, view: View) -> View:
-        found = await self._cluster.workload(incident.target.name)
+        found = await self._from.cluster.workload(incident.target.name)
         if found is None:
             return replace(view, known=False)
-        selector = f'inference_requests_waiting{{service="{found.name}"}}'
-        load = WorkloadView(
-            found.wanted, found.ready, found.minimum, found.maximum, await self._sum(selector)
-        )
+        waiting = await self._from.sensors.waiting(found.name)
+        load = WorkloadView(found.wanted, found.ready, found.minimum, found.maximum, waiting)
         return replace(view, workload=load)
 
-    async def _with_sensors(self, incident: Incident, playbook: Playbook, view: View) -> View:
+    async def _with_sensors(self, incident: Incident, view: View) -> View:
         """Prometheus is asked only where its answer matters, so that a slow one delays no quarantine."""
         running = any(job.running for job in (*view.jobs, *view.node_jobs))
-        late = incident.state in (
-            State.JOBS_MOVED,
-            State.REPAIRING,
-            State.VERIFYING,
-            State.PROBATION,
-        )
-        job_target = incident.target.kind is TargetKind.JOB
-        if not (late or running or job_target) or incident.state in EARLY:
+        service = incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD)
+        asked = incident.state in LATE or running or service
+        if self._ceiling is not Level.OBSERVE and (not asked or incident.state in EARLY):
             return view
-        up = await self._exporters_up()
+        up = await self._from.sensors.exporters_up()
         others = [ok for name, ok in (up or {}).items() if name != incident.target.node]
-        sensors = SensorView(
-            watchdog_age=self._now() - self.watchdog_at,
+        heard = self._watchdog_at
+        seen = SensorView(
+            watchdog_age=float("inf") if heard is None else time.monotonic() - heard,
             prometheus=up is not None,
             exporters_up=None if up is None else (sum(others) / len(others) if others else 1.0),
         )
         down = up is not None and up.get(incident.target.node or "") is False
         saved = None
         if incident.state in (State.CHECKPOINTING, State.REPAIRING) and running:
-            saved = await self._saved_at((*view.jobs, *view.node_jobs))
-        return replace(view, sensors=sensors, exporter_down=down, checkpoint_at=saved)
-
-    async def _exporters_up(self) -> dict[str, bool] | None:
-        if self._prometheus is None:
-            return None
-        if time.monotonic() - self._exporters.asked > SENSORS_TTL:
-            self._exporters.asked = time.monotonic()
-            try:
-                found = await self._prometheus.query('up{job="node"}')
-                self._exporters.up = {one.labels.get("node", ""): one.value == 1 for one in found}
-            except HttpError:
-                self._exporters.up = None
-        return self._exporters.up or None
-
-    async def _saved_at(self, jobs: tuple[JobView, ...]) -> float | None:
-        """When the slowest of the running jobs last wrote a checkpoint."""
-        names = [job.job_id for job in jobs if job.running]
-        if self._prometheus is None or not names:
-            return None
-        wanted = "|".join(name.replace(".", "\\\\.") for name in names)
-        metric = "training_checkpoint_last_success_timestamp_seconds"
-        try:
-            found = await self._prometheus.query(
-                f'max by (job_id) ({metric}{{job_id=~"{wanted}"}})'
-            )
-        except HttpError:
-            return None
-        return min(one.value for one in found) if len(found) == len(names) else None
-
-    async def _sum(self, selector: str) -> float | None:
-        if self._prometheus is None:
-            return None
-        try:
-            found = await self._prometheus.query(f"sum({selector})")
-        except HttpError:
-            return None
-        return found[0].value if found else None
-
-    async def _health_samples(self, target: Target) -> dict[str, list[Sample]]:
-        assert self._prometheus is not None  # noqa: S101 - asked by health()
-        gpu = f',gpu="{target.gpu}"' if target.gpu is not None else ""
-        names = ["gpu_lost", "gpu_up", *WHERE_KNOWN] + ([] if gpu else ["up"])
-        return {
-            name: await self._prometheus.samples(
-                f'{name}{{node="{target.name}"{gpu}}}' if name != "up"
-                else f'up{{job="node",node="{target.name}"}}'
-            )
-            for name in names
-        }  # fmt: skip
+            jobs = [job.job_id for job in (*view.jobs, *view.node_jobs) if job.running]
+            saved = await self._from.sensors.saved_at(jobs)
+        return replace(view, sensors=seen, exporter_down=down, checkpoint_at=saved)
 
     def _attempts(self, incident: Incident) -> tuple[tuple[str, Target, float], ...]:
+        """Earlier steps on the target; after a retry by a person only those since."""
         wanted = [incident.target]
         if incident.target.kind is TargetKind.GPU:
             wanted.append(Target(TargetKind.NODE, incident.target.name))
         return tuple(
             (one.action, one.target, one.at)
             for target in wanted
-            for one in self._book.attempts.get(target, ())
+            for one in self._from.book.attempts.get(target, ())
+            if one.at > (incident.retried_at or 0.0)
         )
 
     def _siblings(self, incident: Incident, playbook: Playbook) -> int:
@@ -247,102 +312,24 @@ class Senses:
             return 0
         return sum(
             1
-            for one in self._book.open_incidents()
+            for one in self._from.book.open_incidents()
             if one.id != incident.id
             and one.target.kind is TargetKind.GPU
             and one.target.name == incident.target.name
             and one.playbook == incident.playbook
             and one.state in BEFORE_REPAIR
-            and abs(one.opened - incident.opened) <= self._hold
+            and abs(one.opened - incident.opened) <= self._limits.hold
         )
 
-
-def pool_view(nodes: tuple[NodeFacts, ...], pool: str, target: Target, book: Book) -> PoolView:
-    """How much of a pool is out by us, the target itself apart; announced quarantines count."""
-    members = {node.name: node for node in nodes if node.pool == pool}
-    out = {
-        Target(TargetKind.NODE, name)
-        for name, node in members.items()
-        if node.quarantine and node.quarantine.owner == OWNER
-    }
-    out |= {
-        Target(TargetKind.GPU, name, gpu.index)
-        for name, node in members.items()
-        for gpu in node.gpus
-        if gpu.quarantine and gpu.quarantine.owner == OWNER
-    }
-    for incident in book.open_incidents():
-        # By the journal too: the cluster's answer may be older than what was done since it was asked.
-        out |= set(incident.quarantined)
-        out |= {
-            run.step.target
-            for run in incident.steps
-            if run.state is StepState.PREPARED and run.step.action.startswith("quarantine_")
-        }
-    nodes_out = {one for one in out if one.kind is TargetKind.NODE and one.name in members}
-    whole = {one.name for one in nodes_out}
-    gpus_out = {
-        one
-        for one in out
-        if one.kind is TargetKind.GPU and one.name in members and one.name not in whole
-    }
-    return PoolView(
-        gpus=sum(len(node.gpus) for node in members.values()),
-        nodes=len(members),
-        gpus_out=len(gpus_out - {target}),
-        nodes_out=len(nodes_out - {target}),
-        recent=tuple(
-            one.at
-            for one in book.quarantines
-            if one.target.name in members and not _within(one.target, target)
-        ),
-    )
-
-
-def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target, ...]:
-    """What the incident quarantined beside its own target, and the cluster still says is ours."""
-    known = {node.name: node for node in nodes}
-
-    def owner(target: Target) -> str | None:
-        node = known.get(target.name)
-        found = node.gpu(target.gpu) if node and target.gpu is not None else node
-        return found.quarantine.owner if found and found.quarantine else None
-
-    others = (one for one in incident.quarantined if one != incident.target)
-    return tuple(one for one in others if owner(one) == OWNER)
-
-
-def _within(one: Target, target: Target) -> bool:
-    """Whether a target is the other itself, or one of its GPUs: those go out with their node."""
-    return one == target or (target.gpu is None and one.name == target.name)
-
-
-def judge_health(
-    samples: dict[str, list[Sample]], target: Target, since: float, now: float,
-    *, oldest: float, settle: float = SICK_FOR_SURE,
-) -> HealthReport:  # fmt: skip
-    """Healthy: every sample is newer than `since`, fresh, present and says so. Pure.
-
-    One that says sick within `settle` seconds of a repair may have been on its way: it is unknown then.
-    """
-    wanted = {"gpu_lost": 0.0, "gpu_up": 1.0, "up": 1.0}
-    for name, found in samples.items():
-        if name in WHERE_KNOWN and not found:
-            continue
-        fresh = [one for one in found if one.at > since and now - one.at <= oldest]
-        if not fresh:
-            return HealthReport(
-                Health.UNKNOWN, f"No {name} of {target} was sampled since the repair."
-            )
-        if wrong := [one for one in fresh if one.value != wanted.get(name, 0.0)]:
-            settled = max(one.at for one in wrong) - since >= settle
-            text = f"{name} of {target} is {wrong[0].value:g}."
-            return HealthReport(Health.SICK if settled else Health.UNKNOWN, text)
-    return HealthReport(Health.HEALTHY, f"Metrics of {target} since then say healthy.")
+    def _widens(self, target: Target) -> bool:
+        """Whether the node has no incident that does nothing for its GPUs now."""
+        book = self._from.book
+        node = book.incident_on(Target(TargetKind.NODE, target.name))
+        return node is None or node.level is Level.OBSERVE or covers(node, book)
 
 
 def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:
-    """Whether the cluster itself says that the target is sick: a witness besides the sensors."""
+    """Whether the cluster itself says that the target is sick: a signal besides the sensors."""
     gpu = node.gpu(target.gpu) if target.gpu is not None else None
     sick = not node.alive or (gpu is not None and gpu.marked is not None)
     return frozenset({"the cluster"} if sick else ())
@@ -350,16 +337,3 @@ def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:
 
 def _jobs(found: tuple[JobFacts, ...]) -> tuple[JobView, ...]:
     return tuple(JobView(job.job_id, job.running) for job in found)
-
-
-def sensor(alertname: str) -> str:
-    """Which instrument an alert was read from: two alerts of one instrument are one witness."""
-    if alertname.startswith("GpuXid"):
-        return "the kernel log"
-    if alertname in ("GpuPeerOutlier", "GpuAnomalyScoreHigh"):
-        return "a detector"
-    if alertname.startswith("Node"):
-        return "the node's scrape"
-    if alertname.startswith(("Training", "Inference")):
-        return "the job"
-    return "the GPU's driver"

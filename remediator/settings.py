@@ -140,6 +140,10 @@ def load_settings(path: Path) -> Settings:
         dead_man=_seconds(guards.dead_man, where, "guards.dead_man"),
         exporters_up_percent=guards.exporters_up_percent,
         hold=_seconds(timing.hold, where, "timing.hold"),
+        notice=120.0 / timing.factor,
+        pin=14_400.0 / timing.factor,
+        watch=300.0 / timing.factor,
+        calm=600.0 / timing.factor,
     )
     every = _seconds(timing.reconcile_every, where, "timing.reconcile_every")
     if every <= 0:

@@ -6,38 +6,37 @@ for the moment, and looks again. An action therefore never asks whether it was r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from remediator.clusters.base import Cluster
+from remediator.core.guards import Verdict
 from remediator.core.model import Incident, Playbook, Step
 from remediator.senses import Senses
 
 
-class Notifier(Protocol):
-    """Tells people about an incident. Raises ClusterError where nobody could be reached."""
-
-    async def tell(self, incident: Incident, occasion: str, op_id: str) -> str:
-        """Tell them, and say in a sentence whom."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What an action may use for one step. `waited` says for how long (seconds) it has gone on,
-    `heard` whether an alert of another sensor than the incident's has come meanwhile, `paused` whether a person
-    stopped every action.
+    """What an action may use for one step.
+
+    `waited` says for how long (seconds) it has gone on since it was begun, `heard` whether an alert of
+    another instrument than the incident's has come meanwhile, `accused` whether one of the incident's
+    alerts fires now, `paused` whether a person stopped every action. `confirm` is asked right before
+    the step is done: may it be done now? `alone`: disruptive steps go one at a time.
     """
 
     cluster: Cluster
     senses: Senses
-    notifier: Notifier
     incident: Incident
     playbook: Playbook
-    waited: Callable[[], float]
+    confirm: Callable[[Step], Awaitable[Verdict]]
+    waited: Callable[[], float] = lambda: 0.0
     heard: Callable[[], bool] = lambda: False
+    accused: Callable[[], bool] = lambda: False
     paused: Callable[[], bool] = lambda: False
+    alone: Callable[[], bool] = lambda: False
+    watch: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,13 +33,24 @@ class RestartJobs:
         return Look(True, " ".join(told) or "There was no job to move.")
 
     async def act(self, step: Step, tools: Tools) -> None:
-        exclude = () if step.target.kind is TargetKind.JOB else (step.target,)
         for job_id in step.jobs:
+            exclude = await _excluded(job_id, step, tools)
             if not await tools.cluster.restarted(job_id, op_id=f"{step.op_id}-{job_id}"):
                 call = tools.cluster.restart(
                     job_id, op_id=f"{step.op_id}-{job_id}", exclude=exclude
                 )
                 await effect(call)
+
+
+async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]:
+    """Where the job may not go: off the target, and not to hardware that other alerts accuse.
+
+    Nothing means for the cluster that the job leaves its present place.
+    """
+    if step.target.kind is not TargetKind.JOB:
+        return (step.target, *step.also)
+    job = await tools.cluster.job(job_id) if step.also else None
+    return (*job.places(), *step.also) if job else ()
 
 
 async def _one(job_id: str, step: Step, tools: Tools) -> Look:

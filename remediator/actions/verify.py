@@ -5,12 +5,13 @@ Alerts are not asked: they outlive cures. Unknown is neither healthy nor sick.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from remediator.actions.base import Look, Tools
 from remediator.core.model import Step
-from remediator.core.plan import OPINION
-from remediator.senses import Health
+from remediator.core.plan import OPINION, WATCH
+from remediator.health import Health
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,15 @@ class Verify:
 
     name: str = "verify"
     disruptive: bool = False
+    _healthy_since: dict[str, float] = field(default_factory=dict)
 
     async def observe(self, step: Step, tools: Tools) -> Look:
         plan = tools.playbook.verify
+        if step.id == WATCH:
+            return await self._watched(step, tools)
         if step.id == OPINION and tools.heard():
-            return Look(True, "Another witness came before the test could tell.", ok=False)
+            text = "Another independent signal came before the test could tell."
+            return Look(True, text, ok=False)
         said: list[str] = []
         if "metrics" in plan.tests:
             repaired = tools.incident.repaired_at
@@ -43,6 +48,25 @@ class Verify:
                 if number == plan.passes - 1:
                     said.append(f"Test passed {plan.passes} times: {result.text}")
         return Look(True, " ".join(said), passed=True)
+
+    async def _watched(self, step: Step, tools: Tools) -> Look:
+        """Metrics stay healthy for a while, and no alert names the target: jobs run on it, or no test can
+        be made. What is not healthy begins the while again."""
+        if tools.accused():
+            self._healthy_since.pop(step.op_id, None)
+            return Look(True, f"An alert on {step.target} fires again.", ok=False)
+        health = await tools.senses.health(step.target, tools.incident.opened, settles=False)
+        quiet = await tools.senses.quiet(step.target)
+        if health.state is not Health.HEALTHY or quiet is not True:
+            self._healthy_since.pop(step.op_id, None)
+            named = f"An alert still names {step.target}, or Alertmanager's answer is not complete."
+            return Look(False, health.text if quiet else named, ok=False)
+        since = self._healthy_since.setdefault(step.op_id, time.monotonic())
+        if time.monotonic() - since < tools.watch:
+            return Look(False, f"{health.text} They must stay so for {tools.watch:g} s.", ok=False)
+        del self._healthy_since[step.op_id]
+        text = f"{health.text} They stayed so for {tools.watch:g} s, and no alert names it."
+        return Look(True, text, passed=True)
 
     async def act(self, step: Step, tools: Tools) -> None:
         """Nothing to do: testing is looking."""

@@ -5,7 +5,7 @@ The same `apply` serves both, one event at a time in journal order, so replay gi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +15,14 @@ from remediator.core.lifecycle import IllegalTransition, birth, evolve
 from remediator.core.model import Alert, Incident, State, StepRun
 from remediator.core.reasons import Reason
 
-KEEP_MESSAGES = 86_400.0
+# A message expires after a day; its expiry is still to be recorded then.
+KEEP_MESSAGES = 90_000.0
 # Alertmanager withholds these alerts: nothing follows while it does, and everything may afterwards.
 WITHHELD = frozenset({Reason.SILENCED, Reason.INHIBITED, Reason.MUTED})
+_OF_INCIDENTS = frozenset(Kind) - {
+    Kind.ALERT_RECEIVED, Kind.SUPPRESSED, Kind.PAUSED, Kind.RESUMED, Kind.RECONCILED, Kind.DELIVERED,
+    Kind.STORM_BEGAN, Kind.STORM_ENDED,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +78,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One step that was announced: what, on what, when (Unix seconds)."""
+    """One step that was announced: what, on what, when (Unix seconds). `dead`: it was lost or hung."""
 
     action: str
     target: Target
     at: float
+    dead: bool = False
 
 
 class Book:
@@ -149,27 +155,42 @@ class Book:
         self.last_at = event.at
 
     def _apply(self, event: Event) -> None:
-        if event.kind is Kind.ALERT_RECEIVED:
-            self._receive(event)
-        elif event.kind is Kind.SUPPRESSED:
-            self._suppress(event)
-        elif event.kind is Kind.PAUSED:
-            self.pause = Pause(event.data["by"], event.data["why"], event.at)
-        elif event.kind is Kind.RESUMED:
-            self.pause = None
-        elif event.kind is Kind.STORM_BEGAN:
-            self.storms[event.data["pool"]] = Storm(event.at, event.text)
-        elif event.kind is Kind.STORM_ENDED:
-            self.storms.pop(event.data["pool"], None)
-            self.storm_ended[event.data["pool"]] = event.at
-        elif event.kind is Kind.DELIVERED:
-            self._settle(event)
-        elif event.kind is Kind.INCIDENT_OPENED:
+        if event.kind is Kind.INCIDENT_OPENED:
             incident = birth(event)
             self.incidents[incident.id] = incident
             self.open[incident.target] = incident.id
-        elif event.kind is not Kind.RECONCILED:
+            return
+        if (fold := self._folds().get(event.kind)) is not None:
+            fold(event)
+        if event.kind in _OF_INCIDENTS:
             self._evolve(event)
+
+    def _folds(self) -> dict[Kind, Callable[[Event], None]]:
+        """What an event means beside the incident that it belongs to."""
+        return {
+            Kind.ALERT_RECEIVED: self._receive,
+            Kind.SUPPRESSED: self._suppress,
+            Kind.PAUSED: self._pause,
+            Kind.RESUMED: self._resume,
+            Kind.NOTIFIED: self._post,
+            Kind.DELIVERED: self._settle,
+            Kind.ORDERED: self._pin_ordered,
+            Kind.STORM_BEGAN: self._storm,
+            Kind.STORM_ENDED: self._calm,
+        }
+
+    def _pause(self, event: Event) -> None:
+        self.pause = Pause(event.data["by"], event.data["why"], event.at)
+
+    def _resume(self, event: Event) -> None:
+        self.pause = None
+
+    def _storm(self, event: Event) -> None:
+        self.storms[event.data["pool"]] = Storm(event.at, event.text)
+
+    def _calm(self, event: Event) -> None:
+        self.storms.pop(event.data["pool"], None)
+        self.storm_ended[event.data["pool"]] = event.at
 
     def _post(self, event: Event) -> None:
         """Keep a message until every address has it; messages older than a day are forgotten."""
@@ -188,8 +209,10 @@ class Book:
             settled = message.settled | {event.data["address"]}
             self.outbox[message.op_id] = replace(message, settled=settled)
 
-    def _pin(self, target: Target, by: str, why: str, at: float) -> None:
-        self.pins[target] = Pin(by, why, at)
+    def _pin_ordered(self, event: Event) -> None:
+        if event.target:
+            target = Target.parse(event.target)
+            self.pins[target] = Pin(event.data["by"], event.data["why"], event.at)
 
     def _receive(self, event: Event) -> None:
         alert = alert_of(event)
@@ -215,11 +238,6 @@ class Book:
             self.episodes[event.data["key"]] = replace(record, suppressed=True)
 
     def _evolve(self, event: Event) -> None:
-        if event.kind is Kind.NOTIFIED:
-            self._post(event)
-        if event.kind is Kind.ORDERED and event.target:
-            target = Target.parse(event.target)
-            self._pin(target, event.data["by"], event.data["why"], event.at)
         incident = self.incidents.get(event.incident or "")
         if incident is None:
             return
@@ -231,14 +249,14 @@ class Book:
                 self.episodes[event.data["key"]] = replace(record, incident=after.id)
         if event.kind is Kind.STEP_PREPARED:
             step = after.steps[-1].step
-            attempt = Attempt(step.action, step.target, event.at)
+            attempt = Attempt(step.action, step.target, event.at, event.data.get("dead", False))
             self.attempts.setdefault(step.target, []).append(attempt)
             if step.action.startswith("quarantine_"):
                 self.quarantines.append(attempt)
         if event.kind is Kind.STEP_WITHDRAWN and incident.prepared is not None:
             self._forget(incident.prepared)
         if after.ended and after.reason is Reason.RELEASED_BY_OTHERS:
-            self._pin(after.target, "a person", after.text, event.at)
+            self.pins[after.target] = Pin("a person", after.text, event.at)
         if after.ended:
             if self.open.get(after.target) == after.id:
                 del self.open[after.target]
@@ -247,7 +265,9 @@ class Book:
 
     def _forget(self, run: StepRun) -> None:
         """A step that was announced and not begun is no attempt."""
-        attempt = Attempt(run.step.action, run.step.target, run.started)
+        about = (run.step.action, run.step.target, run.started)
         for attempts in (self.attempts.get(run.step.target, []), self.quarantines):
-            if attempt in attempts:
-                attempts.remove(attempt)
+            for one in attempts:
+                if (one.action, one.target, one.at) == about:
+                    attempts.remove(one)
+                    break

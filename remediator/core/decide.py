@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fleetmedic.kernel.labels import TargetKind
-from remediator.core import guards, plan
+from remediator.core import gates, guards, plan
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Would, held
-from remediator.core.ending import decide_escalated, give_up, told
-from remediator.core.guards import Ruling, Verdict
-from remediator.core.model import OWNER, FaultClass, Level, State, StepState
+from remediator.core.ending import decide_escalated, decide_release, give_up, speak_up, told
+from remediator.core.guards import Ruling
+from remediator.core.model import OWNER, Level, State, StepState
 from remediator.core.moving import decide_checkpointing, decide_draining, decide_quarantined
 from remediator.core.reasons import Reason
+from remediator.core.rehearsal import rehearse
 from remediator.core.repairing import (
     decide_jobs_moved,
     decide_probation,
@@ -28,6 +29,8 @@ def decide(case: Case) -> Decision:
     """The next thing to do. Total: every incident in every state gets an answer."""
     if case.incident.ended:
         return Wait()
+    if case.incident.released is not None:
+        return decide_release(case)
     if _overridden(case):
         owner = case.view.quarantine_owner
         text = f"{owner} quarantined it instead of us." if owner else ""
@@ -38,7 +41,7 @@ def decide(case: Case) -> Decision:
             rest = ", ".join(map(str, case.view.kept))
             text = f"Somebody else released {case.incident.target}; {rest} is still out by us."
             return Move(State.ESCALATED, Reason.RELEASED_BY_OTHERS, text)
-    return _BY_STATE[case.incident.state](case)
+    return speak_up(case, _BY_STATE[case.incident.state](case))
 
 
 def _overridden(case: Case) -> bool:
@@ -59,34 +62,62 @@ def _triaged(case: Case) -> Decision:
     playbook = case.playbook
     if playbook.notify_only:
         return told(case, "opened") or Move(State.CLOSED, Reason.NOTIFIED)
-    kept = case.incident.quarantined
-    if not case.view.firing and not case.incident.steps and not kept:
+    if not case.view.firing and _untouched(case):
         return Move(State.SUPPRESSED, Reason.RESOLVED_FIRST)
     if case.level is Level.OBSERVE:
-        if kept:  # taken over from the incidents of its GPUs: somebody must release them
-            return give_up(case, Reason.LEVEL)
-        if case.incident.rehearsed:
-            return Move(State.SUPPRESSED, Reason.OBSERVE_ONLY)
-        actions = plan.outline(playbook, case.incident.target.kind)
-        return Would(tuple(action for action, _ in actions), Reason.OBSERVE_ONLY)
+        return _observe(case)
     if case.incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD):
         return _service(case)
     return _quarantine(case)
+
+
+def _untouched(case: Case) -> bool:
+    """Whether people were notified at most, and nothing was done."""
+    told_only = all(run.step.action == "notify" for run in case.incident.counted())
+    return told_only and not case.incident.quarantined and case.view.quarantine_owner != OWNER
+
+
+def _observe(case: Case) -> Decision:
+    """Nothing may be done: write down what would be, by the facts and guards of this moment."""
+    if (
+        case.incident.quarantined
+    ):  # taken over from the incidents of its GPUs: somebody must release them
+        return give_up(case, Reason.LEVEL)
+    if case.incident.rehearsed:
+        return Move(State.SUPPRESSED, Reason.OBSERVE_ONLY)
+    if not case.view.job_known:
+        return Move(State.SUPPRESSED, Reason.UNKNOWN_JOB, _no_job(case))
+    verdict = gates.quarantine(case) if case.playbook.quarantine else gates.touches(case)
+    if verdict.ruling is Ruling.HOLD:
+        return held(verdict)
+    if not verdict.allows:
+        text = f"Nothing would be done for {case.incident.target}. {verdict.text}"
+        return Would(("notify",), verdict.reason, (text,))
+    return rehearse(case)
 
 
 def _service(case: Case) -> Decision:
     """A job or a workload: nothing to quarantine."""
     is_job = case.incident.target.kind is TargetKind.JOB
     needed = Level.DRAIN if is_job else Level.REPAIR
+    if is_job and case.view.known and not case.view.job_known:
+        return give_up(case, Reason.UNKNOWN_JOB, _no_job(case))
     if not guards.level(needed, case.level).allows:
         if not case.incident.rehearsed:
             return Would(("restart_jobs" if is_job else "scale",), Reason.LEVEL)
         return told(case, "level") or Move(State.SUPPRESSED, Reason.LEVEL)
+    able = guards.able("restart" if is_job else "scale", case.view.capabilities)
+    if not able.allows:
+        return give_up(case, able.reason, able.text)
     if is_job and case.playbook.jobs is not None:
         return Move(State.DRAINING, Reason.MOVING_JOBS)
     if not is_job and case.playbook.scale is not None:
         return Move(State.REPAIRING, Reason.REPAIR_STARTS)
     return give_up(case, Reason.UNSUPPORTED)
+
+
+def _no_job(case: Case) -> str:
+    return f"The cluster knows no {case.incident.target}; its alert is active."
 
 
 def _quarantine(case: Case) -> Decision:
@@ -95,33 +126,14 @@ def _quarantine(case: Case) -> Decision:
         return Move(State.QUARANTINED, Reason.QUARANTINED)
     if run is not None and len(case.incident.runs(run.step.id)) >= 2:
         return give_up(case, Reason.QUARANTINE_FAILED, run.text)
-    verdict = quarantine_verdict(case)
+    verdict = gates.quarantine(case)
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
     if not verdict.allows:
         return held(verdict)
     jobs = tuple(job.job_id for job in case.view.jobs)
-    return Act(plan.quarantine(case.incident, jobs=jobs), Reason.QUARANTINED)
-
-
-def quarantine_verdict(case: Case) -> Verdict:
-    """May the target be quarantined? No hold and no second witness: it can be undone at once."""
-    view, limits = case.view, case.limits
-    if case.playbook.fault_class is FaultClass.APPLICATION:
-        return Verdict(Ruling.REFUSE, Reason.LEVEL, "An application's fault quarantines nothing.")
-    gpu = case.incident.target.kind is TargetKind.GPU
-    what, out, total = (
-        ("GPUs", view.pool.gpus_out, view.pool.gpus)
-        if gpu
-        else ("nodes", view.pool.nodes_out, view.pool.nodes)
-    )
-    verdicts = [guards.not_paused(view.paused), guards.known(view.known),
-                guards.not_theirs(view.quarantine_owner),
-                guards.not_theirs(view.node_quarantine_owner)]  # fmt: skip
-    if view.quarantine_owner != OWNER:
-        verdicts.append(guards.budget_out(what, out, total, limits))
-        verdicts.append(guards.budget_new(view.pool.recent, limits, case.now))
-    return guards.all_of(*verdicts)
+    step = plan.quarantine(case.incident, jobs=jobs)
+    return Act(step, Reason.QUARANTINED, dead=case.view.dead)
 
 
 def _held(case: Case) -> Decision:
@@ -130,6 +142,8 @@ def _held(case: Case) -> Decision:
     if isinstance(answer, Hold):
         return answer
     if isinstance(answer, Move) and answer.state in (State.SUPPRESSED, State.FAILED):
+        return answer
+    if isinstance(answer, Act) and answer.step.action == "notify":
         return answer
     return Move(State.TRIAGED, Reason.STEP_ALLOWED)
 

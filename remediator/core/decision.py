@@ -28,11 +28,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Announce this step, then carry it out."""
+    """Announce this step, then carry it out. `dead`: what is quarantined was lost or hung already."""
 
     step: Step
     reason: Reason = Reason.STEP_ALLOWED
     text: str = ""
+    dead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Hold:
     reason: Reason
     text: str = ""
     until: float | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Would:
-    """Write down these actions, which the level in force does not allow."""
+    """Write down these actions, which the level in force does not allow; `texts` says more of each."""
 
     actions: tuple[str, ...]
     reason: Reason
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,4 +86,5 @@ Decision = Act | Move | Hold | Wait | Would | Widen
 def held(verdict: Verdict) -> Hold:
     """The hold that a guard's verdict asks for."""
     assert verdict.ruling is Ruling.HOLD  # noqa: S101 - refusals are handled by their callers
-    return Hold(verdict.reason, verdict.text or sentence(verdict.reason), verdict.until)
+    text = verdict.text or sentence(verdict.reason)
+    return Hold(verdict.reason, text, verdict.until, verdict.group)

@@ -2,40 +2,105 @@
 
 from __future__ import annotations
 
-from remediator.core import plan
-from remediator.core.decision import Act, Case, Decision, Move, Wait, Would
-from remediator.core.model import State
-from remediator.core.reasons import Reason
+from remediator.core import guards, plan
+from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Would, held
+from remediator.core.model import OWNER, Level, State, StepState
+from remediator.core.reasons import Reason, sentence
 
 
 def give_up(case: Case, reason: Reason, text: str = "") -> Decision:
     """Hand over to a person. What we quarantined stays so, and the incident stays with it."""
     if case.incident.quarantined:
         return Move(State.ESCALATED, reason, text)
-    return told(case, "failed") or Move(State.FAILED, reason, text)
+    return told(case, "failed", text or sentence(reason)) or Move(State.FAILED, reason, text)
 
 
-def told(case: Case, occasion: str) -> Decision | None:
-    """Tell people, once per occasion; None when that is done, or the playbook tells nobody."""
+def told(case: Case, occasion: str, text: str = "") -> Decision | None:
+    """Notify people, once per occasion; None when that is done, or the playbook notifies nobody."""
     if not case.playbook.notify or case.incident.last(f"notify:{occasion}") is not None:
         return None
-    return Act(plan.notify(case.incident, occasion), Reason.STEP_ALLOWED, "People are told.")
+    return Act(
+        plan.notify(case.incident, occasion), Reason.STEP_ALLOWED, text or "People are notified."
+    )
 
 
 def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
-    """The level in force ends here: write down what is not done, tell people, wait for a person.
+    """The level in force ends here: write down what is not done, notify people, wait for a person.
 
-    When every alert is over and no job is left on it, tests decide whether somebody has healed it.
+    When every alert is over, tests or metrics decide whether somebody has repaired it.
     """
     if not case.incident.rehearsed:
         return Would(actions, Reason.LEVEL)
     if telling := told(case, "level"):
         return telling
-    if not case.view.firing and not case.view.jobs:
-        return Move(State.VERIFYING, Reason.ALERT_RESOLVED)
+    if not case.view.firing:
+        return Move(State.VERIFYING, Reason.ALERT_GONE)
     return Wait()
 
 
 def decide_escalated(case: Case) -> Decision:
-    """ESCALATED: people are told once; then it is their turn."""
-    return told(case, "escalated") or Wait()
+    """ESCALATED: people are notified once; then it is their turn.
+
+    A GPU that nothing healed does not keep its node out: the other GPUs take jobs again, unless nobody
+    knows what became of the node's repair.
+    """
+    if telling := told(case, "escalated"):
+        return telling
+    node = plan.node_of(case.incident.target)
+    if case.incident.target.gpu is None or node not in case.view.kept:
+        return Wait()
+    if case.incident.reason is Reason.EFFECT_UNKNOWN or case.view.exporter_down:
+        return Wait()
+    runs = case.incident.runs(plan.RELEASE_NODE)
+    if len([run for run in runs if run.state is StepState.FAILED]) >= 2:
+        return Wait()
+    verdict = guards.all_of(
+        guards.not_paused(case.view.paused, case.view.stops),
+        guards.one_installation(case.view.stops),
+        guards.known(case.view.known),
+    )
+    if not verdict.allows:
+        return held(verdict)
+    step = plan.new_step(
+        case.incident, "release", plan.QUICK, on=node, name=plan.RELEASE_NODE, also=(node,)
+    )
+    text = f"{node} takes jobs again; {case.incident.target} stays quarantined for a person."
+    return Act(step, Reason.READMITTED, text)
+
+
+def decide_release(case: Case) -> Decision:
+    """A person ordered the release of the incident's target: everything that it quarantined."""
+    incident = case.incident
+    order = incident.released
+    text = f"{order.by}: {order.why}" if order else ""
+    if not incident.quarantined or (
+        case.view.known and case.view.quarantine_owner != OWNER and not case.view.kept
+    ):
+        return Move(State.OVERRIDDEN, Reason.RELEASED_BY_PERSON, text)
+    verdict = guards.all_of(guards.one_installation(case.view.stops), guards.known(case.view.known))
+    if not verdict.allows:
+        return held(verdict)
+    failed = [run for run in incident.runs(plan.ORDERED) if run.state is StepState.FAILED]
+    if len(failed) >= 2 and incident.state is not State.ESCALATED:
+        return Move(State.ESCALATED, Reason.RELEASE_FAILED, failed[-1].text)
+    if len(failed) >= 2:
+        return Wait()
+    step = plan.new_step(
+        incident, "release", plan.QUICK, name=plan.ORDERED, also=incident.quarantined
+    )
+    return Act(step, Reason.RELEASED_BY_PERSON, text)
+
+
+def speak_up(case: Case, decision: Decision) -> Decision:
+    """A person is notified of what is held for long, once per reason.
+
+    What holds many incidents at once has a group; people get one message for it, elsewhere.
+    """
+    incident = case.incident
+    if not isinstance(decision, Hold) or decision.group or incident.level is Level.OBSERVE:
+        return decision
+    if incident.held is not decision.reason or incident.held_since is None:
+        return decision
+    if case.now - incident.held_since < case.limits.notice:
+        return decision
+    return told(case, f"held-{decision.reason}", decision.text) or decision

@@ -104,7 +104,7 @@ def _prepared(incident: Incident, event: Event) -> Incident:
         raise IllegalTransition(
             f"the step {step.id} was already prepared as attempt {step.attempt}"
         )
-    run = StepRun(step, StepState.PREPARED, event.at)
+    run = StepRun(step, StepState.PREPARED, event.at, text=event.text)
     dead = incident.dead or event.data.get("dead", False)
     after = replace(incident, steps=(*incident.steps, run), dead=dead)
     # A message changes nothing about why the incident is held.

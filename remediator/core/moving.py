@@ -7,8 +7,8 @@ the witnesses that the playbook asks for, and after a checkpoint where it has on
 from __future__ import annotations
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.core import guards, plan
-from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, held
+from remediator.core import gates, guards, plan
+from remediator.core.decision import Act, Case, Decision, Move, Wait, held
 from remediator.core.ending import beyond_level, give_up
 from remediator.core.guards import Ruling, Verdict
 from remediator.core.model import JobsPlan, Level, State, StepState
@@ -20,6 +20,8 @@ MOST_MOVES = 4
 
 def decide_quarantined(case: Case) -> Decision:
     """QUARANTINED: are there jobs, and may they be moved?"""
+    if not case.view.firing:
+        return Move(State.VERIFYING, Reason.ALERT_GONE)
     jobs = case.playbook.jobs
     affected = _affected(case)
     if jobs is None or not jobs.restart or not affected:
@@ -30,13 +32,38 @@ def decide_quarantined(case: Case) -> Decision:
     if case.level.rank < Level.DRAIN.rank:
         return beyond_level(case, ("signal_checkpoint", "restart_jobs"))
     if any(not job.running for job in affected):
-        return Move(State.DRAINING, Reason.MOVING_JOBS)
-    verdict = _may_disturb(case)
-    if not verdict.allows:
-        return held(verdict)
-    if jobs.signal and case.incident.last("signal_checkpoint") is None:
+        return _refused(case, gates.moves_dead_jobs(case)) or Move(
+            State.DRAINING, Reason.MOVING_JOBS
+        )
+    if case.incident.target.kind is TargetKind.NODE and not gates.possible(case):
+        text = "This cluster can do none of the node's repairs, so its running jobs are not moved."
+        return give_up(case, Reason.UNSUPPORTED, text)
+    if refused := _refused(case, gates.moves_running_jobs(case)):
+        return refused
+    if _saves(case):
         return Move(State.CHECKPOINTING, Reason.SAVING)
     return Move(State.DRAINING, Reason.MOVING_JOBS)
+
+
+def _saves(case: Case) -> bool:
+    """Whether the jobs are asked for a checkpoint first."""
+    jobs = case.playbook.jobs
+    able = "signal" in case.view.capabilities
+    return bool(jobs and jobs.signal and able and case.incident.last("signal_checkpoint") is None)
+
+
+def _refused(case: Case, verdict: Verdict) -> Decision | None:
+    """What follows where jobs may not be moved now; None where they may.
+
+    Too few signals for an alert that is over: a job that runs does not keep its target quarantined.
+    """
+    if verdict.allows:
+        return None
+    if verdict.ruling is Ruling.REFUSE:
+        return give_up(case, verdict.reason, verdict.text)
+    if verdict.reason is Reason.WITNESSES and not case.view.alerts_active:
+        return Move(State.VERIFYING, Reason.ALERT_GONE)
+    return held(verdict)
 
 
 def decide_checkpointing(case: Case) -> Decision:
@@ -57,13 +84,14 @@ def decide_draining(case: Case) -> Decision:
     affected = _affected(case)
     if not affected:
         return Move(State.JOBS_MOVED, Reason.JOBS_MOVED)
+    if not case.view.firing:
+        return Move(State.VERIFYING, Reason.ALERT_GONE)
     dead = tuple(job for job in affected if not job.running)
     if dead:
-        return moving(case, dead)
-    verdict = _may_disturb(case)
-    if not verdict.allows:
-        return held(verdict)
-    if jobs.signal and case.incident.last("signal_checkpoint") is None:
+        return _refused(case, gates.moves_dead_jobs(case)) or moving(case, dead)
+    if refused := _refused(case, gates.moves_running_jobs(case)):
+        return refused
+    if _saves(case):
         return Move(State.CHECKPOINTING, Reason.SAVING)
     return moving(case, affected)
 
@@ -76,9 +104,9 @@ def saving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> D
     if told is None:
         if not running:
             return None
-        paused = guards.not_paused(case.view.paused)
-        if not paused.allows:
-            return held(paused)
+        verdict = gates.touches(case)
+        if not verdict.allows:
+            return held(verdict)
         step = plan.new_step(
             case.incident, "signal_checkpoint", plan.QUICK, on=on, name=name, jobs=running
         )
@@ -92,9 +120,9 @@ def saving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> D
 
 def moving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> Decision:
     """Restart these jobs elsewhere; too many failures in a row need a person."""
-    paused = guards.not_paused(case.view.paused)
-    if not paused.allows:
-        return held(paused)
+    verdict = gates.touches(case)
+    if not verdict.allows:
+        return held(verdict)
     name = "restart_jobs:node" if on else "restart_jobs"
     runs = case.incident.runs(name)
     failed = [run for run in runs if run.state is StepState.FAILED]
@@ -102,7 +130,10 @@ def moving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> D
         return give_up(case, Reason.JOB_STUCK, runs[-1].text)
     names = tuple(job.job_id for job in jobs)
     deadline = case.playbook.jobs.deadline if case.playbook.jobs else 60.0
-    step = plan.new_step(case.incident, "restart_jobs", deadline, on=on, name=name, jobs=names)
+    step = plan.new_step(
+        case.incident, "restart_jobs", deadline, on=on, name=name, jobs=names,
+        also=case.view.accused,
+    )  # fmt: skip
     return Act(step, Reason.MOVING_JOBS)
 
 
@@ -124,22 +155,20 @@ def _affected(case: Case) -> tuple[JobView, ...]:
     return case.view.jobs + left
 
 
-def _may_disturb(case: Case) -> Verdict:
-    return guards.all_of(
-        guards.not_paused(case.view.paused),
-        guards.held_long_enough(case.incident.opened, case.limits, case.now),
-        guards.dead_man(case.view.sensors, case.limits),
-        guards.sensors_see(case.view.sensors, case.limits),
-        guards.witnesses(case.view.witnesses, case.playbook.witnesses),
-    )
-
-
 def _one_job(case: Case, jobs: JobsPlan) -> Decision:
     """An incident about a job: restart that job, as often as its playbook allows."""
     if case.incident.done("restart_jobs"):
         return Move(State.JOBS_MOVED, Reason.JOB_RESTARTED)
+    if not case.view.known:
+        return held(guards.known(False))
+    if not case.view.job_known:
+        text = f"The cluster knows no {case.incident.target} any more."
+        return give_up(case, Reason.UNKNOWN_JOB, text)
     if not case.view.jobs:
-        return Move(State.JOBS_MOVED, Reason.NO_JOBS)
+        return Move(State.JOBS_MOVED, Reason.NO_JOBS, f"{case.incident.target} has ended.")
+    if not case.view.firing:
+        text = f"The alert on {case.incident.target} was over before the job was restarted."
+        return Move(State.JOBS_MOVED, Reason.ALERT_GONE, text)
     run = case.incident.last("restart_jobs")
     if run is not None and run.reason is Reason.EFFECT_MISSING and not case.view.jobs[0].running:
         # Ordered to move and without room until the deadline: another order finds no more room.
@@ -152,7 +181,8 @@ def _one_job(case: Case, jobs: JobsPlan) -> Decision:
     verdict = guards.attempts(earlier, jobs.max_attempts, jobs.window, case.now)
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, Reason.ATTEMPTS, verdict.text)
-    verdict = _may_disturb(case) if case.view.jobs[0].running else guards.ALLOWED
-    if not verdict.allows:
-        return Hold(verdict.reason, verdict.text, verdict.until)
-    return moving(case, case.view.jobs)
+    running = case.view.jobs[0].running
+    verdict = gates.moves_running_jobs(case) if running else gates.moves_dead_jobs(case)
+    if verdict.ruling is Ruling.REFUSE:
+        return give_up(case, verdict.reason, verdict.text)
+    return moving(case, case.view.jobs) if verdict.allows else held(verdict)

@@ -8,7 +8,13 @@ from remediator.core.model import Incident, Level, Playbook, Rung, Step, op_id
 QUICK = 10.0
 # the step that tests a target about which too few witnesses speak
 OPINION = "opinion"
+# the step that watches the metrics of a target on which jobs run, whose alerts are over
+WATCH = "watch"
+RELEASE_NODE = "release:node"
+# the step by which a person's order to release is carried out
+ORDERED = "release:order"
 NOTIFY = 15.0
+REPAIRS = frozenset({"reset_gpu", "reboot_node"})
 
 WOULD = {
     "notify": "tell people", "quarantine_gpu": "quarantine the GPU", "quarantine_node": "quarantine the node",

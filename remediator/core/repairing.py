@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fleetmedic.kernel.labels import TargetKind
-from remediator.core import guards, plan
+from remediator.core import gates, guards, plan
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, held
 from remediator.core.ending import beyond_level, give_up, told
-from remediator.core.guards import Ruling, Verdict
-from remediator.core.model import OWNER, Level, Rung, State, StepState
+from remediator.core.guards import Ruling
+from remediator.core.model import OWNER, Level, State, StepRun, StepState
 from remediator.core.moving import moving, saving
 from remediator.core.reasons import Reason, sentence
 from remediator.scaling.target import Why, desired
@@ -17,18 +17,21 @@ LONGEST_PROBATION = 86_400.0
 LOOK_AGAIN = 2.0
 # What was held for longer than this (seconds) is tested before it is repaired: a hand may have helped.
 FACTS_HOLD_FOR = 300.0
+MOST_TESTS = 10
 
 
 def decide_jobs_moved(case: Case) -> Decision:
     """JOBS_MOVED: tell people, then begin the repair, or end where there is none."""
     if case.incident.target.kind is TargetKind.JOB:
-        return told(case, "closed") or Move(State.CLOSED, case.incident.reason)
+        return told(case, "closed") or Move(State.CLOSED, case.incident.reason, case.incident.text)
     if telling := told(case, "opened"):
         return telling
     if not case.playbook.ladder:
         return give_up(case, Reason.LADDER_EXHAUSTED)
     if case.level.rank < Level.REPAIR.rank:
         return beyond_level(case, tuple(rung.action for rung in case.playbook.ladder))
+    if not case.view.firing:
+        return Move(State.VERIFYING, Reason.ALERT_GONE)
     if widening := _wider(case):
         return widening
     if doubt := _second_opinion(case):
@@ -41,18 +44,20 @@ def decide_jobs_moved(case: Case) -> Decision:
 
 def climb(case: Case, first: int) -> Decision:
     """The first rung from `first` on that the guards do not refuse; none left needs a person."""
-    refused = ""
+    refused, unable = "", True
     for index, rung in enumerate(case.playbook.ladder[first:], first):
-        verdict = _rung_verdict(case, rung)
+        verdict = gates.repairs(case, rung)
         if verdict.ruling is Ruling.REFUSE:
-            refused = f" {rung.action}: {verdict.text}"
+            refused += f" {rung.action}: {verdict.text}"
+            unable = unable and verdict.reason is Reason.UNSUPPORTED
             continue
         if not verdict.allows:
             return held(verdict)
         return Move(
             State.REPAIRING, Reason.REPAIR_STARTS, f"Rung {index + 1}: {rung.action}.", rung=index
         )
-    return give_up(case, Reason.LADDER_EXHAUSTED, sentence(Reason.LADDER_EXHAUSTED) + refused)
+    reason = Reason.UNSUPPORTED if refused and unable else Reason.LADDER_EXHAUSTED
+    return give_up(case, reason, sentence(reason) + refused)
 
 
 def decide_repairing(case: Case) -> Decision:
@@ -69,9 +74,11 @@ def decide_repairing(case: Case) -> Decision:
         return climb(case, case.incident.rung + 1)
     if case.level.rank < Level.REPAIR.rank:  # it was lowered since
         return give_up(case, Reason.LEVEL)
-    verdict = _rung_verdict(case, rung)
+    verdict = gates.repairs(case, rung)
     if verdict.ruling is Ruling.REFUSE:
         return climb(case, case.incident.rung + 1)
+    if not case.view.firing:
+        return Move(State.VERIFYING, Reason.ALERT_GONE)
     if not verdict.allows:
         return held(verdict)
     if _begun_late(case):
@@ -83,9 +90,13 @@ def decide_repairing(case: Case) -> Decision:
 
 def decide_verifying(case: Case) -> Decision:
     """VERIFYING: test since the repair; unknown is not healthy, and not sick either."""
-    run = case.incident.here("verify")
+    run = _tested_here(case)
     if run is None:
         return _verify(case)
+    if run.step.id == plan.WATCH and run.state is StepState.DONE:
+        return Move(State.PROBATION, Reason.HEALTHY_IN_SERVICE, run.text, until=case.now)
+    if run.step.id == plan.WATCH and case.view.firing:
+        return Move(State.QUARANTINED, Reason.NEW_ALERT)
     if run.state is StepState.DONE:
         factor = 2 ** min(case.incident.recurrence, MOST_DOUBLINGS)
         probation = case.playbook.probation * (factor if case.playbook.double_on_repeat else 1)
@@ -105,14 +116,21 @@ def decide_probation(case: Case) -> Decision:
     incident = case.incident
     if incident.done("release") and not incident.quarantined:
         return told(case, "closed") or Move(State.CLOSED, Reason.READMITTED)
+    watched = incident.reason is Reason.HEALTHY_IN_SERVICE
     if any(episode.starts_at > incident.since for episode in incident.alerts):
-        return Move(State.VERIFYING, Reason.NEW_ALERT)
+        # What jobs run on is not tested under load: it is treated like at first.
+        state = State.QUARANTINED if watched else State.VERIFYING
+        return Move(state, Reason.NEW_ALERT)
     if incident.until is not None and case.now < incident.until:
         return Wait(incident.until)
-    verdict = guards.all_of(guards.not_paused(case.view.paused), guards.known(case.view.known))
+    verdict = guards.all_of(
+        guards.not_paused(case.view.paused, case.view.stops),
+        guards.one_installation(case.view.stops),
+        guards.known(case.view.known),
+    )
     if not verdict.allows:
         return held(verdict)
-    run = case.incident.here("verify")
+    run = incident.last(plan.WATCH) if watched else _tested_here(case)
     if run is None:
         return _verify(case)
     if run.state is StepState.FAILED:
@@ -129,7 +147,8 @@ def decide_probation(case: Case) -> Decision:
 
 
 def _wider(case: Case) -> Widen | None:
-    if case.incident.target.kind is not TargetKind.GPU or case.playbook.widen_to is None:
+    gpu = case.incident.target.kind is TargetKind.GPU
+    if not gpu or case.playbook.widen_to is None or not case.view.widens:
         return None
     node = case.incident.target.name
     if case.view.siblings >= 1:
@@ -142,7 +161,7 @@ def _wider(case: Case) -> Widen | None:
 
 
 def _second_opinion(case: Case) -> Decision | None:
-    """With too few witnesses, the empty target is tested: sick is one more, healthy needs no repair."""
+    """With too few signals, the empty target is tested: sick is one more, healthy needs no repair."""
     if len(case.view.witnesses) >= case.playbook.witnesses:
         return None
     run = case.incident.last(plan.OPINION)
@@ -158,32 +177,22 @@ def _second_opinion(case: Case) -> Decision | None:
     return None if run.passed is False else give_up(case, Reason.WITNESSES, run.text)
 
 
-def _rung_verdict(case: Case, rung: Rung) -> Verdict:
-    on = plan.repair(case.incident, rung).target
-    times = tuple(
-        at for name, target, at in case.view.attempts if (name, target) == (rung.action, on)
-    )
-    return guards.all_of(
-        guards.not_paused(case.view.paused),
-        guards.known(case.view.known),
-        guards.attempts(times, rung.max_attempts, rung.window, case.now),
-        guards.cooldown(times, rung.cooldown, case.now),
-        guards.held_long_enough(case.incident.opened, case.limits, case.now),
-        guards.dead_man(case.view.sensors, case.limits),
-        guards.sensors_see(case.view.sensors, case.limits),
-    )
-
-
 def _clear_node(case: Case) -> Decision | None:
     """Before a reboot for the sake of one GPU, the whole node is quarantined and emptied."""
     node = plan.node_of(case.incident.target)
+    if case.view.node_jobs and not guards.able("restart", case.view.capabilities).allows:
+        text = f"This cluster cannot move the jobs of {node} away for a reboot."
+        return give_up(case, Reason.UNSUPPORTED, text)
     if case.view.node_quarantine_owner not in (None, OWNER):
         return held(guards.not_theirs(case.view.node_quarantine_owner))
     if node not in case.incident.quarantined:
         if case.incident.runs("quarantine_node"):
             return give_up(case, Reason.QUARANTINE_FAILED)
         pool = case.view.pool
-        verdict = guards.budget_out("nodes", pool.nodes_out, pool.nodes, case.limits)
+        verdict = guards.all_of(
+            guards.not_pinned(case.view.stops),
+            guards.budget_out("nodes", pool.nodes_out, pool.nodes, case.limits),
+        )
         if not verdict.allows:
             return held(verdict)
         return Act(plan.quarantine(case.incident, node), Reason.QUARANTINED)
@@ -204,8 +213,9 @@ def _scaling(case: Case) -> Decision:
         return give_up(case, Reason.STEP_REFUSED, runs[-1].text)
     if runs and (not case.view.firing or len(runs) >= scale.max_steps):
         return told(case, "closed") or Move(State.CLOSED, Reason.RESCALED)
+    shrinks = gates.shrinks(case)
     verdict = guards.all_of(
-        guards.not_paused(case.view.paused),
+        gates.scales_in(case) if shrinks and case.view.firing else gates.touches(case),
         guards.known(case.view.known and load is not None),
         guards.cooldown(tuple(at for name, on, at in case.view.attempts
                               if (name, on) == ("scale", incident.target)), scale.cooldown, case.now),
@@ -222,7 +232,7 @@ def _scaling(case: Case) -> Decision:
         step = plan.new_step(incident, "scale", plan.QUICK * 3, replicas=wish.replicas)
         text = f"{wish.text} From {load.wanted} to {wish.replicas} replicas."
         return Act(step, Reason.RESCALED, text)
-    if wish.why in (Why.AT_MAXIMUM, Why.AT_MINIMUM):
+    if wish.why is (Why.AT_MINIMUM if shrinks else Why.AT_MAXIMUM):
         return told(case, "limit") or Move(State.CLOSED, Reason.AT_LIMIT, wish.text)
     if wish.why is Why.UNKNOWN_DEMAND:
         return Hold(Reason.FACTS_UNKNOWN, wish.text)
@@ -232,11 +242,33 @@ def _scaling(case: Case) -> Decision:
 
 
 def _verify(case: Case) -> Decision:
-    paused = guards.not_paused(case.view.paused)
-    if not paused.allows:
-        return held(paused)
-    step = plan.new_step(case.incident, "verify", case.playbook.verify.deadline)
-    return Act(step, Reason.STEP_ALLOWED, "It is tested.")
+    """Test the target under load, or watch its metrics where jobs run on it or no test can be made."""
+    incident = case.incident
+    verdict = guards.all_of(
+        guards.not_paused(case.view.paused, case.view.stops),
+        guards.one_installation(case.view.stops),
+        guards.known(case.view.known),
+    )
+    if not verdict.allows:
+        return held(verdict)
+    if sum(run.step.action == "verify" for run in incident.counted()) >= MOST_TESTS:
+        return give_up(case, Reason.TESTED_OFTEN)
+    busy = any(job.running for job in case.view.jobs)
+    unable = "probe" not in case.view.capabilities and incident.repaired_at is None
+    if busy or unable:
+        deadline = case.playbook.verify.deadline + 3 * case.limits.watch
+        step = plan.new_step(incident, "verify", deadline, name=plan.WATCH)
+        text = f"The metrics of {incident.target} are watched; nothing loads it."
+        return Act(step, Reason.STEP_ALLOWED, text)
+    step = plan.new_step(incident, "verify", case.playbook.verify.deadline)
+    return Act(step, Reason.STEP_ALLOWED, f"{incident.target} is tested.")
+
+
+def _tested_here(case: Case) -> StepRun | None:
+    """The latest test since the incident came to its state, under load or by watching."""
+    names = ("verify", plan.WATCH)
+    runs = [run for run in case.incident.counted(case.incident.mark) if run.step.id in names]
+    return runs[-1] if runs else None
 
 
 def _next_rung(case: Case) -> int:

@@ -52,12 +52,14 @@ def target_of(labels: Mapping[str, str], kind: TargetKind | None) -> Target | No
 def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
     """The first playbook that matches, with its target. An empty list of names covers every name.
 
-    An alert that carries another cluster's name is not ours: that cluster may have a node1 too.
+    An alert that carries another cluster's name, or none, is not ours: that cluster may have a node1 too.
+    The Watchdog alone needs no cluster: it speaks of the way that alerts take.
     """
     name, labels = alert.name, alert.labels
-    if labels.get(CLUSTER, cluster) != cluster:
-        return Route(None, None, Reason.OTHER_CLUSTER, sentence(Reason.OTHER_CLUSTER))
+    ours = labels.get(CLUSTER) == cluster
     for playbook in playbooks:
+        if not ours and not playbook.dead_man_signal:
+            continue
         if playbook.alertnames and name not in playbook.alertnames:
             continue
         if any(labels.get(key) != value for key, value in playbook.labels):
@@ -72,6 +74,10 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
             return Route(playbook, None, Reason.NO_TARGET, text)
         text = f"{alert.name} on {target} is a case for playbook {playbook.name}."
         return Route(playbook, target, Reason.ROUTED, text)
+    if not ours:
+        named = f"label cluster={labels[CLUSTER]!r}" if CLUSTER in labels else "no label `cluster`"
+        text = f"The alert has {named}; this remediator looks after cluster {cluster!r}."
+        return Route(None, None, Reason.OTHER_CLUSTER, text[:300])
     text = f"No playbook matches {alert.name or 'an alert without a name'}."
     return Route(None, target_of(alert.labels, None), Reason.NO_PLAYBOOK, text)
 
@@ -94,15 +100,25 @@ def cured_at(target: Target, book: Book) -> float:
 def holder(target: Target, book: Book) -> Incident | None:
     """The open incident that an alert on the target belongs to: its own, else its node's.
 
-    A node's incident that only tells people looks after none of its GPUs.
+    A node's incident that does nothing for its GPUs now takes none of their alerts in.
     """
     found = (book.incident_on(one) for one in _covering(target))
-    return next((one for one in found if one and (one.target == target or treats(one))), None)
+    return next((one for one in found if one and (one.target == target or covers(one, book))), None)
 
 
 def treats(incident: Incident) -> bool:
     """Whether an incident may do more than tell people and write its plan down."""
     return incident.level is not Level.OBSERVE
+
+
+def covers(node: Incident, book: Book) -> bool:
+    """Whether a node's incident looks after the node's GPUs: it may treat, and it goes on.
+
+    One that is held, or whose alerts are over before anything was repaired, helps no GPU.
+    """
+    if not treats(node) or node.held is not None or node.state is State.HELD:
+        return False
+    return node.repaired_at is not None or node.state is State.ESCALATED or book.firing(node)
 
 
 def absorbable(node: Target, book: Book) -> tuple[Incident, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fleetmedic.kernel.labels import Target
+from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events
 from remediator.core.book import Book
 from remediator.core.decide import decide
@@ -17,10 +17,20 @@ from remediator.core.lifecycle import evolve
 from remediator.core.model import Alert, Incident, Level, Playbook, State, Step, incident_id
 from remediator.core.plan import WOULD
 from remediator.core.reasons import Reason
-from remediator.core.routing import absorbable, holder, spent, treats
+from remediator.core.routing import absorbable, covers, holder, spent, treats
 
 RECURRENCE_WINDOW = 7 * 86_400.0
 HOLD_AGAIN = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What limits new incidents: the ceiling over every level, how far back (seconds) an earlier incident
+    counts, and the names of the playbooks that take replicas away."""
+
+    ceiling: Level
+    window: float = RECURRENCE_WINDOW
+    shrinking: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,7 @@ class Settled:
     wake_at: float | None = None
     again: bool = False
     widen: Widen | None = None
+    hold: Hold | None = None
 
 
 def settle(case: Case) -> Settled:
@@ -50,7 +61,8 @@ def settle(case: Case) -> Settled:
         if isinstance(decision, Widen):
             return Settled(tuple(written), widen=decision)
         if isinstance(decision, Hold):
-            return Settled(tuple(written), wake_at=decision.until or case.now + HOLD_AGAIN)
+            wake_at = decision.until or case.now + HOLD_AGAIN
+            return Settled(tuple(written), wake_at=wake_at, hold=decision)
         if isinstance(decision, Wait):
             return Settled(tuple(written), wake_at=decision.until)
         if isinstance(decision, Move) and decision.state is not State.TRIAGED:
@@ -64,36 +76,39 @@ def settle(case: Case) -> Settled:
 def _recorded(case: Case, decision: Decision) -> list[Event]:
     incident, now = case.incident, case.now
     match decision:
-        case Act(step, reason, text):
-            return [events.step_event(Kind.STEP_PREPARED, incident, step, now, reason, text)]
+        case Act(step, reason, text, dead):
+            prepared = Kind.STEP_PREPARED
+            return [events.step_event(prepared, incident, step, now, reason, text, dead=dead)]
         case Move(state, reason, text, until, rung):
             return [events.moved(incident, state, now, reason, text, until=until, rung=rung)]
         case Hold(reason, text, until):
-            if incident.held is reason:
+            if incident.held is reason and incident.held_text == text:
                 return []
             held = events.noted(Kind.HELD, incident, now, reason, text, until=until)
             if incident.state is State.TRIAGED:
                 return [events.moved(incident, State.HELD, now, reason, text), held]
             return [held]
-        case Would(actions, reason):
-            return [_would(incident, action, reason, now) for action in actions]
+        case Would(actions, reason, texts):
+            said = texts or tuple(_beyond(incident, action) for action in actions)
+            return [
+                events.noted(Kind.WOULD_DO, incident, now, reason, text, action=action)
+                for action, text in zip(actions, said, strict=True)
+            ]
         case _:
             return []
 
 
-def _would(incident: Incident, action: str, reason: Reason, now: float) -> Event:
-    text = f"It would {WOULD[action]} ({incident.target}); the level in force does not allow it."
-    return events.noted(Kind.WOULD_DO, incident, now, reason, text, action=action)
+def _beyond(incident: Incident, action: str) -> str:
+    return f"It would {WOULD[action]} ({incident.target}); the level in force does not allow it."
 
 
 def admit(
     alert: Alert, target: Target, playbook: Playbook, book: Book, now: float,
-    *, ceiling: Level, event_at: float | None = None, window: float = RECURRENCE_WINDOW,
+    terms: Terms, *, event_at: float | None = None,
 ) -> tuple[Event, ...]:  # fmt: skip
     """What follows from a firing alert that was routed: nothing new, an absorption, an incident.
 
-    `event_at` is when the alert's event itself happened, where the sensors know; `window` is how far
-    back (seconds) an earlier incident makes this one a recurrence.
+    `event_at` is when the alert's event itself happened, where the sensors know.
     """
     record = book.episodes.get(alert.key)
     if record is not None and not record.undecided:
@@ -103,20 +118,27 @@ def admit(
     if current is not None and _released(current) and alert.starts_at > (current.repaired_at or 0):
         # It only has to tell people that all is well, which is no longer so.
         closed = events.moved(current, State.CLOSED, now, Reason.READMITTED)
-        opening = open_incident(alert, target, playbook, book, now, ceiling=ceiling, window=window)
+        opening = open_incident(alert, target, playbook, book, now, terms)
         return (closed, *opening)
-    if current is not None and not _outranks(playbook, current, target, ceiling):
+    if current is not None and not (
+        _outranks(playbook, current, target, terms.ceiling)
+        or _turns(playbook, current, terms.shrinking)
+    ):
         return (events.absorbed(current.id, current.target, episode, now),)
     if spent(alert, target, book, event_at):
         cured = f"{target} was repaired after {alert.name} began; the alert is spent."
         return (events.suppressed(alert, target, now, Reason.SPENT, cured),)
-    opening = open_incident(alert, target, playbook, book, now, ceiling=ceiling, window=window)
+    opening = open_incident(alert, target, playbook, book, now, terms)
     return _instead_of(current, opening, now) if current is not None else opening
 
 
 def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tuple[Event, ...]:
     """The opening of an incident that takes over from one on its target that only told people."""
     heir = str(opening[0].incident)
+    if current.target.kind is TargetKind.WORKLOAD:
+        state = State.SUPPRESSED if current.state is State.HELD else State.CLOSED
+        ended = events.moved(current, state, now, Reason.DEMAND_ROSE, absorbed_by=heir)
+        return (ended, *opening)
     ended = events.moved(
         current, State.SUPPRESSED, now, Reason.ABSORBED,
         "A graver alert on the target takes over.", absorbed_by=heir,
@@ -142,17 +164,22 @@ def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Le
     return current.target == target and early and further
 
 
+def _turns(playbook: Playbook, current: Incident, shrinking: frozenset[str]) -> bool:
+    """Whether demand rose while replicas are being taken away: growing never waits for shrinking."""
+    grows = playbook.scale is not None and playbook.scale.step > 0
+    return grows and current.playbook in shrinking and current.state is not State.ESCALATED
+
+
 def open_incident(
-    alert: Alert, target: Target, playbook: Playbook, book: Book, now: float,
-    *, ceiling: Level, window: float,
-) -> tuple[Event, ...]:  # fmt: skip
+    alert: Alert, target: Target, playbook: Playbook, book: Book, now: float, terms: Terms
+) -> tuple[Event, ...]:
     """The events that begin an incident with its first alert."""
-    level = min(playbook.level, ceiling, key=lambda one: one.rank)
+    level = min(playbook.level, terms.ceiling, key=lambda one: one.rank)
     level = Level.OBSERVE if playbook.notify_only else level
     identity = incident_id(alert.key, target)
     if identity in book.incidents:
         identity = incident_id(f"{alert.key}/{now}", target)
-    again = book.recurrence(target, now - window)
+    again = book.recurrence(target, now - terms.window)
     text = f"{alert.name} on {target} is a case for playbook {playbook.name}."
     birth = events.opened(identity, target, playbook.name, level, now, again, text)
     first = events.absorbed(identity, target, events.episode_of(alert, now), now)
@@ -160,16 +187,15 @@ def open_incident(
 
 
 def widen(
-    incident: Incident, decision: Widen, playbook: Playbook, book: Book, now: float,
-    *, ceiling: Level, window: float,
-) -> tuple[Event, ...]:  # fmt: skip
+    incident: Incident, decision: Widen, playbook: Playbook, book: Book, now: float, terms: Terms
+) -> tuple[Event, ...]:
     """The node's incident for a GPU's and its siblings', which their own lanes then hand over."""
     node = Target.parse(f"node/{incident.target.name}")
     current = book.incident_on(node)
     if current is not None and treats(current):
         return hand_over(incident, book, now)
     first = book.episodes[incident.alerts[0].key].alert
-    opening = open_incident(first, node, playbook, book, now, ceiling=ceiling, window=window)
+    opening = open_incident(first, node, playbook, book, now, terms)
     opening = (replace(opening[0], text=decision.text, reason=Reason.WIDENED), *opening[1:])
     return _instead_of(current, opening, now) if current is not None else opening
 
@@ -178,7 +204,7 @@ def hand_over(incident: Incident, book: Book, now: float) -> tuple[Event, ...]:
     """The events by which a GPU's incident goes into that of its node, if there is one."""
     node = Target.parse(f"node/{incident.target.name}") if incident.target.gpu is not None else None
     heir = book.incident_on(node) if node else None
-    if heir is None or not treats(heir) or incident not in absorbable(heir.target, book):
+    if heir is None or not covers(heir, book) or incident not in absorbable(heir.target, book):
         return ()
     return _handed(incident, heir, now)
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleetmedic.kernel.labels import Target
+from remediator.core.evidence import ACTIVE, Evidence, Standing
 from remediator.core.model import Level
 
 UNKNOWN_AGE = float("inf")
+# What a cluster may be able to do; the same words as remediator.clusters.base.Capability.
+EVERYTHING = frozenset(
+    {"gpu_quarantine", "gpu_reset", "reboot", "signal", "restart", "fail", "probe", "scale"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,7 @@ class JobView:
 class PoolView:
     """How much of the target's pool there is, and how much of it is out by us."""
 
+    name: str = ""
     gpus: int = 0
     nodes: int = 0
     gpus_out: int = 0
@@ -50,6 +56,39 @@ class WorkloadView:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Whether alert and inventory mean the same hardware.
+
+    `confirmed`: an alert's uuid equals the inventory's there. `problem` is a sentence that names both
+    where they differ. Neither means that nobody can tell.
+    """
+
+    confirmed: bool = True
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """What stops the remediator, or everything disruptive, whatever the incident; sentences, empty
+    where it does not.
+
+    `pause`: who paused everything and why, and `pause_group` which pause it is. `other_installation`: another remediator acts on this cluster. `storm`: too much of the pool is
+    reported unhealthy. `clock`: the wall clock jumped; `clock_left` are the seconds until it is trusted.
+    `pinned`: a person returned the target to service, which is respected until `pinned_until`.
+    """
+
+    pause: str = ""
+    pause_group: str = ""
+    other_installation: str = ""
+    storm: str = ""
+    storm_group: str = ""
+    clock: str = ""
+    clock_left: float = 0.0
+    pinned: str = ""
+    pinned_until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """Everything outside the incident that a decision looks at.
 
@@ -58,12 +97,29 @@ class View:
     `kept` are the targets beside the incident's own that it quarantined and that still carry our name.
     `siblings` counts other GPUs of the node that fell ill within the hold. `checkpoint_at` is when
     the slowest job on the target last saved, None where nobody knows.
+
+    `evidence` is how the incident's alerts stand; `alerts_active` whether one of them still fires, events
+    of the past apart. `named`: whether any active alert names the target, None
+    while Alertmanager's answer is not complete. `heard_lately`: an alert came by webhook a moment ago.
+    `dead`: the target is lost or hung beyond doubt, so that it costs no budget. `accused` is the hardware
+    that active alerts name. `job_known`: the cluster knows the job that the incident is about. `widens`:
+    the node has no incident of its own that does nothing for its GPUs now.
     """
 
     level: Level
     paused: bool = False
     known: bool = True
-    firing: bool = True
+    evidence: Evidence = ACTIVE
+    alerts_active: bool = True
+    named: bool | None = None
+    heard_lately: bool = True
+    identity: Identity = Identity()
+    stops: Stops = Stops()
+    capabilities: frozenset[str] = EVERYTHING
+    dead: bool = False
+    accused: tuple[Target, ...] = ()
+    job_known: bool = True
+    widens: bool = True
     quarantine_owner: str | None = None
     node_quarantine_owner: str | None = None
     kept: tuple[Target, ...] = ()
@@ -77,3 +133,8 @@ class View:
     exporter_down: bool = False
     checkpoint_at: float | None = None
     workload: WorkloadView | None = None
+
+    @property
+    def firing(self) -> bool:
+        """Whether the incident's alerts are not known to be over."""
+        return self.evidence.standing is not Standing.OVER

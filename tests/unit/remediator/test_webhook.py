@@ -35,7 +35,8 @@ def client(served: Serve) -> Iterator[TestClient]:
 
 
 def _alert(**changes: Any) -> dict[str, Any]:
-    labels = {"alertname": "GpuLost", "severity": "critical", "node": "node1", "gpu": "3"}
+    labels = {"alertname": "GpuLost", "severity": "critical", "cluster": "local", "node": "node1",
+              "gpu": "3", "uuid": "GPU-1-3"}  # fmt: skip
     return {
         "status": "firing", "labels": labels, "annotations": {"summary": "x"},
         "startsAt": "2026-11-22T21:47:28.185892Z", "endsAt": "0001-01-01T00:00:00Z",

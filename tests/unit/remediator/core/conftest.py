@@ -12,6 +12,7 @@ import pytest
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events
 from remediator.core.decision import Case
+from remediator.core.evidence import OVER
 from remediator.core.guards import Limits
 from remediator.core.lifecycle import birth, evolve
 from remediator.core.model import (
@@ -106,6 +107,8 @@ def case(playbook: Playbook, view: View) -> Callable[..., Case]:
     """A case in the calm world; keywords change the view."""
 
     def make(one: Incident, *, book: Playbook = playbook, now: float = NOW, **changes: Any) -> Case:
+        if not changes.pop("firing", True):
+            changes |= {"evidence": OVER, "alerts_active": False}
         return Case(one, book, replace(view, **changes), Limits(), now)
 
     return make

@@ -10,6 +10,7 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import plan
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Hold, Move, Wait, Widen, Would
+from remediator.core.evidence import ACTIVE, OVER
 from remediator.core.model import FaultClass, JobsPlan, Level, Playbook, ScalePlan, State
 from remediator.core.reasons import Reason
 from remediator.core.view import JobView, PoolView, SensorView, View, WorkloadView
@@ -302,12 +303,12 @@ def test_what_was_taken_over_during_a_release_is_released_too(incident, case, af
 def test_a_new_alert_on_probation_is_answered_by_a_test(incident, case, alert) -> None:
     from remediator.core.events import episode_of
 
-    one = incident(State.PROBATION, until=NOW + 900, alerts=(episode_of(alert(at=NOW)),))
+    one = incident(State.PROBATION, until=NOW + 900, alerts=(episode_of(alert(at=NOW), NOW),))
     assert (decide(case(one)).state, decide(case(one)).reason) == (
         State.VERIFYING,
         Reason.NEW_ALERT,
     )
-    old = replace(one, alerts=(episode_of(alert(at=NOW - 40)),))
+    old = replace(one, alerts=(episode_of(alert(at=NOW - 40), NOW),))
     assert isinstance(decide(case(old)), Wait)
 
 
@@ -412,8 +413,9 @@ def test_decide_answers_every_state_and_view(
     from remediator.core.guards import Limits
 
     view = View(
-        level=level, paused=paused, known=known, firing=firing, quarantine_owner=owner, jobs=jobs
-    )
+        level=level, paused=paused, known=known, evidence=ACTIVE if firing else OVER,
+        quarantine_owner=owner, jobs=jobs,
+    )  # fmt: skip
     one = incident(state, rung=min(rung, 1))
     decision = decide(Case(one, playbook, view, Limits(), NOW))
     if paused and isinstance(decision, Act):

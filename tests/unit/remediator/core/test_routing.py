@@ -14,7 +14,7 @@ BOOKS = load_library(())
 
 
 def _alert(name: str, **labels: str) -> Alert:
-    return Alert("f", NOW, "", True, {"alertname": name, **labels})
+    return Alert("f", NOW, "", True, {"alertname": name, "cluster": "local", **labels})
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,15 @@ def test_the_episode_key_is_the_same_from_webhook_and_from_alertmanagers_api() -
     assert webhook.key == from_api.key
 
 
-def test_an_alert_of_another_cluster_is_not_ours_and_one_without_a_cluster_is() -> None:
-    labels = {"node": "node1", "gpu": "3"}
-    other = route(_alert("GpuLost", cluster="other", **labels), BOOKS, "local")
-    assert (other.target, other.playbook, other.reason) == (None, None, Reason.OTHER_CLUSTER)
-    for ours in ({"cluster": "local"}, {}):
-        assert route(_alert("GpuLost", **ours, **labels), BOOKS, "local").playbook is not None
+@pytest.mark.parametrize("labels", [{"cluster": "other"}, {}, {"cluster": ""}])
+def test_an_alert_without_our_cluster_label_is_not_ours(labels) -> None:
+    given = {"alertname": "GpuLost", "node": "node1", "gpu": "3"} | labels
+    found = route(Alert("f", NOW, "", True, given), BOOKS, "local")
+    assert (found.target, found.playbook, found.reason) == (None, None, Reason.OTHER_CLUSTER)
+    assert "local" in found.text
+
+
+@pytest.mark.parametrize("labels", [{"cluster": "other"}, {}])
+def test_the_watchdog_needs_no_cluster_label(labels) -> None:
+    given = Alert("f", NOW, "", True, {"alertname": "Watchdog"} | labels)
+    assert route(given, BOOKS, "local").reason is Reason.DEAD_MAN_SIGNAL

@@ -9,7 +9,7 @@ from remediator.core.decision import Widen
 from remediator.core.events import Kind
 from remediator.core.model import FaultClass, Level, Playbook, State
 from remediator.core.reasons import Reason
-from remediator.core.settle import admit, hand_over, settle, widen
+from remediator.core.settle import Terms, admit, hand_over, settle, widen
 
 NOW = 1_700_000_000.0
 GPU = Target(TargetKind.GPU, "node2", 3)
@@ -21,7 +21,7 @@ NODE_DOWN = Playbook(
 
 def _receive(book, alert, target, playbook, now=NOW):
     book.apply(events.alert_received(alert, target, now, "test"))
-    written = admit(alert, target, playbook, book, now, ceiling=Level.REPAIR)
+    written = admit(alert, target, playbook, book, now, Terms(Level.REPAIR))
     for event in written:
         book.apply(event)
     return written
@@ -126,7 +126,7 @@ def test_a_nodes_incident_takes_its_gpus_incidents_and_quarantines_over(
     one = book.incident_on(GPU)
     book.incidents[one.id] = replace(one, state=State.JOBS_MOVED, quarantined=(GPU,))
     written = widen(
-        book.incidents[one.id], Widen("two"), NODE_DOWN, book, NOW, ceiling=Level.REPAIR, window=1.0
+        book.incidents[one.id], Widen("two"), NODE_DOWN, book, NOW, Terms(Level.REPAIR, 1.0)
     )
     for event in written:
         book.apply(event)
@@ -163,7 +163,7 @@ def test_a_wider_incident_takes_over_from_one_that_only_tells_people(alert, play
     book, node = Book(), Target(TargetKind.NODE, "node2")
     one = _quarantined(book, alert, playbook)
     _receive(book, alert("NodeOomKill"), node, NOTIFY)
-    for event in widen(one, Widen("x"), NODE_DOWN, book, NOW, ceiling=Level.REPAIR, window=1.0):
+    for event in widen(one, Widen("x"), NODE_DOWN, book, NOW, Terms(Level.REPAIR, 1.0)):
         book.apply(event)
     for event in hand_over(one, book, NOW):
         book.apply(event)

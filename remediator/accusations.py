@@ -1,0 +1,69 @@
+"""Which hardware active alerts accuse at this moment: for storms, and for where no job is moved to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fleetmedic.kernel.labels import Target
+from remediator.alert_states import AlertStates
+from remediator.core.book import Book
+from remediator.core.evidence import Standing
+from remediator.core.model import Alert, FaultClass
+from remediator.core.routing import Route, cured_at
+
+MOST_ROUTES = 100_000
+
+
+class Accusations:
+    """Alerts of playbooks that quarantine hardware. `route` says where an alert leads."""
+
+    def __init__(self, book: Book, route: Callable[[Alert], Route]) -> None:
+        self._book = book
+        self._route = route
+        self._targets: dict[tuple[str, str], Target | None] = {}
+        self._cached: tuple[object, frozenset[Target]] = (None, frozenset())
+
+    def active(self, alerts: AlertStates, now: float) -> frozenset[Target]:
+        """What is accused now. An alert that is withheld, over, or older than the cure accuses nothing."""
+        key = (self._book.seq, alerts.version, int(now))
+        if self._cached[0] != key:
+            self._cached = (key, frozenset(self._active(alerts)))
+        return self._cached[1]
+
+    def named(self, alerts: AlertStates) -> frozenset[Target]:
+        """What hardware alerts name that fire, withheld ones included."""
+        listed = [*alerts.active(), *(alert for alert, _ in alerts.withheld())]
+        fires = [one.alert for one in self._book.episodes.values() if one.alert.firing]
+        return frozenset(
+            found for alert in (*listed, *fires) if (found := self._target(alert)) is not None
+        )
+
+    def _active(self, alerts: AlertStates) -> set[Target]:
+        found: set[Target] = set()
+        for alert in alerts.active():
+            self._accuse(alert, found)
+        for record in self._book.episodes.values():
+            if not record.alert.firing:
+                continue
+            standing = alerts.evidence(record.alert, record.received).standing
+            if standing in (Standing.ACTIVE, Standing.UNKNOWN):
+                self._accuse(record.alert, found)
+        return found
+
+    def _accuse(self, alert: Alert, found: set[Target]) -> None:
+        target = self._target(alert)
+        if target is not None and alert.starts_at > cured_at(target, self._book):
+            found.add(target)
+
+    def _target(self, alert: Alert) -> Target | None:
+        """The hardware that an alert accuses; routes are looked up once for each alert's labels."""
+        key = (alert.fingerprint, alert.name)
+        if key not in self._targets:
+            if len(self._targets) >= MOST_ROUTES:
+                self._targets.clear()
+            route = self._route(alert)
+            hardware = route.playbook is not None and (
+                route.playbook.fault_class is FaultClass.HARDWARE and route.playbook.quarantine
+            )
+            self._targets[key] = route.target if hardware else None
+        return self._targets[key]

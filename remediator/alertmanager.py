@@ -1,0 +1,135 @@
+"""What one Alertmanager says: the alerts of our receivers with their state, since when it runs, silences."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from remediator.core.model import Alert
+from remediator.http import Client, HttpError, decode, parse_moment
+
+T = TypeVar("T")
+
+
+class _Status(msgspec.Struct, frozen=True, rename="camel"):
+    state: str
+    silenced_by: list[str] = []
+    inhibited_by: list[str] = []
+    muted_by: list[str] = []
+
+
+class _Alert(msgspec.Struct, frozen=True, rename="camel"):
+    labels: dict[str, str]
+    starts_at: str
+    fingerprint: str
+    status: _Status
+
+
+class _Group(msgspec.Struct, frozen=True):
+    alerts: list[_Alert]
+
+
+class _Server(msgspec.Struct, frozen=True):
+    uptime: str
+
+
+class _SilenceStatus(msgspec.Struct, frozen=True):
+    state: str
+
+
+class _Silence(msgspec.Struct, frozen=True, rename="camel"):
+    id: str
+    created_by: str
+    comment: str
+    ends_at: str
+    status: _SilenceStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An alert that fires, and what keeps it from us: ids of silences, fingerprints of the alerts that
+    inhibit it, names of time intervals (Alertmanager 0.28 and later)."""
+
+    alert: Alert
+    silenced_by: tuple[str, ...] = ()
+    inhibited_by: tuple[str, ...] = ()
+    muted_by: tuple[str, ...] = ()
+
+    @property
+    def active(self) -> bool:
+        """Whether Alertmanager would notify us of it."""
+        return not (self.silenced_by or self.inhibited_by or self.muted_by)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Who silenced, why, and until when (Unix seconds)."""
+
+    by: str
+    comment: str
+    ends_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The alerts by fingerprint, and when that Alertmanager was started (Unix seconds, its clock)."""
+
+    listed: dict[str, Listed]
+    started: float
+
+
+class AlertmanagerClient(Client):
+    """Alertmanager's HTTP API v2. `receivers` are the names of the receivers that send to us."""
+
+    def __init__(self, url: str, receivers: tuple[str, ...], *, timeout: float = 2.0) -> None:
+        super().__init__(url, timeout=timeout)
+        names = "|".join(map(re.escape, receivers))
+        self._query = urlencode(
+            {"active": "true", "silenced": "true", "inhibited": "true", "receiver": f"({names})"}
+        )
+
+    async def answer(self) -> Answer:
+        """Every alert that a route sends to our receivers, silenced and inhibited ones included.
+
+        One alert that cannot be read fails the whole answer: leaving it out would say that it is over.
+        Raises HttpError. The groups are asked, because time intervals mute a route's group.
+        """
+        groups = await self._get(f"alerts/groups?{self._query}", list[_Group], "alerts/groups")
+        listed: dict[str, Listed] = {}
+        for group in groups:
+            for one in group.alerts:
+                found = self._listed(one)
+                before = listed.get(one.fingerprint)
+                if before is None or (found.active and not before.active):
+                    listed[one.fingerprint] = found
+        # Asked last: after a restart in between, the alerts above are judged by the later start.
+        server = await self._get("status", _Server, "status")
+        return Answer(listed, parse_moment(server.uptime, self.shown))
+
+    async def silences(self) -> dict[str, Silence]:
+        """The silences in force, by id. Raises HttpError."""
+        found = await self._get("silences", list[_Silence], "silences")
+        return {
+            one.id: Silence(one.created_by, one.comment, parse_moment(one.ends_at, self.shown))
+            for one in found
+            if one.status.state == "active"
+        }
+
+    def _listed(self, one: _Alert) -> Listed:
+        begun = parse_moment(one.starts_at, self.shown)
+        alert = Alert(one.fingerprint, begun, one.starts_at, True, one.labels)
+        status = one.status
+        return Listed(
+            alert, tuple(status.silenced_by), tuple(status.inhibited_by), tuple(status.muted_by)
+        )
+
+    async def _get(self, path: str, shape: type[T], what: str) -> T:
+        shown = f"{self.shown}/api/v2/{what}"
+        status, body = await self._ask("GET", f"{self.url}/api/v2/{path}", shown=shown)
+        if status != 200:
+            raise HttpError(f"{shown} answered {status}.")
+        return decode(body, shape, shown, status)

@@ -1,0 +1,91 @@
+"""Whether an incident's alerts still speak against its target. Pure.
+
+An alert in Alertmanager's answer is active at once; a missing one is over only if the answer is complete.
+An event (an XID, an ECC error) counts from its own time until the target's next repair. After a repair, a
+failed test of ours is the evidence for the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from remediator.core.model import Incident
+from remediator.core.reasons import Reason, sentence
+
+
+class Standing(StrEnum):
+    """How an alert, or an incident by its alerts, stands now."""
+
+    ACTIVE = "active"
+    WITHHELD = "withheld"
+    UNKNOWN = "unknown"
+    OVER = "over"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A standing with its reason and a sentence.
+
+    `group` names what many incidents have in common, such as one silence; people get one message for it.
+    """
+
+    standing: Standing
+    reason: Reason = Reason.STEP_ALLOWED
+    text: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """One alert of an incident: how it stands, and when its event happened (Unix seconds), if it is one."""
+
+    evidence: Evidence
+    event_at: float | None = None
+
+
+ACTIVE = Evidence(Standing.ACTIVE)
+OVER = Evidence(Standing.OVER, Reason.ALERT_GONE, sentence(Reason.ALERT_GONE))
+
+
+def unknown(text: str) -> Evidence:
+    """Nothing says whether the alert is active."""
+    return Evidence(Standing.UNKNOWN, Reason.ALERT_UNCONFIRMED, text)
+
+
+def weigh(signs: Iterable[Sign], *, repaired_at: float, tested_sick: bool) -> Evidence:
+    """How an incident stands by its alerts.
+
+    Active if one alert is; else withheld (silenced, inhibited, muted), else unknown, if one is. Of what
+    is over, an event newer than the last repair (`repaired_at`, Unix seconds) still counts, and so does
+    a test that failed since (`tested_sick`). An event older than the repair counts for nothing.
+    """
+    found: list[Evidence] = []
+    for sign in signs:
+        if sign.event_at is None:
+            found.append(sign.evidence)
+        elif sign.event_at > repaired_at:
+            over = sign.evidence.standing is Standing.OVER
+            found.append(ACTIVE if over else sign.evidence)
+    if tested_sick:
+        # A test of ours decides only where nobody silenced the alert, and Alertmanager has answered.
+        found.append(ACTIVE if not _first(found, Standing.WITHHELD, Standing.UNKNOWN) else OVER)
+    return _first(found, Standing.ACTIVE, Standing.WITHHELD, Standing.UNKNOWN) or OVER
+
+
+def tested_sick(incident: Incident) -> bool:
+    """Whether a test of ours failed since the incident's last repair."""
+    since = incident.repaired_at or 0.0
+    return any(
+        run.step.action == "verify" and run.passed is False and (run.ended or 0.0) >= since
+        for run in incident.counted()
+    )
+
+
+def _first(found: list[Evidence], *standings: Standing) -> Evidence | None:
+    for standing in standings:
+        for one in found:
+            if one.standing is standing:
+                return one
+    return None

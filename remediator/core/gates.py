@@ -1,0 +1,141 @@
+"""Which guards stand before which kind of step. The executor asks again right before it acts. Pure."""
+
+from __future__ import annotations
+
+from fleetmedic.kernel.labels import TargetKind
+from remediator.core import guards, plan
+from remediator.core.decision import Case
+from remediator.core.guards import Ruling, Verdict
+from remediator.core.model import OWNER, FaultClass, Rung, Step
+from remediator.core.reasons import Reason
+
+CAPABILITY = {
+    "quarantine_gpu": "gpu_quarantine", "signal_checkpoint": "signal", "restart_jobs": "restart",
+    "reset_gpu": "gpu_reset", "reboot_node": "reboot", "scale": "scale",
+}  # fmt: skip
+
+
+def touches(case: Case) -> Verdict:
+    """Before anything is done, also what can be undone at once."""
+    view = case.view
+    return guards.all_of(
+        guards.not_paused(view.paused, view.stops),
+        guards.one_installation(view.stops),
+        guards.known(view.known),
+        guards.same_hardware(view.identity),
+        guards.not_withheld(view.evidence),
+    )
+
+
+def quarantine(case: Case) -> Verdict:
+    """May the target be quarantined? No hold and no second signal: it can be undone at once."""
+    view, limits = case.view, case.limits
+    if case.playbook.fault_class is FaultClass.APPLICATION:
+        return Verdict(Ruling.REFUSE, Reason.LEVEL, "An application's fault quarantines nothing.")
+    gpu = case.incident.target.kind is TargetKind.GPU
+    what, out, total = (
+        ("GPUs", view.pool.gpus_out, view.pool.gpus)
+        if gpu
+        else ("nodes", view.pool.nodes_out, view.pool.nodes)
+    )
+    verdicts = [touches(case), guards.not_pinned(view.stops),
+                guards.not_theirs(view.quarantine_owner),
+                guards.not_theirs(view.node_quarantine_owner)]  # fmt: skip
+    if gpu:
+        verdicts.append(guards.able("gpu_quarantine", view.capabilities))
+    if not view.heard_lately:
+        # An alert from an earlier process is confirmed before anything follows from it.
+        verdicts.append(guards.alert_stands(view.evidence))
+    if view.quarantine_owner != OWNER and not view.dead:
+        verdicts.append(guards.budget_out(what, out, total, limits))
+        verdicts.append(guards.budget_new(view.pool.recent, limits, case.now))
+    return guards.all_of(*verdicts)
+
+
+def moves_dead_jobs(case: Case) -> Verdict:
+    """Before a job that is dead already is restarted elsewhere: nothing that works is disturbed."""
+    return guards.all_of(
+        touches(case),
+        guards.able("restart", case.view.capabilities),
+        guards.identified(case.view.identity),
+        guards.alert_stands(case.view.evidence),
+    )
+
+
+def disrupts(case: Case) -> Verdict:
+    """Before something that works is disturbed: a running job, a GPU, a node."""
+    view = case.view
+    return guards.all_of(
+        touches(case),
+        guards.identified(view.identity),
+        guards.alert_stands(view.evidence),
+        guards.no_storm(view.stops),
+        guards.steady_clock(view.stops, case.now),
+        guards.held_long_enough(case.incident.opened, case.limits, case.now),
+        guards.dead_man(view.sensors, case.limits),
+        guards.sensors_see(view.sensors, case.limits),
+    )
+
+
+def moves_running_jobs(case: Case) -> Verdict:
+    """Before running jobs are stopped to start elsewhere."""
+    return guards.all_of(
+        guards.able("restart", case.view.capabilities),
+        disrupts(case),
+        guards.witnesses(case.view.witnesses, case.playbook.witnesses),
+    )
+
+
+def repairs(case: Case, rung: Rung) -> Verdict:
+    """Before one repair of the ladder; what the cluster cannot do, or verify, is refused."""
+    on = plan.repair(case.incident, rung).target
+    times = tuple(
+        at for name, target, at in case.view.attempts if (name, target) == (rung.action, on)
+    )
+    needed = [CAPABILITY[rung.action]]
+    if on != case.incident.target:
+        needed.append("probe")  # a node is not emptied for a repair that nothing can verify
+    return guards.all_of(
+        *(guards.able(one, case.view.capabilities) for one in needed),
+        guards.attempts(times, rung.max_attempts, rung.window, case.now),
+        guards.not_paused(case.view.paused, case.view.stops),
+        guards.cooldown(times, rung.cooldown, case.now),
+        disrupts(case),
+    )
+
+
+def possible(case: Case) -> bool:
+    """Whether the cluster is able to do any repair of the ladder."""
+    return any(CAPABILITY[rung.action] in case.view.capabilities for rung in case.playbook.ladder)
+
+
+def scales_in(case: Case) -> Verdict:
+    """Before replicas are taken away."""
+    view = case.view
+    return guards.all_of(
+        touches(case),
+        guards.alert_stands(view.evidence),
+        guards.steady_clock(view.stops, case.now),
+        guards.dead_man(view.sensors, case.limits),
+    )
+
+
+def right_before(case: Case, step: Step) -> Verdict:
+    """The last question before a step is done, on facts gathered for it."""
+    if step.action in plan.REPAIRS:
+        return disrupts(case)
+    if step.action == "restart_jobs":
+        seen = {job.job_id: job.running for job in (*case.view.jobs, *case.view.node_jobs)}
+        running = any(seen.get(job, False) for job in step.jobs)
+        return moves_running_jobs(case) if running else moves_dead_jobs(case)
+    if step.action == "scale" and shrinks(case):
+        return scales_in(case)
+    return guards.all_of(
+        guards.not_paused(case.view.paused, case.view.stops),
+        guards.one_installation(case.view.stops),
+    )
+
+
+def shrinks(case: Case) -> bool:
+    """Whether the playbook takes replicas away."""
+    return case.playbook.scale is not None and case.playbook.scale.step < 0

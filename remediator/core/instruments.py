@@ -1,0 +1,72 @@
+"""Which instrument an alert is read from, and what kind of sign it is. Two alerts of one instrument are one
+independent signal, and so are all alerts that one dead exporter explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class Instrument(StrEnum):
+    """Where a sign comes from, as a person reads it."""
+
+    EXPORTER = "the exporter's silence"
+    DRIVER = "the GPU's driver"
+    KERNEL_LOG = "the kernel log"
+    PEERS = "a comparison with its peers"
+    NODE = "the node's own metrics"
+    JOB = "the job"
+    UNLISTED = "an alert without a known instrument"
+
+
+# Liveness, staleness and failures of collectors: an exporter that died explains each of them.
+_EXPORTER = frozenset(
+    {"NodeDown", "NodeExporterDown", "NodeMassOutage", "ExporterDataStale", "ExporterCollectorFailing",
+     "ExporterAllocationUnknown", "ExporterKernelLogDropped", "GpuCountMismatch", "TargetDown"}
+)  # fmt: skip
+_KERNEL_LOG = frozenset(
+    {"GpuXidFatalHardware", "GpuXidApplicationRepeated", "GpuXidContained", "GpuXidStorm",
+     "NodeKernelFault", "NodeOomKill", "NodePcieErrors", "NodeHardwareMemoryErrors"}
+)  # fmt: skip
+_PEERS = frozenset(
+    {"GpuPeerOutlier", "GpuAnomalyScoreHigh", "GpuSlowerThanPeers", "TrainingStraggler"}
+)
+# Instruments that one exporter reads about one GPU: each is its own only when the GPU is identified.
+_OF_ONE_EXPORTER = frozenset({Instrument.DRIVER, Instrument.KERNEL_LOG, Instrument.PEERS})
+
+# Signs of an event: they fire for a while after it, and say nothing about the present.
+EVENTS = frozenset(
+    {"GpuXidFatalHardware", "GpuXidApplicationRepeated", "GpuXidContained", "GpuXidStorm",
+     "GpuEccUncorrectable", "NodeOomKill", "NodeKernelFault", "NodeRebootUnexpected"}
+)  # fmt: skip
+# The target does not work at all, so that taking it out costs no capacity.
+LOST_OR_HUNG = frozenset({"GpuLost", "GpuHung", "NodeDown"})
+
+
+def instrument(alertname: str) -> Instrument:
+    """The instrument of an alert, by its name."""
+    if alertname in _EXPORTER:
+        return Instrument.EXPORTER
+    if alertname in _KERNEL_LOG:
+        return Instrument.KERNEL_LOG
+    if alertname in _PEERS:
+        return Instrument.PEERS
+    for prefix, found in (
+        ("Exporter", Instrument.EXPORTER), ("Gpu", Instrument.DRIVER), ("Node", Instrument.NODE),
+        ("Training", Instrument.JOB), ("Inference", Instrument.JOB),
+    ):  # fmt: skip
+        if alertname.startswith(prefix):
+            return found
+    return Instrument.UNLISTED
+
+
+def signals(alertnames: Iterable[str], *, identified: bool) -> frozenset[str]:
+    """The independent signals that these alerts give.
+
+    `identified`: the inventory confirmed node and uuid. Without that, one exporter that reports another
+    machine explains whatever it says about a GPU, so that counts once.
+    """
+    found = {instrument(name) for name in alertnames}
+    if not identified and found & _OF_ONE_EXPORTER:
+        found = (found - _OF_ONE_EXPORTER) | {Instrument.DRIVER}
+    return frozenset(map(str, found))

@@ -1,0 +1,49 @@
+"""When too much of a pool is reported unhealthy at once, so that the reports are doubted first. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from fleetmedic.kernel.labels import Target, TargetKind
+
+SHARE = 0.2
+LEAST_NODES = 3
+LEAST_GPUS = 8
+# How long (seconds, divided by timing.factor) a pool must stay below the limits before a storm is over.
+CALM = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """How many GPUs each node of a pool has, by the node's name."""
+
+    name: str
+    gpus: Mapping[str, int]
+
+
+def storm_in(pool: PoolSize, accused: Collection[Target]) -> str | None:
+    """A sentence when hardware alerts accuse too much of the pool; None otherwise.
+
+    Too much: more than 20 % of its nodes and at least three, or more than 20 % of its GPUs and at least
+    eight on at least three nodes. Two accused GPUs of one node count as the node.
+    """
+    here = {one for one in accused if one.name in pool.gpus}
+    gpus = {one for one in here if one.kind is TargetKind.GPU}
+    by_node = {name: sum(one.name == name for one in gpus) for name in {one.name for one in gpus}}
+    nodes = {one.name for one in here if one.kind is TargetKind.NODE}
+    nodes |= {name for name, count in by_node.items() if count >= 2}
+    if len(nodes) >= LEAST_NODES and len(nodes) > SHARE * len(pool.gpus):
+        what = f"{len(nodes)} of {len(pool.gpus)} nodes"
+    elif (
+        len(gpus) >= LEAST_GPUS
+        and len(by_node) >= LEAST_NODES
+        and len(gpus) > SHARE * sum(pool.gpus.values())
+    ):
+        what = f"{len(gpus)} of {sum(pool.gpus.values())} GPUs"
+    else:
+        return None
+    return (
+        f"Hardware alerts accuse {what} of pool {pool.name} at once. Nothing disruptive is done there "
+        "until ten minutes have passed below the limit."
+    )

@@ -1,0 +1,113 @@
+"""What a person may order about one target or incident: release, close, retry. Who and why are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import Target
+from remediator.clusters.base import ClusterError
+from remediator.core import events
+from remediator.core.book import Book
+from remediator.core.model import OWNER, Incident, Playbook, State, op_id
+from remediator.core.reasons import Reason
+from remediator.effects import effect
+from remediator.world import Appends, World
+
+
+class Exits:
+    """The orders. `playbook` finds one that is configured; `kick` lets a target's lane look again."""
+
+    def __init__(
+        self, playbook: Callable[[str], Playbook | None], book: Book, journal: Appends, world: World,
+        kick: Callable[[Target], None],
+    ) -> None:  # fmt: skip
+        self._playbook = playbook
+        self._book = book
+        self._journal = journal
+        self._world = world
+        self._kick = kick
+
+    async def release(self, target: Target, by: str, why: str) -> str:
+        """Return a target to service, as a person ordered; a sentence says what follows. Raises UserError."""
+        incident = self._book.incident_on(target)
+        now = self._world.now()
+        if incident is not None and (incident.quarantined or incident.state is State.HELD):
+            await self._journal.append((events.ordered("release", target, by, why, now, incident),))
+            self._kick(target)
+            return f"{target} is being returned to service; new alerts do not quarantine it for a while."
+        try:
+            held = await self._world.cluster.quarantined(target)
+        except ClusterError as error:
+            raise UserError(f"{target} cannot be released: {error}") from None
+        if held is None:
+            raise UserError(
+                f"{target} is not quarantined; `fleetmedic why {_short(target)}` says more."
+            )
+        if held.owner != OWNER:
+            raise UserError(
+                f"{held.owner} quarantined {target}: {held.reason}. They must release it."
+            )
+        if refusal := self._world.senses.refusal():
+            raise UserError(refusal)
+        await self._journal.append((events.ordered("release", target, by, why, now, None),))
+        operation = op_id(str(target), f"release by {by}", int(now * 1000))
+        try:
+            await effect(self._world.cluster.release(target, op_id=operation, owner=OWNER))
+        except ClusterError as error:
+            raise UserError(f"{target} was not released: {error}") from None
+        return f"{target} is in service again; new alerts do not quarantine it for a while."
+
+    async def close_incident(
+        self, identity: str, by: str, why: str, *, keep_quarantine: bool
+    ) -> str:
+        """End an incident, as a person ordered. Raises UserError."""
+        incident = self._open(identity)
+        kept = ", ".join(map(str, incident.quarantined))
+        if kept and not keep_quarantine:
+            raise UserError(
+                f"{identity} keeps {kept} quarantined: use `fleetmedic release "
+                f"{_short(incident.target)}`, or close with --keep-quarantine."
+            )
+        if incident.prepared is not None:
+            raise UserError(
+                f"{identity} is in the middle of the step {incident.prepared.step.id}; try again when "
+                "the step has ended."
+            )
+        text = f"{by}: {why}" + (f" {kept} stays quarantined." if kept else "")
+        now, reason = self._world.now(), Reason.CLOSED_BY_PERSON
+        closed = events.moved(incident, State.OVERRIDDEN, now, reason, text[:1000])
+        await self._journal.append((closed,))
+        return f"{identity} is closed." + (f" {kept} stays quarantined." if kept else "")
+
+    async def retry(self, identity: str, by: str, why: str) -> str:
+        """Start an incident's playbook again, as a person ordered. Raises UserError."""
+        incident = self._open(identity)
+        if incident.state is not State.ESCALATED:
+            text = (
+                f"{identity} is {incident.state} and goes on by itself; nothing is to be retried."
+            )
+            raise UserError(text)
+        if self._playbook(incident.playbook) is None:
+            raise UserError(
+                f"the playbook {incident.playbook} of {identity} is no longer configured: release or "
+                "close the incident."
+            )
+        now = self._world.now()
+        again = events.moved(incident, State.TRIAGED, now, Reason.RETRIED, f"{by}: {why}"[:1000])
+        await self._journal.append((again,))
+        self._kick(incident.target)
+        return f"{identity}: the playbook {incident.playbook} starts again."
+
+    def _open(self, identity: str) -> Incident:
+        incident = self._book.incidents.get(identity)
+        if incident is None:
+            raise UserError(f"there is no incident {identity[:80]!r}.")
+        if incident.ended:
+            raise UserError(f"{identity} has ended: it is {incident.state}.")
+        return incident
+
+
+def _short(target: Target) -> str:
+    """A target as a person writes it."""
+    return str(target).removeprefix("gpu/").removeprefix("node/")

@@ -1,0 +1,95 @@
+"""Whether alerts and the cluster's inventory mean the same hardware. Pure.
+
+A GPU is addressed by its index and identified by its uuid; a node by its name and the uuids on it. Labels
+can be swapped, boards are exchanged: what does not fit is never treated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.clusters.base import NodeFacts
+from remediator.core.model import Episode, Incident
+from remediator.core.view import Identity
+
+_UNKNOWN = Identity(confirmed=False)
+MOST_NAMED = 3
+
+
+def identify(
+    incident: Incident, nodes: Iterable[NodeFacts], reported: Collection[str] | None
+) -> Identity:
+    """How an incident's alerts fit the inventory.
+
+    `reported` are the uuids that the node's exporter reported lately, by Prometheus; None where nobody
+    can be asked, which confirms no node and contradicts nothing.
+    """
+    known = {node.name: node for node in nodes}
+    node = known.get(incident.target.name)
+    if incident.target.kind not in (TargetKind.GPU, TargetKind.NODE):
+        return Identity()
+    if node is None:
+        return _UNKNOWN
+    claimed = tuple(_claims(incident))
+    for index, uuid in claimed:
+        gpu = node.gpu(index)
+        found = gpu.uuid if gpu else ""
+        if found and not _same(found, uuid):
+            where = Target(TargetKind.GPU, node.name, index)
+            return Identity(
+                False, f"The alert names {uuid} at {where}; the inventory has {found} there."
+            )
+    if problem := _anothers(node, known.values(), reported or ()):
+        return Identity(False, problem)
+    if incident.target.kind is TargetKind.NODE:
+        return Identity() if reported is None or _some_here(node, reported) else _UNKNOWN
+    own = node.gpu(incident.target.gpu or 0)
+    known_here = own is not None and bool(own.uuid)
+    return Identity() if known_here and _named(claimed, incident.target.gpu) else _UNKNOWN
+
+
+def _claims(incident: Incident) -> Iterable[tuple[int, str]]:
+    """The index and uuid of each GPU that an alert of the incident names with both."""
+    for episode in incident.alerts:
+        index = _index(episode)
+        if index is not None and episode.uuid:
+            yield index, episode.uuid
+
+
+def _index(episode: Episode) -> int | None:
+    text = episode.gpu
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 4 else None
+
+
+def _named(claimed: Iterable[tuple[int, str]], gpu: int | None) -> bool:
+    return any(index == gpu for index, _ in claimed)
+
+
+def _anothers(node: NodeFacts, nodes: Iterable[NodeFacts], reported: Collection[str]) -> str:
+    """A sentence where the node's exporter reports the GPUs of another node."""
+    here = {gpu.uuid.lower() for gpu in node.gpus}
+    others = {
+        gpu.uuid.lower(): one.name for one in nodes if one.name != node.name for gpu in one.gpus
+    }
+    strange = sorted(
+        uuid for uuid in reported if uuid.lower() not in here and uuid.lower() in others
+    )
+    if not strange:
+        return ""
+    named = ", ".join(strange[:MOST_NAMED])
+    home = others[strange[0].lower()]
+    own = ", ".join(gpu.uuid for gpu in node.gpus[:MOST_NAMED]) or "none"
+    return (
+        f"The exporter of {node.name} reports {named}, which the inventory has on {home}; the "
+        f"inventory has {own} on {node.name}."
+    )
+
+
+def _some_here(node: NodeFacts, reported: Collection[str]) -> bool:
+    here = {gpu.uuid.lower() for gpu in node.gpus}
+    return not here or any(uuid.lower() in here for uuid in reported)
+
+
+def _same(one: str, other: str) -> bool:
+    return one.lower() == other.lower()

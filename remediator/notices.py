@@ -1,0 +1,64 @@
+"""Messages that are about no single incident, and what a failing lane leaves to a person. Pure."""
+
+from __future__ import annotations
+
+from fleetmedic.kernel.labels import Target
+from remediator.core import events
+from remediator.core.book import Book
+from remediator.core.events import Event
+from remediator.core.guards import Limits
+from remediator.core.lifecycle import evolve
+from remediator.core.model import Alert, Incident, Level, State, op_id
+from remediator.core.reasons import Reason
+from remediator.core.settle import Settled
+from remediator.messages import group_body, incident_body
+
+
+def group_notice(
+    incident: Incident, settled: Settled, book: Book, limits: Limits, now: float
+) -> tuple[Event, ...]:
+    """One message for what holds many incidents for long: a pause, a window, a silence, a blind sensor.
+
+    A cause without a name of its own is told once an hour. A storm was told when it began.
+    """
+    hold = settled.hold
+    if hold is None or not hold.group or incident.level is Level.OBSERVE:
+        return ()
+    if (
+        incident.held_since is None
+        or incident.held is not hold.reason
+        or hold.reason is Reason.STORM
+    ):
+        return ()
+    key = hold.group if "/" in hold.group else f"{hold.group}/{int(now // 3600)}"
+    if now - incident.held_since < limits.notice or key in book.groups:
+        return ()
+    waiting = [one for one in book.open_incidents() if one.held is hold.reason]
+    op = op_id(key, "held", 1)
+    count = f"{len(waiting)} incidents wait" if len(waiting) != 1 else "1 incident waits"
+    body = group_body(
+        f"{count}: {hold.text}", key, op, len(waiting), [one.target for one in waiting]
+    )
+    return (events.notified(now, op, body, group=key),)
+
+
+def lane_failed(
+    target: Target, waiting: Alert | None, book: Book, text: str, now: float
+) -> tuple[Event, ...]:
+    """What the journal says of a lane that failed three times: its alert, or its incident, is a person's."""
+    reason = Reason.LANE_FAILED
+    if waiting is not None:
+        op = op_id(waiting.key, "lane_failed", 1)
+        said = f"{waiting.name} on {target} is not treated. {text}"
+        body = group_body(said, "", op, 0, [target])
+        return (
+            events.suppressed(waiting, target, now, reason, text),
+            events.notified(now, op, body),
+        )
+    incident = book.incident_on(target)
+    if incident is None or incident.state is State.ESCALATED or incident.prepared is not None:
+        return ()
+    moved = events.moved(incident, State.ESCALATED, now, reason, text)
+    op = op_id(incident.id, "lane_failed", len(incident.steps))
+    body = incident_body(evolve(incident, moved), "lane_failed", op)
+    return (moved, events.notified(now, op, body, incident=incident, occasion="lane_failed"))

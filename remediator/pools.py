@@ -1,0 +1,103 @@
+"""How much of a pool is out by us, and what is still ours. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.clusters.base import NodeFacts
+from remediator.core.book import Book
+from remediator.core.model import OWNER, Incident, StepState
+from remediator.core.reasons import Reason
+from remediator.core.storm import PoolSize
+from remediator.core.view import PoolView
+
+
+def pool_view(
+    nodes: tuple[NodeFacts, ...], pool: str, target: Target, book: Book,
+    rehearsed: Collection[tuple[Target, float]] = (),
+) -> PoolView:  # fmt: skip
+    """How much of a pool is out by us, the target itself apart; announced quarantines count.
+
+    What was dead when it was quarantined costs nothing until it is repaired. `rehearsed` are the targets
+    that would be out where nothing may be done, each with the time (Unix seconds) since when.
+    """
+    members = {node.name: node for node in nodes if node.pool == pool}
+    out = {
+        Target(TargetKind.NODE, name)
+        for name, node in members.items()
+        if node.quarantine and node.quarantine.owner == OWNER
+    }
+    out |= {
+        Target(TargetKind.GPU, name, gpu.index)
+        for name, node in members.items()
+        for gpu in node.gpus
+        if gpu.quarantine and gpu.quarantine.owner == OWNER
+    }
+    for incident in book.open_incidents():
+        # By the journal too: the cluster's answer may be older than what was done since it was asked.
+        out |= set(incident.quarantined)
+        out |= {
+            run.step.target
+            for run in incident.steps
+            if run.state is StepState.PREPARED and run.step.action.startswith("quarantine_")
+        }
+        if incident.dead and incident.repaired_at is None:
+            out -= set(incident.quarantined) | {incident.target}
+    out |= {one for one, _ in rehearsed}
+    nodes_out = {one for one in out if one.kind is TargetKind.NODE and one.name in members}
+    whole = {one.name for one in nodes_out}
+    gpus_out = {
+        one
+        for one in out
+        if one.kind is TargetKind.GPU and one.name in members and one.name not in whole
+    }
+    return PoolView(
+        name=pool,
+        gpus=sum(len(node.gpus) for node in members.values()),
+        nodes=len(members),
+        gpus_out=len(gpus_out - {target}),
+        nodes_out=len(nodes_out - {target}),
+        recent=tuple(
+            one.at
+            for one in book.quarantines
+            if one.target.name in members and not one.dead and not _within(one.target, target)
+        )
+        + tuple(at for one, at in rehearsed if one.name in members and not _within(one, target)),
+    )
+
+
+def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target, ...]:
+    """What the incident quarantined beside its own target, and the cluster still says is ours."""
+    known = {node.name: node for node in nodes}
+
+    def owner(target: Target) -> str | None:
+        node = known.get(target.name)
+        found = node.gpu(target.gpu) if node and target.gpu is not None else node
+        return found.quarantine.owner if found and found.quarantine else None
+
+    others = (one for one in incident.quarantined if one != incident.target)
+    return tuple(one for one in others if owner(one) == OWNER)
+
+
+def _within(one: Target, target: Target) -> bool:
+    """Whether a target is the other itself, or one of its GPUs: those go out with their node."""
+    return one == target or (target.gpu is None and one.name == target.name)
+
+
+def members(nodes: tuple[NodeFacts, ...], pool: str) -> PoolSize:
+    """How many GPUs each node of a pool has."""
+    return PoolSize(pool, {one.name: len(one.gpus) for one in nodes if one.pool == pool})
+
+
+def rehearsed(book: Book, beside: Incident) -> tuple[tuple[Target, float], ...]:
+    """What would be out by now where nothing may be done, other than for this incident, and since when."""
+    return tuple(
+        (one.target, one.since)
+        for one in book.incidents.values()
+        if one.rehearsed
+        and one.id != beside.id
+        and one.reason is Reason.OBSERVE_ONLY
+        and one.target.kind in (TargetKind.GPU, TargetKind.NODE)
+        and book.firing(one)
+    )

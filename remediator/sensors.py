@@ -1,0 +1,140 @@
+"""What Prometheus is asked for decisions. Each answer may be missing: unknown is not zero, not healthy."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fleetmedic.kernel.labels import Target
+from remediator.health import WHERE_KNOWN, Health, HealthReport, judge_health
+from remediator.http import HttpError, PrometheusClient, Sample
+
+TTL = 1.0
+FRESH_SCRAPES = 3
+SICK_FOR_SURE = 15.0
+# A job that made no step for longer than this (seconds), and than ten of its steps, makes no progress.
+STALLED = 30.0
+
+
+@dataclass(slots=True)
+class _Exporters:
+    """The last answer to which exporters are up, and when it came (monotonic seconds)."""
+
+    up: dict[str, bool] | None = None
+    asked: float = -1e9
+
+
+class Sensors:
+    """`prometheus` is None where none is configured. Every selector names our cluster: another cluster in
+    the same Prometheus may have a node1, too."""
+
+    def __init__(
+        self, prometheus: PrometheusClient | None, *, cluster: str, scrape_interval: float
+    ) -> None:
+        self._prometheus = prometheus
+        self._cluster = cluster
+        self._scrape = scrape_interval
+        self._exporters = _Exporters()
+
+    async def exporters_up(self) -> dict[str, bool] | None:
+        """Whether each node's exporter answered its last scrape; None where nobody can say."""
+        if self._prometheus is None:
+            return None
+        if time.monotonic() - self._exporters.asked > TTL:
+            self._exporters.asked = time.monotonic()
+            found = await self._ask("up" + self._of(job="node"))
+            self._exporters.up = (
+                None
+                if found is None
+                else {one.labels.get("node", ""): one.value == 1 for one in found}
+            )
+        return self._exporters.up or None
+
+    async def health(
+        self, target: Target, since: float, now: float, *, settles: bool = True
+    ) -> HealthReport:
+        """What metrics sampled after `since` (Unix seconds) say about a GPU or node."""
+        if self._prometheus is None:
+            return HealthReport(Health.UNKNOWN, "No Prometheus is configured to ask.")
+        try:
+            samples = await self._health_samples(self._prometheus, target)
+        except HttpError as error:
+            return HealthReport(Health.UNKNOWN, str(error))
+        settle = SICK_FOR_SURE if settles else 0.0
+        return judge_health(
+            samples, target, since, now, oldest=FRESH_SCRAPES * self._scrape, settle=settle
+        )
+
+    async def last_xid(self, target: Target) -> float | None:
+        """When the latest XID of a GPU was logged (Unix seconds)."""
+        selector = self._of(node=target.name, gpu=str(target.gpu))
+        return await self._largest(f"max(gpu_xid_last_timestamp_seconds{selector})")
+
+    async def boot_time(self, target: Target) -> float | None:
+        """When the target's node was started (Unix seconds)."""
+        return await self._largest(f"max(node_boot_time_seconds{self._of(node=target.name)})")
+
+    async def reported_uuids(self, node: str) -> frozenset[str] | None:
+        """The uuids that the node's exporter reported within the last hour; None if nobody can say."""
+        selector = self._of(node=node)
+        found = await self._ask(f"group by (uuid) (last_over_time(gpu_info{selector}[1h]))")
+        if found is None:
+            return None
+        return frozenset(one.labels["uuid"] for one in found if one.labels.get("uuid"))
+
+    async def saved_at(self, jobs: Sequence[str]) -> float | None:
+        """When the slowest of these jobs last wrote a checkpoint (Unix seconds)."""
+        metric = "training_checkpoint_last_success_timestamp_seconds"
+        found = await self._ask(f"max by (job_id) ({metric}{self._jobs(jobs)})")
+        return min(one.value for one in found) if found and len(found) == len(jobs) else None
+
+    async def stalled(self, jobs: Sequence[str]) -> bool:
+        """Whether each of these jobs reports its steps and has made none for a while."""
+        chosen = self._jobs(jobs)
+        found = await self._ask(
+            f"min by (job_id) (time() - training_last_step_timestamp_seconds{chosen})"
+            f" > max by (job_id) (clamp_min(10 * training_step_duration_seconds{chosen}, {STALLED:g}))"
+        )
+        return bool(found) and {one.labels.get("job_id") for one in found or ()} == set(jobs)
+
+    async def waiting(self, service: str) -> float | None:
+        """How many requests wait for a service."""
+        found = await self._ask(f"sum(inference_requests_waiting{self._of(service=service)})")
+        return found[0].value if found else None
+
+    async def _largest(self, expr: str) -> float | None:
+        found = await self._ask(expr)
+        return max((one.value for one in found or () if one.value > 0), default=None)
+
+    async def _ask(self, expr: str) -> list[Sample] | None:
+        if self._prometheus is None:
+            return None
+        try:
+            return await self._prometheus.query(expr)
+        except HttpError:
+            return None
+
+    def _of(self, **labels: str) -> str:
+        given = {"cluster": self._cluster} | labels
+        return "{" + ",".join(f"{name}={json.dumps(value)}" for name, value in given.items()) + "}"
+
+    def _jobs(self, jobs: Sequence[str]) -> str:
+        names = "|".join(name.replace(".", r"\.") for name in sorted(jobs))
+        cluster = json.dumps(self._cluster)
+        return f"{{cluster={cluster},job_id=~{json.dumps(names)}}}"
+
+    async def _health_samples(
+        self, prometheus: PrometheusClient, target: Target
+    ) -> dict[str, list[Sample]]:
+        own = {"node": target.name}
+        if target.gpu is not None:
+            own["gpu"] = str(target.gpu)
+        names = ["gpu_lost", "gpu_up", *WHERE_KNOWN] + (["up"] if target.gpu is None else [])
+        return {
+            name: await prometheus.samples(
+                name + (self._of(job="node", node=target.name) if name == "up" else self._of(**own))
+            )
+            for name in names
+        }

@@ -1,0 +1,57 @@
+"""Storms: too much of a pool reported unhealthy at once. They begin at once and end by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+
+from remediator.clusters.base import NodeFacts
+from remediator.core import events
+from remediator.core.book import Book
+from remediator.core.guards import Limits
+from remediator.core.model import op_id
+from remediator.messages import group_body
+from remediator.world import Appends, World
+
+
+class Storms:
+    """Writes the beginning and the end of storms into the journal; people get one message for each."""
+
+    def __init__(self, limits: Limits, book: Book, journal: Appends, world: World) -> None:
+        self._limits = limits
+        self._book = book
+        self._journal = journal
+        self._world = world
+        self._beginning = asyncio.Lock()
+        self._calm_since: dict[str, float] = {}
+
+    async def look(self, nodes: tuple[NodeFacts, ...]) -> None:
+        """Begin a storm in each pool of which too much is accused now, and end those that are over."""
+        now = self._world.now()
+        for pool in sorted({node.pool for node in nodes} | set(self._book.storms)):
+            text = self._world.senses.storm_in(nodes, pool)
+            if text is not None:
+                self._calm_since.pop(pool, None)
+                await self.begin(pool, text)
+            elif pool in self._book.storms:
+                since = self._calm_since.setdefault(pool, now)
+                if now - since >= self._limits.calm:
+                    del self._calm_since[pool]
+                    await self._journal.append((events.storm_ended(pool, now),))
+
+    async def begin(self, pool: str, text: str) -> None:
+        """Record a storm in a pool, and notify people, unless that is done."""
+        async with self._beginning:
+            if pool in self._book.storms:
+                return
+            now = self._world.now()
+            key = f"storm/{pool}/{now:.0f}"
+            op = op_id(key, "storm", 1)
+            accused = sorted(self._world.senses.storms_now)
+            body = group_body(text, key, op, len(self._book.open), accused)
+            began = events.storm_began(pool, now, text)
+            await self._journal.append((began, events.notified(now, op, body, group=key)))
+
+    def ended_lately(self) -> bool:
+        """Whether a storm ended so lately that disruptive steps resume one at a time."""
+        ended = max(self._book.storm_ended.values(), default=0.0)
+        return self._world.now() - ended < self._limits.calm

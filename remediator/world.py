@@ -1,0 +1,29 @@
+"""What the engine and what goes with it act on and write to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from remediator.clusters.base import Cluster
+from remediator.core.events import Event
+from remediator.executor import Executor
+from remediator.senses import Senses
+
+
+class Appends(Protocol):
+    """What the engine needs of a journal."""
+
+    async def append(self, events: Sequence[Event]) -> tuple[Event, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the engine acts on and through. `now` is the shell's clock (Unix seconds)."""
+
+    cluster: Cluster
+    senses: Senses
+    executor: Executor
+    now: Callable[[], float]
+    lane_failed: Callable[[], None] = lambda: None
