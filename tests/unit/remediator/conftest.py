@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 
 if TYPE_CHECKING:
     from remediator.clusters.memory import MemoryCluster
+    from tests.unit.remediator.place import Place
 
 TOKEN = "0123456789abcdef0123"
 PASSWORD = "for-people-who-look"
@@ -73,3 +75,16 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
             yield found
 
     return serve
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """A server on loopback that answers what it is told."""
+    from tests.unit.remediator.place import Place
+
+    with Place() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -31,7 +31,7 @@ class Full(Cluster):
 def look(target: Target, waited: float) -> Look:
     incident = Incident("inc-1", target, "x", Level.REPAIR, opened=1.0)
     nothing = cast("type", None)
-    tools = Tools(Full(), nothing, nothing, incident, nothing, lambda: waited)
+    tools = Tools(Full(), nothing, incident, nothing, nothing, waited=lambda: waited)
     step = new_step(incident, "restart_jobs", 60.0, jobs=("train-a",))
     return asyncio.run(RestartJobs().observe(step, tools))
 
@@ -44,3 +44,39 @@ def test_a_full_cluster_is_a_wait_with_its_reason(target: Target, waited: float)
 
 def test_a_repair_does_not_wait_for_room() -> None:
     assert look(GPU, 11.0).over
+
+
+class Held(Full):
+    """A cluster that remembers what a job's restart was to keep clear of."""
+
+    def __init__(self) -> None:
+        self.excluded: list[tuple[Target, ...]] = []
+
+    async def job(self, job_id: str) -> JobFacts:
+        return JobFacts(job_id, "RUNNING", node="node2", gpus=(5,), running=True)
+
+    async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
+        self.excluded.append(exclude)
+
+
+@pytest.mark.parametrize(
+    ("target", "also", "expected"),
+    [
+        (GPU, (), ("node1/3",)),
+        (GPU, ("node3/1", "node4"), ("node1/3", "node3/1", "node4")),
+        # Nothing means for the cluster that the job leaves its present place.
+        (JOB, (), ()),
+        (JOB, ("node3/1",), ("node2/5", "node3/1")),
+    ],
+)
+def test_a_moved_job_keeps_clear_of_its_place_and_of_accused_hardware(
+    target: Target, also: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    cluster = Held()
+    incident = Incident("inc-1", target, "x", Level.REPAIR, opened=1.0)
+    nothing = cast("type", None)
+    tools = Tools(cluster, nothing, incident, nothing, nothing)
+    accused = tuple(map(Target.parse, also))
+    step = new_step(incident, "restart_jobs", 60.0, jobs=("train-a",), also=accused)
+    asyncio.run(RestartJobs().act(step, tools))
+    assert cluster.excluded == [tuple(map(Target.parse, expected))]

@@ -13,9 +13,10 @@ from remediator.actions.base import Look, Tools
 from remediator.actions.verify import Verify
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.model import Incident, Level
-from remediator.core.plan import OPINION, new_step
+from remediator.core.plan import OPINION, WATCH, new_step
+from remediator.health import Health, HealthReport
 from remediator.library import load_library
-from remediator.senses import Health, HealthReport, Senses
+from remediator.senses import Senses
 
 GPU = Target.parse("node1/3")
 
@@ -44,13 +45,9 @@ def look(
     incident = replace(incident, repaired_at=repaired)
     playbook = next(one for one in load_library(()) if one.name == "gpu-lost")
 
-    async def tell(*_: object) -> str:
-        return "told"
-
     senses = cast(Senses, Metrics(metrics, [] if settles is None else settles))
-    tools = Tools(
-        cluster, senses, cast("type", tell), incident, playbook, lambda: 0.0, lambda: heard
-    )
+    nothing = cast("type", None)
+    tools = Tools(cluster, senses, incident, playbook, nothing, heard=lambda: heard)
     step = new_step(incident, "verify", 5.0, name=name)
     return asyncio.run(Verify().observe(step, tools))
 
@@ -91,3 +88,80 @@ def test_another_witness_breaks_an_opinion_off_and_no_test_after_a_repair() -> N
     seen = look(Health.UNKNOWN, name=OPINION, heard=True)
     assert (seen.over, seen.ok, seen.passed) == (True, False, None)
     assert not look(Health.UNKNOWN, heard=True).over
+
+
+@dataclass
+class Watched:
+    """Senses of a target in use: what metrics say, and whether no alert names it (None: unknown)."""
+
+    state: Health = Health.HEALTHY
+    silent: bool | None = True
+    since: list[float] = field(default_factory=list)
+
+    async def health(self, target: Target, since: float, *, settles: bool) -> HealthReport:
+        self.since.append(since)
+        return HealthReport(self.state, f"the metrics say {self.state}.")
+
+    async def quiet(self, target: Target) -> bool | None:
+        return self.silent
+
+
+class Watch:
+    """One WATCH step, looked at again and again by one action."""
+
+    def __init__(self, watch: float = 300.0) -> None:
+        self.senses, self.action = Watched(), Verify()
+        self.accused = False
+        incident = Incident("inc-1", GPU, "gpu-lost", Level.REPAIR, opened=1.0, repaired_at=5.0)
+        self.tools = Tools(
+            MemoryCluster(capabilities=frozenset()), cast(Senses, self.senses), incident,
+            next(one for one in load_library(()) if one.name == "gpu-lost"), cast("type", None),
+            accused=lambda: self.accused, watch=watch,
+        )  # fmt: skip
+        self.step = new_step(incident, "verify", 5.0, name=WATCH)
+
+    def look(self) -> Look:
+        return asyncio.run(self.action.observe(self.step, self.tools))
+
+
+def test_hardware_in_use_is_not_tested_and_healthy_only_after_a_while(monkeypatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("remediator.actions.verify.time.monotonic", lambda: now)
+    watch = Watch(watch=300.0)
+    assert (watch.look().over, watch.look().passed) == (False, None)
+    now = 399.9
+    assert not watch.look().over
+    now = 400.0
+    seen = watch.look()
+    assert (seen.over, seen.ok, seen.passed) == (True, True, True)
+    assert set(watch.senses.since) == {1.0}
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [{"state": Health.SICK}, {"state": Health.UNKNOWN}, {"silent": False}, {"silent": None}],
+)
+def test_what_is_not_healthy_or_still_named_begins_the_while_again(monkeypatch, doubt) -> None:
+    now = 100.0
+    monkeypatch.setattr("remediator.actions.verify.time.monotonic", lambda: now)
+    watch = Watch(watch=300.0)
+    watch.look()
+    for name, value in doubt.items():
+        setattr(watch.senses, name, value)
+    now = 500.0
+    seen = watch.look()
+    assert (seen.over, seen.passed) == (False, None)
+    assert ("still names" in seen.text) is ("silent" in doubt)
+    watch.senses.state, watch.senses.silent = Health.HEALTHY, True
+    assert not watch.look().over
+    now = 800.0
+    assert watch.look().passed
+
+
+def test_an_alert_that_fires_again_ends_the_watch_without_a_verdict() -> None:
+    watch = Watch(watch=0.0)
+    watch.accused = True
+    seen = watch.look()
+    assert (seen.over, seen.ok, seen.passed) == (True, False, None)
+    watch.accused = False
+    assert watch.look().passed
