@@ -36,6 +36,8 @@ def bus_key(text: str) -> tuple[int, int, int] | None:
 
     The driver writes 00000000:10:00.0, the kernel 0000:10:00, XID lines PCI:0000:10:00.
     """
+    if not text.isascii():
+        return None
     parts = text.lower().removeprefix("pci:").partition(".")[0].split(":")
     try:
         numbers = [int(part, 16) for part in parts]

@@ -13,7 +13,7 @@ from exporter.collectors.base import CollectorError
 MAX_BYTES = 4 << 20
 MAX_NAMES = 8192
 _CHUNK = 1 << 16
-_DECIMAL = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?")
+_DECIMAL = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?")
 # The file, or the device behind it, is not there or has no answer to give: not a fault of ours.
 _ABSENT = frozenset(
     {
@@ -65,7 +65,7 @@ def integer(text: str) -> int | None:
 def hexadecimal(text: str) -> int | None:
     """A number as the kernel writes it in hexadecimal, without 0x."""
     try:
-        return int(text, 16) if len(text) <= 16 and text.isalnum() else None
+        return int(text, 16) if len(text) <= 16 and text.isascii() and text.isalnum() else None
     except ValueError:
         return None
 

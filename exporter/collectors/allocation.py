@@ -203,6 +203,6 @@ def _pids(readings: Sequence[Reading]) -> list[int] | None:
     pids = [
         int(labels[0])
         for name, labels, _ in readings
-        if name == "gpu_process_memory_bytes" and labels[0].isdigit()
+        if name == "gpu_process_memory_bytes" and labels[0].isascii() and labels[0].isdigit()
     ]
     return pids if counts and len(pids) >= max(counts) else None

@@ -11,8 +11,8 @@ from exporter.pages.exposition import Sample
 
 MAX_PORTS = 128
 _GIGABIT_BYTES = 125_000_000
-_STATE = re.compile(r"(\d{1,3}): ")
-_RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?) Gb/sec")
+_STATE = re.compile(r"([0-9]{1,3}): ")
+_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) Gb/sec")
 # The folder below a port, the kernel's name, and the rest of ours after node_infiniband_.
 _COUNTERS = {
     "excessive_buffer_overrun_errors": "excessive_buffer_overrun_errors_total",

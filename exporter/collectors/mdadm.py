@@ -11,9 +11,11 @@ from exporter.pages.exposition import Sample
 
 MAX_ARRAYS = 64
 _ARRAY = re.compile(r"(\S{1,64}) : (active|inactive)\b(.{0,4000})")
-_BLOCKS = re.compile(r"\s+(\d{1,18}) blocks")
-_DISKS = re.compile(r"\[(\d{1,5})/(\d{1,5})\] \[[U_]+\]")
-_WORK = re.compile(r"\b(recovery|resync|check|reshape)\b\s*=\s*(\S*)(?:.*\((\d{1,18})/\d{1,18}\))?")
+_BLOCKS = re.compile(r"\s+([0-9]{1,18}) blocks")
+_DISKS = re.compile(r"\[([0-9]{1,5})/([0-9]{1,5})\] \[[U_]+\]")
+_WORK = re.compile(
+    r"\b(recovery|resync|check|reshape)\b\s*=\s*(\S*)(?:.*\(([0-9]{1,18})/[0-9]{1,18}\))?"
+)
 _STATES = ("active", "inactive", "recovering", "resync", "check")
 _DOING = {"recovery": "recovering", "resync": "resync", "check": "check"}
 

@@ -10,7 +10,7 @@ from exporter.collectors.base import CollectorError
 from exporter.kernel_files import integer, read_if_there
 from exporter.pages.exposition import Sample
 
-_LINE = re.compile(r"^(some|full) .*\btotal=(\d+)$", re.MULTILINE)
+_LINE = re.compile(r"^(some|full) .*\btotal=([0-9]+)$", re.MULTILINE)
 _NAMES = {
     ("cpu", "some"): "node_pressure_cpu_waiting_seconds_total",
     ("io", "some"): "node_pressure_io_waiting_seconds_total",

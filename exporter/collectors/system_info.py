@@ -15,7 +15,7 @@ _OS = (
     "variant_id", "version", "version_codename", "version_id",
 )  # fmt: skip
 _PAIR = re.compile(r"([A-Z_]{1,40})=(?:\"([^\"\n]*)\"|'([^'\n]*)'|(\S*))\s*")
-_VERSION = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
+_VERSION = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
 class Uname:

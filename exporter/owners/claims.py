@@ -23,7 +23,7 @@ DRIVER = "gpu.nvidia.com"
 MAX_BYTES = 8 * 2**20
 MAX_CLAIMS = 4096
 # named by the number of the device file, of a partition too
-_DEVICE = re.compile(r"gpu-(\d{1,3})(?:-mig-[0-9a-z.-]{1,64})?")
+_DEVICE = re.compile(r"gpu-([0-9]{1,3})(?:-mig-[0-9a-z.-]{1,64})?")
 
 
 class _Device(msgspec.Struct, frozen=True):

@@ -23,8 +23,8 @@ from exporter.owners.pods import MAX_PODS, UID, Pods
 
 MAX_BYTES = 8 * 2**20
 CHECKPOINT = "device-plugins/kubelet_internal_checkpoint"
-_SHARE = re.compile(r"::\d+$")
-_FILE = re.compile(r"(nvidia\d{1,3})(?:/.*)?")
+_SHARE = re.compile(r"::[0-9]+$")
+_FILE = re.compile(r"(nvidia[0-9]{1,3})(?:/.*)?")
 
 
 class _Entry(msgspec.Struct, frozen=True, rename="pascal"):

@@ -26,9 +26,10 @@ MAX_ENVIRON = 256 * 1024
 MAX_JOBS = 1024
 MAX_STEPS = 256
 MAX_ASKED = 16  # processes of one step, until one knows its GPUs
-JOB_ID = re.compile(r"\d{1,10}(?:_\d{1,10})?(?:\+\d{1,5})?")
-_NOTE = re.compile(r"(\d{1,3})(?:\.\d{1,3})?")
-_JOB = re.compile(r"job_(\d{1,10})")
+JOB_ID = re.compile(r"[0-9]{1,10}(?:_[0-9]{1,10})?(?:\+[0-9]{1,5})?")
+_NOTE = re.compile(r"([0-9]{1,3})(?:\.[0-9]{1,3})?")
+_JOB = re.compile(r"job_([0-9]{1,10})")
+_INDEX = re.compile(r"[0-9]{1,3}")
 _PARTITION = re.compile(r"MIG-[0-9A-Za-z/-]{1,80}")
 _NODE_OF_MANY = re.compile(r"slurm(?:_[\w.-]{1,64})?")
 _WANTED = (
@@ -179,7 +180,7 @@ def _gpus(given: dict[str, str], *, batch: bool) -> tuple[str, ...]:
     if all(map(_PARTITION.fullmatch, partitions)):
         return tuple(partitions)
     listed = given.get("SLURM_JOB_GPUS" if batch else "SLURM_STEP_GPUS", "")
-    return tuple(gpu for gpu in listed.split(",") if gpu.isdecimal() and len(gpu) <= 3)
+    return tuple(gpu for gpu in listed.split(",") if _INDEX.fullmatch(gpu))
 
 
 def _steps(folder: Path) -> Iterator[tuple[Path, list[str]]]:

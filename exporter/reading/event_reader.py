@@ -20,7 +20,7 @@ _KINDS: tuple[EventKind, ...] = get_args(EventKind)
 def parse(line: bytes) -> GpuEvent | None:
     """The event that a line tells; None when it tells none."""
     words = line.decode(errors="replace").split()
-    if len(words) != 4 or not words[1].isdigit():
+    if len(words) != 4 or not (words[1].isascii() and words[1].isdigit()):
         return None
     uuid, address = ("" if word == "-" else word for word in words[2:])
     for kind in _KINDS:

@@ -20,7 +20,7 @@ MAX_TEXT = 300
 Bus = tuple[int, int, int]
 
 _XID = re.compile(
-    r"NVRM: Xid \(((?:PCI:)?[0-9a-fA-F:.]{4,20})(?: GPU-I:\d{1,4})?\)[^:]{0,60}: (\d{1,4})(?=[,\s]|$)"
+    r"NVRM: Xid \(((?:PCI:)?[0-9a-fA-F:.]{4,20})(?: GPU-I:[0-9]{1,4})?\)[^:]{0,60}: ([0-9]{1,4})(?=[,\s]|$)"
 )
 _BUS = r"([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(?:\.[0-7])?)"
 _FALLEN = re.compile(rf"NVRM:\s+GPU {_BUS}: GPU has fallen off the bus")
@@ -30,7 +30,7 @@ _LINK = re.compile(r"\b(Fatal|Non-?fatal)\b(?:[^(]{0,80}\((0x[0-9a-fA-F]{1,8}))?
 _RECOVERY = re.compile(r"recovery action changed from .{0,60}? to 0x([0-9a-fA-F]{1,2})\b")
 # An SXID is told in three lines; the ones with its data and place belong to the first.
 _SXID = re.compile(
-    rf"nvidia-nvswitch\d{{1,3}}: SXid \((?:PCI:)?{_BUS}\): (\d{{4,6}}), (?!Data |Severity )"
+    rf"nvidia-nvswitch[0-9]{{1,3}}: SXid \((?:PCI:)?{_BUS}\): ([0-9]{{4,6}}), (?!Data |Severity )"
 )
 _RECOVERIES: dict[int, Action] = dict(enumerate(DRIVER_SAYS.values()))
 

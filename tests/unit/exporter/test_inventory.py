@@ -23,7 +23,7 @@ def test_every_spelling_of_a_bus_address_is_the_same(text: str) -> None:
     assert bus_key(text) == (0, 0x10, 0)
 
 
-@pytest.mark.parametrize("text", ["", "zz", "1:2:3:4", "PCI:"])
+@pytest.mark.parametrize("text", ["", "zz", "1:2:3:4", "PCI:", "0000:\u0661\u0660:00.0"])
 def test_what_is_no_bus_address_is_none(text: str) -> None:
     assert bus_key(text) is None
 

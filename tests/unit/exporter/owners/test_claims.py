@@ -70,6 +70,7 @@ def test_a_uid_that_is_a_path_is_passed_over(tmp_path: Path) -> None:
         inner(7),
         inner(claim(7)),
         inner(claim("gpu-x")),
+        inner(claim("gpu-\u0661")),
         inner(claim("gpu-0\n")),
         inner(claim("g" * 1000)),
         inner(*[{}] * 5000),

@@ -83,6 +83,7 @@ def test_other_resources_are_no_gpus(tmp_path: Path) -> None:
         (["GPU-a::0", "GPU-a::3"], ["GPU-a"]),
         (["nvidia0/gi1/vgpu2", "nvidia3"], ["nvidia0", "nvidia3"]),
         (["0", "1"], ["0", "1"]),
+        (["nvidia\u0661/gi1", "GPU-a::\u0661"], ["nvidia\u0661/gi1", "GPU-a::\u0661"]),
         ({"0": None, "1": ["GPU-a", 7, "", "x" * 500, "a\nb"]}, ["GPU-a"]),
         (None, []),
         ("GPU-a", []),

@@ -94,6 +94,7 @@ def _one(
         b"SLURM_JOB_GPUS=0,1\0",  # of no job
         b"SLURM_JOB_ID=8\0SLURM_JOB_GPUS=0\0",  # of another job than the cgroup's
         b"SLURM_JOB_ID=7\0SLURM_JOB_GPUS=a,-1,1000000,\0",
+        "SLURM_JOB_ID=7\0SLURM_JOB_GPUS=\u0661,\u0967\0".encode(),
         b"SLURM_JOB_ID=7\0CUDA_VISIBLE_DEVICES=0,1\0",  # counted among what the job sees
         b"SLURM_JOB_ID=7\0CUDA_VISIBLE_DEVICES=MIG-a,0\0",
         b"SLURM_JOB_ID=7\0SLURM_JOB_GPUS=" + b"9" * 5000 + b"\0",
@@ -154,6 +155,8 @@ def test_a_folder_that_is_called_like_a_job_and_is_none_is_passed_over(tmp_path:
         ("gpu0", b"1\n"),
         ("0.x", b"1\n"),
         ("9999", b"1\n"),
+        ("\u0661", b"1\n"),
+        ("0.\u0661", b"1\n"),
         ("..", None),
         ("0", b"\xff\xfe\n-1\nrm -rf\n"),
         ("0", b"12345678901\n"),

@@ -25,7 +25,17 @@ def test_a_name_with_spaces_and_newlines_is_one_word_of_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", [b"", b"xid", b"xid x GPU-a -", b"other 1 a b", b"\xff 1 2 3", b"xid 1 a"]
+    "junk",
+    [
+        b"",
+        b"xid",
+        b"xid x GPU-a -",
+        b"other 1 a b",
+        b"\xff 1 2 3",
+        b"xid 1 a",
+        "xid \u0661 a b".encode(),
+        "xid \u00b2 a b".encode(),
+    ],
 )
 def test_a_line_that_tells_no_event_is_none(junk: bytes) -> None:
     assert parse(junk) is None

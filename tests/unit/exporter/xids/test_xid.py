@@ -54,6 +54,23 @@ def test_a_loss_told_over_several_lines_is_one_event() -> None:
     assert parser.feed(lines[2]) is None
 
 
+@pytest.mark.parametrize(("between", "named"), [(0, True), (2, True), (3, False), (500, False)])
+def test_a_gpu_is_named_for_the_three_lines_that_follow(between: int, named: bool) -> None:
+    """A loss that is told long after belongs to no GPU that some other message named."""
+    parser = LineParser()
+    parser.feed("NVRM: The NVIDIA GPU 0000:41:00.0")
+    for _ in range(between):
+        assert parser.feed("NVRM: (PCI ID: 10de:2330) installed in this system has") is None
+    found = parser.feed("NVRM: fallen off the bus and is not responding to commands.")
+    assert found == (Event(GPU, 79, coded=False) if named else None)
+
+
+def test_a_code_in_other_digits_than_the_kernels_is_none() -> None:
+    assert LineParser().feed("NVRM: Xid (PCI:0000:41:00): \u0667\u0669, x") is None
+    text = "nvidia-nvswitch0: SXid (PCI:0000:41:00.0): \u0662\u0660\u0660\u0663\u0664, Fatal"
+    assert LineParser().feed(text) is None
+
+
 @given(st.text())
 def test_no_line_breaks_the_parser(text: str) -> None:
     LineParser().feed("NVRM: " + text)
