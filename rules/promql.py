@@ -21,6 +21,7 @@ from fleetmedic.kernel.durations import format_duration, parse_duration
 from fleetmedic.kernel.errors import UserError
 
 COMPARISONS = frozenset({"==", "!=", ">", "<", ">=", "<="})
+MATCH_OPERATORS = frozenset({"=", "!=", "=~", "!~"})
 SET_OPERATORS = frozenset({"and", "or", "unless"})
 # Functions whose value has the unit of what they are given.
 SAME_UNIT = frozenset(
@@ -28,6 +29,9 @@ SAME_UNIT = frozenset(
     | {"max_over_time", "min_over_time", "avg_over_time", "quantile_over_time", "sort", "vector"}
 )
 OTHER_UNIT_AGGREGATES = frozenset({"count", "count_values", "group", "stdvar"})
+MAX_TOKENS = 4_000  # the parser's time grows with the square of the operators
+MAX_DEPTH = 200  # operations within each other; what reads the tree recurses
+MAX_SECONDS = 2**63 / 1e9  # the longest duration that Prometheus can hold
 COUNTER_FUNCTIONS = frozenset({"rate", "irate", "increase", "resets"})
 
 _TOKEN = re.compile(
@@ -91,11 +95,50 @@ class Selector:
 
 
 def parse(text: str) -> Any:
-    """The tree of a query. Raises UserError with the parser's own words."""
+    """The tree of a query. Raises UserError with the parser's own words, for a duration out of range,
+    and for a query that is too long or too deep to be read."""
+    run = tokens(text)
+    if len(run) > MAX_TOKENS:
+        raise UserError(f"not PromQL: a query of more than {MAX_TOKENS} tokens cannot be read.")
+    if endless := next(_endless(run), None):
+        raise UserError(f"not PromQL: duration {endless[:40]} is out of range.")
     try:
-        return pp.parse(text)
-    except (ValueError, RecursionError) as error:
+        tree = pp.parse(text)
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"  # of the parser; it is no Exception
+        if not panic and not isinstance(error, ValueError | RecursionError):
+            raise
         raise UserError(f"not PromQL: {' '.join(str(error).split())[:200]}.") from None
+    if _deeper(tree, MAX_DEPTH):
+        raise UserError(
+            f"not PromQL: more than {MAX_DEPTH} operations within each other cannot be read."
+        )
+    return tree
+
+
+def _endless(run: list[Token]) -> Iterator[str]:
+    """Numbers that stand for a duration and that no duration can hold."""
+    for index, token in enumerate(run):
+        before = run[index - 1] if index else None
+        if before is not None and before.text in ("+", "-") and index > 1:
+            before = run[index - 2]
+        if token.kind != "number" or before is None:
+            continue
+        if before.text.lower() in ("[", ":", "offset") and _value(token.text) > MAX_SECONDS:
+            yield token.text
+
+
+def _value(text: str) -> float:
+    return float.fromhex(text) if "x" in text.lower() else float(text)
+
+
+def _deeper(tree: Any, most: int) -> bool:
+    """Whether a node lies deeper below the root than that. Does not recurse."""
+    level, depth = [tree], 0
+    while level and depth <= most:
+        level = [child for node in level for child in children(node)]
+        depth += 1
+    return bool(level)
 
 
 def tokens(text: str) -> list[Token]:
@@ -156,7 +199,7 @@ def _selectors(node: Any, function: str | None) -> Iterator[Selector]:
 
 
 def matchers(text: str) -> list[Matcher]:
-    """Every label matcher between braces, in order."""
+    """Every label matcher between braces, in order; a quoted metric name is none."""
     parse(text)
     found: list[Matcher] = []
     run = tokens(text)
@@ -164,9 +207,10 @@ def matchers(text: str) -> list[Matcher]:
     for index, token in enumerate(run):
         if token.text in ("{", "}") and token.kind == "mark":
             inside = token.text == "{"
-        elif inside and token.kind == "string":
+        elif inside and token.kind == "string" and run[index - 1].text in MATCH_OPERATORS:
             name, op = run[index - 2], run[index - 1]
-            found.append(Matcher(name.text, op.text, token.text[1:-1], name.start, token.end))
+            label = name.text[1:-1] if name.kind == "string" else name.text
+            found.append(Matcher(label, op.text, token.text[1:-1], name.start, token.end))
     return found
 
 
@@ -175,7 +219,7 @@ def numbers(text: str) -> list[Number]:
     literals = list(_literals(parse(text), Role.PLAIN))
     places = _number_tokens(tokens(text))
     if len(literals) != len(places) or any(
-        not _same(value, float.fromhex(place.text) if "x" in place.text.lower() else place.text)
+        not _same(value, _value(place.text))
         for (value, _), place in zip(literals, places, strict=True)
     ):
         raise UserError("a number of this query cannot be placed: write it in plain decimals.")
@@ -185,8 +229,8 @@ def numbers(text: str) -> list[Number]:
     ]
 
 
-def _same(value: float, written: float | str) -> bool:
-    return math.isnan(value) or abs(value) == abs(float(written))
+def _same(value: float, written: float) -> bool:
+    return math.isnan(value) or abs(value) == abs(written)
 
 
 def _number_tokens(run: list[Token]) -> list[Token]:

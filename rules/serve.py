@@ -28,7 +28,7 @@ def _one_thread() -> None:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not (port.isascii() and port.isdigit()) or not 0 <= int(port) <= 65535:
         raise UserError(f"--web.listen-address {text[:80]!r} is none: write 127.0.0.1:9096.")
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - an empty host means all, as in Go
 

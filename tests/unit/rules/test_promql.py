@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +89,80 @@ def test_what_is_no_query_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(UserError, match="not PromQL") as error:
         promql.parse(text)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a[1e30]", "a offset 1e30", "a OFFSET -1e30", "a[1h] offset + 1e30", "a[5m:1e30]",
+        "sum(rate(a[0xffffffffffffffffff]))", "a[9223372037]",
+    ],
+)  # fmt: skip
+def test_a_duration_beyond_every_clock_is_refused_and_not_tried(text: str, capfd) -> None:
+    with pytest.raises(UserError, match=r"not PromQL: duration .+ is out of range"):
+        promql.parse(text)
+    assert capfd.readouterr().err == "", "the parser would write a stack trace"
+
+
+def test_large_numbers_that_are_no_durations_are_left_alone() -> None:
+    for text in ("a > 1e30", "a - 1e30", "1e30", "a[9223372036]", "a[5m] offset 1e9", "a @ 1e9"):
+        promql.parse(text)
+
+
+def test_a_panic_of_the_parser_is_an_ordinary_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):
+        pass
+
+    def parse(error: BaseException) -> None:
+        def fail(text: str) -> None:
+            raise error
+
+        monkeypatch.setattr(promql.pp, "parse", fail)
+        promql.parse("a")
+
+    with pytest.raises(UserError, match="not PromQL: it broke"):
+        parse(PanicException("it\nbroke"))
+    with pytest.raises(KeyboardInterrupt):
+        parse(KeyboardInterrupt())
+
+
+READERS = (promql.parse, promql.selectors, promql.matchers, promql.numbers)
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    "text",
+    ["+".join("a" * 202), "-" * 201 + "a", "(" * 201 + "a" + ")" * 201, "+".join("a" * 2001)],
+    ids=["additions", "signs", "parentheses", "2,000 additions"],
+)
+def test_a_query_too_deep_to_be_read_is_refused(read: Callable[[str], Any], text: str) -> None:
+    with pytest.raises(UserError, match=r"not PromQL: .+ cannot be read"):
+        read(text)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_query_as_deep_as_allowed_is_read_by_all(read: Callable[[str], Any]) -> None:
+    for text in (
+        "+".join("a" * 200),
+        "abs(" * 198 + "vector(1)" + ")" * 198 + " > 5",
+        "+".join("1" * 200),
+    ):
+        read(text)
+
+
+def test_a_quoted_metric_name_is_no_matcher_and_a_quoted_label_is_one() -> None:
+    query = '{"a.b", c="d"} / {e=~"f","g"} > {"h i"!="j", "k"}'
+    found = promql.matchers(query)
+    assert [(m.name, m.op, m.value) for m in found] == [
+        ("c", "=", "d"), ("e", "=~", "f"), ("h i", "!=", "j"),
+    ]  # fmt: skip
+    assert [query[m.start : m.end] for m in found] == ['c="d"', 'e=~"f"', '"h i"!="j"']
+
+
+def test_an_edit_by_matchers_keeps_a_quoted_metric_name() -> None:
+    query = '{"a.b", job="c"}'
+    (found,) = promql.matchers(query)
+    assert promql.edit(query, [(found.start, found.end, 'job="x"')]) == '{"a.b", job="x"}'
 
 
 def test_an_edit_that_breaks_the_query_is_refused() -> None:
