@@ -122,6 +122,26 @@ def test_a_sick_gpu_gets_ten_seconds_for_a_verdict_and_then_a_mark() -> None:
     assert (later.step, later.verdict_until) == (Step.WAIT, until)
     last = in_place(due=NOW + 10, verdict_until=until, quarantined=False, sick=(3,), now=NOW + 10)
     assert (last.step, last.mark, last.reason) == (Step.MOVE, (3,), Reason.NO_VERDICT)
+    assert last.due == NOW + 10
+
+
+@given(st.floats(0, 30), st.booleans(), st.lists(st.integers(0, 7), min_size=1).map(tuple))
+def test_a_gpu_that_does_not_answer_is_never_charged_to_the_job(
+    later: float, quarantined: bool, sick: tuple[int, ...]
+) -> None:
+    """Neither while it waits for a verdict nor when it moves; what costs nothing is no failure."""
+    until = NOW + VERDICT_SECONDS
+    step = in_place(
+        due=NOW, verdict_until=until, quarantined=quarantined, sick=sick, now=NOW + later
+    )
+    assert step.refund
+    assert step.step is not Step.START
+    assert bool(step.mark) == (step.reason is Reason.NO_VERDICT)
+
+
+def test_a_retry_with_healthy_gpus_gives_nothing_back() -> None:
+    for now in (NOW - 1, NOW):
+        assert not in_place(due=NOW, verdict_until=None, quarantined=False, sick=(), now=now).refund
 
 
 @given(

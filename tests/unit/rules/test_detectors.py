@@ -66,6 +66,44 @@ def test_the_threshold_meets_the_budget_on_new_days() -> None:
     assert found.expected_per_day == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    ("shape", "days", "budget"),
+    [((1, 900), 1.0, 1.0), ((1, 900), 2.0, 1.0), ((8, 2880), 1.0, 1.0), ((8, 5760), 2.0, 10.0)],
+    ids=["few peaks", "few peaks of two days", "many peaks", "many peaks of two days"],
+)
+def test_new_days_raise_what_was_promised(
+    shape: tuple[int, int], days: float, budget: float
+) -> None:
+    """Below ten peaks the scale is guessed otherwise; neither way promises too much or too little."""
+    chance = np.random.default_rng(5)
+    raised, promised = [], []
+    for _ in range(60):
+        found = calibrate(chance.exponential(1.0, shape), days, budget, 0.0)
+        new = chance.exponential(1.0, (10 * shape[0], shape[1]))
+        raised.append(alerts(new, found.threshold) / 10 / days)
+        promised.append(found.expected_per_day)
+    assert np.mean(promised) == pytest.approx(budget)
+    assert 0.7 * budget <= np.mean(raised) <= 1.3 * budget
+
+
+@pytest.mark.parametrize("floor", [6.0, 8.0])
+def test_above_the_budget_a_floor_promises_what_it_raises(floor: float) -> None:
+    chance = np.random.default_rng(5)
+    day = (32, 2880)
+    found = calibrate(chance.exponential(1.0, day), 1.0, 1e9, floor)
+    raised = np.mean([alerts(chance.exponential(1.0, day), floor) for _ in range(20)])
+    assert found.threshold == floor
+    assert found.expected_per_day == pytest.approx(raised, rel=0.3)
+
+
+def test_a_budget_that_history_never_reached_leaves_the_rate_of_the_tail() -> None:
+    """No level lies below the tail, and what is promised there is what the history raised."""
+    scores = np.random.default_rng(5).exponential(1.0, (8, 2880))
+    found = calibrate(scores, 2.0, 1e9, 0.0)
+    assert found.threshold == pytest.approx(float(np.quantile(scores, 0.99)))
+    assert found.expected_per_day == pytest.approx(alerts(scores, found.threshold) / 2.0)
+
+
 def test_a_stricter_budget_gives_a_higher_threshold() -> None:
     scores = np.random.default_rng(5).exponential(1.0, (8, 2880))
     levels = [calibrate(scores, 1.0, budget, 0.0).threshold for budget in (10.0, 1.0, 0.1)]

@@ -219,6 +219,16 @@ def test_records_that_the_kernel_overwrote_do_not_end_the_reading(
     assert batch.position == Position()
 
 
+@pytest.mark.parametrize("failure", [errno.EIO, errno.ENODEV, errno.EPERM])
+def test_a_log_that_cannot_be_read_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, failure: int
+) -> None:
+    device = Device([b"4,1,1,-;one\n", failure])
+    monkeypatch.setattr(kmsg.os, "read", device.read)
+    with pytest.raises(OSError, match=os.strerror(failure)):
+        KmsgReader(Path("/dev/null")).read(Position())
+
+
 def test_a_missing_log_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         KmsgReader(tmp_path / "none").read(Position())
