@@ -1,6 +1,6 @@
 """The fleet: simulated machines with a real exporter each, and everything that watches them.
 
-Six clusters, told apart by the label alone:
+Seven clusters, told apart by the label alone:
   hall    hall-1 with eight GPUs and hall-2 with four; jobs, pipelines and services report on hall-1
   rack    node1 with four GPUs under the embedded cluster, its worker pool, the remediator (which only
           observes), the detectors, Alertmanager, and every Prometheus
@@ -8,6 +8,7 @@ Six clusters, told apart by the label alone:
   annex   annex-1 and annex-2, which go down together
   shed    shed-1, which goes down alone
   barn    barn-1, whose exporter goes down while its kubelet is well
+  mill    three nodes of two GPUs, and a remediator that repairs (mill.py)
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from typing import Any
 import bcrypt
 import yaml
 
+from every_alert import mill
 from every_alert.judge import Judge
 from every_alert.machine import Machine, build_stand_in
-from every_alert.outside import Outside, Wire, served
+from every_alert.outside import Outside, Wire, served, status
 from every_alert.processes import Processes, Programs, free_port
 from every_alert.scrapes import Node, node_job, outside_jobs, own_jobs
 from every_alert.work import Data, Loads, Server, Training
@@ -73,7 +75,7 @@ class Fleet:
             factor: Judge(factor, folder / f"judge-{factor}", free_port()) for factor in factors
         }
         self._categories = factors
-        names = ("remediator", "alertmanager", "rules", "pool")
+        names = ("remediator", "alertmanager", "rules", "pool", "mill")
         self.ports = {name: free_port() for name in names}
         self.wire = Wire(self.main.port)
         self.training = {job: Training(job, self.progress) for job in JOBS}
@@ -149,6 +151,7 @@ class Fleet:
         self._write_settings()
         self._start_machines()
         self._start_rack()
+        mill.start(self)
         self._start_watchers()
         self._work()
         threading.Thread(target=self._beat, name="work", daemon=True).start()
@@ -352,7 +355,7 @@ class Fleet:
         except OSError as error:
             return [str(error)]
         wanted = {judge: len(self.nodes) for judge in self.judges}
-        wanted[60] += 9
+        wanted[60] += 10
         counts = dict(zip(self.judges, ([value for _, value in each] for each in up), strict=True))
         short = [
             f"judge-{j} sees {len(counts[j])} of {n}"
@@ -366,23 +369,15 @@ class Fleet:
 
     def post(self, url: str, **headers: str) -> int:
         """The status of a POST without a body."""
-        return _status(urllib.request.Request(url, b"{}", headers, method="POST"))
+        return status(urllib.request.Request(url, b"{}", headers, method="POST"))
 
     def get(self, node: str, **headers: str) -> int:
         """The status of a node's page."""
-        return _status(
+        return status(
             urllib.request.Request(
                 f"http://127.0.0.1:{self.nodes[node].port}/metrics", headers=headers
             )
         )
-
-
-def _status(request: urllib.request.Request) -> int:
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
 
 
 @contextlib.contextmanager

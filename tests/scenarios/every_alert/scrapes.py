@@ -39,9 +39,14 @@ def node_job(nodes: Iterable[Node], user: str, password: str) -> Scrape:
 
 
 def own_jobs(ports: Mapping[str, int], prometheis: list[str]) -> Iterator[Scrape]:
-    """Our other processes and those that watch, in the rack."""
+    """Our other processes and those that watch, in the rack; and the mill's remediator."""
     for job, name in OWN.items():
-        yield _job(job, [f"127.0.0.1:{ports[name]}"], "rack")
+        found = _job(job, [f"127.0.0.1:{ports[name]}"], "rack")
+        if job == "remediator":
+            found["static_configs"] += _job(job, [f"127.0.0.1:{ports['mill']}"], "mill")[
+                "static_configs"
+            ]
+        yield found
     yield _job("prometheus", prometheis, "rack")
 
 
