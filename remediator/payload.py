@@ -114,8 +114,6 @@ def _moment(text: str, number: int, now: float) -> float:
 
 
 def _bounded(labels: dict[str, str]) -> dict[str, str]:
-    if len(labels) <= MAX_LABELS and max(map(len, labels.values()), default=0) <= MAX_LABEL:
-        return {name[:MAX_LABEL]: value for name, value in labels.items()}
     known = ("alertname", "severity", "cluster", "node", "gpu", "uuid", "job_id", "service")
     first = sorted(labels, key=lambda name: (name not in known, name))[:MAX_LABELS]
     return {name[:MAX_LABEL]: labels[name][:MAX_LABEL] for name in first}

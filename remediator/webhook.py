@@ -164,8 +164,7 @@ class _Edge:
 
     async def is_ready(self, request: Request) -> Response:
         """503 with the reason while no alert can be made durable."""
-        asked = self._desk.ready()
-        reason = await asked if not isinstance(asked, bool) else None
+        reason = await self._desk.ready()
         if reason is None:
             return PlainTextResponse("Ready.\n")
         return PlainTextResponse(f"{reason}\n", 503, {"Retry-After": "5"})

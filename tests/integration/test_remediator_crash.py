@@ -16,6 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -64,9 +65,10 @@ guards: {{max_out_percent: 100, max_new: 1000, dead_man: "0", exporters_up_perce
 
 @dataclass(frozen=True)
 class World:
-    """One local cluster: a remediator has a cluster of its own."""
+    """One local cluster, and the id of the one installation that may act on it."""
 
     state: Path
+    installation: str
     cluster: LocalCluster
     hardware: Hardware
 
@@ -100,7 +102,7 @@ def _cluster(state: Path) -> Iterator[World]:
         while not (state / "cluster" / "cluster.db").exists() or not (state / "log").stat().st_size:
             assert time.monotonic() < deadline, (state / "log").read_text()
             time.sleep(0.05)
-        yield World(state, LocalCluster(state / "cluster", state / "hardware"), hardware)
+        yield World(state, uuid.uuid4().hex, LocalCluster(state / "cluster", state / "hardware"), hardware)
     finally:
         controller.send_signal(signal.SIGTERM)
         controller.wait(10)
@@ -130,6 +132,9 @@ class Point:
         (folder / "token").chmod(0o600)
         text = CONFIG.format(state=world.state, folder=folder)
         (folder / "remediator.yml").write_text(text)
+        # Each point has a journal of its own; the installation is the same, as after a restore.
+        (folder / "data").mkdir()
+        (folder / "data" / "installation-id").write_text(world.installation)
 
     def run(self) -> Ending:
         cluster, name = self.world.cluster, f"job-{self.crash_at}"
