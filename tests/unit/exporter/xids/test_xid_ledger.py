@@ -3,7 +3,6 @@
 import random
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -395,85 +394,3 @@ def test_a_storm_of_many_kinds_leaves_room_for_the_others(tmp_path: Path) -> Non
     )
     assert len(ledger.totals.recent) == MAX_RECENT
     assert ledger.totals.recent[-1].code == 419
-
-
-def test_a_reset_seen_by_its_energy_is_saved(tmp_path: Path) -> None:
-    """Nothing else changes in that round: without a write of its own the XID stands after a restart."""
-    ledger = Ledger(tmp_path / "xid.json")
-    ledger.take(device(Record(1, 2_000_000, xid(62))), BOOT, GPUS, 1005.0)
-    ledger.observe(view(Status.UP, 5e6, 1005.0), 1005.0)
-    ledger.save(1005.0)
-    assert standing(Ledger(tmp_path / "xid.json")) == {"62": "reset_gpu"}
-    ledger.observe(view(Status.UP, 10.0, 1010.0), 1010.0)
-    assert ledger.due(1010.0)
-    ledger.save(1010.0)
-    assert standing(Ledger(tmp_path / "xid.json")) == {}
-
-
-def test_a_cure_of_nothing_is_not_written(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "xid.json")
-    ledger.take(device(Record(1, 2_000_000, xid(62))), BOOT, GPUS, 1005.0)
-    ledger.save(1005.0)
-    ledger.cure("GPU-a", 1001.9)
-    ledger.cure("GPU-b", 1009.0)
-    assert not ledger.dirty
-    assert standing(ledger) == {"62": "reset_gpu"}
-    ledger.cure("GPU-a", 1002.0)
-    assert ledger.dirty
-
-
-def test_a_boot_is_seen_by_the_first_record_of_the_kernel_alone(tmp_path: Path) -> None:
-    """The machine booted again within a second: the clock of the log hardly ran backwards."""
-    log, ledger = tmp_path / "kmsg", Ledger(tmp_path / "xid.json")
-    log.write_text(line(900, xid(62), 0.5))
-    read(ledger, log)
-    with log.open("a") as file:
-        file.write(line(0, "Linux version 6.1.0: booting", 0) + line(1, xid(31), 0.4))
-    read(ledger, log, BootTime("boot-2", 2000.0))
-    assert ledger.totals.counts == {"GPU-a": {"62": 1, "31": 1}}
-    assert set(standing(ledger)) == {"31"}, "a boot cures what was before"
-
-
-def test_a_boot_is_seen_by_a_clock_that_runs_backwards_alone(tmp_path: Path) -> None:
-    """The first records of that boot were lost."""
-    log, ledger = tmp_path / "kmsg", Ledger(tmp_path / "xid.json")
-    log.write_text(line(900, xid(62), 500))
-    read(ledger, log)
-    with log.open("a") as file:
-        file.write(line(7, xid(31), 5))
-    read(ledger, log, BootTime("boot-2", 2000.0))
-    assert ledger.totals.counts == {"GPU-a": {"62": 1, "31": 1}}
-    assert ledger.totals.latest["GPU-a"]["31"] == 2005.0
-    assert set(standing(ledger)) == {"31"}
-
-
-def test_records_in_slight_disorder_are_no_boot(tmp_path: Path) -> None:
-    log, ledger = tmp_path / "kmsg", Ledger(tmp_path / "xid.json")
-    log.write_text(line(1, xid(62), 500))
-    read(ledger, log)
-    with log.open("a") as file:
-        file.write(line(2, xid(31), 499.5) + line(3, xid(31), 498.5))
-    read(ledger, log)
-    assert set(standing(ledger)) == {"62", "31"}
-    assert ledger.totals.counts == {"GPU-a": {"62": 1, "31": 2}}
-
-
-@pytest.mark.parametrize("drift", [-20.0, 20.0])
-def test_a_clock_of_the_log_that_drifted_is_put_right_either_way(
-    tmp_path: Path, drift: float
-) -> None:
-    """The last record is of now, and the one before of 10 s ago, whatever the log's clock says."""
-    ledger = Ledger(tmp_path / "xid.json")
-    last = 5000.0 - BOOT.at - drift
-    batch = device(Record(1, int((last - 10) * 1e6), xid(31)), Record(2, int(last * 1e6), xid(62)))
-    ledger.take(batch, BOOT, GPUS, 5000.0, live=True)
-    assert ledger.totals.latest == {"GPU-a": {"31": 4990.0, "62": 5000.0}}
-
-
-@pytest.mark.parametrize("drift", [-1.5, 1.5])
-def test_a_drift_of_less_than_two_seconds_is_left_as_it_is(tmp_path: Path, drift: float) -> None:
-    """So much may lie between a record and its reading."""
-    ledger = Ledger(tmp_path / "xid.json")
-    at = int((4000.0 - drift) * 1e6)
-    ledger.take(device(Record(1, at, xid(31))), BOOT, GPUS, 5000.0, live=True)
-    assert ledger.totals.latest == {"GPU-a": {"31": min(5000.0, 5000.0 - drift)}}
