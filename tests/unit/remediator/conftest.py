@@ -28,7 +28,6 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
     from remediator.admission import Credentials
     from remediator.app import running
     from remediator.clusters.memory import MemoryCluster
-    from remediator.journal import Journal, JournalDown
     from remediator.library import load_library
     from remediator.settings import load_settings
     from remediator.webhook import Desk, make_app
@@ -51,25 +50,15 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
 
         @contextlib.asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
-            beside = Journal(tmp_path / "beside", lambda _: None)
-
-            async def ready() -> str | None:
-                try:
-                    await beside.check()
-                except JournalDown as error:
-                    return str(error)
-                return None
-
             async with running(settings, tmp_path, load_library(()), there) as parts:
                 desk = Desk(
                     parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery,
-                    Credentials(TOKEN, PASSWORD), tmp_path, ready, parts.pictures, parts.discovery,
+                    Credentials(TOKEN, PASSWORD), tmp_path, parts.unready, parts.pictures, parts.discovery,
                     receivers, there,
                 )  # fmt: skip
                 app.router.routes.extend(make_app(desk).routes)
                 app.state.parts = parts
                 yield
-            beside.close()
 
         with TestClient(Starlette(lifespan=lifespan), client=(address, 50000)) as found:
             yield found

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
 from remediator.clusters.base import ClusterError
 from remediator.clusters.memory import MemoryCluster
@@ -163,6 +164,56 @@ def test_why_of_a_gpu_follows_the_incident_that_took_its_own_over(story: Story) 
     mine = story.why("node1/3")
     assert mine["incidents"] == ["inc-gpu", "inc-node"]
     assert texts(mine)[-2:] == ["The node.", "A short hold."]
+
+
+def test_why_of_a_gpu_tells_who_took_its_quarantine_over_and_not_that_of_another(
+    story: Story,
+) -> None:
+    story.open("inc-node", NODE, alert("NodeDown", node="node1"))
+    for identity, target in (("inc-3", GPU), ("inc-4", OTHER)):
+        story.open(identity, target)
+        step = Step("quarantine", "quarantine_gpu", target, 1, f"op-{identity}", 10.0)
+        for kind in (Kind.STEP_PREPARED, Kind.STEP_DONE):
+            one = story.book.incidents[identity]
+            story.write(events.step_event(kind, one, step, story.at(), Reason.STEP_ALLOWED))
+        heir = story.book.incidents["inc-node"]
+        story.write(events.inherited(heir, story.book.incidents[identity], story.at()))
+    assert story.why("node1/3")["incidents"] == ["inc-3", "inc-node"]
+    told = texts(story.why("node1/3"))
+    assert "It takes over from inc-3 on gpu/node1/3." in told
+    assert "It takes over from inc-4 on gpu/node1/4." not in told
+
+
+def test_of_a_related_incident_only_decisions_are_told(story: Story) -> None:
+    story.open("inc-node", NODE, alert("GpuLost", gpu="3"))
+    story.write(Event(Kind.VERIFIED, story.at(), "inc-node", str(NODE), None, "No reason."))
+    assert "No reason." not in texts(story.why("node1/3"))
+
+
+def test_open_incidents_are_listed_beyond_the_limit_and_ended_ones_are_not(story: Story) -> None:
+    for identity, target in (("inc-1", GPU), ("inc-2", OTHER), ("inc-3", NODE)):
+        story.open(identity, target)
+    ended = story.book.incidents["inc-2"]
+    story.write(events.moved(ended, State.SUPPRESSED, story.at(), Reason.RESOLVED_FIRST))
+    listed = story.client.get("/incidents", params={"limit": 1}).json()["incidents"]
+    assert [one["id"] for one in listed] == ["inc-1", "inc-3"]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "ten", "1.5", "\u0661", "", "10001", "9" * 40])
+def test_a_limit_that_is_no_number_is_refused(story: Story, limit: str) -> None:
+    with pytest.raises(UserError, match=r"^limit=.*: give a number from 1 to 10000\.$"):
+        story.client.get("/incidents", params={"limit": limit})
+
+
+def test_an_earlier_hold_for_the_same_reason_stays_where_it_is(story: Story) -> None:
+    story.open("inc-1", GPU)
+    for out in ("4 of 4 are out.", "3 of 4 are out."):
+        story.hold("inc-1", Reason.BUDGET_OUT, out)
+    late = alert("GpuHung", gpu="3")
+    story.write(events.absorbed("inc-1", GPU, events.episode_of(late, 1.0), story.at()))
+    assert texts(story.why("node1/3")) == [
+        "inc-1 begins.", "4 of 4 are out.", "GpuHung belongs to this incident.", "3 of 4 are out.",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("limit", [1, 2, 200])

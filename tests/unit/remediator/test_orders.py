@@ -1,95 +1,138 @@
-"""Orders by HTTP: who and why are required, and each refusal has its own status."""
+"""Orders by HTTP to a real engine: who and why are required, and each refusal has its own status."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
+from remediator.clusters.memory import MemoryCluster
 from remediator.core import events
-from remediator.core.model import Level
+from remediator.core.model import OWNER, Level, State, Step
+from remediator.core.reasons import Reason
 
 HEAD = {"Authorization": "Bearer 0123456789abcdef0123"}
+GPU = Target.parse("node1/3")
 RELEASE, CLOSE, RETRY = (
     "/api/v1/targets/release", "/api/v1/incidents/inc-1/close", "/api/v1/incidents/inc-1/retry",
 )  # fmt: skip
 WHO = {"by": "alice", "reason": "tested by hand"}
-
-
-class Engine:
-    """Remembers what it was ordered, and refuses when it is told to."""
-
-    def __init__(self) -> None:
-        self.ordered: list[Any] = []
-        self.refusal: str | None = None
-
-    async def release(self, target: Target, by: str, why: str) -> str:
-        return self._did("release", target, by, why)
-
-    async def close_incident(
-        self, identity: str, by: str, why: str, *, keep_quarantine: bool
-    ) -> str:
-        return self._did("close", identity, by, why, keep_quarantine)
-
-    async def retry(self, identity: str, by: str, why: str) -> str:
-        return self._did("retry", identity, by, why)
-
-    def _did(self, *order: Any) -> str:
-        if self.refusal:
-            raise UserError(self.refusal)
-        self.ordered.append(order)
-        return f"{order[0]} done."
+ESCALATED = (
+    (State.TRIAGED, Reason.ROUTED), (State.QUARANTINED, Reason.QUARANTINED),
+    (State.ESCALATED, Reason.LADDER_EXHAUSTED),
+)  # fmt: skip
 
 
 @pytest.fixture
-def client(served) -> Iterator[TestClient]:
-    with served() as found:
+def cluster() -> MemoryCluster:
+    return MemoryCluster()
+
+
+@pytest.fixture
+def client(served, cluster) -> Iterator[TestClient]:
+    with served(cluster, "repair") as found:
         yield found
 
 
-@pytest.fixture
-def engine(client, monkeypatch) -> Engine:
-    """In the place of the engine's orders, with one incident in the book."""
-    parts, fake = client.app.state.parts, Engine()
-    begun = events.opened("inc-1", Target.parse("node1/3"), "gone", Level.REPAIR, 1.0, 0, "Begun.")
-    parts.book.apply(begun)
-    for name in ("release", "close_incident", "retry"):
-        monkeypatch.setattr(parts.engine, name, getattr(fake, name), raising=False)
-    return fake
+def write(client: TestClient, *written: events.Event) -> None:
+    client.portal.call(client.app.state.parts.journal.append, written)  # type: ignore[attr-defined]
 
 
-def test_each_order_reaches_the_engine_with_who_and_why(client, engine) -> None:
-    said = client.post(RELEASE, json=WHO | {"target": "node1/gpu3"}, headers=HEAD)
-    assert (said.status_code, said.json()) == (200, {"text": "release done."})
-    assert client.post(CLOSE, json=WHO, headers=HEAD).json() == {"text": "close done."}
-    kept = WHO | {"keep_quarantine": True}
-    assert client.post(CLOSE, json=kept, headers=HEAD).json() == {"text": "close done."}
-    assert client.post(RETRY, json=WHO, headers=HEAD).json() == {"text": "retry done."}
-    assert engine.ordered == [
-        ("release", Target.parse("node1/3"), "alice", "tested by hand"),
-        ("close", "inc-1", "alice", "tested by hand", False),
-        ("close", "inc-1", "alice", "tested by hand", True),
-        ("retry", "inc-1", "alice", "tested by hand"),
-    ]
+def escalated(client: TestClient) -> None:
+    """An incident that holds a quarantine, and has come to its end."""
+    book = client.app.state.parts.book  # type: ignore[attr-defined]
+    write(client, events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
+    step = Step("quarantine", "quarantine_gpu", GPU, 1, "op-1", 10.0)
+    for kind in (events.Kind.STEP_PREPARED, events.Kind.STEP_DONE):
+        one = book.incidents["inc-1"]
+        write(client, events.step_event(kind, one, step, 2.0, Reason.STEP_ALLOWED))
+    for state, reason in ESCALATED:
+        write(client, events.moved(book.incidents["inc-1"], state, 3.0, reason))
 
 
-@pytest.mark.parametrize("path", [RELEASE, CLOSE, RETRY])
-def test_what_the_engine_cannot_do_is_a_conflict_with_its_sentence(client, engine, path) -> None:
-    engine.refusal = "inc-1 still holds gpu/node1/3: release it first."
-    more = {"target": "node1/3"} if path == RELEASE else {}
-    answer = client.post(path, json=WHO | more, headers=HEAD)
-    assert (answer.status_code, answer.text) == (409, f"{engine.refusal}\n")
+def incident(client: TestClient) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/api/v1/incidents/inc-1").json()["incident"]
+    return found
+
+
+def written(client: TestClient) -> int:
+    return len(client.get("/api/v1/decisions").json()["decisions"])
+
+
+def test_a_stray_quarantine_of_ours_is_released_with_who_and_why(client, cluster) -> None:
+    asyncio.run(cluster.quarantine(GPU, op_id="op", owner=OWNER, reason="x"))
+    answer = client.post(RELEASE, json=WHO | {"target": "node1/gpu3"}, headers=HEAD)
+    assert answer.status_code == 200
+    assert answer.json()["text"].startswith("gpu/node1/3 is in service again")
+    assert asyncio.run(cluster.quarantined(GPU)) is None
+    (why,) = client.get("/api/v1/why", params={"target": "node1/3"}).json()["decisions"]
+    assert (why["event"], why["reason"]) == ("Ordered", "released_by_person")
+    assert why["data"]["by"] == "alice"
+    assert why["data"]["why"] == "tested by hand"
+
+
+@pytest.mark.parametrize("owner", ["slurm-admin", None])
+def test_what_we_did_not_quarantine_is_not_released(client, cluster, owner) -> None:
+    if owner:
+        asyncio.run(cluster.quarantine(GPU, op_id="op", owner=owner, reason="RMA"))
+    before = written(client)
+    answer = client.post(RELEASE, json=WHO | {"target": "node1/3"}, headers=HEAD)
+    assert (answer.status_code, answer.text.count("\n")) == (409, 1)
+    assert (owner or "is not quarantined") in answer.text
+    held = asyncio.run(cluster.quarantined(GPU))
+    assert (held.owner if held else None) == owner
+    assert written(client) == before
+
+
+def test_an_incident_that_holds_a_quarantine_is_closed_only_when_it_may_stay(client) -> None:
+    escalated(client)
+    answer = client.post(CLOSE, json=WHO, headers=HEAD)
+    assert (answer.status_code, answer.text.count("\n")) == (409, 1)
+    assert "inc-1 keeps gpu/node1/3 quarantined" in answer.text
+    assert incident(client)["state"] == "ESCALATED"
+    closed = client.post(CLOSE, json=WHO | {"keep_quarantine": True}, headers=HEAD)
+    assert closed.status_code == 200
+    assert "gpu/node1/3 stays quarantined" in closed.json()["text"]
+    now = incident(client)
+    assert (now["state"], now["reason"]) == ("OVERRIDDEN", "closed_by_person")
+    assert "alice: tested by hand" in now["text"]
+    for path in (CLOSE, RETRY):
+        again = client.post(path, json=WHO, headers=HEAD)
+        assert (again.status_code, "has ended" in again.text) == (409, True)
+
+
+def test_an_escalated_incident_is_retried_and_another_is_not(client, cluster) -> None:
+    cluster.sicken(GPU)
+    asyncio.run(cluster.quarantine(GPU, op_id="op", owner=OWNER, reason="x"))
+    escalated(client)
+    answer = client.post(RETRY, json=WHO, headers=HEAD)
+    assert (answer.status_code, "starts again" in answer.json()["text"]) == (200, True)
+    story = client.get("/api/v1/incidents/inc-1").json()["events"]
+    assert "retried" in {event["reason"] for event in story}
+    refused = client.post(RETRY, json=WHO, headers=HEAD)
+    assert (refused.status_code, refused.text.count("\n")) == (409, 1)
+
+
+def test_a_release_ends_the_incident_that_holds_the_target(client, cluster) -> None:
+    asyncio.run(cluster.quarantine(GPU, op_id="op", owner=OWNER, reason="x"))
+    escalated(client)
+    assert client.post(RELEASE, json=WHO | {"target": "node1/3"}, headers=HEAD).status_code == 200
+    deadline = time.monotonic() + 10
+    while incident(client)["state"] != "OVERRIDDEN":
+        assert time.monotonic() < deadline, incident(client)
+    assert asyncio.run(cluster.quarantined(GPU)) is None
 
 
 @pytest.mark.parametrize("order", ["close", "retry"])
-def test_an_unknown_incident_is_not_found(client, engine, order) -> None:
+def test_an_unknown_incident_is_not_found(client, order) -> None:
     answer = client.post(f"/api/v1/incidents/inc-2/{order}", json=WHO, headers=HEAD)
     assert answer.status_code == 404
-    assert engine.ordered == []
+    assert "/api/v1/incidents lists them" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -105,25 +148,25 @@ def test_an_unknown_incident_is_not_found(client, engine, order) -> None:
     ]
     + [(CLOSE, {"keep_quarantine": "yes"}, "$.keep_quarantine"), (RELEASE, {"target": 3}, "$.target")],
 )  # fmt: skip
-def test_a_malformed_order_is_refused_with_its_place(client, engine, path, changes, place) -> None:
+def test_a_malformed_order_is_refused_with_its_place(client, path, changes, place) -> None:
+    escalated(client)
+    before = written(client)
     more = {"target": "node1/3"} if path == RELEASE else {}
     answer = client.post(path, json=WHO | more | changes, headers=HEAD)
     assert answer.status_code == 400
     assert f"at {place}: " in answer.text
-    assert engine.ordered == []
+    assert written(client) == before
 
 
 @pytest.mark.parametrize("missing", ["by", "reason", "target"])
-def test_an_order_without_who_why_or_what_is_refused(client, engine, missing) -> None:
+def test_an_order_without_who_why_or_what_is_refused(client, missing) -> None:
     order = WHO | {"target": "node1/3"}
     del order[missing]
     answer = client.post(RELEASE, json=order, headers=HEAD)
     assert (answer.status_code, f"`{missing}`" in answer.text) == (400, True)
-    assert engine.ordered == []
 
 
 @pytest.mark.parametrize("target", ["../etc", "node1/x", "", "node1/\u0663"])
-def test_a_target_that_is_none_is_refused(client, engine, target) -> None:
+def test_a_target_that_is_none_is_refused(client, target) -> None:
     answer = client.post(RELEASE, json=WHO | {"target": target}, headers=HEAD)
     assert (answer.status_code, "is no target" in answer.text) == (400, True)
-    assert engine.ordered == []

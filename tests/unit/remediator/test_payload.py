@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from fleetmedic.kernel.errors import UserError
-from remediator.payload import EARLIEST_START, MAX_LABEL, MAX_LABELS, START_AHEAD, read_webhook
+from remediator import payload
+from remediator.admission import RefusedError
+from remediator.payload import (
+    EARLIEST_START,
+    MAX_BODY,
+    MAX_LABEL,
+    MAX_LABELS,
+    START_AHEAD,
+    body_of,
+    read_webhook,
+)
 
 NOW = 1_795_000_000.0
 
@@ -76,3 +89,54 @@ def test_of_too_many_labels_those_that_name_a_target_are_kept() -> None:
     (alert,) = read_webhook(_body({"labels": labels}), NOW).alerts
     assert len(alert.labels) == MAX_LABELS
     assert alert.labels.items() >= {("node", "node1"), ("gpu", "3"), ("uuid", "GPU-1")}
+
+
+def test_as_many_labels_as_are_allowed_are_all_kept() -> None:
+    labels = {f"a{n}": "x" * MAX_LABEL for n in range(MAX_LABELS)}
+    (alert,) = read_webhook(_body({"labels": labels}), NOW).alerts
+    assert alert.labels == labels
+
+
+def _read(receive: Callable[[], Awaitable[dict[str, Any]]]) -> bytes:
+    return asyncio.run(body_of(Request({"type": "http", "method": "POST"}, receive)))
+
+
+def _in_parts(*parts: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
+    left = list(parts)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    return receive
+
+
+def test_a_body_of_the_largest_size_is_read_and_one_byte_more_is_refused() -> None:
+    half = b" " * (MAX_BODY // 2)
+    assert len(_read(_in_parts(half, half))) == MAX_BODY
+    with pytest.raises(RefusedError) as refused:
+        _read(_in_parts(half, half, b" "))
+    assert refused.value.status == 413
+
+
+def test_a_body_that_stalls_is_refused_after_a_while(monkeypatch) -> None:
+    monkeypatch.setattr(payload, "BODY_TIMEOUT", 0.01)
+
+    async def never() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    with pytest.raises(RefusedError) as refused:
+        _read(never)
+    assert refused.value.status == 408
+
+
+def test_a_body_whose_sender_goes_away_is_refused_whatever_came_of_it() -> None:
+    parts = iter([{"type": "http.request", "body": b"{}", "more_body": True},
+                  {"type": "http.disconnect"}])  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        return next(parts)
+
+    with pytest.raises(RefusedError) as refused:
+        _read(receive)
+    assert refused.value.status == 400
