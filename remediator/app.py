@@ -29,7 +29,7 @@ from remediator.core.book import Book
 from remediator.core.events import Event, Kind
 from remediator.core.model import Level, Playbook
 from remediator.discovery.watch import Discovery
-from remediator.engine import Engine, Rules
+from remediator.engine import Engine
 from remediator.executor import Executor
 from remediator.http import Notifier, PrometheusClient
 from remediator.installation import ClusterLock, read_identity
@@ -39,6 +39,7 @@ from remediator.metrics import Metrics
 from remediator.outbox import Outbox
 from remediator.pictures import proxy
 from remediator.pictures.desk import Pictures
+from remediator.policy import Rules
 from remediator.reconciler import Reconciler, Sources
 from remediator.senses import Senses
 from remediator.senses import Sources as Facts

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -20,8 +20,9 @@ from remediator.core.book import Book
 from remediator.core.decision import Case
 from remediator.core.events import Event, Kind
 from remediator.core.evidence import Evidence
-from remediator.core.guards import Limits, Verdict
+from remediator.core.guards import Verdict
 from remediator.core.instruments import instrument
+from remediator.core.lifecycle import IllegalTransition
 from remediator.core.model import (
     Alert,
     FaultClass,
@@ -34,11 +35,9 @@ from remediator.core.model import (
     op_id,
 )
 from remediator.core.reasons import Reason
-from remediator.core.routing import Route, absorbable, cured_at, holder, route
+from remediator.core.routing import Route, absorbable, cured_at, holder
 from remediator.core.settle import (
-    RECURRENCE_WINDOW,
     Settled,
-    Terms,
     admit,
     hand_over,
     settle,
@@ -49,6 +48,7 @@ from remediator.exits import Exits
 from remediator.journal import JournalDown
 from remediator.messages import incident_body
 from remediator.notices import group_notice, lane_failed
+from remediator.policy import Rules
 from remediator.storms import Storms
 from remediator.world import Appends, World
 
@@ -59,41 +59,6 @@ SLOWEST_LANE = 60.0
 KIN = 64
 # The states in which a budget is spent: facts and announcement must not be interleaved with others'.
 SPENDING = frozenset({State.NEW, State.TRIAGED, State.HELD, State.REPAIRING})
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What does not change while the engine runs. `idle` is the longest time between two looks;
-    `cluster` is the value of the label of that name."""
-
-    playbooks: tuple[Playbook, ...]
-    limits: Limits
-    ceiling: Level
-    factor: float
-    idle: float
-    cluster: str
-
-    def route(self, alert: Alert) -> Route:
-        """Where an alert leads in this cluster."""
-        return route(alert, self.playbooks, self.cluster)
-
-    def is_watchdog(self, alert: Alert) -> bool:
-        """Whether an alert is the dead man's switch."""
-        return self.route(alert).reason is Reason.DEAD_MAN_SIGNAL
-
-    @property
-    def terms(self) -> Terms:
-        """What limits new incidents."""
-        shrinking = (one.name for one in self.playbooks if one.scale and one.scale.step < 0)
-        return Terms(self.ceiling, RECURRENCE_WINDOW / self.factor, frozenset(shrinking))
-
-    def playbook(self, name: str) -> Playbook | None:
-        """The playbook of that name, if it is still configured; it widens to nothing that only observes."""
-        found = next((one for one in self.playbooks if one.name == name), None)
-        wider = next((one for one in self.playbooks if found and one.name == found.widen_to), None)
-        if found and (wider is None or Level.OBSERVE in (wider.level, self.ceiling)):
-            return replace(found, widen_to=None)
-        return found
 
 
 @dataclass(slots=True)
@@ -312,6 +277,8 @@ class Engine:
                 self._announced.add(settled.step.op_id)
             notice = group_notice(incident, settled, self._book, self._rules.limits, now)
             await self._journal.append((*settled.events, *notice))
+            if settled.again and self._book.incidents[incident.id] == incident:
+                raise IllegalTransition(f"{incident.id} cannot leave {incident.state} as decided")
         if settled.step is not None or settled.again:
             return 0.0
         if settled.wake_at is None:
@@ -357,8 +324,11 @@ class Engine:
 
     async def _confirm(self, identity: str, playbook: Playbook, step: Step) -> Verdict:
         """Whether a step may be done now: the guards once more, on facts gathered for it."""
-        incident = self._book.incidents[identity]
-        view = await self._world.senses.view(incident, playbook, fresh=True)
+        incident, senses = self._book.incidents[identity], self._world.senses
+        if gates.needs_facts(step, playbook):
+            view = await senses.view(incident, playbook, fresh=True)
+        else:
+            view = senses.stopped(incident)
         case = Case(incident, playbook, view, self._rules.limits, self._world.now())
         return gates.right_before(case, step)
 

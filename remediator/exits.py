@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.labels import Target
+from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import ClusterError
 from remediator.core import events
 from remediator.core.book import Book
@@ -56,7 +56,16 @@ class Exits:
             await effect(self._world.cluster.release(target, op_id=operation, owner=OWNER))
         except ClusterError as error:
             raise UserError(f"{target} was not released: {error}") from None
+        if target.gpu is not None and await self._node_is_out(target):
+            return f"{target} is released, and its node is still quarantined: release {target.name}, too."
         return f"{target} is in service again; new alerts do not quarantine it for a while."
+
+    async def _node_is_out(self, gpu: Target) -> bool:
+        try:
+            node = Target(TargetKind.NODE, gpu.name)
+            return await self._world.cluster.quarantined(node) is not None
+        except ClusterError:
+            return False
 
     async def close_incident(
         self, identity: str, by: str, why: str, *, keep_quarantine: bool

@@ -73,10 +73,8 @@ class Senses:
         # A new incident's quarantine waits for nobody: its alert came a moment ago.
         if fresh or incident.state not in (State.NEW, State.TRIAGED):
             await alerts.refresh(FRESH if fresh else RECENT)
-        view = View(
-            level=self._ceiling,
-            paused=self._from.book.pause is not None,
-            stops=self._stops(incident),
+        view = replace(
+            self.stopped(incident),
             capabilities=frozenset(map(str, self._from.cluster.capabilities)),
             attempts=self._attempts(incident),
             named=self.named(incident.target),
@@ -93,6 +91,11 @@ class Senses:
         except ClusterError:
             return replace(view, known=False)
         return await self._with_sensors(incident, view)
+
+    def stopped(self, incident: Incident) -> View:
+        """What stops every step, without asking anybody."""
+        paused = self._from.book.pause is not None
+        return View(level=self._ceiling, paused=paused, stops=self._stops(incident))
 
     async def health(self, target: Target, since: float, *, settles: bool = True) -> HealthReport:
         """What metrics sampled after `since` (Unix seconds) say about a GPU or node.

@@ -6,7 +6,7 @@ from fleetmedic.kernel.labels import TargetKind
 from remediator.core import guards, plan
 from remediator.core.decision import Case
 from remediator.core.guards import Ruling, Verdict
-from remediator.core.model import OWNER, FaultClass, Rung, Step
+from remediator.core.model import OWNER, FaultClass, Playbook, Rung, Step
 from remediator.core.reasons import Reason
 
 CAPABILITY = {
@@ -120,8 +120,14 @@ def scales_in(case: Case) -> Verdict:
     )
 
 
+def needs_facts(step: Step, playbook: Playbook) -> bool:
+    """Whether a step is done only on facts gathered right before it: nothing else waits for them."""
+    scales_in = step.action == "scale" and playbook.scale is not None and playbook.scale.step < 0
+    return step.action in plan.DISRUPTIVE or scales_in
+
+
 def right_before(case: Case, step: Step) -> Verdict:
-    """The last question before a step is done, on facts gathered for it."""
+    """The last question before a step is done, on facts gathered for it (see `needs_facts`)."""
     if step.action in plan.REPAIRS:
         return disrupts(case)
     if step.action == "restart_jobs":

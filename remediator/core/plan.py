@@ -15,6 +15,7 @@ RELEASE_NODE = "release:node"
 ORDERED = "release:order"
 NOTIFY = 15.0
 REPAIRS = frozenset({"reset_gpu", "reboot_node"})
+DISRUPTIVE = REPAIRS | {"restart_jobs"}
 
 WOULD = {
     "notify": "tell people", "quarantine_gpu": "quarantine the GPU", "quarantine_node": "quarantine the node",

@@ -28,10 +28,11 @@ from remediator.core.events import Kind
 from remediator.core.guards import Limits
 from remediator.core.model import Alert, Incident, Level, Playbook, State, VerifyPlan
 from remediator.core.reasons import Reason
-from remediator.engine import Engine, Rules
+from remediator.engine import Engine
 from remediator.executor import Executor
 from remediator.journal import Journal, read_events, replay
 from remediator.library import load_library
+from remediator.policy import Rules
 from remediator.senses import Senses, Sources
 from remediator.sensors import Sensors
 from remediator.settings import load_settings

@@ -11,6 +11,7 @@ from remediator.core import plan
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Hold, Move, Wait, Widen, Would
 from remediator.core.evidence import ACTIVE, OVER
+from remediator.core.lifecycle import TRANSITIONS
 from remediator.core.model import FaultClass, JobsPlan, Level, Playbook, ScalePlan, State
 from remediator.core.reasons import Reason
 from remediator.core.view import JobView, PoolView, SensorView, View, WorkloadView
@@ -420,6 +421,8 @@ def test_decide_answers_every_state_and_view(
     decision = decide(Case(one, playbook, view, Limits(), NOW))
     if paused and isinstance(decision, Act):
         assert decision.step.action == "notify"
+    if isinstance(decision, Move):
+        assert decision.state in TRANSITIONS[state], (state, decision)
 
 
 def test_a_hand_that_releases_a_part_leaves_the_rest_to_a_person_and_not_to_nobody(
