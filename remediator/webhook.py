@@ -195,7 +195,7 @@ class _Edge:
     def _check_receiver(self, receiver: str) -> None:
         """Warn once of a receiver whose alerts the reconciler does not ask Alertmanager for."""
         expected = self._desk.receivers
-        if not expected or receiver in expected or receiver in self._strange:
+        if not receiver or not expected or receiver in expected or receiver in self._strange:
             return
         if len(self._strange) < MAX_NAMED:
             self._strange.add(receiver)

@@ -160,24 +160,10 @@ class Book:
             self.incidents[incident.id] = incident
             self.open[incident.target] = incident.id
             return
-        if (fold := self._folds().get(event.kind)) is not None:
-            fold(event)
+        if (fold := _FOLDS.get(event.kind)) is not None:
+            fold(self, event)
         if event.kind in _OF_INCIDENTS:
             self._evolve(event)
-
-    def _folds(self) -> dict[Kind, Callable[[Event], None]]:
-        """What an event means beside the incident that it belongs to."""
-        return {
-            Kind.ALERT_RECEIVED: self._receive,
-            Kind.SUPPRESSED: self._suppress,
-            Kind.PAUSED: self._pause,
-            Kind.RESUMED: self._resume,
-            Kind.NOTIFIED: self._post,
-            Kind.DELIVERED: self._settle,
-            Kind.ORDERED: self._pin_ordered,
-            Kind.STORM_BEGAN: self._storm,
-            Kind.STORM_ENDED: self._calm,
-        }
 
     def _pause(self, event: Event) -> None:
         self.pause = Pause(event.data["by"], event.data["why"], event.at)
@@ -271,3 +257,17 @@ class Book:
                 if (one.action, one.target, one.at) == about:
                     attempts.remove(one)
                     break
+
+
+# What an event means beside the incident that it belongs to.
+_FOLDS: dict[Kind, Callable[[Book, Event], None]] = {
+    Kind.ALERT_RECEIVED: Book._receive,
+    Kind.SUPPRESSED: Book._suppress,
+    Kind.PAUSED: Book._pause,
+    Kind.RESUMED: Book._resume,
+    Kind.NOTIFIED: Book._post,
+    Kind.DELIVERED: Book._settle,
+    Kind.ORDERED: Book._pin_ordered,
+    Kind.STORM_BEGAN: Book._storm,
+    Kind.STORM_ENDED: Book._calm,
+}
