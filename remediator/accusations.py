@@ -24,26 +24,27 @@ class Accusations:
         self._cached: tuple[object, frozenset[Target]] = (None, frozenset())
 
     def active(self, alerts: AlertStates, now: float) -> frozenset[Target]:
-        """What is accused now. An alert that is withheld, over, or older than the cure accuses nothing."""
-        key = (self._book.seq, alerts.version, int(now))
+        """What is accused now. An alert that is withheld, over, or older than the cure accuses nothing.
+
+        Looked at twice a second at most: thousands of alerts may come in one.
+        """
+        key = (alerts.version, int(now * 2))
         if self._cached[0] != key:
             self._cached = (key, frozenset(self._active(alerts)))
         return self._cached[1]
 
-    def named(self, alerts: AlertStates) -> frozenset[Target]:
-        """What hardware alerts name that fire, withheld ones included."""
-        listed = [*alerts.active(), *(alert for alert, _ in alerts.withheld())]
-        fires = [one.alert for one in self._book.episodes.values() if one.alert.firing]
-        return frozenset(
-            found for alert in (*listed, *fires) if (found := self._target(alert)) is not None
-        )
+    def named(self, target: Target, alerts: AlertStates) -> bool:
+        """Whether a hardware alert that fires names the target, a withheld one included."""
+        listed = (*alerts.active(), *(alert for alert, _ in alerts.withheld()))
+        fires = (one.alert for one in self._book.episodes.values() if one.alert.firing)
+        return any(self._target(alert) == target for alert in (*listed, *fires))
 
     def _active(self, alerts: AlertStates) -> set[Target]:
         found: set[Target] = set()
         for alert in alerts.active():
             self._accuse(alert, found)
         for record in self._book.episodes.values():
-            if not record.alert.firing:
+            if not record.alert.firing or self._target(record.alert) is None:
                 continue
             standing = alerts.evidence(record.alert, record.received).standing
             if standing in (Standing.ACTIVE, Standing.UNKNOWN):

@@ -58,6 +58,7 @@ class AlertStates:
         self._is_watchdog = is_watchdog
         self._now = now
         self._asked = _Asked()
+        self._rounds = 0
         self._starts: dict[float, float] = {}
         self._asking = asyncio.Lock()
 
@@ -84,6 +85,7 @@ class AlertStates:
                 self._starts.setdefault(asked.answer.started, self._now())
             asked.took = time.monotonic() - began
             self._asked = asked
+            self._rounds += 1
 
     @property
     def answered(self) -> bool:
@@ -94,7 +96,7 @@ class AlertStates:
     @property
     def version(self) -> int:
         """Changes with each answer."""
-        return id(self._asked)
+        return self._rounds
 
     @property
     def complete(self) -> bool:

@@ -77,7 +77,6 @@ class Senses:
             self.stopped(incident),
             capabilities=frozenset(map(str, self._from.cluster.capabilities)),
             attempts=self._attempts(incident),
-            named=self.named(incident.target),
             heard_lately=self._heard_lately(incident),
         )
         view, names = await self._with_evidence(incident, view)
@@ -126,7 +125,7 @@ class Senses:
         """Whether a hardware alert that fires names the target; None while that is not known."""
         if not self._from.alerts.complete:
             return None
-        return target in self._from.accusations.named(self._from.alerts)
+        return self._from.accusations.named(target, self._from.alerts)
 
     @property
     def storms_now(self) -> Iterable[Target]:

@@ -72,8 +72,9 @@ class Stops:
     """What stops the remediator, or everything disruptive, whatever the incident; sentences, empty
     where it does not.
 
-    `pause`: who paused everything and why, and `pause_group` which pause it is. `other_installation`: another remediator acts on this cluster. `storm`: too much of the pool is
-    reported unhealthy. `clock`: the wall clock jumped; `clock_left` are the seconds until it is trusted.
+    `pause`: who paused everything and why, and `pause_group` which pause it is. `other_installation`:
+    another remediator acts on this cluster. `storm`: too much of the pool is reported unhealthy. `clock`:
+    the wall clock jumped; `clock_left` are the seconds until it is trusted.
     `pinned`: a person returned the target to service, which is respected until `pinned_until`.
     """
 
@@ -99,8 +100,7 @@ class View:
     the slowest job on the target last saved, None where nobody knows.
 
     `evidence` is how the incident's alerts stand; `alerts_active` whether one of them still fires, events
-    of the past apart. `named`: whether any active alert names the target, None
-    while Alertmanager's answer is not complete. `heard_lately`: an alert came by webhook a moment ago.
+    of the past apart. `heard_lately`: an alert came by webhook a moment ago.
     `dead`: the target is lost or hung beyond doubt, so that it costs no budget. `accused` is the hardware
     that active alerts name. `job_known`: the cluster knows the job that the incident is about. `widens`:
     the node has no incident of its own that does nothing for its GPUs now.
@@ -111,7 +111,6 @@ class View:
     known: bool = True
     evidence: Evidence = ACTIVE
     alerts_active: bool = True
-    named: bool | None = None
     heard_lately: bool = True
     identity: Identity = Identity()
     stops: Stops = Stops()
