@@ -214,8 +214,11 @@ def _scaling(case: Case) -> Decision:
     if runs and (not case.view.firing or len(runs) >= scale.max_steps):
         return told(case, "closed") or Move(State.CLOSED, Reason.RESCALED)
     shrinks = gates.shrinks(case)
+    if shrinks and not case.view.firing:
+        text = f"The alert on {incident.target} was over before any replica was taken away."
+        return Move(State.CLOSED, Reason.ALERT_GONE, text)
     verdict = guards.all_of(
-        gates.scales_in(case) if shrinks and case.view.firing else gates.touches(case),
+        gates.scales_in(case) if shrinks else gates.touches(case),
         guards.known(case.view.known and load is not None),
         guards.cooldown(tuple(at for name, on, at in case.view.attempts
                               if (name, on) == ("scale", incident.target)), scale.cooldown, case.now),

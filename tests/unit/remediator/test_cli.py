@@ -40,7 +40,7 @@ def test_check_says_what_is_wrong_in_one_sentence(config) -> None:
 
 
 def test_plan_says_what_would_be_done_and_what_the_level_forbids(config, tmp_path) -> None:
-    labels = {"alertname": "GpuLost", "node": "n", "gpu": "1"}
+    labels = {"alertname": "GpuLost", "node": "n", "gpu": "1", "cluster": "local"}
     alert = {
         "status": "firing",
         "labels": labels,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -126,7 +127,8 @@ class Watch:
 
 def test_hardware_in_use_is_not_tested_and_healthy_only_after_a_while(monkeypatch) -> None:
     now = 100.0
-    monkeypatch.setattr("remediator.actions.verify.time.monotonic", lambda: now)
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr("remediator.actions.verify.time", clock)
     watch = Watch(watch=300.0)
     assert (watch.look().over, watch.look().passed) == (False, None)
     now = 399.9
@@ -143,7 +145,8 @@ def test_hardware_in_use_is_not_tested_and_healthy_only_after_a_while(monkeypatc
 )
 def test_what_is_not_healthy_or_still_named_begins_the_while_again(monkeypatch, doubt) -> None:
     now = 100.0
-    monkeypatch.setattr("remediator.actions.verify.time.monotonic", lambda: now)
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr("remediator.actions.verify.time", clock)
     watch = Watch(watch=300.0)
     watch.look()
     for name, value in doubt.items():

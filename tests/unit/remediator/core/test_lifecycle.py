@@ -131,11 +131,13 @@ def _event(kind: Kind, one, random) -> Event:
         step = one.prepared.step
     if kind is Kind.STATE_CHANGED:
         return events.moved(one, random.choice(list(State)), NOW, Reason.ROUTED)
-    if kind in (Kind.STEP_PREPARED, Kind.STEP_DONE, Kind.STEP_FAILED):
+    if kind in (Kind.STEP_PREPARED, Kind.STEP_DONE, Kind.STEP_FAILED, Kind.STEP_WITHDRAWN):
         return events.step_event(kind, one, step, NOW, Reason.STEP_ALLOWED)
     if kind is Kind.ALERT_ABSORBED:
         episode = events.Episode(str(random.randrange(3)), "f", NOW, "now", "GpuLost")
         return events.absorbed(one.id, one.target, episode, NOW)
+    if kind is Kind.ORDERED:
+        return events.ordered("release", one.target, "alice", "tested", NOW, one)
     if kind is Kind.INHERITED:
         return events.inherited(one, one, NOW)
     return events.noted(kind, one, NOW, Reason.PAUSED)

@@ -198,10 +198,12 @@ def test_a_hold_is_written_once_and_asked_again(incident, case) -> None:
     one = incident(State.TRIAGED)
     first = settle(case(one, paused=True, quarantine_owner=None))
     assert _kinds(first.events) == [Kind.STATE_CHANGED, Kind.HELD]
-    held = replace(one, state=State.HELD, held=Reason.PAUSED)
+    held = replace(one, state=State.HELD, held=Reason.PAUSED, held_text=first.hold.text)
     second = settle(case(held, paused=True, quarantine_owner=None))
     assert second.events == ()
     assert second.wake_at is not None
+    another = replace(held, held_text="bob paused every action: x")
+    assert _kinds(settle(case(another, paused=True, quarantine_owner=None)).events) == [Kind.HELD]
 
 
 def test_from_new_to_the_announced_quarantine_is_one_write(incident, case) -> None:

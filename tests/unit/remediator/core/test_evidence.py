@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remediator.core import evidence, plan
+from remediator.core.evidence import ACTIVE, OVER, Evidence, Sign, Standing, unknown, weigh
+from remediator.core.model import State
+from remediator.core.reasons import Reason
+
+NOW = 1_700_000_000.0
+SILENCED = Evidence(Standing.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
+MUTED = Evidence(Standing.WITHHELD, Reason.MUTED, "a window", "window/1")
+UNKNOWN = unknown("Alertmanager does not answer.")
+ALL = (ACTIVE, SILENCED, MUTED, UNKNOWN, OVER)
+RANK = {Standing.ACTIVE: 0, Standing.WITHHELD: 1, Standing.UNKNOWN: 2, Standing.OVER: 3}
+
+signs = st.lists(
+    st.builds(Sign, st.sampled_from(ALL), st.none() | st.floats(NOW - 100, NOW)), max_size=5
+)
+repairs = st.floats(NOW - 100, NOW)
+
+
+def _weighed(*found: Evidence, sick: bool = False) -> Evidence:
+    return weigh([Sign(one) for one in found], repaired_at=0.0, tested_sick=sick)
+
+
+def test_one_active_alert_suffices() -> None:
+    assert _weighed(OVER, SILENCED, UNKNOWN, ACTIVE) is ACTIVE
+
+
+def test_a_silence_is_never_over() -> None:
+    assert _weighed(OVER, SILENCED, OVER) is SILENCED
+
+
+def test_a_silence_outweighs_what_is_not_known_and_the_first_one_is_named() -> None:
+    assert _weighed(UNKNOWN, MUTED, SILENCED) is MUTED
+
+
+def test_what_is_not_known_is_not_over() -> None:
+    assert _weighed(OVER, UNKNOWN) is UNKNOWN
+
+
+def test_no_alert_at_all_is_over() -> None:
+    assert _weighed() is OVER
+    assert (OVER.reason, OVER.text) == (
+        Reason.ALERT_GONE,
+        "No alert of the incident is active any more.",
+    )
+
+
+def test_a_failed_test_of_ours_is_evidence_once_alertmanager_answers_and_nobody_silenced() -> None:
+    assert _weighed(OVER, sick=True) is ACTIVE
+    assert _weighed(sick=True) is ACTIVE
+    assert _weighed(SILENCED, sick=True) is SILENCED
+    assert _weighed(UNKNOWN, sick=True) is UNKNOWN
+
+
+def _event(at: float, found: Evidence = OVER, *, repaired_at: float = NOW) -> Evidence:
+    return weigh([Sign(found, at)], repaired_at=repaired_at, tested_sick=False)
+
+
+def test_an_event_counts_from_its_own_time_until_the_repair() -> None:
+    assert _event(NOW + 0.1) is ACTIVE
+    assert _event(NOW) is OVER
+    assert _event(NOW - 1, ACTIVE) is OVER
+
+
+def test_a_silenced_event_is_withheld_and_one_that_nobody_confirms_is_unknown() -> None:
+    assert _event(NOW + 1, SILENCED) is SILENCED
+    assert _event(NOW + 1, UNKNOWN) is UNKNOWN
+
+
+def test_an_event_older_than_the_repair_withholds_nothing() -> None:
+    found = [Sign(SILENCED, NOW - 1), Sign(ACTIVE)]
+    assert weigh(found, repaired_at=NOW, tested_sick=False) is ACTIVE
+    assert weigh(found[:1], repaired_at=NOW, tested_sick=True) is ACTIVE
+
+
+@given(signs, repairs, st.booleans())
+def test_the_gravest_sign_that_counts_is_the_standing(found, repaired_at, sick) -> None:
+    counting = [one for one in found if one.event_at is None or one.event_at > repaired_at]
+    standings = {
+        Standing.ACTIVE
+        if one.event_at is not None and one.evidence.standing is Standing.OVER
+        else one.evidence.standing
+        for one in counting
+    } | {Standing.OVER}
+    expected = min(standings, key=RANK.__getitem__)
+    if sick and expected is Standing.OVER:
+        expected = Standing.ACTIVE
+    assert weigh(found, repaired_at=repaired_at, tested_sick=sick).standing is expected
+
+
+@given(signs, repairs)
+def test_a_later_repair_never_makes_more_of_the_signs(found, repaired_at) -> None:
+    before = weigh(found, repaired_at=repaired_at - 50, tested_sick=False)
+    after = weigh(found, repaired_at=repaired_at, tested_sick=False)
+    assert RANK[after.standing] >= RANK[before.standing]
+
+
+def _tested(incident, after, *, passed, at=NOW, **changes):
+    one = incident(State.VERIFYING, **changes)
+    step = plan.new_step(one, "verify", 9.0)
+    return after(one, step, done=passed is True, passed=passed, at=at)
+
+
+def test_a_test_that_failed_since_the_last_repair_is_evidence(incident, after) -> None:
+    assert evidence.tested_sick(_tested(incident, after, passed=False))
+    assert evidence.tested_sick(_tested(incident, after, passed=False, repaired_at=NOW - 1))
+    assert evidence.tested_sick(_tested(incident, after, passed=False, repaired_at=NOW))
+
+
+def test_a_test_before_the_last_repair_is_no_evidence(incident, after) -> None:
+    assert not evidence.tested_sick(_tested(incident, after, passed=False, repaired_at=NOW + 1))
+
+
+def test_a_test_that_passed_or_could_not_tell_is_no_evidence(incident, after) -> None:
+    assert not evidence.tested_sick(_tested(incident, after, passed=True))
+    assert not evidence.tested_sick(_tested(incident, after, passed=None))
+    assert not evidence.tested_sick(incident(State.VERIFYING))
+
+
+def test_another_step_that_failed_is_no_test(incident, after) -> None:
+    one = incident(State.REPAIRING)
+    failed = after(one, plan.new_step(one, "reset_gpu", 9.0), done=False, passed=False)
+    assert not evidence.tested_sick(failed)
+
+
+def test_a_test_from_before_a_persons_retry_is_no_evidence(incident, after) -> None:
+    one = _tested(incident, after, passed=False)
+    assert evidence.tested_sick(one)
+    assert not evidence.tested_sick(replace(one, base=len(one.steps)))
