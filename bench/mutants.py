@@ -52,7 +52,7 @@ WIDER = {
         ("actions/test_*.py", "test_executor*.py", "test_journal.py", "test_engine*.py"),
     ),
     "remediator/executor.py": (("test_engine*.py", "test_executor*.py"),),
-    "remediator/journal.py": (("test_engine*.py",),),
+    "remediator/journal.py": (("test_journal_*.py",), ("test_engine*.py",)),
     "remediator/webhook.py": (
         ("test_pages.py", "test_admission*.py", "test_webhook*.py"),
         ("test_console.py", "test_engine*.py"),
