@@ -110,8 +110,8 @@ def plan(config: Path, payload: Path) -> None:
     """
     from remediator.explain import explain
     from remediator.library import load_library
+    from remediator.payload import MAX_BODY, read_webhook
     from remediator.settings import load_settings
-    from remediator.webhook import MAX_BODY, read_payload
 
     settings = load_settings(config)
     try:
@@ -119,7 +119,7 @@ def plan(config: Path, payload: Path) -> None:
     except OSError as error:
         raise UserError(f"{payload}: cannot be read: {error.strerror}.") from None
     try:
-        alerts, _ = read_payload(body)
+        alerts = read_webhook(body, time.time()).alerts
     except UserError as error:
         raise UserError(f"{payload}: {error}") from None
     playbooks = load_library(settings.playbook_dirs, settings.factor)

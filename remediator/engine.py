@@ -85,7 +85,7 @@ class Engine:
         self._announced: set[str] = set()
         self._withheld: set[tuple[str, Reason]] = set()
         self.storms = Storms(rules.limits, book, journal, world)
-        self.exits = Exits(rules.playbook, book, journal, world, self._kick)
+        self.exits = Exits(rules.playbook, book, journal, world, self._kick, rules.limits.pin)
 
     def start(self) -> None:
         """Take up what an earlier process left: undecided alerts and open incidents."""

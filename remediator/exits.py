@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fleetmedic.kernel.durations import format_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import ClusterError
@@ -20,13 +21,15 @@ class Exits:
 
     def __init__(
         self, playbook: Callable[[str], Playbook | None], book: Book, journal: Appends, world: World,
-        kick: Callable[[Target], None],
+        kick: Callable[[Target], None], pin: float,
     ) -> None:  # fmt: skip
+        """`pin` is for how long (seconds) a release is respected."""
         self._playbook = playbook
         self._book = book
         self._journal = journal
         self._world = world
         self._kick = kick
+        self._respected = f"new alerts do not quarantine it for {format_duration(round(pin))}."
 
     async def release(self, target: Target, by: str, why: str) -> str:
         """Return a target to service, as a person ordered; a sentence says what follows. Raises UserError."""
@@ -35,7 +38,7 @@ class Exits:
         if incident is not None and (incident.quarantined or incident.state is State.HELD):
             await self._journal.append((events.ordered("release", target, by, why, now, incident),))
             self._kick(target)
-            return f"{target} is being returned to service; new alerts do not quarantine it for a while."
+            return f"{target} is being returned to service; {self._respected}"
         try:
             held = await self._world.cluster.quarantined(target)
         except ClusterError as error:
@@ -58,7 +61,7 @@ class Exits:
             raise UserError(f"{target} was not released: {error}") from None
         if target.gpu is not None and await self._node_is_out(target):
             return f"{target} is released, and its node is still quarantined: release {target.name}, too."
-        return f"{target} is in service again; new alerts do not quarantine it for a while."
+        return f"{target} is in service again; {self._respected}"
 
     async def _node_is_out(self, gpu: Target) -> bool:
         try:

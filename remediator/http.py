@@ -60,6 +60,23 @@ class _Values(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class _Rule(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _RuleGroup(msgspec.Struct, frozen=True):
+    rules: list[_Rule]
+
+
+class _RuleGroups(msgspec.Struct, frozen=True):
+    groups: list[_RuleGroup]
+
+
+class _Rules(msgspec.Struct, frozen=True):
+    status: Literal["success", "error"]
+    data: _RuleGroups | None = None
+
+
 class _Data(msgspec.Struct, frozen=True, rename="camel"):
     result_type: str
     result: msgspec.Raw
@@ -190,6 +207,15 @@ class PrometheusClient(Client):
         if answer.status == "error":
             raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
         return answer.data
+
+    async def alert_rules(self) -> frozenset[str]:
+        """The names of the alerting rules that it evaluates. Raises HttpError."""
+        url = f"{self.shown}/api/v1/rules"
+        status, body = await self._ask("GET", f"{self.url}/api/v1/rules?type=alert", shown=url)
+        answer = decode(body, _Rules, url, status)
+        if answer.data is None:
+            raise HttpError(f"{url} refused the question.")
+        return frozenset(rule.name for group in answer.data.groups for rule in group.rules)
 
     async def _result(
         self, endpoint: str, expr: str, when: Mapping[str, str]

@@ -15,7 +15,7 @@ from remediator.alert_states import AlertStates
 from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster, ClusterError, JobFacts, NodeFacts
 from remediator.core.book import Book
-from remediator.core.evidence import Sign, Standing, tested_sick, weigh
+from remediator.core.evidence import Sign, Standing, tested_sick, unknown, weigh
 from remediator.core.guards import Limits
 from remediator.core.instruments import EVENTS, LOST_OR_HUNG, signals
 from remediator.core.model import Alert, Incident, Level, Playbook, State
@@ -174,6 +174,12 @@ class Senses:
             if record is None:
                 continue
             evidence = self._from.alerts.evidence(record.alert, record.received)
+            if ask and evidence.standing in (Standing.ACTIVE, Standing.OVER):
+                event = episode.alertname in EVENTS
+                if (event or evidence.standing is Standing.ACTIVE) and (
+                    against := await self._from.sensors.contradicts(record.alert, event=event)
+                ):
+                    evidence = unknown(against)
             event_at = None
             if episode.alertname in EVENTS:
                 if ask and boot is None:

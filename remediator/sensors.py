@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fleetmedic.kernel.labels import Target
+from fleetmedic.kernel.labels import GPU, JOB_ID, NODE, SERVICE, Target
+from remediator.core.model import Alert
 from remediator.health import WHERE_KNOWN, Health, HealthReport, judge_health
 from remediator.http import HttpError, PrometheusClient, Sample
 
@@ -16,6 +17,14 @@ FRESH_SCRAPES = 3
 SICK_FOR_SURE = 15.0
 # A job that made no step for longer than this (seconds), and than ten of its steps, makes no progress.
 STALLED = 30.0
+
+
+# An alert that fires in Alertmanager fired in the Prometheus that evaluates its rule within this time
+# (seconds): reloading the rules leaves gaps. That of an event may have ended long ago.
+FIRED_LATELY = 60
+FIRED_EVER = 6 * 3600
+RULES_TTL = 60.0
+_ABOUT = (NODE, GPU, JOB_ID, SERVICE)
 
 
 @dataclass(slots=True)
@@ -37,6 +46,8 @@ class Sensors:
         self._cluster = cluster
         self._scrape = scrape_interval
         self._exporters = _Exporters()
+        self._rules: frozenset[str] = frozenset()
+        self._rules_asked = -1e9
 
     async def exporters_up(self) -> dict[str, bool] | None:
         """Whether each node's exporter answered its last scrape; None where nobody can say."""
@@ -71,6 +82,34 @@ class Sensors:
         """When the latest XID of a GPU was logged (Unix seconds)."""
         selector = self._of(node=target.name, gpu=str(target.gpu))
         return await self._largest(f"max(gpu_xid_last_timestamp_seconds{selector})")
+
+    async def contradicts(self, alert: Alert, *, event: bool) -> str:
+        """A sentence where Prometheus evaluates the alert's rule and does not fire it; empty elsewhere.
+
+        What another ruler evaluates, and what Prometheus does not answer, is no contradiction.
+        """
+        if self._prometheus is None or alert.name not in await self._rule_names():
+            return ""
+        about = {name: alert.labels[name] for name in _ABOUT if alert.labels.get(name)}
+        given = {"alertname": alert.name, "alertstate": "firing"} | about
+        chosen = ",".join(f"{name}={json.dumps(value)}" for name, value in given.items())
+        window = FIRED_EVER if event else FIRED_LATELY
+        found = await self._ask(f"count(last_over_time(ALERTS{{{chosen}}}[{window}s]))")
+        if found is None or found:
+            return ""
+        return (
+            f"Alertmanager lists {alert.name} as active, and Prometheus, which evaluates its rule, "
+            "does not fire it there."
+        )
+
+    async def _rule_names(self) -> frozenset[str]:
+        if self._prometheus is not None and time.monotonic() - self._rules_asked > RULES_TTL:
+            self._rules_asked = time.monotonic()
+            try:
+                self._rules = await self._prometheus.alert_rules()
+            except HttpError:
+                self._rules = frozenset()
+        return self._rules
 
     async def boot_time(self, target: Target) -> float | None:
         """When the target's node was started (Unix seconds)."""

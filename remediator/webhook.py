@@ -25,14 +25,12 @@ from remediator.channels import message
 from remediator.channels.delivery import Delivery, NotDelivered
 from remediator.clusters.base import Cluster
 from remediator.core.book import Book
-from remediator.core.model import Alert
 from remediator.discovery.watch import Discovery, NeverGoodError
 from remediator.engine import Engine
 from remediator.inquiry import Inquiry
 from remediator.journal import JournalDown
 from remediator.metrics import Metrics
 from remediator.orders import Orders
-from remediator.payload import MAX_BODY as MAX_BODY
 from remediator.payload import body_of, read_webhook
 from remediator.pictures.desk import Pictures
 from remediator.reconciler import Reconciler
@@ -91,12 +89,6 @@ def make_app(desk: Desk) -> Starlette:
     if desk.pictures is not None:
         routes += desk.pictures.routes(edge.wrap, edge.wrap_page)
     return Starlette(routes=routes)
-
-
-def read_payload(body: bytes) -> tuple[list[Alert], bool]:
-    """The alerts of a webhook's payload now, and whether Alertmanager left some out. Raises UserError."""
-    found = read_webhook(body, time.time())
-    return list(found.alerts), found.truncated
 
 
 class _Edge:
