@@ -1,165 +1,666 @@
+"""The facts for a decision: what cannot be learned is unknown, never zero and never healthy."""
+
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import pytest
 
-from fleetmedic.kernel.labels import Target
-from remediator.clusters.base import GpuFacts, JobFacts, NodeFacts, Quarantine
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.accusations import Accusations
+from remediator.clocks import WallClock
+from remediator.clusters.base import Capability, ClusterError, JobFacts, NodeFacts
 from remediator.clusters.memory import MemoryCluster
 from remediator.core import events, plan
-from remediator.core.book import Attempt, Book
+from remediator.core.book import Attempt, Book, Pin
 from remediator.core.events import Kind
-from remediator.core.lifecycle import birth
-from remediator.core.model import Level
+from remediator.core.evidence import ACTIVE, Standing
+from remediator.core.guards import Limits
+from remediator.core.model import Alert, Incident, Level, State
 from remediator.core.reasons import Reason
-from remediator.http import Sample
+from remediator.core.view import View
 from remediator.library import load_library
-from remediator.senses import WHERE_KNOWN, Health, Senses, judge_health, pool_view, still_ours
+from remediator.policy import Rules
+from remediator.senses import Senses, Sources
+from remediator.sensors import Sensors
+from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states
 
 NOW = 1_700_000_000.0
-GPU = Target.parse("node1/3")
-NODE = Target.parse("node1")
+GPU, NODE = Target.parse("node1/3"), Target.parse("node1")
+JOB, SERVE = Target.parse("job/train-a"), Target(TargetKind.WORKLOAD, "serve")
 
 
-def _samples(lost: float = 0, up: float = 1, at: float = NOW - 1) -> dict[str, list[Sample]]:
-    return {"gpu_lost": [Sample({}, lost, at)], "gpu_up": [Sample({}, up, at)]}
+@dataclass
+class Told:
+    """Sensors that say what they are told to, and remember what they were asked."""
 
+    up: dict[str, bool] | None = field(default_factory=lambda: {"node1": True, "node2": True})
+    xid: float | None = None
+    boot: float | None = None
+    uuids: frozenset[str] | None = None
+    saved: float | None = None
+    hangs: bool = False
+    queue: float | None = None
+    against: str = ""
+    asked: list[str] = field(default_factory=list)
 
-@pytest.mark.parametrize(
-    ("samples", "since", "expected"),
-    [
-        (_samples(), NOW - 5, Health.HEALTHY),
-        (_samples(), NOW, Health.UNKNOWN),                      # sampled before the repair
-        (_samples(at=NOW - 16), NOW - 60, Health.UNKNOWN),      # older than three scrapes
-        (_samples(lost=1), NOW - 5, Health.UNKNOWN),            # may have been on its way
-        (_samples(lost=1), NOW - 60, Health.SICK),
-        (_samples(up=0), NOW - 60, Health.SICK),
-        ({"gpu_lost": [], "gpu_up": []}, NOW - 60, Health.UNKNOWN),
-        (_samples() | {"gpu_up": []}, NOW - 60, Health.UNKNOWN),
-        (_samples(lost=float("nan")), NOW - 60, Health.SICK),
-    ],
-)  # fmt: skip
-def test_health_is_fresh_and_newer_than_the_repair_or_it_is_unknown(
-    samples, since, expected
-) -> None:
-    assert expected is judge_health(samples, GPU, since, NOW, oldest=15.0).state
+    async def exporters_up(self) -> dict[str, bool] | None:
+        self.asked.append("exporters_up")
+        return self.up
 
+    async def last_xid(self, target: Target) -> float | None:
+        self.asked.append("last_xid")
+        return self.xid
 
-@pytest.mark.parametrize(
-    ("remap", "expected"),
-    [({}, Health.HEALTHY), ({"gpu_row_remap_pending": 0.0}, Health.HEALTHY),
-     ({"gpu_row_remap_pending": 1.0}, Health.SICK), ({"gpu_row_remap_failure": 1.0}, Health.SICK),
-     ({"gpu_retired_pages_pending": 1.0}, Health.SICK),
-     ({"gpu_sram_ecc_threshold_exceeded": 1.0}, Health.SICK)],
-)  # fmt: skip
-def test_memory_that_waits_for_a_reset_is_sick_and_one_that_cannot_say_is_not_asked(
-    remap: dict[str, float], expected: Health
-) -> None:
-    one = _samples()["gpu_up"][0]
-    said = {name: [replace(one, value=value)] for name, value in remap.items()}
-    absent = {name: [] for name in WHERE_KNOWN}
-    assert (
-        judge_health(_samples() | absent | said, GPU, NOW - 60, NOW, oldest=15.0).state is expected
-    )
+    async def boot_time(self, target: Target) -> float | None:
+        self.asked.append("boot_time")
+        return self.boot
 
+    async def reported_uuids(self, node: str) -> frozenset[str] | None:
+        return self.uuids
 
-def test_without_a_repair_a_fresh_sick_sample_is_believed_at_once() -> None:
-    report = judge_health(_samples(lost=1), GPU, NOW - 5, NOW, oldest=15.0, settle=0.0)
-    assert report.state is Health.SICK
+    async def saved_at(self, jobs: Sequence[str]) -> float | None:
+        self.asked.append(f"saved_at {','.join(jobs)}")
+        return self.saved
 
+    async def stalled(self, jobs: Sequence[str]) -> bool:
+        self.asked.append(f"stalled {','.join(jobs)}")
+        return self.hangs
 
-def _node(name: str, *out: int, whole: str = "", owner: str = "fleetmedic") -> NodeFacts:
-    held = Quarantine(owner, "x", "op", NOW)
-    gpus = tuple(GpuFacts(n, f"{name}-{n}", held if n in out else None) for n in range(8))
-    return NodeFacts(name, True, gpus, Quarantine(whole, "x", "op", NOW) if whole else None)
+    async def contradicts(self, alert: Alert, *, event: bool) -> str:
+        self.asked.append(f"contradicts {alert.name} {'event' if event else 'state'}")
+        return self.against
 
-
-def test_the_pool_counts_what_is_out_by_us_and_not_the_target_itself() -> None:
-    nodes = (
-        _node("node1", 3, 4),
-        _node("node2", 0),
-        _node("node3", 1, owner="alice"),
-        _node("node4"),
-    )
-    pool = pool_view(nodes, "default", GPU, Book())
-    assert (pool.gpus, pool.nodes, pool.gpus_out, pool.nodes_out) == (32, 4, 2, 0)
-
-
-def test_a_node_that_is_out_counts_once_and_not_by_its_gpus() -> None:
-    nodes = (_node("node1"), _node("node2", 0, 1, whole="fleetmedic"))
-    pool = pool_view(nodes, "default", GPU, Book())
-    assert (pool.gpus_out, pool.nodes_out) == (0, 1)
-
-
-def test_a_nodes_own_gpus_do_not_use_up_the_budget_of_its_quarantine() -> None:
-    book = Book()
-    book.quarantines = [
-        Attempt("quarantine_gpu", Target.parse(name), NOW)
-        for name in ("node1/3", "node1/4", "node2/1")
-    ]
-    pool = pool_view((_node("node1", 3, 4), _node("node2", 1)), "default", NODE, book)
-    assert pool.recent == (NOW,)
-    pool = pool_view((_node("node1", 3, 4), _node("node2", 1)), "default", GPU, book)
-    assert pool.recent == (NOW, NOW)
-
-
-def test_a_quarantine_counts_though_the_clusters_answer_is_older_than_it() -> None:
-    book = Book()
-    opened = events.opened("inc-1", Target.parse("node2/0"), "gpu-lost", Level.REPAIR, NOW, 0, "x")
-    one = birth(opened)
-    book.apply(opened)
-    step = plan.quarantine(one)
-    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.QUARANTINED))
-    book.apply(events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
-    assert pool_view((_node("node1"), _node("node2")), "default", GPU, book).gpus_out == 1
-
-
-@pytest.mark.parametrize(("finished", "expected"), [(("a",), set()), (("a", "b"), {"died"})])
-def test_one_dead_job_beside_a_running_one_says_nothing_about_its_node(finished, expected) -> None:
-    async def story() -> frozenset[str]:
-        cluster = Dying()
-        cluster.dead = frozenset(finished)
-        for name, on in (("a", "node1/0"), ("b", "node1/1")):
-            cluster.submit(name, gpus=1, on=Target.parse(on))
-        book = Book()
-        senses = Senses(
-            cluster, None, book, ceiling=Level.REPAIR, scrape_interval=5.0, hold=3.0,
-            now=lambda: NOW,
-        )  # fmt: skip
-        one = birth(events.opened("inc-1", NODE, "node-down", Level.REPAIR, NOW, 0, "x"))
-        playbook = next(one for one in load_library(()) if one.name == "node-down")
-        return (await senses.view(one, playbook)).witnesses
-
-    found = asyncio.run(story())
-    assert {name.split()[2] for name in found} == expected
-
-
-def test_what_is_still_ours_beside_the_target_is_known() -> None:
-    opened = events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "x")
-    one = replace(birth(opened), quarantined=(GPU, NODE, Target.parse("node2/1")))
-    nodes = (_node("node1", whole="fleetmedic"), _node("node2", 1, owner="alice"))
-    assert still_ours(one, nodes) == (NODE,)
+    async def waiting(self, service: str) -> float | None:
+        return self.queue
 
 
 class Dying(MemoryCluster):
     """A cluster in which some jobs hold their GPUs and do not run."""
 
     dead: frozenset[str] = frozenset()
+    silent = False
 
     async def jobs_on(self, target: Target) -> tuple[JobFacts, ...]:
         found = await super().jobs_on(target)
         return tuple(replace(one, running=one.job_id not in self.dead) for one in found)
 
+    async def list_nodes(self) -> tuple[NodeFacts, ...]:
+        if self.silent:
+            raise ClusterError("it does not answer.", transient=True)
+        return await super().list_nodes()
 
-def test_an_announced_quarantine_counts_before_the_cluster_shows_it() -> None:
-    book = Book()
-    other = Target.parse("node2/0")
-    opened = events.opened("inc-1", other, "gpu-lost", Level.REPAIR, NOW, 0, "x")
-    one = birth(opened)
-    book.apply(opened)
-    step = plan.quarantine(one)
-    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.QUARANTINED))
-    pool = pool_view((_node("node1"), _node("node2")), "default", GPU, book)
-    assert (pool.gpus_out, pool.recent) == (1, (NOW,))
+
+class World:
+    """Senses on a cluster in memory, a fake Alertmanager, sensors that are told, and a steady clock."""
+
+    def __init__(self, *, level: Level = Level.REPAIR, limits: Limits = Limits()) -> None:  # noqa: B008
+        self.at = NOW
+        self.cluster, self.told, self.book = Dying(), Told(), Book()
+        self.fake = FakeAlertmanager(NOW - 3600)
+        self.other: str | None = None
+        rules = Rules(load_library(()), limits, level, 1.0, 1.0, "memory")
+        self.rules = rules
+        clock = WallClock(lambda: self.at, lambda: self.at - NOW)
+        self.alerts = states(self.fake, clock.now)
+        sources = Sources(
+            self.cluster, cast(Sensors, self.told), self.alerts, self.book, clock,
+            Accusations(self.book, rules.route), lambda: self.other,
+        )  # fmt: skip
+        self.senses = Senses(sources, ceiling=level, limits=limits)
+
+    def alert(self, name: str, target: Target = GPU, *, at: float = NOW - 30) -> Alert:
+        labels = {"alertname": name, "severity": "critical", "cluster": "memory"}
+        if target.kind is TargetKind.JOB:
+            labels |= {"job_id": target.name}
+        else:
+            labels |= {"node": target.name}
+        if target.gpu is not None:
+            number = target.name.removeprefix("node")
+            labels |= {"gpu": str(target.gpu), "uuid": f"GPU-{number}-{target.gpu}"}
+        return Alert(f"{name} {target}", at, "x", True, labels)
+
+    def hear(self, name: str, target: Target = GPU, *, at: float = NOW - 30, listed: bool = True,
+             received: float = NOW - 20) -> Alert:  # fmt: skip
+        """An alert of the incident on its target, or of a new one."""
+        alert = self.alert(name, target, at=at)
+        self.book.apply(events.alert_received(alert, target, received, "webhook"))
+        found = self.rules.route(alert)
+        incident = self.book.incident_on(target)
+        if incident is None and found.playbook is not None:
+            identity = f"inc-{target}"
+            opened = events.opened(
+                identity, target, found.playbook.name, Level.REPAIR, received, 0, "A case."
+            )
+            self.book.apply(opened)
+            incident = self.book.incidents[identity]
+        assert incident is not None
+        self.book.apply(
+            events.absorbed(incident.id, target, events.episode_of(alert, received), received)
+        )
+        if listed:
+            self.fake.lists(alert)
+        return alert
+
+    def change(self, target: Target = GPU, **changes: Any) -> Incident:
+        one = replace(self.incident(target), **changes)
+        self.book.incidents[one.id] = one
+        return one
+
+    def incident(self, target: Target = GPU) -> Incident:
+        one = self.book.incident_on(target)
+        assert one is not None
+        return one
+
+    def view(self, target: Target = GPU, *, state: State | None = State.QUARANTINED) -> View:
+        one = self.change(target, state=state) if state else self.incident(target)
+        playbook = self.rules.playbook(one.playbook)
+        assert playbook is not None
+        self.ask()
+        return asyncio.run(self.senses.view(one, playbook, fresh=True))
+
+    def ask(self) -> None:
+        """Ask Alertmanager anew, however lately it was asked."""
+        asyncio.run(self.alerts.refresh(0.0))
+
+    def quiet(self, target: Target) -> bool | None:
+        self.ask()
+        return asyncio.run(self.senses.quiet(target))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.mark.parametrize(("finished", "expected"), [(("a",), set()), (("a", "b"), {"died"})])
+def test_one_dead_job_beside_a_running_one_says_nothing_about_its_node(
+    world: World, finished: tuple[str, ...], expected: set[str]
+) -> None:
+    world.cluster.dead = frozenset(finished)
+    for name, on in (("a", "node1/0"), ("b", "node1/1")):
+        world.cluster.submit(name, gpus=1, on=Target.parse(on))
+    world.hear("NodeDown", NODE)
+    found = world.view(NODE).witnesses - {"the exporter's silence"}
+    assert {name.split()[2] for name in found} == expected
+
+
+# How the alerts stand.
+
+
+def test_a_listed_alert_is_active_and_a_silenced_one_is_withheld_and_no_signal(
+    world: World,
+) -> None:
+    alert = world.hear("GpuLost")
+    view = world.view()
+    assert (view.evidence, view.alerts_active) == (ACTIVE, True)
+    assert view.witnesses == {"the GPU's driver"}
+    world.fake.lists(alert, silenced_by=("s1",))
+    view = world.view()
+    assert view.evidence.standing is Standing.WITHHELD
+    assert (view.alerts_active, view.firing, view.witnesses) == (True, True, frozenset())
+
+
+def test_one_missing_from_a_complete_answer_is_over(world: World) -> None:
+    world.hear("GpuLost", listed=False, received=NOW - 100)
+    view = world.view()
+    assert (view.firing, view.alerts_active) == (False, False)
+
+
+def test_of_several_alerts_one_active_one_suffices(world: World) -> None:
+    world.hear("GpuLost", listed=False, received=NOW - 100)
+    world.hear("GpuHung")
+    view = world.view()
+    assert view.evidence is ACTIVE
+    assert view.witnesses == {"the GPU's driver"}
+
+
+def test_an_event_stands_although_its_alert_is_over_until_the_repair(world: World) -> None:
+    world.hear("GpuXidFatalHardware", listed=False, received=NOW - 100, at=NOW - 110)
+    view = world.view()
+    assert (view.evidence, view.alerts_active) == (ACTIVE, False)
+    assert view.witnesses == {"the kernel log"}
+    world.change(repaired_at=NOW - 50)
+    assert not world.view().firing
+    assert world.view().witnesses == frozenset()
+
+
+def test_an_event_has_its_own_time_where_the_sensors_keep_it(world: World) -> None:
+    world.hear("GpuXidFatalHardware", at=NOW - 10)
+    world.change(repaired_at=NOW - 50)
+    world.told.xid = NOW - 60
+    assert not world.view().firing
+    world.told.xid = NOW - 40
+    assert world.view().firing
+    assert world.view().witnesses == {"the kernel log"}
+
+
+def test_an_event_before_the_nodes_last_boot_is_over(world: World) -> None:
+    world.hear("GpuXidFatalHardware", at=NOW - 10)
+    world.told.xid = NOW - 60
+    world.told.boot = NOW - 50
+    assert not world.view().firing
+    world.told.boot = NOW - 70
+    assert world.view().firing
+
+
+def test_an_event_before_the_targets_cure_by_an_earlier_incident_is_over(world: World) -> None:
+    world.hear("GpuXidFatalHardware", at=NOW - 10)
+    world.told.xid = NOW - 60
+    world.book.cured[NODE] = NOW - 50
+    assert not world.view().firing
+
+
+def test_what_prometheus_own_rule_contradicts_is_not_known_to_stand(world: World) -> None:
+    world.hear("GpuLost")
+    world.told.against = "Prometheus has no rule GpuLost."
+    view = world.view()
+    assert (view.evidence.standing, view.evidence.text) == (Standing.UNKNOWN, world.told.against)
+    assert (view.firing, view.witnesses) == (True, frozenset())
+    assert world.told.asked.count("contradicts GpuLost state") == 1
+    assert world.view(state=State.TRIAGED).evidence is ACTIVE, "a quarantine waits for nobody"
+
+
+def test_prometheus_is_not_asked_about_a_silenced_alert_or_one_that_is_over(world: World) -> None:
+    alert = world.hear("GpuLost", received=NOW - 100)
+    world.fake.lists(alert, silenced_by=("s",))
+    world.view()
+    world.fake.forgets(alert)
+    world.view()
+    assert not any(one.startswith("contradicts") for one in world.told.asked)
+
+
+def test_the_rule_of_an_event_is_asked_about_although_its_alert_is_over(world: World) -> None:
+    world.hear("GpuXidFatalHardware", listed=False, received=NOW - 100)
+    world.told.against = "no"
+    assert world.view().evidence.standing is Standing.UNKNOWN
+    assert "contradicts GpuXidFatalHardware event" in world.told.asked
+
+
+def test_a_new_incident_waits_for_no_prometheus(world: World) -> None:
+    world.hear("GpuXidFatalHardware")
+    world.view(state=State.TRIAGED)
+    assert world.told.asked == []
+
+
+def test_a_failed_test_since_the_repair_is_evidence(world: World) -> None:
+    world.hear("GpuLost", listed=False, received=NOW - 100)
+    one = world.change(state=State.VERIFYING, repaired_at=NOW - 50)
+    step = plan.new_step(one, "verify", 9.0)
+    for kind in (Kind.STEP_PREPARED, Kind.STEP_FAILED):
+        world.book.apply(
+            events.step_event(kind, one, step, NOW - 20, Reason.NOT_HEALED, passed=False)
+        )
+    view = world.view(state=None)
+    assert (view.evidence, view.alerts_active) == (ACTIVE, False)
+
+
+def test_without_a_complete_answer_nobody_knows_what_is_named(world: World) -> None:
+    world.hear("GpuLost")
+    assert world.quiet(GPU) is False
+    assert world.quiet(Target.parse("node4/1")) is True
+    world.fake.started = NOW - 10
+    assert world.quiet(Target.parse("node4/1")) is None
+    world.fake.started, world.fake.error = NOW - 3600, "gone"
+    assert world.quiet(Target.parse("node4/1")) is None
+    assert world.senses.named(GPU) is None
+
+
+@pytest.mark.parametrize(
+    ("age", "lately"), [(0.0, True), (60.0, True), (60.1, False), (-1.0, False)]
+)
+def test_an_alert_was_heard_lately_for_a_minute(world: World, age: float, lately: bool) -> None:
+    world.hear("GpuLost", received=NOW - age)
+    assert world.view().heard_lately is lately
+
+
+# What stops the remediator.
+
+
+def test_a_pause_names_who_and_why(world: World) -> None:
+    world.hear("GpuLost")
+    assert (world.view().paused, world.view().stops.pause) == (False, "")
+    world.book.apply(events.paused("alice", "new racks", NOW - 5))
+    view = world.view()
+    assert view.paused
+    assert view.stops.pause == "alice paused every action: new racks"
+    assert view.stops.pause_group == "pause/1699999995"
+
+
+def test_another_installation_is_named(world: World) -> None:
+    world.hear("GpuLost")
+    assert (world.view().stops.other_installation, world.senses.refusal()) == ("", None)
+    world.other = "b on host2 acts."
+    assert world.view().stops.other_installation == world.senses.refusal() == world.other
+
+
+@pytest.mark.parametrize(("age", "pinned"), [(1.0, True), (14_399.0, True), (14_400.0, False)])
+def test_a_release_by_a_person_is_respected_for_four_hours(
+    world: World, age: float, pinned: bool
+) -> None:
+    world.hear("GpuLost")
+    world.book.pins[GPU] = Pin("alice", "tested by hand", NOW - age)
+    stops = world.view().stops
+    assert stops.pinned == ("alice returned it to service: tested by hand" if pinned else "")
+    assert stops.pinned_until == (NOW - age + 14_400 if pinned else None)
+    world.hear("GpuLost", Target.parse("node1/4"))
+    assert world.view(Target.parse("node1/4")).stops.pinned == ""
+
+
+def test_a_jump_of_the_clock_is_a_stop(world: World) -> None:
+    world.hear("GpuLost")
+    clock = WallClock(lambda: world.at, lambda: 0.0)
+    world.senses._from = replace(world.senses._from, clock=clock)
+    world.at = NOW + 31
+    view = world.view()
+    assert "jumped by +31 s" in view.stops.clock
+    assert view.stops.clock_left == 600.0
+
+
+def test_a_storm_stops_the_pool_from_the_first_moment_on(world: World) -> None:
+    world.hear("GpuLost")
+    assert world.view().stops.storm == ""
+    for node in (2, 3, 4):
+        world.fake.lists(world.alert("NodeDown", Target.parse(f"node{node}")))
+    view = world.view()
+    assert "3 of 4 nodes of pool default" in view.stops.storm
+    assert view.stops.storm_group == "storm/default"
+    world.book.apply(events.storm_began("default", NOW - 9, "A storm."))
+    for node in (2, 3, 4):
+        world.fake.forgets(world.alert("NodeDown", Target.parse(f"node{node}")))
+    view = world.view()
+    assert (view.stops.storm, view.stops.storm_group) == ("A storm.", "storm/default/1699999991")
+
+
+def test_a_storm_stops_jobs_as_well_wherever_they_run(world: World) -> None:
+    world.cluster.submit("train-a", gpus=2)
+    world.hear("TrainingStalled", JOB)
+    assert world.view(JOB).stops.storm == ""
+    world.book.apply(events.storm_began("default", NOW - 9, "A storm."))
+    assert world.view(JOB).stops.storm == "A storm."
+
+
+def test_a_storm_in_another_pool_stops_no_hardware_here(world: World) -> None:
+    world.hear("GpuLost")
+    world.book.apply(events.storm_began("other", NOW - 9, "A storm."))
+    assert world.view().stops.storm == ""
+
+
+def test_hardware_that_other_alerts_accuse_is_no_place_for_a_moved_job(world: World) -> None:
+    world.hear("GpuLost")
+    other = Target.parse("node2/5")
+    world.fake.lists(world.alert("GpuHung", other))
+    assert world.view().accused == (other,)
+
+
+# What the cluster says.
+
+
+def test_a_cluster_that_does_not_answer_is_unknown(world: World) -> None:
+    world.hear("GpuLost")
+    assert world.view().known
+    world.cluster.silent = True
+    view = world.view()
+    assert (view.known, view.quarantine_owner) == (False, None)
+
+
+@pytest.mark.parametrize("target", ["node9/3", "node1/9", "node9"])
+def test_hardware_that_the_cluster_does_not_have_is_unknown(world: World, target: str) -> None:
+    found = Target.parse(target)
+    world.hear("GpuLost" if found.gpu is not None else "NodeDown", found)
+    assert not world.view(found).known
+
+
+def test_who_quarantined_what_is_read_from_the_cluster(world: World) -> None:
+    world.hear("GpuLost")
+    asyncio.run(world.cluster.quarantine(GPU, op_id="a", owner="fleetmedic", reason="x"))
+    asyncio.run(world.cluster.quarantine(NODE, op_id="b", owner="bob", reason="x"))
+    view = world.view()
+    assert (view.quarantine_owner, view.node_quarantine_owner) == ("fleetmedic", "bob")
+
+
+def test_capabilities_are_those_of_the_cluster(world: World) -> None:
+    world.hear("GpuLost")
+    world.cluster.capabilities = frozenset({Capability.SIGNAL})
+    assert world.view().capabilities == {"signal"}
+
+
+def test_another_board_in_the_gpus_place_is_named(world: World) -> None:
+    world.hear("GpuLost")
+    assert world.view().identity.confirmed
+    world.cluster.set_uuid(GPU, "GPU-other")
+    assert "GPU-1-3" in world.view().identity.problem
+
+
+def test_unidentified_hardware_has_one_signal_by_driver_and_kernel_log(world: World) -> None:
+    world.hear("GpuLost")
+    world.hear("GpuXidFatalHardware")
+    assert len(world.view().witnesses) == 2
+    world.cluster.set_uuid(GPU, "")
+    assert len(world.view().witnesses) == 1
+
+
+def test_a_node_is_identified_by_what_its_exporter_reports(world: World) -> None:
+    world.hear("NodeDown", NODE)
+    world.told.uuids = frozenset({"GPU-2-1"})
+    view = world.view(NODE)
+    assert "node2" in view.identity.problem
+    world.told.uuids = frozenset({"GPU-1-1"})
+    assert world.view(NODE).identity.confirmed
+
+
+def test_the_clusters_own_complaint_is_a_signal(world: World) -> None:
+    world.hear("GpuLost")
+    world.cluster.set_alive("node1", False)
+    assert world.view().witnesses == {"the GPU's driver", "the cluster"}
+
+
+def test_jobs_of_the_whole_node_are_looked_at_for_a_repair_only(world: World) -> None:
+    world.hear("GpuLost")
+    world.cluster.submit("train-b", on=Target.parse("node1/5"))
+    assert world.view(state=State.JOBS_MOVED).node_jobs == ()
+    assert [job.job_id for job in world.view(state=State.REPAIRING).node_jobs] == ["train-b"]
+
+
+# Jobs and workloads.
+
+
+def test_an_unknown_job_is_unknown_and_a_finished_one_is_over(world: World) -> None:
+    world.hear("TrainingStalled", JOB)
+    assert (world.view(JOB).job_known, world.view(JOB).jobs) == (False, ())
+    world.cluster.submit("train-a", gpus=1)
+    view = world.view(JOB)
+    assert (view.job_known, [job.running for job in view.jobs]) == (True, [True])
+    assert view.witnesses == {"the job"}
+    world.cluster.finish("train-a")
+    assert (world.view(JOB).job_known, world.view(JOB).jobs) == (True, ())
+
+
+def test_a_workload_has_its_size_and_its_queue(world: World) -> None:
+    opened = events.opened("inc-1", SERVE, "inference-scale-out", Level.REPAIR, NOW, 0, "x")
+    world.book.apply(opened)
+    playbook = world.rules.playbooks[0]
+
+    def view() -> View:
+        return asyncio.run(world.senses.view(world.book.incidents["inc-1"], playbook))
+
+    assert not view().known
+    world.cluster.add_workload("serve", replicas=2, minimum=1, maximum=4)
+    load = view().workload
+    assert load is not None
+    assert (load.wanted, load.minimum, load.maximum, load.waiting) == (2, 1, 4, None)
+    world.told.queue = 7.0
+    assert view().workload == replace(load, waiting=7.0)
+
+
+# Dead hardware.
+
+
+def test_hardware_lost_by_two_signals_is_dead(world: World) -> None:
+    world.cluster.submit("train-a", on=GPU)
+    world.hear("GpuLost")
+    assert not world.view(state=State.TRIAGED).dead
+    world.hear("GpuXidFatalHardware")
+    assert world.view(state=State.TRIAGED).dead
+
+
+def test_hardware_lost_by_one_signal_is_dead_while_its_jobs_are(world: World) -> None:
+    world.hear("GpuLost")
+    assert not world.view(state=State.TRIAGED).dead, "an idle GPU says nothing"
+    world.cluster.submit("train-a", on=GPU)
+    world.cluster.dead = frozenset({"train-a"})
+    assert world.view(state=State.TRIAGED).dead
+
+
+def test_a_job_without_progress_is_asked_about_only_where_the_budget_holds(world: World) -> None:
+    world.cluster.submit("train-a", on=GPU)
+    world.hear("GpuHung")
+    world.told.hangs = True
+    assert not world.view(state=State.TRIAGED).dead
+    assert world.told.asked == []
+    for reason, dead in (
+        (Reason.PAUSED, False), (Reason.BUDGET_OUT, True), (Reason.BUDGET_NEW, True),
+    ):  # fmt: skip
+        world.change(held=reason)
+        assert world.view(state=State.HELD).dead is dead
+    assert world.told.asked == ["stalled train-a"] * 2
+    world.told.hangs = False
+    assert not world.view(state=State.HELD).dead
+
+
+def test_neither_a_slow_gpu_nor_an_unidentified_one_is_dead(world: World) -> None:
+    world.hear("GpuPeerOutlier")
+    world.hear("GpuXidFatalHardware")
+    assert not world.view(state=State.TRIAGED).dead
+    world.hear("GpuLost")
+    assert world.view(state=State.TRIAGED).dead
+    world.cluster.set_uuid(GPU, "GPU-other")
+    assert not world.view(state=State.TRIAGED).dead
+
+
+# What Prometheus says of the exporters.
+
+
+def test_a_fresh_process_has_received_no_watchdog_yet(world: World) -> None:
+    world.hear("GpuLost")
+    assert world.view(state=State.JOBS_MOVED).sensors.watchdog_age == float("inf")
+    world.senses.hear_watchdog()
+    assert world.view(state=State.JOBS_MOVED).sensors.watchdog_age < 5.0
+
+
+def test_the_targets_own_exporter_does_not_count_among_the_others(world: World) -> None:
+    world.hear("GpuLost")
+    world.told.up = {"node1": False, "node2": True, "node3": False}
+    view = world.view(state=State.JOBS_MOVED)
+    assert (view.sensors.prometheus, view.sensors.exporters_up) == (True, 0.5)
+    assert view.exporter_down
+    world.told.up = {"node1": True}
+    view = world.view(state=State.JOBS_MOVED)
+    assert (view.sensors.exporters_up, view.exporter_down) == (1.0, False)
+    world.told.up = {"node2": True}
+    assert not world.view(state=State.JOBS_MOVED).exporter_down
+
+
+def test_a_prometheus_that_does_not_answer_says_nothing(world: World) -> None:
+    world.hear("GpuLost")
+    world.told.up = None
+    view = world.view(state=State.JOBS_MOVED)
+    assert (view.sensors.prometheus, view.sensors.exporters_up) == (False, None)
+    assert not view.exporter_down
+
+
+@pytest.mark.parametrize(
+    ("state", "job", "asked"),
+    [
+        (State.TRIAGED, True, False),
+        (State.HELD, True, False),
+        (State.QUARANTINED, False, False),
+        (State.QUARANTINED, True, True),
+        (State.JOBS_MOVED, False, True),
+        (State.ESCALATED, False, True),
+    ],
+)
+def test_prometheus_is_asked_only_where_its_answer_matters(
+    world: World, state: State, job: bool, asked: bool
+) -> None:
+    if job:
+        world.cluster.submit("train-a", on=GPU)
+    world.hear("GpuLost")
+    world.view(state=state)
+    assert ("exporters_up" in world.told.asked) is asked
+
+
+def test_where_nothing_may_be_done_the_plan_is_made_with_all_facts() -> None:
+    world = World(level=Level.OBSERVE)
+    world.hear("GpuLost")
+    view = world.view(state=State.TRIAGED)
+    assert view.level is Level.OBSERVE
+    assert view.sensors.prometheus
+
+
+def test_checkpoints_are_asked_for_while_one_is_waited_for(world: World) -> None:
+    world.cluster.submit("train-a", on=GPU)
+    world.hear("GpuLost")
+    world.told.saved = NOW - 3
+    assert world.view(state=State.DRAINING).checkpoint_at is None
+    assert world.view(state=State.CHECKPOINTING).checkpoint_at == NOW - 3
+    assert world.told.asked.count("saved_at train-a") == 1
+    world.cluster.dead = frozenset({"train-a"})
+    assert world.view(state=State.CHECKPOINTING).checkpoint_at is None
+
+
+# The node and its GPUs.
+
+
+def test_siblings_fell_ill_within_the_hold_with_the_same_playbook(world: World) -> None:
+    world.hear("GpuLost")
+    world.hear("GpuLost", Target.parse("node1/4"))
+    world.hear("GpuLost", Target.parse("node1/5"), received=NOW - 20 + 3.1)
+    world.hear("GpuPeerOutlier", Target.parse("node1/6"))
+    world.hear("GpuLost", Target.parse("node2/4"))
+    assert world.view().siblings == 1
+    world.change(Target.parse("node1/4"), state=State.REPAIRING)
+    assert world.view().siblings == 0
+
+
+def test_a_node_incident_that_is_held_or_over_takes_no_gpu(world: World) -> None:
+    world.hear("GpuLost")
+    assert world.view().widens
+    world.hear("NodeDown", NODE)
+    assert world.view().widens
+    world.change(NODE, held=Reason.BUDGET_OUT, state=State.HELD)
+    assert not world.view().widens
+    world.change(NODE, held=Reason.BUDGET_OUT, level=Level.OBSERVE)
+    assert world.view().widens, "one that only notifies people keeps nobody"
+
+
+def test_attempts_before_a_persons_retry_do_not_count(world: World) -> None:
+    world.hear("GpuLost")
+    world.book.attempts = {
+        GPU: [Attempt("reset_gpu", GPU, NOW - 50), Attempt("reset_gpu", GPU, NOW - 5)],
+        NODE: [Attempt("reboot_node", NODE, NOW - 40)],
+    }
+    expected = {("reset_gpu", GPU, NOW - 50), ("reset_gpu", GPU, NOW - 5), ("reboot_node", NODE, NOW - 40)}  # fmt: skip
+    assert set(world.view().attempts) == expected
+    world.change(retried_at=NOW - 40)
+    assert world.view().attempts == (("reset_gpu", GPU, NOW - 5),)
+
+
+def test_the_last_look_before_a_step_asks_alertmanager_again(world: World) -> None:
+    alert = world.hear("GpuLost", received=NOW - 100)
+    assert world.view().firing
+    world.fake.forgets(alert)
+    one = world.incident()
+    playbook = world.rules.playbook(one.playbook)
+    assert playbook is not None
+
+    async def looks() -> tuple[bool, bool]:
+        await asyncio.sleep(0.11)
+        recent = await world.senses.view(one, playbook)
+        fresh = await world.senses.view(one, playbook, fresh=True)
+        return recent.firing, fresh.firing
+
+    assert asyncio.run(looks()) == (True, False)

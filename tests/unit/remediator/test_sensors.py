@@ -1,0 +1,224 @@
+"""What Prometheus is asked, and that no answer is neither zero nor healthy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
+
+import pytest
+
+from fleetmedic.kernel.labels import Target
+from remediator.core.model import Alert
+from remediator.health import Health
+from remediator.http import HttpError, PrometheusClient, Sample
+from remediator.sensors import Sensors
+
+T = TypeVar("T")
+NOW = 1_700_000_000.0
+GPU, NODE = Target.parse("node1/3"), Target.parse("node1")
+
+
+def sample(value: float, at: float = NOW - 1, **labels: str) -> Sample:
+    return Sample(labels, value, at)
+
+
+@dataclass
+class Answers:
+    """A client of Prometheus that answers by the beginning of an expression."""
+
+    by: dict[str, list[Sample]] = field(default_factory=dict)
+    error: str = ""
+    rules: frozenset[str] = frozenset({"GpuLost", "GpuXidFatalHardware"})
+    asked: list[str] = field(default_factory=list)
+
+    async def alert_rules(self) -> frozenset[str]:
+        self.asked.append("rules")
+        if self.error:
+            raise HttpError(self.error)
+        return self.rules
+
+    async def query(self, expr: str) -> list[Sample]:
+        self.asked.append(expr)
+        if self.error:
+            raise HttpError(self.error)
+        return next((found for start, found in self.by.items() if expr.startswith(start)), [])
+
+    async def samples(self, selector: str) -> list[Sample]:
+        return await self.query(selector)
+
+
+def sensors(answers: Answers | None, cluster: str = "a") -> Sensors:
+    client = cast(PrometheusClient, answers) if answers else None
+    return Sensors(client, cluster=cluster, scrape_interval=5.0)
+
+
+def run(asked: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(asked)
+
+
+def test_exporters_are_up_or_not_and_no_answer_is_no_answer() -> None:
+    found = Answers({"up": [sample(1, node="node1"), sample(0, node="node2"), sample(float("nan"), node="node3")]})  # fmt: skip
+    assert run(sensors(found).exporters_up()) == {"node1": True, "node2": False, "node3": False}
+    assert found.asked == ['up{cluster="a",job="node"}']
+    assert run(sensors(Answers()).exporters_up()) is None, "no exporter at all tells nothing"
+    assert run(sensors(Answers(error="gone")).exporters_up()) is None
+    assert run(sensors(None).exporters_up()) is None
+
+
+def test_exporters_are_asked_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("remediator.sensors.time", SimpleNamespace(monotonic=lambda: now))
+    answers = Answers({"up": [sample(1, node="node1")]})
+    one = sensors(answers)
+    run(one.exporters_up())
+    now = 101.0
+    answers.error = "gone"
+    assert run(one.exporters_up()) == {"node1": True}
+    now = 101.1
+    assert run(one.exporters_up()) is None
+    assert len(answers.asked) == 2
+
+
+def test_a_healthy_gpu() -> None:
+    answers = Answers({"gpu_lost": [sample(0)], "gpu_up": [sample(1)]})
+    report = run(sensors(answers).health(GPU, NOW - 60, NOW))
+    assert report.state is Health.HEALTHY
+    assert 'gpu_lost{cluster="a",node="node1",gpu="3"}' in answers.asked
+    assert not any(one.startswith("up") for one in answers.asked)
+
+
+def test_a_nodes_health_is_also_its_exporters() -> None:
+    answers = Answers({"gpu_lost": [sample(0)], "gpu_up": [sample(1)], "up": [sample(0)]})
+    report = run(sensors(answers).health(NODE, NOW - 60, NOW, settles=False))
+    assert report.state is Health.SICK
+    assert 'up{cluster="a",job="node",node="node1"}' in answers.asked
+    assert 'gpu_up{cluster="a",node="node1"}' in answers.asked
+
+
+@pytest.mark.parametrize(("settles", "expected"), [(True, Health.UNKNOWN), (False, Health.SICK)])
+def test_a_sick_sample_soon_after_a_repair_proves_nothing(settles: bool, expected: Health) -> None:
+    answers = Answers({"gpu_lost": [sample(1)], "gpu_up": [sample(1)]})
+    assert run(sensors(answers).health(GPU, NOW - 10, NOW, settles=settles)).state is expected
+
+
+@pytest.mark.parametrize(("age", "expected"), [(15.0, Health.HEALTHY), (15.1, Health.UNKNOWN)])
+def test_metrics_are_fresh_for_three_scrapes(age: float, expected: Health) -> None:
+    answers = Answers({"gpu_lost": [sample(0, NOW - age)], "gpu_up": [sample(1, NOW - age)]})
+    assert run(sensors(answers).health(GPU, NOW - 60, NOW)).state is expected
+
+
+def test_without_an_answer_health_is_unknown_and_says_why() -> None:
+    gone = run(sensors(Answers(error="http://p:9090 is gone.")).health(GPU, 0.0, NOW))
+    assert (gone.state, gone.text) == (Health.UNKNOWN, "http://p:9090 is gone.")
+    assert run(sensors(None).health(GPU, 0.0, NOW)).state is Health.UNKNOWN
+
+
+def test_the_time_of_the_latest_xid_and_of_the_last_boot() -> None:
+    answers = Answers({"max(gpu_xid_last": [sample(NOW - 9)], "max(node_boot": [sample(NOW - 99)]})
+    one = sensors(answers)
+    assert (run(one.last_xid(GPU)), run(one.boot_time(GPU))) == (NOW - 9, NOW - 99)
+    assert answers.asked == [
+        'max(gpu_xid_last_timestamp_seconds{cluster="a",node="node1",gpu="3"})',
+        'max(node_boot_time_seconds{cluster="a",node="node1"})',
+    ]
+
+
+@pytest.mark.parametrize(
+    "answers", [None, Answers(), Answers(error="gone"), Answers({"max": [sample(0)]})]
+)
+def test_a_time_that_nobody_knows_is_none(answers: Answers | None) -> None:
+    assert run(sensors(answers).last_xid(GPU)) is None
+    assert run(sensors(answers).boot_time(NODE)) is None
+
+
+def test_the_uuids_that_a_node_reports() -> None:
+    answers = Answers({"group by (uuid)": [sample(1, uuid="GPU-a"), sample(1, uuid=""), sample(1)]})
+    assert run(sensors(answers).reported_uuids("node1")) == {"GPU-a"}
+    assert answers.asked == [
+        'group by (uuid) (last_over_time(gpu_info{cluster="a",node="node1"}[1h]))'
+    ]
+    assert run(sensors(Answers()).reported_uuids("node1")) == frozenset()
+    assert run(sensors(Answers(error="gone")).reported_uuids("node1")) is None
+    assert run(sensors(None).reported_uuids("node1")) is None
+
+
+def test_the_slowest_job_says_when_all_have_saved() -> None:
+    answers = Answers({"max by": [sample(NOW - 5, job_id="a"), sample(NOW - 9, job_id="b.1")]})
+    assert run(sensors(answers).saved_at(["b.1", "a"])) == NOW - 9
+    assert '{cluster="a",job_id=~"a|b\\\\.1"}' in answers.asked[0]
+    assert run(sensors(answers).saved_at(["a", "b.1", "c"])) is None, "one of them says nothing"
+    assert run(sensors(Answers()).saved_at(["a"])) is None
+
+
+def test_jobs_are_stalled_only_if_each_of_them_is() -> None:
+    answers = Answers({"min by": [sample(90, job_id="a"), sample(80, job_id="b")]})
+    one = sensors(answers)
+    assert run(one.stalled(["a", "b"]))
+    assert not run(one.stalled(["a"])), "an answer about another job"
+    assert not run(one.stalled(["a", "b", "c"]))
+    assert not run(sensors(Answers()).stalled(["a"]))
+    assert not run(sensors(Answers(error="gone")).stalled(["a"]))
+    assert not run(sensors(None).stalled(["a"]))
+
+
+def test_requests_that_wait_are_unknown_where_nobody_counts_them() -> None:
+    answers = Answers({"sum(inference": [sample(7)]})
+    assert run(sensors(answers).waiting("serve")) == 7.0
+    assert answers.asked == ['sum(inference_requests_waiting{cluster="a",service="serve"})']
+    assert run(sensors(Answers()).waiting("serve")) is None
+    assert run(sensors(Answers({"sum": [sample(0)]})).waiting("serve")) == 0.0
+
+
+def test_a_name_from_outside_stays_inside_its_quotes() -> None:
+    answers = Answers()
+    run(sensors(answers, cluster='x"} or up{').waiting('a"\n'))
+    assert answers.asked == [
+        'sum(inference_requests_waiting{cluster="x\\"} or up{",service="a\\"\\n"})'
+    ]
+
+
+def alert(name: str = "GpuLost") -> Alert:
+    labels = {"alertname": name, "node": "node1", "gpu": "3", "severity": "critical"}
+    return Alert("f", NOW, "x", True, labels)
+
+
+def test_an_alert_that_its_own_prometheus_does_not_fire_is_contradicted() -> None:
+    answers = Answers()
+    text = run(sensors(answers).contradicts(alert(), event=False))
+    assert text.startswith("Alertmanager lists GpuLost as active, and Prometheus")
+    chosen = 'alertname="GpuLost",alertstate="firing",node="node1",gpu="3"'
+    assert answers.asked[1:] == [f"count(last_over_time(ALERTS{{{chosen}}}[60s]))"]
+    run(sensors(answers).contradicts(alert("GpuXidFatalHardware"), event=True))
+    assert answers.asked[-1].endswith("[21600s]))")
+
+
+def test_an_alert_that_fires_or_of_another_ruler_is_not_contradicted() -> None:
+    fires = Answers({"count(": [sample(1)]})
+    assert run(sensors(fires).contradicts(alert(), event=False)) == ""
+    assert run(sensors(Answers()).contradicts(alert("TheirOwn"), event=False)) == ""
+    assert run(sensors(Answers(error="gone")).contradicts(alert(), event=False)) == ""
+    assert run(sensors(None).contradicts(alert(), event=False)) == ""
+
+
+def test_the_rules_are_asked_for_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("remediator.sensors.time", SimpleNamespace(monotonic=lambda: now))
+    answers = Answers()
+    one = sensors(answers)
+    assert run(one.contradicts(alert(), event=False))
+    now, answers.rules = 160.0, frozenset()
+    assert run(one.contradicts(alert(), event=False))
+    now = 160.1
+    assert run(one.contradicts(alert(), event=False)) == ""
+    assert answers.asked.count("rules") == 2
+
+
+def test_prometheus_that_stops_answering_in_between_contradicts_nothing() -> None:
+    answers = Answers()
+    one = sensors(answers)
+    assert run(one.contradicts(alert(), event=False))
+    answers.error = "gone"
+    assert run(one.contradicts(alert(), event=False)) == ""
