@@ -129,6 +129,7 @@ def test_what_was_handed_in_before_the_close_is_written(tmp_path, connections) -
         await asyncio.sleep(0)
         connections[-1].passing.set()
         journal.close()
+        assert not journal._thread.is_alive()
         await asyncio.gather(*waiting)
 
     asyncio.run(work())
@@ -249,6 +250,7 @@ def test_a_check_does_not_wait_for_a_disk_that_hangs(tmp_path, connections, monk
         assert journal._queue.qsize() <= 1, "no second check is made while one waits"
         connections[-1].passing.set()
         await journal.append((_event("after"),))
+        monkeypatch.setattr(journal_module, "CHECK_SECONDS", 60.0)
         await journal.check()
         journal.close()
 
