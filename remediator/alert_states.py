@@ -16,6 +16,7 @@ import structlog
 
 from fleetmedic.alerting.settings import Notifications
 from fleetmedic.alerting.windows import open_maintenance
+from fleetmedic.kernel.labels import ALERTNAME, CLUSTER, GPU, JOB_ID, NODE, SERVICE, UUID
 from remediator.alertmanager import AlertmanagerClient, Answer, Listed, Silence
 from remediator.core.evidence import ACTIVE, OVER, Evidence, Standing, unknown
 from remediator.core.model import Alert
@@ -28,6 +29,9 @@ SETTLING = 60.0
 # An answer older than this (seconds) says nothing about the present.
 STALE = 60.0
 MOST_COMMENT = 200
+MOST_SEEN = 200_000
+# What an alert is about: a fingerprint alone may be another alert's.
+_ABOUT = (ALERTNAME, CLUSTER, NODE, GPU, UUID, JOB_ID, SERVICE)
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class AlertStates:
         self._now = now
         self._asked = _Asked()
         self._rounds = 0
+        self._seen: set[tuple[str, ...]] = set()
         self._starts: dict[float, float] = {}
         self._asking = asyncio.Lock()
 
@@ -83,6 +88,7 @@ class AlertStates:
             if asked.answer is not None:
                 # By our own clock, where that Alertmanager's start lies in the future.
                 self._starts.setdefault(asked.answer.started, self._now())
+                self._remember(asked.answer)
             asked.took = time.monotonic() - began
             self._asked = asked
             self._rounds += 1
@@ -112,7 +118,7 @@ class AlertStates:
         if not self.answered or self._asked.answer is None:
             return unknown(self._asked.error)
         listed = self._asked.answer.listed.get(alert.fingerprint)
-        if listed is not None:
+        if listed is not None and _same(listed.alert, alert):
             return ACTIVE if listed.active else self._withheld(listed)
         if not alert.firing:
             return OVER
@@ -134,10 +140,9 @@ class AlertStates:
             if evidence is not ACTIVE:
                 yield listed.alert, evidence
 
-    def lists(self, alert: Alert) -> bool:
-        """Whether the answer holds the alert, withheld or not."""
-        answer = self._asked.answer
-        return answer is not None and alert.fingerprint in answer.listed
+    def confirmed(self, alert: Alert) -> bool:
+        """Whether an answer of this process ever held the alert: what is over was active before."""
+        return self._client is None or _identity(alert) in self._seen
 
     def _all(self) -> Iterator[tuple[Listed, Evidence]]:
         if not self.answered or self._asked.answer is None:
@@ -145,6 +150,11 @@ class AlertStates:
         for listed in self._asked.answer.listed.values():
             muted = self._muted(listed.alert)
             yield listed, muted or (ACTIVE if listed.active else self._withheld(listed))
+
+    def _remember(self, answer: Answer) -> None:
+        if len(self._seen) > MOST_SEEN:
+            self._seen.clear()
+        self._seen |= {_identity(one.alert) for one in answer.listed.values()}
 
     def _incomplete(self) -> str:
         """Why a missing alert proves nothing; empty where it does."""
@@ -199,6 +209,14 @@ def _muted_by(name: str, now: float) -> Evidence:
     day = int(now // 86_400)
     text = f"The maintenance window {name} is open."
     return Evidence(Standing.WITHHELD, Reason.MUTED, text, f"window/{name}/{day}")
+
+
+def _identity(alert: Alert) -> tuple[str, ...]:
+    return (alert.fingerprint, *(alert.labels.get(name, "") for name in _ABOUT))
+
+
+def _same(one: Alert, other: Alert) -> bool:
+    return _identity(one) == _identity(other)
 
 
 def _plain(text: str) -> str:

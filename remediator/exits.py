@@ -43,11 +43,11 @@ class Exits:
             held = await self._world.cluster.quarantined(target)
         except ClusterError as error:
             raise UserError(f"{target} cannot be released: {error}") from None
-        if held is None:
+        if held is None and not await self._marked(target):
             raise UserError(
                 f"{target} is not quarantined; `fleetmedic why {_short(target)}` says more."
             )
-        if held.owner != OWNER:
+        if held is not None and held.owner != OWNER:
             raise UserError(
                 f"{held.owner} quarantined {target}: {held.reason}. They must release it."
             )
@@ -62,6 +62,16 @@ class Exits:
         if target.gpu is not None and await self._node_is_out(target):
             return f"{target} is released, and its node is still quarantined: release {target.name}, too."
         return f"{target} is in service again; {self._respected}"
+
+    async def _marked(self, target: Target) -> bool:
+        """Whether the cluster itself keeps jobs off a GPU: a person may end that, too."""
+        try:
+            nodes = await self._world.cluster.list_nodes()
+        except ClusterError:
+            return False
+        node = next((one for one in nodes if one.name == target.name), None)
+        gpu = node.gpu(target.gpu) if node and target.gpu is not None else None
+        return gpu is not None and gpu.marked is not None
 
     async def _node_is_out(self, gpu: Target) -> bool:
         try:

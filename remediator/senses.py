@@ -34,6 +34,9 @@ LATE = frozenset(
 )
 # An answer of Alertmanager this old (seconds) serves a decision, and the last look before a step.
 RECENT = 1.0
+# A GPU that is lost or hung ends no step of the job that holds it. Seconds after the alert's start.
+REFUTABLE = frozenset({"GpuLost", "GpuHung"})
+STEP_MARGIN = 1.0
 FRESH = 0.1
 
 
@@ -186,9 +189,10 @@ class Senses:
                     boot = await self._from.sensors.boot_time(target) or 0.0
                 known = await self.event_at(record.alert, target) if ask else None
                 event_at = known or episode.starts_at
-            signs.append(Sign(evidence, event_at))
+            confirmed = self._from.alerts.confirmed(record.alert)
+            signs.append(Sign(evidence, event_at, confirmed))
             newer = event_at is None or event_at > max(repaired, boot or 0.0)
-            over = event_at is not None and evidence.standing is Standing.OVER
+            over = event_at is not None and evidence.standing is Standing.OVER and confirmed
             if newer and (evidence.standing is Standing.ACTIVE or over):
                 names.add(episode.alertname)
         found = weigh(
@@ -218,6 +222,8 @@ class Senses:
         if node is None or (target.gpu is not None and gpu is None):
             return replace(view, known=False)
         own = gpu.quarantine if gpu is not None else node.quarantine
+        jobs = await cluster.jobs_on(target)
+        names -= await self._refuted(incident, names, jobs)
         identity = await self._identity(incident, nodes)
         observing = self._ceiling is Level.OBSERVE
         view = replace(
@@ -235,7 +241,6 @@ class Senses:
             kept=still_ours(incident, nodes),
             accused=tuple(sorted(one for one in self.storms_now if one != target)),
         )
-        jobs = await cluster.jobs_on(target)
         whole = Target(TargetKind.NODE, target.name)
         on_node = await cluster.jobs_on(whole) if incident.state is State.REPAIRING else ()
         # One dead job beside running ones on a node is that job's own affair.
@@ -245,6 +250,18 @@ class Senses:
             view, jobs=_jobs(jobs), node_jobs=_jobs(on_node), witnesses=view.witnesses | died
         )
         return replace(view, dead=await self._is_dead(incident, view, names))
+
+    async def _refuted(
+        self, incident: Incident, names: frozenset[str], jobs: tuple[JobFacts, ...]
+    ) -> frozenset[str]:
+        """The alerts that call a GPU lost or hung while every job on it made a step since they began."""
+        refutable = names & REFUTABLE
+        running = [job.job_id for job in jobs if job.running]
+        if not refutable or not running or incident.state in EARLY:
+            return frozenset()
+        began = max(one.starts_at for one in incident.alerts if one.alertname in refutable)
+        step = await self._from.sensors.last_step(running)
+        return refutable if step is not None and step > began + STEP_MARGIN else frozenset()
 
     async def _identity(self, incident: Incident, nodes: tuple[NodeFacts, ...]) -> Identity:
         """Prometheus is asked for a node only: a GPU's own uuid is in its alert."""

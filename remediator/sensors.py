@@ -138,6 +138,12 @@ class Sensors:
         )
         return bool(found) and {one.labels.get("job_id") for one in found or ()} == set(jobs)
 
+    async def last_step(self, jobs: Sequence[str]) -> float | None:
+        """When the slowest of these jobs last ended a step (Unix seconds); None if one does not report."""
+        metric = "training_last_step_timestamp_seconds"
+        found = await self._ask(f"max by (job_id) ({metric}{self._jobs(jobs)})")
+        return min(one.value for one in found) if found and len(found) == len(jobs) else None
+
     async def waiting(self, service: str) -> float | None:
         """How many requests wait for a service."""
         found = await self._ask(f"sum(inference_requests_waiting{self._of(service=service)})")

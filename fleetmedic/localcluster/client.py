@@ -124,7 +124,8 @@ class LocalCluster:
     def release(self, target: Target, *, op_id: str, owner: str) -> bool:
         """Take a quarantine of this owner back; True if that changed something.
 
-        The cluster's own marks on the GPU, or on the node's GPUs, go with it.
+        The cluster's own marks on the GPU, or on the node's GPUs, go with it, also without a quarantine.
+        Jobs that wait because they were kept off the target may be placed there again.
         """
         now = time.time()
         with self.store.write() as db:
@@ -134,11 +135,15 @@ class LocalCluster:
             changed = db.execute(
                 "DELETE FROM quarantines WHERE target = ? AND owner = ?", (str(target), owner)
             ).rowcount
-            if changed:
+            held = db.execute(
+                "SELECT 1 FROM quarantines WHERE target = ?", (str(target),)
+            ).fetchone()
+            if held is None:
                 where = "node = ?" if target.gpu is None else "node = ? AND idx = ?"
                 values = (target.name,) if target.gpu is None else (target.name, target.gpu)
                 db.execute(f"UPDATE gpus SET marked = NULL WHERE {where}", values)  # noqa: S608
                 db.execute(f"DELETE FROM suspicions WHERE {where}", values)  # noqa: S608
+                ledger.readmit(db, target)
             ledger.accept(db, op_id, "release", str(target), str(changed), now)
             return bool(changed)
 

@@ -108,6 +108,13 @@ def targets(text: str) -> frozenset[Target]:
     return frozenset(map(Target.parse, json.loads(text)))
 
 
+def readmit(db: sqlite3.Connection, target: Target) -> None:
+    """Let jobs that wait elsewhere be placed on a target again, which is in service."""
+    for row in db.execute("SELECT id, excluded FROM jobs WHERE excluded != '[]'").fetchall():
+        kept = targets(row["excluded"]) - {target}
+        set_job(db, row["id"], excluded=json.dumps(sorted(map(str, kept))))
+
+
 def gpu_targets(node: str, gpus: Iterable[int]) -> list[Target]:
     """GPUs of a node as targets."""
     return [Target(TargetKind.GPU, node, index) for index in gpus]

@@ -69,6 +69,8 @@ def prometheus(plan: Plan) -> dict[str, Any]:
         {
             "job_name": job,
             "static_configs": [{"targets": [f"{HOST}:{plan.ports[name]}"], "labels": local}],
+            # Only exporters speak of nodes: a page of another job that names one is not believed.
+            "metric_relabel_configs": [{"action": "labeldrop", "regex": "node"}],
         }
         for job, name in own.items()
         if name in plan.ports

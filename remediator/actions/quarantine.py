@@ -23,6 +23,7 @@ class Quarantine:
         return Look(False, f"{step.target} is not quarantined yet.")
 
     async def act(self, step: Step, tools: Tools) -> None:
-        reason = f"{tools.incident.id}: {tools.incident.text}"[:300]
+        names = ", ".join(sorted({one.alertname for one in tools.incident.alerts}))
+        reason = f"{tools.incident.id}: {names} on {tools.incident.target}"[:300]
         call = tools.cluster.quarantine(step.target, op_id=step.op_id, owner=OWNER, reason=reason)
         await effect(call)

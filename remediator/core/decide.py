@@ -129,6 +129,9 @@ def _quarantine(case: Case) -> Decision:
     verdict = gates.quarantine(case)
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
+    if not verdict.allows and not case.view.firing and case.incident.quarantined:
+        # Taken over from the node's GPUs, and their alerts are over before the node itself went out.
+        return Move(State.VERIFYING, Reason.ALERT_GONE)
     if not verdict.allows:
         return held(verdict)
     jobs = tuple(job.job_id for job in case.view.jobs)

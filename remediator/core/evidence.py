@@ -39,10 +39,14 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One alert of an incident: how it stands, and when its event happened (Unix seconds), if it is one."""
+    """One alert of an incident: how it stands, and when its event happened (Unix seconds), if it is one.
+
+    `confirmed`: Alertmanager once listed the alert, so that it was active before it was over.
+    """
 
     evidence: Evidence
     event_at: float | None = None
+    confirmed: bool = True
 
 
 ACTIVE = Evidence(Standing.ACTIVE)
@@ -66,7 +70,7 @@ def weigh(signs: Iterable[Sign], *, repaired_at: float, tested_sick: bool) -> Ev
         if sign.event_at is None:
             found.append(sign.evidence)
         elif sign.event_at > repaired_at:
-            over = sign.evidence.standing is Standing.OVER
+            over = sign.evidence.standing is Standing.OVER and sign.confirmed
             found.append(ACTIVE if over else sign.evidence)
     if tested_sick:
         # A test of ours decides only where nobody silenced the alert, and Alertmanager has answered.

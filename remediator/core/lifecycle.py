@@ -31,7 +31,7 @@ _EARLY = _EXITS | {S.SUPPRESSED}
 TRANSITIONS: dict[State, frozenset[State]] = {
     S.NEW: frozenset({S.TRIAGED}) | _EARLY,
     S.TRIAGED: frozenset(
-        {S.HELD, S.AWAIT_APPROVAL, S.QUARANTINED, S.DRAINING, S.REPAIRING, S.CLOSED}
+        {S.HELD, S.AWAIT_APPROVAL, S.QUARANTINED, S.DRAINING, S.REPAIRING, S.VERIFYING, S.CLOSED}
     )
     | _EARLY,
     S.HELD: frozenset({S.TRIAGED}) | _EARLY,

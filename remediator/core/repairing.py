@@ -245,7 +245,7 @@ def _scaling(case: Case) -> Decision:
 
 
 def _verify(case: Case) -> Decision:
-    """Test the target under load, or watch its metrics where jobs run on it or no test can be made."""
+    """Test the target under load; watch its metrics where jobs run on it, or may come, or no test can be made."""
     incident = case.incident
     verdict = guards.all_of(
         guards.not_paused(case.view.paused, case.view.stops),
@@ -258,7 +258,8 @@ def _verify(case: Case) -> Decision:
         return give_up(case, Reason.TESTED_OFTEN)
     busy = any(job.running for job in case.view.jobs)
     unable = "probe" not in case.view.capabilities and incident.repaired_at is None
-    if busy or unable:
+    open_to_jobs = OWNER not in (case.view.quarantine_owner, case.view.node_quarantine_owner)
+    if busy or open_to_jobs or unable:
         deadline = case.playbook.verify.deadline + 3 * case.limits.watch
         step = plan.new_step(incident, "verify", deadline, name=plan.WATCH)
         text = f"The metrics of {incident.target} are watched; nothing loads it."
