@@ -1,0 +1,141 @@
+"""One message for what holds many incidents, and what a lane that fails leaves to a person."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fleetmedic.kernel.labels import Target
+from remediator.core import events, plan
+from remediator.core.book import Book
+from remediator.core.decision import Hold
+from remediator.core.events import Event, Kind
+from remediator.core.guards import Limits
+from remediator.core.model import Alert, Incident, Level, State
+from remediator.core.reasons import Reason
+from remediator.core.settle import Settled
+from remediator.notices import group_notice, lane_failed
+
+NOW = 1_700_000_000.0
+GPU = Target.parse("node1/3")
+PAUSE = Hold(Reason.PAUSED, "alice paused every action: x", group="pause/7")
+ALERT = Alert("f", NOW, "x", True, {"alertname": "GpuLost", "node": "node1", "gpu": "3"})
+
+
+def _held(
+    book: Book, target: Target = GPU, *, since: float | None = NOW - 120,
+    reason: Reason = Reason.PAUSED, **changes: object,
+) -> Incident:  # fmt: skip
+    identity = f"inc-{target}"
+    book.apply(events.opened(identity, target, "gpu-lost", Level.REPAIR, NOW - 200, 0, "x"))
+    one = replace(book.incidents[identity], held=reason, held_since=since, **changes)  # type: ignore[arg-type]
+    book.incidents[identity] = one
+    return one
+
+
+def _notice(book: Book, one: Incident, hold: Hold | None = PAUSE, now: float = NOW) -> tuple[Event, ...]:  # fmt: skip
+    return group_notice(one, Settled((), hold=hold), book, Limits(), now)
+
+
+def test_what_holds_many_incidents_is_told_once_with_their_number_and_targets() -> None:
+    book = Book()
+    one = _held(book)
+    _held(book, Target.parse("node1/4"))
+    _held(book, Target.parse("node1/5"), reason=Reason.BUDGET_OUT)
+    (told,) = _notice(book, one)
+    assert told.kind is Kind.NOTIFIED
+    assert told.data["group"] == "pause/7"
+    body = told.data["body"]
+    assert body["text"].startswith("2 incidents wait: alice paused every action")
+    assert body["targets"] == ["gpu/node1/3", "gpu/node1/4"]
+    book.apply(told)
+    assert _notice(book, one) == ()
+    another = replace(PAUSE, group="pause/8")
+    assert len(_notice(book, one, another)) == 1
+
+
+def test_a_single_incident_is_told_of_as_one() -> None:
+    book = Book()
+    (told,) = _notice(book, _held(book))
+    assert told.text.startswith("1 incident waits: ")
+
+
+@pytest.mark.parametrize(("since", "told"), [(120.0, True), (119.9, False)])
+def test_it_is_told_after_two_minutes(since: float, told: bool) -> None:
+    book = Book()
+    assert bool(_notice(book, _held(book, since=NOW - since))) is told
+
+
+def test_a_cause_without_a_name_of_its_own_is_told_once_an_hour() -> None:
+    book = Book()
+    one = _held(book, reason=Reason.DEAD_MAN)
+    blind = Hold(Reason.DEAD_MAN, "no Watchdog", group="dead_man")
+    hour = NOW - NOW % 3600 + 600
+    one = replace(one, held_since=hour - 200)
+    (first,) = _notice(book, one, blind, hour)
+    book.apply(first)
+    assert _notice(book, one, blind, hour + 2999) == ()
+    (second,) = _notice(book, one, blind, hour + 3000)
+    assert second.data["op_id"] != first.data["op_id"]
+
+
+def test_nothing_is_told_of_what_has_no_group_or_is_no_longer_the_reason() -> None:
+    book = Book()
+    one = _held(book)
+    assert _notice(book, one, None) == ()
+    assert _notice(book, one, replace(PAUSE, group="")) == ()
+    assert _notice(book, replace(one, held_since=None)) == ()
+    assert _notice(book, replace(one, held=Reason.STORM)) == ()
+    assert _notice(book, replace(one, level=Level.OBSERVE)) == ()
+
+
+def test_a_storm_was_told_when_it_began() -> None:
+    book = Book()
+    one = _held(book, reason=Reason.STORM)
+    assert _notice(book, one, Hold(Reason.STORM, "A storm.", group="storm/rack/1")) == ()
+
+
+# A lane that failed three times.
+
+
+def _open(book: Book) -> Incident:
+    book.apply(events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "A case."))
+    return book.incidents["inc-1"]
+
+
+def test_an_incident_whose_lane_fails_is_a_persons_and_says_so_once() -> None:
+    book = Book()
+    _open(book)
+    moved, told = lane_failed(GPU, None, book, "KeyError three times", NOW)
+    assert (moved.kind, moved.data["state"]) == (Kind.STATE_CHANGED, "ESCALATED")
+    assert (moved.reason, moved.text) == (Reason.LANE_FAILED, "KeyError three times")
+    assert told.data["occasion"] == "lane_failed"
+    assert told.data["body"]["state"] == "ESCALATED"
+    assert "KeyError three times" in told.text
+    for event in (moved, told):
+        book.apply(event)
+    assert (book.refused, book.incidents["inc-1"].state) == (0, State.ESCALATED)
+    assert lane_failed(GPU, None, book, "again", NOW) == ()
+
+
+def test_a_poisoned_alert_is_put_aside_and_its_incident_goes_on() -> None:
+    book = Book()
+    book.apply(events.alert_received(ALERT, GPU, NOW, "webhook"))
+    _open(book)
+    put, told = lane_failed(GPU, ALERT, book, "KeyError three times", NOW)
+    assert (put.kind, put.reason) == (Kind.SUPPRESSED, Reason.LANE_FAILED)
+    assert told.text == "GpuLost on gpu/node1/3 is not treated. KeyError three times"
+    for event in (put, told):
+        book.apply(event)
+    assert book.undecided() == ()
+    assert book.incidents["inc-1"].state is State.NEW
+
+
+def test_without_an_incident_or_in_the_middle_of_a_step_nothing_is_moved() -> None:
+    book = Book()
+    assert lane_failed(GPU, None, book, "x", NOW) == ()
+    one = _open(book)
+    step = plan.quarantine(one)
+    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
+    assert lane_failed(GPU, None, book, "x", NOW) == ()

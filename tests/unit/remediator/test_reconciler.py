@@ -1,0 +1,73 @@
+"""An alert is over by a complete answer only, and never by a silence, a window or an error."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from remediator.core import events
+from remediator.core.book import Book
+from remediator.core.model import Alert
+from remediator.reconciler import gone
+from tests.unit.remediator.fake_alertmanager import WATCHDOG, FakeAlertmanager, states
+
+NOW = 1_700_000_000.0
+ALERT = Alert("f", NOW - 300, "x", True, {"alertname": "GpuLost", "node": "node1", "gpu": "3"})
+
+
+class World:
+    """A journal that has heard one alert long ago, and a fake Alertmanager."""
+
+    def __init__(self) -> None:
+        self.fake, self.book = FakeAlertmanager(NOW - 3600), Book()
+        self.alerts = states(self.fake, lambda: NOW)
+        self.hear(ALERT)
+
+    def hear(self, alert: Alert, received: float = NOW - 200) -> None:
+        self.book.apply(events.alert_received(alert, None, received, "webhook"))
+
+    def gone(self) -> list[Alert]:
+        asyncio.run(self.alerts.refresh(0.0))
+        return gone(self.book, self.alerts)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_what_a_complete_answer_does_not_hold_is_over(world: World) -> None:
+    (over,) = world.gone()
+    assert (over.fingerprint, over.firing, over.key) == ("f", False, ALERT.key)
+    world.hear(over)
+    assert world.gone() == []
+
+
+def test_what_is_listed_or_silenced_is_not_over(world: World) -> None:
+    world.fake.lists(ALERT)
+    assert world.gone() == []
+    world.fake.lists(ALERT, silenced_by=("s",))
+    assert world.gone() == []
+
+
+def test_no_answer_and_an_incomplete_one_end_nothing(world: World) -> None:
+    assert gone(world.book, world.alerts) == [], "it was never asked"
+    world.fake.error = "gone"
+    assert world.gone() == []
+    world.fake.error, world.fake.started = "", NOW - 26
+    assert world.gone() == []
+    world.fake.started = NOW - 3600
+    world.fake.forgets(WATCHDOG)
+    assert world.gone() == []
+
+
+def test_what_was_received_a_moment_ago_is_not_over_yet(world: World) -> None:
+    late = Alert("g", NOW - 5, "x", True, dict(ALERT.labels) | {"gpu": "4"})
+    world.hear(late, NOW - 5)
+    assert [one.fingerprint for one in world.gone()] == ["f"]
+
+
+def test_without_an_alertmanager_only_webhooks_end_alerts() -> None:
+    world = World()
+    assert gone(world.book, states(None, lambda: NOW)) == []
