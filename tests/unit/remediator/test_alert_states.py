@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import msgspec
@@ -134,7 +134,7 @@ def test_before_the_first_answer_and_after_an_error_nothing_is_known(asked: Aske
     found = asked.evidence()
     assert (found.standing, found.text) == (Standing.UNKNOWN, asked.fake.error)
     assert list(asked.states.active()) == []
-    assert not asked.states.lists(GPU_LOST)
+    assert asked.states.confirmed(GPU_LOST)
     assert asked.states.evidence(RESOLVED, LONG_AGO).standing is Standing.UNKNOWN
 
 
@@ -189,7 +189,7 @@ def test_a_silence_names_who_why_and_until_when_and_is_never_over(asked: Asked) 
     assert asked.evidence(RESOLVED).standing is Standing.WITHHELD
     assert list(asked.states.active()) == [WATCHDOG]
     assert list(asked.states.withheld()) == [(GPU_LOST, found)]
-    assert asked.states.lists(GPU_LOST)
+    assert asked.states.confirmed(GPU_LOST)
 
 
 def test_a_silence_whose_author_is_not_known_is_a_silence(asked: Asked) -> None:
@@ -245,7 +245,7 @@ def test_without_an_alertmanager_what_was_received_is_all_that_there_is() -> Non
     assert alone.evidence(RESOLVED, NOW) is OVER
     assert list(alone.active()) == []
     assert list(alone.withheld()) == []
-    assert not alone.lists(GPU_LOST)
+    assert alone.confirmed(GPU_LOST)
     muted = states(None, lambda: NOW, given=window())
     assert muted.evidence(GPU_LOST, NOW).standing is Standing.WITHHELD
 
@@ -279,3 +279,12 @@ def test_over_means_a_complete_settled_answer_that_does_not_hold_it(
     assert (found.standing is Standing.OVER) is may_be_over
     assert (found.standing is Standing.ACTIVE) is (listed and not withheld and not error)
     assert (found.standing is Standing.WITHHELD) is (listed and bool(withheld) and not error)
+
+
+def test_a_fingerprint_that_belongs_to_another_alert_confirms_nothing(asked: Asked) -> None:
+    asked.fake.lists(GPU_LOST)
+    other = replace(GPU_LOST, labels={**GPU_LOST.labels, "node": "node9"})
+    asyncio.run(asked.states.refresh(0.0))
+    assert asked.states.evidence(GPU_LOST, NOW) is ACTIVE
+    assert asked.states.evidence(other, NOW).standing is Standing.UNKNOWN
+    assert not asked.states.confirmed(other)

@@ -45,6 +45,7 @@ class Told:
     hangs: bool = False
     queue: float | None = None
     against: str = ""
+    step: float | None = None
     asked: list[str] = field(default_factory=list)
 
     async def exporters_up(self) -> dict[str, bool] | None:
@@ -54,6 +55,10 @@ class Told:
     async def last_xid(self, target: Target) -> float | None:
         self.asked.append("last_xid")
         return self.xid
+
+    async def last_step(self, jobs: list[str]) -> float | None:
+        self.asked.append("last_step")
+        return self.step
 
     async def boot_time(self, target: Target) -> float | None:
         self.asked.append("boot_time")
@@ -219,12 +224,39 @@ def test_of_several_alerts_one_active_one_suffices(world: World) -> None:
 
 
 def test_an_event_stands_although_its_alert_is_over_until_the_repair(world: World) -> None:
-    world.hear("GpuXidFatalHardware", listed=False, received=NOW - 100, at=NOW - 110)
+    heard = world.hear("GpuXidFatalHardware", received=NOW - 100, at=NOW - 110)
+    world.ask()
+    world.fake.forgets(heard)
     view = world.view()
     assert (view.evidence, view.alerts_active) == (ACTIVE, False)
     assert view.witnesses == {"the kernel log"}
     world.change(repaired_at=NOW - 50)
     assert not world.view().firing
+    assert world.view().witnesses == frozenset()
+
+
+def test_an_event_that_alertmanager_never_listed_counts_for_nothing(world: World) -> None:
+    world.hear("GpuXidFatalHardware", listed=False, received=NOW - 100, at=NOW - 110)
+    view = world.view()
+    assert (view.firing, view.witnesses) == (False, frozenset())
+
+
+def test_what_prometheus_contradicts_is_not_confirmed_and_no_signal(world: World) -> None:
+    world.hear("GpuEccUncorrectable")
+    world.told.against = "Prometheus does not fire it."
+    view = world.view()
+    assert view.evidence.reason is Reason.ALERT_UNCONFIRMED
+    assert (view.evidence.text, view.witnesses) == (world.told.against, frozenset())
+
+
+@pytest.mark.parametrize("name", ["GpuLost", "GpuHung"])
+def test_a_gpu_whose_job_made_a_step_since_is_neither_lost_nor_hung(world: World, name) -> None:
+    world.cluster.submit("train", on=GPU)
+    world.hear(name, at=NOW - 30)
+    assert world.view().witnesses == {"the GPU's driver"}
+    world.told.step = NOW - 29.5  # it may have been on its way
+    assert world.view().witnesses == {"the GPU's driver"}
+    world.told.step = NOW - 20
     assert world.view().witnesses == frozenset()
 
 
