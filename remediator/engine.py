@@ -256,11 +256,19 @@ class Engine:
         if handed:
             self._kick(Target(TargetKind.NODE, target.name))
             return 0.0
+        if incident.state is State.HELD:
+            # Most answers are the same as before: those need not wait for each other.
+            pause = await self._decide(incident, playbook, holds_only=True)
+            if pause is not None:
+                return pause
         spending = self._budget if incident.state in SPENDING else contextlib.nullcontext()
         async with spending:
-            return await self._decide(incident, playbook)
+            return await self._decide(incident, playbook) or 0.0
 
-    async def _decide(self, incident: Incident, playbook: Playbook) -> float:
+    async def _decide(
+        self, incident: Incident, playbook: Playbook, *, holds_only: bool = False
+    ) -> float | None:
+        """Decide and record; returns the seconds to wait. With `holds_only`, None where it is no hold."""
         view = await self._world.senses.view(incident, playbook)
         if view.stops.storm and view.pool.name not in self._book.storms and view.pool.name:
             await self.storms.begin(view.pool.name, view.stops.storm)
@@ -270,6 +278,8 @@ class Engine:
             if incident.ended:
                 return 0.0
             settled = settle(Case(incident, playbook, view, self._rules.limits, now))
+            if holds_only and settled.hold is None:
+                return None
             if settled.widen is not None:
                 await self._widen(incident, settled)
                 return 0.0

@@ -62,6 +62,8 @@ class Senses:
         self._limits = limits
         # A fresh process has received no Watchdog yet. Monotonic seconds.
         self._watchdog_at: float | None = None
+        self._seen_nodes: tuple[NodeFacts, ...] = ()
+        self._nodes_at = -1e9
 
     def hear_watchdog(self) -> None:
         """The Watchdog arrived: the path of alerts works."""
@@ -216,7 +218,7 @@ class Senses:
     ) -> View:
         target = incident.target
         cluster, book = self._from.cluster, self._from.book
-        nodes = await cluster.list_nodes()
+        nodes = await self._nodes(incident)
         node = next((one for one in nodes if one.name == target.name), None)
         gpu = node.gpu(target.gpu) if node and target.gpu is not None else None
         if node is None or (target.gpu is not None and gpu is None):
@@ -250,6 +252,14 @@ class Senses:
             view, jobs=_jobs(jobs), node_jobs=_jobs(on_node), witnesses=view.witnesses | died
         )
         return replace(view, dead=await self._is_dead(incident, view, names))
+
+    async def _nodes(self, incident: Incident) -> tuple[NodeFacts, ...]:
+        """The cluster's nodes; those who are held ask often, and share an answer for a moment."""
+        now = time.monotonic()
+        if incident.state is not State.HELD or now - self._nodes_at > RECENT:
+            self._seen_nodes = await self._from.cluster.list_nodes()
+            self._nodes_at = now
+        return self._seen_nodes
 
     async def _refuted(
         self, incident: Incident, names: frozenset[str], jobs: tuple[JobFacts, ...]

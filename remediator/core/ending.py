@@ -46,6 +46,8 @@ def decide_escalated(case: Case) -> Decision:
     """
     if telling := told(case, "escalated"):
         return telling
+    if _healthy_later(case):
+        return Move(State.VERIFYING, Reason.ALERT_GONE)
     node = plan.node_of(case.incident.target)
     if case.incident.target.gpu is None or node not in case.view.kept:
         return Wait()
@@ -66,6 +68,16 @@ def decide_escalated(case: Case) -> Decision:
     )
     text = f"{node} takes jobs again; {case.incident.target} stays quarantined for a person."
     return Act(step, Reason.READMITTED, text)
+
+
+def _healthy_later(case: Case) -> bool:
+    """Whether to test again what was only quarantined, and could not be judged while its alert was active."""
+    incident = case.incident
+    doubt = incident.reason in (Reason.WITNESSES, Reason.UNVERIFIABLE)
+    untouched = incident.repaired_at is None and incident.target in incident.quarantined
+    waited = case.now - incident.since >= case.limits.watch
+    few = sum(run.step.action == "verify" for run in incident.counted()) < plan.MOST_TESTS
+    return doubt and untouched and waited and few and not case.view.firing
 
 
 def decide_release(case: Case) -> Decision:

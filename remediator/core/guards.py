@@ -157,8 +157,8 @@ def able(needed: str, capabilities: frozenset[str]) -> Verdict:
 
 
 def known(facts_known: bool) -> Verdict:
-    """A cluster that cannot be asked holds everything."""
-    return ALLOWED if facts_known else _hold(Reason.FACTS_UNKNOWN)
+    """A cluster that cannot be asked, or does not know the target, holds everything."""
+    return ALLOWED if facts_known else _everywhere(Reason.FACTS_UNKNOWN)
 
 
 def not_theirs(owner: str | None) -> Verdict:

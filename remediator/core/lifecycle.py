@@ -43,7 +43,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     S.REPAIRING: frozenset({S.REPAIRING, S.VERIFYING, S.CLOSED}) | _EXITS,
     S.VERIFYING: frozenset({S.QUARANTINED, S.REPAIRING, S.PROBATION}) | _EXITS,
     S.PROBATION: frozenset({S.QUARANTINED, S.VERIFYING, S.REPAIRING, S.CLOSED}) | _EXITS,
-    S.ESCALATED: frozenset({S.TRIAGED, S.OVERRIDDEN}),
+    S.ESCALATED: frozenset({S.TRIAGED, S.VERIFYING, S.OVERRIDDEN}),
     S.SUPPRESSED: frozenset(),
     S.CLOSED: frozenset(),
     S.OVERRIDDEN: frozenset(),

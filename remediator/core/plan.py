@@ -14,6 +14,7 @@ RELEASE_NODE = "release:node"
 # the step by which a person's order to release is carried out
 ORDERED = "release:order"
 NOTIFY = 15.0
+MOST_TESTS = 10
 REPAIRS = frozenset({"reset_gpu", "reboot_node"})
 DISRUPTIVE = REPAIRS | {"restart_jobs"}
 

@@ -17,7 +17,6 @@ LONGEST_PROBATION = 86_400.0
 LOOK_AGAIN = 2.0
 # What was held for longer than this (seconds) is tested before it is repaired: a hand may have helped.
 FACTS_HOLD_FOR = 300.0
-MOST_TESTS = 10
 
 
 def decide_jobs_moved(case: Case) -> Decision:
@@ -254,7 +253,7 @@ def _verify(case: Case) -> Decision:
     )
     if not verdict.allows:
         return held(verdict)
-    if sum(run.step.action == "verify" for run in incident.counted()) >= MOST_TESTS:
+    if sum(run.step.action == "verify" for run in incident.counted()) >= plan.MOST_TESTS:
         return give_up(case, Reason.TESTED_OFTEN)
     busy = any(job.running for job in case.view.jobs)
     unable = "probe" not in case.view.capabilities and incident.repaired_at is None

@@ -21,6 +21,7 @@ from remediator.core.routing import absorbable, covers, holder, spent, treats
 
 RECURRENCE_WINDOW = 7 * 86_400.0
 HOLD_AGAIN = 2.0
+SLOWEST_AGAIN = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,10 @@ def settle(case: Case) -> Settled:
         if isinstance(decision, Widen):
             return Settled(tuple(written), widen=decision)
         if isinstance(decision, Hold):
-            wake_at = decision.until or case.now + HOLD_AGAIN
+            # What is held for long is asked about less often: thousands may be held at once.
+            held_for = case.now - (case.incident.held_since or case.now)
+            again = case.now + min(SLOWEST_AGAIN, max(HOLD_AGAIN, held_for / 4))
+            wake_at = min(decision.until or again, again)
             return Settled(tuple(written), wake_at=wake_at, hold=decision)
         if isinstance(decision, Wait):
             return Settled(tuple(written), wake_at=decision.until)
