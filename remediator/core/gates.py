@@ -136,6 +136,9 @@ def right_before(case: Case, step: Step) -> Verdict:
         return moves_running_jobs(case) if running else moves_dead_jobs(case)
     if step.action == "scale" and shrinks(case):
         return scales_in(case)
+    if step.id == plan.ORDERED:
+        # A person's own order waits for nobody's pause.
+        return guards.one_installation(case.view.stops)
     return guards.all_of(
         guards.not_paused(case.view.paused, case.view.stops),
         guards.one_installation(case.view.stops),

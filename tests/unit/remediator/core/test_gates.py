@@ -135,6 +135,27 @@ def test_a_job_that_started_running_meanwhile_is_judged_as_one_that_runs(case, i
     assert gates.right_before(here, step).reason is Reason.WITNESSES
 
 
+def test_a_persons_order_waits_for_no_pause_and_for_another_remediator(case, incident) -> None:
+    step = replace(STEPS["release"][0], id=plan.ORDERED)
+    one = incident(State.ESCALATED)
+    assert gates.right_before(case(one, **ALWAYS["paused"][0]), step).allows
+    other, reason = ALWAYS["another remediator"]
+    assert gates.right_before(case(one, **other), step).reason is reason
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_facts_are_gathered_right_before_what_is_disruptive_and_nothing_else(
+    playbook, name: str
+) -> None:
+    step, _ = STEPS[name]
+    book = SCALE_IN if name == "scale in" else playbook
+    disruptive = name not in ("quarantine", "release", "verify")
+    assert gates.needs_facts(step, book) is disruptive
+    assert not gates.needs_facts(
+        _step("scale", SERVE), replace(SCALE_IN, scale=ScalePlan(1, 4.0, 1.0, 1))
+    )
+
+
 def test_scaling_out_is_no_disruption(case, incident) -> None:
     book = replace(SCALE_IN, scale=ScalePlan(1, 4.0, 60.0, 3))
     blind = case(incident(State.REPAIRING, SERVE), book=book, evidence=OVER, sensors=SensorView())
