@@ -6,7 +6,7 @@ TESTS ?= tests
 # integration tests mostly wait for intervals to pass, so more of them than cores go at once
 WORKERS ?= 3
 .DEFAULT_GOAL := help
-.PHONY: help demo up test setup check scenarios screenshots bench clean
+.PHONY: help demo up test setup check scenarios screenshots bench mutants adversary clean
 
 help: ## Show this.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -38,7 +38,13 @@ screenshots: setup ## Take the pictures of README and docs of a stack that runs 
 	$(BIN)/python tools/screenshots.py http://127.0.0.1:9095 docs/pictures fleetmedic-fleet fleetmedic-remediation
 
 bench: setup ## Measure; takes half an hour, and 13 GiB for a fleet of 10,000 GPUs.
-	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $(filter-out bench/mutants.py bench/adversary.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+mutants: setup ## Change the remediator's decisions in a thousand places; tests must notice (an hour).
+	$(BIN)/python bench/mutants.py
+
+adversary: setup ## Attack a stack of its own for ten minutes; nothing healthy may be touched.
+	$(BIN)/python bench/adversary.py --minutes 10
 
 clean: ## Remove .venv and caches; says where state lies.
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

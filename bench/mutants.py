@@ -44,6 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 UNIT = "tests/unit"
 FILES = (
     "remediator/core/*.py", "remediator/executor.py", "remediator/journal.py", "remediator/webhook.py",
+    "remediator/payload.py", "remediator/orders.py", "remediator/inquiry.py",
 )  # fmt: skip
 # What is run after the tests of the same name: one tier after the other, slow ones last.
 WIDER = {
@@ -54,9 +55,14 @@ WIDER = {
     "remediator/executor.py": (("test_engine*.py", "test_executor*.py"),),
     "remediator/journal.py": (("test_journal_*.py",), ("test_engine*.py",)),
     "remediator/webhook.py": (
-        ("test_pages.py", "test_admission*.py", "test_webhook*.py"),
+        ("test_pages.py", "test_admission*.py", "test_webhook*.py", "test_orders.py"),
+        ("test_inquiry.py", "test_payload.py"),
         ("test_console.py", "test_engine*.py"),
     ),
+}
+WIDER |= {
+    f"remediator/{name}.py": (("test_webhook*.py",), ("test_console.py",))
+    for name in ("payload", "orders", "inquiry")
 }
 EQUIVALENT = Path(__file__).parent / "mutations" / "equivalent.yml"
 PYTEST = (

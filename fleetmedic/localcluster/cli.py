@@ -253,7 +253,7 @@ def serve(state_dir: Path | None, listen: str, pool: bool) -> None:
     from fleetmedic.localcluster.replicas import PoolSettings
 
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65_536:
         raise UserError(f"--pool.listen-address {listen[:80]!r}: write HOST:PORT.")
     configure_logs()
     serve_forever(_state(state_dir), PoolSettings(listen) if pool else None)
