@@ -6,6 +6,8 @@ them from the rack's. Its remediator takes its alerts from Alertmanager, which s
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from typing import TYPE_CHECKING
 
 import yaml
@@ -17,7 +19,8 @@ from fleetmedic.hardware.state import Hardware
 if TYPE_CHECKING:
     from every_alert.fleet import Fleet
 
-NODES, GPUS = ("node1", "node2", "node3"), (0, 1)
+NODES, GPUS = ("node1", "node2", "node3"), 2
+
 # The site's own, in place of the shipped one: one reset, a short test, and no reboot.
 PLAYBOOK = {
     "playbook": "gpu-lost",
@@ -25,7 +28,7 @@ PLAYBOOK = {
     "target": "gpu", "class": "hardware", "level": "repair", "quarantine": True, "witnesses": 2,
     "jobs": {"signal": False, "restart": True, "deadline": "1m"},
     "ladder": [{"do": "reset_gpu", "deadline": "2m", "max": "1/24h", "cooldown": "10m"}],
-    "verify": {"tests": ["probe", "metrics"], "passes": 1, "deadline": "10s"},
+    "verify": {"tests": ["probe", "metrics"], "passes": 1, "deadline": "5s"},
 }  # fmt: skip
 
 
@@ -34,10 +37,22 @@ def hardware(fleet: Fleet) -> Hardware:
     return Hardware(fleet.folder / "mill/hardware")
 
 
+def take_quarantines(fleet: Fleet, *, taken: bool) -> None:
+    """Let the cluster's store refuse new quarantines, as it does on a full disk, or take them again."""
+    refuse = (
+        "CREATE TRIGGER full BEFORE INSERT ON quarantines BEGIN SELECT RAISE(ABORT, 'full'); END"
+    )
+    with (
+        contextlib.closing(sqlite3.connect(fleet.folder / "mill/cluster/cluster.db")) as store,
+        store,
+    ):
+        store.execute("DROP TRIGGER IF EXISTS full" if taken else refuse)
+
+
 def start(fleet: Fleet) -> None:
     """Start its exporters, its controller and its remediator."""
     folder = fleet.folder / "mill"
-    hardware(fleet).create(len(NODES), len(GPUS))
+    hardware(fleet).create(len(NODES), GPUS)
     host = fleet.machines["hall"].root
     for number, name in enumerate(NODES, 1):
         node = fleet.nodes[f"mill-{number}"] = Node(name, "mill", free_port())

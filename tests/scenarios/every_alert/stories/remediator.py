@@ -8,18 +8,24 @@ from every_alert.processes import free_port
 from every_alert.story import Story
 from fleetmedic.hardware.faults import inject
 
-# A pause stops the rack's remediator, from which another story needs actions that fail.
-ACTED = frozenset({"RemediatorActionFailureRateHigh", "NotificationChannelFailing"})
+
+def _lose(fleet: Fleet, *gpus: tuple[str, int]) -> None:
+    for node, gpu in gpus:
+        inject(mill.hardware(fleet), node, gpu, "lost", heals_by="none")
+
+
+def _store_full(fleet: Fleet) -> None:
+    mill.take_quarantines(fleet, taken=False)
+    _lose(fleet, ("node1", 0), ("node1", 1), ("node2", 0))
 
 
 def _beyond_repair(fleet: Fleet) -> None:
-    inject(mill.hardware(fleet), mill.NODES[0], mill.GPUS[0], "lost", heals_by="none")
+    mill.take_quarantines(fleet, taken=True)
+    _lose(fleet, ("node3", 0))
 
 
-def _all_at_once(fleet: Fleet) -> None:
-    for node in mill.NODES:
-        for gpu in mill.GPUS:
-            inject(mill.hardware(fleet), node, gpu, "lost", heals_by="none")
+def _the_rest(fleet: Fleet) -> None:
+    _lose(fleet, ("node2", 1), ("node3", 1))
 
 
 def _paused(fleet: Fleet) -> None:
@@ -38,19 +44,24 @@ def _second(fleet: Fleet) -> None:
 
 STORIES = (
     Story(
-        "A GPU of the mill is lost, and the one reset that the site's playbook allows does not bring it back.",
-        {"RemediatorIncidentEscalated": {"cluster": "mill"}},
-        _beyond_repair,
+        "Three GPUs of the mill are lost while its cluster's store takes no quarantine.",
+        {"RemediatorActionFailureRateHigh": {"cluster": "mill"}},
+        _store_full, instead="a full disk: the store refuses to write a quarantine",
     ),
     Story(
-        "All GPUs of the mill are lost at once.",
+        "A GPU of the mill is lost, and the one reset that the site's playbook allows does not bring it back.",
+        {"RemediatorIncidentEscalated": {"cluster": "mill"}},
+        _beyond_repair, after=frozenset({"RemediatorActionFailureRateHigh"}),
+    ),
+    Story(
+        "The mill's last two GPUs are lost, so that each of its three nodes lacks both.",
         {"RemediatorStorm": {"cluster": "mill"}, "RemediatorIncidentHeldLong": {"cluster": "mill"}},
-        _all_at_once, after=frozenset({"RemediatorIncidentEscalated"}),
+        _the_rest, after=frozenset({"RemediatorIncidentEscalated"}),
     ),
     Story(
         "A person pauses the rack's remediator, and forgets it.",
         {"RemediatorPaused": {"cluster": "rack"}},
-        _paused, after=ACTED,
+        _paused, after=frozenset({"NotificationChannelFailing"}),
     ),
     Story(
         "A second remediator takes over the lock of the mill's cluster.",

@@ -150,7 +150,7 @@ STORIES = (
     ),
     Story(
         "Programs fail on three GPUs of the rack, and the chat in which people are told of it refuses messages.",
-        {"RemediatorActionFailureRateHigh": {"cluster": "rack"}, "NotificationChannelFailing": {"channel": "chat"}},
+        {"NotificationChannelFailing": {"channel": "chat"}},
         _chat_refuses, instead="a chat service: a page that refuses",
     ),
     Story(
@@ -160,7 +160,7 @@ STORIES = (
             "RemediatorWebhookFailing": {"cluster": "rack"},
         },
         _wrong_token,
-        after=frozenset({"RemediatorActionFailureRateHigh", "NotificationChannelFailing", "RemediatorLoginsFailing"}),
+        after=frozenset({"NotificationChannelFailing", "RemediatorLoginsFailing"}),
     ),
     Story("The network between the detectors and their Prometheus is cut.", {"DetectorModelStale": {"cluster": "rack"}}, _detectors_blind),
     Story("The kernel log of hall-1 lacks some hundred records.", {"ExporterKernelLogDropped": {"node": "hall-1"}}, _log_torn, fleeting=True),
