@@ -12,9 +12,17 @@ from remediator.core.decide import decide
 from remediator.core.decision import Act, Hold, Move, Wait, Widen, Would
 from remediator.core.evidence import ACTIVE, OVER
 from remediator.core.lifecycle import TRANSITIONS
-from remediator.core.model import FaultClass, JobsPlan, Level, Playbook, ScalePlan, State
+from remediator.core.model import ENDED, FaultClass, JobsPlan, Level, Playbook, ScalePlan, State
 from remediator.core.reasons import Reason
-from remediator.core.view import JobView, PoolView, SensorView, View, WorkloadView
+from remediator.core.view import (
+    EVERYTHING,
+    JobView,
+    PoolView,
+    SensorView,
+    Stops,
+    View,
+    WorkloadView,
+)
 
 NOW = 1_700_000_000.0
 NODE = Target(TargetKind.NODE, "node2")
@@ -500,3 +508,138 @@ def test_a_held_incident_goes_back_when_the_guards_allow(incident, case) -> None
     one = replace(incident(State.HELD), held=Reason.PAUSED)
     assert Reason.PAUSED is decide(case(one, paused=True, quarantine_owner=None)).reason
     assert State.TRIAGED is decide(case(one, quarantine_owner=None)).state
+
+
+def test_a_quarantine_that_failed_is_tried_once_more_and_then_left_to_a_person(
+    incident, case, after
+) -> None:
+    one = incident(State.TRIAGED)
+    first = decide(case(one, quarantine_owner=None)).step
+    one = after(one, first, done=False, text="the API server refuses")
+    second = decide(case(one, quarantine_owner=None)).step
+    assert (second.id, second.attempt) == ("quarantine_gpu", 2)
+    assert second.op_id != first.op_id
+    twice = after(one, second, done=False, text="the API server refuses")
+    told = decide(case(twice, quarantine_owner=None))
+    assert (_said(told), told.text) == (("act", "notify:failed"), "the API server refuses")
+    ended = decide(case(after(twice, told.step), quarantine_owner=None))
+    assert (ended.state, ended.reason) == (State.FAILED, Reason.QUARANTINE_FAILED)
+    done = after(one, second)
+    assert _said(decide(case(done))) == ("move", State.QUARANTINED)
+
+
+@pytest.mark.parametrize(
+    ("target", "pool", "held"),
+    [
+        (NODE, PoolView(gpus=32, nodes=4, nodes_out=1, gpus_out=0), True),
+        (NODE, PoolView(gpus=32, nodes=4, nodes_out=0, gpus_out=32), False),
+        (GPU, PoolView(gpus=32, nodes=4, nodes_out=4, gpus_out=0), False),
+        (GPU, PoolView(gpus=32, nodes=4, nodes_out=0, gpus_out=3), True),
+    ],
+)
+def test_a_budget_is_that_of_the_kind_of_target(incident, case, target, pool, held) -> None:
+    one = incident(State.TRIAGED, target)
+    said = _said(decide(case(one, quarantine_owner=None, pool=pool)))
+    quarantine = "quarantine_gpu" if target.gpu is not None else "quarantine_node"
+    assert said == (("hold", Reason.BUDGET_OUT) if held else ("act", quarantine))
+
+
+def test_a_quarantine_of_ours_is_not_blocked_by_our_own_budget(incident, case) -> None:
+    full = PoolView(gpus=32, gpus_out=32, recent=(NOW,) * 9)
+    assert _said(decide(case(incident(State.TRIAGED), pool=full))) == ("act", "quarantine_gpu")
+
+
+def test_dead_hardware_waits_for_no_budget_and_says_so_in_its_step(incident, case) -> None:
+    full = {"pool": PoolView(gpus=32, gpus_out=32, recent=(NOW,) * 9), "quarantine_owner": None}
+    held = replace(incident(State.HELD), held=Reason.BUDGET_OUT)
+    assert decide(case(held, dead=True, **full)).state is State.TRIAGED
+    act = decide(case(incident(State.TRIAGED), dead=True, **full))
+    assert (_said(act), act.dead) == (("act", "quarantine_gpu"), True)
+
+
+def test_where_no_gpu_can_be_quarantined_nothing_is_touched_and_a_person_is_notified(
+    incident, case, after
+) -> None:
+    unable = {"capabilities": EVERYTHING - {"gpu_quarantine"}, "quarantine_owner": None}
+    one = incident(State.TRIAGED)
+    told = decide(case(one, jobs=DEAD, **unable))
+    assert (_said(told), told.text) == (
+        ("act", "notify:failed"), "This cluster lacks the capability: gpu quarantine.",
+    )  # fmt: skip
+    ended = decide(case(after(one, told.step), jobs=DEAD, **unable))
+    assert (ended.state, ended.reason) == (State.FAILED, Reason.UNSUPPORTED)
+
+
+def test_a_release_by_hand_holds_what_would_be_quarantined_again_until_its_time(
+    incident, case
+) -> None:
+    pinned = Stops(pinned="alice: tested", pinned_until=NOW + 14_000)
+    held = decide(case(incident(State.TRIAGED), quarantine_owner=None, stops=pinned))
+    assert (held.reason, held.until, held.text) == (Reason.PINNED, NOW + 14_000, "alice: tested")
+
+
+@pytest.mark.parametrize("state", [State.TRIAGED, State.HELD])
+def test_an_alert_that_is_over_before_anything_was_done_ends_its_incident(
+    incident, case, after, state
+) -> None:
+    over = {"firing": False, "quarantine_owner": None}
+    one = incident(state)
+    assert _said(decide(case(one, **over))) == ("move", State.SUPPRESSED)
+    told = after(one, plan.notify(one, "held-budget_out"))
+    assert _said(decide(case(told, **over))) == ("move", State.SUPPRESSED)
+
+
+def test_what_was_touched_already_is_not_forgotten_when_its_alert_ends(
+    incident, case, after
+) -> None:
+    one = incident(State.TRIAGED)
+    tried = after(one, plan.quarantine(one), done=False)
+    assert _said(decide(case(tried, firing=False, quarantine_owner=None)))[0] == "act"
+    ours = decide(case(one, firing=False, quarantine_owner="fleetmedic"))
+    assert _said(ours) == ("act", "quarantine_gpu")
+
+
+def test_a_held_incident_is_also_ended_told_or_left_to_a_person(incident, case) -> None:
+    one = replace(incident(State.HELD), held=Reason.PAUSED, held_since=NOW - 200)
+    assert _said(decide(case(one, firing=False, quarantine_owner=None))) == (
+        "move", State.SUPPRESSED,
+    )  # fmt: skip
+    unable = {"capabilities": EVERYTHING - {"gpu_quarantine"}, "quarantine_owner": None}
+    assert _said(decide(case(one, **unable))) == ("act", "notify:failed")
+
+
+def test_an_incident_that_waits_for_an_approval_waits(incident, case) -> None:
+    assert decide(case(incident(State.AWAIT_APPROVAL))) == Wait()
+
+
+@pytest.mark.parametrize("state", sorted(ENDED))
+def test_an_ended_incident_does_nothing_more(incident, case, state) -> None:
+    assert decide(case(incident(state, quarantined=(GPU,)), quarantine_owner=None)) == Wait()
+
+
+def test_a_workload_is_scaled_at_level_repair_only_and_a_job_restarted_at_drain(
+    incident, case, after
+) -> None:
+    one = incident(State.TRIAGED, SERVE)
+    assert _said(decide(case(one, book=SCALE))) == ("move", State.REPAIRING)
+    low = {"book": SCALE, "level": Level.DRAIN}
+    assert _said(decide(case(one, **low))) == ("would", ("scale",))
+    written = replace(one, rehearsed=True)
+    assert _said(decide(case(written, **low))) == ("act", "notify:level")
+    told = after(written, plan.notify(written, "level"))
+    assert _said(decide(case(told, **low))) == ("move", State.SUPPRESSED)
+    job = incident(State.TRIAGED, TRAIN)
+    assert _said(decide(case(job, book=JOB, level=Level.DRAIN))) == ("move", State.DRAINING)
+    assert _said(decide(case(job, book=JOB, level=Level.QUARANTINE)))[0] == "would"
+
+
+def test_a_service_that_the_cluster_cannot_scale_or_whose_playbook_says_nothing_is_a_persons(
+    incident, case
+) -> None:
+    one = incident(State.TRIAGED, SERVE)
+    able = EVERYTHING - {"scale"}
+    assert _said(decide(case(one, book=SCALE, capabilities=able))) == ("act", "notify:failed")
+    nothing = replace(SCALE, scale=None, quarantine=True)
+    assert _said(decide(case(one, book=nothing))) == ("act", "notify:failed")
+    job = replace(JOB, jobs=None, quarantine=True)
+    assert _said(decide(case(incident(State.TRIAGED, TRAIN), book=job))) == ("act", "notify:failed")

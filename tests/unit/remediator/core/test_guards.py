@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.core import guards
+from remediator.core.evidence import OVER, Evidence, Standing, unknown
 from remediator.core.guards import ALLOWED, Limits, Ruling, Verdict
 from remediator.core.model import Level
 from remediator.core.reasons import SENTENCES, Reason
-from remediator.core.view import SensorView
+from remediator.core.view import Identity, SensorView, Stops
 
 NOW = 1_700_000_000.0
 LIMITS = Limits()
+SILENCED = Evidence(Standing.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
 times = st.lists(st.floats(NOW - 2000, NOW), max_size=12).map(tuple)
 
 
@@ -76,6 +80,84 @@ def test_three_new_ones_in_ten_minutes_are_the_most_and_it_says_until_when() -> 
 def test_attempts_that_are_used_up_refuse_rather_than_hold() -> None:
     verdict = guards.attempts((NOW - 10, NOW - 5), 2, 60.0, NOW)
     assert (verdict.ruling, verdict.reason) == (Ruling.REFUSE, Reason.ATTEMPTS)
+
+
+def test_a_cooldown_counts_from_the_latest_time() -> None:
+    verdict = guards.cooldown((NOW - 1000, NOW - 10, NOW - 500), 30.0, NOW)
+    assert (verdict.ruling, verdict.until) == (Ruling.HOLD, NOW + 20)
+    assert "22:13:10 UTC" in verdict.text
+
+
+@given(times, times, st.floats(1, 3000))
+def test_more_treatments_never_end_a_cooldown(before, more, seconds) -> None:
+    fewer = guards.cooldown(before, seconds, NOW)
+    greater = guards.cooldown(before + more, seconds, NOW)
+    assert fewer.allows or not greater.allows
+    assert greater.allows or greater.until >= (fewer.until or 0.0)
+
+
+def test_times_at_the_edge_of_a_window_do_not_count() -> None:
+    assert guards.budget_new((NOW - 600,) * 5, LIMITS, NOW).allows
+    assert not guards.budget_new((NOW - 599.9,) * 3, LIMITS, NOW).allows
+    assert guards.attempts((NOW - 600,) * 5, 2, 600.0, NOW).allows
+    assert not guards.attempts((NOW - 599.9,) * 2, 2, 600.0, NOW).allows
+
+
+def test_a_budget_is_free_again_when_enough_of_the_latest_have_aged() -> None:
+    recent = (NOW - 10, NOW - 500, NOW - 20, NOW - 30, NOW - 700)
+    assert guards.budget_new(recent, LIMITS, NOW).until == NOW - 30 + 600
+
+
+@pytest.mark.parametrize(("age", "allows"), [(180.0, True), (180.1, False), (float("inf"), False)])
+def test_a_watchdog_is_heard_for_as_long_as_is_set(age: float, allows: bool) -> None:
+    verdict = guards.dead_man(SensorView(age, True, 1.0), LIMITS)
+    assert verdict.allows is allows
+    assert allows or (verdict.reason, verdict.group) == (Reason.DEAD_MAN, "dead_man")
+
+
+def test_the_hold_ends_exactly_at_its_time() -> None:
+    assert guards.held_long_enough(NOW - 3.0, LIMITS, NOW).allows
+    assert guards.held_long_enough(NOW - 2.9, LIMITS, NOW).until == NOW + 0.1
+
+
+def test_too_few_signals_are_named() -> None:
+    assert "there is none" in guards.witnesses(frozenset(), 1).text
+    assert "there is a, b" in guards.witnesses(frozenset("ba"), 3).text
+    assert guards.witnesses(frozenset("ab"), 2).allows
+
+
+def test_what_is_one_cause_for_all_has_a_group_and_what_is_a_targets_own_has_none() -> None:
+    shared = {
+        guards.one_installation(Stops(other_installation="b")): "other_installation",
+        guards.steady_clock(Stops(clock="c", clock_left=5.0), NOW): "clock_jump",
+        guards.sensors_see(SensorView(), LIMITS): "sensors_blind",
+        guards.sensors_see(SensorView(0.0, True, 0.1), LIMITS): "sensors_blind",
+        guards.not_paused(True, Stops(pause="p", pause_group="pause/1")): "pause/1",
+        guards.no_storm(Stops(storm="s", storm_group="storm/a/1")): "storm/a/1",
+        guards.not_withheld(SILENCED): "silence/1",
+        guards.alert_stands(SILENCED): "silence/1",
+        guards.alert_stands(unknown("?")): "alert_unconfirmed",
+        guards.alert_stands(replace(unknown("?"), group="g")): "g",
+        guards.alert_stands(OVER): "",
+        guards.not_pinned(Stops(pinned="p")): "",
+        guards.budget_out("GPUs", 9, 9, LIMITS): "",
+        guards.witnesses(frozenset(), 1): "",
+    }
+    for verdict, group in shared.items():
+        assert (verdict.allows, verdict.group) == (False, group), verdict
+
+
+def test_without_a_reason_of_its_own_a_pause_has_the_usual_sentence() -> None:
+    assert guards.not_paused(True).text == SENTENCES[Reason.PAUSED]
+    assert guards.not_paused(True, Stops(pause="alice: x")).text == "alice: x"
+    assert guards.not_paused(False, Stops(pause="alice: x")).allows
+
+
+def test_only_confirmed_hardware_is_identified() -> None:
+    assert guards.identified(Identity()).allows
+    assert guards.identified(Identity(False, "two uuids")).text == "two uuids"
+    assert "carries a uuid" in guards.identified(Identity(confirmed=False)).text
+    assert guards.same_hardware(Identity(confirmed=False)).allows
 
 
 def test_a_cooldown_ends_by_itself() -> None:
