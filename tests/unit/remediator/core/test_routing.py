@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.core import events
 from remediator.core.book import Book
-from remediator.core.model import Alert
+from remediator.core.model import Alert, Incident, Level, State
 from remediator.core.reasons import Reason
-from remediator.core.routing import route, spent, target_of
+from remediator.core.routing import absorbable, covers, cured_at, holder, route, spent, target_of
 from remediator.library import load_library
 
 NOW = 1_700_000_000.0
@@ -120,3 +123,89 @@ def test_an_alert_without_our_cluster_label_is_not_ours(labels) -> None:
 def test_the_watchdog_needs_no_cluster_label(labels) -> None:
     given = Alert("f", NOW, "", True, {"alertname": "Watchdog"} | labels)
     assert route(given, BOOKS, "local").reason is Reason.DEAD_MAN_SIGNAL
+
+
+NODE, GPU = Target(TargetKind.NODE, "n"), Target(TargetKind.GPU, "n", 0)
+
+
+def _incident(book: Book, target: Target, identity: str, **changes: object) -> Incident:
+    """An open incident with one alert that fires."""
+    book.apply(events.opened(identity, target, "x", Level.REPAIR, NOW, 0, "x"))
+    heard = Alert(identity, NOW, "", True, {"alertname": "NodeDown", "cluster": "local"})
+    book.apply(events.alert_received(heard, target, NOW, "test"))
+    book.apply(events.absorbed(identity, target, events.episode_of(heard, NOW), NOW))
+    one = replace(book.incidents[identity], **changes)  # type: ignore[arg-type]
+    book.incidents[identity] = one
+    return one
+
+
+@pytest.mark.parametrize(
+    ("changes", "fires", "covered"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"held": Reason.PAUSED}, True, False),
+        ({"state": State.HELD}, True, False),
+        ({"level": Level.OBSERVE}, True, False),
+        ({"repaired_at": NOW}, False, True),
+        ({"state": State.ESCALATED}, False, True),
+        ({"repaired_at": NOW, "held": Reason.PAUSED}, False, False),
+    ],
+)
+def test_a_node_incident_looks_after_its_gpus_only_while_it_does_something(
+    changes, fires, covered
+) -> None:
+    book = Book()
+    one = _incident(book, NODE, "inc-1", **changes)
+    if not fires:
+        over = Alert("inc-1", NOW, "", False, {"alertname": "NodeDown", "cluster": "local"})
+        book.apply(events.alert_received(over, NODE, NOW, "test"))
+    assert covers(one, book) is covered
+    found = holder(GPU, book)
+    assert (found is not None) is covered
+
+
+def test_a_targets_own_incident_holds_its_alerts_whatever_it_does() -> None:
+    book = Book()
+    _incident(book, NODE, "inc-1", state=State.HELD, held=Reason.PAUSED)
+    found = holder(NODE, book)
+    assert found is not None
+    _incident(book, GPU, "inc-2", held=Reason.PAUSED)
+    own = holder(GPU, book)
+    assert own is not None
+    assert own.id == "inc-2"
+    assert holder(Target(TargetKind.GPU, "m", 0), book) is None
+
+
+def test_a_node_takes_its_own_gpus_incidents_over_before_their_repair() -> None:
+    book = Book()
+    first = _incident(book, GPU, "inc-1", state=State.JOBS_MOVED)
+    _incident(book, Target(TargetKind.GPU, "n", 1), "inc-2", state=State.REPAIRING)
+    _incident(book, Target(TargetKind.GPU, "m", 1), "inc-3", state=State.JOBS_MOVED)
+    _incident(book, NODE, "inc-4", state=State.QUARANTINED)
+    assert absorbable(NODE, book) == (first,)
+
+
+def test_a_cure_counts_at_the_very_moment_of_an_alert_and_the_latest_counts() -> None:
+    book = Book()
+    book.cured = {GPU: NOW, NODE: NOW - 50}
+    assert cured_at(GPU, book) == NOW
+    assert cured_at(NODE, book) == NOW - 50
+    assert spent(_alert("GpuLost"), GPU, book)
+    assert not spent(replace(_alert("GpuLost"), starts_at=NOW + 0.1), GPU, book)
+    # An event cannot be newer than the alert that speaks of it.
+    assert spent(_alert("GpuXidFatalHardware"), GPU, book, event_at=NOW + 60)
+
+
+def test_labels_of_a_playbook_must_all_match() -> None:
+    book = replace(BOOKS[0], alertnames=(), labels=(("a", "1"), ("b", "2")), target=TargetKind.NODE)
+    assert route(_alert("X", node="n", a="1", b="2"), (book,), "local").playbook is book
+    assert route(_alert("X", node="n", a="1"), (book,), "local").playbook is None
+    assert route(_alert("X", node="n", a="1", b="3"), (book,), "local").playbook is None
+
+
+def test_the_first_playbook_that_matches_is_taken_and_the_others_are_not() -> None:
+    one = replace(BOOKS[0], alertnames=("X",), labels=(), target=TargetKind.NODE)
+    two = replace(one, name="two")
+    assert route(_alert("X", node="n"), (one, two), "local").playbook is one
+    assert route(_alert("X", node="n"), (two, one), "local").playbook is two

@@ -2,17 +2,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.core import events
+from remediator.core import events, plan
 from remediator.core.book import Book
 from remediator.core.decision import Widen
 from remediator.core.events import Kind
-from remediator.core.model import FaultClass, Level, Playbook, State
+from remediator.core.model import FaultClass, Level, Playbook, ScalePlan, State
 from remediator.core.reasons import Reason
 from remediator.core.settle import Terms, admit, hand_over, settle, widen
+from remediator.core.view import JobView, Stops
 
 NOW = 1_700_000_000.0
 GPU = Target(TargetKind.GPU, "node2", 3)
+DEAD = (JobView("train-a", False),)
 NOTIFY = Playbook("notify", (), (), None, FaultClass.SERVICE, Level.OBSERVE)
 NODE_DOWN = Playbook(
     "node-down", ("NodeDown",), (), TargetKind.NODE, FaultClass.HARDWARE, Level.REPAIR, quarantine=True
@@ -94,8 +98,6 @@ def test_after_the_cure_the_old_episodes_are_spent(alert, playbook) -> None:
 def test_an_alert_that_comes_while_the_cure_is_told_opens_an_incident_of_its_own(
     alert, playbook, incident, after
 ) -> None:
-    from remediator.core import plan
-
     book = Book()
     _receive(book, alert(), GPU, playbook)
     one = book.incident_on(GPU)
@@ -117,8 +119,6 @@ def _closed(one, at):
 def test_a_nodes_incident_takes_its_gpus_incidents_and_quarantines_over(
     alert, playbook, after, incident
 ) -> None:
-    from dataclasses import replace
-
     book = Book()
     _receive(book, alert(), GPU, playbook)
     other = Target(TargetKind.GPU, "node2", 4)
@@ -174,8 +174,6 @@ def test_a_wider_incident_takes_over_from_one_that_only_tells_people(alert, play
 
 
 def test_an_incident_in_the_middle_of_a_step_is_handed_over_after_it(alert, playbook) -> None:
-    from remediator.core import plan
-
     book = Book()
     _receive(book, alert(), GPU, playbook)
     one = book.incident_on(GPU)
@@ -193,8 +191,6 @@ def test_an_incident_in_the_middle_of_a_step_is_handed_over_after_it(alert, play
 
 
 def test_a_hold_is_written_once_and_asked_again(incident, case) -> None:
-    from dataclasses import replace
-
     one = incident(State.TRIAGED)
     first = settle(case(one, paused=True, quarantine_owner=None))
     assert _kinds(first.events) == [Kind.STATE_CHANGED, Kind.HELD]
@@ -210,3 +206,182 @@ def test_from_new_to_the_announced_quarantine_is_one_write(incident, case) -> No
     settled = settle(case(incident(State.NEW), quarantine_owner=None))
     assert _kinds(settled.events) == [Kind.STATE_CHANGED, Kind.STEP_PREPARED]
     assert settled.step.action == "quarantine_gpu"
+
+
+# What is swallowed by nothing.
+
+
+SERVE = Target(TargetKind.WORKLOAD, "serve")
+SCALE_OUT = Playbook(
+    "scale-out", ("InferenceQueueGrowing",), (), TargetKind.WORKLOAD, FaultClass.SERVICE, Level.REPAIR,
+    scale=ScalePlan(1, 4.0, 60.0, 3),
+)  # fmt: skip
+SCALE_IN = replace(SCALE_OUT, name="scale-in", scale=ScalePlan(-1, 4.0, 60.0, 3))
+SHRINKING = Terms(Level.REPAIR, shrinking=frozenset({"scale-in"}))
+
+
+def _admit(book, alert, target, playbook, terms=SHRINKING):
+    book.apply(events.alert_received(alert, target, NOW, "test"))
+    written = admit(alert, target, playbook, book, NOW, terms)
+    for event in written:
+        book.apply(event)
+    return written
+
+
+@pytest.mark.parametrize("held", ["held", "over"])
+def test_a_node_incident_that_is_held_or_over_absorbs_no_gpu(alert, playbook, held) -> None:
+    book, node = Book(), Target(TargetKind.NODE, "node2")
+    _receive(book, alert("NodeDown"), node, NODE_DOWN)
+    one = book.incident_on(node)
+    if held == "held":
+        book.incidents[one.id] = replace(one, held=Reason.BUDGET_OUT, state=State.HELD)
+    else:
+        book.apply(events.alert_received(replace(alert("NodeDown"), firing=False), node, NOW, "t"))
+    written = _receive(book, alert(), GPU, playbook)
+    assert _kinds(written) == [Kind.INCIDENT_OPENED, Kind.ALERT_ABSORBED]
+    assert hand_over(book.incident_on(GPU), book, NOW) == ()
+
+
+def test_a_node_incident_that_goes_on_absorbs_its_gpus_alerts(alert, playbook) -> None:
+    book, node = Book(), Target(TargetKind.NODE, "node2")
+    _receive(book, alert("NodeDown"), node, NODE_DOWN)
+    written = _receive(book, alert(), GPU, playbook)
+    assert (_kinds(written), written[0].target) == ([Kind.ALERT_ABSORBED], "node/node2")
+
+
+def test_demand_is_not_absorbed_by_a_scale_in_that_it_ends(alert) -> None:
+    book = Book()
+    _admit(book, alert("InferenceOverProvisioned"), SERVE, SCALE_IN)
+    first = book.incident_on(SERVE)
+    book.incidents[first.id] = replace(first, state=State.REPAIRING)
+    written = _admit(book, alert("InferenceQueueGrowing"), SERVE, SCALE_OUT)
+    assert _kinds(written) == [Kind.STATE_CHANGED, Kind.INCIDENT_OPENED, Kind.ALERT_ABSORBED]
+    heir = book.incident_on(SERVE)
+    ended = book.incidents[first.id]
+    assert (ended.state, ended.reason) == (State.CLOSED, Reason.DEMAND_ROSE)
+    assert ended.absorbed_by == heir.id
+    assert (heir.playbook, book.refused) == ("scale-out", 0)
+
+
+def test_a_held_scale_in_gives_way_too_and_an_escalated_one_is_a_persons(alert) -> None:
+    for state, playbook in ((State.HELD, "scale-out"), (State.ESCALATED, "scale-in")):
+        book = Book()
+        _admit(book, alert("InferenceOverProvisioned"), SERVE, SCALE_IN)
+        first = book.incident_on(SERVE)
+        book.incidents[first.id] = replace(first, state=state)
+        _admit(book, alert("InferenceQueueGrowing"), SERVE, SCALE_OUT)
+        assert (book.incident_on(SERVE).playbook, book.refused) == (playbook, 0)
+
+
+def test_a_scale_out_absorbs_demand_and_a_scale_in_does_not_end_it(alert) -> None:
+    book = Book()
+    _admit(book, alert("InferenceQueueGrowing"), SERVE, SCALE_OUT)
+    assert _kinds(_admit(book, alert("Another"), SERVE, SCALE_OUT)) == [Kind.ALERT_ABSORBED]
+    over = _admit(book, alert("InferenceOverProvisioned"), SERVE, SCALE_IN)
+    assert _kinds(over) == [Kind.ALERT_ABSORBED]
+
+
+def test_an_alert_that_begins_in_the_future_counts_from_its_arrival(alert, playbook) -> None:
+    book = Book()
+    _receive(book, alert(at=NOW + 86_400), GPU, playbook)
+    (episode,) = book.incident_on(GPU).alerts
+    assert episode.starts_at == NOW
+    assert events.episode_of(alert(at=NOW - 5), NOW).starts_at == NOW - 5
+
+
+# How long a decision waits.
+
+
+def test_a_hold_is_asked_about_again_soon_and_less_often_the_longer_it_lasts(
+    incident, case
+) -> None:
+    one = incident(State.HELD, held=Reason.PAUSED, held_text="x")
+    paused = {
+        "paused": True, "quarantine_owner": None,
+        "stops": Stops(pause="x", pause_group="pause/1"),
+    }  # fmt: skip
+    for held_for, seconds in ((0.0, 2.0), (8.0, 2.0), (20.0, 5.0), (60.0, 15.0), (9000.0, 15.0)):
+        settled = settle(case(replace(one, held_since=NOW - held_for), **paused))
+        assert settled.wake_at == NOW + seconds
+        assert settled.hold.reason is Reason.PAUSED
+    assert settle(case(replace(one, held_since=None), **paused)).wake_at == NOW + 2.0
+
+
+def test_a_hold_with_an_end_is_asked_about_then(incident, case) -> None:
+    early = replace(incident(State.QUARANTINED), opened=NOW - 2)
+    settled = settle(case(early, jobs=(JobView("train-a", True),)))
+    assert settled.wake_at == NOW + 1
+
+
+def test_a_wait_and_a_move_and_a_widening_say_what_comes_next(incident, case, after) -> None:
+    waits = settle(case(incident(State.PROBATION, until=NOW + 9)))
+    assert (waits.events, waits.wake_at, waits.again) == ((), NOW + 9, False)
+    moves = settle(case(incident(State.QUARANTINED)))
+    assert (_kinds(moves.events), moves.again) == ([Kind.STATE_CHANGED], True)
+    one = incident(State.JOBS_MOVED)
+    one = after(one, plan.notify(one, "opened"))
+    widens = settle(case(one, siblings=1))
+    assert (widens.events, widens.widen is not None, widens.again) == ((), True, False)
+
+
+def test_what_would_be_done_is_written_with_its_sentences_and_ends_the_rehearsal(
+    incident, case
+) -> None:
+    settled = settle(case(incident(State.TRIAGED), level=Level.OBSERVE, quarantine_owner=None))
+    kinds = _kinds(settled.events)
+    assert set(kinds[:-1]) == {Kind.WOULD_DO}
+    assert kinds[-1] is Kind.STATE_CHANGED
+    assert settled.events[0].text == "It would quarantine the GPU (gpu/node2/3)."
+    assert settled.events[0].data["action"] == "quarantine_gpu"
+    beyond = settle(case(incident(State.QUARANTINED), jobs=DEAD, level=Level.QUARANTINE))
+    assert beyond.events[0].text.endswith("the level in force does not allow it.")
+
+
+def test_a_dead_target_is_written_with_its_quarantine(incident, case) -> None:
+    settled = settle(case(incident(State.TRIAGED), dead=True, quarantine_owner=None))
+    assert settled.events[-1].data["dead"] is True
+
+
+# Levels and identities of new incidents.
+
+
+def test_an_incident_goes_as_far_as_playbook_and_ceiling_allow(alert, playbook) -> None:
+    for ceiling, level in ((Level.QUARANTINE, Level.QUARANTINE), (Level.REPAIR, Level.DRAIN)):
+        book = Book()
+        _admit(book, alert(), GPU, replace(playbook, level=Level.DRAIN), Terms(ceiling))
+        assert book.incident_on(GPU).level is level
+    book = Book()
+    only = replace(NOTIFY, level=Level.REPAIR)
+    _admit(book, alert("Odd"), GPU, only, Terms(Level.REPAIR))
+    assert book.incident_on(GPU).level is Level.OBSERVE
+
+
+def test_a_later_incident_of_one_alert_has_another_name(alert, playbook) -> None:
+    book = Book()
+    _receive(book, alert(), GPU, playbook)
+    first = book.incident_on(GPU)
+    book.apply(events.moved(first, State.SUPPRESSED, NOW, Reason.RESOLVED_FIRST))
+    _receive(book, replace(alert(), firing=False), GPU, playbook)
+    _receive(book, alert(), GPU, playbook, NOW + 60)
+    assert book.incident_on(GPU).id != first.id
+
+
+def test_alerts_of_one_gravity_or_less_do_not_end_an_incident(alert, playbook) -> None:
+    book = Book()
+    _receive(book, alert(), GPU, playbook)
+    lesser = replace(playbook, name="lesser", level=Level.QUARANTINE)
+    assert _kinds(_receive(book, alert("GpuHung"), GPU, lesser)) == [Kind.ALERT_ABSORBED]
+
+
+def test_a_graver_alert_does_not_end_what_has_already_acted(alert, playbook) -> None:
+    book = Book()
+    _receive(book, alert("Odd"), GPU, NOTIFY)
+    one = book.incident_on(GPU)
+    book.incidents[one.id] = replace(one, state=State.QUARANTINED)
+    assert _kinds(_receive(book, alert(), GPU, playbook)) == [Kind.ALERT_ABSORBED]
+
+
+def test_a_ceiling_that_allows_no_more_makes_no_alert_graver(alert, playbook) -> None:
+    book, terms = Book(), Terms(Level.OBSERVE)
+    _admit(book, alert("Odd"), GPU, NOTIFY, terms)
+    assert _kinds(_admit(book, alert(), GPU, playbook, terms)) == [Kind.ALERT_ABSORBED]
