@@ -116,6 +116,15 @@ class Senses:
             return None
         return await self._from.sensors.last_xid(target)
 
+    def accused(self, incident: Incident) -> bool:
+        """Whether an alert of the incident is active by Alertmanager's last answer."""
+        records = (self._from.book.episodes.get(one.key) for one in incident.alerts)
+        return any(
+            self._from.alerts.evidence(one.alert, one.received).standing is Standing.ACTIVE
+            for one in records
+            if one is not None
+        )
+
     async def quiet(self, target: Target) -> bool | None:
         """Whether a complete answer of Alertmanager names the target in no hardware alert; None: unknown."""
         await self._from.alerts.refresh(RECENT)

@@ -46,7 +46,7 @@ class Sensors:
         self._cluster = cluster
         self._scrape = scrape_interval
         self._exporters = _Exporters()
-        self._rules: frozenset[str] = frozenset()
+        self._rules: frozenset[str] | None = None
         self._rules_asked = -1e9
 
     async def exporters_up(self) -> dict[str, bool] | None:
@@ -84,31 +84,39 @@ class Sensors:
         return await self._largest(f"max(gpu_xid_last_timestamp_seconds{selector})")
 
     async def contradicts(self, alert: Alert, *, event: bool) -> str:
-        """A sentence where Prometheus evaluates the alert's rule and does not fire it; empty elsewhere.
-
-        What another ruler evaluates, and what Prometheus does not answer, is no contradiction.
-        """
-        if self._prometheus is None or alert.name not in await self._rule_names():
+        """A sentence where Prometheus does not fire the alert though it evaluates its rule, or cannot say;
+        empty where it fires it, where another ruler evaluates it, and where there is no Prometheus."""
+        if self._prometheus is None:
+            return ""
+        rules = await self._rule_names(self._prometheus)
+        if rules is None:
+            return f"Prometheus does not say whether it fires {alert.name}."
+        if alert.name not in rules:
             return ""
         about = {name: alert.labels[name] for name in _ABOUT if alert.labels.get(name)}
-        given = {"alertname": alert.name, "alertstate": "firing"} | about
+        # A series of that name that was scraped has these two labels, and the alert has not.
+        scraped = {name: alert.labels.get(name, "") for name in ("instance", "job")}
+        given = {"alertname": alert.name, "alertstate": "firing"} | about | scraped
         chosen = ",".join(f"{name}={json.dumps(value)}" for name, value in given.items())
         window = FIRED_EVER if event else FIRED_LATELY
         found = await self._ask(f"count(last_over_time(ALERTS{{{chosen}}}[{window}s]))")
-        if found is None or found:
+        if found is None:
+            return f"Prometheus does not say whether it fires {alert.name}."
+        if found:
             return ""
         return (
             f"Alertmanager lists {alert.name} as active, and Prometheus, which evaluates its rule, "
             "does not fire it there."
         )
 
-    async def _rule_names(self) -> frozenset[str]:
-        if self._prometheus is not None and time.monotonic() - self._rules_asked > RULES_TTL:
+    async def _rule_names(self, prometheus: PrometheusClient) -> frozenset[str] | None:
+        """The alerts that Prometheus evaluates, as it last said; None while it has not said."""
+        if time.monotonic() - self._rules_asked > (RULES_TTL if self._rules is not None else TTL):
             self._rules_asked = time.monotonic()
             try:
-                self._rules = await self._prometheus.alert_rules()
+                self._rules = await prometheus.alert_rules()
             except HttpError:
-                self._rules = frozenset()
+                pass  # what it evaluated a minute ago holds until it answers again
         return self._rules
 
     async def boot_time(self, target: Target) -> float | None:

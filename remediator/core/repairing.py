@@ -96,6 +96,8 @@ def decide_verifying(case: Case) -> Decision:
         return Move(State.PROBATION, Reason.HEALTHY_IN_SERVICE, run.text, until=case.now)
     if run.step.id == plan.WATCH and case.view.firing:
         return Move(State.QUARANTINED, Reason.NEW_ALERT)
+    if run.step.id == plan.WATCH and run.reason is Reason.STEP_REFUSED:
+        return _verify(case)  # an alert broke it off, and is over
     if run.state is StepState.DONE:
         factor = 2 ** min(case.incident.recurrence, MOST_DOUBLINGS)
         probation = case.playbook.probation * (factor if case.playbook.double_on_repeat else 1)

@@ -190,6 +190,7 @@ def test_an_alert_that_its_own_prometheus_does_not_fire_is_contradicted() -> Non
     text = run(sensors(answers).contradicts(alert(), event=False))
     assert text.startswith("Alertmanager lists GpuLost as active, and Prometheus")
     chosen = 'alertname="GpuLost",alertstate="firing",node="node1",gpu="3"'
+    chosen += ',instance="",job=""'  # what was scraped under that name has both
     assert answers.asked[1:] == [f"count(last_over_time(ALERTS{{{chosen}}}[60s]))"]
     run(sensors(answers).contradicts(alert("GpuXidFatalHardware"), event=True))
     assert answers.asked[-1].endswith("[21600s]))")
@@ -199,7 +200,6 @@ def test_an_alert_that_fires_or_of_another_ruler_is_not_contradicted() -> None:
     fires = Answers({"count(": [sample(1)]})
     assert run(sensors(fires).contradicts(alert(), event=False)) == ""
     assert run(sensors(Answers()).contradicts(alert("TheirOwn"), event=False)) == ""
-    assert run(sensors(Answers(error="gone")).contradicts(alert(), event=False)) == ""
     assert run(sensors(None).contradicts(alert(), event=False)) == ""
 
 
@@ -216,9 +216,24 @@ def test_the_rules_are_asked_for_once_a_minute(monkeypatch: pytest.MonkeyPatch) 
     assert answers.asked.count("rules") == 2
 
 
-def test_prometheus_that_stops_answering_in_between_contradicts_nothing() -> None:
-    answers = Answers()
+def test_a_prometheus_that_does_not_answer_confirms_nothing() -> None:
+    silent = run(sensors(Answers(error="gone")).contradicts(alert(), event=False))
+    assert silent == "Prometheus does not say whether it fires GpuLost."
+    answers = Answers({"count(": [sample(1)]})
     one = sensors(answers)
-    assert run(one.contradicts(alert(), event=False))
-    answers.error = "gone"
     assert run(one.contradicts(alert(), event=False)) == ""
+    answers.error = "gone"
+    assert run(one.contradicts(alert(), event=False)) == silent
+
+
+def test_what_prometheus_evaluated_holds_while_it_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("remediator.sensors.time", SimpleNamespace(monotonic=lambda: now))
+    answers = Answers({"count(": [sample(1)]})
+    one = sensors(answers)
+    assert run(one.contradicts(alert("TheirOwn"), event=False)) == ""
+    now, answers.error = 200.0, "gone"
+    assert run(one.contradicts(alert(), event=False)) != ""
+    assert run(one.contradicts(alert("TheirOwn"), event=False)) == ""

@@ -256,8 +256,12 @@ def test_an_alert_that_fires_again_while_it_is_watched_is_treated_like_at_first(
     broken = after(one, watch, done=False, reason=Reason.STEP_REFUSED)
     again = decide(case(broken, jobs=RUNNING))
     assert _said(again) == ("move", (State.QUARANTINED, Reason.NEW_ALERT))
-    unclear = decide(case(broken, jobs=RUNNING, firing=False))
-    assert _said(unclear) == ("move", (State.ESCALATED, Reason.UNVERIFIABLE))
+    over = decide(case(broken, jobs=RUNNING, firing=False))
+    assert _said(over) == ("act", plan.WATCH), "it is over after all"
+    unclear = after(one, watch, done=False, reason=Reason.EFFECT_MISSING)
+    assert _said(decide(case(unclear, jobs=RUNNING, firing=False))) == (
+        "move", (State.ESCALATED, Reason.UNVERIFIABLE),
+    )  # fmt: skip
 
 
 def test_a_new_alert_on_what_is_lifted_in_use_is_treated_like_at_first(
