@@ -362,7 +362,9 @@ def _any(what: str, which: int, more: int, book: Book, at: float, alert) -> Even
         return free[what]
     if one is None:
         return None
-    step = one.prepared.step if one.prepared else plan.new_step(one, ("reset_gpu", "quarantine_gpu", "release", "verify")[more % 4], 1.0, also=(target,))  # fmt: skip
+    action = ("reset_gpu", "quarantine_gpu", "release", "verify")[more % 4]
+    step = plan.new_step(one, action, 1.0, also=(target,))
+    step = one.prepared.step if one.prepared else step
     kinds = {
         "prepare": Kind.STEP_PREPARED, "dead": Kind.STEP_PREPARED, "done": Kind.STEP_DONE,
         "failed": Kind.STEP_FAILED, "withdrawn": Kind.STEP_WITHDRAWN,

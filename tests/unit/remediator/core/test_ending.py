@@ -259,3 +259,30 @@ def test_it_is_said_whatever_the_state(incident, playbook, view: View, after, st
     decision = decide(Case(one, playbook, pinned, Limits(), NOW))
     assert isinstance(decision, Act)
     assert decision.step.id.startswith("notify:held-")
+
+
+# Hands.
+
+
+def test_escalated_tells_once_and_waits_until_a_person_releases(incident, case, after) -> None:
+    one = incident(State.ESCALATED)
+    tell = decide(case(one)).step
+    assert tell.id == "notify:escalated"
+    one = after(one, tell)
+    assert Wait() == decide(case(one))
+    assert State.OVERRIDDEN is decide(case(one, quarantine_owner=None)).state
+
+
+def test_a_hand_that_releases_a_part_leaves_the_rest_to_a_person_and_not_to_nobody(
+    incident, case, after
+) -> None:
+    both = {"quarantine_owner": None, "kept": (NODE,)}
+    one = incident(State.PROBATION, quarantined=(GPU, NODE))
+    decision = decide(case(one, **both))
+    assert (decision.state, decision.reason) == (State.ESCALATED, Reason.RELEASED_BY_OTHERS)
+    one = incident(State.ESCALATED, quarantined=(GPU, NODE))
+    told = after(one, decide(case(one, **both)).step)
+    # The node was out for the sake of the GPU alone: it goes back as well, and the incident ends.
+    freed = decide(case(told, **both))
+    assert (freed.step.id, freed.step.also) == ("release:node", (NODE,))
+    assert State.OVERRIDDEN is decide(case(told, quarantine_owner=None)).state

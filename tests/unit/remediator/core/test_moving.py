@@ -10,19 +10,31 @@ from remediator.core import plan
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Hold, Move, Wait
 from remediator.core.evidence import ACTIVE
-from remediator.core.model import FaultClass, JobsPlan, Level, Playbook, State
+from remediator.core.model import (
+    FaultClass,
+    JobsPlan,
+    Level,
+    Playbook,
+    State,
+)
 from remediator.core.reasons import Reason
-from remediator.core.view import EVERYTHING, JobView
+from remediator.core.view import (
+    EVERYTHING,
+    JobView,
+    SensorView,
+)
+from tests.unit.remediator.core.brief import brief
 
 NOW = 1_700_000_000.0
 GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
-TRAIN = Target(TargetKind.JOB, "train-a")
-RUNNING, DEAD = (JobView("train-a", True),), (JobView("train-a", False),)
+SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
+DEAD, RUNNING = (JobView("train-a", False),), (JobView("train-a", True),)
+OURS = {"node_quarantine_owner": "fleetmedic"}
+FEW = {"witnesses": frozenset({"one"})}
 JOB = Playbook(
     "job-stalled", (), (), TargetKind.JOB, FaultClass.SERVICE, Level.DRAIN,
     jobs=JobsPlan(False, True, 10.0, 60.0, 2, 3600.0),
 )  # fmt: skip
-FEW = {"witnesses": frozenset({"one"})}
 
 
 def _said(decision: Any) -> tuple[str, Any]:
@@ -31,6 +43,62 @@ def _said(decision: Any) -> tuple[str, Any]:
     if isinstance(decision, Move):
         return "move", (decision.state, decision.reason)
     return ("hold", decision.reason) if isinstance(decision, Hold) else ("wait", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"jobs": ()}, ("move", State.JOBS_MOVED)),
+        ({"jobs": (), "known": False}, ("hold", Reason.FACTS_UNKNOWN)),
+        # A dead job is restarted at once: no hold, no witness, no Watchdog.
+        (
+            {"jobs": DEAD, "sensors": SensorView(), "witnesses": frozenset()},
+            ("move", State.DRAINING),
+        ),
+        (
+            {"jobs": DEAD, "level": Level.QUARANTINE},
+            ("would", ("signal_checkpoint", "restart_jobs")),
+        ),
+        ({"jobs": RUNNING}, ("move", State.CHECKPOINTING)),
+        ({"jobs": RUNNING, "paused": True}, ("hold", Reason.PAUSED)),
+        ({"jobs": RUNNING, "witnesses": frozenset({"one"})}, ("hold", Reason.WITNESSES)),
+        ({"jobs": RUNNING, "sensors": SensorView(200.0, True, 1.0)}, ("hold", Reason.DEAD_MAN)),
+        ({"jobs": RUNNING, "sensors": SensorView(0.0, True, 0.5)}, ("hold", Reason.SENSORS_BLIND)),
+        ({"quarantine_owner": None}, ("move", State.OVERRIDDEN)),
+        ({"quarantine_owner": "alice"}, ("move", State.OVERRIDDEN)),
+    ],
+)
+def test_quarantined(incident, case, changes, expected) -> None:
+    assert expected == brief(decide(case(incident(State.QUARANTINED), **changes)))
+
+
+def test_a_running_job_is_disturbed_only_after_the_hold(incident, case) -> None:
+    one = replace(incident(State.QUARANTINED), opened=NOW - 1)
+    held = decide(case(one, jobs=RUNNING))
+    assert (held.reason, held.until) == (Reason.HOLD, NOW + 2)
+    assert isinstance(decide(case(one, jobs=RUNNING, now=NOW + 2.001)), Move)
+
+
+def test_checkpoint_signal_then_wait_then_go_on(incident, case, after) -> None:
+    one = incident(State.CHECKPOINTING)
+    first = decide(case(one, jobs=RUNNING))
+    assert brief(first) == ("act", "signal_checkpoint")
+    told = after(one, first.step)
+    assert isinstance(decide(case(told, jobs=RUNNING, now=NOW + 1)), Wait)
+    saved = case(told, jobs=RUNNING, now=NOW + 1, checkpoint_at=NOW + 0.5)
+    assert brief(decide(saved)) == ("move", State.DRAINING)
+    older = case(told, jobs=RUNNING, now=NOW + 1, checkpoint_at=NOW - 5)
+    assert isinstance(decide(older), Wait)
+    assert brief(decide(case(told, jobs=RUNNING, now=NOW + 10.1))) == ("move", State.DRAINING)
+
+
+def test_a_job_that_cannot_be_moved_needs_a_person(incident, case, after) -> None:
+    one = incident(State.DRAINING)
+    for _ in range(2):
+        step = decide(case(one, jobs=DEAD)).step
+        assert step.id == "restart_jobs"
+        one = after(one, step, done=False)
+    assert brief(decide(case(one, jobs=DEAD))) == ("move", State.ESCALATED)
 
 
 # An alert that is over moves nothing.
@@ -227,8 +295,6 @@ def test_the_restarts_of_another_job_do_not_count(incident, case) -> None:
 def test_a_dead_job_without_its_watchdog_is_restarted_and_a_running_one_waits(
     incident, case
 ) -> None:
-    from remediator.core.view import SensorView
-
     one = incident(State.DRAINING, TRAIN)
     blind = {"book": JOB, "sensors": SensorView()}
     assert _said(decide(case(one, jobs=DEAD, **blind))) == ("act", "restart_jobs")
@@ -243,3 +309,41 @@ def test_a_job_that_cannot_be_restarted_here_is_a_persons(incident, case) -> Non
         assert (_said(said), said.text) == (
             ("act", "notify:failed"), "This cluster lacks the capability: restart.",
         )  # fmt: skip
+
+
+def test_a_stalled_job_is_restarted_twice_an_hour_and_then_left_to_people(
+    incident, case, after
+) -> None:
+    one = incident(State.TRIAGED, TRAIN)
+    assert brief(decide(case(one, book=JOB))) == ("move", State.DRAINING)
+    one = incident(State.DRAINING, TRAIN)
+    step = decide(case(one, book=JOB, jobs=RUNNING)).step
+    assert (step.action, step.jobs) == ("restart_jobs", ("train-a",))
+    done = after(one, step)
+    assert brief(decide(case(done, book=JOB, jobs=RUNNING))) == ("move", State.JOBS_MOVED)
+    often = tuple(("restart_jobs", TRAIN, NOW - n) for n in (10, 20))
+    assert brief(decide(case(one, book=JOB, jobs=RUNNING, attempts=often))) == (
+        "act",
+        "notify:failed",
+    )
+
+
+def test_a_job_that_finds_no_room_is_stuck_at_its_deadline_and_is_not_ordered_again(
+    incident, case, after
+) -> None:
+    one = incident(State.DRAINING, TRAIN)
+    step = decide(case(one, book=JOB, jobs=RUNNING)).step
+    waits = (JobView("train-a", False),)
+    late = after(
+        one, step, done=False, reason=Reason.EFFECT_MISSING, text="train-a waits for room."
+    )
+    told = decide(case(late, book=JOB, jobs=waits)).step
+    assert told.id == "notify:failed"
+    ended = decide(case(after(late, told), book=JOB, jobs=waits))
+    assert (ended.state, ended.reason) == (State.FAILED, Reason.JOB_STUCK)
+
+
+@pytest.mark.parametrize("state", [State.DRAINING, State.REPAIRING])
+def test_a_level_that_was_lowered_stops_what_had_begun(incident, case, state) -> None:
+    decision = decide(case(incident(state), jobs=RUNNING, level=Level.QUARANTINE))
+    assert (decision.state, decision.reason) == (State.ESCALATED, Reason.LEVEL)

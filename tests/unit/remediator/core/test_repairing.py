@@ -6,18 +6,25 @@ from typing import Any
 import pytest
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.core import events, plan
+from remediator.core import plan
 from remediator.core.decide import decide
-from remediator.core.decision import Act, Hold, Move, Wait, Widen
-from remediator.core.evidence import unknown
-from remediator.core.model import FaultClass, Level, Playbook, ScalePlan, State, VerifyPlan
+from remediator.core.decision import Act, Hold, Move, Widen
+from remediator.core.model import (
+    Level,
+    State,
+)
 from remediator.core.reasons import Reason
-from remediator.core.view import EVERYTHING, JobView, PoolView, SensorView, Stops, WorkloadView
+from remediator.core.view import (
+    EVERYTHING,
+    JobView,
+    SensorView,
+)
+from tests.unit.remediator.core.brief import brief
 
 NOW = 1_700_000_000.0
 GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
 SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
-RUNNING = (JobView("train-a", True),)
+DEAD, RUNNING = (JobView("train-a", False),), (JobView("train-a", True),)
 OURS = {"node_quarantine_owner": "fleetmedic"}
 FEW = {"witnesses": frozenset({"one"})}
 
@@ -35,6 +42,111 @@ def _said(decision: Any) -> tuple[str, Any]:
 def _emptied(incident, after, **changes):
     one = incident(State.JOBS_MOVED, **changes)
     return after(one, plan.notify(one, "opened"))
+
+
+def _moved(incident, after):
+    one = incident(State.JOBS_MOVED)
+    return after(one, plan.notify(one, "opened"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ("move", State.REPAIRING)),
+        ({"paused": True}, ("hold", Reason.PAUSED)),
+        ({"level": Level.DRAIN}, ("would", ("reset_gpu", "reboot_node"))),
+        ({"sensors": SensorView(200.0, True, 1.0)}, ("hold", Reason.DEAD_MAN)),
+        ({"sensors": SensorView(0.0, True, 0.8)}, ("hold", Reason.SENSORS_BLIND)),
+        ({"witnesses": frozenset({"one"})}, ("act", "opinion")),
+        ({"siblings": 1}, ("widen", None)),
+        ({"exporter_down": True}, ("widen", None)),
+    ],
+)
+def test_before_a_repair(incident, case, after, changes, expected) -> None:
+    assert expected == brief(decide(case(_moved(incident, after), **changes)))
+
+
+def test_one_witness_and_a_passed_test_mean_nothing_to_repair(incident, case, after) -> None:
+    one, few = _moved(incident, after), {"witnesses": frozenset({"one"})}
+    step = decide(case(one, **few)).step
+    healthy = decide(case(after(one, step, passed=True), **few))
+    assert (healthy.state, healthy.reason) == (State.VERIFYING, Reason.NOTHING_TO_REPAIR)
+    sick = decide(case(after(one, step, done=False, passed=False), **few))
+    assert (sick.state, sick.rung) == (State.REPAIRING, 0)
+    unknown = decide(case(after(one, step, done=False), **few))
+    assert State.ESCALATED is unknown.state
+
+
+def test_an_opinion_broken_off_by_a_witness_is_asked_again_only_where_more_are_needed(
+    incident, case, after, playbook
+) -> None:
+    one = _moved(incident, after)
+    step = decide(case(one, witnesses=frozenset({"one"}))).step
+    broken = after(one, step, done=False, reason=Reason.STEP_REFUSED)
+    two = frozenset({"one", "two"})
+    assert State.REPAIRING is decide(case(broken, witnesses=two)).state
+    more = replace(playbook, witnesses=3)
+    assert decide(case(broken, book=more, witnesses=two)).step.attempt == 2
+    assert State.ESCALATED is decide(case(broken, witnesses=frozenset({"one"}))).state
+
+
+def test_used_up_resets_lead_to_the_next_rung_and_used_up_rungs_to_a_person(
+    incident, case, after
+) -> None:
+    one = _moved(incident, after)
+    resets = tuple(("reset_gpu", one.target, NOW - 5000 - n) for n in range(2))
+    assert decide(case(one, attempts=resets)).rung == 1
+    reboots = tuple(("reboot_node", NODE, NOW - 5000 - n) for n in range(2))
+    spent = decide(case(one, attempts=resets + reboots))
+    assert (spent.state, spent.reason) == (State.ESCALATED, Reason.LADDER_EXHAUSTED)
+
+
+def test_a_recent_reset_of_an_earlier_incident_holds_for_the_cooldown(
+    incident, case, after
+) -> None:
+    held = decide(
+        case(_moved(incident, after), attempts=(("reset_gpu", incident().target, NOW - 100),))
+    )
+    assert (held.reason, held.until) == (Reason.COOLDOWN, NOW + 500)
+
+
+def test_a_repair_that_does_not_heal_goes_to_the_next_rung_then_to_a_person(
+    incident, case, after
+) -> None:
+    one = incident(State.VERIFYING)
+    reset = plan.new_step(one, "reset_gpu", 1.0)
+    one = replace(after(one, reset), mark=1)
+    failed = after(one, decide(case(one)).step, done=False, passed=False)
+    following = decide(case(failed))
+    assert (following.state, following.rung) == (State.REPAIRING, 1)
+    rebooted = after(failed, plan.new_step(failed, "reboot_node", 1.0, on=NODE))
+    last = decide(case(replace(rebooted, rung=1)))
+    assert (last.state, last.reason) == (State.ESCALATED, Reason.LADDER_EXHAUSTED)
+
+
+def test_a_repair_whose_effect_cannot_be_seen_is_never_followed_by_another(
+    incident, case, after
+) -> None:
+    one = replace(incident(State.REPAIRING), mark=0)
+    step = decide(case(one)).step
+    blind = after(one, step, done=False, reason=Reason.EFFECT_UNKNOWN)
+    decision = decide(case(blind))
+    assert (decision.state, decision.reason) == (State.ESCALATED, Reason.EFFECT_UNKNOWN)
+
+
+@pytest.mark.parametrize("state", [State.JOBS_MOVED, State.REPAIRING])
+def test_what_was_held_for_long_is_tested_before_it_is_repaired(
+    incident, case, after, state
+) -> None:
+    one = incident(state)
+    if state is State.JOBS_MOVED:
+        one = after(one, decide(case(one)).step)
+    decision = decide(case(one, now=NOW + 600))
+    assert (decision.state, decision.reason) == (State.VERIFYING, Reason.HELD_LONG)
+    one = incident(State.VERIFYING)
+    failed = after(one, decide(case(one)).step, done=False, passed=False)
+    assert (decide(case(failed)).state, decide(case(failed)).rung) == (State.REPAIRING, 0)
+    assert decide(case(failed, now=NOW + 600)).step.action == "verify"
 
 
 # Climbing.
@@ -178,180 +290,6 @@ def test_an_opinion_that_was_broken_off_is_asked_again_where_more_signals_are_ne
     )  # fmt: skip
 
 
-# A whole node for one GPU.
-
-
-def test_a_node_of_another_owner_is_neither_quarantined_nor_rebooted(incident, case) -> None:
-    one = incident(State.REPAIRING, rung=1)
-    decision = decide(case(one, node_quarantine_owner="bob"))
-    assert _said(decision) == ("hold", Reason.OTHER_OWNER)
-
-
-def test_a_node_that_could_not_be_quarantined_is_not_rebooted(incident, case, after) -> None:
-    one = incident(State.REPAIRING, rung=1)
-    failed = after(one, decide(case(one)).step, done=False)
-    assert _said(decide(case(failed))) == ("move", (State.ESCALATED, Reason.QUARANTINE_FAILED))
-
-
-def test_a_node_whose_jobs_cannot_be_moved_is_not_even_quarantined(incident, case) -> None:
-    one = incident(State.REPAIRING, rung=1)
-    able = EVERYTHING - {"restart"}
-    decision = decide(case(one, node_jobs=RUNNING, capabilities=able))
-    assert _said(decision) == ("move", (State.ESCALATED, Reason.UNSUPPORTED))
-    assert _said(decide(case(one, capabilities=able))) == ("act", "quarantine_node")
-
-
-def test_the_nodes_quarantine_waits_for_its_own_budget_and_a_pin(incident, case) -> None:
-    one = incident(State.REPAIRING, rung=1)
-    full = PoolView(gpus=32, nodes=4, nodes_out=1)
-    assert _said(decide(case(one, pool=full))) == ("hold", Reason.BUDGET_OUT)
-    gpus = PoolView(gpus=32, nodes=4, gpus_out=30)
-    assert _said(decide(case(one, pool=gpus))) == ("act", "quarantine_node")
-    pinned = Stops(pinned="alice: fine")
-    assert _said(decide(case(one, stops=pinned))) == ("hold", Reason.PINNED)
-
-
-def test_a_reset_needs_no_empty_node(incident, case) -> None:
-    one = incident(State.REPAIRING)
-    assert _said(decide(case(one, node_jobs=RUNNING))) == ("act", "reset_gpu")
-
-
-# Verifying.
-
-
-def test_tests_wait_for_a_pause_and_for_facts(incident, case) -> None:
-    one = incident(State.VERIFYING)
-    assert _said(decide(case(one, paused=True))) == ("hold", Reason.PAUSED)
-    assert _said(decide(case(one, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
-    other = Stops(other_installation="b")
-    assert _said(decide(case(one, stops=other))) == ("hold", Reason.OTHER_INSTALLATION)
-    late = incident(State.PROBATION, until=NOW - 1)
-    assert _said(decide(case(late, paused=True))) == ("hold", Reason.PAUSED)
-    assert _said(decide(case(late, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
-    assert _said(decide(case(late, stops=other))) == ("hold", Reason.OTHER_INSTALLATION)
-
-
-def test_a_target_in_use_is_watched_and_released_while_its_job_runs(incident, case, after) -> None:
-    one = incident(State.VERIFYING)
-    over = {"jobs": RUNNING, "firing": False}
-    watch = decide(case(one, **over)).step
-    assert (watch.id, watch.action) == (plan.WATCH, "verify")
-    assert watch.deadline >= 300.0, "longer than metrics must stay healthy"
-    healthy = after(one, watch, passed=True, text="healthy for long")
-    move = decide(case(healthy, **over))
-    assert _said(move) == ("move", (State.PROBATION, Reason.HEALTHY_IN_SERVICE))
-    assert (move.until, move.text) == (NOW, "healthy for long")
-    lifted = replace(
-        healthy, state=State.PROBATION, reason=move.reason, until=NOW, since=NOW, mark=1
-    )
-    release = decide(case(lifted, **over)).step
-    assert (release.action, release.also) == ("release", (GPU,))
-
-
-def test_an_alert_that_fires_again_while_it_is_watched_is_treated_like_at_first(
-    incident, case, after
-) -> None:
-    one = incident(State.VERIFYING)
-    watch = decide(case(one, jobs=RUNNING, firing=False)).step
-    broken = after(one, watch, done=False, reason=Reason.STEP_REFUSED)
-    again = decide(case(broken, jobs=RUNNING))
-    assert _said(again) == ("move", (State.QUARANTINED, Reason.NEW_ALERT))
-    over = decide(case(broken, jobs=RUNNING, firing=False))
-    assert _said(over) == ("act", plan.WATCH), "it is over after all"
-    unclear = after(one, watch, done=False, reason=Reason.EFFECT_MISSING)
-    assert _said(decide(case(unclear, jobs=RUNNING, firing=False))) == (
-        "move", (State.ESCALATED, Reason.UNVERIFIABLE),
-    )  # fmt: skip
-
-
-def test_a_new_alert_on_what_is_lifted_in_use_is_treated_like_at_first(
-    incident, case, alert
-) -> None:
-    new = (events.episode_of(alert(at=NOW), NOW),)
-    watched = incident(State.PROBATION, reason=Reason.HEALTHY_IN_SERVICE, alerts=new)
-    assert _said(decide(case(watched))) == ("move", (State.QUARANTINED, Reason.NEW_ALERT))
-    tested = incident(State.PROBATION, reason=Reason.ON_PROBATION, alerts=new)
-    assert _said(decide(case(tested))) == ("move", (State.VERIFYING, Reason.NEW_ALERT))
-
-
-def test_an_idle_target_is_tested_and_one_that_cannot_be_is_watched(incident, case) -> None:
-    one = incident(State.VERIFYING)
-    able = EVERYTHING - {"probe"}
-    assert _said(decide(case(one))) == ("act", "verify")
-    assert _said(decide(case(one, capabilities=able))) == ("act", plan.WATCH)
-    repaired = replace(one, repaired_at=NOW - 5)
-    assert _said(decide(case(repaired, capabilities=able))) == ("act", "verify")
-
-
-@pytest.mark.parametrize("tests", [9, 10])
-def test_an_incident_has_ten_tests_of_any_kind_at_most(incident, case, after, tests) -> None:
-    one = incident(State.VERIFYING)
-    for number in range(tests):
-        name = ("verify", plan.WATCH, plan.OPINION)[number % 3]
-        one = after(one, plan.new_step(one, "verify", 9.0, name=name), passed=True)
-    one = replace(one, mark=len(one.steps))
-    decision = decide(case(one))
-    tenth = ("move", (State.ESCALATED, Reason.TESTED_OFTEN))
-    assert _said(decision) == (tenth if tests == 10 else ("act", "verify"))
-    retried = replace(one, base=len(one.steps))
-    assert _said(decide(case(retried))) == ("act", "verify")
-
-
-def test_a_failed_test_at_a_lowered_level_is_a_persons(incident, case, after) -> None:
-    one = incident(State.VERIFYING)
-    failed = after(one, decide(case(one)).step, done=False, passed=False, text="sick")
-    decision = decide(case(failed, level=Level.DRAIN))
-    assert (_said(decision), decision.text) == (("move", (State.ESCALATED, Reason.LEVEL)), "sick")
-
-
-@pytest.mark.parametrize(
-    ("probation", "doubles", "recurrence", "seconds"),
-    [(900.0, True, 3, 7200.0), (900.0, False, 3, 900.0), (900.0, True, 20, 57_600.0),
-     (50_000.0, True, 3, 86_400.0), (200_000.0, True, 3, 200_000.0)],
-)  # fmt: skip
-def test_probation_doubles_up_to_a_day_where_the_playbook_asks_for_it(
-    incident, case, after, playbook, probation, doubles, recurrence, seconds
-) -> None:
-    book = replace(playbook, probation=probation, double_on_repeat=doubles)
-    one = incident(State.VERIFYING, recurrence=recurrence)
-    passed = after(one, decide(case(one, book=book)).step, passed=True)
-    assert decide(case(passed, book=book)).until == NOW + seconds
-
-
-# Probation.
-
-
-def test_a_test_that_could_not_tell_on_probation_is_a_persons(incident, case, after) -> None:
-    one = incident(State.PROBATION, until=NOW - 1)
-    untold = after(one, decide(case(one)).step, done=False)
-    assert _said(decide(case(untold))) == ("move", (State.ESCALATED, Reason.UNVERIFIABLE))
-
-
-def test_a_release_is_tried_twice(incident, case, after) -> None:
-    one = incident(State.PROBATION, until=NOW - 1)
-    one = after(one, decide(case(one)).step, passed=True)
-    for _ in range(2):
-        step = decide(case(one)).step
-        assert step.action == "release"
-        one = after(one, step, done=False, text="refused")
-    decision = decide(case(one))
-    assert (_said(decision), decision.text) == (
-        ("move", (State.ESCALATED, Reason.RELEASE_FAILED)), "refused",
-    )  # fmt: skip
-
-
-def test_probation_ends_exactly_at_its_time(incident, case) -> None:
-    one = incident(State.PROBATION, until=NOW)
-    assert _said(decide(case(one))) == ("act", "verify")
-    assert decide(case(one, now=NOW - 0.1)) == Wait(NOW)
-
-
-def test_an_alert_of_the_moment_probation_began_is_no_new_one(incident, case, alert) -> None:
-    old = (events.episode_of(alert(at=NOW - 30), NOW),)
-    one = incident(State.PROBATION, until=NOW + 9, since=NOW - 30, alerts=old)
-    assert decide(case(one)) == Wait(NOW + 9)
-
-
 # After jobs were moved, for a job.
 
 
@@ -365,68 +303,3 @@ def test_a_jobs_incident_closes_with_its_reason_after_people_were_told(
     assert (_said(closed), closed.text) == (
         ("move", (State.CLOSED, Reason.JOB_RESTARTED)), "It runs on node1.",
     )  # fmt: skip
-
-
-# Scaling.
-
-
-def _scale(step: int, **more: Any) -> Playbook:
-    return Playbook(
-        "scale", (), (), TargetKind.WORKLOAD, FaultClass.SERVICE, Level.REPAIR,
-        scale=ScalePlan(step, 4.0, 60.0, 3), verify=VerifyPlan((), 1, 1.0), **more,
-    )  # fmt: skip
-
-
-def _load(wanted: int, waiting: float | None) -> dict[str, Any]:
-    return {"workload": WorkloadView(wanted, wanted, 1, 8, waiting)}
-
-
-def test_replicas_are_taken_away_only_while_the_alert_is_known_to_fire(incident, case) -> None:
-    one = incident(State.REPAIRING, SERVE, quarantined=())
-    idle = {"book": _scale(-1), **_load(4, 0.0)}
-    assert _said(decide(case(one, **idle))) == ("act", "scale")
-    over = decide(case(one, firing=False, **idle))
-    assert _said(over) == ("move", (State.CLOSED, Reason.ALERT_GONE))
-    held = decide(case(one, evidence=unknown("no answer"), **idle))
-    assert _said(held) == ("hold", Reason.ALERT_UNCONFIRMED)
-    blind = decide(case(one, sensors=SensorView(), **idle))
-    assert _said(blind) == ("hold", Reason.DEAD_MAN)
-
-
-def test_replicas_are_added_without_all_that(incident, case) -> None:
-    one = incident(State.REPAIRING, SERVE, quarantined=())
-    queue = {"book": _scale(1), **_load(2, 30.0)}
-    assert _said(decide(case(one, sensors=SensorView(), **queue))) == ("act", "scale")
-    unsure = decide(case(one, evidence=unknown("?"), **queue))
-    assert _said(unsure) == ("act", "scale")
-    assert _said(decide(case(one, paused=True, **queue))) == ("hold", Reason.PAUSED)
-
-
-def test_at_the_minimum_no_scale_out_ends_and_at_the_maximum_no_scale_in(incident, case) -> None:
-    one = incident(State.REPAIRING, SERVE, quarantined=())
-    least = decide(case(one, book=_scale(1), **_load(1, 0.0)))
-    assert least == Wait(NOW + 2)
-    most = decide(case(one, book=_scale(-1), **_load(8, 90.0)))
-    assert most == Wait(NOW + 2)
-    assert _said(decide(case(one, book=_scale(-1), **_load(1, 0.0)))) == ("act", "notify:limit")
-
-
-def test_a_scaling_that_fails_is_a_persons_and_three_steps_are_the_most(
-    incident, case, after
-) -> None:
-    queue = {"book": _scale(1), **_load(2, 90.0)}
-    one = incident(State.REPAIRING, SERVE, quarantined=())
-    step = decide(case(one, **queue)).step
-    failed = after(one, step, done=False, text="quota")
-    assert _said(decide(case(failed, **queue))) == ("act", "notify:failed")
-    for _ in range(3):
-        one = after(one, plan.new_step(one, "scale", 9.0, replicas=3))
-    assert _said(decide(case(one, **queue))) == ("act", "notify:closed")
-    told = after(one, plan.notify(one, "closed"))
-    assert _said(decide(case(told, **queue))) == ("move", (State.CLOSED, Reason.RESCALED))
-
-
-def test_demand_that_went_away_before_a_step_closes_quietly(incident, case) -> None:
-    one = incident(State.REPAIRING, SERVE, quarantined=())
-    decision = decide(case(one, book=_scale(1), firing=False, **_load(4, 8.0)))
-    assert _said(decision) == ("move", (State.CLOSED, Reason.RESCALED))

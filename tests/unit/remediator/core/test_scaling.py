@@ -1,0 +1,146 @@
+"""Replicas are added and taken away by steps, within bounds, while the alert goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.core import plan
+from remediator.core.decide import decide
+from remediator.core.decision import Act, Hold, Move, Wait, Widen
+from remediator.core.evidence import unknown
+from remediator.core.model import (
+    FaultClass,
+    Level,
+    Playbook,
+    ScalePlan,
+    State,
+    VerifyPlan,
+)
+from remediator.core.reasons import Reason
+from remediator.core.view import (
+    JobView,
+    SensorView,
+    WorkloadView,
+)
+from tests.unit.remediator.core.brief import brief
+
+NOW = 1_700_000_000.0
+GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
+SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
+DEAD, RUNNING = (JobView("train-a", False),), (JobView("train-a", True),)
+OURS = {"node_quarantine_owner": "fleetmedic"}
+FEW = {"witnesses": frozenset({"one"})}
+SCALE = Playbook(
+    "scale-out", (), (), TargetKind.WORKLOAD, FaultClass.SERVICE, Level.REPAIR,
+    scale=ScalePlan(1, 4.0, 60.0, 3),
+)  # fmt: skip
+
+
+def _said(decision: Any) -> tuple[str, Any]:
+    if isinstance(decision, Act):
+        return "act", decision.step.id
+    if isinstance(decision, Move):
+        return "move", (decision.state, decision.reason)
+    if isinstance(decision, Widen):
+        return "widen", None
+    return ("hold", decision.reason) if isinstance(decision, Hold) else ("wait", None)
+
+
+@pytest.mark.parametrize(
+    ("load", "step", "expected"),
+    [
+        (WorkloadView(2, 2, 1, 8, 30.0), 1, ("act", "scale")),
+        (WorkloadView(8, 8, 1, 8, 90.0), 1, ("act", "notify:limit")),
+        (WorkloadView(2, 2, 1, 8, None), 1, ("hold", Reason.FACTS_UNKNOWN)),
+        (WorkloadView(2, 2, 1, 8, None), -1, ("hold", Reason.FACTS_UNKNOWN)),  # unknown is not empty
+        (WorkloadView(4, 4, 1, 8, 0.0), -1, ("act", "scale")),
+        (WorkloadView(2, 2, 1, 8, 7.0), 1, ("wait", None)),
+        (WorkloadView(2, 2, 1, 8, 30.0), -1, ("wait", None)),   # scale-in never scales out
+        (None, 1, ("hold", Reason.FACTS_UNKNOWN)),
+    ],
+)  # fmt: skip
+def test_scaling_follows_the_queue_within_bounds(incident, case, load, step, expected) -> None:
+    one = incident(State.REPAIRING, SERVE, quarantined=())
+    book = replace(SCALE, scale=ScalePlan(step, 4.0, 60.0, 3))
+    assert expected == brief(decide(case(one, book=book, workload=load)))
+
+
+def test_scaling_goes_on_by_steps_while_the_alert_does(incident, case, after) -> None:
+    one = incident(State.REPAIRING, SERVE, quarantined=())
+    load = WorkloadView(2, 2, 1, 8, 30.0)
+    step = decide(case(one, book=SCALE, workload=load)).step
+    assert step.replicas == 3
+    one = after(one, step)
+    told = (("scale", SERVE, NOW),)
+    held = decide(case(one, book=SCALE, workload=load, attempts=told, now=NOW + 1))
+    assert Reason.COOLDOWN is held.reason
+    following = decide(case(one, book=SCALE, workload=load, attempts=told, now=NOW + 61))
+    assert (following.step.id, following.step.attempt) == ("scale", 2)
+    over = decide(case(one, book=SCALE, workload=load, firing=False))
+    assert brief(over) == ("act", "notify:closed")
+
+
+def _scale(step: int, **more: Any) -> Playbook:
+    return Playbook(
+        "scale", (), (), TargetKind.WORKLOAD, FaultClass.SERVICE, Level.REPAIR,
+        scale=ScalePlan(step, 4.0, 60.0, 3), verify=VerifyPlan((), 1, 1.0), **more,
+    )  # fmt: skip
+
+
+def _load(wanted: int, waiting: float | None) -> dict[str, Any]:
+    return {"workload": WorkloadView(wanted, wanted, 1, 8, waiting)}
+
+
+def test_replicas_are_taken_away_only_while_the_alert_is_known_to_fire(incident, case) -> None:
+    one = incident(State.REPAIRING, SERVE, quarantined=())
+    idle = {"book": _scale(-1), **_load(4, 0.0)}
+    assert _said(decide(case(one, **idle))) == ("act", "scale")
+    over = decide(case(one, firing=False, **idle))
+    assert _said(over) == ("move", (State.CLOSED, Reason.ALERT_GONE))
+    held = decide(case(one, evidence=unknown("no answer"), **idle))
+    assert _said(held) == ("hold", Reason.ALERT_UNCONFIRMED)
+    blind = decide(case(one, sensors=SensorView(), **idle))
+    assert _said(blind) == ("hold", Reason.DEAD_MAN)
+
+
+def test_replicas_are_added_without_all_that(incident, case) -> None:
+    one = incident(State.REPAIRING, SERVE, quarantined=())
+    queue = {"book": _scale(1), **_load(2, 30.0)}
+    assert _said(decide(case(one, sensors=SensorView(), **queue))) == ("act", "scale")
+    unsure = decide(case(one, evidence=unknown("?"), **queue))
+    assert _said(unsure) == ("act", "scale")
+    assert _said(decide(case(one, paused=True, **queue))) == ("hold", Reason.PAUSED)
+
+
+def test_at_the_minimum_no_scale_out_ends_and_at_the_maximum_no_scale_in(incident, case) -> None:
+    one = incident(State.REPAIRING, SERVE, quarantined=())
+    least = decide(case(one, book=_scale(1), **_load(1, 0.0)))
+    assert least == Wait(NOW + 2)
+    most = decide(case(one, book=_scale(-1), **_load(8, 90.0)))
+    assert most == Wait(NOW + 2)
+    assert _said(decide(case(one, book=_scale(-1), **_load(1, 0.0)))) == ("act", "notify:limit")
+
+
+def test_a_scaling_that_fails_is_a_persons_and_three_steps_are_the_most(
+    incident, case, after
+) -> None:
+    queue = {"book": _scale(1), **_load(2, 90.0)}
+    one = incident(State.REPAIRING, SERVE, quarantined=())
+    step = decide(case(one, **queue)).step
+    failed = after(one, step, done=False, text="quota")
+    assert _said(decide(case(failed, **queue))) == ("act", "notify:failed")
+    for _ in range(3):
+        one = after(one, plan.new_step(one, "scale", 9.0, replicas=3))
+    assert _said(decide(case(one, **queue))) == ("act", "notify:closed")
+    told = after(one, plan.notify(one, "closed"))
+    assert _said(decide(case(told, **queue))) == ("move", (State.CLOSED, Reason.RESCALED))
+
+
+def test_demand_that_went_away_before_a_step_closes_quietly(incident, case) -> None:
+    one = incident(State.REPAIRING, SERVE, quarantined=())
+    decision = decide(case(one, book=_scale(1), firing=False, **_load(4, 8.0)))
+    assert _said(decision) == ("move", (State.CLOSED, Reason.RESCALED))

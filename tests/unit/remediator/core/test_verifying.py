@@ -1,0 +1,241 @@
+"""Tests, watching, probation and the release."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.core import events, plan
+from remediator.core.decide import decide
+from remediator.core.decision import Act, Hold, Move, Wait, Widen
+from remediator.core.model import (
+    Level,
+    State,
+)
+from remediator.core.reasons import Reason
+from remediator.core.view import (
+    EVERYTHING,
+    JobView,
+    Stops,
+)
+from tests.unit.remediator.core.brief import brief
+
+NOW = 1_700_000_000.0
+GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
+SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
+DEAD, RUNNING = (JobView("train-a", False),), (JobView("train-a", True),)
+OURS = {"node_quarantine_owner": "fleetmedic"}
+FEW = {"witnesses": frozenset({"one"})}
+
+
+def _said(decision: Any) -> tuple[str, Any]:
+    if isinstance(decision, Act):
+        return "act", decision.step.id
+    if isinstance(decision, Move):
+        return "move", (decision.state, decision.reason)
+    if isinstance(decision, Widen):
+        return "widen", None
+    return ("hold", decision.reason) if isinstance(decision, Hold) else ("wait", None)
+
+
+def test_a_test_that_could_not_tell_is_neither_healed_nor_sick(incident, case, after) -> None:
+    one = incident(State.VERIFYING)
+    unknown = after(one, decide(case(one)).step, done=False)
+    decision = decide(case(unknown))
+    assert (decision.state, decision.reason) == (State.ESCALATED, Reason.UNVERIFIABLE)
+
+
+def test_verified_goes_on_probation_and_a_recurrence_doubles_it(incident, case, after) -> None:
+    for recurrence, wait in ((0, 900), (1, 1800), (2, 3600), (50, 57_600)):
+        one = incident(State.VERIFYING, recurrence=recurrence)
+        healthy = after(one, decide(case(one)).step, passed=True)
+        decision = decide(case(healthy))
+        assert (State.PROBATION, NOW + wait) == (decision.state, decision.until)
+
+
+def test_probation_waits_tests_releases_tells_and_closes(incident, case, after) -> None:
+    one = incident(State.PROBATION, until=NOW + 900)
+    assert Wait(NOW + 900) == decide(case(one))
+    late = NOW + 901
+    verify = decide(case(one, now=late)).step
+    assert verify.id == "verify"
+    one = after(one, verify, at=late, passed=True)
+    release = decide(case(one, now=late)).step
+    assert ("release", one.quarantined) == (release.action, release.also)
+    one = after(one, release, at=late)
+    tell = decide(case(one, now=late, quarantine_owner=None)).step
+    assert tell.id == "notify:closed"
+    one = after(one, tell, at=late)
+    closed = decide(case(one, now=late, quarantine_owner=None))
+    assert (closed.state, closed.reason) == (State.CLOSED, Reason.READMITTED)
+
+
+def test_what_was_taken_over_during_a_release_is_released_too(incident, case, after) -> None:
+    late = Target.parse("node2/7")
+    one = incident(State.PROBATION, until=NOW - 1)
+    one = after(one, decide(case(one)).step, passed=True)
+    step = decide(case(one)).step
+    one = after(replace(one, quarantined=(*one.quarantined, late)), step)
+    assert decide(case(one)).step.also == (late,)
+
+
+def test_a_new_alert_on_probation_is_answered_by_a_test(incident, case, alert) -> None:
+    from remediator.core.events import episode_of
+
+    one = incident(State.PROBATION, until=NOW + 900, alerts=(episode_of(alert(at=NOW), NOW),))
+    assert (decide(case(one)).state, decide(case(one)).reason) == (
+        State.VERIFYING,
+        Reason.NEW_ALERT,
+    )
+    old = replace(one, alerts=(episode_of(alert(at=NOW - 40), NOW),))
+    assert isinstance(decide(case(old)), Wait)
+
+
+def test_a_test_that_fails_on_probation_begins_with_the_rung_that_was_not_tried(
+    incident, case, after
+) -> None:
+    one = incident(State.PROBATION, until=NOW - 1)
+    failed = after(one, decide(case(one)).step, done=False, passed=False)
+    assert decide(case(failed)).rung == 0
+
+
+def test_no_test_loads_a_target_on_which_jobs_still_run(incident, case, after) -> None:
+    low = {"level": Level.QUARANTINE, "firing": False}
+    one = incident(State.QUARANTINED, rehearsed=True)
+    assert brief(decide(case(one, jobs=RUNNING, **low))) == ("move", State.VERIFYING)
+    tested = incident(State.VERIFYING)
+    assert brief(decide(case(tested, jobs=RUNNING, **low))) == ("act", "watch")
+    assert brief(decide(case(tested, **low))) == ("act", "verify")
+
+
+def test_tests_wait_for_a_pause_and_for_facts(incident, case) -> None:
+    one = incident(State.VERIFYING)
+    assert _said(decide(case(one, paused=True))) == ("hold", Reason.PAUSED)
+    assert _said(decide(case(one, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
+    other = Stops(other_installation="b")
+    assert _said(decide(case(one, stops=other))) == ("hold", Reason.OTHER_INSTALLATION)
+    late = incident(State.PROBATION, until=NOW - 1)
+    assert _said(decide(case(late, paused=True))) == ("hold", Reason.PAUSED)
+    assert _said(decide(case(late, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
+    assert _said(decide(case(late, stops=other))) == ("hold", Reason.OTHER_INSTALLATION)
+
+
+def test_a_target_in_use_is_watched_and_released_while_its_job_runs(incident, case, after) -> None:
+    one = incident(State.VERIFYING)
+    over = {"jobs": RUNNING, "firing": False}
+    watch = decide(case(one, **over)).step
+    assert (watch.id, watch.action) == (plan.WATCH, "verify")
+    assert watch.deadline >= 300.0, "longer than metrics must stay healthy"
+    healthy = after(one, watch, passed=True, text="healthy for long")
+    move = decide(case(healthy, **over))
+    assert _said(move) == ("move", (State.PROBATION, Reason.HEALTHY_IN_SERVICE))
+    assert (move.until, move.text) == (NOW, "healthy for long")
+    lifted = replace(
+        healthy, state=State.PROBATION, reason=move.reason, until=NOW, since=NOW, mark=1
+    )
+    release = decide(case(lifted, **over)).step
+    assert (release.action, release.also) == ("release", (GPU,))
+
+
+def test_an_alert_that_fires_again_while_it_is_watched_is_treated_like_at_first(
+    incident, case, after
+) -> None:
+    one = incident(State.VERIFYING)
+    watch = decide(case(one, jobs=RUNNING, firing=False)).step
+    broken = after(one, watch, done=False, reason=Reason.STEP_REFUSED)
+    again = decide(case(broken, jobs=RUNNING))
+    assert _said(again) == ("move", (State.QUARANTINED, Reason.NEW_ALERT))
+    over = decide(case(broken, jobs=RUNNING, firing=False))
+    assert _said(over) == ("act", plan.WATCH), "it is over after all"
+    unclear = after(one, watch, done=False, reason=Reason.EFFECT_MISSING)
+    assert _said(decide(case(unclear, jobs=RUNNING, firing=False))) == (
+        "move", (State.ESCALATED, Reason.UNVERIFIABLE),
+    )  # fmt: skip
+
+
+def test_a_new_alert_on_what_is_lifted_in_use_is_treated_like_at_first(
+    incident, case, alert
+) -> None:
+    new = (events.episode_of(alert(at=NOW), NOW),)
+    watched = incident(State.PROBATION, reason=Reason.HEALTHY_IN_SERVICE, alerts=new)
+    assert _said(decide(case(watched))) == ("move", (State.QUARANTINED, Reason.NEW_ALERT))
+    tested = incident(State.PROBATION, reason=Reason.ON_PROBATION, alerts=new)
+    assert _said(decide(case(tested))) == ("move", (State.VERIFYING, Reason.NEW_ALERT))
+
+
+def test_an_idle_target_is_tested_and_one_that_cannot_be_is_watched(incident, case) -> None:
+    one = incident(State.VERIFYING)
+    able = EVERYTHING - {"probe"}
+    assert _said(decide(case(one))) == ("act", "verify")
+    assert _said(decide(case(one, capabilities=able))) == ("act", plan.WATCH)
+    repaired = replace(one, repaired_at=NOW - 5)
+    assert _said(decide(case(repaired, capabilities=able))) == ("act", "verify")
+
+
+@pytest.mark.parametrize("tests", [9, 10])
+def test_an_incident_has_ten_tests_of_any_kind_at_most(incident, case, after, tests) -> None:
+    one = incident(State.VERIFYING)
+    for number in range(tests):
+        name = ("verify", plan.WATCH, plan.OPINION)[number % 3]
+        one = after(one, plan.new_step(one, "verify", 9.0, name=name), passed=True)
+    one = replace(one, mark=len(one.steps))
+    decision = decide(case(one))
+    tenth = ("move", (State.ESCALATED, Reason.TESTED_OFTEN))
+    assert _said(decision) == (tenth if tests == 10 else ("act", "verify"))
+    retried = replace(one, base=len(one.steps))
+    assert _said(decide(case(retried))) == ("act", "verify")
+
+
+def test_a_failed_test_at_a_lowered_level_is_a_persons(incident, case, after) -> None:
+    one = incident(State.VERIFYING)
+    failed = after(one, decide(case(one)).step, done=False, passed=False, text="sick")
+    decision = decide(case(failed, level=Level.DRAIN))
+    assert (_said(decision), decision.text) == (("move", (State.ESCALATED, Reason.LEVEL)), "sick")
+
+
+@pytest.mark.parametrize(
+    ("probation", "doubles", "recurrence", "seconds"),
+    [(900.0, True, 3, 7200.0), (900.0, False, 3, 900.0), (900.0, True, 20, 57_600.0),
+     (50_000.0, True, 3, 86_400.0), (200_000.0, True, 3, 200_000.0)],
+)  # fmt: skip
+def test_probation_doubles_up_to_a_day_where_the_playbook_asks_for_it(
+    incident, case, after, playbook, probation, doubles, recurrence, seconds
+) -> None:
+    book = replace(playbook, probation=probation, double_on_repeat=doubles)
+    one = incident(State.VERIFYING, recurrence=recurrence)
+    passed = after(one, decide(case(one, book=book)).step, passed=True)
+    assert decide(case(passed, book=book)).until == NOW + seconds
+
+
+def test_a_test_that_could_not_tell_on_probation_is_a_persons(incident, case, after) -> None:
+    one = incident(State.PROBATION, until=NOW - 1)
+    untold = after(one, decide(case(one)).step, done=False)
+    assert _said(decide(case(untold))) == ("move", (State.ESCALATED, Reason.UNVERIFIABLE))
+
+
+def test_a_release_is_tried_twice(incident, case, after) -> None:
+    one = incident(State.PROBATION, until=NOW - 1)
+    one = after(one, decide(case(one)).step, passed=True)
+    for _ in range(2):
+        step = decide(case(one)).step
+        assert step.action == "release"
+        one = after(one, step, done=False, text="refused")
+    decision = decide(case(one))
+    assert (_said(decision), decision.text) == (
+        ("move", (State.ESCALATED, Reason.RELEASE_FAILED)), "refused",
+    )  # fmt: skip
+
+
+def test_probation_ends_exactly_at_its_time(incident, case) -> None:
+    one = incident(State.PROBATION, until=NOW)
+    assert _said(decide(case(one))) == ("act", "verify")
+    assert decide(case(one, now=NOW - 0.1)) == Wait(NOW)
+
+
+def test_an_alert_of_the_moment_probation_began_is_no_new_one(incident, case, alert) -> None:
+    old = (events.episode_of(alert(at=NOW - 30), NOW),)
+    one = incident(State.PROBATION, until=NOW + 9, since=NOW - 30, alerts=old)
+    assert decide(case(one)) == Wait(NOW + 9)
