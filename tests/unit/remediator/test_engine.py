@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import time
 from dataclasses import replace
@@ -12,17 +13,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
 from remediator import app
 from remediator.actions.registry import actions
 from remediator.clusters.base import ClusterError
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.events import Kind
-from remediator.core.model import Level, State
+from remediator.core.evidence import Evidence, Standing
+from remediator.core.model import Alert, Level, State
 from remediator.core.reasons import Reason
 from remediator.journal import read_events, replay
 from remediator.settings import load_settings
-from tests.unit.remediator.running import GPU, QUICK, fire, playbooks, world
+from tests.unit.remediator.running import GPU, QUICK, Running, fire, playbooks, world
+
+SILENCED = Evidence(Standing.WITHHELD, Reason.SILENCED, "bob silenced it", "silence/1")
 
 
 def test_a_lost_gpu_is_quarantined_emptied_reset_tested_and_readmitted(tmp_path) -> None:
@@ -378,13 +383,20 @@ def test_another_process_takes_an_incident_up_where_it_was(tmp_path, stop_in) ->
 
 
 NAMES = (
-    "GpuLost",
-    "GpuXidFatalHardware",
-    "GpuPeerOutlier",
-    "GpuXidApplicationRepeated",
-    "NodeDown",
-    "Odd",
-)
+    "GpuLost", "GpuXidFatalHardware", "GpuPeerOutlier", "GpuXidApplicationRepeated", "NodeDown", "Odd",
+)  # fmt: skip
+DEEDS = ("", "", "", "pause", "release", "close", "retry", "withhold", "storm", "calm", "busy")
+
+
+class Busy(MemoryCluster):
+    """A cluster that may refuse repairs for the moment, so that announced ones are taken back."""
+
+    busy = False
+
+    async def reset_gpu(self, target: Target, *, op_id: str) -> None:
+        if self.busy:
+            raise ClusterError("It is in use.", transient=True)
+        await super().reset_gpu(target, op_id=op_id)
 
 
 @settings(
@@ -393,30 +405,54 @@ NAMES = (
 @given(
     stream=st.lists(
         st.tuples(
-            st.sampled_from(NAMES), st.integers(1, 2), st.integers(0, 2), st.booleans(), st.booleans()
+            st.sampled_from(NAMES), st.integers(1, 2), st.integers(0, 2), st.booleans(),
+            st.sampled_from(DEEDS),
         ),
         min_size=1, max_size=12,
     )
 )  # fmt: skip
-def test_replaying_the_journal_of_any_stream_of_alerts_gives_the_live_state(
+def test_replaying_the_journal_of_any_stream_of_alerts_and_orders_gives_the_live_state(
     tmp_path_factory, stream
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
     start = time.time()
 
     async def story() -> None:
-        async with world(folder) as run:
-            for n, (name, node, gpu, firing, pause) in enumerate(stream):
-                await run.send(
-                    name, Target.parse(f"node{node}/{gpu}"), at=start + n / 100, firing=firing
-                )
-                if pause:
-                    await run.engine.pause("alice", "x")
-                    await run.engine.resume("alice")
+        async with world(folder, Busy()) as run:
+            for n, (name, node, gpu, firing, deed) in enumerate(stream):
+                target = Target.parse(f"node{node}/{gpu}")
+                alert = await run.send(name, target, at=start + n / 100, firing=firing)
+                await _do(deed, run, alert, target)
                 await asyncio.sleep(0.002 * (n % 5))
             assert run.book.refused == 0
 
     asyncio.run(story())
+
+
+async def _do(deed: str, run: Running, alert: Alert, target: Target) -> None:
+    """What else happens: a person's order, which may be refused, or something in the world."""
+    exits, incident = run.engine.exits, run.book.incident_on(target)
+    identity = incident.id if incident else "inc-none"
+    with contextlib.suppress(UserError):
+        if deed == "pause":
+            await run.engine.pause("alice", "x")
+            await run.engine.resume("alice")
+        elif deed == "release":
+            await exits.release(target, "alice", "x")
+        elif deed == "close":
+            await exits.close_incident(identity, "alice", "x", keep_quarantine=True)
+        elif deed == "retry":
+            await exits.retry(identity, "alice", "x")
+        elif deed == "withhold":
+            await run.engine.note_withheld([(alert, SILENCED)])
+        elif deed == "storm":
+            await run.engine.storms.begin("default", "A storm.")
+        elif deed == "calm":
+            await run.engine.storms.look(await run.cluster.list_nodes())
+        elif deed == "busy":
+            cluster = run.cluster
+            assert isinstance(cluster, Busy)
+            cluster.busy = not cluster.busy
 
 
 def test_from_alert_to_quarantine_takes_a_fraction_of_a_second(tmp_path) -> None:
