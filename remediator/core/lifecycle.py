@@ -149,8 +149,8 @@ def _absorbed(incident: Incident, event: Event) -> Incident:
 
 
 def _held(incident: Incident, event: Event) -> Incident:
-    since = incident.held_since if incident.held is event.reason else None
-    since = event.at if since is None else since
+    # A guard that takes over from another begins no new wait: people hear of the whole of it.
+    since = event.at if incident.held_since is None else incident.held_since
     return replace(incident, held=event.reason, held_text=event.text, held_since=since)
 
 

@@ -116,8 +116,9 @@ def test_a_hold_is_counted_from_its_first_moment_and_a_message_does_not_end_it()
     _step(book, Kind.STEP_PREPARED, told, NOW + 60)
     _step(book, Kind.STEP_DONE, told, NOW + 60)
     assert book.incidents["inc-1"].held_since == NOW
+    # A guard that takes over from another begins no new wait.
     one = hold(Reason.STORM, NOW + 70, "a storm")
-    assert one.held_since == NOW + 70
+    assert (one.held, one.held_since) == (Reason.STORM, NOW)
     _step(book, Kind.STEP_PREPARED, plan.quarantine(one), NOW + 80)
     one = book.incidents["inc-1"]
     assert (one.held, one.held_text, one.held_since) == (None, "", None)
