@@ -114,7 +114,8 @@ class Senses:
         """When the event behind an event-type alert happened (Unix seconds); None if nobody knows."""
         if target.gpu is None or not alert.name.startswith("GpuXid"):
             return None
-        return await self._from.sensors.last_xid(target)
+        # Of its own code: a program's XID after the repair says nothing about the hardware's before it.
+        return await self._from.sensors.last_xid(target, alert.labels.get("xid", ""))
 
     def accused(self, incident: Incident) -> bool:
         """Whether an alert of the incident is active by Alertmanager's last answer."""

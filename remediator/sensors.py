@@ -78,9 +78,10 @@ class Sensors:
             samples, target, since, now, oldest=FRESH_SCRAPES * self._scrape, settle=settle
         )
 
-    async def last_xid(self, target: Target) -> float | None:
-        """When the latest XID of a GPU was logged (Unix seconds)."""
-        selector = self._of(node=target.name, gpu=str(target.gpu))
+    async def last_xid(self, target: Target, xid: str = "") -> float | None:
+        """When the latest XID of a GPU was logged (Unix seconds): of that code where one is given."""
+        code = {"xid": xid} if xid else {}
+        selector = self._of(node=target.name, gpu=str(target.gpu), **code)
         return await self._largest(f"max(gpu_xid_last_timestamp_seconds{selector})")
 
     async def contradicts(self, alert: Alert, *, event: bool) -> str:

@@ -52,8 +52,8 @@ class Told:
         self.asked.append("exporters_up")
         return self.up
 
-    async def last_xid(self, target: Target) -> float | None:
-        self.asked.append("last_xid")
+    async def last_xid(self, target: Target, xid: str = "") -> float | None:
+        self.asked.append(f"last_xid {xid}".strip())
         return self.xid
 
     async def last_step(self, jobs: list[str]) -> float | None:
@@ -268,6 +268,17 @@ def test_an_event_has_its_own_time_where_the_sensors_keep_it(world: World) -> No
     world.told.xid = NOW - 40
     assert world.view().firing
     assert world.view().witnesses == {"the kernel log"}
+
+
+@pytest.mark.parametrize(("labels", "asked"), [({"xid": "79"}, "last_xid 79"), ({}, "last_xid")])
+def test_an_alert_about_one_xid_is_not_dated_by_another(
+    world: World, labels: dict[str, str], asked: str
+) -> None:
+    alert = world.alert("GpuXidFatalHardware")
+    alert = replace(alert, labels={**alert.labels, **labels})
+    world.told.xid = NOW - 60
+    assert asyncio.run(world.senses.event_at(alert, GPU)) == NOW - 60
+    assert world.told.asked == [asked], "a program's error after the repair is another event"
 
 
 def test_an_event_before_the_nodes_last_boot_is_over(world: World) -> None:

@@ -126,6 +126,14 @@ def test_the_time_of_the_latest_xid_and_of_the_last_boot() -> None:
     ]
 
 
+def test_an_alert_about_one_xid_is_dated_by_that_xid_alone() -> None:
+    answers = Answers({"max(gpu_xid_last": [sample(NOW - 9)]})
+    assert run(sensors(answers).last_xid(GPU, "79")) == NOW - 9
+    assert answers.asked == [
+        'max(gpu_xid_last_timestamp_seconds{cluster="a",node="node1",gpu="3",xid="79"})'
+    ]
+
+
 @pytest.mark.parametrize(
     "answers", [None, Answers(), Answers(error="gone"), Answers({"max": [sample(0)]})]
 )
