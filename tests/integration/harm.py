@@ -187,10 +187,11 @@ class Scene:
     # ---- what must stay
 
     def note(self, job: str | None = None) -> Untouched:
-        """Remember what must not change."""
-        nodes = self.hardware.nodes()
+        """Remember what must not change: a job and the boards of its node; without a job, every board."""
+        found = self.cluster.job(job) if job else None
+        nodes = [found.node] if found and found.node else self.hardware.nodes()
         return Untouched(
-            self.cluster.job(job) if job else None,
+            found,
             {(node, gpu): self.hardware.gpu(node, gpu).resets
              for node in nodes for gpu in self.hardware.gpus(node)},
             {node: self.hardware.boot(node).boots for node in nodes},
@@ -251,6 +252,12 @@ class Scene:
             "endsAt": stamp(ends or now + 3600),
         }  # fmt: skip
         ask(f"{self.url('alertmanager')}/api/v2/alerts", [alert])
+
+    def end(self, labels: Mapping[str, str]) -> None:
+        """Let an alert end that was posted, and wait until Alertmanager lists it no more."""
+        now = time.time()
+        self.post(labels, starts=now - 1, ends=now)
+        until(lambda: not self.listed(**labels), 20, lambda: self.listed(**labels))
 
     def listed(self, **labels: str) -> list[dict[str, Any]]:
         """What Alertmanager lists of the alerts with these labels; nothing while it is stopped."""

@@ -43,7 +43,8 @@ def test_an_alert_with_the_uuid_of_another_board_is_held_and_names_both(stack: S
     target, job = "gpu/node1/2", stack.job_on("node1", 2, name="board")
     before = stack.note(job)
     strange = "GPU-00000000-dead-beef-0000-000000000000"
-    stack.post(gpu_alert(stack, "GpuEccUncorrectable", "node1", 2) | {"uuid": strange})
+    labels = gpu_alert(stack, "GpuEccUncorrectable", "node1", 2) | {"uuid": strange}
+    stack.post(labels)
     until(lambda: stack.held(target) == "identity", 20, lambda: stack.story(target))
     stack.passes(3)
     said = stack.why(target)
@@ -52,6 +53,7 @@ def test_an_alert_with_the_uuid_of_another_board_is_held_and_names_both(stack: S
     assert stack.held(target) == "identity"
     assert not stack.quarantined(target)
     stack.require_untouched(before)
+    stack.end(labels)
 
 
 def test_a_gpu_alert_without_a_uuid_quarantines_and_does_no_more(stack: Scene) -> None:
@@ -65,6 +67,7 @@ def test_a_gpu_alert_without_a_uuid_quarantines_and_does_no_more(stack: Scene) -
     stack.passes(3)
     assert stack.held(target) == "identity"
     stack.require_untouched(before)
+    stack.end(labels)
 
 
 def test_swapped_node_labels_move_no_job_and_reset_no_board(stack: Scene) -> None:
@@ -83,12 +86,14 @@ def test_swapped_node_labels_move_no_job_and_reset_no_board(stack: Scene) -> Non
 
 def test_a_node_whose_exporter_reports_the_boards_of_another_is_held(stack: Scene) -> None:
     before = stack.note(stack.job_on("node3", 1, name="renamed"))
-    stack.post(STATIC | {"alertname": "NodeDown", "category": "node", "node": "node3"})
+    labels = STATIC | {"alertname": "NodeDown", "category": "node", "node": "node3"}
+    stack.post(labels)
     until(lambda: stack.held("node/node3") == "identity", 30, lambda: stack.story("node/node3"))
     stack.passes(2)
     assert "which the inventory has on node4" in stack.why("node/node3")
     assert not stack.quarantined("node/node3")
     stack.require_untouched(before)
+    stack.end(labels)
 
 
 def test_one_dead_exporter_is_one_signal_and_its_quarantine_ends_under_the_running_job(
