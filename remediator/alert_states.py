@@ -1,7 +1,8 @@
 """How alerts stand now: what Alertmanager says, whether that is complete, and our maintenance windows.
 
 No answer is no answer. An alert in an answer is active at once; that one is missing counts only if the
-answer holds the Watchdog and Alertmanager has run long enough to be told everything again.
+answer holds the Watchdog, and if Alertmanager and the Watchdog have been there long enough for everything
+to be sent again. Where Prometheus is gone, Alertmanager lets its alerts expire and calls them resolved.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class _Asked:
 class AlertStates:
     """`client` is None where the settings say that there is no Alertmanager.
 
-    `settle` seconds after Alertmanager's start a missing alert begins to mean something; `is_watchdog`
-    recognises the dead man's switch. `now` is Unix seconds.
+    `settle` seconds after Alertmanager's start, and after the Watchdog's, a missing alert begins to mean
+    something; `is_watchdog` recognises the dead man's switch. `now` is Unix seconds.
     """
 
     def __init__(
@@ -86,8 +87,6 @@ class AlertStates:
             if asked.answer is None and self._asked.answer is not None:
                 log.warning("alertmanager_unreachable", error=asked.error)
             if asked.answer is not None:
-                # By our own clock, where that Alertmanager's start lies in the future.
-                self._starts.setdefault(asked.answer.started, self._now())
                 self._remember(asked.answer)
             asked.took = time.monotonic() - began
             self._asked = asked
@@ -120,11 +119,11 @@ class AlertStates:
         listed = self._asked.answer.listed.get(alert.fingerprint)
         if listed is not None and _same(listed.alert, alert):
             return ACTIVE if listed.active else self._withheld(listed)
-        if not alert.firing:
-            return OVER
-        if incomplete := self._incomplete():
-            return unknown(incomplete)
-        if self._now() - received <= SETTLING:
+        # One that was called resolved may only have expired, for want of its Prometheus.
+        if doubt := self._incomplete() if alert.firing else self._unsent():
+            return unknown(doubt)
+        on_its_way = alert.firing and _episode(alert) not in self._seen
+        if on_its_way and self._now() - received <= SETTLING:
             return unknown(f"Alertmanager does not list {alert.name} for our receiver.")
         return OVER
 
@@ -154,26 +153,47 @@ class AlertStates:
     def _remember(self, answer: Answer) -> None:
         if len(self._seen) > MOST_SEEN:
             self._seen.clear()
-        self._seen |= {_identity(one.alert) for one in answer.listed.values()}
+        alerts = [one.alert for one in answer.listed.values()]
+        self._seen |= {_identity(one) for one in alerts} | {_episode(one) for one in alerts}
+        # By our own clock, where a start lies in the future.
+        for started in (answer.started, *self._watchdogs(answer)):
+            self._starts.setdefault(started, self._now())
+
+    def _watchdogs(self, answer: Answer) -> list[float]:
+        """When each Watchdog of the answer began (Unix seconds)."""
+        alerts = (one.alert for one in answer.listed.values())
+        return [one.starts_at for one in alerts if self._is_watchdog(one)]
 
     def _incomplete(self) -> str:
         """Why a missing alert proves nothing; empty where it does."""
+        if (unsent := self._unsent()) or self._asked.answer is None:
+            return unsent
+        return self._settling(self._asked.answer.started, "Alertmanager was started")
+
+    def _unsent(self) -> str:
+        """Why Prometheus may not have sent what fires; empty where its Watchdog has fired long enough.
+
+        Prometheus may replay its log for longer than its alerts last in Alertmanager. They expire there,
+        and the Watchdog, which waits for nothing, is back before them.
+        """
         answer = self._asked.answer
         if answer is None:
             return self._asked.error
-        if not any(self._is_watchdog(one.alert) for one in answer.listed.values()):
+        begun = self._watchdogs(answer)
+        if not begun:
             return (
                 "Alertmanager's answer does not hold the Watchdog, so it may not hold everything."
             )
+        return self._settling(max(begun), "Prometheus' Watchdog began")
+
+    def _settling(self, started: float, what: str) -> str:
+        """A sentence while what `started` (Unix seconds) has not run for long enough; else empty."""
         now = self._now()
-        started = min(answer.started, self._starts.get(answer.started, now))
-        if now - started < self._settle:
-            begun = datetime.fromtimestamp(max(0.0, min(started, 4e9)), UTC)
-            return (
-                f"Alertmanager was started at {begun:%H:%M:%S} UTC; a missing alert counts as over "
-                f"{self._settle:g} s later."
-            )
-        return ""
+        started = min(started, self._starts.get(started, now))
+        if now - started >= self._settle:
+            return ""
+        begun = datetime.fromtimestamp(max(0.0, min(started, 4e9)), UTC)
+        return f"{what} at {begun:%H:%M:%S} UTC; a missing alert counts as over {self._settle:g} s later."
 
     def _muted(self, alert: Alert) -> Evidence | None:
         now = self._now()
@@ -213,6 +233,10 @@ def _muted_by(name: str, now: float) -> Evidence:
 
 def _identity(alert: Alert) -> tuple[str, ...]:
     return (alert.fingerprint, *(alert.labels.get(name, "") for name in _ABOUT))
+
+
+def _episode(alert: Alert) -> tuple[str, ...]:
+    return (*_identity(alert), alert.key)
 
 
 def _same(one: Alert, other: Alert) -> bool:

@@ -85,13 +85,48 @@ def test_one_received_a_moment_ago_may_be_on_its_way_for_a_minute(asked: Asked) 
     assert asked.evidence(received=NOW - 60.1) is OVER
 
 
+def test_one_that_was_listed_and_is_not_any_more_is_not_on_its_way(asked: Asked) -> None:
+    asked.fake.lists(GPU_LOST)
+    asked.ask()
+    asked.fake.forgets(GPU_LOST)
+    assert asked.evidence(received=NOW - 1) is OVER
+    again = replace(GPU_LOST, starts_at=NOW - 2)
+    assert asked.states.evidence(again, NOW - 1).standing is Standing.UNKNOWN, "a new episode"
+
+
 def test_an_answer_without_the_watchdog_says_that_nothing_is_over(asked: Asked) -> None:
     asked.fake.forgets(WATCHDOG)
     found = asked.evidence()
     assert (found.standing, found.reason) == (Standing.UNKNOWN, Reason.ALERT_UNCONFIRMED)
     assert "Watchdog" in found.text
     assert not asked.states.complete
-    assert asked.evidence(RESOLVED) is OVER, "Alertmanager itself said that this one is over"
+    gone = asked.evidence(RESOLVED)
+    assert gone.standing is Standing.UNKNOWN, "it expires where its Prometheus is gone, too"
+
+
+@pytest.mark.parametrize("alert", [GPU_LOST, RESOLVED])
+@pytest.mark.parametrize(("age", "over"), [(0.0, False), (179.9, False), (180.0, True)])
+def test_after_prometheus_has_come_back_nothing_is_over_until_its_alerts_fire_again(
+    asked: Asked, alert: Alert, age: float, over: bool
+) -> None:
+    asked.fake.lists(replace(WATCHDOG, starts_at=NOW - age))
+    assert (asked.evidence(alert) is OVER) is over
+    assert asked.states.complete is over
+    assert over or "Prometheus" in asked.evidence(alert).text
+
+
+def test_of_two_watchdogs_the_younger_counts(asked: Asked) -> None:
+    asked.fake.lists(replace(WATCHDOG, fingerprint="other", starts_at=NOW - 10))
+    assert not asked.ask().complete
+
+
+def test_a_watchdog_from_the_future_counts_from_the_first_answer_by_our_own_clock(
+    asked: Asked,
+) -> None:
+    asked.fake.lists(replace(WATCHDOG, starts_at=NOW + 86_400))
+    assert not asked.ask().complete
+    asked.at = NOW + 180
+    assert asked.ask().complete
 
 
 def test_a_withheld_watchdog_is_still_a_watchdog(asked: Asked) -> None:
