@@ -185,6 +185,8 @@ class Book:
             return
         for old in [key for key, one in self.outbox.items() if event.at - one.at > KEEP_MESSAGES]:
             del self.outbox[old]
+        if data["op_id"] in self.outbox:  # two lanes noticed the same cause at once
+            return
         self.outbox[data["op_id"]] = Message(data["op_id"], event.at, data["body"])
         if data.get("group"):
             self.groups[data["group"]] = event.at

@@ -299,6 +299,16 @@ def test_a_message_of_an_earlier_version_was_sent_at_once() -> None:
     assert (book.outbox, book.groups, book.refused) == ({}, {}, 0)
 
 
+def test_a_message_that_two_lanes_write_at_once_goes_to_no_address_twice() -> None:
+    book = Book()
+    book.apply(events.notified(NOW, "a", {"text": "a"}, group="pause/1"))
+    book.apply(events.delivered(NOW + 1, "a", "hash-1"))
+    book.apply(events.notified(NOW + 2, "a", {"text": "later"}, group="pause/1"))
+    assert book.outbox["a"].settled == {"hash-1"}
+    assert (book.outbox["a"].at, book.outbox["a"].body) == (NOW, {"text": "a"})
+    assert book.groups == {"pause/1": NOW}
+
+
 def test_what_cannot_follow_changes_nothing_and_is_counted() -> None:
     book = Book()
     _open(book)
