@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.parse
@@ -19,7 +18,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -348,111 +346,9 @@ def scene(
         stack.stop()
 
 
-class Extra:
-    """A remediator beside the stack's, with a data folder and a port of its own."""
-
-    def __init__(self, config: Path, data: Path, port: int) -> None:
-        self.data = data
-        self._log = config.with_suffix(f".{port}.log")
-        self.url = f"http://127.0.0.1:{port}"
-        self._command = [
-            sys.executable, "-P", "-m", "fleetmedic.cli", "remediator", "serve", f"--config={config}",
-            f"--data-dir={data}", f"--web.listen-address=127.0.0.1:{port}",
-        ]  # fmt: skip
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *more: str) -> None:
-        """Start it, and return when it answers."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen([*self._command, *more], stdout=log, stderr=log)
-        until(self._answers, 40, self.log)
-
-    def stop(self, *, hard: bool = False) -> None:
-        """End it; `hard` as the kernel does when memory is short."""
-        process, self._process = self._process, None
-        if process is not None:
-            (process.kill if hard else process.terminate)()
-            process.wait(20)
-
-    def log(self) -> str:
-        """What it logged."""
-        return self._log.read_text()
-
-    def events(self, target: str) -> list[dict[str, Any]]:
-        """Its journal about a target."""
-        return [one for one in read_events(self.data) if one["target"] == target]
-
-    def done(self, target: str) -> list[str]:
-        """The actions that it did to a target."""
-        return [e["data"]["action"] for e in self.events(target) if e["event"] == "StepDone"]
-
-    def held(self, target: str) -> dict[str, Any]:
-        """The newest incident on a target, where a guard holds it; else empty."""
-        found = ask(f"{self.url}/api/v1/incidents")["incidents"]
-        own = [one for one in found if one["target"] == target and one["held_since"] is not None]
-        return own[-1] if own else {}
-
-    def metric(self, name: str) -> float:
-        """The value of one of its metrics, which has no labels."""
-        page = status_of(f"{self.url}/metrics")[1].splitlines()
-        return next(float(x.split()[1]) for x in page if x.startswith(f"{name} "))
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError):
-            return status_of(f"{self.url}/-/healthy")[0] == 200
-        return False
-
-
 def forget(scene: Scene, name: str) -> None:
     """Stop Alertmanager or Prometheus, remove what it stored, and start it again."""
     scene.stack.stop_one(name)
     shutil.rmtree(scene.state / name / "data")
     (scene.state / name / "data").mkdir()
     scene.stack.start_one(name)
-
-
-class Inbox(ThreadingHTTPServer):
-    """An address of notify.webhooks: keeps each message that comes."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Post)
-        self.messages: list[dict[str, Any]] = []
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.server_port}/"
-
-    def about(self, target: str, occasion: str) -> list[dict[str, Any]]:
-        """The messages about one target."""
-        return [m for m in self.messages if m.get("target") == target and m["occasion"] == occasion]
-
-    def groups(self, prefix: str) -> list[dict[str, Any]]:
-        """The messages about what holds many incidents."""
-        return [m for m in self.messages if m.get("group", "").startswith(prefix)]
-
-
-class _Post(BaseHTTPRequestHandler):
-    server: Inbox
-
-    def do_POST(self) -> None:
-        self.server.messages.append(
-            json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        )
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@contextlib.contextmanager
-def inbox() -> Iterator[Inbox]:
-    """A server for messages to people."""
-    with Inbox() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()

@@ -14,14 +14,13 @@ from fleetmedic.hardware.faults import inject
 from fleetmedic.kernel.share import share
 from tests.integration.harm import (
     STATIC,
-    Inbox,
     Scene,
     gpu_alert,
-    inbox,
     scene,
     settings,
     until,
 )
+from tests.integration.inbox import Inbox, inbox
 
 pytestmark = pytest.mark.integration
 NODE_DOWN = STATIC | {"alertname": "NodeDown", "category": "node"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +16,65 @@ import yaml
 
 from fleetmedic.hardware.faults import inject
 from fleetmedic.kernel.labels import Target
-from tests.integration.harm import OWNER, Extra, Scene, scene, status_of, until
+from remediator.journal import read_events
+from tests.integration.harm import OWNER, Scene, ask, scene, status_of, until
 
 pytestmark = pytest.mark.integration
+
+
+class Extra:
+    """A remediator beside the stack's, with a data folder and a port of its own."""
+
+    def __init__(self, config: Path, data: Path, port: int) -> None:
+        self.data = data
+        self._log = config.with_suffix(f".{port}.log")
+        self.url = f"http://127.0.0.1:{port}"
+        self._command = [
+            sys.executable, "-P", "-m", "fleetmedic.cli", "remediator", "serve", f"--config={config}",
+            f"--data-dir={data}", f"--web.listen-address=127.0.0.1:{port}",
+        ]  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *more: str) -> None:
+        """Start it, and return when it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([*self._command, *more], stdout=log, stderr=log)
+        until(self._answers, 40, self.log)
+
+    def stop(self, *, hard: bool = False) -> None:
+        """End it; `hard` as the kernel does when memory is short."""
+        process, self._process = self._process, None
+        if process is not None:
+            (process.kill if hard else process.terminate)()
+            process.wait(20)
+
+    def log(self) -> str:
+        """What it logged."""
+        return self._log.read_text()
+
+    def events(self, target: str) -> list[dict[str, Any]]:
+        """Its journal about a target."""
+        return [one for one in read_events(self.data) if one["target"] == target]
+
+    def done(self, target: str) -> list[str]:
+        """The actions that it did to a target."""
+        return [e["data"]["action"] for e in self.events(target) if e["event"] == "StepDone"]
+
+    def held(self, target: str) -> dict[str, Any]:
+        """The newest incident on a target, where a guard holds it; else empty."""
+        found = ask(f"{self.url}/api/v1/incidents")["incidents"]
+        own = [one for one in found if one["target"] == target and one["held_since"] is not None]
+        return own[-1] if own else {}
+
+    def metric(self, name: str) -> float:
+        """The value of one of its metrics, which has no labels."""
+        page = status_of(f"{self.url}/metrics")[1].splitlines()
+        return next(float(x.split()[1]) for x in page if x.startswith(f"{name} "))
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return status_of(f"{self.url}/-/healthy")[0] == 200
+        return False
 
 
 @pytest.fixture(scope="module")

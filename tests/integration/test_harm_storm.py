@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fleetmedic.hardware.faults import inject
-from tests.integration.harm import Inbox, Scene, inbox, scene, settings, until
+from tests.integration.harm import Scene, scene, settings, until
+from tests.integration.inbox import Inbox, inbox
 
 pytestmark = pytest.mark.integration
 # Longer than the exporters' reports are apart, so that the storm is seen before the hold ends.
