@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.core import gates, guards, plan
+from remediator.core import gates, plan
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Case, Hold, Move
 from remediator.core.evidence import ACTIVE, OVER, Evidence, Standing, unknown
@@ -154,6 +154,21 @@ def test_facts_are_gathered_right_before_what_is_disruptive_and_nothing_else(
     assert not gates.needs_facts(
         _step("scale", SERVE), replace(SCALE_IN, scale=ScalePlan(1, 4.0, 1.0, 1))
     )
+
+
+def test_only_the_step_that_takes_replicas_away_needs_fresh_facts(playbook) -> None:
+    scale = _step("scale", SERVE)
+    assert gates.needs_facts(scale, SCALE_IN)
+    assert not gates.needs_facts(scale, playbook), "a playbook that scales nothing"
+    assert not gates.needs_facts(_step("notify", SERVE), SCALE_IN)
+    assert not gates.needs_facts(scale, replace(SCALE_IN, scale=ScalePlan(0, 4.0, 60.0, 3)))
+
+
+def test_a_scaling_by_nothing_takes_nothing_away(case, incident) -> None:
+    still = replace(SCALE_IN, scale=ScalePlan(0, 4.0, 60.0, 3))
+    assert not gates.shrinks(case(incident(State.REPAIRING, SERVE), book=still))
+    assert gates.shrinks(case(incident(State.REPAIRING, SERVE), book=SCALE_IN))
+    assert not gates.shrinks(case(incident(State.REPAIRING)))
 
 
 def test_scaling_out_is_no_disruption(case, incident) -> None:
@@ -377,11 +392,6 @@ def test_one_stop_more_never_turns_a_no_into_a_yes(case, incident, some, more, j
             gate(case(incident(State.REPAIRING), jobs=jobs, **changes)) for changes in (some, both)
         )
         assert fewer.allows or not greater.allows, name
-
-
-def test_the_moment_after_which_the_clock_is_trusted_is_when_to_ask_again() -> None:
-    verdict = guards.steady_clock(Stops(clock="it jumped", clock_left=60.0), NOW)
-    assert verdict.until == NOW + 60
 
 
 def test_the_limits_of_a_gate_are_those_given(incident, playbook, view) -> None:

@@ -211,3 +211,8 @@ def test_a_refusal_goes_before_a_hold() -> None:
 def test_every_reason_has_a_sentence() -> None:
     assert set(Reason) == set(SENTENCES)
     assert all(text.endswith(".") for text in SENTENCES.values())
+
+
+def test_the_moment_after_which_the_clock_is_trusted_is_when_to_ask_again() -> None:
+    verdict = guards.steady_clock(Stops(clock="it jumped", clock_left=60.0), NOW)
+    assert verdict.until == NOW + 60
