@@ -18,40 +18,56 @@ MOST_NAMED = 3
 
 
 def identify(
-    incident: Incident, nodes: Iterable[NodeFacts], reported: Collection[str] | None
-) -> Identity:
-    """How an incident's alerts fit the inventory.
+    target: Target, alerts: Iterable[Episode], nodes: Iterable[NodeFacts],
+    reported: Collection[str] | None,
+) -> Identity:  # fmt: skip
+    """How alerts about a target fit the inventory.
 
     `reported` are the uuids that the node's exporter reported lately, by Prometheus; None where nobody
     can be asked, which confirms no node and contradicts nothing.
     """
     known = {node.name: node for node in nodes}
-    node = known.get(incident.target.name)
-    if incident.target.kind not in (TargetKind.GPU, TargetKind.NODE):
+    node = known.get(target.name)
+    if target.kind not in (TargetKind.GPU, TargetKind.NODE):
         return Identity()
     if node is None:
         return _UNKNOWN
-    claimed = tuple(_claims(incident))
+    claimed = tuple(_claims(alerts))
     for index, uuid in claimed:
-        gpu = node.gpu(index)
-        found = gpu.uuid if gpu else ""
-        if found and not _same(found, uuid):
+        if found := _other(node, index, uuid):
             where = Target(TargetKind.GPU, node.name, index)
             return Identity(
                 False, f"The alert names {uuid} at {where}; the inventory has {found} there."
             )
     if problem := _anothers(node, known.values(), reported or ()):
         return Identity(False, problem)
-    if incident.target.kind is TargetKind.NODE:
+    if target.kind is TargetKind.NODE:
         return Identity() if reported is None or _some_here(node, reported) else _UNKNOWN
-    own = node.gpu(incident.target.gpu or 0)
+    own = node.gpu(target.gpu or 0)
     known_here = own is not None and bool(own.uuid)
-    return Identity() if known_here and _named(claimed, incident.target.gpu) else _UNKNOWN
+    return Identity() if known_here and _named(claimed, target.gpu) else _UNKNOWN
 
 
-def _claims(incident: Incident) -> Iterable[tuple[int, str]]:
-    """The index and uuid of each GPU that an alert of the incident names with both."""
-    for episode in incident.alerts:
+def strangers(incident: Incident, nodes: Iterable[NodeFacts]) -> frozenset[str]:
+    """The keys of an incident's alerts that name other hardware than the inventory has there."""
+    node = next((one for one in nodes if one.name == incident.target.name), None)
+    return frozenset(
+        one.key
+        for one in incident.alerts
+        for index, uuid in _claims((one,))
+        if node is not None and _other(node, index, uuid)
+    )
+
+
+def _other(node: NodeFacts, index: int, uuid: str) -> str:
+    """The inventory's uuid at an index, where it is another one than this."""
+    gpu = node.gpu(index)
+    return gpu.uuid if gpu and gpu.uuid and not _same(gpu.uuid, uuid) else ""
+
+
+def _claims(alerts: Iterable[Episode]) -> Iterable[tuple[int, str]]:
+    """The index and uuid of each GPU that an alert names with both."""
+    for episode in alerts:
         index = _index(episode)
         if index is not None and episode.uuid:
             yield index, episode.uuid

@@ -15,18 +15,19 @@ from remediator.alert_states import AlertStates
 from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster, ClusterError, JobFacts, NodeFacts
 from remediator.core.book import Book
-from remediator.core.evidence import Sign, Standing, tested_sick, unknown, weigh
+from remediator.core.evidence import Standing
 from remediator.core.guards import Limits
-from remediator.core.instruments import EVENTS, LOST_OR_HUNG, signals
+from remediator.core.instruments import LOST_OR_HUNG, signals
 from remediator.core.model import Alert, Incident, Level, Playbook, State
 from remediator.core.reasons import Reason
-from remediator.core.routing import BEFORE_REPAIR, covers, cured_at
+from remediator.core.routing import BEFORE_REPAIR, covers
 from remediator.core.storm import storm_in
 from remediator.core.view import Identity, JobView, SensorView, Stops, View, WorkloadView
 from remediator.health import HealthReport
-from remediator.identity import identify
+from remediator.identity import identify, strangers
 from remediator.pools import members, pool_view, rehearsed, still_ours
 from remediator.sensors import Sensors
+from remediator.signs import Signs, event_time, signs_of
 
 EARLY = frozenset({State.NEW, State.TRIAGED, State.HELD})
 LATE = frozenset(
@@ -84,14 +85,17 @@ class Senses:
             attempts=self._attempts(incident),
             heard_lately=self._heard_lately(incident),
         )
-        view, names = await self._with_evidence(incident, view)
+        signs = await signs_of(
+            incident, self._from.book, alerts, self._from.sensors, ask=incident.state not in EARLY
+        )
+        view = replace(view, evidence=signs.weighed(), alerts_active=signs.active)
         try:
             if incident.target.kind is TargetKind.WORKLOAD:
                 view = await self._of_workload(incident, view)
             elif incident.target.kind is TargetKind.JOB:
                 view = await self._of_job(incident, view)
             else:
-                view = await self._of_hardware(incident, playbook, view, names)
+                view = await self._of_hardware(incident, playbook, view, signs)
         except ClusterError:
             return replace(view, known=False)
         return await self._with_sensors(incident, view)
@@ -112,10 +116,7 @@ class Senses:
 
     async def event_at(self, alert: Alert, target: Target) -> float | None:
         """When the event behind an event-type alert happened (Unix seconds); None if nobody knows."""
-        if target.gpu is None or not alert.name.startswith("GpuXid"):
-            return None
-        # Of its own code: a program's XID after the repair says nothing about the hardware's before it.
-        return await self._from.sensors.last_xid(target, alert.labels.get("xid", ""))
+        return await event_time(alert, target, self._from.sensors)
 
     def accused(self, incident: Incident) -> bool:
         """Whether an alert of the incident is active by Alertmanager's last answer."""
@@ -176,43 +177,6 @@ class Senses:
         now = self._from.clock.now()
         return any(one is not None and 0 <= now - one.received <= 60.0 for one in records)
 
-    async def _with_evidence(self, incident: Incident, view: View) -> tuple[View, frozenset[str]]:
-        """The view with how the alerts stand, and the names of those that count as signals now."""
-        target, book = incident.target, self._from.book
-        repaired = max(incident.repaired_at or 0.0, cured_at(target, book))
-        ask = incident.state not in EARLY or repaired > 0
-        boot: float | None = None
-        signs: list[Sign] = []
-        names: set[str] = set()
-        for episode in incident.alerts:
-            record = book.episodes.get(episode.key)
-            if record is None:
-                continue
-            evidence = self._from.alerts.evidence(record.alert, record.received)
-            if ask and evidence.standing in (Standing.ACTIVE, Standing.OVER):
-                event = episode.alertname in EVENTS
-                if (event or evidence.standing is Standing.ACTIVE) and (
-                    against := await self._from.sensors.contradicts(record.alert, event=event)
-                ):
-                    evidence = unknown(against)
-            event_at = None
-            if episode.alertname in EVENTS:
-                if ask and boot is None:
-                    boot = await self._from.sensors.boot_time(target) or 0.0
-                known = await self.event_at(record.alert, target) if ask else None
-                event_at = known or episode.starts_at
-            confirmed = self._from.alerts.confirmed(record.alert)
-            signs.append(Sign(evidence, event_at, confirmed))
-            newer = event_at is None or event_at > max(repaired, boot or 0.0)
-            over = event_at is not None and evidence.standing is Standing.OVER and confirmed
-            if newer and (evidence.standing is Standing.ACTIVE or over):
-                names.add(episode.alertname)
-        found = weigh(
-            signs, repaired_at=max(repaired, boot or 0.0), tested_sick=tested_sick(incident)
-        )
-        active = any(one.evidence.standing is not Standing.OVER for one in signs)
-        return replace(view, evidence=found, alerts_active=active), frozenset(names)
-
     async def _of_job(self, incident: Incident, view: View) -> View:
         job = await self._from.cluster.job(incident.target.name)
         return replace(
@@ -224,7 +188,7 @@ class Senses:
         )
 
     async def _of_hardware(
-        self, incident: Incident, playbook: Playbook, view: View, names: frozenset[str]
+        self, incident: Incident, playbook: Playbook, view: View, signs: Signs
     ) -> View:
         target = incident.target
         cluster, book = self._from.cluster, self._from.book
@@ -235,12 +199,13 @@ class Senses:
             return replace(view, known=False)
         own = gpu.quarantine if gpu is not None else node.quarantine
         jobs = await cluster.jobs_on(target)
-        names -= await self._refuted(incident, names, jobs)
-        identity = await self._identity(incident, nodes)
+        names = signs.names - await self._refuted(incident, signs.names, jobs)
+        identity = await self._identity(incident, signs, nodes)
         observing = self._ceiling is Level.OBSERVE
         view = replace(
             view,
             identity=identity,
+            evidence=signs.weighed(strangers(incident, nodes)),
             quarantine_owner=own.owner if own else None,
             node_quarantine_owner=node.quarantine.owner if node.quarantine else None,
             pool=pool_view(
@@ -283,12 +248,14 @@ class Senses:
         step = await self._from.sensors.last_step(running)
         return refutable if step is not None and step > began + STEP_MARGIN else frozenset()
 
-    async def _identity(self, incident: Incident, nodes: tuple[NodeFacts, ...]) -> Identity:
+    async def _identity(
+        self, incident: Incident, signs: Signs, nodes: tuple[NodeFacts, ...]
+    ) -> Identity:
         """Prometheus is asked for a node only: a GPU's own uuid is in its alert."""
-        reported = None
+        reported, strange = None, strangers(incident, nodes)
         if incident.target.kind is TargetKind.NODE:
             reported = await self._from.sensors.reported_uuids(incident.target.name)
-        return identify(incident, nodes, reported)
+        return identify(incident.target, signs.claims(strange), nodes, reported)
 
     def _with_storm(self, stops: Stops, nodes: tuple[NodeFacts, ...], pool: str) -> Stops:
         on = self._from.book.storms.get(pool)

@@ -105,7 +105,7 @@ def identified(identity: Identity) -> Verdict:
     if identity.confirmed or identity.problem:
         return same_hardware(identity)
     text = (
-        "No alert of the incident carries a uuid that the inventory confirms; a person must look."
+        "No alert of the incident carries a uuid that the inventory confirms: a person is needed."
     )
     return _hold(Reason.IDENTITY, text)
 
@@ -162,17 +162,17 @@ def known(facts_known: bool) -> Verdict:
 
 
 def not_theirs(owner: str | None) -> Verdict:
-    """What somebody else quarantined is left alone."""
+    """Another owner's quarantine is never changed."""
     if owner is None or owner == OWNER:
         return ALLOWED
-    return _hold(Reason.OTHER_OWNER, f"{owner} quarantined the target; theirs is left alone.")
+    return _hold(Reason.OTHER_OWNER, f"{owner} quarantined the target; only they can release it.")
 
 
 def level(needed: Level, in_force: Level) -> Verdict:
     """A level in force below the one needed refuses."""
     if in_force.rank >= needed.rank:
         return ALLOWED
-    text = f"This needs level {needed}; the level in force is {in_force}."
+    text = f"This step needs level {needed}; the configured level is {in_force}."
     return Verdict(Ruling.REFUSE, Reason.LEVEL, text)
 
 
@@ -181,7 +181,7 @@ def budget_out(what: str, out: int, total: int, limits: Limits) -> Verdict:
     allowed = max(1, math.floor(total * limits.max_out_percent / 100))
     if out < allowed:
         return ALLOWED
-    text = f"{out} of {total} {what} of the pool are out by us, and {allowed} may be."
+    text = f"The remediator keeps {out} of {total} {what} of the pool out of service; {allowed} may be."
     return _hold(Reason.BUDGET_OUT, text)
 
 
@@ -191,7 +191,7 @@ def budget_new(recent: tuple[float, ...], limits: Limits, now: float) -> Verdict
     if len(inside) < limits.max_new:
         return ALLOWED
     text = (
-        f"{len(inside)} targets were quarantined in {limits.max_new_window:g} s, the most allowed."
+        f"{len(inside)} targets were quarantined in {limits.max_new_window:g} s, as many as allowed."
     )
     free_at = inside[len(inside) - limits.max_new] + limits.max_new_window
     return _hold(Reason.BUDGET_NEW, text, free_at)
@@ -202,7 +202,7 @@ def attempts(times: tuple[float, ...], most: int, window: float, now: float) -> 
     inside = [at for at in times if at > now - window]
     if len(inside) < most:
         return ALLOWED
-    text = f"It was tried {len(inside)} times here in {window:g} s, the most allowed."
+    text = f"The step was tried {len(inside)} times on this target in {window:g} s, as often as allowed."
     return Verdict(Ruling.REFUSE, Reason.ATTEMPTS, text)
 
 
@@ -211,7 +211,7 @@ def cooldown(times: tuple[float, ...], seconds: float, now: float) -> Verdict:
     free_at = max(times, default=-math.inf) + seconds
     if now >= free_at:
         return ALLOWED
-    text = f"The last one here was at {_utc(max(times))}; the cooldown is {seconds:g} s."
+    text = f"The last attempt was at {_utc(max(times))}; the cooldown ends at {_utc(free_at)}."
     return _hold(Reason.COOLDOWN, text, free_at)
 
 
@@ -233,7 +233,7 @@ def sensors_see(sensors: SensorView, limits: Limits) -> Verdict:
     if limits.exporters_up_percent <= 0:
         return ALLOWED
     if not sensors.prometheus or sensors.exporters_up is None:
-        text = "Prometheus does not answer; unknown is not healthy."
+        text = "Prometheus does not answer, so the health of the pool is unknown."
         return _everywhere(Reason.SENSORS_BLIND, text)
     if sensors.exporters_up * 100 >= limits.exporters_up_percent:
         return ALLOWED
@@ -246,7 +246,7 @@ def witnesses(seen: frozenset[str], needed: int) -> Verdict:
     if len(seen) >= needed:
         return ALLOWED
     names = ", ".join(sorted(seen)) or "none"
-    return _hold(Reason.WITNESSES, f"{needed} independent signals are needed; there is {names}.")
+    return _hold(Reason.WITNESSES, f"{needed} independent signals are needed; present: {names}.")
 
 
 def held_long_enough(opened: float, limits: Limits, now: float) -> Verdict:

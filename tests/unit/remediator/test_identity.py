@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from fleetmedic.kernel.labels import Target
 from remediator.clusters.base import GpuFacts, NodeFacts
 from remediator.core.model import Episode, Incident, Level
 from remediator.core.view import Identity
-from remediator.identity import identify
+from remediator.identity import identify, strangers
 
 GPU, NODE = Target.parse("node1/3"), Target.parse("node1")
 CONFIRMED, UNKNOWN = Identity(), Identity(confirmed=False)
@@ -34,68 +35,75 @@ def incident(target: Target, *claims: tuple[str, str]) -> Incident:
     return Incident("inc-1", target, "gpu-lost", Level.REPAIR, 1.0, alerts=episodes)
 
 
+def judged(
+    one: Incident, nodes: tuple[NodeFacts, ...], reported: Collection[str] | None
+) -> Identity:
+    """By all of its alerts."""
+    return identify(one.target, one.alerts, nodes, reported)
+
+
 def test_the_uuid_that_the_inventory_has_there_confirms_whatever_its_case() -> None:
-    assert identify(incident(GPU, ("3", "GPU-d")), NODES, None) == CONFIRMED
-    assert identify(incident(GPU, ("3", "gpu-D")), NODES, None) == CONFIRMED
+    assert judged(incident(GPU, ("3", "GPU-d")), NODES, None) == CONFIRMED
+    assert judged(incident(GPU, ("3", "gpu-D")), NODES, None) == CONFIRMED
 
 
 def test_another_uuid_holds_and_names_both() -> None:
-    found = identify(incident(GPU, ("3", "GPU-x")), NODES, None)
+    found = judged(incident(GPU, ("3", "GPU-x")), NODES, None)
     assert not found.confirmed
     assert found.problem == ("The alert names GPU-x at gpu/node1/3; the inventory has GPU-d there.")
 
 
 def test_one_alert_that_does_not_fit_outweighs_one_that_does() -> None:
     both = incident(GPU, ("3", "GPU-d"), ("3", "GPU-x"))
-    assert "GPU-x" in identify(both, NODES, None).problem
+    assert "GPU-x" in judged(both, NODES, None).problem
 
 
 @pytest.mark.parametrize("claims", [(), (("3", ""),), (("", "GPU-d"),), (("x", "GPU-d"),)])
 def test_without_a_uuid_nobody_knows(claims: tuple[tuple[str, str], ...]) -> None:
-    assert identify(incident(GPU, *claims), NODES, None) == UNKNOWN
+    assert judged(incident(GPU, *claims), NODES, None) == UNKNOWN
 
 
 @pytest.mark.parametrize("index", ["٣", "³", "-3", "99999", "3 "])
 def test_an_index_that_is_no_plain_number_names_no_gpu(index: str) -> None:
-    assert identify(incident(GPU, (index, "GPU-x")), NODES, None) == UNKNOWN
+    assert judged(incident(GPU, (index, "GPU-x")), NODES, None) == UNKNOWN
 
 
 def test_a_uuid_of_another_gpu_of_the_incident_confirms_nothing_about_this_one() -> None:
-    assert identify(incident(GPU, ("1", "GPU-b")), NODES, None) == UNKNOWN
+    assert judged(incident(GPU, ("1", "GPU-b")), NODES, None) == UNKNOWN
 
 
 def test_a_cluster_that_knows_no_uuids_confirms_nothing() -> None:
     nodes = (node("node1", "", "", "", ""),)
-    assert identify(incident(GPU, ("3", "GPU-d")), nodes, None) == UNKNOWN
+    assert judged(incident(GPU, ("3", "GPU-d")), nodes, None) == UNKNOWN
 
 
 def test_a_node_that_the_inventory_does_not_have_is_unknown() -> None:
-    assert identify(incident(Target.parse("node9/3"), ("3", "x")), NODES, None) == UNKNOWN
-    assert identify(incident(Target.parse("node9")), NODES, {"GPU-a"}) == UNKNOWN
+    assert judged(incident(Target.parse("node9/3"), ("3", "x")), NODES, None) == UNKNOWN
+    assert judged(incident(Target.parse("node9")), NODES, {"GPU-a"}) == UNKNOWN
 
 
 def test_jobs_and_workloads_have_no_uuid() -> None:
-    assert identify(incident(Target.parse("job/train-a")), NODES, None) == CONFIRMED
+    assert judged(incident(Target.parse("job/train-a")), NODES, None) == CONFIRMED
 
 
 def test_a_node_whose_exporter_reports_its_own_uuids_is_confirmed() -> None:
-    assert identify(incident(NODE), NODES, {"gpu-A"}) == CONFIRMED
-    assert identify(incident(NODE), NODES, None) == CONFIRMED, "nobody can be asked"
+    assert judged(incident(NODE), NODES, {"gpu-A"}) == CONFIRMED
+    assert judged(incident(NODE), NODES, None) == CONFIRMED, "nobody can be asked"
 
 
 def test_a_node_whose_exporter_reports_unknown_uuids_is_not_confirmed() -> None:
-    assert identify(incident(NODE), NODES, {"GPU-new"}) == UNKNOWN
-    assert identify(incident(NODE), NODES, set()) == UNKNOWN
+    assert judged(incident(NODE), NODES, {"GPU-new"}) == UNKNOWN
+    assert judged(incident(NODE), NODES, set()) == UNKNOWN
 
 
 def test_a_node_without_gpus_is_confirmed_by_any_answer() -> None:
-    assert identify(incident(NODE), (node("node1"),), set()) == CONFIRMED
+    assert judged(incident(NODE), (node("node1"),), set()) == CONFIRMED
 
 
 @pytest.mark.parametrize("target", [NODE, GPU])
 def test_swapped_node_labels_hold_and_name_the_home_of_what_is_reported(target: Target) -> None:
     claims = (("3", "GPU-d"),) if target == GPU else ()
-    found = identify(incident(target, *claims), NODES, {"GPU-a", "gpu-E", "GPU-f"})
+    found = judged(incident(target, *claims), NODES, {"GPU-a", "gpu-E", "GPU-f"})
     assert not found.confirmed
     assert found.problem == (
         "The exporter of node1 reports GPU-f, gpu-E, which the inventory has on node2; the inventory "
@@ -105,15 +113,15 @@ def test_swapped_node_labels_hold_and_name_the_home_of_what_is_reported(target: 
 
 def test_a_board_that_moved_between_nodes_is_no_swap_while_it_is_here() -> None:
     nodes = (NODES[0], node("node2", "GPU-a"))
-    assert identify(incident(NODE), nodes, {"GPU-a"}) == CONFIRMED
+    assert judged(incident(NODE), nodes, {"GPU-a"}) == CONFIRMED
 
 
 def test_an_alert_of_a_nodes_incident_may_name_its_gpus() -> None:
-    assert identify(incident(NODE, ("2", "GPU-c")), NODES, {"GPU-a"}) == CONFIRMED
+    assert judged(incident(NODE, ("2", "GPU-c")), NODES, {"GPU-a"}) == CONFIRMED
     assert (
-        "GPU-x at gpu/node1/2" in identify(incident(NODE, ("2", "GPU-x")), NODES, {"GPU-a"}).problem
+        "GPU-x at gpu/node1/2" in judged(incident(NODE, ("2", "GPU-x")), NODES, {"GPU-a"}).problem
     )
-    beyond = identify(incident(NODE, ("9", "GPU-x")), NODES, {"GPU-a"})
+    beyond = judged(incident(NODE, ("9", "GPU-x")), NODES, {"GPU-a"})
     assert beyond == CONFIRMED, "the inventory has nothing there to compare with"
 
 
@@ -125,12 +133,18 @@ def test_an_alert_of_a_nodes_incident_may_name_its_gpus() -> None:
 def test_what_has_a_problem_is_never_confirmed_and_more_claims_never_help_a_mismatch(
     claims: list[tuple[str, str]], reported: frozenset[str] | None, target: Target
 ) -> None:
-    found = identify(incident(target, *claims), NODES, reported)
+    found = judged(incident(target, *claims), NODES, reported)
     assert not (found.confirmed and found.problem)
-    worse = identify(incident(target, *claims, ("3", "GPU-wrong")), NODES, reported)
+    worse = judged(incident(target, *claims, ("3", "GPU-wrong")), NODES, reported)
     assert worse.problem
 
 
 def test_the_incident_is_judged_by_all_its_alerts() -> None:
     one = incident(GPU, ("3", "GPU-d"))
-    assert identify(replace(one, alerts=()), NODES, None) == UNKNOWN
+    assert judged(replace(one, alerts=()), NODES, None) == UNKNOWN
+
+
+def test_alerts_about_other_hardware_are_strangers() -> None:
+    one = incident(GPU, ("3", "GPU-d"), ("3", "GPU-x"), ("", "GPU-y"), ("0", "GPU-a"))
+    assert strangers(one, NODES) == {"a/1/1"}
+    assert strangers(one, ()) == frozenset()

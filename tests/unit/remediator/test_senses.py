@@ -117,7 +117,9 @@ class World:
         )  # fmt: skip
         self.senses = Senses(sources, ceiling=level, limits=limits)
 
-    def alert(self, name: str, target: Target = GPU, *, at: float = NOW - 30) -> Alert:
+    def alert(
+        self, name: str, target: Target = GPU, *, at: float = NOW - 30, uuid: str = ""
+    ) -> Alert:
         labels = {"alertname": name, "severity": "critical", "cluster": "memory"}
         if target.kind is TargetKind.JOB:
             labels |= {"job_id": target.name}
@@ -125,13 +127,13 @@ class World:
             labels |= {"node": target.name}
         if target.gpu is not None:
             number = target.name.removeprefix("node")
-            labels |= {"gpu": str(target.gpu), "uuid": f"GPU-{number}-{target.gpu}"}
+            labels |= {"gpu": str(target.gpu), "uuid": uuid or f"GPU-{number}-{target.gpu}"}
         return Alert(f"{name} {target}", at, "x", True, labels)
 
     def hear(self, name: str, target: Target = GPU, *, at: float = NOW - 30, listed: bool = True,
-             received: float = NOW - 20) -> Alert:  # fmt: skip
+             received: float = NOW - 20, uuid: str = "") -> Alert:  # fmt: skip
         """An alert of the incident on its target, or of a new one."""
-        alert = self.alert(name, target, at=at)
+        alert = self.alert(name, target, at=at, uuid=uuid)
         self.book.apply(events.alert_received(alert, target, received, "webhook"))
         found = self.rules.route(alert)
         incident = self.book.incident_on(target)
@@ -707,3 +709,15 @@ def test_the_last_look_before_a_step_asks_alertmanager_again(world: World) -> No
         return recent.firing, fresh.firing
 
     assert asyncio.run(looks()) == (True, False)
+
+
+def test_a_wrong_label_of_a_minute_does_not_stick(world: World) -> None:
+    strange = world.hear("GpuXidFatalHardware", received=NOW - 100, at=NOW - 110, uuid="GPU-other")
+    assert "GPU-other" in world.view().identity.problem
+    world.fake.forgets(strange)
+    gone = world.view()
+    assert (gone.firing, gone.identity.problem) == (False, "")
+    world.hear("GpuLost")
+    lost = world.view()
+    assert (lost.evidence, lost.identity.confirmed) == (ACTIVE, True)
+    assert lost.witnesses == {"the GPU's driver"}
