@@ -36,9 +36,11 @@ class Exits:
         incident = self._book.incident_on(target)
         now = self._world.now()
         if incident is not None and (incident.quarantined or incident.state is State.HELD):
+            kept = target in self._book.kept and target not in incident.quarantined
             await self._journal.append((events.ordered("release", target, by, why, now, incident),))
             self._kick(target)
-            return f"{target} is being returned to service; {self._respected}"
+            if not kept:
+                return f"{target} is being returned to service; {self._respected}"
         try:
             held = await self._world.cluster.quarantined(target)
         except ClusterError as error:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.clusters.base import NodeFacts
+from remediator.clusters.base import NodeFacts, Quarantine
 from remediator.core.book import Book
 from remediator.core.model import OWNER, Incident, StepState
 from remediator.core.reasons import Reason
 from remediator.core.storm import PoolSize
 from remediator.core.view import PoolView
+
+MOST_SAID = 300
 
 
 def pool_view(
@@ -78,6 +80,17 @@ def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target
 
     others = (one for one in incident.quarantined if one != incident.target)
     return tuple(one for one in others if owner(one) == OWNER)
+
+
+def owner_of(found: Quarantine | None, target: Target, incident: Incident, book: Book) -> str | None:
+    """Whose quarantine it is (None: nobody's). What a person closed an incident to keep out is theirs,
+    though it carries our name."""
+    if found is None:
+        return None
+    kept = book.kept.get(target)
+    if kept is None or found.owner != OWNER or target in incident.quarantined:
+        return found.owner
+    return f"{kept.by} ({kept.why})"[:MOST_SAID]
 
 
 def _within(one: Target, target: Target) -> bool:

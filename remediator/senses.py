@@ -25,7 +25,7 @@ from remediator.core.storm import storm_in
 from remediator.core.view import Identity, JobView, SensorView, Stops, View, WorkloadView
 from remediator.health import HealthReport
 from remediator.identity import identify, strangers
-from remediator.pools import members, pool_view, rehearsed, still_ours
+from remediator.pools import members, owner_of, pool_view, rehearsed, still_ours
 from remediator.sensors import Sensors
 from remediator.signs import Signs, event_time, signs_of
 
@@ -199,15 +199,19 @@ class Senses:
             return replace(view, known=False)
         own = gpu.quarantine if gpu is not None else node.quarantine
         jobs = await cluster.jobs_on(target)
-        names = signs.names - await self._refuted(incident, signs.names, jobs)
+        strange = strangers(incident, nodes)
+        names = signs.names(strange)
+        names -= await self._refuted(incident, names, jobs)
         identity = await self._identity(incident, signs, nodes)
         observing = self._ceiling is Level.OBSERVE
         view = replace(
             view,
             identity=identity,
-            evidence=signs.weighed(strangers(incident, nodes)),
-            quarantine_owner=own.owner if own else None,
-            node_quarantine_owner=node.quarantine.owner if node.quarantine else None,
+            evidence=signs.weighed(strange),
+            quarantine_owner=owner_of(own, target, incident, book),
+            node_quarantine_owner=owner_of(
+                node.quarantine, Target(TargetKind.NODE, node.name), incident, book
+            ),
             pool=pool_view(
                 nodes, node.pool, target, book, rehearsed(book, incident) if observing else ()
             ),

@@ -47,10 +47,10 @@ class Signs:
         """Whether one of them fires, or may fire."""
         return any(one.sign.evidence.standing is not Standing.OVER for one in self.heard)
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of the alerts that count as signals now."""
-        return frozenset(one.episode.alertname for one in self.heard if one.counts)
+    def names(self, strange: Collection[str] = ()) -> frozenset[str]:
+        """The names of the alerts that count as signals against the target now."""
+        counted = (one.episode for one in self.heard if one.counts)
+        return frozenset(one.alertname for one in counted if one.key not in strange)
 
     def claims(self, strange: Collection[str] = ()) -> tuple[Episode, ...]:
         """The alerts by which the hardware is identified: the active ones, else those in doubt, else

@@ -51,7 +51,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A person returned a target to service: who, why, and when (Unix seconds)."""
+    """A person returned a target to service, or keeps it out: who, why, and when (Unix seconds)."""
 
     by: str
     why: str
@@ -99,6 +99,7 @@ class Book:
         self.cured: dict[Target, float] = {}
         self.pause: Pause | None = None
         self.pins: dict[Target, Pin] = {}
+        self.kept: dict[Target, Pin] = {}
         self.storms: dict[str, Storm] = {}
         self.storm_ended: dict[str, float] = {}
         self.outbox: dict[str, Message] = {}
@@ -201,6 +202,7 @@ class Book:
         if event.target:
             target = Target.parse(event.target)
             self.pins[target] = Pin(event.data["by"], event.data["why"], event.at)
+            self.kept.pop(target, None)
 
     def _receive(self, event: Event) -> None:
         alert = alert_of(event)
@@ -241,10 +243,15 @@ class Book:
             self.attempts.setdefault(step.target, []).append(attempt)
             if step.action.startswith("quarantine_"):
                 self.quarantines.append(attempt)
+                self.kept.pop(step.target, None)
         if event.kind is Kind.STEP_WITHDRAWN and incident.prepared is not None:
             self._forget(incident.prepared)
         if after.ended and after.reason is Reason.RELEASED_BY_OTHERS:
             self.pins[after.target] = Pin("a person", after.text, event.at)
+        if after.ended and after.reason is Reason.CLOSED_BY_PERSON:
+            # Out of service in that person's care: no later incident repairs or releases it.
+            for one in after.quarantined:
+                self.kept[one] = Pin("a person", after.text, event.at)
         if after.ended:
             if self.open.get(after.target) == after.id:
                 del self.open[after.target]

@@ -181,7 +181,7 @@ def budget_out(what: str, out: int, total: int, limits: Limits) -> Verdict:
     allowed = max(1, math.floor(total * limits.max_out_percent / 100))
     if out < allowed:
         return ALLOWED
-    text = f"The remediator keeps {out} of {total} {what} of the pool out of service; {allowed} may be."
+    text = f"The remediator keeps {out} of {total} {what} of the pool out of service; the budget allows {allowed}."
     return _hold(Reason.BUDGET_OUT, text)
 
 
@@ -190,9 +190,7 @@ def budget_new(recent: tuple[float, ...], limits: Limits, now: float) -> Verdict
     inside = sorted(at for at in recent if at > now - limits.max_new_window)
     if len(inside) < limits.max_new:
         return ALLOWED
-    text = (
-        f"{len(inside)} targets were quarantined in {limits.max_new_window:g} s, as many as allowed."
-    )
+    text = f"{len(inside)} targets were quarantined in {limits.max_new_window:g} s, as many as allowed."
     free_at = inside[len(inside) - limits.max_new] + limits.max_new_window
     return _hold(Reason.BUDGET_NEW, text, free_at)
 

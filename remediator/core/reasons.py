@@ -159,7 +159,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.QUARANTINE_FAILED: "The target could not be quarantined; the remediator did nothing else.",
     Reason.RELEASE_FAILED: "The target is healthy, but its quarantine could not be released: a person is needed.",
     Reason.RELEASED_BY_OTHERS: "Somebody else released the quarantine; manual changes take precedence.",
-    Reason.UNSUPPORTED: "This cluster cannot do that step.",
+    Reason.UNSUPPORTED: "This cluster does not support this step.",
     Reason.PLAYBOOK_GONE: "The incident's playbook is no longer configured: a person is needed.",
     Reason.UNKNOWN_JOB: "The cluster has no job of this name.",
     Reason.TESTED_OFTEN: "The target was tested ten times without a lasting result: a person is needed.",
