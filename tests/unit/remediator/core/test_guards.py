@@ -121,8 +121,8 @@ def test_the_hold_ends_exactly_at_its_time() -> None:
 
 
 def test_too_few_signals_are_named() -> None:
-    assert "there is none" in guards.witnesses(frozenset(), 1).text
-    assert "there is a, b" in guards.witnesses(frozenset("ba"), 3).text
+    assert "none" in guards.witnesses(frozenset(), 1).text
+    assert "a, b" in guards.witnesses(frozenset("ba"), 3).text
     assert guards.witnesses(frozenset("ab"), 2).allows
 
 

@@ -144,3 +144,12 @@ def test_demand_that_went_away_before_a_step_closes_quietly(incident, case) -> N
     one = incident(State.REPAIRING, SERVE, quarantined=())
     decision = decide(case(one, book=_scale(1), firing=False, **_load(4, 8.0)))
     assert _said(decision) == ("move", (State.CLOSED, Reason.RESCALED))
+
+
+def test_at_its_limit_a_workload_is_told_of_once_and_the_incident_closes(
+    incident, case, after
+) -> None:
+    one = incident(State.REPAIRING, SERVE, quarantined=())
+    full = {"book": _scale(1), **_load(8, 90.0)}
+    told = after(one, decide(case(one, **full)).step)
+    assert _said(decide(case(told, **full))) == ("move", (State.CLOSED, Reason.AT_LIMIT))
