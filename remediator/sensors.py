@@ -84,16 +84,16 @@ class Sensors:
         selector = self._of(node=target.name, gpu=str(target.gpu), **code)
         return await self._largest(f"max(gpu_xid_last_timestamp_seconds{selector})")
 
-    async def contradicts(self, alert: Alert, *, event: bool) -> str:
-        """A sentence where Prometheus does not fire the alert though it evaluates its rule, or cannot say;
-        empty where it fires it, where another ruler evaluates it, and where there is no Prometheus."""
+    async def fires(self, alert: Alert, *, event: bool) -> bool | None:
+        """Whether Prometheus fires the alert, or fired it lately; None where it does not say.
+
+        What another ruler evaluates, and where there is no Prometheus, is taken to fire.
+        """
         if self._prometheus is None:
-            return ""
+            return True
         rules = await self._rule_names(self._prometheus)
-        if rules is None:
-            return f"Prometheus does not say whether it fires {alert.name}."
-        if alert.name not in rules:
-            return ""
+        if rules is None or alert.name not in rules:
+            return None if rules is None else True
         about = {name: alert.labels[name] for name in _ABOUT if alert.labels.get(name)}
         # A series of that name that was scraped has these two labels, and the alert has not.
         scraped = {name: alert.labels.get(name, "") for name in ("instance", "job")}
@@ -101,14 +101,7 @@ class Sensors:
         chosen = ",".join(f"{name}={json.dumps(value)}" for name, value in given.items())
         window = FIRED_EVER if event else FIRED_LATELY
         found = await self._ask(f"count(last_over_time(ALERTS{{{chosen}}}[{window}s]))")
-        if found is None:
-            return f"Prometheus does not say whether it fires {alert.name}."
-        if found:
-            return ""
-        return (
-            f"Alertmanager lists {alert.name} as active, and Prometheus, which evaluates its rule, "
-            "does not fire it there."
-        )
+        return None if found is None else bool(found)
 
     async def _rule_names(self, prometheus: PrometheusClient) -> frozenset[str] | None:
         """The alerts that Prometheus evaluates, as it last said; None while it has not said."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.labels import Target
 from remediator.alert_states import AlertStates
 from remediator.core.book import Book
-from remediator.core.evidence import Evidence, Sign, Standing, tested_sick, unknown, weigh
+from remediator.core.evidence import OVER, Evidence, Sign, Standing, tested_sick, unknown, weigh
 from remediator.core.instruments import EVENTS
 from remediator.core.model import Alert, Episode, Incident
 from remediator.core.routing import cured_at
 from remediator.sensors import Sensors
+
+# An event that is over, and that no rule ever saw: it never happened.
+NEVER = replace(OVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +88,15 @@ async def signs_of(
         evidence = alerts.evidence(record.alert, record.received)
         event = episode.alertname in EVENTS
         if ask and _to_confirm(evidence, event):
-            against = await sensors.contradicts(record.alert, event=event)
-            evidence = unknown(against) if against else evidence
+            evidence = _confirmed(
+                record.alert, evidence, await sensors.fires(record.alert, event=event)
+            )
         event_at = None
         if event:
             known = await event_time(record.alert, incident.target, sensors) if ask else None
             event_at = known or episode.starts_at
-        sign = Sign(evidence, event_at, alerts.confirmed(record.alert))
+        confirmed = alerts.confirmed(record.alert) and evidence is not NEVER
+        sign = Sign(evidence, event_at, confirmed)
         heard.append(Heard(episode, sign, _counts(sign, repaired)))
     return Signs(tuple(heard), repaired, tested_sick(incident))
 
@@ -102,6 +107,20 @@ async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | 
         return None
     # Of its own code: a program's XID after the repair says nothing about the hardware's before it.
     return await sensors.last_xid(target, alert.labels.get("xid", ""))
+
+
+def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence:
+    """How an alert stands, given whether the Prometheus that evaluates its rule fires it."""
+    if fires:
+        return evidence
+    if fires is None:
+        return unknown(f"Prometheus does not say whether it fires {alert.name}.")
+    if evidence.standing is Standing.OVER:
+        return NEVER
+    return unknown(
+        f"Alertmanager lists {alert.name} as active, and Prometheus, which evaluates its rule, does "
+        "not fire it there."
+    )
 
 
 def _to_confirm(evidence: Evidence, event: bool) -> bool:

@@ -44,7 +44,7 @@ class Told:
     saved: float | None = None
     hangs: bool = False
     queue: float | None = None
-    against: str = ""
+    firing: bool | None = True
     step: float | None = None
     asked: list[str] = field(default_factory=list)
 
@@ -75,9 +75,9 @@ class Told:
         self.asked.append(f"stalled {','.join(jobs)}")
         return self.hangs
 
-    async def contradicts(self, alert: Alert, *, event: bool) -> str:
-        self.asked.append(f"contradicts {alert.name} {'event' if event else 'state'}")
-        return self.against
+    async def fires(self, alert: Alert, *, event: bool) -> bool | None:
+        self.asked.append(f"fires {alert.name} {'event' if event else 'state'}")
+        return self.firing
 
     async def waiting(self, service: str) -> float | None:
         return self.queue
@@ -245,10 +245,11 @@ def test_an_event_that_alertmanager_never_listed_counts_for_nothing(world: World
 
 def test_what_prometheus_contradicts_is_not_confirmed_and_no_signal(world: World) -> None:
     world.hear("GpuEccUncorrectable")
-    world.told.against = "Prometheus does not fire it."
+    world.told.firing = False
     view = world.view()
     assert view.evidence.reason is Reason.ALERT_UNCONFIRMED
-    assert (view.evidence.text, view.witnesses) == (world.told.against, frozenset())
+    assert "does not fire it there" in view.evidence.text
+    assert view.witnesses == frozenset()
 
 
 @pytest.mark.parametrize("name", ["GpuLost", "GpuHung"])
@@ -301,11 +302,14 @@ def test_an_event_before_the_targets_cure_by_an_earlier_incident_is_over(world: 
 
 def test_what_prometheus_own_rule_contradicts_is_not_known_to_stand(world: World) -> None:
     world.hear("GpuLost")
-    world.told.against = "Prometheus has no rule GpuLost."
+    world.told.firing = None
+    assert "does not say" in world.view().evidence.text
+    world.told.asked.clear()
+    world.told.firing = False
     view = world.view()
-    assert (view.evidence.standing, view.evidence.text) == (Standing.UNKNOWN, world.told.against)
+    assert view.evidence.standing is Standing.UNKNOWN
     assert (view.firing, view.witnesses) == (True, frozenset())
-    assert world.told.asked.count("contradicts GpuLost state") == 1
+    assert world.told.asked.count("fires GpuLost state") == 1
     assert world.view(state=State.TRIAGED).evidence is ACTIVE, "a quarantine waits for nobody"
 
 
@@ -315,14 +319,20 @@ def test_prometheus_is_not_asked_about_a_silenced_alert_or_one_that_is_over(worl
     world.view()
     world.fake.forgets(alert)
     world.view()
-    assert not any(one.startswith("contradicts") for one in world.told.asked)
+    assert not any(one.startswith("fires") for one in world.told.asked)
 
 
 def test_the_rule_of_an_event_is_asked_about_although_its_alert_is_over(world: World) -> None:
-    world.hear("GpuXidFatalHardware", listed=False, received=NOW - 100)
-    world.told.against = "no"
+    heard = world.hear("GpuXidFatalHardware", received=NOW - 100)
+    world.ask()
+    world.fake.forgets(heard)
+    world.told.firing = None
     assert world.view().evidence.standing is Standing.UNKNOWN
-    assert "contradicts GpuXidFatalHardware event" in world.told.asked
+    assert "fires GpuXidFatalHardware event" in world.told.asked
+    world.told.firing = False
+    assert world.view().evidence.standing is Standing.OVER, "no rule ever saw that event"
+    world.told.firing = True
+    assert world.view().evidence is ACTIVE
 
 
 def test_a_new_incident_waits_for_no_prometheus(world: World) -> None:
