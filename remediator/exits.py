@@ -29,41 +29,57 @@ class Exits:
         self._journal = journal
         self._world = world
         self._kick = kick
-        self._respected = f"new alerts do not quarantine it for {format_duration(round(pin))}."
+        self._respected = (
+            f"the remediator does not quarantine it for {format_duration(round(pin))}."
+        )
 
     async def release(self, target: Target, by: str, why: str) -> str:
         """Return a target to service, as a person ordered; a sentence says what follows. Raises UserError."""
         incident = self._book.incident_on(target)
         now = self._world.now()
-        if incident is not None and (incident.quarantined or incident.state is State.HELD):
-            kept = target in self._book.kept and target not in incident.quarantined
+        held_only = incident is not None and incident.state is State.HELD
+        if (
+            incident is not None
+            and (incident.quarantined or held_only)
+            and not self._kept(incident)
+        ):
             await self._journal.append((events.ordered("release", target, by, why, now, incident),))
             self._kick(target)
-            if not kept:
-                return f"{target} is being returned to service; {self._respected}"
+            done = (
+                "is being returned to"
+                if incident.quarantined
+                else "was not quarantined and stays in"
+            )
+            return f"{target} {done} service; {self._respected}"
         try:
             held = await self._world.cluster.quarantined(target)
         except ClusterError as error:
             raise UserError(f"{target} cannot be released: {error}") from None
         if held is None and not await self._marked(target):
             raise UserError(
-                f"{target} is not quarantined; `fleetmedic why {_short(target)}` says more."
+                f"{target} is not quarantined; `fleetmedic why {_short(target)}` lists the decisions about it."
             )
         if held is not None and held.owner != OWNER:
             raise UserError(
-                f"{held.owner} quarantined {target}: {held.reason}. They must release it."
+                f"{held.owner} quarantined {target}: {held.reason}. Only they can release it."
             )
         if refusal := self._world.senses.refusal():
             raise UserError(refusal)
-        await self._journal.append((events.ordered("release", target, by, why, now, None),))
+        about = incident if held_only else None
+        await self._journal.append((events.ordered("release", target, by, why, now, about),))
         operation = op_id(str(target), f"release by {by}", int(now * 1000))
         try:
             await effect(self._world.cluster.release(target, op_id=operation, owner=OWNER))
         except ClusterError as error:
             raise UserError(f"{target} was not released: {error}") from None
+        self._kick(target)
         if target.gpu is not None and await self._node_is_out(target):
-            return f"{target} is released, and its node is still quarantined: release {target.name}, too."
+            return f"{target} is released, but its node is still quarantined: release {target.name}, too."
         return f"{target} is in service again; {self._respected}"
+
+    def _kept(self, incident: Incident) -> bool:
+        """Whether a person keeps the target out by an earlier order: this incident has nothing to release."""
+        return incident.target in self._book.kept and incident.target not in incident.quarantined
 
     async def _marked(self, target: Target) -> bool:
         """Whether the cluster itself keeps jobs off a GPU: a person may end that, too."""
@@ -95,8 +111,8 @@ class Exits:
             )
         if incident.prepared is not None:
             raise UserError(
-                f"{identity} is in the middle of the step {incident.prepared.step.id}; try again when "
-                "the step has ended."
+                f"{identity} runs the step {incident.prepared.step.id} now; try again when the step has "
+                "ended."
             )
         text = f"{by}: {why}" + (f" {kept} stays quarantined." if kept else "")
         now, reason = self._world.now(), Reason.CLOSED_BY_PERSON
@@ -108,14 +124,12 @@ class Exits:
         """Start an incident's playbook again, as a person ordered. Raises UserError."""
         incident = self._open(identity)
         if incident.state is not State.ESCALATED:
-            text = (
-                f"{identity} is {incident.state} and goes on by itself; nothing is to be retried."
-            )
+            text = f"{identity} is {incident.state}, not ESCALATED: the remediator continues it by itself."
             raise UserError(text)
         if self._playbook(incident.playbook) is None:
             raise UserError(
-                f"the playbook {incident.playbook} of {identity} is no longer configured: release or "
-                "close the incident."
+                f"the playbook {incident.playbook} of {identity} is no longer configured: release its "
+                "target, or close the incident."
             )
         now = self._world.now()
         again = events.moved(incident, State.TRIAGED, now, Reason.RETRIED, f"{by}: {why}"[:1000])
@@ -126,9 +140,11 @@ class Exits:
     def _open(self, identity: str) -> Incident:
         incident = self._book.incidents.get(identity)
         if incident is None:
-            raise UserError(f"there is no incident {identity[:80]!r}.")
+            raise UserError(
+                f"there is no incident {identity[:80]!r}; `fleetmedic incidents --all` lists them."
+            )
         if incident.ended:
-            raise UserError(f"{identity} has ended: it is {incident.state}.")
+            raise UserError(f"{identity} has already ended: it is {incident.state}.")
         return incident
 
 

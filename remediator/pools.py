@@ -82,7 +82,9 @@ def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target
     return tuple(one for one in others if owner(one) == OWNER)
 
 
-def owner_of(found: Quarantine | None, target: Target, incident: Incident, book: Book) -> str | None:
+def owner_of(
+    found: Quarantine | None, target: Target, incident: Incident, book: Book
+) -> str | None:
     """Whose quarantine it is (None: nobody's). What a person closed an incident to keep out is theirs,
     though it carries our name."""
     if found is None:

@@ -246,17 +246,19 @@ class Book:
                 self.kept.pop(step.target, None)
         if event.kind is Kind.STEP_WITHDRAWN and incident.prepared is not None:
             self._forget(incident.prepared)
-        if after.ended and after.reason is Reason.RELEASED_BY_OTHERS:
-            self.pins[after.target] = Pin("a person", after.text, event.at)
-        if after.ended and after.reason is Reason.CLOSED_BY_PERSON:
-            # Out of service in that person's care: no later incident repairs or releases it.
-            for one in after.quarantined:
-                self.kept[one] = Pin("a person", after.text, event.at)
         if after.ended:
-            if self.open.get(after.target) == after.id:
-                del self.open[after.target]
-            if after.repaired_at is not None:
-                self.cured[after.target] = max(self.cured.get(after.target, 0), after.repaired_at)
+            self._end(after, event.at)
+
+    def _end(self, ended: Incident, at: float) -> None:
+        if ended.reason is Reason.RELEASED_BY_OTHERS:
+            self.pins[ended.target] = Pin("a person", ended.text, at)
+        if ended.reason is Reason.CLOSED_BY_PERSON:
+            # Out of service in that person's care: no later incident repairs or releases it.
+            self.kept |= {one: Pin("a person", ended.text, at) for one in ended.quarantined}
+        if self.open.get(ended.target) == ended.id:
+            del self.open[ended.target]
+        if ended.repaired_at is not None:
+            self.cured[ended.target] = max(self.cured.get(ended.target, 0), ended.repaired_at)
 
     def _forget(self, run: StepRun) -> None:
         """A step that was announced and not begun is no attempt."""

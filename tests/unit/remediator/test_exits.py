@@ -17,7 +17,7 @@ from remediator.clusters.memory import MemoryCluster
 from remediator.core.model import OWNER, Incident, State
 from remediator.core.reasons import Reason
 from remediator.journal import read_events
-from tests.unit.remediator.running import GPU, QUICK, Running, playbooks, world
+from tests.unit.remediator.running import GPU, QUICK, Running, fire, playbooks, world
 
 NODE = Target.parse("node1")
 Story = Callable[[Running], Awaitable[None]]
@@ -275,3 +275,70 @@ def test_an_incident_in_the_middle_of_a_step_is_not_closed(tmp_path) -> None:
             await run.engine.exits.close_incident(one.id, "a", "b", keep_quarantine=True)
 
     tell(tmp_path, story, Busy())
+
+
+async def kept(run: Running) -> None:
+    one = await escalated(run)
+    await run.engine.receive([replace(fire("GpuLost"), firing=False)], "webhook")
+    await run.engine.exits.close_incident(
+        one.id, "alice", "waits for a new board", keep_quarantine=True
+    )
+
+
+def test_what_a_person_keeps_out_is_neither_repaired_nor_released(tmp_path) -> None:
+    async def story(run: Running) -> None:
+        await kept(run)
+        before = run.verbs()
+        alert = await run.send("GpuHung", at=time.time() + 0.01)
+        held = await run.state(State.HELD)
+        assert held.held is Reason.OTHER_OWNER
+        assert "alice: waits for a new board" in held.held_text
+        await asyncio.sleep(0.1)
+        assert run.verbs() == before
+        await run.engine.receive([replace(alert, firing=False)], "webhook")
+        await run.state(State.SUPPRESSED)
+        assert await run.cluster.quarantined(GPU) is not None
+
+    tell(tmp_path, story, incurable())
+
+
+def test_an_alert_about_a_node_that_a_person_keeps_out_leaves_its_gpus_alone(tmp_path) -> None:
+    async def story(run: Running) -> None:
+        await run.send("NodeDown", NODE)
+        one = await run.state(State.ESCALATED, NODE)
+        await run.until(lambda: run.book.incidents[one.id].done("notify:escalated"))
+        await run.engine.exits.close_incident(one.id, "alice", "RMA", keep_quarantine=True)
+        before = run.verbs()
+        await run.send("GpuHung", at=time.time() + 0.01)
+        held = await run.state(State.HELD)
+        assert (held.held, run.verbs()) == (Reason.OTHER_OWNER, before)
+
+    cluster = MemoryCluster()
+    for gpu in range(8):
+        cluster.sicken(Target.parse(f"node1/{gpu}"), heals_by="none")
+    tell(tmp_path, story, cluster)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_what_a_person_keeps_out_is_released_by_one_order(tmp_path, held: bool) -> None:
+    async def story(run: Running) -> None:
+        await kept(run)
+        if held:
+            await run.send("GpuHung", at=time.time() + 0.01)
+            await run.state(State.HELD)
+        await run.engine.exits.release(GPU, "bob", "new board")
+        await run.until(lambda: run.book.incident_on(GPU) is None)
+        assert await run.cluster.quarantined(GPU) is None
+        assert GPU in run.book.pins
+
+    tell(tmp_path, story, incurable())
+
+
+def test_what_somebody_else_returned_to_service_is_no_longer_kept(tmp_path) -> None:
+    async def story(run: Running) -> None:
+        await kept(run)
+        await run.cluster.release(GPU, op_id="by hand", owner=OWNER)
+        await run.send("GpuHung", at=time.time() + 0.01)
+        await run.until(lambda: run.verbs().count("quarantine") > 2)
+
+    tell(tmp_path, story, incurable())

@@ -275,6 +275,40 @@ def test_storms_and_pauses_begin_and_end() -> None:
     assert book.storm_ended["other"] == NOW + 10
 
 
+def _closed_and_kept(book: Book) -> None:
+    one = _open(book)
+    step = plan.quarantine(one)
+    _step(book, Kind.STEP_PREPARED, step)
+    _step(book, Kind.STEP_DONE, step)
+    _move(book, State.OVERRIDDEN, Reason.CLOSED_BY_PERSON, NOW + 1, "alice: waits for a board")
+
+
+def test_what_a_person_keeps_out_is_theirs_until_a_person_releases_it() -> None:
+    book = Book()
+    _closed_and_kept(book)
+    assert book.kept == {GPU: Pin("a person", "alice: waits for a board", NOW + 1)}
+    book.apply(events.ordered("release", NODE, "alice", "x", NOW + 2, None))
+    assert set(book.kept) == {GPU}
+    book.apply(events.ordered("release", GPU, "alice", "x", NOW + 2, None))
+    assert book.kept == {}
+
+
+def test_what_is_quarantined_anew_is_no_longer_a_persons() -> None:
+    book = Book()
+    _closed_and_kept(book)
+    other = _open(book, identity="inc-2")
+    step = plan.quarantine(other)
+    book.apply(events.step_event(Kind.STEP_PREPARED, other, step, NOW + 3, Reason.QUARANTINED))
+    assert book.kept == {}
+
+
+def test_an_incident_that_is_closed_without_a_quarantine_keeps_nothing() -> None:
+    book = Book()
+    _open(book)
+    _move(book, State.OVERRIDDEN, Reason.CLOSED_BY_PERSON)
+    assert book.kept == {}
+
+
 def _message(op: str, at: float, group: str = "") -> Event:
     return events.notified(at, op, {"text": op}, group=group)
 
