@@ -156,6 +156,8 @@ class Engine:
 
     async def resume(self, by: str) -> None:
         """Let actions go on, durably."""
+        # What changed during the pause, such as a silence, is known before anything goes on.
+        await self._world.senses.refresh()
         await self._journal.append((events.resumed(by, self._world.now()),))
         self.wake_all()
 

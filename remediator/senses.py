@@ -100,6 +100,10 @@ class Senses:
             return replace(view, known=False)
         return await self._with_sensors(incident, view)
 
+    async def refresh(self) -> None:
+        """Ask Alertmanager now, however lately it was asked."""
+        await self._from.alerts.refresh(0.0)
+
     def stopped(self, incident: Incident) -> View:
         """What stops every step, without asking anybody."""
         paused = self._from.book.pause is not None
