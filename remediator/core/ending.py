@@ -71,13 +71,17 @@ def decide_escalated(case: Case) -> Decision:
 
 
 def _healthy_later(case: Case) -> bool:
-    """Whether to test again what was only quarantined, and could not be judged while its alert was active."""
+    """Whether to test again what could not be judged: while its alert was active, or without Prometheus.
+
+    What was judged after a repair stays a person's; what Prometheus could not judge then does not.
+    """
     incident = case.incident
-    doubt = incident.reason in (Reason.WITNESSES, Reason.UNVERIFIABLE)
-    untouched = incident.repaired_at is None and incident.target in incident.quarantined
+    unseen = incident.reason is Reason.UNVERIFIABLE
+    doubt = unseen or (incident.reason is Reason.WITNESSES and incident.repaired_at is None)
     waited = case.now - incident.since >= case.limits.watch
     few = sum(run.step.action == "verify" for run in incident.counted()) < plan.MOST_TESTS
-    return doubt and untouched and waited and few and not case.view.firing
+    kept = incident.target in incident.quarantined
+    return doubt and kept and waited and few and not case.view.firing
 
 
 def decide_release(case: Case) -> Decision:
