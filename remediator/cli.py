@@ -1,4 +1,4 @@
-"""`fleetmedic remediator`: serve, and what helps to trust it: check, plan, journal."""
+"""`fleetmedic remediator`: serve, check, plan, targets, journal."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ _config = click.option(
     "--config", "config", required=True, type=click.Path(path_type=Path), help="remediator.yml."
 )
 _data = click.option(
-    "--data-dir", required=True, type=click.Path(path_type=Path), help="Where the journal lies."
+    "--data-dir",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the journal and the installation id.",
 )
 
 
 @click.group()
 def remediator() -> None:
-    """Receive alerts, quarantine what is sick, move its jobs, repair, verify, re-admit.
+    """Receive alerts, and quarantine, repair, test and re-admit GPUs and nodes.
 
     \b
     Examples:
@@ -42,9 +45,10 @@ def remediator() -> None:
 @click.option("--log.level", "level", default="info", show_default=True,
               type=click.Choice(["debug", "info", "warning", "error"]), help="How much to log.")  # fmt: skip
 @click.option("--take-over", metavar="REASON", default=None,
-              help="Take the cluster's lock from another remediator, which then acts on nothing.")  # fmt: skip
+              help="Take the cluster's lock from another remediator, which then takes no action. Remove the option "
+                   "after one start.")  # fmt: skip
 def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str | None) -> None:
-    """Serve the webhook and the API, and run every incident, until SIGTERM.
+    """Serve the webhook and the API, and treat incidents, until SIGTERM.
 
     \b
     Example:
@@ -63,7 +67,7 @@ def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str 
 @remediator.command()
 @_config
 def check(config: Path) -> None:
-    """Check the settings, the token file and every playbook; say what is in force.
+    """Check the settings, the token file and every playbook, and list the playbooks.
 
     \b
     Example:
@@ -90,8 +94,8 @@ def check(config: Path) -> None:
             "warning: without prometheus_url no repair can be verified by metrics.", err=True
         )
     if hosts:
-        click.echo(f"{settings.hosts}: good, {len(hosts)} hosts.")
-    click.echo(f"{config}: good. Level {settings.level}, {len(playbooks)} playbooks:")
+        click.echo(f"{settings.hosts}: valid, {len(hosts)} hosts.")
+    click.echo(f"{config}: valid. Level {settings.level}, {len(playbooks)} playbooks:")
     for playbook in playbooks:
         names = ", ".join(playbook.alertnames) or "any alert"
         also = "".join(f", {key}={value}" for key, value in playbook.labels)
@@ -102,7 +106,9 @@ def check(config: Path) -> None:
 @_config
 @click.argument("payload", type=click.Path(path_type=Path))
 def plan(config: Path, payload: Path) -> None:
-    """Say what would be done about the alerts of PAYLOAD, a webhook body; touch nothing.
+    """List what the playbooks would do about the alerts of PAYLOAD, a webhook body; change nothing.
+
+    The guards and the cluster are not asked. `fleetmedic why` at level observe includes both.
 
     \b
     Example:
@@ -131,10 +137,10 @@ def plan(config: Path, payload: Path) -> None:
 @remediator.command()
 @click.argument("hosts", type=click.Path(path_type=Path))
 @click.option("--cluster", default="local", show_default=True,
-              help="The label `cluster` of hosts for which the list names none.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), help="Write there instead, whole or not at all.")  # fmt: skip
+              help="Label `cluster` of hosts for which the list names no cluster.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="File to write to instead of stdout; written atomically.")  # fmt: skip
 def targets(hosts: Path, cluster: str, out: Path | None) -> None:
-    """Print what Prometheus would be told to scrape of the list HOSTS, as a file for file_sd.
+    """Print the scrape targets of the host list HOSTS, as a file for file_sd_configs.
 
     \b
     Examples:
@@ -160,9 +166,9 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
 @remediator.command()
 @_data
 @click.option("--json", "as_json", is_flag=True, help="One event a line, as JSON.")
-@click.option("--follow", is_flag=True, help="Go on with new events until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Print new events too, until Ctrl-C.")
 def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
-    """Print the journal, in order; also while the remediator runs.
+    """Print the journal, oldest first. The remediator may be running.
 
     \b
     Examples:
@@ -172,7 +178,7 @@ def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
     from remediator.journal import read_events
 
     if not (data_dir / "journal.db").exists() and not follow:
-        raise UserError(f"{data_dir}: there is no journal here; check --data-dir.")
+        raise UserError(f"{data_dir}: no journal.db in this folder; check --data-dir.")
     after = 0
     while True:
         for item in read_events(data_dir, after=after, limit=10_000):
@@ -194,5 +200,7 @@ def _line(item: dict[str, object]) -> str:
 def _address(listen: str) -> tuple[str, int]:
     host, colon, port = listen.rpartition(":")
     if not (colon and port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise UserError(f"--web.listen-address {listen[:80]!r}: write HOST:PORT, as {LISTEN}.")
+        raise UserError(
+            f"--web.listen-address: expected HOST:PORT, such as {LISTEN}, got {listen[:80]!r}."
+        )
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - an empty host means every one

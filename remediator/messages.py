@@ -17,10 +17,11 @@ MOST_TARGETS = 20
 MOST_ALERTS = 5
 OCCASIONS = {
     "opened": "{target} needs attention: {alerts}{why}",
+    "treated": "{target} is quarantined, and the remediator treats it: {alerts}{why}",
     "back": "{target} is back in service and healthy; the incident is closed.",
     "closed": "{target}: the incident is closed. {why}",
     "escalated": "{target} needs a person: {alerts}{why}",
-    "failed": "{target} needs a person, and the remediator takes no further action: {alerts}{why}",
+    "failed": "{target} needs a person; the remediator takes no further action: {alerts}{why}",
     "level": "{target} waits for a person, because the automation level allows no further action: {alerts}{why}",
     "limit": "{target} is at its size limit: {alerts}{why}",
     "held": "{target} has been held since {since}: {why}",
@@ -61,6 +62,8 @@ def group_body(
 
 def _text(incident: Incident, occasion: str, op_id: str) -> str:
     shown = "back" if occasion == "closed" and _back(incident) else occasion
+    if occasion == "opened" and incident.quarantined:
+        shown = "treated"
     pattern = OCCASIONS.get(shown, "{target} needs attention: {alerts}{why}")
     return pattern.format(
         target=incident.target, playbook=incident.playbook, alerts=_alerts(incident),

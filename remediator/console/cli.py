@@ -62,7 +62,7 @@ class Story(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Why something was done, or was not."""
+    """Why something was, or was not, done."""
 
     at: float
     reason: str
@@ -82,9 +82,14 @@ class Why(msgspec.Struct, frozen=True):
 def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, None]:
     """Give a command the options that find the remediator, and the remediator itself."""
 
-    @click.option("--state-dir", help="The state folder of the stack (default: FLEETMEDIC_HOME's).")
-    @click.option("--url", help="The remediator itself, http://HOST:PORT, instead of a stack's.")
-    @click.option("--token-file", help="The file with its token, instead of the stack's.")
+    @click.option(
+        "--state-dir",
+        help="State folder of the stack (default: FLEETMEDIC_STATE_DIR, else `stack` in FLEETMEDIC_HOME).",
+    )
+    @click.option("--url", help="URL of a remediator, http://HOST:PORT, instead of the stack's.")
+    @click.option(
+        "--token-file", help="File with the token of that remediator, instead of the stack's."
+    )
     @click.pass_context
     @wraps(command)
     def found(context: click.Context, *args: Any, **options: Any) -> None:
@@ -100,11 +105,11 @@ def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, N
 
 
 @click.group(invoke_without_command=True)
-@click.option("--all", "ended", is_flag=True, help="Those that ended long ago too.")
-@click.option("--json", "as_json", is_flag=True, help="The API's own answer.")
+@click.option("--all", "ended", is_flag=True, help="Also incidents that ended more than 24 h ago.")
+@click.option("--json", "as_json", is_flag=True, help="The answer of the HTTP API, as JSON.")
 @remote
 def incidents(remediator: Remediator, ended: bool, as_json: bool) -> None:
-    """List incidents, newest first: what is open or ended within a day, with --all every one.
+    """List incidents, newest first: those that are open or ended within 24 h; --all lists every one.
 
     \b
     Examples:
@@ -116,8 +121,8 @@ def incidents(remediator: Remediator, ended: bool, as_json: bool) -> None:
 
 
 @incidents.command("list")
-@click.option("--all", "ended", is_flag=True, help="Those that ended long ago too.")
-@click.option("--json", "as_json", is_flag=True, help="The API's own answer.")
+@click.option("--all", "ended", is_flag=True, help="Also incidents that ended more than 24 h ago.")
+@click.option("--json", "as_json", is_flag=True, help="The answer of the HTTP API, as JSON.")
 @remote
 def list_(remediator: Remediator, ended: bool, as_json: bool) -> None:
     """List incidents; the same as `fleetmedic incidents`.
@@ -131,10 +136,10 @@ def list_(remediator: Remediator, ended: bool, as_json: bool) -> None:
 
 @incidents.command()
 @click.argument("incident_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="The API's own answer.")
+@click.option("--json", "as_json", is_flag=True, help="The answer of the HTTP API, as JSON.")
 @remote
 def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
-    """Show one incident: what it is about, and everything that happened in it.
+    """Show one incident and its journal.
 
     \b
     Example:
@@ -154,7 +159,9 @@ def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
         ) from None
     about = story.incident
     held = f", held since {moment(about.held_since)}" if about.held_since is not None else ""
-    click.echo(clean(f"{about.id}: {about.target} is {about.state}{held}, by {about.playbook}"))
+    click.echo(
+        clean(f"{about.id}: {about.target} is {about.state}{held}, playbook {about.playbook}")
+    )
     click.echo(clean(f"opened {moment(about.opened)}, level {about.level or '-'}. {about.text}"))
     rows(
         ("time", "event", "reason", "what happened"),
@@ -169,15 +176,15 @@ def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
     default=20,
     show_default=True,
     type=click.IntRange(1, 1000),
-    help="At most so many decisions.",
+    help="Most decisions to show.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The API's own answer.")
+@click.option("--json", "as_json", is_flag=True, help="The answer of the HTTP API, as JSON.")
 @remote
 def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
-    """Say why something was, or was not, done about TARGET: the newest decisions, last one last.
+    """Show why something was, or was not, done about TARGET: its latest decisions, newest last.
 
-    TARGET is NODE, NODE/3 for a GPU, job/ID or workload/NAME. The last line says what holds its
-    incident now, if anything does.
+    TARGET is NODE, NODE/3 for a GPU, job/ID or workload/NAME. If a guard holds its incident now,
+    the last line is the reason. A step has a line when it is announced and one when it is done.
 
     \b
     Examples:
@@ -193,7 +200,7 @@ def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
         answer = remediator.get("/api/v1/why", Why, query)
     except LookupError:
         raise UserError(
-            f"{remediator.url} is no remediator, or an older one: check --url."
+            f"{remediator.url} is not a remediator, or an older version of it: check --url."
         ) from None
     if not answer.decisions:
         click.echo(_nothing(remediator, wanted, answer.text))
@@ -224,7 +231,7 @@ def _list(remediator: Remediator, ended: bool, as_json: bool) -> None:
         found = remediator.get("/api/v1/incidents", Incidents).incidents
     except LookupError:
         raise UserError(
-            f"{remediator.url} is no remediator, or an older one: check --url."
+            f"{remediator.url} is not a remediator, or an older version of it: check --url."
         ) from None
     day_ago = time.time() - DAY
     shown = [one for one in found if ended or one.state not in ENDED or one.since > day_ago]

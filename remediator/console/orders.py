@@ -15,14 +15,19 @@ from remediator.console.show import clean
 
 MAX_WHY = 500
 _IDENTITY = re.compile(r"inc-[0-9a-f]{1,64}")
-_why = click.option("--reason", required=True, metavar="WHY", help="Kept in the journal.")
+_why = click.option("--reason", required=True, metavar="WHY", help="Reason, for the journal.")
 
 
 @click.command()
-@click.option("--reason", default="no reason given", show_default=True, help="Kept in the journal.")
+@click.option(
+    "--reason", default="no reason given", show_default=True, help="Reason, for the journal."
+)
 @remote
 def pause(remediator: Remediator, reason: str) -> None:
-    """Stop every action until `fleetmedic resume`; alerts are still received and written down.
+    """Start no action until `fleetmedic resume`.
+
+    The remediator still receives alerts, opens incidents and notifies people. A step that runs is
+    not interrupted.
 
     \b
     Example:
@@ -35,14 +40,14 @@ def pause(remediator: Remediator, reason: str) -> None:
 @click.command()
 @remote
 def resume(remediator: Remediator) -> None:
-    """Let actions go on after `fleetmedic pause`.
+    """Allow actions again after `fleetmedic pause`. Incidents that the pause holds continue at once.
 
     \b
     Example:
       fleetmedic resume
     """
     remediator.post("/api/v1/resume", {"by": _user()})
-    click.echo("Resumed: actions go on.")
+    click.echo("Resumed: actions are allowed again.")
 
 
 @click.command()
@@ -50,10 +55,11 @@ def resume(remediator: Remediator) -> None:
 @_why
 @remote
 def release(remediator: Remediator, target: str, reason: str) -> None:
-    """Return TARGET to service: release our quarantine of it, and end its incident.
+    """Return TARGET to service: release the remediator's quarantine of it, and end its incident.
 
     TARGET is NODE, or NODE/3 for a GPU. The remediator respects a release for 4 h: it does not
-    quarantine the target again in that time, even if its alert fires again.
+    quarantine the target again in that time, even if its alert still fires. `timing.factor` divides
+    the 4 h.
 
     \b
     Examples:
@@ -67,20 +73,24 @@ def release(remediator: Remediator, target: str, reason: str) -> None:
         click.echo(clean(remediator.order("/api/v1/targets/release", body)))
     except LookupError:
         raise UserError(
-            f"{remediator.url} is no remediator, or an older one: check --url."
+            f"{remediator.url} is not a remediator, or an older version of it: check --url."
         ) from None
 
 
 @click.command()
 @click.argument("incident")
 @_why
-@click.option("--keep-quarantine", is_flag=True, help="Targets stay out of service, in your care.")
+@click.option(
+    "--keep-quarantine",
+    is_flag=True,
+    help="Leave its targets quarantined, until a person releases them.",
+)
 @remote
 def close(remediator: Remediator, incident: str, reason: str, keep_quarantine: bool) -> None:
     """End INCIDENT, for example one whose playbook is no longer configured.
 
-    INCIDENT is an id, or a TARGET for the open incident on it. An incident that still holds a
-    quarantine is only closed with --keep-quarantine: `fleetmedic release` returns its target first.
+    INCIDENT is an id, or a TARGET for the open incident on it. An incident that still keeps a target
+    quarantined needs --keep-quarantine, or `fleetmedic release` instead, which also ends it.
 
     \b
     Examples:
@@ -98,7 +108,7 @@ def close(remediator: Remediator, incident: str, reason: str, keep_quarantine: b
 @_why
 @remote
 def retry(remediator: Remediator, incident: str, reason: str) -> None:
-    """Retry INCIDENT: start its playbook again, for example after it was escalated.
+    """Start the playbook of an ESCALATED INCIDENT again.
 
     INCIDENT is an id, or a TARGET for the open incident on it. Every guard still applies.
 
@@ -131,7 +141,7 @@ def _identity(remediator: Remediator, text: str) -> str:
         found = remediator.get("/api/v1/incidents", Incidents).incidents
     except LookupError:
         raise UserError(
-            f"{remediator.url} is no remediator, or an older one: check --url."
+            f"{remediator.url} is not a remediator, or an older version of it: check --url."
         ) from None
     on = {Target.parse(one.target): one.id for one in found if one.state not in ENDED}
     if wanted in on:
@@ -139,11 +149,9 @@ def _identity(remediator: Remediator, text: str) -> str:
     node = Target(TargetKind.NODE, wanted.name)
     if wanted.kind is TargetKind.GPU and node in on:
         raise UserError(
-            f"no incident is open on {wanted}; {on[node]} is open on {node}: name that."
+            f"no incident is open on {wanted}; {on[node]} is open on {node}: name that incident."
         )
-    raise UserError(
-        f"no incident is open on {wanted}: `fleetmedic incidents` lists those that are."
-    )
+    raise UserError(f"no incident is open on {wanted}: `fleetmedic incidents` lists the open ones.")
 
 
 def _reason(text: str) -> str:

@@ -67,7 +67,7 @@ class Remediator:
         given = Path(token_file) if token_file else None
         if url is not None:
             if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-                raise UserError(f"--url {url[:80]!r} is no address: write http://HOST:PORT.")
+                raise UserError(f"--url: expected http://HOST:PORT, got {url[:80]!r}.")
             return cls(url.rstrip("/"), given, given is not None)
         stack = StackFile.read(state_dir(state))
         if "remediator" not in stack.urls:
@@ -91,7 +91,9 @@ class Remediator:
         try:
             self._send(path, body)
         except LookupError:
-            raise UserError(f"{self.url} is no remediator, or an older one: check --url.") from None
+            raise UserError(
+                f"{self.url} is not a remediator, or an older version of it: check --url."
+            ) from None
 
     def order(self, path: str, body: Mapping[str, str | bool]) -> str:
         """Send an order, with the token; the sentence that answers it.
@@ -110,7 +112,9 @@ class Remediator:
 
     def _credentials(self) -> dict[str, str]:
         if self.token_file is None:
-            raise UserError("this needs the remediator's token: name its file with --token-file.")
+            raise UserError(
+                "this command needs the remediator's token: name the token's file with --token-file."
+            )
         try:
             token = self.token_file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -144,7 +148,7 @@ class Remediator:
             raise LookupError
         if status in (401, 403) and self.token_file is None:
             raise UserError(
-                f"the remediator at {self.url} wants its token: name its file with --token-file."
+                f"the remediator at {self.url} requires its token: name the token's file with --token-file."
             )
         if status in (401, 403):
             raise UserError(
@@ -165,9 +169,7 @@ class Remediator:
         try:
             return msgspec.json.decode(body, type=shape)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise UserError(
-                f"{self.url} answered something else than a remediator: check --url."
-            ) from None
+            raise UserError(f"{self.url} is not a remediator: check --url.") from None
 
 
 def _cause(error: Exception, timeout: float) -> str:

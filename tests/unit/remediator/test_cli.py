@@ -85,7 +85,7 @@ def test_check_counts_the_hosts_and_refuses_a_bad_list(config, tmp_path) -> None
     hosts = tmp_path / "hosts.yml"
     hosts.write_text("hosts: ['gpu[1-12]']")
     config.write_text(config.read_text() + f"discovery: {{hosts: {hosts}}}\n")
-    assert f"{hosts}: good, 12 hosts." in _run("check", "--config", config).output
+    assert f"{hosts}: valid, 12 hosts." in _run("check", "--config", config).output
     hosts.write_text("hosts: []")
     assert isinstance(_run("check", "--config", config).exception, UserError)
 

@@ -162,7 +162,7 @@ def test_json_is_the_answer_as_it_came(run: Callable[..., Result]) -> None:
 
 def test_show_tells_the_story_of_one_incident(run: Callable[..., Result]) -> None:
     output = run(incidents, "show", OPEN["id"]).output
-    assert output.startswith("inc-0123456789: gpu/node2/3 is REPAIRING, by gpu-lost\n")
+    assert output.startswith("inc-0123456789: gpu/node2/3 is REPAIRING, playbook gpu-lost\n")
     assert "IncidentOpened  routed" in output
     assert output.rstrip().endswith("quarantine_gpu")
 
@@ -230,7 +230,7 @@ def test_what_a_guard_holds_says_so_in_every_state(
     assert "The budget is spent." in listed
     assert "HELD, held" not in listed
     shown = run(incidents, "show", OPEN["id"]).output
-    assert f"is QUARANTINED, held since {show.moment(NOW - 5)}, by gpu-lost" in shown
+    assert f"is QUARANTINED, held since {show.moment(NOW - 5)}, playbook gpu-lost" in shown
 
 
 def test_a_release_carries_the_token_who_and_why(run: Callable[..., Result], place: Place) -> None:
@@ -295,7 +295,7 @@ def test_orders_about_an_unknown_incident_or_without_a_reason_are_one_sentence(
     for order in (("release", "node2/3"), ("close", "node2/3"), ("retry", "node2/3")):
         assert "--reason is blank" in sentence(capsys, *order, "--reason", " \t", *where)
     assert len(place.asked) == asked
-    assert "older one" in sentence(capsys, "release", "node2/3", "--reason", "x", *where)
+    assert "older version" in sentence(capsys, "release", "node2/3", "--reason", "x", *where)
 
 
 @pytest.mark.parametrize("command", [release, close, retry])
@@ -325,7 +325,7 @@ def test_a_remediator_that_wants_a_token_for_reading_says_so(
     capsys: pytest.CaptureFixture[str], place: Place
 ) -> None:
     place.put("/api/v1/incidents", {}, 401)
-    assert "wants its token" in sentence(capsys, "incidents", "--url", place.url)
+    assert "requires its token" in sentence(capsys, "incidents", "--url", place.url)
 
 
 def test_text_from_outside_cannot_steer_the_terminal(
@@ -446,11 +446,11 @@ def test_something_else_at_the_address_is_one_sentence(
 ) -> None:
     place.answers["/api/v1/incidents"] = (200, body)
     said = sentence(capsys, "incidents", "--state-dir", str(state))
-    assert "something else than a remediator" in said
+    assert "is not a remediator: check --url" in said
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "localhost:9095", "ftp://a"])
 def test_an_address_of_another_kind_is_refused(
     capsys: pytest.CaptureFixture[str], url: str
 ) -> None:
-    assert "is no address" in sentence(capsys, "incidents", "--url", url)
+    assert "--url: expected http://HOST:PORT" in sentence(capsys, "incidents", "--url", url)

@@ -178,7 +178,7 @@ def test_what_is_quarantined_is_escalated_and_the_rest_fails_after_a_message(
     failed = give_up(case(after(one, told_first.step)), Reason.UNSUPPORTED, "x")
     assert (failed.state, failed.reason) == (State.FAILED, Reason.UNSUPPORTED)
     unsaid = give_up(case(one), Reason.UNSUPPORTED)
-    assert unsaid.text == "This cluster cannot do that step."
+    assert unsaid.text == "This cluster does not support this step."
 
 
 def test_a_playbook_that_notifies_nobody_notifies_nobody(incident, case, playbook) -> None:
