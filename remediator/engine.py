@@ -85,7 +85,9 @@ class Engine:
         self._announced: set[str] = set()
         self._withheld: set[tuple[str, Reason]] = set()
         self.storms = Storms(rules.limits, book, journal, world)
-        self.exits = Exits(rules.playbook, book, journal, world, self._kick, rules.limits.pin)
+        self.exits = Exits(
+            rules.playbook, book, journal, world, self._kick, self._alone, rules.limits.pin
+        )
 
     def start(self) -> None:
         """Take up what an earlier process left: undecided alerts and open incidents."""
@@ -324,7 +326,6 @@ class Engine:
             confirm=lambda step: self._confirm(incident.id, playbook, step),
             heard=lambda: self._heard(incident),
             accused=lambda: world.senses.accused(self._book.incidents[incident.id]),
-            paused=lambda: self._book.pause is not None,
             alone=self.storms.ended_lately,
             watch=self._rules.limits.watch,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from remediator.actions.base import Action, Look, Tools
 from remediator.clusters.base import ClusterError
 from remediator.core.events import Event, Kind, noted, notified, step_event
 from remediator.core.model import Incident, Step, StepRun
-from remediator.core.plan import ORDERED, REPAIRS
+from remediator.core.plan import REPAIRS
 from remediator.core.reasons import Reason
 from remediator.messages import incident_body, occasion_of
 
@@ -83,11 +83,6 @@ class Executor:
                 return _seen(look)
             if isinstance(look, ClusterError) and not look.transient:
                 return self._blind(action, look, began=acted or resumed)
-            if isinstance(look, Look) and not acted and _paused(action, step, tools):
-                # Announced before the pause and not begun: it waits, and the pause costs it no time.
-                await asyncio.sleep(SLOWEST_LOOK)
-                deadline += SLOWEST_LOOK
-                continue
             if isinstance(look, Look) and not acted:
                 # What another process may have begun is not taken back at once.
                 grace = deadline if step.action in REPAIRS else begun + GRACE_AFTER_RESTART
@@ -153,11 +148,6 @@ class Executor:
         if isinstance(look, ClusterError):
             return self._blind(action, look, began=began)
         return Outcome(Kind.STEP_FAILED, Reason.EFFECT_MISSING, look.text, look.passed)
-
-
-def _paused(action: Action, step: Step, tools: Tools) -> bool:
-    """Whether a person's pause stops the step; neither messages nor a person's own order wait for it."""
-    return tools.paused() and action.name != "notify" and step.id != ORDERED
 
 
 def _seen(look: Look) -> Outcome:

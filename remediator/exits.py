@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from fleetmedic.kernel.durations import format_duration
@@ -17,11 +18,12 @@ from remediator.world import Appends, World
 
 
 class Exits:
-    """The orders. `playbook` finds one that is configured; `kick` lets a target's lane look again."""
+    """The orders. `playbook` finds one that is configured; `kick` lets a target's lane look again; `alone`
+    is the lock that is held from a decision on a target to its record."""
 
     def __init__(
         self, playbook: Callable[[str], Playbook | None], book: Book, journal: Appends, world: World,
-        kick: Callable[[Target], None], pin: float,
+        kick: Callable[[Target], None], alone: Callable[[Target], asyncio.Lock], pin: float,
     ) -> None:  # fmt: skip
         """`pin` is for how long (seconds) a release is respected."""
         self._playbook = playbook
@@ -29,6 +31,7 @@ class Exits:
         self._journal = journal
         self._world = world
         self._kick = kick
+        self._alone = alone
         self._respected = (
             f"the remediator does not quarantine it for {format_duration(round(pin))}."
         )
@@ -45,12 +48,12 @@ class Exits:
         ):
             await self._journal.append((events.ordered("release", target, by, why, now, incident),))
             self._kick(target)
-            done = (
-                "is being returned to"
-                if incident.quarantined
-                else "was not quarantined and stays in"
-            )
-            return f"{target} {done} service; {self._respected}"
+            done = "is being returned to service"
+            if not incident.quarantined:
+                done = "was not quarantined, and its incident ends"
+            elif incident.prepared is not None:
+                done = f"returns to service when the step {incident.prepared.step.id} has ended"
+            return f"{target} {done}; {self._respected}"
         try:
             held = await self._world.cluster.quarantined(target)
         except ClusterError as error:
@@ -102,6 +105,10 @@ class Exits:
         self, identity: str, by: str, why: str, *, keep_quarantine: bool
     ) -> str:
         """End an incident, as a person ordered. Raises UserError."""
+        async with self._alone(self._open(identity).target):
+            return await self._close(identity, by, why, keep_quarantine=keep_quarantine)
+
+    async def _close(self, identity: str, by: str, why: str, *, keep_quarantine: bool) -> str:
         incident = self._open(identity)
         kept = ", ".join(map(str, incident.quarantined))
         if kept and not keep_quarantine:
@@ -111,8 +118,8 @@ class Exits:
             )
         if incident.prepared is not None:
             raise UserError(
-                f"{identity} runs the step {incident.prepared.step.id} now; try again when the step has "
-                "ended."
+                f"{identity} is in the middle of the step {incident.prepared.step.id}; try again when "
+                "the step has ended."
             )
         text = f"{by}: {why}" + (f" {kept} stays quarantined." if kept else "")
         now, reason = self._world.now(), Reason.CLOSED_BY_PERSON
@@ -122,9 +129,13 @@ class Exits:
 
     async def retry(self, identity: str, by: str, why: str) -> str:
         """Start an incident's playbook again, as a person ordered. Raises UserError."""
+        async with self._alone(self._open(identity).target):
+            return await self._retry(identity, by, why)
+
+    async def _retry(self, identity: str, by: str, why: str) -> str:
         incident = self._open(identity)
         if incident.state is not State.ESCALATED:
-            text = f"{identity} is {incident.state}, not ESCALATED: the remediator continues it by itself."
+            text = f"{identity} is {incident.state} and goes on by itself; only an ESCALATED incident is retried."
             raise UserError(text)
         if self._playbook(incident.playbook) is None:
             raise UserError(
@@ -144,7 +155,7 @@ class Exits:
                 f"there is no incident {identity[:80]!r}; `fleetmedic incidents --all` lists them."
             )
         if incident.ended:
-            raise UserError(f"{identity} has already ended: it is {incident.state}.")
+            raise UserError(f"{identity} has ended: it is {incident.state}.")
         return incident
 
 

@@ -22,8 +22,8 @@ class Tools:
 
     `waited` says for how long (seconds) it has gone on since it was begun, `heard` whether an alert of
     another instrument than the incident's has come meanwhile, `accused` whether one of the incident's
-    alerts fires now, `paused` whether a person stopped every action. `confirm` is asked right before
-    the step is done: may it be done now? `alone`: disruptive steps go one at a time.
+    alerts fires now. `confirm` is asked right before the step is done: may it be done now? `alone`:
+    disruptive steps go one at a time.
     """
 
     cluster: Cluster
@@ -34,7 +34,6 @@ class Tools:
     waited: Callable[[], float] = lambda: 0.0
     heard: Callable[[], bool] = lambda: False
     accused: Callable[[], bool] = lambda: False
-    paused: Callable[[], bool] = lambda: False
     alone: Callable[[], bool] = lambda: False
     watch: float = 300.0
 

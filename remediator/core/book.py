@@ -246,7 +246,7 @@ class Book:
                 self.kept.pop(step.target, None)
         if event.kind is Kind.STEP_WITHDRAWN and incident.prepared is not None:
             self._forget(incident.prepared)
-        if after.ended:
+        if after.ended and not incident.ended:
             self._end(after, event.at)
 
     def _end(self, ended: Incident, at: float) -> None:

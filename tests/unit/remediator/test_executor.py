@@ -18,7 +18,6 @@ from remediator.clusters.memory import MemoryCluster
 from remediator.core.events import Kind
 from remediator.core.guards import ALLOWED, Ruling, Verdict
 from remediator.core.model import Incident, Level, Playbook, Step, StepRun, StepState
-from remediator.core.plan import ORDERED
 from remediator.core.reasons import Reason
 from remediator.executor import Executor, Outcome
 from remediator.senses import Senses
@@ -94,7 +93,6 @@ class Frame:
     now: Callable[[], float] = lambda: 0.0
     verdicts: list[Verdict] = field(default_factory=lambda: [ALLOWED])
     asked: int = 0
-    pause: list[bool] = field(default_factory=lambda: [False])
     alone: bool = False
 
     def __post_init__(self) -> None:
@@ -105,9 +103,6 @@ class Frame:
         self.asked += 1
         return self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
 
-    def _paused(self) -> bool:
-        return self.pause.pop(0) if len(self.pause) > 1 else self.pause[0]
-
     async def run(
         self, action: str = "", *, resumed: bool = False, deadline: float = 60.0, name: str = ""
     ) -> Outcome:
@@ -116,7 +111,7 @@ class Frame:
         step = Step(name or action, action, GPU, 1, "op", deadline)
         tools = Tools(
             MemoryCluster(), cast(Senses, None), incident, cast(Playbook, None), self._confirm,
-            paused=self._paused, alone=lambda: self.alone,
+            alone=lambda: self.alone,
         )  # fmt: skip
         run = StepRun(step, StepState.PREPARED, 1.0)
         return await self.executor.run(run, tools, resumed=resumed)
@@ -127,7 +122,7 @@ def said(outcome: Outcome) -> tuple[Kind, Reason]:
 
 
 def one(action: Scripted, time: Time, **more: object) -> tuple[Outcome, Frame]:
-    """The outcome of one step, with more of the frame (`verdicts`, `pause`) or of the run."""
+    """The outcome of one step, with more of the frame (`verdicts`) or of the run."""
     runs = {name: more.pop(name) for name in ("resumed", "deadline", "name") if name in more}
     frame = Frame((action,), now=lambda: time.at, **more)  # type: ignore[arg-type]
     return asyncio.run(frame.run(**runs)), frame  # type: ignore[arg-type]
@@ -156,7 +151,7 @@ def test_a_step_that_may_not_be_done_any_more_is_withdrawn_untouched(time: Time)
 
 def test_a_message_is_asked_about_by_nobody(time: Time) -> None:
     action = Scripted(name="notify", disruptive=False)
-    outcome, frame = one(action, time, verdicts=[HOLD], pause=[True])
+    outcome, frame = one(action, time, verdicts=[HOLD])
     assert (outcome.kind, frame.asked, action.acted) == (Kind.STEP_DONE, 0, 1)
 
 
@@ -378,25 +373,6 @@ def test_a_slot_is_free_again_after_a_step_that_fails() -> None:
 
 
 # Pauses and restarts.
-
-
-def test_a_step_announced_before_a_pause_waits_and_the_pause_costs_it_no_time(time: Time) -> None:
-    action = Scripted()
-    outcome, _ = one(action, time, pause=[True] * 100 + [False], deadline=2.0)
-    assert (outcome.kind, action.acted) == (Kind.STEP_DONE, 1)
-    assert time.at - 1000.0 >= 50.0
-
-
-def test_a_pause_does_not_stop_what_was_done_already_from_being_seen(time: Time) -> None:
-    action = Scripted(after=[NOT_YET, DONE])
-    outcome, _ = one(action, time, pause=[False, True])
-    assert outcome.kind is Kind.STEP_DONE
-
-
-def test_a_persons_own_order_does_not_wait_for_a_pause(time: Time) -> None:
-    action = Scripted(name="release", disruptive=False)
-    outcome, _ = one(action, time, pause=[True], name=ORDERED)
-    assert outcome.kind is Kind.STEP_DONE
 
 
 @pytest.mark.parametrize("name", ["reset_gpu", "reboot_node"])
