@@ -21,8 +21,9 @@ def pool_view(
 ) -> PoolView:  # fmt: skip
     """How much of a pool is out by us, the target itself apart; announced quarantines count.
 
-    What was dead when it was quarantined costs nothing until it is repaired. `rehearsed` are the targets
-    that would be out where nothing may be done, each with the time (Unix seconds) since when.
+    What was dead when it was quarantined costs nothing until it is repaired, and what a person keeps out
+    is theirs. `rehearsed` are the targets that would be out where nothing may be done, each with the time
+    (Unix seconds) since when.
     """
     members = {node.name: node for node in nodes if node.pool == pool}
     out = {
@@ -36,6 +37,7 @@ def pool_view(
         for gpu in node.gpus
         if gpu.quarantine and gpu.quarantine.owner == OWNER
     }
+    out -= set(book.kept)
     for incident in book.open_incidents():
         # By the journal too: the cluster's answer may be older than what was done since it was asked.
         out |= set(incident.quarantined)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from fleetmedic.kernel.labels import Target
 from remediator.clusters.base import GpuFacts, NodeFacts, Quarantine
 from remediator.core import events, plan
-from remediator.core.book import Attempt, Book
+from remediator.core.book import Attempt, Book, Pin
 from remediator.core.events import Kind
 from remediator.core.lifecycle import birth
 from remediator.core.model import Alert, Incident, Level, State
 from remediator.core.reasons import Reason
-from remediator.pools import members, pool_view, rehearsed, still_ours
+from remediator.pools import members, owner_of, pool_view, rehearsed, still_ours
 
 NOW = 1_700_000_000.0
 GPU = Target.parse("node1/3")
@@ -35,6 +35,20 @@ def test_the_pool_counts_what_is_out_by_us_and_not_the_target_itself() -> None:
     )
     pool = pool_view(nodes, "default", GPU, Book())
     assert (pool.gpus, pool.nodes, pool.gpus_out, pool.nodes_out) == (32, 4, 2, 0)
+
+
+def test_what_a_person_keeps_out_is_theirs_and_does_not_count() -> None:
+    book, held = Book(), Quarantine("fleetmedic", "x", "op", NOW)
+    book.kept = {GPU: Pin("a person", "alice: RMA", NOW)}
+    nodes = (_node("node1", 3, 4), _node("node2"))
+    pool = pool_view(nodes, "default", OTHER, book)
+    assert (pool.gpus, pool.gpus_out) == (16, 1)
+    one = birth(events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "x"))
+    assert owner_of(held, GPU, one, book) == "a person (alice: RMA)"
+    assert owner_of(held, OTHER, one, book) == "fleetmedic"
+    assert owner_of(held, GPU, replace(one, quarantined=(GPU,)), book) == "fleetmedic"
+    assert owner_of(replace(held, owner="ops"), GPU, one, book) == "ops"
+    assert owner_of(None, GPU, one, book) is None
 
 
 def test_a_node_that_is_out_counts_once_and_not_by_its_gpus() -> None:
