@@ -221,7 +221,7 @@ class Senses:
             ),
             stops=self._with_storm(view.stops, nodes, node.pool),
             witnesses=signals(names, identified=identity.confirmed) | _complaints(target, node),
-            siblings=self._siblings(incident, playbook),
+            siblings=await self._siblings(incident, playbook),
             widens=self._widens(target),
             kept=still_ours(incident, nodes),
             accused=tuple(sorted(one for one in self.storms_now if one != target)),
@@ -308,7 +308,11 @@ class Senses:
             prometheus=up is not None,
             exporters_up=None if up is None else (sum(others) / len(others) if others else 1.0),
         )
-        down = up is not None and up.get(incident.target.node or "") is False
+        node = incident.target.node or ""
+        down = up is not None and up.get(node) is False
+        if self._from.sensors.doubled(node):
+            text = f"Two exporters answer as {node} in the scrape configuration; one of them is not {node}."
+            view = replace(view, identity=Identity(False, text))
         saved = None
         if incident.state in (State.CHECKPOINTING, State.REPAIRING) and running:
             jobs = [job.job_id for job in (*view.jobs, *view.node_jobs) if job.running]
@@ -327,11 +331,12 @@ class Senses:
             if one.at > (incident.retried_at or 0.0)
         )
 
-    def _siblings(self, incident: Incident, playbook: Playbook) -> int:
+    async def _siblings(self, incident: Incident, playbook: Playbook) -> int:
+        """How many other GPUs of the node fell ill within the hold, by alerts that stand."""
         if playbook.widen_to is None or incident.target.kind is not TargetKind.GPU:
             return 0
-        return sum(
-            1
+        near = [
+            one
             for one in self._from.book.open_incidents()
             if one.id != incident.id
             and one.target.kind is TargetKind.GPU
@@ -339,7 +344,15 @@ class Senses:
             and one.playbook == incident.playbook
             and one.state in BEFORE_REPAIR
             and abs(one.opened - incident.opened) <= self._limits.hold
-        )
+        ]
+        if incident.state in EARLY:
+            return len(near)
+        source = self._from
+        found = [
+            await signs_of(one, source.book, source.alerts, source.sensors, ask=True)
+            for one in near
+        ]
+        return sum(bool(one.names()) for one in found)
 
     def _widens(self, target: Target) -> bool:
         """Whether the node has no incident that does nothing for its GPUs now."""

@@ -32,6 +32,7 @@ class _Exporters:
     """The last answer to which exporters are up, and when it came (monotonic seconds)."""
 
     up: dict[str, bool] | None = None
+    doubled: frozenset[str] = frozenset()
     asked: float = -1e9
 
 
@@ -56,12 +57,18 @@ class Sensors:
         if time.monotonic() - self._exporters.asked > TTL:
             self._exporters.asked = time.monotonic()
             found = await self._ask("up" + self._of(job="node"))
+            names = [one.labels.get("node", "") for one in found or () if one.value == 1]
+            self._exporters.doubled = frozenset(one for one in names if names.count(one) > 1)
             self._exporters.up = (
                 None
                 if found is None
                 else {one.labels.get("node", ""): one.value == 1 for one in found}
             )
         return self._exporters.up or None
+
+    def doubled(self, node: str) -> bool:
+        """Whether two exporters answered as one node, by the last answer of `exporters_up`."""
+        return node in self._exporters.doubled
 
     async def health(
         self, target: Target, since: float, now: float, *, settles: bool = True

@@ -45,12 +45,16 @@ class Told:
     hangs: bool = False
     queue: float | None = None
     firing: bool | None = True
+    twice: frozenset[str] = frozenset()
     step: float | None = None
     asked: list[str] = field(default_factory=list)
 
     async def exporters_up(self) -> dict[str, bool] | None:
         self.asked.append("exporters_up")
         return self.up
+
+    def doubled(self, node: str) -> bool:
+        return node in self.twice
 
     async def last_xid(self, target: Target, xid: str = "") -> float | None:
         self.asked.append(f"last_xid {xid}".strip())
@@ -731,3 +735,19 @@ def test_a_wrong_label_of_a_minute_does_not_stick(world: World) -> None:
     lost = world.view()
     assert (lost.evidence, lost.identity.confirmed) == (ACTIVE, True)
     assert lost.witnesses == {"the GPU's driver"}
+
+
+def test_a_node_as_which_two_exporters_answer_is_identified_by_nobody(world: World) -> None:
+    world.hear("GpuLost")
+    world.told.twice = frozenset({"node1"})
+    assert "Two exporters answer as node1" in world.view(state=State.JOBS_MOVED).identity.problem
+    world.told.twice = frozenset({"node2"})
+    assert world.view(state=State.JOBS_MOVED).identity.confirmed
+
+
+def test_a_sibling_whose_alert_is_not_confirmed_makes_no_node_the_patient(world: World) -> None:
+    world.hear("GpuLost")
+    world.hear("GpuLost", Target.parse("node1/4"))
+    assert world.view(state=State.JOBS_MOVED).siblings == 1
+    world.told.firing = False
+    assert world.view(state=State.JOBS_MOVED).siblings == 0

@@ -244,3 +244,13 @@ def test_what_prometheus_evaluated_holds_while_it_does_not_answer(
     now, answers.error = 200.0, "gone"
     assert run(one.fires(alert(), event=False)) is None
     assert run(one.fires(alert("TheirOwn"), event=False)) is True
+
+
+def test_two_exporters_that_answer_as_one_node_are_seen() -> None:
+    def of(node: str, instance: str, value: float) -> Sample:
+        return Sample({"node": node, "instance": instance}, value, NOW)
+
+    answers = Answers({"up{": [of("a", "1", 1), of("a", "2", 1), of("b", "3", 1), of("b", "4", 0)]})
+    one = sensors(answers)
+    run(one.exporters_up())
+    assert (one.doubled("a"), one.doubled("b"), one.doubled("c")) == (True, False, False)
