@@ -1,0 +1,281 @@
+"""Can an attacker make the remediator disturb healthy hardware, or overlook sick hardware?
+
+Starts a stack of its own with simulated GPUs and real jobs, and plays moves drawn from the seed: true
+faults and cures, forged alerts, webhooks, another team's alerts, silences, orders of people, processes that
+are killed or stopped, pages that lie, wrong scrape labels, jobs that crash. It keeps the truth about
+each GPU itself. Then it heals everything, waits, and asks the cluster's store, the hardware folder and
+the journal:
+
+- each reset, reboot, moved running job and scale-in was for hardware, a job or a load that called for it;
+- no quarantine or mark of healthy hardware, and no job without a place, outlasts its cause;
+- no sick GPU stayed in service with a job for long while nobody was notified;
+- each alert that was answered 202 is in the journal, the API shows the journal's states, and the
+  remediator logged no traceback.
+
+Exits with 1 on a violation, and prints the journal's lines about it and the seed.
+
+Examples:
+  python bench/adversary.py --seed 1 --minutes 10
+  python bench/adversary.py --seed 7 --minutes 3 --without forge,page    what is left without two moves
+  python bench/adversary.py --only fault,heal,kill,stop                  a broken site, no liar
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from attacks.moves import Adversary
+from attacks.site import GPUS, NODES, Site, quarantines, rfc, train
+from attacks.watch import LATE, Truth, Watcher
+
+from fleetmedic.kernel.labels import Target
+from fleetmedic.stack.supervisor import Stack, StackOptions
+
+OVER = ("CLOSED", "SUPPRESSED", "OVERRIDDEN", "FAILED", "ESCALATED")
+QUIET = 330.0  # seconds that the remediator has to come to rest
+WORKER = 20.0  # requests a second that one worker answers
+
+
+def judge(site: Site, truth: Truth, watcher: Watcher) -> list[tuple[str, str]]:
+    """Every violation, each with the target that its journal lines are about."""
+    found = [(text, f"gpu/{gpu[0]}/{gpu[1]}") for gpu, text in watcher.overlooked.items()]
+    found += [
+        (f"{target} was reset at {rfc(at)}, and it was healthy", target)
+        for at, target in watcher.resets
+        if not truth.excuses(target, at)
+    ]
+    found += [
+        (
+            f"{target} was rebooted at {rfc(at)}, which was called for by no more than one of its GPUs",
+            target,
+        )
+        for at, target in watcher.reboots
+        if not truth.excuses_node(Target.parse(target).name, at, watcher.resets)
+    ]
+    with site.journal() as db:
+        rows = db.execute("SELECT at, target, event, data FROM events ORDER BY seq").fetchall()
+    steps = {}
+    for at, target, event, raw in rows:
+        data = json.loads(raw)
+        if event == "StepPrepared":
+            steps[data["op_id"]] = (at, target, data)
+        if event == "AlertReceived":
+            site.acknowledged.pop(data["fingerprint"], None)
+    found += [
+        (f"an alert answered 202 is not in the journal: {one}", "") for one in site.acknowledged
+    ]
+    with site.cluster.store.read() as db:
+        moved = db.execute(
+            "SELECT op_id, about, at FROM ops WHERE verb = 'restart' AND answer = '1'"
+        ).fetchall()
+    for op, about, at in moved:
+        _, target, data = steps.get(op[:20], (0, "", {}))
+        job = about.split(" ")[0]
+        place = watcher.place(job, at - 0.3)
+        stalled = target.startswith("job/") and truth.stalled.get(job, 0.0) >= at - LATE
+        if target and place and place[0] == "RUNNING" and not stalled:
+            on = f"gpu/{place[1]}/{{}}"
+            own = any(truth.excuses(on.format(index), at) for index in place[2])
+            whole = truth.excuses_node(str(place[1]), at, watcher.resets)
+            excused = own or (whole and data["on"].startswith("node/"))
+            if not excused:
+                found.append(
+                    (
+                        f"{job} ran on {place[1]} {place[2]} and was moved at {rfc(at)} because of {target}, which was healthy",
+                        target,
+                    )
+                )
+    return found + _shrunk(truth, watcher) + _lasting(site, truth) + _said(site)
+
+
+def _shrunk(truth: Truth, watcher: Watcher) -> list[tuple[str, str]]:
+    """Each time that replicas were taken away which a load of ten seconds or more needed."""
+    found = []
+    for at, before, after in watcher.sizes:
+        rate = next((rate for since, rate in reversed(truth.load) if since < at - 10), 0.0)
+        changed = any(at - 10 <= since <= at for since, _ in truth.load)
+        if after < before and not changed and after < math.ceil(rate / WORKER):
+            text = f"serve went from {before} to {after} replicas at {rfc(at)} under {rate:g} requests a second"
+            found.append((text, "workload/serve"))
+    return found
+
+
+def _lasting(site: Site, truth: Truth) -> list[tuple[str, str]]:
+    """What is still out of service, or without a place, after everything has been healthy for long."""
+    answer = site.look("remediator", "/api/v1/incidents", {})
+    state = {one["target"]: one["state"] for one in answer.get("incidents", ())}
+    found = []
+    for target in map(str, quarantines(site)):
+        now = (
+            state.get(target)
+            or state.get(f"node/{Target.parse(target).name}")
+            or "without an incident"
+        )
+        ended = now in ("CLOSED", "SUPPRESSED", "FAILED")
+        if now == "PROBATION" or (
+            now in ("ESCALATED", "OVERRIDDEN") and (truth.ever(target) or target in truth.released)
+        ):
+            continue
+        found.append(
+            (f"{target} is healthy and still quarantined ({'ended' if ended else now})", target)
+        )
+    still = "all is healthy and quiet"
+    found += [
+        (f"{one['id']} on {one['target']} still is {one['state']} ({one['reason']}), {still}", one["target"])
+        for one in answer.get("incidents", ())
+        if one["state"] not in (*OVER, "PROBATION")
+    ]  # fmt: skip
+    for node in site.cluster.nodes():
+        for gpu in node.gpus:
+            target = f"gpu/{node.name}/{gpu.index}"
+            if gpu.marked and site.hardware.gpu(node.name, gpu.index).healthy:
+                found.append((f"{target} is healthy and gets no jobs: {gpu.marked}", target))
+    for job in site.cluster.jobs():
+        need = len(job.gpus) or 1
+        room = max(
+            (
+                sum(not (g.quarantined or g.marked or g.job_id) for g in n.gpus)
+                for n in site.cluster.nodes()
+                if not n.quarantined
+            ),
+            default=0,
+        )
+        if not job.state.ended and job.state != "RUNNING" and room >= need:
+            found.append(
+                (
+                    f"job/{job.id} is {job.state} while a node has {room} GPUs free: {job.text}",
+                    f"job/{job.id}",
+                )
+            )
+    return found
+
+
+def _said(site: Site) -> list[tuple[str, str]]:
+    """What the log and the API say wrongly."""
+    found = []
+    for path in sorted((site.state / "logs").glob("remediator.log*")):
+        text = path.read_text(errors="replace")
+        if "Traceback (most recent call last)" in text or '"exception"' in text:
+            found.append((f"{path.name} holds a traceback", ""))
+    with site.journal() as db:
+        last = dict(
+            db.execute(
+                "SELECT incident, data FROM events WHERE event = 'StateChanged' ORDER BY seq"
+            ).fetchall()
+        )
+    answer = site.look("remediator", "/api/v1/incidents", {})
+    for one in answer.get("incidents", ()):
+        written = json.loads(last[one["id"]])["state"] if one["id"] in last else one["state"]
+        if written != one["state"]:
+            found.append(
+                (
+                    f"the API says that {one['id']} is {one['state']}, the journal {written}",
+                    one["target"],
+                )
+            )
+    return found
+
+
+def rest(site: Site) -> None:
+    """Wait until no incident goes on any more, or QUIET seconds."""
+    deadline = time.time() + QUIET
+    time.sleep(75)  # forged alerts run out
+    while time.time() < deadline:
+        answer = site.look("remediator", "/api/v1/incidents", {"incidents": [{"state": "?"}]})
+        if all(one["state"] in OVER for one in answer["incidents"]):
+            break
+        time.sleep(2)
+    time.sleep(10)
+
+
+def excerpt(site: Site, target: str) -> None:
+    """The last lines of the journal about a target."""
+    with site.journal() as db:
+        rows = db.execute(
+            "SELECT seq, at, event, reason, text FROM events WHERE target = ? ORDER BY seq DESC LIMIT 40",
+            (target,),
+        ).fetchall()
+    for seq, at, event, reason, text in reversed(rows):
+        print(f"      {seq:6d} {rfc(at)[11:23]} {event:14s} {reason or '-':18s} {text[:150]}")
+
+
+def play(
+    site: Site, draw: random.Random, minutes: float, chosen: Callable[[str], bool]
+) -> list[tuple[str, str]]:
+    """One game: jobs, moves, peace, judgement."""
+    truth = Truth()
+    for name, gpus in (("train-a", 4), ("train-b", 4), ("train-c", 2), ("train-d", 8)):
+        train(site, name, gpus)
+    time.sleep(8)
+    watcher = Watcher(site, truth)
+    watcher.start()
+    adversary = Adversary(site, truth, watcher, draw)
+    names = [name for name in adversary.moves if chosen(name)]
+    weights = [adversary.moves[name][0] for name in names]
+    try:
+        until = time.time() + minutes * 60
+        while time.time() < until:
+            name = draw.choices(names, weights)[0]
+            try:
+                adversary.moves[name][1]()
+            except Exception as error:
+                site.say(f"{name}: {type(error).__name__}: {error}")
+            wait = time.time() + draw.choice((0.0, 0.5, 2.0, 5.0, 9.0))
+            while time.time() < wait:
+                time.sleep(0.1)
+                adversary.settle_due()
+            adversary.settle_due()
+    finally:
+        adversary.make_peace()
+    rest(site)
+    watcher.halt.set()
+    watcher.join(5)
+    site.say(f"{len(watcher.resets)} resets, {len(watcher.reboots)} reboots")
+    return judge(site, truth, watcher)
+
+
+def main() -> None:
+    """Play one game; exit 1 when something went wrong that must not."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--factor", type=float, default=30.0)
+    parser.add_argument("--port-base", type=int, default=21490)
+    parser.add_argument("--only", default="", metavar="MOVES", help="only these moves, by commas")
+    parser.add_argument("--without", default="", metavar="MOVES", help="not these moves")
+    parser.add_argument("--keep", metavar="DIR", help="a new folder for the state, which is kept")
+    options = parser.parse_args()
+    only, without = (set(filter(None, text.split(","))) for text in (options.only, options.without))
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(options.keep or folder)
+        stack = Stack(StackOptions(state_dir=state, port_base=options.port_base, factor=options.factor, level="repair",
+                                   simulate=True, reset=True, nodes=NODES, gpus=GPUS))  # fmt: skip
+        try:
+            stack.prepare(print)
+            stack.start()
+            stack.wait_ready(90.0)
+            site = Site(stack, state)
+            found = play(site, random.Random(options.seed), options.minutes,
+                         lambda name: (not only or name in only) and name not in without)  # fmt: skip
+            for text, target in found:
+                print(f"VIOLATION: {text}")
+                if target:
+                    excerpt(site, target)
+        finally:
+            stack.stop()
+    print(f"seed {options.seed}: {len(found)} violations")
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    main()
