@@ -93,6 +93,11 @@ def check(config: Path) -> None:
         click.echo(
             "warning: without prometheus_url no repair can be verified by metrics.", err=True
         )
+    if not settings.webhooks:
+        click.echo(
+            "warning: without notify.webhooks, messages about incidents go to the log alone; people hear "
+            "of them by Alertmanager's alerts about the remediator.", err=True
+        )  # fmt: skip
     if hosts:
         click.echo(f"{settings.hosts}: valid, {len(hosts)} hosts.")
     click.echo(f"{config}: valid. Level {settings.level}, {len(playbooks)} playbooks:")

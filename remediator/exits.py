@@ -38,6 +38,10 @@ class Exits:
 
     async def release(self, target: Target, by: str, why: str) -> str:
         """Return a target to service, as a person ordered; a sentence says what follows. Raises UserError."""
+        if target.kind not in (TargetKind.GPU, TargetKind.NODE):
+            raise UserError(
+                f"{target} is never quarantined: release takes NODE, or NODE/3 for a GPU."
+            )
         incident = self._book.incident_on(target)
         now = self._world.now()
         held_only = incident is not None and incident.state is State.HELD
@@ -53,7 +57,9 @@ class Exits:
                 done = "was not quarantined, and its incident ends"
             elif incident.prepared is not None:
                 done = f"returns to service when the step {incident.prepared.step.id} has ended"
-            return f"{target} {done}; {self._respected}"
+            others = [str(one) for one in incident.quarantined if one != target]
+            also = f" {', '.join(others)} with it" if others else ""
+            return f"{target} {done}{also}; {self._respected}"
         try:
             held = await self._world.cluster.quarantined(target)
         except ClusterError as error:

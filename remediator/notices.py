@@ -62,3 +62,26 @@ def lane_failed(
     op = op_id(incident.id, "lane_failed", len(incident.steps))
     body = incident_body(evolve(incident, moved), "lane_failed", op)
     return (moved, events.notified(now, op, body, incident=incident, occasion="lane_failed"))
+
+
+def stray_notice(targets: list[str], book: Book, now: float) -> tuple[Event, ...]:
+    """One message a target about a quarantine of ours that belongs to no incident; once a day.
+
+    What a person keeps out of service is known to that person.
+    """
+    found = [Target.parse(one) for one in targets]
+    day = int(now // 86_400)
+    fresh = [
+        one for one in found if f"stray/{one}/{day}" not in book.groups and one not in book.kept
+    ]
+    written: list[Event] = []
+    for one in fresh:
+        key = f"stray/{one}/{day}"
+        op = op_id(key, "stray", 1)
+        text = (
+            f"{one} is quarantined by fleetmedic and belongs to no incident, as after a change of the "
+            "remediator or its journal. Return it with `fleetmedic release`, when it is healthy."
+        )
+        body = group_body(text, key, op, 0, [one])
+        written.append(events.notified(now, op, body, group=key))
+    return tuple(written)

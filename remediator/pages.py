@@ -57,6 +57,7 @@ def home(book: Book) -> str:
 
 def runbook(name: str) -> str | None:
     """The runbook of an alert as HTML; None when there is none."""
+    name = name.removesuffix(".md")  # as the pages link to each other
     if not _NAME.fullmatch(name):
         return None
     try:

@@ -21,6 +21,7 @@ from remediator.core.model import OWNER, Alert
 from remediator.engine import Engine
 from remediator.journal import JournalDown
 from remediator.metrics import Metrics
+from remediator.notices import stray_notice
 from remediator.world import Appends
 
 log = structlog.get_logger("remediator")
@@ -48,6 +49,7 @@ class Reconciler:
         self._metrics = metrics
         self._every = every
         self._wake = asyncio.Event()
+        self._strays: list[str] = []
 
     def wake(self) -> None:
         """Compare as soon as possible."""
@@ -98,10 +100,10 @@ class Reconciler:
             return
         self._metrics.out(nodes)
         await self._engine.storms.look(nodes)
-        self._look_at_quarantines(nodes)
+        await self._look_at_quarantines(nodes)
 
-    def _look_at_quarantines(self, nodes: tuple[NodeFacts, ...]) -> None:
-        """Log which quarantines carry our name and belong to no incident: a person must judge them."""
+    async def _look_at_quarantines(self, nodes: tuple[NodeFacts, ...]) -> None:
+        """Notify people of quarantines that carry our name and belong to no incident: theirs to judge."""
         kept = {target for one in self._from.book.open_incidents() for target in one.quarantined}
         names = {str(target) for target in kept}
         ours = [
@@ -114,8 +116,12 @@ class Reconciler:
             if held is not None and held.owner == OWNER
         ]
         busy = any(one.prepared for one in self._from.book.open_incidents())
-        if not busy and (strays := [name for name in ours if name not in names]):
+        strays = [] if busy else [name for name in ours if name not in names]
+        if strays and strays == self._strays:  # seen twice, so no step is just between the two
             log.warning("quarantine_without_incident", targets=strays)
+            written = stray_notice(strays, self._from.book, self._from.now())
+            await self._journal.append(written)
+        self._strays = strays
 
 
 def gone(book: Book, alerts: AlertStates) -> list[Alert]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.accusations import Accusations
 from remediator.alert_states import AlertStates
 from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster, ClusterError, JobFacts, NodeFacts
-from remediator.core.book import Book
+from remediator.core.book import Book, Pin
 from remediator.core.evidence import Standing
 from remediator.core.guards import Limits
 from remediator.core.instruments import LOST_OR_HUNG, signals
@@ -171,7 +172,7 @@ class Senses:
             storm_group=f"storm/{general.at:.0f}" if general else "",
             clock=clock.doubt(),
             clock_left=clock.left(),
-            pinned=f"{pin.by} returned it to service: {pin.why}"[:300] if pin and pinned else "",
+            pinned=_pinned(incident.target, pin, until) if pin and pinned else "",
             pinned_until=until if pinned else None,
         )
 
@@ -273,7 +274,8 @@ class Senses:
 
     async def _is_dead(self, incident: Incident, view: View, names: frozenset[str]) -> bool:
         """Lost or hung by two signals, or by one while no job on it runs or makes progress."""
-        if not names & LOST_OR_HUNG or not view.identity.confirmed:
+        gone = LOST_OR_HUNG.get(incident.target.kind, frozenset())
+        if not names & gone or not view.identity.confirmed:
             return False
         if len(view.witnesses) >= 2:
             return True
@@ -359,6 +361,13 @@ class Senses:
         book = self._from.book
         node = book.incident_on(Target(TargetKind.NODE, target.name))
         return node is None or node.level is Level.OBSERVE or covers(node, book)
+
+
+def _pinned(target: Target, pin: Pin, until: float) -> str:
+    ends = datetime.fromtimestamp(until, UTC)
+    return f"{pin.by} returned {target} to service, respected until {ends:%H:%M} UTC: {pin.why}"[
+        :300
+    ]
 
 
 def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:

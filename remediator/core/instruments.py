@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
+from fleetmedic.kernel.labels import TargetKind
+
 
 class Instrument(StrEnum):
     """Where a sign comes from, as a person reads it."""
@@ -39,8 +41,12 @@ EVENTS = frozenset(
     {"GpuXidFatalHardware", "GpuXidApplicationRepeated", "GpuXidContained", "GpuXidStorm",
      "GpuEccUncorrectable", "NodeOomKill", "NodeKernelFault", "NodeRebootUnexpected"}
 )  # fmt: skip
-# The target does not work at all, so that taking it out costs no capacity.
-LOST_OR_HUNG = frozenset({"GpuLost", "GpuHung", "NodeDown"})
+# The target does not work at all, so that taking it out costs no capacity. A node of which some GPUs are
+# lost still has the others.
+LOST_OR_HUNG = {
+    TargetKind.GPU: frozenset({"GpuLost", "GpuHung"}),
+    TargetKind.NODE: frozenset({"NodeDown"}),
+}
 
 
 def instrument(alertname: str) -> Instrument:

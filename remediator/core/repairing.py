@@ -154,10 +154,10 @@ def _wider(case: Case) -> Widen | None:
     node = case.incident.target.name
     if case.view.siblings >= 1:
         return Widen(
-            f"{case.view.siblings + 1} GPUs of {node} fell ill at once: {node} is the patient."
+            f"{case.view.siblings + 1} GPUs of {node} failed at once: one incident of the node takes over."
         )
     if case.view.exporter_down:
-        return Widen(f"The exporter of {node} is down too: {node} is the patient.")
+        return Widen(f"The exporter of {node} is down too: an incident of the node takes over.")
     return None
 
 

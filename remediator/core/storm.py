@@ -44,6 +44,6 @@ def storm_in(pool: PoolSize, accused: Collection[Target]) -> str | None:
     else:
         return None
     return (
-        f"Hardware alerts accuse {what} of pool {pool.name} at once. Nothing disruptive is done there "
+        f"Hardware alerts report {what} of pool {pool.name} as failed at once. Nothing disruptive is done there "
         "until ten minutes have passed below the limit."
     )

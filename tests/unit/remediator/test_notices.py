@@ -8,14 +8,14 @@ import pytest
 
 from fleetmedic.kernel.labels import Target
 from remediator.core import events, plan
-from remediator.core.book import Book
+from remediator.core.book import Book, Pin
 from remediator.core.decision import Hold
 from remediator.core.events import Event, Kind
 from remediator.core.guards import Limits
 from remediator.core.model import Alert, Incident, Level, State
 from remediator.core.reasons import Reason
 from remediator.core.settle import Settled
-from remediator.notices import group_notice, lane_failed
+from remediator.notices import group_notice, lane_failed, stray_notice
 
 NOW = 1_700_000_000.0
 GPU = Target.parse("node1/3")
@@ -139,3 +139,17 @@ def test_without_an_incident_or_in_the_middle_of_a_step_nothing_is_moved() -> No
     step = plan.quarantine(one)
     book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
     assert lane_failed(GPU, None, book, "x", NOW) == ()
+
+
+def test_a_quarantine_without_an_incident_is_told_once_a_day_and_not_of_what_a_person_keeps() -> (
+    None
+):
+    book = Book()
+    first = stray_notice(["gpu/node1/3", "node/node2"], book, NOW)
+    assert [one.data["body"]["targets"][0] for one in first] == ["gpu/node1/3", "node/node2"]
+    for event in first:
+        book.apply(event)
+    assert stray_notice(["gpu/node1/3"], book, NOW + 60) == ()
+    assert len(stray_notice(["gpu/node1/3"], book, NOW + 86_400)) == 1
+    book.kept[Target.parse("node1/3")] = Pin("alice", "RMA", NOW)
+    assert stray_notice(["gpu/node1/3"], book, NOW + 86_400) == ()

@@ -403,7 +403,8 @@ def test_a_release_by_a_person_is_respected_for_four_hours(
     world.hear("GpuLost")
     world.book.pins[GPU] = Pin("alice", "tested by hand", NOW - age)
     stops = world.view().stops
-    assert stops.pinned == ("alice returned it to service: tested by hand" if pinned else "")
+    assert stops.pinned.endswith("UTC: tested by hand" if pinned else "")
+    assert bool(stops.pinned) is pinned
     assert stops.pinned_until == (NOW - age + 14_400 if pinned else None)
     world.hear("GpuLost", Target.parse("node1/4"))
     assert world.view(Target.parse("node1/4")).stops.pinned == ""
@@ -751,3 +752,20 @@ def test_a_sibling_whose_alert_is_not_confirmed_makes_no_node_the_patient(world:
     assert world.view(state=State.JOBS_MOVED).siblings == 1
     world.told.firing = False
     assert world.view(state=State.JOBS_MOVED).siblings == 0
+
+
+def test_a_node_of_which_some_gpus_are_lost_is_not_dead(world: World) -> None:
+    world.hear("NodeDown", NODE)
+    world.cluster.set_alive("node1", False)
+    assert world.view(NODE).dead
+    other = World()
+    other.hear("NodeOomKill", NODE)
+    other.change(NODE, playbook="node-down")
+    lost = other.alert("GpuLost")
+    other.book.apply(events.alert_received(lost, GPU, NOW - 20, "webhook"))
+    episode = events.episode_of(lost, NOW)
+    other.book.apply(events.absorbed(other.incident(NODE).id, NODE, episode, NOW))
+    other.fake.lists(lost)
+    other.cluster.set_alive("node1", False)
+    view = other.view(NODE)
+    assert (len(view.witnesses) >= 2, view.dead) == (True, False)
