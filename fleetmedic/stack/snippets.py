@@ -117,7 +117,12 @@ def named(cluster: str, nodes: tuple[str, ...]) -> dict[str, Any]:
     targets = []
     for entry in nodes or ("gpu-node-1=10.0.0.1:9410", "gpu-node-2=10.0.0.2:9410"):
         name, _, address = entry.partition("=")
-        if not (name and address.rpartition(":")[0] and (port := address.rpartition(":")[2]).isascii() and port.isdigit()):
+        if not (
+            name
+            and address.rpartition(":")[0]
+            and (port := address.rpartition(":")[2]).isascii()
+            and port.isdigit()
+        ):
             raise UserError(f"--node {entry[:80]!r}: write it as NAME=HOST:PORT.")
         targets.append({"targets": [address], "labels": {"cluster": cluster, "node": name}})
     return {"static_configs": targets}

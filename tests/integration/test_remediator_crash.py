@@ -102,7 +102,9 @@ def _cluster(state: Path) -> Iterator[World]:
         while not (state / "cluster" / "cluster.db").exists() or not (state / "log").stat().st_size:
             assert time.monotonic() < deadline, (state / "log").read_text()
             time.sleep(0.05)
-        yield World(state, uuid.uuid4().hex, LocalCluster(state / "cluster", state / "hardware"), hardware)
+        yield World(
+            state, uuid.uuid4().hex, LocalCluster(state / "cluster", state / "hardware"), hardware
+        )
     finally:
         controller.send_signal(signal.SIGTERM)
         controller.wait(10)
