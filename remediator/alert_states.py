@@ -31,6 +31,9 @@ SETTLING = 60.0
 STALE = 60.0
 MOST_COMMENT = 200
 MOST_SEEN = 200_000
+# An alert expires after four resend delays, and `settle` is two at least: a Watchdog that was not sent
+# for this share of it says that others may have expired.
+SILENT = 0.8
 # What an alert is about: a fingerprint alone may be another alert's.
 _ABOUT = (ALERTNAME, CLUSTER, NODE, GPU, UUID, JOB_ID, SERVICE)
 
@@ -156,13 +159,13 @@ class AlertStates:
         alerts = [one.alert for one in answer.listed.values()]
         self._seen |= {_identity(one) for one in alerts} | {_episode(one) for one in alerts}
         # By our own clock, where a start lies in the future.
-        for started in (answer.started, *self._watchdogs(answer)):
+        begun = (one.alert.starts_at for one in self._watchdogs(answer))
+        for started in (answer.started, *begun):
             self._starts.setdefault(started, self._now())
 
-    def _watchdogs(self, answer: Answer) -> list[float]:
-        """When each Watchdog of the answer began (Unix seconds)."""
-        alerts = (one.alert for one in answer.listed.values())
-        return [one.starts_at for one in alerts if self._is_watchdog(one)]
+    def _watchdogs(self, answer: Answer) -> list[Listed]:
+        """The Watchdogs of the answer, one of each Prometheus."""
+        return [one for one in answer.listed.values() if self._is_watchdog(one.alert)]
 
     def _incomplete(self) -> str:
         """Why a missing alert proves nothing; empty where it does."""
@@ -179,12 +182,21 @@ class AlertStates:
         answer = self._asked.answer
         if answer is None:
             return self._asked.error
-        begun = self._watchdogs(answer)
-        if not begun:
+        watchdogs = self._watchdogs(answer)
+        if not watchdogs:
             return (
                 "Alertmanager's answer does not hold the Watchdog, so it may not hold everything."
             )
-        return self._settling(max(begun), "Prometheus' Watchdog began")
+        sent = min(one.updated for one in watchdogs)
+        if self._now() - sent > SILENT * self._settle:
+            last = datetime.fromtimestamp(max(0.0, min(sent, 4e9)), UTC)
+            return (
+                f"Prometheus last sent its Watchdog at {last:%H:%M:%S} UTC; what it does not send expires "
+                "in Alertmanager and is not over."
+            )
+        return self._settling(
+            max(one.alert.starts_at for one in watchdogs), "Prometheus' Watchdog began"
+        )
 
     def _settling(self, started: float, what: str) -> str:
         """A sentence while what `started` (Unix seconds) has not run for long enough; else empty."""

@@ -25,6 +25,7 @@ class _Status(msgspec.Struct, frozen=True, rename="camel"):
 class _Alert(msgspec.Struct, frozen=True, rename="camel"):
     labels: dict[str, str]
     starts_at: str
+    updated_at: str
     fingerprint: str
     status: _Status
 
@@ -52,9 +53,13 @@ class _Silence(msgspec.Struct, frozen=True, rename="camel"):
 @dataclass(frozen=True, slots=True)
 class Listed:
     """An alert that fires, and what keeps it from us: ids of silences, fingerprints of the alerts that
-    inhibit it, names of time intervals (Alertmanager 0.28 and later)."""
+    inhibit it, names of time intervals (Alertmanager 0.28 and later).
+
+    `updated` is when Prometheus last sent it (Unix seconds, Alertmanager's clock).
+    """
 
     alert: Alert
+    updated: float
     silenced_by: tuple[str, ...] = ()
     inhibited_by: tuple[str, ...] = ()
     muted_by: tuple[str, ...] = ()
@@ -124,7 +129,7 @@ class AlertmanagerClient(Client):
         alert = Alert(one.fingerprint, begun, one.starts_at, True, one.labels)
         status = one.status
         return Listed(
-            alert, tuple(status.silenced_by), tuple(status.inhibited_by), tuple(status.muted_by)
+            alert, parse_moment(one.updated_at, self.shown), tuple(status.silenced_by), tuple(status.inhibited_by), tuple(status.muted_by)
         )
 
     async def _get(self, path: str, shape: type[T], what: str) -> T:

@@ -13,12 +13,15 @@ from remediator.http import HttpError
 
 WATCHDOG = Alert("watchdog", 1.0, "x", True, {"alertname": "Watchdog"})
 
+# However late a test's clock is, Prometheus has just sent the alert.
+SENT_NOW = float("inf")
+
 
 class FakeAlertmanager:
     """It lists the Watchdog and what `lists` is given, and was started at `started` (Unix seconds)."""
 
     def __init__(self, started: float = 0.0) -> None:
-        self.listed = {WATCHDOG.fingerprint: Listed(WATCHDOG)}
+        self.listed = {WATCHDOG.fingerprint: Listed(WATCHDOG, SENT_NOW)}
         self.known: dict[str, Silence] = {}
         self.started = started
         self.error = ""
@@ -26,7 +29,7 @@ class FakeAlertmanager:
 
     def lists(self, *alerts: Alert, **withheld: tuple[str, ...]) -> None:
         """List these as well; `withheld` is silenced_by, inhibited_by or muted_by."""
-        self.listed |= {one.fingerprint: Listed(one, **withheld) for one in alerts}
+        self.listed |= {one.fingerprint: Listed(one, SENT_NOW, **withheld) for one in alerts}
 
     def forgets(self, *alerts: Alert) -> None:
         """List these no more."""

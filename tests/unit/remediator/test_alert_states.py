@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fleetmedic.alerting.settings import Notifications
 from remediator.alert_states import AlertStates
-from remediator.alertmanager import Answer, Silence
+from remediator.alertmanager import Answer, Listed, Silence
 from remediator.core.evidence import ACTIVE, OVER, Evidence, Standing
 from remediator.core.model import Alert
 from remediator.core.reasons import Reason
@@ -323,3 +323,16 @@ def test_a_fingerprint_that_belongs_to_another_alert_confirms_nothing(asked: Ask
     assert asked.states.evidence(GPU_LOST, NOW) is ACTIVE
     assert asked.states.evidence(other, NOW).standing is Standing.UNKNOWN
     assert not asked.states.confirmed(other)
+
+
+def test_a_prometheus_that_stops_sending_ends_no_alert(asked: Asked) -> None:
+    """Alerts of fast rules expire in Alertmanager before the Watchdog does."""
+    asked.fake.listed[WATCHDOG.fingerprint] = Listed(WATCHDOG, NOW - 0.79 * 180)
+    assert asked.evidence(GPU_LOST).standing is Standing.OVER
+    assert asked.states.complete
+    asked.fake.listed[WATCHDOG.fingerprint] = Listed(WATCHDOG, NOW - 0.81 * 180)
+    assert asked.evidence(GPU_LOST).standing is Standing.UNKNOWN
+    assert asked.evidence(RESOLVED).standing is Standing.UNKNOWN
+    assert not asked.states.complete
+    asked.fake.lists(GPU_LOST)
+    assert asked.evidence(GPU_LOST) is ACTIVE, "an alert in an answer is active at once"

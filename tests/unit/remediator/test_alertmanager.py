@@ -57,7 +57,7 @@ def test_an_answer_holds_the_alerts_and_the_start_and_unknown_fields_are_ignored
     told(place, lists=groups(alert()))
     labels = {"alertname": "GpuLost", "node": "node2", "gpu": "3"}
     one = Alert("a1b2", 1795341600.123, "2026-11-22T10:00:00.123Z", True, labels)
-    assert answer(place) == Answer({"a1b2": Listed(one)}, 1795338000.0)
+    assert answer(place) == Answer({"a1b2": Listed(one, 1795341601.0)}, 1795338000.0)
 
 
 def test_withheld_alerts_are_asked_for_and_only_those_of_our_receivers(place: Place) -> None:
