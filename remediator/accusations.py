@@ -8,7 +8,7 @@ from fleetmedic.kernel.labels import Target
 from remediator.alert_states import AlertStates
 from remediator.core.book import Book
 from remediator.core.evidence import Standing
-from remediator.core.model import Alert, FaultClass
+from remediator.core.model import Alert, FaultClass, Playbook
 from remediator.core.routing import Route, cured_at
 
 MOST_ROUTES = 100_000
@@ -38,6 +38,16 @@ class Accusations:
         listed = (*alerts.active(), *(alert for alert, _ in alerts.withheld()))
         fires = (one.alert for one in self._book.episodes.values() if one.alert.firing)
         return any(self._target(alert) == target for alert in (*listed, *fires))
+
+    def concerns(self, alert: Alert, playbook: Playbook) -> bool:
+        """Whether an alert speaks for what a playbook does: its own playbook acts on the same class of fault.
+
+        A program's error on a GPU is no sign against the GPU, whatever else is open on it.
+        """
+        own = self._route(alert).playbook
+        if own is None or playbook.notify_only:
+            return playbook.notify_only
+        return not own.notify_only and own.fault_class is playbook.fault_class
 
     def _active(self, alerts: AlertStates) -> set[Target]:
         found: set[Target] = set()

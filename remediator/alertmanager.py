@@ -129,7 +129,11 @@ class AlertmanagerClient(Client):
         alert = Alert(one.fingerprint, begun, one.starts_at, True, one.labels)
         status = one.status
         return Listed(
-            alert, parse_moment(one.updated_at, self.shown), tuple(status.silenced_by), tuple(status.inhibited_by), tuple(status.muted_by)
+            alert,
+            parse_moment(one.updated_at, self.shown),
+            tuple(status.silenced_by),
+            tuple(status.inhibited_by),
+            tuple(status.muted_by),
         )
 
     async def _get(self, path: str, shape: type[T], what: str) -> T:

@@ -86,9 +86,7 @@ class Senses:
             attempts=self._attempts(incident),
             heard_lately=self._heard_lately(incident),
         )
-        signs = await signs_of(
-            incident, self._from.book, alerts, self._from.sensors, ask=incident.state not in EARLY
-        )
+        signs = await self._signs(incident, playbook, ask=incident.state not in EARLY)
         view = replace(view, evidence=signs.weighed(), alerts_active=signs.active)
         try:
             if incident.target.kind is TargetKind.WORKLOAD:
@@ -100,6 +98,13 @@ class Senses:
         except ClusterError:
             return replace(view, known=False)
         return await self._with_sensors(incident, view)
+
+    async def _signs(self, incident: Incident, playbook: Playbook, *, ask: bool) -> Signs:
+        source = self._from
+        return await signs_of(
+            incident, source.book, source.alerts, source.sensors,
+            lambda alert: source.accusations.concerns(alert, playbook), ask=ask,
+        )  # fmt: skip
 
     async def refresh(self) -> None:
         """Ask Alertmanager now, however lately it was asked."""
@@ -349,11 +354,7 @@ class Senses:
         ]
         if incident.state in EARLY:
             return len(near)
-        source = self._from
-        found = [
-            await signs_of(one, source.book, source.alerts, source.sensors, ask=True)
-            for one in near
-        ]
+        found = [await self._signs(one, playbook, ask=True) for one in near]
         return sum(bool(one.names()) for one in found)
 
     def _widens(self, target: Target) -> bool:

@@ -24,6 +24,7 @@ STALLED = 30.0
 FIRED_LATELY = 60
 FIRED_EVER = 6 * 3600
 RULES_TTL = 60.0
+WATCHDOG = "Watchdog"
 _ABOUT = (NODE, GPU, JOB_ID, SERVICE)
 
 
@@ -94,13 +95,16 @@ class Sensors:
     async def fires(self, alert: Alert, *, event: bool) -> bool | None:
         """Whether Prometheus fires the alert, or fired it lately; None where it does not say.
 
-        What another ruler evaluates, and where there is no Prometheus, is taken to fire.
+        Where there is no Prometheus, or another ruler evaluates our rules, it is taken to fire.
         """
         if self._prometheus is None:
             return True
         rules = await self._rule_names(self._prometheus)
-        if rules is None or alert.name not in rules:
-            return None if rules is None else True
+        if rules is None:
+            return None
+        if alert.name not in rules:
+            # Where our rules are evaluated, an alert of ours that no rule there makes is nobody's.
+            return WATCHDOG not in rules
         about = {name: alert.labels[name] for name in _ABOUT if alert.labels.get(name)}
         # A series of that name that was scraped has these two labels, and the alert has not.
         scraped = {name: alert.labels.get(name, "") for name in ("instance", "job")}

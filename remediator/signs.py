@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.labels import Target
@@ -73,9 +73,13 @@ class Signs:
 
 
 async def signs_of(
-    incident: Incident, book: Book, alerts: AlertStates, sensors: Sensors, *, ask: bool
-) -> Signs:
-    """How the alerts of an incident stand. `ask`: Prometheus is asked to confirm them, too."""
+    incident: Incident, book: Book, alerts: AlertStates, sensors: Sensors,
+    concerns: Callable[[Alert], bool], *, ask: bool,
+) -> Signs:  # fmt: skip
+    """How the alerts of an incident stand. `ask`: Prometheus is asked to confirm them, too.
+
+    `concerns`: whether an alert speaks for what the incident's playbook does; the rest says nothing.
+    """
     repaired = max(incident.repaired_at or 0.0, cured_at(incident.target, book))
     ask = ask or repaired > 0
     records = [(one, book.episodes.get(one.key)) for one in incident.alerts]
@@ -83,7 +87,7 @@ async def signs_of(
         repaired = max(repaired, await sensors.boot_time(incident.target) or 0.0)
     heard: list[Heard] = []
     for episode, record in records:
-        if record is None:
+        if record is None or not concerns(record.alert):
             continue
         evidence = alerts.evidence(record.alert, record.received)
         event = episode.alertname in EVENTS
@@ -118,7 +122,7 @@ def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence
     if evidence.standing is Standing.OVER:
         return NEVER
     return unknown(
-        f"Alertmanager lists {alert.name} as active, and Prometheus, which evaluates its rule, does "
+        f"Alertmanager lists {alert.name} as active, and Prometheus, which evaluates our rules, does "
         "not fire it there."
     )
 

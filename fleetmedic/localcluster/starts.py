@@ -22,6 +22,8 @@ from fleetmedic.localcluster.store import Store
 log = structlog.get_logger()
 PROBE_MARK = "it did not answer a probe"
 MAX_PROBES = 64
+# For how long (seconds) a job that waits for a place is kept off what it was moved away from.
+EXCLUDED_FOR = 600.0
 _WAITING = (
     "SELECT * FROM jobs WHERE state IN ('PENDING', 'MOVING', 'RETRYING') AND NOT EXISTS"
     " (SELECT 1 FROM attempts a WHERE a.job_id = jobs.id AND a.state != 'ENDED')"
@@ -105,7 +107,7 @@ class Starts:
     # ---- anywhere
 
     def _place(self, job: sqlite3.Row, nodes: list[NodeView], now: float) -> None:
-        found = self._choose(job, nodes)
+        found = self._choose(job, nodes, now)
         if isinstance(found, NoPlace):
             if (job["reason"], job["text"]) != (Reason.NO_ROOM, found.text):
                 with self._store.write() as db:
@@ -117,7 +119,7 @@ class Starts:
             for _ in range(MAX_PROBES):
                 if fresh is None or fresh["state"] == JobState.RETRYING:
                     return
-                found = self._choose(fresh, views.nodes(db))
+                found = self._choose(fresh, views.nodes(db), now)
                 if isinstance(found, NoPlace):
                     return
                 sick = self._inventory.sick(found.node, found.gpus)
@@ -127,13 +129,12 @@ class Starts:
                 self._mark(db, found.node, sick)
 
     @staticmethod
-    def _choose(job: sqlite3.Row, nodes: list[NodeView]) -> Place | NoPlace:
-        return place(
-            nodes,
-            views.read_spec(job["spec"]).gpus,
-            excluded=ledger.targets(job["excluded"]),
-            avoid=ledger.targets(job["avoid"]),
-        )
+    def _choose(job: sqlite3.Row, nodes: list[NodeView], now: float) -> Place | NoPlace:
+        excluded, avoid = ledger.targets(job["excluded"]), ledger.targets(job["avoid"])
+        if now - job["due"] > EXCLUDED_FOR:
+            # What is still sick is quarantined by now: the rest is only avoided, or the job waits for ever.
+            excluded, avoid = frozenset(), avoid | excluded
+        return place(nodes, views.read_spec(job["spec"]).gpus, excluded=excluded, avoid=avoid)
 
     def _prepare(self, db: sqlite3.Connection, job: sqlite3.Row, found: Place, now: float) -> None:
         job_id, n = job["id"], job["attempt"] + 1

@@ -166,13 +166,13 @@ def _one_job(case: Case, jobs: JobsPlan) -> Decision:
         return give_up(case, Reason.UNKNOWN_JOB, text)
     if not case.view.jobs:
         return Move(State.JOBS_MOVED, Reason.NO_JOBS, f"{case.incident.target} has ended.")
-    if not case.view.firing:
-        text = f"The alert on {case.incident.target} was over before the job was restarted."
-        return Move(State.JOBS_MOVED, Reason.ALERT_GONE, text)
     run = case.incident.last("restart_jobs")
     if run is not None and run.reason is Reason.EFFECT_MISSING and not case.view.jobs[0].running:
         # Ordered to move and without room until the deadline: another order finds no more room.
         return give_up(case, Reason.JOB_STUCK, run.text)
+    if not case.view.firing:
+        text = f"The alert on {case.incident.target} was over before the job was restarted."
+        return Move(State.JOBS_MOVED, Reason.ALERT_GONE, text)
     earlier = tuple(
         at
         for action, target, at in case.view.attempts

@@ -769,3 +769,17 @@ def test_a_node_of_which_some_gpus_are_lost_is_not_dead(world: World) -> None:
     other.cluster.set_alive("node1", False)
     view = other.view(NODE)
     assert (len(view.witnesses) >= 2, view.dead) == (True, False)
+
+
+def test_a_programs_error_is_no_sign_against_the_gpu_of_its_incident(world: World) -> None:
+    heard = world.hear("GpuPeerOutlier")
+    world.hear("GpuXidApplicationRepeated")
+    world.ask()
+    world.fake.forgets(heard)
+    view = world.view()
+    assert (view.firing, view.alerts_active, view.witnesses) == (False, False, frozenset())
+
+
+def test_an_incident_that_only_notifies_stands_by_any_alert(world: World) -> None:
+    world.hear("GpuXidApplicationRepeated")
+    assert world.view(state=State.TRIAGED).firing

@@ -254,3 +254,11 @@ def test_two_exporters_that_answer_as_one_node_are_seen() -> None:
     one = sensors(answers)
     run(one.exporters_up())
     assert (one.doubled("a"), one.doubled("b"), one.doubled("c")) == (True, False, False)
+
+
+def test_where_our_rules_are_evaluated_an_alert_that_no_rule_makes_is_not_confirmed() -> None:
+    answers = Answers({"count(": [sample(1)]})
+    answers.rules = frozenset({"Watchdog", "GpuLost"})
+    assert run(sensors(answers).fires(alert("GpuPeerOutlier"), event=False)) is False
+    answers.rules = frozenset({"GpuLost"})
+    assert run(sensors(answers).fires(alert("GpuPeerOutlier"), event=False)) is True

@@ -339,8 +339,9 @@ def test_a_job_that_finds_no_room_is_stuck_at_its_deadline_and_is_not_ordered_ag
     )
     told = decide(case(late, book=JOB, jobs=waits)).step
     assert told.id == "notify:failed"
-    ended = decide(case(after(late, told), book=JOB, jobs=waits))
-    assert (ended.state, ended.reason) == (State.FAILED, Reason.JOB_STUCK)
+    for firing in (True, False):  # that its alert is over does not undo that it was stopped
+        ended = decide(case(after(late, told), book=JOB, jobs=waits, firing=firing))
+        assert (ended.state, ended.reason) == (State.FAILED, Reason.JOB_STUCK)
 
 
 @pytest.mark.parametrize("state", [State.DRAINING, State.REPAIRING])

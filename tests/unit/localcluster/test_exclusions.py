@@ -1,0 +1,64 @@
+"""A job that waits for a place is kept off what it was moved away from, and not for ever."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.labels import Target
+from fleetmedic.localcluster.client import LocalCluster
+from fleetmedic.localcluster.inventory import Inventory
+from fleetmedic.localcluster.layout import Layout
+from fleetmedic.localcluster.model import JobSpec
+from fleetmedic.localcluster.starts import EXCLUDED_FOR, Starts
+
+GPU = Target.parse("node1/0")
+
+
+@dataclass
+class Waiting:
+    """A cluster of one GPU, and a job that was moved away from it."""
+
+    client: LocalCluster
+    starts: Starts
+
+    def placed(self, later: float) -> bool:
+        """Whether the job has a place so many seconds later."""
+        self.starts.advance(time.time() + later)
+        return bool(self.client.allocations("node1"))
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[Waiting]:
+    Hardware(tmp_path / "hardware").create(1, 1)
+    client = LocalCluster(tmp_path / "cluster", tmp_path / "hardware")
+    inventory = Inventory(tmp_path / "hardware")
+    client.submit(JobSpec("train", ("true",), gpus=1))
+    client.restart("train", op_id="move", exclude=(GPU,))
+    yield Waiting(client, Starts(client.store, Layout(tmp_path), inventory))
+    client.store.close()
+
+
+def test_a_job_is_not_placed_on_what_it_was_moved_away_from(waiting: Waiting) -> None:
+    assert not waiting.placed(1.0)
+    assert not waiting.placed(EXCLUDED_FOR - 5.0)
+
+
+def test_a_job_waits_for_no_exclusion_for_ever(waiting: Waiting) -> None:
+    assert waiting.placed(EXCLUDED_FOR + 5.0)
+
+
+def test_what_is_quarantined_is_never_given_to_a_job_that_waits(waiting: Waiting) -> None:
+    waiting.client.quarantine(GPU, op_id="q", owner="us", reason="sick")
+    assert not waiting.placed(EXCLUDED_FOR + 5.0)
+
+
+def test_a_release_lets_the_job_return_at_once(waiting: Waiting) -> None:
+    waiting.client.quarantine(GPU, op_id="q", owner="us", reason="sick")
+    waiting.client.release(GPU, op_id="r", owner="us")
+    assert waiting.placed(1.0)
