@@ -138,8 +138,12 @@ def _lasting(site: Site, truth: Truth) -> list[tuple[str, str]]:
             target = f"gpu/{node.name}/{gpu.index}"
             if gpu.marked and site.hardware.gpu(node.name, gpu.index).healthy:
                 found.append((f"{target} is healthy and gets no jobs: {gpu.marked}", target))
+    with site.cluster.store.read() as db:
+        wanted = {
+            job: json.loads(spec)["gpus"] for job, spec in db.execute("SELECT id, spec FROM jobs")
+        }
     for job in site.cluster.jobs():
-        need = len(job.gpus) or 1
+        need = wanted[job.id]
         room = max(
             (
                 sum(not (g.quarantined or g.marked or g.job_id) for g in n.gpus)
