@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
 import structlog
 
 from fleetmedic.alerting.settings import Notifications
 from fleetmedic.alerting.windows import open_maintenance
 from fleetmedic.kernel.labels import ALERTNAME, CLUSTER, GPU, JOB_ID, NODE, SERVICE, UUID
-from remediator.alertmanager import AlertmanagerClient, Answer, Listed, Silence
+from remediator.alertmanager import Answer, Listed, Silence
 from remediator.core.evidence import ACTIVE, OVER, Evidence, Standing, unknown
 from remediator.core.model import Alert
 from remediator.core.reasons import Reason
@@ -36,6 +37,14 @@ MOST_SEEN = 200_000
 SILENT = 0.8
 # What an alert is about: a fingerprint alone may be another alert's.
 _ABOUT = (ALERTNAME, CLUSTER, NODE, GPU, UUID, JOB_ID, SERVICE)
+
+
+class Asked(Protocol):
+    """What is asked of one Alertmanager, or of the peers of a cluster. Raises HttpError."""
+
+    async def answer(self) -> Answer: ...
+
+    async def silences(self) -> dict[str, Silence]: ...
 
 
 @dataclass(slots=True)
@@ -57,7 +66,7 @@ class AlertStates:
     """
 
     def __init__(
-        self, client: AlertmanagerClient | None, given: Notifications, *, settle: float,
+        self, client: Asked | None, given: Notifications, *, settle: float,
         is_watchdog: Callable[[Alert], bool], now: Callable[[], float],
     ) -> None:  # fmt: skip
         self._client = client

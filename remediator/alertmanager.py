@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -142,3 +143,27 @@ class AlertmanagerClient(Client):
         if status != 200:
             raise HttpError(f"{shown} answered {status}.")
         return decode(body, shape, shown, status)
+
+
+class Peers:
+    """The Alertmanagers of one cluster: the first that answers speaks for all, until it fails."""
+
+    def __init__(self, clients: Sequence[AlertmanagerClient]) -> None:
+        self._clients = list(clients)
+
+    async def answer(self) -> Answer:
+        """The answer of the first peer that gives one. Raises HttpError, of the last, where none does."""
+        for number in range(len(self._clients)):
+            try:
+                found = await self._clients[0].answer()
+            except HttpError:
+                self._clients.append(self._clients.pop(0))
+                if number == len(self._clients) - 1:
+                    raise
+            else:
+                return found
+        raise HttpError("No Alertmanager is configured.")
+
+    async def silences(self) -> dict[str, Silence]:
+        """The silences in force, by id, of the peer that answered last. Raises HttpError."""
+        return await self._clients[0].silences()

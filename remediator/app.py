@@ -20,7 +20,7 @@ from remediator.accusations import Accusations
 from remediator.actions.registry import actions
 from remediator.admission import Credentials
 from remediator.alert_states import AlertStates
-from remediator.alertmanager import AlertmanagerClient
+from remediator.alertmanager import AlertmanagerClient, Peers
 from remediator.channels.delivery import Delivery, open_channels
 from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster
@@ -123,9 +123,15 @@ async def running(
                     settings.prometheus_url, timeout=proxy.TIMEOUT, max_body=proxy.MAX_BODY
                 )
             )
-        if settings.alertmanager_url:
-            client = AlertmanagerClient(settings.alertmanager_url, settings.alertmanager_receivers)
-            alertmanager = await stack.enter_async_context(client)
+        if settings.alertmanager_urls:
+            alertmanager = Peers(
+                [
+                    await stack.enter_async_context(
+                        AlertmanagerClient(url, settings.alertmanager_receivers)
+                    )
+                    for url in settings.alertmanager_urls
+                ]
+            )
         sender = await stack.enter_async_context(Notifier())
         given = notifications(settings)
         delivery = open_channels(given, sender)

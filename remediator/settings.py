@@ -67,7 +67,7 @@ class DiscoverySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file itself. `alertmanager_url` is required, unless `without_alertmanager: true` says that there
+    """The file itself. `alertmanager_url` is one URL, or those of a cluster's peers; it is required, unless `without_alertmanager: true` says that there
     is none. `alertmanager_receivers` are the receivers by which Alertmanager sends to the remediator."""
 
     webhook_token_file: str
@@ -75,7 +75,7 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster: ClusterSettings = ClusterSettings()
     level: Level = Level.OBSERVE
     prometheus_url: str | None = None
-    alertmanager_url: str | None = None
+    alertmanager_url: str | tuple[str, ...] | None = None
     alertmanager_receivers: tuple[str, ...] = ("remediator", "fleetmedic")
     without_alertmanager: bool = False
     playbook_dirs: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Settings:
     adapter_settings: object
     level: Level
     prometheus_url: str | None
-    alertmanager_url: str | None
+    alertmanager_urls: tuple[str, ...]
     alertmanager_receivers: tuple[str, ...]
     alertmanager_settle: float
     token_file: Path
@@ -151,7 +151,7 @@ def load_settings(path: Path) -> Settings:
     return Settings(
         where=where, cluster=raw.cluster.name, adapter=raw.cluster.adapter, adapter_settings=given,
         level=raw.level, prometheus_url=_url(raw.prometheus_url, where, "prometheus_url"),
-        alertmanager_url=_alertmanager(raw, where),
+        alertmanager_urls=_alertmanagers(raw, where),
         alertmanager_receivers=_receivers(raw, where),
         alertmanager_settle=_seconds(
             timing.alertmanager_settle, where, "timing.alertmanager_settle"
@@ -208,13 +208,15 @@ def _file_sd(given: DiscoverySettings | None, where: str) -> Path | None:
     return path
 
 
-def _alertmanager(raw: FileSettings, where: str) -> str | None:
-    if (raw.alertmanager_url is None) != raw.without_alertmanager:
+def _alertmanagers(raw: FileSettings, where: str) -> tuple[str, ...]:
+    given = raw.alertmanager_url or ()
+    urls = (given,) if isinstance(given, str) else given
+    if bool(urls) == raw.without_alertmanager:
         raise UserError(
             f"{where}: at $.alertmanager_url: expected the URL of Alertmanager, or "
             "`without_alertmanager: true` and no URL."
         )
-    return _url(raw.alertmanager_url, where, "alertmanager_url")
+    return tuple(_url(one, where, "alertmanager_url") or "" for one in urls)
 
 
 def _receivers(raw: FileSettings, where: str) -> tuple[str, ...]:

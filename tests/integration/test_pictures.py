@@ -44,6 +44,7 @@ EMPTY: dict[str, str] = {
     "Alerts of detectors": "none of them is old enough to fire",
     # what was not caused
     "Held down": "no GPU is hot",
+    "Held, by reason": "nothing is held when the panel is looked at",
     "Messages to people": "no channel is configured",
 }
 PANELS = """[...document.querySelectorAll('section[data-panel]:not(.row):not(.text)')].map(one => ({

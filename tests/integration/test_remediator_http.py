@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import subprocess
@@ -16,8 +17,8 @@ from typing import Any
 import pytest
 
 from fleetmedic.stack import binaries
-from remediator.core.model import Alert
-from remediator.http import AlertmanagerClient, HttpError, PrometheusClient, Sample
+from remediator.alertmanager import AlertmanagerClient, Listed, Peers
+from remediator.http import HttpError, PrometheusClient, Sample
 
 pytestmark = pytest.mark.integration
 DEADLINE = 30.0
@@ -108,17 +109,21 @@ def ask(url: str, question: Callable[[PrometheusClient], Any]) -> Any:
     return asyncio.run(asked())
 
 
-def active(url: str, wanted: int) -> tuple[Alert, ...]:
-    """The active alerts, once they are that many."""
+def listed(url: str, holds: Callable[[list[Listed]], bool], *others: str) -> list[Listed]:
+    """What Alertmanager lists for the receiver, once that holds."""
 
-    async def asked() -> tuple[Alert, ...]:
-        async with AlertmanagerClient(url) as client:
-            return await client.active()
+    async def asked() -> list[Listed]:
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(AlertmanagerClient(one, ("none",)))
+                for one in (*others, url)
+            ]
+            return list((await Peers(clients).answer()).listed.values())
 
     deadline = time.monotonic() + DEADLINE
-    while len(found := asyncio.run(asked())) != wanted and time.monotonic() < deadline:
+    while not holds(found := asyncio.run(asked())) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert len(found) == wanted
+    assert holds(found)
     return found
 
 
@@ -149,7 +154,7 @@ def test_scalars_empty_answers_and_refusals(prometheus: str) -> None:
             ask(prometheus, lambda p, expr=expr: p.query(expr))
 
 
-def test_active_alerts_leave_out_what_is_silenced(alertmanager: str) -> None:
+def test_a_silenced_alert_is_listed_with_its_silence(alertmanager: str) -> None:
     now = datetime.now(UTC)
     labels = {"alertname": "GpuLost", "node": "node2", "gpu": "3", "cluster": "local"}
     begun = (now - timedelta(seconds=5)).isoformat(timespec="milliseconds")
@@ -157,16 +162,31 @@ def test_active_alerts_leave_out_what_is_silenced(alertmanager: str) -> None:
         f"{alertmanager}/api/v2/alerts",
         [{"labels": labels, "annotations": {"summary": "gone"}, "startsAt": begun}],
     )
-    (alert,) = active(alertmanager, 1)
-    assert (dict(alert.labels), alert.firing, alert.name) == (labels, True, "GpuLost")
-    assert alert.starts_at == pytest.approx(now.timestamp() - 5, abs=0.002)
-    assert alert.fingerprint
+    (one,) = listed(alertmanager, lambda found: len(found) == 1)
+    assert (dict(one.alert.labels), one.alert.firing, one.active) == (labels, True, True)
+    assert one.alert.starts_at == pytest.approx(now.timestamp() - 5, abs=0.002)
+    assert one.updated == pytest.approx(time.time(), abs=DEADLINE)
     silence = {
         "matchers": [{"name": "gpu", "value": "3", "isRegex": False, "isEqual": True}],
         "startsAt": now.isoformat(),
         "endsAt": (now + timedelta(hours=1)).isoformat(),
         "createdBy": "test",
-        "comment": "test",
+        "comment": "new board",
     }
     post(f"{alertmanager}/api/v2/silences", silence)
-    assert active(alertmanager, 0) == ()
+    (held,) = listed(alertmanager, lambda found: [one.active for one in found] == [False])
+
+    async def silences() -> Any:
+        async with AlertmanagerClient(alertmanager, ("none",)) as client:
+            return await client.silences()
+
+    (identity,) = held.silenced_by
+    found = asyncio.run(silences())[identity]
+    assert (found.by, found.comment) == ("test", "new board")
+
+
+def test_a_peer_answers_where_the_first_is_away(
+    alertmanager: str, new_port: Callable[[], int]
+) -> None:
+    away = f"http://127.0.0.1:{new_port()}"
+    assert listed(alertmanager, lambda found: isinstance(found, list), away, away) is not None

@@ -101,3 +101,10 @@ def test_a_token_that_is_none_is_refused(tmp_path, text) -> None:
         read_token(path)
     with pytest.raises(UserError, match="no such file"):
         read_token(tmp_path / "none")
+
+
+def test_the_peers_of_an_alertmanager_cluster_are_a_list(read) -> None:
+    assert read(FULL).alertmanager_urls == ("http://127.0.0.1:9093",)
+    two = "alertmanager_url: [http://a:9093, http://b:9093/]"
+    found = read(FULL.replace("alertmanager_url: http://127.0.0.1:9093", two))
+    assert found.alertmanager_urls == ("http://a:9093", "http://b:9093")
