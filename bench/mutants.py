@@ -52,7 +52,7 @@ WIDER = {
         ("core/test_*.py", "test_library.py", "test_metrics.py"),
         ("actions/test_*.py", "test_executor*.py", "test_journal.py", "test_engine*.py"),
     ),
-    "remediator/executor.py": (("test_engine*.py", "test_executor*.py"),),
+    "remediator/executor.py": (("test_executor*.py", "actions/test_*.py"), ("test_engine*.py",)),
     "remediator/journal.py": (("test_journal_*.py",), ("test_engine*.py",)),
     "remediator/webhook.py": (
         ("test_pages.py", "test_admission*.py", "test_webhook*.py", "test_orders.py"),
