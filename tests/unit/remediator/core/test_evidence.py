@@ -133,3 +133,10 @@ def test_a_test_from_before_a_persons_retry_is_no_evidence(incident, after) -> N
     one = _tested(incident, after, passed=False)
     assert evidence.tested_sick(one)
     assert not evidence.tested_sick(replace(one, base=len(one.steps)))
+
+
+def test_an_event_that_was_never_confirmed_is_over_with_its_alert() -> None:
+    gone = Sign(OVER, event_at=200.0, confirmed=False)
+    assert weigh([gone], repaired_at=100.0, tested_sick=False) is OVER
+    seen = Sign(OVER, event_at=200.0, confirmed=True)
+    assert weigh([seen], repaired_at=100.0, tested_sick=False) is ACTIVE
