@@ -348,3 +348,26 @@ def test_a_job_that_finds_no_room_is_stuck_at_its_deadline_and_is_not_ordered_ag
 def test_a_level_that_was_lowered_stops_what_had_begun(incident, case, state) -> None:
     decision = decide(case(incident(state), jobs=RUNNING, level=Level.QUARANTINE))
     assert (decision.state, decision.reason) == (State.ESCALATED, Reason.LEVEL)
+
+
+def test_a_nodes_running_jobs_are_moved_where_one_of_its_repairs_is_possible(
+    incident, case, playbook
+) -> None:
+    book = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:], widen_to=None)
+    one = incident(State.QUARANTINED, NODE)
+    assert brief(decide(case(one, book=book, jobs=RUNNING))) == ("move", State.CHECKPOINTING)
+    unable = case(one, book=book, jobs=RUNNING, capabilities=EVERYTHING - {"reboot"})
+    assert decide(unable).reason is Reason.UNSUPPORTED
+
+
+def test_a_restart_has_the_playbooks_deadline(incident, case, playbook) -> None:
+    assert playbook.jobs is not None
+    own = replace(playbook, jobs=replace(playbook.jobs, deadline=77.0))
+    step = decide(case(incident(State.DRAINING), book=own, jobs=DEAD)).step
+    assert (step.id, step.deadline) == ("restart_jobs", 77.0)
+
+
+def test_a_nodes_other_jobs_are_not_moved_for_a_reboot_during_a_pause(incident, case) -> None:
+    one = incident(State.REPAIRING, rung=1, quarantined=(GPU, NODE))
+    decision = decide(case(one, node_jobs=DEAD, paused=True, **OURS))
+    assert decision.reason is Reason.PAUSED
