@@ -325,7 +325,7 @@ class Engine:
             world.cluster, world.senses, incident, playbook,
             confirm=lambda step: self._confirm(incident.id, playbook, step),
             heard=lambda: self._heard(incident),
-            accused=lambda: world.senses.accused(self._book.incidents[incident.id]),
+            accused=lambda: world.senses.accused(self._book.incidents[incident.id], playbook),
             alone=self.storms.ended_lately,
             watch=self._rules.limits.watch,
         )  # fmt: skip

@@ -128,13 +128,13 @@ class Senses:
         """When the event behind an event-type alert happened (Unix seconds); None if nobody knows."""
         return await event_time(alert, target, self._from.sensors)
 
-    def accused(self, incident: Incident) -> bool:
-        """Whether an alert of the incident is active by Alertmanager's last answer."""
+    def accused(self, incident: Incident, playbook: Playbook) -> bool:
+        """Whether an alert that speaks for the playbook is active by Alertmanager's last answer."""
         records = (self._from.book.episodes.get(one.key) for one in incident.alerts)
         return any(
             self._from.alerts.evidence(one.alert, one.received).standing is Standing.ACTIVE
             for one in records
-            if one is not None
+            if one is not None and self._from.accusations.concerns(one.alert, playbook)
         )
 
     async def quiet(self, target: Target) -> bool | None:

@@ -57,7 +57,7 @@ class Signs:
 
     def claims(self, strange: Collection[str] = ()) -> tuple[Episode, ...]:
         """The alerts by which the hardware is identified: the active ones, else those in doubt, else
-        events of this target that are over.
+        those about this target that are over.
 
         What is over names no other hardware any more: a wrong label of a minute must not stick.
         """
@@ -67,9 +67,8 @@ class Signs:
         doubtful = [
             one.episode for one in self.heard if one.sign.evidence.standing is not Standing.OVER
         ]
-        counted = (one.episode for one in self.heard if one.counts)
-        events = [one for one in counted if one.key not in strange]
-        return tuple(active or doubtful or events)
+        over = [one.episode for one in self.heard if one.episode.key not in strange]
+        return tuple(active or doubtful or over)
 
 
 async def signs_of(

@@ -783,3 +783,23 @@ def test_a_programs_error_is_no_sign_against_the_gpu_of_its_incident(world: Worl
 def test_an_incident_that_only_notifies_stands_by_any_alert(world: World) -> None:
     world.hear("GpuXidApplicationRepeated")
     assert world.view(state=State.TRIAGED).firing
+
+
+def test_what_is_watched_is_accused_by_alerts_of_its_own_kind_alone(world: World) -> None:
+    down = world.hear("NodeDown", NODE)
+    world.hear("ExporterDataStale", NODE)
+    playbook = world.rules.playbook("node-down")
+    assert playbook is not None
+    world.ask()
+    assert world.senses.accused(world.incident(NODE), playbook)
+    world.fake.forgets(down)
+    world.ask()
+    assert not world.senses.accused(world.incident(NODE), playbook)
+
+
+def test_a_test_that_failed_after_every_alert_was_over_is_about_a_known_gpu(world: World) -> None:
+    heard = world.hear("GpuLost", received=NOW - 100)
+    world.ask()
+    world.fake.forgets(heard)
+    view = world.view(state=State.VERIFYING)
+    assert (view.firing, view.identity.confirmed) == (False, True)
