@@ -168,8 +168,8 @@ def _second_opinion(case: Case) -> Decision | None:
     run = case.incident.last(plan.OPINION)
     asked = len(case.incident.runs(plan.OPINION))
     broken_off = run is not None and run.passed is None and run.reason is Reason.STEP_REFUSED
-    # One more witness breaks it off; where still more are needed, it is asked again.
-    if run is None or (broken_off and asked < len(case.view.witnesses)):
+    # A signal that broke it off may not be confirmed yet; then it is asked again.
+    if run is None or (broken_off and asked < plan.MOST_TESTS):
         deadline = case.playbook.verify.deadline
         step = plan.new_step(case.incident, "verify", deadline, name=plan.OPINION)
         return Act(step, Reason.WITNESSES)

@@ -77,7 +77,7 @@ def test_one_witness_and_a_passed_test_mean_nothing_to_repair(incident, case, af
     assert State.ESCALATED is unknown.state
 
 
-def test_an_opinion_broken_off_by_a_witness_is_asked_again_only_where_more_are_needed(
+def test_an_opinion_broken_off_is_asked_again_while_too_few_witnesses_are_confirmed(
     incident, case, after, playbook
 ) -> None:
     one = _moved(incident, after)
@@ -87,7 +87,7 @@ def test_an_opinion_broken_off_by_a_witness_is_asked_again_only_where_more_are_n
     assert State.REPAIRING is decide(case(broken, witnesses=two)).state
     more = replace(playbook, witnesses=3)
     assert decide(case(broken, book=more, witnesses=two)).step.attempt == 2
-    assert State.ESCALATED is decide(case(broken, witnesses=frozenset({"one"}))).state
+    assert decide(case(broken, witnesses=frozenset({"one"}))).step.attempt == 2
 
 
 def test_used_up_resets_lead_to_the_next_rung_and_used_up_rungs_to_a_person(
@@ -275,7 +275,7 @@ def test_an_opinion_that_could_not_tell_leaves_it_to_a_person(incident, case, af
     assert _said(decide(case(asked, **FEW))) == ("move", (State.ESCALATED, Reason.WITNESSES))
 
 
-def test_an_opinion_that_was_broken_off_is_asked_again_where_more_signals_are_needed(
+def test_an_opinion_broken_off_again_and_again_leaves_it_to_a_person(
     incident, case, after, playbook
 ) -> None:
     three = replace(playbook, witnesses=3)
@@ -285,6 +285,9 @@ def test_an_opinion_that_was_broken_off_is_asked_again_where_more_signals_are_ne
     broken = after(one, step, done=False, reason=Reason.STEP_REFUSED)
     two = {"witnesses": frozenset({"a", "b"})}
     assert _said(decide(case(broken, book=three, **two))) == ("act", plan.OPINION)
+    for _ in range(plan.MOST_TESTS - 1):
+        step = decide(case(broken, book=three, **FEW)).step
+        broken = after(broken, step, done=False, reason=Reason.STEP_REFUSED)
     assert _said(decide(case(broken, book=three, **FEW))) == (
         "move", (State.ESCALATED, Reason.WITNESSES),
     )  # fmt: skip
