@@ -20,3 +20,10 @@ def brief(decision: Decision) -> tuple[str, object]:
             return "widen", None
         case _:
             return "wait", None
+
+
+def outcome(decision: Decision) -> tuple[str, object]:
+    """The same, and of a move its reason too."""
+    if isinstance(decision, Move):
+        return "move", (decision.state, decision.reason)
+    return brief(decision)

@@ -28,8 +28,8 @@ from remediator.core.model import (
 )
 from remediator.core.reasons import Reason
 from remediator.core.view import PoolView, SensorView, View
+from tests.unit.remediator.core.nouns import NOW
 
-NOW = 1_700_000_000.0
 GPU = Target(TargetKind.GPU, "node2", 3)
 
 

@@ -13,8 +13,8 @@ from remediator.core.book import KEEP_MESSAGES, Attempt, Book, Pause, Pin, Storm
 from remediator.core.events import Event, Kind
 from remediator.core.model import Incident, Level, Rung, State, StepState
 from remediator.core.reasons import Reason
+from tests.unit.remediator.core.nouns import NOW
 
-NOW = 1_700_000_000.0
 GPU = Target.parse("node2/3")
 NODE = Target.parse("node2")
 RUNG = Rung("reset_gpu", 60.0, 2, 600.0, 10.0)

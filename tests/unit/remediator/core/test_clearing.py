@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core.decide import decide
-from remediator.core.decision import Act, Hold, Move, Widen
 from remediator.core.model import (
     State,
 )
 from remediator.core.reasons import Reason
 from remediator.core.view import (
     EVERYTHING,
-    JobView,
     PoolView,
     Stops,
 )
-
-NOW = 1_700_000_000.0
-GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
-SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
-DEAD, RUNNING = (JobView("train-a", False),), (JobView("train-a", True),)
-OURS = {"node_quarantine_owner": "fleetmedic"}
-FEW = {"witnesses": frozenset({"one"})}
-
-
-def _said(decision: Any) -> tuple[str, Any]:
-    if isinstance(decision, Act):
-        return "act", decision.step.id
-    if isinstance(decision, Move):
-        return "move", (decision.state, decision.reason)
-    if isinstance(decision, Widen):
-        return "widen", None
-    return ("hold", decision.reason) if isinstance(decision, Hold) else ("wait", None)
+from tests.unit.remediator.core.brief import outcome
+from tests.unit.remediator.core.nouns import GPU, NODE, NOW, RUNNING
 
 
 def test_before_a_reboot_for_one_gpu_the_node_is_quarantined_and_emptied(
@@ -71,33 +51,33 @@ def test_a_node_that_a_person_released_is_not_rebooted(incident, case) -> None:
 def test_a_node_of_another_owner_is_neither_quarantined_nor_rebooted(incident, case) -> None:
     one = incident(State.REPAIRING, rung=1)
     decision = decide(case(one, node_quarantine_owner="bob"))
-    assert _said(decision) == ("hold", Reason.OTHER_OWNER)
+    assert outcome(decision) == ("hold", Reason.OTHER_OWNER)
 
 
 def test_a_node_that_could_not_be_quarantined_is_not_rebooted(incident, case, after) -> None:
     one = incident(State.REPAIRING, rung=1)
     failed = after(one, decide(case(one)).step, done=False)
-    assert _said(decide(case(failed))) == ("move", (State.ESCALATED, Reason.QUARANTINE_FAILED))
+    assert outcome(decide(case(failed))) == ("move", (State.ESCALATED, Reason.QUARANTINE_FAILED))
 
 
 def test_a_node_whose_jobs_cannot_be_moved_is_not_even_quarantined(incident, case) -> None:
     one = incident(State.REPAIRING, rung=1)
     able = EVERYTHING - {"restart"}
     decision = decide(case(one, node_jobs=RUNNING, capabilities=able))
-    assert _said(decision) == ("move", (State.ESCALATED, Reason.UNSUPPORTED))
-    assert _said(decide(case(one, capabilities=able))) == ("act", "quarantine_node")
+    assert outcome(decision) == ("move", (State.ESCALATED, Reason.UNSUPPORTED))
+    assert outcome(decide(case(one, capabilities=able))) == ("act", "quarantine_node")
 
 
 def test_the_nodes_quarantine_waits_for_its_own_budget_and_a_pin(incident, case) -> None:
     one = incident(State.REPAIRING, rung=1)
     full = PoolView(gpus=32, nodes=4, nodes_out=1)
-    assert _said(decide(case(one, pool=full))) == ("hold", Reason.BUDGET_OUT)
+    assert outcome(decide(case(one, pool=full))) == ("hold", Reason.BUDGET_OUT)
     gpus = PoolView(gpus=32, nodes=4, gpus_out=30)
-    assert _said(decide(case(one, pool=gpus))) == ("act", "quarantine_node")
+    assert outcome(decide(case(one, pool=gpus))) == ("act", "quarantine_node")
     pinned = Stops(pinned="alice: fine")
-    assert _said(decide(case(one, stops=pinned))) == ("hold", Reason.PINNED)
+    assert outcome(decide(case(one, stops=pinned))) == ("hold", Reason.PINNED)
 
 
 def test_a_reset_needs_no_empty_node(incident, case) -> None:
     one = incident(State.REPAIRING)
-    assert _said(decide(case(one, node_jobs=RUNNING))) == ("act", "reset_gpu")
+    assert outcome(decide(case(one, node_jobs=RUNNING))) == ("act", "reset_gpu")

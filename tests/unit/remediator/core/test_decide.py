@@ -16,37 +16,20 @@ from remediator.core.lifecycle import TRANSITIONS
 from remediator.core.model import (
     ENDED,
     FaultClass,
-    JobsPlan,
     Level,
     Playbook,
-    ScalePlan,
     State,
 )
 from remediator.core.reasons import Reason
 from remediator.core.view import (
     EVERYTHING,
-    JobView,
     PoolView,
     SensorView,
     Stops,
     View,
 )
 from tests.unit.remediator.core.brief import brief
-
-NOW = 1_700_000_000.0
-GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
-SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
-DEAD, RUNNING = (JobView("train-a", False),), (JobView("train-a", True),)
-OURS = {"node_quarantine_owner": "fleetmedic"}
-FEW = {"witnesses": frozenset({"one"})}
-JOB = Playbook(
-    "job-stalled", (), (), TargetKind.JOB, FaultClass.SERVICE, Level.DRAIN,
-    jobs=JobsPlan(False, True, 10.0, 60.0, 2, 3600.0),
-)  # fmt: skip
-SCALE = Playbook(
-    "scale-out", (), (), TargetKind.WORKLOAD, FaultClass.SERVICE, Level.REPAIR,
-    scale=ScalePlan(1, 4.0, 60.0, 3),
-)  # fmt: skip
+from tests.unit.remediator.core.nouns import DEAD, GPU, JOB, NODE, NOW, RUNNING, SCALE, SERVE, TRAIN
 
 
 @pytest.mark.parametrize(

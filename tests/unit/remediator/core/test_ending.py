@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import plan
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Case, Hold, Move, Wait, Would
@@ -15,9 +14,8 @@ from remediator.core.guards import Limits
 from remediator.core.model import ENDED, Level, Order, State
 from remediator.core.reasons import Reason
 from remediator.core.view import PoolView, Stops, View
+from tests.unit.remediator.core.nouns import GPU, NODE, NOW
 
-NOW = 1_700_000_000.0
-GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
 ORDER = Order("alice", "tested by hand")
 OPEN = sorted(set(State) - ENDED)
 

@@ -9,8 +9,8 @@ from remediator.core import evidence, plan
 from remediator.core.evidence import ACTIVE, OVER, Evidence, Sign, Standing, unknown, weigh
 from remediator.core.model import State
 from remediator.core.reasons import Reason
+from tests.unit.remediator.core.nouns import NOW
 
-NOW = 1_700_000_000.0
 SILENCED = Evidence(Standing.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
 MUTED = Evidence(Standing.WITHHELD, Reason.MUTED, "a window", "window/1")
 UNKNOWN = unknown("Alertmanager does not answer.")

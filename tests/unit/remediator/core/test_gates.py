@@ -26,10 +26,8 @@ from remediator.core.view import (
     Stops,
     WorkloadView,
 )
+from tests.unit.remediator.core.nouns import GPU, NODE, NOW, SERVE
 
-NOW = 1_700_000_000.0
-GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
-SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
 RUNNING, DEAD = (JobView("train-a", True),), (JobView("train-a", False),)
 SILENCED = Evidence(Standing.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
 JOB_BOOK = Playbook(

@@ -12,8 +12,8 @@ from remediator.core.guards import ALLOWED, Limits, Ruling, Verdict
 from remediator.core.model import Level
 from remediator.core.reasons import SENTENCES, Reason
 from remediator.core.view import Identity, SensorView, Stops
+from tests.unit.remediator.core.nouns import NOW
 
-NOW = 1_700_000_000.0
 LIMITS = Limits()
 SILENCED = Evidence(Standing.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
 times = st.lists(st.floats(NOW - 2000, NOW), max_size=12).map(tuple)

@@ -12,8 +12,7 @@ from remediator.core.events import Event, Kind
 from remediator.core.lifecycle import TRANSITIONS, IllegalTransition, evolve
 from remediator.core.model import ENDED, State
 from remediator.core.reasons import Reason
-
-NOW = 1_700_000_000.0
+from tests.unit.remediator.core.nouns import NOW
 
 
 def test_every_state_stands_in_the_table() -> None:

@@ -1,20 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import plan
 from remediator.core.decide import decide
-from remediator.core.decision import Act, Hold, Move, Wait
+from remediator.core.decision import Move, Wait
 from remediator.core.evidence import ACTIVE
 from remediator.core.model import (
-    FaultClass,
-    JobsPlan,
     Level,
-    Playbook,
     State,
 )
 from remediator.core.reasons import Reason
@@ -23,26 +19,8 @@ from remediator.core.view import (
     JobView,
     SensorView,
 )
-from tests.unit.remediator.core.brief import brief
-
-NOW = 1_700_000_000.0
-GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
-SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
-DEAD, RUNNING = (JobView("train-a", False),), (JobView("train-a", True),)
-OURS = {"node_quarantine_owner": "fleetmedic"}
-FEW = {"witnesses": frozenset({"one"})}
-JOB = Playbook(
-    "job-stalled", (), (), TargetKind.JOB, FaultClass.SERVICE, Level.DRAIN,
-    jobs=JobsPlan(False, True, 10.0, 60.0, 2, 3600.0),
-)  # fmt: skip
-
-
-def _said(decision: Any) -> tuple[str, Any]:
-    if isinstance(decision, Act):
-        return "act", decision.step.id
-    if isinstance(decision, Move):
-        return "move", (decision.state, decision.reason)
-    return ("hold", decision.reason) if isinstance(decision, Hold) else ("wait", None)
+from tests.unit.remediator.core.brief import brief, outcome
+from tests.unit.remediator.core.nouns import DEAD, FEW, GPU, JOB, NODE, NOW, OURS, RUNNING, TRAIN
 
 
 @pytest.mark.parametrize(
@@ -112,14 +90,14 @@ def test_an_alert_that_is_over_leads_to_a_test_and_moves_nothing(
     one = incident(state)
     one = after(one, plan.notify(one, "opened"))
     decision = decide(case(one, jobs=jobs, firing=False))
-    assert _said(decision) == ("move", (State.VERIFYING, Reason.ALERT_GONE))
+    assert outcome(decision) == ("move", (State.VERIFYING, Reason.ALERT_GONE))
 
 
 def test_a_target_that_was_emptied_while_the_alert_ended_is_no_longer_drained(
     incident, case
 ) -> None:
     decision = decide(case(incident(State.DRAINING), firing=False))
-    assert _said(decision) == ("move", (State.JOBS_MOVED, Reason.JOBS_MOVED))
+    assert outcome(decision) == ("move", (State.JOBS_MOVED, Reason.JOBS_MOVED))
 
 
 def test_too_few_signals_of_an_alert_that_is_over_do_not_keep_a_target_out_for_a_job(
@@ -129,9 +107,9 @@ def test_too_few_signals_of_an_alert_that_is_over_do_not_keep_a_target_out_for_a
     # An event still counts as evidence, and its alert fires no more.
     spent = {"evidence": ACTIVE, "alerts_active": False}
     decision = decide(case(one, jobs=RUNNING, **FEW, **spent))
-    assert _said(decision) == ("move", (State.VERIFYING, Reason.ALERT_GONE))
+    assert outcome(decision) == ("move", (State.VERIFYING, Reason.ALERT_GONE))
     held = decide(case(one, jobs=RUNNING, **FEW))
-    assert _said(held) == ("hold", Reason.WITNESSES)
+    assert outcome(held) == ("hold", Reason.WITNESSES)
 
 
 # Nothing is touched for what cannot be done.
@@ -144,16 +122,16 @@ def test_no_running_job_leaves_a_node_that_no_repair_of_the_cluster_can_help(
     able = EVERYTHING - {"reboot"}
     one = incident(State.QUARANTINED, NODE)
     decision = decide(case(one, book=book, jobs=RUNNING, capabilities=able))
-    assert _said(decision) == ("move", (State.ESCALATED, Reason.UNSUPPORTED))
+    assert outcome(decision) == ("move", (State.ESCALATED, Reason.UNSUPPORTED))
     assert "running jobs are not moved" in decision.text
     dead = decide(case(one, book=book, jobs=DEAD, capabilities=able))
-    assert _said(dead) == ("move", (State.DRAINING, Reason.MOVING_JOBS))
+    assert outcome(dead) == ("move", (State.DRAINING, Reason.MOVING_JOBS))
 
 
 def test_a_gpus_jobs_are_moved_although_nothing_repairs_it(incident, case) -> None:
     able = EVERYTHING - {"reboot", "gpu_reset"}
     decision = decide(case(incident(State.QUARANTINED), jobs=RUNNING, capabilities=able))
-    assert _said(decision) == ("move", (State.CHECKPOINTING, Reason.SAVING))
+    assert outcome(decision) == ("move", (State.CHECKPOINTING, Reason.SAVING))
 
 
 @pytest.mark.parametrize("jobs", [RUNNING, DEAD])
@@ -163,13 +141,13 @@ def test_a_cluster_that_restarts_no_jobs_leaves_them_to_a_person(
 ) -> None:
     able = EVERYTHING - {"restart"}
     decision = decide(case(incident(state), jobs=jobs, capabilities=able))
-    assert _said(decision) == ("move", (State.ESCALATED, Reason.UNSUPPORTED))
+    assert outcome(decision) == ("move", (State.ESCALATED, Reason.UNSUPPORTED))
 
 
 def test_without_checkpoint_signals_a_job_is_moved_without_one(incident, case) -> None:
     able = EVERYTHING - {"signal"}
     decision = decide(case(incident(State.QUARANTINED), jobs=RUNNING, capabilities=able))
-    assert _said(decision) == ("move", (State.DRAINING, Reason.MOVING_JOBS))
+    assert outcome(decision) == ("move", (State.DRAINING, Reason.MOVING_JOBS))
 
 
 # Checkpoints.
@@ -180,9 +158,9 @@ def test_a_job_that_started_running_meanwhile_is_asked_for_a_checkpoint_first(
 ) -> None:
     one = incident(State.DRAINING)
     decision = decide(case(one, jobs=RUNNING))
-    assert _said(decision) == ("move", (State.CHECKPOINTING, Reason.SAVING))
+    assert outcome(decision) == ("move", (State.CHECKPOINTING, Reason.SAVING))
     signalled = after(one, plan.new_step(one, "signal_checkpoint", 9.0))
-    assert _said(decide(case(signalled, jobs=RUNNING))) == ("act", "restart_jobs")
+    assert outcome(decide(case(signalled, jobs=RUNNING))) == ("act", "restart_jobs")
 
 
 def test_a_checkpoint_signal_that_failed_is_not_waited_for(incident, case, after) -> None:
@@ -190,22 +168,22 @@ def test_a_checkpoint_signal_that_failed_is_not_waited_for(incident, case, after
     step = decide(case(one, jobs=RUNNING)).step
     failed = after(one, step, done=False)
     decision = decide(case(failed, jobs=RUNNING))
-    assert _said(decision) == ("move", (State.DRAINING, Reason.MOVING_JOBS))
+    assert outcome(decision) == ("move", (State.DRAINING, Reason.MOVING_JOBS))
 
 
 def test_a_job_that_died_meanwhile_is_not_waited_for(incident, case, after) -> None:
     one = incident(State.CHECKPOINTING)
-    assert _said(decide(case(one, jobs=DEAD)))[0] == "move"
+    assert outcome(decide(case(one, jobs=DEAD)))[0] == "move"
     told = after(one, decide(case(one, jobs=RUNNING)).step)
-    assert _said(decide(case(told, jobs=DEAD)))[0] == "move"
+    assert outcome(decide(case(told, jobs=DEAD)))[0] == "move"
     assert decide(case(told, jobs=RUNNING, now=NOW + 9.9)) == Wait(NOW + 10.0)
-    assert _said(decide(case(told, jobs=RUNNING, now=NOW + 10.0)))[0] == "move"
+    assert outcome(decide(case(told, jobs=RUNNING, now=NOW + 10.0)))[0] == "move"
 
 
 def test_a_checkpoint_is_newer_than_its_signal(incident, case, after) -> None:
     one = incident(State.CHECKPOINTING)
     told = after(one, decide(case(one, jobs=RUNNING)).step)
-    assert _said(decide(case(told, jobs=RUNNING, checkpoint_at=NOW)))[0] == "move"
+    assert outcome(decide(case(told, jobs=RUNNING, checkpoint_at=NOW)))[0] == "move"
     assert decide(case(told, jobs=RUNNING, checkpoint_at=NOW - 0.1)) == Wait(NOW + 0.5)
 
 
@@ -219,12 +197,12 @@ def test_a_job_that_the_quarantine_left_dead_is_ordered_away_though_the_cluster_
     step = decide(case(one, quarantine_owner=None, jobs=DEAD)).step
     assert step.jobs == ("train-a",)
     one = replace(after(one, step), state=State.QUARANTINED)
-    assert _said(decide(case(one))) == ("move", (State.DRAINING, Reason.MOVING_JOBS))
+    assert outcome(decide(case(one))) == ("move", (State.DRAINING, Reason.MOVING_JOBS))
     draining = replace(one, state=State.DRAINING)
     act = decide(case(draining))
     assert (act.step.action, act.step.jobs) == ("restart_jobs", ("train-a",))
     moved = after(draining, act.step)
-    assert _said(decide(case(moved))) == ("move", (State.JOBS_MOVED, Reason.JOBS_MOVED))
+    assert outcome(decide(case(moved))) == ("move", (State.JOBS_MOVED, Reason.JOBS_MOVED))
 
 
 def test_dead_jobs_go_first_and_running_ones_after_their_guards(incident, case, after) -> None:
@@ -233,7 +211,7 @@ def test_dead_jobs_go_first_and_running_ones_after_their_guards(incident, case, 
     act = decide(case(one, jobs=both, **FEW))
     assert act.step.jobs == ("train-b",)
     moved = after(one, act.step)
-    assert _said(decide(case(moved, jobs=both[:1], **FEW))) == ("hold", Reason.WITNESSES)
+    assert outcome(decide(case(moved, jobs=both[:1], **FEW))) == ("hold", Reason.WITNESSES)
 
 
 def test_a_moved_job_keeps_off_hardware_that_alerts_accuse(incident, case) -> None:
@@ -248,7 +226,7 @@ def test_jobs_are_moved_four_times_at_most(incident, case, after, runs, expected
     for _ in range(runs):
         one = after(one, plan.new_step(one, "restart_jobs", 9.0, jobs=("other",)))
     said = decide(case(one, jobs=DEAD))
-    assert _said(said)[0] == expected
+    assert outcome(said)[0] == expected
     assert expected == "act" or said.reason is Reason.JOB_STUCK
 
 
@@ -261,24 +239,24 @@ def test_a_job_that_the_cluster_does_not_know_is_unknown_and_not_well_again(
     for state in (State.TRIAGED, State.DRAINING):
         one = incident(state, TRAIN)
         first = decide(case(one, book=JOB, job_known=False))
-        assert _said(first) == ("act", "notify:failed")
+        assert outcome(first) == ("act", "notify:failed")
         ended = decide(case(after(one, first.step), book=JOB, job_known=False))
-        assert _said(ended) == ("move", (State.FAILED, Reason.UNKNOWN_JOB))
+        assert outcome(ended) == ("move", (State.FAILED, Reason.UNKNOWN_JOB))
 
 
 def test_before_the_cluster_answers_no_job_is_unknown(incident, case) -> None:
     unasked = {"known": False, "job_known": False}
-    assert _said(decide(case(incident(State.TRIAGED, TRAIN), book=JOB, **unasked)))[0] == "move"
+    assert outcome(decide(case(incident(State.TRIAGED, TRAIN), book=JOB, **unasked)))[0] == "move"
     held = decide(case(incident(State.DRAINING, TRAIN), book=JOB, **unasked))
-    assert _said(held) == ("hold", Reason.FACTS_UNKNOWN)
+    assert outcome(held) == ("hold", Reason.FACTS_UNKNOWN)
 
 
 def test_a_job_that_has_ended_or_whose_alert_is_over_is_not_restarted(incident, case) -> None:
     one = incident(State.DRAINING, TRAIN)
     ended = decide(case(one, book=JOB))
-    assert _said(ended) == ("move", (State.JOBS_MOVED, Reason.NO_JOBS))
+    assert outcome(ended) == ("move", (State.JOBS_MOVED, Reason.NO_JOBS))
     over = decide(case(one, book=JOB, jobs=RUNNING, firing=False))
-    assert _said(over) == ("move", (State.JOBS_MOVED, Reason.ALERT_GONE))
+    assert outcome(over) == ("move", (State.JOBS_MOVED, Reason.ALERT_GONE))
     assert "before the job was restarted" in over.text
 
 
@@ -286,7 +264,7 @@ def test_the_restarts_of_another_job_do_not_count(incident, case) -> None:
     one = incident(State.DRAINING, TRAIN)
     other = Target(TargetKind.JOB, "train-b")
     often = (("restart_jobs", other, NOW),) * 5 + (("scale", TRAIN, NOW),) * 5
-    assert _said(decide(case(one, book=JOB, jobs=RUNNING, attempts=often))) == (
+    assert outcome(decide(case(one, book=JOB, jobs=RUNNING, attempts=often))) == (
         "act",
         "restart_jobs",
     )
@@ -297,8 +275,8 @@ def test_a_dead_job_without_its_watchdog_is_restarted_and_a_running_one_waits(
 ) -> None:
     one = incident(State.DRAINING, TRAIN)
     blind = {"book": JOB, "sensors": SensorView()}
-    assert _said(decide(case(one, jobs=DEAD, **blind))) == ("act", "restart_jobs")
-    assert _said(decide(case(one, jobs=RUNNING, **blind))) == ("hold", Reason.DEAD_MAN)
+    assert outcome(decide(case(one, jobs=DEAD, **blind))) == ("act", "restart_jobs")
+    assert outcome(decide(case(one, jobs=RUNNING, **blind))) == ("hold", Reason.DEAD_MAN)
 
 
 def test_a_job_that_cannot_be_restarted_here_is_a_persons(incident, case) -> None:
@@ -306,7 +284,7 @@ def test_a_job_that_cannot_be_restarted_here_is_a_persons(incident, case) -> Non
     for state in (State.TRIAGED, State.DRAINING):
         one = incident(state, TRAIN)
         said = decide(case(one, book=JOB, jobs=RUNNING, capabilities=able))
-        assert (_said(said), said.text) == (
+        assert (outcome(said), said.text) == (
             ("act", "notify:failed"), "This cluster lacks the capability: restart.",
         )  # fmt: skip
 

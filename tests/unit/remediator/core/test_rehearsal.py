@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.kernel.labels import TargetKind
 from remediator.core import gates
 from remediator.core.decide import decide
 from remediator.core.decision import Hold, Move, Would
@@ -13,14 +13,13 @@ from remediator.core.model import FaultClass, JobsPlan, Level, Playbook, ScalePl
 from remediator.core.reasons import Reason
 from remediator.core.rehearsal import rehearse
 from remediator.core.view import EVERYTHING, JobView, PoolView, SensorView, Stops, View
+from tests.unit.remediator.core.nouns import SERVE, TRAIN
 
-NOW = 1_700_000_000.0
 RUNNING, DEAD = (JobView("train-a", True),), (JobView("train-a", False),)
 SCALE_IN = Playbook(
     "scale-in", (), (), TargetKind.WORKLOAD, FaultClass.SERVICE, Level.REPAIR,
     scale=ScalePlan(-1, 4.0, 60.0, 3),
 )  # fmt: skip
-SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
 
 
 def _said(would: Would) -> dict[str, str]:

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import plan
 from remediator.core.decide import decide
-from remediator.core.decision import Act, Hold, Move, Widen
+from remediator.core.decision import Widen
 from remediator.core.model import (
     Level,
     State,
@@ -16,27 +14,10 @@ from remediator.core.model import (
 from remediator.core.reasons import Reason
 from remediator.core.view import (
     EVERYTHING,
-    JobView,
     SensorView,
 )
-from tests.unit.remediator.core.brief import brief
-
-NOW = 1_700_000_000.0
-GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
-SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
-DEAD, RUNNING = (JobView("train-a", False),), (JobView("train-a", True),)
-OURS = {"node_quarantine_owner": "fleetmedic"}
-FEW = {"witnesses": frozenset({"one"})}
-
-
-def _said(decision: Any) -> tuple[str, Any]:
-    if isinstance(decision, Act):
-        return "act", decision.step.id
-    if isinstance(decision, Move):
-        return "move", (decision.state, decision.reason)
-    if isinstance(decision, Widen):
-        return "widen", None
-    return ("hold", decision.reason) if isinstance(decision, Hold) else ("wait", None)
+from tests.unit.remediator.core.brief import brief, outcome
+from tests.unit.remediator.core.nouns import FEW, GPU, NODE, NOW, OURS, TRAIN
 
 
 def _emptied(incident, after, **changes):
@@ -160,7 +141,7 @@ def test_a_repair_that_failed_leads_to_the_next_rung(incident, case, after, reas
     one = incident(State.REPAIRING)
     failed = after(one, decide(case(one)).step, done=False, reason=reason, passed=passed)
     decision = decide(case(failed))
-    assert (_said(decision), decision.rung) == (
+    assert (outcome(decision), decision.rung) == (
         ("move", (State.REPAIRING, Reason.REPAIR_STARTS)), 1,
     )  # fmt: skip
     assert decision.text == "Rung 2: reboot_node."
@@ -172,13 +153,13 @@ def test_the_last_rung_that_failed_leads_to_a_person(incident, case, after) -> N
     assert step.action == "reboot_node"
     failed = after(one, step, done=False)
     decision = decide(case(failed, **OURS))
-    assert _said(decision) == ("move", (State.ESCALATED, Reason.LADDER_EXHAUSTED))
+    assert outcome(decision) == ("move", (State.ESCALATED, Reason.LADDER_EXHAUSTED))
 
 
 def test_a_repair_that_was_done_is_tested(incident, case, after) -> None:
     one = incident(State.REPAIRING)
     done = after(one, decide(case(one)).step)
-    assert _said(decide(case(done))) == ("move", (State.VERIFYING, Reason.REPAIRED))
+    assert outcome(decide(case(done))) == ("move", (State.VERIFYING, Reason.REPAIRED))
 
 
 def test_a_rung_that_became_impossible_or_used_up_is_skipped(incident, case) -> None:
@@ -194,7 +175,7 @@ def test_what_the_cluster_cannot_repair_at_all_is_said_to_be_unsupported(
 ) -> None:
     one = _emptied(incident, after)
     decision = decide(case(one, capabilities=EVERYTHING - {"gpu_reset", "reboot"}))
-    assert _said(decision) == ("move", (State.ESCALATED, Reason.UNSUPPORTED))
+    assert outcome(decision) == ("move", (State.ESCALATED, Reason.UNSUPPORTED))
     assert "reset_gpu: This cluster lacks the capability: gpu reset." in decision.text
     often = (("reset_gpu", GPU, NOW - 9000),) * 2
     mixed = decide(case(one, capabilities=EVERYTHING - {"reboot"}, attempts=often))
@@ -204,22 +185,22 @@ def test_what_the_cluster_cannot_repair_at_all_is_said_to_be_unsupported(
 def test_a_hold_of_a_rung_does_not_skip_it(incident, case, after) -> None:
     cooling = (("reset_gpu", GPU, NOW - 1),)
     decision = decide(case(_emptied(incident, after), attempts=cooling))
-    assert _said(decision) == ("hold", Reason.COOLDOWN)
+    assert outcome(decision) == ("hold", Reason.COOLDOWN)
 
 
 def test_a_playbook_without_repairs_leaves_the_empty_target_to_a_person(
     incident, case, after, playbook
 ) -> None:
     decision = decide(case(_emptied(incident, after), book=replace(playbook, ladder=())))
-    assert _said(decision) == ("move", (State.ESCALATED, Reason.LADDER_EXHAUSTED))
+    assert outcome(decision) == ("move", (State.ESCALATED, Reason.LADDER_EXHAUSTED))
 
 
 def test_an_alert_that_is_over_before_the_repair_leads_to_a_test(incident, case, after) -> None:
     over = ("move", (State.VERIFYING, Reason.ALERT_GONE))
-    assert _said(decide(case(_emptied(incident, after), firing=False))) == over
-    assert _said(decide(case(incident(State.REPAIRING), firing=False))) == over
+    assert outcome(decide(case(_emptied(incident, after), firing=False))) == over
+    assert outcome(decide(case(incident(State.REPAIRING), firing=False))) == over
     rebooting = incident(State.REPAIRING, rung=1)
-    assert _said(decide(case(rebooting, firing=False))) == over
+    assert outcome(decide(case(rebooting, firing=False))) == over
 
 
 @pytest.mark.parametrize("seconds", [299.0, 301.0])
@@ -230,12 +211,12 @@ def test_what_waited_for_five_minutes_is_tested_first_while_nothing_was_done(
     expected = (
         ("act", "reset_gpu") if seconds < 300 else ("move", (State.VERIFYING, Reason.HELD_LONG))
     )
-    assert _said(decide(case(one))) == expected
+    assert outcome(decide(case(one))) == expected
     begun = after(
         incident(State.REPAIRING, since=NOW - seconds, rung=1),
         plan.quarantine(incident(State.REPAIRING), NODE),
     )
-    assert _said(decide(case(begun, **OURS))) == ("act", "reboot_node")
+    assert outcome(decide(case(begun, **OURS))) == ("act", "reboot_node")
 
 
 # Widening.
@@ -272,7 +253,7 @@ def test_a_node_never_widens_and_neither_does_a_playbook_without_a_wider_one(
 def test_an_opinion_that_could_not_tell_leaves_it_to_a_person(incident, case, after) -> None:
     one = _emptied(incident, after)
     asked = after(one, decide(case(one, **FEW)).step, done=False, reason=Reason.EFFECT_MISSING)
-    assert _said(decide(case(asked, **FEW))) == ("move", (State.ESCALATED, Reason.WITNESSES))
+    assert outcome(decide(case(asked, **FEW))) == ("move", (State.ESCALATED, Reason.WITNESSES))
 
 
 def test_an_opinion_broken_off_again_and_again_leaves_it_to_a_person(
@@ -284,11 +265,11 @@ def test_an_opinion_broken_off_again_and_again_leaves_it_to_a_person(
     assert step.id == plan.OPINION
     broken = after(one, step, done=False, reason=Reason.STEP_REFUSED)
     two = {"witnesses": frozenset({"a", "b"})}
-    assert _said(decide(case(broken, book=three, **two))) == ("act", plan.OPINION)
+    assert outcome(decide(case(broken, book=three, **two))) == ("act", plan.OPINION)
     for _ in range(plan.MOST_TESTS - 1):
         step = decide(case(broken, book=three, **FEW)).step
         broken = after(broken, step, done=False, reason=Reason.STEP_REFUSED)
-    assert _said(decide(case(broken, book=three, **FEW))) == (
+    assert outcome(decide(case(broken, book=three, **FEW))) == (
         "move", (State.ESCALATED, Reason.WITNESSES),
     )  # fmt: skip
 
@@ -303,6 +284,6 @@ def test_a_jobs_incident_closes_with_its_reason_after_people_were_told(
     step = decide(case(one)).step
     assert step.id == "notify:closed"
     closed = decide(case(after(one, step)))
-    assert (_said(closed), closed.text) == (
+    assert (outcome(closed), closed.text) == (
         ("move", (State.CLOSED, Reason.JOB_RESTARTED)), "It runs on node1.",
     )  # fmt: skip

@@ -11,8 +11,8 @@ from remediator.core.model import Alert, Incident, Level, State
 from remediator.core.reasons import Reason
 from remediator.core.routing import absorbable, covers, cured_at, holder, route, spent, target_of
 from remediator.library import load_library
+from tests.unit.remediator.core.nouns import NOW
 
-NOW = 1_700_000_000.0
 BOOKS = load_library(())
 
 

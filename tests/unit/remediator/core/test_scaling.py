@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.kernel.labels import TargetKind
 from remediator.core import plan
 from remediator.core.decide import decide
-from remediator.core.decision import Act, Hold, Move, Wait, Widen
+from remediator.core.decision import Wait
 from remediator.core.evidence import unknown
 from remediator.core.model import (
     FaultClass,
@@ -22,32 +22,11 @@ from remediator.core.model import (
 )
 from remediator.core.reasons import Reason
 from remediator.core.view import (
-    JobView,
     SensorView,
     WorkloadView,
 )
-from tests.unit.remediator.core.brief import brief
-
-NOW = 1_700_000_000.0
-GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
-SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
-DEAD, RUNNING = (JobView("train-a", False),), (JobView("train-a", True),)
-OURS = {"node_quarantine_owner": "fleetmedic"}
-FEW = {"witnesses": frozenset({"one"})}
-SCALE = Playbook(
-    "scale-out", (), (), TargetKind.WORKLOAD, FaultClass.SERVICE, Level.REPAIR,
-    scale=ScalePlan(1, 4.0, 60.0, 3),
-)  # fmt: skip
-
-
-def _said(decision: Any) -> tuple[str, Any]:
-    if isinstance(decision, Act):
-        return "act", decision.step.id
-    if isinstance(decision, Move):
-        return "move", (decision.state, decision.reason)
-    if isinstance(decision, Widen):
-        return "widen", None
-    return ("hold", decision.reason) if isinstance(decision, Hold) else ("wait", None)
+from tests.unit.remediator.core.brief import brief, outcome
+from tests.unit.remediator.core.nouns import NOW, SCALE, SERVE
 
 
 @pytest.mark.parametrize(
@@ -98,22 +77,22 @@ def _load(wanted: int, waiting: float | None) -> dict[str, Any]:
 def test_replicas_are_taken_away_only_while_the_alert_is_known_to_fire(incident, case) -> None:
     one = incident(State.REPAIRING, SERVE, quarantined=())
     idle = {"book": _scale(-1), **_load(4, 0.0)}
-    assert _said(decide(case(one, **idle))) == ("act", "scale")
+    assert outcome(decide(case(one, **idle))) == ("act", "scale")
     over = decide(case(one, firing=False, **idle))
-    assert _said(over) == ("move", (State.CLOSED, Reason.ALERT_GONE))
+    assert outcome(over) == ("move", (State.CLOSED, Reason.ALERT_GONE))
     held = decide(case(one, evidence=unknown("no answer"), **idle))
-    assert _said(held) == ("hold", Reason.ALERT_UNCONFIRMED)
+    assert outcome(held) == ("hold", Reason.ALERT_UNCONFIRMED)
     blind = decide(case(one, sensors=SensorView(), **idle))
-    assert _said(blind) == ("hold", Reason.DEAD_MAN)
+    assert outcome(blind) == ("hold", Reason.DEAD_MAN)
 
 
 def test_replicas_are_added_without_all_that(incident, case) -> None:
     one = incident(State.REPAIRING, SERVE, quarantined=())
     queue = {"book": _scale(1), **_load(2, 30.0)}
-    assert _said(decide(case(one, sensors=SensorView(), **queue))) == ("act", "scale")
+    assert outcome(decide(case(one, sensors=SensorView(), **queue))) == ("act", "scale")
     unsure = decide(case(one, evidence=unknown("?"), **queue))
-    assert _said(unsure) == ("act", "scale")
-    assert _said(decide(case(one, paused=True, **queue))) == ("hold", Reason.PAUSED)
+    assert outcome(unsure) == ("act", "scale")
+    assert outcome(decide(case(one, paused=True, **queue))) == ("hold", Reason.PAUSED)
 
 
 def test_at_the_minimum_no_scale_out_ends_and_at_the_maximum_no_scale_in(incident, case) -> None:
@@ -122,7 +101,7 @@ def test_at_the_minimum_no_scale_out_ends_and_at_the_maximum_no_scale_in(inciden
     assert least == Wait(NOW + 2)
     most = decide(case(one, book=_scale(-1), **_load(8, 90.0)))
     assert most == Wait(NOW + 2)
-    assert _said(decide(case(one, book=_scale(-1), **_load(1, 0.0)))) == ("act", "notify:limit")
+    assert outcome(decide(case(one, book=_scale(-1), **_load(1, 0.0)))) == ("act", "notify:limit")
 
 
 def test_a_scaling_that_fails_is_a_persons_and_three_steps_are_the_most(
@@ -132,18 +111,18 @@ def test_a_scaling_that_fails_is_a_persons_and_three_steps_are_the_most(
     one = incident(State.REPAIRING, SERVE, quarantined=())
     step = decide(case(one, **queue)).step
     failed = after(one, step, done=False, text="quota")
-    assert _said(decide(case(failed, **queue))) == ("act", "notify:failed")
+    assert outcome(decide(case(failed, **queue))) == ("act", "notify:failed")
     for _ in range(3):
         one = after(one, plan.new_step(one, "scale", 9.0, replicas=3))
-    assert _said(decide(case(one, **queue))) == ("act", "notify:closed")
+    assert outcome(decide(case(one, **queue))) == ("act", "notify:closed")
     told = after(one, plan.notify(one, "closed"))
-    assert _said(decide(case(told, **queue))) == ("move", (State.CLOSED, Reason.RESCALED))
+    assert outcome(decide(case(told, **queue))) == ("move", (State.CLOSED, Reason.RESCALED))
 
 
 def test_demand_that_went_away_before_a_step_closes_quietly(incident, case) -> None:
     one = incident(State.REPAIRING, SERVE, quarantined=())
     decision = decide(case(one, book=_scale(1), firing=False, **_load(4, 8.0)))
-    assert _said(decision) == ("move", (State.CLOSED, Reason.RESCALED))
+    assert outcome(decision) == ("move", (State.CLOSED, Reason.RESCALED))
 
 
 def test_at_its_limit_a_workload_is_told_of_once_and_the_incident_closes(
@@ -152,4 +131,4 @@ def test_at_its_limit_a_workload_is_told_of_once_and_the_incident_closes(
     one = incident(State.REPAIRING, SERVE, quarantined=())
     full = {"book": _scale(1), **_load(8, 90.0)}
     told = after(one, decide(case(one, **full)).step)
-    assert _said(decide(case(told, **full))) == ("move", (State.CLOSED, Reason.AT_LIMIT))
+    assert outcome(decide(case(told, **full))) == ("move", (State.CLOSED, Reason.AT_LIMIT))

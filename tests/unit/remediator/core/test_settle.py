@@ -13,8 +13,8 @@ from remediator.core.model import FaultClass, Level, Playbook, ScalePlan, State
 from remediator.core.reasons import Reason
 from remediator.core.settle import Terms, admit, hand_over, settle, widen
 from remediator.core.view import JobView, Stops
+from tests.unit.remediator.core.nouns import NOW
 
-NOW = 1_700_000_000.0
 GPU = Target(TargetKind.GPU, "node2", 3)
 DEAD = (JobView("train-a", False),)
 NOTIFY = Playbook("notify", (), (), None, FaultClass.SERVICE, Level.OBSERVE)

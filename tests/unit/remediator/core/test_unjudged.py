@@ -10,8 +10,8 @@ from remediator.core.decide import decide
 from remediator.core.decision import Wait
 from remediator.core.model import State
 from remediator.core.reasons import Reason
+from tests.unit.remediator.core.nouns import NOW
 
-NOW = 1_700_000_000.0
 GPU = Target(TargetKind.GPU, "node2", 3)
 
 

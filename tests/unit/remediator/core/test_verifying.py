@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.kernel.labels import Target
 from remediator.core import events, plan
 from remediator.core.decide import decide
-from remediator.core.decision import Act, Hold, Move, Wait, Widen
+from remediator.core.decision import Wait
 from remediator.core.model import (
     Level,
     State,
@@ -18,27 +17,10 @@ from remediator.core.model import (
 from remediator.core.reasons import Reason
 from remediator.core.view import (
     EVERYTHING,
-    JobView,
     Stops,
 )
-from tests.unit.remediator.core.brief import brief
-
-NOW = 1_700_000_000.0
-GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
-SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
-DEAD, RUNNING = (JobView("train-a", False),), (JobView("train-a", True),)
-OURS = {"node_quarantine_owner": "fleetmedic"}
-FEW = {"witnesses": frozenset({"one"})}
-
-
-def _said(decision: Any) -> tuple[str, Any]:
-    if isinstance(decision, Act):
-        return "act", decision.step.id
-    if isinstance(decision, Move):
-        return "move", (decision.state, decision.reason)
-    if isinstance(decision, Widen):
-        return "widen", None
-    return ("hold", decision.reason) if isinstance(decision, Hold) else ("wait", None)
+from tests.unit.remediator.core.brief import brief, outcome
+from tests.unit.remediator.core.nouns import GPU, NOW, RUNNING
 
 
 def test_a_test_that_could_not_tell_is_neither_healed_nor_sick(incident, case, after) -> None:
@@ -113,14 +95,14 @@ def test_no_test_loads_a_target_on_which_jobs_still_run(incident, case, after) -
 
 def test_tests_wait_for_a_pause_and_for_facts(incident, case) -> None:
     one = incident(State.VERIFYING)
-    assert _said(decide(case(one, paused=True))) == ("hold", Reason.PAUSED)
-    assert _said(decide(case(one, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
+    assert outcome(decide(case(one, paused=True))) == ("hold", Reason.PAUSED)
+    assert outcome(decide(case(one, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
     other = Stops(other_installation="b")
-    assert _said(decide(case(one, stops=other))) == ("hold", Reason.OTHER_INSTALLATION)
+    assert outcome(decide(case(one, stops=other))) == ("hold", Reason.OTHER_INSTALLATION)
     late = incident(State.PROBATION, until=NOW - 1)
-    assert _said(decide(case(late, paused=True))) == ("hold", Reason.PAUSED)
-    assert _said(decide(case(late, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
-    assert _said(decide(case(late, stops=other))) == ("hold", Reason.OTHER_INSTALLATION)
+    assert outcome(decide(case(late, paused=True))) == ("hold", Reason.PAUSED)
+    assert outcome(decide(case(late, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
+    assert outcome(decide(case(late, stops=other))) == ("hold", Reason.OTHER_INSTALLATION)
 
 
 def test_a_target_in_use_is_watched_and_released_while_its_job_runs(incident, case, after) -> None:
@@ -131,7 +113,7 @@ def test_a_target_in_use_is_watched_and_released_while_its_job_runs(incident, ca
     assert watch.deadline >= 300.0, "longer than metrics must stay healthy"
     healthy = after(one, watch, passed=True, text="healthy for long")
     move = decide(case(healthy, **over))
-    assert _said(move) == ("move", (State.PROBATION, Reason.HEALTHY_IN_SERVICE))
+    assert outcome(move) == ("move", (State.PROBATION, Reason.HEALTHY_IN_SERVICE))
     assert (move.until, move.text) == (NOW, "healthy for long")
     lifted = replace(
         healthy, state=State.PROBATION, reason=move.reason, until=NOW, since=NOW, mark=1
@@ -147,11 +129,11 @@ def test_an_alert_that_fires_again_while_it_is_watched_is_treated_like_at_first(
     watch = decide(case(one, jobs=RUNNING, firing=False)).step
     broken = after(one, watch, done=False, reason=Reason.STEP_REFUSED)
     again = decide(case(broken, jobs=RUNNING))
-    assert _said(again) == ("move", (State.QUARANTINED, Reason.NEW_ALERT))
+    assert outcome(again) == ("move", (State.QUARANTINED, Reason.NEW_ALERT))
     over = decide(case(broken, jobs=RUNNING, firing=False))
-    assert _said(over) == ("act", plan.WATCH), "it is over after all"
+    assert outcome(over) == ("act", plan.WATCH), "it is over after all"
     unclear = after(one, watch, done=False, reason=Reason.EFFECT_MISSING)
-    assert _said(decide(case(unclear, jobs=RUNNING, firing=False))) == (
+    assert outcome(decide(case(unclear, jobs=RUNNING, firing=False))) == (
         "move", (State.ESCALATED, Reason.UNVERIFIABLE),
     )  # fmt: skip
 
@@ -161,18 +143,18 @@ def test_a_new_alert_on_what_is_lifted_in_use_is_treated_like_at_first(
 ) -> None:
     new = (events.episode_of(alert(at=NOW), NOW),)
     watched = incident(State.PROBATION, reason=Reason.HEALTHY_IN_SERVICE, alerts=new)
-    assert _said(decide(case(watched))) == ("move", (State.QUARANTINED, Reason.NEW_ALERT))
+    assert outcome(decide(case(watched))) == ("move", (State.QUARANTINED, Reason.NEW_ALERT))
     tested = incident(State.PROBATION, reason=Reason.ON_PROBATION, alerts=new)
-    assert _said(decide(case(tested))) == ("move", (State.VERIFYING, Reason.NEW_ALERT))
+    assert outcome(decide(case(tested))) == ("move", (State.VERIFYING, Reason.NEW_ALERT))
 
 
 def test_an_idle_target_is_tested_and_one_that_cannot_be_is_watched(incident, case) -> None:
     one = incident(State.VERIFYING)
     able = EVERYTHING - {"probe"}
-    assert _said(decide(case(one))) == ("act", "verify")
-    assert _said(decide(case(one, capabilities=able))) == ("act", plan.WATCH)
+    assert outcome(decide(case(one))) == ("act", "verify")
+    assert outcome(decide(case(one, capabilities=able))) == ("act", plan.WATCH)
     repaired = replace(one, repaired_at=NOW - 5)
-    assert _said(decide(case(repaired, capabilities=able))) == ("act", "verify")
+    assert outcome(decide(case(repaired, capabilities=able))) == ("act", "verify")
 
 
 @pytest.mark.parametrize("tests", [9, 10])
@@ -184,16 +166,16 @@ def test_an_incident_has_ten_tests_of_any_kind_at_most(incident, case, after, te
     one = replace(one, mark=len(one.steps))
     decision = decide(case(one))
     tenth = ("move", (State.ESCALATED, Reason.TESTED_OFTEN))
-    assert _said(decision) == (tenth if tests == 10 else ("act", "verify"))
+    assert outcome(decision) == (tenth if tests == 10 else ("act", "verify"))
     retried = replace(one, base=len(one.steps))
-    assert _said(decide(case(retried))) == ("act", "verify")
+    assert outcome(decide(case(retried))) == ("act", "verify")
 
 
 def test_a_failed_test_at_a_lowered_level_is_a_persons(incident, case, after) -> None:
     one = incident(State.VERIFYING)
     failed = after(one, decide(case(one)).step, done=False, passed=False, text="sick")
     decision = decide(case(failed, level=Level.DRAIN))
-    assert (_said(decision), decision.text) == (("move", (State.ESCALATED, Reason.LEVEL)), "sick")
+    assert (outcome(decision), decision.text) == (("move", (State.ESCALATED, Reason.LEVEL)), "sick")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +195,7 @@ def test_probation_doubles_up_to_a_day_where_the_playbook_asks_for_it(
 def test_a_test_that_could_not_tell_on_probation_is_a_persons(incident, case, after) -> None:
     one = incident(State.PROBATION, until=NOW - 1)
     untold = after(one, decide(case(one)).step, done=False)
-    assert _said(decide(case(untold))) == ("move", (State.ESCALATED, Reason.UNVERIFIABLE))
+    assert outcome(decide(case(untold))) == ("move", (State.ESCALATED, Reason.UNVERIFIABLE))
 
 
 def test_a_release_is_tried_twice(incident, case, after) -> None:
@@ -224,14 +206,14 @@ def test_a_release_is_tried_twice(incident, case, after) -> None:
         assert step.action == "release"
         one = after(one, step, done=False, text="refused")
     decision = decide(case(one))
-    assert (_said(decision), decision.text) == (
+    assert (outcome(decision), decision.text) == (
         ("move", (State.ESCALATED, Reason.RELEASE_FAILED)), "refused",
     )  # fmt: skip
 
 
 def test_probation_ends_exactly_at_its_time(incident, case) -> None:
     one = incident(State.PROBATION, until=NOW)
-    assert _said(decide(case(one))) == ("act", "verify")
+    assert outcome(decide(case(one))) == ("act", "verify")
     assert decide(case(one, now=NOW - 0.1)) == Wait(NOW)
 
 
