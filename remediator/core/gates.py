@@ -15,12 +15,24 @@ CAPABILITY = {
 }  # fmt: skip
 
 
-def touches(case: Case) -> Verdict:
-    """Before anything is done, also what can be undone at once."""
+def acts(case: Case) -> Verdict:
+    """Before any step but a person's order: no pause, and no other remediator on the cluster."""
     view = case.view
     return guards.all_of(
-        guards.not_paused(view.paused, view.stops),
-        guards.one_installation(view.stops),
+        guards.not_paused(view.paused, view.stops), guards.one_installation(view.stops)
+    )
+
+
+def tests_or_releases(case: Case) -> Verdict:
+    """Before a test or a release: the facts of the target are known too."""
+    return guards.all_of(acts(case), guards.known(case.view.known))
+
+
+def touches(case: Case) -> Verdict:
+    """Before anything is done because of alerts, also what can be undone at once."""
+    view = case.view
+    return guards.all_of(
+        acts(case),
         guards.known(view.known),
         guards.same_hardware(view.identity),
         guards.not_withheld(view.evidence),
@@ -139,10 +151,7 @@ def right_before(case: Case, step: Step) -> Verdict:
     if step.id == plan.ORDERED:
         # A person's own order waits for nobody's pause.
         return guards.one_installation(case.view.stops)
-    return guards.all_of(
-        guards.not_paused(case.view.paused, case.view.stops),
-        guards.one_installation(case.view.stops),
-    )
+    return acts(case)
 
 
 def shrinks(case: Case) -> bool:

@@ -124,11 +124,7 @@ def decide_probation(case: Case) -> Decision:
         return Move(state, Reason.NEW_ALERT)
     if incident.until is not None and case.now < incident.until:
         return Wait(incident.until)
-    verdict = guards.all_of(
-        guards.not_paused(case.view.paused, case.view.stops),
-        guards.one_installation(case.view.stops),
-        guards.known(case.view.known),
-    )
+    verdict = gates.tests_or_releases(case)
     if not verdict.allows:
         return held(verdict)
     run = incident.last(plan.WATCH) if watched else _tested_here(case)
@@ -248,11 +244,7 @@ def _scaling(case: Case) -> Decision:
 def _verify(case: Case) -> Decision:
     """Test the target under load; watch its metrics where jobs run on it, or may come, or no test can be made."""
     incident = case.incident
-    verdict = guards.all_of(
-        guards.not_paused(case.view.paused, case.view.stops),
-        guards.one_installation(case.view.stops),
-        guards.known(case.view.known),
-    )
+    verdict = gates.tests_or_releases(case)
     if not verdict.allows:
         return held(verdict)
     if sum(run.step.action == "verify" for run in incident.counted()) >= plan.MOST_TESTS:
