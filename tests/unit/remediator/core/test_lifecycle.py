@@ -10,7 +10,7 @@ from fleetmedic.kernel.labels import Target
 from remediator.core import events, lifecycle, plan
 from remediator.core.events import Event, Kind
 from remediator.core.lifecycle import TRANSITIONS, IllegalTransition, evolve
-from remediator.core.model import ENDED, State
+from remediator.core.model import ENDED, Level, State
 from remediator.core.reasons import Reason
 from tests.unit.remediator.core.nouns import NOW
 
@@ -81,6 +81,66 @@ def test_steps_leave_their_mark_on_the_incident(incident, after) -> None:
     late = replace(repaired, quarantined=(one.target, Target.parse("node2/7")))
     step = plan.new_step(late, "release", 1.0, also=one.quarantined)
     assert after(late, step).quarantined == (Target.parse("node2/7"),)
+
+
+def test_a_target_that_is_quarantined_again_is_released_once(incident, after) -> None:
+    one = incident(State.QUARANTINED)
+    assert after(one, plan.quarantine(one)).quarantined == (one.target,)
+
+
+def test_the_first_passed_test_dates_the_repair_and_later_ones_do_not(incident, after) -> None:
+    one = incident(State.VERIFYING)
+    first = after(one, plan.new_step(one, "verify", 1.0), at=NOW + 5)
+    again = after(first, plan.new_step(first, "verify", 1.0), at=NOW + 9)
+    assert (first.repaired_at, again.repaired_at) == (NOW + 5, NOW + 5)
+
+
+def test_another_incidents_event_changes_nothing(incident) -> None:
+    one = incident(State.TRIAGED)
+    move = replace(events.moved(one, State.HELD, NOW, Reason.ROUTED), incident="inc-2")
+    with pytest.raises(IllegalTransition, match="inc-2"):
+        evolve(one, move)
+
+
+def test_an_outcome_of_another_operation_ends_no_step(incident) -> None:
+    one = incident(State.TRIAGED)
+    step = plan.quarantine(one)
+    one = evolve(one, events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
+    other = events.step_event(Kind.STEP_DONE, one, plan.notify(one, "x"), NOW, Reason.EFFECT_SEEN)
+    with pytest.raises(IllegalTransition, match="not prepared"):
+        evolve(one, other)
+
+
+def test_an_incident_is_born_with_its_name_and_its_target_only(incident) -> None:
+    opened = events.opened("inc-1", incident().target, "gpu-lost", Level.REPAIR, NOW, 0, "A case.")
+    for missing in ("incident", "target"):
+        with pytest.raises(IllegalTransition):
+            lifecycle.birth(replace(opened, **{missing: None}))
+
+
+def test_a_move_without_a_reason_keeps_the_one_before(incident) -> None:
+    one = incident(State.TRIAGED, reason=Reason.ROUTED)
+    move = replace(events.moved(one, State.HELD, NOW, Reason.PAUSED), reason=None)
+    assert Reason.ROUTED is evolve(one, move).reason
+
+
+def test_what_was_dead_when_it_was_quarantined_stays_so_for_later_steps(incident) -> None:
+    one = incident(State.TRIAGED)
+    step = plan.quarantine(one)
+    prepared = Kind.STEP_PREPARED
+    one = evolve(one, events.step_event(prepared, one, step, NOW, Reason.QUARANTINED, dead=True))
+    assert one.dead
+    one = evolve(one, events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
+    later = plan.notify(one, "x")
+    assert evolve(one, events.step_event(prepared, one, later, NOW, Reason.STEP_ALLOWED)).dead
+
+
+def test_a_retry_begins_at_the_first_rung_and_is_rehearsed_anew(incident, after) -> None:
+    one = replace(incident(State.ESCALATED), rung=2, rehearsed=True)
+    one = after(one, plan.notify(one, "escalated"))
+    retried = evolve(one, events.moved(one, State.TRIAGED, NOW + 7, Reason.RETRIED))
+    assert (retried.rung, retried.rehearsed) == (0, False)
+    assert (retried.base, retried.retried_at) == (1, NOW + 7)
 
 
 def test_the_same_attempt_has_the_same_operation_and_the_next_another(incident, after) -> None:
