@@ -19,7 +19,7 @@ from remediator.core.book import Book, Pin
 from remediator.core.evidence import Standing
 from remediator.core.guards import Limits
 from remediator.core.instruments import LOST_OR_HUNG, signals
-from remediator.core.model import Alert, Incident, Level, Playbook, State
+from remediator.core.model import Alert, Episode, Incident, Level, Playbook, State
 from remediator.core.reasons import Reason
 from remediator.core.routing import BEFORE_REPAIR, covers
 from remediator.core.storm import storm_in
@@ -212,7 +212,7 @@ class Senses:
         strange = strangers(incident, nodes)
         names = signs.names(strange)
         names -= await self._refuted(incident, names, jobs)
-        identity = await self._identity(incident, signs, nodes)
+        identity = await self._identity(incident.target, signs.claims(strange), nodes)
         observing = self._ceiling is Level.OBSERVE
         view = replace(
             view,
@@ -263,13 +263,13 @@ class Senses:
         return refutable if step is not None and step > began + STEP_MARGIN else frozenset()
 
     async def _identity(
-        self, incident: Incident, signs: Signs, nodes: tuple[NodeFacts, ...]
+        self, target: Target, claims: Iterable[Episode], nodes: tuple[NodeFacts, ...]
     ) -> Identity:
         """Prometheus is asked for a node only: a GPU's own uuid is in its alert."""
-        reported, strange = None, strangers(incident, nodes)
-        if incident.target.kind is TargetKind.NODE:
-            reported = await self._from.sensors.reported_uuids(incident.target.name)
-        return identify(incident.target, signs.claims(strange), nodes, reported)
+        reported = None
+        if target.kind is TargetKind.NODE:
+            reported = await self._from.sensors.reported_uuids(target.name)
+        return identify(target, claims, nodes, reported)
 
     def _with_storm(self, stops: Stops, nodes: tuple[NodeFacts, ...], pool: str) -> Stops:
         on = self._from.book.storms.get(pool)
