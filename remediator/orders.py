@@ -15,10 +15,11 @@ from starlette.responses import Response
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
+from fleetmedic.kernel.settings import parse_json
 from remediator.admission import RefusedError
 from remediator.core.book import Book
 from remediator.engine import Engine
-from remediator.payload import body_of, decode, encoded
+from remediator.payload import body_of, encoded
 
 MAX_BY = 100
 MAX_WHY = 1000
@@ -64,14 +65,14 @@ class Orders:
 
     async def pause(self, request: Request) -> Response:
         """Stop every action."""
-        order = decode(await body_of(request), Order)
+        order = parse_json(await body_of(request), Order, "body")
         await self._engine.pause(order.by, order.reason or "no reason given")
         return encoded({"paused": True})
 
     async def resume(self, request: Request) -> Response:
         """Allow actions again."""
         body = await body_of(request)
-        order = decode(body, Order) if body.strip() else Order(by="somebody")
+        order = parse_json(body, Order, "body") if body.strip() else Order(by="somebody")
         await self._engine.resume(order.by)
         return encoded({"paused": False})
 
@@ -106,7 +107,7 @@ class Orders:
 
 def _with_reason(body: bytes, shape: type[E]) -> E:
     """An order whose author and reason are more than blanks. Raises UserError."""
-    order = decode(body, shape)
+    order = parse_json(body, shape, "body")
     for name, text in (("by", order.by), ("reason", order.reason)):
         if not text.strip():
             raise UserError(f"body: at $.{name}: expected a text that is not blank.")

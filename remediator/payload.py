@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.settings import misfit
+from fleetmedic.kernel.settings import parse_json
 from remediator.admission import RefusedError
 from remediator.core.model import Alert
 
-T = TypeVar("T")
 MAX_BODY = 4 * 2**20
 BODY_TIMEOUT = 10.0
 MAX_LABELS = 64
@@ -57,7 +56,7 @@ def read_webhook(body: bytes, now: float) -> Webhook:
     A start before 2000, or more than a day after `now` (Unix seconds), is refused. At most 64 labels
     of an alert are kept, each cut to 1,024 characters.
     """
-    payload = decode(body, _Payload)
+    payload = parse_json(body, _Payload, "body")
     alerts = tuple(
         Alert(
             one.fingerprint, _moment(one.starts_at, n, now), one.starts_at, one.status == "firing",
@@ -66,16 +65,6 @@ def read_webhook(body: bytes, now: float) -> Webhook:
         for n, one in enumerate(payload.alerts)
     )  # fmt: skip
     return Webhook(alerts, payload.truncated_alerts > 0, payload.receiver)
-
-
-def decode(body: bytes, shape: type[T]) -> T:
-    """Decode JSON. Raises UserError with the place of what does not fit."""
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except msgspec.ValidationError as error:
-        raise UserError(f"body: {misfit(error)}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"body: at $: this is not JSON ({str(error)[:120]}).") from None
 
 
 def encoded(value: object) -> Response:

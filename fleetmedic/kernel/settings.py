@@ -71,6 +71,16 @@ def convert(value: object, shape: type[T], where: str) -> T:
         raise UserError(f"{where}: {misfit(error)}") from None
 
 
+def parse_json(body: bytes, shape: type[T], where: str) -> T:
+    """A JSON text as a shape that msgspec knows. Raises UserError with `where` and the place inside it."""
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{where}: {misfit(error)}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{where}: at $: this is not JSON ({str(error)[:120]}).") from None
+
+
 def misfit(error: msgspec.ValidationError) -> str:
     """What msgspec found as a sentence that begins with the place: `at $.a[0]: expected ...`."""
     what, _, path = str(error).partition(" - at ")

@@ -16,7 +16,7 @@ import jinja2.sandbox
 import msgspec
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.settings import misfit
+from fleetmedic.kernel.settings import parse_json
 
 MAX_ALERTS = 10
 MAX_LINE = 240
@@ -65,12 +65,7 @@ class Signature:
 
 def read(body: bytes) -> Group:
     """The group in a webhook's body. Raises UserError naming the place."""
-    try:
-        return msgspec.json.decode(body, type=Group)
-    except msgspec.ValidationError as error:
-        raise UserError(f"body: {misfit(error)}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"body: at $: this is not JSON ({str(error)[:120]}).") from None
+    return parse_json(body, Group, "body")
 
 
 def line(text: object) -> str:
