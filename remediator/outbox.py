@@ -23,6 +23,7 @@ from remediator.core.book import Book, Message
 from remediator.core.events import Event
 from remediator.http import HttpError
 from remediator.journal import JournalDown
+from remediator.world import Appends
 
 log = structlog.get_logger("remediator")
 EXPIRES_AFTER = 86_400.0
@@ -30,12 +31,6 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 RECORD_AGAIN = 2.0
 _JSON = {"Content-Type": "application/json"}
-
-
-class Appends(Protocol):
-    """What the outbox needs of the journal."""
-
-    async def append(self, events: Sequence[Event]) -> tuple[Event, ...]: ...
 
 
 class Sender(Protocol):

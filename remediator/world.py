@@ -13,7 +13,7 @@ from remediator.senses import Senses
 
 
 class Appends(Protocol):
-    """What the engine needs of a journal."""
+    """What the engine and the outbox need of a journal."""
 
     async def append(self, events: Sequence[Event]) -> tuple[Event, ...]: ...
 

@@ -16,6 +16,7 @@ from typing import Literal, Self
 import msgspec
 
 from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.localcluster.lock import Instant, Lock, ask
 from remediator.clusters.base import (
     Capability,
     Cluster,
@@ -29,7 +30,6 @@ from remediator.clusters.base import (
     Quarantine,
     WorkloadFacts,
 )
-from remediator.clusters.lock import next_lock
 
 HealsBy = Literal["reset", "reboot", "none"]
 
@@ -111,7 +111,7 @@ class MemoryCluster(Cluster):
         self._workloads: dict[str, _Workload] = {}
         self._effects: list[Effect] = []
         self._taken: dict[str, str] = {}
-        self._lock: InstanceLock | None = None
+        self._lock: Lock | None = None
         self._locking = threading.Lock()
 
     @classmethod
@@ -278,11 +278,13 @@ class MemoryCluster(Cluster):
     async def lock(
         self, installation: str, *, ttl: float, host: str, take_over: str = ""
     ) -> InstanceLock:
+        # One wall clock for everybody: no boot that a renewal could belong to.
+        now = Instant(self._clock(), "", 0.0)
         with self._locking:
-            self._lock = next_lock(
-                self._lock, installation, host, take_over, ttl=ttl, now=self._clock()
-            )
-            return self._lock
+            held = self._lock = ask(self._lock, installation, host, take_over, ttl=ttl, now=now)
+        return InstanceLock(
+            held.installation, held.host, held.since, held.renewed.wall, held.taken_over
+        )
 
     # inside
 
