@@ -15,7 +15,6 @@ class Reason(StrEnum):
     NO_TARGET = "no_target"
     OTHER_CLUSTER = "other_cluster"
     DEAD_MAN_SIGNAL = "dead_man_signal"
-    DUPLICATE = "duplicate"
     SPENT = "spent"
     SILENCED = "silenced"
     INHIBITED = "inhibited"
@@ -102,7 +101,6 @@ SENTENCES: dict[Reason, str] = {
     Reason.ALERT_UNCONFIRMED: "Alertmanager does not confirm that the alert is active.",
     Reason.ALERT_GONE: "No alert of the incident is active any more.",
     Reason.DEAD_MAN_SIGNAL: "The Watchdog alert arrived, so the alert path works. No action.",
-    Reason.DUPLICATE: "Duplicate: the target's open incident already has this alert.",
     Reason.SPENT: "The alert began before the target was last repaired and re-admitted.",
     Reason.RESOLVED_FIRST: "Every alert was resolved before the remediator did anything.",
     Reason.ROUTED: "A playbook matches the alert, and its labels name the target.",
