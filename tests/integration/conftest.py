@@ -8,13 +8,16 @@ import os
 import random
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack import binaries, later
 from fleetmedic.stack.ports import is_free, layout
+from tests.integration.harm import Edit, Scene, scene
 
 
 class Parts(dict[str, Path]):
@@ -97,3 +100,18 @@ def new_port_base() -> Callable[[], int]:
         )
 
     return pick
+
+
+@pytest.fixture(scope="session")
+def new_scene(
+    parts: dict[str, Path], new_port_base: Callable[[], int],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., AbstractContextManager[Scene]]:  # fmt: skip
+    """Gives a stack for tests of harm; edits and options are those of `scene`."""
+
+    def start(*edits: Edit, **options: Any) -> AbstractContextManager[Scene]:
+        for name in ("prometheus", "promtool", "alertmanager"):
+            assert parts[name]
+        return scene(tmp_path_factory.mktemp("harm"), new_port_base(), *edits, **options)
+
+    return start

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import AbstractContextManager
 
 import pytest
 import yaml
 
 from fleetmedic.hardware.faults import inject
-from tests.integration.harm import Scene, gpu_alert, scene, until
+from tests.integration.harm import Scene, gpu_alert, until
 
 pytestmark = pytest.mark.integration
 # Longer than Prometheus needs to see that a fault is gone, so that the alert resolves within the hold.
@@ -19,13 +19,8 @@ HOLD = "20s"
 
 
 @pytest.fixture(scope="module")
-def stack(
-    parts: dict[str, Path], new_port_base: Callable[[], int],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Scene]:  # fmt: skip
-    for name in ("prometheus", "promtool", "alertmanager"):
-        assert parts[name]
-    with scene(tmp_path_factory.mktemp("harm"), new_port_base(), hold=HOLD) as found:
+def stack(new_scene: Callable[..., AbstractContextManager[Scene]]) -> Iterator[Scene]:
+    with new_scene(hold=HOLD) as found:
         yield found
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from tests.integration.harm import (
     STATIC,
     Scene,
     gpu_alert,
-    scene,
     settings,
     until,
 )
@@ -34,13 +34,10 @@ def people() -> Iterator[Inbox]:
 
 @pytest.fixture(scope="module")
 def stack(
-    people: Inbox, parts: dict[str, Path], new_port_base: Callable[[], int],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Scene]:  # fmt: skip
-    for name in ("prometheus", "promtool", "alertmanager"):
-        assert parts[name]
+    people: Inbox, new_scene: Callable[..., AbstractContextManager[Scene]]
+) -> Iterator[Scene]:
     edit = settings(notify={"webhooks": [people.url]})
-    with scene(tmp_path_factory.mktemp("harm"), new_port_base(), edit, be_careful) as found:
+    with new_scene(edit, be_careful) as found:
         yield found
 
 

@@ -6,26 +6,22 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import yaml
 
 from fleetmedic.hardware.faults import inject
-from tests.integration.harm import STATIC, Scene, gpu_alert, scene, until
+from tests.integration.harm import STATIC, Scene, gpu_alert, until
 
 pytestmark = pytest.mark.integration
 FROZEN = 50.0
 
 
 @pytest.fixture(scope="module")
-def stack(
-    parts: dict[str, Path], new_port_base: Callable[[], int],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Scene]:  # fmt: skip
-    for name in ("prometheus", "promtool", "alertmanager"):
-        assert parts[name]
-    with scene(tmp_path_factory.mktemp("harm"), new_port_base(), swap_node_labels) as found:
+def stack(new_scene: Callable[..., AbstractContextManager[Scene]]) -> Iterator[Scene]:
+    with new_scene(swap_node_labels) as found:
         yield found
 
 

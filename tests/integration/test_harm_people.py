@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from fleetmedic.hardware.faults import inject
 from fleetmedic.kernel.share import share
-from tests.integration.harm import Scene, gpu_alert, scene, settings, until
+from tests.integration.harm import Scene, gpu_alert, settings, until
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def stack(
-    parts: dict[str, Path], new_port_base: Callable[[], int],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Scene]:  # fmt: skip
-    for name in ("prometheus", "promtool", "alertmanager"):
-        assert parts[name]
-    with scene(tmp_path_factory.mktemp("harm"), new_port_base(), be_impatient) as found:
+def stack(new_scene: Callable[..., AbstractContextManager[Scene]]) -> Iterator[Scene]:
+    with new_scene(be_impatient) as found:
         yield found
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import yaml
 from fleetmedic.hardware.faults import inject
 from fleetmedic.kernel.labels import Target
 from remediator.journal import read_events
-from tests.integration.harm import OWNER, Scene, ask, scene, status_of, until
+from tests.integration.harm import OWNER, Scene, ask, status_of, until
 
 pytestmark = pytest.mark.integration
 
@@ -78,14 +79,9 @@ class Extra:
 
 
 @pytest.fixture(scope="module")
-def stack(
-    parts: dict[str, Path], new_port_base: Callable[[], int],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Scene]:  # fmt: skip
+def stack(new_scene: Callable[..., AbstractContextManager[Scene]]) -> Iterator[Scene]:
     """Its own remediator only observes, so that those of the tests may act."""
-    for name in ("prometheus", "promtool", "alertmanager"):
-        assert parts[name]
-    with scene(tmp_path_factory.mktemp("harm"), new_port_base(), level="observe") as found:
+    with new_scene(level="observe") as found:
         yield found
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import AbstractContextManager
 
 import pytest
 
 from fleetmedic.hardware.faults import inject
-from tests.integration.harm import Scene, scene, settings, until
+from tests.integration.harm import Scene, settings, until
 from tests.integration.inbox import Inbox, inbox
 
 pytestmark = pytest.mark.integration
@@ -25,12 +25,10 @@ def people() -> Iterator[Inbox]:
 
 @pytest.fixture
 def stack(
-    people: Inbox, parts: dict[str, Path], new_port_base: Callable[[], int], tmp_path: Path
+    people: Inbox, new_scene: Callable[..., AbstractContextManager[Scene]]
 ) -> Iterator[Scene]:
-    for name in ("prometheus", "promtool", "alertmanager"):
-        assert parts[name]
     edit = settings(notify={"webhooks": [people.url]})
-    with scene(tmp_path / "harm", new_port_base(), edit, hold=HOLD) as found:
+    with new_scene(edit, hold=HOLD) as found:
         yield found
 
 
