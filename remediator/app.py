@@ -156,7 +156,7 @@ async def running(
                 cluster, sensors, alerts, book, clock, Accusations(book, rules.route),
                 lock.refusal if lock else lambda: None,
             ),
-            ceiling=settings.level, limits=settings.limits,
+            ceiling=settings.level, limits=settings.limits, factor=settings.factor,
         )  # fmt: skip
         executor = Executor(actions(), disruptive_at_once=settings.disruptive_at_once)
         world = World(cluster, senses, executor, clock.now, metrics.lane_failed)

@@ -6,7 +6,8 @@ can be swapped, boards are exchanged: what does not fit is never treated.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Iterable, Mapping
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import NodeFacts
@@ -15,16 +16,21 @@ from remediator.core.view import Identity
 
 _UNKNOWN = Identity(confirmed=False)
 MOST_NAMED = 3
+# An alert that fired under a wrong node label may go on for so long after the label was corrected: what it
+# counts lies within its window (seconds of the rules, divided by their factor), and it ends a bit later.
+ALERT_WINDOW = 900.0
+ALERT_ENDS = 60.0
 
 
 def identify(
     target: Target, alerts: Iterable[Episode], nodes: Iterable[NodeFacts],
-    reported: Collection[str] | None,
+    reported: Mapping[str, float] | None, factor: float = 1.0,
 ) -> Identity:  # fmt: skip
     """How alerts about a target fit the inventory.
 
-    `reported` are the uuids that the node's exporter reported lately, by Prometheus; None where nobody
-    can be asked, which confirms no node and contradicts nothing.
+    `reported` says when the node's exporter last reported each uuid (Unix seconds), by Prometheus; None
+    where nobody can be asked, which confirms no node and contradicts nothing. The uuids of another node
+    contradict until the node's own have been reported alone for as long as an alert may last.
     """
     known = {node.name: node for node in nodes}
     node = known.get(target.name)
@@ -39,7 +45,8 @@ def identify(
             return Identity(
                 False, f"The alert names {uuid} at {where}; the inventory has {found} there."
             )
-    if problem := _anothers(node, known.values(), reported or ()):
+    alone = ALERT_WINDOW / factor + ALERT_ENDS
+    if problem := _anothers(node, known.values(), reported or {}, alone):
         return Identity(False, problem)
     if target.kind is TargetKind.NODE:
         return Identity() if reported is None or _some_here(node, reported) else _UNKNOWN
@@ -82,14 +89,19 @@ def _named(claimed: Iterable[tuple[int, str]], gpu: int | None) -> bool:
     return any(index == gpu for index, _ in claimed)
 
 
-def _anothers(node: NodeFacts, nodes: Iterable[NodeFacts], reported: Collection[str]) -> str:
-    """A sentence where the node's exporter reports the GPUs of another node."""
+def _anothers(
+    node: NodeFacts, nodes: Iterable[NodeFacts], reported: Mapping[str, float], alone: float
+) -> str:
+    """A sentence where the node's exporter reports, or lately reported, the GPUs of another node."""
     here = {gpu.uuid.lower() for gpu in node.gpus}
     others = {
         gpu.uuid.lower(): one.name for one in nodes if one.name != node.name for gpu in one.gpus
     }
+    own_at = max((at for uuid, at in reported.items() if uuid.lower() in here), default=-math.inf)
     strange = sorted(
-        uuid for uuid in reported if uuid.lower() not in here and uuid.lower() in others
+        uuid
+        for uuid, at in reported.items()
+        if uuid.lower() not in here and uuid.lower() in others and at > own_at - alone
     )
     if not strange:
         return ""
@@ -102,7 +114,7 @@ def _anothers(node: NodeFacts, nodes: Iterable[NodeFacts], reported: Collection[
     )
 
 
-def _some_here(node: NodeFacts, reported: Collection[str]) -> bool:
+def _some_here(node: NodeFacts, reported: Mapping[str, float]) -> bool:
     here = {gpu.uuid.lower() for gpu in node.gpus}
     return not here or any(uuid.lower() in here for uuid in reported)
 

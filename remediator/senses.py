@@ -58,9 +58,12 @@ class Sources:
 class Senses:
     """The facts for one decision at a time."""
 
-    def __init__(self, sources: Sources, *, ceiling: Level, limits: Limits) -> None:
+    def __init__(
+        self, sources: Sources, *, ceiling: Level, limits: Limits, factor: float = 1.0
+    ) -> None:
         self._from = sources
         self._ceiling = ceiling
+        self._factor = factor
         self._limits = limits
         # A fresh process has received no Watchdog yet. Monotonic seconds.
         self._watchdog_at: float | None = None
@@ -269,7 +272,7 @@ class Senses:
         reported = None
         if target.kind is TargetKind.NODE:
             reported = await self._from.sensors.reported_uuids(target.name)
-        return identify(target, claims, nodes, reported)
+        return identify(target, claims, nodes, reported, self._factor)
 
     def _with_storm(self, stops: Stops, nodes: tuple[NodeFacts, ...], pool: str) -> Stops:
         on = self._from.book.storms.get(pool)

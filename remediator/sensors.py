@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,13 +129,16 @@ class Sensors:
         """When the target's node was started (Unix seconds)."""
         return await self._largest(f"max(node_boot_time_seconds{self._of(node=target.name)})")
 
-    async def reported_uuids(self, node: str) -> frozenset[str] | None:
-        """The uuids that the node's exporter reported within the last hour; None if nobody can say."""
-        selector = self._of(node=node)
-        found = await self._ask(f"group by (uuid) (last_over_time(gpu_info{selector}[1h]))")
+    async def reported_uuids(self, node: str) -> dict[str, float] | None:
+        """When the node's exporter last reported each uuid within the last hour (Unix seconds).
+
+        None if nobody can say.
+        """
+        scraped = f"timestamp(gpu_info{self._of(node=node)})[1h:{math.ceil(self._scrape)}s]"
+        found = await self._ask(f"max by (uuid) (max_over_time({scraped}))")
         if found is None:
             return None
-        return frozenset(one.labels["uuid"] for one in found if one.labels.get("uuid"))
+        return {one.labels["uuid"]: one.value for one in found if one.labels.get("uuid")}
 
     async def saved_at(self, jobs: Sequence[str]) -> float | None:
         """When the slowest of these jobs last wrote a checkpoint (Unix seconds)."""

@@ -16,6 +16,7 @@ from remediator.core.view import Identity
 from remediator.identity import identify, strangers
 
 GPU, NODE = Target.parse("node1/3"), Target.parse("node1")
+NOW = 1_000_000.0
 CONFIRMED, UNKNOWN = Identity(), Identity(confirmed=False)
 
 
@@ -38,8 +39,9 @@ def incident(target: Target, *claims: tuple[str, str]) -> Incident:
 def judged(
     one: Incident, nodes: tuple[NodeFacts, ...], reported: Collection[str] | None
 ) -> Identity:
-    """By all of its alerts."""
-    return identify(one.target, one.alerts, nodes, reported)
+    """By all of its alerts, and what the exporter reports at this moment."""
+    at_once = None if reported is None else dict.fromkeys(reported, NOW)
+    return identify(one.target, one.alerts, nodes, at_once)
 
 
 def test_the_uuid_that_the_inventory_has_there_confirms_whatever_its_case() -> None:
@@ -109,6 +111,24 @@ def test_swapped_node_labels_hold_and_name_the_home_of_what_is_reported(target: 
         "The exporter of node1 reports GPU-f, gpu-E, which the inventory has on node2; the inventory "
         "has GPU-a, GPU-b, GPU-c on node1."
     )
+
+
+def test_the_boards_of_another_contradict_as_long_as_an_alert_of_that_time_may_last() -> None:
+    def after(seconds: float, factor: float = 1.0) -> Identity:
+        reported = {"GPU-a": NOW, "GPU-e": NOW - seconds}
+        return identify(NODE, (), NODES, reported, factor)
+
+    assert "GPU-e" in after(959).problem
+    assert after(960) == CONFIRMED
+    assert "GPU-e" in after(149, 10).problem
+    assert after(150, 10) == CONFIRMED, "the rules' windows are shorter by the factor"
+
+
+def test_boards_of_another_contradict_a_node_that_has_not_reported_its_own_since() -> None:
+    reported = {"GPU-a": NOW - 3500, "GPU-e": NOW - 2500}
+    assert "GPU-e" in identify(NODE, (), NODES, reported, 1.0).problem
+    own_later = {"GPU-a": NOW - 1000, "GPU-e": NOW - 2500}
+    assert identify(NODE, (), NODES, own_later, 1.0) == CONFIRMED
 
 
 def test_a_board_that_moved_between_nodes_is_no_swap_while_it_is_here() -> None:

@@ -40,7 +40,7 @@ class Told:
     up: dict[str, bool] | None = field(default_factory=lambda: {"node1": True, "node2": True})
     xid: float | None = None
     boot: float | None = None
-    uuids: frozenset[str] | None = None
+    uuids: dict[str, float] | None = None
     saved: float | None = None
     hangs: bool = False
     queue: float | None = None
@@ -68,7 +68,7 @@ class Told:
         self.asked.append("boot_time")
         return self.boot
 
-    async def reported_uuids(self, node: str) -> frozenset[str] | None:
+    async def reported_uuids(self, node: str) -> dict[str, float] | None:
         return self.uuids
 
     async def saved_at(self, jobs: Sequence[str]) -> float | None:
@@ -505,10 +505,10 @@ def test_unidentified_hardware_has_one_signal_by_driver_and_kernel_log(world: Wo
 
 def test_a_node_is_identified_by_what_its_exporter_reports(world: World) -> None:
     world.hear("NodeDown", NODE)
-    world.told.uuids = frozenset({"GPU-2-1"})
+    world.told.uuids = {"GPU-2-1": NOW}
     view = world.view(NODE)
     assert "node2" in view.identity.problem
-    world.told.uuids = frozenset({"GPU-1-1"})
+    world.told.uuids = {"GPU-1-1": NOW}
     assert world.view(NODE).identity.confirmed
 
 

@@ -142,13 +142,16 @@ def test_a_time_that_nobody_knows_is_none(answers: Answers | None) -> None:
     assert run(sensors(answers).boot_time(NODE)) is None
 
 
-def test_the_uuids_that_a_node_reports() -> None:
-    answers = Answers({"group by (uuid)": [sample(1, uuid="GPU-a"), sample(1, uuid=""), sample(1)]})
-    assert run(sensors(answers).reported_uuids("node1")) == {"GPU-a"}
-    assert answers.asked == [
-        'group by (uuid) (last_over_time(gpu_info{cluster="a",node="node1"}[1h]))'
-    ]
-    assert run(sensors(Answers()).reported_uuids("node1")) == frozenset()
+def test_when_a_node_last_reported_each_uuid() -> None:
+    answers = Answers(
+        {"max by (uuid)": [sample(NOW - 4, uuid="GPU-a"), sample(NOW, uuid=""), sample(NOW)]}
+    )
+    assert run(sensors(answers).reported_uuids("node1")) == {"GPU-a": NOW - 4}
+    [asked] = answers.asked
+    assert asked.startswith(
+        'max by (uuid) (max_over_time(timestamp(gpu_info{cluster="a",node="node1"})[1h:'
+    )
+    assert run(sensors(Answers()).reported_uuids("node1")) == {}
     assert run(sensors(Answers(error="gone")).reported_uuids("node1")) is None
     assert run(sensors(None).reported_uuids("node1")) is None
 
