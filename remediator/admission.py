@@ -1,25 +1,72 @@
-"""Who may do what at the HTTP edge: everybody on this machine may look, people elsewhere with a password,
-and only the token changes anything."""
+"""Who may call which route of the HTTP edge. A route without a declared audience cannot be built.
+
+Without a credential, only this machine may read, and only under a name that is known to be this machine's:
+a page in a browser that has its own name resolved to 127.0.0.1 (DNS rebinding) is refused. A password
+lets people read from other machines, and only the token changes anything.
+"""
 
 from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Callable
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
 
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-LOOPBACK = ("127.0.0.1", "::1")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Answer = Callable[[Request], Awaitable[Response]]
+# A request with one of these headers was passed on by a proxy: its sender is not the peer.
+FORWARDED = frozenset({"forwarded", "via", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"})
+
+
+class Audience(StrEnum):
+    """Who may call a route. The value is the sentence of the documentation."""
+
+    MONITORING = "anyone, under any host name"
+    ANYONE = "anyone"
+    VIEWER = "this machine; elsewhere the view password or the token"
+    OPERATOR = "the token"
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """`token` may do everything, as a bearer token. `viewers`, if there is one, is the password with
-    which people may look from other machines, under any name."""
+class Endpoint:
+    """One route: where, what answers, and who may call it."""
+
+    path: str
+    answer: Answer
+    audience: Audience
+    method: str = "GET"
+
+
+class GuardedRoute(Route):
+    """The route of an endpoint; `audience` is for those who list the routes."""
+
+    def __init__(self, endpoint: Endpoint, answer: Answer) -> None:
+        super().__init__(endpoint.path, answer, methods=[endpoint.method])
+        self.audience = endpoint.audience
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """`token` may do everything, as a bearer token. `viewers` is the password with which people may
+    read from other machines, under any name; None: there is none.
+
+    `hosts` are names of this machine besides localhost and its host name. `proxies` are the networks
+    whose X-Forwarded-For is believed.
+    """
 
     token: str
     viewers: str | None = None
+    hosts: tuple[str, ...] = ()
+    proxies: tuple[Network, ...] = ()
 
 
 class RefusedError(Exception):
@@ -32,42 +79,102 @@ class RefusedError(Exception):
 
 
 class Admission:
-    """`failed` is called for each request that a wrong credential, or an order without one, was made with."""
+    """`failed` is called for each request with a wrong credential, and for each order without one."""
 
-    def __init__(self, credentials: Credentials, failed: Callable[[], None]) -> None:
-        self._credentials = credentials
+    def __init__(self, access: Access, failed: Callable[[], None]) -> None:
+        self._access = access
         self._failed = failed
+        self._hosts = own_names() | {_name(one) for one in access.hosts}
 
-    def require(self, request: Request) -> None:
+    def require(self, request: Request, audience: Audience) -> None:
         """Let a request pass. Raises RefusedError.
 
-        A browser sends a password that it was given by itself, to whatever a page of somebody else
-        makes it ask: so a password only lets look, and changes nothing.
+        A browser sends a stored password with every request, including those that a foreign page
+        causes. The password therefore only allows reading.
         """
+        if audience is Audience.MONITORING:
+            return
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         kind, given = kind.lower(), given.strip()
-        looks = request.method in ("GET", "HEAD")
-        if looks and (_is_local(request) or (kind == "basic" and self._is_viewer(given))):
-            return
-        token = self._credentials.token.encode()
+        token = self._access.token.encode()
         if kind == "bearer" and hmac.compare_digest(given.encode("utf-8", "replace"), token):
             return
-        if kind or not looks:  # a browser looks without a credential first
+        reads = audience is not Audience.OPERATOR
+        if reads and kind == "basic" and self._is_viewer(given):
+            return
+        if not self._is_own_name(request.headers.get("host", "")):
             self._failed()
-        if looks and self._credentials.viewers is not None:
-            sentence = "Give any name with the password of view_password_file."
+            raise RefusedError(
+                403, "Unknown host name in the URL: use an IP address, or add the name to `allowed_hosts`."
+            )  # fmt: skip
+        if audience is Audience.ANYONE or (reads and self._is_local(request)):
+            return
+        if kind or not reads:  # a browser reads without a credential first
+            self._failed()
+        if reads and self._access.viewers is not None:
+            sentence = "Use any user name, with the password of view_password_file."
             raise RefusedError(401, sentence, 'Basic realm="fleetmedic", charset="UTF-8"')
-        raise RefusedError(401, "Give the bearer token of webhook_token_file.", "Bearer")
+        raise RefusedError(401, "Send the bearer token of webhook_token_file.", "Bearer")
 
     def _is_viewer(self, given: str) -> bool:
-        if self._credentials.viewers is None:
+        if self._access.viewers is None:
             return False
         try:
             password = base64.b64decode(given, validate=True).partition(b":")[2]
         except ValueError:
             return False
-        return hmac.compare_digest(password, self._credentials.viewers.encode())
+        return hmac.compare_digest(password, self._access.viewers.encode())
+
+    def _is_own_name(self, host: str) -> bool:
+        name = _name(host)
+        return name in self._hosts or _address(name) is not None
+
+    def _is_local(self, request: Request) -> bool:
+        """Whether the request comes from this machine, by the address of its true sender."""
+        sender = self._sender(request)
+        return sender is not None and sender.is_loopback
+
+    def _sender(self, request: Request) -> Address | None:
+        """Where a request comes from; None where a proxy that is not ours passed it on."""
+        peer = _address(request.client.host if request.client else "")
+        passed = ",".join(request.headers.getlist("x-forwarded-for"))
+        if not passed:
+            return None if FORWARDED & set(request.headers.keys()) else peer
+        if not self._is_proxy(peer):
+            return None
+        sender = peer
+        for text in reversed(passed.split(",")):
+            sender = _address(text.strip())
+            if not self._is_proxy(sender):
+                break
+        return sender
+
+    def _is_proxy(self, address: Address | None) -> bool:
+        return address is not None and any(address in one for one in self._access.proxies)
 
 
-def _is_local(request: Request) -> bool:
-    return request.client is not None and request.client.host in LOOPBACK
+def own_names() -> frozenset[str]:
+    """The names of this machine that no stranger can have resolved to it."""
+    return frozenset({"localhost", _name(socket.gethostname()), _full_name()} - {""})
+
+
+@cache
+def _full_name() -> str:
+    return _name(socket.getfqdn())
+
+
+def _name(host: str) -> str:
+    """The name of a Host header: without its port, brackets and final dot, in small letters."""
+    text = host.strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    name, _, port = text.rpartition(":")
+    return (name if name and port.isdigit() and ":" not in name else text).removesuffix(".")
+
+
+def _address(text: str) -> Address | None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found

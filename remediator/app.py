@@ -18,13 +18,14 @@ from fleetmedic.alerting.settings import read as read_notifications
 from fleetmedic.kernel.errors import UserError
 from remediator.accusations import Accusations
 from remediator.actions.registry import actions
-from remediator.admission import Credentials
+from remediator.admission import Access
 from remediator.alert_states import AlertStates
 from remediator.alertmanager import AlertmanagerClient, Peers
 from remediator.channels.delivery import Delivery, open_channels
 from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster
 from remediator.clusters.registry import open_cluster
+from remediator.connections import TimedConnection
 from remediator.core.book import Book
 from remediator.core.events import Event, Kind
 from remediator.core.model import Level, Playbook
@@ -229,13 +230,14 @@ async def serve(
         async with running(settings, data_dir, playbooks, cluster, take_over) as parts:
             desk = Desk(
                 parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery,
-                Credentials(token, viewers),
+                Access(token, viewers, settings.allowed_hosts, settings.trusted_proxies),
                 data_dir, parts.unready, parts.pictures, parts.discovery,
                 settings.alertmanager_receivers, cluster,
             )  # fmt: skip
             config = uvicorn.Config(
                 make_app(desk), log_config=None, access_log=False, lifespan="off",
                 timeout_graceful_shutdown=END_WITHIN, timeout_keep_alive=60, server_header=False,
+                http=TimedConnection, proxy_headers=False,
             )  # fmt: skip
             server = _Server(config)
             loop = asyncio.get_running_loop()

@@ -17,19 +17,15 @@ from remediator.pictures.library import boards
 
 MAX_SHOWN = 200
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,99}")
-_STYLE = """
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ddd}
-pre{background:#f4f4f4;padding:.8rem;overflow:auto}code{background:#f4f4f4}.open td:nth-child(3){font-weight:600}
-</style>"""
 # raw HTML in a page is shown, not obeyed
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 _TEMPLATES = jinja2.Environment(
     autoescape=True,
     loader=jinja2.DictLoader(
         {
-            "home": """<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="/static/icon.svg"><title>fleetmedic remediator</title>
-{{ style|safe }}<h1>Incidents</h1>
+            "home": """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><link rel="icon" href="/static/icon.svg"><title>fleetmedic remediator</title>
+<link rel="stylesheet" href="/static/board.css"><link rel="stylesheet" href="/static/page.css">
+<main class="page"><h1>Incidents</h1>
 {% if pause %}<p><strong>Paused by {{ pause.by }}: {{ pause.why }}</strong></p>{% endif %}
 {% if incidents %}<table><tr><th>opened<th>target<th>state<th>playbook<th>why</tr>
 {% for one in incidents %}<tr{% if not one.ended %} class="open"{% endif %}>
@@ -37,9 +33,10 @@ _TEMPLATES = jinja2.Environment(
 <td><a href="/api/v1/incidents/{{ one.id }}">{{ state_of(one) }}</a><td>{{ one.playbook }}<td>{{ one.present[1] }}</tr>
 {% endfor %}</table>{% else %}<p>There was none so far.</p>{% endif %}
 <p><a href="/dashboards">dashboards</a> &middot; <a href="/api/v1/incidents">incidents as JSON</a> &middot; <a href="/api/v1/decisions">decisions</a>
-&middot; <a href="/metrics">metrics</a></p></html>""",
-            "runbook": """<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="/static/icon.svg"><title>{{ name }}</title>
-{{ style|safe }}{{ body|safe }}</html>""",
+&middot; <a href="/metrics">metrics</a></p></main></html>""",
+            "runbook": """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><link rel="icon" href="/static/icon.svg"><title>{{ name }}</title>
+<link rel="stylesheet" href="/static/board.css"><link rel="stylesheet" href="/static/page.css">
+<main class="page">{{ body|safe }}</main></html>""",
         }
     ),
 )
@@ -50,9 +47,8 @@ def home(book: Book) -> str:
     newest = list(book.incidents.values())[-MAX_SHOWN:][::-1]
     page = _TEMPLATES.get_template("home")
     return page.render(
-        incidents=newest, pause=book.pause, when=_when, picture_of=_picture, state_of=_state,
-        style=_STYLE,
-    )  # fmt: skip
+        incidents=newest, pause=book.pause, when=_when, picture_of=_picture, state_of=_state
+    )
 
 
 def runbook(name: str) -> str | None:
@@ -65,7 +61,7 @@ def runbook(name: str) -> str | None:
     except (FileNotFoundError, IsADirectoryError):
         return None
     page = _TEMPLATES.get_template("runbook")
-    return page.render(name=name, body=_MARKDOWN.render(text), style=_STYLE)
+    return page.render(name=name, body=_MARKDOWN.render(text))
 
 
 def _picture(target: Target) -> str | None:

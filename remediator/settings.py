@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     adapter: str = "local"
     local: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
+
+
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 
 
 class TimingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +88,8 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     guards: GuardSettings = GuardSettings()
     notify: NotifySettings = NotifySettings()
     discovery: DiscoverySettings | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,8 @@ class Settings:
     notifications: Path | None
     hosts: Path | None
     file_sd: Path | None
+    allowed_hosts: tuple[str, ...]
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
 
 
 def load_settings(path: Path) -> Settings:
@@ -169,6 +178,7 @@ def load_settings(path: Path) -> Settings:
         notifications=None if raw.notify.file is None else Path(raw.notify.file),
         hosts=None if raw.discovery is None else Path(raw.discovery.hosts),
         file_sd=_file_sd(raw.discovery, where),
+        allowed_hosts=_hosts(raw, where), trusted_proxies=_proxies(raw, where),
     )  # fmt: skip
 
 
@@ -217,6 +227,28 @@ def _alertmanagers(raw: FileSettings, where: str) -> tuple[str, ...]:
             "`without_alertmanager: true` and no URL."
         )
     return tuple(_url(one, where, "alertmanager_url") or "" for one in urls)
+
+
+def _hosts(raw: FileSettings, where: str) -> tuple[str, ...]:
+    for n, one in enumerate(raw.allowed_hosts):
+        if not _HOST.fullmatch(one):
+            raise UserError(
+                f"{where}: at $.allowed_hosts[{n}]: expected a host name without scheme and port."
+            )
+    return raw.allowed_hosts
+
+
+def _proxies(raw: FileSettings, where: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    found = []
+    for n, one in enumerate(raw.trusted_proxies):
+        try:
+            found.append(ip_network(one))
+        except ValueError:
+            raise UserError(
+                f"{where}: at $.trusted_proxies[{n}]: expected an IP address or network such as "
+                "10.0.0.0/24."
+            ) from None
+    return tuple(found)
 
 
 def _receivers(raw: FileSettings, where: str) -> tuple[str, ...]:

@@ -16,11 +16,18 @@ import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route
 
 from fleetmedic.kernel.errors import UserError
 from remediator import pages
-from remediator.admission import Admission, Credentials, RefusedError
+from remediator.admission import (
+    Access,
+    Admission,
+    Answer,
+    Audience,
+    Endpoint,
+    GuardedRoute,
+    RefusedError,
+)  # fmt: skip
 from remediator.channels import message
 from remediator.channels.delivery import Delivery, NotDelivered
 from remediator.clusters.base import Cluster
@@ -37,6 +44,13 @@ from remediator.reconciler import Reconciler
 
 log = structlog.get_logger("remediator")
 MAX_NAMED = 16
+MONITORING, ANYONE, VIEWER, OPERATOR = Audience
+# Pages load and run only files of this server, and no other page may frame them.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +66,7 @@ class Desk:
     book: Book
     metrics: Metrics
     delivery: Delivery
-    credentials: Credentials
+    access: Access
     data_dir: Path
     ready: Callable[[], Awaitable[str | None]]
     pictures: Pictures | None = None
@@ -67,46 +81,43 @@ def make_app(desk: Desk) -> Starlette:
     orders = Orders(desk.engine, desk.book)
     inquiry = Inquiry(desk.book, desk.data_dir, desk.cluster)
     about = "/api/v1/incidents/{identity}"
-    routes = [
-        Route("/api/v1/alerts", edge.wrap(edge.alerts), methods=["POST"]),
-        Route("/api/v1/notify/{channel}", edge.wrap(edge.notify), methods=["POST"]),
-        Route("/api/v1/pause", edge.wrap(orders.pause), methods=["POST"]),
-        Route("/api/v1/resume", edge.wrap(orders.resume), methods=["POST"]),
-        Route("/api/v1/targets/release", edge.wrap(orders.release), methods=["POST"]),
-        Route("/api/v1/incidents", edge.wrap(inquiry.incidents)),
-        Route(about, edge.wrap(inquiry.incident)),
-        Route(f"{about}/close", edge.wrap(orders.close), methods=["POST"]),
-        Route(f"{about}/retry", edge.wrap(orders.retry), methods=["POST"]),
-        Route("/api/v1/why", edge.wrap(inquiry.why)),
-        Route("/api/v1/decisions", edge.wrap(inquiry.decisions)),
-        Route("/-/healthy", edge.wrap(edge.healthy)),
-        Route("/-/ready", edge.wrap(edge.is_ready)),
-        Route("/metrics", edge.wrap(edge.metrics)),
-        Route("/sd/targets", edge.wrap_page(edge.targets)),
-        Route("/runbooks/{name}", edge.wrap(edge.runbook)),
-        Route("/", edge.wrap(edge.home)),
+    endpoints = [
+        Endpoint("/api/v1/alerts", edge.alerts, OPERATOR, "POST"),
+        Endpoint("/api/v1/notify/{channel}", edge.notify, OPERATOR, "POST"),
+        Endpoint("/api/v1/pause", orders.pause, OPERATOR, "POST"),
+        Endpoint("/api/v1/resume", orders.resume, OPERATOR, "POST"),
+        Endpoint("/api/v1/targets/release", orders.release, OPERATOR, "POST"),
+        Endpoint("/api/v1/incidents", inquiry.incidents, VIEWER),
+        Endpoint(about, inquiry.incident, VIEWER),
+        Endpoint(f"{about}/close", orders.close, OPERATOR, "POST"),
+        Endpoint(f"{about}/retry", orders.retry, OPERATOR, "POST"),
+        Endpoint("/api/v1/why", inquiry.why, VIEWER),
+        Endpoint("/api/v1/decisions", inquiry.decisions, VIEWER),
+        Endpoint("/-/healthy", edge.healthy, MONITORING),
+        Endpoint("/-/ready", edge.is_ready, MONITORING),
+        Endpoint("/metrics", edge.metrics, MONITORING),
+        Endpoint("/sd/targets", edge.targets, VIEWER),
+        Endpoint("/runbooks/{name}", edge.runbook, ANYONE),
+        Endpoint("/", edge.home, VIEWER),
     ]
     if desk.pictures is not None:
-        routes += desk.pictures.routes(edge.wrap, edge.wrap_page)
-    return Starlette(routes=routes)
+        endpoints += desk.pictures.endpoints()
+    return Starlette(routes=[GuardedRoute(one, edge.guarded(one)) for one in endpoints])
 
 
 class _Edge:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._admission = Admission(desk.credentials, desk.metrics.refused)
+        self._admission = Admission(desk.access, desk.metrics.refused)
         self._strange: set[str] = set()
 
-    def wrap(
-        self, answer: Callable[[Request], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """Turn what an answer raises into a status and one sentence."""
+    def guarded(self, endpoint: Endpoint) -> Answer:
+        """Answer only who may call the endpoint; what is raised becomes a status and one sentence."""
 
         async def answered(request: Request) -> Response:
             try:
-                if request.url.path.startswith("/api/"):
-                    self._admission.require(request)
-                return await answer(request)
+                self._admission.require(request, endpoint.audience)
+                return await endpoint.answer(request)
             except RefusedError as refusal:
                 return PlainTextResponse(f"{refusal}\n", refusal.status, refusal.headers)
             except UserError as error:
@@ -114,18 +125,13 @@ class _Edge:
             except JournalDown as error:
                 return PlainTextResponse(f"{error}\n", 503, {"Retry-After": "5"})
 
-        return answered
+        async def secured(request: Request) -> Response:
+            response = await answered(request)
+            for name, value in HEADERS.items():
+                response.headers.setdefault(name, value)
+            return response
 
-    def wrap_page(
-        self, answer: Callable[[Request], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """A page for people: open on loopback, with the token from elsewhere."""
-
-        async def admitted(request: Request) -> Response:
-            self._admission.require(request)
-            return await answer(request)
-
-        return self.wrap(admitted)
+        return secured
 
     async def alerts(self, request: Request) -> Response:
         webhook = read_webhook(await body_of(request), time.time())
@@ -181,7 +187,6 @@ class _Edge:
         return Response(body, media_type="application/json")
 
     async def home(self, request: Request) -> Response:
-        self._admission.require(request)
         return HTMLResponse(pages.home(self._desk.book))
 
     def _check_receiver(self, receiver: str) -> None:

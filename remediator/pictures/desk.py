@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 
@@ -10,13 +9,12 @@ import jinja2
 import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
 
+from remediator.admission import Answer, Audience, Endpoint
 from remediator.http import HttpError
 from remediator.pictures.library import Board, boards
 from remediator.pictures.proxy import Asked, BusyError, Proxy, UnknownError
 
-Answer = Callable[[Request], Awaitable[Response]]
 _FOLDER = Path(__file__).parent / "static"
 _TYPES = {
     ".svg": "image/svg+xml",
@@ -24,12 +22,7 @@ _TYPES = {
     ".css": "text/css",
     ".LICENSE": "text/plain",
 }
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
+NO_CACHE = {"Cache-Control": "no-cache"}
 _TEMPLATES = jinja2.Environment(
     autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates")
 )
@@ -41,31 +34,32 @@ class Pictures:
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
 
-    def routes(self, wrap: Callable[[Answer], Answer], page: Callable[[Answer], Answer]) -> list[Route]:  # fmt: skip
-        """`wrap` guards what lies under /api/, `page` guards pages for people."""
+    def endpoints(self) -> list[Endpoint]:
+        """The routes, for those who may read."""
         data = "/api/v1/dashboards/{uid}"
-        return [
-            Route("/dashboards", page(self.index)),
-            Route("/dashboards/{uid}", page(self.board)),
-            Route("/d/{uid}", page(self.as_in_grafana)),
-            Route("/d/{uid}/{slug}", page(self.as_in_grafana)),
-            Route("/static/{name}", page(self.file)),
-            Route(data, wrap(_said(self.document))),
-            Route(data + "/panels/{panel:int}/{ref}", wrap(_said(self.panel))),
-            Route(data + "/variables/{name}", wrap(_said(self.choices))),
-            Route(data + "/annotations", wrap(_said(self.annotations))),
-        ]
+        answers: dict[str, Answer] = {
+            "/dashboards": self.index,
+            "/dashboards/{uid}": self.board,
+            "/d/{uid}": self.as_in_grafana,
+            "/d/{uid}/{slug}": self.as_in_grafana,
+            data: _said(self.document),
+            data + "/panels/{panel:int}/{ref}": _said(self.panel),
+            data + "/variables/{name}": _said(self.choices),
+            data + "/annotations": _said(self.annotations),
+        }
+        files = Endpoint("/static/{name}", self.file, Audience.ANYONE)
+        return [files, *(Endpoint(path, one, Audience.VIEWER) for path, one in answers.items())]
 
     async def index(self, request: Request) -> Response:
         page = _TEMPLATES.get_template("index.html").render(boards=boards().values())
-        return HTMLResponse(page, headers=HEADERS)
+        return HTMLResponse(page, headers=NO_CACHE)
 
     async def board(self, request: Request) -> Response:
         found = boards().get(request.path_params["uid"])
         if found is None:
             return PlainTextResponse("There is no such dashboard; /dashboards lists them.\n", 404)
         page = _TEMPLATES.get_template("board.html").render(board=found, boards=boards().values())
-        return HTMLResponse(page, headers=HEADERS)
+        return HTMLResponse(page, headers=NO_CACHE)
 
     async def as_in_grafana(self, request: Request) -> Response:
         """An address as alerts give it leads here too."""
@@ -80,7 +74,7 @@ class Pictures:
         if found is None:
             return PlainTextResponse("There is no such file.\n", 404)
         body, kind = found
-        return Response(body, media_type=kind, headers=HEADERS)
+        return Response(body, media_type=kind, headers=NO_CACHE)
 
     async def document(self, request: Request) -> Response:
         return Response(_board(request).document, media_type="application/json")

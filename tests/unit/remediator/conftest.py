@@ -31,7 +31,7 @@ PASSWORD = "for-people-who-look"
 def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
     """Serve a remediator whose data are in `tmp_path`; its parts are `app.state.parts` of the client."""
     # Here, so that tests of single parts load the whole no earlier than one that serves it.
-    from remediator.admission import Credentials
+    from remediator.admission import Access
     from remediator.app import running
     from remediator.clusters.memory import MemoryCluster
     from remediator.library import load_library
@@ -59,14 +59,17 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
             async with running(settings, tmp_path, load_library(()), there) as parts:
                 desk = Desk(
                     parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery,
-                    Credentials(TOKEN, PASSWORD), tmp_path, parts.unready, parts.pictures, parts.discovery,
+                    Access(TOKEN, PASSWORD, settings.allowed_hosts, settings.trusted_proxies),
+                    tmp_path, parts.unready, parts.pictures, parts.discovery,
                     receivers, there,
                 )  # fmt: skip
                 app.router.routes.extend(make_app(desk).routes)
                 app.state.parts = parts
                 yield
 
-        with TestClient(Starlette(lifespan=lifespan), client=(address, 50000)) as found:
+        with TestClient(
+            Starlette(lifespan=lifespan), "http://localhost", client=(address, 50000)
+        ) as found:
             yield found
 
     return serve

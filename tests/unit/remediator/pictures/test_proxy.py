@@ -15,7 +15,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from remediator.admission import Credentials
+from remediator.admission import Access, GuardedRoute
 from remediator.core.book import Book
 from remediator.http import PrometheusClient
 from remediator.metrics import Metrics
@@ -69,9 +69,9 @@ def listener() -> Iterator[Listener]:
 def served(url: str | None) -> Iterator[TestClient]:
     pictures = Pictures(Proxy(PrometheusClient(url, timeout=2) if url else None, 5.0))
     # Of the desk, only who is let in is used.
-    edge = _Edge(SimpleNamespace(credentials=Credentials("t" * 16), metrics=Metrics(Book())))  # type: ignore[arg-type]
-    app = Starlette(routes=pictures.routes(edge.wrap, edge.wrap_page))
-    with TestClient(app, client=("127.0.0.1", 50000)) as client:
+    edge = _Edge(SimpleNamespace(access=Access("t" * 16), metrics=Metrics(Book())))  # type: ignore[arg-type]
+    app = Starlette(routes=[GuardedRoute(one, edge.guarded(one)) for one in pictures.endpoints()])
+    with TestClient(app, "http://localhost", client=("127.0.0.1", 50000)) as client:
         yield client
 
 

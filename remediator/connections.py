@@ -1,0 +1,70 @@
+"""Connections of the HTTP edge that end when a client stops in the middle of a request."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+from typing import Any, ClassVar
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+class _Missing(Enum):
+    """What the client still has to send before the server can continue."""
+
+    NOTHING = auto()
+    HEAD = auto()
+    BODY = auto()
+    UNREAD_BODY = auto()  # of a request that is answered
+
+
+class TimedConnection(H11Protocol):
+    """uvicorn's connection, with a limit on the time in which a head, and then a body, must arrive.
+
+    uvicorn limits only the time between two requests. The limit counts from the first byte that is
+    waited for: a client that sends one byte a second does not extend it.
+    """
+
+    # A body has a second more than its reader waits (`payload.BODY_TIMEOUT`), who then answers 408.
+    SECONDS: ClassVar = {_Missing.HEAD: 10.0, _Missing.BODY: 11.0, _Missing.UNREAD_BODY: 1.0}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._missing = _Missing.NOTHING
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect(_Missing.HEAD)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect(_Missing.NOTHING)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect(self._missing_now())
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._expect(self._missing_now())
+
+    def _missing_now(self) -> _Missing:
+        if self.conn.their_state is h11.SEND_BODY:
+            return _Missing.UNREAD_BODY if self.cycle.response_complete else _Missing.BODY
+        if self.conn.their_state is not h11.IDLE:
+            return _Missing.NOTHING
+        begun = bool(self.conn.trailing_data[0])
+        return _Missing.HEAD if begun or self.cycle is None else _Missing.NOTHING
+
+    def _expect(self, missing: _Missing) -> None:
+        if missing is self._missing:
+            return
+        self._missing = missing
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if missing is not _Missing.NOTHING:
+            limit = self.SECONDS[missing]
+            self._deadline = self.loop.call_later(limit, self.transport.abort)
