@@ -6,6 +6,7 @@ from fleetmedic.kernel.labels import TargetKind
 from remediator.core import gates, guards, plan
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, held
 from remediator.core.ending import beyond_level, give_up, told
+from remediator.core.evidence import tested_sick
 from remediator.core.guards import Ruling
 from remediator.core.model import OWNER, Level, State, StepRun, StepState
 from remediator.core.moving import moving, saving
@@ -17,6 +18,8 @@ LONGEST_PROBATION = 86_400.0
 LOOK_AGAIN = 2.0
 # What was held for longer than this (seconds) is tested before it is repaired: a hand may have helped.
 FACTS_HOLD_FOR = 300.0
+# So is, after this (seconds), what no active alert but only a failed test of ours speaks against.
+TEST_HOLDS_FOR = 60.0
 
 
 def decide_jobs_moved(case: Case) -> Decision:
@@ -36,7 +39,7 @@ def decide_jobs_moved(case: Case) -> Decision:
     if doubt := _second_opinion(case):
         return doubt
     onward = climb(case, 0)
-    if _repairs(onward) and case.now - case.incident.since > FACTS_HOLD_FOR:
+    if _repairs(onward) and _stale(case, case.incident.since):
         return Move(State.VERIFYING, Reason.HELD_LONG)
     return onward
 
@@ -108,7 +111,7 @@ def decide_verifying(case: Case) -> Decision:
     if case.level.rank < Level.REPAIR.rank:
         return give_up(case, Reason.LEVEL, run.text)
     onward = climb(case, _next_rung(case))
-    old = case.now - (run.ended or run.started) > FACTS_HOLD_FOR
+    old = _stale(case, run.ended or run.started)
     return _verify(case) if old and _repairs(onward) else onward
 
 
@@ -282,4 +285,10 @@ def _repairs(decision: Decision) -> bool:
 def _begun_late(case: Case) -> bool:
     """Whether the rung was decided on long ago, and nothing has been done for it yet."""
     nothing = len(case.incident.steps) == case.incident.mark
-    return nothing and case.now - case.incident.since > FACTS_HOLD_FOR
+    return nothing and _stale(case, case.incident.since)
+
+
+def _stale(case: Case, since: float) -> bool:
+    """Whether what was learned at a time (Unix seconds) is too old to repair by."""
+    by_test = not case.view.alerts_active and tested_sick(case.incident)
+    return case.now - since > (TEST_HOLDS_FOR if by_test else FACTS_HOLD_FOR)

@@ -6,7 +6,7 @@ import pytest
 
 from remediator.core import plan
 from remediator.core.decide import decide
-from remediator.core.decision import Widen
+from remediator.core.decision import Act, Move, Widen
 from remediator.core.model import (
     Level,
     State,
@@ -217,6 +217,22 @@ def test_what_waited_for_five_minutes_is_tested_first_while_nothing_was_done(
         plan.quarantine(incident(State.REPAIRING), NODE),
     )
     assert outcome(decide(case(begun, **OURS))) == ("act", "reboot_node")
+
+
+@pytest.mark.parametrize(("seconds", "tested_again"), [(59.0, False), (61.0, True)])
+def test_a_test_that_failed_a_minute_ago_and_no_active_alert_lead_to_another_test(
+    incident, case, after, seconds, tested_again
+) -> None:
+    one = incident(State.VERIFYING)
+    failed = after(one, decide(case(one)).step, done=False, passed=False)
+    then = NOW + seconds
+    quiet = decide(case(failed, now=then, alerts_active=False))
+    assert isinstance(quiet, Act) is tested_again
+    assert decide(case(failed, now=then)).state is State.REPAIRING, "an alert is active"
+    repairing = replace(failed, state=State.REPAIRING, since=NOW, mark=len(failed.steps))
+    quiet = decide(case(repairing, now=then, alerts_active=False))
+    assert isinstance(quiet, Move) is tested_again
+    assert isinstance(decide(case(repairing, now=then)), Act), "an alert is active"
 
 
 # Widening.
