@@ -1,4 +1,5 @@
-"""How many webhook requests become durable a second, and how soon a GPU is quarantined.
+"""How many webhook requests become durable a second, how soon a GPU is quarantined, and whether half
+requests disturb others.
 
 Run by hand: `python bench/remediator_webhook.py [seconds]`. It starts `fleetmedic remediator serve` on an
 embedded cluster's store (for the quarantine) and on the in-memory cluster (for the rate), sends alerts
@@ -8,6 +9,7 @@ over 64 kept connections, and prints figures. The generator shares the machine w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -25,6 +27,7 @@ from remediator.journal import read_events
 
 TOKEN = "0123456789abcdef0123"
 CONNECTIONS = 64
+HALF = 500
 CONFIG = """
 cluster: {{adapter: {adapter}, local: {{cluster_dir: {state}/cluster, hardware_dir: {state}/hardware}}}}
 level: {level}
@@ -95,6 +98,36 @@ async def rate(port: int, seconds: float, alerts: int) -> None:
           f"p50 {ordered[len(ordered) // 2] * 1000:.1f} ms, p99 {ordered[int(len(ordered) * 0.99)] * 1000:.1f} ms")  # fmt: skip
 
 
+async def half_sent(port: int) -> None:
+    """Print how long 500 half requests keep their sockets, and what others wait meanwhile."""
+    whole = b"GET /api/v1/incidents HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    body = request(0, 1, "Nothing")
+    began = time.monotonic()
+
+    async def half(number: int) -> float:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        opened = time.monotonic()
+        writer.write(whole[:-2] if number % 2 else body[:-2])
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        return time.monotonic() - opened
+
+    waiting = asyncio.gather(*(half(n) for n in range(HALF)))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    times = []
+    while not waiting.done() and time.monotonic() < began + 60:
+        sent = time.monotonic()
+        assert await exchange(reader, writer, whole) == 200
+        times.append(time.monotonic() - sent)
+        await asyncio.sleep(0.02)
+    writer.close()
+    kept = await asyncio.wait_for(waiting, 1)
+    times.sort()
+    print(f"{HALF} half requests: closed after {min(kept):.1f} to {max(kept):.1f} s; {len(times)} others meanwhile: "
+          f"p50 {statistics.median(times) * 1000:.1f} ms, p99 {times[int(len(times) * 0.99)] * 1000:.1f} ms")  # fmt: skip
+
+
 async def quarantines(port: int, data: Path) -> None:
     """Print how long after its request a GPU is quarantined."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -149,6 +182,7 @@ def main() -> None:
                 if adapter == "memory":
                     asyncio.run(rate(port, seconds, 1))
                     asyncio.run(rate(port, seconds, 10))
+                    asyncio.run(half_sent(port))
                 else:
                     asyncio.run(quarantines(port, state / adapter))
             finally:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import queue
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -257,6 +259,7 @@ def line(event: Event) -> dict[str, Any]:
 def _prepare(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _keep_private(folder / "journal.db")
         connection = sqlite3.connect(folder / "journal.db")
         with connection:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -276,6 +279,16 @@ def _prepare(folder: Path) -> Path:
             "use the version that wrote it, or another --data-dir."
         )
     return folder / "journal.db"
+
+
+def _keep_private(path: Path) -> None:
+    """Make the file with mode 0600; SQLite gives the files beside it the same mode."""
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        if stat.S_IMODE(os.fstat(handle).st_mode) & 0o077:
+            os.fchmod(handle, 0o600)
+    finally:
+        os.close(handle)
 
 
 def _sole(folder: Path) -> Any:

@@ -183,3 +183,23 @@ def test_an_alert_survives_the_journal(tmp_path) -> None:
 
     asyncio.run(work())
     assert [alert] == [events.alert_of(event) for event in replay(tmp_path)]
+
+
+@pytest.mark.parametrize("before", [None, 0o644])
+def test_the_files_of_the_journal_are_closed_to_other_users(tmp_path, before) -> None:
+    path = tmp_path / "journal.db"
+    if before is not None:
+        sqlite3.connect(path).close()
+        path.touch()
+        path.chmod(before)
+
+    async def play() -> list[int]:
+        journal = Journal(tmp_path, lambda event: None)
+        await journal.append((_event("one"),))
+        modes = [one.stat().st_mode & 0o777 for one in tmp_path.glob("journal.db*")]
+        journal.close()
+        return modes
+
+    modes = asyncio.run(play())
+    assert len(modes) > 1, "the files beside it are looked at, too"
+    assert set(modes) == {0o600}
