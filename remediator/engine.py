@@ -108,6 +108,10 @@ class Engine:
         for incident in self._book.open_incidents():
             self._kick(incident.target)
 
+    def playbook(self, name: str) -> Playbook | None:
+        """The playbook of that name, if it is still configured."""
+        return self._rules.playbook(name)
+
     async def receive(self, alerts: Sequence[Alert], source: str) -> int:
         """Make alerts durable, then let them be looked at; returns how many were news.
 

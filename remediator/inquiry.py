@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from remediator.admission import RefusedError
 from remediator.clusters.base import Cluster, ClusterError
 from remediator.core.book import Book
 from remediator.core.events import Event, Kind
-from remediator.core.model import Incident, State
+from remediator.core.model import Incident, Playbook, State
 from remediator.journal import find_events, line
 from remediator.payload import encoded
+from remediator.summary import summary
 
 MAX_RELATED = 20
 _ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
@@ -32,13 +33,14 @@ class Inquiry:
     book: Book
     data_dir: Path
     cluster: Cluster | None = None
+    playbook: Callable[[str], Playbook | None] = lambda _: None
 
     async def incidents(self, request: Request) -> Response:
         """The latest incidents, and every one that is open."""
         known = list(self.book.incidents.values())
         limit = _number(request, "limit", 1000)
         shown = [one for one in known[:-limit] if not one.ended] + known[-limit:]
-        return encoded({"incidents": [as_json(one) for one in shown]})
+        return encoded({"incidents": [as_json(one) for one in shown], "pause": _pause(self.book)})
 
     async def incident(self, request: Request) -> Response:
         """One incident with its latest events."""
@@ -46,7 +48,13 @@ class Inquiry:
         if found is None:
             raise RefusedError(404, "There is no such incident; /api/v1/incidents lists them.")
         story = await asyncio.to_thread(find_events, self.data_dir, incident=found.id, limit=1000)
-        return encoded({"incident": as_json(found), "events": [line(event) for event in story]})
+        return encoded(
+            {
+                "incident": as_json(found),
+                "summary": summary(found, self.playbook(found.playbook)),
+                "events": [line(event) for event in story],
+            }
+        )
 
     async def decisions(self, request: Request) -> Response:
         """The latest decisions that match every filter."""
@@ -76,6 +84,7 @@ class Inquiry:
             "target": str(target),
             "decisions": [line(event) for event in decided],
             "incidents": [one.id for one in (*own, *related)],
+            "pause": _pause(self.book),
         }
         if not decided:
             found["text"] = await self._nothing(target)
@@ -184,6 +193,12 @@ def _present(incident: Incident) -> Event:
 def _is_record(event: Event, present: Event) -> bool:
     same = replace(event, kind=present.kind, at=present.at, data=present.data, seq=present.seq)
     return event.kind in _ABOUT_NOW and event.at >= present.at and same == present
+
+
+def _pause(book: Book) -> dict[str, Any] | None:
+    """Who paused the remediator, why and since when (Unix seconds); None while it is not paused."""
+    pause = book.pause
+    return None if pause is None else {"by": pause.by, "reason": pause.why, "at": pause.at}
 
 
 def as_json(incident: Incident) -> dict[str, Any]:

@@ -66,15 +66,25 @@ class Orders:
     async def pause(self, request: Request) -> Response:
         """Stop every action."""
         order = parse_json(await body_of(request), Order, "body")
-        await self._engine.pause(order.by, order.reason or "no reason given")
-        return encoded({"paused": True})
+        before = self._book.pause
+        await self._engine.pause(order.by, order.reason.strip() or "no reason given")
+        text = "Paused: no action starts until `fleetmedic resume`."
+        if before is not None:
+            text = f"Already paused by {before.by} ({before.why}). The new reason replaces the earlier one."
+        return encoded({"paused": True, "text": text})
 
     async def resume(self, request: Request) -> Response:
         """Allow actions again."""
         body = await body_of(request)
         order = parse_json(body, Order, "body") if body.strip() else Order(by="somebody")
+        before = self._book.pause
         await self._engine.resume(order.by)
-        return encoded({"paused": False})
+        text = "Not paused: nothing to resume."
+        if before is not None:
+            text = (
+                f"Resumed: actions are allowed again. {before.by} had paused them ({before.why})."
+            )
+        return encoded({"paused": False, "text": text})
 
     async def release(self, request: Request) -> Response:
         """Return a quarantined target to service."""

@@ -1,9 +1,12 @@
-"""The two plain pages: the incidents, and a runbook. Everything shown is escaped."""
+"""The pages of text: the incidents, one incident, the runbooks. Everything shown is escaped."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from urllib.parse import urlencode
 
 import jinja2
@@ -12,43 +15,42 @@ from markdown_it import MarkdownIt
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.kernel.share import share
 from remediator.core.book import Book
-from remediator.core.model import Incident, State
+from remediator.core.events import Event
+from remediator.core.model import Episode, Incident, Playbook, State
 from remediator.pictures.library import boards
+from remediator.summary import summary
 
 MAX_SHOWN = 200
+MAX_EVENTS = 500
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,99}")
-# raw HTML in a page is shown, not obeyed
+# raw HTML in a page is shown, not interpreted
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 _TEMPLATES = jinja2.Environment(
-    autoescape=True,
-    loader=jinja2.DictLoader(
-        {
-            "home": """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><link rel="icon" href="/static/icon.svg"><title>fleetmedic remediator</title>
-<link rel="stylesheet" href="/static/board.css"><link rel="stylesheet" href="/static/page.css">
-<main class="page"><h1>Incidents</h1>
-{% if pause %}<p><strong>Paused by {{ pause.by }}: {{ pause.why }}</strong></p>{% endif %}
-{% if incidents %}<table><tr><th>opened<th>target<th>state<th>playbook<th>why</tr>
-{% for one in incidents %}<tr{% if not one.ended %} class="open"{% endif %}>
-<td>{{ when(one.opened) }}<td><a href="/api/v1/why?target={{ one.target|string|urlencode }}">{{ one.target }}</a>{% set picture = picture_of(one.target) %}{% if picture %} <a href="{{ picture }}">pictures</a>{% endif %}
-<td><a href="/api/v1/incidents/{{ one.id }}">{{ state_of(one) }}</a><td>{{ one.playbook }}<td>{{ one.present[1] }}</tr>
-{% endfor %}</table>{% else %}<p>There was none so far.</p>{% endif %}
-<p><a href="/dashboards">dashboards</a> &middot; <a href="/api/v1/incidents">incidents as JSON</a> &middot; <a href="/api/v1/decisions">decisions</a>
-&middot; <a href="/metrics">metrics</a></p></main></html>""",
-            "runbook": """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><link rel="icon" href="/static/icon.svg"><title>{{ name }}</title>
-<link rel="stylesheet" href="/static/board.css"><link rel="stylesheet" href="/static/page.css">
-<main class="page">{{ body|safe }}</main></html>""",
-        }
-    ),
+    autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates")
 )
 
 
 def home(book: Book) -> str:
-    """The page of incidents, the newest first."""
-    newest = list(book.incidents.values())[-MAX_SHOWN:][::-1]
-    page = _TEMPLATES.get_template("home")
-    return page.render(
-        incidents=newest, pause=book.pause, when=_when, picture_of=_picture, state_of=_state
-    )
+    """The latest incidents and every open one, newest first."""
+    known = list(book.incidents.values())
+    shown = [one for one in known[:-MAX_SHOWN] if not one.ended] + known[-MAX_SHOWN:]
+    return _page("incidents", incidents=shown[::-1], pause=book.pause, state_of=_state)
+
+
+def incident(
+    found: Incident, events: Sequence[Event], book: Book, playbook: Playbook | None
+) -> str:
+    """One incident: a paragraph, the alerts, and its latest events, newest first."""
+
+    def status_of(alert: Episode) -> str:
+        record = book.episodes.get(alert.key)
+        return "unknown" if record is None else "firing" if record.alert.firing else "resolved"
+
+    return _page(
+        "incident", one=found, summary=summary(found, playbook), pause=book.pause,
+        events=events[::-1][:MAX_EVENTS], left_out=len(events) > MAX_EVENTS, status_of=status_of,
+        state_of=_state, dashboard=_dashboard(found.target), runbooks=frozenset(_runbook_names()),
+    )  # fmt: skip
 
 
 def runbook(name: str) -> str | None:
@@ -60,11 +62,24 @@ def runbook(name: str) -> str | None:
         text = share(f"docs/runbooks/{name}.md").read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):
         return None
-    page = _TEMPLATES.get_template("runbook")
-    return page.render(name=name, body=_MARKDOWN.render(text))
+    return _page("runbook", name=name, body=_MARKDOWN.render(text))
 
 
-def _picture(target: Target) -> str | None:
+def runbooks() -> str:
+    """The list of all runbooks."""
+    return _page("runbooks", names=_runbook_names())
+
+
+def _page(template: str, **values: object) -> str:
+    return _TEMPLATES.get_template(f"{template}.html").render(when=_when, **values)
+
+
+@cache
+def _runbook_names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in share("docs/runbooks").glob("*.md")))
+
+
+def _dashboard(target: Target) -> str | None:
     """The dashboard of a target, with its variables; None for a kind that has none."""
     kinds: dict[TargetKind, tuple[str, dict[str, object]]] = {
         TargetKind.GPU: ("gpu", {"node": target.name, "gpu": target.gpu}),

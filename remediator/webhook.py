@@ -35,7 +35,7 @@ from remediator.core.book import Book
 from remediator.discovery.watch import Discovery, NeverGoodError
 from remediator.engine import Engine
 from remediator.inquiry import Inquiry
-from remediator.journal import JournalDown
+from remediator.journal import JournalDown, find_events
 from remediator.metrics import Metrics
 from remediator.orders import Orders
 from remediator.payload import body_of, read_webhook
@@ -79,7 +79,7 @@ def make_app(desk: Desk) -> Starlette:
     """The application; whoever serves it runs the engine beside it."""
     edge = _Edge(desk)
     orders = Orders(desk.engine, desk.book)
-    inquiry = Inquiry(desk.book, desk.data_dir, desk.cluster)
+    inquiry = Inquiry(desk.book, desk.data_dir, desk.cluster, desk.engine.playbook)
     about = "/api/v1/incidents/{identity}"
     endpoints = [
         Endpoint("/api/v1/alerts", edge.alerts, OPERATOR, "POST"),
@@ -97,7 +97,9 @@ def make_app(desk: Desk) -> Starlette:
         Endpoint("/-/ready", edge.is_ready, MONITORING),
         Endpoint("/metrics", edge.metrics, MONITORING),
         Endpoint("/sd/targets", edge.targets, VIEWER),
+        Endpoint("/runbooks", edge.runbooks, ANYONE),
         Endpoint("/runbooks/{name}", edge.runbook, ANYONE),
+        Endpoint("/incidents/{identity}", edge.incident, VIEWER),
         Endpoint("/", edge.home, VIEWER),
     ]
     if desk.pictures is not None:
@@ -188,6 +190,20 @@ class _Edge:
 
     async def home(self, request: Request) -> Response:
         return HTMLResponse(pages.home(self._desk.book))
+
+    async def incident(self, request: Request) -> Response:
+        book = self._desk.book
+        found = book.incidents.get(request.path_params["identity"])
+        if found is None:
+            raise RefusedError(404, "Unknown incident: `/` lists the incidents.")
+        story = await asyncio.to_thread(
+            find_events, self._desk.data_dir, incident=found.id, limit=pages.MAX_EVENTS + 1
+        )
+        playbook = self._desk.engine.playbook(found.playbook)
+        return HTMLResponse(pages.incident(found, story, book, playbook))
+
+    async def runbooks(self, request: Request) -> Response:
+        return HTMLResponse(pages.runbooks())
 
     def _check_receiver(self, receiver: str) -> None:
         """Warn once of a receiver whose alerts the reconciler does not ask Alertmanager for."""

@@ -39,10 +39,19 @@ class Incident(msgspec.Struct, frozen=True):
         return state_of(self.state, held=self.held_since is not None)
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """Who paused the remediator, why, and since when (Unix seconds)."""
+
+    by: str
+    reason: str
+    at: float
+
+
 class Incidents(msgspec.Struct, frozen=True):
     """The answer of /api/v1/incidents."""
 
     incidents: list[Incident]
+    pause: Pause | None = None
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -59,6 +68,7 @@ class Story(msgspec.Struct, frozen=True):
 
     incident: Incident
     events: list[Event] = []
+    summary: str = ""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -77,6 +87,7 @@ class Why(msgspec.Struct, frozen=True):
     decisions: list[Decision]
     incidents: list[str] = []
     text: str = ""
+    pause: Pause | None = None
 
 
 def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, None]:
@@ -162,7 +173,8 @@ def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
     click.echo(
         clean(f"{about.id}: {about.target} is {about.state}{held}, playbook {about.playbook}")
     )
-    click.echo(clean(f"opened {moment(about.opened)}, level {about.level or '-'}. {about.text}"))
+    click.echo(f"opened {moment(about.opened)}, level {clean(about.level or '-')}")
+    click.echo(clean(story.summary or about.text))
     rows(
         ("time", "event", "reason", "what happened"),
         [(moment(one.at), one.event, one.reason or "", one.text) for one in story.events],
@@ -202,6 +214,7 @@ def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
         raise UserError(
             f"{remediator.url} is not a remediator, or an older version of it: check --url."
         ) from None
+    _say_pause(answer.pause)
     if not answer.decisions:
         click.echo(_nothing(remediator, wanted, answer.text))
         return
@@ -223,16 +236,25 @@ def _nothing(remediator: Remediator, target: Target, said: str) -> str:
     return clean(said) or f"Nothing was decided about {target}: no alert named it."
 
 
+def _say_pause(pause: Pause | None) -> None:
+    """A line above the answer while the remediator is paused."""
+    if pause is not None:
+        text = f"Paused by {pause.by} since {moment(pause.at)}: {pause.reason}"
+        click.echo(clean(text))
+
+
 def _list(remediator: Remediator, ended: bool, as_json: bool) -> None:
     try:
         if as_json:
             click.echo(remediator.get_raw("/api/v1/incidents").decode(errors="replace").rstrip())
             return
-        found = remediator.get("/api/v1/incidents", Incidents).incidents
+        answer = remediator.get("/api/v1/incidents", Incidents)
     except LookupError:
         raise UserError(
             f"{remediator.url} is not a remediator, or an older version of it: check --url."
         ) from None
+    _say_pause(answer.pause)
+    found = answer.incidents
     day_ago = time.time() - DAY
     shown = [one for one in found if ended or one.state not in ENDED or one.since > day_ago]
     if not shown:

@@ -33,8 +33,8 @@ def pause(remediator: Remediator, reason: str) -> None:
     Example:
       fleetmedic pause --reason "switch maintenance in rack 4"
     """
-    remediator.post("/api/v1/pause", {"by": _user(), "reason": clean(reason)[:MAX_WHY]})
-    click.echo("Paused: no action starts until `fleetmedic resume`.")
+    body = {"by": _user(), "reason": clean(reason)[:MAX_WHY]}
+    click.echo(clean(remediator.post("/api/v1/pause", body)))
 
 
 @click.command()
@@ -46,8 +46,7 @@ def resume(remediator: Remediator) -> None:
     Example:
       fleetmedic resume
     """
-    remediator.post("/api/v1/resume", {"by": _user()})
-    click.echo("Resumed: actions are allowed again.")
+    click.echo(clean(remediator.post("/api/v1/resume", {"by": _user()})))
 
 
 @click.command()

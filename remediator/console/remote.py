@@ -86,10 +86,10 @@ class Remediator:
         headers = self._credentials() if self.token_named else {}
         return self._exchange(urllib.request.Request(f"{self.url}{path}{asked}", headers=headers))  # noqa: S310
 
-    def post(self, path: str, body: Mapping[str, str | bool]) -> None:
-        """Send an order, with the token."""
+    def post(self, path: str, body: Mapping[str, str | bool]) -> str:
+        """Send an order, with the token; the sentence that answers it."""
         try:
-            self._send(path, body)
+            return self.order(path, body)
         except LookupError:
             raise UserError(
                 f"{self.url} is not a remediator, or an older version of it: check --url."

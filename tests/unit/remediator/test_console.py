@@ -89,8 +89,8 @@ def place() -> Iterator[Place]:
             "/api/v1/why",
             {"target": "gpu/node2/3", "incidents": [OPEN["id"]], "decisions": DECISIONS},
         )
-        found.put("/api/v1/pause", {"paused": True})
-        found.put("/api/v1/resume", {"paused": False})
+        found.put("/api/v1/pause", {"paused": True, "text": "Paused."})
+        found.put("/api/v1/resume", {"paused": False, "text": "Resumed\x1b[2J."})
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield found
@@ -210,12 +210,31 @@ def test_pause_and_resume_carry_the_token_and_who_did_it(
     run: Callable[..., Result], place: Place
 ) -> None:
     assert run(pause, "--reason", "rack 4\x1b[2J").output.startswith("Paused")
-    assert run(resume).output.startswith("Resumed")
+    assert run(resume).output == "Resumed [2J.\n"
     (how, path, token, body), (_, other, second, _) = place.asked
     assert (how, path, token) == ("POST", "/api/v1/pause", "Bearer hunter2")
     assert json.loads(body)["reason"] == "rack 4 [2J"
     assert json.loads(body)["by"]
     assert (other, second) == ("/api/v1/resume", "Bearer hunter2")
+
+
+def test_a_pause_is_shown_above_incidents_and_decisions(
+    run: Callable[..., Result], place: Place
+) -> None:
+    pause = {"by": "alice", "reason": "rack\x1b 4", "at": NOW - 60}
+    place.put("/api/v1/incidents", {"incidents": [], "pause": pause})
+    place.put("/api/v1/why", {"target": "node/n", "decisions": DECISIONS, "pause": pause})
+    line = f"Paused by alice since {show.moment(NOW - 60)}: rack  4\n"
+    assert run(incidents).output.startswith(line)
+    assert run(why, "node2/3").output.startswith(line)
+
+
+def test_the_story_of_an_incident_begins_with_its_summary(
+    run: Callable[..., Result], place: Place
+) -> None:
+    told = {"incident": OPEN, "events": [], "summary": "GpuLost on\x1b node2/3 since noon."}
+    place.put(f"/api/v1/incidents/{OPEN['id']}", told)
+    assert "GpuLost on  node2/3 since noon.\n" in run(incidents, "show", OPEN["id"]).output
 
 
 def test_what_a_guard_holds_says_so_in_every_state(

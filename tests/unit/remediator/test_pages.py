@@ -7,7 +7,7 @@ import pytest
 from fleetmedic.kernel.labels import Target
 from remediator import pages
 from remediator.core.book import Book
-from remediator.core.events import Kind, moved, noted, opened
+from remediator.core.events import Kind, moved, noted, opened, paused
 from remediator.core.model import Level, State
 from remediator.core.reasons import Reason
 
@@ -40,6 +40,32 @@ def test_an_incident_that_is_held_in_any_state_says_so_with_the_present_reason()
     book.apply(noted(Kind.HELD, book.incidents["inc-1"], 5.0, Reason.BUDGET_OUT, "3 of 4."))
     page = pages.home(book)
     assert (">HELD<" in page, "3 of 4." in page) == (True, True)
+
+
+def test_an_open_incident_is_listed_however_many_are_newer() -> None:
+    book = Book()
+    for n in range(pages.MAX_SHOWN + 1):
+        target = Target.parse(f"node1/{n}")
+        book.apply(opened(f"inc-{n}", target, "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
+    assert "/incidents/inc-0" in pages.home(book)
+
+
+def test_the_page_of_an_incident_obeys_nothing_and_says_what_it_leaves_out() -> None:
+    book = Book()
+    event = opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "<script>x")
+    book.apply(event)
+    page = pages.incident(book.incidents["inc-1"], [event] * (pages.MAX_EVENTS + 1), book, None)
+    assert "<script>" not in page
+    assert f"The latest {pages.MAX_EVENTS} events" in page
+    assert page.count("<li>") == pages.MAX_EVENTS
+
+
+def test_a_pause_is_shown_on_the_pages_of_incidents() -> None:
+    book = Book()
+    book.apply(opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
+    book.apply(paused("alice", "<rack 4>", 2.0))
+    for page in (pages.home(book), pages.incident(book.incidents["inc-1"], [], book, None)):
+        assert "Paused by alice since 1970-01-01 00:00:02 UTC: &lt;rack 4&gt;." in page
 
 
 def test_a_runbook_is_drawn_with_its_code_and_headings() -> None:

@@ -198,10 +198,19 @@ def test_the_same_alert_again_is_accepted_and_written_once(client) -> None:
 
 def test_pause_and_resume_are_kept_and_shown(client) -> None:
     order = {"by": "alice", "reason": "<b>maintenance</b>"}
-    assert client.post("/api/v1/pause", json=order, headers=HEAD).json() == {"paused": True}
+    assert client.post("/api/v1/pause", json=order, headers=HEAD).json()["paused"] is True
+    assert client.get("/api/v1/incidents").json()["pause"]["by"] == "alice"
+    assert client.get("/api/v1/why?target=n").json()["pause"]["reason"] == "<b>maintenance</b>"
+    again = client.post("/api/v1/pause", json={"by": "bob", "reason": " "}, headers=HEAD).json()
+    assert "Already paused by alice (<b>maintenance</b>)" in again["text"]
+    client.post("/api/v1/pause", json=order, headers=HEAD)
     assert "remediator_paused 1.0" in client.get("/metrics").text
     assert "&lt;b&gt;maintenance" in client.get("/").text
-    assert client.post("/api/v1/resume", json={"by": "a"}, headers=HEAD).json() == {"paused": False}
+    resumed = client.post("/api/v1/resume", json={"by": "a"}, headers=HEAD).json()
+    assert (resumed["paused"], "alice had paused them" in resumed["text"]) == (False, True)
+    assert client.get("/api/v1/incidents").json()["pause"] is None
+    resumed = client.post("/api/v1/resume", json={"by": "a"}, headers=HEAD).json()
+    assert resumed["text"] == "Not paused: nothing to resume."
     assert "remediator_paused 0.0" in client.get("/metrics").text
     bad = client.post("/api/v1/pause", json={"by": "", "reason": "x"}, headers=HEAD)
     assert (bad.status_code, "$.by" in bad.text) == (400, True)
@@ -214,7 +223,7 @@ def test_pause_and_resume_are_kept_and_shown(client) -> None:
         ("/api/v1/incidents", 200), ("/api/v1/incidents/none", 404), ("/api/v1/why", 400),
         ("/api/v1/why?target=a/b/c", 400), ("/api/v1/decisions?limit=0", 400),
         ("/api/v1/decisions?target=..", 400), ("/runbooks/NoSuchAlert", 404),
-        ("/runbooks/..%2f..%2fREADME", 404), ("/nothing", 404), ("/api/v1/alerts", 405),
+        ("/runbooks/..%2f..%2fREADME", 404), ("/runbooks", 200), ("/incidents/none", 404), ("/nothing", 404), ("/api/v1/alerts", 405),
     ],
 )  # fmt: skip
 def test_every_address_answers(client, path, status) -> None:
@@ -290,7 +299,25 @@ def test_without_configured_receivers_every_one_is_accepted(client) -> None:
     assert "unknown_receiver" not in {one["event"] for one in logs}
 
 
+def test_an_incident_has_a_page_with_its_summary_evidence_and_timeline(client) -> None:
+    client.post("/api/v1/alerts", json=_body(_alert()), headers=HEAD)
+    one = _until_incident(client)
+    assert f'href="/incidents/{one["id"]}"' in client.get("/").text
+    page = client.get(f"/incidents/{one['id']}").text
+    story = client.get(f"/api/v1/incidents/{one['id']}").json()
+    assert story["summary"].startswith("GpuLost on gpu/node1/3 since 20")
+    for text in (
+        story["summary"],
+        'href="/runbooks/GpuLost"',
+        "GPU-1-3",
+        "IncidentOpened",
+        "viewport",
+    ):
+        assert text in page, text
+
+
 def test_runbooks_are_served_as_pages(client) -> None:
+    assert 'href="/runbooks/GpuLost"' in client.get("/runbooks").text
     answer = client.get("/runbooks/GpuLost")
     assert answer.headers["content-type"].startswith("text/html")
     assert "<h2>Check</h2>" in answer.text

@@ -1,0 +1,102 @@
+"""An incident in one paragraph: what, since when, whose job, what was done, what comes next. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from remediator.core.model import Incident, Level, Playbook, State, StepRun, StepState
+from remediator.core.plan import WOULD, outline
+
+MOST_NAMED = 5
+DID = {
+    "quarantine_gpu": "quarantined {on}", "quarantine_node": "quarantined {on}",
+    "signal_checkpoint": "asked {jobs} for a checkpoint", "restart_jobs": "restarted {jobs} elsewhere",
+    "reset_gpu": "reset {on}", "reboot_node": "rebooted {on}", "verify": "tested {on}",
+    "release": "returned {on} to service", "scale": "scaled {on} to {replicas} replicas",
+}  # fmt: skip
+
+
+def summary(incident: Incident, playbook: Playbook | None) -> str:
+    """The paragraph of an incident as it is now. Times are UTC."""
+    parts = (_what(incident), _jobs(incident), _done(incident), _now(incident))
+    return " ".join(filter(None, (*parts, _next(incident, playbook))))
+
+
+def clock(at: float) -> str:
+    """A Unix time as the date and the minute in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Some names as part of a sentence; of many, the first ones and how many more there are."""
+    found = list(names)
+    if len(found) > MOST_NAMED:
+        return f"{', '.join(found[:MOST_NAMED])} and {len(found) - MOST_NAMED} more"
+    return " and ".join(filter(None, (", ".join(found[:-1]), found[-1]))) if found else "none"
+
+
+def _what(incident: Incident) -> str:
+    names = sorted({one.alertname for one in incident.alerts})
+    alerts = f"{listed(names)} on {incident.target}" if names else f"Incident on {incident.target}"
+    return f"{alerts} since {clock(incident.opened)}."
+
+
+def _jobs(incident: Incident) -> str:
+    names = sorted({job for run in incident.steps for job in run.step.jobs})
+    if not names:
+        return ""
+    return f"Affected {'job' if len(names) == 1 else 'jobs'}: {listed(names)}."
+
+
+def _done(incident: Incident) -> str:
+    done = list(dict.fromkeys(_steps(incident.counted())))
+    return f"The remediator {'; '.join(done)}." if done else "No action was taken."
+
+
+def _steps(runs: Iterable[StepRun]) -> Iterator[str]:
+    for run in runs:
+        pattern = DID.get(run.step.action)
+        if pattern is None:
+            continue
+        jobs = listed(run.step.jobs)
+        did = pattern.format(on=run.step.target, jobs=jobs, replicas=run.step.replicas)
+        if run.step.action == "verify" and run.passed is not None:
+            yield f"{did} ({'passed' if run.passed else 'failed'} at {_minute(run)})"
+        elif run.state is StepState.DONE:
+            yield f"{did} ({_minute(run)})"
+        else:
+            state = "running since" if run.state is StepState.PREPARED else "failed at"
+            yield f"{did} ({state} {_minute(run)})"
+
+
+def _minute(run: StepRun) -> str:
+    return datetime.fromtimestamp(run.ended or run.started, UTC).strftime("%H:%M")
+
+
+def _now(incident: Incident) -> str:
+    text = incident.present[1]
+    if incident.held_since is not None:
+        return f"On hold since {clock(incident.held_since)}: {text}"
+    return f"{incident.state} since {clock(incident.since)}: {text}"
+
+
+def _next(incident: Incident, playbook: Playbook | None) -> str:
+    if incident.state is State.ESCALATED:
+        return (
+            f"Manual action is required. Then `fleetmedic release {incident.target}` returns the target "
+            f"to service, or `fleetmedic retry {incident.id}` starts the playbook again."
+        )
+    if incident.ended or playbook is None:
+        return ""
+    if incident.state is State.PROBATION and incident.until is not None:
+        return f"Next: a last test and the return to service, not before {clock(incident.until)}."
+    if incident.level is Level.OBSERVE:
+        return "Level observe: the remediator takes no action."
+    steps = outline(playbook, incident.target.kind)
+    left = [
+        action
+        for action, needed in steps
+        if not incident.done(action) and action != "notify" and needed.rank <= incident.level.rank
+    ]
+    return f"Next: {WOULD[left[0]]}." if left else ""

@@ -1,0 +1,103 @@
+"""One paragraph tells what happened, to whom, what was done, what is waited for and what comes next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fleetmedic.kernel.labels import Target
+from remediator.actions.registry import actions
+from remediator.core import plan
+from remediator.core.model import Episode, Incident, Level, State, Step, StepRun, StepState
+from remediator.core.reasons import Reason
+from remediator.library import load_library
+from remediator.summary import DID, listed, summary
+
+GPU = Target.parse("node1/3")
+NOW = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
+BOOK = next(one for one in load_library(()) if one.name == "gpu-lost")
+
+
+def incident(state: State = State.TRIAGED, *steps: StepRun, **changes: object) -> Incident:
+    alert = Episode("a/b/1", "b", NOW, "x", "GpuLost", "3", "GPU-d")
+    one = Incident(
+        "inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, state, text="Why.", since=NOW, alerts=(alert,)
+    )
+    return replace(one, steps=steps, **changes)  # type: ignore[arg-type]
+
+
+def ran(
+    action: str,
+    state: StepState = StepState.DONE,
+    *,
+    jobs: tuple[str, ...] = (),
+    passed: bool | None = None,
+) -> StepRun:
+    step = Step(action, action, GPU, 1, "op", 1.0, jobs)
+    return StepRun(step, state, NOW + 60, NOW + 120, passed=passed)
+
+
+def test_a_new_incident_tells_what_and_since_when_and_what_comes_next() -> None:
+    text = summary(incident(), BOOK)
+    assert text.startswith(
+        "GpuLost on gpu/node1/3 since 2023-11-14 22:13 UTC. No action was taken."
+    )
+    assert text.endswith(f"Next: {plan.WOULD['quarantine_gpu']}.")
+
+
+def test_what_was_done_is_told_with_its_job_and_how_it_ended() -> None:
+    text = summary(
+        incident(
+            State.VERIFYING, ran("quarantine_gpu", jobs=("train-a",)), ran("notify"),
+            ran("restart_jobs", jobs=("train-a",)), ran("reset_gpu", StepState.FAILED),
+            ran("verify", StepState.FAILED, passed=False), ran("reboot_node", StepState.PREPARED),
+        ),
+        BOOK,
+    )  # fmt: skip
+    assert "Affected job: train-a." in text
+    assert (
+        "The remediator quarantined gpu/node1/3 (22:15); restarted train-a elsewhere (22:15); "
+        in text
+    )
+    assert "reset gpu/node1/3 (failed at 22:15); tested gpu/node1/3 (failed at 22:15);" in text
+    assert "rebooted gpu/node1/3 (running since 22:15)." in text
+
+
+def test_a_hold_is_told_with_its_reason_and_its_time() -> None:
+    held = incident(State.QUARANTINED, held=Reason.STORM, held_text="A storm.", held_since=NOW + 60)
+    assert "On hold since 2023-11-14 22:14 UTC: A storm." in summary(held, BOOK)
+
+
+@pytest.mark.parametrize(
+    ("one", "ending"),
+    [
+        (incident(State.ESCALATED), "`fleetmedic retry inc-1` starts the playbook again."),
+        (incident(State.PROBATION, until=NOW + 3600), "not before 2023-11-14 23:13 UTC."),
+        (incident(level=Level.OBSERVE), "Level observe: the remediator takes no action."),
+        (incident(State.CLOSED), "CLOSED since 2023-11-14 22:13 UTC: Why."),
+    ],
+)
+def test_the_end_of_the_paragraph_tells_what_comes_next(one: Incident, ending: str) -> None:
+    assert summary(one, BOOK).endswith(ending)
+    assert summary(one, None), "its playbook may be gone"
+
+
+def test_what_the_level_does_not_allow_does_not_come_next() -> None:
+    one = incident(State.QUARANTINED, ran("quarantine_gpu"), level=Level.QUARANTINE)
+    assert "Next:" not in summary(one, BOOK)
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ([], "none"), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c"),
+        (list("abcdefg"), "a, b, c, d, e and 2 more"),
+    ],
+)  # fmt: skip
+def test_names_are_listed_as_in_a_sentence(names: list[str], text: str) -> None:
+    assert listed(names) == text
+
+
+def test_every_action_but_notify_has_words_for_what_was_done() -> None:
+    assert set(DID) >= {one.name for one in actions()} - {"notify"}
