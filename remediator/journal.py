@@ -15,6 +15,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,9 @@ class Journal:
         self._check_at = 0.0
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._waiting = 0
-        connection = _open(self._path)
-        row = connection.execute("SELECT COALESCE(MAX(seq), 0) FROM events").fetchone()
+        with closing(_open(self._path)) as connection:
+            row = connection.execute("SELECT COALESCE(MAX(seq), 0) FROM events").fetchone()
         self._seq = int(row[0])
-        connection.close()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._thread.start()
@@ -260,15 +260,14 @@ def _prepare(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _keep_private(folder / "journal.db")
-        connection = sqlite3.connect(folder / "journal.db")
-        with connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(_SCHEMA)
-            connection.execute(
-                "INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),)
-            )
-        found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0]
-        connection.close()
+        with closing(sqlite3.connect(folder / "journal.db")) as connection:
+            with connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.executescript(_SCHEMA)
+                connection.execute(
+                    "INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),)
+                )
+            found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0]
     except (OSError, sqlite3.Error) as error:
         raise UserError(
             f"{folder}: no journal can be kept here ({error}); give another --data-dir, or mend it."

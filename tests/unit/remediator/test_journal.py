@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -118,7 +119,7 @@ def test_a_file_that_is_no_journal_is_one_sentence(tmp_path) -> None:
 def test_a_newer_schema_is_refused(tmp_path) -> None:
     async def work() -> None:
         Journal(tmp_path, lambda event: None).close()
-        with sqlite3.connect(tmp_path / "journal.db") as connection:
+        with closing(sqlite3.connect(tmp_path / "journal.db")) as connection, connection:
             connection.execute("UPDATE meta SET value = '99'")
         with pytest.raises(UserError, match="schema 99"):
             Journal(tmp_path, lambda event: None)

@@ -7,7 +7,7 @@ import resource
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +203,7 @@ def test_a_check_writes_durably_and_is_no_event(tmp_path, connections, monkeypat
         journal.close()
 
     asyncio.run(work())
-    with sqlite3.connect(tmp_path / "journal.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
         found = dict(connection.execute("SELECT key, value FROM meta"))
     assert float(found["checked"]) > NOW
     assert found["schema"] == "1"
