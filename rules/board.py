@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
@@ -33,7 +33,13 @@ class Board:
     success: dict[str, bool] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
     scores: dict[str, tuple[float, tuple[Score, ...]]] = field(default_factory=dict)
+    exceptions: dict[tuple[str, str], int] = field(default_factory=dict)
     ready: bool = False
+
+    def failed(self, detector: str, step: str) -> None:
+        """Count an exception of a detector in `fit` or `score`."""
+        key = (detector, step)
+        self.exceptions = {**self.exceptions, key: self.exceptions.get(key, 0) + 1}
 
 
 class BoardCollector(Collector):
@@ -60,6 +66,12 @@ class BoardCollector(Collector):
                 for score in scores:
                     family.add_metric((name, *score.key), score.value)
         yield family
+        raised = CounterMetricFamily(
+            "detector_exceptions", "Exceptions of a detector, by step.", labels=("detector", "step")
+        )
+        for key, count in self._board.exceptions.items():
+            raised.add_metric(key, count)
+        yield raised
 
 
 def _gauge(name: str, help_text: str, values: dict[str, float]) -> GaugeMetricFamily:

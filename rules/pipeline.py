@@ -38,13 +38,17 @@ log = structlog.get_logger("rules")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a detector's run ended. Without a model there was too little history, or a failure."""
+    """How a detector's run ended. Without a model there was too little history, or a failure.
+
+    `broken`: the detector itself raised an exception.
+    """
 
     detector: str
     ok: bool
     changed: bool
     text: str
     model: Model | None = None
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +102,10 @@ class Pipeline:
             if isinstance(model, Refusal):
                 return Outcome(detector.name, not model.failure, False, model.reason)
             group = detector.compile(model, self._timing, self._links)
-        except (
-            ValueError,
-            ArithmeticError,
-            LookupError,
-        ) as error:  # numbers no model can be made of
-            return Outcome(detector.name, False, False, f"the model could not be fitted: {error}.")
+        except Exception as error:  # whatever a detector raises, the others run
+            log.exception("detector_failed", detector=detector.name, step="fit")
+            text = f"the model could not be fitted: {type(error).__name__}: {error}."
+            return Outcome(detector.name, False, False, text, broken=True)
         facts, live = model.facts, self._live.get(detector.name)
         if live is None or live.digest != facts.digest:
             text = render(described(group, facts), facts, self._settings.factor)

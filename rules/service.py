@@ -67,6 +67,9 @@ class Service:
         self.board.ready = True
 
     def _note(self, outcomes: list[Outcome], now: float) -> None:
+        for item in outcomes:
+            if item.broken:
+                self.board.failed(item.detector, "fit")
         good = {item.detector: now for item in outcomes if item.ok}
         self.board.last_run = {**self.board.last_run, **good}
         self._ran_well |= {item.detector: item.ok for item in outcomes}
@@ -79,13 +82,18 @@ class Service:
                 continue
             now = time.time()
             try:
-                found = detector.score(model, self._prometheus.latest(detector.queries, now))
+                found = tuple(detector.score(model, self._prometheus.latest(detector.queries, now)))
+                level = {detector.name: detector.threshold(model)}
             except PrometheusError as error:
                 log.warning("no scores", detector=detector.name, error=str(error))
                 self.board.success = {**self.board.success, detector.name: False}
                 continue
-            self.board.scores = {**self.board.scores, detector.name: (now, tuple(found))}
-            level = {detector.name: detector.threshold(model)}
+            except Exception:  # whatever a detector raises, the others score
+                log.exception("detector_failed", detector=detector.name, step="score")
+                self.board.success = {**self.board.success, detector.name: False}
+                self.board.failed(detector.name, "score")
+                continue
+            self.board.scores = {**self.board.scores, detector.name: (now, found)}
             self.board.thresholds = {**self.board.thresholds, **level}
             well = {detector.name: self._ran_well.get(detector.name, False)}
             self.board.success = {**self.board.success, **well}

@@ -97,15 +97,19 @@ class Stubborn:
         return GROUP
 
 
-def test_one_detectors_failure_does_not_stop_the_next(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [ValueError("singular matrix"), RuntimeError("singular matrix"), MemoryError("singular matrix")]
+)  # fmt: skip
+def test_one_detectors_failure_does_not_stop_the_next(tmp_path: Path, error: Exception) -> None:
     detectors: tuple[Detector, ...] = (
-        Stubborn("broken", ValueError("singular matrix")),
+        Stubborn("broken", error),
         Stubborn("waiting", Refusal("too little history")),
         Stubborn("refusing", Refusal("mixed jobs", failure=True)),
     )
     found = read_settings(settings(tmp_path))
     broken, waiting, refusing = Pipeline(found, detectors, Prometheus(NOBODY)).run(1000.0)
-    assert (broken.ok, "singular matrix" in broken.text) == (False, True)
+    assert (broken.ok, broken.broken, "singular matrix" in broken.text) == (False, True, True)
+    assert (waiting.broken, refusing.broken) == (False, False)
     assert (waiting.ok, waiting.text) == (True, "too little history")
     assert (refusing.ok, refusing.text) == (False, "mixed jobs")
 

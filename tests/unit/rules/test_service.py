@@ -1,0 +1,94 @@
+"""The loop of the detectors goes on whatever one of them raises, and counts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rules.board import Board, BoardCollector
+from rules.detectors.base import (
+    Facts,
+    History,
+    Model,
+    Query,
+    Refusal,
+    RuleGroup,
+    Score,
+    Timing,
+    Training,
+)
+from rules.links import Links
+from rules.service import Service
+from rules.settings import read_settings
+
+NOBODY = "http://127.0.0.1:1"
+KEY = ("a", "node1", "0", "GPU-a")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model of nothing."""
+
+    facts: Facts
+
+
+class Scoring:
+    """A detector that scores one GPU, or raises."""
+
+    queries: tuple[Query, ...] = ()
+
+    def __init__(self, name: str, error: Exception | None = None) -> None:
+        self.name = name
+        self._error = error
+
+    def fit(self, history: History, training: Training) -> Model | Refusal:
+        if self._error:
+            raise self._error
+        return Fitted(Facts(self.name, {}, 0.0, 1.0, 0.1, 0, 1))
+
+    def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
+        return RuleGroup("g", 15.0, ())
+
+    def score(self, model: Model, history: History) -> Iterable[Score]:
+        if self._error:
+            raise self._error
+        return [Score(KEY, 1.5)]
+
+    def threshold(self, model: Model) -> float:
+        return 3.0
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    path = tmp_path / "rules.yml"
+    path.write_text(
+        f"prometheus_url: {NOBODY}\nrules_dir: {tmp_path}/out\nwork_dir: {tmp_path}/work\npromtool: /bin/true\n"
+    )
+    detectors = (Scoring("broken", KeyError("x")), Scoring("well"))
+    return Service(read_settings(path), detectors)
+
+
+def exceptions(board: Board) -> dict[tuple[str, str], float]:
+    families = {one.name: one for one in BoardCollector(board).collect()}
+    samples = families["detector_exceptions"].samples
+    return {(one.labels["detector"], one.labels["step"]): one.value for one in samples}
+
+
+def test_a_detector_that_cannot_score_takes_no_scores_from_the_others(service: Service) -> None:
+    model = Fitted(Facts("any", {}, 0.0, 1.0, 0.1, 0, 1))
+    service._models = {"broken": model, "well": model}
+    service._score()
+    service._score()
+    assert [one.value for one in service.board.scores["well"][1]] == [1.5]
+    assert "broken" not in service.board.scores
+    assert service.board.success["broken"] is False
+    assert exceptions(service.board) == {("broken", "score"): 2.0}
+
+
+def test_a_detector_that_cannot_be_fitted_is_counted(service: Service) -> None:
+    service._fit(1000.0)
+    assert exceptions(service.board) == {("broken", "fit"): 1.0}
+    assert service.board.ready
