@@ -90,7 +90,9 @@ class Senses:
             heard_lately=self._heard_lately(incident),
         )
         signs = await self._signs(incident, playbook, ask=incident.state not in EARLY)
-        view = replace(view, evidence=signs.weighed(), alerts_active=signs.active)
+        view = replace(
+            view, evidence=signs.weighed(), alerts_active=signs.active, event_at=signs.latest_event
+        )
         try:
             if incident.target.kind is TargetKind.WORKLOAD:
                 view = await self._of_workload(incident, view)

@@ -50,6 +50,12 @@ class Signs:
         """Whether one of them fires, or may fire."""
         return any(one.sign.evidence.standing is not Standing.OVER for one in self.heard)
 
+    @property
+    def latest_event(self) -> float | None:
+        """When the latest event that still counts happened (Unix seconds); None without one."""
+        times = (one.sign.event_at for one in self.heard if one.counts)
+        return max((at for at in times if at is not None), default=None)
+
     def names(self, strange: Collection[str] = ()) -> frozenset[str]:
         """The names of the alerts that count as signals against the target now."""
         counted = (one.episode for one in self.heard if one.counts)

@@ -7,7 +7,7 @@ failed test of ours is the evidence for the next one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,11 +80,25 @@ def weigh(signs: Iterable[Sign], *, repaired_at: float, tested_sick: bool) -> Ev
 
 def tested_sick(incident: Incident) -> bool:
     """Whether a test of ours failed since the incident's last repair."""
+    return any(True for _ in _failed_tests(incident))
+
+
+def latest_evidence(incident: Incident, event_at: float | None) -> float | None:
+    """When the latest event, or the latest failed test since the last repair, spoke against the target.
+
+    Unix seconds; None where neither did.
+    """
+    times = [event_at, *_failed_tests(incident)]
+    return max((at for at in times if at is not None), default=None)
+
+
+def _failed_tests(incident: Incident) -> Iterator[float]:
+    """When each test ended that failed since the last repair (Unix seconds)."""
     since = incident.repaired_at or 0.0
-    return any(
-        run.step.action == "verify" and run.passed is False and (run.ended or 0.0) >= since
-        for run in incident.counted()
-    )
+    for run in incident.counted():
+        ended = run.ended or 0.0
+        if run.step.action == "verify" and run.passed is False and ended >= since:
+            yield ended
 
 
 def _first(found: list[Evidence], *standings: Standing) -> Evidence | None:

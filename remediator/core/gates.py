@@ -5,6 +5,7 @@ from __future__ import annotations
 from fleetmedic.kernel.labels import TargetKind
 from remediator.core import guards, plan
 from remediator.core.decision import Case
+from remediator.core.evidence import latest_evidence
 from remediator.core.guards import Ruling, Verdict
 from remediator.core.model import OWNER, FaultClass, Playbook, Rung, Step
 from remediator.core.reasons import Reason
@@ -13,6 +14,21 @@ CAPABILITY = {
     "quarantine_gpu": "gpu_quarantine", "signal_checkpoint": "signal", "restart_jobs": "restart",
     "reset_gpu": "gpu_reset", "reboot_node": "reboot", "scale": "scale",
 }  # fmt: skip
+
+
+# For so long (seconds) an event, or a failed test, is evidence enough where no alert is active any more.
+EVIDENCE_HOLDS_FOR = 60.0
+
+
+def evidence_is_old(case: Case) -> bool:
+    """Whether only an event of the past or an earlier test speaks against the target: look again first.
+
+    It may have been repaired meanwhile by a person, of which nobody reports.
+    """
+    if case.view.alerts_active:
+        return False
+    newest = latest_evidence(case.incident, case.view.event_at)
+    return newest is not None and case.now - newest > EVIDENCE_HOLDS_FOR
 
 
 def acts(case: Case) -> Verdict:

@@ -35,6 +35,8 @@ def decide_quarantined(case: Case) -> Decision:
         return _refused(case, gates.moves_dead_jobs(case)) or Move(
             State.DRAINING, Reason.MOVING_JOBS
         )
+    if gates.evidence_is_old(case):
+        return Move(State.VERIFYING, Reason.HELD_LONG)
     if case.incident.target.kind is TargetKind.NODE and not gates.possible(case):
         text = "This cluster can do none of the node's repairs, so its running jobs are not moved."
         return give_up(case, Reason.UNSUPPORTED, text)
@@ -89,6 +91,8 @@ def decide_draining(case: Case) -> Decision:
     dead = tuple(job for job in affected if not job.running)
     if dead:
         return _refused(case, gates.moves_dead_jobs(case)) or moving(case, dead)
+    if gates.evidence_is_old(case) and not case.incident.runs("restart_jobs"):
+        return Move(State.VERIFYING, Reason.HELD_LONG)
     if refused := _refused(case, gates.moves_running_jobs(case)):
         return refused
     if _saves(case):

@@ -138,7 +138,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.REPAIR_STARTS: "The next step of the playbook starts.",
     Reason.REPAIRED: "The repair is done; tests must show whether the target is healthy.",
     Reason.NOTHING_TO_REPAIR: "Only one signal reported the target unhealthy, and the active test passed: no repair.",
-    Reason.HELD_LONG: "The repair was held for so long that its data is stale: the target is tested first.",
+    Reason.HELD_LONG: "The step was held for so long that its evidence is stale: the target is tested first.",
     Reason.RESCALED: "The workload was scaled.",
     Reason.AT_LIMIT: "The workload is at its size limit.",
     Reason.VERIFIED: "The active test passed, and fresh metrics are healthy.",

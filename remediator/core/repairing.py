@@ -6,7 +6,6 @@ from fleetmedic.kernel.labels import TargetKind
 from remediator.core import gates, guards, plan
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, held
 from remediator.core.ending import beyond_level, give_up, told
-from remediator.core.evidence import tested_sick
 from remediator.core.guards import Ruling
 from remediator.core.model import OWNER, Level, State, StepRun, StepState
 from remediator.core.moving import moving, saving
@@ -18,8 +17,6 @@ LONGEST_PROBATION = 86_400.0
 LOOK_AGAIN = 2.0
 # What was held for longer than this (seconds) is tested before it is repaired: a hand may have helped.
 FACTS_HOLD_FOR = 300.0
-# So is, after this (seconds), what no active alert but only a failed test of ours speaks against.
-TEST_HOLDS_FOR = 60.0
 
 
 def decide_jobs_moved(case: Case) -> Decision:
@@ -290,5 +287,4 @@ def _begun_late(case: Case) -> bool:
 
 def _stale(case: Case, since: float) -> bool:
     """Whether what was learned at a time (Unix seconds) is too old to repair by."""
-    by_test = not case.view.alerts_active and tested_sick(case.incident)
-    return case.now - since > (TEST_HOLDS_FOR if by_test else FACTS_HOLD_FOR)
+    return gates.evidence_is_old(case) or case.now - since > FACTS_HOLD_FOR

@@ -100,7 +100,8 @@ class View:
     the slowest job on the target last saved, None where nobody knows.
 
     `evidence` is how the incident's alerts stand; `alerts_active` whether one of them still fires, events
-    of the past apart. `heard_lately`: an alert came by webhook a moment ago.
+    of the past apart; `event_at` when the latest event that still counts happened (Unix seconds).
+    `heard_lately`: an alert came by webhook a moment ago.
     `dead`: the target is lost or hung beyond doubt, so that it costs no budget. `accused` is the hardware
     that active alerts name. `job_known`: the cluster knows the job that the incident is about. `widens`:
     the node has no incident of its own that does nothing for its GPUs now.
@@ -111,6 +112,7 @@ class View:
     known: bool = True
     evidence: Evidence = ACTIVE
     alerts_active: bool = True
+    event_at: float | None = None
     heard_lately: bool = True
     identity: Identity = Identity()
     stops: Stops = Stops()

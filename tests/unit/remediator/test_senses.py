@@ -235,9 +235,11 @@ def test_an_event_stands_although_its_alert_is_over_until_the_repair(world: Worl
     world.fake.forgets(heard)
     view = world.view()
     assert (view.evidence, view.alerts_active) == (ACTIVE, False)
+    assert view.event_at == NOW - 110
     assert view.witnesses == {"the kernel log"}
     world.change(repaired_at=NOW - 50)
     assert not world.view().firing
+    assert world.view().event_at is None, "the repair was after it"
     assert world.view().witnesses == frozenset()
 
 

@@ -7,7 +7,7 @@ import pytest
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import plan
 from remediator.core.decide import decide
-from remediator.core.decision import Move, Wait
+from remediator.core.decision import Act, Move, Wait
 from remediator.core.evidence import ACTIVE
 from remediator.core.model import (
     Level,
@@ -110,6 +110,29 @@ def test_too_few_signals_of_an_alert_that_is_over_do_not_keep_a_target_out_for_a
     assert outcome(decision) == ("move", (State.VERIFYING, Reason.ALERT_GONE))
     held = decide(case(one, jobs=RUNNING, **FEW))
     assert outcome(held) == ("hold", Reason.WITNESSES)
+
+
+@pytest.mark.parametrize("state", [State.QUARANTINED, State.DRAINING])
+@pytest.mark.parametrize(("seconds", "stays"), [(59.0, False), (61.0, True)])
+def test_an_event_of_minutes_ago_moves_no_running_job_when_no_alert_is_active(
+    incident, case, state, seconds, stays
+) -> None:
+    one, ago = incident(state), {"evidence": ACTIVE, "event_at": NOW - seconds}
+    first = ("move", (State.VERIFYING, Reason.HELD_LONG))
+    quiet = decide(case(one, jobs=RUNNING, alerts_active=False, **ago))
+    assert (outcome(quiet) == first) is stays
+    assert outcome(decide(case(one, jobs=RUNNING, **ago))) != first, "an alert is active"
+    assert outcome(decide(case(one, jobs=DEAD, alerts_active=False, **ago))) != first, "dead jobs"
+
+
+def test_a_move_that_has_begun_is_ended_though_its_event_grows_old(incident, case, after) -> None:
+    one = incident(State.DRAINING)
+    begun = after(one, plan.new_step(one, "restart_jobs", 1.0, jobs=("train-b",)))
+    old = {"evidence": ACTIVE, "event_at": NOW - 600, "alerts_active": False}
+    assert isinstance(decide(case(begun, jobs=RUNNING, **old)), Act | Move)
+    assert outcome(decide(case(begun, jobs=RUNNING, **old))) != (
+        "move", (State.VERIFYING, Reason.HELD_LONG),
+    )  # fmt: skip
 
 
 # Nothing is touched for what cannot be done.
