@@ -104,6 +104,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="fleetmedic %(version)s", help="Print the version.")
 def cli() -> None:
     """fleetmedic finds sick GPUs, moves their jobs, repairs, verifies and re-admits them.
 

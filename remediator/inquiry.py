@@ -77,9 +77,13 @@ class Inquiry:
         known = self.book.incidents.values()
         own = [one for one in known if one.target == target]
         related = related_to(target, known)[-MAX_RELATED:]
+        latest = max((*own, *related), key=lambda one: one.opened, default=None)
         held = [one for one in (*related, *own) if _is_held(one)]
         story = await asyncio.to_thread(self._story, target, related, held, limit)
         decided = with_present(story, held)[-limit:]
+        if len(decided) == limit:
+            began = await asyncio.to_thread(self._began, latest)
+            decided = [one for one in began if one not in decided] + decided
         found: dict[str, Any] = {
             "target": str(target),
             "decisions": [line(event) for event in decided],
@@ -89,6 +93,13 @@ class Inquiry:
         if not decided:
             found["text"] = await self._nothing(target)
         return encoded(found)
+
+    def _began(self, incident: Incident | None) -> list[Event]:
+        """With what an incident began: its cause is not left out, however long the story is."""
+        if incident is None:
+            return []
+        kind = Kind.INCIDENT_OPENED
+        return find_events(self.data_dir, incident=incident.id, kind=kind, limit=1)
 
     def _story(
         self, target: Target, related: Sequence[Incident], held: Sequence[Incident], limit: int

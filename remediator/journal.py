@@ -232,13 +232,17 @@ def find_events(
     incident: str | None = None,
     decided: bool = False,
     reason: str | None = None,
+    kind: Kind | None = None,
     limit: int = 200,
 ) -> list[Event]:
     """The latest events that match every given filter; oldest first.
 
     `decided` selects events that have a reason. The limit counts matching events alone.
     """
-    given = {"incident = ?": incident, "target = ?": target, "reason = ?": reason}
+    given = {
+        "incident = ?": incident, "target = ?": target, "reason = ?": reason,
+        "event = ?": kind and str(kind),
+    }  # fmt: skip
     filters = {condition: value for condition, value in given.items() if value}
     conditions = [*filters, *(["reason IS NOT NULL"] if decided else [])]
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""

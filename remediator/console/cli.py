@@ -8,86 +8,16 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
 import click
-import msgspec
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind, valid_name
+from remediator.console import complete
+from remediator.console.answers import ENDED, Decision, Incidents, Pause, Story, Why
 from remediator.console.remote import Remediator
-from remediator.console.show import clean, moment, rows, state_of
+from remediator.console.show import clean, moment, rows
 
 P = ParamSpec("P")
-ENDED = frozenset({"CLOSED", "SUPPRESSED", "OVERRIDDEN", "FAILED"})
 DAY = 86_400.0
-
-
-class Incident(msgspec.Struct, frozen=True):
-    """What the console shows of an incident; what else the answer holds is ignored."""
-
-    id: str
-    target: str
-    playbook: str
-    state: str
-    opened: float
-    since: float
-    level: str = ""
-    text: str = ""
-    held_since: float | None = None
-
-    @property
-    def shown_state(self) -> str:
-        """The state, marked where a guard holds the incident in it."""
-        return state_of(self.state, held=self.held_since is not None)
-
-
-class Pause(msgspec.Struct, frozen=True):
-    """Who paused the remediator, why, and since when (Unix seconds)."""
-
-    by: str
-    reason: str
-    at: float
-
-
-class Incidents(msgspec.Struct, frozen=True):
-    """The answer of /api/v1/incidents."""
-
-    incidents: list[Incident]
-    pause: Pause | None = None
-
-
-class Event(msgspec.Struct, frozen=True):
-    """One line of an incident's journal."""
-
-    at: float
-    event: str
-    text: str
-    reason: str | None = None
-
-
-class Story(msgspec.Struct, frozen=True):
-    """The answer of /api/v1/incidents/ID."""
-
-    incident: Incident
-    events: list[Event] = []
-    summary: str = ""
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """Why something was, or was not, done."""
-
-    at: float
-    reason: str
-    text: str
-    incident: str | None = None
-
-
-class Why(msgspec.Struct, frozen=True):
-    """The answer of /api/v1/why."""
-
-    target: str
-    decisions: list[Decision]
-    incidents: list[str] = []
-    text: str = ""
-    pause: Pause | None = None
 
 
 def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, None]:
@@ -146,7 +76,7 @@ def list_(remediator: Remediator, ended: bool, as_json: bool) -> None:
 
 
 @incidents.command()
-@click.argument("incident_id", metavar="ID")
+@click.argument("incident_id", metavar="ID", shell_complete=complete.incidents)
 @click.option("--json", "as_json", is_flag=True, help="The answer of the HTTP API, as JSON.")
 @remote
 def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
@@ -182,7 +112,7 @@ def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("target")
+@click.argument("target", shell_complete=complete.targets)
 @click.option(
     "--limit",
     default=20,
@@ -218,11 +148,22 @@ def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
     if not answer.decisions:
         click.echo(_nothing(remediator, wanted, answer.text))
         return
-    newest = answer.decisions[-limit:]
-    rows(
-        ("time", "reason", "why", "incident"),
-        [(moment(one.at), one.reason, one.text, one.incident or "") for one in newest],
-    )
+    rows(("time", "reason", "why", "incident"), _shortened(answer.decisions, limit))
+
+
+def _shortened(decisions: list[Decision], limit: int) -> list[tuple[str, str, str, str]]:
+    """The latest decisions as rows, after the one with which the latest incident began."""
+    lines = [(moment(one.at), one.reason, one.text, one.incident or "") for one in decisions]
+    left_out = len(lines) - limit
+    if left_out <= 0:
+        return lines
+    latest = decisions[-1].incident
+    first = next(n for n, one in enumerate(decisions) if one.incident == latest)
+    begun = [lines[first]] if first < left_out else []
+    count = left_out - len(begun)
+    text = f"{count} decisions left out: --limit {len(lines)} shows them"
+    gap = [("", "", text, "")] if count else []
+    return [*begun, *gap, *lines[-limit:]]
 
 
 def _nothing(remediator: Remediator, target: Target, said: str) -> str:

@@ -9,7 +9,9 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.console.cli import ENDED, Incidents, remote
+from remediator.console import complete
+from remediator.console.answers import ENDED, Incidents
+from remediator.console.cli import remote
 from remediator.console.remote import Remediator
 from remediator.console.show import clean
 
@@ -50,7 +52,7 @@ def resume(remediator: Remediator) -> None:
 
 
 @click.command()
-@click.argument("target")
+@click.argument("target", shell_complete=complete.targets)
 @_why
 @remote
 def release(remediator: Remediator, target: str, reason: str) -> None:
@@ -77,7 +79,7 @@ def release(remediator: Remediator, target: str, reason: str) -> None:
 
 
 @click.command()
-@click.argument("incident")
+@click.argument("incident", shell_complete=complete.open_incidents)
 @_why
 @click.option(
     "--keep-quarantine",
@@ -103,7 +105,7 @@ def close(remediator: Remediator, incident: str, reason: str, keep_quarantine: b
 
 
 @click.command()
-@click.argument("incident")
+@click.argument("incident", shell_complete=complete.open_incidents)
 @_why
 @remote
 def retry(remediator: Remediator, incident: str, reason: str) -> None:

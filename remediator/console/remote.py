@@ -60,6 +60,7 @@ class Remediator:
     url: str
     token_file: Path | None = None
     token_named: bool = False
+    timeout: float = TIMEOUT
 
     @classmethod
     def find(cls, url: str | None, token_file: str | None, state: str | None) -> Remediator:
@@ -127,7 +128,8 @@ class Remediator:
             raise UserError(f"{self.token_file}: holds no token; name another --token-file.")
         return {"Authorization": f"Bearer {token}"}
 
-    def _exchange(self, request: urllib.request.Request, timeout: float = TIMEOUT) -> bytes:
+    def _exchange(self, request: urllib.request.Request, limit: float | None = None) -> bytes:
+        timeout = limit or self.timeout
         try:
             with _OPENER.open(request, timeout=timeout) as answer:
                 body: bytes = answer.read(MAX_BODY + 1)
@@ -146,6 +148,10 @@ class Remediator:
     def _complain(self, status: int, body: bytes) -> NoReturn:
         if status == 404:
             raise LookupError
+        said = " ".join(body.decode(errors="replace").split())
+        said = "".join(letter for letter in said if letter.isprintable())
+        if status == 403 and said:
+            raise UserError(f"the remediator at {self.url} refused the request: {said[:200]}")
         if status in (401, 403) and self.token_file is None:
             raise UserError(
                 f"the remediator at {self.url} requires its token: name the token's file with --token-file."
@@ -155,8 +161,6 @@ class Remediator:
                 f"the remediator refused the token of {self.token_file}: name the file that its "
                 "webhook_token_file names, with --token-file."
             )
-        said = " ".join(body.decode(errors="replace").split())
-        said = "".join(letter for letter in said if letter.isprintable())
         if status == 409 and said:  # understood and refused: the sentence is for the person
             raise UserError(said[:1000])
         said = said[:200]

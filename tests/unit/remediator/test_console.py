@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from fleetmedic.cli import main
@@ -183,8 +186,7 @@ def test_why_asks_about_the_whole_target_and_tells_the_newest_last(
 
 def test_why_keeps_the_newest_where_they_are_many(run: Callable[..., Result]) -> None:
     """In the order of the journal: a wall clock that jumped changes nothing about what came last."""
-    assert "hold" in run(why, "node2/3", "--limit", "1").output
-    assert "routed" not in run(why, "node2/3", "--limit", "1").output
+    assert "  hold  " in run(why, "node2/3", "--limit", "1").output.splitlines()[-1]
 
 
 def test_why_of_a_target_never_named_is_said_in_words(
@@ -473,3 +475,56 @@ def test_an_address_of_another_kind_is_refused(
     capsys: pytest.CaptureFixture[str], url: str
 ) -> None:
     assert "--url: expected http://HOST:PORT" in sentence(capsys, "incidents", "--url", url)
+
+
+def test_why_keeps_what_the_incident_began_with_and_says_what_it_leaves_out(
+    run: Callable[..., Result], place: Place
+) -> None:
+    older = [
+        {**DECISIONS[0], "text": f"Older {n}.", "incident": "inc-aaaaaaaaaa"} for n in range(3)
+    ]
+    newer = [{**DECISIONS[0], "text": f"Newer {n}."} for n in range(5)]
+    place.put("/api/v1/why", {"target": "gpu/node2/3", "decisions": older + newer})
+
+    def told(limit: int) -> list[str]:
+        lines = run(why, "node2/3", "--limit", str(limit)).output.splitlines()[1:]
+        return re.findall(r"Newer \d|Older \d|\d+ decisions left out: --limit 8", "\n".join(lines))
+
+    assert told(2) == [
+        "Newer 0",
+        "5 decisions left out: --limit 8",
+        "Newer 3",
+        "Newer 4",
+    ]
+    assert told(5) == [
+        "3 decisions left out: --limit 8",
+        *(f"Newer {n}" for n in range(5)),
+    ]
+    assert len(told(8)) == 8
+
+
+def test_a_refusal_of_the_host_name_is_told_as_it_is(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.answers["/api/v1/incidents"] = (403, b"Unknown host name: add it to `allowed_hosts`.\n")
+    assert "allowed_hosts" in sentence(capsys, "incidents", "--url", place.url)
+
+
+def completed(command: click.Command, state: Path, *words: str) -> list[str]:
+    """What the shell is offered for the last word."""
+    arguments = ["--state-dir", str(state), *words[:-1]]
+    found = ShellComplete(command, {}, "x", "_X").get_completions(arguments, words[-1])
+    return [one.value for one in found]
+
+
+def test_targets_and_incidents_are_completed(state: Path) -> None:
+    assert completed(why, state, "") == ["node2/3", "node1"]
+    assert completed(why, state, "node2") == ["node2/3"]
+    assert completed(incidents, state, "show", "inc-a") == [CLOSED["id"]]
+    assert completed(close, state, "") == [OPEN["id"], "node2/3"]
+
+
+def test_completion_without_a_remediator_offers_nothing(tmp_path: Path, place: Place) -> None:
+    assert completed(why, tmp_path, "") == []
+    place.answers["/api/v1/incidents"] = (500, b"")
+    assert completed(why, tmp_path, "") == []

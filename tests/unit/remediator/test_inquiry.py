@@ -227,8 +227,23 @@ def test_the_present_reason_is_the_last_line_while_an_incident_is_held(
     told = story.why("node1/3", limit=limit)["decisions"]
     assert told[-1]["text"] == "The budget is spent."
     assert told[-1]["seq"] == 2
-    assert len(told) == min(limit, 3)
+    assert len(told) == min(limit + 1, 3)
     assert [one["text"] for one in told].count("The budget is spent.") == 1
+
+
+def test_with_what_the_latest_incident_began_is_told_however_long_the_story_is(
+    story: Story,
+) -> None:
+    story.open("inc-0", GPU)
+    story.write(
+        events.moved(story.book.incidents["inc-0"], State.CLOSED, story.at(), Reason.READMITTED)
+    )
+    story.open("inc-1", GPU)
+    held = story.book.incidents["inc-1"]
+    story.write(
+        *(events.noted(Kind.HELD, held, story.at(), Reason.HOLD, f"{n}") for n in range(30))
+    )
+    assert texts(story.why("node1/3", limit=3))[:2] == ["inc-1 begins.", "27"]
 
 
 def test_after_a_hold_the_last_line_is_what_came_after(story: Story) -> None:

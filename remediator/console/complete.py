@@ -1,0 +1,59 @@
+"""Completion in the shell: targets and incidents that the remediator knows. Never fails, never waits long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import click
+from click.shell_completion import CompletionItem
+
+from fleetmedic.kernel.errors import UserError
+from remediator.console.answers import ENDED, Incident, Incidents
+from remediator.console.remote import Remediator
+
+MOST = 200
+SECONDS = 1.0
+
+
+def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The targets of incidents, as a person writes them: node2/3 for gpu/node2/3."""
+    known = {_written(one.target): f"{one.state} {one.playbook}" for one in _incidents(ctx)}
+    return _matching(known.items(), incomplete)
+
+
+def incidents(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The ids of incidents, newest first."""
+    found = reversed(list(_incidents(ctx)))
+    return _matching(((one.id, f"{_written(one.target)} {one.state}") for one in found), incomplete)
+
+
+def open_incidents(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The ids of open incidents, and their targets."""
+    found = [one for one in _incidents(ctx) if one.state not in ENDED]
+    known = [(one.id, f"{_written(one.target)} {one.state}") for one in reversed(found)]
+    known += [(_written(one.target), one.state) for one in found]
+    return _matching(known, incomplete)
+
+
+def _incidents(ctx: click.Context) -> Iterable[Incident]:
+    # A group's own options hold for its commands.
+    above = ctx.parent.params if ctx.parent else {}
+    given = above | {name: value for name, value in ctx.params.items() if value is not None}
+    try:
+        found = Remediator.find(given.get("url"), given.get("token_file"), given.get("state_dir"))
+        return replace(found, timeout=SECONDS).get("/api/v1/incidents", Incidents).incidents
+    except (UserError, LookupError, OSError):
+        return ()
+
+
+def _written(target: str) -> str:
+    kind, _, rest = target.partition("/")
+    return rest if kind in ("gpu", "node") else target
+
+
+def _matching(known: Iterable[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
+    found = [CompletionItem(text, help=more) for text, more in known if text.startswith(incomplete)]
+    return found[:MOST]
