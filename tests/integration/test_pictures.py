@@ -31,21 +31,21 @@ WIDTHS = {"laptop": 1280, "wall": 1920, "phone": 390}
 # on which every alert is raised, each but those of detectors has a value (test_every_alert).
 EMPTY: dict[str, str] = {
     # the service of this stack answers requests, not tokens
-    "Tokens": "no tokens",
-    "Tokens, by replica": "no tokens",
-    "Error budget left": "judged over three days, of which a recording each ten minutes speaks",
-    # hardware and services that this machine lacks, or that are well
-    "Memory errors": "no EDAC",
-    "InfiniBand ports": "no InfiniBand",
-    "Kernel events": "the kernel told of nothing",
-    "Failed services": "no systemd is asked",
+    "Token throughput": "no tokens",
+    "Token throughput by replica": "no tokens",
+    "Error budget remaining (3 d)": "its recording rule covers three days and runs every ten minutes",
+    # hardware and services that this machine lacks, or that are healthy
+    "Memory errors (EDAC)": "no EDAC",
+    "InfiniBand port state": "no InfiniBand",
+    "Kernel events": "no fault in the kernel log",
+    "Failed systemd units": "no systemd",
     # what needs minutes of a job
-    "Clock against the job's peers": "a median over minutes",
-    "Alerts of detectors": "none of them is old enough to fire",
+    "SM clock deviation from job peers": "a median over minutes",
+    "Anomaly alerts over time": "no detector alert fires",
     # what was not caused
-    "Held down": "no GPU is hot",
-    "Held, by reason": "nothing is held when the panel is looked at",
-    "Messages to people": "no channel is configured",
+    "SM clock throttling by reason": "no GPU is hot",
+    "Held incidents by reason": "no incident is held",
+    "Notifications by channel": "no channel is configured",
 }
 PANELS = """[...document.querySelectorAll('section[data-panel]:not(.row):not(.text)')].map(one => ({
   title: one.querySelector('h3').textContent, state: one.dataset.state ?? 'never asked',
@@ -226,7 +226,7 @@ def test_every_picture_has_its_values_as_a_table(stack: Stack, page: Page) -> No
 
 def test_the_incidents_lead_to_the_dashboards_and_back(stack: Stack, page: Page) -> None:
     page.goto(url(stack))
-    page.get_by_role("link", name="dashboards", exact=True).click()
+    page.get_by_role("link", name="Dashboards", exact=True).click()
     page.locator("a.card").first.click()
     page.get_by_role("link", name="Incidents", exact=True).click()
     assert page.get_by_role("heading", name="Incidents").count() == 1
@@ -243,7 +243,7 @@ def test_a_prometheus_that_hangs_is_said_in_every_panel_and_is_no_zero(
     finally:
         os.kill(who[0], signal.SIGCONT)
     assert {one["state"] for one in found} == {"error"}
-    assert all(one["said"].startswith("Prometheus does not answer: ") for one in found)
+    assert all(one["said"].startswith("The query to Prometheus failed: ") for one in found)
 
 
 UNITS = [
