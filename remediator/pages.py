@@ -1,4 +1,4 @@
-"""The two plain pages: the incidents, and a runbook. Everything shown is escaped."""
+"""The HTML pages of incidents and runbooks. All values are escaped."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _STYLE = """
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ddd}
 pre{background:#f4f4f4;padding:.8rem;overflow:auto}code{background:#f4f4f4}.open td:nth-child(3){font-weight:600}
 </style>"""
-# raw HTML in a page is shown, not obeyed
+# Raw HTML in a runbook is escaped.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 _TEMPLATES = jinja2.Environment(
     autoescape=True,
     loader=jinja2.DictLoader(
         {
-            "home": """<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="/static/icon.svg"><title>fleetmedic remediator</title>
+            "home": """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="/static/icon.svg"><title>fleetmedic: Incidents</title>
 {{ style|safe }}<h1>Incidents</h1>
 {% if pause %}<p><strong>Paused by {{ pause.by }}: {{ pause.why }}</strong></p>{% endif %}
-{% if incidents %}<table><tr><th>opened<th>target<th>state<th>playbook<th>why</tr>
+{% if incidents %}<table><tr><th>Opened<th>Target<th>State<th>Playbook<th>Reason</tr>
 {% for one in incidents %}<tr{% if not one.ended %} class="open"{% endif %}>
-<td>{{ when(one.opened) }}<td><a href="/api/v1/why?target={{ one.target|string|urlencode }}">{{ one.target }}</a>{% set picture = picture_of(one.target) %}{% if picture %} <a href="{{ picture }}">pictures</a>{% endif %}
+<td>{{ when(one.opened) }}<td><a href="/api/v1/why?target={{ one.target|string|urlencode }}">{{ one.target }}</a>{% set picture = picture_of(one.target) %}{% if picture %} <a href="{{ picture }}">dashboard</a>{% endif %}
 <td><a href="/api/v1/incidents/{{ one.id }}">{{ state_of(one) }}</a><td>{{ one.playbook }}<td>{{ one.present[1] }}</tr>
-{% endfor %}</table>{% else %}<p>There was none so far.</p>{% endif %}
-<p><a href="/dashboards">dashboards</a> &middot; <a href="/api/v1/incidents">incidents as JSON</a> &middot; <a href="/api/v1/decisions">decisions</a>
-&middot; <a href="/metrics">metrics</a></p></html>""",
-            "runbook": """<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="/static/icon.svg"><title>{{ name }}</title>
+{% endfor %}</table>{% else %}<p>No incidents yet.</p>{% endif %}
+<p><a href="/dashboards">Dashboards</a> &middot; <a href="/api/v1/incidents">Incidents (JSON)</a> &middot; <a href="/api/v1/decisions">Decisions (JSON)</a>
+&middot; <a href="/metrics">Metrics</a></p></html>""",
+            "runbook": """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="/static/icon.svg"><title>{{ name }}</title>
 {{ style|safe }}{{ body|safe }}</html>""",
         }
     ),
@@ -46,7 +46,7 @@ _TEMPLATES = jinja2.Environment(
 
 
 def home(book: Book) -> str:
-    """The page of incidents, the newest first."""
+    """The page of incidents, newest first."""
     newest = list(book.incidents.values())[-MAX_SHOWN:][::-1]
     page = _TEMPLATES.get_template("home")
     return page.render(
@@ -56,8 +56,8 @@ def home(book: Book) -> str:
 
 
 def runbook(name: str) -> str | None:
-    """The runbook of an alert as HTML; None when there is none."""
-    name = name.removesuffix(".md")  # as the pages link to each other
+    """The runbook of an alert as HTML; None if it does not exist."""
+    name = name.removesuffix(".md")  # links between runbooks end in .md
     if not _NAME.fullmatch(name):
         return None
     try:
@@ -69,7 +69,7 @@ def runbook(name: str) -> str | None:
 
 
 def _picture(target: Target) -> str | None:
-    """The dashboard of a target, with its variables; None for a kind that has none."""
+    """The URL of the dashboard of a target; None if the dashboard is not installed."""
     kinds: dict[TargetKind, tuple[str, dict[str, object]]] = {
         TargetKind.GPU: ("gpu", {"node": target.name, "gpu": target.gpu}),
         TargetKind.NODE: ("node", {"node": target.name}),
@@ -84,7 +84,7 @@ def _picture(target: Target) -> str | None:
 
 
 def _state(incident: Incident) -> str:
-    """The state, and whether a guard holds the incident in it."""
+    """The state, with ", held" if a guard holds the incident in it."""
     held = incident.held is not None and incident.state is not State.HELD
     return f"{incident.state}, held" if held else str(incident.state)
 

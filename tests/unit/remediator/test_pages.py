@@ -49,6 +49,11 @@ def test_a_runbook_is_drawn_with_its_code_and_headings() -> None:
     assert "<code>gpu_lost</code>" in page
 
 
+def test_every_page_fits_the_width_of_the_device() -> None:
+    for page in (pages.home(Book()), pages.runbook("GpuLost") or ""):
+        assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
+
+
 @pytest.mark.parametrize("name", ["Nothing", "../GpuLost", "a/b", "", "G" * 101, "Nothing.md"])
 def test_a_name_that_is_no_alert_has_no_page(name: str) -> None:
     assert pages.runbook(name) is None

@@ -130,7 +130,7 @@ def test_a_prometheus_that_does_not_answer_is_said_in_one_sentence(listener) -> 
     with served(listener.url) as client:
         answer = client.get(f"{DATA}/panels/{panel}/{ref}")
     assert answer.status_code == 502
-    assert answer.text.startswith("Prometheus does not answer: ")
+    assert answer.text.startswith("The query to Prometheus failed: ")
     with served(None) as client:
         assert "prometheus_url" in client.get(f"{DATA}/panels/{panel}/{ref}").text
 
@@ -191,6 +191,7 @@ def test_pages_run_only_their_own_scripts_and_carry_none_inline(listener) -> Non
         for path in ("/dashboards", f"/dashboards/{BOARD}"):
             page = client.get(path)
             assert page.headers["content-security-policy"].startswith("default-src 'self'")
+            assert '<meta name="viewport"' in page.text
             assert "style=" not in page.text
             assert "<script>" not in page.text
         moved = client.get(f"/d/{BOARD}/slug?var-node=n1", follow_redirects=False)
