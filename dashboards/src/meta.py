@@ -40,8 +40,8 @@ ROWS = (
     )),
     Row("Exporters", 8, (
         Panel("lines", 12, "Time since last successful collection", "Longest time since a collector last "
-              "succeeded, in seconds, by collector. It grows while the collector fails; see the runbook of "
-              "alert ExporterDataStale.", "s",
+              "succeeded, in seconds, by collector. Normal is a sawtooth up to the interval of the collector; for a "
+              "steady rise see the runbook of alert ExporterDataStale.", "s",
               ((f"time() - min by (collector) (gpu_exporter_collector_last_success_timestamp_seconds"
                 f"{{{NODE}}})", "{{collector}}"),)),
         Panel("lines", 12, "Collector duration", "Duration of the latest run of each collector on the slowest "
