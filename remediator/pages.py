@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,99}")
 _STYLE = """
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ddd}
-pre{background:#f4f4f4;padding:.8rem;overflow:auto}code{background:#f4f4f4;overflow-wrap:anywhere}.open td:nth-child(3){font-weight:600}
+pre{background:#f4f4f4;padding:.8rem;overflow:auto}code{background:#f4f4f4}h1,code{overflow-wrap:anywhere}.open td:nth-child(3){font-weight:600}
 @media(max-width:48rem){table{display:block;overflow-x:auto}}
 </style>"""
 # Raw HTML in a runbook is escaped.

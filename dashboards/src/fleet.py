@@ -41,7 +41,7 @@ ROWS = (
               "alert has a runbook.", "short",
               ((f"max by (severity, alertname, cluster, node, gpu, job_id) ({FIRING})", "alert"),)),
         Panel("states", 12, "Firing alerts over time", "Periods in which each alert fired, in all clusters. "
-              "The Watchdog is left out.", "short",
+              "The Watchdog is not shown.", "short",
               (('max by (alertname) (ALERTS{alertstate="firing",alertname!="Watchdog"})',
                 "{{alertname}}"),), states={"1": ("firing", "red")}),
         Panel("stacked", 12, "Incidents by state", "Number of open incidents in each state. "
@@ -49,11 +49,11 @@ ROWS = (
               ((f"sum by (state) ({OPEN})", "{{state}}"),),
               link="remediation"),
         Panel("lines", 12, "Remediation actions", "Number of actions that ended, by action and result. "
-              "Failed actions are explained on the Remediation dashboard.", "short",
+              "The Remediation dashboard lists the failed actions.", "short",
               ACTIONS, link="remediation"),
     )),
     Row("GPUs", 8, (
-        Panel("stacked", 12, "GPUs by state", "Number of GPUs that are up, hung or lost. Normal is that all "
+        Panel("stacked", 12, "GPUs by state", "Number of GPUs that are up, hung or lost. Normally all "
               "expected GPUs are up.", "short", (
                   (f"sum(gpu_up{{{NODE}}})", "up"),
                   (f"sum(1 - gpu_responding{{{NODE}}})", "hung"),

@@ -39,11 +39,11 @@ ROWS = (
               "short", ((f"sum(gpu_unowned_processes{{{GPU}}})", "processes"),), bad_from=1),
     )),
     Row("Health", 8, (
-        Panel("states", 12, "GPU up", "Whether each GPU is present and responds. Normal is up; \"down\" means "
+        Panel("states", 12, "GPU up", "Whether each GPU is present and responds. Normal is \"up\"; \"down\" means "
               "lost or hung.", "short", ((f"gpu_up{{{GPU}}}", NAME),),
               states=UP),
         Panel("states", 12, "GPU driver response", "Whether driver calls about each GPU return in time. Normal "
-              "is responding. A hung call alone is no reason to act on the GPU.",
+              "is \"responding\". A hung call alone is not a reason to act on the GPU.",
               "short", ((f"gpu_responding{{{GPU}}}", NAME),),
               states={"0": ("hung", "red"), "1": ("responding", "green")}),
         Panel("table", 12, "XID errors by code", "Number of XID errors in the selected time range, by GPU and "
@@ -92,8 +92,8 @@ ROWS = (
               top=1),
     )),
     Row("Memory and links", 8, (
-        Panel("lines", 8, "ECC error rate", "ECC memory errors per second, corrected and uncorrected. Uncorrected errors "
-              "make results wrong: normal is none, see the runbook of alert GpuEccUncorrectable.", "short",
+        Panel("lines", 8, "ECC error rate", "ECC memory errors per second, corrected and uncorrected. Normal is no "
+              "uncorrected error; such errors corrupt results, see the runbook of alert GpuEccUncorrectable.", "short",
               ((f'sum by (node, gpu, error) (rate(gpu_ecc_errors_total{{{GPU},scope="volatile"}}'
                 f"[$__rate_interval]))", "{{node}}/{{gpu}} {{error}}"),)),
         Panel("states", 8, "Row remap pending", "Whether a memory row waits to be remapped. Normal is no; the "
@@ -107,7 +107,7 @@ ROWS = (
               "short", ((f"increase(gpu_nvlink_faults_total{{{GPU}}}[10m])", NAME),), bad_from=600,
               alert="GpuNvlinkErrorsHigh"),
         Panel("lines", 8, "PCIe link width", "Number of PCIe lanes in use. Normal is the same number as the "
-              "peers; fewer lanes usually mean a badly seated card.", "short",
+              "peers; fewer lanes usually mean a badly seated card (alert GpuPcieLinkDowngraded).", "short",
               ((f'gpu_pcie_link_width{{{GPU},which="current"}}', NAME),)),
         Panel("lines", 8, "PCIe replay rate", "PCIe packets sent again per second. Normal is 0; alert "
               "GpuPcieReplayRateHigh fires above 1.", "short",

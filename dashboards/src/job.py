@@ -60,7 +60,7 @@ ROWS = (
               "s",
               ((f"time() - max by (job_id) (training_checkpoint_last_success_timestamp_seconds{{{JOB}}})",
                 "{{job_id}}"),)),
-        Panel("lines", 12, "Total restarts by job", "Number of restarts of each job since it began.", "short",
+        Panel("lines", 12, "Total restarts by job", "Number of restarts of each job since the job began.", "short",
               ((f"max by (job_id) (max_over_time(training_restarts_total{{{JOB}}}[1m]))",
                 "{{job_id}}"),)),
     )),

@@ -46,7 +46,7 @@ ROWS = (
               ((f"node_memory_MemAvailable_bytes{{{NODE}}} / node_memory_MemTotal_bytes", LABEL),),
               top=1),
         Panel("lines", 8, "Pressure stall (PSI)", "Share of time in which some task waited for CPU, memory or "
-              "disk I/O. Normal is close to 0 %.", "percentunit",
+              "disk I/O. A share that stays high means that the node lacks this resource.", "percentunit",
               ((f"rate(node_pressure_cpu_waiting_seconds_total{{{NODE}}}[$__rate_interval])",
                 "{{node}} CPU"),
                (f"rate(node_pressure_memory_waiting_seconds_total{{{NODE}}}[$__rate_interval])",

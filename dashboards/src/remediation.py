@@ -86,8 +86,8 @@ ROWS = (
     Row("Decisions and actions", 8, (
         Panel("lines", 12, "Actions by result", "Number of actions that ended, by action and result.", "short",
               ACTIONS),
-        Panel("lines", 12, "Guard holds by reason", "Number of actions that a guard held, by reason. The reasons "
-              "say why the remediator took no action.", "short",
+        Panel("lines", 12, "Guard holds by reason", "Number of actions that a guard held, by reason. Each "
+              "reason explains why the remediator took no action.", "short",
               (("round(sum by (reason) (increase(remediator_guard_holds_total[$__rate_interval]))) > 0",
                 "{{reason}}"),)),
         Panel("table", 12, "Decisions by reason", "Number of decisions in the selected time range, by reason.",

@@ -27,7 +27,7 @@ QUIET = 3.0
 
 
 class UnknownError(Exception):
-    """The dashboard, panel, target or variable does not exist."""
+    """The dashboard, panel, target or variable does not exist, or no Prometheus is configured."""
 
 
 class BusyError(Exception):

@@ -1,4 +1,4 @@
-"""Every committed dashboard drawn by real Chromium, on a real stack in the middle of an incident."""
+"""Every dashboard, drawn by Chromium on a real stack during an incident."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 WIDTHS = {"laptop": 1280, "wall": 1920, "phone": 390}
-# What may have nothing to draw on two simulated nodes a minute after their start, and why. On the fleet
-# on which every alert is raised, each but those of detectors has a value (test_every_alert).
+# Panels that can be empty on two simulated nodes a minute after their start, and why. In test_every_alert,
+# which raises every alert, only panels of detectors can be empty.
 EMPTY: dict[str, str] = {
     # the service of this stack answers requests, not tokens
     "Token throughput": "no tokens",
@@ -55,7 +55,7 @@ PANELS = """[...document.querySelectorAll('section[data-panel]:not(.row):not(.te
 
 @pytest.fixture(scope="module")
 def browser(steady_network: None) -> Iterator[Browser]:
-    """Debian's Chromium without a window."""
+    """Headless Chromium."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         why = "there is no chromium here: `apt-get install --no-install-recommends chromium`"
@@ -79,7 +79,7 @@ def stack(
     tmp_path_factory: pytest.TempPathFactory,
     browser: Browser,
 ) -> Iterator[Stack]:
-    """Two nodes, a job, and a lost GPU on which the remediator has begun to act."""
+    """Two nodes, a job, and a lost GPU that the remediator acts on."""
     for name in ("prometheus", "promtool", "alertmanager"):
         assert parts[name]
     state = tmp_path_factory.mktemp("pictures")
@@ -114,10 +114,10 @@ def stack(
 
 @pytest.fixture
 def page(stack: Stack, browser: Browser) -> Iterator[Page]:
-    """A page that fails the test for an error in the console or a request to another host."""
+    """A page that fails the test on a console error or a request to another host."""
     page = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme="dark")
     wrong: list[str] = []
-    # What the server answers other than 200 is judged by the tests, from what the panels say.
+    # The tests check error responses by the text of the panels.
     page.on(
         "console",
         lambda one: (
@@ -150,7 +150,7 @@ def wait_for_incident(stack: Stack, page: Page) -> None:
 
 
 def drawn(page: Page, address: str) -> list[dict[str, Any]]:
-    """Opens a dashboard, waits until everything is drawn, and says what each panel shows."""
+    """Open a dashboard, wait until every panel is drawn, and return what each panel shows."""
     page.goto(address)
     page.wait_for_selector("html[data-drawn]:not([data-drawn=''])", state="attached")
     found: list[dict[str, Any]] = page.evaluate(PANELS)
@@ -158,7 +158,7 @@ def drawn(page: Page, address: str) -> list[dict[str, Any]]:
 
 
 def patiently(page: Page, address: str) -> list[dict[str, Any]]:
-    """The same, looked at again for up to 20 s or more until only what must be empty here is empty."""
+    """Call `drawn` up to ten times, 2 s apart, until only the panels in EMPTY are empty."""
     for _ in range(10):
         found = drawn(page, address)
         if all(one["state"] == "drawn" or one["title"] in EMPTY for one in found):

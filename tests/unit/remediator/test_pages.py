@@ -1,4 +1,4 @@
-"""The pages show what is there, and obey nothing that is written in it."""
+"""The HTML pages show incidents and runbooks, and escape all values."""
 
 from pathlib import Path
 

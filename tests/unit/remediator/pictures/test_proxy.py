@@ -1,4 +1,4 @@
-"""The read-only proxy over HTTP: committed expressions only, bounded, and sentences for what fails."""
+"""The read-only proxy over HTTP: only queries of the dashboards, limits, and error messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DATA = f"/api/v1/dashboards/{BOARD}"
 
 
 class Listener:
-    """A listener that notes what it is asked, and answers as it is told (bytes and a status)."""
+    """A fake Prometheus that records requests and returns the configured status and body."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, list[str]]]] = []
@@ -68,7 +68,7 @@ def listener() -> Iterator[Listener]:
 @contextmanager
 def served(url: str | None) -> Iterator[TestClient]:
     pictures = Pictures(Proxy(PrometheusClient(url, timeout=2) if url else None, 5.0))
-    # Of the desk, only who is let in is used.
+    # The edge uses only the credentials of the desk.
     edge = _Edge(SimpleNamespace(credentials=Credentials("t" * 16), metrics=Metrics(Book())))  # type: ignore[arg-type]
     app = Starlette(routes=pictures.routes(edge.wrap, edge.wrap_page))
     with TestClient(app, client=("127.0.0.1", 50000)) as client:
