@@ -54,8 +54,8 @@ def incident(
 
 
 def runbook(name: str) -> str | None:
-    """The runbook of an alert as HTML; None when there is none."""
-    name = name.removesuffix(".md")  # as the pages link to each other
+    """The runbook of an alert as HTML; None if it does not exist."""
+    name = name.removesuffix(".md")  # links between runbooks end in .md
     if not _NAME.fullmatch(name):
         return None
     try:
@@ -95,7 +95,7 @@ def _dashboard(target: Target) -> str | None:
 
 
 def _state(incident: Incident) -> str:
-    """The state, and whether a guard holds the incident in it."""
+    """The state, with ", held" if a guard holds the incident in it."""
     held = incident.held is not None and incident.state is not State.HELD
     return f"{incident.state}, held" if held else str(incident.state)
 

@@ -1,4 +1,4 @@
-"""Writes the dashboards: `python dashboards/src` writes dashboards/*.json, or into the folder given."""
+"""Generate the dashboards: `python dashboards/src [FOLDER]` writes *.json to dashboards/ or FOLDER."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOARDS = tuple(
 
 
 def main(arguments: list[str]) -> None:
-    """Write each dashboard below the folder, whole."""
+    """Write each dashboard to the folder."""
     folder = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[1]
     for each in BOARDS:
         (folder / f"{each.name}.json").write_text(board.text(each, BOARDS))

@@ -1,4 +1,4 @@
-"""What the detectors see: scores against their thresholds, and the series themselves."""
+"""Anomaly detectors: scores, thresholds, and the metrics that the detectors read."""
 
 from board import GPU, NODE, Board, Panel, Row
 
@@ -6,48 +6,56 @@ SCORE = 'detector=~"$detector",target_cluster=~"$cluster",target_node=~"$node"'
 PEER = "{{node}}/{{gpu}} of {{job_id}}"
 
 ROWS = (
-    Row("Now", 4, (
-        Panel("stat", 6, "Detectors that ran", "Whose latest run succeeded.", "short",
-              (('sum(detector_run_success{detector=~"$detector"})', "ran"),)),
-        Panel("stat", 6, "Targets called sick", "Whose score lies above the threshold.", "short",
+    Row("Current state", 4, (
+        Panel("stat", 6, "Successful detectors", "Number of selected detectors whose latest run succeeded. "
+              "Normal is all of them.", "short",
+              (('sum(detector_run_success{detector=~"$detector"})', "successful"),)),
+        Panel("stat", 6, "Anomalous targets", "Number of targets whose score is above the threshold of the "
+              "detector. Normal is 0; see Anomaly scores and thresholds.", "short",
               ((f"count(detector_score{{{SCORE}}} > on (detector) group_left () detector_threshold) "
-                "or vector(0)", "sick"),), bad_from=1),
-        Panel("stat", 6, "Oldest run", "Since a detector last ran; rules that are too old are no longer "
-              "believed.", "s",
-              (('max(time() - detector_last_run_timestamp_seconds{detector=~"$detector"})', "since"),)),
-        Panel("stat", 6, "Anomaly alerts", "Alerts of detectors that fire.", "short",
-              (('count(ALERTS{alertstate="firing",source="detector"}) or vector(0)', "fire"),),
+                "or vector(0)", "anomalous"),), bad_from=1),
+        Panel("stat", 6, "Time since last detector run", "Longest time since the last run of a selected "
+              "detector. Alert DetectorModelStale fires after three intervals of the detector.", "s",
+              (('max(time() - detector_last_run_timestamp_seconds{detector=~"$detector"})', "time"),)),
+        Panel("stat", 6, "Firing anomaly alerts", "Number of firing alerts that come from detectors, in all "
+              "clusters. Normal is 0.", "short",
+              (('count(ALERTS{alertstate="firing",source="detector"}) or vector(0)', "firing"),),
               bad_from=1),
     )),
     Row("Scores", 9, (
-        Panel("lines", 24, "Scores and thresholds", "Above the line a detector calls its target sick.",
+        Panel("lines", 24, "Anomaly scores and thresholds", "Score of each target, and the threshold of each "
+              "detector. A target above the threshold is anomalous; compare its metrics below.",
               "none", (
                   (f"detector_score{{{SCORE}}}", "{{detector}} {{target_node}}/{{gpu}}"),
-                  ('detector_threshold{detector=~"$detector"}', "{{detector}}: threshold"))),
+                  ('detector_threshold{detector=~"$detector"}', "{{detector}} threshold"))),
     )),
-    Row("The series", 9, (
-        Panel("lines", 12, "Clock against the job's peers", "How far a GPU lies from the middle of its "
-              "job, in spreads: the band of the healthy is narrow around 0.", "none",
+    Row("Metrics read by the detectors", 9, (
+        Panel("lines", 12, "SM clock deviation from job peers", "Distance of the SM clock of each GPU from the "
+              "median of its job, in robust standard deviations (z-score). Normal is close to 0; a slow GPU is "
+              "negative (alert GpuPeerOutlier).", "none",
               ((f"gpu:sm_clock_peer_z:ratio{{{GPU}}}", PEER),)),
-        Panel("lines", 12, "SM clock", "What that is computed from.", "hertz",
+        Panel("lines", 12, "SM clock", "SM clock of each GPU, in Hz. The deviation from job peers is computed "
+              "from it.", "hertz",
               ((f'gpu_clock_hertz{{{GPU},domain="sm"}}', "{{node}}/{{gpu}}"),), link="gpu"),
-        Panel("lines", 8, "Utilization", "Of each GPU.", "percentunit",
+        Panel("lines", 8, "GPU utilization", "Share of time in which kernels ran on each GPU.", "percentunit",
               ((f"gpu_utilization_ratio{{{GPU}}}", "{{node}}/{{gpu}}"),), top=1),
-        Panel("lines", 8, "Temperature", "Of each GPU.", "celsius",
+        Panel("lines", 8, "GPU temperature", "Temperature of each GPU, in °C.", "celsius",
               ((f'gpu_temperature_celsius{{{GPU},sensor="gpu"}}', "{{node}}/{{gpu}}"),)),
-        Panel("lines", 8, "Power", "Of each GPU.", "watt",
+        Panel("lines", 8, "GPU power draw", "Power draw of each GPU, in watts.", "watt",
               ((f'gpu_power_watts{{{GPU},scope="gpu"}}', "{{node}}/{{gpu}}"),)),
     )),
     Row("Alerts and jobs", 8, (
-        Panel("states", 12, "Alerts of detectors", "When which one fired.", "short",
+        Panel("states", 12, "Anomaly alerts over time", "Periods in which each alert of a detector fired. "
+              "Normal is an empty panel.", "short",
               (('max by (alertname, node, gpu) (ALERTS{alertstate="firing",source="detector"})',
                 "{{alertname}} {{node}}/{{gpu}}"),), states={"1": ("firing", "red")}),
-        Panel("lines", 12, "Training step", "What a slow GPU costs its job.", "s",
+        Panel("lines", 12, "Training step duration", "Duration of a recent step of each job, in seconds. It "
+              "shows how much a slow GPU delays its job.", "s",
               ((f"training_step_duration_seconds{{{NODE}}}", "{{job_id}}"),), link="job"),
     )),
 )  # fmt: skip
 
 BOARD = Board(
-    "anomalies", "anomalies", "Scores of the detectors beside the series that they judge.",
+    "anomalies", "Anomalies", "Anomaly scores and thresholds of the detectors, and the metrics that they read.",
     ("cluster", "node", "gpu", "detector"), ROWS,
 )  # fmt: skip

@@ -1,7 +1,7 @@
-"""A dashboard as a table of rows and panels, and what Grafana makes of it.
+"""The model of a dashboard (rows and panels), and its conversion to Grafana JSON.
 
-A panel's place and id follow from its row in the table. Grafana's own layout is not used, because it
-sets panels side by side beyond the 24 columns of the grid.
+The position and id of a panel follow from its order in the rows. The layout of the Grafana SDK is not
+used, because it places panels beyond the 24 columns of the grid.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 TABLES = ("table", "list")
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 COLUMNS = 24
-# Every panel that reads series of a machine is narrowed by the variables at the top.
+# Label matchers that limit a query to the selected values of the variables.
 CLUSTER = 'cluster=~"$cluster"'
 NODE = f'{CLUSTER},node=~"$node"'
 GPU = f'{NODE},gpu=~"$gpu"'
 JOB = f'{CLUSTER},job_id=~"$job_id"'
 SERVICE = f'{CLUSTER},service=~"$service"'
-# Variables in the order of the page: what is shown beside each, and the query for its values.
+# Variable name: label, and query for its values.
 VARIABLES: Mapping[str, tuple[str, str]] = {
     "cluster": ("Cluster", 'label_values(up{job="node"}, cluster)'),
     "node": ("Node", f'label_values(up{{job="node",{CLUSTER}}}, node)'),
     "gpu": ("GPU", f"label_values(gpu_up{{{NODE}}}, gpu)"),
-    "job_id": ("Job", f"label_values(training_step{{{CLUSTER}}}, job_id)"),
+    "job_id": ("Training job", f"label_values(training_step{{{CLUSTER}}}, job_id)"),
     "service": ("Service", f"label_values(inference_replicas{{{CLUSTER}}}, service)"),
     "detector": ("Detector", "label_values(detector_threshold, detector)"),
 }
@@ -52,10 +52,10 @@ Builder = timeseries.Panel | stat.Panel | statetimeline.Panel | gauge.Panel | ta
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One row of the table. `kind` is stat, gauge, lines, stacked, states, table or list
-    (a table whose values say nothing); `width` is of 24 columns; `warn_from` and `bad_from` colour
-    the value from there on, as the alert named in `alert` does; `states` names and colours values;
-    `top` is where the axis ends."""
+    """A panel. `kind` is stat, gauge, lines, stacked, states, table or list (a table without the
+    column of values); `width` is in grid columns (24 per line); `warn_from` and `bad_from` are
+    thresholds, `alert` the alert that has the same threshold; `states` maps values to text and
+    colour; `top` is the maximum of the axis; `link` is the name of a dashboard."""
 
     kind: str
     width: int
@@ -73,7 +73,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A heading and the panels below it, laid side by side and then on the next line."""
+    """A heading and its panels, which are placed from left to right and wrap to the next line."""
 
     title: str
     height: int
@@ -82,7 +82,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """One dashboard; `name` is its file and, after `fleetmedic-`, its uid."""
+    """A dashboard. `name` is the file name without `.json`; the uid is `fleetmedic-` plus `name`."""
 
     name: str
     title: str
@@ -93,12 +93,12 @@ class Board:
 
     @property
     def uid(self) -> str:
-        """What links and provisioning call it."""
+        """The dashboard uid in links and in Grafana."""
         return f"fleetmedic-{self.name}"
 
 
 def text(board: Board, others: tuple[Board, ...]) -> str:
-    """The committed file of a dashboard, with links to the others."""
+    """The JSON of a dashboard, with links to the other dashboards."""
     return json.dumps(_build(board, others), cls=JSONEncoder, indent=1, sort_keys=True) + "\n"
 
 
@@ -140,11 +140,11 @@ def _build(board: Board, others: tuple[Board, ...]) -> dashboard.Dashboard:
 
 
 def _link(other: Board) -> builder.DashboardLink:
-    return _to(other.uid, other.title[0].upper() + other.title[1:]).tooltip(other.text)
+    return _to(other.uid, other.title).tooltip(other.text)
 
 
 def _to(uid: str, shown: str) -> builder.DashboardLink:
-    """A link to a dashboard that takes variables and time along."""
+    """A link to a dashboard that keeps variables and time range."""
     made = builder.DashboardLink(shown).type(dashboard.DashboardLinkType.LINK)
     return made.url(f"/d/{uid}").include_vars(True).keep_time(True)
 
@@ -160,7 +160,7 @@ def _panel(panel: Panel, number: int, place: dashboard.GridPos) -> Builder:
     if panel.states is not None:
         made = made.mappings([_mapping(panel.states)])
     if panel.link:
-        made = made.links([_to(f"fleetmedic-{panel.link}", "Open")])
+        made = made.links([_to(f"fleetmedic-{panel.link}", "Details")])
     for letter, (expression, legend) in zip("ABCDEF", panel.queries, strict=False):
         query = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(letter)
         if panel.kind in TABLES:
@@ -172,7 +172,7 @@ def _panel(panel: Panel, number: int, place: dashboard.GridPos) -> Builder:
 
 
 def _columns(panel: Panel) -> dashboard.DataTransformerConfig:
-    """A table without the moment of the query, and a list without its ones."""
+    """Hide the column Time of a table, and also the column Value of a list."""
     left_out = {"Time": True} | ({"Value": True} if panel.kind == "list" else {})
     options = {"excludeByName": left_out, "indexByName": {}, "renameByName": {}}
     return dashboard.DataTransformerConfig(id_val="organize", options=options)
@@ -228,7 +228,7 @@ def _variable(name: str, label: str, query: str) -> builder.QueryVariable:
 
 
 def _actions() -> builder.AnnotationQuery:
-    """Marks on every panel where the remediator did something."""
+    """An annotation on every panel for each action of the remediator."""
     done = "sum by (action, result) (increase(remediator_actions_total[$__rate_interval])) > 0"
-    made = builder.AnnotationQuery().name("Actions").datasource(DATASOURCE).enable(True)
+    made = builder.AnnotationQuery().name("Remediation actions").datasource(DATASOURCE).enable(True)
     return made.expr(done).title_format("{{action}}").text_format("{{result}}").icon_color("purple")

@@ -1,1 +1,1 @@
-"""Draws the committed dashboards without Grafana: a read-only proxy to Prometheus, and the pages."""
+"""The dashboards without Grafana: HTML pages, and a read-only proxy to Prometheus."""

@@ -1,4 +1,4 @@
-"""The dashboards over HTTP: an index, a page for each, its files, and what its pictures are drawn from."""
+"""HTTP routes of the dashboards: the index, a page per dashboard, static files, and the data of panels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TEMPLATES = jinja2.Environment(
 
 
 class Pictures:
-    """Answers for the dashboards of this installation."""
+    """HTTP handlers for the dashboards of this installation."""
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
@@ -57,22 +57,26 @@ class Pictures:
     async def board(self, request: Request) -> Response:
         found = boards().get(request.path_params["uid"])
         if found is None:
-            return PlainTextResponse("There is no such dashboard; /dashboards lists them.\n", 404)
+            return PlainTextResponse(
+                "Dashboard not found. /dashboards lists all dashboards.\n", 404
+            )
         page = _TEMPLATES.get_template("board.html").render(board=found, boards=boards().values())
         return HTMLResponse(page, headers=NO_CACHE)
 
     async def as_in_grafana(self, request: Request) -> Response:
-        """An address as alerts give it leads here too."""
+        """Redirect URLs in the format of Grafana, which alerts link to."""
         uid = request.path_params["uid"]
         if uid not in boards():
-            return PlainTextResponse("There is no such dashboard; /dashboards lists them.\n", 404)
+            return PlainTextResponse(
+                "Dashboard not found. /dashboards lists all dashboards.\n", 404
+            )
         query = f"?{request.url.query}" if request.url.query else ""
         return RedirectResponse(f"/dashboards/{uid}{query}")
 
     async def file(self, request: Request) -> Response:
         found = _files().get(request.path_params["name"])
         if found is None:
-            return PlainTextResponse("There is no such file.\n", 404)
+            return PlainTextResponse("File not found.\n", 404)
         body, kind = found
         return Response(body, media_type=kind, headers=NO_CACHE)
 
@@ -94,7 +98,7 @@ class Pictures:
 
 
 def _said(answer: Answer) -> Answer:
-    """Turn what the proxy raises into a status and one sentence."""
+    """Turn exceptions of the proxy into an HTTP status and one line of text."""
 
     async def answered(request: Request) -> Response:
         try:
@@ -104,7 +108,7 @@ def _said(answer: Answer) -> Answer:
         except BusyError as error:
             return PlainTextResponse(f"{error}\n", 503, {"Retry-After": "5"})
         except HttpError as error:
-            return PlainTextResponse(f"Prometheus does not answer: {error}\n", 502)
+            return PlainTextResponse(f"The query to Prometheus failed: {error}\n", 502)
 
     return answered
 
@@ -119,7 +123,7 @@ def _files() -> dict[str, tuple[bytes, str]]:
 def _board(request: Request) -> Board:
     found = boards().get(request.path_params["uid"])
     if found is None:
-        raise UnknownError("There is no such dashboard; /dashboards lists them.")
+        raise UnknownError("Dashboard not found. /dashboards lists all dashboards.")
     return found
 
 

@@ -1,7 +1,7 @@
-"""Puts the values of variables into a committed expression. Pure.
+"""Substitutes the values of variables in an expression of a dashboard. Pure.
 
-A value never changes the structure of the expression: it may stand only inside of a quoted string, is
-escaped for the place (regular expression or plain), and everything outside of strings stays as committed.
+A value never changes the structure of the expression. Variables are allowed only inside quoted strings,
+values are escaped for a regular expression or a plain string, and nothing outside of strings changes.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+),\s*(?P<label>[a-zA-Z
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The values of a variable. None is all of them, by the dashboard's own pattern `every`."""
+    """The selected values of a variable. None means all: the dashboard's pattern `every`."""
 
     values: tuple[str, ...] | None
     every: str = ".*"
 
 
 def fill(expr: str, chosen: Mapping[str, Chosen], spans: Mapping[str, int]) -> str:
-    """The expression with values and `spans` (`__rate_interval` and the like, in seconds) in place.
+    """Substitute the values, and `spans` (such as `__rate_interval`, in seconds).
 
-    Raises UserError for a variable that is unknown, or that stands where no value may.
+    Raises UserError for an unknown variable, or a variable in a place where no value is allowed.
     """
     out, at = [], 0
     for found in _STRING.finditer(expr):
@@ -43,18 +43,20 @@ def fill(expr: str, chosen: Mapping[str, Chosen], spans: Mapping[str, int]) -> s
 
 
 def check(name: str, values: list[str]) -> None:
-    """Raises UserError for more or longer values than anybody chooses, or an unprintable one."""
+    """Raises UserError for too many values, or a value that is too long or contains NUL."""
     if len(values) > MAX_VALUES:
-        raise UserError(f"var-{name[:40]}: choose at most {MAX_VALUES} values, or all.")
+        raise UserError(f"var-{name[:40]}: select at most {MAX_VALUES} values, or all.")
     if any(len(value) > MAX_VALUE or "\x00" in value for value in values):
-        raise UserError(f"var-{name[:40]}: a value has at most {MAX_VALUE} characters.")
+        raise UserError(
+            f"var-{name[:40]}: a value is longer than {MAX_VALUE} characters or contains NUL."
+        )
 
 
 def label_values(definition: str) -> tuple[str, str]:
-    """Selector and label of `label_values(selector, label)`. Raises UserError for anything else."""
+    """Selector and label of `label_values(selector, label)`. Raises UserError for other queries."""
     found = _LABEL_VALUES.fullmatch(definition.strip())
     if found is None:
-        raise UserError("This variable is not made by label_values(selector, label).")
+        raise UserError("Unsupported variable query: expected label_values(selector, label).")
     return found["selector"].strip(), found["label"]
 
 
@@ -62,7 +64,9 @@ def _outside(text: str, spans: Mapping[str, int]) -> str:
     def span(found: re.Match[str]) -> str:
         name = found[1] or found[2]
         if name not in spans:
-            raise UserError(f"${name} stands outside of a quoted string, where no value may.")
+            raise UserError(
+                f"Variable ${name} is outside of a quoted string; only inside are values allowed."
+            )
         return f"{spans[name]}s"
 
     return _NAME.sub(span, text)
@@ -79,12 +83,16 @@ def _inside(text: str, operator: str | None, chosen: Mapping[str, Chosen]) -> st
                 return found[0]  # $1 is a group of label_replace
             raise UserError(f"The dashboard has no variable ${name}.")
         if text.startswith("`"):
-            raise UserError(f"${name} stands in a raw string, in which nothing can be escaped.")
+            raise UserError(
+                f"Variable ${name} is in a raw string (backquotes), where values cannot be escaped."
+            )
         one = chosen[name]
         if operator in ("=~", "!~"):
             return _quoted(one.every if one.values is None else _pattern(one.values), text[0])
         if one.values is None or len(one.values) != 1:
-            raise UserError(f"${name} needs one value here: it is compared for equality.")
+            raise UserError(
+                f"Variable ${name} needs exactly one value: the expression compares it with = or !=."
+            )
         return _quoted(one.values[0], text[0])
 
     return text[0] + _NAME.sub(value, text[1:-1]) + text[-1]
@@ -96,7 +104,7 @@ def _pattern(values: tuple[str, ...]) -> str:
 
 
 def _quoted(value: str, quote: str) -> str:
-    """Escaped for a string in these quotes; the other kind of quote may not be escaped in PromQL."""
+    """Escape for a string in these quotes. PromQL does not allow escaping the other kind of quote."""
     for letter, written in (("\\", "\\\\"), (quote, f"\\{quote}"), ("\n", "\\n"), ("\r", "\\r")):
         value = value.replace(letter, written)
     return value

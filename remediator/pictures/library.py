@@ -1,4 +1,4 @@
-"""The committed dashboards: what may be asked, found by uid, panel and target. Nothing else is asked."""
+"""The dashboards of this installation, and their queries by uid, panel and target. No other query is allowed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fleetmedic.kernel.share import share
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One committed expression. `instant`: its value at the end of the range is wanted, no course."""
+    """An expression of a dashboard. `instant`: an instant query at the end of the range, no range query."""
 
     expr: str
     instant: bool
@@ -22,7 +22,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A dashboard. `document` is the JSON as committed; panels by id and refId, variables by name."""
+    """A dashboard. `document` is its JSON; `queries` are by panel id and refId, `variables` by name."""
 
     uid: str
     title: str
@@ -35,7 +35,7 @@ class Board:
 
 
 def read_board(text: bytes) -> Board:
-    """A dashboard from its JSON. Raises msgspec.DecodeError or KeyError for what is none."""
+    """Parse a dashboard from JSON. Raises msgspec.DecodeError or KeyError if it is invalid."""
     raw: dict[str, Any] = msgspec.json.decode(text)
     queries = {
         (panel["id"], target["refId"]): Query(
@@ -64,7 +64,7 @@ def read_board(text: bytes) -> Board:
 
 @cache
 def boards() -> dict[str, Board]:
-    """The dashboards of this installation by uid, the fleet first; empty where it carries none."""
+    """The dashboards of this installation by uid, Fleet overview first; empty if none are installed."""
     try:
         folder: Path = share("dashboards")
     except FileNotFoundError:
@@ -75,7 +75,7 @@ def boards() -> dict[str, Board]:
 
 
 def _panels(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Panels, those inside of closed rows included."""
+    """All panels, including those in collapsed rows."""
     return [one for panel in listed for one in (panel, *panel.get("panels", ()))]
 
 

@@ -1,6 +1,6 @@
-"""Asks Prometheus for what a committed dashboard shows, and for nothing else.
+"""Sends the queries of the dashboards to Prometheus, and no other queries.
 
-It has connections, a timeout and a bound of its own, so that people who look delay no decision.
+It has its own connections, timeout and limit, so that viewers of dashboards delay no decision.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ QUIET = 3.0
 
 
 class UnknownError(Exception):
-    """No such dashboard, panel, target or variable; the message is a sentence."""
+    """The dashboard, panel, target or variable does not exist, or no Prometheus is configured."""
 
 
 class BusyError(Exception):
-    """More is asked than is answered at once; the message is a sentence."""
+    """Too many queries are waiting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a browser names: the range as text, and the values of variables (empty: all)."""
+    """The parameters of a request: the time range as text, and values of variables (empty: all)."""
 
     first: str
     last: str
@@ -44,7 +44,7 @@ class Asked:
 
 
 class Proxy:
-    """`client` is None where no Prometheus is configured; whoever gave it closes it."""
+    """`client` is None if no Prometheus is configured; the caller closes it."""
 
     def __init__(self, client: PrometheusClient | None, scrape_interval: float) -> None:
         self._client = client
@@ -57,11 +57,13 @@ class Proxy:
         """The series of one target. Raises UnknownError, BusyError, HttpError, UserError."""
         query = board.queries.get((panel, ref))
         if query is None:
-            raise UnknownError(f"{board.uid} has no panel {panel} with a target {ref[:20]!r}.")
+            raise UnknownError(
+                f"Dashboard {board.uid} has no panel {panel} with target {ref[:20]!r}."
+            )
         return await self._series(board, query, asked)
 
     async def annotations(self, board: Board, asked: Asked) -> dict[str, Any]:
-        """The series of what is marked on every picture: it began where a value rises above zero."""
+        """The series of the annotations. An event begins where a value rises above zero."""
         found = [await self._series(board, query, asked) for query in board.annotations]
         return {
             "step": self._window(asked).step,
@@ -69,9 +71,9 @@ class Proxy:
         }
 
     async def choices(self, board: Board, name: str, asked: Asked) -> list[str]:
-        """The values that a variable may take in the range, sorted as people count."""
+        """The values of a variable in the time range, numbers in numeric order."""
         if name not in board.variables:
-            raise UnknownError(f"{board.uid} has no variable {name[:40]!r}.")
+            raise UnknownError(f"Dashboard {board.uid} has no variable {name[:40]!r}.")
         selector, label = label_values(board.variables[name])
         over, chosen = self._window(asked), _chosen(board, asked)
         selector = fill(selector, chosen, over.spans(self._scrape))
@@ -104,18 +106,18 @@ class Proxy:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[PrometheusClient]:
         if self._client is None:
-            raise UnknownError("No Prometheus is configured: set prometheus_url in remediator.yml.")
-        if self._waiting >= WAITING:
-            raise BusyError(
-                "Too many pictures are asked for at once; they come with the next refresh."
+            raise UnknownError(
+                "Prometheus is not configured. Set prometheus_url in remediator.yml."
             )
+        if self._waiting >= WAITING:
+            raise BusyError("Too many queries are waiting. The next refresh repeats this query.")
         self._waiting += 1
         try:
             await self._free.acquire()
         finally:
             self._waiting -= 1
         try:
-            # One picture has waited in vain: the others of its page need not wait as long, each.
+            # After a timeout the other panels of the page fail at once instead of waiting as long.
             if self._silent and time.monotonic() < self._silent[0]:
                 raise self._silent[1]
             yield self._client
@@ -130,7 +132,7 @@ class Proxy:
 def _chosen(board: Board, asked: Asked) -> dict[str, Chosen]:
     for name, values in asked.values.items():
         if name not in board.variables:
-            raise UnknownError(f"{board.uid} has no variable {name[:40]!r}.")
+            raise UnknownError(f"Dashboard {board.uid} has no variable {name[:40]!r}.")
         check(name, values)
     return {
         name: Chosen(tuple(asked.values[name]) if asked.values.get(name) else None, every)

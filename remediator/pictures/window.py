@@ -1,4 +1,4 @@
-"""The time range of a picture, and the step of its points. Pure: `now` is an argument."""
+"""The time range of a panel, and the step of its samples. Pure: `now` is an argument."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Window:
     step: int
 
     def spans(self, scrape_interval: float) -> dict[str, int]:
-        """What Grafana calls these, in whole seconds; a rate needs four scrapes to see a counter move."""
+        """Grafana's interval variables in whole seconds. As in Grafana, a rate covers at least four scrapes."""
         scrape = math.ceil(scrape_interval)
         rate = max(4 * scrape, self.step + scrape)
         return {"__rate_interval": rate, "__interval": self.step, "__range": self.end - self.start}
 
 
 def window(first: str, last: str, now: float, scrape_interval: float) -> Window:
-    """The range from `first` to `last`: `now`, `now-1h`, or Unix milliseconds. Raises UserError."""
+    """The range from `first` to `last`: `now`, `now-1h` or Unix milliseconds. Raises UserError."""
     start, end = _moment("from", first, now), _moment("to", last, now)
     if not SHORTEST <= end - start <= LONGEST:
-        raise UserError("from, to: give a range of one minute to 90 days, its beginning first.")
+        raise UserError("from, to: expected a range of 1 minute to 90 days, with from before to.")
     least = max((end - start) / MAX_POINTS, scrape_interval)
     step = next((one for one in _STEPS if one >= least), math.ceil(least))
     return Window(int(start // step) * step, int(end // step) * step, step)
@@ -46,4 +46,4 @@ def _moment(name: str, text: str, now: float) -> float:
         return now - int(found[1] or 0) * _UNITS[found[2] or "s"]
     if text.isascii() and text.isdigit() and len(text) <= 14:
         return int(text) / 1000
-    raise UserError(f"{name}={text[:20]!r}: write now, now-1h, or Unix milliseconds.")
+    raise UserError(f"{name}: expected now, now-1h or Unix milliseconds, got {text[:20]!r}.")

@@ -23,13 +23,13 @@ BUSY = {
     "TrainingStalled",
 }  # fmt: skip
 PATIENCE = 400.0
-# Queries of the dashboards that give nothing on this fleet, and where they do.
+# Queries of the dashboards that have no series on this fleet, and the test in which they have.
 ELSEWHERE = {
-    "fleetmedic-anomalies: Scores and thresholds, A": "test_pictures: detectors with a day of history",
-    "fleetmedic-anomalies: Scores and thresholds, B": "test_pictures: detectors with a day of history",
-    "fleetmedic-anomalies: Clock against the job's peers, A": "test_pictures: detectors with a day of history",
-    "fleetmedic-anomalies: Alerts of detectors, A": "test_demo: a slow GPU is found by its peers",
-    "fleetmedic-remediation: Why nothing was done, A": "test_pictures: a second lost GPU is too many",
+    "fleetmedic-anomalies: Anomaly scores and thresholds, A": "test_pictures: detectors with a day of history",
+    "fleetmedic-anomalies: Anomaly scores and thresholds, B": "test_pictures: detectors with a day of history",
+    "fleetmedic-anomalies: SM clock deviation from job peers, A": "test_pictures: detectors with a day of history",
+    "fleetmedic-anomalies: Anomaly alerts over time, A": "test_demo: a slow GPU is found by its peers",
+    "fleetmedic-remediation: Guard holds by reason, A": "test_pictures: a second lost GPU is too many",
 }
 
 

@@ -1,4 +1,4 @@
-"""Every committed dashboard drawn by real Chromium, on a real stack in the middle of an incident."""
+"""Every dashboard, drawn by Chromium on a real stack during an incident."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 WIDTHS = {"laptop": 1280, "wall": 1920, "phone": 390}
-# What may have nothing to draw on two simulated nodes a minute after their start, and why. On the fleet
-# on which every alert is raised, each but those of detectors has a value (test_every_alert).
+# Panels that can be empty on two simulated nodes a minute after their start, and why. In test_every_alert,
+# which raises every alert, only panels of detectors can be empty.
 EMPTY: dict[str, str] = {
     # the service of this stack answers requests, not tokens
-    "Tokens": "no tokens",
-    "Tokens, by replica": "no tokens",
-    "Error budget left": "judged over three days, of which a recording each ten minutes speaks",
-    # hardware and services that this machine lacks, or that are well
-    "Memory errors": "no EDAC",
-    "InfiniBand ports": "no InfiniBand",
-    "Kernel events": "the kernel told of nothing",
-    "Failed services": "no systemd is asked",
+    "Token throughput": "no tokens",
+    "Token throughput by replica": "no tokens",
+    "Error budget remaining (3 d)": "its recording rule covers three days and runs every ten minutes",
+    # hardware and services that this machine lacks, or that are healthy
+    "Memory errors (EDAC)": "no EDAC",
+    "InfiniBand port state": "no InfiniBand",
+    "Kernel events": "no fault in the kernel log",
+    "Failed systemd units": "no systemd",
     # what needs minutes of a job
-    "Clock against the job's peers": "a median over minutes",
-    "Alerts of detectors": "none of them is old enough to fire",
+    "SM clock deviation from job peers": "a median over minutes",
+    "Anomaly alerts over time": "no detector alert fires",
     # what was not caused
-    "Held down": "no GPU is hot",
-    "Held, by reason": "nothing is held when the panel is looked at",
-    "Messages to people": "no channel is configured",
+    "SM clock throttling by reason": "no GPU is hot",
+    "Held incidents by reason": "no incident is held",
+    "Notifications by channel": "no channel is configured",
 }
 PANELS = """[...document.querySelectorAll('section[data-panel]:not(.row):not(.text)')].map(one => ({
   title: one.querySelector('h3').textContent, state: one.dataset.state ?? 'never asked',
@@ -55,7 +55,7 @@ PANELS = """[...document.querySelectorAll('section[data-panel]:not(.row):not(.te
 
 @pytest.fixture(scope="module")
 def browser(steady_network: None) -> Iterator[Browser]:
-    """Debian's Chromium without a window."""
+    """Headless Chromium."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         why = "there is no chromium here: `apt-get install --no-install-recommends chromium`"
@@ -79,7 +79,7 @@ def stack(
     tmp_path_factory: pytest.TempPathFactory,
     browser: Browser,
 ) -> Iterator[Stack]:
-    """Two nodes, a job, and a lost GPU on which the remediator has begun to act."""
+    """Two nodes, a job, and a lost GPU that the remediator acts on."""
     for name in ("prometheus", "promtool", "alertmanager"):
         assert parts[name]
     state = tmp_path_factory.mktemp("pictures")
@@ -114,10 +114,10 @@ def stack(
 
 @pytest.fixture
 def page(stack: Stack, browser: Browser) -> Iterator[Page]:
-    """A page that fails the test for an error in the console or a request to another host."""
+    """A page that fails the test on a console error or a request to another host."""
     page = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme="dark")
     wrong: list[str] = []
-    # What the server answers other than 200 is judged by the tests, from what the panels say.
+    # The tests check error responses by the text of the panels.
     page.on(
         "console",
         lambda one: (
@@ -150,7 +150,7 @@ def wait_for_incident(stack: Stack, page: Page) -> None:
 
 
 def drawn(page: Page, address: str) -> list[dict[str, Any]]:
-    """Opens a dashboard, waits until everything is drawn, and says what each panel shows."""
+    """Open a dashboard, wait until every panel is drawn, and return what each panel shows."""
     page.goto(address)
     page.wait_for_selector("html[data-drawn]:not([data-drawn=''])", state="attached")
     found: list[dict[str, Any]] = page.evaluate(PANELS)
@@ -158,7 +158,7 @@ def drawn(page: Page, address: str) -> list[dict[str, Any]]:
 
 
 def patiently(page: Page, address: str) -> list[dict[str, Any]]:
-    """The same, looked at again for up to 20 s or more until only what must be empty here is empty."""
+    """Call `drawn` up to ten times, 2 s apart, until only the panels in EMPTY are empty."""
     for _ in range(10):
         found = drawn(page, address)
         if all(one["state"] == "drawn" or one["title"] in EMPTY for one in found):
@@ -226,7 +226,7 @@ def test_every_picture_has_its_values_as_a_table(stack: Stack, page: Page) -> No
 
 def test_the_incidents_lead_to_the_dashboards_and_back(stack: Stack, page: Page) -> None:
     page.goto(url(stack))
-    page.get_by_role("link", name="dashboards", exact=True).click()
+    page.get_by_role("link", name="Dashboards", exact=True).click()
     page.locator("a.card").first.click()
     page.get_by_role("link", name="Incidents", exact=True).click()
     assert page.get_by_role("heading", name="Incidents").count() == 1
@@ -243,7 +243,7 @@ def test_a_prometheus_that_hangs_is_said_in_every_panel_and_is_no_zero(
     finally:
         os.kill(who[0], signal.SIGCONT)
     assert {one["state"] for one in found} == {"error"}
-    assert all(one["said"].startswith("Prometheus does not answer: ") for one in found)
+    assert all(one["said"].startswith("The query to Prometheus failed: ") for one in found)
 
 
 UNITS = [

@@ -1,4 +1,4 @@
-// A dashboard's page: lays out the panels, asks for their data, draws, and does so again.
+// The page of a dashboard: lays out the panels, fetches their data, draws them and refreshes them.
 import { controls, Shown } from "./controls.js";
 import * as data from "./data.js";
 import { name } from "./format.js";
@@ -37,8 +37,8 @@ function place(panel) {
   const summary = document.createElement("summary");
   const body = document.createElement("div");
   summary.textContent = "≡";
-  summary.title = "the values behind this picture";
-  summary.setAttribute("aria-label", `values of ${panel.title}`);
+  summary.title = "Show the values as a table";
+  summary.setAttribute("aria-label", `Values of ${panel.title}`);
   values.className = "values";
   values.append(summary, document.createElement("div"));
   values.addEventListener("toggle", () => fill(panel, values));
@@ -54,7 +54,7 @@ function fill(panel, values) {
   if (values.open && found) values.lastChild.replaceChildren(behind(panel, found));
 }
 
-/** A link to another dashboard, with the variables and the range where it asks for them. */
+/** A link to another dashboard. It keeps the variables and the time range if the link says so. */
 function anchor(link) {
   const made = document.createElement("a");
   const address = new URL(link.url, location.origin);
@@ -91,7 +91,7 @@ async function draw(panel, frame, mine) {
   body.className = "body";
   const numbers = found?.series.some((one) => one.points.some(([, value]) => !Number.isNaN(value)));
   frame.dataset.state = sentence ? "error" : numbers ? "drawn" : "empty";
-  if (!sentence && found.series.length && !numbers) sentence = "No value in this range: the series are there, but they have no number to show, as a share of nothing has none.";
+  if (!sentence && found.series.length && !numbers) sentence = "No value in this range: series match, but all their values are NaN, for example after a division by zero.";
   if (frame.dataset.state !== "drawn") {
     latest.delete(panel.id);
     body.classList.add("said");
@@ -101,7 +101,7 @@ async function draw(panel, frame, mine) {
   latest.set(panel.id, found);
   const plot = DRAW[panel.type]?.(body, panel, found, { marks, zoom });
   if (plot) plots.set(panel.id, plot);
-  if (!DRAW[panel.type]) body.textContent = `A panel of type ${panel.type} is not drawn here.`;
+  if (!DRAW[panel.type]) body.textContent = `Panel type ${panel.type} is not supported.`;
   if (found.left) body.append(`${found.left} more series are not shown.`);
   fill(panel, frame.querySelector(".values") ?? {});
 }
@@ -116,10 +116,10 @@ function zoom(from, to) {
 
 function tell() {
   const said = marks.slice(-8).map(({ when, labels }) => `${new Date(when * 1000).toTimeString().slice(0, 8)} ${Object.values(labels).join(" ")}`);
-  document.getElementById("actions").textContent = said.length ? `Actions in this range (dashed marks): ${said.join(" · ")}` : "";
+  document.getElementById("actions").textContent = said.length ? `Remediation actions in this range (dashed lines): ${said.join(" · ")}` : "";
 }
 
-/** Draws everything once, then again after the time that is chosen; a hidden page waits. */
+/** Draws all panels and schedules the next refresh. A hidden page refreshes when it becomes visible. */
 async function refresh() {
   clearTimeout(timer);
   const mine = ++round;

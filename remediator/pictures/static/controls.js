@@ -1,20 +1,20 @@
-// What is shown: variables, time range, refresh, light. All of it stands in the address.
+// The controls: variables, time range and refresh interval, which the URL keeps, and the theme.
 import { choices } from "./data.js";
 
-const RANGES = { "now-5m": "5 min", "now-15m": "15 min", "now-30m": "30 min", "now-1h": "1 h", "now-3h": "3 h", "now-6h": "6 h", "now-12h": "12 h", "now-24h": "1 day", "now-2d": "2 days", "now-7d": "7 days" };
-const REFRESH = { "": "no refresh", "5s": "5 s", "10s": "10 s", "30s": "30 s", "1m": "1 min" };
+const RANGES = { "now-5m": "last 5 min", "now-15m": "last 15 min", "now-30m": "last 30 min", "now-1h": "last 1 h", "now-3h": "last 3 h", "now-6h": "last 6 h", "now-12h": "last 12 h", "now-24h": "last 1 day", "now-2d": "last 2 days", "now-7d": "last 7 days" };
+const REFRESH = { "": "off", "5s": "5 s", "10s": "10 s", "30s": "30 s", "1m": "1 min" };
 
 function select(label, options, value, changed) {
   const frame = document.createElement("label");
   const box = document.createElement("select");
   for (const [key, said] of Object.entries(options)) box.add(new Option(said, key, false, key === value));
-  if (!(value in options)) box.add(new Option(/^now-/.test(value) ? value.slice(4) : "chosen range", value, true, true), 0);
+  if (!(value in options)) box.add(new Option(/^now-/.test(value) ? `last ${value.slice(4)}` : "custom range", value, true, true), 0);
   box.addEventListener("change", () => changed(box.value));
   frame.append(label, box);
   return frame;
 }
 
-/** The state of the page, read from its address and kept there. */
+/** The state of the page, read from and written to the URL. */
 export class Shown {
   constructor(board) {
     const address = new URLSearchParams(location.search);
@@ -26,7 +26,7 @@ export class Shown {
     this.chosen = Object.fromEntries(this.names.map((name) => [name, address.getAll(`var-${name}`).filter((one) => one && one !== "$__all" && one !== "All")]));
   }
 
-  /** What is asked with every request; `extra` values win, as a link of a panel has them. */
+  /** The URL parameters of each request: time range and selected values of variables. */
   query() {
     const query = new URLSearchParams({ from: this.from, to: this.to });
     for (const name of this.names) for (const value of this.chosen[name]) query.append(`var-${name}`, value);
@@ -45,12 +45,12 @@ export class Shown {
   }
 }
 
-/** Draws the controls; `changed` is called after each choice. */
+/** Draws the controls. Calls `changed` after each change. */
 export function controls(form, uid, state, changed) {
   const apply = () => { state.keep(); changed(); };
   const light = document.createElement("button");
   light.type = "button";
-  light.textContent = "light / dark";
+  light.textContent = "Light / dark theme";
   light.addEventListener("click", () => {
     const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
     document.documentElement.dataset.theme = dark ? "light" : "dark";
@@ -59,8 +59,8 @@ export function controls(form, uid, state, changed) {
   });
   form.replaceChildren(
     ...state.names.map((name) => variable(uid, name, state, apply)),
-    select("last", RANGES, state.from, (value) => { state.from = value; state.to = "now"; apply(); }),
-    select("every", REFRESH, state.refresh, (value) => { state.refresh = value; apply(); }),
+    select("Time range", RANGES, state.from, (value) => { state.from = value; state.to = "now"; apply(); }),
+    select("Refresh", REFRESH, state.refresh, (value) => { state.refresh = value; apply(); }),
     light,
   );
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -80,7 +80,7 @@ function variable(uid, name, state, apply) {
     let values;
     try { values = await choices(uid, name, state.query()); } catch (error) { list.textContent = error.message; return; }
     const all = [...new Set([...values, ...state.chosen[name]])];
-    list.replaceChildren(...(all.length ? all.map(box) : ["There are none in this range."]));
+    list.replaceChildren(...(all.length ? all.map(box) : ["No values in this range."]));
   });
   document.addEventListener("click", (event) => { if (!frame.contains(event.target)) frame.open = false; });
   function box(value) {

@@ -1,6 +1,6 @@
-// What is asked of the remediator: it knows the expressions, the page only names panel and target.
+// Requests to the remediator. The page sends panel and target only; the remediator has the expressions.
 
-/** An error whose message is a sentence for people. */
+/** An error whose message is shown to the user. */
 export class Refused extends Error {}
 
 async function ask(url) {
@@ -8,28 +8,28 @@ async function ask(url) {
   try {
     answer = await fetch(url, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(30000) });
   } catch {
-    throw new Refused("The remediator does not answer.");
+    throw new Refused("The remediator does not respond.");
   }
-  if (!answer.ok) throw new Refused((await answer.text()).trim().slice(0, 400) || `It answered ${answer.status}.`);
+  if (!answer.ok) throw new Refused((await answer.text()).trim().slice(0, 400) || `The remediator responded with HTTP status ${answer.status}.`);
   return answer.json();
 }
 
 const at = (uid) => `/api/v1/dashboards/${encodeURIComponent(uid)}`;
 
-/** The dashboard as committed. */
+/** The JSON of the dashboard. */
 export const board = (uid) => ask(at(uid));
 
-/** The values that a variable may take. */
+/** The values that a user can select for a variable. */
 export const choices = async (uid, name, query) => (await ask(`${at(uid)}/variables/${name}?${query}`)).values;
 
-/** The series of one target, their values as numbers by time. */
+/** The series of one target, with numeric values. */
 export async function target(uid, panel, ref, query) {
   const answer = await ask(`${at(uid)}/panels/${panel}/${ref}?${query}`);
   answer.series = answer.series.map(read);
   return answer;
 }
 
-/** When something was done, and what. */
+/** Times and labels of the annotations (remediation actions). */
 export async function annotations(uid, query) {
   const answer = await ask(`${at(uid)}/annotations?${query}`);
   return answer.series.map(read).flatMap((one) =>
@@ -37,7 +37,8 @@ export async function annotations(uid, query) {
   ).sort((a, b) => a.when - b.when);
 }
 
-/** When values above zero begin: an action stays in the range of its query for several steps, and is one. */
+/** The first time of each run of values above zero. One action stays above zero for several steps, because its
+ * query covers a range. */
 export function beginnings(points, step) {
   const times = points.filter(([, value]) => value > 0).map(([when]) => when);
   return times.filter((when, n) => n === 0 || when - times[n - 1] > step);

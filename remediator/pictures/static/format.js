@@ -1,4 +1,4 @@
-// How values read: units, names of series, thresholds, mappings. No DOM, no network.
+// Formatting of values: units, series names, thresholds, mappings. No DOM, no network.
 
 const PREFIXES = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];
 const BINARY = [[2 ** 40, "Ti"], [2 ** 30, "Gi"], [2 ** 20, "Mi"], [2 ** 10, "Ki"]];
@@ -8,7 +8,7 @@ const SUFFIX = {
   ops: " ops/s", decbytes: " B", percent: " %", rotrpm: " rpm",
 };
 
-/** Three digits of a number, without zeros that say nothing. */
+/** A number with three significant digits, without trailing zeros. */
 export function digits(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
@@ -22,7 +22,7 @@ function scaled(value, table, unit) {
   return found ? `${digits(value / found[0])} ${found[1]}${unit}` : `${digits(value)}${unit ? " " + unit : ""}`;
 }
 
-/** A value as text in a unit of Grafana's. A number that is none says so. */
+/** A value as text, in a Grafana unit. */
 export function text(value, unit = "short") {
   if (value === null || value === undefined) return "–";
   if (Number.isNaN(value)) return "no value";
@@ -40,14 +40,14 @@ export function text(value, unit = "short") {
   }
 }
 
-/** Seconds as people say them. */
+/** A duration as text, in the largest unit that fits. */
 export function span(seconds) {
   if (seconds === 0) return "0 s";
   const found = SPANS.find(([size]) => Math.abs(seconds) >= size) ?? SPANS.at(-1);
   return `${digits(seconds / found[0])} ${found[1]}`;
 }
 
-/** The name of a series: `legendFormat` with its labels, or else the labels. */
+/** The name of a series: `legendFormat` filled with its labels, or else all labels. */
 export function name(labels, format) {
   if (format && format !== "__auto") {
     return format.replace(/\{\{\s*([\w]+)\s*\}\}/g, (_, label) => labels[label] ?? "");
@@ -56,7 +56,7 @@ export function name(labels, format) {
   return shown.map(([label, value]) => `${label}=${value}`).join(" ") || labels.__name__ || "value";
 }
 
-/** The step of the thresholds in which a value lies; null without thresholds. */
+/** The threshold step that applies to a value; null without thresholds. */
 export function threshold(value, thresholds, min = 0, max = 1) {
   let found = null;
   for (const step of thresholds?.steps ?? []) {
@@ -66,7 +66,7 @@ export function threshold(value, thresholds, min = 0, max = 1) {
   return found;
 }
 
-/** What a value is called and coloured by the panel's mappings; null where none speaks of it. */
+/** Text and colour of a value from the mappings of the panel; null if no mapping matches. */
 export function mapping(value, mappings) {
   for (const one of mappings ?? []) {
     if (one.type === "value" && one.options[String(value)]) return one.options[String(value)];
@@ -78,7 +78,7 @@ export function mapping(value, mappings) {
   return null;
 }
 
-/** Text and colour of a value by mappings, unit and thresholds. */
+/** Text and colour of a value from mappings, unit and thresholds. */
 export function shown(value, defaults) {
   const mapped = value === null ? null : mapping(value, defaults.mappings);
   const step = value === null || Number.isNaN(value) ? null : threshold(value, defaults.thresholds, defaults.min, defaults.max);
@@ -93,7 +93,7 @@ const COLOURS = ["blue", "orange", "green", "purple", "teal", "pink", "yellow", 
 /** The colour of the n-th series. */
 export const colour = (n) => COLOURS[n % COLOURS.length];
 
-/** A colour of the dashboard as the page's own, which differs by day and night. */
+/** A dashboard colour as CSS. Named colours are variables that depend on the theme. */
 export function css(wanted) {
   const plain = (wanted ?? "text").replace(/^(super-light|light|semi-dark|dark)-/, "");
   if (plain.startsWith("#") || plain.startsWith("rgb")) return plain;

@@ -1,4 +1,4 @@
-// Panels of type stat and gauge: the newest value of each series, with its age when it is old.
+// Panels of type stat and gauge: the last value of each series, with its age if it is stale.
 import { css, shown, span } from "./format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -10,7 +10,7 @@ function svg(kind, attributes) {
   return made;
 }
 
-/** The newest number of a series and how old it is in seconds, null when fresh. */
+/** The last value of a series and its age in seconds; the age is null if the value is recent. */
 export function newest(points, end, step) {
   const [when, value] = points.at(-1) ?? [null, null];
   const age = when === null ? 0 : end - when;
@@ -36,13 +36,13 @@ function cell(one, panel, found, picture) {
   }
   if (age !== null) {
     const old = document.createElement("em");
-    old.textContent = `as it was ${span(age)} before the end`;
+    old.textContent = `last sample ${span(age)} ago`;
     box.append(old);
   }
   return { box, said };
 }
 
-/** Draws the numbers, with the course behind a single one. */
+/** Draws the values, with a sparkline behind each if there are few series. */
 export function stat(body, panel, found) {
   const cells = found.series.map((one) => {
     const { box, said } = cell(one, panel, found);
@@ -70,7 +70,7 @@ function spark(points, found, wanted) {
   return picture;
 }
 
-/** Draws a half circle for each series, filled to its value. */
+/** Draws a gauge for each series. */
 export function gauge(body, panel, found) {
   body.classList.add(found.series.length > 1 ? "many" : "one");
   body.replaceChildren(...found.series.map((one) => cell(one, panel, found, dial).box));

@@ -1,4 +1,4 @@
-// A panel of type state-timeline: a row for each series, equal values side by side as one bar.
+// Panels of type state-timeline: one row per series, one bar per run of equal values.
 import { css, shown } from "./format.js";
 
 const ROWS = 40;
@@ -14,7 +14,7 @@ export function runs(points, step) {
   return found;
 }
 
-/** Draws the rows and a line of times below them. */
+/** Draws the rows and the time axis. */
 export function statetimeline(body, panel, found) {
   const defaults = panel.fieldConfig?.defaults ?? {};
   const range = found.end - found.start + found.step;
@@ -50,7 +50,7 @@ export function statetimeline(body, panel, found) {
     key.append(patch, said);
     legend.append(key);
   }
-  if (found.series.length > ROWS) legend.append(`and ${found.series.length - ROWS} more`);
+  if (found.series.length > ROWS) legend.append(`and ${found.series.length - ROWS} more series`);
   const axis = document.createElement("div");
   axis.className = "state axis";
   const ends = document.createElement("div");

@@ -1,4 +1,4 @@
-// Tables: panels of that type, and the values behind every picture.
+// Tables: panels of type table, and the table of values of every other panel.
 import { css, shown, text } from "./format.js";
 import { newest } from "./numbers.js";
 
@@ -22,7 +22,7 @@ function made(head, rows) {
   return table;
 }
 
-/** Columns for the labels and one for the value; columns that say nothing different are kept. */
+/** Draws one column per label, and one for the value. */
 export function table(body, panel, found) {
   const defaults = panel.fieldConfig?.defaults ?? {};
   const organised = panel.transformations?.find((one) => one.id === "organize")?.options ?? {};
@@ -43,7 +43,7 @@ export function table(body, panel, found) {
   body.replaceChildren(scroll);
 }
 
-/** The values behind a picture: the newest, least and most of each series. */
+/** The table of values of a panel: last, minimum and maximum of each series. */
 export function behind(panel, found) {
   const { unit } = panel.fieldConfig?.defaults ?? {};
   const rows = found.series.map((one) => {
@@ -52,5 +52,5 @@ export function behind(panel, found) {
     return line("td", [one.name, text(last.value, unit), text(numbers.length ? Math.min(...numbers) : null, unit),
       text(numbers.length ? Math.max(...numbers) : null, unit)]);
   });
-  return made(["series", "newest", "least", "most"], rows);
+  return made(["Series", "Last", "Min", "Max"], rows);
 }

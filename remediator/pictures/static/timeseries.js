@@ -1,20 +1,20 @@
-// A panel of type timeseries: lines on uPlot, actions as dashed marks, thresholds, a legend, a tooltip.
+// Panels of type timeseries: uPlot lines, remediation actions and thresholds as dashed lines, legend, tooltip.
 import { colour, css, text } from "./format.js";
 
 const LEGEND = 12;
 
-/** A colour of the page as canvas wants it. */
+/** A colour as a canvas accepts it: without CSS variables. */
 function ink(wanted) {
   const found = /^var\((--[\w-]+)\)$/.exec(css(wanted));
   return found ? getComputedStyle(document.documentElement).getPropertyValue(found[1]).trim() : css(wanted);
 }
 
-/** Piles cover what lies behind them, or their colours would mix; lines let it show through. */
+/** A fill colour. Stacked areas are opaque, because transparent ones would mix their colours. */
 function mixed(wanted, percent, behind) {
   return `color-mix(in srgb, ${ink(wanted)} ${percent}%, ${behind ? ink(behind) : "transparent"})`;
 }
 
-/** Rows of equal times: a time without a sample of a series is a gap, not a zero. */
+/** All series on one time axis. A missing sample is a gap (null), not 0. */
 export function aligned(series, start, end, step) {
   const times = [];
   for (let when = start; when <= end; when += step) times.push(when);
@@ -29,13 +29,13 @@ export function aligned(series, start, end, step) {
   return [times, ...columns];
 }
 
-/** Each column on top of those before it. */
+/** Columns as running sums, for stacked areas. */
 export function stacked([times, ...columns]) {
   const sum = new Array(times.length).fill(0);
   return [times, ...columns.map((column) => column.map((value, row) => (value === null ? null : (sum[row] += value))))];
 }
 
-/** Draws into `body`; `found` has series with names, start, end and step; `marks` are the actions. */
+/** Draws into `body`. `found` has the named series, start, end and step; `marks` are the remediation actions. */
 export function timeseries(body, panel, found, { marks, zoom }) {
   const defaults = panel.fieldConfig?.defaults ?? {};
   const custom = defaults.custom ?? {};
@@ -48,7 +48,7 @@ export function timeseries(body, panel, found, { marks, zoom }) {
   const legend = document.createElement("div");
   legend.className = "legend";
   found.series.slice(0, LEGEND).forEach((one, n) => legend.append(key(one.name, colour(n))));
-  if (found.series.length > LEGEND) legend.append(`and ${found.series.length - LEGEND} more`);
+  if (found.series.length > LEGEND) legend.append(`and ${found.series.length - LEGEND} more series`);
   body.replaceChildren(canvas, ...(found.series.length > 1 || found.series[0].name !== panel.title ? [legend] : []));
   const tip = document.createElement("div");
   tip.className = "tip";
@@ -94,7 +94,7 @@ function key(label, wanted) {
   return one;
 }
 
-/** The y range: the panel's own limits, room above, and never a range of nothing. */
+/** The y range: the limits of the panel or of the data, with a margin, and never empty. */
 export function limits(low, high, defaults) {
   if (low === null || high === null) return [defaults.min ?? 0, defaults.max ?? 1];
   const bottom = Math.min(defaults.min ?? low, low);

@@ -1,4 +1,4 @@
-"""What the committed dashboards show of the fleet: by the remediator's own proxy, from the main Prometheus."""
+"""The panels of the dashboards, queried through the remediator's proxy from the main Prometheus."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from remediator.pictures.proxy import Asked, Proxy
 
 
 def empty(fleet: Fleet, seconds: float) -> dict[str, str]:
-    """The panels of which no query gives a value over the last `seconds`: the expressions by board and
-    title. Raises HttpError for a query that Prometheus refuses."""
+    """Queries without a series in the last `seconds`: the expression by board, title and target.
+    Raises HttpError for a query that Prometheus rejects."""
     return asyncio.run(_empty(fleet, seconds))
 
 

@@ -1,4 +1,4 @@
-"""The committed dashboards are what their generator writes, and what they ask for exists."""
+"""The committed dashboards match their generator, and every metric that they query exists."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ PANELS: list[tuple[str, dict[str, Any]]] = [
     for panel in board["panels"]
     if panel["type"] != "row"
 ]
-# Grafana's names of units; the remediator's pictures know the same.
+# Grafana's names of units. The dashboard pages of the remediator support the same units.
 UNITS = {"short", "none", "percentunit", "celsius", "watt", "s", "bytes", "hertz", "reqps", "Bps"}
 TYPES = {"timeseries", "stat", "gauge", "table", "state-timeline"}
 SCRAPE_LABELS = {"cluster", "node", "job", "instance"}
-# Labels of alerts, which the family ALERTS carries besides its own.
+# Labels of alerts. The metric ALERTS has them in addition to its own labels.
 ALERT_LABELS = {"source", "category", "gpu", "uuid", "job_id"}
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 RECORDED = {rule.name for file in shipped() for rule in file.rules() if not rule.is_alert}
@@ -67,7 +67,7 @@ def _queries() -> list[tuple[str, str]]:
 
 
 def _src() -> dict[str, Any]:
-    """The generator's own tables, by the name of the dashboard."""
+    """The Board of each dashboard, by name."""
     sys.path.insert(0, str(ROOT / "dashboards" / "src"))
     try:
         import importlib
@@ -170,7 +170,7 @@ def test_a_query_parses_and_asks_for_what_the_catalogue_knows(title: str, expres
         if selector.name in RECORDED:
             continue
         family = catalogue().of_series(selector.name)
-        assert family, f"{title}: nobody exports {selector.name}"
+        assert family, f"{title}: {selector.name} is not in the catalogue"
         allowed = {
             *family.labels,
             *SCRAPE_LABELS,

@@ -1,4 +1,4 @@
-"""The pages show what is there, and obey nothing that is written in it."""
+"""The HTML pages show incidents and runbooks, and escape all values."""
 
 from pathlib import Path
 
@@ -73,6 +73,11 @@ def test_a_runbook_is_drawn_with_its_code_and_headings() -> None:
     assert "<h2>Check</h2>" in page
     assert "<pre><code" in page
     assert "<code>gpu_lost</code>" in page
+
+
+def test_every_page_fits_the_width_of_the_device() -> None:
+    for page in (pages.home(Book()), pages.runbook("GpuLost") or ""):
+        assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
 
 
 @pytest.mark.parametrize("name", ["Nothing", "../GpuLost", "a/b", "", "G" * 101, "Nothing.md"])

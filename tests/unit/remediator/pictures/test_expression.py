@@ -1,4 +1,4 @@
-"""Values of variables in committed expressions: whatever they are, the structure stays."""
+"""Values of variables in expressions never change the structure of the expression."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_no_value_changes_the_structure_of_any_place_a_variable_stands_in(values
         filled = promql_parser.parse(fill(expr, {"v": Chosen(tuple(values))}, SPANS))
         assert shape(filled) == shape(plain)
     one = promql_parser.parse(fill('a{n="$v"}', {"v": Chosen((values[0],))}, SPANS))
-    assert one.matchers.matchers[0].value == values[0]  # it is read back as it was given
+    assert one.matchers.matchers[0].value == values[0]  # the value is unchanged
 
 
 def test_every_committed_expression_takes_every_hostile_value() -> None:

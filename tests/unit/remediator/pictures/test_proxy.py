@@ -1,4 +1,4 @@
-"""The read-only proxy over HTTP: committed expressions only, bounded, and sentences for what fails."""
+"""The read-only proxy over HTTP: only queries of the dashboards, limits, and error messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DATA = f"/api/v1/dashboards/{BOARD}"
 
 
 class Listener:
-    """A listener that notes what it is asked, and answers as it is told (bytes and a status)."""
+    """A fake Prometheus that records requests and returns the configured status and body."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, list[str]]]] = []
@@ -130,7 +130,7 @@ def test_a_prometheus_that_does_not_answer_is_said_in_one_sentence(listener) -> 
     with served(listener.url) as client:
         answer = client.get(f"{DATA}/panels/{panel}/{ref}")
     assert answer.status_code == 502
-    assert answer.text.startswith("Prometheus does not answer: ")
+    assert answer.text.startswith("The query to Prometheus failed: ")
     with served(None) as client:
         assert "prometheus_url" in client.get(f"{DATA}/panels/{panel}/{ref}").text
 
@@ -191,6 +191,7 @@ def test_pages_run_only_their_own_scripts_and_carry_none_inline(listener) -> Non
         for path in ("/dashboards", f"/dashboards/{BOARD}"):
             page = client.get(path)
             assert page.headers["content-security-policy"].startswith("default-src 'self'")
+            assert '<meta name="viewport"' in page.text
             assert "style=" not in page.text
             assert "<script>" not in page.text
         moved = client.get(f"/d/{BOARD}/slug?var-node=n1", follow_redirects=False)

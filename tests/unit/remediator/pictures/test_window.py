@@ -1,4 +1,4 @@
-"""The range of a picture and its points: bounded whatever is asked."""
+"""The time range and the number of points of a panel are limited for every request."""
 
 from __future__ import annotations
 
