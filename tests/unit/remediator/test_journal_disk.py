@@ -34,8 +34,11 @@ class _Failing:
         self.statements: list[str] = []
         self.passing = threading.Event()
         self.passing.set()
+        self.hangs = threading.Event()
 
     def execute(self, statement: str, *arguments: Any) -> sqlite3.Cursor:
+        if not self.passing.is_set():
+            self.hangs.set()
         self.passing.wait(10)
         self.statements.append(statement)
         if self.fail and statement.startswith(self.fail):
@@ -106,9 +109,7 @@ def test_appends_that_wait_share_commits_of_bounded_size(
         connections[-1].passing.clear()
         first = asyncio.create_task(journal.append((_event("1"),)))
         await asyncio.sleep(0)
-        async with asyncio.timeout(10):
-            while not journal._queue.empty():  # the writer has taken it, and hangs
-                await asyncio.sleep(0)
+        assert await asyncio.to_thread(connections[-1].hangs.wait, 10), "the writer has taken it"
         others = [asyncio.create_task(journal.append((_event("n"),))) for _ in range(7)]
         await asyncio.sleep(0)
         connections[-1].passing.set()
