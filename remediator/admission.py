@@ -1,5 +1,5 @@
-"""Who may do what at the HTTP edge: everybody on this machine may look, people elsewhere with a password,
-and only the token changes anything."""
+"""Access control of the HTTP server: reads are open on this machine and need a credential from other
+machines; changes always need the token."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`token` may do everything, as a bearer token. `viewers`, if there is one, is the password with
-    which people may look from other machines, under any name."""
+    """`token` is the bearer token that allows everything. `viewers`, if set, is the password that allows
+    reads from other machines, with any user name."""
 
     token: str
     viewers: str | None = None
 
 
 class RefusedError(Exception):
-    """An answer that ends a request early: its status, one sentence, and what a 401 asks for."""
+    """A response that ends a request early: its status, one sentence, and the challenge of a 401."""
 
     def __init__(self, status: int, sentence: str, asks: str | None = None) -> None:
         super().__init__(sentence)
@@ -32,17 +32,17 @@ class RefusedError(Exception):
 
 
 class Admission:
-    """`failed` is called for each request that a wrong credential, or an order without one, was made with."""
+    """`failed` is called for each request with a wrong credential, and for each order without one."""
 
     def __init__(self, credentials: Credentials, failed: Callable[[], None]) -> None:
         self._credentials = credentials
         self._failed = failed
 
     def require(self, request: Request) -> None:
-        """Let a request pass. Raises RefusedError.
+        """Check a request's credential. Raises RefusedError.
 
-        A browser sends a password that it was given by itself, to whatever a page of somebody else
-        makes it ask: so a password only lets look, and changes nothing.
+        A browser sends a stored password with every request, even one that another site's page makes, so
+        the password only allows reads.
         """
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         kind, given = kind.lower(), given.strip()
@@ -52,12 +52,12 @@ class Admission:
         token = self._credentials.token.encode()
         if kind == "bearer" and hmac.compare_digest(given.encode("utf-8", "replace"), token):
             return
-        if kind or not looks:  # a browser looks without a credential first
+        if kind or not looks:  # a browser's first request has no credential
             self._failed()
         if looks and self._credentials.viewers is not None:
-            sentence = "Give any name with the password of view_password_file."
+            sentence = "Use any user name with the password in view_password_file."
             raise RefusedError(401, sentence, 'Basic realm="fleetmedic", charset="UTF-8"')
-        raise RefusedError(401, "Give the bearer token of webhook_token_file.", "Bearer")
+        raise RefusedError(401, "Use the bearer token in webhook_token_file.", "Bearer")
 
     def _is_viewer(self, given: str) -> bool:
         if self._credentials.viewers is None:

@@ -1,4 +1,4 @@
-"""The two plain pages: the incidents, and a runbook. Everything shown is escaped."""
+"""Two plain HTML pages: the incidents, and a runbook. All content is escaped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STYLE = """
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ddd}
 pre{background:#f4f4f4;padding:.8rem;overflow:auto}code{background:#f4f4f4}.open td:nth-child(3){font-weight:600}
 </style>"""
-# raw HTML in a page is shown, not obeyed
+# raw HTML in a runbook is escaped, not rendered
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 _TEMPLATES = jinja2.Environment(
     autoescape=True,
@@ -31,11 +31,11 @@ _TEMPLATES = jinja2.Environment(
             "home": """<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="/static/icon.svg"><title>fleetmedic remediator</title>
 {{ style|safe }}<h1>Incidents</h1>
 {% if pause %}<p><strong>Paused by {{ pause.by }}: {{ pause.why }}</strong></p>{% endif %}
-{% if incidents %}<table><tr><th>opened<th>target<th>state<th>playbook<th>why</tr>
+{% if incidents %}<table><tr><th>opened<th>target<th>state<th>playbook<th>reason</tr>
 {% for one in incidents %}<tr{% if not one.ended %} class="open"{% endif %}>
-<td>{{ when(one.opened) }}<td><a href="/api/v1/why?target={{ one.target|string|urlencode }}">{{ one.target }}</a>{% set picture = picture_of(one.target) %}{% if picture %} <a href="{{ picture }}">pictures</a>{% endif %}
+<td>{{ when(one.opened) }}<td><a href="/api/v1/why?target={{ one.target|string|urlencode }}">{{ one.target }}</a>{% set picture = picture_of(one.target) %}{% if picture %} <a href="{{ picture }}">dashboard</a>{% endif %}
 <td><a href="/api/v1/incidents/{{ one.id }}">{{ state_of(one) }}</a><td>{{ one.playbook }}<td>{{ one.present[1] }}</tr>
-{% endfor %}</table>{% else %}<p>There was none so far.</p>{% endif %}
+{% endfor %}</table>{% else %}<p>No incidents.</p>{% endif %}
 <p><a href="/dashboards">dashboards</a> &middot; <a href="/api/v1/incidents">incidents as JSON</a> &middot; <a href="/api/v1/decisions">decisions</a>
 &middot; <a href="/metrics">metrics</a></p></html>""",
             "runbook": """<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="/static/icon.svg"><title>{{ name }}</title>
@@ -46,7 +46,7 @@ _TEMPLATES = jinja2.Environment(
 
 
 def home(book: Book) -> str:
-    """The page of incidents, the newest first."""
+    """The page of incidents, newest first."""
     newest = list(book.incidents.values())[-MAX_SHOWN:][::-1]
     page = _TEMPLATES.get_template("home")
     return page.render(
@@ -56,8 +56,8 @@ def home(book: Book) -> str:
 
 
 def runbook(name: str) -> str | None:
-    """The runbook of an alert as HTML; None when there is none."""
-    name = name.removesuffix(".md")  # as the pages link to each other
+    """The runbook of an alert as HTML; None if there is none."""
+    name = name.removesuffix(".md")  # runbooks link to each other with this suffix
     if not _NAME.fullmatch(name):
         return None
     try:
@@ -69,7 +69,7 @@ def runbook(name: str) -> str | None:
 
 
 def _picture(target: Target) -> str | None:
-    """The dashboard of a target, with its variables; None for a kind that has none."""
+    """The URL of a target's dashboard with its variables; None if the kind has no dashboard."""
     kinds: dict[TargetKind, tuple[str, dict[str, object]]] = {
         TargetKind.GPU: ("gpu", {"node": target.name, "gpu": target.gpu}),
         TargetKind.NODE: ("node", {"node": target.name}),
