@@ -24,7 +24,7 @@ OCCASIONS = {
     "failed": "{target} needs a person; the remediator takes no further action: {alerts}{why}",
     "level": "{target} waits for a person, because the automation level allows no further action: {alerts}{why}",
     "limit": "{target} is at its size limit: {alerts}{why}",
-    "held": "The incident on {target} has been held since {since}: {why}",
+    "held": "{target} has been held since {since}: {why}",
     "orphaned": "{target} needs a person: playbook {playbook} of its open incident is no longer configured.",
     "lane_failed": "{target} needs a person: the remediator failed repeatedly on this target. {alerts}{why}",
 }  # fmt: skip

@@ -143,7 +143,7 @@ _PLAIN = """{{ title }}
 {% for alert in alerts[:4] %}
 - {{ alert.summary }} {{ alert.done }}
 {% endfor %}
-{% if count > 4 %}{{ count }} alerts in all.
+{% if count > 4 %}{{ count }} alerts in total.
 {% endif %}{{ alerts[0].runbook }}"""
 
 
