@@ -109,8 +109,8 @@ def _anothers(
     home = others[strange[0].lower()]
     own = ", ".join(gpu.uuid for gpu in node.gpus[:MOST_NAMED]) or "none"
     return (
-        f"The exporter of {node.name} reports {named}, but the inventory has it on {home}. On {node.name} "
-        f"the inventory has {own}."
+        f"The exporter of {node.name} reports {named}, which the inventory has on {home}; the "
+        f"inventory has {own} on {node.name}."
     )
 
 

@@ -76,9 +76,9 @@ def read_hosts(path: Path, cluster: str) -> tuple[ScrapeTarget, ...]:
         for target in _targets(host, raw, cluster, where):
             if len(found) == MAX_TARGETS:
                 raise UserError(f"{where}: more than {MAX_TARGETS} scrape targets; split the list.")
-            name = f"{target.node} of cluster {target.cluster}"
+            name = f"node {target.node} of cluster {target.cluster}"
             _once(nodes, (target.cluster, target.node), number, name, where)
-            _once(addresses, target.address, number, f"the address {target.address}", where)
+            _once(addresses, target.address, number, f"address {target.address}", where)
             found.append(target)
     if not found:
         raise UserError(
@@ -152,5 +152,5 @@ def _spans(inside: str, where: str) -> list[tuple[range, int]]:
 def _once(seen: dict[K, int], key: K, number: int, what: str, where: str) -> None:
     """Record which entry names `key`. Raises UserError for a duplicate."""
     if key in seen:
-        raise UserError(f"{where}: duplicate of hosts[{seen[key]}]: {what}; remove one of them.")
+        raise UserError(f"{where}: duplicate {what}, already in hosts[{seen[key]}]; remove one of them.")
     seen[key] = number
