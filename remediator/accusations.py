@@ -1,4 +1,4 @@
-"""Which hardware active alerts accuse at this moment: for storms, and for where no job is moved to."""
+"""The hardware that active alerts report as unhealthy now: for storms, and as places that moved jobs avoid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_ROUTES = 100_000
 
 
 class Accusations:
-    """Alerts of playbooks that quarantine hardware. `route` says where an alert leads."""
+    """Alerts of playbooks that quarantine hardware. `route` returns the route of an alert."""
 
     def __init__(self, book: Book, route: Callable[[Alert], Route]) -> None:
         self._book = book
@@ -24,9 +24,9 @@ class Accusations:
         self._cached: tuple[object, frozenset[Target]] = (None, frozenset())
 
     def active(self, alerts: AlertStates, now: float) -> frozenset[Target]:
-        """What is accused now. An alert that is withheld, over, or older than the cure accuses nothing.
+        """The hardware reported now. Alerts that are withheld, over, or older than the repair do not count.
 
-        Looked at twice a second at most: thousands of alerts may come in one.
+        Computed at most twice a second, because thousands of alerts may arrive in one second.
         """
         key = (alerts.version, int(now * 2))
         if self._cached[0] != key:
@@ -34,15 +34,15 @@ class Accusations:
         return self._cached[1]
 
     def named(self, target: Target, alerts: AlertStates) -> bool:
-        """Whether a hardware alert that fires names the target, a withheld one included."""
+        """Whether a firing hardware alert names the target, including withheld alerts."""
         listed = (*alerts.active(), *(alert for alert, _ in alerts.withheld()))
         fires = (one.alert for one in self._book.episodes.values() if one.alert.firing)
         return any(self._target(alert) == target for alert in (*listed, *fires))
 
     def concerns(self, alert: Alert, playbook: Playbook) -> bool:
-        """Whether an alert speaks for what a playbook does: its own playbook acts on the same class of fault.
+        """Whether an alert supports what a playbook does: its own playbook acts on the same class of fault.
 
-        A program's error on a GPU is no sign against the GPU, whatever else is open on it.
+        An application's error on a GPU is no signal against the GPU.
         """
         own = self._route(alert).playbook
         if own is None or playbook.notify_only:
@@ -67,7 +67,7 @@ class Accusations:
             found.add(target)
 
     def _target(self, alert: Alert) -> Target | None:
-        """The hardware that an alert accuses; routes are looked up once for each alert's labels."""
+        """The hardware that an alert reports; routes are cached by fingerprint and alert name."""
         key = (alert.fingerprint, alert.name)
         if key not in self._targets:
             if len(self._targets) >= MOST_ROUTES:

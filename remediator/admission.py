@@ -70,7 +70,7 @@ class Access:
 
 
 class RefusedError(Exception):
-    """An answer that ends a request early: its status, one sentence, and what a 401 asks for."""
+    """A response that ends a request early: its status, one sentence, and the challenge of a 401."""
 
     def __init__(self, status: int, sentence: str, asks: str | None = None) -> None:
         super().__init__(sentence)

@@ -1,8 +1,9 @@
-"""How alerts stand now: what Alertmanager says, whether that is complete, and our maintenance windows.
+"""The status of alerts, from Alertmanager's response, its completeness, and our maintenance windows.
 
-No answer is no answer. An alert in an answer is active at once; that one is missing counts only if the
-answer holds the Watchdog, and if Alertmanager and the Watchdog have been there long enough for everything
-to be sent again. Where Prometheus is gone, Alertmanager lets its alerts expire and calls them resolved.
+An alert in the response is active. A missing alert is over only if the response is complete: it contains the
+Watchdog, and Alertmanager and the Watchdog have been up long enough for all alerts to be sent again. If
+Prometheus is down, Alertmanager expires its alerts and reports them as resolved. Without a response, the status
+is unknown.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from remediator.core.reasons import Reason
 from remediator.http import HttpError
 
 log = structlog.get_logger("remediator")
-# An alert that was received this lately (seconds) may not be in Alertmanager's answer yet.
+# An alert received less than this long ago (seconds) may be missing in Alertmanager's response.
 SETTLING = 60.0
-# An answer older than this (seconds) says nothing about the present.
+# A response older than this (seconds) is stale.
 STALE = 60.0
 MOST_COMMENT = 200
 MOST_SEEN = 200_000
-# An alert expires after four resend delays, and `settle` is two at least: a Watchdog that was not sent
-# for this share of it says that others may have expired.
+# An alert expires after four resend delays, and `settle` is at least two. If the Watchdog was not sent for this
+# share of `settle`, other alerts may have expired.
 SILENT = 0.8
-# What an alert is about: a fingerprint alone may be another alert's.
+# The labels that identify an alert together with its fingerprint, which may be another alert's.
 _ABOUT = (ALERTNAME, CLUSTER, NODE, GPU, UUID, JOB_ID, SERVICE)
 
 
 class Asked(Protocol):
-    """What is asked of one Alertmanager, or of the peers of a cluster. Raises HttpError."""
+    """The queries to one Alertmanager, or to the peers of a cluster. They raise HttpError."""
 
     async def answer(self) -> Answer: ...
 
@@ -49,20 +50,20 @@ class Asked(Protocol):
 
 @dataclass(slots=True)
 class _Asked:
-    """The last question: its answer or why there is none, and when (monotonic seconds)."""
+    """The last query: its response or error, and its time (monotonic seconds)."""
 
     answer: Answer | None = None
-    error: str = "Alertmanager has not been asked yet."
+    error: str = "Alertmanager has not been queried yet."
     at: float = -1e9
     took: float = 0.0
     silences: dict[str, Silence] = field(default_factory=dict)
 
 
 class AlertStates:
-    """`client` is None where the settings say that there is no Alertmanager.
+    """`client` is None if the settings configure no Alertmanager.
 
-    `settle` seconds after Alertmanager's start, and after the Watchdog's, a missing alert begins to mean
-    something; `is_watchdog` recognises the dead man's switch. `now` is Unix seconds.
+    `settle` seconds after the start of Alertmanager and of the Watchdog, a missing alert counts as over.
+    `is_watchdog` recognises the Watchdog. `now` returns Unix seconds.
     """
 
     def __init__(
@@ -81,12 +82,12 @@ class AlertStates:
         self._asking = asyncio.Lock()
 
     async def refresh(self, max_age: float) -> None:
-        """Ask Alertmanager, unless it was asked within `max_age` seconds. Never raises."""
+        """Query Alertmanager, unless it was queried within `max_age` seconds. Never raises."""
         if self._client is None:
             return
         async with self._asking:
             began = time.monotonic()
-            # A large answer is not asked for more often than it can be read.
+            # A large response takes long to read, so it is queried less often.
             if began - self._asked.at <= max(max_age, 5 * self._asked.took if max_age else 0.0):
                 return
             asked = _Asked(at=began, silences=self._asked.silences)
@@ -106,22 +107,22 @@ class AlertStates:
 
     @property
     def answered(self) -> bool:
-        """Whether there is a present answer, or none is needed."""
+        """Whether there is a current response, or none is needed."""
         fresh = time.monotonic() - self._asked.at <= STALE
         return self._client is None or (self._asked.answer is not None and fresh)
 
     @property
     def version(self) -> int:
-        """Changes with each answer."""
+        """A number that changes with each response."""
         return self._rounds
 
     @property
     def complete(self) -> bool:
-        """Whether an alert that is missing from the answer is over."""
+        """Whether an alert that is missing in the response is over."""
         return self._client is None or (self.answered and not self._incomplete())
 
     def evidence(self, alert: Alert, received: float) -> Evidence:
-        """How an alert stands that was received at `received` (Unix seconds)."""
+        """The status of an alert that was received at `received` (Unix seconds)."""
         if muted := self._muted(alert):
             return muted
         if self._client is None:
@@ -131,28 +132,30 @@ class AlertStates:
         listed = self._asked.answer.listed.get(alert.fingerprint)
         if listed is not None and _same(listed.alert, alert):
             return ACTIVE if listed.active else self._withheld(listed)
-        # One that was called resolved may only have expired, for want of its Prometheus.
+        # An alert reported as resolved may only have expired, because its Prometheus is down.
         if doubt := self._incomplete() if alert.firing else self._unsent():
             return unknown(doubt)
         on_its_way = alert.firing and _episode(alert) not in self._seen
         if on_its_way and self._now() - received <= SETTLING:
-            return unknown(f"Alertmanager does not list {alert.name} for our receiver.")
+            return unknown(
+                f"Alertmanager does not list {alert.name} for the remediator's receiver."
+            )
         return OVER
 
     def active(self) -> Iterator[Alert]:
-        """The alerts of the answer of which we are to be notified."""
+        """The alerts of the response that Alertmanager sends to the remediator."""
         for listed, evidence in self._all():
             if evidence is ACTIVE:
                 yield listed.alert
 
     def withheld(self) -> Iterator[tuple[Alert, Evidence]]:
-        """The alerts of the answer that fire and are silenced, inhibited or muted."""
+        """The firing alerts of the response that are silenced, inhibited or muted."""
         for listed, evidence in self._all():
             if evidence is not ACTIVE:
                 yield listed.alert, evidence
 
     def confirmed(self, alert: Alert) -> bool:
-        """Whether an answer of this process ever held the alert: what is over was active before."""
+        """Whether a response to this process ever contained the alert, so that it was active before."""
         return self._client is None or _identity(alert) in self._seen
 
     def _all(self) -> Iterator[tuple[Listed, Evidence]]:
@@ -167,54 +170,52 @@ class AlertStates:
             self._seen.clear()
         alerts = [one.alert for one in answer.listed.values()]
         self._seen |= {_identity(one) for one in alerts} | {_episode(one) for one in alerts}
-        # By our own clock, where a start lies in the future.
+        # Our own clock is used if a start time lies in the future.
         begun = (one.alert.starts_at for one in self._watchdogs(answer))
         for started in (answer.started, *begun):
             self._starts.setdefault(started, self._now())
 
     def _watchdogs(self, answer: Answer) -> list[Listed]:
-        """The Watchdogs of the answer, one of each Prometheus."""
+        """The Watchdogs of the response, one per Prometheus."""
         return [one for one in answer.listed.values() if self._is_watchdog(one.alert)]
 
     def _incomplete(self) -> str:
-        """Why a missing alert proves nothing; empty where it does."""
+        """Why a missing alert does not count as over; empty if it does."""
         if (unsent := self._unsent()) or self._asked.answer is None:
             return unsent
-        return self._settling(self._asked.answer.started, "Alertmanager was started")
+        return self._settling(self._asked.answer.started, "Alertmanager started")
 
     def _unsent(self) -> str:
-        """Why Prometheus may not have sent what fires; empty where its Watchdog has fired long enough.
+        """Why Prometheus may not have sent all firing alerts; empty if its Watchdog fires long enough.
 
-        Prometheus may replay its log for longer than its alerts last in Alertmanager. They expire there,
-        and the Watchdog, which waits for nothing, is back before them.
+        Prometheus may replay its WAL for longer than its alerts last in Alertmanager. They expire there,
+        and the Watchdog returns first, because it has no `for` duration.
         """
         answer = self._asked.answer
         if answer is None:
             return self._asked.error
         watchdogs = self._watchdogs(answer)
         if not watchdogs:
-            return (
-                "Alertmanager's answer does not hold the Watchdog, so it may not hold everything."
-            )
+            return "Alertmanager's response lacks the Watchdog, so other alerts may be missing too."
         sent = min(one.updated for one in watchdogs)
         if self._now() - sent > SILENT * self._settle:
             last = datetime.fromtimestamp(max(0.0, min(sent, 4e9)), UTC)
             return (
-                f"Prometheus last sent its Watchdog at {last:%H:%M:%S} UTC; what it does not send expires "
-                "in Alertmanager and is not over."
+                f"Prometheus last sent its Watchdog at {last:%H:%M:%S} UTC, so other alerts may have expired "
+                "in Alertmanager without being resolved."
             )
         return self._settling(
-            max(one.alert.starts_at for one in watchdogs), "Prometheus' Watchdog began"
+            max(one.alert.starts_at for one in watchdogs), "Prometheus' Watchdog started"
         )
 
     def _settling(self, started: float, what: str) -> str:
-        """A sentence while what `started` (Unix seconds) has not run for long enough; else empty."""
+        """A text if `what` started (Unix seconds) less than `settle` seconds ago; else empty."""
         now = self._now()
         started = min(started, self._starts.get(started, now))
         if now - started >= self._settle:
             return ""
         begun = datetime.fromtimestamp(max(0.0, min(started, 4e9)), UTC)
-        return f"{what} at {begun:%H:%M:%S} UTC; a missing alert counts as over {self._settle:g} s later."
+        return f"{what} at {begun:%H:%M:%S} UTC; missing alerts count as over only {self._settle:g} s later."
 
     def _muted(self, alert: Alert) -> Evidence | None:
         now = self._now()
@@ -236,11 +237,11 @@ class AlertStates:
 
     def _silenced(self, identity: str) -> Evidence:
         found = self._asked.silences.get(identity)
-        text = f"It is silenced in Alertmanager (silence {identity[:40]})."
+        text = f"The alert is silenced in Alertmanager (silence {identity[:40]})."
         if found is not None:
             until = datetime.fromtimestamp(max(0.0, min(found.ends_at, 4e9)), UTC)
             text = (
-                f"{_plain(found.by)} silenced it until {until:%Y-%m-%d %H:%M} UTC: "
+                f"{_plain(found.by)} silenced the alert until {until:%Y-%m-%d %H:%M} UTC: "
                 f"{_plain(found.comment)}"
             )
         return Evidence(Standing.WITHHELD, Reason.SILENCED, text, f"silence/{identity[:40]}")
@@ -265,6 +266,6 @@ def _same(one: Alert, other: Alert) -> bool:
 
 
 def _plain(text: str) -> str:
-    """What a person wrote in Alertmanager, on one line and not too long."""
+    """A text from Alertmanager's user on one line, cut to MOST_COMMENT characters."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     return line[:MOST_COMMENT].strip() or "(empty)"

@@ -1,4 +1,4 @@
-"""What one Alertmanager says: the alerts of our receivers with their state, since when it runs, silences."""
+"""The client of Alertmanager's API: alerts of our receivers with their state, start time, silences."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class _Silence(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An alert that fires, and what keeps it from us: ids of silences, fingerprints of the alerts that
-    inhibit it, names of time intervals (Alertmanager 0.28 and later).
+    """A firing alert, and what withholds it: ids of silences, fingerprints of the alerts that inhibit it,
+    names of time intervals (Alertmanager 0.28 and later).
 
     `updated` is when Prometheus last sent it (Unix seconds, Alertmanager's clock).
     """
@@ -67,13 +67,13 @@ class Listed:
 
     @property
     def active(self) -> bool:
-        """Whether Alertmanager would notify us of it."""
+        """Whether Alertmanager would send the alert to the remediator."""
         return not (self.silenced_by or self.inhibited_by or self.muted_by)
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Who silenced, why, and until when (Unix seconds)."""
+    """A silence: its author, comment and end (Unix seconds)."""
 
     by: str
     comment: str
@@ -82,14 +82,14 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The alerts by fingerprint, and when that Alertmanager was started (Unix seconds, its clock)."""
+    """The alerts by fingerprint, and the start time of that Alertmanager (Unix seconds, its clock)."""
 
     listed: dict[str, Listed]
     started: float
 
 
 class AlertmanagerClient(Client):
-    """Alertmanager's HTTP API v2. `receivers` are the names of the receivers that send to us."""
+    """Alertmanager's HTTP API v2. `receivers` are the names of the receivers that send to the remediator."""
 
     def __init__(self, url: str, receivers: tuple[str, ...], *, timeout: float = 2.0) -> None:
         super().__init__(url, timeout=timeout)
@@ -99,10 +99,10 @@ class AlertmanagerClient(Client):
         )
 
     async def answer(self) -> Answer:
-        """Every alert that a route sends to our receivers, silenced and inhibited ones included.
+        """All alerts that a route sends to our receivers, including silenced and inhibited alerts.
 
-        One alert that cannot be read fails the whole answer: leaving it out would say that it is over.
-        Raises HttpError. The groups are asked, because time intervals mute a route's group.
+        One invalid alert fails the whole response, because an omitted alert would count as over. Raises
+        HttpError. The groups are queried, because time intervals mute the group of a route.
         """
         groups = await self._get(f"alerts/groups?{self._query}", list[_Group], "alerts/groups")
         listed: dict[str, Listed] = {}
@@ -112,12 +112,12 @@ class AlertmanagerClient(Client):
                 before = listed.get(one.fingerprint)
                 if before is None or (found.active and not before.active):
                     listed[one.fingerprint] = found
-        # Asked last: after a restart in between, the alerts above are judged by the later start.
+        # Queried last: if Alertmanager restarted in between, its later start time applies to the alerts above.
         server = await self._get("status", _Server, "status")
         return Answer(listed, parse_moment(server.uptime, self.shown))
 
     async def silences(self) -> dict[str, Silence]:
-        """The silences in force, by id. Raises HttpError."""
+        """The active silences, by id. Raises HttpError."""
         found = await self._get("silences", list[_Silence], "silences")
         return {
             one.id: Silence(one.created_by, one.comment, parse_moment(one.ends_at, self.shown))
@@ -141,18 +141,18 @@ class AlertmanagerClient(Client):
         shown = f"{self.shown}/api/v2/{what}"
         status, body = await self._ask("GET", f"{self.url}/api/v2/{path}", shown=shown)
         if status != 200:
-            raise HttpError(f"{shown} answered {status}.")
+            raise HttpError(f"{shown} returned status {status}.")
         return decode(body, shape, shown, status)
 
 
 class Peers:
-    """The Alertmanagers of one cluster: the first that answers speaks for all, until it fails."""
+    """The Alertmanagers of one cluster: the first that answers is used until it fails."""
 
     def __init__(self, clients: Sequence[AlertmanagerClient]) -> None:
         self._clients = list(clients)
 
     async def answer(self) -> Answer:
-        """The answer of the first peer that gives one. Raises HttpError, of the last, where none does."""
+        """The response of the first peer that answers. If none does, raises the HttpError of the last."""
         for number in range(len(self._clients)):
             try:
                 found = await self._clients[0].answer()
@@ -165,5 +165,5 @@ class Peers:
         raise HttpError("No Alertmanager is configured.")
 
     async def silences(self) -> dict[str, Silence]:
-        """The silences in force, by id, of the peer that answered last. Raises HttpError."""
+        """The active silences, by id, of the peer that answered last. Raises HttpError."""
         return await self._clients[0].silences()

@@ -1,4 +1,4 @@
-"""The composition root: builds everything from the settings, serves it, and ends it cleanly."""
+"""The composition root: builds the remediator from the settings, serves it, and shuts it down."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Parts:
     journal: Journal
 
     async def unready(self) -> str | None:
-        """Why no alert can be made durable now; None when one can."""
+        """Why alerts cannot be made durable now; None if they can."""
         try:
             await self.journal.check()
         except JournalDown as error:
@@ -76,14 +76,14 @@ class Parts:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn would raise them again, and the journal would not be closed."""
+    """Does not handle signals: uvicorn would raise them again, and the journal would not be closed."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     def end(self) -> None:
-        """Answer what is under way, then stop serving."""
+        """Finish current requests, then stop."""
         self.should_exit = True
 
 
@@ -92,7 +92,7 @@ async def running(
     settings: Settings, data_dir: Path, playbooks: tuple[Playbook, ...], cluster: Cluster,
     take_over: str = "",
 ) -> AsyncIterator[Parts]:  # fmt: skip
-    """Everything but HTTP in: the journal replayed, lanes and reconciler at work.
+    """Everything except the HTTP server: the journal replayed, lanes and reconciler running.
 
     `take_over` is the reason with which the cluster's lock is taken from another installation.
     """
@@ -112,13 +112,13 @@ async def running(
     journal = Journal(data_dir, durable)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(journal.close)
-        # Read while it is ours alone: another process may have written until a moment ago.
+        # Read only after the lock is held, because another process may have written until then.
         for event in await asyncio.to_thread(lambda: list(replay(data_dir))):
             book.apply(event)
         prometheus = alertmanager = looker = None
         if settings.prometheus_url:
             prometheus = await stack.enter_async_context(PrometheusClient(settings.prometheus_url))
-            # People who look at dashboards have connections of their own.
+            # Dashboards use their own connections.
             looker = await stack.enter_async_context(
                 PrometheusClient(
                     settings.prometheus_url, timeout=proxy.TIMEOUT, max_body=proxy.MAX_BODY
@@ -172,7 +172,7 @@ async def running(
         metrics.pending(outbox.pending)
         if alertmanager is not None:
             metrics.alertmanager(lambda: alerts.complete)
-        # What an earlier process left is judged by how its alerts stand now.
+        # The incidents of an earlier process are decided with the current status of their alerts.
         await alerts.refresh(0.0)
         engine.start()
         tasks = [
@@ -198,14 +198,14 @@ async def running(
 
 
 def notifications(settings: Settings) -> Notifications:
-    """The channels of the settings' file; none without one. Raises UserError."""
+    """The channels of notifications.yml; none if it is not configured. Raises UserError."""
     return read_notifications(settings.notifications) if settings.notifications else Notifications()
 
 
 async def _lock(
     settings: Settings, data_dir: Path, cluster: Cluster, take_over: str
 ) -> ClusterLock | None:
-    """The cluster's lock, claimed once; what may only observe needs none and keeps it from nobody."""
+    """The cluster's lock, claimed once. None at level observe, which needs no lock and blocks nobody's."""
     if settings.level is Level.OBSERVE:
         return None
     lock = ClusterLock(cluster, read_identity(data_dir), socket.gethostname(), take_over)
@@ -216,7 +216,7 @@ async def _lock(
 async def serve(
     settings: Settings, data_dir: Path, host: str, port: int, take_over: str = ""
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises UserError for what a person must fix."""
+    """Serve until SIGTERM or SIGINT. Raises UserError for invalid settings and files."""
     token, warning = read_token(settings.token_file)
     if warning:
         log.warning("token_file_open", text=warning)
@@ -225,7 +225,7 @@ async def serve(
     cluster = open_cluster(
         settings.adapter, settings.cluster, settings.adapter_settings, settings.where
     )
-    # The port first: a second remediator must fail before it acts.
+    # Bind the port first, so that a second remediator fails before it acts.
     with _listen(host, port) as listener:
         async with running(settings, data_dir, playbooks, cluster, take_over) as parts:
             desk = Desk(
@@ -252,13 +252,13 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
         raise UserError(
-            f"{host}:{port} cannot be listened on ({error.strerror}); choose another "
+            f"cannot listen on {host}:{port} ({error.strerror}); specify another "
             "--web.listen-address."
         ) from None
 
 
 def _say(event: Event) -> None:
-    """One log line for each durable event."""
+    """Log one line for each durable event."""
     log.info(
         str(event.kind), seq=event.seq, incident=event.incident, target=event.target,
         reason=None if event.reason is None else str(event.reason), text=event.text,

@@ -14,7 +14,11 @@ from fleetmedic.kernel.logs import configure_logs
 
 LISTEN = "127.0.0.1:9095"
 _config = click.option(
-    "--config", "config", required=True, type=click.Path(path_type=Path), help="remediator.yml."
+    "--config",
+    "config",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Path of remediator.yml.",
 )
 _data = click.option(
     "--data-dir",
@@ -39,16 +43,20 @@ def remediator() -> None:
 @remediator.command()
 @_config
 @click.option(
-    "--web.listen-address", "listen", default=LISTEN, show_default=True, help="HOST:PORT."
+    "--web.listen-address",
+    "listen",
+    default=LISTEN,
+    show_default=True,
+    help="Address to listen on, HOST:PORT.",
 )
 @_data
 @click.option("--log.level", "level", default="info", show_default=True,
-              type=click.Choice(["debug", "info", "warning", "error"]), help="How much to log.")  # fmt: skip
+              type=click.Choice(["debug", "info", "warning", "error"]), help="Minimum level of log lines.")  # fmt: skip
 @click.option("--take-over", metavar="REASON", default=None,
-              help="Take the cluster's lock from another remediator, which then takes no action. Remove the option "
-                   "after one start.")  # fmt: skip
+              help="Reason to take the cluster's lock from another remediator, which then takes no action. Use "
+                   "the option for one start only.")  # fmt: skip
 def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str | None) -> None:
-    """Serve the webhook and the API, and treat incidents, until SIGTERM.
+    """Serve the webhook and the API, and handle incidents, until SIGTERM.
 
     \b
     Example:
@@ -91,15 +99,16 @@ def check(config: Path) -> None:
         "metrics" in p.verify.tests for p in playbooks if p.ladder
     ):
         click.echo(
-            "warning: without prometheus_url no repair can be verified by metrics.", err=True
+            "warning: prometheus_url is not set, so repairs cannot be verified by metrics.",
+            err=True,
         )
     if not settings.webhooks:
         click.echo(
-            "warning: without notify.webhooks, messages about incidents go to the log alone; people hear "
-            "of them by Alertmanager's alerts about the remediator.", err=True
+            "warning: notify.webhooks is empty, so notifications about incidents are only logged; people "
+            "get only Alertmanager's alerts about the remediator.", err=True
         )  # fmt: skip
     if hosts:
-        click.echo(f"{settings.hosts}: valid, {len(hosts)} hosts.")
+        click.echo(f"{settings.hosts}: valid, {len(hosts)} scrape targets.")
     click.echo(f"{config}: valid. Level {settings.level}, {len(playbooks)} playbooks:")
     for playbook in playbooks:
         names = ", ".join(playbook.alertnames) or "any alert"
@@ -111,9 +120,9 @@ def check(config: Path) -> None:
 @_config
 @click.argument("payload", type=click.Path(path_type=Path))
 def plan(config: Path, payload: Path) -> None:
-    """List what the playbooks would do about the alerts of PAYLOAD, a webhook body; change nothing.
+    """Print what the playbooks would do for the alerts in PAYLOAD, a webhook payload. Change nothing.
 
-    The guards and the cluster are not asked. `fleetmedic why` at level observe includes both.
+    Guards and cluster are not checked. `fleetmedic why` at level observe includes both.
 
     \b
     Example:
@@ -142,10 +151,10 @@ def plan(config: Path, payload: Path) -> None:
 @remediator.command()
 @click.argument("hosts", type=click.Path(path_type=Path))
 @click.option("--cluster", default="local", show_default=True,
-              help="Label `cluster` of hosts for which the list names no cluster.")  # fmt: skip
+              help="Label `cluster` of targets for which the list specifies no cluster.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="File to write to instead of stdout; written atomically.")  # fmt: skip
 def targets(hosts: Path, cluster: str, out: Path | None) -> None:
-    """Print the scrape targets of the host list HOSTS, as a file for file_sd_configs.
+    """Print the scrape targets of the target list HOSTS, as a file for file_sd_configs.
 
     \b
     Examples:
@@ -163,17 +172,17 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
         write_atomic(out, document(found))
     except OSError as error:
         raise UserError(
-            f"{out}: cannot be written: {error.strerror}; choose another --out."
+            f"{out}: cannot be written: {error.strerror}; specify another file with --out."
         ) from None
-    click.echo(f"{out}: {len(found)} hosts.")
+    click.echo(f"{out}: {len(found)} scrape targets.")
 
 
 @remediator.command()
 @_data
-@click.option("--json", "as_json", is_flag=True, help="One event a line, as JSON.")
-@click.option("--follow", is_flag=True, help="Print new events too, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output, one event per line.")
+@click.option("--follow", is_flag=True, help="Also print new events, until Ctrl-C.")
 def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
-    """Print the journal, oldest first. The remediator may be running.
+    """Print the journal, oldest event first. The remediator may be running.
 
     \b
     Examples:
@@ -208,4 +217,4 @@ def _address(listen: str) -> tuple[str, int]:
         raise UserError(
             f"--web.listen-address: expected HOST:PORT, such as {LISTEN}, got {listen[:80]!r}."
         )
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - an empty host means every one
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - an empty host means all addresses

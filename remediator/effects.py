@@ -1,5 +1,5 @@
-"""Crash points: with CRASH_AT=n in the environment, the process ends hard after the n-th journal
-write or cluster effect. This is how it is proven that every such moment can be survived."""
+"""Crash points for tests: with CRASH_AT=n in the environment, the process is killed after the n-th journal
+write or cluster effect. Tests use this to show that the remediator recovers from a crash at each point."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _passed = 0
 
 
 def crash_point() -> None:
-    """To be called right after each journal write and each cluster effect."""
+    """Call this right after each journal write and each cluster effect."""
     global _passed
     crash_at = os.environ.get("CRASH_AT")
     if crash_at is None:
@@ -24,6 +24,6 @@ def crash_point() -> None:
 
 
 async def effect(call: Awaitable[None]) -> None:
-    """Wait for one call that changes the cluster, then pass its crash point."""
+    """Await one call that changes the cluster, then pass its crash point."""
     await call
     crash_point()

@@ -1,6 +1,6 @@
-"""The engine: one lane per target around a pure core. Gather facts, ask, write down, carry out, ask again.
+"""The engine: one lane per target around a pure core. Gather facts, decide, record, carry out, repeat.
 
-Nothing is done before it is durable in the journal, and the book is only changed by durable events.
+No action starts before it is durable in the journal, and only durable events change the book.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ ASK_AGAIN = 2.0
 MOST_FAILURES = 3
 SLOWEST_LANE = 60.0
 KIN = 64
-# The states in which a budget is spent: facts and announcement must not be interleaved with others'.
+# The states that use budget: gathering facts and announcing a step must not interleave between incidents.
 SPENDING = frozenset({State.NEW, State.TRIAGED, State.HELD, State.REPAIRING})
 
 
 @dataclass(slots=True)
 class _Lane:
-    """The work on one target: alerts to look at, and what wakes it."""
+    """The work on one target: alerts to process, and the event that wakes it."""
 
     inbox: deque[Alert] = field(default_factory=deque)
     failures: int = 0
@@ -72,7 +72,7 @@ class _Lane:
 
 
 class Engine:
-    """Runs every incident, each target in a lane of its own."""
+    """Runs all incidents, one lane per target."""
 
     def __init__(self, rules: Rules, book: Book, journal: Appends, world: World) -> None:
         self._rules = rules
@@ -90,21 +90,21 @@ class Engine:
         )
 
     def start(self) -> None:
-        """Take up what an earlier process left: undecided alerts and open incidents."""
+        """Continue the work of an earlier process: undecided alerts and open incidents."""
         for alert in self._book.undecided():
             self._sort_in(alert, self._rules.route(alert))
         for incident in self._book.open_incidents():
             self._kick(incident.target)
 
     async def close(self) -> None:
-        """Stop every lane; what was announced is looked at by the next process."""
+        """Stop all lanes; the next process checks the announced steps."""
         tasks = [lane.task for lane in self._lanes.values() if lane.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def wake_all(self) -> None:
-        """Let every open incident look again."""
+        """Let every open incident decide again."""
         for incident in self._book.open_incidents():
             self._kick(incident.target)
 
@@ -113,9 +113,9 @@ class Engine:
         return self._rules.playbook(name)
 
     async def receive(self, alerts: Sequence[Alert], source: str) -> int:
-        """Make alerts durable, then let them be looked at; returns how many were news.
+        """Make alerts durable, then process them; returns the number of new alerts.
 
-        Raises JournalDown, and then nothing has happened.
+        Raises JournalDown; then nothing was recorded.
         """
         now = self._world.now()
         news: list[tuple[Alert, Route]] = []
@@ -138,7 +138,7 @@ class Engine:
         return len(news)
 
     async def note_withheld(self, alerts: Iterable[tuple[Alert, Evidence]]) -> None:
-        """Record, once for each, why nothing follows from alerts that Alertmanager withholds from us."""
+        """Record, once per alert, why no action follows from alerts that Alertmanager withholds."""
         now = self._world.now()
         written: list[Event] = []
         noted: set[tuple[str, Reason]] = set()
@@ -150,25 +150,25 @@ class Engine:
                 continue
             found = self._rules.route(alert)
             if found.playbook is not None and found.target is not None:
-                text = f"{alert.name} on {found.target} is not treated. {evidence.text}"
+                text = f"{alert.name} on {found.target} is not handled. {evidence.text}"
                 written.append(events.suppressed(alert, found.target, now, evidence.reason, text))
         await self._journal.append(written)
         self._withheld = noted
 
     async def pause(self, by: str, why: str) -> None:
-        """Stop every action, durably."""
+        """Pause all actions, durably."""
         await self._journal.append((events.paused(by, why, self._world.now()),))
         self.wake_all()
 
     async def resume(self, by: str) -> None:
-        """Let actions go on, durably."""
-        # What changed during the pause, such as a silence, is known before anything goes on.
+        """Resume all actions, durably."""
+        # Changes during the pause, such as a silence, must be known before actions resume.
         await self._world.senses.refresh()
         await self._journal.append((events.resumed(by, self._world.now()),))
         self.wake_all()
 
     def _sort_in(self, alert: Alert, found: Route) -> None:
-        """Give an alert to the lane of its target."""
+        """Pass an alert to the lane of its target."""
         if found.playbook is None or found.target is None:
             return
         if alert.firing:
@@ -184,7 +184,7 @@ class Engine:
             lane.task = asyncio.create_task(self._run(target, lane), name=f"lane {target}")
 
     async def _run(self, target: Target, lane: _Lane) -> None:
-        """One lane, until its target has neither an incident nor a new alert."""
+        """Run one lane until its target has neither an incident nor a new alert."""
         while True:
             lane.wake.clear()
             try:
@@ -207,14 +207,14 @@ class Engine:
                     await lane.wake.wait()
 
     async def _failed(self, target: Target, lane: _Lane, error: str) -> float:
-        """Count an exception of a lane; the third in a row ends what caused it, and a person is notified.
+        """Count an exception of a lane; the third in a row ends its cause, and a person is notified.
 
         Returns the seconds until the lane tries again.
         """
         self._world.lane_failed()
         lane.failures += 1
         if lane.failures == MOST_FAILURES:
-            text = f"{error} three times on {target}; the log has the traceback."
+            text = f"{error} three times in a row on {target}; see the log for the traceback."
             try:
                 waiting = lane.inbox[0] if lane.inbox else None
                 now = self._world.now()
@@ -228,7 +228,7 @@ class Engine:
         return min(ASK_AGAIN * float(2 ** min(lane.failures, 10)), SLOWEST_LANE)
 
     async def _admit(self, alert: Alert, target: Target) -> None:
-        """Absorb an alert, find it spent, or open an incident for it."""
+        """Absorb an alert, ignore it as older than the repair, or open an incident for it."""
         found = self._rules.route(alert)
         if found.playbook is None:
             return
@@ -245,7 +245,7 @@ class Engine:
         self._gather(target)
 
     async def _advance(self, target: Target) -> float | None:
-        """One move of the target's incident; returns the seconds to wait, None when there is none."""
+        """One decision on the target's incident; returns the seconds to wait, None without an incident."""
         incident = self._book.incident_on(target)
         if incident is None:
             return None
@@ -265,7 +265,7 @@ class Engine:
             self._kick(Target(TargetKind.NODE, target.name))
             return 0.0
         if incident.state is State.HELD:
-            # Most answers are the same as before: those need not wait for each other.
+            # Most decisions repeat the hold, so they need not wait for each other.
             pause = await self._decide(incident, playbook, holds_only=True)
             if pause is not None:
                 return pause
@@ -276,7 +276,7 @@ class Engine:
     async def _decide(
         self, incident: Incident, playbook: Playbook, *, holds_only: bool = False
     ) -> float | None:
-        """Decide and record; returns the seconds to wait. With `holds_only`, None where it is no hold."""
+        """Decide and record; returns the seconds to wait. With `holds_only`, None if it is not a hold."""
         view = await self._world.senses.view(incident, playbook)
         if view.stops.storm and view.pool.name not in self._book.storms and view.pool.name:
             await self.storms.begin(view.pool.name, view.stops.storm)
@@ -296,7 +296,9 @@ class Engine:
             notice = group_notice(incident, settled, self._book, self._rules.limits, now)
             await self._journal.append((*settled.events, *notice))
             if settled.again and self._book.incidents[incident.id] == incident:
-                raise IllegalTransition(f"{incident.id} cannot leave {incident.state} as decided")
+                raise IllegalTransition(
+                    f"the decision for {incident.id} does not change its state {incident.state}"
+                )
         if settled.step is not None or settled.again:
             return 0.0
         if settled.wake_at is None:
@@ -317,7 +319,7 @@ class Engine:
         self._gather(node)
 
     def _gather(self, target: Target) -> None:
-        """Let the incidents of a node's GPUs hand over to that of the node, each in its own lane."""
+        """Wake the lanes of a node's GPUs, so that each hands its incident over to the node's."""
         if target.kind is TargetKind.NODE and self._book.incident_on(target) is not None:
             for incident in absorbable(target, self._book):
                 self._kick(incident.target)
@@ -340,7 +342,7 @@ class Engine:
         return ASK_AGAIN if outcome.kind is Kind.STEP_WITHDRAWN else 0.0
 
     async def _confirm(self, identity: str, playbook: Playbook, step: Step) -> Verdict:
-        """Whether a step may be done now: the guards once more, on facts gathered for it."""
+        """Whether a step is still allowed: the guards once more, on facts gathered for the step."""
         incident, senses = self._book.incidents[identity], self._world.senses
         if gates.needs_facts(step, playbook):
             view = await senses.view(incident, playbook, fresh=True)
@@ -350,19 +352,20 @@ class Engine:
         return gates.right_before(case, step)
 
     def _alone(self, target: Target) -> asyncio.Lock:
-        """Held from a decision to its record: a node's lane and its GPUs' write on each other's incidents."""
+        """The lock from a decision to its record: the lanes of a node and its GPUs change each other's
+        incidents."""
         return self._kin[hash(target.name) % KIN]
 
     def _heard(self, incident: Incident) -> bool:
-        """Whether an alert waits in the incident's lane that would be one more independent signal."""
+        """Whether an alert in the incident's lane would be a further independent signal."""
         lane = self._lanes.get(incident.target)
         known = {instrument(episode.alertname) for episode in incident.alerts}
         return lane is not None and any(instrument(alert.name) not in known for alert in lane.inbox)
 
     async def _orphaned(self, incident: Incident) -> float:
-        """An incident whose playbook is no longer configured: a person's turn.
+        """Hand over an incident whose playbook is no longer configured to a person.
 
-        A person's order to release it is carried out all the same, by a playbook that only does that.
+        A person's release order is still carried out, with a playbook that takes no other action.
         """
         if incident.released is not None or (
             incident.prepared is not None and incident.prepared.step.action == "release"
@@ -385,7 +388,7 @@ class Engine:
 
 
 def _unconfigured(incident: Incident) -> Playbook:
-    """A playbook that does nothing by itself, for the release of what an unconfigured one quarantined."""
+    """An empty playbook, to release the quarantines of a playbook that is no longer configured."""
     return Playbook(
         incident.playbook,
         (),

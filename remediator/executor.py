@@ -1,7 +1,7 @@
-"""Carries one announced step to its outcome: look, act, look again until it is seen or overdue.
+"""Carries out one announced step: observe, act, observe again until the effect is seen or overdue.
 
-The step's announcement is durable before this is called. Every action is harmless when repeated with
-the same operation id, and still nothing is repeated before it was looked at.
+The step's announcement is durable before this runs. Every action is idempotent by its operation id; even so,
+the effect is checked before an action is repeated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GRACE_AFTER_RESTART = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a step ended."""
+    """The outcome of a step."""
 
     kind: Kind
     reason: Reason
@@ -40,14 +40,14 @@ class Outcome:
 
 
 class Executor:
-    """Bounds how many disruptive steps of each kind go on at once."""
+    """Limits how many disruptive steps of each kind run at once."""
 
     def __init__(
         self, registry: Registry[Action], *, disruptive_at_once: int,
         now: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._registry = registry
-        # Each kind of its own: reboots that hang do not hold restarts of jobs up.
+        # A limit per kind, so that hanging reboots do not delay restarts of jobs.
         self._slots = {
             action.name: asyncio.Semaphore(disruptive_at_once)
             for action in registry
@@ -57,7 +57,7 @@ class Executor:
         self._now = now
 
     async def run(self, run: StepRun, tools: Tools, *, resumed: bool) -> Outcome:
-        """The outcome of a step. `resumed` means that another process may have begun it."""
+        """The outcome of a step. `resumed`: another process may have started the step."""
         action = self._registry.get(run.step.action)
         if not action.disruptive:
             return await self._carry_out(action, run, tools, resumed=resumed)
@@ -71,7 +71,7 @@ class Executor:
         self, action: Action, run: StepRun, tools: Tools, *, resumed: bool
     ) -> Outcome:
         step = run.step
-        # From here on, not from its announcement: waiting for a slot costs a step no time.
+        # The deadline starts here, not at the announcement: the wait for a slot does not count.
         begun = self._now()
         tools = replace(tools, waited=lambda: self._now() - begun)
         deadline = begun + (max(step.deadline, GRACE_AFTER_RESTART) if resumed else step.deadline)
@@ -84,7 +84,7 @@ class Executor:
             if isinstance(look, ClusterError) and not look.transient:
                 return self._blind(action, look, began=acted or resumed)
             if isinstance(look, Look) and not acted:
-                # What another process may have begun is not taken back at once.
+                # A step that another process may have started is not withdrawn at once.
                 grace = deadline if step.action in REPAIRS else begun + GRACE_AFTER_RESTART
                 against = await self._against(step, tools, resumed and self._now() < grace)
                 if isinstance(against, Outcome):
@@ -102,9 +102,9 @@ class Executor:
             pause = min(pause * 1.5, SLOWEST_LOOK)
 
     async def _against(self, step: Step, tools: Tools, wait: bool) -> Outcome | bool:
-        """The last question before a step is done: False lets it go on.
+        """The last check before a step; False allows the step.
 
-        True looks on without doing it (`wait`); an outcome takes the step back.
+        True keeps observing without acting (`wait`); an outcome withdraws the step.
         """
         if step.action == "notify":
             return False
@@ -118,7 +118,7 @@ class Executor:
     async def _refused(
         self, action: Action, step: Step, tools: Tools, refused: ClusterError
     ) -> Outcome:
-        """The call may have had its effect before it failed: look once more."""
+        """The call may have had its effect before it failed, so observe once more."""
         again = await self._look(action, step, tools)
         if isinstance(again, Look) and again.over:
             return _seen(again)
@@ -139,7 +139,7 @@ class Executor:
         return None
 
     def _blind(self, action: Action, error: ClusterError, *, began: bool) -> Outcome:
-        """What cannot be looked at: a disruptive step that may have begun goes to a person."""
+        """The effect cannot be observed; a disruptive step that may have started needs a person."""
         unknown = action.disruptive and began
         reason = Reason.EFFECT_UNKNOWN if unknown else Reason.STEP_REFUSED
         return Outcome(Kind.STEP_FAILED, reason, str(error))
@@ -160,7 +160,7 @@ def _seen(look: Look) -> Outcome:
 def outcome_events(
     incident: Incident, step: Step, outcome: Outcome, now: float
 ) -> tuple[Event, ...]:
-    """What the journal says of an outcome. A notification ends together with its message, or not at all."""
+    """The events of an outcome. The end of a notification and its message are recorded together."""
     ended = step_event(
         outcome.kind, incident, step, now, outcome.reason, outcome.text, passed=outcome.passed
     )

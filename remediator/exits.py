@@ -1,4 +1,4 @@
-"""What a person may order about one target or incident: release, close, retry. Who and why are kept."""
+"""Orders from people about one target or incident: release, close, retry. Author and reason are recorded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from remediator.world import Appends, World
 
 
 class Exits:
-    """The orders. `playbook` finds one that is configured; `kick` lets a target's lane look again; `alone`
-    is the lock that is held from a decision on a target to its record."""
+    """The orders. `playbook` returns a configured playbook; `kick` wakes a target's lane; `alone` is the
+    lock that is held from a decision on a target to its record."""
 
     def __init__(
         self, playbook: Callable[[str], Playbook | None], book: Book, journal: Appends, world: World,
         kick: Callable[[Target], None], alone: Callable[[Target], asyncio.Lock], pin: float,
     ) -> None:  # fmt: skip
-        """`pin` is for how long (seconds) a release is respected."""
+        """`pin` is how long (seconds) a release is respected."""
         self._playbook = playbook
         self._book = book
         self._journal = journal
@@ -33,15 +33,13 @@ class Exits:
         self._kick = kick
         self._alone = alone
         self._respected = (
-            f"the remediator does not quarantine it for {format_duration(round(pin))}."
+            f"the remediator does not quarantine it again for {format_duration(round(pin))}."
         )
 
     async def release(self, target: Target, by: str, why: str) -> str:
-        """Return a target to service, as a person ordered; a sentence says what follows. Raises UserError."""
+        """Return a target to service; returns a text that says what follows. Raises UserError."""
         if target.kind not in (TargetKind.GPU, TargetKind.NODE):
-            raise UserError(
-                f"{target} is never quarantined: release takes NODE, or NODE/3 for a GPU."
-            )
+            raise UserError(f"{target} cannot be quarantined; expected NODE, or NODE/3 for a GPU.")
         incident = self._book.incident_on(target)
         now = self._world.now()
         held_only = incident is not None and incident.state is State.HELD
@@ -54,7 +52,7 @@ class Exits:
             self._kick(target)
             done = "is being returned to service"
             if not incident.quarantined:
-                done = "was not quarantined, and its incident ends"
+                done = "was not quarantined; its incident ends"
             elif incident.prepared is not None:
                 done = f"returns to service when the step {incident.prepared.step.id} has ended"
             others = [str(one) for one in incident.quarantined if one != target]
@@ -70,7 +68,7 @@ class Exits:
             )
         if held is not None and held.owner != OWNER:
             raise UserError(
-                f"{held.owner} quarantined {target}: {held.reason}. Only they can release it."
+                f"{held.owner} quarantined {target}: {held.reason}. Only {held.owner} can release it."
             )
         if refusal := self._world.senses.refusal():
             raise UserError(refusal)
@@ -83,15 +81,16 @@ class Exits:
             raise UserError(f"{target} was not released: {error}") from None
         self._kick(target)
         if target.gpu is not None and await self._node_is_out(target):
-            return f"{target} is released, but its node is still quarantined: release {target.name}, too."
-        return f"{target} is in service again; {self._respected}"
+            return f"{target} is released, but its node is still quarantined; release {target.name} too."
+        return f"{target} is back in service; {self._respected}"
 
     def _kept(self, incident: Incident) -> bool:
-        """Whether a person keeps the target out by an earlier order: this incident has nothing to release."""
+        """Whether a person keeps the target out of service by an earlier order, so that this incident has
+        nothing to release."""
         return incident.target in self._book.kept and incident.target not in incident.quarantined
 
     async def _marked(self, target: Target) -> bool:
-        """Whether the cluster itself keeps jobs off a GPU: a person may end that, too."""
+        """Whether the cluster itself keeps jobs off a GPU; a person may release that too."""
         try:
             nodes = await self._world.cluster.list_nodes()
         except ClusterError:
@@ -110,7 +109,7 @@ class Exits:
     async def close_incident(
         self, identity: str, by: str, why: str, *, keep_quarantine: bool
     ) -> str:
-        """End an incident, as a person ordered. Raises UserError."""
+        """End an incident. Raises UserError."""
         async with self._alone(self._open(identity).target):
             return await self._close(identity, by, why, keep_quarantine=keep_quarantine)
 
@@ -119,13 +118,13 @@ class Exits:
         kept = ", ".join(map(str, incident.quarantined))
         if kept and not keep_quarantine:
             raise UserError(
-                f"{identity} keeps {kept} quarantined: use `fleetmedic release "
+                f"{identity} keeps {kept} quarantined; use `fleetmedic release "
                 f"{_short(incident.target)}`, or close with --keep-quarantine."
             )
         if incident.prepared is not None:
             raise UserError(
-                f"{identity} is in the middle of the step {incident.prepared.step.id}; try again when "
-                "the step has ended."
+                f"{identity} is running the step {incident.prepared.step.id}; try again when the step "
+                "has ended."
             )
         text = f"{by}: {why}" + (f" {kept} stays quarantined." if kept else "")
         now, reason = self._world.now(), Reason.CLOSED_BY_PERSON
@@ -134,18 +133,18 @@ class Exits:
         return f"{identity} is closed." + (f" {kept} stays quarantined." if kept else "")
 
     async def retry(self, identity: str, by: str, why: str) -> str:
-        """Start an incident's playbook again, as a person ordered. Raises UserError."""
+        """Start an incident's playbook again. Raises UserError."""
         async with self._alone(self._open(identity).target):
             return await self._retry(identity, by, why)
 
     async def _retry(self, identity: str, by: str, why: str) -> str:
         incident = self._open(identity)
         if incident.state is not State.ESCALATED:
-            text = f"{identity} is {incident.state} and goes on by itself; only an ESCALATED incident is retried."
+            text = f"{identity} is {incident.state} and continues automatically; only an ESCALATED incident can be retried."
             raise UserError(text)
         if self._playbook(incident.playbook) is None:
             raise UserError(
-                f"the playbook {incident.playbook} of {identity} is no longer configured: release its "
+                f"the playbook {incident.playbook} of {identity} is no longer configured; release its "
                 "target, or close the incident."
             )
         now = self._world.now()
@@ -158,13 +157,13 @@ class Exits:
         incident = self._book.incidents.get(identity)
         if incident is None:
             raise UserError(
-                f"there is no incident {identity[:80]!r}; `fleetmedic incidents --all` lists them."
+                f"incident {identity[:80]!r} not found; `fleetmedic incidents --all` lists all incidents."
             )
         if incident.ended:
-            raise UserError(f"{identity} has ended: it is {incident.state}.")
+            raise UserError(f"{identity} has already ended ({incident.state}).")
         return incident
 
 
 def _short(target: Target) -> str:
-    """A target as a person writes it."""
+    """A target in the notation of the command line."""
     return str(target).removeprefix("gpu/").removeprefix("node/")

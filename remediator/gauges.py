@@ -1,4 +1,4 @@
-"""Gauges that are read when scraped: from the book, the cluster's facts, the host list and callables."""
+"""Gauges that are read at each scrape: from the book, the cluster's facts, the target list and callables."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from remediator.core.model import OWNER, Incident, Level, State
 from remediator.core.reasons import Reason
 from remediator.discovery.watch import Discovery
 
-# Owners of quarantines that get series of their own; a label from outside is cut to MAX_LABEL.
+# The number of quarantine owners with their own series; an untrusted label is cut to MAX_LABEL.
 MAX_OWNERS = 20
 MAX_LABEL = 64
 OTHERS = "others"
 GPU, NODE = str(TargetKind.GPU), str(TargetKind.NODE)
-# The reasons for which an incident is held; their series begin at 0.
+# The reasons for holds; their series start at 0.
 HOLDS = (
     Reason.PAUSED, Reason.SILENCED, Reason.INHIBITED, Reason.MUTED, Reason.ALERT_UNCONFIRMED,
     Reason.ALERT_GONE, Reason.OTHER_OWNER, Reason.BUDGET_OUT, Reason.BUDGET_NEW, Reason.COOLDOWN,
@@ -29,7 +29,7 @@ HOLDS = (
 
 
 class FromBook:
-    """What the book says of open incidents, the pause, storms and reboots. `now` is Unix seconds."""
+    """Open incidents, pause, storms and reboots, from the book. `now` returns Unix seconds."""
 
     def __init__(self, book: Book, now: Callable[[], float]) -> None:
         self._book = book
@@ -37,7 +37,7 @@ class FromBook:
         self._reasons = list(HOLDS)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The families, as the book is now."""
+        """The families, with current values."""
         open_ = self._book.open_incidents()
         states = Counter(one.state for one in open_)
         yield _family(
@@ -45,9 +45,9 @@ class FromBook:
             [(str(state), states[state]) for state in State],
         )  # fmt: skip
         busy = sum(one.prepared is not None for one in open_)
-        yield _value("action_in_progress", "Steps announced and not yet ended.", busy)
+        yield _value("action_in_progress", "Steps that were announced and have not ended.", busy)
         paused = self._book.pause is not None
-        yield _value("paused", "Whether a person stopped every action.", paused)
+        yield _value("paused", "Whether a person paused all actions.", paused)
         yield from self._held([one for one in open_ if one.held and one.level is not Level.OBSERVE])
         yield from self._storms()
         yield self._reboots()
@@ -55,10 +55,10 @@ class FromBook:
     def _held(self, held: list[Incident]) -> Iterator[GaugeMetricFamily]:
         now = self._now()
         ages = (now - one.held_since for one in held if one.held_since is not None)
-        longest = "The longest time for which an open incident has been held."
+        longest = "Longest time that an open incident has been held."
         yield _value("held_longest_seconds", longest, max(0.0, max(ages, default=0.0)))
         counts = Counter(one.held for one in held)
-        # A reason that was seen once keeps its series, so that a graph shows the end of the hold.
+        # A reason keeps its series once it was seen, so that a graph shows the end of the hold.
         self._reasons += [one for one in counts if one is not None and one not in self._reasons]
         yield _family(
             "held", "Open incidents that are held, by reason.", "reason",
@@ -77,27 +77,27 @@ class FromBook:
         )  # fmt: skip
 
     def _reboots(self) -> GaugeMetricFamily:
-        """One series for each node that was ever rebooted; any other reboot is unexpected."""
+        """One series for each node that the remediator rebooted; any other reboot is unexpected."""
         times: dict[str, float] = {}
         for target, attempts in self._book.attempts.items():
             if found := [one.at for one in attempts if one.action == "reboot_node"]:
                 times[target.name] = max(found)
         return _family(
-            "node_reboot_timestamp_seconds", "When a reboot of the node was last announced.",
+            "node_reboot_timestamp_seconds", "Time of the last announced reboot of the node (Unix seconds).",
             "target_node", list(times.items()),
         )  # fmt: skip
 
 
 class FromCluster:
-    """How much is out of service by quarantine, and by whom; nothing while the cluster is unknown."""
+    """Targets out of service by quarantine, by owner; no samples while the cluster does not answer."""
 
     def __init__(self) -> None:
         self.nodes: tuple[NodeFacts, ...] | None = None
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The family; without samples while the cluster has not answered."""
+        """The family; without samples while the cluster does not answer."""
         family = GaugeMetricFamily(
-            "remediator_targets_out", "GPUs and nodes out of service by quarantine.",
+            "remediator_targets_out", "GPUs and nodes out of service because of a quarantine.",
             labels=["kind", "owner"],
         )  # fmt: skip
         if self.nodes is not None:
@@ -109,8 +109,8 @@ class FromCluster:
 def counted(nodes: Sequence[NodeFacts]) -> dict[tuple[str, str], int]:
     """Targets out of service by (kind, owner).
 
-    A GPU of a node that is out counts by itself only if somebody else quarantined it. fleetmedic and the
-    19 other owners with the most targets are named, the rest are `others`.
+    A GPU of a quarantined node counts separately only if another owner quarantined it. fleetmedic and the
+    19 other owners with the most targets are named; the rest are `others`.
     """
     out: Counter[tuple[str, str]] = Counter()
     for node in nodes:
@@ -137,30 +137,30 @@ def _named(out: Counter[tuple[str, str]]) -> list[str]:
 
 
 class FromHosts:
-    """What is known of the host list; names as Prometheus has for its own configuration."""
+    """The state of the target list; named like Prometheus' metrics about its own configuration."""
 
     def __init__(self, discovery: Discovery) -> None:
         self._discovery = discovery
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The families; count and time only of a list that was read."""
+        """The families; count and time only if a list was read."""
         known = self._discovery.known
         yield _value(
             "discovery_last_reload_successful",
-            "1 when the host list was valid at the latest look and is written to its file.",
+            "1 if the target list was valid when it was last read and is written to its file.",
             known is not None and self._discovery.bad is None,
         )
         if known is None:
             return
         yield _value(
             "discovery_last_reload_success_timestamp_seconds",
-            "When the host list in force was read.", known.at,
+            "Time at which the current target list was read (Unix seconds).", known.at,
         )  # fmt: skip
-        yield _value("discovery_targets", "Hosts of the list in force.", known.count)
+        yield _value("discovery_targets", "Scrape targets in the current target list.", known.count)
 
 
 class FromCall:
-    """One gauge whose value a callable gives at each scrape."""
+    """One gauge whose value a callable returns at each scrape."""
 
     def __init__(self, name: str, text: str, read: Callable[[], float]) -> None:
         self._name = name
@@ -168,12 +168,12 @@ class FromCall:
         self._read = read
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The value now."""
+        """The family, with the current value."""
         yield _value(self._name, self._text, self._read())
 
 
 def label(text: str) -> str:
-    """A text from outside as a label's value: bounded, encodable, never empty."""
+    """An untrusted text as a label value: bounded, encodable, never empty."""
     return text[:MAX_LABEL].encode("utf-8", "replace").decode() or "unknown"
 
 

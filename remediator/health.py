@@ -1,4 +1,4 @@
-"""What metrics say about the health of a GPU or node. Unknown is neither healthy nor sick."""
+"""The health of a GPU or node according to metrics. Unknown means neither healthy nor unhealthy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 from fleetmedic.kernel.labels import Target
 from remediator.http import Sample
 
-# Zero on a healthy GPU, and absent where a board or driver has no such thing to say.
+# Zero on a healthy GPU, and absent if the board or driver does not support the metric.
 WHERE_KNOWN = (
     "gpu_row_remap_pending", "gpu_row_remap_failure", "gpu_retired_pages_pending",
     "gpu_sram_ecc_threshold_exceeded",
@@ -17,7 +17,7 @@ SICK_FOR_SURE = 15.0
 
 
 class Health(StrEnum):
-    """What metrics say about a target."""
+    """The health of a target according to metrics."""
 
     HEALTHY = "healthy"
     SICK = "sick"
@@ -26,7 +26,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """A target's health by its metrics, and a sentence."""
+    """A target's health and a text."""
 
     state: Health
     text: str
@@ -36,9 +36,9 @@ def judge_health(
     samples: dict[str, list[Sample]], target: Target, since: float, now: float,
     *, oldest: float, settle: float = SICK_FOR_SURE,
 ) -> HealthReport:  # fmt: skip
-    """Healthy: every sample is newer than `since`, fresh, present and says so. Pure.
+    """Healthy: every metric has a fresh sample newer than `since` with a healthy value. Pure.
 
-    One that says sick within `settle` seconds of a repair may have been on its way: it is unknown then.
+    An unhealthy sample within `settle` seconds of a repair may be older than the repair, so it means unknown.
     """
     wanted = {"gpu_lost": 0.0, "gpu_up": 1.0, "up": 1.0}
     for name, found in samples.items():
@@ -47,10 +47,10 @@ def judge_health(
         fresh = [one for one in found if one.at > since and now - one.at <= oldest]
         if not fresh:
             return HealthReport(
-                Health.UNKNOWN, f"No {name} of {target} was sampled since the repair."
+                Health.UNKNOWN, f"There is no fresh sample of {name} for {target} since the repair."
             )
         if wrong := [one for one in fresh if one.value != wanted.get(name, 0.0)]:
             settled = max(one.at for one in wrong) - since >= settle
-            text = f"{name} of {target} is {wrong[0].value:g}."
+            text = f"Metric {name} of {target} is {wrong[0].value:g}."
             return HealthReport(Health.SICK if settled else Health.UNKNOWN, text)
-    return HealthReport(Health.HEALTHY, f"Metrics of {target} since then say healthy.")
+    return HealthReport(Health.HEALTHY, f"Recent metrics of {target} are healthy.")

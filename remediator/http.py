@@ -1,6 +1,6 @@
-"""The remediator's HTTP client side: asks Prometheus, sends notifications. All bounded.
+"""The remediator's HTTP client: queries Prometheus and sends notifications, with limits on time and size.
 
-Nothing is retried here: the reconciler asks again, and the outbox sends again. This is the only file that imports httpx2.
+Nothing is retried here: the reconciler and the outbox retry. Only this file imports httpx2.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ MAX_SENTENCE = 300
 
 
 class HttpError(Exception):
-    """The other side did not answer usably; the message is one sentence that names the address."""
+    """The server did not return a usable response; the message is one sentence that names the URL."""
 
 
 class UnreachableError(HttpError):
-    """Nothing came back at all: asking again at once would only wait again."""
+    """The server did not respond at all, so an immediate retry would only wait again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One value of an instant query. `at` is Unix seconds: when it was evaluated, or, from
-    `PrometheusClient.samples`, when it was scraped."""
+    """One value of an instant query. `at` (Unix seconds) is the evaluation time; in the result of
+    `PrometheusClient.samples` it is the scrape time."""
 
     labels: dict[str, str]
     value: float
@@ -48,7 +48,7 @@ class _Series(msgspec.Struct, frozen=True):
 
 
 class Course(msgspec.Struct, frozen=True):
-    """One series of a range query; `values` are its pairs of Unix seconds and text, left as they came."""
+    """One series of a range query; `values` are its undecoded pairs of Unix seconds and text."""
 
     metric: dict[str, str]
     values: msgspec.Raw
@@ -89,7 +89,7 @@ class _Answer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Client:
-    """One kept connection pool to one server. Use as `async with`, or call `close` at the end."""
+    """A connection pool to one server. Use it with `async with`, or call `close` at the end."""
 
     def __init__(
         self, url: str, *, timeout: float = TIMEOUT, trust_env: bool = False,
@@ -114,7 +114,7 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         if self._http is not None:
             await self._http.aclose()
             self._http = None
@@ -130,9 +130,9 @@ class Client:
         headers: dict[str, str] | None = None,
         params: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """Status and body of one exchange, whole within the timeout. Raises HttpError.
+        """Status and body of one request, complete within the timeout. Raises HttpError.
 
-        `shown` stands for the address in sentences.
+        `shown` replaces the URL in error messages.
         """
         if self._http is None:
             self._http = httpx2.AsyncClient(timeout=self._timeout, trust_env=self._trust_env)
@@ -155,9 +155,9 @@ class PrometheusClient(Client):
     """Prometheus' HTTP API, read-only."""
 
     async def query(self, expr: str, *, at: float | None = None) -> list[Sample]:
-        """The instant value of an expression now, or at a Unix time. Raises HttpError.
+        """The instant value of an expression now, or at the Unix time `at`. Raises HttpError.
 
-        An empty list means that no series matched, which is not a zero.
+        An empty list means that no series matched; it does not mean zero.
         """
         moment = {} if at is None else {"time": f"{at:.3f}"}
         data, url, status = await self._result("query", expr, moment)
@@ -165,7 +165,9 @@ class PrometheusClient(Client):
             stamp, text = decode(bytes(data.result), tuple[float, str], url, status)
             return [Sample({}, _number(text, url), stamp)]
         if data.result_type != "vector":
-            raise HttpError(f"{url} answered a {data.result_type[:20]}, not instant values.")
+            raise HttpError(
+                f"{url} returned result type {data.result_type[:20]}; expected a vector or a scalar."
+            )
         found = decode(bytes(data.result), list[_Series], url, status)
         return [
             Sample(one.metric, _number(text, url), stamp)
@@ -174,10 +176,10 @@ class PrometheusClient(Client):
         ]
 
     async def samples(self, selector: str, *, at: float | None = None) -> list[Sample]:
-        """The newest samples of a plain selector, each with the time of its own scrape.
+        """The newest samples of a plain selector, each with its scrape time.
 
-        Prometheus repeats a value for five minutes after its last scrape; `at` here shows that. A
-        sample whose time cannot be told is left out: it is not known to be fresh.
+        Prometheus repeats a value for five minutes after its last scrape; the scrape time shows that. A
+        sample without a known scrape time is omitted, because it may be stale.
         """
         moment = time.time() if at is None else at
         values, times = await asyncio.gather(
@@ -209,18 +211,18 @@ class PrometheusClient(Client):
         return answer.data
 
     async def alert_rules(self) -> frozenset[str]:
-        """The names of the alerting rules that it evaluates. Raises HttpError."""
+        """The names of the alerting rules that Prometheus evaluates. Raises HttpError."""
         url = f"{self.shown}/api/v1/rules"
         status, body = await self._ask("GET", f"{self.url}/api/v1/rules?type=alert", shown=url)
         answer = decode(body, _Rules, url, status)
         if answer.data is None:
-            raise HttpError(f"{url} refused the question.")
+            raise HttpError(f"{url} refused the request.")
         return frozenset(rule.name for group in answer.data.groups for rule in group.rules)
 
     async def _result(
         self, endpoint: str, expr: str, when: Mapping[str, str]
     ) -> tuple[_Data, str, int]:
-        """What an expression gives, the address as it is shown, and the status of the answer."""
+        """The result of an expression, the URL for error messages, and the status code."""
         path = f"/api/v1/{endpoint}"
         form = {"query": expr, "timeout": f"{self._timeout:g}s", **when}
         url = f"{self.shown}{path}"
@@ -232,7 +234,7 @@ class PrometheusClient(Client):
 
 
 class Notifier(Client):
-    """Sends a JSON body to the addresses of people's tools. Honours the proxy of the environment."""
+    """Sends a JSON body to notification URLs. Uses the proxy settings of the environment."""
 
     def __init__(self, *, timeout: float = TIMEOUT) -> None:
         super().__init__("", timeout=timeout, trust_env=True)
@@ -246,7 +248,7 @@ class Notifier(Client):
         headers: dict[str, str] | None = None,
         params: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """Status and body of one request. Raises HttpError, in which only the host is shown."""
+        """Status and body of one request. Raises HttpError, which shows only the host of the URL."""
         shown = f"the notification address {_shown(url, path=False)}"
         return await self._ask(
             method, url, shown=shown, content=content, headers=headers, params=params
@@ -258,31 +260,33 @@ async def _bounded(answer: httpx2.Response, url: str, most: int) -> bytes:
     async for chunk in answer.aiter_bytes():
         body += chunk
         if len(body) > most:
-            raise HttpError(f"{url} answered more than {most} bytes.")
+            raise HttpError(f"The response of {url} is larger than {most} bytes.")
     return bytes(body)
 
 
 def decode(body: bytes, shape: type[T], url: str, status: int) -> T:
-    """A JSON body in a shape. Raises HttpError, which names the URL and the status."""
+    """A JSON body decoded to a type. Raises HttpError, which names the URL and the status."""
     try:
         return msgspec.json.decode(body, type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise HttpError(f"{url} answered {status} with something else: {error}.") from None
+        raise HttpError(
+            f"{url} returned status {status} with an unexpected body: {error}."
+        ) from None
 
 
 def _number(text: str, url: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise HttpError(f"{url} answered {text[:40]!r} where a number belongs.") from None
+        raise HttpError(f"{url} returned {text[:40]!r}; expected a number.") from None
 
 
 def _shown(url: str, *, path: bool = True) -> str:
-    """The address as a sentence may show it: without a password, without its query."""
+    """The URL for messages: without password and query."""
     try:
         parts = urlsplit(url)
     except ValueError:
-        return "an address that is no URL"
+        return "(invalid URL)"
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path if path else "", "", ""))
 
@@ -292,7 +296,7 @@ def parse_moment(text: str, url: str) -> float:
     try:
         return msgspec.convert(text, _Instant).timestamp()
     except msgspec.ValidationError:
-        raise HttpError(f"{url} answered {text[:40]!r} where a time belongs.") from None
+        raise HttpError(f"{url} returned {text[:40]!r}; expected a time.") from None
 
 
 def _identity(sample: Sample) -> frozenset[tuple[str, str]]:

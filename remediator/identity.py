@@ -1,7 +1,7 @@
-"""Whether alerts and the cluster's inventory mean the same hardware. Pure.
+"""Whether alerts and the cluster's inventory name the same hardware. Pure.
 
-A GPU is addressed by its index and identified by its uuid; a node by its name and the uuids on it. Labels
-can be swapped, boards are exchanged: what does not fit is never treated.
+A GPU is addressed by its index and identified by its UUID; a node by its name and the UUIDs on it. Labels can be
+swapped and boards replaced, so no action is taken on hardware that does not match.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from remediator.core.view import Identity
 
 _UNKNOWN = Identity(confirmed=False)
 MOST_NAMED = 3
-# An alert that fired under a wrong node label may go on for so long after the label was corrected: what it
-# counts lies within its window (seconds of the rules, divided by their factor), and it ends a bit later.
+# How long an alert with a wrong node label may continue after the label is corrected: the window of its rule
+# (seconds, divided by the rules' factor) and some time to resolve.
 ALERT_WINDOW = 900.0
 ALERT_ENDS = 60.0
 
@@ -26,11 +26,11 @@ def identify(
     target: Target, alerts: Iterable[Episode], nodes: Iterable[NodeFacts],
     reported: Mapping[str, float] | None, factor: float = 1.0,
 ) -> Identity:  # fmt: skip
-    """How alerts about a target fit the inventory.
+    """Whether alerts about a target match the inventory.
 
-    `reported` says when the node's exporter last reported each uuid (Unix seconds), by Prometheus; None
-    where nobody can be asked, which confirms no node and contradicts nothing. The uuids of another node
-    contradict until the node's own have been reported alone for as long as an alert may last.
+    `reported`: when the node's exporter last reported each UUID (Unix seconds), from Prometheus. None means
+    unknown: it confirms no node and contradicts nothing. UUIDs of another node are a contradiction until only
+    the node's own have been reported for as long as an alert may last.
     """
     known = {node.name: node for node in nodes}
     node = known.get(target.name)
@@ -43,7 +43,7 @@ def identify(
         if found := _other(node, index, uuid):
             where = Target(TargetKind.GPU, node.name, index)
             return Identity(
-                False, f"The alert names {uuid} at {where}; the inventory has {found} there."
+                False, f"The alert names {uuid} at {where}, but the inventory has {found} there."
             )
     alone = ALERT_WINDOW / factor + ALERT_ENDS
     if problem := _anothers(node, known.values(), reported or {}, alone):
@@ -56,7 +56,7 @@ def identify(
 
 
 def strangers(incident: Incident, nodes: Iterable[NodeFacts]) -> frozenset[str]:
-    """The keys of an incident's alerts that name other hardware than the inventory has there."""
+    """The keys of an incident's alerts that name other hardware than the inventory."""
     node = next((one for one in nodes if one.name == incident.target.name), None)
     return frozenset(
         one.key
@@ -67,13 +67,13 @@ def strangers(incident: Incident, nodes: Iterable[NodeFacts]) -> frozenset[str]:
 
 
 def _other(node: NodeFacts, index: int, uuid: str) -> str:
-    """The inventory's uuid at an index, where it is another one than this."""
+    """The inventory's UUID at an index if it differs from `uuid`; else empty."""
     gpu = node.gpu(index)
     return gpu.uuid if gpu and gpu.uuid and not _same(gpu.uuid, uuid) else ""
 
 
 def _claims(alerts: Iterable[Episode]) -> Iterable[tuple[int, str]]:
-    """The index and uuid of each GPU that an alert names with both."""
+    """The index and UUID of each GPU that an alert names with both."""
     for episode in alerts:
         index = _index(episode)
         if index is not None and episode.uuid:
@@ -92,7 +92,7 @@ def _named(claimed: Iterable[tuple[int, str]], gpu: int | None) -> bool:
 def _anothers(
     node: NodeFacts, nodes: Iterable[NodeFacts], reported: Mapping[str, float], alone: float
 ) -> str:
-    """A sentence where the node's exporter reports, or lately reported, the GPUs of another node."""
+    """A text if the node's exporter reports, or recently reported, GPUs of another node; else empty."""
     here = {gpu.uuid.lower() for gpu in node.gpus}
     others = {
         gpu.uuid.lower(): one.name for one in nodes if one.name != node.name for gpu in one.gpus

@@ -1,4 +1,4 @@
-"""What the HTTP edge answers from journal and book: incidents, decisions, and why something was done, or not."""
+"""Read-only HTTP endpoints over journal and book: incidents, decisions, and why an action was taken or not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """The endpoints that only read. `cluster` says whether a job exists; without one nobody asks."""
+    """The read-only endpoints. `cluster` is asked whether a job exists; without it, that is not checked."""
 
     book: Book
     data_dir: Path
@@ -36,7 +36,7 @@ class Inquiry:
     playbook: Callable[[str], Playbook | None] = lambda _: None
 
     async def incidents(self, request: Request) -> Response:
-        """The latest incidents, and every one that is open."""
+        """The latest incidents and all open ones."""
         known = list(self.book.incidents.values())
         limit = _number(request, "limit", 1000)
         shown = [one for one in known[:-limit] if not one.ended] + known[-limit:]
@@ -46,7 +46,7 @@ class Inquiry:
         """One incident with its latest events."""
         found = self.book.incidents.get(request.path_params["identity"])
         if found is None:
-            raise RefusedError(404, "There is no such incident; /api/v1/incidents lists them.")
+            raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
         story = await asyncio.to_thread(find_events, self.data_dir, incident=found.id, limit=1000)
         return encoded(
             {
@@ -71,7 +71,7 @@ class Inquiry:
         return encoded({"decisions": [line(event) for event in story]})
 
     async def why(self, request: Request) -> Response:
-        """The decisions about a target, newest last; the reason of a present hold is the last of all."""
+        """The decisions about a target, newest last; if it is held now, the reason of the hold is last."""
         target = Target.parse(request.query_params.get("target", ""))
         limit = _number(request, "limit", 200)
         known = self.book.incidents.values()
@@ -104,8 +104,8 @@ class Inquiry:
     def _story(
         self, target: Target, related: Sequence[Incident], held: Sequence[Incident], limit: int
     ) -> list[Event]:
-        """What was decided about the target, in order: by itself, in the related incidents, and the
-        records of what holds it, which may be older than the limit reaches."""
+        """The decisions about the target, in order: its own, those in related incidents, and the records
+        of current holds, which may be older than the limit reaches."""
         folder = self.data_dir
         found = find_events(folder, target=str(target), decided=True, limit=limit)
         for one in related:
@@ -117,27 +117,25 @@ class Inquiry:
         return [event for _, event in sorted({event.seq: event for event in found}.items())]
 
     async def _nothing(self, target: Target) -> str:
-        """What to say of a target that no decision was about."""
-        nothing = f"Nothing was decided about {target}: no alert named it."
+        """The text for a target without a decision."""
+        nothing = f"No decision about {target}: no alert named it."
         if target.kind is not TargetKind.JOB:
             return nothing
-        nothing = (
-            f"Nothing was decided about {target}: no alert named it, and no incident moved it."
-        )
+        nothing = f"No decision about {target}: no alert named it, and no incident moved it."
         if self.cluster is None:
             return nothing
         try:
             job = await self.cluster.job(target.name)
         except ClusterError:
-            return f"{nothing} The cluster does not answer whether it has such a job."
-        return nothing if job else f"{target} is unknown: the cluster has no such job. {nothing}"
+            return f"{nothing} The cluster did not answer, so it is unknown whether the job exists."
+        return nothing if job else f"The cluster does not know {target}. {nothing}"
 
 
 def related_to(target: Target, known: Iterable[Incident]) -> list[Incident]:
-    """The incidents of other targets in which something was decided about this one, oldest first.
+    """The incidents of other targets that contain decisions about this one, oldest first.
 
-    For a job: those that did something to it. For a GPU: those of its node that took in an alert that
-    names it, or that took over its own incident or quarantine.
+    For a job: those that acted on it. For a GPU: those of its node that absorbed an alert naming the GPU,
+    or that took over its incident or quarantine.
     """
     known = list(known)
     if target.kind is TargetKind.JOB:
@@ -163,7 +161,7 @@ def related_to(target: Target, known: Iterable[Incident]) -> list[Incident]:
 
 
 def concerns(event: Event, target: Target, incident: Incident) -> bool:
-    """Whether an event of a related incident is about the target: how it began is, always."""
+    """Whether an event of a related incident is about the target; the opening always is."""
     if event.kind is Kind.INCIDENT_OPENED:
         return True
     if target.kind is TargetKind.JOB:
@@ -178,7 +176,7 @@ def concerns(event: Event, target: Target, incident: Incident) -> bool:
 
 
 def with_present(story: Sequence[Event], incidents: Iterable[Incident]) -> list[Event]:
-    """The story, ending with why each of the incidents that are held is held now."""
+    """The story, followed by the current reason of each held incident."""
     found = list(story)
     for one in incidents:
         if not _is_held(one):
@@ -195,7 +193,7 @@ def _is_held(incident: Incident) -> bool:
 
 
 def _present(incident: Incident) -> Event:
-    """Why an incident is held, as an event; it has no number until the record of it is found."""
+    """Why an incident is held, as an event; its number is set once its journal record is found."""
     reason, text = incident.present
     at = incident.since if incident.held_since is None else incident.held_since
     return Event(Kind.HELD, at, incident.id, str(incident.target), reason, text)
@@ -215,7 +213,7 @@ def _pause(book: Book) -> dict[str, Any] | None:
 def as_json(incident: Incident) -> dict[str, Any]:
     """An incident as the API shows it; times are Unix seconds, `startsAt` as Alertmanager wrote it.
 
-    `reason` and `text` are the present ones: of the hold while there is one, since `held_since`.
+    `reason` and `text` are the current ones: those of the hold while there is one, since `held_since`.
     """
     reason, text = incident.present
     return {
@@ -239,5 +237,5 @@ def _number(request: Request, name: str, most: int) -> int:
     if text is None:
         return most
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 10_000):
-        raise UserError(f"{name}={text[:20]!r}: give a number from 1 to 10000.")
+        raise UserError(f"{name}={text[:20]!r}: expected a number from 1 to 10000.")
     return int(text)

@@ -1,7 +1,7 @@
-"""Which installation this is, and whether it is the one that may act on its cluster.
+"""The id of this installation, and whether it holds the lock that allows actions on the cluster.
 
-An installation is a data folder. Its id outlives the process, so that a restart gets the lock at once. The
-times are fixed: they bound what two remediators can do to one cluster, and no time factor changes them.
+An installation is a data folder. Its id survives the process, so a restarted remediator gets the lock at once.
+The times are fixed: they limit what two remediators can do to one cluster, so no time factor changes them.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ log = structlog.get_logger("remediator")
 FILE = "installation-id"
 RENEW = 10.0
 TTL = 60.0
-# The holder stops this long after it sent its last renewal, well before another may take the lock.
+# The holder stops acting this long after its last renewal, well before another may take the lock.
 VALID = TTL * 2 / 3
 ANSWER = 20.0
-# Its next renewal tells the previous holder, if it lives, that the lock was taken over.
+# The previous holder, if it still runs, learns of the takeover at its next renewal.
 HANDOVER = RENEW + 5.0
 _sleep = asyncio.sleep
 
 
 def read_identity(data_dir: Path) -> str:
-    """The id of the installation, 32 hex digits, made at the first call.
+    """The id of the installation, 32 hex digits; created by the first call.
 
-    To be called by the one process that holds the folder. Raises UserError for a damaged file and for
-    a folder that cannot be used.
+    Only the process that holds the folder may call this. Raises UserError for a damaged file or an
+    unusable folder.
     """
     path = data_dir / FILE
     try:
@@ -66,15 +66,15 @@ def _make_identity(path: Path) -> str:
 
 
 def since_boot() -> float:
-    """Seconds since boot, a suspended machine's sleep included: a lock expires in that time, too."""
+    """Seconds since boot, including suspend, because a lock also expires during suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class ClusterLock:
-    """The cluster's lock, as one installation sees it.
+    """The cluster's lock, from the view of one installation.
 
-    `take_over` is the reason with which the first answered claim takes the lock from another
-    installation, which is then given `handover` seconds to notice.
+    `take_over`: the reason with which the first successful claim takes the lock from another
+    installation. That installation then has `handover` seconds to notice.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class ClusterLock:
         self._clock = clock
         self._handover = handover
         self._holder: InstanceLock | None = None
-        self._renewed = 0.0  # when the last claim that was answered was sent, by `clock`
+        self._renewed = 0.0  # when the last successful claim was sent, by `clock`
         self._acts_from = 0.0
         self._error = ""
         self._unsupported = False
@@ -96,17 +96,17 @@ class ClusterLock:
 
     @property
     def holder(self) -> InstanceLock | None:
-        """The last answer of the cluster: who holds the lock. None before the first answer."""
+        """The holder of the lock, as the cluster last reported. None before the first response."""
         return self._holder
 
     async def run(self) -> None:
-        """Renew the lock, or ask for it, every 10 s until cancelled. A failure ends nothing."""
+        """Claim or renew the lock every 10 s until cancelled. Failures do not end the loop."""
         while True:
             await self.claim()
             await _sleep(RENEW)
 
     async def claim(self) -> None:
-        """Take or renew the lock, once. Never raises ClusterError or OSError: see `refusal`."""
+        """Claim or renew the lock once. Never raises ClusterError or OSError; see `refusal`."""
         sent = self._clock()
         try:
             async with asyncio.timeout(ANSWER):
@@ -127,26 +127,26 @@ class ClusterLock:
         self._report()
 
     def refusal(self) -> str | None:
-        """Why nothing may be done to the cluster now, as a sentence for people; None if it may."""
+        """Why no action on the cluster is allowed now, as a text for people; None if actions are allowed."""
         if self._unsupported:
             return None
         name, error = repr(self._cluster.name), f" ({self._error})" if self._error else ""
         if self._holder is None:
             return (
-                f"The lock of the cluster {name} was not taken{error}; nothing is done until it is."
+                f"The lock of cluster {name} was not acquired{error}; no action starts until it is."
             )
         if not self._ours:
             return _held_by(self._holder, name)
         age = self._clock() - self._renewed
         if age >= VALID:
             return (
-                f"The lock of the cluster {name} could not be renewed for {age:.0f} s{error}; "
-                "nothing is done until it is."
+                f"The lock of cluster {name} could not be renewed for {age:.0f} s{error}; "
+                "no action starts until it is."
             )
         if (left := self._acts_from - self._clock()) > 0:
             return (
-                f"The lock of the cluster {name} was taken over; the previous holder gets "
-                f"{left:.0f} s more to notice, and nothing is done until then."
+                f"The lock of cluster {name} was taken over; no action starts for another "
+                f"{left:.0f} s, so that the previous holder notices it."
             )
         return None
 
@@ -163,7 +163,7 @@ class ClusterLock:
         self._renewed = sent
 
     def _report(self) -> None:
-        """Log a change of what is known of the lock, once."""
+        """Log each change of the lock's state once."""
         before, self._state = self._state, self._judge()
         if self._state == before:
             return
@@ -180,7 +180,7 @@ class ClusterLock:
             log.warning("lock_not_taken", error=self._error, **fields)
 
     def _judge(self) -> str:
-        """The installation that holds the lock; empty while that is unknown, or ours is too old."""
+        """The installation that holds the lock; empty if that is unknown or our last renewal is too old."""
         if self._holder is None or (self._ours and self._clock() - self._renewed >= VALID):
             return ""
         return self._holder.installation
@@ -188,14 +188,14 @@ class ClusterLock:
 
 def _held_by(holder: InstanceLock, cluster: str) -> str:
     reason = _plain(holder.taken_over).rstrip(".")
-    took = f" It took the lock over: {reason}." if reason else ""
+    took = f" Reason of the takeover: {reason}." if reason else ""
     return (
         f"Another remediator (installation {_plain(holder.installation)[:8]}, on host "
-        f"{_plain(holder.host)}) acts on the cluster {cluster}; this one acts on nothing.{took} "
+        f"{_plain(holder.host)}) acts on cluster {cluster}; this one takes no action.{took} "
         "Stop one of them, or start this one with --take-over REASON."
     )
 
 
 def _plain(text: str) -> str:
-    """Text from the cluster's store, fit to be read in one line."""
+    """Text from the cluster's store, as one printable line."""
     return "".join(one if one.isprintable() else "?" for one in text[:200])

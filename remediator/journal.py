@@ -1,7 +1,7 @@
-"""The journal: append-only truth in SQLite (WAL, synchronous=FULL), written by one thread.
+"""The journal: an append-only log in SQLite (WAL, synchronous=FULL), written by one thread.
 
-Appends that arrive while the disk is busy share the next commit, so many requests cost one fsync.
-An append returns when it is durable, and `on_durable` has then seen its events in journal order.
+Appends that arrive while the disk is busy share the next commit, so many requests need one fsync. An append
+returns when it is durable and `on_durable` was called with its events in journal order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SCHEMA_VERSION = 1
 MAX_WAITING = 20_000
 MAX_BATCH = 1_000
 CHECK_SECONDS = (
-    5.0  # the result of a check is shared this long; a check waits no longer for the disk
+    5.0  # how long the result of a check is reused, and how long a check waits for the disk
 )
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -47,8 +47,8 @@ _CHECKED = "INSERT OR REPLACE INTO meta VALUES ('checked', ?)"
 _SELECT = "SELECT seq, at, incident, target, event, reason, text, data FROM events"
 
 
-class JournalDown(Exception):  # noqa: N818 - a state of the journal, as its caller sees it
-    """The journal cannot make anything durable now; the message is one sentence."""
+class JournalDown(Exception):  # noqa: N818 - a state of the journal
+    """The journal cannot be written now; the message is one sentence."""
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class _Request:
 
 
 class Journal:
-    """The one writer. Made with a running loop; `close` waits for what was already handed in."""
+    """The only writer. Requires a running event loop; `close` waits for pending appends."""
 
     def __init__(
         self,
@@ -84,14 +84,14 @@ class Journal:
         self._thread.start()
 
     async def append(self, events: Sequence[Event]) -> tuple[Event, ...]:
-        """Make events durable, all or none; returns them with their numbers.
+        """Make events durable, all or none; returns the numbered events.
 
-        Raises JournalDown when the disk refuses, or when too many appends wait already.
+        Raises JournalDown if the write fails, or if too many appends are waiting.
         """
         if not events:
             return ()
         if self._waiting >= MAX_WAITING:
-            raise JournalDown("Too many events wait for the disk.")
+            raise JournalDown("Too many events are waiting to be written to the journal.")
         self._waiting += 1
         try:
             return await asyncio.shield(self._hand_in(events))
@@ -99,10 +99,10 @@ class Journal:
             self._waiting -= 1
 
     async def check(self) -> None:
-        """Prove that the journal can be written now, by one durable write.
+        """Check that the journal can be written now, by one durable write.
 
-        The result is shared for CHECK_SECONDS, so that a prober cannot cause an fsync per request.
-        Raises JournalDown when the disk refuses or does not answer.
+        The result is reused for CHECK_SECONDS, so that a prober cannot cause an fsync per request. Raises
+        JournalDown if the write fails or does not finish in time.
         """
         now = self._monotonic()
         if self._check is None or (self._check.done() and now - self._check_at >= CHECK_SECONDS):
@@ -122,7 +122,7 @@ class Journal:
         return request.future
 
     def close(self) -> None:
-        """Write what waits, then stop."""
+        """Write pending appends, then stop."""
         self._queue.put(None)
         self._thread.join(timeout=5)
         self._lock.close()
@@ -190,7 +190,7 @@ class Journal:
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
-            pass  # the loop has ended: nobody waits any more, and what is durable is durable
+            pass  # the loop has ended, so nothing waits for the result
 
     def _durable(self, batch: list[_Request], numbered: list[tuple[Event, ...]]) -> None:
         for request, events in zip(batch, numbered, strict=True):
@@ -206,7 +206,7 @@ class Journal:
 
 
 def replay(folder: Path) -> Iterator[Event]:
-    """Every event, in order. Raises UserError when the file is no journal of ours."""
+    """Every event, in order. Raises UserError if the file is not a valid journal."""
     path = folder / "journal.db"
     if path.exists():
         for row in _rows(path, f"{_SELECT} ORDER BY seq", ()):
@@ -214,7 +214,7 @@ def replay(folder: Path) -> Iterator[Event]:
 
 
 def read_events(folder: Path, *, after: int = 0, limit: int = -1) -> list[dict[str, Any]]:
-    """The journal's lines after a number, as plain dicts; none while there is no journal yet.
+    """The journal's lines after number `after`, as plain dicts; empty if there is no journal yet.
 
     A second process may call this while the remediator writes. Raises UserError for a damaged file.
     """
@@ -235,9 +235,9 @@ def find_events(
     kind: Kind | None = None,
     limit: int = 200,
 ) -> list[Event]:
-    """The latest events that match every given filter; oldest first.
+    """The latest events that match all filters; oldest first.
 
-    `decided` selects events that have a reason. The limit counts matching events alone.
+    `decided` selects events with a reason. The limit counts matching events only.
     """
     given = {
         "incident = ?": incident, "target = ?": target, "reason = ?": reason,
@@ -274,12 +274,12 @@ def _prepare(folder: Path) -> Path:
             found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0]
     except (OSError, sqlite3.Error) as error:
         raise UserError(
-            f"{folder}: no journal can be kept here ({error}); give another --data-dir, or mend it."
+            f"{folder}: the journal cannot be created or opened ({error}); fix the folder, or specify another --data-dir."
         ) from None
     if found != str(SCHEMA_VERSION):
         raise UserError(
-            f"{folder}/journal.db has schema {found} and this version writes {SCHEMA_VERSION}: "
-            "use the version that wrote it, or another --data-dir."
+            f"{folder}/journal.db has schema {found}, but this version requires {SCHEMA_VERSION}; "
+            "use the version that wrote it, or specify another --data-dir."
         )
     return folder / "journal.db"
 
@@ -295,14 +295,14 @@ def _keep_private(path: Path) -> None:
 
 
 def _sole(folder: Path) -> Any:
-    """A lock that only one remediator can hold on a data folder."""
+    """An exclusive lock of the data folder."""
     handle = (folder / ".lock").open("w")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         handle.close()
         raise UserError(
-            f"{folder}: another remediator uses this data folder; stop it, or give another --data-dir."
+            f"{folder}: another remediator uses this data folder; stop it, or specify another --data-dir."
         ) from None
     return handle
 
@@ -322,11 +322,11 @@ def _rows(path: Path, query: str, arguments: tuple[Any, ...]) -> Iterable[tuple[
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise UserError(f"{path}: cannot be read as a journal ({error}).") from None
+        raise UserError(f"{path}: not a valid journal ({error}).") from None
 
 
 def _numbered(event: Event, seq: int) -> Event:
-    """The event with its number; dataclasses.replace would cost five times as much."""
+    """The event with its number; dataclasses.replace would take five times as long."""
     return Event(
         event.kind,
         event.at,

@@ -1,7 +1,7 @@
-"""The library of playbooks: the shipped files and a user's own, checked, in the order of matching.
+"""The library of playbooks: the shipped and the user's playbooks, checked, in matching order.
 
-A user's playbook replaces a shipped one of the same name. Playbooks that name alerts come before
-those that match any, and a user's before the shipped ones.
+A user's playbook replaces a shipped playbook of the same name. Playbooks with alert names come before
+those that match any alert, and a user's playbooks before the shipped ones.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from remediator.core.model import (
     VerifyPlan,
 )
 
-# Errors of the application: the GPU is well, and no playbook may quarantine for them.
+# Application errors: the GPU is healthy, and no playbook may quarantine it because of them.
 APPLICATION_ALERTS = frozenset({"GpuXidApplicationRepeated", "GpuXidContained"})
 _MOST = re.compile(r"([1-9]\d{0,3})/(.+)")
 
 
 class MatchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which alerts: any of the names (none: every name), and all of the labels."""
+    """The matched alerts: any of the names (an empty list matches every name), and all of the labels."""
 
     alertname: tuple[str, ...] = ()
     labels: dict[str, str] = {}
@@ -60,7 +60,7 @@ class RungFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VerifyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How health is proven."""
+    """How the target is verified."""
 
     tests: tuple[Literal["probe", "metrics"], ...] = ("probe", "metrics")
     passes: int = 2
@@ -68,14 +68,14 @@ class VerifyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReadmitFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the target comes back."""
+    """How the target returns to service."""
 
     probation: str = "15m"
     double_on_repeat: bool = True
 
 
 class ScaleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a workload is resized."""
+    """How a workload is scaled."""
 
     step: int = 1
     per_replica: float = 4.0
@@ -109,7 +109,7 @@ def load_library(folders: Iterable[Path], factor: float = 1.0) -> tuple[Playbook
     own = [read_playbook(path, factor) for folder in folders for path in _files(folder)]
     names = [playbook.name for playbook in own]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"two playbooks of playbook_dirs are called {twice!r}; rename one.")
+        raise UserError(f"playbook_dirs: duplicate playbook name {twice!r}; rename one of them.")
     shipped = [
         playbook
         for path in _files(Path(str(files("remediator"))) / "playbooks")
@@ -145,7 +145,7 @@ def read_playbook(path: Path, factor: float = 1.0) -> Playbook:
 
 
 class _Reader:
-    """Turns the file's texts into numbers; an error names the place."""
+    """Parses durations and counts; errors name the place in the file."""
 
     def __init__(self, where: str, factor: float) -> None:
         self._where = where
@@ -163,7 +163,7 @@ class _Reader:
     def most(self, text: str, place: str) -> tuple[int, float]:
         match = _MOST.fullmatch(text)
         if match is None:
-            raise UserError(f"{self._where}: at $.{place}: write how often in how long, as 2/24h.")
+            raise UserError(f"{self._where}: at $.{place}: expected COUNT/DURATION, such as 2/24h.")
         return int(match[1]), self.long(match[2], place)
 
     def jobs(self, raw: JobsFile | None) -> JobsPlan | None:
@@ -188,45 +188,45 @@ class _Reader:
 
 
 def _problem(playbook: Playbook) -> str | None:
-    """What makes a playbook unusable or unsafe, as place and cure; None for a good one."""
+    """The first problem that makes a playbook invalid or unsafe, with its place; None if it is valid."""
     hardware = playbook.target in (TargetKind.GPU, TargetKind.NODE)
     rungs = {rung.action for rung in playbook.ladder}
     checks = (
-        (not playbook.name, "at $.playbook: give it a name."),
+        (not playbook.name, "at $.playbook: expected a name."),
         (
             playbook.quarantine and playbook.fault_class is FaultClass.APPLICATION,
-            "at $.quarantine: a fault of class application never quarantines; remove it.",
+            "at $.quarantine: class application does not allow a quarantine; remove it.",
         ),
         (
             playbook.quarantine and bool(APPLICATION_ALERTS & set(playbook.alertnames)),
-            "at $.match.alertname: application XIDs (13, 31, 43, 45) never quarantine; remove them.",
+            "at $.match.alertname: alerts on application XIDs (13, 31, 43, 45) do not allow a quarantine; remove them.",
         ),
         (
             playbook.quarantine and not playbook.alertnames,
-            "at $.match.alertname: a playbook that quarantines names its alerts.",
+            "at $.match.alertname: expected alert names, which quarantine: true requires.",
         ),
         (
             (playbook.quarantine or bool(rungs)) and not hardware,
-            "at $.target: quarantine and ladder need the target gpu or node.",
+            "at $.target: expected gpu or node, which quarantine and ladder require.",
         ),
-        (bool(rungs) and not playbook.quarantine, "at $.ladder: a repair needs quarantine: true."),
+        (bool(rungs) and not playbook.quarantine, "at $.ladder: repairs require quarantine: true."),
         (
             "reset_gpu" in rungs and playbook.target is not TargetKind.GPU,
-            "at $.ladder: reset_gpu needs the target gpu.",
+            "at $.ladder: reset_gpu requires target: gpu.",
         ),
-        (len(rungs) < len(playbook.ladder), "at $.ladder: the same repair stands twice."),
+        (len(rungs) < len(playbook.ladder), "at $.ladder: duplicate repair; remove one of them."),
         (
             playbook.scale is not None and playbook.target is not TargetKind.WORKLOAD,
-            "at $.scale: only the target workload is scaled.",
+            "at $.scale: scale requires target: workload.",
         ),
         (
             playbook.scale is not None
             and (playbook.scale.step == 0 or playbook.scale.per_replica <= 0),
-            "at $.scale: step is not 0 and per_replica is above 0.",
+            "at $.scale: expected a step other than 0 and a per_replica above 0.",
         ),
-        (not 1 <= playbook.verify.passes <= 20, "at $.verify.passes: give 1 to 20."),
-        (not playbook.verify.tests, "at $.verify.tests: name probe, metrics or both."),
-        (not 1 <= playbook.witnesses <= 5, "at $.witnesses: give 1 to 5."),
+        (not 1 <= playbook.verify.passes <= 20, "at $.verify.passes: expected 1 to 20."),
+        (not playbook.verify.tests, "at $.verify.tests: expected probe, metrics or both."),
+        (not 1 <= playbook.witnesses <= 5, "at $.witnesses: expected 1 to 5."),
     )
     return next((sentence for wrong, sentence in checks if wrong), None)
 
@@ -237,12 +237,12 @@ def _check_widening(playbook: Playbook, found: list[Playbook]) -> None:
     wider = next((one for one in found if one.name == playbook.widen_to), None)
     if wider is None or wider.target is not TargetKind.NODE:
         raise UserError(
-            f"playbook {playbook.name}: at $.widen_to: there is no playbook {playbook.widen_to!r} "
-            "with the target node."
+            f"playbook {playbook.name}: at $.widen_to: playbook {playbook.widen_to!r} does not "
+            "exist or does not have target: node."
         )
 
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of playbooks; mend playbook_dirs.")
+        raise UserError(f"{folder}: folder not found; fix playbook_dirs.")
     return sorted(folder.glob("*.yml"))

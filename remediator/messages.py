@@ -1,6 +1,6 @@
-"""Payloads of the messages to people: about one incident, and about many that have one cause. Pure.
+"""Payloads of notifications: about one incident, or about many incidents with one cause. Pure.
 
-A message may arrive hours after it was written, so its text holds points in time and no durations.
+A message may arrive hours after it was written, so its text contains points in time and no durations.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOST_TARGETS = 20
 MOST_ALERTS = 5
 OCCASIONS = {
     "opened": "{target} needs attention: {alerts}{why}",
-    "treated": "{target} is quarantined, and the remediator treats it: {alerts}{why}",
+    "treated": "{target} is quarantined, and the remediator is handling it: {alerts}{why}",
     "back": "{target} is back in service and healthy; the incident is closed.",
     "closed": "{target}: the incident is closed. {why}",
     "escalated": "{target} needs a person: {alerts}{why}",
@@ -32,14 +32,14 @@ HEALTHY = frozenset({Reason.READMITTED, Reason.HEALTHY_IN_SERVICE})
 
 
 def occasion_of(step: Step) -> str:
-    """Why a `notify` step notifies people: the part of its id after the colon."""
+    """The occasion of a `notify` step: the part of its id after the colon."""
     return step.id.partition(":")[2]
 
 
 def incident_body(incident: Incident, occasion: str, op_id: str) -> dict[str, Any]:
-    """The payload about one incident, as the incident is now.
+    """The payload about the current state of one incident.
 
-    An occasion may name its particular case after a hyphen (`held-budget_out`), which people do not read.
+    The part of an occasion after a hyphen (`held-budget_out`) is not shown to people.
     """
     occasion = occasion.partition("-")[0]
     return {
@@ -53,7 +53,7 @@ def incident_body(incident: Incident, occasion: str, op_id: str) -> dict[str, An
 def group_body(
     text: str, group: str, op_id: str, count: int, targets: Sequence[Target]
 ) -> dict[str, Any]:
-    """The payload about `count` incidents that one cause holds (a pause, a storm); `text` says which."""
+    """The payload about `count` incidents held by one cause (a pause, a storm), which `text` describes."""
     return {
         "text": text, "occasion": "held", "op_id": op_id, "group": group, "incidents": count,
         "targets": [str(target) for target in targets[:MOST_TARGETS]],
@@ -78,9 +78,9 @@ def _back(incident: Incident) -> bool:
 
 
 def _why(incident: Incident, occasion: str, op_id: str) -> str:
-    """The present reason; before an incident ends, the result of the step that ends it.
+    """The current reason; before an incident ends, the outcome of the step that ends it.
 
-    The text of an announced `failed` message is the reason of the state that follows.
+    The text of an announced `failed` message is the reason of the next state.
     """
     run = incident.prepared
     if occasion == "failed" and run is not None and run.step.op_id == op_id and run.text:

@@ -1,4 +1,4 @@
-"""The remediator's own metrics: counters fed from the journal's events, and gauges read when scraped."""
+"""The remediator's own metrics: counters of journal events, and gauges that are read at each scrape."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from remediator.core.reasons import Reason
 from remediator.discovery.watch import Discovery
 from remediator.gauges import FromBook, FromCall, FromCluster, FromHosts
 
-# Seconds from an incident's opening to a stage of it.
+# The stages of an incident that remediator_stage_seconds measures, by state.
 STAGES = {
     State.QUARANTINED: "quarantined", State.JOBS_MOVED: "jobs_moved", State.VERIFYING: "repaired",
     State.PROBATION: "verified", State.CLOSED: "closed",
@@ -25,7 +25,7 @@ _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600, 1800, 7200, f
 
 
 class Metrics:
-    """All metrics of one remediator, in a registry of their own. `now` gives Unix seconds."""
+    """All metrics of one remediator, in their own registry. `now` returns Unix seconds."""
 
     def __init__(self, book: Book, now: Callable[[], float] = time.time) -> None:
         self.registry = CollectorRegistry()
@@ -33,13 +33,13 @@ class Metrics:
         counters: tuple[tuple[str, str, list[str]], ...] = (
             ("incidents", "Incidents opened.", ["playbook"]),
             ("decisions", "Decisions written to the journal, by reason.", ["reason"]),
-            ("actions", "Steps that ended, by action and result.", ["action", "result"]),
-            ("guard_holds", "Times that a guard held an incident back, by reason.", ["reason"]),
-            ("webhook_alerts", "Alerts received by the webhook.", []),
-            ("webhook_auth_failures", "Requests without the right credential.", []),
-            ("journal_events", "Events made durable.", []),
-            ("notifications", "Messages to people, by channel and result.", ["channel", "result"]),
-            ("lane_failures", "Errors of the remediator itself while it looked at a target.", []),
+            ("actions", "Finished steps, by action and result.", ["action", "result"]),
+            ("guard_holds", "Holds of incidents by guards, by reason.", ["reason"]),
+            ("webhook_alerts", "Alerts received by webhook.", []),
+            ("webhook_auth_failures", "Requests with a missing or wrong credential.", []),
+            ("journal_events", "Events written to the journal.", []),
+            ("notifications", "Notifications, by channel and result.", ["channel", "result"]),
+            ("lane_failures", "Internal errors of the remediator while it handled a target.", []),
         )
         self._counters: dict[str, Any] = {
             name: Counter(f"remediator_{name}", text, labels, registry=self.registry)
@@ -47,12 +47,12 @@ class Metrics:
         }
         self._reconciled = Gauge(
             "remediator_reconcile_last_timestamp_seconds",
-            "When Alertmanager, cluster and journal were last compared.",
+            "Time of the last comparison of Alertmanager, cluster and journal (Unix seconds).",
             registry=self.registry,
         )
         self._stages = Histogram(
             "remediator_stage_seconds",
-            "Time from an incident's opening to a stage of it.",
+            "Time from the opening of an incident to the stage.",
             ["stage"],
             buckets=_BUCKETS,
             registry=self.registry,
@@ -64,8 +64,8 @@ class Metrics:
     def expect(
         self, actions: Iterable[str], channels: Iterable[str], playbooks: Iterable[str]
     ) -> None:
-        """Begin every counter at 0: Prometheus sees no increase in a series that is born at 1, and the
-        first failure, the first incident and its stages would pass unseen."""
+        """Start every counter at 0. Prometheus sees no increase in a series whose first value is 1, so the
+        first failure or incident would be missed."""
         for reason in Reason:
             self._decided(reason)
             self._counters["guard_holds"].labels(str(reason))
@@ -81,7 +81,7 @@ class Metrics:
                 self._counters["notifications"].labels(channel, result)
 
     def discovers(self, discovery: Discovery) -> None:
-        """Export the state of the host list as well."""
+        """Also export the state of the target list."""
         self.registry.register(FromHosts(discovery))
 
     def lock(self, held: Callable[[], bool]) -> None:
@@ -91,21 +91,19 @@ class Metrics:
         )
 
     def pending(self, count: Callable[[], int]) -> None:
-        """Export how many messages to people are not yet delivered or expired; absent until called."""
-        self._gauge(
-            "notifications_pending", "Messages to people that are not yet delivered.", count
-        )
+        """Export the number of notifications not yet delivered or expired; absent until called."""
+        self._gauge("notifications_pending", "Notifications that are not yet delivered.", count)
 
     def alertmanager(self, complete: Callable[[], bool]) -> None:
-        """Export whether Alertmanager's latest answer is complete; absent until called."""
-        text = "Whether Alertmanager has settled and its latest answer held the Watchdog."
+        """Export whether Alertmanager's latest response is complete; absent until called."""
+        text = "Whether Alertmanager has settled and its latest response contained the Watchdog."
         self._gauge("alertmanager_complete", text, complete)
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         self.registry.register(FromCall(name, text, read))
 
     def saw(self, event: Event, incident: Incident | None) -> None:
-        """Count one durable event; `incident` is what it belongs to."""
+        """Count one durable event; `incident` is the incident that it belongs to."""
         self._counters["journal_events"].inc()
         if event.reason is not None:
             self._decided(event.reason).inc()
@@ -122,36 +120,36 @@ class Metrics:
                 self._stages.labels(stage).observe(max(0.0, event.at - incident.opened))
 
     def _decided(self, reason: Reason) -> Any:
-        """The counter of a reason, looked up once."""
+        """The counter of a reason, cached."""
         found = self._reasons.get(reason)
         if found is None:
             found = self._reasons[reason] = self._counters["decisions"].labels(str(reason))
         return found
 
     def received(self, alerts: int) -> None:
-        """Count alerts that came by the webhook."""
+        """Count alerts received by webhook."""
         self._counters["webhook_alerts"].inc(alerts)
 
     def refused(self) -> None:
-        """Count a request without the credential."""
+        """Count a request with a missing or wrong credential."""
         self._counters["webhook_auth_failures"].inc()
 
     def lane_failed(self) -> None:
-        """Count an exception in a lane: the remediator itself failed on a target."""
+        """Count an exception in a lane, which is an internal error of the remediator."""
         self._counters["lane_failures"].inc()
 
     def told(self, channel: str, result: str) -> None:
-        """Count a message to people: `delivered` or `failed`."""
+        """Count a notification as `delivered` or `failed`."""
         self._counters["notifications"].labels(channel, result).inc()
 
     def reconciled(self, at: float) -> None:
-        """Remember a reconciliation (Unix seconds)."""
+        """Record the time of a reconciliation (Unix seconds)."""
         self._reconciled.set(at)
 
     def out(self, nodes: tuple[NodeFacts, ...] | None) -> None:
-        """Remember what is out of service; None: the cluster did not answer, and the series are withheld."""
+        """Record what is out of service. None: the cluster did not answer, so no samples are exported."""
         self._cluster.nodes = nodes
 
     def page(self) -> bytes:
-        """The exposition."""
+        """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)

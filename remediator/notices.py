@@ -1,4 +1,4 @@
-"""Messages that are about no single incident, and what a failing lane leaves to a person. Pure."""
+"""Notifications that are not about a single incident, and the escalation of a failing lane. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from remediator.messages import group_body, incident_body
 def group_notice(
     incident: Incident, settled: Settled, book: Book, limits: Limits, now: float
 ) -> tuple[Event, ...]:
-    """One message for what holds many incidents for long: a pause, a window, a silence, a blind sensor.
+    """One notification for a cause that holds many incidents for long, such as a pause or a silence.
 
-    A cause without a name of its own is told once an hour. A storm was told when it began.
+    A cause without its own group name is notified once an hour. A storm is notified when it begins.
     """
     hold = settled.hold
     if hold is None or not hold.group or incident.level is Level.OBSERVE:
@@ -45,11 +45,11 @@ def group_notice(
 def lane_failed(
     target: Target, waiting: Alert | None, book: Book, text: str, now: float
 ) -> tuple[Event, ...]:
-    """What the journal says of a lane that failed three times: its alert, or its incident, is a person's."""
+    """The events for a lane that failed three times: its alert or incident is handed over to a person."""
     reason = Reason.LANE_FAILED
     if waiting is not None:
         op = op_id(waiting.key, "lane_failed", 1)
-        said = f"{waiting.name} on {target} is not treated. {text}"
+        said = f"{waiting.name} on {target} is not handled. {text}"
         body = group_body(said, "", op, 0, [target])
         return (
             events.suppressed(waiting, target, now, reason, text),
@@ -65,9 +65,9 @@ def lane_failed(
 
 
 def stray_notice(targets: list[str], book: Book, now: float) -> tuple[Event, ...]:
-    """One message a target about a quarantine of ours that belongs to no incident; once a day.
+    """One notification per target and day about a quarantine of the remediator without an incident.
 
-    What a person keeps out of service is known to that person.
+    Targets that a person keeps out of service are skipped.
     """
     found = [Target.parse(one) for one in targets]
     day = int(now // 86_400)
@@ -79,8 +79,8 @@ def stray_notice(targets: list[str], book: Book, now: float) -> tuple[Event, ...
         key = f"stray/{one}/{day}"
         op = op_id(key, "stray", 1)
         text = (
-            f"{one} is quarantined by fleetmedic and belongs to no incident, as after a change of the "
-            "remediator or its journal. Return it with `fleetmedic release`, when it is healthy."
+            f"{one} is quarantined by fleetmedic but has no incident, for example after the remediator or "
+            "its journal was replaced. If it is healthy, return it to service with `fleetmedic release`."
         )
         body = group_body(text, key, op, 0, [one])
         written.append(events.notified(now, op, body, group=key))

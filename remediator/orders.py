@@ -1,7 +1,7 @@
-"""Orders of people by HTTP: pause and resume everything, release a target, close or retry an incident.
+"""Orders from people by HTTP: pause and resume all actions, release a target, close or retry an incident.
 
-Each says who ordered it and why. What the engine cannot do is a 409 with its sentence, an unknown
-incident a 404, a malformed order a 400.
+Each order names its author and reason. The status is 409 with a text if the engine cannot carry the order
+out, 404 for an unknown incident, and 400 for an invalid order.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ E = TypeVar("E", bound=Exit)
 
 
 class Orders:
-    """The endpoints that change something."""
+    """The endpoints that accept orders."""
 
     def __init__(self, engine: Engine, book: Book) -> None:
         self._engine = engine
         self._book = book
 
     async def pause(self, request: Request) -> Response:
-        """Stop every action."""
+        """Pause all actions."""
         order = parse_json(await body_of(request), Order, "body")
         before = self._book.pause
         await self._engine.pause(order.by, order.reason.strip() or "no reason given")
@@ -74,7 +74,7 @@ class Orders:
         return encoded({"paused": True, "text": text})
 
     async def resume(self, request: Request) -> Response:
-        """Allow actions again."""
+        """Resume all actions."""
         body = await body_of(request)
         order = parse_json(body, Order, "body") if body.strip() else Order(by="somebody")
         before = self._book.pause
@@ -111,12 +111,12 @@ class Orders:
     def _known(self, request: Request) -> str:
         identity = str(request.path_params["identity"])
         if identity not in self._book.incidents:
-            raise RefusedError(404, "There is no such incident; /api/v1/incidents lists them.")
+            raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
         return identity
 
 
 def _with_reason(body: bytes, shape: type[E]) -> E:
-    """An order whose author and reason are more than blanks. Raises UserError."""
+    """An order whose author and reason are not blank. Raises UserError."""
     order = parse_json(body, shape, "body")
     for name, text in (("by", order.by), ("reason", order.reason)):
         if not text.strip():

@@ -1,8 +1,8 @@
-"""Delivers the messages to people: each message to each address, until delivered or expired (24 h).
+"""Delivers notifications: each message to each address, until delivered or expired (24 h).
 
-Every address has a lane of its own, so one that fails delays no other and no incident. A lane sends one
-message at a time, oldest first, and shares one back-off among its messages. After a crash, the message
-whose delivery is not in the journal is sent again: at least once, with the same `op_id`.
+Every address has its own lane, so a failing address delays no other address and no incident. A lane sends one
+message at a time, oldest first, with one back-off for all its messages. After a crash, messages without a
+delivery in the journal are sent again with the same `op_id` (at-least-once delivery).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _JSON = {"Content-Type": "application/json"}
 
 
 class Sender(Protocol):
-    """What the outbox needs of `remediator.http.Notifier`."""
+    """The part of `remediator.http.Notifier` that the outbox uses."""
 
     async def exchange(
         self, method: str, url: str, *, content: bytes | None = None,
@@ -44,7 +44,7 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a message did not arrive. `refused`: the receiver answered that it does not want this request."""
+    """Why a message was not delivered. `refused`: the receiver rejected the request."""
 
     text: str
     refused: bool = False
@@ -52,7 +52,7 @@ class _Failure:
 
 @dataclass(slots=True)
 class _Lane:
-    """The work for one address. `unrecorded` are outcomes that the journal does not have yet."""
+    """The work for one address. `unrecorded`: outcomes that are not in the journal yet."""
 
     url: str
     address: str
@@ -66,9 +66,9 @@ class _Lane:
 
 
 class Outbox:
-    """Delivers what `book.outbox` holds to every address.
+    """Delivers the messages in `book.outbox` to every address.
 
-    `now` gives Unix seconds. An address that is added later also gets the messages that have not expired.
+    `now` returns Unix seconds. An address that is added later also gets unexpired older messages.
     """
 
     def __init__(
@@ -83,18 +83,18 @@ class Outbox:
         self._lanes = tuple(_Lane(url, address_id(url), _host(url)) for url in _unique(addresses))
 
     async def run(self) -> None:
-        """Deliver until cancelled. Without addresses there is nothing to do, and it returns."""
+        """Deliver until cancelled. Returns at once if there are no addresses."""
         async with asyncio.TaskGroup() as group:
             for lane in self._lanes:
                 group.create_task(self._serve(lane), name=f"outbox {lane.host}")
 
     def wake(self) -> None:
-        """To be called when a message has become durable."""
+        """Call this when a message has become durable."""
         for lane in self._lanes:
             lane.wake.set()
 
     def pending(self) -> int:
-        """How many messages have neither reached every address nor expired."""
+        """The number of messages that are neither delivered to every address nor expired."""
         messages = self._book.outbox.values()
         return sum(any(_waits(lane, one) for lane in self._lanes) for one in messages)
 
@@ -109,11 +109,11 @@ class Outbox:
             if pause is None:
                 await lane.wake.wait()
             else:
-                # A new message does not shorten this: the address was asked a moment ago.
+                # A new message does not shorten the back-off.
                 await self._sleep(pause)
 
     async def _deliver(self, lane: _Lane) -> float | None:
-        """One pass over what waits; returns the seconds until the next, None when nothing waits."""
+        """One pass over pending messages; returns the seconds until the next pass, None if none is pending."""
         waiting = self._expire(lane)
         await self._record(lane)
         for message in waiting:
@@ -129,9 +129,9 @@ class Outbox:
         return RECORD_AGAIN if lane.unrecorded else None
 
     def _expire(self, lane: _Lane) -> list[Message]:
-        """Give up on what is too old; returns what still waits, in the order of sending.
+        """Expire old messages; returns the pending ones in the order of sending.
 
-        What the receiver refused comes last: one message that it never takes must not stop the others.
+        Messages that the receiver refused come last, so that they do not block the others.
         """
         waiting = [one for one in self._book.outbox.values() if _waits(lane, one)]
         old = [one for one in waiting if self._now() - one.at >= EXPIRES_AFTER]
@@ -152,7 +152,8 @@ class Outbox:
         )
 
     async def _record(self, lane: _Lane) -> None:
-        """Write down what the journal lacks. While it is down, memory keeps it from being sent twice."""
+        """Record unrecorded outcomes. While the journal is down, they are kept in memory, so that no message
+        is sent twice."""
         if not lane.unrecorded:
             return
         try:
@@ -176,11 +177,11 @@ class Outbox:
         if 200 <= status < 300:
             return None
         refused = 400 <= status < 500 and status not in TRY_AGAIN
-        return _Failure(f"The notification address {lane.host} answered {status}.", refused)
+        return _Failure(f"The notification address {lane.host} returned status {status}.", refused)
 
 
 def address_id(url: str) -> str:
-    """What stands for an address in the journal: a hash, because URLs carry secrets."""
+    """The id of an address in the journal: a hash, because URLs contain secrets."""
     return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
@@ -189,12 +190,12 @@ def _waits(lane: _Lane, message: Message) -> bool:
 
 
 def _back_off(lane: _Lane, message: Message, failure: _Failure) -> float:
-    """Note a failure, and log the first of a row; returns the seconds until the next try."""
+    """Record a failure, and log the first in a row; returns the seconds until the next attempt."""
     if failure.refused:
         lane.refused.add(message.op_id)
     if not lane.failing:
         lane.failing = True
-        cure = " Check its URL and what it accepts." if failure.refused else ""
+        cure = " Check the URL and which requests it accepts." if failure.refused else ""
         log.warning(
             "notification_address_failing", address=lane.host, refused=failure.refused,
             error=f"{failure.text}{cure} Delivery is retried for 24 h.",
@@ -208,7 +209,7 @@ def _unique(addresses: Sequence[str]) -> Mapping[str, None]:
 
 
 def _host(url: str) -> str:
-    """The part of a URL that may be shown: no path, no query, no password."""
+    """The host of a URL, without path, query and password, which may contain secrets."""
     try:
         return urlsplit(url).netloc.rpartition("@")[2]
     except ValueError:

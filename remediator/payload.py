@@ -1,4 +1,4 @@
-"""Payloads of the HTTP edge: read within limits, decoded, and refused with the place of what is wrong."""
+"""Reads the payloads of the HTTP server within limits, and decodes them; errors name the place."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MAX_BODY = 4 * 2**20
 BODY_TIMEOUT = 10.0
 MAX_LABELS = 64
 MAX_LABEL = 1024
-# A start outside of these bounds (Unix seconds, seconds after now) is an error of its sender.
+# A start time outside these bounds (Unix seconds, seconds after now) is an error of the sender.
 EARLIEST_START = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 START_AHEAD = 86_400.0
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-# \Z: `$` also matches before a newline at the end.
+# \Z, because `$` also matches before a newline at the end.
 _Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z]{1,64}\Z")]
 
 
@@ -43,7 +43,7 @@ class _Payload(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """What Alertmanager sent: alerts, whether it left some out, and the receiver it sent them for."""
+    """A payload from Alertmanager: the alerts, whether some were truncated, and the receiver's name."""
 
     alerts: tuple[Alert, ...]
     truncated: bool
@@ -51,10 +51,10 @@ class Webhook:
 
 
 def read_webhook(body: bytes, now: float) -> Webhook:
-    """Read the payload of a webhook. Raises UserError with the place of what is wrong.
+    """Decode the payload of a webhook. Raises UserError with the place of the error.
 
-    A start before 2000, or more than a day after `now` (Unix seconds), is refused. At most 64 labels
-    of an alert are kept, each cut to 1,024 characters.
+    A start time before 2000, or more than a day after `now` (Unix seconds), is refused. At most 64 labels of
+    an alert are kept, each cut to 1,024 characters.
     """
     payload = parse_json(body, _Payload, "body")
     alerts = tuple(
@@ -68,12 +68,12 @@ def read_webhook(body: bytes, now: float) -> Webhook:
 
 
 def encoded(value: object) -> Response:
-    """A value as a response in JSON."""
+    """A value as a JSON response."""
     return Response(msgspec.json.encode(value), media_type="application/json")
 
 
 async def body_of(request: Request) -> bytes:
-    """The body of a request. Raises RefusedError when it is too large, too slow or incomplete."""
+    """The body of a request. Raises RefusedError if it is too large, too slow or incomplete."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
@@ -82,9 +82,9 @@ async def body_of(request: Request) -> bytes:
                 if len(body) > MAX_BODY:
                     raise RefusedError(413, f"The body is larger than {MAX_BODY} bytes.")
     except TimeoutError:
-        raise RefusedError(408, f"The body did not come within {BODY_TIMEOUT:g} s.") from None
+        raise RefusedError(408, f"The body did not arrive within {BODY_TIMEOUT:g} s.") from None
     except ClientDisconnect:
-        raise RefusedError(400, "The body did not come whole.") from None
+        raise RefusedError(400, "The body is incomplete.") from None
     return bytes(body)
 
 
@@ -93,10 +93,10 @@ def _moment(text: str, number: int, now: float) -> float:
     try:
         moment = msgspec.convert(text, _Instant).timestamp()
     except (msgspec.ValidationError, OverflowError, ValueError):
-        raise UserError(f"{place}: this is no RFC 3339 time.") from None
+        raise UserError(f"{place}: expected an RFC 3339 time.") from None
     if not EARLIEST_START <= moment <= now + START_AHEAD:
         raise UserError(
-            f"{place}: expected a time from 2000 to tomorrow, got {text!r}: "
+            f"{place}: expected a time from 2000 to tomorrow, got {text!r}; "
             "check the clocks of both machines."
         )
     return moment

@@ -1,4 +1,4 @@
-"""What the remediator goes by while it runs: playbooks, limits, the ceiling over every level."""
+"""The rules of a running remediator: playbooks, limits, and the highest automation level."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from remediator.core.settle import RECURRENCE_WINDOW, Terms
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What does not change while the engine runs. `idle` is the longest time between two looks;
-    `cluster` is the value of the label of that name."""
+    """The rules, constant while the engine runs. `idle` is the longest time (seconds) between two
+    decisions on an incident; `cluster` is the value of the `cluster` label."""
 
     playbooks: tuple[Playbook, ...]
     limits: Limits
@@ -24,21 +24,21 @@ class Rules:
     cluster: str
 
     def route(self, alert: Alert) -> Route:
-        """Where an alert leads in this cluster."""
+        """The route of an alert in this cluster."""
         return route(alert, self.playbooks, self.cluster)
 
     def is_watchdog(self, alert: Alert) -> bool:
-        """Whether an alert is the dead man's switch."""
+        """Whether an alert is the Watchdog (dead man's switch)."""
         return self.route(alert).reason is Reason.DEAD_MAN_SIGNAL
 
     @property
     def terms(self) -> Terms:
-        """What limits new incidents."""
+        """The limits for new incidents."""
         shrinking = (one.name for one in self.playbooks if one.scale and one.scale.step < 0)
         return Terms(self.ceiling, RECURRENCE_WINDOW / self.factor, frozenset(shrinking))
 
     def playbook(self, name: str) -> Playbook | None:
-        """The playbook of that name, if it is still configured; it widens to nothing that only observes."""
+        """The playbook of that name, if it is still configured; it does not widen to one that only observes."""
         found = next((one for one in self.playbooks if one.name == name), None)
         wider = next((one for one in self.playbooks if found and one.name == found.widen_to), None)
         if found and (wider is None or Level.OBSERVE in (wider.level, self.ceiling)):

@@ -1,4 +1,4 @@
-"""How much of a pool is out by us, and what is still ours. Pure."""
+"""How much of a pool the remediator keeps out of service, and which quarantines it still owns. Pure."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def pool_view(
     nodes: tuple[NodeFacts, ...], pool: str, target: Target, book: Book,
     rehearsed: Collection[tuple[Target, float]] = (),
 ) -> PoolView:  # fmt: skip
-    """How much of a pool is out by us, the target itself apart; announced quarantines count.
+    """How much of a pool the remediator keeps out of service, without `target`; announced quarantines count.
 
-    What was dead when it was quarantined costs nothing until it is repaired, and what a person keeps out
-    is theirs. `rehearsed` are the targets that would be out where nothing may be done, each with the time
-    (Unix seconds) since when.
+    Hardware that was dead when quarantined does not count until it is repaired, and neither do targets that a
+    person keeps out of service. `rehearsed`: the targets that would be out of service at level observe, each
+    with the start time (Unix seconds).
     """
     members = {node.name: node for node in nodes if node.pool == pool}
     out = {
@@ -39,7 +39,7 @@ def pool_view(
     }
     out -= set(book.kept)
     for incident in book.open_incidents():
-        # By the journal too: the cluster's answer may be older than what was done since it was asked.
+        # The journal counts too, because the cluster's response may be older than the latest steps.
         out |= set(incident.quarantined)
         out |= {
             run.step.target
@@ -72,7 +72,7 @@ def pool_view(
 
 
 def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target, ...]:
-    """What the incident quarantined beside its own target, and the cluster still says is ours."""
+    """The further targets that the incident quarantined and whose quarantine the remediator still owns."""
     known = {node.name: node for node in nodes}
 
     def owner(target: Target) -> str | None:
@@ -87,8 +87,8 @@ def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target
 def owner_of(
     found: Quarantine | None, target: Target, incident: Incident, book: Book
 ) -> str | None:
-    """Whose quarantine it is (None: nobody's). What a person closed an incident to keep out is theirs,
-    though it carries our name."""
+    """The owner of a quarantine, or None. If a person closed the incident and kept the quarantine, the owner
+    is that person, although the quarantine has our name."""
     if found is None:
         return None
     kept = book.kept.get(target)
@@ -98,17 +98,17 @@ def owner_of(
 
 
 def _within(one: Target, target: Target) -> bool:
-    """Whether a target is the other itself, or one of its GPUs: those go out with their node."""
+    """Whether `one` is the target or one of its GPUs, which are quarantined together with their node."""
     return one == target or (target.gpu is None and one.name == target.name)
 
 
 def members(nodes: tuple[NodeFacts, ...], pool: str) -> PoolSize:
-    """How many GPUs each node of a pool has."""
+    """The number of GPUs of each node of a pool."""
     return PoolSize(pool, {one.name: len(one.gpus) for one in nodes if one.pool == pool})
 
 
 def rehearsed(book: Book, beside: Incident) -> tuple[tuple[Target, float], ...]:
-    """What would be out by now where nothing may be done, other than for this incident, and since when."""
+    """The targets of other incidents that would be out of service now at level observe, with start times."""
     return tuple(
         (one.target, one.since)
         for one in book.incidents.values()

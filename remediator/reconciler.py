@@ -1,7 +1,7 @@
-"""The real driver: every so often, Alertmanager's active alerts, the cluster and the journal are compared.
+"""The reconciler: compares Alertmanager's active alerts, the cluster and the journal at regular intervals.
 
-A webhook is only a hint that comes sooner. What it missed is picked up here, what is over is noticed
-here, and every open incident looks again.
+A webhook is only a faster hint. The reconciler finds alerts that webhooks missed and alerts that are over, and
+makes every open incident decide again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = structlog.get_logger("remediator")
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is compared."""
+    """The sources that are compared."""
 
     alerts: AlertStates
     cluster: Cluster
@@ -38,7 +38,7 @@ class Sources:
 
 
 class Reconciler:
-    """Runs until cancelled. `wake` makes the next pass come at once."""
+    """Runs until cancelled. `wake` starts the next pass at once."""
 
     def __init__(
         self, sources: Sources, engine: Engine, journal: Appends, metrics: Metrics, every: float
@@ -52,11 +52,11 @@ class Reconciler:
         self._strays: list[str] = []
 
     def wake(self) -> None:
-        """Compare as soon as possible."""
+        """Start the next comparison as soon as possible."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Compare, wait, compare again."""
+        """Compare at every interval."""
         while True:
             self._wake.clear()
             try:
@@ -91,7 +91,8 @@ class Reconciler:
         self._engine.wake_all()
 
     async def _look_at_cluster(self) -> None:
-        """Count what is out and by whom, begin and end storms, and name quarantines without an incident."""
+        """Count targets out of service by owner, start and end storms, and find quarantines without an
+        incident."""
         try:
             nodes = await self._from.cluster.list_nodes()
         except ClusterError as error:
@@ -103,7 +104,7 @@ class Reconciler:
         await self._look_at_quarantines(nodes)
 
     async def _look_at_quarantines(self, nodes: tuple[NodeFacts, ...]) -> None:
-        """Notify people of quarantines that carry our name and belong to no incident: theirs to judge."""
+        """Notify people of quarantines of the remediator that belong to no incident."""
         kept = {target for one in self._from.book.open_incidents() for target in one.quarantined}
         names = {str(target) for target in kept}
         ours = [
@@ -117,7 +118,7 @@ class Reconciler:
         ]
         busy = any(one.prepared for one in self._from.book.open_incidents())
         strays = [] if busy else [name for name in ours if name not in names]
-        if strays and strays == self._strays:  # seen twice, so no step is just between the two
+        if strays and strays == self._strays:  # seen in two passes, so no step is in progress
             log.warning("quarantine_without_incident", targets=strays)
             written = stray_notice(strays, self._from.book, self._from.now())
             await self._journal.append(written)
@@ -125,7 +126,7 @@ class Reconciler:
 
 
 def gone(book: Book, alerts: AlertStates) -> list[Alert]:
-    """The alerts that fire as far as we were told, and that are over by a complete answer. Pure."""
+    """The alerts recorded as firing that are over according to a complete response. Pure."""
     if not alerts.complete:
         return []
     return [

@@ -1,6 +1,6 @@
-"""Gathers the facts for decisions: what the cluster, Alertmanager, Prometheus and the journal say now.
+"""Gathers the facts for decisions from the cluster, Alertmanager, Prometheus and the journal.
 
-What cannot be learned is unknown: it is never taken for zero, nor for healthy.
+A missing fact is unknown; it never counts as zero or healthy.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ EARLY = frozenset({State.NEW, State.TRIAGED, State.HELD})
 LATE = frozenset(
     {State.JOBS_MOVED, State.REPAIRING, State.VERIFYING, State.PROBATION, State.ESCALATED}
 )
-# An answer of Alertmanager this old (seconds) serves a decision, and the last look before a step.
+# Longest age (seconds) of Alertmanager's response for a decision.
 RECENT = 1.0
-# A GPU that is lost or hung ends no step of the job that holds it. Seconds after the alert's start.
+# The job of a lost or hung GPU completes no step, so a step this long (seconds) after the alert's start refutes
+# these alerts.
 REFUTABLE = frozenset({"GpuLost", "GpuHung"})
 STEP_MARGIN = 1.0
 FRESH = 0.1
@@ -44,7 +45,7 @@ FRESH = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where facts come from. `other_installation` says, in a sentence, when another remediator acts."""
+    """The sources of facts. `other_installation` returns a text if another remediator acts."""
 
     cluster: Cluster
     sensors: Sensors
@@ -71,16 +72,16 @@ class Senses:
         self._nodes_at = -1e9
 
     def hear_watchdog(self) -> None:
-        """The Watchdog arrived: the path of alerts works."""
+        """Record that the Watchdog arrived, so the alert path works."""
         self._watchdog_at = time.monotonic()
 
     async def view(self, incident: Incident, playbook: Playbook, *, fresh: bool = False) -> View:
-        """The facts for the next decision on an incident. Never raises: what failed is unknown.
+        """The facts for the next decision on an incident. Never raises; a failed query means unknown.
 
-        `fresh`: right before a step, Alertmanager is asked again.
+        `fresh`: query Alertmanager again, right before a step.
         """
         alerts = self._from.alerts
-        # A new incident's quarantine waits for nobody: its alert came a moment ago.
+        # The quarantine of a new incident does not wait: its alert has just arrived.
         if fresh or incident.state not in (State.NEW, State.TRIAGED):
             await alerts.refresh(FRESH if fresh else RECENT)
         view = replace(
@@ -112,29 +113,29 @@ class Senses:
         )  # fmt: skip
 
     async def refresh(self) -> None:
-        """Ask Alertmanager now, however lately it was asked."""
+        """Query Alertmanager now, regardless of the last query."""
         await self._from.alerts.refresh(0.0)
 
     def stopped(self, incident: Incident) -> View:
-        """What stops every step, without asking anybody."""
+        """What stops every step, without any query."""
         paused = self._from.book.pause is not None
         return View(level=self._ceiling, paused=paused, stops=self._stops(incident))
 
     async def health(self, target: Target, since: float, *, settles: bool = True) -> HealthReport:
         """What metrics sampled after `since` (Unix seconds) say about a GPU or node.
 
-        `settles`: it was repaired at `since`, so that sick samples soon after it prove nothing.
+        `settles`: the target was repaired at `since`, so unhealthy samples soon after do not count.
         """
         return await self._from.sensors.health(
             target, since, self._from.clock.now(), settles=settles
         )
 
     async def event_at(self, alert: Alert, target: Target) -> float | None:
-        """When the event behind an event-type alert happened (Unix seconds); None if nobody knows."""
+        """When the event that an alert reports happened (Unix seconds); None if unknown."""
         return await event_time(alert, target, self._from.sensors)
 
     def accused(self, incident: Incident, playbook: Playbook) -> bool:
-        """Whether an alert that speaks for the playbook is active by Alertmanager's last answer."""
+        """Whether an alert that supports the playbook is active in Alertmanager's last response."""
         records = (self._from.book.episodes.get(one.key) for one in incident.alerts)
         return any(
             self._from.alerts.evidence(one.alert, one.received).standing is Standing.ACTIVE
@@ -143,28 +144,28 @@ class Senses:
         )
 
     async def quiet(self, target: Target) -> bool | None:
-        """Whether a complete answer of Alertmanager names the target in no hardware alert; None: unknown."""
+        """Whether no hardware alert in a complete response of Alertmanager names the target; None: unknown."""
         await self._from.alerts.refresh(RECENT)
         named = self.named(target)
         return None if named is None else not named
 
     def refusal(self) -> str | None:
-        """Why this remediator may act on nothing; None where it may."""
+        """Why this remediator may take no action; None if it may."""
         return self._from.other_installation()
 
     def named(self, target: Target) -> bool | None:
-        """Whether a hardware alert that fires names the target; None while that is not known."""
+        """Whether a firing hardware alert names the target; None if unknown."""
         if not self._from.alerts.complete:
             return None
         return self._from.accusations.named(target, self._from.alerts)
 
     @property
     def storms_now(self) -> Iterable[Target]:
-        """The hardware that active alerts accuse at this moment."""
+        """The hardware that active alerts report as unhealthy now."""
         return self._from.accusations.active(self._from.alerts, self._from.clock.now())
 
     def storm_in(self, nodes: tuple[NodeFacts, ...], pool: str) -> str | None:
-        """A sentence when too much of a pool is accused at this moment."""
+        """A text if too much of a pool is reported unhealthy now."""
         return storm_in(members(nodes, pool), frozenset(self.storms_now))
 
     def _stops(self, incident: Incident) -> Stops:
@@ -175,7 +176,7 @@ class Senses:
         storm = next(iter(book.storms.values()), None)
         general = storm if incident.target.kind is TargetKind.JOB else None
         return Stops(
-            pause=f"{pause.by} paused every action: {pause.why}" if pause else "",
+            pause=f"{pause.by} paused all actions: {pause.why}" if pause else "",
             pause_group=f"pause/{pause.at:.0f}" if pause else "",
             other_installation=self._from.other_installation() or "",
             storm=general.text if general else "",
@@ -187,7 +188,7 @@ class Senses:
         )
 
     def _heard_lately(self, incident: Incident) -> bool:
-        """Whether an alert of the incident was received so lately that it needs no confirmation."""
+        """Whether an alert of the incident was received so recently that it needs no confirmation."""
         records = (self._from.book.episodes.get(one.key) for one in incident.alerts)
         now = self._from.clock.now()
         return any(one is not None and 0 <= now - one.received <= 60.0 for one in records)
@@ -239,7 +240,7 @@ class Senses:
         )
         whole = Target(TargetKind.NODE, target.name)
         on_node = await cluster.jobs_on(whole) if incident.state is State.REPAIRING else ()
-        # One dead job beside running ones on a node is that job's own affair.
+        # A dead job on a node with running jobs is no signal against the node.
         all_dead = bool(jobs) and not any(job.running for job in jobs)
         died = {"a job died on it"} if all_dead else set[str]()
         view = replace(
@@ -248,7 +249,7 @@ class Senses:
         return replace(view, dead=await self._is_dead(incident, view, names))
 
     async def _nodes(self, incident: Incident) -> tuple[NodeFacts, ...]:
-        """The cluster's nodes; those who are held ask often, and share an answer for a moment."""
+        """The cluster's nodes. Held incidents query often, so they share a result for RECENT seconds."""
         now = time.monotonic()
         if incident.state is not State.HELD or now - self._nodes_at > RECENT:
             self._seen_nodes = await self._from.cluster.list_nodes()
@@ -258,7 +259,7 @@ class Senses:
     async def _refuted(
         self, incident: Incident, names: frozenset[str], jobs: tuple[JobFacts, ...]
     ) -> frozenset[str]:
-        """The alerts that call a GPU lost or hung while every job on it made a step since they began."""
+        """The alerts that report a GPU as lost or hung, if every job on it made a step since they started."""
         refutable = names & REFUTABLE
         running = [job.job_id for job in jobs if job.running]
         if not refutable or not running or incident.state in EARLY:
@@ -270,7 +271,7 @@ class Senses:
     async def _identity(
         self, target: Target, claims: Iterable[Episode], nodes: tuple[NodeFacts, ...]
     ) -> Identity:
-        """Prometheus is asked for a node only: a GPU's own uuid is in its alert."""
+        """Prometheus is queried only for a node, because the alert of a GPU has its UUID."""
         reported = None
         if target.kind is TargetKind.NODE:
             reported = await self._from.sensors.reported_uuids(target.name)
@@ -292,7 +293,7 @@ class Senses:
         running = [job.job_id for job in view.jobs if job.running]
         if not view.jobs or not running:
             return bool(view.jobs)
-        # Asked only of what waits for the budget: a slow Prometheus delays no other quarantine.
+        # Queried only for incidents that wait for budget, so that a slow Prometheus delays no other quarantine.
         if incident.held not in (Reason.BUDGET_OUT, Reason.BUDGET_NEW):
             return False
         return await self._from.sensors.stalled(running)
@@ -306,7 +307,7 @@ class Senses:
         return replace(view, workload=load)
 
     async def _with_sensors(self, incident: Incident, view: View) -> View:
-        """Prometheus is asked only where its answer matters, so that a slow one delays no quarantine."""
+        """Prometheus is queried only if its result matters, so that a slow one delays no quarantine."""
         running = any(job.running for job in (*view.jobs, *view.node_jobs))
         service = incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD)
         asked = incident.state in LATE or running or service
@@ -323,7 +324,7 @@ class Senses:
         node = incident.target.node or ""
         down = up is not None and up.get(node) is False
         if self._from.sensors.doubled(node):
-            text = f"Two exporters answer as {node} in the scrape configuration; one of them is not {node}."
+            text = f"Two scrape targets have the label node={node}; only one of them can be {node}."
             view = replace(view, identity=Identity(False, text))
         saved = None
         if incident.state in (State.CHECKPOINTING, State.REPAIRING) and running:
@@ -332,7 +333,7 @@ class Senses:
         return replace(view, sensors=seen, exporter_down=down, checkpoint_at=saved)
 
     def _attempts(self, incident: Incident) -> tuple[tuple[str, Target, float], ...]:
-        """Earlier steps on the target; after a retry by a person only those since."""
+        """Earlier steps on the target; after a person's retry only the later ones."""
         wanted = [incident.target]
         if incident.target.kind is TargetKind.GPU:
             wanted.append(Target(TargetKind.NODE, incident.target.name))
@@ -344,7 +345,7 @@ class Senses:
         )
 
     async def _siblings(self, incident: Incident, playbook: Playbook) -> int:
-        """How many other GPUs of the node fell ill within the hold, by alerts that stand."""
+        """How many other GPUs of the node failed within the hold, according to current alerts."""
         if playbook.widen_to is None or incident.target.kind is not TargetKind.GPU:
             return 0
         near = [
@@ -363,7 +364,7 @@ class Senses:
         return sum(bool(one.names()) for one in found)
 
     def _widens(self, target: Target) -> bool:
-        """Whether the node has no incident that does nothing for its GPUs now."""
+        """Whether the node has no incident of its own that takes no action for its GPUs now."""
         book = self._from.book
         node = book.incident_on(Target(TargetKind.NODE, target.name))
         return node is None or node.level is Level.OBSERVE or covers(node, book)
@@ -371,13 +372,13 @@ class Senses:
 
 def _pinned(target: Target, pin: Pin, until: float) -> str:
     ends = datetime.fromtimestamp(until, UTC)
-    return f"{pin.by} returned {target} to service, respected until {ends:%H:%M} UTC: {pin.why}"[
+    return f"{pin.by} returned {target} to service; this is respected until {ends:%H:%M} UTC: {pin.why}"[
         :300
     ]
 
 
 def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:
-    """Whether the cluster itself says that the target is sick: a signal besides the sensors."""
+    """The signal that the cluster itself reports the target as unhealthy."""
     gpu = node.gpu(target.gpu) if target.gpu is not None else None
     sick = not node.alive or (gpu is not None and gpu.marked is not None)
     return frozenset({"the cluster"} if sick else ())

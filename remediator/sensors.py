@@ -1,4 +1,4 @@
-"""What Prometheus is asked for decisions. Each answer may be missing: unknown is not zero, not healthy."""
+"""Prometheus queries for decisions. A missing result means unknown, not zero or healthy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from remediator.http import HttpError, PrometheusClient, Sample
 TTL = 1.0
 FRESH_SCRAPES = 3
 SICK_FOR_SURE = 15.0
-# A job that made no step for longer than this (seconds), and than ten of its steps, makes no progress.
+# A job is stalled if its last step is older than this (seconds) and than ten step durations.
 STALLED = 30.0
 
 
-# An alert that fires in Alertmanager fired in the Prometheus that evaluates its rule within this time
-# (seconds): reloading the rules leaves gaps. That of an event may have ended long ago.
+# An alert that is active in Alertmanager must have fired in Prometheus within this time (seconds), because a
+# rule reload leaves gaps. The alert of an event may have ended long ago.
 FIRED_LATELY = 60
 FIRED_EVER = 6 * 3600
 RULES_TTL = 60.0
@@ -31,7 +31,7 @@ _ABOUT = (NODE, GPU, JOB_ID, SERVICE)
 
 @dataclass(slots=True)
 class _Exporters:
-    """The last answer to which exporters are up, and when it came (monotonic seconds)."""
+    """The last result for which exporters are up, and its time (monotonic seconds)."""
 
     up: dict[str, bool] | None = None
     doubled: frozenset[str] = frozenset()
@@ -39,8 +39,8 @@ class _Exporters:
 
 
 class Sensors:
-    """`prometheus` is None where none is configured. Every selector names our cluster: another cluster in
-    the same Prometheus may have a node1, too."""
+    """`prometheus` is None if none is configured. Every selector contains our cluster, because node names
+    repeat across the clusters in one Prometheus."""
 
     def __init__(
         self, prometheus: PrometheusClient | None, *, cluster: str, scrape_interval: float
@@ -53,7 +53,7 @@ class Sensors:
         self._rules_asked = -1e9
 
     async def exporters_up(self) -> dict[str, bool] | None:
-        """Whether each node's exporter answered its last scrape; None where nobody can say."""
+        """Whether the last scrape of each node's exporter succeeded; None if unknown."""
         if self._prometheus is None:
             return None
         if time.monotonic() - self._exporters.asked > TTL:
@@ -69,7 +69,7 @@ class Sensors:
         return self._exporters.up or None
 
     def doubled(self, node: str) -> bool:
-        """Whether two exporters answered as one node, by the last answer of `exporters_up`."""
+        """Whether two exporters report the same node, in the last result of `exporters_up`."""
         return node in self._exporters.doubled
 
     async def health(
@@ -77,7 +77,7 @@ class Sensors:
     ) -> HealthReport:
         """What metrics sampled after `since` (Unix seconds) say about a GPU or node."""
         if self._prometheus is None:
-            return HealthReport(Health.UNKNOWN, "No Prometheus is configured to ask.")
+            return HealthReport(Health.UNKNOWN, "No Prometheus is configured.")
         try:
             samples = await self._health_samples(self._prometheus, target)
         except HttpError as error:
@@ -88,15 +88,15 @@ class Sensors:
         )
 
     async def last_xid(self, target: Target, xid: str = "") -> float | None:
-        """When the latest XID of a GPU was logged (Unix seconds): of that code where one is given."""
+        """When the latest XID of a GPU was logged (Unix seconds); with `xid`, only that code."""
         code = {"xid": xid} if xid else {}
         selector = self._of(node=target.name, gpu=str(target.gpu), **code)
         return await self._largest(f"max(gpu_xid_last_timestamp_seconds{selector})")
 
     async def fires(self, alert: Alert, *, event: bool) -> bool | None:
-        """Whether Prometheus fires the alert, or fired it lately; None where it does not say.
+        """Whether the alert is or was recently firing in Prometheus; None if unknown.
 
-        Where there is no Prometheus, or another ruler evaluates our rules, it is taken to fire.
+        Without Prometheus, or if another ruler evaluates our rules, the result is True.
         """
         if self._prometheus is None:
             return True
@@ -104,10 +104,10 @@ class Sensors:
         if rules is None:
             return None
         if alert.name not in rules:
-            # Where our rules are evaluated, an alert of ours that no rule there makes is nobody's.
+            # If Prometheus evaluates our rules, an alert without a rule there is not confirmed.
             return WATCHDOG not in rules
         about = {name: alert.labels[name] for name in _ABOUT if alert.labels.get(name)}
-        # A series of that name that was scraped has these two labels, and the alert has not.
+        # A scraped series named ALERTS has these two labels; the series of an alert has not.
         scraped = {name: alert.labels.get(name, "") for name in ("instance", "job")}
         given = {"alertname": alert.name, "alertstate": "firing"} | about | scraped
         chosen = ",".join(f"{name}={json.dumps(value)}" for name, value in given.items())
@@ -116,23 +116,23 @@ class Sensors:
         return None if found is None else bool(found)
 
     async def _rule_names(self, prometheus: PrometheusClient) -> frozenset[str] | None:
-        """The alerts that Prometheus evaluates, as it last said; None while it has not said."""
+        """The names of the alerts that Prometheus evaluates, from its last response; None before."""
         if time.monotonic() - self._rules_asked > (RULES_TTL if self._rules is not None else TTL):
             self._rules_asked = time.monotonic()
             try:
                 self._rules = await prometheus.alert_rules()
             except HttpError:
-                pass  # what it evaluated a minute ago holds until it answers again
+                pass  # the last known rules are used until Prometheus answers again
         return self._rules
 
     async def boot_time(self, target: Target) -> float | None:
-        """When the target's node was started (Unix seconds)."""
+        """When the target's node booted (Unix seconds)."""
         return await self._largest(f"max(node_boot_time_seconds{self._of(node=target.name)})")
 
     async def reported_uuids(self, node: str) -> dict[str, float] | None:
-        """When the node's exporter last reported each uuid within the last hour (Unix seconds).
+        """When the node's exporter last reported each UUID in the last hour (Unix seconds).
 
-        None if nobody can say.
+        None if unknown.
         """
         scraped = f"timestamp(gpu_info{self._of(node=node)})[1h:{math.ceil(self._scrape)}s]"
         found = await self._ask(f"max by (uuid) (max_over_time({scraped}))")
@@ -141,13 +141,13 @@ class Sensors:
         return {one.labels["uuid"]: one.value for one in found if one.labels.get("uuid")}
 
     async def saved_at(self, jobs: Sequence[str]) -> float | None:
-        """When the slowest of these jobs last wrote a checkpoint (Unix seconds)."""
+        """The oldest of these jobs' last checkpoints (Unix seconds); None if one job does not report."""
         metric = "training_checkpoint_last_success_timestamp_seconds"
         found = await self._ask(f"max by (job_id) ({metric}{self._jobs(jobs)})")
         return min(one.value for one in found) if found and len(found) == len(jobs) else None
 
     async def stalled(self, jobs: Sequence[str]) -> bool:
-        """Whether each of these jobs reports its steps and has made none for a while."""
+        """Whether each of these jobs reports its steps and is stalled."""
         chosen = self._jobs(jobs)
         found = await self._ask(
             f"min by (job_id) (time() - training_last_step_timestamp_seconds{chosen})"
@@ -156,13 +156,13 @@ class Sensors:
         return bool(found) and {one.labels.get("job_id") for one in found or ()} == set(jobs)
 
     async def last_step(self, jobs: Sequence[str]) -> float | None:
-        """When the slowest of these jobs last ended a step (Unix seconds); None if one does not report."""
+        """The oldest of these jobs' last steps (Unix seconds); None if one job does not report."""
         metric = "training_last_step_timestamp_seconds"
         found = await self._ask(f"max by (job_id) ({metric}{self._jobs(jobs)})")
         return min(one.value for one in found) if found and len(found) == len(jobs) else None
 
     async def waiting(self, service: str) -> float | None:
-        """How many requests wait for a service."""
+        """The number of requests that wait for a service."""
         found = await self._ask(f"sum(inference_requests_waiting{self._of(service=service)})")
         return found[0].value if found else None
 

@@ -1,4 +1,4 @@
-"""remediator.yml: the shape of the file, checked once; durations become seconds. See docs/configuration.md."""
+"""remediator.yml: the schema of the file, checked once; durations become seconds. See docs/configuration.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from remediator.core.model import Level
 
 
 class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which cluster is looked after: its name, the adapter, and the adapter's own settings."""
+    """The managed cluster: its name, the adapter, and the adapter's settings."""
 
     name: str = "local"
     adapter: str = "local"
@@ -31,10 +31,10 @@ _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 
 
 class TimingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`factor` divides the long durations: probation, cooldowns, windows. The others are as given.
+    """`factor` divides the long durations: probation, cooldowns, windows. It does not change the others.
 
-    `alertmanager_settle`: for how long after Alertmanager's start a missing alert proves nothing. Give
-    at least twice Prometheus' resend delay (`--rules.alert.resend-delay`, 1m by default).
+    `alertmanager_settle`: how long after Alertmanager's start a missing alert does not count as over. Use
+    at least twice Prometheus' resend delay (`--rules.alert.resend-delay`, default 1m).
     """
 
     factor: float = 1.0
@@ -45,7 +45,7 @@ class TimingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The numbers of the guards. `dead_man: 0` and `exporters_up_percent: 0` switch those two off."""
+    """The limits of the guards. `dead_man: 0` and `exporters_up_percent: 0` disable these two guards."""
 
     max_out_percent: float = 10.0
     max_new: int = 3
@@ -56,24 +56,25 @@ class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NotifySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`webhooks` are addresses that get a JSON message about incidents, besides the log. `file` is
-    notifications.yml: the channels by which Alertmanager lets the remediator tell people."""
+    """`webhooks` are URLs that get a JSON message about incidents, in addition to the log. `file` is
+    notifications.yml: the channels that Alertmanager uses through the remediator."""
 
     webhooks: tuple[str, ...] = ()
     file: str | None = None
 
 
 class DiscoverySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`hosts` is hosts.yml, from which Prometheus is told what to scrape: at /sd/targets, and in the
-    file `file_sd` where one is named."""
+    """`hosts` is hosts.yml, the list of Prometheus' scrape targets. They are served at /sd/targets and
+    written to the file `file_sd` if it is set."""
 
     hosts: str
     file_sd: str | None = None
 
 
 class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file itself. `alertmanager_url` is one URL, or those of a cluster's peers; it is required, unless `without_alertmanager: true` says that there
-    is none. `alertmanager_receivers` are the receivers by which Alertmanager sends to the remediator."""
+    """The file itself. `alertmanager_url` is one URL, or the URLs of a cluster's peers. It is required
+    unless `without_alertmanager` is true. `alertmanager_receivers` are Alertmanager's receivers that send
+    to the remediator."""
 
     webhook_token_file: str
     view_password_file: str | None = None
@@ -94,7 +95,7 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the remediator runs by. Seconds; `adapter_settings` are checked by the cluster's adapter."""
+    """The checked settings. Times in seconds; the cluster's adapter checks `adapter_settings`."""
 
     where: str
     cluster: str
@@ -127,18 +128,20 @@ def load_settings(path: Path) -> Settings:
     where = str(path)
     timing, guards = raw.timing, raw.guards
     if not 0.001 <= timing.factor <= 100_000:
-        raise UserError(f"{where}: at $.timing.factor: give a number from 0.001 to 100000.")
+        raise UserError(f"{where}: at $.timing.factor: expected a number from 0.001 to 100000.")
     for name, percent in (
         ("max_out_percent", guards.max_out_percent),
         ("exporters_up_percent", guards.exporters_up_percent),
     ):
         if not 0 <= percent <= 100:
-            raise UserError(f"{where}: at $.guards.{name}: give a percentage from 0 to 100.")
+            raise UserError(f"{where}: at $.guards.{name}: expected a percentage from 0 to 100.")
     if guards.max_new < 1 or guards.disruptive_at_once < 1:
-        raise UserError(f"{where}: at $.guards: max_new and disruptive_at_once start at 1.")
+        raise UserError(
+            f"{where}: at $.guards: expected max_new and disruptive_at_once of at least 1."
+        )
     if _seconds(guards.max_new_window, where, "guards.max_new_window") <= 0:
         raise UserError(
-            f"{where}: at $.guards.max_new_window: expected a duration above 0, as 10m."
+            f"{where}: at $.guards.max_new_window: expected a duration above 0, such as 10m."
         )
     given = getattr(raw.cluster, raw.cluster.adapter, None) or {}
     limits = Limits(
@@ -156,7 +159,7 @@ def load_settings(path: Path) -> Settings:
     )
     every = _seconds(timing.reconcile_every, where, "timing.reconcile_every")
     if every <= 0:
-        raise UserError(f"{where}: at $.timing.reconcile_every: give at least 1ms.")
+        raise UserError(f"{where}: at $.timing.reconcile_every: expected at least 1ms.")
     return Settings(
         where=where, cluster=raw.cluster.name, adapter=raw.cluster.adapter, adapter_settings=given,
         level=raw.level, prometheus_url=_url(raw.prometheus_url, where, "prometheus_url"),
@@ -183,22 +186,26 @@ def load_settings(path: Path) -> Settings:
 
 
 def read_token(path: Path) -> tuple[str, str | None]:
-    """The bearer token, and a warning when others may read its file. Raises UserError."""
+    """The bearer token, and a warning if other users may read its file. Raises UserError."""
     try:
         text = path.read_text(encoding="ascii").strip()
         mode = stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such file; write a long random token into it (mode 0600) and give the same "
-            "to Alertmanager."
+            f"{path}: file not found; write a long random token into it (mode 0600) and configure the "
+            "same token in Alertmanager."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         what = getattr(error, "strerror", None) or "it is not plain ASCII"
         raise UserError(f"{path}: the token cannot be read: {what}.") from None
     if len(text) < 16 or not text.isprintable() or " " in text:
-        raise UserError(f"{path}: a token has at least 16 characters and no spaces; write another.")
+        raise UserError(f"{path}: expected a token of at least 16 characters without spaces.")
     loose = mode & (stat.S_IRWXG | stat.S_IRWXO)
-    warning = f"{path} is open to others (mode {mode:o}); make it 0600." if loose else None
+    warning = (
+        f"{path} is accessible to other users (mode {mode:o}); change its mode to 0600."
+        if loose
+        else None
+    )
     return text, warning
 
 
@@ -213,8 +220,10 @@ def _file_sd(given: DiscoverySettings | None, where: str) -> Path | None:
     if given is None or given.file_sd is None:
         return None
     path = Path(given.file_sd)
-    if path.suffix != ".json":  # Prometheus would take it for YAML, or refuse it
-        raise UserError(f"{where}: at $.discovery.file_sd: give a name that ends in .json.")
+    if path.suffix != ".json":  # Prometheus would read it as YAML, or refuse it
+        raise UserError(
+            f"{where}: at $.discovery.file_sd: expected a file name that ends in .json."
+        )
     return path
 
 
@@ -264,5 +273,5 @@ def _url(text: str | None, where: str, place: str) -> str | None:
     if text is None:
         return None
     if not text.startswith(("http://", "https://")) or any(letter.isspace() for letter in text):
-        raise UserError(f"{where}: at $.{place}: write an address as http://HOST:PORT.")
+        raise UserError(f"{where}: at $.{place}: expected a URL such as http://HOST:PORT.")
     return text.rstrip("/")

@@ -1,4 +1,4 @@
-"""How the alerts of an incident stand, one by one, and what they say together."""
+"""The status of each alert of an incident, and of all together."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from remediator.core.model import Alert, Episode, Incident
 from remediator.core.routing import cured_at
 from remediator.sensors import Sensors
 
-# An event that is over, and that no rule ever saw: it never happened.
+# An event that is over and that no rule ever fired for: it never happened.
 NEVER = replace(OVER)
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One alert of an incident and how it stands. `counts`: it is a signal against the target now."""
+    """One alert of an incident with its status. `counts`: it is a signal against the target now."""
 
     episode: Episode
     sign: Sign
@@ -36,8 +36,8 @@ class Signs:
     tested_sick: bool
 
     def weighed(self, strange: Collection[str] = ()) -> Evidence:
-        """What they say together. `strange` are the keys of those that name other hardware: an event of
-        theirs that is over says nothing about this target."""
+        """The status of all alerts together. `strange`: keys of alerts that name other hardware; those
+        that are over do not count for this target."""
         signs = (
             one.sign
             for one in self.heard
@@ -47,7 +47,7 @@ class Signs:
 
     @property
     def active(self) -> bool:
-        """Whether one of them fires, or may fire."""
+        """Whether one of them is, or may be, firing."""
         return any(one.sign.evidence.standing is not Standing.OVER for one in self.heard)
 
     @property
@@ -62,10 +62,11 @@ class Signs:
         return frozenset(one.alertname for one in counted if one.key not in strange)
 
     def claims(self, strange: Collection[str] = ()) -> tuple[Episode, ...]:
-        """The alerts by which the hardware is identified: the active ones, else those in doubt, else
+        """The alerts that identify the hardware: the active ones, else those that may be active, else
         those about this target that are over.
 
-        What is over names no other hardware any more: a wrong label of a minute must not stick.
+        An alert that is over does not name other hardware, so a label that was wrong for a minute has no
+        lasting effect.
         """
         active = [
             one.episode for one in self.heard if one.sign.evidence.standing is Standing.ACTIVE
@@ -81,9 +82,9 @@ async def signs_of(
     incident: Incident, book: Book, alerts: AlertStates, sensors: Sensors,
     concerns: Callable[[Alert], bool], *, ask: bool,
 ) -> Signs:  # fmt: skip
-    """How the alerts of an incident stand. `ask`: Prometheus is asked to confirm them, too.
+    """The status of an incident's alerts. `ask`: Prometheus must confirm them too.
 
-    `concerns`: whether an alert speaks for what the incident's playbook does; the rest says nothing.
+    `concerns`: whether an alert supports what the incident's playbook does; other alerts are ignored.
     """
     repaired = max(incident.repaired_at or 0.0, cured_at(incident.target, book))
     ask = ask or repaired > 0
@@ -111,24 +112,24 @@ async def signs_of(
 
 
 async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | None:
-    """When the event behind an event-type alert happened (Unix seconds); None if nobody knows."""
+    """When the event that an alert reports happened (Unix seconds); None if unknown."""
     if target.gpu is None or not alert.name.startswith("GpuXid"):
         return None
-    # Of its own code: a program's XID after the repair says nothing about the hardware's before it.
+    # Only the alert's own code: an application's XID after the repair is not the hardware's XID before it.
     return await sensors.last_xid(target, alert.labels.get("xid", ""))
 
 
 def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence:
-    """How an alert stands, given whether the Prometheus that evaluates its rule fires it."""
+    """The status of an alert, given whether it fires in the Prometheus that evaluates its rule."""
     if fires:
         return evidence
     if fires is None:
-        return unknown(f"Prometheus does not say whether it fires {alert.name}.")
+        return unknown(f"Prometheus did not answer whether {alert.name} is firing.")
     if evidence.standing is Standing.OVER:
         return NEVER
     return unknown(
-        f"Alertmanager lists {alert.name} as active, and Prometheus, which evaluates our rules, does "
-        "not fire it there."
+        f"Alertmanager lists {alert.name} as active, but the alert is not firing in Prometheus, which "
+        "evaluates its rule."
     )
 
 
@@ -137,7 +138,7 @@ def _to_confirm(evidence: Evidence, event: bool) -> bool:
 
 
 def _counts(sign: Sign, repaired_at: float) -> bool:
-    """Whether a sign is a signal now: active, or a confirmed event since the last repair."""
+    """Whether an alert is a signal now: active, or a confirmed event since the last repair."""
     if sign.event_at is None:
         return sign.evidence.standing is Standing.ACTIVE
     over = sign.evidence.standing is Standing.OVER and sign.confirmed

@@ -1,4 +1,4 @@
-"""Storms: too much of a pool reported unhealthy at once. They begin at once and end by themselves."""
+"""Storms: too much of a pool is reported unhealthy at once. Storms start at once and end automatically."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from remediator.world import Appends, World
 
 
 class Storms:
-    """Writes the beginning and the end of storms into the journal; people get one message for each."""
+    """Records the start and the end of storms in the journal, and notifies people once per storm."""
 
     def __init__(self, limits: Limits, book: Book, journal: Appends, world: World) -> None:
         self._limits = limits
@@ -25,7 +25,7 @@ class Storms:
         self._calm_since: dict[str, float] = {}
 
     async def look(self, nodes: tuple[NodeFacts, ...]) -> None:
-        """Begin a storm in each pool of which too much is accused now, and end those that are over."""
+        """Start a storm in each pool of which too much is reported unhealthy; end storms that are over."""
         now = self._world.now()
         for pool in sorted({node.pool for node in nodes} | set(self._book.storms)):
             text = self._world.senses.storm_in(nodes, pool)
@@ -39,7 +39,7 @@ class Storms:
                     await self._journal.append((events.storm_ended(pool, now),))
 
     async def begin(self, pool: str, text: str) -> None:
-        """Record a storm in a pool, and notify people, unless that is done."""
+        """Record a storm in a pool and notify people, unless the storm is already recorded."""
         async with self._beginning:
             if pool in self._book.storms:
                 return
@@ -52,6 +52,6 @@ class Storms:
             await self._journal.append((began, events.notified(now, op, body, group=key)))
 
     def ended_lately(self) -> bool:
-        """Whether a storm ended so lately that disruptive steps resume one at a time."""
+        """Whether a storm ended so recently that disruptive steps still run one at a time."""
         ended = max(self._book.storm_ended.values(), default=0.0)
         return self._world.now() - ended < self._limits.calm

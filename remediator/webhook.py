@@ -1,7 +1,7 @@
-"""The HTTP edge: Alertmanager's webhook in, incidents and reasons out, orders from people with a token.
+"""The HTTP server: Alertmanager's webhook, queries about incidents, and orders from people with a token.
 
-202 is said only after the alerts are durable. What cannot be read is a 400 with one sentence, a store
-that is down a 503; never a 429, for Alertmanager would not send the alert again.
+The webhook returns 202 only after the alerts are durable, 400 for an invalid payload, and 503 if the journal
+is unavailable. It never returns 429, because Alertmanager would not send the alert again.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the HTTP edge serves from.
+    """Everything that the HTTP server uses.
 
-    `ready` says why no alert can be accepted now, None when one can. `receivers` are the receivers of
-    Alertmanager that send to us; empty: any. `cluster` says whether a job exists.
+    `ready` returns why no alert can be accepted now, or None. `receivers` are Alertmanager's receivers
+    that send to the remediator; empty means any. `cluster` is asked whether a job exists.
     """
 
     engine: Engine
@@ -76,7 +76,7 @@ class Desk:
 
 
 def make_app(desk: Desk) -> Starlette:
-    """The application; whoever serves it runs the engine beside it."""
+    """The ASGI application; the caller also runs the engine."""
     edge = _Edge(desk)
     orders = Orders(desk.engine, desk.book)
     inquiry = Inquiry(desk.book, desk.data_dir, desk.cluster, desk.engine.playbook)
@@ -145,10 +145,10 @@ class _Edge:
         return Response(status_code=202)
 
     async def notify(self, request: Request) -> Response:
-        """Tell people by a channel. 503 asks Alertmanager to try again, 422 says that it is no use."""
+        """Notify people by a channel. 503 makes Alertmanager retry; 422 means a retry cannot help."""
         name = request.path_params["channel"]
         if not self._desk.delivery.has(name):
-            raise RefusedError(404, "There is no such channel in notifications.yml.")
+            raise RefusedError(404, "Channel not found in notifications.yml.")
         group = message.read(await body_of(request))
         try:
             await self._desk.delivery.deliver(name, group)
@@ -163,7 +163,7 @@ class _Edge:
         return PlainTextResponse("Healthy.\n")
 
     async def is_ready(self, request: Request) -> Response:
-        """503 with the reason while no alert can be made durable."""
+        """503 with the reason while alerts cannot be made durable."""
         reason = await self._desk.ready()
         if reason is None:
             return PlainTextResponse("Ready.\n")
@@ -175,13 +175,13 @@ class _Edge:
     async def runbook(self, request: Request) -> Response:
         page = await asyncio.to_thread(pages.runbook, request.path_params["name"])
         if page is None:
-            raise RefusedError(404, "There is no runbook of that name.")
+            raise RefusedError(404, "Runbook not found.")
         return HTMLResponse(page)
 
     async def targets(self, request: Request) -> Response:
-        """For Prometheus' http_sd. On any answer but 200 it goes on with the targets that it has."""
+        """For Prometheus' http_sd. On any status but 200, Prometheus keeps its current targets."""
         if self._desk.discovery is None:
-            raise RefusedError(404, "There is no host list; name one as discovery.hosts in remediator.yml.")  # fmt: skip
+            raise RefusedError(404, "No target list is configured; set discovery.hosts in remediator.yml.")  # fmt: skip
         try:
             body = await self._desk.discovery.body()
         except NeverGoodError as error:
@@ -206,7 +206,7 @@ class _Edge:
         return HTMLResponse(pages.runbooks())
 
     def _check_receiver(self, receiver: str) -> None:
-        """Warn once of a receiver whose alerts the reconciler does not ask Alertmanager for."""
+        """Warn once about a receiver whose alerts the reconciler does not query from Alertmanager."""
         expected = self._desk.receivers
         if not receiver or not expected or receiver in expected or receiver in self._strange:
             return
@@ -214,6 +214,6 @@ class _Edge:
             self._strange.add(receiver)
             log.warning(
                 "unknown_receiver",
-                text=f"Alertmanager's receiver {receiver[:100]!r} sends alerts here and is not in "
-                f"alertmanager_receivers ({', '.join(expected)}): add it to that setting.",
+                text=f"Alertmanager's receiver {receiver[:100]!r} sends alerts here but is missing in "
+                f"alertmanager_receivers ({', '.join(expected)}); add it to that setting.",
             )

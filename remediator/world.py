@@ -1,4 +1,4 @@
-"""What the engine and what goes with it act on and write to."""
+"""The interfaces that the engine and its parts act on and write to."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from remediator.senses import Senses
 
 
 class Appends(Protocol):
-    """What the engine and the outbox need of a journal."""
+    """The part of the journal that the engine and the outbox use."""
 
     async def append(self, events: Sequence[Event]) -> tuple[Event, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the engine acts on and through. `now` is the shell's clock (Unix seconds)."""
+    """What the engine acts on and through. `now` is the clock (Unix seconds)."""
 
     cluster: Cluster
     senses: Senses

@@ -1,7 +1,7 @@
-"""What an action is: something to look for, and something to do. It composes verbs of a cluster.
+"""The interface of an action: it observes an effect and brings the effect about, using a cluster's verbs.
 
-The frame, not the action, writes the journal, keeps the deadline, looks first, repeats what failed
-for the moment, and looks again. An action therefore never asks whether it was run before.
+The executor, not the action, writes the journal, enforces the deadline, observes before and after, and
+retries transient failures. An action therefore never checks whether it ran before.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from remediator.senses import Senses
 class Tools:
     """What an action may use for one step.
 
-    `waited` says for how long (seconds) it has gone on since it was begun, `heard` whether an alert of
-    another instrument than the incident's has come meanwhile, `accused` whether one of the incident's
-    alerts fires now. `confirm` is asked right before the step is done: may it be done now? `alone`:
-    disruptive steps go one at a time.
+    `waited`: seconds since the step started. `heard`: whether an alert of another instrument than the
+    incident's has arrived meanwhile. `accused`: whether one of the incident's alerts is firing now.
+    `confirm`: checks right before the step whether it is still allowed. `alone`: whether disruptive steps
+    run one at a time.
     """
 
     cluster: Cluster
@@ -40,9 +40,9 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen. `over` ends the step, well or not (`ok`); else `text` says what is missing.
+    """An observation. `over` ends the step, successfully or not (`ok`); else `text` says what is missing.
 
-    `passed` is the result of tests: None while, or because, nothing could tell.
+    `passed` is the result of tests; None if there is no result.
     """
 
     over: bool
@@ -52,7 +52,7 @@ class Look:
 
 
 class Action(Protocol):
-    """A verb of the remediator. `disruptive` ones are few at a time, and never repeated blindly."""
+    """An action of the remediator. The number of concurrent `disruptive` actions is limited."""
 
     @property
     def name(self) -> str: ...
@@ -61,9 +61,9 @@ class Action(Protocol):
     def disruptive(self) -> bool: ...
 
     async def observe(self, step: Step, tools: Tools) -> Look:
-        """Look whether the effect is there. Raises ClusterError when that cannot be seen."""
+        """Check whether the effect is visible. Raises ClusterError if that cannot be checked."""
         ...
 
     async def act(self, step: Step, tools: Tools) -> None:
-        """Bring the effect about; harmless when repeated with the same step. Raises ClusterError."""
+        """Bring the effect about; idempotent for the same step. Raises ClusterError."""
         ...

@@ -1,4 +1,4 @@
-"""Ask jobs to write a checkpoint now."""
+"""Signals jobs to write a checkpoint now."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class SignalCheckpoint:
     async def observe(self, step: Step, tools: Tools) -> Look:
         missing = [job for job in step.jobs if not await _told(job, step, tools)]
         if missing:
-            return Look(False, f"{', '.join(missing)} not signalled yet.")
-        return Look(True, f"{', '.join(step.jobs)} asked to write a checkpoint.")
+            return Look(False, f"Not signalled yet: {', '.join(missing)}.")
+        return Look(True, f"Signalled to write a checkpoint: {', '.join(step.jobs)}.")
 
     async def act(self, step: Step, tools: Tools) -> None:
         for job_id in step.jobs:

@@ -1,4 +1,4 @@
-"""Notify people of an incident. The message becomes durable with the end of this step.
+"""Notifies people of an incident. The message becomes durable with the end of this step.
 
 The outbox then delivers the message for up to a day, so that no step waits for a receiver.
 """
@@ -14,7 +14,7 @@ from remediator.messages import incident_body, occasion_of
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """`notify`. It is over at once: `outcome_events` writes the message into the journal."""
+    """`notify`. Ends at once: `outcome_events` writes the message into the journal."""
 
     name: str = "notify"
     disruptive: bool = False

@@ -1,4 +1,4 @@
-"""Keep new jobs off a GPU or a node. Running jobs stay; what somebody else holds is left alone."""
+"""Quarantines a GPU or a node: it gets no new jobs. Running jobs stay; other owners' quarantines stay."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Quarantine:
     async def observe(self, step: Step, tools: Tools) -> Look:
         held = await tools.cluster.quarantined(step.target)
         if held is not None and held.owner == OWNER:
-            return Look(True, f"{step.target} takes no new jobs.")
+            return Look(True, f"{step.target} is quarantined and gets no new jobs.")
         return Look(False, f"{step.target} is not quarantined yet.")
 
     async def act(self, step: Step, tools: Tools) -> None:

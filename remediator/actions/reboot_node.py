@@ -1,4 +1,4 @@
-"""Reboot a node. Whether that healed anything is for `verify` to say."""
+"""Reboots a node. `verify` checks afterwards whether that repaired anything."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class RebootNode:
 
     async def observe(self, step: Step, tools: Tools) -> Look:
         if await tools.cluster.reboot_seen(step.target, op_id=step.op_id):
-            return Look(True, f"{step.target} has come back from its reboot.")
-        return Look(False, f"{step.target} has not come back from a reboot yet.")
+            return Look(True, f"{step.target} has finished its reboot.")
+        return Look(False, f"{step.target} has not finished its reboot yet.")
 
     async def act(self, step: Step, tools: Tools) -> None:
         await effect(tools.cluster.reboot_node(step.target, op_id=step.op_id))

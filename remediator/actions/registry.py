@@ -1,4 +1,4 @@
-"""The actions that playbooks are made of. A new action is one file beside this one and one line here."""
+"""The actions that playbooks use. A new action is one file in this folder and one line here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUNGS = ("reset_gpu", "reboot_node")
 
 
 def actions() -> Registry[Action]:
-    """All actions, made anew."""
+    """New instances of all actions."""
     members: tuple[Action, ...] = (
         Notify(),
         Quarantine("quarantine_gpu"),

@@ -1,4 +1,4 @@
-"""Let jobs on the targets again that the incident had quarantined."""
+"""Releases the targets that the incident quarantined."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Release:
     async def observe(self, step: Step, tools: Tools) -> Look:
         kept = [str(target) for target in step.also if await _ours(target, tools)]
         if kept:
-            return Look(False, f"{', '.join(kept)} not released yet.")
-        return Look(True, f"{', '.join(map(str, step.also)) or step.target} takes jobs again.")
+            return Look(False, f"Not released yet: {', '.join(kept)}.")
+        return Look(True, f"Back in service: {', '.join(map(str, step.also)) or step.target}.")
 
     async def act(self, step: Step, tools: Tools) -> None:
         for number, target in enumerate(step.also):

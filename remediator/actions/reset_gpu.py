@@ -1,4 +1,4 @@
-"""Reset a GPU. Whether that healed anything is for `verify` to say."""
+"""Resets a GPU. `verify` checks afterwards whether that repaired anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stop jobs and start them elsewhere, from their checkpoints, at no cost of an attempt."""
+"""Stops jobs and restarts them elsewhere from their checkpoints, without counting a job attempt."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PATIENCE = 10.0
 class RestartJobs:
     """`restart_jobs`.
 
-    Over when each job runs elsewhere, or has ended, or has left the target and waits for room: the
-    repair does not depend on there being room elsewhere.
+    Done when each job runs elsewhere, has ended, or has left the target and waits for capacity: the
+    repair does not depend on free capacity elsewhere.
     """
 
     name: str = "restart_jobs"
@@ -43,9 +43,9 @@ class RestartJobs:
 
 
 async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]:
-    """Where the job may not go: off the target, and not to hardware that other alerts accuse.
+    """Where the job may not start: on the target, or on hardware that other alerts report as unhealthy.
 
-    Nothing means for the cluster that the job leaves its present place.
+    If this is empty, the cluster excludes the job's current place.
     """
     if step.target.kind is not TargetKind.JOB:
         return (step.target, *step.also)
@@ -62,12 +62,12 @@ async def _one(job_id: str, step: Step, tools: Tools) -> Look:
         gpus = ",".join(map(str, job.gpus))
         return Look(True, f"{job_id} runs on {job.node} GPUs {gpus}.")
     about_job = step.target.kind is TargetKind.JOB
-    # Whatever its cluster calls the state of a job that waits for a place: it holds none.
+    # Clusters name the state of a waiting job differently; a waiting job holds no GPUs.
     why = f": {job.reason}" if job.reason else ""
     if not about_job and tools.waited() > PATIENCE and _left(step.target, job.places()):
-        return Look(True, f"{job_id} has left {step.target} and waits for room elsewhere{why}.")
+        return Look(True, f"{job_id} has left {step.target} and waits for capacity elsewhere{why}.")
     if not job.running and not job.places():
-        return Look(False, f"{job_id} waits for room{why}.")
+        return Look(False, f"{job_id} waits for capacity{why}.")
     return Look(False, f"{job_id} is {job.state}{why}.")
 
 

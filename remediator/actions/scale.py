@@ -1,4 +1,4 @@
-"""Give a workload another number of replicas."""
+"""Changes the number of replicas of a workload."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from remediator.effects import effect
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """`scale`. Over when the cluster has taken the new size; becoming ready is its own affair."""
+    """`scale`. Done when the cluster has accepted the new size; it does not wait for ready replicas."""
 
     name: str = "scale"
     disruptive: bool = False
@@ -19,10 +19,12 @@ class Scale:
     async def observe(self, step: Step, tools: Tools) -> Look:
         found = await tools.cluster.workload(step.target.name)
         if found is None:
-            return Look(True, f"{step.target} is gone.", ok=False)
+            return Look(True, f"{step.target} no longer exists.", ok=False)
         if found.wanted == step.replicas:
-            return Look(True, f"{step.target.name} has {found.ready} of {found.wanted} replicas.")
-        return Look(False, f"{step.target.name} still wants {found.wanted} replicas.")
+            return Look(
+                True, f"{step.target.name} has {found.ready} of {found.wanted} replicas ready."
+            )
+        return Look(False, f"{step.target.name} is still set to {found.wanted} replicas.")
 
     async def act(self, step: Step, tools: Tools) -> None:
         replicas = step.replicas or 0

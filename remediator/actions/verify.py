@@ -1,6 +1,7 @@
-"""Prove health: the active test passes so often in a row, and metrics taken since say healthy.
+"""Verifies a target: the active test passes several times in a row, and metrics since then are healthy.
 
-Alerts are not asked: they outlive cures. Unknown is neither healthy nor sick.
+Alerts are not used, because they keep firing for a while after a repair. Unknown means neither healthy nor
+unhealthy.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from remediator.health import Health
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """`verify`. It changes nothing that lasts, so it may be run again at will."""
+    """`verify`. It has no lasting effect, so it may be repeated."""
 
     name: str = "verify"
     disruptive: bool = False
@@ -27,7 +28,7 @@ class Verify:
         if step.id == WATCH:
             return await self._watched(step, tools)
         if step.id == OPINION and tools.heard():
-            text = "Another independent signal came before the test could tell."
+            text = "Another independent signal arrived before the test had a result."
             return Look(True, text, ok=False)
         said: list[str] = []
         if "metrics" in plan.tests:
@@ -36,7 +37,7 @@ class Verify:
             health = await tools.senses.health(step.target, since, settles=repaired is not None)
             if health.state is not Health.HEALTHY:
                 sick = health.state is Health.SICK
-                # After a repair a device has until the deadline to come back; an opinion does not wait.
+                # After a repair, a device has until the deadline to return; a second opinion does not wait.
                 over = sick and step.id == OPINION
                 return Look(over, health.text, ok=False, passed=False if sick else None)
             said.append(health.text)
@@ -50,23 +51,25 @@ class Verify:
         return Look(True, " ".join(said), passed=True)
 
     async def _watched(self, step: Step, tools: Tools) -> Look:
-        """Metrics stay healthy for a while, and no alert names the target: jobs run on it, or no test can
-        be made. What is not healthy begins the while again."""
+        """Whether metrics stay healthy for `watch` seconds and no alert names the target. Used if jobs run
+        on it or no test is possible. Each unhealthy result restarts the wait."""
         if tools.accused():
             self._healthy_since.pop(step.op_id, None)
-            return Look(True, f"An alert on {step.target} fires again.", ok=False)
+            return Look(True, f"An alert on {step.target} is firing again.", ok=False)
         health = await tools.senses.health(step.target, tools.incident.opened, settles=False)
         quiet = await tools.senses.quiet(step.target)
         if health.state is not Health.HEALTHY or quiet is not True:
             self._healthy_since.pop(step.op_id, None)
-            named = f"An alert still names {step.target}, or Alertmanager's answer is not complete."
+            named = f"An alert still names {step.target}, or Alertmanager's response is incomplete."
             return Look(False, health.text if quiet else named, ok=False)
         since = self._healthy_since.setdefault(step.op_id, time.monotonic())
         if time.monotonic() - since < tools.watch:
-            return Look(False, f"{health.text} They must stay so for {tools.watch:g} s.", ok=False)
+            return Look(
+                False, f"{health.text} They must stay healthy for {tools.watch:g} s.", ok=False
+            )
         del self._healthy_since[step.op_id]
-        text = f"{health.text} They stayed so for {tools.watch:g} s, and no alert names it."
+        text = f"{health.text} They stayed healthy for {tools.watch:g} s, and no alert names the target."
         return Look(True, text, passed=True)
 
     async def act(self, step: Step, tools: Tools) -> None:
-        """Nothing to do: testing is looking."""
+        """Nothing to do: `observe` runs the tests."""

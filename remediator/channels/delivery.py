@@ -1,8 +1,8 @@
-"""Sends what Alertmanager tells to the channels for which it has no integration of its own.
+"""Sends alerts from Alertmanager to channels for which Alertmanager has no integration.
 
-One request, one answer: whoever asked (Alertmanager) is told whether it arrived, and tries again if
-that can help. Addresses and secrets are read from their files for each message, so that a new one
-needs no restart, and are in no sentence and no log line.
+Each request gets one response that says whether the message was delivered; Alertmanager retries if that can
+help. URLs and secrets are read from their files for each message, so a new one needs no restart. They appear in
+no error and no log line.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from remediator.http import HttpError, Notifier
 MAX_SECRET = 8192
 TRY_AGAIN = frozenset({408, 425, 429})
 _JSON = "application/json"
-_TOKEN_MARGIN = 300.0  # seconds: WeChat's token is asked anew before it ends
+_TOKEN_MARGIN = 300.0  # seconds: WeChat's token is renewed this long before it expires
 
 
 class NotDelivered(Exception):  # noqa: N818
-    """It did not arrive; the message is one sentence. `again`: whether another try can help."""
+    """The message was not delivered; the text is one sentence. `again`: whether a retry can help."""
 
     def __init__(self, sentence: str, *, again: bool) -> None:
         super().__init__(sentence)
@@ -39,7 +39,7 @@ class NotDelivered(Exception):  # noqa: N818
 
 @dataclass(slots=True)
 class Delivery:
-    """The channels by which the remediator can send. Made by `open_channels`."""
+    """The channels that the remediator sends by. Created by `open_channels`."""
 
     channels: Mapping[str, Channel]
     templates: Mapping[str, jinja2.Template]
@@ -48,11 +48,11 @@ class Delivery:
     _tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def has(self, name: str) -> bool:
-        """Whether there is a channel of this name that goes this way."""
+        """Whether the remediator sends by a channel of this name."""
         return name in self.channels
 
     async def deliver(self, name: str, group: Group) -> None:
-        """Tell the group by the channel. Raises NotDelivered; KeyError for an unknown channel."""
+        """Send the group by the channel. Raises NotDelivered; KeyError for an unknown channel."""
         channel = self.channels[name]
         try:
             if isinstance(channel, WeChat):
@@ -83,7 +83,7 @@ class Delivery:
         await self._post(url, message, headers, channel.success, channel.method)
 
     async def _wechat(self, name: str, channel: WeChat, group: Group) -> None:
-        """A message of the company's own application: a token first, which lasts two hours."""
+        """Send a message of the company's application; it needs a token, which is valid for two hours."""
         base = channel.url.rstrip("/")
         token, until = self._tokens.get(name, ("", 0.0))
         if self.now() >= until:
@@ -105,7 +105,7 @@ class Delivery:
             )  # fmt: skip
             _answer(*answer, "errcode=0")
         except NotDelivered:
-            self._tokens.pop(name, None)  # the token may have been taken back
+            self._tokens.pop(name, None)  # the token may have been revoked
             raise
         self._tokens[name] = token, until
 
@@ -118,9 +118,9 @@ class Delivery:
 
 
 def open_channels(given: Notifications, sender: Notifier) -> Delivery:
-    """The channels of notifications.yml that the remediator sends by, with their templates parsed.
+    """The channels of notifications.yml that the remediator sends by, with parsed templates.
 
-    Raises UserError for a template that cannot be.
+    Raises UserError for an invalid template.
     """
     texts: dict[str, tuple[str, str]] = {}
     chosen: dict[str, Channel] = {}
@@ -143,7 +143,7 @@ _PLAIN = """{{ title }}
 {% for alert in alerts[:4] %}
 - {{ alert.summary }} {{ alert.done }}
 {% endfor %}
-{% if count > 4 %}{{ count }} alerts in all.
+{% if count > 4 %}{{ count }} alerts in total.
 {% endif %}{{ alerts[0].runbook }}"""
 
 
@@ -155,7 +155,7 @@ def _template(name: str) -> tuple[str, str]:
     except (OSError, UnicodeDecodeError):
         known = ", ".join(sorted(p.name.partition(".")[0] for p in shipped.parent.glob("*.j2")))
         raise UserError(
-            f"template {name[:200]!r} is no file that can be read, and none of {known}."
+            f"template {name[:200]!r} not found; expected a readable file or one of {known}."
         ) from None
 
 
@@ -164,11 +164,11 @@ def _secret(path: str) -> str:
         with Path(path).open(encoding="utf-8") as file:
             text = file.read(MAX_SECRET + 1).strip()
     except (OSError, UnicodeDecodeError) as error:
-        what = getattr(error, "strerror", None) or "it is not text"
+        what = getattr(error, "strerror", None) or "invalid UTF-8"
         raise NotDelivered(f"{path} cannot be read: {what}.", again=True) from None
     if not text or len(text) > MAX_SECRET:
         raise NotDelivered(
-            f"{path} is empty or too long: write the address or secret into it.", again=True
+            f"{path} is empty or too long; write the URL or secret into it.", again=True
         )
     return text
 
@@ -180,7 +180,9 @@ def _headers(path: str | None) -> dict[str, str]:
     for text in _secret(path).splitlines():
         name, colon, value = text.partition(":")
         if not colon or not name.strip():
-            raise NotDelivered(f"{path}: write each header as NAME: VALUE.", again=False)
+            raise NotDelivered(
+                f"{path}: expected one header per line, as NAME: VALUE.", again=False
+            )
         found[name.strip()] = value.strip()
     return found
 
@@ -189,22 +191,26 @@ def _check_json(message: bytes, where: str) -> None:
     try:
         msgspec.json.decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: its template made no JSON ({str(error)[:120]}).") from None
+        raise UserError(
+            f"{where}: the template produced invalid JSON ({str(error)[:120]})."
+        ) from None
 
 
 def _answer(status: int, body: bytes, success: str) -> dict[str, Any]:
-    """The answer's JSON, when it says that the message arrived. Raises NotDelivered."""
+    """The response's JSON if it confirms the delivery. Raises NotDelivered."""
     if not 200 <= status < 300:
         again = status >= 500 or status in TRY_AGAIN
-        raise NotDelivered(f"The service answered {status}.", again=again)
+        raise NotDelivered(f"The service returned status {status}.", again=again)
     if not success:
         return {}
     key, _, wanted = success.partition("=")
     try:
         said = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise NotDelivered("The service answered something that is no JSON.", again=True) from None
+        raise NotDelivered("The service returned invalid JSON.", again=True) from None
     if str(said.get(key)) != wanted:
         what = f"{key} is {str(said.get(key))[:40]}"
-        raise NotDelivered(f"The service took it and refused it: {what}, not {wanted}.", again=True)
+        raise NotDelivered(
+            f"The service refused the message: {what}, expected {wanted}.", again=True
+        )
     return said

@@ -1,8 +1,7 @@
-"""What Alertmanager says of a group of alerts, and the text that a template makes of it. Pure.
+"""A group of alerts from Alertmanager, and the message that a template produces for it. Pure.
 
-Labels and annotations come from outside. A template gets them as data: text that is put into JSON
-passes through `tojson`, and text that people read through `line` or `markdown`, which leave it no way
-to begin a line, a link or a call to everybody of its own.
+Labels and annotations are untrusted input. Templates use `tojson` for text in JSON, and `line` or `markdown`
+for text that people read, so that the input cannot create lines, links or mentions.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ MAX_TEXT = 2000
 MAX_MESSAGE = 64 * 1024
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")
-# Not every service that calls it Markdown knows backslashes or entities, so the few marks that could do
-# harm become signs that look alike.
+# Not every Markdown dialect supports backslashes or entities, so harmful characters are replaced by similar
+# ones.
 _HARMLESS = str.maketrans({"<": "\u2039", ">": "\u203a", "@": "@\u200b", "]": "]\u200b"})
 
 
 class Alert(msgspec.Struct, frozen=True, rename="camel"):
-    """One alert of the group; times as Alertmanager writes them."""
+    """One alert of the group; times in Alertmanager's format."""
 
     status: str
     labels: dict[str, str]
@@ -41,7 +40,7 @@ class Alert(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Group(msgspec.Struct, frozen=True, rename="camel"):
-    """The body of a webhook, version 4; what it has besides is ignored."""
+    """The payload of a webhook, version 4; further fields are ignored."""
 
     status: str
     alerts: Annotated[tuple[Alert, ...], msgspec.Meta(min_length=1)]
@@ -51,31 +50,31 @@ class Group(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def firing(self) -> bool:
-        """Whether any of the alerts still fires."""
+        """Whether any of the alerts is still firing."""
         return self.status == "firing"
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a service asks for besides the message; empty where it asks for nothing."""
+    """The signature that a service requires with the message; empty if it requires none."""
 
     timestamp: str = ""
     sign: str = ""
 
 
 def read(body: bytes) -> Group:
-    """The group in a webhook's body. Raises UserError naming the place."""
+    """The group in a webhook's payload. Raises UserError naming the place."""
     return parse_json(body, Group, "body")
 
 
 def line(text: object) -> str:
-    """A text on one line and of a bearable length."""
+    """A text on one line, cut to MAX_LINE characters."""
     plain = _CONTROL.sub(" ", str(text))
     return plain if len(plain) <= MAX_LINE else plain[: MAX_LINE - 3] + "..."
 
 
 def markdown(text: object) -> str:
-    """A text on one line that makes no link, no tag and no call to anybody where Markdown is read."""
+    """A text on one line that creates no link, tag or mention in Markdown."""
     return line(text).translate(_HARMLESS)
 
 
@@ -100,17 +99,17 @@ def title(group: Group) -> str:
 
 
 def done(alert: Alert) -> str:
-    """What is done about an alert without anybody's help."""
+    """The automatic action for an alert."""
     playbook = alert.annotations.get("playbook", "")
     if playbook in ("", "none", "notify-only"):
-        return "Nothing is done by itself."
-    return f"fleetmedic acts by the playbook {line(playbook)}."
+        return "No automatic action."
+    return f"Automatic action: playbook {line(playbook)}."
 
 
 def facts(alert: Alert) -> dict[str, str]:
-    """One alert as a template reads it."""
+    """The fields of one alert for a template."""
     said = alert.annotations
-    ended = "" if alert.status == "firing" else "Over: "
+    ended = "" if alert.status == "firing" else "Resolved: "
     return {
         "summary": ended + line(said.get("summary") or alert.labels.get("alertname", "An alert.")),
         "description": _CONTROL.sub(" ", said.get("description", ""))[:MAX_TEXT],
@@ -123,7 +122,7 @@ def facts(alert: Alert) -> dict[str, str]:
 
 
 class Templates:
-    """The templates of channels, parsed once."""
+    """Parses the templates of channels."""
 
     def __init__(self) -> None:
         self._environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
@@ -132,17 +131,15 @@ class Templates:
         self._environment.filters |= {"line": line, "markdown": markdown}
 
     def parse(self, text: str, where: str) -> jinja2.Template:
-        """A template. Raises UserError naming file and line."""
+        """A parsed template. Raises UserError naming file and line."""
         try:
             return self._environment.from_string(text)
         except jinja2.TemplateSyntaxError as error:
-            raise UserError(
-                f"{where}:{error.lineno}: {error.message}; mend the template."
-            ) from None
+            raise UserError(f"{where}:{error.lineno}: {error.message}; fix the template.") from None
 
 
 def fill(template: jinja2.Template, group: Group, where: str, signature: Signature) -> bytes:
-    """The message. Raises UserError when the template asks for what is not there, or says too much."""
+    """The message. Raises UserError if the template uses an undefined name or the message is too large."""
     context: dict[str, Any] = {
         "title": title(group),
         "firing": group.firing,
@@ -157,8 +154,10 @@ def fill(template: jinja2.Template, group: Group, where: str, signature: Signatu
     try:
         text = template.render(context)
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
-        raise UserError(f"{where}: {str(error)[:200]}; mend the template.") from None
+        raise UserError(f"{where}: {str(error)[:200]}; fix the template.") from None
     message = text.encode("utf-8", "replace")
     if len(message) > MAX_MESSAGE:
-        raise UserError(f"{where}: the message is larger than {MAX_MESSAGE} bytes; say less in it.")
+        raise UserError(
+            f"{where}: the message is larger than {MAX_MESSAGE} bytes; shorten the template."
+        )
     return message

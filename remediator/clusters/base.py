@@ -1,13 +1,13 @@
-"""What the remediator may ask of a cluster, and the facts that it gets back.
+"""The interface between the remediator and a cluster: facts, effects and observations.
 
 Every effect takes an `op_id` and is idempotent by it: repeating a call with the same `op_id` changes
-nothing, even after what it did was undone. One `op_id` is one verb on one subject; using it for
-another is a ClusterError. Every effect has an observation beside it that reads the cluster itself, so that after a
-crash the engine looks before it acts again. An observation that cannot be made raises ClusterError;
-it never answers False for "I do not know".
+nothing, even after its effect was undone. One `op_id` is one verb on one subject; any other use is a
+ClusterError. Every effect has an observation that reads the cluster itself, so that the engine checks the effect
+after a crash before it acts again. If the observation is impossible, it raises ClusterError; False never means
+"unknown".
 
-Adapters inherit from `Cluster`. A verb that an adapter does not have raises Unsupported, which is
-the default here; `capabilities` says the same in advance, so that a plan can degrade visibly.
+Adapters inherit from `Cluster`. A verb that an adapter does not implement raises Unsupported, the default here;
+`capabilities` lists the supported verbs, so that plans can exclude the others.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Capability(StrEnum):
 
 
 class ClusterError(Exception):
-    """The cluster did not do, or could not say, what was asked; the message is one sentence.
+    """The cluster did not carry out a call, or could not answer it; the message is one sentence.
 
-    `transient` says whether the same call may succeed later.
+    `transient`: whether the same call may succeed later.
     """
 
     transient: bool
@@ -46,16 +46,16 @@ class ClusterError(Exception):
 
 
 class Unsupported(ClusterError):  # noqa: N818 - a word of the domain
-    """This cluster has no such verb."""
+    """This cluster does not support the verb."""
 
 
 class Conflict(ClusterError):  # noqa: N818 - a word of the domain
-    """The target is quarantined by another owner: it is theirs to release."""
+    """The target is quarantined by another owner; only that owner can release it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Who keeps new jobs off a target, why, and since when (Unix seconds)."""
+    """The quarantine of a target: its owner, reason, and start (Unix seconds)."""
 
     owner: str
     reason: str
@@ -67,8 +67,8 @@ class Quarantine:
 class GpuFacts:
     """One GPU as the cluster sees it.
 
-    `quarantine` is the GPU's own; that of its node comes on top. `job_id` is the job that holds it;
-    `marked` is the cluster's own complaint, such as "different jobs keep failing here".
+    `quarantine` is the GPU's own; its node may be quarantined in addition. `job_id` is the job that holds
+    the GPU; `marked` is the cluster's own report of a problem, such as "different jobs keep failing here".
     """
 
     index: int
@@ -80,7 +80,7 @@ class GpuFacts:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """One node. `alive` is the cluster's own judgement; `pool` groups nodes for budgets."""
+    """One node. `alive` is the cluster's own assessment; `pool` groups nodes for budgets."""
 
     name: str
     alive: bool
@@ -89,16 +89,16 @@ class NodeFacts:
     pool: str = "default"
 
     def gpu(self, index: int) -> GpuFacts | None:
-        """The GPU of that index, if the node has one."""
+        """The GPU with that index, or None."""
         return next((gpu for gpu in self.gpus if gpu.index == index), None)
 
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """One job. `node` and `gpus` say what it holds now; None and () when it waits for a place.
+    """One job. `node` and `gpus` are what it holds now; None and () if it waits for placement.
 
-    `running` and `finished` are the two questions that the remediator asks of `state`, the cluster's
-    own word. `attempts` counts what its retry policy charges; `restarts` counts every new start.
+    `state` is the cluster's own name of the state; the remediator only uses `running` and `finished`.
+    `attempts` counts the attempts of the retry policy; `restarts` counts every new start.
     """
 
     job_id: str
@@ -112,7 +112,7 @@ class JobFacts:
     reason: str = ""
 
     def places(self) -> tuple[Target, ...]:
-        """The GPUs that it holds, or its node when it holds none."""
+        """The GPUs that the job holds, or its node if it holds none."""
         if self.node is None:
             return ()
         held = tuple(Target(TargetKind.GPU, self.node, gpu) for gpu in self.gpus)
@@ -121,7 +121,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadFacts:
-    """A scalable workload: replicas asked for, replicas that serve, and its bounds."""
+    """A scalable workload: desired replicas, ready replicas, and its bounds."""
 
     name: str
     wanted: int
@@ -132,7 +132,7 @@ class WorkloadFacts:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """The outcome of an active test, and a sentence for people. Unknown is not passed."""
+    """The result of an active test, and a text for people. A test without a result has not passed."""
 
     passed: bool
     text: str
@@ -142,8 +142,8 @@ class ProbeResult:
 class InstanceLock:
     """The one installation of the remediator that may act on a cluster, and its host.
 
-    `since` is when it took the lock and `renewed` when it last renewed it (Unix seconds).
-    `taken_over` is the reason with which it took the lock from another installation.
+    `since`: when it took the lock. `renewed`: its last renewal (both Unix seconds). `taken_over`: the
+    reason with which it took the lock from another installation.
     """
 
     installation: str
@@ -154,29 +154,28 @@ class InstanceLock:
 
 
 class Cluster(Protocol):
-    """One cluster. Calls may raise ClusterError and its kinds, and nothing else.
+    """One cluster. Calls may raise ClusterError and its subclasses only.
 
-    `target` is a GPU or a node wherever a method takes one. A target that the cluster does not know
-    is a ClusterError that is not transient.
+    `target` is a GPU or a node in every method. An unknown target is a ClusterError that is not transient.
     """
 
     name: str
     capabilities: frozenset[Capability]
 
     async def list_nodes(self) -> tuple[NodeFacts, ...]:
-        """All nodes, sorted by name, those that are down included."""
+        """All nodes, sorted by name, including nodes that are down."""
         self._lacks("list nodes")
 
     async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
-        """Keep new jobs off a target. Its running jobs stay. Raises Conflict if another owner has it."""
+        """Quarantine a target: it gets no new jobs. Running jobs stay. Conflict if another owner has it."""
         self._lacks("quarantine")
 
     async def quarantined(self, target: Target) -> Quarantine | None:
-        """The quarantine of exactly this target, whoever owns it."""
-        self._lacks("say what is quarantined")
+        """The quarantine of exactly this target, by any owner."""
+        self._lacks("report quarantines")
 
     async def release(self, target: Target, *, op_id: str, owner: str) -> None:
-        """Let jobs on a target again. One that is not quarantined stays so; Conflict if not ours."""
+        """Release a quarantine. Without a quarantine nothing changes; Conflict if another owner has it."""
         self._lacks("release a quarantine")
 
     async def jobs_on(self, target: Target) -> tuple[JobFacts, ...]:
@@ -184,65 +183,65 @@ class Cluster(Protocol):
         self._lacks("list the jobs on a target")
 
     async def job(self, job_id: str) -> JobFacts | None:
-        """A job, finished ones included; None when the cluster knows none of that id."""
+        """A job, including finished jobs; None if the cluster does not know the id."""
         self._lacks("look at a job")
 
     async def signal(self, job_id: str, *, op_id: str) -> None:
-        """Ask a job to write a checkpoint now. A job that has finished is left alone."""
+        """Signal a job to write a checkpoint now. A finished job is not signalled."""
         self._lacks("signal a job")
 
     async def signalled(self, job_id: str, *, op_id: str) -> bool:
-        """Whether this operation's signal has reached the job."""
-        self._lacks("say whether a job was signalled")
+        """Whether the signal of this operation has reached the job."""
+        self._lacks("report whether a job was signalled")
 
     async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
-        """Stop a job and start it elsewhere from its checkpoint, at no cost of an attempt.
+        """Stop a job and restart it elsewhere from its checkpoint, without counting an attempt.
 
-        Returns once the cluster has taken the order. Without `exclude` it leaves its present place.
-        A job that has finished, or runs on nothing that is excluded, is left alone.
+        Returns when the cluster has accepted the order. If `exclude` is empty, the job's current place is
+        excluded. A job that has finished, or uses nothing that is excluded, is not restarted.
         """
         self._lacks("restart a job")
 
     async def restarted(self, job_id: str, *, op_id: str) -> bool:
-        """Whether the job has been started again by this operation, needed none, or has finished."""
-        self._lacks("say whether a job was restarted")
+        """Whether this operation has restarted the job, or the job needed no restart, or has finished."""
+        self._lacks("report whether a job was restarted")
 
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
-        """End a job for good, with a reason its owner will read."""
+        """Fail a job permanently, with a reason for its owner."""
         self._lacks("fail a job")
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
-        """Reset a GPU. Whether that healed it is for `probe` to say.
+        """Reset a GPU. `probe` checks whether that repaired it.
 
-        A GPU that a job holds is not reset: that is a transient ClusterError.
+        If a job holds the GPU, this raises a transient ClusterError.
         """
         self._lacks("reset a GPU")
 
     async def reset_seen(self, target: Target, *, op_id: str) -> bool:
-        """Whether this operation's reset has happened."""
-        self._lacks("say whether a GPU was reset")
+        """Whether the reset of this operation has happened."""
+        self._lacks("report whether a GPU was reset")
 
     async def reboot_node(self, target: Target, *, op_id: str) -> None:
-        """Reboot a node. Returns once the order is taken.
+        """Reboot a node. Returns when the order is accepted.
 
-        A node on which jobs hold GPUs is not rebooted: that is a transient ClusterError.
+        If jobs hold GPUs of the node, this raises a transient ClusterError.
         """
         self._lacks("reboot a node")
 
     async def reboot_seen(self, target: Target, *, op_id: str) -> bool:
-        """Whether the node has come back from this operation's reboot."""
-        self._lacks("say whether a node was rebooted")
+        """Whether the node has finished the reboot of this operation."""
+        self._lacks("report whether a node was rebooted")
 
     async def probe(self, target: Target) -> ProbeResult:
-        """Test a GPU, or every GPU of a node, under load. Takes seconds; disturbs what runs there."""
+        """Test a GPU, or every GPU of a node, under load. Takes seconds and disturbs running jobs."""
         self._lacks("test a GPU")
 
     async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
-        """Ask for that many replicas. Outside the workload's bounds is a ClusterError."""
+        """Set the number of replicas. A number outside the workload's bounds is a ClusterError."""
         self._lacks("scale a workload")
 
     async def workload(self, name: str) -> WorkloadFacts | None:
-        """A workload as it is now; None when the cluster knows none of that name."""
+        """The current state of a workload; None if the cluster does not know the name."""
         self._lacks("look at a workload")
 
     async def lock(
@@ -250,15 +249,15 @@ class Cluster(Protocol):
     ) -> InstanceLock:
         """Take or renew the cluster's lock for an installation, in one atomic step in its store.
 
-        The lock is given if it is free, already that installation's, or not renewed for `ttl` seconds
-        by the store's clock; with the reason `take_over` it is given in any case. Returns who holds
-        it afterwards: the caller compares `installation` with its own id. It is renewed by asking
-        again; it has no op_id.
+        The lock is granted if it is free, already held by that installation, or not renewed for `ttl`
+        seconds by the store's clock; with a reason in `take_over` it is always granted. Returns the holder
+        afterwards; the caller compares `installation` with its own id. A repeated call renews the lock;
+        there is no op_id.
         """
         self._lacks("lock itself for one remediator")
 
     async def close(self) -> None:
-        """Let go of what it holds open; it is not used afterwards. Most hold nothing."""
+        """Close open resources; the cluster is not used afterwards. Most adapters have none."""
         return
 
     def _lacks(self, verb: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The active test of a simulated GPU: load it for a while and read its sensors meanwhile."""
+"""The active test of a simulated GPU: load it for some time and read its sensors meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOK_EVERY = 0.1
 
 
 async def burn_in(hardware: Hardware, node: str, index: int, seconds: float) -> ProbeResult:
-    """Whether a GPU stands `seconds` under full load. One that cannot be read has not passed."""
+    """Whether a GPU passes `seconds` under full load. A GPU that cannot be read has not passed."""
     name = f"gpu/{node}/{index}"
     deadline = time.monotonic() + seconds
     hottest = 0.0
@@ -36,20 +36,20 @@ async def burn_in(hardware: Hardware, node: str, index: int, seconds: float) -> 
     return ProbeResult(
         True,
         f"{name} passed {seconds:g} s under full load: at least {slowest / 1e6:.0f} MHz, "
-        f"at most {hottest:.0f} degrees.",
+        f"at most {hottest:.0f} °C.",
     )
 
 
 def _complaint(state: GpuState) -> str:
-    """What is wrong with it, or nothing. `GpuState.healthy` is the judge; this finds the words."""
+    """A text for the GPU's problem; empty if `GpuState.healthy`."""
     if state.healthy:
         return ""
     if state.lost:
-        return "it is lost from the bus"
+        return "the GPU is lost from the bus"
     if state.hung:
-        return "the driver does not answer for it"
+        return "the driver does not respond for this GPU"
     if state.remap_failure:
-        return "it can no longer remap bad memory rows"
+        return "row remapping has failed"
     if state.speed < 0.95:
-        return f"it reaches {state.speed:.0%} of its clock under load"
-    return f"it runs {state.heat:.0f} degrees too hot"
+        return f"the GPU reaches only {state.speed:.0%} of its clock frequency under load"
+    return f"the GPU is {state.heat:.0f} °C too hot"

@@ -1,8 +1,8 @@
-"""Wraps a cluster so that nothing happens to it: facts come from the cluster, effects are recorded.
+"""Wraps a cluster so that it is not changed: facts come from the cluster, effects are only recorded.
 
-A plan must be able to run to its end, so a recorded operation is observed as done and a recorded
-quarantine is seen, by this wrapper alone. A test under load is not run, and unknown is not passed. A dry
-run changes nothing, so it needs no lock, and each asker gets one.
+A plan must be able to run to its end, so this wrapper reports recorded operations as done and recorded
+quarantines as present. A test under load is not run, so it does not pass. A dry run changes nothing, so it needs
+no lock: every caller gets one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from remediator.clusters.base import (
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An effect that was asked for and not made."""
+    """An effect that was requested and not carried out."""
 
     verb: str
     subject: str
@@ -36,7 +36,7 @@ class Recorded:
 
 
 class DryRunCluster(Cluster):
-    """The wrapped cluster, untouched. `recorded` is what would have been done to it, in order."""
+    """The wrapped cluster, unchanged. `recorded` lists the effects that were not carried out, in order."""
 
     def __init__(self, real: Cluster, *, clock: Callable[[], float] = time.time) -> None:
         self._real = real
@@ -48,7 +48,7 @@ class DryRunCluster(Cluster):
 
     @property
     def recorded(self) -> tuple[Recorded, ...]:
-        """What would have been done, in order."""
+        """The effects that would have been carried out, in order."""
         return tuple(self._recorded)
 
     async def list_nodes(self) -> tuple[NodeFacts, ...]:
@@ -110,7 +110,7 @@ class DryRunCluster(Cluster):
     async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
         found = await self._real.workload(workload)
         if found is None:
-            raise ClusterError(f"there is no workload {workload!r} in the cluster {self.name!r}.")
+            raise ClusterError(f"workload {workload!r} not found in cluster {self.name!r}.")
         self._record("scale", workload, op_id, f"from {found.wanted} to {replicas} replicas")
 
     async def workload(self, name: str) -> WorkloadFacts | None:

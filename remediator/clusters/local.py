@@ -1,8 +1,8 @@
-"""The embedded cluster, and the hardware folder below it.
+"""The adapter of the embedded cluster and its hardware folder.
 
-Placement, retries and the jobs' processes are the embedded cluster's own; this adapter asks it and
-reads back. Reset, reboot and the test under load are done to the simulated hardware: without its
-folder this cluster cannot do them, and says so.
+The embedded cluster places and retries jobs and runs their processes; this adapter sends it orders and reads its
+state. Reset, reboot and the test under load act on the simulated hardware; without its folder, the cluster does
+not have these capabilities.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _HARDWARE = frozenset({Capability.GPU_RESET, Capability.REBOOT, Capability.PROBE
 
 
 class LocalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`cluster.local` in remediator.yml. `burn_in` is how long a test loads a GPU."""
+    """`cluster.local` in remediator.yml. `burn_in` is the duration of a test under load."""
 
     cluster_dir: str
     hardware_dir: str | None = None
@@ -53,7 +53,7 @@ class LocalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class _Holdings:
-    """Which job holds which GPU, read in one go."""
+    """Which job holds which GPU, from one read."""
 
     nodes: list[model.NodeView]
 
@@ -66,7 +66,7 @@ class _Holdings:
 
 
 class LocalCluster(Cluster):
-    """Calls run in threads; nothing is opened before the first one."""
+    """Calls run in threads; the store is opened by the first call."""
 
     def __init__(self, name: str, settings: LocalSettings) -> None:
         self.name = name
@@ -114,7 +114,7 @@ class LocalCluster(Cluster):
 
     async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
         def order(client: embedded.LocalCluster) -> None:
-            # The list to exclude may have grown since the operation was accepted.
+            # `exclude` may have changed since the operation was accepted.
             if op_id not in client.job(job_id).restart_ops:
                 client.restart(job_id, op_id=op_id, exclude=exclude)
 
@@ -147,7 +147,7 @@ class LocalCluster(Cluster):
     async def reboot_seen(self, target: Target, *, op_id: str) -> bool:
         hardware = self._need_hardware("reboot a node")
         if target.kind is not TargetKind.NODE:
-            raise ClusterError(f"only a node is rebooted, and {target} is none.")
+            raise ClusterError(f"reboot: expected a node, got {target}.")
         return (await _outside(lambda: hardware.boot(target.name))).last_reboot_op == op_id
 
     async def probe(self, target: Target) -> ProbeResult:
@@ -158,10 +158,10 @@ class LocalCluster(Cluster):
         )
         failed = [result.text for result in results if not result.passed]
         if failed or not results:
-            return ProbeResult(False, " ".join(failed) or f"{target} shows no GPU to test.")
+            return ProbeResult(False, " ".join(failed) or f"{target} has no GPU to test.")
         if target.kind is TargetKind.GPU:
             return results[0]
-        return ProbeResult(True, f"all {len(results)} GPUs of {target.name} passed their test.")
+        return ProbeResult(True, f"All {len(results)} GPUs of {target.name} passed their test.")
 
     async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
         await self._ask(lambda c: c.scale(workload, replicas, op_id=op_id))
@@ -207,19 +207,21 @@ class LocalCluster(Cluster):
     def _need_hardware(self, verb: str) -> Hardware:
         if self._hardware is None:
             raise Unsupported(
-                f"the cluster {self.name!r} cannot {verb}: it does so on simulated hardware only, "
-                "and cluster.local.hardware_dir names no such folder."
+                f"the cluster {self.name!r} cannot {verb}: that requires simulated hardware, but "
+                "cluster.local.hardware_dir is not an existing folder."
             )
         return self._hardware
 
     async def _require_idle(self, target: Target) -> None:
         if jobs := await self.jobs_on(target):
             names = ", ".join(job.job_id for job in jobs)
-            raise ClusterError(f"{target} is in use by {names}: move that first.", transient=True)
+            raise ClusterError(
+                f"{target} is in use by {names}; move these jobs first.", transient=True
+            )
 
 
 async def _outside(call: Callable[[], T]) -> T:
-    """Run a blocking call in a thread; what it raises becomes a ClusterError."""
+    """Run a blocking call in a thread; its exceptions become ClusterErrors."""
     try:
         return await asyncio.to_thread(call)
     except model.Conflict as error:
@@ -227,7 +229,9 @@ async def _outside(call: Callable[[], T]) -> T:
     except UserError as error:
         raise ClusterError(str(error)) from None
     except (sqlite3.Error, OSError) as error:
-        raise ClusterError(f"the local cluster's files: {error}.", transient=True) from None
+        raise ClusterError(
+            f"the local cluster's files cannot be used: {error}.", transient=True
+        ) from None
 
 
 def _jobs_on(client: embedded.LocalCluster, target: Target) -> tuple[JobFacts, ...]:
@@ -237,7 +241,7 @@ def _jobs_on(client: embedded.LocalCluster, target: Target) -> tuple[JobFacts, .
     holders = {gpu.job_id for gpu in gpus if gpu.job_id is not None}
     views = [client.job(job_id) for job_id in holders]
     if target.kind is TargetKind.NODE:
-        # A job may run on a node and hold none of its GPUs.
+        # A job may run on a node without holding a GPU.
         views += [one for one in client.jobs() if one.node == target.name and not one.gpus]
     facts = (_job(view, holdings) for view in views)
     return tuple(
@@ -282,7 +286,7 @@ def _find(nodes: tuple[NodeFacts, ...], target: Target) -> NodeFacts | GpuFacts:
     node = next((node for node in nodes if target.node and node.name == target.node), None)
     found = node if node is None or target.gpu is None else node.gpu(target.gpu)
     if found is None:
-        raise ClusterError(f"the local cluster has no {target}.")
+        raise ClusterError(f"{target} not found in the local cluster.")
     return found
 
 
@@ -294,5 +298,5 @@ def _indices(found: NodeFacts | GpuFacts) -> tuple[int, ...]:
 
 def _gpu_index(target: Target) -> int:
     if target.gpu is None:
-        raise ClusterError(f"only a GPU is reset, and {target} is none.")
+        raise ClusterError(f"reset: expected a GPU, got {target}.")
     return target.gpu

@@ -1,8 +1,8 @@
-"""A cluster that lives in this process: the contract without the world, for trying things out.
+"""A cluster inside this process: a fake that follows the contract, for tests and experiments.
 
-It is honest where a real one is: jobs hold GPUs, nothing is placed on what is quarantined, a sick GPU
-fails its test until the right repair has been done, and an operation is done once. What is instant
-here takes time elsewhere. The plain methods set the scene; the remediator uses the async ones only.
+It behaves like a real cluster: jobs hold GPUs, no job is placed on quarantined hardware, an unhealthy GPU fails
+its test until the right repair is done, and an operation is done once. Operations that are instant here take
+time elsewhere. The plain methods set up the state; the remediator uses the async methods only.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One change that was really made: the verb, what it was made to, and the operation."""
+    """One change that was carried out: verb, subject and operation."""
 
     verb: str
     subject: str
@@ -85,9 +85,9 @@ class _Workload:
 
 
 class MemoryCluster(Cluster):
-    """`nodes` nodes called node1, node2 ..., each with `gpus` GPUs.
+    """A cluster of `nodes` nodes named node1, node2 ..., each with `gpus` GPUs.
 
-    A verb whose capability is not among `capabilities` is Unsupported, as at a real cluster.
+    A verb whose capability is missing in `capabilities` raises Unsupported, as in a real cluster.
     """
 
     def __init__(
@@ -119,37 +119,37 @@ class MemoryCluster(Cluster):
         """The cluster that the settings describe."""
         return cls(name, nodes=settings.nodes, gpus=settings.gpus)
 
-    # setting the scene
+    # setup of the state
 
     @property
     def effects(self) -> tuple[Effect, ...]:
-        """Every change made through the interface, in order."""
+        """All changes made through the interface, in order."""
         return tuple(self._effects)
 
     def submit(self, job_id: str, *, gpus: int = 1, on: Target | None = None) -> None:
-        """Add a job; it runs at once where there is room, on `on` first, and waits otherwise."""
+        """Add a job; it runs at once if there is capacity, preferably on `on`, and waits otherwise."""
         job = self._jobs[job_id] = _Job(wanted=gpus)
         if on is not None and on.gpu is not None:
             job.node, job.gpus, job.state = on.name, (on.gpu,), "RUNNING"
         self._place_waiting()
 
     def finish(self, job_id: str) -> None:
-        """Let a job end well."""
+        """Complete a job."""
         self._end(self._jobs[job_id], "COMPLETED", "")
 
     def sicken(self, target: Target, *, heals_by: HealsBy = "reset") -> None:
-        """Let a GPU, or every GPU of a node, fail its test until it is repaired."""
+        """Make a GPU, or every GPU of a node, fail its test until it is repaired."""
         for gpu in self._gpus(target):
             gpu.sick, gpu.heals_by = True, heals_by
 
     def set_uuid(self, target: Target, uuid: str) -> None:
-        """Put a board with this uuid in a GPU's place."""
+        """Replace a GPU by a board with this UUID."""
         if target.gpu is None:
-            raise ValueError(f"{target} is a node: a GPU has a uuid.")
+            raise ValueError(f"{target}: expected a GPU, because only GPUs have a UUID.")
         self._gpus(target)[0].uuid = uuid
 
     def set_alive(self, node: str, alive: bool) -> None:
-        """Let a node go down or come back."""
+        """Set whether a node is up."""
         self._nodes[node].alive = alive
 
     def add_workload(self, name: str, *, replicas: int, minimum: int, maximum: int) -> None:
@@ -199,7 +199,7 @@ class MemoryCluster(Cluster):
             self._did("signal", job_id, op_id)
 
     async def signalled(self, job_id: str, *, op_id: str) -> bool:
-        self._need(Capability.SIGNAL, "say whether a job was signalled")
+        self._need(Capability.SIGNAL, "report whether a job was signalled")
         self._job_facts(job_id)
         return op_id in self._taken
 
@@ -219,7 +219,7 @@ class MemoryCluster(Cluster):
         self._place_waiting()
 
     async def restarted(self, job_id: str, *, op_id: str) -> bool:
-        self._need(Capability.RESTART, "say whether a job was restarted")
+        self._need(Capability.RESTART, "report whether a job was restarted")
         job = self._job_facts(job_id)
         return job.finished or (op_id in self._taken and job.state != "MOVING")
 
@@ -235,7 +235,7 @@ class MemoryCluster(Cluster):
         await self._repair(target, "reset", op_id)
 
     async def reset_seen(self, target: Target, *, op_id: str) -> bool:
-        self._need(Capability.GPU_RESET, "say whether a GPU was reset")
+        self._need(Capability.GPU_RESET, "report whether a GPU was reset")
         return op_id in self._taken
 
     async def reboot_node(self, target: Target, *, op_id: str) -> None:
@@ -243,27 +243,27 @@ class MemoryCluster(Cluster):
         await self._repair(target, "reboot", op_id)
 
     async def reboot_seen(self, target: Target, *, op_id: str) -> bool:
-        self._need(Capability.REBOOT, "say whether a node was rebooted")
+        self._need(Capability.REBOOT, "report whether a node was rebooted")
         return op_id in self._taken
 
     async def probe(self, target: Target) -> ProbeResult:
         self._need(Capability.PROBE, "test a GPU")
         sick = [gpu.uuid for gpu in self._gpus(target) if gpu.sick]
         if not self._nodes[target.name].alive:
-            return ProbeResult(False, f"{target} cannot be tested: its node is down.")
+            return ProbeResult(False, f"{target} cannot be tested, because its node is down.")
         if sick:
             return ProbeResult(False, f"{target}: {', '.join(sick)} failed the test.")
-        return ProbeResult(True, f"{target}: passed the test.")
+        return ProbeResult(True, f"{target} passed the test.")
 
     async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
         self._need(Capability.SCALE, "scale a workload")
         found = self._workloads.get(workload)
         if found is None:
-            raise ClusterError(f"there is no workload {workload!r} in the cluster {self.name!r}.")
+            raise ClusterError(f"workload {workload!r} not found in cluster {self.name!r}.")
         if not found.minimum <= replicas <= found.maximum:
             raise ClusterError(
-                f"workload {workload!r} keeps between {found.minimum} and {found.maximum} replicas;"
-                f" {replicas} were asked for."
+                f"workload {workload!r} allows {found.minimum} to {found.maximum} replicas,"
+                f" got {replicas}."
             )
         if self._take(op_id, "scale", workload):
             found.replicas = replicas
@@ -278,7 +278,7 @@ class MemoryCluster(Cluster):
     async def lock(
         self, installation: str, *, ttl: float, host: str, take_over: str = ""
     ) -> InstanceLock:
-        # One wall clock for everybody: no boot that a renewal could belong to.
+        # All callers share one wall clock, so the time since boot is not needed.
         now = Instant(self._clock(), "", 0.0)
         with self._locking:
             held = self._lock = ask(self._lock, installation, host, take_over, ttl=ttl, now=now)
@@ -297,9 +297,9 @@ class MemoryCluster(Cluster):
             self._need(Capability.GPU_QUARANTINE, "quarantine a single GPU")
 
     def _take(self, op_id: str, verb: str, subject: object) -> bool:
-        """Remember an operation; whether it is a new one. One op_id is one verb on one subject."""
+        """Record an operation; returns whether it is new. One op_id is one verb on one subject."""
         if op_id in self._taken and self._taken[op_id] != f"{verb} {subject}":
-            raise ClusterError(f"the op_id {op_id!r} was used to {self._taken[op_id]} before.")
+            raise ClusterError(f"the op_id {op_id!r} was already used for {self._taken[op_id]!r}.")
         new = op_id not in self._taken
         self._taken[op_id] = f"{verb} {subject}"
         return new
@@ -310,11 +310,11 @@ class MemoryCluster(Cluster):
     def _thing(self, target: Target) -> _Node | _Gpu:
         node = self._nodes.get(target.name) if target.node else None
         if node is None:
-            raise ClusterError(f"there is no {target} in the cluster {self.name!r}.")
+            raise ClusterError(f"{target} not found in cluster {self.name!r}.")
         if target.gpu is None:
             return node
         if not 0 <= target.gpu < len(node.gpus):
-            raise ClusterError(f"there is no {target}: {target.name} has {len(node.gpus)} GPUs.")
+            raise ClusterError(f"{target} not found: {target.name} has {len(node.gpus)} GPUs.")
         return node.gpus[target.gpu]
 
     def _gpus(self, target: Target) -> list[_Gpu]:
@@ -324,13 +324,14 @@ class MemoryCluster(Cluster):
     async def _repair(self, target: Target, how: HealsBy, op_id: str) -> None:
         wanted = TargetKind.GPU if how == "reset" else TargetKind.NODE
         if target.kind is not wanted:
-            raise ClusterError(f"a {how} is done to a {wanted}, and {target} is none.")
+            raise ClusterError(f"{how}: expected a {wanted}, got {target}.")
         gpus = self._gpus(target)
         if op_id in self._taken:
             return
         if holders := [job.job_id for job in await self.jobs_on(target)]:
             raise ClusterError(
-                f"{target} is in use by {', '.join(holders)}: move that first.", transient=True
+                f"{target} is in use by {', '.join(holders)}; move these jobs first.",
+                transient=True,
             )
         self._take(op_id, how, target)
         for gpu in gpus:
@@ -378,7 +379,7 @@ class MemoryCluster(Cluster):
     def _job_facts(self, job_id: str) -> JobFacts:
         job = self._jobs.get(job_id)
         if job is None:
-            raise ClusterError(f"there is no job {job_id!r} in the cluster {self.name!r}.")
+            raise ClusterError(f"job {job_id!r} not found in cluster {self.name!r}.")
         return JobFacts(
             job_id=job_id,
             state=job.state,

@@ -1,6 +1,6 @@
-"""The clusters that the remediator can work on. Read by the composition root only.
+"""The cluster adapters. Only the composition root reads this registry.
 
-A new cluster is one file beside this one and one line here.
+A new adapter is one file in this folder and one line here.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from remediator.clusters.memory import MemoryCluster, MemorySettings
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A kind of cluster: its name, the shape of its settings, and how one is made of them.
+    """A kind of cluster: its name, the type of its settings, and its constructor.
 
-    `build` takes the cluster's own name and the settings, and touches nothing of the world.
+    `build` takes the cluster's name and the settings, and has no side effects.
     """
 
     name: str
@@ -43,8 +43,8 @@ ADAPTERS = Registry(
 def open_cluster(adapter: str, name: str, settings: object, where: str) -> Cluster:
     """The cluster that the settings describe.
 
-    `settings` is what stands below `cluster.ADAPTER`, still unchecked, and `where` names the file.
-    Raises UserError for an unknown adapter and for settings that do not fit it.
+    `settings` is the unchecked content of `cluster.ADAPTER`, and `where` names the file. Raises UserError
+    for an unknown adapter and for invalid settings.
     """
     try:
         chosen = ADAPTERS.get(adapter)

@@ -1,4 +1,4 @@
-"""`fleetmedic incidents` and `why`: a person's view of a running remediator."""
+"""`fleetmedic incidents` and `why`: queries to a running remediator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAY = 86_400.0
 
 
 def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, None]:
-    """Give a command the options that find the remediator, and the remediator itself."""
+    """Add the options that select the remediator to a command, and pass it the remediator."""
 
     @click.option(
         "--state-dir",
@@ -34,7 +34,7 @@ def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, N
     @click.pass_context
     @wraps(command)
     def found(context: click.Context, *args: Any, **options: Any) -> None:
-        # A group's own options hold for its commands.
+        # The options of a group apply to its commands.
         above = context.parent.params if context.parent else {}
         url, token_file, state = (
             options.pop(name) or above.get(name) for name in ("url", "token_file", "state_dir")
@@ -46,11 +46,13 @@ def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, N
 
 
 @click.group(invoke_without_command=True)
-@click.option("--all", "ended", is_flag=True, help="Also incidents that ended more than 24 h ago.")
-@click.option("--json", "as_json", is_flag=True, help="The answer of the HTTP API, as JSON.")
+@click.option(
+    "--all", "ended", is_flag=True, help="Include incidents that ended more than 24 h ago."
+)
+@click.option("--json", "as_json", is_flag=True, help="Response of the HTTP API, as JSON.")
 @remote
 def incidents(remediator: Remediator, ended: bool, as_json: bool) -> None:
-    """List incidents, newest first: those that are open or ended within 24 h; --all lists every one.
+    """List incidents that are open or ended within the last 24 h, newest first; --all lists all.
 
     \b
     Examples:
@@ -62,8 +64,10 @@ def incidents(remediator: Remediator, ended: bool, as_json: bool) -> None:
 
 
 @incidents.command("list")
-@click.option("--all", "ended", is_flag=True, help="Also incidents that ended more than 24 h ago.")
-@click.option("--json", "as_json", is_flag=True, help="The answer of the HTTP API, as JSON.")
+@click.option(
+    "--all", "ended", is_flag=True, help="Include incidents that ended more than 24 h ago."
+)
+@click.option("--json", "as_json", is_flag=True, help="Response of the HTTP API, as JSON.")
 @remote
 def list_(remediator: Remediator, ended: bool, as_json: bool) -> None:
     """List incidents; the same as `fleetmedic incidents`.
@@ -96,7 +100,7 @@ def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
         story = remediator.get(path, Story)
     except LookupError:
         raise UserError(
-            f"there is no incident {incident_id[:80]!r}: `fleetmedic incidents --all` lists them."
+            f"incident {incident_id[:80]!r} not found; `fleetmedic incidents --all` lists all incidents."
         ) from None
     about = story.incident
     held = f", held since {moment(about.held_since)}" if about.held_since is not None else ""
@@ -118,15 +122,15 @@ def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
     default=20,
     show_default=True,
     type=click.IntRange(1, 1000),
-    help="Most decisions to show.",
+    help="Maximum number of decisions.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The answer of the HTTP API, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Response of the HTTP API, as JSON.")
 @remote
 def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
-    """Show why something was, or was not, done about TARGET: its latest decisions, newest last.
+    """Show the latest decisions about TARGET and their reasons, newest last.
 
-    TARGET is NODE, NODE/3 for a GPU, job/ID or workload/NAME. If a guard holds its incident now,
-    the last line is the reason. A step has a line when it is announced and one when it is done.
+    TARGET is NODE, NODE/3 for a GPU, job/ID or workload/NAME. If a guard holds the incident now, the
+    last line is the reason. Each step has one line when it is announced and one when it is done.
 
     \b
     Examples:
@@ -142,7 +146,7 @@ def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
         answer = remediator.get("/api/v1/why", Why, query)
     except LookupError:
         raise UserError(
-            f"{remediator.url} is not a remediator, or an older version of it: check --url."
+            f"{remediator.url} is not a remediator, or runs an older version; check --url."
         ) from None
     _say_pause(answer.pause)
     if not answer.decisions:
@@ -167,14 +171,14 @@ def _shortened(decisions: list[Decision], limit: int) -> list[tuple[str, str, st
 
 
 def _nothing(remediator: Remediator, target: Target, said: str) -> str:
-    """What to say of a target that no decision was about: `said`, but where its GPUs were treated."""
+    """The text if there is no decision about a target: `said`, or a hint at its GPUs' incidents."""
     if target.kind is TargetKind.NODE:
         found = remediator.get("/api/v1/incidents", Incidents).incidents
         gpus = sorted({one.target for one in found if one.target.startswith(f"gpu/{target.name}/")})
         if gpus:
             ask = ", ".join(f"`fleetmedic why {one.removeprefix('gpu/')}`" for one in gpus[:8])
-            return clean(f"{target}: nothing was decided about the node itself; see {ask}.")
-    return clean(said) or f"Nothing was decided about {target}: no alert named it."
+            return clean(f"{target}: no decision about the node itself; see {ask}.")
+    return clean(said) or f"No decision about {target}: no alert named it."
 
 
 def _say_pause(pause: Pause | None) -> None:
@@ -192,14 +196,14 @@ def _list(remediator: Remediator, ended: bool, as_json: bool) -> None:
         answer = remediator.get("/api/v1/incidents", Incidents)
     except LookupError:
         raise UserError(
-            f"{remediator.url} is not a remediator, or an older version of it: check --url."
+            f"{remediator.url} is not a remediator, or runs an older version; check --url."
         ) from None
     _say_pause(answer.pause)
     found = answer.incidents
     day_ago = time.time() - DAY
     shown = [one for one in found if ended or one.state not in ENDED or one.since > day_ago]
     if not shown:
-        older = f"; {len(found)} ended earlier: --all lists them" if found else ""
+        older = f"; {len(found)} ended earlier (--all lists them)" if found else ""
         click.echo(f"No incident is open{older}.")
         return
     rows(

@@ -1,4 +1,4 @@
-"""`fleetmedic pause`, `resume`, `release`, `close` and `retry`: a person's orders, with who and why."""
+"""`fleetmedic pause`, `resume`, `release`, `close`, `retry`: orders, recorded with user and reason."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ from remediator.console.show import clean
 
 MAX_WHY = 500
 _IDENTITY = re.compile(r"inc-[0-9a-f]{1,64}")
-_why = click.option("--reason", required=True, metavar="WHY", help="Reason, for the journal.")
+_why = click.option(
+    "--reason", required=True, metavar="WHY", help="Reason, recorded in the journal."
+)
 
 
 @click.command()
 @click.option(
-    "--reason", default="no reason given", show_default=True, help="Reason, for the journal."
+    "--reason",
+    default="no reason given",
+    show_default=True,
+    help="Reason, recorded in the journal.",
 )
 @remote
 def pause(remediator: Remediator, reason: str) -> None:
-    """Start no action until `fleetmedic resume`.
+    """Pause all actions until `fleetmedic resume`.
 
     The remediator still receives alerts, opens incidents and notifies people. A step that runs is
     not interrupted.
@@ -42,7 +47,7 @@ def pause(remediator: Remediator, reason: str) -> None:
 @click.command()
 @remote
 def resume(remediator: Remediator) -> None:
-    """Allow actions again after `fleetmedic pause`. Incidents that the pause holds continue at once.
+    """Resume actions after `fleetmedic pause`. Incidents that the pause holds continue at once.
 
     \b
     Example:
@@ -74,7 +79,7 @@ def release(remediator: Remediator, target: str, reason: str) -> None:
         click.echo(clean(remediator.order("/api/v1/targets/release", body)))
     except LookupError:
         raise UserError(
-            f"{remediator.url} is not a remediator, or an older version of it: check --url."
+            f"{remediator.url} is not a remediator, or runs an older version; check --url."
         ) from None
 
 
@@ -84,7 +89,7 @@ def release(remediator: Remediator, target: str, reason: str) -> None:
 @click.option(
     "--keep-quarantine",
     is_flag=True,
-    help="Leave its targets quarantined, until a person releases them.",
+    help="Keep the incident's targets quarantined until a person releases them.",
 )
 @remote
 def close(remediator: Remediator, incident: str, reason: str, keep_quarantine: bool) -> None:
@@ -124,17 +129,17 @@ def retry(remediator: Remediator, incident: str, reason: str) -> None:
 
 
 def _about(remediator: Remediator, identity: str, order: str, body: dict[str, str | bool]) -> str:
-    """The answer to an order about an incident."""
+    """Send an order about an incident; returns the text of the response."""
     try:
         return clean(remediator.order(f"/api/v1/incidents/{identity}/{order}", body))
     except LookupError:
         raise UserError(
-            f"there is no incident {identity!r}: `fleetmedic incidents --all` lists them."
+            f"incident {identity!r} not found; `fleetmedic incidents --all` lists all incidents."
         ) from None
 
 
 def _identity(remediator: Remediator, text: str) -> str:
-    """The id of an incident that is named by its id, or by its target. Raises UserError."""
+    """The id of the incident that `text` names by id or by target. Raises UserError."""
     if _IDENTITY.fullmatch(text):
         return text
     wanted = Target.parse(text)
@@ -142,7 +147,7 @@ def _identity(remediator: Remediator, text: str) -> str:
         found = remediator.get("/api/v1/incidents", Incidents).incidents
     except LookupError:
         raise UserError(
-            f"{remediator.url} is not a remediator, or an older version of it: check --url."
+            f"{remediator.url} is not a remediator, or runs an older version; check --url."
         ) from None
     on = {Target.parse(one.target): one.id for one in found if one.state not in ENDED}
     if wanted in on:
@@ -150,20 +155,22 @@ def _identity(remediator: Remediator, text: str) -> str:
     node = Target(TargetKind.NODE, wanted.name)
     if wanted.kind is TargetKind.GPU and node in on:
         raise UserError(
-            f"no incident is open on {wanted}; {on[node]} is open on {node}: name that incident."
+            f"no incident is open on {wanted}; {on[node]} is open on {node}; specify that incident."
         )
-    raise UserError(f"no incident is open on {wanted}: `fleetmedic incidents` lists the open ones.")
+    raise UserError(
+        f"no incident is open on {wanted}; `fleetmedic incidents` lists open incidents."
+    )
 
 
 def _reason(text: str) -> str:
     cleaned = clean(text).strip()[:MAX_WHY]
     if not cleaned:
-        raise UserError("--reason is blank: give a reason for the journal.")
+        raise UserError("--reason: expected a reason for the journal, got a blank text.")
     return cleaned
 
 
 def _user() -> str:
-    """Who sits here; a container may have no name for its user."""
+    """The name of the current user; in a container it may have none."""
     try:
         return clean(getpass.getuser())[:80]
     except (KeyError, OSError):

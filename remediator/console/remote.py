@@ -1,4 +1,4 @@
-"""How a console command finds the remediator and talks to it. Standard library and msgspec only."""
+"""The HTTP client of the console commands. Standard library and msgspec only."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fleetmedic.kernel.home import StackFile, state_dir
 
 T = TypeVar("T")
 TIMEOUT = 5.0
-# An order may wait for the cluster.
+# The remediator may wait for the cluster before it answers an order.
 ORDER_TIMEOUT = 30.0
 MAX_BODY = 16 * 2**20
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect could carry the token elsewhere."""
+    """Follows no redirects, because a redirect could send the token to another host."""
 
     def redirect_request(
         self,
@@ -39,12 +39,12 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-# No proxy: the remediator is on this machine, or beside it.
+# No proxy: the remediator runs on this machine or near it.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 
 class Said(msgspec.Struct, frozen=True):
-    """The answer to an order: one sentence."""
+    """The response to an order."""
 
     text: str
 
@@ -53,8 +53,8 @@ class Said(msgspec.Struct, frozen=True):
 class Remediator:
     """The remediator's HTTP API. Every error is a UserError.
 
-    Reading is open on the remediator's own machine, so the token goes with a read only where a
-    person named its file.
+    Reads need no token on the remediator's own machine, so a read sends the token only if the user
+    specified a token file.
     """
 
     url: str
@@ -64,7 +64,7 @@ class Remediator:
 
     @classmethod
     def find(cls, url: str | None, token_file: str | None, state: str | None) -> Remediator:
-        """The one at `url`, else that of the stack whose state folder this is."""
+        """The remediator at `url`, else the remediator of the stack in this state folder."""
         given = Path(token_file) if token_file else None
         if url is not None:
             if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
@@ -72,17 +72,17 @@ class Remediator:
             return cls(url.rstrip("/"), given, given is not None)
         stack = StackFile.read(state_dir(state))
         if "remediator" not in stack.urls:
-            raise UserError("this stack has no remediator: name one with --url.")
+            raise UserError("this stack has no remediator; specify one with --url.")
         return cls(
             stack.urls["remediator"].rstrip("/"), given or Path(stack.token_file), given is not None
         )
 
     def get(self, path: str, shape: type[T], query: Mapping[str, str] | None = None) -> T:
-        """A decoded answer. A path that is not there is a LookupError, for the caller to word."""
+        """The decoded response. Raises LookupError for status 404; the caller words the error."""
         return self._decode(self.get_raw(path, query), shape)
 
     def get_raw(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
-        """The answer's body as it came."""
+        """The undecoded body of the response."""
         asked = f"?{urllib.parse.urlencode(query)}" if query else ""
         headers = self._credentials() if self.token_named else {}
         return self._exchange(urllib.request.Request(f"{self.url}{path}{asked}", headers=headers))  # noqa: S310
@@ -93,13 +93,13 @@ class Remediator:
             return self.order(path, body)
         except LookupError:
             raise UserError(
-                f"{self.url} is not a remediator, or an older version of it: check --url."
+                f"{self.url} is not a remediator, or runs an older version; check --url."
             ) from None
 
     def order(self, path: str, body: Mapping[str, str | bool]) -> str:
-        """Send an order, with the token; the sentence that answers it.
+        """Send an order with the token; returns the text of the response.
 
-        A path that is not there is a LookupError, for the caller to word.
+        Raises LookupError for status 404; the caller words the error.
         """
         return self._decode(self._send(path, body), Said).text
 
@@ -114,18 +114,20 @@ class Remediator:
     def _credentials(self) -> dict[str, str]:
         if self.token_file is None:
             raise UserError(
-                "this command needs the remediator's token: name the token's file with --token-file."
+                "this command requires the remediator's token; specify its file with --token-file."
             )
         try:
             token = self.token_file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             what = getattr(error, "strerror", None) or "not a token"
             raise UserError(
-                f"{self.token_file}: the token cannot be read ({what}); run this as the user who "
-                "started the stack, or name another --token-file."
+                f"{self.token_file}: the token cannot be read ({what}); run the command as the user who "
+                "started the stack, or specify another file with --token-file."
             ) from None
         if not token.isprintable() or not token or " " in token:
-            raise UserError(f"{self.token_file}: holds no token; name another --token-file.")
+            raise UserError(
+                f"{self.token_file}: invalid token; specify another file with --token-file."
+            )
         return {"Authorization": f"Bearer {token}"}
 
     def _exchange(self, request: urllib.request.Request, limit: float | None = None) -> bytes:
@@ -139,10 +141,12 @@ class Remediator:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise UserError(
                 f"the remediator at {self.url} cannot be reached ({_cause(error, timeout)}): "
-                "start it with `fleetmedic up`, or name another with --url."
+                "start it with `fleetmedic up`, or specify another one with --url."
             ) from None
         if len(body) > MAX_BODY:
-            raise UserError(f"{self.url} answered more than {MAX_BODY} bytes: check --url.")
+            raise UserError(
+                f"the response of {self.url} is larger than {MAX_BODY} bytes; check --url."
+            )
         return body
 
     def _complain(self, status: int, body: bytes) -> NoReturn:
@@ -154,26 +158,26 @@ class Remediator:
             raise UserError(f"the remediator at {self.url} refused the request: {said[:200]}")
         if status in (401, 403) and self.token_file is None:
             raise UserError(
-                f"the remediator at {self.url} requires its token: name the token's file with --token-file."
+                f"the remediator at {self.url} requires its token; specify the token's file with --token-file."
             )
         if status in (401, 403):
             raise UserError(
-                f"the remediator refused the token of {self.token_file}: name the file that its "
-                "webhook_token_file names, with --token-file."
+                f"the remediator refused the token in {self.token_file}; specify the file of its setting "
+                "webhook_token_file with --token-file."
             )
         if status == 409 and said:  # understood and refused: the sentence is for the person
             raise UserError(said[:1000])
         said = said[:200]
         raise UserError(
             f"the remediator at {self.url} answered {status}{': ' + said if said else ''}; "
-            "its log says more."
+            "see its log."
         )
 
     def _decode(self, body: bytes, shape: type[T]) -> T:
         try:
             return msgspec.json.decode(body, type=shape)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise UserError(f"{self.url} is not a remediator: check --url.") from None
+            raise UserError(f"{self.url} is not a remediator; check --url.") from None
 
 
 def _cause(error: Exception, timeout: float) -> str:

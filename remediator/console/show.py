@@ -1,4 +1,4 @@
-"""What the console prints: a table where a person looks at a terminal, plain lines otherwise."""
+"""Console output: a table on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HELD = ", held"
 
 
 def on_terminal() -> bool:
-    """Whether a table may be drawn: a terminal that can, and rich is installed."""
+    """Whether to print a table: stdout is a capable terminal, and rich is installed."""
     able = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     return able and importlib.util.find_spec("rich") is not None
 
@@ -32,19 +32,19 @@ def rows(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
 
 
 def clean(text: str) -> str:
-    """Text from outside without what could steer a terminal, on one line."""
+    """Untrusted text on one line, without control characters."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def moment(at: float) -> str:
-    """A Unix time as local date and time; a dash for none."""
+    """A Unix time as local date and time; a dash if it is missing or invalid."""
     if not 0 < at < 1e11:
         return "-"
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def state_of(state: str, held: bool) -> str:
-    """An incident's state, with the mark of one that a guard holds in it."""
+    """An incident's state, marked if a guard holds the incident."""
     return f"{state}{HELD}" if held and state != "HELD" else state
 
 

@@ -1,6 +1,6 @@
-"""Everything the journal says, folded: what replay rebuilds and what the live engine reads.
+"""The state that results from the journal: replay rebuilds it, the live engine reads it.
 
-The same `apply` serves both, one event at a time in journal order, so replay gives the live state.
+Both use the same `apply`, one event at a time in journal order, so replay gives the live state.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from remediator.core.lifecycle import IllegalTransition, birth, evolve
 from remediator.core.model import Alert, Incident, State, StepRun
 from remediator.core.reasons import Reason
 
-# A message expires after a day; its expiry is still to be recorded then.
+# A message expires after a day; it is kept a little longer, so that the expiry can be recorded.
 KEEP_MESSAGES = 90_000.0
-# Alertmanager withholds these alerts: nothing follows while it does, and everything may afterwards.
+# While Alertmanager withholds an alert, no action follows; afterwards the alert is decided again.
 WITHHELD = frozenset({Reason.SILENCED, Reason.INHIBITED, Reason.MUTED})
 _OF_INCIDENTS = frozenset(Kind) - {
     Kind.ALERT_RECEIVED, Kind.SUPPRESSED, Kind.PAUSED, Kind.RESUMED, Kind.RECONCILED, Kind.DELIVERED,
@@ -27,7 +27,7 @@ _OF_INCIDENTS = frozenset(Kind) - {
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRecord:
-    """One episode as known: its latest alert, and what became of it (None: undecided as yet)."""
+    """One known episode: its latest alert, and its incident or suppression once that is decided."""
 
     alert: Alert
     received: float
@@ -36,13 +36,13 @@ class EpisodeRecord:
 
     @property
     def undecided(self) -> bool:
-        """Whether nobody has yet looked at this firing alert."""
+        """Whether the alert is firing and has not been decided on."""
         return self.alert.firing and self.incident is None and not self.suppressed
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Who stopped everything, why, and since when."""
+    """Who paused the remediator, why, and since when (Unix seconds)."""
 
     by: str
     why: str
@@ -51,7 +51,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A person returned a target to service, or keeps it out: who, why, and when (Unix seconds)."""
+    """A person returned a target to service, or keeps it out of service: who, why, when (Unix seconds)."""
 
     by: str
     why: str
@@ -60,7 +60,7 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """A pool of which too much is reported unhealthy at once: since when, and a sentence."""
+    """Too much of a pool is reported unhealthy at once: since when, and a text for people."""
 
     at: float
     text: str
@@ -68,7 +68,7 @@ class Storm:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message for people. `settled` are the addresses (hashes) that have it, or for which it expired."""
+    """A notification. `settled`: hashes of the addresses that received it or for which it expired."""
 
     op_id: str
     at: float
@@ -78,7 +78,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One step that was announced: what, on what, when (Unix seconds). `dead`: it was lost or hung."""
+    """One announced step: action, target, time (Unix seconds). `dead`: the target was lost or hung."""
 
     action: str
     target: Target
@@ -87,7 +87,7 @@ class Attempt:
 
 
 class Book:
-    """The folded journal. `apply` is its only way to change."""
+    """The state folded from the journal. Only `apply` changes it."""
 
     def __init__(self) -> None:
         self.incidents: dict[str, Incident] = {}
@@ -113,7 +113,7 @@ class Book:
     __hash__ = None  # type: ignore[assignment]
 
     def incident_on(self, target: Target) -> Incident | None:
-        """The incident that holds a target, if one does."""
+        """The open incident on a target, or None."""
         found = self.open.get(target)
         return self.incidents[found] if found else None
 
@@ -122,7 +122,7 @@ class Book:
         return tuple(self.incidents[one] for one in self.open.values())
 
     def undecided(self) -> tuple[Alert, ...]:
-        """The firing alerts that nothing has followed yet, oldest first."""
+        """The firing alerts that have not been decided on, oldest first."""
         return tuple(one.alert for one in self.episodes.values() if one.undecided)
 
     def known(self, alert: Alert) -> bool:
@@ -131,12 +131,12 @@ class Book:
         return record is not None and record.alert.firing == alert.firing
 
     def firing(self, incident: Incident) -> bool:
-        """Whether any alert of the incident still fires, as far as was heard."""
+        """Whether any alert of the incident is firing, according to the alerts received."""
         records = (self.episodes.get(episode.key) for episode in incident.alerts)
         return any(record is not None and record.alert.firing for record in records)
 
     def recurrence(self, target: Target, since: float) -> int:
-        """How often the target was repaired and re-admitted since then."""
+        """How often the target was repaired and re-admitted since `since` (Unix seconds)."""
         return sum(
             1
             for one in self.incidents.values()
@@ -147,7 +147,7 @@ class Book:
         )
 
     def apply(self, event: Event) -> None:
-        """Fold one event in. One that cannot follow changes nothing and is counted, now and in replay."""
+        """Apply one event. An illegal transition changes nothing and is counted, live and in replay."""
         try:
             self._apply(event)
         except IllegalTransition:
@@ -180,9 +180,9 @@ class Book:
         self.storm_ended[event.data["pool"]] = event.at
 
     def _post(self, event: Event) -> None:
-        """Keep a message until every address has it; messages older than a day are forgotten."""
+        """Keep a message until every address received it; drop messages older than `KEEP_MESSAGES`."""
         data = event.data
-        if "body" not in data:  # written by an earlier version, which sent it at once
+        if "body" not in data:  # written by an earlier version, which sent messages at once
             return
         for old in [key for key, one in self.outbox.items() if event.at - one.at > KEEP_MESSAGES]:
             del self.outbox[old]
@@ -213,10 +213,10 @@ class Book:
             self.episodes[alert.key] = replace(before, alert=alert)
 
     def _began_again(self, before: EpisodeRecord, alert: Alert) -> bool:
-        """Whether an alert that was over, and for which nothing was done therefore, fires after all.
+        """Whether an alert that was resolved before any action fires again.
 
-        Alertmanager forgets its alerts when it restarts, and leaves silenced ones out: the same
-        episode comes back later.
+        Alertmanager loses its alerts in a restart and omits silenced alerts, so the same episode can
+        return.
         """
         incident = self.incidents.get(before.incident or "")
         idle = incident is not None and incident.ended and incident.reason is Reason.RESOLVED_FIRST
@@ -253,7 +253,7 @@ class Book:
         if ended.reason is Reason.RELEASED_BY_OTHERS:
             self.pins[ended.target] = Pin("a person", ended.text, at)
         if ended.reason is Reason.CLOSED_BY_PERSON:
-            # Out of service in that person's care: no later incident repairs or releases it.
+            # The person keeps the target out of service: no later incident repairs or releases it.
             self.kept |= {one: Pin("a person", ended.text, at) for one in ended.quarantined}
         if self.open.get(ended.target) == ended.id:
             del self.open[ended.target]
@@ -261,7 +261,7 @@ class Book:
             self.cured[ended.target] = max(self.cured.get(ended.target, 0), ended.repaired_at)
 
     def _forget(self, run: StepRun) -> None:
-        """A step that was announced and not begun is no attempt."""
+        """Remove the attempt of a step that was announced and not started."""
         about = (run.step.action, run.step.target, run.started)
         for attempts in (self.attempts.get(run.step.target, []), self.quarantines):
             for one in attempts:
@@ -270,7 +270,7 @@ class Book:
                     break
 
 
-# What an event means beside the incident that it belongs to.
+# What an event changes apart from its incident.
 _FOLDS: dict[Kind, Callable[[Book, Event], None]] = {
     Kind.ALERT_RECEIVED: Book._receive,
     Kind.SUPPRESSED: Book._suppress,

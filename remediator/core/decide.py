@@ -1,7 +1,7 @@
-"""What comes next for an incident: one decision from the incident, its playbook, the facts and now.
+"""Makes one decision for an incident, from the incident, its playbook, the facts and the time.
 
-Pure: the engine gathers the view, asks here, writes the answer to the journal, carries it out, and
-asks again. A step that was announced and has no outcome is not asked about: it is looked at first.
+Pure: the engine gathers the view, calls `decide`, writes the decision to the journal, carries it out and
+calls again. While an announced step has no outcome, the engine observes that step first.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from remediator.core.repairing import (
 
 
 def decide(case: Case) -> Decision:
-    """The next thing to do. Total: every incident in every state gets an answer."""
+    """The next decision. Every incident in every state gets one."""
     if case.incident.ended:
         return Wait()
     if case.incident.released is not None:
         return decide_release(case)
     if _overridden(case):
         owner = case.view.quarantine_owner
-        text = f"{owner} quarantined it instead of us." if owner else ""
+        text = f"The quarantine of the target now belongs to {owner}." if owner else ""
         if not case.view.kept:
             return Move(State.OVERRIDDEN, Reason.RELEASED_BY_OTHERS, text)
         if case.incident.state is not State.ESCALATED:
-            # Ending here would leave a quarantine of ours that nobody releases and nobody hears of.
+            # Ending here would leave a quarantine that nobody releases and nobody is notified of.
             rest = ", ".join(map(str, case.view.kept))
-            text = f"Somebody else released {case.incident.target}; {rest} is still out by us."
+            text = f"Somebody else released {case.incident.target}; the remediator still keeps {rest} quarantined."
             return Move(State.ESCALATED, Reason.RELEASED_BY_OTHERS, text)
     return speak_up(case, _BY_STATE[case.incident.state](case))
 
 
 def _overridden(case: Case) -> bool:
-    """Whether a quarantine of ours is gone though we did not release it."""
+    """Whether somebody else removed the remediator's quarantine of the target."""
     incident = case.incident
     return (
         case.view.known
@@ -72,13 +72,13 @@ def _triaged(case: Case) -> Decision:
 
 
 def _untouched(case: Case) -> bool:
-    """Whether people were notified at most, and nothing was done."""
+    """Whether nothing was done except notifications."""
     told_only = all(run.step.action == "notify" for run in case.incident.counted())
     return told_only and not case.incident.quarantined and case.view.quarantine_owner != OWNER
 
 
 def _observe(case: Case) -> Decision:
-    """Nothing may be done: write down what would be, by the facts and guards of this moment."""
+    """Level observe: record what would be done with the current facts and guards."""
     if (
         case.incident.quarantined
     ):  # taken over from the incidents of its GPUs: somebody must release them
@@ -91,13 +91,13 @@ def _observe(case: Case) -> Decision:
     if verdict.ruling is Ruling.HOLD:
         return held(verdict)
     if not verdict.allows:
-        text = f"Nothing would be done for {case.incident.target}. {verdict.text}"
+        text = f"The remediator would take no action on {case.incident.target}. {verdict.text}"
         return Would(("notify",), verdict.reason, (text,))
     return rehearse(case)
 
 
 def _service(case: Case) -> Decision:
-    """A job or a workload: nothing to quarantine."""
+    """A job or a workload: there is nothing to quarantine."""
     is_job = case.incident.target.kind is TargetKind.JOB
     needed = Level.DRAIN if is_job else Level.REPAIR
     if is_job and case.view.known and not case.view.job_known:
@@ -117,7 +117,7 @@ def _service(case: Case) -> Decision:
 
 
 def _no_job(case: Case) -> str:
-    return f"The cluster knows no {case.incident.target}; its alert is active."
+    return f"The cluster does not know {case.incident.target}, although its alert is active."
 
 
 def _quarantine(case: Case) -> Decision:
@@ -130,7 +130,7 @@ def _quarantine(case: Case) -> Decision:
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
     if not verdict.allows and not case.view.firing and case.incident.quarantined:
-        # Taken over from the node's GPUs, and their alerts are over before the node itself went out.
+        # The quarantines come from the node's GPUs; the alerts ended before the node was quarantined.
         return Move(State.VERIFYING, Reason.ALERT_GONE)
     if not verdict.allows:
         return held(verdict)
@@ -140,7 +140,7 @@ def _quarantine(case: Case) -> Decision:
 
 
 def _held(case: Case) -> Decision:
-    """HELD: the same question again; it goes back to TRIAGED when the guards allow."""
+    """HELD: decide as in TRIAGED; return to TRIAGED when the guards allow."""
     answer = _triaged(case)
     if isinstance(answer, Hold):
         return answer

@@ -1,4 +1,4 @@
-"""The answers that `decide` can give, and the case that it decides."""
+"""The decisions that `decide` can return, and the case that it decides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from remediator.core.view import View
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One incident with everything that a decision on it may use."""
+    """One incident with everything that a decision may use."""
 
     incident: Incident
     playbook: Playbook
@@ -22,13 +22,13 @@ class Case:
 
     @property
     def level(self) -> Level:
-        """The level in force: the lower of the incident's own and today's ceiling."""
+        """The level in force: the lower of the incident's level and the current ceiling."""
         return min(self.incident.level, self.view.level, key=lambda level: level.rank)
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Announce this step, then carry it out. `dead`: what is quarantined was lost or hung already."""
+    """Announce this step, then carry it out. `dead`: the quarantined target was already lost or hung."""
 
     step: Step
     reason: Reason = Reason.STEP_ALLOWED
@@ -38,7 +38,7 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Go to another state, then ask again."""
+    """Enter another state, then decide again."""
 
     state: State
     reason: Reason
@@ -49,7 +49,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A guard says not now. Ask again at `until`, or when something new is heard."""
+    """A guard does not allow the step now. Decide again at `until`, or when new information arrives."""
 
     reason: Reason
     text: str = ""
@@ -59,14 +59,14 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do before `until`, or before something new is heard."""
+    """No action before `until`, or before new information arrives."""
 
     until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Would:
-    """Write down these actions, which the level in force does not allow; `texts` says more of each."""
+    """Record these actions, which the level in force does not allow; `texts` has a text for each."""
 
     actions: tuple[str, ...]
     reason: Reason
@@ -75,7 +75,7 @@ class Would:
 
 @dataclass(frozen=True, slots=True)
 class Widen:
-    """The node is the patient: open an incident on it that takes this one over."""
+    """The whole node is affected: open an incident on the node that takes this one over."""
 
     text: str
 
@@ -84,7 +84,7 @@ Decision = Act | Move | Hold | Wait | Would | Widen
 
 
 def held(verdict: Verdict) -> Hold:
-    """The hold that a guard's verdict asks for."""
+    """The hold for a guard's verdict."""
     assert verdict.ruling is Ruling.HOLD  # noqa: S101 - refusals are handled by their callers
     text = verdict.text or sentence(verdict.reason)
     return Hold(verdict.reason, text, verdict.until, verdict.group)

@@ -1,4 +1,4 @@
-"""How an incident stops short: the level goes no further, a person is needed, or nothing is left. Pure."""
+"""Incidents that end early: the level allows no further step, a person is needed or ordered the end. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from remediator.core.reasons import Reason, sentence
 
 
 def give_up(case: Case, reason: Reason, text: str = "") -> Decision:
-    """Hand over to a person. What we quarantined stays so, and the incident stays with it."""
+    """Hand over to a person. Quarantined targets stay quarantined, and their incident stays open."""
     if case.incident.quarantined:
         return Move(State.ESCALATED, reason, text)
     return told(case, "failed", text or sentence(reason)) or Move(State.FAILED, reason, text)
 
 
 def told(case: Case, occasion: str, text: str = "") -> Decision | None:
-    """Notify people, once per occasion; None when that is done, or the playbook notifies nobody."""
+    """Notify people once per occasion. None if that is done, or if the playbook does not notify."""
     if not case.playbook.notify or case.incident.last(f"notify:{occasion}") is not None:
         return None
     return Act(
@@ -25,9 +25,9 @@ def told(case: Case, occasion: str, text: str = "") -> Decision | None:
 
 
 def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
-    """The level in force ends here: write down what is not done, notify people, wait for a person.
+    """The level allows no further step: record the missing steps, notify people, wait for a person.
 
-    When every alert is over, tests or metrics decide whether somebody has repaired it.
+    When every alert is over, tests or metrics show whether somebody repaired the target.
     """
     if not case.incident.rehearsed:
         return Would(actions, Reason.LEVEL)
@@ -39,10 +39,10 @@ def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
 
 
 def decide_escalated(case: Case) -> Decision:
-    """ESCALATED: people are notified once; then it is their turn.
+    """ESCALATED: notify people once, then wait for a person.
 
-    A GPU that nothing healed does not keep its node out: the other GPUs take jobs again, unless nobody
-    knows what became of the node's repair.
+    A GPU that could not be repaired does not keep its node out of service: the node is released for its
+    other GPUs, unless the outcome of the node's repair is unknown.
     """
     if telling := told(case, "escalated"):
         return telling
@@ -62,14 +62,16 @@ def decide_escalated(case: Case) -> Decision:
     step = plan.new_step(
         case.incident, "release", plan.QUICK, on=node, name=plan.RELEASE_NODE, also=(node,)
     )
-    text = f"{node} takes jobs again; {case.incident.target} stays quarantined for a person."
+    text = (
+        f"{node} returns to service; {case.incident.target} stays quarantined: a person is needed."
+    )
     return Act(step, Reason.READMITTED, text)
 
 
 def _healthy_later(case: Case) -> bool:
-    """Whether to test again what could not be judged: while its alert was active, or without Prometheus.
+    """Whether to test a target again that could not be judged, after its alerts are over.
 
-    What was judged after a repair stays a person's; what Prometheus could not judge then does not.
+    That is a target with no test result (UNVERIFIABLE), or with too few signals and no repair so far.
     """
     incident = case.incident
     unseen = incident.reason is Reason.UNVERIFIABLE
@@ -81,7 +83,7 @@ def _healthy_later(case: Case) -> bool:
 
 
 def decide_release(case: Case) -> Decision:
-    """A person ordered the release of the incident's target: everything that it quarantined."""
+    """A person ordered a release: release every target that the incident quarantined."""
     incident = case.incident
     order = incident.released
     text = f"{order.by}: {order.why}" if order else ""
@@ -104,9 +106,9 @@ def decide_release(case: Case) -> Decision:
 
 
 def speak_up(case: Case, decision: Decision) -> Decision:
-    """A person is notified of what is held for long, once per reason.
+    """Notify people, once per reason, of an incident that is held for long.
 
-    What holds many incidents at once has a group; people get one message for it, elsewhere.
+    A hold of many incidents at once has a group; `notices` sends one message for the group.
     """
     incident = case.incident
     if not isinstance(decision, Hold) or decision.group or incident.level is Level.OBSERVE:

@@ -1,6 +1,6 @@
-"""What the journal holds. One shape for every event; the constructors here are the only writers of `data`.
+"""The events of the journal. All have one shape; only the constructors here write `data`.
 
-`data` is plain JSON, so that a line of the journal and the event are the same thing.
+`data` is plain JSON, so a journal line and its event have the same content.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from remediator.core.reasons import Reason, sentence
 
 
 class Kind(StrEnum):
-    """What happened."""
+    """The kind of an event."""
 
     ALERT_RECEIVED = "AlertReceived"
     SUPPRESSED = "Suppressed"
@@ -43,7 +43,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened. `at` is Unix seconds; `seq` is 0 until the journal has given one."""
+    """One event. `at` is Unix seconds; `seq` is 0 until the journal assigns a number."""
 
     kind: Kind
     at: float
@@ -56,7 +56,7 @@ class Event:
 
 
 def alert_received(alert: Alert, target: Target | None, at: float, source: str) -> Event:
-    """An alert arrived, by webhook or by asking Alertmanager (`source`)."""
+    """An alert arrived by webhook or from Alertmanager's API (`source`)."""
     reason = Reason.ALERT_RECEIVED if alert.firing else Reason.ALERT_RESOLVED
     status = "firing" if alert.firing else "resolved"
     data = {
@@ -69,7 +69,7 @@ def alert_received(alert: Alert, target: Target | None, at: float, source: str) 
 
 
 def suppressed(alert: Alert, target: Target | None, at: float, reason: Reason, text: str) -> Event:
-    """Nothing follows from this alert, and why."""
+    """No action follows from this alert, for the given reason."""
     data = {"alertname": alert.name, "fingerprint": alert.fingerprint, "key": alert.key}
     return Event(Kind.SUPPRESSED, at, None, _text(target), reason, text, data)
 
@@ -77,13 +77,13 @@ def suppressed(alert: Alert, target: Target | None, at: float, reason: Reason, t
 def opened(
     identity: str, target: Target, playbook: str, level: Level, at: float, recurrence: int, text: str
 ) -> Event:  # fmt: skip
-    """A new incident; `recurrence` counts the earlier ones on the target that were repaired lately."""
+    """A new incident; `recurrence` counts earlier incidents on the target that were repaired recently."""
     data = {"playbook": playbook, "level": str(level), "recurrence": recurrence}
     return Event(Kind.INCIDENT_OPENED, at, identity, str(target), Reason.ROUTED, text, data)
 
 
 def absorbed(incident: str, target: Target, episode: Episode, at: float) -> Event:
-    """An incident takes an alert in."""
+    """An incident absorbs an alert."""
     text = f"{episode.alertname} belongs to this incident."
     data = asdict(episode)
     return Event(Kind.ALERT_ABSORBED, at, incident, str(target), Reason.ABSORBED, text, data)
@@ -92,9 +92,9 @@ def absorbed(incident: str, target: Target, episode: Episode, at: float) -> Even
 def moved(
     incident: Incident, state: State, at: float, reason: Reason, text: str = "", **more: Any
 ) -> Event:
-    """An incident goes to another state.
+    """An incident enters another state.
 
-    `more` may give `until` (Unix seconds), `rung` and `absorbed_by` (an incident's id).
+    `more` may contain `until` (Unix seconds), `rung` and `absorbed_by` (an incident id).
     """
     data: dict[str, Any] = {"from": str(incident.state), "state": str(state)}
     data.update({key: value for key, value in more.items() if value is not None})
@@ -103,8 +103,8 @@ def moved(
 
 
 def inherited(heir: Incident, from_: Incident, at: float) -> Event:
-    """A node's incident takes over what one of its GPUs' incidents had quarantined."""
-    text = f"It takes over from {from_.id} on {from_.target}."
+    """A node's incident takes over the quarantines of a GPU's incident."""
+    text = f"The node's incident takes over {from_.id} on {from_.target}."
     data = {"from": from_.id, "targets": [str(target) for target in from_.quarantined]}
     return Event(Kind.INHERITED, at, heir.id, str(heir.target), Reason.WIDENED, text, data)
 
@@ -113,9 +113,9 @@ def step_event(
     kind: Kind, incident: Incident, step: Step, at: float, reason: Reason, text: str = "",
     *, passed: bool | None = None, dead: bool = False,
 ) -> Event:  # fmt: skip
-    """A step was prepared, is done, failed, or was withdrawn before it was begun.
+    """A step was prepared, is done, failed, or was withdrawn before it started.
 
-    `step` holds what is needed to go on after a crash; `dead` says that what is quarantined is lost.
+    `step` holds what is needed to continue after a crash. `dead`: the quarantined target is lost or hung.
     """
     data: dict[str, Any] = {
         "action": step.action, "step": step.id, "attempt": step.attempt, "op_id": step.op_id,
@@ -137,20 +137,20 @@ def step_event(
 def noted(
     kind: Kind, incident: Incident, at: float, reason: Reason, text: str = "", **data: Any
 ) -> Event:
-    """Something worth remembering that changes no state: held, would do, verified, notified."""
+    """An event that changes no state: held, would do, verified, notified."""
     text = text or sentence(reason)
     return Event(kind, at, incident.id, str(incident.target), reason, text, data)
 
 
 def paused(by: str, why: str, at: float) -> Event:
-    """A person stops every action."""
-    text = f"{by} paused every action: {why}"
+    """A person paused all actions."""
+    text = f"{by} paused all actions: {why}"
     return Event(Kind.PAUSED, at, reason=Reason.PAUSED, text=text, data={"by": by, "why": why})
 
 
 def resumed(by: str, at: float) -> Event:
-    """A person lets actions go on."""
-    text = f"{by} let actions go on."
+    """A person resumed all actions."""
+    text = f"{by} resumed all actions."
     return Event(Kind.RESUMED, at, reason=Reason.RESUMED, text=text, data={"by": by})
 
 
@@ -158,9 +158,9 @@ def notified(
     at: float, op_id: str, body: Mapping[str, Any], *, incident: Incident | None = None,
     occasion: str = "", group: str = "",
 ) -> Event:  # fmt: skip
-    """A message for people: `body` is what each address gets, until it is delivered or expired.
+    """A notification. `body` is sent to each address until it is delivered or expires.
 
-    `group` names what many incidents have in common (a pause, a storm), about which one message is sent.
+    `group` names a common cause of many incidents (a pause, a storm); one message is sent for it.
     """
     data: dict[str, Any] = {"occasion": occasion, "op_id": op_id, "body": dict(body)}
     if group:
@@ -170,7 +170,7 @@ def notified(
 
 
 def delivered(at: float, op_id: str, address: str, *, expired: bool = False) -> Event:
-    """A message arrived at an address, or is no longer sent to it. `address` is a hash of the URL."""
+    """A message was delivered to an address, or expired. `address` is a hash of the URL."""
     data = {"op_id": op_id, "address": address, "expired": expired}
     text = "The message expired." if expired else "The message was delivered."
     return Event(Kind.DELIVERED, at, text=text, data=data)
@@ -179,7 +179,7 @@ def delivered(at: float, op_id: str, address: str, *, expired: bool = False) -> 
 def ordered(
     order: str, target: Target, by: str, why: str, at: float, incident: Incident | None
 ) -> Event:
-    """A person ordered something about a target: `order` is `release`."""
+    """A person gave an order for a target: `order` is `release`."""
     reason = Reason.RELEASED_BY_PERSON
     text = f"{by} ordered: {order} {target}. {why}".strip()
     data = {"order": order, "by": by, "why": why}
@@ -189,19 +189,19 @@ def ordered(
 
 
 def storm_began(pool: str, at: float, text: str) -> Event:
-    """Too much of a pool is reported unhealthy at once: everything disruptive stops there."""
+    """Too much of a pool is reported unhealthy at once: disruptive steps stop there."""
     return Event(Kind.STORM_BEGAN, at, reason=Reason.STORM, text=text, data={"pool": pool})
 
 
 def storm_ended(pool: str, at: float) -> Event:
-    """Few enough targets of the pool have been reported unhealthy for long enough."""
+    """The pool has stayed below the storm limit for long enough."""
     text = f"The storm in pool {pool} is over; disruptive steps resume one at a time."
     return Event(Kind.STORM_ENDED, at, reason=Reason.STORM, text=text, data={"pool": pool})
 
 
 def reconciled(at: float, firing: int, missed: int, incidents: int) -> Event:
-    """Alertmanager, cluster and journal were compared while something was going on."""
-    text = f"{firing} alerts fire, {missed} of them new to us; {incidents} incidents are open."
+    """Alertmanager, cluster and journal were compared while there were alerts or incidents."""
+    text = f"{firing} alerts are firing, {missed} of them were missed before; {incidents} incidents are open."
     data = {"firing": firing, "missed": missed, "open": incidents}
     return Event(Kind.RECONCILED, at, text=text, data=data)
 
@@ -217,7 +217,7 @@ def step_of(data: Mapping[str, Any]) -> Step:
 
 
 def episode_of(alert: Alert, now: float) -> Episode:
-    """The episode that an alert belongs to; one that begins in the future counts from now."""
+    """The episode of an alert; a start time in the future is replaced by `now`."""
     start = min(alert.starts_at, now)
     gpu, uuid = alert.labels.get(GPU, ""), alert.labels.get(UUID, "")
     return Episode(alert.key, alert.fingerprint, start, alert.starts_text, alert.name, gpu, uuid)

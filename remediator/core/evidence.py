@@ -1,8 +1,8 @@
-"""Whether an incident's alerts still speak against its target. Pure.
+"""Whether an incident's alerts are still active. Pure.
 
-An alert in Alertmanager's answer is active at once; a missing one is over only if the answer is complete.
-An event (an XID, an ECC error) counts from its own time until the target's next repair. After a repair, a
-failed test of ours is the evidence for the next one.
+An alert that Alertmanager lists is active. An alert that it does not list is over only if the response is
+complete. An event (an XID, an ECC error) counts from its own time until the target's next repair. After a
+repair, a failed test is the evidence for the next repair.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from remediator.core.reasons import Reason, sentence
 
 
 class Standing(StrEnum):
-    """How an alert, or an incident by its alerts, stands now."""
+    """The current status of an alert, or of all alerts of an incident."""
 
     ACTIVE = "active"
     WITHHELD = "withheld"
@@ -26,9 +26,9 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A standing with its reason and a sentence.
+    """A standing with its reason and a text.
 
-    `group` names what many incidents have in common, such as one silence; people get one message for it.
+    `group` names a common cause of many incidents, such as one silence; people get one message for it.
     """
 
     standing: Standing
@@ -39,9 +39,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One alert of an incident: how it stands, and when its event happened (Unix seconds), if it is one.
+    """One alert of an incident: its standing, and the time of the event that it reports (Unix seconds).
 
-    `confirmed`: Alertmanager once listed the alert, so that it was active before it was over.
+    `event_at` is None for an alert that reports no event. `confirmed`: Alertmanager listed the alert at
+    least once, so it was active before it was over.
     """
 
     evidence: Evidence
@@ -54,16 +55,16 @@ OVER = Evidence(Standing.OVER, Reason.ALERT_GONE, sentence(Reason.ALERT_GONE))
 
 
 def unknown(text: str) -> Evidence:
-    """Nothing says whether the alert is active."""
+    """It is unknown whether the alert is active."""
     return Evidence(Standing.UNKNOWN, Reason.ALERT_UNCONFIRMED, text)
 
 
 def weigh(signs: Iterable[Sign], *, repaired_at: float, tested_sick: bool) -> Evidence:
-    """How an incident stands by its alerts.
+    """The standing of an incident, from its alerts.
 
-    Active if one alert is; else withheld (silenced, inhibited, muted), else unknown, if one is. Of what
-    is over, an event newer than the last repair (`repaired_at`, Unix seconds) still counts, and so does
-    a test that failed since (`tested_sick`). An event older than the repair counts for nothing.
+    Active if one alert is active; else withheld (silenced, inhibited, muted) or unknown if one alert is.
+    If all are over, an event newer than the last repair (`repaired_at`, Unix seconds) still counts, and
+    so does a test that failed since (`tested_sick`). An event older than the repair is ignored.
     """
     found: list[Evidence] = []
     for sign in signs:
@@ -73,7 +74,7 @@ def weigh(signs: Iterable[Sign], *, repaired_at: float, tested_sick: bool) -> Ev
             over = sign.evidence.standing is Standing.OVER and sign.confirmed
             found.append(ACTIVE if over else sign.evidence)
     if tested_sick:
-        # A test of ours decides only where nobody silenced the alert, and Alertmanager has answered.
+        # A failed test decides only if no alert is silenced and Alertmanager has answered.
         found.append(ACTIVE if not _first(found, Standing.WITHHELD, Standing.UNKNOWN) else OVER)
     return _first(found, Standing.ACTIVE, Standing.WITHHELD, Standing.UNKNOWN) or OVER
 

@@ -1,4 +1,4 @@
-"""Which guards stand before which kind of step. The executor asks again right before it acts. Pure."""
+"""Which guards apply to which kind of step. The executor checks them again right before a step. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def evidence_is_old(case: Case) -> bool:
 
 
 def acts(case: Case) -> Verdict:
-    """Before any step but a person's order: no pause, and no other remediator on the cluster."""
+    """Before any step that no person ordered: no pause, and no other remediator on the cluster."""
     view = case.view
     return guards.all_of(
         guards.not_paused(view.paused, view.stops), guards.one_installation(view.stops)
@@ -40,12 +40,12 @@ def acts(case: Case) -> Verdict:
 
 
 def tests_or_releases(case: Case) -> Verdict:
-    """Before a test or a release: the facts of the target are known too."""
+    """Before a test or a release: the facts about the target are also known."""
     return guards.all_of(acts(case), guards.known(case.view.known))
 
 
 def touches(case: Case) -> Verdict:
-    """Before anything is done because of alerts, also what can be undone at once."""
+    """Before any action because of alerts, including actions that can be undone at once."""
     view = case.view
     return guards.all_of(
         acts(case),
@@ -56,10 +56,12 @@ def touches(case: Case) -> Verdict:
 
 
 def quarantine(case: Case) -> Verdict:
-    """May the target be quarantined? No hold and no second signal: it can be undone at once."""
+    """Before a quarantine. It needs no wait and no second signal, because it can be undone at once."""
     view, limits = case.view, case.limits
     if case.playbook.fault_class is FaultClass.APPLICATION:
-        return Verdict(Ruling.REFUSE, Reason.LEVEL, "An application's fault quarantines nothing.")
+        return Verdict(
+            Ruling.REFUSE, Reason.LEVEL, "An application fault never leads to a quarantine."
+        )
     gpu = case.incident.target.kind is TargetKind.GPU
     what, out, total = (
         ("GPUs", view.pool.gpus_out, view.pool.gpus)
@@ -72,7 +74,7 @@ def quarantine(case: Case) -> Verdict:
     if gpu:
         verdicts.append(guards.able("gpu_quarantine", view.capabilities))
     if not view.heard_lately:
-        # An alert from an earlier process is confirmed before anything follows from it.
+        # An alert that an earlier process received must be confirmed first.
         verdicts.append(guards.alert_stands(view.evidence))
     if view.quarantine_owner != OWNER and not view.dead:
         verdicts.append(guards.budget_out(what, out, total, limits))
@@ -81,7 +83,7 @@ def quarantine(case: Case) -> Verdict:
 
 
 def moves_dead_jobs(case: Case) -> Verdict:
-    """Before a job that is dead already is restarted elsewhere: nothing that works is disturbed."""
+    """Before a dead job is restarted elsewhere; no running job is disturbed."""
     return guards.all_of(
         touches(case),
         guards.able("restart", case.view.capabilities),
@@ -91,7 +93,7 @@ def moves_dead_jobs(case: Case) -> Verdict:
 
 
 def disrupts(case: Case) -> Verdict:
-    """Before something that works is disturbed: a running job, a GPU, a node."""
+    """Before a step that disturbs a running job, a GPU or a node."""
     view = case.view
     return guards.all_of(
         touches(case),
@@ -106,7 +108,7 @@ def disrupts(case: Case) -> Verdict:
 
 
 def moves_running_jobs(case: Case) -> Verdict:
-    """Before running jobs are stopped to start elsewhere."""
+    """Before running jobs are stopped and restarted elsewhere."""
     return guards.all_of(
         guards.able("restart", case.view.capabilities),
         disrupts(case),
@@ -115,14 +117,14 @@ def moves_running_jobs(case: Case) -> Verdict:
 
 
 def repairs(case: Case, rung: Rung) -> Verdict:
-    """Before one repair of the ladder; what the cluster cannot do, or verify, is refused."""
+    """Before one repair of the ladder; refused if the cluster cannot carry it out or verify it."""
     on = plan.repair(case.incident, rung).target
     times = tuple(
         at for name, target, at in case.view.attempts if (name, target) == (rung.action, on)
     )
     needed = [CAPABILITY[rung.action]]
     if on != case.incident.target:
-        needed.append("probe")  # a node is not emptied for a repair that nothing can verify
+        needed.append("probe")  # a node is not drained for a repair that cannot be verified
     return guards.all_of(
         *(guards.able(one, case.view.capabilities) for one in needed),
         guards.attempts(times, rung.max_attempts, rung.window, case.now),
@@ -133,12 +135,12 @@ def repairs(case: Case, rung: Rung) -> Verdict:
 
 
 def possible(case: Case) -> bool:
-    """Whether the cluster is able to do any repair of the ladder."""
+    """Whether the cluster supports any repair of the ladder."""
     return any(CAPABILITY[rung.action] in case.view.capabilities for rung in case.playbook.ladder)
 
 
 def scales_in(case: Case) -> Verdict:
-    """Before replicas are taken away."""
+    """Before replicas are removed."""
     view = case.view
     return guards.all_of(
         touches(case),
@@ -149,13 +151,13 @@ def scales_in(case: Case) -> Verdict:
 
 
 def needs_facts(step: Step, playbook: Playbook) -> bool:
-    """Whether a step is done only on facts gathered right before it: nothing else waits for them."""
+    """Whether a step needs facts gathered right before it; other steps do not wait for them."""
     scales_in = step.action == "scale" and playbook.scale is not None and playbook.scale.step < 0
     return step.action in plan.DISRUPTIVE or scales_in
 
 
 def right_before(case: Case, step: Step) -> Verdict:
-    """The last question before a step is done, on facts gathered for it (see `needs_facts`)."""
+    """The last check before a step, on facts gathered for it (see `needs_facts`)."""
     if step.action in plan.REPAIRS:
         return disrupts(case)
     if step.action == "restart_jobs":
@@ -165,11 +167,11 @@ def right_before(case: Case, step: Step) -> Verdict:
     if step.action == "scale" and shrinks(case):
         return scales_in(case)
     if step.id == plan.ORDERED:
-        # A person's own order waits for nobody's pause.
+        # A pause does not hold a person's order.
         return guards.one_installation(case.view.stops)
     return acts(case)
 
 
 def shrinks(case: Case) -> bool:
-    """Whether the playbook takes replicas away."""
+    """Whether the playbook removes replicas."""
     return case.playbook.scale is not None and case.playbook.scale.step < 0

@@ -1,7 +1,7 @@
-"""May we? Each guard is one function over facts; each answers allow, hold or refuse, and why.
+"""The guards. Each is one function over facts that returns allow, hold or refuse, with the reason.
 
-A hold is asked again later; a refusal ends that way of going on. Guards are monotone: more targets
-out, more attempts or fewer witnesses never turn a no into a yes.
+A hold is checked again later; a refused step is not tried again. Guards are monotone: more targets out of
+service, more attempts or fewer signals never turn a hold or a refusal into an allow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from remediator.core.view import Identity, SensorView, Stops
 
 
 class Ruling(StrEnum):
-    """What a guard says."""
+    """The answer of a guard."""
 
     ALLOW = "allow"
     HOLD = "hold"
@@ -26,9 +26,9 @@ class Ruling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A ruling with its reason; `until` is the Unix time at which to ask again, if it is known.
+    """A ruling with its reason; `until` is the Unix time of the next check, if it is known.
 
-    `group` names what holds many incidents at once, about which people get one message.
+    `group` names a cause that holds many incidents at once; people get one message for it.
     """
 
     ruling: Ruling
@@ -39,17 +39,17 @@ class Verdict:
 
     @property
     def allows(self) -> bool:
-        """Whether the guard has nothing against it."""
+        """Whether the guard allows the step."""
         return self.ruling is Ruling.ALLOW
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The numbers of the guards, from remediator.yml. Seconds and percent.
+    """The limits of the guards, from remediator.yml, in seconds and percent.
 
-    `notice`: an incident held for so long is told to a person. `pin`: a release by a person is respected
-    for so long. `watch`: metrics stay healthy for so long before hardware in use is released. `calm`: a
-    storm is over after so long below its limit.
+    `notice`: people are notified of an incident that is held this long. `pin`: a person's release is
+    respected this long. `watch`: metrics must be healthy this long before hardware in use is released.
+    `calm`: a storm ends after this long below its limit.
     """
 
     max_out_percent: float = 10.0
@@ -72,53 +72,51 @@ def _hold(reason: Reason, text: str = "", until: float | None = None, group: str
 
 
 def _everywhere(reason: Reason, text: str = "", until: float | None = None) -> Verdict:
-    """A hold that has one cause for every incident."""
+    """A hold with one cause for all incidents."""
     return _hold(reason, text, until, str(reason))
 
 
 def all_of(*verdicts: Verdict) -> Verdict:
-    """The first verdict that does not allow, refusals first; ALLOWED when all do."""
+    """The first verdict that does not allow, refusals first; ALLOWED if all verdicts allow."""
     against = [verdict for verdict in verdicts if not verdict.allows]
     refusals = [verdict for verdict in against if verdict.ruling is Ruling.REFUSE]
     return (refusals or against or [ALLOWED])[0]
 
 
 def not_paused(paused: bool, stops: Stops = Stops()) -> Verdict:  # noqa: B008 - frozen
-    """A person's pause holds every effect."""
+    """A person's pause holds every action."""
     return _hold(Reason.PAUSED, stops.pause, group=stops.pause_group) if paused else ALLOWED
 
 
 def one_installation(stops: Stops) -> Verdict:
-    """Where another remediator acts on the cluster, this one acts on nothing."""
+    """If another remediator acts on the cluster, this one takes no action."""
     if not stops.other_installation:
         return ALLOWED
     return _everywhere(Reason.OTHER_INSTALLATION, stops.other_installation)
 
 
 def same_hardware(identity: Identity) -> Verdict:
-    """An alert about other hardware than the inventory has there holds everything."""
+    """An alert about other hardware than the inventory's holds every action."""
     return _hold(Reason.IDENTITY, identity.problem) if identity.problem else ALLOWED
 
 
 def identified(identity: Identity) -> Verdict:
-    """Nothing disruptive is done to hardware that nobody has identified."""
+    """No disruptive step on hardware that is not identified."""
     if identity.confirmed or identity.problem:
         return same_hardware(identity)
-    text = (
-        "No alert of the incident carries a uuid that the inventory confirms: a person is needed."
-    )
+    text = "No alert of the incident has a UUID that matches the inventory: a person is needed."
     return _hold(Reason.IDENTITY, text)
 
 
 def not_withheld(evidence: Evidence) -> Verdict:
-    """A silence, an inhibition or a maintenance window holds everything."""
+    """A silence, an inhibition or a maintenance window holds every action."""
     if evidence.standing is not Standing.WITHHELD:
         return ALLOWED
     return _hold(evidence.reason, evidence.text, group=evidence.group)
 
 
 def alert_stands(evidence: Evidence) -> Verdict:
-    """Nothing disruptive is done for an alert that is not known to be active."""
+    """No disruptive step for an alert that is not known to be active."""
     if evidence.standing is Standing.ACTIVE:
         return ALLOWED
     group = evidence.group
@@ -128,36 +126,36 @@ def alert_stands(evidence: Evidence) -> Verdict:
 
 
 def steady_clock(stops: Stops, now: float) -> Verdict:
-    """After a jump of the wall clock, times cannot be compared: nothing disruptive for a while."""
+    """After a jump of the wall clock, times cannot be compared: no disruptive step for a while."""
     if not stops.clock:
         return ALLOWED
     return _everywhere(Reason.CLOCK_JUMP, stops.clock, now + stops.clock_left)
 
 
 def no_storm(stops: Stops) -> Verdict:
-    """While too much of the pool is reported unhealthy, nothing disruptive is done to any of it."""
+    """No disruptive step in a pool while too much of it is reported unhealthy."""
     return _hold(Reason.STORM, stops.storm, group=stops.storm_group) if stops.storm else ALLOWED
 
 
 def not_pinned(stops: Stops) -> Verdict:
-    """What a person returned to service is not taken out again for a while."""
+    """A target that a person returned to service is not quarantined again for a while."""
     if not stops.pinned:
         return ALLOWED
     return _hold(Reason.PINNED, stops.pinned, stops.pinned_until)
 
 
 def able(needed: str, capabilities: frozenset[str]) -> Verdict:
-    """A step that the cluster cannot do is refused before anything is touched for it."""
+    """A step that the cluster does not support is refused before anything is changed for it."""
     if needed in capabilities:
         return ALLOWED
     words = needed.replace("_", " ")
     return Verdict(
-        Ruling.REFUSE, Reason.UNSUPPORTED, f"This cluster lacks the capability: {words}."
+        Ruling.REFUSE, Reason.UNSUPPORTED, f"This cluster lacks a required capability: {words}."
     )
 
 
 def known(facts_known: bool) -> Verdict:
-    """A cluster that cannot be asked, or does not know the target, holds everything."""
+    """If the cluster does not answer or does not know the target, every action is held."""
     return ALLOWED if facts_known else _everywhere(Reason.FACTS_UNKNOWN)
 
 
@@ -165,11 +163,13 @@ def not_theirs(owner: str | None) -> Verdict:
     """Another owner's quarantine is never changed."""
     if owner is None or owner == OWNER:
         return ALLOWED
-    return _hold(Reason.OTHER_OWNER, f"{owner} quarantined the target; only they can release it.")
+    return _hold(
+        Reason.OTHER_OWNER, f"{owner} quarantined the target; only {owner} can release it."
+    )
 
 
 def level(needed: Level, in_force: Level) -> Verdict:
-    """A level in force below the one needed refuses."""
+    """Refuse if the level in force is below the level that the step needs."""
     if in_force.rank >= needed.rank:
         return ALLOWED
     text = f"This step needs level {needed}; the configured level is {in_force}."
@@ -177,7 +177,8 @@ def level(needed: Level, in_force: Level) -> Verdict:
 
 
 def budget_out(what: str, out: int, total: int, limits: Limits) -> Verdict:
-    """At most max_out_percent of a pool may be out by us, one at least; `out` is before this one."""
+    """The remediator keeps at most max_out_percent of a pool out of service, or one target; `out` is the
+    number before this step."""
     allowed = max(1, math.floor(total * limits.max_out_percent / 100))
     if out < allowed:
         return ALLOWED
@@ -186,26 +187,26 @@ def budget_out(what: str, out: int, total: int, limits: Limits) -> Verdict:
 
 
 def budget_new(recent: tuple[float, ...], limits: Limits, now: float) -> Verdict:
-    """At most max_new new quarantines in a window; `recent` are the times of the earlier ones."""
+    """At most max_new quarantines in a window; `recent` are the times of earlier ones."""
     inside = sorted(at for at in recent if at > now - limits.max_new_window)
     if len(inside) < limits.max_new:
         return ALLOWED
-    text = f"{len(inside)} targets were quarantined in {limits.max_new_window:g} s, as many as allowed."
+    text = f"{len(inside)} targets were quarantined in the last {limits.max_new_window:g} s, as many as the budget allows."
     free_at = inside[len(inside) - limits.max_new] + limits.max_new_window
     return _hold(Reason.BUDGET_NEW, text, free_at)
 
 
 def attempts(times: tuple[float, ...], most: int, window: float, now: float) -> Verdict:
-    """A repair that was tried `most` times on the target in the window is refused."""
+    """Refuse a repair that was tried `most` times on the target in the window."""
     inside = [at for at in times if at > now - window]
     if len(inside) < most:
         return ALLOWED
-    text = f"The step was tried {len(inside)} times on this target in {window:g} s, as often as allowed."
+    text = f"The step was tried {len(inside)} times on this target in the last {window:g} s, as often as the playbook allows."
     return Verdict(Ruling.REFUSE, Reason.ATTEMPTS, text)
 
 
 def cooldown(times: tuple[float, ...], seconds: float, now: float) -> Verdict:
-    """Some time must pass between two treatments of one kind on one target."""
+    """A minimum time must pass between two attempts of one repair on one target."""
     free_at = max(times, default=-math.inf) + seconds
     if now >= free_at:
         return ALLOWED
@@ -220,14 +221,14 @@ def _utc(at: float) -> str:
 
 
 def dead_man(sensors: SensorView, limits: Limits) -> Verdict:
-    """Without a Watchdog alert for `dead_man` seconds, nothing disruptive is started."""
+    """No disruptive step starts if no Watchdog alert arrived for `dead_man` seconds."""
     if limits.dead_man <= 0 or sensors.watchdog_age <= limits.dead_man:
         return ALLOWED
     return _everywhere(Reason.DEAD_MAN)
 
 
 def sensors_see(sensors: SensorView, limits: Limits) -> Verdict:
-    """Prometheus answers, and enough of the pool's other exporters are up; 0 percent asks nothing."""
+    """Prometheus answers, and enough of the pool's other exporters are up; 0 percent disables the check."""
     if limits.exporters_up_percent <= 0:
         return ALLOWED
     if not sensors.prometheus or sensors.exporters_up is None:
@@ -240,7 +241,7 @@ def sensors_see(sensors: SensorView, limits: Limits) -> Verdict:
 
 
 def witnesses(seen: frozenset[str], needed: int) -> Verdict:
-    """A disruptive step needs so many independent witnesses."""
+    """A disruptive step needs `needed` independent signals."""
     if len(seen) >= needed:
         return ALLOWED
     names = ", ".join(sorted(seen)) or "none"
@@ -248,7 +249,7 @@ def witnesses(seen: frozenset[str], needed: int) -> Verdict:
 
 
 def held_long_enough(opened: float, limits: Limits, now: float) -> Verdict:
-    """Disruptive steps wait a moment, for a larger fault to show itself."""
+    """A disruptive step waits briefly, so that further alerts of a larger fault can arrive."""
     if now >= opened + limits.hold:
         return ALLOWED
     return _hold(Reason.HOLD, until=opened + limits.hold)

@@ -1,4 +1,4 @@
-"""Which instrument an alert is read from, and what kind of sign it is. Two alerts of one instrument are one
+"""The source of an alert (its instrument) and the kind of signal it is. Two alerts of one instrument are one
 independent signal, and so are all alerts that one dead exporter explains."""
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from fleetmedic.kernel.labels import TargetKind
 
 
 class Instrument(StrEnum):
-    """Where a sign comes from, as a person reads it."""
+    """The source of a signal, as people read it."""
 
-    EXPORTER = "the exporter's silence"
+    EXPORTER = "an unavailable exporter"
     DRIVER = "the GPU's driver"
     KERNEL_LOG = "the kernel log"
-    PEERS = "a comparison with its peers"
-    NODE = "the node's own metrics"
+    PEERS = "a comparison with peers"
+    NODE = "the node's metrics"
     JOB = "the job"
-    UNLISTED = "an alert without a known instrument"
+    UNLISTED = "an alert from an unknown source"
 
 
 # Liveness, staleness and failures of collectors: an exporter that died explains each of them.
@@ -33,16 +33,16 @@ _KERNEL_LOG = frozenset(
 _PEERS = frozenset(
     {"GpuPeerOutlier", "GpuAnomalyScoreHigh", "GpuSlowerThanPeers", "TrainingStraggler"}
 )
-# Instruments that one exporter reads about one GPU: each is its own only when the GPU is identified.
+# Instruments that one exporter reads about one GPU: independent only if the GPU is identified.
 _OF_ONE_EXPORTER = frozenset({Instrument.DRIVER, Instrument.KERNEL_LOG, Instrument.PEERS})
 
-# Signs of an event: they fire for a while after it, and say nothing about the present.
+# Alerts about an event: they fire for a while after it and do not show the current state.
 EVENTS = frozenset(
     {"GpuXidFatalHardware", "GpuXidApplicationRepeated", "GpuXidContained", "GpuXidStorm",
      "GpuEccUncorrectable", "NodeOomKill", "NodeKernelFault", "NodeRebootUnexpected"}
 )  # fmt: skip
-# The target does not work at all, so that taking it out costs no capacity. A node of which some GPUs are
-# lost still has the others.
+# The target does not work at all, so a quarantine costs no capacity. A node that lost some GPUs still has
+# the others.
 LOST_OR_HUNG = {
     TargetKind.GPU: frozenset({"GpuLost", "GpuHung"}),
     TargetKind.NODE: frozenset({"NodeDown"}),
@@ -67,10 +67,10 @@ def instrument(alertname: str) -> Instrument:
 
 
 def signals(alertnames: Iterable[str], *, identified: bool) -> frozenset[str]:
-    """The independent signals that these alerts give.
+    """The independent signals among these alerts.
 
-    `identified`: the inventory confirmed node and uuid. Without that, one exporter that reports another
-    machine explains whatever it says about a GPU, so that counts once.
+    `identified`: the inventory confirmed node and UUID. Otherwise an exporter that reports another
+    machine would explain all its alerts about the GPU, so they count as one signal.
     """
     found = {instrument(name) for name in alertnames}
     if not identified and found & _OF_ONE_EXPORTER:

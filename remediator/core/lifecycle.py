@@ -1,7 +1,7 @@
-"""The life of an incident: a table, and the one function that changes an incident.
+"""The life cycle of an incident: a transition table, and the one function that changes an incident.
 
-`evolve` makes no choices: it is total over journal events, and a transition that the table does not
-have is a typed error that leaves the incident as it was. docs/lifecycle.md is drawn from TRANSITIONS.
+`evolve` makes no decisions. It handles every journal event; a transition that the table does not have
+raises IllegalTransition and leaves the incident unchanged. docs/lifecycle.md is generated from TRANSITIONS.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from remediator.core.reasons import Reason
 
 S = State
 _EXITS = frozenset({S.OVERRIDDEN, S.ESCALATED, S.FAILED})
-# Before the repair, a node's incident may take over those of its GPUs: they end SUPPRESSED.
+# Before a repair, the node's incident may take over the incidents of its GPUs, which end SUPPRESSED.
 _EARLY = _EXITS | {S.SUPPRESSED}
 
 TRANSITIONS: dict[State, frozenset[State]] = {
@@ -51,14 +51,14 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 
-class IllegalTransition(Exception):  # noqa: N818 - named as the thing it is
-    """The table has no such transition; the incident is unchanged."""
+class IllegalTransition(Exception):  # noqa: N818 - the name says what happened
+    """The table does not have this transition; the incident is unchanged."""
 
 
 def birth(event: Event) -> Incident:
     """The incident that an IncidentOpened event starts."""
     if event.kind is not Kind.INCIDENT_OPENED or event.incident is None or event.target is None:
-        raise IllegalTransition(f"{event.kind} starts no incident")
+        raise IllegalTransition(f"{event.kind} does not start an incident")
     return Incident(
         id=event.incident, target=Target.parse(event.target), playbook=event.data["playbook"],
         level=Level(event.data["level"]), opened=event.at, since=event.at, text=event.text,
@@ -67,7 +67,7 @@ def birth(event: Event) -> Incident:
 
 
 def evolve(incident: Incident, event: Event) -> Incident:
-    """The incident after the event. Raises IllegalTransition, and nothing else, for what cannot be."""
+    """The incident after the event. Raises IllegalTransition and no other exception."""
     if event.incident != incident.id:
         raise IllegalTransition(f"the event belongs to {event.incident}, not to {incident.id}")
     handler = _HANDLERS.get(event.kind)
@@ -79,7 +79,7 @@ def evolve(incident: Incident, event: Event) -> Incident:
 def _moved(incident: Incident, event: Event) -> Incident:
     to = State(event.data["state"])
     if to not in TRANSITIONS[incident.state]:
-        raise IllegalTransition(f"{incident.state} does not lead to {to}")
+        raise IllegalTransition(f"the table has no transition from {incident.state} to {to}")
     after = replace(
         incident, state=to, reason=event.reason or incident.reason, text=event.text,
         since=event.at, until=event.data.get("until"), mark=len(incident.steps),
@@ -107,7 +107,7 @@ def _prepared(incident: Incident, event: Event) -> Incident:
     run = StepRun(step, StepState.PREPARED, event.at, text=event.text)
     dead = incident.dead or event.data.get("dead", False)
     after = replace(incident, steps=(*incident.steps, run), dead=dead)
-    # A message changes nothing about why the incident is held.
+    # A notification does not end a hold.
     return after if step.action == "notify" else _free(after)
 
 
@@ -126,12 +126,12 @@ def _ended(incident: Incident, event: Event) -> Incident:
 
 
 def _with_effect(incident: Incident, step: Step, at: float) -> Incident:
-    """What a finished step means for the incident itself."""
+    """What a finished step changes in the incident."""
     action, target = step.action, step.target
     if action in ("quarantine_gpu", "quarantine_node") and target not in incident.quarantined:
         return replace(incident, quarantined=(*incident.quarantined, target))
     if action == "release":
-        # Not what it took over since the release was announced.
+        # Targets that were taken over after the release was announced stay quarantined.
         rest = tuple(one for one in incident.quarantined if one not in step.also)
         return replace(incident, quarantined=rest)
     if action in ("reset_gpu", "reboot_node"):
@@ -149,7 +149,7 @@ def _absorbed(incident: Incident, event: Event) -> Incident:
 
 
 def _held(incident: Incident, event: Event) -> Incident:
-    # A guard that takes over from another begins no new wait: people hear of the whole of it.
+    # Another guard does not restart the hold, so that people are notified of the whole wait.
     since = event.at if incident.held_since is None else incident.held_since
     return replace(incident, held=event.reason, held_text=event.text, held_since=since)
 
@@ -195,7 +195,7 @@ _HANDLERS: dict[Kind, Callable[[Incident, Event], Incident]] = {
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram, for docs/lifecycle.md."""
+    """The transition table as a Mermaid state diagram, for docs/lifecycle.md."""
     lines = ["stateDiagram-v2", "    [*] --> NEW"]
     for state, following in TRANSITIONS.items():
         lines += [f"    {state} --> {to}" for to in State if to in following]

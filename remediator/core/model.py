@@ -1,4 +1,4 @@
-"""The remediator's nouns. Frozen, of the standard library, free of time and of the world."""
+"""The remediator's data types: frozen dataclasses without I/O and without a clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OWNER = "fleetmedic"
 
 
 class State(StrEnum):
-    """Where an incident stands."""
+    """The state of an incident."""
 
     NEW = "NEW"
     TRIAGED = "TRIAGED"
@@ -35,12 +35,12 @@ class State(StrEnum):
     FAILED = "FAILED"
 
 
-# ESCALATED still holds its target: it is a person's turn, and new alerts there are absorbed.
+# ESCALATED is not an end: the incident waits for a person and absorbs new alerts on its target.
 ENDED = frozenset({State.SUPPRESSED, State.CLOSED, State.OVERRIDDEN, State.FAILED})
 
 
 class Level(StrEnum):
-    """How far a playbook may go. Each level contains the ones before it."""
+    """The automation level of a playbook. Each level includes the ones before it."""
 
     OBSERVE = "observe"
     QUARANTINE = "quarantine"
@@ -54,7 +54,7 @@ class Level(StrEnum):
 
 
 class FaultClass(StrEnum):
-    """Whose fault it is: application faults never quarantine anything."""
+    """The cause of a fault. An application fault never leads to a quarantine."""
 
     HARDWARE = "hardware"
     APPLICATION = "application"
@@ -62,7 +62,7 @@ class FaultClass(StrEnum):
 
 
 class StepState(StrEnum):
-    """Where a step stands. WITHDRAWN: it was announced and not begun, so it counts for nothing."""
+    """The state of a step. A WITHDRAWN step was announced and not started, so it does not count."""
 
     PREPARED = "PREPARED"
     DONE = "DONE"
@@ -72,7 +72,7 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert as received. `starts_at` is Unix seconds; `starts_text` as its sender wrote it."""
+    """An alert as received. `starts_at` is Unix seconds; `starts_text` is the sender's text."""
 
     fingerprint: str
     starts_at: float
@@ -82,23 +82,23 @@ class Alert:
 
     @property
     def name(self) -> str:
-        """The alertname label, or an empty text."""
+        """The alertname label, or an empty string."""
         return self.labels.get("alertname", "")
 
     @property
     def key(self) -> str:
-        """The episode: cluster, fingerprint and start to the millisecond."""
-        # Floored, as Alertmanager's API floors it; the small part undoes what a float loses.
+        """The key of the episode: cluster, fingerprint and start time in milliseconds."""
+        # Rounded down like in Alertmanager's API; 0.0005 compensates for float rounding.
         start = math.floor(self.starts_at * 1000 + 0.0005)
         return f"{self.labels.get('cluster', '')}/{self.fingerprint}/{start}"
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One firing of one alert, as an incident remembers it.
+    """One firing period of one alert, as stored in an incident.
 
-    `starts_at` is Unix seconds; a start in the future counts from the alert's arrival. `gpu` and `uuid`
-    are the alert's own labels, empty where it has none.
+    `starts_at` is Unix seconds; a start time in the future is replaced by the arrival time. `gpu` and
+    `uuid` are the alert's labels, or empty.
     """
 
     key: str
@@ -112,7 +112,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One repair of a ladder: at most `max_attempts` in `window` s, `cooldown` s between two."""
+    """One repair of the ladder: at most `max_attempts` in `window` s, `cooldown` s between attempts."""
 
     action: str
     deadline: float
@@ -123,7 +123,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class JobsPlan:
-    """What happens to jobs on the target. Seconds; `grace` is the wait for the checkpoint."""
+    """What happens to jobs on the target. Times in seconds; `grace` is the wait for the checkpoint."""
 
     signal: bool
     restart: bool
@@ -135,7 +135,7 @@ class JobsPlan:
 
 @dataclass(frozen=True, slots=True)
 class VerifyPlan:
-    """How health is proven: `tests` of probe and metrics, `passes` in a row, within `deadline` s."""
+    """How the target is verified: `tests` pass `passes` times in a row within `deadline` s."""
 
     tests: tuple[str, ...]
     passes: int
@@ -144,8 +144,8 @@ class VerifyPlan:
 
 @dataclass(frozen=True, slots=True)
 class ScalePlan:
-    """By how many replicas at once (negative: in), how many requests may wait for each replica, and
-    how long between two steps (seconds)."""
+    """`step`: replicas per step (negative: scale in). `per_replica`: waiting requests allowed per replica.
+    `cooldown`: seconds between steps."""
 
     step: int
     per_replica: float
@@ -155,7 +155,7 @@ class ScalePlan:
 
 @dataclass(frozen=True, slots=True)
 class Playbook:
-    """What is done about which alerts."""
+    """Which alerts a playbook matches, and which actions follow."""
 
     name: str
     alertnames: tuple[str, ...]
@@ -177,7 +177,7 @@ class Playbook:
 
     @property
     def notify_only(self) -> bool:
-        """Whether telling people is all that it does."""
+        """Whether the playbook only sends notifications."""
         return not (self.quarantine or self.jobs or self.ladder or self.scale)
 
 
@@ -198,7 +198,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class StepRun:
-    """A step, and how it went."""
+    """A step with its state and outcome."""
 
     step: Step
     state: StepState
@@ -211,7 +211,7 @@ class StepRun:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a person ordered: who, and why."""
+    """A person's order: who ordered it, and why."""
 
     by: str
     why: str
@@ -219,12 +219,12 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One playbook on one target. It is only ever changed by `lifecycle.evolve`.
+    """One playbook on one target. Only `lifecycle.evolve` changes an incident.
 
-    `since` is when it came to its state, and `mark` how many steps it had then; steps before `base`
-    were made before a person ordered a retry, and no longer count. `quarantined` are the targets that it
-    has to release. `held`, `held_text` and `held_since` say why and since when nothing is done. `dead`:
-    its target was lost or hung when it was quarantined, so that it costs no budget until it is repaired.
+    `since`: time of the last state change. `mark`: number of steps at that time. `base`: steps before it
+    were made before a person ordered a retry, and do not count. `quarantined`: the targets that the
+    incident must release. `held`, `held_text`, `held_since`: why and since when the incident is held.
+    `dead`: the target was lost or hung when it was quarantined, so it uses no budget until its repair.
     """
 
     id: str
@@ -256,21 +256,21 @@ class Incident:
 
     @property
     def ended(self) -> bool:
-        """Whether its target is free for another incident."""
+        """Whether the incident has ended, so that its target is free for another one."""
         return self.state in ENDED
 
     @property
     def prepared(self) -> StepRun | None:
-        """The step that was announced and has no outcome yet."""
+        """The announced step that has no outcome yet."""
         return next((run for run in self.steps if run.state is StepState.PREPARED), None)
 
     @property
     def present(self) -> tuple[Reason, str]:
-        """Why the incident is where it is now: the hold, while there is one."""
+        """The current reason and its text: those of the hold while the incident is held."""
         return (self.held, self.held_text) if self.held else (self.reason, self.text)
 
     def attempts(self, step_id: str) -> int:
-        """How often a step was announced, also when it was withdrawn or is from before a retry."""
+        """How often a step was announced, including withdrawn steps and steps before a retry."""
         return sum(run.step.id == step_id for run in self.steps)
 
     def counted(self, first: int = 0) -> tuple[StepRun, ...]:
@@ -288,7 +288,7 @@ class Incident:
         return runs[-1] if runs else None
 
     def here(self, step_id: str) -> StepRun | None:
-        """The latest run of a step since the incident came to its present state."""
+        """The latest run of a step since the incident entered its current state."""
         runs = [run for run in self.counted(self.mark) if run.step.id == step_id]
         return runs[-1] if runs else None
 
@@ -299,10 +299,10 @@ class Incident:
 
 
 def incident_id(episode_key: str, target: Target) -> str:
-    """The same alert on the same target always makes the same incident id."""
+    """The incident id; always the same for the same alert on the same target."""
     return "inc-" + hashlib.sha256(f"{target}|{episode_key}".encode()).hexdigest()[:10]
 
 
 def op_id(incident: str, step: str, attempt: int) -> str:
-    """The same step of the same incident always has the same operation id, before and after a crash."""
+    """The operation id of a step; the same before and after a crash."""
     return hashlib.sha256(f"{incident}|{step}|{attempt}".encode()).hexdigest()[:20]

@@ -1,7 +1,7 @@
-"""From the quarantine to the moment when no job is on the target any more. Pure.
+"""From the quarantine until no job is left on the target. Pure.
 
-A job that is dead already is restarted at once. One that runs is disturbed only after the hold, with
-the witnesses that the playbook asks for, and after a checkpoint where it has one to give.
+A dead job is restarted at once. A running job is moved only after the hold, with the number of signals that
+the playbook requires, and after a checkpoint if the job can write one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def decide_quarantined(case: Case) -> Decision:
     if gates.evidence_is_old(case):
         return Move(State.VERIFYING, Reason.HELD_LONG)
     if case.incident.target.kind is TargetKind.NODE and not gates.possible(case):
-        text = "This cluster can do none of the node's repairs, so its running jobs are not moved."
+        text = (
+            "This cluster supports none of the node's repairs, so its running jobs are not moved."
+        )
         return give_up(case, Reason.UNSUPPORTED, text)
     if refused := _refused(case, gates.moves_running_jobs(case)):
         return refused
@@ -55,9 +57,10 @@ def _saves(case: Case) -> bool:
 
 
 def _refused(case: Case, verdict: Verdict) -> Decision | None:
-    """What follows where jobs may not be moved now; None where they may.
+    """The decision if jobs may not be moved now; None if they may.
 
-    Too few signals for an alert that is over: a job that runs does not keep its target quarantined.
+    If there are too few signals and the alert is over, the target is verified: a running job does not
+    keep it quarantined.
     """
     if verdict.allows:
         return None
@@ -69,13 +72,13 @@ def _refused(case: Case, verdict: Verdict) -> Decision | None:
 
 
 def decide_checkpointing(case: Case) -> Decision:
-    """CHECKPOINTING: signal, then wait for the checkpoint or for the end of the grace."""
+    """CHECKPOINTING: signal the jobs, then wait for the checkpoint or the end of the grace period."""
     return saving(case, case.view.jobs) or Move(State.DRAINING, Reason.MOVING_JOBS)
 
 
 def decide_draining(case: Case) -> Decision:
-    """DRAINING: restart what is on the target elsewhere, dead jobs first."""
-    if case.level.rank < Level.DRAIN.rank:  # it was lowered since
+    """DRAINING: restart the target's jobs elsewhere, dead jobs first."""
+    if case.level.rank < Level.DRAIN.rank:  # the level was lowered since
         return give_up(case, Reason.LEVEL)
     jobs = case.playbook.jobs
     assert jobs is not None  # noqa: S101 - the table leads here only with a plan for jobs
@@ -101,7 +104,7 @@ def decide_draining(case: Case) -> Decision:
 
 
 def saving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> Decision | None:
-    """The next thing to do for a checkpoint of these jobs; None when there is nothing left to do."""
+    """The next decision for a checkpoint of these jobs; None if nothing is left to do."""
     running = tuple(job.job_id for job in jobs if job.running)
     name = "signal_checkpoint:node" if on else "signal_checkpoint"
     told = case.incident.last(name)
@@ -142,10 +145,10 @@ def moving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> D
 
 
 def _affected(case: Case) -> tuple[JobView, ...]:
-    """The jobs on the target, and those that were there when it was quarantined and left it dead.
+    """The jobs on the target, and those that ran there when it was quarantined, counted as dead.
 
-    The cluster may move a dead job by itself once its GPU is quarantined. It is still ordered to, so
-    that it is seen running elsewhere; for a job that has already moved, the order changes nothing.
+    The cluster may move a dead job itself after the quarantine. The restart is still ordered, to confirm
+    that the job runs elsewhere; for a job that has already moved, the order has no effect.
     """
     run = case.incident.last(plan.quarantine(case.incident).id)
     seen = {job.job_id for job in case.view.jobs}
@@ -166,16 +169,16 @@ def _one_job(case: Case, jobs: JobsPlan) -> Decision:
     if not case.view.known:
         return held(guards.known(False))
     if not case.view.job_known:
-        text = f"The cluster knows no {case.incident.target} any more."
+        text = f"The cluster no longer knows {case.incident.target}."
         return give_up(case, Reason.UNKNOWN_JOB, text)
     if not case.view.jobs:
         return Move(State.JOBS_MOVED, Reason.NO_JOBS, f"{case.incident.target} has ended.")
     run = case.incident.last("restart_jobs")
     if run is not None and run.reason is Reason.EFFECT_MISSING and not case.view.jobs[0].running:
-        # Ordered to move and without room until the deadline: another order finds no more room.
+        # No capacity was found until the deadline; another order would find none either.
         return give_up(case, Reason.JOB_STUCK, run.text)
     if not case.view.firing:
-        text = f"The alert on {case.incident.target} was over before the job was restarted."
+        text = f"The alert on {case.incident.target} ended before the job was restarted."
         return Move(State.JOBS_MOVED, Reason.ALERT_GONE, text)
     earlier = tuple(
         at

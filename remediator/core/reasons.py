@@ -1,4 +1,4 @@
-"""Why: one word for every decision. The same value is log key, metric label, journal field and docs row."""
+"""One reason code for every decision, used as log key, metric label, journal field and row of the docs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why something was done, or was not."""
+    """Why an action was taken, or not taken."""
 
     # what came in
     ALERT_RECEIVED = "alert_received"
@@ -90,7 +90,7 @@ class Reason(StrEnum):
 
 
 SENTENCES: dict[Reason, str] = {
-    Reason.ALERT_RECEIVED: "An alert fires; the journal holds it.",
+    Reason.ALERT_RECEIVED: "An alert is firing; the journal has recorded it.",
     Reason.ALERT_RESOLVED: "An alert is resolved. That alone does not end an incident.",
     Reason.NO_PLAYBOOK: "No playbook matches this alert.",
     Reason.NO_TARGET: "The alert's labels name no usable target.",
@@ -99,7 +99,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.INHIBITED: "Another alert inhibits this one in Alertmanager.",
     Reason.MUTED: "A maintenance window is open for the alert.",
     Reason.ALERT_UNCONFIRMED: "Alertmanager does not confirm that the alert is active.",
-    Reason.ALERT_GONE: "No alert of the incident is active any more.",
+    Reason.ALERT_GONE: "No alert of the incident is still active.",
     Reason.DEAD_MAN_SIGNAL: "The Watchdog alert arrived, so the alert path works. No action.",
     Reason.SPENT: "The alert began before the target was last repaired and re-admitted.",
     Reason.RESOLVED_FIRST: "Every alert was resolved before the remediator did anything.",
@@ -115,9 +115,9 @@ SENTENCES: dict[Reason, str] = {
     Reason.DEAD_MAN: "No Watchdog alert arrives, so the alert path may be broken: no disruptive step starts.",
     Reason.SENSORS_BLIND: "Prometheus or too many exporters of the pool do not answer: no disruptive step starts.",
     Reason.WITNESSES: "Too few independent signals for a disruptive step.",
-    Reason.HOLD: "A short wait before a disruptive step, so that further alerts of a larger fault can arrive.",
+    Reason.HOLD: "The disruptive step waits briefly, so that further alerts of a larger fault can arrive.",
     Reason.LEVEL: "The configured automation level does not allow this step.",
-    Reason.OBSERVE_ONLY: "The level is observe: the remediator writes down what it would do, and does nothing.",
+    Reason.OBSERVE_ONLY: "The automation level is observe: the remediator records what it would do and takes no action.",
     Reason.FACTS_UNKNOWN: "The cluster did not answer, or does not know the target: no action until it does.",
     Reason.ATTEMPTS: "This repair was tried on the target as often as the playbook allows.",
     Reason.IDENTITY: "The alert and the cluster's inventory do not name the same hardware.",
@@ -130,10 +130,10 @@ SENTENCES: dict[Reason, str] = {
     Reason.EFFECT_MISSING: "The step failed: its effect did not appear before the deadline.",
     Reason.STEP_REFUSED: "The cluster refused the step.",
     Reason.NOTIFIED: "People were notified; this playbook takes no further action.",
-    Reason.QUARANTINED: "Quarantine: the target gets no new jobs.",
+    Reason.QUARANTINED: "The target is quarantined: it gets no new jobs.",
     Reason.SAVING: "The jobs on the target are asked for a checkpoint before they are moved.",
     Reason.MOVING_JOBS: "The jobs on the target are restarted elsewhere.",
-    Reason.JOBS_MOVED: "No job runs on the target any more.",
+    Reason.JOBS_MOVED: "No job is left on the target.",
     Reason.NO_JOBS: "No job ran on the target.",
     Reason.REPAIR_STARTS: "The next step of the playbook starts.",
     Reason.REPAIRED: "The repair is done; tests must show whether the target is healthy.",
@@ -143,12 +143,12 @@ SENTENCES: dict[Reason, str] = {
     Reason.AT_LIMIT: "The workload is at its size limit.",
     Reason.VERIFIED: "The active test passed, and fresh metrics are healthy.",
     Reason.NOT_HEALED: "A test or fresh metrics report the target unhealthy.",
-    Reason.ON_PROBATION: "Healthy, and out of service until its probation ends.",
+    Reason.ON_PROBATION: "The target is healthy, and stays out of service until its probation ends.",
     Reason.NEW_ALERT: "A new alert arrived during probation: the target is tested again.",
     Reason.READMITTED: "Probation passed: the target is back in service.",
     Reason.JOB_RESTARTED: "The job was restarted from its checkpoint.",
     Reason.HEALTHY_IN_SERVICE: "Every alert is resolved, and the metrics stayed healthy while jobs ran.",
-    Reason.DEMAND_ROSE: "Demand rose: scaling out takes over from scaling in.",
+    Reason.DEMAND_ROSE: "Demand rose: scale-out replaces scale-in.",
     Reason.RETRIED: "A person ordered a retry: the playbook starts again.",
     Reason.LADDER_EXHAUSTED: "Every allowed repair was tried, and the target is still unhealthy: a person is needed.",
     Reason.UNVERIFIABLE: "No test could show whether the target is healthy: a person is needed.",
@@ -168,5 +168,5 @@ SENTENCES: dict[Reason, str] = {
 
 
 def sentence(reason: Reason) -> str:
-    """The sentence of a reason, where the facts give no more specific one."""
+    """The default text of a reason, where no more specific text is available."""
     return SENTENCES[reason]

@@ -1,4 +1,4 @@
-"""What would really be done where the level is `observe`: today's facts, guards and capabilities. Pure."""
+"""What would be done at level `observe`, with the current facts, guards and capabilities. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from remediator.core.reasons import Reason
 
 
 def rehearse(case: Case) -> Would:
-    """The steps that the playbook's own level would allow, with what would hold each one now."""
+    """The steps that the playbook's level allows, each with what would hold it now."""
     steps = tuple(_steps(case))
     return Would(
         tuple(action for action, _ in steps), Reason.OBSERVE_ONLY, tuple(text for _, text in steps)
@@ -22,14 +22,17 @@ def _steps(case: Case) -> Iterator[tuple[str, str]]:
     for action, needed in plan.outline(case.playbook, target.kind):
         if needed.rank > case.playbook.level.rank:
             continue
-        would = f"It would {plan.WOULD[action]} ({target})"
+        would = f"The remediator would {plan.WOULD[action]} ({target})"
         if _impossible(case, action):
-            yield action, f"It would not {plan.WOULD[action]} ({target}): this cluster cannot."
+            yield (
+                action,
+                f"The remediator would not {plan.WOULD[action]} ({target}): this cluster does not support it.",
+            )
         elif action == "restart_jobs" and not case.view.jobs:
-            yield action, f"{would}; no job is on it now."
+            yield action, f"{would}, but no job runs on it now."
         else:
             wait = _waits(case, action)
-            yield action, f"{would}{f'; it would wait now: {wait}' if wait else '.'}"
+            yield action, f"{would}{f', but the step would wait now: {wait}' if wait else '.'}"
 
 
 def _impossible(case: Case, action: str) -> bool:
@@ -38,7 +41,7 @@ def _impossible(case: Case, action: str) -> bool:
 
 
 def _waits(case: Case, action: str) -> str:
-    """Why a disruptive step would wait now; nothing where it would not."""
+    """Why a disruptive step would wait now; empty if it would not."""
     if action in plan.REPAIRS:
         return gates.disrupts(case).text
     if action == "restart_jobs":

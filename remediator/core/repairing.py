@@ -1,4 +1,4 @@
-"""From the empty target to the re-admitted one: rungs, tests, probation. Pure."""
+"""From the drained target to its return to service: repairs, tests, probation. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from remediator.scaling.target import Why, desired
 MOST_DOUBLINGS = 6
 LONGEST_PROBATION = 86_400.0
 LOOK_AGAIN = 2.0
-# What was held for longer than this (seconds) is tested before it is repaired: a hand may have helped.
+# After a longer hold (seconds), the target is tested first: somebody may have repaired it.
 FACTS_HOLD_FOR = 300.0
 
 
 def decide_jobs_moved(case: Case) -> Decision:
-    """JOBS_MOVED: tell people, then begin the repair, or end where there is none."""
+    """JOBS_MOVED: notify people, then start the repair, or end if the playbook has none."""
     if case.incident.target.kind is TargetKind.JOB:
         return told(case, "closed") or Move(State.CLOSED, case.incident.reason, case.incident.text)
     if telling := told(case, "opened"):
@@ -42,7 +42,7 @@ def decide_jobs_moved(case: Case) -> Decision:
 
 
 def climb(case: Case, first: int) -> Decision:
-    """The first rung from `first` on that the guards do not refuse; none left needs a person."""
+    """The first repair from index `first` that the guards do not refuse; if none is left, escalate."""
     refused, unable = "", True
     for index, rung in enumerate(case.playbook.ladder[first:], first):
         verdict = gates.repairs(case, rung)
@@ -53,14 +53,14 @@ def climb(case: Case, first: int) -> Decision:
         if not verdict.allows:
             return held(verdict)
         return Move(
-            State.REPAIRING, Reason.REPAIR_STARTS, f"Rung {index + 1}: {rung.action}.", rung=index
+            State.REPAIRING, Reason.REPAIR_STARTS, f"Repair {index + 1}: {rung.action}.", rung=index
         )
     reason = Reason.UNSUPPORTED if refused and unable else Reason.LADDER_EXHAUSTED
     return give_up(case, reason, sentence(reason) + refused)
 
 
 def decide_repairing(case: Case) -> Decision:
-    """REPAIRING: carry out the present rung; scaling is the repair of a workload."""
+    """REPAIRING: carry out the current repair; the repair of a workload is to scale it."""
     if case.playbook.scale is not None:
         return _scaling(case)
     rung = case.playbook.ladder[case.incident.rung]
@@ -88,7 +88,7 @@ def decide_repairing(case: Case) -> Decision:
 
 
 def decide_verifying(case: Case) -> Decision:
-    """VERIFYING: test since the repair; unknown is not healthy, and not sick either."""
+    """VERIFYING: test the target after its repair. A missing result means neither healthy nor unhealthy."""
     run = _tested_here(case)
     if run is None:
         return _verify(case)
@@ -97,7 +97,7 @@ def decide_verifying(case: Case) -> Decision:
     if run.step.id == plan.WATCH and case.view.firing:
         return Move(State.QUARANTINED, Reason.NEW_ALERT)
     if run.step.id == plan.WATCH and run.reason is Reason.STEP_REFUSED:
-        return _verify(case)  # an alert broke it off, and is over
+        return _verify(case)  # an alert interrupted the test and is over now
     if run.state is StepState.DONE:
         factor = 2 ** min(case.incident.recurrence, MOST_DOUBLINGS)
         probation = case.playbook.probation * (factor if case.playbook.double_on_repeat else 1)
@@ -113,13 +113,13 @@ def decide_verifying(case: Case) -> Decision:
 
 
 def decide_probation(case: Case) -> Decision:
-    """PROBATION: wait, test once more, release, tell people, close."""
+    """PROBATION: wait, test once more, release, notify people, close."""
     incident = case.incident
     if incident.done("release") and not incident.quarantined:
         return told(case, "closed") or Move(State.CLOSED, Reason.READMITTED)
     watched = incident.reason is Reason.HEALTHY_IN_SERVICE
     if any(episode.starts_at > incident.since for episode in incident.alerts):
-        # What jobs run on is not tested under load: it is treated like at first.
+        # A target with running jobs is not tested under load; it is handled as if newly quarantined.
         state = State.QUARANTINED if watched else State.VERIFYING
         return Move(state, Reason.NEW_ALERT)
     if incident.until is not None and case.now < incident.until:
@@ -158,13 +158,13 @@ def _wider(case: Case) -> Widen | None:
 
 
 def _second_opinion(case: Case) -> Decision | None:
-    """With too few signals, the empty target is tested: sick is one more, healthy needs no repair."""
+    """With too few signals, test the drained target: a failed test adds a signal; a passed test ends the repair."""
     if len(case.view.witnesses) >= case.playbook.witnesses:
         return None
     run = case.incident.last(plan.OPINION)
     asked = len(case.incident.runs(plan.OPINION))
     broken_off = run is not None and run.passed is None and run.reason is Reason.STEP_REFUSED
-    # A signal that broke it off may not be confirmed yet; then it is asked again.
+    # The signal that interrupted the test may not be confirmed yet; then the test is repeated.
     if run is None or (broken_off and asked < plan.MOST_TESTS):
         deadline = case.playbook.verify.deadline
         step = plan.new_step(case.incident, "verify", deadline, name=plan.OPINION)
@@ -175,10 +175,10 @@ def _second_opinion(case: Case) -> Decision | None:
 
 
 def _clear_node(case: Case) -> Decision | None:
-    """Before a reboot for the sake of one GPU, the whole node is quarantined and emptied."""
+    """Quarantine and drain the whole node before it is rebooted for one GPU."""
     node = plan.node_of(case.incident.target)
     if case.view.node_jobs and not guards.able("restart", case.view.capabilities).allows:
-        text = f"This cluster cannot move the jobs of {node} away for a reboot."
+        text = f"This cluster cannot move the jobs off {node} before a reboot."
         return give_up(case, Reason.UNSUPPORTED, text)
     if case.view.node_quarantine_owner not in (None, OWNER):
         return held(guards.not_theirs(case.view.node_quarantine_owner))
@@ -194,7 +194,7 @@ def _clear_node(case: Case) -> Decision | None:
             return held(verdict)
         return Act(plan.quarantine(case.incident, node), Reason.QUARANTINED)
     if case.view.node_quarantine_owner is None:
-        text = f"Somebody else released {node}; it is not rebooted against their will."
+        text = f"Somebody else released {node}, so the remediator does not reboot it."
         return give_up(case, Reason.RELEASED_BY_OTHERS, text)
     if case.view.node_jobs:
         return saving(case, case.view.node_jobs, node) or moving(case, case.view.node_jobs, node)
@@ -202,9 +202,9 @@ def _clear_node(case: Case) -> Decision | None:
 
 
 def _scaling(case: Case) -> Decision:
-    """Grow or shrink by a step while the alert goes on, with a pause between two steps."""
+    """Scale by one step at a time while the alert is active, with a cooldown between steps."""
     scale, load, incident = case.playbook.scale, case.view.workload, case.incident
-    assert scale is not None  # noqa: S101 - asked by decide_repairing
+    assert scale is not None  # noqa: S101 - checked by decide_repairing
     runs = incident.runs("scale")
     if runs and runs[-1].state is StepState.FAILED:
         return give_up(case, Reason.STEP_REFUSED, runs[-1].text)
@@ -212,7 +212,7 @@ def _scaling(case: Case) -> Decision:
         return told(case, "closed") or Move(State.CLOSED, Reason.RESCALED)
     shrinks = gates.shrinks(case)
     if shrinks and not case.view.firing:
-        text = f"The alert on {incident.target} was over before any replica was taken away."
+        text = f"The alert on {incident.target} ended before any replica was removed."
         return Move(State.CLOSED, Reason.ALERT_GONE, text)
     verdict = guards.all_of(
         gates.scales_in(case) if shrinks else gates.touches(case),
@@ -222,7 +222,7 @@ def _scaling(case: Case) -> Decision:
     )  # fmt: skip
     if not verdict.allows:
         return held(verdict)
-    assert load is not None  # noqa: S101 - `known` was asked above
+    assert load is not None  # noqa: S101 - `known` was checked above
     wish = desired(
         load.wanted, load.waiting, per_replica=scale.per_replica, minimum=load.minimum,
         maximum=load.maximum, step=abs(scale.step),
@@ -242,7 +242,8 @@ def _scaling(case: Case) -> Decision:
 
 
 def _verify(case: Case) -> Decision:
-    """Test the target under load; watch its metrics where jobs run on it, or may come, or no test can be made."""
+    """Test the target under load. If jobs run on it or may start on it, or no test is possible, watch its
+    metrics instead."""
     incident = case.incident
     verdict = gates.tests_or_releases(case)
     if not verdict.allows:
@@ -255,21 +256,21 @@ def _verify(case: Case) -> Decision:
     if busy or open_to_jobs or unable:
         deadline = case.playbook.verify.deadline + 3 * case.limits.watch
         step = plan.new_step(incident, "verify", deadline, name=plan.WATCH)
-        text = f"The metrics of {incident.target} are watched; nothing loads it."
+        text = f"The remediator watches the metrics of {incident.target}, without a load test."
         return Act(step, Reason.STEP_ALLOWED, text)
     step = plan.new_step(incident, "verify", case.playbook.verify.deadline)
-    return Act(step, Reason.STEP_ALLOWED, f"{incident.target} is tested.")
+    return Act(step, Reason.STEP_ALLOWED, f"The remediator tests {incident.target}.")
 
 
 def _tested_here(case: Case) -> StepRun | None:
-    """The latest test since the incident came to its state, under load or by watching."""
+    """The latest test since the incident entered its state, under load or by watching metrics."""
     names = ("verify", plan.WATCH)
     runs = [run for run in case.incident.counted(case.incident.mark) if run.step.id in names]
     return runs[-1] if runs else None
 
 
 def _next_rung(case: Case) -> int:
-    """The present rung while it was not tried, else the one after it."""
+    """The index of the current repair if it was not tried, else of the next one."""
     ladder, rung = case.playbook.ladder, case.incident.rung
     tried = rung < len(ladder) and case.incident.runs(ladder[rung].action)
     return rung + 1 if tried else rung
@@ -280,7 +281,7 @@ def _repairs(decision: Decision) -> bool:
 
 
 def _begun_late(case: Case) -> bool:
-    """Whether the rung was decided on long ago, and nothing has been done for it yet."""
+    """Whether the repair was chosen long ago and no step of it has started."""
     nothing = len(case.incident.steps) == case.incident.mark
     return nothing and _stale(case, case.incident.since)
 

@@ -1,4 +1,4 @@
-"""Which playbook an alert calls for, and what it is about. The first match wins; no match says why."""
+"""Finds the playbook and the target of an alert. The first match wins; a missing match has a reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from remediator.core.model import Alert, Incident, Level, Playbook, State
 from remediator.core.reasons import Reason, sentence
 
 _NAMES = {TargetKind.NODE: NODE, TargetKind.JOB: JOB_ID, TargetKind.WORKLOAD: SERVICE}
-# A node's incident takes over those of its GPUs as long as these have not begun their repair.
+# A node's incident takes over the incidents of its GPUs that have not started a repair.
 BEFORE_REPAIR = frozenset(
     {State.NEW, State.TRIAGED, State.HELD, State.AWAIT_APPROVAL, State.QUARANTINED,
      State.CHECKPOINTING, State.DRAINING, State.JOBS_MOVED}
@@ -21,7 +21,7 @@ BEFORE_REPAIR = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where an alert leads: a playbook and a target, or neither and why."""
+    """The playbook and the target of an alert, or the reason why there are none."""
 
     playbook: Playbook | None
     target: Target | None
@@ -30,9 +30,9 @@ class Route:
 
 
 def target_of(labels: Mapping[str, str], kind: TargetKind | None) -> Target | None:
-    """The target of that kind that the labels name; without a kind, the most particular one.
+    """The target of that kind that the labels name; without a kind, the most specific target.
 
-    Labels come from outside: a name that could not be a node, job or workload names nothing.
+    Labels are untrusted input: an invalid node, job or workload name gives no target.
     """
     kinds = (TargetKind.GPU, TargetKind.NODE, TargetKind.JOB, TargetKind.WORKLOAD)
     for one in (kind,) if kind else kinds:
@@ -50,10 +50,10 @@ def target_of(labels: Mapping[str, str], kind: TargetKind | None) -> Target | No
 
 
 def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
-    """The first playbook that matches, with its target. An empty list of names covers every name.
+    """The first playbook that matches, with its target. An empty list of names matches every alert.
 
-    An alert that carries another cluster's name, or none, is not ours: that cluster may have a node1 too.
-    The Watchdog alone needs no cluster: it speaks of the way that alerts take.
+    An alert with another `cluster` label, or without one, is not ours: node names repeat across clusters.
+    Only the Watchdog needs no cluster, because it is about the alert path.
     """
     name, labels = alert.name, alert.labels
     ours = labels.get(CLUSTER) == cluster
@@ -70,51 +70,53 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
             return Route(playbook, None, reason, sentence(reason))
         if target is None:
             what = playbook.target or "target"
-            text = f"Playbook {playbook.name} matches, and no label names a usable {what}."
+            text = (
+                f"Playbook {playbook.name} matches, but no label of the alert names a valid {what}."
+            )
             return Route(playbook, None, Reason.NO_TARGET, text)
-        text = f"{alert.name} on {target} is a case for playbook {playbook.name}."
+        text = f"Playbook {playbook.name} handles {alert.name} on {target}."
         return Route(playbook, target, Reason.ROUTED, text)
     if not ours:
         named = f"label cluster={labels[CLUSTER]!r}" if CLUSTER in labels else "no label `cluster`"
-        text = f"The alert has {named}; this remediator looks after cluster {cluster!r}."
+        text = f"The alert has {named}; this remediator manages cluster {cluster!r}."
         return Route(None, None, Reason.OTHER_CLUSTER, text[:300])
     text = f"No playbook matches {alert.name or 'an alert without a name'}."
     return Route(None, target_of(alert.labels, None), Reason.NO_PLAYBOOK, text)
 
 
 def spent(alert: Alert, target: Target, book: Book, event_at: float | None = None) -> bool:
-    """Whether the alert speaks of a sickness that has been cured since.
+    """Whether the target was repaired after the fault that the alert reports.
 
-    `event_at` is the time of the event itself, where the sensors keep one; else the alert's start
-    stands for it. A node's cure cures its GPUs too.
+    `event_at` is the time of the event itself, if the sensors know it; otherwise the alert's start is
+    used. A node's repair counts for its GPUs too.
     """
     cured = cured_at(target, book)
     return cured > 0 and min(alert.starts_at, event_at or alert.starts_at) <= cured
 
 
 def cured_at(target: Target, book: Book) -> float:
-    """When the target, or its node, was last cured (Unix seconds); 0 for never."""
+    """When the target or its node was last repaired (Unix seconds); 0 if never."""
     return max(book.cured.get(one, 0.0) for one in _covering(target))
 
 
 def holder(target: Target, book: Book) -> Incident | None:
-    """The open incident that an alert on the target belongs to: its own, else its node's.
+    """The open incident that an alert on the target belongs to: the target's, else its node's.
 
-    A node's incident that does nothing for its GPUs now takes none of their alerts in.
+    A node's incident that takes no action for its GPUs does not absorb their alerts.
     """
     found = (book.incident_on(one) for one in _covering(target))
     return next((one for one in found if one and (one.target == target or covers(one, book))), None)
 
 
 def treats(incident: Incident) -> bool:
-    """Whether an incident may do more than tell people and write its plan down."""
+    """Whether an incident may do more than notify people and record its plan."""
     return incident.level is not Level.OBSERVE
 
 
 def covers(node: Incident, book: Book) -> bool:
-    """Whether a node's incident looks after the node's GPUs: it may treat, and it goes on.
+    """Whether a node's incident also handles the node's GPUs.
 
-    One that is held, or whose alerts are over before anything was repaired, helps no GPU.
+    It does not while it only observes, is held, or has no firing alert and has repaired nothing.
     """
     if not treats(node) or node.held is not None or node.state is State.HELD:
         return False
@@ -122,7 +124,7 @@ def covers(node: Incident, book: Book) -> bool:
 
 
 def absorbable(node: Target, book: Book) -> tuple[Incident, ...]:
-    """The incidents of a node's GPUs that an incident of the node takes over, oldest first."""
+    """The incidents of a node's GPUs that the node's incident takes over, oldest first."""
     return tuple(
         one
         for one in book.open_incidents()

@@ -1,6 +1,6 @@
-"""Turns decisions into the events that record them, and incoming alerts into incidents. Pure.
+"""Turns decisions into journal events, and incoming alerts into incidents. Pure.
 
-What comes out is appended to the journal in one piece; only then is anything carried out.
+The events of one decision are appended to the journal together, before anything is carried out.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SLOWEST_AGAIN = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What limits new incidents: the ceiling over every level, how far back (seconds) an earlier incident
-    counts, and the names of the playbooks that take replicas away."""
+    """Limits for new incidents. `ceiling`: the highest level. `window`: how far back (seconds) an earlier
+    incident counts. `shrinking`: the names of the playbooks that remove replicas."""
 
     ceiling: Level
     window: float = RECURRENCE_WINDOW
@@ -36,7 +36,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The events to record, and then: a step to carry out, a time to ask again, or a wider incident."""
+    """The events to record, and what follows: a step, the time of the next decision, or a wider incident."""
 
     events: tuple[Event, ...]
     step: Step | None = None
@@ -47,10 +47,10 @@ class Settled:
 
 
 def settle(case: Case) -> Settled:
-    """Decide, and write the decision down as events.
+    """Decide, and turn the decision into events.
 
-    A decision that changes the state is asked about again with new facts (`again`), except on the
-    way from NEW and HELD to TRIAGED, which need the same facts.
+    After a state change, the caller decides again with new facts (`again`). Only from NEW and HELD to
+    TRIAGED are the same facts used.
     """
     written: list[Event] = []
     while True:
@@ -62,7 +62,7 @@ def settle(case: Case) -> Settled:
         if isinstance(decision, Widen):
             return Settled(tuple(written), widen=decision)
         if isinstance(decision, Hold):
-            # What is held for long is asked about less often: thousands may be held at once.
+            # A long hold is checked less often: thousands of incidents may be held at once.
             held_for = case.now - (case.incident.held_since or case.now)
             again = case.now + min(SLOWEST_AGAIN, max(HOLD_AGAIN, held_for / 4))
             wake_at = min(decision.until or again, again)
@@ -103,16 +103,16 @@ def _recorded(case: Case, decision: Decision) -> list[Event]:
 
 
 def _beyond(incident: Incident, action: str) -> str:
-    return f"It would {WOULD[action]} ({incident.target}); the level in force does not allow it."
+    return f"The remediator would {WOULD[action]} ({incident.target}), but the automation level does not allow it."
 
 
 def admit(
     alert: Alert, target: Target, playbook: Playbook, book: Book, now: float,
     terms: Terms, *, event_at: float | None = None,
 ) -> tuple[Event, ...]:  # fmt: skip
-    """What follows from a firing alert that was routed: nothing new, an absorption, an incident.
+    """The events for a routed, firing alert: none, an absorption, or a new incident.
 
-    `event_at` is when the alert's event itself happened, where the sensors know.
+    `event_at` is the time of the event that the alert reports, if the sensors know it.
     """
     record = book.episodes.get(alert.key)
     if record is not None and not record.undecided:
@@ -120,7 +120,7 @@ def admit(
     episode = events.episode_of(alert, now)
     current = holder(target, book)
     if current is not None and _released(current) and alert.starts_at > (current.repaired_at or 0):
-        # It only has to tell people that all is well, which is no longer so.
+        # It only has to notify people that the target is healthy, which is no longer true.
         closed = events.moved(current, State.CLOSED, now, Reason.READMITTED)
         opening = open_incident(alert, target, playbook, book, now, terms)
         return (closed, *opening)
@@ -130,14 +130,14 @@ def admit(
     ):
         return (events.absorbed(current.id, current.target, episode, now),)
     if spent(alert, target, book, event_at):
-        cured = f"{target} was repaired after {alert.name} began; the alert is spent."
+        cured = f"{target} was repaired after {alert.name} began, so the alert is ignored."
         return (events.suppressed(alert, target, now, Reason.SPENT, cured),)
     opening = open_incident(alert, target, playbook, book, now, terms)
     return _instead_of(current, opening, now) if current is not None else opening
 
 
 def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tuple[Event, ...]:
-    """The opening of an incident that takes over from one on its target that only told people."""
+    """The events by which a new incident replaces one on its target that only notified people."""
     heir = str(opening[0].incident)
     if current.target.kind is TargetKind.WORKLOAD:
         state = State.SUPPRESSED if current.state is State.HELD else State.CLOSED
@@ -145,22 +145,22 @@ def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tu
         return (ended, *opening)
     ended = events.moved(
         current, State.SUPPRESSED, now, Reason.ABSORBED,
-        "A graver alert on the target takes over.", absorbed_by=heir,
+        "A more severe alert on the target takes over.", absorbed_by=heir,
     )  # fmt: skip
     kept = tuple(events.absorbed(heir, current.target, one, now) for one in current.alerts)
     return (ended, *opening, *kept)
 
 
 def _released(current: Incident) -> bool:
-    """Whether all that an incident quarantined was tested and let go."""
+    """Whether every target that the incident quarantined was tested and released."""
     over = current.state is State.PROBATION and current.done("release")
     return over and not current.quarantined
 
 
 def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Level) -> bool:
-    """Whether a new alert is a graver case than the open incident, which has only told people.
+    """Whether a new alert is more severe than the open incident, which has only notified people.
 
-    Graver is what may go further. Alerts of one gravity are witnesses of one incident.
+    More severe: its playbook allows a higher level. At the same level, it is a signal of the incident.
     """
     told_only = all(run.step.action == "notify" for run in current.steps)
     early = current.state in (State.NEW, State.TRIAGED, State.HELD) and told_only
@@ -169,7 +169,7 @@ def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Le
 
 
 def _turns(playbook: Playbook, current: Incident, shrinking: frozenset[str]) -> bool:
-    """Whether demand rose while replicas are being taken away: growing never waits for shrinking."""
+    """Whether demand rose during scale-in: scale-out never waits for scale-in."""
     grows = playbook.scale is not None and playbook.scale.step > 0
     return grows and current.playbook in shrinking and current.state is not State.ESCALATED
 
@@ -177,14 +177,14 @@ def _turns(playbook: Playbook, current: Incident, shrinking: frozenset[str]) -> 
 def open_incident(
     alert: Alert, target: Target, playbook: Playbook, book: Book, now: float, terms: Terms
 ) -> tuple[Event, ...]:
-    """The events that begin an incident with its first alert."""
+    """The events that open an incident with its first alert."""
     level = min(playbook.level, terms.ceiling, key=lambda one: one.rank)
     level = Level.OBSERVE if playbook.notify_only else level
     identity = incident_id(alert.key, target)
     if identity in book.incidents:
         identity = incident_id(f"{alert.key}/{now}", target)
     again = book.recurrence(target, now - terms.window)
-    text = f"{alert.name} on {target} is a case for playbook {playbook.name}."
+    text = f"Playbook {playbook.name} handles {alert.name} on {target}."
     birth = events.opened(identity, target, playbook.name, level, now, again, text)
     first = events.absorbed(identity, target, events.episode_of(alert, now), now)
     return (birth, first)
@@ -193,7 +193,7 @@ def open_incident(
 def widen(
     incident: Incident, decision: Widen, playbook: Playbook, book: Book, now: float, terms: Terms
 ) -> tuple[Event, ...]:
-    """The node's incident for a GPU's and its siblings', which their own lanes then hand over."""
+    """Open the node's incident, which takes over those of its GPUs; each GPU's lane hands over its own."""
     node = Target.parse(f"node/{incident.target.name}")
     current = book.incident_on(node)
     if current is not None and treats(current):
@@ -205,7 +205,7 @@ def widen(
 
 
 def hand_over(incident: Incident, book: Book, now: float) -> tuple[Event, ...]:
-    """The events by which a GPU's incident goes into that of its node, if there is one."""
+    """The events that hand a GPU's incident over to its node's incident, if there is one."""
     node = Target.parse(f"node/{incident.target.name}") if incident.target.gpu is not None else None
     heir = book.incident_on(node) if node else None
     if heir is None or not covers(heir, book) or incident not in absorbable(heir.target, book):

@@ -1,4 +1,4 @@
-"""When too much of a pool is reported unhealthy at once, so that the reports are doubted first. Pure."""
+"""Detects storms: so much of a pool is reported unhealthy at once that the reports are doubtful. Pure."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from fleetmedic.kernel.labels import Target, TargetKind
 SHARE = 0.2
 LEAST_NODES = 3
 LEAST_GPUS = 8
-# How long (seconds, divided by timing.factor) a pool must stay below the limits before a storm is over.
+# How long (seconds, divided by timing.factor) a pool must stay below the limits before a storm ends.
 CALM = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSize:
-    """How many GPUs each node of a pool has, by the node's name."""
+    """The number of GPUs of each node of a pool, by node name."""
 
     name: str
     gpus: Mapping[str, int]
 
 
 def storm_in(pool: PoolSize, accused: Collection[Target]) -> str | None:
-    """A sentence when hardware alerts accuse too much of the pool; None otherwise.
+    """A text if hardware alerts report too much of the pool as failed; None otherwise.
 
     Too much: more than 20 % of its nodes and at least three, or more than 20 % of its GPUs and at least
-    eight on at least three nodes. Two accused GPUs of one node count as the node.
+    eight on at least three nodes. Two reported GPUs of one node count as the node.
     """
     here = {one for one in accused if one.name in pool.gpus}
     gpus = {one for one in here if one.kind is TargetKind.GPU}
@@ -44,6 +44,6 @@ def storm_in(pool: PoolSize, accused: Collection[Target]) -> str | None:
     else:
         return None
     return (
-        f"Hardware alerts report {what} of pool {pool.name} as failed at once. Nothing disruptive is done there "
-        "until ten minutes have passed below the limit."
+        f"Hardware alerts report {what} of pool {pool.name} as failed at once. No disruptive step starts there "
+        "until the pool has stayed below the limit for ten minutes."
     )

@@ -1,4 +1,4 @@
-"""The facts that a decision may use, gathered by the engine before it asks. Read only."""
+"""The facts that a decision may use. The engine gathers them before it decides. Read only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from remediator.core.evidence import ACTIVE, Evidence, Standing
 from remediator.core.model import Level
 
 UNKNOWN_AGE = float("inf")
-# What a cluster may be able to do; the same words as remediator.clusters.base.Capability.
+# All capabilities that a cluster may have, as in remediator.clusters.base.Capability.
 EVERYTHING = frozenset(
     {"gpu_quarantine", "gpu_reset", "reboot", "signal", "restart", "fail", "probe", "scale"}
 )
@@ -17,7 +17,7 @@ EVERYTHING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job on the target. `running` means that its processes live and hold their GPUs."""
+    """A job on the target. `running`: its processes are alive and hold their GPUs."""
 
     job_id: str
     running: bool
@@ -25,7 +25,7 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """How much of the target's pool there is, and how much of it is out by us."""
+    """The size of the target's pool, and how much of it the remediator keeps out of service."""
 
     name: str = ""
     gpus: int = 0
@@ -37,7 +37,7 @@ class PoolView:
 
 @dataclass(frozen=True, slots=True)
 class SensorView:
-    """What can be trusted now. `watchdog_age` in seconds; `exporters_up` a ratio, None if unknown."""
+    """Health of the monitoring. `watchdog_age` in seconds; `exporters_up` is a ratio, None if unknown."""
 
     watchdog_age: float = UNKNOWN_AGE
     prometheus: bool = False
@@ -46,7 +46,7 @@ class SensorView:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadView:
-    """A scalable workload's size and bounds, and the requests that wait for it (None: unknown)."""
+    """The size and bounds of a scalable workload, and its waiting requests (None: unknown)."""
 
     wanted: int
     ready: int
@@ -57,10 +57,10 @@ class WorkloadView:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whether alert and inventory mean the same hardware.
+    """Whether alert and inventory name the same hardware.
 
-    `confirmed`: an alert's uuid equals the inventory's there. `problem` is a sentence that names both
-    where they differ. Neither means that nobody can tell.
+    `confirmed`: an alert's UUID equals the inventory's. `problem`: a text that names both if they
+    differ. If neither is set, the identity is unknown.
     """
 
     confirmed: bool = True
@@ -69,12 +69,12 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Stops:
-    """What stops the remediator, or everything disruptive, whatever the incident; sentences, empty
-    where it does not.
+    """What stops all actions, or all disruptive steps, for every incident. The texts are empty if
+    nothing does.
 
-    `pause`: who paused everything and why, and `pause_group` which pause it is. `other_installation`:
+    `pause`: who paused the remediator and why; `pause_group` identifies the pause. `other_installation`:
     another remediator acts on this cluster. `storm`: too much of the pool is reported unhealthy. `clock`:
-    the wall clock jumped; `clock_left` are the seconds until it is trusted.
+    the wall clock jumped; `clock_left` is the number of seconds until it is trusted again.
     `pinned`: a person returned the target to service, which is respected until `pinned_until`.
     """
 
@@ -91,13 +91,13 @@ class Stops:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Everything outside the incident that a decision looks at.
+    """Everything outside the incident that a decision uses.
 
-    `quarantine_owner` is who quarantined exactly the target (None: nobody). `node_jobs` are the jobs
-    anywhere on the target's node. `attempts` are (action, target, Unix seconds) of earlier steps.
-    `kept` are the targets beside the incident's own that it quarantined and that still carry our name.
-    `siblings` counts other GPUs of the node that fell ill within the hold. `checkpoint_at` is when
-    the slowest job on the target last saved, None where nobody knows.
+    `quarantine_owner`: who quarantined exactly this target (None: nobody). `node_jobs`: all jobs on the
+    target's node. `attempts`: (action, target, Unix seconds) of earlier steps. `kept`: further targets
+    that the incident quarantined and whose quarantine the remediator still owns. `siblings`: number of
+    other GPUs of the node that failed within the hold. `checkpoint_at`: time of the oldest last
+    checkpoint of the jobs on the target, None if unknown.
 
     `evidence` is how the incident's alerts stand; `alerts_active` whether one of them still fires, events
     of the past apart; `event_at` when the latest event that still counts happened (Unix seconds).
@@ -137,5 +137,5 @@ class View:
 
     @property
     def firing(self) -> bool:
-        """Whether the incident's alerts are not known to be over."""
+        """Whether an alert of the incident is, or may still be, active."""
         return self.evidence.standing is not Standing.OVER

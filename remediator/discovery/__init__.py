@@ -1,1 +1,1 @@
-"""Tells Prometheus what to scrape, from a list of hosts: by HTTP (http_sd) and as a file (file_sd)."""
+"""Service discovery: gives Prometheus the scrape targets of hosts.yml by HTTP (http_sd) and file (file_sd)."""

@@ -1,6 +1,6 @@
-"""The host list, hosts.yml: which exporters there are, and the `cluster` and `node` of each.
+"""The target list, hosts.yml: the exporters to scrape, with the labels `cluster` and `node` of each.
 
-Host names may hold ranges as Slurm writes them, `gpu[001-128]`. See docs/discovery.md.
+Host names may contain ranges in Slurm's notation, `gpu[001-128]`. See docs/discovery.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SPAN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hosts that differ from the rest: one, or all of a range, with labels of their own."""
+    """One host, or all hosts of a range, with their own address, cluster or labels."""
 
     node: str
     address: str | None = None
@@ -41,7 +41,7 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file itself. In `address`, `{node}` stands for the name of the host."""
+    """The file itself. In `address`, `{node}` is replaced by the name of the host."""
 
     hosts: tuple[str | Host, ...]
     cluster: str | None = None
@@ -50,7 +50,7 @@ class HostsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class ScrapeTarget:
-    """One exporter: HOST:PORT, where it stands, and what else its owner says of it."""
+    """One exporter: its HOST:PORT, cluster, node, and further labels."""
 
     address: str
     cluster: str
@@ -59,10 +59,10 @@ class ScrapeTarget:
 
 
 def read_hosts(path: Path, cluster: str) -> tuple[ScrapeTarget, ...]:
-    """All targets in the order of the file; `cluster` is for those that name none.
+    """All targets in the order of the file; `cluster` is the default for targets without a cluster.
 
-    Raises UserError naming the file and the place in it. A list without a host is one: a file that
-    lost its content must not end the watch over a fleet.
+    Raises UserError naming the file and the place in it. An empty list is also an error: a file that lost
+    its content must not end the monitoring of a fleet.
     """
     raw = load(path, HostsFile)
     found: list[ScrapeTarget] = []
@@ -72,24 +72,24 @@ def read_hosts(path: Path, cluster: str) -> tuple[ScrapeTarget, ...]:
         where = f"{path}: at $.hosts[{number}]"
         host = Host(given) if isinstance(given, str) else given
         if len(host.labels) > MAX_LABELS:
-            raise UserError(f"{where}.labels: more than {MAX_LABELS} labels; keep fewer.")
+            raise UserError(f"{where}.labels: expected at most {MAX_LABELS} labels.")
         for target in _targets(host, raw, cluster, where):
             if len(found) == MAX_TARGETS:
-                raise UserError(f"{where}: more than {MAX_TARGETS} hosts; split the list.")
-            name = f"{target.node} of cluster {target.cluster}"
+                raise UserError(f"{where}: more than {MAX_TARGETS} scrape targets; split the list.")
+            name = f"node {target.node} of cluster {target.cluster}"
             _once(nodes, (target.cluster, target.node), number, name, where)
-            _once(addresses, target.address, number, f"the address {target.address}", where)
+            _once(addresses, target.address, number, f"address {target.address}", where)
             found.append(target)
     if not found:
         raise UserError(
-            f"{path}: at $.hosts: there is no host; to watch none, remove `discovery` from "
-            "remediator.yml."
+            f"{path}: at $.hosts: expected at least one host; to scrape none, remove `discovery` "
+            "from remediator.yml."
         )
     return tuple(found)
 
 
 def document(targets: tuple[ScrapeTarget, ...]) -> bytes:
-    """What Prometheus reads, by HTTP and in a file alike: a JSON list of targets with their labels."""
+    """The document for http_sd and file_sd: a JSON list of targets with their labels."""
     groups = [
         {
             "targets": [one.address],
@@ -104,15 +104,15 @@ def document(targets: tuple[ScrapeTarget, ...]) -> bytes:
 def _targets(host: Host, raw: HostsFile, cluster: str, where: str) -> Iterator[ScrapeTarget]:
     of_cluster = host.cluster or raw.cluster or cluster
     if not _NAME.fullmatch(of_cluster):
-        raise UserError(f"{where}: {of_cluster[:60]!r} is no name of a cluster; use letters, digits, . _ -.")  # fmt: skip
+        raise UserError(f"{where}: invalid cluster name {of_cluster[:60]!r}; use letters, digits, . _ -.")  # fmt: skip
     form = host.address or raw.address
     for node in _expand(host.node, where):
         if not _NAME.fullmatch(node):
-            raise UserError(f"{where}: {node[:60]!r} is no name of a node; use letters, digits, . _ -.")  # fmt: skip
+            raise UserError(f"{where}: invalid node name {node[:60]!r}; use letters, digits, . _ -.")  # fmt: skip
         address = form.replace("{node}", node)
         port = _ADDRESS.fullmatch(address)
         if port is None or not 1 <= int(port[1]) <= 65535:
-            raise UserError(f"{where}: the address {address[:80]!r} is not HOST:PORT.")
+            raise UserError(f"{where}: invalid address {address[:80]!r}; expected HOST:PORT.")
         yield ScrapeTarget(address, of_cluster, node, tuple(sorted(host.labels.items())))
 
 
@@ -120,7 +120,7 @@ def _expand(text: str, where: str) -> Iterator[str]:
     """`gpu[01-03,7]` is gpu01, gpu02, gpu03, gpu7; several brackets give every combination."""
     pieces = _BRACKETS.split(text)  # text, what is in brackets, text, ...
     spans = [_spans(inside, where) for inside in pieces[1::2]]
-    # Counted before anything is written out: a range may name a billion.
+    # Count before expanding: a range may name a billion hosts.
     total = math.prod(sum(len(numbers) for numbers, _ in one) for one in spans)
     if total > MAX_TARGETS:
         raise UserError(
@@ -136,21 +136,23 @@ def _expand(text: str, where: str) -> Iterator[str]:
 
 
 def _spans(inside: str, where: str) -> list[tuple[range, int]]:
-    """The ranges between two brackets, each with the width of its numbers."""
+    """The ranges in a pair of brackets, each with the width of its numbers."""
     found = []
     for part in inside.split(","):
         match = _SPAN.fullmatch(part)
         first, last = (match[1], match[2] or match[1]) if match else ("1", "0")
         if int(last) < int(first):
             raise UserError(
-                f"{where}: [{inside[:60]}] is no range; write it as [001-128] or [1-4,7]."
+                f"{where}: invalid range [{inside[:60]}]; expected a range such as [001-128] or [1-4,7]."
             )
         found.append((range(int(first), int(last) + 1), len(first)))
     return found
 
 
 def _once(seen: dict[K, int], key: K, number: int, what: str, where: str) -> None:
-    """Remember which entry names `key`. Raises UserError when one has named it before."""
+    """Record which entry names `key`. Raises UserError for a duplicate."""
     if key in seen:
-        raise UserError(f"{where}: {what} stands in hosts[{seen[key]}] already; remove one.")
+        raise UserError(
+            f"{where}: duplicate {what}, already in hosts[{seen[key]}]; remove one of them."
+        )
     seen[key] = number

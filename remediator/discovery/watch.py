@@ -1,5 +1,5 @@
-"""Keeps the host list current without a restart: read anew when the file changes, the last good one
-kept when it went bad."""
+"""Reloads the target list when its file changes, without a restart. If the file becomes invalid, the last
+valid list stays in use."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from remediator.discovery.hosts import document, read_hosts
 log = structlog.get_logger("remediator")
 EVERY = 2.0
 FIRST = 2.0
-# A list is taken once its file has been at rest for so long: half of one would end the watch over the
-# other half.
+# A file is read only when it has not changed for this long (seconds): a half-written list would end the
+# monitoring of the other half.
 REST = 1.0
 
 
 class NeverGoodError(Exception):
-    """No good list was ever read; the message is the sentence about the bad one."""
+    """No valid list was read so far; the message is the error of the invalid one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The last good list: what Prometheus is told, of how many hosts, read when (Unix seconds)."""
+    """The last valid list: the document for Prometheus, the number of targets, the read time (Unix seconds)."""
 
     body: bytes
     count: int
@@ -38,14 +38,14 @@ class Known:
 
 
 class Discovery:
-    """The targets of one host list. `file_sd` is where they are written as well, if anywhere."""
+    """The targets of one list. They are also written to `file_sd`, if it is set."""
 
     def __init__(
         self, hosts: Path, file_sd: Path | None, cluster: str, now: Callable[[], float] = time.time
     ) -> None:
         self.known: Known | None = None
         self.bad: str | None = None
-        """What is wrong with the list, or with writing it, as a sentence; None while all is well."""
+        """The error of reading or writing the list, as a sentence; None if there is none."""
         self._hosts = hosts
         self._file_sd = file_sd
         self._cluster = cluster
@@ -55,25 +55,25 @@ class Discovery:
         self._unread: str | None = None
 
     async def body(self) -> bytes:
-        """The targets of the list that stands. Raises NeverGoodError while none does.
+        """The targets of the current list. Raises NeverGoodError if there is none yet.
 
-        A question waits for the first look and for no other: a file system that hangs holds up one
-        thread, and nobody who asks.
+        A request waits for the first read only, so that a hanging file system blocks one thread and no
+        requests.
         """
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._looked.wait(), FIRST)
         if self.known is None:
-            raise NeverGoodError(self.bad or f"{self._hosts}: it has not been read yet.")
+            raise NeverGoodError(self.bad or f"{self._hosts}: the list has not been read yet.")
         return self.known.body
 
     async def run(self) -> None:
-        """Look after the list until cancelled."""
+        """Keep the list current until cancelled."""
         while True:
             await self.refresh()
             await asyncio.sleep(EVERY)
 
     async def refresh(self) -> None:
-        """Read the list if its file has changed, and write it where it is to be written."""
+        """Read the list if its file has changed, and write it to `file_sd`."""
         before = self.known
         bad = await asyncio.to_thread(lambda: self._read() or self._write())
         if self.known is not None and self.known is not before:
@@ -85,7 +85,7 @@ class Discovery:
         self._looked.set()
 
     def _read(self) -> str | None:
-        """Take the list if it is new; what is wrong with it, as a sentence."""
+        """Read the list if it is new; returns its error as a sentence, or None."""
         seen = self._signature()
         if seen is not None:
             moving = 0 <= self._now() - seen[0] / 1e9 < REST
@@ -101,7 +101,7 @@ class Discovery:
         return self._unread
 
     def _signature(self) -> tuple[int, int, int] | None:
-        """What changes when the file does; None when it cannot be looked at."""
+        """A value that changes with the file; None if the file cannot be read."""
         try:
             at = self._hosts.stat()
         except OSError:
@@ -109,12 +109,12 @@ class Discovery:
         return at.st_mtime_ns, at.st_size, at.st_ino
 
     def _write(self) -> str | None:
-        """Bring the file for file_sd up to date; why it could not be, as a sentence."""
+        """Update the file for file_sd; returns the error as a sentence, or None."""
         if self._file_sd is None or self.known is None:
             return None
         try:
             if not self._file_sd.exists() or self._file_sd.read_bytes() != self.known.body:
                 write_atomic(self._file_sd, self.known.body)
         except OSError as error:
-            return f"{self._file_sd}: cannot be written: {error.strerror}; mend discovery.file_sd."
+            return f"{self._file_sd}: cannot be written: {error.strerror}; fix discovery.file_sd."
         return None

@@ -108,6 +108,6 @@ def test_the_notification_template_names_gpu_runbook_and_playbook(
     assert text.stdout.split("\n")[:4] == [
         "GPU 3 of node1 is lost.",
         "It is gone.",
-        "Since 2026-01-02 03:04:05 UTC. fleetmedic acts by the playbook gpu-lost.",
+        "Since 2026-01-02 03:04:05 UTC. Automatic action: playbook gpu-lost.",
         "Runbook: http://x/runbooks/GpuLost",
     ]

@@ -107,7 +107,7 @@ def test_a_silenced_alert_opens_nothing_until_the_silence_ends(stack: Scene) -> 
     inject(stack.hardware, "node1", 5, "hang")
     until(lambda: "ticket 4711" in stack.why(target), 40, lambda: stack.why(target))
     stack.passes(2)
-    assert "mara silenced it until" in stack.why(target)
+    assert "mara silenced the alert until" in stack.why(target)
     assert stack.opened(target) == 0
     assert not stack.quarantined(target)
     stack.require_untouched(before)
@@ -133,7 +133,7 @@ def test_a_silence_holds_an_open_incident_and_resolves_nothing(
     stack.cli("resume")
     until(lambda: stack.held(target) == "silenced", 20, lambda: stack.story(target))
     stack.passes(3)
-    assert "silenced it until" in stack.why(target)
+    assert "silenced the alert until" in stack.why(target)
     assert comment in stack.why(target)
     assert not stack.quarantined(target)
     assert stack.states(target)[-1] == "HELD"

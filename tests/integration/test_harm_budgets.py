@@ -140,7 +140,7 @@ def test_an_unknown_job_is_unknown_and_not_well_again(stack: Scene) -> None:
     labels = STATIC | {"alertname": "TrainingStalled", "category": "job", "job_id": "no-such-job"}
     stack.post(labels, ends=time.time() + 60)
     until(lambda: stack.states(target)[-1:] == ["FAILED"], 20, lambda: stack.story(target))
-    assert "The cluster knows no job/no-such-job" in stack.why(target)
+    assert "The cluster does not know job/no-such-job" in stack.why(target)
     assert "CLOSED" not in stack.states(target)
     assert "has ended" not in stack.why(target)
 

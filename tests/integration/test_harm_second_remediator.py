@@ -141,7 +141,7 @@ def test_one_of_two_remediators_acts_and_the_other_says_so(
     # A person lets the second one act: from then on the first says so.
     second.stop()
     second.start("--take-over", "the first host is retired")
-    until(lambda: "acts on nothing" in first.log() or "lock_lost" in first.log(), 40, first.log)
+    until(lambda: "takes no action" in first.log() or "lock_lost" in first.log(), 40, first.log)
     inject(stack.hardware, "node4", 6, "hang")
     until(lambda: "reset_gpu" in second.done("gpu/node4/6"), 120, second.log)
     assert first.done("gpu/node4/6") == []

@@ -219,7 +219,7 @@ def test_a_silence_names_who_why_and_until_when_and_is_never_over(asked: Asked) 
     found = asked.evidence()
     assert found == Evidence(
         Standing.WITHHELD, Reason.SILENCED,
-        "alice silenced it until 2023-11-14 23:13 UTC: new board", "silence/s1",
+        "alice silenced the alert until 2023-11-14 23:13 UTC: new board", "silence/s1",
     )  # fmt: skip
     assert asked.evidence(RESOLVED).standing is Standing.WITHHELD
     assert list(asked.states.active()) == [WATCHDOG]
@@ -289,7 +289,7 @@ def test_what_people_wrote_is_one_line_of_bounded_length(asked: Asked) -> None:
     asked.fake.lists(GPU_LOST, silenced_by=("s" * 100,))
     asked.fake.known = {"s" * 100: Silence("", "\x1b[2J" + "x" * 500, 1e18)}
     found = asked.evidence()
-    assert "(empty) silenced it until" in found.text
+    assert "(empty) silenced the alert until" in found.text
     assert "\x1b" not in found.text
     assert len(found.text) < 300
     assert found.group == "silence/" + "s" * 40

@@ -51,9 +51,9 @@ def test_plan_says_what_would_be_done_and_what_the_level_forbids(config, tmp_pat
     payload.write_text(json.dumps({"alerts": [alert]}))
     result = _run("plan", "--config", config, payload)
     assert result.exit_code == 0
-    assert "playbook gpu-lost" in result.output
+    assert "Playbook gpu-lost" in result.output
     assert "quarantine the GPU\n" in result.output
-    assert "reset the GPU (not at level drain: it needs repair)" in result.output
+    assert "reset the GPU (not allowed at level drain: requires repair)" in result.output
 
 
 def test_plan_refuses_junk_with_the_files_name(config, tmp_path) -> None:
@@ -85,7 +85,7 @@ def test_check_counts_the_hosts_and_refuses_a_bad_list(config, tmp_path) -> None
     hosts = tmp_path / "hosts.yml"
     hosts.write_text("hosts: ['gpu[1-12]']")
     config.write_text(config.read_text() + f"discovery: {{hosts: {hosts}}}\n")
-    assert f"{hosts}: valid, 12 hosts." in _run("check", "--config", config).output
+    assert f"{hosts}: valid, 12 scrape targets." in _run("check", "--config", config).output
     hosts.write_text("hosts: []")
     assert isinstance(_run("check", "--config", config).exception, UserError)
 
@@ -96,7 +96,7 @@ def test_targets_are_printed_or_written_as_prometheus_reads_them(tmp_path) -> No
     said = _run("targets", hosts, "--cluster", "prod").output
     assert json.loads(said) == [{"targets": ["a:9410"], "labels": {"cluster": "prod", "node": "a"}}]
     result = _run("targets", hosts, "--cluster", "prod", "--out", out)
-    assert (result.output, out.read_text()) == (f"{out}: 1 hosts.\n", said)
+    assert (result.output, out.read_text()) == (f"{out}: 1 scrape targets.\n", said)
     hosts.write_text("hosts: [a, a]")
     assert isinstance(_run("targets", hosts, "--out", out).exception, UserError)
     assert out.read_text() == said

@@ -82,7 +82,7 @@ def test_what_nothing_heals_is_escalated_stays_out_and_is_never_closed(tmp_path)
             await asyncio.sleep(0.1)
             assert len(run.book.incidents) == 1
             assert State.CLOSED not in {one.state for one in run.book.incidents.values()}
-            # The node that was rebooted for it is in service again, with its other GPUs.
+            # The node that was rebooted for it is back in service, with its other GPUs.
             node = (await cluster.list_nodes())[0]
             await run.until(lambda: "release" in run.verbs())
             assert await cluster.quarantined(Target.parse(node.name)) is None

@@ -80,7 +80,7 @@ def test_a_sick_sample_counts_fifteen_seconds_after_the_repair(
     at = NOW - 1
     report = judge_health(_samples(lost=1, at=at), GPU, NOW - since, NOW, oldest=30.0)
     assert report.state is expected
-    assert report.text == "gpu_lost of gpu/node1/3 is 1."
+    assert report.text == "Metric gpu_lost of gpu/node1/3 is 1."
 
 
 def test_the_latest_sick_sample_decides_whether_the_repair_has_settled() -> None:

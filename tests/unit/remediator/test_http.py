@@ -121,7 +121,7 @@ def test_too_large_an_answer_is_refused(place: Place) -> None:
             await client.query("up")
 
     place.answers(vector())
-    with pytest.raises(HttpError, match="more than 10 bytes"):
+    with pytest.raises(HttpError, match="larger than 10 bytes"):
         asyncio.run(ask())
 
 

@@ -132,7 +132,7 @@ def test_why_of_a_gpu_tells_what_was_decided_in_the_incident_of_its_node(story: 
     assert "text" not in mine
     other = story.why("node1/4")
     assert (other["decisions"], other["incidents"]) == ([], [])
-    assert other["text"] == "Nothing was decided about gpu/node1/4: no alert named it."
+    assert other["text"] == "No decision about gpu/node1/4: no alert named it."
 
 
 def test_what_a_node_incident_decided_about_another_gpu_is_not_told(story: Story) -> None:
@@ -180,7 +180,7 @@ def test_why_of_a_gpu_tells_who_took_its_quarantine_over_and_not_that_of_another
         story.write(events.inherited(heir, story.book.incidents[identity], story.at()))
     assert story.why("node1/3")["incidents"] == ["inc-3", "inc-node"]
     told = texts(story.why("node1/3"))
-    assert "It takes over from inc-3 on gpu/node1/3." in told
+    assert "The node's incident takes over inc-3 on gpu/node1/3." in told
     assert "It takes over from inc-4 on gpu/node1/4." not in told
 
 
@@ -201,7 +201,7 @@ def test_open_incidents_are_listed_beyond_the_limit_and_ended_ones_are_not(story
 
 @pytest.mark.parametrize("limit", ["0", "-1", "ten", "1.5", "\u0661", "", "10001", "9" * 40])
 def test_a_limit_that_is_no_number_is_refused(story: Story, limit: str) -> None:
-    with pytest.raises(UserError, match=r"^limit=.*: give a number from 1 to 10000\.$"):
+    with pytest.raises(UserError, match=r"^limit=.*: expected a number from 1 to 10000\.$"):
         story.client.get("/incidents", params={"limit": limit})
 
 
@@ -288,15 +288,15 @@ def test_why_of_a_job_that_nobody_knows_says_so(tmp_path: Path) -> None:
     cluster.submit("train-a", on=GPU)
     story = Story(tmp_path, cluster)
     unknown = story.why("job/train-x")["text"]
-    assert unknown.startswith("job/train-x is unknown: the cluster has no such job.")
-    idle = "Nothing was decided about job/train-a: no alert named it, and no incident moved it."
+    assert unknown.startswith("The cluster does not know job/train-x.")
+    idle = "No decision about job/train-a: no alert named it, and no incident moved it."
     assert story.why("job/train-a")["text"] == idle
 
 
 def test_a_cluster_that_does_not_answer_makes_no_job_unknown(tmp_path: Path) -> None:
     said = Story(tmp_path, _Silent()).why("job/train-a")["text"]
-    assert "is unknown" not in said
-    assert "does not answer" in said
+    assert "does not know" not in said
+    assert "did not answer" in said
 
 
 def test_an_incident_is_shown_with_its_present_reason(story: Story) -> None:

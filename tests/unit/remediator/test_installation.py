@@ -109,7 +109,7 @@ def test_a_folder_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
 def test_nothing_may_be_done_before_the_lock_is_taken(world: World) -> None:
     lock = world.remediator(ONE)
     assert lock.refusal() == (
-        "The lock of the cluster 'memory' was not taken; nothing is done until it is."
+        "The lock of cluster 'memory' was not acquired; no action starts until it is."
     )
     assert claim(lock) is None
     assert world.cluster.asked == [(ONE, 60.0, "")]
@@ -119,8 +119,8 @@ def test_a_second_remediator_names_the_first_and_may_do_nothing(world: World) ->
     first, second = world.remediator(ONE), world.remediator(TWO)
     claim(first)
     assert claim(second) == (
-        "Another remediator (installation 11111111, on host host-1) acts on the cluster 'memory'; "
-        "this one acts on nothing. Stop one of them, or start this one with --take-over REASON."
+        "Another remediator (installation 11111111, on host host-1) acts on cluster 'memory'; "
+        "this one takes no action. Stop one of them, or start this one with --take-over REASON."
     )
     assert first.refusal() is None
     assert second.holder is not None
@@ -154,8 +154,8 @@ def test_a_holder_that_cannot_renew_stops_after_forty_seconds(
     assert claim(lock) is None
     world.now += 0.1
     assert claim(lock) == (
-        "The lock of the cluster 'memory' could not be renewed for 40 s (disk full); "
-        "nothing is done until it is."
+        "The lock of cluster 'memory' could not be renewed for 40 s (disk full); "
+        "no action starts until it is."
     )
     world.cluster.before = None
     assert claim(lock) is None
@@ -164,8 +164,8 @@ def test_a_holder_that_cannot_renew_stops_after_forty_seconds(
 def test_a_cluster_that_cannot_be_asked_is_nobodys(world: World) -> None:
     world.cluster.before = ClusterError("no route to host.")
     assert claim(world.remediator(ONE)) == (
-        "The lock of the cluster 'memory' was not taken (no route to host); "
-        "nothing is done until it is."
+        "The lock of cluster 'memory' was not acquired (no route to host); "
+        "no action starts until it is."
     )
 
 
@@ -226,11 +226,11 @@ def test_a_reason_takes_the_lock_after_the_other_had_time_to_notice(world: World
     claim(first)
     second = world.remediator(TWO, "gpu-ops-1 is being retired.")
     assert claim(second) == (
-        "The lock of the cluster 'memory' was taken over; the previous holder gets 15 s more to "
-        "notice, and nothing is done until then."
+        "The lock of cluster 'memory' was taken over; no action starts for another 15 s, so that "
+        "the previous holder notices it."
     )
     world.now += RENEW
-    assert "It took the lock over: gpu-ops-1 is being retired. Stop one" in str(claim(first))
+    assert "Reason of the takeover: gpu-ops-1 is being retired. Stop one" in str(claim(first))
     assert claim(second) is not None
     world.now += HANDOVER - RENEW
     assert claim(second) is None
@@ -248,7 +248,7 @@ def test_a_restart_during_a_take_over_waits_for_the_rest(world: World) -> None:
     claim(world.remediator(TWO, "why not"))
     world.now += 10
     again = world.remediator(TWO)
-    assert "gets 5 s more" in str(claim(again))
+    assert "for another 5 s" in str(claim(again))
     world.now += 5
     assert again.refusal() is None
     assert claim(world.remediator(TWO)) is None

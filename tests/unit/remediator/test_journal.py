@@ -106,11 +106,11 @@ def test_only_one_remediator_may_write_a_folder(tmp_path) -> None:
 
 def test_a_file_that_is_no_journal_is_one_sentence(tmp_path) -> None:
     (tmp_path / "journal.db").write_bytes(b"not a database, " * 100)
-    with pytest.raises(UserError, match=r"journal\.db.*cannot be read"):
+    with pytest.raises(UserError, match=r"journal\.db.*not a valid journal"):
         list(replay(tmp_path))
 
     async def work() -> None:
-        with pytest.raises(UserError, match="no journal can be kept"):
+        with pytest.raises(UserError, match="cannot be created or opened"):
             Journal(tmp_path, lambda event: None)
 
     asyncio.run(work())

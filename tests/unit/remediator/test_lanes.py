@@ -49,7 +49,7 @@ def test_the_third_exception_in_a_row_is_a_persons_and_each_is_counted(tmp_path)
             await run.send("GpuLost")
             one = await run.state(State.ESCALATED)
             assert one.reason is Reason.LANE_FAILED
-            assert "KeyError three times on gpu/node1/3" in one.text
+            assert "KeyError three times in a row on gpu/node1/3" in one.text
             assert len(run.failures) >= 3
             await run.until(lambda: len(run.failures) > 5)
             assert run.people.occasions == ["lane_failed"], "nobody is told of the fourth"
@@ -126,8 +126,8 @@ def test_a_poisoned_alert_is_put_aside_and_the_lane_lives(tmp_path, monkeypatch)
             assert len(run.failures) == 3
             put = [one for one in read_events(tmp_path) if one["reason"] == "lane_failed"]
             assert [one["event"] for one in put] == ["Suppressed"]
-            (told,) = (one for one in read_events(tmp_path) if "is not treated" in one["text"])
-            assert "RecursionError three times" in told["text"]
+            (told,) = (one for one in read_events(tmp_path) if "is not handled" in one["text"])
+            assert "RecursionError three times in a row" in told["text"]
             assert run.book.undecided() == ()
 
     asyncio.run(story())

@@ -163,7 +163,7 @@ def test_a_silenced_alert_opens_no_incident_and_says_so_once(tmp_path) -> None:
         assert one.run.book.incidents == {}
         (line,) = read_events(tmp_path)
         assert (line["event"], line["reason"]) == ("Suppressed", "silenced")
-        assert "GpuLost on gpu/node1/3 is not treated" in line["text"]
+        assert "GpuLost on gpu/node1/3 is not handled" in line["text"]
 
     tell(tmp_path, story)
 

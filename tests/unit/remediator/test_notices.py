@@ -19,7 +19,7 @@ from remediator.notices import group_notice, lane_failed, stray_notice
 
 NOW = 1_700_000_000.0
 GPU = Target.parse("node1/3")
-PAUSE = Hold(Reason.PAUSED, "alice paused every action: x", group="pause/7")
+PAUSE = Hold(Reason.PAUSED, "alice paused all actions: x", group="pause/7")
 ALERT = Alert("f", NOW, "x", True, {"alertname": "GpuLost", "node": "node1", "gpu": "3"})
 
 
@@ -47,7 +47,7 @@ def test_what_holds_many_incidents_is_told_once_with_their_number_and_targets() 
     assert told.kind is Kind.NOTIFIED
     assert told.data["group"] == "pause/7"
     body = told.data["body"]
-    assert body["text"].startswith("2 incidents wait: alice paused every action")
+    assert body["text"].startswith("2 incidents wait: alice paused all actions")
     assert body["targets"] == ["gpu/node1/3", "gpu/node1/4"]
     book.apply(told)
     assert _notice(book, one) == ()
@@ -125,7 +125,7 @@ def test_a_poisoned_alert_is_put_aside_and_its_incident_goes_on() -> None:
     _open(book)
     put, told = lane_failed(GPU, ALERT, book, "KeyError three times", NOW)
     assert (put.kind, put.reason) == (Kind.SUPPRESSED, Reason.LANE_FAILED)
-    assert told.text == "GpuLost on gpu/node1/3 is not treated. KeyError three times"
+    assert told.text == "GpuLost on gpu/node1/3 is not handled. KeyError three times"
     for event in (put, told):
         book.apply(event)
     assert book.undecided() == ()

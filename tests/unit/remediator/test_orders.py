@@ -68,7 +68,7 @@ def test_a_stray_quarantine_of_ours_is_released_with_who_and_why(client, cluster
     asyncio.run(cluster.quarantine(GPU, op_id="op", owner=OWNER, reason="x"))
     answer = client.post(RELEASE, json=WHO | {"target": "node1/gpu3"}, headers=HEAD)
     assert answer.status_code == 200
-    assert answer.json()["text"].startswith("gpu/node1/3 is in service again")
+    assert answer.json()["text"].startswith("gpu/node1/3 is back in service")
     assert asyncio.run(cluster.quarantined(GPU)) is None
     (why,) = client.get("/api/v1/why", params={"target": "node1/3"}).json()["decisions"]
     assert (why["event"], why["reason"]) == ("Ordered", "released_by_person")
@@ -103,7 +103,7 @@ def test_an_incident_that_holds_a_quarantine_is_closed_only_when_it_may_stay(cli
     assert "alice: tested by hand" in now["text"]
     for path in (CLOSE, RETRY):
         again = client.post(path, json=WHO, headers=HEAD)
-        assert (again.status_code, "has ended" in again.text) == (409, True)
+        assert (again.status_code, "has already ended" in again.text) == (409, True)
 
 
 def test_an_escalated_incident_is_retried_and_another_is_not(client, cluster) -> None:
@@ -132,7 +132,7 @@ def test_a_release_ends_the_incident_that_holds_the_target(client, cluster) -> N
 def test_an_unknown_incident_is_not_found(client, order) -> None:
     answer = client.post(f"/api/v1/incidents/inc-2/{order}", json=WHO, headers=HEAD)
     assert answer.status_code == 404
-    assert "/api/v1/incidents lists them" in answer.text
+    assert "/api/v1/incidents lists all incidents" in answer.text
 
 
 @pytest.mark.parametrize(

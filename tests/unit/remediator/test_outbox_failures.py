@@ -178,7 +178,7 @@ def test_a_failing_address_is_logged_once_when_it_begins_and_once_when_it_recove
         ]
         assert logs[0]["refused"] is True
         assert "404" in logs[0]["error"]
-        assert "Check its URL" in logs[0]["error"]
+        assert "Check the URL" in logs[0]["error"]
         assert "secret" not in str(logs)
 
     play(story())

@@ -57,7 +57,7 @@ def test_a_start_up_to_a_day_ahead_is_taken_as_it_is(at: float) -> None:
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
-    with pytest.raises(UserError, match=r"alerts\[0\]\.startsAt: this is no RFC 3339 time"):
+    with pytest.raises(UserError, match=r"alerts\[0\]\.startsAt: expected an RFC 3339 time"):
         read_webhook(_body({"startsAt": "2026-11-22T21:47:28"}), NOW)
 
 

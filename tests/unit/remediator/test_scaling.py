@@ -49,7 +49,7 @@ def test_the_next_size(now: int, waiting: float, replicas: int, why: Why) -> Non
 @pytest.mark.parametrize("waiting", [None, math.nan, math.inf, -math.inf, -1.0])
 def test_an_unknown_queue_changes_nothing(waiting: float | None) -> None:
     assert size(5, waiting) == Desired(
-        5, Why.UNKNOWN_DEMAND, "The queue is not known, so the size stays."
+        5, Why.UNKNOWN_DEMAND, "The queue length is unknown, so the size stays."
     )
 
 

@@ -195,7 +195,7 @@ def test_one_dead_job_beside_a_running_one_says_nothing_about_its_node(
     for name, on in (("a", "node1/0"), ("b", "node1/1")):
         world.cluster.submit(name, gpus=1, on=Target.parse(on))
     world.hear("NodeDown", NODE)
-    found = world.view(NODE).witnesses - {"the exporter's silence"}
+    found = world.view(NODE).witnesses - {"an unavailable exporter"}
     assert {name.split()[2] for name in found} == expected
 
 
@@ -254,7 +254,7 @@ def test_what_prometheus_contradicts_is_not_confirmed_and_no_signal(world: World
     world.told.firing = False
     view = world.view()
     assert view.evidence.reason is Reason.ALERT_UNCONFIRMED
-    assert "does not fire it there" in view.evidence.text
+    assert "is not firing in Prometheus" in view.evidence.text
     assert view.witnesses == frozenset()
 
 
@@ -309,7 +309,7 @@ def test_an_event_before_the_targets_cure_by_an_earlier_incident_is_over(world: 
 def test_what_prometheus_own_rule_contradicts_is_not_known_to_stand(world: World) -> None:
     world.hear("GpuLost")
     world.told.firing = None
-    assert "does not say" in world.view().evidence.text
+    assert "did not answer" in world.view().evidence.text
     world.told.asked.clear()
     world.told.firing = False
     view = world.view()
@@ -387,7 +387,7 @@ def test_a_pause_names_who_and_why(world: World) -> None:
     world.book.apply(events.paused("alice", "new racks", NOW - 5))
     view = world.view()
     assert view.paused
-    assert view.stops.pause == "alice paused every action: new racks"
+    assert view.stops.pause == "alice paused all actions: new racks"
     assert view.stops.pause_group == "pause/1699999995"
 
 
@@ -743,7 +743,10 @@ def test_a_wrong_label_of_a_minute_does_not_stick(world: World) -> None:
 def test_a_node_as_which_two_exporters_answer_is_identified_by_nobody(world: World) -> None:
     world.hear("GpuLost")
     world.told.twice = frozenset({"node1"})
-    assert "Two exporters answer as node1" in world.view(state=State.JOBS_MOVED).identity.problem
+    assert (
+        "Two scrape targets have the label node=node1"
+        in world.view(state=State.JOBS_MOVED).identity.problem
+    )
     world.told.twice = frozenset({"node2"})
     assert world.view(state=State.JOBS_MOVED).identity.confirmed
 

@@ -99,7 +99,7 @@ def test_a_token_that_is_none_is_refused(tmp_path, text) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match="token"):
         read_token(path)
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="file not found"):
         read_token(tmp_path / "none")
 
 

@@ -39,7 +39,7 @@ def look(target: Target, waited: float) -> Look:
 @pytest.mark.parametrize(("target", "waited"), [(GPU, 1.0), (JOB, 1.0), (JOB, 30.0)])
 def test_a_full_cluster_is_a_wait_with_its_reason(target: Target, waited: float) -> None:
     seen = look(target, waited)
-    assert (seen.over, seen.text) == (False, "train-a waits for room: no node has 8 free GPUs.")
+    assert (seen.over, seen.text) == (False, "train-a waits for capacity: no node has 8 free GPUs.")
 
 
 def test_a_repair_does_not_wait_for_room() -> None:
@@ -64,7 +64,7 @@ class Held(Full):
     [
         (GPU, (), ("node1/3",)),
         (GPU, ("node3/1", "node4"), ("node1/3", "node3/1", "node4")),
-        # Nothing means for the cluster that the job leaves its present place.
+        # If this is empty, the cluster excludes the job's current place.
         (JOB, (), ()),
         (JOB, ("node3/1",), ("node2/5", "node3/1")),
     ],

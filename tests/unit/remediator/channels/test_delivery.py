@@ -128,8 +128,8 @@ def test_who_asked_is_told_whether_another_try_can_help(
     ("said", "text"),
     [
         (b'{"errcode": 310000, "errmsg": "sign"}', "errcode is 310000"),
-        (b"<html>", "no JSON"),
-        (b"[]", "no JSON"),
+        (b"<html>", "invalid JSON"),
+        (b"[]", "invalid JSON"),
     ],
 )
 def test_a_service_that_says_no_with_a_200_did_not_take_it(
@@ -168,7 +168,7 @@ def test_a_header_file_that_is_none_is_named(tmp_path: Path, service: Service) -
 
 
 def test_a_template_that_makes_no_json_sends_nothing(tmp_path: Path, service: Service) -> None:
-    with pytest.raises(NotDelivered, match="made no JSON"):
+    with pytest.raises(NotDelivered, match="produced invalid JSON"):
         _deliver(_http(tmp_path, service, template=_file(tmp_path / "t.j2", "{{ title }}")))
     assert service.seen == []
 
@@ -241,5 +241,5 @@ def test_a_template_that_is_not_there_is_refused_at_the_start() -> None:
                 Notifications(channels={"x": Http(url_file="/x", template="smoke")}), sender
             )
 
-    with pytest.raises(UserError, match="none of dingtalk, feishu"):
+    with pytest.raises(UserError, match="one of dingtalk, feishu"):
         asyncio.run(run())

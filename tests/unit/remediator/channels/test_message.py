@@ -135,4 +135,4 @@ def test_a_label_is_never_a_template() -> None:
 def test_the_end_of_an_alert_is_called_that() -> None:
     group = read(body({}, status="resolved", summary="It is lost."))
     said = fill(Templates().parse("{{ alerts[0].summary }}", "t"), group, "t", NOTHING)
-    assert said == b"Over: It is lost."
+    assert said == b"Resolved: It is lost."

@@ -30,9 +30,9 @@ def test_a_healthy_gpu_passes_with_its_figures(hardware: Hardware) -> None:
     ("fault", "words"),
     [
         ("lost", "lost from the bus"),
-        ("hang", "does not answer"),
+        ("hang", "does not respond"),
         ("slow", "75% of its clock"),
-        ("hot", "40 degrees too hot"),
+        ("hot", "40 °C too hot"),
     ],
 )
 def test_a_sick_gpu_fails_with_the_words_for_it(hardware: Hardware, fault: str, words: str) -> None:

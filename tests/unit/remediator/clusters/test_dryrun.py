@@ -128,7 +128,7 @@ def test_no_test_is_run_and_none_is_passed(dry: DryRunCluster) -> None:
 
 
 def test_an_unknown_workload_is_refused_as_it_would_be(dry: DryRunCluster) -> None:
-    with pytest.raises(ClusterError, match="no workload 'nothing'"):
+    with pytest.raises(ClusterError, match="workload 'nothing' not found"):
         asyncio.run(dry.scale("nothing", 1, op_id="1"))
 
 

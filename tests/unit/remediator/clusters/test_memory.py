@@ -80,7 +80,7 @@ def test_a_quarantine_says_when_it_began(cluster: MemoryCluster) -> None:
 
 
 def test_a_reset_of_a_node_is_refused(cluster: MemoryCluster) -> None:
-    with pytest.raises(ClusterError, match="done to a gpu"):
+    with pytest.raises(ClusterError, match="expected a gpu"):
         asyncio.run(cluster.reset_gpu(Target.parse("node1"), op_id="a"))
 
 
@@ -120,7 +120,7 @@ def test_a_board_can_be_exchanged(cluster: MemoryCluster) -> None:
     cluster.set_uuid(GPU, "GPU-new")
     first, second = asyncio.run(cluster.list_nodes())[0].gpus
     assert (first.uuid, second.uuid) == ("GPU-new", "GPU-1-1")
-    with pytest.raises(ValueError, match="is a node"):
+    with pytest.raises(ValueError, match="expected a GPU"):
         cluster.set_uuid(NODE, "GPU-new")
 
 

@@ -173,7 +173,7 @@ def test_where_no_gpu_can_be_quarantined_nothing_is_touched_and_a_person_is_noti
     one = incident(State.TRIAGED)
     told = decide(case(one, jobs=DEAD, **unable))
     assert (brief(told), told.text) == (
-        ("act", "notify:failed"), "This cluster lacks the capability: gpu quarantine.",
+        ("act", "notify:failed"), "This cluster lacks a required capability: gpu quarantine.",
     )  # fmt: skip
     ended = decide(case(after(one, told.step), jobs=DEAD, **unable))
     assert (ended.state, ended.reason) == (State.FAILED, Reason.UNSUPPORTED)

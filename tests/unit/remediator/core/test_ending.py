@@ -50,7 +50,7 @@ def test_what_a_person_released_in_the_cluster_ends_the_incident(incident, case,
     decision = decide(case(incident(state, quarantined=(GPU,)), quarantine_owner=None))
     assert (decision.state, decision.reason) == (State.OVERRIDDEN, Reason.RELEASED_BY_OTHERS)
     taken = decide(case(incident(state, quarantined=(GPU,)), quarantine_owner="bob"))
-    assert taken.text == "bob quarantined it instead of us."
+    assert taken.text == "The quarantine of the target now belongs to bob."
 
 
 def test_what_was_never_quarantined_by_us_was_not_released(incident, case) -> None:

@@ -47,7 +47,7 @@ def test_no_alert_at_all_is_over() -> None:
     assert _weighed() is OVER
     assert (OVER.reason, OVER.text) == (
         Reason.ALERT_GONE,
-        "No alert of the incident is active any more.",
+        "No alert of the incident is still active.",
     )
 
 

@@ -156,7 +156,7 @@ def test_without_a_reason_of_its_own_a_pause_has_the_usual_sentence() -> None:
 def test_only_confirmed_hardware_is_identified() -> None:
     assert guards.identified(Identity()).allows
     assert guards.identified(Identity(False, "two uuids")).text == "two uuids"
-    assert "carries a uuid" in guards.identified(Identity(confirmed=False)).text
+    assert "has a UUID" in guards.identified(Identity(confirmed=False)).text
     assert guards.same_hardware(Identity(confirmed=False)).allows
 
 

@@ -75,7 +75,7 @@ def test_driver_and_kernel_log_are_two_signals_only_of_identified_hardware() -> 
 
 def test_other_instruments_count_beside_an_unidentified_gpu() -> None:
     found = signals(("GpuLost", "GpuPeerOutlier", "NodeDown", "TrainingStalled"), identified=False)
-    assert found == {"the GPU's driver", "the exporter's silence", "the job"}
+    assert found == {"the GPU's driver", "an unavailable exporter", "the job"}
 
 
 def test_two_alerts_of_one_instrument_are_one_signal() -> None:

@@ -308,7 +308,7 @@ def test_a_job_that_cannot_be_restarted_here_is_a_persons(incident, case) -> Non
         one = incident(state, TRAIN)
         said = decide(case(one, book=JOB, jobs=RUNNING, capabilities=able))
         assert (outcome(said), said.text) == (
-            ("act", "notify:failed"), "This cluster lacks the capability: restart.",
+            ("act", "notify:failed"), "This cluster lacks a required capability: restart.",
         )  # fmt: skip
 
 
@@ -336,7 +336,7 @@ def test_a_job_that_finds_no_room_is_stuck_at_its_deadline_and_is_not_ordered_ag
     step = decide(case(one, book=JOB, jobs=RUNNING)).step
     waits = (JobView("train-a", False),)
     late = after(
-        one, step, done=False, reason=Reason.EFFECT_MISSING, text="train-a waits for room."
+        one, step, done=False, reason=Reason.EFFECT_MISSING, text="train-a waits for capacity."
     )
     told = decide(case(late, book=JOB, jobs=waits)).step
     assert told.id == "notify:failed"

@@ -32,8 +32,8 @@ def test_the_whole_plan_is_said_with_its_target(incident, case) -> None:
         "quarantine_gpu", "signal_checkpoint", "restart_jobs", "notify", "reset_gpu", "reboot_node",
         "verify", "release",
     ]  # fmt: skip
-    assert said["reset_gpu"] == "It would reset the GPU (gpu/node2/3)."
-    assert said["restart_jobs"] == "It would restart its jobs elsewhere (gpu/node2/3)."
+    assert said["reset_gpu"] == "The remediator would reset the GPU (gpu/node2/3)."
+    assert said["restart_jobs"] == "The remediator would restart its jobs elsewhere (gpu/node2/3)."
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_guard_that_stands_against_a_step_now_is_named(
     incident, case, changes: dict[str, Any], waits: set[str]
 ) -> None:
     said = _said(rehearse(case(incident(), **({"jobs": RUNNING} | changes))))
-    assert {name for name, text in said.items() if "it would wait now: " in text} == waits
+    assert {name for name, text in said.items() if "the step would wait now: " in text} == waits
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,15 @@ def test_a_guard_that_stands_against_a_step_now_is_named(
 def test_what_the_cluster_cannot_do_would_not_be_done(incident, case, missing, action) -> None:
     able = EVERYTHING - {missing}
     said = _said(rehearse(case(incident(), jobs=RUNNING, capabilities=able)))
-    impossible = {name for name, text in said.items() if "this cluster cannot" in text}
+    impossible = {name for name, text in said.items() if "does not support it" in text}
     assert impossible == {action}
-    assert said[action].startswith("It would not ")
+    assert said[action].startswith("The remediator would not ")
 
 
 def test_without_a_job_there_is_none_to_restart(incident, case) -> None:
-    assert _said(rehearse(case(incident())))["restart_jobs"].endswith("; no job is on it now.")
+    assert _said(rehearse(case(incident())))["restart_jobs"].endswith(
+        ", but no job runs on it now."
+    )
 
 
 def test_only_what_the_playbooks_own_level_allows_would_be_done(incident, case, playbook) -> None:
@@ -110,7 +112,9 @@ def test_where_a_gpu_cannot_be_quarantined_a_person_would_be_notified_and_why(
 ) -> None:
     would = _observed(case, incident(), {"capabilities": EVERYTHING - {"gpu_quarantine"}})
     assert (would.actions, would.reason) == (("notify",), Reason.UNSUPPORTED)
-    assert "Nothing would be done for gpu/node2/3. This cluster lacks" in would.texts[0]
+    assert (
+        "The remediator would take no action on gpu/node2/3. This cluster lacks" in would.texts[0]
+    )
 
 
 def test_of_an_unknown_job_nothing_would_be_done(incident, case) -> None:
@@ -126,4 +130,6 @@ def test_of_an_unknown_job_nothing_would_be_done(incident, case) -> None:
 def test_a_rehearsal_waits_exactly_for_what_the_gates_hold(incident, case, view: View) -> None:
     one = case(incident(), jobs=RUNNING, witnesses=frozenset({"one"}))
     said = _said(rehearse(one))
-    assert said["restart_jobs"].endswith(f"it would wait now: {gates.moves_running_jobs(one).text}")
+    assert said["restart_jobs"].endswith(
+        f"the step would wait now: {gates.moves_running_jobs(one).text}"
+    )

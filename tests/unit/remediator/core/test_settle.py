@@ -198,7 +198,7 @@ def test_a_hold_is_written_once_and_asked_again(incident, case) -> None:
     second = settle(case(held, paused=True, quarantine_owner=None))
     assert second.events == ()
     assert second.wake_at is not None
-    another = replace(held, held_text="bob paused every action: x")
+    another = replace(held, held_text="bob paused all actions: x")
     assert _kinds(settle(case(another, paused=True, quarantine_owner=None)).events) == [Kind.HELD]
 
 
@@ -331,10 +331,10 @@ def test_what_would_be_done_is_written_with_its_sentences_and_ends_the_rehearsal
     kinds = _kinds(settled.events)
     assert set(kinds[:-1]) == {Kind.WOULD_DO}
     assert kinds[-1] is Kind.STATE_CHANGED
-    assert settled.events[0].text == "It would quarantine the GPU (gpu/node2/3)."
+    assert settled.events[0].text == "The remediator would quarantine the GPU (gpu/node2/3)."
     assert settled.events[0].data["action"] == "quarantine_gpu"
     beyond = settle(case(incident(State.QUARANTINED), jobs=DEAD, level=Level.QUARANTINE))
-    assert beyond.events[0].text.endswith("the level in force does not allow it.")
+    assert beyond.events[0].text.endswith("the automation level does not allow it.")
 
 
 def test_a_dead_target_is_written_with_its_quarantine(incident, case) -> None:

@@ -70,7 +70,7 @@ def test_before_any_good_list_there_is_no_answer_rather_than_an_empty_one(watche
     with pytest.raises(NeverGoodError, match="no such file"):
         watched.nodes()
     watched.write("hosts: []")
-    with pytest.raises(NeverGoodError, match="there is no host"):
+    with pytest.raises(NeverGoodError, match="expected at least one host"):
         watched.nodes()
     watched.write("hosts: [a]", age=1)
     assert watched.nodes() == ["a"]
@@ -151,7 +151,7 @@ def test_who_asks_first_waits_for_the_first_look(watched) -> None:
 
 def test_a_list_that_hangs_holds_up_nobody_who_asks(watched, monkeypatch) -> None:
     monkeypatch.setattr(watch, "FIRST", 0.01)
-    with pytest.raises(NeverGoodError, match=r"hosts\.yml: it has not been read yet"):
+    with pytest.raises(NeverGoodError, match=r"hosts\.yml: the list has not been read yet"):
         asyncio.run(watched.discovery.body())
 
 
