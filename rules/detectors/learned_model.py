@@ -144,11 +144,11 @@ class LearnedModel:
             timing.wait(WAIT),
             {"severity": "info", "category": "gpu", "source": "detector"},
             {
-                "summary": "GPU {{ $labels.gpu }} of {{ $labels.node }} reads unusually.",
+                "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} has anomalous sensor readings.",
                 "description": "Clock, power and temperatures of GPU {{ $labels.gpu }} "
-                "({{ $labels.uuid }}) of {{ $labels.node }} lie "
-                '{{ printf "%.1f" $value }} deviations from what GPUs here usually read under the '
-                "same load. This informs; nothing is done on it alone.",
+                "({{ $labels.uuid }}) on {{ $labels.node }} are "
+                '{{ printf "%.1f" $value }} deviations (Mahalanobis distance) from the usual values '
+                "under the same load. This alert is informational: no action follows from it alone.",
                 **links.annotations("GpuAnomalyScoreHigh", *BOARD),
                 "playbook": "notify-only",
             },

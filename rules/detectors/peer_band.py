@@ -263,11 +263,11 @@ max by ({_GPU}) (
         timing.wait(WAIT),
         {"severity": "warning", "category": "gpu", "source": "detector"},
         {
-            "summary": "GPU {{ $labels.gpu }} of {{ $labels.node }} is slower than its peers.",
-            "description": "The SM clock of GPU {{ $labels.gpu }} ({{ $labels.uuid }}) of "
-            "{{ $labels.node }} lies {{ $value | humanizePercentage }} below the median of the GPUs "
-            f"that work in the same job, further than {model.threshold:g} robust deviations. "
-            "The others wait for it, so the whole job is slow.",
+            "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} is slower than its peers in the same job.",
+            "description": "The SM clock of GPU {{ $labels.gpu }} ({{ $labels.uuid }}) on "
+            "{{ $labels.node }} is {{ $value | humanizePercentage }} below the median of the GPUs "
+            f"of the same job, which is more than {model.threshold:g} robust standard deviations. "
+            "The other GPUs wait for it, so the whole job is slow.",
             **links.annotations("GpuPeerOutlier", *BOARD),
             "playbook": "gpu-slow",
         },
