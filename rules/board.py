@@ -1,7 +1,7 @@
-"""The latest results of the detectors, and the pages that show them.
+"""The latest results of the detectors, and the HTTP server that exports them.
 
-A score is shown while it is fresh: a loop that is stuck, or a Prometheus that does not answer, takes
-the scores away instead of leaving old ones.
+Scores are exported only while they are fresh. If the loop is stuck or Prometheus does not respond,
+the scores disappear instead of going stale.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SLOW_CLIENT_SECONDS = 3.0
 
 @dataclass(slots=True)
 class Board:
-    """What the metrics page shows. Written by the loop, read by the server; values are replaced
-    whole, never changed in place."""
+    """The data behind /metrics. The loop writes it and the server reads it: values are replaced as a
+    whole and never modified in place."""
 
     interval: float
     fresh_for: float
@@ -43,14 +43,14 @@ class Board:
 
 
 class BoardCollector(Collector):
-    """The board as metrics. Labels of a score name the machine that is sick: `target_cluster` and
-    `target_node`, because `cluster` and `node` belong to the scrape configuration."""
+    """The board as metrics. The labels of a score are `target_cluster` and `target_node`, because the
+    scrape configuration sets `cluster` and `node`."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
 
     def collect(self) -> Iterator[Metric]:
-        """All families, scores only while they are fresh."""
+        """All families; scores only while they are fresh."""
         yield from (
             _gauge("detector_last_run_timestamp_seconds", "Unix time of the detector's latest run.", self._board.last_run),
             _gauge("detector_interval_seconds", "Time between two runs of the detector.", dict.fromkeys(self._board.success, self._board.interval)),
@@ -82,12 +82,12 @@ def _gauge(name: str, help_text: str, values: dict[str, float]) -> GaugeMetricFa
 
 
 def server(host: str, port: int, board: Board) -> ThreadingHTTPServer:
-    """The HTTP server of the board, not yet serving. Raises UserError when the port is taken."""
+    """The HTTP server of the board, not started. Raises UserError if the port is in use."""
     registry = CollectorRegistry()
     registry.register(BoardCollector(board))
 
     class Handler(BaseHTTPRequestHandler):
-        """Three pages, all read only."""
+        """Serves /metrics, /-/healthy and /-/ready."""
 
         timeout = SLOW_CLIENT_SECONDS
 
@@ -100,11 +100,11 @@ def server(host: str, port: int, board: Board) -> ThreadingHTTPServer:
                 self._answer(200, b"fleetmedic rules is healthy.\n")
             elif path == "/-/ready":
                 ready = board.ready
-                text = b"ready.\n" if ready else b"the first run is under way.\n"
+                text = b"ready.\n" if ready else b"not ready: the first run has not finished.\n"
                 self._answer(200 if ready else 503, text)
             else:
                 found = 200 if path == "/" else 404
-                self._answer(found, b"Here are /metrics, /-/healthy and /-/ready.\n")
+                self._answer(found, b"Available paths: /metrics, /-/healthy, /-/ready.\n")
 
         def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
             self.send_response(code)
@@ -114,7 +114,7 @@ def server(host: str, port: int, board: Board) -> ThreadingHTTPServer:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's
-            """Scrapes are not news."""
+            """Do not log requests."""
 
     try:
         found = ThreadingHTTPServer((host, port), Handler)

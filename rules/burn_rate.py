@@ -1,8 +1,8 @@
-"""Service level objectives to rules: how fast a budget of errors is used up, over several windows.
+"""Multiwindow, multi-burn-rate alert rules from service level objectives (SLOs).
 
-A budget that would be gone early pages only when a long and a short window both say so: the long one
-so that a blip is no page, the short one so that the page ends soon after its cause. Windows and
-factors are those of the Google SRE workbook, chapter "Alerting on SLOs", for a budget of 30 days.
+An alert fires only if the burn rate is too high over a long and a short window: the long window
+ignores short spikes, and the short window resolves the alert soon after its cause ends. Windows and
+factors are from the Google SRE workbook, chapter "Alerting on SLOs", for a 30-day error budget.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from rules.links import Links
 from rules.rulefile import Group, Rule, RuleFile
 
 WINDOW = "$window"
-# factor of the budget's pace, long window, short window, `for`
+# burn rate factor, long window, short window
 FAST = ((14.4, "1h", "5m"), (6.0, "6h", "30m"))
-# The workbook's other slow pair, 3 over a day and 2 hours, is left out: whatever uses three times the
-# pace for a day has used the pace for three.
+# The other slow pair of the workbook (factor 3 over 1 d and 2 h) is omitted: burn rate 3 for one day is
+# burn rate 1 over three days.
 SLOW = ((1.0, "3d", "6h"),)
 WAITS = {"Fast": "2m", "Slow": "1h"}
 INTERVALS = {"5m": "1m", "30m": "1m", "1h": "1m", "6h": "5m", "3d": "10m"}
 
-# The variables of the dashboards that are called as a category is; the fleet's is for all others.
+# Category -> dashboard variables. Other categories use the dashboard "fleet".
 BOARDS = {
     "service": ("cluster", "service"), "job": ("cluster", "job_id"),
     "node": ("cluster", "node"), "gpu": ("cluster", "node", "gpu"), "fleet": ("cluster", "node"),
@@ -39,7 +39,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 
 
 class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How people are told of one pace."""
+    """The texts and labels of the alert for one burn rate."""
 
     severity: str
     playbook: Text
@@ -48,8 +48,8 @@ class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One promise. `bad` and `all` are queries with `$window` in place of the range; both are rates by
-    the labels `by`, and their quotient is the share of requests that went wrong."""
+    """One SLO. `bad` and `all` are queries with `$window` in place of the range. Both are rates with the
+    labels `by`; `bad` / `all` is the ratio of failed requests."""
 
     name: Annotated[str, msgspec.Meta(pattern="^[A-Z][A-Za-z0-9]{0,60}$")]
     record: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*:[a-z0-9_]+$")]
@@ -64,7 +64,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def budget(self) -> float:
-        """The share of requests that may go wrong."""
+        """The ratio of requests that may fail."""
         return round(1 - self.objective, 12)
 
 
@@ -73,20 +73,18 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def sources() -> tuple[Path, ...]:
-    """The shipped promises."""
+    """The shipped SLO files."""
     return tuple(sorted((Path(__file__).parent / "slo").glob("*.yml")))
 
 
 def read(path: Path) -> tuple[Objective, ...]:
-    """The promises of a file. Raises UserError naming the file and the place in it."""
+    """The SLOs of a file. Raises UserError with the file and the position."""
     slos = settings.load(path, _File).slos
     for number, slo in enumerate(slos):
         for field, query in (("bad", slo.bad), ("all", slo.all)):
             place = f"{path}: at $.slos[{number}].{field}"
             if WINDOW not in query:
-                raise UserError(
-                    f"{place}: there is no [{WINDOW}] in it; put it where a range stands."
-                )
+                raise UserError(f"{place}: expected a range [{WINDOW}] in the query.")
             try:
                 promql.parse(query.replace(WINDOW, "5m"))
             except UserError as error:
@@ -95,21 +93,22 @@ def read(path: Path) -> tuple[Objective, ...]:
             if told.severity not in words.SEVERITIES:
                 known = ", ".join(words.SEVERITIES)
                 raise UserError(
-                    f"{path}: at $.slos[{number}].{field}.severity: {told.severity!r} is none of {known}."
+                    f"{path}: at $.slos[{number}].{field}.severity: expected one of {known}, "
+                    f"got {told.severity!r}."
                 )
     return slos
 
 
 def rules(path: Path) -> RuleFile:
-    """The rule file of a file of promises: a recording rule for each window, and two alerts each."""
+    """The rules for an SLO file: per SLO a recording rule for each window, and two alerts."""
     groups = [group for slo in read(path) for group in (*_recording(slo), _alerting(slo))]
     return RuleFile(path, tuple(groups))
 
 
 def text(path: Path) -> str:
-    """The rule file as it is written. The same promises, the same bytes."""
+    """The text of the rule file. The output is deterministic."""
     return rules(path).text(
-        f"Generated by `fleetmedic rules slo` from rules/slo/{path.name}; changes belong there."
+        f"Generated by `fleetmedic rules slo` from rules/slo/{path.name}; edit that file."
     )
 
 
@@ -153,7 +152,7 @@ def _alert(
 
 
 def _board(slo: Objective) -> tuple[str, list[str]]:
-    """The dashboard of what the promise is about, and those of its labels that are variables there."""
+    """The dashboard for the category of the SLO, and the SLO labels that are its variables."""
     board = slo.category if slo.category in BOARDS else "fleet"
     return board, [label for label in BOARDS[board] if label in slo.by]
 

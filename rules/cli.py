@@ -1,4 +1,4 @@
-"""`fleetmedic rules`: a table of commands, each loaded when it is used."""
+"""`fleetmedic rules`: a table of commands, each imported only when it is called."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ import click
 
 # name -> (module:attribute, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "lint": ("rules.commands:lint", "Check rule files against the metrics and the runbooks."),
+    "lint": (
+        "rules.commands:lint",
+        "Check rule files against the metric catalogue and the runbooks.",
+    ),
     "render": (
         "rules.commands:render",
-        "Write the rules for one place: files, or objects for the Prometheus operator.",
+        "Write the rules for one Prometheus as rule files or PrometheusRule objects.",
     ),
-    "slo": ("rules.commands:slo", "Write the rules that watch service level objectives."),
-    "mutate": ("rules.commands:mutate", "Make each alert slightly wrong and see a test notice."),
+    "slo": ("rules.commands:slo", "Write rules for service level objectives (SLOs)."),
+    "mutate": ("rules.commands:mutate", "Mutate each alert and check that a test fails."),
     "fit": ("rules.serve:fit", "Learn rules from history once."),
-    "serve": ("rules.serve:serve", "Learn rules from history, keep them live, export scores."),
+    "serve": (
+        "rules.serve:serve",
+        "Learn rules from history, keep them loaded and export anomaly scores.",
+    ),
     "reference": ("rules.commands:reference", "Print the table of all alerts."),
 }
 
 
 class LazyGroup(click.Group):
-    """Loads a command's module when it is called: detectors bring libraries that lint does not need."""
+    """Imports the module of a command only when it is called: detectors need large libraries."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -32,7 +38,7 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
+        assert isinstance(command, click.Command)  # noqa: S101 - from COMMANDS
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -42,7 +48,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup)
 def rules() -> None:
-    """Alert rules: the shipped ones, and those that detectors learn from history.
+    """Check and write the shipped alert rules, and learn rules from history.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The commands over rule files: lint, render, mutate, reference."""
+"""The commands for rule files: lint, render, slo, mutate, reference."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rules.links import DASHBOARD_BASE, RUNBOOK_BASE
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print findings as a JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON list.")
 def lint(paths: tuple[Path, ...], as_json: bool) -> None:
-    """Check rule files (or folders of them); without PATHS, the shipped rules.
+    """Check rule files and folders of rule files (default: the shipped rules).
 
-    Exit code 1 when there is an error among the findings; warnings alone do not fail.
+    Exits with 1 if a finding is an error. Warnings do not change the exit code.
 
     \b
     Examples:
@@ -42,24 +42,24 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write static/ and recording/ into.")  # fmt: skip
-@click.option("--factor", default=1.0, show_default=True, help="Divides every duration (1: production).")  # fmt: skip
-@click.option("--runbook-base", default=RUNBOOK_BASE, show_default=True, help="Where runbook pages are served.")  # fmt: skip
-@click.option("--dashboard-base", default=DASHBOARD_BASE, show_default=True, help="Grafana, or a remediator: where /d/UID is a dashboard.")  # fmt: skip
-@click.option("--scrape-interval", default=5.0, show_default=True, help="Seconds between scrapes; no range becomes shorter than four of them.")  # fmt: skip
-@click.option("--category", "categories", multiple=True, help="Only alerts of this category, and what they read; may be given again.")  # fmt: skip
-@click.option("--job", "jobs", multiple=True, metavar="HERE=THERE", help="Another name of a scrape job; may be given again.")  # fmt: skip
-@click.option("--format", "form", default="files", show_default=True, type=click.Choice(["files", "prometheusrule"]), help="Rule files, or objects for the Prometheus operator.")  # fmt: skip
-@click.option("--namespace", default="", help="Namespace of the objects.")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the objects; may be given again.")  # fmt: skip
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Output folder; static/ and recording/ are created in it.")  # fmt: skip
+@click.option("--factor", default=1.0, show_default=True, help="Divisor of every duration; 1 for production.")  # fmt: skip
+@click.option("--runbook-base", default=RUNBOOK_BASE, show_default=True, help="Base URL of the runbook pages.")  # fmt: skip
+@click.option("--dashboard-base", default=DASHBOARD_BASE, show_default=True, help="Base URL of the dashboards (/d/UID): Grafana or a remediator.")  # fmt: skip
+@click.option("--scrape-interval", default=5.0, show_default=True, help="Scrape interval in seconds; with a factor, no range is shortened below four scrape intervals.")  # fmt: skip
+@click.option("--category", "categories", multiple=True, help="Category of the alerts to write, with the recording rules they use (default: all); repeatable.")  # fmt: skip
+@click.option("--job", "jobs", multiple=True, metavar="HERE=THERE", help="Name of a scrape job in your Prometheus; repeatable.")  # fmt: skip
+@click.option("--format", "form", default="files", show_default=True, type=click.Choice(["files", "prometheusrule"]), help="Output format: rule files, or PrometheusRule objects for the Prometheus operator.")  # fmt: skip
+@click.option("--namespace", default="", help="Namespace of the PrometheusRule objects.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the PrometheusRule objects; repeatable.")  # fmt: skip
 def render(
     out: Path, factor: float, runbook_base: str, dashboard_base: str, scrape_interval: float,
     form: str, namespace: str, **many: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Write the shipped rules for one place.
+    """Write the shipped rules for one Prometheus.
 
-    The names of scrape jobs here are node (the exporters), remediator, rules, prometheus,
-    alertmanager and service.
+    The shipped rules use these scrape jobs: node (the exporters), remediator, rules, prometheus,
+    alertmanager and service. If your jobs have other names, use --job.
 
     \b
     Examples:
@@ -81,23 +81,23 @@ def render(
         written = renderer.objects(out, where, namespace=namespace, labels=labels)
     for path in written:
         click.echo(str(path))
-    click.echo(f"durations are divided by {factor:g}", err=True)
+    click.echo(f"all durations are divided by {factor:g}", err=True)
 
 
 def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
     pairs = dict(text.partition("=")[::2] for text in texts)
     if bad := next((text for text in texts if "=" not in text), None):
-        raise UserError(f"{option} {bad[:80]!r} has no =: write it as NAME=VALUE.")
+        raise UserError(f"{option}: expected NAME=VALUE, got {bad[:80]!r}.")
     return pairs
 
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for slo-NAME.yml; without it the rules are printed.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Output folder for slo-NAME.yml (default: print the rules).")  # fmt: skip
 def slo(paths: tuple[Path, ...], out: Path | None) -> None:
-    """Write the rules that watch service level objectives: how fast error budgets are used up.
+    """Write recording and burn-rate alert rules for service level objectives (SLOs).
 
-    Without PATHS, the shipped promises of rules/slo.
+    PATHS are SLO files (default: the shipped files in rules/slo).
 
     \b
     Examples:
@@ -122,14 +122,14 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
 
 
 @click.command()
-@click.option("--alert", "alerts", multiple=True, help="Only this alert; may be given again.")
-@click.option("--promtool", type=click.Path(path_type=Path), help="promtool; else PATH, else the unpacked parts.")  # fmt: skip
-@click.option("--jobs", default=2, show_default=True, type=click.IntRange(1, 64), help="Runs at the same time.")  # fmt: skip
-@click.option("--tests", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of promtool tests, one file an alert.")  # fmt: skip
+@click.option("--alert", "alerts", multiple=True, help="Alert to test (default: all); repeatable.")
+@click.option("--promtool", type=click.Path(path_type=Path), help="Path of promtool (default: from PATH, else the copy that fleetmedic fetched).")  # fmt: skip
+@click.option("--jobs", default=2, show_default=True, type=click.IntRange(1, 64), help="Number of parallel promtool runs.")  # fmt: skip
+@click.option("--tests", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of promtool tests, one file per alert.")  # fmt: skip
 def mutate(alerts: tuple[str, ...], promtool: Path | None, jobs: int, tests: Path | None) -> None:
-    """Make each alert slightly wrong, and see that one of its tests goes red.
+    """Mutate each alert rule, and check that one of its tests fails.
 
-    Exit code 1 when a mutation survives without a written reason.
+    Exits with 1 if a mutation survives without a documented reason.
 
     \b
     Examples:
@@ -142,11 +142,11 @@ def mutate(alerts: tuple[str, ...], promtool: Path | None, jobs: int, tests: Pat
     outcomes = mutator.run(promtool or _promtool(), alerts=alerts, tests=folder, jobs=jobs)
     for outcome in outcomes:
         if not outcome.fine:
-            word = "was excused, but is noticed" if outcome.killed else "survived"
+            word = "is listed as a survivor, but a test fails" if outcome.killed else "survived"
             click.echo(f"{outcome.alert}: {outcome.what}: {word}")
     unknown = mutator.unknown_excuses(outcomes, folder)
     for line in unknown:
-        click.echo(f"{line}: excused, but there is no such mutation")
+        click.echo(f"{line}: is listed as a survivor, but no such mutation exists")
     allowed = sum(not outcome.killed and outcome.fine for outcome in outcomes)
     click.echo(f"{len(outcomes)} mutations, {allowed} allowed survivors", err=True)
     if unknown or not all(outcome.fine for outcome in outcomes):
@@ -159,12 +159,12 @@ def _promtool() -> Path:
         return Path(found)
     if unpacked.is_file():
         return unpacked
-    raise UserError("promtool is not here: run `fleetmedic doctor --fetch`, or give --promtool.")
+    raise UserError("promtool not found: run `fleetmedic doctor --fetch`, or set --promtool.")
 
 
 @click.command()
 def reference() -> None:
-    """Print the table of all alerts, which is docs/alerts.md.
+    """Print the table of all alerts (docs/alerts.md).
 
     \b
     Example:

@@ -1,7 +1,7 @@
-"""Which labels the series of a query have, told from the catalogue without asking a Prometheus.
+"""The labels of the series of a query, derived from the metric catalogue without a Prometheus.
 
-A label can be surely there, or perhaps (one side of an `or` has it, or a family of others). What is
-not known is said to be unknown and never guessed.
+A label is on all series (`sure`) or on some of them (`maybe`), for example if only one side of an `or`
+has it. If the labels cannot be derived, the result is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from exporter.catalogue import Metric, Producer, catalogue
 from fleetmedic.kernel.labels import CLUSTER, NODE
 from rules.promql import COMPARISONS, SET_OPERATORS, walk
 
-# What the scrape configuration adds to every series. A family is told apart by its own labels and its
-# node: two targets of the same node and job are one too many, and TargetDown's business.
+# Labels that the scrape configuration adds to every series. They do not distinguish series: two
+# targets with the same node and job are a configuration error.
 ADDED = frozenset({CLUSTER, "job", "instance"})
 SCALARS = frozenset({"time", "pi", "scalar"})
-# Regular expressions of label_replace that take whatever there is.
+# Regular expressions of label_replace that copy the whole value.
 WHOLE = frozenset({"(.*)", "(.+)"})
 KEPT = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Labels of a query's series: `sure` are on each, `maybe` on some. `known` is False where nothing
-    can be said, and then both are empty. A number has no labels at all and is `scalar`."""
+    """Labels of the series of a query: `sure` are on all, `maybe` on at least some. If they cannot be
+    derived, `known` is False and both sets are empty. A number has no labels and is `scalar`."""
 
     sure: frozenset[str] = frozenset()
     maybe: frozenset[str] = frozenset()
@@ -36,7 +36,7 @@ class Flow:
     scalar: bool = False
 
     def may_have(self, label: str) -> bool:
-        """Whether any of the series can have it."""
+        """Whether any of the series can have the label."""
         return not self.known or label in self.maybe
 
 
@@ -45,12 +45,12 @@ NUMBER = Flow(scalar=True)
 
 
 def of(labels: frozenset[str]) -> Flow:
-    """Series that all have just these labels."""
+    """Series that all have exactly these labels."""
     return Flow(labels, labels)
 
 
 def family(metric: Metric) -> Flow:
-    """The labels of a family's series as Prometheus has them after the scrape."""
+    """The labels of a metric family in Prometheus, after the scrape."""
     found = _produced(metric, metric.producer, metric.labels)
     for producer, labels in metric.shared.items():
         other = _produced(metric, producer, labels)
@@ -63,12 +63,12 @@ def _produced(metric: Metric, producer: Producer, labels: Iterable[str]) -> Flow
     if producer == "exporter":
         return of(own | {NODE})
     if producer in ("external", "later"):
-        return Flow(own, own | {NODE})  # others' scrape jobs may name the node, too
+        return Flow(own, own | {NODE})  # external scrape jobs may also set the node
     return of(own)
 
 
 def flow(node: Any, records: Mapping[str, Flow]) -> Flow:
-    """The labels of this expression's series. `records` are those of recording rules, by name."""
+    """The labels of the series of an expression. `records` has those of recording rules, by name."""
     if isinstance(node, pp.NumberLiteral | pp.StringLiteral):
         return NUMBER
     if isinstance(node, pp.VectorSelector):
@@ -99,14 +99,14 @@ def _selector(node: Any, records: Mapping[str, Flow]) -> Flow:
     found = family(metric)
     if metric.type == "histogram" and not name.endswith("_bucket"):
         return of(found.sure - {"le"})
-    # A label that must have a value is on all that is selected.
+    # All selected series have a label that the selector requires to be non-empty.
     named = {label for label, value in asked.items() if value}
     named |= {m.name for m in node.matchers.matchers if m.op == pp.MatchOp.NotEqual and not m.value}
     return Flow(found.sure | (named & found.maybe), found.maybe)
 
 
 def metric_name(node: Any) -> str:
-    """The name of the series that a selector reads; empty when it names none."""
+    """The metric name of a selector, or "" if it has none."""
     named = (m.value for m in node.matchers.matchers if m.name == "__name__")
     return node.name or next(named, "")
 
@@ -131,7 +131,7 @@ def _call(node: Any, records: Mapping[str, Flow]) -> Flow:
 
 
 def _equalities(argument: Any) -> frozenset[str]:
-    """The labels that absent() can know: those which its selector compares for equality."""
+    """The labels of the result of absent(): those that its selector matches with `=`."""
     for node in walk(argument):
         if isinstance(node, pp.VectorSelector):
             matchers = node.matchers.matchers
@@ -180,7 +180,7 @@ def _binary(node: Any, left: Flow, right: Flow) -> Flow:
 
 
 def binaries(node: Any) -> Iterator[Any]:
-    """Every operation between two expressions that have series, below this node."""
+    """Every binary operation in the tree of `node`."""
     for below in walk(node):
         if isinstance(below, pp.BinaryExpr):
             yield below

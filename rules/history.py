@@ -1,6 +1,6 @@
-"""Prometheus' HTTP API, as far as the detectors need it. The only file that knows `requests`.
+"""A client for the HTTP API of Prometheus. The only module that uses `requests`.
 
-Answers are read up to a bound, and every error becomes one PrometheusError with a sentence.
+The size of responses is limited, and every error becomes a PrometheusError.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from rules.series import Grid, Series, join
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_CELLS = 30_000_000
 CELLS_A_REQUEST = 1_500_000
-POINTS_A_REQUEST = 10_000  # Prometheus refuses more than 11,000 for one series
+POINTS_A_REQUEST = 10_000  # Prometheus rejects more than 11,000 points per series
 RELOADED = "prometheus_config_last_reload_successful"
 
 
 class PrometheusError(Exception):
-    """Prometheus did not answer, or not as its API says. The message is one sentence."""
+    """Prometheus did not respond, or its response was invalid. The message is one sentence."""
 
 
 class _Result(msgspec.Struct):
@@ -63,15 +63,15 @@ class Prometheus:
         self._url = url.rstrip("/")
         self._timeout = timeout
         self._session = requests.Session()
-        self._session.trust_env = False  # a proxy of the environment is not meant for loopback
+        self._session.trust_env = False  # do not use a proxy from the environment
 
     def read(
         self, queries: Iterable[Query], end: float, window: float, step: float
     ) -> dict[str, Series]:
-        """Every query over the window that ends at `end`, on one grid.
+        """The results of all queries over the window that ends at `end`, on one grid.
 
-        A value counts for two steps and not for Prometheus' five minutes: a gap stays a gap. Where
-        the fleet is so large that the history would not fit, the step is widened.
+        A value is valid for two steps instead of the five minutes of Prometheus, so that gaps remain
+        gaps. If the history of a large fleet does not fit, the step is increased.
         """
         wanted = {query.name: query for query in queries}
         sizes = {name: self._count(query, end) for name, query in wanted.items()}
@@ -83,7 +83,7 @@ class Prometheus:
         return {name: self._range(query, grid, sizes[name]) for name, query in wanted.items()}
 
     def latest(self, queries: Iterable[Query], now: float) -> dict[str, Series]:
-        """The present values, as a history of one instant. A series that ended is not among them."""
+        """The current values, as a history of one instant. Stale series are not included."""
         grid = Grid(now, 1.0, 1)
         out = {}
         for query in queries:
@@ -94,24 +94,26 @@ class Prometheus:
         return out
 
     def reload(self) -> None:
-        """Let Prometheus read its configuration again. Raises when it refuses or did not take it."""
+        """Reload the configuration of Prometheus. Raises PrometheusError if the reload fails."""
         answer = self._send("POST", "/-/reload", {})
         if answer.status_code != 200:
             raise PrometheusError(
-                f"{self._url} refused to reload ({answer.status_code}: "
+                f"{self._url} failed to reload ({answer.status_code}: "
                 f"{' '.join(answer.text.split())[:300]})."
             )
         for line in self._send("GET", "/metrics", {}).text.splitlines():
             if line.startswith(RELOADED) and line.split()[-1] != "1":
-                raise PrometheusError(f"{self._url} kept its former configuration.")
+                raise PrometheusError(f"{self._url} still uses its previous configuration.")
 
     def rule_names(self, group: str) -> set[str] | None:
-        """The names of the rules in a loaded group, or None when it is not loaded."""
+        """The names of the rules in a loaded group, or None if the group is not loaded."""
         answer = self._get("/api/v1/rules", {})
         try:
             found = msgspec.json.decode(answer, type=_RulesAnswer).data.groups
         except msgspec.MsgspecError as error:
-            raise PrometheusError(f"{self._url} answered no list of rules: {error}.") from None
+            raise PrometheusError(
+                f"{self._url} returned an invalid list of rules: {error}."
+            ) from None
         for item in found:
             if item.name == group:
                 return {str(rule.get("name", "")) for rule in item.rules}
@@ -149,13 +151,17 @@ class Prometheus:
         try:
             return msgspec.json.decode(answer, type=_Answer).data.result
         except msgspec.MsgspecError as error:
-            raise PrometheusError(f"{self._url}{path} answered something else: {error}.") from None
+            raise PrometheusError(
+                f"{self._url}{path} returned an invalid response: {error}."
+            ) from None
 
     def _get(self, path: str, parameters: Mapping[str, str]) -> bytes:
         answer = self._send("POST" if parameters else "GET", path, parameters)
         if answer.status_code != 200:
             said = " ".join(answer.text.split())[:300]
-            raise PrometheusError(f"{self._url}{path} answered {answer.status_code}: {said}.")
+            raise PrometheusError(
+                f"{self._url}{path} returned status {answer.status_code}: {said}."
+            )
         return answer.content
 
     def _send(self, method: str, path: str, form: Mapping[str, str]) -> requests.Response:
@@ -169,11 +175,13 @@ class Prometheus:
                 body += chunk
                 if len(body) > MAX_ANSWER_BYTES:
                     answer.close()
-                    raise PrometheusError(f"{self._url}{path} answered too much; shorten `window`.")
+                    raise PrometheusError(
+                        f"{self._url}{path} returned more than {MAX_ANSWER_BYTES >> 20} MiB: reduce `window`."
+                    )
             answer._content = bytes(body)
         except requests.RequestException as error:
             raise PrometheusError(
-                f"{self._url} cannot be reached ({type(error).__name__}): is Prometheus up?"
+                f"cannot connect to {self._url} ({type(error).__name__}): check that Prometheus is running."
             ) from None
         return answer
 

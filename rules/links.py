@@ -1,4 +1,4 @@
-"""Where an alert leads a person: its runbook, and the dashboard of what it is about."""
+"""The links of an alert: its runbook, and the dashboard of its target."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _BOARD = "/d/"
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Addresses before the names. Dashboards are those of Grafana or of the remediator: both know
-    /d/UID. Raises UserError for what is no address."""
+    """Base URLs. Dashboards are served by Grafana or by the remediator, both at /d/UID. Raises
+    UserError for an invalid URL."""
 
     runbooks: str = RUNBOOK_BASE
     dashboards: str = DASHBOARD_BASE
@@ -26,11 +26,13 @@ class Links:
     def __post_init__(self) -> None:
         for what, base in (("runbook", self.runbooks), ("dashboard", self.dashboards)):
             if not base.startswith(("http://", "https://")):
-                raise UserError(f"the {what} base {base[:80]!r} is no URL: begin it with http://.")
+                raise UserError(
+                    f"the {what} base URL must start with http:// or https://, got {base[:80]!r}."
+                )
 
     def annotations(self, alert: str, board: str, labels: Iterable[str]) -> dict[str, str]:
-        """Both addresses for an alert. The variables of the dashboard are the alert's own labels, made
-        harmless when Prometheus writes them out: they come from outside."""
+        """Both URLs of an alert. The dashboard variables are labels of the alert, escaped by Prometheus
+        (urlquery) because label values are untrusted."""
         chosen = "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in labels)
         address = f"{self.dashboards.rstrip('/')}{_BOARD}{UID_PREFIX}{board}"
         return {
@@ -39,7 +41,7 @@ class Links:
         }
 
     def rebased(self, annotations: dict[str, str]) -> dict[str, str]:
-        """The annotations with both addresses as they are here."""
+        """The annotations with both URLs moved to these base URLs."""
         changed = dict(annotations)
         if url := annotations.get(RUNBOOK_URL):
             changed[RUNBOOK_URL] = f"{self.runbooks.rstrip('/')}/{url.rpartition('/')[2]}"

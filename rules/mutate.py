@@ -1,8 +1,8 @@
-"""Are the tests of the alerts any good? Each rule is made slightly wrong; a test must notice.
+"""Mutation testing of the alert rules: for each mutation of a rule, a promtool test must fail.
 
-Thresholds move by a tenth both ways, matchers are dropped and altered, each alternative of a regular
-expression is dropped, and so are `for` and `keep_firing_for`. promtool runs the tests of the alert
-over each such rule alone. What no test notices is a survivor: allowed only with a written reason.
+Mutations: each threshold 10 % higher and lower, each matcher dropped and altered, each alternative of a
+regular expression dropped, `for` and `keep_firing_for` dropped. promtool runs the tests of the alert
+with the mutated rule alone. A mutation that no test detects is a survivor and needs a documented reason.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SECONDS_PER_RUN = 60
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One rule made wrong in one way; `what` says how and is unique within its alert."""
+    """A mutated rule; `what` describes the mutation and is unique for the alert."""
 
     what: str
     rule: Rule
@@ -43,7 +43,7 @@ class Mutation:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whether a test went red for that mutation; `reason` is why a survivor is allowed."""
+    """Whether a test failed for a mutation; `reason` is why a survivor is allowed."""
 
     alert: str
     what: str
@@ -52,12 +52,12 @@ class Outcome:
 
     @property
     def fine(self) -> bool:
-        """A mutation that was noticed and not excused, or excused and not noticed."""
+        """True for a detected mutation without a reason, or a survivor with a reason."""
         return self.killed != bool(self.reason)
 
 
 class Survivor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A mutation that no test can notice, and why that is so."""
+    """A mutation that no test can detect, and the reason."""
 
     alert: str
     what: str
@@ -69,7 +69,7 @@ class _Survivors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def mutations(rule: Rule) -> list[Mutation]:
-    """Every way in which this alert is made wrong, in a settled order. Pure."""
+    """All mutations of an alert, in a stable order. Pure."""
     wrong = [
         Mutation(what, replace(rule, expr=expr))
         for what, expr in (*_moved_numbers(rule.expr), *_changed_matchers(rule.expr))
@@ -114,17 +114,15 @@ def _without(expr: str, matcher: promql.Matcher) -> str:
 def run(
     promtool: Path, *, alerts: Sequence[str] = (), tests: Path = TESTS, jobs: int = 2
 ) -> list[Outcome]:
-    """Try every mutation of the shipped alerts (or of those named), `jobs` at a time.
+    """Test all mutations of the shipped alerts, or of `alerts`, `jobs` at a time.
 
-    Raises UserError when an alert is unknown or has no tests, when its tests fail to begin with, or
-    when promtool fails otherwise than by a red test.
+    Raises UserError if an alert is unknown or has no tests, if its tests fail without a mutation, or
+    if promtool fails for another reason than a failed test.
     """
     groups = [group for file in shipped() for group in file.groups]
     files = {rule.name: rule for group in groups for rule in group.rules if rule.is_alert}
     if strange := sorted(set(alerts) - set(files)):
-        raise UserError(
-            f"there is no alert {strange[0]!r} among the shipped rules; check the name."
-        )
+        raise UserError(f"unknown alert {strange[0]!r}: expected the name of a shipped alert.")
     chosen = [name for name in files if not alerts or name in alerts]
     excuses = _excuses(tests / SURVIVORS)
     with tempfile.TemporaryDirectory(prefix="fleetmedic-mutate-") as folder:
@@ -144,12 +142,12 @@ def run(
         with ThreadPoolExecutor(jobs) as pool:
             outcomes = list(pool.map(one, enumerate(work)))
     if broken := [outcome.alert for outcome in outcomes if not outcome.what and outcome.killed]:
-        raise UserError(f"the tests of {broken[0]} fail without any mutation: mend them first.")
+        raise UserError(f"the tests of {broken[0]} fail without a mutation: fix them first.")
     return [outcome for outcome in outcomes if outcome.what]
 
 
 def unknown_excuses(outcomes: Sequence[Outcome], tests: Path = TESTS) -> list[str]:
-    """Entries of the survivors' file that name no mutation of these alerts."""
+    """Entries of the survivors file for mutations of these alerts that do not exist."""
     tried = {(outcome.alert, outcome.what) for outcome in outcomes}
     seen = {outcome.alert for outcome in outcomes}
     excuses = _excuses(tests / SURVIVORS)
@@ -169,16 +167,16 @@ def _excuses(path: Path) -> dict[tuple[str, str], str]:
 def _tests_of(name: str, tests: Path) -> dict[str, Any]:
     path = tests / f"{name}.yml"
     if not path.is_file():
-        raise UserError(f"{path}: no such file; write the promtool tests of {name} there.")
+        raise UserError(f"{path}: no such file; add the promtool tests of {name} there.")
     cases = settings.parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(cases, dict):
-        raise UserError(f"{path}: not a promtool test file; see the others beside it.")
+        raise UserError(f"{path}: not a promtool test file; see the other files in this folder.")
     return cases | {"rule_files": ["rule.yml"]}
 
 
 def _single(rule: Rule, groups: Sequence[Group]) -> tuple[Group, ...]:
-    """This rule alone with the recording rules that it reads, in their groups. Its own group is
-    evaluated as often as its tests say, so that a group of each second costs no more than another."""
+    """The rule with the recording rules that it uses, in their groups. Its own group has no interval,
+    so that its tests set the evaluation interval and a group of 1 s is not slower to test."""
     every = [each for group in groups for each in group.rules]
     read = {record.name for record in records_of([rule], every)}
     found = []
@@ -193,15 +191,15 @@ def _single(rule: Rule, groups: Sequence[Group]) -> tuple[Group, ...]:
 
 
 def noticed(text: str) -> bool:
-    """Whether promtool, which failed, says that of the alerts: other alerts than expected, or a query
-    that cannot be answered, as when operators match several series once a matcher is gone."""
+    """Whether promtool failed because of the mutation: other alerts than expected, or a query error,
+    such as many-to-many matching without a matcher."""
     return "got:[" in text or re.search(r"rule: \w+, time: \S+, err: ", text) is not None
 
 
 def _red(
     promtool: Path, folder: Path, groups: tuple[Group, ...], name: str, cases: dict[str, Any]
 ) -> bool:
-    """Whether the tests fail over these groups."""
+    """Whether the tests fail with these groups."""
     folder.mkdir()
     single = RuleFile(folder / "rule.yml", groups)
     (folder / "rule.yml").write_text(single.text(), encoding="utf-8")
@@ -210,11 +208,11 @@ def _red(
         said = subprocess.run(
             [str(promtool), "test", "rules", "tests.yml"],
             cwd=folder, capture_output=True, text=True, timeout=SECONDS_PER_RUN, check=False,
-            env={**os.environ, "GOGC": "off"},  # it ends before collecting garbage would pay
+            env={**os.environ, "GOGC": "off"},  # promtool is short-lived: garbage collection only costs time
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"{promtool} cannot be run: {error}.") from None
+        raise UserError(f"cannot run {promtool}: {error}.") from None
     text = said.stdout + said.stderr
     if said.returncode and not noticed(text):
-        raise UserError(f"promtool did not test {name}: {' '.join(text.split())[:300]}.")
+        raise UserError(f"promtool failed to test {name}: {' '.join(text.split())[:300]}.")
     return said.returncode != 0

@@ -1,4 +1,4 @@
-"""What differs from one Prometheus to another, and a rule file as one of them needs it. Pure."""
+"""The parameters of one Prometheus, and the rule files adapted to it. Pure."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rules import promql
 from rules.links import Links
 from rules.rulefile import Rule, RuleFile
 
-# Scrape jobs as the shipped rules name them.
+# Scrape jobs in the shipped rules.
 JOBS = ("node", "remediator", "rules", "prometheus", "alertmanager", "service")
-# A rate over fewer samples than this says nothing, nor does the age of a value.
+# Rates over fewer samples, and ages of fewer scrapes, are meaningless.
 SAMPLES_IN_A_RANGE = 4
 SHORTEST_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One Prometheus. Raises UserError for what cannot be.
+    """One Prometheus. Raises UserError for invalid values.
 
-    Every duration is divided by `factor`. `categories` are those whose alerts are wanted (empty: all).
-    `jobs` are the names of scrape jobs there, by the names here. `scrape_interval` is in seconds.
+    Every duration is divided by `factor`. `categories` selects alerts (empty: all). `jobs` maps the
+    scrape jobs of the shipped rules to the names in this Prometheus. `scrape_interval` is in seconds.
     """
 
     factor: float = 1.0
@@ -35,27 +35,27 @@ class Place:
 
     def __post_init__(self) -> None:
         if not 1 <= self.factor <= 10_000:
-            raise UserError(
-                f"--factor {self.factor:g} is out of range: give a number from 1 to 10000."
-            )
+            raise UserError(f"--factor: expected a number from 1 to 10000, got {self.factor:g}.")
         if strange := sorted(self.categories - set(words.CATEGORIES)):
             known = ", ".join(words.CATEGORIES)
-            raise UserError(f"--category {strange[0][:80]!r} is unknown; known: {known}.")
+            raise UserError(f"--category: unknown category {strange[0][:80]!r}; known: {known}.")
         if strange := sorted(set(self.jobs) - set(JOBS)):
-            raise UserError(f"--job {strange[0][:80]!r} is unknown; known: {', '.join(JOBS)}.")
+            raise UserError(
+                f"--job: unknown scrape job {strange[0][:80]!r}; known: {', '.join(JOBS)}."
+            )
         for name in self.jobs.values():
             if not name or not name.isprintable() or set('"\\|') & set(name):
                 raise UserError(
-                    f"--job: {name[:80]!r} is no name of a scrape job; give it as HERE=THERE."
+                    f"--job: invalid scrape job name {name[:80]!r}; expected HERE=THERE."
                 )
 
 
 def at(place: Place, files: Iterable[RuleFile]) -> tuple[RuleFile, ...]:
-    """The files as that place needs them, without those of which nothing is left.
+    """The files adapted to the place; files without rules are omitted.
 
-    Durations of `for`, `keep_firing_for`, ranges, offsets, group intervals and of numbers compared
-    with time() are divided. Ranges and such numbers stay at four scrape intervals, `for` at one (else
-    a single failed scrape would be an outage), group intervals at 1 s.
+    Durations of `for`, `keep_firing_for`, ranges, offsets and group intervals are divided, and numbers
+    that are compared with time(). The minimum is four scrape intervals for ranges and such numbers,
+    one for `for` (otherwise one failed scrape would be an outage), and 1 s for group intervals.
     """
     changed = [_mapped(file, place) for file in files]
     if place.categories:
@@ -113,7 +113,7 @@ def _names(value: str, jobs: Mapping[str, str]) -> str:
 
 
 def _chosen(files: list[RuleFile], categories: frozenset[str]) -> list[RuleFile]:
-    """The alerts of these categories, and the recording rules that they read, directly or not."""
+    """The alerts of these categories, and the recording rules that they use, also indirectly."""
 
     def wanted(rule: Rule) -> bool:
         return rule.is_alert and rule.labels.get(words.CATEGORY) in categories
@@ -132,7 +132,7 @@ def _only(file: RuleFile, kept: Callable[[Rule], bool]) -> RuleFile:
 
 
 def records_of(rules: Iterable[Rule], every: Iterable[Rule]) -> list[Rule]:
-    """The recording rules among `every` that these rules read, directly or not, in their order."""
+    """The recording rules in `every` that `rules` use, also indirectly, in the order of `every`."""
     known: dict[str, list[Rule]] = {}
     for rule in every:
         if not rule.is_alert:

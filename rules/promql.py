@@ -1,9 +1,8 @@
-"""PromQL as text with a tree beside it: what a query reads, and edits that keep its layout.
+"""Analysis of PromQL queries, and edits that keep their layout.
 
-promql-parser gives the meaning of a query but no positions, and its printer loses parentheses and
-escapes. So the tree decides *which* number is a duration or a threshold, a small scanner knows
-*where* each token stands, the two are paired in source order, and every edited text is parsed
-again before it is handed out.
+promql-parser returns no positions, and its printer loses parentheses and escapes. So the tree decides
+*which* number is a duration or a threshold, and a small tokenizer finds *where* each token is. The
+two are paired in source order. Every edited text is parsed again before it is returned.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from fleetmedic.kernel.errors import UserError
 COMPARISONS = frozenset({"==", "!=", ">", "<", ">=", "<="})
 MATCH_OPERATORS = frozenset({"=", "!=", "=~", "!~"})
 SET_OPERATORS = frozenset({"and", "or", "unless"})
-# Functions whose value has the unit of what they are given.
+# Functions that return the unit of their argument.
 SAME_UNIT = frozenset(
     {"abs", "ceil", "clamp", "clamp_max", "clamp_min", "floor", "last_over_time", "round", "scalar"}
     | {"max_over_time", "min_over_time", "avg_over_time", "quantile_over_time", "sort", "vector"}
 )
 OTHER_UNIT_AGGREGATES = frozenset({"count", "count_values", "group", "stdvar"})
-MAX_TOKENS = 4_000  # the parser's time grows with the square of the operators
-MAX_DEPTH = 200  # operations within each other; what reads the tree recurses
-MAX_SECONDS = 2**63 / 1e9  # the longest duration that Prometheus can hold
+MAX_TOKENS = 4_000  # the parser takes quadratic time in the number of operators
+MAX_DEPTH = 200  # nested operations; functions over the tree are recursive
+MAX_SECONDS = 2**63 / 1e9  # the maximum duration of Prometheus
 COUNTER_FUNCTIONS = frozenset({"rate", "irate", "increase", "resets"})
 
 _TOKEN = re.compile(
@@ -47,16 +46,16 @@ _TOKEN = re.compile(
 
 
 class Role(StrEnum):
-    """What a number in a query means when durations are divided."""
+    """The role of a number when durations are divided."""
 
     PLAIN = "plain"
-    AGE = "age"  # compared with an expression of time(): seconds
-    AHEAD = "ahead"  # seconds too, but without a floor: a horizon, or one factor of an age
+    AGE = "age"  # compared with an expression of time(), in seconds
+    AHEAD = "ahead"  # seconds without a minimum: a prediction horizon, or one factor of an age
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One piece of the text, `text[start:end]`."""
+    """One token of the query, `text[start:end]`."""
 
     kind: str
     text: str
@@ -66,7 +65,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number literal, its place and its role."""
+    """A number literal with its position and role."""
 
     value: float
     role: Role
@@ -76,7 +75,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """A label matcher `name op "value"` and its place, without the commas beside it."""
+    """A label matcher `name op "value"` and its position, without adjacent commas."""
 
     name: str
     op: str
@@ -87,7 +86,7 @@ class Matcher:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """A series that a query reads. `function` is the counter function around it, if any."""
+    """A vector selector of a query. `function` is the counter function around it, if any."""
 
     metric: str
     function: str | None
@@ -95,29 +94,29 @@ class Selector:
 
 
 def parse(text: str) -> Any:
-    """The tree of a query. Raises UserError with the parser's own words, for a duration out of range,
-    and for a query that is too long or too deep to be read."""
+    """The tree of a query. Raises UserError with the message of the parser, if a duration is out of
+    range, or if the query is too long or too deeply nested."""
     run = tokens(text)
     if len(run) > MAX_TOKENS:
-        raise UserError(f"not PromQL: a query of more than {MAX_TOKENS} tokens cannot be read.")
+        raise UserError(f"invalid PromQL: the query has more than {MAX_TOKENS} tokens.")
     if endless := next(_endless(run), None):
-        raise UserError(f"not PromQL: duration {endless[:40]} is out of range.")
+        raise UserError(f"invalid PromQL: duration {endless[:40]} is out of range.")
     try:
         tree = pp.parse(text)
     except BaseException as error:
-        panic = type(error).__name__ == "PanicException"  # of the parser; it is no Exception
+        panic = (
+            type(error).__name__ == "PanicException"
+        )  # raised by the parser; not a subclass of Exception
         if not panic and not isinstance(error, ValueError | RecursionError):
             raise
-        raise UserError(f"not PromQL: {' '.join(str(error).split())[:200]}.") from None
+        raise UserError(f"invalid PromQL: {' '.join(str(error).split())[:200]}.") from None
     if _deeper(tree, MAX_DEPTH):
-        raise UserError(
-            f"not PromQL: more than {MAX_DEPTH} operations within each other cannot be read."
-        )
+        raise UserError(f"invalid PromQL: the query has more than {MAX_DEPTH} nested operations.")
     return tree
 
 
 def _endless(run: list[Token]) -> Iterator[str]:
-    """Numbers that stand for a duration and that no duration can hold."""
+    """Numbers used as durations that are out of range."""
     for index, token in enumerate(run):
         before = run[index - 1] if index else None
         if before is not None and before.text in ("+", "-") and index > 1:
@@ -133,7 +132,7 @@ def _value(text: str) -> float:
 
 
 def _deeper(tree: Any, most: int) -> bool:
-    """Whether a node lies deeper below the root than that. Does not recurse."""
+    """Whether the tree is deeper than `most` levels. Not recursive."""
     level, depth = [tree], 0
     while level and depth <= most:
         level = [child for node in level for child in children(node)]
@@ -142,7 +141,7 @@ def _deeper(tree: Any, most: int) -> bool:
 
 
 def tokens(text: str) -> list[Token]:
-    """Every token but blanks and comments, in order."""
+    """All tokens except whitespace and comments, in order."""
     return [
         Token(str(match.lastgroup), match[0], match.start(), match.end())
         for match in _TOKEN.finditer(text)
@@ -151,7 +150,7 @@ def tokens(text: str) -> list[Token]:
 
 
 def edit(text: str, changes: list[tuple[int, int, str]]) -> str:
-    """Replace spans, given in any order and not overlapping; the result is parsed to prove it."""
+    """Replace non-overlapping spans, in any order. Raises UserError if the result is invalid."""
     for start, end, new in sorted(changes, reverse=True):
         text = text[:start] + new + text[end:]
     parse(text)
@@ -159,7 +158,7 @@ def edit(text: str, changes: list[tuple[int, int, str]]) -> str:
 
 
 def children(node: Any) -> Iterator[Any]:
-    """The expressions below a node, in source order."""
+    """The child expressions of a node, in source order."""
     if isinstance(node, pp.BinaryExpr):
         yield from (node.lhs, node.rhs)
     elif isinstance(node, pp.AggregateExpr):
@@ -175,14 +174,14 @@ def children(node: Any) -> Iterator[Any]:
 
 
 def walk(node: Any) -> Iterator[Any]:
-    """A node and all below it."""
+    """The node and all its descendants."""
     yield node
     for child in children(node):
         yield from walk(child)
 
 
 def selectors(text: str) -> list[Selector]:
-    """Every series that a query reads, in source order."""
+    """All vector selectors of a query, in source order."""
     return list(_selectors(parse(text), None))
 
 
@@ -199,7 +198,7 @@ def _selectors(node: Any, function: str | None) -> Iterator[Selector]:
 
 
 def matchers(text: str) -> list[Matcher]:
-    """Every label matcher between braces, in order; a quoted metric name is none."""
+    """All label matchers in braces, in order, except a quoted metric name."""
     parse(text)
     found: list[Matcher] = []
     run = tokens(text)
@@ -215,14 +214,16 @@ def matchers(text: str) -> list[Matcher]:
 
 
 def numbers(text: str) -> list[Number]:
-    """Every number literal with its role, in order; durations in brackets are not among them."""
+    """All number literals with their roles, in order, except durations in brackets."""
     literals = list(_literals(parse(text), Role.PLAIN))
     places = _number_tokens(tokens(text))
     if len(literals) != len(places) or any(
         not _same(value, _value(place.text))
         for (value, _), place in zip(literals, places, strict=True)
     ):
-        raise UserError("a number of this query cannot be placed: write it in plain decimals.")
+        raise UserError(
+            "cannot find the position of a number in this query: write numbers as plain decimals."
+        )
     return [
         Number(abs(value), role, place.start, place.end)
         for (value, role), place in zip(literals, places, strict=True)
@@ -250,7 +251,7 @@ def _literals(node: Any, role: Role) -> Iterator[tuple[float, Role]]:
 
 
 def _roles(node: Any, role: Role) -> list[Role]:
-    """The role of numbers in each child, given the role of a number in this node's place."""
+    """The role of numbers in each child, if a number in place of this node has `role`."""
     plain = Role.PLAIN
     if isinstance(node, pp.BinaryExpr):
         return _binary_roles(node, role)
@@ -278,7 +279,7 @@ def _binary_roles(node: Any, role: Role) -> list[Role]:
     if op == "/":
         return [role, plain]
     if op == "*":
-        # Of a product only one factor is a duration: the series if there is one, else the first.
+        # Only one factor of a product is a duration: the series if there is one, otherwise the first.
         left_is_series = any(isinstance(below, pp.VectorSelector) for below in walk(node.lhs))
         right_is_series = any(isinstance(below, pp.VectorSelector) for below in walk(node.rhs))
         return [plain, role] if right_is_series and not left_is_series else [role, plain]
@@ -286,7 +287,7 @@ def _binary_roles(node: Any, role: Role) -> list[Role]:
 
 
 def _is_time(node: Any) -> bool:
-    """Whether the value of this expression is made of time(): an age or a point in time."""
+    """Whether the value of this expression depends on time(): an age or a time."""
     if isinstance(node, pp.Call):
         name = node.func.name
         return name == "time" or (name in SAME_UNIT and any(_is_time(arg) for arg in node.args))
@@ -305,8 +306,8 @@ def scale(text: str, factor: float, *, shortest: float) -> str:
     """The query with each duration divided by `factor`.
 
     Ranges, subquery ranges, offsets, ages (numbers compared with time()) and predict_linear's
-    horizon are divided. A range or an age does not fall below `shortest` seconds (nor rise to it):
-    with fewer than four samples in it, it would say nothing. Raises UserError for what is no PromQL.
+    horizon are divided. Ranges and ages are not reduced below `shortest` seconds: they need at least
+    four samples. Shorter ones are unchanged. Raises UserError for invalid PromQL.
     """
     changes = [
         (number.start, number.end, _plain(_shrink(number.value, factor, shortest)))
@@ -326,7 +327,7 @@ def scale(text: str, factor: float, *, shortest: float) -> str:
 
 
 def _durations(run: list[Token]) -> Iterator[tuple[Token, bool, bool]]:
-    """(token, is an offset, is a subquery's step) of each duration."""
+    """(token, is an offset, is a subquery step) of each duration."""
     for index, token in enumerate(run):
         if token.kind == "duration":
             before = run[index - 1].text

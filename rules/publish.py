@@ -1,8 +1,8 @@
-"""Puts a generated rule file live, or leaves everything as it was.
+"""Publishes a generated rule file, or leaves everything unchanged.
 
-A candidate lies in the work folder until our lint and promtool have passed it. Then it replaces the
-live file in one step, Prometheus reloads, and the group must really be loaded. If anything fails on
-the way the former file stands again, and Prometheus is told so.
+A candidate stays in the work folder until `rules lint` and promtool accept it. Then it replaces the
+live file atomically, Prometheus reloads, and the group must be loaded. If a step fails, the previous
+file is restored and Prometheus reloads again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ PROMTOOL_SECONDS = 20.0
 
 
 class PublishError(Exception):
-    """The candidate did not go live; the message says at which gate and why."""
+    """The candidate was not published; the message has the failed step and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where candidates wait, where live files lie, and what checks them."""
+    """The folders of candidates and of live files, and the path of promtool."""
 
     work_dir: Path
     rules_dir: Path
@@ -32,9 +32,9 @@ class Places:
 
 
 def publish(name: str, text: str, group: str, places: Places, prometheus: Prometheus) -> bool:
-    """Put `text` live as NAME.yml; False when it already was. Raises PublishError.
+    """Publish `text` as NAME.yml; returns False if nothing changed. Raises PublishError.
 
-    `group` is the group in the file that must be loaded afterwards.
+    `group` is the rule group that must be loaded afterwards.
     """
     live = places.rules_dir / f"{name}.yml"
     before = _content(live)
@@ -45,27 +45,27 @@ def publish(name: str, text: str, group: str, places: Places, prometheus: Promet
         places.rules_dir.mkdir(parents=True, exist_ok=True)
         write_atomic(live, text)
     except OSError as error:
-        raise PublishError(f"{live} cannot be written: {error.strerror}.") from None
+        raise PublishError(f"cannot write {live}: {error.strerror}.") from None
     try:
         prometheus.reload()
         _loaded(group, prometheus)
     except BaseException as error:
         _restore(live, before, prometheus)
         if isinstance(error, PrometheusError):
-            raise PublishError(f"{error} The former {live.name} stands again.") from None
+            raise PublishError(f"{error} The previous {live.name} was restored.") from None
         raise
     return True
 
 
 def _stand(live: Path, group: str, prometheus: Prometheus) -> bool:
-    """The file is as wanted; a Prometheus that has not read it yet is told to."""
+    """The file is unchanged: reload Prometheus only if the group is not loaded."""
     try:
         if prometheus.rule_names(group) is not None:
             return False
         prometheus.reload()
         _loaded(group, prometheus)
     except PrometheusError as error:
-        raise PublishError(f"{live.name} is as wanted, but {error}") from None
+        raise PublishError(f"{live.name} is up to date but not loaded: {error}") from None
     return True
 
 
@@ -76,30 +76,30 @@ def _candidate(name: str, text: str, places: Places) -> Path:
         path = folder / f"{name}.yml"
         write_atomic(path, text, sync=False)
     except OSError as error:
-        raise PublishError(f"{folder} cannot be written: {error.strerror}.") from None
+        raise PublishError(f"cannot write to {folder}: {error.strerror}.") from None
     return path
 
 
 def _gates(candidate: Path, promtool: Path) -> None:
     errors = [finding for finding in lint_file(candidate) if finding.severity == "error"]
     if errors:
-        raise PublishError(f"our lint refuses it: {'; '.join(str(error) for error in errors[:3])}")
+        raise PublishError(f"rules lint failed: {'; '.join(str(error) for error in errors[:3])}")
     try:
         done = subprocess.run(
             [str(promtool), "check", "rules", str(candidate)],
             capture_output=True, text=True, timeout=PROMTOOL_SECONDS, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise PublishError(f"{promtool} could not check it: {error}.") from None
+        raise PublishError(f"cannot run {promtool}: {error}.") from None
     if done.returncode:
         said = " ".join((done.stdout + done.stderr).split())[-300:]
-        raise PublishError(f"promtool refuses it: {said}")
+        raise PublishError(f"promtool check rules failed: {said}")
 
 
 def _loaded(group: str, prometheus: Prometheus) -> None:
     if prometheus.rule_names(group) is None:
         raise PrometheusError(
-            f"the group {group} is not loaded: `rule_files` of Prometheus must name rules_dir/*.yml."
+            f"rule group {group} is not loaded: add rules_dir/*.yml to `rule_files` of Prometheus."
         )
 
 
@@ -109,7 +109,7 @@ def _content(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise PublishError(f"{path} cannot be read: {error.strerror}.") from None
+        raise PublishError(f"cannot read {path}: {error.strerror}.") from None
 
 
 def _restore(live: Path, before: bytes | None, prometheus: Prometheus) -> None:
@@ -120,4 +120,4 @@ def _restore(live: Path, before: bytes | None, prometheus: Prometheus) -> None:
     try:
         prometheus.reload()
     except PrometheusError:
-        pass  # it still runs what it had; the first error is the one to tell
+        pass  # Prometheus still runs its previous rules; the first error is reported

@@ -1,4 +1,4 @@
-"""A file of Prometheus rules: read with the line of each rule, written in one settled form."""
+"""Prometheus rule files: read with the line number of each rule, written in a canonical form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RULE_KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An alerting or recording rule; durations stay text as written, `line` is where it begins."""
+    """An alerting or recording rule. Durations keep their text; `line` is the first line."""
 
     name: str
     expr: str
@@ -32,7 +32,7 @@ class Rule:
     line: int = 1
 
     def plain(self) -> dict[str, Any]:
-        """The rule as Prometheus reads it, keys in the order people expect."""
+        """The rule in the Prometheus format, with the keys in the usual order."""
         raw: dict[str, Any] = {"alert" if self.is_alert else "record": self.name, "expr": self.expr}
         raw |= {"for": self.wait} if self.wait else {}
         raw |= {"keep_firing_for": self.keep} if self.keep else {}
@@ -42,7 +42,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that are evaluated together, each `interval` (text; empty: Prometheus' own)."""
+    """Rules that are evaluated together every `interval` (empty: the default of Prometheus)."""
 
     name: str
     interval: str
@@ -50,7 +50,7 @@ class Group:
     line: int = 1
 
     def plain(self) -> dict[str, Any]:
-        """The group as Prometheus reads it."""
+        """The group in the Prometheus format."""
         raw: dict[str, Any] = {"name": self.name}
         raw |= {"interval": self.interval} if self.interval else {}
         return raw | {"rules": [rule.plain() for rule in self.rules]}
@@ -69,7 +69,7 @@ class RuleFile:
             yield from group.rules
 
     def text(self, header: str = "") -> str:
-        """The whole file as YAML, each header line behind a `#`. The same input, the same bytes."""
+        """The file as YAML, with the header lines as comments. The output is deterministic."""
         body = yaml.dump(
             {"groups": [group.plain() for group in self.groups]},
             Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True,
@@ -78,7 +78,7 @@ class RuleFile:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Long queries as blocks, as a person would write them."""
+    """Writes multi-line queries as YAML blocks."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
@@ -90,19 +90,19 @@ _Dumper.add_representer(str, _text)
 
 
 def read(path: Path) -> RuleFile:
-    """Read a rule file. Raises UserError naming file, line and cure for whatever is wrong."""
+    """Read a rule file. Raises UserError with the file and the line."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}.") from None
+        raise UserError(f"{path}: cannot read the file: {error}.") from None
     return parse(text, path)
 
 
 def parse(text: str, path: Path) -> RuleFile:
-    """The rule file in a text; `path` is only for messages."""
-    parse_yaml(text, str(path))  # aliases, doubled keys and broken YAML get their sentence here
+    """Parse a rule file from a text; `path` is used in error messages only."""
+    parse_yaml(text, str(path))  # rejects aliases, duplicate keys and invalid YAML
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     top = _mapping(root, path, frozenset({"groups"})) if root else {}
     groups = tuple(_group(node, path) for node in _items(top.get("groups"), path))
@@ -120,7 +120,7 @@ def _group(node: yaml.Node, path: Path) -> Group:
 def _rule(node: yaml.Node, path: Path) -> Rule:
     raw = _mapping(node, path, RULE_KEYS)
     if ("alert" in raw) == ("record" in raw):
-        raise UserError(f"{path}:{_line(node)}: a rule has either `alert` or `record`; keep one.")
+        raise UserError(f"{path}:{_line(node)}: expected either `alert` or `record` in a rule.")
     return Rule(
         name=_scalar(raw.get("alert") or raw.get("record"), path),
         expr=_scalar(raw.get("expr"), path).strip(),
@@ -139,11 +139,11 @@ def _line(node: yaml.Node) -> int:
 
 def _mapping(node: yaml.Node, path: Path, known: frozenset[str] | None) -> dict[str, yaml.Node]:
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}:{_line(node)}: a mapping belongs here, as Prometheus reads it.")
+        raise UserError(f"{path}:{_line(node)}: expected a mapping.")
     found = {str(key.value): value for key, value in node.value}
     if known is not None and (strange := sorted(set(found) - known)):
         raise UserError(
-            f"{path}:{_line(node)}: {strange[0]!r} is no key here; known: {', '.join(sorted(known))}."
+            f"{path}:{_line(node)}: unknown key {strange[0]!r}; known keys: {', '.join(sorted(known))}."
         )
     return found
 
@@ -152,7 +152,7 @@ def _items(node: yaml.Node | None, path: Path) -> list[yaml.Node]:
     if node is None:
         return []
     if not isinstance(node, yaml.SequenceNode):
-        raise UserError(f"{path}:{_line(node)}: a list belongs here, as Prometheus reads it.")
+        raise UserError(f"{path}:{_line(node)}: expected a list.")
     return list(node.value)
 
 
@@ -160,7 +160,7 @@ def _scalar(node: yaml.Node | None, path: Path) -> str:
     if node is None:
         return ""
     if not isinstance(node, yaml.ScalarNode):
-        raise UserError(f"{path}:{_line(node)}: a plain text belongs here.")
+        raise UserError(f"{path}:{_line(node)}: expected a string.")
     return str(node.value)
 
 

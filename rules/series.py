@@ -1,6 +1,6 @@
-"""History as arrays: one family of series on one grid of times, with NaN where nothing was read.
+"""History as arrays: the series of one family on one time grid, with NaN for missing values.
 
-A gap stays a gap: nothing is interpolated, so a detector can tell "zero" from "unknown".
+Nothing is interpolated, so a detector can distinguish zero from unknown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_LABEL = 256
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The times of a history: `count` instants, `step` seconds apart, from Unix time `start`."""
+    """The time grid of a history: `count` instants, `step` seconds apart, from Unix time `start`."""
 
     start: float
     step: float
@@ -57,8 +57,8 @@ class Series:
     ) -> Series:
         """Put (labels, [(time, value), ...]) pairs on the grid.
 
-        A missing label reads as "", series with equal labels share a row, an infinite value and a
-        time outside the grid are dropped, and so is a series with an absurdly long label.
+        A missing label is "". Series with equal labels share a row. Infinite values, times outside
+        the grid and series with a label of more than MAX_LABEL characters are dropped.
         """
         rows: dict[Key, Floats] = {}
         for metric, points in found:
@@ -77,7 +77,7 @@ class Series:
         return cls(labels, keys, grid, values)
 
     def aligned(self, keys: Sequence[Key]) -> Floats:
-        """The rows of these keys, in this order; a row of NaN for a key that is not here."""
+        """The rows of these keys, in this order; a row of NaN for a missing key."""
         place = {key: row for row, key in enumerate(self.keys)}
         out = np.full((len(keys), self.grid.count), np.nan)
         for row, key in enumerate(keys):
@@ -87,7 +87,7 @@ class Series:
 
 
 def join(before: Series, after: Series) -> Series:
-    """Two pieces of the same family, the second beginning one step after the first's end."""
+    """Join two parts of a family; `after` starts one step after the end of `before`."""
     keys = tuple(sorted({*before.keys, *after.keys}))
     grid = Grid(before.grid.start, before.grid.step, before.grid.count + after.grid.count)
     values = np.concatenate([before.aligned(keys), after.aligned(keys)], axis=1)
@@ -95,15 +95,15 @@ def join(before: Series, after: Series) -> Series:
 
 
 def rolling_median(values: Floats, width: int) -> Floats:
-    """Per row, the median of the last `width` instants, as a rule reads a range.
+    """Per row, the median of the last `width` instants, like quantile_over_time(0.5, ...).
 
-    NaN where the present instant is missing, or fewer than half of the range were read.
+    NaN if the current instant is missing, or if fewer than half of the range are present.
     """
     if width <= 1 or values.size == 0:
         return values.copy()
     padded = np.concatenate([np.full((values.shape[0], width - 1), np.nan), values], axis=1)
     windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=1)
-    ordered = np.sort(windows, axis=2)  # NaN goes last
+    ordered = np.sort(windows, axis=2)  # NaN is sorted last
     count = np.isfinite(windows).sum(axis=2)
     low = np.maximum((count - 1) // 2, 0)[..., None]
     high = np.minimum(count // 2, width - 1)[..., None]
@@ -113,9 +113,9 @@ def rolling_median(values: Floats, width: int) -> Floats:
 
 
 def rolling_min(values: Floats, width: int) -> Floats:
-    """Per row, the least of the last `width` instants: what a `for` clause demands of each of them.
+    """Per row, the minimum of the last `width` instants: the value that holds for a `for` clause.
 
-    NaN where any of them is missing, because a gap ends a pending alert.
+    NaN if any of them is missing, because a gap resets a pending alert.
     """
     if width <= 1 or values.size == 0:
         return values.copy()
@@ -125,7 +125,7 @@ def rolling_min(values: Floats, width: int) -> Floats:
 
 
 def runs(flags: NDArray[np.bool_]) -> int:
-    """How many separate runs of True there are, over all rows."""
+    """The number of separate runs of True, over all rows."""
     if flags.size == 0:
         return 0
     before = np.concatenate([np.zeros((flags.shape[0], 1), dtype=bool), flags[:, :-1]], axis=1)

@@ -1,4 +1,4 @@
-"""`fleetmedic rules serve` and `rules fit`: the detectors as a service, or once."""
+"""`fleetmedic rules serve` and `rules fit`: run the detectors as a service, or once."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ log = structlog.get_logger("rules")
 
 
 def _one_thread() -> None:
-    """A fit takes a second and must not take the machine. Counts only before numpy is imported,
-    which is why the commands below import what they use themselves."""
+    """Limit numpy to one thread, so that a fit does not load the whole machine. It must be
+    called before numpy is imported, so the commands below import their modules locally."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
@@ -29,12 +29,15 @@ def _one_thread() -> None:
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdigit()) or not 0 <= int(port) <= 65535:
-        raise UserError(f"--web.listen-address {text[:80]!r} is none: write 127.0.0.1:9096.")
+        raise UserError(f"--web.listen-address: expected HOST:PORT, got {text[:80]!r}.")
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - an empty host means all, as in Go
 
 
 _CONFIG = click.option(
-    "--config", required=True, type=click.Path(path_type=Path, dir_okay=False), help="rules.yml."
+    "--config",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Path of rules.yml.",
 )
 
 
@@ -42,10 +45,10 @@ _CONFIG = click.option(
 @_CONFIG
 @click.option(
     "--web.listen-address", "listen", default="127.0.0.1:9096", show_default=True,
-    help="Where /metrics, /-/healthy and /-/ready are served.",
+    help="Address of /metrics, /-/healthy and /-/ready.",
 )  # fmt: skip
 def serve(config: Path, listen: str) -> None:
-    """Learn rules from Prometheus' history, keep them live, and export scores.
+    """Learn rules from the history in Prometheus, keep them loaded, and export anomaly scores.
 
     \b
     Example:
@@ -66,7 +69,9 @@ def serve(config: Path, listen: str) -> None:
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.set()
-        raise SystemExit(0)  # out of a fit or a request too; a file half published is restored
+        raise SystemExit(
+            0
+        )  # also interrupts a fit or a request; publish() restores the previous file
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -77,9 +82,9 @@ def serve(config: Path, listen: str) -> None:
 @click.command()
 @_CONFIG
 def fit(config: Path) -> None:
-    """Learn rules from Prometheus' history once, put them live, and say what was learned.
+    """Learn rules from the history in Prometheus once, load them, and print the learned parameters.
 
-    Exits with 1 when a detector failed; too little history is no failure.
+    Exits with 1 if a detector fails. Too little history is not a failure.
 
     \b
     Example:
@@ -104,9 +109,9 @@ def fit(config: Path) -> None:
             facts = outcome.model.facts
             learned = ", ".join(f"{name} {value:g}" for name, value in facts.parameters.items())
             click.echo(
-                f"  model {facts.digest} of {facts.series} GPUs: {learned}\n"
-                f"  expected false alerts a day: {facts.expected_per_day:.2g}; alerts it would have "
-                f"raised in the history: {facts.backtest_alerts}"
+                f"  model {facts.digest} from {facts.series} GPUs: {learned}\n"
+                f"  expected false alerts per day: {facts.expected_per_day:.2g}; alerts in the backtest "
+                f"on this history: {facts.backtest_alerts}"
             )
     if not all(outcome.ok for outcome in outcomes):
         raise SystemExit(1)

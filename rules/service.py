@@ -1,4 +1,4 @@
-"""The detectors' loop: one thread that fits, checks what is live, and scores, each when it is due."""
+"""The loop of the detectors: one thread that fits, checks the loaded rules, and scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FRESH_SCORINGS = 3
 
 
 class Service:
-    """The loop: fits, checks and scores when each is due."""
+    """Runs each fit, check and scoring when it is due."""
 
     def __init__(self, settings: RulesSettings, detectors: tuple[Detector, ...]) -> None:
         self._prometheus = Prometheus(settings.prometheus_url)
@@ -35,14 +35,14 @@ class Service:
         self.board = Board(self._interval, FRESH_SCORINGS * self._scoring)
 
     def run(self, stopped: threading.Event) -> None:
-        """Until stopped."""
+        """Run until `stopped` is set."""
         while not stopped.is_set():
             self.step(time.time())
             due = min(self._fit_due, self._check_due, self._score_due)
             stopped.wait(max(0.05, due - time.time()))
 
     def step(self, now: float) -> None:
-        """Do what is due at this moment."""
+        """Do what is due at `now`."""
         if now >= self._fit_due:
             self._fit(now)
         elif now >= self._check_due:
@@ -61,7 +61,7 @@ class Service:
             self._fit_due = done + self._refit
         elif self._models or all(item.ok for item in outcomes):
             self._fit_due = done + self._interval
-        else:  # nothing yet, as when Prometheus has not come up
+        else:  # no model yet, for example because Prometheus is still starting
             self._fit_due = done + min(RETRY_SECONDS, self._interval)
         self._check_due = done + self._interval
         self.board.ready = True
@@ -85,7 +85,7 @@ class Service:
                 found = tuple(detector.score(model, self._prometheus.latest(detector.queries, now)))
                 level = {detector.name: detector.threshold(model)}
             except PrometheusError as error:
-                log.warning("no scores", detector=detector.name, error=str(error))
+                log.warning("scoring failed", detector=detector.name, error=str(error))
                 self.board.success = {**self.board.success, detector.name: False}
                 continue
             except Exception:  # whatever a detector raises, the others score

@@ -1,4 +1,4 @@
-"""The settings of the detectors: rules.yml, checked once."""
+"""The settings of the detectors: rules.yml, validated when it is read."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ SHORTEST_SCORING = 5.0
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """False alerts a day that a detector may raise over the whole fleet."""
+    """False alerts per day that a detector may raise, for the whole fleet."""
 
     peer_band: float = 0.1
     gpu_covariance: float = 1.0
 
     def of(self, detector: str) -> float:
-        """The budget of that detector; one a day for one that has no setting of its own."""
+        """The budget of the detector; 1 per day if it has no setting."""
         value = getattr(self, detector, 1.0)
-        assert isinstance(value, float)  # noqa: S101 - the fields above
+        assert isinstance(value, float)  # noqa: S101 - all fields are floats
         return value
 
 
 class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """rules.yml. Durations are written as in Prometheus; paths are used as given.
+    """rules.yml. Durations have the Prometheus format. Paths are used unchanged.
 
-    `interval` lies between two runs, `refit` between two trainings (a run in between checks that the
-    rules still stand), `score_every` between two scorings. `factor` divides the durations of the
-    generated rules, as `rules render` does with the shipped ones.
+    `interval` is the time between two runs, `refit` the time between two trainings, and `score_every`
+    the time between two scorings. A run without training checks that the rules are still loaded.
+    `factor` divides the durations of the generated rules, like `rules render --factor`.
     """
 
     prometheus_url: str
@@ -54,28 +54,28 @@ class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def scoring_seconds(self) -> float:
-        """Seconds between two scorings, shortened with the rules that wait for the scores."""
+        """Seconds between two scorings, divided by `factor` like the rules that use the scores."""
         return max(SHORTEST_SCORING, parse_duration(self.score_every) / self.factor)
 
     def promtool_path(self) -> Path:
-        """Where promtool is: as set, else on PATH. Raises UserError when it is nowhere."""
+        """The path of promtool: from the settings, else from PATH. Raises UserError if it is missing."""
         found = self.promtool or shutil.which("promtool")
         if not found or not Path(found).is_file():
             raise UserError(
-                f"promtool is not at {found or 'any place on PATH'}, and no generated rule goes live "
-                "unchecked: set `promtool` in rules.yml."
+                f"promtool not found ({found or 'not on PATH'}). Generated rules must be checked before "
+                "they are loaded: set `promtool` in rules.yml."
             )
         return Path(found)
 
 
 def read_settings(path: Path) -> RulesSettings:
-    """Read and check rules.yml. Raises UserError naming the file and the key."""
+    """Read and validate rules.yml. Raises UserError with the file and the key."""
     settings = load(path, RulesSettings)
     url = urlsplit(settings.prometheus_url)
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise UserError(f"{path}: at $.prometheus_url: no URL; write http://HOST:9090.")
+        raise UserError(f"{path}: at $.prometheus_url: expected a URL such as http://HOST:9090.")
     if not 1 <= settings.factor <= 10_000:
-        raise UserError(f"{path}: at $.factor: {settings.factor:g} is not between 1 and 10000.")
+        raise UserError(f"{path}: at $.factor: expected 1 to 10000, got {settings.factor:g}.")
     for name, least, most in (
         ("interval", 1, 86_400), ("refit", 1, 604_800), ("score_every", 1, 3600),
         ("step", 5, 3600), ("scrape_interval", 1, 600), ("window", 600, 90 * 86_400),
@@ -85,18 +85,20 @@ def read_settings(path: Path) -> RulesSettings:
         except UserError as error:
             raise UserError(f"{path}: at $.{name}: {error}") from None
         if not least <= seconds <= most:
-            raise UserError(f"{path}: at $.{name}: {seconds:g} s is not from {least} to {most} s.")
+            raise UserError(
+                f"{path}: at $.{name}: expected {least} s to {most} s, got {seconds:g} s."
+            )
     return settings
 
 
 def require_folders(settings: RulesSettings, path: Path) -> None:
-    """Make the folders that rules and models go to. Raises UserError naming the key."""
+    """Create the folders for rules and models. Raises UserError with the key."""
     for name in ("rules_dir", "work_dir"):
         folder = Path(getattr(settings, name))
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"{path}: at $.{name}: {folder} cannot be made ({error.strerror}); "
-                "name a folder that this user can write."
+                f"{path}: at $.{name}: cannot create {folder} ({error.strerror}). "
+                "Set a folder that this user can write to."
             ) from None

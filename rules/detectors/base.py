@@ -1,8 +1,8 @@
-"""What a detector is: it reads some families, fits a model, and compiles it to a group of rules.
+"""The interface of a detector: it reads metric families, fits a model, and compiles it to rules.
 
-Everything here is pure. `fit` gets arrays and returns a model or a refusal with its reason; `compile`
-turns the model into rules; a detector whose model has no PromQL form also has `score`, and its rules
-compare the exported score with the exported threshold.
+Everything here is pure. `fit` gets arrays and returns a model, or a refusal with a reason. `compile`
+turns the model into rules. A detector whose model cannot be written in PromQL also has `score`; its
+rules compare the exported score with the exported threshold.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from rules.series import Key, Series
 
 GPU_LABELS = ("cluster", "node", "gpu", "uuid")
 MIN_RANGE_SCRAPES = 4
-# The dashboard of what detectors find, and its variables.
+# The dashboard for alerts of detectors, and its variables.
 BOARD = ("anomalies", ("cluster", "node", "gpu"))
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A family to read: a PromQL selector, and the labels that name one of its series."""
+    """A metric family to read: a PromQL selector, and the labels that identify a series."""
 
     name: str
     selector: str
@@ -37,14 +37,13 @@ History: TypeAlias = Mapping[str, Series]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How time is written into rules: every duration divided by `factor`, ranges never so short
-    that they hold fewer than four scrapes."""
+    """The durations in rules: divided by `factor`, but ranges hold at least four scrapes."""
 
     factor: float = 1.0
     scrape_interval: float = 5.0
 
     def wait(self, seconds: float) -> float:
-        """A `for` or an interval, in seconds, at least one."""
+        """A `for` or an interval, in seconds; at least 1."""
         return max(1.0, round(seconds / self.factor, 3))
 
     def window(self, seconds: float) -> float:
@@ -54,8 +53,8 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What `fit` may use besides the data: the timing of the rules and the budget of false alerts,
-    per day, over the whole history's GPUs."""
+    """Parameters of `fit`: the timing of the rules, and the budget of false alerts per day for all
+    GPUs of the history."""
 
     timing: Timing
     budget_per_day: float
@@ -63,7 +62,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a model says of itself in an alert's annotations and in the report."""
+    """The facts about a model in alert annotations and in the report."""
 
     detector: str
     parameters: Mapping[str, float]
@@ -75,13 +74,13 @@ class Facts:
 
     @property
     def digest(self) -> str:
-        """A short hash of the parameters: the same parameters have the same hash."""
+        """A short hash of the parameters."""
         text = json.dumps({"detector": self.detector, **self.parameters}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Model(Protocol):
-    """A fitted model: plain data, described by its facts."""
+    """A fitted model: plain data with its facts."""
 
     @property
     def facts(self) -> Facts: ...
@@ -89,7 +88,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """No model, and why. Too little history is no failure: the rule that stands is kept."""
+    """No model, with the reason. Too little history is not a failure: the live rules are kept."""
 
     reason: str
     failure: bool = False
@@ -105,7 +104,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alerting rule; `wait` is its `for`, in seconds."""
+    """An alerting rule; `wait` is its `for` in seconds."""
 
     alert: str
     expr: str
@@ -125,14 +124,14 @@ class RuleGroup:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How unusual one GPU is at one moment; 0 is as usual as can be."""
+    """The anomaly score of one GPU at one instant; 0 is normal."""
 
     key: Key
     value: float
 
 
 class Detector(Protocol):
-    """One way of finding sick GPUs."""
+    """A method of finding unhealthy GPUs."""
 
     @property
     def name(self) -> str: ...
@@ -141,27 +140,27 @@ class Detector(Protocol):
     def queries(self) -> tuple[Query, ...]: ...
 
     def fit(self, history: History, training: Training) -> Model | Refusal:
-        """The model of this history, or why there is none."""
+        """The model for this history, or a refusal."""
         ...
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        """The rules that stand for the model."""
+        """The rules that implement the model."""
         ...
 
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A detector that must score outside Prometheus."""
+    """A detector whose scores are computed outside Prometheus."""
 
     def score(self, model: Model, latest: History) -> list[Score]:
-        """The scores of the last instant. A GPU with a missing input gets none."""
+        """The scores at the last instant, except for GPUs with a missing input."""
         ...
 
     def threshold(self, model: Model) -> float:
-        """The score above which the alert is meant to fire."""
+        """The score above which the alert fires."""
         ...
 
 
 def text(seconds: float) -> str:
-    """A duration for a rule."""
+    """A duration in the rule format."""
     return format_duration(seconds)

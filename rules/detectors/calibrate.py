@@ -1,9 +1,9 @@
-"""From scores to a threshold: the level that healthy history passes no oftener than the budget.
+"""Calibrates the threshold: healthy history must not exceed it more often than the budget allows.
 
-One day holds too few samples to read a rare level off them. So the level is extrapolated from the
-tail: above the 99th percentile the peaks of healthy scores fall off about exponentially (the
-peaks-over-threshold method with shape zero). The scale is the median excess divided by ln 2, so that
-a sick GPU in the history, a handful of huge scores, does not raise the threshold against itself.
+One day has too few samples to measure such a rare level, so it is extrapolated from the tail: above the
+99th percentile the peaks of healthy scores decrease about exponentially (peaks over threshold with
+shape zero). The scale is the median excess divided by ln 2. The median is robust: a few very high
+scores of a faulty GPU in the history do not raise the threshold.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ MIN_PEAKS = 10
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A threshold, and how many alerts a day healthy GPUs are expected to raise above it."""
+    """A threshold, and the expected number of false alerts per day."""
 
     threshold: float
     expected_per_day: float
 
 
 def calibrate(scores: Floats, days: float, budget_per_day: float, floor: float) -> Calibration:
-    """The threshold for (series, time) scores that already hold for as long as the alert waits.
+    """The threshold for (series, time) scores that hold for the `for` duration of the alert.
 
-    `floor` is the lowest threshold allowed, whatever the history says.
+    `floor` is the minimum threshold.
     """
     finite = scores[np.isfinite(scores)]
     if finite.size == 0 or days <= 0:
@@ -48,7 +48,7 @@ def calibrate(scores: Floats, days: float, budget_per_day: float, floor: float) 
 
 
 def _peaks(scores: Floats, base: float) -> Floats:
-    """The highest score of each run above the base, one per run: a run is one alert."""
+    """The maximum of each run above the base; one run is one alert."""
     out: list[float] = []
     above = scores > base
     for row, flags in zip(scores[above.any(axis=1)], above[above.any(axis=1)], strict=True):
@@ -61,5 +61,5 @@ def _peaks(scores: Floats, base: float) -> Floats:
 
 
 def alerts(scores: Floats, threshold: float) -> int:
-    """How many alerts the threshold raises on scores that already hold for the waiting time."""
+    """The number of alerts for scores that hold for the `for` duration of the alert."""
     return runs(scores > threshold)

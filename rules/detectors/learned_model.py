@@ -1,14 +1,14 @@
-"""A GPU against what GPUs usually read under the same load: a robust multivariate model.
+"""Compares a GPU with the usual readings under the same load, by a robust multivariate model.
 
-Clock, power and both temperatures of a GPU at work follow its utilization about linearly. What is
-left after that line is taken out scatters with a covariance of its own: temperatures go together,
-power leads them. The score is the Mahalanobis distance of what is left, so a GPU that is warm for
-the watts it draws stands out although each value alone is usual. Line (Huber) and covariance
-(minimum covariance determinant) are robust: a sick GPU in the history does not teach. Sensor
-resolutions count in the covariance, or rounding to whole degrees would look like precision.
+Clock, power and both temperatures of a busy GPU depend about linearly on its utilization. The
+residuals are correlated: the temperatures rise together, after power. The score is the Mahalanobis
+distance of the residuals, so a GPU that is too warm for its power is anomalous although each value
+alone is normal. The regression (Huber) and the covariance (minimum covariance determinant) are
+robust against faulty GPUs in the history. Noise of the size of the sensor resolution is added,
+otherwise rounding to whole degrees would look like precision.
 
-It has no short PromQL form, so the service exports `detector_score` and `detector_threshold`, and
-the rule compares the two. Its alert informs and moves nothing: a model alone touches no machine.
+The score has no short PromQL form, so the service exports `detector_score` and `detector_threshold`,
+and the rule compares them. The alert is informational: a model alone causes no action.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ MIN_GPU_HOURS = 4.0
 MAX_ROWS = 500
 SEED = 7
 SUPPORT = 0.8
-# Twice what one healthy sample of a million reaches, were the scatter normal.
+# Twice the score that one healthy sample in a million reaches with normally distributed residuals.
 SUSPECT = 12.0
 MAX_SICK_SHARE = 0.15
 
 LOAD = Query("utilization", "gpu_utilization_ratio")
-# Each with the resolution below which a difference means nothing.
+# Each feature with the resolution of its sensor.
 FEATURES = (
     (Query("sm_clock", 'gpu_clock_hertz{domain="sm"}'), 15e6),
     (Query("power", 'gpu_power_watts{scope="gpu"}'), 5.0),
@@ -59,10 +59,10 @@ Row: TypeAlias = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class CovarianceModel:
-    """Per feature a line over utilization, and the inverse covariance around the lines.
+    """A line over utilization for each feature, and the inverse covariance of the residuals.
 
-    Features that the history does not have (some boards report no memory temperature) are left out;
-    `features` are the positions of those that stayed.
+    Features that the history lacks are omitted: some boards report no memory temperature. `features`
+    are the indexes of the others.
     """
 
     features: tuple[int, ...]
@@ -73,7 +73,7 @@ class CovarianceModel:
     facts: Facts
 
     def distances(self, load: Floats, values: Floats) -> Floats:
-        """Mahalanobis distances for loads (n) and feature values (n, all features). NaN stays NaN."""
+        """Mahalanobis distances for loads (n) and feature values (n, all features). NaN gives NaN."""
         left = values[:, self.features] - self._expected(load)
         squared = np.einsum("ij,jk,ik->i", left, np.asarray(self.precision), left)
         distance: Floats = np.sqrt(np.maximum(squared, 0.0))
@@ -85,13 +85,13 @@ class CovarianceModel:
 
 
 class LearnedModel:
-    """The detector that knows how the readings of a GPU at work belong together."""
+    """The detector of GPUs whose readings do not fit together."""
 
     name = "gpu_covariance"
     queries = (LOAD, *(query for query, _ in FEATURES))
 
     def fit(self, history: History, training: Training) -> CovarianceModel | Refusal:
-        """Learn lines, covariance and threshold. Refuses when too few GPUs were at work."""
+        """Learn lines, covariance and threshold. Returns a refusal if too few GPUs were busy."""
         keys, load, cube = _inputs(history)
         grid = history[LOAD.name].grid
         present = tuple(
@@ -101,8 +101,8 @@ class LearnedModel:
         hours = float(usable.sum()) * grid.step / 3600
         if hours < MIN_GPU_HOURS or len(present) < 2:
             return Refusal(
-                f"only {hours:.1f} GPU-hours at work with clock, power or temperatures lie in the "
-                f"history, and {MIN_GPU_HOURS:g} are needed: wait, or widen `window`."
+                f"too little history: {hours:.1f} busy GPU-hours with clock, power or temperatures, "
+                f"but {MIN_GPU_HOURS:g} are required: wait, or increase `window`."
             )
         base, slope, precision = _learn(load[usable], cube[usable][:, present], present)
         draft = CovarianceModel(
@@ -128,9 +128,9 @@ class LearnedModel:
         return CovarianceModel(present, base, slope, precision, threshold, facts)
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        """One alert that compares exported scores with the exported threshold: a new model changes
-        two metrics and not the rule. `node` and `cluster` of the sick machine come from labels of
-        their own, because those of the series name the machine that computed the score."""
+        """One alert that compares the exported scores with the exported threshold: a new model changes
+        these metrics and not the rule. The target is in `target_node` and `target_cluster`, because
+        `node` and `cluster` of the series name the machine that computed the score."""
         expr = (
             "max by (cluster, node, gpu, uuid) (\n  label_replace(\n    label_replace(\n"
             f'      detector_score{{detector="{self.name}"}} > on (detector) group_left ()\n'
@@ -144,11 +144,11 @@ class LearnedModel:
             timing.wait(WAIT),
             {"severity": "info", "category": "gpu", "source": "detector"},
             {
-                "summary": "GPU {{ $labels.gpu }} of {{ $labels.node }} reads unusually.",
+                "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} has anomalous sensor readings.",
                 "description": "Clock, power and temperatures of GPU {{ $labels.gpu }} "
-                "({{ $labels.uuid }}) of {{ $labels.node }} lie "
-                '{{ printf "%.1f" $value }} deviations from what GPUs here usually read under the '
-                "same load. This informs; nothing is done on it alone.",
+                "({{ $labels.uuid }}) on {{ $labels.node }} are "
+                '{{ printf "%.1f" $value }} deviations (Mahalanobis distance) from the usual values '
+                "under the same load. This alert is informational: no action follows from it alone.",
                 **links.annotations("GpuAnomalyScoreHigh", *BOARD),
                 "playbook": "notify-only",
             },
@@ -156,8 +156,8 @@ class LearnedModel:
         return RuleGroup("detector-gpu-covariance", timing.wait(INTERVAL), (alert,))
 
     def score(self, model: Model, latest: History) -> list[Score]:
-        """Distances at the last instant, for GPUs at work whose every input was read."""
-        assert isinstance(model, CovarianceModel)  # noqa: S101 - the service hands back our model
+        """Distances at the last instant, for busy GPUs with all inputs."""
+        assert isinstance(model, CovarianceModel)  # noqa: S101 - the service passes our own model
         keys, load, cube = _inputs(latest)
         if not keys:
             return []
@@ -167,27 +167,27 @@ class LearnedModel:
         return [Score(key, float(distance[row])) for row, key in enumerate(keys) if bool(good[row])]
 
     def threshold(self, model: Model) -> float:
-        """The distance that the alert compares with."""
-        assert isinstance(model, CovarianceModel)  # noqa: S101 - the service hands back our model
+        """The distance above which the alert fires."""
+        assert isinstance(model, CovarianceModel)  # noqa: S101 - the service passes our own model
         return model.threshold
 
 
 def _inputs(history: History) -> tuple[tuple[Key, ...], Floats, Floats]:
-    """Keys, loads (gpu, time) and features (gpu, time, feature), all on one grid."""
+    """Keys, loads (gpu, time) and features (gpu, time, feature) on one grid."""
     load = history[LOAD.name]
     stacked = [history[query.name].aligned(load.keys) for query, _ in FEATURES]
     return load.keys, load.values, np.stack(stacked, axis=2)
 
 
 def _teaching(held: Floats) -> Floats:
-    """The scores without those of GPUs far outside, as long as these are few: a sick GPU must not
-    raise the threshold above itself. Where many are far outside, far outside is usual."""
+    """The scores without extreme GPUs, if there are few of them: a faulty GPU must not raise the
+    threshold above its own score. If many GPUs are extreme, extreme scores are normal."""
     far = (held > SUSPECT).any(axis=1)
     return held[~far] if far.sum() <= max(1.0, MAX_SICK_SHARE * len(held)) else held
 
 
 def _slopes(present: tuple[int, ...], slope: Row) -> dict[str, float]:
-    """In units of each sensor's resolution, without the digits that are noise."""
+    """The slopes in units of the sensor resolutions, rounded to significant digits."""
     return {
         f"{FEATURES[place][0].name}_slope": round(value / FEATURES[place][1], 1) + 0.0
         for place, value in zip(present, slope, strict=True)
@@ -197,7 +197,7 @@ def _slopes(present: tuple[int, ...], slope: Row) -> dict[str, float]:
 def _learn(
     load: Floats, values: Floats, present: tuple[int, ...]
 ) -> tuple[Row, Row, tuple[Row, ...]]:
-    # Imported here: scikit-learn takes a second and 100 MB, and only a fit needs it.
+    # Imported here: scikit-learn takes 1 s and 100 MB to import, and only a fit needs it.
     from sklearn.covariance import MinCovDet
     from sklearn.linear_model import HuberRegressor
 
@@ -212,8 +212,8 @@ def _learn(
     ]
     base = np.asarray([line.intercept_ for line in lines]) * scale + middle
     slope = np.asarray([line.coef_[0] for line in lines]) * scale
-    # Noise as large as each sensor's resolution: rounded readings would have subsets without any
-    # scatter, which the determinant would take for the healthy ones.
+    # Noise of the size of the sensor resolution: otherwise rounded readings contain subsets without
+    # variance, which the minimum covariance determinant would select.
     values = values + np.random.default_rng(SEED).normal(size=values.shape) * resolution
     left = (values - base - load[:, None] * slope) / scale
     covariance = MinCovDet(random_state=SEED, support_fraction=SUPPORT).fit(left).covariance_

@@ -1,15 +1,15 @@
-"""A GPU against its peers: the GPUs at work in the same job should run at about the same clock.
+"""Compares a GPU with its peers: busy GPUs of the same job should run at about the same clock.
 
-A fail-slow GPU raises no error. It is seen only beside the others, which wait for it in lockstep.
-For every job with at least four GPUs at work, the SM clock of each is compared with the median of
-the job, in units of the robust spread (1.4826 x median absolute deviation). A GPU stands out when it
-is slower by at least 10 % (small differences cost little and happen) and lies further below than any
-healthy one did, for the whole waiting time. It is one-sided: nobody is sick for being fast.
+A fail-slow GPU raises no error. It is visible only in comparison with the other GPUs of a synchronous
+job. For every job with at least four busy GPUs, the SM clock of each GPU is compared with the median
+of the job, in units of the robust spread (1.4826 x median absolute deviation). A GPU is an outlier if,
+for the whole `for` duration, it is at least 10 % slower (smaller differences are common and cost
+little) and deviates more than the learned threshold. The test is one-sided: fast GPUs are healthy.
 
-With two or three GPUs no |z| can pass a meaningful threshold, hence four. More than 30 % of a job
-standing out at once has a common cause (a power cap, another role in a pipeline): then nobody is
-named. The formula below is compiled to PromQL by `compile` and computed with numpy by `deviations`;
-a test holds them equal.
+With two or three GPUs |z| cannot exceed a meaningful threshold, hence four. If more than 30 % of a job
+are outliers at once, they have a common cause (a power cap, another role in a pipeline), and no alert
+is raised. `compile` writes the formula in PromQL, `deviations` computes it with numpy; a test checks
+that they are equal.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ MIN_GAP = 0.10
 COMMON_CAUSE = 0.3
 FLOOR_Z = 5.0
 MAD_TO_SIGMA = 1.4826
-# Relative: clocks move in steps of 15 MHz, 0.8 % of 1,980, within which a difference means nothing;
-# and with a spread above 2 % a gap of 10 % could never pass 5.
+# Relative to the clock. Clocks change in steps of 15 MHz (0.8 % of 1,980 MHz), so smaller differences are
+# meaningless. With a spread above 2 %, a gap of 10 % could never exceed z = 5.
 MIN_SPREAD, MAX_SPREAD = 0.005, 0.02
 WINDOW, WAIT, INTERVAL = 120.0, 300.0, 15.0
 MIN_GPU_HOURS = 4.0
 MAX_LAGGING_SHARE = 0.10
-# The spread is read off the 95th percentile of all deviations, as in a normal distribution: those of
-# four GPUs are too few to judge alone, and with clocks that move in steps most are exactly zero.
+# The spread is derived from the 95th percentile of all deviations, as for a normal distribution: four
+# GPUs alone are too few, and because clocks change in steps most deviations are exactly zero.
 TWO_SIDED_95 = 1.96
 
 CLOCK = Query("sm_clock", 'gpu_clock_hertz{domain="sm"}')
@@ -63,7 +63,7 @@ ALLOCATION = Query("allocation", "gpu_allocation_info", (*GPU_LABELS, "job_id"))
 
 @dataclass(frozen=True, slots=True)
 class PeerModel:
-    """What is learned: the least spread to reckon with, relative to the clock, and the threshold."""
+    """The learned parameters: the minimum spread, relative to the clock, and the threshold."""
 
     spread: float
     threshold: float
@@ -72,7 +72,7 @@ class PeerModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JobBand:
-    """One job's GPUs at work over time: relative gap below the median, and z (negative is slow)."""
+    """The busy GPUs of one job over time: relative gap below the median, and z (negative: slow)."""
 
     job: Key
     gpus: tuple[Key, ...]
@@ -87,16 +87,16 @@ class PeerBand:
     queries = (CLOCK, UTILIZATION, ALLOCATION)
 
     def fit(self, history: History, training: Training) -> PeerModel | Refusal:
-        """Learn spread and threshold from history. Refuses when too little of it shows jobs at work,
-        or when so many GPUs lag that the peer groups themselves must be wrong."""
+        """Learn spread and threshold from history. Returns a refusal if the history has too few busy
+        jobs, or if so many GPUs lag that the peer groups must be wrong."""
         grid = history[CLOCK.name].grid
         width = grid.samples(training.timing.window(WINDOW))
         first = list(deviations(history, width, MIN_SPREAD))
         hours = sum(int(np.isfinite(band.z).sum()) for band in first) * grid.step / 3600
         if hours < MIN_GPU_HOURS:
             return Refusal(
-                f"only {hours:.1f} GPU-hours of jobs with {MIN_PEERS} or more GPUs at work lie in "
-                f"the history, and {MIN_GPU_HOURS:g} are needed: wait, or widen `window`."
+                f"too little history: {hours:.1f} GPU-hours of jobs with {MIN_PEERS} or more busy GPUs, "
+                f"but {MIN_GPU_HOURS:g} are required: wait, or increase `window`."
             )
         apart = np.abs(np.concatenate([band.gap[np.isfinite(band.gap)] for band in first]))
         spread = _rounded(float(np.quantile(apart, 0.95)) / TWO_SIDED_95)
@@ -115,12 +115,11 @@ class PeerBand:
         lagging = _lagging(gpus, suspect, np.isfinite(lag))
         if lagging > max(1.0, MAX_LAGGING_SHARE * len(set(gpus))):
             return Refusal(
-                f"{lagging} of {len(set(gpus))} GPUs of the history lag behind their peers for most "
-                "of their work: jobs there seem to mix roles or kinds of GPU, and a rule would name "
-                "healthy ones.",
+                f"{lagging} of {len(set(gpus))} GPUs in the history lag behind their peers most of the "
+                "time: jobs probably mix roles or GPU models, and a rule would report healthy GPUs.",
                 failure=True,
             )
-        # Samples that would raise the alert by their gap do not teach what is healthy.
+        # Exclude samples that would raise the alert: they are not healthy.
         found = calibrate(
             np.where(suspect, np.nan, lag), grid.days, training.budget_per_day, FLOOR_Z
         )
@@ -137,9 +136,9 @@ class PeerBand:
         return PeerModel(spread, threshold, facts)
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        """Six recordings and the alert. Label `job_id` never reaches the alert: the sick thing is
-        the GPU, whichever job it had."""
-        assert isinstance(model, PeerModel)  # noqa: S101 - the pipeline hands back what fit made
+        """Six recording rules and the alert. The alert has no label `job_id`, because its target is
+        the GPU and not the job."""
+        assert isinstance(model, PeerModel)  # noqa: S101 - the pipeline passes the model from fit
         window, interval = timing.window(WINDOW), timing.wait(INTERVAL)
         enough = max(2, round(window / interval / 2))
         rules = (
@@ -160,7 +159,7 @@ class PeerBand:
 
 
 def deviations(history: History, width: int, spread: float) -> Iterator[JobBand]:
-    """The formula of the rules, over history: one band per job that ever had peers enough."""
+    """The formula of the rules applied to history: one band per job that had enough peers."""
     clock, load, owner = (history[query.name] for query in (CLOCK, UTILIZATION, ALLOCATION))
     owners: dict[Key, Floats] = {}
     for key, row in zip(owner.keys, np.isfinite(owner.values), strict=True):
@@ -192,13 +191,13 @@ def _band(job: Key, gpus: tuple[Key, ...], busy: Floats, spread: float) -> JobBa
     gap, z = 1 - busy / middle, (busy - middle) / sigma
     out = (gap >= MIN_GAP) & (z <= -FLOOR_Z)
     common = out.sum(axis=0) > COMMON_CAUSE * np.maximum(np.isfinite(busy).sum(axis=0), 1)
-    gap = np.where(common, 0.0, gap)  # a common cause names nobody
+    gap = np.where(common, 0.0, gap)  # common cause: no outlier
     return JobBand(job, gpus, gap, z)
 
 
 def _lagging(gpus: list[Key], suspect: NDArray[np.bool_], seen: NDArray[np.bool_]) -> int:
-    """How many GPUs lag for more than half of the time in which they were seen at work. A fault is
-    found and mended, or the GPU leaves; a role in a job, or another kind of GPU, is for good."""
+    """The number of GPUs that lag for more than half of their busy time. A faulty GPU is repaired or
+    removed; a different role in a job, or a different GPU model, is permanent."""
     behind, work = Counter[Key](), Counter[Key]()
     for row, gpu in enumerate(gpus):
         behind[gpu] += int(suspect[row].sum())
@@ -207,16 +206,16 @@ def _lagging(gpus: list[Key], suspect: NDArray[np.bool_], seen: NDArray[np.bool_
 
 
 def _rounded(value: float) -> float:
-    """Two figures: a model that learned the same must compile to the same text."""
+    """Round to two significant digits, so that equal models compile to the same text."""
     return float(f"{value:.2g}")
 
 
 _ON = "on (cluster, job_id)"
 _GPU = ", ".join(GPU_LABELS)
 
-# A job's GPUs at work now. Series end with the job, so nothing of one job counts for the next; a GPU
-# that several jobs share belongs to no peer group, and neither does one whose holder has no job_id: pods
-# of which nothing more is known are no peers of one another.
+# The busy GPUs of a job. The series end with the job, so data of one job does not affect the next. GPUs
+# that several jobs share, and GPUs whose holder has no job_id, belong to no peer group: pods without a
+# known job are not peers of each other.
 _BUSY = f"""\
 (
   max by ({_GPU}) (gpu_clock_hertz{{domain="sm"}})
@@ -263,11 +262,11 @@ max by ({_GPU}) (
         timing.wait(WAIT),
         {"severity": "warning", "category": "gpu", "source": "detector"},
         {
-            "summary": "GPU {{ $labels.gpu }} of {{ $labels.node }} is slower than its peers.",
-            "description": "The SM clock of GPU {{ $labels.gpu }} ({{ $labels.uuid }}) of "
-            "{{ $labels.node }} lies {{ $value | humanizePercentage }} below the median of the GPUs "
-            f"that work in the same job, further than {model.threshold:g} robust deviations. "
-            "The others wait for it, so the whole job is slow.",
+            "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} is slower than its peers in the same job.",
+            "description": "The SM clock of GPU {{ $labels.gpu }} ({{ $labels.uuid }}) on "
+            "{{ $labels.node }} is {{ $value | humanizePercentage }} below the median of the GPUs "
+            f"of the same job, which is more than {model.threshold:g} robust standard deviations. "
+            "The other GPUs wait for it, so the whole job is slow.",
             **links.annotations("GpuPeerOutlier", *BOARD),
             "playbook": "gpu-slow",
         },

@@ -1,4 +1,4 @@
-"""The detectors there are. A new one is one file beside these, and one entry here."""
+"""The registry of detectors. A new detector is one module in this package and one entry here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Checks rule files: words, durations, queries against the metric catalogue, runbooks behind links.
+"""Checks rule files: texts, durations, queries against the metric catalogue, runbook links.
 
-Used on the shipped files, on rendered ones and on what detectors generate. A check returns problems
-and never prints.
+Used for shipped, rendered and generated files. A check yields problems and never prints.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _PLACE = re.compile(r"^(?P<file>.+?)(?::(?P<line>\d+)(?::\d+)?)?: (?P<text>.*)$"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong at a place; `severity` is error or warning, `text` a sentence."""
+    """A problem at a position; `severity` is error or warning, `text` a sentence."""
 
     file: Path
     line: int
@@ -39,9 +38,9 @@ class Finding:
 
 
 def lint_paths(paths: Sequence[Path] = ()) -> list[Finding]:
-    """Findings of files and folders (all *.yml below); without paths, of the shipped rules.
+    """Findings of files and folders (all *.yml in them); without paths, of the shipped rules.
 
-    Recording rules of any of the files are known in all of them, and names may stand only once.
+    Each file may use the recording rules of all files. Alert names must be unique.
     """
     if not paths:
         return _lint(shipped())
@@ -58,7 +57,7 @@ def lint_paths(paths: Sequence[Path] = ()) -> list[Finding]:
 
 
 def lint_file(path: Path) -> list[Finding]:
-    """Findings of one file, in order of lines. It may read the shipped recording rules."""
+    """Findings of one file, in order of lines. The file may use the shipped recording rules."""
     read = _read(path)
     if not isinstance(read, RuleFile):
         return [read]
@@ -67,7 +66,7 @@ def lint_file(path: Path) -> list[Finding]:
 
 
 def records(files: Iterable[RuleFile], known: Mapping[str, Flow] | None = None) -> dict[str, Flow]:
-    """The labels that recording rules give, by name; one may read those before it."""
+    """The labels of the results of recording rules, by name; a rule may use earlier rules."""
     found = dict(known or {})
     for file in files:
         for rule in file.rules():
@@ -80,7 +79,7 @@ def _recorded(rule: Rule, known: Mapping[str, Flow]) -> Flow:
     try:
         given = flow(promql.parse(rule.expr), known)
     except UserError:
-        return Flow(known=False)  # the query has a finding of its own
+        return Flow(known=False)  # the syntax check reports this
     added = frozenset(rule.labels)
     return Flow(given.sure | added, given.maybe | added, given.known)
 
@@ -107,7 +106,7 @@ def _file(file: RuleFile, known: Mapping[str, Flow]) -> Iterator[Finding]:
             for check in CHECKS:
                 for severity, text in check(place):
                     yield Finding(
-                        file.path, rule.line, severity, f"{rule.name or 'a rule'}: {text}"
+                        file.path, rule.line, severity, f"{rule.name or 'unnamed rule'}: {text}"
                     )
 
 
@@ -118,7 +117,7 @@ def _doubles(files: Sequence[RuleFile]) -> Iterator[Finding]:
             place = f"{file.path}:{rule.line}"
             first = seen.setdefault(rule.name, place) if rule.is_alert else place
             if first != place:
-                text = f"{rule.name}: the name already stands at {first}."
+                text = f"{rule.name}: duplicate alert name; first defined at {first}."
                 yield Finding(file.path, rule.line, "error", text)
 
 

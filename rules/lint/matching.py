@@ -1,4 +1,4 @@
-"""Labels: what a selector asks for, what operators match on, what texts show."""
+"""Checks of labels in selectors, in vector matching and in annotation templates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NEGATIVE = (pp.MatchOp.NotEqual, pp.MatchOp.NotRe)
 
 
 def selecting(place: Place) -> Iterator[Problem]:
-    """Matchers by which nothing, or everything, is selected."""
+    """Matchers that select nothing, or everything."""
     if not readable(place):
         return
     for node in promql.walk(promql.parse(place.rule.expr)):
@@ -36,13 +36,13 @@ def selecting(place: Place) -> Iterator[Problem]:
                 what = "everything" if matcher.op in _NEGATIVE else "nothing"
                 yield (
                     "error",
-                    f"{metric.name} has no label {matcher.name}: this matcher selects {what}.",
+                    f"{metric.name} has no label {matcher.name}: the matcher selects {what}.",
                 )
             elif strange := _strange(matcher, metric.values.get(matcher.name, ())):
                 known = ", ".join(metric.values[matcher.name])
                 yield (
                     "error",
-                    f"{matcher.name} of {metric.name} is never {strange!r}; it is one of {known}.",
+                    f"label {matcher.name} of {metric.name} is never {strange!r}; expected one of {known}.",
                 )
 
 
@@ -51,7 +51,7 @@ def _is_selector(node: Any) -> bool:
 
 
 def _strange(matcher: Any, values: tuple[str, ...]) -> str:
-    """What a matcher asks for that no series can have; empty where all is well or unknown."""
+    """A value of the matcher that no series can have, or "" if all are possible or unknown."""
     if not values:
         return ""
     if matcher.op in (pp.MatchOp.Equal, pp.MatchOp.NotEqual):
@@ -63,7 +63,7 @@ def _strange(matcher: Any, values: tuple[str, ...]) -> str:
 
 
 def _balanced(alternative: str) -> str:
-    """One alternative of a regular expression; one that was cut in two matches everything."""
+    """One alternative of a regular expression, or `.*` if splitting at | made it invalid."""
     try:
         re.compile(alternative)
     except re.error:
@@ -72,7 +72,7 @@ def _balanced(alternative: str) -> str:
 
 
 def grouping(place: Place) -> Iterator[Problem]:
-    """Labels by which series are put together though none of them has it."""
+    """Aggregation labels that no series has."""
     if not readable(place):
         return
     for node in promql.walk(promql.parse(place.rule.expr)):
@@ -82,11 +82,11 @@ def grouping(place: Place) -> Iterator[Problem]:
         for label in node.modifier.labels:
             if not inner.may_have(label):
                 word = "by" if node.modifier.type == pp.AggModifierType.By else "without"
-                yield "error", f"{node.op} {word} ({label}): no series in it has that label."
+                yield "error", f"{node.op} {word} ({label}): no input series has this label."
 
 
 def matching(place: Place) -> Iterator[Problem]:
-    """Operators between series that can never match, or match more than one."""
+    """Binary operators whose sides never match, or match many-to-many."""
     if not readable(place):
         return
     for node in binaries(promql.parse(place.rule.expr)):
@@ -103,7 +103,7 @@ def _plain(node: Any, left: Flow, right: Flow) -> Iterator[Problem]:
     if not (_settled(left) and _settled(right)) or left.sure == right.sure:
         return
     odd = ", ".join(sorted(left.sure ^ right.sure))
-    yield "error", f"`{node.op}` never matches: only one side has {odd}; say on (...) or aggregate."
+    yield "error", f"`{node.op}` never matches: only one side has {odd}; add on (...) or aggregate."
 
 
 def _on(node: Any, left: Flow, right: Flow) -> Iterator[Problem]:
@@ -111,7 +111,7 @@ def _on(node: Any, left: Flow, right: Flow) -> Iterator[Problem]:
     for side, name in ((left, "left"), (right, "right")):
         for label in sorted(named):
             if not side.may_have(label):
-                yield "error", f"`{node.op} on ({label})`: the {name} side never has that label."
+                yield "error", f"`{node.op} on ({label})`: the {name} side never has this label."
     if str(node.op) in SET_OPERATORS:
         return
     card = node.modifier.card
@@ -120,17 +120,17 @@ def _on(node: Any, left: Flow, right: Flow) -> Iterator[Problem]:
             odd = ", ".join(sorted(more))
             yield (
                 "error",
-                f"`{node.op}`: the {name} side can have several series for one match (they differ in {odd}); "
-                "aggregate it first.",
+                f"`{node.op}`: several series of the {name} side can match (they differ in {odd}); "
+                "aggregate that side first.",
             )
     one = left if card == pp.VectorMatchCardinality.OneToMany else right
     for label in node.modifier.group_labels or ():
         if not one.may_have(label):
-            yield "error", f"{label} is to be taken from a side that never has it."
+            yield "error", f"group label {label}: the side it is copied from never has this label."
 
 
 def _singles(card: Any, left: tuple[Flow, str], right: tuple[Flow, str]) -> list[tuple[Flow, str]]:
-    """The sides of which only one series may match."""
+    """The sides of which at most one series may match."""
     if card == pp.VectorMatchCardinality.ManyToOne:
         return [right]
     return [left] if card == pp.VectorMatchCardinality.OneToMany else [left, right]
@@ -141,7 +141,7 @@ def _settled(side: Flow) -> bool:
 
 
 def texts(place: Place) -> Iterator[Problem]:
-    """Labels that annotations and labels show, against those that the alert has."""
+    """Labels used in templates must exist on the alert."""
     rule = place.rule
     if not readable(place) or not rule.is_alert:
         return
@@ -149,9 +149,9 @@ def texts(place: Place) -> Iterator[Problem]:
     if not given.known or given.scalar:
         return
     text = " ".join((*rule.annotations.values(), *rule.labels.values()))
-    # A text that asks for a label before it shows it knows that it may be missing.
+    # A template that tests a label with `if` or `with` handles a missing label.
     sure = given.sure | (given.maybe & set(_ASKED_FIRST.findall(text)))
     for label in sorted(set(_SHOWN.findall(text)) - {"alertname"}):
         if label not in sure and label not in rule.labels:
-            kind = "may lack" if label in given.maybe else "never has"
-            yield "error", f"a text shows $labels.{label}, which the alert {kind}."
+            kind = "may not have" if label in given.maybe else "never has"
+            yield "error", f"a template uses $labels.{label}, which the alert {kind}."

@@ -1,4 +1,4 @@
-"""What a check yields, and what it is given."""
+"""The input and the output of a check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Problem = tuple[Severity, str]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One rule, the group it stands in, and what the recording rules of all files give."""
+    """One rule, its group, and the labels of all recording rules."""
 
     rule: Rule
     group: Group

@@ -1,4 +1,4 @@
-"""What a query reads, and whether its functions and numbers fit that."""
+"""Checks of the metrics, functions and numbers of a query."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rules.lint.problem import Place, Problem
 
 ALWAYS = "vector(1)"
 _COUNTS = ("_total", "_bucket", "_count", "_sum")
-_OLDEST = 1e9  # Unix seconds: a time stamp compared with less is compared with an age
-# Aggregates and functions whose value is one of those that they are given.
+_OLDEST = 1e9  # Unix seconds; a smaller number is an age and not a timestamp
+# Aggregations that keep the unit of their input.
 _SAME_VALUE = frozenset({"max", "min", "avg", "quantile", "topk", "bottomk"})
-_SHARES = frozenset({"avg", "quantile"})  # of ones and zeros these make a share of the ones
+_SHARES = frozenset({"avg", "quantile"})  # applied to 0 and 1, these return a ratio
 
 
 def readable(place: Place) -> bool:
-    """Whether the query can be parsed; the other checks of queries need that."""
+    """Whether the query can be parsed. The other checks of queries need this."""
     try:
         promql.selectors(place.rule.expr)
         promql.numbers(place.rule.expr)
@@ -36,10 +36,10 @@ def syntax(place: Place) -> Iterator[Problem]:
         read = promql.selectors(place.rule.expr)
         promql.numbers(place.rule.expr)
     except UserError as error:
-        yield "error", f"the query is {error}"
+        yield "error", f"query: {error}"
         return
     if not read and place.rule.expr != ALWAYS:
-        yield "error", "the query reads no series: it is always on or always off."
+        yield "error", "the query selects no series: the result never changes."
 
 
 def families(place: Place) -> Iterator[Problem]:
@@ -57,7 +57,7 @@ def families(place: Place) -> Iterator[Problem]:
         if selector.function and not counts:
             yield (
                 "error",
-                f"{selector.function}() of {selector.metric}, which is no counter; use delta() or deriv().",
+                f"{selector.function}() of {selector.metric}, which is not a counter; use delta() or deriv().",
             )
 
 
@@ -68,12 +68,12 @@ def absence(place: Place) -> Iterator[Problem]:
         if isinstance(node, pp.Call) and node.func.name in ("absent", "absent_over_time"):
             yield (
                 "error",
-                f"{node.func.name}() without `for` fires at every restart; wait two scrapes.",
+                f"{node.func.name}() without `for` fires at every restart: set `for` to two scrape intervals.",
             )
 
 
 def units(place: Place) -> Iterator[Problem]:
-    """Numbers that a family's values are compared with, against its unit."""
+    """Numbers compared with the values of a family must fit its unit."""
     if not readable(place):
         return
     for node in promql.walk(promql.parse(place.rule.expr)):
@@ -87,18 +87,18 @@ def units(place: Place) -> Iterator[Problem]:
 
 def _unit(family: Metric, value: float) -> Iterator[Problem]:
     if family.unit == "ratio" and not 0 <= value <= 1:
-        yield "error", f"{family.name} is a ratio from 0 to 1, and is compared with {value:g}."
+        yield "error", f"{family.name} is a ratio from 0 to 1, but is compared with {value:g}."
     elif family.unit == "bool" and value not in (0, 1):
-        yield "error", f"{family.name} is 0 or 1, and is compared with {value:g}."
+        yield "error", f"{family.name} is 0 or 1, but is compared with {value:g}."
     elif family.unit == "timestamp" and 0 < value < _OLDEST:
         yield (
             "error",
-            f"{family.name} is a Unix time, and is compared with {value:g}: subtract it from time().",
+            f"{family.name} is a Unix timestamp, but is compared with {value:g}: subtract it from time().",
         )
     elif family.type == "counter" and value > 0:
         yield (
             "warning",
-            f"{family.name} is a counter, compared as it stands: it only grows until a restart.",
+            f"{family.name} is a counter, but its raw value is compared: use rate() or increase().",
         )
 
 
@@ -112,7 +112,7 @@ def _number(node: Any) -> float | None:
 
 
 def _family(node: Any) -> Metric | None:
-    """The family whose very values this expression has; None when they are computed."""
+    """The family whose values this expression returns unchanged, or None."""
     if isinstance(node, pp.VectorSelector):
         return catalogue().of_series(metric_name(node))
     if isinstance(node, pp.ParenExpr):

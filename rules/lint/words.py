@@ -1,4 +1,4 @@
-"""What a rule says of itself: names, labels, texts, durations, and the page behind its link."""
+"""Checks of names, labels, annotations, durations and links of a rule."""
 
 from __future__ import annotations
 
@@ -34,11 +34,14 @@ _RECORD_NAME = re.compile(r"[a-z][a-z0-9_]*:[a-z0-9_]+(?::[a-z0-9_]+)?")
 def names(place: Place) -> Iterator[Problem]:
     rule = place.rule
     if rule.is_alert and not _ALERT_NAME.fullmatch(rule.name):
-        yield "error", "an alert is named in CamelCase, such as GpuLost."
+        yield "error", "an alert name must be in CamelCase, such as GpuLost."
     if not rule.is_alert and not _RECORD_NAME.fullmatch(rule.name):
-        yield "error", "a recording rule is named level:metric:operation, such as node:gpu_up:sum."
+        yield (
+            "error",
+            "a recording rule name must be level:metric:operation, such as node:gpu_up:sum.",
+        )
     if not place.group.name:
-        yield "error", "its group has no name."
+        yield "error", "the rule group has no name."
 
 
 def labels(place: Place) -> Iterator[Problem]:
@@ -51,12 +54,12 @@ def labels(place: Place) -> Iterator[Problem]:
     for name, values in allowed.items():
         value = rule.labels.get(name)
         if value not in values:
-            yield "error", f"label {name} is {value!r}; it must be one of {', '.join(values)}."
+            yield "error", f"label {name}: expected one of {', '.join(values)}, got {value!r}."
     for name, value in rule.labels.items():
         if "$value" in value:
             yield (
                 "error",
-                f"label {name} changes with the value: each change is a new alert; use an annotation.",
+                f"label {name} contains $value: each new value creates a new alert; use an annotation.",
             )
 
 
@@ -69,13 +72,13 @@ def texts(place: Place) -> Iterator[Problem]:
             yield "error", f"annotation {name} is missing."
     playbook = rule.annotations.get(words.PLAYBOOK)
     if playbook and playbook not in PLAYBOOKS:
-        yield "error", f"playbook {playbook!r} is unknown; known: {', '.join(PLAYBOOKS)}."
+        yield "error", f"unknown playbook {playbook!r}; known: {', '.join(PLAYBOOKS)}."
     summary = rule.annotations.get("summary", "")
     if summary and not summary.rstrip().endswith("."):
-        yield "warning", "the summary is one sentence: end it with a full stop."
+        yield "warning", "the summary must end with a full stop."
     for text in rule.annotations.values():
         if "$labels.alertname" in text:
-            yield "error", "$labels.alertname is empty in a template; write the alert's name."
+            yield "error", "$labels.alertname is empty in a template; write the name of the alert."
 
 
 def runbook(place: Place) -> Iterator[Problem]:
@@ -84,7 +87,10 @@ def runbook(place: Place) -> Iterator[Problem]:
     if not rule.is_alert or not url:
         return
     if "{{" in url:
-        yield "error", "runbook_url is a literal: people and programs read it without the template."
+        yield (
+            "error",
+            "runbook_url must not contain a template, because it is also read unexpanded.",
+        )
         return
     if url.rpartition("/")[2] != rule.name or "://" not in url:
         yield "error", f"runbook_url must be a URL that ends in /{rule.name}."
@@ -92,7 +98,7 @@ def runbook(place: Place) -> Iterator[Problem]:
         page = share("docs/runbooks") / f"{rule.name}.md"
         lines = page.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        yield "error", f"there is no page docs/runbooks/{rule.name}.md."
+        yield "error", f"the runbook docs/runbooks/{rule.name}.md does not exist."
         return
     found = tuple(line[3:].strip() for line in lines if line.startswith("## "))
     if found != HEADINGS:
@@ -100,7 +106,7 @@ def runbook(place: Place) -> Iterator[Problem]:
 
 
 def dashboard(place: Place) -> Iterator[Problem]:
-    """Where there is a link to one of our dashboards, the dashboard and its variables exist."""
+    """A link to a shipped dashboard must name an existing dashboard and existing variables."""
     url = place.rule.annotations.get(DASHBOARD_URL)
     if not place.rule.is_alert or url is None:
         return
@@ -109,7 +115,7 @@ def dashboard(place: Place) -> Iterator[Problem]:
     if "{{" in plain:
         yield (
             "error",
-            "dashboard_url shows labels as {{ $labels.NAME | urlquery }} only: anything else could lead elsewhere.",
+            "dashboard_url may contain only {{ $labels.NAME | urlquery }}: other templates could change the target.",
         )
         return
     if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -117,18 +123,21 @@ def dashboard(place: Place) -> Iterator[Problem]:
         return
     folder, _, uid = parts.path.rpartition("/")
     if not folder.endswith("/d") or not uid.startswith(UID_PREFIX):
-        return  # a dashboard of the site's own
+        return  # a dashboard of the site
     if uid not in _boards():
-        yield "error", f"dashboard_url: there is no dashboard {uid}; known: {', '.join(_boards())}."
+        yield "error", f"dashboard_url: unknown dashboard {uid}; known: {', '.join(_boards())}."
         return
     for name in (pair.partition("=")[0] for pair in parts.query.split("&") if pair):
         if name.removeprefix("var-") not in _boards()[uid]:
-            yield "error", f"dashboard_url: {uid} has no variable {name.removeprefix('var-')}."
+            yield (
+                "error",
+                f"dashboard_url: dashboard {uid} has no variable {name.removeprefix('var-')}.",
+            )
 
 
 @cache
 def _boards() -> Mapping[str, frozenset[str]]:
-    """The variables of each shipped dashboard, by its uid."""
+    """The variables of each shipped dashboard, by UID."""
     documents = [
         json.loads(path.read_text()) for path in sorted(share("dashboards").glob("*.json"))
     ]
@@ -150,10 +159,10 @@ def durations(place: Place) -> Iterator[Problem]:
             yield "error", f"{name}: {error}"
             continue
         if seconds > LONGEST_WAIT:
-            yield "error", f"{name} {text} is longer than a day: nobody waits for that."
+            yield "error", f"{name}: {text} is longer than the maximum of 1 d."
         critical = rule.labels.get(words.SEVERITY) == "critical"
         if name == "for" and critical and seconds > LONGEST_CRITICAL_WAIT:
             yield (
                 "warning",
-                f"for {text} is long for a critical alert: who acts now should hear of it now.",
+                f"for: {text} is longer than 15 min, which is too long for a critical alert.",
             )

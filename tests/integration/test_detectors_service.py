@@ -161,7 +161,7 @@ def test_a_prometheus_that_refuses_to_reload_keeps_the_former_file(stand: Stand)
     strange = stand.generated / "strange.yml"
     strange.write_text(EVIL)
     try:
-        with pytest.raises(PublishError, match="refused to reload"):
+        with pytest.raises(PublishError, match="failed to reload"):
             publish("other", good.replace("sum(up)", "count(up)"), "good2", places, prometheus)
     finally:
         strange.unlink()
@@ -182,4 +182,4 @@ def test_fit_says_what_was_learned(stand: Stand) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "peer_band: ok" in done.stdout
-    assert "alerts it would have raised in the history: 0" in done.stdout
+    assert "alerts in the backtest on this history: 0" in done.stdout

@@ -1,4 +1,4 @@
-"""What holds for every detector, and the benchmark in small."""
+"""Properties of every detector, and a small version of the benchmark."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_threshold_meets_the_budget_on_new_days() -> None:
 def test_new_days_raise_what_was_promised(
     shape: tuple[int, int], days: float, budget: float
 ) -> None:
-    """Below ten peaks the scale is guessed otherwise; neither way promises too much or too little."""
+    """Below ten peaks the scale is estimated differently; both estimates meet the budget."""
     chance = np.random.default_rng(5)
     raised, promised = [], []
     for _ in range(60):
@@ -97,7 +97,7 @@ def test_above_the_budget_a_floor_promises_what_it_raises(floor: float) -> None:
 
 
 def test_a_budget_that_history_never_reached_leaves_the_rate_of_the_tail() -> None:
-    """No level lies below the tail, and what is promised there is what the history raised."""
+    """The threshold is never below the tail; the expected rate is then the rate in the history."""
     scores = np.random.default_rng(5).exponential(1.0, (8, 2880))
     found = calibrate(scores, 2.0, 1e9, 0.0)
     assert found.threshold == pytest.approx(float(np.quantile(scores, 0.99)))

@@ -1,4 +1,4 @@
-"""Labels of families, as far as the catalogue tells."""
+"""Labels of metric families, derived from the catalogue."""
 
 from exporter.catalogue import catalogue
 from rules.flow import family
@@ -18,7 +18,7 @@ def test_of_a_family_of_the_exporter_all_is_sure() -> None:
 
 
 def test_the_candidates_divisions_find_their_other_side() -> None:
-    """What is divided one to one must have the same labels."""
+    """Both sides of a one-to-one division must have the same labels."""
     for left, right in (
         ("training_data_wait_seconds", "training_step_duration_seconds"),
         ("pipeline_last_success_timestamp_seconds", "pipeline_expected_interval_seconds"),

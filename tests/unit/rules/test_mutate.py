@@ -1,4 +1,4 @@
-"""Mutations: which wrong rules are tried. That tests notice them is an integration test."""
+"""The mutations of a rule. An integration test checks that the promtool tests detect them."""
 
 from __future__ import annotations
 

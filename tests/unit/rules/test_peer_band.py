@@ -1,4 +1,4 @@
-"""The peer band on small histories made by hand; what its rules do is in the integration tests."""
+"""The peer band on small synthetic histories. Integration tests cover its rules."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_gpu_of_two_jobs_belongs_to_no_peer_group() -> None:
 
 
 def test_gpus_of_holders_without_a_job_are_no_peer_group() -> None:
-    """Pods without a job_id run whatever they run: what they have in common is that nobody named it."""
+    """Pods without a job_id are not known to run the same job."""
     found = PeerBand().fit(history(noisy(8), owners=[""] * 8), TRAINING)
     assert isinstance(found, Refusal)
     assert "GPU-hours" in found.reason

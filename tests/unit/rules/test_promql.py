@@ -1,4 +1,4 @@
-"""Reading and editing queries without losing their layout."""
+"""Analysing queries, and editing them without changes to their layout."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_selectors_tell_which_series_stand_in_a_counter_function() -> None:
 
 @pytest.mark.parametrize("text", ["sum(", "a[5m] > 1", "a{b=~'('}", "", "1 +"])
 def test_what_is_no_query_is_refused_in_one_sentence(text: str) -> None:
-    with pytest.raises(UserError, match="not PromQL") as error:
+    with pytest.raises(UserError, match="invalid PromQL") as error:
         promql.parse(text)
     assert "\n" not in str(error.value)
 
@@ -99,9 +99,9 @@ def test_what_is_no_query_is_refused_in_one_sentence(text: str) -> None:
     ],
 )  # fmt: skip
 def test_a_duration_beyond_every_clock_is_refused_and_not_tried(text: str, capfd) -> None:
-    with pytest.raises(UserError, match=r"not PromQL: duration .+ is out of range"):
+    with pytest.raises(UserError, match=r"invalid PromQL: duration .+ is out of range"):
         promql.parse(text)
-    assert capfd.readouterr().err == "", "the parser would write a stack trace"
+    assert capfd.readouterr().err == "", "the parser would print a stack trace"
 
 
 def test_large_numbers_that_are_no_durations_are_left_alone() -> None:
@@ -120,7 +120,7 @@ def test_a_panic_of_the_parser_is_an_ordinary_error(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(promql.pp, "parse", fail)
         promql.parse("a")
 
-    with pytest.raises(UserError, match="not PromQL: it broke"):
+    with pytest.raises(UserError, match="invalid PromQL: it broke"):
         parse(PanicException("it\nbroke"))
     with pytest.raises(KeyboardInterrupt):
         parse(KeyboardInterrupt())
@@ -136,7 +136,7 @@ READERS = (promql.parse, promql.selectors, promql.matchers, promql.numbers)
     ids=["additions", "signs", "parentheses", "2,000 additions"],
 )
 def test_a_query_too_deep_to_be_read_is_refused(read: Callable[[str], Any], text: str) -> None:
-    with pytest.raises(UserError, match=r"not PromQL: .+ cannot be read"):
+    with pytest.raises(UserError, match=r"invalid PromQL: the query has more than"):
         read(text)
 
 

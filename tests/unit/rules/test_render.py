@@ -1,4 +1,4 @@
-"""Rendering: one factor, one runbook base, and nothing else."""
+"""Rendering changes durations by the factor and the base URLs, and nothing else."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ def test_a_factor_that_makes_no_sense_is_refused(tmp_path: Path, factor: float) 
 
 
 def test_a_base_that_is_no_url_is_refused() -> None:
-    with pytest.raises(UserError, match="the runbook base 'wiki' is no URL"):
+    with pytest.raises(UserError, match="the runbook base URL must start with http:// or https://, got 'wiki'"):
         Links("wiki")
-    with pytest.raises(UserError, match="the dashboard base 'grafana:3000' is no URL"):
+    with pytest.raises(UserError, match="the dashboard base URL must start with .* got 'grafana:3000'"):
         Links(dashboards="grafana:3000")
 
 
@@ -152,13 +152,13 @@ def test_an_object_of_the_operator_holds_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        (("--category", "gpus"), "--category 'gpus' is unknown; known: gpu, node"),
-        (("--job", "dcgm=x"), "--job 'dcgm' is unknown; known: node"),
-        (("--job", "node"), "has no ="),
-        (("--job", "node="), "is no name of a scrape job"),
-        (("--job", 'node=a"b'), "is no name of a scrape job"),
-        (("--format", "prometheusrule", "--label", "x"), "has no ="),
-        (("--factor", "0.1"), "--factor 0.1 is out of range"),
+        (("--category", "gpus"), "--category: unknown category 'gpus'; known: gpu, node"),
+        (("--job", "dcgm=x"), "--job: unknown scrape job 'dcgm'; known: node"),
+        (("--job", "node"), "--job: expected NAME=VALUE, got 'node'"),
+        (("--job", "node="), "invalid scrape job name"),
+        (("--job", 'node=a"b'), "invalid scrape job name"),
+        (("--format", "prometheusrule", "--label", "x"), "--label: expected NAME=VALUE, got 'x'"),
+        (("--factor", "0.1"), "--factor: expected a number from 1 to 10000, got 0.1"),
     ],
 )
 def test_an_option_that_cannot_be_is_one_sentence_and_writes_nothing(

@@ -1,4 +1,4 @@
-"""The runbook of every alert that a playbook treats says what a silence does to the remediator."""
+"""Runbooks of alerts with a playbook explain the effect of a silence on the remediator."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TREATED = {
     if not playbook.notify_only
     for alert in playbook.alertnames
 }
-# What `fleetmedic why` and `release` take, by the kind of the playbook's target.
+# Arguments of `fleetmedic why` and `release`, by kind of target.
 WHY = {"gpu": "NODE/GPU", "node": "node/NODE", "job": "job/JOB", "workload": "workload/SERVICE"}
 RELEASE = {"gpu": "NODE/GPU", "node": "NODE"}
 
 
 def _section(alert: str) -> str:
-    """The section below "Silence", in one line."""
+    """The subsection "What a silence does", in one line."""
     silence = (PAGES / f"{alert}.md").read_text().partition("\n## Silence\n")[2]
     return " ".join(silence.partition(f"\n{HEADING}\n")[2].split())
 

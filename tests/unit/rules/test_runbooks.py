@@ -1,4 +1,4 @@
-"""Runbook pages: one for each alert, in one form, each its own, and true."""
+"""Runbooks: one page per alert, with a fixed structure, own text, and valid references."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGES = Path(__file__).resolve().parents[3] / "docs" / "runbooks"
 RECORDED = {r.name for path in sources() for r in rulefile.read(path).rules() if not r.is_alert}
 ALERTS = [r.name for path in sources() for r in rulefile.read(path).rules() if r.is_alert]
 NAMES = sorted([*ALERTS, *(name for name, _, _ in LEARNED)])
-LEARNED_RECORDS = "gpu:"  # recorded beside a detector's rules
+LEARNED_RECORDS = "gpu:"  # recorded by the rules of a detector
 QUERY = re.compile(r"promtool query instant http://localhost:9090 '([^']*)'")
 CODE = re.compile(r"`([^`\n]+)`")
 
@@ -80,7 +80,7 @@ def test_the_check_has_commands_and_their_queries_are_answerable(name: str) -> N
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_is_one_that_a_shell_can_read(name: str) -> None:
-    """Those that ask Prometheus or Alertmanager are run in an integration test."""
+    """An integration test runs the commands that query Prometheus or Alertmanager."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", (PAGES / f"{name}.md").read_text(), re.M | re.S)
     for block in blocks:
         said = subprocess.run(

@@ -1,4 +1,4 @@
-"""The shipped alerts, against what others promise or expect of them."""
+"""The shipped alerts, checked against playbooks, catalogues, tests and docs."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ EXPECTED = [
     "DetectorModelStale",
     "Watchdog",
 ]
-# About several GPUs of a node at once.
+# Alerts about several GPUs of one node.
 OF_A_NODE = {"GpuCountMismatch", "GpuPowerBrake", "GpuFabricUnhealthy"}
 
 
@@ -136,7 +136,7 @@ def test_the_alerts_are_those_that_playbooks_and_pages_name() -> None:
 
 
 def test_critical_alerts_that_are_acted_upon_soon_are_evaluated_often() -> None:
-    holds_back = "NodeMassOutage"  # nothing is done for it, and much is left undone
+    holds_back = "NodeMassOutage"  # no action, but it suppresses NodeDown
     for rule, group in _of(severity="critical"):
         soon = parse_duration(rule.wait or "0") <= 180
         acted_upon = rule.annotations["playbook"] != "notify-only" or rule.name == holds_back
@@ -162,7 +162,7 @@ def test_the_playbook_of_an_alert_is_the_one_that_takes_it() -> None:
         for name in yaml.safe_load(path.read_text())["match"].get("alertname", [])
     }
     if not takes:
-        pytest.skip("there are no playbooks")
+        pytest.skip("no playbooks found")
     for name, (rule, _) in ALERTS.items():
         default = "none" if rule.labels["category"] == "meta" else "notify-only"
         wanted = default if name == "Watchdog" else takes.get(name, default)

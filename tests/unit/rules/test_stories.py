@@ -1,4 +1,4 @@
-"""Every shipped alert has a story that raises it, or stands among the exceptions with its reason."""
+"""Every shipped alert has a story that raises it, or is an exception with a reason."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ RAISED = [name for story in STORIES for name in story.raises]
 
 
 def test_every_alert_is_in_one_story_or_is_an_exception() -> None:
-    """A new alert brings its story: tests/scenarios/every_alert."""
+    """A new alert needs a story in tests/scenarios/every_alert."""
     told = Counter([*RAISED, *EXCEPTIONS])
     assert set(alerts()) == set(told)
     assert [name for name, times in told.items() if times > 1] == []
 
 
 def test_the_recorded_runs_raised_every_alert_that_has_a_story() -> None:
-    """`make scenarios` records them."""
+    """`make scenarios` records the runs."""
     runs = page.records()
     assert [run["prometheus"].partition(".")[0] for run in runs] == ["Prometheus 2", "Prometheus 3"]
     for run in runs:
@@ -44,7 +44,7 @@ def test_a_story_waits_only_for_alerts_that_can_be_raised_before_it(story: Story
         name = ahead.pop()
         earlier = next(each for each in STORIES if name in each.raises)
         assert earlier is not story
-        assert story.slow or not earlier.slow, "who leaves slow stories out would wait for ever"
+        assert story.slow or not earlier.slow, "a run without slow stories would wait forever"
         ahead += earlier.after - before
         before |= earlier.after
 
