@@ -49,7 +49,7 @@ def test_a_good_rule_has_no_finding(tmp_path: Path) -> None:
         ("description: d", 'description: "{{ $labels.alertname }}"', "error", "is empty"),
         ("It is lost.", "It is lost", "warning", "full stop"),
         ("playbook: gpu-lost", "playbook: hope", "error", "'hope' is unknown"),
-        ("for: 1m", "for: soon", "error", "is no duration"),
+        ("for: 1m", "for: soon", "error", "expected a duration"),
         ("for: 1m", "for: 2d", "error", "longer than a day"),
         ("for: 1m", "for: 1h", "warning", "long for a critical alert"),
         ("gpu_lost)", "gpu_lots)", "error", "gpu_lots is not in exporter/catalogue.yml"),
