@@ -16,7 +16,7 @@ _FAULTS = "\n".join(f"  {fault.name:<6} {fault.summary}" for fault in faults.FAU
 
 
 @click.command(
-    help=f"""Inject a fault into a simulated GPU. The driver and the kernel log show it.
+    help=f"""Inject a fault into a simulated GPU, with its symptoms in the driver and the kernel log.
 
 TARGET is NODE/INDEX, such as node2/3.
 
