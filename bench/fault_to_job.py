@@ -1,14 +1,14 @@
-"""From the physical fault to the job running elsewhere, over some incidents on the real stack.
+"""Measures the time from a GPU fault to the first training step on other GPUs, on the real stack.
 
     python bench/fault_to_job.py --incidents 10
 
-A GPU under a training job falls off the bus, again and again; each time the clock runs from the
-injection to the first training step on other GPUs. Rule and probation durations are divided by 30,
-so that the next incident need not wait for a quarter of an hour; the times measured here do not
-depend on them (`for` is 0, the critical rules run each second, scrapes are 5 s apart).
-An alert that fires in the 5 s after Prometheus reloads its rules is lost and sent again 5 s later: the
-bench begins after the detectors' first reload, and such an incident takes up to 6 s longer.
-Reach: p50 <= 6 s, max <= 12 s.
+A GPU of a training job falls off the bus, once per incident. The time runs from the injection to the
+first training step on other GPUs. Rule and probation durations are divided by 30, so that the next
+incident does not wait for a quarter of an hour. The measured times do not depend on these durations:
+`for` is 0, the critical rules run each second, the scrape interval is 5 s.
+An alert that fires in the 5 s after Prometheus reloads its rules is sent 5 s later. The benchmark
+starts after the detectors' first reload, and such an incident takes up to 6 s longer.
+Target: p50 <= 6 s, max <= 12 s.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from fleetmedic.localcluster.model import JobSpec
 from fleetmedic.stack.supervisor import Stack, StackOptions
 
 STAGES = (
-    "breach visible",
+    "visible in metrics",
     "webhook",
     "GPU quarantined",
-    "job runs elsewhere",
-    "GPU re-admitted",
+    "job resumed",
+    "GPU back in service",
     "incident closed",
 )
 
 
 def one_incident(evidence: Evidence, hardware: Hardware, draw: random.Random) -> dict[str, float]:
-    """Lose one GPU of the job; the seconds from the fault to each stage."""
+    """Inject the loss of one GPU of the job; returns the seconds from the fault to each stage."""
     job = evidence.cluster.job("bench")
     if job.node is None or not job.gpus:
-        raise SystemExit("the job is not running: no figure can be taken")
+        raise SystemExit("the job is not running, so nothing can be measured")
     gpu = draw.choice(list(job.gpus))
     place = Place(job.node, gpu, hardware.gpu(job.node, gpu).uuid, "bench")
-    time.sleep(draw.uniform(0.0, 5.0))  # any phase of the scrape interval is as likely
+    time.sleep(draw.uniform(0.0, 5.0))  # a random phase of the scrape interval
     at = inject(hardware, place.node, place.gpu, "lost")
     pending = list(lost_story(place, at).expectations)
     seen: dict[str, float] = {}
@@ -63,14 +63,14 @@ def one_incident(evidence: Evidence, hardware: Hardware, draw: random.Random) ->
 
 
 def settle(state: Path) -> None:
-    """Wait for the learned rules, and for Prometheus to know Alertmanager again after the reload."""
+    """Wait for the learned rules, and until Prometheus has Alertmanager again after the reload."""
     while len(list((state / "prometheus" / "rules" / "generated").glob("*.yml"))) < 2:
         time.sleep(0.2)
     time.sleep(6)
 
 
 def main() -> None:
-    """Run the incidents, print a row each and the quantiles; exit 1 when the reach is missed."""
+    """Run the incidents; print one row for each, and the quantiles. Exit code 1 if a target is missed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -123,7 +123,7 @@ def main() -> None:
                 )
         finally:
             stack.stop()
-    moved = [result["job runs elsewhere"] for result in results if "job runs elsewhere" in result]
+    moved = [result["job resumed"] for result in results if "job resumed" in result]
     summary = {
         "incidents": len(results),
         "moved": len(moved),

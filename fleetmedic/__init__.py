@@ -1,3 +1,3 @@
-"""fleetmedic: what the three processes share, and what stands above them."""
+"""fleetmedic: code that exporter, rules and remediator share; the stack and the command line."""
 
 __version__ = "0.1.0"

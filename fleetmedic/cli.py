@@ -1,7 +1,7 @@
-"""The command line: a table of names, each loaded when it is used.
+"""The command line: a table of commands. A command's module is imported when the command runs.
 
-Loading late keeps `fleetmedic version` fast and lets an image carry one process without the
-libraries of the others.
+Late imports keep `fleetmedic version` fast. They also let a container image hold one process
+without the libraries of the others.
 """
 
 from __future__ import annotations
@@ -17,42 +17,46 @@ from fleetmedic import __version__
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.ownership import require_sole_owner
 
-# name -> (module:attribute, extra that brings its libraries, one line of help)
+# name -> (module:attribute, extra that installs its libraries, one line of help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": (
         "fleetmedic.stack.doctor:doctor",
         "stack",
-        "Say what this machine has, lacks and could do.",
+        "Check this machine: programs, libraries, ports, GPUs, disk.",
     ),
     "up": ("fleetmedic.stack.cli:up", "all", "Start the whole stack on this machine."),
-    "demo": ("fleetmedic.demo.cli:demo", "all", "Watch a sick GPU being found and healed."),
+    "demo": ("fleetmedic.demo.cli:demo", "all", "Show remediation of failed GPUs, simulated."),
     "run": ("fleetmedic.localcluster.cli:run", "stack", "Run a job on the embedded cluster."),
     "jobs": ("fleetmedic.localcluster.cli:jobs", "stack", "List the jobs of the embedded cluster."),
-    "inject": ("fleetmedic.stack.inject:inject", "stack", "Let a fault happen to a simulated GPU."),
+    "inject": ("fleetmedic.stack.inject:inject", "stack", "Inject a fault into a simulated GPU."),
     "incidents": ("remediator.console.cli:incidents", "remediator", "List and show incidents."),
-    "why": ("remediator.console.cli:why", "remediator", "Say why something was, or was not, done."),
-    "pause": ("remediator.console.orders:pause", "remediator", "Stop every action until resumed."),
-    "resume": ("remediator.console.orders:resume", "remediator", "Let actions go on again."),
+    "why": ("remediator.console.cli:why", "remediator", "Show the decisions about a target."),
+    "pause": ("remediator.console.orders:pause", "remediator", "Start no action until `resume`."),
+    "resume": ("remediator.console.orders:resume", "remediator", "Allow actions after `pause`."),
     "release": (
         "remediator.console.orders:release",
         "remediator",
         "Return a quarantined GPU or node to service.",
     ),
     "close": ("remediator.console.orders:close", "remediator", "End an incident."),
-    "retry": ("remediator.console.orders:retry", "remediator", "Start an incident's steps again."),
-    "config": ("fleetmedic.stack.snippets:config", "stack", "Print parts for your own Prometheus."),
+    "retry": ("remediator.console.orders:retry", "remediator", "Restart an incident's playbook."),
+    "config": (
+        "fleetmedic.stack.snippets:config",
+        "stack",
+        "Print configuration for your own Prometheus and Alertmanager.",
+    ),
     "exporter": ("exporter.cli:exporter", "exporter", "Serve GPU and node metrics."),
     "rules": ("rules.cli:rules", "rules", "Lint, render, fit and serve alert rules."),
     "alertmanager": (
         "fleetmedic.alerting.cli:alertmanager",
         "stack",
-        "Write Alertmanager's configuration for your teams and channels.",
+        "Render Alertmanager's configuration for your teams and channels.",
     ),
     "remediator": ("remediator.cli:remediator", "remediator", "Receive alerts and act on them."),
     "localcluster": (
         "fleetmedic.localcluster.cli:localcluster",
         "stack",
-        "The embedded cluster itself.",
+        "Run the embedded cluster's controller.",
     ),
     "version": ("fleetmedic.cli:version", "", "Print the version."),
 }
@@ -60,7 +64,7 @@ OWNED = {"exporter": "exporter", "rules": "rules", "remediator": "remediator"}
 
 
 class LazyGroup(click.Group):
-    """Loads a command's module when it is called, and says which extra is missing."""
+    """Imports a command's module when the command runs. Names the extra if a library is missing."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -83,8 +87,8 @@ class LazyGroup(click.Group):
             ):
                 raise
             raise UserError(
-                f"`fleetmedic {cmd_name}` needs {error.name}, which is not installed: "
-                f"run `pip install 'fleetmedic[{extra}]'`."
+                f"`fleetmedic {cmd_name}` needs the library {error.name}, which is not installed. "
+                f"Run `pip install 'fleetmedic[{extra}]'`."
             ) from None
         assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
         return command
@@ -94,7 +98,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete from the table alone: fast, and whole where an extra is missing."""
+        """Complete from the table alone: fast, and complete even if an extra is missing."""
         names = [
             CompletionItem(name, help=text)
             for name, (_, _, text) in COMMANDS.items()
@@ -106,14 +110,17 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="fleetmedic %(version)s", help="Print the version.")
 def cli() -> None:
-    """fleetmedic finds sick GPUs, moves their jobs, repairs, verifies and re-admits them.
+    """Monitor GPU fleets, alert on failures, and remediate failed GPUs and nodes.
+
+    Remediation moves the jobs, quarantines the GPU or node, repairs and verifies it, and returns it
+    to service.
 
     \b
     Examples:
-      fleetmedic demo                     watch the whole loop on simulated GPUs
-      fleetmedic up --detach              start the stack and come back
-      fleetmedic why node2/3              why was this GPU touched, or not?
-      eval "$(_FLEETMEDIC_COMPLETE=bash_source fleetmedic)"      completion in bash
+      fleetmedic demo                     show the whole loop on simulated GPUs
+      fleetmedic up --detach              start the stack in the background
+      fleetmedic why node2/3              show the decisions about this GPU
+      eval "$(_FLEETMEDIC_COMPLETE=bash_source fleetmedic)"      enable completion in bash
     """
 
 
@@ -129,9 +136,9 @@ def version() -> None:
 
 
 def main() -> None:
-    """The console script. A UserError is one sentence on stderr and exit code 2.
+    """The console script. A UserError is printed to stderr without a traceback; exit code 2.
 
-    Anything else that goes wrong is one sentence and exit code 1; FLEETMEDIC_DEBUG=1 shows where.
+    Any other error is printed the same way; exit code 1. FLEETMEDIC_DEBUG=1 shows the traceback.
     """
     try:
         result = cli.main(standalone_mode=False, prog_name="fleetmedic")
@@ -152,7 +159,8 @@ def main() -> None:
             raise
         text = " ".join(str(error).split())[:300]
         click.echo(
-            f"fleetmedic: {type(error).__name__}: {text}; FLEETMEDIC_DEBUG=1 shows where.", err=True
+            f"fleetmedic: {type(error).__name__}: {text}. Set FLEETMEDIC_DEBUG=1 for a traceback.",
+            err=True,
         )
         sys.exit(1)
 

@@ -19,6 +19,7 @@ PAGE = """# The life of an incident
 In an incident, one playbook treats one target: a GPU, a node, a job or a workload. A target has one open
 incident at a time, and every alert about the target is added to it. The diagram has every allowed transition; any
 other transition is an error and changes nothing.
+The [glossary](glossary.md) explains the terms.
 
 ```mermaid
 {diagram}```

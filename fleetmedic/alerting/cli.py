@@ -1,4 +1,4 @@
-"""`fleetmedic alertmanager`: its configuration, for your teams and channels."""
+"""`fleetmedic alertmanager`: renders Alertmanager's configuration for your teams and channels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fleetmedic.kernel.share import share
 
 @click.group()
 def alertmanager() -> None:
-    """Alertmanager's configuration: who is told what, and by which channel.
+    """Render Alertmanager's configuration: routes and receivers for your teams and channels.
 
     \b
     Example:
@@ -23,21 +23,21 @@ def alertmanager() -> None:
 
 
 @alertmanager.command()
-@click.option("--notifications", type=click.Path(path_type=Path, dir_okay=False), help="Your teams and channels; without it the remediator alone is told.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write. [default: print it]")  # fmt: skip
-@click.option("--for", "version", default="0.25", show_default=True, metavar="VERSION", help="Alertmanager that will read it: later ones send by Teams and WeChat Work themselves.")  # fmt: skip
-@click.option("--remediator", default="http://127.0.0.1:9095", show_default=True, help="Its address.")  # fmt: skip
-@click.option("--token-file", type=click.Path(path_type=Path), help="The remediator's bearer token, where Alertmanager sees it. [default: below fleetmedic's home]")  # fmt: skip
-@click.option("--template-dir", type=click.Path(path_type=Path), help="Folder of fleetmedic.tmpl, where Alertmanager sees it. [default: the shipped one]")  # fmt: skip
+@click.option("--notifications", type=click.Path(path_type=Path, dir_okay=False), help="notifications.yml with your teams and channels. Without it only the remediator is notified.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Output file. [default: stdout]")  # fmt: skip
+@click.option("--for", "version", default="0.25", show_default=True, metavar="VERSION", help="Target version of Alertmanager. Teams needs 0.28, WeChat Work 0.33; otherwise the remediator sends.")  # fmt: skip
+@click.option("--remediator", default="http://127.0.0.1:9095", show_default=True, help="URL of the remediator.")  # fmt: skip
+@click.option("--token-file", type=click.Path(path_type=Path), help="File with the remediator's bearer token, as seen by Alertmanager. [default: `webhook.token` in FLEETMEDIC_HOME]")  # fmt: skip
+@click.option("--template-dir", type=click.Path(path_type=Path), help="Directory of fleetmedic.tmpl, as seen by Alertmanager. [default: the shipped one]")  # fmt: skip
 def render(
     notifications: Path | None, out: Path | None, version: str, remediator: str,
     token_file: Path | None, template_dir: Path | None,
 ) -> None:  # fmt: skip
-    """Write alertmanager.yml.
+    """Render alertmanager.yml.
 
-    Secrets stay in the files that NOTIFICATIONS names; none is in what is written. Where this
-    Alertmanager cannot send by a channel, or only with a secret in its configuration, the remediator
-    sends: give it the same file as `notify.file`.
+    The output contains no secrets; they stay in the files that notifications.yml names. If this
+    version of Alertmanager does not support a channel, or only with a secret in its configuration,
+    the remediator sends the notifications. Set its `notify.file` to the same notifications.yml.
 
     \b
     Examples:
@@ -49,7 +49,9 @@ def render(
     from fleetmedic.alerting.settings import read
 
     if not remediator.startswith(("http://", "https://")):
-        raise UserError(f"--remediator {remediator[:80]!r} is no URL: begin it with http://.")
+        raise UserError(
+            f"--remediator: expected a URL that starts with http:// or https://, got {remediator[:80]!r}."
+        )
     place = renderer.Place(
         remediator,
         str(token_file or home() / "webhook.token"),
@@ -63,5 +65,7 @@ def render(
     try:
         write_atomic(out, text)
     except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror}.") from None
+        raise UserError(
+            f"--out {out}: cannot write the file ({error.strerror}). Choose another file."
+        ) from None
     click.echo(str(out))

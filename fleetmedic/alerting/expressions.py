@@ -1,7 +1,7 @@
-"""Go's regular expressions (RE2), as Alertmanager matches labels by them, compiled for Python.
+"""Compiles Go regular expressions (RE2), as in Alertmanager's matchers, for Python.
 
-The remediator must match as Alertmanager does. So an expression is translated token by token, and one
-that either side refuses or reads differently is refused with the reason.
+The remediator must match labels as Alertmanager does. So an expression is translated token by token.
+An expression that Go or Python rejects, or that they interpret differently, is rejected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TOKEN = re.compile(
 )
 _FLAGS = re.compile(r"\(\?([is]+)\)")
 _ITEM = re.compile(r"\\(?P<escape>x[0-9A-Fa-f]{2}|.)|(?P<plain>[^\\])", re.DOTALL)
-# Go knows these for ASCII alone, Python for all of Unicode.
+# In Go these match ASCII only, in Python all of Unicode.
 _SETS = {
     "d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\f\r ",
     "D": r"\x00-/:-\U0010ffff", "W": r"\x00-/:-@\[-\^`{-\U0010ffff",
@@ -43,7 +43,7 @@ def expression(text: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        reason = getattr(error, "msg", None) or "it is nested too deeply"
+        reason = getattr(error, "msg", None) or "nested too deeply"
         raise ValueError(reason) from None
 
 
@@ -76,26 +76,26 @@ def _piece(kind: str, what: str, escape: str | None) -> str:
     if kind == "set":
         return _set(what)
     if kind == "plain":
-        # `$` is the end of the text in Go; in Python it is also what precedes a last newline
+        # `$` matches only at the end in Go; in Python also before a trailing newline
         return r"\Z" if what == "$" else what if what in "^.|" else re.escape(what)
     return what
 
 
 def _character(escape: str) -> str:
-    """An escaped character, as Python writes it."""
+    """An escaped character in Python's syntax."""
     if escape in _CONTROLS or len(escape) == 3:
         return f"\\{escape}"
     if escape.isascii() and not escape.isalnum():
         return re.escape(escape)
-    raise ValueError(f"\\{escape} does not mean the same to Alertmanager and to the remediator")
+    raise ValueError(f"\\{escape} has different meanings in Alertmanager and in the remediator")
 
 
 def _set(text: str) -> str:
-    """A set in brackets, with every character that Python might read differently escaped."""
+    """A set in brackets, with special characters escaped for Python."""
     negated = text.startswith("[^")
     body = text[2 if negated else 1 : -1]
     if re.search(r"\[:\^?\w+:", body):
-        raise ValueError("a named set such as [:alpha:] is not supported; write its characters")
+        raise ValueError("a named set such as [:alpha:] is not supported; list its characters")
     items = list(_ITEM.finditer(body))
     found: list[str] = []
     while items:
@@ -115,7 +115,7 @@ def _member(item: re.Match[str]) -> str:
 
 
 class _Counts:
-    """Go multiplies the counts of nested repetitions and refuses more than 1000."""
+    """Go multiplies the counts of nested repetitions and rejects more than 1000."""
 
     def __init__(self) -> None:
         self._largest = [1]
@@ -129,7 +129,7 @@ class _Counts:
         elif kind == "count":
             self._last *= max(1, *(int(each) for each in what[1:-1].split(",") if each))
             if self._last > MAX_REPEAT:
-                raise ValueError(f"Alertmanager refuses more than {MAX_REPEAT} repetitions")
+                raise ValueError(f"Alertmanager rejects more than {MAX_REPEAT} repetitions")
         elif kind != "repeat":
             self._last = 1
         self._largest[-1] = max(self._largest[-1], self._last)

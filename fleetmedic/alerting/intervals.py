@@ -1,7 +1,7 @@
-"""Alertmanager's time intervals: a window of notifications.yml, checked, and whether it is open.
+"""Alertmanager's time intervals: validates a window of notifications.yml, and evaluates it.
 
-The rules are those of Alertmanager 0.25 to 0.33. A window is also refused where Alertmanager accepts it
-and it can never be open (month 13, February 30).
+The rules are those of Alertmanager 0.25 to 0.33. A window that can never be open (month 13,
+February 30) is rejected too, although Alertmanager accepts it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Range = tuple[int, int]
 
 
 class TimeRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Times of a day as HH:MM; `end_time` is not part of the range."""
+    """A time range of a day as HH:MM; excludes `end_time`."""
 
     start_time: str
     end_time: str
 
 
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A time as Alertmanager's time intervals have it: all fields must match, an empty one always does."""
+    """A time interval of Alertmanager. All fields must match; an empty field always matches."""
 
     times: tuple[TimeRange, ...] = ()
     weekdays: tuple[str, ...] = ()
@@ -48,8 +48,8 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A parsed window. `times` are minutes of the day, the end excluded; the other ranges include both
-    ends. Sunday is day 0 of a week. A negative day counts from the end of the month, -1 is the last."""
+    """A parsed window. `times` are minutes of the day, without the end; the other ranges include both
+    ends. Sunday is day 0 of the week. A negative day counts from the end of the month; -1 is the last."""
 
     times: tuple[Range, ...]
     weekdays: tuple[Range, ...]
@@ -71,7 +71,7 @@ class Interval:
 
 @lru_cache(maxsize=4096)
 def interval(window: Window, place: str = "window") -> Interval:
-    """The parsed window. Raises UserError with `place`, the field, and the cure."""
+    """The parsed window. Raises UserError with `place`, the field, and the fix."""
     found = Interval(
         times=tuple(_times(window, place)),
         weekdays=tuple(_ranges(window.weekdays, f"{place}.weekdays", _weekday)),
@@ -81,8 +81,8 @@ def interval(window: Window, place: str = "window") -> Interval:
     )
     if found.days and not _has_days(found):
         raise UserError(
-            f"{place}.days_of_month: none of the months has such a day, so the window never opens; "
-            "correct the days or the months."
+            f"{place}.days_of_month: none of the months has these days, so the window never opens. "
+            "Correct the days or the months."
         )
     return found
 
@@ -148,7 +148,7 @@ def _ranges(
 
 
 def _ends(text: str, member: Callable[[str], int | None]) -> Range | None:
-    """Both ends of `a` or `a:b`, or None where one is invalid."""
+    """Both ends of `a` or `a:b`, or None if one is invalid."""
     parts = text.lower().split(":")
     found = [each for each in map(member, parts) if each is not None]
     return (found[0], found[-1]) if len(found) == len(parts) <= 2 else None
@@ -196,17 +196,17 @@ def _day(text: str, place: str) -> Range:
         )
     if first < 0 or last > 0:
         return _forward(found, text, place, "31", "1")
-    # Alertmanager judges by a month of 28 days, in which day -1 is 27
+    # Alertmanager validates for a month of 28 days, in which day -1 is 27
     if first > 28 + last:
         raise UserError(
-            f"{place}: Alertmanager refuses {text!r}, because the end may be before the start in a short "
-            f"month; write positive days, such as {first}:31."
+            f"{place}: Alertmanager rejects {text!r}, because the end can be before the start in a short "
+            f"month. Use positive days, such as {first}:31."
         )
     return found
 
 
 def _forward(found: Range, text: str, place: str, last: str, first: str) -> Range:
-    """The range, unless its end is before its start. It wraps after `last`, to `first`."""
+    """The range. Raises UserError if its end is before its start (`last` and `first` for the fix)."""
     if found[1] >= found[0]:
         return found
     start, end = text.lower().split(":")
@@ -221,7 +221,7 @@ def _number(text: str) -> int | None:
 
 def _zone(name: str, place: str) -> tzinfo:
     if name in ("", "UTC"):
-        return UTC  # also where the machine has no time zone database
+        return UTC  # works without a time zone database
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):

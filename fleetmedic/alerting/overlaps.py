@@ -1,7 +1,7 @@
-"""Which maintenances may match the same alert, so that any open one of them mutes the alert.
+"""Finds maintenances that can match the same alert, so that any open one of them mutes the alert.
 
-Alertmanager takes the first route that matches and asks for that route's time intervals alone. So each set
-of maintenances that may match one alert gets a route of its own, before those of smaller sets.
+Alertmanager uses the first matching route and evaluates only that route's time intervals. So each set of
+maintenances that can match one alert gets its own route, before the routes of smaller sets.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Start = tuple[str, bool]
 
 
 def joint(matches: Sequence[Match], place: str) -> list[tuple[int, ...]]:
-    """Sets of positions in `matches` whose members may all match one alert; larger sets first.
+    """Sets of positions in `matches` whose members can all match one alert; larger sets first.
 
-    A set is left out only where two members cannot match the same label. Raises UserError with `place`
-    for more than MAX_SETS sets of two and more.
+    A set is omitted only if two members cannot match the same label. Raises UserError with `place` for
+    more than MAX_SETS sets of two or more.
     """
     count = len(matches)
     pairs = {
@@ -44,14 +44,14 @@ def joint(matches: Sequence[Match], place: str) -> list[tuple[int, ...]]:
         ]
         if len(found) + len(grown) > count + MAX_SETS:
             raise UserError(
-                f"{place}: more than {MAX_SETS} combinations of maintenances may match one alert; join "
-                "some of them, or let expressions of the same label begin with different texts."
+                f"{place}: more than {MAX_SETS} combinations of maintenances can match one alert. Merge "
+                "some of them, or use different prefixes in the expressions of the same label."
             )
     return found
 
 
 def _meet(one: Match, other: Match) -> bool:
-    """Whether one alert may match both; False only where that is certain."""
+    """Whether one alert can match both; False only if that is certain."""
     return all(
         any(_touch(a, b) for a in _starts(text) for b in _starts(other[label]))
         for label, text in one.items()
@@ -68,7 +68,7 @@ def _touch(one: Start, other: Start) -> bool:
 
 @lru_cache(maxsize=4096)
 def _starts(expression: str) -> tuple[Start, ...]:
-    """How a text that matches may begin."""
+    """The possible prefixes of a matching text."""
     found: list[Start] = []
     for alternative in _alternatives(expression):
         texts, at = [""], 0
@@ -88,7 +88,7 @@ def _starts(expression: str) -> tuple[Start, ...]:
 
 
 def _alternatives(expression: str) -> list[str]:
-    """The expression, split where `|` is outside of every group."""
+    """The expression, split at each `|` that is outside of all groups."""
     if expression.startswith("(?"):
         return ["."]  # flags such as (?i) change what a literal matches
     found, depth = [""], 0

@@ -1,4 +1,4 @@
-"""A channel as Alertmanager's configuration has it, for the version that will read it. Pure."""
+"""Converts a channel to a receiver of Alertmanager, for a given version. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ Receiver = tuple[str, dict[str, Any]]
 
 
 def by_remediator(channel: Channel, version: Version) -> bool:
-    """Whether this Alertmanager cannot send by the channel, or only with a secret in its file."""
+    """Whether the remediator must send: this Alertmanager does not support the channel, or only
+    with a secret in its configuration."""
     if isinstance(channel, Teams):
         return version < TEAMS_SINCE
     if isinstance(channel, WeChat):
@@ -42,11 +43,11 @@ def receiver(name: str, channel: Channel, version: Version, remediator: dict[str
             return "pagerduty_configs", told | _pagerduty(channel)
         case WeChat():
             return "wechat_configs", told | _wechat(channel)
-    raise AssertionError(channel)  # every other kind goes by the remediator
+    raise AssertionError(channel)  # unreachable: `by_remediator` handles every other kind
 
 
 def webhook(path: str, remediator: dict[str, str]) -> dict[str, Any]:
-    """A route of the remediator, with its credential and all alerts of a group."""
+    """The webhook settings for a path of the remediator, with its token."""
     return {
         "url": remediator["url"] + path,
         "max_alerts": 0,

@@ -1,7 +1,7 @@
-"""notifications.yml: who is told what, and by which channel. Secrets are files, never values.
+"""notifications.yml: teams, channels and maintenance windows. Secrets are in files, never values.
 
-The same file is read twice: Alertmanager's configuration is written from it, and the remediator sends
-by those of its channels for which Alertmanager has no integration.
+The file has two readers. Alertmanager's configuration is rendered from it, and the remediator sends
+through the channels for which Alertmanager has no integration.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Matches = dict[Annotated[str, msgspec.Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]{0,60}
 class _Channel(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
 ):
-    """What every channel has. `resolved`: whether the end of an alert is told, too."""
+    """The common part of all channels. `resolved`: also notify about resolved alerts."""
 
     resolved: bool = True
 
 
 class Email(_Channel, frozen=True, kw_only=True, tag="email"):
-    """`smarthost` is HOST:PORT. Without `username` no login is made."""
+    """`smarthost` is HOST:PORT. Without `username` there is no authentication."""
 
     to: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
     sender: Text
@@ -45,27 +45,27 @@ class Email(_Channel, frozen=True, kw_only=True, tag="email"):
 
 
 class Slack(_Channel, frozen=True, kw_only=True, tag="slack"):
-    """An incoming webhook, whose address is in the file."""
+    """An incoming webhook; the file contains its URL."""
 
     url_file: File
     slack_channel: str = ""
 
 
 class Teams(_Channel, frozen=True, kw_only=True, tag="teams"):
-    """A Teams workflow ("when a webhook request is received"), whose address is in the file."""
+    """A Teams workflow ("when a webhook request is received"); the file contains its URL."""
 
     url_file: File
 
 
 class PagerDuty(_Channel, frozen=True, kw_only=True, tag="pagerduty"):
-    """Events API v2. `url` is another than PagerDuty's own, such as that of a region."""
+    """Events API v2. `url` overrides PagerDuty's default URL, for example for a region."""
 
     routing_key_file: File
     url: str = ""
 
 
 class WeChat(_Channel, frozen=True, kw_only=True, tag="wechat"):
-    """WeChat Work (WeCom): messages of a company's own application to users, parties or tags."""
+    """WeChat Work (WeCom): messages from an internal application to users, parties or tags."""
 
     corp_id: Text
     agent_id: Text
@@ -77,11 +77,11 @@ class WeChat(_Channel, frozen=True, kw_only=True, tag="wechat"):
 
 
 class Http(_Channel, frozen=True, kw_only=True, tag="http"):
-    """Any service that takes an HTTP request: the remediator fills in a template and sends it.
+    """Any HTTP service: the remediator renders a template and sends it.
 
-    `template` is one of those shipped (dingtalk, feishu, teams, wechat-robot, sms, voice), or a file.
-    `sign` adds what DingTalk or Feishu ask of robots that are protected by the secret in
-    `secret_file`. Headers whose value is a secret are a file as well: NAME: VALUE in each line.
+    `template` is a shipped one (dingtalk, feishu, teams, wechat-robot, sms, voice), or a file. `sign`
+    adds the signature of DingTalk or Feishu, with the secret in `secret_file`. `headers_file` contains
+    headers, one NAME: VALUE per line.
     """
 
     url_file: File
@@ -92,7 +92,7 @@ class Http(_Channel, frozen=True, kw_only=True, tag="http"):
     sign: Annotated[str, msgspec.Meta(pattern="^(|dingtalk|feishu)$")] = ""
     secret_file: File | None = None
     success: str = ""
-    """What the answer's JSON must hold, such as `errcode=0`; empty: any answer of 200 to 299."""
+    """A condition on the response's JSON, such as `errcode=0`; empty: every status 200 to 299."""
 
 
 Channel = Email | Slack | Teams | PagerDuty | WeChat | Http
@@ -100,8 +100,8 @@ Channels = tuple[Name, ...]
 
 
 class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who is told of alerts whose labels match (regular expressions; all must). The first team that
-    matches is told and no other; the last has no `match`."""
+    """The team for alerts whose labels match (regular expressions; all must match). Only the first
+    team that matches is notified. The last team has no `match`."""
 
     name: Name
     match: Matches = {}
@@ -111,7 +111,7 @@ class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Maintenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """While one of the windows is open nobody is told of alerts that match, the remediator neither."""
+    """While one of the windows is open, matching alerts are muted, for people and the remediator."""
 
     name: Name
     match: Annotated[Matches, msgspec.Meta(min_length=1)]
@@ -119,49 +119,49 @@ class Maintenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DeadMan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A service outside that calls people when this stops coming. Its address is no secret to those who
-    may read Alertmanager's configuration: 0.25 takes it from there only."""
+    """The dead man's switch: an external service that alerts people if the heartbeat stops. Its URL is
+    in Alertmanager's configuration in plain text, because 0.25 cannot read it from a file."""
 
     url: Annotated[str, msgspec.Meta(pattern=r"^https?://\S+$")]
     every: str = "1m"
 
 
 class Notifications(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file. Without teams nobody but the remediator is told."""
+    """The file. Without teams only the remediator is notified."""
 
     channels: dict[Name, Channel] = {}
     teams: tuple[Team, ...] = ()
     quiet: tuple[Window, ...] = ()
-    """When warnings and information wait; critical alerts never do."""
+    """Quiet hours: warning and info notifications are delayed, critical ones never are."""
     maintenance: tuple[Maintenance, ...] = ()
     dead_man: DeadMan | None = None
     repeat: dict[str, str] = {}
-    """How often people are reminded of what still fires, by severity: critical, warning, info."""
+    """Repeat interval of notifications by severity: critical, warning, info."""
 
 
 REPEAT = {"critical": "1h", "warning": "4h", "info": "24h"}
 
 
 def read(path: Path) -> Notifications:
-    """Read the file. Raises UserError naming the file, the place in it and the cure."""
+    """Read the file. Raises UserError with the file, the path in it and the fix."""
     given = load(path, Notifications)
     where = str(path)
     names = [team.name for team in given.teams]
     for number, team in enumerate(given.teams):
         place = f"{where}: at $.teams[{number}]"
         if names.index(team.name) != number:
-            raise UserError(f"{place}.name: {team.name!r} stands twice; give another name.")
+            raise UserError(f"{place}.name: duplicate name {team.name!r}. Choose another name.")
         if (number == len(given.teams) - 1) == bool(team.match):
             raise UserError(
-                f"{place}: the last team, and only that one, has no `match`: it is told of everything "
-                "that no other team is."
+                f"{place}: the last team, and only the last, must have no `match`, because it gets all "
+                "alerts that match no other team."
             )
         for field in REPEAT:
             for name in getattr(team, field):
                 if name not in given.channels:
                     known = ", ".join(given.channels) or "none"
                     raise UserError(
-                        f"{place}.{field}: there is no channel {name!r}; known: {known}."
+                        f"{place}.{field}: unknown channel {name!r}. Expected one of: {known}."
                     )
         _expressions(team.match, f"{place}.match")
     _windows(given, where)
@@ -178,7 +178,7 @@ def _windows(given: Notifications, where: str) -> None:
     for number, each in enumerate(given.maintenance):
         place = f"{where}: at $.maintenance[{number}]"
         if names.index(each.name) != number:
-            raise UserError(f"{place}.name: duplicate name {each.name!r}; choose another name.")
+            raise UserError(f"{place}.name: duplicate name {each.name!r}. Choose another name.")
         _expressions(each.match, f"{place}.match")
         for index, window in enumerate(each.windows):
             interval(window, f"{place}.windows[{index}]")
@@ -191,8 +191,8 @@ def _expressions(match: Matches, place: str) -> None:
             expression(text)
         except ValueError as error:
             raise UserError(
-                f"{place}.{label}: invalid regular expression {text[:80]!r}: {error}. Alertmanager reads "
-                "Go's syntax (RE2); correct the expression."
+                f"{place}.{label}: invalid regular expression {text[:80]!r}: {error}. Alertmanager uses "
+                "Go's syntax (RE2). Correct the expression."
             ) from None
 
 
@@ -200,7 +200,7 @@ def _durations(given: Notifications, where: str) -> None:
     for severity, text in given.repeat.items():
         if severity not in REPEAT:
             raise UserError(
-                f"{where}: at $.repeat: {severity[:40]!r} is none of {', '.join(REPEAT)}."
+                f"{where}: at $.repeat: expected the keys {', '.join(REPEAT)}, got {severity[:40]!r}."
             )
         _duration(text, f"{where}: at $.repeat.{severity}")
     if given.dead_man is not None:
@@ -213,15 +213,15 @@ def _duration(text: str, place: str) -> None:
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
     if seconds < 1:
-        raise UserError(f"{place}: {text} is too short; give at least 1s.")
+        raise UserError(f"{place}: expected at least 1s, got {text}.")
 
 
 def _channel(channel: Channel, place: str) -> None:
     if isinstance(channel, Email) and bool(channel.username) != bool(channel.password_file):
-        raise UserError(f"{place}: give `username` and `password_file` together, or neither.")
+        raise UserError(f"{place}: set both `username` and `password_file`, or neither.")
     if isinstance(channel, WeChat) and not (channel.to_user or channel.to_party or channel.to_tag):
         raise UserError(
-            f"{place}: say who gets it: `to_user`, `to_party` or `to_tag` (@all is one)."
+            f"{place}: set a recipient: `to_user`, `to_party` or `to_tag`. `@all` is allowed."
         )
     if isinstance(channel, Http) and bool(channel.sign) != bool(channel.secret_file):
-        raise UserError(f"{place}: give `sign` and `secret_file` together, or neither.")
+        raise UserError(f"{place}: set both `sign` and `secret_file`, or neither.")

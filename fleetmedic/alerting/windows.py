@@ -1,7 +1,7 @@
-"""Which maintenance of notifications.yml mutes an alert now, as Alertmanager decides it.
+"""Finds the maintenance of notifications.yml that mutes an alert now, by Alertmanager's rules.
 
-Alertmanager before 0.28 does not report what a time interval mutes, so the remediator evaluates the
-windows of the same file itself.
+Alertmanager before 0.28 does not report alerts that a time interval mutes. So the remediator evaluates
+the windows of the same file itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fleetmedic.alerting.expressions import expression
 from fleetmedic.alerting.intervals import Window, interval
 from fleetmedic.alerting.settings import Maintenance, Matches, Notifications
 
-# The dead man's switch: its route comes before those of maintenance, so no window mutes it.
+# The dead man's switch: its route precedes the routes of maintenance, so no window mutes it.
 _NEVER_MUTED = "Watchdog"
 
 
@@ -22,7 +22,7 @@ def is_open(window: Window, now: float) -> bool:
 
 
 def matches(match: Matches, labels: Mapping[str, str]) -> bool:
-    """Whether every expression matches the whole of its label; a missing label is the empty string."""
+    """Whether every expression matches its whole label; a missing label is the empty string."""
     return all(expression(text).fullmatch(labels.get(label, "")) for label, text in match.items())
 
 
@@ -31,7 +31,7 @@ def open_maintenance(
 ) -> Maintenance | None:
     """The first maintenance that matches the labels and has a window that is open at `now`.
 
-    What is compiled is cached, so the call takes microseconds for each maintenance.
+    Compiled expressions are cached, so the call takes microseconds for each maintenance.
     """
     if labels.get("alertname") == _NEVER_MUTED:
         return None

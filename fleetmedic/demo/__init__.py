@@ -1,1 +1,1 @@
-"""The demo: the whole stack, two training jobs, four disturbances, one timeline of what was seen."""
+"""The demo: the whole stack, two training jobs, four injected faults, one timeline."""

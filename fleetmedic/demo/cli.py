@@ -1,4 +1,4 @@
-"""`fleetmedic demo`: the stack comes up, four things go wrong, one timeline says what was seen."""
+"""`fleetmedic demo`: starts the stack, injects four faults, and prints a timeline."""
 
 from __future__ import annotations
 
@@ -23,61 +23,69 @@ FACTOR = 30.0
 
 @click.command()
 @click.option(
-    "--seed", type=click.IntRange(0, 2**31 - 1), help="Decides place, size and time of every fault."
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    help="Seed for the location, size and time of every fault. [default: random]",
 )
 @click.option(
     "--scenario",
     "scenario_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A YAML file that sets parts of the scenario (docs/demo.md).",
+    help="YAML file with scenario settings (docs/demo.md).",
 )
 @click.option(
     "--timeline",
     "timeline_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the timeline as JSON.",
+    help="Output file for the timeline, JSON.",
 )
-@click.option("--keep", is_flag=True, help="Stay up afterwards, until Ctrl-C.")
+@click.option("--keep", is_flag=True, help="Keep the stack running afterwards, until Ctrl-C.")
 @click.option(
     "--timeout",
     type=click.FloatRange(10, 1800),
     default=200.0,
     show_default=True,
-    help="Seconds to wait for every step.",
+    help="Time limit for all steps together, in seconds.",
 )
 @click.option(
     "--port-base",
     type=click.IntRange(1024, 65000),
     default=DEFAULT_PORT_BASE,
     show_default=True,
-    help="Prometheus' port; the others follow it.",
+    help="Prometheus' port. The ports of the other processes are offsets from it.",
 )
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where its state goes; it is emptied first.",
+    help="The demo's state directory; existing state is deleted. [default: `demo` (with another "
+    "--port-base: `demo-PORT`) in FLEETMEDIC_HOME]",
 )
 @click.option(
-    "--stop", "stopped", metavar="NAME", help="Stop that process first, to see the demo fail."
+    "--stop",
+    "stopped",
+    metavar="NAME",
+    help="Process to stop before the faults, so that the demo fails.",
 )
 def demo(
     seed: int | None, timeline_file: Path | None, scenario_file: Path | None, keep: bool,
     timeout: float, port_base: int, state_dir: Path | None, stopped: str | None,
 ) -> None:  # fmt: skip
-    """Watch sick GPUs being found, quarantined, repaired and re-admitted, by real processes.
+    """Show how failed GPUs are detected, quarantined, repaired and returned to service.
 
-    The exporter, rules and remediator run with the real Prometheus and the real Alertmanager; only
-    the GPUs are simulated. Exit code 0 means that every step was seen.
+    The exporter, rules and remediator run with a real Prometheus and Alertmanager. Only the GPUs are
+    simulated. Exit code 0 if every expected step was observed, else 1.
 
     \b
     Examples:
       fleetmedic demo
       fleetmedic demo --seed 7 --timeline timeline.json
-      fleetmedic demo --keep                  look around afterwards
-      fleetmedic demo --stop remediator       see what a failure looks like
+      fleetmedic demo --keep                  keep the stack running, to inspect it
+      fleetmedic demo --stop remediator       show how a failed demo looks
     """
     if scenario_file is not None and seed is not None:
-        raise UserError("--seed and --scenario exclude each other: write the seed into the file.")
+        raise UserError(
+            "--seed and --scenario are mutually exclusive. Set `seed` in the scenario file instead."
+        )
     if timeline_file is not None:
         _require_place(timeline_file)
     chosen = _scenario(seed, scenario_file)
@@ -89,7 +97,7 @@ def demo(
         )
     )  # fmt: skip
     click.echo(
-        f"Demo, seed {chosen.seed}: SIMULATED GPUs, everything else is real. "
+        f"Demo with seed {chosen.seed}. The GPUs are SIMULATED, all other parts are real. "
         f"Rule durations are divided by {FACTOR:g}."
     )
     try:
@@ -103,17 +111,17 @@ def demo(
 
 
 def _require_place(file: Path) -> None:
-    """Raise UserError, before minutes are spent, where the timeline could not be written."""
+    """Raise UserError at the start, not after minutes, if the timeline cannot be written."""
     if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
         raise UserError(
-            f"--timeline {file}: no file can be written there; name one in a folder of yours."
+            f"--timeline {file}: the directory does not exist or is not writable. Choose another file."
         )
 
 
 def _scenario(seed: int | None, file: Path | None) -> Scenario:
     if file is not None:
         return load_scenario(file)
-    return plan(random.randrange(10_000) if seed is None else seed)  # noqa: S311 - any number will do
+    return plan(random.randrange(10_000) if seed is None else seed)  # noqa: S311 - not a secret
 
 
 def _play(stack: Stack, scenario: Scenario, timeout: float, stopped: str | None) -> Timeline:
@@ -122,10 +130,12 @@ def _play(stack: Stack, scenario: Scenario, timeout: float, stopped: str | None)
     stack.start()
     stack.wait_ready(60.0, click.echo)
     ready = time.time()
-    click.echo(f"Stack ready after {ready - started:.1f} s; state in {stack.options.state_dir}")
+    click.echo(
+        f"Stack ready after {ready - started:.1f} s. State directory: {stack.options.state_dir}"
+    )
     if stopped:
         stack.stop_one(stopped)
-        click.echo(f"Stopped {stopped} as asked: the demo should now fail.")
+        click.echo(f"Stopped {stopped} because of --stop: the demo is expected to fail.")
     director = Director(stack.options.state_dir, stack.urls(), scenario, click.echo)
     return director.run(started, ready, timeout)
 
@@ -140,20 +150,20 @@ def _report(result: Timeline, timeline_file: Path | None) -> None:
         result.save(timeline_file)
         click.echo(f"Timeline written to {timeline_file}")
     totals = result.totals
-    parts = [f"{len([c for c in result.checks if c.kept])} of {len(result.checks)} promises kept"]
+    parts = [f"{len([c for c in result.checks if c.kept])} of {len(result.checks)} checks passed"]
     if "lost_job_elsewhere_seconds" in totals:
-        parts.append(f"fault to job elsewhere {totals['lost_job_elsewhere_seconds']:.1f} s")
+        parts.append(f"fault to job resumed {totals['lost_job_elsewhere_seconds']:.1f} s")
     if "lost_readmitted_seconds" in totals:
-        parts.append(f"fault to GPU re-admitted {totals['lost_readmitted_seconds']:.1f} s")
+        parts.append(f"fault to GPU back in service {totals['lost_readmitted_seconds']:.1f} s")
     if "first_incident_closed_seconds" in totals:
         parts.append(
             f"first incident closed {totals['first_incident_closed_seconds']:.0f} s after the start"
         )
-    click.echo("\n" + "; ".join(parts) + f"; {totals['total_seconds']:.0f} s in all.")
+    click.echo("\n" + "; ".join(parts) + f"; total {totals['total_seconds']:.0f} s.")
 
 
 def _stay(stack: Stack) -> None:
     for name, url in stack.urls().items():
         click.echo(f"  {name:<16} {url}")
-    click.echo("The stack stays up; Ctrl-C stops it.")
+    click.echo("The stack keeps running. Ctrl-C stops it.")
     stack.watch()

@@ -1,5 +1,5 @@
-"""Runs a demo on a ready stack: starts the jobs, lets the faults happen, and watches until every
-expectation can be cited or its time is up. It injects and reads; what heals is the stack alone.
+"""Runs a demo on a ready stack: starts the jobs, injects the faults, and observes until every
+expectation is met or the time is over. It only injects and reads; the stack itself remediates.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LOOK_EVERY = 0.5
 
 @dataclass(slots=True)
 class Director:
-    """One demo on one stack. `tell` gets each line that a person should see."""
+    """One demo on one stack. `tell` gets each line of output."""
 
     state: Path
     urls: dict[str, str]
@@ -50,8 +50,8 @@ class Director:
     _load: subprocess.Popen[bytes] | None = None
 
     def run(self, started: float, ready: float, timeout: float) -> Timeline:
-        """Play the scenario. `started` and `ready` are when the stack was begun and was healthy
-        (Unix seconds); after `timeout` seconds what is missing is missing."""
+        """Run the scenario. `started` and `ready` are the times of the stack's start and readiness
+        (Unix seconds). An expectation that is not met after `timeout` seconds has failed."""
         cluster = LocalCluster(self.state / "cluster", self.state / "hardware")
         evidence = Evidence(self.state, self.urls, cluster)
         try:
@@ -67,7 +67,7 @@ class Director:
             for story, item in self.pending
         ]
         checks += [
-            Check(story.name, kept=True, text="every step was seen")
+            Check(story.name, kept=True, text="every step was observed")
             for story in self.stories
             if all(missing is not story for missing, _ in self.pending)
         ]
@@ -90,20 +90,20 @@ class Director:
         ]  # fmt: skip
         for name in JOBS:
             cluster.submit(JobSpec(name, tuple(program), gpus=4, env=dict(os.environ), user="demo"))
-        self.tell("Two training jobs of 4 GPUs are starting: " + ", ".join(JOBS))
+        self.tell("Starting two training jobs of 4 GPUs: " + ", ".join(JOBS))
         deadline = time.time() + 60
         waiting = set(JOBS)
         while waiting:
             waiting = {name for name in JOBS if not self._has_checkpoint(cluster, name)}
             if time.time() > deadline:
                 raise UserError(
-                    f"{', '.join(sorted(waiting))} wrote no checkpoint within a minute: "
-                    f"see `fleetmedic jobs` and {self.state}/logs/localcluster.log."
+                    f"no checkpoint from {', '.join(sorted(waiting))} within 60 s. "
+                    f"See `fleetmedic jobs` and {self.state}/logs/localcluster.log."
                 )
             time.sleep(0.2)
         for name in JOBS:
             job = cluster.job(name)
-            self.tell(f"  {name} trains on {job.node}, GPUs {', '.join(map(str, job.gpus))}")
+            self.tell(f"  {name} runs on {job.node}, GPUs {', '.join(map(str, job.gpus))}")
 
     def _has_checkpoint(self, cluster: LocalCluster, name: str) -> bool:
         job = cluster.job(name)
@@ -118,10 +118,10 @@ class Director:
         while len(list(folder.glob("*.yml"))) < 2:
             if time.time() > deadline:
                 raise UserError(
-                    f"the detectors wrote no rules within a minute: see {self.state}/logs/rules.log."
+                    f"the detectors wrote no rules within 60 s. See {self.state}/logs/rules.log."
                 )
             time.sleep(0.2)
-        self.tell("The detectors have learned their rules from the simulated healthy day.")
+        self.tell("The detectors have learned their rules from 24 h of simulated healthy metrics.")
 
     def _play(self, evidence: Evidence, deadline: float) -> None:
         plan = self.scenario
@@ -163,7 +163,7 @@ class Director:
     def _place(self, evidence: Evidence, job_id: str, rank: int) -> Place:
         job = evidence.cluster.job(job_id)
         if job.node is None or not job.gpus:
-            raise UserError(f"{job_id} runs nowhere: see {self.state}/logs/localcluster.log.")
+            raise UserError(f"job {job_id} is not running. See {self.state}/logs/localcluster.log.")
         gpu = job.gpus[rank % len(job.gpus)]
         return Place(
             job.node, gpu, Hardware(self.state / "hardware").gpu(job.node, gpu).uuid, job_id
@@ -210,7 +210,7 @@ class Director:
         return load_story(time.time(), replicas)
 
     def _blame(self, item: Expectation) -> str:
-        return f"not seen; likely {item.cause}; log: {self.state}/logs/{item.log}.log"
+        return f"not observed; likely cause: {item.cause}; log: {self.state}/logs/{item.log}.log"
 
     def _totals(self, started: float, ready: float) -> dict[str, float]:
         def when(story: str, what: str) -> float | None:
@@ -219,12 +219,12 @@ class Director:
 
         totals = {"stack_ready_seconds": ready - started, "total_seconds": time.time() - started}
         for key, story in (
-            ("lost", "A GPU falls off the bus"),
-            ("slow", "A GPU is slower than its peers"),
+            ("lost", "GPU falls off the bus"),
+            ("slow", "GPU slower than its peers"),
         ):
             begun = when(story, "fault")
             for name, what in (
-                ("webhook", "webhook"), ("job_elsewhere", "job runs elsewhere"), ("readmitted", "GPU re-admitted"),
+                ("webhook", "webhook"), ("job_elsewhere", "job resumed"), ("readmitted", "GPU back in service"),
             ):  # fmt: skip
                 end = when(story, what)
                 if begun is not None and end is not None:

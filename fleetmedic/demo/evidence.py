@@ -1,5 +1,5 @@
-"""Where the demo reads what happened: Prometheus' samples, Alertmanager's alerts, the remediator's
-journal, the cluster's store, a job's progress file. It only reads; nothing here makes a step happen.
+"""The demo's data sources: Prometheus' samples, Alertmanager's alerts, the remediator's journal, the
+cluster's store, a job's progress file. This module only reads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_BODY = 8_000_000
 
 @dataclass(frozen=True, slots=True)
 class ActiveAlert:
-    """An alert as Alertmanager has it; `starts_at` in Unix seconds."""
+    """An alert as Alertmanager reports it; `starts_at` in Unix seconds."""
 
     labels: Mapping[str, str]
     starts_at: float
@@ -30,7 +30,7 @@ class ActiveAlert:
 
 @dataclass(slots=True)
 class Evidence:
-    """One look at everything. `refresh` reads anew; Prometheus is asked only when a row needs it."""
+    """A view of all sources. `refresh` reads journal and alerts; Prometheus is queried on demand."""
 
     state: Path
     urls: Mapping[str, str]
@@ -51,7 +51,7 @@ class Evidence:
     def first_sample(
         self, selector: str, since: float, now: float, holds: Callable[[float], bool]
     ) -> tuple[float, float] | None:
-        """The first raw sample (time, value) at or after `since` for which `holds`; None if none yet."""
+        """The first raw sample (time, value) at or after `since` for which `holds`, or None."""
         found = [(at, value) for at, value in self._samples(selector, since, now) if holds(value)]
         return found[0] if found else None
 
@@ -69,7 +69,7 @@ class Evidence:
     def event(
         self, since: float, event: str, *, target: str = "", **data: str
     ) -> dict[str, Any] | None:
-        """The first journal event of that kind after `since`, about that target, with those data."""
+        """The first journal event of that kind after `since`, with that target and data."""
         for item in self.journal:
             if item["at"] < since or item["event"] != event or target not in ("", item["target"]):
                 continue
@@ -78,7 +78,7 @@ class Evidence:
         return None
 
     def alert(self, since: float, name: str, **labels: str) -> ActiveAlert | None:
-        """The first alert of that name that started after `since` and carries those labels."""
+        """The first alert of that name and labels that started after `since`."""
         found = [
             alert
             for alert in self.alerts.values()
@@ -89,7 +89,7 @@ class Evidence:
         return min(found, key=lambda alert: alert.starts_at, default=None)
 
     def progress(self, node: str, job_id: str) -> dict[str, Any]:
-        """What a job last said of itself on that node; empty when it has not spoken."""
+        """The latest progress of a job on that node; empty if it has reported none."""
         try:
             found = json.loads((self.state / "progress" / node / f"{job_id}.json").read_text())
         except (OSError, ValueError):
@@ -98,7 +98,7 @@ class Evidence:
 
 
 def _get_json(url: str) -> Any:
-    """The JSON behind a loopback URL; None when it does not answer (the next look asks again)."""
+    """The JSON at a loopback URL, or None on failure (the caller polls)."""
     try:
         with urllib.request.urlopen(url, timeout=3) as answer:  # noqa: S310 - our own loopback URLs
             return json.loads(answer.read(MAX_BODY))

@@ -1,4 +1,4 @@
-"""What goes wrong in a demo, where and when. Pure: the seed decides all of it."""
+"""The faults of a demo, their location and time. Pure function of the seed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ APPLICATION_XIDS = (13, 31, 43)
 class Scenario:
     """One demo. Times are seconds after the jobs have written their first checkpoint.
 
-    `lost_rank` and `slow_rank` pick one of a job's GPUs; `speed` is the share of its clock the slow
-    GPU keeps; `xid_gpu` lies on a node where no job runs; `load_rate` is in requests per second.
+    `lost_rank` and `slow_rank` select one of a job's GPUs; `speed` is the slow GPU's fraction of its
+    clock; `xid_gpu` is on a node without jobs; `load_rate` is in requests per second.
     """
 
     seed: int
@@ -33,8 +33,8 @@ class Scenario:
 
 
 def plan(seed: int, *, gpus_per_job: int = 4, gpus_per_node: int = 8) -> Scenario:
-    """The scenario of a seed; the same seed gives the same one."""
-    draw = random.Random(seed)  # noqa: S311 - a repeatable choice, not a secret
+    """The scenario of a seed; the same seed gives the same scenario."""
+    draw = random.Random(seed)  # noqa: S311 - not a secret
     return Scenario(
         seed=seed,
         lost_at=round(draw.uniform(1.0, 5.0), 2),

@@ -1,4 +1,4 @@
-"""A scenario of one's own: a YAML file that replaces parts of what a seed would plan."""
+"""The scenario file: YAML that overrides parts of the scenario of a seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rank = Annotated[int, Meta(ge=0, le=3)]
 
 
 class ScenarioFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What may be set; what is left out follows from the seed."""
+    """The keys of the file. The seed decides the keys that are not set."""
 
     seed: Annotated[int, Meta(ge=0)] = 0
     lost_at: Seconds | None = None
@@ -33,7 +33,7 @@ class ScenarioFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_scenario(path: Path) -> Scenario:
-    """The scenario of a file. Raises UserError naming the place of what is wrong in it."""
+    """The scenario of a file. Raises UserError with the path of an invalid key."""
     given = load(path, ScenarioFile)
     changes = {
         key: value

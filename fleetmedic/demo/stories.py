@@ -1,7 +1,7 @@
-"""The four stories of the demo: what must be seen in each, in order, and where it is read.
+"""The four stories of the demo: the steps that must be observed in each, and their data source.
 
-A story is data. Its director injects the disturbance and asks every expectation, again and again,
-whether it can be cited yet; an expectation that never can is the demo's failure.
+A story is data. The director injects its fault and polls every expectation until it is met. An
+expectation that is never met fails the demo.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Find = Callable[[Evidence, float], Found | None]
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """One thing that must be seen. `cause` is the likeliest reason if not, `log` where to look."""
+    """A step that must be observed. `cause` is the likely reason if it is not, `log` the log to read."""
 
     what: str
     find: Find
@@ -30,7 +30,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A disturbance that happened at `began` (Unix seconds) and all that must follow from it."""
+    """A fault injected at `began` (Unix seconds) and the steps that must follow."""
 
     name: str
     began: float
@@ -40,7 +40,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The GPU that a story is about, and the job that runs on it ('' when none does)."""
+    """The GPU of a story, and the job that runs on it ('' if none)."""
 
     node: str
     gpu: int
@@ -49,7 +49,7 @@ class Place:
 
     @property
     def target(self) -> str:
-        """The GPU as the journal writes it."""
+        """The GPU in the journal's notation."""
         return str(Target(TargetKind.GPU, self.node, self.gpu))
 
     def selector(self, family: str, **labels: str) -> str:
@@ -67,7 +67,7 @@ def _sample(what: str, selector: str, since: float, holds: Callable[[float], boo
             else (hit[0], "Prometheus sample", f"{selector.split('{')[0]} = {hit[1]:g}")
         )
 
-    return Expectation(what, find, "the exporter does not show it, or is not scraped", "exporter")
+    return Expectation(what, find, "the exporter does not expose it, or is not scraped", "exporter")
 
 
 def _alert(name: str, since: float, **labels: str) -> Expectation:
@@ -75,7 +75,7 @@ def _alert(name: str, since: float, **labels: str) -> Expectation:
         hit = evidence.alert(since, name, **labels)
         return None if hit is None else (hit.starts_at, "Alertmanager startsAt", name)
 
-    return Expectation("alert", find, f"the rule {name} does not fire on this", "prometheus")
+    return Expectation("alert", find, f"the alert {name} does not fire", "prometheus")
 
 
 def _journal(what: str, since: float, event: str, target: str = "", **data: str) -> Expectation:
@@ -84,7 +84,7 @@ def _journal(what: str, since: float, event: str, target: str = "", **data: str)
         return None if hit is None else (hit["at"], f"journal {hit['seq']} {event}", _short(hit))
 
     cause = (
-        "the remediator did not take this step: ask `fleetmedic why " + (target or "TARGET") + "`"
+        "the remediator did not take this step; see `fleetmedic why " + (target or "TARGET") + "`"
     )
     return Expectation(what, find, cause, "remediator")
 
@@ -94,7 +94,7 @@ def _short(event: dict[str, Any]) -> str:
 
 
 def _webhook(since: float, target: str, *alertnames: str) -> Expectation:
-    """The first of these alerts to arrive: one fault may raise two, and either one begins the cure."""
+    """The first of these alerts to arrive. One fault may raise two; either starts the playbook."""
     kinds = [
         _journal("webhook", since, "AlertReceived", target, alertname=name) for name in alertnames
     ]
@@ -119,10 +119,13 @@ def _moved(place: Place, since: float) -> Expectation:
         if said.get("restarts") != job.restarts or not said.get("step") or said["step_at"] < since:
             return None
         where = f"{job.node} GPUs {','.join(map(str, job.gpus))}"
-        return float(said["step_at"]), "cluster store, job progress", f"makes steps on {where}"
+        return float(said["step_at"]), "cluster store, job progress", f"trains on {where}"
 
     return Expectation(
-        "job runs elsewhere", find, "no other node has room, or its start failed", "localcluster"
+        "job resumed",
+        find,
+        "no other node has enough free GPUs, or its start failed",
+        "localcluster",
     )
 
 
@@ -136,13 +139,13 @@ def lost_story(place: Place, at: float) -> Story:
     steps = [
         *_steps(at, target, (("quarantine_gpu", "GPU quarantined"), ("restart_jobs", "job restarted"))),
         _moved(place, at),
-        *_steps(at, target, (("reset_gpu", "GPU reset"), ("verify", "repair verified"), ("release", "GPU re-admitted"))),
+        *_steps(at, target, (("reset_gpu", "GPU reset"), ("verify", "repair verified"), ("release", "GPU back in service"))),
     ]  # fmt: skip
     return Story(
-        "A GPU falls off the bus", at,
-        Row(at, "A GPU falls off the bus", "fault", "hardware folder", f"{target} lost under job {place.job_id}"),
+        "GPU falls off the bus", at,
+        Row(at, "GPU falls off the bus", "fault", "hardware directory", f"{target} of job {place.job_id} lost"),
         (
-            _sample("breach visible", place.selector("gpu_lost"), at, lambda value: value == 1),
+            _sample("visible in metrics", place.selector("gpu_lost"), at, lambda value: value == 1),
             _alert("GpuLost", at, node=place.node, gpu=str(place.gpu)),
             _webhook(at, target, "GpuLost", "GpuXidFatalHardware"),
             *steps,
@@ -152,31 +155,31 @@ def lost_story(place: Place, at: float) -> Story:
 
 
 def slow_story(place: Place, at: float, speed: float, usual_hertz: float) -> Story:
-    """A GPU grows slow and says nothing; only its peers in the job reveal it."""
+    """A GPU slows down without an error. Only a comparison with its peers in the job detects it."""
     target = place.target
-    name = "A GPU is slower than its peers"
+    name = "GPU slower than its peers"
     clock = place.selector("gpu_clock_hertz", domain="sm")
     return Story(
         name, at,
-        Row(at, name, "fault", "hardware folder", f"{target} keeps {speed:.0%} of its clock, job {place.job_id}"),
+        Row(at, name, "fault", "hardware directory", f"{target} of job {place.job_id} at {speed:.0%} of its clock"),
         (
-            _sample("breach visible", clock, at, lambda value: value < 0.9 * usual_hertz),
+            _sample("visible in metrics", clock, at, lambda value: value < 0.9 * usual_hertz),
             _alert("GpuPeerOutlier", at, node=place.node, gpu=str(place.gpu)),
             _webhook(at, target, "GpuPeerOutlier"),
             *_steps(at, target, (
-                ("quarantine_gpu", "GPU quarantined"), ("signal_checkpoint", "checkpoint asked for"),
+                ("quarantine_gpu", "GPU quarantined"), ("signal_checkpoint", "checkpoint requested"),
                 ("restart_jobs", "job restarted"),
             )),
             _moved(place, at),
-            *_steps(at, target, (("reset_gpu", "GPU reset"), ("verify", "repair verified"), ("release", "GPU re-admitted"))),
+            *_steps(at, target, (("reset_gpu", "GPU reset"), ("verify", "repair verified"), ("release", "GPU back in service"))),
             _closed(at, target),
         ),
     )  # fmt: skip
 
 
 def xid_story(place: Place, at: float, xid: int, count: int) -> Story:
-    """An application error: people are told, and nothing is quarantined."""
-    name = "An application XID"
+    """An application error: a notification is sent, and nothing is quarantined."""
+    name = "Application XID"
     target = place.target
     errors = place.selector("gpu_xid_errors_total", xid=str(xid))
 
@@ -198,24 +201,24 @@ def xid_story(place: Place, at: float, xid: int, count: int) -> Story:
         if touched or evidence.event(at, "StepPrepared", target=target, action="quarantine_gpu"):
             return None
         source = f"journal {passes[1]['seq']} Reconciled"
-        return passes[1]["at"], source, "two passes later: not quarantined"
+        return passes[1]["at"], source, "not quarantined after two reconciler passes"
 
     return Story(
         name, at,
-        Row(at, name, "fault", "hardware folder", f"{target} logs XID {xid} {count} times"),
+        Row(at, name, "fault", "hardware directory", f"{target} logs XID {xid} {count} times"),
         (
-            _sample("breach visible", errors, at, lambda value: value > 5),
+            _sample("visible in metrics", errors, at, lambda value: value > 5),
             _alert("GpuXidApplicationRepeated", at, node=place.node, gpu=str(place.gpu)),
             _webhook(at, target, "GpuXidApplicationRepeated"),
-            *_steps(at, target, (("notify", "people told"),)),
-            Expectation("left alone", left_alone, "the GPU was quarantined for an application's error", "remediator"),
+            *_steps(at, target, (("notify", "notification sent"),)),
+            Expectation("no quarantine", left_alone, "the GPU was quarantined because of an application error", "remediator"),
         ),
     )  # fmt: skip
 
 
 def load_story(at: float, replicas: int) -> Story:
-    """The load on a service rises, and its pool grows until the queue is gone."""
-    name = "The load rises"
+    """The load on a service increases, and its pool is scaled up until the queue is empty."""
+    name = "Load increase"
     target = str(Target(TargetKind.WORKLOAD, "serve"))
     queue = 'inference_requests_waiting{service="serve"}'
 
@@ -230,13 +233,13 @@ def load_story(at: float, replicas: int) -> Story:
 
     return Story(
         name, at,
-        Row(at, name, "load", "load generator", f"{replicas} workers can no longer keep up"),
+        Row(at, name, "load", "load generator", f"more load than {replicas} workers can serve"),
         (
-            _sample("breach visible", queue, at, lambda value: value > 10),
+            _sample("visible in metrics", queue, at, lambda value: value > 10),
             _alert("InferenceQueueGrowing", at, service="serve"),
             _webhook(at, target, "InferenceQueueGrowing"),
             *_steps(at, target, (("scale", "pool scaled"),)),
-            Expectation("pool grown", grown, "the new workers did not start", "localcluster"),
+            Expectation("new workers ready", grown, "the new workers did not start", "localcluster"),
             Expectation("queue drained", drained, "the pool is still too small for the load", "localcluster"),
         ),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The timeline: rows that each cite where they were read, their order, and how they are shown."""
+"""The timeline: rows with their data source, sorted by time, as text or JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fleetmedic.kernel.files import write_atomic
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that was seen: `at` in Unix seconds, `source` is where anybody can read it again."""
+    """One observed step: `at` in Unix seconds; `source` is where it can be looked up."""
 
     at: float
     story: str
@@ -25,7 +25,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One promise of the demo and whether it was kept; a broken one says the cure in `text`."""
+    """One check of the demo and whether it passed; if it failed, `text` has the likely cause."""
 
     name: str
     kept: bool
@@ -34,7 +34,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """All rows of one demo in the order in which they happened."""
+    """All rows and checks of one demo."""
 
     seed: int
     started: float
@@ -48,12 +48,12 @@ class Timeline:
 
     @property
     def stories(self) -> list[str]:
-        """The names of the stories, by their first row."""
+        """The names of the stories, ordered by their first row."""
         ordered = sorted(self.rows, key=lambda row: row.at)
         return list(dict.fromkeys(row.story for row in ordered))
 
     def save(self, path: Path) -> None:
-        """Write all of it as JSON; `since_fault` and `step_seconds` are added to each row."""
+        """Write the timeline as JSON; `since_fault` and `step_seconds` are added to each row."""
         body: dict[str, Any] = asdict(self)
         body["rows"] = [row for name in self.stories for row in _with_seconds(self.story(name))]
         write_atomic(path, json.dumps(body, indent=1) + "\n")
@@ -73,7 +73,7 @@ def _with_seconds(rows: list[Row]) -> list[dict[str, Any]]:
 
 
 def lines(timeline: Timeline) -> Iterable[str]:
-    """The timeline as plain text, a row a line, seconds since the story's fault in front."""
+    """The timeline as plain text, one line per row, starting with the seconds since the fault."""
     for name in timeline.stories:
         rows = _with_seconds(timeline.story(name))
         when = datetime.fromtimestamp(rows[0]["at"], UTC).strftime("%H:%M:%S")

@@ -1,18 +1,18 @@
-"""The demo's job: a real, small model that trains, checkpoints, resumes and ends the same.
+"""The demo's job: trains a small model, writes checkpoints, resumes with reproducible results.
 
     python -m fleetmedic.demo.training --steps 400 --seed 7 --step-seconds 0.2
 
-The batch of a step follows from the seed and the step alone, so a run that lost its GPU, went back
-to a checkpoint and went on elsewhere ends with bitwise the weights of one that nothing disturbed.
-SIGUSR1 asks for a checkpoint at the end of the step, SIGTERM for one and then the end (143). A lost
-GPU takes its memory with it: exit 1 at once, with no checkpoint.
+The batch of a step depends only on the seed and the step. So a run that lost its GPU and resumed from
+a checkpoint on other GPUs ends with bitwise the same weights as an undisturbed run. SIGUSR1 requests
+a checkpoint at the end of the step; SIGTERM requests a checkpoint and exits (code 143). A lost GPU
+loses its memory, so the job exits with code 1 at once, without a checkpoint.
 """
 
 from __future__ import annotations
 
 import os
 
-# Before numpy: threads would sum in another order from run to run.
+# Set before numpy is imported: with several threads the order of summation varies between runs.
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 
@@ -47,21 +47,21 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Weights and their momenta after `step` steps, each as (matrix, bias) pairs in a row."""
+    """Weights and their momenta after `step` steps, each as alternating matrices and biases."""
 
     step: int
     weights: tuple[Array, ...]
     momenta: tuple[Array, ...]
 
     def sha256(self) -> str:
-        """Identifies the weights, bit for bit."""
+        """The hash of the weights."""
         digest = hashlib.sha256()
         for array in self.weights:
             digest.update(array.tobytes())
         return digest.hexdigest()
 
     def pack(self) -> bytes:
-        """All arrays one after the other."""
+        """The bytes of all arrays, concatenated."""
         return b"".join(array.tobytes() for array in (*self.weights, *self.momenta))
 
 
@@ -82,12 +82,12 @@ def fresh(seed: int) -> Model:
 
 
 def unpack(step: int, raw: bytes) -> Model:
-    """A model from its bytes. Raises ValueError when their number is wrong."""
+    """The model from its bytes. Raises ValueError if their number is wrong."""
     shapes = _shapes() * 2
     flat = np.frombuffer(raw, dtype=np.float64)
     sizes = [int(np.prod(shape)) for shape in shapes]
     if flat.size != sum(sizes):
-        raise ValueError("the checkpoint has another shape")
+        raise ValueError("the checkpoint does not match the model's shape")
     parts = np.split(flat, np.cumsum(sizes)[:-1])
     arrays = tuple(part.reshape(shape).copy() for part, shape in zip(parts, shapes, strict=True))
     half = len(shapes) // 2
@@ -95,7 +95,7 @@ def unpack(step: int, raw: bytes) -> Model:
 
 
 def batch(seed: int, step: int) -> tuple[Array, Array]:
-    """The inputs of a step and what they should give."""
+    """The inputs and target outputs of a step."""
     random = np.random.default_rng([seed, 1, step])
     inputs = random.normal(size=(BATCH, LAYERS[0]))
     wanted = np.sin(inputs[:, :4].sum(axis=1)) + 0.5 * inputs[:, 4] * inputs[:, 5]
@@ -126,7 +126,7 @@ def train_step(model: Model, inputs: Array, wanted: Array) -> tuple[Model, float
 
 
 def undisturbed(seed: int, steps: int) -> str:
-    """The SHA-256 of the weights that a run ends with when nothing happens to it."""
+    """The SHA-256 of the final weights of an undisturbed run."""
     model = fresh(seed)
     for _ in range(steps):
         model, _ = train_step(model, *batch(seed, model.step))
@@ -137,7 +137,7 @@ def undisturbed(seed: int, steps: int) -> str:
 
 
 def save(folder: Path, model: Model, seed: int) -> None:
-    """Write a checkpoint, whole or not at all and synced, and keep the newest three."""
+    """Write a checkpoint atomically and synced; keep the newest three."""
     raw = model.pack()
     head = {"step": model.step, "seed": seed, "sha256": hashlib.sha256(raw).hexdigest()}
     write_atomic(folder / f"step-{model.step:09d}.ckpt", json.dumps(head).encode() + b"\n" + raw)
@@ -146,7 +146,7 @@ def save(folder: Path, model: Model, seed: int) -> None:
 
 
 def newest(folder: Path, seed: int) -> tuple[Model, float] | None:
-    """The newest whole checkpoint of this seed and when it was written, None where there is none."""
+    """The newest valid checkpoint of this seed and when it was written, or None."""
     for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
         try:
             first, _, raw = path.read_bytes().partition(b"\n")
@@ -154,7 +154,7 @@ def newest(folder: Path, seed: int) -> tuple[Model, float] | None:
             if head["seed"] == seed and head["sha256"] == hashlib.sha256(raw).hexdigest():
                 return unpack(int(head["step"]), raw), path.stat().st_mtime
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged: an older one is as good, only older
+            continue  # damaged: try an older one
     return None
 
 
@@ -163,13 +163,13 @@ def newest(folder: Path, seed: int) -> tuple[Model, float] | None:
 
 @dataclass(slots=True)
 class Asked:
-    """What signals asked for."""
+    """The requests made by signals."""
 
     checkpoint: bool = False
     end: bool = False
 
     def listen(self) -> None:
-        """Take SIGUSR1 and SIGTERM from now on."""
+        """Install the handlers of SIGUSR1 and SIGTERM."""
 
         def usr1(*_: object) -> None:
             self.checkpoint = True
@@ -183,7 +183,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to train, and how long a step takes on healthy GPUs."""
+    """The settings of a run; `step_seconds` is the duration of a step on healthy GPUs."""
 
     steps: int
     seed: int
@@ -192,7 +192,7 @@ class Plan:
 
 
 def _pace(step_seconds: float) -> Callable[[], float]:
-    """Spends one step on the job's GPUs; on none of ours, just the time."""
+    """A function that spends the time of one step on the job's simulated GPUs, or only sleeps."""
     root = os.environ.get("FLEETMEDIC_HARDWARE_DIR", "")
     indices = [int(word) for word in os.environ.get("FLEETMEDIC_GPUS", "").split(",") if word]
     if root and indices:
@@ -207,7 +207,7 @@ def _pace(step_seconds: float) -> Callable[[], float]:
 
 
 def run(plan: Plan, folder: Path) -> int:
-    """Train from the newest checkpoint to the end; returns the exit code."""
+    """Train from the newest checkpoint to the last step; returns the exit code."""
     asked = Asked()
     asked.listen()
     folder.mkdir(parents=True, exist_ok=True)
@@ -232,7 +232,7 @@ def run(plan: Plan, folder: Path) -> int:
             data = batch(plan.seed, model.step)
             waited = time.monotonic() - began
             model, loss = train_step(model, *data)
-            # the GPUs' time is the step; what numpy adds on the processor is the stand-in's own
+            # a step counts the simulated GPU time and the data wait, not numpy's time on the CPU
             progress.step(
                 model.step, loss=loss, seconds=took + waited, samples=BATCH, data_wait=waited,
                 compute=took,
@@ -254,7 +254,7 @@ def _note(folder: Path, what: str, step: int) -> None:
 
 
 def _done_twice(folder: Path) -> list[int]:
-    """Steps that each loss of a GPU threw away: the one reached, less the one resumed from."""
+    """For each GPU loss the number of repeated steps: the step reached less the step resumed from."""
     notes = re.findall(r"^(from|lost) (\d+)$", (folder / "history").read_text(), re.MULTILINE)
     return [
         int(reached) - int(resumed)
@@ -276,7 +276,7 @@ def _finish(folder: Path, model: Model) -> None:
 
 
 def main() -> None:
-    """Train as the arguments say."""
+    """Run the training with the arguments of the command line."""
     parser = argparse.ArgumentParser(prog="training", description=__doc__)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=7)
@@ -284,7 +284,10 @@ def main() -> None:
     parser.add_argument("--checkpoint-every", type=int, default=20)
     given = parser.parse_args()
     if given.steps < 1 or given.checkpoint_every < 1 or given.step_seconds < 0 or given.seed < 0:
-        parser.error("--steps and --checkpoint-every are at least 1, the others not negative")
+        parser.error(
+            "expected --steps and --checkpoint-every of at least 1, --step-seconds and --seed of at "
+            "least 0"
+        )
     folder = Path(os.environ.get("FLEETMEDIC_CHECKPOINT_DIR") or "checkpoints")
     plan = Plan(given.steps, given.seed, given.step_seconds, given.checkpoint_every)
     sys.exit(run(plan, folder))

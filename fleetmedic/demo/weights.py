@@ -1,4 +1,4 @@
-"""Whether the training jobs came through unharmed: their final weights, and how much work was lost."""
+"""Checks that the training jobs finished correctly: their final weights and the amount of lost work."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from fleetmedic.localcluster.client import LocalCluster
 def training_checks(
     state: Path, cluster: LocalCluster, jobs: tuple[str, ...], seed: int, steps: int, every: int
 ) -> list[Check]:
-    """One check a job: it ended, with the weights of an undisturbed run, losing one interval at most."""
-    from fleetmedic.demo.training import undisturbed  # brings numpy: only when it is needed
+    """For each job: it completed, with the weights of an undisturbed run, and lost at most one
+    checkpoint interval."""
+    from fleetmedic.demo.training import undisturbed  # imports numpy
 
     expected = undisturbed(seed, steps)
     checks = []
@@ -25,10 +26,10 @@ def training_checks(
             continue
         final = json.loads((job.checkpoint_dir / "final.json").read_text())
         same = final["sha256"] == expected
-        verdict = "equal those" if same else "DIFFER from those"
-        text = f"after {final['restarts']} restart(s) its final weights {verdict} of an undisturbed run"
+        verdict = "equal" if same else "DIFFER from"
+        text = f"after {final['restarts']} restart(s) the weights {verdict} those of an undisturbed run"
         checks.append(Check(f"{job_id}: same weights", kept=same, text=text))
         lost = max(final["done_twice"], default=0)
-        text = f"at most {lost} steps were done twice; the checkpoint interval is {every}"
+        text = f"at most {lost} steps were repeated; the checkpoint interval is {every} steps"
         checks.append(Check(f"{job_id}: work kept", kept=lost <= every, text=text))
     return checks

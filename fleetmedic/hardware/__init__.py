@@ -1,10 +1,10 @@
-"""The state of simulated machines: one folder that stands for everything that would touch hardware.
+"""The state of simulated machines: one directory that replaces all access to hardware.
 
-ROOT/NODE/gpu3.state   what is true of the GPU: identity, faults, counters (`key=value` lines)
-ROOT/NODE/gpu3.load    what a job does with it now; older than 5 s means idle
+ROOT/NODE/gpu3.state   state of the GPU: identity, faults, counters (`key=value` lines)
+ROOT/NODE/gpu3.load    load by a job; older than 5 s means idle
 ROOT/NODE/boot         boot id, boot time, number of boots
-ROOT/NODE/kmsg         the kernel log, a record a line as /dev/kmsg gives them
+ROOT/NODE/kmsg         the kernel log, one record per line in the format of /dev/kmsg
 
-The simulated source, the jobs, `inject`, reset and reboot all read and write this folder, so a
-fault and its healing are seen by the same sensors as on a real machine.
+The simulated source, the jobs, `inject`, reset and reboot read and write this directory. So the same
+sensors show a fault and its repair as on a real machine.
 """

@@ -1,4 +1,4 @@
-"""The faults that can be injected, each as the driver and the kernel log would show it."""
+"""The faults that can be injected, with the same symptoms in the driver and the kernel log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HealsBy = Literal["reset", "reboot", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A kind of fault and what one sees of it."""
+    """A kind of fault and its symptom."""
 
     name: str
     summary: str
@@ -22,12 +22,12 @@ class Fault:
 
 FAULTS = (
     Fault("lost", "the GPU falls off the bus (XID 79)"),
-    Fault("hang", "the driver no longer answers for this GPU"),
-    Fault("slow", "the GPU keeps to --speed of its clock and says nothing"),
-    Fault("xid", "the driver logs --xid, --count times"),
-    Fault("ecc", "an uncorrectable memory error (XID 48), row remap pending"),
-    Fault("hot", "the GPU runs 40 degrees too hot"),
-    Fault("heal", "every fault of this GPU is gone, as if repaired by hand"),
+    Fault("hang", "driver calls for this GPU hang"),
+    Fault("slow", "the GPU runs at --speed of its clock, without an error"),
+    Fault("xid", "the driver logs the XID --xid, --count times"),
+    Fault("ecc", "an uncorrectable ECC error (XID 48), row remap pending"),
+    Fault("hot", "the GPU temperature is 40 degrees C too high"),
+    Fault("heal", "clear all faults of this GPU, as if repaired manually"),
 )
 NAMES = tuple(fault.name for fault in FAULTS)
 
@@ -36,20 +36,22 @@ def inject(
     hardware: Hardware, node: str, index: int, fault: str,
     *, speed: float = 0.75, xid: int = 31, count: int = 1, heals_by: HealsBy = "reset",
 ) -> float:  # fmt: skip
-    """Let a fault happen to a GPU now; returns the Unix time at which it did.
+    """Inject a fault into a GPU now; returns the Unix time of the fault.
 
     Raises UserError for an unknown node, GPU or fault, or a value out of range.
     """
     if fault not in NAMES:
-        raise UserError(f"there is no fault {fault!r}; known: {', '.join(NAMES)}.")
+        raise UserError(f"FAULT: expected one of {', '.join(NAMES)}, got {fault!r}.")
     if not 0.05 <= speed < 1:
         raise UserError(
-            f"--speed {speed} is out of range: give a share of the clock from 0.05 to 0.99."
+            f"--speed: expected a fraction of the clock from 0.05 to 0.99, got {speed}."
         )
     if not (1 <= xid <= 999 and 1 <= count <= 1000):
-        raise UserError("--xid goes from 1 to 999 and --count from 1 to 1000.")
+        raise UserError(
+            f"expected --xid from 1 to 999 and --count from 1 to 1000, got {xid} and {count}."
+        )
     if heals_by not in get_args(HealsBy):
-        raise UserError(f"--heals-by {heals_by!r} is unknown: give reset, reboot or none.")
+        raise UserError(f"--heals-by: expected reset, reboot or none, got {heals_by!r}.")
     state = hardware.gpu(node, index)
     at = time.time()
     mark = {"fault": fault, "fault_at": at, "heals_by": heals_by}

@@ -1,8 +1,8 @@
-"""The registers of a simulated GPU: the whole numbers, in the driver's units, that a card reports.
+"""The registers of a simulated GPU: the integers that a GPU reports, in the driver's units.
 
-The simulated source turns them into readings, and the tests' stand-in of the driver's library serves
-them, so both say the same. Joules, bytes and throttled time add up in the folder, beside the state:
-whoever reads them may be killed and they do not fall.
+Both the simulated source and the tests' fake driver library use them, so both report the same values.
+The counters of energy, bytes and throttled time are stored in the hardware directory, so that they
+survive a restart of their reader.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Registers = dict[str, int]
 LINKS = 18
 RESERVED = 512 << 20
 BAR1 = 128 << 30
-LINK_KIB_PER_SECOND = 200 << 20  # both ways each, all links, at full use
+LINK_KIB_PER_SECOND = 200 << 20  # per direction, all links together, at full utilization
 PCIE_KIB_PER_SECOND = 20 << 20
 BANKS = 192
 REASONS = {
@@ -37,8 +37,7 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What has added up since the driver was loaded, until Unix time `at`. Millijoules, nanoseconds,
-    KiB."""
+    """Counters since the driver was loaded, until Unix time `at`. Millijoules, nanoseconds, KiB."""
 
     at: float = 0.0
     energy_mj: int = 0
@@ -69,12 +68,12 @@ class Totals:
 
 
 def totals_path(hardware: Hardware, node: str, index: int) -> Path:
-    """Where a GPU's totals are kept."""
+    """The file of a GPU's totals."""
     return hardware.root / node / f"gpu{index}.totals"
 
 
 def read_totals(path: Path) -> Totals:
-    """The totals in that file; zero when there is none, or none that can be read."""
+    """The totals in that file; zero if it is missing or damaged."""
     try:
         raw = dict(line.split("=", 1) for line in path.read_text().splitlines())
         numbers = {f.name: int(raw[f.name]) for f in fields(Totals) if f.name != "at"}
@@ -95,7 +94,7 @@ def sense(hardware: Hardware, node: str, index: int, now: float) -> Registers:
 
 
 def registers(state: GpuState, load: GpuLoad, seen: Reading, totals: Totals) -> Registers:
-    """All registers. Pure."""
+    """All registers. Pure function."""
     return {
         **_load(state, seen, totals), **_engines(seen), **_health(state), **_links(state, totals),
         **_limits(state), **_processes(state, load, seen),
@@ -137,7 +136,7 @@ def _load(state: GpuState, seen: Reading, totals: Totals) -> Registers:
 
 
 def _engines(seen: Reading) -> Registers:
-    """The profiler's shares in thousandths of a per cent, and rates in KiB a second."""
+    """The GPM metrics: utilization in thousandths of a per cent, rates in KiB a second."""
     busy = round(seen.utilization * 100_000)
     rate = seen.utilization * 1024
     return {
@@ -202,8 +201,8 @@ def _limits(state: GpuState) -> Registers:
 
 
 def _processes(state: GpuState, load: GpuLoad, seen: Reading) -> Registers:
-    """At most two processes: the job's, and one that nobody owns. The number of one in another container
-    is `pid_elsewhere`: here it may be another process's."""
+    """At most two processes: the job's, and a stray one. `pid_elsewhere` is 1 if the pid is of another
+    pid namespace (another container), where it can denote a different process."""
     found = {"pid": load.pid if load.at else 0, "pid_memory": 0, "stray_pid": state.stray_pid}
     found["pid_elsewhere"] = int(load.namespace not in (0, namespace()))
     if found["pid"]:

@@ -1,4 +1,4 @@
-"""What is true of a simulated GPU and of its node, and how it is read and written."""
+"""The state of simulated GPUs and nodes, and how it is read and written."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from fleetmedic.kernel.files import write_atomic
 
 GIB = 1024**3
 LOAD_TTL = 5.0
-INITIAL_NAMESPACE = 0xEFFFFFFC  # of processes: the machine's own, on every Linux
-MAX_RECORD = 960  # about what the kernel keeps of one message
+INITIAL_NAMESPACE = 0xEFFFFFFC  # the inode of the initial pid namespace on every Linux
+MAX_RECORD = 960  # approximately the kernel's limit for one message
 _SEQUENCE = re.compile(rb"^[0-9]+,([0-9]+),", re.MULTILINE)
 _GPU_FILE = re.compile(r"gpu([0-9]{1,4})\.state")
 T = TypeVar("T")
@@ -28,14 +28,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class GpuState:
-    """One simulated GPU. `speed` is the share of its clock that it still reaches under load;
-    `heat` is added to its temperature (degrees); `heals_by` says which repair clears its fault.
+    """One simulated GPU. `speed` is its clock under load as a fraction of the normal clock; `heat` is
+    added to its temperature (degrees C); `heals_by` is the repair that clears its fault.
 
-    `software_slowdown`: the driver holds the clock down for heat. `retired_pages` of a card from before
-    Ampere, which takes pages out of use; -1 on one that maps other rows in instead.
-    `hang_in` is the group of readings in which a hung GPU does not answer (all when empty), and
-    `delay_ms` what every call of the driver about it takes longer. `recovery` is the driver's number
-    of the action that it asks for, `links_down` a bit for each NVLink.
+    `software_slowdown`: the driver reduces the clock because of the temperature. `retired_pages` is
+    for GPUs before Ampere, which retire pages; -1 for GPUs that remap rows.
+    `hang_in` is the group of readings in which a hung GPU does not answer (empty: all), `delay_ms` the
+    additional duration of every driver call. `recovery` is the driver's number of the recovery action,
+    `links_down` has a bit for each NVLink that is down.
     """
 
     uuid: str
@@ -78,7 +78,7 @@ class GpuState:
 
     @property
     def healthy(self) -> bool:
-        """Whether a burn-in would pass now."""
+        """Whether a burn-in test would pass now."""
         return (
             not (self.lost or self.hung or self.remap_failure or self.sram_exceeded)
             and not self.links_down
@@ -89,10 +89,10 @@ class GpuState:
 
 @dataclass(frozen=True, slots=True)
 class GpuLoad:
-    """What a job does with a GPU now: utilization and memory as ratios; `at` is Unix seconds.
+    """The load of a GPU by a job: utilization and memory as ratios; `at` is Unix seconds.
 
-    `pid` is its number in the namespace of processes `namespace` (0: not told), which is another one in
-    another container.
+    `pid` is the job's pid in the pid namespace `namespace` (0: unknown); containers have different
+    namespaces.
     """
 
     utilization: float = 0.0
@@ -114,7 +114,7 @@ class Boot:
 
 @cache
 def namespace() -> int:
-    """The number of this process's namespace of processes; 0 where it cannot be known."""
+    """The inode of this process's pid namespace; 0 if unknown."""
     try:
         return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
@@ -129,11 +129,13 @@ def _render(value: Any) -> str:
 
 
 def _read(path: Path, shape: type[T]) -> T:
-    """The value that a file holds. Raises FileNotFoundError, and UserError for what is damaged."""
+    """The content of a file. Raises FileNotFoundError, and UserError for a damaged file."""
     try:
         return _parse(path.read_text(encoding="utf-8"), shape, path)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: damaged ({error}); remove the folder to make it anew.") from None
+        raise UserError(
+            f"{path}: damaged ({error}). Delete its directory to create it again."
+        ) from None
 
 
 def _parse(text: str, shape: type[T], where: Path) -> T:
@@ -154,12 +156,14 @@ def _parse(text: str, shape: type[T], where: Path) -> T:
             )
         return shape(**values)
     except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{where}: damaged ({error}); remove the folder to make it anew.") from None
+        raise UserError(
+            f"{where}: damaged ({error}). Delete its directory to create it again."
+        ) from None
 
 
 def _one_line(op_id: str) -> None:
     if len(op_id.splitlines()) > 1:
-        raise ValueError("an op_id is one line")
+        raise ValueError("an op_id must be one line")
 
 
 @contextmanager
@@ -170,13 +174,13 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 class Hardware:
-    """The hardware folder. Every method reads or writes files below `root`; none keeps state."""
+    """The hardware directory. Every method reads or writes files below `root`; no state in memory."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def create(self, nodes: int = 4, gpus: int = 8) -> None:
-        """Make healthy nodes node1..nodeN where they are missing; what exists is left alone."""
+        """Create missing nodes node1..nodeN, healthy. Existing nodes are not changed."""
         for number in range(1, nodes + 1):
             folder = self.root / f"node{number}"
             folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +204,7 @@ class Hardware:
         return sorted(int(match[1]) for name in names if (match := _GPU_FILE.fullmatch(name)))
 
     def gpu(self, node: str, index: int) -> GpuState:
-        """The state of one GPU. Raises UserError when there is none."""
+        """The state of one GPU. Raises UserError if it does not exist."""
         path = self._state_path(node, index)
         try:
             return _read(path, GpuState)
@@ -208,12 +212,14 @@ class Hardware:
             known = self.gpus(node)
             if not known:
                 nodes = ", ".join(self.nodes()) or "none"
-                raise UserError(f"there is no node {node!r}; known: {nodes}.") from None
+                raise UserError(f"unknown node {node!r}. Expected one of: {nodes}.") from None
             shown = ", ".join(map(str, known))
-            raise UserError(f"node {node!r} has no GPU {index}; it has {shown}.") from None
+            raise UserError(
+                f"node {node!r} has no GPU {index}. Expected one of: {shown}."
+            ) from None
 
     def load(self, node: str, index: int, now: float) -> GpuLoad:
-        """What a job does with the GPU; idle when nobody has said so for 5 s."""
+        """The load of the GPU; idle if no job has reported a load for 5 s."""
         path = self._state_path(node, index).with_suffix(".load")
         try:
             found = _read(path, GpuLoad)
@@ -222,19 +228,19 @@ class Hardware:
         return found if now - found.at <= LOAD_TTL else GpuLoad()
 
     def set_load(self, node: str, index: int, utilization: float, memory: float) -> None:
-        """Say, as a job does each second or so, how hard it uses the GPU."""
+        """Report a job's load of the GPU; jobs do so about once a second."""
         used, held, at = round(utilization, 4), round(memory, 4), round(time.time(), 3)
         value = GpuLoad(used, held, os.getpid(), at, namespace())
         write_atomic(self._state_path(node, index).with_suffix(".load"), _render(value), sync=False)
 
     def boot(self, node: str) -> Boot:
-        """The node's present boot. Raises UserError when there is no such node."""
+        """The node's current boot. Raises UserError if the node does not exist."""
         path = self.root / node / "boot"
         try:
             return _read(path, Boot)
         except FileNotFoundError:
             raise UserError(
-                f"there is no node {node!r}; known: {', '.join(self.nodes()) or 'none'}."
+                f"unknown node {node!r}. Expected one of: {', '.join(self.nodes()) or 'none'}."
             ) from None
 
     def kmsg_path(self, node: str) -> Path:
@@ -264,15 +270,15 @@ class Hardware:
                 sequence = int(known[-1]) + 1 if known else 1
                 stamp = int((time.time() - boot.boot_time) * 1_000_000)
                 text = " ".join(message.splitlines()).encode("ascii", "replace")[:MAX_RECORD]
-                # A writer that died in the middle of a record must not swallow the next one.
+                # If a writer was killed within a record, start the next record on a new line.
                 torn = b"\n" if tail and not tail.endswith(b"\n") else b""
                 file.write(torn + f"{priority},{sequence},{stamp},-;".encode() + text + b"\n")
 
     def reset(self, node: str, index: int, op_id: str = "") -> bool:
-        """Reset a GPU, as `nvidia-smi --gpu-reset` does; returns whether its fault is gone.
+        """Reset a GPU, as `nvidia-smi --gpu-reset` does; returns whether the GPU is healthy.
 
-        The same `op_id` a second time does nothing. Volatile ECC counts are cleared by any reset.
-        Raises UserError when there is no such GPU.
+        A repeated `op_id` does nothing. Every reset clears the volatile ECC counters. Raises UserError
+        if the GPU does not exist.
         """
         _one_line(op_id)
         self.gpu(node, index)
@@ -286,9 +292,9 @@ class Hardware:
         return state.healthy
 
     def reboot(self, node: str, op_id: str = "") -> None:
-        """Restart a node: a new boot id, and every fault gone that a reset or a reboot heals.
+        """Reboot a node: sets a new boot id, and clears faults with `heals_by` reset or reboot.
 
-        The same `op_id` a second time does nothing. Raises UserError when there is no such node.
+        A repeated `op_id` does nothing. Raises UserError if the node does not exist.
         """
         _one_line(op_id)
         self.boot(node)

@@ -1,4 +1,4 @@
-"""How a job meets a simulated GPU: it fails or slows only because of what the folder says."""
+"""How a job uses simulated GPUs: it fails or slows down according to the hardware directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class GpuLostError(RuntimeError):
 
 
 class GpuGroup:
-    """The GPUs of one job on one node, used in lockstep as data-parallel training does."""
+    """The GPUs of one job on one node, used in lockstep as in data-parallel training."""
 
     def __init__(self, root: Path, node: str, indices: list[int]) -> None:
         self._hardware = Hardware(root)
@@ -22,10 +22,10 @@ class GpuGroup:
         self._told = 0.0
 
     def step(self, seconds: float, utilization: float = 0.96, memory: float = 0.72) -> float:
-        """Spend one step that takes `seconds` on healthy GPUs; returns the seconds it really took.
+        """Run one step that takes `seconds` on healthy GPUs; returns the actual duration.
 
-        The slowest GPU sets the pace and the others wait for it. A hung GPU blocks the step until it
-        answers. Raises GpuLostError when a GPU is lost.
+        The slowest GPU limits the speed; the others wait. A hung GPU blocks the step until it answers.
+        Raises GpuLostError if a GPU is lost.
         """
         began = time.monotonic()
         speeds = self._speeds()

@@ -1,1 +1,1 @@
-"""Words and small tools that every process shares. Imports nothing else of ours."""
+"""Basic types and functions that all packages share. Imports no other package of the project."""

@@ -1,4 +1,4 @@
-"""Time as an argument: decisions take `now`; only shells hold a Clock."""
+"""The clock. Decision functions take `now` as an argument; only the outer layers hold a Clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where a shell reads the time. Unix seconds."""
+    """A source of the current time."""
 
     def now(self) -> float:
         """The current Unix time in seconds."""
@@ -15,14 +15,14 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The machine's clock."""
 
     def now(self) -> float:
         return time.time()
 
 
 class SteppedClock:
-    """A clock that moves only when told to: for tests and replay."""
+    """A clock that only moves by `step`, for tests and replay."""
 
     def __init__(self, at: float = 1_700_000_000.0) -> None:
         self._at = at
@@ -31,5 +31,5 @@ class SteppedClock:
         return self._at
 
     def step(self, seconds: float) -> None:
-        """Move forward by that many seconds."""
+        """Move the clock forward."""
         self._at += seconds

@@ -1,4 +1,4 @@
-"""Durations as Prometheus writes them ("90s", "1h30m") to seconds and back."""
+"""Converts Prometheus durations ("90s", "1h30m") to seconds and back."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _UNITS = {
     "s": 1.0,
     "ms": 0.001,
 }
-# Each unit at most once and from the largest to the smallest, as Prometheus asks.
+# Each unit at most once, from the largest to the smallest, as in Prometheus.
 _DURATION = re.compile("".join(f"(?:([0-9]{{1,10}}){unit})?" for unit in _UNITS))
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in a Prometheus duration. Raises UserError when it is none."""
+    """Seconds in a Prometheus duration. Raises UserError for an invalid duration."""
     if text == "0":
         return 0.0
     match = _DURATION.fullmatch(text)
     if not text or not match:
-        raise UserError(f"{text[:40]!r} is no duration: write it as 30s, 5m or 1h30m.")
+        raise UserError(f"expected a duration such as 30s, 5m or 1h30m, got {text[:40]!r}.")
     numbers = zip(match.groups(), _UNITS.values(), strict=True)
     return sum(int(number) * size for number, size in numbers if number)
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact Prometheus duration, rounded to a millisecond."""
+    """Seconds as a Prometheus duration, rounded to a millisecond."""
     left = round(seconds * 1000)
     if left <= 0:
         return "0s"

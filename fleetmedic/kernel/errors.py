@@ -1,11 +1,11 @@
-"""The one error that a person is meant to read."""
+"""The exception for errors that are shown to users."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Input from outside cannot be used. The message is one sentence: the place, then the cure.
+    """Invalid external input. The message says where, what is wrong, and how to fix it.
 
-    The command line prints it and exits with 2; an HTTP edge answers 400 with it. It never carries
-    a traceback to a user.
+    The command line prints the message and exits with code 2; an HTTP handler responds with 400.
+    Users never see a traceback.
     """

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside, synced, renamed."""
+"""Atomic file writes: write a temporary file, sync it, rename it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, sync: bool = True) -> None:
-    """Replace a file so that a reader, or a crash, sees the old content or the new, never a part.
+    """Replace a file atomically: readers see the old or the new content, also after a crash.
 
-    `sync=False` skips the fsync where the content is refreshed each second anyway.
-    Raises OSError when the folder cannot be written.
+    `sync=False` skips the fsync, for content that is refreshed each second anyway.
+    Raises OSError if the directory is not writable.
     """
     raw = data.encode() if isinstance(data, str) else data
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,8 +1,8 @@
-"""Where state lies, and how one command finds the stack that another has started.
+"""The location of state, and how a command finds a stack that another command has started.
 
-Everything is under one folder: `FLEETMEDIC_HOME`, else `$XDG_STATE_HOME/fleetmedic`, else
-`~/.local/state/fleetmedic`. A stack keeps its own state in a folder below, and describes itself in
-`stack.json` there.
+All state is in one directory: `FLEETMEDIC_HOME`, else `$XDG_STATE_HOME/fleetmedic`, else
+`~/.local/state/fleetmedic`. A stack has its own state directory in it, with its description in
+`stack.json`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEFAULT_PORT_BASE = 9090
 
 
 def home() -> Path:
-    """The folder that holds every stack's state and the unpacked parts."""
+    """The directory with every stack's state and the unpacked packages."""
     if given := os.environ.get("FLEETMEDIC_HOME"):
         return Path(given).absolute()
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
@@ -29,7 +29,7 @@ def home() -> Path:
 
 
 def state_dir(given: str | Path | None = None, port_base: int = DEFAULT_PORT_BASE) -> Path:
-    """The state folder of a stack: as given, else FLEETMEDIC_STATE_DIR, else below home()."""
+    """The state directory of a stack: as given, else FLEETMEDIC_STATE_DIR, else below home()."""
     if given:
         return Path(given).absolute()
     if from_environment := os.environ.get("FLEETMEDIC_STATE_DIR"):
@@ -39,10 +39,10 @@ def state_dir(given: str | Path | None = None, port_base: int = DEFAULT_PORT_BAS
 
 @dataclass(frozen=True, slots=True)
 class StackFile:
-    """What a running stack says of itself, for the commands that talk to it.
+    """The description of a running stack, for commands that use it.
 
-    `urls` has the keys prometheus, alertmanager, remediator, rules, pool and one `exporter-NODE`
-    each; `pids` maps a process name to [pid, start time in clock ticks since boot].
+    `urls` has the keys prometheus, alertmanager, remediator, rules, pool and `exporter-NODE` for
+    each node; `pids` maps a process name to [pid, start time in clock ticks since boot].
     """
 
     cluster: str
@@ -59,17 +59,16 @@ class StackFile:
 
     @classmethod
     def read(cls, state: Path) -> StackFile:
-        """The stack of that state folder. Raises UserError when none was ever started there."""
+        """The stack of that state directory. Raises UserError if none was ever started there."""
         path = state / "stack.json"
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
             raise UserError(
-                f"no stack has been started in {state}: run `fleetmedic up`, or name its --state-dir."
+                f"{state} has no stack. To start one, run `fleetmedic up`; to use another, set "
+                "--state-dir."
             ) from None
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}.") from None
         except (msgspec.DecodeError, ValueError, RecursionError):
-            raise UserError(
-                f"{path} is damaged: run `fleetmedic up` again to write it anew."
-            ) from None
+            raise UserError(f"{path} is damaged. Run `fleetmedic up` to rewrite it.") from None

@@ -1,7 +1,7 @@
-"""The words shared by metrics, alerts and the remediator: label names, and what an alert points at.
+"""Names shared by metrics, alerts and the remediator: labels, and the target of an alert.
 
-`cluster` and `node` are set by the scrape configuration alone. A job is `job_id`, because `job`
-belongs to Prometheus.
+Only the scrape configuration sets `cluster` and `node`. A job's label is `job_id`, because Prometheus
+uses `job`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GPU = re.compile(rf"(?:gpu/)?({_NAME})/(?:gpu)?([0-9]{{1,4}})")
 
 
 class TargetKind(StrEnum):
-    """What an incident can be about."""
+    """The kinds of target of an incident."""
 
     GPU = "gpu"
     NODE = "node"
@@ -42,9 +42,9 @@ class TargetKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
-    """One thing that can be sick: a GPU of a node, a node, a job or a workload.
+    """The object of an incident: a GPU of a node, a node, a job or a workload.
 
-    `name` is the node, job or workload; `gpu` is the index on that node, and None for the others.
+    `name` is the node, job or workload; `gpu` is the index on that node, None for other kinds.
     """
 
     kind: TargetKind
@@ -58,7 +58,7 @@ class Target:
 
     @property
     def node(self) -> str | None:
-        """The node it lies on, where that is known from the target itself."""
+        """The node of a GPU or node target, else None."""
         return self.name if self.kind in (TargetKind.GPU, TargetKind.NODE) else None
 
     @classmethod
@@ -75,10 +75,11 @@ class Target:
         if re.fullmatch(_NAME, text):
             return cls(TargetKind.NODE, text)
         raise UserError(
-            f"{text[:80]!r} is no target: write NODE, NODE/3 for a GPU, job/ID or workload/NAME."
+            "expected a target, as NODE, NODE/3 for a GPU, job/ID or workload/NAME, got "
+            f"{text[:80]!r}."
         )
 
 
 def valid_name(text: str) -> bool:
-    """Whether text may name a node, job or workload (safe in paths, labels and commands)."""
+    """Whether text is a valid node, job or workload name (safe in paths, labels and commands)."""
     return re.fullmatch(_NAME, text) is not None

@@ -1,4 +1,4 @@
-"""Logs: one event a line on stderr, JSON for machines, coloured text for a terminal."""
+"""Logging: one event per line on stderr, as coloured text for a terminal, otherwise as JSON."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 def configure_logs(level: str = "info", *, json: bool | None = None) -> None:
-    """Set structlog up for this process. Without `json`, a terminal gets text and a file JSON.
+    """Configure structlog for this process. Without `json`, a terminal gets text, a file JSON.
 
     Raises UserError for an unknown level.
     """
     if level.lower() not in LEVELS:
-        raise UserError(f"there is no log level {level[:20]!r}; known: {', '.join(LEVELS)}.")
+        raise UserError(f"log level: expected one of {', '.join(LEVELS)}, got {level[:20]!r}.")
     as_json = not sys.stderr.isatty() if json is None else json
     colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     renderer: structlog.typing.Processor = (

@@ -1,4 +1,4 @@
-"""A stream for logs, which may fail without anybody who logs failing with it."""
+"""A log stream whose write errors do not reach the caller."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TextIO
 
 
 class Lossy:
-    """A stream whose failures cost lines of the log and nothing else: where the log's disk is full or
-    its reader has gone, whoever logs goes on, and so does the log once it can be written again."""
+    """Drops log lines that cannot be written (disk full, pipe closed). The process continues, and
+    logging works again as soon as writes succeed."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -15,7 +15,7 @@ class Lossy:
     def write(self, text: str) -> None:
         try:
             self._stream.write(text)
-        except (OSError, ValueError):  # ValueError: it is closed
+        except (OSError, ValueError):  # ValueError: the stream is closed
             pass
 
     def flush(self) -> None:

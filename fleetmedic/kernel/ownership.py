@@ -1,4 +1,4 @@
-"""`exporter` and `rules` are common names: refuse to start over another distribution's files."""
+"""Detects another distribution with a package of the same name, such as `exporter` or `rules`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fleetmedic.kernel.errors import UserError
 
 
 def owners(package: str, folders: Iterable[str]) -> set[str]:
-    """The distributions in these folders that have a package of this name.
+    """The distributions in these directories that have a package of this name.
 
-    Read as lines: importlib.metadata says the same, and would cost a process that runs for months
-    three megabytes, and every command a tenth of a second.
+    Reads the files directly, because importlib.metadata costs three megabytes of memory in every
+    process, and a tenth of a second in every command.
     """
     found = set()
     for folder in folders:
@@ -35,10 +35,10 @@ def _lines(path: Path) -> list[str]:
 
 
 def require_sole_owner(package: str, folders: Iterable[str] | None = None) -> None:
-    """Raise UserError when another installed distribution also owns a package of this name."""
+    """Raise UserError if another installed distribution also has a package of this name."""
     others = sorted(owners(package, sys.path if folders is None else folders) - {"fleetmedic"})
     if others:
         raise UserError(
-            f"the package {package!r} also belongs to {', '.join(others)}, which may have overwritten "
-            "files of ours: install fleetmedic into an environment of its own."
+            f"the Python package {package!r} also belongs to {', '.join(others)}, which may have "
+            "overwritten files of fleetmedic. Install fleetmedic into a separate environment."
         )

@@ -1,4 +1,4 @@
-"""Explicit registries: a tuple beside the members, read by the composition root alone."""
+"""Explicit registries: a tuple of members, read only by the composition root."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Named(Protocol):
-    """Anything with a name of its own."""
+    """An object with a name."""
 
     @property
     def name(self) -> str: ...
@@ -17,13 +17,13 @@ N = TypeVar("N", bound=Named)
 
 
 class Registry(Generic[N]):
-    """Members by name, in the order given. A name that stands twice is a programming error."""
+    """Members by name, in the order given. A duplicate name is a programming error."""
 
     def __init__(self, kind: str, members: tuple[N, ...]) -> None:
         self.kind = kind
         self._members = {member.name: member for member in members}
         if len(self._members) != len(members):
-            raise ValueError(f"two members of the registry of {kind}s share a name")
+            raise ValueError(f"duplicate name in the registry of {kind}s")
 
     def __iter__(self) -> Iterator[N]:
         return iter(self._members.values())
@@ -33,9 +33,9 @@ class Registry(Generic[N]):
         return tuple(self._members)
 
     def get(self, name: str) -> N:
-        """The member of that name. Raises LookupError with a sentence that lists the names."""
+        """The member of that name. Raises LookupError with the list of names."""
         try:
             return self._members[name]
         except KeyError:
             known = ", ".join(self._members)
-            raise LookupError(f"there is no {self.kind} {name!r}; known: {known}") from None
+            raise LookupError(f"unknown {self.kind} {name!r}; expected one of: {known}") from None

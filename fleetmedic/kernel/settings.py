@@ -1,4 +1,4 @@
-"""Settings: a YAML file checked once against a msgspec Struct; an error names the path.
+"""Settings: a YAML file validated against a msgspec Struct; an error names the path in the file.
 
 Structs for settings are declared `frozen=True, forbid_unknown_fields=True`.
 """
@@ -15,11 +15,11 @@ from fleetmedic.kernel.errors import UserError
 
 T = TypeVar("T")
 MAX_BYTES = 1_000_000
-# What PyYAML's constructors raise, besides its own errors, when a tag and its value do not fit.
+# Exceptions of PyYAML's constructors, besides its own, for a value that does not fit its tag.
 _MISFITS = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
-# What a file of rows begins with.
+# The YAML events before the first row of a file for `load_rows`.
 _BEFORE_ROWS = (
     yaml.StreamStartEvent, yaml.DocumentStartEvent, yaml.MappingStartEvent, yaml.ScalarEvent,
     yaml.SequenceStartEvent,
@@ -27,13 +27,13 @@ _BEFORE_ROWS = (
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses aliases (a small file could otherwise grow without bound) and
-    repeated keys (the first would be lost in silence)."""
+    """Safe YAML without aliases (a small file could expand without limit) and without duplicate
+    keys (the first value would be lost silently)."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(None, None, "aliases are not accepted", mark)
+            raise yaml.MarkedYAMLError(None, None, "aliases are not supported", mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
@@ -41,30 +41,28 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if str(key.value) in seen:
                 raise yaml.MarkedYAMLError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    None, None, f"duplicate key {key.value!r}", key.start_mark
                 )
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
 def parse_yaml(text: str, where: str) -> object:
-    """The plain value of a YAML text. Raises UserError with `where` and the line."""
+    """The value of a YAML text. Raises UserError with `where` and the line."""
     if len(text) > MAX_BYTES:
-        raise UserError(f"{where}: larger than {MAX_BYTES} bytes; split it.")
+        raise UserError(f"{where}: larger than {MAX_BYTES} bytes. Reduce its size.")
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UserError(
-            f"{where}{line}: {str(error.problem)[:200]}; mend the YAML there."
-        ) from None
+        raise UserError(f"{where}{line}: {str(error.problem)[:200]}. Fix the YAML there.") from None
     except (yaml.YAMLError, *_MISFITS) as error:
-        raise UserError(f"{where}: not YAML: {' '.join(str(error).split())[:200]}.") from None
+        raise UserError(f"{where}: invalid YAML: {' '.join(str(error).split())[:200]}.") from None
 
 
 def convert(value: object, shape: type[T], where: str) -> T:
-    """The value checked against a Struct. Raises UserError naming the path inside the file."""
+    """Validate a value against a Struct. Raises UserError with the path inside the file."""
     try:
         return msgspec.convert(value if value is not None else {}, shape)
     except msgspec.ValidationError as error:
@@ -72,17 +70,17 @@ def convert(value: object, shape: type[T], where: str) -> T:
 
 
 def parse_json(body: bytes, shape: type[T], where: str) -> T:
-    """A JSON text as a shape that msgspec knows. Raises UserError with `where` and the place inside it."""
+    """Decode and validate JSON. Raises UserError with `where` and the path inside the JSON."""
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         raise UserError(f"{where}: {misfit(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{where}: at $: this is not JSON ({str(error)[:120]}).") from None
+        raise UserError(f"{where}: at $: invalid JSON ({str(error)[:120]}).") from None
 
 
 def misfit(error: msgspec.ValidationError) -> str:
-    """What msgspec found as a sentence that begins with the place: `at $.a[0]: expected ...`."""
+    """The error of msgspec as a sentence that begins with the path: `at $.a[0]: expected ...`."""
     what, _, path = str(error).partition(" - at ")
     key = "a key of " if path.startswith("`key`") else ""
     place = path.removeprefix("`key` in ").strip("`") or "$"
@@ -90,26 +88,26 @@ def misfit(error: msgspec.ValidationError) -> str:
 
 
 def load(path: Path, shape: type[T]) -> T:
-    """Read a YAML file into a Struct. Raises UserError naming the file and the path inside it."""
+    """Read a YAML file into a Struct. Raises UserError with the file and the path inside it."""
     return convert(parse_yaml(_text(path), str(path)), shape, str(path))
 
 
 def load_rows(path: Path, key: str, shape: type[T]) -> tuple[T, ...]:
-    """Read a YAML file that holds one long list, under `key`, a row at a time: the whole of it as
-    nodes and mappings would cost ten times what its rows do. Raises UserError as `load` does."""
+    """Read a YAML file with one long list under `key`, row by row. All nodes at once would need ten
+    times the memory of the rows. Raises UserError as `load` does."""
     loader = _Loader(_text(path))
     rows: list[T] = []
     try:
         for expected in _BEFORE_ROWS:
             event = loader.get_event()  # type: ignore[no-untyped-call]
             if not isinstance(event, expected) or getattr(event, "value", key) != key:
-                raise UserError(f"{path}: it holds one list, called {key!r}; mend the YAML there.")
+                raise UserError(f"{path}: expected exactly one key, {key!r}, with a list.")
         while not loader.check_event(yaml.SequenceEndEvent):
             node = loader.compose_node(None, len(rows))
             value = loader.construct_document(node)
             rows.append(convert(value, shape, f"{path}: at $.{key}[{len(rows)}]"))
     except yaml.MarkedYAMLError as error:
-        raise UserError(f"{path}: {str(error.problem)[:200]}; mend the YAML there.") from None
+        raise UserError(f"{path}: {str(error.problem)[:200]}. Fix the YAML there.") from None
     finally:
         loader.dispose()
     return tuple(rows)
@@ -120,7 +118,7 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1).decode()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; check the path.") from None
+        raise UserError(f"{path}: no such file. Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}."

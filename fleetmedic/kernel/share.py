@@ -1,7 +1,7 @@
 """Finds the data files that a process needs at run time.
 
-In a checkout they lie where they are written; in an installed wheel, under `fleetmedic/_share`.
-The checkout comes first: an editable install can leave a stale copy behind.
+In a checkout they are in the source tree, in an installed wheel below `fleetmedic/_share`. The
+checkout takes precedence, because an editable install can contain a stale copy.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def share(relative: str) -> Path:
-    """The path of a shipped file or folder, such as `alertmanager` or `docs/runbooks`.
+    """The path of a shipped file or directory, such as `alertmanager` or `docs/runbooks`.
 
-    Raises FileNotFoundError when this installation carries none.
+    Raises FileNotFoundError if this installation does not contain it.
     """
     checkout = _PACKAGE.parent
     if (checkout / "pyproject.toml").is_file() and (checkout / relative).exists():
@@ -22,4 +22,4 @@ def share(relative: str) -> Path:
     installed = _PACKAGE / "_share" / relative
     if installed.exists():
         return installed
-    raise FileNotFoundError(f"this installation carries no {relative}")
+    raise FileNotFoundError(f"this installation of fleetmedic does not contain {relative}")

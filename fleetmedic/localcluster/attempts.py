@@ -1,7 +1,7 @@
-"""Watching attempts: from PREPARED to running to ended, and stopping those that shall end.
+"""Follows attempts from PREPARED to RUNNING to ENDED, and stops attempts on request.
 
-Everything is learnt from the attempt's folder and from pids with start times, so a controller that
-was killed at any moment goes on where the last one stopped, and starts nothing twice.
+All state comes from the attempt's directory and from pids with start times. So a controller can be
+killed at any time; the next one continues, and starts no attempt twice.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Attempts:
         self._troubled: set[tuple[str, int]] = set()
 
     def watch(self, now: float) -> bool:
-        """Look at each of them once; True while one of them is about to begin or to end."""
+        """Check each attempt once; True while one of them is starting or stopping."""
         with self._store.read() as db:
             live = db.execute("SELECT * FROM attempts WHERE state != 'ENDED'").fetchall()
             signals = db.execute(
@@ -70,9 +70,9 @@ class Attempts:
             self._running(attempt, started)
         elif claimed(folder):
             if abandoned(folder):
-                self._ended(attempt, Exit(error="its shim ended before it began"), now)
+                self._ended(attempt, Exit(error="its shim exited before the command started"), now)
         elif self._launcher.failed(folder):
-            self._ended(attempt, Exit(error="its shim could not be started"), now)
+            self._ended(attempt, Exit(error="its shim failed to start"), now)
         elif not self._launcher.starting(folder):
             self._launch(attempt)
 
@@ -100,13 +100,13 @@ class Attempts:
                 db, job_id, n, state="RUNNING", pid=started.command.pid, started=started.at
             )
             if fresh["stop"] is not None:
-                return  # asked to stop in between: it is not where it shall be
+                return  # a stop was requested in the meantime
             db.execute(
                 "UPDATE jobs SET started = coalesce(started, ?) WHERE id = ?", (started.at, job_id)
             )
             ledger.set_job(
                 db, job_id, state=JobState.RUNNING, reason=Reason.STARTED, excluded="[]",
-                verdict_until=None, text=f"attempt {n} runs",
+                verdict_until=None, text=f"attempt {n} is running",
             )  # fmt: skip
             db.execute(
                 "UPDATE job_ops SET done = 1 WHERE job_id = ? AND verb = 'restart' AND attempt < ?",
@@ -124,8 +124,10 @@ class Attempts:
             if started.shim.alive or started.command.alive:
                 self._steer(attempt, started, signals, now)
                 return
-            ended = read_exit(folder)  # written between the two looks
-        self._ended(attempt, ended or Exit(error="it vanished together with its shim"), now)
+            ended = read_exit(folder)  # it may have been written since the first read
+        self._ended(
+            attempt, ended or Exit(error="command and shim are gone without an exit code"), now
+        )
 
     def _steer(
         self, attempt: sqlite3.Row, started: Started, signals: list[str], now: float
@@ -148,12 +150,12 @@ class Attempts:
             with self._store.write() as db:
                 ledger.set_attempt(
                     db, attempt["job_id"], attempt["n"], stop=Stop.REBOOT, stop_at=now,
-                    stop_text=f"{attempt['node']} was restarted under it",
+                    stop_text=f"{attempt['node']} rebooted",
                 )  # fmt: skip
         started.command.send(signal.SIGKILL, group=True)
 
     def _stop(self, attempt: sqlite3.Row, started: Started, now: float) -> None:
-        """TERM once, KILL after the grace. A controller that was restarted grants it anew."""
+        """TERM once, KILL after the grace period, which starts again if the controller restarts."""
         key = (attempt["job_id"], attempt["n"])
         if key not in self._termed:
             self._termed[key] = now
@@ -166,7 +168,7 @@ class Attempts:
 
     @staticmethod
     def _send(started: Started, number: int) -> None:
-        """Through the shim, which knows who catches what; to the group where the shim is gone."""
+        """Send through the shim, which selects the processes; to the group if the shim is gone."""
         if not started.shim.send(number) and number != signal.SIGUSR1:
             started.command.send(number, group=True)
 

@@ -24,7 +24,8 @@ KEPT_ENVIRONMENT = (
 STALE_SECONDS = 5.0
 STATE_OPTION = click.option(
     "--state-dir", type=click.Path(path_type=Path, file_okay=False),
-    help="The stack's state folder (default: where `fleetmedic up` keeps it).",
+    help="The stack's state directory. [default: FLEETMEDIC_STATE_DIR, else `stack` in "
+    "FLEETMEDIC_HOME]",
 )  # fmt: skip
 
 
@@ -32,7 +33,7 @@ def _cluster(given: Path | None) -> LocalCluster:
     state = state_dir(given)
     if not (state / "cluster" / "cluster.db").exists():
         raise UserError(
-            f"no cluster has been started in {state}: run `fleetmedic up`, or name its --state-dir."
+            f"{state} has no embedded cluster. Run `fleetmedic up`, or set --state-dir."
         )
     return LocalCluster(state / "cluster")
 
@@ -42,7 +43,9 @@ def _environment(given: tuple[str, ...]) -> dict[str, str]:
     for word in given:
         name, equals, value = word.partition("=")
         if not equals and name not in os.environ:
-            raise UserError(f"--env {name[:80]}: it is not set here; write NAME=VALUE.")
+            raise UserError(
+                f"--env {name[:80]}: the variable is not set in this environment. Use NAME=VALUE."
+            )
         found[name] = value if equals else os.environ[name]
     return found
 
@@ -50,8 +53,8 @@ def _environment(given: tuple[str, ...]) -> dict[str, str]:
 def _checked(text: str, what: str) -> str:
     if not valid_name(text):
         raise UserError(
-            f"{what} {text[:80]!r}: use letters, digits, '.', '_' and '-', beginning with a letter "
-            "or digit."
+            f"{what}: expected letters, digits, '.', '_' and '-', starting with a letter or digit, "
+            f"got {text[:80]!r}."
         )
     return text
 
@@ -62,29 +65,31 @@ def _checked(text: str, what: str) -> str:
     type=click.IntRange(0, 1024),
     default=1,
     show_default=True,
-    help="How many GPUs, all of one node.",
+    help="Number of GPUs, all on one node.",
 )
-@click.option("--name", help="The job's name (default: job- and six digits).")
+@click.option("--name", help="The job's name. [default: `job-` and six digits]")
 @click.option(
     "--checkpoint-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the job keeps its checkpoints (default: a folder of the cluster).",
+    help="The job's checkpoint directory. [default: a directory of the cluster]",
 )
 @click.option(
     "--env",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="A variable for the job, besides PATH, HOME and the like.",
+    help="Environment variable of the job. PATH, HOME and similar ones are always passed.",
 )
 @click.option(
     "--grace",
     type=click.FloatRange(0.1, 600),
     default=5.0,
     show_default=True,
-    help="Seconds between TERM and KILL when it is stopped.",
+    help="Grace period between SIGTERM and SIGKILL, in seconds.",
 )
 @click.option(
-    "--follow/--detach", default=False, help="Show its output until it ends, or come back at once."
+    "--follow/--detach",
+    default=False,
+    help="Print the job's output until it ends, or return at once. [default: detach]",
 )
 @STATE_OPTION
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -98,10 +103,11 @@ def run(
     state_dir: Path | None,
     command: tuple[str, ...],
 ) -> None:
-    """Run COMMAND on the embedded cluster, on GPUs that are in service.
+    """Run COMMAND as a job on the embedded cluster, on GPUs that are in service.
 
-    It learns its GPUs from CUDA_VISIBLE_DEVICES and where to keep checkpoints from
-    FLEETMEDIC_CHECKPOINT_DIR, and is started again, elsewhere if need be, when a GPU fails.
+    The job gets its GPUs in CUDA_VISIBLE_DEVICES and its checkpoint directory in
+    FLEETMEDIC_CHECKPOINT_DIR. If a GPU fails, the cluster restarts the job, if necessary on other
+    GPUs.
 
     \b
     Examples:
@@ -121,11 +127,12 @@ def run(
     )
     job_id = cluster.submit(spec)
     where = f" --state-dir {state_dir}" if state_dir else ""
-    click.echo(f"{job_id} is queued; see it with: fleetmedic jobs {job_id}{where}")
+    click.echo(f"{job_id} is queued. Show it with: fleetmedic jobs {job_id}{where}")
     beat = cluster.heartbeat()
     if beat is None or time.time() - beat > STALE_SECONDS:
         click.echo(
-            "No controller runs now; the job waits until `fleetmedic up` starts it.", err=True
+            "The controller is not running. The job stays queued until `fleetmedic up` starts it.",
+            err=True,
         )
     if follow:
         sys.exit(_follow(cluster, job_id))
@@ -140,7 +147,7 @@ def _user() -> str:
 
 
 def _follow(cluster: LocalCluster, job_id: str) -> int:
-    """Copy the output of one attempt after the other; interrupted, the job goes on."""
+    """Print the output of all attempts. Ctrl-C ends only this command, not the job."""
     shown: dict[Path, int] = {}
     while True:
         job = cluster.job(job_id)
@@ -157,7 +164,7 @@ def _show(log: Path, shown: dict[Path, int]) -> None:
         with log.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             offset = shown.get(log, 0)
-            file.seek(offset if offset <= size else 0)  # smaller: a new half of the log began
+            file.seek(offset if offset <= size else 0)  # smaller: the log was rotated
             data = file.read(1_000_000)
             shown[log] = file.tell()
     except OSError:
@@ -167,8 +174,8 @@ def _show(log: Path, shown: dict[Path, int]) -> None:
 
 @click.command()
 @click.argument("job_id", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--cancel", metavar="ID", help="Stop this job for good.")
+@click.option("--json", "as_json", is_flag=True, help="Output as JSON.")
+@click.option("--cancel", metavar="ID", help="Job to cancel; it is not restarted.")
 @STATE_OPTION
 def jobs(job_id: str | None, as_json: bool, cancel: str | None, state_dir: Path | None) -> None:
     """List the jobs of the embedded cluster, or show one.
@@ -184,7 +191,7 @@ def jobs(job_id: str | None, as_json: bool, cancel: str | None, state_dir: Path 
     if cancel is not None:
         _checked(cancel, "--cancel")
         going = cluster.cancel(cancel, op_id=f"cancel-{secrets.token_hex(8)}")
-        said = "is being stopped" if going else "had ended before"
+        said = "is being stopped" if going else "has already ended"
         click.echo(f"{cancel} {said}.")
         return
     found = [cluster.job(_checked(job_id, "job"))] if job_id else cluster.jobs()
@@ -205,10 +212,10 @@ def _show_one(job: JobView) -> None:
     for name, value in (
         ("job", job.id),
         ("state", f"{job.state}: {job.text} ({job.reason})"),
-        ("where", f"{job.node or 'nowhere yet'}, GPUs {gpus}"),
+        ("node", f"{job.node or 'none yet'}, GPUs {gpus}"),
         (
             "history",
-            f"{job.restarts} restarts, {job.moves} moves, {job.attempts} failures of its own",
+            f"{job.restarts} restarts, {job.moves} moves, {job.attempts} failures of the job itself",
         ),
         ("command", " ".join(job.command)),
         ("user", job.user),
@@ -220,7 +227,7 @@ def _show_one(job: JobView) -> None:
 
 @click.group()
 def localcluster() -> None:
-    """The embedded cluster itself: its controller, its nodes, its end.
+    """Run the embedded cluster's controller, list its nodes, stop its jobs.
 
     \b
     Examples:
@@ -236,13 +243,13 @@ def localcluster() -> None:
     "listen",
     default="127.0.0.1:9097",
     show_default=True,
-    help="Where the worker pool's gateway listens, HOST:PORT.",
+    help="Listen address of the worker pool's gateway, HOST:PORT.",
 )
-@click.option("--pool/--no-pool", default=True, help="Keep the worker pool `serve`, or not.")
+@click.option("--pool/--no-pool", default=True, help="Run the worker pool `serve`. [default: pool]")
 def serve(state_dir: Path | None, listen: str, pool: bool) -> None:
-    """Run the controller: places jobs, retries them, keeps the worker pool.
+    """Run the controller, which places jobs, retries them and runs the worker pool.
 
-    It may be stopped and started at any time; jobs and workers live on.
+    The controller can be stopped and started at any time. Jobs and workers keep running meanwhile.
 
     \b
     Example:
@@ -254,7 +261,7 @@ def serve(state_dir: Path | None, listen: str, pool: bool) -> None:
 
     host, _, port = listen.rpartition(":")
     if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65_536:
-        raise UserError(f"--pool.listen-address {listen[:80]!r}: write HOST:PORT.")
+        raise UserError(f"--pool.listen-address: expected HOST:PORT, got {listen[:80]!r}.")
     configure_logs()
     serve_forever(_state(state_dir), PoolSettings(listen) if pool else None)
 
@@ -262,7 +269,7 @@ def serve(state_dir: Path | None, listen: str, pool: bool) -> None:
 @localcluster.command()
 @STATE_OPTION
 def nodes(state_dir: Path | None) -> None:
-    """List the nodes with their GPUs and what holds them.
+    """List the nodes with their GPUs, and the job or quarantine of each GPU.
 
     \b
     Example:
@@ -280,12 +287,12 @@ def nodes(state_dir: Path | None) -> None:
     type=click.FloatRange(0, 60),
     default=4.0,
     show_default=True,
-    help="Seconds between TERM and KILL.",
+    help="Grace period between SIGTERM and SIGKILL, in seconds.",
 )
 def stop(state_dir: Path | None, grace: float) -> None:
-    """End every job and worker; the next controller starts the jobs again from their checkpoints.
+    """Stop every job and worker. The next controller restarts the jobs from their checkpoints.
 
-    Stop the controller first, or it starts them at once.
+    Stop the controller first, otherwise it restarts them at once.
 
     \b
     Example:
@@ -294,7 +301,7 @@ def stop(state_dir: Path | None, grace: float) -> None:
     from fleetmedic.localcluster.shutdown import shutdown
 
     ended = shutdown(_state(state_dir), grace)
-    click.echo(f"{ended} processes ended.")
+    click.echo(f"Stopped {ended} processes.")
 
 
 def _state(given: Path | None) -> Path:

@@ -1,9 +1,9 @@
-"""What the rest of fleetmedic, and a user's script, asks of the embedded cluster.
+"""The client of the embedded cluster, for the rest of fleetmedic and for users' scripts.
 
-Every call is one short transaction on the store and safe from many processes at once. A call that
-changes something takes an `op_id`: the same one a second time changes nothing and gets the first
-answer again, also after a crash and from another process. The controller does the work; what it did
-is read back from `nodes`, `job` and `workload`.
+Every call is one short transaction on the store; many processes may call at once. A call that changes
+something takes an `op_id`. A repeated `op_id` changes nothing and gets the first answer again, also
+after a crash and from another process. The controller does the work; `nodes`, `job` and `workload`
+return the result.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ __all__ = ["Conflict", "LocalCluster"]
 
 
 class LocalCluster:
-    """The cluster below a folder. With `hardware_dir`, its nodes are known without a controller."""
+    """The cluster in a directory. With `hardware_dir`, nodes are listed without a controller."""
 
     def __init__(self, cluster_dir: Path, hardware_dir: Path | None = None) -> None:
-        """Open the store, or make it. Raises UserError when that cannot be."""
+        """Open or create the store. Raises UserError if that fails."""
         self.store = Store(cluster_dir)
         self._folder = cluster_dir
         if hardware_dir is not None and hardware_dir.is_dir() and not self.nodes():
             with self.store.write() as db:
                 ledger.register(db, Inventory(hardware_dir).nodes())
 
-    # ---- what is
+    # ---- queries
 
     def nodes(self) -> list[NodeView]:
         """Every node with its GPUs, sorted by name."""
@@ -64,44 +64,48 @@ class LocalCluster:
             return views.allocations(db, node)
 
     def jobs(self) -> list[JobView]:
-        """All jobs that live and the 500 that ended last, oldest first."""
+        """All jobs that have not ended and the 500 that ended last, oldest first."""
         with self.store.read() as db:
             return views.jobs(db, self._folder)
 
     def job(self, job_id: str) -> JobView:
-        """One job. Raises UserError when there is none."""
+        """One job. Raises UserError if it does not exist."""
         with self.store.read() as db:
             found = views.jobs(db, self._folder, job_id)
         if not found:
-            raise UserError(f"there is no job {job_id[:80]!r}: see `fleetmedic jobs`.")
+            raise UserError(
+                f"job {job_id[:80]!r} does not exist. List the jobs: `fleetmedic jobs`."
+            )
         return found[0]
 
     def workload(self, name: str) -> WorkloadView:
-        """One workload. Raises UserError when there is none."""
+        """One workload. Raises UserError if it does not exist."""
         with self.store.read() as db:
             found = views.workload(db, name)
         if found is None:
-            raise UserError(f"there is no workload {name[:80]!r}: the local cluster has `serve`.")
+            raise UserError(
+                f"workload {name[:80]!r} does not exist. The local cluster has only `serve`."
+            )
         return found
 
     def op_done(self, op_id: str) -> bool:
-        """Whether this operation was ever accepted, which is durable."""
+        """Whether this operation was accepted. Accepted operations are durable."""
         with self.store.read() as db:
             return db.execute("SELECT 1 FROM ops WHERE op_id = ?", (op_id,)).fetchone() is not None
 
     def heartbeat(self) -> float | None:
-        """When the controller last said that it lives (Unix seconds, once a second)."""
+        """The time of the controller's last heartbeat (Unix seconds; one heartbeat a second)."""
         with self.store.read() as db:
             row = db.execute("SELECT value FROM facts WHERE key = 'heartbeat'").fetchone()
         return float(row["value"]) if row else None
 
-    # ---- what shall be
+    # ---- operations
 
     def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> bool:
-        """Give a GPU or node no more jobs; True if that changed something.
+        """Place no more jobs on a GPU or node; True if that changed something.
 
-        A job that runs there goes on (see `restart`), one that waits there moves. Raises Conflict
-        when somebody else holds it, UserError when there is no such GPU or node.
+        A job that runs there keeps running (see `restart`); a job that waits there moves. Raises
+        Conflict if another owner has quarantined it, UserError if it does not exist.
         """
         now = time.time()
         with self.store.write() as db:
@@ -112,7 +116,9 @@ class LocalCluster:
                 "SELECT owner FROM quarantines WHERE target = ?", (str(target),)
             ).fetchone()
             if held and held["owner"] != owner:
-                raise Conflict(f"{target} is quarantined by {held['owner']}: it must release it.")
+                raise Conflict(
+                    f"{target} is quarantined by {held['owner']}; only that owner can release it."
+                )
             if not held:
                 db.execute(
                     "INSERT INTO quarantines VALUES (?, ?, ?, ?, ?)",
@@ -122,10 +128,10 @@ class LocalCluster:
             return not held
 
     def release(self, target: Target, *, op_id: str, owner: str) -> bool:
-        """Take a quarantine of this owner back; True if that changed something.
+        """Release a quarantine of this owner; True if that changed something.
 
-        The cluster's own marks on the GPU, or on the node's GPUs, go with it, also without a quarantine.
-        Jobs that wait because they were kept off the target may be placed there again.
+        Also clears the cluster's own marks on the GPU, or on the node's GPUs, even without a quarantine.
+        Waiting jobs for which the target was excluded can be placed there again.
         """
         now = time.time()
         with self.store.write() as db:
@@ -148,9 +154,9 @@ class LocalCluster:
             return bool(changed)
 
     def signal(self, job_id: str, *, op_id: str) -> bool:
-        """Ask a job to write a checkpoint now (SIGUSR1); True if it has a process to ask.
+        """Request a checkpoint from a job (SIGUSR1); True if the job has a process.
 
-        Done once job.signals holds the op_id: at once where there is no process.
+        Done as soon as job.signals contains the op_id; immediately if there is no process.
         """
         with self.store.write() as db:
             job = self.job(job_id)
@@ -161,10 +167,11 @@ class LocalCluster:
             return live is not None
 
     def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...] = ()) -> bool:
-        """Stop a job and start it elsewhere from its checkpoint, at no cost; True if it will be.
+        """Stop a job and restart it on other GPUs from its checkpoint; True if a restart is needed.
 
-        From acceptance until it runs again its state is MOVING. Without `exclude` its present GPUs
-        are avoided. A job that already is on none of those excluded, or has ended, is left alone.
+        The restart does not count as a failure. The job's state is MOVING until it runs again.
+        Without `exclude` its present GPUs are avoided. No action if the job has ended, or uses none
+        of the excluded targets.
         """
         about = " ".join([job_id, *sorted(map(str, exclude))])
         with self.store.write() as db:
@@ -178,15 +185,15 @@ class LocalCluster:
             return needed
 
     def fail(self, job_id: str, *, op_id: str, reason: str) -> bool:
-        """Stop a job for good, as FAILED with this reason; True if it had not ended yet."""
+        """Stop a job without retry, as FAILED with this reason; True if it had not ended yet."""
         return self._end(job_id, op_id, Stop.FAIL, Reason.FAILED_BY_REQUEST, reason)
 
     def cancel(self, job_id: str, *, op_id: str, reason: str = "cancelled by its user") -> bool:
-        """Stop a job for good, as CANCELLED; True if it had not ended yet."""
+        """Stop a job without retry, as CANCELLED; True if it had not ended yet."""
         return self._end(job_id, op_id, Stop.CANCEL, Reason.CANCELLED, reason)
 
     def scale(self, workload: str, replicas: int, *, op_id: str) -> bool:
-        """Want so many workers; True if that changed something. Raises UserError out of range."""
+        """Set the number of workers; True if that changed something. Raises UserError out of range."""
         about = f"{workload} {replicas}"
         with self.store.write() as db:
             found = self.workload(workload)
@@ -194,8 +201,8 @@ class LocalCluster:
                 return bool(int(before))
             if not found.minimum <= replicas <= found.maximum:
                 raise UserError(
-                    f"workload {workload} cannot have {replicas} replicas: "
-                    f"give {found.minimum} to {found.maximum}."
+                    f"workload {workload}: expected {found.minimum} to {found.maximum} replicas, "
+                    f"got {replicas}."
                 )
             db.execute(
                 "UPDATE workloads SET wanted = ?, last_op = ? WHERE name = ?",
@@ -206,9 +213,9 @@ class LocalCluster:
             return changed
 
     def submit(self, spec: JobSpec, *, op_id: str | None = None) -> str:
-        """Queue a job; returns its id, the spec's name or, where that is taken, NAME-2 and so on.
+        """Queue a job. Returns its id: the spec's name, or NAME-2 and so on if the name is in use.
 
-        Raises UserError for a spec that can never run.
+        Raises UserError for an invalid spec, or one that can never be placed.
         """
         check_spec(spec, self.nodes())
         op = op_id or f"submit-{secrets.token_hex(8)}"
@@ -222,21 +229,21 @@ class LocalCluster:
                 "INSERT INTO jobs (id, spec, user, state, reason, text, submitted)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (job_id, views.write_spec(stored), spec.user, JobState.PENDING, Reason.SUBMITTED,
-                 "waiting to be placed", now),
+                 "waiting for placement", now),
             )  # fmt: skip
             ledger.accept(db, op, "submit", spec.name, job_id, now)
             return job_id
 
     def lock(self, installation: str, *, ttl: float, host: str, take_over: str = "") -> Lock:
-        """Take or renew the remediators' lock for an installation; returns who holds it afterwards.
+        """Acquire or renew the remediators' lock for an installation; returns the resulting lock.
 
-        It is free when it was not renewed for `ttl` seconds; with the reason `take_over` it is taken
-        from another installation. Raises UserError when the stored lock is damaged.
+        The lock is free if it was not renewed for `ttl` seconds. With a reason `take_over` the lock is
+        taken from another installation. Raises UserError if the stored lock is damaged.
         """
         with self.store.write() as db:
             return ask_store(db, installation, host, take_over, ttl=ttl)
 
-    # ---- inside
+    # ---- internal
 
     def _end(self, job_id: str, op_id: str, stop: Stop, reason: Reason, text: str) -> bool:
         with self.store.write() as db:
@@ -263,11 +270,11 @@ class LocalCluster:
 
     def _check_target(self, target: Target) -> None:
         if target.kind not in (TargetKind.GPU, TargetKind.NODE) or not valid_name(target.name):
-            raise UserError(f"{target} is neither a GPU nor a node: write NODE or NODE/3.")
+            raise UserError(f"expected a GPU or node, as NODE/3 or NODE, got {target}.")
         for node in self.nodes():
             if node.name == target.name and (
                 target.gpu is None or any(gpu.index == target.gpu for gpu in node.gpus)
             ):
                 return
         known = ", ".join(node.name for node in self.nodes()) or "none yet"
-        raise UserError(f"the local cluster has no {target}; its nodes: {known}.")
+        raise UserError(f"{target} does not exist in the local cluster. Its nodes: {known}.")

@@ -1,7 +1,7 @@
-"""The controller: one loop that brings what is towards what is wanted, five times a second.
+"""The controller: a reconciliation loop that runs five times a second.
 
-It holds nothing that is not in the store or in the folders, so it may be killed and started again
-at any moment; jobs and workers live on.
+All its state is in the store and the state directory. So the controller can be killed and restarted
+at any time; jobs and workers keep running.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Every:
         self._next = 0.0
 
     def due(self, now: float) -> bool:
-        """Whether it is time again; a clock that was set back does not stop it."""
+        """Whether the interval has passed. Still works if the clock is set back."""
         if self._next - self._seconds <= now < self._next:
             return False
         self._next = now + self._seconds
@@ -50,10 +50,10 @@ class Every:
 
 
 class Controller:
-    """The one controller of a state folder."""
+    """The controller of a state directory; only one can run."""
 
     def __init__(self, state: Path, pool: PoolSettings | None) -> None:
-        """Raises UserError when another controller runs there."""
+        """Raises UserError if another controller runs there."""
         self._layout = Layout(state)
         self._store = Store(self._layout.cluster)
         self._lock = _sole_owner(self._layout.cluster / "controller.lock")
@@ -67,7 +67,7 @@ class Controller:
         self._look = Every(INVENTORY_SECONDS)
 
     def tick(self, now: float) -> float:
-        """Everything once; returns the seconds until the next time."""
+        """Run one pass; returns the seconds until the next one."""
         if self._look.due(now):
             self._take_inventory(now)
         busy = self._attempts.watch(now)
@@ -83,7 +83,7 @@ class Controller:
         return BUSY_TICK_SECONDS if busy else TICK_SECONDS
 
     def close(self) -> None:
-        """Let the store and the lock go; jobs and workers live on."""
+        """Close the store and release the lock. Jobs and workers keep running."""
         self._store.close()
         os.close(self._lock)
 
@@ -105,19 +105,19 @@ def _sole_owner(path: Path) -> int:
     except OSError:
         os.close(descriptor)
         raise UserError(
-            f"{path}: a controller already runs for this state folder; stop that one first."
+            f"{path}: another controller runs for this state directory. Stop it first."
         ) from None
     return descriptor
 
 
 def serve(state: Path, pool: PoolSettings | None) -> None:
-    """Run until TERM or INT. Raises UserError when the state folder cannot be used."""
+    """Run until TERM or INT. Raises UserError if the state directory is unusable."""
     wakeup, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stopping.append(number))
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # a shim's end wakes the loop at once
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # the exit of a shim wakes the loop
     controller = Controller(state, pool)
     log.info("controller_started", state=str(state))
     while not stopping:

@@ -1,8 +1,8 @@
-"""The nodes and GPUs there are, and whether a GPU answers.
+"""The inventory of nodes and GPUs, and the probe of a GPU.
 
-With a hardware folder its nodes are the cluster. Without one the cluster is this host, with the
-GPUs that the NVIDIA driver shows in procfs or sysfs; a GPU there is not probed before a job is
-placed, because only the driver's own library could tell, and it can hang.
+The nodes come from the hardware directory. Without one, the cluster is this host with the GPUs that
+the NVIDIA driver lists in procfs or sysfs. A real GPU is not probed before a job is placed, because
+a probe needs the driver's library, which can hang.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fleetmedic.kernel.labels import valid_name
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node as it is: `boot_id` changes when it restarts; `gpus` are (index, uuid)."""
+    """One node: `boot_id` changes when it reboots; `gpus` are (index, uuid)."""
 
     name: str
     boot_id: str
@@ -26,7 +26,7 @@ class Node:
 
 
 class Inventory:
-    """Looks at the hardware folder, or at this host where there is none."""
+    """Reads the hardware directory, or this host if there is none."""
 
     def __init__(
         self, hardware_dir: Path | None, procfs: Path = Path("/proc"), sysfs: Path = Path("/sys")
@@ -36,7 +36,7 @@ class Inventory:
         self._sysfs = sysfs
 
     def nodes(self) -> list[Node]:
-        """Every node now. A node whose files are damaged is left out."""
+        """All nodes. A node with damaged files is omitted."""
         if self._hardware is None:
             return [self._host()]
         found = []
@@ -51,14 +51,14 @@ class Inventory:
         return found
 
     def boot_id(self, node: str) -> str | None:
-        """The node's present boot, None when it cannot be told."""
+        """The node's current boot id, None if it cannot be read."""
         try:
             return self._hardware.boot(node).boot_id if self._hardware else self._host_boot()
         except (UserError, OSError):
             return None
 
     def sick(self, node: str, gpus: tuple[int, ...]) -> tuple[int, ...]:
-        """Those of the GPUs that do not answer a probe: lost, hung or unreadable."""
+        """The GPUs that do not answer a probe: lost, hung or unreadable."""
         if self._hardware is None:
             return ()
         return tuple(index for index in gpus if not self._answers(self._hardware, node, index))

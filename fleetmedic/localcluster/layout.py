@@ -1,4 +1,4 @@
-"""Where the embedded cluster keeps what, below a stack's state folder."""
+"""The files of the embedded cluster in a stack's state directory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The folders of one stack."""
+    """The directories of one stack."""
 
     state: Path
 
@@ -33,23 +33,23 @@ class Layout:
         return self.state / "hardware"
 
     def attempt(self, job_id: str, n: int) -> Path:
-        """The folder of one attempt."""
+        """The directory of one attempt."""
         return views.attempt_dir(self.cluster, job_id, n)
 
     def replica(self, workload: str, n: int) -> Path:
-        """The folder of one process of a workload."""
+        """The directory of one process of a workload."""
         return self.cluster / "pool" / workload / f"replica-{n}"
 
     def endpoints(self, workload: str) -> Path:
-        """The file that tells a workload's gateway its workers."""
+        """The file that lists a workload's workers for its gateway."""
         return self.cluster / "pool" / workload / "endpoints.json"
 
     def progress(self, node: str) -> Path:
-        """Where the jobs of a node say how far they are."""
+        """The directory in which the jobs of a node report progress."""
         return self.state / "progress" / node
 
     def write_order(self, job_id: str, n: int, spec: JobSpec, place: Place) -> Path:
-        """Make an attempt's folder with all that its shim needs; returns the folder."""
+        """Create an attempt's directory with the order for its shim; returns the directory."""
         folder = self.attempt(job_id, n)
         checkpoints = views.checkpoint_dir(self.cluster, job_id, spec)
         for needed in (folder, checkpoints, self.progress(place.node)):
@@ -57,7 +57,7 @@ class Layout:
         indices = ",".join(map(str, place.gpus))
         ours = {
             "CUDA_VISIBLE_DEVICES": indices,
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # else CUDA counts its own way
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # CUDA's default order differs from NVML's
             "FLEETMEDIC_JOB_ID": job_id,
             "FLEETMEDIC_NODE": place.node,
             "FLEETMEDIC_GPUS": indices,
@@ -73,24 +73,24 @@ class Layout:
             "cwd": spec.cwd,
             "log_bytes": LOG_BYTES,
         }
-        # 0600: a job's environment may hold what is not for everybody
+        # 0600: a job's environment may contain secrets
         write_atomic(folder / "order.json", json.dumps(order), mode=0o600)
         return folder
 
     def stop_progress(self, node: str, job_id: str) -> None:
-        """Let a job's progress files say that it no longer runs, which a killed job cannot."""
+        """Set `running` to false in a job's progress files, because a killed job cannot do so."""
         for path in self._reports(node, job_id):
             try:
                 if not stat.S_ISREG(path.lstat().st_mode):
-                    continue  # a pipe would hold the controller up for ever
+                    continue  # reading a pipe would block the controller
                 with path.open("rb") as file:
                     raw = json.loads(file.read(65_536))
                 write_atomic(path, json.dumps({**raw, "running": False}), sync=False)
             except (OSError, ValueError, TypeError):
-                continue  # it reports no progress, or wrote junk: nothing to correct
+                continue  # missing or invalid file: nothing to correct
 
     def drop_progress(self, node: str, job_id: str) -> None:
-        """Remove a job's progress from a node that it has left."""
+        """Delete a job's progress files on a node that it has left."""
         for path in self._reports(node, job_id):
             try:
                 path.unlink()
@@ -98,7 +98,7 @@ class Layout:
                 continue
 
     def _reports(self, node: str, job_id: str) -> list[Path]:
-        """The file of a job's first process, and of each other the one with its number."""
+        """The progress file of a job's first process, and the numbered files of its other ranks."""
         folder = self.progress(node)
         others = folder.glob(f"{job_id}@[0-9]*.json")
         return [folder / f"{job_id}.json", *islice(others, MAX_RANKS)]

@@ -1,4 +1,4 @@
-"""The writes that the client and the controller share. Each takes an open transaction."""
+"""Writes to the store that client and controller share. Each needs an open transaction."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from fleetmedic.localcluster.retry import Reason
 
 
 def answered(db: sqlite3.Connection, op_id: str, verb: str, about: str) -> str | None:
-    """The answer that this operation got before, None when it is new.
+    """The recorded answer of this operation, None if the operation is new.
 
-    Raises Conflict when the op_id was used for something else.
+    Raises Conflict if the op_id was used for a different operation.
     """
     row = db.execute("SELECT verb, about, answer FROM ops WHERE op_id = ?", (op_id,)).fetchone()
     if row is None:
         return None
     if (row["verb"], row["about"]) != (verb, about):
         raise Conflict(
-            f"the op_id {op_id!r} was used for {row['verb']} {row['about']} before: "
-            "give each operation an id of its own."
+            f"op_id {op_id!r} was already used for {row['verb']} {row['about']}. "
+            "Use a unique op_id for each operation."
         )
     return str(row["answer"])
 
@@ -37,7 +37,7 @@ def accept(
 
 
 def register(db: sqlite3.Connection, found: Iterable[Node]) -> None:
-    """Take the inventory into the store; what is no longer there stays, as not present."""
+    """Write the inventory to the store. Missing nodes and GPUs stay there as not present."""
     db.execute("UPDATE nodes SET present = 0")
     db.execute("UPDATE gpus SET present = 0")
     for node in found:
@@ -71,7 +71,7 @@ def set_attempt(db: sqlite3.Connection, job_id: str, n: int, **values: Any) -> N
 def settle(
     db: sqlite3.Connection, job_id: str, state: JobState, reason: Reason, text: str, now: float
 ) -> None:
-    """Bring a job without a live attempt to a state: its GPUs go back unless it waits for them."""
+    """Set the state of a job without a live attempt. Only RETRYING keeps the job's GPUs."""
     values: dict[str, Any] = {"state": state, "reason": reason, "text": text, "verdict_until": None}
     if state.ended:
         values["finished"] = now
@@ -85,7 +85,7 @@ def settle(
 
 
 def refund(db: sqlite3.Connection, job: sqlite3.Row) -> None:
-    """Take the failure that brought a waiting job here back: it was not the job's own."""
+    """Subtract the last failure of a waiting job, because the job did not cause it."""
     if job["charged"]:
         set_job(db, job["id"], failures=max(0, job["failures"] - 1), charged=0)
 
@@ -99,17 +99,17 @@ def live_attempt(db: sqlite3.Connection, job_id: str) -> sqlite3.Row | None:
 
 
 def add_targets(text: str, targets: Iterable[Target]) -> str:
-    """A stored list of targets with some more."""
+    """Add targets to a stored list of targets."""
     return json.dumps(sorted({*json.loads(text), *map(str, targets)}))
 
 
 def targets(text: str) -> frozenset[Target]:
-    """A stored list of targets."""
+    """Parse a stored list of targets."""
     return frozenset(map(Target.parse, json.loads(text)))
 
 
 def readmit(db: sqlite3.Connection, target: Target) -> None:
-    """Let jobs that wait elsewhere be placed on a target again, which is in service."""
+    """Remove a released target from the exclusions of all jobs."""
     for row in db.execute("SELECT id, excluded FROM jobs WHERE excluded != '[]'").fetchall():
         kept = targets(row["excluded"]) - {target}
         set_job(db, row["id"], excluded=json.dumps(sorted(map(str, kept))))

@@ -1,7 +1,8 @@
-"""Which remediator may act on this cluster: one entry in the store, taken and renewed in a transaction.
+"""The lock that allows one remediator to act on this cluster: an entry in the store.
 
-The age of the entry is measured by the time since boot, which no change of the wall clock moves. After a
-reboot, or from another host, only the wall clock is left; a renewal in its future then counts as made now.
+The age of the entry is measured by the time since boot, which does not change with the wall clock.
+After a reboot, or from another host, only the wall clock can be used; a renewal in its future then
+counts as made now.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Instant:
         return cls(time.time(), boot, time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def since(self, before: Instant) -> float | None:
-        """Seconds since an earlier moment; None when it lies in the future of the clock they share."""
+        """Seconds since an earlier moment; None if that moment is in the future."""
         same_boot = self.boot != "" and self.boot == before.boot
         passed = self.uptime - before.uptime if same_boot else self.wall - before.wall
         return passed if passed >= 0 else None
@@ -46,8 +47,8 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """The installation that holds the lock and its host, when it took it (Unix seconds), and when it
-    last renewed it. `taken_over` is the reason with which it took the lock from another."""
+    """The holder of the lock: installation and host, `since` when (Unix seconds), and the last renewal.
+    `taken_over` is the reason given for taking the lock from another installation."""
 
     installation: str
     host: str
@@ -59,10 +60,10 @@ class Lock:
 def ask(
     held: Lock | None, installation: str, host: str, take_over: str, *, ttl: float, now: Instant
 ) -> Lock:
-    """The lock after one installation has asked for it at `now`.
+    """The lock after an installation has requested it at `now`.
 
-    The asker gets a lock that is free, its own, or not renewed for `ttl` seconds; with the reason
-    `take_over` it gets any.
+    The request succeeds if the lock is free, already its own, or not renewed for `ttl` seconds. With
+    a reason `take_over` it always succeeds.
     """
     if held is not None and held.installation == installation:
         return replace(held, host=host, renewed=now)
@@ -77,16 +78,16 @@ def ask(
 def ask_store(
     db: sqlite3.Connection, installation: str, host: str, take_over: str, *, ttl: float
 ) -> Lock:
-    """Ask inside an open write transaction. Raises UserError for an entry that cannot be read, unless
-    the lock is taken over: nobody may act on a guess."""
+    """Request the lock in an open write transaction. Raises UserError for an unreadable entry, unless
+    the lock is taken over, because the holder is then unknown."""
     row = db.execute("SELECT value FROM facts WHERE key = ?", (KEY,)).fetchone()
     try:
         held = msgspec.json.decode(row["value"], type=Lock) if row is not None else None
     except (msgspec.DecodeError, ValueError, RecursionError):
         if not take_over:
             raise UserError(
-                "the lock in the local cluster's store is damaged: start one remediator with "
-                "--take-over REASON to replace it."
+                "the remediator's lock in the local cluster's store is damaged. Start one remediator "
+                "with --take-over REASON to replace it."
             ) from None
         held = None
     lock = ask(held, installation, _plain(host), _plain(take_over), ttl=ttl, now=Instant.now())
@@ -97,5 +98,5 @@ def ask_store(
 
 
 def _plain(text: str) -> str:
-    """Text that fits into the store, whatever bytes a host name or command line held."""
+    """Shorten the text and replace bytes that are not valid UTF-8."""
     return text[:MAX_TEXT].encode(errors="replace").decode()

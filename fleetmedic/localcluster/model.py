@@ -1,4 +1,4 @@
-"""What the embedded cluster shows of itself: frozen views, and what a job is submitted with."""
+"""The data types of the embedded cluster: read-only views, and the spec of a job."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from fleetmedic.kernel.errors import UserError
 
 
-class Conflict(UserError):  # noqa: N818 - the word that every cluster adapter uses
-    """Somebody else holds what was asked for, or an op_id was used for something else before."""
+class Conflict(UserError):  # noqa: N818 - the name in every cluster adapter
+    """Another owner holds the target, or the op_id was used for a different operation."""
 
 
 class JobState(StrEnum):
-    """Where a job stands. RETRYING keeps its GPUs, MOVING has given them up."""
+    """The state of a job. RETRYING keeps its GPUs, MOVING has released them."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -26,13 +26,13 @@ class JobState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen to the job."""
+        """Whether the state is final."""
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Who took a GPU or node out of service, why and when (Unix seconds)."""
+    """The quarantine of a GPU or node: owner, reason and time (Unix seconds)."""
 
     owner: str
     reason: str
@@ -42,8 +42,8 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class GpuView:
-    """One GPU. `quarantined` is its own quarantine, its node's is in NodeView; `marked` says why
-    the cluster itself gives it no more jobs."""
+    """One GPU. `quarantined` is its own quarantine; its node's is in NodeView. `marked` is the reason
+    why the cluster itself places no jobs on it."""
 
     index: int
     uuid: str
@@ -54,8 +54,8 @@ class GpuView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One node. `alive`: the controller saw it when it last looked (which says nothing of the
-    controller: see LocalCluster.heartbeat)."""
+    """One node. `alive`: it was in the controller's latest inventory. For the state of the controller
+    see LocalCluster.heartbeat."""
 
     name: str
     gpus: tuple[GpuView, ...]
@@ -75,10 +75,10 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A job as it is submitted.
+    """A job as submitted.
 
-    `gpus` are taken on one node. `env` is the whole environment besides what the cluster sets.
-    `grace` is what a job has between TERM and KILL, in seconds.
+    All `gpus` are on one node. `env` is the whole environment, except for the variables that the
+    cluster sets. `grace` is the time between TERM and KILL, in seconds.
     """
 
     name: str
@@ -93,12 +93,12 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as it stands. Times are Unix seconds.
+    """The current state of a job. Times are Unix seconds.
 
-    `attempts` counts the failures held against the job, `restarts` how often its command was
-    started again, `moves` how often on other GPUs. `node` and `gpus` are where it runs or waits,
-    and where it ran last once it has ended. `signals` are the checkpoint requests delivered,
-    `restart_ops` those accepted and `restarts_done` those after which it ran again.
+    `attempts` counts the job's own failures, `restarts` the restarts of its command, `moves` the
+    restarts on other GPUs. `node` and `gpus` are where it runs or waits, or where it ran last.
+    `signals` are the delivered checkpoint requests, `restart_ops` the accepted restart requests,
+    `restarts_done` those after which the job ran again.
     """
 
     id: str
@@ -126,7 +126,7 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadView:
-    """A pool of workers: how many are wanted and how many answer now."""
+    """A pool of workers: the desired number and the number that is ready."""
 
     name: str
     wanted: int

@@ -1,4 +1,4 @@
-"""Which GPUs a job gets. Pure and repeatable: the same facts always give the same place."""
+"""Placement: selects the GPUs of a job. Pure and deterministic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class NoPlace:
-    """No node fits now; `text` says what stands in the way."""
+    """No node fits now; `text` is the reason."""
 
     text: str
 
@@ -32,10 +32,10 @@ def place(
     excluded: frozenset[Target] = frozenset(),
     avoid: frozenset[Target] = frozenset(),
 ) -> Place | NoPlace:
-    """`wanted` GPUs on one node, the fullest that fits, its lowest indices.
+    """`wanted` GPUs with the lowest indices on one node: the node with the fewest free GPUs that fits.
 
-    Never a GPU that is held, quarantined, marked or `excluded`, by itself or with its node; one to
-    `avoid` only where nothing else fits. A job without GPUs goes to the first node in service.
+    Never selects a GPU that is allocated, quarantined, marked or `excluded`, or whose node is. Selects
+    a GPU to `avoid` only if nothing else fits. A job without GPUs goes to the first node in service.
     """
     known = list(nodes)
     for barred in (excluded | avoid, excluded):
@@ -53,13 +53,13 @@ def place(
 
 
 def in_service(node: NodeView, excluded: frozenset[Target] = frozenset()) -> bool:
-    """Whether jobs may be placed on a node at all."""
+    """Whether jobs may be placed on a node."""
     target = Target(TargetKind.NODE, node.name)
     return node.alive and node.quarantined is None and target not in excluded
 
 
 def free_gpus(node: NodeView, excluded: frozenset[Target] = frozenset()) -> list[int]:
-    """The indices of a node's GPUs that a job may have now."""
+    """The indices of a node's GPUs that are available to a job."""
     return [
         gpu.index
         for gpu in node.gpus
@@ -71,7 +71,7 @@ def free_gpus(node: NodeView, excluded: frozenset[Target] = frozenset()) -> list
 
 
 def touches(node: str, gpus: tuple[int, ...], targets: Iterable[Target]) -> bool:
-    """Whether any of the targets is one of these GPUs or their node."""
+    """Whether one of the targets is one of these GPUs or their node."""
     here = {Target(TargetKind.GPU, node, index) for index in gpus}
     here.add(Target(TargetKind.NODE, node))
     return not here.isdisjoint(targets)
@@ -79,18 +79,16 @@ def touches(node: str, gpus: tuple[int, ...], targets: Iterable[Target]) -> bool
 
 def _why(nodes: list[NodeView], wanted: int, excluded: frozenset[Target]) -> str:
     if not nodes:
-        return "the cluster has no node yet"
+        return "the cluster has no nodes yet"
     most = max(len(node.gpus) for node in nodes)
     if most < wanted:
         return f"no node has {wanted} GPUs; the largest has {most}"
     serving = [node for node in nodes if in_service(node, excluded)]
     free = max((len(free_gpus(node, excluded)) for node in serving), default=0)
-    return (
-        f"{wanted} GPUs on one node are wanted and {free} is the most that are free and in service"
-    )
+    return f"{wanted} GPUs on one node required; at most {free} are free and in service on one node"
 
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    """node2 before node10."""
+    """Sort key that puts node2 before node10."""
     parts = re.findall(r"\d+|\D+", name)
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)

@@ -1,7 +1,7 @@
-"""Processes that outlive whoever started them: started by folder, known by pid and start time.
+"""Processes that outlive their parent: started per directory, identified by pid and start time.
 
-A pid alone is no identity, since it is given again. The pid, its start time in clock ticks and the
-machine's boot are one.
+A pid alone does not identify a process, because the kernel reuses it. The pid, the start time in
+clock ticks and the machine's boot id do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _host_boot = cache(shim.host_boot)
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that was seen: `start` in clock ticks since the boot `boot`."""
+    """A recorded process: `start` in clock ticks since the boot `boot`."""
 
     pid: int
     start: int
@@ -36,7 +36,7 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs: not gone, no zombie, and not another one with its pid."""
+        """Whether it still runs: not gone, not a zombie, and not another process with its pid."""
         return (
             self.start > 0
             and self.boot == _host_boot()
@@ -44,7 +44,7 @@ class Process:
         )
 
     def send(self, number: int, *, group: bool = False) -> bool:
-        """Send a signal to it, or to the process group it leads; False when it is gone."""
+        """Send a signal to it, or to the process group it leads; False if it is gone."""
         if not self.alive:
             return False
         try:
@@ -56,7 +56,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The command of an attempt and the shim above it, or a replica and the port it listens on."""
+    """The command of an attempt and its parent, the shim; or a replica and its port."""
 
     command: Process
     shim: Process
@@ -65,10 +65,9 @@ class Started:
 
 
 class Launcher:
-    """Starts processes by folder and reads what they left there.
+    """Starts a process for a directory.
 
-    Keeps the handles of its own children only to reap them; nothing depends on having been the one
-    that started a process.
+    Keeps the handles of its children only to reap them. Any other process can take over later.
     """
 
     def __init__(self) -> None:
@@ -76,12 +75,12 @@ class Launcher:
         self._failed: set[Path] = set()
 
     def start_attempt(self, folder: Path) -> None:
-        """Start the shim of an attempt folder. Safe to repeat: only the first one ever runs."""
+        """Start the shim of an attempt's directory. Safe to repeat: only the first shim runs."""
         program = [sys.executable, "-I", "-S", shim.__file__, str(folder)]
         self._start(folder, program, {})
 
     def start_module(self, folder: Path, module: str, *arguments: str) -> None:
-        """Start a module of ours that claims the folder itself, as the shim does."""
+        """Start a module of this package that claims the directory itself, as the shim does."""
         program = [sys.executable, "-P", "-m", module, "--folder", str(folder), *arguments]
         self._start(folder, program, os.environ)
 
@@ -93,16 +92,16 @@ class Launcher:
             )  # fmt: skip
 
     def starting(self, folder: Path) -> bool:
-        """Whether a child of this very process is still there for that folder."""
+        """Whether a child of this process still runs for that directory."""
         child = self._children.get(folder)
         return child is not None and child.poll() is None
 
     def failed(self, folder: Path) -> bool:
-        """Whether a child started for that folder ended without taking it."""
+        """Whether a child for that directory exited without claiming it."""
         return folder in self._failed
 
     def reap(self) -> None:
-        """Forget the children that ended."""
+        """Reap the children that have exited."""
         ended = [folder for folder, child in self._children.items() if child.poll() is not None]
         for folder in ended:
             del self._children[folder]
@@ -111,12 +110,12 @@ class Launcher:
 
 
 def claimed(folder: Path) -> bool:
-    """Whether any process ever took the folder."""
+    """Whether a process has ever claimed the directory."""
     return (folder / "lock").exists()
 
 
 def abandoned(folder: Path) -> bool:
-    """Whether the process that took the folder has ended (a fresh claim gets 5 s of grace)."""
+    """Whether the process that claimed the directory has exited. False for 5 s after the claim."""
     try:
         with (folder / "lock").open("rb") as lock:
             if time.time() - os.fstat(lock.fileno()).st_mtime < CLAIM_SECONDS:
@@ -125,12 +124,12 @@ def abandoned(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        return False  # it is held
+        return False  # the lock is held
     return True
 
 
 def read_started(folder: Path) -> Started | None:
-    """Who runs there, None before it began."""
+    """The process of the directory, None before it has started."""
     raw = _read(folder / "started.json")
     if raw is None:
         return None
@@ -141,7 +140,7 @@ def read_started(folder: Path) -> Started | None:
 
 
 def read_exit(folder: Path) -> Exit | None:
-    """How the command ended, None while nobody has written that down."""
+    """The exit status of the command, None if not recorded."""
     raw = _read(folder / "exit.json")
     return None if raw is None else Exit(raw["code"], raw["signal"])
 
@@ -153,5 +152,5 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):
-        return None  # written whole or not at all: a damaged file was damaged from outside
+        return None  # writes are atomic, so the file was damaged by something else
     return raw if isinstance(raw, dict) else None

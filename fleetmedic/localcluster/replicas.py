@@ -1,7 +1,7 @@
-"""Keeps a workload's gateway and as many workers as are wanted, and lets them go gently.
+"""Runs a workload's gateway and the desired number of workers, and drains surplus workers.
 
-A replica's row is written before its process is started, and the process claims its folder, so a
-controller killed in between neither forgets nor doubles one.
+A replica's row is written before its process is started, and the process claims its directory. So a
+controller that is killed in between neither loses nor duplicates a replica.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """The workload `serve`: where its gateway listens and how many workers it may have."""
+    """The workload `serve`: its gateway's listen address and the number of workers."""
 
     listen: str = "127.0.0.1:9097"
     name: str = "serve"
@@ -49,7 +49,7 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A row, and the process that was seen for it."""
+    """A row of the store, and its process."""
 
     n: int
     role: str
@@ -84,7 +84,7 @@ class Replicas:
             )
 
     def tick(self, now: float) -> None:
-        """Bring what runs closer to what is wanted."""
+        """Reconcile the running processes with the desired number."""
         replicas, workload = self._look()
         alive = [replica for replica in replicas if self._keep(replica, now)]
         self._let_go([r for r in alive if r.state == DRAINING], now)
@@ -99,7 +99,7 @@ class Replicas:
             self._set(surplus.n, state=DRAINING, drain_at=now)
         self._tell(serving[: workload.wanted], workload)
 
-    # ---- looking
+    # ---- observing
 
     def _look(self) -> tuple[list[Replica], WorkloadView]:
         name = self._settings.name
@@ -117,7 +117,7 @@ class Replicas:
         return Replica(row["n"], row["role"], row["state"], folder, row["drain_at"] or 0.0, started)
 
     def _keep(self, replica: Replica, now: float) -> bool:
-        """Whether there is, or soon will be, a process; starts it where none was ever started."""
+        """Whether the replica has a process or is starting; starts it if never started."""
         if replica.started is not None:
             if not replica.started.command.alive:
                 self._gone(replica, now)
@@ -165,7 +165,7 @@ class Replicas:
     # ---- ending
 
     def _let_go(self, draining: list[Replica], now: float) -> None:
-        """First the gateway must have stopped asking it, then TERM, at last KILL."""
+        """TERM as soon as the gateway sends no more requests, KILL after KILL_SECONDS."""
         for replica in draining:
             waited = now - replica.drain_at
             if replica.started is not None and waited >= QUIET_SECONDS:
@@ -180,7 +180,7 @@ class Replicas:
                 role=replica.role,
                 said=_last_line(replica.folder),
             )
-            if replica.state == PREPARED:  # it never served: do not hurry to try again
+            if replica.state == PREPARED:  # it never became ready: back off
                 self._not_before = now + self._backoff
                 self._backoff = min(LAST_BACKOFF, 2 * self._backoff)
         with self._store.write() as db:
@@ -190,7 +190,7 @@ class Replicas:
             )
         shutil.rmtree(replica.folder, ignore_errors=True)
 
-    # ---- telling
+    # ---- writing
 
     def _set(self, n: int, *, state: str, drain_at: float | None = None) -> None:
         with self._store.write() as db:
@@ -200,7 +200,7 @@ class Replicas:
             )
 
     def _tell(self, serving: list[Replica], workload: WorkloadView) -> None:
-        """Write the endpoints for the gateway and the number of ready workers, when they change."""
+        """Write the gateway's endpoints and the number of ready workers if they have changed."""
         ports = {r.folder.name: r.started.port for r in serving if r.started is not None}
         if ports != self._endpoints:
             path = self._layout.endpoints(workload.name)

@@ -1,4 +1,4 @@
-"""What a request changes in the store, beside its own record. Each takes an open transaction."""
+"""The changes that a request makes in the store. Each function needs an open transaction."""
 
 from __future__ import annotations
 
@@ -18,31 +18,34 @@ MAX_SPEC_BYTES = 100_000
 
 
 def check_spec(spec: JobSpec, nodes: list[NodeView]) -> None:
-    """Raises UserError for a job that can never run, or whose words are not fit for a path."""
+    """Raises UserError for an invalid spec, or a job that can never be placed."""
     if not valid_name(spec.name) or len(spec.name) > MAX_NAME:
         raise UserError(
-            f"{spec.name[:80]!r} is no job name: use letters, digits, '.', '_' and '-', "
-            f"{MAX_NAME} at most, and begin with a letter or digit."
+            f"job name: expected at most {MAX_NAME} letters, digits, '.', '_' and '-', starting with "
+            f"a letter or digit, got {spec.name[:80]!r}."
         )
     words = [*spec.command, *spec.env, *spec.env.values(), spec.cwd, spec.checkpoint_dir or ""]
     if not spec.command or not spec.command[0] or len(spec.command) > MAX_ARGUMENTS:
-        raise UserError(f"a job needs a command of 1 to {MAX_ARGUMENTS} words.")
+        raise UserError(f"job command: expected 1 to {MAX_ARGUMENTS} words.")
     if any("\0" in word for word in words) or sum(map(len, words)) > MAX_SPEC_BYTES:
         raise UserError(
-            f"the job's command and environment hold a NUL or more than {MAX_SPEC_BYTES} characters: "
-            "put the rest into a file."
+            f"job command and environment: expected at most {MAX_SPEC_BYTES} characters and no NUL. "
+            "Move long values into a file."
         )
     if any(not name or "=" in name for name in spec.env):
-        raise UserError("the name of an environment variable is empty or holds '='.")
+        raise UserError("job environment: a variable's name is empty or contains '='.")
     if not 0 < spec.grace <= 600:
-        raise UserError("a job's grace goes from above 0 to 600 seconds.")
+        raise UserError(f"grace: expected more than 0 and at most 600 seconds, got {spec.grace:g}.")
     most = max((len(node.gpus) for node in nodes), default=None)
     if spec.gpus < 0 or (most is not None and spec.gpus > most):
-        raise UserError(f"--gpus {spec.gpus} can never be placed: a node has at most {most or 0}.")
+        raise UserError(
+            f"--gpus: expected 0 to {most or 0}, the number of GPUs of the largest node, got "
+            f"{spec.gpus}."
+        )
 
 
 def unique_id(db: sqlite3.Connection, name: str) -> str:
-    """The name itself, or the first of NAME-2, NAME-3 and so on that is free."""
+    """The name itself, or the first unused of NAME-2, NAME-3 and so on."""
     taken = {
         row["id"]
         for row in db.execute(
@@ -59,7 +62,7 @@ def unique_id(db: sqlite3.Connection, name: str) -> str:
 
 
 def needs_restart(db: sqlite3.Connection, job: JobView, exclude: tuple[Target, ...]) -> bool:
-    """Whether a job must be stopped, or placed anew, to stand on none of the excluded."""
+    """Whether a job must be stopped or placed again, to use none of the excluded targets."""
     if job.state.ended:
         return False
     live = ledger.live_attempt(db, job.id)
@@ -70,7 +73,7 @@ def needs_restart(db: sqlite3.Connection, job: JobView, exclude: tuple[Target, .
 def ask_restart(
     db: sqlite3.Connection, job: JobView, exclude: Iterable[Target], now: float
 ) -> None:
-    """Let the controller stop the job and start it elsewhere."""
+    """Request that the controller stops the job and restarts it on other GPUs."""
     row = db.execute("SELECT * FROM jobs WHERE id = ?", (job.id,)).fetchone()
     here = ledger.gpu_targets(job.node, job.gpus) if job.node else []
     ledger.set_job(
@@ -78,7 +81,7 @@ def ask_restart(
         excluded=ledger.add_targets(row["excluded"], exclude),
         avoid=ledger.add_targets(row["avoid"], here),
     )  # fmt: skip
-    text = "stopped by request, to start elsewhere"
+    text = "stopped by request, to restart on other GPUs"
     live = ledger.live_attempt(db, job.id)
     if live is None:
         ledger.refund(db, row)
@@ -88,14 +91,14 @@ def ask_restart(
         ledger.set_attempt(db, job.id, live["n"], stop=Stop.RESTART, stop_text=text, stop_at=now)
     ledger.set_job(
         db, job.id, state=JobState.MOVING, reason=Reason.RESTART_REQUESTED,
-        text="being stopped by request, to start elsewhere",
+        text="being stopped by request, to restart on other GPUs",
     )  # fmt: skip
 
 
 def ask_to_end(
     db: sqlite3.Connection, job: JobView, stop: Stop, reason: Reason, text: str, now: float
 ) -> None:
-    """Let the controller stop the job for good; without a process it ends at once."""
+    """Request that the controller stops the job without retry. Ends it at once if it has no process."""
     state = JobState.FAILED if stop is Stop.FAIL else JobState.CANCELLED
     live = ledger.live_attempt(db, job.id)
     if live is None:

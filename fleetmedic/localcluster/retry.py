@@ -1,8 +1,8 @@
-"""What happens to a job after it ended, and what a GPU did to deserve a mark. Pure.
+"""The retry policy: what happens to a job whose attempt ended, and when a GPU is marked. Pure.
 
-One owner decides about retries: this file. A failure is retried in place after 2 s, again after
-10 s, then elsewhere, then the job has failed. What the cluster or a GPU did to the job is not held
-against it.
+Only this module decides about retries. A failure is retried on the same GPUs after 2 s, then after
+10 s, then on other GPUs; after that the job has failed. An end caused by the cluster or by a GPU does
+not count as a failure of the job.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SUSPICIOUS_JOBS = 2
 
 
 class Reason(StrEnum):
-    """Why a job is in its state."""
+    """The reason for a job's state."""
 
     SUBMITTED = "submitted"
     NO_ROOM = "no_room"
@@ -42,7 +42,7 @@ class Reason(StrEnum):
 
 
 class Stop(StrEnum):
-    """Why the cluster itself ended an attempt."""
+    """The reason why the cluster itself ended an attempt."""
 
     RESTART = "restart"
     FAIL = "fail"
@@ -53,7 +53,7 @@ class Stop(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How an attempt ended: an exit code or a signal, both None when nobody saw it."""
+    """How an attempt ended: an exit code or a signal, both None if unknown."""
 
     code: int | None = None
     signal: int | None = None
@@ -63,17 +63,17 @@ class Exit:
         if self.error:
             return self.error
         if self.signal is not None:
-            return f"ended by signal {self.signal}"
+            return f"was killed by signal {self.signal}"
         if self.code is None:
-            return "vanished"
-        known = {126: ": the command could not be run", 127: ": the command was not found"}
+            return "is gone without an exit code"
+        known = {126: " (command not executable)", 127: " (command not found)"}
         return f"exited with {self.code}{known.get(self.code, '')}"
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The facts about an attempt that ended. `failures` are those held against the job before,
-    `sick` its GPUs that did not answer a probe at its end."""
+    """The facts about an attempt that ended. `failures` is the job's failure count before, `sick` are
+    its GPUs that did not answer a probe at the end."""
 
     exit: Exit
     failures: int
@@ -85,10 +85,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The job's next state, why, and from when on (`due`, Unix seconds) it may be started.
+    """The job's next state, the reason, and the earliest start (`due`, Unix seconds).
 
-    `failures` is the new count. `suspect`: its GPUs come under suspicion; `acquit`: the GPUs it
-    cast suspicion on are cleared of it, since the job fails everywhere.
+    `failures` is the new count. `suspect`: the job's GPUs become suspects. `acquit`: this job's
+    suspicions are deleted, because the job fails on other GPUs too.
     """
 
     state: JobState
@@ -102,30 +102,30 @@ class Decision:
 
 
 def after_exit(ended: Ended, now: float) -> Decision:
-    """What becomes of a job whose attempt just ended."""
+    """The decision about a job whose attempt has ended."""
     if ended.stop is not None:
         return _after_stop(ended, ended.stop, now)
     if ended.exit.code == 0:
         return Decision(
-            JobState.COMPLETED, Reason.COMPLETED, "it exited with 0", now, ended.failures
+            JobState.COMPLETED, Reason.COMPLETED, "the command exited with 0", now, ended.failures
         )
     if ended.sick:
         return _after_gpu(ended, now)
     before = 0 if ended.ran_seconds >= FORGET_AFTER else ended.failures
     failures = before + 1
-    what = f"it {ended.exit}" if not ended.exit.error else ended.exit.error
+    what = f"the command {ended.exit}" if not ended.exit.error else ended.exit.error
     if failures <= len(IN_PLACE_DELAYS):
         delay = IN_PLACE_DELAYS[failures - 1]
-        text = f"{what}: again in place after {delay:g} s (failure {failures})"
+        text = f"{what}; failure {failures}, retry on the same GPUs after {delay:g} s"
         return Decision(
             JobState.RETRYING, Reason.RETRY_IN_PLACE, text, now + delay, failures, charged=True
         )
     if failures < MAX_FAILURES:
-        text = f"{what}: failure {failures}, so elsewhere"
+        text = f"{what}; failure {failures}, retry on other GPUs"
         return Decision(
             JobState.MOVING, Reason.RETRY_ELSEWHERE, text, now, failures, charged=True, suspect=True
         )
-    text = f"{what}: failure {failures}, in place and elsewhere, so it is given up"
+    text = f"{what}; failure {failures}, on the same and on other GPUs, no more retries"
     return Decision(
         JobState.FAILED, Reason.ATTEMPTS_EXHAUSTED, text, now, failures, charged=True, acquit=True
     )
@@ -133,27 +133,32 @@ def after_exit(ended: Ended, now: float) -> Decision:
 
 def _after_stop(ended: Ended, stop: Stop, now: float) -> Decision:
     state, reason, text = {
-        Stop.RESTART: (JobState.MOVING, Reason.RESTART_REQUESTED, "stopped, to start elsewhere"),
+        Stop.RESTART: (
+            JobState.MOVING,
+            Reason.RESTART_REQUESTED,
+            "stopped, to restart on other GPUs",
+        ),
         Stop.FAIL: (JobState.FAILED, Reason.FAILED_BY_REQUEST, "failed by request"),
         Stop.CANCEL: (JobState.CANCELLED, Reason.CANCELLED, "cancelled"),
-        Stop.REBOOT: (JobState.MOVING, Reason.NODE_REBOOTED, "its node was restarted under it"),
+        Stop.REBOOT: (JobState.MOVING, Reason.NODE_REBOOTED, "its node rebooted"),
         Stop.SHUTDOWN: (JobState.MOVING, Reason.CLUSTER_STOPPED, "the cluster was stopped"),
     }[stop]
     return Decision(state, reason, ended.stop_text or text, now, ended.failures)
 
 
 def _after_gpu(ended: Ended, now: float) -> Decision:
-    """The GPU failed, not the job: it waits for what becomes of the GPU."""
+    """The GPU failed, not the job: the job waits for a decision about the GPU."""
     names = ", ".join(map(str, ended.sick))
     text = (
-        f"GPU {names} does not answer: again in place after {IN_PLACE_DELAYS[0]:g} s, or elsewhere"
+        f"GPU {names} does not answer a probe; retry after {IN_PLACE_DELAYS[0]:g} s, on other GPUs "
+        "if it still does not answer"
     )
     due = now + IN_PLACE_DELAYS[0]
     return Decision(JobState.RETRYING, Reason.GPU_PROBE_FAILED, text, due, ended.failures)
 
 
 class Step(StrEnum):
-    """What to do with a job that waits for its own GPUs."""
+    """The next step of a RETRYING job."""
 
     WAIT = "wait"
     START = "start"
@@ -162,7 +167,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InPlace:
-    """`refund`: the failure is the GPU's and not held against the job; `mark`: GPUs to mark."""
+    """`refund`: the failure does not count, because the GPU caused it. `mark`: GPUs to mark."""
 
     step: Step
     reason: Reason
@@ -176,32 +181,35 @@ class InPlace:
 def in_place(
     *, due: float, verdict_until: float | None, quarantined: bool, sick: tuple[int, ...], now: float
 ) -> InPlace:
-    """Whether a RETRYING job starts on its GPUs, waits for a verdict on them, or moves.
+    """Whether a RETRYING job starts on its GPUs, waits for a decision about them, or moves.
 
-    `sick` are the GPUs whose probe fails now (empty before `due`, when none is asked). A sick GPU
-    costs the job nothing: it waits for somebody to decide, and moves by itself after 10 s.
+    `sick` are the GPUs whose probe fails now (empty before `due`: no probe yet). A failed probe does
+    not count as a failure of the job. The job waits for a decision, and moves after 10 s without one.
     """
     if quarantined:
-        text = "its GPUs are quarantined, so elsewhere"
+        text = "its GPUs are quarantined; retry on other GPUs"
         return InPlace(Step.MOVE, Reason.GPU_QUARANTINED, text, now, refund=True)
     if now < due:
         return InPlace(Step.WAIT, Reason.RETRY_IN_PLACE, "", due, verdict_until)
     if not sick:
-        return InPlace(Step.START, Reason.STARTED, "its GPUs answer", now)
+        return InPlace(Step.START, Reason.STARTED, "its GPUs answer the probe", now)
     names = ", ".join(map(str, sick))
     until = verdict_until if verdict_until is not None else now + VERDICT_SECONDS
     if now < until:
-        text = f"GPU {names} does not answer: waiting for a verdict on it"
+        text = f"GPU {names} does not answer a probe; waiting for a decision about it"
         return InPlace(
             Step.WAIT, Reason.GPU_PROBE_FAILED, text, min(now + PROBE_SECONDS, until), until, True
         )
-    text = f"GPU {names} does not answer and nobody decided within {VERDICT_SECONDS:g} s: elsewhere"
+    text = (
+        f"GPU {names} does not answer a probe, no decision within {VERDICT_SECONDS:g} s; retry on "
+        "other GPUs"
+    )
     return InPlace(Step.MOVE, Reason.NO_VERDICT, text, now, refund=True, mark=sick)
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A job failed on this GPU as often as it may, and has not failed elsewhere since."""
+    """A job failed on this GPU until it was moved, and has not failed on other GPUs since."""
 
     node: str
     index: int
@@ -209,14 +217,14 @@ class Suspicion:
 
 
 def suspected(suspicions: Iterable[Suspicion]) -> dict[tuple[str, int], str]:
-    """The GPUs on which at least two different jobs failed, each with a sentence that says so."""
+    """The GPUs on which at least two different jobs failed, each with the reason as text."""
     jobs: dict[tuple[str, int], list[str]] = {}
     for item in suspicions:
         found = jobs.setdefault((item.node, item.index), [])
         if item.job_id not in found:
             found.append(item.job_id)
     return {
-        place: f"{len(names)} different jobs failed here: {', '.join(names[:3])}"
+        place: f"{len(names)} different jobs failed on this GPU: {', '.join(names[:3])}"
         for place, names in jobs.items()
         if len(names) >= SUSPICIOUS_JOBS
     }

@@ -1,16 +1,16 @@
-"""The parent of one attempt of a job: `python -I -S shim.py FOLDER`.
+"""The parent process of one attempt of a job: `python -I -S shim.py FOLDER`.
 
-It outlives the controller. In FOLDER it reads order.json, and writes, each whole or not at all:
-  lock           made by the first shim and held while it lives; a second shim ends at once
+The shim outlives the controller. In FOLDER it reads order.json, and writes, each file atomically:
+  lock           created by the first shim, held while it runs; a second shim exits at once
   started.json   pid and start time of the command and of the shim
-  exit.json      how the command ended
-  output.log     its output; beyond the bound the older half lies in output.log.1
-The command waits for started.json before it begins, so there is never one that nobody knows of.
-TERM, INT, HUP and USR2 are passed on to the command's process group, and USR1 to those processes
-of it that catch it (it would end the others). Nothing of the group outlives the command.
+  exit.json      exit code or signal of the command
+  output.log     output of the command; if it exceeds the limit, the older half is in output.log.1
+The command starts only after started.json is written, so that every command is recorded.
+TERM, INT, HUP and USR2 are forwarded to the command's process group. USR1 is forwarded only to the
+processes that catch it, because it would end the others. The group is killed when the command exits.
 
-Standard library only and few imports: one of these runs per job, and its start is on the path from
-a fault to the job running elsewhere.
+Standard library only and few imports: one shim runs per job, and its start time adds to the time
+between a fault and the restart of the job.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHUNK = 65536
 
 
 def start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 when it is gone or a zombie."""
+    """The start time of a process, in clock ticks since boot; 0 if it is gone or a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is slow to import
             fields = file.read().rpartition(b")")[2].split()
@@ -40,13 +40,13 @@ def start_ticks(pid: int) -> int:
 
 
 def host_boot() -> str:
-    """The boot of the machine that start times belong to."""
+    """The boot id of the machine, which the start times refer to."""
     with open("/proc/sys/kernel/random/boot_id") as file:  # noqa: PTH123
         return file.read().strip()
 
 
 def write_whole(path: str, value: object) -> None:
-    """Replace a file by JSON so that a reader or a crash never sees a part of it."""
+    """Write JSON to a file atomically."""
     beside = f"{path}.{os.getpid()}"
     with open(beside, "w") as file:  # noqa: PTH123
         json.dump(value, file)
@@ -56,7 +56,7 @@ def write_whole(path: str, value: object) -> None:
 
 
 def claim(folder: str) -> bool:
-    """Take FOLDER for this process; False when any process ever took it before."""
+    """Claim FOLDER for this process; False if a process has claimed it before."""
     try:
         lock = os.open(f"{folder}/lock", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -66,7 +66,7 @@ def claim(folder: str) -> bool:
 
 
 def _run_command(order: dict[str, object], gate: int, output: int) -> None:
-    """In the child: wait for the gate, then become the command. Does not return."""
+    """In the child: wait for the gate, then execute the command. Does not return."""
     os.setpgid(0, 0)
     for number in (*FORWARDED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
@@ -83,14 +83,14 @@ def _run_command(order: dict[str, object], gate: int, output: int) -> None:
     assert isinstance(environment, dict)  # noqa: S101
     try:
         os.chdir(str(order["cwd"]))
-        os.execvpe(command[0], command, environment)  # noqa: S606 - no shell is wanted
+        os.execvpe(command[0], command, environment)  # noqa: S606 - without a shell
     except OSError as error:
         os.write(2, f"cannot start {command[0]}: {error.strerror or error}\n".encode())
     os._exit(NOT_STARTED)
 
 
 class Log:
-    """Appends to a file; at half the bound the file becomes FILE.1. A full disk loses output only."""
+    """Appends to a file; at half the limit the file is renamed to FILE.1. A full disk loses output."""
 
     def __init__(self, path: str, bound: int) -> None:
         self._path = path
@@ -135,7 +135,7 @@ def _group(leader: int) -> list[int]:
 
 
 def pass_on(leader: int, number: int) -> None:
-    """Send a signal to a command's process group; USR1 only to those who catch it."""
+    """Send a signal to a command's process group; USR1 only to the processes that catch it."""
     try:
         if number != signal.SIGUSR1:
             os.killpg(leader, number)
@@ -148,7 +148,7 @@ def pass_on(leader: int, number: int) -> None:
 
 
 def _watch(pid: int, output: int, wakeup: int, log: Log) -> int:
-    """Copy output and pass signals on until the command has ended; returns its wait status."""
+    """Copy output and forward signals until the command exits; returns its wait status."""
     poll = select.poll()
     poll.register(output, select.POLLIN)
     poll.register(wakeup, select.POLLIN)
@@ -177,7 +177,7 @@ def _drain(output: int, log: Log) -> None:
 
 
 def main(folder: str) -> int:
-    """Run the order in FOLDER once; returns 75 when it was claimed before."""
+    """Run the order in FOLDER once; returns 75 if FOLDER was claimed before."""
     if not claim(folder):
         return ALREADY_CLAIMED
     with open(f"{folder}/order.json") as file:  # noqa: PTH123
@@ -194,7 +194,7 @@ def main(folder: str) -> int:
         _run_command(order, gate, written)
     os.close(gate)
     os.close(written)
-    os.setpgid(pid, pid)  # here too: a signal may be passed on before the child has done it
+    os.setpgid(pid, pid)  # here too: a signal may be forwarded before the child has called it
     started = {
         "pid": pid, "start": start_ticks(pid), "shim_pid": os.getpid(),
         "shim_start": start_ticks(os.getpid()), "host_boot": host_boot(), "at": time.time(),
@@ -206,7 +206,7 @@ def main(folder: str) -> int:
     try:
         os.killpg(pid, signal.SIGKILL)
     except OSError:
-        pass  # nothing of the group is left
+        pass  # no process of the group is left
     _drain(output, log)
     code = os.waitstatus_to_exitcode(status)
     ended = {"code": code if code >= 0 else None, "signal": -code if code < 0 else None}

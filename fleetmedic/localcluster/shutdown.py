@@ -1,7 +1,8 @@
-"""Ending everything that the cluster runs: jobs with a checkpoint, then the pool.
+"""Stops everything that the cluster runs: the jobs, which write a checkpoint, and the pool.
 
-For `fleetmedic down`, after the controller has ended. The jobs are noted as stopped with the
-cluster, so the next controller starts them again from their checkpoints, at no cost to them.
+For `fleetmedic up down`, after the controller has exited. The jobs are recorded as stopped with the
+cluster: the next controller restarts them from their checkpoints, and the stop does not count as a
+failure.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ POLL_SECONDS = 0.05
 
 
 def shutdown(state: Path, grace: float = 4.0) -> int:
-    """TERM to every job and replica, KILL to what is left after the grace; returns how many ran."""
+    """TERM to every job and replica, KILL after the grace period; returns how many were running."""
     layout = Layout(state)
     if not (layout.cluster / "cluster.db").exists():
         return 0
@@ -54,7 +55,7 @@ def _jobs(db: sqlite3.Connection, layout: Layout) -> list[Process]:
             if row["stop"] is None:
                 ledger.set_attempt(
                     db, row["job_id"], row["n"], stop=Stop.SHUTDOWN, stop_at=time.time(),
-                    stop_text="the cluster was stopped under it",
+                    stop_text="the cluster was stopped",
                 )  # fmt: skip
     return found
 

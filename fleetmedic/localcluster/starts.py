@@ -1,7 +1,7 @@
-"""Starting jobs: a place is chosen, probed and written down in one transaction, before any process.
+"""Starts jobs: GPUs are selected, probed and allocated in one transaction, before a process starts.
 
-The store's own keys make it impossible that two jobs get a GPU, and the transaction that a GPU in
-quarantine is given to any.
+The store's primary key prevents that two jobs get the same GPU. The transaction prevents that a job
+gets a quarantined GPU.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from fleetmedic.localcluster.retry import InPlace, Reason, Step, in_place
 from fleetmedic.localcluster.store import Store
 
 log = structlog.get_logger()
-PROBE_MARK = "it did not answer a probe"
+PROBE_MARK = "the GPU did not answer a probe"
 MAX_PROBES = 64
-# For how long (seconds) a job that waits for a place is kept off what it was moved away from.
+# How long (seconds) the targets that a job was moved away from stay excluded while it waits.
 EXCLUDED_FOR = 600.0
 _WAITING = (
     "SELECT * FROM jobs WHERE state IN ('PENDING', 'MOVING', 'RETRYING') AND NOT EXISTS"
@@ -31,7 +31,7 @@ _WAITING = (
 
 
 class Starts:
-    """Brings every job without a process closer to one."""
+    """Places and starts the jobs that have no process."""
 
     def __init__(self, store: Store, layout: Layout, inventory: Inventory) -> None:
         self._store = store
@@ -40,9 +40,9 @@ class Starts:
         self._prepared = False
 
     def advance(self, now: float) -> bool:
-        """Look at each waiting job once, the oldest first; one that does not fit blocks no other.
+        """Check each waiting job once, the oldest first. A job that does not fit blocks no other job.
 
-        True when an attempt was prepared, which is then to be started.
+        True if an attempt was prepared; the caller then starts it.
         """
         self._prepared = False
         with self._store.read() as db:
@@ -56,7 +56,7 @@ class Starts:
         return self._prepared
 
     def recheck_marks(self) -> None:
-        """Take the mark from GPUs that answer again."""
+        """Clear the mark of GPUs that answer a probe again."""
         with self._store.read() as db:
             marked = db.execute("SELECT node, idx FROM gpus WHERE marked IS NOT NULL").fetchall()
         for row in marked:
@@ -132,7 +132,7 @@ class Starts:
     def _choose(job: sqlite3.Row, nodes: list[NodeView], now: float) -> Place | NoPlace:
         excluded, avoid = ledger.targets(job["excluded"]), ledger.targets(job["avoid"])
         if now - job["due"] > EXCLUDED_FOR:
-            # What is still sick is quarantined by now: the rest is only avoided, or the job waits for ever.
+            # Failed hardware is quarantined by now. The rest is only avoided, so that the job can start.
             excluded, avoid = frozenset(), avoid | excluded
         return place(nodes, views.read_spec(job["spec"]).gpus, excluded=excluded, avoid=avoid)
 

@@ -1,8 +1,8 @@
-"""The cluster's one durable truth: a SQLite file that many processes share.
+"""The durable state of the cluster: a SQLite file that many processes share.
 
-WAL, so that readers never wait for a writer. synchronous=FULL, because an accepted operation is a
-promise (a quarantine that a power cut forgets would put a job on a sick GPU); it costs one fsync a
-commit, and the controller commits about once a second when idle.
+WAL mode, so that readers do not wait for a writer. synchronous=FULL, because an accepted operation
+must survive a power failure: without its quarantine, a failed GPU would get a job. The cost is one
+fsync a commit; an idle controller commits about once a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 BUSY_SECONDS = 10.0
 _SCHEMA = (
     """CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL)""",
-    # Every accepted operation, with the answer that it got.
+    # Every accepted operation, with its answer.
     """CREATE TABLE ops (
         op_id TEXT PRIMARY KEY, verb TEXT NOT NULL, about TEXT NOT NULL, answer TEXT NOT NULL,
         at REAL NOT NULL)""",
@@ -40,18 +40,18 @@ _SCHEMA = (
         gpus TEXT NOT NULL DEFAULT '[]', due REAL NOT NULL DEFAULT 0, verdict_until REAL,
         excluded TEXT NOT NULL DEFAULT '[]', avoid TEXT NOT NULL DEFAULT '[]')""",
     """CREATE INDEX jobs_state ON jobs (state)""",
-    # An attempt is PREPARED before anything is started, RUNNING once its pid is known, then ENDED.
+    # An attempt is PREPARED before a process starts, RUNNING when its pid is known, then ENDED.
     """CREATE TABLE attempts (
         job_id TEXT NOT NULL, n INTEGER NOT NULL, state TEXT NOT NULL, node TEXT NOT NULL,
         gpus TEXT NOT NULL, boot_id TEXT NOT NULL, prepared REAL NOT NULL, started REAL, pid INTEGER,
         stop TEXT, stop_text TEXT, stop_at REAL, ended REAL, exit TEXT,
         PRIMARY KEY (job_id, n))""",
     """CREATE INDEX attempts_live ON attempts (state) WHERE state != 'ENDED'""",
-    # The primary key is what makes it impossible to give a GPU to two jobs.
+    # The primary key prevents that two jobs get the same GPU.
     """CREATE TABLE allocations (
         node TEXT NOT NULL, idx INTEGER NOT NULL, job_id TEXT NOT NULL, PRIMARY KEY (node, idx))""",
     """CREATE INDEX allocations_job ON allocations (job_id)""",
-    # `attempt` is the newest attempt when it was asked; done once a later one runs.
+    # `attempt` is the newest attempt at the time of the request; done when a later attempt runs.
     """CREATE TABLE job_ops (
         op_id TEXT PRIMARY KEY, job_id TEXT NOT NULL, verb TEXT NOT NULL, attempt INTEGER NOT NULL,
         done INTEGER NOT NULL, at REAL NOT NULL)""",
@@ -69,10 +69,10 @@ _SCHEMA = (
 
 
 class Store:
-    """The database below a cluster folder. Safe from many processes, and from many threads."""
+    """The database in the cluster's directory. Can be used by many processes and threads."""
 
     def __init__(self, folder: Path) -> None:
-        """Open it, or make it. Raises UserError when the folder or the file cannot be used."""
+        """Open or create it. Raises UserError if the directory or the file is unusable."""
         self.folder = folder
         self.path = folder / "cluster.db"
         self._lock = threading.RLock()
@@ -89,8 +89,8 @@ class Store:
             self._prepare()
         except (OSError, sqlite3.Error) as error:
             raise UserError(
-                f"{self.path}: the cluster's store cannot be opened ({error}); check that it is "
-                "yours to write and not damaged."
+                f"{self.path}: cannot open the cluster's store ({error}). Check its permissions, and "
+                "that the file is not damaged."
             ) from None
 
     def _prepare(self) -> None:
@@ -100,7 +100,8 @@ class Store:
             version = self._version()
             if version > SCHEMA_VERSION:
                 raise UserError(
-                    f"{self.path}: written by a newer fleetmedic (schema {version}); use that one."
+                    f"{self.path}: expected schema {SCHEMA_VERSION}, got {version} of a newer "
+                    "fleetmedic. Use that version."
                 )
             if version == 0:
                 for statement in _SCHEMA:
@@ -112,21 +113,21 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """One short transaction: all of it durable on leaving, or none of it. One inside another
-        is part of it."""
+        """A short write transaction, durable after the commit. A nested call joins the outer
+        transaction."""
         with self._transaction("BEGIN IMMEDIATE") as db:
             yield db
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """One consistent look."""
+        """A consistent read transaction."""
         with self._transaction("BEGIN") as db:
             yield db
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            if self._db.in_transaction:  # this thread's own: the outer one decides
+            if self._db.in_transaction:  # the outer transaction of this thread commits
                 yield self._db
                 return
             self._db.execute(begin)
@@ -138,6 +139,6 @@ class Store:
             self._db.execute("COMMIT")
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         with self._lock:
             self._db.close()

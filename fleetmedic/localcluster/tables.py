@@ -1,4 +1,4 @@
-"""Jobs and nodes as people and programs read them."""
+"""Prints jobs and nodes as tables or JSON."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def as_json(found: list[JobView]) -> str:
 
 
 def print_jobs(found: list[JobView], now: float) -> None:
-    """One line a job."""
+    """Print one line per job."""
     if not found:
-        Console().print("There are no jobs. Start one with: fleetmedic run --gpus 1 -- COMMAND")
+        Console().print("No jobs. Start one with: fleetmedic run --gpus 1 -- COMMAND")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("JOB", "STATE", "NODE", "GPUS", "AGE", "RESTARTS", "MOVES", "WHY"):
+    for name in ("JOB", "STATE", "NODE", "GPUS", "AGE", "RESTARTS", "MOVES", "REASON"):
         table.add_column(name, overflow="fold", no_wrap=name in ("JOB", "STATE", "NODE"))
     for job in found:
         age = format_duration(round((job.finished or now) - job.submitted))
@@ -38,10 +38,10 @@ def print_jobs(found: list[JobView], now: float) -> None:
 
 
 def print_nodes(found: list[NodeView]) -> None:
-    """One line a node and one for each of its GPUs that is not simply free."""
+    """Print one line per node, and one for each of its GPUs that is not free."""
     console = Console()
     for node in found:
-        state = "in service" if node.alive else "not seen"
+        state = "in service" if node.alive else "not found in the inventory"
         if node.quarantined is not None:
             reason = node.quarantined.reason.removesuffix(".")
             state = f"quarantined by {node.quarantined.owner}: {reason}"

@@ -1,4 +1,4 @@
-"""From rows to views: what `LocalCluster` and the controller read."""
+"""Converts the store's rows to views, for `LocalCluster` and the controller."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ LOG_NAME = "output.log"
 
 
 def attempt_dir(folder: Path, job_id: str, attempt: int) -> Path:
-    """Where one attempt of a job keeps its order, pids, exit status and output."""
+    """The directory of an attempt: its order, pids, exit status and output."""
     return folder / "jobs" / job_id / f"attempt-{attempt}"
 
 
 def checkpoint_dir(folder: Path, job_id: str, spec: JobSpec) -> Path:
-    """Where a job keeps its checkpoints: its own choice, else a folder of the cluster."""
+    """The job's checkpoint directory: from its spec, else a directory of the cluster."""
     given = spec.checkpoint_dir
     return Path(given) if given else folder / "jobs" / job_id / "checkpoints"
 
 
 def read_spec(text: str) -> JobSpec:
-    """A job's spec as the store keeps it."""
+    """Decode a job's spec from the store."""
     return msgspec.json.decode(text, type=JobSpec)
 
 
 def write_spec(spec: JobSpec) -> str:
-    """A job's spec as the store keeps it."""
+    """Encode a job's spec for the store."""
     return msgspec.json.encode(spec).decode()
 
 
 def nodes(db: sqlite3.Connection) -> list[NodeView]:
-    """All nodes ever seen, sorted by name."""
+    """All known nodes, sorted by name."""
     quarantines = {
         row["target"]: Quarantine(row["owner"], row["reason"], row["at"], row["op_id"])
         for row in db.execute("SELECT * FROM quarantines")
@@ -63,7 +63,7 @@ def nodes(db: sqlite3.Connection) -> list[NodeView]:
         place = (row["node"], row["idx"])
         marked = row["marked"] or suspects.get(place)
         if not row["present"]:
-            marked = "the node no longer shows this GPU"
+            marked = "the GPU is no longer present on the node"
         gpus.setdefault(row["node"], []).append(
             GpuView(
                 row["idx"], row["uuid"], quarantines.get(f"gpu/{place[0]}/{place[1]}"), marked,
@@ -80,7 +80,7 @@ def nodes(db: sqlite3.Connection) -> list[NodeView]:
 
 
 def allocations(db: sqlite3.Connection, node: str) -> list[Allocation]:
-    """The GPUs of a node that jobs hold, by index."""
+    """The allocated GPUs of a node, by index."""
     rows = db.execute(
         "SELECT a.idx, g.uuid, a.job_id, j.user FROM allocations a"
         " JOIN gpus g ON g.node = a.node AND g.idx = a.idx JOIN jobs j ON j.id = a.job_id"
@@ -103,7 +103,7 @@ _ALL_JOBS = (
 
 
 def jobs(db: sqlite3.Connection, folder: Path, job_id: str | None = None) -> list[JobView]:
-    """One job, or all that live and the 500 that ended last, oldest first."""
+    """One job, or all that have not ended and the 500 that ended last, oldest first."""
     ops: dict[str, list[Any]] = {}
     which, values = ("WHERE job_id = ?", (job_id,)) if job_id else ("", ())
     for row in db.execute(f"SELECT * FROM job_ops {which} ORDER BY at", values):  # noqa: S608

@@ -1,4 +1,4 @@
-"""How a job says how far it is. Standard library only, so any job can import it.
+"""Progress reports of jobs. Uses only the standard library, so that any job can import it.
 
     progress = Progress()                      training
     progress.step(n, loss=loss, seconds=took)
@@ -7,15 +7,15 @@
 
     with Pipeline("tokenise", expected_interval=3600) as pipeline:
         pipeline.records(1000, backlog=left)   any number of times
-        pipeline.success()                     each time that the work is done
+        pipeline.success()                     after each complete run
 
-    serving = Serving("chat")                  a server that has no /metrics of its own
+    serving = Serving("chat")                  a server without its own /metrics
     serving.load(waiting=0, running=2)
     serving.answered(200, seconds=0.8, tokens=310)
 
-A report goes into a file of FLEETMEDIC_PROGRESS_DIR, over the socket FLEETMEDIC_PROGRESS_SOCKET of the
-node's exporter, or both, about twice a second at most. Nothing here ever raises into the job or waits
-for anybody, and where neither is given it does nothing.
+A report is written to a file in FLEETMEDIC_PROGRESS_DIR, sent to the exporter's socket
+FLEETMEDIC_PROGRESS_SOCKET, or both, at most about twice a second. The functions never raise an
+exception into the job and never block. If neither variable is set, they do nothing.
 """
 
 from fleetmedic.progress.pipeline import Pipeline

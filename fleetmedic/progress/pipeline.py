@@ -1,4 +1,4 @@
-"""A data pipeline's word on itself."""
+"""The progress reports of a data pipeline."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fleetmedic.progress.sender import Courier, Place, Sender
 
 
 class Pipeline:
-    """One pipeline, or one worker of it that has a name of its own: of a name there is one on a node.
+    """One pipeline, or one worker of it with its own name. Names are unique on a node.
 
-    `expected_interval`: seconds within which it means to succeed again, 0 when it promises nothing.
-    A run that follows an earlier one goes on counting where that stopped.
+    `expected_interval`: the maximum number of seconds between two successful runs; 0: not defined.
+    A new run continues the counters of the previous run.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class Pipeline:
         self._courier.changed(at_once=True)
 
     def records(self, done: int, *, backlog: int | None = None) -> None:
-        """So many records more are done, and so many wait at the input."""
+        """Add `done` processed records; `backlog` is the number of waiting records."""
         self._tell(done, backlog, success=False)
 
     def success(self, records: int = 0, *, backlog: int | None = None) -> None:
-        """A run is done, and with it so many records more; so many wait at the input."""
+        """Report a successful run, with `records` more records; `backlog` records are waiting."""
         self._tell(records, backlog, success=True)
 
     def close(self) -> None:
-        """The process ends; what it said stays, because the next run is waited for."""
+        """Report the end of the process. The series stay, because the next run is expected."""
         with self._courier.state:
             self._state["running"] = False
         self._courier.changed(at_once=True)

@@ -1,4 +1,4 @@
-"""Takes a job's reports to the exporter of its node: into a file, over its socket, or both."""
+"""Sends a job's reports to the exporter of its node: by file, by socket, or both."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ def environment(name: str, default: str = "") -> str:
 
 
 class Sender:
-    """Where one reporter's reports go; `stem` is the name of its file without `.json`.
+    """Sends the reports of one reporter; `stem` is the name of its file without `.json`.
 
-    `send` may fail in any way that a full disk, a folder that is gone or an exporter that is not there
-    can bring about: it costs the report, never the job.
+    If `send` fails (disk full, directory or exporter missing), the report is lost. The job continues.
     """
 
     def __init__(self, stem: str, directory: Place, address: Place) -> None:
@@ -36,19 +35,19 @@ class Sender:
         self.on = bool(self._path or self._address)
 
     def before(self) -> dict[str, object]:
-        """What stands in the file, of an earlier process; empty when nothing does."""
+        """The report of an earlier process in the file; empty if there is none."""
         if not self._path:
             return {}
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
             with open(descriptor, "rb") as file:  # noqa: PTH123 - light to import
-                found = json.loads(file.read(65_536) or b"")  # of a pipe without a writer: nothing
+                found = json.loads(file.read(65_536) or b"")  # a pipe without a writer reads empty
         except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
     def send(self, report: dict[str, object]) -> None:
-        """Send it whole or not at all, and say which process does."""
+        """Send the report, with the identity of this process, completely or not at all."""
         if not self.on:
             return
         try:
@@ -61,15 +60,15 @@ class Sender:
             self._into_file(text)
 
     def _identity(self) -> dict[str, object]:
-        """The process, so that the exporter can see that it is gone: its id means something only in
-        its own namespace, and only together with when it began."""
+        """The identity of this process, so that the exporter notices its end. A pid is unique only
+        within its pid namespace and together with the start time."""
         if self._process[0] != os.getpid():
             self._process = (os.getpid(), _namespace(), _began())
         pid, namespace, began = self._process
         return {"pid": pid, "pid_ns": namespace, "pid_start": began}
 
     def _over_socket(self, data: bytes) -> None:
-        """By name each time, so that an exporter which was started anew is found."""
+        """Connect by name each time, so that a restarted exporter is found."""
         if len(data) > MAX_DATAGRAM:
             return
         try:
@@ -80,7 +79,7 @@ class Sender:
             return
 
     def _into_file(self, text: str) -> None:
-        """Others may write into the folder: a link or pipe of theirs in our way is not opened."""
+        """Other users may write to the directory: do not open their links or pipes."""
         beside = f"{self._path}.{os.getpid()}.tmp"
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -95,8 +94,8 @@ class Sender:
 
 
 class Courier:
-    """Sends what `report` gives after each change: at once, or as soon as `MIN_SECONDS` have gone by
-    since the last time. For reporters of which the last word before a silence matters."""
+    """Sends `report()` after each change, at most once in `MIN_SECONDS`. The last change before a
+    pause is always sent."""
 
     def __init__(self, sender: Sender, report: Callable[[], dict[str, object]]) -> None:
         self._sender = sender
@@ -106,14 +105,14 @@ class Courier:
         _COURIERS.add(self)
 
     def renew(self) -> None:
-        """Begin anew in a forked process, to which threads do not go along, but locks that they held."""
-        self.state = threading.Lock()  # of what `report` reads
+        """Reinitialise in a forked process, which inherits held locks but no threads."""
+        self.state = threading.Lock()  # protects the data that `report` reads
         self._sending = threading.Lock()
         self._changed = threading.Event()
         self._runs = False
 
     def changed(self, *, at_once: bool = False) -> None:
-        """Something is new."""
+        """Note a change."""
         if not self._sender.on:
             return
         if at_once or not 0 <= time.monotonic() - self._sent < MIN_SECONDS:
@@ -124,7 +123,7 @@ class Courier:
             self._runs = True
             try:
                 threading.Thread(target=self._run, name="progress", daemon=True).start()
-            except RuntimeError:  # no thread to be had: the next change tries again
+            except RuntimeError:  # thread limit reached: the next change tries again
                 self._runs = False
 
     def _run(self) -> None:
@@ -159,7 +158,7 @@ def _namespace() -> int:
 
 
 def _began() -> int:
-    """When this process began, in the kernel's ticks since boot; 0 where that cannot be told."""
+    """The start time of this process, in clock ticks since boot; 0 if unknown."""
     try:
         with open("/proc/self/stat", "rb") as file:  # noqa: PTH123
             return int(file.read(4096).rpartition(b")")[2].split()[19])

@@ -1,4 +1,4 @@
-"""An inference server's word on itself, for servers that have no /metrics of their own."""
+"""The progress reports of an inference server without its own /metrics."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from types import TracebackType
 
 from fleetmedic.progress.sender import Courier, Place, Sender, environment
 
-# Of every service alike, so that their buckets can be added up.
+# The same for every service, so that buckets can be summed over services.
 BUCKETS = (0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 MAX_CODES = 16
 
 
 class Serving:
-    """One replica of a service. `replica` (else FLEETMEDIC_REPLICA, else 0) is a small number or a
-    name that comes again after a restart; of each there is one on a node. Any thread may call."""
+    """One replica of a service. `replica` (default: FLEETMEDIC_REPLICA, else 0) is a small number or a
+    name that stays the same after a restart, unique on a node. Thread-safe."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Serving:
         self._courier.changed(at_once=True)
 
     def load(self, *, waiting: int, running: int) -> None:
-        """So many requests wait now, so many are being answered."""
+        """Report the number of waiting requests and of requests being served."""
         try:
             load = {"waiting": max(0, int(waiting)), "answering": max(0, int(running))}
         except (TypeError, ValueError, OverflowError):
@@ -53,9 +53,9 @@ class Serving:
     def answered(
         self, code: int = 200, *, seconds: float | None = None, tokens: int | None = None
     ) -> None:
-        """A request got its answer with this HTTP status, `seconds` after it arrived.
+        """Report a response with this HTTP status, `seconds` after the request arrived.
 
-        A server that leaves seconds or tokens out has no such series: 0 would be untrue.
+        Without `seconds` or `tokens` the server has no such series, because 0 would be wrong.
         """
         try:
             word = f"{int(code):03d}"
@@ -75,7 +75,7 @@ class Serving:
         self._courier.changed()
 
     def tokens(self, more: int) -> None:
-        """So many tokens were generated, of an answer that is not whole yet."""
+        """Add generated tokens of a response that is not complete yet."""
         try:
             count = max(0, int(more))
         except (TypeError, ValueError, OverflowError):
@@ -85,7 +85,7 @@ class Serving:
         self._courier.changed()
 
     def close(self) -> None:
-        """The replica ends, and is shown no more."""
+        """Report the end of the replica. Its series are removed."""
         with self._courier.state:
             self._running = False
         self._courier.changed(at_once=True)

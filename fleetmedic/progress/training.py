@@ -1,4 +1,4 @@
-"""A training job's word on itself."""
+"""The progress reports of a training job."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ RANKS = ("FLEETMEDIC_RANK", "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
 
 
 class Progress:
-    """One training process. Of a job with several, each makes its own, with its `rank`.
+    """One training process. In a job with several processes, each creates its own with its `rank`.
 
-    `job_id`, `directory` and `socket` come from FLEETMEDIC_JOB_ID, _PROGRESS_DIR and _PROGRESS_SOCKET,
-    the rank from FLEETMEDIC_RANK, RANK, SLURM_PROCID or OMPI_COMM_WORLD_RANK, else it is 0; the number
-    of restarts from FLEETMEDIC_RESTARTS. `checkpoint_interval` in seconds, where it is known; else it
-    is the longest of the last three gaps between checkpoints.
+    Defaults: `job_id`, `directory` and `socket` from FLEETMEDIC_JOB_ID, _PROGRESS_DIR and
+    _PROGRESS_SOCKET; the rank from FLEETMEDIC_RANK, RANK, SLURM_PROCID or OMPI_COMM_WORLD_RANK, else 0;
+    the number of restarts from FLEETMEDIC_RESTARTS. `checkpoint_interval` is in seconds; without it the
+    longest of the last three intervals between checkpoints is used.
 
-    In the report `loss` is null for a loss that is not finite and is left out while none was told;
-    `checkpoint_interval` is 0 while it is unknown.
+    In the report `loss` is null for a loss that is not finite (NaN or Inf), and omitted if no loss was
+    reported; `checkpoint_interval` is 0 while it is unknown.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Progress:
         data_wait: float | None = None,
         compute: float | None = None,
     ) -> None:
-        """Step `n` is done, with this loss, after so many seconds (else since the last one).
+        """Report the completion of step `n`, which took `seconds` (default: since the last step).
 
-        `samples` this process took in during the step; seconds of the step that it spent waiting for
-        data and computing. A rank that waits for others in a collective does not compute: with
-        `compute` of each rank the slow one can be told from those that wait for it.
+        `samples`: processed by this process in the step. `data_wait`, `compute`: seconds of the step
+        spent waiting for data and computing. Time in a collective, waiting for other ranks, is not
+        `compute`; so the `compute` of each rank shows which rank is slow.
         """
         try:
             now = time.time()
@@ -92,7 +92,7 @@ class Progress:
             self._write()
 
     def checkpoint(self, step: int, *, at: float | None = None) -> None:
-        """A checkpoint of that step is safe. `at` (Unix seconds) for one found when resuming."""
+        """Report a durable checkpoint of that step. Set `at` (Unix seconds) for one found on resume."""
         try:
             when = time.time() if at is None else float(at)
             before = float(str(self._state["checkpoint_at"]))
@@ -106,7 +106,7 @@ class Progress:
             return
 
     def close(self) -> None:
-        """The job ends."""
+        """Report the end of the job."""
         self._state["running"] = False
         self._write()
 
@@ -127,7 +127,7 @@ class Progress:
 
 
 def _rank() -> int:
-    """This process's number within its job, as what started it says; 0 when nobody does."""
+    """The rank of this process in its job, from the environment; default 0."""
     return next((_whole(os.environ[name]) for name in RANKS if os.environ.get(name)), 0)
 
 

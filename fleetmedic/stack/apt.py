@@ -1,5 +1,5 @@
-"""apt with a state of its own: an ordinary user may read package lists and download by it, and the
-machine's own lists, package state and installed packages are left alone.
+"""apt with a private state directory: a user without root reads package lists and downloads
+packages. The machine's package lists, package state and installed packages are not changed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ TOOLS = ("apt-get", "apt-cache", "dpkg-deb")
 
 
 def lacking_tool() -> str | None:
-    """The first program that is not on PATH, of those that a download needs."""
+    """The first program needed for a download that is not on PATH, or None."""
     return next((tool for tool in TOOLS if not shutil.which(tool)), None)
 
 
 class Apt:
-    """All that apt remembers lies below `work`; packages are downloaded to `debs` and unpacked in
-    `root` there. The sources are the machine's own, or the given lines in their place.
+    """apt's state is below `work`. Packages are downloaded to `work`/debs and unpacked in
+    `work`/root. `sources` replaces the machine's apt sources.
     """
 
     def __init__(self, work: Path, sources: Sequence[str] = ()) -> None:
@@ -43,16 +43,16 @@ class Apt:
             ]
 
     def update(self) -> str:
-        """Read the package lists of the sources. Returns what apt complained of."""
+        """Read the package lists of the sources. Returns apt's stderr."""
         return self.run("apt-get", "-qq", "update").stderr
 
     def offers(self, package: str) -> bool:
-        """Whether a source has the package itself, not only its name."""
+        """Whether a source has the package's file, not only its name."""
         shown = self.run("apt-cache", "show", "--no-all-versions", package)
         return shown.returncode == 0 and "\nFilename:" in f"\n{shown.stdout}"
 
     def needs(self, packages: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
-        """What these packages depend on, near and far, whose names match and which a source has."""
+        """Direct and indirect dependencies whose names match `pattern` and which a source has."""
         kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
         quiet = [f"--no-{kind}" for kind in kinds]
         tree = self.run("apt-cache", "depends", "--recurse", *quiet, *packages).stdout
@@ -60,12 +60,12 @@ class Apt:
         return [name for name in names if name not in packages and self.offers(name)]
 
     def download(self, packages: Sequence[str]) -> str | None:
-        """Download into `debs`. Returns why it failed, or None."""
+        """Download into `debs`. Returns the reason of a failure, or None."""
         got = self.run("apt-get", "-qq", "download", *packages, cwd=self.debs)
         return last(got.stderr) if got.returncode else None
 
     def unpack(self) -> str | None:
-        """Unpack all of `debs` in `root`. Returns which one cannot be and why, or None."""
+        """Unpack all of `debs` in `root`. Returns the package that failed and why, or None."""
         for package in sorted(self.debs.glob("*.deb")):
             done = self.run("dpkg-deb", "-x", str(package), str(self.root))
             if done.returncode:
@@ -75,7 +75,7 @@ class Apt:
     def run(
         self, program: str, *arguments: str, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of TOOLS; apt's own with the private state."""
+        """Run one of TOOLS; apt's programs with the private state."""
         options = self._options if program.startswith("apt") else []
         return subprocess.run(
             [program, *options, *arguments],
@@ -84,6 +84,6 @@ class Apt:
 
 
 def last(text: str) -> str:
-    """The last line that says something, without apt's `E: `."""
+    """The last non-empty line, without apt's `E: `."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return re.sub(r"^[EW]: ", "", lines[-1])[:200].rstrip(".") if lines else "no reason given"

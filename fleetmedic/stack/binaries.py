@@ -1,10 +1,11 @@
-"""Finds Prometheus and Alertmanager, and says by which command each really starts.
+"""Finds the binaries of Prometheus and Alertmanager, and the command line that starts each.
 
-The order is: what the caller names, PATH, the unpacked parts. A later release has a name of its own
-(`prometheus-3`, later.py) and is found among the unpacked parts alone. Debian's Alertmanager looks its
-default template up at one absolute path, whatever its settings say, and its own checker does not
-notice: only a start proves a command. Where the file is not there, the unpacked folder is laid over
-/usr/share in a mount namespace, or, where namespaces are refused, by proot.
+Search order: the configured path, PATH, the unpacked packages. A later release has its own name
+(`prometheus-3`, later.py) and is searched in the unpacked packages only. Debian's Alertmanager reads
+its default template from one absolute path, whatever its settings say, and amtool does not report a
+missing template. Only a trial start proves that a command works. If the template is missing,
+the unpacked directory is mounted over /usr/share in a mount namespace. If namespaces are not
+permitted, proot does the same.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "amtool": ("amtool",),
     "node_exporter": ("node_exporter", "prometheus-node-exporter"),
 }
-# What tests and benchmarks compare with; nothing else needs it.
+# Used by tests and benchmarks only, for comparison.
 COMPARED = ("node_exporter",)
-# The option's value travels in the environment, so that every process of the stack agrees on it.
+# The options are passed on in the environment, so that every process of the stack uses them.
 OVERRIDES = {
     "prometheus": "FLEETMEDIC_PROMETHEUS_BIN",
     "alertmanager": "FLEETMEDIC_ALERTMANAGER_BIN",
@@ -44,23 +45,23 @@ _OVERLAY = 'mount -t overlay overlay -o lowerdir="$0":/usr/share /usr/share && e
 
 
 def find(name: str) -> Path | None:
-    """The program of that name (prometheus, promtool, alertmanager, amtool, node_exporter, or a
+    """The path of a program (prometheus, promtool, alertmanager, amtool, node_exporter, or a
     later release of one), or None.
 
-    Raises UserError when a program was named by hand and is not one.
+    Raises UserError if a configured path is not that program.
     """
     return next(iter(_candidates(name)), None)
 
 
 def command(name: str) -> list[str]:
-    """The beginning of a command line that starts the program; the arguments are to follow.
+    """The start of the command line that runs the program; the caller appends the arguments.
 
-    Raises UserError, with what to do, when the program is missing or starts in no way.
+    Raises UserError, with the fix, if the program is missing or does not start.
     """
     candidates, kind = _candidates(name), _kind(name)
     if kind != "alertmanager":
         if not candidates:
-            raise UserError(f"{name} is not here: run `fleetmedic doctor --fetch`, or {by_hand()}")
+            raise UserError(f"{name} is missing. Run `fleetmedic doctor --fetch`, or {by_hand()}")
         return [str(candidates[0]), *(_web_assets(candidates[0]) if kind == "prometheus" else [])]
     complaint = ""
     for path in candidates:
@@ -69,15 +70,15 @@ def command(name: str) -> list[str]:
             if not complaint:
                 return way
     if not candidates:
-        raise UserError(f"{name} is not here: run `fleetmedic doctor --fetch`, or {by_hand()}")
+        raise UserError(f"{name} is missing. Run `fleetmedic doctor --fetch`, or {by_hand()}")
     raise UserError(
-        f"{candidates[0]} does not start here ({complaint}), and neither a mount namespace nor proot "
-        f"helps: {by_hand()}"
+        f"{candidates[0]} does not start on this machine ({complaint}), neither directly nor in a "
+        f"mount namespace nor with proot. To fix it, {by_hand()}"
     )
 
 
 def ways(path: Path) -> list[list[str]]:
-    """The commands by which this Alertmanager may start, the plainest first."""
+    """The commands to try for this Alertmanager, the simplest first."""
     found = [[str(path)]]
     share = path.resolve().parent.parent / "share"
     if not (share / "prometheus").is_dir() or share == Path("/usr/share"):
@@ -90,7 +91,7 @@ def ways(path: Path) -> list[list[str]]:
     proot = shutil.which("proot") or str(parts_dir() / "root/usr/bin/proot")
     if Path(proot).is_file():
         libraries = ":".join(str(lib) for lib in (parts_dir() / "root/usr/lib").glob("*-linux-*"))
-        # its seccomp acceleration crashes on kernels newer than the release that Debian ships
+        # Debian's proot crashes with its seccomp acceleration on newer kernels
         settings = [f"LD_LIBRARY_PATH={libraries}", "PROOT_NO_SECCOMP=1"]
         bind = f"{share}/prometheus:/usr/share/prometheus"
         found.append(["env", *settings, proot, "-b", bind, str(path)])
@@ -99,9 +100,9 @@ def ways(path: Path) -> list[list[str]]:
 
 @functools.cache
 def trial(way: tuple[str, ...]) -> str | None:
-    """Start an Alertmanager with an empty configuration on a free port, and end it.
+    """Start Alertmanager with an empty configuration on a free port, then stop it.
 
-    Returns None when it came up, else its last word.
+    Returns None if it listened, else the last line of its output.
     """
     with tempfile.TemporaryDirectory(prefix="fleetmedic-trial-") as folder:
         config = Path(folder) / "alertmanager.yml"
@@ -134,7 +135,7 @@ def _came_up(process: subprocess.Popen[bytes], log: Path) -> str | None:
             lines = log.read_text(errors="replace").strip().splitlines()
             return lines[-1][-200:] if lines else f"exit code {process.returncode}"
         time.sleep(0.02)
-    return "it did not listen within 10 s"
+    return f"it did not listen within {_START_SECONDS:g} s"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -148,7 +149,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _kind(name: str) -> str:
-    """What a program calls itself: prometheus, for the later release prometheus-3."""
+    """The program's own name: prometheus for the later release prometheus-3."""
     return name.partition("-")[0] if name in later.PARTS else name
 
 
@@ -170,14 +171,15 @@ def _candidates(name: str) -> list[Path]:
 def _given(name: str, path: Path) -> Path:
     if not answers(name, path):
         raise UserError(
-            f"{path} is no {name}: `{path} --version` does not say so; check --{name}-bin."
+            f"--{name}-bin: expected {name}, but `{path} --version` does not print "
+            f'"{name}, version".'
         )
     return path
 
 
 @functools.cache
 def answers(name: str, path: Path) -> bool:
-    """Whether the program says of itself that it is this one."""
+    """Whether `--version` of the program prints this name."""
     try:
         said = subprocess.run(
             [str(path), "--version"], capture_output=True, text=True, timeout=20, check=False
@@ -189,7 +191,7 @@ def answers(name: str, path: Path) -> bool:
 
 @functools.cache
 def version(path: Path) -> str:
-    """What `--version` says first, such as `prometheus, version 2.42.0`."""
+    """The first part of `--version`, such as `prometheus, version 2.42.0`."""
     said = subprocess.run(
         [str(path), "--version"], capture_output=True, text=True, timeout=20, check=False
     )
@@ -197,7 +199,7 @@ def version(path: Path) -> str:
 
 
 def _web_assets(path: Path) -> list[str]:
-    """The pages of Debian's Prometheus, where they lie beside the program and not in /usr/share."""
+    """The option for the web pages of an unpacked Debian Prometheus, which are not in /usr/share."""
     assets = path.resolve().parent.parent / "share/prometheus/web"
     if not assets.is_dir() or assets == Path("/usr/share/prometheus/web"):
         return []

@@ -1,4 +1,4 @@
-"""`fleetmedic up`: the whole stack on this machine, and the commands that look after it."""
+"""`fleetmedic up`: start the whole stack on this machine; show its status and logs; stop it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ DOWN_SECONDS = 15.0
 _HERE = {
     "state_dir": click.option(
         "--state-dir", type=click.Path(file_okay=False, path_type=Path),
-        help="The folder that holds the stack's state.",
+        help="The stack's state directory. [default: FLEETMEDIC_STATE_DIR, else `stack` (with "
+        "another --port-base: `stack-PORT`) in FLEETMEDIC_HOME]",
     ),
     "port_base": click.option(
         "--port-base", type=click.IntRange(1024, 65_000), default=DEFAULT_PORT_BASE,
-        show_default=True, help="Prometheus' port; the others follow it.",
+        show_default=True,
+        help="Prometheus' port. The ports of the other processes are offsets from it.",
     ),
 }  # fmt: skip
 
@@ -44,68 +46,80 @@ def _which_stack(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group(invoke_without_command=True)
 @_which_stack
-@click.option("--detach", is_flag=True, help="Come back when the stack is ready; it goes on.")
-@click.option("--reset", is_flag=True, help="Forget what earlier runs left in the state folder.")
+@click.option("--detach", is_flag=True, help="Run in the background, return when ready.")
+@click.option("--reset", is_flag=True, help="Delete the stack's earlier state first.")
 @click.option(
     "--level",
     type=click.Choice(LEVELS),
-    help="How far the remediator may go. [default: repair on simulated GPUs, observe on real ones]",
+    help="The remediator's automation level. [default: repair on simulated GPUs, observe on real ones]",
 )
 @click.option(
     "--simulate/--no-simulate",
     default=None,
-    help="Simulated or real GPUs. [default: simulated where no GPU is found]",
+    help="Simulated or real GPUs. [default: simulated if this machine has no NVIDIA driver]",
 )
 @click.option(
-    "--nodes", type=click.IntRange(1, 64), default=4, show_default=True, help="Simulated nodes."
+    "--nodes",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Number of simulated nodes.",
 )
 @click.option(
-    "--gpus", type=click.IntRange(1, 16), default=8, show_default=True, help="GPUs of each."
+    "--gpus",
+    type=click.IntRange(1, 16),
+    default=8,
+    show_default=True,
+    help="GPUs per simulated node.",
 )
 @click.option(
     "--time-factor",
     type=click.FloatRange(1, 1000),
     default=1.0,
     show_default=True,
-    help="Divide the durations of rules, detectors and remediation, to watch them sooner.",
+    help="Divisor of all durations in rules, detectors and remediation, for tests and demos.",
 )
 @click.option(
     "--scrape-interval",
     type=click.FloatRange(1, 300),
     default=5.0,
     show_default=True,
-    help="Seconds between two looks of Prometheus.",
+    help="Prometheus' scrape interval in seconds.",
 )
-@click.option("--history/--no-history", default=True, help="Give a simulated stack its yesterday.")
+@click.option(
+    "--history/--no-history",
+    default=True,
+    help="Preload 24 h of healthy metrics into a simulated stack. [default: history]",
+)
 @click.option(
     "--notifications",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="notifications.yml with teams, channels and maintenance windows, for Alertmanager and the remediator.",
+    help="notifications.yml for Alertmanager and the remediator: teams, channels, maintenance windows.",
 )
 @click.option(
     "--prometheus-bin",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Prometheus' program; promtool is looked for beside it.",
+    help="The Prometheus binary. promtool is searched in the same directory first.",
 )
 @click.option(
     "--alertmanager-bin",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Alertmanager's program; amtool is looked for beside it.",
+    help="The Alertmanager binary. amtool is searched in the same directory first.",
 )
 @click.pass_context
 def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: Any) -> None:  # fmt: skip
     """Start the whole stack on this machine: exporters, Prometheus, rules, Alertmanager, remediator.
 
-    It listens on 127.0.0.1 only, and keeps its state in one folder between runs. Where no GPU is
-    found it simulates 4 nodes of 8 and says so. Ctrl-C stops it.
+    The stack listens on 127.0.0.1 only. Its state is kept in one directory between runs. Without an
+    NVIDIA driver the stack simulates 4 nodes of 8 GPUs. Ctrl-C stops the stack.
 
     \b
     Examples:
-      fleetmedic up                                     stay and show how it is
-      fleetmedic up --detach                            come back when it is ready
-      fleetmedic up --port-base 19090 --detach          a second stack beside the first
-      fleetmedic up --state-dir /srv/fm --reset         from nothing
-      fleetmedic up --notifications notifications.yml   with your teams and maintenance windows
+      fleetmedic up                                     run in the foreground, show the status
+      fleetmedic up --detach                            run in the background, return when ready
+      fleetmedic up --port-base 19090 --detach          run a second stack
+      fleetmedic up --state-dir /srv/fm --reset         start with an empty state
+      fleetmedic up --notifications notifications.yml   use your teams and maintenance windows
       fleetmedic up status
       fleetmedic up logs remediator -f
       fleetmedic up down
@@ -123,7 +137,7 @@ def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: A
         reset=given["reset"], history=given["history"],
         notifications=str(given["notifications"].absolute()) if given["notifications"] else None,
     )  # fmt: skip
-    decide(options)  # refuses invalid options before a process or a folder exists
+    decide(options)  # rejects invalid options before a process or a directory exists
     if given["detach"]:
         run_detached(options, click.echo, READY_SECONDS)
         _show(options.state_dir)
@@ -135,7 +149,7 @@ def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: A
 @_which_stack
 @click.pass_context
 def status(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
-    """Say how each process is. Exit code 0 when all are well, 1 when not.
+    """Show the status of each process. Exit code 0 if all are healthy, else 1.
 
     \b
     Examples:
@@ -149,7 +163,7 @@ def status(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
 @_which_stack
 @click.pass_context
 def down(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
-    """Stop the stack and the jobs that it runs; the state is kept.
+    """Stop the stack and its jobs. The state is kept.
 
     \b
     Examples:
@@ -160,7 +174,11 @@ def down(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
     stack = StackFile.read(state)
     if stack.supervisor is None or not alive(stack.supervisor):
         left = end_leftovers(state)
-        click.echo(f"Nothing was running in {state}." if not left else f"Ended {left} left over.")
+        click.echo(
+            f"No stack is running in {state}."
+            if not left
+            else f"Ended {left} processes that an earlier stack left in {state}."
+        )
         return
     began = time.monotonic()
     send(stack.supervisor, signal.SIGTERM)
@@ -168,13 +186,13 @@ def down(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
         send(stack.supervisor, signal.SIGKILL)
         wait_for_end(stack.supervisor, 5.0)
         end_leftovers(state)
-    click.echo(f"Stopped after {time.monotonic() - began:.1f} s; the state is kept in {state}.")
+    click.echo(f"Stopped after {time.monotonic() - began:.1f} s. The state is kept in {state}.")
 
 
 @up.command()
 @_which_stack
 @click.argument("name")
-@click.option("-f", "--follow", "go_on", is_flag=True, help="Go on with what is written from now.")
+@click.option("-f", "--follow", "go_on", is_flag=True, help="Keep printing new lines.")
 @click.option(
     "-n",
     "--lines",
@@ -182,13 +200,13 @@ def down(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
     type=click.IntRange(1, 100_000),
     default=40,
     show_default=True,
-    help="How many lines.",
+    help="Number of lines.",
 )
 @click.pass_context
 def logs(
     ctx: click.Context, state_dir: Path | None, port_base: int, name: str, go_on: bool, count: int
 ) -> None:  # fmt: skip
-    """Show the end of a process's log.
+    """Print the last lines of a process's log. `up status` lists the processes.
 
     \b
     Examples:
@@ -198,7 +216,10 @@ def logs(
     folder = _chosen(ctx, state_dir, port_base) / "logs"
     known = sorted(path.stem for path in folder.glob("*.log"))
     if name not in known:
-        raise UserError(f"there is no log of {name!r}; known: {', '.join(known) or 'none yet'}.")
+        raise UserError(
+            f"{folder} has no log of process {name!r}. Expected one of: "
+            f"{', '.join(known) or 'no logs yet'}."
+        )
     for line in last_lines(folder / f"{name}.log", count):
         click.echo(line)
     if go_on:
@@ -211,14 +232,14 @@ def _state(given: Path | None, port_base: int) -> Path:
 
 
 def _chosen(ctx: click.Context, given: Path | None, port_base: int) -> Path:
-    """The options may stand before the sub-command's name or after it."""
+    """The options are accepted before and after the sub-command's name."""
     before, base_before = ctx.obj or (None, DEFAULT_PORT_BASE)
     base = port_base if port_base != DEFAULT_PORT_BASE else base_before
     return _state(given or before, base)
 
 
 def _stay(options: StackOptions) -> None:
-    """Run the stack in this process until it is told to stop."""
+    """Run the stack in this process until Ctrl-C or SIGTERM."""
     stack = Stack(options)
     previous = {
         number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
@@ -227,7 +248,7 @@ def _stay(options: StackOptions) -> None:
         stack.prepare(click.echo)
         stack.start()
         stack.wait_ready(READY_SECONDS, click.echo if view.plain() else None)
-        click.echo(f"Ready. State and logs: {options.state_dir}. Ctrl-C stops everything.")
+        click.echo(f"Ready. State and logs: {options.state_dir}. Ctrl-C stops the stack.")
         click.echo(view.pictures(StackFile.read(options.state_dir)))
         if view.plain():
             stack.watch()
@@ -239,7 +260,7 @@ def _stay(options: StackOptions) -> None:
         for number in (signal.SIGINT, *previous):
             signal.signal(number, signal.SIG_IGN)
         stack.stop()
-    click.echo(f"Stopped; the state is kept in {options.state_dir}.")
+    click.echo(f"Stopped. The state is kept in {options.state_dir}.")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -247,7 +268,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _draw(stack: Stack, state: Path) -> None:
-    """The table, anew each second; what happens meanwhile is printed above it."""
+    """Redraw the table each second. Messages are printed above it."""
     from rich.live import Live
 
     with Live(auto_refresh=False) as live:
@@ -273,5 +294,5 @@ def _show(state: Path) -> bool:
         Console().print(view.table(rows, view.title(stack, state)))
     click.echo(view.pictures(stack))
     if not alive(stack.supervisor):
-        click.echo("It is not running: `fleetmedic up` starts it.")
+        click.echo("The stack is not running. Start it with `fleetmedic up`.")
     return view.all_well(stack, rows)

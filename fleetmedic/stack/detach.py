@@ -1,6 +1,6 @@
-"""Runs a stack in a process of its own, and comes back when it is ready.
+"""Runs a stack in the background, and returns when the stack is ready.
 
-The child tells its parent over a pipe what happens; what it has to say later goes to STATE/logs/up.log.
+The child sends its messages to the parent over a pipe, and always writes them to STATE/logs/up.log.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from fleetmedic.stack.supervisor import Stack, StackOptions, require_ours
 
 
 def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
-    """Start the stack and return when it is ready; every sentence of its start goes to `tell`.
+    """Start the stack and return when it is ready. Messages of the start go to `tell`.
 
-    Raises UserError, as the child does, when it does not come up; then nothing is left running.
+    Raises UserError if the stack does not become ready. No process is left running then.
     """
     read, write = os.pipe()
     require_ours(options.state_dir)
@@ -33,7 +33,7 @@ def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
         log = (folder / "up.log").open("ab")
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({error.strerror}): choose another folder with --state-dir."
+            f"{folder} is not writable ({error.strerror}). Choose another directory with --state-dir."
         ) from None
     settings = {**asdict(options), "state_dir": str(options.state_dir)}
     with log:
@@ -51,11 +51,11 @@ def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
             if "ready" in said:
                 return
             tell(said["text"])
-    raise UserError(f"the stack ended before it was ready: see {folder}/up.log.")
+    raise UserError(f"the stack exited before it was ready. See {folder}/up.log.")
 
 
 class _Voice:
-    """To the parent while it listens, and to the log always."""
+    """Writes messages to the log, and to the parent while it listens."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
@@ -77,7 +77,7 @@ class _Voice:
 
 
 def main(handle: int, timeout: float, settings: dict[str, Any]) -> int:
-    """The child: a stack until SIGTERM."""
+    """The child process: run the stack until SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -93,7 +93,7 @@ def main(handle: int, timeout: float, settings: dict[str, Any]) -> int:
         stack.watch()
     except UserError as error:
         if stack is not None:
-            stack.stop()  # before the parent hears of it: then nothing is left running
+            stack.stop()  # before the parent reports the error: no process may be left running
         voice.say(error=str(error))
         return 1
     finally:

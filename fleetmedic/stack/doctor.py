@@ -1,4 +1,4 @@
-"""`fleetmedic doctor`: what this machine has, lacks and could do."""
+"""`fleetmedic doctor`: checks whether this machine can run the stack."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LIBRARIES = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. `lack` ends the doctor with 1, `note` does not; `cure` is what to do."""
+    """The result of one check. `lack` means exit code 1, `note` does not. `cure` is the fix."""
 
     name: str
     verdict: Literal["ok", "lack", "note"]
@@ -45,22 +45,25 @@ class Finding:
 @click.option(
     "--fetch", "get", is_flag=True, help="Download Prometheus and Alertmanager if missing."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
+@click.option("--json", "as_json", is_flag=True, help="Output as JSON.")
 @click.option(
     "--port-base",
     type=click.IntRange(1024, 65_000),
     default=DEFAULT_PORT_BASE,
     show_default=True,
-    help="The ports to look at: Prometheus' one, the others follow it.",
+    help="Prometheus' port. The ports of the other processes are offsets from it.",
 )
 @click.pass_context
 def doctor(ctx: click.Context, get: bool, as_json: bool, port_base: int) -> None:
-    """Say what this machine has, lacks and could do. Exit code 1 when something essential lacks.
+    """Check whether this machine can run the stack. Exit code 1 if a requirement is missing.
+
+    Checks Python, libraries, Prometheus, Alertmanager, mount namespaces, ports, GPUs and disk space.
+    Verdicts: ok, note (optional), lack (required).
 
     \b
     Examples:
       fleetmedic doctor
-      fleetmedic doctor --fetch        download what is missing; nothing is installed
+      fleetmedic doctor --fetch        download missing programs; installs no package
       fleetmedic doctor --json
     """
     if get and (lacking() or not _complete()):
@@ -77,7 +80,7 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, port_base: int) -> None
 
 
 def examine(port_base: int = DEFAULT_PORT_BASE) -> list[Finding]:
-    """Look at everything; nothing is changed."""
+    """Run all checks. They change nothing."""
     looks: tuple[Callable[[], Finding], ...] = (
         _python, _libraries, lambda: _program("prometheus"), lambda: _program("promtool"),
         lambda: _program("alertmanager"), lambda: _program("amtool"), _namespaces,
@@ -109,7 +112,7 @@ def _libraries() -> Finding:
             f"missing: {', '.join(missing)}",
             f"pip install 'fleetmedic[{extras}]'",
         )
-    return Finding("libraries", "ok", "all that the stack's processes import")
+    return Finding("libraries", "ok", "all required libraries are installed")
 
 
 def _program(name: str) -> Finding:
@@ -120,13 +123,13 @@ def _program(name: str) -> Finding:
             return Finding(
                 name,
                 verdict,
-                "neither on PATH nor unpacked",
+                "not found on PATH or among the downloaded programs",
                 f"run `fleetmedic doctor --fetch`, or {by_hand()}",
             )
         start = binaries.command(name)
     except UserError as error:
         return Finding(name, "lack", "does not start", str(error))
-    way = {"unshare": " through a mount namespace", "env": " through proot"}.get(start[0], "")
+    way = {"unshare": " in a mount namespace", "env": " with proot"}.get(start[0], "")
     return Finding(name, "ok", f"{binaries.version(path).partition(', version ')[2]}{way}, {path}")
 
 
@@ -142,8 +145,8 @@ def _namespaces() -> Finding:
         return Finding("namespaces", "ok", f"`unshare {flags}` works")
     proot = shutil.which("proot") or (parts_dir() / "root/usr/bin/proot").is_file()
     return Finding(
-        "namespaces", "note", f"`unshare {flags}` is refused here",
-        "" if proot else "an unpacked Alertmanager then needs proot: run `fleetmedic doctor --fetch`",
+        "namespaces", "note", f"`unshare {flags}` is not permitted",
+        "" if proot else "a downloaded Alertmanager needs proot: run `fleetmedic doctor --fetch`",
     )  # fmt: skip
 
 
@@ -152,15 +155,17 @@ def _ports(base: int) -> Finding:
     try:
         if alive(StackFile.read(plan.state).supervisor):
             return Finding(
-                "ports", "ok", f"from {base}: held by the stack that runs in {plan.state}"
+                "ports", "ok", f"from {base}: in use by the stack that runs in {plan.state}"
             )
     except UserError:
-        pass  # no stack was started there: the usual case
+        pass  # the usual case: no stack was started there
     taken = {port: ports.holder(port) for port in plan.ports.values() if not ports.is_free(port)}
     if not taken:
         return Finding("ports", "ok", f"from {base}: all {len(plan.ports)} are free")
     who = "; ".join(f"{port}: {holder}" for port, holder in taken.items())
-    return Finding("ports", "note", f"taken: {who}", f"use --port-base {ports.suggest(plan.ports)}")
+    return Finding(
+        "ports", "note", f"in use: {who}", f"use --port-base {ports.suggest(plan.ports)}"
+    )
 
 
 def _gpus() -> Finding:
@@ -168,11 +173,9 @@ def _gpus() -> Finding:
         return Finding(
             "gpus",
             "ok",
-            "NVIDIA's driver is here: real GPUs, the remediator only observes until --level says more",
+            "NVIDIA driver found: the stack uses the real GPUs at level observe; see `up --level`",
         )
-    return Finding(
-        "gpus", "note", "no NVIDIA driver: the stack simulates 4 nodes of 8 GPUs, and says so"
-    )
+    return Finding("gpus", "note", "no NVIDIA driver: the stack simulates 4 nodes of 8 GPUs")
 
 
 def _disk() -> Finding:
@@ -185,8 +188,8 @@ def _disk() -> Finding:
         return Finding(
             "disk",
             "lack",
-            f"{folder} cannot be written",
-            "set FLEETMEDIC_HOME to a folder of yours",
+            f"{folder} is not writable",
+            "set FLEETMEDIC_HOME to a directory that you can write",
         )
     need = NEEDS_BYTES - (0 if not unpacked() else _size(parts_dir()))
     if free < need:
@@ -194,7 +197,8 @@ def _disk() -> Finding:
             "disk",
             "lack",
             text,
-            f"free {NEEDS_BYTES / 1e9:.0f} GB, or set FLEETMEDIC_HOME elsewhere",
+            f"{NEEDS_BYTES / 1e9:.0f} GB required: free disk space, or set FLEETMEDIC_HOME to "
+            "another file system",
         )
     return Finding("disk", "ok", text)
 

@@ -1,8 +1,7 @@
 """Downloads Prometheus and Alertmanager from the machine's own apt sources, and unpacks them.
 
-Nothing is installed: an installed package would start services. apt gets private folders, so an
-ordinary user may do this as well as root, and the machine's own package state is left alone. The
-archive's address is whatever the machine's sources say.
+No package is installed, because an installed package starts services. apt uses private
+directories: root is not needed, and the machine's package state is not changed.
 """
 
 from __future__ import annotations
@@ -23,36 +22,36 @@ from fleetmedic.stack.apt import Apt, lacking_tool, last
 Report = Callable[[str], None]
 
 SERVERS = ("prometheus", "prometheus-alertmanager")
-# What the exporter is compared with, by tests and benchmarks; the stack does not run it.
+# Used by tests and benchmarks for comparison with the exporter; the stack does not run it.
 COMPARED = ("prometheus-node-exporter",)
-# Tools that later releases ship as packages of their own, and the fallback without namespaces.
+# promtool and amtool are separate packages in later releases. proot replaces mount namespaces.
 OPTIONAL = ("promtool", "amtool", "proot", *COMPARED)
-# Only these of their dependencies: the pages of Prometheus, and what proot is linked with.
+# The dependencies that are downloaded: the web pages of Prometheus, and the libraries of proot.
 _NEEDED = re.compile(r"(libjs-|fonts-|libtalloc|libarchive)[a-z0-9.+-]+")
-# The time zones' raw data alone are 210 MB; the pages load none of them.
+# The raw time zone data is 210 MB, and the web pages do not load it.
 _USELESS = (
     "etc", "lib", "usr/share/doc", "usr/share/man", "usr/share/lintian",
     "usr/share/javascript/moment-timezone/data",
 )  # fmt: skip
 _URI = re.compile(r"'[^']+' (?P<file>\S+) (?P<size>\d+) ")
 _BY_HAND = (
-    "install the packages {packages} yourself, or name the programs with --prometheus-bin and "
+    "install the packages {packages} yourself, or set the paths with --prometheus-bin and "
     "--alertmanager-bin."
 )
 
 
 def parts_dir() -> Path:
-    """Where the unpacked programs lie: `root/` below it looks like the root of a machine."""
+    """The directory of unpacked packages. `root/` in it is laid out like a root file system."""
     return home() / "parts"
 
 
 def unpacked() -> bool:
-    """Whether a download was completed before."""
+    """Whether an earlier download is complete."""
     return (parts_dir() / "parts.json").is_file()
 
 
 def lacking() -> list[str]:
-    """The packages that an earlier download did not know of; none where nothing is unpacked."""
+    """The packages that an earlier version of fetch did not request; empty before a download."""
     if not unpacked():
         return []
     try:
@@ -64,15 +63,15 @@ def lacking() -> list[str]:
 
 
 def once(what: str, there: Path, make: Callable[[Path], None]) -> None:
-    """Let `make` put a part below parts_dir(), unless the file `there` of it is there. It is given an
-    empty folder to work in, and is alone with it: another process waits, and finds the part.
+    """Call `make` to add a part below parts_dir(), unless its file `there` exists. `make` gets an
+    empty work directory. A lock makes other processes wait for the part.
 
-    Raises UserError where this machine has no tools to fetch with.
+    Raises UserError if a tool for the download is missing.
     """
     if there.is_file():
         return
     if tool := lacking_tool():
-        raise UserError(f"{what} cannot be fetched: this machine has no {tool}.")
+        raise UserError(f"{what} cannot be fetched: {tool} is not on PATH.")
     folder = parts_dir()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -83,18 +82,18 @@ def once(what: str, there: Path, make: Callable[[Path], None]) -> None:
 
 
 def by_hand() -> str:
-    """What a person can do where nothing can be downloaded."""
+    """The manual fix if a download is not possible, as the end of a sentence."""
     return _BY_HAND.format(packages=" and ".join(SERVERS))
 
 
 def fetch(report: Report) -> None:
-    """Download and unpack the programs unless they are there; says what and how large.
+    """Download and unpack the missing programs. Reports the packages and their size.
 
-    Raises UserError, with what to do by hand, where the machine has no apt or no network. Where only
-    something lacks that an earlier download did not know of, a failure is said and not raised.
+    Raises UserError, with a manual fix, if the machine has no apt or no network. If only packages
+    are missing that an earlier version did not request, a failure is reported and not raised.
     """
     if missing := lacking_tool():
-        raise UserError(f"this machine has no {missing}, so nothing can be fetched: {by_hand()}")
+        raise UserError(f"cannot download: {missing} is not on PATH. To fix it, {by_hand()}")
     folder = parts_dir()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -108,29 +107,29 @@ def fetch(report: Report) -> None:
 
 
 class _Download:
-    """One download, all of it below apt's own folder until it is complete."""
+    """One download. All files stay in apt's work directory until the download is complete."""
 
     def __init__(self, work: Path, report: Report) -> None:
         self._apt = Apt(work)
         self._report = report
 
     def into(self, folder: Path) -> None:
-        """Download, unpack, and put the result at `folder`/root in one step."""
+        """Download and unpack, then move the result to `folder`/root atomically."""
         self._report("reading the package lists of this machine's apt sources (20 to 40 MB)")
         complaint = self._apt.update()
         packages = self._packages()
         sizes = self._sizes(packages, complaint)
         self._report(
-            f"downloading {len(sizes)} packages, {sum(sizes.values()) / 1e6:.1f} MB, from there: "
+            f"downloading {len(sizes)} packages, {sum(sizes.values()) / 1e6:.1f} MB: "
             + ", ".join(sorted(file.partition("_")[0] for file in sizes))
         )
         if why := self._apt.download(packages):
-            raise UserError(f"the download failed ({why}): try again, or {by_hand()}")
+            raise UserError(f"the download failed ({why}). Try again, or {by_hand()}")
         self._unpack(folder, list(sizes))
 
     def beside(self, folder: Path, packages: list[str]) -> None:
-        """Download these packages and put them beside what lies at `folder`/root. Never raises for
-        a machine that cannot have them; unless no source offers them, it is asked again next time."""
+        """Download these packages and add them to `folder`/root. A failed download is reported, not
+        raised. The next call tries again, unless no source offers the packages."""
         self._report("reading the package lists of this machine's apt sources (20 to 40 MB)")
         complaint = self._apt.update()
         before = json.loads((folder / "parts.json").read_text()).get("packages", [])
@@ -140,7 +139,9 @@ class _Download:
         files = sorted(self._apt.debs.glob("*.deb"))
         if why or not files:
             why = why or last(complaint)
-            self._report(f"{', '.join(packages)} cannot be fetched ({why}); nothing else needs it")
+            self._report(
+                f"{', '.join(packages)} cannot be fetched ({why}); only tests and benchmarks need it"
+            )
             return
         for path in (self._apt.root / "usr/bin").iterdir():
             path.replace(folder / "root/usr/bin" / path.name)
@@ -152,13 +153,13 @@ class _Download:
         return [*known, *self._apt.needs(known, _NEEDED)]
 
     def _sizes(self, packages: list[str], complaint: str) -> dict[str, int]:
-        """File name to bytes, as apt is about to fetch them."""
+        """File name to size in bytes, of the files that apt will download."""
         lacking = [name for name in SERVERS if name not in packages]
         if lacking:
             why = f" ({last(complaint)})" if complaint.strip() else ""
             raise UserError(
-                f"this machine's apt sources offer no {lacking[0]}{why}: connect it to its package "
-                f"archive, or {by_hand()}"
+                f"this machine's apt sources do not have the package {lacking[0]}{why}. Check the "
+                f"network and the apt sources, or {by_hand()}"
             )
         listed = self._apt.run("apt-get", "--print-uris", "download", *packages).stdout
         return {found["file"]: int(found["size"]) for found in _URI.finditer(listed)}
@@ -166,17 +167,17 @@ class _Download:
     def _unpack(self, folder: Path, files: list[str]) -> None:
         root = self._apt.root
         if why := self._apt.unpack():
-            raise UserError(f"{why}: free some disk space below {folder} and try again.")
+            raise UserError(f"{why}. Free some disk space below {folder} and try again.")
         for useless in _USELESS:
             shutil.rmtree(root / useless, ignore_errors=True)
         megabytes = sum(path.lstat().st_size for path in root.rglob("*")) / 1e6
         shutil.rmtree(folder / "root", ignore_errors=True)
         root.replace(folder / "root")
         _remember(folder, files)
-        self._report(f"unpacked {megabytes:.0f} MB in {folder}; remove that folder to undo it")
+        self._report(f"unpacked {megabytes:.0f} MB in {folder}; to undo, delete that directory")
 
 
 def _remember(folder: Path, files: list[str]) -> None:
-    """Write down what was unpacked, and what was asked for and may have been in no source."""
+    """Record the unpacked files, and all requested packages, whether or not a source had them."""
     told = {"packages": files, "asked": [*SERVERS, *OPTIONAL]}
     write_atomic(folder / "parts.json", json.dumps(told, indent=1))

@@ -1,4 +1,4 @@
-"""Asks a process of the stack over HTTP whether it is well."""
+"""The HTTP health check of the stack's processes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import http.client
 import urllib.error
 import urllib.request
 
-# a proxy named in the environment must not stand between us and loopback
+# a proxy from the environment must not be used for loopback
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def trouble(url: str, timeout: float = 2.0) -> str | None:
-    """None when the URL answers 200, else in a few words what is wrong."""
+    """None if the URL answers 200, else a short description of the failure."""
     try:
         with _OPENER.open(url, timeout=timeout) as answer:
             answer.read(65_536)

@@ -1,9 +1,9 @@
-"""The healthy yesterday of a simulated fleet: what its detectors learn from at the first minute.
+"""Preloads 24 h of healthy metrics for a simulated fleet, so that detectors have training data.
 
-A fleet that has just been made up has no past, and a detector without history has nothing to say.
-So the sensors of healthy GPUs are read back through a made-up day of jobs, by the same physics that
-the exporter reads now, and given to Prometheus as finished blocks. The jobs' names begin with
-`past-`, they end well before the present, and nothing overlaps with what is scraped live.
+A new simulated fleet has no history, and a detector without history gives no result. This module
+generates a day of jobs, computes the sensor values of healthy GPUs with the same model that the
+simulated exporter uses, and writes them to Prometheus as TSDB blocks. The job names begin with
+`past-`. The jobs end before the present, and no sample overlaps with live scrapes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from fleetmedic.kernel.errors import UserError
 
 SECONDS = 24 * 3600.0
 STEP = 60.0
-# Longer than the five minutes for which Prometheus looks back: no job of yesterday is seen now.
+# Longer than Prometheus' lookback of five minutes, so that no past job shows as running.
 QUIET_END = 900.0
 BEFORE_NOW = 120.0
-# Models are pooled over the fleet: more GPUs teach little and cost seconds.
+# Models are pooled over the fleet: more GPUs add little data and take longer.
 MAX_GPUS = 64
 BLOCK = 7200.0
 WORKERS = 2
@@ -37,7 +37,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class PastGpu:
-    """A GPU of the made-up fleet; `state` is what it is like when nothing ails it."""
+    """A GPU of the generated fleet; `state` is its healthy state."""
 
     node: str
     index: int
@@ -58,7 +58,7 @@ class PastJob:
 
 @dataclass(frozen=True, slots=True)
 class PastFault:
-    """What ailed one GPU for a while: `speed` is the share of its clock that it kept."""
+    """A fault of one GPU: `speed` is the fraction of its clock, `heat` is added to its temperature."""
 
     node: str
     index: int
@@ -70,7 +70,7 @@ class PastFault:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One series of the made-up past."""
+    """One generated series."""
 
     family: str
     labels: Mapping[str, str]
@@ -79,7 +79,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class BackfillReport:
-    """What was written, and how long it took."""
+    """Counts of what was written, and the duration."""
 
     series: int
     samples: int
@@ -87,7 +87,7 @@ class BackfillReport:
 
 
 def fleet(hardware: Hardware) -> list[PastGpu]:
-    """The hardware folder's GPUs as they were when healthy; whole nodes, up to 64 GPUs."""
+    """The hardware directory's GPUs in healthy state; whole nodes, up to MAX_GPUS."""
     gpus: list[PastGpu] = []
     for node in hardware.nodes():
         found = [(index, hardware.gpu(node, index)) for index in hardware.gpus(node)]
@@ -100,8 +100,8 @@ def fleet(hardware: Hardware) -> list[PastGpu]:
 
 
 def schedule(gpus: Sequence[PastGpu], begin: float, end: float, seed: int = 1) -> list[PastJob]:
-    """Jobs of four and eight GPUs, coming and going on every node, none in the last minutes."""
-    chance = random.Random(seed)  # noqa: S311 - a made-up past, not a secret
+    """Jobs of four and eight GPUs on every node; none in the last QUIET_END seconds."""
+    chance = random.Random(seed)  # noqa: S311 - generated data, not a secret
     nodes: dict[str, list[int]] = {}
     for gpu in gpus:
         nodes.setdefault(gpu.node, []).append(gpu.index)
@@ -111,7 +111,7 @@ def schedule(gpus: Sequence[PastGpu], begin: float, end: float, seed: int = 1) -
         while at < end - QUIET_END - 1800:
             until = min(at + chance.uniform(1.5, 5.0) * 3600, end - QUIET_END)
             for part in _parts(indices, chance):
-                # Partners on a node do not begin and end together.
+                # Jobs on the same node do not begin and end together.
                 first, last = at + chance.uniform(0, 600), until - chance.uniform(0, 600)
                 jobs.append(
                     PastJob(
@@ -136,10 +136,10 @@ def tracks(
     faults: Sequence[PastFault] = (), *, instances: Mapping[str, str] | None = None,
     cluster: str = "local",
 ) -> list[Track]:  # fmt: skip
-    """What Prometheus would hold of this past: every family that a detector reads. Pure.
+    """The series of every metric that a detector reads. Pure function.
 
-    `instances` gives each node's `instance` label. In a job, the slowest GPU sets the pace, and the
-    others' utilization falls as they wait for it.
+    `instances` maps a node to its `instance` label. The slowest GPU limits the speed of its job; the
+    utilization of the other GPUs falls while they wait.
     """
     speeds = _Speeds(faults)
     known = {(gpu.node, gpu.index): gpu.state.uuid for gpu in gpus}
@@ -158,7 +158,7 @@ def tracks(
 
 
 class _Speeds:
-    """Which GPU was slow or hot, and when."""
+    """Looks up the fault of a GPU at a time."""
 
     def __init__(self, faults: Sequence[PastFault]) -> None:
         self._by_gpu: dict[tuple[str, int], list[PastFault]] = {}
@@ -220,10 +220,10 @@ def backfill(
     promtool: Path, hardware: Hardware, data_dir: Path, exporter_ports: dict[str, int], now: float,
     *, cluster: str = "local",
 ) -> BackfillReport:  # fmt: skip
-    """Write the healthy yesterday of the simulated fleet as blocks into Prometheus' data folder.
+    """Write 24 h of healthy metrics as blocks into Prometheus' data directory.
 
-    It ends two minutes before `now`; Prometheus must not run yet. Raises UserError when promtool
-    cannot make the blocks; blocks that were made until then stay and do no harm.
+    The last sample is two minutes before `now`. Prometheus must not run yet. Raises UserError if
+    promtool cannot write the blocks; blocks that were already written stay, which is harmless.
     """
     began = time.monotonic()
     end = (now - BEFORE_NOW) // STEP * STEP
@@ -242,7 +242,7 @@ def backfill(
 
 
 def _write_pieces(found: list[Track], folder: Path) -> list[Path]:
-    """One file per block of Prometheus: promtool reads its whole input once for every block."""
+    """One file per TSDB block, because promtool reads its whole input once for every block."""
     pieces: dict[int, dict[str, list[str]]] = {}
     for track in found:
         inner = ",".join(f'{name}="{_escaped(value)}"' for name, value in track.labels.items())
@@ -284,9 +284,12 @@ def _make_blocks(promtool: Path, piece: Path, data_dir: Path) -> None:
             check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"{promtool} could not write the simulated history: {error}.") from None
+        raise UserError(
+            f"{promtool} could not write the simulated history ({error}). Use --no-history to start "
+            "without it."
+        ) from None
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())[-300:]
         raise UserError(
-            f"{promtool} refused the simulated history ({said}): start without it by --no-history."
+            f"{promtool} rejected the simulated history ({said}). Use --no-history to start without it."
         )

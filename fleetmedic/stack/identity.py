@@ -1,7 +1,7 @@
-"""Who a process is: a pid alone is used again by the next one, a pid with its start time is not.
+"""Identifies processes by pid and start time, because the kernel reuses pids.
 
-Every process of a stack, and all that these start, carries the stack's mark in its environment. So
-whatever a stack left behind can be found and ended, and nothing else.
+Every process of a stack, with its children, has the stack's mark in its environment. The mark
+finds all processes that a stack left behind, and no other process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Identity = tuple[int, int]
 
 
 def identity(pid: int) -> Identity | None:
-    """(pid, start time in clock ticks since boot), or None when no such process runs."""
+    """(pid, start time in clock ticks since boot), or None if no such process runs."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -25,7 +25,7 @@ def identity(pid: int) -> Identity | None:
 
 
 def own_identity() -> Identity:
-    """This process."""
+    """The identity of this process."""
     found = identity(os.getpid())
     if found is None:
         raise RuntimeError("/proc is not mounted")
@@ -33,25 +33,25 @@ def own_identity() -> Identity:
 
 
 def alive(who: Identity | None) -> bool:
-    """Whether that very process still runs."""
+    """Whether exactly this process still runs."""
     return who is not None and identity(who[0]) == who
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The supervisor of a stack, and which of its stacks (one process may hold several)."""
+    """The supervisor of a stack, and the stack's number (one process can supervise several)."""
 
     supervisor: Identity
     stack: int
 
     @classmethod
     def of(cls, supervisor: Identity, state: Path) -> Mark:
-        """The mark of the stack that this supervisor runs in that state folder."""
+        """The mark of the stack that this supervisor runs in that state directory."""
         return cls(supervisor, zlib.crc32(str(state).encode()))
 
     @classmethod
     def parse(cls, text: str) -> Mark:
-        """Read what `str()` wrote. Raises ValueError for anything else."""
+        """Parse the output of `str()`. Raises ValueError for anything else."""
         pid, start, stack = (int(part) for part in text.split(":"))
         return cls((pid, start), stack)
 
@@ -60,7 +60,7 @@ class Mark:
 
 
 def marked(mark: Mark) -> list[Identity]:
-    """Every process that carries the mark, the caller excluded."""
+    """Every process that has the mark, except the caller."""
     wanted = f"{VARIABLE}={mark}".encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

@@ -1,4 +1,4 @@
-"""`fleetmedic inject`: let a fault happen to a simulated GPU."""
+"""`fleetmedic inject`: inject a fault into a simulated GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FAULTS = "\n".join(f"  {fault.name:<6} {fault.summary}" for fault in faults.FAU
 
 
 @click.command(
-    help=f"""Let a fault happen to a simulated GPU, as the driver and the kernel log would show it.
+    help=f"""Inject a fault into a simulated GPU, with its symptoms in the driver and the kernel log.
 
 TARGET is NODE/INDEX, such as node2/3.
 
@@ -27,7 +27,7 @@ Faults:
 \b
 Examples:
   fleetmedic inject node2/3 lost
-  fleetmedic inject node2/3 lost --heals-by reboot     a reset will not help
+  fleetmedic inject node2/3 lost --heals-by reboot     a GPU reset does not clear it
   fleetmedic inject node1/0 slow --speed 0.7
   fleetmedic inject node4/7 xid --xid 31 --count 3
   fleetmedic inject node2/3 heal
@@ -40,10 +40,12 @@ Examples:
     type=float,
     default=0.75,
     show_default=True,
-    help="For `slow`: the share of its clock that is left.",
+    help="For `slow`: clock as a fraction of the normal clock.",
 )
-@click.option("--xid", type=int, default=31, show_default=True, help="For `xid`: the code.")
-@click.option("--count", type=int, default=1, show_default=True, help="For `xid`: how many times.")
+@click.option("--xid", type=int, default=31, show_default=True, help="For `xid`: the XID code.")
+@click.option(
+    "--count", type=int, default=1, show_default=True, help="For `xid`: number of log entries."
+)
 @click.option(
     "--heals-by",
     type=click.Choice(["reset", "reboot", "none"]),
@@ -55,14 +57,15 @@ Examples:
     "--state-dir",
     "given",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The state folder of the stack.",
+    help="The stack's state directory. [default: FLEETMEDIC_STATE_DIR, else `stack` (with "
+    "another --port-base: `stack-PORT`) in FLEETMEDIC_HOME]",
 )
 @click.option(
     "--port-base",
     type=click.IntRange(1024, 65_000),
     default=DEFAULT_PORT_BASE,
     show_default=True,
-    help="Which stack of this machine, by Prometheus' port.",
+    help="Prometheus' port of the stack to use.",
 )
 def inject(
     target: str, fault: str, speed: float, xid: int, count: int, heals_by: faults.HealsBy,
@@ -70,15 +73,15 @@ def inject(
 ) -> None:  # fmt: skip
     where = Target.parse(target)
     if where.kind is not TargetKind.GPU or where.gpu is None:
-        raise UserError(f"{target[:80]!r} is no GPU: write NODE/INDEX, such as node2/3.")
+        raise UserError(f"TARGET: expected NODE/INDEX, such as node2/3, got {target[:80]!r}.")
     folder = state_dir(given, port_base) / "hardware"
     if not folder.is_dir():
         raise UserError(
-            f"there are no simulated GPUs in {folder}: start them with `fleetmedic up`, or name the "
-            "stack's --state-dir. Real GPUs are never harmed."
+            f"{folder} does not exist: no simulated GPUs there. Start a stack with `fleetmedic up`, "
+            "or set --state-dir. Faults are never injected into real GPUs."
         )
     faults.inject(
         Hardware(folder), where.name, where.gpu, fault,
         speed=speed, xid=xid, count=count, heals_by=heals_by,
     )  # fmt: skip
-    click.echo(f"{where}: {fault}. Watch it with `fleetmedic incidents list`.")
+    click.echo(f"{where}: injected {fault}. Follow it with `fleetmedic incidents list`.")

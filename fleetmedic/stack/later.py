@@ -1,9 +1,9 @@
-"""Later releases than the machine's own suite has, for tests alone: what users run may be newer than
-what `up` starts here, and rules, pages and configurations are proven on those, too.
+"""Downloads later releases of Prometheus and Alertmanager than this machine's Debian suite has.
 
-They are Debian's packages from its later suites, from the same archive that the machine's own apt
-sources name. A private apt state reads those suites, so nothing can ever be installed from them.
-Each release is unpacked in a folder of its own name beside the other parts.
+For tests only: users may run newer releases than `up` starts, so rules, pages and configurations are
+tested with those too. The packages come from later Debian suites of the archive in the machine's own
+apt sources. A private apt state reads those suites, so that nothing can be installed from them.
+Each release is unpacked in its own directory below parts_dir().
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _SOURCE_FIELDS = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """`packages` of one version, at least `lowest` and below `below`; part name to path in it."""
+    """`packages` of one version, at least `lowest` and below `below`. `programs` maps a part's name
+    to its path in the package."""
 
     name: str
     packages: tuple[str, ...]
@@ -35,7 +36,7 @@ class Release:
     programs: Mapping[str, str]
 
     def fits(self, version: str) -> bool:
-        """Whether Debian's version string, such as `3.5.3+ds1-6`, is one of this release."""
+        """Whether Debian's version string, such as `3.5.3+ds1-6`, belongs to this release."""
         return self.lowest <= numbers(version) < self.below
 
 
@@ -58,20 +59,20 @@ RELEASES = (
         {"compose": "usr/libexec/docker/cli-plugins/docker-compose"},
     ),
 )  # fmt: skip
-# Part name, such as promtool-3, to the release that has it.
+# Part name, such as promtool-3, to the release that contains it.
 PARTS: Mapping[str, Release] = {part: release for release in RELEASES for part in release.programs}
 
 
 def path(part: str) -> Path:
-    """Where the program of that part lies once its release is unpacked."""
+    """The path of that part's program after its release is unpacked."""
     release = PARTS[part]
     return parts_dir() / release.name / release.programs[part]
 
 
 def fetch(part: str) -> Path:
-    """Download and unpack the release of that part unless it is there. Returns the program's path.
+    """Download and unpack that part's release if missing. Returns the program's path.
 
-    Raises UserError with the reason where this machine cannot have it.
+    Raises UserError with the reason if the download fails.
     """
     release = PARTS[part]
 
@@ -79,11 +80,15 @@ def fetch(part: str) -> Path:
         try:
             _unpack(release, Apt(work, _sources(part)), parts_dir() / release.name)
         except subprocess.TimeoutExpired as error:
-            raise UserError(f"{part} cannot be fetched: the archive does not answer.") from error
+            raise UserError(
+                f"{part} cannot be fetched: the package archive does not answer."
+            ) from error
 
     once(part, path(part), make)
     if not path(part).is_file():
-        raise UserError(f"{part} cannot be had: the package has no {release.programs[part]}.")
+        raise UserError(
+            f"{part} cannot be fetched: the package does not contain {release.programs[part]}."
+        )
     return path(part)
 
 
@@ -100,7 +105,7 @@ def _unpack(release: Release, apt: Apt, into: Path) -> None:
     fitting = sorted(filter(release.fits, offered), key=numbers)
     if not fitting:
         only = ", ".join(sorted(offered))
-        seen = f"has only {only}" if offered else f"tells of none ({last(complaint)})"
+        seen = f"has only {only}" if offered else f"has no version of it ({last(complaint)})"
         raise UserError(f"{release.name} cannot be fetched: this machine's archive {seen}.")
     wanted = [f"{package}={fitting[-1]}" for package in release.packages]
     if why := apt.download(wanted) or apt.unpack():
@@ -111,7 +116,7 @@ def _unpack(release: Release, apt: Apt, into: Path) -> None:
 
 
 def _sources(part: str) -> list[str]:
-    """A line for each later suite, of the archive that the machine's own sources name."""
+    """One apt source line for each later suite of the machine's Debian archive."""
     told = subprocess.run(
         ["apt-get", "indextargets", "--format", _SOURCE_FIELDS],
         capture_output=True, text=True, timeout=60, check=False,
@@ -122,4 +127,6 @@ def _sources(part: str) -> list[str]:
             # apt writes the field's own name where the source has no such field
             keys = f"[signed-by={signed}] " if signed.startswith("/") else ""
             return [f"deb {keys}{address} {suite} main" for suite in SUITES]
-    raise UserError(f"{part} cannot be fetched: this machine's apt sources name no Debian archive.")
+    raise UserError(
+        f"{part} cannot be fetched: this machine's apt sources contain no Debian archive."
+    )

@@ -1,4 +1,4 @@
-"""The log file of each process: bounded in size, the last run's kept beside it."""
+"""The log file of each process: limited in size. The previous run's log is kept as NAME.log.1."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ MAX_BYTES = 10_000_000
 
 
 def rotate(log: Path) -> None:
-    """Keep the last run's log as NAME.log.1."""
+    """Rename the previous run's log to NAME.log.1."""
     if log.exists():
         log.replace(log.with_name(log.name + ".1"))
 
 
 def open_log(log: Path) -> BinaryIO:
-    """Open for appending: a process goes on at the end also after the file was cut."""
+    """Open for appending, so that writes continue at the end after the file is truncated."""
     return log.open("ab", buffering=0)
 
 
 def bound_log(log: Path, limit: int = MAX_BYTES) -> None:
-    """Move what was written aside when the file has grown too large. Its writer keeps it open."""
+    """Copy a log larger than `limit` to NAME.log.1 and truncate it; its writer keeps it open."""
     try:
         if log.stat().st_size > limit:
             shutil.copyfile(log, log.with_name(log.name + ".1"))
@@ -34,7 +34,7 @@ def bound_log(log: Path, limit: int = MAX_BYTES) -> None:
 
 
 def last_lines(log: Path, count: int) -> list[str]:
-    """The last lines of a log, each cut to a readable length."""
+    """The last lines of a log, each cut to 300 characters."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
@@ -47,7 +47,7 @@ def last_lines(log: Path, count: int) -> list[str]:
 
 
 def follow(log: Path, poll_seconds: float = 0.2) -> Iterator[str]:
-    """What is written from now on, as it comes; begins again when the file is cut or replaced."""
+    """Yield new text as it is written. Restarts at the beginning if the file is truncated."""
     place = log.stat().st_size if log.exists() else 0
     while True:
         size = log.stat().st_size if log.exists() else 0

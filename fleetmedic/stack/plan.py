@@ -1,4 +1,4 @@
-"""What a stack will be on this machine: decided once from the options, then only read."""
+"""The plan of a stack on this machine, decided once from the options."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ SCRAPE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """What the caller wants. `factor` divides the durations of rules, detectors and remediation;
-    `simulate` None means: simulate where no GPU is found; `level` None means: repair on simulated
-    GPUs, observe on real ones; `scrape` is the seconds between two looks of Prometheus. `reset` clears the state of earlier runs; `history` gives a
-    simulated stack its healthy yesterday. `notifications` is the path of notifications.yml."""
+    """The options of a stack. `factor` divides the durations of rules, detectors and remediation.
+    `simulate` None: simulate if no GPU is found. `level` None: repair on simulated GPUs, observe on
+    real ones. `scrape` is Prometheus' scrape interval in seconds. `reset` deletes the state of
+    earlier runs. `history` preloads 24 h of healthy metrics into a simulated stack.
+    `notifications` is the path of notifications.yml."""
 
     state_dir: Path
     port_base: int = DEFAULT_PORT_BASE
@@ -40,7 +41,7 @@ class StackOptions:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A stack's places, ports and settings. Paths are absolute."""
+    """A stack's paths, ports and settings. Paths are absolute."""
 
     state: Path
     port_base: int
@@ -55,35 +56,36 @@ class Plan:
 
     @property
     def hardware(self) -> Path:
-        """The hardware folder; it exists only where GPUs are simulated."""
+        """The hardware directory; exists only if GPUs are simulated."""
         return self.state / "hardware"
 
     @property
     def token_file(self) -> Path:
-        """The bearer token that Alertmanager shows to the remediator."""
+        """The bearer token that Alertmanager sends to the remediator."""
         return self.state / "secrets" / "webhook.token"
 
     def url(self, name: str) -> str:
-        """Where a process is reached, such as http://127.0.0.1:9090."""
+        """The URL of a process, such as http://127.0.0.1:9090."""
         return f"http://{HOST}:{self.ports[name]}"
 
     def urls(self) -> dict[str, str]:
-        """Every process that listens."""
+        """Process name to URL, for every process that listens on a port."""
         return {name: self.url(name) for name in self.ports}
 
 
 def decide(options: StackOptions, *, gpus_found: bool | None = None) -> Plan:
-    """The plan for these options on this machine. Raises UserError for one that cannot be."""
+    """The plan for these options on this machine. Raises UserError for invalid options."""
     if not 1 <= options.factor <= 1000:
-        raise UserError(f"--time-factor {options.factor:g} is out of range: choose 1 to 1000.")
+        raise UserError(f"--time-factor: expected 1 to 1000, got {options.factor:g}.")
     if not 1 <= options.scrape <= 300:
-        raise UserError(
-            f"--scrape-interval {options.scrape:g} is out of range: choose 1 to 300 seconds."
-        )
+        raise UserError(f"--scrape-interval: expected 1 to 300 seconds, got {options.scrape:g}.")
     if options.level is not None and options.level not in LEVELS:
-        raise UserError(f"--level {options.level!r} is unknown: choose one of {', '.join(LEVELS)}.")
+        raise UserError(f"--level: expected one of {', '.join(LEVELS)}, got {options.level!r}.")
     if not (1 <= options.nodes <= 64 and 1 <= options.gpus <= 16):
-        raise UserError("a simulated fleet has 1 to 64 nodes of 1 to 16 GPUs.")
+        raise UserError(
+            "expected 1 to 64 simulated nodes (--nodes) of 1 to 16 GPUs (--gpus), got "
+            f"{options.nodes} of {options.gpus}."
+        )
     notifications = Path(options.notifications).absolute() if options.notifications else None
     if notifications is not None:
         read_notifications(notifications)
@@ -109,7 +111,7 @@ def decide(options: StackOptions, *, gpus_found: bool | None = None) -> Plan:
 
 
 def has_gpus() -> bool:
-    """Whether NVIDIA's driver is here: its procfs, or its management library."""
+    """Whether the NVIDIA driver is installed: its procfs entry, or its management library."""
     if Path("/proc/driver/nvidia/version").exists():
         return True
     try:
@@ -120,6 +122,6 @@ def has_gpus() -> bool:
 
 
 def host_name() -> str:
-    """This machine's name as a node, the same that the embedded cluster gives it."""
+    """This machine's node name, the same as in the embedded cluster."""
     name = socket.gethostname()
     return name if valid_name(name) else "localhost"

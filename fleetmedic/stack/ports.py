@@ -1,4 +1,4 @@
-"""Which port each process listens on, and who holds one that is taken."""
+"""The port of each process, and the process that uses a port already."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ EXPORTER_OFFSET = 320
 
 
 def layout(base: int, nodes: list[str], *, pool: bool = True) -> dict[str, int]:
-    """Process name to port, as `--port-base` moves them; one exporter for each node."""
+    """Process name to port, as offsets from `--port-base`; one exporter for each node."""
     ports = {name: base + offset for name, offset in OFFSETS.items() if pool or name != "pool"}
     ports |= {f"exporter-{node}": base + EXPORTER_OFFSET + i for i, node in enumerate(nodes)}
     if max(ports.values()) > 65_535 or base < 1024:
-        raise UserError(
-            f"--port-base {base} is out of range: choose one from 1024 to {65_535 - 330 - len(nodes)}."
-        )
+        raise UserError(f"--port-base: expected 1024 to {65_535 - 330 - len(nodes)}, got {base}.")
     return ports
 
 
 def require_free(ports: Mapping[str, int]) -> None:
-    """Raise UserError naming the first taken port, the process that holds it, and the cure."""
+    """Raise UserError with the first port in use, the process that uses it, and the fix."""
     for name, port in ports.items():
         if not is_free(port):
             raise UserError(
-                f"port {port}, meant for {name}, is taken by {holder(port)}: "
-                f"end that process, or choose other ports with --port-base {suggest(ports)}."
+                f"port {port} of {name} is in use by {holder(port)}. "
+                f"Stop that process, or use other ports with --port-base {suggest(ports)}."
             )
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on that port of loopback now."""
+    """Whether a server can listen on that loopback port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -46,7 +44,7 @@ def is_free(port: int) -> bool:
 
 
 def holder(port: int) -> str:
-    """The process that listens on the port, in words."""
+    """A description of the process that listens on the port."""
     import psutil
 
     try:
@@ -62,7 +60,7 @@ def holder(port: int) -> str:
 
 
 def suggest(ports: Mapping[str, int]) -> int:
-    """A port base, some thousands higher, on which every port is free now."""
+    """A port base, at least 10,000 higher, for which every port is free now."""
     base = ports["prometheus"]
     for moved in range(10_000, 50_000, 1000):
         candidate = [port + moved for port in ports.values()]

@@ -1,8 +1,8 @@
-"""Ends what a supervisor left behind, jobs included.
+"""Ends the processes that a killed supervisor left behind, jobs included.
 
-A supervisor that stops in order does so itself. For the one that is killed there is a small process
-in a session of its own, which waits for the supervisor's end and then cleans up. It runs as
-`python -m fleetmedic.stack.reaper MARK STATE`, and imports little, to stay small.
+A supervisor that stops normally ends its processes itself. The reaper is a small process in its own
+session that waits until the supervisor exits and then cleans up. It runs as
+`python -m fleetmedic.stack.reaper MARK STATE`, and imports little to use little memory.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ GRACE_SECONDS = 4.0
 
 
 def clean(state: Path, mark: Mark) -> int:
-    """End what a dead supervisor left: the controller, then its jobs, then all that is marked.
+    """End what a dead supervisor left: the controller, then its jobs, then all marked processes.
 
-    Returns how many processes there were. The jobs are noted as stopped with the cluster, so the
-    next controller starts them again from their checkpoints, at no cost to them.
+    Returns the number of processes. The jobs are recorded as stopped with the cluster: the next
+    controller restarts them from their checkpoints, and the stop does not count as a failure.
     """
     try:
         controller = StackFile.read(state).pids.get("localcluster")
@@ -40,21 +40,21 @@ def clean(state: Path, mark: Mark) -> int:
 
 
 def end_jobs(state: Path, grace: float = 2.0) -> int:
-    """End the jobs and the pool of the embedded cluster, whose controller must have ended before."""
+    """End the jobs and the pool of the embedded cluster. Its controller must have exited before."""
     from fleetmedic.localcluster.shutdown import shutdown
 
     try:
         return shutdown(state, grace)
     except (UserError, OSError, sqlite3.Error) as error:
-        print(f"the jobs could not be ended in order: {error}", file=sys.stderr)
+        print(f"clean shutdown of the jobs failed: {error}", file=sys.stderr)
         return 0
 
 
 def sweep(mark: Mark, *, grace: float = GRACE_SECONDS) -> int:
-    """End every process that carries the mark: TERM, and KILL after `grace` seconds.
+    """End every process that has the mark: TERM, and KILL after `grace` seconds.
 
-    Returns how many there were. It looks again until none is left, because a dying parent may
-    start one more.
+    Returns their number. Searches again until none is left, because a parent that is ending may
+    start another process.
     """
     seen: set[Identity] = set()
     deadline = time.monotonic() + grace
@@ -71,7 +71,7 @@ def sweep(mark: Mark, *, grace: float = GRACE_SECONDS) -> int:
 
 
 def send(who: Identity, number: signal.Signals) -> None:
-    """Signal that very process; one that has ended meanwhile is no error."""
+    """Send a signal to exactly this process. It is not an error if the process has exited."""
     if alive(who):
         try:
             os.kill(who[0], number)
@@ -80,7 +80,7 @@ def send(who: Identity, number: signal.Signals) -> None:
 
 
 def wait_for_end(who: Identity, timeout: float | None = None) -> bool:
-    """Return when that process has ended, or after `timeout` seconds; whether it has ended."""
+    """Wait until the process exits, at most `timeout` seconds. Returns whether it has exited."""
     try:
         handle = os.pidfd_open(who[0])
     except ProcessLookupError:
@@ -94,7 +94,7 @@ def wait_for_end(who: Identity, timeout: float | None = None) -> bool:
 
 
 def main(mark: Mark, state: Path) -> None:
-    """Wait for the supervisor's end, then clean. Polite signals are ignored: the wait is the end."""
+    """Wait until the supervisor exits, then clean up. INT, TERM and HUP are ignored until then."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     wait_for_end(mark.supervisor)

@@ -1,7 +1,7 @@
-"""The table of processes: what each is started with, and where it says that it is well.
+"""The table of processes: command line and health check of each.
 
-They start from the top and are stopped from the bottom, so that nothing acts on a half-stopped
-stack.
+They start in the order of the table and stop in reverse order, so that no process acts on a
+half-stopped stack.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ POOL = "pool"
 
 
 def services(plan: Plan, program: Callable[[str], list[str]]) -> list[Service]:
-    """Every supervised process. `program` gives the command line's beginning for Prometheus and
+    """Every supervised process. `program` returns the start of the command line of Prometheus or
     Alertmanager."""
     return [
         _prometheus(plan, program("prometheus")),
@@ -38,8 +38,8 @@ def services(plan: Plan, program: Callable[[str], list[str]]) -> list[Service]:
 
 
 def health_urls(plan: Plan, supervised: list[Service]) -> dict[str, str]:
-    """Everything that must answer 200 before the stack is called ready, the pool included: the
-    embedded cluster starts that one by itself."""
+    """The health URLs that must answer 200 before the stack is ready. They include the pool, which
+    the embedded cluster starts."""
     found = {one.name: one.health for one in supervised if one.health}
     return found | ({POOL: f"{plan.url(POOL)}/healthz"} if POOL in plan.ports else {})
 
@@ -52,8 +52,8 @@ def _prometheus(plan: Plan, program: list[str]) -> Service:
         "--storage.tsdb.retention.time=15d", "--storage.tsdb.retention.size=4GB",
         f"--web.listen-address={HOST}:{plan.ports['prometheus']}", f"--web.external-url={url}/",
         "--web.enable-lifecycle",
-        # After a reload Prometheus knows no Alertmanager for up to 5 s, and what fires then is lost
-        # until it is sent again: by default a minute later, which no sick GPU should wait for.
+        # After a reload Prometheus has no Alertmanager for up to 5 s, and an alert that fires then
+        # is sent only after the resend delay, by default one minute.
         "--rules.alert.resend-delay=5s",
     ]  # fmt: skip
     return Service("prometheus", tuple(command), f"{url}/-/ready", url)
@@ -71,7 +71,7 @@ def _alertmanager(plan: Plan, program: list[str]) -> Service:
 
 
 def _localcluster(plan: Plan) -> Service:
-    # the pool is there to be watched and scaled: on real machines nobody asked for its workers
+    # the pool demonstrates scaling on a simulated stack; it is not started on real machines
     pool = f"--pool.listen-address={HOST}:{plan.ports[POOL]}" if POOL in plan.ports else "--no-pool"
     return _ours("localcluster", ["localcluster", "serve", f"--state-dir={plan.state}", pool])
 
@@ -95,7 +95,7 @@ def _exporter(plan: Plan, node: str) -> Service:
 
 
 def _ours(name: str, arguments: list[str], url: str | None = None) -> Service:
-    # -P keeps a folder called `rules` in the working directory from shadowing our package
+    # -P prevents a directory `rules` in the working directory from shadowing the package
     command = (sys.executable, "-P", "-m", "fleetmedic.cli", *arguments)
     return Service(name, command, f"{url}/-/healthy" if url else None, url, {"PYTHONUNBUFFERED": "1"})  # fmt: skip
 

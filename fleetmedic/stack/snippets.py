@@ -1,4 +1,4 @@
-"""`fleetmedic config snippets`: the parts that a Prometheus and an Alertmanager of your own need."""
+"""`fleetmedic config snippets`: configuration for an existing Prometheus and Alertmanager."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARTS = ("scrape", "rules", "receiver")
 
 @click.group()
 def config() -> None:
-    """Print configuration for what you already run.
+    """Print configuration for an existing Prometheus and Alertmanager.
 
     \b
     Example:
@@ -25,34 +25,35 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--part", type=click.Choice(PARTS), help="One part only. [default: all]")
-@click.option(
-    "--cluster", default="main", show_default=True, help="The label `cluster` of your fleet."
-)
+@click.option("--part", type=click.Choice(PARTS), help="The part to print. [default: all]")
+@click.option("--cluster", default="main", show_default=True, help="Value of the label `cluster`.")
 @click.option(
     "--node",
     "nodes",
     multiple=True,
     metavar="NAME=HOST:PORT",
-    help="An exporter and the name of its node; can be repeated. [default: two made-up ones]",
+    help="Node name and address of an exporter. [default: two examples]",
 )
 @click.option(
     "--http-sd",
     is_flag=True,
-    help="Ask the remediator which exporters there are (its host list), instead of naming them.",
+    help="Discover the exporters from the remediator's target list, instead of --node.",
 )
 @click.option(
-    "--remediator", default="http://127.0.0.1:9095", show_default=True, help="Its address."
+    "--remediator",
+    default="http://127.0.0.1:9095",
+    show_default=True,
+    help="URL of the remediator.",
 )
 @click.option(
     "--rules-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the rules will lie. [default: below fleetmedic's home]",
+    help="Directory of the rendered rules. [default: `rules` in FLEETMEDIC_HOME]",
 )
 @click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The remediator's bearer token. [default: below fleetmedic's home]",
+    help="File with the remediator's bearer token. [default: `webhook.token` in FLEETMEDIC_HOME]",
 )
 def snippets(
     part: str | None, cluster: str, nodes: tuple[str, ...], http_sd: bool, remediator: str,
@@ -71,14 +72,15 @@ def snippets(
     token = token_file or home() / "webhook.token"
     if http_sd and nodes:
         raise UserError(
-            "--node and --http-sd exclude each other: write the node into the host list."
+            "--node and --http-sd are mutually exclusive. Add the node to the target list instead."
         )
     texts = {
         "scrape": _text(
-            "prometheus.yml: the exporters of the remediator's host list, with their `cluster` and `node`"
+            "prometheus.yml: the exporters in the remediator's target list, with the labels "
+            "`cluster` and `node`"
             if http_sd
-            else "prometheus.yml: one target for each machine with GPUs; `cluster` and `node` are set "
-            "here and nowhere else",
+            else "prometheus.yml: one target for each machine with GPUs; only these targets set the "
+            "labels `cluster` and `node`",
             scrape(
                 cluster,
                 discovered(remediator, token) if http_sd else named(cluster, nodes),
@@ -86,12 +88,13 @@ def snippets(
             ),
         ),
         "rules": _text(
-            f"prometheus.yml: the rules; write them with\n#   fleetmedic rules render --factor 1 "
+            f"prometheus.yml: the rules. Render them with\n#   fleetmedic rules render --factor 1 "
             f"--runbook-base {remediator}/runbooks --out {folder}",
             rule_files(folder),
         ),
         "receiver": _text(
-            "alertmanager.yml: the routes go first; `continue` lets the alerts reach people as before",
+            "alertmanager.yml: put these routes first; because of `continue`, the alerts still reach "
+            "your receivers",
             receiver(remediator, token),
         ),
     }
@@ -99,7 +102,7 @@ def snippets(
 
 
 def scrape(cluster: str, exporters: dict[str, Any], remediator: str) -> dict[str, Any]:
-    """scrape_configs for exporters, as they are named or discovered, and the remediator."""
+    """scrape_configs for the exporters (static or discovered) and the remediator."""
     own = {
         "targets": [remediator.partition("://")[2] or remediator],
         "labels": {"cluster": cluster},
@@ -113,7 +116,7 @@ def scrape(cluster: str, exporters: dict[str, Any], remediator: str) -> dict[str
 
 
 def named(cluster: str, nodes: tuple[str, ...]) -> dict[str, Any]:
-    """static_configs for exporters given as NAME=HOST:PORT. Raises UserError."""
+    """static_configs for exporters in the form NAME=HOST:PORT. Raises UserError."""
     targets = []
     for entry in nodes or ("gpu-node-1=10.0.0.1:9410", "gpu-node-2=10.0.0.2:9410"):
         name, _, address = entry.partition("=")
@@ -123,13 +126,13 @@ def named(cluster: str, nodes: tuple[str, ...]) -> dict[str, Any]:
             and (port := address.rpartition(":")[2]).isascii()
             and port.isdigit()
         ):
-            raise UserError(f"--node {entry[:80]!r}: write it as NAME=HOST:PORT.")
+            raise UserError(f"--node: expected NAME=HOST:PORT, got {entry[:80]!r}.")
         targets.append({"targets": [address], "labels": {"cluster": cluster, "node": name}})
     return {"static_configs": targets}
 
 
 def discovered(remediator: str, token_file: Path) -> dict[str, Any]:
-    """http_sd_configs that ask the remediator; it wants its token of all that are not on its machine."""
+    """http_sd_configs for the remediator. It requires its token from clients on other machines."""
     source = {
         "url": f"{remediator}/sd/targets", "refresh_interval": "15s",
         "authorization": {"type": "Bearer", "credentials_file": str(token_file)},
@@ -138,7 +141,7 @@ def discovered(remediator: str, token_file: Path) -> dict[str, Any]:
 
 
 def rule_files(folder: Path) -> dict[str, Any]:
-    """rule_files for what `fleetmedic rules render` wrote."""
+    """rule_files for the output of `fleetmedic rules render`."""
     return {"rule_files": [f"{folder}/{kind}/*.yml" for kind in ("static", "recording")]}
 
 

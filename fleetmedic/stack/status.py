@@ -1,4 +1,4 @@
-"""How a stack is: a row for each process, as a table for people and lines for scripts."""
+"""The status of a stack: a row for each process, as a table for terminals or as plain lines."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fleetmedic.stack.identity import alive
 if TYPE_CHECKING:
     from rich.table import Table
 
-# Where each listener says that it is well; every other one answers at /-/healthy.
+# The path of the health check; every other process answers at /-/healthy.
 _HEALTH = {"prometheus": "/-/ready", "alertmanager": "/-/ready", "pool": "/healthz"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One process: `trouble` is None when it is well; `uptime` in seconds, None when it is down."""
+    """One process: `trouble` is None if healthy; `uptime` is in seconds, None if down."""
 
     name: str
     trouble: str | None
@@ -36,24 +36,24 @@ class Row:
 
     @property
     def state(self) -> str:
-        """One word or a few."""
-        return "well" if self.trouble is None else self.trouble
+        """`healthy`, or a short description of the failure."""
+        return "healthy" if self.trouble is None else self.trouble
 
 
 def health_url(name: str, url: str) -> str:
-    """The address that answers 200 when that process is well."""
+    """The URL that answers 200 if that process is healthy."""
     return url + _HEALTH.get(name, "/-/healthy")
 
 
 def look(stack: StackFile) -> list[Row]:
-    """Ask every process of the stack now; they are asked at once, so it takes 2 s at most."""
+    """Check every process of the stack now, concurrently, so that it takes 2 s at most."""
     names = list(dict.fromkeys([*stack.pids, *stack.urls]))
     with ThreadPoolExecutor(max_workers=16) as pool:
         return list(pool.map(lambda name: _row(stack, name), names))
 
 
 def all_well(stack: StackFile, rows: Iterable[Row]) -> bool:
-    """Whether the supervisor lives and every process is well."""
+    """Whether the supervisor runs and every process is healthy."""
     return alive(stack.supervisor) and all(row.trouble is None for row in rows)
 
 
@@ -68,7 +68,7 @@ def _row(stack: StackFile, name: str) -> Row:
 
 
 def _usage(pid: int) -> tuple[float | None, int | None]:
-    """Seconds since its start, and the resident bytes of the process with its children."""
+    """Seconds since the start, and the resident bytes of the process and its children."""
     import psutil
 
     try:
@@ -80,14 +80,14 @@ def _usage(pid: int) -> tuple[float | None, int | None]:
 
 
 def plain() -> bool:
-    """Whether to write lines instead of drawing: no terminal, NO_COLOR, or a dumb one."""
+    """Whether to print plain lines: stdout is not a terminal, NO_COLOR is set, or TERM is dumb."""
     return (
         not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM", "") == "dumb"
     )
 
 
 def lines(rows: Iterable[Row]) -> list[str]:
-    """A line for each process."""
+    """The status as one line for each process."""
     return [
         f"{row.name:<16} {row.state:<10} pid {row.pid or '-':<8} up {_age(row.uptime):<8} "
         f"{_size(row.memory):>7}  {row.url or ''}".rstrip()
@@ -96,13 +96,13 @@ def lines(rows: Iterable[Row]) -> list[str]:
 
 
 def table(rows: Iterable[Row], title: str) -> Table:
-    """The same as a drawn table."""
+    """The status as a table."""
     from rich import box
     from rich.table import Table
 
     drawn = Table(title=title, box=box.SIMPLE, title_justify="left")
     for heading, justify in (("process", "left"), ("state", "left"), ("pid", "right"), ("up", "right"),
-                             ("memory", "right"), ("address", "left")):  # fmt: skip
+                             ("memory", "right"), ("URL", "left")):  # fmt: skip
         drawn.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for row in rows:
         colour = "green" if row.trouble is None else "red"
@@ -114,14 +114,14 @@ def table(rows: Iterable[Row], title: str) -> Table:
 
 
 def title(stack: StackFile, state: Path) -> str:
-    """What stands above the table."""
+    """The title of the table."""
     kind = "SIMULATED GPUs" if stack.simulated else "real GPUs"
-    return f"fleetmedic, cluster {stack.cluster}, {kind}; state in {state}"
+    return f"fleetmedic, cluster {stack.cluster}, {kind}, state directory {state}"
 
 
 def pictures(stack: StackFile) -> str:
-    """Where people look at the fleet."""
-    return f"Pictures: {stack.urls.get('remediator', 'no remediator')}/dashboards"
+    """The line with the URL of the dashboards."""
+    return f"Dashboards: {stack.urls.get('remediator', 'no remediator')}/dashboards"
 
 
 def _age(seconds: float | None) -> str:

@@ -1,8 +1,8 @@
 """Keeps the processes of a stack running: starts them, restarts them with back-off, stops them.
 
-One thread starts every child, because the kernel's parent-death signal follows the thread that
-started it. The children get SIGTERM when this process dies in any way; the reaper ends what does
-not obey, and the jobs, which have left our sessions on purpose.
+One thread starts every child, because the kernel's parent-death signal depends on the thread that
+started the child. The children get SIGTERM if this process exits for any reason. The reaper then
+ends the processes that ignore SIGTERM, and the jobs, which run in sessions of their own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One process to keep running. `health` answers 200 when it is ready, None means: it runs."""
+    """One process to keep running. The URL `health` answers 200 if it is ready; None: no check."""
 
     name: str
     command: tuple[str, ...]
@@ -42,7 +42,7 @@ class Service:
 
 @dataclass(slots=True)
 class Child:
-    """What is known of a service's process. Times are of the monotonic clock."""
+    """The state of a service's process. Times are of the monotonic clock."""
 
     service: Service
     log: Path
@@ -56,23 +56,23 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether it has a process now."""
+        """Whether the service has a process now."""
         return self.process is not None
 
 
 def delay_after(deaths: Sequence[float], now: float) -> float:
-    """Seconds until the next start: 1, 2, 4 ... 30, by the deaths of the last two minutes."""
+    """Back-off in seconds: 1, 2, 4 ... 30, by the number of exits in the last two minutes."""
     recent = sum(1 for at in deaths if at > now - LOOP_WINDOW)
     return min(LAST_DELAY, FIRST_DELAY * 2.0 ** min(max(recent, 1) - 1, 10))
 
 
 def is_looping(deaths: Sequence[float], now: float) -> bool:
-    """Whether it dies again and again: five times in two minutes."""
+    """Whether the process is in a crash loop: five exits in two minutes."""
     return sum(1 for at in deaths if at > now - LOOP_WINDOW) >= LOOP_DEATHS
 
 
 class Supervisor:
-    """Runs services until told to stop. `tell` gets a sentence whenever one dies or comes back."""
+    """Runs services until `stop`. `tell` gets a message whenever a service exits."""
 
     def __init__(self, state: Path, services: Sequence[Service], tell: Tell) -> None:
         self._state = state
@@ -89,7 +89,7 @@ class Supervisor:
         self.on_change: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Start the reaper, and each service in its order."""
+        """Start the reaper, then the services in order."""
         (self._state / "logs").mkdir(parents=True, exist_ok=True)
         self._reaper = subprocess.Popen(
             [sys.executable, "-P", "-m", "fleetmedic.stack.reaper", str(self.mark), str(self._state)],
@@ -99,11 +99,11 @@ class Supervisor:
         self._thread.start()
 
     def stop_one(self, name: str) -> None:
-        """Stop one service and leave it stopped."""
+        """Stop one service without restart."""
         self._want(name, wanted=False)
 
     def start_one(self, name: str) -> None:
-        """Start a service again that was stopped."""
+        """Start a service that `stop_one` stopped."""
         self._want(name, wanted=True)
 
     def _want(self, name: str, *, wanted: bool) -> None:
@@ -116,7 +116,7 @@ class Supervisor:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stop every service, the last started first, then all that they left; under 10 s."""
+        """Stop the services in reverse order, then all processes they left. Takes under 10 s."""
         with self._lock:
             self._stopping = True
         if self._thread.ident is not None:
@@ -136,8 +136,8 @@ class Supervisor:
             try:
                 with self._lock:
                     self._reconcile(time.monotonic())
-            except OSError as error:  # a full disk must not end the watch over what runs
-                self._tell(f"the supervisor met {error.strerror} and goes on")
+            except OSError as error:  # a full disk must not end the supervision
+                self._tell(f"supervisor: {error.strerror}; it continues to supervise the processes")
             self._sleep()
         self._stop_children([child for child in self.children.values() if child.running])
 
@@ -174,8 +174,8 @@ class Supervisor:
                     stderr=log, start_new_session=True, cwd=self._state, env=environment,
                 )  # fmt: skip
             except OSError as error:
-                log.write(f"cannot be started: {error.strerror}\n".encode())
-                self._schedule(child, f"cannot be started ({error.strerror})", time.monotonic())
+                log.write(f"failed to start: {error.strerror}\n".encode())
+                self._schedule(child, f"failed to start ({error.strerror})", time.monotonic())
                 return
         child.starts += 1
         child.who = identity(child.process.pid)
@@ -185,7 +185,9 @@ class Supervisor:
     def _died(self, child: Child, code: int, now: float) -> None:
         self._forget(child)
         if child.wanted:
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            how = (
+                f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+            )
             self._schedule(child, how, now)
         self.on_change()
 
@@ -194,15 +196,15 @@ class Supervisor:
         pause = delay_after(child.deaths, now)
         child.due = now + pause
         name = child.service.name
-        self._tell(f"{name} {how}; it starts again in {pause:g} s (log: {child.log})")
+        self._tell(f"{name} {how}; restart in {pause:g} s (log: {child.log})")
         if is_looping(child.deaths, now):
             self._tell(
-                f"{name} died {len(child.deaths)} times in two minutes. It last said:\n"
+                f"{name} is in a crash loop: {len(child.deaths)} exits in two minutes. Its log ends with:\n"
                 + "\n".join(f"    {line}" for line in last_lines(child.log, 5))
             )
 
     def _stop_children(self, children: list[Child]) -> None:
-        """TERM in reverse order, each given its turn; KILL what is left at the deadline."""
+        """TERM in reverse order, waiting for each; KILL those that still run at the deadline."""
         deadline = time.monotonic() + STOP_SECONDS
         for child in reversed(children):
             if child.process is not None:
@@ -223,7 +225,7 @@ class Supervisor:
 
 
 def without_mark() -> dict[str, str]:
-    """This environment for a child: no mark of another stack, and no proxy before loopback."""
+    """This environment for a child, without a mark and without a proxy for loopback."""
     environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
     for key in ("NO_PROXY", "no_proxy"):
         given = environment.get(key)

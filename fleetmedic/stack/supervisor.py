@@ -1,4 +1,4 @@
-"""One stack from start to stop, as a library: `fleetmedic up` and the demo are thin shells of it."""
+"""One stack from start to stop, as a library. `fleetmedic up` and the demo use it."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from fleetmedic.stack.supervise import Child, Supervisor, Tell
 
 __all__ = ["Stack", "StackOptions"]
 
-# What --reset removes: nothing else in the folder is ours.
+# What --reset deletes; other files in the directory are kept.
 STATE_NAMES = (
     "hardware", "cluster", "progress", "exporter", "prometheus", "alertmanager", "remediator",
     "rules", "secrets", "stack.json",
 )  # fmt: skip
 LOOK_SECONDS = 0.1
-# the lock of a state folder, and the sign that the folder is ours
+# the lock of a state directory; it also marks the directory as fleetmedic's
 MARK = ".fleetmedic.lock"
 
 
 class Stack:
-    """The processes of one state folder. Use: prepare, start, wait_ready, ..., stop.
+    """The processes of one state directory. Use: prepare, start, wait_ready, ..., stop.
 
-    Every method that can fail for an outside reason raises UserError with the cure.
+    A method that fails for an external reason raises UserError with the fix.
     """
 
     def __init__(self, options: StackOptions) -> None:
@@ -53,9 +53,9 @@ class Stack:
         self._stopped = threading.Event()
 
     def prepare(self, tell: Tell) -> None:
-        """Take the state folder, find the programs, check the ports, write the settings.
+        """Lock the state directory, find the programs, check the ports, write the settings.
 
-        `tell` gets a sentence for each thing worth saying, here and later.
+        `tell` gets the progress messages of this method and all later messages.
         """
         self._tell = tell
         plan = self.plan
@@ -71,7 +71,7 @@ class Stack:
             tell(f"{binaries.version(_found(kind))} ({_found(kind)})")
         if plan.simulated:
             tell(
-                f"SIMULATED: {len(plan.nodes)} nodes of {plan.gpus} GPUs stand in for hardware; "
+                f"SIMULATED: {len(plan.nodes)} nodes of {plan.gpus} GPUs are simulated; "
                 "every other process is real (metric: gpu_exporter_simulated 1)"
             )
             Hardware(plan.hardware).create(len(plan.nodes), plan.gpus)
@@ -88,13 +88,13 @@ class Stack:
         self._save()
 
     def start(self) -> None:
-        """Start every process; returns at once."""
+        """Start every process. Does not wait until they are ready."""
         self._running().start()
 
     def wait_ready(self, timeout: float, tell: Tell | None = None) -> None:
-        """Return when every process answers its health check.
+        """Wait until every process passes its health check.
 
-        Raises UserError naming what does not, why, and the last words of its log.
+        Raises UserError with the process that does not, the reason, and the end of its log.
         """
         deadline = time.monotonic() + timeout
         waiting = dict(self._health)
@@ -113,7 +113,7 @@ class Stack:
                 time.sleep(LOOK_SECONDS)
 
     def stop(self) -> None:
-        """Stop everything, jobs included, and let the folder go; safe to call at any time."""
+        """Stop everything, jobs included, and unlock the directory. Can be called at any time."""
         self._stopped.set()
         if self._supervisor is not None:
             self._supervisor.stop()
@@ -124,25 +124,25 @@ class Stack:
             self._lock = None
 
     def stop_one(self, name: str) -> None:
-        """Stop one process and leave it stopped. Raises UserError for an unknown name."""
+        """Stop one process without restart. Raises UserError for an unknown name."""
         supervisor = self._running()
         if name not in supervisor.children:
             raise UserError(
-                f"there is no process {name!r}; known: {', '.join(supervisor.children)}."
+                f"unknown process {name!r}. Expected one of: {', '.join(supervisor.children)}."
             )
         supervisor.stop_one(name)
 
     def start_one(self, name: str) -> None:
-        """Start a process again that stop_one has stopped."""
+        """Start a process that `stop_one` stopped."""
         self._running().start_one(name)
 
     def watch(self) -> None:
-        """Block until `stop` is called, or the process is interrupted."""
+        """Block until `stop` is called or this process is interrupted."""
         while not self._stopped.wait(1.0):
             pass
 
     def tell_to(self, tell: Tell) -> None:
-        """From now on sentences about processes go there."""
+        """Send later messages about processes to `tell`."""
         self._tell = tell
 
     def urls(self) -> dict[str, str]:
@@ -150,12 +150,12 @@ class Stack:
         return self.plan.urls()
 
     def children(self) -> dict[str, Child]:
-        """What is known of each process now."""
+        """The state of each process."""
         return self._running().children
 
     def _running(self) -> Supervisor:
         if self._supervisor is None:
-            raise UserError("the stack was not prepared, or has been stopped.")
+            raise UserError("the stack is not running: it was not prepared, or it was stopped.")
         return self._supervisor
 
     def _say(self, text: str) -> None:
@@ -168,7 +168,7 @@ class Stack:
             self._lock = (state / MARK).open("a+")
         except OSError as error:
             raise UserError(
-                f"{state} cannot be written ({error.strerror}): choose another folder with "
+                f"{state} is not writable ({error.strerror}). Choose another directory with "
                 "--state-dir."
             ) from None
         try:
@@ -177,7 +177,7 @@ class Stack:
             self._lock.close()
             self._lock = None
             raise UserError(
-                f"a stack already runs in {state}: see `fleetmedic up status`, end it with "
+                f"a stack already runs in {state}. See `fleetmedic up status`, stop it with "
                 "`fleetmedic up down`, or choose another --port-base."
             ) from None
         end_leftovers(state)
@@ -197,8 +197,8 @@ class Stack:
             cluster=CLUSTER,
         )  # fmt: skip
         tell(
-            f"SIMULATED: a healthy yesterday was written into Prometheus for the detectors to learn "
-            f"from ({report.series} series, {report.samples} samples, {report.seconds:.1f} s)"
+            "SIMULATED: preloaded 24 h of healthy metrics into Prometheus, to train the detectors "
+            f"({report.series} series, {report.samples} samples, {report.seconds:.1f} s)"
         )
         done.touch()
 
@@ -227,46 +227,46 @@ class Stack:
 
 
 def require_ours(state: Path) -> None:
-    """Refuse a folder that holds anything and was never a stack's: --reset would empty it.
+    """Reject a non-empty directory that was never a state directory: --reset would delete from it.
 
-    Raises UserError naming one of the files.
+    Raises UserError with the name of one of its files.
     """
     try:
         names = {path.name for path in state.iterdir()} if state.exists() else set()
     except OSError as error:
         raise UserError(
-            f"{state} cannot be read ({error.strerror}): choose another folder with --state-dir."
+            f"{state} is not readable ({error.strerror}). Choose another directory with --state-dir."
         ) from None
     foreign = names - {"logs"}
     if foreign and MARK not in names:
         raise UserError(
-            f"{state} is no state folder of fleetmedic, it holds {min(foreign)!r}: "
-            "name a new or empty folder with --state-dir."
+            f"{state} is not a state directory of fleetmedic: it contains {min(foreign)!r}. "
+            "Choose a new or empty directory with --state-dir."
         )
 
 
 def reset(state: Path) -> None:
-    """Remove what a stack keeps in its folder, and nothing else that lies there."""
+    """Delete a stack's state from its directory. Other files are kept."""
     for path in [*(state / name for name in STATE_NAMES), *(state / "logs").glob("*.log*")]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != "up.log":  # somebody writes to it right now
+        elif path.name != "up.log":  # in use: --detach writes to it now
             path.unlink(missing_ok=True)
 
 
 def require_same_fleet(plan: Plan) -> None:
-    """Raise UserError when the folder holds another fleet: its nodes would run jobs unwatched."""
+    """Raise UserError if the directory holds another fleet: its nodes would run unmonitored jobs."""
     held = Hardware(plan.hardware).nodes() if plan.hardware.is_dir() else []
     if not set(held) <= (set(plan.nodes) if plan.simulated else set()):
-        wanted = f"{len(plan.nodes)} of them are" if plan.simulated else "real GPUs are"
+        wanted = f"{len(plan.nodes)} simulated nodes" if plan.simulated else "real GPUs"
         raise UserError(
-            f"{plan.state} holds {len(held)} simulated nodes, and {wanted} wanted now: forget the old "
-            "ones with --reset, or choose another --state-dir."
+            f"{plan.state} contains {len(held)} simulated nodes, but this start expects {wanted}. "
+            "Delete the old state with --reset, or choose another --state-dir."
         )
 
 
 def end_leftovers(state: Path) -> int:
-    """End what an earlier supervisor of this folder left running; returns how many there were."""
+    """End the processes that an earlier supervisor of this directory left. Returns their number."""
     try:
         before = StackFile.read(state)
     except UserError:
@@ -281,16 +281,16 @@ def end_leftovers(state: Path) -> int:
 def _found(name: str) -> Path:
     path = binaries.find(name)
     if path is None:
-        raise UserError(f"{name} is not here: run `fleetmedic doctor --fetch`.")
+        raise UserError(f"{name} is missing. Run `fleetmedic doctor --fetch`.")
     return path
 
 
 def _about_acting(level: str) -> str:
     if level == "observe":
         return (
-            "REAL GPUs: level observe, nothing is acted on, each decision is only written down. "
-            "To let it act: start jobs with `fleetmedic run`, read what it would have done in "
+            "REAL GPUs, level observe: the remediator takes no action; it records each decision. "
+            "To enable actions: start jobs with `fleetmedic run`, review the decisions in "
             "`fleetmedic incidents list`, then start with --level quarantine, drain or repair "
-            "(resetting a GPU needs root and an idle GPU)"
+            "(a GPU reset requires root and an idle GPU)"
         )
-    return f"REAL GPUs: level {level}, the remediator ACTS on this machine's GPUs and jobs"
+    return f"REAL GPUs, level {level}: the remediator ACTS on this machine's GPUs and jobs"

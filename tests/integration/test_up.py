@@ -141,7 +141,7 @@ def test_a_process_that_is_killed_comes_back(site: Site) -> None:
     until(lambda: alive(site.file.pids.get("remediator")), 20)
     until(lambda: site("status").returncode == 0, 30)
     assert site.file.pids["remediator"] != before
-    assert "remediator was ended by SIGKILL" in (site.state / "logs/up.log").read_text()
+    assert "remediator was killed by SIGKILL" in (site.state / "logs/up.log").read_text()
 
 
 def test_two_stacks_stand_side_by_side(
@@ -170,7 +170,7 @@ def test_a_taken_port_is_refused_with_its_holder_and_nothing_is_started(site: Si
         holder.kill()
         holder.wait()
     assert done.returncode == 2
-    assert f"port {site.base + 5}, meant for remediator, is taken by" in done.stderr
+    assert f"port {site.base + 5} of remediator is in use by" in done.stderr
     assert f"pid {holder.pid}" in done.stderr
     assert "Traceback" not in done.stderr
 

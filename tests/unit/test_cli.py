@@ -158,8 +158,8 @@ def test_a_missing_extra_says_what_to_install(run: Run, add_command: Callable[[s
     code, _, err = run("extra")
     assert code == 2
     assert err == (
-        "fleetmedic: `fleetmedic extra` needs a_library_that_is_not_there, which is not installed: "
-        "run `pip install 'fleetmedic[stack]'`.\n"
+        "fleetmedic: `fleetmedic extra` needs the library a_library_that_is_not_there, which is not "
+        "installed. Run `pip install 'fleetmedic[stack]'`.\n"
     )
 
 

@@ -1,1 +1,1 @@
-"""The worker pool: a small inference service with a queue, for alerts and scaling to work on."""
+"""The worker pool: a small inference service with a queue, to demonstrate alerts and scaling."""

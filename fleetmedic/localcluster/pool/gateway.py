@@ -1,8 +1,8 @@
 """The gateway: a bounded queue in front of the workers, and its metrics.
 
 `python -m fleetmedic.localcluster.pool.gateway --folder DIR --listen H:P --endpoints FILE`. FILE is
-`{"workers": {NAME: PORT}}`, written by the controller and read again when it changes, so gateway,
-controller and workers may each be restarted alone.
+`{"workers": {NAME: PORT}}`. The controller writes it and the gateway reloads it, so that gateway,
+controller and workers can be restarted independently.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RELOAD_SECONDS = 0.2
 
 @dataclass(slots=True)
 class Pending:
-    """A request that waits for its answer."""
+    """A request that waits for its response."""
 
     request: Request
     answer: asyncio.Future[Response]
@@ -38,7 +38,7 @@ class Pending:
 
 @dataclass(slots=True)
 class Lane:
-    """One worker, which takes one request at a time."""
+    """One worker; it serves one request at a time."""
 
     port: int
     busy: bool = False
@@ -47,7 +47,7 @@ class Lane:
 
 @dataclass(slots=True)
 class Gateway:
-    """Hands each request to an idle worker, in the order they came."""
+    """Forwards each request to an idle worker, in order of arrival."""
 
     metrics: Metrics
     endpoints: Path
@@ -58,7 +58,7 @@ class Gateway:
     _stamp: int = 0
 
     async def handle(self, request: Request) -> Response:
-        """`/infer` goes to a worker; the other pages are answered here."""
+        """Forward `/infer` to a worker; serve the other paths."""
         if request.path == "/metrics":
             page = self.metrics.render(
                 waiting=len(self._waiting), running=self._running, replicas=len(self._lanes)
@@ -67,9 +67,9 @@ class Gateway:
         if request.path == "/healthz":
             return Response(200, b"ok\n")
         if request.path == "/":
-            return Response(200, b"A worker pool: there are /infer, /metrics and /healthz.\n")
+            return Response(200, b"Worker pool. Paths: /infer, /metrics, /healthz.\n")
         if request.path != "/infer":
-            return Response(404, b"there are /infer, /metrics and /healthz\n")
+            return Response(404, b"not found; expected /infer, /metrics or /healthz\n")
         arrived = time.monotonic()
         response = await self._answer(request)
         self.metrics.answered(response.status, time.monotonic() - arrived)
@@ -86,7 +86,7 @@ class Gateway:
         except TimeoutError:
             return Response(504, b"no worker was free in time\n")
         finally:
-            if pending in self._waiting:  # it timed out, or its client left
+            if pending in self._waiting:  # timeout, or the client disconnected
                 self._waiting.remove(pending)
 
     def _dispatch(self) -> None:
@@ -116,17 +116,17 @@ class Gateway:
             self._dispatch()
 
     def _try_again(self, pending: Pending) -> None:
-        """The computation changes nothing, so another worker may do it."""
+        """Retry on another worker: the computation is idempotent."""
         pending.tries += 1
         if pending.answer.done():
             return
         if pending.tries < MAX_TRIES:
             self._waiting.appendleft(pending)
         else:
-            pending.answer.set_result(Response(502, b"no worker gave an answer\n"))
+            pending.answer.set_result(Response(502, b"no worker answered\n"))
 
     async def follow(self) -> None:
-        """Read the endpoints whenever they change."""
+        """Reload the endpoints when they change."""
         while True:
             self._reload()
             self._dispatch()
@@ -140,14 +140,14 @@ class Gateway:
             raw = json.loads(self.endpoints.read_bytes())["workers"]
             ports = {str(name): int(port) for name, port in raw.items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return  # not written yet, or damaged: the workers known stay
+            return  # missing or damaged: keep the known workers
         self._stamp = stamp
         kept = {name: lane for name, lane in self._lanes.items() if ports.get(name) == lane.port}
         self._lanes = {name: kept.get(name) or Lane(port) for name, port in ports.items()}
 
 
 async def run(folder: Path, host: str, port: int, endpoints: Path) -> None:
-    """Serve until told to end."""
+    """Serve until TERM or INT."""
     gateway = Gateway(Metrics("serve"), endpoints)
     follower = asyncio.create_task(gateway.follow())
     await serve_until_told(Server(gateway.handle), folder, host, port)
@@ -155,7 +155,7 @@ async def run(folder: Path, host: str, port: int, endpoints: Path) -> None:
 
 
 def main() -> None:
-    """Serve on the address given."""
+    """Serve on the address of --listen."""
     parser = argparse.ArgumentParser(prog="gateway", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--listen", required=True)

@@ -1,7 +1,7 @@
-"""As much of an HTTP/1.1 server as the pool needs, on the standard library, bounded in every way.
+"""A minimal HTTP/1.1 server for the pool, on the standard library, with limits on every resource.
 
-A few dozen lines instead of a framework: the pool is many processes on a small machine, and each
-takes half the memory this way.
+It replaces a framework because the pool runs many processes on a small machine, and each uses half
+the memory this way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IDLE_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked. `path` is without its query."""
+    """A request. `path` excludes the query."""
 
     method: str
     path: str
@@ -29,7 +29,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What is answered."""
+    """A response."""
 
     status: int
     body: bytes = b""
@@ -40,8 +40,8 @@ class Response:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class BadRequest(Exception):  # noqa: N818 - named as its status is
-    """The request is malformed or too large; carries the status to answer."""
+class BadRequest(Exception):  # noqa: N818 - the name of the status
+    """The request is malformed or too large; holds the status of the response."""
 
     def __init__(self, status: int) -> None:
         super().__init__(HTTPStatus(status).phrase)
@@ -79,7 +79,7 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
 
 
 def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> bytes:
-    """The bytes of an answer."""
+    """The bytes of a response."""
     head = (
         f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
         f"Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n"
@@ -101,14 +101,14 @@ class Server:
         self._draining = False
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port. Raises OSError when that is taken."""
+        """Listen; returns the port. Raises OSError if the port is in use."""
         self._server = await asyncio.start_server(
             self._connected, host, port, limit=MAX_HEAD, backlog=1024
         )
         return int(self._server.sockets[0].getsockname()[1])
 
     async def drain(self, seconds: float) -> None:
-        """Take no more, finish what was begun within so many seconds, and close."""
+        """Accept no more requests, wait up to `seconds` for running ones, and close."""
         self._draining = True
         if self._server is not None:
             self._server.close()
@@ -129,7 +129,7 @@ class Server:
             else:
                 writer.write(render(Response(503, retry_after=1), keep_alive=False))
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
-            pass  # the other side went away, or we are closing
+            pass  # the client disconnected, or the server is closing
         finally:
             self._connections.discard(task)
             self._busy.discard(task)
@@ -163,9 +163,9 @@ class Server:
 async def fetch(
     host: str, port: int, method: str, path: str, body: bytes = b""
 ) -> tuple[int, bytes]:
-    """Ask a server on this machine once; returns status and body.
+    """Send one request to a server on this machine; returns status and body.
 
-    Raises OSError (ConnectionError included) or EOFError when no whole answer came.
+    Raises OSError (ConnectionError included) or EOFError if the response is incomplete.
     """
     reader, writer = await asyncio.open_connection(host, port, limit=MAX_HEAD)
     try:
@@ -180,6 +180,6 @@ async def fetch(
             content = await reader.readexactly(min(int(length or 0), 1_000_000))
             return int(answer.split(" ", 2)[1]), content
         except (asyncio.LimitOverrunError, ValueError, IndexError):
-            raise EOFError(f"{host}:{port} gave no HTTP answer") from None
+            raise EOFError(f"{host}:{port} sent no valid HTTP response") from None
     finally:
         writer.close()

@@ -1,9 +1,8 @@
-"""A bounded load for the pool: `python -m fleetmedic.localcluster.pool.load --url U --rate R
+"""A load generator for the pool: `python -m fleetmedic.localcluster.pool.load --url U --rate R
 --seconds S`.
 
-Open loop: a request leaves every 1/R seconds however long answers take, as users do. Only against
-this machine, and with hard caps, since it is made for the demo and not for testing somebody's
-service.
+Open loop: it sends a request every 1/R seconds, however long the responses take. It works only
+against this machine and has hard limits, because it is meant for the demo only.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of the load. `shed` were not sent since too many were under way; the quantiles of
-    the answered ones are in seconds."""
+    """The result. `shed` requests were not sent, because too many were in flight. The quantiles are
+    response times in seconds."""
 
     sent: int
     answered: dict[str, int]
@@ -39,11 +38,12 @@ class Summary:
 
 
 async def load(url: str, rate: float, seconds: float) -> Summary:
-    """Send `rate` requests a second for `seconds`. Raises UserError beyond the caps."""
+    """Send `rate` requests a second for `seconds`. Raises UserError above the limits."""
     host, port = _target(url)
     if not 0 < rate <= MAX_RATE or not 0 < seconds <= MAX_SECONDS:
         raise UserError(
-            f"--rate goes to {MAX_RATE:g} requests a second and --seconds to {MAX_SECONDS:g}."
+            f"expected --rate above 0 and at most {MAX_RATE:g} (requests a second), --seconds above 0 "
+            f"and at most {MAX_SECONDS:g}."
         )
     tasks: set[asyncio.Task[None]] = set()
     codes: Counter[str] = Counter()
@@ -88,13 +88,13 @@ def _target(url: str) -> tuple[str, int]:
         host, port = "", None
     if host not in LOOPBACK or port is None:
         raise UserError(
-            f"--url {url[:80]!r}: give http://127.0.0.1:PORT; load is for this machine."
+            f"--url: expected http://127.0.0.1:PORT (only this machine is allowed), got {url[:80]!r}."
         )
     return host, port
 
 
 def main() -> None:
-    """Send the load and print what came of it as JSON."""
+    """Send the load and print the result as JSON."""
     parser = argparse.ArgumentParser(prog="load", description=__doc__)
     parser.add_argument("--url", required=True)
     parser.add_argument("--rate", type=float, required=True)

@@ -11,7 +11,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Counts what was answered. Codes that can occur start at zero, so that rates see the first."""
+    """Counts responses. Possible codes start at zero, so that `rate` includes the first response."""
 
     def __init__(self, service: str) -> None:
         self._service = f'service="{service}"'
@@ -21,7 +21,7 @@ class Metrics:
         self._count = 0
 
     def answered(self, code: int, seconds: float) -> None:
-        """One request got its answer; `seconds` from its arrival, waiting included."""
+        """Count one response; `seconds` since the request's arrival, waiting included."""
         self._codes[code] += 1
         self._seconds += seconds
         self._count += 1
@@ -30,12 +30,12 @@ class Metrics:
                 self._buckets[index] += 1
 
     def render(self, *, waiting: int, running: int, replicas: int) -> bytes:
-        """The page, with the three gauges as they are now."""
+        """The metrics page, with the current values of the three gauges."""
         lines: list[str] = []
         for name, text, value in (
-            ("inference_requests_waiting", "Requests that wait for a worker.", waiting),
-            ("inference_requests_running", "Requests that a worker answers now.", running),
-            ("inference_replicas", "Workers that take requests.", replicas),
+            ("inference_requests_waiting", "Requests waiting for a worker.", waiting),
+            ("inference_requests_running", "Requests being served by a worker.", running),
+            ("inference_replicas", "Workers that accept requests.", replicas),
         ):
             lines += [
                 f"# HELP {name} {text}",
@@ -43,10 +43,10 @@ class Metrics:
                 f"{name}{{{self._service}}} {value}",
             ]
         name = "inference_requests_total"
-        lines += [f"# HELP {name} Requests answered, by status code.", f"# TYPE {name} counter"]
+        lines += [f"# HELP {name} Responses, by status code.", f"# TYPE {name} counter"]
         lines += [f'{name}{{{self._service},code="{code}"}} {n}' for code, n in self._codes.items()]
         name = "inference_request_duration_seconds"
-        lines += [f"# HELP {name} Time from arrival to answer.", f"# TYPE {name} histogram"]
+        lines += [f"# HELP {name} Time from arrival to response.", f"# TYPE {name} histogram"]
         bounds = [*(f"{bound:g}" for bound in BUCKETS), "+Inf"]
         for bound, count in zip(bounds, [*self._buckets, self._count], strict=True):
             lines.append(f'{name}_bucket{{{self._service},le="{bound}"}} {count}')

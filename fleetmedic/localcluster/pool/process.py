@@ -1,5 +1,5 @@
-"""What every process of the pool does around its server: claim its folder, say that it is ready,
-and on TERM finish what was begun."""
+"""The common part of the pool's processes: claim the directory, report readiness, and drain on
+TERM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DRAIN_SECONDS = 4.0
 
 
 def claim_or_exit(folder: Path) -> None:
-    """Take the replica's folder. Ends the process when another one ever had it."""
+    """Claim the replica's directory. Exits if another process has claimed it before."""
     if not shim.claim(str(folder)):
         sys.exit(shim.ALREADY_CLAIMED)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -37,7 +37,7 @@ async def serve_until_told(server: Server, folder: Path, host: str, port: int) -
     try:
         bound = await server.start(host, port)
     except OSError as error:
-        sys.exit(f"{host}:{port} cannot be listened on ({error.strerror}): give another port.")
+        sys.exit(f"cannot listen on {host}:{port} ({error.strerror}). Use another port.")
     pid = os.getpid()
     started = {"pid": pid, "start": shim.start_ticks(pid), "host_boot": shim.host_boot()}
     shim.write_whole(f"{folder}/started.json", {**started, "at": time.time(), "port": bound})

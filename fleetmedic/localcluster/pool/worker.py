@@ -1,7 +1,7 @@
 """One worker: `python -m fleetmedic.localcluster.pool.worker --folder DIR`.
 
-Answers one request at a time, each with a little arithmetic and the rest of 50 ms of waiting, as a
-request waits for its GPU: twenty requests a second on almost no CPU.
+Serves one request at a time in 50 ms: a small computation, then waiting, as a request waits for its
+GPU. So a worker serves twenty requests a second with little CPU time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROUNDS = 500
 
 
 def compute(body: bytes) -> str:
-    """The fixed small computation: a digest of digests."""
+    """A fixed small computation: repeated SHA-256."""
     digest = hashlib.sha256(body).digest()
     for _ in range(ROUNDS):
         digest = hashlib.sha256(digest).digest()
@@ -29,14 +29,14 @@ def compute(body: bytes) -> str:
 
 
 class Worker:
-    """Concurrency one, as for a model that fills its GPU."""
+    """Serves one request at a time, like a model that uses a whole GPU."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._one = asyncio.Lock()
 
     async def handle(self, request: Request) -> Response:
-        """`/infer` computes, anything else says that the worker is there."""
+        """`/infer` computes; every other path is a health check."""
         if request.path != "/infer":
             return Response(200, b"ok\n")
         async with self._one:
@@ -48,7 +48,7 @@ class Worker:
 
 
 def main() -> None:
-    """Serve on a free port of loopback."""
+    """Serve on a free loopback port."""
     parser = argparse.ArgumentParser(prog="worker", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     folder: Path = parser.parse_args().folder

@@ -101,7 +101,7 @@ def test_a_window_without_fields_is_always_open() -> None:
         (Window(days_of_month=("5:1",)), "write two entries, 5:31 and 1:1."),
         (Window(days_of_month=("-1:-3",)), "'-1:-3' ends before it starts; write -3:-1."),
         (Window(days_of_month=("-1:1",)), "the end must be negative too"),
-        (Window(days_of_month=("29:-1",)), "write positive days, such as 29:31"),
+        (Window(days_of_month=("29:-1",)), "Use positive days, such as 29:31"),
         (Window(days_of_month=("30",), months=("february",)), "the window never opens"),
         (Window(days_of_month=("31",), months=("april", "6")), "the window never opens"),
         (Window(months=("13",)), "months[0]: '13' is not a month"),

@@ -97,10 +97,10 @@ def test_heal_takes_every_fault_away(hardware: Hardware, fault: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"fault": "explode"}, "no fault 'explode'; known: lost"),
-        ({"fault": "slow", "speed": 1.0}, "out of range"),
-        ({"fault": "slow", "speed": float("nan")}, "out of range"),
-        ({"fault": "xid", "xid": 0}, "--xid goes from 1 to 999"),
+        ({"fault": "explode"}, "FAULT: expected one of lost"),
+        ({"fault": "slow", "speed": 1.0}, "--speed: expected a fraction"),
+        ({"fault": "slow", "speed": float("nan")}, "--speed: expected a fraction"),
+        ({"fault": "xid", "xid": 0}, "expected --xid from 1 to 999"),
         ({"fault": "xid", "count": 1001}, "--count from 1 to 1000"),
         ({"fault": "lost", "index": 7}, "no GPU 7"),
         ({"fault": "lost", "node": "nodeX"}, "nodeX"),

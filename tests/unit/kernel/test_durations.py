@@ -40,7 +40,7 @@ def test_reads_what_prometheus_writes(text: str, seconds: float) -> None:
     ["", "5", "s", "5 m", "-5m", "1.5h", "5M", "5m ", "5m\n", "inf", "nan", "1h_2m", "٣s"],
 )
 def test_refuses_anything_else_with_a_sentence_that_shows_how(text: str) -> None:
-    with pytest.raises(UserError, match="write it as 30s"):
+    with pytest.raises(UserError, match="expected a duration such as 30s"):
         parse_duration(text)
 
 

@@ -45,7 +45,7 @@ def test_people_may_write_it_short(text: str, expected: Target) -> None:
      "-x", ".hidden", "a" * 254, "job/a/b", "node2/٣", "job/\x00"],
 )  # fmt: skip
 def test_anything_else_is_refused_and_not_quoted_whole(text: str) -> None:
-    with pytest.raises(UserError, match="is no target") as caught:
+    with pytest.raises(UserError, match="expected a target") as caught:
         Target.parse(text)
     assert len(str(caught.value)) < 200
 

@@ -22,7 +22,7 @@ def test_members_come_in_the_order_given() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(LookupError, match="no detector 'c'; known: b, a"):
+    with pytest.raises(LookupError, match="unknown detector 'c'; expected one of: b, a"):
         Registry("detector", (Member("b"), Member("a"))).get("c")
 
 

@@ -43,5 +43,5 @@ def test_a_checkout_wins_over_a_stale_copy(tmp_path: Path, monkeypatch: pytest.M
 
 def test_what_is_not_shipped_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _installation(tmp_path, monkeypatch)
-    with pytest.raises(FileNotFoundError, match="carries no dashboards"):
+    with pytest.raises(FileNotFoundError, match="does not contain dashboards"):
         share("dashboards")

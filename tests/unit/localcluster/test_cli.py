@@ -32,21 +32,21 @@ def test_run_queues_the_job_and_says_how_to_see_it(state: Path) -> None:
         state, "run", "--gpus", "2", "--name", "train-a", "--env", "A=b", "python", "-c", "x"
     )
     assert said.exit_code == 0, said.output
-    assert "train-a is queued; see it with: fleetmedic jobs train-a" in said.output
-    assert "No controller runs" in said.output
+    assert "train-a is queued. Show it with: fleetmedic jobs train-a" in said.output
+    assert "The controller is not running" in said.output
     job = LocalCluster(state / "cluster").job("train-a")
     assert job.command == ("python", "-c", "x")
 
 
 def test_jobs_lists_shows_and_cancels(state: Path) -> None:
-    assert "There are no jobs" in invoke(state, "jobs").output
+    assert "No jobs." in invoke(state, "jobs").output
     invoke(state, "run", "--name", "train-a", "--", "true")
     assert "train-a" in invoke(state, "jobs").output
     assert "PENDING" in invoke(state, "jobs", "train-a").output
     assert "is being stopped" in invoke(state, "jobs", "--cancel", "train-a").output
     (found,) = json.loads(invoke(state, "jobs", "--json").output)
     assert (found["id"], found["state"], found["command"]) == ("train-a", "CANCELLED", ["true"])
-    assert "had ended before" in invoke(state, "jobs", "--cancel", "train-a").output
+    assert "has already ended" in invoke(state, "jobs", "--cancel", "train-a").output
 
 
 def test_nodes_say_what_holds_their_gpus(state: Path) -> None:

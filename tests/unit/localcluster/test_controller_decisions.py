@@ -172,7 +172,9 @@ def test_a_gpu_on_which_two_jobs_fail_is_marked_until_it_is_released() -> None:
             cluster.attempt_ends(live.index(job_id), code=1)
         cluster.client.cancel(job_id, op_id=f"c-{job_id}")
     gpus = cluster.client.nodes()[0].gpus
-    assert [gpu.marked for gpu in gpus] == ["2 different jobs failed here: job, job-2"] * 2 + [None]
+    assert [gpu.marked for gpu in gpus] == [
+        "2 different jobs failed on this GPU: job, job-2"
+    ] * 2 + [None]
     cluster.quarantine("node1", 0)
     cluster.release("node1", 0)
     assert [gpu.marked is None for gpu in cluster.client.nodes()[0].gpus] == [True, False, True]

@@ -92,7 +92,7 @@ def test_an_asker_waits_for_the_transaction_of_another(tmp_path: Path) -> None:
 def test_a_damaged_lock_is_nobodys_until_it_is_taken_over(tmp_path: Path, value: str) -> None:
     cluster = LocalCluster(tmp_path)
     put(cluster, value)
-    with pytest.raises(UserError, match="damaged: start one remediator with --take-over"):
+    with pytest.raises(UserError, match=r"damaged\. Start one remediator with --take-over"):
         cluster.lock("one", ttl=TTL, host="host-1")
     assert cluster.lock("one", ttl=TTL, host="h", take_over="repair").installation == "one"
     assert cluster.lock("one", ttl=TTL, host="h").installation == "one"

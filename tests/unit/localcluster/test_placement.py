@@ -96,9 +96,12 @@ def test_a_job_without_gpus_runs_on_a_node_without_gpus() -> None:
 
 def test_no_place_says_what_stands_in_the_way() -> None:
     for found, words in (
-        ([], "no node yet"),
+        ([], "no nodes yet"),
         ([node("node1", "....")], "the largest has 4"),
-        ([node("node1", "qqj....."), node("node2", "........", quarantined=True)], "5 is the most"),
+        (
+            [node("node1", "qqj....."), node("node2", "........", quarantined=True)],
+            "at most 5 are free",
+        ),
     ):
         answer = place(found, 8)
         assert isinstance(answer, NoPlace)

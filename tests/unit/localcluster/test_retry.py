@@ -94,8 +94,8 @@ def test_ten_good_minutes_make_old_failures_forgotten() -> None:
     ("ended", "words"),
     [
         (Exit(signal=9), "signal 9"),
-        (Exit(), "vanished"),
-        (Exit(error="its shim could not be started"), "shim"),
+        (Exit(), "without an exit code"),
+        (Exit(error="its shim failed to start"), "shim"),
     ],
 )
 def test_the_sentence_says_how_it_ended(ended: Exit, words: str) -> None:

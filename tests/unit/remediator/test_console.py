@@ -285,7 +285,7 @@ def test_a_target_without_an_open_incident_is_one_sentence(
     capsys: pytest.CaptureFixture[str], place: Place, state: Path, name: str
 ) -> None:
     said = sentence(capsys, "close", name, "--reason", "x", "--state-dir", str(state))
-    assert ("no incident is open on" in said) or ("is no target" in said)
+    assert ("no incident is open on" in said) or ("expected a target" in said)
     assert [how for how, *_ in place.asked] in ([], ["GET"])
 
 
@@ -407,15 +407,13 @@ def test_a_remediator_that_is_not_there_is_one_sentence(
 def test_no_stack_at_all_is_one_sentence(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert "no stack has been started" in sentence(
-        capsys, "why", "node1", "--state-dir", str(tmp_path)
-    )
+    assert "has no stack" in sentence(capsys, "why", "node1", "--state-dir", str(tmp_path))
 
 
 def test_a_target_that_is_none_is_one_sentence(
     capsys: pytest.CaptureFixture[str], state: Path
 ) -> None:
-    assert "is no target" in sentence(capsys, "why", "../etc", "--state-dir", str(state))
+    assert "expected a target" in sentence(capsys, "why", "../etc", "--state-dir", str(state))
 
 
 @pytest.mark.parametrize("incident", ["inc-ffffffffff", "../pause", "a?b"])

@@ -338,7 +338,7 @@ def test_prometheus_is_told_the_targets_of_the_host_list_as_it_is_now(
 
     with served(settings_more=more) as client:
         none = client.get("/sd/targets")
-        assert (none.status_code, none.text) == (503, f"{hosts}: no such file; check the path.\n")
+        assert (none.status_code, none.text) == (503, f"{hosts}: no such file. Check the path.\n")
         write(client, "hosts: ['gpu[1-2]']")
         found = client.get("/sd/targets")
         assert (found.status_code, found.headers["content-type"]) == (200, "application/json")

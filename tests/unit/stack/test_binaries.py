@@ -62,7 +62,7 @@ def test_a_program_of_the_same_name_that_is_another_is_passed_over(
     impostor = program(tmp_path / "path/prometheus", "prometheus the game 3.1")
     assert binaries.find("prometheus") is None
     monkeypatch.setenv(binaries.OVERRIDES["prometheus"], str(impostor))
-    with pytest.raises(UserError, match="check --prometheus-bin"):
+    with pytest.raises(UserError, match="--prometheus-bin: expected prometheus"):
         binaries.find("prometheus")
 
 
@@ -82,13 +82,13 @@ def test_an_alertmanager_that_never_starts_ends_in_one_sentence(
 ) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}/path:/usr/bin:/bin")
     program(tmp_path / "path/alertmanager", "alertmanager, version 9")
-    with pytest.raises(UserError, match="does not start here") as error:
+    with pytest.raises(UserError, match="does not start on this machine") as error:
         binaries.command("alertmanager")
     assert "alertmanager, version 9" in str(error.value)
 
 
 def test_without_apt_the_fetch_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"has no apt-get.*prometheus-alertmanager"):
+    with pytest.raises(UserError, match=r"apt-get is not on PATH.*prometheus-alertmanager"):
         fetch.fetch(print)
 
 
@@ -120,5 +120,7 @@ def test_what_an_earlier_download_did_not_know_of_is_fetched_and_its_lack_is_no_
     assert fetch.lacking() == ["prometheus-node-exporter"]
     told: list[str] = []
     fetch.fetch(told.append)
-    assert told[-1].endswith("cannot be fetched (no such package); nothing else needs it")
+    assert told[-1].endswith(
+        "cannot be fetched (no such package); only tests and benchmarks need it"
+    )
     assert fetch.lacking() == ["prometheus-node-exporter"], "asked again the next time"

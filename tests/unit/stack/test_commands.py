@@ -33,7 +33,7 @@ def test_inject_loses_the_gpu_that_is_named(tmp_path: Path, run: CliRunner) -> N
     result = run.invoke(inject, ["node2/3", "lost", "--state-dir", str(tmp_path)])
     assert result.exit_code == 0
     assert hardware.gpu("node2", 3).lost
-    assert "gpu/node2/3: lost" in result.output
+    assert "gpu/node2/3: injected lost" in result.output
 
 
 @pytest.mark.parametrize("target", ["node2", "job/a", "node2/99", "../x/1"])
@@ -46,7 +46,7 @@ def test_inject_refuses_what_is_no_gpu(tmp_path: Path, run: CliRunner, target: s
 def test_inject_without_simulated_gpus_says_that_real_ones_are_never_harmed(
     tmp_path: Path, run: CliRunner
 ) -> None:
-    with pytest.raises(UserError, match="Real GPUs are never harmed"):
+    with pytest.raises(UserError, match="never injected into real GPUs"):
         run.invoke(inject, ["node1/0", "lost", "--state-dir", str(tmp_path)])
 
 
@@ -69,7 +69,7 @@ def test_snippets_ask_the_remediator_for_its_host_list(run: CliRunner) -> None:
         }
     ]  # fmt: skip
     assert (exporters["job_name"], own["job_name"]) == ("node", "remediator")
-    with pytest.raises(UserError, match="exclude each other"):
+    with pytest.raises(UserError, match="mutually exclusive"):
         run.invoke(config, ["snippets", "--http-sd", "--node", "a=h:1"])
 
 
@@ -110,7 +110,7 @@ def test_status_of_a_stack_that_is_down_is_one(tmp_path: Path, run: CliRunner) -
     StackFile("local", 9090, True, {"rules": "http://127.0.0.1:1"}, "t").save(tmp_path)
     result = run.invoke(up, ["status", "--state-dir", str(tmp_path)])
     assert result.exit_code == 1
-    assert "It is not running" in result.output
+    assert "The stack is not running" in result.output
 
 
 def test_the_state_folder_may_be_named_before_the_sub_command(
@@ -118,13 +118,13 @@ def test_the_state_folder_may_be_named_before_the_sub_command(
 ) -> None:
     StackFile("local", 9090, True, {}, "t").save(tmp_path)
     result = run.invoke(up, ["--state-dir", str(tmp_path), "down"])
-    assert result.output == f"Nothing was running in {tmp_path}.\n"
+    assert result.output == f"No stack is running in {tmp_path}.\n"
 
 
 def test_logs_name_what_there_is(tmp_path: Path, run: CliRunner) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/rules.log").write_text("one\ntwo\nthree\n")
-    with pytest.raises(UserError, match="known: rules"):
+    with pytest.raises(UserError, match="Expected one of: rules"):
         run.invoke(up, ["logs", "../rules", "--state-dir", str(tmp_path)])
     result = run.invoke(up, ["logs", "rules", "-n", "2", "--state-dir", str(tmp_path)])
     assert result.output == "two\nthree\n"
@@ -145,7 +145,7 @@ def test_a_folder_that_holds_a_larger_or_simulated_fleet_is_refused(tmp_path: Pa
     options = StackOptions(state_dir=tmp_path, simulate=True)
     require_same_fleet(decide(options))
     for other in (replace(options, nodes=2), replace(options, simulate=False)):
-        with pytest.raises(UserError, match=r"holds 4 simulated nodes.*--reset"):
+        with pytest.raises(UserError, match=r"contains 4 simulated nodes.*--reset"):
             require_same_fleet(decide(other))
 
 
@@ -163,4 +163,4 @@ def test_down_leaves_a_stranger_with_the_same_pid_alone(tmp_path: Path, run: Cli
     pid, start = own_identity()
     StackFile("local", 9090, True, {}, "t", supervisor=(pid, start + 1)).save(tmp_path)
     result = run.invoke(up, ["down", "--state-dir", str(tmp_path)])
-    assert "Nothing was running" in result.output
+    assert "No stack is running" in result.output

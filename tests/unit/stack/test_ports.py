@@ -21,7 +21,7 @@ def test_every_port_moves_with_the_base() -> None:
 
 @pytest.mark.parametrize("base", [80, 65_300])
 def test_a_base_without_room_is_refused(base: int) -> None:
-    with pytest.raises(UserError, match="out of range"):
+    with pytest.raises(UserError, match="--port-base: expected 1024 to"):
         layout(base, ["node1", "node2"])
 
 
@@ -34,7 +34,7 @@ def test_a_taken_port_is_named_with_its_process_and_the_cure() -> None:
         with pytest.raises(UserError) as error:
             require_free({"prometheus": port})
     text = str(error.value)
-    assert f"port {port}, meant for prometheus, is taken by" in text
+    assert f"port {port} of prometheus is in use by" in text
     assert f"pid {os.getpid()}" in text
     assert "--port-base" in text
 

@@ -49,7 +49,7 @@ def test_a_dead_process_comes_back_and_its_death_is_told(tmp_path: Path) -> None
         os.kill(first[0], signal.SIGKILL)
         until(lambda: child.who not in (None, first))
         assert told == [
-            f"worker was ended by SIGKILL; it starts again in 1 s (log: {tmp_path}/logs/worker.log)"
+            f"worker was killed by SIGKILL; restart in 1 s (log: {tmp_path}/logs/worker.log)"
         ]
     finally:
         supervisor.stop()
@@ -64,8 +64,8 @@ def test_one_that_dies_on_and_on_shows_its_last_words(tmp_path: Path) -> None:
     supervisor.start()
     try:
         until(lambda: len(told) == 2)
-        assert told[0].startswith("bad ended with 3; it starts again in 16 s")
-        assert "died 5 times" in told[1]
+        assert told[0].startswith("bad exited with 3; restart in 16 s")
+        assert "5 exits in two minutes" in told[1]
         assert "no such file" in told[1]
     finally:
         supervisor.stop()
@@ -104,7 +104,7 @@ def test_a_program_that_is_not_there_is_told_and_tried_again(tmp_path: Path) -> 
     supervisor.start()
     try:
         until(lambda: told)
-        assert "it starts again in 1 s" in told[0]
+        assert "restart in 1 s" in told[0]
     finally:
         supervisor.stop()
 

@@ -12,7 +12,7 @@ def test_a_folder_with_somebodys_files_is_refused_and_left_as_it_is(tmp_path: Pa
     (tmp_path / "exporter").mkdir()
     (tmp_path / "exporter" / "cli.py").write_text("precious")
     stack = Stack(StackOptions(tmp_path, simulate=True, reset=True))
-    with pytest.raises(UserError, match="holds 'exporter'"):
+    with pytest.raises(UserError, match="contains 'exporter'"):
         stack.prepare(lambda _: None)
     assert (tmp_path / "exporter" / "cli.py").read_text() == "precious"
     assert [path.name for path in tmp_path.iterdir()] == ["exporter"]

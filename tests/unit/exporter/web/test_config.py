@@ -76,7 +76,7 @@ BAD = [
     ("basic_auth_users: {a: '%s'}" % HASH.replace("$2b$", "$5$b$"), "basic_auth_users.a", "htpasswd"),
     ("basic_auth_users: {a: '%s'}" % HASH[:-1], "basic_auth_users.a", "htpasswd"),
     ("basic_auth_users: [a]", "basic_auth_users", "expected"),
-    ("basic_auth_users: {a: '%s', a: '%s'}" % (HASH, HASH), ":1:", "stands twice"),
+    ("basic_auth_users: {a: '%s', a: '%s'}" % (HASH, HASH), ":1:", "duplicate key"),
     ("http_server_config: {headers: {Set-Cookie: a}}", "headers", "known: Content-Security-Policy"),
     ("http_server_config: {headers: {x-frame-options: deny}}", "headers", "known"),
     ("http_server_config: {headers: {X-Frame-Options: allow}}", "X-Frame-Options", "deny or sameorigin"),
@@ -96,8 +96,8 @@ BAD = [
     ("users: {}", "$", "users"),
     ("[]", "$", "expected"),
     ("a: *b", ":1:", "aliases"),
-    ("{", ":2:", "mend the YAML"),
-    ("\ttls_server_config:", ":1:", "mend the YAML"),
+    ("{", ":2:", "Fix the YAML"),
+    ("\ttls_server_config:", ":1:", "Fix the YAML"),
 ]  # fmt: skip
 
 

@@ -116,9 +116,9 @@ def test_prometheus_is_told_cluster_and_node_and_meta_labels_that_shadow_no_seri
             "hosts: [{node: a, labels: {" + ", ".join(f"l{n}: x" for n in range(17)) + "}}]",
             "at $.hosts[0].labels: expected at most 16 labels",
         ),
-        ("hosts: [", "mend the YAML"),
-        ("hosts: [a]\nhosts: [b]", "'hosts' stands twice"),
-        ("hosts: [&a b, *a]", "aliases are not accepted"),
+        ("hosts: [", "Fix the YAML"),
+        ("hosts: [a]\nhosts: [b]", "duplicate key 'hosts'"),
+        ("hosts: [&a b, *a]", "aliases are not supported"),
     ],
 )
 def test_a_bad_list_is_one_sentence_with_the_place(read, text, said) -> None:
@@ -130,7 +130,7 @@ def test_a_bad_list_is_one_sentence_with_the_place(read, text, said) -> None:
 
 
 def test_a_list_that_is_not_there_is_named(tmp_path) -> None:
-    with pytest.raises(UserError, match=r"hosts\.yml: no such file; check the path"):
+    with pytest.raises(UserError, match=r"hosts\.yml: no such file\. Check the path"):
         read_hosts(tmp_path / "hosts.yml", "main")
 
 
