@@ -100,7 +100,7 @@ def test_a_base_that_is_no_url_is_refused() -> None:
     ):
         Links("wiki")
     with pytest.raises(
-        UserError, match="the dashboard base URL must start with .* got 'grafana:3000'"
+        UserError, match=r"the dashboard base URL must start with .* got 'grafana:3000'"
     ):
         Links(dashboards="grafana:3000")
 

@@ -36,7 +36,7 @@ def test_writing_and_reading_again_gives_the_same_rules(path: Path) -> None:
         ("groups:\n- name: g\n  rulez: []", "some.yml:2: unknown key 'rulez'"),
         ("groups: [{name: g, rules: [{expr: up}]}]", "either `alert` or `record`"),
         ("groups: [{name: g, rules: [{alert: A, record: b, expr: up}]}]", "either `alert`"),
-        ("groups: [{name: g, rules: [{alert: A, expr: [up]}]}]", "a plain text belongs here"),
+        ("groups: [{name: g, rules: [{alert: A, expr: [up]}]}]", "expected a string"),
         ("groups: [{name: g, name: h}]", "duplicate key"),
         ("groups: [*x]", "aliases are not supported"),
         ("groups: [", "Fix the YAML"),
