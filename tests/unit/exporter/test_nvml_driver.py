@@ -107,7 +107,7 @@ def test_a_lost_gpu_is_lost_but_a_lost_part_is_only_absent(driver: Driver, name:
     "name", ["UNINITIALIZED", "DRIVER_NOT_LOADED", "LIB_RM_VERSION_MISMATCH", "LIBRARY_NOT_FOUND"]
 )
 def test_a_library_that_is_of_no_use_fails_all(driver: Driver, name: str) -> None:
-    with pytest.raises(SourceFailed, match="NVML does not answer"):
+    with pytest.raises(SourceFailed, match="NVML does not respond"):
         driver.call(0, "rows", Library(refusal(name)))
 
 

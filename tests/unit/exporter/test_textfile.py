@@ -75,15 +75,14 @@ def test_a_file_is_shown_as_it_says(folder: Folder) -> None:
         "# TYPE site_runs_total counter", "site_runs_total 1000.0",
         f"# HELP site_untyped Metric read from {folder.path}/a.prom",
         "# TYPE site_untyped untyped", "site_untyped 0.5",
-        "# HELP node_textfile_mtime_seconds Unix time at which a text file that is shown was last "
-        "written.",
+        "# HELP node_textfile_mtime_seconds Unix time of the latest change of an accepted text file.",
         "# TYPE node_textfile_mtime_seconds gauge",
         f'node_textfile_mtime_seconds{{file="{folder.path}/a.prom"}} 1000.5',
-        "# HELP node_textfile_scrape_error 1 while a text file or folder cannot be read, or a file is "
-        "passed over.",
+        "# HELP node_textfile_scrape_error 1 while a text file or its folder cannot be read, or a file "
+        "is rejected.",
         "# TYPE node_textfile_scrape_error gauge", "node_textfile_scrape_error 0",
-        "# HELP gpu_exporter_textfile_families_dropped Families of text files that are left out "
-        "because the exporter has them itself.",
+        "# HELP gpu_exporter_textfile_families_dropped Families in text files that are ignored because "
+        "the exporter itself has a family of this name.",
         "# TYPE gpu_exporter_textfile_families_dropped gauge",
         "gpu_exporter_textfile_families_dropped 0",
     ]  # fmt: skip

@@ -138,7 +138,7 @@ def test_a_checkpoint_that_is_no_file_is_here_and_a_failure(tmp_path: Path, kind
     else:
         os.mkfifo(path)
     assert owners.here()
-    with pytest.raises(CollectorError, match="cannot be read"):
+    with pytest.raises(CollectorError, match="cannot read"):
         list(owners.holdings(0))
 
 

@@ -311,7 +311,7 @@ def test_a_driver_that_does_not_connect_costs_no_gpu(node: Node) -> None:
     node.step(1.3)
     number = node.common().number
     assert End(number) in node.step(16.5)
-    assert "did not answer within 15 s" in str(node.log)
+    assert "did not respond within 15 s" in str(node.log)
     assert not node.roster.holds
 
 

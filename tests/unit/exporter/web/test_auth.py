@@ -97,7 +97,9 @@ def test_what_is_kept_is_bounded() -> None:
 )
 def test_a_bad_token_is_refused_with_the_file_and_the_cure(tmp_path: Path, text: str) -> None:
     (tmp_path / "token").write_text(text)
-    with pytest.raises(UserError, match=r"--web.release-token-file .*token: write one token of 16"):
+    with pytest.raises(
+        UserError, match=r"--web.release-token-file .*token: expected one token of 16"
+    ):
         TokenFile(tmp_path / "token")
 
 

@@ -69,7 +69,7 @@ def test_what_is_no_request_is_answered_also_behind_one_that_wanted_no_body(serv
     served = serve()
     answer = served.say(GET.replace(b"GET", b"HEAD") + b"nonsense\r\n\r\n")
     assert statuses(answer) == [200, 400]
-    assert answer.endswith(b"This is no HTTP/1.1 request.\n")
+    assert answer.endswith(b"Invalid HTTP/1.1 request.\n")
 
 
 def test_random_bytes_break_nothing(serve: Serve) -> None:
@@ -240,7 +240,7 @@ def test_a_mistake_of_ours_is_a_500_that_tells_nothing(
     monkeypatch.setattr(pages, "page", lambda *_: 1 / 0)
     served = serve(pages=pages)
     status, _, body = served.ask("GET", "/metrics")
-    assert (status, body) == (500, b"This failed; the log says why.\n")
+    assert (status, body) == (500, b"Internal error; see the exporter's log.\n")
     assert served.told[0][1]["why"].startswith("ZeroDivisionError")
 
 
