@@ -117,7 +117,7 @@ class Progress:
 
 def _forgotten(held: Held, now: float) -> bool:
     """Whether a report has expired. A server's report expires when its process ends, because it has no load
-    any more. A pipeline's report is kept until the next run, even if its process has ended."""
+    any more. A pipeline's report is kept after its process has ended, because the next run is expected."""
     report, age = held.report, now - held.at
     if isinstance(report, Pipeline):
         return age > FORGET_PIPELINE_SECONDS

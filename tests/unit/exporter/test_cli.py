@@ -1,4 +1,4 @@
-"""Bad input gets one sentence that names the place and the cure."""
+"""Invalid input results in one sentence with the location and the fix."""
 
 import errno
 import socket

@@ -1,4 +1,4 @@
-"""A group of readings is shown as it stands, of the GPUs that are up, and each process only when asked."""
+"""A group of readings is exported for the GPUs that are up; series of each process only if enabled."""
 
 from pathlib import Path
 

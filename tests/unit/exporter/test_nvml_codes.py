@@ -1,4 +1,4 @@
-"""What NVML's numbers mean is checked against the binding's own names for them."""
+"""The meaning of NVML's numbers is compared with the binding's names."""
 
 import pynvml
 import pytest

@@ -1,4 +1,4 @@
-"""Units of systemd, as a program of the same manners as systemctl tells them."""
+"""systemd units, reported by a fake systemctl."""
 
 import re
 import sys

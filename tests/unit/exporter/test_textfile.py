@@ -1,4 +1,4 @@
-"""Files that others wrote: what is shown of them, and what is passed over as a whole."""
+"""Files of other programs: accepted content, and files rejected as a whole."""
 
 import math
 import os
@@ -24,7 +24,7 @@ CATALOGUE = catalogue()
 
 
 class Folder:
-    """A folder of text files, and what a collector shows of it."""
+    """A folder of text files, and the collector's output."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,7 +46,7 @@ class Folder:
         return list(self.collector.collect(0.0))
 
     def reasons(self) -> dict[str, str]:
-        """Why each file is passed over."""
+        """The reason for the rejection of each file."""
         name = "gpu_exporter_textfile_rejected"
         return {Path(s.labels[0]).name: s.labels[1] for s in self.samples() if s.name == name}
 
@@ -297,7 +297,7 @@ def test_the_reasons_of_the_catalogue_are_those_that_there_are() -> None:
     assert metric.values["reason"] == get_args(Reason)
 
 
-# ---- whatever a file holds
+# ---- arbitrary files
 
 _TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20)
 _NAMES = st.from_regex(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,8}", fullmatch=True)
@@ -367,7 +367,7 @@ def test_any_bytes_are_refused_or_shown_so_that_others_read_the_same(data: bytes
     described = merged.described()
     blocks = Renderer(CATALOGUE).render(merged.samples(described), described)
     text = Fragment(blocks).plain(Form.TEXT).decode()
-    theirs = {  # each counter is called _total there
+    theirs = {  # OpenMetrics requires _total for counters
         (
             sample.name.removesuffix("_total"),
             tuple(sorted(p for p in sample.labels.items() if p[1])),

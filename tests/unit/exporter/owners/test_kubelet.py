@@ -1,5 +1,5 @@
-"""The kubelet's checkpoint: as the kubelets of Kubernetes 1.19 and 1.37 wrote it (see
-tests/real_kubelet), and as junk."""
+"""The kubelet's checkpoint: written by the kubelets of Kubernetes 1.19 and 1.37 (see tests/real_kubelet),
+and invalid data."""
 
 from __future__ import annotations
 

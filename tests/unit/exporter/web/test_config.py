@@ -1,5 +1,5 @@
 # ruff: noqa: UP031 - braces of YAML in every line
-"""The web configuration: what is wrong is one sentence with file, key and cure; a good one is obeyed."""
+"""The web configuration: an invalid file results in one sentence with file, key and fix; a valid one is used."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ PAIR = "cert_file: localhost.crt, key_file: localhost.key"
 ALL = "client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.crt"
 TLS = "tls_server_config"
 
-# What stands in the file, which key the sentence names, and words of the cure.
+# The content of the file, the key in the error, and a part of the fix.
 BAD = [
     ("%s: {cert_file: localhost.crt}" % TLS, TLS, "key and key_file are both missing; set one"),
     ("%s: {key_file: localhost.key}" % TLS, TLS, "cert and cert_file are both missing; set one"),
@@ -120,7 +120,7 @@ def folder(keys: Path, tmp_path: Path) -> Path:
 
 
 def whole(folder: Path, text: str) -> tuple[WebConfig, ssl.SSLContext | None]:
-    """The file and the TLS that it asks for."""
+    """The parsed file, and its TLS context."""
     path = folder / "web.yml"
     path.write_text(text + "\n")
     config = read(path)
@@ -140,7 +140,7 @@ def test_what_is_wrong_is_one_sentence_with_file_key_and_cure(
     assert cure in said
     assert said.endswith(".")
     assert "\n" not in said
-    assert HASH[10:] not in said, "no hash is told"
+    assert HASH[10:] not in said, "the error must not contain the hash"
 
 
 def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_one_curve_is_taken_by_gos_name(folder: Path, curve: str) -> None:
 
 
 def python_names(curve: str) -> bool:
-    """Whether this Python can name the curve to OpenSSL."""
+    """Whether this Python can select the curve in OpenSSL."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ecdh_curve(curve)
     except (ssl.SSLError, ValueError):
@@ -285,7 +285,7 @@ def test_a_client_is_let_in_by_each_kind_of_name(sans: tuple[str, ...], welcome:
 
 
 class Kept:
-    """A file that is watched, with what was said of it."""
+    """A watched file, and the log events about it."""
 
     def __init__(self, path: Path) -> None:
         self.told: list[str] = []
@@ -310,7 +310,7 @@ def test_a_change_is_taken_and_a_wrong_one_keeps_the_one_before(tmp_path: Path) 
         assert (list(kept.file.config.users), kept.file.reloaded) == (users, good)
     path.unlink()
     kept.file.refresh()
-    assert list(kept.file.config.users) == ["c"], "a file that is gone opens no door"
+    assert list(kept.file.config.users) == ["c"], "a missing file must not disable authentication"
     assert not kept.file.reloaded
     events = [line.split()[0] for line in kept.told]
     assert events == ["web_config_kept", "web_config_reloaded"] * 2 + ["web_config_kept"]
@@ -346,7 +346,7 @@ def test_files_that_are_named_are_watched_also_while_they_are_missing(
     first = kept.file.tls
     certified("localhost")
     kept.file.refresh()
-    assert kept.file.tls is not first, "a new certificate is taken"
+    assert kept.file.tls is not first, "a new certificate is loaded"
     path.write_text("%s: {cert_file: late.crt, key_file: late.key}\n" % TLS)
     kept.file.refresh()
     assert not kept.file.reloaded
@@ -357,7 +357,7 @@ def test_files_that_are_named_are_watched_also_while_they_are_missing(
     (folder / "new" / "late.key").write_bytes((folder / "late.key").read_bytes())
     (folder / "new" / "late.key").rename(folder / "late.key")
     kept.file.refresh()
-    assert len(kept.told) == 4, "a file in the place of another is read"
+    assert len(kept.told) == 4, "a replaced file is read"
 
 
 def test_without_a_file_anybody_may_ask_and_nothing_is_watched() -> None:

@@ -1,4 +1,4 @@
-"""What is said of each part, by what is known of it: never healthy where nobody knows."""
+"""The state of each component; an unknown state is never reported as healthy."""
 
 from __future__ import annotations
 

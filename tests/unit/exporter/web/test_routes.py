@@ -1,4 +1,4 @@
-"""Each path answers what it should, to whom it should, and releases GPUs for those alone who may ask."""
+"""The response of each path, its authentication, and the permission to release GPUs."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_the_landing_page_escapes_what_it_shows(serve: Serve) -> None:
     assert "load &lt;now&gt;" in page
     assert "version 1.2.3 on node1" in page
     assert 'href="/api/v1/health"' in page
-    assert "http" not in page.replace("https", "http"), "nothing comes from elsewhere"
+    assert "http" not in page.replace("https", "http"), "the page loads no external resources"
     assert landing("a", {"/x?a&b": "<>"}, [], {}).count(b"&lt;&gt;") == 1
 
 
@@ -179,7 +179,7 @@ def test_a_login_is_asked_for_everywhere_and_never_says_what_was_wrong(serve: Se
         assert served.get(path) == 401
     assert served.counters.logins_failed == len(wrong) + 5
     assert served.get("/metrics", **login("prometheus", "right")) == 200
-    assert served.events() == ["login_failed"], "said once in a while, not each time"
+    assert served.events() == ["login_failed"], "the event is rate-limited in the log"
     assert "wrong" not in str(served.told)
 
 
@@ -256,7 +256,9 @@ def test_gpus_are_released_for_a_user_or_for_the_token(serve: Serve, new_reader:
     assert served.ask("POST", RELEASE, **BEARER)[0] == 200
     assert served.ask("POST", RELEASE, **login("prometheus", "right"))[0] == 200
     assert served.ask("POST", RELEASE, **login("prometheus", "wrong"))[0] == 401
-    assert served.ask("GET", "/metrics", **BEARER)[0] == 401, "the token is for releasing alone"
+    assert served.ask("GET", "/metrics", **BEARER)[0] == 401, (
+        "the token is only valid for releasing GPUs"
+    )
 
 
 def test_a_page_in_a_browser_cannot_release_gpus(serve: Serve, new_reader: Any) -> None:

@@ -1,4 +1,4 @@
-"""What XIDs mean: complete, argued where it differs, and open to the site's own word."""
+"""The XID catalogue: complete, with reasons for differences, and site overrides."""
 
 from pathlib import Path
 
