@@ -1,8 +1,8 @@
 """Recommends an action for each GPU: the highest-ranked action that the driver, XIDs, memory repairs or the
 loss of the GPU call for. Pure.
 
-A GPU that only does not respond has the action none, because this alone is no reason to act. A GPU whose state
-is unknown has no recommendation.
+A GPU whose only symptom is that it does not respond has the action none, because this alone is no reason to act.
+A GPU whose state is unknown has no recommendation.
 """
 
 from __future__ import annotations

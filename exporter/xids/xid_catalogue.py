@@ -195,11 +195,12 @@ def markdown() -> Iterator[str]:
         f"{' < '.join(ACTIONS)}. `≠` marks codes for which our action differs",
         "from NVIDIA's immediate action or from GPUd's first action; the last column explains why. A code that is not in",
         "the table is counted too, as a warning with the action none. A site can override severities and actions in the",
-        "file of `--collector.xid.overrides`.",
+        "file of `--collector.xid.overrides`. The count of a code that starts at 0 exists for every GPU before the first",
+        "error, so that the first error shows in `increase()`.",
         "",
         "Application errors (13, 31, 43, 45) and errors that the driver contained (94) never remove a GPU from service.",
         "",
-        "| code | name | severity | action | NVIDIA | GPUd | from 0 | why |",
+        "| code | name | severity | action | NVIDIA | GPUd | starts at 0 | reason for a difference |",
         "|---|---|---|---|---|---|---|---|",
     )
     for each in xid_catalogue().values():
@@ -211,7 +212,7 @@ def markdown() -> Iterator[str]:
         "SXIDs affect a switch and its links; an affected GPU reports XID 74 itself. The column `NVIDIA` has the class of",
         "the code in NVIDIA's guide.",
         "",
-        "| code | name | severity | action | NVIDIA | GPUd | from 0 | why |",
+        "| code | name | severity | action | NVIDIA | GPUd | starts at 0 | reason for a difference |",
         "|---|---|---|---|---|---|---|---|",
     )
     for each in sxid_catalogue().values():
