@@ -1,4 +1,4 @@
-"""The composition root: from settings to a running exporter."""
+"""The composition root: builds a running exporter from the settings."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ NVML_LIBRARY = "libnvidia-ml.so.1"
 ONCE_SECONDS = 5.0
 SOCKET = "progress.socket"
 _M_ARENA_MAX = -8
-SWITCH_SECONDS = 0.0005  # a scrape does not wait the usual 5 ms for a thread that renders
+SWITCH_SECONDS = 0.0005  # so that a scrape does not wait the default 5 ms for a rendering thread
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line says. A path that is None was not given."""
+    """The settings from the command line. A path is None when its flag is not set."""
 
     web: WebSettings
     procfs: Path
@@ -67,7 +67,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """The parts that run: `supervisor` is None where there are no GPUs to read."""
+    """The running parts; `supervisor` is None where there are no GPUs to read."""
 
     board: Board
     frame: Frame
@@ -77,23 +77,25 @@ class Exporter:
 
 
 def library_loads() -> bool:
-    """Whether NVML's library can be loaded, tried in a process of its own."""
+    """Whether NVML's library can be loaded; tested in a separate process."""
     code = f"import ctypes; ctypes.CDLL({NVML_LIBRARY!r})"
     tried = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, check=False)
     return tried.returncode == 0
 
 
 def choose_source(settings: Settings, log: Callable[..., None]) -> str:
-    """`nvml`, `simulated` or `none`. Raises UserError when what was asked for cannot be."""
+    """`nvml`, `simulated` or `none`. Raises UserError when the requested source is unavailable."""
     if settings.source != "auto":
         if settings.source == "simulated" and settings.hardware_dir is None:
-            raise UserError("--source=simulated needs --hardware.dir, the folder of the machines.")
+            raise UserError(
+                "--source=simulated requires --hardware.dir, the folder of the simulated machines."
+            )
         return settings.source
     if library_loads():
         return "nvml"
     if settings.hardware_dir is not None:
         return "simulated"
-    log("no_gpus", why=f"{NVML_LIBRARY} does not load: metrics of the host only")
+    log("no_gpus", why=f"cannot load {NVML_LIBRARY}: only host metrics are served")
     return "none"
 
 
@@ -106,14 +108,12 @@ def choose_node(settings: Settings, source: str) -> str:
         return nodes[0]
     if settings.node not in nodes:
         known = ", ".join(nodes[:20]) or "none"
-        raise UserError(
-            f"name one of the nodes in {settings.hardware_dir} with --hardware.node: {known}."
-        )
+        raise UserError(f"--hardware.node: expected a node of {settings.hardware_dir}: {known}.")
     return settings.node or ""
 
 
 def build(settings: Settings, log: Callable[..., None]) -> Exporter:
-    """Put the parts together; nothing runs yet."""
+    """Assemble the parts without starting them."""
     source = choose_source(settings, log)
     node = choose_node(settings, source)
     on = {entry.name for entry in COLLECTORS} - settings.without
@@ -163,7 +163,7 @@ def _supervisor(
     intervals: Mapping[Group, float],
     log: Callable[..., None],
 ) -> Supervisor:
-    """The simulated source has no driver that could tell events; its kernel log is the witness."""
+    """The simulated source has no driver events; its XIDs come from the kernel log only."""
     events = "exporter.sources.nvml" if arguments[0] == "nvml" else ""
     return Supervisor(
         board, arguments, intervals, log,
@@ -172,8 +172,8 @@ def _supervisor(
 
 
 def once(settings: Settings) -> bytes:
-    """The page of one full round, made on a copy of the state, so that a running exporter of the
-    same state is not disturbed."""
+    """The page after one full round. Works on a copy of the state, so that a running exporter with the
+    same state folder is not affected."""
     with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
         try:
             for name in ("inventory.json", "xid.json"):
@@ -181,8 +181,8 @@ def once(settings: Settings) -> bytes:
                     shutil.copy(settings.state_dir / name, folder)
         except OSError as error:
             raise UserError(
-                f"--state.dir {settings.state_dir} cannot be read ({error.strerror}): run this as "
-                "the user of the exporter, or give another folder."
+                f"--state.dir: cannot read {settings.state_dir} ({error.strerror}); run the command "
+                "as the user of the exporter, or specify another folder."
             ) from None
         exporter = build(_aside(settings, Path(folder)), logger())
         if exporter.supervisor is not None:
@@ -197,7 +197,7 @@ def once(settings: Settings) -> bytes:
 
 
 def check(settings: Settings) -> None:
-    """Whether these settings could be served, without touching anything. Raises UserError."""
+    """Check that the exporter could start with these settings; changes nothing. Raises UserError."""
     settings.web.read(logger())
     if path := settings.flags.get(SOCKET):
         inbox.check(path)
@@ -206,15 +206,15 @@ def check(settings: Settings) -> None:
 
 
 def _aside(settings: Settings, folder: Path) -> Settings:
-    """The settings of one that keeps its state in a folder of its own and leaves jobs' reports over the
-    socket to the exporter that runs."""
+    """The settings with a separate state folder and without the socket for progress reports, which
+    belongs to the running exporter."""
     return replace(settings, state_dir=folder, flags={**settings.flags, SOCKET: None})
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises UserError when it cannot start."""
+    """Serve until SIGTERM or SIGINT. Raises UserError when the exporter cannot start."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    # one heap for all threads: those of collectors mostly wait, and each would get a heap of its own
+    # One heap for all threads saves memory, because the threads of collectors mostly wait.
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
     log, web = logger(), settings.web
     file, token = web.read(log)
@@ -252,7 +252,7 @@ async def _serve(exporter: Exporter, server: Server, listeners: list[socket.sock
 
 
 def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What nobody waited for is one line of the log, and no traceback."""
+    """Log an unhandled exception as one line, without a traceback."""
     error = context.get("exception")
     why = f"{type(error).__name__}: {error}" if error else ""
     logger()("stray_error", what=str(context.get("message", ""))[:200], why=why[:500])
@@ -266,10 +266,10 @@ def claim(state_dir: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(
-            f"another exporter uses {state_dir}: stop it, or give another --state.dir."
+            f"--state.dir: another exporter uses {state_dir}; stop it, or specify another folder."
         ) from None
     except OSError as error:
         raise UserError(
-            f"--state.dir {state_dir} cannot be written ({error.strerror}): give another folder."
+            f"--state.dir: cannot write {state_dir} ({error.strerror}); specify another folder."
         ) from None
     return lock

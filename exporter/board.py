@@ -1,7 +1,6 @@
-"""What the exporter knows of its GPUs now. Written by the supervisor's thread, read by collectors.
+"""The current state of the GPUs. Written by the supervisor's thread, read by collectors.
 
-Nothing here guesses: a verdict or value that is too old is withheld, and a GPU of which nothing has
-been heard yet has no verdict.
+The board never guesses: stale verdicts and values are withheld, and a GPU without data has no verdict.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from exporter.view import BoardView, GpuView, Status
 
 __all__ = ["INTERVALS", "Board", "BoardView", "GpuView", "State", "Status", "time_to_live"]
 
-# How often each group is read, in seconds, unless said otherwise.
+# Default interval of each group, in seconds.
 INTERVALS: dict[Group, float] = {
     "load": 5.0, "gpm": 5.0, "health": 10.0, "processes": 10.0, "links": 30.0, "mig": 30.0,
     "limits": 60.0,
 }  # fmt: skip
 PRESENCE_TTL = 5.0
 FAST_TTL_MAX = 60.0
-AHEAD = 2.0  # what is more than this in the future was written before the clock was set back
+AHEAD = 2.0  # a timestamp further in the future dates from before the clock was set back
 MAX_EVENTS = 10_000
 
 
 def time_to_live(group: Group, every: float) -> float:
-    """Seconds for which a group's values may be shown: three intervals. Limits do not change by
-    themselves, and stay until a read of them fails."""
+    """Seconds for which a group's values are valid: three intervals. Limits do not change on their own,
+    so they stay valid until a read fails."""
     if group == "limits":
         return float("inf")
     return min(FAST_TTL_MAX, 3 * every) if group in ("load", "gpm") else 3 * every
@@ -41,7 +40,7 @@ def time_to_live(group: Group, every: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the supervisor says of its processes. GPUs are named by their source's number."""
+    """The state of the supervisor's processes. GPUs are identified by the number that the source uses."""
 
     failure: str
     restarts: int = 0
@@ -62,10 +61,10 @@ class _Record:
 
 
 class Board:
-    """The knowledge itself. Every method may be called from any thread.
+    """The state of all GPUs. All methods are thread-safe.
 
-    Messages come from several workers, each of which may number the GPUs in its own way: `worker`
-    says whose message it is.
+    Messages come from several workers, which may number the GPUs differently; `worker` identifies the
+    sender of a message.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Board:
         self._bus: tuple[BusGpu, ...] = ()
         self._round_at = 0.0
         self._source = ""
-        self._state = State("nothing has been read yet")
+        self._state = State("no data has been read yet")
         self._events: deque[tuple[float, GpuEvent]] = deque(maxlen=MAX_EVENTS)
         self._version = 0
         self._seen: tuple[int, float, BoardView] | None = None
@@ -93,12 +92,12 @@ class Board:
 
     @property
     def known(self) -> int:
-        """How many GPUs this node is known to have had."""
+        """The number of GPUs in the inventory of this node."""
         with self._lock:
             return len(self._known)
 
     def apply(self, message: Message, now: float, worker: int = 0) -> None:
-        """Take in what a worker said at Unix time `now`."""
+        """Apply a worker's message at Unix time `now`."""
         with self._lock:
             self._version += 1
             if isinstance(message, Values):
@@ -123,16 +122,16 @@ class Board:
             self._write()
 
     def hung(self, slot: int, now: float, worker: int = 0) -> None:
-        """The GPU in this slot does not answer; holds until it does, however long that takes.
+        """Mark the GPU in this slot as hung until it responds again, without a time limit.
 
-        `supervised` follows and makes it known, so that no page shows the one without the other.
+        The subsequent call of `supervised` notifies the collectors, so that a page shows both changes.
         """
         with self._lock:
             self._version += 1
             self._verdict(slot, Status.HUNG, now, worker)
 
     def alive(self, slot: int, now: float, worker: int = 0) -> None:
-        """Calls about the GPU in this slot come back, whatever they say."""
+        """Calls for the GPU in this slot return, with or without an error."""
         with self._lock:
             record = self._records.get(self._uuid(slot, worker) or "")
             if record is not None and record.status in (Status.UP, Status.HUNG):
@@ -140,7 +139,7 @@ class Board:
                 record.status, record.at = Status.UP, now
 
     def withhold(self, slot: int, group: Group, worker: int = 0) -> None:
-        """Nobody reads this group of this GPU any more."""
+        """Remove this group's values of this GPU, because they are no longer read."""
         with self._lock:
             record = self._records.get(self._uuid(slot, worker) or "")
             if record is not None:
@@ -148,12 +147,12 @@ class Board:
                 record.groups.pop(group, None)
 
     def gone(self, worker: int) -> None:
-        """This worker has ended: its numbers mean nothing any more."""
+        """Forget the GPU numbers of a worker that has ended."""
         with self._lock:
             self._slots.pop(worker, None)
 
     def supervised(self, state: State) -> None:
-        """What is true of the processes."""
+        """Set the state of the supervisor's processes."""
         with self._lock:
             if state.released and not self._state.released:
                 for record in self._records.values():
@@ -165,19 +164,19 @@ class Board:
                 self.changed.set()
 
     def add_event(self, event: GpuEvent, at: float) -> None:
-        """The driver told something at Unix time `at`."""
+        """Record a driver event that arrived at Unix time `at`."""
         with self._lock:
             self._events.append((at, event))
 
     def take_events(self) -> list[tuple[float, GpuEvent]]:
-        """The driver's events since the last time this was asked, with the Unix time of arrival."""
+        """The driver's events since the last call, with the Unix time of arrival."""
         with self._lock:
             taken = list(self._events)
             self._events.clear()
             return taken
 
     def view(self, now: float) -> BoardView:
-        """Everything that may be said at Unix time `now`."""
+        """The state of all GPUs at Unix time `now`."""
         with self._lock:
             if self._seen is not None and self._seen[:2] == (self._version, now):
                 return self._seen[2]
@@ -209,7 +208,7 @@ class Board:
         uuid = entry.device.uuid
         record = self._records.get(uuid, _Record())
         status = record.status
-        # A lost GPU may be asked no more: the verdict holds while rounds go on without it.
+        # A lost GPU may no longer be read: the verdict holds while rounds continue without it.
         at = max(record.at, self._round_at) if status is Status.LOST else record.at
         if status is not Status.HUNG and not -AHEAD <= now - at <= PRESENCE_TTL:
             status = Status.UNKNOWN
@@ -243,7 +242,7 @@ class Board:
         self._slots[worker] = {slot: uuid for slot, uuid in mine.items() if slot in kept}
         self._learn(inventory.merge(self._known, message.found, message.bus))
         said = {device.uuid for device in message.found}
-        # What is left out is another worker's, or nobody's, to judge.
+        # This worker does not judge the GPUs that it leaves out.
         said |= {uuid for slot in message.left_out if (uuid := self._uuid(slot, worker))}
         for uuid in self._known:
             record = self._records.get(uuid)
@@ -257,12 +256,12 @@ class Board:
         self._known, self._unwritten = merged, True
 
     def _write(self) -> None:
-        """Not under the lock: nobody who asks waits for a disk. Tried again each round if it fails."""
+        """Called without the lock, so that no reader waits for the disk. Retried each round on failure."""
         try:
             inventory.write(self._path, self._known)
             self._unwritten, self.write_error = False, ""
         except OSError as error:
-            self.write_error = f"{self._path}: cannot be written: {error.strerror}"
+            self.write_error = f"cannot write {self._path}: {error.strerror}"
 
     def _values(self, message: Values, now: float, worker: int) -> None:
         record = self._verdict(message.slot, Status.UP, now, worker)
@@ -274,8 +273,8 @@ class Board:
             self._errors[key] = self._errors.get(key, 0) + count
 
     def _uuid(self, slot: int, worker: int | None = None) -> str | None:
-        """Whose number this is: by this worker, by another one that is connected to the same GPUs, by
-        the order on the bus, or as it was before."""
+        """The uuid for a GPU number: according to this worker, another worker connected to the same GPUs,
+        the order on the bus, or the inventory."""
         mine = self._slots.get(worker, {}) if worker is not None else {}
         for numbers in (mine, *self._slots.values()):
             if slot in numbers:

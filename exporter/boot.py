@@ -1,4 +1,4 @@
-"""Which boot of the node this is, and when it began."""
+"""The current boot of the node: its id and its start time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from fleetmedic.hardware.state import Hardware
 
 @dataclass(frozen=True, slots=True)
 class BootTime:
-    """A boot: its id, and the Unix time at which it began."""
+    """A boot: its id, and the Unix time at which it started."""
 
     boot_id: str
     at: float
 
 
 class BootReader(Protocol):
-    """Where the present boot is read."""
+    """Reads the current boot."""
 
     def read(self) -> BootTime:
-        """The present boot. Raises OSError or UserError when it cannot be known."""
+        """The current boot. Raises OSError or UserError when it cannot be determined."""
         ...
 
 

@@ -30,7 +30,7 @@ OURS: tuple[Producer, ...] = ("exporter", "remediator", "rules", "pool")
 
 
 class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One family. `labels` leaves out `cluster` and `node` where the scrape configuration adds them."""
+    """One family. `labels` omits `cluster` and `node` where the scrape configuration adds them."""
 
     name: str
     type: MetricType
@@ -40,18 +40,18 @@ class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     producer: Producer
     help: str
     values: dict[str, tuple[str, ...]] = {}
-    """What a label of a closed set can be, by label; a label that is not here can be anything."""
+    """The possible values of a label with a closed set of values; other labels can have any value."""
 
     shared: dict[Producer, tuple[str, ...]] = {}
-    """The labels that other producers give the same family."""
+    """The labels of this family when another producer exports it."""
 
     @property
     def ours(self) -> bool:
-        """Whether a process of fleetmedic exports it."""
+        """Whether a fleetmedic process exports the family."""
         return self.producer in OURS
 
     def series_names(self) -> tuple[str, ...]:
-        """The names under which PromQL finds it: three for a histogram, one for the others."""
+        """The series names in PromQL: three for a histogram, one for the other types."""
         if self.type == "histogram":
             return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
         return (self.name,)
@@ -63,7 +63,7 @@ class Catalogue:
     def __init__(self, metrics: tuple[Metric, ...]) -> None:
         self._by_name = {metric.name: metric for metric in metrics}
         if len(self._by_name) != len(metrics):
-            raise ValueError("a metric stands twice in the catalogue")
+            raise ValueError("duplicate metric in the catalogue")
         self._by_series = {name: metric for metric in metrics for name in metric.series_names()}
 
     def __iter__(self) -> Iterator[Metric]:
@@ -77,7 +77,7 @@ class Catalogue:
         return self._by_name[name]
 
     def of_series(self, name: str) -> Metric | None:
-        """The family of a series' name as PromQL writes it (`x_bucket` for a histogram), or None."""
+        """The family of a series name in PromQL (`x_bucket` for a histogram), or None."""
         return self._by_series.get(name)
 
     def of_collector(self, collector: str) -> tuple[Metric, ...]:
@@ -87,7 +87,7 @@ class Catalogue:
 
 @cache
 def catalogue() -> Catalogue:
-    """The shipped catalogue, read once."""
+    """The shipped catalogue; cached."""
     return Catalogue(load_rows(PATH, "metrics", Metric))
 
 

@@ -1,4 +1,4 @@
-"""`fleetmedic exporter`: flags as node_exporter spells them."""
+"""`fleetmedic exporter`: the command, with flags in the style of node_exporter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 def collector_flags(command: F) -> F:
-    """Adds --collector.NAME and --no-collector.NAME for each collector, and the flags of its own."""
+    """Adds --collector.NAME, --no-collector.NAME and the collector's own flags for each collector."""
     for entry in reversed(list(COLLECTORS)):
         for flag in reversed(entry.flags):
             command = click.option(f"--{flag.name}", key(flag.name), **_option(flag))(command)  # type: ignore[type-var]
@@ -40,7 +40,7 @@ def collector_flags(command: F) -> F:
 
 
 def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
-    """The collectors that are off. With --collector.disable-defaults those stay that are named."""
+    """The disabled collectors. With --collector.disable-defaults, only named collectors stay on."""
     named = {
         key: ctx.get_parameter_source(key) is not ParameterSource.DEFAULT for key in SWITCH_KEYS
     }
@@ -53,7 +53,7 @@ def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
 
 
 def _option(flag: Flag) -> dict[str, Any]:
-    """How click is told of a collector's flag."""
+    """The click option parameters of a collector's flag."""
     shown: dict[str, Any] = {"help": flag.help, "show_default": flag.default is not None}
     if flag.type is bool:
         return shown | {"is_flag": True, "default": bool(flag.default), "show_default": False}
@@ -64,12 +64,12 @@ def _option(flag: Flag) -> dict[str, Any]:
 def _between(flag: str, text: str, low: int, high: int) -> float:
     seconds = parse_duration(text)
     if not low <= seconds <= high:
-        raise UserError(f"{flag}={text} is out of range: give {low}s to {high}s.")
+        raise UserError(f"{flag}={text} is out of range: expected {low}s to {high}s.")
     return seconds
 
 
 def folder(path: Path | None, flag: str) -> Path | None:
-    """The path of a folder that must be there. Raises UserError."""
+    """The path of a folder that must exist. Raises UserError."""
     if path is not None and not path.is_dir():
         raise UserError(f"{flag} {path}: no such folder; check the path.")
     return path
@@ -95,16 +95,15 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "listen",
     multiple=True,
     metavar="HOST:PORT",
-    help="Address to serve on, also several times; :9410 means all addresses.  "
-    "[default: 127.0.0.1:9410]",
+    help="Listen address; :9410 means all addresses. Can be repeated.  [default: 127.0.0.1:9410]",
 )
 @click.option(
     "--web.config.file",
     "web_config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="TLS, users and headers, in the format of the Prometheus exporter toolkit; read anew when it "
-    "changes.",
+    help="TLS, users and headers, in the format of the Prometheus exporter toolkit. Reloaded when the "
+    "file changes.",
 )
 @click.option(
     "--web.telemetry-path",
@@ -112,7 +111,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
     default="/metrics",
     metavar="PATH",
     show_default=True,
-    help="Path of the metrics.",
+    help="URL path of the metrics.",
 )
 @click.option(
     "--web.max-requests",
@@ -120,20 +119,20 @@ def _web(given: dict[str, Any]) -> WebSettings:
     type=click.IntRange(1, 10_000),
     default=MAX_REQUESTS,
     show_default=True,
-    help="Connections served at the same time; one more gets 503.",
+    help="Maximum number of concurrent connections; further ones get 503.",
 )
 @click.option(
     "--web.dcgm",
     "dcgm",
     is_flag=True,
-    help="Also serve /metrics/dcgm: the names and units of dcgm-exporter.",
+    help="Also serve /metrics/dcgm, with the names and units of dcgm-exporter.",
 )
 @click.option(
     "--web.release-token-file",
     "release_token",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="File with the bearer token for POST /-/release, which lets go of the GPUs for a reset.",
+    help="File with the bearer token for POST /-/release, which releases the GPUs for a reset.",
 )
 @click.option(
     "--path.procfs",
@@ -141,7 +140,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
     type=click.Path(path_type=Path),
     default="/proc",
     show_default=True,
-    help="Where the proc file system is.",
+    help="Mount point of the proc file system.",
 )
 @click.option(
     "--path.sysfs",
@@ -149,65 +148,70 @@ def _web(given: dict[str, Any]) -> WebSettings:
     type=click.Path(path_type=Path),
     default="/sys",
     show_default=True,
-    help="Where the sys file system is.",
+    help="Mount point of the sys file system.",
 )
 @click.option(
     "--path.kmsg",
     "kmsg",
     type=click.Path(path_type=Path),
-    help="Kernel log: a device, FIFO or file.  [default: /dev/kmsg, or the simulated node's]",
+    help="Kernel log: a device, FIFO or file.  [default: /dev/kmsg, or the simulated node's log]",
 )
 @click.option(
     "--state.dir",
     "state_dir",
     type=click.Path(path_type=Path),
-    help="Folder for what must survive a restart: known GPUs, XID counts.",
+    help="Folder for the state that survives a restart: known GPUs, XID counts.",
 )
 @click.option(
     "--source",
     type=click.Choice(["auto", "nvml", "simulated"]),
     default="auto",
     show_default=True,
-    help="Where GPU values come from.",
+    help="Source of the GPU values.",
 )
 @click.option(
     "--hardware.dir",
     "hardware_dir",
     type=click.Path(path_type=Path),
-    help="Folder of simulated machines.",
+    help="Folder of the simulated machines.",
 )
-@click.option("--hardware.node", "node", help="This node's name there and in the embedded cluster.")
+@click.option(
+    "--hardware.node",
+    "node",
+    help="Name of this node in the folder of simulated machines and in the embedded cluster.",
+)
 @click.option(
     "--cluster.dir",
     "cluster_dir",
     type=click.Path(path_type=Path),
-    help="Folder of the embedded cluster's store, for who uses which GPU.",
+    help="Folder of the embedded cluster's store, which records the job of each GPU.",
 )
 @click.option(
     "--progress.dir",
     "progress_dir",
     type=click.Path(path_type=Path),
-    help="Folder into which jobs, pipelines and servers write their reports.",
+    help="Folder in which jobs, pipelines and servers write their progress reports.",
 )
 @click.option(
     "--gpu.expected",
     "expected",
     type=click.IntRange(0, 1024),
-    help="GPUs that this node should have.  [default: as many as were seen]",
+    help="Number of GPUs that this node should have.  [default: the number ever seen on it]",
 )
 @click.option(
     "--gpu.interval",
     "interval",
     default="5s",
     show_default=True,
-    help="Time between two reads of load, clocks and temperature.",
+    help="Interval between two reads of load, clocks and temperature, 1s to 20s.",
 )
 @click.option(
     "--gpu.health-interval",
     "health_interval",
     default="10s",
     show_default=True,
-    help="Time between two reads of ECC errors, row remaps and what the driver recommends.",
+    help="Interval between two reads of ECC errors, row remaps and the driver's recommended action, "
+    "1s to 300s.",
 )
 @click.option(
     "--log.level",
@@ -215,23 +219,27 @@ def _web(given: dict[str, Any]) -> WebSettings:
     type=click.Choice(LEVELS),
     default="info",
     show_default=True,
-    help="Least important events to log.",
+    help="Lowest level of the events to log.",
 )
-@click.option("--once", is_flag=True, help="Print the page once and exit.")
-@click.option("--check-config", is_flag=True, help="Check flags and files, and exit with 0 or 2.")
+@click.option("--once", is_flag=True, help="Print the metrics once and exit.")
+@click.option(
+    "--check-config",
+    is_flag=True,
+    help="Check the flags and the files that they name, and exit with 0 or 2.",
+)
 @click.version_option(__version__, message="fleetmedic exporter %(version)s")
 @click.option(
     "--collector.disable-defaults",
     "disable_defaults",
     is_flag=True,
-    help="Only the collectors that are named with --collector.NAME.",
+    help="Disable all collectors except those enabled with --collector.NAME.",
 )
 @collector_flags
 @click.pass_context
 def exporter(
     ctx: click.Context, /, level: str, once: bool, check_config: bool, interval: str, **given: Any
 ) -> None:
-    """Serve metrics of this node's GPUs, of its jobs and of the machine.
+    """Serve metrics of this node's GPUs, jobs and host.
 
     \b
     Examples:
@@ -267,7 +275,7 @@ def exporter(
     )
     if check_config:
         app.check(settings)
-        click.echo("The flags, and the files that they name, are good.")
+        click.echo("The flags and the files that they name are valid.")
     elif once:
         sys.stdout.buffer.write(app.once(settings))
     else:

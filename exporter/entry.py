@@ -1,4 +1,4 @@
-"""What the registry holds of a collector: how it is made, from which parts, with which flags."""
+"""The registry's types: a collector's entry, its flags, and the parts that it is built from."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from exporter.sources.base import Group
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A setting on the command line, `--NAME`. A default of None means that it need not be given;
-    `many` that it may be given again and again (the value is a tuple)."""
+    """A command line option, `--NAME`. Without a default the option is optional; with `many` it can be
+    repeated, and its value is a tuple."""
 
     name: str
     help: str
@@ -27,7 +27,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What collectors are made of. A folder that is None was not given."""
+    """The parts that collectors are built from. A folder is None when its flag is not set."""
 
     board: Board
     intervals: Mapping[Group, float]
@@ -44,14 +44,14 @@ class Parts:
     sysfs: Path = Path("/sys")
     simulated: bool = False
     shared: dict[str, Any] = field(default_factory=dict)
-    """What several collectors use together, made by the first that asks for it."""
+    """Objects that several collectors share; the first collector that needs one creates it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """How a collector is made; None when this exporter was given nothing for it to read.
+    """A collector of the registry. `make` returns None when the exporter has nothing for it to read.
 
-    `flags` are its own settings on the command line; the values are in `Parts.flags` by name.
+    `flags` are the collector's own command line options; `Parts.flags` has their values by name.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The collectors of the machine, in the order of the page; their families are node_exporter's."""
+"""The host collectors, in the order of the page; their families are compatible with node_exporter."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def _sys(name: str, summary: str, kind: Callable[[Path], Collector]) -> Entry:
 
 
 def _pattern(parts: Parts, flag: str, default: str) -> re.Pattern[str]:
-    """The expression that a flag gives. Raises UserError."""
+    """The regular expression in a flag. Raises UserError."""
     text = str(parts.flags.get(flag) or default)
     try:
         return re.compile(text)
     except re.error as error:
-        raise UserError(f"--{flag}={text[:80]!r} is no regular expression ({error}).") from None
+        raise UserError(f"--{flag}: invalid regular expression {text[:80]!r} ({error}).") from None
 
 
 _DISABLE = "collector.disable-host"
@@ -81,7 +81,9 @@ def _modules(parts: Parts) -> Collector:
     told = str(parts.flags.get(_MODULES) or kernel_modules.MODULES).split(",")
     names = [name.strip().replace("-", "_") for name in told]
     if bad := next((name for name in names if not re.fullmatch(r"\w{1,64}", name)), None):
-        raise UserError(f"--{_MODULES}: {bad[:80]!r} is no name of a module; separate by commas.")
+        raise UserError(
+            f"--{_MODULES}: expected module names separated by commas, got {bad[:80]!r}."
+        )
     return kernel_modules.KernelModules(parts.sysfs, names)
 
 
@@ -90,7 +92,7 @@ def _regex(name: str, help_text: str, default: str) -> tuple[Flag, ...]:
 
 
 def _switched(entry: Entry) -> Entry:
-    """The collector, which is not made where node_exporter is said to give its families."""
+    """The collector, disabled by --collector.disable-host if node_exporter has its families."""
 
     def make(parts: Parts) -> Collector | None:
         if parts.flags.get(_DISABLE) and entry.name not in _OURS_ALONE:
@@ -103,92 +105,94 @@ def _switched(entry: Entry) -> Entry:
 _ALL: tuple[Entry, ...] = (
     Entry(
         "cpu",
-        "time of processors in each mode",
+        "CPU time in each mode",
         lambda p: Cpu(p.procfs),
         flags=(
             Flag(
                 _DISABLE,
-                "No collectors whose families node_exporter has, for nodes where it runs, too.",
+                "Disable collectors that node_exporter also has, for nodes that run node_exporter.",
                 bool,
                 False,
             ),
         ),
     ),
-    _sys("cpu_throttles", "processors that heat held down", CpuThrottles),
+    _sys("cpu_throttles", "thermal throttling of CPUs", CpuThrottles),
     _proc("loadavg", "load average", Loadavg),
     _proc("meminfo", "memory", Meminfo),
     _proc("vmstat", "paging, swapping, OOM kills", Vmstat),
-    _proc("pressure", "waiting for processor, memory and disk", Pressure),
-    Entry("stat", "interrupts, context switches, boot", lambda p: Stat(p.procfs, p.boot)),
-    _proc("processes", "processes by state, and who waits in the kernel", Processes),
+    _proc("pressure", "pressure stall information (PSI) of CPU, memory and I/O", Pressure),
+    Entry("stat", "interrupts, context switches, boot time", lambda p: Stat(p.procfs, p.boot)),
+    _proc("processes", "processes by state, and uninterruptible ones by command", Processes),
     _proc("filefd", "file descriptors", Filefd),
     Entry(
         "diskstats",
-        "reads and writes of disks",
+        "disk reads and writes",
         lambda p: diskstats.Diskstats(p.procfs, _pattern(p, _DISKS, diskstats.EXCLUDE)),
-        flags=_regex(_DISKS, "Disks to leave out, a regular expression.", diskstats.EXCLUDE),
+        flags=_regex(_DISKS, "Regular expression of disks to exclude.", diskstats.EXCLUDE),
     ),
     _sys("nvme", "NVMe controllers and their state", Nvme),
     _proc("mdadm", "software RAID", Mdadm),
     Entry(
         "filesystem",
-        "space of file systems",
+        "file system space and inodes",
         _filesystem,
         flags=(
-            Flag(_ROOTFS, "Where the root file system is.", Path, Path("/")),
+            Flag(_ROOTFS, "Mount point of the host's root file system.", Path, Path("/")),
             Flag(
                 _MOUNTS,
-                "Mount points to leave out, a regular expression.",
+                "Regular expression of mount points to exclude.",
                 str,
                 filesystem.MOUNTS_EXCLUDE,
             ),
             Flag(
                 _TYPES,
-                "Types of file systems to leave out, a regular expression.",
+                "Regular expression of file system types to exclude.",
                 str,
                 filesystem.TYPES_EXCLUDE,
             ),
         ),
     ),
     _proc("nfs", "calls of the NFS client", Nfs),
-    _proc("mountstats", "how each NFS mount is served", Mountstats),
+    _proc("mountstats", "calls, bytes and timeouts of each NFS mount", Mountstats),
     Entry(
         "netdev",
         "traffic and errors of network interfaces",
         lambda p: netdev.Netdev(p.procfs, _pattern(p, _NETDEV, netdev.EXCLUDE)),
-        flags=_regex(_NETDEV, "Interfaces to leave out, a regular expression.", netdev.EXCLUDE),
+        flags=_regex(_NETDEV, "Regular expression of interfaces to exclude.", netdev.EXCLUDE),
     ),
     Entry(
         "netclass",
         "state and speed of network interfaces",
         lambda p: Netclass(p.sysfs, _pattern(p, _NETCLASS, netdev.EXCLUDE)),
-        flags=_regex(_NETCLASS, "Interfaces to leave out, a regular expression.", netdev.EXCLUDE),
+        flags=_regex(_NETCLASS, "Regular expression of interfaces to exclude.", netdev.EXCLUDE),
     ),
     _sys("bonding", "bonded network interfaces", Bonding),
     _sys("infiniband", "InfiniBand and RoCE ports", Infiniband),
-    _proc("netstat", "what TCP and UDP lost", Netstat),
-    _proc("softnet", "packets dropped by busy processors", Softnet),
-    _proc("conntrack", "table of tracked connections", Conntrack),
-    _sys("edac", "errors of the machine's memory", Edac),
+    _proc("netstat", "TCP and UDP traffic, retransmissions and errors", Netstat),
+    _proc("softnet", "packets processed and dropped by CPUs", Softnet),
+    _proc("conntrack", "connection tracking table", Conntrack),
+    _sys("edac", "host memory errors (EDAC)", Edac),
     _sys("pci_aer", "PCIe errors of GPUs and network cards", PciAer),
-    _sys("timex", "how far the clock is off", Timex),
-    Entry("time", "the node's time", lambda _: Time()),
+    _sys("timex", "clock synchronisation (NTP/PTP) and offset", Timex),
+    Entry("time", "current time of the node", lambda _: Time()),
     Entry(
         "systemd",
         "systemd units of a GPU host",
         lambda p: systemd.Systemd(_pattern(p, _UNITS, systemd.INCLUDE)),
         flags=_regex(
-            _UNITS, "Units to show, a regular expression of whole names.", systemd.INCLUDE
+            _UNITS,
+            "Regular expression of units to export, matched against the whole name.",
+            systemd.INCLUDE,
         ),
     ),
     Entry(
         "kernel_modules",
         "kernel modules that GPU jobs need",
         _modules,
-        flags=(Flag(_MODULES, "Modules to look for, by commas.", str, kernel_modules.MODULES),),
+        flags=(Flag(_MODULES, "Module names, separated by commas.", str, kernel_modules.MODULES),),
     ),
-    _proc("uname", "kernel", Uname),
-    Entry("os", "distribution", lambda p: OsRelease(_rootfs(p))),
+    _proc("uname", "kernel release and architecture", Uname),
+    Entry("os", "operating system distribution", lambda p: OsRelease(_rootfs(p))),
 )
 
 HOST: tuple[Entry, ...] = tuple(_switched(entry) for entry in _ALL)

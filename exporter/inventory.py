@@ -1,8 +1,8 @@
-"""The GPUs that this node has been seen with, kept on disk: a lost GPU keeps its index and uuid.
+"""The inventory of all GPUs ever seen on this node, stored on disk: a lost GPU keeps its index and uuid.
 
-What is known is the union of what the driver gives, what the bus shows and what was known before. A
-GPU keeps its index for as long as it is known, whatever number the driver gives it after another one
-is gone. A GPU found on the bus address of a missing one has replaced it.
+The inventory is the union of the driver's GPUs, the GPUs on the bus, and the previous inventory. A GPU keeps
+its index, even if the driver renumbers it after the loss of another GPU. A GPU found at the bus address of a
+missing one replaces it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _File(msgspec.Struct, frozen=True):
 
 
 def bus_key(text: str) -> tuple[int, int, int] | None:
-    """(domain, bus, device) of a bus address however it is written, or None when it is none.
+    """(domain, bus, device) of a bus address in any notation, or None when it is invalid.
 
     The driver writes 00000000:10:00.0, the kernel 0000:10:00, XID lines PCI:0000:10:00.
     """
@@ -51,10 +51,10 @@ def bus_key(text: str) -> tuple[int, int, int] | None:
 def merge(
     known: dict[str, Known], found: tuple[Device, ...], bus: tuple[BusGpu, ...] = ()
 ) -> dict[str, Known]:
-    """The inventory after these GPUs were found: known ones updated, new ones given an index.
+    """The inventory with these GPUs merged: known GPUs are updated, new GPUs get an index.
 
-    A new GPU gets the index of its place on the bus where the bus shows all that were found, since
-    the driver does not number those that it has lost; else the driver's number.
+    A new GPU gets the index of its position on the bus if the bus lists the GPU, because the driver does
+    not count GPUs that it has lost; otherwise the driver's number.
     """
     merged = dict(known)
     places = {key: place for place, key in enumerate(addresses(bus))}
@@ -81,12 +81,12 @@ def merge(
 
 
 def addresses(bus: tuple[BusGpu, ...]) -> list[tuple[int, int, int]]:
-    """The bus addresses in their order, which is the order in which the driver numbers GPUs."""
+    """The sorted bus addresses; the driver numbers GPUs in this order."""
     return sorted(key for gpu in bus if (key := bus_key(gpu.pci_bus_id)) is not None)
 
 
 def shown(bus: tuple[BusGpu, ...], known: dict[str, Known]) -> tuple[Device, ...]:
-    """The GPUs that are not known yet, but that the bus shows with a uuid."""
+    """The GPUs that the bus lists with a uuid and that are not in the inventory yet."""
     places = {key: place for place, key in enumerate(addresses(bus))}
     return tuple(
         Device(places.get(bus_key(gpu.pci_bus_id) or _NOWHERE, -1), gpu.uuid, gpu.pci_bus_id)
@@ -96,7 +96,7 @@ def shown(bus: tuple[BusGpu, ...], known: dict[str, Known]) -> tuple[Device, ...
 
 
 def read(path: Path) -> dict[str, Known]:
-    """The inventory on disk; empty when there is none or it is damaged (it is learned again)."""
+    """The inventory on disk; empty when the file is missing or damaged (it is then rebuilt)."""
     try:
         gpus = msgspec.json.decode(path.read_bytes(), type=_File).gpus
     except (OSError, msgspec.DecodeError):

@@ -1,4 +1,4 @@
-"""Reads the small files in which the kernel tells things: procfs and sysfs."""
+"""Reads small files of procfs and sysfs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_BYTES = 4 << 20
 MAX_NAMES = 8192
 _CHUNK = 1 << 16
 _DECIMAL = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?")
-# The file, or the device behind it, is not there or has no answer to give: not a fault of ours.
+# The file or its device is missing or has no value: this is not a failure of the collector.
 _ABSENT = frozenset(
     {
         errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.EINVAL, errno.EOPNOTSUPP,
@@ -24,46 +24,46 @@ _ABSENT = frozenset(
 
 
 def read(path: str | Path) -> str:
-    """The text of a file, cut at 4 MiB. Raises CollectorError, which names the file."""
+    """The text of a file, truncated at 4 MiB. Raises CollectorError with the file name."""
     try:
         return _read(path)
     except OSError as error:
-        raise CollectorError(f"{path} cannot be read: {error.strerror}") from None
+        raise CollectorError(f"cannot read {path}: {error.strerror}") from None
 
 
 def read_if_there(path: str | Path) -> str | None:
-    """The text of a file, without space around it; None when it is not there or has no answer."""
+    """The stripped text of a file; None when the file is missing or has no value."""
     try:
         return _read(path).strip()
     except OSError as error:
         if error.errno in _ABSENT:
             return None
-        raise CollectorError(f"{path} cannot be read: {error.strerror}") from None
+        raise CollectorError(f"cannot read {path}: {error.strerror}") from None
 
 
 def number(path: str | Path) -> int | None:
-    """The whole number that a file holds; None when it is not there or holds something else."""
+    """The integer in a file; None when the file is missing or has another content."""
     return integer(read_if_there(path) or "")
 
 
 def names(folder: str | Path) -> list[str]:
-    """What lies in a folder, sorted; nothing when there is no such folder. Raises CollectorError."""
+    """The sorted names in a folder; empty when the folder is missing. Raises CollectorError."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries)[:MAX_NAMES]
     except OSError as error:
         if error.errno in _ABSENT:
             return []
-        raise CollectorError(f"{folder} cannot be read: {error.strerror}") from None
+        raise CollectorError(f"cannot read {folder}: {error.strerror}") from None
 
 
 def integer(text: str) -> int | None:
-    """A whole number that is not negative, as the kernel writes it."""
+    """A non-negative integer in the kernel's notation; None when invalid."""
     return int(text) if len(text) <= 20 and text.isascii() and text.isdigit() else None
 
 
 def hexadecimal(text: str) -> int | None:
-    """A number as the kernel writes it in hexadecimal, without 0x."""
+    """A hexadecimal number in the kernel's notation, without 0x; None when invalid."""
     try:
         return int(text, 16) if len(text) <= 16 and text.isascii() and text.isalnum() else None
     except ValueError:
@@ -71,12 +71,12 @@ def hexadecimal(text: str) -> int | None:
 
 
 def decimal(text: str) -> float | None:
-    """A number with or without decimals."""
+    """A number with or without decimals; None when invalid."""
     return float(text) if _DECIMAL.fullmatch(text) else None
 
 
 def rows(text: str) -> Iterator[tuple[str, list[int]]]:
-    """Of each line `key[:] number number ...` the key and the numbers up to the first other word."""
+    """The key and the numbers (up to the first other word) of each line `key[:] number number ...`."""
     for line in text.splitlines():
         key, *words = line.split() or [""]
         numbers = []

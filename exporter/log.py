@@ -1,7 +1,7 @@
-"""The exporter's log: one event a line on stderr, JSON for machines, text for a terminal.
+"""The exporter's log: one event per line on stderr, as JSON, or as text on a terminal.
 
-The other programs log through structlog. Here it would be a tenth of the memory that every node of a
-fleet pays for, and all that is said are events with a few fields.
+The other programs log with structlog. In the exporter, which runs on every node, structlog would take a
+tenth of the memory, and the exporter only logs events with a few fields.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _threshold = 1
 
 
 def configure(level: str) -> None:
-    """Events below this level (one of LEVELS) are left out."""
+    """Suppress events below this level (one of LEVELS)."""
     global _threshold
     _threshold = LEVELS.index(level)
 
 
 def say(event: str, *, level: str = "warning", **fields: object) -> None:
-    """Write an event. A log that cannot be written costs the line and nothing else."""
+    """Write an event. If stderr cannot be written, only this line is lost."""
     if LEVELS.index(level) < _threshold:
         return
     at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -39,5 +39,5 @@ def say(event: str, *, level: str = "warning", **fields: object) -> None:
 
 
 def logger() -> Callable[..., None]:
-    """What the parts are given to say what happens: an event and its fields."""
+    """The function with which the parts log: it takes an event and its fields."""
     return say

@@ -1,6 +1,6 @@
-"""The collectors, in the order of the page. Read by the composition root alone.
+"""The collectors, in the order of the page. Only the composition root reads them.
 
-A new collector is one file in collectors/, its families in catalogue.yml, and one line here.
+To add a collector: one file in collectors/, its families in catalogue.yml, and one line here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.registry import Registry
 
 _PER_PROCESS = Flag(
-    "gpu.processes", "Show what each process has of a GPU: a series more for each.", bool, False
+    "gpu.processes",
+    "Export memory and SM use of each GPU process; adds series for each process.",
+    bool,
+    False,
 )
 _OF_A_PROCESS = frozenset({"gpu_process_memory_bytes", "gpu_process_sm_ratio"})
 
@@ -49,14 +52,14 @@ def _gpu(group: Group, summary: str, flags: tuple[Flag, ...] = ()) -> Entry:
 
 _SOCKET = Flag(
     "progress.socket",
-    "Unix socket to make, over which jobs report that do not share a folder.",
+    "Path of a Unix socket to create, for progress reports of jobs that do not share the folder.",
     Path,
 )
 
 
 _TEXTFILES = Flag(
     "collector.textfile.directory",
-    "Folder whose *.prom files are shown, or a pattern of folders; also several times.",
+    "Folder, or glob pattern of folders, with *.prom files to export. Can be repeated.",
     str,
     many=True,
 )
@@ -81,7 +84,8 @@ def _allocation(parts: Parts) -> Collector | None:
     unseen = not parts.simulated and namespace() not in (0, INITIAL_NAMESPACE)
     if unseen:
         parts.log(
-            "unowned_processes_unknown", why="the driver tells a container of its own processes"
+            "unowned_processes_unknown",
+            why="in a container, the driver reports only the container's own processes",
         )
     return Allocation(
         parts.board, owners(parts), parts.procfs, services(parts), parts.log, unseen=unseen
@@ -89,7 +93,7 @@ def _allocation(parts: Parts) -> Collector | None:
 
 
 def kernel_log(parts: Parts) -> KernelLog:
-    """The one reader of the kernel log. Raises UserError for overrides that cannot be."""
+    """The shared reader of the kernel log. Raises UserError for invalid overrides."""
     if "kernel_log" not in parts.shared:
         codes = Codes.of_site(parts.flags.get("collector.xid.overrides"))
         ledger = Ledger(parts.state_dir / "xid.json", codes)
@@ -104,9 +108,16 @@ def kernel_log(parts: Parts) -> KernelLog:
 __all__ = ["COLLECTORS", "Entry", "Flag", "Parts"]
 
 _XID_FLAGS = (
-    Flag("collector.xid.overrides", "YAML file in which the site says what an XID means.", Path),
     Flag(
-        "collector.xid.lookback", "Time after which an XID calls for nothing any more.", str, "1h"
+        "collector.xid.overrides",
+        "YAML file with the site's overrides of XID and SXID severities and actions.",
+        Path,
+    ),
+    Flag(
+        "collector.xid.lookback",
+        "Time after which an XID no longer affects the recommended action.",
+        str,
+        "1h",
     ),
 )
 
@@ -116,11 +127,11 @@ COLLECTORS = Registry(
     (
         Entry("gpu_presence", "GPUs present, lost, hung", lambda p: GpuPresence(p.board)),
         _gpu("load", "GPU load, clocks, power, temperature"),
-        _gpu("gpm", "what the multiprocessors do (Hopper and later)"),
-        _gpu("health", "ECC errors, row remaps, what the driver recommends"),
+        _gpu("gpm", "GPU profiling metrics: activity of SMs, pipes and links (Hopper and later)"),
+        _gpu("health", "ECC errors, row remaps, the driver's recommended action"),
         _gpu("links", "NVLink and PCIe: state, errors, bytes"),
-        _gpu("mig", "partitions of GPUs"),
-        _gpu("processes", "processes on GPUs", (_PER_PROCESS,)),
+        _gpu("mig", "MIG partitions of GPUs"),
+        _gpu("processes", "processes that use GPUs", (_PER_PROCESS,)),
         _gpu("limits", "GPU limits, thresholds and modes"),
         Entry(
             "xid",
@@ -130,36 +141,36 @@ COLLECTORS = Registry(
         ),
         Entry(
             "gpu_action",
-            "what should be done about each GPU",
+            "recommended action for each GPU",
             lambda p: GpuAction(p.board, kernel_log(p)) if p.has_gpus else None,
         ),
         Entry(
             "kernel_events",
-            "what the kernel log tells of the host",
+            "host events in the kernel log: OOM kills, lockups, machine checks, PCIe, disks, NFS",
             lambda p: KernelEvents(kernel_log(p)),
         ),
         Entry(
             "allocation",
-            "which job holds which GPU, and who uses one without holding it",
+            "jobs that hold each GPU, and processes that use a GPU without holding it",
             _allocation,
             flags=OWNER_FLAGS,
         ),
         Entry(
             "progress",
-            "jobs', pipelines' and servers' own reports",
+            "progress reports of jobs, pipelines and servers",
             _progress,
             flags=(_SOCKET,),
         ),
         Entry(
             "textfile",
-            "metrics that others wrote into *.prom files",
+            "metrics from *.prom files of other programs",
             _textfile,
             flags=(_TEXTFILES,),
         ),
         *HOST,
         Entry(
             "web",
-            "requests to this exporter, logins that failed, its web configuration",
+            "HTTP requests to this exporter, authentication failures, web configuration reloads",
             lambda p: Web(p.shared["web"]) if "web" in p.shared else None,
         ),
     ),

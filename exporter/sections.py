@@ -1,4 +1,4 @@
-"""The help of a command with so many options that it needs sections."""
+"""Groups the many options of a command into sections of its help."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import click
 
 from exporter.registry import COLLECTORS
 
-# Sections of the help, each with how its options begin; what fits nowhere is under the last.
+# Sections of the help, with the prefixes of their options; the last section takes all other options.
 SECTIONS = (
     ("Serving", ("--web.",)),
-    ("The node", ("--path.", "--state.", "--source", "--hardware.", "--cluster.", "--progress.")),
+    ("Node", ("--path.", "--state.", "--source", "--hardware.", "--cluster.", "--progress.")),
     ("GPUs", ("--gpu.",)),
     ("Collectors", ("--collector.disable-",)),
-    ("Collectors, each with --collector.NAME or --no-collector.NAME", ()),
-    ("Settings of collectors", ("--collector.",)),
+    ("Collectors; enable with --collector.NAME, disable with --no-collector.NAME", ()),
+    ("Collector settings", ("--collector.",)),
     ("Other", ("--",)),
 )
-SWITCHES = 4  # which of the sections has the collectors themselves
+SWITCHES = 4  # index of the section that lists the collectors
 
 
 def key(name: str) -> str:
-    """The name by which an option's value is known."""
+    """The name of the parameter that holds an option's value."""
     return name.replace(".", "_").replace("-", "_")
 
 
@@ -28,7 +28,7 @@ SWITCH_KEYS = {key(f"collector.{entry.name}"): entry for entry in COLLECTORS}
 
 
 class Sectioned(click.Command):
-    """A command with so many options that its help has sections."""
+    """A command whose help lists the options in sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows: list[list[tuple[str, str]]] = [[] for _ in SECTIONS]

@@ -1,4 +1,4 @@
-"""What collectors see of the GPUs at one moment."""
+"""The state of the GPUs at one moment, as collectors read it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.sources.base import Device, Group, Reading
 
 
 class Status(StrEnum):
-    """The verdict on one GPU."""
+    """The state of one GPU."""
 
     UP = "up"
     LOST = "lost"
@@ -21,8 +21,8 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GpuView:
-    """One GPU as collectors see it. `groups` holds what was read of it and is not too old; of a GPU
-    that is not up there is nothing. `left_out` are the groups that are not read since a call hung."""
+    """One GPU as collectors see it. `groups` has the readings that are not stale; it is empty for a
+    GPU that is not up. `left_out` are the groups that are suspended because a call hung."""
 
     index: int
     uuid: str
@@ -33,12 +33,12 @@ class GpuView:
     left_out: tuple[Group, ...] = ()
 
     def readings(self, group: Group) -> tuple[Reading, ...]:
-        """The group's readings; none when they are not known."""
+        """The group's readings; empty when they are unknown."""
         values = self.groups.get(group)
         return values.readings if values is not None else ()
 
     def value(self, group: Group, name: str, *labels: str) -> float | None:
-        """One reading; None when it is not known."""
+        """One reading; None when it is unknown."""
         for reading in self.readings(group):
             if reading.name == name and reading.labels == labels:
                 return reading.value
@@ -47,9 +47,9 @@ class GpuView:
 
 @dataclass(frozen=True, slots=True)
 class BoardView:
-    """All GPUs at one moment. `failure` is why the source as a whole does not answer, or empty.
-    `released`: the exporter has let go of the GPUs. `events_up`: the driver's events are waited for
-    (None: this source has none)."""
+    """All GPUs at one moment. `failure` is the reason why the source as a whole does not respond, or
+    empty. `released`: the exporter has released the GPUs. `events_up`: a process waits for the driver's
+    events (None: this source has no events)."""
 
     gpus: tuple[GpuView, ...]
     expected: int

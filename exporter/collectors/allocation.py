@@ -1,7 +1,7 @@
-"""Which job holds which GPU, from every scheduler of this node, and who uses a GPU without holding it.
+"""The job that holds each GPU, from all schedulers of this node, and processes that use a GPU without holding it.
 
-A source that fails loses its own rows and nothing else, and is told of as such; the collector itself has
-not failed. Processes are called unowned only while every source answers: unknown is not nobody.
+A failed source only loses its own rows, and its failure is reported; the collector itself does not fail. Unowned
+processes are only counted while all sources work, because an unknown owner is not the same as no owner.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from exporter.view import BoardView, Status
 from fleetmedic.kernel.errors import UserError
 
 MAX_ROWS = 4096
-# Programs that watch or serve every GPU of a node and hold none.
+# Programs that monitor or serve all GPUs of a node and hold none.
 SERVICES: tuple[str, ...] = (
     "nvidia-persistenced", "nvidia-fabricmanager", "nv-fabricmanager", "nvidia-imex", "nv-hostengine", "dcgm-exporter",
     "dcgmi", "nvidia-smi", "nvidia-cuda-mps-control", "nvidia-cuda-mps-server", "Xorg", "fleetmedic",
 )  # fmt: skip
-NAME_LENGTH = 15  # the kernel keeps no more of a program's name
-# A process may start a moment before its job is written down, or end a moment after.
+NAME_LENGTH = 15  # the kernel truncates the name of a program to this length
+# A process may start shortly before its job is recorded, or end shortly after.
 SETTLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Stray:
-    """A process that was seen without an owner, and when that was first so."""
+    """A process without an owner, and the time since which it has none."""
 
     started: int
     since: float
@@ -41,17 +41,17 @@ class _Stray:
 
 @dataclass(slots=True)
 class _Seen:
-    """What one look remembers for the next: strays by pid, and by GPU and pid when the driver first
-    told of a process that /proc does not show."""
+    """State between two runs: strays by pid, and, by GPU and pid, the time at which the driver first
+    reported a process that is missing in /proc."""
 
     strays: dict[int, _Stray] = field(default_factory=dict)
     absent: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
 class Allocation:
-    """The collector. `services` are names of programs that own no GPU and need not; `log` is told when
-    a source begins to fail, fails for another reason, or works again. `unseen`: the driver does not tell
-    this exporter of every process, so nothing is said of processes that nobody owns."""
+    """The collector. `services` are programs that may use GPUs without holding them. `log` is called when a
+    source starts to fail, fails for another reason, or works again. `unseen`: the driver does not report
+    all processes to this exporter, so unowned processes are not counted."""
 
     name = "allocation"
     inline = False
@@ -99,7 +99,7 @@ class Allocation:
             yield from self._unowned(view, held, now)
 
     def _tell(self, source: str, why: str) -> None:
-        """Log what a source complains of when that begins, changes or ends."""
+        """Log the failure of a source when it begins, changes or ends."""
         if self._complaints.get(source, "") != why and self._log is not None:
             event = "owners_failed" if why else "owners_work_again"
             self._log(event, source=source, why=why[:500])
@@ -108,7 +108,7 @@ class Allocation:
     def _unowned(
         self, view: BoardView, held: Mapping[tuple[int, str], list[Holding]], now: float
     ) -> Iterator[Sample]:
-        """Of each GPU whose processes are known, how many belong to nobody who holds it."""
+        """The number of unowned processes of each GPU whose processes are all known."""
         seen = _Seen()
         for gpu in view.gpus:
             values = gpu.groups.get("processes")
@@ -126,11 +126,11 @@ class Allocation:
     def _stray(
         self, uuid: str, pid: int, keys: set[str], at: float, seen: _Seen, now: float
     ) -> bool | None:
-        """Whether nobody answers for a process; None when that cannot be known. The driver told of it
-        at Unix time `at`."""
+        """Whether a process has no owner; None when unknown. The driver reported the process at Unix time
+        `at`."""
         process = look(self._procfs, pid)
         if process is None:
-            # It has ended. If the driver tells of it again, /proc is another machine's or container's.
+            # The process has ended. If the driver reports it again, /proc is that of another container.
             first = seen.absent[uuid, pid] = self._seen.absent.get((uuid, pid), at)
             return None if at > first else False
         if process.name in self._services or process.keys & keys:
@@ -138,7 +138,7 @@ class Allocation:
         if UNREADABLE in process.keys:
             return None
         before = self._seen.strays.get(pid)
-        # a number that was given to another process begins anew
+        # a pid that was reused for another process starts again
         if before is None or before.started != process.started:
             before = _Stray(process.started, now)
         seen.strays[pid] = before
@@ -146,21 +146,21 @@ class Allocation:
 
 
 def _ask(source: Owners, now: float) -> tuple[list[Holding] | None, str]:
-    """What a source tells, or why it cannot; neither when it is not on this node."""
+    """The holdings of a source, or the reason of its failure; neither if it does not exist on this node."""
     try:
         if not source.here():
             return None, ""
         found = list(islice(source.holdings(now), MAX_ROWS + 1))
-    except Exception as error:  # noqa: BLE001 - one source's mistake must not cost the others
+    except Exception as error:  # noqa: BLE001 - a bug in one source must not affect the others
         known = isinstance(error, CollectorError | UserError)
         return None, str(error) if known else f"{source.name}: {type(error).__name__}: {error}"
     if len(found) > MAX_ROWS:
-        return None, f"{source.name} tells of more than {MAX_ROWS} holders"
+        return None, f"{source.name} reports more than {MAX_ROWS} holders"
     return found, ""
 
 
 def _names(view: BoardView) -> dict[str, tuple[int, str]]:
-    """Each name by which a scheduler may call a GPU: uuid, index, device file, uuids of its partitions."""
+    """All names that a scheduler may use for a GPU: uuid, index, device file, uuids of its partitions."""
     found: dict[str, tuple[int, str]] = {}
     for gpu in view.gpus:
         key = (gpu.index, gpu.uuid)
@@ -174,7 +174,7 @@ def _names(view: BoardView) -> dict[str, tuple[int, str]]:
 
 
 def _rows(held: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
-    """One row for each holder of each GPU; two sources that tell of the same job are one."""
+    """One row for each holder of each GPU; reports of two sources on the same job are merged."""
     for (index, uuid), holdings in sorted(held.items()):
         merged: dict[tuple[str, str], Holding] = {}
         for holding in holdings:
@@ -189,7 +189,7 @@ def _rows(held: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
 
 
 def _merge(one: Holding, other: Holding) -> Holding:
-    """What either knows."""
+    """The information of both."""
     return Holding(
         one.gpu, one.key, one.job_id or other.job_id, one.user or other.user,
         one.account or other.account, one.namespace or other.namespace, one.pod or other.pod,
@@ -198,7 +198,7 @@ def _merge(one: Holding, other: Holding) -> Holding:
 
 
 def _pids(readings: Sequence[Reading]) -> list[int] | None:
-    """The processes on a GPU; None when they are not known, or not all of them."""
+    """The processes on a GPU; None unless all of them are known."""
     counts = [int(value) for name, _, value in readings if name == "gpu_processes"]
     pids = [
         int(labels[0])

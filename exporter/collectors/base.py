@@ -1,4 +1,4 @@
-"""What a collector is: a name, an interval, and samples. The frame measures it, not itself."""
+"""The interface of a collector: a name, an interval, and samples. The frame measures duration and success."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from exporter.pages.exposition import Sample, Series
 
 
 class CollectorError(Exception):
-    """A collector cannot say anything now; the message is one sentence for the log."""
+    """A collector has no data now; the message is one sentence for the log."""
 
 
 class Collector(Protocol):
-    """One concern of the exporter.
+    """A collector.
 
-    `inline` collectors read memory only and run whenever something changed; the others each have a
-    thread and run every `interval` seconds, so that one which hangs holds up nobody.
+    `inline` collectors only read memory and run whenever the page is rendered. Each other collector has
+    its own thread and runs every `interval` seconds, so that a hung collector does not block the others.
     """
 
     @property
@@ -34,18 +34,18 @@ class Collector(Protocol):
 
 
 class TokenCollector(Collector, Protocol):
-    """A collector that knows what its samples depend on, so that they need not be made each time."""
+    """A collector with a token that shows whether its samples changed."""
 
     def token(self, now: float) -> Hashable:
-        """Equal to the one before when `collect`, which follows at once if it is not, would give the
-        same samples again. One that has to read for it raises as `collect` does."""
+        """A token that is equal to the previous one when `collect` would return the same samples. If the
+        token differs, `collect` is called immediately afterwards. May raise like `collect`."""
         ...
 
 
 class ForeignCollector(Collector, Protocol):
-    """A collector that shows what others wrote, in families that are not the exporter's own."""
+    """A collector of metrics from other programs, in families that are not in the catalogue."""
 
     def foreign(self) -> Mapping[str, Series]:
-        """The series that `collect` has just given, by name; asked after each run. What stands here is
-        never a family that another collector gives."""
+        """The series that `collect` has just returned, by name; called after each run. Never has a family
+        of another collector."""
         ...

@@ -1,4 +1,4 @@
-"""Bonded interfaces: how many they should have below them, and how many are up."""
+"""Bonded network interfaces: configured interfaces of each bond, and those that are up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_BONDS = 64
 
 
 class Bonding:
-    """Reads `sysfs`/class/net. A machine without bonds gives no data."""
+    """Reads `sysfs`/class/net. No data on a machine without bonds."""
 
     name = "bonding"
     inline = False

@@ -1,4 +1,4 @@
-"""The clock: its time, how far it is off, and whether anything keeps it right."""
+"""The clock: current time, offset, and synchronisation (NTP/PTP)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Timex(ctypes.Structure):
 
 
 class Time:
-    """The time when the page was made."""
+    """The time when the page is rendered."""
 
     name = "time"
     inline = True
@@ -51,9 +51,9 @@ class Time:
 
 
 class Timex:
-    """Asks adjtimex(2), which changes nothing here, and `sysfs` for the source of the clock.
+    """Calls adjtimex(2), which changes nothing here, and reads the clock source in `sysfs`.
 
-    Where the call is forbidden, as in some containers, there is no data.
+    No data where the call is forbidden, as in some containers.
     """
 
     name = "timex"

@@ -1,4 +1,4 @@
-"""How full the table of tracked connections is, and what did not fit."""
+"""Connection tracking: size of the table, and connections that did not fit."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _FIELDS = ("insert_failed", "drop", "early_drop")
 
 
 class Conntrack:
-    """Reads `procfs`/sys/net/netfilter and `procfs`/net/stat/nf_conntrack, a line for each
-    processor. A kernel that tracks nothing gives no data."""
+    """Reads `procfs`/sys/net/netfilter and `procfs`/net/stat/nf_conntrack, which has a line for each
+    CPU. No data on a kernel without connection tracking."""
 
     name = "conntrack"
     inline = False

@@ -1,4 +1,4 @@
-"""Time of each processor in each mode, and how often heat held processors down."""
+"""CPU time in each mode, and thermal throttling of CPUs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _HOTPLUG_SECONDS = 3
 
 
 class Cpu:
-    """Reads `procfs`/stat. Time that guests had is in user and nice already and not shown apart.
+    """Reads `procfs`/stat. Guest time is included in user and nice, and not exported separately.
 
-    The kernel lets some of these counters fall by a little, which a rate would take for a restart:
-    what was shown is never shown smaller, unless the idle time fell by 3 s, as after a hotplug.
+    Some of the kernel's counters can decrease slightly, which a rate would treat as a counter reset. So
+    exported values never decrease, unless the idle time decreased by 3 s, as after a CPU hotplug.
     """
 
     name = "cpu"
@@ -45,7 +45,7 @@ class Cpu:
             for mode, ticks in zip(_MODES, self._steady(key, times), strict=False):
                 yield Sample("node_cpu_seconds_total", (key[3:], mode), ticks / self._ticks)
         if not seen:
-            raise CollectorError(f"{self._path} names no processor")
+            raise CollectorError(f"{self._path}: expected lines about CPUs")
 
     def _steady(self, cpu: str, times: list[int]) -> list[int]:
         before = self._shown.get(cpu)
@@ -58,7 +58,7 @@ class Cpu:
 
 
 class CpuThrottles:
-    """Reads `sysfs`/devices/system/cpu, where each processor counts for its core and package."""
+    """Reads `sysfs`/devices/system/cpu, where each CPU counts for its core and package."""
 
     name = "cpu_throttles"
     inline = False

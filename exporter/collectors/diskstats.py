@@ -13,7 +13,7 @@ from exporter.pages.exposition import Sample
 MAX_DEVICES = 256
 EXCLUDE = r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$"
 _SECTOR, _MS = 512, 0.001
-# In the order of the file, with what one of its units is.
+# In the order of the file, with the size of one unit.
 _FIELDS: tuple[tuple[str, float], ...] = (
     ("node_disk_reads_completed_total", 1),
     ("node_disk_reads_merged_total", 1),
@@ -37,7 +37,7 @@ _LEAST = 11
 
 
 class Diskstats:
-    """Reads `procfs`/diskstats, without the devices whose name `exclude` finds."""
+    """Reads `procfs`/diskstats, except devices whose name matches `exclude`."""
 
     name = "diskstats"
     inline = False
@@ -51,7 +51,7 @@ class Diskstats:
         lines = read(self._path).splitlines()
         told = [words for words in map(str.split, lines) if len(words) >= 3 + _LEAST]
         if lines and not told:
-            raise CollectorError(f"{self._path} holds no line about a disk")
+            raise CollectorError(f"{self._path}: expected lines about disks")
         wanted = [words for words in told if not self._exclude.search(words[2])]
         for _, _, device, *numbers in wanted[:MAX_DEVICES]:
             for (name, unit), text in zip(_FIELDS, numbers, strict=False):

@@ -1,4 +1,4 @@
-"""Errors of the machine's memory that its controllers corrected or could not."""
+"""Host memory errors (EDAC), corrected and uncorrected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KINDS = (("ce", "correctable"), ("ue", "uncorrectable"))
 
 
 class Edac:
-    """Reads `sysfs`/devices/system/edac. A machine whose driver is not loaded gives no data."""
+    """Reads `sysfs`/devices/system/edac. No data when the EDAC driver is not loaded."""
 
     name = "edac"
     inline = False
@@ -42,7 +42,7 @@ class Edac:
 
 
 def _numbered(folder: str, prefix: str, most: int) -> Iterator[tuple[str, str]]:
-    """Number and path of what is called `prefix` and a number in a folder."""
+    """Number and path of each entry named `prefix` and a number in a folder."""
     found = [name for name in names(folder) if name.startswith(prefix)]
     for name in found[:most]:
         which = name.removeprefix(prefix)

@@ -26,4 +26,4 @@ class Filefd:
                 yield Sample("node_filefd_allocated", (), allocated)
                 yield Sample("node_filefd_maximum", (), most)
             case _:
-                raise CollectorError(f"{self._path} does not hold three numbers")
+                raise CollectorError(f"{self._path}: expected three numbers")

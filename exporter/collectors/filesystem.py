@@ -1,4 +1,4 @@
-"""Space and state of mounted file systems. A mount that does not answer costs itself alone."""
+"""Space and state of mounted file systems. A mount that does not respond does not affect the others."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def _statvfs(mountpoint: str) -> os.statvfs_result:
 
 
 class Filesystem:
-    """Asks each mount of `procfs`/1/mounts below `rootfs`; those of a network in a thread of their
-    own, which may hang and is then not asked again until it comes back.
+    """Calls statvfs for each mount of `procfs`/1/mounts below `rootfs`. Each network mount has its own
+    thread, because the call may hang; it is only called again after the previous call has returned.
 
-    What `mounts` or `types` find is left out, and overlays of containers always are.
+    Mounts that match `mounts` or `types` are excluded, and so are container overlays.
     """
 
     name = "filesystem"
@@ -77,7 +77,7 @@ class Filesystem:
         lines = text.splitlines()
         told = [words for words in map(str.split, lines[:MAX_LINES]) if len(words) >= 4]
         if lines and not told:
-            raise CollectorError(f"{self._procfs}/1/mounts holds no line about a mount")
+            raise CollectorError(f"{self._procfs}/1/mounts: expected lines about mounts")
         for device, mountpoint, fstype, *_ in told:
             inside = _unescaped(mountpoint)
             if self._rootfs:
@@ -116,7 +116,7 @@ class Filesystem:
 
 
 def _unescaped(text: str) -> str:
-    """A path as it is; the kernel writes space and the like as a backslash and three digits."""
+    """The unescaped path; the kernel writes spaces and similar characters as octal escapes."""
     return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
 
 

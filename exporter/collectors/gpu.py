@@ -1,4 +1,4 @@
-"""What was read of the GPUs that are up, one collector for each group of readings."""
+"""Readings of the GPUs that are up; one collector for each group of readings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.sources.base import Group
 
 
 class GpuReadings:
-    """One group of the board's readings, as they stand, but for the families that are `hidden`."""
+    """Exports one group of the board's current readings, except the `hidden` families."""
 
     inline = True
 
@@ -36,7 +36,7 @@ class GpuReadings:
         view = self._board.view(now)
         up = [gpu for gpu in view.gpus if gpu.status is Status.UP]
         if view.failure or (up and not any(self._group in gpu.groups for gpu in up)):
-            raise CollectorError(view.failure or f"no GPU that is up has given its {self._group}")
+            raise CollectorError(view.failure or f"no GPU has current values of {self._group}")
         for gpu in up:
             key = (str(gpu.index), gpu.uuid)
             for name, labels, value in gpu.readings(self._group):

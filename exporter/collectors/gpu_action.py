@@ -1,4 +1,4 @@
-"""What should be done about each GPU, for people and for the remediator."""
+"""The recommended action for each GPU."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ class GpuAction:
                 yield Sample("gpu_recommended_action", labels, each.rank)
 
     def token(self, now: float) -> Hashable:
-        """The samples themselves: they are few."""
+        """The samples themselves, because they are few."""
         return tuple(self.collect(now))

@@ -1,4 +1,4 @@
-"""Which GPUs are there and answer. A GPU that is gone is said to be gone, by its index and uuid."""
+"""Presence of GPUs: present, lost, responding. A lost GPU keeps its series, with its index and uuid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from exporter.board import Board, BoardView, GpuView, Status
 from exporter.collectors.base import CollectorError
 from exporter.pages.exposition import Sample
 
-# Verdict -> up, present, lost, responding; None is left out: a lost GPU neither responds nor hangs.
+# Verdict -> up, present, lost, responding. None means no series: a lost GPU neither responds nor hangs.
 _VERDICTS: dict[Status, tuple[int, int, int, int | None]] = {
     Status.UP: (1, 1, 0, 1),
     Status.LOST: (0, 0, 1, None),
@@ -18,7 +18,7 @@ _NAMES = ("gpu_up", "gpu_present", "gpu_lost", "gpu_responding")
 
 
 class GpuPresence:
-    """The verdicts of the board, and the state of the processes that they come from."""
+    """Exports the verdicts of the board, and the state of the processes that read the GPUs."""
 
     name = "gpu_presence"
     inline = True

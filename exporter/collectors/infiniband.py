@@ -1,4 +1,4 @@
-"""Ports of InfiniBand and RoCE cards: state, rate, and every counter that the card keeps."""
+"""Ports of InfiniBand and RoCE cards: state, rate and counters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_PORTS = 128
 _GIGABIT_BYTES = 125_000_000
 _STATE = re.compile(r"([0-9]{1,3}): ")
 _RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) Gb/sec")
-# The folder below a port, the kernel's name, and the rest of ours after node_infiniband_.
+# By folder of a port: the kernel's name, and our name without node_infiniband_.
 _COUNTERS = {
     "excessive_buffer_overrun_errors": "excessive_buffer_overrun_errors_total",
     "link_downed": "link_downed_total",
@@ -73,7 +73,7 @@ _WORDS = frozenset({"port_rcv_data", "port_xmit_data"})
 
 
 class Infiniband:
-    """Reads `sysfs`/class/infiniband. What a card does not count has no series."""
+    """Reads `sysfs`/class/infiniband. Counters that a card lacks have no series."""
 
     name = "infiniband"
     inline = False

@@ -1,4 +1,4 @@
-"""What the kernel log tells of the host: out of memory, lockups, machine checks, PCIe, disks, NFS."""
+"""Host events in the kernel log: OOM kills, lockups, machine checks, PCIe, disks, NFS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.xids.kernel_log import KernelLog
 
 
 class KernelEvents:
-    """Counts the kinds of events in kernel_events.py, each from 0."""
+    """Exports the counts of the events in xids/kernel_events.py; each count starts at 0."""
 
     name = "kernel_events"
     inline = False

@@ -13,8 +13,8 @@ MAX_MODULES = 64
 
 
 class KernelModules:
-    """Reads `sysfs`/module. Without nvidia_peermem, traffic between GPUs and network cards takes
-    the way through the processor; nothing else tells. node_exporter has no such family."""
+    """Reads `sysfs`/module. Without nvidia_peermem, traffic between GPUs and network cards goes through the
+    CPU, and no other metric shows this. node_exporter has no such family."""
 
     name = "kernel_modules"
     inline = False
@@ -28,6 +28,6 @@ class KernelModules:
         for module in self._modules:
             folder = self._root / module
             state = read_if_there(folder / "initstate")
-            # what is built into the kernel has a folder and no state
+            # a module that is built into the kernel has a folder but no state
             loaded = state == "live" or (state is None and folder.is_dir())
             yield Sample("node_kernel_module_loaded", (module,), loaded)

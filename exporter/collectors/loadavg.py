@@ -25,7 +25,7 @@ class Loadavg:
     def collect(self, now: float) -> Iterator[Sample]:
         values = [decimal(word) for word in read(self._path).split()[:3]]
         if len(values) < len(_NAMES) or None in values:
-            raise CollectorError(f"{self._path} does not begin with three numbers")
+            raise CollectorError(f"{self._path}: expected three numbers at the start")
         for name, value in zip(_NAMES, values, strict=True):
             if value is not None:
                 yield Sample(name, (), value)

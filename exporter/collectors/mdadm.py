@@ -1,4 +1,4 @@
-"""Software RAID: disks that each array has, lacks or lost, and what it is doing."""
+"""Software RAID: disks of each array by state, and the array's state (rebuild, resync, check)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DOING = {"recovery": "recovering", "resync": "resync", "check": "check"}
 
 
 class Mdadm:
-    """Reads `procfs`/mdstat. A machine without arrays gives no data."""
+    """Reads `procfs`/mdstat. No data on a machine without arrays."""
 
     name = "mdadm"
     inline = False
@@ -67,7 +67,7 @@ def _samples(found: re.Match[str], below: str) -> Iterator[Sample]:
 
 
 def _disks(state: str, members: str, below: str) -> tuple[int, int]:
-    """How many disks the array has and how many it should have."""
+    """The number of disks that the array has, and the number that it should have."""
     if " raid0 " in members or " linear " in members:
         return members.count("["), members.count("[")
     disks = _DISKS.search(below)

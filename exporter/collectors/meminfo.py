@@ -1,4 +1,4 @@
-"""Memory: what rules and dashboards of GPU fleets ask for."""
+"""Memory statistics that rules and dashboards of GPU fleets need."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NAMES = {
 
 
 class Meminfo:
-    """Reads `procfs`/meminfo, which counts in KiB, and huge pages in pieces."""
+    """Reads `procfs`/meminfo, which counts in KiB, and huge pages in pages."""
 
     name = "meminfo"
     inline = False
@@ -42,4 +42,4 @@ class Meminfo:
                 name, unit = _NAMES[field]
                 yield Sample(name, (), value * unit)
         if not seen:
-            raise CollectorError(f"{self._path} holds no line about memory")
+            raise CollectorError(f"{self._path}: expected lines about memory")

@@ -1,4 +1,4 @@
-"""How each NFS mount is served: bytes, and calls with their times and timeouts."""
+"""Statistics of each NFS mount: bytes, calls, times and timeouts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEVICE = re.compile(r"device (\S+) mounted on (\S+) with fstype nfs4?(?: |$)")
 _ADDRESS = re.compile(r"(?:^|,)addr=([^,]+)")
 _SERVER_READ, _SERVER_WRITE = 4, 5
 _PREFIX = "node_mountstats_nfs"
-# Columns of an operation's line.
+# Columns in the line of an operation.
 _CALLS = {
     0: (f"{_PREFIX}_operations_requests_total", 1.0),
     1: (f"{_PREFIX}_operations_transmissions_total", 1.0),
@@ -34,7 +34,7 @@ class _Mount:
     numbers: dict[str, list[int]] = field(default_factory=dict)
 
     def take(self, key: str, rest: str) -> None:
-        """A line of this mount."""
+        """Parse a line of this mount."""
         if key == "xprt":
             self.protocol = self.protocol or rest.split(None, 1)[0]
         elif key in ("age", "bytes") or key in OPERATIONS:
@@ -43,8 +43,8 @@ class _Mount:
 
 
 class Mountstats:
-    """Reads `procfs`/self/mountstats, and the servers' addresses from self/mounts, without a call to
-    any server. One export that is mounted in several places is shown once."""
+    """Reads `procfs`/self/mountstats, and the servers' addresses in self/mounts, without calling any
+    server. An export that is mounted several times is exported once."""
 
     name = "mountstats"
     inline = False
@@ -82,7 +82,7 @@ def _mounts(text: str) -> Iterator[_Mount]:
 
 
 def _addresses(text: str) -> dict[str, str]:
-    """Mount point to the address of its server."""
+    """The address of the server, by mount point."""
     told = (words for line in text.splitlines() if len(words := line.split()) >= 4)
     return {words[1]: found[1] for words in told if (found := _ADDRESS.search(words[3]))}
 

@@ -1,4 +1,4 @@
-"""State of the network interfaces: up, carrier, speed, and how often the carrier was lost."""
+"""State of the network interfaces: up, carrier, speed, and carrier changes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _MEGABIT_BYTES = 125_000
 
 
 class Netclass:
-    """Reads `sysfs`/class/net, without the devices whose name `exclude` finds.
+    """Reads `sysfs`/class/net, except devices whose name matches `exclude`.
 
-    A speed that the interface does not know has no series.
+    An unknown speed has no series.
     """
 
     name = "netclass"
@@ -42,7 +42,7 @@ class Netclass:
             folder = f"{self._root}/{device}"
             info = {field: read_if_there(f"{folder}/{field}") or "" for field in _INFO}
             if not info["operstate"]:
-                continue  # bonding_masters is a file, and an interface may have gone
+                continue  # bonding_masters is a file, and an interface may have been removed
             yield Sample("node_network_up", (device,), info["operstate"] == "up")
             yield Sample("node_network_info", _labels(device, folder, info), 1)
             for field, name in _NUMBERS.items():

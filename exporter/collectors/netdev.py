@@ -1,4 +1,4 @@
-"""Traffic and errors of the network interfaces, without those that containers come and go with."""
+"""Traffic and errors of the network interfaces, without the virtual interfaces of containers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FIELDS = tuple(
 
 
 class Netdev:
-    """Reads `procfs`/net/dev, without the devices whose name `exclude` finds."""
+    """Reads `procfs`/net/dev, except devices whose name matches `exclude`."""
 
     name = "netdev"
     inline = False
@@ -37,7 +37,7 @@ class Netdev:
     def collect(self, now: float) -> Iterator[Sample]:
         header, _, text = read(self._path).partition("\n")
         if "Receive" not in header:
-            raise CollectorError(f"{self._path} does not begin with the names of its columns")
+            raise CollectorError(f"{self._path}: expected column names at the start")
         count = 0
         for line in text.splitlines():
             device, colon, rest = line.strip().rpartition(":")

@@ -1,4 +1,4 @@
-"""What TCP and UDP lost, sent again or gave up on."""
+"""TCP and UDP statistics: traffic, retransmissions, timeouts, errors and drops."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIELDS = {
 
 
 class Netstat:
-    """Reads `procfs`/net/snmp and netstat: a line of names and a line of numbers each."""
+    """Reads `procfs`/net/snmp and netstat, which have pairs of a line of names and a line of numbers."""
 
     name = "netstat"
     inline = False
@@ -33,7 +33,7 @@ class Netstat:
     def collect(self, now: float) -> Iterator[Sample]:
         found = _tables(read(self._snmp)) | _tables(read_if_there(self._netstat) or "")
         if not found:
-            raise CollectorError(f"{self._snmp} holds no names with numbers below them")
+            raise CollectorError(f"{self._snmp}: expected lines of names and numbers")
         for protocol, fields in FIELDS.items():
             for field in fields:
                 value = integer(found.get(protocol, {}).get(field, ""))

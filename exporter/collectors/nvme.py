@@ -1,4 +1,4 @@
-"""NVMe controllers: what they are, and whether they are alive."""
+"""NVMe controllers: identity and state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FIELDS = ("firmware_rev", "model", "serial", "state")
 
 
 class Nvme:
-    """Reads `sysfs`/class/nvme; health is not in it, which takes a command to the device."""
+    """Reads `sysfs`/class/nvme. It does not have SMART health data, which requires a command to the device."""
 
     name = "nvme"
     inline = False

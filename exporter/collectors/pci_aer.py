@@ -1,4 +1,4 @@
-"""PCIe errors that GPUs and network cards reported, counted by the kernel."""
+"""PCIe errors (AER) of GPUs and network cards, counted by the kernel."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _FILES = {
 
 
 class PciAer:
-    """Reads `sysfs`/bus/pci/devices. The kernel keeps these counts: a device that is lost or hangs
-    is not asked. node_exporter has no such family, so the name is ours."""
+    """Reads `sysfs`/bus/pci/devices. The kernel has these counts, so a lost or hung device cannot block the
+    read. node_exporter has no such family."""
 
     name = "pci_aer"
     inline = False

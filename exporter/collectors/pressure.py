@@ -1,4 +1,4 @@
-"""Time that tasks waited for processor, memory and disk (pressure stall information)."""
+"""Pressure stall information (PSI): time that tasks waited for CPU, memory and I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = {
 
 
 class Pressure:
-    """Reads `procfs`/pressure, which counts in microseconds. Kernels without it give no data."""
+    """Reads `procfs`/pressure, which counts in microseconds. No data on kernels without PSI."""
 
     name = "pressure"
     inline = False
@@ -39,7 +39,7 @@ class Pressure:
                 continue
             found = _LINE.findall(text)
             if not found:
-                raise CollectorError(f"{path} holds no total")
+                raise CollectorError(f"{path}: expected a total")
             for kind, total in found:
                 name, value = _NAMES.get((resource, kind)), integer(total)
                 if name is not None and value is not None:

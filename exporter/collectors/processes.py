@@ -1,4 +1,4 @@
-"""Processes by state, and by name those that wait in the kernel and cannot be ended."""
+"""Processes by state, and processes in uninterruptible sleep (state D) by command."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from exporter.pages.exposition import Sample
 MAX_PROCESSES = 65_536
 MAX_COMMANDS = 20
 _STATES = "RSDZTI"
-_THREADS = 17  # of the fields behind the command
+_THREADS = 17  # index of the field in those after the command
 _OTHER = "other"
 
 
 class Processes:
-    """Reads the stat of every process below `procfs`: where there are thousands, this costs."""
+    """Reads the stat file of every process below `procfs`; expensive with thousands of processes."""
 
     name = "processes"
     inline = False
@@ -53,7 +53,7 @@ class Processes:
 
 
 def _stat(path: str) -> tuple[str, str, int] | None:
-    """Command, state and number of threads; None for a process that has gone or makes no sense."""
+    """Command, state and number of threads; None if the process has ended or the file is invalid."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -71,7 +71,7 @@ def _stat(path: str) -> tuple[str, str, int] | None:
 
 
 def _most(waiting: Counter[str]) -> dict[str, int]:
-    """The commands with most processes; the others together."""
+    """The commands with the most processes; all others are summed as `other`."""
     shown = dict(waiting.most_common(MAX_COMMANDS))
     if rest := waiting.total() - sum(shown.values()):
         shown[_OTHER] = shown.get(_OTHER, 0) + rest

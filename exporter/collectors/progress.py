@@ -1,7 +1,6 @@
-"""How jobs get on, from what they say themselves: in files, and over a socket.
+"""Progress of jobs, from their own reports in files and over a socket.
 
-A report is a stranger's: see exporter.reports for what is checked. One that does not pass is skipped and
-counted.
+Reports are untrusted; exporter.reports validates them. Invalid reports are rejected and counted.
 """
 
 from __future__ import annotations
@@ -36,19 +35,19 @@ FORGET_PIPELINE_SECONDS = 30 * 86_400.0
 
 
 class Cluster(Protocol):
-    """What a cluster knows of the jobs here."""
+    """Information of the cluster about the jobs on this node."""
 
     def users(self) -> Mapping[str, int]:
         """The user id of each training job on this node, by job."""
         ...
 
     def pooled(self, service: str) -> bool:
-        """Whether the cluster itself runs this service and tells of its requests."""
+        """Whether the cluster itself runs this service and exports its request metrics."""
         ...
 
 
 class Progress:
-    """All jobs that report to this exporter."""
+    """Exports the reports of all jobs."""
 
     name = "progress"
     inline = False
@@ -98,7 +97,7 @@ class Progress:
             yield from shown.serving(report, pooled)
 
     def _held(self, now: float) -> list[Report]:
-        """The newest report of each reporter that is to be shown, sorted."""
+        """The newest report of each reporter, without expired ones, sorted."""
         newest: dict[Key, Held] = {}
         began = time.monotonic()
         files = list(self._files.read()) if self._files is not None else []
@@ -117,8 +116,8 @@ class Progress:
 
 
 def _forgotten(held: Held, now: float) -> bool:
-    """Whether a report is too old to be shown. A server that ended has no load; a pipeline's next run
-    is waited for, whether or not its process is there."""
+    """Whether a report has expired. A server's report expires when its process ends, because it has no load
+    any more. A pipeline's report is kept after its process has ended, because the next run is expected."""
     report, age = held.report, now - held.at
     if isinstance(report, Pipeline):
         return age > FORGET_PIPELINE_SECONDS

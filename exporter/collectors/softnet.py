@@ -1,4 +1,4 @@
-"""Packets that a processor dropped or left for later because it was too busy to take them."""
+"""Received packets that each CPU processed, dropped or postponed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CPU = 12
 
 
 class Softnet:
-    """Reads `procfs`/net/softnet_stat: a line of hexadecimal numbers for each processor."""
+    """Reads `procfs`/net/softnet_stat: a line of hexadecimal numbers for each CPU."""
 
     name = "softnet"
     inline = False

@@ -1,4 +1,4 @@
-"""The kernel's counters since boot: interrupts, context switches, processes; and when boot was."""
+"""The kernel's counters since boot (interrupts, context switches, processes), and the boot time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAMES = {
 
 
 class Stat:
-    """Reads `procfs`/stat; the time of boot comes from where the node's boot is known."""
+    """Reads `procfs`/stat; the boot time comes from the boot reader."""
 
     name = "stat"
     inline = False
@@ -38,4 +38,4 @@ class Stat:
         try:
             yield Sample("node_boot_time_seconds", (), self._boot.read().at)
         except (OSError, ValueError) as error:
-            raise CollectorError(f"{self._path}: the time of boot is not known: {error}") from None
+            raise CollectorError(f"{self._path}: unknown boot time: {error}") from None

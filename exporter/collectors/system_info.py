@@ -1,4 +1,4 @@
-"""What the machine runs: kernel and distribution."""
+"""Kernel and distribution of the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _VERSION = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
 class Uname:
-    """Asks uname(2), and `procfs` for the NIS domain, which Python does not tell."""
+    """Calls uname(2), and reads the NIS domain in `procfs`, which Python's uname does not return."""
 
     name = "uname"
     inline = False
@@ -38,7 +38,7 @@ class Uname:
 
 
 class OsRelease:
-    """Reads os-release of the file system at `rootfs`; a machine without it gives no data."""
+    """Reads os-release in the file system at `rootfs`; no data when the file is missing."""
 
     name = "os"
     inline = False

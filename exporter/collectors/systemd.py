@@ -1,4 +1,4 @@
-"""State of the systemd units that a GPU host lives on."""
+"""State of the systemd units that a GPU host depends on."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ INCLUDE = (
 MAX_UNITS = 100
 MAX_BYTES = 1 << 20
 TIMEOUT = 5.0
-LIST_EVERY = 5  # rounds: units that nobody knew come seldom
+LIST_EVERY = 5  # rounds between two lists of units, because new units are rare
 STATES = ("active", "activating", "deactivating", "inactive", "failed")
 _PROPERTIES = "Id,LoadState,ActiveState,Type,NRestarts"
 
 
 class Systemd:
-    """Asks `systemctl`, which may wait for a busy systemd, for the units whose whole name `include`
-    matches. A machine that systemd did not boot (no `booted` folder) gives no data."""
+    """Runs `systemctl`, which may block on a busy systemd, for the units whose whole name matches
+    `include`. No data on a machine that was not booted with systemd (no `booted` folder)."""
 
     name = "systemd"
     inline = False
@@ -60,7 +60,7 @@ class Systemd:
             yield from _samples(unit)
 
     def _listed(self) -> list[str]:
-        """The loaded units that are wanted."""
+        """The loaded units that match."""
         told = self._ask(
             "list-units", "--all", "--plain", "--no-legend", "--full", "--type=service"
         )
@@ -75,10 +75,10 @@ class Systemd:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise CollectorError(
-                f"systemctl {arguments[0]} did not answer in {TIMEOUT:g} s"
+                f"systemctl {arguments[0]} did not respond within {TIMEOUT:g} s"
             ) from None
         except OSError as error:
-            raise CollectorError(f"systemctl cannot be run: {error.strerror}") from None
+            raise CollectorError(f"cannot run systemctl: {error.strerror}") from None
         if done.returncode:
             why = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no reason"]
             raise CollectorError(f"systemctl {arguments[0]} failed: {why[0][:200]}")

@@ -1,7 +1,7 @@
-"""What others wrote into *.prom files: scripts that run now and then, with a thing or two to tell.
+"""Metrics from *.prom files, for example of scripts that run periodically.
 
-A file counts as a whole or not at all. Of a family that this exporter has itself, and of one of
-Prometheus' own, nothing is taken from a file: who may write a file could else make a GPU well.
+A file is accepted or rejected as a whole. Families of the exporter itself and of Prometheus are ignored in files;
+otherwise a user with write access could make a failed GPU look healthy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOT_TAKEN = ("exporter", "remediator", "rules", "pool", "prometheus", "alertmana
 
 
 class Textfile:
-    """The files of some folders, merged; of two that contradict each other the first by name counts."""
+    """The merged files of all folders; of two contradicting files, the first by name is used."""
 
     name = "textfile"
     inline = False
@@ -35,7 +35,7 @@ class Textfile:
         self._foreign: dict[str, Series] = {}
 
     def foreign(self) -> Mapping[str, Series]:
-        """What the families of the files are."""
+        """The series of the files, by name."""
         return self._foreign
 
     def collect(self, now: float) -> Iterator[Sample]:
@@ -66,7 +66,7 @@ class Textfile:
         yield Sample("gpu_exporter_textfile_families_dropped", (), len(dropped))
 
     def _ours(self, family: Family) -> bool:
-        """Whether one of its names, as either form of the page has it, is not for files to give."""
+        """Whether one of its names, in either format, is reserved for fleetmedic or Prometheus."""
         series = {name for name, _ in family.samples}
         for name in (*series, family.name, f"{family.name}_total"):
             metric = self._catalogue.of_series(name)
@@ -77,9 +77,9 @@ class Textfile:
         return False
 
     def _tell(self, wrong: Mapping[str, Rejected], dropped: set[str]) -> None:
-        """Log what is wrong when it begins or changes."""
+        """Log problems when they begin or change."""
         complaints = {path: str(error) for path, error in wrong.items()}
-        complaints |= dict.fromkeys(dropped, "the exporter has this family itself")
+        complaints |= dict.fromkeys(dropped, "the exporter itself has a family of this name")
         for about, why in sorted(complaints.items()):
             if self._complaints.get(about) != why:
                 event = "textfile_family_dropped" if about in dropped else "textfile_rejected"

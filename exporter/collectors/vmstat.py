@@ -13,7 +13,7 @@ FIELDS = ("oom_kill", "pgfault", "pgmajfault", "pgpgin", "pgpgout", "pswpin", "p
 
 
 class Vmstat:
-    """Reads `procfs`/vmstat. A field that the kernel does not have has no series."""
+    """Reads `procfs`/vmstat. Fields that the kernel lacks have no series."""
 
     name = "vmstat"
     inline = False
@@ -25,7 +25,7 @@ class Vmstat:
     def collect(self, now: float) -> Iterator[Sample]:
         found = {key: values[0] for key, values in rows(read(self._path))}
         if not found:
-            raise CollectorError(f"{self._path} holds no counter")
+            raise CollectorError(f"{self._path}: expected counters")
         for field in FIELDS:
             if field in found:
                 yield Sample(f"node_vmstat_{field}", (), found[field])

@@ -12,7 +12,7 @@ from exporter.xids.pairing import WITNESSES
 
 
 class XidErrors:
-    """Shows what the kernel log and the driver have told of GPUs and switches."""
+    """Exports the counted errors of GPUs and switches."""
 
     name = "xid"
     inline = False
@@ -24,7 +24,7 @@ class XidErrors:
         self._taken: tuple[BoardView, Counted] | None = None
 
     def token(self, now: float) -> Hashable:
-        """Hundreds of counts, each second, and hardly ever a new one."""
+        """Avoids rendering hundreds of counts each second, because they rarely change."""
         view, counted = self._taken = self._take(now)
         return tuple((gpu.index, gpu.uuid) for gpu in view.gpus), counted
 
@@ -45,7 +45,7 @@ class XidErrors:
         view = self._board.view(now)
         counted = self._kernel_log.counted(now)
         if view.failure and not view.gpus:
-            raise CollectorError("no GPU is known yet, so no XID could be given to one")
+            raise CollectorError("no GPU is known yet, so XIDs cannot be assigned to a GPU")
         if counted.failure and view.source != "nvml":
             raise CollectorError(counted.failure)
         return view, counted

@@ -1,4 +1,4 @@
-"""Who holds GPUs of this node, as a scheduler tells it: the shape of an answer, and of a source of them."""
+"""GPU holdings reported by a scheduler: the data type, and the interface of their sources."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-UNMATCHED = "?"  # begins the key of a holder whose processes cannot be told from others
-MAX_TEXT = 253  # the longest name that Kubernetes gives
+UNMATCHED = "?"  # prefix of the key of a holder whose processes cannot be identified
+MAX_TEXT = 253  # the longest name in Kubernetes
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]+")
 
 
@@ -16,10 +16,10 @@ _TEXT = re.compile(r"[^\x00-\x1f\x7f]+")
 class Holding:
     """One GPU held by one job or container.
 
-    `gpu` names it as the source does: a uuid (`GPU-...`, `MIG-...`), the index on this node, or its
+    `gpu` is the source's name of the GPU: a uuid (`GPU-...`, `MIG-...`), the index on this node, or the
     device file (`nvidia3`).
-    `key` is what processes of the holder can be known by (see processes.py): `slurm:ID`, `pod:UID`,
-    `job:ID`, or begins with UNMATCHED where they cannot. Texts that a source does not know are empty.
+    `key` identifies the holder's processes (see processes.py): `slurm:ID`, `pod:UID`, `job:ID`, or a key
+    with the prefix UNMATCHED if they cannot be identified. Unknown texts are empty.
     """
 
     gpu: str
@@ -33,22 +33,22 @@ class Holding:
 
 
 class Owners(Protocol):
-    """A source of holdings. It reads files that others write: everything in them is bounded."""
+    """A source of holdings. It reads files of other programs, so all reads are bounded."""
 
     @property
     def name(self) -> str: ...
 
     def here(self) -> bool:
-        """Whether this node has such a scheduler at all; one that has not is no failure."""
+        """Whether this node has such a scheduler; a node without it is not a failure."""
         ...
 
     def holdings(self, now: float) -> Iterable[Holding]:
-        """Who holds what at Unix time `now`. Raises CollectorError when that cannot be known."""
+        """The holdings at Unix time `now`. Raises CollectorError when they cannot be determined."""
         ...
 
 
 def text(value: object) -> str:
-    """A text from outside as a label's value: one line of a bearable length, else nothing."""
+    """An external text as a label value: one line of at most MAX_TEXT characters, else empty."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
         return ""
     return value if _TEXT.fullmatch(value) else ""

@@ -1,4 +1,4 @@
-"""Reads small files that others write: never more than is asked for, never a link, pipe or device."""
+"""Reads small files of other programs, with size limits; never links, pipes or devices."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 def read(path: Path, most: int) -> bytes:
-    """The content of a regular file of at most `most` bytes. Raises OSError."""
+    """The content of a regular file of at most `most` bytes. Raises OSError, also for larger files."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "no regular file")
+            raise OSError(0, "not a regular file")
         found = bytearray()
         while len(found) <= most and (part := os.read(descriptor, most + 1 - len(found))):
             found += part
@@ -24,8 +24,8 @@ def read(path: Path, most: int) -> bytes:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is something of that name, as far as one can see: what may not be seen may be there,
-    and reading it will say why it cannot be read."""
+    """Whether the path exists. Without permission to check, the result is True: the subsequent read then
+    reports the error."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -36,7 +36,7 @@ def exists(path: Path) -> bool:
 
 
 def names(folder: Path, most: int) -> list[str]:
-    """The names in a folder, at most so many. Raises OSError, also when there are more."""
+    """The names in a folder. Raises OSError, also when there are more than `most`."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -1,7 +1,7 @@
-"""Which pod holds which GPU by a resource claim (dynamic resource allocation), from the kubelet's state.
+"""GPUs that pods hold by resource claims (dynamic resource allocation, DRA), from the kubelet's state.
 
-GPUs that NVIDIA's driver of such claims hands out stand in no checkpoint of device plugins. The file has
-JSON within JSON: the claims, for each the pods that use it, and for each driver the devices.
+The checkpoint of device plugins does not contain GPUs allocated by NVIDIA's DRA driver. The file has JSON
+within JSON: the claims, with the pods that use each claim, and the devices of each driver.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STATE = "dra_manager_state"
 DRIVER = "gpu.nvidia.com"
 MAX_BYTES = 8 * 2**20
 MAX_CLAIMS = 4096
-# named by the number of the device file, of a partition too
+# the number is that of the device file, also for a partition
 _DEVICE = re.compile(r"gpu-([0-9]{1,3})(?:-mig-[0-9a-z.-]{1,64})?")
 
 
@@ -75,13 +75,14 @@ class ClaimOwners:
                     yield Holding(gpu, f"pod:{uid}", namespace=namespace, pod=pod)
 
     def _gpus(self, claim: _Claim) -> list[str]:
-        """The device files of a claim's GPUs, each once. A name of another form may be any GPU."""
+        """The device files of a claim's GPUs, without duplicates. Raises CollectorError for a name in
+        another format, because it could be any GPU."""
         found = []
         for device in (claim.drivers or {})[DRIVER].devices or ():
             match = _DEVICE.fullmatch(device.name)
             if match is None:
                 name = device.name[:80]
-                raise CollectorError(f"{self._path}: {name!r} is no device of {DRIVER} known here")
+                raise CollectorError(f"{self._path}: unknown device name {name!r} of {DRIVER}")
             found.append(f"nvidia{match[1]}")
         return list(dict.fromkeys(found))
 
@@ -90,11 +91,11 @@ class ClaimOwners:
             outer = msgspec.convert(json.loads(bounded.read(self._path, MAX_BYTES)), _File)
             claims = msgspec.convert(json.loads(outer.data), _Claims).found or []
         except OSError as error:
-            raise CollectorError(f"{self._path} cannot be read: {error.strerror}") from None
+            raise CollectorError(f"cannot read {self._path}: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
             why = str(error)[:120]
             raise CollectorError(
-                f"{self._path} is no state of claims as of Kubernetes 1.32 and later: {why}"
+                f"{self._path}: expected a claim state file of Kubernetes 1.32 or later: {why}"
             ) from None
         if len(claims) > MAX_CLAIMS:
             raise CollectorError(f"{self._path} has more than {MAX_CLAIMS} claims")

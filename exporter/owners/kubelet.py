@@ -1,9 +1,8 @@
-"""Which pod holds which GPU, from the kubelet's own checkpoint of its device manager.
+"""GPUs that pods hold, from the checkpoint of the kubelet's device manager.
 
-The file is what the kubelet reads back after a restart, so nothing has to be asked of it. It names pods
-by uid; their names are those of the folders in which the kubelet keeps their logs
-(NAMESPACE_NAME_UID). An entry of a pod that has ended stays until the next pod with devices is started:
-the pod's own cgroup tells (pods.py).
+The kubelet reads this file after a restart, so no request to the kubelet is necessary. The file identifies
+pods by uid; their names come from the kubelet's log folders (NAMESPACE_NAME_UID). The entry of a pod that
+has ended stays until the next pod with devices starts, so the pod's cgroup is checked too (pods.py).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class _Entry(msgspec.Struct, frozen=True, rename="pascal"):
     pod_u_i_d: str = msgspec.field(name="PodUID", default="")
     container_name: str = ""
     resource_name: str = ""
-    # a list up to Kubernetes 1.19, by NUMA node since
+    # a list up to Kubernetes 1.19, grouped by NUMA node since then
     device_i_ds: Any = msgspec.field(name="DeviceIDs", default=None)
 
 
@@ -44,7 +43,7 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class KubeletOwners:
-    """`root` is the kubelet's folder; `resources` are names of GPUs, or beginnings that end in `*`."""
+    """`root` is the kubelet's folder; `resources` are names of GPU resources, or prefixes with `*`."""
 
     name = "kubelet"
 
@@ -78,9 +77,11 @@ class KubeletOwners:
             raw = bounded.read(path, MAX_BYTES)
             file = msgspec.convert(json.loads(raw), _File)
         except OSError as error:
-            raise CollectorError(f"{path} cannot be read: {error.strerror}") from None
+            raise CollectorError(f"cannot read {path}: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
-            raise CollectorError(f"{path} is no checkpoint: {str(error)[:120]}") from None
+            raise CollectorError(
+                f"{path}: expected a kubelet checkpoint: {str(error)[:120]}"
+            ) from None
         entries = file.data.entries or []
         if len(entries) > MAX_PODS:
             raise CollectorError(f"{path} has more than {MAX_PODS} entries")
@@ -94,9 +95,9 @@ class KubeletOwners:
 
 
 def gpus(devices: object) -> Iterator[str]:
-    """The GPUs among the device ids of an entry, each once, as uuid, index or name of the device file.
+    """The GPUs in the device ids of an entry, without duplicates, as uuid, index or device file name.
 
-    `GPU-uuid::3` is a share of that GPU; `nvidia0/gi1/vgpu2` is how GKE names a part of /dev/nvidia0.
+    `GPU-uuid::3` is a share of that GPU; `nvidia0/gi1/vgpu2` is GKE's name of a part of /dev/nvidia0.
     """
     lists = list(devices.values()) if isinstance(devices, dict) else [devices]
     seen = set()

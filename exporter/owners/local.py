@@ -32,10 +32,10 @@ class LocalOwners:
             yield Holding(held.uuid or str(held.gpu), key, job_id=held.job_id, user=held.user)
 
     def _client(self) -> LocalCluster:
-        """The store's client. A store that is not there is not made here."""
+        """The store's client. Does not create a missing store."""
         if not (self._folder / "cluster.db").is_file():
             self._cluster = None
-            raise CollectorError(f"there is no cluster store in {self._folder}")
+            raise CollectorError(f"no cluster store in {self._folder}")
         if self._cluster is None:
             from fleetmedic.localcluster.client import LocalCluster
 

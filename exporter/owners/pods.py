@@ -1,7 +1,7 @@
-"""Which pods this node runs, and what they are called, from what the kubelet keeps of each on disk.
+"""The pods on this node and their names, from cgroups and the kubelet's files.
 
-A pod that runs, or is about to, has a cgroup; one that has ended has none, while the kubelet's folder of
-it and its entry in the checkpoint of devices stay until somebody clears them away.
+A running or starting pod has a cgroup; a pod that has ended has none. Its kubelet folder and its entry in the
+device checkpoint may remain until they are cleaned up.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from exporter.owners.base import text
 MAX_PODS = 4096
 UID = re.compile(r"[0-9a-zA-Z-]{1,64}")
 _HIERARCHIES = ("", "systemd", "memory", "cpu")  # version 2, or a controller of version 1
-_TOPS = ("kubepods.slice", "kubepods")  # by systemd, or by the kubelet itself
+_TOPS = ("kubepods.slice", "kubepods")  # created by systemd, or by the kubelet itself
 _CLASS = re.compile(r"(?:kubepods-)?(?:burstable|besteffort)(?:\.slice)?")
 _POD = re.compile(r"(?:kubepods-)?(?:burstable-|besteffort-)?pod([0-9a-zA-Z_-]{1,64})(?:\.slice)?")
 _LOGS = re.compile(r"([^_]{1,63})_([^_]{1,253})_([0-9a-zA-Z-]{1,64})")
 
 
 class Pods:
-    """`root` is the kubelet's folder, `logs` the one with a folder of logs for each pod, and `cgroup`
-    where control groups are mounted."""
+    """`root` is the kubelet's folder, `logs` the folder with the log folder of each pod, and `cgroup` the
+    mount point of the cgroups."""
 
     def __init__(self, root: Path, logs: Path, cgroup: Path) -> None:
         self._root = root
@@ -32,7 +32,7 @@ class Pods:
         self._cgroup = cgroup
 
     def alive(self) -> set[str] | None:
-        """The uids of pods that have not ended; None when nothing here shows them."""
+        """The uids of pods that have not ended; None when they cannot be determined."""
         for hierarchy in _HIERARCHIES:
             for top in _TOPS:
                 try:
@@ -45,7 +45,7 @@ class Pods:
             return None
 
     def names(self) -> dict[str, tuple[str, str]]:
-        """Namespace and name by uid, of the pods that have logs."""
+        """Namespace and name of the pods with logs, by uid."""
         try:
             folders = bounded.names(self._logs, MAX_PODS)
         except OSError:
@@ -55,7 +55,7 @@ class Pods:
 
 
 def _uids(top: Path) -> Iterator[str]:
-    """The uids below a top folder of pods' cgroups: guaranteed ones, then those of other classes."""
+    """The uids in a top-level cgroup of pods: guaranteed pods, then those of other QoS classes."""
     classes = []
     for name in bounded.names(top, MAX_PODS):
         if _CLASS.fullmatch(name):

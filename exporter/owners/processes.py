@@ -1,7 +1,7 @@
-"""Whose a process is: the pod or job of its cgroup, else the job that its environment names, or that of
-the process which started it.
+"""The owner of a process: the pod or job of its cgroup, else the job in its environment, or the job in the
+environment of an ancestor.
 
-A process that cannot be read is nobody's in particular: `UNREADABLE`, and nothing may be concluded.
+A process that cannot be read has the key `UNREADABLE`: its owner is unknown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAMED = (
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process: its name, when it began (clock ticks since boot), and the keys of who may own it."""
+    """One process: its name, its start time (clock ticks since boot), and the keys of its possible owners."""
 
     name: str
     started: int
@@ -44,7 +44,7 @@ class _Stat:
 
 
 def look(procfs: Path, pid: int) -> Process | None:
-    """What can be seen of a process; None when it has gone."""
+    """The process; None when it has ended."""
     folder = procfs / str(pid)
     try:
         stat = _stat(folder)
@@ -71,8 +71,8 @@ def _of_cgroup(cgroup: bytes) -> set[str]:
 
 
 def _of_ancestors(procfs: Path, stat: _Stat) -> set[str]:
-    """What the nearest ancestor that names a job says. One that cannot be read ends the search: the
-    process itself could be, and names none."""
+    """The keys of the nearest ancestor that names a job. An unreadable ancestor ends the search, because
+    the process itself is readable and names no job."""
     for _ in range(MAX_ANCESTORS):
         if stat.parent <= 1:
             break
@@ -87,7 +87,8 @@ def _of_ancestors(procfs: Path, stat: _Stat) -> set[str]:
 
 
 def uid(found: bytes) -> str:
-    """A pod's uid as Kubernetes writes it: systemd's cgroup driver has _ for -, static pods have neither."""
+    """A pod's uid in the notation of Kubernetes. The systemd cgroup driver replaces - with _; uids of static
+    pods have neither."""
     return found.decode().replace("_", "-")
 
 

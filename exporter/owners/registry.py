@@ -1,4 +1,4 @@
-"""The sources of holdings, in the order in which they are asked, and their settings."""
+"""The sources of holdings, in the order in which they are read, and their settings."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _NOTES = "collector.allocation.slurm-jobs"
 _SERVICES = "collector.allocation.services"
 
 OWNER_FLAGS: tuple[Flag, ...] = (
-    Flag(_KUBELET, "Folder of the kubelet, with its checkpoint of devices and its state of claims.", Path, "/var/lib/kubelet"),
-    Flag(_LOGS, "Folder with a folder of logs for each pod, which names pods.", Path, "/var/log/pods"),
-    Flag(_RESOURCES, "Resources that are GPUs, by commas; a * at the end takes all that begin so.", str, "nvidia.com/gpu,nvidia.com/mig-*"),
-    Flag(_NOTES, "Folder with a file for each GPU, with a Slurm job in each line.", Path, "/run/fleetmedic/slurm-jobs"),
-    Flag(_SERVICES, "Programs that may use GPUs without holding them, by commas.", str, ",".join(SERVICES)),
+    Flag(_KUBELET, "Folder of the kubelet, with its device checkpoint and claim state.", Path, "/var/lib/kubelet"),
+    Flag(_LOGS, "Folder with the pods' log folders, from which pod names are read.", Path, "/var/log/pods"),
+    Flag(_RESOURCES, "Names of GPU resources, separated by commas; a trailing * matches any suffix.", str, "nvidia.com/gpu,nvidia.com/mig-*"),
+    Flag(_NOTES, "Folder with a file for each GPU that lists its Slurm jobs, one per line.", Path, "/run/fleetmedic/slurm-jobs"),
+    Flag(_SERVICES, "Programs that may use GPUs without holding them, separated by commas.", str, ",".join(SERVICES)),
 )  # fmt: skip
 
 
 def owners(parts: Parts) -> tuple[Owners, ...]:
-    """The sources of this exporter. A scheduler that is not on the node says so itself, each time; this
-    machine's own schedulers know nothing of simulated GPUs."""
+    """The sources of this exporter. Each source checks at every read whether its scheduler is on the node.
+    For simulated GPUs, this machine's own schedulers are irrelevant."""
     flags = {flag.name: parts.flags.get(flag.name) or flag.default for flag in OWNER_FLAGS}
     local = (LocalOwners(parts.cluster_dir, parts.node),) if parts.cluster_dir else ()
     if parts.simulated:
@@ -47,7 +47,7 @@ def owners(parts: Parts) -> tuple[Owners, ...]:
 
 
 def services(parts: Parts) -> tuple[str, ...]:
-    """Programs that own no GPU and need not."""
+    """Programs that may use GPUs without holding them."""
     return _names(str(parts.flags.get(_SERVICES) or ",".join(SERVICES)))
 
 

@@ -1,12 +1,13 @@
-"""Which Slurm job holds which GPU: from the notes of a prolog, and from the jobs' own processes.
+"""GPUs that Slurm jobs hold, from the files of a prolog, and from the jobs' own processes.
 
-The notes are a folder with one file for each GPU (`0`, or `2.1` for a MIG instance) and one job in
-each line, as deploy/slurm/prolog.sh writes them and dcgm-exporter reads them. Processes of a job are
-those in its cgroup; the environment that Slurm gave them names the GPUs, the user and the account.
+The prolog's folder has one file for each GPU (`0`, or `2.1` for a MIG instance) with one job per line.
+deploy/slurm/prolog.sh writes these files, and dcgm-exporter reads the same format. The processes of a job are
+those in its cgroup; Slurm sets the GPUs, the user and the account in their environment.
 
-A step that runs on several nodes hands SLURM_JOB_GPUS of the first to all of them, where other GPUs have
-these numbers: it is read in the batch step alone, which runs where it is true. CUDA_VISIBLE_DEVICES is
-read for uuids of partitions only: its numbers count the GPUs that a job can see, from 0.
+A step on several nodes has the first node's SLURM_JOB_GPUS on all its nodes, where these numbers may mean
+other GPUs. So this variable is read in the batch step only, which runs on the first node.
+CUDA_VISIBLE_DEVICES is only read for uuids of partitions, because its numbers count the GPUs visible to the
+job, from 0.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ MAX_NOTE = 16_384
 MAX_ENVIRON = 256 * 1024
 MAX_JOBS = 1024
 MAX_STEPS = 256
-MAX_ASKED = 16  # processes of one step, until one knows its GPUs
+MAX_ASKED = 16  # maximum number of processes of a step to read until one has the GPUs
 JOB_ID = re.compile(r"[0-9]{1,10}(?:_[0-9]{1,10})?(?:\+[0-9]{1,5})?")
 _NOTE = re.compile(r"([0-9]{1,3})(?:\.[0-9]{1,3})?")
 _JOB = re.compile(r"job_([0-9]{1,10})")
@@ -43,7 +44,7 @@ _WANTED = (
 
 
 class SlurmNotes:
-    """The folder that prolog and epilog keep."""
+    """The folder maintained by prolog and epilog."""
 
     name = "slurm_notes"
 
@@ -57,7 +58,7 @@ class SlurmNotes:
         try:
             files = bounded.names(self._folder, MAX_FILES)
         except OSError as error:
-            raise CollectorError(f"{self._folder} cannot be read: {error.strerror}") from None
+            raise CollectorError(f"cannot read {self._folder}: {error.strerror}") from None
         for name in sorted(files):
             match = _NOTE.fullmatch(name)
             if match is None:
@@ -67,7 +68,9 @@ class SlurmNotes:
             except FileNotFoundError:
                 continue  # the job has just ended
             except OSError as error:
-                raise CollectorError(f"{self._folder / name}: {error.strerror}") from None
+                raise CollectorError(
+                    f"cannot read {self._folder / name}: {error.strerror}"
+                ) from None
             for line in raw.split():
                 if JOB_ID.fullmatch(line):
                     key = f"slurm:{line}" if line.isdigit() else f"{UNMATCHED}:{line}"
@@ -76,7 +79,7 @@ class SlurmNotes:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What a process of a job knows of it."""
+    """The information about a job in the environment of one of its processes."""
 
     job: str
     user: str
@@ -85,7 +88,7 @@ class _Told:
 
 
 class SlurmSteps:
-    """Jobs by their cgroups. `sysfs` and `procfs` are where /sys and /proc are found."""
+    """Jobs by their cgroups. `sysfs` and `procfs` are the mount points of /sys and /proc."""
 
     name = "slurm_steps"
 
@@ -107,7 +110,7 @@ class SlurmSteps:
                 yield Holding(gpu, f"slurm:{job}", job_id=job, user=user, account=account)
 
     def _roots(self) -> Iterator[Path]:
-        """Where Slurm keeps the cgroups of its jobs: version 2 by slurmstepd's scope, else version 1."""
+        """The folders of the jobs' cgroups: slurmstepd's scope in version 2, else those of version 1."""
         scope = self._cgroup / "system.slice" / "slurmstepd.scope"
         try:
             later = [scope] if scope.is_dir() else []
@@ -142,7 +145,7 @@ class SlurmSteps:
                     yield match[1], folder
 
     def _asked(self, folder: Path, job: str) -> Iterator[_Told]:
-        """What each step of a job was given: its processes are asked until one knows."""
+        """The information of each step of a job: reads its processes until one has the GPUs."""
         for step, pids in _steps(folder):
             for pid in pids:
                 told = self._told(pid, job, batch="step_batch" in step.parts)
@@ -152,12 +155,12 @@ class SlurmSteps:
                         break
 
     def _told(self, pid: str, job: str, *, batch: bool) -> _Told | None:
-        """What the process was given; None when it has gone, or belongs to Slurm itself."""
+        """The information of a process; None when it has ended, or belongs to Slurm itself."""
         try:
             raw = bounded.read(self._procfs / pid / "environ", MAX_ENVIRON)
         except PermissionError:
             raise CollectorError(
-                "environments of other users' jobs cannot be read: run the exporter as root, in a "
+                "cannot read the environments of other users' jobs; run the exporter as root, in a "
                 "container with the capability SYS_PTRACE"
             ) from None
         except OSError:
@@ -175,7 +178,7 @@ class SlurmSteps:
 
 
 def _gpus(given: dict[str, str], *, batch: bool) -> tuple[str, ...]:
-    """The GPUs that a process of a step was given, on the node where it runs."""
+    """The GPUs of a step's process, on the node on which it runs."""
     partitions = given.get("CUDA_VISIBLE_DEVICES", "").split(",")
     if all(map(_PARTITION.fullmatch, partitions)):
         return tuple(partitions)
@@ -184,7 +187,8 @@ def _gpus(given: dict[str, str], *, batch: bool) -> tuple[str, ...]:
 
 
 def _steps(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """The folders below a job's, each with some of its processes: those of a step were given the same."""
+    """The cgroups below a job's cgroup, each with some of its processes, because all processes of a step
+    have the same GPUs."""
     for count, procs in enumerate(folder.rglob("cgroup.procs")):
         if count >= MAX_STEPS:
             return
@@ -193,6 +197,6 @@ def _steps(folder: Path) -> Iterator[tuple[Path, list[str]]]:
                 first = file.read(4096).split()
         except OSError:
             continue
-        # Slurm's own processes stand in a job's folder, too, and were given nothing
+        # A job's cgroup also has Slurm's own processes, which have no GPUs.
         pids = [pid.decode() for pid in first[:MAX_ASKED] if pid.isdigit()]
         yield procs.parent.relative_to(folder), pids

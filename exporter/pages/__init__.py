@@ -1,1 +1,1 @@
-"""From samples to the pages that scrapes get."""
+"""Renders samples into the pages for scrapes."""

@@ -1,8 +1,8 @@
-"""The page that dashboards and rules written for dcgm-exporter read: its names, labels and units.
+"""The page for dashboards and rules written for dcgm-exporter, with its names, labels and units.
 
-Only what was read of the GPUs is shown, nothing is estimated: the vGPU licence is not read, and
-DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL and DCGM_FI_DEV_PCIE_*_THROUGHPUT are left out, because their unit
-changed from version to version; the DCGM_FI_PROF_* rates of the same links are there.
+The page only has values that were read; nothing is estimated. The vGPU licence is not read.
+DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL and DCGM_FI_DEV_PCIE_*_THROUGHPUT are omitted, because their units differ
+between versions; use the DCGM_FI_PROF_* rates of the same links.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _GROUPS: tuple[Group, ...] = ("load", "gpm", "health", "links")
 
 
 class Field(NamedTuple):
-    """A field of DCGM and the reading that it is: the value is the reading times `scale`, whole
-    where `whole`."""
+    """A DCGM field and its reading: the value is the reading times `scale`, rounded to an integer if
+    `whole`."""
 
     name: str
     type: str
@@ -54,17 +54,17 @@ FIELDS: tuple[Field, ...] = (
     Field("DCGM_FI_DEV_MEM_COPY_UTIL", "gauge", "Utilization of the memory interface (in %).", "gpu_memory_activity_ratio", (), 100),
     Field("DCGM_FI_DEV_ENC_UTIL", "gauge", "Utilization of the encoder (in %).", "gpu_encoder_utilization_ratio", (), 100),
     Field("DCGM_FI_DEV_DEC_UTIL", "gauge", "Utilization of the decoder (in %).", "gpu_decoder_utilization_ratio", (), 100),
-    Field("DCGM_FI_DEV_FB_FREE", "gauge", "Device memory not in use (in MiB).", "gpu_memory_free_bytes", (), _MIB),
-    Field("DCGM_FI_DEV_FB_USED", "gauge", "Device memory in use (in MiB).", "gpu_memory_used_bytes", (), _MIB),
-    Field("DCGM_FI_DEV_FB_RESERVED", "gauge", "Device memory that the driver keeps (in MiB).", "gpu_memory_reserved_bytes", (), _MIB),
-    Field("DCGM_FI_DEV_RETIRED_SBE", "counter", "Pages retired for single-bit errors.", "gpu_retired_pages_total", ("single_bit",)),
-    Field("DCGM_FI_DEV_RETIRED_DBE", "counter", "Pages retired for double-bit errors.", "gpu_retired_pages_total", ("double_bit",)),
-    Field("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "counter", "Rows remapped for uncorrectable errors.", "gpu_row_remap_total", ("uncorrectable",)),
-    Field("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", "counter", "Rows remapped for correctable errors.", "gpu_row_remap_total", ("correctable",)),
-    Field("DCGM_FI_DEV_ROW_REMAP_FAILURE", "gauge", "Whether a row could not be remapped.", "gpu_row_remap_failure"),
+    Field("DCGM_FI_DEV_FB_FREE", "gauge", "Free device memory (in MiB).", "gpu_memory_free_bytes", (), _MIB),
+    Field("DCGM_FI_DEV_FB_USED", "gauge", "Used device memory (in MiB).", "gpu_memory_used_bytes", (), _MIB),
+    Field("DCGM_FI_DEV_FB_RESERVED", "gauge", "Device memory reserved by the driver (in MiB).", "gpu_memory_reserved_bytes", (), _MIB),
+    Field("DCGM_FI_DEV_RETIRED_SBE", "counter", "Pages retired because of single-bit errors.", "gpu_retired_pages_total", ("single_bit",)),
+    Field("DCGM_FI_DEV_RETIRED_DBE", "counter", "Pages retired because of double-bit errors.", "gpu_retired_pages_total", ("double_bit",)),
+    Field("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "counter", "Rows remapped because of uncorrectable errors.", "gpu_row_remap_total", ("uncorrectable",)),
+    Field("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", "counter", "Rows remapped because of correctable errors.", "gpu_row_remap_total", ("correctable",)),
+    Field("DCGM_FI_DEV_ROW_REMAP_FAILURE", "gauge", "Whether a row remap failed.", "gpu_row_remap_failure"),
     _prof("GR_ENGINE_ACTIVE", "the graphics or compute engine was active", "gpu_graphics_active_ratio"),
     _prof("SM_ACTIVE", "a multiprocessor had at least one warp", "gpu_sm_active_ratio"),
-    _prof("SM_OCCUPANCY", "resident warps of those that fit", "gpu_sm_occupancy_ratio"),
+    _prof("SM_OCCUPANCY", "resident warps as a share of the maximum", "gpu_sm_occupancy_ratio"),
     _prof("PIPE_TENSOR_ACTIVE", "the tensor pipe was active", "gpu_tensor_active_ratio", "any"),
     _prof("DRAM_ACTIVE", "the memory interface was active", "gpu_dram_active_ratio"),
     _prof("PIPE_FP64_ACTIVE", "the FP64 pipe was active", "gpu_fp_active_ratio", "fp64"),
@@ -76,28 +76,34 @@ FIELDS: tuple[Field, ...] = (
     _rate("NVLINK_RX_BYTES", "Received over NVLink", "gpu_nvlink_receive_bytes_per_second"),
 )
 # fmt: on
-# Name: kind of error, how long it is remembered, what for people.
+# Name: kind of error, scope of the counter, help text.
 ECC_TOTALS: dict[str, tuple[str, str, str]] = {
-    "DCGM_FI_DEV_ECC_SBE_VOL_TOTAL": ("corrected", "volatile", "Single-bit errors since a reset."),
+    "DCGM_FI_DEV_ECC_SBE_VOL_TOTAL": (
+        "corrected",
+        "volatile",
+        "Single-bit errors since the last reset.",
+    ),
     "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL": (
         "uncorrected",
         "volatile",
-        "Double-bit errors since a reset.",
+        "Double-bit errors since the last reset.",
     ),
-    "DCGM_FI_DEV_ECC_SBE_AGG_TOTAL": ("corrected", "aggregate", "Single-bit errors over the life."),
+    "DCGM_FI_DEV_ECC_SBE_AGG_TOTAL": (
+        "corrected",
+        "aggregate",
+        "Single-bit errors over the lifetime.",
+    ),
     "DCGM_FI_DEV_ECC_DBE_AGG_TOTAL": (
         "uncorrected",
         "aggregate",
-        "Double-bit errors over the life.",
+        "Double-bit errors over the lifetime.",
     ),
 }
-XID = Family(
-    "DCGM_FI_DEV_XID_ERRORS", "gauge", "Code of the latest XID error, 0 if there was none."
-)
+XID = Family("DCGM_FI_DEV_XID_ERRORS", "gauge", "Code of the latest XID error, 0 without an error.")
 
 
 def dcgm(view: BoardView, hostname: str, xids: Mapping[str, int] | None = None) -> Page:
-    """The page. `xids` has the code of the latest XID of each uuid that had one; None: not known."""
+    """The page. `xids` has the latest XID code by uuid, for GPUs with an XID; None: unknown."""
     rows: dict[Family, list[str]] = {}
     for gpu in view.gpus:
         labels = _labels(gpu, hostname)
@@ -127,7 +133,8 @@ def _values(gpu: GpuView, xids: Mapping[str, int] | None) -> Iterator[tuple[Fami
 
 
 def _ecc(gpu: GpuView, error: str, scope: str) -> float | None:
-    """Errors at all locations. `sram` is the sum over the units that older cards count one by one."""
+    """The sum of errors over all locations. `sram` is the sum over the units that older cards count
+    separately."""
     found = {
         reading.labels[2]: reading.value
         for reading in gpu.readings("health")
@@ -139,7 +146,7 @@ def _ecc(gpu: GpuView, error: str, scope: str) -> float | None:
 
 
 def _labels(gpu: GpuView, hostname: str) -> str:
-    """The labels in dcgm-exporter's order; the host by its old and by its new name."""
+    """The labels in dcgm-exporter's order; the host name under its old and its new label name."""
     device = gpu.device
     domain, colon, place = device.pci_bus_id.partition(":")
     labels = {

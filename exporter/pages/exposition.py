@@ -1,7 +1,7 @@
-"""Samples to lines, in the forms that Prometheus reads.
+"""Renders samples into lines of the exposition formats.
 
-Names and labels of a series hardly change, so `name{labels} ` is made once and kept; a render only
-puts numbers behind it. Lines of samples are the same in every form, headers are not.
+Names and labels of a series rarely change, so `name{labels} ` is cached, and a render only appends the
+numbers. Sample lines are the same in both formats; headers differ.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from exporter.catalogue import Catalogue
 
 MAX_VALUE = 512
 MAX_PREFIXES = 50_000
-_EXACT = 1 << 63  # integers up to here are written out, larger ones as the float they are read as
+_EXACT = 1 << 63  # integers up to this limit are written exactly, larger ones as floats
 
 
 class Sample(NamedTuple):
-    """One number. `labels` are the values of the labels that the catalogue names, in its order; of a
-    histogram's `x_bucket` those and `le`."""
+    """One value. `labels` are the label values in the catalogue's order; for a histogram's `x_bucket`,
+    `le` follows."""
 
     name: str
     labels: tuple[str, ...]
@@ -27,7 +27,8 @@ class Sample(NamedTuple):
 
 
 class Family(NamedTuple):
-    """What a header says. `type` as the text format has it: gauge, counter, histogram, summary, untyped."""
+    """The header of a family. `type` is a type of the text format: gauge, counter, histogram, summary,
+    untyped."""
 
     name: str
     type: str
@@ -35,7 +36,7 @@ class Family(NamedTuple):
 
 
 class Series(NamedTuple):
-    """The family that a series' name belongs to, and the names of its labels."""
+    """The family of a series name, and the names of its labels."""
 
     family: Family
     labels: tuple[str, ...]
@@ -49,8 +50,8 @@ class Block(NamedTuple):
 
 
 def escape(value: str) -> str:
-    """A label value as the formats want it, cut to 512 characters. What no text can hold (half a
-    surrogate pair, and NUL, which parsers drop) becomes U+FFFD."""
+    """An escaped label value, truncated to 512 characters. Invalid characters (half a surrogate pair, and
+    NUL, which parsers drop) become U+FFFD."""
     value = value[:MAX_VALUE]
     if not value.isascii():
         value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -59,8 +60,8 @@ def escape(value: str) -> str:
 
 
 def number(value: float) -> str:
-    """A value as the formats want it; what is too large for a float is infinite, because a number
-    out of range would cost the scrape as a whole. Raises ValueError for what is no number."""
+    """A formatted value. A number too large for a float becomes infinite, because a number out of range
+    would make the whole scrape fail. Raises ValueError if the value is not a number."""
     if isinstance(value, int):
         if -_EXACT <= value <= _EXACT:
             return str(int(value))
@@ -69,7 +70,7 @@ def number(value: float) -> str:
         except OverflowError:
             value = float("inf") if value > 0 else float("-inf")
     elif not isinstance(value, float):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     text = repr(value)
     return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(text, text)
 
@@ -83,8 +84,8 @@ def text_header(family: Family) -> str:
 
 @lru_cache(maxsize=4096)
 def openmetrics_header(family: Family) -> str:
-    """HELP and TYPE in OpenMetrics: a counter's family is named without `_total`, and one that was
-    named against that rule is of unknown type, as is what the text format calls untyped."""
+    """HELP and TYPE in OpenMetrics. A counter's family name omits `_total`; a counter without `_total` in
+    its name, and the type untyped of the text format, become unknown."""
     name, kind = family.name, family.type
     if kind == "counter" and name.endswith("_total"):
         name = name.removesuffix("_total")
@@ -95,7 +96,7 @@ def openmetrics_header(family: Family) -> str:
 
 
 class Renderer:
-    """Renders samples of the families of one catalogue. One renderer belongs to one thread."""
+    """Renders samples of the families of one catalogue. Each thread needs its own renderer."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -104,13 +105,13 @@ class Renderer:
     def render(
         self, samples: Iterable[Sample], foreign: Mapping[str, Series] | None = None
     ) -> tuple[Block, ...]:
-        """The families of these samples, each whole; a series given twice counts once.
+        """The samples grouped by family; of duplicate series, the first counts.
 
-        `foreign` describes series, by name, that are read somewhere else; what it says stands above
-        the catalogue, which knows families of others, too. Raises KeyError for a series in neither and ValueError for wrong labels.
+        `foreign` describes series from other producers, by name; it takes precedence over the catalogue.
+        Raises KeyError for a series in neither of them, and ValueError for a wrong number of labels.
         """
         if foreign:
-            self._prefixes.clear()  # what a name means may be another thing than last time
+            self._prefixes.clear()  # the meaning of a name may have changed since the last render
         families: dict[Family, dict[str, float]] = {}
         prefixes = self._prefixes
         for sample in samples:
@@ -131,11 +132,11 @@ class Renderer:
         name, values = key
         family, names = self._series(name, foreign)
         if len(values) != len(names):
-            raise ValueError(f"{name} has the labels {names}, not {len(values)} values")
+            raise ValueError(f"{name}: expected values of the labels {names}, got {len(values)}")
         pairs = zip(names, values, strict=True)
         labels = ",".join(f'{label}="{escape(value)}"' for label, value in pairs)
         if len(self._prefixes) >= MAX_PREFIXES:
-            self._prefixes.clear()  # jobs come and go; what still lives is made again
+            self._prefixes.clear()  # drops series of ended jobs; current ones are cached again
         prefix = f"{name}{{{labels}}} " if labels else f"{name} "
         found = self._prefixes[key] = (family, prefix)
         return found

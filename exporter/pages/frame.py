@@ -1,7 +1,7 @@
-"""Runs the collectors and puts their fragments together into the page.
+"""Runs the collectors and assembles their fragments into the page.
 
-A collector that raises or hangs loses its own series and nothing else: what it last gave is shown
-until it is older than three of its intervals, and then withheld.
+A collector that raises or hangs affects only its own series. When a collector hangs, its latest fragment is
+served until it is older than three intervals, and then withheld.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from exporter.pages.page import Fragment, Page
 
 SETTLE_SECONDS = 3.0
 STALE_SECONDS = 15.0
-WARM_SECONDS = 120.0  # a form that nobody asked for so long is no more made in advance
+WARM_SECONDS = 120.0  # a format that was not requested for so long is no longer prepared in advance
 MAX_SELECTIONS = 16
 _STARTED = time.time()
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that may be shown at one moment: the whole page, and what parts of it are made of.
+    """The data of one moment: the whole page, and the fragments for partial pages.
 
-    `own` are the frame's samples: about one collector by its name, about the exporter under "".
-    `made` is on the monotonic clock.
+    `own` are the frame's samples: those of a collector by its name, those of the exporter under "".
+    `made` is a monotonic time.
     """
 
     page: Page
@@ -58,7 +58,7 @@ class Frame:
         self._board = board
         self._renderer = Renderer(catalogue)
         self._selecting = Renderer(catalogue)
-        self._lock = threading.Lock()  # of what scrapes write: selections and what was asked
+        self._lock = threading.Lock()  # guards what scrapes write: selections and requested formats
         self._version = version
         self._log = log
         self._halt = threading.Event()
@@ -68,20 +68,20 @@ class Frame:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a page that may be shown."""
+        """Whether there is a page that can be served."""
         return self._snapshot is not None and not self.stale
 
     @property
     def stale(self) -> bool:
-        """Whether no newer page was made for so long that the one there is must not be shown."""
+        """Whether the latest page is too old to be served."""
         snapshot = self._snapshot
         return snapshot is not None and time.monotonic() - snapshot.made > STALE_SECONDS
 
     def page(self, wanted: frozenset[str] | None, form: Form, gzip: bool) -> bytes | None:
-        """The page, or of it the collectors that are `wanted`; None when none may be shown.
+        """The page, or the part of it with the `wanted` collectors; None when no page can be served.
 
-        The frame's own metrics are always there, with those about collectors for the chosen ones.
-        Any thread may ask. A name that is none of `names` chooses nothing.
+        The page always has the frame's own metrics; those about collectors only for the selected ones.
+        Thread-safe. Names that are not in `names` are ignored.
         """
         snapshot = self._snapshot
         if snapshot is None or self.stale:
@@ -93,11 +93,11 @@ class Frame:
         return snapshot.page.body(form, gzip=gzip)
 
     def states(self, now: float) -> list[State]:
-        """How each collector is at Unix time `now`. Any thread may ask."""
+        """The state of each collector at Unix time `now`. Thread-safe."""
         return [lane.state(now) for lane in self._lanes]
 
     def start(self) -> None:
-        """Give each collector that may wait a thread, and one to the page."""
+        """Start a thread for each collector that may block, and one for the page."""
         for lane in self._lanes:
             if not lane.inline:
                 name = f"collect {lane.name}"
@@ -105,18 +105,18 @@ class Frame:
         threading.Thread(target=self._publish, name="publish", daemon=True).start()
 
     def stop(self) -> None:
-        """Let every thread end; one that hangs ends with the process."""
+        """Stop all threads; a hung thread ends with the process."""
         self._halt.set()
         self._board.changed.set()
 
     def once(self, now: float) -> Page:
-        """Run every collector once, here and now, and return the page."""
+        """Run every collector once in this thread, and return the page."""
         for lane in self._lanes:
             lane.run(now)
         return self.snapshot(now)
 
     def snapshot(self, now: float) -> Page:
-        """Put the fragments together as they may be shown at Unix time `now`."""
+        """Assemble the page from the fragments that are valid at Unix time `now`."""
         fragments = {lane.name: lane.fragment(now) for lane in self._lanes}
         own = self._own(now)
         word = Fragment(self._renderer.render(_told(own, self.names)))
@@ -143,7 +143,8 @@ class Frame:
         return page
 
     def _await_round(self) -> None:
-        """Wait a moment for the first round over the GPUs: the kernel log is read in their terms."""
+        """Wait briefly for the first round over the GPUs, because the kernel log collectors need the GPUs'
+        bus addresses."""
         until = time.monotonic() + SETTLE_SECONDS / 2
         while time.monotonic() < until and self._board.view(time.time()).failure:
             if self._halt.wait(0.02):
@@ -158,7 +159,7 @@ class Frame:
             self._halt.wait(due - time.monotonic())
 
     def _settle(self) -> None:
-        """Wait for the first values, so that the first page is whole; not for ever."""
+        """Wait for the first values, so that the first page is complete; with a timeout."""
         until = time.monotonic() + SETTLE_SECONDS
         while not self._halt.is_set() and time.monotonic() < until:
             waiting = any(not lane.outcome.finished for lane in self._lanes if not lane.inline)
@@ -167,7 +168,7 @@ class Frame:
             self._halt.wait(0.02)
 
     def _publish(self) -> None:
-        """Make the page whenever the GPUs' round is complete or a verdict changed, and each second."""
+        """Render the page after each round over the GPUs or changed verdict, and at least every 1.5 s."""
         changed = self._board.changed
         self._settle()
         while not self._halt.is_set():
@@ -178,12 +179,12 @@ class Frame:
                     if lane.inline:
                         lane.run(now)
                 self.snapshot(now)
-            except Exception as error:  # noqa: BLE001 - without this thread every page would be old
+            except Exception as error:  # noqa: BLE001 - without this thread every page would become stale
                 self._log("no_page", why=f"{type(error).__name__}: {error}")
             changed.wait(1.5)
 
     def _own(self, now: float) -> dict[str, list[Sample]]:
-        """What the frame says: about each collector by its name, about the exporter under ""."""
+        """The frame's samples: those of each collector by its name, those of the exporter under ""."""
         own = {lane.name: list(lane.samples(now)) for lane in self._lanes}
         view = self._board.view(now)
         for (group, code), count in sorted(view.errors.items()):

@@ -1,7 +1,7 @@
-"""One collector with its outcome: runs it, measures it, keeps what it showed.
+"""Runs and measures one collector, and keeps the outcome of its latest run.
 
-What a run gives is a fragment of the page. A run that gives the same as the one before keeps the
-fragment, and with it the bytes that were made of it.
+A run yields a fragment of the page. If the samples did not change, the previous fragment is kept, including
+its rendered bytes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fleetmedic.kernel.errors import UserError
 
 EMPTY = Fragment()
 MAX_CODES = 16
-_SLACK = 1.0  # a second, so that a run which is a little late does not make a hole
+_SLACK = 1.0  # seconds, so that a slightly late run does not cause a gap
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A collector's latest run, and the fragment of it. Times are Unix seconds."""
+    """A collector's latest run and its fragment. Times are in Unix seconds."""
 
     fragment: Fragment = EMPTY
     success: bool = False
@@ -37,8 +37,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a collector is, for people. `why` it does not work, or empty; `last_success` is Unix time,
-    0 when there was none."""
+    """The state of a collector. `why` is the reason of a failure, or empty; `last_success` is a Unix time,
+    0 before the first success."""
 
     name: str
     why: str
@@ -60,7 +60,7 @@ class Lane:
         self._log = log
         self._complaint = ""
         self._token: Hashable = None
-        # There from the start, so that the first one is an increase.
+        # Present from the start, so that the first error shows in increase().
         self._errors = {"unavailable": 0}
 
     def run(self, now: float) -> None:
@@ -79,35 +79,35 @@ class Lane:
             code, complaint = "unavailable", str(error)
         except OSError as error:
             code, complaint = errno.errorcode.get(error.errno or 0, "OSError"), str(error)
-        except Exception as error:  # noqa: BLE001 - one collector's mistake must not cost the others
+        except Exception as error:  # noqa: BLE001 - a bug in one collector must not affect the others
             code, complaint = type(error).__name__, f"{type(error).__name__}: {error}"
         self._conclude(fragment, code, now, time.perf_counter() - began)
         self._tell(complaint)
 
     def fragment(self, now: float) -> Fragment:
-        """What may be shown at Unix time `now`: nothing of a run that failed, nothing that is old."""
+        """The fragment to serve at Unix time `now`: empty after a failed run, or when stale."""
         return EMPTY if self.overdue(now) else self.outcome.fragment
 
     def overdue(self, now: float) -> bool:
-        """Whether it has not come back for three of its intervals, or not since the clock was set
-        back: then nobody knows how old it is."""
+        """Whether no run has finished for three intervals, or since the clock was set back: then the age
+        of the fragment is unknown."""
         return not -AHEAD <= now - self.outcome.finished <= 3 * self.collector.interval + _SLACK
 
     def state(self, now: float) -> State:
-        """How it is at Unix time `now`."""
+        """The state at Unix time `now`."""
         outcome, why = self.outcome, ""
         if not outcome.finished:
-            why = "it has not come back yet"
+            why = "the first run has not finished yet"
         elif now < outcome.finished - AHEAD:
-            why = "it has not come back since the clock was set back"
+            why = "no run has finished since the clock was set back"
         elif self.overdue(now):
-            why = f"it has not come back for {now - outcome.finished:.0f} s"
+            why = f"no run has finished for {now - outcome.finished:.0f} s"
         elif not outcome.success:
-            why = self._complaint or "it failed"
+            why = self._complaint or "the latest run failed"
         return State(self.name, why[:500], self.collector.interval, outcome.last_success)
 
     def samples(self, now: float) -> Iterable[Sample]:
-        """The frame's own word on the collector. One that has not come back in time has failed."""
+        """The metrics about the collector. An overdue collector counts as failed."""
         label, outcome = (self.name,), self.outcome
         prefix = "gpu_exporter_collector"
         yield Sample(f"{prefix}_success", label, outcome.success and not self.overdue(now))
@@ -140,7 +140,7 @@ class Lane:
             self._errors[code] = self._errors.get(code, 0) + 1
 
     def _tell(self, complaint: str) -> None:
-        """Log a complaint when it begins, changes or ends."""
+        """Log a failure when it begins, changes or ends."""
         if complaint != self._complaint:
             event = "collector_failed" if complaint else "collector_works_again"
             self._log(event, collector=self.name, why=complaint[:500])

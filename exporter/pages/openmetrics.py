@@ -1,4 +1,4 @@
-"""In which form a scrape wants the page: what its Accept header says, and nothing else."""
+"""Content negotiation: selects the exposition format by the Accept header of a scrape."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ MAX_RANGES = 64
 
 
 class Form(StrEnum):
-    """A form of the page, named by its content type."""
+    """An exposition format, identified by its content type."""
 
     TEXT = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 def negotiate(accept: str) -> Form:
-    """The form to send to whoever asks with this Accept header.
+    """The format for a request with this Accept header.
 
-    OpenMetrics only where it is asked for by name, in version 1.0.0 or without a version, and
-    preferred; else the text format, which everybody reads, browsers too. Parameters that change
-    nothing here (`escaping`: our names need none) are passed over.
+    OpenMetrics only if the header names it, with version 1.0.0 or without a version, and prefers it;
+    otherwise the text format, which all clients support, including browsers. Irrelevant parameters are
+    ignored (`escaping`: our names need none).
     """
     wishes = dict.fromkeys(Form, 0.0)
     for part in accept.lower().split(",")[:MAX_RANGES]:
@@ -40,7 +40,7 @@ def _parameter(text: str) -> tuple[str, str]:
 
 
 def _weight(text: str) -> float:
-    """A q-value; what is none weighs nothing."""
+    """A q-value; 0 when invalid."""
     try:
         weight = float(text)
     except ValueError:

@@ -1,12 +1,11 @@
-"""The page that scrapes get, as fragments that are made once and joined for each scrape.
+"""The page for scrapes: fragments that are rendered once and joined for each scrape.
 
-A fragment is what one collector shows. Whoever did not change keeps the fragment it had, and with it
-its bytes in every form, compressed or not.
+A fragment has the series of one collector. An unchanged collector keeps its fragment, including the rendered
+bytes in each format, compressed or not.
 
-The compressed page is one gzip member. Members could be joined more simply, and Prometheus would
-read them, but browsers and many libraries stop after the first; so each fragment is compressed to
-blocks that refer to nothing outside and end on a byte, and the page puts a head before them and an
-end behind.
+The compressed page is a single gzip member, because browsers and many libraries stop after the first
+member. So each fragment is compressed to deflate blocks that refer to nothing outside the fragment and end on
+a byte boundary, and the page adds the gzip header and trailer.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _HEADERS = {Form.TEXT: text_header, Form.OPENMETRICS: openmetrics_header}
 
 
 class Fragment:
-    """What one collector shows. Immutable; its forms are made when they are first asked for."""
+    """The series of one collector. Immutable; each format is rendered at its first use."""
 
     __slots__ = ("_packed", "_plain", "blocks")
 
@@ -33,7 +32,7 @@ class Fragment:
         self._packed: dict[Form, bytes] = {}
 
     def plain(self, form: Form) -> bytes:
-        """The bytes of this form."""
+        """The bytes in this format."""
         made = self._plain.get(form)
         if made is None:
             header = _HEADERS[form]
@@ -42,7 +41,7 @@ class Fragment:
         return made
 
     def packed(self, form: Form) -> bytes:
-        """The same as deflate blocks that can be joined with others'; level 1 gains nearly all."""
+        """The bytes as deflate blocks that can be joined; level 1 is nearly as good as higher levels."""
         made = self._packed.get(form)
         if made is None:
             packer = zlib.compressobj(1, zlib.DEFLATED, -15)
@@ -52,7 +51,7 @@ class Fragment:
 
 
 class _End(Fragment):
-    """The last line of a page: OpenMetrics has one, the text format has none."""
+    """The last line of a page; only OpenMetrics has one."""
 
     __slots__ = ()
 
@@ -64,7 +63,7 @@ _END = _End()
 
 
 class Page:
-    """Fragments in the order in which they are shown."""
+    """The fragments of a page, in order."""
 
     __slots__ = ("_ends", "_fragments")
 
@@ -81,14 +80,14 @@ class Page:
         return self.body(Form.TEXT, gzip=False)
 
     def body(self, form: Form, *, gzip: bool) -> bytes:
-        """The page in this form."""
+        """The page in this format."""
         if not gzip:
             return b"".join([fragment.plain(form) for fragment in self._fragments])
         packed = [fragment.packed(form) for fragment in self._fragments]
         return b"".join([_HEAD, *packed, _LAST, self._end(form)])
 
     def prepare(self, form: Form, *, gzip: bool) -> None:
-        """Make now what `body` would have to make when it is asked."""
+        """Render in advance what `body` needs."""
         for fragment in self._fragments:
             fragment.plain(form)
             if gzip:
@@ -97,7 +96,7 @@ class Page:
             self._end(form)
 
     def _end(self, form: Form) -> bytes:
-        """The checksum and length with which gzip ends."""
+        """The gzip trailer: checksum and length."""
         end = self._ends.get(form)
         if end is None:
             checksum, length = 0, 0

@@ -1,1 +1,1 @@
-"""The processes that read the GPUs, and what decides which of them reads what."""
+"""The processes that read the GPUs, and the logic that assigns GPUs to them."""

@@ -1,5 +1,5 @@
-"""The event process as the supervisor has it: started while the GPUs are read, replaced when it ends
-or falls silent. At most one is there, even if it cannot be ended."""
+"""The supervisor's handle of the event process: started while the GPUs are read, replaced when it ends or
+stops responding. There is at most one event process, even if the previous one cannot be killed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from exporter.reading.nursery import Nursery
 from exporter.reading.reader import Child
 from exporter.sources.base import EventKind, GpuEvent
 
-UP_WITHIN = 5.0  # seconds since the latest sign of life; it gives one each second
+UP_WITHIN = 5.0  # maximum age of the latest heartbeat; the process sends one every second
 SILENCE = 15.0
 RESTART_FIRST, RESTART_CAP = 0.25, 60.0
 STEADY = 30.0
@@ -18,7 +18,7 @@ _KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 
 def parse(line: bytes) -> GpuEvent | None:
-    """The event that a line tells; None when it tells none."""
+    """The event in a line; None when the line has none."""
     words = line.decode(errors="replace").split()
     if len(words) != 4 or not (words[1].isascii() and words[1].isdigit()):
         return None
@@ -30,7 +30,7 @@ def parse(line: bytes) -> GpuEvent | None:
 
 
 class EventReader:
-    """`module` is what the process asks for events. `log(event, **fields)` is told what happens."""
+    """`module` provides the events to the process. `log(event, **fields)` writes to the log."""
 
     def __init__(self, nursery: Nursery, module: str, log: Callable[..., None]) -> None:
         self._nursery = nursery
@@ -49,23 +49,23 @@ class EventReader:
 
     @property
     def child(self) -> Child | None:
-        """The process to listen to; None while there is none."""
+        """The process to read from; None while there is none."""
         return None if self._ending else self._child
 
     @property
     def gone(self) -> bool:
-        """Whether no process is left."""
+        """Whether no process exists."""
         return self._child is None
 
     def up(self, now: float) -> bool:
-        """Whether it waits for events."""
+        """Whether the process waits for events."""
         if self._child is None or self._ending:
             return False
         beat = self._child.beat()
         return beat.group is None and now - beat.at <= UP_WITHIN
 
     def step(self, now: float, wanted: bool) -> list[GpuEvent]:
-        """Keep one process while it is wanted; what it has told since the last step."""
+        """Keep one process running while it is wanted. Returns its events since the last step."""
         events = self._listen() if self.child is not None else []
         child = self._child
         if child is None:
@@ -83,14 +83,14 @@ class EventReader:
         return events
 
     def again(self, now: float) -> None:
-        """End it and start another one soon: the driver is another one."""
+        """Replace the process, because another driver was loaded."""
         if self.child is not None:
             self.child.end()
             self._ending, self._wait = True, RESTART_FIRST
             self._start_at = now
 
     def stop(self) -> None:
-        """End it now."""
+        """Kill the process."""
         if self._child is not None:
             self._child.kill()
             self._child.reap(0.3)
@@ -98,7 +98,7 @@ class EventReader:
             self._child = None
 
     def _settle(self, now: float, *, expected: bool) -> None:
-        assert self._child is not None  # noqa: S101 - the caller has it
+        assert self._child is not None  # noqa: S101 - the caller checks this
         self._child.close()
         self._child, self._ending = None, False
         if expected:
@@ -111,7 +111,7 @@ class EventReader:
         self._wait = min(RESTART_CAP, self._wait * 2)
 
     def _listen(self) -> list[GpuEvent]:
-        assert self._child is not None  # noqa: S101 - the caller has it
+        assert self._child is not None  # noqa: S101 - the caller checks this
         found: list[GpuEvent] = []
         for line in self._child.lines():
             if line.startswith(b"log "):

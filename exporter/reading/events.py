@@ -1,8 +1,8 @@
-"""The process that waits for events of the driver, so that nobody else has to. It may hang and may be
-killed. It imports little: it is there all the time.
+"""The event process: waits for events of the driver, so that no other process blocks on them. It may hang
+and may be killed. It imports little, because it runs all the time.
 
-Arguments: PARENT HEARTBEAT MODULE, where MODULE has `events(log)`, a generator of GpuEvent that gives
-None when nothing has happened for a second or less.
+Arguments: PARENT HEARTBEAT MODULE, where MODULE has `events(log)`, a generator of GpuEvent that yields
+None at least once a second while there are no events.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from exporter.sources.base import GpuEvent, SourceFailed
 
 
 def line(event: GpuEvent) -> bytes:
-    """An event as one line of words."""
+    """An event as one line of space-separated words."""
     words = (event.kind, str(event.code), event.uuid or "-", event.pci_bus_id or "-")
     return " ".join("".join(word.split()) for word in words).encode() + b"\n"
 
@@ -28,9 +28,9 @@ def _log(event: str, **fields: object) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Wait for events until something ends this process."""
+    """Wait for events until this process is ended."""
     parent, descriptor, module = arguments
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     die_with_parent(int(parent))
     heartbeat = Heartbeat.shared(int(descriptor))
     heartbeat.begin(None, "open")

@@ -1,11 +1,11 @@
-"""The process that workers, probes and the event process are forked from. It never asks the driver.
+"""The fork server for workers, probes and the event process. It never calls the driver.
 
-It imports once what they need, so that another one is there in milliseconds when a GPU hangs, and most
-of their memory is shared. For each request on its socket (the words of a command line, and three
-descriptors: input, output, heartbeat) it forks, and answers with the new process's id.
+It imports their modules once, so that a replacement process starts in milliseconds when a GPU hangs, and
+the processes share most of their memory. For each request on its socket (the words of a command line, and
+three descriptors: input, output, heartbeat) it forks, and replies with the id of the new process.
 
-Arguments: PARENT SOCKET MODULE...; the first word of a request is one of the modules, whose
-`main(PARENT HEARTBEAT words)` is run.
+Arguments: PARENT SOCKET MODULE...; the first word of a request names one of the modules, and the new
+process runs `main(PARENT HEARTBEAT words)` of this module.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_REQUEST = 65_536
 
 
 def _become(name: str, words: list[str], descriptors: list[int], parent: int) -> NoReturn:
-    """Be the new process."""
+    """Run the module in the new process."""
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -34,16 +34,16 @@ def _become(name: str, words: list[str], descriptors: list[int], parent: int) ->
         for descriptor in descriptors[:2]:
             os.close(descriptor)
         status = importlib.import_module(name).main([str(parent), str(descriptors[2]), *words])
-    except BaseException:  # noqa: BLE001 - whatever it was, it must not go on as its parent
+    except BaseException:  # noqa: BLE001 - the child must never return into the parent's loop
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 
 
 def main(arguments: list[str]) -> int:
-    """Fork until the exporter closes the socket or ends."""
+    """Serve fork requests until the exporter closes the socket or ends."""
     parent, descriptor, *modules = arguments
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
     die_with_parent(int(parent))
     be_called("gpu-forks")
@@ -51,10 +51,10 @@ def main(arguments: list[str]) -> int:
         try:
             importlib.import_module(name)
         except ImportError:
-            pass  # who needs it will say so
+            pass  # the process that needs the module reports the error
     control = socket.socket(fileno=int(descriptor))
     gc.collect()
-    gc.freeze()  # what is shared is not touched by the collector
+    gc.freeze()  # so that garbage collection does not copy shared pages
     here = os.getpid()
     while True:
         request, descriptors, _, _ = socket.recv_fds(control, MAX_REQUEST, 3)

@@ -1,7 +1,7 @@
-"""What a process is doing about which GPU, in memory that it shares with the exporter.
+"""The heartbeat: a process records its current call and GPU in memory shared with the exporter.
 
-A process that hangs can say nothing any more, so it says what it is about to do before it does it:
-a write to memory costs it a microsecond and wakes nobody. The supervisor looks when it wants to.
+A hung process cannot report anything, so it records each call before it makes the call. The write takes a
+microsecond and wakes no other process. The supervisor reads the memory when necessary.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from exporter.sources.base import READ_GROUPS, Group
 
 _GROUPS: tuple[Group, ...] = ("open", "identify", "presence", *READ_GROUPS)
-# calls, since, at, slot, group. Written in one piece, so that a look sees all or nothing of it.
+# calls, since, at, slot, group. Written in one operation, so that a reader never sees a partial update.
 _LAYOUT = struct.Struct("=QddiI")
 _NO_SLOT = -1
 _IDLE = len(_GROUPS)
@@ -23,11 +23,11 @@ SIZE = _LAYOUT.size
 
 
 class Beat(NamedTuple):
-    """One look. Times are monotonic, which all processes share.
+    """One reading of the heartbeat. Times are monotonic, so they are comparable between processes.
 
-    `calls` counts signs of life; the latest was at `at`. `slot` is the GPU that the present call is
-    about (None: all of them), `group` what is read (None: nothing, the process waits for its next
-    round), `since` when it turned to this GPU.
+    `calls` counts the updates; the latest was at `at`. `slot` is the GPU of the current call (None: all
+    GPUs), `group` the group being read (None: the process waits for its next round), `since` the time
+    at which the process started with this GPU.
     """
 
     calls: int
@@ -38,7 +38,7 @@ class Beat(NamedTuple):
 
 
 class Heartbeat:
-    """The writing end: belongs to the process that reads the GPUs."""
+    """The writing end, in the process that reads the GPUs."""
 
     def __init__(self, memory: mmap.mmap | bytearray) -> None:
         self._memory = memory
@@ -51,13 +51,13 @@ class Heartbeat:
 
     @classmethod
     def shared(cls, descriptor: int) -> Heartbeat:
-        """On the memory behind a file descriptor that the parent gave."""
+        """A heartbeat in the memory behind a file descriptor of the parent."""
         heartbeat = cls(mmap.mmap(descriptor, SIZE))
         os.close(descriptor)
         return heartbeat
 
     def begin(self, slot: int | None, group: Group) -> None:
-        """What comes next is about this GPU and this group."""
+        """The next calls read this group of this GPU."""
         number = _NO_SLOT if slot is None else slot
         turned = number != self._slot
         self._slot, self._group, self._slowest = number, _GROUPS.index(group), 0.0
@@ -67,20 +67,20 @@ class Heartbeat:
         self._write()
 
     def progress(self) -> None:
-        """A call came back, and another one is about to be made."""
+        """A call returned, and the next one follows."""
         now = time.monotonic()
         self._slowest = max(self._slowest, now - self._at)
         self._at = now
         self._write()
 
     def idle(self) -> None:
-        """Nothing is asked until the next round."""
+        """No calls are made until the next round."""
         self._slot, self._group = _NO_SLOT, _IDLE
         self._at = self._since = time.monotonic()
         self._write()
 
     def slowest(self) -> float:
-        """Seconds of the longest call since `begin`, the one that has just come back included."""
+        """Seconds of the longest call since `begin`, including the call that has just returned."""
         self.progress()
         return self._slowest
 
@@ -92,7 +92,7 @@ class Heartbeat:
 
 
 class HeartbeatReader:
-    """The reading end: makes the memory, and looks at it."""
+    """The reading end: creates the shared memory and reads it."""
 
     def __init__(self) -> None:
         self.descriptor = os.memfd_create("heartbeat")
@@ -101,15 +101,15 @@ class HeartbeatReader:
         self._started = time.monotonic()
 
     def given(self) -> None:
-        """The process has the descriptor: it is not needed here any more."""
+        """Close the descriptor after it was passed to the process."""
         os.close(self.descriptor)
 
     def look(self) -> Beat:
-        """What the process is doing now; until it has begun, it opens its source."""
+        """The current beat; a process without any beat counts as opening its source."""
         return decode(self._memory[0:SIZE], self._started)
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Unmap the memory."""
         self._memory.close()
 
 

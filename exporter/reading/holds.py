@@ -1,4 +1,4 @@
-"""The GPUs, and groups of readings of GPUs, that are left out because a call about them hung."""
+"""Holds: GPUs, and groups of readings, that are not read because a call for them hung."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from exporter.reading.protocol import NOTHING, Skip
 from exporter.sources.base import Group
 
-# Seconds until what hung is asked again. While a process is stuck inside the kernel each question may
-# cost another one, so it is asked rarely, and at once when a stuck process ends.
+# Seconds until the next retry. While a process is stuck in the kernel, each retry may cost another
+# process, so retries are rare; when a stuck process ends, the retry is immediate.
 RETRY_FIRST, RETRY_CAP = 1.0, 4.0
 RETRY_FIRST_STUCK, RETRY_CAP_STUCK = 30.0, 600.0
 
@@ -24,7 +24,7 @@ class _Hold:
 
 
 class Holds:
-    """What is left out, and when it is asked again. A hold without a group is on the whole GPU."""
+    """The current holds and their retry times. A hold without a group covers the whole GPU."""
 
     def __init__(self) -> None:
         self._holds: dict[Target, _Hold] = {}
@@ -36,11 +36,11 @@ class Holds:
         return target in self._holds
 
     def targets(self) -> list[Target]:
-        """All of them, in a fixed order."""
+        """All holds, in a fixed order."""
         return sorted(self._holds, key=lambda target: (target[0], target[1] or ""))
 
     def add(self, slot: int, group: Group | None, now: float) -> Target:
-        """Leave out what hung: the whole GPU when it does not even say that it is there."""
+        """Add a hold: on the whole GPU when a call for its presence or identity hung, else on the group."""
         whole = group is None or group in WHOLE
         if whole:
             for target in [target for target in self._holds if target[0] == slot]:
@@ -50,21 +50,21 @@ class Holds:
         return target
 
     def due(self, now: float) -> list[Target]:
-        """What is to be asked again now."""
+        """The holds to retry now."""
         return [target for target in self.targets() if now >= self._holds[target].retry_at]
 
     def next_at(self) -> float:
-        """When the next question is due."""
+        """The time of the next retry."""
         return min((hold.retry_at for hold in self._holds.values()), default=float("inf"))
 
     def asked(self, targets: Iterable[Target]) -> None:
-        """A question is out: none is due until it is settled."""
+        """A retry is in progress: these holds are not due until it ends."""
         for target in targets:
             if target in self._holds:
                 self._holds[target].retry_at = float("inf")
 
     def silent(self, targets: Iterable[Target], now: float, stuck: bool) -> None:
-        """These did not answer: ask again, later than the last time."""
+        """The retry got no response: retry again after a longer wait."""
         for target in targets:
             hold = self._holds.get(target)
             if hold is None:
@@ -76,25 +76,25 @@ class Holds:
             hold.retry_at = now + hold.wait
 
     def answered(self, target: Target) -> bool:
-        """This one answered; whether it had been left out."""
+        """The target responded: remove its hold. Returns whether there was one."""
         return self._holds.pop(target, None) is not None
 
     def hurry(self, now: float) -> None:
-        """Ask all again now: something changed."""
+        """Retry all holds now, because something changed."""
         for hold in self._holds.values():
             hold.retry_at = min(hold.retry_at, now)
 
     def clear(self) -> None:
-        """Leave nothing out."""
+        """Remove all holds."""
         self._holds.clear()
 
     def plan(self) -> dict[int, Skip]:
-        """What is left out of which GPU."""
+        """The groups to skip, by GPU."""
         return planned(self._holds)
 
 
 def planned(targets: Iterable[Target]) -> dict[int, Skip]:
-    """These targets by GPU."""
+    """The targets as groups by GPU."""
     plan: dict[int, Skip] = {}
     for slot, group in targets:
         groups = plan.get(slot, NOTHING)

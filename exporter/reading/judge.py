@@ -1,4 +1,4 @@
-"""Is a process that reads GPUs late, and who is to blame? Pure: the looks and the time are given."""
+"""Decides whether a process that reads GPUs is late, and which GPU causes it. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from exporter.reading.heartbeat import Beat
 from exporter.reading.protocol import Present, Values
 from exporter.sources.base import Group
 
-# Seconds until a call counts as hung. Connecting to a driver can take long without persistence mode.
+# Seconds until a call counts as hung. Without persistence mode, connecting to the driver can take long.
 DEADLINES: dict[Group, float] = {"open": 15.0, "identify": 2.0}
 DEADLINE = 0.8
-PATIENCE = 5.0  # for a GPU that is known to be slow
-VISIT = 1.5  # a GPU may hold up the others for so long, however many calls come back
-STARVED = 4.0  # a process that waits for a processor gets this much more time
+PATIENCE = 5.0  # deadline for a GPU that is known to be slow
+VISIT = 1.5  # maximum time for which a GPU may delay the others, even if its calls return
+STARVED = 4.0  # factor on the deadlines of a process that waits for a CPU
 SILENCE = 10.0
 ROUND = 1.0
 FAST_CALL, FAST_GROUP = 0.4, 0.8
 
 
 class Finding(StrEnum):
-    """What a look at a process finds."""
+    """The result of a check of a process."""
 
     FINE = "fine"
-    OVERDUE = "overdue"  # a call about one GPU
-    HOGGED = "hogged"  # calls about one GPU come back, but they take the others' time
-    UNCONNECTED = "unconnected"  # a call about all GPUs
-    SILENT = "silent"  # it neither asks nor rests
+    OVERDUE = "overdue"  # a call for one GPU is late
+    HOGGED = "hogged"  # calls for one GPU return, but delay the other GPUs
+    UNCONNECTED = "unconnected"  # a call for all GPUs is late
+    SILENT = "silent"  # no heartbeat, although the process is not in a call
 
 
 def limit(group: Group, patient: bool) -> float:
-    """Seconds that a call of this group may take."""
+    """The deadline of a call of this group, in seconds."""
     deadline = DEADLINES.get(group, DEADLINE)
     return max(deadline, PATIENCE) if patient else deadline
 
 
 def judge(beat: Beat, now: float, state: str, *, patient: bool) -> Finding:
-    """What to think of a process with this heartbeat, in the state that the kernel says (R: it runs or
-    waits for a processor; T: somebody stopped it)."""
+    """Check a process by its heartbeat and its kernel state (R: running or waiting for a CPU; T: stopped by
+    a signal)."""
     waited = now - beat.at
     if beat.group is None or state in ("T", "t"):
         return Finding.SILENT if waited > SILENCE else Finding.FINE
@@ -50,7 +50,7 @@ def judge(beat: Beat, now: float, state: str, *, patient: bool) -> Finding:
 
 
 def look_at(beat: Beat, *, patient: bool) -> float:
-    """The earliest time at which `judge` may find something."""
+    """The earliest time at which `judge` can find something."""
     if beat.group is None:
         return beat.at + ROUND + DEADLINE
     late = beat.at + limit(beat.group, patient)
@@ -60,6 +60,6 @@ def look_at(beat: Beat, *, patient: bool) -> float:
 
 
 def fast(message: Present | Values) -> bool:
-    """Whether a slow GPU was fast this time: well below what makes one slow."""
+    """Whether a slow GPU was fast this time, clearly below the deadlines."""
     took = message.took if isinstance(message, Values) else 0.0
     return message.slowest < FAST_CALL and took < FAST_GROUP

@@ -1,4 +1,4 @@
-"""Starts processes by forking them from one that has imported what they need (see forks)."""
+"""Starts processes through the fork server (see forks)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ START_WITHIN = 15.0
 
 
 class Forked:
-    """A process that somebody else forked for us, and that the kernel reaps."""
+    """A process forked by the fork server; the kernel reaps it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -25,11 +25,11 @@ class Forked:
         self._descriptor: int | None = None
         try:
             self._descriptor = os.pidfd_open(pid)
-        except OSError as error:  # it has ended already, or the kernel has no such call
+        except OSError as error:  # the process has ended, or the kernel lacks this call
             self._ended = error.errno == errno.ESRCH
 
     def ended(self) -> bool:
-        """Whether it is there no more."""
+        """Whether the process has ended."""
         if not self._ended:
             if self._descriptor is not None:
                 self._ended = bool(select.select([self._descriptor], [], [], 0)[0])
@@ -38,7 +38,7 @@ class Forked:
         return self._ended
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end; False when it is still there."""
+        """Wait for the end of the process; False when it still runs."""
         until = time.monotonic() + seconds
         while not self.ended() and (left := until - time.monotonic()) > 0:
             if self._descriptor is not None:
@@ -48,7 +48,7 @@ class Forked:
         return self.ended()
 
     def signal(self, number: int) -> bool:
-        """Send it a signal; False when it is there no more."""
+        """Send a signal; False when the process has ended."""
         try:
             if self._descriptor is not None:
                 signal.pidfd_send_signal(self._descriptor, number)
@@ -59,15 +59,15 @@ class Forked:
         return not self._ended
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the process handle."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor, self._ended = None, True
 
 
 class Nursery:
-    """The process to fork from; started when it is needed, and again when it is gone. Used by one
-    thread, which must outlive it: the kernel ends it, and all that it forked, with that thread."""
+    """The client of the fork server, which is started when needed and restarted when it has ended. Used by
+    one thread. When this thread ends, the kernel kills the fork server and all processes forked by it."""
 
     def __init__(self, modules: list[str]) -> None:
         self._modules = modules
@@ -75,8 +75,8 @@ class Nursery:
         self._control: socket.socket | None = None
 
     def start(self, module: str, words: list[str], descriptors: tuple[int, int, int]) -> Forked:
-        """Run `module.main` with these words in a process of its own. The descriptors are its input,
-        output and heartbeat. Raises OSError."""
+        """Run `module.main` with these words in a new process. The descriptors are its input, output and
+        heartbeat. Raises OSError."""
         request = "\0".join((module, *words)).encode()
         try:
             control = self._ready()
@@ -88,11 +88,11 @@ class Nursery:
         pid = int(answer or b"-1")
         if pid < 0:
             self.stop()
-            raise OSError(errno.EAGAIN, "no process can be started")
+            raise OSError(errno.EAGAIN, "cannot start a process")
         return Forked(pid)
 
     def stop(self) -> None:
-        """End it, and with it all that it forked."""
+        """Kill the fork server and all processes forked by it."""
         if self._control is not None:
             self._control.close()
             self._control = None

@@ -1,5 +1,4 @@
-"""What a process owes the exporter that started it: it dies when the exporter does, and it says in the
-list of processes what it is."""
+"""Helpers for child processes: end with the exporter, set the process name, exchange lines with it."""
 
 from __future__ import annotations
 
@@ -12,19 +11,19 @@ _SET_DEATH_SIGNAL, _SET_NAME = 1, 15
 
 
 def be_called(name: str) -> None:
-    """The name that `ps` and `top` show: who looks at a process stuck in the driver sees whose it is."""
+    """Set the name shown by `ps` and `top`, so that a process stuck in the driver can be identified."""
     ctypes.CDLL(None).prctl(_SET_NAME, name.encode()[:15])
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGKILL at the parent's death; leave now if it is dead already."""
+    """Request SIGKILL at the parent's death; exit immediately if the parent is already dead."""
     ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def tell(data: bytes) -> None:
-    """Write to the parent; ends the process when nobody reads."""
+    """Write to the parent; exit when the parent does not read any more."""
     try:
         while data:
             data = data[os.write(1, data) :]
@@ -33,7 +32,7 @@ def tell(data: bytes) -> None:
 
 
 def orders(wait: float) -> list[str]:
-    """The lines of orders that came within `wait` seconds. Ends the process when there is no parent."""
+    """The orders that arrive within `wait` seconds. Exits the process when the parent is gone."""
     ready, _, _ = select.select([0], [], [], max(0.0, wait))
     if not ready:
         return []

@@ -1,4 +1,4 @@
-"""A process that reads GPUs as the judgement sees it, and what can be done with one."""
+"""The roster's record of a process that reads GPUs, and the actions of the roster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from exporter.sources.base import Group
 
 
 class Role(StrEnum):
-    """What a process is there for."""
+    """The role of a process."""
 
     COMMON = "common"
     SUSPECT = "suspect"
@@ -23,8 +23,8 @@ class Role(StrEnum):
 
 @dataclass(slots=True)
 class Post:
-    """One process. `slots` are the GPUs that it alone may be asking; `plan` is what a common worker
-    leaves out; `slow` are the groups in which its GPUs were slow the last time."""
+    """One process. `slots` are the GPUs that only this process reads; `plan` is what a common worker skips;
+    `slow` are the groups in which its GPUs were slow last time."""
 
     number: int
     role: Role
@@ -44,7 +44,7 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the supervisor sees of a process; `state` asks the kernel."""
+    """The supervisor's observation of a process; `state` queries the kernel."""
 
     beat: Beat
     state: Callable[[], str]
@@ -53,7 +53,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start a process: `plan` is what it leaves out, or what a probe asks."""
+    """Start a process: `plan` is what it skips, or what a probe reads."""
 
     number: int
     role: Role
@@ -64,14 +64,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Let this process end, by force where it does not."""
+    """End this process; kill it if necessary."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Tell this process something (see protocol)."""
+    """Send an order to this process (see protocol)."""
 
     number: int
     text: str
@@ -79,7 +79,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Hung:
-    """This GPU, by the number that this process gives it, does not answer."""
+    """This GPU (in this process's numbering) does not respond."""
 
     number: int
     slot: int
@@ -87,7 +87,7 @@ class Hung:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """Calls about this GPU come back."""
+    """Calls for this GPU return."""
 
     number: int
     slot: int
@@ -95,7 +95,7 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Withhold:
-    """Nobody reads this group of this GPU any more."""
+    """This group of this GPU is no longer read."""
 
     number: int
     slot: int
@@ -104,7 +104,7 @@ class Withhold:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """For the log."""
+    """Write a log event."""
 
     event: str
     fields: Mapping[str, object]

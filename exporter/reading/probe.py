@@ -1,7 +1,7 @@
-"""Asks GPUs that did not answer once more, all at the same time, and says which answer and how fast.
+"""The probe: retries GPUs that did not respond, all in parallel, and reports which respond and how fast.
 
-Each is asked on a thread of its own, so that one process is enough however many hang, and again on
-another thread from time to time: a call that began in a hang may stay in it when it is over.
+Each GPU has its own thread, so that one process is enough for any number of hung GPUs. The probe retries
+periodically on further threads, because a call that hung may never return, even after the hang is over.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Target = tuple[int, Group | None]
 
 
 class _Slow(BaseException):
-    """Enough is known of this GPU."""
+    """Ends the probe of a GPU that is known to be slow."""
 
 
 class Timer(threading.local):
-    """How long the calls of this thread take. `progress` is called before each.
+    """Measures the calls of this thread. `progress` is called before each call.
 
-    One call that took long may have begun in a hang that is over now; with the second the GPU is
-    slow, and the question has its answer.
+    One long call may have started during a hang that is over now. A second long call means that the GPU
+    is slow, and the probe of this GPU ends.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Timer(threading.local):
         self._asking = False
 
     def start(self) -> None:
-        """A question begins."""
+        """Start the measurement for a target."""
         self._at, self._long, self._asking = time.monotonic(), [], True
 
     def progress(self) -> None:
@@ -50,12 +50,12 @@ class Timer(threading.local):
             raise _Slow
 
     def slowest(self) -> float:
-        """Seconds of the longest call of a slow GPU; 0 for one that is not."""
+        """Seconds of the longest call of a slow GPU; 0 for a GPU that is not slow."""
         return round(max(self._long), 3) if len(self._long) > 1 else 0.0
 
 
 class Probe:
-    """The questions still open. `source` is open, and was made with `timer.progress`."""
+    """The pending targets. `source` is open and calls `timer.progress`."""
 
     def __init__(self, source: Source, timer: Timer, targets: list[Target]) -> None:
         self._source = source
@@ -64,7 +64,7 @@ class Probe:
         self._answers: queue.SimpleQueue[tuple[Target, Message]] = queue.SimpleQueue()
 
     def run(self, tell: Callable[[Message], None]) -> None:
-        """Ask until every one has answered."""
+        """Retry until all targets have responded."""
         while self._asked:
             for target, threads in self._asked.items():
                 if threads < MAX_THREADS:
@@ -91,10 +91,10 @@ class Probe:
                 self._source.read(slot, group, time.time())
                 self._timer.progress()
         except (SourceLost, _Slow):
-            pass  # it answers, if only to say that it is gone
+            pass  # the GPU responds; "lost" is a response, too
         except SourceFailed as error:
             self._answers.put((target, Failed(str(error))))
             return
-        except Exception:  # noqa: BLE001, S110 - a value that makes no sense is an answer, too
+        except Exception:  # noqa: BLE001, S110 - an invalid value is a response, too
             pass
         self._answers.put((target, Answered(slot, group, self._timer.slowest())))

@@ -1,11 +1,11 @@
-"""What the processes that read the GPUs tell the exporter: a JSON list of messages a line, on a pipe.
+"""The messages from the processes that read the GPUs to the exporter: one JSON list of messages per line.
 
-A process saves its messages up and sends those of a round together, so that the exporter wakes once
-a second. What it is doing in between stands in the heartbeat. Orders go the other way, one a line:
+A process sends the messages of a round together, so that the exporter wakes once a second. In between, the
+heartbeat shows what the process does. The exporter sends orders to the process, one per line:
 
-    skip 3 *          leave GPU 3 out            skip 3 links,mig    leave these groups of it out
-    skip 3 -          leave nothing of it out    only 3,5            read these GPUs alone from now on
-    look              look for GPUs anew         read health         read this group in the next round
+    skip 3 *          do not read GPU 3          skip 3 links,mig    do not read these groups of GPU 3
+    skip 3 -          read all groups of GPU 3   only 3,5            read only these GPUs from now on
+    look              enumerate the GPUs again   read health         read this group in the next round
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from exporter.sources.base import READ_GROUPS, BusGpu, Device, Group, Reading
 
-# What is left out of a GPU: these groups, or (None) all of it.
+# The groups of a GPU that are skipped; None: the whole GPU.
 Skip = frozenset[Group] | None
 NOTHING: frozenset[Group] = frozenset()
 
@@ -28,14 +28,14 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Slots(msgspec.Struct, frozen=True, tag=True):
-    """A look begins: the numbers that the source gives to GPUs now, and what the bus shows."""
+    """An enumeration starts: the source's current GPU numbers, and the GPUs on the bus."""
 
     slots: tuple[int, ...]
     bus: tuple[BusGpu, ...] = ()
 
 
 class Devices(msgspec.Struct, frozen=True, tag=True):
-    """A look at all slots is complete: these answered, those were left out on order, others are gone."""
+    """An enumeration is complete: GPUs that responded and GPUs skipped by order; all others are lost."""
 
     found: tuple[Device, ...]
     left_out: tuple[int, ...]
@@ -43,23 +43,23 @@ class Devices(msgspec.Struct, frozen=True, tag=True):
 
 
 class Present(msgspec.Struct, frozen=True, tag=True):
-    """The GPU answered; `slowest` is the longest call in seconds."""
+    """The GPU responded; `slowest` is the longest call in seconds."""
 
     slot: int
     slowest: float = 0.0
 
 
 class Lost(msgspec.Struct, frozen=True, tag=True):
-    """The GPU is gone."""
+    """The GPU is lost."""
 
     slot: int
 
 
 class Values(msgspec.Struct, frozen=True, tag=True):
-    """The readings of one group of one GPU, read at Unix time `at`, and the errors met on the way.
+    """The readings of one group of one GPU, read at Unix time `at`, and the errors during the read.
 
-    `slowest` is the longest call, `took` all of them, in seconds; `every` the time between two reads
-    where that is longer than usual, because the GPU is slow (0: as usual).
+    `slowest` is the longest call and `took` the sum of all calls, in seconds. `every` is the interval if
+    it is longer than usual because the GPU is slow (0: the usual interval).
     """
 
     slot: int
@@ -73,7 +73,7 @@ class Values(msgspec.Struct, frozen=True, tag=True):
 
 
 class Answered(msgspec.Struct, frozen=True, tag=True):
-    """A GPU that was asked once more answered, or said that it is lost. Without a group, as a whole."""
+    """A probed target responded, possibly as lost. Without a group: the GPU as a whole."""
 
     slot: int
     group: Group | None
@@ -81,13 +81,13 @@ class Answered(msgspec.Struct, frozen=True, tag=True):
 
 
 class Round(msgspec.Struct, frozen=True, tag=True):
-    """One round over all GPUs is complete; nothing hangs."""
+    """One round over all GPUs is complete."""
 
     at: float
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The source as a whole does not answer, with the sentence that says why. The worker ends."""
+    """The source as a whole failed; `why` is the reason. The worker ends."""
 
     why: str
 
@@ -99,12 +99,12 @@ decode = msgspec.json.Decoder(list[Message]).decode
 
 
 def skip_text(skip: Skip) -> str:
-    """How an order names what is left out of a GPU."""
+    """The skipped groups of a GPU in the notation of an order."""
     return "*" if skip is None else ",".join(sorted(skip)) or "-"
 
 
 def parse_skip(text: str) -> Skip:
-    """What `skip_text` wrote."""
+    """The inverse of `skip_text`."""
     return (
         None
         if text == "*"
@@ -113,11 +113,11 @@ def parse_skip(text: str) -> Skip:
 
 
 def plan_text(plan: Mapping[int, Skip]) -> str:
-    """What is left out of which GPU, as one word of a command line."""
+    """The skipped groups by GPU, as one word of a command line."""
     return ";".join(f"{slot}={skip_text(skip)}" for slot, skip in sorted(plan.items()))
 
 
 def parse_plan(text: str) -> dict[int, Skip]:
-    """What `plan_text` wrote."""
+    """The inverse of `plan_text`."""
     pairs = (pair.partition("=") for pair in text.split(";") if pair)
     return {int(slot): parse_skip(skip) for slot, _, skip in pairs}

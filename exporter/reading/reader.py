@@ -1,4 +1,4 @@
-"""One process that reads GPUs as the supervisor has it: started, listened to, told to end, reaped."""
+"""The supervisor's handle of a process that reads GPUs: start, read messages, send orders, end, reap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRACE = 2.0
 
 
 class Child:
-    """A process of ours with a heartbeat. Used by one thread."""
+    """A child process with a heartbeat. Used by one thread."""
 
     def __init__(self, nursery: Nursery, module: str, words: list[str]) -> None:
         self._heartbeat = HeartbeatReader()
@@ -52,11 +52,11 @@ class Child:
         return self._output
 
     def beat(self) -> Beat:
-        """What it is doing."""
+        """The current heartbeat."""
         return self._heartbeat.look()
 
     def lines(self) -> list[bytes]:
-        """The whole lines that have arrived; sets `ended` at the end of the output."""
+        """The complete lines that have arrived; sets `ended` at the end of the output."""
         while True:
             try:
                 data = os.read(self._output, 262_144)
@@ -71,14 +71,14 @@ class Child:
         return lines
 
     def order(self, text: str) -> None:
-        """Tell it something. One that does not listen any more is replaced soon."""
+        """Send an order. A process that does not read its orders any more is replaced soon."""
         try:
             os.write(self._orders, text.encode() + b"\n")
         except OSError:
-            pass  # it has ended, or hangs: whatever replaces it is started as the order wants
+            pass  # the process has ended or hangs: its replacement starts with the order applied
 
     def state(self) -> str:
-        """The kernel's letter for its state; empty when there is none."""
+        """The state letter in /proc; empty when the process does not exist."""
         try:
             stat = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:
@@ -86,17 +86,18 @@ class Child:
         return stat.rpartition(")")[2].split()[0]
 
     def end(self) -> None:
-        """Ask it to end. Its signals have their default actions, so a hang in user space ends too."""
+        """Send SIGTERM. The process has default signal handlers, so this also ends a user-space hang."""
         self._told_to_end = time.monotonic()
         self._process.signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it by force."""
+        """Send SIGKILL."""
         self._killed = time.monotonic()
         self._process.signal(signal.SIGKILL)
 
     def gone(self, now: float) -> bool:
-        """Whether it has ended; one that was told to and has not is killed after a grace."""
+        """Whether the process has ended. After `end`, a process that still runs is killed after a grace
+        period."""
         if self._process.ended():
             return True
         if self._killed is None and self._told_to_end is not None:
@@ -108,15 +109,15 @@ class Child:
             self.kill()
 
     def stuck(self, now: float) -> bool:
-        """Whether not even force ends it: it is inside the kernel."""
+        """Whether the process survived SIGKILL, because it is stuck in the kernel."""
         return self._killed is not None and now - self._killed > GRACE / 2
 
     def reap(self, wait: float) -> bool:
-        """Wait for its end; False when it is still there."""
+        """Wait for the end of the process; False when it still runs."""
         return self._process.wait(wait)
 
     def close(self) -> None:
-        """Let go of its pipes and of the heartbeat."""
+        """Close the pipes and the heartbeat."""
         self.closed = True
         os.close(self._output)
         os.close(self._orders)
@@ -125,7 +126,7 @@ class Child:
 
 
 class Reader(Child):
-    """A worker and the messages it sends. Arguments as worker.main has them."""
+    """A worker and its messages. The arguments are those of worker.main."""
 
     def __init__(
         self,
@@ -140,7 +141,7 @@ class Reader(Child):
         super().__init__(nursery, "exporter.reading.worker", [mode, plan, made_for, every, *source])
 
     def messages(self) -> list[Message]:
-        """What has arrived. A line that makes no sense ends it."""
+        """The messages that have arrived. An invalid line sets `ended`."""
         found: list[Message] = []
         try:
             for line in self.lines():

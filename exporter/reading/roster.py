@@ -1,10 +1,10 @@
-"""Which process reads which GPU, decided from what the processes show. Pure: facts and time in,
-orders out; the supervisor carries them out.
+"""Assigns the GPUs to processes, based on the observed state of the processes. Pure: takes observations and
+the time, returns actions; the supervisor executes them.
 
-One common worker reads all GPUs. A call that is overdue costs it: it becomes the suspect of that GPU,
-and another common worker serves the others. A suspect that comes back in time has a slow GPU, which it
-reads alone from then on; one that does not is ended, and what hung is left out (see holds) and asked
-again by a probe. When two GPUs hang at nearly the same time, a probe asks all the others at once.
+One common worker reads all GPUs. If its call for a GPU is overdue, the worker becomes the suspect of this
+GPU, and a new common worker reads the other GPUs. If the call of the suspect returns in time, the GPU is
+slow, and this worker becomes its solo worker. If not, the suspect is ended, and the GPU or group is held
+(see holds) and retried by a probe. When two GPUs hang almost at the same time, a probe checks all others.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ PROBE_LIFE, PROBE_MIN = 30.0, 5.0
 
 
 class Roster:
-    """All processes that read GPUs, and what is left out. `failure` is why no GPU is read, or empty."""
+    """All processes that read GPUs, and the holds. `failure` is the reason why no GPU is read, or empty."""
 
     def __init__(self) -> None:
         self.posts: dict[int, Post] = {}
         self.holds = Holds()
-        self.failure = "nothing has been read yet"
+        self.failure = "no data has been read yet"
         self.restarts = 0
         self._out: list[Action] = []
         self._next = 0
@@ -58,7 +58,7 @@ class Roster:
         self._said = ""
 
     def step(self, now: float, sights: Mapping[int, Sight], abandoned: int) -> list[Action]:
-        """What is to be done at monotonic time `now`."""
+        """The actions at monotonic time `now`."""
         for post in list(self.posts.values()):
             sight = sights.get(post.number)
             if sight is not None and post.number in self.posts:
@@ -70,7 +70,7 @@ class Roster:
         return self._take()
 
     def heard(self, number: int, message: Message, now: float) -> list[Action]:
-        """Take in what a process said."""
+        """Apply a message of a process."""
         post = self.posts.get(number)
         if post is None:
             return []
@@ -90,7 +90,7 @@ class Roster:
         return self._take()
 
     def restart(self, now: float, why: str) -> list[Action]:
-        """Begin anew, at once, with nothing left out: the driver is another one."""
+        """Restart all processes immediately and without holds, because another driver was loaded."""
         ended = self.halt()
         self.restarts += 1
         self._start_at, self._wait, self._failing_since = now, RESTART_FIRST, None
@@ -98,7 +98,7 @@ class Roster:
         return [*ended, *self._take()]
 
     def halt(self) -> list[Action]:
-        """End every process and leave nothing out."""
+        """End all processes and remove all holds."""
         for post in list(self.posts.values()):
             self._end(post)
         self.holds.clear()
@@ -106,31 +106,31 @@ class Roster:
         return self._take()
 
     def hurry(self, now: float) -> None:
-        """Do not wait any longer: something changed."""
+        """Retry immediately, because something changed."""
         self._start_at = min(self._start_at, now)
         self.holds.hurry(now)
 
     def slow(self) -> frozenset[int]:
-        """The GPUs that have a worker of their own."""
+        """The GPUs with a solo worker."""
         return frozenset().union(*(post.slots for post in self._of(Role.SOLO)))
 
     def left_out(self) -> list[Target]:
-        """What is not read now: whole GPUs (no group), and groups."""
+        """The GPUs (without a group) and the groups that are not read now."""
         suspects = [(slot, None) for post in self._of(Role.SUSPECT) for slot in sorted(post.slots)]
         return [*suspects, *(t for t in self.holds.targets() if (t[0], None) not in suspects)]
 
     def common(self) -> Post | None:
-        """The worker that reads all that is well."""
+        """The worker that reads all healthy GPUs."""
         return next(iter(self._of(Role.COMMON)), None)
 
     def wake_at(self, now: float, sights: Mapping[int, Sight]) -> float:
-        """When the next step may have something to do, unless a process says something first."""
+        """The time at which the next step is due, unless a message arrives earlier."""
         at = min(now + 1.0, self.holds.next_at())
         if self.common() is None:
             at = min(at, self._start_at if self._start_at > now else now + 0.1)
         for post in self.posts.values():
             if post.role is Role.COMMON and post.number in sights:
-                # What was due already was judged: it waits for a processor, or was stopped.
+                # A due time in the past was already judged: the process waits for a CPU or is stopped.
                 due = judge.look_at(self._hurried(sights[post.number].beat, now), patient=False)
                 at = min(at, due if due > now else now + 0.2)
             elif post.role is Role.SUSPECT or post.triage:
@@ -139,7 +139,7 @@ class Roster:
                 at = min(at, now + 0.3)
         return max(at, now + 0.01)
 
-    # What is seen of each process
+    # Observations of each process
 
     def _judge(self, post: Post, sight: Sight, now: float, abandoned: int) -> None:
         if sight.ended:
@@ -159,14 +159,17 @@ class Roster:
             return
         finding = judge.judge(beat, now, sight.state(), patient=False)
         if finding is judge.Finding.UNCONNECTED:
-            self._lose(post, now, f"the driver did not answer within {judge.DEADLINES['open']:g} s")
+            self._lose(
+                post, now, f"the driver did not respond within {judge.DEADLINES['open']:g} s"
+            )
         elif finding is judge.Finding.SILENT:
-            self._lose(post, now, "the process that reads the GPUs fell silent")
+            self._lose(post, now, "the GPU worker process stopped responding")
         elif finding is not judge.Finding.FINE and beat.slot is not None and beat.group is not None:
             self._leave(post, beat.slot, beat.group, beat, finding, now)
 
     def _hurried(self, beat: Beat, now: float) -> Beat:
-        """Right after a hang another process holds the driver open: connecting takes no time then."""
+        """Right after a hang, another process still keeps the driver open, so connecting is fast and the
+        short deadline applies."""
         if beat.group == "identify" and now - self._blamed_at < TRIAGE_WITHIN:
             return beat._replace(group="presence")
         return beat
@@ -174,7 +177,7 @@ class Roster:
     def _leave(
         self, post: Post, slot: int, group: Group, beat: Beat, finding: judge.Finding, now: float
     ) -> None:
-        """This worker has one GPU from now on; another one takes the rest."""
+        """Assign only this GPU to the worker; a new common worker reads the others."""
         post.slots, post.blamed = frozenset((slot,)), group
         post.overdue_at, post.calls = beat.at, beat.calls
         self.restarts += 1
@@ -190,7 +193,7 @@ class Roster:
         self._blamed_at, self._blamed_slot = now, slot
 
     def _own(self, post: Post | None, slot: int, group: Group, now: float) -> None:
-        """A slow GPU gets a worker of its own, or shares the last one when there are many."""
+        """Assign a slow GPU to a solo worker, or to the last one when the maximum is reached."""
         solos = self._of(Role.SOLO)
         if len(solos) >= MAX_SOLO:
             if post is not None:
@@ -240,7 +243,7 @@ class Roster:
             self._out.append(posts.Hung(post.number, beat.slot))
             self._hold(post, beat.slot, beat.group, now)
         else:
-            self._end(post)  # its GPUs are the common worker's again
+            self._end(post)  # the common worker reads its GPUs again
 
     def _judge_probe(self, post: Post, sight: Sight, now: float, abandoned: int) -> None:
         if post.triage and post.opened is not None:
@@ -263,28 +266,28 @@ class Roster:
 
     def _ended(self, post: Post, now: float, abandoned: int) -> None:
         if post.role is Role.COMMON:
-            self._lose(post, now, post.failure or "the process that reads the GPUs ended")
+            self._lose(post, now, post.failure or "the GPU worker process ended")
         elif post.role is Role.PROBE:
             self._end_probe(post, now, abandoned)
         else:
             self._end(post)
 
     def _lose(self, post: Post, now: float, why: str) -> None:
-        """The common worker is of no more use, and no GPU is to blame: another one, after a while."""
+        """Replace a common worker that failed without a GPU as the cause, after a delay."""
         self._end(post)
         self.restarts += 1
-        # A process that just ended is replaced before its values are too old to be shown.
+        # A process that just ended is replaced before its values become stale.
         self._failure = (now if post.failure else now + FAILED_AFTER, why)
         if self._failing_since is None:
             self._failing_since = now
         self._start_at = now + self._wait
-        if why != self._said:  # a driver that is not there may be missing for days
+        if why != self._said:  # logged once, because a driver may be missing for days
             self._said = why
             self._say("reader_lost", why=why, retry_in=round(self._wait, 2))
         old = now - self._failing_since > OLD_FAILURE
         self._wait = min(RESTART_CAP_OLD if old else RESTART_CAP, self._wait * 2)
 
-    # What is heard
+    # Messages
 
     def _numbered(self, post: Post, message: Slots) -> None:
         if post.role is not Role.COMMON:
@@ -308,7 +311,7 @@ class Roster:
             self._own(None, message.slot, message.group or "presence", now)
 
     def _paced(self, post: Post, message: Message) -> None:
-        """How fast a slow GPU is now."""
+        """Update the speed of a slow GPU."""
         if isinstance(message, Round):
             post.fast_rounds += 1
         elif isinstance(message, Lost):
@@ -321,10 +324,10 @@ class Roster:
                 post.slow.add(group)
                 post.fast_rounds = 0
 
-    # Who is needed
+    # Assignment of processes
 
     def _serve(self, now: float, abandoned: int) -> None:
-        """Have a common worker that leaves out what it should."""
+        """Keep a common worker running, with the current plan."""
         plan = self._plan()
         post = self.common()
         if post is not None:
@@ -335,7 +338,7 @@ class Roster:
             post.plan = plan
         elif now >= self._start_at and not any(probe.triage for probe in self._of(Role.PROBE)):
             if abandoned >= MAX_ABANDONED:
-                why = f"{abandoned} processes that read the GPUs are stuck in the kernel"
+                why = f"{abandoned} GPU worker processes are stuck in the kernel"
                 self._failure = (now, why)
                 self._start_at = now + RESTART_CAP
                 return
@@ -357,7 +360,7 @@ class Roster:
             self._start(post)
 
     def _probe(self, now: float, abandoned: int) -> None:
-        """Ask again what is due."""
+        """Start a probe for the holds that are due."""
         due = self.holds.due(now)
         if not due or abandoned >= MAX_ABANDONED:
             return

@@ -1,4 +1,4 @@
-"""The rounds over the GPUs, as the messages that they give: who is there each second, the rest when due."""
+"""Rounds over the GPUs, as a stream of messages: presence each second, other groups when they are due."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from exporter.sources.base import Device, Group, Source, SourceFailed, SourceLos
 
 LOOK_EVERY = 10.0
 IDENTIFY_EVERY = 600.0
-# A GPU that is gone may come back to a new connection only. Reconnecting disturbs a driver that is in
-# trouble, so it is done after a quarter of the time for which the GPU has been gone, within limits.
+# A lost GPU may only be visible again to a new connection. Reconnecting disturbs a failing driver, so the
+# worker reconnects after a quarter of the time for which the GPU has been lost, within limits.
 RECONNECT_MIN, RECONNECT_MAX = 2.0, 60.0
-OVERDUE = 0.8  # after a call that took longer, the worker waits to be told what to do
+OVERDUE = 0.8  # after a longer call, the worker waits for orders
 HEED = 1.0
 _SLACK = 0.05
 
 
 class Due:
-    """When each group of each GPU is to be read next. A group whose reading takes long is read less
-    often: at most half of the time is spent on it."""
+    """Schedules the groups of each GPU. A group that takes long to read is read less often, so that it
+    takes at most half of the time."""
 
     def __init__(self, every: Mapping[Group, float]) -> None:
         self._every = dict(every)
@@ -39,7 +39,7 @@ class Due:
         self._stretched: dict[tuple[int, Group], float] = {}
 
     def take(self, slot: int, group: Group, now: float) -> bool:
-        """Whether the group is due now; if so it counts as read."""
+        """Whether the group is due now; if so, it is marked as read."""
         key = (slot, group)
         every = max(self._every[group], self._stretched.get(key, 0.0))
         last = self._last.get(key)
@@ -49,7 +49,7 @@ class Due:
         return True
 
     def took(self, slot: int, group: Group, seconds: float) -> float:
-        """Say how long the reading took; the new interval where that is longer than usual, else 0."""
+        """Record the duration of a read. Returns the new interval if it is longer than usual, else 0."""
         if 2 * seconds <= self._every[group]:
             self._stretched.pop((slot, group), None)
             return 0.0
@@ -57,7 +57,7 @@ class Due:
         return round(2 * seconds, 3)
 
     def forget(self, slot: int | None = None, group: Group | None = None) -> None:
-        """Read this GPU (None: all), this group of it (None: all) at the next round."""
+        """Make this group (None: all) of this GPU (None: all) due in the next round."""
         self._last = {
             key: at
             for key, at in self._last.items()
@@ -66,7 +66,7 @@ class Due:
 
 
 def reconnect_after(gone_for: float) -> float:
-    """Seconds between two connections while a GPU has been gone for so long."""
+    """Seconds between two connections while a GPU has been lost for `gone_for` seconds."""
     return min(RECONNECT_MAX, max(RECONNECT_MIN, gone_for / 4))
 
 
@@ -75,11 +75,11 @@ def _heed(_seconds: float) -> None:
 
 
 class Rounds:
-    """One worker's rounds. `left_out` and `only` are as the orders say, and stand for a source that
-    has `count` GPUs: when it has more or fewer, its numbers mean other GPUs and nothing is left out.
-    `known` is how many GPUs this node had before.
+    """One worker's rounds. `left_out` and `only` have the meaning of the orders, and are valid for a source
+    with `count` GPUs: with another count, the numbers mean other GPUs, and nothing is skipped. `known` is
+    the number of GPUs in the inventory of this node.
 
-    `heed(seconds)` is called between two GPUs to let orders change the round.
+    `heed(seconds)` is called between two GPUs, so that orders can change the round.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Rounds:
         self._began = 0.0
 
     def order(self, text: str) -> None:
-        """Do as the parent says from now on."""
+        """Apply an order of the parent."""
         word, _, rest = text.partition(" ")
         if word == "skip":
             slot, _, what = rest.partition(" ")
@@ -136,7 +136,7 @@ class Rounds:
             self._left_out[slot] = skip
 
     def asks(self, slot: int) -> bool:
-        """Whether this GPU is asked at all."""
+        """Whether this GPU is read at all."""
         if self._only is not None and slot not in self._only:
             return False
         return self._left_out.get(slot, NOTHING) is not None
@@ -199,7 +199,7 @@ class Rounds:
                 readings, errors = source.read(slot, group, at), source.errors()
             except (SourceLost, SourceFailed):
                 raise
-            except Exception as error:  # noqa: BLE001 - one group's mistake must not cost the others
+            except Exception as error:  # noqa: BLE001 - a bug in one group must not affect the others
                 readings, errors = (), {type(error).__name__: 1}
             slowest = round(self._heartbeat.slowest(), 3)
             done = time.monotonic()
@@ -209,7 +209,7 @@ class Rounds:
             yield Values(slot, group, read_at, readings, errors, slowest, took, every)
 
     def _back(self) -> bool:
-        """Whether a lost GPU without identity has one again."""
+        """Whether a lost GPU without an identity can be identified again."""
         for slot in sorted(self._lost - set(self._devices)):
             if not self.asks(slot):
                 continue
@@ -232,7 +232,7 @@ class Rounds:
         self._looked = now
         if self._count and len(slots) != self._count:
             if self._only is not None:
-                raise SourceFailed("the driver numbers its GPUs anew")
+                raise SourceFailed("the driver has renumbered its GPUs")
             self._left_out.clear()
         self._count, self._slots = len(slots), slots
         yield Slots(slots, bus)

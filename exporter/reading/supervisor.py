@@ -1,8 +1,8 @@
-"""Keeps the GPUs read, and does not let one that hangs take the others with it.
+"""Supervises the processes that read the GPUs, so that a hung GPU does not affect the others.
 
-The roster decides which process reads what; this thread does what it says: it starts, listens to,
-orders and ends the processes, and tells the board. The driver's version and the bus are watched beside
-them, so that a driver that was loaded again is connected to at once.
+The roster decides which process reads which GPU. This thread executes the decisions: it starts and ends the
+processes, reads their messages, sends orders, and updates the board. It also watches the driver's version
+and the bus, so that the workers reconnect immediately after the driver was reloaded.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ STOP_GRACE = 0.5
 
 
 class Supervisor(threading.Thread):
-    """The thread that owns the processes. `source` is a worker's command line for its source, `events`
-    the module that the event process asks (empty: the source has no events).
+    """The thread that owns the processes. `source` is the source part of a worker's command line, `events`
+    the module for the event process (empty: the source has no events).
 
-    `log(event, **fields)` is told what happens.
+    `log(event, **fields)` writes to the log.
     """
 
     def __init__(
@@ -73,16 +73,16 @@ class Supervisor(threading.Thread):
         self._let_go = threading.Event()
 
     def stop(self) -> None:
-        """End the processes and the thread."""
+        """Stop the processes and the thread."""
         self._halt.set()
         self._rouse()
         self.join(3.0)
 
     def release(self, seconds: float, wait: float = 0.0) -> bool:
-        """Let go of the GPUs for so long, so that they can be reset; 0 takes them back now.
+        """Release the GPUs for so many seconds, so that they can be reset; 0 ends the release.
 
-        Waits at most `wait` seconds until every process has ended; returns whether they have (or,
-        when the GPUs are taken back, True). May be called from any thread.
+        Waits at most `wait` seconds until all processes have ended. Returns whether they have ended, or
+        True when the release is ended. Thread-safe.
         """
         self._let_go.clear()
         self._released_until = time.monotonic() + seconds if seconds > 0 else float("-inf")
@@ -99,7 +99,7 @@ class Supervisor(threading.Thread):
             while not self._halt.is_set():
                 try:
                     self._step()
-                except Exception as error:  # noqa: BLE001 - without this thread no GPU is read
+                except Exception as error:  # noqa: BLE001 - without this thread, no GPU is read
                     self._fail(error)
         finally:
             self._close()
@@ -130,7 +130,7 @@ class Supervisor(threading.Thread):
         }
 
     def _sleep(self) -> None:
-        """Until a process says something, or it is time to look at one."""
+        """Wait until a message arrives or the next check is due."""
         now = time.monotonic()
         at = self._roster.wake_at(now, self._sights())
         if self._ending:
@@ -149,7 +149,7 @@ class Supervisor(threading.Thread):
                 self._selector.unregister(reader)
 
     def _observe(self, now: float) -> None:
-        """Look at what the kernel shows: another driver, or other GPUs on the bus."""
+        """React to another driver version, or to other GPUs on the bus."""
         if now < self._witness_at:
             return
         self._witness_at = now + WITNESS_EVERY
@@ -225,20 +225,20 @@ class Supervisor(threading.Thread):
         reader = self._readers.pop(number, None)
         if reader is None:
             return
-        if reader in self._selector.get_map():  # starting it may have failed before
+        if reader in self._selector.get_map():  # the start may have failed before
             self._selector.unregister(reader)
         reader.end()
         self._board.gone(number)
         self._ending.append(reader)
 
     def _bury(self, now: float) -> None:
-        """Let go of the processes that have ended."""
+        """Release the processes that have ended."""
         for reader in self._ending:
             was_stuck = reader.stuck(now)
             if reader.gone(now):
                 reader.close()
                 if was_stuck:
-                    self._roster.hurry(now)  # what held it in the kernel is over
+                    self._roster.hurry(now)  # the kernel call that blocked it is over
         self._ending = [reader for reader in self._ending if not reader.closed]
 
     def _tell(self, released: bool) -> None:
@@ -264,7 +264,7 @@ class Supervisor(threading.Thread):
         )
 
     def _fail(self, error: Exception) -> None:
-        """A mistake here, or a machine without memory or processes: begin anew after a moment."""
+        """After a bug, or when the machine has no memory or processes left: restart after a second."""
         why = f"{type(error).__name__}: {error}"[:500]
         self._log("supervisor_failed", why=why)
         self._roster.halt()

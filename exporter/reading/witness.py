@@ -1,4 +1,4 @@
-"""What the kernel shows of the driver and of the bus, without asking the driver anything."""
+"""Independent signals of the kernel about the driver and the PCI bus, read without calling the driver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """One look. `driver` is the text of the driver's version file, empty while none is loaded."""
+    """One observation. `driver` is the text of the driver's version file, empty while no driver is loaded."""
 
     driver: str
     gpus: tuple[str, ...]
@@ -17,7 +17,7 @@ class Witness:
 
 
 def look(procfs: Path, sysfs: Path) -> Witness:
-    """What there is now; what cannot be read is not there."""
+    """The current observation; unreadable files count as absent."""
     driver = procfs / "driver/nvidia"
     try:
         version = (driver / "version").read_text(errors="replace")[:4096]
@@ -28,6 +28,6 @@ def look(procfs: Path, sysfs: Path) -> Witness:
 
 def _names(folder: Path) -> tuple[str, ...]:
     try:
-        return tuple(sorted(os.listdir(folder)))  # noqa: PTH208 - names alone, and each second
+        return tuple(sorted(os.listdir(folder)))  # noqa: PTH208 - names only, every second
     except OSError:
         return ()

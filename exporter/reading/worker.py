@@ -1,7 +1,7 @@
-"""The process that reads the GPUs, and the only one that does. It may hang and may be killed.
+"""The worker process: only workers and probes read the GPUs. A worker may hang and may be killed.
 
-It keeps no Python signal handler, since one would never run inside a call that hangs; it ends when
-its parent does (PDEATHSIG, or the end of its input).
+It has no Python signal handlers, because they would never run inside a hung call. It ends when its parent
+ends (PDEATHSIG, or the end of its input).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from exporter.reading.rounds import Rounds
 from exporter.sources.base import READ_GROUPS, Group, Progress, Source, SourceFailed
 
 PRESENCE_EVERY = 1.0
-FLUSH_EVERY = 0.3  # a round that takes long is told in parts
+FLUSH_EVERY = 0.3  # the messages of a long round are sent in parts
 
 
 def open_source(arguments: list[str], progress: Progress) -> Source:
-    """The source named on the command line: `nvml PROCFS SYSFS` or `simulated ROOT NODE`."""
+    """The source on the command line: `nvml PROCFS SYSFS` or `simulated ROOT NODE`."""
     if arguments[0] == "nvml":
         from exporter.sources.nvml import NvmlSource
 
@@ -41,32 +41,32 @@ def parse_intervals(text: str) -> dict[Group, float]:
 
 
 class Outbox:
-    """Messages that wait to be sent together."""
+    """Collects messages to send them together."""
 
     def __init__(self) -> None:
         self._waiting: list[Message] = []
         self._sent_at = time.monotonic()
 
     def put(self, message: Message) -> None:
-        """Send with the others; at once when the latest were sent a while ago."""
+        """Add a message; sends immediately when the last flush was a while ago."""
         self._waiting.append(message)
         if isinstance(message, Slots) or time.monotonic() - self._sent_at > FLUSH_EVERY:
             self.flush()
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Send the collected messages."""
         if self._waiting:
             tell(encode(self._waiting) + b"\n")
             self._waiting = []
         self._sent_at = time.monotonic()
 
     def begin(self) -> None:
-        """A round begins: what is told before it counts as told just now."""
+        """Restart the flush interval at the start of a round."""
         self._sent_at = time.monotonic()
 
 
 def repeat(rounds: Rounds, outbox: Outbox, heartbeat: Heartbeat) -> None:
-    """Round after round, a second from start to start, heeding orders. Raises SourceFailed."""
+    """Run one round per second, and apply orders. Raises SourceFailed."""
 
     def heed(wait: float) -> None:
         if wait:
@@ -89,18 +89,18 @@ def repeat(rounds: Rounds, outbox: Outbox, heartbeat: Heartbeat) -> None:
             for order in told:
                 rounds.order(order)
             if told:
-                due = time.monotonic()  # what changed is seen at once
+                due = time.monotonic()  # apply the change immediately
 
 
 def main(arguments: list[str]) -> int:
     """PARENT HEARTBEAT MODE PLAN COUNTS EVERY SOURCE...
 
-    HEARTBEAT is a file descriptor. MODE is `rounds` (PLAN says what is left out), `only:3,5` (these
-    GPUs alone) or `probe` (PLAN says what is asked). COUNTS are the GPUs that the plan was made for,
-    and those ever known. EVERY says which groups are read and how often: `load=5,health=10`.
+    HEARTBEAT is a file descriptor. MODE is `rounds` (PLAN lists what to skip), `only:3,5` (only these
+    GPUs) or `probe` (PLAN lists what to read). COUNTS are the number of GPUs for which PLAN is valid and
+    the number of GPUs in the inventory. EVERY lists the groups and their intervals: `load=5,health=10`.
     """
     parent, descriptor, mode, plan, counts, every, *source_arguments = arguments
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     die_with_parent(int(parent))
     heartbeat, outbox, timer = Heartbeat.shared(int(descriptor)), Outbox(), Timer()
     heartbeat.begin(None, "open")
@@ -131,7 +131,7 @@ def main(arguments: list[str]) -> int:
 
 
 def targets(plan: Mapping[int, frozenset[Group] | None]) -> list[Target]:
-    """What a probe asks: GPUs as a whole, and groups of GPUs."""
+    """The targets of a probe: whole GPUs, and groups of GPUs."""
     return [
         (slot, group)
         for slot, groups in plan.items()

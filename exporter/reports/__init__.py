@@ -1,1 +1,1 @@
-"""What jobs say of themselves: untrusted reports, from files and over a socket."""
+"""Progress reports of jobs: untrusted, received through files and a socket."""

@@ -1,4 +1,4 @@
-"""Whether the process that made a report is still there."""
+"""Checks whether the process that wrote a report still exists."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def _namespace() -> int:
 
 
 def gone(report: Report) -> bool:
-    """Whether its process is surely gone. A process of another namespace, or one that may not be
-    looked at, counts as there."""
+    """Whether the report's process has certainly ended. A process in another namespace, or one that this
+    process may not inspect, counts as running."""
     if not report.pid or not report.pid_ns or report.pid_ns != _namespace():
         return False
     if report.pid > 2**31 - 1:
@@ -35,7 +35,7 @@ def gone(report: Report) -> bool:
 
 
 def _began(pid: int) -> int:
-    """When the process began, in ticks since boot; 0 where that cannot be told."""
+    """The start time of the process, in ticks since boot; 0 when unknown."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""What the embedded cluster's store knows of those who report."""
+"""Information about reporters from the embedded cluster's store."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class LocalJobs:
-    """The jobs of one node and the services of the pool. A store that cannot be read knows nothing;
-    that it cannot is for the `allocation` collector to say."""
+    """The jobs of one node and the services of the pool. An unreadable store counts as empty; the
+    `allocation` collector reports the failure."""
 
     def __init__(self, cluster_dir: Path, node: str) -> None:
         self._store = cluster_dir / "cluster.db"
@@ -24,8 +24,8 @@ class LocalJobs:
         self._pooled: dict[str, bool] = {}
 
     def users(self) -> Mapping[str, int]:
-        """The user id of each job here. The controller, to whom the store belongs, runs jobs as
-        itself."""
+        """The user id of each job on this node: that of the store's owner, because the controller owns the
+        store and runs the jobs as its own user."""
         self._pooled = {}
         try:
             uid = self._store.stat().st_uid
@@ -34,7 +34,7 @@ class LocalJobs:
             return {}
 
     def pooled(self, service: str) -> bool:
-        """Whether the pool runs this service, as of the last time that `users` was asked."""
+        """Whether the pool runs this service; cached until the next call of `users`."""
         if service not in self._pooled:
             try:
                 self._pooled[service] = bool(

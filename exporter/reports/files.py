@@ -1,4 +1,4 @@
-"""The reports that stand in the files of one folder, into which jobs may write."""
+"""Reads the progress reports in a folder to which jobs write."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from exporter.reports.owners import Owners
 from exporter.reports.report import MAX_BYTES, Reason, Rejected, Report, parse
 
 MAX_FILES = 1000
-MAX_ENTRIES = 20_000  # of the folder, looked at for names
+MAX_ENTRIES = 20_000  # maximum number of folder entries to scan
 
 
 class Held(NamedTuple):
-    """A report and when it came, in Unix seconds."""
+    """A report and its arrival time, in Unix seconds."""
 
     report: Report
     at: float
 
 
 class _Seen(NamedTuple):
-    """A file as it was when it was last read: what tells it from another, whose it is, what it says."""
+    """A file at its latest read: a mark that changes with the file, its owner, time and result."""
 
     mark: tuple[int, int, int, int]
     uid: int
@@ -33,8 +33,8 @@ class _Seen(NamedTuple):
 
 
 class Files:
-    """Reads what changed; `rejected` is how many files say nothing that may be shown. A file that is
-    passed over is told to `count` once, and again when it has changed."""
+    """Reads changed files; `rejected` is the number of rejected files. A rejected file is passed to `count`
+    once, and again when it has changed."""
 
     def __init__(self, folder: Path, owners: Owners, count: Callable[[Reason], None]) -> None:
         self._folder = folder
@@ -45,7 +45,7 @@ class Files:
         self.rejected = 0
 
     def read(self) -> Iterator[Held]:
-        """All of them, by name. No folder means that no job has begun."""
+        """All reports, by file name. A missing folder means that no job has started."""
         names = self._names()
         self._seen = {name: self._seen[name] for name in names if name in self._seen}
         counted: dict[str, tuple[object, Reason]] = {}
@@ -76,8 +76,8 @@ class Files:
         return sorted(names)[:MAX_FILES]
 
     def _look(self, name: str) -> _Seen:
-        """The file's report, read anew if it is another than last time. Raises Rejected for what is no
-        file; does not wait for a FIFO and follows no link."""
+        """The file's report; reads the file again if it changed. Raises Rejected if it is not a regular
+        file; does not block on a FIFO and follows no link."""
         try:
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self._folder / name, flags)
@@ -86,7 +86,7 @@ class Files:
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise Rejected("kind", "no regular file")
+                raise Rejected("kind", "not a regular file")
             mark = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
             before = self._seen.get(name)
             if before is not None and before.mark == mark:

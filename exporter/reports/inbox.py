@@ -1,7 +1,8 @@
-"""The reports that come over a Unix socket, for jobs that share nothing else with the exporter.
+"""Receives progress reports over a Unix socket, for jobs that share no folder with the exporter.
 
-Anybody on the node may send, so every datagram is bounded, counted against its sender (whom the kernel
-names) and checked before it is kept. A job has its place by name; what is full takes nobody new.
+Any user on the node can send. So each datagram has a maximum size, counts against the rate limit of its sender
+(identified by the kernel), and is checked before it is stored. When the store is full, reports of new jobs are
+rejected; known jobs can still report.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from fleetmedic.progress.sender import MAX_DATAGRAM
 
 MAX_REPORTS = 1000
 MAX_OF_A_USER = 512
-PER_SECOND, BURST = 100.0, 200.0  # of one user; eight ranks send sixteen
+PER_SECOND, BURST = 100.0, 200.0  # per user; eight ranks send sixteen reports a second
 ALL_PER_SECOND, ALL_BURST = 2000.0, 4000.0
 MAX_SENDERS = 1024
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
@@ -32,14 +33,14 @@ _MAX_PATH = 107
 
 
 class Bucket:
-    """Lets through `rate` a second, and `burst` at once."""
+    """A token bucket: `rate` per second, and `burst` at once."""
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate, self._burst = rate, burst
         self._left, self._at = burst, now
 
     def take(self, now: float) -> bool:
-        """Whether one more may pass at that time (monotonic seconds)."""
+        """Whether one more is allowed at monotonic time `now`."""
         self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._at = now
         if self._left < 1:
@@ -48,13 +49,13 @@ class Bucket:
         return True
 
     def full(self, now: float) -> bool:
-        """Whether nothing has passed for so long that it might as well be new."""
+        """Whether the bucket is full again, and so equivalent to a new one."""
         return self._left + (now - self._at) * self._rate >= self._burst
 
 
 class Inbox:
-    """The latest report of each reporter. `take` belongs to the receiving thread; `held` may be asked
-    from any."""
+    """The latest report of each reporter. Only the receiving thread may call `take`; `held` is
+    thread-safe."""
 
     def __init__(self, owners: Owners, count: Callable[[Reason], None]) -> None:
         self._owners = owners
@@ -64,18 +65,18 @@ class Inbox:
         self._senders: dict[int, Bucket] = {}
 
     def held(self) -> list[Held]:
-        """All of them."""
+        """All reports."""
         with self._lock:
             return [held for held, _ in self._held.values()]
 
     def forget(self, keys: set[Key]) -> None:
-        """Drop the reports of these, which are too old to be shown."""
+        """Drop the expired reports of these reporters."""
         with self._lock:
             for key in keys:
                 self._held.pop(key, None)
 
     def take(self, data: bytes, uid: int | None, now: float) -> None:
-        """One datagram, at that Unix time, from that user (None: the kernel named none)."""
+        """Process one datagram from a user (None: unknown to the kernel), at Unix time `now`."""
         try:
             self._keep(data, uid, now)
         except Rejected as error:
@@ -83,9 +84,9 @@ class Inbox:
 
     def _keep(self, data: bytes, uid: int | None, now: float) -> None:
         if uid is None:
-            raise Rejected("owner", "a sender without a name")
+            raise Rejected("owner", "unknown sender")
         if not self._sender(uid, time.monotonic()):
-            raise Rejected("rate", f"more than {PER_SECOND:.0f} reports a second of one user")
+            raise Rejected("rate", f"more than {PER_SECOND:.0f} reports per second from one user")
         if len(data) > MAX_DATAGRAM:
             raise Rejected("size", f"more than {MAX_DATAGRAM} bytes")
         report = parse(data)
@@ -109,7 +110,7 @@ class Inbox:
 
 
 class Receiver:
-    """Listens on a path, in a thread of its own, and hands each datagram to `take`."""
+    """Listens on a path in a separate thread, and passes each datagram to `take`."""
 
     def __init__(self, path: Path, take: Callable[[bytes, int | None, float], None]) -> None:
         self._take = take
@@ -117,7 +118,7 @@ class Receiver:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Listen, unless it does."""
+        """Start listening; no effect if it already listens."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
             self._thread.start()
@@ -127,7 +128,7 @@ class Receiver:
         room = socket.CMSG_SPACE(_CREDENTIALS.size)
         while True:
             while not everybody.take(time.monotonic()):
-                time.sleep(0.05)  # the kernel's queue fills, and senders lose what does not fit
+                time.sleep(0.05)  # the kernel's queue fills up, and further reports are lost
             data, ancillary, _, _ = self._socket.recvmsg(MAX_DATAGRAM + 1, room)
             self._take(data, _uid(ancillary), time.time())
 
@@ -140,25 +141,25 @@ def _uid(ancillary: list[tuple[int, int, bytes]]) -> int | None:
 
 
 def check(path: Path) -> None:
-    """Whether a socket could be there. Raises UserError."""
+    """Check that a socket can be created at the path. Raises UserError."""
     what = f"--progress.socket {path}"
     if len(os.fsencode(path)) > _MAX_PATH:
-        raise UserError(f"{what}: a socket's path has at most {_MAX_PATH} bytes.")
+        raise UserError(f"{what}: expected a socket path of at most {_MAX_PATH} bytes.")
     if not path.parent.is_dir():
-        raise UserError(f"{what}: its folder is not there; make it.")
+        raise UserError(f"{what}: the folder {path.parent} does not exist; create it.")
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UserError(f"{what} cannot be used ({error.strerror}).") from None
+        raise UserError(f"{what}: cannot use this path ({error.strerror}).") from None
     if not stat.S_ISSOCK(mode):
-        raise UserError(f"{what} is there and is no socket: give another path.")
+        raise UserError(f"{what}: the path exists and is not a socket; specify another path.")
 
 
 def bind(path: Path) -> socket.socket:
-    """The socket, which everybody may send to. One that a dead process left is replaced; one on which
-    somebody listens is not. Raises UserError."""
+    """Create the socket; any user can send to it. The socket of a process that has ended is replaced.
+    Raises UserError, also when another process listens on the path."""
     check(path)
     try:
         if path.exists():
@@ -170,7 +171,9 @@ def bind(path: Path) -> socket.socket:
             path.chmod(0o666)
             undo.pop_all()
     except OSError as error:
-        raise UserError(f"--progress.socket {path} cannot be used ({error.strerror}).") from None
+        raise UserError(
+            f"--progress.socket {path}: cannot create the socket ({error.strerror})."
+        ) from None
     return bound
 
 
@@ -181,4 +184,6 @@ def _remove_dead(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
-    raise UserError(f"--progress.socket {path}: another process listens there; give another path.")
+    raise UserError(
+        f"--progress.socket {path}: another process listens on this path; specify another path."
+    )

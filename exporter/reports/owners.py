@@ -1,4 +1,4 @@
-"""Who may report what: the job's owner where the cluster knows it, else whoever did so first."""
+"""Permission to report for a job: its owner according to the cluster, else the first user who reported it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from exporter.reports.report import Key, Rejected
 ROOT = 0
 MAX_OWNED = 4096
 
-Owned = tuple[str, str]  # a reporter's kind and name, without its parts: they are of one owner
+Owned = tuple[str, str]  # a reporter's kind and name; all its parts have the same owner
 
 
 class Owners:
-    """User ids by what they may report. Root may report everything, and takes nothing from anybody.
-    Any thread may ask."""
+    """The owners of jobs, pipelines and services. Root may report for all, and does not become an owner.
+    Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,11 +24,11 @@ class Owners:
         self._known: Mapping[str, int] = {}
 
     def told(self, known: Mapping[str, int]) -> None:
-        """The cluster's word on whose the training jobs of this node are, by job."""
+        """Set the owners of this node's training jobs according to the cluster, by job."""
         self._known = known
 
     def check(self, key: Key, uid: int) -> None:
-        """Note the first who reports it. Raises Rejected for another."""
+        """Record the first reporter as the owner. Raises Rejected for another user."""
         owner = self._known.get(key.name) if key.kind == "training" else None
         with self._lock:
             first = self._first.get(key[:2])
@@ -43,8 +43,8 @@ class Owners:
             self._first[key[:2]] = (uid, time.monotonic())
 
     def keep(self, present: set[Owned], since: float) -> None:
-        """Forget who reported what is not `present`, unless it was first reported after `since`
-        (monotonic seconds)."""
+        """Forget the owners of everything that is not `present`, unless it was first reported after
+        `since` (monotonic seconds)."""
         with self._lock:
             for owned, (_, at) in list(self._first.items()):
                 if owned not in present and at < since:

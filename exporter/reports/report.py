@@ -1,4 +1,4 @@
-"""A report of a training job, a pipeline or a server, checked. Whoever writes it is a stranger."""
+"""Parses and validates reports of training jobs, pipelines and servers. Reports are untrusted input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REASONS: tuple[Reason, ...] = (
 
 
 class Rejected(Exception):  # noqa: N818
-    """A report that is passed over: for which reason, and in words."""
+    """A rejected report, with the reason code and a message."""
 
     def __init__(self, reason: Reason, why: str) -> None:
         super().__init__(why)
@@ -35,7 +35,7 @@ class Rejected(Exception):  # noqa: N818
 
 
 class Key(NamedTuple):
-    """Who reports: what it is (training, pipeline, serving), its name, and which part of it."""
+    """The reporter: its kind (training, pipeline, serving), its name, and its part (rank or replica)."""
 
     kind: str
     name: str
@@ -43,8 +43,8 @@ class Key(NamedTuple):
 
 
 class _Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What every report may say: since when it counts, and the process it comes from, in the kernel's
-    terms. What it leaves out is unknown; what it adds is ignored."""
+    """The fields of every report: the start of its counters, and its process as the kernel identifies it.
+    Missing fields are unknown; additional fields are ignored."""
 
     began: Number = 0.0
     running: bool | None = None
@@ -56,7 +56,7 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
 class Training(_Report, frozen=True):
     """One process of a training job.
 
-    `loss` is None, or not finite, when the job has diverged, and left out while it reports none.
+    `loss` is None or not finite (NaN or Inf) when the job has diverged, and unset while it reports none.
     """
 
     job_id: str
@@ -79,12 +79,12 @@ class Training(_Report, frozen=True):
 
     @property
     def stem(self) -> str:
-        """The name of its file, without `.json`."""
+        """The name of the report's file, without `.json`."""
         return f"{self.job_id}@{self.rank}" if self.rank else self.job_id
 
 
 class Pipeline(_Report, frozen=True):
-    """A pipeline, or a worker of one."""
+    """A pipeline, or a worker of a pipeline."""
 
     pipeline: str
     records: Count | None = None
@@ -98,12 +98,12 @@ class Pipeline(_Report, frozen=True):
 
     @property
     def stem(self) -> str:
-        """The name of its file, without `.json`."""
+        """The name of the report's file, without `.json`."""
         return f"{self.pipeline}@pipeline"
 
 
 class Durations(msgspec.Struct, frozen=True):
-    """How many requests took how long: one number for each bound and one for what is beyond them."""
+    """A histogram of request durations: one count for each bound, and one above the last bound."""
 
     counts: tuple[Count, ...]
     sum: Number
@@ -126,7 +126,7 @@ class Serving(_Report, frozen=True):
 
     @property
     def stem(self) -> str:
-        """The name of its file, without `.json`."""
+        """The name of the report's file, without `.json`."""
         return f"{self.service}@serving@{self.replica}"
 
 
@@ -137,20 +137,20 @@ _KINDS: dict[object, type[Report]] = {
 
 
 def parse(data: bytes, stem: str | None = None) -> Report:
-    """A report, checked. `stem` is the name of its file, which must be the reporter's. Raises
+    """A valid report. `stem` is the file name without `.json`, which must match the reporter. Raises
     Rejected."""
     try:
-        # The standard library's parser takes NaN, which a diverged job does write.
+        # The standard library's parser accepts NaN, which diverged jobs write.
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Rejected("format", f"no JSON: {str(error)[:200]}") from None
+        raise Rejected("format", f"invalid JSON: {str(error)[:200]}") from None
     if not isinstance(raw, dict):
-        raise Rejected("format", "no JSON object")
+        raise Rejected("format", "not a JSON object")
     report = _convert(raw)
     if not all(map(valid_name, report.key[1:] if report.key.part else report.key[1:2])):
-        raise Rejected("name", "a name that is none")
+        raise Rejected("name", "invalid name")
     if stem is not None and stem != report.stem:
-        raise Rejected("name", "the job is not the one that the file is named after")
+        raise Rejected("name", "the name of the file does not match the reporter")
     return report
 
 
@@ -158,7 +158,7 @@ def _convert(raw: dict[str, Any]) -> Report:
     kind = raw.get("kind", "training")
     found = _KINDS.get(kind) if isinstance(kind, str) else None
     if found is None:
-        raise Rejected("format", "a kind that is none of training, pipeline, serving")
+        raise Rejected("format", "expected kind training, pipeline or serving")
     try:
         report = msgspec.convert(raw, found)
     except (ValueError, RecursionError) as error:
@@ -174,9 +174,9 @@ def _convert(raw: dict[str, Any]) -> Report:
 
 def _check(report: Serving) -> None:
     if len(report.requests) > MAX_CODES or not all(map(_CODE.fullmatch, report.requests)):
-        raise Rejected("value", "requests are counted by HTTP status, at most 16 of them")
+        raise Rejected("value", "requests: expected counts by HTTP status code, at most 16 codes")
     if not report.replica:
-        raise Rejected("name", "a replica without a name")
+        raise Rejected("name", "the replica has no name")
     told = report.durations
     if told and (len(told.counts) != len(BUCKETS) + 1 or not math.isfinite(told.sum)):
-        raise Rejected("value", f"durations are {len(BUCKETS) + 1} counts and a sum")
+        raise Rejected("value", f"durations: expected {len(BUCKETS) + 1} counts and a sum")

@@ -1,4 +1,4 @@
-"""From reports to samples."""
+"""Converts reports to samples."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def _given(labels: tuple[str, ...], values: Values) -> Iterator[Sample]:
 
 
 def job(ranks: Sequence[Training], dead: bool = False) -> Iterator[Sample]:
-    """What the ranks of one job on this node say together: the lowest that runs speaks for the job, and
-    the one that waits longest for data holds up all. A time of 0 means that it has not happened yet.
-    `dead`: every process of it is gone, whatever the reports say."""
+    """The samples of a job, from all its ranks on this node: those of the lowest running rank, and the
+    longest data wait, because that rank delays all others. A time of 0 means that the event has not
+    happened yet. `dead`: all processes of the job have ended, regardless of the reports."""
     report = min(ranks, key=lambda rank: (rank.running is False, rank.rank))
     loss = report.loss
     finite = isinstance(loss, float) and math.isfinite(loss)
@@ -51,7 +51,7 @@ def job(ranks: Sequence[Training], dead: bool = False) -> Iterator[Sample]:
 
 
 def rank(report: Training) -> Iterator[Sample]:
-    """What each rank says for itself."""
+    """The samples of one rank."""
     values: Values = (
         ("training_step_compute_seconds", report.compute_seconds),
         ("training_samples_total", report.samples),
@@ -60,7 +60,8 @@ def rank(report: Training) -> Iterator[Sample]:
 
 
 def pipeline(report: Pipeline, records: int | None) -> Iterator[Sample]:
-    """`records` of all its runs. A pipeline that promises no interval, or has not succeeded yet, has no such series."""
+    """The samples of a pipeline; `records` counts all its runs. The series of interval and latest success
+    are absent when not set."""
     values: Values = (
         ("pipeline_records_processed_total", records),
         ("pipeline_input_backlog", report.backlog),
@@ -71,8 +72,8 @@ def pipeline(report: Pipeline, records: int | None) -> Iterator[Sample]:
 
 
 def serving(report: Serving, pooled: bool) -> Iterator[Sample]:
-    """A replica. Of a service that the embedded cluster's pool runs, the gateway tells of the requests;
-    said twice they would be counted twice."""
+    """The samples of a replica. For a service in the embedded cluster's pool, the gateway exports the
+    request metrics, so they are omitted here to avoid double counting."""
     labels = (report.service, report.replica)
     yield from _given(labels, (("inference_tokens_generated_total", report.tokens),))
     if pooled:

@@ -1,4 +1,4 @@
-"""What a pipeline has processed in all of its runs."""
+"""Sums the processed records of a pipeline over all its runs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from exporter.reports.report import Key, Pipeline
 
 
 class Totals:
-    """A run counts from 0, and may be over before anybody looks; what earlier runs of the same name
-    counted is added, so that a pipeline which runs for a minute each night has a counter that grows.
+    """Adds the counts of earlier runs with the same name, because each run counts from 0 and may be short:
+    the counter of a pipeline that runs for a minute each night keeps growing.
 
-    One that writes a file goes on counting by itself: its `began` stays, and nothing is added. Jobs and
-    servers live long enough for a counter that begins anew with them, as Prometheus expects.
+    A pipeline that reports through a file continues its own count: `began` stays the same, and nothing is
+    added. Jobs and servers run long enough for normal counter resets.
     """
 
     def __init__(self) -> None:
         self._seen: dict[Key, tuple[float, int, int]] = {}
 
     def of(self, report: Pipeline) -> int | None:
-        """Records of all runs that were seen; None while it reports none."""
+        """The records of all observed runs; None while the pipeline reports no count."""
         if report.records is None:
             return None
         began, last, before = self._seen.get(report.key, (report.began, 0, 0))
@@ -27,5 +27,5 @@ class Totals:
         return before + report.records
 
     def keep(self, present: set[Key]) -> None:
-        """Forget those that are not shown any more."""
+        """Forget pipelines that are no longer exported."""
         self._seen = {key: seen for key, seen in self._seen.items() if key in present}

@@ -1,8 +1,7 @@
-"""What a source of GPU values is: the readings it gives and the ways in which it can fail.
+"""The interface of a source of GPU values: its readings and its failures.
 
-A source is used in a worker process alone. Any call may hang; nothing here guards against that,
-the supervisor does. A quantity that the device does not have, or that could not be read, is left
-out: unknown is not zero.
+Sources run only in worker processes. Any call may hang; the supervisor handles this, not the source. The
+source omits quantities that the device lacks or that cannot be read, because unknown is not zero.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-# What is read of a GPU together, at one interval. Each group but the first three is the collector
-# `gpu_GROUP`, and its families are those of that collector in the catalogue.
+# Readings of a GPU that are read together, at one interval. Each group except the first three is the
+# collector `gpu_GROUP`, with the families of this collector in the catalogue.
 Group = Literal[
     "open", "identify", "presence",
     "load", "gpm", "health", "links", "mig", "processes", "limits",
@@ -21,7 +20,7 @@ READ_GROUPS: tuple[Group, ...] = (
     "load", "gpm", "health", "links", "mig", "processes", "limits",
 )  # fmt: skip
 
-# Why a clock is held down, in the order of the driver's bits.
+# Reasons for clock throttling, in the order of the driver's bits.
 CLOCK_REASONS = (
     "gpu_idle",
     "applications_clocks_setting",
@@ -36,16 +35,16 @@ CLOCK_REASONS = (
 
 
 class SourceLost(Exception):  # noqa: N818
-    """This GPU is gone from the driver or the bus; the others are not concerned."""
+    """This GPU is missing from the driver or the bus; other GPUs are not affected."""
 
 
 class SourceFailed(Exception):  # noqa: N818
-    """The source as a whole cannot answer (driver not loaded, versions differ): open it again."""
+    """The source as a whole failed (driver not loaded, version mismatch): it must be reopened."""
 
 
 class Reading(NamedTuple):
-    """One quantity of one GPU: a family of the catalogue, the values of its labels after `gpu` and
-    `uuid`, and a number in the family's unit."""
+    """One value of one GPU: the family's name, the values of its labels after `gpu` and `uuid`, and the
+    number in the family's unit."""
 
     name: str
     labels: tuple[str, ...]
@@ -54,9 +53,8 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a GPU is. `slot` is the source's own number of it; `pci_bus_id` as the source writes it.
-
-    Texts that are not known are empty.
+    """The identity of a GPU. `slot` is the source's number of the GPU; `pci_bus_id` is in the source's
+    notation. Unknown texts are empty.
     """
 
     slot: int
@@ -73,7 +71,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class BusGpu:
-    """A GPU as the bus shows it, whether the driver answers for it or not. `uuid` may be empty."""
+    """A GPU on the bus, even if the driver does not list it. `uuid` may be empty."""
 
     pci_bus_id: str
     uuid: str = ""
@@ -84,8 +82,8 @@ EventKind = Literal["xid", "ecc", "unavailable", "recovery"]
 
 @dataclass(frozen=True, slots=True)
 class GpuEvent:
-    """What the driver told of its own accord about one GPU. `code` is the XID of an xid event, else
-    the driver's number of the event. Texts that are not known are empty."""
+    """A driver event of one GPU. `code` is the XID of an xid event, else the driver's number of the event.
+    Unknown texts are empty."""
 
     uuid: str
     pci_bus_id: str
@@ -94,11 +92,11 @@ class GpuEvent:
 
 
 class Source(Protocol):
-    """Where GPU values come from.
+    """A source of GPU values.
 
-    Every method may hang, and may raise SourceLost (this GPU) or SourceFailed (all of it). A source
-    calls the `progress` it was made with before each call that may hang, so that slow is not taken
-    for hung.
+    Every method may hang, and may raise SourceLost (this GPU) or SourceFailed (the whole source). A
+    source calls its `progress` function before each call that may hang, so that a slow GPU is not
+    mistaken for a hung one.
     """
 
     @property
@@ -107,35 +105,35 @@ class Source(Protocol):
         ...
 
     def open(self) -> None:
-        """Connect. Raises SourceFailed with a sentence."""
+        """Connect. Raises SourceFailed with the reason."""
         ...
 
     def refresh(self) -> None:
-        """Look again for GPUs that came or went; may reconnect."""
+        """Enumerate the GPUs again; may reconnect."""
         ...
 
     def slots(self) -> tuple[int, ...]:
-        """The numbers of the GPUs that the source has now."""
+        """The numbers of the source's current GPUs."""
         ...
 
     def bus(self) -> tuple[BusGpu, ...]:
-        """The GPUs that the bus shows; none when it cannot say."""
+        """The GPUs on the bus; empty when unknown."""
         ...
 
     def identify(self, slot: int) -> Device:
-        """What the GPU in this slot is."""
+        """The identity of the GPU in this slot."""
         ...
 
     def presence(self, slot: int) -> None:
-        """Return when the GPU answers."""
+        """Return when the GPU responds."""
         ...
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
-        """A group's readings at Unix time `now`; those that failed are left out and counted."""
+        """A group's readings at Unix time `now`; failed readings are omitted and counted."""
         ...
 
     def errors(self) -> dict[str, int]:
-        """How often each error code came back since the last time this was asked."""
+        """The number of errors by code since the last call."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The GPUs that the bus and the driver's own pages in /proc show, whether NVML answers or not."""
+"""GPUs on the PCI bus and in the driver's files in /proc, independent of NVML."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from exporter.sources.base import BusGpu
 
 
 def bus_gpus(procfs: Path, sysfs: Path) -> tuple[BusGpu, ...]:
-    """The GPUs that the bus and the driver's own pages show, whether NVML answers for them or not."""
+    """The GPUs on the PCI bus and in the driver's files in /proc, even if NVML does not list them."""
     uuids: dict[str, str] = {}
     for page in sorted((procfs / "driver/nvidia/gpus").glob("*/information")):
         uuids[page.parent.name.lower()] = _page_uuid(page)

@@ -1,8 +1,8 @@
-"""The driver's library, NVML: the only file that imports its binding.
+"""NVML, the driver's library: the only module that imports its Python binding.
 
-A code of one GPU concerns that GPU; a code of the library concerns all. What a card does not support,
-or a driver does not know, is remembered and not asked again until the GPU is identified anew; any
-other call that fails is counted by its code and leaves its quantity out until the next read.
+An error code of one GPU affects only this GPU; an error code of the library affects all GPUs. A quantity that
+the card or the driver does not support is remembered and skipped until the GPU is identified again. Any other
+failed call is counted by its code, and its quantity is omitted until the next read.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _EVENT_WAIT_MS = 1000
 
 
 def failure(error: Any) -> SourceFailed:
-    """The library's error as one of the source."""
+    """The SourceFailed for an error of the library."""
     return nvml_codes.failure(error.value, str(error))
 
 
 class Driver:
-    """Calls of the library about GPUs by their number, each announced to `progress` before it is made."""
+    """NVML calls for GPUs by number. `progress` is called before each call."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -55,7 +55,7 @@ class Driver:
         self.errors: dict[str, int] = {}
 
     def forget(self) -> None:
-        """The connection will be a new one, to which old handles and samples mean nothing."""
+        """Drop handles and samples, which are invalid for a new connection."""
         for key in list(self._samples):
             _free(self._samples.pop(key, None))
         self._handles.clear()
@@ -68,7 +68,7 @@ class Driver:
         self._answered.pop(slot, None)
 
     def handle(self, slot: int) -> Any:
-        """The handle, kept because it is dear to get. Raises SourceLost and SourceFailed."""
+        """The handle; cached because it is expensive to get. Raises SourceLost and SourceFailed."""
         if slot not in self._handles:
             self._progress()
             try:
@@ -77,12 +77,12 @@ class Driver:
                 if meaning(error.value) == "failed":
                     raise failure(error) from None
                 if error.value == NO_PERMISSION:
-                    self.forbidden.add(slot)  # not ours to watch, which is no loss
+                    self.forbidden.add(slot)  # not accessible to this process, so it is not lost
                 raise SourceLost(slot) from None
         return self._handles[slot]
 
     def verify(self, slot: int) -> None:
-        """Return when the library still has a GPU of this number. Raises SourceLost."""
+        """Return when the library still lists the GPU. Raises SourceLost."""
         self._handles.pop(slot, None)
         self.handle(slot)
 
@@ -104,7 +104,7 @@ class Driver:
         *arguments: Any,
         of: Any = None,
     ) -> Any:
-        """`ask` for a function that is composed here; `key` is what may be unsupported."""
+        """Like `ask`, for any function; `key` identifies the function if it is unsupported."""
         known = (of is not None, key)
         if self._lacks(slot, known):
             return None
@@ -159,14 +159,14 @@ class Driver:
         return self._filled(slot, "sram", status, "nvmlDeviceGetSramEccErrorStatus")
 
     def _filled(self, slot: int, key: str, answer: Any, name: str) -> Any:
-        """The structure after the function has filled it in."""
+        """The structure, filled by the function."""
         done = self.call(slot, key, _function(name), pynvml.byref(answer))
         return answer if done is not None else None
 
     def gpm(
         self, slot: int, metrics: Sequence[int], instance: int | None = None
     ) -> dict[int, float]:
-        """No profiler session is held and nothing sleeps: a sample is kept until the next question."""
+        """Keeps a sample until the next call, so that no profiler session and no sleep is necessary."""
         support = self.ask(slot, _GPM)
         if support is None or not support.isSupportedDevice:
             if support is not None:
@@ -196,14 +196,14 @@ class Driver:
         return known in self._unsupported.get(slot, ())
 
     def _refused(self, slot: int, known: Hashable, error: Any, *, whole: bool = True) -> None:
-        """What follows from a refusal, of the whole GPU or of a part. Raises SourceLost and SourceFailed."""
+        """Handle an error of a call for the whole GPU or for a part. Raises SourceLost and SourceFailed."""
         said = meaning(error.value)
         if said == "failed":
             raise failure(error)
         if said == "lost" and whole:
             raise SourceLost(slot)
         if error.value == INVALID_ARGUMENT and known in self._answered.get(slot, ()):
-            said = "error"  # it was valid before: the handle is not
+            said = "error"  # the arguments were valid before, so the handle is invalid
         if said == "unsupported":
             self._unsupported.setdefault(slot, set()).add(known)
         if said == "error" or error.value == NO_PERMISSION:
@@ -256,11 +256,11 @@ def _free(sample: Any) -> None:
         try:
             pynvml.nvmlGpmSampleFree(sample)
         except pynvml.NVMLError:
-            pass  # the connection that it belonged to is gone
+            pass  # the connection of the sample is closed
 
 
 def _connect() -> None:
-    """Start the library, though it may find no GPU: then all are lost. Raises SourceFailed."""
+    """Initialise the library, even without any GPU (all GPUs are then lost). Raises SourceFailed."""
     try:
         pynvml.nvmlInitWithFlags(pynvml.NVML_INIT_FLAG_NO_GPUS)
     except pynvml.NVMLError as error:
@@ -268,7 +268,7 @@ def _connect() -> None:
 
 
 class NvmlSource:
-    """All GPUs of this machine. `procfs` and `sysfs` are where /proc and /sys are found."""
+    """All GPUs of this machine. `procfs` and `sysfs` are the mount points of /proc and /sys."""
 
     name = "nvml"
 
@@ -292,13 +292,13 @@ class NvmlSource:
         self._versions = (driver, f"{cuda // 1000}.{cuda % 1000 // 10}")
 
     def refresh(self) -> None:
-        """Reconnect, since a GPU once lost stays lost to this connection."""
+        """Reconnect, because a lost GPU stays lost for the existing connection."""
         self._driver.forget()
         self._progress()
         try:
             pynvml.nvmlShutdown()
         except pynvml.NVMLError:
-            pass  # the connection is being given up either way
+            pass  # the connection is closed in any case
         self.open()
 
     def slots(self) -> tuple[int, ...]:
@@ -318,7 +318,7 @@ class NvmlSource:
         uuid = ask(slot, "nvmlDeviceGetUUID")
         pci = ask(slot, "nvmlDeviceGetPciInfo")
         if uuid is None or pci is None:
-            raise SourceLost(slot)  # a device without identity cannot be told from another
+            raise SourceLost(slot)  # a device without identity cannot be distinguished from others
         self._groups.named(slot, text(uuid))
         minor = ask(slot, "nvmlDeviceGetMinorNumber")
         architecture = ask(slot, "nvmlDeviceGetArchitecture")
@@ -333,7 +333,7 @@ class NvmlSource:
         )  # fmt: skip
 
     def presence(self, slot: int) -> None:
-        # The temperature comes from the chip: the cheapest call that the driver cannot answer alone.
+        # The temperature is the cheapest value that the driver must read from the chip.
         if temperature(self._driver, slot) is None:
             self._driver.verify(slot)
 
@@ -346,9 +346,9 @@ class NvmlSource:
 
 
 def events(log: Callable[..., None]) -> Iterator[GpuEvent | None]:
-    """What the driver tells of its own accord, as it comes; None each second in which it tells
-    nothing. Raises SourceFailed when the library does not answer, or has lost a GPU that it waits
-    for: to hear of the others one must begin anew."""
+    """The driver's events as they occur; None for each second without an event. Raises SourceFailed when
+    the library fails, or has lost a registered GPU: the caller must then start again to get the events of
+    the other GPUs."""
     _connect()
     event_set, known = _register(log)
     while True:
@@ -370,8 +370,8 @@ def events(log: Callable[..., None]) -> Iterator[GpuEvent | None]:
 
 
 def _register(log: Callable[..., None]) -> tuple[Any, dict[int | None, tuple[str, str]]]:
-    """An event set that hears every GPU, and who each handle is. A GPU that cannot be registered is
-    left to the kernel log."""
+    """An event set for all GPUs, and the identity of each handle. For a GPU that cannot be registered,
+    only the kernel log reports XIDs."""
     known: dict[int | None, tuple[str, str]] = {}
     try:
         event_set = pynvml.nvmlEventSetCreate()

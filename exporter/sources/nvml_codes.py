@@ -1,4 +1,4 @@
-"""What NVML's numbers mean: return codes, value types, events, architectures."""
+"""The meaning of NVML's numbers: return codes, value types, events, architectures."""
 
 from __future__ import annotations
 
@@ -27,15 +27,20 @@ _MEANING: dict[int, Meaning] = {
     26: "unsupported",  # deprecated
     28: "lost",  # GPU not found
 }
-# What a person can do about a library that does not answer.
+# Causes and remedies when the library does not respond.
 _ADVICE = {
-    NO_PERMISSION: "access is refused: run as root, or give this user /dev/nvidiactl and /dev/nvidia*",
-    9: "the kernel driver is not loaded: `modprobe nvidia`",
-    12: "libnvidia-ml.so.1 is missing: install the NVIDIA driver",
-    18: "the NVIDIA library and the kernel driver have different versions: reload the driver, or reboot",
+    NO_PERMISSION: (
+        "permission denied; run the exporter as root, or grant this user access to /dev/nvidiactl and "
+        "/dev/nvidia*"
+    ),
+    9: "the kernel driver is not loaded; run `modprobe nvidia`",
+    12: "libnvidia-ml.so.1 is missing; install the NVIDIA driver",
+    18: (
+        "the NVIDIA library and the kernel driver have different versions; reload the driver, or reboot"
+    ),
     999: (
-        "an error unknown to it: in a container its access to /dev/nvidia* may have been taken "
-        "away (restart it), else see the kernel log"
+        "unknown error; a container may have lost its access to /dev/nvidia* (restart the container), "
+        "otherwise see the kernel log"
     ),
 }
 _VALUES = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
@@ -51,18 +56,18 @@ ARCHITECTURES = {
 
 
 def meaning(code: int) -> Meaning:
-    """What a return code says about the question: there is no answer now (nothing), there never will
-    be (unsupported), the GPU is gone (lost), the library is of no use (failed); else an error."""
+    """The meaning of a return code: no value now (nothing), never a value (unsupported), the GPU is lost
+    (lost), the library is unusable (failed), or any other error (error)."""
     return _MEANING.get(code, "error")
 
 
 def failure(code: int, words: str) -> SourceFailed:
-    """A library that does not answer, as a sentence that helps. `words` are the library's own."""
-    return SourceFailed(f"NVML does not answer: {_ADVICE.get(code, words)}")
+    """The SourceFailed with cause and remedy. `words` is the library's own message."""
+    return SourceFailed(f"NVML does not respond: {_ADVICE.get(code, words)}")
 
 
 def number_of(value: Any) -> int | None:
-    """The number in a field value; None when it holds none."""
+    """The number in a field value; None when it has no number."""
     if value.valueType >= len(_VALUES):
         return None
     number = getattr(value.value, _VALUES[value.valueType])

@@ -1,6 +1,6 @@
-"""What the families need of NVML: questions about a GPU by its number, asked without the binding.
+"""The NVML interface that the collectors' groups use, independent of the Python binding.
 
-A card that does not have something, or a driver too old to know it, is no error: the answer is None.
+If the card or an old driver does not support a quantity, this is not an error: the result is None.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 Field = tuple[int, int]  # a field value: its id, and its scope (a link, a part of the board, or 0)
-Row = tuple[str, tuple[str, ...], float | None]  # a reading; None is left out
+Row = tuple[str, tuple[str, ...], float | None]  # a reading; None is omitted
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 class Share(NamedTuple):
-    """What a process had of a GPU: per cent of the multiprocessors' time, until Unix time `at` in
+    """GPU use of a process: percentage of the multiprocessors' time, up to Unix time `at` in
     microseconds."""
 
     pid: int
@@ -24,26 +24,26 @@ class Share(NamedTuple):
 
 
 class Driver(Protocol):
-    """Each method may raise SourceLost and SourceFailed, and answers None for what is not there."""
+    """Each method may raise SourceLost and SourceFailed, and returns None for unavailable values."""
 
     def ask(self, slot: int, name: str, *arguments: int, of: Any = None) -> Any:
-        """What the function of that name says of the GPU, or of a part of it (`of`)."""
+        """The result of the named function for the GPU, or for a part of it (`of`)."""
         ...
 
     def first(self, slot: int, *names: str, arguments: tuple[int, ...] = ()) -> Any:
-        """What the first of these functions says that card and driver have."""
+        """The result of the first of these functions that card and driver support."""
         ...
 
     def fields(self, slot: int, wanted: Iterable[Field]) -> dict[Field, int]:
-        """Field values, many at a time: those that the card has."""
+        """The field values that the card supports, read in batches."""
         ...
 
     def lacks(self, slot: int, field: Field) -> bool:
-        """Whether the card is known not to have this field value."""
+        """Whether the card is known not to support this field value."""
         ...
 
     def memory(self, slot: int, of: Any = None) -> Any:
-        """`total`, `used`, `free` in bytes, and `reserved` where the driver tells it apart."""
+        """`total`, `used`, `free` in bytes, and `reserved` where the driver reports it separately."""
         ...
 
     def fabric(self, slot: int) -> Any:
@@ -57,21 +57,21 @@ class Driver(Protocol):
     def gpm(
         self, slot: int, metrics: Sequence[int], instance: int | None = None
     ) -> dict[int, float]:
-        """Profiling metrics since the question before, of the GPU or of a GPU instance of it."""
+        """Profiling metrics since the previous call, for the GPU or for one of its GPU instances."""
         ...
 
     def shares(self, slot: int, since: int) -> list[Share] | None:
-        """What processes had since then (Unix time in microseconds)."""
+        """GPU use of processes since `since` (Unix time in microseconds)."""
         ...
 
     def relearn(self, slot: int) -> None:
-        """Forget what the GPU was found not to have: it is another kind of GPU now."""
+        """Forget which quantities the GPU does not support, because this may have changed."""
         ...
 
 
 def choose(driver: Driver, slot: int, wanted: Mapping[Key, tuple[Field, ...]]) -> dict[Key, int]:
-    """For each key the first of its field values that the card has. One call of the driver once it is
-    known which those are."""
+    """For each key, the first of its field values that the card supports. One driver call once the
+    supported fields are known."""
     found: dict[Key, int] = {}
     left = dict(wanted)
     while left:
@@ -87,22 +87,22 @@ def choose(driver: Driver, slot: int, wanted: Mapping[Key, tuple[Field, ...]]) -
 
 
 def scaled(value: float | None, divisor: float) -> float | None:
-    """The value in base units, of one that comes in so many parts of them."""
+    """The value in base units, converted with the divisor."""
     return None if value is None else value / divisor
 
 
 def positive(value: int | None) -> int | None:
-    """The value if it says anything: a sensor that is not there reads 0 on some cards."""
+    """The value if it is positive: some cards report 0 for a missing sensor."""
     return value if value is not None and value > 0 else None
 
 
 def signed(value: int | None) -> int | None:
-    """A number of 32 bits that may have been told as one without a sign."""
+    """A signed 32-bit number that may have been reported as unsigned."""
     if value is None or value < 1 << 31:
         return value
     return value - (1 << 32) if value < 1 << 32 else None
 
 
 def text(value: str | bytes | None) -> str:
-    """A text of the library; empty when there is none."""
+    """A text of the library; empty when missing."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")

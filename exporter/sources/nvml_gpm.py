@@ -1,4 +1,4 @@
-"""The profiling metrics of Hopper and later, between one reading and the next."""
+"""GPM: the profiling metrics of Hopper and later, measured between two readings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from exporter.sources.nvml_driver import Driver, Row, scaled
 
-RATIOS: dict[int, tuple[str, tuple[str, ...]]] = {  # per cent
+RATIOS: dict[int, tuple[str, tuple[str, ...]]] = {  # percent
     1: ("gpu_graphics_active_ratio", ()),
     2: ("gpu_sm_active_ratio", ()),
     3: ("gpu_sm_occupancy_ratio", ()),
@@ -20,7 +20,7 @@ RATIOS: dict[int, tuple[str, tuple[str, ...]]] = {  # per cent
     12: ("gpu_fp_active_ratio", ("fp32",)),
     13: ("gpu_fp_active_ratio", ("fp16",)),
 }
-RATES = {  # MiB a second
+RATES = {  # MiB per second
     20: "gpu_pcie_transmit_bytes_per_second",
     21: "gpu_pcie_receive_bytes_per_second",
     60: "gpu_nvlink_receive_bytes_per_second",
@@ -30,7 +30,7 @@ SM_ACTIVE = 2
 
 
 def gpm(driver: Driver, slot: int) -> Iterator[Row]:
-    """The rows of the group `gpm`: none at the first reading."""
+    """The rows of the group `gpm`; no values at the first reading."""
     found = driver.gpm(slot, (*RATIOS, *RATES))
     for metric, (name, labels) in RATIOS.items():
         yield name, labels, scaled(found.get(metric), 100)

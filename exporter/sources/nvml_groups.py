@@ -1,4 +1,4 @@
-"""Which room of NVML reads which group."""
+"""Dispatches each group to its NVML module."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Groups:
         self._links, self._mig, self._processes = Links(), Mig(), Processes()
 
     def named(self, slot: int, uuid: str) -> None:
-        """Which GPU has this number now."""
+        """Set the GPU that has this number now."""
         self._uuids[slot] = uuid
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
-        """The readings that the card gives. Raises SourceLost and SourceFailed."""
+        """The available readings. Raises SourceLost and SourceFailed."""
         return tuple(
             Reading(name, labels, value)
             for name, labels, value in self._rows(slot, group, now)

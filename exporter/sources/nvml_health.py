@@ -1,4 +1,4 @@
-"""Whether the GPU is well: ECC, row remapping, retired pages, what the driver recommends, the fabric."""
+"""GPU health: ECC, row remaps, retired pages, the driver's recommended action, the NVLink fabric."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ RECOVERY_ACTIONS = (
 )  # fmt: skip
 RARE_ACTIONS = {6: "bus_reset", 7: "system_reboot"}
 FABRIC_STATES = ("not_supported", "not_started", "in_progress", "completed")
-# Condition: shift of two bits that are 1 when it is unhealthy and 2 when it is healthy.
+# Condition: shift of two bits, with the value 1 for unhealthy and 2 for healthy.
 FABRIC_BITS = {"bandwidth": 0, "route_recovery": 2, "route": 4, "access_timeout": 6}
-_CONFIGURATION = 8  # four bits: 1 is right, above that wrong
+_CONFIGURATION = 8  # shift of four bits: 1 is correct, higher values are errors
 
 
 def health(driver: Driver, slot: int) -> Iterator[Row]:
@@ -42,7 +42,7 @@ def health(driver: Driver, slot: int) -> Iterator[Row]:
     yield "gpu_unrepairable_memory", (), ask(slot, "nvmlDeviceGetUnrepairableMemoryFlag_v1")
     pending = ask(slot, "nvmlDeviceGetRetiredPagesPendingStatus")
     yield "gpu_retired_pages_pending", (), pending
-    # Where pages are not retired but rows remapped, their counts would be zeros without meaning.
+    # On cards with row remapping, the counts of retired pages are meaningless zeros.
     retired = RETIRED if pending is not None else {}
     fields = driver.fields(slot, (RECOVERY, *retired.values()))
     for cause, field in retired.items():
@@ -72,7 +72,7 @@ def _ecc(driver: Driver, slot: int) -> Iterator[Row]:
 def _recovery(action: int) -> Iterator[Row]:
     for number, name in enumerate(RECOVERY_ACTIONS):
         yield "gpu_recovery_action", (name,), int(number == action)
-    if action >= len(RECOVERY_ACTIONS):  # an action unknown to us must not look like none
+    if action >= len(RECOVERY_ACTIONS):  # an unknown action must not look like none
         yield "gpu_recovery_action", (RARE_ACTIONS.get(action, f"action_{action}"),), 1
 
 

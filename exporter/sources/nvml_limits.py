@@ -1,4 +1,4 @@
-"""What the GPU may do: limits, thresholds and modes."""
+"""Limits, thresholds and modes of the GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ POWER_LIMITS: dict[str, Field] = {
     "requested": (192, 0),
 }  # fmt: skip
 THRESHOLDS = {"shutdown": 0, "slowdown": 1, "memory_max": 2, "gpu_max": 3}
-# Ada and later tell these as margins, in degrees around the GPU's own limit: -5 is 5 beyond it.
+# Ada and later report these as margins in degrees relative to the GPU's own limit: -5 is 5 above it.
 T_LIMITS: dict[str, Field] = {"shutdown": (193, 0), "slowdown": (194, 0), "gpu_max": (196, 0)}
 _DEGREES = range(30, 151)
 _MARGINS = range(-50, 51)
@@ -53,8 +53,8 @@ def _power_limits(driver: Driver, slot: int) -> dict[str, int]:
 
 
 def thresholds(driver: Driver, slot: int) -> dict[str, int]:
-    """Thresholds in degrees Celsius. Where the card tells margins only, they are added to the
-    temperature at which its margin would be used up."""
+    """Thresholds in degrees Celsius. If the card only reports margins, they are subtracted from the
+    temperature at which the margin is used up."""
     found = {
         threshold: degrees
         for threshold, number in THRESHOLDS.items()
@@ -72,7 +72,7 @@ def thresholds(driver: Driver, slot: int) -> dict[str, int]:
 
 
 def from_margins(margins: Mapping[str, int], now: int | None, left: int | None) -> dict[str, int]:
-    """Thresholds in degrees, of margins around the limit that is `left` degrees above `now`."""
+    """Thresholds in degrees, from margins relative to the limit, which is `left` degrees above `now`."""
     if now is None or left is None:
         return {}
     return {

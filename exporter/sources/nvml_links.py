@@ -1,4 +1,4 @@
-"""The GPU's links to others: NVLink and PCIe. The counters of all links come in one batch."""
+"""The GPU's links: NVLink and PCIe. The counters of all links are read in one batch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from exporter.sources.nvml_driver import Driver, Field, Row, choose
 
 MAX_LINKS = 36
 ALL_LINKS = 0xFFFFFFFF
-# By kind, the field values that count it for a link: NVLink 3 and 4, or NVLink 5.
+# The per-link field values of each kind: NVLink 3 and 4, or NVLink 5.
 LINK_ERRORS: dict[str, tuple[int, ...]] = {
     "replay": (161,), "recovery": (162, 215), "crc": (163,), "malformed": (206,),
     "buffer_overrun": (207,), "rx": (208,), "integrity": (211,), "symbol": (221,),
 }  # fmt: skip
-# Before those there was a field value for each link (0 to 11), and one for all of them together.
+# Older drivers have a separate field value for each link (0 to 11), and one for all links together.
 OLDER = {
     "replay": (*range(46, 52), *range(108, 114)),
     "recovery": (*range(53, 59), *range(114, 120)),
@@ -23,8 +23,8 @@ OLDER = {
 OLDER_TOTAL: dict[str, Field] = {
     "replay": (52, 0), "recovery": (59, 0), "crc": (38, 0), "ecc": (160, 0),
 }  # fmt: skip
-FAULTS = ("crc", "replay", "recovery")  # what a bad link or cable shows first
-LINK_BYTES: dict[str, tuple[Field, int]] = {  # all links in KiB; NVLink 5: a link in bytes
+FAULTS = ("crc", "replay", "recovery")  # the first symptoms of a bad link or cable
+LINK_BYTES: dict[str, tuple[Field, int]] = {  # all links, in KiB; NVLink 5: per link, in bytes
     "gpu_nvlink_transmit_bytes_total": ((138, ALL_LINKS), 202),
     "gpu_nvlink_receive_bytes_total": ((139, ALL_LINKS), 204),
 }
@@ -45,18 +45,18 @@ _PCIE_LINK = (
 
 
 class Unwrapped:
-    """A counter of 32 bits made one that does not fall; it begins at 0, so that a start of the
-    exporter is no jump."""
+    """Extends a 32-bit counter to one that never decreases. It starts at 0, so that a start of the
+    exporter does not look like an increase."""
 
     def __init__(self) -> None:
         self._last: int | None = None
         self.total = 0
 
     def add(self, raw: int) -> int:
-        """The total after the hardware's counter reads `raw`."""
+        """The total when the hardware counter reads `raw`."""
         if self._last is not None:
             step = raw - self._last
-            # A fall from the upper half is a wrap; any other means that the card was reset.
+            # A decrease from the upper half is a wraparound; any other decrease is a reset of the card.
             wrapped = step < 0 and self._last >= 1 << 31 and self._last < 1 << 32
             self.total += step + (1 << 32) if wrapped else raw if step < 0 else step
         self._last = raw
@@ -64,8 +64,8 @@ class Unwrapped:
 
 
 class Links:
-    """Reads the group `links`, and keeps what has added up. A GPU is known by its uuid, since its
-    number may become another's."""
+    """Reads the group `links`, and keeps the accumulated counters by uuid, because the number of a GPU may
+    change."""
 
     def __init__(self) -> None:
         self._pcie: dict[tuple[str, str], Unwrapped] = {}
@@ -99,7 +99,7 @@ class Links:
                 yield name, (), self._pcie.setdefault((uuid, name), Unwrapped()).add(fields[field])
 
     def _link_errors(self, driver: Driver, slot: int, uuid: str, links: list[int]) -> Iterator[Row]:
-        # A link that does not answer keeps its count: the sum must not fall.
+        # A link that does not respond keeps its count, because the sum must not decrease.
         faults = self._faults.setdefault(uuid, {})
         for link, kind, count in _errors(driver, slot, links):
             yield "gpu_nvlink_errors_total", (link, kind), count
@@ -122,7 +122,7 @@ class Links:
             if field in sums:
                 yield name, (), sums[field] * 1024
                 continue
-            # A link that does not answer keeps its count: the sum must not fall.
+            # A link that does not respond keeps its count, because the sum must not decrease.
             kept = self._nvlink.setdefault((uuid, name), {})
             kept |= {link: each[one, link] for link in links if (one, link) in each}
             yield name, (), sum(kept.values()) if kept else None
@@ -142,7 +142,7 @@ def _errors(driver: Driver, slot: int, links: list[int]) -> Iterator[tuple[str, 
 
 
 def _link_fields(links: list[int]) -> dict[tuple[str, int], tuple[Field, ...]]:
-    """For each kind of error and link, the field values that may count it, the newest first."""
+    """For each kind of error and link, the possible field values, the newest first."""
     kinds: dict[str, tuple[int, ...]] = {**LINK_ERRORS, "ecc": ()}
     wanted: dict[tuple[str, int], tuple[Field, ...]] = {}
     for kind, fields in kinds.items():

@@ -1,5 +1,5 @@
-"""What the GPU is doing: use, memory, temperature, power, clocks. One batch of field values and about
-fifteen cheap calls."""
+"""GPU load: utilization, memory, temperature, power, clocks. One batch of field values and about fifteen
+cheap calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENGINES = {
 CLOCKS = {"graphics": 0, "sm": 1, "memory": 2, "video": 3}
 MEMORY_TEMPERATURE: Field = (82, 0)
 ENERGY: Field = (83, 0)
-# The power of this moment; the average over a second, which takes milliseconds to read, in its stead.
+# Instantaneous power; the fallback is the average over a second, which takes milliseconds to read.
 POWER: dict[str, tuple[Field, ...]] = {
     "gpu": ((186, 0), (185, 0)),
     "module": ((186, 1), (185, 1)),
@@ -30,7 +30,7 @@ REASON_SECONDS: dict[str, Field] = {  # nanoseconds
     "hw_thermal_slowdown": (270, 0),
     "hw_power_brake_slowdown": (271, 0),
 }
-# What drivers before 570 tell in their place: thermal slowdown of either kind.
+# Drivers before 570 report instead: thermal slowdown of both kinds together.
 THERMAL: Field = (75, 0)
 VIOLATIONS = {"sw_power_cap": 0, "thermal_slowdown": 1, "sync_boost": 2}
 _WANTED: dict[str, tuple[Field, ...]] = {
@@ -78,7 +78,7 @@ def load(driver: Driver, slot: int) -> Iterator[Row]:
 
 
 def temperature(driver: Driver, slot: int) -> int | None:
-    """Of the die, in degrees Celsius."""
+    """The temperature of the die, in degrees Celsius."""
     names = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
     return signed(driver.first(slot, *names, arguments=(0,)))
 

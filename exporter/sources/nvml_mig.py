@@ -1,4 +1,4 @@
-"""The parts of a partitioned GPU."""
+"""The MIG partitions of a GPU."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from exporter.sources.nvml_gpm import SM_ACTIVE
 
 
 class Mig:
-    """Reads the group `mig`, and notices when a GPU becomes partitioned or whole: from then on it
-    answers other questions than before."""
+    """Reads the group `mig`, and detects when MIG is enabled or disabled, because the GPU then supports
+    other quantities."""
 
     def __init__(self) -> None:
         self._partitioned: dict[int, bool] = {}
 
     def rows(self, driver: Driver, slot: int) -> Iterator[Row]:
-        """The rows of the group: none of a whole GPU."""
+        """The rows of the group; empty for a GPU without MIG."""
         mode = driver.ask(slot, "nvmlDeviceGetMigMode")
         partitioned = bool(mode and mode[0])
         if self._partitioned.setdefault(slot, partitioned) != partitioned:
@@ -47,6 +47,6 @@ class Mig:
 
 
 def profile(name: str) -> str:
-    """`3g.40gb` of `NVIDIA H100 80GB HBM3 MIG 3g.40gb`; empty when the name has none."""
+    """`3g.40gb` of `NVIDIA H100 80GB HBM3 MIG 3g.40gb`; empty when the name has no profile."""
     _, found, shape = name.partition("MIG ")
     return shape if found else ""

@@ -1,4 +1,4 @@
-"""Who uses the GPU: how many processes, and what each has of it."""
+"""Processes that use the GPU: their number, and the memory and time of each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _FIRST_LOOK = 10_000_000  # microseconds
 
 
 class Processes:
-    """Reads the group `processes`, and knows what it has seen of each GPU."""
+    """Reads the group `processes`, and remembers the latest share of each GPU."""
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
 
     def rows(self, driver: Driver, slot: int, now: float) -> Iterator[Row]:
-        """The rows of the group at Unix time `now`. The names of processes are not looked up here."""
+        """The rows of the group at Unix time `now`. Process names are not looked up."""
         memory: dict[int, int] = {}
         for kind, name in KINDS.items():
             processes = driver.ask(slot, name)
@@ -43,8 +43,8 @@ class Processes:
 def latest(
     shares: Iterator[Share] | list[Share] | tuple[Share, ...], since: int
 ) -> dict[int, Share]:
-    """The newest share of each process that is newer than `since` and makes sense. The driver hands
-    out the whole of its buffer, most of it empty."""
+    """The newest valid share of each process after `since`. The driver returns its whole buffer, most of
+    which is empty."""
     found: dict[int, Share] = {}
     for share in sorted(shares, key=lambda share: share.at):
         if share.pid and share.at > since and share.sm <= 100:

@@ -1,11 +1,11 @@
-"""The functions of NVML that we call, and the symbols of the library behind them.
+"""The NVML functions that the exporter calls, and the library's symbols for them.
 
-A stand-in of the library must export these symbols; a driver that lacks some of them is an old one.
+A fake library must export these symbols; old drivers lack some of them.
 """
 
 from __future__ import annotations
 
-# The binding's name of every function that is called, and the library's symbol behind it.
+# The binding's name of each function, and the library's symbol.
 SYMBOLS: dict[str, str] = {
     name: name
     for name in (

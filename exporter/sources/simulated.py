@@ -1,7 +1,7 @@
-"""The simulated source: the hardware folder, read as a driver would be.
+"""The simulated source: reads the hardware folder like a driver.
 
-A lost GPU raises SourceLost and a hung one really blocks, so that the code which guards against
-both is the code that runs on a real machine.
+A lost GPU raises SourceLost and a hung GPU really blocks, so that the same code handles both here and on a
+real machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fleetmedic.kernel.errors import UserError
 
 DRIVER, CUDA, VBIOS = "simulated", "12.8", "96.00.99.00.01"
 HANG_POLL = 0.1
-CALLS_PER_READ = 3  # of a delayed GPU: enough to be slow, few enough to be watched
+CALLS_PER_READ = 3  # delayed calls in each read of a delayed GPU
 _GPM = {
     "gpu_graphics_active_ratio": "graphics", "gpu_sm_active_ratio": "sm",
     "gpu_sm_occupancy_ratio": "occupancy", "gpu_integer_active_ratio": "integer",
@@ -67,7 +67,7 @@ class SimulatedSource:
             raise SourceFailed(str(error)) from None
 
     def refresh(self) -> None:
-        """Nothing to do: every read opens the folder anew."""
+        """Nothing to do: every read opens the folder again."""
 
     def slots(self) -> tuple[int, ...]:
         return tuple(self._hardware.gpus(self._node))
@@ -102,7 +102,7 @@ class SimulatedSource:
         return tuple(self._read[group](self._registers(slot, now)))
 
     def _registers(self, slot: int, now: float) -> Registers:
-        """What the card reports at that time, the same to every group that asks for it then."""
+        """The card's registers at that time, the same for all groups."""
         if self._sensed[:2] != (slot, now):
             try:
                 self._sensed = (slot, now, sense(self._hardware, self._node, slot, now))
@@ -111,14 +111,14 @@ class SimulatedSource:
         return self._sensed[2]
 
     def _state(self, slot: int) -> GpuState:
-        """A state file that is damaged costs its GPU, as a card that cannot be read does."""
+        """The GPU's state. With a damaged state file, the GPU counts as lost."""
         try:
             return self._hardware.gpu(self._node, slot)
         except (OSError, UserError):
             raise SourceLost(slot) from None
 
     def _answering(self, slot: int, group: Group) -> None:
-        """Returns when the GPU answers; blocks for as long as it hangs. Raises SourceLost."""
+        """Returns when the GPU responds; blocks while it hangs. Raises SourceLost."""
         self._progress()
         state = self._state(slot)
         while state.hung and state.hang_in in ("", group):

@@ -1,1 +1,1 @@
-"""What others wrote into text files, in the format in which metrics are scraped."""
+"""Reads metrics of other programs from text files in the exposition format."""

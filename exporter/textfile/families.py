@@ -1,4 +1,4 @@
-"""A whole file of the text format: its families, or why it is passed over."""
+"""Parses a whole file in the text format: its families, or the reason for its rejection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Series = tuple[str, Labels]
 
 @dataclass(slots=True)
 class Family:
-    """One family. `type` and `help` are None while the file has said nothing of them."""
+    """One family. `type` and `help` are None while the file has not set them."""
 
     name: str
     type: str | None = None
@@ -27,20 +27,20 @@ class Family:
 
     @property
     def kind(self) -> str:
-        """The type; untyped where the file says none."""
+        """The type; untyped when the file sets none."""
         return self.type or "untyped"
 
 
 def parse(data: bytes) -> dict[str, Family]:
-    """The families that have samples, by name. Raises Rejected, with the line."""
+    """The families with samples, by name. Raises Rejected with the line number."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise Rejected("encoding", f"no UTF-8 at byte {error.start}") from None
+        raise Rejected("encoding", f"invalid UTF-8 at byte {error.start}") from None
     if "\0" in text:
-        raise Rejected("encoding", "a NUL in it")
+        raise Rejected("encoding", "the file has a NUL character")
     if text and not text.endswith("\n"):
-        raise Rejected("format", "its last line does not end: it may be half of a file")
+        raise Rejected("format", "no newline at the end of the file: the file may be incomplete")
     families: dict[str, Family] = {}
     owners: dict[str, str] = {}
     count = 0
@@ -64,10 +64,10 @@ def _describe(families: dict[str, Family], found: Comment) -> None:
     family = families.setdefault(found.name, Family(found.name))
     if found.word == "HELP":
         if family.help is not None:
-            raise Rejected("inconsistent", f"a second HELP of {found.name}")
+            raise Rejected("inconsistent", f"duplicate HELP of {found.name}")
         family.help = found.text
     elif family.type is not None or family.samples:
-        raise Rejected("inconsistent", f"a second TYPE of {found.name}, or one after its samples")
+        raise Rejected("inconsistent", f"duplicate TYPE of {found.name}, or TYPE after its samples")
     else:
         family.type = found.text
 
@@ -78,15 +78,15 @@ def _add(families: dict[str, Family], owners: dict[str, str], line: Line, count:
     name = _whose(families, line.name)
     family = families.setdefault(name, Family(name))
     if owners.setdefault(line.name, name) != name:
-        raise Rejected("inconsistent", f"{line.name} is a family and a part of another one")
+        raise Rejected("inconsistent", f"{line.name} is a family and also a part of another family")
     series = (line.name, _checked(family, line))
     if series in family.samples:
-        raise Rejected("duplicate", f"a series of {line.name} stands twice")
+        raise Rejected("duplicate", f"duplicate series of {line.name}")
     family.samples[series] = line.value
 
 
 def _whose(families: Mapping[str, Family], name: str) -> str:
-    """The family of a series: the histogram or summary of which it is a part, else its own."""
+    """The family of a series: the histogram or summary to which it belongs, else its own name."""
     for kind, parts in _PARTS.items():
         for part in parts:
             whole = families.get(name.removesuffix(part)) if name.endswith(part) else None
@@ -96,39 +96,38 @@ def _whose(families: Mapping[str, Family], name: str) -> str:
 
 
 def _checked(family: Family, line: Line) -> Labels:
-    """The labels, with the bound of a bucket or quantile in one way of writing it."""
+    """The labels, with the bound of a bucket or quantile in canonical notation."""
     bound = _BOUND.get(family.kind)
     part = line.name.removeprefix(family.name)
     if bound is None or part in ("_sum", "_count"):
         return line.labels
     if part != ("_bucket" if bound == "le" else ""):
-        raise Rejected("format", f"{line.name} is a histogram, which has no value of its own")
+        raise Rejected("format", f"{line.name} is a histogram, which cannot have a plain value")
     labels = dict(line.labels)
     try:
         labels[bound] = _written(number(labels.get(bound, "")))
     except ValueError:
-        raise Rejected("format", f"{line.name} without a number as {bound}") from None
+        raise Rejected("format", f"{line.name}: expected a number in the label {bound}") from None
     return tuple(sorted(labels.items()))
 
 
 def _written(bound: float) -> str:
-    """Raises ValueError for NaN, which bounds nothing."""
+    """The bound in canonical notation. Raises ValueError for NaN."""
     if math.isnan(bound):
-        raise ValueError("no bound")
+        raise ValueError("NaN is not a bound")
     if math.isinf(bound):
         return "+Inf" if bound > 0 else "-Inf"
     return repr(bound).removesuffix(".0")
 
 
 def _complete(family: Family) -> None:
-    """Give each histogram the bucket that holds all, which may be left out. Raises Rejected for one
-    without a count."""
+    """Add the +Inf bucket to histograms without it. Raises Rejected for a histogram without a count."""
     bucket, count = f"{family.name}_bucket", f"{family.name}_count"
     groups = {
         tuple(pair for pair in labels if pair[0] != "le"): None for _, labels in family.samples
     }
     for labels in groups:
         if (count, labels) not in family.samples:
-            raise Rejected("format", f"the histogram {family.name} without its count")
+            raise Rejected("format", f"the histogram {family.name} has no _count")
         whole = (bucket, tuple(sorted((*labels, ("le", "+Inf")))))
         family.samples.setdefault(whole, family.samples[count, labels])

@@ -1,4 +1,4 @@
-"""The *.prom files of some folders: which there are, and their bytes, safely."""
+"""Finds the *.prom files in folders, and reads them safely."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from exporter.textfile.families import Family, parse
 from exporter.textfile.rejected import Rejected
 
 MAX_FILES = 256
-MAX_ENTRIES = 20_000  # of a folder, looked at for names
+MAX_ENTRIES = 20_000  # maximum number of entries to scan in a folder
 MAX_FOLDERS = 64
 MAX_BYTES = 1_048_576
 
@@ -22,8 +22,8 @@ Mark = tuple[int, int, int, int, int]
 
 
 class File(NamedTuple):
-    """A file as it was when it was last read: what tells it from another, when it was written (Unix
-    seconds), and its families, or why it has none that may be shown."""
+    """A file at its latest read: a mark that changes with the file, its modification time (Unix seconds),
+    and its families or the reason for its rejection."""
 
     mark: Mark
     modified: float
@@ -31,7 +31,7 @@ class File(NamedTuple):
 
 
 class Folders:
-    """All files of some folders, each of which may be a pattern. A file is read again when it changed."""
+    """The files of all folders; a folder can be a glob pattern. A file is read again when it changed."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._patterns = patterns
@@ -39,7 +39,7 @@ class Folders:
         self.problems: dict[str, Rejected] = {}
 
     def files(self) -> Iterator[tuple[str, File]]:
-        """Each file that can be opened, by path. What cannot is in `problems` afterwards, by path."""
+        """Each readable file, by path. Afterwards, `problems` has the other paths."""
         self.problems = {}
         paths = sorted(self._paths())
         for path in paths[MAX_FILES:]:
@@ -73,12 +73,12 @@ class Folders:
             yield from sorted(matching) or [pattern]
 
     def _file(self, path: str) -> File:
-        """Raises Rejected for what is no file that may be read; does not wait for a FIFO."""
+        """The file. Raises Rejected if it is not a readable regular file; does not block on a FIFO."""
         descriptor = _open(path)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise Rejected("kind", "no regular file")
+                raise Rejected("kind", "not a regular file")
             mark = (
                 status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size,
             )  # fmt: skip
@@ -101,7 +101,7 @@ class Folders:
 
 
 def _whole(descriptor: int) -> bytes:
-    """All of it; more than was announced means that somebody writes it now."""
+    """The content of the file, which may grow while it is read."""
     data = b""
     while len(data) <= MAX_BYTES:
         more = os.read(descriptor, MAX_BYTES + 1 - len(data))
@@ -112,15 +112,15 @@ def _whole(descriptor: int) -> bytes:
 
 
 def _open(path: str) -> int:
-    """A link is followed within its folder only (so do the files of a ConfigMap): whoever may write
-    there must not have us read, or open, what he may not."""
+    """Open the file. Links are followed within the folder only (ConfigMap volumes need this). Otherwise a
+    user with write access to the folder could make the exporter read any file."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         if Path(path).is_symlink():
             folder = Path(path).parent.resolve(strict=True)
             path = str(Path(path).resolve(strict=True))
             if not Path(path).is_relative_to(folder):
-                raise Rejected("kind", "a link out of the folder")
+                raise Rejected("kind", "the link points outside the folder")
         return os.open(path, flags)
     except (OSError, RuntimeError) as error:
         raise Rejected("unreadable", getattr(error, "strerror", "") or str(error)) from None

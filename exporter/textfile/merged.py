@@ -1,4 +1,4 @@
-"""The families of several files as one page has them."""
+"""Merges the families of several files into one page."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from exporter.pages.exposition import Sample
 from exporter.textfile.families import MAX_SERIES, Family, Series
 from exporter.textfile.rejected import Rejected
 
-MAX_LABEL_NAMES = 64  # of all series of a name; each shows them all
+MAX_LABEL_NAMES = 64  # of all series of a name, because each series gets all of them
 
 
 class Merged:
-    """Takes files one after the other; one that contradicts those before it is not taken."""
+    """Merges files one by one; a file that contradicts previous files is rejected."""
 
     def __init__(self) -> None:
         self._families: dict[str, Family] = {}
@@ -23,10 +23,10 @@ class Merged:
         self._count = 0
 
     def add(self, path: str, families: Mapping[str, Family]) -> None:
-        """Take a file in, or nothing of it. Raises Rejected."""
+        """Add all families of a file. Raises Rejected, and then adds nothing."""
         new = sum(len(family.samples) for family in families.values())
         if self._count + new > MAX_SERIES:
-            raise Rejected("limit", f"with it there are more than {MAX_SERIES} series of files")
+            raise Rejected("limit", f"more than {MAX_SERIES} series in all files")
         labels: dict[str, set[str]] = {}
         for family in families.values():
             self._check(family)
@@ -36,14 +36,14 @@ class Merged:
                 names.update(label for label, _ in series[1])
         for name, found in labels.items():
             if len(found) > MAX_LABEL_NAMES:
-                raise Rejected("limit", f"{name} has more than {MAX_LABEL_NAMES} kinds of labels")
+                raise Rejected("limit", f"{name} has more than {MAX_LABEL_NAMES} label names")
         self._count += new
         self._labels |= labels
         for family in families.values():
             self._take(path, family)
 
     def described(self) -> dict[str, exposition.Series]:
-        """Each series' family, and all the labels that any of its samples has."""
+        """The family of each series name, and all label names of its samples."""
         headers = {
             name: exposition.Family(name, family.kind, self._help(family))
             for name, family in self._families.items()
@@ -54,7 +54,7 @@ class Merged:
         }
 
     def samples(self, described: Mapping[str, exposition.Series]) -> Iterator[Sample]:
-        """All of them. A label that a series lacks is empty, which is the same to Prometheus."""
+        """All samples. Missing labels are empty, which is equivalent for Prometheus."""
         for family in self._families.values():
             for (series, pairs), value in family.samples.items():
                 given = dict(pairs)
@@ -79,13 +79,13 @@ class Merged:
         known = self._families.get(family.name, family)
         where = self._where.get(family.name, "")
         if known.kind != family.kind:
-            raise Rejected("inconsistent", f"{family.name} is a {known.kind} in {where}")
+            raise Rejected("inconsistent", f"{family.name} has the type {known.kind} in {where}")
         if known.help is not None and family.help not in (None, known.help):
-            raise Rejected("inconsistent", f"the HELP of {family.name} is another in {where}")
+            raise Rejected("inconsistent", f"{family.name} has another HELP in {where}")
 
     def _check_series(self, name: str, series: Series) -> None:
         known = self._families.get(name)
         if known is not None and series in known.samples:
-            raise Rejected("duplicate", f"a series of {series[0]} stands in another file")
+            raise Rejected("duplicate", f"another file has the same series of {series[0]}")
         if self._owner.get(series[0], name) != name:
-            raise Rejected("inconsistent", f"{series[0]} is of another family elsewhere")
+            raise Rejected("inconsistent", f"{series[0]} belongs to another family in another file")

@@ -1,4 +1,5 @@
-"""Why a file is passed over, as a whole: half of it would be believed to be all of it."""
+"""The reason why a file is rejected. A file is rejected as a whole, because a partial file would look
+complete."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ Reason = Literal[
 
 
 class Rejected(Exception):  # noqa: N818
-    """For which reason, and in words."""
+    """A rejected file, with the reason code and a message."""
 
     def __init__(self, reason: Reason, why: str) -> None:
         super().__init__(why)

@@ -1,5 +1,5 @@
-"""The HTTP side of the exporter: who may ask, what is answered, and within which bounds.
+"""The exporter's HTTP server: authentication, routes and limits.
 
-`server` owns connections, `wire` speaks HTTP/1.1 on one of them, `gate` lets a request in, `routes`
-answers it. `config`, `tls` and `reload` are the file behind --web.config.file.
+`server` manages connections, `wire` implements HTTP/1.1 on one connection, `gate` authenticates requests,
+`routes` answers them. `config`, `tls` and `reload` implement --web.config.file.
 """

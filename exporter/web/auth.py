@@ -1,7 +1,7 @@
-"""Users with bcrypt hashes, and the token that lets GPUs be released.
+"""Authentication: users with bcrypt hashes, and the token for releasing GPUs.
 
-A check costs a tenth of a second of processor time, so successes are kept (under a keyed hash, never
-the password itself) and failures are not.
+A bcrypt check takes a tenth of a second of CPU time, so successes are cached (as a keyed hash, never the
+password itself). Failures are not cached.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from fleetmedic.kernel.errors import UserError
 
 MAX_KEPT = 256
-MAX_PASSWORD = 72  # bcrypt looks no further, and a longer one is refused rather than cut
+MAX_PASSWORD = 72  # bcrypt ignores further bytes; longer passwords are rejected, not truncated
 MAX_HEADER = 2_000
 MIN_TOKEN, MAX_TOKEN = 16, 1_000
 
 
 def credentials(header: str) -> tuple[str, bytes] | None:
-    """User and password of an Authorization header; None when it is none for Basic."""
+    """User and password of an Authorization header; None when it is not valid Basic authentication."""
     scheme, _, text = header.strip().partition(" ")
     if scheme.lower() != "basic" or len(text) > MAX_HEADER:
         return None
@@ -35,18 +35,19 @@ def credentials(header: str) -> tuple[str, bytes] | None:
 
 
 class Users:
-    """Checks passwords against the hashes that it is given. Belongs to one thread but for `check`."""
+    """Checks passwords against bcrypt hashes. Not thread-safe, except `check`."""
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._kept: dict[bytes, None] = {}
 
     def known(self, user: str, password: bytes, users: Mapping[str, str]) -> bool:
-        """Whether these were right before, against the same hash. Takes no time."""
+        """Whether these credentials passed a check against the same hash before. Fast."""
         return user in users and self._mark(user, password, users[user]) in self._kept
 
     def check(self, user: str, password: bytes, users: Mapping[str, str]) -> bool:
-        """Whether they are right; takes as long as bcrypt does, whoever asks. `users` has one or more."""
+        """Whether the credentials are correct. Takes the time of one bcrypt check, also for an unknown
+        user. `users` must not be empty."""
         import bcrypt
 
         there = user in users
@@ -59,14 +60,14 @@ class Users:
         return right and there and fits
 
     def keep(self, user: str, password: bytes, users: Mapping[str, str]) -> None:
-        """Remember a success."""
+        """Cache a success."""
         while len(self._kept) >= MAX_KEPT:
             self._kept.pop(next(iter(self._kept)), None)
         self._kept[self._mark(user, password, users[user])] = None
 
     def _decoy(self, user: str, users: Mapping[str, str]) -> str:
-        """The hash that is checked for somebody unknown: a real one, always the same for the same
-        name, so that the time taken does not tell who is a user where costs differ."""
+        """The hash to check for an unknown user. It is a real hash, always the same for the same name, so
+        that the response time does not reveal which users exist when hashes have different costs."""
         drawn = hmac.digest(self._key, user.encode(), "sha256")
         return list(users.values())[int.from_bytes(drawn[:8], "big") % len(users)]
 
@@ -77,9 +78,9 @@ class Users:
 
 
 class TokenFile:
-    """The file with the token for releasing GPUs; read for each use, so that it can be changed.
+    """The file with the token for releasing GPUs; read for each use, so that the token can be changed.
 
-    Raises UserError when there is no good token in it at the start.
+    Raises UserError when the file has no valid token at the start.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,8 +88,8 @@ class TokenFile:
         self._read()
 
     def matches(self, header: str) -> bool:
-        """Whether an Authorization header carries the token. Raises UserError when the file is no
-        more what it was at the start."""
+        """Whether an Authorization header has the token. Raises UserError when the file no longer has a
+        valid token."""
         scheme, _, given = header.strip().partition(" ")
         token = self._read()
         same = hmac.compare_digest(
@@ -102,13 +103,15 @@ class TokenFile:
             with self._path.open("rb") as file:
                 token = file.read(MAX_TOKEN + 2).strip()
         except OSError as error:
-            raise UserError(f"{flag} cannot be read ({error.strerror}); check the path.") from None
+            raise UserError(
+                f"{flag}: cannot read the file ({error.strerror}); check the path."
+            ) from None
         if (
             not MIN_TOKEN <= len(token) <= MAX_TOKEN
             or not token.isascii()
             or len(token.split()) != 1
         ):
             raise UserError(
-                f"{flag}: write one token of {MIN_TOKEN} to {MAX_TOKEN} ASCII characters into it."
+                f"{flag}: expected one token of {MIN_TOKEN} to {MAX_TOKEN} ASCII characters."
             )
         return token

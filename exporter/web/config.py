@@ -1,6 +1,6 @@
-"""What may stand in the file behind --web.config.file: the format of the Prometheus exporter toolkit.
+"""The settings of the file in --web.config.file, in the format of the Prometheus exporter toolkit.
 
-Whatever Go's servers would do and Python's cannot is refused with the alternative, never passed over.
+A setting that Python's TLS does not support is rejected with an alternative, never ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ClientAuth = Literal[
 ]  # fmt: skip
 Version = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 UNCHECKED = ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert")
-# Headers that may be set, with the values that they may have (none: any).
+# Headers that can be set, with their allowed values (empty: any value).
 HEADERS: Mapping[str, tuple[str, ...]] = {
     "Content-Security-Policy": (),
     "X-Frame-Options": ("deny", "sameorigin"),
@@ -32,10 +32,10 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
     "Strict-Transport-Security": (),
 }
 MAX_USERS = 100
-MAX_COST = 16  # one check takes 4 s then, and twice as long with each step more
+MAX_COST = 16  # one check takes 4 s at this cost; each further step doubles the time
 _HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 MAX_BURST = 1_000_000_000
-# A space at an end would be refused by whoever writes the response: then none could be sent.
+# h11 rejects a value with a space at either end, which would make every response fail.
 _VALUE = re.compile(r"|[\x21-\x7e]([\x20-\x7e]{0,1998}[\x21-\x7e])?")
 
 
@@ -58,19 +58,19 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that it names."""
+        """The files that this section names."""
         return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
 
 
 class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`http_server_config`. `http2` is taken and has no effect: HTTP/1.1 is spoken here."""
+    """`http_server_config`. `http2` is accepted but has no effect: the server uses HTTP/1.1."""
 
     http2: bool = True
     headers: dict[str, str] | None = None
 
 
 class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`rate_limit`: `burst` requests at once, and one more each `interval`; 0 is no limit."""
+    """`rate_limit`: `burst` requests at once, and one more per `interval`; 0 means no limit."""
 
     interval: str | int = 0
     burst: int = 0
@@ -91,24 +91,24 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def tls(self) -> Tls | None:
-        """The TLS section, if it says anything."""
+        """The TLS section; None when it is missing or empty."""
         return None if self.tls_server_config in (None, Tls()) else self.tls_server_config
 
     @property
     def users(self) -> dict[str, str]:
-        """Hashes of passwords by user; empty when anybody may ask."""
+        """Password hashes by user; empty when no authentication is required."""
         return self.basic_auth_users or {}
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """Headers for every response; a blank one is not sent."""
+        """Headers for every response; headers without a value are not sent."""
         given = (self.http_server_config or Http()).headers or {}
         return tuple((name, value) for name, value in given.items() if value)
 
 
 def read(path: Path) -> WebConfig:
-    """The file, checked as far as it can be without the files that it names. Raises UserError that
-    names the file and the key."""
+    """The settings in the file, checked without reading the files that they name. Raises UserError with
+    the file and the key."""
     config = load(path, WebConfig)
     for name, value in ((config.http_server_config or Http()).headers or {}).items():
         _check_header(f"{path}: http_server_config.headers", name, value)
@@ -123,32 +123,35 @@ def read(path: Path) -> WebConfig:
 def _check_header(where: str, name: str, value: str) -> None:
     if name not in HEADERS:
         known = ", ".join(HEADERS)
-        raise UserError(f"{where}: {name[:80]!r} cannot be set here; known: {known}.")
+        raise UserError(f"{where}: unsupported header {name[:80]!r}; expected one of {known}.")
     if not _VALUE.fullmatch(value):
-        raise UserError(f"{where}.{name}: write one line of printable ASCII, no space at its ends.")
+        raise UserError(
+            f"{where}.{name}: expected one line of printable ASCII without leading or trailing spaces."
+        )
     if value and HEADERS[name] and value not in HEADERS[name]:
-        raise UserError(f"{where}.{name}: write {' or '.join(HEADERS[name])}.")
+        raise UserError(f"{where}.{name}: expected {' or '.join(HEADERS[name])}.")
 
 
 def _check_users(path: Path, users: Mapping[str, str]) -> None:
     where = f"{path}: basic_auth_users"
     if len(users) > MAX_USERS:
-        raise UserError(f"{where}: {len(users)} users are too many; give {MAX_USERS} at most.")
+        raise UserError(f"{where}: expected at most {MAX_USERS} users, got {len(users)}.")
     for user, digest in users.items():
         if not user or ":" in user or not user.isprintable() or len(user) > 200:
             raise UserError(
-                f"{where}: {user[:40]!r} is no user's name: write 1 to 200 characters, no colon."
+                f"{where}: invalid user name {user[:40]!r}: expected 1 to 200 printable characters "
+                "without a colon."
             )
         match = _HASH.fullmatch(digest)
         if match is None:
             raise UserError(
-                f'{where}.{user[:40]}: this is no bcrypt hash; put in what `htpasswd -nBC 10 ""` '
-                "prints after the colon."
+                f"{where}.{user[:40]}: expected a bcrypt hash; use the text after the colon that "
+                '`htpasswd -nBC 10 ""` prints.'
             )
         if not 4 <= int(match[1]) <= MAX_COST:
             raise UserError(
-                f"{where}.{user[:40]}: a hash of cost {match[1]} takes too long or too short; "
-                f"make one with a cost of 4 to {MAX_COST}, better 10."
+                f"{where}.{user[:40]}: expected a bcrypt cost of 4 to {MAX_COST} (recommended: 10), "
+                f"got {match[1]}."
             )
 
 
@@ -158,28 +161,28 @@ def _check_limit(where: str, limit: RateLimit) -> None:
     except UserError as error:
         raise UserError(f"{where}.interval: {error}") from None
     if seconds and limit.burst < 1:
-        raise UserError(f"{where}.burst: write 1 or more, or no request would ever pass.")
+        raise UserError(f"{where}.burst: expected at least 1, or every request would be rejected.")
     if limit.burst > MAX_BURST:
-        raise UserError(f"{where}.burst: write {MAX_BURST} at most.")
+        raise UserError(f"{where}.burst: expected at most {MAX_BURST}.")
 
 
 def _check_tls(where: str, tls: Tls) -> None:
     for name in ("cert_file", "key_file", "client_ca_file"):
         if not getattr(tls, name).isprintable():
-            raise UserError(f"{where}.{name}: write a path of printable characters.")
+            raise UserError(f"{where}.{name}: expected a path of printable characters.")
     for name in ("cert", "key", "client_ca"):
         if not getattr(tls, name).isascii():
-            raise UserError(f"{where}.{name}: PEM is ASCII, and this is not; put in the PEM text.")
+            raise UserError(f"{where}.{name}: expected PEM text, which is ASCII only.")
     for name, text, file in (("cert", tls.cert, tls.cert_file), ("key", tls.key, tls.key_file)):
         if bool(text) is bool(file):
-            what = "are both given; keep one" if text else "are both missing; give one"
+            what = "are both set; remove one" if text else "are both missing; set one"
             raise UserError(f"{where}: {name} and {name}_file {what}.")
     if tls.client_ca and tls.client_ca_file:
-        raise UserError(f"{where}: client_ca and client_ca_file are both given; keep one.")
+        raise UserError(f"{where}: client_ca and client_ca_file are both set; remove one.")
     if VERSIONS[tls.min_version] > VERSIONS[tls.max_version]:
         raise UserError(
-            f"{where}.min_version: {tls.min_version} is above max_version, {tls.max_version}; "
-            "lower it."
+            f"{where}.min_version: expected at most max_version ({tls.max_version}), "
+            f"got {tls.min_version}."
         )
     _check_clients(where, tls)
     _check_ciphers(where, tls)
@@ -190,26 +193,30 @@ def _check_clients(where: str, tls: Tls) -> None:
     kind = tls.client_auth_type or "NoClientCert"
     if kind in UNCHECKED:
         raise UserError(
-            f"{where}.client_auth_type: {kind} takes certificates that nobody checked, which is not "
-            "done here; use RequireAndVerifyClientCert, or VerifyClientCertIfGiven."
+            f"{where}.client_auth_type: {kind} is not supported, because it accepts unverified "
+            "certificates; use RequireAndVerifyClientCert or VerifyClientCertIfGiven."
         )
     authority = tls.client_ca or tls.client_ca_file
     if kind == "NoClientCert" and authority:
         raise UserError(
-            f"{where}.client_auth_type: it is needed beside client_ca_file; use "
-            "RequireAndVerifyClientCert, or VerifyClientCertIfGiven."
+            f"{where}.client_auth_type: required with client_ca or client_ca_file; use "
+            "RequireAndVerifyClientCert or VerifyClientCertIfGiven."
         )
     if kind != "NoClientCert" and not authority:
-        raise UserError(f"{where}.client_ca_file: {kind} needs it, or client_ca; give one.")
+        raise UserError(
+            f"{where}.client_ca_file: client_auth_type {kind} requires client_ca_file or client_ca."
+        )
     if tls.client_allowed_sans is None:
         return
     if kind != "RequireAndVerifyClientCert":
         raise UserError(
-            f"{where}.client_allowed_sans: names are only checked with client_auth_type: "
-            "RequireAndVerifyClientCert; set that."
+            f"{where}.client_allowed_sans: requires client_auth_type: RequireAndVerifyClientCert."
         )
     if not tls.client_allowed_sans or not all(tls.client_allowed_sans):
-        raise UserError(f"{where}.client_allowed_sans: name whom to let in, or leave it out.")
+        raise UserError(
+            f"{where}.client_allowed_sans: expected at least one name and no empty names; "
+            "remove the key to allow all names."
+        )
 
 
 def _check_ciphers(where: str, tls: Tls) -> None:
@@ -219,23 +226,25 @@ def _check_ciphers(where: str, tls: Tls) -> None:
     for suite in tls.cipher_suites:
         if suite not in known:
             raise UserError(
-                f"{where}.cipher_suites: {suite[:80]!r} is unknown or too weak; known: "
-                f"{', '.join(known)}."
+                f"{where}.cipher_suites: unknown or insecure cipher suite {suite[:80]!r}; "
+                f"expected one of {', '.join(known)}."
             )
     only_new = set(tls.cipher_suites) <= set(TLS13_SUITES)
     if tls.cipher_suites and only_new and tls.max_version != "TLS13":
         raise UserError(
-            f"{where}.cipher_suites: all of them are for TLS13, which max_version rules out; "
-            "name others."
+            f"{where}.cipher_suites: all suites require TLS13, but max_version is "
+            f"{tls.max_version}; add other suites."
         )
 
 
 def _check_curves(where: str, curves: tuple[str, ...] | None) -> None:
     for curve in curves or ():
         if curve not in CURVES:
-            raise UserError(f"{where}: {curve[:80]!r} is unknown; known: {', '.join(CURVES)}.")
+            raise UserError(
+                f"{where}: unknown curve {curve[:80]!r}; expected one of {', '.join(CURVES)}."
+            )
     if curves and len(curves) > 1:
         raise UserError(
-            f"{where}: Python's TLS takes one curve or all; name one, or leave it out for all "
-            "that are safe."
+            f"{where}: expected one curve, because Python's TLS supports one curve or all; "
+            "remove the key to allow all safe curves."
         )

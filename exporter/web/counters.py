@@ -1,4 +1,4 @@
-"""What the HTTP side counts of itself, and the collector that shows it."""
+"""Counters of the HTTP server, and the collector that exports them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Counters:
         self.reloaded: bool | None = None  # None where there is no web configuration
 
     def answered(self, status: int, handler: str) -> None:
-        """A response went out. `handler` is one of the few paths, never what was asked for."""
+        """Count a response. `handler` is one of the known paths, never the requested path."""
         key = (str(status), handler)
         self.requests[key] = self.requests.get(key, 0) + 1
 
     def lost(self, reason: str) -> None:
-        """A connection ended before it had its answer."""
+        """Count a connection that ended without a response."""
         self.failed[reason] += 1
 
     def samples(self) -> Iterator[Sample]:
-        """What stands now."""
+        """The current values."""
         for key, count in sorted(self.requests.copy().items()):
             yield Sample("gpu_exporter_http_requests_total", key, count)
         for reason, count in self.failed.items():
@@ -40,7 +40,7 @@ class Counters:
 
 
 class Web:
-    """The collector of the exporter's own HTTP side."""
+    """The collector for the exporter's own HTTP server."""
 
     name = "web"
     inline = True
@@ -53,12 +53,12 @@ class Web:
         return self._counters.samples()
 
     def token(self, now: float) -> Hashable:
-        """The samples themselves: they are few."""
+        """The samples themselves, because they are few."""
         return tuple(self._counters.samples())
 
 
 class Seldom:
-    """Says the same event at most each `every` seconds, with how many were left out."""
+    """Logs the same event at most once in `every` seconds, with the number of suppressed events."""
 
     def __init__(self, log: Callable[..., None], every: float = 10.0) -> None:
         self._log = log

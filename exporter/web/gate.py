@@ -1,6 +1,6 @@
-"""Who may ask: how often, with which password, and who may have the GPUs released.
+"""Access control: rate limit, password check, and permission to release the GPUs.
 
-What was wrong with a login is never told, and no password and no name that was given is logged.
+The reason of an authentication failure is never revealed; passwords and user names are never logged.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from exporter.web.reload import ConfigFile
 from fleetmedic.kernel.errors import UserError
 
 RELEASE = "/-/release"
-# Of one address so many passwords may wait for their check; more would take every place and keep
-# scrapes out for as long as somebody keeps guessing.
+# Maximum number of pending password checks per client address. More would let one client that guesses
+# passwords occupy all connections and block scrapes.
 MAX_CHECKS = 4
 _BASIC = ("WWW-Authenticate", 'Basic realm="fleetmedic exporter", charset="UTF-8"')
 _BEARER = ("WWW-Authenticate", 'Bearer realm="fleetmedic exporter"')
 _NO_WAY = (
-    "GPUs are released to nobody here: set basic_auth_users in --web.config.file, or "
+    "Releasing GPUs is disabled; to enable it, set basic_auth_users in --web.config.file, or set "
     "--web.release-token-file."
 )
 
 
 class Bucket:
-    """`burst` requests at once, and one more each `interval` seconds."""
+    """A token bucket: `burst` requests at once, and one more per `interval` seconds."""
 
     def __init__(self, interval: float, burst: int, now: float) -> None:
         self.rule = (interval, burst)
@@ -39,7 +39,7 @@ class Bucket:
         self._at = now
 
     def take(self, now: float) -> bool:
-        """Whether one more may pass at `now` on the monotonic clock."""
+        """Whether one more request is allowed at `now` on the monotonic clock."""
         interval, burst = self.rule
         self._left = min(float(burst), self._left + (now - self._at) / interval)
         self._at = now
@@ -50,7 +50,7 @@ class Bucket:
 
 
 class Gate:
-    """Lets requests in. Belongs to the event loop; bcrypt runs beside it, one check at a time."""
+    """Authorizes requests. Runs in the event loop; bcrypt checks run in a thread, one at a time."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Gate:
         self._checks: Counter[str] = Counter()  # by address
 
     async def refusal(self, request: Request) -> Response | None:
-        """What to answer to one who may not ask this; None for one who may."""
+        """The response that rejects the request; None when the request is allowed."""
         if not self._within_limit():
             text = "Too many requests; try again later."
             return sentence(HTTPStatus.TOO_MANY_REQUESTS, text)
@@ -95,12 +95,12 @@ class Gate:
             if self._users.known(*given, users):
                 return None
             if self._checks[request.peer] >= MAX_CHECKS:
-                text = "Too many passwords are being checked for your address; try again later."
+                text = "Too many pending password checks from your address; try again later."
                 return sentence(HTTPStatus.TOO_MANY_REQUESTS, text)
             if await self._check(request.peer, *given, users):
                 self._users.keep(*given, users)
                 return None
-        return self._failed(request, "Give the name and the password of a user.", _BASIC)
+        return self._failed(request, "Authentication required: user name and password.", _BASIC)
 
     async def _check(self, peer: str, user: str, password: bytes, users: Mapping[str, str]) -> bool:
         self._checks[peer] += 1
@@ -114,8 +114,8 @@ class Gate:
                 del self._checks[peer]
 
     async def _release(self, request: Request) -> Response | None:
-        if "origin" in request.headers:  # a page of another site could borrow a browser's login
-            text = "GPUs are not released for browsers; use curl."
+        if "origin" in request.headers:  # protects against cross-site request forgery
+            text = "Browsers cannot release GPUs; use curl."
             return sentence(HTTPStatus.FORBIDDEN, text)
         try:
             if self._token is not None and self._token.matches(
@@ -128,7 +128,9 @@ class Gate:
             return await self._login(request)
         if self._token is None:
             return sentence(HTTPStatus.FORBIDDEN, _NO_WAY)
-        return self._failed(request, "Give the token as Authorization: Bearer TOKEN.", _BEARER)
+        return self._failed(
+            request, "Authentication required: Authorization: Bearer TOKEN.", _BEARER
+        )
 
     def _failed(self, request: Request, text: str, challenge: tuple[str, str]) -> Response:
         self._counters.logins_failed += 1

@@ -1,6 +1,6 @@
-"""/api/v1/health: each part of the node that is watched, how it is, why, and what should be done.
+"""/api/v1/health: the state of each monitored component of the node, the reason, and the recommended action.
 
-The shape is part of the interface; docs/exporter.md describes it.
+The JSON structure is part of the interface; docs/exporter.md describes it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from exporter.xids.xid_totals import Recent
 Word = Literal["healthy", "degraded", "unhealthy", "unknown"]
 Kind = Literal["gpu", "driver", "driver_events", "kernel_log", "collector"]
 _WORST: tuple[Word, ...] = ("unhealthy", "degraded", "unknown", "healthy")
-# How a GPU that answers is, by what should be done about it.
+# The state of a responding GPU, by its recommended action; all other actions mean unhealthy.
 _BY_ACTION: Mapping[str, Word] = {"none": "healthy", "restart_app": "degraded"}
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An XID or an NVSwitch's error; one that repeats within a minute is one with a `count`."""
+    """An XID or an NVSwitch error. Repeats within a minute are merged into one event with a `count`."""
 
     kind: str
     device: str
@@ -40,8 +40,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Component(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One part. `action` and `reason` are what should be done and why; `since` is when that came to be
-    known, in Unix time. What is about a GPU is left out of the others."""
+    """One component. `action` and `reason` are the recommendation; `since` is the Unix time since which it
+    is known. The GPU fields are omitted for other components."""
 
     name: str
     kind: Kind
@@ -56,7 +56,7 @@ class Component(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The whole answer."""
+    """The whole response."""
 
     node: str
     version: str
@@ -69,7 +69,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 def gpu(view: BoardView, one: GpuView, wish: Recommendation | None) -> Component:
-    """How one GPU is."""
+    """The component of one GPU."""
     state, why = _gpu(view, one, wish)
     return Component(
         name=f"gpu/{one.index}",
@@ -87,69 +87,69 @@ def gpu(view: BoardView, one: GpuView, wish: Recommendation | None) -> Component
 
 def _gpu(view: BoardView, one: GpuView, wish: Recommendation | None) -> tuple[Word, str]:
     if one.status is Status.LOST:
-        return "unhealthy", "it is gone from the driver or the bus"
+        return "unhealthy", "the GPU is missing from the driver or the bus"
     if one.status is Status.HUNG:
-        return "unhealthy", "the driver does not come back from calls about it"
+        return "unhealthy", "driver calls for this GPU hang"
     if one.status is Status.UNKNOWN:
         if view.released:
             return "unknown", "the GPUs are released"
-        return "unknown", view.failure or "nothing was heard of it lately"
+        return "unknown", view.failure or "no recent data for this GPU"
     if wish is not None and wish.action != "none":
         return _BY_ACTION.get(wish.action, "unhealthy"), wish.reason.replace("_", " ")
     if one.left_out:
-        return "degraded", f"not read, since a call hung: {', '.join(one.left_out)}"
+        return "degraded", f"reading suspended because a call hung: {', '.join(one.left_out)}"
     if one.slow:
-        return "degraded", "the driver answers slowly about it"
+        return "degraded", "the driver responds slowly for this GPU"
     return "healthy", ""
 
 
 def _part(name: str, kind: Kind, state: Word, why: str = "") -> Component:
-    """A part about which nothing is recommended."""
+    """A component without a recommended action."""
     return Component(name, kind, state, why, "none", "")
 
 
 def driver(view: BoardView, released_for: float) -> Iterator[Component]:
-    """The driver as a whole, and its events where it tells any."""
+    """The driver as a whole, and its events if the source has any."""
     if view.released:
-        why = f"the GPUs are released for {released_for:.0f} s more"
+        why = f"the GPUs are released for another {released_for:.0f} s"
         yield _part("driver", "driver", "unknown", why)
         return
     if view.failure:
         yield _part("driver", "driver", "unhealthy", view.failure)
     elif view.abandoned:
-        why = f"{view.abandoned} processes are stuck in calls of it"
+        why = f"{view.abandoned} processes are stuck in driver calls"
         yield _part("driver", "driver", "degraded", why)
     elif len(view.gpus) < view.expected:
-        why = f"{len(view.gpus)} of {view.expected} GPUs were ever seen"
+        why = f"only {len(view.gpus)} of {view.expected} expected GPUs were ever seen"
         yield _part("driver", "driver", "degraded", why)
     else:
         yield _part("driver", "driver", "healthy")
     if view.events_up is not None:
         state: Word = "healthy" if view.events_up else "degraded"
-        why = "" if view.events_up else "nobody waits for the driver's events now"
+        why = "" if view.events_up else "no process waits for the driver's events"
         yield _part("driver_events", "driver_events", state, why)
 
 
 def kernel_log(failure: str, *, read: bool) -> Component:
-    """The kernel log; `failure` is why it cannot be read, or empty; `read` whether somebody did
-    lately: of a log that nobody reads nothing is known."""
+    """The kernel log. `failure` is the reason why the log cannot be read, or empty. `read`: the log was
+    read recently; otherwise its state is unknown."""
     if failure:
         return _part("kernel_log", "kernel_log", "degraded", failure)
     if not read:
-        return _part("kernel_log", "kernel_log", "unknown", "nobody has read it lately")
+        return _part("kernel_log", "kernel_log", "unknown", "the kernel log was not read recently")
     return _part("kernel_log", "kernel_log", "healthy")
 
 
 def collectors(states: Iterable[State]) -> Iterator[Component]:
-    """Each collector."""
+    """One component for each collector."""
     for each in states:
         word: Word = "degraded" if each.why else "healthy"
         yield _part(f"collector/{each.name}", "collector", word, each.why)
 
 
 def worst(components: Iterable[Component]) -> Word:
-    """How the node as a whole is: as its worst part. What is unknown hides behind what is known to
-    be wrong, and hides what is healthy."""
+    """The state of the node: that of its worst component. Unknown ranks above healthy and below
+    degraded."""
     found = {component.state for component in components}
     return next((word for word in _WORST if word in found), "unknown")
 

@@ -1,4 +1,4 @@
-"""The page at /: what runs here, how it is, and where to go on. Needs nothing from elsewhere."""
+"""The landing page at /: version, links and the state of each collector. Loads no external resources."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def landing(
         '<meta name="viewport" content="width=device-width">'
         f"<title>fleetmedic exporter</title><style>{_STYLE}</style>"
         f'<h1>fleetmedic exporter</h1><p class="dim">{escape(title)}</p><nav>{nav}</nav>'
-        "<table><tr><th>Collector<th>Shows<th>Every<th>State</tr>"
+        "<table><tr><th>Collector<th>Description<th>Interval<th>State</tr>"
         f"{rows}</table></html>\n"
     )
     return html.encode()
 
 
 def _row(state: State, summary: str) -> str:
-    how = f'<span class="bad">{escape(state.why)}</span>' if state.why else "works"
+    how = f'<span class="bad">{escape(state.why)}</span>' if state.why else "OK"
     return (
         f"<tr><td>{escape(state.name)}<td>{escape(summary)}<td>{state.interval:g} s<td>{how}</tr>"
     )

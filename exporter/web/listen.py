@@ -1,4 +1,4 @@
-"""What the command line says of the HTTP side, and the sockets that it listens on."""
+"""The HTTP server's settings from the command line, and its listening sockets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATH = re.compile(r"/[A-Za-z0-9._~/-]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """What the command line says of the HTTP side. A path that is None was not given."""
+    """The HTTP server's settings from the command line. A path is None when its flag is not set."""
 
     addresses: tuple[Address, ...]
     config: Path | None = None
@@ -31,7 +31,7 @@ class WebSettings:
     dcgm: bool = False
 
     def read(self, log: Callable[..., None]) -> tuple[ConfigFile, TokenFile | None]:
-        """The files that are named. Raises UserError when one of them is wrong."""
+        """The web configuration file and the token file. Raises UserError when one of them is invalid."""
         return ConfigFile(self.config, log), TokenFile(self.token) if self.token else None
 
 
@@ -43,7 +43,7 @@ def parse_address(text: str) -> Address:
     known = colon and digits and int(port) <= 65_535
     if not known or (":" in bare and bare == host):
         raise UserError(
-            f"--web.listen-address={text[:80]!r} is no address: write HOST:PORT, [HOST]:PORT or :PORT."
+            f"--web.listen-address: expected HOST:PORT, [HOST]:PORT or :PORT, got {text[:80]!r}."
         )
     return bare, int(port)
 
@@ -52,31 +52,33 @@ def parse_path(text: str) -> str:
     """The path of the metrics. Raises UserError."""
     if not _PATH.fullmatch(text) or text in OWN_PATHS:
         raise UserError(
-            f"--web.telemetry-path={text[:80]!r} cannot be used: write a path such as /metrics that is "
-            f"none of {', '.join(OWN_PATHS)}."
+            f"--web.telemetry-path: expected a path such as /metrics, except {', '.join(OWN_PATHS)}; "
+            f"got {text[:80]!r}."
         )
     return text
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises UserError that names who holds the port."""
+    """A listening socket. Raises UserError; it names the process that already uses the port."""
     family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
-    flag = "give another --web.listen-address"
+    flag = "specify another --web.listen-address"
     try:
         return socket.create_server(
             (host, port), family=family, dualstack_ipv6=not host and socket.has_dualstack_ipv6()
         )
     except (socket.gaierror, UnicodeError):
-        raise UserError(f"{host[:80]!r} is no address of this machine: {flag}.") from None
+        raise UserError(f"{host[:80]!r} is not an address of this machine; {flag}.") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise UserError(f"port {port} is taken{_holder(port)}: stop that, or {flag}.") from None
-        raise UserError(f"{host}:{port} cannot be used ({error.strerror}): {flag}.") from None
+            raise UserError(
+                f"port {port} is already in use{_holder(port)}; stop that process, or {flag}."
+            ) from None
+        raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); {flag}.") from None
 
 
 def _holder(port: int) -> str:
-    """Who listens on the port, as far as this user may know."""
-    import psutil  # not above: a megabyte that nobody needs once the port is ours
+    """The process that listens on the port, if this user may see it."""
+    import psutil  # imported here to save a megabyte of memory when the port is free
 
     try:
         for connection in psutil.net_connections("tcp"):
@@ -87,5 +89,5 @@ def _holder(port: int) -> str:
                     return f" by {name} (pid {connection.pid})"
                 break
     except (psutil.Error, OSError):
-        pass  # the port is taken all the same
+        pass  # the error message then omits the process
     return ""

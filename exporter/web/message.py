@@ -1,4 +1,4 @@
-"""A request as it was asked, and a response as it will be sent."""
+"""HTTP requests and responses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TEXT = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request's head; names of headers are in lower case. `peer` is the address that asks."""
+    """A request's head; header names are in lower case. `peer` is the client's address."""
 
     method: str
     path: str
@@ -21,7 +21,7 @@ class Request:
 
     @property
     def takes_gzip(self) -> bool:
-        """Whether Accept-Encoding names gzip and does not rule it out with q=0."""
+        """Whether Accept-Encoding allows gzip (not q=0)."""
         for part in self.headers.get("accept-encoding", "").lower().split(","):
             coding, _, rest = part.partition(";")
             if coding.strip() == "gzip":
@@ -31,7 +31,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What is sent. With `close` the connection ends after it."""
+    """A response. With `close`, the server closes the connection after the response."""
 
     status: int
     body: bytes
@@ -40,19 +40,19 @@ class Response:
     close: bool = False
 
     def with_headers(self, *headers: tuple[str, str]) -> Response:
-        """The same with more headers; one that is there already is replaced."""
+        """A copy with these headers added; existing headers of the same name are replaced."""
         names = {name.lower() for name, _ in headers}
         kept = tuple(each for each in self.headers if each[0].lower() not in names)
         return replace(self, headers=(*kept, *headers))
 
 
 def sentence(status: HTTPStatus, text: str, *headers: tuple[str, str], close: bool = False) -> Response:  # fmt: skip
-    """A refusal or a short answer: one sentence for people."""
+    """An error or a short response, as one line of plain text."""
     return Response(status, f"{text}\n".encode(), headers=headers, close=close)
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer
-    """A request that cannot be served at all; the response is in `response`."""
+class Refused(Exception):  # noqa: N818 - carries a response
+    """A request that cannot be processed; `response` is the error response."""
 
     def __init__(self, status: HTTPStatus, text: str) -> None:
         super().__init__(text)

@@ -1,6 +1,6 @@
-"""The web configuration in force. Looked at again for each request, and read anew when it changed.
+"""The current web configuration. Its files are checked at each request and reloaded when they changed.
 
-A new file that is wrong changes nothing: the one before stays in force, the log and a metric say so.
+If a new file is invalid, the previous configuration stays in effect, and the log and a metric report this.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Stamp = tuple[int, int, int, int] | None
 
 
 class ConfigFile:
-    """`path` is None where none was given: anybody may ask, without TLS. `log(event, **fields)` is
-    told of reloads. Raises UserError when the first file is wrong."""
+    """Without a `path`, there is no authentication and no TLS. `log(event, **fields)` logs reloads.
+    Raises UserError when the file is invalid at the start."""
 
     def __init__(self, path: Path | None, log: Callable[..., None]) -> None:
         self._path = path
@@ -26,17 +26,17 @@ class ConfigFile:
         self._seen: dict[Path, Stamp] = {}
         self.config = WebConfig()
         self.tls: ssl.SSLContext | None = None
-        self.reloaded = True  # whether what is in force is what the file says
+        self.reloaded = True  # whether the current configuration matches the file
         if path is not None:
             self._take(path)
 
     @property
     def given(self) -> bool:
-        """Whether there is a file at all."""
+        """Whether a file is configured."""
         return self._path is not None
 
     def refresh(self) -> None:
-        """Take what changed. Costs a look at each file (some microseconds) when nothing did."""
+        """Reload changed files. Without a change, this costs one stat per file (some microseconds)."""
         if self._path is None or self._seen == {path: _stamp(path) for path in self._seen}:
             return
         try:
@@ -49,7 +49,7 @@ class ConfigFile:
             self._renew(self._path)
 
     def _take(self, path: Path) -> None:
-        """Read all of it, and only then put it in force."""
+        """Read and check all files before the new configuration takes effect."""
         self._seen = {}
         self._watch([path])
         config = read(path)
@@ -63,7 +63,8 @@ class ConfigFile:
         self.config, self.tls = config, made
 
     def _renew(self, path: Path) -> None:
-        """What is kept in force names files, too: its certificates must not run out meanwhile."""
+        """Reload the certificates of the previous configuration, so that they do not expire while the
+        new file is invalid."""
         tls = self.config.tls
         if tls is None:
             return
@@ -71,16 +72,16 @@ class ConfigFile:
         try:
             self.tls = context(tls, path.parent, f"{path}: tls_server_config")
         except UserError:
-            pass  # those before stay as well
+            pass  # the previous certificates stay in effect
 
     def _watch(self, paths: Iterable[Path]) -> None:
-        """Remember how these are before they are read: what changes while one is read is seen the
-        next time. One that is missing is watched too."""
+        """Record the state of these files before they are read, so that the next check detects changes
+        made during the read. Missing files are recorded too."""
         self._seen |= {path: _stamp(path) for path in paths}
 
 
 def _stamp(path: Path) -> Stamp:
-    """What tells a file from what it was; a replaced one has another inode."""
+    """A value that differs when the file changed; a replaced file has another inode."""
     try:
         status = path.stat()
     except OSError:
@@ -93,5 +94,5 @@ def _need_bcrypt(path: Path) -> None:
         import bcrypt  # noqa: F401
     except ImportError:
         raise UserError(
-            f"{path}: basic_auth_users needs bcrypt: pip install 'fleetmedic[exporter]'."
+            f"{path}: basic_auth_users requires bcrypt; run: pip install 'fleetmedic[exporter]'."
         ) from None

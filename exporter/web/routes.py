@@ -1,4 +1,4 @@
-"""The paths, and what each answers. A scrape is answered from bytes that are ready."""
+"""The HTTP routes. Scrapes are answered with pages that are already rendered."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ HTML = "text/html; charset=utf-8"
 JSON = "application/json"
 _VARY = ("Vary", "Accept, Accept-Encoding")
 _PACKED = ("Content-Encoding", "gzip")
-_NOT_YET = "The values are still being read, or too old."
+_NOT_YET = "No current values: the first read is not complete, or the data is stale."
 _T = TypeVar("_T")
 Answer = Callable[[Request], Awaitable[Response]]
 
 
 def chosen(query: str, names: tuple[str, ...]) -> frozenset[str] | None:
-    """The collectors that `collect[]` or `exclude[]` choose; None for all. Raises UserError."""
+    """The collectors that `collect[]` or `exclude[]` select; None for all. Raises UserError."""
     if not query:
         return None
     try:
@@ -47,32 +47,34 @@ def chosen(query: str, names: tuple[str, ...]) -> frozenset[str] | None:
     wanted = [value for key, value in given if key == "collect[]"]
     without = [value for key, value in given if key == "exclude[]"]
     if wanted and without:
-        raise UserError("Give collect[] or exclude[], not both.")
+        raise UserError("collect[] and exclude[] cannot be combined; use one of them.")
     for name in (*wanted, *without):
         if name not in names:
             known = ", ".join(names)
-            raise UserError(f"There is no collector {name[:80]!r} here; known: {known}.")
+            raise UserError(f"Unknown collector {name[:80]!r}; enabled collectors: {known}.")
     if wanted:
         return frozenset(wanted)
     return frozenset(names).difference(without) if without else None
 
 
 def seconds(query: str) -> float:
-    """For how long `ttl` releases the GPUs. Raises UserError."""
+    """The time in `ttl` for which the GPUs are released. Raises UserError."""
     try:
         given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=10))
     except ValueError:
         given = {"": ""}
     if set(given) != {"ttl"}:
-        raise UserError("Say for how long with ttl alone, as in ?ttl=30s; ttl=0 takes them back.")
+        raise UserError(
+            "Expected ttl as the only parameter, for example ?ttl=30s; ttl=0 ends a release."
+        )
     ttl = parse_duration(given["ttl"])
     if ttl > MAX_RELEASE:
-        raise UserError("GPUs are released for one hour at most; give ttl=1h or less.")
+        raise UserError("ttl exceeds the maximum of one hour; use ttl=1h or less.")
     return ttl
 
 
 class Routes:
-    """Answers requests that were let in."""
+    """Answers authorized requests."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -88,7 +90,7 @@ class Routes:
             self._get[DCGM] = self._dcgm
 
     def handler(self, path: str) -> str:
-        """The path as a label: one of the few that there are, or `other`."""
+        """The path as a label value: a known path, or `other`."""
         return path if path in self._get or path == RELEASE else OTHER
 
     async def answer(self, request: Request) -> Response:
@@ -99,7 +101,7 @@ class Routes:
             return await self._release(request)
         answer = self._get.get(request.path)
         if answer is None:
-            text = f"There is nothing here; the metrics are at {self._site.metrics_path}."
+            text = f"Not found; the metrics are at {self._site.metrics_path}."
             return sentence(HTTPStatus.NOT_FOUND, text)
         if request.method not in ("GET", "HEAD"):
             return _wrong_method("GET, HEAD")
@@ -122,7 +124,7 @@ class Routes:
     async def _landing(self, request: Request) -> Response:
         site = self._site
         links = {site.metrics_path: "Metrics"} | ({DCGM: "DCGM names"} if site.dcgm else {})
-        links |= {HEALTH: "Health (JSON)", HEALTHY: "Healthy?", READY: "Ready?"}
+        links |= {HEALTH: "Health (JSON)", HEALTHY: "Liveness", READY: "Readiness"}
         states = site.pages.states(site.clock())
         title = f"version {site.version} on {site.node}"
         body = landing(title, links, states, site.summaries)
@@ -147,13 +149,13 @@ class Routes:
         except UserError as error:
             return sentence(HTTPStatus.BAD_REQUEST, str(error))
         if reader is None:
-            return sentence(HTTPStatus.CONFLICT, "No GPUs are read here.")
+            return sentence(HTTPStatus.CONFLICT, "This exporter reads no GPUs.")
         done = await self._apart(lambda: reader.release(ttl, RELEASE_WAIT))
         body = msgspec.json.encode({"released_seconds": ttl, "done": done})
         return Response(200 if done else 202, body + b"\n", JSON)
 
     async def _apart(self, make: Callable[[], _T]) -> _T:
-        """Off the event loop, so that no scrape waits for it."""
+        """Run `make` in a thread, so that scrapes do not wait for it."""
         return await asyncio.get_running_loop().run_in_executor(self._slow, make)
 
 
@@ -164,5 +166,5 @@ def _page(body: bytes | None, form: Form, packed: bool) -> Response:
 
 
 def _wrong_method(allowed: str) -> Response:
-    text = f"This path takes {allowed.replace(', ', ' and ')} only."
+    text = f"Method not allowed; this path supports {allowed.replace(', ', ' and ')} only."
     return sentence(HTTPStatus.METHOD_NOT_ALLOWED, text, ("Allow", allowed))

@@ -1,7 +1,7 @@
-"""Connections: how many there may be, TLS, and one request after the other on each.
+"""Connections: their limit, TLS, and the sequence of requests on each.
 
-When all places are taken, the connection that has been longest without a whole request gives its
-place to the new one; so neither idle, silent nor slow clients keep a scrape out.
+When the limit is reached, a new connection replaces the one that has waited longest for a complete request.
+So idle and slow clients cannot block scrapes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from exporter.web.tls import allowed
 from exporter.web.wire import CHUNK, CLOSE_SECONDS, FLUSH_TICK, HEAD_SECONDS, Wire, hang_up
 
 MAX_REQUESTS = 40
-BACKLOG = 1024  # what the kernel keeps until it is accepted
+BACKLOG = 1024  # connections that the kernel queues until they are accepted
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
 
 class Place:
-    """One of the connections that are served. `since` is when it began to wait; None while it is
-    served."""
+    """One connection. `waiting` is the time since which it waits for a request; None while a request is
+    being answered."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
@@ -41,7 +41,7 @@ class Place:
 
 
 class Server:
-    """Serves every connection of one event loop."""
+    """Serves all connections of one event loop."""
 
     def __init__(
         self,
@@ -63,16 +63,16 @@ class Server:
         self._turning_away = 0
 
     async def listen(self, listener: socket.socket) -> asyncio.Server:
-        """Serve what connects to this socket."""
-        # Inherited by what is accepted. asyncio sets it only on sockets made with IPPROTO_TCP, which
-        # `socket.create_server` does not; without it TLS waits 40 ms for an acknowledgement.
+        """Serve connections to this socket."""
+        # Accepted sockets inherit this option. asyncio only sets it on sockets with IPPROTO_TCP, which
+        # `socket.create_server` does not use. Without it, TLS waits 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return await asyncio.start_server(
             self.connection, sock=listener, limit=CHUNK, backlog=BACKLOG
         )
 
     async def close(self) -> None:
-        """End every connection, and wait a moment until they have."""
+        """Close all connections, and wait briefly until they are closed."""
         for place in self._places:
             place.writer.transport.abort()
         until = time.monotonic() + CLOSE_SECONDS
@@ -80,7 +80,7 @@ class Server:
             await asyncio.sleep(FLUSH_TICK)
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its first byte to its last."""
+        """Serve one connection until it ends."""
         place = Place(writer)
         if not self._make_room():
             self._counters.lost("limit")
@@ -89,17 +89,17 @@ class Server:
         self._places.add(place)
         try:
             await self._serve(place, reader, writer)
-        except TimeoutError:  # the answer was not taken in time
+        except TimeoutError:  # the client did not read the response in time
             self._counters.lost("slow")
             writer.transport.abort()
         except (OSError, EOFError):
-            pass  # the other side went away: nobody is left to be told
+            pass  # the client closed the connection
         finally:
             await hang_up(writer)
             self._places.discard(place)
 
     def _make_room(self) -> bool:
-        """Whether there is a place, or one could be freed."""
+        """Whether the limit allows another connection, if necessary by closing an idle one."""
         if len(self._places) < self._max:
             return True
         idle = [(since, place) for place in self._places if (since := place.waiting) is not None]
@@ -111,7 +111,7 @@ class Server:
         return True
 
     async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Say that all places are taken; over TLS that would cost as much as serving, so not there."""
+        """Answer 503. Over TLS, only close the connection: a response would cost as much as serving."""
         self._refresh()
         self._turning_away += 1
         try:
@@ -144,7 +144,7 @@ class Server:
             while (request := await wire.request(peer)) is not None:
                 self._refresh()
                 if self._file.tls is not context:
-                    return  # made under other terms: the client connects anew and asks again
+                    return  # the TLS settings changed: the client must reconnect
                 response = await self._answer(request)
                 if not await wire.respond(response):
                     return
@@ -157,7 +157,7 @@ class Server:
     async def _secure(
         self, context: ssl.SSLContext, writer: asyncio.StreamWriter, peer: str
     ) -> bool:
-        """The handshake; whether this client may go on."""
+        """Do the TLS handshake. Returns whether the client is allowed."""
         tls = self._file.config.tls
         sans = tls.client_allowed_sans if tls is not None else None
         try:
@@ -179,18 +179,20 @@ class Server:
             response = await self._gate.refusal(request)
             if response is None:
                 response = await self._routes.answer(request)
-        except Exception as error:  # noqa: BLE001 - a mistake in one answer must not cost the others
+        except Exception as error:  # noqa: BLE001 - a bug in one route must not affect the others
             self._seldom("no_answer", handler=handler, why=f"{type(error).__name__}: {error}"[:500])
-            response = sentence(HTTPStatus.INTERNAL_SERVER_ERROR, "This failed; the log says why.")
+            response = sentence(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; see the exporter's log."
+            )
         self._counters.answered(response.status, handler)
         return self._dressed(response)
 
     def _dressed(self, response: Response) -> Response:
-        """With the headers that every response has."""
+        """The response with the headers that every response has."""
         return response.with_headers(_NOSNIFF, *self._file.config.headers)
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:
-    """The address of the other side."""
+    """The client's address."""
     name = writer.get_extra_info("peername")
     return str(name[0]) if name else "?"

@@ -1,4 +1,4 @@
-"""What the routes are given to answer with: the pages, the health, the release of the GPUs."""
+"""The data and functions behind the routes: pages, health, release of the GPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from exporter.xids.kernel_log import KernelLog
 
 
 class Pages(Protocol):
-    """Where pages come from. `names` are the collectors, `ready` whether a page may be shown."""
+    """Provides the pages. `names` are the collectors, `ready` whether a page can be served."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -25,29 +25,29 @@ class Pages(Protocol):
     def ready(self) -> bool: ...
 
     def page(self, wanted: frozenset[str] | None, form: Form, gzip: bool) -> bytes | None:
-        """The page in this form; None when none may be shown."""
+        """The page in this form; None when no page can be served."""
         ...
 
     def states(self, now: float) -> list[State]:
-        """How each collector is at Unix time `now`."""
+        """The state of each collector at Unix time `now`."""
         ...
 
 
 class Reader(Protocol):
-    """Whoever reads the GPUs, and can let go of them."""
+    """Reads the GPUs, and can release them."""
 
     @property
     def released_for(self) -> float: ...
 
     def release(self, seconds: float, wait: float = 0.0) -> bool:
-        """Let go of them for so long; whether that is done after `wait` seconds at most."""
+        """Release the GPUs for so long. Returns whether this is done within `wait` seconds."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """`reader` is None where no GPUs are read, `kernel_log` where nothing reads the kernel log.
-    `summaries` say what each collector shows; `dcgm` adds the page of dcgm-exporter's names."""
+    """`reader` is None where no GPUs are read, `kernel_log` where the kernel log is not read.
+    `summaries` describe each collector; `dcgm` adds the page with dcgm-exporter's names."""
 
     pages: Pages
     board: Board
@@ -61,7 +61,8 @@ class Site:
     clock: Callable[[], float] = time.time
 
     def health(self) -> health.Health:
-        """How everything is. May wait for the kernel log's reader: not for the event loop."""
+        """The health of all components. May block on the kernel log's reader: do not call it in the event
+        loop."""
         now = self.clock()
         view = self.board.view(now)
         wishes = self.kernel_log.recommendations(view, now) if self.kernel_log else {}
@@ -87,7 +88,8 @@ class Site:
         )
 
     def dcgm_page(self, gzip: bool) -> bytes | None:
-        """The page of dcgm-exporter's names; None while nothing is known. Not for the event loop."""
+        """The page with dcgm-exporter's names; None while there is no data. Do not call it in the event
+        loop."""
         view = self.board.view(self.clock())
         if view.failure:
             return None

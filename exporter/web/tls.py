@@ -1,4 +1,4 @@
-"""TLS as the web configuration asks for it: Go's names become OpenSSL's."""
+"""Builds the TLS context from the web configuration; translates Go's names to OpenSSL's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CURVES = {
     "CurveP521": "secp521r1",
     "X25519": "X25519",
 }
-# Suites of TLS 1.3 are always on, in Go as in Python.
+# Suites of TLS 1.3 are always enabled, in Go and in Python.
 TLS13_SUITES = (
     "TLS_AES_128_GCM_SHA256",
     "TLS_AES_256_GCM_SHA384",
@@ -51,12 +51,12 @@ MAX_PEM = 1_000_000
 
 
 def suites_known() -> tuple[str, ...]:
-    """Every name that may stand in cipher_suites."""
+    """All names that cipher_suites accepts."""
     return (*TLS13_SUITES, *SUITES)
 
 
 def context(tls: Tls, folder: Path, where: str) -> ssl.SSLContext:
-    """What the section asks for; its files are relative to `folder`. Raises UserError that begins
+    """The TLS context of the section; file names are relative to `folder`. Raises UserError that starts
     with `where`."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if tls.prefer_server_cipher_suites:
@@ -73,13 +73,13 @@ def context(tls: Tls, folder: Path, where: str) -> ssl.SSLContext:
 
 
 def _curve(made: ssl.SSLContext, curve: str, where: str) -> None:
-    """One curve alone. Pythons differ: some name only the curves of ECDSA to OpenSSL, not X25519."""
+    """Allow one curve only. Some Python builds can select only the ECDSA curves, not X25519."""
     try:
         made.set_ecdh_curve(CURVES[curve])
     except (ssl.SSLError, ValueError):
         raise UserError(
-            f"{where}.curve_preferences: this machine's Python cannot ask for {curve} alone; leave "
-            "the key out, which takes every safe curve, X25519 first, or name CurveP256."
+            f"{where}.curve_preferences: Python on this machine cannot select {curve} alone; remove "
+            "the key to allow all safe curves, X25519 first, or use CurveP256."
         ) from None
 
 
@@ -90,7 +90,7 @@ def allowed(certificate: Mapping[str, Any] | None, sans: tuple[str, ...]) -> boo
 
 
 def _plain(kind: str, name: str) -> str:
-    """An alternative name as people write it: Python spells IPv6 addresses out."""
+    """An alternative name in its usual form, because Python writes IPv6 addresses in full."""
     if kind != "IP Address":
         return name
     try:
@@ -100,21 +100,21 @@ def _plain(kind: str, name: str) -> str:
 
 
 def _versions(made: ssl.SSLContext, tls: Tls, where: str) -> None:
-    """Versions and suites. OpenSSL speaks TLS 1.0 and 1.1 only at its lowest level of security; it may
-    be built without them, and a machine's policy may rule suites out."""
+    """Set versions and suites. OpenSSL supports TLS 1.0 and 1.1 only at its lowest security level. OpenSSL
+    may be built without these versions, and a system policy may disable suites."""
     suites = [SUITES[name] for name in tls.cipher_suites or () if name in SUITES]
     lowest = VERSIONS[tls.min_version]
     if tls.cipher_suites and not suites:
         lowest = ssl.TLSVersion.TLSv1_3
     old = lowest < ssl.TLSVersion.TLSv1_2
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # old versions were asked for by name
+        warnings.simplefilter("ignore", DeprecationWarning)  # the user configured the old versions
         try:
             made.minimum_version = lowest
             made.maximum_version = VERSIONS[tls.max_version]
         except (ssl.SSLError, ValueError):
             raise UserError(
-                f"{where}.min_version: this machine's OpenSSL does not speak {tls.min_version} to "
+                f"{where}.min_version: OpenSSL on this machine does not support {tls.min_version} to "
                 f"{tls.max_version}; use TLS12 and TLS13."
             ) from None
     try:
@@ -122,8 +122,8 @@ def _versions(made: ssl.SSLContext, tls: Tls, where: str) -> None:
             made.set_ciphers(":".join(suites or ["DEFAULT"]) + ("@SECLEVEL=0" if old else ""))
     except ssl.SSLError:
         raise UserError(
-            f"{where}.cipher_suites: this machine's OpenSSL has none of them; name others, or leave "
-            "the key out."
+            f"{where}.cipher_suites: OpenSSL on this machine supports none of these suites; use other "
+            "suites, or remove the key."
         ) from None
 
 
@@ -133,12 +133,12 @@ def _certificate(made: ssl.SSLContext, tls: Tls, folder: Path, where: str) -> No
     names = [tls.cert_file or "cert", tls.key_file or "key"]
     try:
         with _in_memory(certificate) as first, _in_memory(key) as second:
-            # without a password at hand OpenSSL would ask for one at the terminal
+            # without a password callback, OpenSSL would prompt on the terminal
             made.load_cert_chain(first, second, password=lambda: "")
     except (ssl.SSLError, ValueError, OSError):
         raise UserError(
-            f"{where}: {names[0]} and {names[1]} are no PEM certificate with its unencrypted key; "
-            "put in a pair that belongs together."
+            f"{where}: expected a PEM certificate and its matching unencrypted key in {names[0]} and "
+            f"{names[1]}."
         ) from None
 
 
@@ -148,9 +148,7 @@ def _clients(made: ssl.SSLContext, tls: Tls, folder: Path, where: str) -> None:
     try:
         made.load_verify_locations(cadata=pem.decode("ascii"))
     except (ssl.SSLError, ValueError):
-        raise UserError(
-            f"{where}.{name}: this holds no PEM certificate; put in the authority's."
-        ) from None
+        raise UserError(f"{where}.{name}: expected the PEM certificate of the client CA.") from None
     required = tls.client_auth_type == "RequireAndVerifyClientCert"
     made.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
 
@@ -161,13 +159,13 @@ def _file(path: Path, where: str) -> bytes:
             return file.read(MAX_PEM)
     except OSError as error:
         raise UserError(
-            f"{where}: {path} cannot be read ({error.strerror}); check the path and who owns it."
+            f"{where}: cannot read {path} ({error.strerror}); check the path and its permissions."
         ) from None
 
 
 @contextmanager
 def _in_memory(data: bytes) -> Iterator[str]:
-    """The path of a file that is on no disk: the ssl module takes certificates from files only."""
+    """The path of an in-memory file, because the ssl module loads certificates from files only."""
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, data)

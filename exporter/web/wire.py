@@ -1,7 +1,7 @@
-"""HTTP/1.1 on one connection: h11 parses, asyncio streams carry, and everything has a bound.
+"""HTTP/1.1 on one connection, with h11 and asyncio streams; everything has a limit.
 
-A head has a size and a time, a body is read only to be dropped, an idle connection ends, and whoever
-does not take an answer in time loses the connection.
+Request heads have a maximum size and time, request bodies are discarded, idle connections are closed, and a
+client that does not read a response in time loses its connection.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_HEAD = 16_384
 MAX_BODY = 4_096
 CHUNK = 16_384
 HEAD_SECONDS = 10.0
-IDLE_SECONDS = 130.0  # longer than the usual scrape intervals, so that connections are used again
+IDLE_SECONDS = 130.0  # longer than the usual scrape intervals, so that connections are reused
 WRITE_SECONDS = 20.0
 CLOSE_SECONDS = 1.0
 FLUSH_TICK = 0.01
@@ -26,15 +26,15 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _SENTENCES = {
-    HTTPStatus.BAD_REQUEST: "This is no HTTP/1.1 request.",
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The request's head is too large.",
-    HTTPStatus.NOT_IMPLEMENTED: "This transfer encoding is not known here.",
+    HTTPStatus.BAD_REQUEST: "Invalid HTTP/1.1 request.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The request headers are too large.",
+    HTTPStatus.NOT_IMPLEMENTED: "Unsupported transfer encoding.",
 }
 
 
 class Wire:
-    """One connection; `carrier` is what TLS, if any, goes over. `waiting` is since when (monotonic)
-    there has been no whole request; None while one is answered."""
+    """One connection; `carrier` is the transport below TLS, if any. `waiting` is the monotonic time since
+    which the connection waits for a complete request; None while a request is being answered."""
 
     def __init__(
         self,
@@ -51,10 +51,10 @@ class Wire:
         self.waiting: float | None = time.monotonic()
 
     async def request(self, peer: str) -> Request | None:
-        """The next request, with its body read and dropped; None when no more comes. Raises Refused."""
+        """The next request, with its body discarded; None at the end of the connection. Raises Refused."""
         loop = asyncio.get_running_loop()
         begun = bool(self._http.trailing_data[0])
-        self._head_only = False  # a refusal of what cannot be read has a body
+        self._head_only = False  # the response to an invalid request has a body
         head: h11.Request | None = None
         size = 0
         try:
@@ -63,7 +63,7 @@ class Wire:
                     event = self._http.next_event()
                     if event is h11.NEED_DATA:
                         if head is not None and self._http.they_are_waiting_for_100_continue:
-                            break  # answered without the body, after which the connection ends
+                            break  # answered without reading the body; then the connection ends
                         data = await self._reader.read(CHUNK)
                         if data and not begun:
                             begun = True
@@ -82,7 +82,7 @@ class Wire:
                         break
         except TimeoutError:
             if begun:
-                raise Refused(HTTPStatus.REQUEST_TIMEOUT, "The request came too slowly.") from None
+                raise Refused(HTTPStatus.REQUEST_TIMEOUT, "The request took too long.") from None
             return None
         except h11.RemoteProtocolError as error:
             status = HTTPStatus(error.error_status_hint)
@@ -93,7 +93,8 @@ class Wire:
         return None if head is None else _read(head, peer)
 
     async def respond(self, response: Response) -> bool:
-        """Send it; whether another request may follow. Raises TimeoutError when it is not taken."""
+        """Send a response. Returns whether another request can follow. Raises TimeoutError when the client
+        does not read the response in time."""
         headers = [
             ("Content-Type", response.kind),
             ("Content-Length", str(len(response.body))),
@@ -120,20 +121,20 @@ class Wire:
         return True
 
     async def _flush(self) -> None:
-        """Wait until everything is with the kernel, so that a slow reader cannot pile up pages."""
+        """Wait until the kernel has all data, so that pages for slow clients do not accumulate."""
         async with asyncio.timeout(WRITE_SECONDS):
             await self._writer.drain()
-            while self._carrier.get_write_buffer_size():  # drain() knows nothing of what TLS holds
+            while self._carrier.get_write_buffer_size():  # drain() ignores data buffered by TLS
                 await asyncio.sleep(FLUSH_TICK)
 
     @property
     def may_refuse(self) -> bool:
-        """Whether no response has begun yet, so that one can be sent."""
+        """Whether no response has been started, so that an error response can be sent."""
         return self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
     async def linger(self) -> None:
-        """Say that no more is sent, and take what still comes for a moment: who sends much at once
-        would else lose the answer with the connection."""
+        """Half-close the connection and read remaining data for a moment. Otherwise a client that sends
+        a lot of data would lose the response."""
         if not self._writer.can_write_eof():
             return
         self._writer.write_eof()
@@ -143,12 +144,12 @@ class Wire:
                 while left and await self._reader.read(CHUNK):
                     left -= 1
         except TimeoutError:
-            pass  # it had its moment
+            pass  # the client had enough time
 
 
 async def hang_up(writer: asyncio.StreamWriter) -> None:
-    """Close the connection, not waiting long for the other side's part of it."""
-    if writer.is_closing():  # after a failed handshake nobody would tell that it is closed
+    """Close the connection, with a short wait for the client to close its side."""
+    if writer.is_closing():  # after a failed handshake, wait_closed() would not return
         writer.transport.abort()
         return
     writer.close()
@@ -163,7 +164,7 @@ _stamped: tuple[int, str] = (-1, "")
 
 
 def _date(now: int) -> str:
-    """The Date header, made once a second."""
+    """The Date header; cached for one second."""
     global _stamped
     if _stamped[0] != now:
         at = time.gmtime(now)
@@ -174,17 +175,17 @@ def _date(now: int) -> str:
 
 def _read(head: h11.Request, peer: str) -> Request:
     size = len(head.target) + sum(len(name) + len(value) + 4 for name, value in head.headers)
-    if size > MAX_HEAD:  # one that came at once
+    if size > MAX_HEAD:  # h11 does not check a head that arrives at once
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         raise Refused(status, _SENTENCES[status])
     if head.http_version not in (b"1.0", b"1.1"):
-        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 is spoken here.")
+        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 is supported.")
     headers: dict[str, str] = {}
     for raw, value in head.headers:
         name, text = raw.decode("ascii"), value.decode("latin-1")
         headers[name] = f"{headers[name]}, {text}" if name in headers else text
     target = head.target.decode("latin-1")
-    if target.startswith(("http://", "https://")):  # the form that is meant for proxies
+    if target.startswith(("http://", "https://")):  # absolute form, as sent to proxies
         target = "/" + target.partition("://")[2].partition("/")[2]
     path, _, query = target.partition("?")
     return Request(head.method.decode("ascii"), path, query, headers, peer)

@@ -1,1 +1,1 @@
-"""The kernel log, and what it and the driver tell of errors: counted, and judged."""
+"""Reads the kernel log, counts the errors in it and in the driver's events, and recommends actions."""

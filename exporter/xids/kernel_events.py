@@ -1,4 +1,4 @@
-"""What else the kernel log of a GPU host tells: one row for each kind of event. Pure."""
+"""Rules for host events in the kernel log, besides XIDs: one row for each pattern. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 
 class Rule(NamedTuple):
-    """A kind of event. `hint` stands in every line that `pattern` finds: a cheap first look."""
+    """A kind of event. `hint` is part of every line that `pattern` matches, and is checked first because
+    this is cheap."""
 
     event: str
     hint: str
@@ -58,7 +59,7 @@ EVENTS: tuple[str, ...] = tuple(dict.fromkeys(rule.event for rule in RULES))
 
 
 def kernel_event(text: str) -> str | None:
-    """The kind of event that this line tells, if any."""
+    """The kind of event in this line, if any."""
     for rule in RULES:
         if rule.hint in text and rule.pattern.search(text):
             return rule.event

@@ -1,7 +1,7 @@
-"""The one reader of the kernel log, for all that is told of it: XIDs, NVSwitch errors, the host.
+"""The shared reader of the kernel log, for XIDs, NVSwitch errors and host events.
 
-Reads what is new, joins it with what the driver told of its own accord, counts, and writes the counts
-before they are shown.
+Reads new records, pairs them with the driver's events, counts them, and saves the counts before they are
+exported.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from exporter.xids.xid_ledger import Ledger
 from exporter.xids.xid_totals import Recent, Totals
 
 LIVE_SECONDS = 5.0
-SAME_SECONDS = 0.5  # two collectors ask each second, and one reading serves both
-LATELY_SECONDS = 15.0  # whoever reads it does so each second
+SAME_SECONDS = 0.5  # two collectors read each second and share one advance
+LATELY_SECONDS = 15.0  # a working collector reads each second
 MAX_BATCHES = 50  # of 4 MB each, in one advance
 
 
@@ -32,8 +32,7 @@ Times = dict[str, dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What stands after an advance, as the ledger has it. `failure` is why the kernel log cannot be
-    read, or empty."""
+    """The counts after an advance. `failure` is the reason why the kernel log cannot be read, or empty."""
 
     xids: Numbers
     xids_latest: Times
@@ -47,7 +46,7 @@ class Counted:
 
     @classmethod
     def of(cls, totals: Totals, failure: str) -> Counted:
-        """A copy that nobody changes any more."""
+        """An immutable copy."""
         return cls(
             xids={uuid: dict(codes) for uuid, codes in totals.counts.items()},
             xids_latest={uuid: dict(codes) for uuid, codes in totals.latest.items()},
@@ -62,7 +61,7 @@ class Counted:
 
 
 class KernelLog:
-    """Every method may be called from any thread."""
+    """The reader. All methods are thread-safe."""
 
     def __init__(
         self,
@@ -79,8 +78,8 @@ class KernelLog:
         self._ledger = ledger
         self._log = log
         self._lookback = lookback
-        # Whose turn it is to change what is known; whoever reads and writes files has it. Only a change
-        # itself is made under the lock, so that nobody who asks waits for a disk.
+        # `_turn` serialises advances, including their file access. `_lock` is only held for the change
+        # itself, so that readers do not wait for the disk.
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._drained = 0.0
@@ -88,33 +87,32 @@ class KernelLog:
         self._complaint = ""
         self._counted: tuple[float, Counted] | None = None
         self._since: dict[str, Recommendation] = {}
-        self.failure = ""  # why the kernel log could not be read the last time, or empty
+        self.failure = ""  # why the latest read of the kernel log failed, or empty
 
     @property
     def zeros(self) -> tuple[str, ...]:
-        """The XIDs that are counted from 0."""
+        """The XIDs whose counts start at 0."""
         return self._ledger.codes.zeros
 
     def read_lately(self, now: float) -> bool:
-        """Whether somebody read it, or tried to, a moment before Unix time `now`."""
+        """Whether the log was read, at least with an error, shortly before Unix time `now`."""
         return -AHEAD <= now - self._turned <= LATELY_SECONDS
 
     def counted(self, now: float) -> Counted:
-        """What stands at Unix time `now`, as it was read a moment ago or is read now. Raises as
-        `advance` does."""
+        """The counts at Unix time `now`; reads the log unless this was just done. Raises like `advance`."""
         with self._turn:
             if self._counted is not None and 0 <= now - self._counted[0] <= SAME_SECONDS:
                 return self._counted[1]
             return self._advance(self._board.view(now), now)
 
     def advance(self, view: BoardView, now: float) -> Counted:
-        """Take in all that is new at Unix time `now`. Raises OSError or UserError when the boot
-        cannot be known; a kernel log that cannot be read is told in the answer."""
+        """Process all new records and events at Unix time `now`. Raises OSError or UserError when the boot
+        cannot be determined; an unreadable kernel log is reported in `failure` of the result."""
         with self._turn:
             return self._advance(view, now)
 
     def _advance(self, view: BoardView, now: float) -> Counted:
-        """The advance of whoever has the turn."""
+        """Advance; the caller holds `_turn`."""
         boot = self._boot.read()
         gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
         ledger, failure = self._ledger, ""
@@ -124,7 +122,7 @@ class KernelLog:
             try:
                 batch = self._reader.read(ledger.totals.position)
             except OSError as error:
-                failure = f"the kernel log cannot be read: {error.strerror}"
+                failure = f"cannot read the kernel log: {error.strerror}"
                 batch = Batch([], ledger.totals.position)
             with self._lock:
                 ledger.take(batch, boot, gpus, now, live=live, told=told)
@@ -142,7 +140,7 @@ class KernelLog:
         return counted
 
     def _save(self, now: float) -> None:
-        """Written before it is shown; what cannot be written stays in memory for the next time."""
+        """Save the counts before they are exported; on failure, retry at the next advance."""
         try:
             self._ledger.save(now)
             complaint = ""
@@ -154,7 +152,7 @@ class KernelLog:
             self._log(event, why=complaint)
 
     def recommendations(self, view: BoardView, now: float) -> dict[str, Recommendation]:
-        """What should be done about each GPU whose state is known, by uuid."""
+        """The recommended action for each GPU whose state is known, by uuid."""
         with self._lock:
             standing = self._ledger.totals.standing
             found = recommendations(view, standing, now, self._lookback)
@@ -171,7 +169,7 @@ class KernelLog:
             return tuple(msgspec.structs.replace(each) for each in self._ledger.totals.recent)
 
     def latest(self) -> dict[str, int]:
-        """The code of the latest XID of each GPU that had one, by uuid."""
+        """The latest XID code by uuid, for GPUs with an XID."""
         with self._lock:
             times = self._ledger.totals.latest
             found = {

@@ -1,8 +1,8 @@
-"""The kernel log, read as it grows: /dev/kmsg, a FIFO, or a file of the same records.
+"""Follows the kernel log: /dev/kmsg, a FIFO, or a file with the same records.
 
-A record is `priority,sequence,microseconds,flags;text`. The position is kept by boot and sequence
-number, for a file also by its identity and offset, so that a restart neither loses nor repeats one.
-What is no record is counted and skipped: nothing that stands in the log ends the reading.
+A record is `priority,sequence,microseconds,flags;text`. The position is stored as boot and sequence number,
+and for a file also as inode and offset, so that a restart neither loses nor repeats a record. Invalid lines are
+counted and skipped; no content of the log stops the reader.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pathlib import Path
 MAX_BYTES = 4_000_000
 MAX_RECORDS = 20_000
 MAX_LINE = 65_536
-PIPE_BYTES = 1_048_576  # the most that the kernel gives to everybody: some 10,000 records
+PIPE_BYTES = 1_048_576  # the kernel's maximum for unprivileged users: about 10,000 records
 _HEAD = re.compile(rb"(\d{1,6}),(\d{1,20}),(\d{1,20}),[^;]{0,200};")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record: its sequence number, microseconds since boot, and text. `junk` lines that were no
-    records stood between it and the one before."""
+    """One record: its sequence number, microseconds since boot, and text. `junk` is the number of invalid
+    lines before it."""
 
     sequence: int
     microseconds: int
@@ -35,14 +35,14 @@ class Record:
 
     @property
     def first_of_boot(self) -> bool:
-        """Whether the kernel writes this record when it starts."""
+        """Whether this is the first record of a boot."""
         return self.text.startswith("Linux version ")
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where in a regular file reading goes on; `inode` 0 for a device or FIFO. `torn`: within a line
-    that is too long and is skipped to its end."""
+    """The next read position in a regular file; `inode` is 0 for a device or FIFO. `torn`: the position is
+    within an overlong line, whose rest is skipped."""
 
     inode: int = 0
     offset: int = 0
@@ -51,8 +51,8 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one read gave. `junk` lines that were no records stood behind the last record;
-    `gone`: what was read cannot be read a second time; `full`: there may be more."""
+    """The result of one read. `junk` is the number of invalid lines after the last record; `gone`: the data
+    cannot be read again; `full`: there may be more data."""
 
     records: list[Record]
     position: Position
@@ -62,7 +62,7 @@ class Batch:
 
 
 def parse(line: bytes) -> Record | None:
-    """A line as a record; None when it is none (continuation lines begin with a space)."""
+    """The record in a line; None when invalid (continuation lines begin with a space)."""
     match = _HEAD.match(line)
     if match is None:
         return None
@@ -71,7 +71,7 @@ def parse(line: bytes) -> Record | None:
 
 
 class KmsgReader:
-    """Reads what has come since the last time. Never blocks."""
+    """Reads new records. Never blocks."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -92,13 +92,13 @@ class KmsgReader:
         return self._batch(lines, Position(), gone=not device, full=len(lines) >= MAX_RECORDS)
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Close the log."""
         if self._fd is not None:
             os.close(self._fd)
         self._fd, self._inode, self._rest, self._torn = None, 0, b"", False
 
     def _open(self, inode: int) -> int:
-        """The log, opened again when another one has taken its place."""
+        """The descriptor of the log; reopened when the file was replaced."""
         if self._fd is not None and self._inode == inode:
             return self._fd
         self.close()
@@ -106,12 +106,12 @@ class KmsgReader:
         status = os.fstat(self._fd)
         self._inode = status.st_ino
         if stat.S_ISFIFO(status.st_mode):
-            with contextlib.suppress(OSError):  # a smaller pipe only makes its writers wait
+            with contextlib.suppress(OSError):  # with a smaller pipe, writers only block earlier
                 fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         return self._fd
 
     def _read_file(self, inode: int, position: Position) -> Batch:
-        """A file that was moved away is read to its end before the one in its place."""
+        """Read a file; after a rotation, the old file is read to its end first."""
         if self._fd is not None and self._inode == position.inode != inode:
             batch = self._rest_of_file(self._fd, position)
             if batch.records or batch.junk:
@@ -130,14 +130,14 @@ class KmsgReader:
             offset, data = offset + end, data[end:]
         whole = data.rfind(b"\n") + 1
         lines = data[:whole].split(b"\n")[:-1]
-        if not whole and full:  # no record is that long
+        if not whole and full:  # an overlong line, so not a record
             lines, whole, torn = [data[:MAX_LINE]], len(data), True
         else:
             torn = False
         return self._batch(lines, Position(self._inode, offset + whole, torn), full=full)
 
     def _start(self, descriptor: int, position: Position) -> tuple[int, bool]:
-        """Where to go on: at the start when this is another file, or one that was written anew."""
+        """The offset to continue at: 0 when the file was replaced or rewritten."""
         offset = position.offset
         if position.inode != self._inode or os.fstat(descriptor).st_size < offset:
             return 0, False
@@ -146,7 +146,8 @@ class KmsgReader:
         return offset, position.torn
 
     def _device_lines(self) -> list[bytes]:
-        """Each read gives one record; EPIPE says that some were overwritten, and reading goes on."""
+        """Read the device: each read returns one record. EPIPE means that records were overwritten; the
+        next read continues after them."""
         lines: list[bytes] = []
         descriptor = self._open(self._inode)
         for _ in range(MAX_RECORDS):
@@ -155,7 +156,7 @@ class KmsgReader:
             except BlockingIOError:
                 break
             except BrokenPipeError:
-                continue  # the gap in the sequence tells how many
+                continue  # the gap in the sequence numbers shows how many
             except OSError as error:
                 if error.errno != errno.EINVAL:  # EINVAL: a record larger than any should be
                     raise
@@ -163,8 +164,8 @@ class KmsgReader:
         return lines
 
     def _fifo_lines(self) -> list[bytes]:
-        """Whole lines; one that its writer left unfinished is none, because half a line can say
-        what the whole one does not."""
+        """The complete lines of the FIFO. An unfinished line is invalid, because a part of a line can have
+        another meaning than the whole."""
         parts: list[bytes] = [self._rest]
         size = 0
         part = b"?"

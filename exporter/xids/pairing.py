@@ -1,8 +1,8 @@
-"""Tells an event that two witnesses report from two events. Pure.
+"""Pairs the reports of two independent sources, so that each event counts once. Pure.
 
-The driver and the kernel log both tell of an XID. Each report that finds an unmatched one of the
-other witness within a few seconds is that same event; each that finds none is counted and waits for
-its like. So identical repeats are counted exactly, however the two are interleaved.
+The driver and the kernel log both report an XID. If there is an unmatched report of the other source within a
+few seconds, both are the same event. Otherwise the report is counted and waits for its counterpart. So
+identical repeated events are counted exactly, regardless of the order of the reports.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Literal
 Witness = Literal["kernel", "nvml"]
 WITNESSES: tuple[Witness, ...] = ("kernel", "nvml")
 WINDOW_SECONDS = 5.0
-_GRAIN = 0.1  # seconds: a storm waits as a few numbers, not as thousands of times
+_GRAIN = 0.1  # seconds; merges the waiting reports of a storm into a few entries
 _KEPT = 2 * WINDOW_SECONDS
 
-# Waiting reports of one kind of event: by witness, [time, how many], oldest first.
+# Waiting reports of one kind of event: by source, [time, count], oldest first.
 Waiting = dict[str, list[tuple[float, int]]]
 
 
 @dataclass(slots=True)
 class Pairs:
-    """`open` holds the reports that wait for their like, by what they report; it may be stored."""
+    """`open` has the reports that wait for their counterpart, by event; it can be stored."""
 
     open: dict[str, Waiting]
 
     def counts(self, what: str, witness: Witness, at: float) -> bool:
-        """Whether this report, made at Unix time `at`, is an event that was not yet counted."""
+        """Whether this report at Unix time `at` is an event that was not counted yet."""
         waiting = self.open.setdefault(what, {})
         other = waiting.get("nvml" if witness == "kernel" else "kernel", [])
         for number, (then, many) in enumerate(other):
@@ -45,7 +45,7 @@ class Pairs:
         return True
 
     def forget(self, now: float) -> None:
-        """Let go of what can no longer be matched at Unix time `now`."""
+        """Drop reports that can no longer be matched at Unix time `now`."""
         for what, waiting in list(self.open.items()):
             for witness, own in list(waiting.items()):
                 own[:] = [each for each in own if each[0] >= now - _KEPT]

@@ -1,8 +1,8 @@
-"""What should be done about each GPU: the strongest of what the driver recommends, its XIDs, the state
-of its memory, and its loss. Pure.
+"""Recommends an action for each GPU: the highest-ranked action that the driver, XIDs, memory repairs or the
+loss of the GPU call for. Pure.
 
-A GPU that merely does not answer asks for nothing: that is no reason to act. Of a GPU of which nothing
-is known nothing is said.
+A GPU whose only symptom is that it does not respond has the action none, because this alone is no reason to act.
+A GPU whose state is unknown has no recommendation.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from exporter.xids.xid_catalogue import DRIVER_SAYS, RANK, Action
 from exporter.xids.xid_totals import Standing
 
 LOOKBACK_SECONDS = 3600.0
-APP_SECONDS = 300.0  # a process that died is started again, or does not come back
+APP_SECONDS = 300.0  # after this time, the affected process has been restarted or will not be
 
-# Readings of the GPU's memory that are 1 while something must be done.
+# Readings of the GPU's memory that are 1 while an action is necessary.
 MEMORY_SAYS: tuple[tuple[str, str, Action], ...] = (
     ("gpu_unrepairable_memory", "unrepairable_memory", "inspect"),
     ("gpu_row_remap_failure", "row_remap_failure", "inspect"),
@@ -28,7 +28,7 @@ MEMORY_SAYS: tuple[tuple[str, str, Action], ...] = (
 
 
 class Recommendation(NamedTuple):
-    """What to do, why, and since when (Unix time) that is known."""
+    """The action, its reason, and the Unix time since which it is recommended."""
 
     action: Action
     reason: str
@@ -36,12 +36,12 @@ class Recommendation(NamedTuple):
 
     @property
     def rank(self) -> int:
-        """0 for nothing to 5 for the strongest."""
+        """The rank, from 0 (none) to 5."""
         return RANK[self.action]
 
 
 def spent(standing: Standing, now: float, lookback: float) -> bool:
-    """Whether an XID is too old to call for anything at Unix time `now`."""
+    """Whether an XID is too old to call for an action at Unix time `now`."""
     if standing.action == "restart_app":
         lookback = min(lookback, APP_SECONDS)
     return now - standing.at > lookback
@@ -53,15 +53,15 @@ def recommendations(
     now: float,
     lookback: float = LOOKBACK_SECONDS,
 ) -> dict[str, Recommendation]:
-    """By uuid, for every GPU whose state is known. `standing` are the XIDs, by uuid, that no reset
-    and no boot has cured; one older than `lookback` seconds is spent."""
+    """The recommendations by uuid, for every GPU whose state is known. `standing` are the XIDs by uuid since
+    the last reset or boot; XIDs older than `lookback` seconds are ignored."""
     found: dict[str, Recommendation] = {}
     for gpu in view.gpus:
         if gpu.status is Status.UNKNOWN:
             continue
         evidence = list(_evidence(gpu, standing.get(gpu.uuid, {}), now, lookback))
         calm = "not_responding" if gpu.status is Status.HUNG else "ok"
-        # The first of equals: what tells most stands first.
+        # max() returns the first of equal ranks: the evidence is in order of significance.
         found[gpu.uuid] = max(
             evidence, key=lambda each: each.rank, default=Recommendation("none", calm, now)
         )

@@ -1,7 +1,7 @@
-"""How a line of the kernel log becomes an XID or SXID, and what this one calls for. Pure.
+"""Parses XIDs and SXIDs from lines of the kernel log, and determines their severity and action. Pure.
 
-A GPU that falls off the bus is logged as XID 79, as a line without a code, or as both: both within
-a few seconds are one event.
+A GPU that falls off the bus is logged as XID 79, as a line without a code, or as both. Both within a few
+seconds are one event.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAMED = re.compile(rf"NVRM: The NVIDIA GPU {_BUS}")
 _FALLEN_LATER = re.compile(r"NVRM:\s+(?:GPU )?(?:has )?fallen off the bus and is not responding")
 _LINK = re.compile(r"\b(Fatal|Non-?fatal)\b(?:[^(]{0,80}\((0x[0-9a-fA-F]{1,8}))?", re.IGNORECASE)
 _RECOVERY = re.compile(r"recovery action changed from .{0,60}? to 0x([0-9a-fA-F]{1,2})\b")
-# An SXID is told in three lines; the ones with its data and place belong to the first.
+# An SXID is logged as three lines; the data and severity lines belong to the first.
 _SXID = re.compile(
     rf"nvidia-nvswitch[0-9]{{1,3}}: SXid \((?:PCI:)?{_BUS}\): ([0-9]{{4,6}}), (?!Data |Severity )"
 )
@@ -37,8 +37,8 @@ _RECOVERIES: dict[int, Action] = dict(enumerate(DRIVER_SAYS.values()))
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One XID of a line. `coded` is False for a loss that was logged without a code; the line may
-    say whether an NVLink error is `fatal`, why a link went down, and which action the driver wants.
+    """The XID in a line. `coded` is False for a loss logged without a code. The line may also have: whether
+    an NVLink error is `fatal`, why a link went down (`subcode`), and the driver's `recovery` action.
     """
 
     bus: Bus | None
@@ -52,7 +52,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class SwitchEvent:
-    """One SXID of a line. `switch` is the bus address of the NVSwitch."""
+    """The SXID in a line. `switch` is the bus address of the NVSwitch."""
 
     switch: str
     code: int
@@ -60,14 +60,14 @@ class SwitchEvent:
 
 
 class LineParser:
-    """Lines in, events out; remembers the GPU that a message over several lines has named."""
+    """Parses lines into events; remembers the GPU named in the first line of a multi-line message."""
 
     def __init__(self) -> None:
         self._named: Bus | None = None
         self._left = 0
 
     def feed(self, text: str) -> Event | SwitchEvent | None:
-        """The event of this line, if it tells one."""
+        """The event in this line, if any."""
         if text.startswith("nvidia-nvswitch"):
             return _switch_event(text)
         if not text.startswith("NVRM:"):
@@ -92,7 +92,7 @@ class LineParser:
 
 
 def _detailed(bus: Bus | None, code: int, text: str, said: str) -> Event:
-    """The event with what its line says beyond the code."""
+    """The event with the details in its line."""
     fatal: bool | None = None
     subcode: int | None = None
     recovery: Action | None = None
@@ -114,9 +114,9 @@ def _switch_event(text: str) -> SwitchEvent | None:
 def judge(
     code: Code, fatal: bool | None, subcode: int | None, recovery: Action | None
 ) -> tuple[Severity, Action]:
-    """How bad this one is and what it calls for, by the catalogue and by what its line says.
+    """The severity and action of an event, by the catalogue and the details of its line.
 
-    An event whose line decides calls for nothing as long as the line is not there.
+    If the line decides, the action is none until the line arrives.
     """
     if not code.by_line:
         return code.severity, code.action
@@ -131,15 +131,16 @@ def judge(
 
 @dataclass(slots=True)
 class Losses:
-    """Tells a loss that is logged twice from two losses.
+    """Distinguishes a loss that is logged twice from two losses.
 
-    `open` holds, by GPU, when a loss was counted and which kind of line may still belong to it.
+    `open` has the time of the counted loss by GPU, and whether its line had a code.
     """
 
     open: dict[str, tuple[float, bool]]
 
     def counts(self, uuid: str, coded: bool, at: float) -> bool:
-        """Whether this loss counts, at Unix time `at`. Every coded line but the first of a pair does."""
+        """Whether this loss counts, at Unix time `at`. Every line with a code counts, except the one that
+        completes a pair."""
         before = self.open.get(uuid)
         if before is not None and abs(at - before[0]) <= SAME_EVENT_SECONDS:
             was_coded = before[1]

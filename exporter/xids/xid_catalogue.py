@@ -1,5 +1,5 @@
-"""What XIDs and SXIDs mean and call for: xid_catalogue.yml, sxid_catalogue.yml, and what a site says
-otherwise. `python -m exporter.xids.xid_catalogue` prints docs/xids.md.
+"""Severity and action of XIDs and SXIDs: xid_catalogue.yml, sxid_catalogue.yml and the site's overrides.
+`python -m exporter.xids.xid_catalogue` prints docs/xids.md.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MAX_SXID = 99_999
 Severity = Literal["critical", "warning", "info"]
 Action = Literal["none", "restart_app", "reset_gpu", "drain_reset", "reboot_node", "inspect"]
 
-# The actions from the weakest to the strongest.
+# The actions, in ascending order of rank.
 ACTIONS: tuple[Action, ...] = (
     "none", "restart_app", "reset_gpu", "drain_reset", "reboot_node", "inspect",
 )  # fmt: skip
 RANK: dict[Action, int] = {action: rank for rank, action in enumerate(ACTIONS)}
 
-# What the driver asks for (field 230, XID 154), in the words of gpu_recovery_action and in the order of
-# its numbers. To recover IMEX is to restart that service and the job.
+# The driver's recovery actions (field 230, XID 154) by their names in gpu_recovery_action, in the order of
+# their numbers. recover_imex means restarting the IMEX service and the job.
 DRIVER_SAYS: dict[str, Action] = {
     "none": "none",
     "gpu_reset": "reset_gpu",
@@ -42,7 +42,7 @@ DRIVER_SAYS: dict[str, Action] = {
 }
 
 _RESETS: tuple[Action, ...] = ("reset_gpu", "drain_reset")
-# Which of our actions say the same as NVIDIA's immediate action.
+# Our actions that are equivalent to NVIDIA's immediate action.
 NVIDIA_SAYS: dict[str, tuple[Action, ...]] = {
     "": ACTIONS,
     "IGNORE": ("none",),
@@ -60,7 +60,7 @@ NVIDIA_SAYS: dict[str, tuple[Action, ...]] = {
     "WORKFLOW_NVLINK5_ERR": ("none", *_RESETS, "inspect"),
     "XID_154": ACTIONS,
 }
-# The same for what GPUd does first.
+# Our actions that are equivalent to GPUd's first action.
 GPUD_SAYS: dict[str, tuple[Action, ...]] = {
     "absent": ACTIONS,
     "none": ("none",),
@@ -72,8 +72,8 @@ GPUD_SAYS: dict[str, tuple[Action, ...]] = {
 
 
 class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One code. `zero` says that it is counted from 0 for every GPU, `by_line` that the line in the
-    kernel log decides how bad it is."""
+    """One code. `zero`: the count of the code starts at 0 for every GPU. `by_line`: the line in the
+    kernel log decides the severity."""
 
     code: int
     name: str
@@ -88,7 +88,7 @@ class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a site says of one code; what it leaves out stays."""
+    """A site's override of one code; fields that are not set keep their values."""
 
     name: str | None = None
     severity: Severity | None = None
@@ -115,19 +115,21 @@ def sxid_catalogue() -> Mapping[int, Code]:
 
 
 class Codes:
-    """The codes as they hold at this site."""
+    """The codes with the overrides of this site."""
 
     def __init__(self, overrides: _Overrides | None = None) -> None:
         given = overrides or _Overrides()
         self._xids = dict(xid_catalogue())
-        self._sxids: dict[int, Code] | None = None  # few nodes ever log one: read at the first
+        self._sxids: dict[int, Code] | None = (
+            None  # loaded at the first SXID, because few nodes log any
+        )
         self._sxid_overrides = given.sxids
         _apply(self._xids, given.xids, "XID")
         self.zeros = tuple(str(code) for code, each in self._xids.items() if each.zero)
 
     @classmethod
     def of_site(cls, path: Path | None) -> Codes:
-        """The catalogue with the overrides of a YAML file. Raises UserError that names the place."""
+        """The catalogue with the overrides of a YAML file. Raises UserError with the invalid key."""
         if path is None:
             return cls()
         overrides = load(path, _Overrides)
@@ -136,15 +138,15 @@ class Codes:
         return cls(overrides)
 
     def knows(self, code: int) -> bool:
-        """Whether an XID is in the catalogue or named by the site."""
+        """Whether an XID is in the catalogue or in the site's overrides."""
         return code in self._xids
 
     def xid(self, code: int) -> Code:
-        """What an XID means; one that nobody knows is a warning that calls for nothing."""
+        """The code of an XID; an unknown XID is a warning with the action none."""
         return self._xids.get(code) or Code(code, f"XID {code}", "warning", "none")
 
     def sxid(self, code: int) -> Code:
-        """What an SXID means; one that nobody knows is a warning that calls for nothing."""
+        """The code of an SXID; an unknown SXID is a warning with the action none."""
         if self._sxids is None:
             self._sxids = dict(sxid_catalogue())
             _apply(self._sxids, self._sxid_overrides, "SXID")
@@ -162,11 +164,11 @@ def _apply(codes: dict[int, Code], overrides: Mapping[int, Override], kind: str)
 def _check(path: Path, where: str, overrides: Mapping[int, Override], most: int) -> None:
     for code in overrides:
         if not 0 < code <= most:
-            raise UserError(f"{path}: at $.{where}: there is no code {code}; give 1 to {most}.")
+            raise UserError(f"{path}: at $.{where}: expected a code from 1 to {most}, got {code}.")
 
 
 def differences(each: Code) -> tuple[bool, bool]:
-    """Whether our action differs from NVIDIA's and from what GPUd does first."""
+    """Whether our action differs from NVIDIA's immediate action, and from GPUd's first action."""
     first = each.gpud.partition("/")[2].partition("+")[0] or each.gpud
     return each.action not in NVIDIA_SAYS[each.nvidia], each.action not in GPUD_SAYS[first]
 
@@ -189,15 +191,16 @@ def markdown() -> Iterator[str]:
         "<!-- Generated by `python -m exporter.xids.xid_catalogue > docs/xids.md`; edit exporter/xids/xid_catalogue.yml and",
         "exporter/xids/sxid_catalogue.yml. -->",
         "",
-        "What the codes mean to an operations team, and what cures them:",
-        f"{' < '.join(ACTIONS)}. `≠` marks where our action is another one than",
-        "NVIDIA's immediate action, or than what GPUd does first; the last column says why. A code that is not here is",
-        "counted all the same, as a warning that calls for nothing. A site says otherwise in the file of",
-        "`--collector.xid.overrides`.",
+        "Severity and recommended action of each code. Actions in ascending order:",
+        f"{' < '.join(ACTIONS)}. `≠` marks codes for which our action differs",
+        "from NVIDIA's immediate action or from GPUd's first action; the last column explains why. A code that is not in",
+        "the table is counted too, as a warning with the action none. A site can override severities and actions in the",
+        "file of `--collector.xid.overrides`. The count of a code that starts at 0 exists for every GPU before the first",
+        "error, so that the first error shows in `increase()`.",
         "",
-        "Errors that programs make (13, 31, 43, 45) and that the driver contained (94) never take a GPU away.",
+        "Application errors (13, 31, 43, 45) and errors that the driver contained (94) never remove a GPU from service.",
         "",
-        "| code | name | severity | action | NVIDIA | GPUd | from 0 | why |",
+        "| code | name | severity | action | NVIDIA | GPUd | starts at 0 | reason for a difference |",
         "|---|---|---|---|---|---|---|---|",
     )
     for each in xid_catalogue().values():
@@ -206,10 +209,10 @@ def markdown() -> Iterator[str]:
         "",
         "## NVSwitch errors (SXIDs)",
         "",
-        "They concern a switch and the links on it; a GPU that is hit says so itself with XID 74. `NVIDIA` is the class",
-        "in NVIDIA's guide.",
+        "SXIDs affect a switch and its links; an affected GPU reports XID 74 itself. The column `NVIDIA` has the class of",
+        "the code in NVIDIA's guide.",
         "",
-        "| code | name | severity | action | NVIDIA | GPUd | from 0 | why |",
+        "| code | name | severity | action | NVIDIA | GPUd | starts at 0 | reason for a difference |",
         "|---|---|---|---|---|---|---|---|",
     )
     for each in sxid_catalogue().values():

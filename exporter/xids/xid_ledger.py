@@ -1,7 +1,7 @@
-"""What was counted of the kernel log and of the driver's events so far, and up to which record.
+"""The ledger: the counts of the kernel log and the driver's events, and the position in the log.
 
-Counts and position are one value, written whole: after a crash the records behind the position are
-read again on top of the counts that belong to it, so none is lost and none counted twice.
+Counts and position are saved together, atomically. After a crash, the records after the saved position are
+read again and added to the saved counts, so that no record is lost or counted twice.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ MAX_SWITCHES = 64
 MAX_SXIDS = 128
 MAX_HOMELESS = 2000
 MAX_RECENT = 200
-HOLD_SECONDS = 60.0  # an XID of a GPU that nobody knows waits so long for it to be found
-TOGETHER_SECONDS = 60.0  # the same error again within this time is the same recent event
-SAVE_SECONDS = 30.0  # the position is written so often even when nothing was counted
-_BACKWARDS = 1_000_000  # microseconds: the clock of the log starts anew with a boot
-_DRIFT = 2.0  # seconds by which the log's clock may differ before it is put right
+HOLD_SECONDS = 60.0  # how long an XID waits for its unknown GPU to be found
+TOGETHER_SECONDS = 60.0  # repeated errors within this time are merged into one recent event
+SAVE_SECONDS = 30.0  # interval at which the position is saved, even if nothing was counted
+_BACKWARDS = 1_000_000  # microseconds; the log's clock restarts with each boot
+_DRIFT = 2.0  # seconds; a larger drift of the log's clock is corrected
 
 
 class Ledger:
-    """Takes reports in. `totals` is what it knows; `dirty` says that it must be written now."""
+    """Counts reports. `totals` is its state; `dirty`: the state must be saved now."""
 
     def __init__(self, path: Path, codes: Codes | None = None) -> None:
         self._path = path
@@ -60,11 +60,11 @@ class Ledger:
         self._shown = {_key(event): event for event in self.totals.recent}
 
     def due(self, now: float) -> bool:
-        """Whether it should be written at Unix time `now`."""
+        """Whether the ledger must be saved at Unix time `now`."""
         return self.dirty or (self._moved and not 0 <= now - self._saved < SAVE_SECONDS)
 
     def save(self, now: float = 0.0) -> None:
-        """Write counts and position together. Raises OSError; then they are still to be written."""
+        """Save counts and position together. Raises OSError; the ledger then still needs to be saved."""
         write_atomic(self._path, msgspec.json.encode(self.totals))
         self.dirty = self._moved = False
         self._saved = now
@@ -79,12 +79,11 @@ class Ledger:
         live: bool = False,
         told: Sequence[tuple[float, GpuEvent]] = (),
     ) -> None:
-        """Count the records of this read and what the driver told of its own accord.
+        """Count the records of this read and the driver's events (`told`).
 
-        `gpus` maps a bus address to a uuid. `live` says that the read before was a moment ago, so
-        that these records are new. A regular file (its inode is not 0) may hold several boots, told
-        apart by the kernel's first record or a clock that runs backwards; a device holds the present
-        boot alone.
+        `gpus` maps bus addresses to uuids. `live`: the previous read was just before, so these records are
+        new. A regular file (its inode is not 0) may have several boots, recognised by the kernel's first
+        record or a clock that goes back; a device only has the current boot.
         """
         heard = self._records(batch, boot, now, live=live)
         heard += [_told(at, event, boot) for at, event in told if event.kind == "xid"]
@@ -127,7 +126,8 @@ class Ledger:
         totals.boot_id, totals.boot_at = boot.boot_id, boot.at
 
     def _junk(self, lines: int) -> None:
-        """Lines that were no records are lost, but the gap that they leave is not lost once more."""
+        """Count invalid lines as dropped, and exclude them from the gap in the sequence numbers, so that
+        they are not counted twice."""
         self.totals.dropped += lines
         self.totals.excused += lines
 
@@ -159,7 +159,7 @@ class Ledger:
         return []
 
     def _settle(self, report: Heard, gpus: Mapping[Bus, str], arrived: float, now: float) -> None:
-        """Give a report to its GPU, or let it wait until that GPU is known."""
+        """Assign a report to its GPU, or keep it until the GPU is known."""
         uuid = report.uuid if report.uuid in gpus.values() else ""
         if not uuid and report.bus is not None:
             uuid = gpus.get(report.bus, "")
@@ -197,11 +197,11 @@ class Ledger:
         return "other" if unknown >= MAX_UNKNOWN_CODES else label
 
     def _stand(self, report: Heard, uuid: str, *, counts: bool) -> None:
-        """Remember what the event calls for, and show it among the recent ones."""
+        """Record the event's action, and add the event to the recent ones."""
         code = self.codes.xid(report.code)
         severity, action = judge(code, report.fatal, report.subcode, report.recovery)
         standing = self.totals.standing.setdefault(uuid, {})
-        if report.recovery == "none":  # the driver says that all is well again
+        if report.recovery == "none":  # the driver reports that no recovery is needed any more
             self.cure(uuid, report.at)
         elif RANK[action] and report.boot == self.totals.boot_id:
             before = standing.get(str(report.code))
@@ -256,14 +256,14 @@ class Ledger:
         )  # fmt: skip
 
     def cure(self, uuid: str, before: float) -> None:
-        """What stood against this GPU up to Unix time `before` is over."""
+        """Remove this GPU's standing XIDs up to Unix time `before`."""
         standing = self.totals.standing.get(uuid, {})
         for key in [key for key, each in standing.items() if each.at <= before]:
             del standing[key]
             self.dirty = True
 
     def observe(self, view: BoardView, now: float) -> None:
-        """Look for signs of a reset: a GPU that was gone and is back, or whose energy began anew."""
+        """Detect resets: a lost GPU is back, or the energy counter of a GPU restarted."""
         for gpu in view.gpus:
             seen = self.totals.seen.setdefault(gpu.uuid, Seen())
             if gpu.status is Status.LOST and not seen.lost:
@@ -280,7 +280,7 @@ class Ledger:
 
 
 def _told(at: float, event: GpuEvent, boot: BootTime) -> Heard:
-    """The driver's own event as a report."""
+    """The report for a driver event."""
     return Heard("nvml", event.uuid, bus_key(event.pci_bus_id), event.code, at, at, boot.boot_id)
 
 
@@ -289,7 +289,7 @@ def _key(event: Recent) -> tuple[str, str, int]:
 
 
 def _same(before: Recent, event: Recent) -> bool:
-    """Whether a recent event is shown as one more of the latest of its kind."""
+    """Whether a new event is merged into the latest recent event of its kind."""
     told = before.action == event.action or not before.text or not event.text
     return told and abs(event.first - before.last) <= TOGETHER_SECONDS
 
@@ -299,7 +299,7 @@ def _starts_boot(record: Record, before: int) -> bool:
 
 
 def _after_last_boot(records: list[Record]) -> list[Record]:
-    """The records of the latest boot in a file that is read from its start."""
+    """The records of the latest boot in a file read from its start."""
     start = 0
     for number, record in enumerate(records):
         if number and _starts_boot(record, records[number - 1].microseconds):

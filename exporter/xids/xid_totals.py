@@ -1,4 +1,4 @@
-"""What the ledger of XIDs keeps: the shape of its file."""
+"""The stored state of the XID ledger: the structure of its file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from exporter.xids.xid_catalogue import Action, Severity
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """One report of an XID. `at` is when it happened, `seen` when it reached us (for pairing), `boot`
-    the boot that it belongs to."""
+    """One report of an XID. `at` is the time of the error, `seen` the arrival time (for pairing), `boot`
+    the boot of the error."""
 
     witness: Witness
     uuid: str
@@ -29,7 +29,7 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct):
-    """An XID that calls for something and is not known to be cured."""
+    """An XID that calls for an action and is not known to be fixed."""
 
     code: int
     action: Action
@@ -38,8 +38,8 @@ class Standing(msgspec.Struct):
 
 
 class Recent(msgspec.Struct):
-    """An error for people to read; one that repeats within a minute is one with a `count`. `device`
-    is a GPU's uuid, or for an SXID the switch's bus address."""
+    """An error for the list of recent events. Repeats within a minute are merged into one event with a
+    `count`. `device` is a GPU's uuid, or for an SXID the switch's bus address."""
 
     kind: str
     device: str
@@ -55,7 +55,7 @@ class Recent(msgspec.Struct):
 
 
 class Seen(msgspec.Struct):
-    """What was last seen of a GPU that tells of a reset: it was gone, or its energy began anew."""
+    """The latest observation of a GPU, for detecting resets: whether it was lost, and its energy counter."""
 
     lost: bool = False
     energy: float | None = None
@@ -63,8 +63,8 @@ class Seen(msgspec.Struct):
 
 
 class Totals(msgspec.Struct):
-    """Everything that is kept. Counts and latest times are by uuid and code (as text; `other` where
-    there are too many), those of switches by bus address."""
+    """The whole state. Counts and latest times are by uuid and code (as text; `other` when there are too
+    many), those of switches by bus address and code."""
 
     boot_id: str = ""
     boot_at: float = 0.0

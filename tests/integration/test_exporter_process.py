@@ -230,8 +230,8 @@ def test_a_taken_port_is_one_sentence_and_exit_code_2(shared: Running, tmp_path:
     tried = subprocess.run(other, capture_output=True, text=True, check=False, timeout=10)
     assert tried.returncode == 2
     assert re.fullmatch(
-        rf"fleetmedic: port {shared.port} is taken by \S+ \(pid {shared.pid}\): "
-        r"stop that, or give another --web\.listen-address\.\n",
+        rf"fleetmedic: port {shared.port} is already in use by \S+ \(pid {shared.pid}\); "
+        r"stop that process, or specify another --web\.listen-address\.\n",
         tried.stderr,
     )
 

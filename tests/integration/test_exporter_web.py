@@ -321,7 +321,7 @@ def test_a_good_file_is_exit_code_0_and_nothing_is_started(
     ended = run(tmp_path, f"--web.config.file={tmp_path}/web.yml", "--check-config")
     assert (ended.returncode, ended.stdout) == (
         0,
-        "The flags, and the files that they name, are good.\n",
+        "The flags and the files that they name are valid.\n",
     )
     assert not (tmp_path / "state").exists()
     assert authority is not None

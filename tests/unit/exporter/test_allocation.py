@@ -1,4 +1,4 @@
-"""Who holds which GPU, put together from several schedulers, and who uses one without holding it."""
+"""The holders of each GPU, merged from several schedulers, and unowned processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW = 1000.0
 
 @dataclass
 class Scheduler:
-    """A source that says what a test wants."""
+    """A fake source."""
 
     name: str = "local"
     found: list[Holding] = field(default_factory=list)
@@ -156,7 +156,8 @@ def test_a_gpu_is_known_by_its_device_file_which_need_not_have_its_number(tmp_pa
 
 
 def test_a_node_whose_only_source_fails_still_says_which(board: Board) -> None:
-    """The frame drops what a failed collector gave: it must not fail, or nobody is told of the source."""
+    """The collector must not fail: the frame drops the samples of a failed collector, including those that
+    report the failed source."""
     samples = collect(board, Scheduler("kubelet", why="broken"))
     assert [(s.name, s.labels, s.value) for s in samples] == [
         ("gpu_exporter_allocation_source_success", ("kubelet",), 0)
@@ -199,7 +200,7 @@ def test_a_process_of_no_job_that_holds_the_gpu_is_unowned_after_half_a_minute(
     groups = (processes(10, 12), processes(10, 11, 13))
     assert _unowned(collector, board, *groups, after=SETTLE_SECONDS - 1) == {"0": 0, "1": 0}
     collector = Allocation(board, [source], procfs)
-    # 12 is nobody's; 10 is of a job, but not of one that holds GPU 1; 13 serves all
+    # 12 has no owner; 10 belongs to a job that does not hold GPU 1; 13 serves all GPUs
     assert _unowned(collector, board, *groups, after=SETTLE_SECONDS) == {"0": 1, "1": 1}
 
 
@@ -262,7 +263,7 @@ def test_where_the_driver_hides_processes_nobody_is_called_unowned_and_holders_s
 def test_a_process_that_has_ended_is_nobodys_fault(board: Board, procfs: Path) -> None:
     seen(board, NOW, (0, "processes", processes(99)))
     collector = Allocation(board, [Scheduler()], procfs)
-    for now in (NOW, NOW + 2):  # two looks at one reading
+    for now in (NOW, NOW + 2):  # two runs with the same reading
         found = [s.value for s in collector.collect(now) if s.name == "gpu_unowned_processes"]
         assert found == [0]
 

@@ -1,4 +1,4 @@
-"""The board says what is known, and no more."""
+"""The board reports known values only."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -292,17 +292,17 @@ def test_what_is_known_is_shown_while_the_inventory_waits_for_a_disk(
 
 
 def test_a_worker_that_starts_again_numbers_its_gpus_again(board: Board) -> None:
-    """Its second GPU has the first number now, and nobody has the second one."""
+    """The second GPU has the first number now, and no GPU has the second number."""
     tell(board, 10.0, BOTH, Present(0), Present(1), Round(10.0))
     again = Device(0, "GPU-b", B.pci_bus_id)
     tell(board, 11.0, Hello("x"), Devices((again,), (1,), BUS), Present(0), Round(11.0))
     assert statuses(board, 11.0)[1] is Status.UP
     board.hung(1, 12.0)
-    assert statuses(board, 12.0)[1] is Status.UP, "1 is not the number of GPU-b any more"
+    assert statuses(board, 12.0)[1] is Status.UP, "GPU-b no longer has the number 1"
 
 
 def test_numbers_that_changed_mean_the_gpus_on_the_bus(board: Board) -> None:
-    """A GPU has gone: the first number is that of the other one before a worker says so."""
+    """After the loss of a GPU, the first number means the other GPU even before a worker reports this."""
     tell(board, 10.0, Slots((0, 1), BUS), BOTH, Present(0), Present(1), Round(10.0))
     tell(board, 11.0, Slots((0,), BUS[1:]))
     board.hung(0, 12.0)

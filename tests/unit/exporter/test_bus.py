@@ -1,4 +1,4 @@
-"""The GPUs that the bus and the driver's pages show, read from folders."""
+"""GPUs on the bus and in the driver's files, read from folders."""
 
 from pathlib import Path
 
@@ -31,9 +31,9 @@ def page(procfs: Path, address: str, text: str | bytes) -> None:
 def test_gpus_are_told_from_other_devices(tmp_path: Path) -> None:
     device(tmp_path, "0000:1b:00.0", "0x10de", "0x030200")
     device(tmp_path, "0000:3d:00.0", "0x10de", "0x030000")
-    device(tmp_path, "0000:3d:00.1", "0x10de", "0x040300")  # its sound
+    device(tmp_path, "0000:3d:00.1", "0x10de", "0x040300")  # its audio device
     device(tmp_path, "0000:05:00.0", "0x10de", "0x068000")  # an NVSwitch
-    device(tmp_path, "0000:02:00.0", "0x1a03", "0x030000")  # the board's own screen
+    device(tmp_path, "0000:02:00.0", "0x1a03", "0x030000")  # the mainboard's VGA device
     assert bus_gpus(tmp_path / "proc", tmp_path) == (
         BusGpu("0000:1b:00.0"), BusGpu("0000:3d:00.0"),
     )  # fmt: skip

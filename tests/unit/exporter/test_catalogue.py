@@ -1,4 +1,4 @@
-"""The catalogue holds what the rest relies on."""
+"""The rules that the catalogue must follow."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_every_gpu_series_is_identified_by_index_and_uuid() -> None:
     without = {"gpu_expected", "gpu_worker_stuck"}
     for metric in catalogue():
         ours = metric.producer == "exporter" and not metric.name.startswith("gpu_exporter_")
-        switch = metric.name.startswith("gpu_sxid_")  # of an NVSwitch, which is no GPU
+        switch = metric.name.startswith("gpu_sxid_")  # about an NVSwitch, not a GPU
         if ours and metric.name.startswith("gpu_") and not switch:
             expected = () if metric.name in without else ("gpu", "uuid")
             assert metric.labels[:2] == expected, metric.name
@@ -79,7 +79,9 @@ def test_help_is_one_line_that_ends_as_a_sentence() -> None:
     for metric in catalogue():
         assert metric.help.endswith("."), metric.name
         assert "\n" not in metric.help, metric.name
-        assert "|" not in metric.help, f"{metric.name}: it would end a cell of docs/metrics.md"
+        assert "|" not in metric.help, (
+            f"{metric.name}: the character would end a table cell of docs/metrics.md"
+        )
 
 
 def test_every_collector_has_a_chapter_with_its_interval_and_default() -> None:

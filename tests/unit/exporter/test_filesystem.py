@@ -1,4 +1,4 @@
-"""A mount that does not answer costs itself alone."""
+"""A mount that does not respond does not affect the others."""
 
 import os
 import re
@@ -64,7 +64,7 @@ def test_a_dead_network_mount_is_said_and_the_others_go_on(
     one = collector(tmp_path, stat)
     assert errors(one) == {"/": 0, "/data": 1, "/run": 0}
     errors(one)
-    assert asked.count("/data") == 1, "a stuck mount is not asked again"
+    assert asked.count("/data") == 1, "a hung mount is not called again"
     stuck = one._stuck["/data"]
     free.set()
     stuck.join(2)

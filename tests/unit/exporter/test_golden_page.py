@@ -1,7 +1,7 @@
-"""The whole page of a simulated node, at a fixed time, compared with the one on record.
+"""The whole page of a simulated node, at a fixed time, compared with the golden file.
 
-Record anew: python -m pytest tests/unit/exporter/test_golden_page.py --override-ini=addopts= \
-with FLEETMEDIC_RECORD=1, and read the difference before committing it.
+To update the golden files, run: python -m pytest tests/unit/exporter/test_golden_page.py --override-ini=addopts= \
+with FLEETMEDIC_RECORD=1, and review the diff before committing it.
 """
 
 import json
@@ -27,7 +27,7 @@ from exporter.sources.simulated import SimulatedSource
 from fleetmedic.hardware.state import Hardware
 
 GOLDEN = Path(__file__).parent / "golden"
-# Those that give the same of the same state on every machine.
+# Collectors whose output only depends on the state, not on the machine.
 COLLECTED = (
     "gpu_presence", "gpu_load", "gpu_gpm", "gpu_health", "gpu_links", "gpu_mig", "gpu_processes",
     "gpu_limits", "xid", "progress",
@@ -82,7 +82,7 @@ def board(tmp_path: Path) -> Board:
     for stem, report in REPORTS.items():
         path = tmp_path / "progress" / f"{stem}.json"
         path.write_text(json.dumps(report))
-        os.utime(path, (NOW, NOW))  # else it depends on the day whether it is too old to be shown
+        os.utime(path, (NOW, NOW))  # otherwise the report expires with the current date
     board = Board(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
     rounds = Rounds(SimulatedSource(hardware.root, "node1", lambda: None), set(), INTERVALS)
     for now in (NOW - 2, NOW):
@@ -108,12 +108,14 @@ def page(tmp_path: Path, board: Board) -> Page:
         assert collector is not None
         fragments.append(Fragment(renderer.render(collector.collect(NOW))))
         for family, _ in fragments[-1].blocks:
-            assert catalogue().get(family.name).collector == name, "it stands in another's chapter"
+            assert catalogue().get(family.name).collector == name, (
+                "the family belongs to another collector"
+            )
     return Page(fragments)
 
 
 def compare(name: str, text: bytes) -> None:
-    """With the file on record; makes it when told to."""
+    """Compare with the golden file; with FLEETMEDIC_RECORD, write it first."""
     if os.environ.get("FLEETMEDIC_RECORD"):
         (GOLDEN / name).write_bytes(text)
     assert text.decode() == (GOLDEN / name).read_text()

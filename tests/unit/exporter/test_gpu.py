@@ -1,4 +1,4 @@
-"""A group of readings is shown as it stands, of the GPUs that are up, and each process only when asked."""
+"""A group of readings is exported for the GPUs that are up; series of each process only if enabled."""
 
 from pathlib import Path
 
@@ -58,5 +58,5 @@ def test_of_a_lost_gpu_nothing_is_shown(board: Board) -> None:
 
 def test_a_group_that_no_gpu_gives_any_more_has_failed(board: Board) -> None:
     board.apply(Present(0), 45.0)
-    with pytest.raises(CollectorError, match="has given its processes"):
+    with pytest.raises(CollectorError, match="no GPU has current values of processes"):
         list(GpuReadings(board, "processes", 10.0).collect(45.0))

@@ -83,7 +83,7 @@ def test_the_event_process_is_said_where_there_is_one(board: Board) -> None:
 
 def test_when_nobody_knows_anything_the_collector_fails(tmp_path: Path) -> None:
     empty = Board(tmp_path / "none.json", expected=None, intervals=INTERVALS)
-    with pytest.raises(CollectorError, match="nothing has been read"):
+    with pytest.raises(CollectorError, match="no data has been read"):
         list(GpuPresence(empty).collect(0.0))
 
 

@@ -1,7 +1,7 @@
-"""What the machine's collectors give of a small tree of kernel files, one page on record for each.
+"""The host collectors on a small tree of kernel files, with a golden file for each.
 
-Record anew with FLEETMEDIC_RECORD=1, and read the difference before committing it. That the names
-are node_exporter's is shown by tests/integration/test_exporter_beside_node_exporter.py.
+To update the golden files, run with FLEETMEDIC_RECORD=1, and review the diff before committing it.
+tests/integration/test_exporter_beside_node_exporter.py checks that the names are those of node_exporter.
 """
 
 import os
@@ -27,7 +27,7 @@ from fleetmedic.kernel.errors import UserError
 
 TREE = Path(__file__).parent / "host_tree"
 GOLDEN = Path(__file__).parent / "golden" / "host"
-# Those that ask the running kernel, whatever the tree says.
+# Collectors that query the running kernel and ignore the tree.
 LIVE = {"filesystem", "systemd", "time", "timex", "uname"}
 ENTRIES = [pytest.param(entry, id=entry.name) for entry in HOST]
 READERS = [pytest.param(entry, id=entry.name) for entry in HOST if entry.name not in LIVE]
@@ -126,7 +126,7 @@ def test_garbage_in_the_file_is_said_with_its_name(name: str, file: str, tmp_pat
 @pytest.mark.parametrize("name", ["cpu", "loadavg", "meminfo", "diskstats", "netdev", "filefd"])
 def test_a_file_that_is_not_there_is_said_with_its_name(name: str, tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
-    with pytest.raises(CollectorError, match=r"/proc/.* cannot be read: No such file"):
+    with pytest.raises(CollectorError, match=r"cannot read .*/proc/.*: No such file"):
         values(name, tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_no_content_of_a_file_makes_a_collector_crash(
     data: st.DataObject,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Some lines of a true file with garbage behind: fewer samples or a sentence, nothing else."""
+    """Lines of a real file followed by garbage result in fewer samples or an error, nothing else."""
     file = data.draw(st.sampled_from(files_of(entry.name)))
     tree = scratch(tmp_path_factory)
     target = tree / file.relative_to(TREE)
@@ -160,7 +160,7 @@ _SCRATCH: dict[str, Path] = {}
 
 
 def scratch(factory: pytest.TempPathFactory) -> Path:
-    """One copy of the tree, in which each example puts back what it changed."""
+    """One copy of the tree; each example restores what it changes."""
     if "tree" not in _SCRATCH:
         _SCRATCH["tree"] = writable(factory.mktemp("host"))
     return _SCRATCH["tree"]
@@ -198,9 +198,11 @@ def test_processor_time_that_the_kernel_takes_back_is_not_shown_smaller(tmp_path
 
     ticks = os.sysconf("SC_CLK_TCK")
     assert shown(1000, 70) == (1000 / ticks, 70 / ticks)
-    assert shown(1010, 69) == (1010 / ticks, 70 / ticks), "iowait may fall"
-    assert shown(1005, 71) == (1010 / ticks, 71 / ticks), "idle may fall a little"
-    assert shown(5, 2) == (5 / ticks, 2 / ticks), "a processor that was away begins anew"
+    assert shown(1010, 69) == (1010 / ticks, 70 / ticks), "the kernel's iowait can decrease"
+    assert shown(1005, 71) == (1010 / ticks, 71 / ticks), (
+        "the kernel's idle time can decrease slightly"
+    )
+    assert shown(5, 2) == (5 / ticks, 2 / ticks), "a CPU restarts its counters after a hotplug"
 
 
 def test_the_boot_of_this_machine_is_read_from_procfs() -> None:
@@ -245,9 +247,9 @@ def test_what_a_flag_leaves_out_has_no_series() -> None:
 @pytest.mark.parametrize(
     ("name", "flag", "value", "sentence"),
     [
-        ("netdev", "collector.netdev.device-exclude", "(", "is no regular expression"),
-        ("systemd", "collector.systemd.unit-include", "*", "is no regular expression"),
-        ("kernel_modules", "collector.kernel_modules.names", "../etc", "is no name of a module"),
+        ("netdev", "collector.netdev.device-exclude", "(", "invalid regular expression"),
+        ("systemd", "collector.systemd.unit-include", "*", "invalid regular expression"),
+        ("kernel_modules", "collector.kernel_modules.names", "../etc", "expected module names"),
     ],
 )
 def test_a_flag_that_cannot_be_is_refused_in_a_sentence(
@@ -264,7 +266,7 @@ def test_beside_node_exporter_one_flag_leaves_what_it_does_not_have() -> None:
 
 
 def test_the_clock_of_this_machine_is_asked_without_rights() -> None:
-    """Where the call is forbidden there is no data, which is no failure either."""
+    """Where the call is forbidden, there is no data and no failure."""
     found = values("timex", TREE)
     assert found["node_time_clocksource_current_info", ("0", "tsc")] == 1
     assert found.get(("node_timex_tick_seconds", ()), 0.01) == pytest.approx(0.01, rel=0.2)

@@ -1,4 +1,4 @@
-"""GPUs keep their index and uuid, whatever the driver numbers them."""
+"""GPUs keep their index and uuid, regardless of the driver's numbers."""
 
 from pathlib import Path
 

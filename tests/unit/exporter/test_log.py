@@ -1,4 +1,4 @@
-"""The exporter's log: an event is a line, and a log that cannot be written ends nothing."""
+"""The exporter's log: one line per event, and a failed write has no other effect."""
 
 from __future__ import annotations
 

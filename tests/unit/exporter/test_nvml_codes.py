@@ -1,4 +1,4 @@
-"""What NVML's numbers mean is checked against the binding's own names for them."""
+"""The meaning of NVML's numbers is compared with the binding's names."""
 
 import pynvml
 import pytest
@@ -48,11 +48,11 @@ def test_any_other_code_is_an_error_and_no_loss(code: int) -> None:
 @pytest.mark.parametrize(
     ("code", "cure"),
     [
-        (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, "different versions: reload the driver, or reboot"),
+        (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, "different versions; reload the driver, or reboot"),
         (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "modprobe nvidia"),
         (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, "install the NVIDIA driver"),
-        (pynvml.NVML_ERROR_NO_PERMISSION, "run as root"),
-        (pynvml.NVML_ERROR_UNKNOWN, "restart it"),
+        (pynvml.NVML_ERROR_NO_PERMISSION, "run the exporter as root"),
+        (pynvml.NVML_ERROR_UNKNOWN, "restart the container"),
         (pynvml.NVML_ERROR_MEMORY, "the library's words"),
     ],
 )  # fmt: skip

@@ -1,6 +1,6 @@
-"""What the library's refusals lead to: remembered, counted, a GPU lost, or all of it failed.
+"""The results of the library's errors: remembered, counted, a lost GPU, or a failed source.
 
-The library itself is not there: the functions asked are these tests' own.
+The library itself is not used: the tests call fake functions.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from exporter.sources.nvml import Driver, events
 
 
 class Library:
-    """Answers in turn what it is told to; numbers in `codes` are refusals."""
+    """A fake function that returns the specified results in order; numbers in `codes` are errors."""
 
     def __init__(self, *answers: object) -> None:
         self.answers = list(answers)
@@ -107,7 +107,7 @@ def test_a_lost_gpu_is_lost_but_a_lost_part_is_only_absent(driver: Driver, name:
     "name", ["UNINITIALIZED", "DRIVER_NOT_LOADED", "LIB_RM_VERSION_MISMATCH", "LIBRARY_NOT_FOUND"]
 )
 def test_a_library_that_is_of_no_use_fails_all(driver: Driver, name: str) -> None:
-    with pytest.raises(SourceFailed, match="NVML does not answer"):
+    with pytest.raises(SourceFailed, match="NVML does not respond"):
         driver.call(0, "rows", Library(refusal(name)))
 
 
@@ -215,7 +215,7 @@ def test_the_newer_memory_call_is_not_replaced_for_one_failure(
 ) -> None:
     library = Library(refusal("UNKNOWN"), refusal("FUNCTION_NOT_FOUND"), "older")
     monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", library)
-    assert driver.memory(0) is None  # with the older call the used memory would jump
+    assert driver.memory(0) is None  # the older call would report another used memory
     assert driver.memory(0) == "older"
 
 
@@ -236,7 +236,7 @@ class Support:
 
 @pytest.fixture
 def samples(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """The profiling calls: samples are numbers, metrics their difference."""
+    """Fake profiling calls: samples are numbers, metrics are their differences."""
     counts = {"made": 0, "freed": 0}
 
     def alloc() -> int:

@@ -1,4 +1,4 @@
-"""What becomes of a card's answers: units, alternatives, what is left out. The card is a table."""
+"""Readings from a fake card that is a table: units, alternatives, omitted values."""
 
 from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
@@ -37,7 +37,7 @@ FIELDS: dict[Field, int] = {
 
 
 class Card:
-    """A driver whose one GPU answers from tables; what is not in them is not supported."""
+    """A driver with one GPU that returns values from tables; missing entries are not supported."""
 
     def __init__(self, answers: dict[Any, Any], fields: dict[Field, int]) -> None:
         self.answers, self.known = dict(answers), dict(fields)
@@ -143,7 +143,9 @@ def test_a_load_read_asks_for_all_its_field_values_at_once(card: Card) -> None:
     card.batches.clear()
     read(groups, "load")
     assert len(card.batches) == 1
-    assert (185, 0) not in card.batches[0]  # the average is dear, and not needed beside the moment
+    assert (185, 0) not in card.batches[
+        0
+    ]  # the average is expensive and not needed with the instantaneous value
 
 
 @pytest.mark.parametrize("margin", [0, -3, None])
@@ -345,7 +347,7 @@ def test_thresholds_are_degrees_where_the_card_tells_degrees(card: Card) -> None
 def test_margins_are_not_taken_for_degrees(card: Card, told: int | None) -> None:
     card.answers["nvmlDeviceGetTemperatureThreshold"] = told
     card.known |= {(193, 0): (1 << 32) - 8, (194, 0): -2, (196, 0): 0, (195, 0): -10}
-    # 61 degrees now and 26 left: the limit is at 87
+    # 61 degrees now and a margin of 26: the limit is 87
     assert thresholds(card) == {"shutdown": 95, "slowdown": 89, "gpu_max": 87}
 
 

@@ -1,4 +1,4 @@
-"""What we call of NVML is there in the binding, under the numbers and sizes that we take for granted."""
+"""The binding has all NVML functions that the exporter calls, with the expected numbers and sizes."""
 
 import ast
 import ctypes
@@ -23,13 +23,13 @@ from exporter.xids.xid_catalogue import DRIVER_SAYS
 SOURCES = sorted(Path(nvml.__file__).parent.glob("nvml*.py"))
 BINDING = Path(pynvml.__file__).read_text()
 FUNCTION = re.compile(r"nvml[A-Z][A-Za-z0-9]+(_v\d)?")
-# Named otherwise in the binding than what is called for, or called by the binding on its own.
+# Functions with another name in the binding, or called by the binding itself.
 INDIRECT = {"nvmlDeviceGetMemoryInfo_v2", "nvmlErrorString"}
 NOT_FUNCTIONS = {"nvmlReturn"}
 
 
 def named() -> Iterator[str]:
-    """Every function of the library that our files name, as a text or as part of the binding."""
+    """All library functions that our files name, as a string or as an attribute of the binding."""
     for path in SOURCES:
         if path.stem == "nvml_symbols":
             continue
@@ -225,7 +225,7 @@ def test_states_locations_and_actions_have_the_numbers_of_their_names() -> None:
     } == {name: place for place, name in enumerate(nvml_health.RECOVERY_ACTIONS)} | {
         name: place for place, name in nvml_health.RARE_ACTIONS.items()
     }  # fmt: skip
-    # the line of XID 154 has the number, the reading the name: both are looked up in this order
+    # the line of XID 154 has the number, the reading has the name; both use this order
     names = dict(enumerate(nvml_health.RECOVERY_ACTIONS)) | nvml_health.RARE_ACTIONS
     assert dict(enumerate(DRIVER_SAYS)) == names
     assert [

@@ -1,4 +1,4 @@
-"""Training jobs' files are strangers' files."""
+"""Files of training jobs are untrusted."""
 
 import json
 import os

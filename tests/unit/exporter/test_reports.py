@@ -1,4 +1,4 @@
-"""What jobs, pipelines and servers report: what is shown, what is refused, and who may say it."""
+"""Reports of jobs, pipelines and servers: exported values, rejections, and permissions."""
 
 import json
 import os
@@ -41,7 +41,7 @@ Shown = dict[tuple[str, tuple[str, ...]], float]
 
 def shown(collector: Progress, now: float | None = None) -> Shown:
     samples = list(collector.collect(time.time() if now is None else now))
-    Renderer(CATALOGUE).render(samples)  # in the terms of the catalogue
+    Renderer(CATALOGUE).render(samples)  # checks names and labels against the catalogue
     return {(s.name, s.labels): s.value for s in samples}
 
 
@@ -55,7 +55,7 @@ def write(folder: Path, stem: str, report: dict[str, Any]) -> None:
 
 
 class Post:
-    """An inbox and what it refused."""
+    """An inbox and its rejections."""
 
     def __init__(self) -> None:
         self.reasons: list[Reason] = []
@@ -71,7 +71,7 @@ class Post:
         return {held.report.key for held in self.inbox.held()}
 
 
-# ---- what is shown
+# ---- exported values
 
 
 def test_ranks_of_a_job_speak_for_it_together(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_server_that_ended_or_is_gone_has_no_load(tmp_path: Path) -> None:
 
 
 class OfThePool:
-    """A cluster that runs the service itself and knows whose the jobs are."""
+    """A cluster that runs the service itself and knows the owners of the jobs."""
 
     def users(self) -> dict[str, int]:
         return {"train-a": ALICE}
@@ -146,7 +146,7 @@ def test_of_the_pools_services_the_gateway_tells_of_the_requests(tmp_path: Path)
     }
 
 
-# ---- counters of those who are started again and again
+# ---- counters of pipelines with many runs
 
 
 def test_what_earlier_runs_counted_is_added() -> None:
@@ -157,7 +157,7 @@ def test_what_earlier_runs_counted_is_added() -> None:
     assert totals.of(again(report, records=0, began=2.0)) == 700
     assert totals.of(again(report, records=700, began=2.0)) == 1400
     assert totals.of(again(report, records=None, began=2.0)) is None
-    assert totals.of(again(report, records=5, began=2.0)) == 1405, "it began anew"
+    assert totals.of(again(report, records=5, began=2.0)) == 1405, "the count restarted"
     totals.keep(set())
     assert totals.of(report) == 500
 
@@ -174,7 +174,7 @@ def test_a_total_never_falls(told: list[tuple[int, int]]) -> None:
 
 
 def test_an_exporter_that_starts_anew_shows_the_same_counts_of_files(tmp_path: Path) -> None:
-    """Else every start of it would look like a burst of work."""
+    """Otherwise every start would look like a burst of work."""
     for run in (1, 2):
         with progress.Pipeline("etl", tmp_path) as pipeline:
             pipeline.success(500)
@@ -191,7 +191,7 @@ def test_an_exporter_that_starts_anew_shows_the_same_counts_of_files(tmp_path: P
         assert shown(lived)[name, labels] == shown(fresh)[name, labels] == count
 
 
-# ---- what is refused
+# ---- rejections
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,9 @@ def test_one_user_cannot_take_all_places() -> None:
     assert post.reasons == ["limit"] * 3
     post.send(TRAINING | {"job_id": "j0", "step": 13})
     post.send(TRAINING | {"job_id": "bobs"}, BOB)
-    assert post.reasons == ["limit"] * 3, "who has a place keeps it, and another finds one"
+    assert post.reasons == ["limit"] * 3, (
+        "known reporters are kept, and there is space for a new one"
+    )
 
 
 def test_a_user_who_sends_too_often_holds_up_nobody_else() -> None:
@@ -317,7 +319,7 @@ def test_a_file_speaks_only_for_whom_it_is_named_after(
     assert rejected(shown(Progress(tmp_path))) == {"name": 1}
 
 
-# ---- who may say it
+# ---- permissions
 
 
 def test_only_who_reported_first_goes_on_and_root_may() -> None:
@@ -329,7 +331,7 @@ def test_only_who_reported_first_goes_on_and_root_may() -> None:
     assert post.keys == {Key("training", "train-a", "0")}
     post.send(TRAINING | {"step": 13}, ROOT)
     post.send(TRAINING | {"step": 14}, BOB)
-    assert post.reasons == ["owner"] * 3, "root takes the job from nobody"
+    assert post.reasons == ["owner"] * 3, "root does not become the owner of the job"
 
 
 def test_the_clusters_word_stands_above_who_was_first() -> None:
@@ -352,7 +354,7 @@ def test_a_name_is_free_again_when_nobody_reports_it_any_more() -> None:
     owners.check(key, ALICE)
     owners.keep(set(), since=0.0)
     with pytest.raises(Rejected):
-        owners.check(key, BOB)  # the first report came after that look around
+        owners.check(key, BOB)  # the first report arrived after `since`
     owners.keep(set(), since=time.monotonic() + 1)
     owners.check(key, BOB)
 
@@ -385,7 +387,7 @@ def test_a_folder_full_of_files_is_read_as_far_as_the_limit(tmp_path: Path) -> N
     assert len(list(Files(tmp_path, Owners(), lambda _: None).read())) == MAX_FILES
 
 
-# ---- processes that are gone
+# ---- ended processes
 
 
 def test_a_job_whose_process_is_gone_does_not_run(tmp_path: Path) -> None:
@@ -396,7 +398,9 @@ def test_a_job_whose_process_is_gone_does_not_run(tmp_path: Path) -> None:
     assert page["training_running", ("train-a",)] == 0
     assert page["training_step", ("train-a",)] == 12
     write(tmp_path, "train-a@1", TRAINING | {"rank": 1})
-    assert shown(Progress(tmp_path))["training_running", ("train-a",)] == 1, "one may be there"
+    assert shown(Progress(tmp_path))["training_running", ("train-a",)] == 1, (
+        "a process in another namespace may still run"
+    )
 
 
 @pytest.mark.parametrize(
@@ -427,7 +431,7 @@ def listening(tmp_path: Path) -> tuple[Path, Progress]:
 
 
 def until(collector: Progress, holds: str) -> Shown:
-    """The page as soon as it has a family."""
+    """The page, once it has a family."""
     end = time.monotonic() + 5
     while time.monotonic() < end:
         page = shown(collector)

@@ -1,4 +1,4 @@
-"""Units of systemd, as a program of the same manners as systemctl tells them."""
+"""systemd units, reported by a fake systemctl."""
 
 import re
 import sys
@@ -79,7 +79,7 @@ def test_a_machine_without_systemd_gives_no_data(tmp_path: Path) -> None:
     ("body", "sentence"),
     [
         ("sys.exit('Failed to connect to bus: No such file')", "failed: Failed to connect to bus"),
-        ("time.sleep(30)", "did not answer in 0.5 s"),
+        ("time.sleep(30)", "did not respond within 0.5 s"),
     ],
 )
 def test_a_systemctl_that_fails_or_waits_is_said_in_a_sentence(

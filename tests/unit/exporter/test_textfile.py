@@ -1,4 +1,4 @@
-"""Files that others wrote: what is shown of them, and what is passed over as a whole."""
+"""Files of other programs: accepted content, and files rejected as a whole."""
 
 import math
 import os
@@ -24,7 +24,7 @@ CATALOGUE = catalogue()
 
 
 class Folder:
-    """A folder of text files, and what a collector shows of it."""
+    """A folder of text files, and the collector's output."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,7 +46,7 @@ class Folder:
         return list(self.collector.collect(0.0))
 
     def reasons(self) -> dict[str, str]:
-        """Why each file is passed over."""
+        """The reason for the rejection of each file."""
         name = "gpu_exporter_textfile_rejected"
         return {Path(s.labels[0]).name: s.labels[1] for s in self.samples() if s.name == name}
 
@@ -75,15 +75,14 @@ def test_a_file_is_shown_as_it_says(folder: Folder) -> None:
         "# TYPE site_runs_total counter", "site_runs_total 1000.0",
         f"# HELP site_untyped Metric read from {folder.path}/a.prom",
         "# TYPE site_untyped untyped", "site_untyped 0.5",
-        "# HELP node_textfile_mtime_seconds Unix time at which a text file that is shown was last "
-        "written.",
+        "# HELP node_textfile_mtime_seconds Unix time of the latest change of an accepted text file.",
         "# TYPE node_textfile_mtime_seconds gauge",
         f'node_textfile_mtime_seconds{{file="{folder.path}/a.prom"}} 1000.5',
-        "# HELP node_textfile_scrape_error 1 while a text file or folder cannot be read, or a file is "
-        "passed over.",
+        "# HELP node_textfile_scrape_error 1 while a text file or its folder cannot be read, or a file "
+        "is rejected.",
         "# TYPE node_textfile_scrape_error gauge", "node_textfile_scrape_error 0",
-        "# HELP gpu_exporter_textfile_families_dropped Families of text files that are left out "
-        "because the exporter has them itself.",
+        "# HELP gpu_exporter_textfile_families_dropped Families in text files that are ignored because "
+        "the exporter itself has a family of this name.",
         "# TYPE gpu_exporter_textfile_families_dropped gauge",
         "gpu_exporter_textfile_families_dropped 0",
     ]  # fmt: skip
@@ -298,7 +297,7 @@ def test_the_reasons_of_the_catalogue_are_those_that_there_are() -> None:
     assert metric.values["reason"] == get_args(Reason)
 
 
-# ---- whatever a file holds
+# ---- arbitrary files
 
 _TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20)
 _NAMES = st.from_regex(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,8}", fullmatch=True)
@@ -368,7 +367,7 @@ def test_any_bytes_are_refused_or_shown_so_that_others_read_the_same(data: bytes
     described = merged.described()
     blocks = Renderer(CATALOGUE).render(merged.samples(described), described)
     text = Fragment(blocks).plain(Form.TEXT).decode()
-    theirs = {  # each counter is called _total there
+    theirs = {  # OpenMetrics requires _total for counters
         (
             sample.name.removesuffix("_total"),
             tuple(sorted(p for p in sample.labels.items() if p[1])),

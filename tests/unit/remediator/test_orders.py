@@ -15,6 +15,7 @@ from remediator.clusters.memory import MemoryCluster
 from remediator.core import events
 from remediator.core.model import OWNER, Level, State, Step
 from remediator.core.reasons import Reason
+from remediator.orders import Close, Exit, Order, Release
 
 HEAD = {"Authorization": "Bearer 0123456789abcdef0123"}
 GPU = Target.parse("node1/3")
@@ -170,3 +171,26 @@ def test_an_order_without_who_why_or_what_is_refused(client, missing) -> None:
 def test_a_target_that_is_none_is_refused(client, target) -> None:
     answer = client.post(RELEASE, json=WHO | {"target": target}, headers=HEAD)
     assert (answer.status_code, "expected a target" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/pause", "/api/v1/resume", RELEASE, CLOSE, RETRY])
+def test_an_order_with_an_unknown_field_is_refused(client, path) -> None:
+    escalated(client)
+    more = {"target": "node1/3"} if path == RELEASE else {}
+    answer = client.post(path, json=WHO | more | {"force": True}, headers=HEAD)
+    assert (answer.status_code, "force" in answer.text) == (400, True)
+
+
+def test_who_resumes_is_kept_and_a_pause_without_a_reason_says_so(client) -> None:
+    client.post("/api/v1/pause", json={"by": "alice", "reason": " "}, headers=HEAD)
+    assert client.get("/api/v1/incidents").json()["pause"]["reason"] == "no reason given"
+    client.post("/api/v1/resume", json={"by": "bob"}, headers=HEAD)
+    decided = client.get("/api/v1/decisions").json()["decisions"]
+    assert "bob" in str(decided[-1])
+    client.post("/api/v1/resume", headers=HEAD)
+    assert "somebody" in str(client.get("/api/v1/decisions").json()["decisions"][-1])
+
+
+@pytest.mark.parametrize("shape", [Order, Exit, Close, Release])
+def test_an_order_is_not_changed_after_it_was_read(shape) -> None:
+    assert shape.__struct_config__.frozen

@@ -1,4 +1,4 @@
-"""Small files that others write: a bound on each, and nothing but regular files."""
+"""Small files of other programs: size limits, and regular files only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     elif kind == "folder":
         path.mkdir()
     elif kind == "pipe":
-        os.mkfifo(path)  # nobody ever writes into it
+        os.mkfifo(path)  # without a writer
     with pytest.raises(OSError):
         bounded.read(Path("/dev/zero") if kind == "device" else path, 10)
 
@@ -47,4 +47,4 @@ def test_what_cannot_be_looked_at_may_be_there(tmp_path: Path) -> None:
     assert not bounded.exists(tmp_path / "file" / "below")
     (tmp_path / "dangling").symlink_to("none")
     assert bounded.exists(tmp_path / "dangling")
-    assert bounded.exists(tmp_path / ("x" * 300))  # the kernel does not say
+    assert bounded.exists(tmp_path / ("x" * 300))  # the kernel reports another error

@@ -1,4 +1,4 @@
-"""The kubelet's state of claims: as the kubelet of Kubernetes 1.37 wrote it, and as junk."""
+"""The kubelet's claim state: written by the kubelet of Kubernetes 1.37, and invalid data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def claim(device: Any, uid: str = ONE) -> dict[str, Any]:
 def test_what_a_real_kubelet_wrote(tmp_path: Path) -> None:
     owners = claims(tmp_path, RECORD.read_bytes())
     assert owners.here()
-    # of a shared claim the pod that has ended holds nothing, and a channel is no GPU
+    # a pod of a shared claim that has ended holds nothing, and a channel is not a GPU
     assert list(owners.holdings(0)) == [
         Holding("nvidia0", f"pod:{ONE}", namespace="ml", pod="train-0"),
         Holding("nvidia2", f"pod:{ONE}", namespace="ml", pod="train-0"),

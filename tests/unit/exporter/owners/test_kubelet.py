@@ -1,5 +1,5 @@
-"""The kubelet's checkpoint: as the kubelets of Kubernetes 1.19 and 1.37 wrote it (see
-tests/real_kubelet), and as junk."""
+"""The kubelet's checkpoint: written by the kubelets of Kubernetes 1.19 and 1.37 (see tests/real_kubelet),
+and invalid data."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_checkpoint_that_is_no_file_is_here_and_a_failure(tmp_path: Path, kind
     else:
         os.mkfifo(path)
     assert owners.here()
-    with pytest.raises(CollectorError, match="cannot be read"):
+    with pytest.raises(CollectorError, match="cannot read"):
         list(owners.holdings(0))
 
 

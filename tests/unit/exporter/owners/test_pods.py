@@ -1,4 +1,4 @@
-"""Which pods have not ended, told from cgroups of both kinds and versions, else from the kubelet's folder."""
+"""Pods that have not ended, from cgroups of both drivers and versions, else from the kubelet's folder."""
 
 from __future__ import annotations
 

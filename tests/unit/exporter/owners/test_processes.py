@@ -1,4 +1,4 @@
-"""Whose a process is, told from cgroups as container runtimes and Slurm write them."""
+"""The owner of a process, from cgroups of container runtimes and Slurm."""
 
 from __future__ import annotations
 

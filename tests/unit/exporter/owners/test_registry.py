@@ -1,4 +1,4 @@
-"""Which sources an exporter asks, by what it was given."""
+"""The sources of an exporter, depending on its settings."""
 
 from __future__ import annotations
 

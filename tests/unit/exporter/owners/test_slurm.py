@@ -1,4 +1,4 @@
-"""Slurm's jobs: from what the real Slurm wrote (see slurm_22.05/README.md), and from junk."""
+"""Slurm jobs: from files of the real Slurm (see slurm_22.05/README.md), and from invalid data."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _one(
         b"SLURM_JOB_ID=8\0SLURM_JOB_GPUS=0\0",  # of another job than the cgroup's
         b"SLURM_JOB_ID=7\0SLURM_JOB_GPUS=a,-1,1000000,\0",
         "SLURM_JOB_ID=7\0SLURM_JOB_GPUS=\u0661,\u0967\0".encode(),
-        b"SLURM_JOB_ID=7\0CUDA_VISIBLE_DEVICES=0,1\0",  # counted among what the job sees
+        b"SLURM_JOB_ID=7\0CUDA_VISIBLE_DEVICES=0,1\0",  # numbers of the GPUs visible to the job
         b"SLURM_JOB_ID=7\0CUDA_VISIBLE_DEVICES=MIG-a,0\0",
         b"SLURM_JOB_ID=7\0SLURM_JOB_GPUS=" + b"9" * 5000 + b"\0",
         b"X=" + b"x" * 300_000 + b"\0SLURM_JOB_ID=7\0SLURM_JOB_GPUS=0\0",
@@ -207,7 +207,7 @@ def _run(script: str, folder: Path, job: str, gpus: str = "") -> None:
 def test_prolog_and_epilog_keep_the_notes(tmp_path: Path) -> None:
     folder = tmp_path / "jobs"
     _run("prolog.sh", folder, "7", "0,1")
-    _run("prolog.sh", folder, "7", "0,1")  # asked twice for a job of two steps
+    _run("prolog.sh", folder, "7", "0,1")  # runs twice for a job with two steps
     _run("prolog.sh", folder, "8", "1")
     assert _held(SlurmNotes(folder).holdings(0)) == [("0", "7"), ("1", "7"), ("1", "8")]
     _run("epilog.sh", folder, "7")

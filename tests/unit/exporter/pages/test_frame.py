@@ -1,4 +1,4 @@
-"""The frame measures collectors, and one that fails costs its own series alone."""
+"""The frame measures collectors, and a failed collector only loses its own series."""
 
 import errno
 import gzip as packer
@@ -37,7 +37,7 @@ class Raises:
 
 
 class Remembers:
-    """Reads memory and knows when nothing changed."""
+    """A collector with a token."""
 
     name, interval, inline = "remembers", 1.0, True
 

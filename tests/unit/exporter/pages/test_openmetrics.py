@@ -1,4 +1,4 @@
-"""The form of the page follows from the Accept header."""
+"""The format of the page depends on the Accept header."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""A page is its fragments joined: whole in every form, and compressed as one gzip member."""
+"""A page joins its fragments: complete in each format, and compressed as one gzip member."""
 
 import gzip
 import math
@@ -31,7 +31,7 @@ FAMILIES = Catalogue(
     )
 )
 VALUES = st.one_of(st.floats(), st.integers(), st.integers(-(10**400), 10**400), st.booleans())
-# Every text that Python can hold, lone surrogates too, and often what the formats must escape.
+# Any Python string, including lone surrogates, and often characters that need escaping.
 TEXTS = st.text(st.one_of(st.sampled_from('\\"\n\r\t\0{}=,# é\ud800'), st.characters()))
 
 
@@ -40,7 +40,7 @@ def fragment(*samples: Sample) -> Fragment:
 
 
 def readable(value: str) -> str:
-    """A label's value as it is shown: cut, and without what no text can hold."""
+    """A label value as exported: truncated, and without invalid characters."""
     cut = value[:MAX_VALUE].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return cut.replace("\0", "\ufffd")
 
@@ -51,7 +51,9 @@ def read(page: bytes, form: Form) -> dict[tuple[str, str, str], float]:
         if form is Form.TEXT
         else openmetrics.text_string_to_metric_families
     )
-    renamed = {"odd_misnamed_total": "odd_misnamed"}  # this parser calls every counter so
+    renamed = {
+        "odd_misnamed_total": "odd_misnamed"
+    }  # this parser removes _total from every counter
     return {
         (
             renamed.get(sample.name, sample.name),
@@ -64,7 +66,7 @@ def read(page: bytes, form: Form) -> dict[tuple[str, str, str], float]:
 
 
 def nearly(value: float) -> float:
-    """The float that a number is read as."""
+    """The float that a parser reads for a number."""
     try:
         return float(value)
     except OverflowError:
@@ -81,9 +83,7 @@ def nearly(value: float) -> float:
 def test_what_went_in_comes_out_of_a_parser(
     form: Form, given: dict[tuple[str, str, str], float]
 ) -> None:
-    if (
-        form is Form.OPENMETRICS
-    ):  # which knows no negative counters, and no counters that are no number
+    if form is Form.OPENMETRICS:  # the parser rejects negative and NaN counters
         given = {
             key: value
             for key, value in given.items()
@@ -191,7 +191,7 @@ def test_what_others_wrote_is_shown_as_they_describe_it() -> None:
     ]
     other = {"site_queue_seconds_sum": Series(Family("site_queue_seconds_sum", "gauge", "x"), ())}
     [block] = renderer.render([Sample("site_queue_seconds_sum", (), 1)], other)
-    assert block.family.type == "gauge", "a name may mean another thing the next time"
+    assert block.family.type == "gauge", "the meaning of a name may change between renders"
 
 
 def test_a_histogram_of_the_catalogue_has_its_bound_as_last_label() -> None:

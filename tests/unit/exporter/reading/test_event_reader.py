@@ -1,4 +1,4 @@
-"""Lines of the event process, and what is made of them."""
+"""Parsing of the event process's lines."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What one process says in shared memory and another one reads there."""
+"""One process writes the heartbeat into shared memory, and another reads it."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What is left out, and when it is asked again."""
+"""Holds and their retry times."""
 
 from exporter.reading.holds import Holds
 

@@ -1,4 +1,4 @@
-"""Late or not, and who is to blame: one table."""
+"""A table of late calls and the GPUs that cause them."""
 
 import pytest
 

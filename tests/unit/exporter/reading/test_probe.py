@@ -1,4 +1,4 @@
-"""GPUs that did not answer are asked all at once."""
+"""GPUs that did not respond are retried in parallel."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from exporter.sources.base import SourceFailed, SourceLost
 
 
 class Source:
-    """Slot 0 is fast, 1 slow, 2 hangs in what was asked before it was freed, 3 lost, 4 fails."""
+    """Slot 0 is fast, 1 slow, 3 lost, 4 fails; calls for 2 hang if they start before it is freed."""
 
     def __init__(self, timer: Timer) -> None:
         self.timer = timer

@@ -1,4 +1,4 @@
-"""What goes over the pipes."""
+"""The messages and orders on the pipes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who reads which GPU: from what is seen of the processes to what is to be done."""
+"""The assignment of GPUs to processes: from observations of the processes to actions."""
 
 from itertools import pairwise
 
@@ -35,7 +35,7 @@ EIGHT = tuple(range(8))
 
 
 class Node:
-    """A roster, and processes that do as a test says. Time is the test's, in seconds."""
+    """A roster, and fake processes controlled by the test. The test sets the time, in seconds."""
 
     def __init__(self) -> None:
         self.roster = Roster()
@@ -67,12 +67,12 @@ class Node:
         return actions
 
     def does(self, number: int, at: float, slot: int | None, group: Group | None) -> None:
-        """The process begins a call, or (no group) rests."""
+        """The process starts a call, or (without a group) waits."""
         calls = self.beats[number].calls + 1
         self.beats[number] = Beat(calls, at, at, slot, group)
 
     def calls(self, number: int, at: float) -> None:
-        """A call came back and another one about the same GPU began."""
+        """A call returned, and another call for the same GPU started."""
         beat = self.beats[number]
         self.beats[number] = beat._replace(calls=beat.calls + 1, at=at)
 
@@ -82,7 +82,7 @@ class Node:
         return post
 
     def well(self, now: float) -> int:
-        """A common worker has read everything and rests."""
+        """A common worker has read everything and waits."""
         number = self.common().number
         self.say(number, now, Hello("x"), Slots(EIGHT), Round(now))
         self.does(number, now, None, None)
@@ -102,7 +102,7 @@ def kinds(actions: list[Action], kind: type) -> list[Action]:
 
 
 def hang(node: Node, at: float, slot: int, group: Group = "presence") -> tuple[int, list[Action]]:
-    """The common worker begins a call that does not come back; what is done when that is noticed."""
+    """The common worker starts a call that does not return. Returns the actions when this is detected."""
     number = node.common().number
     node.does(number, at, slot, group)
     assert kinds(node.step(at + 0.7), Hung) == []
@@ -262,7 +262,7 @@ def test_a_gpu_that_takes_the_others_time_is_read_alone_without_being_flagged(no
 def test_a_ninth_slow_gpu_shares_a_worker(node: Node) -> None:
     for slot in range(9):
         node.roster._own(None, slot, "presence", 1.0)
-    assert len(node.roster.posts) == 9  # and the common one
+    assert len(node.roster.posts) == 9  # and the common worker
     assert node.roster.slow() == set(range(9))
 
 
@@ -311,7 +311,7 @@ def test_a_driver_that_does_not_connect_costs_no_gpu(node: Node) -> None:
     node.step(1.3)
     number = node.common().number
     assert End(number) in node.step(16.5)
-    assert "did not answer within 15 s" in str(node.log)
+    assert "did not respond within 15 s" in str(node.log)
     assert not node.roster.holds
 
 

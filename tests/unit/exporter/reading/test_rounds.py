@@ -1,4 +1,4 @@
-"""The rounds over the GPUs, as the messages that they give."""
+"""The messages of the rounds over the GPUs."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +33,7 @@ def seen(messages: list[Message], kind: type) -> list[int]:
 
 
 class Watched:
-    """A source that says what the heartbeat tells at each call."""
+    """A source that records the heartbeat at each call."""
 
     name = "watched"
 

@@ -1,4 +1,4 @@
-"""What the kernel shows without the driver being asked."""
+"""Signals of the kernel that need no driver call."""
 
 from pathlib import Path
 

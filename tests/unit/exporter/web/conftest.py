@@ -1,4 +1,4 @@
-"""The HTTP side in a thread of its own, on a free port, and somebody to talk to it in bytes."""
+"""The HTTP server in its own thread, on a free port, and a client that sends raw bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TEXT = b"gpu_expected 8\n" * 100
 
 @dataclass
 class Pages:
-    """One page, or none that may be shown; remembers what was asked of it."""
+    """Fake pages: one page, or none to serve; records the requests."""
 
     shown: bytes | None = TEXT
     names: tuple[str, ...] = ("gpu_load", "xid")
@@ -51,7 +51,7 @@ class Pages:
 
 
 class Reader:
-    """Lets go of GPUs at once, or never."""
+    """A fake reader that releases GPUs immediately, or never."""
 
     def __init__(self, *, obeys: bool = True) -> None:
         self.obeys = obeys
@@ -64,7 +64,7 @@ class Reader:
 
 @dataclass
 class Served:
-    """A running server. `told` are the names of what it logged, with the fields."""
+    """A running server. `told` are its log events, with their fields."""
 
     folder: Path
     port: int
@@ -83,7 +83,7 @@ class Served:
         return self.folder / "web.yml"
 
     def failed(self, reason: str, count: int) -> bool:
-        """Whether so many connections failed for this reason, within a moment."""
+        """Whether the count of failed connections with this reason reaches this value within a moment."""
         end = time.monotonic() + 5
         while self.counters.failed[reason] < count and time.monotonic() < end:
             time.sleep(0.01)
@@ -102,7 +102,7 @@ class Served:
         return connection
 
     def say(self, sent: bytes, tls: ssl.SSLContext | None = None) -> bytes:
-        """Everything that comes back until the other side closes."""
+        """All received data until the server closes the connection."""
         with self.connect(tls) as connection:
             connection.sendall(sent)
             return read_all(connection)
@@ -169,8 +169,8 @@ Serve = Callable[..., Served]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts servers: `serve(config text, token=..., pages=..., ...)`. All they did is checked at
-    the end: nothing may have gone astray in the event loop."""
+    """Starts servers: `serve(config text, token=..., pages=..., ...)`. Checks at the end that the event
+    loop had no unhandled exceptions."""
     started: list[Served] = []
 
     def begin(
@@ -247,7 +247,7 @@ def certified(authority: trustme.CA, tmp_path: Path) -> Callable[[str], trustme.
 
 @pytest.fixture
 def trusting(authority: trustme.CA) -> Callable[..., ssl.SSLContext]:
-    """A client that trusts the authority, with a certificate of its own where one is given."""
+    """A client that trusts the authority, with its own certificate if specified."""
 
     def make(leaf: trustme.LeafCert | None = None) -> ssl.SSLContext:
         context = ssl.create_default_context()

@@ -1,5 +1,5 @@
-"""Passwords are checked whole, wrong ones are never kept, nobody learns who is a user, and no header
-breaks the check."""
+"""Passwords are checked completely, wrong ones are never cached, user names are not revealed, and no
+header breaks the check."""
 
 import base64
 from pathlib import Path
@@ -78,10 +78,12 @@ def test_somebody_unknown_costs_the_check_of_a_real_hash_and_always_the_same(
     monkeypatch.setattr(bcrypt, "checkpw", lambda _, digest: checked.append(digest) is None)
     users, known = Users(), {f"user{n}": f"hash{n}" for n in range(8)}
     for name in ("nobody", "nobody", *(f"no{n}" for n in range(40))):
-        assert not users.check(name, b"x", known), "even where the hash would fit"
+        assert not users.check(name, b"x", known), (
+            "an unknown user is rejected even if the password matches the checked hash"
+        )
     assert checked[0] == checked[1]
     assert {digest.decode() for digest in checked} <= set(known.values())
-    assert len(set(checked)) > 1, "so that the time does not stand out where costs differ"
+    assert len(set(checked)) > 1, "so that the response time is inconspicuous when costs differ"
 
 
 def test_what_is_kept_is_bounded() -> None:
@@ -97,7 +99,9 @@ def test_what_is_kept_is_bounded() -> None:
 )
 def test_a_bad_token_is_refused_with_the_file_and_the_cure(tmp_path: Path, text: str) -> None:
     (tmp_path / "token").write_text(text)
-    with pytest.raises(UserError, match=r"--web.release-token-file .*token: write one token of 16"):
+    with pytest.raises(
+        UserError, match=r"--web.release-token-file .*token: expected one token of 16"
+    ):
         TokenFile(tmp_path / "token")
 
 

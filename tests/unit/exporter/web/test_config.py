@@ -1,5 +1,5 @@
 # ruff: noqa: UP031 - braces of YAML in every line
-"""The web configuration: what is wrong is one sentence with file, key and cure; a good one is obeyed."""
+"""The web configuration: an invalid file results in one sentence with file, key and fix; a valid one is used."""
 
 import re
 import shutil
@@ -20,78 +20,78 @@ PAIR = "cert_file: localhost.crt, key_file: localhost.key"
 ALL = "client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.crt"
 TLS = "tls_server_config"
 
-# What stands in the file, which key the sentence names, and words of the cure.
+# The content of the file, the key in the error, and a part of the fix.
 BAD = [
-    ("%s: {cert_file: localhost.crt}" % TLS, TLS, "key and key_file are both missing; give one"),
-    ("%s: {key_file: localhost.key}" % TLS, TLS, "cert and cert_file are both missing; give one"),
-    ("%s: {%s, cert: x}" % (TLS, PAIR), TLS, "keep one"),
-    ("%s: {%s, key: x}" % (TLS, PAIR), TLS, "keep one"),
+    ("%s: {cert_file: localhost.crt}" % TLS, TLS, "key and key_file are both missing; set one"),
+    ("%s: {key_file: localhost.key}" % TLS, TLS, "cert and cert_file are both missing; set one"),
+    ("%s: {%s, cert: x}" % (TLS, PAIR), TLS, "remove one"),
+    ("%s: {%s, key: x}" % (TLS, PAIR), TLS, "remove one"),
     ("%s: {cert_file: no.crt, key_file: localhost.key}" % TLS, "cert_file", "check the path"),
     ("%s: {cert_file: localhost.crt, key_file: no.key}" % TLS, "key_file", "check the path"),
-    ("%s: {cert_file: ., key_file: localhost.key}" % TLS, "cert_file", "cannot be read"),
+    ("%s: {cert_file: ., key_file: localhost.key}" % TLS, "cert_file", "cannot read"),
     ('%s: {cert_file: "a\\0b", key_file: localhost.key}' % TLS, "cert_file", "printable"),
     ('%s: {cert_file: localhost.crt, key_file: "\\ud800"}' % TLS, "key_file", "printable"),
     ('%s: {%s, client_auth_type: VerifyClientCertIfGiven, client_ca_file: "a\\0"}' % (TLS, PAIR), "client_ca_file", "printable"),
     ('%s: {cert: "\\ud800", key: x}' % TLS, "cert", "ASCII"),
     ('%s: {cert: x, key: "\\ud800"}' % TLS, "key", "ASCII"),
     ('%s: {%s, client_auth_type: VerifyClientCertIfGiven, client_ca: "\\ud800"}' % (TLS, PAIR), "client_ca", "ASCII"),
-    ("%s: {cert_file: junk, key_file: localhost.key}" % TLS, TLS, "no PEM certificate"),
-    ("%s: {cert_file: localhost.crt, key_file: junk}" % TLS, TLS, "no PEM certificate"),
-    ("%s: {cert_file: localhost.crt, key_file: other.key}" % TLS, TLS, "belongs together"),
-    ("%s: {cert: junk, key: junk}" % TLS, TLS, "no PEM certificate"),
+    ("%s: {cert_file: junk, key_file: localhost.key}" % TLS, TLS, "expected a PEM certificate"),
+    ("%s: {cert_file: localhost.crt, key_file: junk}" % TLS, TLS, "expected a PEM certificate"),
+    ("%s: {cert_file: localhost.crt, key_file: other.key}" % TLS, TLS, "matching unencrypted key"),
+    ("%s: {cert: junk, key: junk}" % TLS, TLS, "expected a PEM certificate"),
     ("%s: {%s, min_version: SSL3}" % (TLS, PAIR), "min_version", "SSL3"),
     ("%s: {%s, min_version: TLS1.2}" % (TLS, PAIR), "min_version", "TLS1.2"),
     ("%s: {%s, max_version: 1.3}" % (TLS, PAIR), "max_version", "expected"),
-    ("%s: {%s, min_version: TLS13, max_version: TLS12}" % (TLS, PAIR), "min_version", "lower it"),
+    ("%s: {%s, min_version: TLS13, max_version: TLS12}" % (TLS, PAIR), "min_version", "at most max_version"),
     ("%s: {%s, client_auth_type: Always}" % (TLS, PAIR), "client_auth_type", "Always"),
     ("%s: {%s, client_auth_type: RequestClientCert}" % (TLS, PAIR), "client_auth_type", "use RequireAndVerify"),
     ("%s: {%s, client_auth_type: RequireAnyClientCert}" % (TLS, PAIR), "client_auth_type", "use RequireAndVerify"),
     ("%s: {%s, client_auth_type: RequireClientCert}" % (TLS, PAIR), "client_auth_type", "use RequireAndVerify"),
-    ("%s: {%s, client_auth_type: RequireAndVerifyClientCert}" % (TLS, PAIR), "client_ca_file", "give one"),
-    ("%s: {%s, client_auth_type: VerifyClientCertIfGiven}" % (TLS, PAIR), "client_ca_file", "give one"),
+    ("%s: {%s, client_auth_type: RequireAndVerifyClientCert}" % (TLS, PAIR), "client_ca_file", "requires client_ca_file or client_ca"),
+    ("%s: {%s, client_auth_type: VerifyClientCertIfGiven}" % (TLS, PAIR), "client_ca_file", "requires client_ca_file or client_ca"),
     ("%s: {%s, client_ca_file: ca.crt}" % (TLS, PAIR), "client_auth_type", "use RequireAndVerify"),
-    ("%s: {%s, %s, client_ca: x}" % (TLS, PAIR, ALL), "client_ca", "keep one"),
-    ("%s: {%s, client_auth_type: RequireAndVerifyClientCert, client_ca: x}" % (TLS, PAIR), "client_ca", "authority"),
-    ("%s: {%s, client_auth_type: RequireAndVerifyClientCert, client_ca_file: junk}" % (TLS, PAIR), "client_ca_file", "authority"),
+    ("%s: {%s, %s, client_ca: x}" % (TLS, PAIR, ALL), "client_ca", "remove one"),
+    ("%s: {%s, client_auth_type: RequireAndVerifyClientCert, client_ca: x}" % (TLS, PAIR), "client_ca", "of the client CA"),
+    ("%s: {%s, client_auth_type: RequireAndVerifyClientCert, client_ca_file: junk}" % (TLS, PAIR), "client_ca_file", "of the client CA"),
     ("%s: {%s, client_auth_type: RequireAndVerifyClientCert, client_ca_file: no.crt}" % (TLS, PAIR), "client_ca_file", "check the path"),
-    ("%s: {%s, client_allowed_sans: [a]}" % (TLS, PAIR), "client_allowed_sans", "set that"),
-    ("%s: {%s, client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.crt, client_allowed_sans: [a]}" % (TLS, PAIR), "client_allowed_sans", "set that"),
-    ("%s: {%s, %s, client_allowed_sans: []}" % (TLS, PAIR, ALL), "client_allowed_sans", "leave it out"),
+    ("%s: {%s, client_allowed_sans: [a]}" % (TLS, PAIR), "client_allowed_sans", "requires client_auth_type"),
+    ("%s: {%s, client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.crt, client_allowed_sans: [a]}" % (TLS, PAIR), "client_allowed_sans", "requires client_auth_type"),
+    ("%s: {%s, %s, client_allowed_sans: []}" % (TLS, PAIR, ALL), "client_allowed_sans", "remove the key"),
     ("%s: {%s, %s, client_allowed_sans: a}" % (TLS, PAIR, ALL), "client_allowed_sans", "expected"),
-    ("%s: {%s, cipher_suites: [TLS_RSA_WITH_RC4_128_SHA]}" % (TLS, PAIR), "cipher_suites", "known: TLS_AES"),
-    ("%s: {%s, cipher_suites: [TLS_AES_128_GCM_SHA256], max_version: TLS12}" % (TLS, PAIR), "cipher_suites", "name others"),
-    ("%s: {%s, curve_preferences: [CurveP1]}" % (TLS, PAIR), "curve_preferences", "known: CurveP256"),
-    ("%s: {%s, curve_preferences: [X25519, CurveP256]}" % (TLS, PAIR), "curve_preferences", "name one"),
+    ("%s: {%s, cipher_suites: [TLS_RSA_WITH_RC4_128_SHA]}" % (TLS, PAIR), "cipher_suites", "expected one of TLS_AES"),
+    ("%s: {%s, cipher_suites: [TLS_AES_128_GCM_SHA256], max_version: TLS12}" % (TLS, PAIR), "cipher_suites", "add other suites"),
+    ("%s: {%s, curve_preferences: [CurveP1]}" % (TLS, PAIR), "curve_preferences", "expected one of CurveP256"),
+    ("%s: {%s, curve_preferences: [X25519, CurveP256]}" % (TLS, PAIR), "curve_preferences", "expected one curve"),
     ("%s: {%s, certfile: x}" % (TLS, PAIR), TLS, "certfile"),
     ("%s: []" % TLS, TLS, "expected"),
     ("%s: {%s, prefer_server_cipher_suites: 1}" % (TLS, PAIR), "prefer_server_cipher_suites", "expected"),
     ("basic_auth_users: {a: secret}", "basic_auth_users.a", "htpasswd"),
     ("basic_auth_users: {a: ''}", "basic_auth_users.a", "htpasswd"),
     ("basic_auth_users: {a: }", "basic_auth_users", "expected"),
-    ("basic_auth_users: {'a:b': '%s'}" % HASH, "basic_auth_users", "no colon"),
+    ("basic_auth_users: {'a:b': '%s'}" % HASH, "basic_auth_users", "without a colon"),
     ("basic_auth_users: {'': '%s'}" % HASH, "basic_auth_users", "1 to 200"),
     ('basic_auth_users: {"a\\0": "%s"}' % HASH, "basic_auth_users", "1 to 200"),
-    ("basic_auth_users: {a: '%s'}" % HASH.replace("$04$", "$31$"), "basic_auth_users.a", "better 10"),
-    ("basic_auth_users: {a: '%s'}" % HASH.replace("$04$", "$03$"), "basic_auth_users.a", "better 10"),
+    ("basic_auth_users: {a: '%s'}" % HASH.replace("$04$", "$31$"), "basic_auth_users.a", "recommended: 10"),
+    ("basic_auth_users: {a: '%s'}" % HASH.replace("$04$", "$03$"), "basic_auth_users.a", "recommended: 10"),
     ("basic_auth_users: {a: '%s'}" % HASH.replace("$2b$", "$5$b$"), "basic_auth_users.a", "htpasswd"),
     ("basic_auth_users: {a: '%s'}" % HASH[:-1], "basic_auth_users.a", "htpasswd"),
     ("basic_auth_users: [a]", "basic_auth_users", "expected"),
-    ("basic_auth_users: {a: '%s', a: '%s'}" % (HASH, HASH), ":1:", "duplicate key"),
-    ("http_server_config: {headers: {Set-Cookie: a}}", "headers", "known: Content-Security-Policy"),
-    ("http_server_config: {headers: {x-frame-options: deny}}", "headers", "known"),
+    ("basic_auth_users: {a: '%s', a: '%s'}" % (HASH, HASH), ":1:", "stands twice"),
+    ("http_server_config: {headers: {Set-Cookie: a}}", "headers", "expected one of Content-Security-Policy"),
+    ("http_server_config: {headers: {x-frame-options: deny}}", "headers", "expected one of"),
     ("http_server_config: {headers: {X-Frame-Options: allow}}", "X-Frame-Options", "deny or sameorigin"),
     ("http_server_config: {headers: {X-Content-Type-Options: sniff}}", "X-Content-Type-Options", "nosniff"),
     ('http_server_config: {headers: {X-XSS-Protection: "a\\r\\nB: c"}}', "X-XSS-Protection", "one line"),
-    ("http_server_config: {headers: {X-XSS-Protection: '0 '}}", "X-XSS-Protection", "no space"),
-    ("http_server_config: {headers: {Strict-Transport-Security: ' max-age=1'}}", "Strict-Transport-Security", "no space"),
-    ("http_server_config: {headers: {Content-Security-Policy: ' '}}", "Content-Security-Policy", "no space"),
+    ("http_server_config: {headers: {X-XSS-Protection: '0 '}}", "X-XSS-Protection", "trailing spaces"),
+    ("http_server_config: {headers: {Strict-Transport-Security: ' max-age=1'}}", "Strict-Transport-Security", "trailing spaces"),
+    ("http_server_config: {headers: {Content-Security-Policy: ' '}}", "Content-Security-Policy", "trailing spaces"),
     ("http_server_config: {headers: {Content-Security-Policy: é}}", "Content-Security-Policy", "ASCII"),
     ("http_server_config: {http2: 'yes'}", "http2", "expected"),
     ("http_server_config: {http3: true}", "http_server_config", "http3"),
     ("rate_limit: {interval: soon, burst: 1}", "rate_limit.interval", "30s"),
     ("rate_limit: {interval: 5, burst: 1}", "rate_limit.interval", "30s"),
-    ("rate_limit: {interval: 1s}", "rate_limit.burst", "1 or more"),
-    ("rate_limit: {interval: 1s, burst: -1}", "rate_limit.burst", "1 or more"),
+    ("rate_limit: {interval: 1s}", "rate_limit.burst", "at least 1"),
+    ("rate_limit: {interval: 1s, burst: -1}", "rate_limit.burst", "at least 1"),
     ("rate_limit: {interval: 1s, burst: 1%s}" % ("0" * 400), "rate_limit.burst", "1000000000"),
     ("users: {}", "$", "users"),
     ("[]", "$", "expected"),
@@ -120,7 +120,7 @@ def folder(keys: Path, tmp_path: Path) -> Path:
 
 
 def whole(folder: Path, text: str) -> tuple[WebConfig, ssl.SSLContext | None]:
-    """The file and the TLS that it asks for."""
+    """The parsed file, and its TLS context."""
     path = folder / "web.yml"
     path.write_text(text + "\n")
     config = read(path)
@@ -140,7 +140,7 @@ def test_what_is_wrong_is_one_sentence_with_file_key_and_cure(
     assert cure in said
     assert said.endswith(".")
     assert "\n" not in said
-    assert HASH[10:] not in said, "no hash is told"
+    assert HASH[10:] not in said, "the error must not contain the hash"
 
 
 def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_what_openssl_here_does_not_have_is_a_sentence(
     suite = "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"
     monkeypatch.setitem(SUITES, suite, "NONE-OF-OPENSSL")
     with pytest.raises(
-        UserError, match=r"tls_server_config\.cipher_suites: this machine's OpenSSL"
+        UserError, match=r"tls_server_config\.cipher_suites: OpenSSL on this machine"
     ):
         whole(folder, "%s: {%s, cipher_suites: [%s]}" % (TLS, PAIR, suite))
 
@@ -218,7 +218,7 @@ def test_one_curve_is_taken_by_gos_name(folder: Path, curve: str) -> None:
 
 
 def python_names(curve: str) -> bool:
-    """Whether this Python can name the curve to OpenSSL."""
+    """Whether this Python can select the curve in OpenSSL."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ecdh_curve(curve)
     except (ssl.SSLError, ValueError):
@@ -232,17 +232,17 @@ def test_a_curve_that_this_python_cannot_name_is_one_sentence(folder: Path) -> N
         assert whole(folder, text)[1] is not None
         return
     with pytest.raises(
-        UserError, match="curve_preferences: this machine's Python cannot ask"
+        UserError, match="curve_preferences: Python on this machine cannot select"
     ) as caught:
         whole(folder, text)
-    assert "name CurveP256" in str(caught.value)
+    assert "use CurveP256" in str(caught.value)
 
 
 def test_a_curve_that_is_refused_by_openssl_is_one_sentence_everywhere(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CURVES, "X25519", "no-such-curve")
-    with pytest.raises(UserError, match="leave the key out"):
+    with pytest.raises(UserError, match="remove the key"):
         whole(folder, "%s: {%s, curve_preferences: [X25519]}" % (TLS, PAIR))
 
 
@@ -285,7 +285,7 @@ def test_a_client_is_let_in_by_each_kind_of_name(sans: tuple[str, ...], welcome:
 
 
 class Kept:
-    """A file that is watched, with what was said of it."""
+    """A watched file, and the log events about it."""
 
     def __init__(self, path: Path) -> None:
         self.told: list[str] = []
@@ -310,7 +310,7 @@ def test_a_change_is_taken_and_a_wrong_one_keeps_the_one_before(tmp_path: Path) 
         assert (list(kept.file.config.users), kept.file.reloaded) == (users, good)
     path.unlink()
     kept.file.refresh()
-    assert list(kept.file.config.users) == ["c"], "a file that is gone opens no door"
+    assert list(kept.file.config.users) == ["c"], "a missing file must not disable authentication"
     assert not kept.file.reloaded
     events = [line.split()[0] for line in kept.told]
     assert events == ["web_config_kept", "web_config_reloaded"] * 2 + ["web_config_kept"]
@@ -346,7 +346,7 @@ def test_files_that_are_named_are_watched_also_while_they_are_missing(
     first = kept.file.tls
     certified("localhost")
     kept.file.refresh()
-    assert kept.file.tls is not first, "a new certificate is taken"
+    assert kept.file.tls is not first, "a new certificate is loaded"
     path.write_text("%s: {cert_file: late.crt, key_file: late.key}\n" % TLS)
     kept.file.refresh()
     assert not kept.file.reloaded
@@ -357,7 +357,7 @@ def test_files_that_are_named_are_watched_also_while_they_are_missing(
     (folder / "new" / "late.key").write_bytes((folder / "late.key").read_bytes())
     (folder / "new" / "late.key").rename(folder / "late.key")
     kept.file.refresh()
-    assert len(kept.told) == 4, "a file in the place of another is read"
+    assert len(kept.told) == 4, "a replaced file is read"
 
 
 def test_without_a_file_anybody_may_ask_and_nothing_is_watched() -> None:

@@ -1,4 +1,4 @@
-"""What is said of each part, by what is known of it: never healthy where nobody knows."""
+"""The state of each component; an unknown state is never reported as healthy."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def view(*gpus: GpuView, **more: Any) -> BoardView:
         (gpu(), ("inspect", "row_remap_failure"), {}, "unhealthy", "row remap failure"),
         (gpu(slow=True), ("none", "ok"), {}, "degraded", "slowly"),
         (gpu(left_out=("health",)), ("none", "ok"), {}, "degraded", "a call hung: health"),
-        (gpu(Status.LOST), ("reboot_node", "lost"), {}, "unhealthy", "gone"),
-        (gpu(Status.HUNG), ("none", "not_responding"), {}, "unhealthy", "does not come back"),
+        (gpu(Status.LOST), ("reboot_node", "lost"), {}, "unhealthy", "missing"),
+        (gpu(Status.HUNG), ("none", "not_responding"), {}, "unhealthy", "calls for this GPU hang"),
         (gpu(Status.UNKNOWN), None, {"released": True}, "unknown", "released"),
         (gpu(Status.UNKNOWN), None, {"failure": "no driver"}, "unknown", "no driver"),
-        (gpu(Status.UNKNOWN), None, {}, "unknown", "nothing was heard"),
+        (gpu(Status.UNKNOWN), None, {}, "unknown", "no recent data"),
     ],
 )
 def test_a_gpu_is_what_is_known_of_it(
@@ -91,13 +91,13 @@ def test_the_node_is_as_its_worst_part(states: str, worst: str) -> None:
 
 
 def test_a_collector_that_fails_or_a_log_that_cannot_be_read_degrades() -> None:
-    states = [State("xid", "", 1.0, 5.0), State("cpu", "it failed", 5.0, 0.0)]
+    states = [State("xid", "", 1.0, 5.0), State("cpu", "the latest run failed", 5.0, 0.0)]
     assert [part.state for part in health.collectors(states)] == ["healthy", "degraded"]
     assert health.kernel_log("", read=True).state == "healthy"
     assert health.kernel_log("no permission", read=True).state == "degraded"
     assert health.kernel_log("no permission", read=False).state == "degraded"
     unread = health.kernel_log("", read=False)
-    assert (unread.state, unread.why) == ("unknown", "nobody has read it lately")
+    assert (unread.state, unread.why) == ("unknown", "the kernel log was not read recently")
 
 
 def test_events_are_told_newest_first_with_the_gpu_that_they_are_about() -> None:
@@ -124,7 +124,7 @@ def test_the_whole_answer_is_json_that_says_what_is_recommended_of_every_part(
     assert found["at"] == 100.0
     assert found["state"] == "unhealthy"
     parts = {part["name"]: part for part in found["components"]}
-    assert parts["driver"]["why"] == "nothing has been read yet"
+    assert parts["driver"]["why"] == "no data has been read yet"
     assert set(parts) == {"driver", "collector/gpu_load", "collector/xid"}
     assert all({"state", "why", "action", "reason"} <= set(part) for part in parts.values())
     assert "uuid" not in parts["driver"]

@@ -1,4 +1,4 @@
-"""Each path answers what it should, to whom it should, and releases GPUs for those alone who may ask."""
+"""The response of each path, its authentication, and the permission to release GPUs."""
 
 from __future__ import annotations
 
@@ -110,11 +110,11 @@ def test_collectors_are_chosen(query: str, wanted: set[str] | None) -> None:
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("collect[]=cpu", "There is no collector 'cpu' here; known: gpu_load, xid."),
-        ("exclude[]=cpu", "There is no collector 'cpu' here; known: gpu_load, xid."),
-        ("collect[]=", "There is no collector '' here"),
-        ("collect[]=%ff%00", "There is no collector '\ufffd\\x00' here"),
-        ("collect[]=xid&exclude[]=gpu_load", "not both"),
+        ("collect[]=cpu", "Unknown collector 'cpu'; enabled collectors: gpu_load, xid."),
+        ("exclude[]=cpu", "Unknown collector 'cpu'; enabled collectors: gpu_load, xid."),
+        ("collect[]=", "Unknown collector ''"),
+        ("collect[]=%ff%00", "Unknown collector '\ufffd\\x00'"),
+        ("collect[]=xid&exclude[]=gpu_load", "cannot be combined"),
         ("collect[]=xid&" * 300, "too many fields"),
     ],
 )
@@ -138,7 +138,7 @@ def test_the_landing_page_escapes_what_it_shows(serve: Serve) -> None:
     assert "load &lt;now&gt;" in page
     assert "version 1.2.3 on node1" in page
     assert 'href="/api/v1/health"' in page
-    assert "http" not in page.replace("https", "http"), "nothing comes from elsewhere"
+    assert "http" not in page.replace("https", "http"), "the page loads no external resources"
     assert landing("a", {"/x?a&b": "<>"}, [], {}).count(b"&lt;&gt;") == 1
 
 
@@ -179,7 +179,7 @@ def test_a_login_is_asked_for_everywhere_and_never_says_what_was_wrong(serve: Se
         assert served.get(path) == 401
     assert served.counters.logins_failed == len(wrong) + 5
     assert served.get("/metrics", **login("prometheus", "right")) == 200
-    assert served.events() == ["login_failed"], "said once in a while, not each time"
+    assert served.events() == ["login_failed"], "the event is rate-limited in the log"
     assert "wrong" not in str(served.told)
 
 
@@ -256,7 +256,9 @@ def test_gpus_are_released_for_a_user_or_for_the_token(serve: Serve, new_reader:
     assert served.ask("POST", RELEASE, **BEARER)[0] == 200
     assert served.ask("POST", RELEASE, **login("prometheus", "right"))[0] == 200
     assert served.ask("POST", RELEASE, **login("prometheus", "wrong"))[0] == 401
-    assert served.ask("GET", "/metrics", **BEARER)[0] == 401, "the token is for releasing alone"
+    assert served.ask("GET", "/metrics", **BEARER)[0] == 401, (
+        "the token is only valid for releasing GPUs"
+    )
 
 
 def test_a_page_in_a_browser_cannot_release_gpus(serve: Serve, new_reader: Any) -> None:
@@ -278,7 +280,7 @@ def test_a_release_that_is_not_done_yet_says_so(serve: Serve, new_reader: Any) -
     ("query", "sentence"),
     [
         ("", "?ttl=30s"), ("ttl=", "no duration"), ("ttl=soon", "no duration"), ("ttl=-5s", "no duration"),
-        ("ttl=30", "no duration"), ("ttl=2h", "one hour"), ("ttl=1s&x=1", "alone"), ("time=1s", "?ttl=30s"),
+        ("ttl=30", "no duration"), ("ttl=2h", "one hour"), ("ttl=1s&x=1", "the only parameter"), ("time=1s", "?ttl=30s"),
         ("&".join(["ttl=1s"] * 50), "?ttl=30s"),
     ],
 )  # fmt: skip

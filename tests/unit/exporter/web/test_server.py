@@ -1,5 +1,5 @@
-"""Whatever comes in bytes, and however slowly: an answer in a sentence or a closed connection, and
-the next one is served as if nothing had been."""
+"""Any bytes, at any speed, result in a one-sentence response or a closed connection, and the next
+connection is not affected."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_what_is_no_request_is_answered_also_behind_one_that_wanted_no_body(serv
     served = serve()
     answer = served.say(GET.replace(b"GET", b"HEAD") + b"nonsense\r\n\r\n")
     assert statuses(answer) == [200, 400]
-    assert answer.endswith(b"This is no HTTP/1.1 request.\n")
+    assert answer.endswith(b"Invalid HTTP/1.1 request.\n")
 
 
 def test_random_bytes_break_nothing(serve: Serve) -> None:
@@ -133,10 +133,10 @@ def test_a_slow_head_is_told_so_and_an_idle_connection_just_ends(
     monkeypatch.setattr(wire, "IDLE_SECONDS", 0.3)
     served = serve()
     assert statuses(served.say(GET[:20])) == [408]
-    assert served.say(b"") == b"", "nothing was asked, nothing is answered"
+    assert served.say(b"") == b"", "no response without a request"
     assert statuses(served.say(GET)) == [200]
     began = time.monotonic()
-    with served.connect() as connection:  # a byte now and then does not buy time
+    with served.connect() as connection:  # single bytes do not extend the timeout
         with pytest.raises(OSError):  # noqa: PT012
             for byte in GET * 10:
                 connection.sendall(bytes([byte]))
@@ -207,7 +207,7 @@ def test_wrong_logins_however_many_keep_nobody_out_who_logged_in_before(
             time.sleep(0.01)
         assert served.get(Authorization="Basic YTpyaWdodA==") == 200
         assert served.counters.failed["limit"] == 0
-        assert served.counters.logins_failed == 0, "no password was looked at yet"
+        assert served.counters.logins_failed == 0, "no password was checked yet"
     finally:
         go_on.set()
 
@@ -240,7 +240,7 @@ def test_a_mistake_of_ours_is_a_500_that_tells_nothing(
     monkeypatch.setattr(pages, "page", lambda *_: 1 / 0)
     served = serve(pages=pages)
     status, _, body = served.ask("GET", "/metrics")
-    assert (status, body) == (500, b"This failed; the log says why.\n")
+    assert (status, body) == (500, b"Internal error; see the exporter's log.\n")
     assert served.told[0][1]["why"].startswith("ZeroDivisionError")
 
 
@@ -320,7 +320,9 @@ def test_a_new_certificate_is_used_without_a_restart_and_a_broken_one_is_not(
         second = serial()
         assert second != first
         kept.sendall(GET)
-        assert kept.recv(1000) == b"", "a connection under old terms ends before it is answered"
+        assert kept.recv(1000) == b"", (
+            "a connection with the old TLS settings is closed without a response"
+        )
     (served.folder / "localhost.crt").write_text("junk")
     assert serial() == second
     assert served.counters.reloaded is False

@@ -1,4 +1,4 @@
-"""Lines of the kernel log that a GPU host should not ignore."""
+"""Host events in the kernel log."""
 
 from pathlib import Path
 

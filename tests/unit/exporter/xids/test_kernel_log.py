@@ -24,7 +24,7 @@ XID = "NVRM: Xid (PCI:0000:10:00): {}, pid=1, name=python"
 
 
 class Node:
-    """A node of one GPU: its board, boot and kernel log, and all that is made of them."""
+    """A node with one GPU: its board, boot, kernel log and collectors."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -98,7 +98,7 @@ def test_whoever_reads_first_reads_for_all(node: Node) -> None:
 def test_the_drivers_events_go_on_when_the_log_cannot_be_read(node: Node) -> None:
     node.kmsg.unlink()
     node.told = [(1004.0, GpuEvent("GPU-a", "", "xid", 48))]
-    with pytest.raises(CollectorError, match="the kernel log cannot be read: No such file"):
+    with pytest.raises(CollectorError, match="cannot read the kernel log: No such file"):
         list(node.xid.collect(1005.0))
     node.source = "nvml"
     samples = list(node.xid.collect(1005.0))
@@ -168,7 +168,7 @@ def test_a_log_that_nobody_reads_any_more_is_known_to_be_unread(node: Node) -> N
     list(node.events.collect(1005.0))
     assert node.log.read_lately(1010.0)
     assert not node.log.read_lately(1100.0)
-    assert not node.log.read_lately(900.0), "the clock was set back since"
+    assert not node.log.read_lately(900.0), "the clock was set back after the read"
 
 
 def test_a_backlog_larger_than_one_read_is_read_at_once(
@@ -195,7 +195,7 @@ def test_what_is_recommended_follows_the_gpu(node: Node) -> None:
     assert recommended(node, 1007.0) == []
     node.status = Status.UP
     list(node.xid.collect(1008.0))
-    assert recommended(node, 1008.0) == [("none", "ok", "0")], "it came back from a reset"
+    assert recommended(node, 1008.0) == [("none", "ok", "0")], "the GPU is back after a reset"
 
 
 def test_since_when_is_kept_as_long_as_the_reason(node: Node) -> None:
@@ -220,7 +220,9 @@ def test_two_collectors_that_ask_in_the_same_moment_have_it_read_once(node: Node
     assert value(node.xid.collect(1005.1), "gpu_xid_errors_total", "31") == 0
     assert value(node.xid.collect(1006.0), "gpu_xid_errors_total", "31") == 1
     node.write(XID.format(31))
-    assert value(node.xid.collect(1000.0), "gpu_xid_errors_total", "31") == 2, "the clock went back"
+    assert value(node.xid.collect(1000.0), "gpu_xid_errors_total", "31") == 2, (
+        "the clock was set back"
+    )
 
 
 def test_counts_are_made_into_samples_again_only_when_one_changed(node: Node) -> None:

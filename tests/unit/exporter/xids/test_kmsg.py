@@ -1,4 +1,4 @@
-"""The kernel log is read as it grows, whatever it is kept in."""
+"""Following the kernel log in a device, a FIFO or a file."""
 
 import errno
 import os
@@ -194,7 +194,7 @@ def test_junk_is_counted_where_it_stands_and_does_not_end_the_reading(tmp_path: 
 
 
 class Device:
-    """What reading /dev/kmsg gives: one record a read, or an error."""
+    """A fake /dev/kmsg: each read returns one record or an error."""
 
     def __init__(self, answers: list[bytes | int]) -> None:
         self.answers = answers

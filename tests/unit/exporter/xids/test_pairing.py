@@ -1,4 +1,4 @@
-"""An event that two witnesses report counts once, and identical repeats count exactly."""
+"""An event reported by two sources counts once, and identical repeats count exactly."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""What is recommended about a GPU: the strongest of all that speaks, and nothing on a guess."""
+"""The recommended action for a GPU: the highest rank of all evidence, and none without evidence."""
 
 import pytest
 
@@ -82,7 +82,7 @@ def test_the_strongest_speaks(
     assert says(status, *readings, xids=xids) == wanted
 
 
-def test_the_lookback_is_the_sites(  # a short one also ends what programs did
+def test_the_lookback_is_the_sites(  # a short one also limits XIDs of applications
 ) -> None:
     assert says(Status.UP, xids=(stands(62, "reset_gpu", 61),), lookback=60.0) == ("none", "ok")
     assert says(Status.UP, xids=(stands(31, "restart_app", 61),), lookback=60.0) == ("none", "ok")

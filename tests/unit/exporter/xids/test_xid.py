@@ -1,4 +1,4 @@
-"""Kernel log lines become events, and events a judgement."""
+"""Parsing of kernel log lines into events, and the judgement of events."""
 
 import pytest
 from hypothesis import given
@@ -56,7 +56,7 @@ def test_a_loss_told_over_several_lines_is_one_event() -> None:
 
 @pytest.mark.parametrize(("between", "named"), [(0, True), (2, True), (3, False), (500, False)])
 def test_a_gpu_is_named_for_the_three_lines_that_follow(between: int, named: bool) -> None:
-    """A loss that is told long after belongs to no GPU that some other message named."""
+    """A loss that is logged much later does not belong to the GPU named in an earlier message."""
     parser = LineParser()
     parser.feed("NVRM: The NVIDIA GPU 0000:41:00.0")
     for _ in range(between):

@@ -1,4 +1,4 @@
-"""What XIDs mean: complete, argued where it differs, and open to the site's own word."""
+"""The XID catalogue: complete, with reasons for differences, and site overrides."""
 
 from pathlib import Path
 
@@ -96,8 +96,8 @@ def test_a_site_says_otherwise(tmp_path: Path) -> None:
         ("xids: {74: {acton: none}}", "at $.xids[...]: object contains unknown field `acton`"),
         ("codes: {}", "at $: object contains unknown field `codes`"),
         ("xids: {74: {action: explode}}", "invalid enum value 'explode'"),
-        ("xids: {0: {action: none}}", "at $.xids: there is no code 0; give 1 to 999"),
-        ("sxids: {123456: {action: none}}", "there is no code 123456; give 1 to 99999"),
+        ("xids: {0: {action: none}}", "at $.xids: expected a code from 1 to 999, got 0"),
+        ("sxids: {123456: {action: none}}", "expected a code from 1 to 99999, got 123456"),
         ("xids: {abc: {action: none}}", "$.xids: expected `int`"),
         ("xids: [1]", "at $.xids"),
         ("xids: {74: {zero: maybe}}", "expected `bool | null`"),

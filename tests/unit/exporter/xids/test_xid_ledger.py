@@ -1,4 +1,4 @@
-"""XID counts survive restarts: none is lost, none counted twice."""
+"""XID counts survive restarts: no XID is lost or counted twice."""
 
 import random
 from pathlib import Path
@@ -35,7 +35,7 @@ def device(*records: Record) -> Batch:
 
 
 def read(ledger: Ledger, path: Path, boot: BootTime = BOOT, now: float = 9999.0) -> None:
-    """One round of the collector with a reader of its own, as after a restart."""
+    """One round of the collector with a new reader, as after a restart."""
     ledger.take(KmsgReader(path).read(ledger.totals.position), boot, GPUS, now)
     if ledger.due(now):
         ledger.save(now)
@@ -83,7 +83,7 @@ def test_however_the_log_grows_and_the_exporter_restarts_the_counts_are_the_same
 def test_a_storm_told_by_both_while_the_exporter_is_killed_counts_every_line_once(
     tmp_path_factory, seed: int
 ) -> None:  # fmt: skip
-    """Killed before or after writing, at any round; the driver's events of that round are gone."""
+    """Killed before or after saving, in any round; the driver's events of that round are lost."""
     draw = random.Random(seed)
     folder = tmp_path_factory.mktemp("storm")
     log, state = folder / "kmsg", folder / "xid.json"
@@ -128,7 +128,8 @@ def test_what_a_fifo_gave_to_a_killed_exporter_counts_as_dropped(tmp_path: Path)
 
 
 def test_a_quiet_night_is_no_gap(tmp_path: Path) -> None:
-    """Lines that tell nothing are seldom written down; those the ring has lost since are not lost."""
+    """The position of lines without an event is rarely saved; such lines do not count as dropped when the
+    ring buffer overwrites them."""
     ledger = Ledger(tmp_path / "xid.json")
     ledger.take(device(Record(0, 1, xid(31))), BOOT, GPUS, 1001.0)
     ledger.save(1001.0)
@@ -185,7 +186,7 @@ def test_records_of_a_file_belong_to_the_boot_they_were_written_in(tmp_path: Pat
         file.write(line(4, xid(48), 5))
     read(ledger, log, BootTime("boot-2", 2000.0))
     assert ledger.totals.latest == {"GPU-a": {"31": 1500.0, "13": 1600.0, "48": 2005.0}}
-    assert set(ledger.totals.standing["GPU-a"]) == {"48"}, "a boot cures what was before"
+    assert set(ledger.totals.standing["GPU-a"]) == {"48"}, "a boot ends earlier XIDs"
 
 
 def test_a_file_seen_first_counts_the_present_boot_only(tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_the_drivers_event_is_known_by_uuid_or_by_bus_and_only_xids_are_counted(
 
 
 def test_a_clock_of_the_log_that_drifted_does_not_make_two_events_of_one(tmp_path: Path) -> None:
-    """After months up, the log's clock is seconds away from the wall's."""
+    """After months of uptime, the log's clock differs from the wall clock by seconds."""
     ledger = Ledger(tmp_path / "xid.json")
     for number, now in enumerate((5000.0, 5100.0, 5200.0)):
         late = now - 1000.0 - 20.0  # the log is 20 s behind
@@ -325,7 +326,7 @@ def test_what_calls_for_something_stands_until_a_reset_is_seen(tmp_path: Path) -
     ledger.observe(view(Status.UP), 1011.0)
     ledger.observe(view(Status.HUNG), 1012.0)
     ledger.observe(view(Status.UP), 1013.0)
-    assert standing(ledger) == {"62": "reset_gpu"}, "an answer is no reset"
+    assert standing(ledger) == {"62": "reset_gpu"}, "a response does not prove a reset"
     ledger.observe(view(Status.LOST), 1014.0)
     ledger.save()
     ledger = Ledger(tmp_path / "xid.json")
@@ -342,7 +343,7 @@ def test_energy_that_begins_anew_is_a_reset(tmp_path: Path) -> None:
     ledger.take(device(Record(1, 2_000_000, xid(62))), BOOT, GPUS, 1005.0)
     ledger.take(device(Record(2, 9_000_000, xid(119))), BOOT, GPUS, 1009.0)
     ledger.observe(view(Status.UP, 10.0, 1010.0), 1010.0)
-    assert standing(ledger) == {"119": "reset_gpu"}, "what may have come after it stands"
+    assert standing(ledger) == {"119": "reset_gpu"}, "an XID that may be newer than the reset stays"
     ledger.observe(view(Status.UP, 20.0, 1015.0), 1015.0)
     assert standing(ledger) == {"119": "reset_gpu"}
 
@@ -357,7 +358,7 @@ def test_the_line_of_a_recovery_action_stands_for_what_it_says_last(tmp_path: Pa
         assert standing(ledger) == {"154": wanted}
     ledger.take(device(Record(5, 5, xid(62)), Record(6, 6, xid(154, text=change.format(0)))),
                 BOOT, GPUS, 1010.0)  # fmt: skip
-    assert standing(ledger) == {}, "the driver says that all is well again"
+    assert standing(ledger) == {}, "the driver reports that no recovery is needed any more"
 
 
 def test_a_nonfatal_link_error_asks_for_nothing_and_takes_back_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What cures an XID, and how the ledger tells a boot and a clock that drifted."""
+"""The end of standing XIDs, and how the ledger detects a boot and a clock drift."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def standing(ledger: Ledger) -> dict[str, str]:
 
 
 def test_a_reset_seen_by_its_energy_is_saved(tmp_path: Path) -> None:
-    """Nothing else changes in that round: without a write of its own the XID stands after a restart."""
+    """Nothing else changes in that round, so without its own save the XID would stand after a restart."""
     ledger = Ledger(tmp_path / "xid.json")
     ledger.take(device(Record(1, 2_000_000, xid(62))), BOOT, GPUS, 1005.0)
     ledger.observe(view(Status.UP, 5e6, 1005.0), 1005.0)
@@ -70,7 +70,7 @@ def test_a_cure_of_nothing_is_not_written(tmp_path: Path) -> None:
 
 
 def test_a_boot_is_seen_by_the_first_record_of_the_kernel_alone(tmp_path: Path) -> None:
-    """The machine booted again within a second: the clock of the log hardly ran backwards."""
+    """The machine rebooted within a second, so the log's clock hardly went back."""
     log, ledger = tmp_path / "kmsg", Ledger(tmp_path / "xid.json")
     log.write_text(line(900, xid(62), 0.5))
     read(ledger, log)
@@ -78,7 +78,7 @@ def test_a_boot_is_seen_by_the_first_record_of_the_kernel_alone(tmp_path: Path) 
         file.write(line(0, "Linux version 6.1.0: booting", 0) + line(1, xid(31), 0.4))
     read(ledger, log, BootTime("boot-2", 2000.0))
     assert ledger.totals.counts == {"GPU-a": {"62": 1, "31": 1}}
-    assert set(standing(ledger)) == {"31"}, "a boot cures what was before"
+    assert set(standing(ledger)) == {"31"}, "a boot ends earlier XIDs"
 
 
 def test_a_boot_is_seen_by_a_clock_that_runs_backwards_alone(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_records_in_slight_disorder_are_no_boot(tmp_path: Path) -> None:
 def test_a_clock_of_the_log_that_drifted_is_put_right_either_way(
     tmp_path: Path, drift: float
 ) -> None:
-    """The last record is of now, and the one before of 10 s ago, whatever the log's clock says."""
+    """The last record is from now and the one before from 10 s ago, regardless of the log's clock."""
     ledger = Ledger(tmp_path / "xid.json")
     last = 5000.0 - BOOT.at - drift
     batch = device(Record(1, int((last - 10) * 1e6), xid(31)), Record(2, int(last * 1e6), xid(62)))
@@ -119,7 +119,7 @@ def test_a_clock_of_the_log_that_drifted_is_put_right_either_way(
 
 @pytest.mark.parametrize("drift", [-1.5, 1.5])
 def test_a_drift_of_less_than_two_seconds_is_left_as_it_is(tmp_path: Path, drift: float) -> None:
-    """So much may lie between a record and its reading."""
+    """The maximum delay between a record and its read."""
     ledger = Ledger(tmp_path / "xid.json")
     at = int((4000.0 - drift) * 1e6)
     ledger.take(device(Record(1, at, xid(31))), BOOT, GPUS, 5000.0, live=True)
