@@ -1,7 +1,7 @@
 """The catalogue of metrics: every family that fleetmedic exports or reads, from catalogue.yml.
 
 The exporter takes HELP, TYPE and label names from it; rules, dashboards and documentation are
-checked against it. `python -m exporter.catalogue` prints docs/metrics.md.
+checked against it. `python -m exporter.reference` prints docs/metrics.md.
 """
 
 from __future__ import annotations
@@ -89,9 +89,3 @@ class Catalogue:
 def catalogue() -> Catalogue:
     """The shipped catalogue; cached."""
     return Catalogue(load_rows(PATH, "metrics", Metric))
-
-
-if __name__ == "__main__":
-    from exporter.reference import markdown
-
-    print(markdown(catalogue()), end="")

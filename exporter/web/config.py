@@ -8,20 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from exporter.web.tls import CURVES, TLS13_SUITES, VERSIONS, suites_known
+from exporter.web.tls import CURVES, TLS13_SUITES, VERSIONS, Tls, suites_known
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.settings import load
 
-ClientAuth = Literal[
-    "", "NoClientCert", "RequestClientCert", "RequireAnyClientCert", "RequireClientCert",
-    "VerifyClientCertIfGiven", "RequireAndVerifyClientCert",
-]  # fmt: skip
-Version = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 UNCHECKED = ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert")
 # Headers that can be set, with their allowed values (empty: any value).
 HEADERS: Mapping[str, tuple[str, ...]] = {
@@ -37,29 +31,6 @@ _HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 MAX_BURST = 1_000_000_000
 # h11 rejects a value with a space at either end, which would make every response fail.
 _VALUE = re.compile(r"|[\x21-\x7e]([\x20-\x7e]{0,1998}[\x21-\x7e])?")
-
-
-class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`tls_server_config`."""
-
-    cert: str = ""
-    key: str = ""
-    client_ca: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-    client_ca_file: str = ""
-    client_auth_type: ClientAuth = ""
-    client_allowed_sans: tuple[str, ...] | None = None
-    min_version: Version = "TLS12"
-    max_version: Version = "TLS13"
-    cipher_suites: tuple[str, ...] | None = None
-    prefer_server_cipher_suites: bool = True
-    curve_preferences: tuple[str, ...] | None = None
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The files that this section names."""
-        return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
 
 
 class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

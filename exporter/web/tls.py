@@ -9,13 +9,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
+
+import msgspec
 
 from fleetmedic.kernel.errors import UserError
 
-if TYPE_CHECKING:
-    from exporter.web.config import Tls
-
+ClientAuth = Literal[
+    "", "NoClientCert", "RequestClientCert", "RequireAnyClientCert", "RequireClientCert",
+    "VerifyClientCertIfGiven", "RequireAndVerifyClientCert",
+]  # fmt: skip
+Version = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 VERSIONS = {
     "TLS10": ssl.TLSVersion.TLSv1,
     "TLS11": ssl.TLSVersion.TLSv1_1,
@@ -48,6 +52,29 @@ SUITES = {
     for cipher, name in _CIPHERS.items()
 }
 MAX_PEM = 1_000_000
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`tls_server_config`."""
+
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+    client_auth_type: ClientAuth = ""
+    client_allowed_sans: tuple[str, ...] | None = None
+    min_version: Version = "TLS12"
+    max_version: Version = "TLS13"
+    cipher_suites: tuple[str, ...] | None = None
+    prefer_server_cipher_suites: bool = True
+    curve_preferences: tuple[str, ...] | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that this section names."""
+        return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
 
 
 def suites_known() -> tuple[str, ...]:

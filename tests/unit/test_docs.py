@@ -61,7 +61,7 @@ def test_the_reference_of_the_command_line_is_what_the_commands_say() -> None:
 
 
 def test_the_reference_of_the_metrics_is_what_the_catalogue_says() -> None:
-    _generated("-m exporter.catalogue", "docs/metrics.md")
+    _generated("-m exporter.reference", "docs/metrics.md")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def test_the_metrics_page_is_generated_from_the_catalogue() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
-    assert page == markdown(catalogue()), "run: python -m exporter.catalogue > docs/metrics.md"
+    assert page == markdown(catalogue()), "run: python -m exporter.reference > docs/metrics.md"
 
 
 def test_only_counters_end_in_total() -> None:

@@ -76,7 +76,7 @@ BAD = [
     ("basic_auth_users: {a: '%s'}" % HASH.replace("$2b$", "$5$b$"), "basic_auth_users.a", "htpasswd"),
     ("basic_auth_users: {a: '%s'}" % HASH[:-1], "basic_auth_users.a", "htpasswd"),
     ("basic_auth_users: [a]", "basic_auth_users", "expected"),
-    ("basic_auth_users: {a: '%s', a: '%s'}" % (HASH, HASH), ":1:", "stands twice"),
+    ("basic_auth_users: {a: '%s', a: '%s'}" % (HASH, HASH), ":1:", "duplicate key"),
     ("http_server_config: {headers: {Set-Cookie: a}}", "headers", "expected one of Content-Security-Policy"),
     ("http_server_config: {headers: {x-frame-options: deny}}", "headers", "expected one of"),
     ("http_server_config: {headers: {X-Frame-Options: allow}}", "X-Frame-Options", "deny or sameorigin"),
