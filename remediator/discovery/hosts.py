@@ -152,5 +152,7 @@ def _spans(inside: str, where: str) -> list[tuple[range, int]]:
 def _once(seen: dict[K, int], key: K, number: int, what: str, where: str) -> None:
     """Record which entry names `key`. Raises UserError for a duplicate."""
     if key in seen:
-        raise UserError(f"{where}: duplicate {what}, already in hosts[{seen[key]}]; remove one of them.")
+        raise UserError(
+            f"{where}: duplicate {what}, already in hosts[{seen[key]}]; remove one of them."
+        )
     seen[key] = number

@@ -78,7 +78,9 @@ def test_a_release_is_respected_though_the_alert_flaps_and_only_for_its_time(tmp
         await run.send("GpuHung", at=time.time() + 0.01)
         held = await run.state(State.HELD)
         assert held.held is Reason.PINNED
-        assert held.held_text.startswith("alice returned gpu/node1/3 to service; this is respected until ")
+        assert held.held_text.startswith(
+            "alice returned gpu/node1/3 to service; this is respected until "
+        )
         assert held.held_text.endswith(" UTC: new board")
         assert run.verbs().count("quarantine") == before
         await run.until(lambda: run.verbs().count("quarantine") > before)

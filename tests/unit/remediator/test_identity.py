@@ -52,7 +52,9 @@ def test_the_uuid_that_the_inventory_has_there_confirms_whatever_its_case() -> N
 def test_another_uuid_holds_and_names_both() -> None:
     found = judged(incident(GPU, ("3", "GPU-x")), NODES, None)
     assert not found.confirmed
-    assert found.problem == ("The alert names GPU-x at gpu/node1/3, but the inventory has GPU-d there.")
+    assert found.problem == (
+        "The alert names GPU-x at gpu/node1/3, but the inventory has GPU-d there."
+    )
 
 
 def test_one_alert_that_does_not_fit_outweighs_one_that_does() -> None:

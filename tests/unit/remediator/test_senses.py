@@ -741,7 +741,10 @@ def test_a_wrong_label_of_a_minute_does_not_stick(world: World) -> None:
 def test_a_node_as_which_two_exporters_answer_is_identified_by_nobody(world: World) -> None:
     world.hear("GpuLost")
     world.told.twice = frozenset({"node1"})
-    assert "Two scrape targets have the label node=node1" in world.view(state=State.JOBS_MOVED).identity.problem
+    assert (
+        "Two scrape targets have the label node=node1"
+        in world.view(state=State.JOBS_MOVED).identity.problem
+    )
     world.told.twice = frozenset({"node2"})
     assert world.view(state=State.JOBS_MOVED).identity.confirmed
 

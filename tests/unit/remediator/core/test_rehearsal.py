@@ -67,7 +67,9 @@ def test_what_the_cluster_cannot_do_would_not_be_done(incident, case, missing, a
 
 
 def test_without_a_job_there_is_none_to_restart(incident, case) -> None:
-    assert _said(rehearse(case(incident())))["restart_jobs"].endswith(", but no job runs on it now.")
+    assert _said(rehearse(case(incident())))["restart_jobs"].endswith(
+        ", but no job runs on it now."
+    )
 
 
 def test_only_what_the_playbooks_own_level_allows_would_be_done(incident, case, playbook) -> None:
@@ -110,7 +112,9 @@ def test_where_a_gpu_cannot_be_quarantined_a_person_would_be_notified_and_why(
 ) -> None:
     would = _observed(case, incident(), {"capabilities": EVERYTHING - {"gpu_quarantine"}})
     assert (would.actions, would.reason) == (("notify",), Reason.UNSUPPORTED)
-    assert "The remediator would take no action on gpu/node2/3. This cluster lacks" in would.texts[0]
+    assert (
+        "The remediator would take no action on gpu/node2/3. This cluster lacks" in would.texts[0]
+    )
 
 
 def test_of_an_unknown_job_nothing_would_be_done(incident, case) -> None:
@@ -126,4 +130,6 @@ def test_of_an_unknown_job_nothing_would_be_done(incident, case) -> None:
 def test_a_rehearsal_waits_exactly_for_what_the_gates_hold(incident, case, view: View) -> None:
     one = case(incident(), jobs=RUNNING, witnesses=frozenset({"one"}))
     said = _said(rehearse(one))
-    assert said["restart_jobs"].endswith(f"the step would wait now: {gates.moves_running_jobs(one).text}")
+    assert said["restart_jobs"].endswith(
+        f"the step would wait now: {gates.moves_running_jobs(one).text}"
+    )

@@ -81,7 +81,10 @@ def test_prometheus_is_told_cluster_and_node_and_meta_labels_that_shadow_no_seri
         ("hosts: gpu1", "at $.hosts: expected `array`"),
         ("hosts: [5]", "at $.hosts[0]: expected"),
         ("hosts: [a, a]", "at $.hosts[1]: duplicate node a of cluster main, already in hosts[0]"),
-        ("hosts: ['a[1,1]']", "at $.hosts[0]: duplicate node a1 of cluster main, already in hosts[0]"),
+        (
+            "hosts: ['a[1,1]']",
+            "at $.hosts[0]: duplicate node a1 of cluster main, already in hosts[0]",
+        ),
         (
             "hosts: [{node: a, address: x:1}, {node: b, address: x:1}]",
             "at $.hosts[1]: duplicate address x:1, already in hosts[0]",
