@@ -68,7 +68,7 @@ class Exits:
             )
         if held is not None and held.owner != OWNER:
             raise UserError(
-                f"{held.owner} quarantined {target}: {held.reason}. Only {held.owner} can release it."
+                f"{held.owner} quarantined {target}: {held.reason}. Only that owner can release it."
             )
         if refusal := self._world.senses.refusal():
             raise UserError(refusal)

@@ -33,7 +33,12 @@ def group_notice(
     key = hold.group if "/" in hold.group else f"{hold.group}/{int(now // 3600)}"
     if now - incident.held_since < limits.notice or key in book.groups:
         return ()
-    waiting = [one for one in book.open_incidents() if one.held is hold.reason]
+    # Two silences, or two windows, have one reason and two texts.
+    waiting = [
+        one
+        for one in book.open_incidents()
+        if one.held is hold.reason and one.held_text == hold.text
+    ]
     op = op_id(key, "held", 1)
     count = f"{len(waiting)} incidents wait" if len(waiting) != 1 else "1 incident waits"
     body = group_body(

@@ -122,7 +122,7 @@ class Senses:
         return View(level=self._ceiling, paused=paused, stops=self._stops(incident))
 
     async def health(self, target: Target, since: float, *, settles: bool = True) -> HealthReport:
-        """What metrics sampled after `since` (Unix seconds) say about a GPU or node.
+        """The health of a GPU or node according to metrics sampled after `since` (Unix seconds).
 
         `settles`: the target was repaired at `since`, so unhealthy samples soon after do not count.
         """

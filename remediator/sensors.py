@@ -75,7 +75,7 @@ class Sensors:
     async def health(
         self, target: Target, since: float, now: float, *, settles: bool = True
     ) -> HealthReport:
-        """What metrics sampled after `since` (Unix seconds) say about a GPU or node."""
+        """The health of a GPU or node according to metrics sampled after `since` (Unix seconds)."""
         if self._prometheus is None:
             return HealthReport(Health.UNKNOWN, "No Prometheus is configured.")
         try:

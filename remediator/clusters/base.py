@@ -184,7 +184,7 @@ class Cluster(Protocol):
 
     async def job(self, job_id: str) -> JobFacts | None:
         """A job, including finished jobs; None if the cluster does not know the id."""
-        self._lacks("look at a job")
+        self._lacks("query a job")
 
     async def signal(self, job_id: str, *, op_id: str) -> None:
         """Signal a job to write a checkpoint now. A finished job is not signalled."""
@@ -242,7 +242,7 @@ class Cluster(Protocol):
 
     async def workload(self, name: str) -> WorkloadFacts | None:
         """The current state of a workload; None if the cluster does not know the name."""
-        self._lacks("look at a workload")
+        self._lacks("query a workload")
 
     async def lock(
         self, installation: str, *, ttl: float, host: str, take_over: str = ""

@@ -169,7 +169,7 @@ class Remediator:
             raise UserError(said[:1000])
         said = said[:200]
         raise UserError(
-            f"the remediator at {self.url} answered {status}{': ' + said if said else ''}; "
+            f"the remediator at {self.url} returned status {status}{': ' + said if said else ''}; "
             "see its log."
         )
 

@@ -164,7 +164,7 @@ def not_theirs(owner: str | None) -> Verdict:
     if owner is None or owner == OWNER:
         return ALLOWED
     return _hold(
-        Reason.OTHER_OWNER, f"{owner} quarantined the target; only {owner} can release it."
+        Reason.OTHER_OWNER, f"{owner} quarantined the target; only that owner can release it."
     )
 
 

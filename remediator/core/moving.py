@@ -50,7 +50,7 @@ def decide_quarantined(case: Case) -> Decision:
 
 
 def _saves(case: Case) -> bool:
-    """Whether the jobs are asked for a checkpoint first."""
+    """Whether the jobs are signalled to write a checkpoint first."""
     jobs = case.playbook.jobs
     able = "signal" in case.view.capabilities
     return bool(jobs and jobs.signal and able and case.incident.last("signal_checkpoint") is None)

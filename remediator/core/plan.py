@@ -20,7 +20,7 @@ DISRUPTIVE = REPAIRS | {"restart_jobs"}
 
 WOULD = {
     "notify": "notify people", "quarantine_gpu": "quarantine the GPU", "quarantine_node": "quarantine the node",
-    "signal_checkpoint": "ask its jobs for a checkpoint", "restart_jobs": "restart its jobs elsewhere",
+    "signal_checkpoint": "signal its jobs to write a checkpoint", "restart_jobs": "restart its jobs elsewhere",
     "reset_gpu": "reset the GPU", "reboot_node": "reboot the node", "verify": "test it",
     "release": "re-admit it after probation", "scale": "scale the workload",
 }  # fmt: skip

@@ -8,7 +8,7 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why an action was taken, or not taken."""
 
-    # what came in
+    # incoming alerts
     ALERT_RECEIVED = "alert_received"
     ALERT_RESOLVED = "alert_resolved"
     NO_PLAYBOOK = "no_playbook"
@@ -22,11 +22,11 @@ class Reason(StrEnum):
     ALERT_UNCONFIRMED = "alert_unconfirmed"
     ALERT_GONE = "alert_gone"
     RESOLVED_FIRST = "resolved_first"
-    # how it was routed
+    # routing
     ROUTED = "routed"
     ABSORBED = "absorbed"
     WIDENED = "widened"
-    # why it waits
+    # holds
     PAUSED = "paused"
     RESUMED = "resumed"
     OTHER_OWNER = "other_owner"
@@ -72,7 +72,7 @@ class Reason(StrEnum):
     HEALTHY_IN_SERVICE = "healthy_in_service"
     DEMAND_ROSE = "demand_rose"
     RETRIED = "retried"
-    # how it ended otherwise
+    # other ends
     LADDER_EXHAUSTED = "ladder_exhausted"
     UNVERIFIABLE = "unverifiable"
     EFFECT_UNKNOWN = "effect_unknown"
@@ -110,7 +110,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.RESUMED: "A person resumed the remediator.",
     Reason.OTHER_OWNER: "Another owner quarantined the target; the remediator takes no action on it.",
     Reason.BUDGET_OUT: "The remediator already keeps as much of the pool out of service as the budget allows.",
-    Reason.BUDGET_NEW: "The remediator quarantined as many targets lately as the budget allows.",
+    Reason.BUDGET_NEW: "The remediator recently quarantined as many targets as the budget allows.",
     Reason.COOLDOWN: "The same repair ran on the target recently, and its cooldown has not ended.",
     Reason.DEAD_MAN: "No Watchdog alert arrives, so the alert path may be broken: no disruptive step starts.",
     Reason.SENSORS_BLIND: "Prometheus or too many exporters of the pool do not answer: no disruptive step starts.",
@@ -131,7 +131,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.STEP_REFUSED: "The cluster refused the step.",
     Reason.NOTIFIED: "People were notified; this playbook takes no further action.",
     Reason.QUARANTINED: "The target is quarantined: it gets no new jobs.",
-    Reason.SAVING: "The jobs on the target are asked for a checkpoint before they are moved.",
+    Reason.SAVING: "The jobs on the target are signalled to write a checkpoint before they are moved.",
     Reason.MOVING_JOBS: "The jobs on the target are restarted elsewhere.",
     Reason.JOBS_MOVED: "No job is left on the target.",
     Reason.NO_JOBS: "No job ran on the target.",

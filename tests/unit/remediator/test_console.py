@@ -447,7 +447,7 @@ def test_the_token_follows_no_redirect(
     capsys: pytest.CaptureFixture[str], place: Place, state: Path
 ) -> None:
     place.put("/api/v1/pause", {}, 302)
-    assert "answered 302" in sentence(capsys, "pause", "--state-dir", str(state))
+    assert "returned status 302" in sentence(capsys, "pause", "--state-dir", str(state))
     assert [path for _, path, _, _ in place.asked] == ["/api/v1/pause"]
 
 
@@ -456,7 +456,7 @@ def test_trouble_at_the_other_side_is_one_sentence_with_its_words(
 ) -> None:
     place.answers["/api/v1/incidents"] = (503, b"the journal\n is \x1b[31mdown")
     said = sentence(capsys, "incidents", "--state-dir", str(state))
-    assert "answered 503: the journal is [31mdown;" in said
+    assert "returned status 503: the journal is [31mdown;" in said
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"incidents": 3}', b"\xff"])
