@@ -37,7 +37,7 @@ def group_notice(
     waiting = [
         one
         for one in book.open_incidents()
-        if one.held is hold.reason and one.held_text == hold.text
+        if one.held is hold.reason and ("/" not in hold.group or one.held_text == hold.text)
     ]
     op = op_id(key, "held", 1)
     count = f"{len(waiting)} incidents wait" if len(waiting) != 1 else "1 incident waits"

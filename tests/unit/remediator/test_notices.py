@@ -25,11 +25,13 @@ ALERT = Alert("f", NOW, "x", True, {"alertname": "GpuLost", "node": "node1", "gp
 
 def _held(
     book: Book, target: Target = GPU, *, since: float | None = NOW - 120,
-    reason: Reason = Reason.PAUSED, **changes: object,
+    reason: Reason = Reason.PAUSED, text: str = "alice paused all actions: x", **changes: object,
 ) -> Incident:  # fmt: skip
     identity = f"inc-{target}"
     book.apply(events.opened(identity, target, "gpu-lost", Level.REPAIR, NOW - 200, 0, "x"))
-    one = replace(book.incidents[identity], held=reason, held_since=since, **changes)  # type: ignore[arg-type]
+    one = replace(
+        book.incidents[identity], held=reason, held_text=text, held_since=since, **changes
+    )  # type: ignore[arg-type]
     book.incidents[identity] = one
     return one
 
@@ -53,6 +55,18 @@ def test_what_holds_many_incidents_is_told_once_with_their_number_and_targets() 
     assert _notice(book, one) == ()
     another = replace(PAUSE, group="pause/8")
     assert len(_notice(book, one, another)) == 1
+
+
+def test_what_another_silence_holds_is_not_counted() -> None:
+    book = Book()
+    mine, other = "alice silenced it: rack 4", "bob silenced it: rack 5"
+    one = _held(book, reason=Reason.SILENCED, text=mine)
+    _held(book, Target.parse("node1/4"), reason=Reason.SILENCED, text=other)
+    (told,) = _notice(book, one, Hold(Reason.SILENCED, mine, group="silence/1"))
+    assert told.data["body"]["targets"] == ["gpu/node1/3"]
+    blind = Hold(Reason.SILENCED, mine, group="silenced")
+    (told,) = _notice(book, one, blind)
+    assert len(told.data["body"]["targets"]) == 2, "a cause without a name of its own"
 
 
 def test_a_single_incident_is_told_of_as_one() -> None:
