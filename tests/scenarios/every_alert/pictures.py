@@ -1,4 +1,4 @@
-"""What the committed dashboards show of the fleet: by the remediator's own proxy, from the main Prometheus."""
+"""The dashboard panels of the fleet, queried through the proxy of the remediator."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from remediator.pictures.proxy import Asked, Proxy
 
 
 def empty(fleet: Fleet, seconds: float) -> dict[str, str]:
-    """The panels of which no query gives a value over the last `seconds`: the expressions by board and
-    title. Raises HttpError for a query that Prometheus refuses."""
+    """The panel queries without a result over the last `seconds`: expressions by dashboard and title.
+    Raises HttpError if Prometheus rejects a query."""
     return asyncio.run(_empty(fleet, seconds))
 
 

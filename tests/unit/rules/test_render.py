@@ -95,9 +95,13 @@ def test_a_factor_that_makes_no_sense_is_refused(tmp_path: Path, factor: float) 
 
 
 def test_a_base_that_is_no_url_is_refused() -> None:
-    with pytest.raises(UserError, match="the runbook base URL must start with http:// or https://, got 'wiki'"):
+    with pytest.raises(
+        UserError, match="the runbook base URL must start with http:// or https://, got 'wiki'"
+    ):
         Links("wiki")
-    with pytest.raises(UserError, match="the dashboard base URL must start with .* got 'grafana:3000'"):
+    with pytest.raises(
+        UserError, match=r"the dashboard base URL must start with .* got 'grafana:3000'"
+    ):
         Links(dashboards="grafana:3000")
 
 
