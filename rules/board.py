@@ -55,7 +55,7 @@ class BoardCollector(Collector):
             _gauge("detector_last_run_timestamp_seconds", "Unix time of the detector's latest run.", self._board.last_run),
             _gauge("detector_interval_seconds", "Time between two runs of the detector.", dict.fromkeys(self._board.success, self._board.interval)),
             _gauge("detector_run_success", "1 when the detector's latest run succeeded.", {name: float(ok) for name, ok in self._board.success.items()}),
-            _gauge("detector_threshold", "Score above which the detector calls a target sick.", self._board.thresholds),
+            _gauge("detector_threshold", "Anomaly score above which the alert of the detector fires.", self._board.thresholds),
         )  # fmt: skip
         family = GaugeMetricFamily(
             "detector_score", "Latest anomaly score of a target.",

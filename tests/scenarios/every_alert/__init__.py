@@ -1,11 +1,11 @@
-"""Every shipped alert is raised once, on a simulated fleet with the real programs around it.
+"""Raises every shipped alert once, on a simulated fleet with the real programs.
 
-A story says what is done to the fleet and which alerts it must raise; `index.py` has all of them, and
-the few alerts that no story can raise, with the reason. `python -m every_alert` (`make scenarios`) starts
-the fleet (`fleet.py`), looks that it is quiet while it is well, lets every story begin, and writes down
-how long each alert took.
+A story injects a fault and lists the alerts that it must raise. `index.py` has all stories, and the
+alerts without a story, with the reason. `python -m every_alert` (`make scenarios`) starts the fleet
+(`fleet.py`), checks that no alert fires while it is healthy, starts all stories, and records how long
+each alert took.
 
-What is made up lies as deep as it can: a folder of simulated GPUs, files that the kernel would show, and
-two system calls (`kernel_stand_in.c`). What belongs to somebody else entirely, such as a scheduler's
-queues, is a small page in that system's own format (`outside.py`).
+Only the lowest level is fake: a folder of simulated GPUs, kernel files, and two system calls
+(`kernel_stand_in.c`). External systems, such as the queues of a scheduler, are fake pages in the format
+of that system (`outside.py`).
 """

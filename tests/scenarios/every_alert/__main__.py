@@ -1,4 +1,4 @@
-"""`python -m every_alert`: run every story, print what came of it, and write the page anew.
+"""`python -m every_alert`: run every story, print the results, and write the page.
 
 PYTHONPATH=tests/scenarios python -m every_alert [--limit SECONDS] [--keep FOLDER] [--no-record]
                                                   [--prometheus prometheus-3] [--alertmanager alertmanager-0.33]
@@ -23,13 +23,21 @@ from fleetmedic.stack import binaries
 
 
 def main() -> int:
-    """0 when every story raised what it must and the healthy fleet was quiet."""
+    """Return 0 if every story raised its alerts and no alert fired in the healthy fleet."""
     options = argparse.ArgumentParser(prog="every_alert", description=__doc__)
-    options.add_argument("--limit", type=float, default=300.0, help="seconds that the stories get")
-    options.add_argument("--keep", type=Path, help="a new folder for everything, which is kept")
-    options.add_argument("--prometheus", default="prometheus", help="such as prometheus-3")
-    options.add_argument("--alertmanager", default="alertmanager", help="such as alertmanager-0.33")
-    options.add_argument("--no-record", action="store_true", help="leave record and page alone")
+    options.add_argument(
+        "--limit", type=float, default=300.0, help="time limit of the stories in seconds"
+    )
+    options.add_argument("--keep", type=Path, help="new folder for all files; it is kept")
+    options.add_argument(
+        "--prometheus", default="prometheus", help="Prometheus to use, for example prometheus-3"
+    )
+    options.add_argument(
+        "--alertmanager",
+        default="alertmanager",
+        help="Alertmanager to use, for example alertmanager-0.33",
+    )
+    options.add_argument("--no-record", action="store_true", help="do not write record and page")
     given = options.parse_args()
     began = time.time()
 
@@ -39,18 +47,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="every-alert-") as own:
         folder = given.keep or Path(own)
         folder.mkdir(parents=True, exist_ok=True)
-        tell(f"factors {', '.join(map(str, factors()))}; everything is in {folder}")
+        tell(f"factors {', '.join(map(str, factors()))}; all files are in {folder}")
         programs = Programs.found(given.prometheus, given.alertmanager)
         with running(folder, factors(), programs) as fleet:
             outcome = run(fleet, STORIES, given.limit, tell)
             for error in fleet.broken:
-                tell(f"the fleet itself broke: {type(error).__name__}: {error}")
+                tell(f"the fleet failed: {type(error).__name__}: {error}")
             for line in explain(fleet, STORIES, outcome):
                 tell(line)
             broken = bool(fleet.broken)
     show(outcome)
     if outcome.skipped and not given.no_record:
-        print("nothing is recorded: some stories could not be told here")
+        print("nothing is recorded, because some stories were skipped")
     elif not given.no_record:
         write(outcome, {"prometheus": given.prometheus, "alertmanager": given.alertmanager})
     noisy = any(names for state, names in outcome.well.items() if state.startswith("firing"))
@@ -58,11 +66,11 @@ def main() -> int:
 
 
 def show(outcome: Outcome) -> None:
-    """What came of it, for people."""
+    """Print the results."""
     print(f"\n{len(outcome.took)} of {len(alerts())} alerts raised in {outcome.seconds:.0f} s")
     for title, found in (
-        ("not raised", outcome.missing), ("not tried", outcome.skipped | EXCEPTIONS),
-        ("while the fleet was well", outcome.well), ("raised besides", outcome.others),
+        ("not raised", outcome.missing), ("skipped", outcome.skipped | EXCEPTIONS),
+        ("while the fleet was healthy", outcome.well), ("other alerts raised", outcome.others),
     ):  # fmt: skip
         print(f"{title}:")
         for name, why in found.items():
@@ -70,7 +78,7 @@ def show(outcome: Outcome) -> None:
 
 
 def write(outcome: Outcome, used: dict[str, str]) -> None:
-    """Record the run, and the page made of it."""
+    """Write the record of the run, and the page."""
     programs = {}
     for name, part in used.items():
         path = binaries.find(part)

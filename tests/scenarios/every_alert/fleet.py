@@ -1,13 +1,13 @@
-"""The fleet: simulated machines with a real exporter each, and everything that watches them.
+"""The fleet: simulated machines with one real exporter each, and the monitoring.
 
-Seven clusters, told apart by the label alone:
+Seven clusters, distinguished by the label `cluster`:
   hall    hall-1 with eight GPUs and hall-2 with four; jobs, pipelines and services report on hall-1
-  rack    node1 with four GPUs under the embedded cluster, its worker pool, the remediator (which only
-          observes), the detectors, Alertmanager, and every Prometheus
+  rack    node1 with four GPUs in the embedded cluster, its worker pool, the remediator (level
+          `observe`), the detectors, Alertmanager, and every Prometheus
   yard    yard-1 to yard-3, machines without GPUs whose kernel files change
   annex   annex-1 and annex-2, which go down together
   shed    shed-1, which goes down alone
-  barn    barn-1, whose exporter goes down while its kubelet is well
+  barn    barn-1, whose exporter goes down while its kubelet is ready
   mill    three nodes of two GPUs, and a remediator that repairs (mill.py)
 """
 
@@ -48,13 +48,13 @@ SCRAPE = 2.0
 USER, PASSWORD, TOKEN = "prometheus", "known-to-prometheus", "a-token-of-the-remediator"
 LIGHT = {"annex-1": "annex", "annex-2": "annex", "shed-1": "shed", "barn-1": "barn"}
 YARD = ("yard-1", "yard-2", "yard-3")
-# Jobs that hold GPUs of the rack from the beginning; one more of its four is free.
+# Jobs that hold GPUs of the rack from the start; its fourth GPU is free.
 HOLDERS = ("night-run", "notebook", "meagre")
 JOBS = ("train-a", "train-b", "train-c", "train-d", "train-e", "train-f")
 
 
 class Fleet:
-    """Made by `running`; stories change it by what is public here."""
+    """Created by `running`; stories use its public attributes and methods."""
 
     def __init__(
         self,
@@ -91,40 +91,40 @@ class Fleet:
 
     @property
     def main(self) -> Judge:
-        """The Prometheus that sees everything."""
+        """The Prometheus that scrapes everything."""
         return self.judges[60]
 
     @property
     def spare(self) -> Judge:
-        """A second Prometheus of the site: the one that is broken."""
+        """A second Prometheus of the site, which stories break."""
         return next(judge for factor, judge in self.judges.items() if factor < 60)
 
     @property
     def progress(self) -> Path:
-        """Where the jobs of hall-1 report."""
+        """The folder of the progress reports of the jobs of hall-1."""
         folder = self.folder / "progress"
         folder.mkdir(exist_ok=True)
         return folder
 
     @property
     def pool(self) -> str:
-        """The address of the worker pool."""
+        """The URL of the worker pool."""
         return f"http://127.0.0.1:{self.ports['pool']}"
 
     @property
     def webconfig(self) -> Path:
-        """The web configuration of hall-2's exporter."""
+        """The web configuration of the exporter of hall-2."""
         return self.folder / "web.yml"
 
     @property
     def cluster_store(self) -> Path:
-        """Where hall-1's exporter looks for who holds what."""
+        """The allocation store that the exporter of hall-1 reads."""
         return self.folder / "hall/cluster/cluster.db"
 
-    # ---- what goes on by itself
+    # ---- workload
 
     def each_beat(self, what: Callable[[], object]) -> None:
-        """Twice a second, from now on."""
+        """Call `what` twice a second from now on."""
         self._beats.append(what)
 
     def _beat(self) -> None:
@@ -132,7 +132,7 @@ class Fleet:
             for what in list(self._beats):
                 try:
                     what()
-                except Exception as error:  # noqa: BLE001 - told at the end, with the run going on
+                except Exception as error:  # noqa: BLE001 - reported at the end; the run continues
                     self.broken.append(error)
                     self._beats.remove(what)
 
@@ -147,7 +147,7 @@ class Fleet:
         self.processes.ours(name, "exporter", *common, *arguments, **environment)
 
     def begin(self) -> None:
-        """Start everything; returns when every target was scraped once."""
+        """Start everything; returns after every target was scraped once."""
         self._write_settings()
         self._start_machines()
         self._start_rack()
@@ -170,7 +170,7 @@ class Fleet:
         self.rack.create(1, 4)
         self.cluster_store.parent.mkdir(parents=True)
         LocalCluster(self.cluster_store.parent).store.close()
-        # a card from before Ampere, which takes pages out of use
+        # a GPU older than Ampere, which retires pages
         self.hall.change("node1", 0, retired_pages=0)
         users = {USER: bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}
         self.webconfig.write_text(yaml.safe_dump({"basic_auth_users": users}))
@@ -232,10 +232,10 @@ class Fleet:
         self.processes.ours("localcluster", "localcluster", "serve", f"--state-dir={state}", listen)
         for name in HOLDERS:
             self.hold(name)
-        self.demand(24.0)  # a request is under way nearly always, and none waits for long
+        self.demand(24.0)  # nearly always one running request, and short waits
 
     def hold(self, job: str) -> None:
-        """A job of the embedded cluster takes a GPU of the rack, and keeps it."""
+        """Start a job of the embedded cluster that holds a GPU of the rack."""
         cluster = LocalCluster(self.folder / "rack/cluster", self.rack.root)
         until = time.monotonic() + 60
         job_id = cluster.submit(JobSpec(job, ("sleep", "3600"), env={"PATH": os.defpath}))
@@ -249,7 +249,7 @@ class Fleet:
         return LocalCluster(self.folder / "rack/cluster").job(job).gpus[0]
 
     def demand(self, rate: float) -> None:
-        """So many requests a second for the pool from now on; 0 for none."""
+        """Set the rate of requests to the pool, per second; 0 for none."""
         if self.processes.runs("demand"):
             self.processes.kill("demand")
         if rate:
@@ -305,7 +305,7 @@ class Fleet:
 
     @property
     def generated(self) -> Path:
-        """Where the detectors put their rules."""
+        """The folder of the rules of the detectors."""
         folder = self.folder / "generated"
         folder.mkdir(exist_ok=True)
         return folder
@@ -365,14 +365,14 @@ class Fleet:
         down = [str(labels) for each in up for labels, value in each if not value]
         return short + down
 
-    # ---- what stories ask of
+    # ---- requests of stories
 
     def post(self, url: str, **headers: str) -> int:
-        """The status of a POST without a body."""
+        """The status of a POST request with an empty payload."""
         return status(urllib.request.Request(url, b"{}", headers, method="POST"))
 
     def get(self, node: str, **headers: str) -> int:
-        """The status of a node's page."""
+        """The status of a request to the exporter of a node."""
         return status(
             urllib.request.Request(
                 f"http://127.0.0.1:{self.nodes[node].port}/metrics", headers=headers
@@ -384,7 +384,7 @@ class Fleet:
 def running(
     folder: Path, factors: Mapping[int, frozenset[str]], programs: Programs | None = None
 ) -> Iterator[Fleet]:
-    """A fleet that is well. `factors`: for each Prometheus the categories that it judges."""
+    """A healthy fleet. `factors`: the categories of alerts that each Prometheus evaluates."""
     with served() as outside:
         fleet = Fleet(folder, outside, factors, programs or Programs.found())
         try:

@@ -1,4 +1,4 @@
-"""All stories, and the alerts that none can raise."""
+"""All stories, and the alerts without a story."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ STORIES: tuple[Story, ...] = (
     *gpu.STORIES, *node.STORIES, *job.STORIES, *watchers.STORIES, *remediator.STORIES,
 )  # fmt: skip
 
-# Alerts that no story raises, and why.
+# Alerts without a story, with the reason.
 EXCEPTIONS: dict[str, str] = {
     "GpuDemandForecastExceedsCapacity": (
-        "Nothing gives `forecast_gpu_demand_upper` and `gpu_pool_total` yet (producer `later` in the "
-        "catalogue). A page of made-up numbers would only repeat the promtool tests."
+        "No component exports `forecast_gpu_demand_upper` and `gpu_pool_total` yet (producer `later` in the "
+        "catalogue). A page with fake values would only repeat the promtool tests."
     ),
     "RemediatorLaneFailing": (
-        "Only an error in the remediator's own code raises it. What happens to a fleet is handled and is no "
-        "such error; unit tests make a lane fail and count it."
+        "Only a bug in the remediator raises it, and no fault of a fleet does. Unit tests make a lane fail and "
+        "check the counter."
     ),
 }
 
@@ -30,7 +30,7 @@ def alerts() -> dict[str, Rule]:
 
 
 def factors(stories: tuple[Story, ...] = STORIES) -> dict[int, frozenset[str]]:
-    """Each factor that these need, with the categories of the alerts that are judged at it."""
+    """The factors of these stories, with the categories of the alerts evaluated with each factor."""
     known = alerts()
     found: dict[int, set[str]] = {}
     for story in stories:

@@ -1,4 +1,4 @@
-"""One Prometheus with the shipped rules, their durations divided by one factor."""
+"""One Prometheus with the shipped rules, with their durations divided by one factor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Labels = dict[str, str]
 
 @dataclass
 class Judge:
-    """A Prometheus that runs; `folder` has its settings and its rules."""
+    """A running Prometheus; `folder` contains its configuration and rules."""
 
     factor: int
     folder: Path
@@ -36,29 +36,29 @@ class Judge:
         return f"127.0.0.1:{self.port}"
 
     def ask(self, path: str, **parameters: str) -> Any:
-        """The data of an answer of its API. Raises OSError."""
+        """The data of an API response. Raises OSError."""
         query = urllib.parse.urlencode(parameters)
         with urllib.request.urlopen(f"http://{self.address}{path}?{query}", timeout=20) as answer:
             return json.loads(answer.read())["data"]
 
     def series(self, expr: str) -> list[tuple[Labels, float]]:
-        """What an expression gives now."""
+        """The current result of an expression."""
         found = self.ask("/api/v1/query", query=expr)["result"]
         return [(each["metric"], float(each["value"][1])) for each in found]
 
     def alerts(self, state: str) -> list[Labels]:
-        """Labels of the alerts that are `firing` or `pending` now."""
+        """Labels of the current alerts in state `firing` or `pending`."""
         found = self.ask("/api/v1/alerts")["alerts"]
         return [each["labels"] for each in found if each["state"] == state]
 
     def first_fired(self, since: float) -> list[tuple[Labels, float]]:
-        """Of each alert that fired since that Unix time its labels and when it first did."""
+        """Labels and first firing time of each alert since the Unix time `since`."""
         span = {"start": f"{since:.3f}", "end": f"{time.time():.3f}", "step": "1"}
         found = self.ask("/api/v1/query_range", query=FIRING, **span)["result"]
         return [(each["metric"], float(each["values"][0][0])) for each in found]
 
     def reload(self) -> bool:
-        """Whether it took its settings anew."""
+        """Reload; returns whether the reload succeeded."""
         request = urllib.request.Request(f"http://{self.address}/-/reload", method="POST")
         try:
             urllib.request.urlopen(request, timeout=20).close()
@@ -67,19 +67,19 @@ class Judge:
         return True
 
     def know_alertmanagers(self, addresses: list[str]) -> None:
-        """Where it sends alerts, as service discovery tells it."""
+        """Set the Alertmanagers in its service discovery."""
         found = json.dumps([{"targets": addresses}])
         write_atomic(self.folder / "alertmanagers.json", found)
 
     def site_rules(self, name: str, text: str) -> None:
-        """A rule file of the site's own."""
+        """Add a rule file of the site."""
         (self.folder / "site").mkdir(exist_ok=True)
         write_atomic(self.folder / "site" / name, text)
 
     def configure(
         self, scrapes: list[Mapping[str, Any]], scrape: float, remote_read: str, generated: Path
     ) -> None:
-        """Write prometheus.yml. `generated` is where detectors put their rules."""
+        """Write prometheus.yml. `generated` is the folder of the rules of detectors."""
         folder = self.folder
         folders = [folder / "rules/static", folder / "rules/recording", folder / "site", generated]
         settings = {
@@ -97,7 +97,7 @@ class Judge:
                     }
                 ]
             },
-            # asked by queries that name the old store, and by no other
+            # used only by queries with the matcher store="old"
             "remote_read": [
                 {"url": remote_read, "read_recent": True, "required_matchers": {"store": "old"}}
             ],
@@ -106,7 +106,7 @@ class Judge:
         write_atomic(folder / "prometheus.yml", yaml.safe_dump(settings, sort_keys=False))
 
     def arguments(self) -> list[str]:
-        """The options that Prometheus starts with."""
+        """The command-line options of Prometheus."""
         return [
             f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data",
             f"--web.listen-address={self.address}", "--web.enable-lifecycle",

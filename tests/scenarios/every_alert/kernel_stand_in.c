@@ -1,10 +1,10 @@
-/* What a machine would answer that is not this one: file systems, the state of its clock, and whether
- * systemd booted it. Preloaded into the exporter of a simulated machine; KERNEL_STAND_IN is its folder:
- *   filesystems   a line for each mount point: PATH BLOCKS FREE READONLY, blocks of 4096 bytes;
- *                 a mount point with -1 BLOCKS answers with an error (ESTALE)
- *   clock         STATE OFFSET_NANOSECONDS MAXERROR_MICROSECONDS, as adjtimex(2) gives them
- *   systemd       is there where systemd booted the machine
- * What is not told there is this machine's own.
+/* Fake system calls of a simulated machine: file systems, clock state, and whether systemd booted it.
+ * Preloaded into the exporter of the machine. KERNEL_STAND_IN is the folder with these files:
+ *   filesystems   one line per mount point: PATH BLOCKS FREE READONLY, blocks of 4096 bytes;
+ *                 with -1 BLOCKS the call fails (ESTALE)
+ *   clock         STATE OFFSET_NANOSECONDS MAXERROR_MICROSECONDS, as adjtimex(2) returns them
+ *   systemd       exists if systemd booted the machine
+ * Without an entry the call returns the data of the real machine.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

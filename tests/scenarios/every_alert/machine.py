@@ -1,4 +1,4 @@
-"""The files that the kernel of one simulated machine shows, and what makes them change."""
+"""The kernel files of one simulated machine, and functions that change them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNITS = {
     "nvidia-fabricmanager.service": "active", "sshd.service": "active",
 }  # fmt: skip
 _SYSTEMCTL = """#!/bin/sh
-# What systemd would say of the units of this machine: `systemctl --no-pager list-units|show ...`
+# fake systemctl for the units of this machine: `systemctl --no-pager list-units|show ...`
 while read -r unit state; do
   case "$2" in
     list-units) echo "$unit loaded $state running $unit" ;;
@@ -34,10 +34,10 @@ done < '{units}'
 
 
 def build_stand_in(folder: Path) -> Path:
-    """Compile what answers two system calls. Raises FileNotFoundError without a compiler."""
+    """Compile the fake of two system calls. Raises FileNotFoundError without a compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        raise FileNotFoundError("there is no C compiler: install gcc")
+        raise FileNotFoundError("no C compiler found: install gcc")
     library = folder / "kernel_stand_in.so"
     flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
     subprocess.run([compiler, *flags, "-o", str(library), str(SOURCE)], check=True)
@@ -45,7 +45,7 @@ def build_stand_in(folder: Path) -> Path:
 
 
 class Machine:
-    """ROOT/proc and ROOT/sys, ROOT/kmsg, and ROOT/kernel for the stand-in of the system calls."""
+    """ROOT/proc and ROOT/sys, ROOT/kmsg, and ROOT/kernel for the fake system calls."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -64,7 +64,7 @@ class Machine:
         self._heal()
 
     def _heal(self) -> None:
-        """The tree has a little of everything in it; a fleet begins well."""
+        """Make the machine healthy: the copied tree contains faults."""
         self.write("proc/mdstat", _MDSTAT)
         self.boot(time.time() - 86_400)
         self.clock(0, 1_000, 500)
@@ -81,12 +81,12 @@ class Machine:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For the exporter of this machine, besides LD_PRELOAD."""
+        """Environment of the exporter of this machine, in addition to LD_PRELOAD."""
         path = f"{self.root / 'bin'}:{os.environ.get('PATH', os.defpath)}"
         return {"KERNEL_STAND_IN": str(self.root / "kernel"), "PATH": path}
 
     def write(self, path: str, text: str) -> None:
-        """A file as the kernel shows it: whole at every moment."""
+        """Write a file atomically."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.new")
@@ -94,13 +94,13 @@ class Machine:
         beside.rename(target)
 
     def replace(self, path: str, old: str, new: str) -> None:
-        """Change a file's text in one place."""
+        """Replace a text in a file."""
         text = (self.root / path).read_text()
         assert old in text, f"{path} has no {old!r}"
         self.write(path, text.replace(old, new))
 
     def add(self, path: str, more: int) -> None:
-        """Let a counter, alone in its file, go up; one that is not there begins at 0."""
+        """Increase the counter in a file; a missing file counts as 0."""
         try:
             now = int((self.root / path).read_text())
         except FileNotFoundError:
@@ -108,12 +108,12 @@ class Machine:
         self.write(path, f"{now + more}\n")
 
     def raise_field(self, path: str, key: str, more: int) -> None:
-        """Let the number behind a key at the beginning of a line go up."""
+        """Increase the number after a key at the start of a line."""
         words = dict(line.split()[:2] for line in (self.root / path).read_text().splitlines())
         self.field(path, key, int(words[key]) + more)
 
     def field(self, path: str, key: str, value: int) -> None:
-        """Set the number behind a key at the beginning of a line."""
+        """Set the number after a key at the start of a line."""
         lines = (self.root / path).read_text().splitlines()
         found = [line for line in lines if line.split()[:1] == [key]]
         assert len(found) == 1, f"{path} has no line of {key}"
@@ -124,48 +124,48 @@ class Machine:
         )
 
     def log(self, text: str) -> None:
-        """One record of the kernel log."""
+        """Add a record to the kernel log."""
         self._sequence += 1
         with (self.root / "kmsg").open("a") as file:
             file.write(f"4,{self._sequence},{int(time.monotonic() * 1e6)},-;{text}\n")
 
     def boot(self, at: float) -> None:
-        """The machine has started at that Unix time."""
+        """Set the boot time, as Unix time."""
         text = (self.root / "proc/stat").read_text().splitlines()
         lines = [f"btime {int(at)}" if line.startswith("btime ") else line for line in text]
         self.write("proc/stat", "\n".join(lines) + "\n")
         self.write("proc/sys/kernel/random/boot_id", f"00000000-0000-4000-8000-{int(at):012d}\n")
 
     def clock(self, state: int, offset_ns: int, most_us: int) -> None:
-        """What adjtimex(2) says; state 5 is a clock that nothing keeps."""
+        """Set the result of adjtimex(2); state 5 is an unsynchronised clock."""
         self.write("kernel/clock", f"{state} {offset_ns} {most_us}\n")
 
     def unit(self, name: str, state: str) -> None:
-        """The state of a unit of systemd."""
+        """Set the state of a systemd unit."""
         self._units[name] = state
         lines = [f"{unit} {each}\n" for unit, each in self._units.items()]
         self.write("kernel/units", "".join(lines))
 
     def mount(self, device: str, mountpoint: str, fstype: str) -> None:
-        """A file system, two thirds of it free."""
+        """Mount a file system with two thirds of its space free."""
         self._mounts.append(f"{device} {mountpoint} {fstype} rw,relatime 0 0\n")
         self.filesystem(mountpoint, free=BLOCKS * 2 // 3)
         self.write("proc/1/mounts", "".join(self._mounts))
 
     def filesystem(self, mountpoint: str, *, free: int, readonly: bool = False) -> None:
-        """How many of a million blocks are free; fewer than none: it answers with an error."""
+        """Set how many of a million blocks are free; a negative number returns an error."""
         blocks = BLOCKS if free >= 0 else -1
         self._filesystems[mountpoint] = (blocks, max(0, free), int(readonly))
         lines = [f"{path} {b} {f} {ro}\n" for path, (b, f, ro) in self._filesystems.items()]
         self.write("kernel/filesystems", "".join(lines))
 
     def port(self, device: str, state: str, physical: str) -> None:
-        """The state of an InfiniBand port, as sysfs words it."""
+        """Set the state of an InfiniBand port, in the format of sysfs."""
         self.write(f"{PORTS}/{device}/ports/1/state", f"{state}\n")
         self.write(f"{PORTS}/{device}/ports/1/phys_state", f"{physical}\n")
 
     def process(self, pid: int, name: str) -> None:
-        """A process of nobody's job."""
+        """Add a process that belongs to no job."""
         zeros = " ".join(["0"] * 30)
         self.write(f"proc/{pid}/stat", f"{pid} ({name}) S 1 {pid} {pid} 0 -1 {zeros}\n")
         self.write(f"proc/{pid}/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n")

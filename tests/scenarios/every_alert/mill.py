@@ -1,7 +1,8 @@
-"""The mill: a cluster of three nodes with two GPUs each, whose own remediator repairs.
+"""The mill: a cluster of three nodes with two GPUs each, with its own remediator that repairs.
 
-Its nodes have the names that simulated hardware gives them, node1 to node3; the label `cluster` tells
-them from the rack's. Its remediator takes its alerts from Alertmanager, which sends them to the rack's.
+Its nodes have the names of the simulated hardware, node1 to node3; the label `cluster` distinguishes
+them from those of the rack. Its remediator reads its alerts from Alertmanager, which sends them to the
+remediator of the rack.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 NODES, GPUS = ("node1", "node2", "node3"), 2
 
-# The site's own, in place of the shipped one: one reset, a short test, and no reboot.
+# Replaces the shipped playbook: one reset, a short test, and no reboot.
 PLAYBOOK = {
     "playbook": "gpu-lost",
     "match": {"alertname": ["GpuLost", "GpuXidFatalHardware"]},
@@ -33,12 +34,12 @@ PLAYBOOK = {
 
 
 def hardware(fleet: Fleet) -> Hardware:
-    """The mill's simulated GPUs."""
+    """The simulated GPUs of the mill."""
     return Hardware(fleet.folder / "mill/hardware")
 
 
 def take_quarantines(fleet: Fleet, *, taken: bool) -> None:
-    """Let the cluster's store refuse new quarantines, as it does on a full disk, or take them again."""
+    """Make the store of the cluster reject new quarantines, as on a full disk, or accept them again."""
     refuse = (
         "CREATE TRIGGER full BEFORE INSERT ON quarantines BEGIN SELECT RAISE(ABORT, 'full'); END"
     )
@@ -50,7 +51,7 @@ def take_quarantines(fleet: Fleet, *, taken: bool) -> None:
 
 
 def start(fleet: Fleet) -> None:
-    """Start its exporters, its controller and its remediator."""
+    """Start its exporters, controller and remediator."""
     folder = fleet.folder / "mill"
     hardware(fleet).create(len(NODES), GPUS)
     host = fleet.machines["hall"].root

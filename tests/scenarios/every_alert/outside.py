@@ -1,10 +1,10 @@
-"""What is somebody else's, on loopback: pages in the formats of outside systems, and people's own ends.
+"""Fakes of external systems: pages on loopback in the formats of these systems.
 
-GET /kube         kube-state-metrics: node_exporter-less nodes that the kubelet vouches for
-GET /scheduler    a site's scheduler: how long jobs waited in its queues
-GET /objectives   a site's promises
-POST /chat        where people are told; answers 200 until `chat_refuses`
-POST /read        a remote storage that takes its time
+GET /kube         kube-state-metrics: the Ready condition of nodes
+GET /scheduler    the scheduler of the site: wait times of jobs in its queues
+GET /objectives   latency objectives of the site
+POST /chat        a chat service for notifications; returns 200 until `chat_refuses`
+POST /read        a slow remote storage
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ BOUNDS = (60, 600, 3600, 14_400, 28_800)
 
 @dataclass
 class Outside:
-    """The state of the pages. Any thread may change it."""
+    """The state of the pages. Thread-safe for single changes."""
 
     ready: dict[str, bool] = field(default_factory=dict)  # nodes by name, for /kube
     waits: list[float] = field(default_factory=list)  # seconds, for /scheduler
     objectives: dict[str, float] = field(default_factory=dict)  # seconds by service
-    silent: set[str] = field(default_factory=set)  # pages that answer no more
+    silent: set[str] = field(default_factory=set)  # pages that return an error
     chat_refuses: bool = False
     port: int = 0
 
@@ -40,7 +40,7 @@ class Outside:
         return f"127.0.0.1:{self.port}"
 
     def page(self, path: str) -> str | None:
-        """The text of a page; None for one that is not there."""
+        """The text of a page, or None if it does not exist."""
         makers = {"/kube": self._kube, "/scheduler": self._scheduler, "/objectives": self._promises}
         if path in self.silent or path not in makers:
             return None
@@ -100,7 +100,7 @@ def _handler(outside: Outside) -> type[BaseHTTPRequestHandler]:
 
 @contextlib.contextmanager
 def served() -> Iterator[Outside]:
-    """The pages, on a port of their own."""
+    """Serve the pages on a free port."""
     outside = Outside()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(outside))
     server.daemon_threads = True
@@ -116,7 +116,7 @@ def served() -> Iterator[Outside]:
 
 
 class Wire:
-    """A piece of network between two programs, which can be cut."""
+    """A network connection between two programs that can be interrupted."""
 
     def __init__(self, to: int) -> None:
         self._to = to
@@ -126,11 +126,11 @@ class Wire:
         threading.Thread(target=self._run, daemon=True).start()
 
     def cut(self) -> None:
-        """Nothing passes from now on."""
+        """Interrupt the connection."""
         self._cut.set()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self.cut()
         self._listener.close()
 
@@ -161,7 +161,7 @@ class Wire:
 
 
 def status(request: urllib.request.Request) -> int:
-    """The HTTP status that a request is answered with. Raises OSError where nobody answers."""
+    """The HTTP status of the response. Raises OSError without a response."""
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return int(answer.status)

@@ -1,4 +1,4 @@
-"""The processes of the fleet: started, ended as a power cut does, and their last words."""
+"""The processes of the fleet: start, kill, and the end of their logs."""
 
 from __future__ import annotations
 
@@ -18,36 +18,35 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listened on a moment ago."""
+    """A free port on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """The beginnings of the commands that start them."""
+    """The commands that start Prometheus and Alertmanager, without options."""
 
     prometheus: list[str]
     alertmanager: list[str]
 
     @classmethod
     def found(cls, prometheus: str = "prometheus", alertmanager: str = "alertmanager") -> Programs:
-        """By their names, such as `prometheus-3`, which is fetched where it is not there. Raises
-        UserError."""
+        """Find them by name, such as `prometheus-3`, and fetch missing ones. Raises UserError."""
         for name in {prometheus, alertmanager} & set(later.PARTS):
             later.fetch(name)
         return cls(binaries.command(prometheus), binaries.command(alertmanager))
 
 
 class Processes:
-    """Each has a name, and a log of that name below `folder`/logs."""
+    """Named processes, with logs in `folder`/logs."""
 
     def __init__(self, folder: Path) -> None:
         self._logs = folder / "logs"
         self._all: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, command: list[str], **environment: str) -> None:
-        """Start one, with these variables besides our own."""
+        """Start a process, with additional environment variables."""
         self._logs.mkdir(parents=True, exist_ok=True)
         known = os.environ.get("PYTHONPATH", "")
         path = os.pathsep.join([str(ROOT), *([known] if known else [])])
@@ -62,25 +61,25 @@ class Processes:
         self.start(name, [sys.executable, "-P", "-m", "fleetmedic.cli", *arguments], **environment)
 
     def runs(self, name: str) -> bool:
-        """Whether it was started and not ended by us."""
+        """Whether the process was started and not killed by us."""
         return name in self._all
 
     def kill(self, name: str) -> None:
-        """End a process as a power cut does, with all that it started."""
+        """Kill a process and all its children with SIGKILL."""
         process = self._all.pop(name)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(20)
 
     def all_run(self) -> None:
-        """Raises AssertionError, with its last words, when one has ended by itself."""
+        """Raises AssertionError with the end of the log if a process has exited."""
         for name, process in self._all.items():
             if process.poll() is not None:
                 last = (self._logs / f"{name}.log").read_text(errors="replace")[-800:]
-                raise AssertionError(f"{name} has ended: {last}")
+                raise AssertionError(f"{name} has exited: {last}")
 
     def stop_all(self) -> None:
-        """End all of them, gently first."""
+        """Stop all processes, first with SIGTERM."""
         for process in self._all.values():
             process.terminate()
         until = time.monotonic() + 10

@@ -1,4 +1,4 @@
-"""The run: a fleet that is well and quiet, then every story, until each alert was raised."""
+"""The run: first a healthy fleet without alerts, then all stories until each alert was raised."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from every_alert.judge import Judge, Labels
 from every_alert.story import Story
 
 QUIET = {"Watchdog"}
-HEALTHY_SECONDS = 45.0  # three quarters of an hour of the rules' time
+HEALTHY_SECONDS = 45.0  # 45 minutes at factor 60
 LOOK_EVERY = 1.0
 AGAIN_AFTER = 30.0
 Tell = Callable[[str], None]
@@ -20,9 +20,9 @@ Tell = Callable[[str], None]
 
 @dataclass
 class Outcome:
-    """`took`: seconds from the beginning of its story until an alert fired. `well`: what else was firing
-    or pending while the fleet was well, by Prometheus. `skipped`: alerts of stories that could not be
-    told here, with the reason."""
+    """`took`: seconds from the start of its story until an alert fired. `well`: alerts that were firing or
+    pending while the fleet was healthy, by Prometheus. `skipped`: alerts of skipped stories, with the
+    reason."""
 
     began: float = 0.0
     took: dict[str, float] = field(default_factory=dict)
@@ -34,13 +34,15 @@ class Outcome:
 
 
 def run(fleet: Fleet, stories: tuple[Story, ...], limit: float, tell: Tell) -> Outcome:
-    """Let the stories happen to a fleet that is well; `limit` seconds are given to them."""
+    """Run the stories on a healthy fleet, for at most `limit` seconds."""
     outcome = Outcome(began=time.time())
     _while_well(fleet, outcome, tell)
     told = [story for story in stories if not story.needs_root or os.geteuid() == 0]
     for story in stories:
         if story not in told:
-            outcome.skipped |= dict.fromkeys(story.raises, "needs root: it acts as several users")
+            outcome.skipped |= dict.fromkeys(
+                story.raises, "needs root, because the story acts as several users"
+            )
     begun: dict[int, float] = {}
     again: dict[int, float] = {}
     until = time.monotonic() + limit
@@ -62,14 +64,14 @@ def run(fleet: Fleet, stories: tuple[Story, ...], limit: float, tell: Tell) -> O
 
 
 def _missed(story: Story, last: float | None, raised: set[str]) -> bool:
-    """Whether something that was over in a moment should happen again."""
+    """Whether to inject a short fault again, because its alert was missed."""
     unseen = story.fleeting and not set(story.raises) <= raised
     return unseen and last is not None and time.time() - last > AGAIN_AFTER
 
 
 def _while_well(fleet: Fleet, outcome: Outcome, tell: Tell) -> None:
-    """Look at the healthy fleet for a while, and note what is told of it."""
-    tell(f"the fleet is well; it is watched for {HEALTHY_SECONDS:g} s")
+    """Watch the healthy fleet, and record its alerts."""
+    tell(f"the fleet is healthy; watching it for {HEALTHY_SECONDS:g} s")
     until = time.monotonic() + HEALTHY_SECONDS
     while time.monotonic() < until:
         for judge in fleet.judges.values():
@@ -85,7 +87,7 @@ def _while_well(fleet: Fleet, outcome: Outcome, tell: Tell) -> None:
 def _look(
     fleet: Fleet, stories: list[Story], begun: dict[int, float], outcome: Outcome, tell: Tell
 ) -> set[str]:
-    """The alerts of stories that fire now."""
+    """The alerts of the stories that fire now."""
     firing = {factor: judge.alerts("firing") for factor, judge in fleet.judges.items()}
     found = set()
     for number, story in enumerate(stories):
@@ -104,7 +106,7 @@ def _is(alert: Labels, name: str, labels: object) -> bool:
 
 
 def _settle(fleet: Fleet, stories: list[Story], begun: dict[int, float], outcome: Outcome) -> None:
-    """Take the moments from Prometheus' own record, and see what else fired."""
+    """Read the exact times from Prometheus, and find other alerts that fired."""
     first = {f: judge.first_fired(outcome.began) for f, judge in fleet.judges.items()}
     for number, story in enumerate(stories):
         for name, labels in story.raises.items():
@@ -129,7 +131,7 @@ def _settle(fleet: Fleet, stories: list[Story], begun: dict[int, float], outcome
 
 
 def _words(alert: Labels) -> str:
-    """An alert in one line: its name, and whom it is about."""
+    """An alert in one line: its name and its target."""
     left_out = {
         "alertname",
         "__name__",
@@ -145,7 +147,7 @@ def _words(alert: Labels) -> str:
 
 
 def explain(fleet: Fleet, stories: tuple[Story, ...], outcome: Outcome) -> Iterator[str]:
-    """For each alert that did not fire, what its rule gives now."""
+    """The current result of the rule of each alert that did not fire."""
     for factor, judge in fleet.judges.items():
         names = {n for s in stories for n in s.raises if s.factor == factor} & set(outcome.missing)
         if names:
@@ -157,4 +159,4 @@ def _standing(judge: Judge, names: set[str]) -> Iterator[str]:
         for rule in group["rules"]:
             if rule["name"] in names:
                 values = judge.series(rule["query"])[:3]
-                yield f"{rule['name']}: {rule['state']}, for {rule['duration']:g} s, gives {values}"
+                yield f"{rule['name']}: {rule['state']}, for {rule['duration']:g} s, result {values}"

@@ -1,4 +1,4 @@
-"""What a Prometheus of the fleet scrapes. `cluster` and `node` come from here alone."""
+"""The scrape configuration. Only it sets the labels `cluster` and `node`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Scrape jobs by the names that the rules know, and the process behind each.
+# Scrape jobs of the shipped rules, with the process of each.
 OWN = {
     "remediator": "remediator",
     "rules": "rules",
@@ -26,7 +26,7 @@ class Node:
 
 
 def node_job(nodes: Iterable[Node], user: str, password: str) -> Scrape:
-    """The exporters; who asks for no login does not mind one."""
+    """The exporters; those without authentication ignore the credentials."""
     targets = [
         {
             "targets": [f"127.0.0.1:{node.port}"],
@@ -39,7 +39,7 @@ def node_job(nodes: Iterable[Node], user: str, password: str) -> Scrape:
 
 
 def own_jobs(ports: Mapping[str, int], prometheis: list[str]) -> Iterator[Scrape]:
-    """Our other processes and those that watch, in the rack; and the mill's remediator."""
+    """Our other processes and the monitoring in the rack, and the remediator of the mill."""
     for job, name in OWN.items():
         found = _job(job, [f"127.0.0.1:{ports[name]}"], "rack")
         if job == "remediator":
@@ -51,7 +51,7 @@ def own_jobs(ports: Mapping[str, int], prometheis: list[str]) -> Iterator[Scrape
 
 
 def outside_jobs(address: str) -> Iterator[Scrape]:
-    """What is somebody else's."""
+    """The fakes of external systems."""
     kube = {"metrics_path": "/kube", "honor_labels": True}
     yield _job("kube-state-metrics", [address], "barn") | kube
     yield _job("scheduler", [address], "hall") | {"metrics_path": "/scheduler"}

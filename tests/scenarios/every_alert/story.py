@@ -1,4 +1,4 @@
-"""What a story is."""
+"""The definition of a story."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ if TYPE_CHECKING:
     from every_alert.fleet import Fleet
 
 Labels = Mapping[str, str]
-# An hour passes in a minute. Groups are evaluated each second at most, and some rules count the
-# evaluations of an hour: no factor above 60 leaves them enough.
+# One minute stands for one hour. Groups are evaluated at most once a second, and some rules count the
+# evaluations of an hour, so with a factor above 60 there would be too few.
 USUAL_FACTOR = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """`does` is what happens to the fleet; `raises` the alerts that must follow, each with labels that
-    tell whom it must be about.
+    """`does` describes the fault; `raises` are the alerts that must follow, with labels of the target.
 
-    `begin` does it, and may leave something that goes on. `factor` divides the durations of the rules
-    that judge it. `instead` names what stands in for a system of somebody else. `after` are alerts of
-    other stories that must have been raised before this one begins, because it would hide them.
-    `fleeting`: what happens is over in a moment, and so is its alert; where the machine was too busy to
-    see it, it happens again. `slow`: it takes more than 80 s, which a test is not made to wait for.
-    `needs_root`: it acts as several users.
+    `begin` injects the fault. `factor` divides the durations of the rules. `instead` describes the fake
+    of an external system. `after` are alerts of other stories that must be raised before this story
+    starts, because it would hide them. `fleeting`: fault and alert are short, so the fault is injected
+    again if the alert was missed. `slow`: takes more than 80 s and is skipped in tests. `needs_root`: the
+    story acts as several users.
     """
 
     does: str

@@ -1,6 +1,6 @@
-"""What the fleet does all the time: load on its GPUs, and jobs, pipelines and servers that report.
+"""The workload of the fleet: load on GPUs, and jobs, pipelines and servers that report.
 
-Everything here goes on by itself until a story changes it: `beat` is called twice a second.
+`beat` is called twice a second. A story changes the attributes.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ RANKS = 4
 
 
 class Loads:
-    """How hard each GPU works. A GPU that is not told of has no process on it."""
+    """The load of each GPU. A GPU without an entry has no process."""
 
     def __init__(self) -> None:
         self.of: dict[tuple[Path, str, int], float] = {}
         self._told = 0.0
 
     def set(self, hardware: Hardware, node: str, gpus: range | tuple[int, ...], use: float) -> None:
-        """From now on, `use` of each of these."""
+        """Set the load of these GPUs."""
         for index in gpus:
             self.of[hardware.root, node, index] = use
 
     def beat(self) -> None:
-        """Say so, as a job does each second."""
+        """Write the loads once a second, as a job does."""
         if time.monotonic() - self._told < 1.0:
             return
         self._told = time.monotonic()
@@ -39,7 +39,7 @@ class Loads:
 
 @dataclass
 class Training:
-    """A job of four ranks, a step each half second. Whatever is set here is what it does from then on."""
+    """A job of four ranks with a step every half second. Changed attributes take effect at once."""
 
     name: str
     directory: Path
@@ -56,7 +56,7 @@ class Training:
         self.start(0)
 
     def start(self, restarts: int) -> None:
-        """Begin as the cluster does after so many restarts."""
+        """Start the ranks with this restart count, as the cluster does."""
         os.environ["FLEETMEDIC_RESTARTS"] = str(restarts)
         self._ranks = [
             Progress(
@@ -87,7 +87,7 @@ class Training:
 
 @dataclass
 class Data:
-    """A pipeline that does some records each half second, and is done with them each time."""
+    """A pipeline that completes a batch of records every half second."""
 
     name: str
     directory: Path
@@ -97,7 +97,7 @@ class Data:
     _pipeline: Pipeline | None = None
 
     def beat(self) -> None:
-        """Some records."""
+        """Process one batch."""
         if self._pipeline is None:
             interval = self.expected_interval
             self._pipeline = Pipeline(self.name, self.directory, expected_interval=interval)
@@ -109,18 +109,18 @@ class Data:
 
 @dataclass
 class Server:
-    """A replica of a service, five answers each half second."""
+    """A replica of a service that handles five requests every half second."""
 
     service: str
     replica: str
     directory: Path
     seconds: float = 0.2
-    failing: int = 0  # of five answers
+    failing: int = 0  # of five requests
     stuck: bool = False
     _serving: Serving | None = None
 
     def beat(self) -> None:
-        """Answers, unless it is stuck with what it has."""
+        """Handle requests, unless the replica is stuck."""
         if self._serving is None:
             self._serving = Serving(self.service, self.replica, self.directory)
         self._serving.load(waiting=0, running=2)

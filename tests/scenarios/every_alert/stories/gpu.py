@@ -1,4 +1,4 @@
-"""GPUs fall ill: each fault is a change in the folder of simulated hardware, as the card would show it."""
+"""GPU faults: each is a change in the folder of the simulated hardware."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fleetmedic.hardware.faults import inject
 
 MEMORY, ASKING, LINKS, XIDS, ECC, LOST, GONE, HUNG = range(8)  # GPUs of hall-1
 SLOW, HOT, BRAKED = range(3)  # of hall-2, where all four work
-STORM = 5  # XIDs each half second
+STORM = 5  # XIDs every half second
 
 
 def _hall(gpu: int, node: str = "hall-1") -> dict[str, str]:
@@ -87,7 +87,7 @@ def _braked(fleet: Fleet) -> None:
 
 STORIES = (
     Story(
-        "The memory of a GPU of hall-1 fails in every way that a driver tells.",
+        "The memory of a GPU of hall-1 has every fault that a driver reports.",
         {
             "GpuSramEccThresholdExceeded": _hall(MEMORY), "GpuRowRemapBanksExhausted": _hall(MEMORY),
             "GpuRowRemapPending": _hall(MEMORY), "GpuRowRemapFailure": _hall(MEMORY),
@@ -101,12 +101,12 @@ STORIES = (
         _memory_wears_out, factor=720,
     ),
     Story(
-        "The driver of a GPU of hall-1 asks for a reset, and nothing else does.",
+        "The driver requests a reset of a GPU of hall-1, without an XID or another cause.",
         {"GpuRecoveryActionNeeded": _hall(ASKING)},
         _asks_for_a_reset,
     ),
     Story(
-        "A GPU of hall-1 loses two NVLinks, half of its PCIe lanes and its route through the fabric.",
+        "A GPU of hall-1 loses two NVLinks, half of its PCIe lanes and its fabric connection.",
         {
             "GpuFabricUnhealthy": {"node": "hall-1"}, "GpuNvlinkDown": _hall(LINKS),
             "GpuPcieLinkDowngraded": _hall(LINKS),
@@ -114,23 +114,23 @@ STORIES = (
         _links_go,
     ),
     Story(
-        "Data arrives broken over an NVLink of hall-1, 400 times a second.",
+        "An NVLink of hall-1 has 400 errors per second.",
         {"GpuNvlinkErrorsHigh": _hall(LINKS)},
         _nvlink_errs, factor=18,
     ),
     Story(
-        "Data arrives broken over a PCIe link of hall-1, 40 times a second.",
+        "A PCIe link of hall-1 has 40 replays per second.",
         {"GpuPcieReplayRateHigh": _hall(LINKS)},
         _pcie_errs, factor=18, slow=True,
     ),
     Story(
-        "A program on a GPU of hall-1 fails ten times a second with XID 31.",
+        "A program on a GPU of hall-1 causes ten XID 31 per second.",
         {"GpuXidStorm": _hall(XIDS), "GpuXidApplicationRepeated": _hall(XIDS)},
         _storm,
     ),
-    Story("The driver of hall-1 contains an error, XID 94.", {"GpuXidContained": _hall(ECC)}, _contained, fleeting=True),
+    Story("The driver of hall-1 reports a contained memory error (XID 94).", {"GpuXidContained": _hall(ECC)}, _contained, fleeting=True),
     Story(
-        "A GPU of hall-1 meets a memory error that it cannot correct, with XID 48.",
+        "A GPU of hall-1 has an uncorrectable memory error (XID 48).",
         {"GpuEccUncorrectable": _hall(ECC)},
         _uncorrectable, fleeting=True,
     ),
@@ -142,14 +142,14 @@ STORIES = (
         },
         _lost, fleeting=True,
     ),
-    Story("The driver no longer answers for a GPU of hall-1.", {"GpuHung": _hall(HUNG)}, _hung),
+    Story("Driver calls for a GPU of hall-1 no longer return.", {"GpuHung": _hall(HUNG)}, _hung),
     Story(
-        "A GPU of hall-2 keeps half of its clock, draws little power, and says that it is busy.",
+        "A GPU of hall-2 runs at half of its clock with low power and full utilization.",
         {"GpuSlowerThanPeers": _hall(SLOW, "hall-2"), "GpuFullyBusyWithoutWork": _hall(SLOW, "hall-2")},
         _slow,
     ),
     Story(
-        "A GPU of hall-2 runs 40 degrees too hot under its load.",
+        "A GPU of hall-2 is 40 °C too hot under load.",
         {
             "GpuThermalSlowdownHardware": _hall(HOT, "hall-2"),
             "GpuTemperatureNearShutdown": _hall(HOT, "hall-2"),
@@ -158,7 +158,7 @@ STORIES = (
         _hot,
     ),
     Story(
-        "A GPU of hall-2 is held down by the power supply's brake and, by the driver, for its heat.",
+        "A GPU of hall-2 is throttled by the power brake, and by the driver because of its temperature.",
         {"GpuPowerBrake": {"node": "hall-2"}, "GpuThermalSlowdownSoftware": _hall(BRAKED, "hall-2")},
         _braked,
     ),

@@ -1,4 +1,4 @@
-"""Jobs, pipelines and services: what they report themselves through fleetmedic.progress, and who holds GPUs."""
+"""Faults of jobs, pipelines and services, which report through fleetmedic.progress, and GPU allocation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from every_alert.fleet import Fleet
 from every_alert.story import Story
 
-SATURATED = 40.0  # requests a second more than the pool's two workers answer
+SATURATED = 40.0  # requests per second above the capacity of the two workers of the pool
 SLOW_QUEUE = 20_000.0
 
 
@@ -85,37 +85,37 @@ def _errors(fleet: Fleet) -> None:
 
 
 STORIES = (
-    Story("Training job train-a makes no step any more, and its processes live.", {"TrainingStalled": _of("train-a")}, _stalls),
-    Story("The loss of train-b is no number any more.", {"TrainingLossNotFinite": _of("train-b")}, _diverges),
-    Story("train-c has been started anew five times.", {"TrainingRestartLoop": _of("train-c")}, _restarts),
-    Story("train-d, which wants a checkpoint each 4 s, writes none.", {"TrainingCheckpointOverdue": _of("train-d")}, _keeps_nothing),
+    Story("Training job train-a completes no more steps, and its processes keep running.", {"TrainingStalled": _of("train-a")}, _stalls),
+    Story("The loss of train-b becomes NaN.", {"TrainingLossNotFinite": _of("train-b")}, _diverges),
+    Story("train-c restarts five times.", {"TrainingRestartLoop": _of("train-c")}, _restarts),
+    Story("train-d, with a checkpoint interval of 4 s, stops writing checkpoints.", {"TrainingCheckpointOverdue": _of("train-d")}, _keeps_nothing),
     Story("One of the four ranks of train-e computes 40 % longer than the others.", {"TrainingStraggler": {**_of("train-e"), "rank": "2"}}, _lags),
-    Story("train-f waits for data for 0.3 s of each step of 0.5 s.", {"DataLoaderStarvesGpu": _of("train-f")}, _starves),
+    Story("train-f waits for data for 0.3 s in each step of 0.5 s.", {"DataLoaderStarvesGpu": _of("train-f")}, _starves),
     Story("A job of the rack stops using the GPU that it holds.", {"GpuAllocatedIdle": {"cluster": "rack", "job_id": "notebook"}}, _leaves),
-    Story("A job of the rack uses a twelfth of its GPU.", {"GpuJobLowEfficiency": {"cluster": "rack", "job_id": "meagre"}}, _idles, slow=True),
-    Story("Three GPUs of hall-1 no longer work, of twelve in the hall.", {"GpuPoolShrunk": {"cluster": "hall"}}, lambda _: None, after=frozenset({"GpuLost", "GpuHung"})),
+    Story("A job of the rack uses 8 % of its GPU.", {"GpuJobLowEfficiency": {"cluster": "rack", "job_id": "meagre"}}, _idles, slow=True),
+    Story("Three of the twelve GPUs of the hall, all in hall-1, are down.", {"GpuPoolShrunk": {"cluster": "hall"}}, lambda _: None, after=frozenset({"GpuLost", "GpuHung"})),
     Story("A job takes the last free GPU of the rack.", {"GpuPoolSaturated": {"cluster": "rack"}}, _last_gpu, factor=720),
     Story(
-        "Most jobs of a queue have waited for five hours when they start.",
+        "Most jobs of a queue wait more than five hours before they start.",
         {"GpuQueueWaitLong": {"cluster": "hall", "queue": "big"}},
-        _queue, instead="the site's scheduler: a page with its histogram",
+        _queue, instead="the scheduler of the site: a page with its histogram",
     ),
-    Story("Pipeline tokenise does nothing, with 50 records at its input.", {"PipelineProgressStalled": {"pipeline": "tokenise"}}, _pipeline_stalls),
-    Story("Pipeline nightly, which is due each 6 s, does not end again.", {"PipelineLate": {"pipeline": "nightly"}}, _pipeline_late),
-    Story("Twice as many requests reach the worker pool as it can answer.", {"InferenceQueueGrowing": {"cluster": "rack", "service": "serve"}}, _rush),
+    Story("Pipeline tokenise processes nothing, with 50 records in its input.", {"PipelineProgressStalled": {"pipeline": "tokenise"}}, _pipeline_stalls),
+    Story("Pipeline nightly, with an interval of 6 s, no longer completes.", {"PipelineLate": {"pipeline": "nightly"}}, _pipeline_late),
+    Story("The worker pool receives twice as many requests as it can handle.", {"InferenceQueueGrowing": {"cluster": "rack", "service": "serve"}}, _rush),
     Story(
-        "Nobody asks the pool for anything any more.",
+        "The worker pool receives no more requests.",
         {"InferenceOverProvisioned": {"cluster": "rack", "service": "serve"}},
         _nobody, after=frozenset({"InferenceQueueGrowing"}),
     ),
     Story(
-        "Service search, which promises answers within 1 s, takes 4 s.",
+        "Service search, with a latency objective of 1 s, takes 4 s per request.",
         {"InferenceLatencyHigh": {"service": "search"}},
-        _slow_answers, instead="the site's promise: a page that gives it",
+        _slow_answers, instead="the objective of the site: a page that exports it",
     ),
-    Story("A replica of draft holds two requests and generates nothing.", {"InferenceReplicaStuck": {"service": "draft", "replica": "a"}}, _stuck),
+    Story("A replica of draft holds two requests and generates no tokens.", {"InferenceReplicaStuck": {"service": "draft", "replica": "a"}}, _stuck),
     Story(
-        "One answer in five of service chat is an error.",
+        "One request in five to service chat fails with a server error.",
         {"InferenceErrorBudgetBurnFast": {"service": "chat"}, "InferenceErrorBudgetBurnSlow": {"service": "chat"}},
         _errors,
     ),

@@ -1,4 +1,4 @@
-"""Machines fall ill: what changes are files as their kernels show them, and two system calls."""
+"""Machine faults: changes of kernel files and of the results of two system calls."""
 
 from __future__ import annotations
 
@@ -143,32 +143,32 @@ def _exporter_ends(fleet: Fleet) -> None:
 
 STORIES = (
     Story("An InfiniBand port of yard-1 goes down.", {"NodeInfinibandPortDown": _yard(1, device="mlx5_1")}, _port_down),
-    Story("The link of an InfiniBand port of yard-1 fails six times.", {"NodeInfinibandLinkFlapping": _yard(1, device="mlx5_0")}, _link_flaps),
+    Story("The link of an InfiniBand port of yard-1 goes down six times.", {"NodeInfinibandLinkFlapping": _yard(1, device="mlx5_0")}, _link_flaps),
     Story(
-        "Symbols arrive broken at an InfiniBand port of yard-1, 2,000 a second.",
+        "An InfiniBand port of yard-1 has 2,000 symbol errors per second.",
         {"NodeInfinibandErrorsHigh": _yard(1, device="mlx5_0")},
         _link_errs, factor=18,
     ),
-    Story("The Ethernet interface of yard-1 errs 1,000 times a second.", {"NodeNetworkErrors": _yard(1, device="eth0")}, _network_errs),
-    Story("Nothing keeps the clock of yard-1 any more.", {"NodeClockNotSynchronised": _yard(1)}, _clock_free),
-    Story("The clock of yard-2 is 90 ms off.", {"NodeClockSkew": _yard(2)}, _clock_off),
-    Story("/data of yard-1 is full but for 2 %.", {"NodeFilesystemAlmostFull": _yard(1, mountpoint="/data")}, _full),
-    Story("The kernel of yard-2 mounts / read-only.", {"NodeFilesystemReadOnly": _yard(2, mountpoint="/")}, _read_only),
+    Story("The Ethernet interface of yard-1 has 1,000 errors per second.", {"NodeNetworkErrors": _yard(1, device="eth0")}, _network_errs),
+    Story("The clock of yard-1 is no longer synchronised (NTP).", {"NodeClockNotSynchronised": _yard(1)}, _clock_free),
+    Story("The clock of yard-2 is off by 90 ms.", {"NodeClockSkew": _yard(2)}, _clock_off),
+    Story("/data of yard-1 is full except for 2 %.", {"NodeFilesystemAlmostFull": _yard(1, mountpoint="/data")}, _full),
+    Story("The kernel of yard-2 remounts / read-only.", {"NodeFilesystemReadOnly": _yard(2, mountpoint="/")}, _read_only),
     Story(
-        "/data of yard-3 fills up, by less than a hundredth of what is free each second.",
+        "/data of yard-3 fills up, by less than 1 % of its free space per second.",
         {"NodeFilesystemFillingUp": _yard(3, mountpoint="/data")},
         _filling, factor=180, slow=True,
     ),
-    Story("A file server of yard-1 alone no longer answers.", {"NodeNfsStalled": _yard(1, mountpoint="/scratch")}, _own_server_stalls),
+    Story("A file server that only yard-1 mounts stops responding.", {"NodeNfsStalled": _yard(1, mountpoint="/scratch")}, _own_server_stalls),
     Story(
-        "The file server of all three machines no longer answers.",
+        "The file server of all three machines stops responding.",
         {"NfsServerStalled": {"cluster": "yard", "device": "nas:/home"}},
         _server_stalls,
     ),
-    Story("An NVMe controller of yard-1 dies.", {"NodeDiskFailed": _yard(1, device="nvme1")}, _disk_dies),
+    Story("An NVMe controller of yard-1 fails.", {"NodeDiskFailed": _yard(1, device="nvme1")}, _disk_dies),
     Story("yard-2 has 100 MB of memory left.", {"NodeMemoryPressure": _yard(2)}, _memory_short),
-    Story("The kernel of yard-1 kills three processes for want of memory.", {"NodeOomKill": _yard(1)}, _killed, fleeting=True),
-    Story("Sixty processes of yard-2 wait for their disk.", {"NodeLoadHighBlocked": _yard(2)}, _blocked),
+    Story("The OOM killer of yard-1 kills three processes.", {"NodeOomKill": _yard(1)}, _killed, fleeting=True),
+    Story("Sixty processes of yard-2 are blocked by disk I/O.", {"NodeLoadHighBlocked": _yard(2)}, _blocked),
     Story(
         "The fabric manager of yard-1 fails.",
         {"NodeGpuServiceFailed": _yard(1, name="nvidia-fabricmanager.service")},
@@ -179,16 +179,16 @@ STORIES = (
         {"NodeKubeletDown": _yard(2)},
         _kubelet_fails, instead="`systemctl`: a script that answers as systemd's does",
     ),
-    Story("A memory controller of yard-3 meets an error that it cannot correct.", {"NodeHardwareMemoryErrors": _yard(3)}, _memory_errs, fleeting=True),
+    Story("A memory controller of yard-3 has an uncorrectable error.", {"NodeHardwareMemoryErrors": _yard(3)}, _memory_errs, fleeting=True),
     Story("A memory controller of yard-3 corrects 400 errors.", {"NodeHardwareMemoryErrorsCorrected": _yard(3)}, _memory_wears),
-    Story("yard-3 restarts, and nobody had announced it.", {"NodeRebootUnexpected": _yard(3)}, _restarts, fleeting=True, after=frozenset({"NodeLoadHighBlocked"})),
-    Story("A processor of yard-2 locks up for 22 s.", {"NodeKernelFault": _yard(2, event="soft_lockup")}, _kernel_errs, fleeting=True),
+    Story("yard-3 reboots without an announcement.", {"NodeRebootUnexpected": _yard(3)}, _restarts, fleeting=True, after=frozenset({"NodeLoadHighBlocked"})),
+    Story("A CPU of yard-2 has a soft lockup of 22 s.", {"NodeKernelFault": _yard(2, event="soft_lockup")}, _kernel_errs, fleeting=True),
     Story("A GPU of yard-1 reports two fatal PCIe errors.", {"NodePcieErrors": _yard(1, device="0000:1b:00.0")}, _pcie_errs, fleeting=True),
-    Story("yard-2 lacks the module nvidia_peermem, which its peers have.", {"NodePeermemMissing": _yard(2)}, _module_missing),
-    Story("shed-1 goes dark.", {"NodeDown": {"cluster": "shed", "node": "shed-1"}}, _goes_dark),
-    Story("Both machines of the annex go dark at once.", {"NodeMassOutage": {"cluster": "annex"}}, _many_go_dark),
+    Story("yard-2 lacks the kernel module nvidia_peermem, which its peers have.", {"NodePeermemMissing": _yard(2)}, _module_missing),
+    Story("shed-1 goes down.", {"NodeDown": {"cluster": "shed", "node": "shed-1"}}, _goes_dark),
+    Story("Both machines of the annex go down at once.", {"NodeMassOutage": {"cluster": "annex"}}, _many_go_dark),
     Story(
-        "The exporter of barn-1 ends; its kubelet vouches for the machine.",
+        "The exporter of barn-1 exits, and its kubelet still reports the node as ready.",
         {"NodeExporterDown": {"cluster": "barn", "node": "barn-1"}},
         _exporter_ends, instead="kube-state-metrics: a page in its format",
     ),

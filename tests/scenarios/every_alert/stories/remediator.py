@@ -1,4 +1,4 @@
-"""The remediator waits, gives up, or may not act: real remediators of the rack and of the mill."""
+"""Incidents are held or escalated, and actions fail: real remediators of the rack and of the mill."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ def _second(fleet: Fleet) -> None:
 
 STORIES = (
     Story(
-        "Three GPUs of the mill are lost while its cluster's store takes no quarantine.",
+        "Three GPUs of the mill are lost while the store of its cluster rejects quarantines.",
         {"RemediatorActionFailureRateHigh": {"cluster": "mill"}},
-        _store_full, instead="a full disk: the store refuses to write a quarantine",
+        _store_full, instead="a full disk: the store rejects quarantines",
     ),
     Story(
-        "A GPU of the mill is lost, and the one reset that the site's playbook allows does not bring it back.",
+        "A GPU of the mill is lost, and the single reset in the playbook of the site does not repair it.",
         {"RemediatorIncidentEscalated": {"cluster": "mill"}},
         _beyond_repair, after=frozenset({"RemediatorActionFailureRateHigh"}),
     ),
     Story(
-        "The mill's last two GPUs are lost, so that each of its three nodes lacks both.",
+        "The last two GPUs of the mill are lost, so both GPUs of all three nodes are lost.",
         {"RemediatorStorm": {"cluster": "mill"}, "RemediatorIncidentHeldLong": {"cluster": "mill"}},
         _the_rest, after=frozenset({"RemediatorIncidentEscalated"}),
     ),
     Story(
-        "A person pauses the rack's remediator, and forgets it.",
+        "A person pauses the remediator of the rack and does not resume it.",
         {"RemediatorPaused": {"cluster": "rack"}},
         _paused, after=frozenset({"NotificationChannelFailing"}),
     ),
     Story(
-        "A second remediator takes over the lock of the mill's cluster.",
+        "A second remediator takes over the lock of the cluster of the mill.",
         {"RemediatorNotActing": {"cluster": "mill"}},
         _second, after=frozenset({"RemediatorStorm", "RemediatorIncidentHeldLong"}),
     ),

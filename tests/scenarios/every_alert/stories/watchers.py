@@ -1,4 +1,4 @@
-"""What watches breaks, and somebody is where they should not be: real breakage of the real programs."""
+"""Faults of the monitoring itself, and unauthorized use: the real programs fail."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from every_alert.story import Story
 from fleetmedic.hardware.faults import inject
 from fleetmedic.progress import Progress
 
-# Two sides that match in many ways, which is an error each time that it is evaluated; and a query to a
-# remote storage that takes longer than the group's interval.
+# A many-to-many match, which fails at each evaluation, and a query to a remote storage that takes longer
+# than the interval of the group.
 _SITE_RULES = """groups:
 - name: mistaken
   interval: 1s
@@ -43,12 +43,12 @@ def _bad_reload(fleet: Fleet) -> None:
     fleet.spare.site_rules(
         "bad.yml", "groups: [{name: bad, rules: [{alert: Bad, expr: 'sum('}]}]\n"
     )
-    assert not fleet.spare.reload(), "a bad rule file was taken"
+    assert not fleet.spare.reload(), "an invalid rule file was accepted"
 
 
 def _own_rules(fleet: Fleet) -> None:
     fleet.spare.site_rules("own.yml", _SITE_RULES)
-    assert fleet.spare.reload(), "the site's rules were not taken"
+    assert fleet.spare.reload(), "the rules of the site were rejected"
 
 
 def _no_alertmanager(fleet: Fleet) -> None:
@@ -97,7 +97,7 @@ def _stranger(fleet: Fleet) -> None:
 
 
 def _times(count: int, ask: Callable[[], int]) -> None:
-    assert {ask() for _ in range(count)} == {401}, "a wrong login was not refused"
+    assert {ask() for _ in range(count)} == {401}, "a request with wrong credentials was accepted"
 
 
 def _guesses(fleet: Fleet) -> None:
@@ -111,7 +111,7 @@ def _guesses_token(fleet: Fleet) -> None:
 
 
 def _forges(fleet: Fleet) -> None:
-    """The file's owner is who reports; the first who does so for a job is whose job it is."""
+    """The owner of the file is the reporting user; the first reporting user of a job owns the job."""
     for rank, user in ((0, 1001), (1, 1002)):
         Progress("thesis", fleet.progress, rank=rank).step(1, seconds=0.5)
         name = f"thesis@{rank}.json" if rank else "thesis.json"
@@ -119,14 +119,14 @@ def _forges(fleet: Fleet) -> None:
 
 
 STORIES = (
-    Story("Nothing is wrong.", {"Watchdog": {}}, _always),
+    Story("No fault.", {"Watchdog": {}}, _always),
     Story(
-        "A page of the site that Prometheus scrapes answers with an error.",
+        "A scrape target of the site returns an error.",
         {"TargetDown": {"cluster": "hall"}},
         _page_gone, after=frozenset({"InferenceLatencyHigh"}),
     ),
     Story(
-        "/proc/net/dev of yard-3 is no longer what the kernel writes.",
+        "/proc/net/dev of yard-3 becomes unreadable for the exporter.",
         {
             "ExporterCollectorFailing": {"node": "yard-3", "collector": "netdev"},
             "ExporterDataStale": {"node": "yard-3", "collector": "netdev"},
@@ -134,27 +134,27 @@ STORIES = (
         _file_broken,
     ),
     Story(
-        "A rule file that is no PromQL is given to a Prometheus, which is told to reload.",
+        "A Prometheus is reloaded with an invalid rule file.",
         {"PrometheusConfigReloadFailed": {"job": "prometheus"}},
         _bad_reload, after=frozenset({"PrometheusRuleFailures", "PrometheusRuleGroupSlow"}),
     ),
     Story(
-        "The site adds a rule that fails, and one that asks a slow remote storage each second.",
+        "The site adds a rule that fails, and a rule that queries a slow remote storage every second.",
         {"PrometheusRuleFailures": {}, "PrometheusRuleGroupSlow": {}},
-        _own_rules, instead="the remote storage: a page that answers after 4 s",
+        _own_rules, instead="the remote storage: a page that responds after 4 s",
     ),
     Story(
-        "A Prometheus is told of no Alertmanager any more.",
+        "The discovery of a Prometheus returns no Alertmanager any more.",
         {"PrometheusNotConnectedToAlertmanager": {"job": "prometheus"}},
         _no_alertmanager,
     ),
     Story(
-        "Programs fail on three GPUs of the rack, and the chat in which people are told of it refuses messages.",
+        "Programs fail on three GPUs of the rack, and the chat service rejects the notifications.",
         {"NotificationChannelFailing": {"channel": "chat"}},
-        _chat_refuses, instead="a chat service: a page that refuses",
+        _chat_refuses, instead="a chat service: a page that rejects messages",
     ),
     Story(
-        "Alertmanager's token for the remediator is not the one that the remediator knows.",
+        "Alertmanager uses a wrong token for the remediator.",
         {
             "AlertmanagerNotificationsFailing": {"integration": "webhook"},
             "RemediatorWebhookFailing": {"cluster": "rack"},
@@ -163,16 +163,16 @@ STORIES = (
         after=frozenset({"NotificationChannelFailing", "RemediatorLoginsFailing"}),
     ),
     Story("The network between the detectors and their Prometheus is cut.", {"DetectorModelStale": {"cluster": "rack"}}, _detectors_blind),
-    Story("The kernel log of hall-1 lacks some hundred records.", {"ExporterKernelLogDropped": {"node": "hall-1"}}, _log_torn, fleeting=True),
+    Story("Several hundred records of the kernel log of hall-1 are lost.", {"ExporterKernelLogDropped": {"node": "hall-1"}}, _log_torn, fleeting=True),
     Story(
-        "The web configuration of hall-2's exporter is changed to one that is wrong.",
+        "The web configuration of the exporter of hall-2 becomes invalid.",
         {"ExporterWebConfigRefused": {"node": "hall-2"}},
         _web_config_wrong, after=frozenset({"ExporterLoginsFailing"}),
     ),
-    Story("A script empties the host list of the rack.", {"RemediatorHostListRefused": {"cluster": "rack"}}, _hosts_emptied),
-    Story("The store in which hall-1's exporter looks for who holds GPUs is gone.", {"ExporterAllocationUnknown": {"node": "hall-1"}}, _store_gone),
-    Story("A process of nobody's job uses a free GPU of the rack.", {"GpuUnownedProcesses": {"cluster": "rack"}}, _stranger),
-    Story("Somebody guesses passwords of hall-2's exporter, 60 times.", {"ExporterLoginsFailing": {"node": "hall-2"}}, _guesses, fleeting=True),
-    Story("Somebody guesses the remediator's token, 20 times.", {"RemediatorLoginsFailing": {"cluster": "rack"}}, _guesses_token, fleeting=True),
-    Story("A user reports on hall-1 in the name of another one's job.", {"ProgressReportsForged": {"node": "hall-1"}}, _forges, fleeting=True, needs_root=True),
+    Story("A script empties the target list of the rack.", {"RemediatorHostListRefused": {"cluster": "rack"}}, _hosts_emptied),
+    Story("The allocation store that the exporter of hall-1 reads is removed.", {"ExporterAllocationUnknown": {"node": "hall-1"}}, _store_gone),
+    Story("A process without a job uses a free GPU of the rack.", {"GpuUnownedProcesses": {"cluster": "rack"}}, _stranger),
+    Story("The exporter of hall-2 receives 60 requests with a wrong password.", {"ExporterLoginsFailing": {"node": "hall-2"}}, _guesses, fleeting=True),
+    Story("The remediator receives 20 requests with a wrong token.", {"RemediatorLoginsFailing": {"cluster": "rack"}}, _guesses_token, fleeting=True),
+    Story("A user on hall-1 reports progress for a job of another user.", {"ProgressReportsForged": {"node": "hall-1"}}, _forges, fleeting=True, needs_root=True),
 )  # fmt: skip
