@@ -1,9 +1,9 @@
-# Every target sets up what it needs in .venv, and says what it is doing and downloading.
+# Every target installs its requirements in .venv, and prints what it downloads.
 
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
-# integration tests mostly wait for intervals to pass, so more of them than cores go at once
+# integration tests mostly wait, so more of them than cores run at once
 WORKERS ?= 3
 .DEFAULT_GOAL := help
 .PHONY: help demo up test setup check scenarios screenshots bench mutants adversary clean
@@ -11,42 +11,42 @@ WORKERS ?= 3
 help: ## Show this.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
 
-demo: setup ## Watch a sick GPU being found, its job moved, the GPU repaired and re-admitted.
+demo: setup ## Show the remediation of failed GPUs on a simulated fleet.
 	$(BIN)/fleetmedic demo
 
 up: setup ## Start the whole stack on this machine; Ctrl-C stops it.
 	$(BIN)/fleetmedic up
 
-test: setup ## Run all tests, the real Prometheus and Alertmanager included.
+test: setup ## Run all tests, including those with the real Prometheus and Alertmanager.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-setup: ## Make .venv and fetch Prometheus and Alertmanager; nothing is installed on the machine.
+setup: ## Create .venv and download Prometheus and Alertmanager; installs no package on the machine.
 	@$(PYTHON) tools/setup.py
 
-check: setup ## Format, lint, types, layers, rules.
+check: setup ## Check format, lint, types, layers, rules.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/fleetmedic rules lint
 
-scenarios: setup ## Raise every alert on a simulated fleet (7 minutes), and write docs/alerts-raised.md anew.
+scenarios: setup ## Raise every alert on a simulated fleet (7 minutes), and regenerate docs/alerts-raised.md.
 	PYTHONPATH=tests/scenarios $(BIN)/python -m every_alert
 	PYTHONPATH=tests/scenarios $(BIN)/python -m every_alert --prometheus prometheus-3 --alertmanager alertmanager-0.33
 
-screenshots: setup ## Take the pictures of README and docs of a stack that runs (`make up`).
+screenshots: setup ## Take the screenshots for README and docs from a running stack (`make up`).
 	$(BIN)/python tools/screenshots.py http://127.0.0.1:9095 docs/pictures fleetmedic-fleet fleetmedic-remediation
 
-bench: setup ## Measure; takes half an hour, and 13 GiB for a fleet of 10,000 GPUs.
+bench: setup ## Run the benchmarks (half an hour; 13 GiB of memory for a fleet of 10,000 GPUs).
 	@for file in $(filter-out bench/mutants.py bench/adversary.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-mutants: setup ## Change the remediator's decisions in a thousand places; tests must notice (an hour).
+mutants: setup ## Run mutation tests of the remediator's decisions (an hour).
 	$(BIN)/python bench/mutants.py
 
-adversary: setup ## Attack a stack of its own for ten minutes; nothing healthy may be touched.
+adversary: setup ## Attack a separate stack for ten minutes; no healthy hardware may be acted on.
 	$(BIN)/python bench/adversary.py --minutes 10
 
-clean: ## Remove .venv and caches; says where state lies.
+clean: ## Remove .venv and caches; prints the path of the state.
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@echo "State and the unpacked programs are kept in $${FLEETMEDIC_HOME:-$${XDG_STATE_HOME:-$$HOME/.local/state}/fleetmedic}; remove that folder to forget them."
+	@echo "State and unpacked programs are kept in $${FLEETMEDIC_HOME:-$${XDG_STATE_HOME:-$$HOME/.local/state}/fleetmedic}. To remove them, delete that directory."

@@ -1,23 +1,23 @@
-"""Can an attacker make the remediator disturb healthy hardware, or overlook sick hardware?
+"""Tests whether attacks make the remediator disturb healthy hardware, or miss failed hardware.
 
-Starts a stack of its own with simulated GPUs and real jobs, and plays moves drawn from the seed: true
-faults and cures, forged alerts, webhooks, another team's alerts, silences, orders of people, processes that
-are killed or stopped, pages that lie, wrong scrape labels, jobs that crash. It keeps the truth about
-each GPU itself. Then it heals everything, waits, and asks the cluster's store, the hardware folder and
-the journal:
+Starts a separate stack with simulated GPUs and real jobs, and plays random moves: real faults and
+repairs, forged alerts, webhooks, alerts of another team, silences, orders of people, processes that are
+killed or stopped, false metrics pages, wrong scrape labels, jobs that crash. The benchmark itself records
+the true state of each GPU. At the end it repairs everything, waits, and checks the cluster's store, the
+hardware directory and the journal:
 
-- each reset, reboot, moved running job and scale-in was for hardware, a job or a load that called for it;
-- no quarantine or mark of healthy hardware, and no job without a place, outlasts its cause;
-- no sick GPU stayed in service with a job for long while nobody was notified;
-- each alert that was answered 202 is in the journal, the API shows the journal's states, and the
+- each reset, reboot, move of a running job and scale-in had a valid cause;
+- no quarantine or mark of healthy hardware, and no unplaced job, outlasts its cause;
+- no failed GPU stayed in service with a job for long without a notification;
+- each alert that got a 202 response is in the journal, the API shows the journal's states, and the
   remediator logged no traceback.
 
-Exits with 1 on a violation, and prints the journal's lines about it and the seed.
+On a violation it prints the journal's lines about the target and the seed, and exits with code 1.
 
 Examples:
   python bench/adversary.py --seed 1 --minutes 10
-  python bench/adversary.py --seed 7 --minutes 3 --without forge,page    what is left without two moves
-  python bench/adversary.py --only fault,heal,kill,stop                  a broken site, no liar
+  python bench/adversary.py --seed 7 --minutes 3 --without forge,page    without two of the moves
+  python bench/adversary.py --only fault,heal,kill,stop                  faults only, no forged data
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ from fleetmedic.kernel.labels import Target
 from fleetmedic.stack.supervisor import Stack, StackOptions
 
 OVER = ("CLOSED", "SUPPRESSED", "OVERRIDDEN", "FAILED", "ESCALATED")
-QUIET = 330.0  # seconds that the remediator has to come to rest
-WORKER = 20.0  # requests a second that one worker answers
+QUIET = 330.0  # time limit in seconds until all incidents must have ended
+WORKER = 20.0  # requests a second that one worker serves
 
 
 def judge(site: Site, truth: Truth, watcher: Watcher) -> list[tuple[str, str]]:
-    """Every violation, each with the target that its journal lines are about."""
+    """Every violation, each with its target."""
     found = [(text, f"gpu/{gpu[0]}/{gpu[1]}") for gpu, text in watcher.overlooked.items()]
     found += [
-        (f"{target} was reset at {rfc(at)}, and it was healthy", target)
+        (f"{target} was reset at {rfc(at)} although it was healthy", target)
         for at, target in watcher.resets
         if not truth.excuses(target, at)
     ]
     found += [
         (
-            f"{target} was rebooted at {rfc(at)}, which was called for by no more than one of its GPUs",
+            f"{target} was rebooted at {rfc(at)} although at most one of its GPUs had failed",
             target,
         )
         for at, target in watcher.reboots
@@ -70,7 +70,8 @@ def judge(site: Site, truth: Truth, watcher: Watcher) -> list[tuple[str, str]]:
         if event == "AlertReceived":
             site.acknowledged.pop(data["fingerprint"], None)
     found += [
-        (f"an alert answered 202 is not in the journal: {one}", "") for one in site.acknowledged
+        (f"an alert with a 202 response is not in the journal: {one}", "")
+        for one in site.acknowledged
     ]
     with site.cluster.store.read() as db:
         moved = db.execute(
@@ -97,19 +98,19 @@ def judge(site: Site, truth: Truth, watcher: Watcher) -> list[tuple[str, str]]:
 
 
 def _shrunk(truth: Truth, watcher: Watcher) -> list[tuple[str, str]]:
-    """Each time that replicas were taken away which a load of ten seconds or more needed."""
+    """Each scale-in below the size that a load of ten seconds or more required."""
     found = []
     for at, before, after in watcher.sizes:
         rate = next((rate for since, rate in reversed(truth.load) if since < at - 10), 0.0)
         changed = any(at - 10 <= since <= at for since, _ in truth.load)
         if after < before and not changed and after < math.ceil(rate / WORKER):
-            text = f"serve went from {before} to {after} replicas at {rfc(at)} under {rate:g} requests a second"
+            text = f"serve was scaled from {before} to {after} replicas at {rfc(at)} at a load of {rate:g} requests a second"
             found.append((text, "workload/serve"))
     return found
 
 
 def _lasting(site: Site, truth: Truth) -> list[tuple[str, str]]:
-    """What is still out of service, or without a place, after everything has been healthy for long."""
+    """Hardware still out of service, and jobs still unplaced, long after everything was repaired."""
     answer = site.look("remediator", "/api/v1/incidents", {})
     state = {one["target"]: one["state"] for one in answer.get("incidents", ())}
     found = []
@@ -127,9 +128,9 @@ def _lasting(site: Site, truth: Truth) -> list[tuple[str, str]]:
         found.append(
             (f"{target} is healthy and still quarantined ({'ended' if ended else now})", target)
         )
-    still = "all is healthy and quiet"
+    still = "although all hardware is healthy"
     found += [
-        (f"{one['id']} on {one['target']} still is {one['state']} ({one['reason']}), {still}", one["target"])
+        (f"{one['id']} on {one['target']} is still {one['state']} ({one['reason']}) {still}", one["target"])
         for one in answer.get("incidents", ())
         if one["state"] not in (*OVER, "PROBATION")
     ]  # fmt: skip
@@ -137,7 +138,7 @@ def _lasting(site: Site, truth: Truth) -> list[tuple[str, str]]:
         for gpu in node.gpus:
             target = f"gpu/{node.name}/{gpu.index}"
             if gpu.marked and site.hardware.gpu(node.name, gpu.index).healthy:
-                found.append((f"{target} is healthy and gets no jobs: {gpu.marked}", target))
+                found.append((f"{target} is healthy and still marked: {gpu.marked}", target))
     with site.cluster.store.read() as db:
         wanted = {
             job: json.loads(spec)["gpus"] for job, spec in db.execute("SELECT id, spec FROM jobs")
@@ -163,12 +164,12 @@ def _lasting(site: Site, truth: Truth) -> list[tuple[str, str]]:
 
 
 def _said(site: Site) -> list[tuple[str, str]]:
-    """What the log and the API say wrongly."""
+    """Errors in the log and in the API."""
     found = []
     for path in sorted((site.state / "logs").glob("remediator.log*")):
         text = path.read_text(errors="replace")
         if "Traceback (most recent call last)" in text or '"exception"' in text:
-            found.append((f"{path.name} holds a traceback", ""))
+            found.append((f"{path.name} contains a traceback", ""))
     with site.journal() as db:
         last = dict(
             db.execute(
@@ -181,7 +182,7 @@ def _said(site: Site) -> list[tuple[str, str]]:
         if written != one["state"]:
             found.append(
                 (
-                    f"the API says that {one['id']} is {one['state']}, the journal {written}",
+                    f"{one['id']} is {one['state']} in the API and {written} in the journal",
                     one["target"],
                 )
             )
@@ -189,9 +190,9 @@ def _said(site: Site) -> list[tuple[str, str]]:
 
 
 def rest(site: Site) -> None:
-    """Wait until no incident goes on any more, or QUIET seconds."""
+    """Wait until all incidents have ended, at most QUIET seconds."""
     deadline = time.time() + QUIET
-    time.sleep(75)  # forged alerts run out
+    time.sleep(75)  # forged alerts expire
     while time.time() < deadline:
         answer = site.look("remediator", "/api/v1/incidents", {"incidents": [{"state": "?"}]})
         if all(one["state"] in OVER for one in answer["incidents"]):
@@ -201,7 +202,7 @@ def rest(site: Site) -> None:
 
 
 def excerpt(site: Site, target: str) -> None:
-    """The last lines of the journal about a target."""
+    """Print the last lines of the journal about a target."""
     with site.journal() as db:
         rows = db.execute(
             "SELECT seq, at, event, reason, text FROM events WHERE target = ? ORDER BY seq DESC LIMIT 40",
@@ -214,7 +215,7 @@ def excerpt(site: Site, target: str) -> None:
 def play(
     site: Site, draw: random.Random, minutes: float, chosen: Callable[[str], bool]
 ) -> list[tuple[str, str]]:
-    """One game: jobs, moves, peace, judgement."""
+    """One run: start jobs, play moves, repair everything, check."""
     truth = Truth()
     for name, gpus in (("train-a", 4), ("train-b", 4), ("train-c", 2), ("train-d", 8)):
         train(site, name, gpus)
@@ -247,7 +248,7 @@ def play(
 
 
 def main() -> None:
-    """Play one game; exit 1 when something went wrong that must not."""
+    """Run the benchmark; exit code 1 on a violation."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -255,9 +256,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--factor", type=float, default=30.0)
     parser.add_argument("--port-base", type=int, default=21490)
-    parser.add_argument("--only", default="", metavar="MOVES", help="only these moves, by commas")
-    parser.add_argument("--without", default="", metavar="MOVES", help="not these moves")
-    parser.add_argument("--keep", metavar="DIR", help="a new folder for the state, which is kept")
+    parser.add_argument(
+        "--only", default="", metavar="MOVES", help="only these moves, comma-separated"
+    )
+    parser.add_argument(
+        "--without", default="", metavar="MOVES", help="without these moves, comma-separated"
+    )
+    parser.add_argument("--keep", metavar="DIR", help="new directory for the state, which is kept")
     options = parser.parse_args()
     only, without = (set(filter(None, text.split(","))) for text in (options.only, options.without))
     with tempfile.TemporaryDirectory() as folder:

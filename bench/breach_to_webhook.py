@@ -1,9 +1,9 @@
-"""From a breach that is visible on /metrics to the webhook, on the real Prometheus and Alertmanager.
+"""Measures the time from a fault on /metrics to the webhook, with a real Prometheus and Alertmanager.
 
-Pages of five nodes with eight GPUs each are served on loopback, scraped each 5 s and judged by the
-shipped rules (nothing is divided); GPUs are lost one after the other at random moments, and what stands
-in the remediator's place says when it heard. Then it is counted how many GPU alerts get past the alert
-of their node when both are posted at once, since nothing waits for company on that route (group_wait 0).
+The pages of five nodes with eight GPUs each are served on loopback and scraped every 5 s. The shipped rules
+are used with factor 1. GPUs are lost one after the other at random times, and a fake remediator records
+when the webhook arrives. Then the benchmark counts how many GPU alerts are sent although the alert
+of their node, posted at the same time, inhibits them (the route has a group_wait of 0).
 
 Run: python bench/breach_to_webhook.py [--breaches 40] [--trials 30] [--json]
                                        [--prometheus prometheus-3] [--alertmanager alertmanager-0.33]
@@ -37,7 +37,7 @@ NODES, GPUS = 5, 8
 
 
 class Fleet:
-    """The nodes' pages, and what the webhook heard: (alertname, node, gpu) to the moment."""
+    """The nodes' pages, and the received webhooks: (alertname, node, gpu) to the time of arrival."""
 
     def __init__(self) -> None:
         self.lost: set[tuple[int, int]] = set()
@@ -80,7 +80,7 @@ class Fleet:
 
 @contextlib.contextmanager
 def pair(folder: Path, fleet: Fleet, given: argparse.Namespace) -> Iterator[str]:
-    """Prometheus and Alertmanager at the shipped settings; Alertmanager's address."""
+    """Prometheus and Alertmanager with the shipped settings; yields Alertmanager's URL."""
     own = f"127.0.0.1:{free_port()}"
     alertmanager, prometheus = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     (folder / "token").write_text("a-token-of-the-remediator")
@@ -127,7 +127,7 @@ def pair(folder: Path, fleet: Fleet, given: argparse.Namespace) -> Iterator[str]
 
 
 def breaches(fleet: Fleet, count: int) -> list[float]:
-    """Seconds from each loss to the webhook."""
+    """The seconds from each loss to the webhook."""
     order = [(node, gpu) for node in range(NODES) for gpu in range(GPUS)]
     random.shuffle(order)
     at = {}
@@ -143,7 +143,7 @@ def breaches(fleet: Fleet, count: int) -> list[float]:
 
 
 def leaks(fleet: Fleet, alertmanager: str, trials: int) -> int:
-    """GPU alerts that the webhook heard although their node's alert was posted with them."""
+    """The number of GPU alerts that were sent although their node's alert was posted with them."""
     for trial in range(trials):
         common = {
             "cluster": "bench",
@@ -188,7 +188,7 @@ def main() -> None:
         passed = leaks(fleet, alertmanager, given.trials)
     fleet.server.shutdown()
     if not took:
-        raise SystemExit("no breach reached the webhook within 30 s: look at rules and scrapes.")
+        raise SystemExit("no fault reached the webhook within 30 s. Check the rules and scrapes.")
     said = {
         "prometheus": version(given.prometheus),
         "alertmanager": version(given.alertmanager),

@@ -1,11 +1,10 @@
-"""The detectors alone, on simulated history: do they name the slow GPU, and no healthy one?
+"""Tests the detectors on simulated history: whether they report the slow GPU, and no healthy GPU.
 
     python bench/detectors.py [--seeds 20]
 
-Each seed is a fleet of its own (other GPUs, other jobs, another day). The model is fitted on one
-healthy day, then judged on a second: with one GPU that keeps 70 to 88 % of its clock from a random
-moment on, and on the same day without it. Exits with 1 when a slow GPU is missed, another is named,
-or a healthy day raises anything.
+Each seed is a different fleet (GPUs, jobs, day). The model is fitted on one healthy day, then tested on a
+second day: once with one GPU that runs at 70 to 88 % of its clock from a random time on, and once
+without. Exit code 1 if a slow GPU is missed, another GPU is reported, or a healthy day raises an alert.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ START = 1_700_000_000.0
 
 
 def make_fleet(seed: int, nodes: int = 2, gpus: int = 8) -> list[PastGpu]:
-    """GPUs that no other seed has."""
+    """GPUs with UUIDs that are unique to the seed."""
     return [
         PastGpu(f"node{node}", index, GpuState(f"GPU-{uuid.uuid5(uuid.NAMESPACE_OID, f'{seed}/{node}/{index}')}", "", ""))
         for node in range(1, nodes + 1)
@@ -60,7 +59,7 @@ def as_history(found: list[Track], queries: tuple[Query, ...], grid: Grid) -> Hi
 def one_day(
     seed: int, day: int, fault: bool, hours: float = 24.0, nodes: int = 2
 ) -> tuple[list[Track], Grid, PastFault | None]:
-    """One simulated day, and its fault if there is to be one."""
+    """One simulated day, with a fault if requested."""
     chance = random.Random(1000 * seed + day)
     gpus = make_fleet(seed, nodes)
     begin = START + 86_400 * day
@@ -100,7 +99,7 @@ def named_by_model(model: CovarianceModel, history: History) -> set[Key]:
 
 
 def fitted(detector: Detector, history: History, budget: float) -> Model:
-    """The model; a refusal ends the benchmark."""
+    """The fitted model; exits if the detector refuses."""
     found = detector.fit(history, Training(TIMING, budget))
     if isinstance(found, Refusal):
         sys.exit(f"{detector.name} refused: {found.reason}")
@@ -108,7 +107,7 @@ def fitted(detector: Detector, history: History, budget: float) -> Model:
 
 
 def judge(seed: int, hours: float = 24.0, nodes: int = 2) -> dict[str, object]:
-    """One seed: fit on a healthy day, judge a day with a slow GPU and the same kind without."""
+    """One seed: fit on a healthy day, test a day with a slow GPU and a day without."""
     peers, learned = PeerBand(), LearnedModel()
     queries = (*peers.queries, *learned.queries)
     found, grid, _ = one_day(seed, 0, False, hours, nodes)
@@ -142,7 +141,7 @@ def judge(seed: int, hours: float = 24.0, nodes: int = 2) -> dict[str, object]:
 
 
 def main() -> int:
-    """Print the table; 1 when the peer band errs anywhere."""
+    """Print the table; exit code 1 if the peer band is wrong for any seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     seeds = parser.parse_args().seeds
@@ -154,8 +153,8 @@ def main() -> int:
         print("  ".join(f"{rows[-1][column]!s:>13}" for column in columns), flush=True)
     good = {column: sum(row[column] == "ok" for row in rows) for column in columns if "_" in column}
     print(
-        f"peer band: {good['peers_slow']}/{seeds} slow GPUs found and no other named, "
-        f"{good['peers_healthy']}/{seeds} healthy days silent; "
+        f"peer band: {good['peers_slow']}/{seeds} slow GPUs detected without false alerts, "
+        f"{good['peers_healthy']}/{seeds} healthy days without alerts; "
         f"model: {good['model_slow']}/{seeds} and {good['model_healthy']}/{seeds}"
     )
     return 0 if good["peers_slow"] == good["peers_healthy"] == seeds else 1

@@ -1,15 +1,14 @@
-"""The exporter beside node_exporter: scrape times, memory, processor time, and what a fault costs.
+"""Compares the exporter with node_exporter: scrape times, memory, CPU time, and the effect of faults.
 
-The real exporter process reads the stand-in of NVML (tests/fake_nvml), in turn healthy, with one GPU
-hung and with one lost, then with more GPUs. Debian's prometheus-node-exporter runs beside it all the
-time, and is scraped right after each scrape: both with Prometheus' own headers, on a new connection
-each, so that the ratio compares the same moments of the same machine.
+The real exporter process reads the fake NVML (tests/fake_nvml): healthy, with one hung GPU, with one
+lost GPU, then with more GPUs. Debian's prometheus-node-exporter runs at the same time and is scraped
+right after each scrape. Both are scraped with Prometheus' headers on a new connection, so that the
+ratio compares the same machine at the same time.
 
-The age of a value is true, not told: the stand-in counts energy as Unix time, so that the number on
-the page is the moment at which the driver gave it. A GPU that should be on the page and is not makes
-a hole. `others` is the share of the machine's processors that programs of somebody else had
-meanwhile, with what a hypervisor took: where it is more than a few per cent, times and processor are
-too high.
+The age of a value is measured: the fake NVML returns Unix time as energy, so that the number on
+the page is the time of the driver call. A GPU that is missing on the page counts as a hole.
+`others` is the CPU share of other programs on the machine, including time taken by the hypervisor. If it is
+more than a few per cent, the measured times and CPU values are too high.
 
 Run: python bench/exporter.py [--quick] [--repeat 3] [--json] [--gpus 8,16,32,72] [--scrapes 200]
                               [--idle 60] [--faults 5] [--node-exporter PATH]
@@ -53,7 +52,7 @@ REQUEST = (
 
 @dataclass(frozen=True)
 class Scraped:
-    """One scrape: seconds, the page, and how many bytes of it went over the wire."""
+    """One scrape: seconds, the page, and the bytes transferred."""
 
     seconds: float
     page: bytes
@@ -90,7 +89,7 @@ class Running:
 
 
 def scrape(port: int) -> Scraped:
-    """One scrape on a connection of its own; unpacking it is not timed."""
+    """One scrape on a new connection; the time excludes decompression."""
     began = time.perf_counter()
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(REQUEST)
@@ -127,7 +126,7 @@ def family(pid: int) -> list[int]:
 
 
 def pss(pids: list[int]) -> float:
-    """MiB of these processes."""
+    """The memory (PSS) of these processes in MiB."""
     total = 0
     for pid in pids:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -136,13 +135,13 @@ def pss(pids: list[int]) -> float:
 
 
 def cpu(pid: int) -> float:
-    """Processor seconds of a process and of its children that have ended."""
+    """CPU seconds of a process and of its exited children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 class Meter:
-    """Processor seconds of a process with its descendants, and of the whole machine, since now."""
+    """Measures the CPU time of a process with its descendants, and of the whole machine."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -151,19 +150,19 @@ class Meter:
         self._machine, self._began = machine(), time.monotonic()
 
     def percent(self) -> float:
-        """Of one core."""
+        """The process's CPU usage, in per cent of one core."""
         used = sum(cpu(each) - self._before.get(each, 0.0) for each in family(self._pid))
         return round(100 * used / (time.monotonic() - self._began), 2)
 
     def others(self) -> float:
-        """Of the machine, what neither idled nor was ours."""
+        """The CPU usage of other programs, in per cent of the machine."""
         seconds = (time.monotonic() - self._began) * (os.cpu_count() or 1)
         ours = sum(map(cpu, family(os.getpid()))) - self._bench
         return round(max(0.0, 100 * (machine() - self._machine - ours) / seconds), 1)
 
 
 def machine() -> float:
-    """Processor seconds of everybody, and those that a hypervisor took."""
+    """CPU seconds of all processes, including steal time."""
     user, nice, system, _, _, irq, softirq, steal = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     )
@@ -171,20 +170,20 @@ def machine() -> float:
 
 
 def values(page: bytes, name: str) -> dict[int, float]:
-    """A family by GPU, where it has no further label."""
+    """The values of a metric by GPU, for series without further labels."""
     wanted = name.encode()
     return {int(gpu): float(value) for found, gpu, value in LINE.findall(page) if found == wanted}
 
 
 def quantile(times: list[float], share: float) -> float:
-    """Milliseconds."""
+    """A quantile in milliseconds."""
     ordered = sorted(times)
     return round(1000 * ordered[min(len(ordered) - 1, int(len(ordered) * share))], 2)
 
 
 @dataclass
 class Taken:
-    """What a row of scrapes gave of one exporter."""
+    """The results of a series of scrapes of one exporter."""
 
     times: list[float] = field(default_factory=list)
     last: Scraped = field(default_factory=lambda: Scraped(0.0, b"", 0))
@@ -209,8 +208,8 @@ class Taken:
 def measure(
     what: str, ours: Running, peer: Running | None, gpus: set[int], given: argparse.Namespace
 ) -> tuple[Row, Row | None]:
-    """A while at a scrape each 10 s for the processor, then ten scrapes a second for the times. `gpus`
-    are those whose values have to be there and fresh."""
+    """Scrape every 10 s to measure CPU, then ten times a second to measure times. `gpus` are the GPUs
+    whose values must be present and fresh."""
     quiet, beside = Meter(ours.pid), Meter(peer.pid) if peer else None
     while time.monotonic() - quiet._began < given.idle:
         time.sleep(10)
@@ -235,7 +234,7 @@ def measure(
 
 
 def until(port: int, family_name: str, gpu: int, value: float, limit: float = 30.0) -> float:
-    """Seconds until the page says so."""
+    """The seconds until the page shows the value."""
     began = time.monotonic()
     while values(scrape(port).page, family_name).get(gpu) != value:
         if time.monotonic() - began > limit:
@@ -245,7 +244,7 @@ def until(port: int, family_name: str, gpu: int, value: float, limit: float = 30
 
 
 def fault(port: int, hardware: Hardware, kind: str, times: int) -> list[float]:
-    """Let the fault happen so often, and leave it there: seconds from the fault to its flag, each."""
+    """Inject the fault `times` times, the last one stays. Returns the seconds from fault to metric."""
     name, flag = {"hung": ("gpu_responding", 0), "lost": ("gpu_lost", 1)}[kind]
     found = []
     for number in range(times):
@@ -259,14 +258,16 @@ def fault(port: int, hardware: Hardware, kind: str, times: int) -> list[float]:
 def heal(port: int, hardware: Hardware, kind: str) -> None:
     hardware.change(NODE, SICK, **{kind: False})
     until(port, "gpu_up", SICK, 1)
-    until(port, "gpu_slow", SICK, 0)  # one that was slow a moment ago has 5 s until it is hung
-    # Not all faults shall come at the same moment of a round.
+    until(
+        port, "gpu_slow", SICK, 0
+    )  # a GPU that was slow just before counts as hung after 5 s only
+    # Inject faults at different times of a read cycle.
     time.sleep(2.3 + time.time() % 1)
 
 
 @contextlib.contextmanager
 def running(command: list[str], environment: dict[str, str], port: int) -> Iterator[Running]:
-    """A process that serves /metrics; ended on leaving."""
+    """A process that serves /metrics; terminated on exit of the context."""
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -287,7 +288,7 @@ def running(command: list[str], environment: dict[str, str], port: int) -> Itera
 
 @contextlib.contextmanager
 def node_exporter(path: Path | None) -> Iterator[Running | None]:
-    """The peer, if it is here."""
+    """node_exporter, if available."""
     if path is None:
         yield None
         return
@@ -299,7 +300,7 @@ def node_exporter(path: Path | None) -> Iterator[Running | None]:
 
 @contextlib.contextmanager
 def exporter(folder: Path, gpus: int, library: Path) -> Iterator[tuple[Running, Hardware]]:
-    """The real exporter on the stand-in of NVML, and its hardware; the firmware ticks beside it."""
+    """The real exporter with the fake NVML, and its simulated hardware, with a process that updates it."""
     hardware = Hardware(folder / "hardware")
     hardware.create(1, gpus)
     environment = {
@@ -328,7 +329,7 @@ def exporter(folder: Path, gpus: int, library: Path) -> Iterator[tuple[Running, 
 def three_states(
     ours: Running, peer: Running | None, hardware: Hardware, gpus: int, given: argparse.Namespace
 ) -> Iterator[Row]:
-    """Healthy, one hung, one lost; then the peer, as it was while all was well."""
+    """Healthy, one hung, one lost; then node_exporter, measured while all GPUs were healthy."""
     row, beside = measure(f"{gpus} GPUs", ours, peer, set(range(gpus)), given)
     yield row
     well = set(range(gpus)) - {SICK}
@@ -342,7 +343,7 @@ def three_states(
 
 
 def once(given: argparse.Namespace) -> Iterator[Row]:
-    """One run over all states and sizes."""
+    """One run with all states and numbers of GPUs."""
     sys.path.insert(0, str(FAKE))
     from build import build  # the tests' own
 
@@ -366,7 +367,7 @@ HEAD = (
 
 
 def line(row: Row) -> str:
-    """A line of the table; `x` are ratios to node_exporter in the same moments."""
+    """A line of the table; `x` columns are ratios to node_exporter at the same time."""
     ratios = [
         f"{mine / peer:.2f}"
         for mine, peer in zip((row.p50_ms, row.p99_ms), row.of_peer or (), strict=False)
@@ -380,7 +381,7 @@ def line(row: Row) -> str:
 
 
 def spread(runs: list[list[Row]]) -> None:
-    """Median, lowest and highest of the runs."""
+    """Print median, minimum and maximum of the runs."""
     print(f"\n{len(runs)} runs: median (lowest-highest)")
     shown = {"p50 ms": "p50_ms", "p99 ms": "p99_ms", "PSS MiB": "pss_mib", "CPU %": "cpu_percent",
              "oldest s": "oldest_s"}  # fmt: skip
@@ -397,16 +398,22 @@ def spread(runs: list[list[Row]]) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line; --quick changes what is not given."""
+    """Parse the command line; --quick changes the defaults."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--quick", action="store_true", help="about two minutes; CPU is rough")
-    parser.add_argument("--gpus", help="numbers of GPUs, the first in three states [8,16,32,72]")
-    parser.add_argument("--scrapes", type=int, help="in each state, ten a second [200]")
-    parser.add_argument("--idle", type=float, help="seconds at a scrape each 10 s [60]")
-    parser.add_argument("--faults", type=int, help="how often each fault happens [5]")
+    parser.add_argument(
+        "--quick", action="store_true", help="about two minutes; CPU values are imprecise"
+    )
+    parser.add_argument(
+        "--gpus", help="numbers of GPUs, the first with faults (default: 8,16,32,72)"
+    )
+    parser.add_argument(
+        "--scrapes", type=int, help="scrapes per state, ten a second (default: 200)"
+    )
+    parser.add_argument("--idle", type=float, help="seconds with a scrape every 10 s (default: 60)")
+    parser.add_argument("--faults", type=int, help="number of injections per fault (default: 5)")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--node-exporter", default=find("node_exporter"), type=Path)
-    parser.add_argument("--json", action="store_true", help="one line a row besides")
+    parser.add_argument("--json", action="store_true", help="also print each row as JSON")
     given = parser.parse_args()
     usual = {"gpus": "8,16,32,72", "scrapes": 200, "idle": 60.0, "faults": 5}
     if given.quick:
@@ -431,10 +438,10 @@ def main() -> None:
         spread(runs)
     busy = max(row.others_percent for rows in runs for row in rows)
     if busy > BUSY:
-        print(f"\nThe machine was busy: others had up to {busy:.0f} % of its processors. Times, "
-              "processor and seconds to a flag are higher than they are on a quiet one.")  # fmt: skip
+        print(f"\nThe machine was busy: other programs used up to {busy:.0f} % of its CPUs. Times, "
+              "CPU usage and detection times are higher than on an idle machine.")  # fmt: skip
     if given.node_exporter is None:
-        print("\nNo node_exporter to compare with: give --node-exporter PATH.")
+        print("\nnode_exporter not found, so there is no comparison. Set --node-exporter PATH.")
     if given.json:
         for number, rows in enumerate(runs):
             for row in rows:

@@ -1,15 +1,15 @@
-"""Do the unit tests notice a wrong remediator? Each mutant is one small change of its source.
+"""Mutation testing of the remediator: measures whether the unit tests detect small source changes.
 
-A seeded sample of mutants of each file runs against the unit tests of that file: first the test file
-of the same name, then the tests of its folder, then those of the engine. A failing test, a crash or a
-hang catches the mutant. All of it happens in copies of the tree below a temporary folder.
+A seeded sample of mutants of each file is tested with the unit tests of that file: first the test file
+of the same name, then the tests of its directory, then those of the engine. A failing test, a crash or a
+timeout catches the mutant. The tests run in copies of the source tree in a temporary directory.
 
-Classes: comparison (== to !=), boundary (< to <=), boolean (and/or, a dropped operand, not, True),
-return value, removed statement; numbers and texts are sampled and counted apart. A mutant that no test
-can notice is listed in bench/mutations/equivalent.yml with the reason.
+Classes: comparison (== to !=), boundary (< to <=), boolean (and/or, a removed operand, not, True),
+return value, removed statement; numbers and texts are sampled and counted separately. A mutant that no test
+can detect (equivalent mutant) is listed in bench/mutations/equivalent.yml with the reason.
 
-Exits with 1 when the tests catch less than --at-least per cent of the mutants that change neither a
-number nor a text, and with 2 when the tests fail without any mutant.
+Exit code 1 if the tests catch less than --at-least per cent of the mutants that change neither a
+number nor a text; 2 if the tests fail without a mutant.
 
 Examples:
   python bench/mutants.py
@@ -46,7 +46,7 @@ FILES = (
     "remediator/core/*.py", "remediator/executor.py", "remediator/journal.py", "remediator/webhook.py",
     "remediator/payload.py", "remediator/orders.py", "remediator/inquiry.py",
 )  # fmt: skip
-# What is run after the tests of the same name: one tier after the other, slow ones last.
+# Tests that run after those of the same name: one tier after the other, slow tests last.
 WIDER = {
     "remediator/core/": (
         ("core/test_*.py", "test_library.py", "test_metrics.py"),
@@ -69,7 +69,7 @@ PYTEST = (
     "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-n", "0",
     "-p", "mutants_profile",
 )  # fmt: skip
-# A property test stops at the first failure: the smallest example is of no interest here.
+# A property test stops at the first failure; shrinking the example is not needed here.
 PROFILE = """
 from hypothesis import HealthCheck, Phase, settings
 settings.register_profile(
@@ -79,13 +79,13 @@ settings.register_profile(
 settings.load_profile("mutants")
 """
 MAX_MEMORY = 8 << 30
-SLOWER = 3.0  # a mutant may take so many times the time of the tests without it,
-SPARE = 10.0  # and so many seconds more
+SLOWER = 3.0  # time limit: this multiple of the time without a mutant,
+SPARE = 10.0  # plus this number of seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whether a test noticed this mutant; `excused` is why none can."""
+    """Whether a test caught this mutant; `excused` is the reason if no test can."""
 
     path: str
     mutant: Mutant
@@ -95,14 +95,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Test files that run together, and the seconds that they may take."""
+    """Test files that run together, and their time limit in seconds."""
 
     tests: tuple[str, ...]
     limit: float = 600.0
 
 
 class Copy:
-    """A copy of the tree in which one mutant at a time is tried."""
+    """A copy of the source tree in which one mutant at a time is tested."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "tree"
@@ -120,13 +120,13 @@ class Copy:
         (self.root / "mutants_profile.py").write_text(PROFILE)
 
     def write(self, path: str, source: str) -> None:
-        """Put a source in its place; bytecode of the one before is removed."""
+        """Write a source file and remove the bytecode of its previous version."""
         target = self.root / path
         target.write_text(source, encoding="utf-8")
         Path(cache_from_source(str(target))).unlink(missing_ok=True)
 
     def passes(self, tier: Tier) -> bool:
-        """Whether the tests pass in time. Ends the bench when pytest does not run."""
+        """Whether the tests pass in time. Exits if pytest does not run."""
         environment = {
             **os.environ, "PYTHONPATH": str(self.root), "TMPDIR": str(self._temporary),
         }  # fmt: skip
@@ -143,7 +143,7 @@ class Copy:
             try:
                 os.killpg(process.pid, signal.SIGKILL)
             except ProcessLookupError:
-                pass  # nothing of it is left
+                pass  # no process of the group is left
             process.wait()
         if process.returncode in (3, 4, 5):
             sys.exit(f"pytest does not run: {said.decode(errors='replace')[-500:]}")
@@ -151,7 +151,7 @@ class Copy:
 
 
 def tiers(path: str) -> list[Tier]:
-    """The tests of a source file, nearest first; a test file is in one tier alone."""
+    """The tests of a source file, closest first; each test file is in one tier only."""
     folder = Path(UNIT, path.removeprefix("fleetmedic/")).parent
     globs: list[tuple[str, ...]] = [(f"{folder}/test_{Path(path).stem}.py",)]
     wider = [found for start, found in WIDER.items() if path.startswith(start)]
@@ -167,12 +167,12 @@ def tiers(path: str) -> list[Tier]:
         if tests:
             found.append(Tier(tests))
     if not found:
-        sys.exit(f"{path}: no unit tests found below {folder}; give another file.")
+        sys.exit(f"{path}: no unit tests found below {folder}. Choose another file.")
     return found
 
 
 def timed(tree: Copy, path: str, known: dict[tuple[str, ...], Tier]) -> list[Tier]:
-    """The tiers of a file with their limits. Ends the bench where tests fail without a mutant."""
+    """The tiers of a file with their time limits. Exits if tests fail without a mutant."""
     for tier in tiers(path):
         if tier.tests in known:
             continue
@@ -190,7 +190,7 @@ def timed(tree: Copy, path: str, known: dict[tuple[str, ...], Tier]) -> list[Tie
 
 
 def sample(path: str, seed: int, each: int, apart: int) -> list[Mutant]:
-    """The mutants of a file that are tried: `each` of the classes that count, `apart` of the others."""
+    """The sampled mutants of a file: `each` of the counted classes, `apart` of numbers and texts."""
     module = Module((ROOT / path).read_text(encoding="utf-8"))
     chance = random.Random(f"{seed} {path}")
     found: list[Mutant] = []
@@ -202,7 +202,7 @@ def sample(path: str, seed: int, each: int, apart: int) -> list[Mutant]:
 
 
 def excuses() -> dict[tuple[str, str, str, str], str]:
-    """The reasons of mutants that no test can notice, by file, function and change."""
+    """The reasons of equivalent mutants, by file, function and change."""
     listed = yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")) or []
     return {
         (one["file"], one["function"], one["before"], one["after"]): one["reason"] for one in listed
@@ -211,7 +211,7 @@ def excuses() -> dict[tuple[str, str, str, str], str]:
 
 def tried(path: str, mutants: Sequence[Mutant], limits: list[Tier], trees: queue.Queue[Copy],
           jobs: int) -> list[Outcome]:  # fmt: skip
-    """Try the mutants of one file, `jobs` at a time."""
+    """Test the mutants of one file, `jobs` at a time."""
     source = (ROOT / path).read_text(encoding="utf-8")
     reasons = excuses()
 
@@ -231,7 +231,7 @@ def tried(path: str, mutants: Sequence[Mutant], limits: list[Tier], trees: queue
 
 
 def ratio(outcomes: Sequence[Outcome]) -> str:
-    """Caught of all; a dash where there was none."""
+    """Caught/all, or a dash if there were no mutants."""
     return f"{sum(one.caught for one in outcomes)}/{len(outcomes)}" if outcomes else "-"
 
 
@@ -252,18 +252,18 @@ def row(path: str, outcomes: Sequence[Outcome], seconds: float) -> str:
 
 
 def listing(path: str, mutants: Sequence[Mutant]) -> Iterator[str]:
-    """One line a mutant, as the survivors are shown."""
+    """One line per mutant."""
     for mutant in mutants:
         where = f" in {mutant.function}" if mutant.function else ""
         yield f"{path}:{mutant.line}{where}  [{mutant.kind}]  {mutant.before}  ->  {mutant.after}"
 
 
 def finish(outcomes: Sequence[Outcome], at_least: float) -> int:
-    """Print the sum; the exit code."""
+    """Print the summary; returns the exit code."""
     wrong = [one for one in outcomes if one.excused and one.caught]
     for one in wrong:
         (shown,) = listing(one.path, [one.mutant])
-        print(f"listed as equivalent, but a test notices it: {shown}")
+        print(f"listed as equivalent, but a test catches it: {shown}")
     valid = [one for one in outcomes if not one.excused]
     counted = [one for one in valid if one.mutant.counts]
     others = [one for one in valid if not one.mutant.counts]
@@ -276,34 +276,36 @@ def finish(outcomes: Sequence[Outcome], at_least: float) -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--files", nargs="+", default=FILES, metavar="FILE", help="files or patterns, relative to the repository (default: core, executor, journal, webhook)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="seed of the sample (default: 1)")
-    parser.add_argument("--each", type=int, default=40, help="mutants a file that change neither a number nor a text (default: 40)")  # fmt: skip
-    parser.add_argument("--apart", type=int, default=10, help="mutants a file that change a number or a text (default: 10)")  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=2, help="mutants tried at a time (default: 2)")
-    parser.add_argument("--at-least", type=float, default=90.0, help="per cent that must be caught (default: 90)")  # fmt: skip
-    parser.add_argument("--show-survivors", action="store_true", help="list survivors of numbers and texts as well")  # fmt: skip
-    parser.add_argument("--list", action="store_true", help="list the mutants and try none")
+    parser.add_argument("--each", type=int, default=40, help="mutants per file that change neither a number nor a text (default: 40)")  # fmt: skip
+    parser.add_argument("--apart", type=int, default=10, help="mutants per file that change a number or a text (default: 10)")  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="number of mutants tested concurrently (default: 2)"
+    )
+    parser.add_argument("--at-least", type=float, default=90.0, help="required percentage of caught mutants (default: 90)")  # fmt: skip
+    parser.add_argument("--show-survivors", action="store_true", help="also list surviving mutants of numbers and texts")  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="list the mutants without testing them")
     return parser.parse_args()
 
 
 def paths(patterns: Sequence[str]) -> list[str]:
-    """The files of the patterns. Ends the bench where a pattern matches none."""
+    """The files of the patterns. Exits if a pattern matches no file."""
     found: list[str] = []
     for pattern in patterns:
         matches = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern))
         if not matches:
-            sys.exit(f"{pattern}: no such file; give a path relative to the repository.")
+            sys.exit(f"{pattern}: no such file. Use a path relative to the repository.")
         found += matches
     return list(dict.fromkeys(found))
 
 
 def main() -> int:
-    """Try the mutants of each file and print the table."""
+    """Test the mutants of each file and print the table."""
     given = arguments()
     work = {path: sample(path, given.seed, given.each, given.apart) for path in paths(given.files)}
     work = {path: mutants for path, mutants in work.items() if mutants}

@@ -1,9 +1,9 @@
 """How many webhook requests become durable a second, how soon a GPU is quarantined, and whether half
 requests disturb others.
 
-Run by hand: `python bench/remediator_webhook.py [seconds]`. It starts `fleetmedic remediator serve` on an
-embedded cluster's store (for the quarantine) and on the in-memory cluster (for the rate), sends alerts
-over 64 kept connections, and prints figures. The generator shares the machine with what it measures.
+Usage: `python bench/remediator_webhook.py [seconds]`. It starts `fleetmedic remediator serve` with an
+embedded cluster's store (for the quarantine) and with the in-memory cluster (for the rate), sends alerts
+over 64 persistent connections, and prints the results. The load generator runs on the same machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ guards: {{max_out_percent: 100, max_new: 10000}}
 
 
 def request(number: int, alerts: int, name: str, node: str = "node1", gpu: int = 0) -> bytes:
-    """One webhook request with its head."""
+    """One webhook request with its headers."""
     now = datetime.now(UTC).isoformat()
     labels = {
         "alertname": name,
@@ -63,7 +63,7 @@ def request(number: int, alerts: int, name: str, node: str = "node1", gpu: int =
 
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, raw: bytes) -> int:
-    """Send one request on a kept connection; the status."""
+    """Send one request on a persistent connection; returns the status."""
     writer.write(raw)
     head = await reader.readuntil(b"\r\n\r\n")
     for line in head.split(b"\r\n"):
@@ -129,7 +129,7 @@ async def half_sent(port: int) -> None:
 
 
 async def quarantines(port: int, data: Path) -> None:
-    """Print how long after its request a GPU is quarantined."""
+    """Print the time from a request to the quarantine of the GPU."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     sent: dict[str, float] = {}
     for node in range(1, 9):

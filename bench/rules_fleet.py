@@ -1,10 +1,10 @@
-"""What the shipped rules cost on one Prometheus that watches 10,000 GPUs.
+"""Measures the cost of the shipped rules on one Prometheus that monitors 10,000 GPUs.
 
-Two real exporters on simulated hardware, one healthy and one with sick GPUs, give the families, the
-series and how their values move. One server multiplies them to a fleet: each node has its own GPUs
-(uuid) and job, what stands still is packed beforehand, what moves is written at every scrape. A real
-Prometheus scrapes all nodes and evaluates the shipped rules with nothing divided; every figure is its
-own (/api/v1/rules, its /metrics). Where the critical groups miss an iteration at one second, longer
+Two real exporters on simulated hardware, one healthy and one with failed GPUs, provide the metrics, the
+series and the changes of their values. A server multiplies them to a fleet: each node has its own GPUs
+(uuid) and job. Constant lines are compressed in advance, changing lines are rendered at every scrape. A real
+Prometheus scrapes all nodes and evaluates the shipped rules with factor 1. All results come from
+Prometheus (/api/v1/rules, /metrics). If the critical groups miss an iteration at one second, longer
 intervals are tried until none is missed. 10,000 GPUs take a quarter of an hour and 13 GiB.
 
 Run: python bench/rules_fleet.py [--nodes 1250] [--gpus 8] [--minutes 10] [--scrape 5]
@@ -52,15 +52,15 @@ UUID = re.compile(r"GPU-[0-9a-f]{8}")
 SICK_SHARE = 0.02
 NODES_OF_A_JOB = 4
 CRITICAL = ("gpu-critical",)
-# What rises by a second each second, whether two scrapes show it or not.
+# Values that increase by one per second, even if two scrapes do not show it.
 CLOCKS = ("node_time_seconds", "gpu_exporter_collector_last_success_timestamp_seconds")
 INTERVALS = (1, 2, 3, 5, 10)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A page: lines that stand still, and lines that move, with value and slope (per second; None for
-    a gauge that goes to and fro between two values)."""
+    """A page: constant lines, and changing lines with value and slope (per second; None for
+    a gauge that alternates between two values)."""
 
     still: str
     moving: tuple[tuple[str, float, float | None, float], ...]
@@ -70,7 +70,7 @@ class Shape:
 
 
 def shape(before: str, after: str, seconds: float) -> Shape:
-    """How the lines of two scrapes of one page move."""
+    """The constant and changing lines of a page, from two scrapes."""
     kinds = dict(TYPE.findall(after))
     first = {name + labels: value for name, labels, value in LINE.findall(before)}
     still, moving = [], []
@@ -102,7 +102,7 @@ def of_node(text: str, node: int) -> str:
 
 
 def exporters(folder: Path, gpus: int) -> tuple[Shape, Shape]:
-    """Pages of a healthy and of a sick node, from real exporters on simulated hardware."""
+    """Pages of a healthy and of a failed node, from real exporters on simulated hardware."""
     hardware = Hardware(folder / "hardware")
     hardware.create(2, gpus)
     inject(hardware, "node2", 1, "ecc")
@@ -148,7 +148,7 @@ def steps(jobs: list[Progress], halt: threading.Event) -> None:
 
 
 def allocated(page: str, gpus: int) -> str:
-    """The page with every GPU held by the node's job, as a scheduler would have it."""
+    """The page with every GPU allocated to the node's job, as by a scheduler."""
     uuids = dict(re.findall(r'gpu_up\{gpu="(\d+)",uuid="([^"]+)"', page))
     lines = [
         f'gpu_allocation_info{{gpu="{gpu}",uuid="{uuids[str(gpu)]}",job_id="train-a",user="u",'
@@ -165,7 +165,7 @@ def fetch(url: str) -> str:
 
 
 class Fleet:
-    """Serves /0 to /N-1, gzip only, to one client that keeps its connections."""
+    """Serves /0 to /N-1, gzip only, to one client with persistent connections."""
 
     def __init__(self, healthy: Shape, sick: Shape, nodes: int) -> None:
         self._shapes = (healthy, sick)
@@ -229,14 +229,14 @@ def more_files() -> None:
 
 @dataclass
 class Group:
-    """One rule group: seconds of each evaluation that was seen."""
+    """One rule group: seconds of each observed evaluation."""
 
     interval: float
     seconds: list[float] = field(default_factory=list)
 
 
 class Watch:
-    """What Prometheus says of itself."""
+    """Reads Prometheus' own metrics."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -245,7 +245,7 @@ class Watch:
         self._seen: dict[str, str] = {}
 
     def look(self) -> None:
-        """Take in the evaluations since the last look (of a fast group, the latest)."""
+        """Record the evaluations since the last call (of a fast group only the latest)."""
         for group in json.loads(fetch(f"{self.address}/api/v1/rules"))["data"]["groups"]:
             name, at = group["name"], group["lastEvaluation"]
             if self._seen.get(name) == at or at.startswith("0001"):
@@ -258,7 +258,7 @@ class Watch:
                 self.rules.setdefault(key, []).append(rule["evaluationTime"])
 
     def own(self) -> dict[str, float]:
-        """Prometheus' own figures, summed over rule groups."""
+        """Prometheus' own metrics, summed over rule groups."""
         found: dict[str, float] = {}
         for name, labels, value in LINE.findall(fetch(f"{self.address}/metrics")):
             found[name] = found.get(name, 0.0) + float(value)
@@ -268,7 +268,7 @@ class Watch:
         return found
 
     def forget(self) -> None:
-        """Begin anew: what was evaluated until now does not count."""
+        """Discard the evaluations recorded until now."""
         self.look()
         self.groups, self.rules = {}, {}
 
@@ -294,7 +294,7 @@ def configure(folder: Path, port: int, given: argparse.Namespace) -> None:
 
 
 def at_interval(folder: Path, seconds: int) -> None:
-    """The critical groups, evaluated each so many seconds."""
+    """Set the evaluation interval of the critical groups."""
     for path in folder.glob("rules/*/*.yml"):
         text = path.read_text()
         for name in CRITICAL:
@@ -316,7 +316,7 @@ def prometheus(folder: Path, given: argparse.Namespace) -> Iterator[tuple[str, p
 
 
 def measure(watch: Watch, seconds: float) -> dict[str, float]:
-    """Watch for so long; how Prometheus' own figures grew meanwhile."""
+    """Observe for `seconds`; returns the increase of Prometheus' own metrics."""
     before, until = watch.own(), time.monotonic() + seconds
     while time.monotonic() < until:
         time.sleep(0.5)
@@ -337,7 +337,7 @@ def run(folder: Path, given: argparse.Namespace) -> dict[str, object]:
             socket.create_connection(("127.0.0.1", port), 1).close()
             break
         if not server.is_alive():
-            raise SystemExit("the server of pages ended")
+            raise SystemExit("the page server has exited")
         time.sleep(0.2)
     configure(folder, port, given)
     with prometheus(folder, given) as (address, process):
@@ -381,7 +381,7 @@ def run(folder: Path, given: argparse.Namespace) -> dict[str, object]:
 
 
 def alerts(address: str) -> dict[str, int]:
-    """How many of each are pending or firing."""
+    """The number of pending and firing alerts, by name."""
     found = json.loads(fetch(f"{address}/api/v1/alerts"))["data"]["alerts"]
     return dict(Counter(f"{alert['labels']['alertname']} {alert['state']}" for alert in found))
 
@@ -413,12 +413,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     options.add_argument("--nodes", type=int, default=1250)
-    options.add_argument("--gpus", type=int, default=8, help="per node")
+    options.add_argument("--gpus", type=int, default=8, help="GPUs per node")
     options.add_argument("--minutes", type=float, default=10)
-    options.add_argument("--warm", type=float, default=60, help="seconds before it is measured")
-    options.add_argument("--trial", type=float, default=60, help="seconds of each longer interval")
-    options.add_argument("--scrape", type=int, default=5, help="seconds between scrapes of a node")
-    options.add_argument("--dearest", type=int, default=10, help="how many rules to show")
+    options.add_argument("--warm", type=float, default=60, help="warm-up in seconds")
+    options.add_argument(
+        "--trial", type=float, default=60, help="seconds per trial of a longer interval"
+    )
+    options.add_argument("--scrape", type=int, default=5, help="scrape interval in seconds")
+    options.add_argument(
+        "--dearest", type=int, default=10, help="number of most expensive rules to print"
+    )
     options.add_argument("--prometheus", default="prometheus")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
@@ -437,7 +441,7 @@ def main() -> None:
         print(
             f"{name:22} {group['interval_s']:>8g} {group['mean_s']:>8} {group['max_s']:>8} {group['missed']:>7}"
         )
-    print("\ndearest rules, mean seconds")
+    print("\nmost expensive rules, mean seconds")
     for key, seconds in said["dearest"].items():
         print(f"  {key:50} {seconds}")
 

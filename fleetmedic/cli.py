@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Check this machine: programs, libraries, ports, GPUs, disk.",
     ),
     "up": ("fleetmedic.stack.cli:up", "all", "Start the whole stack on this machine."),
-    "demo": ("fleetmedic.demo.cli:demo", "all", "Show remediation of failed GPUs, simulated."),
+    "demo": ("fleetmedic.demo.cli:demo", "all", "Show remediation on simulated GPUs."),
     "run": ("fleetmedic.localcluster.cli:run", "stack", "Run a job on the embedded cluster."),
     "jobs": ("fleetmedic.localcluster.cli:jobs", "stack", "List the jobs of the embedded cluster."),
     "inject": ("fleetmedic.stack.inject:inject", "stack", "Inject a fault into a simulated GPU."),
@@ -56,7 +56,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "localcluster": (
         "fleetmedic.localcluster.cli:localcluster",
         "stack",
-        "Run the embedded cluster's controller.",
+        "Run the embedded cluster, list its nodes, stop its jobs.",
     ),
     "version": ("fleetmedic.cli:version", "", "Print the version."),
 }

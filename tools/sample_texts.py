@@ -1,9 +1,8 @@
-"""Draw a seeded sample of what people read in fleetmedic, for a reader who marks each text.
+"""Print a seeded sample of fleetmedic's texts, for a reader who rates each text.
 
-The reader gives each text one mark: understood at once, odd but clear, read twice, wrong word, unclear.
-docs/language.md has the counts of earlier readings.
+The reader gives each text one rating: understood at once, odd but clear, read twice, wrong word, unclear.
 
-Sampled: the help of every command, every reason, 40 errors, 40 alert texts, 20 runbooks, the README, six
+Sample: the help of every command, every reason, 40 errors, 40 alert texts, 20 runbooks, the README, six
 pages of docs and 100 docstrings.
 
 Examples:
@@ -27,7 +26,7 @@ from remediator.core.reasons import SENTENCES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("exporter", "fleetmedic", "remediator", "rules")
-Text = tuple[str, str]  # where it stands, and what it says
+Text = tuple[str, str]  # location and text
 
 
 def _helps(command: click.Command, path: str = "fleetmedic") -> Iterator[Text]:
@@ -47,7 +46,7 @@ def _sources() -> Iterator[tuple[str, ast.Module]]:
 
 
 def _said(node: ast.expr) -> str:
-    """A literal text, with the name of each value in its place."""
+    """A literal text, with the expressions of an f-string in braces."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -66,7 +65,7 @@ def _errors() -> Iterator[Text]:
             raised = node.exc if isinstance(node, ast.Raise) else None
             if isinstance(raised, ast.Call) and raised.args:
                 text = _said(raised.args[0])
-                if len(text.split()) > 2:  # a single word is a code, and not for people
+                if len(text.split()) > 2:  # one or two words are a code, not a text
                     yield f"{name}:{node.lineno}", text
 
 
@@ -117,7 +116,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kinds", default=",".join(KINDS), help="of " + ",".join(KINDS))
+    parser.add_argument(
+        "--kinds", default=",".join(KINDS), help="comma-separated kinds to sample (default: all)"
+    )
     options = parser.parse_args()
     number = 0
     for kind in options.kinds.split(","):
@@ -126,7 +127,7 @@ def main() -> None:
         source, count = KINDS[kind]
         found = [text for text in source() if kind != "readme" or text[0] == "README.md"]
         if count is not None:
-            # a kind is drawn by itself: a new error changes no drawn docstring
+            # each kind has its own seed, so that a new error does not change the sampled docstrings
             found = _draw(found, count, f"{options.seed} {kind}")
         for where, text in found:
             number += 1

@@ -1,4 +1,4 @@
-"""Writes pictures of dashboards of a running stack, for the README: PNG, at most 300 KB each.
+"""Takes screenshots of dashboards of a running stack, for the README: PNG, at most 300 KB each.
 
 python tools/screenshots.py http://127.0.0.1:9095 docs/pictures fleetmedic-fleet ...
 """
@@ -15,15 +15,17 @@ WIDTH, HEIGHT = 1280, 1250
 
 
 def main(address: str, folder: Path, uids: list[str]) -> int:
-    """Takes one picture of each dashboard; 1 when a picture is too large or Chromium is missing."""
+    """Take one screenshot of each dashboard; exit code 1 if one is too large or Chromium is missing."""
     from playwright.sync_api import sync_playwright
 
     program = shutil.which("chromium")
     if program is None:
-        print("There is no chromium here: `apt-get install --no-install-recommends chromium`.")
+        print(
+            "chromium is not on PATH. Install it: `apt-get install --no-install-recommends chromium`."
+        )
         return 1
     folder.mkdir(parents=True, exist_ok=True)
-    words = ["--no-sandbox"] if os.geteuid() == 0 else []  # its sandbox refuses to start for root
+    words = ["--no-sandbox"] if os.geteuid() == 0 else []  # the sandbox does not start as root
     with sync_playwright() as start:
         browser = start.chromium.launch(executable_path=program, args=words)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="dark")

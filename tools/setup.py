@@ -1,9 +1,9 @@
-"""Makes .venv for a checkout and fetches the programs that the stack runs. Standard library only:
-it is run by the system's own python3, before anything is installed.
+"""Creates .venv for a checkout and downloads the programs of the stack. Standard library only, because
+the system's python3 runs it before anything is installed.
 
     python3 tools/setup.py
 
-It does nothing, and needs no network, when the last run succeeded and pyproject.toml is the same.
+If the last run succeeded and pyproject.toml is unchanged, it does nothing and needs no network.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ NEEDED = (3, 11)
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-# Written last: a venv without it is half made.
+# Written last: a venv without this file is incomplete.
 STAMP = VENV / ".complete"
 LOG = VENV / "setup.log"
 
 
 def main() -> int:
-    """Set up what is missing. Returns the exit code."""
+    """Install what is missing. Returns the exit code."""
     if sys.version_info < NEEDED:
         return _with_newer_python()
     if not _fresh():
@@ -48,13 +48,13 @@ def _with_newer_python() -> int:
         if newer := shutil.which(f"python3.{minor}"):
             return subprocess.call([newer, *sys.argv])
     raise _fail(
-        f"python3 is {sys.version_info[0]}.{sys.version_info[1]}, and 3.11 or later is needed: install "
-        "a newer one, or name it as in `make setup PYTHON=/path/to/python3.12`."
+        f"expected Python 3.11 or later, got {sys.version_info[0]}.{sys.version_info[1]}. Install a "
+        "newer Python, or set its path: `make setup PYTHON=/path/to/python3.12`."
     )
 
 
 def _key() -> str:
-    """Changes when the environment must be made anew: other dependencies, place or Python."""
+    """A hash that changes if .venv must be updated: other dependencies, path or Python."""
     facts = [(ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode(), sys.version.encode()]
     return hashlib.sha256(b"\0".join(facts)).hexdigest()
 
@@ -68,16 +68,16 @@ def _make_venv() -> None:
         STAMP.unlink(missing_ok=True)
         return
     if VENV.exists():
-        _say("removing a .venv that is half made or of another Python")
+        _say("removing .venv, because it is incomplete or belongs to another Python")
         shutil.rmtree(VENV)
     try:
-        import ensurepip  # noqa: F401 - Debian ships it apart, in python3-venv
+        import ensurepip  # noqa: F401 - in Debian a separate package, python3-venv
     except ImportError:
         raise _fail(
-            "this Python cannot make a venv: install Debian's package python3-venv "
-            "(`apt-get install python3-venv` as root), then run this again."
+            "this Python cannot create a venv: install Debian's package python3-venv "
+            "(`apt-get install python3-venv` as root), then run the setup again."
         ) from None
-    _say(f"making .venv with {sys.executable}, Python {sys.version.split()[0]}")
+    _say(f"creating .venv with {sys.executable}, Python {sys.version.split()[0]}")
     done = subprocess.run(
         [sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False
     )
@@ -85,8 +85,8 @@ def _make_venv() -> None:
         said = (done.stderr or done.stdout).strip().splitlines()
         shutil.rmtree(VENV, ignore_errors=True)
         raise _fail(
-            f"python3 -m venv failed ({said[-1] if said else 'it says nothing'}): install Debian's "
-            "package python3-venv, or free some disk space, then run this again."
+            f"python3 -m venv failed ({said[-1] if said else 'no output'}): install Debian's "
+            "package python3-venv, or free some disk space, then run the setup again."
         )
 
 
@@ -95,7 +95,7 @@ def _runs(*arguments: str) -> bool:
 
 
 def _is_ours() -> bool:
-    """Whether it is a venv, of the Python that runs this; a bare link would lead pip astray."""
+    """Whether .venv is a venv of this Python. A symbolic link to another venv would mislead pip."""
     said = subprocess.run(
         [PYTHON, "-c", "import sys; print(sys.prefix); print(sys.version)"],
         capture_output=True, text=True, check=False,
@@ -104,8 +104,8 @@ def _is_ours() -> bool:
 
 
 def _install() -> None:
-    """pip into .venv; the larger downloads are named as they come, the rest goes to setup.log."""
-    _say("installing the packages that pyproject.toml names into .venv (about 350 MB on disk)")
+    """Run pip in .venv. Large downloads are printed; the complete output is in setup.log."""
+    _say("installing the packages of pyproject.toml into .venv (about 350 MB on disk)")
     environment = {
         **os.environ,
         "PIP_ROOT_USER_ACTION": "ignore",
@@ -131,17 +131,17 @@ def _install() -> None:
     LOG.write_text("".join(said))
     if pip.returncode:
         causes = [line.strip() for line in said if re.match(r"\s*(ERROR|\w+Error): ", line)]
-        cause = causes[-1] if causes else (said or ["it says nothing"])[-1].strip()
+        cause = causes[-1] if causes else (said or ["no output"])[-1].strip()
         raise _fail(
-            f"pip could not install the packages ({cause[:300]}): see {LOG}; without a network, "
-            "connect the machine and run this again."
+            f"pip could not install the packages ({cause[:300]}). See {LOG}. If the network is missing, "
+            "connect the machine and run the setup again."
         )
     count = sum(1 for line in said if line.startswith("Collecting "))
     _say(f"installed {count} packages")
 
 
 def _fetch_parts() -> int:
-    """Prometheus and Alertmanager. Without them the tests that need them skip, so it is no failure."""
+    """Download Prometheus and Alertmanager. Not a failure if missing: tests that need them skip."""
     doctor = [str(VENV / "bin" / "fleetmedic"), "doctor", "--fetch"]
     findings = []
     with subprocess.Popen(
@@ -154,7 +154,7 @@ def _fetch_parts() -> int:
                 _say(line.rstrip())
     if said.returncode:
         sys.stdout.writelines(findings)
-        _say("this machine lacks something (see above); what needs it will say so")
+        _say("a requirement is missing (see above); commands that need it will report an error")
     return 0
 
 

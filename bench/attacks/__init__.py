@@ -1,1 +1,1 @@
-"""The parts of bench/adversary.py: the site under attack, the truth about it, and the moves."""
+"""The parts of bench/adversary.py: the stack under attack, its true state, and the moves."""

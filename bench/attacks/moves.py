@@ -1,4 +1,4 @@
-"""The moves of an attacker, of a broken site and of people with bad timing, drawn at random."""
+"""Random moves: attacks, faults of the site, and orders of people at bad times."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SERVERS = ("prometheus", "alertmanager", "remediator", "localcluster", "rules")
 
 
 class Liar(ThreadingHTTPServer):
-    """A page that Prometheus scrapes as it does any service."""
+    """A page with false metrics that Prometheus scrapes like any service."""
 
     text = b""
 
@@ -51,11 +51,11 @@ class _Page(BaseHTTPRequestHandler):
         self.wfile.write(Liar.text)
 
     def log_message(self, *args: object) -> None:
-        """Nothing: the moves are printed as they are made."""
+        """No access log, because each move is printed."""
 
 
 class Adversary:
-    """Draws moves and plays them. What must be taken back later waits in `due`."""
+    """Selects and plays moves. `due` holds the changes to revert later."""
 
     def __init__(self, site: Site, truth: Truth, watcher: Watcher, draw: random.Random) -> None:
         self.site, self.truth, self.watcher, self.draw = site, truth, watcher, draw
@@ -75,7 +75,7 @@ class Adversary:
         }  # fmt: skip
 
     def gpu(self) -> Gpu:
-        """A GPU: most often one that a job uses."""
+        """A random GPU, usually one that a job uses."""
         used = [
             (j.node, i)
             for j in self.site.cluster.jobs()
@@ -87,7 +87,7 @@ class Adversary:
         return f"node{self.draw.randint(1, NODES)}", self.draw.randrange(GPUS)
 
     def disturb(self, seconds: float) -> None:
-        """Monitoring is impaired for so long, and settles for a while after."""
+        """Record that monitoring is impaired for some time, and for a while afterwards."""
         self.watcher.disturbed_until = max(self.watcher.disturbed_until, time.time() + seconds + 30)
 
     def later(self, seconds: float, what: Callable[[], None]) -> None:
@@ -137,7 +137,7 @@ class Adversary:
         self.site.alert(labels, self.draw.uniform(15, 70))
 
     def foreign(self) -> None:
-        """Alerts of another team, which never reach the remediator and may inhibit what does."""
+        """Alerts of another team. They never reach the remediator, but can inhibit other alerts."""
         name = self.draw.choice(
             (
                 "NodeDown",
@@ -168,7 +168,7 @@ class Adversary:
         self.site.alert(labels, self.draw.uniform(20, 60))
 
     def hook(self) -> None:
-        """A webhook that Alertmanager did not send: of nothing, or with the fingerprint of something."""
+        """A webhook that Alertmanager did not send, with a new or an existing fingerprint."""
         node, index = self.gpu()
         listed = self.site.look("alertmanager", "/api/v2/alerts", [])
         known = sorted(one["fingerprint"] for one in listed if isinstance(one, dict))
@@ -201,7 +201,7 @@ class Adversary:
         )
 
     def page(self) -> None:
-        """A page that lies about a GPU: a service's, or that of a stray exporter of the same node."""
+        """False metrics about a GPU, from a service or from a second exporter of the node."""
         node, index = self.gpu()
         stray = self.draw.random() < 0.5
         about = f'gpu="{index}",uuid="{self.site.hardware.gpu(node, index).uuid}"'
@@ -216,7 +216,7 @@ class Adversary:
         ).encode()
         place = int(node[4:]) - 1 if stray else 0
         self._scrape(
-            f"a {'second exporter' if stray else 'service'} page lies about {node}/{index}: {Liar.text[:60]!r}",
+            f"false metrics of a {'second exporter' if stray else 'service'} about {node}/{index}: {Liar.text[:60]!r}",
             self.draw.uniform(15, 60),
             lambda jobs: jobs["node" if stray else "service"]["static_configs"][place][
                 "targets"
@@ -224,7 +224,7 @@ class Adversary:
         )
 
     def sibling(self) -> None:
-        """A GPU that is truly lost, and a forged alert about a healthy one beside it."""
+        """A GPU that is really lost, and a forged alert about a healthy GPU of the same node."""
         node, index = self.gpu()
         self.truth.begin((node, index), time.time())
         inject(self.site.hardware, node, index, "lost")
@@ -234,7 +234,7 @@ class Adversary:
         self.later(self.draw.uniform(2, 7), lambda: self.site.alert(labels, seconds))
 
     def labels(self) -> None:
-        """A scrape configuration with an error in it."""
+        """A scrape configuration with an error."""
         one, other = self.draw.sample(range(NODES), 2)
         kind = self.draw.choice(("swapped", "twice", "cluster"))
 
@@ -269,7 +269,7 @@ class Adversary:
         self.site.say(f"prometheus.yml as it was -> {code}")
 
     def _victim(self) -> tuple[str, int | None]:
-        """A process of the stack, or a child of an exporter that reads GPUs, or a job."""
+        """A process of the stack, a GPU reader process of an exporter, or a job."""
         kind = self.draw.choice(("server", "server", "exporter", "reader", "job"))
         if kind == "server":
             name = self.draw.choice(SERVERS)
@@ -336,7 +336,7 @@ class Adversary:
         )
 
     def crash(self) -> None:
-        """A job that fails three times in place and is then cancelled by its user."""
+        """A job that fails three times and is then cancelled by its user."""
         script = 'if [ "$FLEETMEDIC_ATTEMPT" -le 3 ]; then exit 1; fi; sleep 3600'
         name = self.site.cluster.submit(
             JobSpec("crash", ("/bin/sh", "-c", script), gpus=2, user="mallory")
@@ -347,7 +347,7 @@ class Adversary:
         self.later(25, lambda: void(self.site.cluster.cancel(name, op_id=f"cancel-{name}")))
 
     def order(self) -> None:
-        """A person's order in an odd moment."""
+        """A person's order at an unexpected time."""
         why = {"by": "adversary", "reason": "odd moment"}
         kind = self.draw.choice(("pause", "release", "release", "close", "retry"))
         if kind == "pause":
@@ -381,7 +381,7 @@ class Adversary:
         self.disturb(seconds)
 
     def second(self) -> None:
-        """A second remediator on the same cluster, with a data folder of its own."""
+        """A second remediator on the same cluster, with its own data directory."""
         folder = self.site.state / "second"
         command = [sys.executable, "-P", "-m", "fleetmedic.cli", "remediator", "serve", "--web.listen-address=127.0.0.1:0",
                    f"--config={self.site.state}/remediator/remediator.yml", f"--data-dir={folder}"]  # fmt: skip
@@ -405,7 +405,7 @@ class Adversary:
         self.site.say(f"load of {rate} requests a second on serve")
 
     def make_peace(self) -> None:
-        """Take everything back: all is healthy from here on."""
+        """Revert all changes and repair all hardware."""
         self.settle_due(everything=True)
         for pid in list(self.stopped):
             self._continue(pid)
@@ -422,8 +422,8 @@ class Adversary:
                 if self.truth.now((node, index)) is not None:
                     inject(self.site.hardware, node, index, "heal")
                     self.truth.end((node, index), time.time())
-        self.site.say("everything is healed, forged alerts run out, and nobody attacks any more")
+        self.site.say("all hardware is repaired, forged alerts expire, no more attacks")
 
 
 def void(_: object) -> None:
-    """Nothing, for what is called for its effect."""
+    """Discard a value."""

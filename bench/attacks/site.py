@@ -1,4 +1,4 @@
-"""The stack under attack, and how an outsider reaches its parts."""
+"""The stack under attack, and access to its parts from outside."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Gpu = tuple[str, int]
 
 
 class Site:
-    """The stack under attack, and how an outsider reaches its parts."""
+    """The stack under attack, and access to its parts from outside."""
 
     def __init__(self, stack: Stack, state: Path) -> None:
         self.stack, self.state, self.urls = stack, state, stack.urls()
@@ -40,7 +40,7 @@ class Site:
         print(f"[{time.time() - self.began:7.1f} s] {text}", flush=True)
 
     def ask(self, url: str, body: object = None, *, method: str | None = None) -> tuple[int, str]:
-        """Status and text; 0 where nobody answers."""
+        """Status and text of the response; status 0 if there is no response."""
         data = (
             None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         )
@@ -55,7 +55,7 @@ class Site:
             return 0, str(error)
 
     def look(self, server: str, path: str, default: Any) -> Any:
-        """What a server answers to a question; `default` where it does not answer."""
+        """The JSON response of a server; `default` if there is no response."""
         status, text = self.ask(f"{self.urls[server]}{path}")
         return json.loads(text) if status == 200 else default
 
@@ -112,7 +112,7 @@ class Site:
 
 
 def quarantines(site: Site) -> Iterator[Target]:
-    """What fleetmedic keeps out of service."""
+    """The targets that fleetmedic has quarantined."""
     with site.cluster.store.read() as db:
         rows = db.execute("SELECT target FROM quarantines WHERE owner = 'fleetmedic'").fetchall()
     yield from (Target.parse(row[0]) for row in rows)
@@ -137,5 +137,5 @@ def train(site: Site, name: str, gpus: int) -> None:
 
 
 def rfc(at: float) -> str:
-    """A time as Alertmanager reads it."""
+    """A time in RFC 3339 format."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

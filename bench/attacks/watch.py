@@ -1,4 +1,4 @@
-"""What is really sick, and what happens to it: the truth that the game is judged by."""
+"""The true state of the hardware, and what happens to it: the basis of the checks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from attacks.site import Gpu, Site, quarantines, rfc
 from fleetmedic.kernel.labels import Target
 
-LATE = 45.0  # seconds for which a fault that ended still excuses what follows from it
-SICK = 90.0  # seconds of undisturbed monitoring after which a sick GPU with a job must be known
+LATE = 45.0  # seconds after its end for which a fault is still a valid cause
+SICK = (
+    90.0  # seconds of undisturbed monitoring after which a failed GPU with a job must be detected
+)
 
 
 @dataclass
 class Truth:
-    """What is really sick, by the injections and cures: intervals of Unix seconds, open or closed."""
+    """The faults by injections and repairs: intervals of Unix seconds, open or closed."""
 
     sick: dict[Gpu, list[list[float]]] = field(default_factory=dict)
     stalled: dict[str, float] = field(default_factory=dict)
@@ -38,13 +40,13 @@ class Truth:
                 spell[1] = min(spell[1], at)
 
     def now(self, gpu: Gpu) -> float | None:
-        """Since when the GPU is sick; None where it is not."""
+        """The start of the GPU's current fault, or None."""
         with self.lock:
             spells = self.sick.get(gpu) or [[0.0, 0.0]]
             return spells[-1][0] if spells[-1][1] == math.inf else None
 
     def excuses(self, target: str, at: float) -> bool:
-        """Whether that GPU, or a GPU of that node, was sick at that time or a little before."""
+        """Whether that GPU, or a GPU of that node, had a fault at that time or shortly before."""
         where = Target.parse(target)
         with self.lock:
             return any(
@@ -55,7 +57,7 @@ class Truth:
             )
 
     def excuses_node(self, node: str, at: float, resets: list[tuple[float, str]]) -> bool:
-        """Whether the whole node called for a cure: two GPUs sick, its exporter down, a reset in vain."""
+        """Whether a repair of the whole node was valid: two failed GPUs, exporter down, failed reset."""
         sick = {
             gpu
             for gpu in self.sick
@@ -76,7 +78,7 @@ class Truth:
 
 
 class Watcher(threading.Thread):
-    """Notes resets, reboots and places of jobs as they happen, and sick GPUs that nobody knows of."""
+    """Records resets, reboots and placements of jobs, and failed GPUs that were not detected."""
 
     def __init__(self, site: Site, truth: Truth) -> None:
         super().__init__(name="watcher", daemon=True)

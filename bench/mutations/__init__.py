@@ -1,7 +1,7 @@
-"""Small changes of Python source, each of which a test should notice. Pure.
+"""Generates mutants: small changes of Python source that a test should detect. Pure.
 
-Docstrings, annotations, decorators, imports, logging calls, `__all__` and bodies of `...` stay as
-they are. A change of a number or of a text is a class of its own: most texts are wording.
+Docstrings, annotations, decorators, imports, logging calls, `__all__` and bodies of `...` are not
+changed. Changes of numbers and of texts are separate classes, because most texts are only wording.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One change: its class, its place, and the line of its statement before and after."""
+    """One change: its class, its location, and the line of its statement before and after."""
 
     kind: str
     line: int
@@ -39,7 +39,7 @@ class Mutant:
 
     @property
     def counts(self) -> bool:
-        """Whether the change is one of neither a number nor a text."""
+        """Whether the change is counted: it changes neither a number nor a text."""
         return self.kind in COUNTED
 
 
@@ -57,11 +57,11 @@ class Site:
 
     @property
     def counts(self) -> bool:
-        """Whether the change is one of neither a number nor a text."""
+        """Whether the change is counted: it changes neither a number nor a text."""
         return self.kind in COUNTED
 
     def put(self, node: ast.AST) -> ast.AST:
-        """Put a node in this place; returns the node that was there."""
+        """Replace the node at this location; returns the old node."""
         if self.index is None:
             before = getattr(self.holder, self.field)
             setattr(self.holder, self.field, node)
@@ -74,7 +74,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """The function or class around a statement, and what it returns by its annotation."""
+    """The function or class around a statement, and its annotated return type."""
 
     name: str = ""
     returns: str = ""
@@ -89,7 +89,7 @@ class _Scope:
 
 
 class Module:
-    """A module's tree and every change of it, in source order."""
+    """A module's syntax tree and all its changes, in source order."""
 
     def __init__(self, source: str) -> None:
         self.tree = ast.parse(source)
@@ -114,7 +114,7 @@ class Module:
 
 
 def _line(statement: ast.AST) -> str:
-    """The statement in one line; of a compound one its head."""
+    """The statement in one line; for a compound statement its head."""
     text = ast.unparse(statement)
     if isinstance(statement, _SCOPES):
         heads = ("def ", "async def ", "class ")
@@ -127,7 +127,7 @@ def _line(statement: ast.AST) -> str:
 def _statement(
     node: ast.stmt, holder: ast.AST, field: str, index: int, scope: _Scope
 ) -> Iterator[Site]:
-    """The changes of one statement and of all below it."""
+    """The changes of one statement and its nested statements."""
     if _untouched(node):
         return
     if _removable(node):
@@ -140,8 +140,8 @@ def _statement(
 
 
 def _returned(value: ast.expr, annotation: str) -> ast.expr | None:
-    """Another value of the same type where there is an obvious one, else None. A truth value that
-    is a comparison or a constant has its changes already."""
+    """A different value of the same type if there is an obvious one, else None. Comparisons and
+    Boolean constants have other changes."""
     if annotation == "bool":
         own = isinstance(value, ast.Constant | ast.Compare | ast.BoolOp | ast.UnaryOp)
         return None if own else ast.UnaryOp(ast.Not(), value)
@@ -190,8 +190,8 @@ def _logs(call: ast.Call) -> bool:
 
 
 def _removable(node: ast.stmt) -> bool:
-    """Calls, changes of an object or of a sum, ends of a loop or of a function, and guards. Without
-    an ordinary assignment the next line fails, which says nothing about a test."""
+    """Whether to remove the statement: calls, mutations, augmented assignments, loop exits, returns and
+    guards. Without an ordinary assignment the next line would fail, which is not a useful mutant."""
     if isinstance(node, ast.Assign):
         return not all(isinstance(target, ast.Name) for target in node.targets)
     if isinstance(node, ast.If):

@@ -1,4 +1,4 @@
-"""The real programs that benches run, on loopback."""
+"""The real programs that the benchmarks run, on loopback."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from fleetmedic.stack import binaries, later
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listened on a moment ago."""
+    """A loopback port that is currently free."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 def found(name: str) -> Path:
-    """The program of that name; a later release is fetched. Ends the bench where it is not here."""
+    """The program of that name; a later release is downloaded. Exits if the program is missing."""
     if name in later.PARTS:
         return later.fetch(name)
     path = binaries.find(name)
     if path is None:
-        raise SystemExit(f"{name} is not here: run `fleetmedic doctor --fetch`.")
+        raise SystemExit(f"{name} is missing. Run `fleetmedic doctor --fetch`.")
     return path
 
 
 def version(name: str) -> str:
-    """Its version, such as 2.42.0."""
+    """The program's version, such as 2.42.0."""
     return binaries.version(found(name)).rpartition(" ")[2]
 
 
@@ -43,7 +43,7 @@ def started(
     patience: float = 30.0,
     prepare: Callable[[], None] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The program, once the address `ready` answers; ended afterwards, by force if it must be."""
+    """The program, as soon as the URL `ready` answers; terminated afterwards, killed if necessary."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=prepare)
     try:

@@ -1,10 +1,10 @@
-"""What the containers need before they start; a second run changes nothing that matters.
+"""Prepares the volumes before the containers start. Can be run repeatedly; secrets are kept.
 
     init.py         secrets, simulated machines, rules, the settings of Alertmanager and Prometheus
-    init.py ha      afterwards, for the profile of that name: what Prometheus is told besides
-    init.py vm
+    init.py ha      afterwards, for the profile ha: extends Prometheus' configuration
+    init.py vm      the same for the profile vm
 
-Runs in the image of the rules as the user whom all our containers share.
+Runs in the image of the rules, as the user of all fleetmedic containers.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from rules.render import Place as RulesPlace
 
 HERE = Path(__file__).resolve().parent
 STATE = Path(os.environ.get("FLEETMEDIC_STATE_DIR", "/state"))
-# Where the containers of Alertmanager see what is written here.
+# Paths as seen by the containers of Alertmanager.
 TEMPLATES_THERE = "/etc/alertmanager/templates"
 TOKEN_THERE = "/state/secrets/webhook.token"  # noqa: S105 - a path
 SHARED_BY_GROUP = 0o640
-# Simulated machines; or `real`, this machine alone, whose exporter is the first one; or `fleet`, the
-# machines of the remediator's host list.
+# `simulated` machines; or `real`: only this machine, with the first exporter; or `fleet`: the machines in the
+# remediator's target list.
 GPUS = os.environ.get("FLEETMEDIC_GPUS", "simulated")
 Config = dict[str, Any]
 
 
 def secret(name: str) -> None:
-    """Make a random secret once; Alertmanager and Grafana read it through their group."""
+    """Generate a random secret if missing; Alertmanager and Grafana read it through their group."""
     path = STATE / "secrets" / name
     if not path.exists():
         write_atomic(path, secrets.token_urlsafe(32), mode=SHARED_BY_GROUP)
-        print(f"made {path}")
+        print(f"generated {path}")
 
 
 def machines() -> list[str]:
-    """Make the simulated machines, and the folders that their exporters and jobs write to."""
+    """Create the simulated machines, and the directories to which their exporters and jobs write."""
     names = ["node1"] if GPUS == "real" else []
     if GPUS == "simulated":
         nodes = int(os.environ.get("FLEETMEDIC_NODES", "4"))
@@ -67,8 +67,8 @@ def machines() -> list[str]:
 
 
 def alertmanager() -> None:
-    """Write alertmanager.yml from the shipped template and the notifications.yml that the remediator
-    reads as well, and the templates beside it."""
+    """Write alertmanager.yml from the shipped template and notifications.yml, and copy the message
+    templates."""
     given = read(HERE / "notifications.yml")
     source, target = share("alertmanager"), STATE / "alertmanager"
     shutil.copytree(source / "templates", target / "templates", dirs_exist_ok=True)
@@ -78,7 +78,7 @@ def alertmanager() -> None:
 
 
 def add_ha(config: Config) -> None:
-    """Two more Alertmanagers to tell, and each of the two Prometheus servers looks at all of them."""
+    """Add two Alertmanagers, and scrape targets for them and for the second Prometheus."""
     more = ["alertmanager-2:9093", "alertmanager-3:9093"]
     config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] += more
     for name, targets in (("alertmanager", more), ("prometheus", ["prometheus-2:9090"])):
@@ -86,7 +86,7 @@ def add_ha(config: Config) -> None:
 
 
 def add_vm(config: Config) -> None:
-    """Every sample also goes to VictoriaMetrics."""
+    """Send every sample to VictoriaMetrics too."""
     config["remote_write"] = [{"url": "http://victoriametrics:8428/api/v1/write"}]
     config["scrape_configs"].append(
         {
@@ -107,8 +107,8 @@ def job(config: Config, name: str) -> Config:
 
 
 def prometheus(profile: str | None, nodes: list[str]) -> None:
-    """Write prometheus.yml: the one beside this file, for the nodes there are and the profiles that
-    were chosen since the last run without one. Two may be chosen at once."""
+    """Write prometheus.yml from the template in this directory, for the existing nodes and all
+    profiles selected since the last run without a profile. Concurrent runs are possible."""
     folder = STATE / "prometheus-config"
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -123,7 +123,7 @@ def prometheus(profile: str | None, nodes: list[str]) -> None:
         if GPUS == "fleet":
             del scraped["static_configs"]
             scraped |= discovered("http://remediator:9095", Path(TOKEN_THERE))
-        if GPUS != "simulated":  # the pool of workers is of the simulated machines
+        if GPUS != "simulated":  # the worker pool only runs with simulated machines
             config["scrape_configs"].remove(job(config, "service"))
         for name in sorted(names):
             PROFILES[name](config)
@@ -131,18 +131,18 @@ def prometheus(profile: str | None, nodes: list[str]) -> None:
 
 
 def reload() -> None:
-    """Tell a Prometheus that runs already; one that does not reads the new file when it starts."""
+    """Reload a running Prometheus; one that is not running reads the new file when it starts."""
     for server in ("prometheus", "prometheus-2"):
         request = urllib.request.Request(f"http://{server}:9090/-/reload", method="POST")
         try:
             urllib.request.urlopen(request, timeout=5).close()  # noqa: S310 - two names of ours
-            print(f"{server} reads its settings again")
+            print(f"reloaded {server}")
         except OSError:
             continue
 
 
 def first() -> None:
-    """Make what is missing, and render anew what follows from this version."""
+    """Create missing files, and render the configuration of this version."""
     for name in ("webhook.token", "grafana.password"):
         secret(name)
     nodes = machines()
@@ -159,14 +159,14 @@ def first() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """All of the first step, or what a profile adds to it."""
+    """Run the first step, or the step of a profile."""
     if not arguments:
         first()
     elif arguments[0] in PROFILES:
         prometheus(arguments[0], machines())
         reload()
     else:
-        sys.exit(f"init: there is no profile {arguments[0][:40]!r}: {', '.join(PROFILES)}")
+        sys.exit(f"init: expected a profile ({', '.join(PROFILES)}), got {arguments[0][:40]!r}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Slurm epilog: takes a job out of what prolog.sh wrote, wherever it stands.
+# Slurm epilog: removes a job from all files that prolog.sh wrote.
 jobs="${FLEETMEDIC_SLURM_JOBS:-/run/fleetmedic/slurm-jobs}"
 [ -n "$SLURM_JOB_ID" ] && [ -d "$jobs" ] || exit 0
 umask 022
@@ -8,7 +8,7 @@ umask 022
   for file in "$jobs"/[0-9]*; do
     [ -f "$file" ] || continue
     grep -vx "$SLURM_JOB_ID" "$file" >"$jobs/.left"
-    # 2 is a note that could not be read or written: it stays, since others may stand in it
+    # exit code 2 is a read or write error: keep the file, because it may contain other jobs
     case $? in
       0) mv "$jobs/.left" "$file" ;;
       1) rm -f "$file" "$jobs/.left" ;;
