@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from fleetmedic.kernel.labels import Target
 from remediator.clusters.memory import MemoryCluster
 from remediator.discovery import watch
 from remediator.payload import MAX_BODY
+from tests.unit.remediator.place import Place
 
 TOKEN = "0123456789abcdef0123"
 PASSWORD = "for-people-who-look"
@@ -398,3 +400,65 @@ def test_from_another_machine_the_targets_want_the_token(served, tmp_path) -> No
     with served(settings_more=more, address="10.0.0.9") as client:
         assert client.get("/sd/targets").status_code == 401
         assert client.get("/sd/targets", headers=HEAD).status_code == 200
+
+
+@pytest.fixture
+def chat(served: Serve, place: Place, tmp_path: Path) -> Iterator[TestClient]:
+    """With the channel `chat`, by which the remediator sends to `place`."""
+    (tmp_path / "chat.url").write_text(place.url)
+    (tmp_path / "chat.url").chmod(0o600)
+    (tmp_path / "notifications.yml").write_text(
+        f"channels:\n  chat: {{kind: http, url_file: {tmp_path}/chat.url, template: sms}}\n"
+        "teams:\n- {name: all, critical: [chat], warning: [chat], info: [chat]}\n"
+    )
+    with served(settings_more=f"notify: {{file: {tmp_path}/notifications.yml}}\n") as found:
+        yield found
+
+
+def _counted(client: TestClient, sample: str) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    return float(next(line for line in lines if line.startswith(sample + " ")).rpartition(" ")[2])
+
+
+GROUP = {"version": "4", "status": "firing", "alerts": [_alert()], "commonLabels": {}}
+SENT = 'remediator_notifications_total{channel="chat",result="%s"}'
+
+
+def test_a_group_is_sent_by_the_channel_and_counted(chat, place) -> None:
+    assert chat.post("/api/v1/notify/chat", json=GROUP, headers=HEAD).status_code == 200
+    assert len(place.asked) == 1
+    assert "[FIRING 1]" in place.asked[0][1]
+    assert _counted(chat, SENT % "delivered") == 1
+    assert _counted(chat, SENT % "failed") == 0
+
+
+@pytest.mark.parametrize(("status", "answer"), [(500, 503), (400, 422)])
+def test_a_group_that_is_not_delivered_says_whether_to_try_again(
+    chat, place, status, answer
+) -> None:
+    place.answers({}, status)
+    assert chat.post("/api/v1/notify/chat", json=GROUP, headers=HEAD).status_code == answer
+    assert _counted(chat, SENT % "failed") == 1
+    assert _counted(chat, SENT % "delivered") == 0
+
+
+def test_an_unknown_channel_is_a_404_and_nothing_is_sent(chat, place) -> None:
+    answer = chat.post("/api/v1/notify/nobody", json=GROUP, headers=HEAD)
+    assert (answer.status_code, answer.text) == (404, "Channel not found in notifications.yml.\n")
+    assert place.asked == []
+
+
+def test_received_alerts_are_counted(client) -> None:
+    body = _body(_alert(), _alert(fingerprint="2b63d398ea3bd5e5"))
+    client.post("/api/v1/alerts", json=body, headers=HEAD)
+    assert _counted(client, "remediator_webhook_alerts_total") == 2
+
+
+def test_no_more_than_sixteen_unknown_receivers_are_named(served) -> None:
+    with served(receivers=("fleetmedic",)) as client, capture_logs() as logs:
+        for receiver in ("", *(f"team-{n}" for n in range(20))):
+            body = _body(_alert(), receiver=receiver)
+            assert client.post("/api/v1/alerts", json=body, headers=HEAD).status_code == 202
+    said = [one["text"] for one in logs if one["event"] == "unknown_receiver"]
+    assert len(said) == 16
+    assert "'team-0'" in said[0]
