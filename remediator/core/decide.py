@@ -41,7 +41,18 @@ def decide(case: Case) -> Decision:
             rest = ", ".join(map(str, case.view.kept))
             text = f"Somebody else released {case.incident.target}; the remediator still keeps {rest} quarantined."
             return Move(State.ESCALATED, Reason.RELEASED_BY_OTHERS, text)
-    return speak_up(case, _BY_STATE[case.incident.state](case))
+    return speak_up(case, _allowed(case, _BY_STATE[case.incident.state](case)))
+
+
+def _allowed(case: Case, decision: Decision) -> Decision:
+    """The decision, or a hold where the last check before its step would not allow the step now.
+
+    Otherwise the step would be announced and withdrawn again and again, and nobody would be notified.
+    """
+    if not isinstance(decision, Act) or decision.step.action == "notify":
+        return decision  # nothing holds a notification
+    verdict = gates.right_before(case, decision.step)
+    return held(verdict) if verdict.ruling is Ruling.HOLD else decision
 
 
 def _overridden(case: Case) -> bool:

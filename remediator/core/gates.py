@@ -5,7 +5,7 @@ from __future__ import annotations
 from fleetmedic.kernel.labels import TargetKind
 from remediator.core import guards, plan
 from remediator.core.decision import Case
-from remediator.core.evidence import latest_evidence
+from remediator.core.evidence import latest_evidence, tested_sick
 from remediator.core.guards import Ruling, Verdict
 from remediator.core.model import OWNER, FaultClass, Playbook, Rung, Step
 from remediator.core.reasons import Reason
@@ -112,8 +112,14 @@ def moves_running_jobs(case: Case) -> Verdict:
     return guards.all_of(
         guards.able("restart", case.view.capabilities),
         disrupts(case),
-        guards.witnesses(case.view.witnesses, case.playbook.witnesses),
+        guards.witnesses(signals(case), case.playbook.witnesses),
     )
+
+
+def signals(case: Case) -> frozenset[str]:
+    """The independent signals against the target; a test that failed since the last repair is one."""
+    tested = {"the active test"} if tested_sick(case.incident) else frozenset()
+    return case.view.witnesses | tested
 
 
 def repairs(case: Case, rung: Rung) -> Verdict:

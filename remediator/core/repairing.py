@@ -182,6 +182,13 @@ def _clear_node(case: Case) -> Decision | None:
         return give_up(case, Reason.UNSUPPORTED, text)
     if case.view.node_quarantine_owner not in (None, OWNER):
         return held(guards.not_theirs(case.view.node_quarantine_owner))
+    if any(job.running for job in case.view.node_jobs):
+        verdict = gates.moves_running_jobs(case)
+        if verdict.reason is Reason.WITNESSES and not case.view.alerts_active:
+            # No further signal will come: the healthy jobs of the node stay, and a person decides.
+            return give_up(case, Reason.WITNESSES, verdict.text)
+        if verdict.ruling is Ruling.HOLD:
+            return held(verdict)
     if node not in case.incident.quarantined:
         if case.incident.runs("quarantine_node"):
             return give_up(case, Reason.QUARANTINE_FAILED)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from remediator.core import plan
 from remediator.core.decide import decide
+from remediator.core.evidence import ACTIVE
 from remediator.core.model import (
     State,
 )
@@ -81,3 +85,39 @@ def test_the_nodes_quarantine_waits_for_its_own_budget_and_a_pin(incident, case)
 def test_a_reset_needs_no_empty_node(incident, case) -> None:
     one = incident(State.REPAIRING)
     assert outcome(decide(case(one, node_jobs=RUNNING))) == ("act", "reset_gpu")
+
+
+TESTED = {"alerts_active": False, "evidence": ACTIVE, "witnesses": frozenset()}
+
+
+def _failed_test(incident, case, after, **changes):
+    """REPAIRING after a reset in vain: only our own test speaks against the GPU."""
+    one = incident(State.VERIFYING, **changes)
+    one = after(one, plan.new_step(one, "reset_gpu", 1.0))
+    one = after(one, plan.new_step(one, "verify", 1.0), done=False, passed=False)
+    return replace(one, state=State.REPAIRING, rung=1, since=NOW, mark=len(one.steps))
+
+
+def test_a_failed_test_is_the_signal_by_which_the_jobs_of_the_node_may_be_moved(
+    incident, case, after, playbook
+) -> None:
+    one = _failed_test(incident, case, after, quarantined=(GPU, NODE))
+    ours = {"node_quarantine_owner": "fleetmedic", "node_jobs": RUNNING}
+    book = replace(playbook, witnesses=1)
+    signal = decide(case(one, book=book, **ours, **TESTED)).step
+    assert signal.action == "signal_checkpoint"
+    one = after(one, signal)
+    moved = decide(case(one, book=book, now=NOW + 11, **ours, **TESTED)).step
+    assert moved.action == "restart_jobs"
+
+
+def test_where_a_playbook_needs_more_signals_than_the_test_the_node_keeps_its_jobs(
+    incident, case, after, playbook
+) -> None:
+    one, two = _failed_test(incident, case, after), replace(playbook, witnesses=2)
+    decision = decide(case(one, book=two, node_jobs=RUNNING, **TESTED))
+    assert outcome(decision) == ("move", (State.ESCALATED, Reason.WITNESSES))
+    waits = decide(case(one, book=two, node_jobs=RUNNING, **TESTED | {"alerts_active": True}))
+    assert outcome(waits) == ("hold", Reason.WITNESSES)
+    idle = decide(case(one, book=two, **TESTED))
+    assert idle.step.action == "quarantine_node", "no job runs on the node"

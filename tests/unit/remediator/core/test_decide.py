@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.core import plan
+from remediator.core import gates, plan
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Case, Move, Wait
 from remediator.core.evidence import ACTIVE, OVER
-from remediator.core.guards import Limits
+from remediator.core.guards import Limits, Ruling
 from remediator.core.lifecycle import TRANSITIONS
 from remediator.core.model import (
     ENDED,
@@ -82,19 +82,24 @@ def test_an_application_error_tells_people_and_closes_and_quarantines_nothing(
 @given(
     st.sampled_from(State), st.booleans(), st.booleans(), st.booleans(),
     st.sampled_from([None, "fleetmedic", "alice"]), st.sampled_from([(), DEAD, RUNNING]),
-    st.sampled_from(Level), st.integers(0, 2),
+    st.sampled_from(Level), st.integers(0, 2), st.sampled_from([frozenset(), frozenset({"one"})]),
 )  # fmt: skip
 def test_decide_answers_every_state_and_view(
-    incident, playbook, state, paused, known, firing, owner, jobs, level, rung
+    incident, playbook, state, paused, known, firing, owner, jobs, level, rung, witnesses
 ) -> None:
     view = View(
         level=level, paused=paused, known=known, evidence=ACTIVE if firing else OVER,
-        quarantine_owner=owner, jobs=jobs,
+        quarantine_owner=owner, jobs=jobs, node_jobs=jobs, node_quarantine_owner=owner,
+        witnesses=witnesses,
     )  # fmt: skip
-    one = incident(state, rung=min(rung, 1))
-    decision = decide(Case(one, playbook, view, Limits(), NOW))
+    held = (GPU, NODE) if rung == 2 else ()
+    one = incident(state, rung=min(rung, 1), **({"quarantined": held} if held else {}))
+    decision = decide(made := Case(one, playbook, view, Limits(), NOW))
     if paused and isinstance(decision, Act):
         assert decision.step.action == "notify"
+    if isinstance(decision, Act) and decision.step.action != "notify":
+        verdict = gates.right_before(made, decision.step)
+        assert verdict.ruling is not Ruling.HOLD, "announced, it would be withdrawn at once"
     if isinstance(decision, Move):
         assert decision.state in TRANSITIONS[state], (state, decision)
 
