@@ -94,16 +94,16 @@ def judge(site: Site, truth: Truth, watcher: Watcher) -> list[tuple[str, str]]:
                         target,
                     )
                 )
-    return found + _shrunk(truth, watcher) + _lasting(site, truth) + _said(site)
+    return found + _shrunk(watcher) + _lasting(site, truth) + _said(site)
 
 
-def _shrunk(truth: Truth, watcher: Watcher) -> list[tuple[str, str]]:
-    """Each scale-in below the size that a load of ten seconds or more required."""
+def _shrunk(watcher: Watcher) -> list[tuple[str, str]]:
+    """Each scale-in below the size that the requests of the ten seconds before required."""
     found = []
     for at, before, after in watcher.sizes:
-        rate = next((rate for since, rate in reversed(truth.load) if since < at - 10), 0.0)
-        changed = any(at - 10 <= since <= at for since, _ in truth.load)
-        if after < before and not changed and after < math.ceil(rate / WORKER):
+        # in both halves: a loader on a busy machine may begin seconds after its order
+        rate = min(watcher.rate(at - 12, at - 5), watcher.rate(at - 6, at))
+        if after < before and after < math.ceil(rate / WORKER):
             text = f"serve was scaled from {before} to {after} replicas at {rfc(at)} at a load of {rate:g} requests a second"
             found.append((text, "workload/serve"))
     return found

@@ -401,7 +401,6 @@ class Adversary:
             self.loader = subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-        self.truth.load.append((time.time(), float(rate)))
         self.site.say(f"load of {rate} requests a second on serve")
 
     def make_peace(self) -> None:

@@ -25,7 +25,6 @@ class Truth:
     stalled: dict[str, float] = field(default_factory=dict)
     dark: dict[str, float] = field(default_factory=dict)
     released: set[str] = field(default_factory=set)
-    load: list[tuple[float, float]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def begin(self, gpu: Gpu, at: float) -> None:
@@ -90,6 +89,7 @@ class Watcher(threading.Thread):
         self.overlooked: dict[Gpu, str] = {}
         self.disturbed_until = 0.0
         self.sizes: list[tuple[float, int, int]] = []
+        self.arrivals: list[tuple[float, float]] = []  # requests to the service so far
         self._size = 0
         self._seen: dict[Gpu, int] = {}
         self._boots: dict[str, int] = {}
@@ -120,6 +120,8 @@ class Watcher(threading.Thread):
         if size != self._size:
             self.sizes.append((now, self._size, size))
             self._size = size
+        if not self.arrivals or now >= self.arrivals[-1][0] + 1:
+            self._count(now)
         on: dict[Gpu, str] = {}
         for job in self.site.cluster.jobs():
             seen = self.places.setdefault(job.id, [])
@@ -130,6 +132,25 @@ class Watcher(threading.Thread):
         out = {str(one) for one in quarantines(self.site)}
         for gpu, job_id in on.items():
             self._overlooked(gpu, job_id, out, now)
+
+    def _count(self, now: float) -> None:
+        """Keep how many requests have reached the pool: those answered, waiting and running."""
+        status, page = self.site.ask(f"{self.site.urls['pool']}/metrics")
+        names = (
+            "inference_requests_total{",
+            "inference_requests_waiting{",
+            "inference_requests_running{",
+        )
+        lines = [line for line in page.splitlines() if line.startswith(names)]
+        if status == 200:
+            self.arrivals.append((now, sum(float(line.rpartition(" ")[2]) for line in lines)))
+
+    def rate(self, since: float, until: float) -> float:
+        """The requests a second that reached the pool within a time; 0 where that was not seen."""
+        seen = [one for one in self.arrivals if since <= one[0] <= until]
+        if len(seen) < 2 or seen[-1][0] == seen[0][0]:
+            return 0.0
+        return (seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0])
 
     def _overlooked(self, gpu: Gpu, job_id: str, out: set[str], now: float) -> None:
         since, name = self.truth.now(gpu), f"gpu/{gpu[0]}/{gpu[1]}"
