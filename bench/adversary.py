@@ -137,7 +137,9 @@ def _lasting(site: Site, truth: Truth) -> list[tuple[str, str]]:
     for node in site.cluster.nodes():
         for gpu in node.gpus:
             target = f"gpu/{node.name}/{gpu.index}"
-            if gpu.marked and site.hardware.gpu(node.name, gpu.index).healthy:
+            # two jobs that crash on a GPU mark it for half an hour, whoever's fault it was
+            crashed = "different jobs failed" in (gpu.marked or "")
+            if gpu.marked and not crashed and site.hardware.gpu(node.name, gpu.index).healthy:
                 found.append((f"{target} is healthy and still marked: {gpu.marked}", target))
     with site.cluster.store.read() as db:
         wanted = {

@@ -19,6 +19,8 @@ FORGET_AFTER = 600.0
 VERDICT_SECONDS = 10.0
 PROBE_SECONDS = 1.0
 SUSPICIOUS_JOBS = 2
+# Two users' broken programs look like a broken GPU, so the mark ends: then the next jobs decide.
+SUSPICION_SECONDS = 1800.0
 
 
 class Reason(StrEnum):
@@ -209,17 +211,23 @@ def in_place(
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A job failed on this GPU until it was moved, and has not failed on other GPUs since."""
+    """A job failed on this GPU until it was moved, and has not failed on other GPUs since.
+
+    `at` is when it was moved (Unix seconds).
+    """
 
     node: str
     index: int
     job_id: str
+    at: float
 
 
-def suspected(suspicions: Iterable[Suspicion]) -> dict[tuple[str, int], str]:
-    """The GPUs on which at least two different jobs failed, each with the reason as text."""
+def suspected(suspicions: Iterable[Suspicion], now: float) -> dict[tuple[str, int], str]:
+    """The GPUs on which at least two different jobs failed lately, each with the reason as text."""
     jobs: dict[tuple[str, int], list[str]] = {}
     for item in suspicions:
+        if now - item.at > SUSPICION_SECONDS:
+            continue
         found = jobs.setdefault((item.node, item.index), [])
         if item.job_id not in found:
             found.append(item.job_id)

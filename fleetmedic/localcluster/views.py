@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,11 @@ def nodes(db: sqlite3.Connection) -> list[NodeView]:
         (row["node"], row["idx"]): row["job_id"] for row in db.execute("SELECT * FROM allocations")
     }
     suspects = suspected(
-        Suspicion(row["node"], row["idx"], row["job_id"])
-        for row in db.execute("SELECT * FROM suspicions ORDER BY at")
+        (
+            Suspicion(row["node"], row["idx"], row["job_id"], row["at"])
+            for row in db.execute("SELECT * FROM suspicions ORDER BY at")
+        ),
+        time.time(),
     )
     gpus: dict[str, list[GpuView]] = {}
     for row in db.execute("SELECT * FROM gpus ORDER BY node, idx"):

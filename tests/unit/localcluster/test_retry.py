@@ -171,8 +171,12 @@ def test_a_sick_gpu_never_holds_a_job_for_longer_than_the_verdict(begin: float) 
 
 
 def test_two_different_jobs_make_a_gpu_suspected_and_one_alone_does_not() -> None:
-    twice = [Suspicion("node1", 0, "a"), Suspicion("node1", 0, "a"), Suspicion("node1", 1, "a")]
-    assert suspected(twice) == {}
-    found = suspected([*twice, Suspicion("node1", 1, "b")])
+    places = (("node1", 0, "a"), ("node1", 0, "a"), ("node1", 1, "a"))
+    twice = [Suspicion(*place, at=NOW) for place in places]
+    assert suspected(twice, NOW) == {}
+    both = [*twice, Suspicion("node1", 1, "b", NOW)]
+    found = suspected(both, NOW)
     assert list(found) == [("node1", 1)]
     assert "a, b" in found["node1", 1]
+    assert suspected(both, NOW + 1800) == found
+    assert suspected(both, NOW + 1801) == {}, "the mark ends, and the next jobs decide"
