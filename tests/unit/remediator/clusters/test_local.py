@@ -51,7 +51,7 @@ def test_with_hardware_every_capability_is_there(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_used_is_a_cluster_error(tmp_path: Path) -> None:
     (tmp_path / "cluster").write_text("a file")
-    with pytest.raises(ClusterError, match="cannot be opened"):
+    with pytest.raises(ClusterError, match="cannot open the cluster"):
         asyncio.run(local(tmp_path).list_nodes())
 
 
@@ -67,7 +67,7 @@ def test_a_store_that_is_in_trouble_may_recover(tmp_path: Path) -> None:
 
 
 def test_a_burn_in_that_is_no_duration_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no duration"):
+    with pytest.raises(UserError, match="expected a duration"):
         LocalCluster("lab", LocalSettings(str(tmp_path), None, burn_in="long"))
 
 
