@@ -141,7 +141,10 @@ def test_a_job_without_a_process_is_signalled_and_ended_at_once(cluster: LocalCl
         (lambda c: c.scale("serve", 0, op_id="x"), "1 to 8"),
         (lambda c: c.quarantine(Target.parse("node9"), op_id="x", owner="o", reason=""), "node9"),
         (lambda c: c.quarantine(Target.parse("node1/9"), op_id="x", owner="o", reason=""), "node1"),
-        (lambda c: c.release(Target.parse("job/a"), op_id="x", owner="o"), "expected a GPU or node"),
+        (
+            lambda c: c.release(Target.parse("job/a"), op_id="x", owner="o"),
+            "expected a GPU or node",
+        ),
         (lambda c: c.submit(spec("../etc")), "job name"),
         (lambda c: c.submit(spec(gpus=5)), "expected 0 to 4"),
         (lambda c: c.submit(JobSpec("a", ())), "command"),

@@ -277,8 +277,8 @@ def test_a_release_that_is_not_done_yet_says_so(serve: Serve, new_reader: Any) -
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("", "?ttl=30s"), ("ttl=", "no duration"), ("ttl=soon", "no duration"), ("ttl=-5s", "no duration"),
-        ("ttl=30", "no duration"), ("ttl=2h", "one hour"), ("ttl=1s&x=1", "alone"), ("time=1s", "?ttl=30s"),
+        ("", "?ttl=30s"), ("ttl=", "expected a duration"), ("ttl=soon", "expected a duration"), ("ttl=-5s", "expected a duration"),
+        ("ttl=30", "expected a duration"), ("ttl=2h", "one hour"), ("ttl=1s&x=1", "alone"), ("time=1s", "?ttl=30s"),
         ("&".join(["ttl=1s"] * 50), "?ttl=30s"),
     ],
 )  # fmt: skip
