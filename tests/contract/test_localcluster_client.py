@@ -135,15 +135,18 @@ def test_a_job_without_a_process_is_signalled_and_ended_at_once(cluster: LocalCl
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda c: c.job("nobody"), "no job"),
-        (lambda c: c.workload("web"), "no workload"),
+        (lambda c: c.job("nobody"), "does not exist"),
+        (lambda c: c.workload("web"), "does not exist"),
         (lambda c: c.scale("serve", 9, op_id="x"), "1 to 8"),
         (lambda c: c.scale("serve", 0, op_id="x"), "1 to 8"),
         (lambda c: c.quarantine(Target.parse("node9"), op_id="x", owner="o", reason=""), "node9"),
         (lambda c: c.quarantine(Target.parse("node1/9"), op_id="x", owner="o", reason=""), "node1"),
-        (lambda c: c.release(Target.parse("job/a"), op_id="x", owner="o"), "neither"),
+        (
+            lambda c: c.release(Target.parse("job/a"), op_id="x", owner="o"),
+            "expected a GPU or node",
+        ),
         (lambda c: c.submit(spec("../etc")), "job name"),
-        (lambda c: c.submit(spec(gpus=5)), "at most 4"),
+        (lambda c: c.submit(spec(gpus=5)), "expected 0 to 4"),
         (lambda c: c.submit(JobSpec("a", ())), "command"),
         (lambda c: c.submit(JobSpec("a", ("x\0y",))), "NUL"),
         (lambda c: c.submit(JobSpec("a", ("x",), env={"A=B": "c"})), "environment"),
@@ -159,5 +162,5 @@ def test_what_cannot_be_is_refused_with_a_sentence_and_not_recorded(
 
 def test_a_store_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "cluster.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(UserError, match="cannot be opened"):
+    with pytest.raises(UserError, match="cannot open the cluster"):
         LocalCluster(tmp_path)

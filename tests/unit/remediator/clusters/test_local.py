@@ -51,7 +51,7 @@ def test_with_hardware_every_capability_is_there(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_used_is_a_cluster_error(tmp_path: Path) -> None:
     (tmp_path / "cluster").write_text("a file")
-    with pytest.raises(ClusterError, match="cannot open"):
+    with pytest.raises(ClusterError, match="cannot open the cluster"):
         asyncio.run(local(tmp_path).list_nodes())
 
 
