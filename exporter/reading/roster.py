@@ -17,19 +17,8 @@ from exporter.reading.heartbeat import Beat
 from exporter.reading.holds import WHOLE, Holds, Target, planned
 from exporter.reading.post import Action, End, Post, Role, Sight, Start
 from exporter.reading.protocol import (
-    NOTHING,
-    Answered,
-    Failed,
-    Hello,
-    Lost,
-    Message,
-    Present,
-    Round,
-    Skip,
-    Slots,
-    Values,
-    skip_text,
-)
+    NOTHING, Answered, Failed, Hello, Lost, Message, Present, Round, Skip, Slots, Values, skip_text,
+)  # fmt: skip
 from exporter.sources.base import Group
 
 RESTART_FIRST, RESTART_CAP, RESTART_CAP_OLD = 0.25, 3.5, 15.0

@@ -280,7 +280,7 @@ def test_a_release_that_is_not_done_yet_says_so(serve: Serve, new_reader: Any) -
     ("query", "sentence"),
     [
         ("", "?ttl=30s"), ("ttl=", "expected a duration"), ("ttl=soon", "expected a duration"), ("ttl=-5s", "expected a duration"),
-        ("ttl=30", "expected a duration"), ("ttl=2h", "one hour"), ("ttl=1s&x=1", "alone"), ("time=1s", "?ttl=30s"),
+        ("ttl=30", "expected a duration"), ("ttl=2h", "one hour"), ("ttl=1s&x=1", "the only parameter"), ("time=1s", "?ttl=30s"),
         ("&".join(["ttl=1s"] * 50), "?ttl=30s"),
     ],
 )  # fmt: skip
