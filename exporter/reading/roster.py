@@ -1,11 +1,9 @@
-"""Assigns the GPUs to processes, based on the observed state of the processes. Pure: takes observations and
-the time, returns actions; the supervisor executes them.
+"""Assigns the GPUs to processes by the observed state of the processes. Pure; the supervisor acts.
 
-One common worker reads all GPUs. If its call for a GPU is overdue, the worker becomes the suspect of this
-GPU, and a new common worker reads the other GPUs. If the call of the suspect returns in time, the GPU is
-slow, and this worker becomes its solo worker. If not, the suspect is ended, and the GPU or group is held
-(see holds) and retried by a probe. When two GPUs hang almost at the same time, a probe checks all others.
-"""
+One common worker reads all GPUs. If its call for a GPU is overdue, the worker becomes the suspect of this GPU, and a
+new common worker reads the other GPUs. If the call returns in time, the GPU is slow, and this worker becomes its solo
+worker. If not, the suspect is ended, and the GPU or group is held (see holds) and retried by a probe. When two GPUs
+hang almost at the same time, a probe checks all others."""
 
 from __future__ import annotations
 
@@ -17,12 +15,22 @@ from exporter.reading.heartbeat import Beat
 from exporter.reading.holds import WHOLE, Holds, Target, planned
 from exporter.reading.post import Action, End, Post, Role, Sight, Start
 from exporter.reading.protocol import (
-    NOTHING, Answered, Failed, Hello, Lost, Message, Present, Round, Skip, Slots, Values, skip_text,
-)  # fmt: skip
+    NOTHING,
+    Answered,
+    Failed,
+    Hello,
+    Lost,
+    Message,
+    Present,
+    Round,
+    Skip,
+    Slots,
+    Values,
+    skip_text,
+)
 from exporter.sources.base import Group
 
-RESTART_FIRST, RESTART_CAP, RESTART_CAP_OLD = 0.25, 3.5, 15.0
-OLD_FAILURE, FAILED_AFTER = 300.0, 3.0
+RESTART_FIRST, RESTART_CAP, RESTART_CAP_OLD, OLD_FAILURE, FAILED_AFTER = 0.25, 3.5, 15.0, 300.0, 3.0
 MAX_ABANDONED, MAX_SOLO, FAST_ROUNDS = 3, 8, 5
 TRIAGE_WITHIN, TRIAGE_OPEN = 5.0, 2.5
 PROBE_LIFE, PROBE_MIN = 30.0, 5.0
