@@ -9,7 +9,7 @@ from typing import Any
 
 from exporter.board import Board
 from exporter.boot import BootReader
-from exporter.collectors.base import Collector
+from exporter.collector import Collector
 from exporter.sources.base import Group
 
 

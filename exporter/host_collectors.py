@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from exporter.collector import Collector
 from exporter.collectors import diskstats, filesystem, kernel_modules, netdev, systemd
-from exporter.collectors.base import Collector
 from exporter.collectors.bonding import Bonding
 from exporter.collectors.clock import Time, Timex
 from exporter.collectors.conntrack import Conntrack

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.catalogue import catalogue
+from exporter.collector import Collector
 from exporter.collectors.allocation import Allocation
-from exporter.collectors.base import Collector
 from exporter.collectors.gpu import GpuReadings
 from exporter.collectors.gpu_action import GpuAction
 from exporter.collectors.gpu_presence import GpuPresence

@@ -12,20 +12,15 @@ from itertools import islice
 from pathlib import Path
 
 from exporter.board import Board
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
+from exporter.exposition import Sample
 from exporter.owners.base import UNMATCHED, Holding, Owners
-from exporter.owners.processes import UNREADABLE, look
-from exporter.pages.exposition import Sample
+from exporter.owners.processes import SERVICES, UNREADABLE, look
 from exporter.sources.base import Reading
 from exporter.view import BoardView, Status
 from fleetmedic.kernel.errors import UserError
 
 MAX_ROWS = 4096
-# Programs that monitor or serve all GPUs of a node and hold none.
-SERVICES: tuple[str, ...] = (
-    "nvidia-persistenced", "nvidia-fabricmanager", "nv-fabricmanager", "nvidia-imex", "nv-hostengine", "dcgm-exporter",
-    "dcgmi", "nvidia-smi", "nvidia-cuda-mps-control", "nvidia-cuda-mps-server", "Xorg", "fleetmedic",
-)  # fmt: skip
 NAME_LENGTH = 15  # the kernel truncates the name of a program to this length
 # A process may start shortly before its job is recorded, or end shortly after.
 SETTLE_SECONDS = 30.0

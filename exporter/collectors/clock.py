@@ -7,9 +7,9 @@ import errno
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
+from exporter.exposition import Sample
 from exporter.kernel_files import read_if_there
-from exporter.pages.exposition import Sample
 
 _TIME_ERROR = 5
 _STA_NANO = 0x2000

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
+from exporter.exposition import Sample
 from exporter.kernel_files import integer, names, number, read, rows
-from exporter.pages.exposition import Sample
 
 MAX_CPUS = 4096
 MAX_LINE = 400

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
+from exporter.exposition import Sample
 from exporter.kernel_files import integer, read
-from exporter.pages.exposition import Sample
 
 
 class Filefd:

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
+from exporter.exposition import Sample
 from exporter.kernel_files import read, read_if_there
-from exporter.pages.exposition import Sample
 
 MAX_MOUNTS = 200
 MAX_LINES = 5000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 
 from exporter.board import Board
-from exporter.pages.exposition import Sample
+from exporter.exposition import Sample
 from exporter.xids.kernel_log import KernelLog
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 
 from exporter.board import Board, BoardView, GpuView, Status
-from exporter.collectors.base import CollectorError
-from exporter.pages.exposition import Sample
+from exporter.collector import CollectorError
+from exporter.exposition import Sample
 
 # Verdict -> up, present, lost, responding. None means no series: a lost GPU neither responds nor hangs.
 _VERDICTS: dict[Status, tuple[int, int, int, int | None]] = {

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from exporter.exposition import Sample
 from exporter.kernel_files import integer, names, read_if_there
-from exporter.pages.exposition import Sample
 
 MAX_PORTS = 128
 _GIGABIT_BYTES = 125_000_000

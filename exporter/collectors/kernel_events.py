@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.collectors.base import CollectorError
-from exporter.pages.exposition import Sample
+from exporter.collector import CollectorError
+from exporter.exposition import Sample
 from exporter.xids.kernel_events import EVENTS
 from exporter.xids.kernel_log import KernelLog
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from exporter.exposition import Sample
 from exporter.kernel_files import read_if_there
-from exporter.pages.exposition import Sample
 
 MODULES = "nvidia,nvidia_uvm,nvidia_modeset,nvidia_peermem,gdrdrv,nvidia_fs,ib_core,ib_uverbs,mlx5_core,mlx5_ib"
 MAX_MODULES = 64

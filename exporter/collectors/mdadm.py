@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from exporter.exposition import Sample
 from exporter.kernel_files import read_if_there
-from exporter.pages.exposition import Sample
 
 MAX_ARRAYS = 64
 _ARRAY = re.compile(r"(\S{1,64}) : (active|inactive)\b(.{0,4000})")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from exporter.exposition import Sample
 from exporter.kernel_files import integer, read
-from exporter.pages.exposition import Sample
 
 MAX_MOUNTS = 32
 OPERATIONS = ("READ", "WRITE", "GETATTR", "LOOKUP", "ACCESS", "OPEN", "COMMIT")

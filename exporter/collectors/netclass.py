@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from exporter.exposition import Sample
 from exporter.kernel_files import names, number, read_if_there
-from exporter.pages.exposition import Sample
 
 MAX_DEVICES = 256
 _NUMBERS = {

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
+from exporter.exposition import Sample
 from exporter.kernel_files import integer, read
-from exporter.pages.exposition import Sample
 
 MAX_DEVICES = 256
 EXCLUDE = r"^(veth|cali|cilium_|lxc|tap|tun\d|br-|dummy|ifb|flannel|kube-)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from exporter.exposition import Sample
 from exporter.kernel_files import names, read_if_there
-from exporter.pages.exposition import Sample
 
 MAX_DEVICES = 128
 _FIELDS = ("firmware_rev", "model", "serial", "state")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from exporter.exposition import Sample
 from exporter.kernel_files import names, read_if_there, rows
-from exporter.pages.exposition import Sample
 
 MAX_DEVICES = 128
 _VENDORS = {"0x10de": "nvidia", "0x15b3": "mellanox"}

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
+from exporter.exposition import Sample
 from exporter.kernel_files import integer, read_if_there
-from exporter.pages.exposition import Sample
 
 _LINE = re.compile(r"^(some|full) .*\btotal=([0-9]+)$", re.MULTILINE)
 _NAMES = {

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from exporter.exposition import Sample
 from exporter.kernel_files import integer, number
-from exporter.pages.exposition import Sample
 
 MAX_PROCESSES = 65_536
 MAX_COMMANDS = 20

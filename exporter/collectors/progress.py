@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
-from exporter.pages.exposition import Sample
+from exporter.exposition import Sample
 from exporter.reports import shown
 from exporter.reports.alive import gone
 from exporter.reports.files import Files, Held

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from exporter.boot import BootReader
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
+from exporter.exposition import Sample
 from exporter.kernel_files import integer, read
-from exporter.pages.exposition import Sample
 
 _NAMES = {
     "intr": "node_intr_total",

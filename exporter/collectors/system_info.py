@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from exporter.exposition import Sample
 from exporter.kernel_files import read_if_there
-from exporter.pages.exposition import Sample
 
 _OS = (
     "build_id", "id", "id_like", "image_id", "image_version", "name", "pretty_name", "variant",

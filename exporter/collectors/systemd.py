@@ -9,9 +9,9 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
+from exporter.exposition import Sample
 from exporter.kernel_files import integer
-from exporter.pages.exposition import Sample
 
 INCLUDE = (
     r"(nvidia-[\w-]+|dcgm[\w-]*|fabricmanager|openibd|rdma-ndd|opensm|slurm[\w-]*|munge|kubelet"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from exporter.catalogue import Catalogue
-from exporter.pages.exposition import Sample, Series
+from exporter.exposition import Sample, Series
 from exporter.textfile.families import Family
 from exporter.textfile.folder import Folders
 from exporter.textfile.merged import Merged

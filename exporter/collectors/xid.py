@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 
 from exporter.board import Board, BoardView
-from exporter.collectors.base import CollectorError
-from exporter.pages.exposition import Sample
+from exporter.collector import CollectorError
+from exporter.exposition import Sample
 from exporter.xids.kernel_log import Counted, KernelLog
 from exporter.xids.pairing import WITNESSES
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
 from exporter.owners import bounded
 from exporter.owners.base import Holding, text
 from exporter.owners.pods import UID, Pods

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
 from exporter.owners import bounded
 from exporter.owners.base import Holding, text
 from exporter.owners.pods import MAX_PODS, UID, Pods

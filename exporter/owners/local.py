@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
 from exporter.owners.base import Holding
 
 if TYPE_CHECKING:

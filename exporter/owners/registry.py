@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.collectors.allocation import SERVICES
 from exporter.entry import Flag, Parts
 from exporter.owners.base import Owners
 from exporter.owners.claims import ClaimOwners
 from exporter.owners.kubelet import KubeletOwners
 from exporter.owners.local import LocalOwners
 from exporter.owners.pods import Pods
+from exporter.owners.processes import SERVICES
 from exporter.owners.slurm import SlurmNotes, SlurmSteps
 
 _KUBELET = "collector.allocation.kubelet-dir"

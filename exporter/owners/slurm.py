@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
 from exporter.owners import bounded
 from exporter.owners.base import UNMATCHED, Holding, text
 

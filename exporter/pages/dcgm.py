@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from exporter.board import BoardView, GpuView
-from exporter.pages.exposition import Block, Family, escape, number
+from exporter.exposition import Block, Family, escape, number
 from exporter.pages.page import Fragment, Page
 from exporter.sources.base import Group
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from exporter.board import Board, BoardView
 from exporter.catalogue import Catalogue
-from exporter.collectors.base import Collector
-from exporter.pages.exposition import Renderer, Sample
+from exporter.collector import Collector
+from exporter.exposition import Renderer, Sample
 from exporter.pages.lane import Lane, State
 from exporter.pages.openmetrics import Form
 from exporter.pages.page import Fragment, Page

@@ -14,8 +14,8 @@ from typing import cast
 
 from exporter.board import AHEAD
 from exporter.catalogue import Catalogue
-from exporter.collectors.base import Collector, CollectorError, TokenCollector
-from exporter.pages.exposition import Renderer, Sample
+from exporter.collector import Collector, CollectorError, TokenCollector
+from exporter.exposition import Renderer, Sample
 from exporter.pages.page import Fragment
 from fleetmedic.kernel.errors import UserError
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-from exporter.pages.exposition import Block, openmetrics_header, text_header
+from exporter.exposition import Block, openmetrics_header, text_header
 from exporter.pages.openmetrics import Form
 
 _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"  # deflate, no name, no time, fastest

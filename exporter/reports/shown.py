@@ -8,7 +8,7 @@ from itertools import accumulate
 
 import msgspec
 
-from exporter.pages.exposition import Sample
+from exporter.exposition import Sample
 from exporter.reports.report import Pipeline, Serving, Training
 from fleetmedic.progress.serving import BUCKETS
 

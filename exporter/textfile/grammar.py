@@ -10,7 +10,7 @@ import math
 import re
 from typing import NamedTuple
 
-from exporter.pages.exposition import MAX_VALUE
+from exporter.exposition import MAX_VALUE
 from exporter.textfile.rejected import Rejected
 
 MAX_NAME = 200

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from exporter.pages import exposition
-from exporter.pages.exposition import Sample
+from exporter import exposition
+from exporter.exposition import Sample
 from exporter.textfile.families import MAX_SERIES, Family, Series
 from exporter.textfile.rejected import Rejected
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Iterator
 
-from exporter.pages.exposition import Sample
+from exporter.exposition import Sample
 
 REASONS = ("limit", "tls", "client_name", "slow")
 

@@ -88,11 +88,6 @@ class LocalCluster:
             )
         return found
 
-    def op_done(self, op_id: str) -> bool:
-        """Whether this operation was accepted. Accepted operations are durable."""
-        with self.store.read() as db:
-            return db.execute("SELECT 1 FROM ops WHERE op_id = ?", (op_id,)).fetchone() is not None
-
     def heartbeat(self) -> float | None:
         """The time of the controller's last heartbeat (Unix seconds; one heartbeat a second)."""
         with self.store.read() as db:

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from exporter.catalogue import Metric, catalogue
-from exporter.pages.exposition import Renderer, Sample
+from exporter.exposition import Renderer, Sample
 from exporter.pages.openmetrics import Form
 from exporter.pages.page import Fragment
 from fleetmedic.hardware.faults import inject

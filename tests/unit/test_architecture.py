@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -207,3 +208,12 @@ def test_every_dependency_says_why() -> None:
         if inside and re.match(r'\s+"[a-z-]+[a-zA-Z0-9-]*[><=]', line) and "#" not in line:
             bare.append(line.strip())
     assert bare == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=False)
+    imports = {one: graph.find_modules_directly_imported_by(one) for one in graph.modules}
+    while leaves := {one for one, found in imports.items() if not found & imports.keys()}:
+        imports = {one: found for one, found in imports.items() if one not in leaves}
+    # what is left lies on a circle, or imports something that does
+    assert sorted(imports) == []

@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.board import INTERVALS, Board
 from exporter.boot import SimulatedBoot
 from exporter.catalogue import catalogue
+from exporter.exposition import Renderer
 from exporter.pages.dcgm import dcgm
-from exporter.pages.exposition import Renderer
 from exporter.pages.openmetrics import Form
 from exporter.pages.page import Fragment, Page
 from exporter.reading.worker import Rounds

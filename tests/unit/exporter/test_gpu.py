@@ -6,7 +6,7 @@ import pytest
 
 from exporter.board import INTERVALS, Board
 from exporter.boot import ProcBoot
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
 from exporter.collectors.gpu import GpuReadings
 from exporter.entry import Parts
 from exporter.reading.protocol import Devices, Hello, Lost, Present, Round, Slots, Values

@@ -6,7 +6,7 @@ import pytest
 
 from exporter.board import INTERVALS, Board, State
 from exporter.catalogue import catalogue
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
 from exporter.collectors.gpu_presence import GpuPresence
 from exporter.reading.protocol import Devices, Lost, Present, Round
 from exporter.sources.base import Device

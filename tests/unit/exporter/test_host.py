@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from exporter.board import Board
 from exporter.boot import BootTime, ProcBoot
 from exporter.catalogue import catalogue
-from exporter.collectors.base import Collector, CollectorError
+from exporter.collector import Collector, CollectorError
 from exporter.collectors.cpu import Cpu
 from exporter.collectors.processes import MAX_COMMANDS, Processes
 from exporter.entry import Entry, Parts
+from exporter.exposition import Renderer, Sample
 from exporter.host_collectors import HOST
-from exporter.pages.exposition import Renderer, Sample
 from fleetmedic.kernel.errors import UserError
 
 TREE = Path(__file__).parent / "host_tree"

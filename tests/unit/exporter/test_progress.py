@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.collectors.progress import Progress
-from exporter.pages.exposition import Sample
+from exporter.exposition import Sample
 from exporter.reports.files import MAX_FILES
 from exporter.reports.report import Rejected, parse
 from fleetmedic.progress import Progress as WrittenProgress

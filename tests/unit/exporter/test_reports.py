@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.catalogue import catalogue
 from exporter.collectors.progress import Progress
-from exporter.pages.exposition import Renderer
+from exporter.exposition import Renderer
 from exporter.reports.alive import gone
 from exporter.reports.files import MAX_FILES, Files
 from exporter.reports.inbox import MAX_OF_A_USER, Bucket, Inbox, Receiver, bind, check

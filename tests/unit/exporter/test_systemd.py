@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.collector import CollectorError
 from exporter.collectors import systemd
-from exporter.collectors.base import CollectorError
 from exporter.collectors.systemd import INCLUDE, Systemd
 
 LIST = """nvidia-fabricmanager.service loaded failed failed NVIDIA fabric manager service

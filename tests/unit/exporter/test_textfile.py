@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.catalogue import catalogue
 from exporter.collectors.textfile import Textfile
-from exporter.pages.exposition import Renderer, Sample
+from exporter.exposition import Renderer, Sample
 from exporter.pages.openmetrics import Form
 from exporter.pages.page import Fragment
 from exporter.textfile.families import MAX_SERIES, parse

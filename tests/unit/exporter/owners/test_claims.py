@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
 from exporter.owners.base import Holding
 from exporter.owners.claims import STATE, ClaimOwners
 from exporter.owners.pods import Pods

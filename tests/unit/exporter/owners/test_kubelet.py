@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
 from exporter.owners.base import Holding
 from exporter.owners.kubelet import CHECKPOINT, KubeletOwners, gpus
 from exporter.owners.pods import Pods

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
 from exporter.owners.base import UNMATCHED, Holding
 from exporter.owners.processes import look
 from exporter.owners.slurm import SlurmNotes, SlurmSteps

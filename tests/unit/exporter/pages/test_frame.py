@@ -12,8 +12,8 @@ import pytest
 
 from exporter.board import INTERVALS, Board, State
 from exporter.catalogue import catalogue
-from exporter.collectors.base import Collector, CollectorError
-from exporter.pages.exposition import Sample
+from exporter.collector import Collector, CollectorError
+from exporter.exposition import Sample
 from exporter.pages.frame import Frame
 from exporter.pages.lane import Outcome
 from exporter.pages.openmetrics import Form

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.catalogue import Catalogue, Metric, MetricType, catalogue
-from exporter.pages.exposition import MAX_VALUE, Family, Renderer, Sample, Series
+from exporter.exposition import MAX_VALUE, Family, Renderer, Sample, Series
 from exporter.pages.openmetrics import Form
 from exporter.pages.page import Fragment, Page
 

@@ -10,11 +10,11 @@ import pytest
 from exporter.board import BoardView, GpuView, Status
 from exporter.boot import BootTime
 from exporter.catalogue import catalogue
-from exporter.collectors.base import CollectorError
+from exporter.collector import CollectorError
 from exporter.collectors.gpu_action import GpuAction
 from exporter.collectors.kernel_events import KernelEvents
 from exporter.collectors.xid import XidErrors
-from exporter.pages.exposition import Renderer, Sample
+from exporter.exposition import Renderer, Sample
 from exporter.sources.base import Device, GpuEvent
 from exporter.xids.kernel_log import KernelLog
 from exporter.xids.kmsg import KmsgReader

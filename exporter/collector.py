@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from typing import Protocol
 
-from exporter.pages.exposition import Sample, Series
+from exporter.exposition import Sample
 
 
 class CollectorError(Exception):
@@ -39,13 +39,4 @@ class TokenCollector(Collector, Protocol):
     def token(self, now: float) -> Hashable:
         """A token that is equal to the previous one when `collect` would return the same samples. If the
         token differs, `collect` is called immediately afterwards. May raise like `collect`."""
-        ...
-
-
-class ForeignCollector(Collector, Protocol):
-    """A collector of metrics from other programs, in families that are not in the catalogue."""
-
-    def foreign(self) -> Mapping[str, Series]:
-        """The series that `collect` has just returned, by name; called after each run. Never has a family
-        of another collector."""
         ...

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.catalogue import catalogue
-from exporter.pages.exposition import Renderer, Sample, escape, number
+from exporter.exposition import Renderer, Sample, escape, number
 
 
 def unescape(text: str) -> str:
