@@ -135,11 +135,22 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
         arguments = ["simulated", str(settings.hardware_dir), node]
     counters = Counters()
     parts = Parts(
-        board=board, intervals=intervals, boot=boot, procfs=settings.procfs, sysfs=settings.sysfs,
-        kmsg=kmsg, state_dir=settings.state_dir, node=node, cluster_dir=settings.cluster_dir,
-        progress_dir=settings.progress_dir, has_gpus=source != "none", log=log,
-        flags=settings.flags, simulated=source == "simulated", shared={"web": counters},
-    )  # fmt: skip
+        board=board,
+        intervals=intervals,
+        boot=boot,
+        procfs=settings.procfs,
+        sysfs=settings.sysfs,
+        kmsg=kmsg,
+        state_dir=settings.state_dir,
+        node=node,
+        cluster_dir=settings.cluster_dir,
+        progress_dir=settings.progress_dir,
+        has_gpus=source != "none",
+        log=log,
+        flags=settings.flags,
+        simulated=source == "simulated",
+        shared={"web": counters},
+    )
     made = [entry.make(parts) for entry in COLLECTORS if entry.name not in settings.without]
     collectors = [collector for collector in made if collector is not None]
     frame = Frame(collectors, board, catalogue(), __version__, log)
@@ -149,10 +160,16 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
     else:
         supervisor = _supervisor(settings, board, arguments, intervals, log)
     site = Site(
-        frame, board, node, __version__, supervisor, parts.shared.get("kernel_log"),
-        {entry.name: entry.summary for entry in COLLECTORS}, settings.web.metrics_path,
+        frame,
+        board,
+        node,
+        __version__,
+        supervisor,
+        parts.shared.get("kernel_log"),
+        {entry.name: entry.summary for entry in COLLECTORS},
+        settings.web.metrics_path,
         settings.web.dcgm,
-    )  # fmt: skip
+    )
     return Exporter(board, frame, supervisor, site, counters)
 
 
@@ -166,9 +183,14 @@ def _supervisor(
     """The simulated source has no driver events; its XIDs come from the kernel log only."""
     events = "exporter.sources.nvml" if arguments[0] == "nvml" else ""
     return Supervisor(
-        board, arguments, intervals, log,
-        procfs=settings.procfs, sysfs=settings.sysfs, events=events,
-    )  # fmt: skip
+        board,
+        arguments,
+        intervals,
+        log,
+        procfs=settings.procfs,
+        sysfs=settings.sysfs,
+        events=events,
+    )
 
 
 def once(settings: Settings) -> bytes:

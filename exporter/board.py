@@ -21,9 +21,14 @@ __all__ = ["INTERVALS", "Board", "BoardView", "GpuView", "State", "Status", "tim
 
 # Default interval of each group, in seconds.
 INTERVALS: dict[Group, float] = {
-    "load": 5.0, "gpm": 5.0, "health": 10.0, "processes": 10.0, "links": 30.0, "mig": 30.0,
+    "load": 5.0,
+    "gpm": 5.0,
+    "health": 10.0,
+    "processes": 10.0,
+    "links": 30.0,
+    "mig": 30.0,
     "limits": 60.0,
-}  # fmt: skip
+}
 PRESENCE_TTL = 5.0
 FAST_TTL_MAX = 60.0
 AHEAD = 2.0  # a timestamp further in the future dates from before the clock was set back

@@ -19,12 +19,22 @@ PATH = Path(__file__).with_name("catalogue.yml")
 
 MetricType = Literal["gauge", "counter", "histogram", "untyped"]
 Unit = Literal[
-    "ratio", "bytes", "celsius", "watts", "joules", "hertz", "seconds", "timestamp",
-    "count", "bool", "info", "none",
-]  # fmt: skip
+    "ratio",
+    "bytes",
+    "celsius",
+    "watts",
+    "joules",
+    "hertz",
+    "seconds",
+    "timestamp",
+    "count",
+    "bool",
+    "info",
+    "none",
+]
 Producer = Literal[
     "exporter", "remediator", "rules", "pool", "prometheus", "alertmanager", "external", "later"
-]  # fmt: skip
+]
 
 OURS: tuple[Producer, ...] = ("exporter", "remediator", "rules", "pool")
 

@@ -17,10 +17,20 @@ _DECIMAL = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?")
 # The file or its device is missing or has no value: this is not a failure of the collector.
 _ABSENT = frozenset(
     {
-        errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.EINVAL, errno.EOPNOTSUPP,
-        errno.ENODATA, errno.EACCES, errno.EPERM, errno.ESRCH, errno.EIO, errno.EISDIR,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EINVAL,
+        errno.EOPNOTSUPP,
+        errno.ENODATA,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ESRCH,
+        errno.EIO,
+        errno.EISDIR,
     }
-)  # fmt: skip
+)
 
 
 def read(path: str | Path) -> str:

@@ -105,8 +105,9 @@ class Admission:
         if not self._is_own_name(request.headers.get("host", "")):
             self._failed()
             raise RefusedError(
-                403, "Unknown host name in the URL: use an IP address, or add the name to `allowed_hosts`."
-            )  # fmt: skip
+                403,
+                "Unknown host name in the URL: use an IP address, or add the name to `allowed_hosts`.",
+            )
         if audience is Audience.ANYONE or (reads and self._is_local(request)):
             return
         if kind or not reads:  # a browser reads without a credential first

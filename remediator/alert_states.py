@@ -67,9 +67,14 @@ class AlertStates:
     """
 
     def __init__(
-        self, client: Asked | None, given: Notifications, *, settle: float,
-        is_watchdog: Callable[[Alert], bool], now: Callable[[], float],
-    ) -> None:  # fmt: skip
+        self,
+        client: Asked | None,
+        given: Notifications,
+        *,
+        settle: float,
+        is_watchdog: Callable[[Alert], bool],
+        now: Callable[[], float],
+    ) -> None:
         self._client = client
         self._given = given
         self._settle = settle

@@ -89,9 +89,12 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, data_dir: Path, playbooks: tuple[Playbook, ...], cluster: Cluster,
+    settings: Settings,
+    data_dir: Path,
+    playbooks: tuple[Playbook, ...],
+    cluster: Cluster,
     take_over: str = "",
-) -> AsyncIterator[Parts]:  # fmt: skip
+) -> AsyncIterator[Parts]:
     """Everything except the HTTP server: the journal replayed, lanes and reconciler running.
 
     `take_over` is the reason with which the cluster's lock is taken from another installation.
@@ -141,32 +144,49 @@ async def running(
         )
         clock.resumes_from(book.last_at)
         rules = Rules(
-            playbooks, settings.limits, settings.level, settings.factor, settings.reconcile_every,
+            playbooks,
+            settings.limits,
+            settings.level,
+            settings.factor,
+            settings.reconcile_every,
             settings.cluster,
-        )  # fmt: skip
+        )
         alerts = AlertStates(
-            alertmanager, given, settle=settings.alertmanager_settle, is_watchdog=rules.is_watchdog,
+            alertmanager,
+            given,
+            settle=settings.alertmanager_settle,
+            is_watchdog=rules.is_watchdog,
             now=clock.now,
-        )  # fmt: skip
+        )
         lock = await _lock(settings, data_dir, cluster, take_over)
         sensors = Sensors(
             prometheus, cluster=settings.cluster, scrape_interval=settings.scrape_interval
         )
         senses = Senses(
             Facts(
-                cluster, sensors, alerts, book, clock, Accusations(book, rules.route),
+                cluster,
+                sensors,
+                alerts,
+                book,
+                clock,
+                Accusations(book, rules.route),
                 lock.refusal if lock else lambda: None,
             ),
-            ceiling=settings.level, limits=settings.limits, factor=settings.factor,
-        )  # fmt: skip
+            ceiling=settings.level,
+            limits=settings.limits,
+            factor=settings.factor,
+        )
         executor = Executor(actions(), disruptive_at_once=settings.disruptive_at_once)
         world = World(cluster, senses, executor, clock.now, metrics.lane_failed)
         engine = Engine(rules, book, journal, world)
         pictures = Pictures(proxy.Proxy(looker, settings.scrape_interval))
         reconciler = Reconciler(
-            Sources(alerts, cluster, book, clock.now), engine, journal, metrics,
+            Sources(alerts, cluster, book, clock.now),
+            engine,
+            journal,
+            metrics,
             settings.reconcile_every,
-        )  # fmt: skip
+        )
         outbox = Outbox(book, journal, sender, settings.webhooks, clock.now)
         messages.append(outbox.wake)
         metrics.pending(outbox.pending)
@@ -229,16 +249,30 @@ async def serve(
     with _listen(host, port) as listener:
         async with running(settings, data_dir, playbooks, cluster, take_over) as parts:
             desk = Desk(
-                parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery,
+                parts.engine,
+                parts.reconciler,
+                parts.book,
+                parts.metrics,
+                parts.delivery,
                 Access(token, viewers, settings.allowed_hosts, settings.trusted_proxies),
-                data_dir, parts.unready, parts.pictures, parts.discovery,
-                settings.alertmanager_receivers, cluster,
-            )  # fmt: skip
+                data_dir,
+                parts.unready,
+                parts.pictures,
+                parts.discovery,
+                settings.alertmanager_receivers,
+                cluster,
+            )
             config = uvicorn.Config(
-                make_app(desk), log_config=None, access_log=False, lifespan="off",
-                timeout_graceful_shutdown=END_WITHIN, timeout_keep_alive=60, server_header=False,
-                http=TimedConnection, proxy_headers=False,
-            )  # fmt: skip
+                make_app(desk),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=END_WITHIN,
+                timeout_keep_alive=60,
+                server_header=False,
+                http=TimedConnection,
+                proxy_headers=False,
+            )
             server = _Server(config)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -260,6 +294,10 @@ def _listen(host: str, port: int) -> socket.socket:
 def _say(event: Event) -> None:
     """Log one line for each durable event."""
     log.info(
-        str(event.kind), seq=event.seq, incident=event.incident, target=event.target,
-        reason=None if event.reason is None else str(event.reason), text=event.text,
-    )  # fmt: skip
+        str(event.kind),
+        seq=event.seq,
+        incident=event.incident,
+        target=event.target,
+        reason=None if event.reason is None else str(event.reason),
+        text=event.text,
+    )

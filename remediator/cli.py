@@ -50,11 +50,21 @@ def remediator() -> None:
     help="Address to listen on, HOST:PORT.",
 )
 @_data
-@click.option("--log.level", "level", default="info", show_default=True,
-              type=click.Choice(["debug", "info", "warning", "error"]), help="Minimum level of log lines.")  # fmt: skip
-@click.option("--take-over", metavar="REASON", default=None,
-              help="Reason to take the cluster's lock from another remediator, which then takes no action. Use "
-                   "the option for one start only.")  # fmt: skip
+@click.option(
+    "--log.level",
+    "level",
+    default="info",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Minimum level of log lines.",
+)
+@click.option(
+    "--take-over",
+    metavar="REASON",
+    default=None,
+    help="Reason to take the cluster's lock from another remediator, which then takes no action. Use "
+    "the option for one start only.",
+)
 def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str | None) -> None:
     """Serve the webhook and the API, and handle incidents, until SIGTERM.
 
@@ -105,8 +115,9 @@ def check(config: Path) -> None:
     if not settings.webhooks:
         click.echo(
             "warning: notify.webhooks is empty, so notifications about incidents are only logged; people "
-            "get only Alertmanager's alerts about the remediator.", err=True
-        )  # fmt: skip
+            "get only Alertmanager's alerts about the remediator.",
+            err=True,
+        )
     if hosts:
         click.echo(f"{settings.hosts}: valid, {len(hosts)} scrape targets.")
     click.echo(f"{config}: valid. Level {settings.level}, {len(playbooks)} playbooks:")
@@ -150,9 +161,17 @@ def plan(config: Path, payload: Path) -> None:
 
 @remediator.command()
 @click.argument("hosts", type=click.Path(path_type=Path))
-@click.option("--cluster", default="local", show_default=True,
-              help="Label `cluster` of targets for which the list specifies no cluster.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), help="File to write to instead of stdout; written atomically.")  # fmt: skip
+@click.option(
+    "--cluster",
+    default="local",
+    show_default=True,
+    help="Label `cluster` of targets for which the list specifies no cluster.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File to write to instead of stdout; written atomically.",
+)
 def targets(hosts: Path, cluster: str, out: Path | None) -> None:
     """Print the scrape targets of the target list HOSTS, as a file for file_sd_configs.
 

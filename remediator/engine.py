@@ -328,13 +328,16 @@ class Engine:
         resumed = run.step.op_id not in self._announced
         world = self._world
         tools = Tools(
-            world.cluster, world.senses, incident, playbook,
+            world.cluster,
+            world.senses,
+            incident,
+            playbook,
             confirm=lambda step: self._confirm(incident.id, playbook, step),
             heard=lambda: self._heard(incident),
             accused=lambda: world.senses.accused(self._book.incidents[incident.id], playbook),
             alone=self.storms.ended_lately,
             watch=self._rules.limits.watch,
-        )  # fmt: skip
+        )
         outcome = await world.executor.run(run, tools, resumed=resumed)
         current = self._book.incidents[incident.id]
         await self._journal.append(outcome_events(current, run.step, outcome, world.now()))

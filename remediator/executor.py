@@ -43,9 +43,12 @@ class Executor:
     """Limits how many disruptive steps of each kind run at once."""
 
     def __init__(
-        self, registry: Registry[Action], *, disruptive_at_once: int,
+        self,
+        registry: Registry[Action],
+        *,
+        disruptive_at_once: int,
         now: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._registry = registry
         # A limit per kind, so that hanging reboots do not delay restarts of jobs.
         self._slots = {

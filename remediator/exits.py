@@ -22,9 +22,15 @@ class Exits:
     lock that is held from a decision on a target to its record."""
 
     def __init__(
-        self, playbook: Callable[[str], Playbook | None], book: Book, journal: Appends, world: World,
-        kick: Callable[[Target], None], alone: Callable[[Target], asyncio.Lock], pin: float,
-    ) -> None:  # fmt: skip
+        self,
+        playbook: Callable[[str], Playbook | None],
+        book: Book,
+        journal: Appends,
+        world: World,
+        kick: Callable[[Target], None],
+        alone: Callable[[Target], asyncio.Lock],
+        pin: float,
+    ) -> None:
         """`pin` is how long (seconds) a release is respected."""
         self._playbook = playbook
         self._book = book

@@ -21,11 +21,27 @@ OTHERS = "others"
 GPU, NODE = str(TargetKind.GPU), str(TargetKind.NODE)
 # The reasons for holds; their series start at 0.
 HOLDS = (
-    Reason.PAUSED, Reason.SILENCED, Reason.INHIBITED, Reason.MUTED, Reason.ALERT_UNCONFIRMED,
-    Reason.ALERT_GONE, Reason.OTHER_OWNER, Reason.BUDGET_OUT, Reason.BUDGET_NEW, Reason.COOLDOWN,
-    Reason.DEAD_MAN, Reason.SENSORS_BLIND, Reason.WITNESSES, Reason.HOLD, Reason.FACTS_UNKNOWN,
-    Reason.IDENTITY, Reason.STORM, Reason.CLOCK_JUMP, Reason.OTHER_INSTALLATION, Reason.PINNED,
-)  # fmt: skip
+    Reason.PAUSED,
+    Reason.SILENCED,
+    Reason.INHIBITED,
+    Reason.MUTED,
+    Reason.ALERT_UNCONFIRMED,
+    Reason.ALERT_GONE,
+    Reason.OTHER_OWNER,
+    Reason.BUDGET_OUT,
+    Reason.BUDGET_NEW,
+    Reason.COOLDOWN,
+    Reason.DEAD_MAN,
+    Reason.SENSORS_BLIND,
+    Reason.WITNESSES,
+    Reason.HOLD,
+    Reason.FACTS_UNKNOWN,
+    Reason.IDENTITY,
+    Reason.STORM,
+    Reason.CLOCK_JUMP,
+    Reason.OTHER_INSTALLATION,
+    Reason.PINNED,
+)
 
 
 class FromBook:
@@ -41,9 +57,11 @@ class FromBook:
         open_ = self._book.open_incidents()
         states = Counter(one.state for one in open_)
         yield _family(
-            "incidents", "Open incidents by state.", "state",
+            "incidents",
+            "Open incidents by state.",
+            "state",
             [(str(state), states[state]) for state in State],
-        )  # fmt: skip
+        )
         busy = sum(one.prepared is not None for one in open_)
         yield _value("action_in_progress", "Steps that were announced and have not ended.", busy)
         paused = self._book.pause is not None
@@ -61,9 +79,11 @@ class FromBook:
         # A reason keeps its series once it was seen, so that a graph shows the end of the hold.
         self._reasons += [one for one in counts if one is not None and one not in self._reasons]
         yield _family(
-            "held", "Open incidents that are held, by reason.", "reason",
+            "held",
+            "Open incidents that are held, by reason.",
+            "reason",
             [(str(reason), counts[reason]) for reason in self._reasons],
-        )  # fmt: skip
+        )
 
     def _storms(self) -> Iterator[GaugeMetricFamily]:
         storms = self._book.storms
@@ -72,9 +92,11 @@ class FromBook:
         for pool in (*self._book.storm_ended, *storms):
             pools[label(pool)] = pools.get(label(pool), False) or pool in storms
         yield _family(
-            "storm", "Whether the pool has a storm of hardware alerts.", "pool",
+            "storm",
+            "Whether the pool has a storm of hardware alerts.",
+            "pool",
             sorted(pools.items()),
-        )  # fmt: skip
+        )
 
     def _reboots(self) -> GaugeMetricFamily:
         """One series for each node that the remediator rebooted; any other reboot is unexpected."""
@@ -83,9 +105,11 @@ class FromBook:
             if found := [one.at for one in attempts if one.action == "reboot_node"]:
                 times[target.name] = max(found)
         return _family(
-            "node_reboot_timestamp_seconds", "Time of the last announced reboot of the node (Unix seconds).",
-            "target_node", list(times.items()),
-        )  # fmt: skip
+            "node_reboot_timestamp_seconds",
+            "Time of the last announced reboot of the node (Unix seconds).",
+            "target_node",
+            list(times.items()),
+        )
 
 
 class FromCluster:
@@ -97,9 +121,10 @@ class FromCluster:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The family; without samples while the cluster does not answer."""
         family = GaugeMetricFamily(
-            "remediator_targets_out", "GPUs and nodes out of service because of a quarantine.",
+            "remediator_targets_out",
+            "GPUs and nodes out of service because of a quarantine.",
             labels=["kind", "owner"],
-        )  # fmt: skip
+        )
         if self.nodes is not None:
             for (kind, owner), count in counted(self.nodes).items():
                 family.add_metric([kind, owner], count)
@@ -154,8 +179,9 @@ class FromHosts:
             return
         yield _value(
             "discovery_last_reload_success_timestamp_seconds",
-            "Time at which the current target list was read (Unix seconds).", known.at,
-        )  # fmt: skip
+            "Time at which the current target list was read (Unix seconds).",
+            known.at,
+        )
         yield _value("discovery_targets", "Scrape targets in the current target list.", known.count)
 
 

@@ -10,9 +10,11 @@ from remediator.http import Sample
 
 # Zero on a healthy GPU, and absent if the board or driver does not support the metric.
 WHERE_KNOWN = (
-    "gpu_row_remap_pending", "gpu_row_remap_failure", "gpu_retired_pages_pending",
+    "gpu_row_remap_pending",
+    "gpu_row_remap_failure",
+    "gpu_retired_pages_pending",
     "gpu_sram_ecc_threshold_exceeded",
-)  # fmt: skip
+)
 SICK_FOR_SURE = 15.0
 
 
@@ -33,9 +35,14 @@ class HealthReport:
 
 
 def judge_health(
-    samples: dict[str, list[Sample]], target: Target, since: float, now: float,
-    *, oldest: float, settle: float = SICK_FOR_SURE,
-) -> HealthReport:  # fmt: skip
+    samples: dict[str, list[Sample]],
+    target: Target,
+    since: float,
+    now: float,
+    *,
+    oldest: float,
+    settle: float = SICK_FOR_SURE,
+) -> HealthReport:
     """Healthy: every metric has a fresh sample newer than `since` with a healthy value. Pure.
 
     An unhealthy sample within `settle` seconds of a repair may be older than the repair, so it means unknown.

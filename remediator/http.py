@@ -92,9 +92,13 @@ class Client:
     """A connection pool to one server. Use it with `async with`, or call `close` at the end."""
 
     def __init__(
-        self, url: str, *, timeout: float = TIMEOUT, trust_env: bool = False,
+        self,
+        url: str,
+        *,
+        timeout: float = TIMEOUT,
+        trust_env: bool = False,
         max_body: int = MAX_BODY,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.url = url.rstrip("/")
         self.shown = _shown(self.url)
         self._timeout = timeout
@@ -202,9 +206,11 @@ class PrometheusClient(Client):
         """The values of a label on the series of a selector in a range (Unix seconds). Raises HttpError."""
         url = f"{self.shown}/api/v1/label/{label}/values"
         status, body = await self._ask(
-            "GET", f"{self.url}/api/v1/label/{label}/values", shown=url,
+            "GET",
+            f"{self.url}/api/v1/label/{label}/values",
+            shown=url,
             params={"match[]": selector, "start": str(start), "end": str(end)},
-        )  # fmt: skip
+        )
         answer = decode(body, _Values, url, status)
         if answer.status == "error":
             raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")

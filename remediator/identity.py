@@ -23,9 +23,12 @@ ALERT_ENDS = 60.0
 
 
 def identify(
-    target: Target, alerts: Iterable[Episode], nodes: Iterable[NodeFacts],
-    reported: Mapping[str, float] | None, factor: float = 1.0,
-) -> Identity:  # fmt: skip
+    target: Target,
+    alerts: Iterable[Episode],
+    nodes: Iterable[NodeFacts],
+    reported: Mapping[str, float] | None,
+    factor: float = 1.0,
+) -> Identity:
     """Whether alerts about a target match the inventory.
 
     `reported`: when the node's exporter last reported each UUID (Unix seconds), from Prometheus. None means

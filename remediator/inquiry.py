@@ -217,19 +217,29 @@ def as_json(incident: Incident) -> dict[str, Any]:
     """
     reason, text = incident.present
     return {
-        "id": incident.id, "target": str(incident.target), "state": str(incident.state),
-        "reason": str(reason), "playbook": incident.playbook,
+        "id": incident.id,
+        "target": str(incident.target),
+        "state": str(incident.state),
+        "reason": str(reason),
+        "playbook": incident.playbook,
         "alerts": [
             {"fingerprint": one.fingerprint, "startsAt": one.starts_text} for one in incident.alerts
         ],
         "steps": [
-            {"action": run.step.action, "state": str(run.state), "started": run.started,
-             "ended": run.ended}
+            {
+                "action": run.step.action,
+                "state": str(run.state),
+                "started": run.started,
+                "ended": run.ended,
+            }
             for run in incident.steps
         ],
-        "opened": incident.opened, "since": incident.since, "held_since": incident.held_since,
-        "level": str(incident.level), "text": text,
-    }  # fmt: skip
+        "opened": incident.opened,
+        "since": incident.since,
+        "held_since": incident.held_since,
+        "level": str(incident.level),
+        "text": text,
+    }
 
 
 def _number(request: Request, name: str, most: int) -> int:

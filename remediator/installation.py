@@ -78,9 +78,15 @@ class ClusterLock:
     """
 
     def __init__(
-        self, cluster: Cluster, installation: str, host: str, take_over: str = "", *,
-        clock: Callable[[], float] = since_boot, handover: float = HANDOVER,
-    ) -> None:  # fmt: skip
+        self,
+        cluster: Cluster,
+        installation: str,
+        host: str,
+        take_over: str = "",
+        *,
+        clock: Callable[[], float] = since_boot,
+        handover: float = HANDOVER,
+    ) -> None:
         self.installation = installation
         self._cluster = cluster
         self._host = host

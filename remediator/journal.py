@@ -240,9 +240,11 @@ def find_events(
     `decided` selects events with a reason. The limit counts matching events only.
     """
     given = {
-        "incident = ?": incident, "target = ?": target, "reason = ?": reason,
+        "incident = ?": incident,
+        "target = ?": target,
+        "reason = ?": reason,
         "event = ?": kind and str(kind),
-    }  # fmt: skip
+    }
     filters = {condition: value for condition, value in given.items() if value}
     conditions = [*filters, *(["reason IS NOT NULL"] if decided else [])]
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
@@ -254,10 +256,15 @@ def find_events(
 def line(event: Event) -> dict[str, Any]:
     """An event as a line of the journal."""
     return {
-        "seq": event.seq, "at": event.at, "incident": event.incident, "target": event.target,
-        "event": str(event.kind), "reason": None if event.reason is None else str(event.reason),
-        "text": event.text, "data": dict(event.data),
-    }  # fmt: skip
+        "seq": event.seq,
+        "at": event.at,
+        "incident": event.incident,
+        "target": event.target,
+        "event": str(event.kind),
+        "reason": None if event.reason is None else str(event.reason),
+        "text": event.text,
+        "data": dict(event.data),
+    }
 
 
 def _prepare(folder: Path) -> Path:

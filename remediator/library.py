@@ -126,19 +126,28 @@ def read_playbook(path: Path, factor: float = 1.0) -> Playbook:
     raw = load(path, PlaybookFile)
     read = _Reader(str(path), factor)
     playbook = Playbook(
-        name=raw.playbook, alertnames=raw.match.alertname,
-        labels=tuple(sorted(raw.match.labels.items())), target=raw.target, fault_class=raw.fault,
-        level=raw.level, quarantine=raw.quarantine, witnesses=raw.witnesses,
-        widen_to=raw.widen_to, jobs=read.jobs(raw.jobs),
+        name=raw.playbook,
+        alertnames=raw.match.alertname,
+        labels=tuple(sorted(raw.match.labels.items())),
+        target=raw.target,
+        fault_class=raw.fault,
+        level=raw.level,
+        quarantine=raw.quarantine,
+        witnesses=raw.witnesses,
+        widen_to=raw.widen_to,
+        jobs=read.jobs(raw.jobs),
         ladder=tuple(read.rung(n, rung) for n, rung in enumerate(raw.ladder)),
         verify=VerifyPlan(
-            tuple(raw.verify.tests), raw.verify.passes,
+            tuple(raw.verify.tests),
+            raw.verify.passes,
             read.seconds(raw.verify.deadline, "verify.deadline"),
         ),
         probation=read.long(raw.readmit.probation, "readmit.probation"),
-        double_on_repeat=raw.readmit.double_on_repeat, notify=raw.notify,
-        scale=read.scale(raw.scale), dead_man_signal=raw.dead_man_signal,
-    )  # fmt: skip
+        double_on_repeat=raw.readmit.double_on_repeat,
+        notify=raw.notify,
+        scale=read.scale(raw.scale),
+        dead_man_signal=raw.dead_man_signal,
+    )
     if problem := _problem(playbook):
         raise UserError(f"{path}: {problem}")
     return playbook

@@ -27,7 +27,7 @@ OCCASIONS = {
     "held": "{target} has been held since {since}: {why}",
     "orphaned": "{target} needs a person: playbook {playbook} of its open incident is no longer configured.",
     "lane_failed": "{target} needs a person: the remediator failed repeatedly on this target. {alerts}{why}",
-}  # fmt: skip
+}
 HEALTHY = frozenset({Reason.READMITTED, Reason.HEALTHY_IN_SERVICE})
 
 
@@ -43,11 +43,16 @@ def incident_body(incident: Incident, occasion: str, op_id: str) -> dict[str, An
     """
     occasion = occasion.partition("-")[0]
     return {
-        "text": _text(incident, occasion, op_id), "occasion": occasion, "op_id": op_id,
-        "incident": incident.id, "target": str(incident.target), "state": str(incident.state),
-        "reason": str(incident.present[0]), "playbook": incident.playbook,
+        "text": _text(incident, occasion, op_id),
+        "occasion": occasion,
+        "op_id": op_id,
+        "incident": incident.id,
+        "target": str(incident.target),
+        "state": str(incident.state),
+        "reason": str(incident.present[0]),
+        "playbook": incident.playbook,
         "alerts": [one.alertname for one in incident.alerts],
-    }  # fmt: skip
+    }
 
 
 def group_body(
@@ -55,9 +60,13 @@ def group_body(
 ) -> dict[str, Any]:
     """The payload about `count` incidents held by one cause (a pause, a storm), which `text` describes."""
     return {
-        "text": text, "occasion": "held", "op_id": op_id, "group": group, "incidents": count,
+        "text": text,
+        "occasion": "held",
+        "op_id": op_id,
+        "group": group,
+        "incidents": count,
         "targets": [str(target) for target in targets[:MOST_TARGETS]],
-    }  # fmt: skip
+    }
 
 
 def _text(incident: Incident, occasion: str, op_id: str) -> str:
@@ -66,9 +75,12 @@ def _text(incident: Incident, occasion: str, op_id: str) -> str:
         shown = "treated"
     pattern = OCCASIONS.get(shown, "{target} needs attention: {alerts}{why}")
     return pattern.format(
-        target=incident.target, playbook=incident.playbook, alerts=_alerts(incident),
-        since=_clock(incident.held_since or incident.since), why=_why(incident, occasion, op_id),
-    ).strip()  # fmt: skip
+        target=incident.target,
+        playbook=incident.playbook,
+        alerts=_alerts(incident),
+        since=_clock(incident.held_since or incident.since),
+        why=_why(incident, occasion, op_id),
+    ).strip()
 
 
 def _back(incident: Incident) -> bool:
@@ -86,8 +98,11 @@ def _why(incident: Incident, occasion: str, op_id: str) -> str:
     if occasion == "failed" and run is not None and run.step.op_id == op_id and run.text:
         return run.text
     ending = {"closed": StepState.DONE, "failed": StepState.FAILED}.get(occasion)
-    ended = [one.text for one in incident.counted(incident.mark)
-             if one.state is ending and one.step.action != "notify"]  # fmt: skip
+    ended = [
+        one.text
+        for one in incident.counted(incident.mark)
+        if one.state is ending and one.step.action != "notify"
+    ]
     return ended[-1] if ended else incident.present[1]
 
 

@@ -18,9 +18,12 @@ from remediator.gauges import FromBook, FromCall, FromCluster, FromHosts
 
 # The stages of an incident that remediator_stage_seconds measures, by state.
 STAGES = {
-    State.QUARANTINED: "quarantined", State.JOBS_MOVED: "jobs_moved", State.VERIFYING: "repaired",
-    State.PROBATION: "verified", State.CLOSED: "closed",
-}  # fmt: skip
+    State.QUARANTINED: "quarantined",
+    State.JOBS_MOVED: "jobs_moved",
+    State.VERIFYING: "repaired",
+    State.PROBATION: "verified",
+    State.CLOSED: "closed",
+}
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600, 1800, 7200, float("inf"))
 
 

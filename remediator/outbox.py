@@ -37,9 +37,14 @@ class Sender(Protocol):
     """The part of `remediator.http.Notifier` that the outbox uses."""
 
     async def exchange(
-        self, method: str, url: str, *, content: bytes | None = None,
-        headers: dict[str, str] | None = None, params: dict[str, str] | None = None,
-    ) -> tuple[int, bytes]: ...  # fmt: skip
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        params: dict[str, str] | None = None,
+    ) -> tuple[int, bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +77,15 @@ class Outbox:
     """
 
     def __init__(
-        self, book: Book, journal: Appends, sender: Sender, addresses: Sequence[str],
-        now: Callable[[], float], *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:  # fmt: skip
+        self,
+        book: Book,
+        journal: Appends,
+        sender: Sender,
+        addresses: Sequence[str],
+        now: Callable[[], float],
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._book = book
         self._journal = journal
         self._sender = sender
@@ -139,9 +150,11 @@ class Outbox:
             self._settle(lane, message, expired=True)
         if old:
             log.warning(
-                "notifications_expired", address=lane.host, messages=len(old),
+                "notifications_expired",
+                address=lane.host,
+                messages=len(old),
                 first=str(old[0].body.get("text", "")),
-            )  # fmt: skip
+            )
         live = [one for one in waiting if one.op_id not in lane.unrecorded]
         lane.refused &= {one.op_id for one in live}
         return sorted(live, key=lambda one: one.op_id in lane.refused)
@@ -197,9 +210,11 @@ def _back_off(lane: _Lane, message: Message, failure: _Failure) -> float:
         lane.failing = True
         cure = " Check the URL and which requests it accepts." if failure.refused else ""
         log.warning(
-            "notification_address_failing", address=lane.host, refused=failure.refused,
+            "notification_address_failing",
+            address=lane.host,
+            refused=failure.refused,
             error=f"{failure.text}{cure} Delivery is retried for 24 h.",
-        )  # fmt: skip
+        )
     pause, lane.pause = lane.pause, min(lane.pause * 2, LONGEST_PAUSE)
     return pause
 

@@ -47,10 +47,17 @@ def incident(
         return "unknown" if record is None else "firing" if record.alert.firing else "resolved"
 
     return _page(
-        "incident", one=found, summary=summary(found, playbook), pause=book.pause,
-        events=events[::-1][:MAX_EVENTS], left_out=len(events) > MAX_EVENTS, status_of=status_of,
-        state_of=_state, dashboard=_dashboard(found.target), runbooks=frozenset(_runbook_names()),
-    )  # fmt: skip
+        "incident",
+        one=found,
+        summary=summary(found, playbook),
+        pause=book.pause,
+        events=events[::-1][:MAX_EVENTS],
+        left_out=len(events) > MAX_EVENTS,
+        status_of=status_of,
+        state_of=_state,
+        dashboard=_dashboard(found.target),
+        runbooks=frozenset(_runbook_names()),
+    )
 
 
 def runbook(name: str) -> str | None:

@@ -59,11 +59,14 @@ def read_webhook(body: bytes, now: float) -> Webhook:
     payload = parse_json(body, _Payload, "body")
     alerts = tuple(
         Alert(
-            one.fingerprint, _moment(one.starts_at, n, now), one.starts_at, one.status == "firing",
+            one.fingerprint,
+            _moment(one.starts_at, n, now),
+            one.starts_at,
+            one.status == "firing",
             _bounded(one.labels),
         )
         for n, one in enumerate(payload.alerts)
-    )  # fmt: skip
+    )
     return Webhook(alerts, payload.truncated_alerts > 0, payload.receiver)
 
 

@@ -16,9 +16,12 @@ MOST_SAID = 300
 
 
 def pool_view(
-    nodes: tuple[NodeFacts, ...], pool: str, target: Target, book: Book,
+    nodes: tuple[NodeFacts, ...],
+    pool: str,
+    target: Target,
+    book: Book,
     rehearsed: Collection[tuple[Target, float]] = (),
-) -> PoolView:  # fmt: skip
+) -> PoolView:
     """How much of a pool the remediator keeps out of service, without `target`; announced quarantines count.
 
     Hardware that was dead when quarantined does not count until it is repaired, and neither do targets that a

@@ -108,9 +108,13 @@ class Senses:
     async def _signs(self, incident: Incident, playbook: Playbook, *, ask: bool) -> Signs:
         source = self._from
         return await signs_of(
-            incident, source.book, source.alerts, source.sensors,
-            lambda alert: source.accusations.concerns(alert, playbook), ask=ask,
-        )  # fmt: skip
+            incident,
+            source.book,
+            source.alerts,
+            source.sensors,
+            lambda alert: source.accusations.concerns(alert, playbook),
+            ask=ask,
+        )
 
     async def refresh(self) -> None:
         """Query Alertmanager now, regardless of the last query."""

@@ -161,8 +161,12 @@ def load_settings(path: Path) -> Settings:
     if every <= 0:
         raise UserError(f"{where}: at $.timing.reconcile_every: expected at least 1ms.")
     return Settings(
-        where=where, cluster=raw.cluster.name, adapter=raw.cluster.adapter, adapter_settings=given,
-        level=raw.level, prometheus_url=_url(raw.prometheus_url, where, "prometheus_url"),
+        where=where,
+        cluster=raw.cluster.name,
+        adapter=raw.cluster.adapter,
+        adapter_settings=given,
+        level=raw.level,
+        prometheus_url=_url(raw.prometheus_url, where, "prometheus_url"),
         alertmanager_urls=_alertmanagers(raw, where),
         alertmanager_receivers=_receivers(raw, where),
         alertmanager_settle=_seconds(
@@ -171,9 +175,11 @@ def load_settings(path: Path) -> Settings:
         token_file=Path(raw.webhook_token_file),
         view_password_file=None if raw.view_password_file is None else Path(raw.view_password_file),
         playbook_dirs=tuple(Path(folder) for folder in raw.playbook_dirs),
-        factor=timing.factor, reconcile_every=every,
+        factor=timing.factor,
+        reconcile_every=every,
         scrape_interval=_seconds(timing.scrape_interval, where, "timing.scrape_interval"),
-        limits=limits, disruptive_at_once=guards.disruptive_at_once,
+        limits=limits,
+        disruptive_at_once=guards.disruptive_at_once,
         webhooks=tuple(
             _url(one, where, f"notify.webhooks[{n}]") or ""
             for n, one in enumerate(raw.notify.webhooks)
@@ -181,8 +187,9 @@ def load_settings(path: Path) -> Settings:
         notifications=None if raw.notify.file is None else Path(raw.notify.file),
         hosts=None if raw.discovery is None else Path(raw.discovery.hosts),
         file_sd=_file_sd(raw.discovery, where),
-        allowed_hosts=_hosts(raw, where), trusted_proxies=_proxies(raw, where),
-    )  # fmt: skip
+        allowed_hosts=_hosts(raw, where),
+        trusted_proxies=_proxies(raw, where),
+    )
 
 
 def read_token(path: Path) -> tuple[str, str | None]:

@@ -79,9 +79,14 @@ class Signs:
 
 
 async def signs_of(
-    incident: Incident, book: Book, alerts: AlertStates, sensors: Sensors,
-    concerns: Callable[[Alert], bool], *, ask: bool,
-) -> Signs:  # fmt: skip
+    incident: Incident,
+    book: Book,
+    alerts: AlertStates,
+    sensors: Sensors,
+    concerns: Callable[[Alert], bool],
+    *,
+    ask: bool,
+) -> Signs:
     """The status of an incident's alerts. `ask`: Prometheus must confirm them too.
 
     `concerns`: whether an alert supports what the incident's playbook does; other alerts are ignored.

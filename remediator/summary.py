@@ -10,11 +10,16 @@ from remediator.core.plan import WOULD, outline
 
 MOST_NAMED = 5
 DID = {
-    "quarantine_gpu": "quarantined {on}", "quarantine_node": "quarantined {on}",
-    "signal_checkpoint": "asked {jobs} for a checkpoint", "restart_jobs": "restarted {jobs} elsewhere",
-    "reset_gpu": "reset {on}", "reboot_node": "rebooted {on}", "verify": "tested {on}",
-    "release": "returned {on} to service", "scale": "scaled {on} to {replicas} replicas",
-}  # fmt: skip
+    "quarantine_gpu": "quarantined {on}",
+    "quarantine_node": "quarantined {on}",
+    "signal_checkpoint": "asked {jobs} for a checkpoint",
+    "restart_jobs": "restarted {jobs} elsewhere",
+    "reset_gpu": "reset {on}",
+    "reboot_node": "rebooted {on}",
+    "verify": "tested {on}",
+    "release": "returned {on} to service",
+    "scale": "scaled {on} to {replicas} replicas",
+}
 
 
 def summary(incident: Incident, playbook: Playbook | None) -> str:

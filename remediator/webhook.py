@@ -27,7 +27,7 @@ from remediator.admission import (
     Endpoint,
     GuardedRoute,
     RefusedError,
-)  # fmt: skip
+)
 from remediator.channels import message
 from remediator.channels.delivery import Delivery, NotDelivered
 from remediator.clusters.base import Cluster
@@ -181,7 +181,9 @@ class _Edge:
     async def targets(self, request: Request) -> Response:
         """For Prometheus' http_sd. On any status but 200, Prometheus keeps its current targets."""
         if self._desk.discovery is None:
-            raise RefusedError(404, "No target list is configured; set discovery.hosts in remediator.yml.")  # fmt: skip
+            raise RefusedError(
+                404, "No target list is configured; set discovery.hosts in remediator.yml."
+            )
         try:
             body = await self._desk.discovery.body()
         except NeverGoodError as error:

@@ -52,15 +52,32 @@ class BoardCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All families; scores only while they are fresh."""
         yield from (
-            _gauge("detector_last_run_timestamp_seconds", "Unix time of the detector's latest run.", self._board.last_run),
-            _gauge("detector_interval_seconds", "Time between two runs of the detector.", dict.fromkeys(self._board.success, self._board.interval)),
-            _gauge("detector_run_success", "1 when the detector's latest run succeeded.", {name: float(ok) for name, ok in self._board.success.items()}),
-            _gauge("detector_threshold", "Anomaly score above which the alert of the detector fires.", self._board.thresholds),
-        )  # fmt: skip
+            _gauge(
+                "detector_last_run_timestamp_seconds",
+                "Unix time of the detector's latest run.",
+                self._board.last_run,
+            ),
+            _gauge(
+                "detector_interval_seconds",
+                "Time between two runs of the detector.",
+                dict.fromkeys(self._board.success, self._board.interval),
+            ),
+            _gauge(
+                "detector_run_success",
+                "1 when the detector's latest run succeeded.",
+                {name: float(ok) for name, ok in self._board.success.items()},
+            ),
+            _gauge(
+                "detector_threshold",
+                "Anomaly score above which the alert of the detector fires.",
+                self._board.thresholds,
+            ),
+        )
         family = GaugeMetricFamily(
-            "detector_score", "Latest anomaly score of a target.",
+            "detector_score",
+            "Latest anomaly score of a target.",
             labels=("detector", "target_cluster", "target_node", "gpu", "uuid"),
-        )  # fmt: skip
+        )
         for name, (at, scores) in self._board.scores.items():
             if time.time() - at <= self._board.fresh_for:
                 for score in scores:

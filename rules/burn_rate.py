@@ -31,9 +31,12 @@ INTERVALS = {"5m": "1m", "30m": "1m", "1h": "1m", "6h": "5m", "3d": "10m"}
 
 # Category -> dashboard variables. Other categories use the dashboard "fleet".
 BOARDS = {
-    "service": ("cluster", "service"), "job": ("cluster", "job_id"),
-    "node": ("cluster", "node"), "gpu": ("cluster", "node", "gpu"), "fleet": ("cluster", "node"),
-}  # fmt: skip
+    "service": ("cluster", "service"),
+    "job": ("cluster", "job_id"),
+    "node": ("cluster", "node"),
+    "gpu": ("cluster", "node", "gpu"),
+    "fleet": ("cluster", "node"),
+}
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 
@@ -142,13 +145,22 @@ def _alert(
         for factor, long, short in windows
     )
     return Rule(
-        name, expr, is_alert=True, wait=WAITS[pace],
-        labels={words.SEVERITY: told.severity, words.CATEGORY: slo.category, words.SOURCE: "static"},
-        annotations={
-            "summary": told.summary, "description": told.description,
-            **Links().annotations(name, *_board(slo)), words.PLAYBOOK: told.playbook,
+        name,
+        expr,
+        is_alert=True,
+        wait=WAITS[pace],
+        labels={
+            words.SEVERITY: told.severity,
+            words.CATEGORY: slo.category,
+            words.SOURCE: "static",
         },
-    )  # fmt: skip
+        annotations={
+            "summary": told.summary,
+            "description": told.description,
+            **Links().annotations(name, *_board(slo)),
+            words.PLAYBOOK: told.playbook,
+        },
+    )
 
 
 def _board(slo: Objective) -> tuple[str, list[str]]:

@@ -42,20 +42,69 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Output folder; static/ and recording/ are created in it.")  # fmt: skip
-@click.option("--factor", default=1.0, show_default=True, help="Divisor of every duration; 1 for production.")  # fmt: skip
-@click.option("--runbook-base", default=RUNBOOK_BASE, show_default=True, help="Base URL of the runbook pages.")  # fmt: skip
-@click.option("--dashboard-base", default=DASHBOARD_BASE, show_default=True, help="Base URL of the dashboards (/d/UID): Grafana or a remediator.")  # fmt: skip
-@click.option("--scrape-interval", default=5.0, show_default=True, help="Scrape interval in seconds; with a factor, no range is shortened below four scrape intervals.")  # fmt: skip
-@click.option("--category", "categories", multiple=True, help="Category of the alerts to write, with the recording rules they use (default: all); repeatable.")  # fmt: skip
-@click.option("--job", "jobs", multiple=True, metavar="HERE=THERE", help="Name of a scrape job in your Prometheus; repeatable.")  # fmt: skip
-@click.option("--format", "form", default="files", show_default=True, type=click.Choice(["files", "prometheusrule"]), help="Output format: rule files, or PrometheusRule objects for the Prometheus operator.")  # fmt: skip
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Output folder; static/ and recording/ are created in it.",
+)
+@click.option(
+    "--factor", default=1.0, show_default=True, help="Divisor of every duration; 1 for production."
+)
+@click.option(
+    "--runbook-base", default=RUNBOOK_BASE, show_default=True, help="Base URL of the runbook pages."
+)
+@click.option(
+    "--dashboard-base",
+    default=DASHBOARD_BASE,
+    show_default=True,
+    help="Base URL of the dashboards (/d/UID): Grafana or a remediator.",
+)
+@click.option(
+    "--scrape-interval",
+    default=5.0,
+    show_default=True,
+    help="Scrape interval in seconds; with a factor, no range is shortened below four scrape intervals.",
+)
+@click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    help="Category of the alerts to write, with the recording rules they use (default: all); repeatable.",
+)
+@click.option(
+    "--job",
+    "jobs",
+    multiple=True,
+    metavar="HERE=THERE",
+    help="Name of a scrape job in your Prometheus; repeatable.",
+)
+@click.option(
+    "--format",
+    "form",
+    default="files",
+    show_default=True,
+    type=click.Choice(["files", "prometheusrule"]),
+    help="Output format: rule files, or PrometheusRule objects for the Prometheus operator.",
+)
 @click.option("--namespace", default="", help="Namespace of the PrometheusRule objects.")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the PrometheusRule objects; repeatable.")  # fmt: skip
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Label of the PrometheusRule objects; repeatable.",
+)
 def render(
-    out: Path, factor: float, runbook_base: str, dashboard_base: str, scrape_interval: float,
-    form: str, namespace: str, **many: tuple[str, ...],
-) -> None:  # fmt: skip
+    out: Path,
+    factor: float,
+    runbook_base: str,
+    dashboard_base: str,
+    scrape_interval: float,
+    form: str,
+    namespace: str,
+    **many: tuple[str, ...],
+) -> None:
     """Write the shipped rules for one Prometheus.
 
     The shipped rules use these scrape jobs: node (the exporters), remediator, rules, prometheus,
@@ -71,9 +120,12 @@ def render(
     from rules import render as renderer
 
     where = renderer.Place(
-        factor, renderer.Links(runbook_base, dashboard_base), scrape_interval,
-        frozenset(many["categories"]), _pairs("--job", many["jobs"]),
-    )  # fmt: skip
+        factor,
+        renderer.Links(runbook_base, dashboard_base),
+        scrape_interval,
+        frozenset(many["categories"]),
+        _pairs("--job", many["jobs"]),
+    )
     if form == "files":
         written = renderer.render(out, where)
     else:
@@ -93,7 +145,11 @@ def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Output folder for slo-NAME.yml (default: print the rules).")  # fmt: skip
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Output folder for slo-NAME.yml (default: print the rules).",
+)
 def slo(paths: tuple[Path, ...], out: Path | None) -> None:
     """Write recording and burn-rate alert rules for service level objectives (SLOs).
 
@@ -123,9 +179,23 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
 
 @click.command()
 @click.option("--alert", "alerts", multiple=True, help="Alert to test (default: all); repeatable.")
-@click.option("--promtool", type=click.Path(path_type=Path), help="Path of promtool (default: from PATH, else the copy that fleetmedic fetched).")  # fmt: skip
-@click.option("--jobs", default=2, show_default=True, type=click.IntRange(1, 64), help="Number of parallel promtool runs.")  # fmt: skip
-@click.option("--tests", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of promtool tests, one file per alert.")  # fmt: skip
+@click.option(
+    "--promtool",
+    type=click.Path(path_type=Path),
+    help="Path of promtool (default: from PATH, else the copy that fleetmedic fetched).",
+)
+@click.option(
+    "--jobs",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Number of parallel promtool runs.",
+)
+@click.option(
+    "--tests",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of promtool tests, one file per alert.",
+)
 def mutate(alerts: tuple[str, ...], promtool: Path | None, jobs: int, tests: Path | None) -> None:
     """Mutate each alert rule, and check that one of its tests fails.
 

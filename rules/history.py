@@ -140,9 +140,11 @@ class Prometheus:
             "/api/v1/query_range",
             {
                 "query": f"max by ({', '.join(query.labels)}) ({inner})",
-                "start": repr(grid.start), "end": repr(grid.end), "step": repr(grid.step),
+                "start": repr(grid.start),
+                "end": repr(grid.end),
+                "step": repr(grid.step),
             },
-        )  # fmt: skip
+        )
         pairs = ((item.metric, [(at, _float(text)) for at, text in item.values]) for item in found)
         return Series.gather(query.labels, pairs, grid)
 
@@ -167,9 +169,13 @@ class Prometheus:
     def _send(self, method: str, path: str, form: Mapping[str, str]) -> requests.Response:
         try:
             answer = self._session.request(
-                method, self._url + path, data=dict(form), timeout=self._timeout, stream=True,
+                method,
+                self._url + path,
+                data=dict(form),
+                timeout=self._timeout,
+                stream=True,
                 allow_redirects=False,
-            )  # fmt: skip
+            )
             body = bytearray()
             for chunk in answer.iter_content(1 << 16):
                 body += chunk

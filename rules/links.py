@@ -46,5 +46,7 @@ class Links:
         if url := annotations.get(RUNBOOK_URL):
             changed[RUNBOOK_URL] = f"{self.runbooks.rstrip('/')}/{url.rpartition('/')[2]}"
         if url := annotations.get(DASHBOARD_URL):
-            changed[DASHBOARD_URL] = f"{self.dashboards.rstrip('/')}{_BOARD}{url.partition(_BOARD)[2]}"  # fmt: skip
+            changed[DASHBOARD_URL] = (
+                f"{self.dashboards.rstrip('/')}{_BOARD}{url.partition(_BOARD)[2]}"
+            )
         return changed

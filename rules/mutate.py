@@ -207,9 +207,16 @@ def _red(
     try:
         said = subprocess.run(
             [str(promtool), "test", "rules", "tests.yml"],
-            cwd=folder, capture_output=True, text=True, timeout=SECONDS_PER_RUN, check=False,
-            env={**os.environ, "GOGC": "off"},  # promtool is short-lived: garbage collection only costs time
-        )  # fmt: skip
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_PER_RUN,
+            check=False,
+            env={
+                **os.environ,
+                "GOGC": "off",
+            },  # promtool is short-lived: garbage collection only costs time
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"cannot run {promtool}: {error}.") from None
     text = said.stdout + said.stderr

@@ -177,9 +177,13 @@ def _plain(rule: Recording | Alert) -> Rule:
     if isinstance(rule, Recording):
         return Rule(rule.record, rule.expr, False)
     return Rule(
-        rule.alert, rule.expr, True, format_duration(rule.wait),
-        labels=dict(rule.labels), annotations=dict(rule.annotations),
-    )  # fmt: skip
+        rule.alert,
+        rule.expr,
+        True,
+        format_duration(rule.wait),
+        labels=dict(rule.labels),
+        annotations=dict(rule.annotations),
+    )
 
 
 def _when(at: float) -> str:

@@ -87,8 +87,11 @@ def _gates(candidate: Path, promtool: Path) -> None:
     try:
         done = subprocess.run(
             [str(promtool), "check", "rules", str(candidate)],
-            capture_output=True, text=True, timeout=PROMTOOL_SECONDS, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=PROMTOOL_SECONDS,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PublishError(f"cannot run {promtool}: {error}.") from None
     if done.returncode:

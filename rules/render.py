@@ -73,8 +73,10 @@ def objects(
         metadata |= {"namespace": namespace} if namespace else {}
         metadata |= {"labels": dict(labels)} if labels else {}
         head = {
-            "apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": metadata
-        }  # fmt: skip
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PrometheusRule",
+            "metadata": metadata,
+        }
         spec = "".join(f"  {line}\n" for line in file.text().splitlines())
         return yaml.safe_dump(head, sort_keys=False) + "spec:\n" + spec
 

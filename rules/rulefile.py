@@ -72,8 +72,11 @@ class RuleFile:
         """The file as YAML, with the header lines as comments. The output is deterministic."""
         body = yaml.dump(
             {"groups": [group.plain() for group in self.groups]},
-            Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True,
-        )  # fmt: skip
+            Dumper=_Dumper,
+            sort_keys=False,
+            width=100,
+            allow_unicode=True,
+        )
         return "".join(f"# {line}\n" for line in header.splitlines()) + body
 
 

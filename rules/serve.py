@@ -44,9 +44,12 @@ _CONFIG = click.option(
 @click.command()
 @_CONFIG
 @click.option(
-    "--web.listen-address", "listen", default="127.0.0.1:9096", show_default=True,
+    "--web.listen-address",
+    "listen",
+    default="127.0.0.1:9096",
+    show_default=True,
     help="Address of /metrics, /-/healthy and /-/ready.",
-)  # fmt: skip
+)
 def serve(config: Path, listen: str) -> None:
     """Learn rules from the history in Prometheus, keep them loaded, and export anomaly scores.
 

@@ -77,9 +77,13 @@ def read_settings(path: Path) -> RulesSettings:
     if not 1 <= settings.factor <= 10_000:
         raise UserError(f"{path}: at $.factor: expected 1 to 10000, got {settings.factor:g}.")
     for name, least, most in (
-        ("interval", 1, 86_400), ("refit", 1, 604_800), ("score_every", 1, 3600),
-        ("step", 5, 3600), ("scrape_interval", 1, 600), ("window", 600, 90 * 86_400),
-    ):  # fmt: skip
+        ("interval", 1, 86_400),
+        ("refit", 1, 604_800),
+        ("score_every", 1, 3600),
+        ("step", 5, 3600),
+        ("scrape_interval", 1, 600),
+        ("window", 600, 90 * 86_400),
+    ):
         try:
             seconds = parse_duration(getattr(settings, name))
         except UserError as error:

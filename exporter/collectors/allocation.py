@@ -177,19 +177,30 @@ def _rows(held: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
             merged[key] = _merge(merged[key], holding) if key in merged else holding
         for holding in merged.values():
             labels = (
-                str(index), uuid, holding.job_id, holding.user, holding.account, holding.namespace,
-                holding.pod, holding.container,
-            )  # fmt: skip
+                str(index),
+                uuid,
+                holding.job_id,
+                holding.user,
+                holding.account,
+                holding.namespace,
+                holding.pod,
+                holding.container,
+            )
             yield Sample("gpu_allocation_info", labels, 1)
 
 
 def _merge(one: Holding, other: Holding) -> Holding:
     """The information of both."""
     return Holding(
-        one.gpu, one.key, one.job_id or other.job_id, one.user or other.user,
-        one.account or other.account, one.namespace or other.namespace, one.pod or other.pod,
+        one.gpu,
+        one.key,
+        one.job_id or other.job_id,
+        one.user or other.user,
+        one.account or other.account,
+        one.namespace or other.namespace,
+        one.pod or other.pod,
         one.container or other.container,
-    )  # fmt: skip
+    )
 
 
 def _pids(readings: Sequence[Reading]) -> list[int] | None:

@@ -21,10 +21,7 @@ class _Timex(ctypes.Structure):
 
     _fields_ = (
         ("modes", ctypes.c_uint),
-        *(
-            (name, ctypes.c_long)
-            for name in ("offset", "freq", "maxerror", "esterror")
-        ),
+        *((name, ctypes.c_long) for name in ("offset", "freq", "maxerror", "esterror")),
         ("status", ctypes.c_int),
         *(
             (name, ctypes.c_long)
@@ -33,7 +30,7 @@ class _Timex(ctypes.Structure):
         ("rest", ctypes.c_long * 8),
         ("tai", ctypes.c_int),
         ("padding", ctypes.c_int * 11),
-    )  # fmt: skip
+    )
 
 
 class Time:

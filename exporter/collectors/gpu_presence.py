@@ -31,9 +31,14 @@ class GpuPresence:
         view = self._board.view(now)
         return (
             tuple((g.index, g.device, g.status, g.slow, g.left_out) for g in view.gpus),
-            view.failure, view.expected, view.stuck, view.released, view.abandoned,
-            view.events_up, view.event_restarts,
-        )  # fmt: skip
+            view.failure,
+            view.expected,
+            view.stuck,
+            view.released,
+            view.abandoned,
+            view.events_up,
+            view.event_restarts,
+        )
 
     def collect(self, now: float) -> Iterator[Sample]:
         view = self._board.view(now)
@@ -57,9 +62,16 @@ def _gpu(gpu: GpuView) -> Iterator[Sample]:
     for group in gpu.left_out:
         yield Sample("gpu_exporter_left_out", (*key, f"gpu_{group}"), 1)
     labels = (
-        *key, device.name, device.serial, device.pci_bus_id, device.driver, device.cuda,
-        device.vbios, device.architecture, device.minor,
-    )  # fmt: skip
+        *key,
+        device.name,
+        device.serial,
+        device.pci_bus_id,
+        device.driver,
+        device.cuda,
+        device.vbios,
+        device.architecture,
+        device.minor,
+    )
     yield Sample("gpu_info", labels, 1)
 
 

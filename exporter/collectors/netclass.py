@@ -58,6 +58,11 @@ def _labels(device: str, folder: str, info: dict[str, str]) -> tuple[str, ...]:
     value = int(flags, 16) if re.fullmatch(r"[0-9a-f]{1,8}", flags) else 0
     admin = "up" if value & _IFF_UP else "down"
     return (
-        device, info["address"], info["broadcast"], info["duplex"], info["operstate"], admin,
+        device,
+        info["address"],
+        info["broadcast"],
+        info["duplex"],
+        info["operstate"],
+        admin,
         info["ifalias"],
-    )  # fmt: skip
+    )

@@ -11,12 +11,18 @@ from exporter.kernel_files import integer, read, read_if_there
 
 FIELDS = {
     "Tcp": (
-        "ActiveOpens", "PassiveOpens", "CurrEstab", "InSegs", "OutSegs", "RetransSegs", "InErrs",
+        "ActiveOpens",
+        "PassiveOpens",
+        "CurrEstab",
+        "InSegs",
+        "OutSegs",
+        "RetransSegs",
+        "InErrs",
         "OutRsts",
     ),
     "TcpExt": ("ListenDrops", "ListenOverflows", "TCPSynRetrans", "TCPTimeouts"),
     "Udp": ("InDatagrams", "OutDatagrams", "InErrors", "NoPorts", "RcvbufErrors", "SndbufErrors"),
-}  # fmt: skip
+}
 
 
 class Netstat:

@@ -11,9 +11,19 @@ from exporter.exposition import Sample
 from exporter.kernel_files import read_if_there
 
 _OS = (
-    "build_id", "id", "id_like", "image_id", "image_version", "name", "pretty_name", "variant",
-    "variant_id", "version", "version_codename", "version_id",
-)  # fmt: skip
+    "build_id",
+    "id",
+    "id_like",
+    "image_id",
+    "image_version",
+    "name",
+    "pretty_name",
+    "variant",
+    "variant_id",
+    "version",
+    "version_codename",
+    "version_id",
+)
 _PAIR = re.compile(r"([A-Z_]{1,40})=(?:\"([^\"\n]*)\"|'([^'\n]*)'|(\S*))\s*")
 _VERSION = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
@@ -32,8 +42,13 @@ class Uname:
         told = os.uname()
         domain = read_if_there(self._domain) or "(none)"
         labels = (
-            told.sysname, told.release, told.version, told.machine, told.nodename, domain,
-        )  # fmt: skip
+            told.sysname,
+            told.release,
+            told.version,
+            told.machine,
+            told.nodename,
+            domain,
+        )
         yield Sample("node_uname_info", labels, 1)
 
 

@@ -70,9 +70,13 @@ class Systemd:
     def _ask(self, *arguments: str) -> str:
         try:
             done = subprocess.run(
-                [*self._systemctl, "--no-pager", *arguments], stdin=subprocess.DEVNULL,
-                capture_output=True, timeout=TIMEOUT, check=False, env=_environment(),
-            )  # fmt: skip
+                [*self._systemctl, "--no-pager", *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=TIMEOUT,
+                check=False,
+                env=_environment(),
+            )
         except subprocess.TimeoutExpired:
             raise CollectorError(
                 f"systemctl {arguments[0]} did not respond within {TIMEOUT:g} s"

@@ -67,9 +67,12 @@ class KubeletOwners:
             namespace, pod = names.get(uid, ("", ""))
             for gpu in gpus(entry.device_i_ds):
                 yield Holding(
-                    gpu, f"pod:{uid}", namespace=namespace, pod=pod,
+                    gpu,
+                    f"pod:{uid}",
+                    namespace=namespace,
+                    pod=pod,
                     container=text(entry.container_name),
-                )  # fmt: skip
+                )
 
     def _entries(self) -> list[_Entry]:
         path = self._root / CHECKPOINT

@@ -18,9 +18,19 @@ MAX_ANCESTORS = 16
 UNREADABLE = "?"
 # Programs that monitor or serve all GPUs of a node and hold none.
 SERVICES: tuple[str, ...] = (
-    "nvidia-persistenced", "nvidia-fabricmanager", "nv-fabricmanager", "nvidia-imex", "nv-hostengine", "dcgm-exporter",
-    "dcgmi", "nvidia-smi", "nvidia-cuda-mps-control", "nvidia-cuda-mps-server", "Xorg", "fleetmedic",
-)  # fmt: skip
+    "nvidia-persistenced",
+    "nvidia-fabricmanager",
+    "nv-fabricmanager",
+    "nvidia-imex",
+    "nv-hostengine",
+    "dcgm-exporter",
+    "dcgmi",
+    "nvidia-smi",
+    "nvidia-cuda-mps-control",
+    "nvidia-cuda-mps-server",
+    "Xorg",
+    "fleetmedic",
+)
 _POD = re.compile(
     rb"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})"
 )

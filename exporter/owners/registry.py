@@ -20,12 +20,37 @@ _NOTES = "collector.allocation.slurm-jobs"
 _SERVICES = "collector.allocation.services"
 
 OWNER_FLAGS: tuple[Flag, ...] = (
-    Flag(_KUBELET, "Folder of the kubelet, with its device checkpoint and claim state.", Path, "/var/lib/kubelet"),
-    Flag(_LOGS, "Folder with the pods' log folders, from which pod names are read.", Path, "/var/log/pods"),
-    Flag(_RESOURCES, "Names of GPU resources, separated by commas; a trailing * matches any suffix.", str, "nvidia.com/gpu,nvidia.com/mig-*"),
-    Flag(_NOTES, "Folder with a file for each GPU that lists its Slurm jobs, one per line.", Path, "/run/fleetmedic/slurm-jobs"),
-    Flag(_SERVICES, "Programs that may use GPUs without holding them, separated by commas.", str, ",".join(SERVICES)),
-)  # fmt: skip
+    Flag(
+        _KUBELET,
+        "Folder of the kubelet, with its device checkpoint and claim state.",
+        Path,
+        "/var/lib/kubelet",
+    ),
+    Flag(
+        _LOGS,
+        "Folder with the pods' log folders, from which pod names are read.",
+        Path,
+        "/var/log/pods",
+    ),
+    Flag(
+        _RESOURCES,
+        "Names of GPU resources, separated by commas; a trailing * matches any suffix.",
+        str,
+        "nvidia.com/gpu,nvidia.com/mig-*",
+    ),
+    Flag(
+        _NOTES,
+        "Folder with a file for each GPU that lists its Slurm jobs, one per line.",
+        Path,
+        "/run/fleetmedic/slurm-jobs",
+    ),
+    Flag(
+        _SERVICES,
+        "Programs that may use GPUs without holding them, separated by commas.",
+        str,
+        ",".join(SERVICES),
+    ),
+)
 
 
 def owners(parts: Parts) -> tuple[Owners, ...]:

@@ -120,9 +120,14 @@ def main(arguments: list[str]) -> int:
         only = frozenset(map(int, mode.removeprefix("only:").split(","))) if ":" in mode else None
         count, known = map(int, counts.split(","))
         rounds = Rounds(
-            source, asked, parse_intervals(every), only=only, count=count, known=known,
+            source,
+            asked,
+            parse_intervals(every),
+            only=only,
+            count=count,
+            known=known,
             heartbeat=heartbeat,
-        )  # fmt: skip
+        )
         repeat(rounds, outbox, heartbeat)
     except (SourceFailed, ImportError) as error:
         outbox.put(Failed(str(error)))

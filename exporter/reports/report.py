@@ -22,8 +22,16 @@ _CODE = re.compile(r"[1-5][0-9]{2}", re.ASCII)
 
 Reason = Literal["kind", "size", "format", "value", "name", "owner", "rate", "limit", "unreadable"]
 REASONS: tuple[Reason, ...] = (
-    "kind", "size", "format", "value", "name", "owner", "rate", "limit", "unreadable",
-)  # fmt: skip
+    "kind",
+    "size",
+    "format",
+    "value",
+    "name",
+    "owner",
+    "rate",
+    "limit",
+    "unreadable",
+)
 
 
 class Rejected(Exception):  # noqa: N818
@@ -132,8 +140,10 @@ class Serving(_Report, frozen=True):
 
 Report = Training | Pipeline | Serving
 _KINDS: dict[object, type[Report]] = {
-    "training": Training, "pipeline": Pipeline, "serving": Serving,
-}  # fmt: skip
+    "training": Training,
+    "pipeline": Pipeline,
+    "serving": Serving,
+}
 
 
 def parse(data: bytes, stem: str | None = None) -> Report:

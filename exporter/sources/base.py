@@ -13,12 +13,26 @@ from typing import Literal, NamedTuple, Protocol
 # Readings of a GPU that are read together, at one interval. Each group except the first three is the
 # collector `gpu_GROUP`, with the families of this collector in the catalogue.
 Group = Literal[
-    "open", "identify", "presence",
-    "load", "gpm", "health", "links", "mig", "processes", "limits",
-]  # fmt: skip
+    "open",
+    "identify",
+    "presence",
+    "load",
+    "gpm",
+    "health",
+    "links",
+    "mig",
+    "processes",
+    "limits",
+]
 READ_GROUPS: tuple[Group, ...] = (
-    "load", "gpm", "health", "links", "mig", "processes", "limits",
-)  # fmt: skip
+    "load",
+    "gpm",
+    "health",
+    "links",
+    "mig",
+    "processes",
+    "limits",
+)
 
 # Reasons for clock throttling, in the order of the driver's bits.
 CLOCK_REASONS = (

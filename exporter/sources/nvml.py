@@ -323,14 +323,17 @@ class NvmlSource:
         minor = ask(slot, "nvmlDeviceGetMinorNumber")
         architecture = ask(slot, "nvmlDeviceGetArchitecture")
         return Device(
-            slot, text(uuid), text(pci.busId),
+            slot,
+            text(uuid),
+            text(pci.busId),
             name=text(ask(slot, "nvmlDeviceGetName")),
             serial=text(ask(slot, "nvmlDeviceGetSerial")),
-            driver=self._versions[0], cuda=self._versions[1],
+            driver=self._versions[0],
+            cuda=self._versions[1],
             vbios=text(ask(slot, "nvmlDeviceGetVbiosVersion")),
             architecture=nvml_codes.ARCHITECTURES.get(architecture, ""),
             minor="" if minor is None else str(minor),
-        )  # fmt: skip
+        )
 
     def presence(self, slot: int) -> None:
         # The temperature is the cheapest value that the driver must read from the chip.

@@ -46,13 +46,24 @@ _ADVICE = {
 _VALUES = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 _NO_VALUE = 0xFFFFFFFFFFFFFFFF
 EVENTS: dict[int, EventKind] = {
-    0x8: "xid", 0x2: "ecc", 0x4000: "unavailable", 0x8000: "recovery",
-}  # fmt: skip
+    0x8: "xid",
+    0x2: "ecc",
+    0x4000: "unavailable",
+    0x8000: "recovery",
+}
 UNAVAILABLE = 0x4000
 ARCHITECTURES = {
-    2: "kepler", 3: "maxwell", 4: "pascal", 5: "volta", 6: "turing", 7: "ampere", 8: "ada",
-    9: "hopper", 10: "blackwell", 13: "rubin",
-}  # fmt: skip
+    2: "kepler",
+    3: "maxwell",
+    4: "pascal",
+    5: "volta",
+    6: "turing",
+    7: "ampere",
+    8: "ada",
+    9: "hopper",
+    10: "blackwell",
+    13: "rubin",
+}
 
 
 def meaning(code: int) -> Meaning:

@@ -12,14 +12,23 @@ SCOPES = {"volatile": 0, "aggregate": 1}
 LOCATIONS = {"l1": 0, "l2": 1, "dram": 2, "reg": 3, "tex": 4, "cbu": 6, "sram": 7}
 _NO_COUNT = 0xFFFFFFFFFFFFFFFF
 SRAM_SOURCES = {
-    "l2": "L2", "sm": "Sm", "microcontroller": "Mcu", "pcie": "Pcie", "other": "Other",
-}  # fmt: skip
+    "l2": "L2",
+    "sm": "Sm",
+    "microcontroller": "Mcu",
+    "pcie": "Pcie",
+    "other": "Other",
+}
 AVAILABILITY = ("max", "high", "partial", "low", "none")
 RETIRED: dict[str, Field] = {"single_bit": (29, 0), "double_bit": (30, 0)}
 RECOVERY: Field = (230, 0)
 RECOVERY_ACTIONS = (
-    "none", "gpu_reset", "node_reboot", "drain_p2p", "drain_reset", "recover_imex",
-)  # fmt: skip
+    "none",
+    "gpu_reset",
+    "node_reboot",
+    "drain_p2p",
+    "drain_reset",
+    "recover_imex",
+)
 RARE_ACTIONS = {6: "bus_reset", 7: "system_reboot"}
 FABRIC_STATES = ("not_supported", "not_started", "in_progress", "completed")
 # Condition: shift of two bits, with the value 1 for unhealthy and 2 for healthy.

@@ -8,9 +8,12 @@ from exporter.sources.nvml_driver import Driver, Field, Row, positive, scaled, s
 from exporter.sources.nvml_load import CLOCKS, temperature
 
 POWER_LIMITS: dict[str, Field] = {
-    "min": (187, 0), "max": (188, 0), "default": (189, 0), "enforced": (190, 0),
+    "min": (187, 0),
+    "max": (188, 0),
+    "default": (189, 0),
+    "enforced": (190, 0),
     "requested": (192, 0),
-}  # fmt: skip
+}
 THRESHOLDS = {"shutdown": 0, "slowdown": 1, "memory_max": 2, "gpu_max": 3}
 # Ada and later report these as margins in degrees relative to the GPU's own limit: -5 is 5 above it.
 T_LIMITS: dict[str, Field] = {"shutdown": (193, 0), "slowdown": (194, 0), "gpu_max": (196, 0)}

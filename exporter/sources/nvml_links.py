@@ -10,9 +10,15 @@ MAX_LINKS = 36
 ALL_LINKS = 0xFFFFFFFF
 # The per-link field values of each kind: NVLink 3 and 4, or NVLink 5.
 LINK_ERRORS: dict[str, tuple[int, ...]] = {
-    "replay": (161,), "recovery": (162, 215), "crc": (163,), "malformed": (206,),
-    "buffer_overrun": (207,), "rx": (208,), "integrity": (211,), "symbol": (221,),
-}  # fmt: skip
+    "replay": (161,),
+    "recovery": (162, 215),
+    "crc": (163,),
+    "malformed": (206,),
+    "buffer_overrun": (207,),
+    "rx": (208,),
+    "integrity": (211,),
+    "symbol": (221,),
+}
 # Older drivers have a separate field value for each link (0 to 11), and one for all links together.
 OLDER = {
     "replay": (*range(46, 52), *range(108, 114)),
@@ -21,18 +27,28 @@ OLDER = {
     "ecc": tuple(range(148, 160)),
 }
 OLDER_TOTAL: dict[str, Field] = {
-    "replay": (52, 0), "recovery": (59, 0), "crc": (38, 0), "ecc": (160, 0),
-}  # fmt: skip
+    "replay": (52, 0),
+    "recovery": (59, 0),
+    "crc": (38, 0),
+    "ecc": (160, 0),
+}
 FAULTS = ("crc", "replay", "recovery")  # the first symptoms of a bad link or cable
 LINK_BYTES: dict[str, tuple[Field, int]] = {  # all links, in KiB; NVLink 5: per link, in bytes
     "gpu_nvlink_transmit_bytes_total": ((138, ALL_LINKS), 202),
     "gpu_nvlink_receive_bytes_total": ((139, ALL_LINKS), 204),
 }
 PCIE_ERRORS: dict[str, Field] = {
-    "replay_rollover": (95, 0), "l0_to_recovery": (169, 0), "correctable": (173, 0),
-    "nak_received": (174, 0), "receiver": (175, 0), "bad_tlp": (176, 0), "nak_sent": (177, 0),
-    "bad_dllp": (178, 0), "non_fatal": (179, 0), "fatal": (180, 0),
-}  # fmt: skip
+    "replay_rollover": (95, 0),
+    "l0_to_recovery": (169, 0),
+    "correctable": (173, 0),
+    "nak_received": (174, 0),
+    "receiver": (175, 0),
+    "bad_tlp": (176, 0),
+    "nak_sent": (177, 0),
+    "bad_dllp": (178, 0),
+    "non_fatal": (179, 0),
+    "fatal": (180, 0),
+}
 PCIE_REPLAY: Field = (94, 0)
 PCIE_BYTES: dict[str, Field] = {
     "gpu_pcie_transmit_bytes_total": (197, 0),

@@ -31,10 +31,12 @@ DRIVER, CUDA, VBIOS = "simulated", "12.8", "96.00.99.00.01"
 HANG_POLL = 0.1
 CALLS_PER_READ = 3  # delayed calls in each read of a delayed GPU
 _GPM = {
-    "gpu_graphics_active_ratio": "graphics", "gpu_sm_active_ratio": "sm",
-    "gpu_sm_occupancy_ratio": "occupancy", "gpu_integer_active_ratio": "integer",
+    "gpu_graphics_active_ratio": "graphics",
+    "gpu_sm_active_ratio": "sm",
+    "gpu_sm_occupancy_ratio": "occupancy",
+    "gpu_integer_active_ratio": "integer",
     "gpu_dram_active_ratio": "dram",
-}  # fmt: skip
+}
 LINK_ERRORS = ("replay", "recovery", "crc")  # what a Hopper card counts
 _TENSOR = {"any": "tensor", "dfma": "dfma", "hmma": "hmma", "imma": "imma"}
 _RATES = {
@@ -56,9 +58,14 @@ class SimulatedSource:
         self._progress = progress
         self._sensed: tuple[int, float, Registers] = (-1, 0.0, {})
         self._read = {
-            "load": _load, "gpm": _gpm, "health": _health, "links": _links, "mig": _mig,
-            "processes": _processes, "limits": _limits,
-        }  # fmt: skip
+            "load": _load,
+            "gpm": _gpm,
+            "health": _health,
+            "links": _links,
+            "mig": _mig,
+            "processes": _processes,
+            "limits": _limits,
+        }
 
     def open(self) -> None:
         try:
@@ -90,9 +97,17 @@ class SimulatedSource:
         if state.lost:
             raise SourceLost(slot)
         return Device(
-            slot, state.uuid, state.pci_bus_id, state.name, state.serial, DRIVER, CUDA, VBIOS,
-            "hopper", str(slot),
-        )  # fmt: skip
+            slot,
+            state.uuid,
+            state.pci_bus_id,
+            state.name,
+            state.serial,
+            DRIVER,
+            CUDA,
+            VBIOS,
+            "hopper",
+            str(slot),
+        )
 
     def presence(self, slot: int) -> None:
         self._answering(slot, "presence")
@@ -153,9 +168,10 @@ def _load(found: Registers) -> Iterator[Reading]:
     for bit, reason in enumerate(CLOCK_REASONS):
         yield Reading("gpu_clock_event_active", (reason,), found["reasons"] >> bit & 1)
     seconds = {
-        "sw_thermal_slowdown": "software_ns", "hw_thermal_slowdown": "thermal_ns",
+        "sw_thermal_slowdown": "software_ns",
+        "hw_thermal_slowdown": "thermal_ns",
         "hw_power_brake_slowdown": "brake_ns",
-    }  # fmt: skip
+    }
     for reason in REASON_SECONDS:
         total = found[seconds[reason]] if reason in seconds else 0
         yield Reading("gpu_clock_event_seconds_total", (reason,), total / 1e9)

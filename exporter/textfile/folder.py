@@ -80,8 +80,12 @@ class Folders:
             if not stat.S_ISREG(status.st_mode):
                 raise Rejected("kind", "not a regular file")
             mark = (
-                status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size,
-            )  # fmt: skip
+                status.st_dev,
+                status.st_ino,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+                status.st_size,
+            )
             before = self._read.get(path)
             if before is not None and before.mark == mark:
                 return before

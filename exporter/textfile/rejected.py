@@ -6,9 +6,16 @@ from __future__ import annotations
 from typing import Literal
 
 Reason = Literal[
-    "unreadable", "kind", "size", "encoding", "format", "timestamp", "duplicate", "inconsistent",
+    "unreadable",
+    "kind",
+    "size",
+    "encoding",
+    "format",
+    "timestamp",
+    "duplicate",
+    "inconsistent",
     "limit",
-]  # fmt: skip
+]
 
 
 class Rejected(Exception):  # noqa: N818

@@ -159,9 +159,18 @@ def events(recent: Sequence[Recent], view: BoardView) -> list[Event]:
     indexes = {one.uuid: one.index for one in view.gpus}
     return [
         Event(
-            each.kind, each.device, each.code, each.name, each.severity, each.action,
-            each.first, each.last, each.count, each.source, each.text,
+            each.kind,
+            each.device,
+            each.code,
+            each.name,
+            each.severity,
+            each.action,
+            each.first,
+            each.last,
+            each.count,
+            each.source,
+            each.text,
             indexes.get(each.device),
         )
         for each in reversed(recent)
-    ]  # fmt: skip
+    ]

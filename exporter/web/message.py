@@ -46,7 +46,9 @@ class Response:
         return replace(self, headers=(*kept, *headers))
 
 
-def sentence(status: HTTPStatus, text: str, *headers: tuple[str, str], close: bool = False) -> Response:  # fmt: skip
+def sentence(
+    status: HTTPStatus, text: str, *headers: tuple[str, str], close: bool = False
+) -> Response:
     """An error or a short response, as one line of plain text."""
     return Response(status, f"{text}\n".encode(), headers=headers, close=close)
 

@@ -16,9 +16,14 @@ import msgspec
 from fleetmedic.kernel.errors import UserError
 
 ClientAuth = Literal[
-    "", "NoClientCert", "RequestClientCert", "RequireAnyClientCert", "RequireClientCert",
-    "VerifyClientCertIfGiven", "RequireAndVerifyClientCert",
-]  # fmt: skip
+    "",
+    "NoClientCert",
+    "RequestClientCert",
+    "RequireAnyClientCert",
+    "RequireClientCert",
+    "VerifyClientCertIfGiven",
+    "RequireAndVerifyClientCert",
+]
 Version = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 VERSIONS = {
     "TLS10": ssl.TLSVersion.TLSv1,

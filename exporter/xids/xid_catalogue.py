@@ -24,8 +24,13 @@ Action = Literal["none", "restart_app", "reset_gpu", "drain_reset", "reboot_node
 
 # The actions, in ascending order of rank.
 ACTIONS: tuple[Action, ...] = (
-    "none", "restart_app", "reset_gpu", "drain_reset", "reboot_node", "inspect",
-)  # fmt: skip
+    "none",
+    "restart_app",
+    "reset_gpu",
+    "drain_reset",
+    "reboot_node",
+    "inspect",
+)
 RANK: dict[Action, int] = {action: rank for rank, action in enumerate(ACTIONS)}
 
 # The driver's recovery actions (field 230, XID 154) by their names in gpu_recovery_action, in the order of
@@ -155,8 +160,11 @@ class Codes:
 
 def _apply(codes: dict[int, Code], overrides: Mapping[int, Override], kind: str) -> None:
     for code, override in overrides.items():
-        given = {name: value for name in Override.__struct_fields__
-                 if (value := getattr(override, name)) is not None}  # fmt: skip
+        given = {
+            name: value
+            for name in Override.__struct_fields__
+            if (value := getattr(override, name)) is not None
+        }
         before = codes.get(code) or Code(code, f"{kind} {code}", "warning", "none")
         codes[code] = msgspec.structs.replace(before, **given)
 

@@ -147,10 +147,20 @@ class Ledger:
         if isinstance(event, Event):
             return [
                 Heard(
-                    "kernel", "", event.bus, event.code, at, seen, totals.boot_id, event.coded,
-                    event.fatal, event.subcode, event.recovery, event.text,
+                    "kernel",
+                    "",
+                    event.bus,
+                    event.code,
+                    at,
+                    seen,
+                    totals.boot_id,
+                    event.coded,
+                    event.fatal,
+                    event.subcode,
+                    event.recovery,
+                    event.text,
                 )
-            ]  # fmt: skip
+            ]
         if isinstance(event, SwitchEvent):
             self._switch(event, at)
         elif kind := kernel_event(record.text):
@@ -212,10 +222,19 @@ class Ledger:
             standing[str(report.code)] = Standing(report.code, action, since, at)
         self._show(
             Recent(
-                "xid", uuid, report.code, code.name, severity, action, report.at, report.at,
-                int(counts), report.witness, report.text,
+                "xid",
+                uuid,
+                report.code,
+                code.name,
+                severity,
+                action,
+                report.at,
+                report.at,
+                int(counts),
+                report.witness,
+                report.text,
             )
-        )  # fmt: skip
+        )
 
     def _show(self, event: Recent) -> None:
         recent, key = self.totals.recent, _key(event)
@@ -250,10 +269,19 @@ class Ledger:
         code = self.codes.sxid(event.code)
         self._show(
             Recent(
-                "sxid", switch, event.code, code.name, code.severity, code.action, at, at, 1,
-                "kernel", event.text,
+                "sxid",
+                switch,
+                event.code,
+                code.name,
+                code.severity,
+                code.action,
+                at,
+                at,
+                1,
+                "kernel",
+                event.text,
             )
-        )  # fmt: skip
+        )
 
     def cure(self, uuid: str, before: float) -> None:
         """Remove this GPU's standing XIDs up to Unix time `before`."""

@@ -23,16 +23,46 @@ def alertmanager() -> None:
 
 
 @alertmanager.command()
-@click.option("--notifications", type=click.Path(path_type=Path, dir_okay=False), help="notifications.yml with your teams and channels. Without it only the remediator is notified.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Output file. [default: stdout]")  # fmt: skip
-@click.option("--for", "version", default="0.25", show_default=True, metavar="VERSION", help="Target version of Alertmanager. Teams needs 0.28, WeChat Work 0.33; otherwise the remediator sends.")  # fmt: skip
-@click.option("--remediator", default="http://127.0.0.1:9095", show_default=True, help="URL of the remediator.")  # fmt: skip
-@click.option("--token-file", type=click.Path(path_type=Path), help="File with the remediator's bearer token, as seen by Alertmanager. [default: `webhook.token` in FLEETMEDIC_HOME]")  # fmt: skip
-@click.option("--template-dir", type=click.Path(path_type=Path), help="Directory of fleetmedic.tmpl, as seen by Alertmanager. [default: the shipped one]")  # fmt: skip
+@click.option(
+    "--notifications",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="notifications.yml with your teams and channels. Without it only the remediator is notified.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Output file. [default: stdout]"
+)
+@click.option(
+    "--for",
+    "version",
+    default="0.25",
+    show_default=True,
+    metavar="VERSION",
+    help="Target version of Alertmanager. Teams needs 0.28, WeChat Work 0.33; otherwise the remediator sends.",
+)
+@click.option(
+    "--remediator",
+    default="http://127.0.0.1:9095",
+    show_default=True,
+    help="URL of the remediator.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="File with the remediator's bearer token, as seen by Alertmanager. [default: `webhook.token` in FLEETMEDIC_HOME]",
+)
+@click.option(
+    "--template-dir",
+    type=click.Path(path_type=Path),
+    help="Directory of fleetmedic.tmpl, as seen by Alertmanager. [default: the shipped one]",
+)
 def render(
-    notifications: Path | None, out: Path | None, version: str, remediator: str,
-    token_file: Path | None, template_dir: Path | None,
-) -> None:  # fmt: skip
+    notifications: Path | None,
+    out: Path | None,
+    version: str,
+    remediator: str,
+    token_file: Path | None,
+    template_dir: Path | None,
+) -> None:
     """Render alertmanager.yml.
 
     The output contains no secrets; they stay in the files that notifications.yml names. If this

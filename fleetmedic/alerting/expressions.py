@@ -25,10 +25,13 @@ _FLAGS = re.compile(r"\(\?([is]+)\)")
 _ITEM = re.compile(r"\\(?P<escape>x[0-9A-Fa-f]{2}|.)|(?P<plain>[^\\])", re.DOTALL)
 # In Go these match ASCII only, in Python all of Unicode.
 _SETS = {
-    "d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\f\r ",
-    "D": r"\x00-/:-\U0010ffff", "W": r"\x00-/:-@\[-\^`{-\U0010ffff",
+    "d": "0-9",
+    "w": "0-9A-Za-z_",
+    "s": r"\t\n\f\r ",
+    "D": r"\x00-/:-\U0010ffff",
+    "W": r"\x00-/:-@\[-\^`{-\U0010ffff",
     "S": r"\x00-\x08\x0b\x0e-\x1f!-\U0010ffff",
-}  # fmt: skip
+}
 _ANCHORS = {"A": r"\A", "z": r"\Z", "b": r"(?a:\b)", "B": r"(?a:\B)"}
 _CONTROLS = "afnrtv"
 MAX_REPEAT = 1000

@@ -66,9 +66,10 @@ def render(place: Place, given: Notifications | None = None) -> str:
     """The text of alertmanager.yml. The same input gives the same bytes."""
     notifications = given or Notifications()
     environment = jinja2.Environment(  # noqa: S701 - YAML, and every value is escaped by the filter `yaml`
-        loader=jinja2.FileSystemLoader(share("alertmanager")), undefined=jinja2.StrictUndefined,
+        loader=jinja2.FileSystemLoader(share("alertmanager")),
+        undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
-    )  # fmt: skip
+    )
     environment.filters["yaml"] = _yaml
     teams = notifications.teams or (_NOBODY,)
     major, minor = place.version
@@ -82,11 +83,14 @@ def render(place: Place, given: Notifications | None = None) -> str:
             }
             for team in teams
         ],
-        quiet=bool(notifications.quiet), repeat=REPEAT | notifications.repeat,
+        quiet=bool(notifications.quiet),
+        repeat=REPEAT | notifications.repeat,
         maintenance=_maintenance(notifications),
-        dead_man=notifications.dead_man, lesser=lesser(),
-        intervals=_intervals(notifications), receivers=_receivers(notifications, teams, place),
-    )  # fmt: skip
+        dead_man=notifications.dead_man,
+        lesser=lesser(),
+        intervals=_intervals(notifications),
+        receivers=_receivers(notifications, teams, place),
+    )
 
 
 def _yaml(value: object, *, block: bool = False) -> str:
@@ -94,9 +98,11 @@ def _yaml(value: object, *, block: bool = False) -> str:
     plain = msgspec.to_builtins(value)
     if block:
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000)
-    return yaml.safe_dump(
-        plain, default_flow_style=True, width=10_000, allow_unicode=True
-    ).removesuffix("\n").removesuffix("\n...")  # fmt: skip
+    return (
+        yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True)
+        .removesuffix("\n")
+        .removesuffix("\n...")
+    )
 
 
 def _receiver_name(team: Team, severity: str) -> str:

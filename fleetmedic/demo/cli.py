@@ -67,9 +67,15 @@ FACTOR = 30.0
     help="Process to stop before the faults, so that the demo fails.",
 )
 def demo(
-    seed: int | None, timeline_file: Path | None, scenario_file: Path | None, keep: bool,
-    timeout: float, port_base: int, state_dir: Path | None, stopped: str | None,
-) -> None:  # fmt: skip
+    seed: int | None,
+    timeline_file: Path | None,
+    scenario_file: Path | None,
+    keep: bool,
+    timeout: float,
+    port_base: int,
+    state_dir: Path | None,
+    stopped: str | None,
+) -> None:
     """Show how failed GPUs are detected, quarantined, repaired and returned to service.
 
     The exporter, rules and remediator run with a real Prometheus and Alertmanager. Only the GPUs are
@@ -92,10 +98,14 @@ def demo(
     name = "demo" if port_base == DEFAULT_PORT_BASE else f"demo-{port_base}"
     stack = Stack(
         StackOptions(
-            state_dir=(state_dir or home() / name).absolute(), port_base=port_base, factor=FACTOR,
-            level="repair", simulate=True, reset=True,
+            state_dir=(state_dir or home() / name).absolute(),
+            port_base=port_base,
+            factor=FACTOR,
+            level="repair",
+            simulate=True,
+            reset=True,
         )
-    )  # fmt: skip
+    )
     click.echo(
         f"Demo with seed {chosen.seed}. The GPUs are SIMULATED, all other parts are real. "
         f"Rule durations are divided by {FACTOR:g}."

@@ -84,10 +84,18 @@ class Director:
 
     def _start_jobs(self, cluster: LocalCluster) -> None:
         program = [
-            sys.executable, "-m", "fleetmedic.demo.training", "--steps", str(STEPS),
-            "--seed", str(self.scenario.training_seed), "--step-seconds", str(STEP_SECONDS),
-            "--checkpoint-every", str(CHECKPOINT_EVERY),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "fleetmedic.demo.training",
+            "--steps",
+            str(STEPS),
+            "--seed",
+            str(self.scenario.training_seed),
+            "--step-seconds",
+            str(STEP_SECONDS),
+            "--checkpoint-every",
+            str(CHECKPOINT_EVERY),
+        ]
         for name in JOBS:
             cluster.submit(JobSpec(name, tuple(program), gpus=4, env=dict(os.environ), user="demo"))
         self.tell("Starting two training jobs of 4 GPUs: " + ", ".join(JOBS))
@@ -127,9 +135,11 @@ class Director:
         plan = self.scenario
         zero = time.time()
         due: list[tuple[float, Callable[[Evidence], Story]]] = [
-            (zero + plan.lost_at, self._lose), (zero + plan.slow_at, self._slow),
-            (zero + plan.xid_at, self._xid), (zero + plan.load_at, self._raise_load),
-        ]  # fmt: skip
+            (zero + plan.lost_at, self._lose),
+            (zero + plan.slow_at, self._slow),
+            (zero + plan.xid_at, self._xid),
+            (zero + plan.load_at, self._raise_load),
+        ]
         while time.time() < deadline:
             for item in [item for item in due if item[0] <= time.time()]:
                 due.remove(item)
@@ -202,9 +212,16 @@ class Director:
     def _raise_load(self, evidence: Evidence) -> Story:
         replicas = evidence.cluster.workload("serve").wanted
         command = [
-            sys.executable, "-m", "fleetmedic.localcluster.pool.load", "--url", self.urls["pool"],
-            "--rate", str(self.scenario.load_rate), "--seconds", str(self.scenario.load_seconds),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "fleetmedic.localcluster.pool.load",
+            "--url",
+            self.urls["pool"],
+            "--rate",
+            str(self.scenario.load_rate),
+            "--seconds",
+            str(self.scenario.load_seconds),
+        ]
         with (self.state / "logs" / "load.log").open("wb") as log:
             self._load = subprocess.Popen(command, stdout=log, stderr=log)
         return load_story(time.time(), replicas)
@@ -224,8 +241,10 @@ class Director:
         ):
             begun = when(story, "fault")
             for name, what in (
-                ("webhook", "webhook"), ("job_elsewhere", "job resumed"), ("readmitted", "GPU back in service"),
-            ):  # fmt: skip
+                ("webhook", "webhook"),
+                ("job_elsewhere", "job resumed"),
+                ("readmitted", "GPU back in service"),
+            ):
                 end = when(story, what)
                 if begun is not None and end is not None:
                     totals[f"{key}_{name}_seconds"] = end - begun

@@ -137,13 +137,30 @@ def lost_story(place: Place, at: float) -> Story:
     """A GPU falls off the bus under a training job."""
     target = place.target
     steps = [
-        *_steps(at, target, (("quarantine_gpu", "GPU quarantined"), ("restart_jobs", "job restarted"))),
+        *_steps(
+            at, target, (("quarantine_gpu", "GPU quarantined"), ("restart_jobs", "job restarted"))
+        ),
         _moved(place, at),
-        *_steps(at, target, (("reset_gpu", "GPU reset"), ("verify", "repair verified"), ("release", "GPU back in service"))),
-    ]  # fmt: skip
+        *_steps(
+            at,
+            target,
+            (
+                ("reset_gpu", "GPU reset"),
+                ("verify", "repair verified"),
+                ("release", "GPU back in service"),
+            ),
+        ),
+    ]
     return Story(
-        "GPU falls off the bus", at,
-        Row(at, "GPU falls off the bus", "fault", "hardware directory", f"{target} of job {place.job_id} lost"),
+        "GPU falls off the bus",
+        at,
+        Row(
+            at,
+            "GPU falls off the bus",
+            "fault",
+            "hardware directory",
+            f"{target} of job {place.job_id} lost",
+        ),
         (
             _sample("visible in metrics", place.selector("gpu_lost"), at, lambda value: value == 1),
             _alert("GpuLost", at, node=place.node, gpu=str(place.gpu)),
@@ -151,7 +168,7 @@ def lost_story(place: Place, at: float) -> Story:
             *steps,
             _closed(at, target),
         ),
-    )  # fmt: skip
+    )
 
 
 def slow_story(place: Place, at: float, speed: float, usual_hertz: float) -> Story:
@@ -160,21 +177,41 @@ def slow_story(place: Place, at: float, speed: float, usual_hertz: float) -> Sto
     name = "GPU slower than its peers"
     clock = place.selector("gpu_clock_hertz", domain="sm")
     return Story(
-        name, at,
-        Row(at, name, "fault", "hardware directory", f"{target} of job {place.job_id} at {speed:.0%} of its clock"),
+        name,
+        at,
+        Row(
+            at,
+            name,
+            "fault",
+            "hardware directory",
+            f"{target} of job {place.job_id} at {speed:.0%} of its clock",
+        ),
         (
             _sample("visible in metrics", clock, at, lambda value: value < 0.9 * usual_hertz),
             _alert("GpuPeerOutlier", at, node=place.node, gpu=str(place.gpu)),
             _webhook(at, target, "GpuPeerOutlier"),
-            *_steps(at, target, (
-                ("quarantine_gpu", "GPU quarantined"), ("signal_checkpoint", "checkpoint requested"),
-                ("restart_jobs", "job restarted"),
-            )),
+            *_steps(
+                at,
+                target,
+                (
+                    ("quarantine_gpu", "GPU quarantined"),
+                    ("signal_checkpoint", "checkpoint requested"),
+                    ("restart_jobs", "job restarted"),
+                ),
+            ),
             _moved(place, at),
-            *_steps(at, target, (("reset_gpu", "GPU reset"), ("verify", "repair verified"), ("release", "GPU back in service"))),
+            *_steps(
+                at,
+                target,
+                (
+                    ("reset_gpu", "GPU reset"),
+                    ("verify", "repair verified"),
+                    ("release", "GPU back in service"),
+                ),
+            ),
             _closed(at, target),
         ),
-    )  # fmt: skip
+    )
 
 
 def xid_story(place: Place, at: float, xid: int, count: int) -> Story:
@@ -204,16 +241,22 @@ def xid_story(place: Place, at: float, xid: int, count: int) -> Story:
         return passes[1]["at"], source, "not quarantined after two reconciler passes"
 
     return Story(
-        name, at,
+        name,
+        at,
         Row(at, name, "fault", "hardware directory", f"{target} logs XID {xid} {count} times"),
         (
             _sample("visible in metrics", errors, at, lambda value: value > 5),
             _alert("GpuXidApplicationRepeated", at, node=place.node, gpu=str(place.gpu)),
             _webhook(at, target, "GpuXidApplicationRepeated"),
             *_steps(at, target, (("notify", "notification sent"),)),
-            Expectation("no quarantine", left_alone, "the GPU was quarantined because of an application error", "remediator"),
+            Expectation(
+                "no quarantine",
+                left_alone,
+                "the GPU was quarantined because of an application error",
+                "remediator",
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def load_story(at: float, replicas: int) -> Story:
@@ -232,17 +275,22 @@ def load_story(at: float, replicas: int) -> Story:
         return None if step is None else _first(evidence, queue, step["at"], now, lambda v: v <= 2)
 
     return Story(
-        name, at,
+        name,
+        at,
         Row(at, name, "load", "load generator", f"more load than {replicas} workers can serve"),
         (
             _sample("visible in metrics", queue, at, lambda value: value > 10),
             _alert("InferenceQueueGrowing", at, service="serve"),
             _webhook(at, target, "InferenceQueueGrowing"),
             *_steps(at, target, (("scale", "pool scaled"),)),
-            Expectation("new workers ready", grown, "the new workers did not start", "localcluster"),
-            Expectation("queue drained", drained, "the pool is still too small for the load", "localcluster"),
+            Expectation(
+                "new workers ready", grown, "the new workers did not start", "localcluster"
+            ),
+            Expectation(
+                "queue drained", drained, "the pool is still too small for the load", "localcluster"
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def _first(

@@ -234,9 +234,13 @@ def run(plan: Plan, folder: Path) -> int:
             model, loss = train_step(model, *data)
             # a step counts the simulated GPU time and the data wait, not numpy's time on the CPU
             progress.step(
-                model.step, loss=loss, seconds=took + waited, samples=BATCH, data_wait=waited,
+                model.step,
+                loss=loss,
+                seconds=took + waited,
+                samples=BATCH,
+                data_wait=waited,
                 compute=took,
-            )  # fmt: skip
+            )
             if asked.end or asked.checkpoint or model.step % plan.checkpoint_every == 0:
                 asked.checkpoint = False
                 save(folder, model, plan.seed)

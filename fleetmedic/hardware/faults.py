@@ -33,9 +33,16 @@ NAMES = tuple(fault.name for fault in FAULTS)
 
 
 def inject(
-    hardware: Hardware, node: str, index: int, fault: str,
-    *, speed: float = 0.75, xid: int = 31, count: int = 1, heals_by: HealsBy = "reset",
-) -> float:  # fmt: skip
+    hardware: Hardware,
+    node: str,
+    index: int,
+    fault: str,
+    *,
+    speed: float = 0.75,
+    xid: int = 31,
+    count: int = 1,
+    heals_by: HealsBy = "reset",
+) -> float:
     """Inject a fault into a GPU now; returns the Unix time of the fault.
 
     Raises UserError for an unknown node, GPU or fault, or a value out of range.
@@ -82,7 +89,16 @@ def inject(
             hardware.log(node, f"NVRM: Xid (PCI:{bus}): {xid}, pid=4242, name=python, Ch 00000008")
     else:
         hardware.change(
-            node, index, lost=False, hung=False, speed=1.0, heat=0.0, fault="", fault_at=at,
-            heals_by="reset", remap_pending=False, remap_failure=False,
-        )  # fmt: skip
+            node,
+            index,
+            lost=False,
+            hung=False,
+            speed=1.0,
+            heat=0.0,
+            fault="",
+            fault_at=at,
+            heals_by="reset",
+            remap_pending=False,
+            remap_failure=False,
+        )
     return at

@@ -30,9 +30,12 @@ LINK_KIB_PER_SECOND = 200 << 20  # per direction, all links together, at full ut
 PCIE_KIB_PER_SECOND = 20 << 20
 BANKS = 192
 REASONS = {
-    "gpu_idle": 0, "hw_slowdown": 3, "sw_thermal_slowdown": 5, "hw_thermal_slowdown": 6,
+    "gpu_idle": 0,
+    "hw_slowdown": 3,
+    "sw_thermal_slowdown": 5,
+    "hw_thermal_slowdown": 6,
     "hw_power_brake_slowdown": 7,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,13 @@ def sense(hardware: Hardware, node: str, index: int, now: float) -> Registers:
 def registers(state: GpuState, load: GpuLoad, seen: Reading, totals: Totals) -> Registers:
     """All registers. Pure function."""
     return {
-        **_load(state, seen, totals), **_engines(seen), **_health(state), **_links(state, totals),
-        **_limits(state), **_processes(state, load, seen),
-    }  # fmt: skip
+        **_load(state, seen, totals),
+        **_engines(seen),
+        **_health(state),
+        **_links(state, totals),
+        **_limits(state),
+        **_processes(state, load, seen),
+    }
 
 
 def _load(state: GpuState, seen: Reading, totals: Totals) -> Registers:
@@ -140,13 +147,23 @@ def _engines(seen: Reading) -> Registers:
     busy = round(seen.utilization * 100_000)
     rate = seen.utilization * 1024
     return {
-        "gpm_graphics": busy, "gpm_sm": busy * 92 // 100, "gpm_occupancy": busy * 45 // 100,
-        "gpm_integer": busy * 12 // 100, "gpm_tensor": busy * 48 // 100, "gpm_dfma": 0,
-        "gpm_hmma": busy * 48 // 100, "gpm_imma": 0, "gpm_dram": round(seen.memory_activity * 100_000),
-        "gpm_fp64": 0, "gpm_fp32": busy * 9 // 100, "gpm_fp16": busy * 3 // 100,
-        "gpm_pcie_tx": round(rate * 5 * 1024), "gpm_pcie_rx": round(rate * 20 * 1024),
-        "gpm_nvlink_rx": round(rate * 200 * 1024), "gpm_nvlink_tx": round(rate * 200 * 1024),
-    }  # fmt: skip
+        "gpm_graphics": busy,
+        "gpm_sm": busy * 92 // 100,
+        "gpm_occupancy": busy * 45 // 100,
+        "gpm_integer": busy * 12 // 100,
+        "gpm_tensor": busy * 48 // 100,
+        "gpm_dfma": 0,
+        "gpm_hmma": busy * 48 // 100,
+        "gpm_imma": 0,
+        "gpm_dram": round(seen.memory_activity * 100_000),
+        "gpm_fp64": 0,
+        "gpm_fp32": busy * 9 // 100,
+        "gpm_fp16": busy * 3 // 100,
+        "gpm_pcie_tx": round(rate * 5 * 1024),
+        "gpm_pcie_rx": round(rate * 20 * 1024),
+        "gpm_nvlink_rx": round(rate * 200 * 1024),
+        "gpm_nvlink_tx": round(rate * 200 * 1024),
+    }
 
 
 def _health(state: GpuState) -> Registers:

@@ -315,11 +315,26 @@ class Hardware:
     def _healed(state: GpuState) -> GpuState:
         remapped = state.remap_uncorrectable + int(state.remap_pending)
         return replace(
-            state, lost=False, hung=False, speed=1.0, heat=0.0, fault="", heals_by="reset",
-            remap_pending=False, remap_uncorrectable=remapped, recovery=0, fabric_unhealthy=False,
-            links_down=0, link_errors=0, pcie_replays=0, power_brake=False, software_slowdown=False,
-            pages_pending=False, delay_ms=0, hang_in="",
-        )  # fmt: skip
+            state,
+            lost=False,
+            hung=False,
+            speed=1.0,
+            heat=0.0,
+            fault="",
+            heals_by="reset",
+            remap_pending=False,
+            remap_uncorrectable=remapped,
+            recovery=0,
+            fabric_unhealthy=False,
+            links_down=0,
+            link_errors=0,
+            pcie_replays=0,
+            power_brake=False,
+            software_slowdown=False,
+            pages_pending=False,
+            delay_ms=0,
+            hang_in="",
+        )
 
     def _state_path(self, node: str, index: int) -> Path:
         return self.root / node / f"gpu{index}.state"

@@ -21,9 +21,12 @@ _MISFITS = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 # The YAML events before the first row of a file for `load_rows`.
 _BEFORE_ROWS = (
-    yaml.StreamStartEvent, yaml.DocumentStartEvent, yaml.MappingStartEvent, yaml.ScalarEvent,
+    yaml.StreamStartEvent,
+    yaml.DocumentStartEvent,
+    yaml.MappingStartEvent,
+    yaml.ScalarEvent,
     yaml.SequenceStartEvent,
-)  # fmt: skip
+)
 
 
 class _Loader(yaml.SafeLoader):

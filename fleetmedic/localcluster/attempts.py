@@ -105,9 +105,14 @@ class Attempts:
                 "UPDATE jobs SET started = coalesce(started, ?) WHERE id = ?", (started.at, job_id)
             )
             ledger.set_job(
-                db, job_id, state=JobState.RUNNING, reason=Reason.STARTED, excluded="[]",
-                verdict_until=None, text=f"attempt {n} is running",
-            )  # fmt: skip
+                db,
+                job_id,
+                state=JobState.RUNNING,
+                reason=Reason.STARTED,
+                excluded="[]",
+                verdict_until=None,
+                text=f"attempt {n} is running",
+            )
             db.execute(
                 "UPDATE job_ops SET done = 1 WHERE job_id = ? AND verb = 'restart' AND attempt < ?",
                 (job_id, n),
@@ -149,9 +154,13 @@ class Attempts:
         if attempt["stop"] is None:
             with self._store.write() as db:
                 ledger.set_attempt(
-                    db, attempt["job_id"], attempt["n"], stop=Stop.REBOOT, stop_at=now,
+                    db,
+                    attempt["job_id"],
+                    attempt["n"],
+                    stop=Stop.REBOOT,
+                    stop_at=now,
                     stop_text=f"{attempt['node']} rebooted",
-                )  # fmt: skip
+                )
         started.command.send(signal.SIGKILL, group=True)
 
     def _stop(self, attempt: sqlite3.Row, started: Started, now: float) -> None:
@@ -183,18 +192,27 @@ class Attempts:
                 return
             stop = Stop(fresh["stop"]) if fresh["stop"] else None
             facts = Ended(
-                ended, job["failures"], now - (fresh["started"] or now), stop,
-                fresh["stop_text"] or "", self._inventory.sick(fresh["node"], _gpus(fresh)),
-            )  # fmt: skip
+                ended,
+                job["failures"],
+                now - (fresh["started"] or now),
+                stop,
+                fresh["stop_text"] or "",
+                self._inventory.sick(fresh["node"], _gpus(fresh)),
+            )
             decision = after_exit(facts, now)
             ledger.set_attempt(db, job_id, n, state="ENDED", ended=now, exit=str(ended))
             self._apply(db, fresh, decision, now)
         self._termed.pop((job_id, n), None)
         self._layout.stop_progress(attempt["node"], job_id)
         log.info(
-            "job_ended", job_id=job_id, attempt=n, exit=str(ended), state=decision.state,
-            reason=decision.reason, text=decision.text,
-        )  # fmt: skip
+            "job_ended",
+            job_id=job_id,
+            attempt=n,
+            exit=str(ended),
+            state=decision.state,
+            reason=decision.reason,
+            text=decision.text,
+        )
 
     @staticmethod
     def _apply(

@@ -18,15 +18,24 @@ from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec, JobState, JobView
 
 KEPT_ENVIRONMENT = (
-    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "VIRTUAL_ENV", "PYTHONPATH",
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "USER",
+    "VIRTUAL_ENV",
+    "PYTHONPATH",
     "LD_LIBRARY_PATH",
-)  # fmt: skip
+)
 STALE_SECONDS = 5.0
 STATE_OPTION = click.option(
-    "--state-dir", type=click.Path(path_type=Path, file_okay=False),
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
     help="The stack's state directory. [default: FLEETMEDIC_STATE_DIR, else `stack` in "
     "FLEETMEDIC_HOME]",
-)  # fmt: skip
+)
 
 
 def _cluster(given: Path | None) -> LocalCluster:

@@ -223,9 +223,16 @@ class LocalCluster:
             db.execute(
                 "INSERT INTO jobs (id, spec, user, state, reason, text, submitted)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (job_id, views.write_spec(stored), spec.user, JobState.PENDING, Reason.SUBMITTED,
-                 "waiting for placement", now),
-            )  # fmt: skip
+                (
+                    job_id,
+                    views.write_spec(stored),
+                    spec.user,
+                    JobState.PENDING,
+                    Reason.SUBMITTED,
+                    "waiting for placement",
+                    now,
+                ),
+            )
             ledger.accept(db, op, "submit", spec.name, job_id, now)
             return job_id
 

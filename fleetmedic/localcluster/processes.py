@@ -87,9 +87,14 @@ class Launcher:
     def _start(self, folder: Path, program: list[str], environment: Mapping[str, str]) -> None:
         with (folder / "start.log").open("ab") as log:
             self._children[folder] = subprocess.Popen(
-                program, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
-                env=dict(environment), start_new_session=True,
-            )  # fmt: skip
+                program,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=dict(environment),
+                start_new_session=True,
+            )
 
     def starting(self, folder: Path) -> bool:
         """Whether a child of this process still runs for that directory."""

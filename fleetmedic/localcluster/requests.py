@@ -77,10 +77,11 @@ def ask_restart(
     row = db.execute("SELECT * FROM jobs WHERE id = ?", (job.id,)).fetchone()
     here = ledger.gpu_targets(job.node, job.gpus) if job.node else []
     ledger.set_job(
-        db, job.id,
+        db,
+        job.id,
         excluded=ledger.add_targets(row["excluded"], exclude),
         avoid=ledger.add_targets(row["avoid"], here),
-    )  # fmt: skip
+    )
     text = "stopped by request, to restart on other GPUs"
     live = ledger.live_attempt(db, job.id)
     if live is None:
@@ -90,9 +91,12 @@ def ask_restart(
     if live["stop"] is None:
         ledger.set_attempt(db, job.id, live["n"], stop=Stop.RESTART, stop_text=text, stop_at=now)
     ledger.set_job(
-        db, job.id, state=JobState.MOVING, reason=Reason.RESTART_REQUESTED,
+        db,
+        job.id,
+        state=JobState.MOVING,
+        reason=Reason.RESTART_REQUESTED,
         text="being stopped by request, to restart on other GPUs",
-    )  # fmt: skip
+    )
 
 
 def ask_to_end(

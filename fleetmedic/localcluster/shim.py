@@ -196,9 +196,13 @@ def main(folder: str) -> int:
     os.close(written)
     os.setpgid(pid, pid)  # here too: a signal may be forwarded before the child has called it
     started = {
-        "pid": pid, "start": start_ticks(pid), "shim_pid": os.getpid(),
-        "shim_start": start_ticks(os.getpid()), "host_boot": host_boot(), "at": time.time(),
-    }  # fmt: skip
+        "pid": pid,
+        "start": start_ticks(pid),
+        "shim_pid": os.getpid(),
+        "shim_start": start_ticks(os.getpid()),
+        "host_boot": host_boot(),
+        "at": time.time(),
+    }
     write_whole(f"{folder}/started.json", started)
     os.write(opener, b"g")
     log = Log(f"{folder}/output.log", int(order["log_bytes"]))

@@ -54,9 +54,13 @@ def _jobs(db: sqlite3.Connection, layout: Layout) -> list[Process]:
             found.append(started.command)
             if row["stop"] is None:
                 ledger.set_attempt(
-                    db, row["job_id"], row["n"], stop=Stop.SHUTDOWN, stop_at=time.time(),
+                    db,
+                    row["job_id"],
+                    row["n"],
+                    stop=Stop.SHUTDOWN,
+                    stop_at=time.time(),
                     stop_text="the cluster was stopped",
-                )  # fmt: skip
+                )
     return found
 
 

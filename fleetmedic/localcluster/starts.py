@@ -74,9 +74,12 @@ class Starts:
         quarantined = _out_of_service(nodes, job["node"], gpus)
         due = job["due"] <= now and not quarantined
         step = in_place(
-            due=job["due"], verdict_until=job["verdict_until"], quarantined=quarantined,
-            sick=self._inventory.sick(job["node"], gpus) if due else (), now=now,
-        )  # fmt: skip
+            due=job["due"],
+            verdict_until=job["verdict_until"],
+            quarantined=quarantined,
+            sick=self._inventory.sick(job["node"], gpus) if due else (),
+            now=now,
+        )
         if step.step is Step.WAIT and step.due == job["due"]:
             return
         with self._store.write() as db:
@@ -97,9 +100,13 @@ class Starts:
         self._mark(db, job["node"], step.mark)
         if step.step is Step.WAIT:
             ledger.set_job(
-                db, job["id"], due=step.due, verdict_until=step.verdict_until,
-                reason=step.reason, text=step.text,
-            )  # fmt: skip
+                db,
+                job["id"],
+                due=step.due,
+                verdict_until=step.verdict_until,
+                reason=step.reason,
+                text=step.text,
+            )
             return
         ledger.settle(db, job["id"], JobState.MOVING, step.reason, step.text, now)
         log.info("job_moves", job_id=job["id"], reason=step.reason, text=step.text)

@@ -30,10 +30,15 @@ def print_jobs(found: list[JobView], now: float) -> None:
     for job in found:
         age = format_duration(round((job.finished or now) - job.submitted))
         table.add_row(
-            job.id, Text(job.state, style=COLOURS.get(job.state, "")), job.node or "-",
-            ",".join(map(str, job.gpus)) or "-", age, str(job.restarts), str(job.moves),
+            job.id,
+            Text(job.state, style=COLOURS.get(job.state, "")),
+            job.node or "-",
+            ",".join(map(str, job.gpus)) or "-",
+            age,
+            str(job.restarts),
+            str(job.moves),
             Text(job.text),
-        )  # fmt: skip
+        )
     Console().print(table)
 
 

@@ -70,17 +70,22 @@ def nodes(db: sqlite3.Connection) -> list[NodeView]:
             marked = "the GPU is no longer present on the node"
         gpus.setdefault(row["node"], []).append(
             GpuView(
-                row["idx"], row["uuid"], quarantines.get(f"gpu/{place[0]}/{place[1]}"), marked,
+                row["idx"],
+                row["uuid"],
+                quarantines.get(f"gpu/{place[0]}/{place[1]}"),
+                marked,
                 jobs.get(place),
             )
-        )  # fmt: skip
+        )
     return [
         NodeView(
-            row["name"], tuple(gpus.get(row["name"], ())), quarantines.get(f"node/{row['name']}"),
+            row["name"],
+            tuple(gpus.get(row["name"], ())),
+            quarantines.get(f"node/{row['name']}"),
             bool(row["present"]),
         )
         for row in db.execute("SELECT * FROM nodes ORDER BY name")
-    ]  # fmt: skip
+    ]
 
 
 def allocations(db: sqlite3.Connection, node: str) -> list[Allocation]:

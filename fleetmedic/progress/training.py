@@ -75,8 +75,10 @@ class Progress:
             now = time.time()
             took = now - float(str(self._state["step_at"])) if seconds is None else seconds
             news: dict[str, object] = {
-                "step": int(n), "step_seconds": round(float(took), 6), "step_at": now,
-            }  # fmt: skip
+                "step": int(n),
+                "step_seconds": round(float(took), 6),
+                "step_at": now,
+            }
             if loss is not None:
                 news["loss"] = float(loss) if math.isfinite(loss) else None
             if samples is not None:

@@ -30,11 +30,16 @@ class Apt:
             (work / name).mkdir(parents=True)
         (work / "status").touch()
         self._options = [
-            f"-oDir::State={work}", f"-oDir::State::lists={work}/lists",
-            f"-oDir::State::status={work}/status", f"-oDir::Cache={work}/cache",
-            "-oAPT::Sandbox::User=", "-oAcquire::Languages=none", "-oAcquire::Retries=2",
-            "-oAcquire::http::Timeout=20", "-oAcquire::https::Timeout=20",
-        ]  # fmt: skip
+            f"-oDir::State={work}",
+            f"-oDir::State::lists={work}/lists",
+            f"-oDir::State::status={work}/status",
+            f"-oDir::Cache={work}/cache",
+            "-oAPT::Sandbox::User=",
+            "-oAcquire::Languages=none",
+            "-oAcquire::Retries=2",
+            "-oAcquire::http::Timeout=20",
+            "-oAcquire::https::Timeout=20",
+        ]
         if sources:
             (work / "sources.list").write_text("".join(f"{line}\n" for line in sources))
             self._options += [
@@ -79,8 +84,12 @@ class Apt:
         options = self._options if program.startswith("apt") else []
         return subprocess.run(
             [program, *options, *arguments],
-            cwd=cwd or self._work, capture_output=True, text=True, timeout=900, check=False,
-        )  # fmt: skip
+            cwd=cwd or self._work,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
 
 
 def last(text: str) -> str:

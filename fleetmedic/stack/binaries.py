@@ -109,15 +109,21 @@ def trial(way: tuple[str, ...]) -> str | None:
         config.write_text(_TRIAL)
         log = Path(folder) / "log"
         arguments = [
-            f"--config.file={config}", f"--storage.path={folder}/data",
-            "--web.listen-address=127.0.0.1:0", "--cluster.listen-address=",
-        ]  # fmt: skip
+            f"--config.file={config}",
+            f"--storage.path={folder}/data",
+            "--web.listen-address=127.0.0.1:0",
+            "--cluster.listen-address=",
+        ]
         with log.open("wb") as output:
             try:
                 process = subprocess.Popen(
-                    [*way, *arguments], stdout=output, stderr=output, start_new_session=True,
-                    stdin=subprocess.DEVNULL, cwd=folder,
-                )  # fmt: skip
+                    [*way, *arguments],
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    stdin=subprocess.DEVNULL,
+                    cwd=folder,
+                )
             except OSError as error:
                 return error.strerror or str(error)
         try:

@@ -28,16 +28,19 @@ READY_SECONDS = 90.0
 DOWN_SECONDS = 15.0
 _HERE = {
     "state_dir": click.option(
-        "--state-dir", type=click.Path(file_okay=False, path_type=Path),
+        "--state-dir",
+        type=click.Path(file_okay=False, path_type=Path),
         help="The stack's state directory. [default: FLEETMEDIC_STATE_DIR, else `stack` (with "
         "another --port-base: `stack-PORT`) in FLEETMEDIC_HOME]",
     ),
     "port_base": click.option(
-        "--port-base", type=click.IntRange(1024, 65_000), default=DEFAULT_PORT_BASE,
+        "--port-base",
+        type=click.IntRange(1024, 65_000),
+        default=DEFAULT_PORT_BASE,
         show_default=True,
         help="Prometheus' port. The ports of the other processes are offsets from it.",
     ),
-}  # fmt: skip
+}
 
 
 def _which_stack(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,7 +110,7 @@ def _which_stack(command: Callable[..., Any]) -> Callable[..., Any]:
     help="The Alertmanager binary. amtool is searched in the same directory first.",
 )
 @click.pass_context
-def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: Any) -> None:  # fmt: skip
+def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: Any) -> None:
     """Start the whole stack on this machine: exporters, Prometheus, rules, Alertmanager, remediator.
 
     The stack listens on 127.0.0.1 only. Its state is kept in one directory between runs. Without an
@@ -123,7 +126,7 @@ def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: A
       fleetmedic up status
       fleetmedic up logs remediator -f
       fleetmedic up down
-    """  # fmt: skip
+    """
     ctx.obj = (state_dir, port_base)
     if ctx.invoked_subcommand is not None:
         return
@@ -131,12 +134,18 @@ def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: A
         if path := given[f"{name}_bin"]:
             os.environ[OVERRIDES[name]] = str(path.absolute())
     options = StackOptions(
-        state_dir=_state(state_dir, port_base), port_base=port_base, factor=given["time_factor"],
-        level=given["level"], nodes=given["nodes"], gpus=given["gpus"], simulate=given["simulate"],
+        state_dir=_state(state_dir, port_base),
+        port_base=port_base,
+        factor=given["time_factor"],
+        level=given["level"],
+        nodes=given["nodes"],
+        gpus=given["gpus"],
+        simulate=given["simulate"],
         scrape=given["scrape_interval"],
-        reset=given["reset"], history=given["history"],
+        reset=given["reset"],
+        history=given["history"],
         notifications=str(given["notifications"].absolute()) if given["notifications"] else None,
-    )  # fmt: skip
+    )
     decide(options)  # rejects invalid options before a process or a directory exists
     if given["detach"]:
         run_detached(options, click.echo, READY_SECONDS)
@@ -205,7 +214,7 @@ def down(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
 @click.pass_context
 def logs(
     ctx: click.Context, state_dir: Path | None, port_base: int, name: str, go_on: bool, count: int
-) -> None:  # fmt: skip
+) -> None:
     """Print the last lines of a process's log. `up status` lists the processes.
 
     \b

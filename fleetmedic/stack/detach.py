@@ -38,10 +38,23 @@ def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
     settings = {**asdict(options), "state_dir": str(options.state_dir)}
     with log:
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "fleetmedic.stack.detach", str(write), str(timeout), json.dumps(settings)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
-            pass_fds=(write,), env=without_mark(),
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "fleetmedic.stack.detach",
+                str(write),
+                str(timeout),
+                json.dumps(settings),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            pass_fds=(write,),
+            env=without_mark(),
+        )
     os.close(write)
     with os.fdopen(read) as lines:
         for line in lines:

@@ -24,11 +24,18 @@ from fleetmedic.stack.plan import StackOptions, decide, has_gpus
 
 NEEDS_BYTES = 2_000_000_000
 _LIBRARIES = {
-    "psutil": "exporter", "numpy": "rules", "sklearn": "rules", "requests": "rules",
-    "promql_parser": "rules", "starlette": "remediator", "uvicorn": "remediator",
-    "httpx2": "remediator", "prometheus_client": "remediator", "jinja2": "remediator",
+    "psutil": "exporter",
+    "numpy": "rules",
+    "sklearn": "rules",
+    "requests": "rules",
+    "promql_parser": "rules",
+    "starlette": "remediator",
+    "uvicorn": "remediator",
+    "httpx2": "remediator",
+    "prometheus_client": "remediator",
+    "jinja2": "remediator",
     "rich": "stack",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +89,17 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, port_base: int) -> None
 def examine(port_base: int = DEFAULT_PORT_BASE) -> list[Finding]:
     """Run all checks. They change nothing."""
     looks: tuple[Callable[[], Finding], ...] = (
-        _python, _libraries, lambda: _program("prometheus"), lambda: _program("promtool"),
-        lambda: _program("alertmanager"), lambda: _program("amtool"), _namespaces,
-        lambda: _ports(port_base), _gpus, _disk,
-    )  # fmt: skip
+        _python,
+        _libraries,
+        lambda: _program("prometheus"),
+        lambda: _program("promtool"),
+        lambda: _program("alertmanager"),
+        lambda: _program("amtool"),
+        _namespaces,
+        lambda: _ports(port_base),
+        _gpus,
+        _disk,
+    )
     return [look() for look in looks]
 
 
@@ -138,16 +152,18 @@ def _namespaces() -> Finding:
     try:
         done = subprocess.run(
             ["unshare", flags, "true"], capture_output=True, timeout=10, check=False
-        ).returncode  # fmt: skip
+        ).returncode
     except (OSError, subprocess.TimeoutExpired):
         done = 1
     if done == 0:
         return Finding("namespaces", "ok", f"`unshare {flags}` works")
     proot = shutil.which("proot") or (parts_dir() / "root/usr/bin/proot").is_file()
     return Finding(
-        "namespaces", "note", f"`unshare {flags}` is not permitted",
+        "namespaces",
+        "note",
+        f"`unshare {flags}` is not permitted",
         "" if proot else "a downloaded Alertmanager needs proot: run `fleetmedic doctor --fetch`",
-    )  # fmt: skip
+    )
 
 
 def _ports(base: int) -> Finding:

@@ -30,9 +30,13 @@ OPTIONAL = ("promtool", "amtool", "proot", *COMPARED)
 _NEEDED = re.compile(r"(libjs-|fonts-|libtalloc|libarchive)[a-z0-9.+-]+")
 # The raw time zone data is 210 MB, and the web pages do not load it.
 _USELESS = (
-    "etc", "lib", "usr/share/doc", "usr/share/man", "usr/share/lintian",
+    "etc",
+    "lib",
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/lintian",
     "usr/share/javascript/moment-timezone/data",
-)  # fmt: skip
+)
 _URI = re.compile(r"'[^']+' (?P<file>\S+) (?P<size>\d+) ")
 _BY_HAND = (
     "install the packages {packages} yourself, or set the paths with --prometheus-bin and "

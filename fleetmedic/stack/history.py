@@ -115,10 +115,14 @@ def schedule(gpus: Sequence[PastGpu], begin: float, end: float, seed: int = 1) -
                 first, last = at + chance.uniform(0, 600), until - chance.uniform(0, 600)
                 jobs.append(
                     PastJob(
-                        f"past-{len(jobs) + 1:03d}", node, part, first, last,
+                        f"past-{len(jobs) + 1:03d}",
+                        node,
+                        part,
+                        first,
+                        last,
                         chance.uniform(0.55, 0.98),
                     )
-                )  # fmt: skip
+                )
             at = until + chance.uniform(300, 1500)
     return jobs
 
@@ -132,10 +136,14 @@ def _parts(indices: list[int], chance: random.Random) -> Iterator[tuple[int, ...
 
 
 def tracks(
-    gpus: Sequence[PastGpu], jobs: Sequence[PastJob], times: Sequence[float],
-    faults: Sequence[PastFault] = (), *, instances: Mapping[str, str] | None = None,
+    gpus: Sequence[PastGpu],
+    jobs: Sequence[PastJob],
+    times: Sequence[float],
+    faults: Sequence[PastFault] = (),
+    *,
+    instances: Mapping[str, str] | None = None,
     cluster: str = "local",
-) -> list[Track]:  # fmt: skip
+) -> list[Track]:
     """The series of every metric that a detector reads. Pure function.
 
     `instances` maps a node to its `instance` label. The slowest GPU limits the speed of its job; the
@@ -211,15 +219,24 @@ def _labels(
 ) -> dict[str, str]:
     instance = (instances or {}).get(node, HOST)
     return {
-        "cluster": cluster, "job": "node", "instance": instance, "node": node,
-        "gpu": str(index), "uuid": uuid,
-    }  # fmt: skip
+        "cluster": cluster,
+        "job": "node",
+        "instance": instance,
+        "node": node,
+        "gpu": str(index),
+        "uuid": uuid,
+    }
 
 
 def backfill(
-    promtool: Path, hardware: Hardware, data_dir: Path, exporter_ports: dict[str, int], now: float,
-    *, cluster: str = "local",
-) -> BackfillReport:  # fmt: skip
+    promtool: Path,
+    hardware: Hardware,
+    data_dir: Path,
+    exporter_ports: dict[str, int],
+    now: float,
+    *,
+    cluster: str = "local",
+) -> BackfillReport:
     """Write 24 h of healthy metrics as blocks into Prometheus' data directory.
 
     The last sample is two minutes before `now`. Prometheus must not run yet. Raises UserError if
@@ -280,9 +297,12 @@ def _make_blocks(promtool: Path, piece: Path, data_dir: Path) -> None:
     ]
     try:
         done = subprocess.run(
-            [*command, "--quiet"], capture_output=True, text=True, timeout=PROMTOOL_SECONDS,
+            [*command, "--quiet"],
+            capture_output=True,
+            text=True,
+            timeout=PROMTOOL_SECONDS,
             check=False,
-        )  # fmt: skip
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(
             f"{promtool} could not write the simulated history ({error}). Use --no-history to start "

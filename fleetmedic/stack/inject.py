@@ -68,9 +68,15 @@ Examples:
     help="Prometheus' port of the stack to use.",
 )
 def inject(
-    target: str, fault: str, speed: float, xid: int, count: int, heals_by: faults.HealsBy,
-    given: Path | None, port_base: int,
-) -> None:  # fmt: skip
+    target: str,
+    fault: str,
+    speed: float,
+    xid: int,
+    count: int,
+    heals_by: faults.HealsBy,
+    given: Path | None,
+    port_base: int,
+) -> None:
     where = Target.parse(target)
     if where.kind is not TargetKind.GPU or where.gpu is None:
         raise UserError(f"TARGET: expected NODE/INDEX, such as node2/3, got {target[:80]!r}.")
@@ -81,7 +87,13 @@ def inject(
             "or set --state-dir. Faults are never injected into real GPUs."
         )
     faults.inject(
-        Hardware(folder), where.name, where.gpu, fault,
-        speed=speed, xid=xid, count=count, heals_by=heals_by,
-    )  # fmt: skip
+        Hardware(folder),
+        where.name,
+        where.gpu,
+        fault,
+        speed=speed,
+        xid=xid,
+        count=count,
+        heals_by=heals_by,
+    )
     click.echo(f"{where}: injected {fault}. Follow it with `fleetmedic incidents list`.")

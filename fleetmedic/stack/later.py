@@ -43,22 +43,34 @@ class Release:
 _PROMETHEUS = ("prometheus", "promtool")
 RELEASES = (
     Release(
-        "prometheus-2.53", _PROMETHEUS, (2, 53), (3,),
+        "prometheus-2.53",
+        _PROMETHEUS,
+        (2, 53),
+        (3,),
         {"prometheus-2.53": "usr/bin/prometheus", "promtool-2.53": "usr/bin/promtool"},
     ),
     Release(
-        "prometheus-3", _PROMETHEUS, (3,), (4,),
+        "prometheus-3",
+        _PROMETHEUS,
+        (3,),
+        (4,),
         {"prometheus-3": "usr/bin/prometheus", "promtool-3": "usr/bin/promtool"},
     ),
     Release(
-        "alertmanager-0.33", ("prometheus-alertmanager",), (0, 33), (1,),
+        "alertmanager-0.33",
+        ("prometheus-alertmanager",),
+        (0, 33),
+        (1,),
         {"alertmanager-0.33": "usr/bin/prometheus-alertmanager", "amtool-0.33": "usr/bin/amtool"},
     ),
     Release(
-        "compose", ("docker-compose",), (2,), (99,),
+        "compose",
+        ("docker-compose",),
+        (2,),
+        (99,),
         {"compose": "usr/libexec/docker/cli-plugins/docker-compose"},
     ),
-)  # fmt: skip
+)
 # Part name, such as promtool-3, to the release that contains it.
 PARTS: Mapping[str, Release] = {part: release for release in RELEASES for part in release.programs}
 
@@ -119,8 +131,11 @@ def _sources(part: str) -> list[str]:
     """One apt source line for each later suite of the machine's Debian archive."""
     told = subprocess.run(
         ["apt-get", "indextargets", "--format", _SOURCE_FIELDS],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     for line in told.stdout.splitlines():
         address, release, component, signed = line.split("|")
         if component == "main" and "security" not in address and "-" not in release:

@@ -62,9 +62,12 @@ def prometheus(plan: Plan) -> dict[str, Any]:
         for node in plan.nodes
     ]
     own = {
-        "remediator": "remediator", "rules": "rules", "prometheus": "prometheus",
-        "alertmanager": "alertmanager", "service": "pool",
-    }  # fmt: skip
+        "remediator": "remediator",
+        "rules": "rules",
+        "prometheus": "prometheus",
+        "alertmanager": "alertmanager",
+        "service": "pool",
+    }
     jobs = [{"job_name": "node", "static_configs": nodes}] + [
         {
             "job_name": job,
@@ -149,9 +152,15 @@ def render_rules(plan: Plan) -> None:
 
 def _folders(plan: Plan) -> Iterable[Path]:
     names = [
-        "secrets", "logs", "cluster", "prometheus/data", "prometheus/rules/generated",
-        "alertmanager/data", "remediator/data", "rules",
-    ]  # fmt: skip
+        "secrets",
+        "logs",
+        "cluster",
+        "prometheus/data",
+        "prometheus/rules/generated",
+        "alertmanager/data",
+        "remediator/data",
+        "rules",
+    ]
     names += [f"exporter/{node}" for node in plan.nodes]
     names += [f"progress/{node}" for node in plan.nodes]
     return [plan.state / name for name in names]

@@ -25,16 +25,22 @@ def services(plan: Plan, program: Callable[[str], list[str]]) -> list[Service]:
         _localcluster(plan),
         *(_exporter(plan, node) for node in plan.nodes),
         _ours(
-            "rules", ["rules", "serve", f"--config={plan.state}/rules/rules.yml", _listen(plan, "rules")],
+            "rules",
+            ["rules", "serve", f"--config={plan.state}/rules/rules.yml", _listen(plan, "rules")],
             plan.url("rules"),
         ),
         _ours(
             "remediator",
-            ["remediator", "serve", f"--config={plan.state}/remediator/remediator.yml",
-             _listen(plan, "remediator"), f"--data-dir={plan.state}/remediator/data"],
+            [
+                "remediator",
+                "serve",
+                f"--config={plan.state}/remediator/remediator.yml",
+                _listen(plan, "remediator"),
+                f"--data-dir={plan.state}/remediator/data",
+            ],
             plan.url("remediator"),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def health_urls(plan: Plan, supervised: list[Service]) -> dict[str, str]:
@@ -48,14 +54,18 @@ def _prometheus(plan: Plan, program: list[str]) -> Service:
     folder = plan.state / "prometheus"
     url = plan.url("prometheus")
     command = [
-        *program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
-        "--storage.tsdb.retention.time=15d", "--storage.tsdb.retention.size=4GB",
-        f"--web.listen-address={HOST}:{plan.ports['prometheus']}", f"--web.external-url={url}/",
+        *program,
+        f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/data",
+        "--storage.tsdb.retention.time=15d",
+        "--storage.tsdb.retention.size=4GB",
+        f"--web.listen-address={HOST}:{plan.ports['prometheus']}",
+        f"--web.external-url={url}/",
         "--web.enable-lifecycle",
         # After a reload Prometheus has no Alertmanager for up to 5 s, and an alert that fires then
         # is sent only after the resend delay, by default one minute.
         "--rules.alert.resend-delay=5s",
-    ]  # fmt: skip
+    ]
     return Service("prometheus", tuple(command), f"{url}/-/ready", url)
 
 
@@ -63,10 +73,13 @@ def _alertmanager(plan: Plan, program: list[str]) -> Service:
     folder = plan.state / "alertmanager"
     url = plan.url("alertmanager")
     command = [
-        *program, f"--config.file={folder}/alertmanager.yml", f"--storage.path={folder}/data",
-        f"--web.listen-address={HOST}:{plan.ports['alertmanager']}", f"--web.external-url={url}/",
+        *program,
+        f"--config.file={folder}/alertmanager.yml",
+        f"--storage.path={folder}/data",
+        f"--web.listen-address={HOST}:{plan.ports['alertmanager']}",
+        f"--web.external-url={url}/",
         "--cluster.listen-address=",
-    ]  # fmt: skip
+    ]
     return Service("alertmanager", tuple(command), f"{url}/-/ready", url)
 
 
@@ -79,16 +92,23 @@ def _localcluster(plan: Plan) -> Service:
 def _exporter(plan: Plan, node: str) -> Service:
     name = f"exporter-{node}"
     arguments = [
-        "exporter", _listen(plan, name), "--path.procfs=/proc", "--path.sysfs=/sys",
-        f"--state.dir={plan.state}/exporter/{node}", f"--cluster.dir={plan.state}/cluster",
-        f"--progress.dir={plan.state}/progress/{node}", "--gpu.interval=2s",
+        "exporter",
+        _listen(plan, name),
+        "--path.procfs=/proc",
+        "--path.sysfs=/sys",
+        f"--state.dir={plan.state}/exporter/{node}",
+        f"--cluster.dir={plan.state}/cluster",
+        f"--progress.dir={plan.state}/progress/{node}",
+        "--gpu.interval=2s",
         "--gpu.health-interval=5s",
-    ]  # fmt: skip
+    ]
     if plan.simulated:
         arguments += [
-            "--source=simulated", f"--hardware.dir={plan.hardware}", f"--hardware.node={node}",
+            "--source=simulated",
+            f"--hardware.dir={plan.hardware}",
+            f"--hardware.node={node}",
             f"--path.kmsg={plan.hardware}/{node}/kmsg",
-        ]  # fmt: skip
+        ]
     else:
         arguments += ["--source=nvml", "--path.kmsg=/dev/kmsg", f"--hardware.node={node}"]
     return _ours(name, arguments, plan.url(name))
@@ -97,7 +117,9 @@ def _exporter(plan: Plan, node: str) -> Service:
 def _ours(name: str, arguments: list[str], url: str | None = None) -> Service:
     # -P prevents a directory `rules` in the working directory from shadowing the package
     command = (sys.executable, "-P", "-m", "fleetmedic.cli", *arguments)
-    return Service(name, command, f"{url}/-/healthy" if url else None, url, {"PYTHONUNBUFFERED": "1"})  # fmt: skip
+    return Service(
+        name, command, f"{url}/-/healthy" if url else None, url, {"PYTHONUNBUFFERED": "1"}
+    )
 
 
 def _listen(plan: Plan, name: str) -> str:

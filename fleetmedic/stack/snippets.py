@@ -56,9 +56,14 @@ def config() -> None:
     help="File with the remediator's bearer token. [default: `webhook.token` in FLEETMEDIC_HOME]",
 )
 def snippets(
-    part: str | None, cluster: str, nodes: tuple[str, ...], http_sd: bool, remediator: str,
-    rules_dir: Path | None, token_file: Path | None,
-) -> None:  # fmt: skip
+    part: str | None,
+    cluster: str,
+    nodes: tuple[str, ...],
+    http_sd: bool,
+    remediator: str,
+    rules_dir: Path | None,
+    token_file: Path | None,
+) -> None:
     """Print the parts to merge into prometheus.yml and alertmanager.yml.
 
     \b
@@ -134,9 +139,10 @@ def named(cluster: str, nodes: tuple[str, ...]) -> dict[str, Any]:
 def discovered(remediator: str, token_file: Path) -> dict[str, Any]:
     """http_sd_configs for the remediator. It requires its token from clients on other machines."""
     source = {
-        "url": f"{remediator}/sd/targets", "refresh_interval": "15s",
+        "url": f"{remediator}/sd/targets",
+        "refresh_interval": "15s",
         "authorization": {"type": "Bearer", "credentials_file": str(token_file)},
-    }  # fmt: skip
+    }
     return {"http_sd_configs": [source]}
 
 
@@ -156,14 +162,21 @@ def receiver(remediator: str, token_file: Path) -> dict[str, Any]:
     routes = [
         {**every, "matchers": ['alertname="Watchdog"'], "repeat_interval": "1m"},
         {
-            **every, "repeat_interval": "5m", "continue": True,
-            "matchers": ['category=~"gpu|node|job|service|pipeline|capacity"', 'source=~"static|detector"'],
+            **every,
+            "repeat_interval": "5m",
+            "continue": True,
+            "matchers": [
+                'category=~"gpu|node|job|service|pipeline|capacity"',
+                'source=~"static|detector"',
+            ],
         },
-    ]  # fmt: skip
+    ]
     webhook = {
-        "url": f"{remediator}/api/v1/alerts", "send_resolved": True, "max_alerts": 0,
+        "url": f"{remediator}/api/v1/alerts",
+        "send_resolved": True,
+        "max_alerts": 0,
         "http_config": {"authorization": {"type": "Bearer", "credentials_file": str(token_file)}},
-    }  # fmt: skip
+    }
     return {
         "route": {"routes": routes},
         "receivers": [{"name": "fleetmedic", "webhook_configs": [webhook]}],

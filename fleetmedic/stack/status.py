@@ -101,15 +101,25 @@ def table(rows: Iterable[Row], title: str) -> Table:
     from rich.table import Table
 
     drawn = Table(title=title, box=box.SIMPLE, title_justify="left")
-    for heading, justify in (("process", "left"), ("state", "left"), ("pid", "right"), ("up", "right"),
-                             ("memory", "right"), ("URL", "left")):  # fmt: skip
+    for heading, justify in (
+        ("process", "left"),
+        ("state", "left"),
+        ("pid", "right"),
+        ("up", "right"),
+        ("memory", "right"),
+        ("URL", "left"),
+    ):
         drawn.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for row in rows:
         colour = "green" if row.trouble is None else "red"
         drawn.add_row(
-            row.name, f"[{colour}]{row.state}[/]", str(row.pid or "-"), _age(row.uptime),
-            _size(row.memory), row.url or "",
-        )  # fmt: skip
+            row.name,
+            f"[{colour}]{row.state}[/]",
+            str(row.pid or "-"),
+            _age(row.uptime),
+            _size(row.memory),
+            row.url or "",
+        )
     return drawn
 
 

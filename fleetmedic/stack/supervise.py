@@ -92,10 +92,21 @@ class Supervisor:
         """Start the reaper, then the services in order."""
         (self._state / "logs").mkdir(parents=True, exist_ok=True)
         self._reaper = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fleetmedic.stack.reaper", str(self.mark), str(self._state)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True, cwd="/", env=without_mark(),
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "fleetmedic.stack.reaper",
+                str(self.mark),
+                str(self._state),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env=without_mark(),
+        )
         self._thread.start()
 
     def stop_one(self, name: str) -> None:
@@ -170,9 +181,14 @@ class Supervisor:
         with open_log(child.log) as log:
             try:
                 child.process = subprocess.Popen(
-                    [*guard, *child.service.command], stdin=subprocess.DEVNULL, stdout=log,
-                    stderr=log, start_new_session=True, cwd=self._state, env=environment,
-                )  # fmt: skip
+                    [*guard, *child.service.command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    cwd=self._state,
+                    env=environment,
+                )
             except OSError as error:
                 log.write(f"failed to start: {error.strerror}\n".encode())
                 self._schedule(child, f"failed to start ({error.strerror})", time.monotonic())

@@ -29,9 +29,17 @@ __all__ = ["Stack", "StackOptions"]
 
 # What --reset deletes; other files in the directory are kept.
 STATE_NAMES = (
-    "hardware", "cluster", "progress", "exporter", "prometheus", "alertmanager", "remediator",
-    "rules", "secrets", "stack.json",
-)  # fmt: skip
+    "hardware",
+    "cluster",
+    "progress",
+    "exporter",
+    "prometheus",
+    "alertmanager",
+    "remediator",
+    "rules",
+    "secrets",
+    "stack.json",
+)
 LOOK_SECONDS = 0.1
 # the lock of a state directory; it also marks the directory as fleetmedic's
 MARK = ".fleetmedic.lock"
@@ -193,9 +201,13 @@ class Stack:
 
         exporters = {node: self.plan.ports[f"exporter-{node}"] for node in self.plan.nodes}
         report = backfill(
-            _found("promtool"), Hardware(self.plan.hardware), data, exporters, time.time(),
+            _found("promtool"),
+            Hardware(self.plan.hardware),
+            data,
+            exporters,
+            time.time(),
             cluster=CLUSTER,
-        )  # fmt: skip
+        )
         tell(
             "SIMULATED: preloaded 24 h of healthy metrics into Prometheus, to train the detectors "
             f"({report.series} series, {report.samples} samples, {report.seconds:.1f} s)"

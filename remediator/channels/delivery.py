@@ -94,15 +94,21 @@ class Delivery:
             until = self.now() + float(said.get("expires_in", 7200)) - _TOKEN_MARGIN
         text = fill(self.templates[name], group, f"channel {name}", Signature())
         body = {
-            "touser": channel.to_user, "toparty": channel.to_party, "totag": channel.to_tag,
-            "agentid": channel.agent_id, "msgtype": "text",
+            "touser": channel.to_user,
+            "toparty": channel.to_party,
+            "totag": channel.to_tag,
+            "agentid": channel.agent_id,
+            "msgtype": "text",
             "text": {"content": text.decode()[:600]},
-        }  # fmt: skip
+        }
         try:
             answer = await self.sender.exchange(
-                "POST", f"{base}/message/send", params={"access_token": token},
-                content=msgspec.json.encode(body), headers={"Content-Type": _JSON},
-            )  # fmt: skip
+                "POST",
+                f"{base}/message/send",
+                params={"access_token": token},
+                content=msgspec.json.encode(body),
+                headers={"Content-Type": _JSON},
+            )
             _answer(*answer, "errcode=0")
         except NotDelivered:
             self._tokens.pop(name, None)  # the token may have been revoked

@@ -20,9 +20,15 @@ KEEP_MESSAGES = 90_000.0
 # While Alertmanager withholds an alert, no action follows; afterwards the alert is decided again.
 WITHHELD = frozenset({Reason.SILENCED, Reason.INHIBITED, Reason.MUTED})
 _OF_INCIDENTS = frozenset(Kind) - {
-    Kind.ALERT_RECEIVED, Kind.SUPPRESSED, Kind.PAUSED, Kind.RESUMED, Kind.RECONCILED, Kind.DELIVERED,
-    Kind.STORM_BEGAN, Kind.STORM_ENDED,
-}  # fmt: skip
+    Kind.ALERT_RECEIVED,
+    Kind.SUPPRESSED,
+    Kind.PAUSED,
+    Kind.RESUMED,
+    Kind.RECONCILED,
+    Kind.DELIVERED,
+    Kind.STORM_BEGAN,
+    Kind.STORM_ENDED,
+}
 
 
 @dataclass(frozen=True, slots=True)

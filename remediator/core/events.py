@@ -60,10 +60,15 @@ def alert_received(alert: Alert, target: Target | None, at: float, source: str) 
     reason = Reason.ALERT_RECEIVED if alert.firing else Reason.ALERT_RESOLVED
     status = "firing" if alert.firing else "resolved"
     data = {
-        "alertname": alert.name, "fingerprint": alert.fingerprint, "startsAt": alert.starts_text,
-        "starts_at": alert.starts_at, "status": status, "labels": dict(alert.labels),
-        "key": alert.key, "source": source,
-    }  # fmt: skip
+        "alertname": alert.name,
+        "fingerprint": alert.fingerprint,
+        "startsAt": alert.starts_text,
+        "starts_at": alert.starts_at,
+        "status": status,
+        "labels": dict(alert.labels),
+        "key": alert.key,
+        "source": source,
+    }
     text = f"{alert.name or 'An alert without a name'} is {status}."
     return Event(Kind.ALERT_RECEIVED, at, None, _text(target), reason, text, data)
 
@@ -75,8 +80,14 @@ def suppressed(alert: Alert, target: Target | None, at: float, reason: Reason, t
 
 
 def opened(
-    identity: str, target: Target, playbook: str, level: Level, at: float, recurrence: int, text: str
-) -> Event:  # fmt: skip
+    identity: str,
+    target: Target,
+    playbook: str,
+    level: Level,
+    at: float,
+    recurrence: int,
+    text: str,
+) -> Event:
     """A new incident; `recurrence` counts earlier incidents on the target that were repaired recently."""
     data = {"playbook": playbook, "level": str(level), "recurrence": recurrence}
     return Event(Kind.INCIDENT_OPENED, at, identity, str(target), Reason.ROUTED, text, data)
@@ -110,17 +121,27 @@ def inherited(heir: Incident, from_: Incident, at: float) -> Event:
 
 
 def step_event(
-    kind: Kind, incident: Incident, step: Step, at: float, reason: Reason, text: str = "",
-    *, passed: bool | None = None, dead: bool = False,
-) -> Event:  # fmt: skip
+    kind: Kind,
+    incident: Incident,
+    step: Step,
+    at: float,
+    reason: Reason,
+    text: str = "",
+    *,
+    passed: bool | None = None,
+    dead: bool = False,
+) -> Event:
     """A step was prepared, is done, failed, or was withdrawn before it started.
 
     `step` holds what is needed to continue after a crash. `dead`: the quarantined target is lost or hung.
     """
     data: dict[str, Any] = {
-        "action": step.action, "step": step.id, "attempt": step.attempt, "op_id": step.op_id,
+        "action": step.action,
+        "step": step.id,
+        "attempt": step.attempt,
+        "op_id": step.op_id,
         "on": str(step.target),
-    }  # fmt: skip
+    }
     if kind is Kind.STEP_PREPARED:
         data["deadline"] = step.deadline
         data["jobs"] = list(step.jobs)
@@ -155,9 +176,14 @@ def resumed(by: str, at: float) -> Event:
 
 
 def notified(
-    at: float, op_id: str, body: Mapping[str, Any], *, incident: Incident | None = None,
-    occasion: str = "", group: str = "",
-) -> Event:  # fmt: skip
+    at: float,
+    op_id: str,
+    body: Mapping[str, Any],
+    *,
+    incident: Incident | None = None,
+    occasion: str = "",
+    group: str = "",
+) -> Event:
     """A notification. `body` is sent to each address until it is delivered or expires.
 
     `group` names a common cause of many incidents (a pause, a storm); one message is sent for it.
@@ -209,11 +235,16 @@ def reconciled(at: float, firing: int, missed: int, incidents: int) -> Event:
 def step_of(data: Mapping[str, Any]) -> Step:
     """The step that a StepPrepared event announced."""
     return Step(
-        id=data["step"], action=data["action"], target=Target.parse(data["on"]),
-        attempt=data["attempt"], op_id=data["op_id"], deadline=data["deadline"],
-        jobs=tuple(data["jobs"]), also=tuple(Target.parse(text) for text in data["also"]),
+        id=data["step"],
+        action=data["action"],
+        target=Target.parse(data["on"]),
+        attempt=data["attempt"],
+        op_id=data["op_id"],
+        deadline=data["deadline"],
+        jobs=tuple(data["jobs"]),
+        also=tuple(Target.parse(text) for text in data["also"]),
         replicas=data["replicas"],
-    )  # fmt: skip
+    )
 
 
 def episode_of(alert: Alert, now: float) -> Episode:

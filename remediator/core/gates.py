@@ -11,9 +11,13 @@ from remediator.core.model import OWNER, FaultClass, Playbook, Rung, Step
 from remediator.core.reasons import Reason
 
 CAPABILITY = {
-    "quarantine_gpu": "gpu_quarantine", "signal_checkpoint": "signal", "restart_jobs": "restart",
-    "reset_gpu": "gpu_reset", "reboot_node": "reboot", "scale": "scale",
-}  # fmt: skip
+    "quarantine_gpu": "gpu_quarantine",
+    "signal_checkpoint": "signal",
+    "restart_jobs": "restart",
+    "reset_gpu": "gpu_reset",
+    "reboot_node": "reboot",
+    "scale": "scale",
+}
 
 
 # For so long (seconds) an event, or a failed test, is evidence enough where no alert is active any more.
@@ -68,9 +72,12 @@ def quarantine(case: Case) -> Verdict:
         if gpu
         else ("nodes", view.pool.nodes_out, view.pool.nodes)
     )
-    verdicts = [touches(case), guards.not_pinned(view.stops),
-                guards.not_theirs(view.quarantine_owner),
-                guards.not_theirs(view.node_quarantine_owner)]  # fmt: skip
+    verdicts = [
+        touches(case),
+        guards.not_pinned(view.stops),
+        guards.not_theirs(view.quarantine_owner),
+        guards.not_theirs(view.node_quarantine_owner),
+    ]
     if gpu:
         verdicts.append(guards.able("gpu_quarantine", view.capabilities))
     if not view.heard_lately:

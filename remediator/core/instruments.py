@@ -23,13 +23,30 @@ class Instrument(StrEnum):
 
 # Liveness, staleness and failures of collectors: an exporter that died explains each of them.
 _EXPORTER = frozenset(
-    {"NodeDown", "NodeExporterDown", "NodeMassOutage", "ExporterDataStale", "ExporterCollectorFailing",
-     "ExporterAllocationUnknown", "ExporterKernelLogDropped", "GpuCountMismatch", "TargetDown"}
-)  # fmt: skip
+    {
+        "NodeDown",
+        "NodeExporterDown",
+        "NodeMassOutage",
+        "ExporterDataStale",
+        "ExporterCollectorFailing",
+        "ExporterAllocationUnknown",
+        "ExporterKernelLogDropped",
+        "GpuCountMismatch",
+        "TargetDown",
+    }
+)
 _KERNEL_LOG = frozenset(
-    {"GpuXidFatalHardware", "GpuXidApplicationRepeated", "GpuXidContained", "GpuXidStorm",
-     "NodeKernelFault", "NodeOomKill", "NodePcieErrors", "NodeHardwareMemoryErrors"}
-)  # fmt: skip
+    {
+        "GpuXidFatalHardware",
+        "GpuXidApplicationRepeated",
+        "GpuXidContained",
+        "GpuXidStorm",
+        "NodeKernelFault",
+        "NodeOomKill",
+        "NodePcieErrors",
+        "NodeHardwareMemoryErrors",
+    }
+)
 _PEERS = frozenset(
     {"GpuPeerOutlier", "GpuAnomalyScoreHigh", "GpuSlowerThanPeers", "TrainingStraggler"}
 )
@@ -38,9 +55,17 @@ _OF_ONE_EXPORTER = frozenset({Instrument.DRIVER, Instrument.KERNEL_LOG, Instrume
 
 # Alerts about an event: they fire for a while after it and do not show the current state.
 EVENTS = frozenset(
-    {"GpuXidFatalHardware", "GpuXidApplicationRepeated", "GpuXidContained", "GpuXidStorm",
-     "GpuEccUncorrectable", "NodeOomKill", "NodeKernelFault", "NodeRebootUnexpected"}
-)  # fmt: skip
+    {
+        "GpuXidFatalHardware",
+        "GpuXidApplicationRepeated",
+        "GpuXidContained",
+        "GpuXidStorm",
+        "GpuEccUncorrectable",
+        "NodeOomKill",
+        "NodeKernelFault",
+        "NodeRebootUnexpected",
+    }
+)
 # The target does not work at all, so a quarantine costs no capacity. A node that lost some GPUs still has
 # the others.
 LOST_OR_HUNG = {
@@ -58,9 +83,12 @@ def instrument(alertname: str) -> Instrument:
     if alertname in _PEERS:
         return Instrument.PEERS
     for prefix, found in (
-        ("Exporter", Instrument.EXPORTER), ("Gpu", Instrument.DRIVER), ("Node", Instrument.NODE),
-        ("Training", Instrument.JOB), ("Inference", Instrument.JOB),
-    ):  # fmt: skip
+        ("Exporter", Instrument.EXPORTER),
+        ("Gpu", Instrument.DRIVER),
+        ("Node", Instrument.NODE),
+        ("Training", Instrument.JOB),
+        ("Inference", Instrument.JOB),
+    ):
         if alertname.startswith(prefix):
             return found
     return Instrument.UNLISTED

@@ -60,10 +60,15 @@ def birth(event: Event) -> Incident:
     if event.kind is not Kind.INCIDENT_OPENED or event.incident is None or event.target is None:
         raise IllegalTransition(f"{event.kind} does not start an incident")
     return Incident(
-        id=event.incident, target=Target.parse(event.target), playbook=event.data["playbook"],
-        level=Level(event.data["level"]), opened=event.at, since=event.at, text=event.text,
+        id=event.incident,
+        target=Target.parse(event.target),
+        playbook=event.data["playbook"],
+        level=Level(event.data["level"]),
+        opened=event.at,
+        since=event.at,
+        text=event.text,
         recurrence=event.data["recurrence"],
-    )  # fmt: skip
+    )
 
 
 def evolve(incident: Incident, event: Event) -> Incident:
@@ -81,11 +86,16 @@ def _moved(incident: Incident, event: Event) -> Incident:
     if to not in TRANSITIONS[incident.state]:
         raise IllegalTransition(f"the table has no transition from {incident.state} to {to}")
     after = replace(
-        incident, state=to, reason=event.reason or incident.reason, text=event.text,
-        since=event.at, until=event.data.get("until"), mark=len(incident.steps),
+        incident,
+        state=to,
+        reason=event.reason or incident.reason,
+        text=event.text,
+        since=event.at,
+        until=event.data.get("until"),
+        mark=len(incident.steps),
         rung=event.data.get("rung", incident.rung),
         absorbed_by=event.data.get("absorbed_by", incident.absorbed_by),
-    )  # fmt: skip
+    )
     if event.reason is Reason.RETRIED:
         steps = len(incident.steps)
         after = replace(after, base=steps, rung=0, retried_at=event.at, rehearsed=False)
@@ -117,9 +127,13 @@ def _ended(incident: Incident, event: Event) -> Incident:
         raise IllegalTransition(f"the step {event.data['step']} was not prepared")
     done = event.kind is Kind.STEP_DONE
     after = replace(
-        run, state=_ENDINGS[event.kind], ended=event.at, text=event.text,
-        passed=event.data.get("passed"), reason=event.reason,
-    )  # fmt: skip
+        run,
+        state=_ENDINGS[event.kind],
+        ended=event.at,
+        text=event.text,
+        passed=event.data.get("passed"),
+        reason=event.reason,
+    )
     steps = tuple(after if one is run else one for one in incident.steps)
     incident = replace(incident, steps=steps)
     return _with_effect(incident, run.step, event.at) if done else incident

@@ -138,9 +138,14 @@ def moving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> D
     names = tuple(job.job_id for job in jobs)
     deadline = case.playbook.jobs.deadline if case.playbook.jobs else 60.0
     step = plan.new_step(
-        case.incident, "restart_jobs", deadline, on=on, name=name, jobs=names,
+        case.incident,
+        "restart_jobs",
+        deadline,
+        on=on,
+        name=name,
+        jobs=names,
         also=case.view.accused,
-    )  # fmt: skip
+    )
     return Act(step, Reason.MOVING_JOBS)
 
 

@@ -19,11 +19,17 @@ REPAIRS = frozenset({"reset_gpu", "reboot_node"})
 DISRUPTIVE = REPAIRS | {"restart_jobs"}
 
 WOULD = {
-    "notify": "notify people", "quarantine_gpu": "quarantine the GPU", "quarantine_node": "quarantine the node",
-    "signal_checkpoint": "signal its jobs to write a checkpoint", "restart_jobs": "restart its jobs elsewhere",
-    "reset_gpu": "reset the GPU", "reboot_node": "reboot the node", "verify": "test it",
-    "release": "re-admit it after probation", "scale": "scale the workload",
-}  # fmt: skip
+    "notify": "notify people",
+    "quarantine_gpu": "quarantine the GPU",
+    "quarantine_node": "quarantine the node",
+    "signal_checkpoint": "signal its jobs to write a checkpoint",
+    "restart_jobs": "restart its jobs elsewhere",
+    "reset_gpu": "reset the GPU",
+    "reboot_node": "reboot the node",
+    "verify": "test it",
+    "release": "re-admit it after probation",
+    "scale": "scale the workload",
+}
 
 
 def node_of(target: Target) -> Target:
@@ -32,10 +38,16 @@ def node_of(target: Target) -> Target:
 
 
 def new_step(
-    incident: Incident, action: str, deadline: float, *, on: Target | None = None,
-    name: str | None = None, jobs: tuple[str, ...] = (), also: tuple[Target, ...] = (),
+    incident: Incident,
+    action: str,
+    deadline: float,
+    *,
+    on: Target | None = None,
+    name: str | None = None,
+    jobs: tuple[str, ...] = (),
+    also: tuple[Target, ...] = (),
     replicas: int | None = None,
-) -> Step:  # fmt: skip
+) -> Step:
     """The next attempt of a step. `name` distinguishes steps that share an action."""
     identity = name or action
     attempt = incident.attempts(identity) + 1

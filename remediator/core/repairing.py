@@ -224,16 +224,27 @@ def _scaling(case: Case) -> Decision:
     verdict = guards.all_of(
         gates.scales_in(case) if shrinks else gates.touches(case),
         guards.known(case.view.known and load is not None),
-        guards.cooldown(tuple(at for name, on, at in case.view.attempts
-                              if (name, on) == ("scale", incident.target)), scale.cooldown, case.now),
-    )  # fmt: skip
+        guards.cooldown(
+            tuple(
+                at
+                for name, on, at in case.view.attempts
+                if (name, on) == ("scale", incident.target)
+            ),
+            scale.cooldown,
+            case.now,
+        ),
+    )
     if not verdict.allows:
         return held(verdict)
     assert load is not None  # noqa: S101 - `known` was checked above
     wish = desired(
-        load.wanted, load.waiting, per_replica=scale.per_replica, minimum=load.minimum,
-        maximum=load.maximum, step=abs(scale.step),
-    )  # fmt: skip
+        load.wanted,
+        load.waiting,
+        per_replica=scale.per_replica,
+        minimum=load.minimum,
+        maximum=load.maximum,
+        step=abs(scale.step),
+    )
     change = wish.replicas - load.wanted
     if change * scale.step > 0:
         step = plan.new_step(incident, "scale", plan.QUICK * 3, replicas=wish.replicas)

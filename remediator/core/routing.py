@@ -14,9 +14,17 @@ from remediator.core.reasons import Reason, sentence
 _NAMES = {TargetKind.NODE: NODE, TargetKind.JOB: JOB_ID, TargetKind.WORKLOAD: SERVICE}
 # A node's incident takes over the incidents of its GPUs that have not started a repair.
 BEFORE_REPAIR = frozenset(
-    {State.NEW, State.TRIAGED, State.HELD, State.AWAIT_APPROVAL, State.QUARANTINED,
-     State.CHECKPOINTING, State.DRAINING, State.JOBS_MOVED}
-)  # fmt: skip
+    {
+        State.NEW,
+        State.TRIAGED,
+        State.HELD,
+        State.AWAIT_APPROVAL,
+        State.QUARANTINED,
+        State.CHECKPOINTING,
+        State.DRAINING,
+        State.JOBS_MOVED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,9 +107,15 @@ def _beyond(incident: Incident, action: str) -> str:
 
 
 def admit(
-    alert: Alert, target: Target, playbook: Playbook, book: Book, now: float,
-    terms: Terms, *, event_at: float | None = None,
-) -> tuple[Event, ...]:  # fmt: skip
+    alert: Alert,
+    target: Target,
+    playbook: Playbook,
+    book: Book,
+    now: float,
+    terms: Terms,
+    *,
+    event_at: float | None = None,
+) -> tuple[Event, ...]:
     """The events for a routed, firing alert: none, an absorption, or a new incident.
 
     `event_at` is the time of the event that the alert reports, if the sensors know it.
@@ -144,9 +150,13 @@ def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tu
         ended = events.moved(current, state, now, Reason.DEMAND_ROSE, absorbed_by=heir)
         return (ended, *opening)
     ended = events.moved(
-        current, State.SUPPRESSED, now, Reason.ABSORBED,
-        "A more severe alert on the target takes over.", absorbed_by=heir,
-    )  # fmt: skip
+        current,
+        State.SUPPRESSED,
+        now,
+        Reason.ABSORBED,
+        "A more severe alert on the target takes over.",
+        absorbed_by=heir,
+    )
     kept = tuple(events.absorbed(heir, current.target, one, now) for one in current.alerts)
     return (ended, *opening, *kept)
 

@@ -104,11 +104,15 @@ def document(targets: tuple[ScrapeTarget, ...]) -> bytes:
 def _targets(host: Host, raw: HostsFile, cluster: str, where: str) -> Iterator[ScrapeTarget]:
     of_cluster = host.cluster or raw.cluster or cluster
     if not _NAME.fullmatch(of_cluster):
-        raise UserError(f"{where}: invalid cluster name {of_cluster[:60]!r}; use letters, digits, . _ -.")  # fmt: skip
+        raise UserError(
+            f"{where}: invalid cluster name {of_cluster[:60]!r}; use letters, digits, . _ -."
+        )
     form = host.address or raw.address
     for node in _expand(host.node, where):
         if not _NAME.fullmatch(node):
-            raise UserError(f"{where}: invalid node name {node[:60]!r}; use letters, digits, . _ -.")  # fmt: skip
+            raise UserError(
+                f"{where}: invalid node name {node[:60]!r}; use letters, digits, . _ -."
+            )
         address = form.replace("{node}", node)
         port = _ADDRESS.fullmatch(address)
         if port is None or not 1 <= int(port[1]) <= 65535:

@@ -14,7 +14,10 @@ from fleetmedic.kernel.errors import UserError
 
 MAX_VALUES = 100
 MAX_VALUE = 256
-_STRING = re.compile(r"""(?P<op>=~|!~|=|!=)?(?P<gap>\s*)(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)""", re.S)  # fmt: skip
+_STRING = re.compile(
+    r"""(?P<op>=~|!~|=|!=)?(?P<gap>\s*)(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)""",
+    re.S,
+)
 _NAME = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+),\s*(?P<label>[a-zA-Z_]\w*)\)", re.S)

@@ -96,9 +96,13 @@ class Proxy:
                 courses = await client.course(expr, over.start, over.end, over.step)
                 series = [{"labels": one.metric, "values": one.values} for one in courses]
         return {
-            "start": over.start, "end": over.end, "step": over.step, "expr": expr,
-            "total": len(series), "series": series[:MAX_SERIES],
-        }  # fmt: skip
+            "start": over.start,
+            "end": over.end,
+            "step": over.step,
+            "expr": expr,
+            "total": len(series),
+            "series": series[:MAX_SERIES],
+        }
 
     def _window(self, asked: Asked) -> Window:
         return window(asked.first, asked.last, time.time(), self._scrape)

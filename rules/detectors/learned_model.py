@@ -116,7 +116,8 @@ class LearnedModel:
         facts = Facts(
             detector=self.name,
             parameters={
-                "features": float(len(present)), "threshold": threshold,
+                "features": float(len(present)),
+                "threshold": threshold,
                 **_slopes(present, slope),
             },
             trained_from=grid.start,
@@ -124,7 +125,7 @@ class LearnedModel:
             expected_per_day=found.expected_per_day,
             backtest_alerts=alerts(held, threshold),
             series=len(keys),
-        )  # fmt: skip
+        )
         return CovarianceModel(present, base, slope, precision, threshold, facts)
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
@@ -219,6 +220,7 @@ def _learn(
     covariance = MinCovDet(random_state=SEED, support_fraction=SUPPORT).fit(left).covariance_
     precision = np.linalg.inv(covariance) / np.outer(scale, scale)
     return (
-        tuple(base.tolist()), tuple(slope.tolist()),
+        tuple(base.tolist()),
+        tuple(slope.tolist()),
         tuple(tuple(row) for row in precision.tolist()),
-    )  # fmt: skip
+    )

@@ -122,7 +122,18 @@ def _doubles(files: Sequence[RuleFile]) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    words.names, words.labels, words.texts, words.runbook, words.dashboard, words.durations,
-    query.syntax, query.families, query.absence, query.units,
-    matching.selecting, matching.grouping, matching.matching, matching.texts,
-)  # fmt: skip
+    words.names,
+    words.labels,
+    words.texts,
+    words.runbook,
+    words.dashboard,
+    words.durations,
+    query.syntax,
+    query.families,
+    query.absence,
+    query.units,
+    matching.selecting,
+    matching.grouping,
+    matching.matching,
+    matching.texts,
+)

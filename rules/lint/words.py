@@ -17,9 +17,18 @@ from rules.lint.problem import Place, Problem
 
 HEADINGS = ("Meaning", "Impact", "Check", "Automatic action", "By hand", "Verify", "Silence")
 PLAYBOOKS = (
-    "gpu-lost", "gpu-hung", "gpu-repair", "gpu-slow", "application-error", "node-down", "job-stalled",
-    "notify-only", "scale-out", "scale-in", "none",
-)  # fmt: skip
+    "gpu-lost",
+    "gpu-hung",
+    "gpu-repair",
+    "gpu-slow",
+    "application-error",
+    "node-down",
+    "job-stalled",
+    "notify-only",
+    "scale-out",
+    "scale-in",
+    "none",
+)
 SOURCES = ("static", "detector")
 LABELS = (words.SEVERITY, words.CATEGORY, words.SOURCE)
 ANNOTATIONS = ("summary", "description", RUNBOOK_URL, words.PLAYBOOK)
@@ -49,8 +58,10 @@ def labels(place: Place) -> Iterator[Problem]:
     if not rule.is_alert:
         return
     allowed = {
-        words.SEVERITY: words.SEVERITIES, words.CATEGORY: words.CATEGORIES, words.SOURCE: SOURCES
-    }  # fmt: skip
+        words.SEVERITY: words.SEVERITIES,
+        words.CATEGORY: words.CATEGORIES,
+        words.SOURCE: SOURCES,
+    }
     for name, values in allowed.items():
         value = rule.labels.get(name)
         if value not in values:
@@ -150,8 +161,10 @@ def _boards() -> Mapping[str, frozenset[str]]:
 def durations(place: Place) -> Iterator[Problem]:
     rule = place.rule
     fields = (
-        ("for", rule.wait), ("keep_firing_for", rule.keep), ("interval", place.group.interval)
-    )  # fmt: skip
+        ("for", rule.wait),
+        ("keep_firing_for", rule.keep),
+        ("interval", place.group.interval),
+    )
     for name, text in fields:
         try:
             seconds = parse_duration(text) if text else 0.0
