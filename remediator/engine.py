@@ -25,9 +25,7 @@ from remediator.core.instruments import instrument
 from remediator.core.lifecycle import IllegalTransition
 from remediator.core.model import (
     Alert,
-    FaultClass,
     Incident,
-    Level,
     Playbook,
     State,
     Step,
@@ -48,7 +46,7 @@ from remediator.exits import Exits
 from remediator.journal import JournalDown
 from remediator.messages import incident_body
 from remediator.notices import group_notice, lane_failed
-from remediator.policy import Rules
+from remediator.policy import Rules, unconfigured
 from remediator.storms import Storms
 from remediator.world import Appends, World
 
@@ -373,7 +371,7 @@ class Engine:
         if incident.released is not None or (
             incident.prepared is not None and incident.prepared.step.action == "release"
         ):
-            return await self._go_on(incident, _unconfigured(incident))
+            return await self._go_on(incident, unconfigured(incident))
         if incident.reason is Reason.PLAYBOOK_GONE:
             return self._rules.idle
         now = self._world.now()
@@ -388,16 +386,3 @@ class Engine:
             )
         await self._journal.append(written)
         return self._rules.idle
-
-
-def _unconfigured(incident: Incident) -> Playbook:
-    """An empty playbook, to release the quarantines of a playbook that is no longer configured."""
-    return Playbook(
-        incident.playbook,
-        (),
-        (),
-        incident.target.kind,
-        FaultClass.SERVICE,
-        Level.REPAIR,
-        notify=False,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from remediator.core.guards import Limits
-from remediator.core.model import Alert, Level, Playbook
+from remediator.core.model import Alert, FaultClass, Incident, Level, Playbook
 from remediator.core.reasons import Reason
 from remediator.core.routing import Route, route
 from remediator.core.settle import RECURRENCE_WINDOW, Terms
@@ -44,3 +44,16 @@ class Rules:
         if found and (wider is None or Level.OBSERVE in (wider.level, self.ceiling)):
             return replace(found, widen_to=None)
         return found
+
+
+def unconfigured(incident: Incident) -> Playbook:
+    """An empty playbook, to release the quarantines of a playbook that is no longer configured."""
+    return Playbook(
+        incident.playbook,
+        (),
+        (),
+        incident.target.kind,
+        FaultClass.SERVICE,
+        Level.REPAIR,
+        notify=False,
+    )
