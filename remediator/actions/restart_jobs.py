@@ -45,12 +45,14 @@ class RestartJobs:
 async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]:
     """Where the job may not start: on the target, or on hardware that other alerts report as unhealthy.
 
-    If this is empty, the cluster excludes the job's current place.
+    A job that the cluster has already moved off the target stays where it runs, even beside hardware that
+    an alert names. If this is empty, the cluster excludes the job's current place.
     """
-    if step.target.kind is not TargetKind.JOB:
-        return (step.target, *step.also)
     job = await tools.cluster.job(job_id) if step.also else None
-    return (*job.places(), *step.also) if job else ()
+    if step.target.kind is TargetKind.JOB:
+        return (*job.places(), *step.also) if job else ()
+    moved = job is not None and job.running and _left(step.target, job.places())
+    return (step.target,) if moved else (step.target, *step.also)
 
 
 async def _one(job_id: str, step: Step, tools: Tools) -> Look:

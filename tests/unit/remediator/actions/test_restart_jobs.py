@@ -63,7 +63,11 @@ class Held(Full):
     ("target", "also", "expected"),
     [
         (GPU, (), ("node1/3",)),
-        (GPU, ("node3/1", "node4"), ("node1/3", "node3/1", "node4")),
+        (Target.parse("node2/5"), ("node3/1", "node4"), ("node2/5", "node3/1", "node4")),
+        (Target.parse("node2"), ("node3/1",), ("node2", "node3/1")),
+        # The job was moved already, and runs: it is not moved again for what an alert names there.
+        (GPU, ("node2/5", "node4"), ("node1/3",)),
+        (Target.parse("node1"), ("node2/5",), ("node1",)),
         # If this is empty, the cluster excludes the job's current place.
         (JOB, (), ()),
         (JOB, ("node3/1",), ("node2/5", "node3/1")),
