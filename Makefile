@@ -6,19 +6,22 @@ TESTS ?= tests
 # integration tests mostly wait, so more of them than cores run at once
 WORKERS ?= 3
 .DEFAULT_GOAL := help
-.PHONY: help demo up test setup check scenarios screenshots bench mutants adversary clean
+.PHONY: help demo up test runtime setup check scenarios screenshots bench mutants adversary clean
 
 help: ## Show this.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
 
-demo: setup ## Show the remediation of failed GPUs on a simulated fleet.
+demo: runtime ## Show the remediation of failed GPUs on a simulated fleet.
 	$(BIN)/fleetmedic demo
 
-up: setup ## Start the whole stack on this machine; Ctrl-C stops it.
+up: runtime ## Start the whole stack on this machine; Ctrl-C stops it.
 	$(BIN)/fleetmedic up
 
 test: setup ## Run all tests, including those with the real Prometheus and Alertmanager.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+
+runtime:
+	@$(PYTHON) tools/setup.py --runtime
 
 setup: ## Create .venv and download Prometheus and Alertmanager; installs no package on the machine.
 	@$(PYTHON) tools/setup.py

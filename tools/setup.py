@@ -1,8 +1,10 @@
 """Creates .venv for a checkout and downloads the programs of the stack. Standard library only, because
 the system's python3 runs it before anything is installed.
 
-    python3 tools/setup.py
+    python3 tools/setup.py            what the programs, the tests and the checks need
+    python3 tools/setup.py --runtime  what the programs need, for `make demo` and `make up`
 
+uv installs the packages, because it is faster than pip; where uv cannot, pip does.
 If the last run succeeded and pyproject.toml is unchanged, it does nothing and needs no network.
 """
 
@@ -23,14 +25,21 @@ STAMP = VENV / ".complete"
 LOG = VENV / "setup.log"
 
 
+# The extras of pyproject.toml, and megabytes on disk with uv.
+RUNTIME, DEVELOPMENT = ("all", 300), ("dev", 580)
+
+
 def main() -> int:
     """Install what is missing. Returns the exit code."""
     if sys.version_info < NEEDED:
         return _with_newer_python()
-    if not _fresh():
+    if sys.argv[1:] not in ([], ["--runtime"]):
+        raise _fail(f"unknown arguments: {' '.join(sys.argv[1:])}. Expected none, or --runtime.")
+    extra, megabytes = RUNTIME if sys.argv[1:] else DEVELOPMENT
+    if not _fresh(extra):
         _make_venv()
-        _install()
-        STAMP.write_text(_key())
+        _install(extra, megabytes)
+        STAMP.write_text(_key(extra))
     return _fetch_parts()
 
 
@@ -53,14 +62,16 @@ def _with_newer_python() -> int:
     )
 
 
-def _key() -> str:
-    """A hash that changes if .venv must be updated: other dependencies, path or Python."""
+def _key(extra: str) -> str:
+    """A hash that changes if .venv must be updated: other dependencies, extra, path or Python."""
     facts = [(ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode(), sys.version.encode()]
-    return hashlib.sha256(b"\0".join(facts)).hexdigest()
+    return hashlib.sha256(b"\0".join([*facts, extra.encode()])).hexdigest()
 
 
-def _fresh() -> bool:
-    return STAMP.is_file() and STAMP.read_text() == _key() and PYTHON.exists()
+def _fresh(extra: str) -> bool:
+    """Whether .venv has the extra; what development needs includes the runtime."""
+    enough = {_key(extra), _key(DEVELOPMENT[0])}
+    return STAMP.is_file() and STAMP.read_text() in enough and PYTHON.exists()
 
 
 def _make_venv() -> None:
@@ -103,41 +114,70 @@ def _is_ours() -> bool:
     return said == f"{VENV}\n{sys.version.strip()}"
 
 
-def _install() -> None:
-    """Run pip in .venv. Large downloads are printed; the complete output is in setup.log."""
-    _say("installing the packages of pyproject.toml into .venv (about 350 MB on disk)")
-    environment = {
-        **os.environ,
-        "PIP_ROOT_USER_ACTION": "ignore",
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    }
-    command = [str(PYTHON), "-m", "pip", "install", "--progress-bar=off", "-e", ".[dev]"]
-    said = []
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as pip:
-        for line in pip.stdout or ():
-            said.append(line)
-            words = line.split()
-            if words[:1] == ["Downloading"] and line.rstrip().endswith("MB)"):
-                print(
-                    f"  downloading {words[1].rpartition('/')[2]} {' '.join(words[2:])}", flush=True
-                )
-    LOG.write_text("".join(said))
-    if pip.returncode:
+def _install(extra: str, megabytes: int) -> None:
+    """Install the extra of this checkout. The complete output is in setup.log."""
+    _say(f"installing the packages of pyproject.toml into .venv (about {megabytes} MB on disk)")
+    LOG.write_text("")
+    package = ["-e", f".[{extra}]"]
+    pip = [str(PYTHON), "-m", "pip", "install", "--progress-bar=off"]
+    uv = [str(VENV / "bin" / "uv"), "pip", "install", "--python", str(PYTHON)]
+    if _run([*pip, "--quiet", "uv>=0.5"])[0] == 0 and _run([*uv, *package])[0] == 0:
+        return
+    _say("uv could not install the packages; pip does, which takes longer")
+    code, said = _run([*pip, *package])
+    if code:
         causes = [line.strip() for line in said if re.match(r"\s*(ERROR|\w+Error): ", line)]
         cause = causes[-1] if causes else (said or ["no output"])[-1].strip()
         raise _fail(
             f"pip could not install the packages ({cause[:300]}). See {LOG}. If the network is missing, "
             "connect the machine and run the setup again."
         )
-    count = sum(1 for line in said if line.startswith("Collecting "))
-    _say(f"installed {count} packages")
+
+
+def _run(command: list[str]) -> tuple[int, list[str]]:
+    """Run an installer; returns its exit code and output. Prints the large downloads."""
+    said: list[str] = []
+    try:
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=_environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            for line in process.stdout or ():
+                said.append(line)
+                words = line.split()
+                if words[:1] == ["Downloading"] and re.search(r"Mi?B\)$", line.rstrip()):
+                    name, size = words[1].rpartition("/")[2], " ".join(words[2:])
+                    print(f"  downloading {name} {size}", flush=True)
+    except OSError as error:
+        said.append(f"{error}\n")
+        return 127, said
+    finally:
+        with LOG.open("a") as log:
+            log.writelines(said)
+    return process.returncode, said
+
+
+def _environment() -> dict[str, str]:
+    """The environment of the installers. uv reads no settings of pip, so it gets pip's index."""
+    found = {
+        **os.environ,
+        "PIP_ROOT_USER_ACTION": "ignore",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "UV_NO_PROGRESS": "1",
+        "UV_SYSTEM_CERTS": "1",
+    }
+    asked = [PYTHON, "-m", "pip", "config", "get", "global.index-url"]
+    index = (
+        os.environ.get("PIP_INDEX_URL")
+        or subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    )
+    if index and not any(name.startswith("UV_") and "INDEX" in name for name in os.environ):
+        found["UV_DEFAULT_INDEX"] = index
+    return found
 
 
 def _fetch_parts() -> int:
