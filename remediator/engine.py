@@ -39,6 +39,7 @@ from remediator.core.settle import (
     admit,
     hand_over,
     settle,
+    unattended,
     widen,
 )
 from remediator.executor import outcome_events
@@ -134,6 +135,16 @@ class Engine:
         for alert, found in news:
             self._sort_in(alert, found)
         return len(news)
+
+    def take_up(self, alerts: Iterable[Alert]) -> None:
+        """Decide again about alerts that still fire after a person's release of their target expired."""
+        now = self._world.now()
+        for alert in alerts:
+            found = self._rules.route(alert)
+            if found.target is not None and unattended(
+                alert, found.target, self._book, now, self._rules.terms.pin
+            ):
+                self._sort_in(alert, found)
 
     async def note_withheld(self, alerts: Iterable[tuple[Alert, Evidence]]) -> None:
         """Record, once per alert, why no action follows from alerts that Alertmanager withholds."""

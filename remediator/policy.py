@@ -35,7 +35,8 @@ class Rules:
     def terms(self) -> Terms:
         """The limits for new incidents."""
         shrinking = (one.name for one in self.playbooks if one.scale and one.scale.step < 0)
-        return Terms(self.ceiling, RECURRENCE_WINDOW / self.factor, frozenset(shrinking))
+        window = RECURRENCE_WINDOW / self.factor
+        return Terms(self.ceiling, window, frozenset(shrinking), self.limits.pin)
 
     def playbook(self, name: str) -> Playbook | None:
         """The playbook of that name, if it is still configured; it does not widen to one that only observes."""

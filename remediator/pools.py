@@ -100,6 +100,17 @@ def owner_of(
     return f"{kept.by} ({kept.why})"[:MOST_SAID]
 
 
+def others_on(node: NodeFacts, incident: Incident, book: Book) -> tuple[str, ...]:
+    """The GPUs of a node that another owner keeps out of service, as text with their owners."""
+    found = []
+    for gpu in node.gpus:
+        target = Target(TargetKind.GPU, node.name, gpu.index)
+        owner = owner_of(gpu.quarantine, target, incident, book)
+        if owner not in (None, OWNER) and target != incident.target:
+            found.append(f"{target} (owner {owner})"[:MOST_SAID])
+    return tuple(found)
+
+
 def _within(one: Target, target: Target) -> bool:
     """Whether `one` is the target or one of its GPUs, which are quarantined together with their node."""
     return one == target or (target.gpu is None and one.name == target.name)

@@ -26,7 +26,7 @@ from remediator.core.storm import storm_in
 from remediator.core.view import Identity, JobView, SensorView, Stops, View, WorkloadView
 from remediator.health import HealthReport
 from remediator.identity import identify, strangers
-from remediator.pools import members, owner_of, pool_view, rehearsed, still_ours
+from remediator.pools import members, others_on, owner_of, pool_view, rehearsed, still_ours
 from remediator.sensors import Sensors
 from remediator.signs import Signs, event_time, signs_of
 
@@ -174,9 +174,9 @@ class Senses:
 
     def _stops(self, incident: Incident) -> Stops:
         book, clock = self._from.book, self._from.clock
-        pause, pin = book.pause, book.pins.get(incident.target)
-        until = pin.at + self._limits.pin if pin else 0.0
-        pinned = pin is not None and clock.now() < until
+        pause = book.pause
+        pinned, pinned_until = self._pin(incident.target)
+        node_pinned, node_until = self._pin(Target(TargetKind.NODE, incident.target.name))
         storm = next(iter(book.storms.values()), None)
         general = storm if incident.target.kind is TargetKind.JOB else None
         return Stops(
@@ -187,9 +187,19 @@ class Senses:
             storm_group=f"storm/{general.at:.0f}" if general else "",
             clock=clock.doubt(),
             clock_left=clock.left(),
-            pinned=_pinned(incident.target, pin, until) if pin and pinned else "",
-            pinned_until=until if pinned else None,
+            pinned=pinned,
+            pinned_until=pinned_until,
+            node_pinned=node_pinned,
+            node_pinned_until=node_until,
         )
+
+    def _pin(self, target: Target) -> tuple[str, float | None]:
+        """The text and the end (Unix seconds) of a person's release of a target; empty without one."""
+        pin = self._from.book.pins.get(target)
+        until = pin.at + self._limits.pin if pin else 0.0
+        if pin is None or self._from.clock.now() >= until:
+            return "", None
+        return _pinned(target, pin, until), until
 
     def _heard_lately(self, incident: Incident) -> bool:
         """Whether an alert of the incident was received so recently that it needs no confirmation."""
@@ -240,6 +250,7 @@ class Senses:
             siblings=await self._siblings(incident, playbook),
             widens=self._widens(target),
             kept=still_ours(incident, nodes),
+            node_others=others_on(node, incident, book),
             accused=tuple(sorted(one for one in self.storms_now if one != target)),
         )
         whole = Target(TargetKind.NODE, target.name)

@@ -29,6 +29,15 @@ WATCHDOG = "Watchdog"
 _ABOUT = (NODE, GPU, JOB_ID, SERVICE)
 
 
+def _series_of(alert: Alert, **more: str) -> str:
+    """The selector of the series that Prometheus writes about an alert."""
+    about = {name: alert.labels[name] for name in _ABOUT if alert.labels.get(name)}
+    # A scraped series of that name has these two labels; the series of an alert has not.
+    scraped = {name: alert.labels.get(name, "") for name in ("instance", "job")}
+    given = {"alertname": alert.name} | more | about | scraped
+    return "{" + ",".join(f"{name}={json.dumps(value)}" for name, value in given.items()) + "}"
+
+
 @dataclass(slots=True)
 class _Exporters:
     """The last result for which exporters are up, and its time (monotonic seconds)."""
@@ -106,14 +115,26 @@ class Sensors:
         if alert.name not in rules:
             # If Prometheus evaluates our rules, an alert without a rule there is not confirmed.
             return WATCHDOG not in rules
-        about = {name: alert.labels[name] for name in _ABOUT if alert.labels.get(name)}
-        # A scraped series named ALERTS has these two labels; the series of an alert has not.
-        scraped = {name: alert.labels.get(name, "") for name in ("instance", "job")}
-        given = {"alertname": alert.name, "alertstate": "firing"} | about | scraped
-        chosen = ",".join(f"{name}={json.dumps(value)}" for name, value in given.items())
-        window = FIRED_EVER if event else FIRED_LATELY
-        found = await self._ask(f"count(last_over_time(ALERTS{{{chosen}}}[{window}s]))")
+        # An event that is over was firing at some time since its alert began, and not only before.
+        since_start = time.time() - alert.starts_at + FIRED_LATELY
+        window = min(FIRED_EVER, max(FIRED_LATELY, since_start)) if event else FIRED_LATELY
+        chosen = _series_of(alert, alertstate="firing")
+        found = await self._ask(f"count(last_over_time(ALERTS{chosen}[{window:.0f}s]))")
         return None if found is None else bool(found)
+
+    async def active_since(self, alert: Alert) -> float | None:
+        """Since when Prometheus evaluates the alert's latest firing as active (Unix seconds)."""
+        chosen = _series_of(alert)
+        return await self._largest(f"max(last_over_time(ALERTS_FOR_STATE{chosen}[{FIRED_EVER}s]))")
+
+    async def last_uncorrectable(self, target: Target) -> float | None:
+        """When the GPU's count of uncorrectable memory errors last rose (Unix seconds), within an hour."""
+        count = "gpu_ecc_errors_total" + self._of(
+            node=target.name, gpu=str(target.gpu), error="uncorrected", scope="volatile"
+        )
+        step = f"{max(5, math.ceil(self._scrape))}s"
+        rose = f"(timestamp({count}) and ({count} > {count} offset {step}))"
+        return await self._largest(f"max(max_over_time({rose}[1h:{step}]))")
 
     async def _rule_names(self, prometheus: PrometheusClient) -> frozenset[str] | None:
         """The names of the alerts that Prometheus evaluates, from its last response; None before."""

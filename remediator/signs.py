@@ -117,11 +117,19 @@ async def signs_of(
 
 
 async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | None:
-    """When the event that an alert reports happened (Unix seconds); None if unknown."""
-    if target.gpu is None or not alert.name.startswith("GpuXid"):
-        return None
-    # Only the alert's own code: an application's XID after the repair is not the hardware's XID before it.
-    return await sensors.last_xid(target, alert.labels.get("xid", ""))
+    """When the event that an event alert reports happened (Unix seconds); None if unknown.
+
+    By the sensors, not by the alert's own start, which its sender chooses.
+    """
+    known = None
+    if target.gpu is not None and alert.name.startswith("GpuXid"):
+        # Only its own code: an application's XID after the repair does not date a hardware XID before it.
+        known = await sensors.last_xid(target, alert.labels.get("xid", ""))
+    elif target.gpu is not None and alert.name == "GpuEccUncorrectable":
+        known = await sensors.last_uncorrectable(target)
+    if known is None and alert.name in EVENTS:
+        known = await sensors.active_since(alert)
+    return known
 
 
 def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence:

@@ -140,7 +140,7 @@ def _quarantine(case: Case) -> Decision:
     verdict = gates.quarantine(case)
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
-    if not verdict.allows and not case.view.firing and case.incident.quarantined:
+    if not case.view.firing and case.incident.quarantined:
         # The quarantines come from the node's GPUs; the alerts ended before the node was quarantined.
         return Move(State.VERIFYING, Reason.ALERT_GONE)
     if not verdict.allows:

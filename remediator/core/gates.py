@@ -114,11 +114,18 @@ def disrupts(case: Case) -> Verdict:
     )
 
 
+def reboots(case: Case) -> Verdict:
+    """Before a node is rebooted, or emptied for it."""
+    return guards.node_free(case.view.stops, case.view.node_others)
+
+
 def moves_running_jobs(case: Case) -> Verdict:
     """Before running jobs are stopped and restarted elsewhere."""
+    whole = case.incident.target.kind is TargetKind.NODE
     return guards.all_of(
         guards.able("restart", case.view.capabilities),
         disrupts(case),
+        *((reboots(case),) if whole else ()),
         guards.witnesses(signals(case), case.playbook.witnesses),
     )
 
@@ -144,6 +151,7 @@ def repairs(case: Case, rung: Rung) -> Verdict:
         guards.not_paused(case.view.paused, case.view.stops),
         guards.cooldown(times, rung.cooldown, case.now),
         disrupts(case),
+        *((reboots(case),) if rung.action == "reboot_node" else ()),
     )
 
 
@@ -171,6 +179,8 @@ def needs_facts(step: Step, playbook: Playbook) -> bool:
 
 def right_before(case: Case, step: Step) -> Verdict:
     """The last check before a step, on facts gathered for it (see `needs_facts`)."""
+    if step.action == "reboot_node":
+        return guards.all_of(disrupts(case), reboots(case))
     if step.action in plan.REPAIRS:
         return disrupts(case)
     if step.action == "restart_jobs":

@@ -144,6 +144,16 @@ def not_pinned(stops: Stops) -> Verdict:
     return _hold(Reason.PINNED, stops.pinned, stops.pinned_until)
 
 
+def node_free(stops: Stops, others: tuple[str, ...]) -> Verdict:
+    """A node that a person returned to service, or with a GPU of another owner, is not rebooted."""
+    if stops.node_pinned:
+        return _hold(Reason.PINNED, stops.node_pinned, stops.node_pinned_until)
+    if others:
+        text = f"The node is not rebooted, because another owner keeps {', '.join(others[:3])}."
+        return _hold(Reason.OTHER_OWNER, text)
+    return ALLOWED
+
+
 def able(needed: str, capabilities: frozenset[str]) -> Verdict:
     """A step that the cluster does not support is refused before anything is changed for it."""
     if needed in capabilities:

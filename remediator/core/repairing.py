@@ -17,6 +17,8 @@ LONGEST_PROBATION = 86_400.0
 LOOK_AGAIN = 2.0
 # After a longer hold (seconds), the target is tested first: somebody may have repaired it.
 FACTS_HOLD_FOR = 300.0
+# A reset may itself log an event, a moment (seconds) after the cluster reports its end.
+EVENT_MARGIN = 2.0
 
 
 def decide_jobs_moved(case: Case) -> Decision:
@@ -98,6 +100,8 @@ def decide_verifying(case: Case) -> Decision:
         return Move(State.QUARANTINED, Reason.NEW_ALERT)
     if run.step.id == plan.WATCH and run.reason is Reason.STEP_REFUSED:
         return _verify(case)  # an alert interrupted the test and is over now
+    if run.state is StepState.DONE and _event_since_repair(case):
+        return climb(case, _next_rung(case))
     if run.state is StepState.DONE:
         factor = 2 ** min(case.incident.recurrence, MOST_DOUBLINGS)
         probation = case.playbook.probation * (factor if case.playbook.double_on_repeat else 1)
@@ -118,7 +122,9 @@ def decide_probation(case: Case) -> Decision:
     if incident.done("release") and not incident.quarantined:
         return told(case, "closed") or Move(State.CLOSED, Reason.READMITTED)
     watched = incident.reason is Reason.HEALTHY_IN_SERVICE
-    if any(episode.starts_at > incident.since for episode in incident.alerts):
+    # One alert of an event may report several: the time of the latest one counts, not the alert's start.
+    new_event = case.view.event_at is not None and case.view.event_at > incident.since
+    if new_event or any(episode.starts_at > incident.since for episode in incident.alerts):
         # A target with running jobs is not tested under load; it is handled as if newly quarantined.
         state = State.QUARANTINED if watched else State.VERIFYING
         return Move(state, Reason.NEW_ALERT)
@@ -278,6 +284,12 @@ def _verify(case: Case) -> Decision:
         return Act(step, Reason.STEP_ALLOWED, text)
     step = plan.new_step(incident, "verify", case.playbook.verify.deadline)
     return Act(step, Reason.STEP_ALLOWED, f"The remediator tests {incident.target}.")
+
+
+def _event_since_repair(case: Case) -> bool:
+    """Whether an event of the hardware happened after the repair, although the test passed."""
+    repaired, event = case.incident.repaired_at, case.view.event_at
+    return repaired is not None and event is not None and event > repaired + EVENT_MARGIN
 
 
 def _tested_here(case: Case) -> StepRun | None:

@@ -12,6 +12,8 @@ from remediator.core.model import Alert, Incident, Level, Playbook, State
 from remediator.core.reasons import Reason, sentence
 
 _NAMES = {TargetKind.NODE: NODE, TargetKind.JOB: JOB_ID, TargetKind.WORKLOAD: SERVICE}
+# What people keep, in service or out of it, is no signal against the node, and stays as it is.
+KEPT_BY_OTHERS = frozenset({Reason.OTHER_OWNER, Reason.PINNED})
 # A node's incident takes over the incidents of its GPUs that have not started a repair.
 BEFORE_REPAIR = frozenset(
     {
@@ -128,6 +130,11 @@ def covers(node: Incident, book: Book) -> bool:
     """
     if not treats(node) or node.held is not None or node.state is State.HELD:
         return False
+    if node.reason is Reason.RELEASED_BY_OTHERS:
+        return False
+    starts = node.state in (State.NEW, State.TRIAGED)
+    if not starts and node.target not in node.quarantined:
+        return False  # the node is in service: a quarantine of its GPUs has to come from elsewhere
     return node.repaired_at is not None or node.state is State.ESCALATED or book.firing(node)
 
 
@@ -139,6 +146,7 @@ def absorbable(node: Target, book: Book) -> tuple[Incident, ...]:
         if one.target.kind is TargetKind.GPU
         and one.target.name == node.name
         and one.state in BEFORE_REPAIR
+        and one.held not in KEPT_BY_OTHERS
     )
 
 

@@ -5,6 +5,7 @@ The events of one decision are appended to the journal together, before anything
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.labels import Target, TargetKind
@@ -27,11 +28,13 @@ SLOWEST_AGAIN = 15.0
 @dataclass(frozen=True, slots=True)
 class Terms:
     """Limits for new incidents. `ceiling`: the highest level. `window`: how far back (seconds) an earlier
-    incident counts. `shrinking`: the names of the playbooks that remove replicas."""
+    incident counts. `shrinking`: the names of the playbooks that remove replicas. `pin`: for how long
+    (seconds) a person's release of a target is respected."""
 
     ceiling: Level
     window: float = RECURRENCE_WINDOW
     shrinking: frozenset[str] = frozenset()
+    pin: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,8 @@ def admit(
     `event_at` is the time of the event that the alert reports, if the sensors know it.
     """
     record = book.episodes.get(alert.key)
-    if record is not None and not record.undecided:
+    again = unattended(alert, target, book, now, terms.pin)
+    if record is not None and not record.undecided and not again:
         return ()
     episode = events.episode_of(alert, now)
     current = holder(target, book)
@@ -140,6 +144,18 @@ def admit(
         return (events.suppressed(alert, target, now, Reason.SPENT, cured),)
     opening = open_incident(alert, target, playbook, book, now, terms)
     return _instead_of(current, opening, now) if current is not None else opening
+
+
+def unattended(alert: Alert, target: Target, book: Book, now: float, pin: float) -> bool:
+    """Whether an alert still fires after the release that ended its incident expired, and nobody acts."""
+    record = book.episodes.get(alert.key)
+    ended = book.incidents.get(record.incident or "") if record else None
+    if ended is None or not ended.ended or not alert.firing:
+        return False
+    release = book.pins.get(target)
+    released = ended.reason in (Reason.RELEASED_BY_PERSON, Reason.RELEASED_BY_OTHERS)
+    expired = release is not None and now >= release.at + pin
+    return released and expired and holder(target, book) is None
 
 
 def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tuple[Event, ...]:

@@ -75,7 +75,8 @@ class Stops:
     `pause`: who paused the remediator and why; `pause_group` identifies the pause. `other_installation`:
     another remediator acts on this cluster. `storm`: too much of the pool is reported unhealthy. `clock`:
     the wall clock jumped; `clock_left` is the number of seconds until it is trusted again.
-    `pinned`: a person returned the target to service, which is respected until `pinned_until`.
+    `pinned`: a person returned the target to service, which is respected until `pinned_until`; the same
+    for the target's node as `node_pinned`.
     """
 
     pause: str = ""
@@ -87,6 +88,8 @@ class Stops:
     clock_left: float = 0.0
     pinned: str = ""
     pinned_until: float | None = None
+    node_pinned: str = ""
+    node_pinned_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ class View:
     `heard_lately`: an alert came by webhook a moment ago.
     `dead`: the target is lost or hung beyond doubt, so that it costs no budget. `accused` is the hardware
     that active alerts name. `job_known`: the cluster knows the job that the incident is about. `widens`:
-    the node has no incident of its own that does nothing for its GPUs now.
+    the node has no incident of its own that does nothing for its GPUs now. `node_others`: the GPUs of the
+    node that another owner keeps out of service, each with its owner.
     """
 
     level: Level
@@ -124,6 +128,7 @@ class View:
     quarantine_owner: str | None = None
     node_quarantine_owner: str | None = None
     kept: tuple[Target, ...] = ()
+    node_others: tuple[str, ...] = ()
     jobs: tuple[JobView, ...] = ()
     node_jobs: tuple[JobView, ...] = ()
     pool: PoolView = PoolView()

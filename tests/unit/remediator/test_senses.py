@@ -19,7 +19,7 @@ from remediator.core.book import Attempt, Book, Pin
 from remediator.core.events import Kind
 from remediator.core.evidence import ACTIVE, Standing
 from remediator.core.guards import Limits
-from remediator.core.model import Alert, Incident, Level, State
+from remediator.core.model import OWNER, Alert, Incident, Level, State
 from remediator.core.reasons import Reason
 from remediator.core.view import View
 from remediator.library import load_library
@@ -41,6 +41,8 @@ class Told:
     xid: float | None = None
     boot: float | None = None
     uuids: dict[str, float] | None = None
+    began: float | None = None
+    ecc: float | None = None
     saved: float | None = None
     hangs: bool = False
     queue: float | None = None
@@ -59,6 +61,12 @@ class Told:
     async def last_xid(self, target: Target, xid: str = "") -> float | None:
         self.asked.append(f"last_xid {xid}".strip())
         return self.xid
+
+    async def active_since(self, alert: Alert) -> float | None:
+        return self.began
+
+    async def last_uncorrectable(self, target: Target) -> float | None:
+        return self.ecc
 
     async def last_step(self, jobs: list[str]) -> float | None:
         self.asked.append("last_step")
@@ -808,3 +816,20 @@ def test_a_test_that_failed_after_every_alert_was_over_is_about_a_known_gpu(worl
     world.fake.forgets(heard)
     view = world.view(state=State.VERIFYING)
     assert (view.firing, view.identity.confirmed) == (False, True)
+
+
+def test_the_release_of_a_node_stands_beside_that_of_its_gpu(world: World) -> None:
+    world.hear("GpuLost")
+    world.book.pins[Target.parse("node1")] = Pin("alice", "tested", NOW - 10)
+    stops = world.view().stops
+    assert (stops.pinned, "alice" in stops.node_pinned) == ("", True)
+    assert stops.node_pinned_until == NOW - 10 + 14_400
+
+
+def test_gpus_of_the_node_that_others_keep_are_named_with_their_owners(world: World) -> None:
+    world.hear("GpuLost")
+    for gpu, owner in (("node1/5", "alice"), ("node1/6", OWNER), ("node2/1", "bob")):
+        target = Target.parse(gpu)
+        asyncio.run(world.cluster.quarantine(target, op_id=gpu, owner=owner, reason="x"))
+    assert world.view().node_others == ("gpu/node1/5 (owner alice)",)
+    assert world.view(NODE).node_others == ("gpu/node1/5 (owner alice)",)

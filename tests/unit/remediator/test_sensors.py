@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -70,7 +72,9 @@ def test_exporters_are_up_or_not_and_no_answer_is_no_answer() -> None:
 
 def test_exporters_are_asked_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("remediator.sensors.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(
+        "remediator.sensors.time", SimpleNamespace(monotonic=lambda: now, time=lambda: NOW)
+    )
     answers = Answers({"up": [sample(1, node="node1")]})
     one = sensors(answers)
     run(one.exporters_up())
@@ -215,7 +219,9 @@ def test_an_alert_that_fires_or_of_another_ruler_is_not_contradicted() -> None:
 
 def test_the_rules_are_asked_for_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("remediator.sensors.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(
+        "remediator.sensors.time", SimpleNamespace(monotonic=lambda: now, time=lambda: NOW)
+    )
     answers = Answers()
     one = sensors(answers)
     assert run(one.fires(alert(), event=False)) is False
@@ -240,7 +246,9 @@ def test_what_prometheus_evaluated_holds_while_it_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("remediator.sensors.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(
+        "remediator.sensors.time", SimpleNamespace(monotonic=lambda: now, time=lambda: NOW)
+    )
     answers = Answers({"count(": [sample(1)]})
     one = sensors(answers)
     assert run(one.fires(alert("TheirOwn"), event=False)) is True
@@ -265,3 +273,27 @@ def test_where_our_rules_are_evaluated_an_alert_that_no_rule_makes_is_not_confir
     assert run(sensors(answers).fires(alert("GpuPeerOutlier"), event=False)) is False
     answers.rules = frozenset({"GpuLost"})
     assert run(sensors(answers).fires(alert("GpuPeerOutlier"), event=False)) is True
+
+
+def test_an_event_is_confirmed_by_what_fired_since_its_alert_began_and_not_before() -> None:
+    now = time.time()
+    answers = Answers(rules=frozenset({"GpuEccUncorrectable", "Watchdog"}))
+    for age, window in ((10, "70"), (600, "660"), (1e6, "21600")):
+        answers.asked.clear()
+        labels = {"alertname": "GpuEccUncorrectable", "node": "node1", "gpu": "3"}
+        alert = Alert("a", now - age, "x", True, labels)
+        run(sensors(answers).fires(alert, event=True))
+        asked = re.search(r"\[(\d+)s\]", answers.asked[-1])
+        assert asked is not None
+        assert abs(int(asked[1]) - int(window)) <= 5
+
+
+def test_the_time_of_an_event_is_that_of_prometheus() -> None:
+    answers = Answers({"max(last_over_time(ALERTS_FOR_STATE": [sample(NOW - 30)]})
+    alert = Alert("a", NOW, "x", True, {"alertname": "NodeOomKill", "node": "node1"})
+    assert run(sensors(answers).active_since(alert)) == NOW - 30
+    assert 'alertname="NodeOomKill",node="node1"' in answers.asked[0]
+    rose = Answers({"max(max_over_time((timestamp(gpu_ecc_errors_total": [sample(NOW - 7)]})
+    assert run(sensors(rose).last_uncorrectable(GPU)) == NOW - 7
+    assert 'error="uncorrected",scope="volatile"' in rose.asked[0]
+    assert run(sensors(Answers(error="gone")).last_uncorrectable(GPU)) is None

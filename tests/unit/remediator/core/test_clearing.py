@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from remediator.core import plan
+import pytest
+
+from fleetmedic.kernel.labels import TargetKind
+from remediator.core import gates, plan
 from remediator.core.decide import decide
 from remediator.core.evidence import ACTIVE
 from remediator.core.model import (
@@ -121,3 +124,34 @@ def test_where_a_playbook_needs_more_signals_than_the_test_the_node_keeps_its_jo
     assert outcome(waits) == ("hold", Reason.WITNESSES)
     idle = decide(case(one, book=two, **TESTED))
     assert idle.step.action == "quarantine_node", "no job runs on the node"
+
+
+OTHERS = {"node_others": ("gpu/node1/7 (owner alice)",)}
+PINNED_NODE = {"stops": Stops(node_pinned="alice returned node1", node_pinned_until=NOW + 60)}
+
+
+@pytest.mark.parametrize(
+    ("kept", "reason"), [(OTHERS, Reason.OTHER_OWNER), (PINNED_NODE, Reason.PINNED)]
+)
+def test_a_node_that_people_keep_is_neither_emptied_nor_rebooted_for_one_gpu(
+    incident, case, kept, reason
+) -> None:
+    one = incident(State.REPAIRING, rung=1)
+    assert outcome(decide(case(one, **kept))) == ("hold", reason)
+    ready = incident(State.REPAIRING, rung=1, quarantined=(GPU, NODE))
+    ours = {"node_quarantine_owner": "fleetmedic"}
+    assert outcome(decide(case(ready, **ours, **kept))) == ("hold", reason)
+    step = plan.new_step(ready, "reboot_node", 1.0, on=NODE)
+    assert gates.right_before(case(ready, **ours, **kept), step).reason is reason
+    reset = decide(case(incident(State.REPAIRING, rung=0), **kept)).step
+    assert reset.action == "reset_gpu", "the GPU alone may be repaired"
+
+
+def test_no_job_leaves_a_node_that_cannot_be_rebooted_because_of_another_owner(
+    incident, case, playbook
+) -> None:
+    book = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:])
+    one = incident(State.QUARANTINED, NODE)
+    assert outcome(decide(case(one, book=book, jobs=RUNNING, **OTHERS))) == (
+        "hold", Reason.OTHER_OWNER,
+    )  # fmt: skip

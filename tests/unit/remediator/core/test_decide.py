@@ -107,7 +107,7 @@ def test_decide_answers_every_state_and_view(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"firing": False}, ("act", "quarantine_node")),
+        ({"firing": False}, ("move", State.VERIFYING)),
         ({"level": Level.OBSERVE}, ("move", State.ESCALATED)),
     ],
 )

@@ -148,7 +148,20 @@ def _incident(book: Book, target: Target, identity: str, **changes: object) -> I
         ({"state": State.HELD}, True, False),
         ({"level": Level.OBSERVE}, True, False),
         ({"repaired_at": NOW}, False, True),
-        ({"state": State.ESCALATED}, False, True),
+        ({"state": State.ESCALATED, "quarantined": (NODE,)}, False, True),
+        # The node is in service: its GPUs are quarantined by incidents of their own.
+        ({"state": State.ESCALATED}, False, False),
+        ({"state": State.VERIFYING}, True, False),
+        ({"state": State.VERIFYING, "quarantined": (NODE,)}, True, True),
+        (
+            {
+                "state": State.ESCALATED,
+                "quarantined": (NODE,),
+                "reason": Reason.RELEASED_BY_OTHERS,
+            },
+            True,
+            False,
+        ),
         ({"repaired_at": NOW, "held": Reason.PAUSED}, False, False),
     ],
 )
@@ -209,3 +222,18 @@ def test_the_first_playbook_that_matches_is_taken_and_the_others_are_not() -> No
     two = replace(one, name="two")
     assert route(_alert("X", node="n"), (one, two), "local").playbook is one
     assert route(_alert("X", node="n"), (two, one), "local").playbook is two
+
+
+@pytest.mark.parametrize(
+    ("held", "taken"),
+    [
+        (None, True),
+        (Reason.BUDGET_OUT, True),
+        (Reason.OTHER_OWNER, False),
+        (Reason.PINNED, False),
+    ],
+)
+def test_what_people_keep_is_not_taken_over_by_the_node(held: Reason | None, taken: bool) -> None:
+    book = Book()
+    _incident(book, GPU, "inc-gpu", held=held, state=State.HELD if held else State.QUARANTINED)
+    assert bool(absorbable(NODE, book)) is taken

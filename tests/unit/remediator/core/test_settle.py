@@ -6,12 +6,12 @@ import pytest
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events, plan
-from remediator.core.book import Book
+from remediator.core.book import Book, Pin
 from remediator.core.decision import Widen
 from remediator.core.events import Kind
 from remediator.core.model import FaultClass, Level, Playbook, ScalePlan, State
 from remediator.core.reasons import Reason
-from remediator.core.settle import Terms, admit, hand_over, settle, widen
+from remediator.core.settle import Terms, admit, hand_over, settle, unattended, widen
 from remediator.core.view import JobView, Stops
 from tests.unit.remediator.core.nouns import NOW
 
@@ -385,3 +385,23 @@ def test_a_ceiling_that_allows_no_more_makes_no_alert_graver(alert, playbook) ->
     book, terms = Book(), Terms(Level.OBSERVE)
     _admit(book, alert("Odd"), GPU, NOTIFY, terms)
     assert _kinds(_admit(book, alert(), GPU, playbook, terms)) == [Kind.ALERT_ABSORBED]
+
+
+@pytest.mark.parametrize("reason", [Reason.RELEASED_BY_PERSON, Reason.RELEASED_BY_OTHERS])
+def test_an_alert_that_still_fires_after_its_release_expired_opens_another_incident(
+    alert, playbook, reason
+) -> None:
+    book, firing = Book(), alert()
+    _receive(book, firing, GPU, playbook)
+    one = book.incident_on(GPU)
+    book.apply(events.moved(one, State.TRIAGED, NOW, Reason.ROUTED))
+    book.apply(events.moved(book.incidents[one.id], State.OVERRIDDEN, NOW, reason))
+    book.pins[GPU] = Pin("alice", "tested", NOW)
+    terms = Terms(Level.REPAIR, pin=100.0)
+    assert admit(firing, GPU, playbook, book, NOW + 99, terms) == ()
+    written = admit(firing, GPU, playbook, book, NOW + 100, terms)
+    assert _kinds(written) == [Kind.INCIDENT_OPENED, Kind.ALERT_ABSORBED]
+    assert not unattended(replace(firing, firing=False), GPU, book, NOW + 100, 100.0)
+    for event in written:
+        book.apply(event)
+    assert not unattended(firing, GPU, book, NOW + 200, 100.0), "an incident is open"

@@ -221,3 +221,20 @@ def test_an_alert_of_the_moment_probation_began_is_no_new_one(incident, case, al
     old = (events.episode_of(alert(at=NOW - 30), NOW),)
     one = incident(State.PROBATION, until=NOW + 9, since=NOW - 30, alerts=old)
     assert decide(case(one)) == Wait(NOW + 9)
+
+
+def test_an_event_after_the_repair_leads_to_the_next_repair_although_the_test_passed(
+    incident, case, after
+) -> None:
+    one = replace(incident(State.VERIFYING), repaired_at=NOW - 10)
+    tested = after(one, decide(case(one)).step)
+    assert decide(case(tested)).state is State.PROBATION
+    assert decide(case(tested, event_at=NOW - 8.5)).state is State.PROBATION, "of the reset itself"
+    assert decide(case(tested, event_at=NOW - 7)).state is State.REPAIRING
+
+
+def test_an_event_in_probation_is_a_new_one_although_its_alert_began_before(incident, case) -> None:
+    one = incident(State.PROBATION, since=NOW - 60, until=NOW + 60)
+    assert isinstance(decide(case(one, event_at=NOW - 61)), Wait)
+    again = decide(case(one, event_at=NOW - 59))
+    assert (again.state, again.reason) == (State.VERIFYING, Reason.NEW_ALERT)
