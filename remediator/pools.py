@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import UTC, datetime
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import NodeFacts, Quarantine
@@ -109,6 +110,16 @@ def others_on(node: NodeFacts, incident: Incident, book: Book) -> tuple[str, ...
         if owner not in (None, OWNER) and target != incident.target:
             found.append(f"{target} (owner {owner})"[:MOST_SAID])
     return tuple(found)
+
+
+def release_of(target: Target, book: Book, seconds: float, now: float) -> tuple[str, float | None]:
+    """The text and the end (Unix seconds) of a person's release of a target; empty if there is none."""
+    pin = book.pins.get(target)
+    if pin is None or now >= pin.at + seconds:
+        return "", None
+    ends = datetime.fromtimestamp(pin.at + seconds, UTC)
+    text = f"{pin.by} returned {target} to service; this is respected until {ends:%H:%M} UTC: {pin.why}"
+    return text[:MOST_SAID], pin.at + seconds
 
 
 def _within(one: Target, target: Target) -> bool:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.accusations import Accusations
 from remediator.alert_states import AlertStates
 from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster, ClusterError, JobFacts, NodeFacts
-from remediator.core.book import Book, Pin
+from remediator.core.book import Book
 from remediator.core.evidence import Standing
 from remediator.core.guards import Limits
 from remediator.core.instruments import LOST_OR_HUNG, signals
@@ -26,7 +25,15 @@ from remediator.core.storm import storm_in
 from remediator.core.view import Identity, JobView, SensorView, Stops, View, WorkloadView
 from remediator.health import HealthReport
 from remediator.identity import identify, strangers
-from remediator.pools import members, others_on, owner_of, pool_view, rehearsed, still_ours
+from remediator.pools import (
+    members,
+    others_on,
+    owner_of,
+    pool_view,
+    rehearsed,
+    release_of,
+    still_ours,
+)
 from remediator.sensors import Sensors
 from remediator.signs import Signs, event_time, signs_of
 
@@ -175,8 +182,9 @@ class Senses:
     def _stops(self, incident: Incident) -> Stops:
         book, clock = self._from.book, self._from.clock
         pause = book.pause
-        pinned, pinned_until = self._pin(incident.target)
-        node_pinned, node_until = self._pin(Target(TargetKind.NODE, incident.target.name))
+        node = Target(TargetKind.NODE, incident.target.name)
+        pinned, pinned_until = release_of(incident.target, book, self._limits.pin, clock.now())
+        node_pinned, node_until = release_of(node, book, self._limits.pin, clock.now())
         storm = next(iter(book.storms.values()), None)
         general = storm if incident.target.kind is TargetKind.JOB else None
         return Stops(
@@ -192,14 +200,6 @@ class Senses:
             node_pinned=node_pinned,
             node_pinned_until=node_until,
         )
-
-    def _pin(self, target: Target) -> tuple[str, float | None]:
-        """The text and the end (Unix seconds) of a person's release of a target; empty without one."""
-        pin = self._from.book.pins.get(target)
-        until = pin.at + self._limits.pin if pin else 0.0
-        if pin is None or self._from.clock.now() >= until:
-            return "", None
-        return _pinned(target, pin, until), until
 
     def _heard_lately(self, incident: Incident) -> bool:
         """Whether an alert of the incident was received so recently that it needs no confirmation."""
@@ -383,13 +383,6 @@ class Senses:
         book = self._from.book
         node = book.incident_on(Target(TargetKind.NODE, target.name))
         return node is None or node.level is Level.OBSERVE or covers(node, book)
-
-
-def _pinned(target: Target, pin: Pin, until: float) -> str:
-    ends = datetime.fromtimestamp(until, UTC)
-    return f"{pin.by} returned {target} to service; this is respected until {ends:%H:%M} UTC: {pin.why}"[
-        :300
-    ]
 
 
 def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:

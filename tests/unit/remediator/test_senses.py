@@ -832,4 +832,5 @@ def test_gpus_of_the_node_that_others_keep_are_named_with_their_owners(world: Wo
         target = Target.parse(gpu)
         asyncio.run(world.cluster.quarantine(target, op_id=gpu, owner=owner, reason="x"))
     assert world.view().node_others == ("gpu/node1/5 (owner alice)",)
+    world.hear("NodeDown", NODE)
     assert world.view(NODE).node_others == ("gpu/node1/5 (owner alice)",)
