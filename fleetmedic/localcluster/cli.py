@@ -71,7 +71,7 @@ def _checked(text: str, what: str) -> str:
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "--gpus",
-    type=click.IntRange(0, 1024),
+    type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
     help="Number of GPUs, all on one node.",
@@ -124,6 +124,11 @@ def run(
       fleetmedic run --gpus 1 --follow -- python -m mypackage.evaluate --fast
     """
     cluster = _cluster(state_dir)
+    if name and any(one.id == name and not one.state.ended for one in cluster.jobs()):
+        raise UserError(
+            f"--name: a job {name} has not ended. Use another name, or cancel that job with "
+            f"`fleetmedic jobs --cancel {name}`."
+        )
     spec = JobSpec(
         name=_checked(name or f"job-{secrets.randbelow(10**6):06d}", "--name"),
         command=command,

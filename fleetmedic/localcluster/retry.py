@@ -19,6 +19,10 @@ FORGET_AFTER = 600.0
 VERDICT_SECONDS = 10.0
 PROBE_SECONDS = 1.0
 SUSPICIOUS_JOBS = 2
+# Exit codes of a shell, and of our shim, for a command that cannot be executed or is not found. A program
+# that ran for longer (seconds) exited with the code itself.
+CANNOT_START = (126, 127)
+START_SECONDS = 5.0
 # Two users' broken programs look like a broken GPU, so the mark ends: then the next jobs decide.
 SUSPICION_SECONDS = 1800.0
 
@@ -33,6 +37,7 @@ class Reason(StrEnum):
     RETRY_IN_PLACE = "retry_in_place"
     RETRY_ELSEWHERE = "retry_elsewhere"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    COMMAND_INVALID = "command_invalid"
     GPU_PROBE_FAILED = "gpu_probe_failed"
     NO_VERDICT = "no_verdict"
     GPU_QUARANTINED = "gpu_quarantined"
@@ -113,6 +118,17 @@ def after_exit(ended: Ended, now: float) -> Decision:
         )
     if ended.sick:
         return _after_gpu(ended, now)
+    if ended.exit.code in CANNOT_START and ended.ran_seconds < START_SECONDS:
+        text = f"the command {ended.exit}, which no retry can change"
+        return Decision(
+            JobState.FAILED,
+            Reason.COMMAND_INVALID,
+            text,
+            now,
+            ended.failures + 1,
+            charged=True,
+            acquit=True,
+        )
     before = 0 if ended.ran_seconds >= FORGET_AFTER else ended.failures
     failures = before + 1
     what = f"the command {ended.exit}" if not ended.exit.error else ended.exit.error

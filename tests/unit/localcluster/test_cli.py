@@ -75,3 +75,15 @@ def test_what_cannot_be_is_one_sentence(state: Path, words: tuple[str, ...]) -> 
 def test_a_folder_without_a_cluster_is_one_sentence_and_stays_as_it_is(tmp_path: Path) -> None:
     assert isinstance(invoke(tmp_path, "jobs").exception, UserError)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_name_of_a_job_that_has_not_ended_is_refused(state: Path) -> None:
+    assert invoke(state, "run", "--name", "train-a", "--", "true").exit_code == 0
+    again = invoke(state, "run", "--name", "train-a", "--", "true")
+    assert "a job train-a has not ended" in str(again.exception)
+    invoke(state, "jobs", "--cancel", "train-a")
+    assert invoke(state, "run", "--name", "train-a", "--", "true").exit_code == 0
+
+
+def test_a_job_without_gpus_is_refused(state: Path) -> None:
+    assert "1<=x<=1024" in invoke(state, "run", "--gpus", "0", "--", "true").output

@@ -180,3 +180,15 @@ def test_two_different_jobs_make_a_gpu_suspected_and_one_alone_does_not() -> Non
     assert "a, b" in found["node1", 1]
     assert suspected(both, NOW + 1800) == found
     assert suspected(both, NOW + 1801) == {}, "the mark ends, and the next jobs decide"
+
+
+@pytest.mark.parametrize(
+    ("code", "ran", "fails"),
+    [(127, 0.1, True), (126, 4.9, True), (127, 5.0, False), (1, 0.1, False)],
+)
+def test_a_command_that_cannot_start_fails_at_once(code: int, ran: float, fails: bool) -> None:
+    decision = after_exit(Ended(Exit(code=code), 0, ran), NOW)
+    assert (decision.state is JobState.FAILED) is fails
+    if fails:
+        assert decision.reason is Reason.COMMAND_INVALID
+        assert not decision.suspect, "the GPU is not to blame"
