@@ -302,6 +302,8 @@ def _show(state: Path) -> bool:
 
         Console().print(view.table(rows, view.title(stack, state)))
     click.echo(view.pictures(stack))
+    if line := view.pause(stack):
+        click.echo(line)
     if not alive(stack.supervisor):
         click.echo("The stack is not running. Start it with `fleetmedic up`.")
     return view.all_well(stack, rows)

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleetmedic.kernel.durations import format_duration
+from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack.health import trouble
 from fleetmedic.stack.identity import alive
+from remediator.console.answers import Incidents
+from remediator.console.remote import Remediator
+from remediator.console.show import pause_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -131,7 +135,22 @@ def title(stack: StackFile, state: Path) -> str:
 
 def pictures(stack: StackFile) -> str:
     """The line with the URL of the dashboards."""
-    return f"Dashboards: {stack.urls.get('remediator', 'no remediator')}/dashboards"
+    if "remediator" not in stack.urls:
+        return "Dashboards: none, because this stack has no remediator."
+    return f"Dashboards: {stack.urls['remediator']}/dashboards"
+
+
+def pause(stack: StackFile) -> str | None:
+    """The line that the remediator is paused; None if it is not, or does not respond."""
+    if "remediator" not in stack.urls:
+        return None
+    try:
+        found = Remediator(stack.urls["remediator"], timeout=2.0).get(
+            "/api/v1/incidents", Incidents
+        )
+    except (UserError, LookupError):
+        return None
+    return pause_line(found.pause)
 
 
 def _age(seconds: float | None) -> str:

@@ -14,7 +14,7 @@ from fleetmedic.kernel.labels import Target, TargetKind, valid_name
 from remediator.console import complete
 from remediator.console.answers import ENDED, Decision, Incidents, Pause, Story, Why
 from remediator.console.remote import Remediator
-from remediator.console.show import clean, moment, rows
+from remediator.console.show import clean, moment, pause_line, rows
 
 P = ParamSpec("P")
 DAY = 86_400.0
@@ -183,9 +183,8 @@ def _nothing(remediator: Remediator, target: Target, said: str) -> str:
 
 def _say_pause(pause: Pause | None) -> None:
     """A line above the answer while the remediator is paused."""
-    if pause is not None:
-        text = f"Paused by {pause.by} since {moment(pause.at)}: {pause.reason}"
-        click.echo(clean(text))
+    if line := pause_line(pause):
+        click.echo(line)
 
 
 def _list(remediator: Remediator, ended: bool, as_json: bool) -> None:

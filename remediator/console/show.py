@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 import click
 
@@ -41,6 +42,26 @@ def moment(at: float) -> str:
     if not 0 < at < 1e11:
         return "-"
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+class Paused(Protocol):
+    """Who paused the remediator, why, and since when (Unix seconds)."""
+
+    @property
+    def by(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def at(self) -> float: ...
+
+
+def pause_line(pause: Paused | None) -> str | None:
+    """The line that the remediator is paused; None if it is not."""
+    if pause is None:
+        return None
+    return clean(f"Paused by {pause.by} since {moment(pause.at)}: {pause.reason}")
 
 
 def state_of(state: str, held: bool) -> str:
