@@ -21,7 +21,7 @@ CAPABILITY = {
 
 
 # For so long (seconds) an event, or a failed test, is evidence enough where no alert is active any more.
-EVIDENCE_HOLDS_FOR = 60.0
+EVIDENCE_HOLDS_FOR = 20.0
 
 
 def evidence_is_old(case: Case) -> bool:
