@@ -15,7 +15,7 @@ from fleetmedic.kernel.share import share
 from rules.links import DASHBOARD_URL, RUNBOOK_URL, UID_PREFIX
 from rules.lint.problem import Place, Problem
 
-HEADINGS = ("Meaning", "Impact", "Check", "Automatic action", "By hand", "Verify", "Silence")
+HEADINGS = ("Meaning", "Impact", "Check", "Automatic action", "Manual steps", "Verify", "Silence")
 PLAYBOOKS = (
     "gpu-lost",
     "gpu-hung",

@@ -36,17 +36,17 @@ def test_exactly_the_alerts_that_a_playbook_treats_have_the_section() -> None:
 
 
 @pytest.mark.parametrize(("alert", "playbook"), TREATED.items(), ids=TREATED)
-def test_the_section_says_what_is_held_who_is_notified_and_how_it_ends(
+def test_the_section_says_what_is_blocked_who_is_notified_and_how_it_ends(
     alert: str, playbook: Playbook
 ) -> None:
     text, kind = _section(alert), str(playbook.target)
     for fact in (
-        "A silence, an inhibition or a maintenance window holds the remediator.",
+        "A silence, an inhibition or a maintenance window blocks the incidents of the silenced alert",
         "opens no incident for a silenced alert",
         "the author and the comment of the silence as the reason",
         "until the silence ends",
-        "never taken as resolved",
-        "notified after two minutes",
+        "never treated as resolved",
+        "After two minutes on hold, the remediator sends a notification.",
         f"`fleetmedic why {WHY[kind]}`",
     ):
         assert fact in text, fact

@@ -59,7 +59,8 @@ def test_what_to_check_and_to_do_is_each_pages_own() -> None:
     for name in NAMES:
         sections = _sections(name)
         for sentence in re.split(
-            r"(?<=[.:?!])\s+|\n\n|\n(?=[\d@a-z`])", sections["Check"] + "\n\n" + sections["By hand"]
+            r"(?<=[.:?!])\s+|\n\n|\n(?=[\d@a-z`])",
+            sections["Check"] + "\n\n" + sections["Manual steps"],
         ):
             plain = " ".join(sentence.split()).strip("`").lower()
             if len(plain) > 12 and plain not in ("sh",):
