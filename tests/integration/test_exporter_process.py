@@ -261,4 +261,4 @@ def test_without_gpus_it_serves_the_host_and_says_so(tmp_path: Path) -> None:
         pytest.skip("this machine has NVML")
     assert value(printed.stdout, "gpu_expected") == 0
     assert value(printed.stdout, "node_load1") is not None
-    assert "metrics of the host only" in printed.stderr
+    assert "only host metrics are served" in printed.stderr

@@ -204,5 +204,5 @@ def test_beside_a_running_exporter_the_page_can_be_printed_and_checked(node: Nod
         other.arguments(), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert "another process listens there" in done.stderr
+    assert "another process listens on this path" in done.stderr
     assert "Traceback" not in done.stderr
