@@ -37,7 +37,7 @@ from attacks.site import GPUS, NODES, Site, quarantines, rfc, train
 from attacks.watch import LATE, Truth, Watcher
 
 from fleetmedic.kernel.labels import Target
-from fleetmedic.stack.supervisor import Stack, StackOptions
+from fleetmedic.stack.lifecycle import Stack, StackOptions
 
 OVER = ("CLOSED", "SUPPRESSED", "OVERRIDDEN", "FAILED", "ESCALATED")
 QUIET = 330.0  # time limit in seconds until all incidents must have ended

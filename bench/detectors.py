@@ -21,7 +21,7 @@ from fleetmedic.hardware.state import GpuState
 from fleetmedic.stack.history import PastFault, PastGpu, Track, schedule, tracks
 from rules.detectors.base import Detector, History, Model, Query, Refusal, Timing, Training
 from rules.detectors.calibrate import alerts
-from rules.detectors.learned_model import BUSY, WAIT, CovarianceModel, LearnedModel, _inputs
+from rules.detectors.gpu_covariance import BUSY, WAIT, CovarianceModel, LearnedModel, _inputs
 from rules.detectors.peer_band import FLOOR_Z, MIN_GAP, PeerBand, PeerModel, deviations
 from rules.detectors.peer_band import WAIT as PEER_WAIT
 from rules.detectors.peer_band import WINDOW as PEER_WINDOW

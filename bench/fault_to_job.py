@@ -23,13 +23,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from fleetmedic.demo.evidence import Evidence
+from fleetmedic.demo.observer import Evidence
 from fleetmedic.demo.stories import Place, lost_story
 from fleetmedic.hardware.faults import inject
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec
-from fleetmedic.stack.supervisor import Stack, StackOptions
+from fleetmedic.stack.lifecycle import Stack, StackOptions
 
 STAGES = (
     "visible in metrics",

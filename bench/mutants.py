@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 UNIT = "tests/unit"
 FILES = (
     "remediator/core/*.py", "remediator/executor.py", "remediator/journal.py", "remediator/webhook.py",
-    "remediator/payload.py", "remediator/orders.py", "remediator/inquiry.py",
+    "remediator/payload.py", "remediator/order_endpoints.py", "remediator/query_endpoints.py",
 )  # fmt: skip
 # Tests that run after those of the same name: one tier after the other, slow tests last.
 WIDER = {

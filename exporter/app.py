@@ -18,21 +18,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from exporter.board import INTERVALS, Board, State
 from exporter.boot import BootReader, ProcBoot, SimulatedBoot
 from exporter.catalogue import catalogue
+from exporter.gpu_states import INTERVALS, Board, State
 from exporter.log import logger, say
-from exporter.pages.frame import Frame
+from exporter.pages.page_builder import Frame
 from exporter.reading.supervisor import Supervisor
 from exporter.registry import COLLECTORS, Parts
 from exporter.reports import inbox
 from exporter.sources.base import Group
+from exporter.web.access_control import Gate
+from exporter.web.backend import Site
 from exporter.web.counters import Counters
-from exporter.web.gate import Gate
 from exporter.web.listen import WebSettings, listen
 from exporter.web.routes import Routes
 from exporter.web.server import Server
-from exporter.web.site import Site
 from fleetmedic import __version__
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from exporter.help_sections import SWITCH_KEYS, Sectioned, key
 from exporter.registry import COLLECTORS, Flag
-from exporter.sections import SWITCH_KEYS, Sectioned, key
 from exporter.web.listen import WebSettings, parse_address, parse_path
 from exporter.web.server import MAX_REQUESTS
 from fleetmedic import __version__

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from exporter.collector import Collector
+from exporter.collector_spec import Entry, Flag, Parts
 from exporter.collectors import diskstats, filesystem, kernel_modules, netdev, systemd
 from exporter.collectors.bonding import Bonding
 from exporter.collectors.clock import Time, Timex
@@ -31,7 +32,6 @@ from exporter.collectors.softnet import Softnet
 from exporter.collectors.stat import Stat
 from exporter.collectors.system_info import OsRelease, Uname
 from exporter.collectors.vmstat import Vmstat
-from exporter.entry import Entry, Flag, Parts
 from fleetmedic.kernel.errors import UserError
 
 

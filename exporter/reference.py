@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from exporter import collectors
-from exporter.board import INTERVALS
 from exporter.catalogue import Catalogue, Metric, Producer, catalogue
+from exporter.gpu_states import INTERVALS
 from exporter.registry import COLLECTORS, Entry
 from fleetmedic.kernel.durations import format_duration
 

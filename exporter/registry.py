@@ -9,6 +9,7 @@ from pathlib import Path
 
 from exporter.catalogue import catalogue
 from exporter.collector import Collector
+from exporter.collector_spec import Entry, Flag, Parts
 from exporter.collectors.allocation import Allocation
 from exporter.collectors.gpu import GpuReadings
 from exporter.collectors.gpu_action import GpuAction
@@ -17,7 +18,6 @@ from exporter.collectors.kernel_events import KernelEvents
 from exporter.collectors.progress import Progress
 from exporter.collectors.textfile import Textfile
 from exporter.collectors.xid import XidErrors
-from exporter.entry import Entry, Flag, Parts
 from exporter.host_collectors import HOST
 from exporter.owners.registry import OWNER_FLAGS, owners, services
 from exporter.reports.cluster import LocalJobs

@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "close": ("remediator.console.orders:close", "remediator", "End an incident."),
     "retry": ("remediator.console.orders:retry", "remediator", "Restart an incident's playbook."),
     "config": (
-        "fleetmedic.stack.snippets:config",
+        "fleetmedic.stack.config_snippets:config",
         "stack",
         "Print configuration for your own Prometheus and Alertmanager.",
     ),

@@ -16,7 +16,6 @@ import uvicorn
 from fleetmedic.alerting.settings import Notifications
 from fleetmedic.alerting.settings import read as read_notifications
 from fleetmedic.kernel.errors import UserError
-from remediator.accusations import Accusations
 from remediator.actions.registry import actions
 from remediator.admission import Access
 from remediator.alert_states import AlertStates
@@ -26,28 +25,29 @@ from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster
 from remediator.clusters.registry import open_cluster
 from remediator.connections import TimedConnection
-from remediator.core.book import Book
 from remediator.core.events import Event, Kind
+from remediator.core.journal_state import Book
 from remediator.core.model import Level, Playbook
+from remediator.dashboards import proxy
+from remediator.dashboards.routes import Pictures
 from remediator.discovery.watch import Discovery
 from remediator.engine import Engine
+from remediator.engine_context import World
 from remediator.executor import Executor
 from remediator.http import Notifier, PrometheusClient
 from remediator.installation import ClusterLock, read_identity
 from remediator.journal import Journal, JournalDown, replay
-from remediator.library import load_library
 from remediator.metrics import Metrics
 from remediator.outbox import Outbox
-from remediator.pictures import proxy
-from remediator.pictures.desk import Pictures
+from remediator.playbook_library import load_library
 from remediator.policy import Rules
 from remediator.reconciler import Reconciler, Sources
+from remediator.reported_hardware import Accusations
 from remediator.senses import Senses
 from remediator.senses import Sources as Facts
 from remediator.sensors import Sensors
 from remediator.settings import Settings, read_token
 from remediator.webhook import Desk, make_app
-from remediator.world import World
 
 log = structlog.get_logger("remediator")
 END_WITHIN = 2

@@ -93,7 +93,7 @@ def check(config: Path) -> None:
     """
     from remediator.clusters.registry import open_cluster
     from remediator.discovery.hosts import read_hosts
-    from remediator.library import load_library
+    from remediator.playbook_library import load_library
     from remediator.settings import load_settings, read_token
 
     settings = load_settings(config)
@@ -140,8 +140,8 @@ def plan(config: Path, payload: Path) -> None:
       fleetmedic remediator plan --config remediator.yml alert.json
     """
     from remediator.explain import explain
-    from remediator.library import load_library
     from remediator.payload import MAX_BODY, read_webhook
+    from remediator.playbook_library import load_library
     from remediator.settings import load_settings
 
     settings = load_settings(config)

@@ -15,13 +15,13 @@ import structlog
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.actions.base import Tools
-from remediator.core import events, gates
-from remediator.core.book import Book
+from remediator.core import events, step_guards
 from remediator.core.decision import Case
 from remediator.core.events import Event, Kind
 from remediator.core.evidence import Evidence
 from remediator.core.guards import Verdict
 from remediator.core.instruments import instrument
+from remediator.core.journal_state import Book
 from remediator.core.lifecycle import IllegalTransition
 from remediator.core.model import (
     Alert,
@@ -42,14 +42,14 @@ from remediator.core.settle import (
     unattended,
     widen,
 )
+from remediator.engine_context import Appends, World
 from remediator.executor import outcome_events
-from remediator.exits import Exits
+from remediator.incident_orders import Exits
 from remediator.journal import JournalDown
 from remediator.messages import incident_body
 from remediator.notices import group_notice, lane_failed
 from remediator.policy import Rules, unconfigured
 from remediator.storms import Storms
-from remediator.world import Appends, World
 
 log = structlog.get_logger("remediator")
 ASK_AGAIN = 2.0
@@ -356,12 +356,12 @@ class Engine:
     async def _confirm(self, identity: str, playbook: Playbook, step: Step) -> Verdict:
         """Whether a step is still allowed: the guards once more, on facts gathered for the step."""
         incident, senses = self._book.incidents[identity], self._world.senses
-        if gates.needs_facts(step, playbook):
+        if step_guards.needs_facts(step, playbook):
             view = await senses.view(incident, playbook, fresh=True)
         else:
             view = senses.stopped(incident)
         case = Case(incident, playbook, view, self._rules.limits, self._world.now())
-        return gates.right_before(case, step)
+        return step_guards.right_before(case, step)
 
     def _alone(self, target: Target) -> asyncio.Lock:
         """The lock from a decision to its record: the lanes of a node and its GPUs change each other's

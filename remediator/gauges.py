@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from fleetmedic.kernel.labels import TargetKind
 from remediator.clusters.base import NodeFacts
-from remediator.core.book import Book
+from remediator.core.journal_state import Book
 from remediator.core.model import OWNER, Incident, Level, State
 from remediator.core.reasons import Reason
 from remediator.discovery.watch import Discovery

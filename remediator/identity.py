@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import NodeFacts
+from remediator.core.facts import Identity
 from remediator.core.model import Episode, Incident
-from remediator.core.view import Identity
 
 _UNKNOWN = Identity(confirmed=False)
 MOST_NAMED = 3

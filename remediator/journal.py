@@ -25,7 +25,7 @@ import msgspec
 from fleetmedic.kernel.errors import UserError
 from remediator.core.events import Event, Kind
 from remediator.core.reasons import Reason
-from remediator.effects import crash_point
+from remediator.crash_points import crash_point
 
 SCHEMA_VERSION = 1
 MAX_WAITING = 20_000

@@ -9,8 +9,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from remediator.clusters.base import NodeFacts
-from remediator.core.book import Book
 from remediator.core.events import Event, Kind
+from remediator.core.journal_state import Book
 from remediator.core.model import Incident, State
 from remediator.core.reasons import Reason
 from remediator.discovery.watch import Discovery

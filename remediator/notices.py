@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fleetmedic.kernel.labels import Target
 from remediator.core import events
-from remediator.core.book import Book
 from remediator.core.events import Event
 from remediator.core.guards import Limits
+from remediator.core.journal_state import Book
 from remediator.core.lifecycle import evolve
 from remediator.core.model import Alert, Incident, Level, State, op_id
 from remediator.core.reasons import Reason

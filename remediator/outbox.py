@@ -19,11 +19,11 @@ import structlog
 
 from remediator.channels.delivery import TRY_AGAIN
 from remediator.core import events
-from remediator.core.book import Book, Message
 from remediator.core.events import Event
+from remediator.core.journal_state import Book, Message
+from remediator.engine_context import Appends
 from remediator.http import HttpError
 from remediator.journal import JournalDown
-from remediator.world import Appends
 
 log = structlog.get_logger("remediator")
 EXPIRES_AFTER = 86_400.0

@@ -14,10 +14,10 @@ from markdown_it import MarkdownIt
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.kernel.share import share
-from remediator.core.book import Book
 from remediator.core.events import Event
+from remediator.core.journal_state import Book
 from remediator.core.model import Episode, Incident, Playbook, State
-from remediator.pictures.library import boards
+from remediator.dashboards.dashboard_library import boards
 from remediator.summary import summary
 
 MAX_SHOWN = 200

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import NodeFacts, Quarantine
-from remediator.core.book import Book
+from remediator.core.facts import PoolView
+from remediator.core.journal_state import Book
 from remediator.core.model import OWNER, Incident, StepState
 from remediator.core.reasons import Reason
 from remediator.core.storm import PoolSize
-from remediator.core.view import PoolView
 
 MOST_SAID = 300
 

@@ -15,14 +15,14 @@ import structlog
 from remediator.alert_states import AlertStates
 from remediator.clusters.base import Cluster, ClusterError, NodeFacts
 from remediator.core import events
-from remediator.core.book import Book
 from remediator.core.evidence import Standing
+from remediator.core.journal_state import Book
 from remediator.core.model import OWNER, Alert
 from remediator.engine import Engine
+from remediator.engine_context import Appends
 from remediator.journal import JournalDown
 from remediator.metrics import Metrics
 from remediator.notices import stray_notice
-from remediator.world import Appends
 
 log = structlog.get_logger("remediator")
 

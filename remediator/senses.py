@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.accusations import Accusations
+from remediator.alert_evidence import Signs, event_time, signs_of
 from remediator.alert_states import AlertStates
 from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster, ClusterError, JobFacts, NodeFacts
-from remediator.core.book import Book
 from remediator.core.evidence import Standing
+from remediator.core.facts import Identity, JobView, SensorView, Stops, View, WorkloadView
 from remediator.core.guards import Limits
 from remediator.core.instruments import LOST_OR_HUNG, signals
+from remediator.core.journal_state import Book
 from remediator.core.model import Alert, Episode, Incident, Level, Playbook, State
 from remediator.core.reasons import Reason
 from remediator.core.routing import BEFORE_REPAIR, covers
 from remediator.core.storm import storm_in
-from remediator.core.view import Identity, JobView, SensorView, Stops, View, WorkloadView
 from remediator.health import HealthReport
 from remediator.identity import identify, strangers
 from remediator.pools import (
@@ -34,8 +34,8 @@ from remediator.pools import (
     release_of,
     still_ours,
 )
+from remediator.reported_hardware import Accusations
 from remediator.sensors import Sensors
-from remediator.signs import Signs, event_time, signs_of
 
 EARLY = frozenset({State.NEW, State.TRIAGED, State.HELD})
 LATE = frozenset(

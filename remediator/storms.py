@@ -6,11 +6,11 @@ import asyncio
 
 from remediator.clusters.base import NodeFacts
 from remediator.core import events
-from remediator.core.book import Book
 from remediator.core.guards import Limits
+from remediator.core.journal_state import Book
 from remediator.core.model import op_id
+from remediator.engine_context import Appends, World
 from remediator.messages import group_body
-from remediator.world import Appends, World
 
 
 class Storms:

@@ -31,15 +31,15 @@ from remediator.admission import (
 from remediator.channels import message
 from remediator.channels.delivery import Delivery, NotDelivered
 from remediator.clusters.base import Cluster
-from remediator.core.book import Book
+from remediator.core.journal_state import Book
+from remediator.dashboards.routes import Pictures
 from remediator.discovery.watch import Discovery, NeverGoodError
 from remediator.engine import Engine
-from remediator.inquiry import Inquiry
 from remediator.journal import JournalDown, find_events
 from remediator.metrics import Metrics
-from remediator.orders import Orders
+from remediator.order_endpoints import Orders
 from remediator.payload import body_of, read_webhook
-from remediator.pictures.desk import Pictures
+from remediator.query_endpoints import Inquiry
 from remediator.reconciler import Reconciler
 
 log = structlog.get_logger("remediator")

@@ -23,7 +23,7 @@ import msgspec
 from fleetmedic.kernel import settings
 from fleetmedic.kernel.errors import UserError
 from rules import promql
-from rules.place import records_of
+from rules.adaptation import records_of
 from rules.render import shipped
 from rules.rulefile import Group, Rule, RuleFile
 

@@ -13,9 +13,9 @@ import yaml
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.files import write_atomic
-from rules import place, rulefile
+from rules import adaptation, rulefile
+from rules.adaptation import Place
 from rules.links import Links
-from rules.place import Place
 from rules.rulefile import RuleFile
 
 __all__ = ["Links", "Place", "objects", "render", "shipped", "sources"]
@@ -88,7 +88,7 @@ def _write(out: Path, where: Place, text: Callable[[RuleFile], str]) -> tuple[Pa
 
 
 def _files(where: Place) -> Iterable[RuleFile]:
-    return place.at(where, shipped())
+    return adaptation.at(where, shipped())
 
 
 def _one(out: Path, file: RuleFile, text: Callable[[RuleFile], str]) -> Path:

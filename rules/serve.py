@@ -61,7 +61,7 @@ def serve(config: Path, listen: str) -> None:
     _one_thread()
     settings = read_settings(config)
     require_folders(settings, config)
-    from rules.board import server
+    from rules.detector_results import server
     from rules.detectors.registry import DETECTORS
     from rules.service import Service
 

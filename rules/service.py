@@ -8,7 +8,7 @@ import time
 import structlog
 
 from fleetmedic.kernel.durations import parse_duration
-from rules.board import Board
+from rules.detector_results import Board
 from rules.detectors.base import Detector, Model, Scorer
 from rules.history import Prometheus, PrometheusError
 from rules.pipeline import Outcome, Pipeline

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from remediator.core import events
-from remediator.core.book import Book
 from remediator.core.events import Event, Kind
+from remediator.core.journal_state import Book
 from remediator.http import UnreachableError
 from remediator.journal import JournalDown
 from remediator.outbox import Outbox

@@ -19,7 +19,7 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec
-from fleetmedic.stack.supervisor import Stack
+from fleetmedic.stack.lifecycle import Stack
 
 NODES, GPUS = 4, 8
 Gpu = tuple[str, int]

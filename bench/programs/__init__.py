@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fleetmedic.stack import binaries, later
+from fleetmedic.stack import binaries, newer_releases
 
 
 def free_port() -> int:
@@ -21,8 +21,8 @@ def free_port() -> int:
 
 def found(name: str) -> Path:
     """The program of that name; a later release is downloaded. Exits if the program is missing."""
-    if name in later.PARTS:
-        return later.fetch(name)
+    if name in newer_releases.PARTS:
+        return newer_releases.fetch(name)
     path = binaries.find(name)
     if path is None:
         raise SystemExit(f"{name} is missing. Run `fleetmedic doctor --fetch`.")

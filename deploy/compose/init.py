@@ -28,7 +28,7 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.share import share
-from fleetmedic.stack.snippets import discovered
+from fleetmedic.stack.config_snippets import discovered
 from rules.render import Links, render
 from rules.render import Place as RulesPlace
 

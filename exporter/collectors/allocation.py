@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from exporter.board import Board
 from exporter.collector import CollectorError
 from exporter.exposition import Sample
+from exporter.gpu_states import Board
 from exporter.owners.base import UNMATCHED, Holding, Owners
 from exporter.owners.processes import SERVICES, UNREADABLE, look
+from exporter.snapshot import BoardView, Status
 from exporter.sources.base import Reading
-from exporter.view import BoardView, Status
 from fleetmedic.kernel.errors import UserError
 
 MAX_ROWS = 4096

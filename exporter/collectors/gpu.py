@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
-from exporter.board import Board, Status
 from exporter.collector import CollectorError
 from exporter.exposition import Sample
+from exporter.gpu_states import Board, Status
 from exporter.sources.base import Group
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
-from exporter.board import Board
 from exporter.exposition import Sample
+from exporter.gpu_states import Board
 from exporter.xids.kernel_log import KernelLog
 
 

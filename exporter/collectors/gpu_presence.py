@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
-from exporter.board import Board, BoardView, GpuView, Status
 from exporter.collector import CollectorError
 from exporter.exposition import Sample
+from exporter.gpu_states import Board, BoardView, GpuView, Status
 
 # Verdict -> up, present, lost, responding. None means no series: a lost GPU neither responds nor hangs.
 _VERDICTS: dict[Status, tuple[int, int, int, int | None]] = {

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 from exporter.exposition import Sample
-from exporter.reports import shown
-from exporter.reports.alive import gone
+from exporter.reports import report_samples
 from exporter.reports.files import Files, Held
 from exporter.reports.inbox import Inbox, Receiver
-from exporter.reports.owners import Owners
+from exporter.reports.permissions import Owners
+from exporter.reports.pipeline_totals import Totals
 from exporter.reports.report import (
     REASONS,
     Key,
@@ -27,7 +27,7 @@ from exporter.reports.report import (
     Serving,
     Training,
 )
-from exporter.reports.totals import Totals
+from exporter.reports.reporter_process import gone
 
 FORGET_ENDED_SECONDS = 3600.0
 FORGET_SECONDS = 7 * 86_400.0
@@ -85,16 +85,16 @@ class Progress:
     def _jobs(self, reports: list[Training]) -> Iterator[Sample]:
         for _, ranks in groupby(reports, lambda report: report.job_id):
             of_job = list(ranks)
-            yield from shown.job(of_job, dead=all(map(gone, of_job)))
+            yield from report_samples.job(of_job, dead=all(map(gone, of_job)))
 
     def _one(self, report: Report) -> Iterator[Sample]:
         if isinstance(report, Training):
-            yield from shown.rank(report)
+            yield from report_samples.rank(report)
         elif isinstance(report, Pipeline):
-            yield from shown.pipeline(report, self._totals.of(report))
+            yield from report_samples.pipeline(report, self._totals.of(report))
         else:
             pooled = self._cluster is not None and self._cluster.pooled(report.service)
-            yield from shown.serving(report, pooled)
+            yield from report_samples.serving(report, pooled)
 
     def _held(self, now: float) -> list[Report]:
         """The newest report of each reporter, without expired ones, sorted."""

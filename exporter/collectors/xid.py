@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
-from exporter.board import Board, BoardView
 from exporter.collector import CollectorError
 from exporter.exposition import Sample
+from exporter.gpu_states import Board, BoardView
 from exporter.xids.kernel_log import Counted, KernelLog
 from exporter.xids.pairing import WITNESSES
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.entry import Flag, Parts
+from exporter.collector_spec import Flag, Parts
 from exporter.owners.base import Owners
 from exporter.owners.claims import ClaimOwners
 from exporter.owners.kubelet import KubeletOwners

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from exporter.board import BoardView, GpuView
 from exporter.exposition import Block, Family, escape, number
+from exporter.gpu_states import BoardView, GpuView
 from exporter.pages.page import Fragment, Page
 from exporter.sources.base import Group
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import get_args
 
-from exporter.reading.nursery import Nursery
-from exporter.reading.reader import Child
+from exporter.reading.fork_client import Nursery
+from exporter.reading.worker_handle import Child
 from exporter.sources.base import EventKind, GpuEvent
 
 UP_WITHIN = 5.0  # maximum age of the latest heartbeat; the process sends one every second

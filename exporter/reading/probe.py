@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from exporter.reading.judge import DEADLINE
+from exporter.reading.liveness import DEADLINE
 from exporter.reading.protocol import Answered, Failed, Message
 from exporter.sources.base import Group, Source, SourceFailed, SourceLost
 

@@ -14,14 +14,25 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from exporter.board import Board, State
+from exporter.gpu_states import Board, State
 from exporter.reading.event_reader import EventReader
-from exporter.reading.nursery import Nursery
-from exporter.reading.post import Action, Alive, End, Hung, Order, Role, Say, Sight, Start, Withhold
+from exporter.reading.fork_client import Nursery
+from exporter.reading.kernel_observation import Witness, look
 from exporter.reading.protocol import plan_text
-from exporter.reading.reader import Child, Reader
-from exporter.reading.roster import Roster
-from exporter.reading.witness import Witness, look
+from exporter.reading.worker_handle import Child, Reader
+from exporter.reading.worker_pool import Roster
+from exporter.reading.worker_records import (
+    Action,
+    Alive,
+    End,
+    Hung,
+    Order,
+    Role,
+    Say,
+    Sight,
+    Start,
+    Withhold,
+)
 from exporter.sources.base import GpuEvent, Group
 
 WITNESS_EVERY = 1.0

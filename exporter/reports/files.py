@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from exporter.reports.owners import Owners
+from exporter.reports.permissions import Owners
 from exporter.reports.report import MAX_BYTES, Reason, Rejected, Report, parse
 
 MAX_FILES = 1000

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from exporter.reports.files import Held
-from exporter.reports.owners import Owners
+from exporter.reports.permissions import Owners
 from exporter.reports.report import Key, Reason, Rejected, parse
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.progress.sender import MAX_DATAGRAM

@@ -10,10 +10,10 @@ from typing import Literal
 
 import msgspec
 
-from exporter.board import BoardView, GpuView, Status
-from exporter.pages.lane import State
+from exporter.gpu_states import BoardView, GpuView, Status
+from exporter.pages.collector_runner import State
 from exporter.xids.recommend import Recommendation
-from exporter.xids.xid_totals import Recent
+from exporter.xids.xid_ledger_state import Recent
 
 Word = Literal["healthy", "degraded", "unhealthy", "unknown"]
 Kind = Literal["gpu", "driver", "driver_events", "kernel_log", "collector"]

@@ -12,10 +12,10 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from exporter.pages.openmetrics import Form, negotiate
-from exporter.web.gate import RELEASE
+from exporter.web.access_control import RELEASE
+from exporter.web.backend import Site
 from exporter.web.landing import CONTENT_POLICY, landing
 from exporter.web.message import Request, Response, sentence
-from exporter.web.site import Site
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 

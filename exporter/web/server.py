@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 
+from exporter.web.access_control import Gate
+from exporter.web.connection import CHUNK, CLOSE_SECONDS, FLUSH_TICK, HEAD_SECONDS, Wire, hang_up
 from exporter.web.counters import Counters, Seldom
-from exporter.web.gate import Gate
 from exporter.web.message import Refused, Request, Response, sentence
 from exporter.web.reload import ConfigFile
 from exporter.web.routes import OTHER, Routes
 from exporter.web.tls import allowed
-from exporter.web.wire import CHUNK, CLOSE_SECONDS, FLUSH_TICK, HEAD_SECONDS, Wire, hang_up
 
 MAX_REQUESTS = 40
 BACKLOG = 1024  # connections that the kernel queues until they are accepted

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from exporter.board import AHEAD, Board, BoardView
 from exporter.boot import BootReader
-from exporter.inventory import bus_key
+from exporter.gpu_inventory import bus_key
+from exporter.gpu_states import AHEAD, Board, BoardView
 from exporter.xids.kmsg import Batch, KmsgReader
 from exporter.xids.recommend import LOOKBACK_SECONDS, Recommendation, recommendations
 from exporter.xids.xid_ledger import Ledger
-from exporter.xids.xid_totals import Recent, Totals
+from exporter.xids.xid_ledger_state import Recent, Totals
 
 LIVE_SECONDS = 5.0
 SAME_SECONDS = 0.5  # two collectors read each second and share one advance

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from exporter.board import BoardView, GpuView, Status
+from exporter.gpu_states import BoardView, GpuView, Status
 from exporter.xids.xid_catalogue import DRIVER_SAYS, RANK, Action
-from exporter.xids.xid_totals import Standing
+from exporter.xids.xid_ledger_state import Standing
 
 LOOKBACK_SECONDS = 3600.0
 APP_SECONDS = 300.0  # after this time, the affected process has been restarted or will not be

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from exporter.inventory import bus_key
+from exporter.gpu_inventory import bus_key
 from exporter.xids.xid_catalogue import DRIVER_SAYS, MAX_SXID, MAX_XID, Action, Code, Severity
 
 FALLEN_OFF_THE_BUS = 79

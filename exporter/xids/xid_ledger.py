@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from exporter.board import BoardView, Status
 from exporter.boot import BootTime
-from exporter.inventory import bus_key
+from exporter.gpu_inventory import bus_key
+from exporter.gpu_states import BoardView, Status
 from exporter.sources.base import GpuEvent
 from exporter.xids.kernel_events import kernel_event
 from exporter.xids.kmsg import Batch, Record
@@ -28,7 +28,7 @@ from exporter.xids.xid import (
     judge,
 )
 from exporter.xids.xid_catalogue import RANK, Codes
-from exporter.xids.xid_totals import Heard, Recent, Seen, Standing, Totals
+from exporter.xids.xid_ledger_state import Heard, Recent, Seen, Standing, Totals
 from fleetmedic.kernel.files import write_atomic
 
 MAX_UNKNOWN_CODES = 64

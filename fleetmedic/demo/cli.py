@@ -16,7 +16,7 @@ from fleetmedic.demo.scenario_file import load_scenario
 from fleetmedic.demo.timeline import Timeline, lines
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import DEFAULT_PORT_BASE, home
-from fleetmedic.stack.supervisor import Stack, StackOptions
+from fleetmedic.stack.lifecycle import Stack, StackOptions
 
 FACTOR = 30.0
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleetmedic.demo.evidence import Evidence
+from fleetmedic.demo.observer import Evidence
 from fleetmedic.demo.scenario import Scenario
 from fleetmedic.demo.stories import (
     Expectation,

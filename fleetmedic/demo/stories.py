@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fleetmedic.demo.evidence import Evidence
+from fleetmedic.demo.observer import Evidence
 from fleetmedic.demo.timeline import Row
 from fleetmedic.kernel.labels import Target, TargetKind
 

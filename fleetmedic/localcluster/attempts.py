@@ -12,7 +12,7 @@ import sqlite3
 
 import structlog
 
-from fleetmedic.localcluster import ledger, views
+from fleetmedic.localcluster import store_writes, views
 from fleetmedic.localcluster.inventory import Inventory
 from fleetmedic.localcluster.layout import Layout
 from fleetmedic.localcluster.model import JobState
@@ -93,10 +93,10 @@ class Attempts:
     def _running(self, attempt: sqlite3.Row, started: Started) -> None:
         job_id, n = attempt["job_id"], attempt["n"]
         with self._store.write() as db:
-            fresh = ledger.live_attempt(db, job_id)
+            fresh = store_writes.live_attempt(db, job_id)
             if fresh is None or fresh["n"] != n:
                 return
-            ledger.set_attempt(
+            store_writes.set_attempt(
                 db, job_id, n, state="RUNNING", pid=started.command.pid, started=started.at
             )
             if fresh["stop"] is not None:
@@ -104,7 +104,7 @@ class Attempts:
             db.execute(
                 "UPDATE jobs SET started = coalesce(started, ?) WHERE id = ?", (started.at, job_id)
             )
-            ledger.set_job(
+            store_writes.set_job(
                 db,
                 job_id,
                 state=JobState.RUNNING,
@@ -153,7 +153,7 @@ class Attempts:
     def _node_rebooted(self, attempt: sqlite3.Row, started: Started, now: float) -> None:
         if attempt["stop"] is None:
             with self._store.write() as db:
-                ledger.set_attempt(
+                store_writes.set_attempt(
                     db,
                     attempt["job_id"],
                     attempt["n"],
@@ -186,7 +186,7 @@ class Attempts:
     def _ended(self, attempt: sqlite3.Row, ended: Exit, now: float) -> None:
         job_id, n = attempt["job_id"], attempt["n"]
         with self._store.write() as db:
-            fresh = ledger.live_attempt(db, job_id)
+            fresh = store_writes.live_attempt(db, job_id)
             job = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
             if fresh is None or fresh["n"] != n:
                 return
@@ -200,7 +200,7 @@ class Attempts:
                 self._inventory.sick(fresh["node"], _gpus(fresh)),
             )
             decision = after_exit(facts, now)
-            ledger.set_attempt(db, job_id, n, state="ENDED", ended=now, exit=str(ended))
+            store_writes.set_attempt(db, job_id, n, state="ENDED", ended=now, exit=str(ended))
             self._apply(db, fresh, decision, now)
         self._termed.pop((job_id, n), None)
         self._layout.stop_progress(attempt["node"], job_id)
@@ -220,8 +220,8 @@ class Attempts:
     ) -> None:
         job_id = attempt["job_id"]
         gpus = _gpus(attempt)
-        ledger.settle(db, job_id, decision.state, decision.reason, decision.text, now)
-        ledger.set_job(
+        store_writes.settle(db, job_id, decision.state, decision.reason, decision.text, now)
+        store_writes.set_job(
             db, job_id, due=decision.due, failures=decision.failures, charged=int(decision.charged)
         )
         db.execute("UPDATE job_ops SET done = 1 WHERE job_id = ? AND verb = 'signal'", (job_id,))
@@ -231,8 +231,10 @@ class Attempts:
                 [(attempt["node"], index, job_id, now) for index in gpus],
             )
             row = db.execute("SELECT avoid FROM jobs WHERE id = ?", (job_id,)).fetchone()
-            avoid = ledger.add_targets(row["avoid"], ledger.gpu_targets(attempt["node"], gpus))
-            ledger.set_job(db, job_id, avoid=avoid)
+            avoid = store_writes.add_targets(
+                row["avoid"], store_writes.gpu_targets(attempt["node"], gpus)
+            )
+            store_writes.set_job(db, job_id, avoid=avoid)
         if decision.acquit:
             db.execute("DELETE FROM suspicions WHERE job_id = ?", (job_id,))
 

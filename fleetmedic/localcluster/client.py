@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind, valid_name
-from fleetmedic.localcluster import ledger, views
+from fleetmedic.localcluster import store_writes, views
 from fleetmedic.localcluster.inventory import Inventory
 from fleetmedic.localcluster.lock import Lock, ask_store
 from fleetmedic.localcluster.model import (
@@ -49,7 +49,7 @@ class LocalCluster:
         self._folder = cluster_dir
         if hardware_dir is not None and hardware_dir.is_dir() and not self.nodes():
             with self.store.write() as db:
-                ledger.register(db, Inventory(hardware_dir).nodes())
+                store_writes.register(db, Inventory(hardware_dir).nodes())
 
     # ---- queries
 
@@ -105,7 +105,7 @@ class LocalCluster:
         now = time.time()
         with self.store.write() as db:
             self._check_target(target)
-            if (before := ledger.answered(db, op_id, "quarantine", str(target))) is not None:
+            if (before := store_writes.answered(db, op_id, "quarantine", str(target))) is not None:
                 return bool(int(before))
             held = db.execute(
                 "SELECT owner FROM quarantines WHERE target = ?", (str(target),)
@@ -119,7 +119,7 @@ class LocalCluster:
                     "INSERT INTO quarantines VALUES (?, ?, ?, ?, ?)",
                     (str(target), owner, reason[:1000], op_id, now),
                 )
-            ledger.accept(db, op_id, "quarantine", str(target), str(int(not held)), now)
+            store_writes.accept(db, op_id, "quarantine", str(target), str(int(not held)), now)
             return not held
 
     def release(self, target: Target, *, op_id: str, owner: str) -> bool:
@@ -131,7 +131,7 @@ class LocalCluster:
         now = time.time()
         with self.store.write() as db:
             self._check_target(target)
-            if (before := ledger.answered(db, op_id, "release", str(target))) is not None:
+            if (before := store_writes.answered(db, op_id, "release", str(target))) is not None:
                 return bool(int(before))
             changed = db.execute(
                 "DELETE FROM quarantines WHERE target = ? AND owner = ?", (str(target), owner)
@@ -144,8 +144,8 @@ class LocalCluster:
                 values = (target.name,) if target.gpu is None else (target.name, target.gpu)
                 db.execute(f"UPDATE gpus SET marked = NULL WHERE {where}", values)  # noqa: S608
                 db.execute(f"DELETE FROM suspicions WHERE {where}", values)  # noqa: S608
-                ledger.readmit(db, target)
-            ledger.accept(db, op_id, "release", str(target), str(changed), now)
+                store_writes.readmit(db, target)
+            store_writes.accept(db, op_id, "release", str(target), str(changed), now)
             return bool(changed)
 
     def signal(self, job_id: str, *, op_id: str) -> bool:
@@ -155,9 +155,9 @@ class LocalCluster:
         """
         with self.store.write() as db:
             job = self.job(job_id)
-            if (before := ledger.answered(db, op_id, "signal", job_id)) is not None:
+            if (before := store_writes.answered(db, op_id, "signal", job_id)) is not None:
                 return bool(int(before))
-            live = ledger.live_attempt(db, job_id)
+            live = store_writes.live_attempt(db, job_id)
             self._job_op(op_id, "signal", job, done=live is None, answer=live is not None)
             return live is not None
 
@@ -171,7 +171,7 @@ class LocalCluster:
         about = " ".join([job_id, *sorted(map(str, exclude))])
         with self.store.write() as db:
             job = self.job(job_id)
-            if (before := ledger.answered(db, op_id, "restart", about)) is not None:
+            if (before := store_writes.answered(db, op_id, "restart", about)) is not None:
                 return bool(int(before))
             needed = needs_restart(db, job, exclude)
             self._job_op(op_id, "restart", job, done=not needed, answer=needed, about=about)
@@ -192,7 +192,7 @@ class LocalCluster:
         about = f"{workload} {replicas}"
         with self.store.write() as db:
             found = self.workload(workload)
-            if (before := ledger.answered(db, op_id, "scale", about)) is not None:
+            if (before := store_writes.answered(db, op_id, "scale", about)) is not None:
                 return bool(int(before))
             if not found.minimum <= replicas <= found.maximum:
                 raise UserError(
@@ -204,7 +204,7 @@ class LocalCluster:
                 (replicas, op_id, workload),
             )
             changed = found.wanted != replicas
-            ledger.accept(db, op_id, "scale", about, str(int(changed)), time.time())
+            store_writes.accept(db, op_id, "scale", about, str(int(changed)), time.time())
             return changed
 
     def submit(self, spec: JobSpec, *, op_id: str | None = None) -> str:
@@ -216,7 +216,7 @@ class LocalCluster:
         op = op_id or f"submit-{secrets.token_hex(8)}"
         now = time.time()
         with self.store.write() as db:
-            if (before := ledger.answered(db, op, "submit", spec.name)) is not None:
+            if (before := store_writes.answered(db, op, "submit", spec.name)) is not None:
                 return before
             job_id = unique_id(db, spec.name)
             stored = replace(spec, command=tuple(spec.command))
@@ -233,7 +233,7 @@ class LocalCluster:
                     now,
                 ),
             )
-            ledger.accept(db, op, "submit", spec.name, job_id, now)
+            store_writes.accept(db, op, "submit", spec.name, job_id, now)
             return job_id
 
     def lock(self, installation: str, *, ttl: float, host: str, take_over: str = "") -> Lock:
@@ -250,7 +250,7 @@ class LocalCluster:
     def _end(self, job_id: str, op_id: str, stop: Stop, reason: Reason, text: str) -> bool:
         with self.store.write() as db:
             job = self.job(job_id)
-            if (before := ledger.answered(db, op_id, stop, job_id)) is not None:
+            if (before := store_writes.answered(db, op_id, stop, job_id)) is not None:
                 return bool(int(before))
             going = not job.state.ended
             self._job_op(op_id, stop, job, done=not going, answer=going)
@@ -263,7 +263,7 @@ class LocalCluster:
     ) -> None:
         now = time.time()
         with self.store.write() as db:
-            ledger.accept(db, op_id, verb, about or job.id, str(int(answer)), now)
+            store_writes.accept(db, op_id, verb, about or job.id, str(int(answer)), now)
             attempt = db.execute("SELECT attempt FROM jobs WHERE id = ?", (job.id,)).fetchone()[0]
             db.execute(
                 "INSERT INTO job_ops VALUES (?, ?, ?, ?, ?, ?)",

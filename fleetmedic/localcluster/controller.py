@@ -16,13 +16,13 @@ from pathlib import Path
 import structlog
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.localcluster import ledger
+from fleetmedic.localcluster import store_writes
 from fleetmedic.localcluster.attempts import Attempts
 from fleetmedic.localcluster.inventory import Inventory
+from fleetmedic.localcluster.job_starter import Starts
 from fleetmedic.localcluster.layout import Layout
 from fleetmedic.localcluster.processes import Launcher
 from fleetmedic.localcluster.replicas import PoolSettings, Replicas
-from fleetmedic.localcluster.starts import Starts
 from fleetmedic.localcluster.store import Store
 
 log = structlog.get_logger()
@@ -90,7 +90,7 @@ class Controller:
     def _take_inventory(self, now: float) -> None:
         found = self._inventory.nodes()
         with self._store.write() as db:
-            ledger.register(db, found)
+            store_writes.register(db, found)
             db.execute("DELETE FROM ops WHERE at < ?", (now - KEEP_OPS_SECONDS,))
 
     def _beat(self, now: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, valid_name
-from fleetmedic.localcluster import ledger
+from fleetmedic.localcluster import store_writes
 from fleetmedic.localcluster.model import JobSpec, JobState, JobView, NodeView
 from fleetmedic.localcluster.placement import touches
 from fleetmedic.localcluster.retry import Reason, Stop
@@ -65,7 +65,7 @@ def needs_restart(db: sqlite3.Connection, job: JobView, exclude: tuple[Target, .
     """Whether a job must be stopped or placed again, to use none of the excluded targets."""
     if job.state.ended:
         return False
-    live = ledger.live_attempt(db, job.id)
+    live = store_writes.live_attempt(db, job.id)
     settled = live is not None and live["stop"] is None and job.node is not None
     return not (settled and exclude and not touches(job.node or "", job.gpus, exclude))
 
@@ -75,22 +75,24 @@ def ask_restart(
 ) -> None:
     """Request that the controller stops the job and restarts it on other GPUs."""
     row = db.execute("SELECT * FROM jobs WHERE id = ?", (job.id,)).fetchone()
-    here = ledger.gpu_targets(job.node, job.gpus) if job.node else []
-    ledger.set_job(
+    here = store_writes.gpu_targets(job.node, job.gpus) if job.node else []
+    store_writes.set_job(
         db,
         job.id,
-        excluded=ledger.add_targets(row["excluded"], exclude),
-        avoid=ledger.add_targets(row["avoid"], here),
+        excluded=store_writes.add_targets(row["excluded"], exclude),
+        avoid=store_writes.add_targets(row["avoid"], here),
     )
     text = "stopped by request, to restart on other GPUs"
-    live = ledger.live_attempt(db, job.id)
+    live = store_writes.live_attempt(db, job.id)
     if live is None:
-        ledger.refund(db, row)
-        ledger.settle(db, job.id, JobState.MOVING, Reason.RESTART_REQUESTED, text, now)
+        store_writes.refund(db, row)
+        store_writes.settle(db, job.id, JobState.MOVING, Reason.RESTART_REQUESTED, text, now)
         return
     if live["stop"] is None:
-        ledger.set_attempt(db, job.id, live["n"], stop=Stop.RESTART, stop_text=text, stop_at=now)
-    ledger.set_job(
+        store_writes.set_attempt(
+            db, job.id, live["n"], stop=Stop.RESTART, stop_text=text, stop_at=now
+        )
+    store_writes.set_job(
         db,
         job.id,
         state=JobState.MOVING,
@@ -104,10 +106,10 @@ def ask_to_end(
 ) -> None:
     """Request that the controller stops the job without retry. Ends it at once if it has no process."""
     state = JobState.FAILED if stop is Stop.FAIL else JobState.CANCELLED
-    live = ledger.live_attempt(db, job.id)
+    live = store_writes.live_attempt(db, job.id)
     if live is None:
-        ledger.settle(db, job.id, state, reason, text, now)
+        store_writes.settle(db, job.id, state, reason, text, now)
         return
     at = live["stop_at"] if live["stop_at"] is not None else now
-    ledger.set_attempt(db, job.id, live["n"], stop=stop, stop_text=text, stop_at=at)
-    ledger.set_job(db, job.id, text=f"being stopped: {text}")
+    store_writes.set_attempt(db, job.id, live["n"], stop=stop, stop_text=text, stop_at=at)
+    store_writes.set_job(db, job.id, text=f"being stopped: {text}")

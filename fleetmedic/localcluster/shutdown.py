@@ -12,7 +12,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from fleetmedic.localcluster import ledger
+from fleetmedic.localcluster import store_writes
 from fleetmedic.localcluster.layout import Layout
 from fleetmedic.localcluster.processes import Process, read_started
 from fleetmedic.localcluster.retry import Stop
@@ -53,7 +53,7 @@ def _jobs(db: sqlite3.Connection, layout: Layout) -> list[Process]:
         if started is not None and started.command.alive:
             found.append(started.command)
             if row["stop"] is None:
-                ledger.set_attempt(
+                store_writes.set_attempt(
                     db,
                     row["job_id"],
                     row["n"],

@@ -1,7 +1,7 @@
 """Finds the binaries of Prometheus and Alertmanager, and the command line that starts each.
 
 Search order: the configured path, PATH, the unpacked packages. A later release has its own name
-(`prometheus-3`, later.py) and is searched in the unpacked packages only. Debian's Alertmanager reads
+(`prometheus-3`, newer_releases.py) and is searched in the unpacked packages only. Debian's Alertmanager reads
 its default template from one absolute path, whatever its settings say, and amtool does not report a
 missing template. Only a trial start proves that a command works. If the template is missing,
 the unpacked directory is mounted over /usr/share in a mount namespace. If namespaces are not
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.stack import later
+from fleetmedic.stack import newer_releases
 from fleetmedic.stack.fetch import by_hand, parts_dir
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -156,12 +156,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _kind(name: str) -> str:
     """The program's own name: prometheus for the later release prometheus-3."""
-    return name.partition("-")[0] if name in later.PARTS else name
+    return name.partition("-")[0] if name in newer_releases.PARTS else name
 
 
 def _candidates(name: str) -> list[Path]:
-    if name in later.PARTS:
-        path = later.path(name)
+    if name in newer_releases.PARTS:
+        path = newer_releases.path(name)
         return [path] if os.access(path, os.X_OK) and answers(_kind(name), path) else []
     variable = OVERRIDES.get(name, "")
     if given := os.environ.get(variable):

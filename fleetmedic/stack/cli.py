@@ -19,10 +19,10 @@ from fleetmedic.stack import status as view
 from fleetmedic.stack.binaries import OVERRIDES
 from fleetmedic.stack.detach import run_detached
 from fleetmedic.stack.identity import alive
+from fleetmedic.stack.lifecycle import Stack, StackOptions, end_leftovers
 from fleetmedic.stack.logs import follow, last_lines
 from fleetmedic.stack.plan import LEVELS, decide
 from fleetmedic.stack.reaper import send, wait_for_end
-from fleetmedic.stack.supervisor import Stack, StackOptions, end_leftovers
 
 READY_SECONDS = 90.0
 DOWN_SECONDS = 15.0

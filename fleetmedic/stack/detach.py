@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.stack.supervise import Tell, without_mark
-from fleetmedic.stack.supervisor import Stack, StackOptions, require_ours
+from fleetmedic.stack.lifecycle import Stack, StackOptions, require_ours
+from fleetmedic.stack.service_supervisor import Tell, without_mark
 
 
 def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from fleetmedic.stack.plan import Plan
 from fleetmedic.stack.ports import HOST
-from fleetmedic.stack.supervise import Service
+from fleetmedic.stack.service_supervisor import Service
 
 POOL = "pool"
 

@@ -16,8 +16,8 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack.health import trouble
 from fleetmedic.stack.identity import alive
-from remediator.console.answers import Incidents
 from remediator.console.remote import Remediator
+from remediator.console.responses import Incidents
 from remediator.console.show import pause_line
 
 if TYPE_CHECKING:

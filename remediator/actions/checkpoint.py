@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from remediator.actions.base import Look, Tools
 from remediator.core.model import Step
-from remediator.effects import effect
+from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fleetmedic.kernel.labels import Target
 from remediator.actions.base import Look, Tools
 from remediator.core.model import OWNER, Step
-from remediator.effects import effect
+from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)

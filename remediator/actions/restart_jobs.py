@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.actions.base import Look, Tools
 from remediator.core.model import Step
-from remediator.effects import effect
+from remediator.crash_points import effect
 
 PATIENCE = 10.0
 

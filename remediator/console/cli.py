@@ -12,8 +12,8 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind, valid_name
 from remediator.console import complete
-from remediator.console.answers import ENDED, Decision, Incidents, Pause, Story, Why
 from remediator.console.remote import Remediator
+from remediator.console.responses import ENDED, Decision, Incidents, Pause, Story, Why
 from remediator.console.show import clean, moment, pause_line, rows
 
 P = ParamSpec("P")

@@ -9,8 +9,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from fleetmedic.kernel.errors import UserError
-from remediator.console.answers import ENDED, Incident, Incidents
 from remediator.console.remote import Remediator
+from remediator.console.responses import ENDED, Incident, Incidents
 
 MOST = 200
 SECONDS = 1.0

@@ -10,9 +10,9 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.console import complete
-from remediator.console.answers import ENDED, Incidents
 from remediator.console.cli import remote
 from remediator.console.remote import Remediator
+from remediator.console.responses import ENDED, Incidents
 from remediator.console.show import clean
 
 MAX_WHY = 500

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fleetmedic.kernel.labels import TargetKind
-from remediator.core import gates, guards, plan
+from remediator.core import guards, plan, step_guards
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Would, held
 from remediator.core.ending import decide_escalated, decide_release, give_up, speak_up, told
 from remediator.core.guards import Ruling
@@ -51,7 +51,7 @@ def _allowed(case: Case, decision: Decision) -> Decision:
     """
     if not isinstance(decision, Act) or decision.step.action == "notify":
         return decision  # nothing holds a notification
-    verdict = gates.right_before(case, decision.step)
+    verdict = step_guards.right_before(case, decision.step)
     return held(verdict) if verdict.ruling is Ruling.HOLD else decision
 
 
@@ -98,7 +98,9 @@ def _observe(case: Case) -> Decision:
         return Move(State.SUPPRESSED, Reason.OBSERVE_ONLY)
     if not case.view.job_known:
         return Move(State.SUPPRESSED, Reason.UNKNOWN_JOB, _no_job(case))
-    verdict = gates.quarantine(case) if case.playbook.quarantine else gates.touches(case)
+    verdict = (
+        step_guards.quarantine(case) if case.playbook.quarantine else step_guards.touches(case)
+    )
     if verdict.ruling is Ruling.HOLD:
         return held(verdict)
     if not verdict.allows:
@@ -137,7 +139,7 @@ def _quarantine(case: Case) -> Decision:
         return Move(State.QUARANTINED, Reason.QUARANTINED)
     if run is not None and len(case.incident.runs(run.step.id)) >= 2:
         return give_up(case, Reason.QUARANTINE_FAILED, run.text)
-    verdict = gates.quarantine(case)
+    verdict = step_guards.quarantine(case)
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
     if not case.view.firing and case.incident.quarantined:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from remediator.core.facts import View
 from remediator.core.guards import Limits, Ruling, Verdict
 from remediator.core.model import Incident, Level, Playbook, State, Step
 from remediator.core.reasons import Reason, sentence
-from remediator.core.view import View
 
 
 @dataclass(frozen=True, slots=True)

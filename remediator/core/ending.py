@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remediator.core import gates, guards, plan
+from remediator.core import guards, plan, step_guards
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Would, held
 from remediator.core.model import OWNER, Level, State, StepState
 from remediator.core.reasons import Reason, sentence
@@ -56,7 +56,7 @@ def decide_escalated(case: Case) -> Decision:
     runs = case.incident.runs(plan.RELEASE_NODE)
     if len([run for run in runs if run.state is StepState.FAILED]) >= 2:
         return Wait()
-    verdict = gates.tests_or_releases(case)
+    verdict = step_guards.tests_or_releases(case)
     if not verdict.allows:
         return held(verdict)
     step = plan.new_step(

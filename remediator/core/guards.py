@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from remediator.core.evidence import Evidence, Standing
+from remediator.core.facts import Identity, SensorView, Stops
 from remediator.core.model import OWNER, Level
 from remediator.core.reasons import Reason, sentence
-from remediator.core.view import Identity, SensorView, Stops
 
 
 class Ruling(StrEnum):

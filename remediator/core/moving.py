@@ -7,13 +7,13 @@ the playbook requires, and after a checkpoint if the job can write one.
 from __future__ import annotations
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.core import gates, guards, plan
+from remediator.core import guards, plan, step_guards
 from remediator.core.decision import Act, Case, Decision, Move, Wait, held
 from remediator.core.ending import beyond_level, give_up
+from remediator.core.facts import JobView
 from remediator.core.guards import Ruling, Verdict
 from remediator.core.model import JobsPlan, Level, State, StepState
 from remediator.core.reasons import Reason
-from remediator.core.view import JobView
 
 MOST_MOVES = 4
 
@@ -32,17 +32,17 @@ def decide_quarantined(case: Case) -> Decision:
     if case.level.rank < Level.DRAIN.rank:
         return beyond_level(case, ("signal_checkpoint", "restart_jobs"))
     if any(not job.running for job in affected):
-        return _refused(case, gates.moves_dead_jobs(case)) or Move(
+        return _refused(case, step_guards.moves_dead_jobs(case)) or Move(
             State.DRAINING, Reason.MOVING_JOBS
         )
-    if gates.evidence_is_old(case):
+    if step_guards.evidence_is_old(case):
         return Move(State.VERIFYING, Reason.HELD_LONG)
-    if case.incident.target.kind is TargetKind.NODE and not gates.possible(case):
+    if case.incident.target.kind is TargetKind.NODE and not step_guards.possible(case):
         text = (
             "This cluster supports none of the node's repairs, so its running jobs are not moved."
         )
         return give_up(case, Reason.UNSUPPORTED, text)
-    if refused := _refused(case, gates.moves_running_jobs(case)):
+    if refused := _refused(case, step_guards.moves_running_jobs(case)):
         return refused
     if _saves(case):
         return Move(State.CHECKPOINTING, Reason.SAVING)
@@ -93,10 +93,10 @@ def decide_draining(case: Case) -> Decision:
         return Move(State.VERIFYING, Reason.ALERT_GONE)
     dead = tuple(job for job in affected if not job.running)
     if dead:
-        return _refused(case, gates.moves_dead_jobs(case)) or moving(case, dead)
-    if gates.evidence_is_old(case) and not case.incident.runs("restart_jobs"):
+        return _refused(case, step_guards.moves_dead_jobs(case)) or moving(case, dead)
+    if step_guards.evidence_is_old(case) and not case.incident.runs("restart_jobs"):
         return Move(State.VERIFYING, Reason.HELD_LONG)
-    if refused := _refused(case, gates.moves_running_jobs(case)):
+    if refused := _refused(case, step_guards.moves_running_jobs(case)):
         return refused
     if _saves(case):
         return Move(State.CHECKPOINTING, Reason.SAVING)
@@ -111,7 +111,7 @@ def saving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> D
     if told is None:
         if not running:
             return None
-        verdict = gates.touches(case)
+        verdict = step_guards.touches(case)
         if not verdict.allows:
             return held(verdict)
         step = plan.new_step(
@@ -127,7 +127,7 @@ def saving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> D
 
 def moving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> Decision:
     """Restart these jobs elsewhere; too many failures in a row need a person."""
-    verdict = gates.touches(case)
+    verdict = step_guards.touches(case)
     if not verdict.allows:
         return held(verdict)
     name = "restart_jobs:node" if on else "restart_jobs"
@@ -194,7 +194,7 @@ def _one_job(case: Case, jobs: JobsPlan) -> Decision:
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, Reason.ATTEMPTS, verdict.text)
     running = case.view.jobs[0].running
-    verdict = gates.moves_running_jobs(case) if running else gates.moves_dead_jobs(case)
+    verdict = step_guards.moves_running_jobs(case) if running else step_guards.moves_dead_jobs(case)
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
     return moving(case, case.view.jobs) if verdict.allows else held(verdict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remediator.core import gates, plan
+from remediator.core import plan, step_guards
 from remediator.core.decision import Case, Would
 from remediator.core.reasons import Reason
 
@@ -36,18 +36,20 @@ def _steps(case: Case) -> Iterator[tuple[str, str]]:
 
 
 def _impossible(case: Case, action: str) -> bool:
-    needed = "probe" if action == "verify" else gates.CAPABILITY.get(action)
+    needed = "probe" if action == "verify" else step_guards.CAPABILITY.get(action)
     return needed is not None and needed not in case.view.capabilities
 
 
 def _waits(case: Case, action: str) -> str:
     """Why a disruptive step would wait now; empty if it would not."""
     if action in plan.REPAIRS:
-        return gates.disrupts(case).text
+        return step_guards.disrupts(case).text
     if action == "restart_jobs":
         running = any(job.running for job in case.view.jobs)
-        verdict = gates.moves_running_jobs(case) if running else gates.moves_dead_jobs(case)
+        verdict = (
+            step_guards.moves_running_jobs(case) if running else step_guards.moves_dead_jobs(case)
+        )
         return verdict.text
-    if action == "scale" and gates.shrinks(case):
-        return gates.scales_in(case).text
+    if action == "scale" and step_guards.shrinks(case):
+        return step_guards.scales_in(case).text
     return ""

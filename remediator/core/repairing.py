@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fleetmedic.kernel.labels import TargetKind
-from remediator.core import gates, guards, plan
+from remediator.core import guards, plan, step_guards
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, held
 from remediator.core.ending import beyond_level, give_up, told
 from remediator.core.guards import Ruling
@@ -47,7 +47,7 @@ def climb(case: Case, first: int) -> Decision:
     """The first repair from index `first` that the guards do not refuse; if none is left, escalate."""
     refused, unable = "", True
     for index, rung in enumerate(case.playbook.ladder[first:], first):
-        verdict = gates.repairs(case, rung)
+        verdict = step_guards.repairs(case, rung)
         if verdict.ruling is Ruling.REFUSE:
             refused += f" {rung.action}: {verdict.text}"
             unable = unable and verdict.reason is Reason.UNSUPPORTED
@@ -75,7 +75,7 @@ def decide_repairing(case: Case) -> Decision:
         return climb(case, case.incident.rung + 1)
     if case.level.rank < Level.REPAIR.rank:  # it was lowered since
         return give_up(case, Reason.LEVEL)
-    verdict = gates.repairs(case, rung)
+    verdict = step_guards.repairs(case, rung)
     if verdict.ruling is Ruling.REFUSE:
         return climb(case, case.incident.rung + 1)
     if not case.view.firing:
@@ -130,7 +130,7 @@ def decide_probation(case: Case) -> Decision:
         return Move(state, Reason.NEW_ALERT)
     if incident.until is not None and case.now < incident.until:
         return Wait(incident.until)
-    verdict = gates.tests_or_releases(case)
+    verdict = step_guards.tests_or_releases(case)
     if not verdict.allows:
         return held(verdict)
     run = incident.last(plan.WATCH) if watched else _tested_here(case)
@@ -189,7 +189,7 @@ def _clear_node(case: Case) -> Decision | None:
     if case.view.node_quarantine_owner not in (None, OWNER):
         return held(guards.not_theirs(case.view.node_quarantine_owner))
     if any(job.running for job in case.view.node_jobs):
-        verdict = gates.moves_running_jobs(case)
+        verdict = step_guards.moves_running_jobs(case)
         if verdict.reason is Reason.WITNESSES and not case.view.alerts_active:
             # No further signal will come: the healthy jobs of the node stay, and a person decides.
             return give_up(case, Reason.WITNESSES, verdict.text)
@@ -223,12 +223,12 @@ def _scaling(case: Case) -> Decision:
         return give_up(case, Reason.STEP_REFUSED, runs[-1].text)
     if runs and (not case.view.firing or len(runs) >= scale.max_steps):
         return told(case, "closed") or Move(State.CLOSED, Reason.RESCALED)
-    shrinks = gates.shrinks(case)
+    shrinks = step_guards.shrinks(case)
     if shrinks and not case.view.firing:
         text = f"The alert on {incident.target} ended before any replica was removed."
         return Move(State.CLOSED, Reason.ALERT_GONE, text)
     verdict = guards.all_of(
-        gates.scales_in(case) if shrinks else gates.touches(case),
+        step_guards.scales_in(case) if shrinks else step_guards.touches(case),
         guards.known(case.view.known and load is not None),
         guards.cooldown(
             tuple(
@@ -269,7 +269,7 @@ def _verify(case: Case) -> Decision:
     """Test the target under load. If jobs run on it or may start on it, or no test is possible, watch its
     metrics instead."""
     incident = case.incident
-    verdict = gates.tests_or_releases(case)
+    verdict = step_guards.tests_or_releases(case)
     if not verdict.allows:
         return held(verdict)
     if sum(run.step.action == "verify" for run in incident.counted()) >= plan.MOST_TESTS:
@@ -318,4 +318,4 @@ def _begun_late(case: Case) -> bool:
 
 def _stale(case: Case, since: float) -> bool:
     """Whether what was learned at a time (Unix seconds) is too old to repair by."""
-    return gates.evidence_is_old(case) or case.now - since > FACTS_HOLD_FOR
+    return step_guards.evidence_is_old(case) or case.now - since > FACTS_HOLD_FOR

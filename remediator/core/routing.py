@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target, TargetKind
-from remediator.core.book import Book
+from remediator.core.journal_state import Book
 from remediator.core.model import Alert, Incident, Level, Playbook, State
 from remediator.core.reasons import Reason, sentence
 

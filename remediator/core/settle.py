@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events
-from remediator.core.book import Book
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, Would
 from remediator.core.events import Event, Kind
+from remediator.core.journal_state import Book
 from remediator.core.lifecycle import evolve
 from remediator.core.model import Alert, Incident, Level, Playbook, State, Step, incident_id
 from remediator.core.plan import WOULD

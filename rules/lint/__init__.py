@@ -12,12 +12,12 @@ from pathlib import Path
 
 from fleetmedic.kernel.errors import UserError
 from rules import promql, rulefile
-from rules.flow import Flow, flow
-from rules.lint import matching, query, words
-from rules.lint.problem import Check, Place, Severity
-from rules.lint.words import HEADINGS
+from rules.lint import matching, query, rule_fields
+from rules.lint.check import Check, Place, Severity
+from rules.lint.rule_fields import HEADINGS
 from rules.render import shipped
 from rules.rulefile import Rule, RuleFile
+from rules.series_labels import Flow, flow
 
 __all__ = ["HEADINGS", "Finding", "lint_file", "lint_paths"]
 
@@ -122,12 +122,12 @@ def _doubles(files: Sequence[RuleFile]) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    words.names,
-    words.labels,
-    words.texts,
-    words.runbook,
-    words.dashboard,
-    words.durations,
+    rule_fields.names,
+    rule_fields.labels,
+    rule_fields.texts,
+    rule_fields.runbook,
+    rule_fields.dashboard,
+    rule_fields.durations,
     query.syntax,
     query.families,
     query.absence,

@@ -10,10 +10,10 @@ import promql_parser as pp
 
 from exporter.catalogue import catalogue
 from rules import promql
-from rules.flow import ADDED, Flow, binaries, family, flow, metric_name
-from rules.lint.problem import Place, Problem
+from rules.lint.check import Place, Problem
 from rules.lint.query import readable
 from rules.promql import SET_OPERATORS
+from rules.series_labels import ADDED, Flow, binaries, family, flow, metric_name
 
 _SHOWN = re.compile(r"\$labels\.(\w+)")
 _ASKED_FIRST = re.compile(r"\{\{-?\s*(?:else\s+)?(?:if|with)\s+\$labels\.(\w+)")

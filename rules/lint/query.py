@@ -10,8 +10,8 @@ import promql_parser as pp
 from exporter.catalogue import Metric, catalogue
 from fleetmedic.kernel.errors import UserError
 from rules import promql
-from rules.flow import metric_name
-from rules.lint.problem import Place, Problem
+from rules.lint.check import Place, Problem
+from rules.series_labels import metric_name
 
 ALWAYS = "vector(1)"
 _COUNTS = ("_total", "_bucket", "_count", "_sum")

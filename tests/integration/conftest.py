@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.stack import binaries, later
+from fleetmedic.stack import binaries, newer_releases
 from fleetmedic.stack.ports import is_free, layout
 from tests.integration.harm import Edit, Scene, scene
 
@@ -28,7 +28,7 @@ class Parts(dict[str, Path]):
             binaries.find(name),
             f"{name} is neither on PATH nor among the unpacked parts",
         )
-        if path is None and name in later.PARTS:
+        if path is None and name in newer_releases.PARTS:
             path, reason = _later(name)
         if path is None:
             if os.environ.get("FLEETMEDIC_REQUIRE_PARTS") == "1":
@@ -42,10 +42,10 @@ class Parts(dict[str, Path]):
 def _later(name: str) -> tuple[Path | None, str]:
     """A later release is fetched when a test first asks for it; else why it cannot be had."""
     try:
-        later.fetch(name)
+        newer_releases.fetch(name)
     except UserError as error:
         return None, str(error)
-    return binaries.find(name), f"{later.path(name)} does not run on this machine"
+    return binaries.find(name), f"{newer_releases.path(name)} does not run on this machine"
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec, JobState, JobView
-from fleetmedic.stack.supervisor import Stack, StackOptions
+from fleetmedic.stack.lifecycle import Stack, StackOptions
 from remediator.journal import read_events
 
 FACTOR = 30.0

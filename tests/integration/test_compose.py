@@ -1,7 +1,7 @@
 """docker-compose.yml is read by a real Compose (2.x), alone and with the override for real GPUs.
 
 Compose is taken from PATH, or from FLEETMEDIC_HOME/parts/compose; where it is in neither place it is
-fetched there as the later releases of other parts are (fleetmedic/stack/later.py).
+fetched there as the later releases of other parts are (fleetmedic/stack/newer_releases.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.stack import later
+from fleetmedic.stack import newer_releases
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +42,11 @@ def _version(*command: str) -> tuple[int, ...]:
 
 
 def _installed() -> list[str] | None:
-    for command in (["docker", "compose"], ["docker-compose"], [str(later.path("compose"))]):
+    for command in (
+        ["docker", "compose"],
+        ["docker-compose"],
+        [str(newer_releases.path("compose"))],
+    ):
         if shutil.which(command[0]) and _version(*command) >= (2, 0):
             return command
     return None
@@ -51,7 +55,7 @@ def _installed() -> list[str] | None:
 def _fetch() -> list[str]:
     """Download and unpack Compose among the other parts, or skip and say why not."""
     try:
-        later.fetch("compose")
+        newer_releases.fetch("compose")
     except UserError as error:
         pytest.skip(f"no Compose 2 on PATH: {error}")
     found = _installed()

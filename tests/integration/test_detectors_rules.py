@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from rules.detectors.base import Facts, Timing
-from rules.detectors.learned_model import CovarianceModel, LearnedModel
+from rules.detectors.gpu_covariance import CovarianceModel, LearnedModel
 from rules.detectors.peer_band import (
     ALLOCATION,
     CLOCK,

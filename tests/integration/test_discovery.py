@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from fleetmedic.stack import binaries
-from fleetmedic.stack.snippets import discovered
+from fleetmedic.stack.config_snippets import discovered
 
 pytestmark = pytest.mark.integration
 # Prometheus itself plays every exporter: two nodes are two names of one machine.

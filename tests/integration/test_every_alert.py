@@ -25,11 +25,11 @@ BUSY = {
 PATIENCE = 400.0
 # Queries of the dashboards that have no series on this fleet, and the test in which they have.
 ELSEWHERE = {
-    "fleetmedic-anomalies: Anomaly scores and thresholds, A": "test_pictures: detectors with a day of history",
-    "fleetmedic-anomalies: Anomaly scores and thresholds, B": "test_pictures: detectors with a day of history",
-    "fleetmedic-anomalies: SM clock deviation from job peers, A": "test_pictures: detectors with a day of history",
+    "fleetmedic-anomalies: Anomaly scores and thresholds, A": "test_dashboard_pages: detectors with a day of history",
+    "fleetmedic-anomalies: Anomaly scores and thresholds, B": "test_dashboard_pages: detectors with a day of history",
+    "fleetmedic-anomalies: SM clock deviation from job peers, A": "test_dashboard_pages: detectors with a day of history",
     "fleetmedic-anomalies: Anomaly alerts over time, A": "test_demo: a slow GPU is found by its peers",
-    "fleetmedic-remediation: Guard holds by reason, A": "test_pictures: a second lost GPU is too many",
+    "fleetmedic-remediation: Guard holds by reason, A": "test_dashboard_pages: a second lost GPU is too many",
 }
 
 

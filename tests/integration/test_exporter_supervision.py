@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from exporter.board import INTERVALS, Board, BoardView, Status
+from exporter.gpu_states import INTERVALS, Board, BoardView, Status
 from exporter.reading.supervisor import Supervisor
 from fleetmedic.hardware.state import Hardware
 

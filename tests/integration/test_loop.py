@@ -14,7 +14,7 @@ from fleetmedic.hardware.faults import inject
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.share import share
 from fleetmedic.localcluster.client import LocalCluster
-from fleetmedic.stack.supervisor import Stack, StackOptions
+from fleetmedic.stack.lifecycle import Stack, StackOptions
 from remediator.journal import read_events
 
 pytestmark = pytest.mark.integration

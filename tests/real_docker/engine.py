@@ -23,7 +23,7 @@ from pathlib import Path
 import real_parts
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.stack import later
+from fleetmedic.stack import newer_releases
 from fleetmedic.stack.apt import last
 
 PACKAGES = ("docker.io", "containerd", "runc", "tini", "iptables")
@@ -95,7 +95,7 @@ class Engine:
         self._usr = unpack()
         plugins = self.folder / "client/cli-plugins"
         plugins.mkdir(parents=True)
-        (plugins / "docker-compose").symlink_to(later.fetch("compose"))
+        (plugins / "docker-compose").symlink_to(newer_releases.fetch("compose"))
         for name in ("data", "exec"):
             (self.folder / name).mkdir()
         (self.folder / "daemon.json").write_text("{}")

@@ -20,7 +20,7 @@ from pathlib import Path
 from real_docker.engine import Engine
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.stack import later
+from fleetmedic.stack import newer_releases
 from fleetmedic.stack.apt import last
 from fleetmedic.stack.fetch import parts_dir
 
@@ -67,14 +67,14 @@ def programs(engine: Engine, tags: Mapping[str, str]) -> None:
         ("prometheus", "prometheus-3", "promtool-3", "/prometheus"),
         ("alertmanager", "alertmanager-0.33", "amtool-0.33", "/alertmanager"),
     ):  # fmt: skip
-        root = later.fetch(part).parents[2]
-        inside = f"/{later.path(part).relative_to(root)}"
+        root = newer_releases.fetch(part).parents[2]
+        inside = f"/{newer_releases.path(part).relative_to(root)}"
         with tempfile.TemporaryDirectory(prefix="standin-") as made:
             context = Path(made)
             for program in (part, tool):
-                copy = context / later.path(program).relative_to(root)
+                copy = context / newer_releases.path(program).relative_to(root)
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(later.path(program), copy)
+                shutil.copy2(newer_releases.path(program), copy)
             shared = "usr/share/prometheus"  # its pages and the default template
             shutil.copytree(root / shared, context / shared, symlinks=True)
             (context / "Dockerfile").write_text(_PROGRAM.format(folder=folder, program=inside))

@@ -6,9 +6,9 @@ import asyncio
 import json
 
 from every_alert.fleet import SCRAPE, Fleet
+from remediator.dashboards.dashboard_library import boards
+from remediator.dashboards.proxy import Asked, Proxy
 from remediator.http import PrometheusClient
-from remediator.pictures.library import boards
-from remediator.pictures.proxy import Asked, Proxy
 
 
 def empty(fleet: Fleet, seconds: float) -> dict[str, str]:

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleetmedic.stack import binaries, later
+from fleetmedic.stack import binaries, newer_releases
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,8 +33,8 @@ class Programs:
     @classmethod
     def found(cls, prometheus: str = "prometheus", alertmanager: str = "alertmanager") -> Programs:
         """Find them by name, such as `prometheus-3`, and fetch missing ones. Raises UserError."""
-        for name in {prometheus, alertmanager} & set(later.PARTS):
-            later.fetch(name)
+        for name in {prometheus, alertmanager} & set(newer_releases.PARTS):
+            newer_releases.fetch(name)
         return cls(binaries.command(prometheus), binaries.command(alertmanager))
 
 

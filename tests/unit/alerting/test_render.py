@@ -15,9 +15,9 @@ from fleetmedic.alerting.render import Place, lesser, parse_version, render
 from fleetmedic.alerting.settings import Maintenance, Notifications, Window, read
 from fleetmedic.kernel.errors import UserError
 from rules import promql, rulefile
-from rules.flow import flow
 from rules.lint import records
 from rules.render import shipped, sources
+from rules.series_labels import flow
 from tests.unit.alerting.test_settings import GOOD
 
 ALERTS = {r.name: r for path in sources() for r in rulefile.read(path).rules() if r.is_alert}

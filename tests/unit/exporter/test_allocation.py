@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.board import INTERVALS, Board
 from exporter.collector import CollectorError
 from exporter.collectors.allocation import MAX_ROWS, SERVICES, SETTLE_SECONDS, Allocation
 from exporter.exposition import Sample
+from exporter.gpu_states import INTERVALS, Board
 from exporter.owners.base import UNMATCHED, Holding
 from exporter.reading.protocol import Devices, Hello, Present, Round, Slots, Values
 from exporter.sources.base import Device, Reading

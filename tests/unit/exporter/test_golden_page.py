@@ -14,10 +14,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.board import INTERVALS, Board
 from exporter.boot import SimulatedBoot
 from exporter.catalogue import catalogue
 from exporter.exposition import Renderer
+from exporter.gpu_states import INTERVALS, Board
 from exporter.pages.dcgm import dcgm
 from exporter.pages.openmetrics import Form
 from exporter.pages.page import Fragment, Page

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.board import INTERVALS, Board
 from exporter.boot import ProcBoot
 from exporter.collector import CollectorError
+from exporter.collector_spec import Parts
 from exporter.collectors.gpu import GpuReadings
-from exporter.entry import Parts
+from exporter.gpu_states import INTERVALS, Board
 from exporter.reading.protocol import Devices, Hello, Lost, Present, Round, Slots, Values
 from exporter.registry import COLLECTORS
 from exporter.sources.base import Device, Reading

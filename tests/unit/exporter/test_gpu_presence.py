@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.board import INTERVALS, Board, State
 from exporter.catalogue import catalogue
 from exporter.collector import CollectorError
 from exporter.collectors.gpu_presence import GpuPresence
+from exporter.gpu_states import INTERVALS, Board, State
 from exporter.reading.protocol import Devices, Lost, Present, Round
 from exporter.sources.base import Device
 

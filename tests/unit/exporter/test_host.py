@@ -14,14 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter.board import Board
 from exporter.boot import BootTime, ProcBoot
 from exporter.catalogue import catalogue
 from exporter.collector import Collector, CollectorError
+from exporter.collector_spec import Entry, Parts
 from exporter.collectors.cpu import Cpu
 from exporter.collectors.processes import MAX_COMMANDS, Processes
-from exporter.entry import Entry, Parts
 from exporter.exposition import Renderer, Sample
+from exporter.gpu_states import Board
 from exporter.host_collectors import HOST
 from fleetmedic.kernel.errors import UserError
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from exporter.catalogue import catalogue
 from exporter.collectors.progress import Progress
 from exporter.exposition import Renderer
-from exporter.reports.alive import gone
 from exporter.reports.files import MAX_FILES, Files
 from exporter.reports.inbox import MAX_OF_A_USER, Bucket, Inbox, Receiver, bind, check
-from exporter.reports.owners import Owners
+from exporter.reports.permissions import Owners
+from exporter.reports.pipeline_totals import Totals
 from exporter.reports.report import REASONS, Key, Pipeline, Reason, Rejected, Training
-from exporter.reports.totals import Totals
+from exporter.reports.reporter_process import gone
 from fleetmedic import progress
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.progress.sender import MAX_DATAGRAM

@@ -20,12 +20,12 @@ from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.attempts import Attempts
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.inventory import Inventory
+from fleetmedic.localcluster.job_starter import Starts
 from fleetmedic.localcluster.layout import Layout
 from fleetmedic.localcluster.model import JobSpec, JobState
 from fleetmedic.localcluster.placement import touches
 from fleetmedic.localcluster.processes import Launcher
 from fleetmedic.localcluster.retry import MAX_FAILURES
-from fleetmedic.localcluster.starts import Starts
 
 NODES, GPUS = 2, 3
 nodes = st.integers(1, NODES).map("node{}".format)

@@ -13,9 +13,9 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.inventory import Inventory
+from fleetmedic.localcluster.job_starter import EXCLUDED_FOR, Starts
 from fleetmedic.localcluster.layout import Layout
 from fleetmedic.localcluster.model import JobSpec
-from fleetmedic.localcluster.starts import EXCLUDED_FOR, Starts
 
 GPU = Target.parse("node1/0")
 

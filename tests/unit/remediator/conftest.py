@@ -34,7 +34,7 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
     from remediator.admission import Access
     from remediator.app import running
     from remediator.clusters.memory import MemoryCluster
-    from remediator.library import load_library
+    from remediator.playbook_library import load_library
     from remediator.settings import load_settings
     from remediator.webhook import Desk, make_app
 

@@ -10,22 +10,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fleetmedic.kernel.labels import Target
-from remediator.accusations import Accusations
 from remediator.actions.registry import actions
 from remediator.alert_states import AlertStates
 from remediator.clocks import WallClock
 from remediator.clusters.memory import MemoryCluster
-from remediator.core.book import Book
 from remediator.core.guards import Limits
+from remediator.core.journal_state import Book
 from remediator.core.model import Alert, Incident, Level, Playbook, State, VerifyPlan
 from remediator.engine import Engine
+from remediator.engine_context import World
 from remediator.executor import Executor
 from remediator.journal import Journal, read_events, replay
-from remediator.library import load_library
+from remediator.playbook_library import load_library
 from remediator.policy import Rules
+from remediator.reported_hardware import Accusations
 from remediator.senses import Senses, Sources
 from remediator.sensors import Sensors
-from remediator.world import World
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states
 
 GPU = Target.parse("node1/3")

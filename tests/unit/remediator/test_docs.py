@@ -10,10 +10,10 @@ import msgspec
 import pytest
 import yaml
 
-from remediator import library
+from remediator import playbook_library
 from remediator.core.events import Kind
 from remediator.discovery.hosts import Host, HostsFile, read_hosts
-from remediator.library import load_library, read_playbook
+from remediator.playbook_library import load_library, read_playbook
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
@@ -53,9 +53,9 @@ def test_the_example_of_a_host_list_is_one_and_every_key_is_explained(tmp_path) 
 
 
 PARTS = {
-    "": library.PlaybookFile, "match.": library.MatchFile, "jobs.": library.JobsFile,
-    "ladder[].": library.RungFile, "verify.": library.VerifyFile,
-    "readmit.": library.ReadmitFile, "scale.": library.ScaleFile,
+    "": playbook_library.PlaybookFile, "match.": playbook_library.MatchFile, "jobs.": playbook_library.JobsFile,
+    "ladder[].": playbook_library.RungFile, "verify.": playbook_library.VerifyFile,
+    "readmit.": playbook_library.ReadmitFile, "scale.": playbook_library.ScaleFile,
 }  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fleetmedic.kernel.labels import Target
 from remediator.clusters.base import GpuFacts, NodeFacts
+from remediator.core.facts import Identity
 from remediator.core.model import Episode, Incident, Level
-from remediator.core.view import Identity
 from remediator.identity import identify, strangers
 
 GPU, NODE = Target.parse("node1/3"), Target.parse("node1")

@@ -14,8 +14,8 @@ from exporter.catalogue import catalogue
 from fleetmedic.kernel.labels import Target
 from remediator.clusters.base import GpuFacts, NodeFacts, Quarantine
 from remediator.core import events, plan
-from remediator.core.book import Book, Storm
 from remediator.core.events import Kind
+from remediator.core.journal_state import Book, Storm
 from remediator.core.lifecycle import birth
 from remediator.core.model import Incident, Level, Rung
 from remediator.core.reasons import Reason

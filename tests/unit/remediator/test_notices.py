@@ -8,10 +8,10 @@ import pytest
 
 from fleetmedic.kernel.labels import Target
 from remediator.core import events, plan
-from remediator.core.book import Book, Pin
 from remediator.core.decision import Hold
 from remediator.core.events import Event, Kind
 from remediator.core.guards import Limits
+from remediator.core.journal_state import Book, Pin
 from remediator.core.model import Alert, Incident, Level, State
 from remediator.core.reasons import Reason
 from remediator.core.settle import Settled

@@ -27,7 +27,7 @@ from fake_receivers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remediator.core.book import Book
+from remediator.core.journal_state import Book
 from remediator.http import Notifier
 from remediator.journal import Journal, replay
 from remediator.outbox import LONGEST_PAUSE, Outbox, address_id

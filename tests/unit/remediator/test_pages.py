@@ -6,8 +6,8 @@ import pytest
 
 from fleetmedic.kernel.labels import Target
 from remediator import pages
-from remediator.core.book import Book
 from remediator.core.events import Kind, moved, noted, opened, paused
+from remediator.core.journal_state import Book
 from remediator.core.model import Level, State
 from remediator.core.reasons import Reason
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from fleetmedic.kernel.labels import Target
 from remediator.clusters.base import GpuFacts, NodeFacts, Quarantine
 from remediator.core import events, plan
-from remediator.core.book import Attempt, Book, Pin
 from remediator.core.events import Kind
+from remediator.core.journal_state import Attempt, Book, Pin
 from remediator.core.lifecycle import birth
 from remediator.core.model import Alert, Incident, Level, State
 from remediator.core.reasons import Reason

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from remediator.core import events
-from remediator.core.book import Book
+from remediator.core.journal_state import Book
 from remediator.core.model import Alert
 from remediator.reconciler import gone
 from tests.unit.remediator.fake_alertmanager import WATCHDOG, FakeAlertmanager, states

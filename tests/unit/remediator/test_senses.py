@@ -10,20 +10,20 @@ from typing import Any, cast
 import pytest
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.accusations import Accusations
 from remediator.clocks import WallClock
 from remediator.clusters.base import Capability, ClusterError, JobFacts, NodeFacts
 from remediator.clusters.memory import MemoryCluster
 from remediator.core import events, plan
-from remediator.core.book import Attempt, Book, Pin
 from remediator.core.events import Kind
 from remediator.core.evidence import ACTIVE, Standing
+from remediator.core.facts import View
 from remediator.core.guards import Limits
+from remediator.core.journal_state import Attempt, Book, Pin
 from remediator.core.model import OWNER, Alert, Incident, Level, State
 from remediator.core.reasons import Reason
-from remediator.core.view import View
-from remediator.library import load_library
+from remediator.playbook_library import load_library
 from remediator.policy import Rules
+from remediator.reported_hardware import Accusations
 from remediator.senses import Senses, Sources
 from remediator.sensors import Sensors
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states

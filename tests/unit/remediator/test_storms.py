@@ -10,13 +10,13 @@ import pytest
 
 from fleetmedic.kernel.labels import Target
 from remediator.clusters.base import GpuFacts, NodeFacts
-from remediator.core.book import Book
 from remediator.core.events import Event, Kind
 from remediator.core.guards import Limits
+from remediator.core.journal_state import Book
 from remediator.core.storm import storm_in
+from remediator.engine_context import World
 from remediator.pools import members
 from remediator.storms import Storms
-from remediator.world import World
 
 NOW = 1_700_000_000.0
 

@@ -11,7 +11,7 @@ from remediator.actions.registry import actions
 from remediator.core import plan
 from remediator.core.model import Episode, Incident, Level, State, Step, StepRun, StepState
 from remediator.core.reasons import Reason
-from remediator.library import load_library
+from remediator.playbook_library import load_library
 from remediator.summary import DID, listed, summary
 
 GPU = Target.parse("node1/3")

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from rules import promql, rulefile
+from rules.adaptation import at
 from rules.cli import rules as command
 from rules.links import DASHBOARD_BASE, DASHBOARD_URL, RUNBOOK_BASE, RUNBOOK_URL, Links
-from rules.place import at
 from rules.render import Place, objects, render, shipped, sources
 
 BASE = Links("https://wiki.example.org/books/", "https://grafana.example.org/ops/")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from remediator.core.model import Playbook
-from remediator.library import load_library
+from remediator.playbook_library import load_library
 
 PAGES = Path(__file__).resolve().parents[3] / "docs" / "runbooks"
 HEADING = "### What a silence does"

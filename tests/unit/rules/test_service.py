@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rules.board import Board, BoardCollector
+from rules.detector_results import Board, BoardCollector
 from rules.detectors.base import (
     Facts,
     History,

@@ -10,11 +10,11 @@ import yaml
 from exporter.catalogue import catalogue
 from fleetmedic.kernel.durations import parse_duration
 from rules import promql, rulefile
-from rules.flow import flow
 from rules.lint import records
 from rules.reference import LEARNED, counts, markdown
 from rules.render import shipped, sources
 from rules.rulefile import Group, Rule
+from rules.series_labels import flow
 
 ROOT = Path(__file__).resolve().parents[3]
 TESTS = ROOT / "tests" / "promtool"

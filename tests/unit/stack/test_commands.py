@@ -14,12 +14,12 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack.cli import up
+from fleetmedic.stack.config_snippets import config
 from fleetmedic.stack.doctor import doctor
 from fleetmedic.stack.identity import own_identity
 from fleetmedic.stack.inject import inject
+from fleetmedic.stack.lifecycle import Stack, StackOptions, require_same_fleet, reset
 from fleetmedic.stack.plan import decide
-from fleetmedic.stack.snippets import config
-from fleetmedic.stack.supervisor import Stack, StackOptions, require_same_fleet, reset
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from exporter.board import INTERVALS, Board
 from exporter.boot import ProcBoot
+from exporter.collector_spec import Parts
 from exporter.collectors.allocation import SERVICES
-from exporter.entry import Parts
+from exporter.gpu_states import INTERVALS, Board
 from exporter.owners.registry import OWNER_FLAGS, owners, services
 from exporter.registry import COLLECTORS
 from fleetmedic.hardware.state import INITIAL_NAMESPACE

@@ -2,8 +2,8 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.board import BoardView, GpuView, Status
 from exporter.catalogue import catalogue
+from exporter.gpu_states import BoardView, GpuView, Status
 from exporter.pages.dcgm import FIELDS, dcgm
 from exporter.pages.openmetrics import Form
 from exporter.reading.protocol import Values

@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 import trustme
 
-from exporter.board import Board
-from exporter.pages.lane import State
+from exporter.gpu_states import Board
+from exporter.pages.collector_runner import State
 from exporter.pages.openmetrics import Form
+from exporter.web.access_control import Gate
 from exporter.web.auth import TokenFile
+from exporter.web.backend import Site
 from exporter.web.counters import Counters
-from exporter.web.gate import Gate
 from exporter.web.reload import ConfigFile
 from exporter.web.routes import Routes
 from exporter.web.server import Server
-from exporter.web.site import Site
 
 TEXT = b"gpu_expected 8\n" * 100
 

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.board import Board, BoardView, GpuView, Status
-from exporter.pages.lane import State
+from exporter.gpu_states import Board, BoardView, GpuView, Status
+from exporter.pages.collector_runner import State
 from exporter.sources.base import Device
 from exporter.web import health
 from exporter.xids.recommend import Recommendation
-from exporter.xids.xid_totals import Recent
+from exporter.xids.xid_ledger_state import Recent
 
 DEVICE = Device(
     slot=3, uuid="GPU-3", pci_bus_id="0000:3b:00.0", name="H100", serial="1", driver="570"
@@ -115,7 +115,7 @@ def test_events_are_told_newest_first_with_the_gpu_that_they_are_about() -> None
 def test_the_whole_answer_is_json_that_says_what_is_recommended_of_every_part(
     tmp_path: Path, new_pages: Any, new_reader: Any
 ) -> None:
-    from exporter.web.site import Site
+    from exporter.web.backend import Site
 
     board = Board(tmp_path / "inventory.json", expected=None, intervals={})
     site = Site(new_pages(), board, "node1", "1.2.3", new_reader(), clock=lambda: 100.0)

@@ -12,7 +12,7 @@ import bcrypt
 import pytest
 
 from exporter.pages.openmetrics import Form
-from exporter.web.gate import Bucket
+from exporter.web.access_control import Bucket
 from exporter.web.landing import landing
 from exporter.web.routes import chosen, seconds
 from fleetmedic.kernel.errors import UserError

@@ -16,8 +16,8 @@ import bcrypt
 import pytest
 import trustme
 
+from exporter.web import connection as wire
 from exporter.web import server as serving
-from exporter.web import wire
 
 GET = b"GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET /-/healthy HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

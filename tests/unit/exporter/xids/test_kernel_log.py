@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from exporter.board import BoardView, GpuView, Status
 from exporter.boot import BootTime
 from exporter.catalogue import catalogue
 from exporter.collector import CollectorError
@@ -15,6 +14,7 @@ from exporter.collectors.gpu_action import GpuAction
 from exporter.collectors.kernel_events import KernelEvents
 from exporter.collectors.xid import XidErrors
 from exporter.exposition import Renderer, Sample
+from exporter.gpu_states import BoardView, GpuView, Status
 from exporter.sources.base import Device, GpuEvent
 from exporter.xids.kernel_log import KernelLog
 from exporter.xids.kmsg import KmsgReader

@@ -2,12 +2,12 @@
 
 import pytest
 
-from exporter.board import BoardView, GpuView, Status
+from exporter.gpu_states import BoardView, GpuView, Status
 from exporter.reading.protocol import Values
 from exporter.sources.base import Device, Reading
 from exporter.xids.recommend import recommendations
 from exporter.xids.xid_catalogue import DRIVER_SAYS, RANK, Action
-from exporter.xids.xid_totals import Standing
+from exporter.xids.xid_ledger_state import Standing
 
 NOW = 10_000.0
 

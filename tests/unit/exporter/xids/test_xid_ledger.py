@@ -6,8 +6,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter.board import BoardView, GpuView, Status
 from exporter.boot import BootTime
+from exporter.gpu_states import BoardView, GpuView, Status
 from exporter.reading.protocol import Values
 from exporter.sources.base import Device, GpuEvent, Reading
 from exporter.xids.kmsg import Batch, KmsgReader, Position, Record

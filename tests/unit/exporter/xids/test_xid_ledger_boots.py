@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.board import BoardView, GpuView, Status
 from exporter.boot import BootTime
+from exporter.gpu_states import BoardView, GpuView, Status
 from exporter.reading.protocol import Values
 from exporter.sources.base import Device, Reading
 from exporter.xids.kmsg import Batch, KmsgReader, Position, Record

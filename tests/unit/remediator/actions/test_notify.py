@@ -10,8 +10,8 @@ from fleetmedic.kernel.labels import Target
 from remediator.actions.base import Tools
 from remediator.actions.notify import Notify
 from remediator.core import events, plan
-from remediator.core.book import Book
 from remediator.core.events import Kind
+from remediator.core.journal_state import Book
 from remediator.core.lifecycle import evolve
 from remediator.core.model import Incident, Level
 from remediator.core.reasons import Reason

@@ -16,7 +16,7 @@ from remediator.clusters.memory import MemoryCluster
 from remediator.core.model import Incident, Level
 from remediator.core.plan import OPINION, WATCH, new_step
 from remediator.health import Health, HealthReport
-from remediator.library import load_library
+from remediator.playbook_library import load_library
 from remediator.senses import Senses
 
 GPU = Target.parse("node1/3")

@@ -13,6 +13,7 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events
 from remediator.core.decision import Case
 from remediator.core.evidence import OVER
+from remediator.core.facts import PoolView, SensorView, View
 from remediator.core.guards import Limits
 from remediator.core.lifecycle import birth, evolve
 from remediator.core.model import (
@@ -27,7 +28,6 @@ from remediator.core.model import (
     VerifyPlan,
 )
 from remediator.core.reasons import Reason
-from remediator.core.view import PoolView, SensorView, View
 from tests.unit.remediator.core.nouns import NOW
 
 GPU = Target(TargetKind.GPU, "node2", 3)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.core.facts import JobView
 from remediator.core.model import FaultClass, JobsPlan, Level, Playbook, ScalePlan
-from remediator.core.view import JobView
 
 NOW = 1_700_000_000.0
 GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")

@@ -10,15 +10,15 @@ from fleetmedic.kernel.labels import TargetKind
 from remediator.core import gates, plan
 from remediator.core.decide import decide
 from remediator.core.evidence import ACTIVE
-from remediator.core.model import (
-    State,
-)
-from remediator.core.reasons import Reason
-from remediator.core.view import (
+from remediator.core.facts import (
     EVERYTHING,
     PoolView,
     Stops,
 )
+from remediator.core.model import (
+    State,
+)
+from remediator.core.reasons import Reason
 from tests.unit.remediator.core.brief import outcome
 from tests.unit.remediator.core.nouns import GPU, NODE, NOW, RUNNING
 

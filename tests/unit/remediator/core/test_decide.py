@@ -7,10 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.core import gates, plan
+from remediator.core import plan, step_guards
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Case, Move, Wait
 from remediator.core.evidence import ACTIVE, OVER
+from remediator.core.facts import (
+    EVERYTHING,
+    PoolView,
+    SensorView,
+    Stops,
+    View,
+)
 from remediator.core.guards import Limits, Ruling
 from remediator.core.lifecycle import TRANSITIONS
 from remediator.core.model import (
@@ -21,13 +28,6 @@ from remediator.core.model import (
     State,
 )
 from remediator.core.reasons import Reason
-from remediator.core.view import (
-    EVERYTHING,
-    PoolView,
-    SensorView,
-    Stops,
-    View,
-)
 from tests.unit.remediator.core.brief import brief
 from tests.unit.remediator.core.nouns import DEAD, GPU, JOB, NODE, NOW, RUNNING, SCALE, SERVE, TRAIN
 
@@ -98,7 +98,7 @@ def test_decide_answers_every_state_and_view(
     if paused and isinstance(decision, Act):
         assert decision.step.action == "notify"
     if isinstance(decision, Act) and decision.step.action != "notify":
-        verdict = gates.right_before(made, decision.step)
+        verdict = step_guards.right_before(made, decision.step)
         assert verdict.ruling is not Ruling.HOLD, "announced, it would be withdrawn at once"
     if isinstance(decision, Move):
         assert decision.state in TRANSITIONS[state], (state, decision)

@@ -10,10 +10,10 @@ from remediator.core import plan
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Case, Hold, Move, Wait, Would
 from remediator.core.ending import beyond_level, give_up, speak_up, told
+from remediator.core.facts import PoolView, Stops, View
 from remediator.core.guards import Limits
 from remediator.core.model import ENDED, Level, Order, State
 from remediator.core.reasons import Reason
-from remediator.core.view import PoolView, Stops, View
 from tests.unit.remediator.core.nouns import GPU, NODE, NOW
 
 ORDER = Order("alice", "tested by hand")

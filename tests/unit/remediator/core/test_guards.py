@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from remediator.core import guards
 from remediator.core.evidence import OVER, Evidence, Standing, unknown
+from remediator.core.facts import Identity, SensorView, Stops
 from remediator.core.guards import ALLOWED, Limits, Ruling, Verdict
 from remediator.core.model import Level
 from remediator.core.reasons import SENTENCES, Reason
-from remediator.core.view import Identity, SensorView, Stops
 from tests.unit.remediator.core.nouns import NOW
 
 LIMITS = Limits()

@@ -9,16 +9,16 @@ from remediator.core import plan
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Move, Wait
 from remediator.core.evidence import ACTIVE
+from remediator.core.facts import (
+    EVERYTHING,
+    JobView,
+    SensorView,
+)
 from remediator.core.model import (
     Level,
     State,
 )
 from remediator.core.reasons import Reason
-from remediator.core.view import (
-    EVERYTHING,
-    JobView,
-    SensorView,
-)
 from tests.unit.remediator.core.brief import brief, outcome
 from tests.unit.remediator.core.nouns import DEAD, FEW, GPU, JOB, NODE, NOW, OURS, RUNNING, TRAIN
 

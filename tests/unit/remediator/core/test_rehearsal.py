@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from fleetmedic.kernel.labels import TargetKind
-from remediator.core import gates
+from remediator.core import step_guards
 from remediator.core.decide import decide
 from remediator.core.decision import Hold, Move, Would
+from remediator.core.facts import EVERYTHING, JobView, PoolView, SensorView, Stops, View
 from remediator.core.model import FaultClass, JobsPlan, Level, Playbook, ScalePlan, State
 from remediator.core.reasons import Reason
 from remediator.core.rehearsal import rehearse
-from remediator.core.view import EVERYTHING, JobView, PoolView, SensorView, Stops, View
 from tests.unit.remediator.core.nouns import SERVE, TRAIN
 
 RUNNING, DEAD = (JobView("train-a", True),), (JobView("train-a", False),)
@@ -131,5 +131,5 @@ def test_a_rehearsal_waits_exactly_for_what_the_gates_hold(incident, case, view:
     one = case(incident(), jobs=RUNNING, witnesses=frozenset({"one"}))
     said = _said(rehearse(one))
     assert said["restart_jobs"].endswith(
-        f"the step would wait now: {gates.moves_running_jobs(one).text}"
+        f"the step would wait now: {step_guards.moves_running_jobs(one).text}"
     )

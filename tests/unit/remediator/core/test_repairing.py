@@ -7,15 +7,15 @@ import pytest
 from remediator.core import plan
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Move, Widen
+from remediator.core.facts import (
+    EVERYTHING,
+    SensorView,
+)
 from remediator.core.model import (
     Level,
     State,
 )
 from remediator.core.reasons import Reason
-from remediator.core.view import (
-    EVERYTHING,
-    SensorView,
-)
 from tests.unit.remediator.core.brief import brief, outcome
 from tests.unit.remediator.core.nouns import FEW, GPU, NODE, NOW, OURS, TRAIN
 

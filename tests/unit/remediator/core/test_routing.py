@@ -6,11 +6,11 @@ import pytest
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events
-from remediator.core.book import Book
+from remediator.core.journal_state import Book
 from remediator.core.model import Alert, Incident, Level, State
 from remediator.core.reasons import Reason
 from remediator.core.routing import absorbable, covers, cured_at, holder, route, spent, target_of
-from remediator.library import load_library
+from remediator.playbook_library import load_library
 from tests.unit.remediator.core.nouns import NOW
 
 BOOKS = load_library(())

@@ -12,6 +12,10 @@ from remediator.core import plan
 from remediator.core.decide import decide
 from remediator.core.decision import Wait
 from remediator.core.evidence import unknown
+from remediator.core.facts import (
+    SensorView,
+    WorkloadView,
+)
 from remediator.core.model import (
     FaultClass,
     Level,
@@ -21,10 +25,6 @@ from remediator.core.model import (
     VerifyPlan,
 )
 from remediator.core.reasons import Reason
-from remediator.core.view import (
-    SensorView,
-    WorkloadView,
-)
 from tests.unit.remediator.core.brief import brief, outcome
 from tests.unit.remediator.core.nouns import NOW, SCALE, SERVE
 

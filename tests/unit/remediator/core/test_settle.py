@@ -6,13 +6,13 @@ import pytest
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events, plan
-from remediator.core.book import Book, Pin
 from remediator.core.decision import Widen
 from remediator.core.events import Kind
+from remediator.core.facts import JobView, Stops
+from remediator.core.journal_state import Book, Pin
 from remediator.core.model import FaultClass, Level, Playbook, ScalePlan, State
 from remediator.core.reasons import Reason
 from remediator.core.settle import Terms, admit, hand_over, settle, unattended, widen
-from remediator.core.view import JobView, Stops
 from tests.unit.remediator.core.nouns import NOW
 
 GPU = Target(TargetKind.GPU, "node2", 3)

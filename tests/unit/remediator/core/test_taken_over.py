@@ -10,9 +10,9 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import plan
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Move
+from remediator.core.facts import PoolView
 from remediator.core.model import State
 from remediator.core.reasons import Reason
-from remediator.core.view import PoolView
 
 NODE = Target(TargetKind.NODE, "node2")
 GPU = Target(TargetKind.GPU, "node2", 3)

@@ -10,15 +10,15 @@ from fleetmedic.kernel.labels import Target
 from remediator.core import events, plan
 from remediator.core.decide import decide
 from remediator.core.decision import Wait
+from remediator.core.facts import (
+    EVERYTHING,
+    Stops,
+)
 from remediator.core.model import (
     Level,
     State,
 )
 from remediator.core.reasons import Reason
-from remediator.core.view import (
-    EVERYTHING,
-    Stops,
-)
 from tests.unit.remediator.core.brief import brief, outcome
 from tests.unit.remediator.core.nouns import GPU, NOW, RUNNING
 

@@ -1,0 +1,306 @@
+"""The current state of the GPUs. Written by the supervisor's thread, read by collectors.
+
+The board never guesses: stale verdicts and values are withheld, and a GPU without data has no verdict.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from exporter import gpu_inventory
+from exporter.gpu_inventory import Known, bus_key
+from exporter.reading.protocol import Devices, Hello, Lost, Message, Present, Round, Slots, Values
+from exporter.snapshot import BoardView, GpuView, Status
+from exporter.sources.base import BusGpu, GpuEvent, Group
+
+__all__ = ["INTERVALS", "Board", "BoardView", "GpuView", "State", "Status", "time_to_live"]
+
+# Default interval of each group, in seconds.
+INTERVALS: dict[Group, float] = {
+    "load": 5.0,
+    "gpm": 5.0,
+    "health": 10.0,
+    "processes": 10.0,
+    "links": 30.0,
+    "mig": 30.0,
+    "limits": 60.0,
+}
+PRESENCE_TTL = 5.0
+FAST_TTL_MAX = 60.0
+AHEAD = 2.0  # a timestamp further in the future dates from before the clock was set back
+MAX_EVENTS = 10_000
+
+
+def time_to_live(group: Group, every: float) -> float:
+    """Seconds for which a group's values are valid: three intervals. Limits do not change on their own,
+    so they stay valid until a read fails."""
+    if group == "limits":
+        return float("inf")
+    return min(FAST_TTL_MAX, 3 * every) if group in ("load", "gpm") else 3 * every
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state of the supervisor's processes. GPUs are identified by the number that the source uses."""
+
+    failure: str
+    restarts: int = 0
+    stuck: bool = False
+    abandoned: int = 0
+    released: bool = False
+    slow: frozenset[int] = frozenset()
+    left_out: tuple[tuple[int, Group], ...] = ()
+    events_up: bool | None = None
+    event_restarts: int = 0
+
+
+@dataclass(slots=True)
+class _Record:
+    status: Status = Status.UNKNOWN
+    at: float = 0.0
+    groups: dict[Group, Values] = field(default_factory=dict)
+
+
+class Board:
+    """The state of all GPUs. All methods are thread-safe.
+
+    Messages come from several workers, which may number the GPUs differently; `worker` identifies the
+    sender of a message.
+    """
+
+    def __init__(
+        self, path: Path, *, expected: int | None, intervals: Mapping[Group, float]
+    ) -> None:
+        self._path = path
+        self._given = expected
+        self._every = dict(intervals)
+        self._errors: dict[tuple[Group, str], int] = {}
+        self._lock = threading.Lock()
+        self._known: dict[str, Known] = gpu_inventory.read(path)
+        self._unwritten = False
+        self._records: dict[str, _Record] = {}
+        self._slots: dict[int, dict[int, str]] = {}
+        self._numbers: tuple[int, ...] = ()
+        self._bus: tuple[BusGpu, ...] = ()
+        self._round_at = 0.0
+        self._source = ""
+        self._state = State("no data has been read yet")
+        self._events: deque[tuple[float, GpuEvent]] = deque(maxlen=MAX_EVENTS)
+        self._version = 0
+        self._seen: tuple[int, float, BoardView] | None = None
+        self.changed = threading.Event()
+        self.write_error = ""
+
+    @property
+    def known(self) -> int:
+        """The number of GPUs in the inventory of this node."""
+        with self._lock:
+            return len(self._known)
+
+    def apply(self, message: Message, now: float, worker: int = 0) -> None:
+        """Apply a worker's message at Unix time `now`."""
+        with self._lock:
+            self._version += 1
+            if isinstance(message, Values):
+                self._values(message, now, worker)
+            elif isinstance(message, Present):
+                self._verdict(message.slot, Status.UP, now, worker)
+            elif isinstance(message, Lost):
+                self._verdict(message.slot, Status.LOST, now, worker)
+            elif isinstance(message, Slots):
+                self._numbered(message)
+            elif isinstance(message, Devices):
+                self._devices(message, now, worker)
+            elif isinstance(message, Hello):
+                self._source = message.source
+                self._slots[worker] = {}
+            elif isinstance(message, Round):
+                self._round_at = now
+                if self._state.failure:
+                    self._state = replace(self._state, failure="")
+                self.changed.set()
+        if self._unwritten and isinstance(message, Devices | Slots | Round):
+            self._write()
+
+    def hung(self, slot: int, now: float, worker: int = 0) -> None:
+        """Mark the GPU in this slot as hung until it responds again, without a time limit.
+
+        The subsequent call of `supervised` notifies the collectors, so that a page shows both changes.
+        """
+        with self._lock:
+            self._version += 1
+            self._verdict(slot, Status.HUNG, now, worker)
+
+    def alive(self, slot: int, now: float, worker: int = 0) -> None:
+        """Calls for the GPU in this slot return, with or without an error."""
+        with self._lock:
+            record = self._records.get(self._uuid(slot, worker) or "")
+            if record is not None and record.status in (Status.UP, Status.HUNG):
+                self._version += 1
+                record.status, record.at = Status.UP, now
+
+    def withhold(self, slot: int, group: Group, worker: int = 0) -> None:
+        """Remove this group's values of this GPU, because they are no longer read."""
+        with self._lock:
+            record = self._records.get(self._uuid(slot, worker) or "")
+            if record is not None:
+                self._version += 1
+                record.groups.pop(group, None)
+
+    def gone(self, worker: int) -> None:
+        """Forget the GPU numbers of a worker that has ended."""
+        with self._lock:
+            self._slots.pop(worker, None)
+
+    def supervised(self, state: State) -> None:
+        """Set the state of the supervisor's processes."""
+        with self._lock:
+            if state.released and not self._state.released:
+                for record in self._records.values():
+                    record.status = Status.UNKNOWN
+                    record.groups.clear()
+            if state != self._state:
+                self._version += 1
+                self._state = state
+                self.changed.set()
+
+    def add_event(self, event: GpuEvent, at: float) -> None:
+        """Record a driver event that arrived at Unix time `at`."""
+        with self._lock:
+            self._events.append((at, event))
+
+    def take_events(self) -> list[tuple[float, GpuEvent]]:
+        """The driver's events since the last call, with the Unix time of arrival."""
+        with self._lock:
+            taken = list(self._events)
+            self._events.clear()
+            return taken
+
+    def view(self, now: float) -> BoardView:
+        """The state of all GPUs at Unix time `now`."""
+        with self._lock:
+            if self._seen is not None and self._seen[:2] == (self._version, now):
+                return self._seen[2]
+            entries = sorted(self._known.values(), key=lambda entry: entry.index)
+            seen, state = max(len(self._known), len(self._bus)), self._state
+            left_out: dict[str, list[Group]] = {}
+            for slot, group in state.left_out:
+                left_out.setdefault(self._uuid(slot) or "", []).append(group)
+            slow = {self._uuid(slot) for slot in state.slow}
+            view = BoardView(
+                gpus=tuple(self._gpu(entry, now, slow, left_out) for entry in entries),
+                expected=seen if self._given is None else self._given,
+                stuck=state.stuck,
+                source=self._source,
+                failure=state.failure,
+                restarts=state.restarts,
+                errors=dict(self._errors),
+                released=state.released,
+                abandoned=state.abandoned,
+                events_up=state.events_up,
+                event_restarts=state.event_restarts,
+            )
+            self._seen = (self._version, now, view)
+            return view
+
+    def _gpu(
+        self, entry: Known, now: float, slow: set[str | None], left_out: dict[str, list[Group]]
+    ) -> GpuView:
+        uuid = entry.device.uuid
+        record = self._records.get(uuid, _Record())
+        status = record.status
+        # A lost GPU may no longer be read: the verdict holds while rounds continue without it.
+        at = max(record.at, self._round_at) if status is Status.LOST else record.at
+        if status is not Status.HUNG and not -AHEAD <= now - at <= PRESENCE_TTL:
+            status = Status.UNKNOWN
+        up = status is Status.UP
+        groups = {
+            group: values
+            for group, values in record.groups.items()
+            if up and -AHEAD <= now - values.at <= self._ttl(values)
+        }
+        missing = tuple(left_out.get(uuid, ()))
+        return GpuView(entry.index, uuid, entry.device, status, groups, uuid in slow, missing)
+
+    def _ttl(self, values: Values) -> float:
+        every = self._every.get(values.group)
+        return 0.0 if every is None else time_to_live(values.group, max(every, values.every))
+
+    def _numbered(self, message: Slots) -> None:
+        self._bus = message.bus
+        if message.slots != self._numbers:
+            self._numbers = message.slots
+            self._slots = {worker: {} for worker in self._slots}
+        self._learn(
+            gpu_inventory.merge(
+                self._known, gpu_inventory.shown(message.bus, self._known), self._bus
+            )
+        )
+
+    def _devices(self, message: Devices, now: float, worker: int) -> None:
+        self._bus = message.bus
+        mine = self._slots.setdefault(worker, {})
+        mine |= {device.slot: device.uuid for device in message.found}
+        kept = {device.slot for device in message.found} | set(message.left_out)
+        self._slots[worker] = {slot: uuid for slot, uuid in mine.items() if slot in kept}
+        self._learn(gpu_inventory.merge(self._known, message.found, message.bus))
+        said = {device.uuid for device in message.found}
+        # This worker does not judge the GPUs that it leaves out.
+        said |= {uuid for slot in message.left_out if (uuid := self._uuid(slot, worker))}
+        for uuid in self._known:
+            record = self._records.get(uuid)
+            hung = record is not None and record.status is Status.HUNG and message.left_out
+            if uuid not in said and not hung:
+                self._set(uuid, Status.LOST, now)
+
+    def _learn(self, merged: dict[str, Known]) -> None:
+        if merged == self._known:
+            return
+        self._known, self._unwritten = merged, True
+
+    def _write(self) -> None:
+        """Called without the lock, so that no reader waits for the disk. Retried each round on failure."""
+        try:
+            gpu_inventory.write(self._path, self._known)
+            self._unwritten, self.write_error = False, ""
+        except OSError as error:
+            self.write_error = f"cannot write {self._path}: {error.strerror}"
+
+    def _values(self, message: Values, now: float, worker: int) -> None:
+        record = self._verdict(message.slot, Status.UP, now, worker)
+        if record is None:
+            return
+        record.groups[message.group] = message
+        for code, count in message.errors.items():
+            key = (message.group, code)
+            self._errors[key] = self._errors.get(key, 0) + count
+
+    def _uuid(self, slot: int, worker: int | None = None) -> str | None:
+        """The uuid for a GPU number: according to this worker, another worker connected to the same GPUs,
+        the order on the bus, or the inventory."""
+        mine = self._slots.get(worker, {}) if worker is not None else {}
+        for numbers in (mine, *self._slots.values()):
+            if slot in numbers:
+                return numbers[slot]
+        places = gpu_inventory.addresses(self._bus)
+        if len(places) == len(self._numbers) and slot in self._numbers:
+            here = places[self._numbers.index(slot)]
+            for uuid, entry in self._known.items():
+                if bus_key(entry.device.pci_bus_id) == here:
+                    return uuid
+        return next((u for u, e in self._known.items() if e.device.slot == slot), None)
+
+    def _verdict(self, slot: int, status: Status, now: float, worker: int) -> _Record | None:
+        uuid = self._uuid(slot, worker)
+        return None if uuid is None else self._set(uuid, status, now)
+
+    def _set(self, uuid: str, status: Status, now: float) -> _Record:
+        record = self._records.setdefault(uuid, _Record())
+        if status is Status.LOST:
+            record.groups.clear()
+        record.status, record.at = status, now
+        return record

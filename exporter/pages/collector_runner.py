@@ -1,0 +1,147 @@
+"""Runs and measures one collector, and keeps the outcome of its latest run.
+
+A run yields a fragment of the page. If the samples did not change, the previous fragment is kept, including
+its rendered bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, replace
+from typing import cast
+
+from exporter.catalogue import Catalogue
+from exporter.collector import Collector, CollectorError, TokenCollector
+from exporter.exposition import Renderer, Sample
+from exporter.gpu_states import AHEAD
+from exporter.pages.page import Fragment
+from fleetmedic.kernel.errors import UserError
+
+EMPTY = Fragment()
+MAX_CODES = 16
+_SLACK = 1.0  # seconds, so that a slightly late run does not cause a gap
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A collector's latest run and its fragment. Times are in Unix seconds."""
+
+    fragment: Fragment = EMPTY
+    success: bool = False
+    finished: float = 0.0
+    seconds: float = 0.0
+    last_success: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state of a collector. `why` is the reason of a failure, or empty; `last_success` is a Unix time,
+    0 before the first success."""
+
+    name: str
+    why: str
+    interval: float
+    last_success: float
+
+
+class Lane:
+    """One collector; `run` never raises."""
+
+    def __init__(
+        self, collector: Collector, catalogue: Catalogue, log: Callable[..., None]
+    ) -> None:
+        self.collector = collector
+        self.name = collector.name
+        self.inline = collector.inline
+        self.outcome = Outcome()
+        self._renderer = Renderer(catalogue)
+        self._log = log
+        self._complaint = ""
+        self._token: Hashable = None
+        # Present from the start, so that the first error shows in increase().
+        self._errors = {"unavailable": 0}
+
+    def run(self, now: float) -> None:
+        """Collect and render once, unless the collector knows that nothing changed."""
+        began = time.perf_counter()
+        fragment, code, complaint = self.outcome.fragment, "", ""
+        try:
+            token = self._ask(now)
+            if token is not None and token == self._token and self.outcome.success:
+                took = time.perf_counter() - began
+                self.outcome = replace(self.outcome, finished=now, seconds=took, last_success=now)
+                return
+            fragment = self._collect(now)
+            self._token = token
+        except (CollectorError, UserError) as error:
+            code, complaint = "unavailable", str(error)
+        except OSError as error:
+            code, complaint = errno.errorcode.get(error.errno or 0, "OSError"), str(error)
+        except Exception as error:  # noqa: BLE001 - a bug in one collector must not affect the others
+            code, complaint = type(error).__name__, f"{type(error).__name__}: {error}"
+        self._conclude(fragment, code, now, time.perf_counter() - began)
+        self._tell(complaint)
+
+    def fragment(self, now: float) -> Fragment:
+        """The fragment to serve at Unix time `now`: empty after a failed run, or when stale."""
+        return EMPTY if self.overdue(now) else self.outcome.fragment
+
+    def overdue(self, now: float) -> bool:
+        """Whether no run has finished for three intervals, or since the clock was set back: then the age
+        of the fragment is unknown."""
+        return not -AHEAD <= now - self.outcome.finished <= 3 * self.collector.interval + _SLACK
+
+    def state(self, now: float) -> State:
+        """The state at Unix time `now`."""
+        outcome, why = self.outcome, ""
+        if not outcome.finished:
+            why = "the first run has not finished yet"
+        elif now < outcome.finished - AHEAD:
+            why = "no run has finished since the clock was set back"
+        elif self.overdue(now):
+            why = f"no run has finished for {now - outcome.finished:.0f} s"
+        elif not outcome.success:
+            why = self._complaint or "the latest run failed"
+        return State(self.name, why[:500], self.collector.interval, outcome.last_success)
+
+    def samples(self, now: float) -> Iterable[Sample]:
+        """The metrics about the collector. An overdue collector counts as failed."""
+        label, outcome = (self.name,), self.outcome
+        prefix = "gpu_exporter_collector"
+        yield Sample(f"{prefix}_success", label, outcome.success and not self.overdue(now))
+        yield Sample(f"{prefix}_duration_seconds", label, round(outcome.seconds, 6))
+        if outcome.last_success:
+            stamp = round(outcome.last_success, 3)
+            yield Sample(f"{prefix}_last_success_timestamp_seconds", label, stamp)
+        yield Sample(f"{prefix}_interval_seconds", label, self.collector.interval)
+        for code, count in sorted(self._errors.copy().items()):
+            yield Sample(f"{prefix}_errors_total", (self.name, code), count)
+
+    def _ask(self, now: float) -> Hashable:
+        """The collector's token, if it has one."""
+        if not hasattr(self.collector, "token"):
+            return None
+        return cast(TokenCollector, self.collector).token(now)
+
+    def _collect(self, now: float) -> Fragment:
+        foreign = getattr(self.collector, "foreign", None)
+        samples = list(self.collector.collect(now))
+        blocks = self._renderer.render(samples, foreign() if foreign else None)
+        before = self.outcome.fragment
+        return before if blocks == before.blocks else Fragment(blocks)
+
+    def _conclude(self, fragment: Fragment, code: str, now: float, seconds: float) -> None:
+        last = self.outcome.last_success if code else now
+        self.outcome = Outcome(EMPTY if code else fragment, not code, now, seconds, last)
+        if code:
+            code = code if code in self._errors or len(self._errors) < MAX_CODES else "other"
+            self._errors[code] = self._errors.get(code, 0) + 1
+
+    def _tell(self, complaint: str) -> None:
+        """Log a failure when it begins, changes or ends."""
+        if complaint != self._complaint:
+            event = "collector_failed" if complaint else "collector_works_again"
+            self._log(event, collector=self.name, why=complaint[:500])
+            self._complaint = complaint

@@ -1,0 +1,210 @@
+"""Runs the collectors and assembles their fragments into the page.
+
+A collector that raises or hangs affects only its own series. When a collector hangs, its latest fragment is
+served until it is older than three intervals, and then withheld.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from exporter.catalogue import Catalogue
+from exporter.collector import Collector
+from exporter.exposition import Renderer, Sample
+from exporter.gpu_states import Board, BoardView
+from exporter.pages.collector_runner import Lane, State
+from exporter.pages.openmetrics import Form
+from exporter.pages.page import Fragment, Page
+
+SETTLE_SECONDS = 3.0
+STALE_SECONDS = 15.0
+WARM_SECONDS = 120.0  # a format that was not requested for so long is no longer prepared in advance
+MAX_SELECTIONS = 16
+_STARTED = time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The data of one moment: the whole page, and the fragments for partial pages.
+
+    `own` are the frame's samples: those of a collector by its name, those of the exporter under "".
+    `made` is a monotonic time.
+    """
+
+    page: Page
+    fragments: dict[str, Fragment]
+    own: dict[str, list[Sample]]
+    made: float
+    selections: dict[frozenset[str], Page] = field(default_factory=dict)
+
+
+class Frame:
+    """All collectors of one exporter."""
+
+    def __init__(
+        self,
+        collectors: list[Collector],
+        board: Board,
+        catalogue: Catalogue,
+        version: str,
+        log: Callable[..., None],
+    ) -> None:
+        self._lanes = [Lane(collector, catalogue, log) for collector in collectors]
+        self._board = board
+        self._renderer = Renderer(catalogue)
+        self._selecting = Renderer(catalogue)
+        self._lock = threading.Lock()  # guards what scrapes write: selections and requested formats
+        self._version = version
+        self._log = log
+        self._halt = threading.Event()
+        self._snapshot: Snapshot | None = None
+        self._asked: dict[tuple[Form, bool], float] = {}
+        self.names = tuple(lane.name for lane in self._lanes)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a page that can be served."""
+        return self._snapshot is not None and not self.stale
+
+    @property
+    def stale(self) -> bool:
+        """Whether the latest page is too old to be served."""
+        snapshot = self._snapshot
+        return snapshot is not None and time.monotonic() - snapshot.made > STALE_SECONDS
+
+    def page(self, wanted: frozenset[str] | None, form: Form, gzip: bool) -> bytes | None:
+        """The page, or the part of it with the `wanted` collectors; None when no page can be served.
+
+        The page always has the frame's own metrics; those about collectors only for the selected ones.
+        Thread-safe. Names that are not in `names` are ignored.
+        """
+        snapshot = self._snapshot
+        if snapshot is None or self.stale:
+            return None
+        if wanted is not None and not wanted.issuperset(self.names):
+            return self._select(snapshot, wanted).body(form, gzip=gzip)
+        with self._lock:
+            self._asked[form, gzip] = time.monotonic()
+        return snapshot.page.body(form, gzip=gzip)
+
+    def states(self, now: float) -> list[State]:
+        """The state of each collector at Unix time `now`. Thread-safe."""
+        return [lane.state(now) for lane in self._lanes]
+
+    def start(self) -> None:
+        """Start a thread for each collector that may block, and one for the page."""
+        for lane in self._lanes:
+            if not lane.inline:
+                name = f"collect {lane.name}"
+                threading.Thread(target=self._repeat, args=(lane,), name=name, daemon=True).start()
+        threading.Thread(target=self._publish, name="publish", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop all threads; a hung thread ends with the process."""
+        self._halt.set()
+        self._board.changed.set()
+
+    def once(self, now: float) -> Page:
+        """Run every collector once in this thread, and return the page."""
+        for lane in self._lanes:
+            lane.run(now)
+        return self.snapshot(now)
+
+    def snapshot(self, now: float) -> Page:
+        """Assemble the page from the fragments that are valid at Unix time `now`."""
+        fragments = {lane.name: lane.fragment(now) for lane in self._lanes}
+        own = self._own(now)
+        word = Fragment(self._renderer.render(_told(own, self.names)))
+        page = Page([*fragments.values(), word])
+        with self._lock:
+            asked = list(self._asked.items())
+        for (form, gzip), at in asked:
+            if time.monotonic() - at < WARM_SECONDS:
+                page.prepare(form, gzip=gzip)
+        self._snapshot = Snapshot(page, fragments, own, time.monotonic())
+        return page
+
+    def _select(self, snapshot: Snapshot, wanted: frozenset[str]) -> Page:
+        names = [name for name in self.names if name in wanted]
+        key = frozenset(names)
+        with self._lock:
+            page = snapshot.selections.get(key)
+            if page is None:
+                word = Fragment(self._selecting.render(_told(snapshot.own, names)))
+                page = Page([*(snapshot.fragments[name] for name in names), word])
+                if len(snapshot.selections) >= MAX_SELECTIONS:
+                    snapshot.selections.clear()
+                snapshot.selections[key] = page
+        return page
+
+    def _await_round(self) -> None:
+        """Wait briefly for the first round over the GPUs, because the kernel log collectors need the GPUs'
+        bus addresses."""
+        until = time.monotonic() + SETTLE_SECONDS / 2
+        while time.monotonic() < until and self._board.view(time.time()).failure:
+            if self._halt.wait(0.02):
+                return
+
+    def _repeat(self, lane: Lane) -> None:
+        self._await_round()
+        due = time.monotonic()
+        while not self._halt.is_set():
+            lane.run(time.time())
+            due = max(due + lane.collector.interval, time.monotonic())
+            self._halt.wait(due - time.monotonic())
+
+    def _settle(self) -> None:
+        """Wait for the first values, so that the first page is complete; with a timeout."""
+        until = time.monotonic() + SETTLE_SECONDS
+        while not self._halt.is_set() and time.monotonic() < until:
+            waiting = any(not lane.outcome.finished for lane in self._lanes if not lane.inline)
+            if not waiting and not self._board.view(time.time()).failure:
+                return
+            self._halt.wait(0.02)
+
+    def _publish(self) -> None:
+        """Render the page after each round over the GPUs or changed verdict, and at least every 1.5 s."""
+        changed = self._board.changed
+        self._settle()
+        while not self._halt.is_set():
+            changed.clear()
+            now = time.time()
+            try:
+                for lane in self._lanes:
+                    if lane.inline:
+                        lane.run(now)
+                self.snapshot(now)
+            except Exception as error:  # noqa: BLE001 - without this thread every page would become stale
+                self._log("no_page", why=f"{type(error).__name__}: {error}")
+            changed.wait(1.5)
+
+    def _own(self, now: float) -> dict[str, list[Sample]]:
+        """The frame's samples: those of each collector by its name, those of the exporter under ""."""
+        own = {lane.name: list(lane.samples(now)) for lane in self._lanes}
+        view = self._board.view(now)
+        for (group, code), count in sorted(view.errors.items()):
+            name = f"gpu_{group}"
+            sample = Sample("gpu_exporter_collector_errors_total", (name, code), count)
+            own.setdefault(name, []).append(sample)
+        own[""] = list(self._exporter(view))
+        return own
+
+    def _exporter(self, view: BoardView) -> Iterable[Sample]:
+        yield Sample("gpu_exporter_simulated", (), view.source == "simulated")
+        yield Sample("gpu_exporter_build_info", (self._version, view.source or "none"), 1)
+        yield Sample("gpu_exporter_worker_restarts_total", (), view.restarts)
+        yield Sample("process_cpu_seconds_total", (), round(time.process_time(), 3))
+        yield Sample("process_start_time_seconds", (), round(_STARTED, 3))
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        size = os.sysconf("SC_PAGE_SIZE")  # 64 KiB on many ARM machines
+        yield Sample("process_resident_memory_bytes", (), pages * size)
+
+
+def _told(own: dict[str, list[Sample]], names: Iterable[str]) -> Iterable[Sample]:
+    for name in (*names, ""):
+        yield from own.get(name, ())

@@ -1,0 +1,151 @@
+"""The supervisor's handle of a process that reads GPUs: start, read messages, send orders, end, reap."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+
+from exporter.reading.fork_client import Nursery
+from exporter.reading.heartbeat import Beat, HeartbeatReader
+from exporter.reading.protocol import Message, decode
+
+_MAX_BATCH = 16_000_000
+GRACE = 2.0
+
+
+class Child:
+    """A child process with a heartbeat. Used by one thread."""
+
+    def __init__(self, nursery: Nursery, module: str, words: list[str]) -> None:
+        self._heartbeat = HeartbeatReader()
+        theirs_in, self._orders = os.pipe()
+        self._output, theirs_out = os.pipe()
+        try:
+            given = (theirs_in, theirs_out, self._heartbeat.descriptor)
+            self._process = nursery.start(module, words, given)
+        except OSError:
+            os.close(self._orders)
+            os.close(self._output)
+            self._heartbeat.close()
+            raise
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+            self._heartbeat.given()
+        os.set_blocking(self._output, False)
+        os.set_blocking(self._orders, False)
+        self._buffer = b""
+        self._told_to_end: float | None = None
+        self._killed: float | None = None
+        self.ended = self.closed = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self._output
+
+    def beat(self) -> Beat:
+        """The current heartbeat."""
+        return self._heartbeat.look()
+
+    def lines(self) -> list[bytes]:
+        """The complete lines that have arrived; sets `ended` at the end of the output."""
+        while True:
+            try:
+                data = os.read(self._output, 262_144)
+            except BlockingIOError:
+                break
+            if not data:
+                self.ended = True
+                break
+            self._buffer += data
+        *lines, self._buffer = self._buffer.split(b"\n")
+        self.ended |= len(self._buffer) > _MAX_BATCH
+        return lines
+
+    def order(self, text: str) -> None:
+        """Send an order. A process that does not read its orders any more is replaced soon."""
+        try:
+            os.write(self._orders, text.encode() + b"\n")
+        except OSError:
+            pass  # the process has ended or hangs: its replacement starts with the order applied
+
+    def state(self) -> str:
+        """The state letter in /proc; empty when the process does not exist."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return ""
+        return stat.rpartition(")")[2].split()[0]
+
+    def end(self) -> None:
+        """Send SIGTERM. The process has default signal handlers, so this also ends a user-space hang."""
+        self._told_to_end = time.monotonic()
+        self._process.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._killed = time.monotonic()
+        self._process.signal(signal.SIGKILL)
+
+    def gone(self, now: float) -> bool:
+        """Whether the process has ended. After `end`, a process that still runs is killed after a grace
+        period."""
+        if self._process.ended():
+            return True
+        if self._killed is None and self._told_to_end is not None:
+            self._insist(now - self._told_to_end)
+        return False
+
+    def _insist(self, waited: float) -> None:
+        if waited > GRACE:
+            self.kill()
+
+    def stuck(self, now: float) -> bool:
+        """Whether the process survived SIGKILL, because it is stuck in the kernel."""
+        return self._killed is not None and now - self._killed > GRACE / 2
+
+    def reap(self, wait: float) -> bool:
+        """Wait for the end of the process; False when it still runs."""
+        return self._process.wait(wait)
+
+    def close(self) -> None:
+        """Close the pipes and the heartbeat."""
+        self.closed = True
+        os.close(self._output)
+        os.close(self._orders)
+        self._heartbeat.close()
+        self._process.close()
+
+
+class Reader(Child):
+    """A worker and its messages. The arguments are those of worker.main."""
+
+    def __init__(
+        self,
+        nursery: Nursery,
+        mode: str,
+        plan: str,
+        counts: tuple[int, int],
+        every: str,
+        source: list[str],
+    ) -> None:
+        made_for = ",".join(map(str, counts))
+        super().__init__(nursery, "exporter.reading.worker", [mode, plan, made_for, every, *source])
+
+    def messages(self) -> list[Message]:
+        """The messages that have arrived. An invalid line sets `ended`."""
+        found: list[Message] = []
+        try:
+            for line in self.lines():
+                found.extend(decode(line))
+        except msgspec.DecodeError:
+            self.ended = True
+        return found

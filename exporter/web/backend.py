@@ -1,0 +1,97 @@
+"""The data and functions behind the routes: pages, health, release of the GPUs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from exporter.gpu_states import Board
+from exporter.pages.collector_runner import State
+from exporter.pages.dcgm import dcgm
+from exporter.pages.openmetrics import Form
+from exporter.web import health
+from exporter.xids.kernel_log import KernelLog
+
+
+class Pages(Protocol):
+    """Provides the pages. `names` are the collectors, `ready` whether a page can be served."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    def page(self, wanted: frozenset[str] | None, form: Form, gzip: bool) -> bytes | None:
+        """The page in this form; None when no page can be served."""
+        ...
+
+    def states(self, now: float) -> list[State]:
+        """The state of each collector at Unix time `now`."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads the GPUs, and can release them."""
+
+    @property
+    def released_for(self) -> float: ...
+
+    def release(self, seconds: float, wait: float = 0.0) -> bool:
+        """Release the GPUs for so long. Returns whether this is done within `wait` seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """`reader` is None where no GPUs are read, `kernel_log` where the kernel log is not read.
+    `summaries` describe each collector; `dcgm` adds the page with dcgm-exporter's names."""
+
+    pages: Pages
+    board: Board
+    node: str
+    version: str
+    reader: Reader | None = None
+    kernel_log: KernelLog | None = None
+    summaries: Mapping[str, str] = field(default_factory=dict)
+    metrics_path: str = "/metrics"
+    dcgm: bool = False
+    clock: Callable[[], float] = time.time
+
+    def health(self) -> health.Health:
+        """The health of all components. May block on the kernel log's reader: do not call it in the event
+        loop."""
+        now = self.clock()
+        view = self.board.view(now)
+        wishes = self.kernel_log.recommendations(view, now) if self.kernel_log else {}
+        parts = [health.gpu(view, one, wishes.get(one.uuid)) for one in view.gpus]
+        released_for = 0.0
+        if self.reader is not None:
+            released_for = self.reader.released_for
+            parts += health.driver(view, released_for)
+        if self.kernel_log is not None:
+            log = self.kernel_log
+            parts.append(health.kernel_log(log.failure, read=log.read_lately(now)))
+        parts += health.collectors(self.pages.states(now))
+        recent = self.kernel_log.recent() if self.kernel_log else ()
+        return health.Health(
+            node=self.node,
+            version=self.version,
+            source=view.source or "none",
+            at=round(now, 3),
+            state=health.worst(parts),
+            released_seconds=round(released_for, 1),
+            components=parts,
+            events=health.events(recent, view),
+        )
+
+    def dcgm_page(self, gzip: bool) -> bytes | None:
+        """The page with dcgm-exporter's names; None while there is no data. Do not call it in the event
+        loop."""
+        view = self.board.view(self.clock())
+        if view.failure:
+            return None
+        xids = self.kernel_log.latest() if self.kernel_log else None
+        return dcgm(view, self.node, xids).body(Form.TEXT, gzip=gzip)

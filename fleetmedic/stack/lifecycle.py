@@ -1,0 +1,308 @@
+"""One stack from start to stop, as a library. `fleetmedic up` and the demo use it."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.home import StackFile
+from fleetmedic.stack import binaries
+from fleetmedic.stack.fetch import fetch
+from fleetmedic.stack.health import trouble
+from fleetmedic.stack.identity import Mark, alive
+from fleetmedic.stack.logs import last_lines, rotate
+from fleetmedic.stack.plan import CLUSTER, Plan, StackOptions, decide
+from fleetmedic.stack.ports import require_free
+from fleetmedic.stack.reaper import clean
+from fleetmedic.stack.render import render
+from fleetmedic.stack.service_supervisor import Child, Supervisor, Tell
+from fleetmedic.stack.services import health_urls, services
+
+__all__ = ["Stack", "StackOptions"]
+
+# What --reset deletes; other files in the directory are kept.
+STATE_NAMES = (
+    "hardware",
+    "cluster",
+    "progress",
+    "exporter",
+    "prometheus",
+    "alertmanager",
+    "remediator",
+    "rules",
+    "secrets",
+    "stack.json",
+)
+LOOK_SECONDS = 0.1
+# the lock of a state directory; it also marks the directory as fleetmedic's
+MARK = ".fleetmedic.lock"
+
+
+class Stack:
+    """The processes of one state directory. Use: prepare, start, wait_ready, ..., stop.
+
+    A method that fails for an external reason raises UserError with the fix.
+    """
+
+    def __init__(self, options: StackOptions) -> None:
+        self.options = options
+        self.plan = decide(options)
+        self._lock: TextIO | None = None
+        self._supervisor: Supervisor | None = None
+        self._health: dict[str, str] = {}
+        self._tell: Tell = lambda _: None
+        self._stopped = threading.Event()
+
+    def prepare(self, tell: Tell) -> None:
+        """Lock the state directory, find the programs, check the ports, write the settings.
+
+        `tell` gets the progress messages of this method and all later messages.
+        """
+        self._tell = tell
+        plan = self.plan
+        self._take(plan.state)
+        if self.options.reset:
+            reset(plan.state)
+        require_same_fleet(plan)
+        if any(binaries.find(name) is None for name in ("prometheus", "promtool", "alertmanager")):
+            fetch(tell)
+        table = services(plan, binaries.command)
+        require_free(plan.ports)
+        for kind in ("prometheus", "alertmanager"):
+            tell(f"{binaries.version(_found(kind))} ({_found(kind)})")
+        if plan.simulated:
+            tell(
+                f"SIMULATED: {len(plan.nodes)} nodes of {plan.gpus} GPUs are simulated; "
+                "every other process is real (metric: gpu_exporter_simulated 1)"
+            )
+            Hardware(plan.hardware).create(len(plan.nodes), plan.gpus)
+        else:
+            tell(_about_acting(plan.level))
+        render(plan, binaries.find("promtool"))
+        self._backfill(tell)
+        for log in (plan.state / "logs").glob("*.log"):
+            if log.name != "up.log":
+                rotate(log)
+        self._supervisor = Supervisor(plan.state, table, self._say)
+        self._supervisor.on_change = self._save
+        self._health = health_urls(plan, table)
+        self._save()
+
+    def start(self) -> None:
+        """Start every process. Does not wait until they are ready."""
+        self._running().start()
+
+    def wait_ready(self, timeout: float, tell: Tell | None = None) -> None:
+        """Wait until every process passes its health check.
+
+        Raises UserError with the process that does not, the reason, and the end of its log.
+        """
+        deadline = time.monotonic() + timeout
+        waiting = dict(self._health)
+        why: dict[str, str] = {}
+        while waiting:
+            for name, url in list(waiting.items()):
+                if found := trouble(url):
+                    why[name] = found
+                else:
+                    del waiting[name]
+                    if tell is not None:
+                        tell(f"{name} is ready at {self.plan.url(name)}")
+            if waiting and time.monotonic() > deadline:
+                raise UserError(self._blame(next(iter(waiting)), why, timeout))
+            if waiting:
+                time.sleep(LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """Stop everything, jobs included, and unlock the directory. Can be called at any time."""
+        self._stopped.set()
+        if self._supervisor is not None:
+            self._supervisor.stop()
+            self._save(ended=True)
+            self._supervisor = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def stop_one(self, name: str) -> None:
+        """Stop one process without restart. Raises UserError for an unknown name."""
+        supervisor = self._running()
+        if name not in supervisor.children:
+            raise UserError(
+                f"unknown process {name!r}. Expected one of: {', '.join(supervisor.children)}."
+            )
+        supervisor.stop_one(name)
+
+    def start_one(self, name: str) -> None:
+        """Start a process that `stop_one` stopped."""
+        self._running().start_one(name)
+
+    def watch(self) -> None:
+        """Block until `stop` is called or this process is interrupted."""
+        while not self._stopped.wait(1.0):
+            pass
+
+    def tell_to(self, tell: Tell) -> None:
+        """Send later messages about processes to `tell`."""
+        self._tell = tell
+
+    def urls(self) -> dict[str, str]:
+        """Process name to URL, as in stack.json."""
+        return self.plan.urls()
+
+    def children(self) -> dict[str, Child]:
+        """The state of each process."""
+        return self._running().children
+
+    def _running(self) -> Supervisor:
+        if self._supervisor is None:
+            raise UserError("the stack is not running: it was not prepared, or it was stopped.")
+        return self._supervisor
+
+    def _say(self, text: str) -> None:
+        self._tell(text)
+
+    def _take(self, state: Path) -> None:
+        require_ours(state)
+        try:
+            state.mkdir(parents=True, exist_ok=True)
+            self._lock = (state / MARK).open("a+")
+        except OSError as error:
+            raise UserError(
+                f"{state} is not writable ({error.strerror}). Choose another directory with "
+                "--state-dir."
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            self._lock = None
+            raise UserError(
+                f"a stack already runs in {state}. See `fleetmedic up status`, stop it with "
+                "`fleetmedic up down`, or choose another --port-base."
+            ) from None
+        end_leftovers(state)
+
+    def _backfill(self, tell: Tell) -> None:
+        if not (self.plan.simulated and self.options.history):
+            return
+        data = self.plan.state / "prometheus" / "data"
+        done = data / "backfilled"
+        if done.exists():
+            return
+        from fleetmedic.stack.history import backfill
+
+        exporters = {node: self.plan.ports[f"exporter-{node}"] for node in self.plan.nodes}
+        report = backfill(
+            _found("promtool"),
+            Hardware(self.plan.hardware),
+            data,
+            exporters,
+            time.time(),
+            cluster=CLUSTER,
+        )
+        tell(
+            "SIMULATED: preloaded 24 h of healthy metrics into Prometheus, to train the detectors "
+            f"({report.series} series, {report.samples} samples, {report.seconds:.1f} s)"
+        )
+        done.touch()
+
+    def _save(self, *, ended: bool = False) -> None:
+        supervisor = self._supervisor
+        if supervisor is None:
+            return
+        pids = {name: child.who for name, child in supervisor.children.items() if child.who}
+        StackFile(
+            cluster=CLUSTER,
+            port_base=self.plan.port_base,
+            simulated=self.plan.simulated,
+            urls=self.plan.urls(),
+            token_file=str(self.plan.token_file),
+            supervisor=None if ended else supervisor.mark.supervisor,
+            pids=pids,
+        ).save(self.plan.state)
+
+    def _blame(self, name: str, why: dict[str, str], timeout: float) -> str:
+        log = self.plan.state / "logs" / f"{'localcluster' if name == 'pool' else name}.log"
+        said = last_lines(log, 3)
+        return (
+            f"{name} was not ready after {timeout:g} s ({why[name]}). Its log {log} ends with:\n"
+            + "\n".join(f"    {line}" for line in said or ["(nothing)"])
+        )
+
+
+def require_ours(state: Path) -> None:
+    """Reject a non-empty directory that was never a state directory: --reset would delete from it.
+
+    Raises UserError with the name of one of its files.
+    """
+    try:
+        names = {path.name for path in state.iterdir()} if state.exists() else set()
+    except OSError as error:
+        raise UserError(
+            f"{state} is not readable ({error.strerror}). Choose another directory with --state-dir."
+        ) from None
+    foreign = names - {"logs"}
+    if foreign and MARK not in names:
+        raise UserError(
+            f"{state} is not a state directory of fleetmedic: it contains {min(foreign)!r}. "
+            "Choose a new or empty directory with --state-dir."
+        )
+
+
+def reset(state: Path) -> None:
+    """Delete a stack's state from its directory. Other files are kept."""
+    for path in [*(state / name for name in STATE_NAMES), *(state / "logs").glob("*.log*")]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != "up.log":  # in use: --detach writes to it now
+            path.unlink(missing_ok=True)
+
+
+def require_same_fleet(plan: Plan) -> None:
+    """Raise UserError if the directory holds another fleet: its nodes would run unmonitored jobs."""
+    held = Hardware(plan.hardware).nodes() if plan.hardware.is_dir() else []
+    if not set(held) <= (set(plan.nodes) if plan.simulated else set()):
+        wanted = f"{len(plan.nodes)} simulated nodes" if plan.simulated else "real GPUs"
+        raise UserError(
+            f"{plan.state} contains {len(held)} simulated nodes, but this start expects {wanted}. "
+            "Delete the old state with --reset, or choose another --state-dir."
+        )
+
+
+def end_leftovers(state: Path) -> int:
+    """End the processes that an earlier supervisor of this directory left. Returns their number."""
+    try:
+        before = StackFile.read(state)
+    except UserError:
+        return 0
+    if before.supervisor is None or alive(before.supervisor):
+        return 0
+    ended = clean(state, Mark.of(before.supervisor, state))
+    replace(before, supervisor=None, pids={}).save(state)
+    return ended
+
+
+def _found(name: str) -> Path:
+    path = binaries.find(name)
+    if path is None:
+        raise UserError(f"{name} is missing. Run `fleetmedic doctor --fetch`.")
+    return path
+
+
+def _about_acting(level: str) -> str:
+    if level == "observe":
+        return (
+            "REAL GPUs, level observe: the remediator takes no action; it records each decision. "
+            "To enable actions: start jobs with `fleetmedic run`, review the decisions in "
+            "`fleetmedic incidents list`, then start with --level quarantine, drain or repair "
+            "(a GPU reset requires root and an idle GPU)"
+        )
+    return f"REAL GPUs, level {level}: the remediator ACTS on this machine's GPUs and jobs"

@@ -1,0 +1,158 @@
+"""The status of each alert of an incident, and of all together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+from fleetmedic.kernel.labels import Target
+from remediator.alert_states import AlertStates
+from remediator.core.evidence import OVER, Evidence, Sign, Standing, tested_sick, unknown, weigh
+from remediator.core.instruments import EVENTS
+from remediator.core.journal_state import Book
+from remediator.core.model import Alert, Episode, Incident
+from remediator.core.routing import cured_at
+from remediator.sensors import Sensors
+
+# An event that is over and that no rule ever fired for: it never happened.
+NEVER = replace(OVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One alert of an incident with its status. `counts`: it is a signal against the target now."""
+
+    episode: Episode
+    sign: Sign
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """The alerts of one incident. `repaired_at` is its target's last repair or boot (Unix seconds)."""
+
+    heard: tuple[Heard, ...]
+    repaired_at: float
+    tested_sick: bool
+
+    def weighed(self, strange: Collection[str] = ()) -> Evidence:
+        """The status of all alerts together. `strange`: keys of alerts that name other hardware; those
+        that are over do not count for this target."""
+        signs = (
+            one.sign
+            for one in self.heard
+            if one.episode.key not in strange or one.sign.evidence.standing is not Standing.OVER
+        )
+        return weigh(signs, repaired_at=self.repaired_at, tested_sick=self.tested_sick)
+
+    @property
+    def active(self) -> bool:
+        """Whether one of them is, or may be, firing."""
+        return any(one.sign.evidence.standing is not Standing.OVER for one in self.heard)
+
+    @property
+    def latest_event(self) -> float | None:
+        """When the latest event that still counts happened (Unix seconds); None without one."""
+        times = (one.sign.event_at for one in self.heard if one.counts)
+        return max((at for at in times if at is not None), default=None)
+
+    def names(self, strange: Collection[str] = ()) -> frozenset[str]:
+        """The names of the alerts that count as signals against the target now."""
+        counted = (one.episode for one in self.heard if one.counts)
+        return frozenset(one.alertname for one in counted if one.key not in strange)
+
+    def claims(self, strange: Collection[str] = ()) -> tuple[Episode, ...]:
+        """The alerts that identify the hardware: the active ones, else those that may be active, else
+        those about this target that are over.
+
+        An alert that is over does not name other hardware, so a label that was wrong for a minute has no
+        lasting effect.
+        """
+        active = [
+            one.episode for one in self.heard if one.sign.evidence.standing is Standing.ACTIVE
+        ]
+        doubtful = [
+            one.episode for one in self.heard if one.sign.evidence.standing is not Standing.OVER
+        ]
+        over = [one.episode for one in self.heard if one.episode.key not in strange]
+        return tuple(active or doubtful or over)
+
+
+async def signs_of(
+    incident: Incident,
+    book: Book,
+    alerts: AlertStates,
+    sensors: Sensors,
+    concerns: Callable[[Alert], bool],
+    *,
+    ask: bool,
+) -> Signs:
+    """The status of an incident's alerts. `ask`: Prometheus must confirm them too.
+
+    `concerns`: whether an alert supports what the incident's playbook does; other alerts are ignored.
+    """
+    repaired = max(incident.repaired_at or 0.0, cured_at(incident.target, book))
+    ask = ask or repaired > 0
+    records = [(one, book.episodes.get(one.key)) for one in incident.alerts]
+    if ask and any(one.alertname in EVENTS for one, _ in records):
+        repaired = max(repaired, await sensors.boot_time(incident.target) or 0.0)
+    heard: list[Heard] = []
+    for episode, record in records:
+        if record is None or not concerns(record.alert):
+            continue
+        evidence = alerts.evidence(record.alert, record.received)
+        event = episode.alertname in EVENTS
+        if ask and _to_confirm(evidence, event):
+            evidence = _confirmed(
+                record.alert, evidence, await sensors.fires(record.alert, event=event)
+            )
+        event_at = None
+        if event:
+            known = await event_time(record.alert, incident.target, sensors) if ask else None
+            event_at = known or episode.starts_at
+        confirmed = alerts.confirmed(record.alert) and evidence is not NEVER
+        sign = Sign(evidence, event_at, confirmed)
+        heard.append(Heard(episode, sign, _counts(sign, repaired)))
+    return Signs(tuple(heard), repaired, tested_sick(incident))
+
+
+async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | None:
+    """When the event that an event alert reports happened (Unix seconds); None if unknown.
+
+    By the sensors, not by the alert's own start, which its sender chooses.
+    """
+    known = None
+    if target.gpu is not None and alert.name.startswith("GpuXid"):
+        # Only its own code: an application's XID after the repair does not date a hardware XID before it.
+        known = await sensors.last_xid(target, alert.labels.get("xid", ""))
+    elif target.gpu is not None and alert.name == "GpuEccUncorrectable":
+        known = await sensors.last_uncorrectable(target)
+    if known is None and alert.name in EVENTS:
+        known = await sensors.active_since(alert)
+    return known
+
+
+def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence:
+    """The status of an alert, given whether it fires in the Prometheus that evaluates its rule."""
+    if fires:
+        return evidence
+    if fires is None:
+        return unknown(f"Prometheus did not answer whether {alert.name} is firing.")
+    if evidence.standing is Standing.OVER:
+        return NEVER
+    return unknown(
+        f"Alertmanager lists {alert.name} as active, but the alert is not firing in Prometheus, which "
+        "evaluates its rule."
+    )
+
+
+def _to_confirm(evidence: Evidence, event: bool) -> bool:
+    return evidence.standing is Standing.ACTIVE or (event and evidence.standing is Standing.OVER)
+
+
+def _counts(sign: Sign, repaired_at: float) -> bool:
+    """Whether an alert is a signal now: active, or a confirmed event since the last repair."""
+    if sign.event_at is None:
+        return sign.evidence.standing is Standing.ACTIVE
+    over = sign.evidence.standing is Standing.OVER and sign.confirmed
+    return sign.event_at > repaired_at and (over or sign.evidence.standing is Standing.ACTIVE)

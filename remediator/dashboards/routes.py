@@ -1,0 +1,139 @@
+"""HTTP routes of the dashboards: the index, a page per dashboard, static files, and the data of panels."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import jinja2
+import msgspec
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+
+from remediator.admission import Answer, Audience, Endpoint
+from remediator.dashboards.dashboard_library import Board, boards
+from remediator.dashboards.proxy import Asked, BusyError, Proxy, UnknownError
+from remediator.http import HttpError
+
+_FOLDER = Path(__file__).parent / "static"
+_TYPES = {
+    ".svg": "image/svg+xml",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".LICENSE": "text/plain",
+}
+NO_CACHE = {"Cache-Control": "no-cache"}
+_TEMPLATES = jinja2.Environment(
+    autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+)
+
+
+class Pictures:
+    """HTTP handlers for the dashboards of this installation."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+
+    def endpoints(self) -> list[Endpoint]:
+        """The routes, for those who may read."""
+        data = "/api/v1/dashboards/{uid}"
+        answers: dict[str, Answer] = {
+            "/dashboards": self.index,
+            "/dashboards/{uid}": self.board,
+            "/d/{uid}": self.as_in_grafana,
+            "/d/{uid}/{slug}": self.as_in_grafana,
+            data: _said(self.document),
+            data + "/panels/{panel:int}/{ref}": _said(self.panel),
+            data + "/variables/{name}": _said(self.choices),
+            data + "/annotations": _said(self.annotations),
+        }
+        files = Endpoint("/static/{name}", self.file, Audience.ANYONE)
+        return [files, *(Endpoint(path, one, Audience.VIEWER) for path, one in answers.items())]
+
+    async def index(self, request: Request) -> Response:
+        page = _TEMPLATES.get_template("index.html").render(boards=boards().values())
+        return HTMLResponse(page, headers=NO_CACHE)
+
+    async def board(self, request: Request) -> Response:
+        found = boards().get(request.path_params["uid"])
+        if found is None:
+            return PlainTextResponse(
+                "Dashboard not found. /dashboards lists all dashboards.\n", 404
+            )
+        page = _TEMPLATES.get_template("board.html").render(board=found, boards=boards().values())
+        return HTMLResponse(page, headers=NO_CACHE)
+
+    async def as_in_grafana(self, request: Request) -> Response:
+        """Redirect URLs in the format of Grafana, which alerts link to."""
+        uid = request.path_params["uid"]
+        if uid not in boards():
+            return PlainTextResponse(
+                "Dashboard not found. /dashboards lists all dashboards.\n", 404
+            )
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"/dashboards/{uid}{query}")
+
+    async def file(self, request: Request) -> Response:
+        found = _files().get(request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("File not found.\n", 404)
+        body, kind = found
+        return Response(body, media_type=kind, headers=NO_CACHE)
+
+    async def document(self, request: Request) -> Response:
+        return Response(_board(request).document, media_type="application/json")
+
+    async def panel(self, request: Request) -> Response:
+        path = request.path_params
+        return _json(
+            await self._proxy.panel(_board(request), path["panel"], path["ref"], _asked(request))
+        )
+
+    async def choices(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        return _json({"values": await self._proxy.choices(_board(request), name, _asked(request))})
+
+    async def annotations(self, request: Request) -> Response:
+        return _json(await self._proxy.annotations(_board(request), _asked(request)))
+
+
+def _said(answer: Answer) -> Answer:
+    """Turn exceptions of the proxy into an HTTP status and one line of text."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except UnknownError as error:
+            return PlainTextResponse(f"{error}\n", 404)
+        except BusyError as error:
+            return PlainTextResponse(f"{error}\n", 503, {"Retry-After": "5"})
+        except HttpError as error:
+            return PlainTextResponse(f"The query to Prometheus failed: {error}\n", 502)
+
+    return answered
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str]]:
+    return {
+        path.name: (path.read_bytes(), _TYPES[path.suffix]) for path in sorted(_FOLDER.iterdir())
+    }
+
+
+def _board(request: Request) -> Board:
+    found = boards().get(request.path_params["uid"])
+    if found is None:
+        raise UnknownError("Dashboard not found. /dashboards lists all dashboards.")
+    return found
+
+
+def _asked(request: Request) -> Asked:
+    given = request.query_params
+    values = {
+        name.removeprefix("var-"): given.getlist(name) for name in given if name.startswith("var-")
+    }
+    return Asked(given.get("from", "now-1h"), given.get("to", "now"), values)
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")

@@ -1,0 +1,175 @@
+"""Orders from people about one target or incident: release, close, retry. Author and reason are recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from fleetmedic.kernel.durations import format_duration
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.clusters.base import ClusterError
+from remediator.core import events
+from remediator.core.journal_state import Book
+from remediator.core.model import OWNER, Incident, Playbook, State, op_id
+from remediator.core.reasons import Reason
+from remediator.crash_points import effect
+from remediator.engine_context import Appends, World
+
+
+class Exits:
+    """The orders. `playbook` returns a configured playbook; `kick` wakes a target's lane; `alone` is the
+    lock that is held from a decision on a target to its record."""
+
+    def __init__(
+        self,
+        playbook: Callable[[str], Playbook | None],
+        book: Book,
+        journal: Appends,
+        world: World,
+        kick: Callable[[Target], None],
+        alone: Callable[[Target], asyncio.Lock],
+        pin: float,
+    ) -> None:
+        """`pin` is how long (seconds) a release is respected."""
+        self._playbook = playbook
+        self._book = book
+        self._journal = journal
+        self._world = world
+        self._kick = kick
+        self._alone = alone
+        self._respected = (
+            f"the remediator does not quarantine it again for {format_duration(round(pin))}."
+        )
+
+    async def release(self, target: Target, by: str, why: str) -> str:
+        """Return a target to service; returns a text that says what follows. Raises UserError."""
+        if target.kind not in (TargetKind.GPU, TargetKind.NODE):
+            raise UserError(f"{target} cannot be quarantined; expected NODE, or NODE/3 for a GPU.")
+        incident = self._book.incident_on(target)
+        now = self._world.now()
+        held_only = incident is not None and incident.state is State.HELD
+        if (
+            incident is not None
+            and (incident.quarantined or held_only)
+            and not self._kept(incident)
+        ):
+            await self._journal.append((events.ordered("release", target, by, why, now, incident),))
+            self._kick(target)
+            done = "is being returned to service"
+            if not incident.quarantined:
+                done = "was not quarantined; its incident ends"
+            elif incident.prepared is not None:
+                done = f"returns to service when the step {incident.prepared.step.id} has ended"
+            others = [str(one) for one in incident.quarantined if one != target]
+            also = f" {', '.join(others)} with it" if others else ""
+            return f"{target} {done}{also}; {self._respected}"
+        try:
+            held = await self._world.cluster.quarantined(target)
+        except ClusterError as error:
+            raise UserError(f"{target} cannot be released: {error}") from None
+        if held is None and not await self._marked(target):
+            raise UserError(
+                f"{target} is not quarantined; `fleetmedic why {_short(target)}` lists the decisions about it."
+            )
+        if held is not None and held.owner != OWNER:
+            raise UserError(
+                f"{held.owner} quarantined {target}: {held.reason}. Only that owner can release it."
+            )
+        if refusal := self._world.senses.refusal():
+            raise UserError(refusal)
+        about = incident if held_only else None
+        await self._journal.append((events.ordered("release", target, by, why, now, about),))
+        operation = op_id(str(target), f"release by {by}", int(now * 1000))
+        try:
+            await effect(self._world.cluster.release(target, op_id=operation, owner=OWNER))
+        except ClusterError as error:
+            raise UserError(f"{target} was not released: {error}") from None
+        self._kick(target)
+        if target.gpu is not None and await self._node_is_out(target):
+            return f"{target} is released, but its node is still quarantined; release {target.name} too."
+        return f"{target} is back in service; {self._respected}"
+
+    def _kept(self, incident: Incident) -> bool:
+        """Whether a person keeps the target out of service by an earlier order, so that this incident has
+        nothing to release."""
+        return incident.target in self._book.kept and incident.target not in incident.quarantined
+
+    async def _marked(self, target: Target) -> bool:
+        """Whether the cluster itself keeps jobs off a GPU; a person may release that too."""
+        try:
+            nodes = await self._world.cluster.list_nodes()
+        except ClusterError:
+            return False
+        node = next((one for one in nodes if one.name == target.name), None)
+        gpu = node.gpu(target.gpu) if node and target.gpu is not None else None
+        return gpu is not None and gpu.marked is not None
+
+    async def _node_is_out(self, gpu: Target) -> bool:
+        try:
+            node = Target(TargetKind.NODE, gpu.name)
+            return await self._world.cluster.quarantined(node) is not None
+        except ClusterError:
+            return False
+
+    async def close_incident(
+        self, identity: str, by: str, why: str, *, keep_quarantine: bool
+    ) -> str:
+        """End an incident. Raises UserError."""
+        async with self._alone(self._open(identity).target):
+            return await self._close(identity, by, why, keep_quarantine=keep_quarantine)
+
+    async def _close(self, identity: str, by: str, why: str, *, keep_quarantine: bool) -> str:
+        incident = self._open(identity)
+        kept = ", ".join(map(str, incident.quarantined))
+        if kept and not keep_quarantine:
+            raise UserError(
+                f"{identity} keeps {kept} quarantined; use `fleetmedic release "
+                f"{_short(incident.target)}`, or close with --keep-quarantine."
+            )
+        if incident.prepared is not None:
+            raise UserError(
+                f"{identity} is running the step {incident.prepared.step.id}; try again when the step "
+                "has ended."
+            )
+        text = f"{by}: {why}" + (f" {kept} stays quarantined." if kept else "")
+        now, reason = self._world.now(), Reason.CLOSED_BY_PERSON
+        closed = events.moved(incident, State.OVERRIDDEN, now, reason, text[:1000])
+        await self._journal.append((closed,))
+        return f"{identity} is closed." + (f" {kept} stays quarantined." if kept else "")
+
+    async def retry(self, identity: str, by: str, why: str) -> str:
+        """Start an incident's playbook again. Raises UserError."""
+        async with self._alone(self._open(identity).target):
+            return await self._retry(identity, by, why)
+
+    async def _retry(self, identity: str, by: str, why: str) -> str:
+        incident = self._open(identity)
+        if incident.state is not State.ESCALATED:
+            text = f"{identity} is {incident.state} and continues automatically; only an ESCALATED incident can be retried."
+            raise UserError(text)
+        if self._playbook(incident.playbook) is None:
+            raise UserError(
+                f"the playbook {incident.playbook} of {identity} is no longer configured; release its "
+                "target, or close the incident."
+            )
+        now = self._world.now()
+        again = events.moved(incident, State.TRIAGED, now, Reason.RETRIED, f"{by}: {why}"[:1000])
+        await self._journal.append((again,))
+        self._kick(incident.target)
+        return f"{identity}: the playbook {incident.playbook} starts again."
+
+    def _open(self, identity: str) -> Incident:
+        incident = self._book.incidents.get(identity)
+        if incident is None:
+            raise UserError(
+                f"incident {identity[:80]!r} not found; `fleetmedic incidents --all` lists all incidents."
+            )
+        if incident.ended:
+            raise UserError(f"{identity} has already ended ({incident.state}).")
+        return incident
+
+
+def _short(target: Target) -> str:
+    """A target in the notation of the command line."""
+    return str(target).removeprefix("gpu/").removeprefix("node/")

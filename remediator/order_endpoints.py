@@ -1,0 +1,131 @@
+"""Orders from people by HTTP: pause and resume all actions, release a target, close or retry an incident.
+
+Each order names its author and reason. The status is 409 with a text if the engine cannot carry the order
+out, 404 for an unknown incident, and 400 for an invalid order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Annotated, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import Target
+from fleetmedic.kernel.settings import parse_json
+from remediator.admission import RefusedError
+from remediator.core.journal_state import Book
+from remediator.engine import Engine
+from remediator.payload import body_of, encoded
+
+MAX_BY = 100
+MAX_WHY = 1000
+_By = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_BY)]
+_Why = Annotated[str, msgspec.Meta(max_length=MAX_WHY)]
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An order that needs no reason: pause or resume."""
+
+    by: _By
+    reason: _Why = ""
+
+
+class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An order about one incident, with its reason."""
+
+    by: _By
+    reason: _Why
+
+
+class Close(Exit, frozen=True, forbid_unknown_fields=True):
+    """An order that ends an incident; `keep_quarantine` leaves its targets out of service."""
+
+    keep_quarantine: bool = False
+
+
+class Release(Exit, frozen=True, forbid_unknown_fields=True):
+    """An order that returns a target to service."""
+
+    target: str
+
+
+E = TypeVar("E", bound=Exit)
+
+
+class Orders:
+    """The endpoints that accept orders."""
+
+    def __init__(self, engine: Engine, book: Book) -> None:
+        self._engine = engine
+        self._book = book
+
+    async def pause(self, request: Request) -> Response:
+        """Pause all actions."""
+        order = parse_json(await body_of(request), Order, "body")
+        before = self._book.pause
+        await self._engine.pause(order.by, order.reason.strip() or "no reason given")
+        text = "Paused: no action starts until `fleetmedic resume`."
+        if before is not None:
+            text = f"Already paused by {before.by} ({before.why}). The new reason replaces the earlier one."
+        return encoded({"paused": True, "text": text})
+
+    async def resume(self, request: Request) -> Response:
+        """Resume all actions."""
+        body = await body_of(request)
+        order = parse_json(body, Order, "body") if body.strip() else Order(by="somebody")
+        before = self._book.pause
+        await self._engine.resume(order.by)
+        text = "Not paused: nothing to resume."
+        if before is not None:
+            text = (
+                f"Resumed: actions are allowed again. {before.by} had paused them ({before.why})."
+            )
+        return encoded({"paused": False, "text": text})
+
+    async def release(self, request: Request) -> Response:
+        """Return a quarantined target to service."""
+        order = _with_reason(await body_of(request), Release)
+        target = Target.parse(order.target)
+        return await _said(self._engine.exits.release(target, order.by, order.reason))
+
+    async def close(self, request: Request) -> Response:
+        """End an incident."""
+        identity = self._known(request)
+        order = _with_reason(await body_of(request), Close)
+        keep = order.keep_quarantine
+        closing = self._engine.exits.close_incident(
+            identity, order.by, order.reason, keep_quarantine=keep
+        )
+        return await _said(closing)
+
+    async def retry(self, request: Request) -> Response:
+        """Start an incident's playbook again."""
+        identity = self._known(request)
+        order = _with_reason(await body_of(request), Exit)
+        return await _said(self._engine.exits.retry(identity, order.by, order.reason))
+
+    def _known(self, request: Request) -> str:
+        identity = str(request.path_params["identity"])
+        if identity not in self._book.incidents:
+            raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
+        return identity
+
+
+def _with_reason(body: bytes, shape: type[E]) -> E:
+    """An order whose author and reason are not blank. Raises UserError."""
+    order = parse_json(body, shape, "body")
+    for name, text in (("by", order.by), ("reason", order.reason)):
+        if not text.strip():
+            raise UserError(f"body: at $.{name}: expected a text that is not blank.")
+    return order
+
+
+async def _said(order: Awaitable[str]) -> Response:
+    try:
+        return encoded({"text": await order})
+    except UserError as error:
+        raise RefusedError(409, str(error)) from None

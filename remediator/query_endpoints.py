@@ -1,0 +1,251 @@
+"""Read-only HTTP endpoints over journal and book: incidents, decisions, and why an action was taken or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.admission import RefusedError
+from remediator.clusters.base import Cluster, ClusterError
+from remediator.core.events import Event, Kind
+from remediator.core.journal_state import Book
+from remediator.core.model import Incident, Playbook, State
+from remediator.journal import find_events, line
+from remediator.payload import encoded
+from remediator.summary import summary
+
+MAX_RELATED = 20
+_ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """The read-only endpoints. `cluster` is asked whether a job exists; without it, that is not checked."""
+
+    book: Book
+    data_dir: Path
+    cluster: Cluster | None = None
+    playbook: Callable[[str], Playbook | None] = lambda _: None
+
+    async def incidents(self, request: Request) -> Response:
+        """The latest incidents and all open ones."""
+        known = list(self.book.incidents.values())
+        limit = _number(request, "limit", 1000)
+        shown = [one for one in known[:-limit] if not one.ended] + known[-limit:]
+        return encoded({"incidents": [as_json(one) for one in shown], "pause": _pause(self.book)})
+
+    async def incident(self, request: Request) -> Response:
+        """One incident with its latest events."""
+        found = self.book.incidents.get(request.path_params["identity"])
+        if found is None:
+            raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
+        story = await asyncio.to_thread(find_events, self.data_dir, incident=found.id, limit=1000)
+        return encoded(
+            {
+                "incident": as_json(found),
+                "summary": summary(found, self.playbook(found.playbook)),
+                "events": [line(event) for event in story],
+            }
+        )
+
+    async def decisions(self, request: Request) -> Response:
+        """The latest decisions that match every filter."""
+        target = request.query_params.get("target")
+        story = await asyncio.to_thread(
+            find_events,
+            self.data_dir,
+            target=str(Target.parse(target)) if target else None,
+            incident=request.query_params.get("incident"),
+            decided=True,
+            reason=request.query_params.get("reason"),
+            limit=_number(request, "limit", 200),
+        )
+        return encoded({"decisions": [line(event) for event in story]})
+
+    async def why(self, request: Request) -> Response:
+        """The decisions about a target, newest last; if it is held now, the reason of the hold is last."""
+        target = Target.parse(request.query_params.get("target", ""))
+        limit = _number(request, "limit", 200)
+        known = self.book.incidents.values()
+        own = [one for one in known if one.target == target]
+        related = related_to(target, known)[-MAX_RELATED:]
+        latest = max((*own, *related), key=lambda one: one.opened, default=None)
+        held = [one for one in (*related, *own) if _is_held(one)]
+        story = await asyncio.to_thread(self._story, target, related, held, limit)
+        decided = with_present(story, held)[-limit:]
+        if len(decided) == limit:
+            began = await asyncio.to_thread(self._began, latest)
+            decided = [one for one in began if one not in decided] + decided
+        found: dict[str, Any] = {
+            "target": str(target),
+            "decisions": [line(event) for event in decided],
+            "incidents": [one.id for one in (*own, *related)],
+            "pause": _pause(self.book),
+        }
+        if not decided:
+            found["text"] = await self._nothing(target)
+        return encoded(found)
+
+    def _began(self, incident: Incident | None) -> list[Event]:
+        """With what an incident began: its cause is not left out, however long the story is."""
+        if incident is None:
+            return []
+        kind = Kind.INCIDENT_OPENED
+        return find_events(self.data_dir, incident=incident.id, kind=kind, limit=1)
+
+    def _story(
+        self, target: Target, related: Sequence[Incident], held: Sequence[Incident], limit: int
+    ) -> list[Event]:
+        """The decisions about the target, in order: its own, those in related incidents, and the records
+        of current holds, which may be older than the limit reaches."""
+        folder = self.data_dir
+        found = find_events(folder, target=str(target), decided=True, limit=limit)
+        for one in related:
+            events = find_events(folder, incident=one.id, decided=True, limit=1000)
+            found += [event for event in events if concerns(event, target, one)]
+        for one in held:
+            reason = str(one.present[0])
+            found += find_events(folder, incident=one.id, reason=reason, limit=1)
+        return [event for _, event in sorted({event.seq: event for event in found}.items())]
+
+    async def _nothing(self, target: Target) -> str:
+        """The text for a target without a decision."""
+        nothing = f"No decision about {target}: no alert named it."
+        if target.kind is not TargetKind.JOB:
+            return nothing
+        nothing = f"No decision about {target}: no alert named it, and no incident moved it."
+        if self.cluster is None:
+            return nothing
+        try:
+            job = await self.cluster.job(target.name)
+        except ClusterError:
+            return f"{nothing} The cluster did not answer, so it is unknown whether the job exists."
+        return nothing if job else f"The cluster does not know {target}. {nothing}"
+
+
+def related_to(target: Target, known: Iterable[Incident]) -> list[Incident]:
+    """The incidents of other targets that contain decisions about this one, oldest first.
+
+    For a job: those that acted on it. For a GPU: those of its node that absorbed an alert naming the GPU,
+    or that took over its incident or quarantine.
+    """
+    known = list(known)
+    if target.kind is TargetKind.JOB:
+        return [
+            one
+            for one in known
+            if one.target.kind is not TargetKind.JOB
+            and any(target.name in run.step.jobs for run in one.steps)
+        ]
+    if target.kind is not TargetKind.GPU:
+        return []
+    heirs = {one.absorbed_by for one in known if one.target == target}
+    return [
+        one
+        for one in known
+        if one.target == Target(TargetKind.NODE, target.name)
+        and (
+            one.id in heirs
+            or target in one.quarantined
+            or any(episode.gpu == str(target.gpu) for episode in one.alerts)
+        )
+    ]
+
+
+def concerns(event: Event, target: Target, incident: Incident) -> bool:
+    """Whether an event of a related incident is about the target; the opening always is."""
+    if event.kind is Kind.INCIDENT_OPENED:
+        return True
+    if target.kind is TargetKind.JOB:
+        steps = {run.step.op_id for run in incident.steps if target.name in run.step.jobs}
+        return event.data.get("op_id") in steps
+    if event.kind is Kind.ALERT_ABSORBED:
+        return event.data.get("gpu", "") in ("", str(target.gpu))
+    if event.kind is Kind.INHERITED:
+        return str(target) in event.data["targets"]
+    on = event.data.get("on")
+    return on is None or on in (str(target), str(incident.target))
+
+
+def with_present(story: Sequence[Event], incidents: Iterable[Incident]) -> list[Event]:
+    """The story, followed by the current reason of each held incident."""
+    found = list(story)
+    for one in incidents:
+        if not _is_held(one):
+            continue
+        present = _present(one)
+        recorded = [event for event in found if _is_record(event, present)]
+        found = [event for event in found if event not in recorded]
+        found.append(recorded[-1] if recorded else present)
+    return found
+
+
+def _is_held(incident: Incident) -> bool:
+    return not incident.ended and (incident.held is not None or incident.state is State.HELD)
+
+
+def _present(incident: Incident) -> Event:
+    """Why an incident is held, as an event; its number is set once its journal record is found."""
+    reason, text = incident.present
+    at = incident.since if incident.held_since is None else incident.held_since
+    return Event(Kind.HELD, at, incident.id, str(incident.target), reason, text)
+
+
+def _is_record(event: Event, present: Event) -> bool:
+    same = replace(event, kind=present.kind, at=present.at, data=present.data, seq=present.seq)
+    return event.kind in _ABOUT_NOW and event.at >= present.at and same == present
+
+
+def _pause(book: Book) -> dict[str, Any] | None:
+    """Who paused the remediator, why and since when (Unix seconds); None while it is not paused."""
+    pause = book.pause
+    return None if pause is None else {"by": pause.by, "reason": pause.why, "at": pause.at}
+
+
+def as_json(incident: Incident) -> dict[str, Any]:
+    """An incident as the API shows it; times are Unix seconds, `startsAt` as Alertmanager wrote it.
+
+    `reason` and `text` are the current ones: those of the hold while there is one, since `held_since`.
+    """
+    reason, text = incident.present
+    return {
+        "id": incident.id,
+        "target": str(incident.target),
+        "state": str(incident.state),
+        "reason": str(reason),
+        "playbook": incident.playbook,
+        "alerts": [
+            {"fingerprint": one.fingerprint, "startsAt": one.starts_text} for one in incident.alerts
+        ],
+        "steps": [
+            {
+                "action": run.step.action,
+                "state": str(run.state),
+                "started": run.started,
+                "ended": run.ended,
+            }
+            for run in incident.steps
+        ],
+        "opened": incident.opened,
+        "since": incident.since,
+        "held_since": incident.held_since,
+        "level": str(incident.level),
+        "text": text,
+    }
+
+
+def _number(request: Request, name: str, most: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return most
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 10_000):
+        raise UserError(f"{name}={text[:20]!r}: expected a number from 1 to 10000.")
+    return int(text)

@@ -1,0 +1,80 @@
+"""The hardware that active alerts report as unhealthy now: for storms, and as places that moved jobs avoid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fleetmedic.kernel.labels import Target
+from remediator.alert_states import AlertStates
+from remediator.core.evidence import Standing
+from remediator.core.journal_state import Book
+from remediator.core.model import Alert, FaultClass, Playbook
+from remediator.core.routing import Route, cured_at
+
+MOST_ROUTES = 100_000
+
+
+class Accusations:
+    """Alerts of playbooks that quarantine hardware. `route` returns the route of an alert."""
+
+    def __init__(self, book: Book, route: Callable[[Alert], Route]) -> None:
+        self._book = book
+        self._route = route
+        self._targets: dict[tuple[str, str], Target | None] = {}
+        self._cached: tuple[object, frozenset[Target]] = (None, frozenset())
+
+    def active(self, alerts: AlertStates, now: float) -> frozenset[Target]:
+        """The hardware reported now. Alerts that are withheld, over, or older than the repair do not count.
+
+        Computed at most twice a second, because thousands of alerts may arrive in one second.
+        """
+        key = (alerts.version, int(now * 2))
+        if self._cached[0] != key:
+            self._cached = (key, frozenset(self._active(alerts)))
+        return self._cached[1]
+
+    def named(self, target: Target, alerts: AlertStates) -> bool:
+        """Whether a firing hardware alert names the target, including withheld alerts."""
+        listed = (*alerts.active(), *(alert for alert, _ in alerts.withheld()))
+        fires = (one.alert for one in self._book.episodes.values() if one.alert.firing)
+        return any(self._target(alert) == target for alert in (*listed, *fires))
+
+    def concerns(self, alert: Alert, playbook: Playbook) -> bool:
+        """Whether an alert supports what a playbook does: its own playbook acts on the same class of fault.
+
+        An application's error on a GPU is no signal against the GPU.
+        """
+        own = self._route(alert).playbook
+        if own is None or playbook.notify_only:
+            return playbook.notify_only
+        return not own.notify_only and own.fault_class is playbook.fault_class
+
+    def _active(self, alerts: AlertStates) -> set[Target]:
+        found: set[Target] = set()
+        for alert in alerts.active():
+            self._accuse(alert, found)
+        for record in self._book.episodes.values():
+            if not record.alert.firing or self._target(record.alert) is None:
+                continue
+            standing = alerts.evidence(record.alert, record.received).standing
+            if standing in (Standing.ACTIVE, Standing.UNKNOWN):
+                self._accuse(record.alert, found)
+        return found
+
+    def _accuse(self, alert: Alert, found: set[Target]) -> None:
+        target = self._target(alert)
+        if target is not None and alert.starts_at > cured_at(target, self._book):
+            found.add(target)
+
+    def _target(self, alert: Alert) -> Target | None:
+        """The hardware that an alert reports; routes are cached by fingerprint and alert name."""
+        key = (alert.fingerprint, alert.name)
+        if key not in self._targets:
+            if len(self._targets) >= MOST_ROUTES:
+                self._targets.clear()
+            route = self._route(alert)
+            hardware = route.playbook is not None and (
+                route.playbook.fault_class is FaultClass.HARDWARE and route.playbook.quarantine
+            )
+            self._targets[key] = route.target if hardware else None
+        return self._targets[key]

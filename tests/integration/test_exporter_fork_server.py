@@ -1,0 +1,189 @@
+"""Processes that are forked for us: they start, end and die as they should."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.reading.fork_client import Nursery
+from exporter.reading.worker_handle import Child
+
+pytestmark = pytest.mark.integration
+PATIENCE = 20.0  # seconds: a busy machine is slow, not wrong
+MODULE = """
+import os, signal, sys, time
+from exporter.reading.heartbeat import Heartbeat
+from exporter.reading.parent import die_with_parent, orders, tell
+
+def main(arguments):
+    parent, heartbeat, *words = arguments
+    die_with_parent(int(parent))
+    beat = Heartbeat.shared(int(heartbeat))
+    beat.begin(7, "links")
+    tell((" ".join(words) + "\\n").encode())
+    if words[0] == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        tell(b"deaf\\n")
+    while True:
+        for order in orders(10):
+            if order == "fail":
+                raise ZeroDivisionError
+            tell(order.upper().encode() + b"\\n")
+"""
+
+
+@pytest.fixture
+def nursery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery]:
+    (tmp_path / "stand_in.py").write_text(MODULE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    made = Nursery(["stand_in"])
+    yield made
+    made.stop()
+
+
+def until(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def lines(child: Child, count: int) -> list[bytes]:
+    found: list[bytes] = []
+    until(lambda: found.extend(child.lines()) or len(found) >= count)
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_a_process_is_given_words_orders_and_a_heartbeat(nursery: Nursery) -> None:
+    child = Child(nursery, "stand_in", ["a b", "c\nd"])
+    child.order("hello")
+    assert lines(child, 3) == [b"a b c", b"d", b"HELLO"]
+    assert child.beat()[3:] == (7, "links")
+    assert child.state() == "S"
+    child.end()
+    assert child.reap(PATIENCE)
+    child.close()
+
+
+def test_a_process_is_called_in_the_list_of_processes_what_it_is(nursery: Nursery) -> None:
+    child = Child(nursery, "stand_in", ["x"])
+    lines(child, 1)
+    assert Path(f"/proc/{child.pid}/comm").read_text() == "gpu-stand_in\n"
+    child.end()
+    assert child.reap(PATIENCE)
+    child.close()
+
+
+def test_all_are_forked_from_one_process_that_has_the_modules_loaded(nursery: Nursery) -> None:
+    first = Child(nursery, "stand_in", ["x"])
+    second = Child(nursery, "stand_in", ["y"])
+    lines(second, 1)
+    assert nursery._process is not None
+    children = Path(f"/proc/{nursery._process.pid}/task/{nursery._process.pid}/children")
+    assert {*map(int, children.read_text().split())} == {first.pid, second.pid}
+    for child in (first, second):
+        child.end()
+        assert child.reap(PATIENCE)
+        child.close()
+
+
+def test_one_that_does_not_heed_sigterm_is_killed_after_a_grace(nursery: Nursery) -> None:
+    child = Child(nursery, "stand_in", ["deaf"])
+    lines(child, 2)
+    child.end()
+    assert not child.reap(0.2)
+    assert not child.gone(time.monotonic() + 1.0)
+    assert not child.gone(time.monotonic() + 3.0)
+    assert child.reap(PATIENCE)
+    assert child.gone(time.monotonic())
+    assert not child.stuck(time.monotonic())
+    child.close()
+
+
+def test_one_that_fails_ends_alone(nursery: Nursery, capfd: pytest.CaptureFixture[str]) -> None:
+    failing, other = (Child(nursery, "stand_in", [word]) for word in "xy")
+    failing.order("fail")
+    assert failing.reap(PATIENCE)
+    assert "ZeroDivisionError" in capfd.readouterr().err
+    until(lambda: failing.lines() is not None and failing.ended)
+    other.order("hello")
+    assert lines(other, 2) == [b"y", b"HELLO"]
+    for child in (failing, other):
+        child.end()
+        child.reap(PATIENCE)
+        child.close()
+
+
+def test_when_the_nursery_is_killed_all_end_and_the_next_start_makes_another(
+    nursery: Nursery,
+) -> None:
+    child = Child(nursery, "stand_in", ["x"])
+    lines(child, 1)
+    assert nursery._process is not None
+    os.kill(nursery._process.pid, signal.SIGKILL)
+    assert child.reap(PATIENCE)
+    child.close()
+    until(lambda: nursery._process is not None and nursery._process.poll() is not None)
+    again = Child(nursery, "stand_in", ["y"])
+    assert lines(again, 1) == [b"y"]
+    again.end()
+    assert again.reap(PATIENCE)
+    again.close()
+
+
+def test_all_end_with_the_thread_that_started_them(nursery: Nursery) -> None:
+    pids: list[int] = []
+
+    def start() -> None:
+        child = Child(nursery, "stand_in", ["x"])
+        lines(child, 1)
+        assert nursery._process is not None
+        pids.extend((child.pid, nursery._process.pid))
+        child.close()
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert len(pids) == 2
+    until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_without_pidfds_it_works_by_process_ids(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(pid: int) -> int:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", none)
+    child = Child(nursery, "stand_in", ["x"])
+    lines(child, 1)
+    assert not child.gone(time.monotonic())
+    child.end()
+    assert child.reap(PATIENCE)
+    child.close()
+
+
+def test_a_module_that_cannot_be_imported_costs_those_alone_that_need_it(
+    nursery: Nursery,
+) -> None:
+    both = Nursery(["no_such_module_here", "stand_in"])
+    child = Child(both, "stand_in", ["x"])
+    assert lines(child, 1) == [b"x"]
+    child.end()
+    child.reap(PATIENCE)
+    child.close()
+    other = Child(both, "no_such_module_here", [])
+    assert other.reap(PATIENCE)
+    other.close()
+    both.stop()
