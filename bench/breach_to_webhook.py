@@ -26,12 +26,12 @@ from pathlib import Path
 import yaml
 from programs import found, free_port, started, version
 
-from fleetmedic.alerting.render import Place as AlertmanagerPlace
+from fleetmedic.alerting.render import RenderContext as AlertmanagerPlace
 from fleetmedic.alerting.render import parse_version
 from fleetmedic.alerting.render import render as render_alertmanager
 from fleetmedic.kernel.share import share
 from fleetmedic.stack import binaries
-from rules.render import Links, Place, render
+from rules.render import Links, RenderParameters, render
 
 NODES, GPUS = 5, 8
 
@@ -90,7 +90,7 @@ def pair(folder: Path, fleet: Fleet, given: argparse.Namespace) -> Iterator[str]
         str(share("alertmanager") / "templates"), of_alertmanager,
     )  # fmt: skip
     (folder / "alertmanager.yml").write_text(render_alertmanager(place))
-    render(folder / "rules", Place(links=Links(f"http://{own}/runbooks")))
+    render(folder / "rules", RenderParameters(links=Links(f"http://{own}/runbooks")))
     targets = [
         {
             "targets": [f"127.0.0.1:{fleet.port}"],

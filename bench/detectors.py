@@ -19,9 +19,9 @@ import numpy as np
 
 from fleetmedic.hardware.state import GpuState
 from fleetmedic.stack.history import PastFault, PastGpu, Track, schedule, tracks
-from rules.detectors.base import Detector, History, Model, Query, Refusal, Timing, Training
+from rules.detectors.base import Detector, FitParameters, History, Model, Query, Refusal, Timing
 from rules.detectors.calibrate import alerts
-from rules.detectors.gpu_covariance import BUSY, WAIT, CovarianceModel, LearnedModel, _inputs
+from rules.detectors.gpu_covariance import BUSY, WAIT, CovarianceModel, GpuCovariance, _inputs
 from rules.detectors.peer_band import FLOOR_Z, MIN_GAP, PeerBand, PeerModel, deviations
 from rules.detectors.peer_band import WAIT as PEER_WAIT
 from rules.detectors.peer_band import WINDOW as PEER_WINDOW
@@ -100,7 +100,7 @@ def named_by_model(model: CovarianceModel, history: History) -> set[Key]:
 
 def fitted(detector: Detector, history: History, budget: float) -> Model:
     """The fitted model; exits if the detector refuses."""
-    found = detector.fit(history, Training(TIMING, budget))
+    found = detector.fit(history, FitParameters(TIMING, budget))
     if isinstance(found, Refusal):
         sys.exit(f"{detector.name} refused: {found.reason}")
     return found
@@ -108,7 +108,7 @@ def fitted(detector: Detector, history: History, budget: float) -> Model:
 
 def judge(seed: int, hours: float = 24.0, nodes: int = 2) -> dict[str, object]:
     """One seed: fit on a healthy day, test a day with a slow GPU and a day without."""
-    peers, learned = PeerBand(), LearnedModel()
+    peers, learned = PeerBand(), GpuCovariance()
     queries = (*peers.queries, *learned.queries)
     found, grid, _ = one_day(seed, 0, False, hours, nodes)
     healthy = as_history(found, queries, grid)

@@ -23,8 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from fleetmedic.demo.observer import Evidence
-from fleetmedic.demo.stories import Place, lost_story
+from fleetmedic.demo.observer import StackObserver
+from fleetmedic.demo.stories import FaultTarget, lost_story
 from fleetmedic.hardware.faults import inject
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.localcluster.client import LocalCluster
@@ -41,13 +41,15 @@ STAGES = (
 )
 
 
-def one_incident(evidence: Evidence, hardware: Hardware, draw: random.Random) -> dict[str, float]:
+def one_incident(
+    evidence: StackObserver, hardware: Hardware, draw: random.Random
+) -> dict[str, float]:
     """Inject the loss of one GPU of the job; returns the seconds from the fault to each stage."""
     job = evidence.cluster.job("bench")
     if job.node is None or not job.gpus:
         raise SystemExit("the job is not running, so nothing can be measured")
     gpu = draw.choice(list(job.gpus))
-    place = Place(job.node, gpu, hardware.gpu(job.node, gpu).uuid, "bench")
+    place = FaultTarget(job.node, gpu, hardware.gpu(job.node, gpu).uuid, "bench")
     time.sleep(draw.uniform(0.0, 5.0))  # a random phase of the scrape interval
     at = inject(hardware, place.node, place.gpu, "lost")
     pending = list(lost_story(place, at).expectations)
@@ -99,7 +101,7 @@ def main() -> None:
             program = (sys.executable, "-m", "fleetmedic.demo.training", "--steps", "1000000", "--seed", "1",
                        "--step-seconds", "0.1", "--checkpoint-every", "25")  # fmt: skip
             cluster.submit(JobSpec("bench", program, gpus=4, env=dict(os.environ), user="bench"))
-            evidence = Evidence(state, stack.urls(), cluster)
+            evidence = StackObserver(state, stack.urls(), cluster)
             settle(state)
             results = []
             for number in range(options.incidents):

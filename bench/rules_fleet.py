@@ -44,7 +44,7 @@ from fleetmedic.hardware.faults import inject
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.progress.training import Progress
 from fleetmedic.stack import binaries
-from rules.render import Place, render
+from rules.render import RenderParameters, render
 
 LINE = re.compile(r"^(\w+)(\{.*\})? (\S+)$", re.MULTILINE)
 TYPE = re.compile(r"^# TYPE (\w+) (\w+)$", re.MULTILINE)
@@ -290,7 +290,7 @@ def configure(folder: Path, port: int, given: argparse.Namespace) -> None:
         "scrape_configs": [{"job_name": "node", "static_configs": targets}],
     }  # fmt: skip
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    render(folder / "rules", Place(scrape_interval=given.scrape))
+    render(folder / "rules", RenderParameters(scrape_interval=given.scrape))
 
 
 def at_interval(folder: Path, seconds: int) -> None:

@@ -20,19 +20,19 @@ from typing import Any
 
 from exporter.boot import BootReader, ProcBoot, SimulatedBoot
 from exporter.catalogue import catalogue
-from exporter.gpu_states import INTERVALS, Board, State
-from exporter.log import logger, say
-from exporter.pages.page_builder import Frame
-from exporter.reading.supervisor import Supervisor
-from exporter.registry import COLLECTORS, Parts
+from exporter.gpu_states import INTERVALS, GpuStates, WorkerPoolState
+from exporter.log import logger, write_event
+from exporter.pages.page_builder import PageBuilder
+from exporter.reading.supervisor import WorkerSupervisor
+from exporter.registry import COLLECTORS, CollectorContext
 from exporter.reports import inbox
 from exporter.sources.base import Group
-from exporter.web.access_control import Gate
-from exporter.web.backend import Site
-from exporter.web.counters import Counters
+from exporter.web.access_control import AccessControl
+from exporter.web.backend import WebBackend
+from exporter.web.counters import WebCounters
 from exporter.web.listen import WebSettings, listen
 from exporter.web.routes import Routes
-from exporter.web.server import Server
+from exporter.web.server import WebServer
 from fleetmedic import __version__
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
@@ -45,7 +45,7 @@ SWITCH_SECONDS = 0.0005  # so that a scrape does not wait the default 5 ms for a
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ExporterSettings:
     """The settings from the command line. A path is None when its flag is not set."""
 
     web: WebSettings
@@ -69,11 +69,11 @@ class Settings:
 class Exporter:
     """The running parts; `supervisor` is None where there are no GPUs to read."""
 
-    board: Board
-    frame: Frame
-    supervisor: Supervisor | None
-    site: Site
-    counters: Counters
+    board: GpuStates
+    frame: PageBuilder
+    supervisor: WorkerSupervisor | None
+    site: WebBackend
+    counters: WebCounters
 
 
 def library_loads() -> bool:
@@ -83,7 +83,7 @@ def library_loads() -> bool:
     return tried.returncode == 0
 
 
-def choose_source(settings: Settings, log: Callable[..., None]) -> str:
+def choose_source(settings: ExporterSettings, log: Callable[..., None]) -> str:
     """`nvml`, `simulated` or `none`. Raises UserError when the requested source is unavailable."""
     if settings.source != "auto":
         if settings.source == "simulated" and settings.hardware_dir is None:
@@ -99,7 +99,7 @@ def choose_source(settings: Settings, log: Callable[..., None]) -> str:
     return "none"
 
 
-def choose_node(settings: Settings, source: str) -> str:
+def choose_node(settings: ExporterSettings, source: str) -> str:
     """The node's name in the cluster. Raises UserError when the hardware folder has no such node."""
     if source != "simulated" or settings.hardware_dir is None:
         return settings.node or socket.gethostname()
@@ -112,7 +112,7 @@ def choose_node(settings: Settings, source: str) -> str:
     return settings.node or ""
 
 
-def build(settings: Settings, log: Callable[..., None]) -> Exporter:
+def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
     """Assemble the parts without starting them."""
     source = choose_source(settings, log)
     node = choose_node(settings, source)
@@ -125,7 +125,7 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
     }
     intervals |= {group: given[group] for group in intervals if group in given}
     inventory = settings.state_dir / "inventory.json"
-    board = Board(inventory, expected=settings.expected, intervals=intervals)
+    board = GpuStates(inventory, expected=settings.expected, intervals=intervals)
     boot: BootReader = ProcBoot(settings.procfs)
     kmsg = settings.kmsg or Path("/dev/kmsg")
     arguments = ["nvml", str(settings.procfs), str(settings.sysfs)]
@@ -133,8 +133,8 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
         boot = SimulatedBoot(settings.hardware_dir, node)
         kmsg = settings.kmsg or Hardware(settings.hardware_dir).kmsg_path(node)
         arguments = ["simulated", str(settings.hardware_dir), node]
-    counters = Counters()
-    parts = Parts(
+    counters = WebCounters()
+    parts = CollectorContext(
         board=board,
         intervals=intervals,
         boot=boot,
@@ -153,13 +153,13 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
     )
     made = [entry.make(parts) for entry in COLLECTORS if entry.name not in settings.without]
     collectors = [collector for collector in made if collector is not None]
-    frame = Frame(collectors, board, catalogue(), __version__, log)
+    frame = PageBuilder(collectors, board, catalogue(), __version__, log)
     supervisor = None
     if source == "none":
-        board.supervised(State(failure=""))
+        board.supervised(WorkerPoolState(failure=""))
     else:
         supervisor = _supervisor(settings, board, arguments, intervals, log)
-    site = Site(
+    site = WebBackend(
         frame,
         board,
         node,
@@ -174,15 +174,15 @@ def build(settings: Settings, log: Callable[..., None]) -> Exporter:
 
 
 def _supervisor(
-    settings: Settings,
-    board: Board,
+    settings: ExporterSettings,
+    board: GpuStates,
     arguments: list[str],
     intervals: Mapping[Group, float],
     log: Callable[..., None],
-) -> Supervisor:
+) -> WorkerSupervisor:
     """The simulated source has no driver events; its XIDs come from the kernel log only."""
     events = "exporter.sources.nvml" if arguments[0] == "nvml" else ""
-    return Supervisor(
+    return WorkerSupervisor(
         board,
         arguments,
         intervals,
@@ -193,7 +193,7 @@ def _supervisor(
     )
 
 
-def once(settings: Settings) -> bytes:
+def once(settings: ExporterSettings) -> bytes:
     """The page after one full round. Works on a copy of the state, so that a running exporter with the
     same state folder is not affected."""
     with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
@@ -218,7 +218,7 @@ def once(settings: Settings) -> bytes:
         return page.text
 
 
-def check(settings: Settings) -> None:
+def check(settings: ExporterSettings) -> None:
     """Check that the exporter could start with these settings; changes nothing. Raises UserError."""
     settings.web.read(logger())
     if path := settings.flags.get(SOCKET):
@@ -227,13 +227,13 @@ def check(settings: Settings) -> None:
         build(_aside(settings, Path(folder)), logger())
 
 
-def _aside(settings: Settings, folder: Path) -> Settings:
+def _aside(settings: ExporterSettings, folder: Path) -> ExporterSettings:
     """The settings with a separate state folder and without the socket for progress reports, which
     belongs to the running exporter."""
     return replace(settings, state_dir=folder, flags={**settings.flags, SOCKET: None})
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: ExporterSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises UserError when the exporter cannot start."""
     sys.setswitchinterval(SWITCH_SECONDS)
     # One heap for all threads saves memory, because the threads of collectors mostly wait.
@@ -243,9 +243,9 @@ def serve(settings: Settings) -> None:
     lock = claim(settings.state_dir)
     listeners = [listen(host, port) for host, port in web.addresses]
     exporter = build(settings, log)
-    gate = Gate(file, token, exporter.counters, log)
+    gate = AccessControl(file, token, exporter.counters, log)
     routes = Routes(exporter.site)
-    server = Server(routes, gate, file, exporter.counters, log, web.max_requests)
+    server = WebServer(routes, gate, file, exporter.counters, log, web.max_requests)
     try:
         asyncio.run(_serve(exporter, server, listeners))
     finally:
@@ -255,7 +255,7 @@ def serve(settings: Settings) -> None:
         os.close(lock)
 
 
-async def _serve(exporter: Exporter, server: Server, listeners: list[socket.socket]) -> None:
+async def _serve(exporter: Exporter, server: WebServer, listeners: list[socket.socket]) -> None:
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     loop.set_exception_handler(_stray)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -266,7 +266,7 @@ async def _serve(exporter: Exporter, server: Server, listeners: list[socket.sock
     exporter.frame.start()
     for listener in listeners:
         host, port = listener.getsockname()[:2]
-        say("listening", level="info", address=f"{host}:{port}")
+        write_event("listening", level="info", address=f"{host}:{port}")
     await stopped.wait()
     for each in listening:
         each.close()

@@ -256,7 +256,7 @@ def exporter(
     seconds = _between("--gpu.interval", interval, 1, 20)
     health_seconds = _between("--gpu.health-interval", given["health_interval"], 1, 300)
     hardware_dir = folder(given["hardware_dir"], "--hardware.dir")
-    settings = app.Settings(
+    settings = app.ExporterSettings(
         web=_web(given),
         procfs=folder(given["procfs"], "--path.procfs") or Path("/proc"),
         sysfs=folder(given["sysfs"], "--path.sysfs") or Path("/sys"),

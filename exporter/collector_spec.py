@@ -9,7 +9,7 @@ from typing import Any
 
 from exporter.boot import BootReader
 from exporter.collector import Collector
-from exporter.gpu_states import Board
+from exporter.gpu_states import GpuStates
 from exporter.sources.base import Group
 
 
@@ -26,10 +26,10 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class CollectorContext:
     """The parts that collectors are built from. A folder is None when its flag is not set."""
 
-    board: Board
+    board: GpuStates
     intervals: Mapping[Group, float]
     boot: BootReader
     procfs: Path
@@ -48,14 +48,14 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CollectorSpec:
     """A collector of the registry. `make` returns None when the exporter has nothing for it to read.
 
-    `flags` are the collector's own command line options; `Parts.flags` has their values by name.
+    `flags` are the collector's own command line options; `CollectorContext.flags` has their values by name.
     """
 
     name: str
     summary: str
-    make: Callable[[Parts], Collector | None]
+    make: Callable[[CollectorContext], Collector | None]
     on: bool = True
     flags: tuple[Flag, ...] = ()

@@ -35,7 +35,7 @@ class Family(NamedTuple):
     help: str
 
 
-class Series(NamedTuple):
+class SeriesSchema(NamedTuple):
     """The family of a series name, and the names of its labels."""
 
     family: Family
@@ -103,7 +103,7 @@ class Renderer:
         self._prefixes: dict[tuple[str, tuple[str, ...]], tuple[Family, str]] = {}
 
     def render(
-        self, samples: Iterable[Sample], foreign: Mapping[str, Series] | None = None
+        self, samples: Iterable[Sample], foreign: Mapping[str, SeriesSchema] | None = None
     ) -> tuple[Block, ...]:
         """The samples grouped by family; of duplicate series, the first counts.
 
@@ -127,7 +127,7 @@ class Renderer:
         )
 
     def _prefix(
-        self, key: tuple[str, tuple[str, ...]], foreign: Mapping[str, Series]
+        self, key: tuple[str, tuple[str, ...]], foreign: Mapping[str, SeriesSchema]
     ) -> tuple[Family, str]:
         name, values = key
         family, names = self._series(name, foreign)
@@ -141,9 +141,9 @@ class Renderer:
         found = self._prefixes[key] = (family, prefix)
         return found
 
-    def _series(self, name: str, foreign: Mapping[str, Series]) -> Series:
+    def _series(self, name: str, foreign: Mapping[str, SeriesSchema]) -> SeriesSchema:
         metric = self._catalogue.of_series(name)
         if metric is None or name in foreign:
             return foreign[name]
         le = ("le",) if metric.type == "histogram" and name.endswith("_bucket") else ()
-        return Series(Family(metric.name, metric.type, metric.help), (*metric.labels, *le))
+        return SeriesSchema(Family(metric.name, metric.type, metric.help), (*metric.labels, *le))

@@ -20,15 +20,15 @@ _NOWHERE = (-1, -1, -1)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class InventoryEntry:
     """One GPU of the inventory. `index` is its `gpu` label."""
 
     index: int
     device: Device
 
 
-class _File(msgspec.Struct, frozen=True):
-    gpus: tuple[Known, ...]
+class _InventoryFile(msgspec.Struct, frozen=True):
+    gpus: tuple[InventoryEntry, ...]
 
 
 def bus_key(text: str) -> tuple[int, int, int] | None:
@@ -49,8 +49,8 @@ def bus_key(text: str) -> tuple[int, int, int] | None:
 
 
 def merge(
-    known: dict[str, Known], found: tuple[Device, ...], bus: tuple[BusGpu, ...] = ()
-) -> dict[str, Known]:
+    known: dict[str, InventoryEntry], found: tuple[Device, ...], bus: tuple[BusGpu, ...] = ()
+) -> dict[str, InventoryEntry]:
     """The inventory with these GPUs merged: known GPUs are updated, new GPUs get an index.
 
     A new GPU gets the index of its position on the bus if the bus lists the GPU, because the driver does
@@ -61,7 +61,7 @@ def merge(
     uuids = {device.uuid for device in found}
     for device in found[:MAX_GPUS]:
         if device.uuid in merged:
-            merged[device.uuid] = Known(merged[device.uuid].index, device)
+            merged[device.uuid] = InventoryEntry(merged[device.uuid].index, device)
             continue
         here = bus_key(device.pci_bus_id)
         replaced = [
@@ -76,7 +76,7 @@ def merge(
         else:
             wanted = places.get(here, device.slot) if here is not None else device.slot
             index = wanted if wanted not in taken else max(taken) + 1
-        merged[device.uuid] = Known(index, device)
+        merged[device.uuid] = InventoryEntry(index, device)
     return merged
 
 
@@ -85,7 +85,9 @@ def addresses(bus: tuple[BusGpu, ...]) -> list[tuple[int, int, int]]:
     return sorted(key for gpu in bus if (key := bus_key(gpu.pci_bus_id)) is not None)
 
 
-def shown(bus: tuple[BusGpu, ...], known: dict[str, Known]) -> tuple[Device, ...]:
+def new_bus_devices(
+    bus: tuple[BusGpu, ...], known: dict[str, InventoryEntry]
+) -> tuple[Device, ...]:
     """The GPUs that the bus lists with a uuid and that are not in the inventory yet."""
     places = {key: place for place, key in enumerate(addresses(bus))}
     return tuple(
@@ -95,16 +97,16 @@ def shown(bus: tuple[BusGpu, ...], known: dict[str, Known]) -> tuple[Device, ...
     )
 
 
-def read(path: Path) -> dict[str, Known]:
+def read(path: Path) -> dict[str, InventoryEntry]:
     """The inventory on disk; empty when the file is missing or damaged (it is then rebuilt)."""
     try:
-        gpus = msgspec.json.decode(path.read_bytes(), type=_File).gpus
+        gpus = msgspec.json.decode(path.read_bytes(), type=_InventoryFile).gpus
     except (OSError, msgspec.DecodeError):
         return {}
     return {entry.device.uuid: entry for entry in gpus}
 
 
-def write(path: Path, known: dict[str, Known]) -> None:
+def write(path: Path, known: dict[str, InventoryEntry]) -> None:
     """Save the inventory. Raises OSError."""
     gpus = tuple(sorted(known.values(), key=lambda entry: entry.index))
-    write_atomic(path, msgspec.json.encode(_File(gpus)))
+    write_atomic(path, msgspec.json.encode(_InventoryFile(gpus)))

@@ -12,12 +12,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from exporter import gpu_inventory
-from exporter.gpu_inventory import Known, bus_key
-from exporter.reading.protocol import Devices, Hello, Lost, Message, Present, Round, Slots, Values
-from exporter.snapshot import BoardView, GpuView, Status
+from exporter.gpu_inventory import InventoryEntry, bus_key
+from exporter.reading.protocol import (
+    Devices,
+    GroupReadings,
+    Hello,
+    Lost,
+    Message,
+    Present,
+    Round,
+    Slots,
+)
+from exporter.snapshot import GpuSnapshot, GpuStatus, NodeSnapshot
 from exporter.sources.base import BusGpu, GpuEvent, Group
 
-__all__ = ["INTERVALS", "Board", "BoardView", "GpuView", "State", "Status", "time_to_live"]
+__all__ = [
+    "INTERVALS",
+    "GpuSnapshot",
+    "GpuStates",
+    "GpuStatus",
+    "NodeSnapshot",
+    "WorkerPoolState",
+    "time_to_live",
+]
 
 # Default interval of each group, in seconds.
 INTERVALS: dict[Group, float] = {
@@ -44,7 +61,7 @@ def time_to_live(group: Group, every: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class WorkerPoolState:
     """The state of the supervisor's processes. GPUs are identified by the number that the source uses."""
 
     failure: str
@@ -59,13 +76,13 @@ class State:
 
 
 @dataclass(slots=True)
-class _Record:
-    status: Status = Status.UNKNOWN
+class _GpuRecord:
+    status: GpuStatus = GpuStatus.UNKNOWN
     at: float = 0.0
-    groups: dict[Group, Values] = field(default_factory=dict)
+    groups: dict[Group, GroupReadings] = field(default_factory=dict)
 
 
-class Board:
+class GpuStates:
     """The state of all GPUs. All methods are thread-safe.
 
     Messages come from several workers, which may number the GPUs differently; `worker` identifies the
@@ -80,18 +97,18 @@ class Board:
         self._every = dict(intervals)
         self._errors: dict[tuple[Group, str], int] = {}
         self._lock = threading.Lock()
-        self._known: dict[str, Known] = gpu_inventory.read(path)
+        self._known: dict[str, InventoryEntry] = gpu_inventory.read(path)
         self._unwritten = False
-        self._records: dict[str, _Record] = {}
+        self._records: dict[str, _GpuRecord] = {}
         self._slots: dict[int, dict[int, str]] = {}
         self._numbers: tuple[int, ...] = ()
         self._bus: tuple[BusGpu, ...] = ()
         self._round_at = 0.0
         self._source = ""
-        self._state = State("no data has been read yet")
+        self._state = WorkerPoolState("no data has been read yet")
         self._events: deque[tuple[float, GpuEvent]] = deque(maxlen=MAX_EVENTS)
         self._version = 0
-        self._seen: tuple[int, float, BoardView] | None = None
+        self._seen: tuple[int, float, NodeSnapshot] | None = None
         self.changed = threading.Event()
         self.write_error = ""
 
@@ -105,12 +122,12 @@ class Board:
         """Apply a worker's message at Unix time `now`."""
         with self._lock:
             self._version += 1
-            if isinstance(message, Values):
+            if isinstance(message, GroupReadings):
                 self._values(message, now, worker)
             elif isinstance(message, Present):
-                self._verdict(message.slot, Status.UP, now, worker)
+                self._verdict(message.slot, GpuStatus.UP, now, worker)
             elif isinstance(message, Lost):
-                self._verdict(message.slot, Status.LOST, now, worker)
+                self._verdict(message.slot, GpuStatus.LOST, now, worker)
             elif isinstance(message, Slots):
                 self._numbered(message)
             elif isinstance(message, Devices):
@@ -133,15 +150,15 @@ class Board:
         """
         with self._lock:
             self._version += 1
-            self._verdict(slot, Status.HUNG, now, worker)
+            self._verdict(slot, GpuStatus.HUNG, now, worker)
 
     def alive(self, slot: int, now: float, worker: int = 0) -> None:
         """Calls for the GPU in this slot return, with or without an error."""
         with self._lock:
             record = self._records.get(self._uuid(slot, worker) or "")
-            if record is not None and record.status in (Status.UP, Status.HUNG):
+            if record is not None and record.status in (GpuStatus.UP, GpuStatus.HUNG):
                 self._version += 1
-                record.status, record.at = Status.UP, now
+                record.status, record.at = GpuStatus.UP, now
 
     def withhold(self, slot: int, group: Group, worker: int = 0) -> None:
         """Remove this group's values of this GPU, because they are no longer read."""
@@ -156,12 +173,12 @@ class Board:
         with self._lock:
             self._slots.pop(worker, None)
 
-    def supervised(self, state: State) -> None:
+    def supervised(self, state: WorkerPoolState) -> None:
         """Set the state of the supervisor's processes."""
         with self._lock:
             if state.released and not self._state.released:
                 for record in self._records.values():
-                    record.status = Status.UNKNOWN
+                    record.status = GpuStatus.UNKNOWN
                     record.groups.clear()
             if state != self._state:
                 self._version += 1
@@ -180,7 +197,7 @@ class Board:
             self._events.clear()
             return taken
 
-    def view(self, now: float) -> BoardView:
+    def view(self, now: float) -> NodeSnapshot:
         """The state of all GPUs at Unix time `now`."""
         with self._lock:
             if self._seen is not None and self._seen[:2] == (self._version, now):
@@ -191,7 +208,7 @@ class Board:
             for slot, group in state.left_out:
                 left_out.setdefault(self._uuid(slot) or "", []).append(group)
             slow = {self._uuid(slot) for slot in state.slow}
-            view = BoardView(
+            view = NodeSnapshot(
                 gpus=tuple(self._gpu(entry, now, slow, left_out) for entry in entries),
                 expected=seen if self._given is None else self._given,
                 stuck=state.stuck,
@@ -208,25 +225,29 @@ class Board:
             return view
 
     def _gpu(
-        self, entry: Known, now: float, slow: set[str | None], left_out: dict[str, list[Group]]
-    ) -> GpuView:
+        self,
+        entry: InventoryEntry,
+        now: float,
+        slow: set[str | None],
+        left_out: dict[str, list[Group]],
+    ) -> GpuSnapshot:
         uuid = entry.device.uuid
-        record = self._records.get(uuid, _Record())
+        record = self._records.get(uuid, _GpuRecord())
         status = record.status
         # A lost GPU may no longer be read: the verdict holds while rounds continue without it.
-        at = max(record.at, self._round_at) if status is Status.LOST else record.at
-        if status is not Status.HUNG and not -AHEAD <= now - at <= PRESENCE_TTL:
-            status = Status.UNKNOWN
-        up = status is Status.UP
+        at = max(record.at, self._round_at) if status is GpuStatus.LOST else record.at
+        if status is not GpuStatus.HUNG and not -AHEAD <= now - at <= PRESENCE_TTL:
+            status = GpuStatus.UNKNOWN
+        up = status is GpuStatus.UP
         groups = {
             group: values
             for group, values in record.groups.items()
             if up and -AHEAD <= now - values.at <= self._ttl(values)
         }
         missing = tuple(left_out.get(uuid, ()))
-        return GpuView(entry.index, uuid, entry.device, status, groups, uuid in slow, missing)
+        return GpuSnapshot(entry.index, uuid, entry.device, status, groups, uuid in slow, missing)
 
-    def _ttl(self, values: Values) -> float:
+    def _ttl(self, values: GroupReadings) -> float:
         every = self._every.get(values.group)
         return 0.0 if every is None else time_to_live(values.group, max(every, values.every))
 
@@ -237,7 +258,7 @@ class Board:
             self._slots = {worker: {} for worker in self._slots}
         self._learn(
             gpu_inventory.merge(
-                self._known, gpu_inventory.shown(message.bus, self._known), self._bus
+                self._known, gpu_inventory.new_bus_devices(message.bus, self._known), self._bus
             )
         )
 
@@ -253,11 +274,11 @@ class Board:
         said |= {uuid for slot in message.left_out if (uuid := self._uuid(slot, worker))}
         for uuid in self._known:
             record = self._records.get(uuid)
-            hung = record is not None and record.status is Status.HUNG and message.left_out
+            hung = record is not None and record.status is GpuStatus.HUNG and message.left_out
             if uuid not in said and not hung:
-                self._set(uuid, Status.LOST, now)
+                self._set(uuid, GpuStatus.LOST, now)
 
-    def _learn(self, merged: dict[str, Known]) -> None:
+    def _learn(self, merged: dict[str, InventoryEntry]) -> None:
         if merged == self._known:
             return
         self._known, self._unwritten = merged, True
@@ -270,8 +291,8 @@ class Board:
         except OSError as error:
             self.write_error = f"cannot write {self._path}: {error.strerror}"
 
-    def _values(self, message: Values, now: float, worker: int) -> None:
-        record = self._verdict(message.slot, Status.UP, now, worker)
+    def _values(self, message: GroupReadings, now: float, worker: int) -> None:
+        record = self._verdict(message.slot, GpuStatus.UP, now, worker)
         if record is None:
             return
         record.groups[message.group] = message
@@ -294,13 +315,13 @@ class Board:
                     return uuid
         return next((u for u, e in self._known.items() if e.device.slot == slot), None)
 
-    def _verdict(self, slot: int, status: Status, now: float, worker: int) -> _Record | None:
+    def _verdict(self, slot: int, status: GpuStatus, now: float, worker: int) -> _GpuRecord | None:
         uuid = self._uuid(slot, worker)
         return None if uuid is None else self._set(uuid, status, now)
 
-    def _set(self, uuid: str, status: Status, now: float) -> _Record:
-        record = self._records.setdefault(uuid, _Record())
-        if status is Status.LOST:
+    def _set(self, uuid: str, status: GpuStatus, now: float) -> _GpuRecord:
+        record = self._records.setdefault(uuid, _GpuRecord())
+        if status is GpuStatus.LOST:
             record.groups.clear()
         record.status, record.at = status, now
         return record

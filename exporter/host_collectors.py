@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from exporter.collector import Collector
-from exporter.collector_spec import Entry, Flag, Parts
+from exporter.collector_spec import CollectorContext, CollectorSpec, Flag
 from exporter.collectors import diskstats, filesystem, kernel_modules, netdev, systemd
 from exporter.collectors.bonding import Bonding
 from exporter.collectors.clock import Time, Timex
@@ -35,15 +35,15 @@ from exporter.collectors.vmstat import Vmstat
 from fleetmedic.kernel.errors import UserError
 
 
-def _proc(name: str, summary: str, kind: Callable[[Path], Collector]) -> Entry:
-    return Entry(name, summary, lambda parts: kind(parts.procfs))
+def _proc(name: str, summary: str, kind: Callable[[Path], Collector]) -> CollectorSpec:
+    return CollectorSpec(name, summary, lambda parts: kind(parts.procfs))
 
 
-def _sys(name: str, summary: str, kind: Callable[[Path], Collector]) -> Entry:
-    return Entry(name, summary, lambda parts: kind(parts.sysfs))
+def _sys(name: str, summary: str, kind: Callable[[Path], Collector]) -> CollectorSpec:
+    return CollectorSpec(name, summary, lambda parts: kind(parts.sysfs))
 
 
-def _pattern(parts: Parts, flag: str, default: str) -> re.Pattern[str]:
+def _pattern(parts: CollectorContext, flag: str, default: str) -> re.Pattern[str]:
     """The regular expression in a flag. Raises UserError."""
     text = str(parts.flags.get(flag) or default)
     try:
@@ -64,7 +64,7 @@ _UNITS = "collector.systemd.unit-include"
 _MODULES = "collector.kernel_modules.names"
 
 
-def _filesystem(parts: Parts) -> Collector:
+def _filesystem(parts: CollectorContext) -> Collector:
     return filesystem.Filesystem(
         parts.procfs,
         _rootfs(parts),
@@ -73,11 +73,11 @@ def _filesystem(parts: Parts) -> Collector:
     )
 
 
-def _rootfs(parts: Parts) -> Path:
+def _rootfs(parts: CollectorContext) -> Path:
     return Path(parts.flags.get(_ROOTFS) or "/")
 
 
-def _modules(parts: Parts) -> Collector:
+def _modules(parts: CollectorContext) -> Collector:
     told = str(parts.flags.get(_MODULES) or kernel_modules.MODULES).split(",")
     names = [name.strip().replace("-", "_") for name in told]
     if bad := next((name for name in names if not re.fullmatch(r"\w{1,64}", name)), None):
@@ -91,10 +91,10 @@ def _regex(name: str, help_text: str, default: str) -> tuple[Flag, ...]:
     return (Flag(name, help_text, str, default),)
 
 
-def _switched(entry: Entry) -> Entry:
+def _switched(entry: CollectorSpec) -> CollectorSpec:
     """The collector, disabled by --collector.disable-host if node_exporter has its families."""
 
-    def make(parts: Parts) -> Collector | None:
+    def make(parts: CollectorContext) -> Collector | None:
         if parts.flags.get(_DISABLE) and entry.name not in _OURS_ALONE:
             return None
         return entry.make(parts)
@@ -102,8 +102,8 @@ def _switched(entry: Entry) -> Entry:
     return replace(entry, make=make)
 
 
-_ALL: tuple[Entry, ...] = (
-    Entry(
+_ALL: tuple[CollectorSpec, ...] = (
+    CollectorSpec(
         "cpu",
         "CPU time in each mode",
         lambda p: Cpu(p.procfs),
@@ -121,10 +121,12 @@ _ALL: tuple[Entry, ...] = (
     _proc("meminfo", "memory", Meminfo),
     _proc("vmstat", "paging, swapping, OOM kills", Vmstat),
     _proc("pressure", "pressure stall information (PSI) of CPU, memory and I/O", Pressure),
-    Entry("stat", "interrupts, context switches, boot time", lambda p: Stat(p.procfs, p.boot)),
+    CollectorSpec(
+        "stat", "interrupts, context switches, boot time", lambda p: Stat(p.procfs, p.boot)
+    ),
     _proc("processes", "processes by state, and uninterruptible ones by command", Processes),
     _proc("filefd", "file descriptors", Filefd),
-    Entry(
+    CollectorSpec(
         "diskstats",
         "disk reads and writes",
         lambda p: diskstats.Diskstats(p.procfs, _pattern(p, _DISKS, diskstats.EXCLUDE)),
@@ -132,7 +134,7 @@ _ALL: tuple[Entry, ...] = (
     ),
     _sys("nvme", "NVMe controllers and their state", Nvme),
     _proc("mdadm", "software RAID", Mdadm),
-    Entry(
+    CollectorSpec(
         "filesystem",
         "file system space and inodes",
         _filesystem,
@@ -154,13 +156,13 @@ _ALL: tuple[Entry, ...] = (
     ),
     _proc("nfs", "calls of the NFS client", Nfs),
     _proc("mountstats", "calls, bytes and timeouts of each NFS mount", Mountstats),
-    Entry(
+    CollectorSpec(
         "netdev",
         "traffic and errors of network interfaces",
         lambda p: netdev.Netdev(p.procfs, _pattern(p, _NETDEV, netdev.EXCLUDE)),
         flags=_regex(_NETDEV, "Regular expression of interfaces to exclude.", netdev.EXCLUDE),
     ),
-    Entry(
+    CollectorSpec(
         "netclass",
         "state and speed of network interfaces",
         lambda p: Netclass(p.sysfs, _pattern(p, _NETCLASS, netdev.EXCLUDE)),
@@ -174,8 +176,8 @@ _ALL: tuple[Entry, ...] = (
     _sys("edac", "host memory errors (EDAC)", Edac),
     _sys("pci_aer", "PCIe errors of GPUs and network cards", PciAer),
     _sys("timex", "clock synchronisation (NTP/PTP) and offset", Timex),
-    Entry("time", "current time of the node", lambda _: Time()),
-    Entry(
+    CollectorSpec("time", "current time of the node", lambda _: Time()),
+    CollectorSpec(
         "systemd",
         "systemd units of a GPU host",
         lambda p: systemd.Systemd(_pattern(p, _UNITS, systemd.INCLUDE)),
@@ -185,14 +187,14 @@ _ALL: tuple[Entry, ...] = (
             systemd.INCLUDE,
         ),
     ),
-    Entry(
+    CollectorSpec(
         "kernel_modules",
         "kernel modules that GPU jobs need",
         _modules,
         flags=(Flag(_MODULES, "Module names, separated by commas.", str, kernel_modules.MODULES),),
     ),
     _proc("uname", "kernel release and architecture", Uname),
-    Entry("os", "operating system distribution", lambda p: OsRelease(_rootfs(p))),
+    CollectorSpec("os", "operating system distribution", lambda p: OsRelease(_rootfs(p))),
 )
 
-HOST: tuple[Entry, ...] = tuple(_switched(entry) for entry in _ALL)
+HOST: tuple[CollectorSpec, ...] = tuple(_switched(entry) for entry in _ALL)

@@ -23,7 +23,7 @@ def configure(level: str) -> None:
     _threshold = LEVELS.index(level)
 
 
-def say(event: str, *, level: str = "warning", **fields: object) -> None:
+def write_event(event: str, *, level: str = "warning", **fields: object) -> None:
     """Write an event. If stderr cannot be written, only this line is lost."""
     if LEVELS.index(level) < _threshold:
         return
@@ -40,4 +40,4 @@ def say(event: str, *, level: str = "warning", **fields: object) -> None:
 
 def logger() -> Callable[..., None]:
     """The function with which the parts log: it takes an event and its fields."""
-    return say
+    return write_event

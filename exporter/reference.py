@@ -12,7 +12,7 @@ import msgspec
 from exporter import collectors
 from exporter.catalogue import Catalogue, Metric, Producer, catalogue
 from exporter.gpu_states import INTERVALS
-from exporter.registry import COLLECTORS, Entry
+from exporter.registry import COLLECTORS, CollectorSpec
 from fleetmedic.kernel.durations import format_duration
 
 TITLES: dict[Producer, str] = {
@@ -60,7 +60,7 @@ def _produced(metrics: Catalogue, producer: Producer) -> Iterator[Metric]:
             yield msgspec.structs.replace(metric, labels=metric.shared[producer])
 
 
-def _row(entry: Entry, interval: float | None) -> str:
+def _row(entry: CollectorSpec, interval: float | None) -> str:
     shown = "" if interval is None else format_duration(interval)
     anchor = f"[{entry.name}](#{entry.name})"
     return f"| {anchor} | {'on' if entry.on else 'off'} | {shown} | {entry.summary} |"

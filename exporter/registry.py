@@ -9,24 +9,24 @@ from pathlib import Path
 
 from exporter.catalogue import catalogue
 from exporter.collector import Collector
-from exporter.collector_spec import Entry, Flag, Parts
-from exporter.collectors.allocation import Allocation
+from exporter.collector_spec import CollectorContext, CollectorSpec, Flag
+from exporter.collectors.allocation import AllocationCollector
 from exporter.collectors.gpu import GpuReadings
 from exporter.collectors.gpu_action import GpuAction
 from exporter.collectors.gpu_presence import GpuPresence
 from exporter.collectors.kernel_events import KernelEvents
-from exporter.collectors.progress import Progress
+from exporter.collectors.progress import ProgressCollector
 from exporter.collectors.textfile import Textfile
 from exporter.collectors.xid import XidErrors
 from exporter.host_collectors import HOST
 from exporter.owners.registry import OWNER_FLAGS, owners, services
 from exporter.reports.cluster import LocalJobs
 from exporter.sources.base import Group
-from exporter.web.counters import Web
+from exporter.web.counters import WebCollector
 from exporter.xids.kernel_log import KernelLog
 from exporter.xids.kmsg import KmsgReader
 from exporter.xids.xid_catalogue import Codes
-from exporter.xids.xid_ledger import Ledger
+from exporter.xids.xid_ledger import XidLedger
 from fleetmedic.hardware.state import INITIAL_NAMESPACE, namespace
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.registry import Registry
@@ -40,14 +40,14 @@ _PER_PROCESS = Flag(
 _OF_A_PROCESS = frozenset({"gpu_process_memory_bytes", "gpu_process_sm_ratio"})
 
 
-def _gpu(group: Group, summary: str, flags: tuple[Flag, ...] = ()) -> Entry:
-    def make(parts: Parts) -> Collector | None:
+def _gpu(group: Group, summary: str, flags: tuple[Flag, ...] = ()) -> CollectorSpec:
+    def make(parts: CollectorContext) -> Collector | None:
         if not parts.has_gpus:
             return None
         hidden = frozenset() if parts.flags.get(_PER_PROCESS.name) else _OF_A_PROCESS
         return GpuReadings(parts.board, group, parts.intervals[group], hidden)
 
-    return Entry(f"gpu_{group}", summary, make, flags=flags)
+    return CollectorSpec(f"gpu_{group}", summary, make, flags=flags)
 
 
 _SOCKET = Flag(
@@ -65,20 +65,20 @@ _TEXTFILES = Flag(
 )
 
 
-def _textfile(parts: Parts) -> Collector | None:
+def _textfile(parts: CollectorContext) -> Collector | None:
     folders = parts.flags.get(_TEXTFILES.name) or ()
     return Textfile(folders, catalogue(), parts.log) if folders else None
 
 
-def _progress(parts: Parts) -> Collector | None:
+def _progress(parts: CollectorContext) -> Collector | None:
     socket = parts.flags.get(_SOCKET.name)
     if socket is None and parts.progress_dir is None:
         return None
     cluster = LocalJobs(parts.cluster_dir, parts.node) if parts.cluster_dir else None
-    return Progress(parts.progress_dir, socket, cluster)
+    return ProgressCollector(parts.progress_dir, socket, cluster)
 
 
-def _allocation(parts: Parts) -> Collector | None:
+def _allocation(parts: CollectorContext) -> Collector | None:
     if not parts.has_gpus:
         return None
     unseen = not parts.simulated and namespace() not in (0, INITIAL_NAMESPACE)
@@ -87,16 +87,16 @@ def _allocation(parts: Parts) -> Collector | None:
             "unowned_processes_unknown",
             why="in a container, the driver reports only the container's own processes",
         )
-    return Allocation(
+    return AllocationCollector(
         parts.board, owners(parts), parts.procfs, services(parts), parts.log, unseen=unseen
     )
 
 
-def kernel_log(parts: Parts) -> KernelLog:
+def kernel_log(parts: CollectorContext) -> KernelLog:
     """The shared reader of the kernel log. Raises UserError for invalid overrides."""
     if "kernel_log" not in parts.shared:
         codes = Codes.of_site(parts.flags.get("collector.xid.overrides"))
-        ledger = Ledger(parts.state_dir / "xid.json", codes)
+        ledger = XidLedger(parts.state_dir / "xid.json", codes)
         lookback = parse_duration(parts.flags.get("collector.xid.lookback") or "1h")
         parts.shared["kernel_log"] = KernelLog(
             parts.board, KmsgReader(parts.kmsg), parts.boot, ledger, parts.log, lookback
@@ -105,7 +105,7 @@ def kernel_log(parts: Parts) -> KernelLog:
     return found
 
 
-__all__ = ["COLLECTORS", "Entry", "Flag", "Parts"]
+__all__ = ["COLLECTORS", "CollectorContext", "CollectorSpec", "Flag"]
 
 _XID_FLAGS = (
     Flag(
@@ -125,7 +125,7 @@ _XID_FLAGS = (
 COLLECTORS = Registry(
     "collector",
     (
-        Entry("gpu_presence", "GPUs present, lost, hung", lambda p: GpuPresence(p.board)),
+        CollectorSpec("gpu_presence", "GPUs present, lost, hung", lambda p: GpuPresence(p.board)),
         _gpu("load", "GPU load, clocks, power, temperature"),
         _gpu("gpm", "GPU profiling metrics: activity of SMs, pipes and links (Hopper and later)"),
         _gpu("health", "ECC errors, row remaps, the driver's recommended action"),
@@ -133,45 +133,45 @@ COLLECTORS = Registry(
         _gpu("mig", "MIG partitions of GPUs"),
         _gpu("processes", "processes that use GPUs", (_PER_PROCESS,)),
         _gpu("limits", "GPU limits, thresholds and modes"),
-        Entry(
+        CollectorSpec(
             "xid",
             "XID errors, from the kernel log and the driver's events",
             lambda p: XidErrors(p.board, kernel_log(p)) if p.has_gpus else None,
             flags=_XID_FLAGS,
         ),
-        Entry(
+        CollectorSpec(
             "gpu_action",
             "recommended action for each GPU",
             lambda p: GpuAction(p.board, kernel_log(p)) if p.has_gpus else None,
         ),
-        Entry(
+        CollectorSpec(
             "kernel_events",
             "host events in the kernel log: OOM kills, lockups, machine checks, PCIe, disks, NFS",
             lambda p: KernelEvents(kernel_log(p)),
         ),
-        Entry(
+        CollectorSpec(
             "allocation",
             "jobs that hold each GPU, and processes that use a GPU without holding it",
             _allocation,
             flags=OWNER_FLAGS,
         ),
-        Entry(
+        CollectorSpec(
             "progress",
             "progress reports of jobs, pipelines and servers",
             _progress,
             flags=(_SOCKET,),
         ),
-        Entry(
+        CollectorSpec(
             "textfile",
             "metrics from *.prom files of other programs",
             _textfile,
             flags=(_TEXTFILES,),
         ),
         *HOST,
-        Entry(
+        CollectorSpec(
             "web",
             "HTTP requests to this exporter, authentication failures, web configuration reloads",
-            lambda p: Web(p.shared["web"]) if "web" in p.shared else None,
+            lambda p: WebCollector(p.shared["web"]) if "web" in p.shared else None,
         ),
     ),
 )

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.reading.protocol import Values
+from exporter.reading.protocol import GroupReadings
 from exporter.sources.base import Device, Group, Reading
 
 
-class Status(StrEnum):
+class GpuStatus(StrEnum):
     """The state of one GPU."""
 
     UP = "up"
@@ -20,15 +20,15 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class GpuView:
+class GpuSnapshot:
     """One GPU as collectors see it. `groups` has the readings that are not stale; it is empty for a
     GPU that is not up. `left_out` are the groups that are suspended because a call hung."""
 
     index: int
     uuid: str
     device: Device
-    status: Status
-    groups: Mapping[Group, Values]
+    status: GpuStatus
+    groups: Mapping[Group, GroupReadings]
     slow: bool = False
     left_out: tuple[Group, ...] = ()
 
@@ -46,12 +46,12 @@ class GpuView:
 
 
 @dataclass(frozen=True, slots=True)
-class BoardView:
+class NodeSnapshot:
     """All GPUs at one moment. `failure` is the reason why the source as a whole does not respond, or
     empty. `released`: the exporter has released the GPUs. `events_up`: a process waits for the driver's
     events (None: this source has no events)."""
 
-    gpus: tuple[GpuView, ...]
+    gpus: tuple[GpuSnapshot, ...]
     expected: int
     stuck: bool
     source: str

@@ -7,11 +7,19 @@ from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.labels import Target
 from remediator.alert_states import AlertStates
-from remediator.core.evidence import OVER, Evidence, Sign, Standing, tested_sick, unknown, weigh
+from remediator.core.evidence import (
+    OVER,
+    AlertSignal,
+    AlertStatus,
+    Evidence,
+    combine_signals,
+    tested_sick,
+    unknown,
+)
 from remediator.core.instruments import EVENTS
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert, Episode, Incident
-from remediator.core.routing import cured_at
+from remediator.core.routing import last_repaired_at
 from remediator.sensors import Sensors
 
 # An event that is over and that no rule ever fired for: it never happened.
@@ -19,19 +27,19 @@ NEVER = replace(OVER)
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class AlertEvidence:
     """One alert of an incident with its status. `counts`: it is a signal against the target now."""
 
     episode: Episode
-    sign: Sign
+    sign: AlertSignal
     counts: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Signs:
+class IncidentEvidence:
     """The alerts of one incident. `repaired_at` is its target's last repair or boot (Unix seconds)."""
 
-    heard: tuple[Heard, ...]
+    heard: tuple[AlertEvidence, ...]
     repaired_at: float
     tested_sick: bool
 
@@ -41,14 +49,14 @@ class Signs:
         signs = (
             one.sign
             for one in self.heard
-            if one.episode.key not in strange or one.sign.evidence.standing is not Standing.OVER
+            if one.episode.key not in strange or one.sign.evidence.standing is not AlertStatus.OVER
         )
-        return weigh(signs, repaired_at=self.repaired_at, tested_sick=self.tested_sick)
+        return combine_signals(signs, repaired_at=self.repaired_at, tested_sick=self.tested_sick)
 
     @property
     def active(self) -> bool:
         """Whether one of them is, or may be, firing."""
-        return any(one.sign.evidence.standing is not Standing.OVER for one in self.heard)
+        return any(one.sign.evidence.standing is not AlertStatus.OVER for one in self.heard)
 
     @property
     def latest_event(self) -> float | None:
@@ -69,34 +77,34 @@ class Signs:
         lasting effect.
         """
         active = [
-            one.episode for one in self.heard if one.sign.evidence.standing is Standing.ACTIVE
+            one.episode for one in self.heard if one.sign.evidence.standing is AlertStatus.ACTIVE
         ]
         doubtful = [
-            one.episode for one in self.heard if one.sign.evidence.standing is not Standing.OVER
+            one.episode for one in self.heard if one.sign.evidence.standing is not AlertStatus.OVER
         ]
         over = [one.episode for one in self.heard if one.episode.key not in strange]
         return tuple(active or doubtful or over)
 
 
-async def signs_of(
+async def gather_evidence(
     incident: Incident,
-    book: Book,
+    book: JournalState,
     alerts: AlertStates,
     sensors: Sensors,
     concerns: Callable[[Alert], bool],
     *,
     ask: bool,
-) -> Signs:
+) -> IncidentEvidence:
     """The status of an incident's alerts. `ask`: Prometheus must confirm them too.
 
     `concerns`: whether an alert supports what the incident's playbook does; other alerts are ignored.
     """
-    repaired = max(incident.repaired_at or 0.0, cured_at(incident.target, book))
+    repaired = max(incident.repaired_at or 0.0, last_repaired_at(incident.target, book))
     ask = ask or repaired > 0
     records = [(one, book.episodes.get(one.key)) for one in incident.alerts]
     if ask and any(one.alertname in EVENTS for one, _ in records):
         repaired = max(repaired, await sensors.boot_time(incident.target) or 0.0)
-    heard: list[Heard] = []
+    heard: list[AlertEvidence] = []
     for episode, record in records:
         if record is None or not concerns(record.alert):
             continue
@@ -111,9 +119,9 @@ async def signs_of(
             known = await event_time(record.alert, incident.target, sensors) if ask else None
             event_at = known or episode.starts_at
         confirmed = alerts.confirmed(record.alert) and evidence is not NEVER
-        sign = Sign(evidence, event_at, confirmed)
-        heard.append(Heard(episode, sign, _counts(sign, repaired)))
-    return Signs(tuple(heard), repaired, tested_sick(incident))
+        sign = AlertSignal(evidence, event_at, confirmed)
+        heard.append(AlertEvidence(episode, sign, _counts(sign, repaired)))
+    return IncidentEvidence(tuple(heard), repaired, tested_sick(incident))
 
 
 async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | None:
@@ -138,7 +146,7 @@ def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence
         return evidence
     if fires is None:
         return unknown(f"Prometheus did not answer whether {alert.name} is firing.")
-    if evidence.standing is Standing.OVER:
+    if evidence.standing is AlertStatus.OVER:
         return NEVER
     return unknown(
         f"Alertmanager lists {alert.name} as active, but the alert is not firing in Prometheus, which "
@@ -147,12 +155,14 @@ def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence
 
 
 def _to_confirm(evidence: Evidence, event: bool) -> bool:
-    return evidence.standing is Standing.ACTIVE or (event and evidence.standing is Standing.OVER)
+    return evidence.standing is AlertStatus.ACTIVE or (
+        event and evidence.standing is AlertStatus.OVER
+    )
 
 
-def _counts(sign: Sign, repaired_at: float) -> bool:
+def _counts(sign: AlertSignal, repaired_at: float) -> bool:
     """Whether an alert is a signal now: active, or a confirmed event since the last repair."""
     if sign.event_at is None:
-        return sign.evidence.standing is Standing.ACTIVE
-    over = sign.evidence.standing is Standing.OVER and sign.confirmed
-    return sign.event_at > repaired_at and (over or sign.evidence.standing is Standing.ACTIVE)
+        return sign.evidence.standing is AlertStatus.ACTIVE
+    over = sign.evidence.standing is AlertStatus.OVER and sign.confirmed
+    return sign.event_at > repaired_at and (over or sign.evidence.standing is AlertStatus.ACTIVE)

@@ -20,8 +20,8 @@ import structlog
 from fleetmedic.alerting.settings import Notifications
 from fleetmedic.alerting.windows import open_maintenance
 from fleetmedic.kernel.labels import ALERTNAME, CLUSTER, GPU, JOB_ID, NODE, SERVICE, UUID
-from remediator.alertmanager import Answer, Listed, Silence
-from remediator.core.evidence import ACTIVE, OVER, Evidence, Standing, unknown
+from remediator.alertmanager import AlertmanagerResponse, ListedAlert, Silence
+from remediator.core.evidence import ACTIVE, OVER, AlertStatus, Evidence, unknown
 from remediator.core.model import Alert
 from remediator.core.reasons import Reason
 from remediator.http import HttpError
@@ -40,19 +40,19 @@ SILENT = 0.8
 _ABOUT = (ALERTNAME, CLUSTER, NODE, GPU, UUID, JOB_ID, SERVICE)
 
 
-class Asked(Protocol):
+class AlertmanagerApi(Protocol):
     """The queries to one Alertmanager, or to the peers of a cluster. They raise HttpError."""
 
-    async def answer(self) -> Answer: ...
+    async def answer(self) -> AlertmanagerResponse: ...
 
     async def silences(self) -> dict[str, Silence]: ...
 
 
 @dataclass(slots=True)
-class _Asked:
+class _QueryResult:
     """The last query: its response or error, and its time (monotonic seconds)."""
 
-    answer: Answer | None = None
+    answer: AlertmanagerResponse | None = None
     error: str = "Alertmanager has not been queried yet."
     at: float = -1e9
     took: float = 0.0
@@ -68,7 +68,7 @@ class AlertStates:
 
     def __init__(
         self,
-        client: Asked | None,
+        client: AlertmanagerApi | None,
         given: Notifications,
         *,
         settle: float,
@@ -80,7 +80,7 @@ class AlertStates:
         self._settle = settle
         self._is_watchdog = is_watchdog
         self._now = now
-        self._asked = _Asked()
+        self._asked = _QueryResult()
         self._rounds = 0
         self._seen: set[tuple[str, ...]] = set()
         self._starts: dict[float, float] = {}
@@ -95,7 +95,7 @@ class AlertStates:
             # A large response takes long to read, so it is queried less often.
             if began - self._asked.at <= max(max_age, 5 * self._asked.took if max_age else 0.0):
                 return
-            asked = _Asked(at=began, silences=self._asked.silences)
+            asked = _QueryResult(at=began, silences=self._asked.silences)
             try:
                 asked.answer = await self._client.answer()
                 if any(one.silenced_by for one in asked.answer.listed.values()):
@@ -163,14 +163,14 @@ class AlertStates:
         """Whether a response to this process ever contained the alert, so that it was active before."""
         return self._client is None or _identity(alert) in self._seen
 
-    def _all(self) -> Iterator[tuple[Listed, Evidence]]:
+    def _all(self) -> Iterator[tuple[ListedAlert, Evidence]]:
         if not self.answered or self._asked.answer is None:
             return
         for listed in self._asked.answer.listed.values():
             muted = self._muted(listed.alert)
             yield listed, muted or (ACTIVE if listed.active else self._withheld(listed))
 
-    def _remember(self, answer: Answer) -> None:
+    def _remember(self, answer: AlertmanagerResponse) -> None:
         if len(self._seen) > MOST_SEEN:
             self._seen.clear()
         alerts = [one.alert for one in answer.listed.values()]
@@ -180,7 +180,7 @@ class AlertStates:
         for started in (answer.started, *begun):
             self._starts.setdefault(started, self._now())
 
-    def _watchdogs(self, answer: Answer) -> list[Listed]:
+    def _watchdogs(self, answer: AlertmanagerResponse) -> list[ListedAlert]:
         """The Watchdogs of the response, one per Prometheus."""
         return [one for one in answer.listed.values() if self._is_watchdog(one.alert)]
 
@@ -229,7 +229,7 @@ class AlertStates:
             return None
         return _muted_by(window.name, now)
 
-    def _withheld(self, listed: Listed) -> Evidence:
+    def _withheld(self, listed: ListedAlert) -> Evidence:
         if listed.silenced_by:
             return self._silenced(listed.silenced_by[0])
         if listed.muted_by:
@@ -238,7 +238,7 @@ class AlertStates:
         source = self._asked.answer.listed.get(by) if self._asked.answer else None
         name = source.alert.name if source else "another alert"
         text = f"{listed.alert.name} is inhibited by {name}."
-        return Evidence(Standing.WITHHELD, Reason.INHIBITED, text, f"inhibited/{by}")
+        return Evidence(AlertStatus.WITHHELD, Reason.INHIBITED, text, f"inhibited/{by}")
 
     def _silenced(self, identity: str) -> Evidence:
         found = self._asked.silences.get(identity)
@@ -249,13 +249,13 @@ class AlertStates:
                 f"{_plain(found.by)} silenced the alert until {until:%Y-%m-%d %H:%M} UTC: "
                 f"{_plain(found.comment)}"
             )
-        return Evidence(Standing.WITHHELD, Reason.SILENCED, text, f"silence/{identity[:40]}")
+        return Evidence(AlertStatus.WITHHELD, Reason.SILENCED, text, f"silence/{identity[:40]}")
 
 
 def _muted_by(name: str, now: float) -> Evidence:
     day = int(now // 86_400)
     text = f"The maintenance window {name} is open."
-    return Evidence(Standing.WITHHELD, Reason.MUTED, text, f"window/{name}/{day}")
+    return Evidence(AlertStatus.WITHHELD, Reason.MUTED, text, f"window/{name}/{day}")
 
 
 def _identity(alert: Alert) -> tuple[str, ...]:

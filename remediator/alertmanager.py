@@ -16,43 +16,43 @@ from remediator.http import Client, HttpError, decode, parse_moment
 T = TypeVar("T")
 
 
-class _Status(msgspec.Struct, frozen=True, rename="camel"):
+class _AlertStatusDoc(msgspec.Struct, frozen=True, rename="camel"):
     state: str
     silenced_by: list[str] = []
     inhibited_by: list[str] = []
     muted_by: list[str] = []
 
 
-class _Alert(msgspec.Struct, frozen=True, rename="camel"):
+class _AlertDoc(msgspec.Struct, frozen=True, rename="camel"):
     labels: dict[str, str]
     starts_at: str
     updated_at: str
     fingerprint: str
-    status: _Status
+    status: _AlertStatusDoc
 
 
-class _Group(msgspec.Struct, frozen=True):
-    alerts: list[_Alert]
+class _AlertGroupDoc(msgspec.Struct, frozen=True):
+    alerts: list[_AlertDoc]
 
 
-class _Server(msgspec.Struct, frozen=True):
+class _ServerStatusDoc(msgspec.Struct, frozen=True):
     uptime: str
 
 
-class _SilenceStatus(msgspec.Struct, frozen=True):
+class _SilenceStatusDoc(msgspec.Struct, frozen=True):
     state: str
 
 
-class _Silence(msgspec.Struct, frozen=True, rename="camel"):
+class _SilenceDoc(msgspec.Struct, frozen=True, rename="camel"):
     id: str
     created_by: str
     comment: str
     ends_at: str
-    status: _SilenceStatus
+    status: _SilenceStatusDoc
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedAlert:
     """A firing alert, and what withholds it: ids of silences, fingerprints of the alerts that inhibit it,
     names of time intervals (Alertmanager 0.28 and later).
 
@@ -81,10 +81,10 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AlertmanagerResponse:
     """The alerts by fingerprint, and the start time of that Alertmanager (Unix seconds, its clock)."""
 
-    listed: dict[str, Listed]
+    listed: dict[str, ListedAlert]
     started: float
 
 
@@ -98,14 +98,16 @@ class AlertmanagerClient(Client):
             {"active": "true", "silenced": "true", "inhibited": "true", "receiver": f"({names})"}
         )
 
-    async def answer(self) -> Answer:
+    async def answer(self) -> AlertmanagerResponse:
         """All alerts that a route sends to our receivers, including silenced and inhibited alerts.
 
         One invalid alert fails the whole response, because an omitted alert would count as over. Raises
         HttpError. The groups are queried, because time intervals mute the group of a route.
         """
-        groups = await self._get(f"alerts/groups?{self._query}", list[_Group], "alerts/groups")
-        listed: dict[str, Listed] = {}
+        groups = await self._get(
+            f"alerts/groups?{self._query}", list[_AlertGroupDoc], "alerts/groups"
+        )
+        listed: dict[str, ListedAlert] = {}
         for group in groups:
             for one in group.alerts:
                 found = self._listed(one)
@@ -113,23 +115,23 @@ class AlertmanagerClient(Client):
                 if before is None or (found.active and not before.active):
                     listed[one.fingerprint] = found
         # Queried last: if Alertmanager restarted in between, its later start time applies to the alerts above.
-        server = await self._get("status", _Server, "status")
-        return Answer(listed, parse_moment(server.uptime, self.shown))
+        server = await self._get("status", _ServerStatusDoc, "status")
+        return AlertmanagerResponse(listed, parse_moment(server.uptime, self.shown))
 
     async def silences(self) -> dict[str, Silence]:
         """The active silences, by id. Raises HttpError."""
-        found = await self._get("silences", list[_Silence], "silences")
+        found = await self._get("silences", list[_SilenceDoc], "silences")
         return {
             one.id: Silence(one.created_by, one.comment, parse_moment(one.ends_at, self.shown))
             for one in found
             if one.status.state == "active"
         }
 
-    def _listed(self, one: _Alert) -> Listed:
+    def _listed(self, one: _AlertDoc) -> ListedAlert:
         begun = parse_moment(one.starts_at, self.shown)
         alert = Alert(one.fingerprint, begun, one.starts_at, True, one.labels)
         status = one.status
-        return Listed(
+        return ListedAlert(
             alert,
             parse_moment(one.updated_at, self.shown),
             tuple(status.silenced_by),
@@ -145,13 +147,13 @@ class AlertmanagerClient(Client):
         return decode(body, shape, shown, status)
 
 
-class Peers:
+class AlertmanagerPeers:
     """The Alertmanagers of one cluster: the first that answers is used until it fails."""
 
     def __init__(self, clients: Sequence[AlertmanagerClient]) -> None:
         self._clients = list(clients)
 
-    async def answer(self) -> Answer:
+    async def answer(self) -> AlertmanagerResponse:
         """The response of the first peer that answers. If none does, raises the HttpError of the last."""
         for number in range(len(self._clients)):
             try:

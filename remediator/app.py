@@ -19,50 +19,50 @@ from fleetmedic.kernel.errors import UserError
 from remediator.actions.registry import actions
 from remediator.admission import Access
 from remediator.alert_states import AlertStates
-from remediator.alertmanager import AlertmanagerClient, Peers
+from remediator.alertmanager import AlertmanagerClient, AlertmanagerPeers
 from remediator.channels.delivery import Delivery, open_channels
 from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster
 from remediator.clusters.registry import open_cluster
 from remediator.connections import TimedConnection
 from remediator.core.events import Event, Kind
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.core.model import Level, Playbook
 from remediator.dashboards import proxy
-from remediator.dashboards.routes import Pictures
+from remediator.dashboards.routes import DashboardRoutes
 from remediator.discovery.watch import Discovery
 from remediator.engine import Engine
-from remediator.engine_context import World
+from remediator.engine_context import EngineContext
 from remediator.executor import Executor
 from remediator.http import Notifier, PrometheusClient
 from remediator.installation import ClusterLock, read_identity
 from remediator.journal import Journal, JournalDown, replay
-from remediator.metrics import Metrics
+from remediator.metrics import RemediatorMetrics
 from remediator.outbox import Outbox
 from remediator.playbook_library import load_library
-from remediator.policy import Rules
-from remediator.reconciler import Reconciler, Sources
-from remediator.reported_hardware import Accusations
+from remediator.policy import Policy
+from remediator.reconciler import Reconciler, ReconcilerSources
+from remediator.reported_hardware import ReportedHardware
+from remediator.senses import FactSources as Facts
 from remediator.senses import Senses
-from remediator.senses import Sources as Facts
 from remediator.sensors import Sensors
-from remediator.settings import Settings, read_token
-from remediator.webhook import Desk, make_app
+from remediator.settings import RemediatorSettings, read_token
+from remediator.webhook import ServerContext, make_app
 
 log = structlog.get_logger("remediator")
 END_WITHIN = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class RunningRemediator:
     """A running remediator."""
 
     engine: Engine
     reconciler: Reconciler
-    book: Book
-    metrics: Metrics
+    book: JournalState
+    metrics: RemediatorMetrics
     delivery: Delivery
-    pictures: Pictures
+    pictures: DashboardRoutes
     discovery: Discovery | None
     journal: Journal
 
@@ -75,7 +75,7 @@ class Parts:
         return None
 
 
-class _Server(uvicorn.Server):
+class _UvicornServer(uvicorn.Server):
     """Does not handle signals: uvicorn would raise them again, and the journal would not be closed."""
 
     @contextlib.contextmanager
@@ -89,19 +89,19 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings,
+    settings: RemediatorSettings,
     data_dir: Path,
     playbooks: tuple[Playbook, ...],
     cluster: Cluster,
     take_over: str = "",
-) -> AsyncIterator[Parts]:
+) -> AsyncIterator[RunningRemediator]:
     """Everything except the HTTP server: the journal replayed, lanes and reconciler running.
 
     `take_over` is the reason with which the cluster's lock is taken from another installation.
     """
-    book = Book()
+    book = JournalState()
     clock = WallClock()
-    metrics = Metrics(book, clock.now)
+    metrics = RemediatorMetrics(book, clock.now)
     messages: list[Callable[[], None]] = []
 
     def durable(event: Event) -> None:
@@ -128,7 +128,7 @@ async def running(
                 )
             )
         if settings.alertmanager_urls:
-            alertmanager = Peers(
+            alertmanager = AlertmanagerPeers(
                 [
                     await stack.enter_async_context(
                         AlertmanagerClient(url, settings.alertmanager_receivers)
@@ -143,7 +143,7 @@ async def running(
             actions().names(), delivery.channels, (playbook.name for playbook in playbooks)
         )
         clock.resumes_from(book.last_at)
-        rules = Rules(
+        rules = Policy(
             playbooks,
             settings.limits,
             settings.level,
@@ -169,7 +169,7 @@ async def running(
                 alerts,
                 book,
                 clock,
-                Accusations(book, rules.route),
+                ReportedHardware(book, rules.route),
                 lock.refusal if lock else lambda: None,
             ),
             ceiling=settings.level,
@@ -177,11 +177,11 @@ async def running(
             factor=settings.factor,
         )
         executor = Executor(actions(), disruptive_at_once=settings.disruptive_at_once)
-        world = World(cluster, senses, executor, clock.now, metrics.lane_failed)
+        world = EngineContext(cluster, senses, executor, clock.now, metrics.lane_failed)
         engine = Engine(rules, book, journal, world)
-        pictures = Pictures(proxy.Proxy(looker, settings.scrape_interval))
+        pictures = DashboardRoutes(proxy.PrometheusProxy(looker, settings.scrape_interval))
         reconciler = Reconciler(
-            Sources(alerts, cluster, book, clock.now),
+            ReconcilerSources(alerts, cluster, book, clock.now),
             engine,
             journal,
             metrics,
@@ -209,7 +209,9 @@ async def running(
             metrics.discovers(discovery)
             tasks.append(asyncio.create_task(discovery.run(), name="discovery"))
         try:
-            yield Parts(engine, reconciler, book, metrics, delivery, pictures, discovery, journal)
+            yield RunningRemediator(
+                engine, reconciler, book, metrics, delivery, pictures, discovery, journal
+            )
         finally:
             for task in tasks:
                 task.cancel()
@@ -217,13 +219,13 @@ async def running(
             await engine.close()
 
 
-def notifications(settings: Settings) -> Notifications:
+def notifications(settings: RemediatorSettings) -> Notifications:
     """The channels of notifications.yml; none if it is not configured. Raises UserError."""
     return read_notifications(settings.notifications) if settings.notifications else Notifications()
 
 
 async def _lock(
-    settings: Settings, data_dir: Path, cluster: Cluster, take_over: str
+    settings: RemediatorSettings, data_dir: Path, cluster: Cluster, take_over: str
 ) -> ClusterLock | None:
     """The cluster's lock, claimed once. None at level observe, which needs no lock and blocks nobody's."""
     if settings.level is Level.OBSERVE:
@@ -234,7 +236,7 @@ async def _lock(
 
 
 async def serve(
-    settings: Settings, data_dir: Path, host: str, port: int, take_over: str = ""
+    settings: RemediatorSettings, data_dir: Path, host: str, port: int, take_over: str = ""
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises UserError for invalid settings and files."""
     token, warning = read_token(settings.token_file)
@@ -248,7 +250,7 @@ async def serve(
     # Bind the port first, so that a second remediator fails before it acts.
     with _listen(host, port) as listener:
         async with running(settings, data_dir, playbooks, cluster, take_over) as parts:
-            desk = Desk(
+            desk = ServerContext(
                 parts.engine,
                 parts.reconciler,
                 parts.book,
@@ -273,7 +275,7 @@ async def serve(
                 http=TimedConnection,
                 proxy_headers=False,
             )
-            server = _Server(config)
+            server = _UvicornServer(config)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, server.end)

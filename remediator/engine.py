@@ -21,19 +21,19 @@ from remediator.core.events import Event, Kind
 from remediator.core.evidence import Evidence
 from remediator.core.guards import Verdict
 from remediator.core.instruments import instrument
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.core.lifecycle import IllegalTransition
 from remediator.core.model import (
     Alert,
     Incident,
+    IncidentState,
     Playbook,
-    State,
     Step,
     StepRun,
     op_id,
 )
 from remediator.core.reasons import Reason
-from remediator.core.routing import Route, absorbable, cured_at, holder
+from remediator.core.routing import Route, absorbable, holder, last_repaired_at
 from remediator.core.settle import (
     Settled,
     admit,
@@ -42,13 +42,13 @@ from remediator.core.settle import (
     unattended,
     widen,
 )
-from remediator.engine_context import Appends, World
+from remediator.engine_context import EngineContext, EventAppender
 from remediator.executor import outcome_events
-from remediator.incident_orders import Exits
+from remediator.incident_orders import IncidentOrders
 from remediator.journal import JournalDown
 from remediator.messages import incident_body
 from remediator.notices import group_notice, lane_failed
-from remediator.policy import Rules, unconfigured
+from remediator.policy import Policy, unconfigured
 from remediator.storms import Storms
 
 log = structlog.get_logger("remediator")
@@ -57,11 +57,13 @@ MOST_FAILURES = 3
 SLOWEST_LANE = 60.0
 KIN = 64
 # The states that use budget: gathering facts and announcing a step must not interleave between incidents.
-SPENDING = frozenset({State.NEW, State.TRIAGED, State.HELD, State.REPAIRING})
+SPENDING = frozenset(
+    {IncidentState.NEW, IncidentState.TRIAGED, IncidentState.HELD, IncidentState.REPAIRING}
+)
 
 
 @dataclass(slots=True)
-class _Lane:
+class _TargetLane:
     """The work on one target: alerts to process, and the event that wakes it."""
 
     inbox: deque[Alert] = field(default_factory=deque)
@@ -73,18 +75,20 @@ class _Lane:
 class Engine:
     """Runs all incidents, one lane per target."""
 
-    def __init__(self, rules: Rules, book: Book, journal: Appends, world: World) -> None:
+    def __init__(
+        self, rules: Policy, book: JournalState, journal: EventAppender, world: EngineContext
+    ) -> None:
         self._rules = rules
         self._book = book
         self._journal = journal
         self._world = world
-        self._lanes: dict[Target, _Lane] = {}
+        self._lanes: dict[Target, _TargetLane] = {}
         self._budget = asyncio.Lock()
         self._kin = tuple(asyncio.Lock() for _ in range(KIN))
         self._announced: set[str] = set()
         self._withheld: set[tuple[str, Reason]] = set()
         self.storms = Storms(rules.limits, book, journal, world)
-        self.exits = Exits(
+        self.exits = IncidentOrders(
             rules.playbook, book, journal, world, self._kick, self._alone, rules.limits.pin
         )
 
@@ -181,18 +185,18 @@ class Engine:
         if found.playbook is None or found.target is None:
             return
         if alert.firing:
-            self._lanes.setdefault(found.target, _Lane()).inbox.append(alert)
+            self._lanes.setdefault(found.target, _TargetLane()).inbox.append(alert)
             self._kick(found.target)
         elif concerned := holder(found.target, self._book):
             self._kick(concerned.target)
 
     def _kick(self, target: Target) -> None:
-        lane = self._lanes.setdefault(target, _Lane())
+        lane = self._lanes.setdefault(target, _TargetLane())
         lane.wake.set()
         if lane.task is None or lane.task.done():
             lane.task = asyncio.create_task(self._run(target, lane), name=f"lane {target}")
 
-    async def _run(self, target: Target, lane: _Lane) -> None:
+    async def _run(self, target: Target, lane: _TargetLane) -> None:
         """Run one lane until its target has neither an incident nor a new alert."""
         while True:
             lane.wake.clear()
@@ -215,7 +219,7 @@ class Engine:
                 async with asyncio.timeout(pause or 0.0):
                     await lane.wake.wait()
 
-    async def _failed(self, target: Target, lane: _Lane, error: str) -> float:
+    async def _failed(self, target: Target, lane: _TargetLane, error: str) -> float:
         """Count an exception of a lane; the third in a row ends its cause, and a person is notified.
 
         Returns the seconds until the lane tries again.
@@ -242,7 +246,7 @@ class Engine:
         if found.playbook is None:
             return
         now = self._world.now()
-        ever_cured = cured_at(target, self._book) > 0
+        ever_cured = last_repaired_at(target, self._book) > 0
         event_at = await self._world.senses.event_at(alert, target) if ever_cured else None
         async with self._alone(target):
             written = admit(
@@ -273,7 +277,7 @@ class Engine:
         if handed:
             self._kick(Target(TargetKind.NODE, target.name))
             return 0.0
-        if incident.state is State.HELD:
+        if incident.state is IncidentState.HELD:
             # Most decisions repeat the hold, so they need not wait for each other.
             pause = await self._decide(incident, playbook, holds_only=True)
             if pause is not None:
@@ -387,8 +391,8 @@ class Engine:
             return self._rules.idle
         now = self._world.now()
         written: list[Event] = []
-        if incident.state is not State.ESCALATED:
-            written = [events.moved(incident, State.ESCALATED, now, Reason.PLAYBOOK_GONE)]
+        if incident.state is not IncidentState.ESCALATED:
+            written = [events.moved(incident, IncidentState.ESCALATED, now, Reason.PLAYBOOK_GONE)]
         op = op_id(incident.id, "orphaned", 1)
         if op not in self._book.outbox and op not in self._book.groups:
             body = incident_body(incident, "orphaned", op)

@@ -12,14 +12,14 @@ from remediator.executor import Executor
 from remediator.senses import Senses
 
 
-class Appends(Protocol):
+class EventAppender(Protocol):
     """The part of the journal that the engine and the outbox use."""
 
     async def append(self, events: Sequence[Event]) -> tuple[Event, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class EngineContext:
     """What the engine acts on and through. `now` is the clock (Unix seconds)."""
 
     cluster: Cluster

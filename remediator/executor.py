@@ -30,7 +30,7 @@ GRACE_AFTER_RESTART = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepOutcome:
     """The outcome of a step."""
 
     kind: Kind
@@ -59,7 +59,7 @@ class Executor:
         self._alone = asyncio.Lock()
         self._now = now
 
-    async def run(self, run: StepRun, tools: Tools, *, resumed: bool) -> Outcome:
+    async def run(self, run: StepRun, tools: Tools, *, resumed: bool) -> StepOutcome:
         """The outcome of a step. `resumed`: another process may have started the step."""
         action = self._registry.get(run.step.action)
         if not action.disruptive:
@@ -72,7 +72,7 @@ class Executor:
 
     async def _carry_out(
         self, action: Action, run: StepRun, tools: Tools, *, resumed: bool
-    ) -> Outcome:
+    ) -> StepOutcome:
         step = run.step
         # The deadline starts here, not at the announcement: the wait for a slot does not count.
         begun = self._now()
@@ -90,7 +90,7 @@ class Executor:
                 # A step that another process may have started is not withdrawn at once.
                 grace = deadline if step.action in REPAIRS else begun + GRACE_AFTER_RESTART
                 against = await self._against(step, tools, resumed and self._now() < grace)
-                if isinstance(against, Outcome):
+                if isinstance(against, StepOutcome):
                     return against
                 if not against:
                     refused = await self._act(action, step, tools)
@@ -104,7 +104,7 @@ class Executor:
             await asyncio.sleep(min(pause, max(0.0, deadline - self._now())))
             pause = min(pause * 1.5, SLOWEST_LOOK)
 
-    async def _against(self, step: Step, tools: Tools, wait: bool) -> Outcome | bool:
+    async def _against(self, step: Step, tools: Tools, wait: bool) -> StepOutcome | bool:
         """The last check before a step; False allows the step.
 
         True keeps observing without acting (`wait`); an outcome withdraws the step.
@@ -116,16 +116,16 @@ class Executor:
             return False
         if wait:
             return True
-        return Outcome(Kind.STEP_WITHDRAWN, verdict.reason, verdict.text)
+        return StepOutcome(Kind.STEP_WITHDRAWN, verdict.reason, verdict.text)
 
     async def _refused(
         self, action: Action, step: Step, tools: Tools, refused: ClusterError
-    ) -> Outcome:
+    ) -> StepOutcome:
         """The call may have had its effect before it failed, so observe once more."""
         again = await self._look(action, step, tools)
         if isinstance(again, Look) and again.over:
             return _seen(again)
-        return Outcome(Kind.STEP_FAILED, Reason.STEP_REFUSED, str(refused))
+        return StepOutcome(Kind.STEP_FAILED, Reason.STEP_REFUSED, str(refused))
 
     async def _look(self, action: Action, step: Step, tools: Tools) -> Look | ClusterError:
         try:
@@ -141,27 +141,27 @@ class Executor:
             return error
         return None
 
-    def _blind(self, action: Action, error: ClusterError, *, began: bool) -> Outcome:
+    def _blind(self, action: Action, error: ClusterError, *, began: bool) -> StepOutcome:
         """The effect cannot be observed; a disruptive step that may have started needs a person."""
         unknown = action.disruptive and began
         reason = Reason.EFFECT_UNKNOWN if unknown else Reason.STEP_REFUSED
-        return Outcome(Kind.STEP_FAILED, reason, str(error))
+        return StepOutcome(Kind.STEP_FAILED, reason, str(error))
 
-    def _overdue(self, action: Action, look: Look | ClusterError, *, began: bool) -> Outcome:
+    def _overdue(self, action: Action, look: Look | ClusterError, *, began: bool) -> StepOutcome:
         if isinstance(look, ClusterError):
             return self._blind(action, look, began=began)
-        return Outcome(Kind.STEP_FAILED, Reason.EFFECT_MISSING, look.text, look.passed)
+        return StepOutcome(Kind.STEP_FAILED, Reason.EFFECT_MISSING, look.text, look.passed)
 
 
-def _seen(look: Look) -> Outcome:
+def _seen(look: Look) -> StepOutcome:
     if look.ok:
-        return Outcome(Kind.STEP_DONE, Reason.EFFECT_SEEN, look.text, look.passed)
+        return StepOutcome(Kind.STEP_DONE, Reason.EFFECT_SEEN, look.text, look.passed)
     failed = Reason.NOT_HEALED if look.passed is False else Reason.STEP_REFUSED
-    return Outcome(Kind.STEP_FAILED, failed, look.text, look.passed)
+    return StepOutcome(Kind.STEP_FAILED, failed, look.text, look.passed)
 
 
 def outcome_events(
-    incident: Incident, step: Step, outcome: Outcome, now: float
+    incident: Incident, step: Step, outcome: StepOutcome, now: float
 ) -> tuple[Event, ...]:
     """The events of an outcome. The end of a notification and its message are recorded together."""
     ended = step_event(

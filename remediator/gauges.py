@@ -9,8 +9,8 @@ from prometheus_client.core import GaugeMetricFamily
 
 from fleetmedic.kernel.labels import TargetKind
 from remediator.clusters.base import NodeFacts
-from remediator.core.journal_state import Book
-from remediator.core.model import OWNER, Incident, Level, State
+from remediator.core.journal_state import JournalState
+from remediator.core.model import OWNER, Incident, IncidentState, Level
 from remediator.core.reasons import Reason
 from remediator.discovery.watch import Discovery
 
@@ -44,10 +44,10 @@ HOLDS = (
 )
 
 
-class FromBook:
+class JournalGauges:
     """Open incidents, pause, storms and reboots, from the book. `now` returns Unix seconds."""
 
-    def __init__(self, book: Book, now: Callable[[], float]) -> None:
+    def __init__(self, book: JournalState, now: Callable[[], float]) -> None:
         self._book = book
         self._now = now
         self._reasons = list(HOLDS)
@@ -60,7 +60,7 @@ class FromBook:
             "incidents",
             "Open incidents by state.",
             "state",
-            [(str(state), states[state]) for state in State],
+            [(str(state), states[state]) for state in IncidentState],
         )
         busy = sum(one.prepared is not None for one in open_)
         yield _value("action_in_progress", "Steps that were announced and have not ended.", busy)
@@ -112,7 +112,7 @@ class FromBook:
         )
 
 
-class FromCluster:
+class ClusterGauges:
     """Targets out of service by quarantine, by owner; no samples while the cluster does not answer."""
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ def _named(out: Counter[tuple[str, str]]) -> list[str]:
     return [OWNER, *others[: MAX_OWNERS - 1]]
 
 
-class FromHosts:
+class TargetListGauges:
     """The state of the target list; named like Prometheus' metrics about its own configuration."""
 
     def __init__(self, discovery: Discovery) -> None:
@@ -185,7 +185,7 @@ class FromHosts:
         yield _value("discovery_targets", "Scrape targets in the current target list.", known.count)
 
 
-class FromCall:
+class CallableGauge:
     """One gauge whose value a callable returns at each scrape."""
 
     def __init__(self, name: str, text: str, read: Callable[[], float]) -> None:

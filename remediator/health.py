@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleetmedic.kernel.labels import Target
-from remediator.http import Sample
+from remediator.http import QuerySample
 
 # Zero on a healthy GPU, and absent if the board or driver does not support the metric.
 WHERE_KNOWN = (
@@ -35,7 +35,7 @@ class HealthReport:
 
 
 def judge_health(
-    samples: dict[str, list[Sample]],
+    samples: dict[str, list[QuerySample]],
     target: Target,
     since: float,
     now: float,

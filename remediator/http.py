@@ -33,7 +33,7 @@ class UnreachableError(HttpError):
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class QuerySample:
     """One value of an instant query. `at` (Unix seconds) is the evaluation time; in the result of
     `PrometheusClient.samples` it is the scrape time."""
 
@@ -42,49 +42,49 @@ class Sample:
     at: float
 
 
-class _Series(msgspec.Struct, frozen=True):
+class _VectorItem(msgspec.Struct, frozen=True):
     metric: dict[str, str]
     value: tuple[float, str]
 
 
-class Course(msgspec.Struct, frozen=True):
+class RangeSeries(msgspec.Struct, frozen=True):
     """One series of a range query; `values` are its undecoded pairs of Unix seconds and text."""
 
     metric: dict[str, str]
     values: msgspec.Raw
 
 
-class _Values(msgspec.Struct, frozen=True):
+class _LabelValuesResponse(msgspec.Struct, frozen=True):
     status: Literal["success", "error"]
     data: list[str] = []
     error: str = ""
 
 
-class _Rule(msgspec.Struct, frozen=True):
+class _RuleDoc(msgspec.Struct, frozen=True):
     name: str
 
 
-class _RuleGroup(msgspec.Struct, frozen=True):
-    rules: list[_Rule]
+class _RuleGroupDoc(msgspec.Struct, frozen=True):
+    rules: list[_RuleDoc]
 
 
-class _RuleGroups(msgspec.Struct, frozen=True):
-    groups: list[_RuleGroup]
+class _RuleGroupsDoc(msgspec.Struct, frozen=True):
+    groups: list[_RuleGroupDoc]
 
 
-class _Rules(msgspec.Struct, frozen=True):
+class _RulesResponse(msgspec.Struct, frozen=True):
     status: Literal["success", "error"]
-    data: _RuleGroups | None = None
+    data: _RuleGroupsDoc | None = None
 
 
-class _Data(msgspec.Struct, frozen=True, rename="camel"):
+class _QueryData(msgspec.Struct, frozen=True, rename="camel"):
     result_type: str
     result: msgspec.Raw
 
 
-class _Answer(msgspec.Struct, frozen=True, rename="camel"):
+class _QueryResponse(msgspec.Struct, frozen=True, rename="camel"):
     status: Literal["success", "error"]
-    data: _Data | None = None
+    data: _QueryData | None = None
     error: str = ""
 
 
@@ -158,7 +158,7 @@ class Client:
 class PrometheusClient(Client):
     """Prometheus' HTTP API, read-only."""
 
-    async def query(self, expr: str, *, at: float | None = None) -> list[Sample]:
+    async def query(self, expr: str, *, at: float | None = None) -> list[QuerySample]:
         """The instant value of an expression now, or at the Unix time `at`. Raises HttpError.
 
         An empty list means that no series matched; it does not mean zero.
@@ -167,19 +167,19 @@ class PrometheusClient(Client):
         data, url, status = await self._result("query", expr, moment)
         if data.result_type == "scalar":
             stamp, text = decode(bytes(data.result), tuple[float, str], url, status)
-            return [Sample({}, _number(text, url), stamp)]
+            return [QuerySample({}, _number(text, url), stamp)]
         if data.result_type != "vector":
             raise HttpError(
                 f"{url} returned result type {data.result_type[:20]}; expected a vector or a scalar."
             )
-        found = decode(bytes(data.result), list[_Series], url, status)
+        found = decode(bytes(data.result), list[_VectorItem], url, status)
         return [
-            Sample(one.metric, _number(text, url), stamp)
+            QuerySample(one.metric, _number(text, url), stamp)
             for one in found
             for stamp, text in (one.value,)
         ]
 
-    async def samples(self, selector: str, *, at: float | None = None) -> list[Sample]:
+    async def samples(self, selector: str, *, at: float | None = None) -> list[QuerySample]:
         """The newest samples of a plain selector, each with its scrape time.
 
         Prometheus repeats a value for five minutes after its last scrape; the scrape time shows that. A
@@ -196,11 +196,11 @@ class PrometheusClient(Client):
             if _identity(sample) in scraped
         ]
 
-    async def course(self, expr: str, start: int, end: int, step: int) -> list[Course]:
+    async def course(self, expr: str, start: int, end: int, step: int) -> list[RangeSeries]:
         """An expression's values from `start` to `end` (Unix seconds), `step` seconds apart. Raises HttpError."""
         span = {"start": str(start), "end": str(end), "step": str(step)}
         data, url, status = await self._result("query_range", expr, span)
-        return decode(bytes(data.result), list[Course], url, status)
+        return decode(bytes(data.result), list[RangeSeries], url, status)
 
     async def label_values(self, label: str, selector: str, start: int, end: int) -> list[str]:
         """The values of a label on the series of a selector in a range (Unix seconds). Raises HttpError."""
@@ -211,7 +211,7 @@ class PrometheusClient(Client):
             shown=url,
             params={"match[]": selector, "start": str(start), "end": str(end)},
         )
-        answer = decode(body, _Values, url, status)
+        answer = decode(body, _LabelValuesResponse, url, status)
         if answer.status == "error":
             raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
         return answer.data
@@ -220,20 +220,20 @@ class PrometheusClient(Client):
         """The names of the alerting rules that Prometheus evaluates. Raises HttpError."""
         url = f"{self.shown}/api/v1/rules"
         status, body = await self._ask("GET", f"{self.url}/api/v1/rules?type=alert", shown=url)
-        answer = decode(body, _Rules, url, status)
+        answer = decode(body, _RulesResponse, url, status)
         if answer.data is None:
             raise HttpError(f"{url} refused the request.")
         return frozenset(rule.name for group in answer.data.groups for rule in group.rules)
 
     async def _result(
         self, endpoint: str, expr: str, when: Mapping[str, str]
-    ) -> tuple[_Data, str, int]:
+    ) -> tuple[_QueryData, str, int]:
         """The result of an expression, the URL for error messages, and the status code."""
         path = f"/api/v1/{endpoint}"
         form = {"query": expr, "timeout": f"{self._timeout:g}s", **when}
         url = f"{self.shown}{path}"
         status, body = await self._ask("POST", f"{self.url}{path}", shown=url, form=form)
-        answer = decode(body, _Answer, url, status)
+        answer = decode(body, _QueryResponse, url, status)
         if answer.status == "error" or answer.data is None:
             raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
         return answer.data, url, status
@@ -305,5 +305,5 @@ def parse_moment(text: str, url: str) -> float:
         raise HttpError(f"{url} returned {text[:40]!r}; expected a time.") from None
 
 
-def _identity(sample: Sample) -> frozenset[tuple[str, str]]:
+def _identity(sample: QuerySample) -> frozenset[tuple[str, str]]:
     return frozenset(item for item in sample.labels.items() if item[0] != "__name__")

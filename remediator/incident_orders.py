@@ -10,23 +10,23 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import ClusterError
 from remediator.core import events
-from remediator.core.journal_state import Book
-from remediator.core.model import OWNER, Incident, Playbook, State, op_id
+from remediator.core.journal_state import JournalState
+from remediator.core.model import OWNER, Incident, IncidentState, Playbook, op_id
 from remediator.core.reasons import Reason
 from remediator.crash_points import effect
-from remediator.engine_context import Appends, World
+from remediator.engine_context import EngineContext, EventAppender
 
 
-class Exits:
+class IncidentOrders:
     """The orders. `playbook` returns a configured playbook; `kick` wakes a target's lane; `alone` is the
     lock that is held from a decision on a target to its record."""
 
     def __init__(
         self,
         playbook: Callable[[str], Playbook | None],
-        book: Book,
-        journal: Appends,
-        world: World,
+        book: JournalState,
+        journal: EventAppender,
+        world: EngineContext,
         kick: Callable[[Target], None],
         alone: Callable[[Target], asyncio.Lock],
         pin: float,
@@ -48,7 +48,7 @@ class Exits:
             raise UserError(f"{target} cannot be quarantined; expected NODE, or NODE/3 for a GPU.")
         incident = self._book.incident_on(target)
         now = self._world.now()
-        held_only = incident is not None and incident.state is State.HELD
+        held_only = incident is not None and incident.state is IncidentState.HELD
         if (
             incident is not None
             and (incident.quarantined or held_only)
@@ -134,7 +134,7 @@ class Exits:
             )
         text = f"{by}: {why}" + (f" {kept} stays quarantined." if kept else "")
         now, reason = self._world.now(), Reason.CLOSED_BY_PERSON
-        closed = events.moved(incident, State.OVERRIDDEN, now, reason, text[:1000])
+        closed = events.moved(incident, IncidentState.OVERRIDDEN, now, reason, text[:1000])
         await self._journal.append((closed,))
         return f"{identity} is closed." + (f" {kept} stays quarantined." if kept else "")
 
@@ -145,7 +145,7 @@ class Exits:
 
     async def _retry(self, identity: str, by: str, why: str) -> str:
         incident = self._open(identity)
-        if incident.state is not State.ESCALATED:
+        if incident.state is not IncidentState.ESCALATED:
             text = f"{identity} is {incident.state} and continues automatically; only an ESCALATED incident can be retried."
             raise UserError(text)
         if self._playbook(incident.playbook) is None:
@@ -154,7 +154,9 @@ class Exits:
                 "target, or close the incident."
             )
         now = self._world.now()
-        again = events.moved(incident, State.TRIAGED, now, Reason.RETRIED, f"{by}: {why}"[:1000])
+        again = events.moved(
+            incident, IncidentState.TRIAGED, now, Reason.RETRIED, f"{by}: {why}"[:1000]
+        )
         await self._journal.append((again,))
         self._kick(incident.target)
         return f"{identity}: the playbook {incident.playbook} starts again."

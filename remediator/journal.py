@@ -52,7 +52,7 @@ class JournalDown(Exception):  # noqa: N818 - a state of the journal
 
 
 @dataclass(slots=True)
-class _Request:
+class _AppendRequest:
     """Events to append; a request without events is a check."""
 
     events: Sequence[Event]
@@ -74,7 +74,7 @@ class Journal:
         self._monotonic = monotonic
         self._check: asyncio.Future[tuple[Event, ...]] | None = None
         self._check_at = 0.0
-        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_AppendRequest | None] = queue.SimpleQueue()
         self._waiting = 0
         with closing(_open(self._path)) as connection:
             row = connection.execute("SELECT COALESCE(MAX(seq), 0) FROM events").fetchone()
@@ -117,7 +117,7 @@ class Journal:
             ) from None
 
     def _hand_in(self, events: Sequence[Event]) -> asyncio.Future[tuple[Event, ...]]:
-        request = _Request(events, self._loop.create_future())
+        request = _AppendRequest(events, self._loop.create_future())
         self._queue.put(request)
         return request.future
 
@@ -147,7 +147,7 @@ class Journal:
                     crash_point()
         connection.close()
 
-    def _next_batch(self) -> tuple[list[_Request], bool]:
+    def _next_batch(self) -> tuple[list[_AppendRequest], bool]:
         first = self._queue.get()
         if first is None:
             return [], False
@@ -163,7 +163,7 @@ class Journal:
         return batch, True
 
     def _commit(
-        self, connection: sqlite3.Connection, batch: list[_Request]
+        self, connection: sqlite3.Connection, batch: list[_AppendRequest]
     ) -> list[tuple[Event, ...]]:
         numbered: list[tuple[Event, ...]] = []
         seq = self._seq
@@ -192,14 +192,14 @@ class Journal:
         except RuntimeError:
             pass  # the loop has ended, so nothing waits for the result
 
-    def _durable(self, batch: list[_Request], numbered: list[tuple[Event, ...]]) -> None:
+    def _durable(self, batch: list[_AppendRequest], numbered: list[tuple[Event, ...]]) -> None:
         for request, events in zip(batch, numbered, strict=True):
             for event in events:
                 self._on_durable(event)
             if not request.future.done():
                 request.future.set_result(events)
 
-    def _failed(self, batch: list[_Request], sentence: str) -> None:
+    def _failed(self, batch: list[_AppendRequest], sentence: str) -> None:
         for request in batch:
             if not request.future.done():
                 request.future.set_exception(JournalDown(sentence))

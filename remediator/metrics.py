@@ -10,27 +10,27 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from remediator.clusters.base import NodeFacts
 from remediator.core.events import Event, Kind
-from remediator.core.journal_state import Book
-from remediator.core.model import Incident, State
+from remediator.core.journal_state import JournalState
+from remediator.core.model import Incident, IncidentState
 from remediator.core.reasons import Reason
 from remediator.discovery.watch import Discovery
-from remediator.gauges import FromBook, FromCall, FromCluster, FromHosts
+from remediator.gauges import CallableGauge, ClusterGauges, JournalGauges, TargetListGauges
 
 # The stages of an incident that remediator_stage_seconds measures, by state.
 STAGES = {
-    State.QUARANTINED: "quarantined",
-    State.JOBS_MOVED: "jobs_moved",
-    State.VERIFYING: "repaired",
-    State.PROBATION: "verified",
-    State.CLOSED: "closed",
+    IncidentState.QUARANTINED: "quarantined",
+    IncidentState.JOBS_MOVED: "jobs_moved",
+    IncidentState.VERIFYING: "repaired",
+    IncidentState.PROBATION: "verified",
+    IncidentState.CLOSED: "closed",
 }
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600, 1800, 7200, float("inf"))
 
 
-class Metrics:
+class RemediatorMetrics:
     """All metrics of one remediator, in their own registry. `now` returns Unix seconds."""
 
-    def __init__(self, book: Book, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, book: JournalState, now: Callable[[], float] = time.time) -> None:
         self.registry = CollectorRegistry()
         self._reasons: dict[Reason, Any] = {}
         counters: tuple[tuple[str, str, list[str]], ...] = (
@@ -60,8 +60,8 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self.registry.register(FromBook(book, now))
-        self._cluster = FromCluster()
+        self.registry.register(JournalGauges(book, now))
+        self._cluster = ClusterGauges()
         self.registry.register(self._cluster)
 
     def expect(
@@ -85,7 +85,7 @@ class Metrics:
 
     def discovers(self, discovery: Discovery) -> None:
         """Also export the state of the target list."""
-        self.registry.register(FromHosts(discovery))
+        self.registry.register(TargetListGauges(discovery))
 
     def lock(self, held: Callable[[], bool]) -> None:
         """Export whether this installation holds the cluster's lock; absent until called."""
@@ -103,7 +103,7 @@ class Metrics:
         self._gauge("alertmanager_complete", text, complete)
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        self.registry.register(FromCall(name, text, read))
+        self.registry.register(CallableGauge(name, text, read))
 
     def saw(self, event: Event, incident: Incident | None) -> None:
         """Count one durable event; `incident` is the incident that it belongs to."""
@@ -118,7 +118,7 @@ class Metrics:
             result = "done" if event.kind is Kind.STEP_DONE else "failed"
             self._counters["actions"].labels(event.data["action"], result).inc()
         elif event.kind is Kind.STATE_CHANGED and incident is not None:
-            stage = STAGES.get(State(event.data["state"]))
+            stage = STAGES.get(IncidentState(event.data["state"]))
             if stage is not None:
                 self._stages.labels(stage).observe(max(0.0, event.at - incident.opened))
 

@@ -6,16 +6,16 @@ from fleetmedic.kernel.labels import Target
 from remediator.core import events
 from remediator.core.events import Event
 from remediator.core.guards import Limits
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.core.lifecycle import evolve
-from remediator.core.model import Alert, Incident, Level, State, op_id
+from remediator.core.model import Alert, Incident, IncidentState, Level, op_id
 from remediator.core.reasons import Reason
 from remediator.core.settle import Settled
 from remediator.messages import group_body, incident_body
 
 
 def group_notice(
-    incident: Incident, settled: Settled, book: Book, limits: Limits, now: float
+    incident: Incident, settled: Settled, book: JournalState, limits: Limits, now: float
 ) -> tuple[Event, ...]:
     """One notification for a cause that holds many incidents for long, such as a pause or a silence.
 
@@ -48,7 +48,7 @@ def group_notice(
 
 
 def lane_failed(
-    target: Target, waiting: Alert | None, book: Book, text: str, now: float
+    target: Target, waiting: Alert | None, book: JournalState, text: str, now: float
 ) -> tuple[Event, ...]:
     """The events for a lane that failed three times: its alert or incident is handed over to a person."""
     reason = Reason.LANE_FAILED
@@ -61,15 +61,19 @@ def lane_failed(
             events.notified(now, op, body),
         )
     incident = book.incident_on(target)
-    if incident is None or incident.state is State.ESCALATED or incident.prepared is not None:
+    if (
+        incident is None
+        or incident.state is IncidentState.ESCALATED
+        or incident.prepared is not None
+    ):
         return ()
-    moved = events.moved(incident, State.ESCALATED, now, reason, text)
+    moved = events.moved(incident, IncidentState.ESCALATED, now, reason, text)
     op = op_id(incident.id, "lane_failed", len(incident.steps))
     body = incident_body(evolve(incident, moved), "lane_failed", op)
     return (moved, events.notified(now, op, body, incident=incident, occasion="lane_failed"))
 
 
-def stray_notice(targets: list[str], book: Book, now: float) -> tuple[Event, ...]:
+def stray_notice(targets: list[str], book: JournalState, now: float) -> tuple[Event, ...]:
     """One notification per target and day about a quarantine of the remediator without an incident.
 
     Targets that a person keeps out of service are skipped.

@@ -17,7 +17,7 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
 from fleetmedic.kernel.settings import parse_json
 from remediator.admission import RefusedError
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.engine import Engine
 from remediator.payload import body_of, encoded
 
@@ -27,45 +27,45 @@ _By = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_BY)]
 _Why = Annotated[str, msgspec.Meta(max_length=MAX_WHY)]
 
 
-class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OrderRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An order that needs no reason: pause or resume."""
 
     by: _By
     reason: _Why = ""
 
 
-class Exit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class IncidentOrderRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An order about one incident, with its reason."""
 
     by: _By
     reason: _Why
 
 
-class Close(Exit, frozen=True, forbid_unknown_fields=True):
+class CloseRequest(IncidentOrderRequest, frozen=True, forbid_unknown_fields=True):
     """An order that ends an incident; `keep_quarantine` leaves its targets out of service."""
 
     keep_quarantine: bool = False
 
 
-class Release(Exit, frozen=True, forbid_unknown_fields=True):
+class ReleaseRequest(IncidentOrderRequest, frozen=True, forbid_unknown_fields=True):
     """An order that returns a target to service."""
 
     target: str
 
 
-E = TypeVar("E", bound=Exit)
+E = TypeVar("E", bound=IncidentOrderRequest)
 
 
-class Orders:
+class OrderEndpoints:
     """The endpoints that accept orders."""
 
-    def __init__(self, engine: Engine, book: Book) -> None:
+    def __init__(self, engine: Engine, book: JournalState) -> None:
         self._engine = engine
         self._book = book
 
     async def pause(self, request: Request) -> Response:
         """Pause all actions."""
-        order = parse_json(await body_of(request), Order, "body")
+        order = parse_json(await body_of(request), OrderRequest, "body")
         before = self._book.pause
         await self._engine.pause(order.by, order.reason.strip() or "no reason given")
         text = "Paused: no action starts until `fleetmedic resume`."
@@ -76,7 +76,9 @@ class Orders:
     async def resume(self, request: Request) -> Response:
         """Resume all actions."""
         body = await body_of(request)
-        order = parse_json(body, Order, "body") if body.strip() else Order(by="somebody")
+        order = (
+            parse_json(body, OrderRequest, "body") if body.strip() else OrderRequest(by="somebody")
+        )
         before = self._book.pause
         await self._engine.resume(order.by)
         text = "Not paused: nothing to resume."
@@ -88,14 +90,14 @@ class Orders:
 
     async def release(self, request: Request) -> Response:
         """Return a quarantined target to service."""
-        order = _with_reason(await body_of(request), Release)
+        order = _with_reason(await body_of(request), ReleaseRequest)
         target = Target.parse(order.target)
         return await _said(self._engine.exits.release(target, order.by, order.reason))
 
     async def close(self, request: Request) -> Response:
         """End an incident."""
         identity = self._known(request)
-        order = _with_reason(await body_of(request), Close)
+        order = _with_reason(await body_of(request), CloseRequest)
         keep = order.keep_quarantine
         closing = self._engine.exits.close_incident(
             identity, order.by, order.reason, keep_quarantine=keep
@@ -105,7 +107,7 @@ class Orders:
     async def retry(self, request: Request) -> Response:
         """Start an incident's playbook again."""
         identity = self._known(request)
-        order = _with_reason(await body_of(request), Exit)
+        order = _with_reason(await body_of(request), IncidentOrderRequest)
         return await _said(self._engine.exits.retry(identity, order.by, order.reason))
 
     def _known(self, request: Request) -> str:

@@ -20,8 +20,8 @@ import structlog
 from remediator.channels.delivery import TRY_AGAIN
 from remediator.core import events
 from remediator.core.events import Event
-from remediator.core.journal_state import Book, Message
-from remediator.engine_context import Appends
+from remediator.core.journal_state import JournalState, Message
+from remediator.engine_context import EventAppender
 from remediator.http import HttpError
 from remediator.journal import JournalDown
 
@@ -33,7 +33,7 @@ RECORD_AGAIN = 2.0
 _JSON = {"Content-Type": "application/json"}
 
 
-class Sender(Protocol):
+class NotificationSender(Protocol):
     """The part of `remediator.http.Notifier` that the outbox uses."""
 
     async def exchange(
@@ -56,7 +56,7 @@ class _Failure:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _AddressLane:
     """The work for one address. `unrecorded`: outcomes that are not in the journal yet."""
 
     url: str
@@ -78,9 +78,9 @@ class Outbox:
 
     def __init__(
         self,
-        book: Book,
-        journal: Appends,
-        sender: Sender,
+        book: JournalState,
+        journal: EventAppender,
+        sender: NotificationSender,
         addresses: Sequence[str],
         now: Callable[[], float],
         *,
@@ -91,7 +91,9 @@ class Outbox:
         self._sender = sender
         self._now = now
         self._sleep = sleep
-        self._lanes = tuple(_Lane(url, address_id(url), _host(url)) for url in _unique(addresses))
+        self._lanes = tuple(
+            _AddressLane(url, address_id(url), _host(url)) for url in _unique(addresses)
+        )
 
     async def run(self) -> None:
         """Deliver until cancelled. Returns at once if there are no addresses."""
@@ -109,7 +111,7 @@ class Outbox:
         messages = self._book.outbox.values()
         return sum(any(_waits(lane, one) for lane in self._lanes) for one in messages)
 
-    async def _serve(self, lane: _Lane) -> None:
+    async def _serve(self, lane: _AddressLane) -> None:
         while True:
             lane.wake.clear()
             try:
@@ -123,7 +125,7 @@ class Outbox:
                 # A new message does not shorten the back-off.
                 await self._sleep(pause)
 
-    async def _deliver(self, lane: _Lane) -> float | None:
+    async def _deliver(self, lane: _AddressLane) -> float | None:
         """One pass over pending messages; returns the seconds until the next pass, None if none is pending."""
         waiting = self._expire(lane)
         await self._record(lane)
@@ -139,7 +141,7 @@ class Outbox:
             log.info("notification_address_recovered", address=lane.host)
         return RECORD_AGAIN if lane.unrecorded else None
 
-    def _expire(self, lane: _Lane) -> list[Message]:
+    def _expire(self, lane: _AddressLane) -> list[Message]:
         """Expire old messages; returns the pending ones in the order of sending.
 
         Messages that the receiver refused come last, so that they do not block the others.
@@ -159,12 +161,12 @@ class Outbox:
         lane.refused &= {one.op_id for one in live}
         return sorted(live, key=lambda one: one.op_id in lane.refused)
 
-    def _settle(self, lane: _Lane, message: Message, *, expired: bool = False) -> None:
+    def _settle(self, lane: _AddressLane, message: Message, *, expired: bool = False) -> None:
         lane.unrecorded[message.op_id] = events.delivered(
             self._now(), message.op_id, lane.address, expired=expired
         )
 
-    async def _record(self, lane: _Lane) -> None:
+    async def _record(self, lane: _AddressLane) -> None:
         """Record unrecorded outcomes. While the journal is down, they are kept in memory, so that no message
         is sent twice."""
         if not lane.unrecorded:
@@ -179,7 +181,7 @@ class Outbox:
         lane.journal_down = False
         lane.unrecorded.clear()
 
-    async def _send(self, lane: _Lane, message: Message) -> _Failure | None:
+    async def _send(self, lane: _AddressLane, message: Message) -> _Failure | None:
         content = msgspec.json.encode(message.body)
         try:
             status, _ = await self._sender.exchange(
@@ -198,11 +200,11 @@ def address_id(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
-def _waits(lane: _Lane, message: Message) -> bool:
+def _waits(lane: _AddressLane, message: Message) -> bool:
     return lane.address not in message.settled and message.op_id not in lane.unrecorded
 
 
-def _back_off(lane: _Lane, message: Message, failure: _Failure) -> float:
+def _back_off(lane: _AddressLane, message: Message, failure: _Failure) -> float:
     """Record a failure, and log the first in a row; returns the seconds until the next attempt."""
     if failure.refused:
         lane.refused.add(message.op_id)

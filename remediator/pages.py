@@ -15,9 +15,9 @@ from markdown_it import MarkdownIt
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.kernel.share import share
 from remediator.core.events import Event
-from remediator.core.journal_state import Book
-from remediator.core.model import Episode, Incident, Playbook, State
-from remediator.dashboards.dashboard_library import boards
+from remediator.core.journal_state import JournalState
+from remediator.core.model import Episode, Incident, IncidentState, Playbook
+from remediator.dashboards.dashboard_library import dashboards
 from remediator.summary import summary
 
 MAX_SHOWN = 200
@@ -30,7 +30,7 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-def home(book: Book) -> str:
+def home(book: JournalState) -> str:
     """The latest incidents and every open one, newest first."""
     known = list(book.incidents.values())
     shown = [one for one in known[:-MAX_SHOWN] if not one.ended] + known[-MAX_SHOWN:]
@@ -38,7 +38,7 @@ def home(book: Book) -> str:
 
 
 def incident(
-    found: Incident, events: Sequence[Event], book: Book, playbook: Playbook | None
+    found: Incident, events: Sequence[Event], book: JournalState, playbook: Playbook | None
 ) -> str:
     """One incident: a paragraph, the alerts, and its latest events, newest first."""
 
@@ -95,7 +95,7 @@ def _dashboard(target: Target) -> str | None:
         TargetKind.WORKLOAD: ("service", {"service": target.name}),
     }
     name, values = kinds[target.kind]
-    if f"fleetmedic-{name}" not in boards():
+    if f"fleetmedic-{name}" not in dashboards():
         return None
     chosen = urlencode({f"var-{key}": value for key, value in values.items()})
     return f"/dashboards/fleetmedic-{name}?{chosen}"
@@ -103,7 +103,7 @@ def _dashboard(target: Target) -> str | None:
 
 def _state(incident: Incident) -> str:
     """The state, with ", held" if a guard holds the incident in it."""
-    held = incident.held is not None and incident.state is not State.HELD
+    held = incident.held is not None and incident.state is not IncidentState.HELD
     return f"{incident.state}, held" if held else str(incident.state)
 
 

@@ -28,15 +28,15 @@ _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z]{1,64}\Z")]
 
 
-class _Alert(msgspec.Struct, frozen=True, rename="camel"):
+class _WebhookAlert(msgspec.Struct, frozen=True, rename="camel"):
     status: Literal["firing", "resolved"]
     labels: dict[str, str]
     starts_at: Annotated[str, msgspec.Meta(max_length=64)]
     fingerprint: _Fingerprint
 
 
-class _Payload(msgspec.Struct, frozen=True, rename="camel"):
-    alerts: list[_Alert]
+class _WebhookPayload(msgspec.Struct, frozen=True, rename="camel"):
+    alerts: list[_WebhookAlert]
     truncated_alerts: int = 0
     receiver: str = ""
 
@@ -56,7 +56,7 @@ def read_webhook(body: bytes, now: float) -> Webhook:
     A start time before 2000, or more than a day after `now` (Unix seconds), is refused. At most 64 labels of
     an alert are kept, each cut to 1,024 characters.
     """
-    payload = parse_json(body, _Payload, "body")
+    payload = parse_json(body, _WebhookPayload, "body")
     alerts = tuple(
         Alert(
             one.fingerprint,

@@ -124,7 +124,7 @@ def load_library(folders: Iterable[Path], factor: float = 1.0) -> tuple[Playbook
 def read_playbook(path: Path, factor: float = 1.0) -> Playbook:
     """One playbook file, its long durations divided by `factor`. Raises UserError."""
     raw = load(path, PlaybookFile)
-    read = _Reader(str(path), factor)
+    read = _PlaybookParser(str(path), factor)
     playbook = Playbook(
         name=raw.playbook,
         alertnames=raw.match.alertname,
@@ -153,7 +153,7 @@ def read_playbook(path: Path, factor: float = 1.0) -> Playbook:
     return playbook
 
 
-class _Reader:
+class _PlaybookParser:
     """Parses durations and counts; errors name the place in the file."""
 
     def __init__(self, where: str, factor: float) -> None:

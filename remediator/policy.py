@@ -12,7 +12,7 @@ from remediator.core.settle import RECURRENCE_WINDOW, Terms
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class Policy:
     """The rules, constant while the engine runs. `idle` is the longest time (seconds) between two
     decisions on an incident; `cluster` is the value of the `cluster` label."""
 

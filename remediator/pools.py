@@ -6,9 +6,9 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.clusters.base import NodeFacts, Quarantine
-from remediator.core.facts import PoolView
-from remediator.core.journal_state import Book
+from remediator.clusters.base import NodeFacts, QuarantineFacts
+from remediator.core.facts import PoolFacts
+from remediator.core.journal_state import JournalState
 from remediator.core.model import OWNER, Incident, StepState
 from remediator.core.reasons import Reason
 from remediator.core.storm import PoolSize
@@ -20,9 +20,9 @@ def pool_view(
     nodes: tuple[NodeFacts, ...],
     pool: str,
     target: Target,
-    book: Book,
+    book: JournalState,
     rehearsed: Collection[tuple[Target, float]] = (),
-) -> PoolView:
+) -> PoolFacts:
     """How much of a pool the remediator keeps out of service, without `target`; announced quarantines count.
 
     Hardware that was dead when quarantined does not count until it is repaired, and neither do targets that a
@@ -60,7 +60,7 @@ def pool_view(
         for one in out
         if one.kind is TargetKind.GPU and one.name in members and one.name not in whole
     }
-    return PoolView(
+    return PoolFacts(
         name=pool,
         gpus=sum(len(node.gpus) for node in members.values()),
         nodes=len(members),
@@ -89,7 +89,7 @@ def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target
 
 
 def owner_of(
-    found: Quarantine | None, target: Target, incident: Incident, book: Book
+    found: QuarantineFacts | None, target: Target, incident: Incident, book: JournalState
 ) -> str | None:
     """The owner of a quarantine, or None. If a person closed the incident and kept the quarantine, the owner
     is that person, although the quarantine has our name."""
@@ -101,7 +101,7 @@ def owner_of(
     return f"{kept.by} ({kept.why})"[:MOST_SAID]
 
 
-def others_on(node: NodeFacts, incident: Incident, book: Book) -> tuple[str, ...]:
+def others_on(node: NodeFacts, incident: Incident, book: JournalState) -> tuple[str, ...]:
     """The GPUs of a node that another owner keeps out of service, as text with their owners."""
     found = []
     for gpu in node.gpus:
@@ -112,7 +112,9 @@ def others_on(node: NodeFacts, incident: Incident, book: Book) -> tuple[str, ...
     return tuple(found)
 
 
-def release_of(target: Target, book: Book, seconds: float, now: float) -> tuple[str, float | None]:
+def release_of(
+    target: Target, book: JournalState, seconds: float, now: float
+) -> tuple[str, float | None]:
     """The text and the end (Unix seconds) of a person's release of a target; empty if there is none."""
     pin = book.pins.get(target)
     if pin is None or now >= pin.at + seconds:
@@ -132,7 +134,7 @@ def members(nodes: tuple[NodeFacts, ...], pool: str) -> PoolSize:
     return PoolSize(pool, {one.name: len(one.gpus) for one in nodes if one.pool == pool})
 
 
-def rehearsed(book: Book, beside: Incident) -> tuple[tuple[Target, float], ...]:
+def rehearsed(book: JournalState, beside: Incident) -> tuple[tuple[Target, float], ...]:
     """The targets of other incidents that would be out of service now at level observe, with start times."""
     return tuple(
         (one.target, one.since)

@@ -16,8 +16,8 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.admission import RefusedError
 from remediator.clusters.base import Cluster, ClusterError
 from remediator.core.events import Event, Kind
-from remediator.core.journal_state import Book
-from remediator.core.model import Incident, Playbook, State
+from remediator.core.journal_state import JournalState
+from remediator.core.model import Incident, IncidentState, Playbook
 from remediator.journal import find_events, line
 from remediator.payload import encoded
 from remediator.summary import summary
@@ -27,10 +27,10 @@ _ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
+class QueryEndpoints:
     """The read-only endpoints. `cluster` is asked whether a job exists; without it, that is not checked."""
 
-    book: Book
+    book: JournalState
     data_dir: Path
     cluster: Cluster | None = None
     playbook: Callable[[str], Playbook | None] = lambda _: None
@@ -189,7 +189,9 @@ def with_present(story: Sequence[Event], incidents: Iterable[Incident]) -> list[
 
 
 def _is_held(incident: Incident) -> bool:
-    return not incident.ended and (incident.held is not None or incident.state is State.HELD)
+    return not incident.ended and (
+        incident.held is not None or incident.state is IncidentState.HELD
+    )
 
 
 def _present(incident: Incident) -> Event:
@@ -204,7 +206,7 @@ def _is_record(event: Event, present: Event) -> bool:
     return event.kind in _ABOUT_NOW and event.at >= present.at and same == present
 
 
-def _pause(book: Book) -> dict[str, Any] | None:
+def _pause(book: JournalState) -> dict[str, Any] | None:
     """Who paused the remediator, why and since when (Unix seconds); None while it is not paused."""
     pause = book.pause
     return None if pause is None else {"by": pause.by, "reason": pause.why, "at": pause.at}

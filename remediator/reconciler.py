@@ -15,25 +15,25 @@ import structlog
 from remediator.alert_states import AlertStates
 from remediator.clusters.base import Cluster, ClusterError, NodeFacts
 from remediator.core import events
-from remediator.core.evidence import Standing
-from remediator.core.journal_state import Book
+from remediator.core.evidence import AlertStatus
+from remediator.core.journal_state import JournalState
 from remediator.core.model import OWNER, Alert
 from remediator.engine import Engine
-from remediator.engine_context import Appends
+from remediator.engine_context import EventAppender
 from remediator.journal import JournalDown
-from remediator.metrics import Metrics
+from remediator.metrics import RemediatorMetrics
 from remediator.notices import stray_notice
 
 log = structlog.get_logger("remediator")
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class ReconcilerSources:
     """The sources that are compared."""
 
     alerts: AlertStates
     cluster: Cluster
-    book: Book
+    book: JournalState
     now: Callable[[], float]
 
 
@@ -41,7 +41,12 @@ class Reconciler:
     """Runs until cancelled. `wake` starts the next pass at once."""
 
     def __init__(
-        self, sources: Sources, engine: Engine, journal: Appends, metrics: Metrics, every: float
+        self,
+        sources: ReconcilerSources,
+        engine: Engine,
+        journal: EventAppender,
+        metrics: RemediatorMetrics,
+        every: float,
     ) -> None:
         self._from = sources
         self._engine = engine
@@ -77,7 +82,7 @@ class Reconciler:
         await alerts.refresh(0.0)
         missed = await self._engine.receive(list(alerts.active()), "reconciler")
         await self._engine.note_withheld(alerts.withheld())
-        await self._engine.receive(gone(self._from.book, alerts), "reconciler")
+        await self._engine.receive(ended_alerts(self._from.book, alerts), "reconciler")
         self._engine.take_up(alerts.active())
         await self._look_at_cluster()
         firing = sum(
@@ -126,7 +131,7 @@ class Reconciler:
         self._strays = strays
 
 
-def gone(book: Book, alerts: AlertStates) -> list[Alert]:
+def ended_alerts(book: JournalState, alerts: AlertStates) -> list[Alert]:
     """The alerts recorded as firing that are over according to a complete response. Pure."""
     if not alerts.complete:
         return []
@@ -134,5 +139,5 @@ def gone(book: Book, alerts: AlertStates) -> list[Alert]:
         replace(record.alert, firing=False)
         for record in book.episodes.values()
         if record.alert.firing
-        and alerts.evidence(record.alert, record.received).standing is Standing.OVER
+        and alerts.evidence(record.alert, record.received).standing is AlertStatus.OVER
     ]

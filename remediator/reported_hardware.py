@@ -6,18 +6,18 @@ from collections.abc import Callable
 
 from fleetmedic.kernel.labels import Target
 from remediator.alert_states import AlertStates
-from remediator.core.evidence import Standing
-from remediator.core.journal_state import Book
+from remediator.core.evidence import AlertStatus
+from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert, FaultClass, Playbook
-from remediator.core.routing import Route, cured_at
+from remediator.core.routing import Route, last_repaired_at
 
 MOST_ROUTES = 100_000
 
 
-class Accusations:
+class ReportedHardware:
     """Alerts of playbooks that quarantine hardware. `route` returns the route of an alert."""
 
-    def __init__(self, book: Book, route: Callable[[Alert], Route]) -> None:
+    def __init__(self, book: JournalState, route: Callable[[Alert], Route]) -> None:
         self._book = book
         self._route = route
         self._targets: dict[tuple[str, str], Target | None] = {}
@@ -57,13 +57,13 @@ class Accusations:
             if not record.alert.firing or self._target(record.alert) is None:
                 continue
             standing = alerts.evidence(record.alert, record.received).standing
-            if standing in (Standing.ACTIVE, Standing.UNKNOWN):
+            if standing in (AlertStatus.ACTIVE, AlertStatus.UNKNOWN):
                 self._accuse(record.alert, found)
         return found
 
     def _accuse(self, alert: Alert, found: set[Target]) -> None:
         target = self._target(alert)
-        if target is not None and alert.starts_at > cured_at(target, self._book):
+        if target is not None and alert.starts_at > last_repaired_at(target, self._book):
             found.add(target)
 
     def _target(self, alert: Alert) -> Target | None:

@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.alert_evidence import Signs, event_time, signs_of
+from remediator.alert_evidence import IncidentEvidence, event_time, gather_evidence
 from remediator.alert_states import AlertStates
 from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster, ClusterError, JobFacts, NodeFacts
-from remediator.core.evidence import Standing
-from remediator.core.facts import Identity, JobView, SensorView, Stops, View, WorkloadView
+from remediator.core.evidence import AlertStatus
+from remediator.core.facts import Facts, Identity, ScalingFacts, SensorFacts, Stops, TargetJob
 from remediator.core.guards import Limits
 from remediator.core.instruments import LOST_OR_HUNG, signals
-from remediator.core.journal_state import Book
-from remediator.core.model import Alert, Episode, Incident, Level, Playbook, State
+from remediator.core.journal_state import JournalState
+from remediator.core.model import Alert, Episode, Incident, IncidentState, Level, Playbook
 from remediator.core.reasons import Reason
-from remediator.core.routing import BEFORE_REPAIR, covers
+from remediator.core.routing import BEFORE_REPAIR, covers_gpus
 from remediator.core.storm import storm_in
 from remediator.health import HealthReport
 from remediator.identity import identify, strangers
@@ -34,12 +34,18 @@ from remediator.pools import (
     release_of,
     still_ours,
 )
-from remediator.reported_hardware import Accusations
+from remediator.reported_hardware import ReportedHardware
 from remediator.sensors import Sensors
 
-EARLY = frozenset({State.NEW, State.TRIAGED, State.HELD})
+EARLY = frozenset({IncidentState.NEW, IncidentState.TRIAGED, IncidentState.HELD})
 LATE = frozenset(
-    {State.JOBS_MOVED, State.REPAIRING, State.VERIFYING, State.PROBATION, State.ESCALATED}
+    {
+        IncidentState.JOBS_MOVED,
+        IncidentState.REPAIRING,
+        IncidentState.VERIFYING,
+        IncidentState.PROBATION,
+        IncidentState.ESCALATED,
+    }
 )
 # Longest age (seconds) of Alertmanager's response for a decision.
 RECENT = 1.0
@@ -51,15 +57,15 @@ FRESH = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class FactSources:
     """The sources of facts. `other_installation` returns a text if another remediator acts."""
 
     cluster: Cluster
     sensors: Sensors
     alerts: AlertStates
-    book: Book
+    book: JournalState
     clock: WallClock
-    accusations: Accusations
+    accusations: ReportedHardware
     other_installation: Callable[[], str | None] = lambda: None
 
 
@@ -67,7 +73,7 @@ class Senses:
     """The facts for one decision at a time."""
 
     def __init__(
-        self, sources: Sources, *, ceiling: Level, limits: Limits, factor: float = 1.0
+        self, sources: FactSources, *, ceiling: Level, limits: Limits, factor: float = 1.0
     ) -> None:
         self._from = sources
         self._ceiling = ceiling
@@ -82,14 +88,14 @@ class Senses:
         """Record that the Watchdog arrived, so the alert path works."""
         self._watchdog_at = time.monotonic()
 
-    async def view(self, incident: Incident, playbook: Playbook, *, fresh: bool = False) -> View:
+    async def view(self, incident: Incident, playbook: Playbook, *, fresh: bool = False) -> Facts:
         """The facts for the next decision on an incident. Never raises; a failed query means unknown.
 
         `fresh`: query Alertmanager again, right before a step.
         """
         alerts = self._from.alerts
         # The quarantine of a new incident does not wait: its alert has just arrived.
-        if fresh or incident.state not in (State.NEW, State.TRIAGED):
+        if fresh or incident.state not in (IncidentState.NEW, IncidentState.TRIAGED):
             await alerts.refresh(FRESH if fresh else RECENT)
         view = replace(
             self.stopped(incident),
@@ -112,9 +118,11 @@ class Senses:
             return replace(view, known=False)
         return await self._with_sensors(incident, view)
 
-    async def _signs(self, incident: Incident, playbook: Playbook, *, ask: bool) -> Signs:
+    async def _signs(
+        self, incident: Incident, playbook: Playbook, *, ask: bool
+    ) -> IncidentEvidence:
         source = self._from
-        return await signs_of(
+        return await gather_evidence(
             incident,
             source.book,
             source.alerts,
@@ -127,10 +135,10 @@ class Senses:
         """Query Alertmanager now, regardless of the last query."""
         await self._from.alerts.refresh(0.0)
 
-    def stopped(self, incident: Incident) -> View:
+    def stopped(self, incident: Incident) -> Facts:
         """What stops every step, without any query."""
         paused = self._from.book.pause is not None
-        return View(level=self._ceiling, paused=paused, stops=self._stops(incident))
+        return Facts(level=self._ceiling, paused=paused, stops=self._stops(incident))
 
     async def health(self, target: Target, since: float, *, settles: bool = True) -> HealthReport:
         """The health of a GPU or node according to metrics sampled after `since` (Unix seconds).
@@ -149,7 +157,7 @@ class Senses:
         """Whether an alert that supports the playbook is active in Alertmanager's last response."""
         records = (self._from.book.episodes.get(one.key) for one in incident.alerts)
         return any(
-            self._from.alerts.evidence(one.alert, one.received).standing is Standing.ACTIVE
+            self._from.alerts.evidence(one.alert, one.received).standing is AlertStatus.ACTIVE
             for one in records
             if one is not None and self._from.accusations.concerns(one.alert, playbook)
         )
@@ -207,7 +215,7 @@ class Senses:
         now = self._from.clock.now()
         return any(one is not None and 0 <= now - one.received <= 60.0 for one in records)
 
-    async def _of_job(self, incident: Incident, view: View) -> View:
+    async def _of_job(self, incident: Incident, view: Facts) -> Facts:
         job = await self._from.cluster.job(incident.target.name)
         return replace(
             view,
@@ -218,8 +226,8 @@ class Senses:
         )
 
     async def _of_hardware(
-        self, incident: Incident, playbook: Playbook, view: View, signs: Signs
-    ) -> View:
+        self, incident: Incident, playbook: Playbook, view: Facts, signs: IncidentEvidence
+    ) -> Facts:
         target = incident.target
         cluster, book = self._from.cluster, self._from.book
         nodes = await self._nodes(incident)
@@ -254,7 +262,7 @@ class Senses:
             accused=tuple(sorted(one for one in self.storms_now if one != target)),
         )
         whole = Target(TargetKind.NODE, target.name)
-        on_node = await cluster.jobs_on(whole) if incident.state is State.REPAIRING else ()
+        on_node = await cluster.jobs_on(whole) if incident.state is IncidentState.REPAIRING else ()
         # A dead job on a node with running jobs is no signal against the node.
         all_dead = bool(jobs) and not any(job.running for job in jobs)
         died = {"a job died on it"} if all_dead else set[str]()
@@ -266,7 +274,7 @@ class Senses:
     async def _nodes(self, incident: Incident) -> tuple[NodeFacts, ...]:
         """The cluster's nodes. Held incidents query often, so they share a result for RECENT seconds."""
         now = time.monotonic()
-        if incident.state is not State.HELD or now - self._nodes_at > RECENT:
+        if incident.state is not IncidentState.HELD or now - self._nodes_at > RECENT:
             self._seen_nodes = await self._from.cluster.list_nodes()
             self._nodes_at = now
         return self._seen_nodes
@@ -298,7 +306,7 @@ class Senses:
         group = f"storm/{pool}/{on.at:.0f}" if on else f"storm/{pool}"
         return replace(stops, storm=text or "", storm_group=group)
 
-    async def _is_dead(self, incident: Incident, view: View, names: frozenset[str]) -> bool:
+    async def _is_dead(self, incident: Incident, view: Facts, names: frozenset[str]) -> bool:
         """Lost or hung by two signals, or by one while no job on it runs or makes progress."""
         gone = LOST_OR_HUNG.get(incident.target.kind, frozenset())
         if not names & gone or not view.identity.confirmed:
@@ -313,15 +321,15 @@ class Senses:
             return False
         return await self._from.sensors.stalled(running)
 
-    async def _of_workload(self, incident: Incident, view: View) -> View:
+    async def _of_workload(self, incident: Incident, view: Facts) -> Facts:
         found = await self._from.cluster.workload(incident.target.name)
         if found is None:
             return replace(view, known=False)
         waiting = await self._from.sensors.waiting(found.name)
-        load = WorkloadView(found.wanted, found.ready, found.minimum, found.maximum, waiting)
+        load = ScalingFacts(found.wanted, found.ready, found.minimum, found.maximum, waiting)
         return replace(view, workload=load)
 
-    async def _with_sensors(self, incident: Incident, view: View) -> View:
+    async def _with_sensors(self, incident: Incident, view: Facts) -> Facts:
         """Prometheus is queried only if its result matters, so that a slow one delays no quarantine."""
         running = any(job.running for job in (*view.jobs, *view.node_jobs))
         service = incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD)
@@ -331,7 +339,7 @@ class Senses:
         up = await self._from.sensors.exporters_up()
         others = [ok for name, ok in (up or {}).items() if name != incident.target.node]
         heard = self._watchdog_at
-        seen = SensorView(
+        seen = SensorFacts(
             watchdog_age=float("inf") if heard is None else time.monotonic() - heard,
             prometheus=up is not None,
             exporters_up=None if up is None else (sum(others) / len(others) if others else 1.0),
@@ -342,7 +350,7 @@ class Senses:
             text = f"Two scrape targets have the label node={node}; only one of them can be {node}."
             view = replace(view, identity=Identity(False, text))
         saved = None
-        if incident.state in (State.CHECKPOINTING, State.REPAIRING) and running:
+        if incident.state in (IncidentState.CHECKPOINTING, IncidentState.REPAIRING) and running:
             jobs = [job.job_id for job in (*view.jobs, *view.node_jobs) if job.running]
             saved = await self._from.sensors.saved_at(jobs)
         return replace(view, sensors=seen, exporter_down=down, checkpoint_at=saved)
@@ -382,7 +390,7 @@ class Senses:
         """Whether the node has no incident of its own that takes no action for its GPUs now."""
         book = self._from.book
         node = book.incident_on(Target(TargetKind.NODE, target.name))
-        return node is None or node.level is Level.OBSERVE or covers(node, book)
+        return node is None or node.level is Level.OBSERVE or covers_gpus(node, book)
 
 
 def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:
@@ -392,5 +400,5 @@ def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:
     return frozenset({"the cluster"} if sick else ())
 
 
-def _jobs(found: tuple[JobFacts, ...]) -> tuple[JobView, ...]:
-    return tuple(JobView(job.job_id, job.running) for job in found)
+def _jobs(found: tuple[JobFacts, ...]) -> tuple[TargetJob, ...]:
+    return tuple(TargetJob(job.job_id, job.running) for job in found)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fleetmedic.kernel.labels import GPU, JOB_ID, NODE, SERVICE, Target
 from remediator.core.model import Alert
 from remediator.health import WHERE_KNOWN, Health, HealthReport, judge_health
-from remediator.http import HttpError, PrometheusClient, Sample
+from remediator.http import HttpError, PrometheusClient, QuerySample
 
 TTL = 1.0
 FRESH_SCRAPES = 3
@@ -191,7 +191,7 @@ class Sensors:
         found = await self._ask(expr)
         return max((one.value for one in found or () if one.value > 0), default=None)
 
-    async def _ask(self, expr: str) -> list[Sample] | None:
+    async def _ask(self, expr: str) -> list[QuerySample] | None:
         if self._prometheus is None:
             return None
         try:
@@ -210,7 +210,7 @@ class Sensors:
 
     async def _health_samples(
         self, prometheus: PrometheusClient, target: Target
-    ) -> dict[str, list[Sample]]:
+    ) -> dict[str, list[QuerySample]]:
         own = {"node": target.name}
         if target.gpu is not None:
             own["gpu"] = str(target.gpu)

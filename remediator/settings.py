@@ -94,7 +94,7 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RemediatorSettings:
     """The checked settings. Times in seconds; the cluster's adapter checks `adapter_settings`."""
 
     where: str
@@ -122,7 +122,7 @@ class Settings:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
 
 
-def load_settings(path: Path) -> Settings:
+def load_settings(path: Path) -> RemediatorSettings:
     """Read remediator.yml. Raises UserError naming the file and the place in it."""
     raw = load(path, FileSettings)
     where = str(path)
@@ -160,7 +160,7 @@ def load_settings(path: Path) -> Settings:
     every = _seconds(timing.reconcile_every, where, "timing.reconcile_every")
     if every <= 0:
         raise UserError(f"{where}: at $.timing.reconcile_every: expected at least 1ms.")
-    return Settings(
+    return RemediatorSettings(
         where=where,
         cluster=raw.cluster.name,
         adapter=raw.cluster.adapter,

@@ -7,16 +7,18 @@ import asyncio
 from remediator.clusters.base import NodeFacts
 from remediator.core import events
 from remediator.core.guards import Limits
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.core.model import op_id
-from remediator.engine_context import Appends, World
+from remediator.engine_context import EngineContext, EventAppender
 from remediator.messages import group_body
 
 
 class Storms:
     """Records the start and the end of storms in the journal, and notifies people once per storm."""
 
-    def __init__(self, limits: Limits, book: Book, journal: Appends, world: World) -> None:
+    def __init__(
+        self, limits: Limits, book: JournalState, journal: EventAppender, world: EngineContext
+    ) -> None:
         self._limits = limits
         self._book = book
         self._journal = journal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from remediator.core.model import Incident, Level, Playbook, State, StepRun, StepState
+from remediator.core.model import Incident, IncidentState, Level, Playbook, StepRun, StepState
 from remediator.core.plan import WOULD, outline
 
 MOST_NAMED = 5
@@ -87,14 +87,14 @@ def _now(incident: Incident) -> str:
 
 
 def _next(incident: Incident, playbook: Playbook | None) -> str:
-    if incident.state is State.ESCALATED:
+    if incident.state is IncidentState.ESCALATED:
         return (
             f"Manual action is required. Then `fleetmedic release {incident.target}` returns the target "
             f"to service, or `fleetmedic retry {incident.id}` starts the playbook again."
         )
     if incident.ended or playbook is None:
         return ""
-    if incident.state is State.PROBATION and incident.until is not None:
+    if incident.state is IncidentState.PROBATION and incident.until is not None:
         return f"Next: a last test and the return to service, not before {clock(incident.until)}."
     if incident.level is Level.OBSERVE:
         return "Level observe: the remediator takes no action."

@@ -31,15 +31,15 @@ from remediator.admission import (
 from remediator.channels import message
 from remediator.channels.delivery import Delivery, NotDelivered
 from remediator.clusters.base import Cluster
-from remediator.core.journal_state import Book
-from remediator.dashboards.routes import Pictures
-from remediator.discovery.watch import Discovery, NeverGoodError
+from remediator.core.journal_state import JournalState
+from remediator.dashboards.routes import DashboardRoutes
+from remediator.discovery.watch import Discovery, NoValidListError
 from remediator.engine import Engine
 from remediator.journal import JournalDown, find_events
-from remediator.metrics import Metrics
-from remediator.order_endpoints import Orders
+from remediator.metrics import RemediatorMetrics
+from remediator.order_endpoints import OrderEndpoints
 from remediator.payload import body_of, read_webhook
-from remediator.query_endpoints import Inquiry
+from remediator.query_endpoints import QueryEndpoints
 from remediator.reconciler import Reconciler
 
 log = structlog.get_logger("remediator")
@@ -54,7 +54,7 @@ HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ServerContext:
     """Everything that the HTTP server uses.
 
     `ready` returns why no alert can be accepted now, or None. `receivers` are Alertmanager's receivers
@@ -63,23 +63,23 @@ class Desk:
 
     engine: Engine
     reconciler: Reconciler
-    book: Book
-    metrics: Metrics
+    book: JournalState
+    metrics: RemediatorMetrics
     delivery: Delivery
     access: Access
     data_dir: Path
     ready: Callable[[], Awaitable[str | None]]
-    pictures: Pictures | None = None
+    pictures: DashboardRoutes | None = None
     discovery: Discovery | None = None
     receivers: tuple[str, ...] = ()
     cluster: Cluster | None = None
 
 
-def make_app(desk: Desk) -> Starlette:
+def make_app(desk: ServerContext) -> Starlette:
     """The ASGI application; the caller also runs the engine."""
-    edge = _Edge(desk)
-    orders = Orders(desk.engine, desk.book)
-    inquiry = Inquiry(desk.book, desk.data_dir, desk.cluster, desk.engine.playbook)
+    edge = _WebhookEndpoints(desk)
+    orders = OrderEndpoints(desk.engine, desk.book)
+    inquiry = QueryEndpoints(desk.book, desk.data_dir, desk.cluster, desk.engine.playbook)
     about = "/api/v1/incidents/{identity}"
     endpoints = [
         Endpoint("/api/v1/alerts", edge.alerts, OPERATOR, "POST"),
@@ -107,8 +107,8 @@ def make_app(desk: Desk) -> Starlette:
     return Starlette(routes=[GuardedRoute(one, edge.guarded(one)) for one in endpoints])
 
 
-class _Edge:
-    def __init__(self, desk: Desk) -> None:
+class _WebhookEndpoints:
+    def __init__(self, desk: ServerContext) -> None:
         self._desk = desk
         self._admission = Admission(desk.access, desk.metrics.refused)
         self._strange: set[str] = set()
@@ -186,7 +186,7 @@ class _Edge:
             )
         try:
             body = await self._desk.discovery.body()
-        except NeverGoodError as error:
+        except NoValidListError as error:
             return PlainTextResponse(f"{error}\n", 503, {"Retry-After": "5"})
         return Response(body, media_type="application/json")
 

@@ -20,7 +20,7 @@ SHORTEST_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RenderParameters:
     """One Prometheus. Raises UserError for invalid values.
 
     Every duration is divided by `factor`. `categories` selects alerts (empty: all). `jobs` maps the
@@ -50,7 +50,7 @@ class Place:
                 )
 
 
-def at(place: Place, files: Iterable[RuleFile]) -> tuple[RuleFile, ...]:
+def adapt(place: RenderParameters, files: Iterable[RuleFile]) -> tuple[RuleFile, ...]:
     """The files adapted to the place; files without rules are omitted.
 
     Durations of `for`, `keep_firing_for`, ranges, offsets and group intervals are divided, and numbers
@@ -63,7 +63,7 @@ def at(place: Place, files: Iterable[RuleFile]) -> tuple[RuleFile, ...]:
     return tuple(file for file in changed if file.groups)
 
 
-def _mapped(file: RuleFile, place: Place) -> RuleFile:
+def _mapped(file: RuleFile, place: RenderParameters) -> RuleFile:
     groups = (
         replace(
             group,
@@ -77,7 +77,7 @@ def _mapped(file: RuleFile, place: Place) -> RuleFile:
     return replace(file, groups=tuple(groups))
 
 
-def _rule(rule: Rule, place: Place) -> Rule:
+def _rule(rule: Rule, place: RenderParameters) -> Rule:
     annotations = place.links.rebased(rule.annotations)
     expr = _renamed(rule.expr, place.jobs)
     if place.factor == 1:

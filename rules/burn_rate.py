@@ -18,7 +18,7 @@ from fleetmedic.kernel import settings
 from fleetmedic.kernel.errors import UserError
 from rules import promql
 from rules.links import Links
-from rules.rulefile import Group, Rule, RuleFile
+from rules.rulefile import Rule, RuleFile, RuleFileGroup
 
 WINDOW = "$window"
 # burn rate factor, long window, short window
@@ -41,7 +41,7 @@ BOARDS = {
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 
 
-class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AlertTexts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The texts and labels of the alert for one burn rate."""
 
     severity: str
@@ -61,8 +61,8 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     objective: Annotated[float, msgspec.Meta(gt=0, lt=1)]
     bad: Text
     all: Text
-    fast: Told
-    slow: Told
+    fast: AlertTexts
+    slow: AlertTexts
     least_rate: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
     @property
@@ -71,7 +71,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return round(1 - self.objective, 12)
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _SloFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slos: Annotated[tuple[Objective, ...], msgspec.Meta(min_length=1, max_length=100)]
 
 
@@ -82,7 +82,7 @@ def sources() -> tuple[Path, ...]:
 
 def read(path: Path) -> tuple[Objective, ...]:
     """The SLOs of a file. Raises UserError with the file and the position."""
-    slos = settings.load(path, _File).slos
+    slos = settings.load(path, _SloFile).slos
     for number, slo in enumerate(slos):
         for field, query in (("bad", slo.bad), ("all", slo.all)):
             place = f"{path}: at $.slos[{number}].{field}"
@@ -115,7 +115,7 @@ def text(path: Path) -> str:
     )
 
 
-def _recording(slo: Objective) -> list[Group]:
+def _recording(slo: Objective) -> list[RuleFileGroup]:
     found: dict[str, list[Rule]] = {}
     for window, interval in INTERVALS.items():
         expr = f"{slo.bad}\n/\n({slo.all})".replace(WINDOW, window)
@@ -123,20 +123,23 @@ def _recording(slo: Objective) -> list[Group]:
             expr = f"{slo.bad}\n/\n({slo.all} >= {slo.least_rate:g})".replace(WINDOW, window)
         found.setdefault(interval, []).append(Rule(_recorded(slo, window), expr, is_alert=False))
     stem = _dashed(slo.name)
-    return [Group(f"{stem}-{interval}", interval, tuple(made)) for interval, made in found.items()]
+    return [
+        RuleFileGroup(f"{stem}-{interval}", interval, tuple(made))
+        for interval, made in found.items()
+    ]
 
 
 def _recorded(slo: Objective, window: str) -> str:
     return f"{slo.record}:ratio_rate{window}"
 
 
-def _alerting(slo: Objective) -> Group:
+def _alerting(slo: Objective) -> RuleFileGroup:
     made = (_alert(slo, "Fast", FAST, slo.fast), _alert(slo, "Slow", SLOW, slo.slow))
-    return Group(_dashed(slo.name), "1m", made)
+    return RuleFileGroup(_dashed(slo.name), "1m", made)
 
 
 def _alert(
-    slo: Objective, pace: str, windows: tuple[tuple[float, str, str], ...], told: Told
+    slo: Objective, pace: str, windows: tuple[tuple[float, str, str], ...], told: AlertTexts
 ) -> Rule:
     name = f"{slo.name}Burn{pace}"
     expr = "\nor\n".join(

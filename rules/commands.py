@@ -119,7 +119,7 @@ def render(
     """
     from rules import render as renderer
 
-    where = renderer.Place(
+    where = renderer.RenderParameters(
         factor,
         renderer.Links(runbook_base, dashboard_base),
         scrape_interval,

@@ -23,7 +23,7 @@ SLOW_CLIENT_SECONDS = 3.0
 
 
 @dataclass(slots=True)
-class Board:
+class DetectorResults:
     """The data behind /metrics. The loop writes it and the server reads it: values are replaced as a
     whole and never modified in place."""
 
@@ -42,11 +42,11 @@ class Board:
         self.exceptions = {**self.exceptions, key: self.exceptions.get(key, 0) + 1}
 
 
-class BoardCollector(Collector):
+class DetectorResultsCollector(Collector):
     """The board as metrics. The labels of a score are `target_cluster` and `target_node`, because the
     scrape configuration sets `cluster` and `node`."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: DetectorResults) -> None:
         self._board = board
 
     def collect(self) -> Iterator[Metric]:
@@ -98,10 +98,10 @@ def _gauge(name: str, help_text: str, values: dict[str, float]) -> GaugeMetricFa
     return family
 
 
-def server(host: str, port: int, board: Board) -> ThreadingHTTPServer:
+def server(host: str, port: int, board: DetectorResults) -> ThreadingHTTPServer:
     """The HTTP server of the board, not started. Raises UserError if the port is in use."""
     registry = CollectorRegistry()
-    registry.register(BoardCollector(board))
+    registry.register(DetectorResultsCollector(board))
 
     class Handler(BaseHTTPRequestHandler):
         """Serves /metrics, /-/healthy and /-/ready."""

@@ -33,27 +33,27 @@ class _Result(msgspec.Struct):
     value: tuple[float, str] | None = None
 
 
-class _Data(msgspec.Struct):
+class _RangeData(msgspec.Struct):
     result: list[_Result] = []
 
 
-class _Answer(msgspec.Struct):
+class _RangeResponse(msgspec.Struct):
     status: str
-    data: _Data = msgspec.field(default_factory=_Data)
+    data: _RangeData = msgspec.field(default_factory=_RangeData)
 
 
-class _Group(msgspec.Struct):
+class _LoadedGroup(msgspec.Struct):
     name: str
     file: str
     rules: list[dict[str, Any]] = []
 
 
-class _Groups(msgspec.Struct):
-    groups: list[_Group] = []
+class _LoadedGroups(msgspec.Struct):
+    groups: list[_LoadedGroup] = []
 
 
-class _RulesAnswer(msgspec.Struct):
-    data: _Groups = msgspec.field(default_factory=_Groups)
+class _LoadedRulesResponse(msgspec.Struct):
+    data: _LoadedGroups = msgspec.field(default_factory=_LoadedGroups)
 
 
 class Prometheus:
@@ -109,7 +109,7 @@ class Prometheus:
         """The names of the rules in a loaded group, or None if the group is not loaded."""
         answer = self._get("/api/v1/rules", {})
         try:
-            found = msgspec.json.decode(answer, type=_RulesAnswer).data.groups
+            found = msgspec.json.decode(answer, type=_LoadedRulesResponse).data.groups
         except msgspec.MsgspecError as error:
             raise PrometheusError(
                 f"{self._url} returned an invalid list of rules: {error}."
@@ -151,7 +151,7 @@ class Prometheus:
     def _ask(self, path: str, parameters: Mapping[str, str]) -> list[_Result]:
         answer = self._get(path, parameters)
         try:
-            return msgspec.json.decode(answer, type=_Answer).data.result
+            return msgspec.json.decode(answer, type=_RangeResponse).data.result
         except msgspec.MsgspecError as error:
             raise PrometheusError(
                 f"{self._url}{path} returned an invalid response: {error}."

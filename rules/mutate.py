@@ -25,7 +25,7 @@ from fleetmedic.kernel.errors import UserError
 from rules import promql
 from rules.adaptation import records_of
 from rules.render import shipped
-from rules.rulefile import Group, Rule, RuleFile
+from rules.rulefile import Rule, RuleFile, RuleFileGroup
 
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "promtool"
 SURVIVORS = "survivors.yaml"
@@ -42,7 +42,7 @@ class Mutation:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class MutationResult:
     """Whether a test failed for a mutation; `reason` is why a survivor is allowed."""
 
     alert: str
@@ -113,7 +113,7 @@ def _without(expr: str, matcher: promql.Matcher) -> str:
 
 def run(
     promtool: Path, *, alerts: Sequence[str] = (), tests: Path = TESTS, jobs: int = 2
-) -> list[Outcome]:
+) -> list[MutationResult]:
     """Test all mutations of the shipped alerts, or of `alerts`, `jobs` at a time.
 
     Raises UserError if an alert is unknown or has no tests, if its tests fail without a mutation, or
@@ -132,12 +132,12 @@ def run(
             for mutation in (Mutation("", files[name]), *mutations(files[name]))
         ]
 
-        def one(item: tuple[int, tuple[Mutation, dict[str, Any]]]) -> Outcome:
+        def one(item: tuple[int, tuple[Mutation, dict[str, Any]]]) -> MutationResult:
             number, (mutation, cases) = item
             single = _single(mutation.rule, groups)
             red = _red(promtool, Path(folder) / str(number), single, mutation.rule.name, cases)
             name = mutation.rule.name
-            return Outcome(name, mutation.what, red, excuses.get((name, mutation.what), ""))
+            return MutationResult(name, mutation.what, red, excuses.get((name, mutation.what), ""))
 
         with ThreadPoolExecutor(jobs) as pool:
             outcomes = list(pool.map(one, enumerate(work)))
@@ -146,7 +146,7 @@ def run(
     return [outcome for outcome in outcomes if outcome.what]
 
 
-def unknown_excuses(outcomes: Sequence[Outcome], tests: Path = TESTS) -> list[str]:
+def unknown_excuses(outcomes: Sequence[MutationResult], tests: Path = TESTS) -> list[str]:
     """Entries of the survivors file for mutations of these alerts that do not exist."""
     tried = {(outcome.alert, outcome.what) for outcome in outcomes}
     seen = {outcome.alert for outcome in outcomes}
@@ -174,7 +174,7 @@ def _tests_of(name: str, tests: Path) -> dict[str, Any]:
     return cases | {"rule_files": ["rule.yml"]}
 
 
-def _single(rule: Rule, groups: Sequence[Group]) -> tuple[Group, ...]:
+def _single(rule: Rule, groups: Sequence[RuleFileGroup]) -> tuple[RuleFileGroup, ...]:
     """The rule with the recording rules that it uses, in their groups. Its own group has no interval,
     so that its tests set the evaluation interval and a group of 1 s is not slower to test."""
     every = [each for group in groups for each in group.rules]
@@ -197,7 +197,11 @@ def noticed(text: str) -> bool:
 
 
 def _red(
-    promtool: Path, folder: Path, groups: tuple[Group, ...], name: str, cases: dict[str, Any]
+    promtool: Path,
+    folder: Path,
+    groups: tuple[RuleFileGroup, ...],
+    name: str,
+    cases: dict[str, Any],
 ) -> bool:
     """Whether the tests fail with these groups."""
     folder.mkdir()

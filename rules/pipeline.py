@@ -16,28 +16,28 @@ import structlog
 from fleetmedic.kernel.durations import format_duration, parse_duration
 from fleetmedic.kernel.files import write_atomic
 from rules.detectors.base import (
-    Alert,
+    AlertingRule,
     Detector,
-    Facts,
+    FitParameters,
     History,
     Model,
-    Recording,
+    ModelFacts,
+    RecordingRule,
     Refusal,
     RuleGroup,
     Timing,
-    Training,
 )
 from rules.history import Prometheus, PrometheusError
 from rules.links import Links
-from rules.publish import Places, PublishError, publish
-from rules.rulefile import Group, Rule, RuleFile
+from rules.publish import PublishError, PublishPaths, publish
+from rules.rulefile import Rule, RuleFile, RuleFileGroup
 from rules.settings import RulesSettings
 
 log = structlog.get_logger("rules")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DetectorRun:
     """How a detector's run ended. Without a model there was too little history, or a failure.
 
     `broken`: the detector itself raised an exception.
@@ -60,7 +60,7 @@ class _Live:
     digest: str
 
 
-class Pipeline:
+class DetectorPipeline:
     """The detectors of one Prometheus."""
 
     def __init__(
@@ -69,24 +69,26 @@ class Pipeline:
         self._settings = settings
         self._detectors = tuple(detectors)
         self._prometheus = prometheus
-        self._places = Places(
+        self._places = PublishPaths(
             Path(settings.work_dir), Path(settings.rules_dir), settings.promtool_path()
         )
         self._timing = Timing(settings.factor, parse_duration(settings.scrape_interval))
         self._links = Links(settings.runbook_base, settings.dashboard_base)
         self._live: dict[str, _Live] = {}
 
-    def run(self, now: float) -> list[Outcome]:
+    def run(self, now: float) -> list[DetectorRun]:
         """Read the history once, fit every detector and publish its rules."""
         queries = {query.name: query for d in self._detectors for query in d.queries}
         window, step = (parse_duration(self._settings.window), parse_duration(self._settings.step))
         try:
             history = self._prometheus.read(queries.values(), now, window, step)
         except PrometheusError as error:
-            return [self._told(Outcome(d.name, False, False, str(error))) for d in self._detectors]
+            return [
+                self._told(DetectorRun(d.name, False, False, str(error))) for d in self._detectors
+            ]
         return [self._told(self._one(detector, history)) for detector in self._detectors]
 
-    def check(self) -> list[Outcome]:
+    def check(self) -> list[DetectorRun]:
         """Check that the published rules are still loaded, and publish them again if not."""
         outcomes = [
             self._published(detector.name, self._live[detector.name])
@@ -95,32 +97,32 @@ class Pipeline:
         ]
         return [self._told(item) if item.changed or not item.ok else item for item in outcomes]
 
-    def _one(self, detector: Detector, history: History) -> Outcome:
+    def _one(self, detector: Detector, history: History) -> DetectorRun:
         budget = self._settings.false_alerts_per_day.of(detector.name)
         try:
-            model = detector.fit(history, Training(self._timing, budget))
+            model = detector.fit(history, FitParameters(self._timing, budget))
             if isinstance(model, Refusal):
-                return Outcome(detector.name, not model.failure, False, model.reason)
+                return DetectorRun(detector.name, not model.failure, False, model.reason)
             group = detector.compile(model, self._timing, self._links)
         except Exception as error:  # whatever a detector raises, the others run
             log.exception("detector_failed", detector=detector.name, step="fit")
             text = f"the model could not be fitted: {type(error).__name__}: {error}."
-            return Outcome(detector.name, False, False, text, broken=True)
+            return DetectorRun(detector.name, False, False, text, broken=True)
         facts, live = model.facts, self._live.get(detector.name)
         if live is None or live.digest != facts.digest:
             text = render(described(group, facts), facts, self._settings.factor)
             live = _Live(group.name, text, facts.digest)
         return self._published(detector.name, live, model)
 
-    def _published(self, name: str, live: _Live, model: Model | None = None) -> Outcome:
+    def _published(self, name: str, live: _Live, model: Model | None = None) -> DetectorRun:
         try:
             changed = publish(name, live.text, live.group, self._places, self._prometheus)
         except (PublishError, PrometheusError, OSError) as error:
-            return Outcome(name, False, False, str(error), model)
+            return DetectorRun(name, False, False, str(error), model)
         self._live[name] = live
         if model:
             self._report(model.facts)
-        return Outcome(
+        return DetectorRun(
             name,
             True,
             changed,
@@ -128,7 +130,7 @@ class Pipeline:
             model,
         )
 
-    def _report(self, facts: Facts) -> None:
+    def _report(self, facts: ModelFacts) -> None:
         try:
             content = json.dumps({**asdict(facts), "model": facts.digest}, indent=1)
             write_atomic(self._places.work_dir / f"{facts.detector}.json", content, sync=False)
@@ -136,13 +138,13 @@ class Pipeline:
             log.warning("cannot write the report", detector=facts.detector, error=str(error))
 
     @staticmethod
-    def _told(outcome: Outcome) -> Outcome:
+    def _told(outcome: DetectorRun) -> DetectorRun:
         say = log.info if outcome.ok else log.error
         say(outcome.text, detector=outcome.detector, ok=outcome.ok, changed=outcome.changed)
         return outcome
 
 
-def described(group: RuleGroup, facts: Facts) -> RuleGroup:
+def described(group: RuleGroup, facts: ModelFacts) -> RuleGroup:
     """The group with the facts of the model in the annotations of each alert."""
     said = {
         "model": f"{facts.detector} {facts.digest}",
@@ -152,20 +154,20 @@ def described(group: RuleGroup, facts: Facts) -> RuleGroup:
         "backtest_alerts": str(facts.backtest_alerts),
     }
     rules = tuple(
-        Alert(rule.alert, rule.expr, rule.wait, rule.labels, {**rule.annotations, **said})
-        if isinstance(rule, Alert)
+        AlertingRule(rule.alert, rule.expr, rule.wait, rule.labels, {**rule.annotations, **said})
+        if isinstance(rule, AlertingRule)
         else rule
         for rule in group.rules
     )
     return RuleGroup(group.name, group.interval, rules)
 
 
-def render(group: RuleGroup, facts: Facts, factor: float) -> str:
+def render(group: RuleGroup, facts: ModelFacts, factor: float) -> str:
     """The rule file of a group, as text."""
     rules = tuple(_plain(rule) for rule in group.rules)
     file = RuleFile(
         Path(f"{facts.detector}.yml"),
-        (Group(group.name, format_duration(group.interval), rules),),
+        (RuleFileGroup(group.name, format_duration(group.interval), rules),),
     )
     return file.text(
         f"Generated by the detector {facts.detector} from history; all durations are divided by "
@@ -173,8 +175,8 @@ def render(group: RuleGroup, facts: Facts, factor: float) -> str:
     )
 
 
-def _plain(rule: Recording | Alert) -> Rule:
-    if isinstance(rule, Recording):
+def _plain(rule: RecordingRule | AlertingRule) -> Rule:
+    if isinstance(rule, RecordingRule):
         return Rule(rule.record, rule.expr, False)
     return Rule(
         rule.alert,

@@ -45,7 +45,7 @@ _TOKEN = re.compile(
 )
 
 
-class Role(StrEnum):
+class NumberRole(StrEnum):
     """The role of a number when durations are divided."""
 
     PLAIN = "plain"
@@ -68,7 +68,7 @@ class Number:
     """A number literal with its position and role."""
 
     value: float
-    role: Role
+    role: NumberRole
     start: int
     end: int
 
@@ -215,7 +215,7 @@ def matchers(text: str) -> list[Matcher]:
 
 def numbers(text: str) -> list[Number]:
     """All number literals with their roles, in order, except durations in brackets."""
-    literals = list(_literals(parse(text), Role.PLAIN))
+    literals = list(_literals(parse(text), NumberRole.PLAIN))
     places = _number_tokens(tokens(text))
     if len(literals) != len(places) or any(
         not _same(value, _value(place.text))
@@ -242,7 +242,7 @@ def _number_tokens(run: list[Token]) -> list[Token]:
     ]
 
 
-def _literals(node: Any, role: Role) -> Iterator[tuple[float, Role]]:
+def _literals(node: Any, role: NumberRole) -> Iterator[tuple[float, NumberRole]]:
     if isinstance(node, pp.NumberLiteral):
         yield node.val, role
         return
@@ -250,9 +250,9 @@ def _literals(node: Any, role: Role) -> Iterator[tuple[float, Role]]:
         yield from _literals(child, its_role)
 
 
-def _roles(node: Any, role: Role) -> list[Role]:
+def _roles(node: Any, role: NumberRole) -> list[NumberRole]:
     """The role of numbers in each child, if a number in place of this node has `role`."""
-    plain = Role.PLAIN
+    plain = NumberRole.PLAIN
     if isinstance(node, pp.BinaryExpr):
         return _binary_roles(node, role)
     if isinstance(node, pp.AggregateExpr):
@@ -260,22 +260,22 @@ def _roles(node: Any, role: Role) -> list[Role]:
         return [plain, kept] if node.param is not None else [kept]
     if isinstance(node, pp.Call):
         if node.func.name == "predict_linear":
-            return [plain, Role.AHEAD]
+            return [plain, NumberRole.AHEAD]
         return [role if node.func.name in SAME_UNIT else plain] * len(node.args)
     return [role for _ in children(node)]
 
 
-def _binary_roles(node: Any, role: Role) -> list[Role]:
-    op, plain = str(node.op), Role.PLAIN
+def _binary_roles(node: Any, role: NumberRole) -> list[NumberRole]:
+    op, plain = str(node.op), NumberRole.PLAIN
     if op in COMPARISONS:
-        compared = Role.AGE if _is_time(node.lhs) or _is_time(node.rhs) else role
+        compared = NumberRole.AGE if _is_time(node.lhs) or _is_time(node.rhs) else role
         return [compared, compared]
     if op in SET_OPERATORS:
         return [role, role]
     if op in ("+", "-"):
         return [role, role]
-    if op in ("*", "/") and role is Role.AGE:
-        role = Role.AHEAD
+    if op in ("*", "/") and role is NumberRole.AGE:
+        role = NumberRole.AHEAD
     if op == "/":
         return [role, plain]
     if op == "*":
@@ -312,12 +312,12 @@ def scale(text: str, factor: float, *, shortest: float) -> str:
     changes = [
         (number.start, number.end, _plain(_shrink(number.value, factor, shortest)))
         for number in numbers(text)
-        if number.role is Role.AGE
+        if number.role is NumberRole.AGE
     ]
     changes += [
         (number.start, number.end, _plain(number.value / factor))
         for number in numbers(text)
-        if number.role is Role.AHEAD
+        if number.role is NumberRole.AHEAD
     ]
     for token, is_offset, is_step in _durations(tokens(text)):
         floor = 0.0 if is_offset else shortest / 4 if is_step else shortest

@@ -23,7 +23,7 @@ class PublishError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class PublishPaths:
     """The folders of candidates and of live files, and the path of promtool."""
 
     work_dir: Path
@@ -31,7 +31,7 @@ class Places:
     promtool: Path
 
 
-def publish(name: str, text: str, group: str, places: Places, prometheus: Prometheus) -> bool:
+def publish(name: str, text: str, group: str, places: PublishPaths, prometheus: Prometheus) -> bool:
     """Publish `text` as NAME.yml; returns False if nothing changed. Raises PublishError.
 
     `group` is the rule group that must be loaded afterwards.
@@ -69,7 +69,7 @@ def _stand(live: Path, group: str, prometheus: Prometheus) -> bool:
     return True
 
 
-def _candidate(name: str, text: str, places: Places) -> Path:
+def _candidate(name: str, text: str, places: PublishPaths) -> Path:
     folder = places.work_dir / "candidates"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,11 +14,11 @@ import yaml
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.files import write_atomic
 from rules import adaptation, rulefile
-from rules.adaptation import Place
+from rules.adaptation import RenderParameters
 from rules.links import Links
 from rules.rulefile import RuleFile
 
-__all__ = ["Links", "Place", "objects", "render", "shipped", "sources"]
+__all__ = ["Links", "RenderParameters", "objects", "render", "shipped", "sources"]
 
 HERE = Path(__file__).resolve().parent
 SOURCES = ("static", "recording")
@@ -35,7 +35,7 @@ def shipped() -> tuple[RuleFile, ...]:
     return tuple(rulefile.read(path) for path in sources())
 
 
-def render(out: Path, where: Place) -> tuple[Path, ...]:
+def render(out: Path, where: RenderParameters) -> tuple[Path, ...]:
     """Write the shipped rule files below `out` (static/ and recording/) and return the paths.
 
     Files are written atomically, and the output is deterministic. Raises UserError if the folder is
@@ -53,7 +53,11 @@ def render(out: Path, where: Place) -> tuple[Path, ...]:
 
 
 def objects(
-    out: Path, where: Place, *, namespace: str = "", labels: Mapping[str, str] | None = None
+    out: Path,
+    where: RenderParameters,
+    *,
+    namespace: str = "",
+    labels: Mapping[str, str] | None = None,
 ) -> tuple[Path, ...]:
     """Write each file as a PrometheusRule of the Prometheus operator and return the paths.
 
@@ -83,12 +87,12 @@ def objects(
     return _write(out, where, text)
 
 
-def _write(out: Path, where: Place, text: Callable[[RuleFile], str]) -> tuple[Path, ...]:
+def _write(out: Path, where: RenderParameters, text: Callable[[RuleFile], str]) -> tuple[Path, ...]:
     return tuple(_one(out, file, text) for file in _files(where))
 
 
-def _files(where: Place) -> Iterable[RuleFile]:
-    return adaptation.at(where, shipped())
+def _files(where: RenderParameters) -> Iterable[RuleFile]:
+    return adaptation.adapt(where, shipped())
 
 
 def _one(out: Path, file: RuleFile, text: Callable[[RuleFile], str]) -> Path:

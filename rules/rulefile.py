@@ -41,7 +41,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RuleFileGroup:
     """Rules that are evaluated together every `interval` (empty: the default of Prometheus)."""
 
     name: str
@@ -61,7 +61,7 @@ class RuleFile:
     """The groups of one file."""
 
     path: Path
-    groups: tuple[Group, ...]
+    groups: tuple[RuleFileGroup, ...]
 
     def rules(self) -> Iterator[Rule]:
         """Every rule, in order."""
@@ -112,10 +112,10 @@ def parse(text: str, path: Path) -> RuleFile:
     return RuleFile(path, groups)
 
 
-def _group(node: yaml.Node, path: Path) -> Group:
+def _group(node: yaml.Node, path: Path) -> RuleFileGroup:
     raw = _mapping(node, path, GROUP_KEYS)
     rules = tuple(_rule(item, path) for item in _items(raw.get("rules"), path))
-    return Group(
+    return RuleFileGroup(
         _scalar(raw.get("name"), path), _scalar(raw.get("interval"), path), rules, _line(node)
     )
 

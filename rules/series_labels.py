@@ -26,7 +26,7 @@ KEPT = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class SeriesLabels:
     """Labels of the series of a query: `sure` are on all, `maybe` on at least some. If they cannot be
     derived, `known` is False and both sets are empty. A number has no labels and is `scalar`."""
 
@@ -40,34 +40,34 @@ class Flow:
         return not self.known or label in self.maybe
 
 
-UNKNOWN = Flow(known=False)
-NUMBER = Flow(scalar=True)
+UNKNOWN = SeriesLabels(known=False)
+NUMBER = SeriesLabels(scalar=True)
 
 
-def of(labels: frozenset[str]) -> Flow:
+def exactly(labels: frozenset[str]) -> SeriesLabels:
     """Series that all have exactly these labels."""
-    return Flow(labels, labels)
+    return SeriesLabels(labels, labels)
 
 
-def family(metric: Metric) -> Flow:
+def labels_of_family(metric: Metric) -> SeriesLabels:
     """The labels of a metric family in Prometheus, after the scrape."""
     found = _produced(metric, metric.producer, metric.labels)
     for producer, labels in metric.shared.items():
         other = _produced(metric, producer, labels)
-        found = Flow(found.sure & other.sure, found.maybe | other.maybe)
+        found = SeriesLabels(found.sure & other.sure, found.maybe | other.maybe)
     return found
 
 
-def _produced(metric: Metric, producer: Producer, labels: Iterable[str]) -> Flow:
+def _produced(metric: Metric, producer: Producer, labels: Iterable[str]) -> SeriesLabels:
     own = frozenset(labels) | ADDED | ({"le"} if metric.type == "histogram" else frozenset())
     if producer == "exporter":
-        return of(own | {NODE})
+        return exactly(own | {NODE})
     if producer in ("external", "later"):
-        return Flow(own, own | {NODE})  # external scrape jobs may also set the node
-    return of(own)
+        return SeriesLabels(own, own | {NODE})  # external scrape jobs may also set the node
+    return exactly(own)
 
 
-def flow(node: Any, records: Mapping[str, Flow]) -> Flow:
+def labels_of_query(node: Any, records: Mapping[str, SeriesLabels]) -> SeriesLabels:
     """The labels of the series of an expression. `records` has those of recording rules, by name."""
     if isinstance(node, pp.NumberLiteral | pp.StringLiteral):
         return NUMBER
@@ -76,33 +76,37 @@ def flow(node: Any, records: Mapping[str, Flow]) -> Flow:
     if isinstance(node, pp.MatrixSelector):
         return _selector(node.vector_selector, records)
     if isinstance(node, pp.SubqueryExpr | pp.ParenExpr | pp.UnaryExpr):
-        return flow(node.expr, records)
+        return labels_of_query(node.expr, records)
     if isinstance(node, pp.Call):
         return _call(node, records)
     if isinstance(node, pp.AggregateExpr):
-        return _aggregate(node, flow(node.expr, records))
+        return _aggregate(node, labels_of_query(node.expr, records))
     if isinstance(node, pp.BinaryExpr):
-        return _binary(node, flow(node.lhs, records), flow(node.rhs, records))
+        return _binary(node, labels_of_query(node.lhs, records), labels_of_query(node.rhs, records))
     return UNKNOWN
 
 
-def _selector(node: Any, records: Mapping[str, Flow]) -> Flow:
+def _selector(node: Any, records: Mapping[str, SeriesLabels]) -> SeriesLabels:
     name = metric_name(node)
     asked = {m.name: m.value for m in node.matchers.matchers if m.op == pp.MatchOp.Equal}
     if name == "up":
-        return of(ADDED | {NODE}) if asked.get("job") == "node" else Flow(ADDED, ADDED | {NODE})
+        return (
+            exactly(ADDED | {NODE})
+            if asked.get("job") == "node"
+            else SeriesLabels(ADDED, ADDED | {NODE})
+        )
     if name in records:
         return records[name]
     metric = catalogue().of_series(name)
     if metric is None:
         return UNKNOWN
-    found = family(metric)
+    found = labels_of_family(metric)
     if metric.type == "histogram" and not name.endswith("_bucket"):
-        return of(found.sure - {"le"})
+        return exactly(found.sure - {"le"})
     # All selected series have a label that the selector requires to be non-empty.
     named = {label for label, value in asked.items() if value}
     named |= {m.name for m in node.matchers.matchers if m.op == pp.MatchOp.NotEqual and not m.value}
-    return Flow(found.sure | (named & found.maybe), found.maybe)
+    return SeriesLabels(found.sure | (named & found.maybe), found.maybe)
 
 
 def metric_name(node: Any) -> str:
@@ -111,22 +115,24 @@ def metric_name(node: Any) -> str:
     return node.name or next(named, "")
 
 
-def _call(node: Any, records: Mapping[str, Flow]) -> Flow:
+def _call(node: Any, records: Mapping[str, SeriesLabels]) -> SeriesLabels:
     name = node.func.name
     if name in SCALARS:
         return NUMBER
     if name == "vector":
-        return of(frozenset())
+        return exactly(frozenset())
     if name == "absent" or name == "absent_over_time":
-        return of(_equalities(node.args[0]))
-    given = next((found for arg in node.args if not (found := flow(arg, records)).scalar), NUMBER)
+        return exactly(_equalities(node.args[0]))
+    given = next(
+        (found for arg in node.args if not (found := labels_of_query(arg, records)).scalar), NUMBER
+    )
     if name in ("label_replace", "label_join") and given.known:
         added = node.args[1].val
         taken_whole = name == "label_replace" and node.args[4].val in WHOLE
         sure = {added} if taken_whole and node.args[3].val in given.sure else set()
-        return Flow(given.sure | sure, given.maybe | {added})
+        return SeriesLabels(given.sure | sure, given.maybe | {added})
     if name == "histogram_quantile":
-        return Flow(given.sure - {"le"}, given.maybe - {"le"}, given.known)
+        return SeriesLabels(given.sure - {"le"}, given.maybe - {"le"}, given.known)
     return given
 
 
@@ -139,29 +145,29 @@ def _equalities(argument: Any) -> frozenset[str]:
     return frozenset()
 
 
-def _aggregate(node: Any, inner: Flow) -> Flow:
+def _aggregate(node: Any, inner: SeriesLabels) -> SeriesLabels:
     if str(node.op) in KEPT:
         return inner
     modifier = node.modifier
     named = frozenset(modifier.labels) if modifier is not None else frozenset()
     if modifier is not None and modifier.type == pp.AggModifierType.Without:
-        return Flow(inner.sure - named, inner.maybe - named, inner.known)
+        return SeriesLabels(inner.sure - named, inner.maybe - named, inner.known)
     if not inner.known:
-        return Flow(frozenset(), named)
-    found = Flow(inner.sure & named, inner.maybe & named)
+        return SeriesLabels(frozenset(), named)
+    found = SeriesLabels(inner.sure & named, inner.maybe & named)
     if str(node.op) == "count_values":
-        return Flow(found.sure | {node.param.val}, found.maybe | {node.param.val})
+        return SeriesLabels(found.sure | {node.param.val}, found.maybe | {node.param.val})
     return found
 
 
-def _binary(node: Any, left: Flow, right: Flow) -> Flow:
+def _binary(node: Any, left: SeriesLabels, right: SeriesLabels) -> SeriesLabels:
     if left.scalar or right.scalar:
         return right if left.scalar else left
     op = str(node.op)
     if op == "or":
         if not (left.known and right.known):
             return UNKNOWN
-        return Flow(left.sure & right.sure, left.maybe | right.maybe)
+        return SeriesLabels(left.sure & right.sure, left.maybe | right.maybe)
     if op in SET_OPERATORS:
         return left
     modifier = node.modifier
@@ -170,13 +176,13 @@ def _binary(node: Any, left: Flow, right: Flow) -> Flow:
         if modifier.card == pp.VectorMatchCardinality.OneToMany:
             many, one = right, left
         brought = frozenset(modifier.group_labels or ())
-        return Flow(many.sure | (brought & one.sure), many.maybe | brought, many.known)
+        return SeriesLabels(many.sure | (brought & one.sure), many.maybe | brought, many.known)
     if modifier is None or modifier.matching is None:
         return left if left.known or op in COMPARISONS else right
     named = frozenset(modifier.matching.labels)
     if modifier.matching.type == pp.LabelModifierType.Include:
-        return Flow(left.sure & named, named if not left.known else left.maybe & named)
-    return Flow(left.sure - named, left.maybe - named, left.known)
+        return SeriesLabels(left.sure & named, named if not left.known else left.maybe & named)
+    return SeriesLabels(left.sure - named, left.maybe - named, left.known)
 
 
 def binaries(node: Any) -> Iterator[Any]:

@@ -63,9 +63,9 @@ def serve(config: Path, listen: str) -> None:
     require_folders(settings, config)
     from rules.detector_results import server
     from rules.detectors.registry import DETECTORS
-    from rules.service import Service
+    from rules.service import DetectorService
 
-    service = Service(settings, tuple(DETECTORS))
+    service = DetectorService(settings, tuple(DETECTORS))
     pages = server(*_address(listen), service.board)
     threading.Thread(target=pages.serve_forever, daemon=True, name="http").start()
     stopped = threading.Event()
@@ -99,9 +99,9 @@ def fit(config: Path) -> None:
     require_folders(settings, config)
     from rules.detectors.registry import DETECTORS
     from rules.history import Prometheus
-    from rules.pipeline import Pipeline
+    from rules.pipeline import DetectorPipeline
 
-    pipeline = Pipeline(settings, tuple(DETECTORS), Prometheus(settings.prometheus_url))
+    pipeline = DetectorPipeline(settings, tuple(DETECTORS), Prometheus(settings.prometheus_url))
     outcomes = pipeline.run(time.time())
     for outcome in outcomes:
         click.echo(

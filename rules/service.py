@@ -8,10 +8,10 @@ import time
 import structlog
 
 from fleetmedic.kernel.durations import parse_duration
-from rules.detector_results import Board
+from rules.detector_results import DetectorResults
 from rules.detectors.base import Detector, Model, Scorer
 from rules.history import Prometheus, PrometheusError
-from rules.pipeline import Outcome, Pipeline
+from rules.pipeline import DetectorPipeline, DetectorRun
 from rules.settings import RulesSettings
 
 log = structlog.get_logger("rules")
@@ -19,12 +19,12 @@ RETRY_SECONDS = 3.0
 FRESH_SCORINGS = 3
 
 
-class Service:
+class DetectorService:
     """Runs each fit, check and scoring when it is due."""
 
     def __init__(self, settings: RulesSettings, detectors: tuple[Detector, ...]) -> None:
         self._prometheus = Prometheus(settings.prometheus_url)
-        self._pipeline = Pipeline(settings, detectors, self._prometheus)
+        self._pipeline = DetectorPipeline(settings, detectors, self._prometheus)
         self._detectors = detectors
         self._interval = parse_duration(settings.interval)
         self._refit = parse_duration(settings.refit)
@@ -32,7 +32,7 @@ class Service:
         self._models: dict[str, Model] = {}
         self._ran_well: dict[str, bool] = {}
         self._fit_due = self._check_due = self._score_due = 0.0
-        self.board = Board(self._interval, FRESH_SCORINGS * self._scoring)
+        self.board = DetectorResults(self._interval, FRESH_SCORINGS * self._scoring)
 
     def run(self, stopped: threading.Event) -> None:
         """Run until `stopped` is set."""
@@ -66,7 +66,7 @@ class Service:
         self._check_due = done + self._interval
         self.board.ready = True
 
-    def _note(self, outcomes: list[Outcome], now: float) -> None:
+    def _note(self, outcomes: list[DetectorRun], now: float) -> None:
         for item in outcomes:
             if item.broken:
                 self.board.failed(item.detector, "fit")

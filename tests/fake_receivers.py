@@ -11,7 +11,7 @@ from typing import Any
 
 from remediator.core import events
 from remediator.core.events import Event, Kind
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.http import UnreachableError
 from remediator.journal import JournalDown
 from remediator.outbox import Outbox
@@ -98,7 +98,7 @@ def dead(_: dict[str, Any]) -> int:
 class Ledger:
     """A journal in memory; every durable event is applied to the book."""
 
-    book: Book
+    book: JournalState
     down: bool = False
     kept: list[Event] = field(default_factory=list)
 
@@ -123,7 +123,7 @@ class Bench:
     addresses: Sequence[str] = (GOOD, DEAD)
     clock: Clock = field(default_factory=Clock)
     people: Receivers = field(default_factory=Receivers)
-    book: Book = field(default_factory=Book)
+    book: JournalState = field(default_factory=JournalState)
     ledger: Ledger = field(init=False)
     outbox: Outbox = field(init=False)
 

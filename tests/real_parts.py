@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.stack.apt import Apt, last
-from fleetmedic.stack.fetch import once, parts_dir
+from fleetmedic.stack.apt import Apt, last_line
+from fleetmedic.stack.fetch import parts_dir, unpack_once
 
 
 def unpack(
@@ -31,14 +31,14 @@ def unpack(
         apt = Apt(work)
         complaint = apt.update()
         if not all(map(apt.offers, packages)):
-            raise UserError(f"the apt sources offer no {system} ({last(complaint)}).")
+            raise UserError(f"the apt sources offer no {system} ({last_line(complaint)}).")
         if why := apt.download([*packages, *apt.needs(packages, libraries)]) or apt.unpack():
             raise UserError(f"{system} cannot be fetched ({why}).")
         arrange(apt.root)
         shutil.rmtree(folder, ignore_errors=True)
         apt.root.replace(folder)
 
-    once(system, folder / proof, make)
+    unpack_once(system, folder / proof, make)
     return folder / "usr"
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from fleetmedic.alerting.render import Place
+from fleetmedic.alerting.render import RenderContext
 from fleetmedic.alerting.render import render as render_alertmanager
 from fleetmedic.alerting.settings import read
 from fleetmedic.hardware.state import Hardware
@@ -30,7 +30,7 @@ from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.share import share
 from fleetmedic.stack.config_snippets import discovered
 from rules.render import Links, render
-from rules.render import Place as RulesPlace
+from rules.render import RenderParameters as RulesPlace
 
 HERE = Path(__file__).resolve().parent
 STATE = Path(os.environ.get("FLEETMEDIC_STATE_DIR", "/state"))
@@ -72,7 +72,7 @@ def alertmanager() -> None:
     given = read(HERE / "notifications.yml")
     source, target = share("alertmanager"), STATE / "alertmanager"
     shutil.copytree(source / "templates", target / "templates", dirs_exist_ok=True)
-    place = Place("http://remediator:9095", TOKEN_THERE, TEMPLATES_THERE)
+    place = RenderContext("http://remediator:9095", TOKEN_THERE, TEMPLATES_THERE)
     text = render_alertmanager(place, given)
     write_atomic(target / "alertmanager.yml", text)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from exporter.collector import CollectorError
 from exporter.exposition import Sample
-from exporter.gpu_states import Board
-from exporter.owners.base import UNMATCHED, Holding, Owners
-from exporter.owners.processes import SERVICES, UNREADABLE, look
-from exporter.snapshot import BoardView, Status
+from exporter.gpu_states import GpuStates
+from exporter.owners.base import UNMATCHED, Holding, HoldingSource
+from exporter.owners.processes import SERVICES, UNREADABLE, read_process
+from exporter.snapshot import GpuStatus, NodeSnapshot
 from exporter.sources.base import Reading
 from fleetmedic.kernel.errors import UserError
 
@@ -35,7 +35,7 @@ class _Stray:
 
 
 @dataclass(slots=True)
-class _Seen:
+class _StrayState:
     """State between two runs: strays by pid, and, by GPU and pid, the time at which the driver first
     reported a process that is missing in /proc."""
 
@@ -43,7 +43,7 @@ class _Seen:
     absent: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
-class Allocation:
+class AllocationCollector:
     """The collector. `services` are programs that may use GPUs without holding them. `log` is called when a
     source starts to fail, fails for another reason, or works again. `unseen`: the driver does not report
     all processes to this exporter, so unowned processes are not counted."""
@@ -54,8 +54,8 @@ class Allocation:
 
     def __init__(
         self,
-        board: Board,
-        sources: Sequence[Owners],
+        board: GpuStates,
+        sources: Sequence[HoldingSource],
         procfs: Path,
         services: Sequence[str] = SERVICES,
         log: Callable[..., None] | None = None,
@@ -69,7 +69,7 @@ class Allocation:
         self._log = log
         self._unseen = unseen
         self._complaints: dict[str, str] = {}
-        self._seen = _Seen()
+        self._seen = _StrayState()
 
     def collect(self, now: float) -> Iterator[Sample]:
         view = self._board.view(now)
@@ -101,14 +101,14 @@ class Allocation:
         self._complaints[source] = why
 
     def _unowned(
-        self, view: BoardView, held: Mapping[tuple[int, str], list[Holding]], now: float
+        self, view: NodeSnapshot, held: Mapping[tuple[int, str], list[Holding]], now: float
     ) -> Iterator[Sample]:
         """The number of unowned processes of each GPU whose processes are all known."""
-        seen = _Seen()
+        seen = _StrayState()
         for gpu in view.gpus:
             values = gpu.groups.get("processes")
             pids = _pids(values.readings) if values is not None else None
-            if gpu.status is not Status.UP or values is None or pids is None:
+            if gpu.status is not GpuStatus.UP or values is None or pids is None:
                 continue
             keys = {holding.key for holding in held.get((gpu.index, gpu.uuid), ())}
             counts = [self._stray(gpu.uuid, pid, keys, values.at, seen, now) for pid in pids]
@@ -119,11 +119,11 @@ class Allocation:
         self._seen = seen
 
     def _stray(
-        self, uuid: str, pid: int, keys: set[str], at: float, seen: _Seen, now: float
+        self, uuid: str, pid: int, keys: set[str], at: float, seen: _StrayState, now: float
     ) -> bool | None:
         """Whether a process has no owner; None when unknown. The driver reported the process at Unix time
         `at`."""
-        process = look(self._procfs, pid)
+        process = read_process(self._procfs, pid)
         if process is None:
             # The process has ended. If the driver reports it again, /proc is that of another container.
             first = seen.absent[uuid, pid] = self._seen.absent.get((uuid, pid), at)
@@ -140,7 +140,7 @@ class Allocation:
         return now - before.since >= SETTLE_SECONDS
 
 
-def _ask(source: Owners, now: float) -> tuple[list[Holding] | None, str]:
+def _ask(source: HoldingSource, now: float) -> tuple[list[Holding] | None, str]:
     """The holdings of a source, or the reason of its failure; neither if it does not exist on this node."""
     try:
         if not source.here():
@@ -154,7 +154,7 @@ def _ask(source: Owners, now: float) -> tuple[list[Holding] | None, str]:
     return found, ""
 
 
-def _names(view: BoardView) -> dict[str, tuple[int, str]]:
+def _names(view: NodeSnapshot) -> dict[str, tuple[int, str]]:
     """All names that a scheduler may use for a GPU: uuid, index, device file, uuids of its partitions."""
     found: dict[str, tuple[int, str]] = {}
     for gpu in view.gpus:

@@ -16,7 +16,7 @@ _STA_NANO = 0x2000
 _PPM = 1e6 * 65_536  # the kernel's unit of frequency: a millionth, scaled by 2^16
 
 
-class _Timex(ctypes.Structure):
+class _TimexStruct(ctypes.Structure):
     """struct timex of adjtimex(2)."""
 
     _fields_ = (
@@ -64,7 +64,7 @@ class Timex:
     def collect(self, now: float) -> Iterator[Sample]:
         if source := read_if_there(self._source):
             yield Sample("node_time_clocksource_current_info", ("0", source), 1)
-        found = _Timex()
+        found = _TimexStruct()
         state = self._adjtimex(ctypes.byref(found))
         if state < 0:
             failed = ctypes.get_errno()

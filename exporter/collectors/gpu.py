@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator
 
 from exporter.collector import CollectorError
 from exporter.exposition import Sample
-from exporter.gpu_states import Board, Status
+from exporter.gpu_states import GpuStates, GpuStatus
 from exporter.sources.base import Group
 
 
@@ -16,7 +16,7 @@ class GpuReadings:
     inline = True
 
     def __init__(
-        self, board: Board, group: Group, interval: float, hidden: frozenset[str] = frozenset()
+        self, board: GpuStates, group: Group, interval: float, hidden: frozenset[str] = frozenset()
     ) -> None:
         self.name = f"gpu_{group}"
         self.interval = interval
@@ -34,7 +34,7 @@ class GpuReadings:
 
     def collect(self, now: float) -> Iterator[Sample]:
         view = self._board.view(now)
-        up = [gpu for gpu in view.gpus if gpu.status is Status.UP]
+        up = [gpu for gpu in view.gpus if gpu.status is GpuStatus.UP]
         if view.failure or (up and not any(self._group in gpu.groups for gpu in up)):
             raise CollectorError(view.failure or f"no GPU has current values of {self._group}")
         for gpu in up:

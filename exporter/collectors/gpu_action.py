@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 
 from exporter.exposition import Sample
-from exporter.gpu_states import Board
+from exporter.gpu_states import GpuStates
 from exporter.xids.kernel_log import KernelLog
 
 
@@ -16,7 +16,7 @@ class GpuAction:
     inline = True
     interval = 1.0
 
-    def __init__(self, board: Board, kernel_log: KernelLog) -> None:
+    def __init__(self, board: GpuStates, kernel_log: KernelLog) -> None:
         self._board = board
         self._kernel_log = kernel_log
 

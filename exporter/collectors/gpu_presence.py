@@ -6,13 +6,13 @@ from collections.abc import Hashable, Iterator
 
 from exporter.collector import CollectorError
 from exporter.exposition import Sample
-from exporter.gpu_states import Board, BoardView, GpuView, Status
+from exporter.gpu_states import GpuSnapshot, GpuStates, GpuStatus, NodeSnapshot
 
 # Verdict -> up, present, lost, responding. None means no series: a lost GPU neither responds nor hangs.
-_VERDICTS: dict[Status, tuple[int, int, int, int | None]] = {
-    Status.UP: (1, 1, 0, 1),
-    Status.LOST: (0, 0, 1, None),
-    Status.HUNG: (0, 1, 0, 0),
+_VERDICTS: dict[GpuStatus, tuple[int, int, int, int | None]] = {
+    GpuStatus.UP: (1, 1, 0, 1),
+    GpuStatus.LOST: (0, 0, 1, None),
+    GpuStatus.HUNG: (0, 1, 0, 0),
 }
 _NAMES = ("gpu_up", "gpu_present", "gpu_lost", "gpu_responding")
 
@@ -24,7 +24,7 @@ class GpuPresence:
     inline = True
     interval = 1.0
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: GpuStates) -> None:
         self._board = board
 
     def token(self, now: float) -> Hashable:
@@ -42,7 +42,7 @@ class GpuPresence:
 
     def collect(self, now: float) -> Iterator[Sample]:
         view = self._board.view(now)
-        judged = [gpu for gpu in view.gpus if gpu.status is not Status.UNKNOWN]
+        judged = [gpu for gpu in view.gpus if gpu.status is not GpuStatus.UNKNOWN]
         if view.failure and not judged:
             raise CollectorError(view.failure)
         for gpu in view.gpus:
@@ -52,12 +52,12 @@ class GpuPresence:
         yield from _processes(view)
 
 
-def _gpu(gpu: GpuView) -> Iterator[Sample]:
+def _gpu(gpu: GpuSnapshot) -> Iterator[Sample]:
     key, device = (str(gpu.index), gpu.uuid), gpu.device
     for name, value in zip(_NAMES, _VERDICTS.get(gpu.status, ()), strict=False):
         if value is not None:
             yield Sample(name, key, value)
-    if gpu.status is Status.UP:
+    if gpu.status is GpuStatus.UP:
         yield Sample("gpu_slow", key, int(gpu.slow))
     for group in gpu.left_out:
         yield Sample("gpu_exporter_left_out", (*key, f"gpu_{group}"), 1)
@@ -75,7 +75,7 @@ def _gpu(gpu: GpuView) -> Iterator[Sample]:
     yield Sample("gpu_info", labels, 1)
 
 
-def _processes(view: BoardView) -> Iterator[Sample]:
+def _processes(view: NodeSnapshot) -> Iterator[Sample]:
     yield Sample("gpu_exporter_released", (), int(view.released))
     yield Sample("gpu_exporter_abandoned_workers", (), view.abandoned)
     if view.events_up is not None:

@@ -14,27 +14,27 @@ from typing import Protocol
 
 from exporter.exposition import Sample
 from exporter.reports import report_samples
-from exporter.reports.files import Files, Held
+from exporter.reports.files import ReportFiles, StoredReport
 from exporter.reports.inbox import Inbox, Receiver
-from exporter.reports.permissions import Owners
-from exporter.reports.pipeline_totals import Totals
+from exporter.reports.permissions import ReportPermissions
+from exporter.reports.pipeline_totals import PipelineTotals
 from exporter.reports.report import (
     REASONS,
     Key,
-    Pipeline,
+    PipelineReport,
     Reason,
     Report,
-    Serving,
-    Training,
+    ServingReport,
+    TrainingReport,
 )
-from exporter.reports.reporter_process import gone
+from exporter.reports.reporter_process import has_exited
 
 FORGET_ENDED_SECONDS = 3600.0
 FORGET_SECONDS = 7 * 86_400.0
 FORGET_PIPELINE_SECONDS = 30 * 86_400.0
 
 
-class Cluster(Protocol):
+class NodeJobs(Protocol):
     """Information of the cluster about the jobs on this node."""
 
     def users(self) -> Mapping[str, int]:
@@ -46,7 +46,7 @@ class Cluster(Protocol):
         ...
 
 
-class Progress:
+class ProgressCollector:
     """Exports the reports of all jobs."""
 
     name = "progress"
@@ -54,16 +54,16 @@ class Progress:
     interval = 2.0
 
     def __init__(
-        self, folder: Path | None, socket: Path | None = None, cluster: Cluster | None = None
+        self, folder: Path | None, socket: Path | None = None, cluster: NodeJobs | None = None
     ) -> None:
         self._rejected: dict[Reason, int] = dict.fromkeys(REASONS, 0)
         self._lock = threading.Lock()
-        self._owners = Owners()
-        self._files = Files(folder, self._owners, self._count) if folder else None
+        self._owners = ReportPermissions()
+        self._files = ReportFiles(folder, self._owners, self._count) if folder else None
         self._inbox = Inbox(self._owners, self._count)
         self._receiver = Receiver(socket, self._inbox.take) if socket else None
         self._cluster = cluster
-        self._totals = Totals()
+        self._totals = PipelineTotals()
 
     def collect(self, now: float) -> Iterator[Sample]:
         if self._cluster is not None:
@@ -71,7 +71,7 @@ class Progress:
         if self._receiver is not None:
             self._receiver.start()
         held = self._held(now)
-        yield from self._jobs([report for report in held if isinstance(report, Training)])
+        yield from self._jobs([report for report in held if isinstance(report, TrainingReport)])
         for report in held:
             yield from self._one(report)
         self._totals.keep({report.key for report in held})
@@ -82,15 +82,15 @@ class Progress:
         for reason, count in counts:
             yield Sample("gpu_exporter_progress_rejected_total", (reason,), count)
 
-    def _jobs(self, reports: list[Training]) -> Iterator[Sample]:
+    def _jobs(self, reports: list[TrainingReport]) -> Iterator[Sample]:
         for _, ranks in groupby(reports, lambda report: report.job_id):
             of_job = list(ranks)
-            yield from report_samples.job(of_job, dead=all(map(gone, of_job)))
+            yield from report_samples.job(of_job, dead=all(map(has_exited, of_job)))
 
     def _one(self, report: Report) -> Iterator[Sample]:
-        if isinstance(report, Training):
+        if isinstance(report, TrainingReport):
             yield from report_samples.rank(report)
-        elif isinstance(report, Pipeline):
+        elif isinstance(report, PipelineReport):
             yield from report_samples.pipeline(report, self._totals.of(report))
         else:
             pooled = self._cluster is not None and self._cluster.pooled(report.service)
@@ -98,7 +98,7 @@ class Progress:
 
     def _held(self, now: float) -> list[Report]:
         """The newest report of each reporter, without expired ones, sorted."""
-        newest: dict[Key, Held] = {}
+        newest: dict[Key, StoredReport] = {}
         began = time.monotonic()
         files = list(self._files.read()) if self._files is not None else []
         for held in (*files, *self._inbox.held()):
@@ -115,13 +115,13 @@ class Progress:
             self._rejected[reason] += 1
 
 
-def _forgotten(held: Held, now: float) -> bool:
+def _forgotten(held: StoredReport, now: float) -> bool:
     """Whether a report has expired. A server's report expires when its process ends, because it has no load
     any more. A pipeline's report is kept after its process has ended, because the next run is expected."""
     report, age = held.report, now - held.at
-    if isinstance(report, Pipeline):
+    if isinstance(report, PipelineReport):
         return age > FORGET_PIPELINE_SECONDS
     ended = report.running is False
-    if isinstance(report, Serving):
-        return ended or gone(report) or age > FORGET_SECONDS
-    return age > (FORGET_ENDED_SECONDS if ended or gone(report) else FORGET_SECONDS)
+    if isinstance(report, ServingReport):
+        return ended or has_exited(report) or age > FORGET_SECONDS
+    return age > (FORGET_ENDED_SECONDS if ended or has_exited(report) else FORGET_SECONDS)

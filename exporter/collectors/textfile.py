@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from exporter.catalogue import Catalogue
-from exporter.exposition import Sample, Series
-from exporter.textfile.families import Family
-from exporter.textfile.folder import Folders
+from exporter.exposition import Sample, SeriesSchema
+from exporter.textfile.families import ParsedFamily
+from exporter.textfile.folder import TextFileFolders
 from exporter.textfile.merged import Merged
-from exporter.textfile.rejected import Rejected
+from exporter.textfile.rejected import TextFileRejected
 
 NOT_TAKEN = ("exporter", "remediator", "rules", "pool", "prometheus", "alertmanager")
 
@@ -28,13 +28,13 @@ class Textfile:
     def __init__(
         self, folders: Sequence[str], catalogue: Catalogue, log: Callable[..., None]
     ) -> None:
-        self._folders = Folders(folders)
+        self._folders = TextFileFolders(folders)
         self._catalogue = catalogue
         self._log = log
         self._complaints: dict[str, str] = {}
-        self._foreign: dict[str, Series] = {}
+        self._foreign: dict[str, SeriesSchema] = {}
 
-    def foreign(self) -> Mapping[str, Series]:
+    def foreign(self) -> Mapping[str, SeriesSchema]:
         """The series of the files, by name."""
         return self._foreign
 
@@ -42,14 +42,14 @@ class Textfile:
         merged = Merged()
         dropped: set[str] = set()
         read: list[tuple[str, float]] = []
-        wrong: dict[str, Rejected] = {}
+        wrong: dict[str, TextFileRejected] = {}
         for path, file in self._folders.files():
             try:
-                if isinstance(file.found, Rejected):
+                if isinstance(file.found, TextFileRejected):
                     raise file.found
                 ours = {name for name, family in file.found.items() if self._ours(family)}
                 merged.add(path, {n: f for n, f in file.found.items() if n not in ours})
-            except Rejected as error:
+            except TextFileRejected as error:
                 wrong[path] = error
                 continue
             dropped |= ours
@@ -65,7 +65,7 @@ class Textfile:
             yield Sample("gpu_exporter_textfile_rejected", (path, why.reason), 1)
         yield Sample("gpu_exporter_textfile_families_dropped", (), len(dropped))
 
-    def _ours(self, family: Family) -> bool:
+    def _ours(self, family: ParsedFamily) -> bool:
         """Whether one of its names, in either format, is reserved for fleetmedic or Prometheus."""
         series = {name for name, _ in family.samples}
         for name in (*series, family.name, f"{family.name}_total"):
@@ -76,7 +76,7 @@ class Textfile:
                 return True
         return False
 
-    def _tell(self, wrong: Mapping[str, Rejected], dropped: set[str]) -> None:
+    def _tell(self, wrong: Mapping[str, TextFileRejected], dropped: set[str]) -> None:
         """Log problems when they begin or change."""
         complaints = {path: str(error) for path, error in wrong.items()}
         complaints |= dict.fromkeys(dropped, "the exporter itself has a family of this name")

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Iterator
 
 from exporter.collector import CollectorError
 from exporter.exposition import Sample
-from exporter.gpu_states import Board, BoardView
-from exporter.xids.kernel_log import Counted, KernelLog
+from exporter.gpu_states import GpuStates, NodeSnapshot
+from exporter.xids.kernel_log import ErrorCounts, KernelLog
 from exporter.xids.pairing import WITNESSES
 
 
@@ -18,10 +18,10 @@ class XidErrors:
     inline = False
     interval = 1.0
 
-    def __init__(self, board: Board, kernel_log: KernelLog) -> None:
+    def __init__(self, board: GpuStates, kernel_log: KernelLog) -> None:
         self._board = board
         self._kernel_log = kernel_log
-        self._taken: tuple[BoardView, Counted] | None = None
+        self._taken: tuple[NodeSnapshot, ErrorCounts] | None = None
 
     def token(self, now: float) -> Hashable:
         """Avoids rendering hundreds of counts each second, because they rarely change."""
@@ -41,7 +41,7 @@ class XidErrors:
         yield Sample("gpu_exporter_xid_unmatched_total", (), counted.unmatched)
         yield Sample("gpu_exporter_kmsg_dropped_total", (), counted.dropped)
 
-    def _take(self, now: float) -> tuple[BoardView, Counted]:
+    def _take(self, now: float) -> tuple[NodeSnapshot, ErrorCounts]:
         view = self._board.view(now)
         counted = self._kernel_log.counted(now)
         if view.failure and not view.gpus:
@@ -50,7 +50,7 @@ class XidErrors:
             raise CollectorError(counted.failure)
         return view, counted
 
-    def _gpus(self, view: BoardView, counted: Counted) -> Iterator[Sample]:
+    def _gpus(self, view: NodeSnapshot, counted: ErrorCounts) -> Iterator[Sample]:
         zeros = dict.fromkeys(self._kernel_log.zeros, 0)
         for gpu in view.gpus:
             key = (str(gpu.index), gpu.uuid)
@@ -64,7 +64,7 @@ class XidErrors:
             for code, at in counted.xids_latest.get(gpu.uuid, {}).items():
                 yield Sample("gpu_xid_last_timestamp_seconds", (*key, code), round(at, 3))
 
-    def _switches(self, counted: Counted) -> Iterator[Sample]:
+    def _switches(self, counted: ErrorCounts) -> Iterator[Sample]:
         for switch, counts in counted.sxids.items():
             for code, count in counts.items():
                 yield Sample("gpu_sxid_errors_total", (code, switch), count)

@@ -32,7 +32,7 @@ class Holding:
     container: str = ""
 
 
-class Owners(Protocol):
+class HoldingSource(Protocol):
     """A source of holdings. It reads files of other programs, so all reads are bounded."""
 
     @property

@@ -26,25 +26,25 @@ MAX_CLAIMS = 4096
 _DEVICE = re.compile(r"gpu-([0-9]{1,3})(?:-mig-[0-9a-z.-]{1,64})?")
 
 
-class _Device(msgspec.Struct, frozen=True):
+class _ClaimDevice(msgspec.Struct, frozen=True):
     name: str = msgspec.field(name="DeviceName")
 
 
-class _Driver(msgspec.Struct, frozen=True):
-    devices: list[_Device] | None = msgspec.field(name="Devices", default=None)
+class _ClaimDriver(msgspec.Struct, frozen=True):
+    devices: list[_ClaimDevice] | None = msgspec.field(name="Devices", default=None)
 
 
 class _Claim(msgspec.Struct, frozen=True):
     namespace: str = msgspec.field(name="Namespace", default="")
     pods: dict[str, object] | None = msgspec.field(name="PodUIDs", default=None)
-    drivers: dict[str, _Driver] | None = msgspec.field(name="DriverState", default=None)
+    drivers: dict[str, _ClaimDriver] | None = msgspec.field(name="DriverState", default=None)
 
 
 class _Claims(msgspec.Struct, frozen=True):
     found: list[_Claim] | None = msgspec.field(name="ClaimInfoStateList")
 
 
-class _File(msgspec.Struct, frozen=True):
+class _ClaimCheckpoint(msgspec.Struct, frozen=True):
     data: str = msgspec.field(name="Data")
 
 
@@ -88,7 +88,9 @@ class ClaimOwners:
 
     def _claims(self) -> list[_Claim]:
         try:
-            outer = msgspec.convert(json.loads(bounded.read(self._path, MAX_BYTES)), _File)
+            outer = msgspec.convert(
+                json.loads(bounded.read(self._path, MAX_BYTES)), _ClaimCheckpoint
+            )
             claims = msgspec.convert(json.loads(outer.data), _Claims).found or []
         except OSError as error:
             raise CollectorError(f"cannot read {self._path}: {error.strerror}") from None

@@ -26,7 +26,7 @@ _SHARE = re.compile(r"::[0-9]+$")
 _FILE = re.compile(r"(nvidia[0-9]{1,3})(?:/.*)?")
 
 
-class _Entry(msgspec.Struct, frozen=True, rename="pascal"):
+class _CheckpointEntry(msgspec.Struct, frozen=True, rename="pascal"):
     pod_u_i_d: str = msgspec.field(name="PodUID", default="")
     container_name: str = ""
     resource_name: str = ""
@@ -34,12 +34,12 @@ class _Entry(msgspec.Struct, frozen=True, rename="pascal"):
     device_i_ds: Any = msgspec.field(name="DeviceIDs", default=None)
 
 
-class _Data(msgspec.Struct, frozen=True):
-    entries: list[_Entry] | None = msgspec.field(name="PodDeviceEntries", default=None)
+class _CheckpointData(msgspec.Struct, frozen=True):
+    entries: list[_CheckpointEntry] | None = msgspec.field(name="PodDeviceEntries", default=None)
 
 
-class _File(msgspec.Struct, frozen=True):
-    data: _Data = msgspec.field(name="Data")
+class _DeviceCheckpoint(msgspec.Struct, frozen=True):
+    data: _CheckpointData = msgspec.field(name="Data")
 
 
 class KubeletOwners:
@@ -74,11 +74,11 @@ class KubeletOwners:
                     container=text(entry.container_name),
                 )
 
-    def _entries(self) -> list[_Entry]:
+    def _entries(self) -> list[_CheckpointEntry]:
         path = self._root / CHECKPOINT
         try:
             raw = bounded.read(path, MAX_BYTES)
-            file = msgspec.convert(json.loads(raw), _File)
+            file = msgspec.convert(json.loads(raw), _DeviceCheckpoint)
         except OSError as error:
             raise CollectorError(f"cannot read {path}: {error.strerror}") from None
         except (ValueError, RecursionError) as error:

@@ -43,7 +43,7 @@ _NAMED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class GpuProcess:
     """One process: its name, its start time (clock ticks since boot), and the keys of its possible owners."""
 
     name: str
@@ -52,13 +52,13 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stat:
+class _ProcessStat:
     name: str
     parent: int
     started: int
 
 
-def look(procfs: Path, pid: int) -> Process | None:
+def read_process(procfs: Path, pid: int) -> GpuProcess | None:
     """The process; None when it has ended."""
     folder = procfs / str(pid)
     try:
@@ -68,16 +68,16 @@ def look(procfs: Path, pid: int) -> Process | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError:
-        return Process("", 0, frozenset({UNREADABLE}))
-    return Process(stat.name, stat.started, frozenset(keys or _of_ancestors(procfs, stat)))
+        return GpuProcess("", 0, frozenset({UNREADABLE}))
+    return GpuProcess(stat.name, stat.started, frozenset(keys or _of_ancestors(procfs, stat)))
 
 
-def _stat(folder: Path) -> _Stat:
+def _stat(folder: Path) -> _ProcessStat:
     raw = bounded.read(folder / "stat", MAX_BYTES)
     name = raw[raw.find(b"(") + 1 : raw.rfind(b")")].decode("utf-8", "replace")[:64]
     fields = raw[raw.rfind(b")") + 2 :].split()
     numbers = [int(field) if field.isdigit() else 0 for field in fields[1:20]]
-    return _Stat(name, *(numbers[i] if i < len(numbers) else 0 for i in (0, 18)))
+    return _ProcessStat(name, *(numbers[i] if i < len(numbers) else 0 for i in (0, 18)))
 
 
 def _of_cgroup(cgroup: bytes) -> set[str]:
@@ -85,7 +85,7 @@ def _of_cgroup(cgroup: bytes) -> set[str]:
     return keys | {f"pod:{uid(found)}" for found in _POD.findall(cgroup)}
 
 
-def _of_ancestors(procfs: Path, stat: _Stat) -> set[str]:
+def _of_ancestors(procfs: Path, stat: _ProcessStat) -> set[str]:
     """The keys of the nearest ancestor that names a job. An unreadable ancestor ends the search, because
     the process itself is readable and names no job."""
     for _ in range(MAX_ANCESTORS):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.collector_spec import Flag, Parts
-from exporter.owners.base import Owners
+from exporter.collector_spec import CollectorContext, Flag
+from exporter.owners.base import HoldingSource
 from exporter.owners.claims import ClaimOwners
 from exporter.owners.kubelet import KubeletOwners
 from exporter.owners.local import LocalOwners
@@ -53,7 +53,7 @@ OWNER_FLAGS: tuple[Flag, ...] = (
 )
 
 
-def owners(parts: Parts) -> tuple[Owners, ...]:
+def owners(parts: CollectorContext) -> tuple[HoldingSource, ...]:
     """The sources of this exporter. Each source checks at every read whether its scheduler is on the node.
     For simulated GPUs, this machine's own schedulers are irrelevant."""
     flags = {flag.name: parts.flags.get(flag.name) or flag.default for flag in OWNER_FLAGS}
@@ -71,7 +71,7 @@ def owners(parts: Parts) -> tuple[Owners, ...]:
     )
 
 
-def services(parts: Parts) -> tuple[str, ...]:
+def services(parts: CollectorContext) -> tuple[str, ...]:
     """Programs that may use GPUs without holding them."""
     return _names(str(parts.flags.get(_SERVICES) or ",".join(SERVICES)))
 

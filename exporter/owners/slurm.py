@@ -78,7 +78,7 @@ class SlurmNotes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _StepEnvironment:
     """The information about a job in the environment of one of its processes."""
 
     job: str
@@ -144,7 +144,7 @@ class SlurmSteps:
                         raise CollectorError(f"{root} has more than {MAX_JOBS} jobs")
                     yield match[1], folder
 
-    def _asked(self, folder: Path, job: str) -> Iterator[_Told]:
+    def _asked(self, folder: Path, job: str) -> Iterator[_StepEnvironment]:
         """The information of each step of a job: reads its processes until one has the GPUs."""
         for step, pids in _steps(folder):
             for pid in pids:
@@ -154,7 +154,7 @@ class SlurmSteps:
                     if told.gpus:
                         break
 
-    def _told(self, pid: str, job: str, *, batch: bool) -> _Told | None:
+    def _told(self, pid: str, job: str, *, batch: bool) -> _StepEnvironment | None:
         """The information of a process; None when it has ended, or belongs to Slurm itself."""
         try:
             raw = bounded.read(self._procfs / pid / "environ", MAX_ENVIRON)
@@ -174,7 +174,9 @@ class SlurmSteps:
         if given.get("SLURM_JOB_ID") != job:
             return None
         gpus = _gpus(given, batch=batch)
-        return _Told(job, given.get("SLURM_JOB_USER", ""), given.get("SLURM_JOB_ACCOUNT", ""), gpus)
+        return _StepEnvironment(
+            job, given.get("SLURM_JOB_USER", ""), given.get("SLURM_JOB_ACCOUNT", ""), gpus
+        )
 
 
 def _gpus(given: dict[str, str], *, batch: bool) -> tuple[str, ...]:

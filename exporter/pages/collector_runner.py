@@ -25,7 +25,7 @@ _SLACK = 1.0  # seconds, so that a slightly late run does not cause a gap
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CollectorRun:
     """A collector's latest run and its fragment. Times are in Unix seconds."""
 
     fragment: Fragment = EMPTY
@@ -36,7 +36,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class CollectorState:
     """The state of a collector. `why` is the reason of a failure, or empty; `last_success` is a Unix time,
     0 before the first success."""
 
@@ -46,7 +46,7 @@ class State:
     last_success: float
 
 
-class Lane:
+class CollectorRunner:
     """One collector; `run` never raises."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Lane:
         self.collector = collector
         self.name = collector.name
         self.inline = collector.inline
-        self.outcome = Outcome()
+        self.outcome = CollectorRun()
         self._renderer = Renderer(catalogue)
         self._log = log
         self._complaint = ""
@@ -93,7 +93,7 @@ class Lane:
         of the fragment is unknown."""
         return not -AHEAD <= now - self.outcome.finished <= 3 * self.collector.interval + _SLACK
 
-    def state(self, now: float) -> State:
+    def state(self, now: float) -> CollectorState:
         """The state at Unix time `now`."""
         outcome, why = self.outcome, ""
         if not outcome.finished:
@@ -104,7 +104,7 @@ class Lane:
             why = f"no run has finished for {now - outcome.finished:.0f} s"
         elif not outcome.success:
             why = self._complaint or "the latest run failed"
-        return State(self.name, why[:500], self.collector.interval, outcome.last_success)
+        return CollectorState(self.name, why[:500], self.collector.interval, outcome.last_success)
 
     def samples(self, now: float) -> Iterable[Sample]:
         """The metrics about the collector. An overdue collector counts as failed."""
@@ -134,7 +134,7 @@ class Lane:
 
     def _conclude(self, fragment: Fragment, code: str, now: float, seconds: float) -> None:
         last = self.outcome.last_success if code else now
-        self.outcome = Outcome(EMPTY if code else fragment, not code, now, seconds, last)
+        self.outcome = CollectorRun(EMPTY if code else fragment, not code, now, seconds, last)
         if code:
             code = code if code in self._errors or len(self._errors) < MAX_CODES else "other"
             self._errors[code] = self._errors.get(code, 0) + 1

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from exporter.exposition import Block, Family, escape, number
-from exporter.gpu_states import BoardView, GpuView
+from exporter.gpu_states import GpuSnapshot, NodeSnapshot
 from exporter.pages.page import Fragment, Page
 from exporter.sources.base import Group
 
@@ -102,7 +102,7 @@ ECC_TOTALS: dict[str, tuple[str, str, str]] = {
 XID = Family("DCGM_FI_DEV_XID_ERRORS", "gauge", "Code of the latest XID error, 0 without an error.")
 
 
-def dcgm(view: BoardView, hostname: str, xids: Mapping[str, int] | None = None) -> Page:
+def dcgm(view: NodeSnapshot, hostname: str, xids: Mapping[str, int] | None = None) -> Page:
     """The page. `xids` has the latest XID code by uuid, for GPUs with an XID; None: unknown."""
     rows: dict[Family, list[str]] = {}
     for gpu in view.gpus:
@@ -113,7 +113,7 @@ def dcgm(view: BoardView, hostname: str, xids: Mapping[str, int] | None = None) 
     return Page([Fragment(blocks)])
 
 
-def _values(gpu: GpuView, xids: Mapping[str, int] | None) -> Iterator[tuple[Family, float]]:
+def _values(gpu: GpuSnapshot, xids: Mapping[str, int] | None) -> Iterator[tuple[Family, float]]:
     readings = [reading for group in _GROUPS for reading in gpu.readings(group)]
     known = {(name, labels): value for name, labels, value in readings}
     for field in FIELDS:
@@ -132,7 +132,7 @@ def _values(gpu: GpuView, xids: Mapping[str, int] | None) -> Iterator[tuple[Fami
         yield XID, xids.get(gpu.uuid, 0)
 
 
-def _ecc(gpu: GpuView, error: str, scope: str) -> float | None:
+def _ecc(gpu: GpuSnapshot, error: str, scope: str) -> float | None:
     """The sum of errors over all locations. `sram` is the sum over the units that older cards count
     separately."""
     found = {
@@ -145,7 +145,7 @@ def _ecc(gpu: GpuView, error: str, scope: str) -> float | None:
     return sum(found.values()) if found else None
 
 
-def _labels(gpu: GpuView, hostname: str) -> str:
+def _labels(gpu: GpuSnapshot, hostname: str) -> str:
     """The labels in dcgm-exporter's order; the host name under its old and its new label name."""
     device = gpu.device
     domain, colon, place = device.pci_bus_id.partition(":")

@@ -7,31 +7,34 @@ from enum import StrEnum
 MAX_RANGES = 64
 
 
-class Form(StrEnum):
+class ExpositionFormat(StrEnum):
     """An exposition format, identified by its content type."""
 
     TEXT = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
-def negotiate(accept: str) -> Form:
+def negotiate(accept: str) -> ExpositionFormat:
     """The format for a request with this Accept header.
 
     OpenMetrics only if the header names it, with version 1.0.0 or without a version, and prefers it;
     otherwise the text format, which all clients support, including browsers. Irrelevant parameters are
     ignored (`escaping`: our names need none).
     """
-    wishes = dict.fromkeys(Form, 0.0)
+    wishes = dict.fromkeys(ExpositionFormat, 0.0)
     for part in accept.lower().split(",")[:MAX_RANGES]:
         kind, *parameters = [piece.strip() for piece in part.split(";")]
         given = dict(_parameter(text) for text in parameters)
         weight, version = _weight(given.get("q", "1")), given.get("version", "")
         if kind == "application/openmetrics-text" and version in ("", "1.0.0"):
-            wishes[Form.OPENMETRICS] = max(wishes[Form.OPENMETRICS], weight)
+            wishes[ExpositionFormat.OPENMETRICS] = max(wishes[ExpositionFormat.OPENMETRICS], weight)
         elif kind in ("text/plain", "text/*", "*/*") and version in ("", "0.0.4"):
-            wishes[Form.TEXT] = max(wishes[Form.TEXT], weight)
-    wanted = wishes[Form.OPENMETRICS] > 0 and wishes[Form.OPENMETRICS] >= wishes[Form.TEXT]
-    return Form.OPENMETRICS if wanted else Form.TEXT
+            wishes[ExpositionFormat.TEXT] = max(wishes[ExpositionFormat.TEXT], weight)
+    wanted = (
+        wishes[ExpositionFormat.OPENMETRICS] > 0
+        and wishes[ExpositionFormat.OPENMETRICS] >= wishes[ExpositionFormat.TEXT]
+    )
+    return ExpositionFormat.OPENMETRICS if wanted else ExpositionFormat.TEXT
 
 
 def _parameter(text: str) -> tuple[str, str]:

@@ -14,11 +14,11 @@ import zlib
 from collections.abc import Sequence
 
 from exporter.exposition import Block, openmetrics_header, text_header
-from exporter.pages.openmetrics import Form
+from exporter.pages.openmetrics import ExpositionFormat
 
 _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"  # deflate, no name, no time, fastest
 _LAST = b"\x03\x00"  # an empty last block
-_HEADERS = {Form.TEXT: text_header, Form.OPENMETRICS: openmetrics_header}
+_HEADERS = {ExpositionFormat.TEXT: text_header, ExpositionFormat.OPENMETRICS: openmetrics_header}
 
 
 class Fragment:
@@ -28,10 +28,10 @@ class Fragment:
 
     def __init__(self, blocks: tuple[Block, ...] = ()) -> None:
         self.blocks = blocks
-        self._plain: dict[Form, bytes] = {}
-        self._packed: dict[Form, bytes] = {}
+        self._plain: dict[ExpositionFormat, bytes] = {}
+        self._packed: dict[ExpositionFormat, bytes] = {}
 
-    def plain(self, form: Form) -> bytes:
+    def plain(self, form: ExpositionFormat) -> bytes:
         """The bytes in this format."""
         made = self._plain.get(form)
         if made is None:
@@ -40,7 +40,7 @@ class Fragment:
             made = self._plain[form] = text.encode()
         return made
 
-    def packed(self, form: Form) -> bytes:
+    def packed(self, form: ExpositionFormat) -> bytes:
         """The bytes as deflate blocks that can be joined; level 1 is nearly as good as higher levels."""
         made = self._packed.get(form)
         if made is None:
@@ -50,16 +50,16 @@ class Fragment:
         return made
 
 
-class _End(Fragment):
+class _EofFragment(Fragment):
     """The last line of a page; only OpenMetrics has one."""
 
     __slots__ = ()
 
-    def plain(self, form: Form) -> bytes:
-        return b"# EOF\n" if form is Form.OPENMETRICS else b""
+    def plain(self, form: ExpositionFormat) -> bytes:
+        return b"# EOF\n" if form is ExpositionFormat.OPENMETRICS else b""
 
 
-_END = _End()
+_END = _EofFragment()
 
 
 class Page:
@@ -69,7 +69,7 @@ class Page:
 
     def __init__(self, fragments: Sequence[Fragment]) -> None:
         self._fragments = (*fragments, _END)
-        self._ends: dict[Form, bytes] = {}
+        self._ends: dict[ExpositionFormat, bytes] = {}
 
     def __bool__(self) -> bool:
         return any(fragment.blocks for fragment in self._fragments)
@@ -77,16 +77,16 @@ class Page:
     @property
     def text(self) -> bytes:
         """The page in the text format."""
-        return self.body(Form.TEXT, gzip=False)
+        return self.body(ExpositionFormat.TEXT, gzip=False)
 
-    def body(self, form: Form, *, gzip: bool) -> bytes:
+    def body(self, form: ExpositionFormat, *, gzip: bool) -> bytes:
         """The page in this format."""
         if not gzip:
             return b"".join([fragment.plain(form) for fragment in self._fragments])
         packed = [fragment.packed(form) for fragment in self._fragments]
         return b"".join([_HEAD, *packed, _LAST, self._end(form)])
 
-    def prepare(self, form: Form, *, gzip: bool) -> None:
+    def prepare(self, form: ExpositionFormat, *, gzip: bool) -> None:
         """Render in advance what `body` needs."""
         for fragment in self._fragments:
             fragment.plain(form)
@@ -95,7 +95,7 @@ class Page:
         if gzip:
             self._end(form)
 
-    def _end(self, form: Form) -> bytes:
+    def _end(self, form: ExpositionFormat) -> bytes:
         """The gzip trailer: checksum and length."""
         end = self._ends.get(form)
         if end is None:

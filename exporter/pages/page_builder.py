@@ -16,9 +16,9 @@ from pathlib import Path
 from exporter.catalogue import Catalogue
 from exporter.collector import Collector
 from exporter.exposition import Renderer, Sample
-from exporter.gpu_states import Board, BoardView
-from exporter.pages.collector_runner import Lane, State
-from exporter.pages.openmetrics import Form
+from exporter.gpu_states import GpuStates, NodeSnapshot
+from exporter.pages.collector_runner import CollectorRunner, CollectorState
+from exporter.pages.openmetrics import ExpositionFormat
 from exporter.pages.page import Fragment, Page
 
 SETTLE_SECONDS = 3.0
@@ -29,7 +29,7 @@ _STARTED = time.time()
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class PageSnapshot:
     """The data of one moment: the whole page, and the fragments for partial pages.
 
     `own` are the frame's samples: those of a collector by its name, those of the exporter under "".
@@ -43,18 +43,18 @@ class Snapshot:
     selections: dict[frozenset[str], Page] = field(default_factory=dict)
 
 
-class Frame:
+class PageBuilder:
     """All collectors of one exporter."""
 
     def __init__(
         self,
         collectors: list[Collector],
-        board: Board,
+        board: GpuStates,
         catalogue: Catalogue,
         version: str,
         log: Callable[..., None],
     ) -> None:
-        self._lanes = [Lane(collector, catalogue, log) for collector in collectors]
+        self._lanes = [CollectorRunner(collector, catalogue, log) for collector in collectors]
         self._board = board
         self._renderer = Renderer(catalogue)
         self._selecting = Renderer(catalogue)
@@ -62,8 +62,8 @@ class Frame:
         self._version = version
         self._log = log
         self._halt = threading.Event()
-        self._snapshot: Snapshot | None = None
-        self._asked: dict[tuple[Form, bool], float] = {}
+        self._snapshot: PageSnapshot | None = None
+        self._asked: dict[tuple[ExpositionFormat, bool], float] = {}
         self.names = tuple(lane.name for lane in self._lanes)
 
     @property
@@ -77,7 +77,9 @@ class Frame:
         snapshot = self._snapshot
         return snapshot is not None and time.monotonic() - snapshot.made > STALE_SECONDS
 
-    def page(self, wanted: frozenset[str] | None, form: Form, gzip: bool) -> bytes | None:
+    def page(
+        self, wanted: frozenset[str] | None, form: ExpositionFormat, gzip: bool
+    ) -> bytes | None:
         """The page, or the part of it with the `wanted` collectors; None when no page can be served.
 
         The page always has the frame's own metrics; those about collectors only for the selected ones.
@@ -92,7 +94,7 @@ class Frame:
             self._asked[form, gzip] = time.monotonic()
         return snapshot.page.body(form, gzip=gzip)
 
-    def states(self, now: float) -> list[State]:
+    def states(self, now: float) -> list[CollectorState]:
         """The state of each collector at Unix time `now`. Thread-safe."""
         return [lane.state(now) for lane in self._lanes]
 
@@ -126,10 +128,10 @@ class Frame:
         for (form, gzip), at in asked:
             if time.monotonic() - at < WARM_SECONDS:
                 page.prepare(form, gzip=gzip)
-        self._snapshot = Snapshot(page, fragments, own, time.monotonic())
+        self._snapshot = PageSnapshot(page, fragments, own, time.monotonic())
         return page
 
-    def _select(self, snapshot: Snapshot, wanted: frozenset[str]) -> Page:
+    def _select(self, snapshot: PageSnapshot, wanted: frozenset[str]) -> Page:
         names = [name for name in self.names if name in wanted]
         key = frozenset(names)
         with self._lock:
@@ -150,7 +152,7 @@ class Frame:
             if self._halt.wait(0.02):
                 return
 
-    def _repeat(self, lane: Lane) -> None:
+    def _repeat(self, lane: CollectorRunner) -> None:
         self._await_round()
         due = time.monotonic()
         while not self._halt.is_set():
@@ -194,7 +196,7 @@ class Frame:
         own[""] = list(self._exporter(view))
         return own
 
-    def _exporter(self, view: BoardView) -> Iterable[Sample]:
+    def _exporter(self, view: NodeSnapshot) -> Iterable[Sample]:
         yield Sample("gpu_exporter_simulated", (), view.source == "simulated")
         yield Sample("gpu_exporter_build_info", (self._version, view.source or "none"), 1)
         yield Sample("gpu_exporter_worker_restarts_total", (), view.restarts)

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import get_args
 
-from exporter.reading.fork_client import Nursery
-from exporter.reading.worker_handle import Child
+from exporter.reading.fork_client import ForkClient
+from exporter.reading.worker_handle import ChildHandle
 from exporter.sources.base import EventKind, GpuEvent
 
 UP_WITHIN = 5.0  # maximum age of the latest heartbeat; the process sends one every second
@@ -32,11 +32,11 @@ def parse(line: bytes) -> GpuEvent | None:
 class EventReader:
     """`module` provides the events to the process. `log(event, **fields)` writes to the log."""
 
-    def __init__(self, nursery: Nursery, module: str, log: Callable[..., None]) -> None:
-        self._nursery = nursery
+    def __init__(self, fork_client: ForkClient, module: str, log: Callable[..., None]) -> None:
+        self._fork_client = fork_client
         self._module = module
         self._log = log
-        self._child: Child | None = None
+        self._child: ChildHandle | None = None
         self._ending = False
         self._started = 0.0
         self._start_at = 0.0
@@ -48,7 +48,7 @@ class EventReader:
         return max(0, self._starts - 1)
 
     @property
-    def child(self) -> Child | None:
+    def child(self) -> ChildHandle | None:
         """The process to read from; None while there is none."""
         return None if self._ending else self._child
 
@@ -70,7 +70,9 @@ class EventReader:
         child = self._child
         if child is None:
             if wanted and now >= self._start_at:
-                self._child = Child(self._nursery, "exporter.reading.events", [self._module])
+                self._child = ChildHandle(
+                    self._fork_client, "exporter.reading.events", [self._module]
+                )
                 self._started, self._ending = now, False
                 self._starts += 1
         elif child.gone(now):

@@ -12,7 +12,7 @@ import signal
 import sys
 
 from exporter.reading.heartbeat import Heartbeat
-from exporter.reading.parent import die_with_parent, tell
+from exporter.reading.parent import die_with_parent, write_to_parent
 from exporter.sources.base import GpuEvent, SourceFailed
 
 
@@ -24,7 +24,7 @@ def line(event: GpuEvent) -> bytes:
 
 def _log(event: str, **fields: object) -> None:
     said = " ".join([event, *(f"{key}={value}" for key, value in fields.items())])
-    tell(b"log " + " ".join(said.split())[:1000].encode() + b"\n")
+    write_to_parent(b"log " + " ".join(said.split())[:1000].encode() + b"\n")
 
 
 def main(arguments: list[str]) -> int:
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         for event in importlib.import_module(module).events(_log):
             heartbeat.idle()
             if event is not None:
-                tell(line(event))
+                write_to_parent(line(event))
     except (SourceFailed, ImportError) as error:
         _log("failed", why=error)
     return 1

@@ -1,4 +1,4 @@
-"""Starts processes through the fork server (see forks)."""
+"""Starts processes through the fork server (see fork_server)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROOT = str(Path(__file__).resolve().parent.parent)
 START_WITHIN = 15.0
 
 
-class Forked:
+class ForkedProcess:
     """A process forked by the fork server; the kernel reaps it."""
 
     def __init__(self, pid: int) -> None:
@@ -65,7 +65,7 @@ class Forked:
             self._descriptor, self._ended = None, True
 
 
-class Nursery:
+class ForkClient:
     """The client of the fork server, which is started when needed and restarted when it has ended. Used by
     one thread. When this thread ends, the kernel kills the fork server and all processes forked by it."""
 
@@ -74,7 +74,9 @@ class Nursery:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
-    def start(self, module: str, words: list[str], descriptors: tuple[int, int, int]) -> Forked:
+    def start(
+        self, module: str, words: list[str], descriptors: tuple[int, int, int]
+    ) -> ForkedProcess:
         """Run `module.main` with these words in a new process. The descriptors are its input, output and
         heartbeat. Raises OSError."""
         request = "\0".join((module, *words)).encode()
@@ -89,7 +91,7 @@ class Nursery:
         if pid < 0:
             self.stop()
             raise OSError(errno.EAGAIN, "cannot start a process")
-        return Forked(pid)
+        return ForkedProcess(pid)
 
     def stop(self) -> None:
         """Kill the fork server and all processes forked by it."""

@@ -18,7 +18,7 @@ import socket
 import sys
 from typing import NoReturn
 
-from exporter.reading.parent import be_called, die_with_parent
+from exporter.reading.parent import die_with_parent, set_process_name
 
 MAX_REQUEST = 65_536
 
@@ -28,7 +28,7 @@ def _become(name: str, words: list[str], descriptors: list[int], parent: int) ->
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        be_called(f"gpu-{name.rpartition('.')[2]}")
+        set_process_name(f"gpu-{name.rpartition('.')[2]}")
         os.dup2(descriptors[0], 0)
         os.dup2(descriptors[1], 1)
         for descriptor in descriptors[:2]:
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
     die_with_parent(int(parent))
-    be_called("gpu-forks")
+    set_process_name("gpu-forks")
     for name in modules:
         try:
             importlib.import_module(name)

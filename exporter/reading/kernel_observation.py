@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
+class KernelObservation:
     """One observation. `driver` is the text of the driver's version file, empty while no driver is loaded."""
 
     driver: str
@@ -16,14 +16,14 @@ class Witness:
     bus: tuple[str, ...]
 
 
-def look(procfs: Path, sysfs: Path) -> Witness:
+def observe_kernel(procfs: Path, sysfs: Path) -> KernelObservation:
     """The current observation; unreadable files count as absent."""
     driver = procfs / "driver/nvidia"
     try:
         version = (driver / "version").read_text(errors="replace")[:4096]
     except OSError:
         version = ""
-    return Witness(version, _names(driver / "gpus"), _names(sysfs / "bus/pci/devices"))
+    return KernelObservation(version, _names(driver / "gpus"), _names(sysfs / "bus/pci/devices"))
 
 
 def _names(folder: Path) -> tuple[str, ...]:

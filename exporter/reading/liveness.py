@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from exporter.reading.heartbeat import Beat
-from exporter.reading.protocol import Present, Values
+from exporter.reading.protocol import GroupReadings, Present
 from exporter.sources.base import Group
 
 # Seconds until a call counts as hung. Without persistence mode, connecting to the driver can take long.
@@ -19,7 +19,7 @@ ROUND = 1.0
 FAST_CALL, FAST_GROUP = 0.4, 0.8
 
 
-class Finding(StrEnum):
+class Liveness(StrEnum):
     """The result of a check of a process."""
 
     FINE = "fine"
@@ -29,37 +29,37 @@ class Finding(StrEnum):
     SILENT = "silent"  # no heartbeat, although the process is not in a call
 
 
-def limit(group: Group, patient: bool) -> float:
+def deadline_of(group: Group, patient: bool) -> float:
     """The deadline of a call of this group, in seconds."""
     deadline = DEADLINES.get(group, DEADLINE)
     return max(deadline, PATIENCE) if patient else deadline
 
 
-def judge(beat: Beat, now: float, state: str, *, patient: bool) -> Finding:
+def check_liveness(beat: Beat, now: float, state: str, *, patient: bool) -> Liveness:
     """Check a process by its heartbeat and its kernel state (R: running or waiting for a CPU; T: stopped by
     a signal)."""
     waited = now - beat.at
     if beat.group is None or state in ("T", "t"):
-        return Finding.SILENT if waited > SILENCE else Finding.FINE
+        return Liveness.SILENT if waited > SILENCE else Liveness.FINE
     more = STARVED if state == "R" else 1.0
-    if waited > limit(beat.group, patient) * more:
-        return Finding.UNCONNECTED if beat.slot is None else Finding.OVERDUE
+    if waited > deadline_of(beat.group, patient) * more:
+        return Liveness.UNCONNECTED if beat.slot is None else Liveness.OVERDUE
     if patient or beat.slot is None or beat.group in DEADLINES:
-        return Finding.FINE
-    return Finding.HOGGED if now - beat.since > VISIT * more else Finding.FINE
+        return Liveness.FINE
+    return Liveness.HOGGED if now - beat.since > VISIT * more else Liveness.FINE
 
 
-def look_at(beat: Beat, *, patient: bool) -> float:
-    """The earliest time at which `judge` can find something."""
+def next_check_at(beat: Beat, *, patient: bool) -> float:
+    """The earliest time at which `check_liveness` can find something."""
     if beat.group is None:
         return beat.at + ROUND + DEADLINE
-    late = beat.at + limit(beat.group, patient)
+    late = beat.at + deadline_of(beat.group, patient)
     if patient or beat.slot is None or beat.group in DEADLINES:
         return late
     return min(late, beat.since + VISIT)
 
 
-def fast(message: Present | Values) -> bool:
+def is_fast(message: Present | GroupReadings) -> bool:
     """Whether a slow GPU was fast this time, clearly below the deadlines."""
-    took = message.took if isinstance(message, Values) else 0.0
+    took = message.took if isinstance(message, GroupReadings) else 0.0
     return message.slowest < FAST_CALL and took < FAST_GROUP

@@ -10,7 +10,7 @@ import signal
 _SET_DEATH_SIGNAL, _SET_NAME = 1, 15
 
 
-def be_called(name: str) -> None:
+def set_process_name(name: str) -> None:
     """Set the name shown by `ps` and `top`, so that a process stuck in the driver can be identified."""
     ctypes.CDLL(None).prctl(_SET_NAME, name.encode()[:15])
 
@@ -22,7 +22,7 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def tell(data: bytes) -> None:
+def write_to_parent(data: bytes) -> None:
     """Write to the parent; exit when the parent does not read any more."""
     try:
         while data:
@@ -31,7 +31,7 @@ def tell(data: bytes) -> None:
         os._exit(0)
 
 
-def orders(wait: float) -> list[str]:
+def read_commands(wait: float) -> list[str]:
     """The orders that arrive within `wait` seconds. Exits the process when the parent is gone."""
     ready, _, _ = select.select([0], [], [], max(0.0, wait))
     if not ready:

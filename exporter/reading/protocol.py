@@ -55,7 +55,7 @@ class Lost(msgspec.Struct, frozen=True, tag=True):
     slot: int
 
 
-class Values(msgspec.Struct, frozen=True, tag=True):
+class GroupReadings(msgspec.Struct, frozen=True, tag=True):
     """The readings of one group of one GPU, read at Unix time `at`, and the errors during the read.
 
     `slowest` is the longest call and `took` the sum of all calls, in seconds. `every` is the interval if
@@ -92,7 +92,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     why: str
 
 
-Message = Hello | Slots | Devices | Present | Lost | Values | Answered | Round | Failed
+Message = Hello | Slots | Devices | Present | Lost | GroupReadings | Answered | Round | Failed
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(list[Message]).decode

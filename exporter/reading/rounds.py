@@ -9,13 +9,13 @@ from exporter.reading.heartbeat import SIZE, Heartbeat
 from exporter.reading.protocol import (
     NOTHING,
     Devices,
+    GroupReadings,
     Lost,
     Message,
     Present,
     Round,
     Skip,
     Slots,
-    Values,
 )
 from exporter.sources.base import Device, Group, Source, SourceFailed, SourceLost
 
@@ -29,7 +29,7 @@ HEED = 1.0
 _SLACK = 0.05
 
 
-class Due:
+class ReadSchedule:
     """Schedules the groups of each GPU. A group that takes long to read is read less often, so that it
     takes at most half of the time."""
 
@@ -101,7 +101,7 @@ class Rounds:
         self._most = known
         self.heed: Callable[[float], None] = _heed
         self._groups = tuple(every)
-        self._due = Due(every)
+        self._due = ReadSchedule(every)
         self._devices: dict[int, Device] = {}
         self._slots: tuple[int, ...] = ()
         self._lost: set[int] = set()
@@ -206,7 +206,7 @@ class Rounds:
             took = round(done - began, 3)
             every = due.took(slot, group, took)
             read_at = at + done - self._began
-            yield Values(slot, group, read_at, readings, errors, slowest, took, every)
+            yield GroupReadings(slot, group, read_at, readings, errors, slowest, took, every)
 
     def _back(self) -> bool:
         """Whether a lost GPU without an identity can be identified again."""

@@ -1,6 +1,6 @@
 """Supervises the processes that read the GPUs, so that a hung GPU does not affect the others.
 
-The roster decides which process reads which GPU. This thread executes the decisions: it starts and ends the
+The worker pool decides which process reads which GPU. This thread executes the decisions: it starts and ends the
 processes, reads their messages, sends orders, and updates the board. It also watches the driver's version
 and the bus, so that the workers reconnect immediately after the driver was reloaded.
 """
@@ -14,24 +14,24 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from exporter.gpu_states import Board, State
+from exporter.gpu_states import GpuStates, WorkerPoolState
 from exporter.reading.event_reader import EventReader
-from exporter.reading.fork_client import Nursery
-from exporter.reading.kernel_observation import Witness, look
+from exporter.reading.fork_client import ForkClient
+from exporter.reading.kernel_observation import KernelObservation, observe_kernel
 from exporter.reading.protocol import plan_text
-from exporter.reading.worker_handle import Child, Reader
-from exporter.reading.worker_pool import Roster
+from exporter.reading.worker_handle import ChildHandle, WorkerHandle
+from exporter.reading.worker_pool import WorkerPool
 from exporter.reading.worker_records import (
     Action,
-    Alive,
-    End,
-    Hung,
-    Order,
-    Role,
-    Say,
-    Sight,
-    Start,
-    Withhold,
+    EndWorker,
+    LogEvent,
+    MarkHung,
+    MarkResponding,
+    SendCommand,
+    StartWorker,
+    WithholdGroup,
+    WorkerRole,
+    WorkerState,
 )
 from exporter.sources.base import GpuEvent, Group
 
@@ -40,7 +40,7 @@ ENDING_TICK = 0.05
 STOP_GRACE = 0.5
 
 
-class Supervisor(threading.Thread):
+class WorkerSupervisor(threading.Thread):
     """The thread that owns the processes. `source` is the source part of a worker's command line, `events`
     the module for the event process (empty: the source has no events).
 
@@ -49,7 +49,7 @@ class Supervisor(threading.Thread):
 
     def __init__(
         self,
-        board: Board,
+        board: GpuStates,
         source: list[str],
         intervals: Mapping[Group, float],
         log: Callable[..., None],
@@ -63,18 +63,18 @@ class Supervisor(threading.Thread):
         self._source = source
         self._every = ",".join(f"{group}={every:g}" for group, every in intervals.items())
         self._log = log
-        self._look: Callable[[], Witness] = lambda: look(procfs, sysfs)
-        self._roster = Roster()
-        self._readers: dict[int, Reader] = {}
-        self._ending: list[Reader] = []
+        self._look: Callable[[], KernelObservation] = lambda: observe_kernel(procfs, sysfs)
+        self._worker_pool = WorkerPool()
+        self._readers: dict[int, WorkerHandle] = {}
+        self._ending: list[WorkerHandle] = []
         modules = ["exporter.reading.worker", f"exporter.sources.{source[0]}"]
-        self._nursery = Nursery(
+        self._fork_client = ForkClient(
             [*modules, "exporter.reading.events", events] if events else modules
         )
-        self._events = EventReader(self._nursery, events, log) if events else None
-        self._listening: Child | None = None
+        self._events = EventReader(self._fork_client, events, log) if events else None
+        self._listening: ChildHandle | None = None
         self._complaint = ""
-        self._witness: Witness | None = None
+        self._witness: KernelObservation | None = None
         self._witness_at = 0.0
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -119,14 +119,14 @@ class Supervisor(threading.Thread):
         now = time.monotonic()
         released = now < self._released_until
         if released:
-            self._do(self._roster.halt())
-            self._roster.failure = ""
+            self._do(self._worker_pool.halt())
+            self._worker_pool.failure = ""
         self._listen()
         self._observe(now)
         if not released:
-            sights = self._sights()
+            observed = self._observed()
             stuck = sum(reader.stuck(now) for reader in self._ending)
-            self._do(self._roster.step(time.monotonic(), sights, stuck))
+            self._do(self._worker_pool.step(time.monotonic(), observed, stuck))
         self._bury(time.monotonic())
         self._wait_for_events(now, released)
         if released and not self._ending and (self._events is None or self._events.gone):
@@ -134,16 +134,16 @@ class Supervisor(threading.Thread):
         self._tell(released)
         self._sleep()
 
-    def _sights(self) -> dict[int, Sight]:
+    def _observed(self) -> dict[int, WorkerState]:
         return {
-            number: Sight(reader.beat(), reader.state, reader.ended)
+            number: WorkerState(reader.beat(), reader.state, reader.ended)
             for number, reader in self._readers.items()
         }
 
     def _sleep(self) -> None:
         """Wait until a message arrives or the next check is due."""
         now = time.monotonic()
-        at = self._roster.wake_at(now, self._sights())
+        at = self._worker_pool.wake_at(now, self._observed())
         if self._ending:
             at = min(at, now + ENDING_TICK)
         for key, _ in self._selector.select(max(0.0, at - now)):
@@ -155,7 +155,7 @@ class Supervisor(threading.Thread):
             was_ended = reader.ended
             for message in reader.messages():
                 self._board.apply(message, time.time(), number)
-                self._do(self._roster.heard(number, message, time.monotonic()))
+                self._do(self._worker_pool.heard(number, message, time.monotonic()))
             if reader.ended and not was_ended and number in self._readers:
                 self._selector.unregister(reader)
 
@@ -168,24 +168,24 @@ class Supervisor(threading.Thread):
         self._witness = seen
         if before is None or seen == before:
             return
-        self._roster.hurry(now)
+        self._worker_pool.hurry(now)
         if seen.driver != before.driver and seen.driver:
             if self._events is not None:
                 self._events.again(now)
-            self._do(self._roster.restart(now, "another driver was loaded"))
+            self._do(self._worker_pool.restart(now, "another driver was loaded"))
         elif seen.driver == before.driver:
             self._order_common("look")
 
     def _order_common(self, text: str) -> None:
-        post = self._roster.common()
-        if post is not None and post.number in self._readers:
-            self._readers[post.number].order(text)
+        worker = self._worker_pool.common()
+        if worker is not None and worker.number in self._readers:
+            self._readers[worker.number].order(text)
 
     def _wait_for_events(self, now: float, released: bool) -> None:
         if self._events is None:
             return
-        post = self._roster.common()
-        connected = post is not None and post.opened is not None
+        worker = self._worker_pool.common()
+        connected = worker is not None and worker.opened is not None
         wanted = not released and (connected or self._events.child is not None)
         for event in self._events.step(now, wanted):
             self._heed(event)
@@ -205,29 +205,29 @@ class Supervisor(threading.Thread):
 
     def _do(self, actions: Iterable[Action]) -> None:
         for action in actions:
-            if isinstance(action, Start):
+            if isinstance(action, StartWorker):
                 self._start(action)
-            elif isinstance(action, End):
+            elif isinstance(action, EndWorker):
                 self._end(action.number)
-            elif isinstance(action, Order):
+            elif isinstance(action, SendCommand):
                 if action.number in self._readers:
                     self._readers[action.number].order(action.text)
-            elif isinstance(action, Hung):
+            elif isinstance(action, MarkHung):
                 self._board.hung(action.slot, time.time(), action.number)
-            elif isinstance(action, Alive):
+            elif isinstance(action, MarkResponding):
                 self._board.alive(action.slot, time.time(), action.number)
-            elif isinstance(action, Withhold):
+            elif isinstance(action, WithholdGroup):
                 self._board.withhold(action.slot, action.group, action.number)
-            elif isinstance(action, Say):
+            elif isinstance(action, LogEvent):
                 self._log(action.event, **action.fields)
 
-    def _start(self, start: Start) -> None:
-        mode = {Role.COMMON: "rounds", Role.PROBE: "probe"}.get(start.role)
+    def _start(self, start: StartWorker) -> None:
+        mode = {WorkerRole.COMMON: "rounds", WorkerRole.PROBE: "probe"}.get(start.role)
         if mode is None:
             mode = "only:" + ",".join(map(str, sorted(start.slots)))
         counts = (start.count, self._board.known)
-        reader = Reader(
-            self._nursery, mode, plan_text(start.plan), counts, self._every, self._source
+        reader = WorkerHandle(
+            self._fork_client, mode, plan_text(start.plan), counts, self._every, self._source
         )
         self._readers[start.number] = reader
         self._selector.register(reader, selectors.EVENT_READ)
@@ -249,7 +249,7 @@ class Supervisor(threading.Thread):
             if reader.gone(now):
                 reader.close()
                 if was_stuck:
-                    self._roster.hurry(now)  # the kernel call that blocked it is over
+                    self._worker_pool.hurry(now)  # the kernel call that blocked it is over
         self._ending = [reader for reader in self._ending if not reader.closed]
 
     def _tell(self, released: bool) -> None:
@@ -257,17 +257,17 @@ class Supervisor(threading.Thread):
         if why != self._complaint:
             self._complaint = why
             self._log("inventory_not_saved" if why else "inventory_saved_again", why=why)
-        roster, events, now = self._roster, self._events, time.monotonic()
+        worker_pool, events, now = self._worker_pool, self._events, time.monotonic()
         abandoned = sum(reader.stuck(now) for reader in self._ending)
-        left_out = tuple((slot, group or "presence") for slot, group in roster.left_out())
+        left_out = tuple((slot, group or "presence") for slot, group in worker_pool.left_out())
         self._board.supervised(
-            State(
-                failure=roster.failure,
-                restarts=roster.restarts,
+            WorkerPoolState(
+                failure=worker_pool.failure,
+                restarts=worker_pool.restarts,
                 stuck=bool(left_out) or abandoned > 0,
                 abandoned=abandoned,
                 released=released,
-                slow=roster.slow(),
+                slow=worker_pool.slow(),
                 left_out=left_out,
                 events_up=None if events is None else events.up(now),
                 event_restarts=0 if events is None else events.restarts,
@@ -278,8 +278,8 @@ class Supervisor(threading.Thread):
         """After a bug, or when the machine has no memory or processes left: restart after a second."""
         why = f"{type(error).__name__}: {error}"[:500]
         self._log("supervisor_failed", why=why)
-        self._roster.halt()
-        self._roster.failure = why
+        self._worker_pool.halt()
+        self._worker_pool.failure = why
         for number in list(self._readers):
             self._end(number)
         self._halt.wait(1.0)
@@ -298,5 +298,5 @@ class Supervisor(threading.Thread):
             reader.close()
         if self._events is not None:
             self._events.stop()
-        self._nursery.stop()
+        self._fork_client.stop()
         self._selector.close()

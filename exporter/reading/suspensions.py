@@ -1,4 +1,4 @@
-"""Holds: GPUs, and groups of readings, that are not read because a call for them hung."""
+"""Suspensions: GPUs, and groups of readings, that are not read because a call for them hung."""
 
 from __future__ import annotations
 
@@ -18,82 +18,84 @@ WHOLE: frozenset[Group] = frozenset(("open", "identify", "presence"))
 
 
 @dataclass(slots=True)
-class _Hold:
+class _Suspension:
     retry_at: float
     wait: float
 
 
-class Holds:
-    """The current holds and their retry times. A hold without a group covers the whole GPU."""
+class Suspensions:
+    """The current suspensions and their retry times. A suspension without a group covers the whole GPU."""
 
     def __init__(self) -> None:
-        self._holds: dict[Target, _Hold] = {}
+        self._suspensions: dict[Target, _Suspension] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._holds)
+        return bool(self._suspensions)
 
     def __contains__(self, target: object) -> bool:
-        return target in self._holds
+        return target in self._suspensions
 
     def targets(self) -> list[Target]:
-        """All holds, in a fixed order."""
-        return sorted(self._holds, key=lambda target: (target[0], target[1] or ""))
+        """All suspensions, in a fixed order."""
+        return sorted(self._suspensions, key=lambda target: (target[0], target[1] or ""))
 
     def add(self, slot: int, group: Group | None, now: float) -> Target:
-        """Add a hold: on the whole GPU when a call for its presence or identity hung, else on the group."""
+        """Add a suspension: of the whole GPU when a call for its presence or identity hung, else of the group."""
         whole = group is None or group in WHOLE
         if whole:
-            for target in [target for target in self._holds if target[0] == slot]:
-                del self._holds[target]
+            for target in [target for target in self._suspensions if target[0] == slot]:
+                del self._suspensions[target]
         target = (slot, None if whole else group)
-        self._holds[target] = _Hold(now + RETRY_FIRST, RETRY_FIRST)
+        self._suspensions[target] = _Suspension(now + RETRY_FIRST, RETRY_FIRST)
         return target
 
     def due(self, now: float) -> list[Target]:
-        """The holds to retry now."""
-        return [target for target in self.targets() if now >= self._holds[target].retry_at]
+        """The suspensions to retry now."""
+        return [target for target in self.targets() if now >= self._suspensions[target].retry_at]
 
     def next_at(self) -> float:
         """The time of the next retry."""
-        return min((hold.retry_at for hold in self._holds.values()), default=float("inf"))
+        return min(
+            (suspension.retry_at for suspension in self._suspensions.values()), default=float("inf")
+        )
 
     def asked(self, targets: Iterable[Target]) -> None:
-        """A retry is in progress: these holds are not due until it ends."""
+        """A retry is in progress: these suspensions are not due until it ends."""
         for target in targets:
-            if target in self._holds:
-                self._holds[target].retry_at = float("inf")
+            if target in self._suspensions:
+                self._suspensions[target].retry_at = float("inf")
 
     def silent(self, targets: Iterable[Target], now: float, stuck: bool) -> None:
         """The retry got no response: retry again after a longer wait."""
         for target in targets:
-            hold = self._holds.get(target)
-            if hold is None:
+            suspension = self._suspensions.get(target)
+            if suspension is None:
                 continue
             if stuck:
-                hold.wait = min(RETRY_CAP_STUCK, max(RETRY_FIRST_STUCK, hold.wait * 2))
+                suspension.wait = min(RETRY_CAP_STUCK, max(RETRY_FIRST_STUCK, suspension.wait * 2))
             else:
-                hold.wait = min(RETRY_CAP, hold.wait * 2)
-            hold.retry_at = now + hold.wait
+                suspension.wait = min(RETRY_CAP, suspension.wait * 2)
+            suspension.retry_at = now + suspension.wait
 
     def answered(self, target: Target) -> bool:
-        """The target responded: remove its hold. Returns whether there was one."""
-        return self._holds.pop(target, None) is not None
+        """The target responded: remove its suspension. Returns whether there was one."""
+        return self._suspensions.pop(target, None) is not None
 
     def hurry(self, now: float) -> None:
-        """Retry all holds now, because something changed."""
-        for hold in self._holds.values():
-            hold.retry_at = min(hold.retry_at, now)
+        """Retry all suspended targets now, because something changed."""
+        for suspension in self._suspensions.values():
+            suspension.retry_at = min(suspension.retry_at, now)
 
     def clear(self) -> None:
-        """Remove all holds."""
-        self._holds.clear()
+        """Remove all suspensions."""
+        self._suspensions.clear()
 
     def plan(self) -> dict[int, Skip]:
         """The groups to skip, by GPU."""
-        return planned(self._holds)
+        return skips_by_gpu(self._suspensions)
 
 
-def planned(targets: Iterable[Target]) -> dict[int, Skip]:
+def skips_by_gpu(targets: Iterable[Target]) -> dict[int, Skip]:
     """The targets as groups by GPU."""
     plan: dict[int, Skip] = {}
     for slot, group in targets:

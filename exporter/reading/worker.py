@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from exporter.reading.heartbeat import Heartbeat
-from exporter.reading.parent import die_with_parent, orders, tell
+from exporter.reading.parent import die_with_parent, read_commands, write_to_parent
 from exporter.reading.probe import Probe, Target, Timer
 from exporter.reading.protocol import Failed, Hello, Message, Slots, encode, parse_plan
 from exporter.reading.rounds import Rounds
@@ -40,7 +40,7 @@ def parse_intervals(text: str) -> dict[Group, float]:
     return {group: float(given[group]) for group in READ_GROUPS if group in given}
 
 
-class Outbox:
+class MessageBatch:
     """Collects messages to send them together."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Outbox:
     def flush(self) -> None:
         """Send the collected messages."""
         if self._waiting:
-            tell(encode(self._waiting) + b"\n")
+            write_to_parent(encode(self._waiting) + b"\n")
             self._waiting = []
         self._sent_at = time.monotonic()
 
@@ -65,14 +65,14 @@ class Outbox:
         self._sent_at = time.monotonic()
 
 
-def repeat(rounds: Rounds, outbox: Outbox, heartbeat: Heartbeat) -> None:
+def repeat(rounds: Rounds, outbox: MessageBatch, heartbeat: Heartbeat) -> None:
     """Run one round per second, and apply orders. Raises SourceFailed."""
 
     def heed(wait: float) -> None:
         if wait:
             outbox.flush()
             heartbeat.idle()
-        for order in orders(wait):
+        for order in read_commands(wait):
             rounds.order(order)
 
     rounds.heed = heed
@@ -85,7 +85,7 @@ def repeat(rounds: Rounds, outbox: Outbox, heartbeat: Heartbeat) -> None:
         outbox.flush()
         due = max(due + PRESENCE_EVERY, time.monotonic())
         while (left := due - time.monotonic()) > 0:
-            told = orders(left)
+            told = read_commands(left)
             for order in told:
                 rounds.order(order)
             if told:
@@ -102,7 +102,7 @@ def main(arguments: list[str]) -> int:
     parent, descriptor, mode, plan, counts, every, *source_arguments = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     die_with_parent(int(parent))
-    heartbeat, outbox, timer = Heartbeat.shared(int(descriptor)), Outbox(), Timer()
+    heartbeat, outbox, timer = Heartbeat.shared(int(descriptor)), MessageBatch(), Timer()
     heartbeat.begin(None, "open")
     asked = parse_plan(plan)
     try:
@@ -114,7 +114,7 @@ def main(arguments: list[str]) -> int:
         if probing:
             heartbeat.idle()
             Probe(source, timer, targets(asked)).run(
-                lambda message: tell(encode([message]) + b"\n")
+                lambda message: write_to_parent(encode([message]) + b"\n")
             )
             return 0
         only = frozenset(map(int, mode.removeprefix("only:").split(","))) if ":" in mode else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from exporter.reading.fork_client import Nursery
+from exporter.reading.fork_client import ForkClient
 from exporter.reading.heartbeat import Beat, HeartbeatReader
 from exporter.reading.protocol import Message, decode
 
@@ -17,16 +17,16 @@ _MAX_BATCH = 16_000_000
 GRACE = 2.0
 
 
-class Child:
+class ChildHandle:
     """A child process with a heartbeat. Used by one thread."""
 
-    def __init__(self, nursery: Nursery, module: str, words: list[str]) -> None:
+    def __init__(self, fork_client: ForkClient, module: str, words: list[str]) -> None:
         self._heartbeat = HeartbeatReader()
         theirs_in, self._orders = os.pipe()
         self._output, theirs_out = os.pipe()
         try:
             given = (theirs_in, theirs_out, self._heartbeat.descriptor)
-            self._process = nursery.start(module, words, given)
+            self._process = fork_client.start(module, words, given)
         except OSError:
             os.close(self._orders)
             os.close(self._output)
@@ -125,12 +125,12 @@ class Child:
         self._process.close()
 
 
-class Reader(Child):
+class WorkerHandle(ChildHandle):
     """A worker and its messages. The arguments are those of worker.main."""
 
     def __init__(
         self,
-        nursery: Nursery,
+        fork_client: ForkClient,
         mode: str,
         plan: str,
         counts: tuple[int, int],
@@ -138,7 +138,9 @@ class Reader(Child):
         source: list[str],
     ) -> None:
         made_for = ",".join(map(str, counts))
-        super().__init__(nursery, "exporter.reading.worker", [mode, plan, made_for, every, *source])
+        super().__init__(
+            fork_client, "exporter.reading.worker", [mode, plan, made_for, every, *source]
+        )
 
     def messages(self) -> list[Message]:
         """The messages that have arrived. An invalid line sets `ended`."""

@@ -1,4 +1,4 @@
-"""The roster's record of a process that reads GPUs, and the actions of the roster."""
+"""The worker pool's record of a process that reads GPUs, and the actions of the pool."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from exporter.reading.heartbeat import Beat
-from exporter.reading.liveness import fast
-from exporter.reading.protocol import Lost, Message, Present, Round, Skip, Values
+from exporter.reading.liveness import is_fast
+from exporter.reading.protocol import (
+    NOTHING,
+    GroupReadings,
+    Lost,
+    Message,
+    Present,
+    Round,
+    Skip,
+    skip_text,
+)
 from exporter.reading.suspensions import Target
 from exporter.sources.base import Group
 
 
-class Role(StrEnum):
+class WorkerRole(StrEnum):
     """The role of a process."""
 
     COMMON = "common"
@@ -23,12 +32,12 @@ class Role(StrEnum):
 
 
 @dataclass(slots=True)
-class Post:
+class PoolWorker:
     """One process. `slots` are the GPUs that only this process reads; `plan` is what a common worker skips;
     `slow` are the groups in which its GPUs were slow last time."""
 
     number: int
-    role: Role
+    role: WorkerRole
     started: float
     slots: frozenset[int] = frozenset()
     plan: dict[int, Skip] = field(default_factory=dict)
@@ -42,15 +51,25 @@ class Post:
     triage: bool = False
     failure: str = ""
 
+    def skip_commands(self, plan: Mapping[int, Skip]) -> list[str]:
+        """The commands that change the skipped groups of this process to `plan`."""
+        slots = sorted(plan.keys() | self.plan.keys())
+        skips = {slot: plan.get(slot, NOTHING) for slot in slots}
+        return [
+            f"skip {slot} {skip_text(skip)}"
+            for slot, skip in skips.items()
+            if skip != self.plan.get(slot, NOTHING)
+        ]
+
     def record_speed(self, message: Message) -> None:
         """Update the speed of a slow GPU that only this process reads."""
         if isinstance(message, Round):
             self.fast_rounds += 1
         elif isinstance(message, Lost):
             self.slow.clear()
-        elif isinstance(message, Present | Values):
-            group: Group = message.group if isinstance(message, Values) else "presence"
-            if fast(message):
+        elif isinstance(message, Present | GroupReadings):
+            group: Group = message.group if isinstance(message, GroupReadings) else "presence"
+            if is_fast(message):
                 self.slow.discard(group)
             else:
                 self.slow.add(group)
@@ -58,7 +77,7 @@ class Post:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class WorkerState:
     """The supervisor's observation of a process; `state` queries the kernel."""
 
     beat: Beat
@@ -67,25 +86,25 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartWorker:
     """Start a process: `plan` is what it skips, or what a probe reads."""
 
     number: int
-    role: Role
+    role: WorkerRole
     slots: frozenset[int]
     plan: Mapping[int, Skip]
     count: int
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class EndWorker:
     """End this process; kill it if necessary."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SendCommand:
     """Send an order to this process (see protocol)."""
 
     number: int
@@ -93,7 +112,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Hung:
+class MarkHung:
     """This GPU (in this process's numbering) does not respond."""
 
     number: int
@@ -101,7 +120,7 @@ class Hung:
 
 
 @dataclass(frozen=True, slots=True)
-class Alive:
+class MarkResponding:
     """Calls for this GPU return."""
 
     number: int
@@ -109,7 +128,7 @@ class Alive:
 
 
 @dataclass(frozen=True, slots=True)
-class Withhold:
+class WithholdGroup:
     """This group of this GPU is no longer read."""
 
     number: int
@@ -118,11 +137,13 @@ class Withhold:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class LogEvent:
     """Write a log event."""
 
     event: str
     fields: Mapping[str, object]
 
 
-Action = Start | End | Order | Hung | Alive | Withhold | Say
+Action = (
+    StartWorker | EndWorker | SendCommand | MarkHung | MarkResponding | WithholdGroup | LogEvent
+)

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from exporter.reports.files import Held
-from exporter.reports.permissions import Owners
-from exporter.reports.report import Key, Reason, Rejected, parse
+from exporter.reports.files import StoredReport
+from exporter.reports.permissions import ReportPermissions
+from exporter.reports.report import Key, Reason, ReportRejected, parse
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.progress.sender import MAX_DATAGRAM
 
@@ -32,7 +32,7 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _MAX_PATH = 107
 
 
-class Bucket:
+class DatagramTokenBucket:
     """A token bucket: `rate` per second, and `burst` at once."""
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
@@ -57,14 +57,14 @@ class Inbox:
     """The latest report of each reporter. Only the receiving thread may call `take`; `held` is
     thread-safe."""
 
-    def __init__(self, owners: Owners, count: Callable[[Reason], None]) -> None:
+    def __init__(self, owners: ReportPermissions, count: Callable[[Reason], None]) -> None:
         self._owners = owners
         self._count = count
         self._lock = threading.Lock()
-        self._held: dict[Key, tuple[Held, int]] = {}
-        self._senders: dict[int, Bucket] = {}
+        self._held: dict[Key, tuple[StoredReport, int]] = {}
+        self._senders: dict[int, DatagramTokenBucket] = {}
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[StoredReport]:
         """All reports."""
         with self._lock:
             return [held for held, _ in self._held.values()]
@@ -79,24 +79,26 @@ class Inbox:
         """Process one datagram from a user (None: unknown to the kernel), at Unix time `now`."""
         try:
             self._keep(data, uid, now)
-        except Rejected as error:
+        except ReportRejected as error:
             self._count(error.reason)
 
     def _keep(self, data: bytes, uid: int | None, now: float) -> None:
         if uid is None:
-            raise Rejected("owner", "unknown sender")
+            raise ReportRejected("owner", "unknown sender")
         if not self._sender(uid, time.monotonic()):
-            raise Rejected("rate", f"more than {PER_SECOND:.0f} reports per second from one user")
+            raise ReportRejected(
+                "rate", f"more than {PER_SECOND:.0f} reports per second from one user"
+            )
         if len(data) > MAX_DATAGRAM:
-            raise Rejected("size", f"more than {MAX_DATAGRAM} bytes")
+            raise ReportRejected("size", f"more than {MAX_DATAGRAM} bytes")
         report = parse(data)
         with self._lock:
             if report.key not in self._held:
                 mine = sum(1 for _, other in self._held.values() if other == uid)
                 if mine >= MAX_OF_A_USER or len(self._held) >= MAX_REPORTS:
-                    raise Rejected("limit", "too many reporters")
+                    raise ReportRejected("limit", "too many reporters")
             self._owners.check(report.key, uid)
-            self._held[report.key] = (Held(report, now), uid)
+            self._held[report.key] = (StoredReport(report, now), uid)
 
     def _sender(self, uid: int, now: float) -> bool:
         bucket = self._senders.get(uid)
@@ -104,8 +106,8 @@ class Inbox:
             if len(self._senders) >= MAX_SENDERS:
                 self._senders = {u: b for u, b in self._senders.items() if not b.full(now)}
             if len(self._senders) >= MAX_SENDERS:
-                raise Rejected("limit", "too many senders")
-            bucket = self._senders[uid] = Bucket(PER_SECOND, BURST, now)
+                raise ReportRejected("limit", "too many senders")
+            bucket = self._senders[uid] = DatagramTokenBucket(PER_SECOND, BURST, now)
         return bucket.take(now)
 
 
@@ -124,7 +126,7 @@ class Receiver:
             self._thread.start()
 
     def _run(self) -> None:
-        everybody = Bucket(ALL_PER_SECOND, ALL_BURST, time.monotonic())
+        everybody = DatagramTokenBucket(ALL_PER_SECOND, ALL_BURST, time.monotonic())
         room = socket.CMSG_SPACE(_CREDENTIALS.size)
         while True:
             while not everybody.take(time.monotonic()):

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-from exporter.reports.report import Key, Rejected
+from exporter.reports.report import Key, ReportRejected
 
 ROOT = 0
 MAX_OWNED = 4096
@@ -14,7 +14,7 @@ MAX_OWNED = 4096
 Owned = tuple[str, str]  # a reporter's kind and name; all its parts have the same owner
 
 
-class Owners:
+class ReportPermissions:
     """The owners of jobs, pipelines and services. Root may report for all, and does not become an owner.
     Thread-safe."""
 
@@ -35,11 +35,11 @@ class Owners:
             if owner is None and first is not None:
                 owner = first[0]
             if owner is not None and uid not in (ROOT, owner):
-                raise Rejected("owner", f"user {uid} may not report for user {owner}")
+                raise ReportRejected("owner", f"user {uid} may not report for user {owner}")
             if uid == ROOT or first is not None:
                 return
             if len(self._first) >= MAX_OWNED:
-                raise Rejected("limit", f"more than {MAX_OWNED} jobs, pipelines and services")
+                raise ReportRejected("limit", f"more than {MAX_OWNED} jobs, pipelines and services")
             self._first[key[:2]] = (uid, time.monotonic())
 
     def keep(self, present: set[Owned], since: float) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from exporter.reports.report import Key, Pipeline
+from exporter.reports.report import Key, PipelineReport
 
 
-class Totals:
+class PipelineTotals:
     """Adds the counts of earlier runs with the same name, because each run counts from 0 and may be short:
     the counter of a pipeline that runs for a minute each night keeps growing.
 
@@ -16,7 +16,7 @@ class Totals:
     def __init__(self) -> None:
         self._seen: dict[Key, tuple[float, int, int]] = {}
 
-    def of(self, report: Pipeline) -> int | None:
+    def of(self, report: PipelineReport) -> int | None:
         """The records of all observed runs; None while the pipeline reports no count."""
         if report.records is None:
             return None

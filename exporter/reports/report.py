@@ -34,7 +34,7 @@ REASONS: tuple[Reason, ...] = (
 )
 
 
-class Rejected(Exception):  # noqa: N818
+class ReportRejected(Exception):  # noqa: N818
     """A rejected report, with the reason code and a message."""
 
     def __init__(self, reason: Reason, why: str) -> None:
@@ -61,7 +61,7 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
     pid_start: Count = 0
 
 
-class Training(_Report, frozen=True):
+class TrainingReport(_Report, frozen=True):
     """One process of a training job.
 
     `loss` is None or not finite (NaN or Inf) when the job has diverged, and unset while it reports none.
@@ -91,7 +91,7 @@ class Training(_Report, frozen=True):
         return f"{self.job_id}@{self.rank}" if self.rank else self.job_id
 
 
-class Pipeline(_Report, frozen=True):
+class PipelineReport(_Report, frozen=True):
     """A pipeline, or a worker of a pipeline."""
 
     pipeline: str
@@ -117,7 +117,7 @@ class Durations(msgspec.Struct, frozen=True):
     sum: Number
 
 
-class Serving(_Report, frozen=True):
+class ServingReport(_Report, frozen=True):
     """A replica of a service."""
 
     service: str
@@ -138,11 +138,11 @@ class Serving(_Report, frozen=True):
         return f"{self.service}@serving@{self.replica}"
 
 
-Report = Training | Pipeline | Serving
+Report = TrainingReport | PipelineReport | ServingReport
 _KINDS: dict[object, type[Report]] = {
-    "training": Training,
-    "pipeline": Pipeline,
-    "serving": Serving,
+    "training": TrainingReport,
+    "pipeline": PipelineReport,
+    "serving": ServingReport,
 }
 
 
@@ -153,14 +153,14 @@ def parse(data: bytes, stem: str | None = None) -> Report:
         # The standard library's parser accepts NaN, which diverged jobs write.
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Rejected("format", f"invalid JSON: {str(error)[:200]}") from None
+        raise ReportRejected("format", f"invalid JSON: {str(error)[:200]}") from None
     if not isinstance(raw, dict):
-        raise Rejected("format", "not a JSON object")
+        raise ReportRejected("format", "not a JSON object")
     report = _convert(raw)
     if not all(map(valid_name, report.key[1:] if report.key.part else report.key[1:2])):
-        raise Rejected("name", "invalid name")
+        raise ReportRejected("name", "invalid name")
     if stem is not None and stem != report.stem:
-        raise Rejected("name", "the name of the file does not match the reporter")
+        raise ReportRejected("name", "the name of the file does not match the reporter")
     return report
 
 
@@ -168,25 +168,27 @@ def _convert(raw: dict[str, Any]) -> Report:
     kind = raw.get("kind", "training")
     found = _KINDS.get(kind) if isinstance(kind, str) else None
     if found is None:
-        raise Rejected("format", "expected kind training, pipeline or serving")
+        raise ReportRejected("format", "expected kind training, pipeline or serving")
     try:
         report = msgspec.convert(raw, found)
     except (ValueError, RecursionError) as error:
-        raise Rejected("value", str(error)[:200]) from None
+        raise ReportRejected("value", str(error)[:200]) from None
     for name in report.__struct_fields__:
         value = getattr(report, name)
         if name != "loss" and isinstance(value, float) and not math.isfinite(value):
-            raise Rejected("value", f"{name} is not finite")
-    if isinstance(report, Serving):
+            raise ReportRejected("value", f"{name} is not finite")
+    if isinstance(report, ServingReport):
         _check(report)
     return report
 
 
-def _check(report: Serving) -> None:
+def _check(report: ServingReport) -> None:
     if len(report.requests) > MAX_CODES or not all(map(_CODE.fullmatch, report.requests)):
-        raise Rejected("value", "requests: expected counts by HTTP status code, at most 16 codes")
+        raise ReportRejected(
+            "value", "requests: expected counts by HTTP status code, at most 16 codes"
+        )
     if not report.replica:
-        raise Rejected("name", "the replica has no name")
+        raise ReportRejected("name", "the replica has no name")
     told = report.durations
     if told and (len(told.counts) != len(BUCKETS) + 1 or not math.isfinite(told.sum)):
-        raise Rejected("value", f"durations: expected {len(BUCKETS) + 1} counts and a sum")
+        raise ReportRejected("value", f"durations: expected {len(BUCKETS) + 1} counts and a sum")

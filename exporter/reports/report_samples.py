@@ -9,7 +9,7 @@ from itertools import accumulate
 import msgspec
 
 from exporter.exposition import Sample
-from exporter.reports.report import Pipeline, Serving, Training
+from exporter.reports.report import PipelineReport, ServingReport, TrainingReport
 from fleetmedic.progress.serving import BUCKETS
 
 Values = tuple[tuple[str, float | None], ...]
@@ -22,7 +22,7 @@ def _given(labels: tuple[str, ...], values: Values) -> Iterator[Sample]:
             yield Sample(name, labels, value)
 
 
-def job(ranks: Sequence[Training], dead: bool = False) -> Iterator[Sample]:
+def job(ranks: Sequence[TrainingReport], dead: bool = False) -> Iterator[Sample]:
     """The samples of a job, from all its ranks on this node: those of the lowest running rank, and the
     longest data wait, because that rank delays all others. A time of 0 means that the event has not
     happened yet. `dead`: all processes of the job have ended, regardless of the reports."""
@@ -50,7 +50,7 @@ def job(ranks: Sequence[Training], dead: bool = False) -> Iterator[Sample]:
     yield from _given((report.job_id,), values)
 
 
-def rank(report: Training) -> Iterator[Sample]:
+def rank(report: TrainingReport) -> Iterator[Sample]:
     """The samples of one rank."""
     values: Values = (
         ("training_step_compute_seconds", report.compute_seconds),
@@ -59,7 +59,7 @@ def rank(report: Training) -> Iterator[Sample]:
     yield from _given((report.job_id, str(report.rank)), values)
 
 
-def pipeline(report: Pipeline, records: int | None) -> Iterator[Sample]:
+def pipeline(report: PipelineReport, records: int | None) -> Iterator[Sample]:
     """The samples of a pipeline; `records` counts all its runs. The series of interval and latest success
     are absent when not set."""
     values: Values = (
@@ -71,7 +71,7 @@ def pipeline(report: Pipeline, records: int | None) -> Iterator[Sample]:
     yield from _given((report.pipeline,), values)
 
 
-def serving(report: Serving, pooled: bool) -> Iterator[Sample]:
+def serving(report: ServingReport, pooled: bool) -> Iterator[Sample]:
     """The samples of a replica. For a service in the embedded cluster's pool, the gateway exports the
     request metrics, so they are omitted here to avoid double counting."""
     labels = (report.service, report.replica)

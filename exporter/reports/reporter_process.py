@@ -17,7 +17,7 @@ def _namespace() -> int:
         return 0
 
 
-def gone(report: Report) -> bool:
+def has_exited(report: Report) -> bool:
     """Whether the report's process has certainly ended. A process in another namespace, or one that this
     process may not inspect, counts as running."""
     if not report.pid or not report.pid_ns or report.pid_ns != _namespace():

@@ -28,7 +28,7 @@ from exporter.sources.base import (
 from exporter.sources.bus import bus_gpus
 from exporter.sources.nvml_codes import INVALID_ARGUMENT, NO_PERMISSION, TIMEOUT, meaning, number_of
 from exporter.sources.nvml_driver import Field, Share, text
-from exporter.sources.nvml_groups import Groups
+from exporter.sources.nvml_groups import GroupReader
 from exporter.sources.nvml_load import temperature
 from exporter.sources.nvml_symbols import SYMBOLS
 
@@ -42,7 +42,7 @@ def failure(error: Any) -> SourceFailed:
     return nvml_codes.failure(error.value, str(error))
 
 
-class Driver:
+class NvmlDriver:
     """NVML calls for GPUs by number. `progress` is called before each call."""
 
     def __init__(self, progress: Progress) -> None:
@@ -276,8 +276,8 @@ class NvmlSource:
         self._procfs = procfs
         self._sysfs = sysfs
         self._progress = progress
-        self._driver = Driver(progress)
-        self._groups = Groups(self._driver)
+        self._driver = NvmlDriver(progress)
+        self._groups = GroupReader(self._driver)
         self._versions = ("", "")
 
     def open(self) -> None:

@@ -23,7 +23,7 @@ class Share(NamedTuple):
     at: int
 
 
-class Driver(Protocol):
+class NvmlApi(Protocol):
     """Each method may raise SourceLost and SourceFailed, and returns None for unavailable values."""
 
     def ask(self, slot: int, name: str, *arguments: int, of: Any = None) -> Any:
@@ -69,7 +69,7 @@ class Driver(Protocol):
         ...
 
 
-def choose(driver: Driver, slot: int, wanted: Mapping[Key, tuple[Field, ...]]) -> dict[Key, int]:
+def choose(driver: NvmlApi, slot: int, wanted: Mapping[Key, tuple[Field, ...]]) -> dict[Key, int]:
     """For each key, the first of its field values that the card supports. One driver call once the
     supported fields are known."""
     found: dict[Key, int] = {}

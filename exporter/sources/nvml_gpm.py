@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.sources.nvml_driver import Driver, Row, scaled
+from exporter.sources.nvml_driver import NvmlApi, Row, scaled
 
 RATIOS: dict[int, tuple[str, tuple[str, ...]]] = {  # percent
     1: ("gpu_graphics_active_ratio", ()),
@@ -29,7 +29,7 @@ RATES = {  # MiB per second
 SM_ACTIVE = 2
 
 
-def gpm(driver: Driver, slot: int) -> Iterator[Row]:
+def gpm(driver: NvmlApi, slot: int) -> Iterator[Row]:
     """The rows of the group `gpm`; no values at the first reading."""
     found = driver.gpm(slot, (*RATIOS, *RATES))
     for metric, (name, labels) in RATIOS.items():

@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporter.sources.base import Group, Reading
-from exporter.sources.nvml_driver import Driver, Row
+from exporter.sources.nvml_driver import NvmlApi, Row
 from exporter.sources.nvml_gpm import gpm
 from exporter.sources.nvml_health import health
 from exporter.sources.nvml_limits import limits
-from exporter.sources.nvml_links import Links
+from exporter.sources.nvml_links import LinkGroupReader
 from exporter.sources.nvml_load import load
-from exporter.sources.nvml_mig import Mig
-from exporter.sources.nvml_processes import Processes
+from exporter.sources.nvml_mig import MigGroupReader
+from exporter.sources.nvml_processes import ProcessGroupReader
 
 
-class Groups:
+class GroupReader:
     """Reads the groups of each GPU through a driver."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: NvmlApi) -> None:
         self._driver = driver
         self._uuids: dict[int, str] = {}
-        self._links, self._mig, self._processes = Links(), Mig(), Processes()
+        self._links, self._mig, self._processes = (
+            LinkGroupReader(),
+            MigGroupReader(),
+            ProcessGroupReader(),
+        )
 
     def named(self, slot: int, uuid: str) -> None:
         """Set the GPU that has this number now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from exporter.sources.nvml_driver import Driver, Field, Row
+from exporter.sources.nvml_driver import Field, NvmlApi, Row
 
 ERRORS = {"corrected": 0, "uncorrected": 1}
 SCOPES = {"volatile": 0, "aggregate": 1}
@@ -36,7 +36,7 @@ FABRIC_BITS = {"bandwidth": 0, "route_recovery": 2, "route": 4, "access_timeout"
 _CONFIGURATION = 8  # shift of four bits: 1 is correct, higher values are errors
 
 
-def health(driver: Driver, slot: int) -> Iterator[Row]:
+def health(driver: NvmlApi, slot: int) -> Iterator[Row]:
     """The rows of the group `health`."""
     ask = driver.ask
     yield from _ecc(driver, slot)
@@ -62,7 +62,7 @@ def health(driver: Driver, slot: int) -> Iterator[Row]:
         yield from _fabric(info)
 
 
-def _ecc(driver: Driver, slot: int) -> Iterator[Row]:
+def _ecc(driver: NvmlApi, slot: int) -> Iterator[Row]:
     for error, error_code in ERRORS.items():
         for scope, scope_code in SCOPES.items():
             for location, place in LOCATIONS.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from exporter.sources.nvml_driver import Driver, Field, Row, positive, scaled, signed
+from exporter.sources.nvml_driver import Field, NvmlApi, Row, positive, scaled, signed
 from exporter.sources.nvml_load import CLOCKS, temperature
 
 POWER_LIMITS: dict[str, Field] = {
@@ -21,7 +21,7 @@ _DEGREES = range(30, 151)
 _MARGINS = range(-50, 51)
 
 
-def limits(driver: Driver, slot: int) -> Iterator[Row]:
+def limits(driver: NvmlApi, slot: int) -> Iterator[Row]:
     """The rows of the group `limits`."""
     ask = driver.ask
     for kind, limit in _power_limits(driver, slot).items():
@@ -40,7 +40,7 @@ def limits(driver: Driver, slot: int) -> Iterator[Row]:
     yield "gpu_compute_mode", (), ask(slot, "nvmlDeviceGetComputeMode")
 
 
-def _power_limits(driver: Driver, slot: int) -> dict[str, int]:
+def _power_limits(driver: NvmlApi, slot: int) -> dict[str, int]:
     fields = driver.fields(slot, POWER_LIMITS.values())
     found = {kind: fields[field] for kind, field in POWER_LIMITS.items() if field in fields}
     if "min" not in found or "max" not in found:
@@ -55,7 +55,7 @@ def _power_limits(driver: Driver, slot: int) -> dict[str, int]:
     return found
 
 
-def thresholds(driver: Driver, slot: int) -> dict[str, int]:
+def thresholds(driver: NvmlApi, slot: int) -> dict[str, int]:
     """Thresholds in degrees Celsius. If the card only reports margins, they are subtracted from the
     temperature at which the margin is used up."""
     found = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from exporter.sources.nvml_driver import Driver, Field, Row, choose
+from exporter.sources.nvml_driver import Field, NvmlApi, Row, choose
 
 MAX_LINKS = 36
 ALL_LINKS = 0xFFFFFFFF
@@ -79,7 +79,7 @@ class Unwrapped:
         return self.total
 
 
-class Links:
+class LinkGroupReader:
     """Reads the group `links`, and keeps the accumulated counters by uuid, because the number of a GPU may
     change."""
 
@@ -88,7 +88,7 @@ class Links:
         self._nvlink: dict[tuple[str, str], dict[int, int]] = {}
         self._faults: dict[str, dict[tuple[str, str], int]] = {}
 
-    def rows(self, driver: Driver, slot: int, uuid: str) -> Iterator[Row]:
+    def rows(self, driver: NvmlApi, slot: int, uuid: str) -> Iterator[Row]:
         """The rows of the group."""
         states = {
             link: driver.ask(slot, "nvmlDeviceGetNvLinkState", link) for link in range(MAX_LINKS)
@@ -114,7 +114,9 @@ class Links:
             if field in fields:
                 yield name, (), self._pcie.setdefault((uuid, name), Unwrapped()).add(fields[field])
 
-    def _link_errors(self, driver: Driver, slot: int, uuid: str, links: list[int]) -> Iterator[Row]:
+    def _link_errors(
+        self, driver: NvmlApi, slot: int, uuid: str, links: list[int]
+    ) -> Iterator[Row]:
         # A link that does not respond keeps its count, because the sum must not decrease.
         faults = self._faults.setdefault(uuid, {})
         for link, kind, count in _errors(driver, slot, links):
@@ -123,7 +125,7 @@ class Links:
                 faults[link, kind] = count
         yield "gpu_nvlink_faults_total", (), sum(faults.values()) if faults else None
 
-    def _link_bytes(self, driver: Driver, slot: int, uuid: str, links: list[int]) -> Iterator[Row]:
+    def _link_bytes(self, driver: NvmlApi, slot: int, uuid: str, links: list[int]) -> Iterator[Row]:
         sums = driver.fields(slot, (field for field, _ in LINK_BYTES.values()))
         each = driver.fields(
             slot,
@@ -144,7 +146,7 @@ class Links:
             yield name, (), sum(kept.values()) if kept else None
 
 
-def _errors(driver: Driver, slot: int, links: list[int]) -> Iterator[tuple[str, str, int]]:
+def _errors(driver: NvmlApi, slot: int, links: list[int]) -> Iterator[tuple[str, str, int]]:
     """Link, kind and count."""
     found = choose(driver, slot, _link_fields(links))
     for (kind, link), count in found.items():

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporter.sources.base import CLOCK_REASONS
-from exporter.sources.nvml_driver import Driver, Field, Row, choose, positive, scaled, signed
+from exporter.sources.nvml_driver import Field, NvmlApi, Row, choose, positive, scaled, signed
 
 ENGINES = {
     "encoder": "nvmlDeviceGetEncoderUtilization",
@@ -41,7 +41,7 @@ _WANTED: dict[str, tuple[Field, ...]] = {
 }
 
 
-def load(driver: Driver, slot: int) -> Iterator[Row]:
+def load(driver: NvmlApi, slot: int) -> Iterator[Row]:
     """The rows of the group `load`."""
     ask = driver.ask
     if (use := ask(slot, "nvmlDeviceGetUtilizationRates")) is not None:
@@ -77,13 +77,13 @@ def load(driver: Driver, slot: int) -> Iterator[Row]:
         )
 
 
-def temperature(driver: Driver, slot: int) -> int | None:
+def temperature(driver: NvmlApi, slot: int) -> int | None:
     """The temperature of the die, in degrees Celsius."""
     names = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
     return signed(driver.first(slot, *names, arguments=(0,)))
 
 
-def _power(driver: Driver, slot: int, fields: dict[str, int]) -> Iterator[Row]:
+def _power(driver: NvmlApi, slot: int, fields: dict[str, int]) -> Iterator[Row]:
     watts = fields.get("gpu")
     if watts is None:
         watts = driver.ask(slot, "nvmlDeviceGetPowerUsage")
@@ -96,7 +96,7 @@ def _power(driver: Driver, slot: int, fields: dict[str, int]) -> Iterator[Row]:
     yield "gpu_energy_joules_total", (), scaled(energy, 1000)
 
 
-def _clock_events(driver: Driver, slot: int, fields: dict[str, int]) -> Iterator[Row]:
+def _clock_events(driver: NvmlApi, slot: int, fields: dict[str, int]) -> Iterator[Row]:
     names = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
     bits = driver.first(slot, *names)
     for place, reason in enumerate(CLOCK_REASONS if bits is not None else ()):
@@ -108,7 +108,7 @@ def _clock_events(driver: Driver, slot: int, fields: dict[str, int]) -> Iterator
         yield "gpu_clock_event_seconds_total", (reason,), nanoseconds / 1e9
 
 
-def _older_seconds(driver: Driver, slot: int, told: dict[str, int]) -> dict[str, int]:
+def _older_seconds(driver: NvmlApi, slot: int, told: dict[str, int]) -> dict[str, int]:
     found = choose(driver, slot, {"thermal_slowdown": (THERMAL,)})
     for reason, policy in VIOLATIONS.items():
         if reason in found or reason in told:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.sources.nvml_driver import Driver, Row, scaled, text
+from exporter.sources.nvml_driver import NvmlApi, Row, scaled, text
 from exporter.sources.nvml_gpm import SM_ACTIVE
 
 
-class Mig:
+class MigGroupReader:
     """Reads the group `mig`, and detects when MIG is enabled or disabled, because the GPU then supports
     other quantities."""
 
     def __init__(self) -> None:
         self._partitioned: dict[int, bool] = {}
 
-    def rows(self, driver: Driver, slot: int) -> Iterator[Row]:
+    def rows(self, driver: NvmlApi, slot: int) -> Iterator[Row]:
         """The rows of the group; empty for a GPU without MIG."""
         mode = driver.ask(slot, "nvmlDeviceGetMigMode")
         partitioned = bool(mode and mode[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.sources.nvml_driver import Driver, Row, Share
+from exporter.sources.nvml_driver import NvmlApi, Row, Share
 
 KINDS = {
     "compute": "nvmlDeviceGetComputeRunningProcesses_v3",
@@ -13,13 +13,13 @@ KINDS = {
 _FIRST_LOOK = 10_000_000  # microseconds
 
 
-class Processes:
+class ProcessGroupReader:
     """Reads the group `processes`, and remembers the latest share of each GPU."""
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
 
-    def rows(self, driver: Driver, slot: int, now: float) -> Iterator[Row]:
+    def rows(self, driver: NvmlApi, slot: int, now: float) -> Iterator[Row]:
         """The rows of the group at Unix time `now`. Process names are not looked up."""
         memory: dict[int, int] = {}
         for kind, name in KINDS.items():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from exporter.textfile.grammar import Comment, Labels, Line, number, read
-from exporter.textfile.rejected import Rejected
+from exporter.textfile.rejected import TextFileRejected
 
 MAX_SERIES = 20_000
 _PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
@@ -17,7 +17,7 @@ Series = tuple[str, Labels]
 
 
 @dataclass(slots=True)
-class Family:
+class ParsedFamily:
     """One family. `type` and `help` are None while the file has not set them."""
 
     name: str
@@ -31,17 +31,19 @@ class Family:
         return self.type or "untyped"
 
 
-def parse(data: bytes) -> dict[str, Family]:
+def parse(data: bytes) -> dict[str, ParsedFamily]:
     """The families with samples, by name. Raises Rejected with the line number."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise Rejected("encoding", f"invalid UTF-8 at byte {error.start}") from None
+        raise TextFileRejected("encoding", f"invalid UTF-8 at byte {error.start}") from None
     if "\0" in text:
-        raise Rejected("encoding", "the file has a NUL character")
+        raise TextFileRejected("encoding", "the file has a NUL character")
     if text and not text.endswith("\n"):
-        raise Rejected("format", "no newline at the end of the file: the file may be incomplete")
-    families: dict[str, Family] = {}
+        raise TextFileRejected(
+            "format", "no newline at the end of the file: the file may be incomplete"
+        )
+    families: dict[str, ParsedFamily] = {}
     owners: dict[str, str] = {}
     count = 0
     for at, line in enumerate(text.split("\n"), 1):
@@ -52,40 +54,44 @@ def parse(data: bytes) -> dict[str, Family]:
             elif found is not None:
                 count += 1
                 _add(families, owners, found, count)
-        except Rejected as error:
-            raise Rejected(error.reason, f"line {at}: {error}") from None
+        except TextFileRejected as error:
+            raise TextFileRejected(error.reason, f"line {at}: {error}") from None
     for family in families.values():
         if family.type == "histogram":
             _complete(family)
     return {name: family for name, family in families.items() if family.samples}
 
 
-def _describe(families: dict[str, Family], found: Comment) -> None:
-    family = families.setdefault(found.name, Family(found.name))
+def _describe(families: dict[str, ParsedFamily], found: Comment) -> None:
+    family = families.setdefault(found.name, ParsedFamily(found.name))
     if found.word == "HELP":
         if family.help is not None:
-            raise Rejected("inconsistent", f"duplicate HELP of {found.name}")
+            raise TextFileRejected("inconsistent", f"duplicate HELP of {found.name}")
         family.help = found.text
     elif family.type is not None or family.samples:
-        raise Rejected("inconsistent", f"duplicate TYPE of {found.name}, or TYPE after its samples")
+        raise TextFileRejected(
+            "inconsistent", f"duplicate TYPE of {found.name}, or TYPE after its samples"
+        )
     else:
         family.type = found.text
 
 
-def _add(families: dict[str, Family], owners: dict[str, str], line: Line, count: int) -> None:
+def _add(families: dict[str, ParsedFamily], owners: dict[str, str], line: Line, count: int) -> None:
     if count > MAX_SERIES:
-        raise Rejected("limit", f"more than {MAX_SERIES} series")
+        raise TextFileRejected("limit", f"more than {MAX_SERIES} series")
     name = _whose(families, line.name)
-    family = families.setdefault(name, Family(name))
+    family = families.setdefault(name, ParsedFamily(name))
     if owners.setdefault(line.name, name) != name:
-        raise Rejected("inconsistent", f"{line.name} is a family and also a part of another family")
+        raise TextFileRejected(
+            "inconsistent", f"{line.name} is a family and also a part of another family"
+        )
     series = (line.name, _checked(family, line))
     if series in family.samples:
-        raise Rejected("duplicate", f"duplicate series of {line.name}")
+        raise TextFileRejected("duplicate", f"duplicate series of {line.name}")
     family.samples[series] = line.value
 
 
-def _whose(families: Mapping[str, Family], name: str) -> str:
+def _whose(families: Mapping[str, ParsedFamily], name: str) -> str:
     """The family of a series: the histogram or summary to which it belongs, else its own name."""
     for kind, parts in _PARTS.items():
         for part in parts:
@@ -95,19 +101,23 @@ def _whose(families: Mapping[str, Family], name: str) -> str:
     return name
 
 
-def _checked(family: Family, line: Line) -> Labels:
+def _checked(family: ParsedFamily, line: Line) -> Labels:
     """The labels, with the bound of a bucket or quantile in canonical notation."""
     bound = _BOUND.get(family.kind)
     part = line.name.removeprefix(family.name)
     if bound is None or part in ("_sum", "_count"):
         return line.labels
     if part != ("_bucket" if bound == "le" else ""):
-        raise Rejected("format", f"{line.name} is a histogram, which cannot have a plain value")
+        raise TextFileRejected(
+            "format", f"{line.name} is a histogram, which cannot have a plain value"
+        )
     labels = dict(line.labels)
     try:
         labels[bound] = _written(number(labels.get(bound, "")))
     except ValueError:
-        raise Rejected("format", f"{line.name}: expected a number in the label {bound}") from None
+        raise TextFileRejected(
+            "format", f"{line.name}: expected a number in the label {bound}"
+        ) from None
     return tuple(sorted(labels.items()))
 
 
@@ -120,7 +130,7 @@ def _written(bound: float) -> str:
     return repr(bound).removesuffix(".0")
 
 
-def _complete(family: Family) -> None:
+def _complete(family: ParsedFamily) -> None:
     """Add the +Inf bucket to histograms without it. Raises Rejected for a histogram without a count."""
     bucket, count = f"{family.name}_bucket", f"{family.name}_count"
     groups = {
@@ -128,6 +138,6 @@ def _complete(family: Family) -> None:
     }
     for labels in groups:
         if (count, labels) not in family.samples:
-            raise Rejected("format", f"the histogram {family.name} has no _count")
+            raise TextFileRejected("format", f"the histogram {family.name} has no _count")
         whole = (bucket, tuple(sorted((*labels, ("le", "+Inf")))))
         family.samples.setdefault(whole, family.samples[count, labels])

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from exporter.textfile.families import Family, parse
-from exporter.textfile.rejected import Rejected
+from exporter.textfile.families import ParsedFamily, parse
+from exporter.textfile.rejected import TextFileRejected
 
 MAX_FILES = 256
 MAX_ENTRIES = 20_000  # maximum number of entries to scan in a folder
@@ -21,35 +21,35 @@ MAX_BYTES = 1_048_576
 Mark = tuple[int, int, int, int, int]
 
 
-class File(NamedTuple):
+class TextFile(NamedTuple):
     """A file at its latest read: a mark that changes with the file, its modification time (Unix seconds),
     and its families or the reason for its rejection."""
 
     mark: Mark
     modified: float
-    found: Mapping[str, Family] | Rejected
+    found: Mapping[str, ParsedFamily] | TextFileRejected
 
 
-class Folders:
+class TextFileFolders:
     """The files of all folders; a folder can be a glob pattern. A file is read again when it changed."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._patterns = patterns
-        self._read: dict[str, File] = {}
-        self.problems: dict[str, Rejected] = {}
+        self._read: dict[str, TextFile] = {}
+        self.problems: dict[str, TextFileRejected] = {}
 
-    def files(self) -> Iterator[tuple[str, File]]:
+    def files(self) -> Iterator[tuple[str, TextFile]]:
         """Each readable file, by path. Afterwards, `problems` has the other paths."""
         self.problems = {}
         paths = sorted(self._paths())
         for path in paths[MAX_FILES:]:
-            self.problems[path] = Rejected("limit", f"more than {MAX_FILES} files")
+            self.problems[path] = TextFileRejected("limit", f"more than {MAX_FILES} files")
         kept = paths[:MAX_FILES]
         self._read = {path: self._read[path] for path in kept if path in self._read}
         for path in kept:
             try:
                 yield path, self._file(path)
-            except Rejected as error:
+            except TextFileRejected as error:
                 self.problems[path] = error
 
     def _paths(self) -> set[str]:
@@ -60,7 +60,7 @@ class Folders:
                     looked = islice(entries, MAX_ENTRIES)
                     names = [entry.name for entry in looked if entry.name.endswith(".prom")]
             except OSError as error:
-                self.problems[folder] = Rejected("unreadable", error.strerror or "")
+                self.problems[folder] = TextFileRejected("unreadable", error.strerror or "")
                 continue
             found.update(os.path.join(folder, name) for name in names)  # noqa: PTH118 - as given
             if len(found) > 2 * MAX_FILES:
@@ -72,13 +72,13 @@ class Folders:
             matching = list(islice(iglob(pattern), MAX_FOLDERS))  # noqa: PTH207 - a pattern is given
             yield from sorted(matching) or [pattern]
 
-    def _file(self, path: str) -> File:
+    def _file(self, path: str) -> TextFile:
         """The file. Raises Rejected if it is not a readable regular file; does not block on a FIFO."""
         descriptor = _open(path)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise Rejected("kind", "not a regular file")
+                raise TextFileRejected("kind", "not a regular file")
             mark = (
                 status.st_dev,
                 status.st_ino,
@@ -90,17 +90,17 @@ class Folders:
             if before is not None and before.mark == mark:
                 return before
             if status.st_size > MAX_BYTES:
-                raise Rejected("size", f"more than {MAX_BYTES} bytes")
+                raise TextFileRejected("size", f"more than {MAX_BYTES} bytes")
             data = _whole(descriptor)
         except OSError as error:
-            raise Rejected("unreadable", error.strerror or "") from None
+            raise TextFileRejected("unreadable", error.strerror or "") from None
         finally:
             os.close(descriptor)
         try:
-            found: Mapping[str, Family] | Rejected = parse(data)
-        except Rejected as error:
+            found: Mapping[str, ParsedFamily] | TextFileRejected = parse(data)
+        except TextFileRejected as error:
             found = error
-        read = self._read[path] = File(mark, status.st_mtime, found)
+        read = self._read[path] = TextFile(mark, status.st_mtime, found)
         return read
 
 
@@ -112,7 +112,7 @@ def _whole(descriptor: int) -> bytes:
         if not more:
             return data
         data += more
-    raise Rejected("size", f"more than {MAX_BYTES} bytes")
+    raise TextFileRejected("size", f"more than {MAX_BYTES} bytes")
 
 
 def _open(path: str) -> int:
@@ -124,7 +124,7 @@ def _open(path: str) -> int:
             folder = Path(path).parent.resolve(strict=True)
             path = str(Path(path).resolve(strict=True))
             if not Path(path).is_relative_to(folder):
-                raise Rejected("kind", "the link points outside the folder")
+                raise TextFileRejected("kind", "the link points outside the folder")
         return os.open(path, flags)
     except (OSError, RuntimeError) as error:
-        raise Rejected("unreadable", getattr(error, "strerror", "") or str(error)) from None
+        raise TextFileRejected("unreadable", getattr(error, "strerror", "") or str(error)) from None

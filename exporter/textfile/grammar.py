@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 from exporter.exposition import MAX_VALUE
-from exporter.textfile.rejected import Rejected
+from exporter.textfile.rejected import TextFileRejected
 
 MAX_NAME = 200
 MAX_HELP = 2048
@@ -60,14 +60,14 @@ def read(line: str) -> Comment | Line | None:
         return _comment(text)
     head = _HEAD.match(text)
     if head is None:
-        raise Rejected("format", "expected a metric name at the start of the line")
+        raise TextFileRejected("format", "expected a metric name at the start of the line")
     name, at = head[1], head.end()
     _bounded(name)
     labels: Labels = ()
     if text[at : at + 1] == "{":
         labels, at = _labels(text, at + 1)
     elif not text[head.end(1) : at]:
-        raise Rejected("format", f"{name} has no value")
+        raise TextFileRejected("format", f"{name} has no value")
     return Line(name, labels, _value(name, text[at:].lstrip(" \t")))
 
 
@@ -83,7 +83,7 @@ def number(text: str) -> float:
 
 def _bounded(name: str) -> None:
     if len(name) > MAX_NAME:
-        raise Rejected("limit", f"name longer than {MAX_NAME} characters")
+        raise TextFileRejected("limit", f"name longer than {MAX_NAME} characters")
 
 
 def _comment(text: str) -> Comment | None:
@@ -92,15 +92,15 @@ def _comment(text: str) -> Comment | None:
         return None
     word, name, told = found[1], found[2], found[3]
     if not re.fullmatch(_NAME, name):
-        raise Rejected("format", f"{word} with an invalid metric name")
+        raise TextFileRejected("format", f"{word} with an invalid metric name")
     _bounded(name)
     if word == "HELP":
         if len(told) > MAX_HELP:
-            raise Rejected("limit", f"HELP longer than {MAX_HELP} characters")
+            raise TextFileRejected("limit", f"HELP longer than {MAX_HELP} characters")
         return Comment(word, name, _plain(told, _IN_HELP))
     kind = told.rstrip(" \t").lower()
     if kind not in TYPES:
-        raise Rejected("format", f"{name}: expected a type out of {', '.join(TYPES)}")
+        raise TextFileRejected("format", f"{name}: expected a type out of {', '.join(TYPES)}")
     return Comment(word, name, kind)
 
 
@@ -112,26 +112,26 @@ def _labels(text: str, at: int) -> tuple[Labels, int]:
     while text[at : at + 1] != "}":
         pair = _PAIR.match(text, at) if more else None
         if pair is None:
-            raise Rejected("format", 'expected labels in the form {name="value"}')
+            raise TextFileRejected("format", 'expected labels in the form {name="value"}')
         name, more, at = pair[1], pair[3] is not None, pair.end()
         if name == "__name__" or name in found:
-            raise Rejected("format", f"duplicate or reserved label {name[:MAX_NAME]}")
+            raise TextFileRejected("format", f"duplicate or reserved label {name[:MAX_NAME]}")
         _bounded(name)
         found[name] = _plain(pair[2], _IN_LABELS)
         if len(found) > MAX_LABELS or len(found[name]) > MAX_VALUE:
             limits = f"{MAX_LABELS} labels, or {MAX_VALUE} characters in one"
-            raise Rejected("limit", f"more than {limits}")
+            raise TextFileRejected("limit", f"more than {limits}")
     return tuple(sorted((name, value) for name, value in found.items() if value)), at + 1
 
 
 def _plain(text: str, escapes: dict[str, str]) -> str:
     def plain(escape: re.Match[str]) -> str:
         if escape[1] not in escapes:
-            raise Rejected("format", "invalid escape sequence")
+            raise TextFileRejected("format", "invalid escape sequence")
         return escapes[escape[1]]
 
     if _ESCAPE.sub("", text).endswith("\\"):
-        raise Rejected("format", "incomplete escape sequence")
+        raise TextFileRejected("format", "incomplete escape sequence")
     return _ESCAPE.sub(plain, text)
 
 
@@ -140,11 +140,11 @@ def _value(name: str, text: str) -> float:
     try:
         value = number(words[0])
     except ValueError:
-        raise Rejected("format", f"the value of {name} is not a number") from None
+        raise TextFileRejected("format", f"the value of {name} is not a number") from None
     if len(words) == 1:
         return value
     if re.fullmatch(r"[+-]?[0-9]+", words[1].strip(" \t"), re.ASCII):
-        raise Rejected(
+        raise TextFileRejected(
             "timestamp", f"{name} has a timestamp, which would hide the age of the value"
         )
-    raise Rejected("format", f"unexpected text after the value of {name}")
+    raise TextFileRejected("format", f"unexpected text after the value of {name}")

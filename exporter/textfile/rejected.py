@@ -18,7 +18,7 @@ Reason = Literal[
 ]
 
 
-class Rejected(Exception):  # noqa: N818
+class TextFileRejected(Exception):  # noqa: N818
     """A rejected file, with the reason code and a message."""
 
     def __init__(self, reason: Reason, why: str) -> None:

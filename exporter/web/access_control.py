@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 from exporter.web.auth import TokenFile, Users, credentials
-from exporter.web.counters import Counters, Seldom
+from exporter.web.counters import RateLimitedLog, WebCounters
 from exporter.web.message import Request, Response, sentence
 from exporter.web.reload import ConfigFile
 from fleetmedic.kernel.errors import UserError
@@ -30,7 +30,7 @@ _NO_WAY = (
 )
 
 
-class Bucket:
+class RequestTokenBucket:
     """A token bucket: `burst` requests at once, and one more per `interval` seconds."""
 
     def __init__(self, interval: float, burst: int, now: float) -> None:
@@ -49,22 +49,22 @@ class Bucket:
         return True
 
 
-class Gate:
+class AccessControl:
     """Authorizes requests. Runs in the event loop; bcrypt checks run in a thread, one at a time."""
 
     def __init__(
         self,
         file: ConfigFile,
         token: TokenFile | None,
-        counters: Counters,
+        counters: WebCounters,
         log: Callable[..., None],
     ) -> None:
         self._file = file
         self._token = token
         self._counters = counters
-        self._seldom = Seldom(log)
+        self._seldom = RateLimitedLog(log)
         self._users = Users()
-        self._bucket: Bucket | None = None
+        self._bucket: RequestTokenBucket | None = None
         self._bcrypt = ThreadPoolExecutor(1, "bcrypt")
         self._checks: Counter[str] = Counter()  # by address
 
@@ -83,7 +83,7 @@ class Gate:
             return True
         now, rule = time.monotonic(), (limit.seconds, limit.burst)
         if self._bucket is None or self._bucket.rule != rule:
-            self._bucket = Bucket(*rule, now)
+            self._bucket = RequestTokenBucket(*rule, now)
         return self._bucket.take(now)
 
     async def _login(self, request: Request) -> Response | None:

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from exporter.gpu_states import Board
-from exporter.pages.collector_runner import State
+from exporter.gpu_states import GpuStates
+from exporter.pages.collector_runner import CollectorState
 from exporter.pages.dcgm import dcgm
-from exporter.pages.openmetrics import Form
+from exporter.pages.openmetrics import ExpositionFormat
 from exporter.web import health
 from exporter.xids.kernel_log import KernelLog
 
 
-class Pages(Protocol):
+class PageSource(Protocol):
     """Provides the pages. `names` are the collectors, `ready` whether a page can be served."""
 
     @property
@@ -24,16 +24,18 @@ class Pages(Protocol):
     @property
     def ready(self) -> bool: ...
 
-    def page(self, wanted: frozenset[str] | None, form: Form, gzip: bool) -> bytes | None:
+    def page(
+        self, wanted: frozenset[str] | None, form: ExpositionFormat, gzip: bool
+    ) -> bytes | None:
         """The page in this form; None when no page can be served."""
         ...
 
-    def states(self, now: float) -> list[State]:
+    def states(self, now: float) -> list[CollectorState]:
         """The state of each collector at Unix time `now`."""
         ...
 
 
-class Reader(Protocol):
+class GpuReleaser(Protocol):
     """Reads the GPUs, and can release them."""
 
     @property
@@ -45,22 +47,22 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class WebBackend:
     """`reader` is None where no GPUs are read, `kernel_log` where the kernel log is not read.
     `summaries` describe each collector; `dcgm` adds the page with dcgm-exporter's names."""
 
-    pages: Pages
-    board: Board
+    pages: PageSource
+    board: GpuStates
     node: str
     version: str
-    reader: Reader | None = None
+    reader: GpuReleaser | None = None
     kernel_log: KernelLog | None = None
     summaries: Mapping[str, str] = field(default_factory=dict)
     metrics_path: str = "/metrics"
     dcgm: bool = False
     clock: Callable[[], float] = time.time
 
-    def health(self) -> health.Health:
+    def health(self) -> health.HealthResponse:
         """The health of all components. May block on the kernel log's reader: do not call it in the event
         loop."""
         now = self.clock()
@@ -76,7 +78,7 @@ class Site:
             parts.append(health.kernel_log(log.failure, read=log.read_lately(now)))
         parts += health.collectors(self.pages.states(now))
         recent = self.kernel_log.recent() if self.kernel_log else ()
-        return health.Health(
+        return health.HealthResponse(
             node=self.node,
             version=self.version,
             source=view.source or "none",
@@ -94,4 +96,4 @@ class Site:
         if view.failure:
             return None
         xids = self.kernel_log.latest() if self.kernel_log else None
-        return dcgm(view, self.node, xids).body(Form.TEXT, gzip=gzip)
+        return dcgm(view, self.node, xids).body(ExpositionFormat.TEXT, gzip=gzip)

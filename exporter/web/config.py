@@ -33,7 +33,7 @@ MAX_BURST = 1_000_000_000
 _VALUE = re.compile(r"|[\x21-\x7e]([\x20-\x7e]{0,1998}[\x21-\x7e])?")
 
 
-class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class HttpServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`http_server_config`. `http2` is accepted but has no effect: the server uses HTTP/1.1."""
 
     http2: bool = True
@@ -56,7 +56,7 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file; paths in it are relative to it."""
 
     tls_server_config: Tls | None = None
-    http_server_config: Http | None = None
+    http_server_config: HttpServerConfig | None = None
     basic_auth_users: dict[str, str] | None = None
     rate_limit: RateLimit | None = None
 
@@ -73,7 +73,7 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         """Headers for every response; headers without a value are not sent."""
-        given = (self.http_server_config or Http()).headers or {}
+        given = (self.http_server_config or HttpServerConfig()).headers or {}
         return tuple((name, value) for name, value in given.items() if value)
 
 
@@ -81,7 +81,7 @@ def read(path: Path) -> WebConfig:
     """The settings in the file, checked without reading the files that they name. Raises UserError with
     the file and the key."""
     config = load(path, WebConfig)
-    for name, value in ((config.http_server_config or Http()).headers or {}).items():
+    for name, value in ((config.http_server_config or HttpServerConfig()).headers or {}).items():
         _check_header(f"{path}: http_server_config.headers", name, value)
     _check_users(path, config.users)
     if config.rate_limit is not None:

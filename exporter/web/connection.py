@@ -32,7 +32,7 @@ _SENTENCES = {
 }
 
 
-class Wire:
+class HttpConnection:
     """One connection; `carrier` is the transport below TLS, if any. `waiting` is the monotonic time since
     which the connection waits for a complete request; None while a request is being answered."""
 
@@ -147,7 +147,7 @@ class Wire:
             pass  # the client had enough time
 
 
-async def hang_up(writer: asyncio.StreamWriter) -> None:
+async def close_connection(writer: asyncio.StreamWriter) -> None:
     """Close the connection, with a short wait for the client to close its side."""
     if writer.is_closing():  # after a failed handshake, wait_closed() would not return
         writer.transport.abort()

@@ -10,7 +10,7 @@ from exporter.exposition import Sample
 REASONS = ("limit", "tls", "client_name", "slow")
 
 
-class Counters:
+class WebCounters:
     """Written by the event loop, read by any thread."""
 
     def __init__(self) -> None:
@@ -39,14 +39,14 @@ class Counters:
             yield Sample("gpu_exporter_web_config_reload_success", (), int(self.reloaded))
 
 
-class Web:
+class WebCollector:
     """The collector for the exporter's own HTTP server."""
 
     name = "web"
     inline = True
     interval = 1.0
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: WebCounters) -> None:
         self._counters = counters
 
     def collect(self, now: float) -> Iterator[Sample]:
@@ -57,7 +57,7 @@ class Web:
         return tuple(self._counters.samples())
 
 
-class Seldom:
+class RateLimitedLog:
     """Logs the same event at most once in `every` seconds, with the number of suppressed events."""
 
     def __init__(self, log: Callable[..., None], every: float = 10.0) -> None:

@@ -10,10 +10,10 @@ from typing import Literal
 
 import msgspec
 
-from exporter.gpu_states import BoardView, GpuView, Status
-from exporter.pages.collector_runner import State
+from exporter.gpu_states import GpuSnapshot, GpuStatus, NodeSnapshot
+from exporter.pages.collector_runner import CollectorState
 from exporter.xids.recommend import Recommendation
-from exporter.xids.xid_ledger_state import Recent
+from exporter.xids.xid_ledger_state import RecentError
 
 Word = Literal["healthy", "degraded", "unhealthy", "unknown"]
 Kind = Literal["gpu", "driver", "driver_events", "kernel_log", "collector"]
@@ -22,7 +22,7 @@ _WORST: tuple[Word, ...] = ("unhealthy", "degraded", "unknown", "healthy")
 _BY_ACTION: Mapping[str, Word] = {"none": "healthy", "restart_app": "degraded"}
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+class ErrorEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """An XID or an NVSwitch error. Repeats within a minute are merged into one event with a `count`."""
 
     kind: str
@@ -55,7 +55,7 @@ class Component(msgspec.Struct, frozen=True, omit_defaults=True):
     pci_bus_id: str = ""
 
 
-class Health(msgspec.Struct, frozen=True):
+class HealthResponse(msgspec.Struct, frozen=True):
     """The whole response."""
 
     node: str
@@ -65,10 +65,10 @@ class Health(msgspec.Struct, frozen=True):
     state: Word
     released_seconds: float
     components: list[Component]
-    events: list[Event]
+    events: list[ErrorEvent]
 
 
-def gpu(view: BoardView, one: GpuView, wish: Recommendation | None) -> Component:
+def gpu(view: NodeSnapshot, one: GpuSnapshot, wish: Recommendation | None) -> Component:
     """The component of one GPU."""
     state, why = _gpu(view, one, wish)
     return Component(
@@ -85,12 +85,12 @@ def gpu(view: BoardView, one: GpuView, wish: Recommendation | None) -> Component
     )
 
 
-def _gpu(view: BoardView, one: GpuView, wish: Recommendation | None) -> tuple[Word, str]:
-    if one.status is Status.LOST:
+def _gpu(view: NodeSnapshot, one: GpuSnapshot, wish: Recommendation | None) -> tuple[Word, str]:
+    if one.status is GpuStatus.LOST:
         return "unhealthy", "the GPU is missing from the driver or the bus"
-    if one.status is Status.HUNG:
+    if one.status is GpuStatus.HUNG:
         return "unhealthy", "driver calls for this GPU hang"
-    if one.status is Status.UNKNOWN:
+    if one.status is GpuStatus.UNKNOWN:
         if view.released:
             return "unknown", "the GPUs are released"
         return "unknown", view.failure or "no recent data for this GPU"
@@ -108,7 +108,7 @@ def _part(name: str, kind: Kind, state: Word, why: str = "") -> Component:
     return Component(name, kind, state, why, "none", "")
 
 
-def driver(view: BoardView, released_for: float) -> Iterator[Component]:
+def driver(view: NodeSnapshot, released_for: float) -> Iterator[Component]:
     """The driver as a whole, and its events if the source has any."""
     if view.released:
         why = f"the GPUs are released for another {released_for:.0f} s"
@@ -140,7 +140,7 @@ def kernel_log(failure: str, *, read: bool) -> Component:
     return _part("kernel_log", "kernel_log", "healthy")
 
 
-def collectors(states: Iterable[State]) -> Iterator[Component]:
+def collectors(states: Iterable[CollectorState]) -> Iterator[Component]:
     """One component for each collector."""
     for each in states:
         word: Word = "degraded" if each.why else "healthy"
@@ -154,11 +154,11 @@ def worst(components: Iterable[Component]) -> Word:
     return next((word for word in _WORST if word in found), "unknown")
 
 
-def events(recent: Sequence[Recent], view: BoardView) -> list[Event]:
+def events(recent: Sequence[RecentError], view: NodeSnapshot) -> list[ErrorEvent]:
     """The latest errors, newest first."""
     indexes = {one.uuid: one.index for one in view.gpus}
     return [
-        Event(
+        ErrorEvent(
             each.kind,
             each.device,
             each.code,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from exporter.pages.collector_runner import State
+from exporter.pages.collector_runner import CollectorState
 
 CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 _STYLE = """
@@ -19,7 +19,10 @@ td:first-child{font-family:ui-monospace,monospace}.bad{color:#c33;font-weight:60
 
 
 def landing(
-    title: str, links: Mapping[str, str], states: Iterable[State], summaries: Mapping[str, str]
+    title: str,
+    links: Mapping[str, str],
+    states: Iterable[CollectorState],
+    summaries: Mapping[str, str],
 ) -> bytes:
     """The page: links (text by target) and a row for each collector."""
     rows = "".join(_row(state, summaries.get(state.name, "")) for state in states)
@@ -35,7 +38,7 @@ def landing(
     return html.encode()
 
 
-def _row(state: State, summary: str) -> str:
+def _row(state: CollectorState, summary: str) -> str:
     how = f'<span class="bad">{escape(state.why)}</span>' if state.why else "OK"
     return (
         f"<tr><td>{escape(state.name)}<td>{escape(summary)}<td>{state.interval:g} s<td>{how}</tr>"

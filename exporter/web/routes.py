@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from exporter.pages.openmetrics import Form, negotiate
+from exporter.pages.openmetrics import ExpositionFormat, negotiate
 from exporter.web.access_control import RELEASE
-from exporter.web.backend import Site
+from exporter.web.backend import WebBackend
 from exporter.web.landing import CONTENT_POLICY, landing
 from exporter.web.message import Request, Response, sentence
 from fleetmedic.kernel.durations import parse_duration
@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-def chosen(query: str, names: tuple[str, ...]) -> frozenset[str] | None:
+def selected_collectors(query: str, names: tuple[str, ...]) -> frozenset[str] | None:
     """The collectors that `collect[]` or `exclude[]` select; None for all. Raises UserError."""
     if not query:
         return None
@@ -57,7 +57,7 @@ def chosen(query: str, names: tuple[str, ...]) -> frozenset[str] | None:
     return frozenset(names).difference(without) if without else None
 
 
-def seconds(query: str) -> float:
+def release_seconds(query: str) -> float:
     """The time in `ttl` for which the GPUs are released. Raises UserError."""
     try:
         given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=10))
@@ -76,7 +76,7 @@ def seconds(query: str) -> float:
 class Routes:
     """Answers authorized requests."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: WebBackend) -> None:
         self._site = site
         self._slow = ThreadPoolExecutor(2, "slow pages")
         self._get: dict[str, Answer] = {
@@ -110,7 +110,7 @@ class Routes:
     async def _metrics(self, request: Request) -> Response:
         pages = self._site.pages
         try:
-            wanted = chosen(request.query, pages.names)
+            wanted = selected_collectors(request.query, pages.names)
         except UserError as error:
             return sentence(HTTPStatus.BAD_REQUEST, str(error))
         form, packed = negotiate(request.headers.get("accept", "")), request.takes_gzip
@@ -119,7 +119,7 @@ class Routes:
     async def _dcgm(self, request: Request) -> Response:
         packed = request.takes_gzip
         body = await self._apart(lambda: self._site.dcgm_page(packed))
-        return _page(body, Form.TEXT, packed)
+        return _page(body, ExpositionFormat.TEXT, packed)
 
     async def _landing(self, request: Request) -> Response:
         site = self._site
@@ -145,7 +145,7 @@ class Routes:
     async def _release(self, request: Request) -> Response:
         reader = self._site.reader
         try:
-            ttl = seconds(request.query)
+            ttl = release_seconds(request.query)
         except UserError as error:
             return sentence(HTTPStatus.BAD_REQUEST, str(error))
         if reader is None:
@@ -159,7 +159,7 @@ class Routes:
         return await asyncio.get_running_loop().run_in_executor(self._slow, make)
 
 
-def _page(body: bytes | None, form: Form, packed: bool) -> Response:
+def _page(body: bytes | None, form: ExpositionFormat, packed: bool) -> Response:
     if body is None:
         return sentence(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_YET)
     return Response(200, body, form, (_VARY, _PACKED) if packed else (_VARY,))

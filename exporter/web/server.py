@@ -13,9 +13,16 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 
-from exporter.web.access_control import Gate
-from exporter.web.connection import CHUNK, CLOSE_SECONDS, FLUSH_TICK, HEAD_SECONDS, Wire, hang_up
-from exporter.web.counters import Counters, Seldom
+from exporter.web.access_control import AccessControl
+from exporter.web.connection import (
+    CHUNK,
+    CLOSE_SECONDS,
+    FLUSH_TICK,
+    HEAD_SECONDS,
+    HttpConnection,
+    close_connection,
+)
+from exporter.web.counters import RateLimitedLog, WebCounters
 from exporter.web.message import Refused, Request, Response, sentence
 from exporter.web.reload import ConfigFile
 from exporter.web.routes import OTHER, Routes
@@ -26,13 +33,13 @@ BACKLOG = 1024  # connections that the kernel queues until they are accepted
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
 
-class Place:
+class ConnectionSlot:
     """One connection. `waiting` is the time since which it waits for a request; None while a request is
     being answered."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
-        self.wire: Wire | None = None
+        self.wire: HttpConnection | None = None
         self._since = time.monotonic()
 
     @property
@@ -40,15 +47,15 @@ class Place:
         return self._since if self.wire is None else self.wire.waiting
 
 
-class Server:
+class WebServer:
     """Serves all connections of one event loop."""
 
     def __init__(
         self,
         routes: Routes,
-        gate: Gate,
+        gate: AccessControl,
         file: ConfigFile,
-        counters: Counters,
+        counters: WebCounters,
         log: Callable[..., None],
         max_requests: int = MAX_REQUESTS,
     ) -> None:
@@ -57,9 +64,9 @@ class Server:
         self._file = file
         self._counters = counters
         self._log = log
-        self._seldom = Seldom(log)
+        self._seldom = RateLimitedLog(log)
         self._max = max_requests
-        self._places: set[Place] = set()
+        self._places: set[ConnectionSlot] = set()
         self._turning_away = 0
 
     async def listen(self, listener: socket.socket) -> asyncio.Server:
@@ -81,7 +88,7 @@ class Server:
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
-        place = Place(writer)
+        place = ConnectionSlot(writer)
         if not self._make_room():
             self._counters.lost("limit")
             self._seldom("too_many_connections", limit=self._max)
@@ -95,7 +102,7 @@ class Server:
         except (OSError, EOFError):
             pass  # the client closed the connection
         finally:
-            await hang_up(writer)
+            await close_connection(writer)
             self._places.discard(place)
 
     def _make_room(self) -> bool:
@@ -118,13 +125,13 @@ class Server:
             if self._file.tls is None and self._turning_away <= self._max:
                 text = "Too many connections; try again."
                 response = sentence(HTTPStatus.SERVICE_UNAVAILABLE, text, close=True)
-                wire = Wire(reader, writer, writer.transport)
+                wire = HttpConnection(reader, writer, writer.transport)
                 await wire.respond(response)
                 await wire.linger()
         except OSError:
             pass
         finally:
-            await hang_up(writer)
+            await close_connection(writer)
             self._turning_away -= 1
 
     def _refresh(self) -> None:
@@ -133,13 +140,13 @@ class Server:
             self._counters.reloaded = self._file.reloaded
 
     async def _serve(
-        self, place: Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, place: ConnectionSlot, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._refresh()
         context, peer, carrier = self._file.tls, _peer(writer), writer.transport
         if context is not None and not await self._secure(context, writer, peer):
             return
-        wire = place.wire = Wire(reader, writer, carrier)
+        wire = place.wire = HttpConnection(reader, writer, carrier)
         try:
             while (request := await wire.request(peer)) is not None:
                 self._refresh()

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 
-class Rule(NamedTuple):
+class EventPattern(NamedTuple):
     """A kind of event. `hint` is part of every line that `pattern` matches, and is checked first because
     this is cheap."""
 
@@ -15,11 +15,11 @@ class Rule(NamedTuple):
     pattern: re.Pattern[str]
 
 
-def _rule(event: str, hint: str, pattern: str) -> Rule:
-    return Rule(event, hint, re.compile(pattern))
+def _rule(event: str, hint: str, pattern: str) -> EventPattern:
+    return EventPattern(event, hint, re.compile(pattern))
 
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[EventPattern, ...] = (
     _rule("oom_kill", "ut of memory: Kill", r"[Oo]ut of memory: Kill(?:ed)? process \d+"),
     _rule("soft_lockup", "soft lockup", r"BUG: soft lockup - CPU#\d+"),
     _rule("hard_lockup", "hard LOCKUP", r"Watchdog detected hard LOCKUP on cpu"),

@@ -14,11 +14,11 @@ import msgspec
 
 from exporter.boot import BootReader
 from exporter.gpu_inventory import bus_key
-from exporter.gpu_states import AHEAD, Board, BoardView
+from exporter.gpu_states import AHEAD, GpuStates, NodeSnapshot
 from exporter.xids.kmsg import Batch, KmsgReader
 from exporter.xids.recommend import LOOKBACK_SECONDS, Recommendation, recommendations
-from exporter.xids.xid_ledger import Ledger
-from exporter.xids.xid_ledger_state import Recent, Totals
+from exporter.xids.xid_ledger import XidLedger
+from exporter.xids.xid_ledger_state import LedgerState, RecentError
 
 LIVE_SECONDS = 5.0
 SAME_SECONDS = 0.5  # two collectors read each second and share one advance
@@ -31,7 +31,7 @@ Times = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class ErrorCounts:
     """The counts after an advance. `failure` is the reason why the kernel log cannot be read, or empty."""
 
     xids: Numbers
@@ -45,7 +45,7 @@ class Counted:
     failure: str
 
     @classmethod
-    def of(cls, totals: Totals, failure: str) -> Counted:
+    def of(cls, totals: LedgerState, failure: str) -> ErrorCounts:
         """An immutable copy."""
         return cls(
             xids={uuid: dict(codes) for uuid, codes in totals.counts.items()},
@@ -65,10 +65,10 @@ class KernelLog:
 
     def __init__(
         self,
-        board: Board,
+        board: GpuStates,
         reader: KmsgReader,
         boot: BootReader,
-        ledger: Ledger,
+        ledger: XidLedger,
         log: Callable[..., None],
         lookback: float = LOOKBACK_SECONDS,
     ) -> None:
@@ -85,7 +85,7 @@ class KernelLog:
         self._drained = 0.0
         self._turned = float("-inf")
         self._complaint = ""
-        self._counted: tuple[float, Counted] | None = None
+        self._counted: tuple[float, ErrorCounts] | None = None
         self._since: dict[str, Recommendation] = {}
         self.failure = ""  # why the latest read of the kernel log failed, or empty
 
@@ -98,20 +98,20 @@ class KernelLog:
         """Whether the log was read, at least with an error, shortly before Unix time `now`."""
         return -AHEAD <= now - self._turned <= LATELY_SECONDS
 
-    def counted(self, now: float) -> Counted:
+    def counted(self, now: float) -> ErrorCounts:
         """The counts at Unix time `now`; reads the log unless this was just done. Raises like `advance`."""
         with self._turn:
             if self._counted is not None and 0 <= now - self._counted[0] <= SAME_SECONDS:
                 return self._counted[1]
             return self._advance(self._board.view(now), now)
 
-    def advance(self, view: BoardView, now: float) -> Counted:
+    def advance(self, view: NodeSnapshot, now: float) -> ErrorCounts:
         """Process all new records and events at Unix time `now`. Raises OSError or UserError when the boot
         cannot be determined; an unreadable kernel log is reported in `failure` of the result."""
         with self._turn:
             return self._advance(view, now)
 
-    def _advance(self, view: BoardView, now: float) -> Counted:
+    def _advance(self, view: NodeSnapshot, now: float) -> ErrorCounts:
         """Advance; the caller holds `_turn`."""
         boot = self._boot.read()
         gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
@@ -135,7 +135,7 @@ class KernelLog:
             ledger.observe(view, now)
         if ledger.due(now):
             self._save(now)
-        counted = Counted.of(ledger.totals, failure)
+        counted = ErrorCounts.of(ledger.totals, failure)
         self._counted = (now, counted)
         return counted
 
@@ -151,7 +151,7 @@ class KernelLog:
             event = "xid_counts_not_saved" if complaint else "xid_counts_saved_again"
             self._log(event, why=complaint)
 
-    def recommendations(self, view: BoardView, now: float) -> dict[str, Recommendation]:
+    def recommendations(self, view: NodeSnapshot, now: float) -> dict[str, Recommendation]:
         """The recommended action for each GPU whose state is known, by uuid."""
         with self._lock:
             standing = self._ledger.totals.standing
@@ -163,7 +163,7 @@ class KernelLog:
             self._since = found
             return dict(found)
 
-    def recent(self) -> tuple[Recent, ...]:
+    def recent(self) -> tuple[RecentError, ...]:
         """The latest errors, oldest first."""
         with self._lock:
             return tuple(msgspec.structs.replace(each) for each in self._ledger.totals.recent)

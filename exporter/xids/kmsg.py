@@ -24,7 +24,7 @@ _HEAD = re.compile(rb"(\d{1,6}),(\d{1,20}),(\d{1,20}),[^;]{0,200};")
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class KmsgRecord:
     """One record: its sequence number, microseconds since boot, and text. `junk` is the number of invalid
     lines before it."""
 
@@ -54,20 +54,20 @@ class Batch:
     """The result of one read. `junk` is the number of invalid lines after the last record; `gone`: the data
     cannot be read again; `full`: there may be more data."""
 
-    records: list[Record]
+    records: list[KmsgRecord]
     position: Position
     junk: int = 0
     gone: bool = False
     full: bool = False
 
 
-def parse(line: bytes) -> Record | None:
+def parse(line: bytes) -> KmsgRecord | None:
     """The record in a line; None when invalid (continuation lines begin with a space)."""
     match = _HEAD.match(line)
     if match is None:
         return None
     text = line[match.end() : match.end() + 4096].decode(errors="replace").replace("\0", "\ufffd")
-    return Record(int(match[2]), int(match[3]), text)
+    return KmsgRecord(int(match[2]), int(match[3]), text)
 
 
 class KmsgReader:
@@ -190,13 +190,13 @@ class KmsgReader:
     def _batch(
         self, lines: list[bytes], position: Position, *, gone: bool = False, full: bool = False
     ) -> Batch:
-        found: list[Record] = []
+        found: list[KmsgRecord] = []
         junk = 0
         for line in lines:
             record = parse(line) if len(line) <= MAX_LINE else None
             if record is not None:
                 found.append(
-                    Record(record.sequence, record.microseconds, record.text, junk)
+                    KmsgRecord(record.sequence, record.microseconds, record.text, junk)
                     if junk
                     else record
                 )

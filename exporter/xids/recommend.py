@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from exporter.gpu_states import BoardView, GpuView, Status
+from exporter.gpu_states import GpuSnapshot, GpuStatus, NodeSnapshot
 from exporter.xids.xid_catalogue import DRIVER_SAYS, RANK, Action
-from exporter.xids.xid_ledger_state import Standing
+from exporter.xids.xid_ledger_state import UnresolvedXid
 
 LOOKBACK_SECONDS = 3600.0
 APP_SECONDS = 300.0  # after this time, the affected process has been restarted or will not be
@@ -40,7 +40,7 @@ class Recommendation(NamedTuple):
         return RANK[self.action]
 
 
-def spent(standing: Standing, now: float, lookback: float) -> bool:
+def is_expired(standing: UnresolvedXid, now: float, lookback: float) -> bool:
     """Whether an XID is too old to call for an action at Unix time `now`."""
     if standing.action == "restart_app":
         lookback = min(lookback, APP_SECONDS)
@@ -48,8 +48,8 @@ def spent(standing: Standing, now: float, lookback: float) -> bool:
 
 
 def recommendations(
-    view: BoardView,
-    standing: Mapping[str, Mapping[str, Standing]],
+    view: NodeSnapshot,
+    standing: Mapping[str, Mapping[str, UnresolvedXid]],
     now: float,
     lookback: float = LOOKBACK_SECONDS,
 ) -> dict[str, Recommendation]:
@@ -57,10 +57,10 @@ def recommendations(
     the last reset or boot; XIDs older than `lookback` seconds are ignored."""
     found: dict[str, Recommendation] = {}
     for gpu in view.gpus:
-        if gpu.status is Status.UNKNOWN:
+        if gpu.status is GpuStatus.UNKNOWN:
             continue
         evidence = list(_evidence(gpu, standing.get(gpu.uuid, {}), now, lookback))
-        calm = "not_responding" if gpu.status is Status.HUNG else "ok"
+        calm = "not_responding" if gpu.status is GpuStatus.HUNG else "ok"
         # max() returns the first of equal ranks: the evidence is in order of significance.
         found[gpu.uuid] = max(
             evidence, key=lambda each: each.rank, default=Recommendation("none", calm, now)
@@ -69,9 +69,9 @@ def recommendations(
 
 
 def _evidence(
-    gpu: GpuView, standing: Mapping[str, Standing], now: float, lookback: float
+    gpu: GpuSnapshot, standing: Mapping[str, UnresolvedXid], now: float, lookback: float
 ) -> Iterator[Recommendation]:
-    if gpu.status is Status.LOST:
+    if gpu.status is GpuStatus.LOST:
         yield Recommendation("reboot_node", "lost", now)
     for reading in gpu.readings("health"):
         if reading.name == "gpu_recovery_action" and reading.value == 1 and reading.labels:
@@ -82,5 +82,5 @@ def _evidence(
         if gpu.value("health", name) == 1:
             yield Recommendation(action, reason, now)
     for each in sorted(standing.values(), key=lambda one: -one.at):
-        if not spent(each, now, lookback):
+        if not is_expired(each, now, lookback):
             yield Recommendation(each.action, f"xid_{each.code}", each.since)

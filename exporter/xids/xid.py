@@ -36,7 +36,7 @@ _RECOVERIES: dict[int, Action] = dict(enumerate(DRIVER_SAYS.values()))
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class XidEvent:
     """The XID in a line. `coded` is False for a loss logged without a code. The line may also have: whether
     an NVLink error is `fatal`, why a link went down (`subcode`), and the driver's `recovery` action.
     """
@@ -66,7 +66,7 @@ class LineParser:
         self._named: Bus | None = None
         self._left = 0
 
-    def feed(self, text: str) -> Event | SwitchEvent | None:
+    def feed(self, text: str) -> XidEvent | SwitchEvent | None:
         """The event in this line, if any."""
         if text.startswith("nvidia-nvswitch"):
             return _switch_event(text)
@@ -78,20 +78,22 @@ class LineParser:
                 return None
             return _detailed(bus_key(match[1]), code, text, text[match.end() :])
         if match := _FALLEN.match(text):
-            return Event(bus_key(match[1]), FALLEN_OFF_THE_BUS, coded=False, text=text[:MAX_TEXT])
+            return XidEvent(
+                bus_key(match[1]), FALLEN_OFF_THE_BUS, coded=False, text=text[:MAX_TEXT]
+            )
         return self._later(text)
 
-    def _later(self, text: str) -> Event | None:
+    def _later(self, text: str) -> XidEvent | None:
         if match := _NAMED.match(text):
             self._named, self._left = bus_key(match[1]), 4
         self._left -= 1
         if self._left >= 0 and self._named and _FALLEN_LATER.match(text):
             bus, self._named = self._named, None
-            return Event(bus, FALLEN_OFF_THE_BUS, coded=False, text=text[:MAX_TEXT])
+            return XidEvent(bus, FALLEN_OFF_THE_BUS, coded=False, text=text[:MAX_TEXT])
         return None
 
 
-def _detailed(bus: Bus | None, code: int, text: str, said: str) -> Event:
+def _detailed(bus: Bus | None, code: int, text: str, said: str) -> XidEvent:
     """The event with the details in its line."""
     fatal: bool | None = None
     subcode: int | None = None
@@ -101,7 +103,7 @@ def _detailed(bus: Bus | None, code: int, text: str, said: str) -> Event:
         subcode = int(link[2], 16) >> 20 & 0x3F if link[2] else None
     elif code == RECOVERY_ACTION_CHANGED and (wanted := _RECOVERY.search(said)):
         recovery = _RECOVERIES.get(int(wanted[1], 16))
-    return Event(bus, code, True, fatal, subcode, recovery, text[:MAX_TEXT])
+    return XidEvent(bus, code, True, fatal, subcode, recovery, text[:MAX_TEXT])
 
 
 def _switch_event(text: str) -> SwitchEvent | None:
@@ -111,7 +113,7 @@ def _switch_event(text: str) -> SwitchEvent | None:
     return SwitchEvent(match[1].lower(), int(match[2]), text[:MAX_TEXT])
 
 
-def judge(
+def classify(
     code: Code, fatal: bool | None, subcode: int | None, recovery: Action | None
 ) -> tuple[Severity, Action]:
     """The severity and action of an event, by the catalogue and the details of its line.

@@ -13,22 +13,28 @@ import msgspec
 
 from exporter.boot import BootTime
 from exporter.gpu_inventory import bus_key
-from exporter.gpu_states import BoardView, Status
+from exporter.gpu_states import GpuStatus, NodeSnapshot
 from exporter.sources.base import GpuEvent
 from exporter.xids.kernel_events import kernel_event
-from exporter.xids.kmsg import Batch, Record
+from exporter.xids.kmsg import Batch, KmsgRecord
 from exporter.xids.pairing import Pairs
 from exporter.xids.xid import (
     FALLEN_OFF_THE_BUS,
     Bus,
-    Event,
     LineParser,
     Losses,
     SwitchEvent,
-    judge,
+    XidEvent,
+    classify,
 )
 from exporter.xids.xid_catalogue import RANK, Codes
-from exporter.xids.xid_ledger_state import Heard, Recent, Seen, Standing, Totals
+from exporter.xids.xid_ledger_state import (
+    GpuObservation,
+    LedgerState,
+    RecentError,
+    UnresolvedXid,
+    XidReport,
+)
 from fleetmedic.kernel.files import write_atomic
 
 MAX_UNKNOWN_CODES = 64
@@ -43,7 +49,7 @@ _BACKWARDS = 1_000_000  # microseconds; the log's clock restarts with each boot
 _DRIFT = 2.0  # seconds; a larger drift of the log's clock is corrected
 
 
-class Ledger:
+class XidLedger:
     """Counts reports. `totals` is its state; `dirty`: the state must be saved now."""
 
     def __init__(self, path: Path, codes: Codes | None = None) -> None:
@@ -54,9 +60,9 @@ class Ledger:
         self._moved = False
         self._saved = 0.0
         try:
-            self.totals = msgspec.json.decode(path.read_bytes(), type=Totals)
+            self.totals = msgspec.json.decode(path.read_bytes(), type=LedgerState)
         except (OSError, msgspec.DecodeError):
-            self.totals = Totals()
+            self.totals = LedgerState()
         self._shown = {_key(event): event for event in self.totals.recent}
 
     def due(self, now: float) -> bool:
@@ -96,7 +102,7 @@ class Ledger:
         if batch.gone and batch.records:
             self.dirty = True
 
-    def _records(self, batch: Batch, boot: BootTime, now: float, *, live: bool) -> list[Heard]:
+    def _records(self, batch: Batch, boot: BootTime, now: float, *, live: bool) -> list[XidReport]:
         totals, records, position = self.totals, batch.records, batch.position
         if position.inode == 0 or not totals.boot_id or not records:
             self._enter(boot)
@@ -106,7 +112,7 @@ class Ledger:
         if live and records:
             last = max(record.microseconds for record in records)
             totals.drift = now - (totals.boot_at + last / 1e6)
-        heard: list[Heard] = []
+        heard: list[XidReport] = []
         for record in records:
             if position.inode and _starts_boot(record, totals.microseconds):
                 self._enter(boot, force=True)
@@ -131,7 +137,7 @@ class Ledger:
         self.totals.dropped += lines
         self.totals.excused += lines
 
-    def _record(self, record: Record, now: float, *, live: bool) -> list[Heard]:
+    def _record(self, record: KmsgRecord, now: float, *, live: bool) -> list[XidReport]:
         totals = self.totals
         self._junk(record.junk)
         if record.sequence <= totals.sequence:
@@ -144,9 +150,9 @@ class Ledger:
         at = min(now, totals.boot_at + record.microseconds / 1e6 + drift)
         seen = max(at, now - _DRIFT) if live else at
         event = self._parser.feed(record.text)
-        if isinstance(event, Event):
+        if isinstance(event, XidEvent):
             return [
-                Heard(
+                XidReport(
                     "kernel",
                     "",
                     event.bus,
@@ -168,7 +174,9 @@ class Ledger:
             self.dirty = True
         return []
 
-    def _settle(self, report: Heard, gpus: Mapping[Bus, str], arrived: float, now: float) -> None:
+    def _settle(
+        self, report: XidReport, gpus: Mapping[Bus, str], arrived: float, now: float
+    ) -> None:
         """Assign a report to its GPU, or keep it until the GPU is known."""
         uuid = report.uuid if report.uuid in gpus.values() else ""
         if not uuid and report.bus is not None:
@@ -183,7 +191,7 @@ class Ledger:
             totals.unmatched += 1
         self.dirty = True
 
-    def _event(self, report: Heard, uuid: str) -> None:
+    def _event(self, report: XidReport, uuid: str) -> None:
         totals = self.totals
         loss = report.code == FALLEN_OFF_THE_BUS and report.witness == "kernel"
         if loss and not Losses(totals.losses).counts(uuid, report.coded, report.seen):
@@ -206,10 +214,10 @@ class Ledger:
         unknown = sum(1 for key in by_code if not key.isdigit() or not self.codes.knows(int(key)))
         return "other" if unknown >= MAX_UNKNOWN_CODES else label
 
-    def _stand(self, report: Heard, uuid: str, *, counts: bool) -> None:
+    def _stand(self, report: XidReport, uuid: str, *, counts: bool) -> None:
         """Record the event's action, and add the event to the recent ones."""
         code = self.codes.xid(report.code)
-        severity, action = judge(code, report.fatal, report.subcode, report.recovery)
+        severity, action = classify(code, report.fatal, report.subcode, report.recovery)
         standing = self.totals.standing.setdefault(uuid, {})
         if report.recovery == "none":  # the driver reports that no recovery is needed any more
             self.cure(uuid, report.at)
@@ -219,9 +227,9 @@ class Ledger:
                 action = before.action
             since = before.since if before and before.action == action else report.at
             at = max(report.at, before.at) if before else report.at
-            standing[str(report.code)] = Standing(report.code, action, since, at)
+            standing[str(report.code)] = UnresolvedXid(report.code, action, since, at)
         self._show(
-            Recent(
+            RecentError(
                 "xid",
                 uuid,
                 report.code,
@@ -236,7 +244,7 @@ class Ledger:
             )
         )
 
-    def _show(self, event: Recent) -> None:
+    def _show(self, event: RecentError) -> None:
         recent, key = self.totals.recent, _key(event)
         before = self._shown.get(key)
         if before is not None and _same(before, event):
@@ -268,7 +276,7 @@ class Ledger:
         totals.switches_latest.setdefault(switch, {})[label] = at
         code = self.codes.sxid(event.code)
         self._show(
-            Recent(
+            RecentError(
                 "sxid",
                 switch,
                 event.code,
@@ -290,13 +298,13 @@ class Ledger:
             del standing[key]
             self.dirty = True
 
-    def observe(self, view: BoardView, now: float) -> None:
+    def observe(self, view: NodeSnapshot, now: float) -> None:
         """Detect resets: a lost GPU is back, or the energy counter of a GPU restarted."""
         for gpu in view.gpus:
-            seen = self.totals.seen.setdefault(gpu.uuid, Seen())
-            if gpu.status is Status.LOST and not seen.lost:
+            seen = self.totals.seen.setdefault(gpu.uuid, GpuObservation())
+            if gpu.status is GpuStatus.LOST and not seen.lost:
                 seen.lost = self.dirty = True
-            elif gpu.status is Status.UP and seen.lost:
+            elif gpu.status is GpuStatus.UP and seen.lost:
                 seen.lost, self.dirty = False, True
                 self.cure(gpu.uuid, now)
             energy = gpu.value("load", "gpu_energy_joules_total")
@@ -307,26 +315,28 @@ class Ledger:
             seen.energy, seen.at = energy, gpu.groups["load"].at
 
 
-def _told(at: float, event: GpuEvent, boot: BootTime) -> Heard:
+def _told(at: float, event: GpuEvent, boot: BootTime) -> XidReport:
     """The report for a driver event."""
-    return Heard("nvml", event.uuid, bus_key(event.pci_bus_id), event.code, at, at, boot.boot_id)
+    return XidReport(
+        "nvml", event.uuid, bus_key(event.pci_bus_id), event.code, at, at, boot.boot_id
+    )
 
 
-def _key(event: Recent) -> tuple[str, str, int]:
+def _key(event: RecentError) -> tuple[str, str, int]:
     return event.kind, event.device, event.code
 
 
-def _same(before: Recent, event: Recent) -> bool:
+def _same(before: RecentError, event: RecentError) -> bool:
     """Whether a new event is merged into the latest recent event of its kind."""
     told = before.action == event.action or not before.text or not event.text
     return told and abs(event.first - before.last) <= TOGETHER_SECONDS
 
 
-def _starts_boot(record: Record, before: int) -> bool:
+def _starts_boot(record: KmsgRecord, before: int) -> bool:
     return record.first_of_boot or record.microseconds < before - _BACKWARDS
 
 
-def _after_last_boot(records: list[Record]) -> list[Record]:
+def _after_last_boot(records: list[KmsgRecord]) -> list[KmsgRecord]:
     """The records of the latest boot in a file read from its start."""
     start = 0
     for number, record in enumerate(records):

@@ -10,7 +10,7 @@ from exporter.xids.xid import Bus
 from exporter.xids.xid_catalogue import Action, Severity
 
 
-class Heard(msgspec.Struct, frozen=True):
+class XidReport(msgspec.Struct, frozen=True):
     """One report of an XID. `at` is the time of the error, `seen` the arrival time (for pairing), `boot`
     the boot of the error."""
 
@@ -28,7 +28,7 @@ class Heard(msgspec.Struct, frozen=True):
     text: str = ""
 
 
-class Standing(msgspec.Struct):
+class UnresolvedXid(msgspec.Struct):
     """An XID that calls for an action and is not known to be fixed."""
 
     code: int
@@ -37,7 +37,7 @@ class Standing(msgspec.Struct):
     at: float
 
 
-class Recent(msgspec.Struct):
+class RecentError(msgspec.Struct):
     """An error for the list of recent events. Repeats within a minute are merged into one event with a
     `count`. `device` is a GPU's uuid, or for an SXID the switch's bus address."""
 
@@ -54,7 +54,7 @@ class Recent(msgspec.Struct):
     text: str
 
 
-class Seen(msgspec.Struct):
+class GpuObservation(msgspec.Struct):
     """The latest observation of a GPU, for detecting resets: whether it was lost, and its energy counter."""
 
     lost: bool = False
@@ -62,7 +62,7 @@ class Seen(msgspec.Struct):
     at: float = 0.0
 
 
-class Totals(msgspec.Struct):
+class LedgerState(msgspec.Struct):
     """The whole state. Counts and latest times are by uuid and code (as text; `other` when there are too
     many), those of switches by bus address and code."""
 
@@ -81,9 +81,9 @@ class Totals(msgspec.Struct):
     sources: dict[str, int] = {}
     losses: dict[str, tuple[float, bool]] = {}
     pending: dict[str, Waiting] = {}
-    homeless: list[tuple[float, Heard]] = []
-    standing: dict[str, dict[str, Standing]] = {}
-    seen: dict[str, Seen] = {}
-    recent: list[Recent] = []
+    homeless: list[tuple[float, XidReport]] = []
+    standing: dict[str, dict[str, UnresolvedXid]] = {}
+    seen: dict[str, GpuObservation] = {}
+    recent: list[RecentError] = []
     unmatched: int = 0
     dropped: int = 0

@@ -82,7 +82,7 @@ def render(
         raise UserError(
             f"--remediator: expected a URL that starts with http:// or https://, got {remediator[:80]!r}."
         )
-    place = renderer.Place(
+    place = renderer.RenderContext(
         remediator,
         str(token_file or home() / "webhook.token"),
         str(template_dir or share("alertmanager") / "templates"),

@@ -22,7 +22,7 @@ Start = tuple[str, bool]
 """The beginning of a text, and whether the text ends there."""
 
 
-def joint(matches: Sequence[Match], place: str) -> list[tuple[int, ...]]:
+def overlapping_sets(matches: Sequence[Match], place: str) -> list[tuple[int, ...]]:
     """Sets of positions in `matches` whose members can all match one alert; larger sets first.
 
     A set is omitted only if two members cannot match the same label. Raises UserError with `place` for

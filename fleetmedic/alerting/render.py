@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 from fleetmedic.alerting.intervals import Window
-from fleetmedic.alerting.overlaps import joint
+from fleetmedic.alerting.overlaps import overlapping_sets
 from fleetmedic.alerting.receivers import Version, receiver, webhook
 from fleetmedic.alerting.settings import REPEAT, Matches, Notifications, Team
 from fleetmedic.kernel.errors import UserError
@@ -23,7 +23,7 @@ _NOBODY = Team("everybody")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RenderContext:
     """The URL, paths and version for the configuration. Paths are as seen by Alertmanager."""
 
     remediator_url: str
@@ -32,7 +32,7 @@ class Place:
     version: Version = OLDEST
 
 
-class Lesser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class InhibitionPair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A critical alert, and the lesser alerts that it inhibits."""
 
     critical: str
@@ -40,8 +40,8 @@ class Lesser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     equal: tuple[str, ...]
 
 
-class _LesserFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    lesser: tuple[Lesser, ...]
+class _InhibitionFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    lesser: tuple[InhibitionPair, ...]
 
 
 def parse_version(text: str) -> Version:
@@ -57,12 +57,12 @@ def parse_version(text: str) -> Version:
     return version
 
 
-def lesser() -> tuple[Lesser, ...]:
+def inhibition_pairs() -> tuple[InhibitionPair, ...]:
     """The shipped inhibition pairs."""
-    return load(share("alertmanager") / "lesser.yml", _LesserFile).lesser
+    return load(share("alertmanager") / "lesser.yml", _InhibitionFile).lesser
 
 
-def render(place: Place, given: Notifications | None = None) -> str:
+def render(place: RenderContext, given: Notifications | None = None) -> str:
     """The text of alertmanager.yml. The same input gives the same bytes."""
     notifications = given or Notifications()
     environment = jinja2.Environment(  # noqa: S701 - YAML, and every value is escaped by the filter `yaml`
@@ -87,7 +87,7 @@ def render(place: Place, given: Notifications | None = None) -> str:
         repeat=REPEAT | notifications.repeat,
         maintenance=_maintenance(notifications),
         dead_man=notifications.dead_man,
-        lesser=lesser(),
+        lesser=inhibition_pairs(),
         intervals=_intervals(notifications),
         receivers=_receivers(notifications, teams, place),
     )
@@ -121,7 +121,7 @@ def _quoted(text: str) -> str:
 
 def _maintenance(given: Notifications) -> list[dict[str, Any]]:
     """A route for each maintenance, after the routes of sets that can match the same alert."""
-    sets = joint([each.match for each in given.maintenance], "maintenance")
+    sets = overlapping_sets([each.match for each in given.maintenance], "maintenance")
     found = [[given.maintenance[number] for number in numbers] for numbers in sets]
     return [
         {
@@ -150,7 +150,9 @@ def _window(window: Window) -> dict[str, Any]:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in plain.items() if v}
 
 
-def _receivers(given: Notifications, teams: tuple[Team, ...], place: Place) -> list[dict[str, Any]]:
+def _receivers(
+    given: Notifications, teams: tuple[Team, ...], place: RenderContext
+) -> list[dict[str, Any]]:
     remediator = {"url": place.remediator_url.rstrip("/"), "token_file": place.token_file}
     found: list[dict[str, Any]] = [
         {

@@ -14,7 +14,7 @@ import msgspec
 from fleetmedic.alerting.expressions import expression
 from fleetmedic.alerting.intervals import Window as Window
 from fleetmedic.alerting.intervals import interval
-from fleetmedic.alerting.overlaps import joint
+from fleetmedic.alerting.overlaps import overlapping_sets
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.settings import load
@@ -182,7 +182,7 @@ def _windows(given: Notifications, where: str) -> None:
         _expressions(each.match, f"{place}.match")
         for index, window in enumerate(each.windows):
             interval(window, f"{place}.windows[{index}]")
-    joint([each.match for each in given.maintenance], f"{where}: at $.maintenance")
+    overlapping_sets([each.match for each in given.maintenance], f"{where}: at $.maintenance")
 
 
 def _expressions(match: Matches, place: str) -> None:

@@ -12,18 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleetmedic.demo.observer import Evidence
+from fleetmedic.demo.observer import StackObserver
 from fleetmedic.demo.scenario import Scenario
 from fleetmedic.demo.stories import (
     Expectation,
-    Place,
+    FaultTarget,
     Story,
     load_story,
     lost_story,
     slow_story,
     xid_story,
 )
-from fleetmedic.demo.timeline import Check, Row, Timeline
+from fleetmedic.demo.timeline import Check, Timeline, TimelineRow
 from fleetmedic.demo.weights import training_checks
 from fleetmedic.hardware.faults import inject
 from fleetmedic.hardware.state import Hardware
@@ -44,7 +44,7 @@ class Director:
     urls: dict[str, str]
     scenario: Scenario
     tell: Callable[[str], None]
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TimelineRow] = field(default_factory=list)
     stories: list[Story] = field(default_factory=list)
     pending: list[tuple[Story, Expectation]] = field(default_factory=list)
     _load: subprocess.Popen[bytes] | None = None
@@ -53,7 +53,7 @@ class Director:
         """Run the scenario. `started` and `ready` are the times of the stack's start and readiness
         (Unix seconds). An expectation that is not met after `timeout` seconds has failed."""
         cluster = LocalCluster(self.state / "cluster", self.state / "hardware")
-        evidence = Evidence(self.state, self.urls, cluster)
+        evidence = StackObserver(self.state, self.urls, cluster)
         try:
             self._start_jobs(cluster)
             self._await_learned()
@@ -117,7 +117,7 @@ class Director:
         job = cluster.job(name)
         if job.node is None:
             return False
-        said = Evidence(self.state, self.urls, cluster).progress(job.node, name)
+        said = StackObserver(self.state, self.urls, cluster).progress(job.node, name)
         return int(said.get("checkpoint_step") or 0) > 0
 
     def _await_learned(self) -> None:
@@ -131,10 +131,10 @@ class Director:
             time.sleep(0.2)
         self.tell("The detectors have learned their rules from 24 h of simulated healthy metrics.")
 
-    def _play(self, evidence: Evidence, deadline: float) -> None:
+    def _play(self, evidence: StackObserver, deadline: float) -> None:
         plan = self.scenario
         zero = time.time()
-        due: list[tuple[float, Callable[[Evidence], Story]]] = [
+        due: list[tuple[float, Callable[[StackObserver], Story]]] = [
             (zero + plan.lost_at, self._lose),
             (zero + plan.slow_at, self._slow),
             (zero + plan.xid_at, self._xid),
@@ -156,35 +156,37 @@ class Director:
         self.pending += [(story, expectation) for expectation in story.expectations]
         self._see(story, story.opening)
 
-    def _look(self, evidence: Evidence) -> None:
+    def _look(self, evidence: StackObserver) -> None:
         left = []
         for story, expectation in self.pending:
             found = expectation.find(evidence, time.time())
             if found is None:
                 left.append((story, expectation))
             else:
-                self._see(story, Row(found[0], story.name, expectation.what, found[1], found[2]))
+                self._see(
+                    story, TimelineRow(found[0], story.name, expectation.what, found[1], found[2])
+                )
         self.pending = left
 
-    def _see(self, story: Story, row: Row) -> None:
+    def _see(self, story: Story, row: TimelineRow) -> None:
         self.rows.append(row)
         self.tell(f"  {story.name:<32} {row.at - story.began:7.2f} s  {row.what:<22} {row.text}")
 
-    def _place(self, evidence: Evidence, job_id: str, rank: int) -> Place:
+    def _place(self, evidence: StackObserver, job_id: str, rank: int) -> FaultTarget:
         job = evidence.cluster.job(job_id)
         if job.node is None or not job.gpus:
             raise UserError(f"job {job_id} is not running. See {self.state}/logs/localcluster.log.")
         gpu = job.gpus[rank % len(job.gpus)]
-        return Place(
+        return FaultTarget(
             job.node, gpu, Hardware(self.state / "hardware").gpu(job.node, gpu).uuid, job_id
         )
 
-    def _lose(self, evidence: Evidence) -> Story:
+    def _lose(self, evidence: StackObserver) -> Story:
         place = self._place(evidence, JOBS[0], self.scenario.lost_rank)
         at = inject(Hardware(self.state / "hardware"), place.node, place.gpu, "lost")
         return lost_story(place, at)
 
-    def _slow(self, evidence: Evidence) -> Story:
+    def _slow(self, evidence: StackObserver) -> Story:
         place = self._place(evidence, JOBS[1], self.scenario.slow_rank)
         now = time.time()
         usual = evidence.first_sample(
@@ -199,17 +201,19 @@ class Director:
         )
         return slow_story(place, at, self.scenario.speed, usual[1] if usual else 1.9e9)
 
-    def _xid(self, evidence: Evidence) -> Story:
+    def _xid(self, evidence: StackObserver) -> Story:
         busy = {job.node for job in evidence.cluster.jobs() if job.node}
         hardware = Hardware(self.state / "hardware")
         node = [name for name in hardware.nodes() if name not in busy][-1]
-        place = Place(node, self.scenario.xid_gpu, hardware.gpu(node, self.scenario.xid_gpu).uuid)
+        place = FaultTarget(
+            node, self.scenario.xid_gpu, hardware.gpu(node, self.scenario.xid_gpu).uuid
+        )
         at = inject(
             hardware, node, place.gpu, "xid", xid=self.scenario.xid, count=self.scenario.xid_count
         )
         return xid_story(place, at, self.scenario.xid, self.scenario.xid_count)
 
-    def _raise_load(self, evidence: Evidence) -> Story:
+    def _raise_load(self, evidence: StackObserver) -> Story:
         replicas = evidence.cluster.workload("serve").wanted
         command = [
             sys.executable,

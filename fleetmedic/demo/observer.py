@@ -29,7 +29,7 @@ class ActiveAlert:
 
 
 @dataclass(slots=True)
-class Evidence:
+class StackObserver:
     """A view of all sources. `refresh` reads journal and alerts; Prometheus is queried on demand."""
 
     state: Path

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fleetmedic.demo.observer import Evidence
-from fleetmedic.demo.timeline import Row
+from fleetmedic.demo.observer import StackObserver
+from fleetmedic.demo.timeline import TimelineRow
 from fleetmedic.kernel.labels import Target, TargetKind
 
 Found = tuple[float, str, str]  # when, source, text
-Find = Callable[[Evidence, float], Found | None]
+Find = Callable[[StackObserver, float], Found | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Story:
 
     name: str
     began: float
-    opening: Row
+    opening: TimelineRow
     expectations: tuple[Expectation, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FaultTarget:
     """The GPU of a story, and the job that runs on it ('' if none)."""
 
     node: str
@@ -59,7 +59,7 @@ class Place:
 
 
 def _sample(what: str, selector: str, since: float, holds: Callable[[float], bool]) -> Expectation:
-    def find(evidence: Evidence, now: float) -> Found | None:
+    def find(evidence: StackObserver, now: float) -> Found | None:
         hit = evidence.first_sample(selector, since, now, holds)
         return (
             None
@@ -71,7 +71,7 @@ def _sample(what: str, selector: str, since: float, holds: Callable[[float], boo
 
 
 def _alert(name: str, since: float, **labels: str) -> Expectation:
-    def find(evidence: Evidence, _: float) -> Found | None:
+    def find(evidence: StackObserver, _: float) -> Found | None:
         hit = evidence.alert(since, name, **labels)
         return None if hit is None else (hit.starts_at, "Alertmanager startsAt", name)
 
@@ -79,7 +79,7 @@ def _alert(name: str, since: float, **labels: str) -> Expectation:
 
 
 def _journal(what: str, since: float, event: str, target: str = "", **data: str) -> Expectation:
-    def find(evidence: Evidence, _: float) -> Found | None:
+    def find(evidence: StackObserver, _: float) -> Found | None:
         hit = evidence.event(since, event, target=target, **data)
         return None if hit is None else (hit["at"], f"journal {hit['seq']} {event}", _short(hit))
 
@@ -99,7 +99,7 @@ def _webhook(since: float, target: str, *alertnames: str) -> Expectation:
         _journal("webhook", since, "AlertReceived", target, alertname=name) for name in alertnames
     ]
 
-    def find(evidence: Evidence, now: float) -> Found | None:
+    def find(evidence: StackObserver, now: float) -> Found | None:
         hits = [hit for kind in kinds if (hit := kind.find(evidence, now)) is not None]
         return min(hits, default=None, key=lambda hit: hit[0])
 
@@ -110,8 +110,8 @@ def _steps(since: float, target: str, actions: tuple[tuple[str, str], ...]) -> l
     return [_journal(what, since, "StepDone", target, action=action) for action, what in actions]
 
 
-def _moved(place: Place, since: float) -> Expectation:
-    def find(evidence: Evidence, _: float) -> Found | None:
+def _moved(place: FaultTarget, since: float) -> Expectation:
+    def find(evidence: StackObserver, _: float) -> Found | None:
         job = evidence.cluster.job(place.job_id)
         if job.restarts == 0 or (job.node == place.node and place.gpu in job.gpus):
             return None
@@ -133,7 +133,7 @@ def _closed(since: float, target: str) -> Expectation:
     return _journal("incident closed", since, "StateChanged", target, state="CLOSED")
 
 
-def lost_story(place: Place, at: float) -> Story:
+def lost_story(place: FaultTarget, at: float) -> Story:
     """A GPU falls off the bus under a training job."""
     target = place.target
     steps = [
@@ -154,7 +154,7 @@ def lost_story(place: Place, at: float) -> Story:
     return Story(
         "GPU falls off the bus",
         at,
-        Row(
+        TimelineRow(
             at,
             "GPU falls off the bus",
             "fault",
@@ -171,7 +171,7 @@ def lost_story(place: Place, at: float) -> Story:
     )
 
 
-def slow_story(place: Place, at: float, speed: float, usual_hertz: float) -> Story:
+def slow_story(place: FaultTarget, at: float, speed: float, usual_hertz: float) -> Story:
     """A GPU slows down without an error. Only a comparison with its peers in the job detects it."""
     target = place.target
     name = "GPU slower than its peers"
@@ -179,7 +179,7 @@ def slow_story(place: Place, at: float, speed: float, usual_hertz: float) -> Sto
     return Story(
         name,
         at,
-        Row(
+        TimelineRow(
             at,
             name,
             "fault",
@@ -214,13 +214,13 @@ def slow_story(place: Place, at: float, speed: float, usual_hertz: float) -> Sto
     )
 
 
-def xid_story(place: Place, at: float, xid: int, count: int) -> Story:
+def xid_story(place: FaultTarget, at: float, xid: int, count: int) -> Story:
     """An application error: a notification is sent, and nothing is quarantined."""
     name = "Application XID"
     target = place.target
     errors = place.selector("gpu_xid_errors_total", xid=str(xid))
 
-    def left_alone(evidence: Evidence, now: float) -> Found | None:
+    def left_alone(evidence: StackObserver, now: float) -> Found | None:
         seen = evidence.event(
             at, "AlertReceived", target=target, alertname="GpuXidApplicationRepeated"
         )
@@ -243,7 +243,9 @@ def xid_story(place: Place, at: float, xid: int, count: int) -> Story:
     return Story(
         name,
         at,
-        Row(at, name, "fault", "hardware directory", f"{target} logs XID {xid} {count} times"),
+        TimelineRow(
+            at, name, "fault", "hardware directory", f"{target} logs XID {xid} {count} times"
+        ),
         (
             _sample("visible in metrics", errors, at, lambda value: value > 5),
             _alert("GpuXidApplicationRepeated", at, node=place.node, gpu=str(place.gpu)),
@@ -265,19 +267,21 @@ def load_story(at: float, replicas: int) -> Story:
     target = str(Target(TargetKind.WORKLOAD, "serve"))
     queue = 'inference_requests_waiting{service="serve"}'
 
-    def grown(evidence: Evidence, now: float) -> Found | None:
+    def grown(evidence: StackObserver, now: float) -> Found | None:
         return _first(
             evidence, 'inference_replicas{service="serve"}', at, now, lambda v: v > replicas
         )
 
-    def drained(evidence: Evidence, now: float) -> Found | None:
+    def drained(evidence: StackObserver, now: float) -> Found | None:
         step = evidence.event(at, "StepDone", target=target, action="scale")
         return None if step is None else _first(evidence, queue, step["at"], now, lambda v: v <= 2)
 
     return Story(
         name,
         at,
-        Row(at, name, "load", "load generator", f"more load than {replicas} workers can serve"),
+        TimelineRow(
+            at, name, "load", "load generator", f"more load than {replicas} workers can serve"
+        ),
         (
             _sample("visible in metrics", queue, at, lambda value: value > 10),
             _alert("InferenceQueueGrowing", at, service="serve"),
@@ -294,7 +298,7 @@ def load_story(at: float, replicas: int) -> Story:
 
 
 def _first(
-    evidence: Evidence, selector: str, since: float, now: float, holds: Callable[[float], bool]
+    evidence: StackObserver, selector: str, since: float, now: float, holds: Callable[[float], bool]
 ) -> Found | None:
     hit = evidence.first_sample(selector, since, now, holds)
     return (

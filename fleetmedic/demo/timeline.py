@@ -13,7 +13,7 @@ from fleetmedic.kernel.files import write_atomic
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TimelineRow:
     """One observed step: `at` in Unix seconds; `source` is where it can be looked up."""
 
     at: float
@@ -38,11 +38,11 @@ class Timeline:
 
     seed: int
     started: float
-    rows: tuple[Row, ...]
+    rows: tuple[TimelineRow, ...]
     checks: tuple[Check, ...]
     totals: dict[str, float]
 
-    def story(self, name: str) -> list[Row]:
+    def story(self, name: str) -> list[TimelineRow]:
         """The rows of one story, oldest first."""
         return sorted((row for row in self.rows if row.story == name), key=lambda row: row.at)
 
@@ -59,7 +59,7 @@ class Timeline:
         write_atomic(path, json.dumps(body, indent=1) + "\n")
 
 
-def _with_seconds(rows: list[Row]) -> list[dict[str, Any]]:
+def _with_seconds(rows: list[TimelineRow]) -> list[dict[str, Any]]:
     out = []
     for before, row in zip([rows[0], *rows], rows, strict=False):
         out.append(

@@ -46,7 +46,7 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class TrainingState:
     """Weights and their momenta after `step` steps, each as alternating matrices and biases."""
 
     step: int
@@ -71,17 +71,17 @@ def _shapes() -> list[tuple[int, ...]]:
     ]
 
 
-def fresh(seed: int) -> Model:
+def fresh(seed: int) -> TrainingState:
     """The model before its first step."""
     random = np.random.default_rng([seed, 0])
     weights = tuple(
         random.normal(0, 1 / np.sqrt(shape[0]), shape) if len(shape) == 2 else np.zeros(shape)
         for shape in _shapes()
     )
-    return Model(0, weights, tuple(np.zeros_like(array) for array in weights))
+    return TrainingState(0, weights, tuple(np.zeros_like(array) for array in weights))
 
 
-def unpack(step: int, raw: bytes) -> Model:
+def unpack(step: int, raw: bytes) -> TrainingState:
     """The model from its bytes. Raises ValueError if their number is wrong."""
     shapes = _shapes() * 2
     flat = np.frombuffer(raw, dtype=np.float64)
@@ -91,7 +91,7 @@ def unpack(step: int, raw: bytes) -> Model:
     parts = np.split(flat, np.cumsum(sizes)[:-1])
     arrays = tuple(part.reshape(shape).copy() for part, shape in zip(parts, shapes, strict=True))
     half = len(shapes) // 2
-    return Model(step, arrays[:half], arrays[half:])
+    return TrainingState(step, arrays[:half], arrays[half:])
 
 
 def batch(seed: int, step: int) -> tuple[Array, Array]:
@@ -102,7 +102,7 @@ def batch(seed: int, step: int) -> tuple[Array, Array]:
     return inputs, wanted[:, None]
 
 
-def train_step(model: Model, inputs: Array, wanted: Array) -> tuple[Model, float]:
+def train_step(model: TrainingState, inputs: Array, wanted: Array) -> tuple[TrainingState, float]:
     """One step of gradient descent with momentum; returns the next model and the loss."""
     outs = [inputs]
     last = len(model.weights) // 2 - 1
@@ -122,7 +122,7 @@ def train_step(model: Model, inputs: Array, wanted: Array) -> tuple[Model, float
     weights = tuple(
         before - RATE * momentum for before, momentum in zip(model.weights, momenta, strict=True)
     )
-    return Model(model.step + 1, weights, momenta), float(np.mean(error**2))
+    return TrainingState(model.step + 1, weights, momenta), float(np.mean(error**2))
 
 
 def undisturbed(seed: int, steps: int) -> str:
@@ -136,7 +136,7 @@ def undisturbed(seed: int, steps: int) -> str:
 # ---- checkpoints
 
 
-def save(folder: Path, model: Model, seed: int) -> None:
+def save(folder: Path, model: TrainingState, seed: int) -> None:
     """Write a checkpoint atomically and synced; keep the newest three."""
     raw = model.pack()
     head = {"step": model.step, "seed": seed, "sha256": hashlib.sha256(raw).hexdigest()}
@@ -145,7 +145,7 @@ def save(folder: Path, model: Model, seed: int) -> None:
         old.unlink(missing_ok=True)
 
 
-def newest(folder: Path, seed: int) -> tuple[Model, float] | None:
+def newest(folder: Path, seed: int) -> tuple[TrainingState, float] | None:
     """The newest valid checkpoint of this seed and when it was written, or None."""
     for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
         try:
@@ -162,7 +162,7 @@ def newest(folder: Path, seed: int) -> tuple[Model, float] | None:
 
 
 @dataclass(slots=True)
-class Asked:
+class SignalRequests:
     """The requests made by signals."""
 
     checkpoint: bool = False
@@ -182,7 +182,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunSettings:
     """The settings of a run; `step_seconds` is the duration of a step on healthy GPUs."""
 
     steps: int
@@ -206,9 +206,9 @@ def _pace(step_seconds: float) -> Callable[[], float]:
     return wait
 
 
-def run(plan: Plan, folder: Path) -> int:
+def run(plan: RunSettings, folder: Path) -> int:
     """Train from the newest checkpoint to the last step; returns the exit code."""
-    asked = Asked()
+    asked = SignalRequests()
     asked.listen()
     folder.mkdir(parents=True, exist_ok=True)
     progress = Progress(checkpoint_interval=plan.checkpoint_every * plan.step_seconds)
@@ -267,7 +267,7 @@ def _done_twice(folder: Path) -> list[int]:
     ]
 
 
-def _finish(folder: Path, model: Model) -> None:
+def _finish(folder: Path, model: TrainingState) -> None:
     restarts = int(os.environ.get("FLEETMEDIC_RESTARTS") or 0)
     final = {
         "sha256": model.sha256(),
@@ -293,7 +293,7 @@ def main() -> None:
             "least 0"
         )
     folder = Path(os.environ.get("FLEETMEDIC_CHECKPOINT_DIR") or "checkpoints")
-    plan = Plan(given.steps, given.seed, given.step_seconds, given.checkpoint_every)
+    plan = RunSettings(given.steps, given.seed, given.step_seconds, given.checkpoint_every)
     sys.exit(run(plan, folder))
 
 

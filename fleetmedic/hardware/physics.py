@@ -19,7 +19,7 @@ SHUTDOWN_CELSIUS = 92.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SensorValues:
     """The sensors of one GPU at one time: ratios, bytes, degrees Celsius, watts, hertz."""
 
     utilization: float
@@ -39,7 +39,7 @@ def _noise(*key: object) -> float:
     return ((word & 0x3FF) + ((word >> 10) & 0x3FF) + ((word >> 20) & 0x3FF)) / 1534.5 - 1.0
 
 
-def reading(state: GpuState, load: GpuLoad, at: float) -> Reading:
+def sensor_values(state: GpuState, load: GpuLoad, at: float) -> SensorValues:
     """The sensors at Unix time `at`. The caller must check that the GPU is not lost or hung."""
     second = int(at)
     utilization = min(
@@ -61,7 +61,7 @@ def reading(state: GpuState, load: GpuLoad, at: float) -> Reading:
         + 0.6 * _noise(state.uuid, "temp", second)
     )
     temperature += state.heat
-    return Reading(
+    return SensorValues(
         utilization=round(utilization, 4),
         memory_activity=round(utilization * 0.55, 4),
         memory_used=int(state.memory_total * max(load.memory, 0.006)),

@@ -16,8 +16,8 @@ from fleetmedic.hardware.physics import (
     POWER_LIMIT,
     SHUTDOWN_CELSIUS,
     SLOWDOWN_CELSIUS,
-    Reading,
-    reading,
+    SensorValues,
+    sensor_values,
 )
 from fleetmedic.hardware.state import GpuLoad, GpuState, Hardware, namespace
 from fleetmedic.kernel.files import write_atomic
@@ -39,7 +39,7 @@ REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class SensorTotals:
     """Counters since the driver was loaded, until Unix time `at`. Millijoules, nanoseconds, KiB."""
 
     at: float = 0.0
@@ -52,12 +52,12 @@ class Totals:
     nvlink_tx: int = 0
     nvlink_rx: int = 0
 
-    def after(self, now: float, state: GpuState, seen: Reading) -> Totals:
+    def after(self, now: float, state: GpuState, seen: SensorValues) -> SensorTotals:
         """The totals at Unix time `now`, by the rectangle rule."""
         elapsed = max(0.0, now - self.at) if self.at else 0.0
         links = elapsed * seen.utilization * LINK_KIB_PER_SECOND
         lanes = elapsed * seen.utilization * PCIE_KIB_PER_SECOND * state.pcie_width / 16
-        return Totals(
+        return SensorTotals(
             at=max(now, self.at),
             energy_mj=self.energy_mj + round(elapsed * seen.power * 1000),
             thermal_ns=self.thermal_ns + round(elapsed * seen.thermal_slowdown * 1e9),
@@ -75,28 +75,30 @@ def totals_path(hardware: Hardware, node: str, index: int) -> Path:
     return hardware.root / node / f"gpu{index}.totals"
 
 
-def read_totals(path: Path) -> Totals:
+def read_totals(path: Path) -> SensorTotals:
     """The totals in that file; zero if it is missing or damaged."""
     try:
         raw = dict(line.split("=", 1) for line in path.read_text().splitlines())
-        numbers = {f.name: int(raw[f.name]) for f in fields(Totals) if f.name != "at"}
-        return Totals(at=float(raw["at"]), **numbers)
+        numbers = {f.name: int(raw[f.name]) for f in fields(SensorTotals) if f.name != "at"}
+        return SensorTotals(at=float(raw["at"]), **numbers)
     except (OSError, ValueError, KeyError):
-        return Totals()
+        return SensorTotals()
 
 
 def sense(hardware: Hardware, node: str, index: int, now: float) -> Registers:
     """The registers of one GPU at Unix time `now`; adds to its totals. Raises UserError."""
     state, load = hardware.gpu(node, index), hardware.load(node, index, now)
     path = totals_path(hardware, node, index)
-    seen = reading(state, load, now)
+    seen = sensor_values(state, load, now)
     totals = read_totals(path).after(now, state, seen)
     text = "".join(f"{key}={value}\n" for key, value in asdict(totals).items())
     write_atomic(path, text, sync=False)
     return registers(state, load, seen, totals)
 
 
-def registers(state: GpuState, load: GpuLoad, seen: Reading, totals: Totals) -> Registers:
+def registers(
+    state: GpuState, load: GpuLoad, seen: SensorValues, totals: SensorTotals
+) -> Registers:
     """All registers. Pure function."""
     return {
         **_load(state, seen, totals),
@@ -108,7 +110,7 @@ def registers(state: GpuState, load: GpuLoad, seen: Reading, totals: Totals) -> 
     }
 
 
-def _load(state: GpuState, seen: Reading, totals: Totals) -> Registers:
+def _load(state: GpuState, seen: SensorValues, totals: SensorTotals) -> Registers:
     active = {
         "gpu_idle": seen.utilization <= 0.02,
         "hw_slowdown": seen.thermal_slowdown or state.power_brake,
@@ -142,7 +144,7 @@ def _load(state: GpuState, seen: Reading, totals: Totals) -> Registers:
     }
 
 
-def _engines(seen: Reading) -> Registers:
+def _engines(seen: SensorValues) -> Registers:
     """The GPM metrics: utilization in thousandths of a per cent, rates in KiB a second."""
     busy = round(seen.utilization * 100_000)
     rate = seen.utilization * 1024
@@ -187,7 +189,7 @@ def _health(state: GpuState) -> Registers:
     }
 
 
-def _links(state: GpuState, totals: Totals) -> Registers:
+def _links(state: GpuState, totals: SensorTotals) -> Registers:
     return {
         "links": LINKS,
         "links_down": state.links_down,
@@ -217,7 +219,7 @@ def _limits(state: GpuState) -> Registers:
     }
 
 
-def _processes(state: GpuState, load: GpuLoad, seen: Reading) -> Registers:
+def _processes(state: GpuState, load: GpuLoad, seen: SensorValues) -> Registers:
     """At most two processes: the job's, and a stray one. `pid_elsewhere` is 1 if the pid is of another
     pid namespace (another container), where it can denote a different process."""
     found = {"pid": load.pid if load.at else 0, "pid_memory": 0, "stray_pid": state.stray_pid}

@@ -16,7 +16,7 @@ from fleetmedic.localcluster import store_writes, views
 from fleetmedic.localcluster.inventory import Inventory
 from fleetmedic.localcluster.layout import Layout
 from fleetmedic.localcluster.model import JobState
-from fleetmedic.localcluster.placement import Place
+from fleetmedic.localcluster.placement import Placement
 from fleetmedic.localcluster.processes import (
     Launcher,
     Started,
@@ -25,7 +25,14 @@ from fleetmedic.localcluster.processes import (
     read_exit,
     read_started,
 )
-from fleetmedic.localcluster.retry import Decision, Ended, Exit, Reason, Stop, after_exit
+from fleetmedic.localcluster.retry import (
+    Ended,
+    ExitStatus,
+    JobReason,
+    RetryDecision,
+    Stop,
+    after_exit,
+)
 from fleetmedic.localcluster.store import Store
 
 log = structlog.get_logger()
@@ -70,9 +77,11 @@ class Attempts:
             self._running(attempt, started)
         elif claimed(folder):
             if abandoned(folder):
-                self._ended(attempt, Exit(error="its shim exited before the command started"), now)
+                self._ended(
+                    attempt, ExitStatus(error="its shim exited before the command started"), now
+                )
         elif self._launcher.failed(folder):
-            self._ended(attempt, Exit(error="its shim failed to start"), now)
+            self._ended(attempt, ExitStatus(error="its shim failed to start"), now)
         elif not self._launcher.starting(folder):
             self._launch(attempt)
 
@@ -80,7 +89,7 @@ class Attempts:
         key = (attempt["job_id"], attempt["n"])
         with self._store.read() as db:
             row = db.execute("SELECT spec FROM jobs WHERE id = ?", (key[0],)).fetchone()
-        where = Place(attempt["node"], _gpus(attempt))
+        where = Placement(attempt["node"], _gpus(attempt))
         try:
             spec = views.read_spec(row["spec"])
             self._launcher.start_attempt(self._layout.write_order(*key, spec, where))
@@ -108,7 +117,7 @@ class Attempts:
                 db,
                 job_id,
                 state=JobState.RUNNING,
-                reason=Reason.STARTED,
+                reason=JobReason.STARTED,
                 excluded="[]",
                 verdict_until=None,
                 text=f"attempt {n} is running",
@@ -131,7 +140,9 @@ class Attempts:
                 return
             ended = read_exit(folder)  # it may have been written since the first read
         self._ended(
-            attempt, ended or Exit(error="command and shim are gone without an exit code"), now
+            attempt,
+            ended or ExitStatus(error="command and shim are gone without an exit code"),
+            now,
         )
 
     def _steer(
@@ -183,7 +194,7 @@ class Attempts:
 
     # ---- ending
 
-    def _ended(self, attempt: sqlite3.Row, ended: Exit, now: float) -> None:
+    def _ended(self, attempt: sqlite3.Row, ended: ExitStatus, now: float) -> None:
         job_id, n = attempt["job_id"], attempt["n"]
         with self._store.write() as db:
             fresh = store_writes.live_attempt(db, job_id)
@@ -216,11 +227,13 @@ class Attempts:
 
     @staticmethod
     def _apply(
-        db: sqlite3.Connection, attempt: sqlite3.Row, decision: Decision, now: float
+        db: sqlite3.Connection, attempt: sqlite3.Row, decision: RetryDecision, now: float
     ) -> None:
         job_id = attempt["job_id"]
         gpus = _gpus(attempt)
-        store_writes.settle(db, job_id, decision.state, decision.reason, decision.text, now)
+        store_writes.set_waiting_state(
+            db, job_id, decision.state, decision.reason, decision.text, now
+        )
         store_writes.set_job(
             db, job_id, due=decision.due, failures=decision.failures, charged=int(decision.charged)
         )

@@ -17,7 +17,7 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind, valid_name
 from fleetmedic.localcluster import store_writes, views
 from fleetmedic.localcluster.inventory import Inventory
-from fleetmedic.localcluster.lock import Lock, ask_store
+from fleetmedic.localcluster.lock import Lock, request_lock_in_store
 from fleetmedic.localcluster.model import (
     Allocation,
     Conflict,
@@ -28,13 +28,13 @@ from fleetmedic.localcluster.model import (
     WorkloadView,
 )
 from fleetmedic.localcluster.requests import (
-    ask_restart,
-    ask_to_end,
     check_spec,
     needs_restart,
+    request_restart,
+    request_stop,
     unique_id,
 )
-from fleetmedic.localcluster.retry import Reason, Stop
+from fleetmedic.localcluster.retry import JobReason, Stop
 from fleetmedic.localcluster.store import Store
 
 __all__ = ["Conflict", "LocalCluster"]
@@ -49,7 +49,7 @@ class LocalCluster:
         self._folder = cluster_dir
         if hardware_dir is not None and hardware_dir.is_dir() and not self.nodes():
             with self.store.write() as db:
-                store_writes.register(db, Inventory(hardware_dir).nodes())
+                store_writes.write_inventory(db, Inventory(hardware_dir).nodes())
 
     # ---- queries
 
@@ -105,7 +105,9 @@ class LocalCluster:
         now = time.time()
         with self.store.write() as db:
             self._check_target(target)
-            if (before := store_writes.answered(db, op_id, "quarantine", str(target))) is not None:
+            if (
+                before := store_writes.recorded_answer(db, op_id, "quarantine", str(target))
+            ) is not None:
                 return bool(int(before))
             held = db.execute(
                 "SELECT owner FROM quarantines WHERE target = ?", (str(target),)
@@ -119,7 +121,9 @@ class LocalCluster:
                     "INSERT INTO quarantines VALUES (?, ?, ?, ?, ?)",
                     (str(target), owner, reason[:1000], op_id, now),
                 )
-            store_writes.accept(db, op_id, "quarantine", str(target), str(int(not held)), now)
+            store_writes.record_operation(
+                db, op_id, "quarantine", str(target), str(int(not held)), now
+            )
             return not held
 
     def release(self, target: Target, *, op_id: str, owner: str) -> bool:
@@ -131,7 +135,9 @@ class LocalCluster:
         now = time.time()
         with self.store.write() as db:
             self._check_target(target)
-            if (before := store_writes.answered(db, op_id, "release", str(target))) is not None:
+            if (
+                before := store_writes.recorded_answer(db, op_id, "release", str(target))
+            ) is not None:
                 return bool(int(before))
             changed = db.execute(
                 "DELETE FROM quarantines WHERE target = ? AND owner = ?", (str(target), owner)
@@ -144,8 +150,8 @@ class LocalCluster:
                 values = (target.name,) if target.gpu is None else (target.name, target.gpu)
                 db.execute(f"UPDATE gpus SET marked = NULL WHERE {where}", values)  # noqa: S608
                 db.execute(f"DELETE FROM suspicions WHERE {where}", values)  # noqa: S608
-                store_writes.readmit(db, target)
-            store_writes.accept(db, op_id, "release", str(target), str(changed), now)
+                store_writes.clear_exclusions(db, target)
+            store_writes.record_operation(db, op_id, "release", str(target), str(changed), now)
             return bool(changed)
 
     def signal(self, job_id: str, *, op_id: str) -> bool:
@@ -155,7 +161,7 @@ class LocalCluster:
         """
         with self.store.write() as db:
             job = self.job(job_id)
-            if (before := store_writes.answered(db, op_id, "signal", job_id)) is not None:
+            if (before := store_writes.recorded_answer(db, op_id, "signal", job_id)) is not None:
                 return bool(int(before))
             live = store_writes.live_attempt(db, job_id)
             self._job_op(op_id, "signal", job, done=live is None, answer=live is not None)
@@ -171,28 +177,28 @@ class LocalCluster:
         about = " ".join([job_id, *sorted(map(str, exclude))])
         with self.store.write() as db:
             job = self.job(job_id)
-            if (before := store_writes.answered(db, op_id, "restart", about)) is not None:
+            if (before := store_writes.recorded_answer(db, op_id, "restart", about)) is not None:
                 return bool(int(before))
             needed = needs_restart(db, job, exclude)
             self._job_op(op_id, "restart", job, done=not needed, answer=needed, about=about)
             if needed:
-                ask_restart(db, job, exclude, time.time())
+                request_restart(db, job, exclude, time.time())
             return needed
 
     def fail(self, job_id: str, *, op_id: str, reason: str) -> bool:
         """Stop a job without retry, as FAILED with this reason; True if it had not ended yet."""
-        return self._end(job_id, op_id, Stop.FAIL, Reason.FAILED_BY_REQUEST, reason)
+        return self._end(job_id, op_id, Stop.FAIL, JobReason.FAILED_BY_REQUEST, reason)
 
     def cancel(self, job_id: str, *, op_id: str, reason: str = "cancelled by its user") -> bool:
         """Stop a job without retry, as CANCELLED; True if it had not ended yet."""
-        return self._end(job_id, op_id, Stop.CANCEL, Reason.CANCELLED, reason)
+        return self._end(job_id, op_id, Stop.CANCEL, JobReason.CANCELLED, reason)
 
     def scale(self, workload: str, replicas: int, *, op_id: str) -> bool:
         """Set the number of workers; True if that changed something. Raises UserError out of range."""
         about = f"{workload} {replicas}"
         with self.store.write() as db:
             found = self.workload(workload)
-            if (before := store_writes.answered(db, op_id, "scale", about)) is not None:
+            if (before := store_writes.recorded_answer(db, op_id, "scale", about)) is not None:
                 return bool(int(before))
             if not found.minimum <= replicas <= found.maximum:
                 raise UserError(
@@ -204,7 +210,7 @@ class LocalCluster:
                 (replicas, op_id, workload),
             )
             changed = found.wanted != replicas
-            store_writes.accept(db, op_id, "scale", about, str(int(changed)), time.time())
+            store_writes.record_operation(db, op_id, "scale", about, str(int(changed)), time.time())
             return changed
 
     def submit(self, spec: JobSpec, *, op_id: str | None = None) -> str:
@@ -216,7 +222,7 @@ class LocalCluster:
         op = op_id or f"submit-{secrets.token_hex(8)}"
         now = time.time()
         with self.store.write() as db:
-            if (before := store_writes.answered(db, op, "submit", spec.name)) is not None:
+            if (before := store_writes.recorded_answer(db, op, "submit", spec.name)) is not None:
                 return before
             job_id = unique_id(db, spec.name)
             stored = replace(spec, command=tuple(spec.command))
@@ -228,12 +234,12 @@ class LocalCluster:
                     views.write_spec(stored),
                     spec.user,
                     JobState.PENDING,
-                    Reason.SUBMITTED,
+                    JobReason.SUBMITTED,
                     "waiting for placement",
                     now,
                 ),
             )
-            store_writes.accept(db, op, "submit", spec.name, job_id, now)
+            store_writes.record_operation(db, op, "submit", spec.name, job_id, now)
             return job_id
 
     def lock(self, installation: str, *, ttl: float, host: str, take_over: str = "") -> Lock:
@@ -243,19 +249,19 @@ class LocalCluster:
         taken from another installation. Raises UserError if the stored lock is damaged.
         """
         with self.store.write() as db:
-            return ask_store(db, installation, host, take_over, ttl=ttl)
+            return request_lock_in_store(db, installation, host, take_over, ttl=ttl)
 
     # ---- internal
 
-    def _end(self, job_id: str, op_id: str, stop: Stop, reason: Reason, text: str) -> bool:
+    def _end(self, job_id: str, op_id: str, stop: Stop, reason: JobReason, text: str) -> bool:
         with self.store.write() as db:
             job = self.job(job_id)
-            if (before := store_writes.answered(db, op_id, stop, job_id)) is not None:
+            if (before := store_writes.recorded_answer(db, op_id, stop, job_id)) is not None:
                 return bool(int(before))
             going = not job.state.ended
             self._job_op(op_id, stop, job, done=not going, answer=going)
             if going:
-                ask_to_end(db, job, stop, reason, text[:1000], time.time())
+                request_stop(db, job, stop, reason, text[:1000], time.time())
             return going
 
     def _job_op(
@@ -263,7 +269,7 @@ class LocalCluster:
     ) -> None:
         now = time.time()
         with self.store.write() as db:
-            store_writes.accept(db, op_id, verb, about or job.id, str(int(answer)), now)
+            store_writes.record_operation(db, op_id, verb, about or job.id, str(int(answer)), now)
             attempt = db.execute("SELECT attempt FROM jobs WHERE id = ?", (job.id,)).fetchone()[0]
             db.execute(
                 "INSERT INTO job_ops VALUES (?, ?, ?, ?, ?, ?)",

@@ -19,7 +19,7 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.localcluster import store_writes
 from fleetmedic.localcluster.attempts import Attempts
 from fleetmedic.localcluster.inventory import Inventory
-from fleetmedic.localcluster.job_starter import Starts
+from fleetmedic.localcluster.job_starter import JobStarter
 from fleetmedic.localcluster.layout import Layout
 from fleetmedic.localcluster.processes import Launcher
 from fleetmedic.localcluster.replicas import PoolSettings, Replicas
@@ -60,7 +60,7 @@ class Controller:
         self._inventory = Inventory(self._layout.hardware)
         self._launcher = Launcher()
         self._attempts = Attempts(self._store, self._layout, self._inventory, self._launcher)
-        self._starts = Starts(self._store, self._layout, self._inventory)
+        self._starts = JobStarter(self._store, self._layout, self._inventory)
         self._pool = Replicas(self._store, self._layout, self._launcher, pool) if pool else None
         self._heartbeat = Every(HEARTBEAT_SECONDS)
         self._recheck = Every(RECHECK_SECONDS)
@@ -90,7 +90,7 @@ class Controller:
     def _take_inventory(self, now: float) -> None:
         found = self._inventory.nodes()
         with self._store.write() as db:
-            store_writes.register(db, found)
+            store_writes.write_inventory(db, found)
             db.execute("DELETE FROM ops WHERE at < ?", (now - KEEP_OPS_SECONDS,))
 
     def _beat(self, now: float) -> None:

@@ -17,7 +17,7 @@ from fleetmedic.kernel.labels import valid_name
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class InventoryNode:
     """One node: `boot_id` changes when it reboots; `gpus` are (index, uuid)."""
 
     name: str
@@ -35,7 +35,7 @@ class Inventory:
         self._procfs = procfs
         self._sysfs = sysfs
 
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[InventoryNode]:
         """All nodes. A node with damaged files is omitted."""
         if self._hardware is None:
             return [self._host()]
@@ -45,7 +45,7 @@ class Inventory:
                 gpus = tuple(
                     (i, self._hardware.gpu(name, i).uuid) for i in self._hardware.gpus(name)
                 )
-                found.append(Node(name, self._hardware.boot(name).boot_id, gpus))
+                found.append(InventoryNode(name, self._hardware.boot(name).boot_id, gpus))
             except (UserError, OSError, ValueError):
                 continue
         return found
@@ -71,9 +71,11 @@ class Inventory:
             return False
         return not (state.lost or state.hung)
 
-    def _host(self) -> Node:
+    def _host(self) -> InventoryNode:
         name = socket.gethostname()
-        return Node(name if valid_name(name) else "localhost", self._host_boot(), self._host_gpus())
+        return InventoryNode(
+            name if valid_name(name) else "localhost", self._host_boot(), self._host_gpus()
+        )
 
     def _host_boot(self) -> str:
         path = self._procfs / "sys" / "kernel" / "random" / "boot_id"

@@ -15,8 +15,8 @@ from fleetmedic.localcluster import store_writes, views
 from fleetmedic.localcluster.inventory import Inventory
 from fleetmedic.localcluster.layout import Layout
 from fleetmedic.localcluster.model import JobState, NodeView
-from fleetmedic.localcluster.placement import NoPlace, Place, place
-from fleetmedic.localcluster.retry import InPlace, Reason, Step, in_place
+from fleetmedic.localcluster.placement import NoPlacement, Placement, select_gpus
+from fleetmedic.localcluster.retry import InPlace, JobReason, RetryStep, in_place
 from fleetmedic.localcluster.store import Store
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ _WAITING = (
 )
 
 
-class Starts:
+class JobStarter:
     """Places and starts the jobs that have no process."""
 
     def __init__(self, store: Store, layout: Layout, inventory: Inventory) -> None:
@@ -80,15 +80,15 @@ class Starts:
             sick=self._inventory.sick(job["node"], gpus) if due else (),
             now=now,
         )
-        if step.step is Step.WAIT and step.due == job["due"]:
+        if step.step is RetryStep.WAIT and step.due == job["due"]:
             return
         with self._store.write() as db:
             fresh = _waiting(db, job["id"])
             if fresh is None or fresh["state"] != JobState.RETRYING:
                 return
-            if step.step is Step.START:
+            if step.step is RetryStep.START:
                 if not _out_of_service(views.nodes(db), job["node"], gpus):
-                    self._prepare(db, fresh, Place(job["node"], gpus), now)
+                    self._prepare(db, fresh, Placement(job["node"], gpus), now)
             else:
                 self._wait_or_move(db, fresh, step, now)
 
@@ -96,9 +96,9 @@ class Starts:
         self, db: sqlite3.Connection, job: sqlite3.Row, step: InPlace, now: float
     ) -> None:
         if step.refund:
-            store_writes.refund(db, job)
+            store_writes.uncount_failure(db, job)
         self._mark(db, job["node"], step.mark)
-        if step.step is Step.WAIT:
+        if step.step is RetryStep.WAIT:
             store_writes.set_job(
                 db,
                 job["id"],
@@ -108,18 +108,20 @@ class Starts:
                 text=step.text,
             )
             return
-        store_writes.settle(db, job["id"], JobState.MOVING, step.reason, step.text, now)
+        store_writes.set_waiting_state(db, job["id"], JobState.MOVING, step.reason, step.text, now)
         log.info("job_moves", job_id=job["id"], reason=step.reason, text=step.text)
 
     # ---- anywhere
 
     def _place(self, job: sqlite3.Row, nodes: list[NodeView], now: float) -> None:
         found = self._choose(job, nodes, now)
-        if isinstance(found, NoPlace):
-            if (job["reason"], job["text"]) != (Reason.NO_ROOM, found.text):
+        if isinstance(found, NoPlacement):
+            if (job["reason"], job["text"]) != (JobReason.NO_ROOM, found.text):
                 with self._store.write() as db:
                     if _waiting(db, job["id"]) is not None:
-                        store_writes.set_job(db, job["id"], reason=Reason.NO_ROOM, text=found.text)
+                        store_writes.set_job(
+                            db, job["id"], reason=JobReason.NO_ROOM, text=found.text
+                        )
             return
         with self._store.write() as db:
             fresh = _waiting(db, job["id"])
@@ -127,7 +129,7 @@ class Starts:
                 if fresh is None or fresh["state"] == JobState.RETRYING:
                     return
                 found = self._choose(fresh, views.nodes(db), now)
-                if isinstance(found, NoPlace):
+                if isinstance(found, NoPlacement):
                     return
                 sick = self._inventory.sick(found.node, found.gpus)
                 if not sick:
@@ -136,14 +138,19 @@ class Starts:
                 self._mark(db, found.node, sick)
 
     @staticmethod
-    def _choose(job: sqlite3.Row, nodes: list[NodeView], now: float) -> Place | NoPlace:
-        excluded, avoid = store_writes.targets(job["excluded"]), store_writes.targets(job["avoid"])
+    def _choose(job: sqlite3.Row, nodes: list[NodeView], now: float) -> Placement | NoPlacement:
+        excluded, avoid = (
+            store_writes.parse_targets(job["excluded"]),
+            store_writes.parse_targets(job["avoid"]),
+        )
         if now - job["due"] > EXCLUDED_FOR:
             # Failed hardware is quarantined by now. The rest is only avoided, so that the job can start.
             excluded, avoid = frozenset(), avoid | excluded
-        return place(nodes, views.read_spec(job["spec"]).gpus, excluded=excluded, avoid=avoid)
+        return select_gpus(nodes, views.read_spec(job["spec"]).gpus, excluded=excluded, avoid=avoid)
 
-    def _prepare(self, db: sqlite3.Connection, job: sqlite3.Row, found: Place, now: float) -> None:
+    def _prepare(
+        self, db: sqlite3.Connection, job: sqlite3.Row, found: Placement, now: float
+    ) -> None:
         job_id, n = job["id"], job["attempt"] + 1
         before = (job["node"], tuple(json.loads(job["gpus"])))
         moved = job["attempt"] > 0 and before != (found.node, found.gpus)

@@ -11,7 +11,7 @@ from pathlib import Path
 from fleetmedic.kernel.files import write_atomic
 from fleetmedic.localcluster import views
 from fleetmedic.localcluster.model import JobSpec
-from fleetmedic.localcluster.placement import Place
+from fleetmedic.localcluster.placement import Placement
 
 MAX_RANKS = 1024
 LOG_BYTES = 16 * 1024 * 1024
@@ -48,7 +48,7 @@ class Layout:
         """The directory in which the jobs of a node report progress."""
         return self.state / "progress" / node
 
-    def write_order(self, job_id: str, n: int, spec: JobSpec, place: Place) -> Path:
+    def write_order(self, job_id: str, n: int, spec: JobSpec, place: Placement) -> Path:
         """Create an attempt's directory with the order for its shim; returns the directory."""
         folder = self.attempt(job_id, n)
         checkpoints = views.checkpoint_dir(self.cluster, job_id, spec)

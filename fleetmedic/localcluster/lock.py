@@ -57,7 +57,7 @@ class Lock:
     taken_over: str = ""
 
 
-def ask(
+def request_lock(
     held: Lock | None, installation: str, host: str, take_over: str, *, ttl: float, now: Instant
 ) -> Lock:
     """The lock after an installation has requested it at `now`.
@@ -75,7 +75,7 @@ def ask(
     return held if age is not None else replace(held, renewed=now)
 
 
-def ask_store(
+def request_lock_in_store(
     db: sqlite3.Connection, installation: str, host: str, take_over: str, *, ttl: float
 ) -> Lock:
     """Request the lock in an open write transaction. Raises UserError for an unreadable entry, unless
@@ -90,7 +90,9 @@ def ask_store(
                 "with --take-over REASON to replace it."
             ) from None
         held = None
-    lock = ask(held, installation, _plain(host), _plain(take_over), ttl=ttl, now=Instant.now())
+    lock = request_lock(
+        held, installation, _plain(host), _plain(take_over), ttl=ttl, now=Instant.now()
+    )
     if lock != held:
         value = msgspec.json.encode(lock).decode()
         db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (KEY, value))

@@ -11,7 +11,7 @@ from fleetmedic.localcluster.model import NodeView
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """GPUs of one node."""
 
     node: str
@@ -19,19 +19,19 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class NoPlace:
+class NoPlacement:
     """No node fits now; `text` is the reason."""
 
     text: str
 
 
-def place(
+def select_gpus(
     nodes: Iterable[NodeView],
     wanted: int,
     *,
     excluded: frozenset[Target] = frozenset(),
     avoid: frozenset[Target] = frozenset(),
-) -> Place | NoPlace:
+) -> Placement | NoPlacement:
     """`wanted` GPUs with the lowest indices on one node: the node with the fewest free GPUs that fits.
 
     Never selects a GPU that is allocated, quarantined, marked or `excluded`, or whose node is. Selects
@@ -48,8 +48,8 @@ def place(
         ]
         if fits:
             _, _, name, free = min(fits)
-            return Place(name, tuple(free[:wanted]))
-    return NoPlace(_why(known, wanted, excluded))
+            return Placement(name, tuple(free[:wanted]))
+    return NoPlacement(_why(known, wanted, excluded))
 
 
 def in_service(node: NodeView, excluded: frozenset[Target] = frozenset()) -> bool:

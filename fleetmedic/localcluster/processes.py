@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fleetmedic.localcluster import shim
-from fleetmedic.localcluster.retry import Exit
+from fleetmedic.localcluster.retry import ExitStatus
 
 CLAIM_SECONDS = 5.0
 MAX_FILE = 65_536
@@ -27,7 +27,7 @@ _host_boot = cache(shim.host_boot)
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class RecordedProcess:
     """A recorded process: `start` in clock ticks since the boot `boot`."""
 
     pid: int
@@ -58,8 +58,8 @@ class Process:
 class Started:
     """The command of an attempt and its parent, the shim; or a replica and its port."""
 
-    command: Process
-    shim: Process
+    command: RecordedProcess
+    shim: RecordedProcess
     at: float
     port: int = 0
 
@@ -139,15 +139,15 @@ def read_started(folder: Path) -> Started | None:
     if raw is None:
         return None
     boot = str(raw["host_boot"])
-    command = Process(int(raw["pid"]), int(raw["start"]), boot)
-    above = Process(int(raw.get("shim_pid", 0)), int(raw.get("shim_start", 0)), boot)
+    command = RecordedProcess(int(raw["pid"]), int(raw["start"]), boot)
+    above = RecordedProcess(int(raw.get("shim_pid", 0)), int(raw.get("shim_start", 0)), boot)
     return Started(command, above, float(raw["at"]), int(raw.get("port", 0)))
 
 
-def read_exit(folder: Path) -> Exit | None:
+def read_exit(folder: Path) -> ExitStatus | None:
     """The exit status of the command, None if not recorded."""
     raw = _read(folder / "exit.json")
-    return None if raw is None else Exit(raw["code"], raw["signal"])
+    return None if raw is None else ExitStatus(raw["code"], raw["signal"])
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from fleetmedic.kernel.labels import Target, valid_name
 from fleetmedic.localcluster import store_writes
 from fleetmedic.localcluster.model import JobSpec, JobState, JobView, NodeView
 from fleetmedic.localcluster.placement import touches
-from fleetmedic.localcluster.retry import Reason, Stop
+from fleetmedic.localcluster.retry import JobReason, Stop
 
 MAX_NAME = 100
 MAX_ARGUMENTS = 1000
@@ -70,7 +70,7 @@ def needs_restart(db: sqlite3.Connection, job: JobView, exclude: tuple[Target, .
     return not (settled and exclude and not touches(job.node or "", job.gpus, exclude))
 
 
-def ask_restart(
+def request_restart(
     db: sqlite3.Connection, job: JobView, exclude: Iterable[Target], now: float
 ) -> None:
     """Request that the controller stops the job and restarts it on other GPUs."""
@@ -85,8 +85,10 @@ def ask_restart(
     text = "stopped by request, to restart on other GPUs"
     live = store_writes.live_attempt(db, job.id)
     if live is None:
-        store_writes.refund(db, row)
-        store_writes.settle(db, job.id, JobState.MOVING, Reason.RESTART_REQUESTED, text, now)
+        store_writes.uncount_failure(db, row)
+        store_writes.set_waiting_state(
+            db, job.id, JobState.MOVING, JobReason.RESTART_REQUESTED, text, now
+        )
         return
     if live["stop"] is None:
         store_writes.set_attempt(
@@ -96,19 +98,19 @@ def ask_restart(
         db,
         job.id,
         state=JobState.MOVING,
-        reason=Reason.RESTART_REQUESTED,
+        reason=JobReason.RESTART_REQUESTED,
         text="being stopped by request, to restart on other GPUs",
     )
 
 
-def ask_to_end(
-    db: sqlite3.Connection, job: JobView, stop: Stop, reason: Reason, text: str, now: float
+def request_stop(
+    db: sqlite3.Connection, job: JobView, stop: Stop, reason: JobReason, text: str, now: float
 ) -> None:
     """Request that the controller stops the job without retry. Ends it at once if it has no process."""
     state = JobState.FAILED if stop is Stop.FAIL else JobState.CANCELLED
     live = store_writes.live_attempt(db, job.id)
     if live is None:
-        store_writes.settle(db, job.id, state, reason, text, now)
+        store_writes.set_waiting_state(db, job.id, state, reason, text, now)
         return
     at = live["stop_at"] if live["stop_at"] is not None else now
     store_writes.set_attempt(db, job.id, live["n"], stop=stop, stop_text=text, stop_at=at)

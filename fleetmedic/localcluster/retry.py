@@ -27,7 +27,7 @@ START_SECONDS = 5.0
 SUSPICION_SECONDS = 1800.0
 
 
-class Reason(StrEnum):
+class JobReason(StrEnum):
     """The reason for a job's state."""
 
     SUBMITTED = "submitted"
@@ -59,7 +59,7 @@ class Stop(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
+class ExitStatus:
     """How an attempt ended: an exit code or a signal, both None if unknown."""
 
     code: int | None = None
@@ -82,7 +82,7 @@ class Ended:
     """The facts about an attempt that ended. `failures` is the job's failure count before, `sick` are
     its GPUs that did not answer a probe at the end."""
 
-    exit: Exit
+    exit: ExitStatus
     failures: int
     ran_seconds: float
     stop: Stop | None = None
@@ -91,7 +91,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class RetryDecision:
     """The job's next state, the reason, and the earliest start (`due`, Unix seconds).
 
     `failures` is the new count. `suspect`: the job's GPUs become suspects. `acquit`: this job's
@@ -99,7 +99,7 @@ class Decision:
     """
 
     state: JobState
-    reason: Reason
+    reason: JobReason
     text: str
     due: float
     failures: int
@@ -108,21 +108,25 @@ class Decision:
     acquit: bool = False
 
 
-def after_exit(ended: Ended, now: float) -> Decision:
+def after_exit(ended: Ended, now: float) -> RetryDecision:
     """The decision about a job whose attempt has ended."""
     if ended.stop is not None:
         return _after_stop(ended, ended.stop, now)
     if ended.exit.code == 0:
-        return Decision(
-            JobState.COMPLETED, Reason.COMPLETED, "the command exited with 0", now, ended.failures
+        return RetryDecision(
+            JobState.COMPLETED,
+            JobReason.COMPLETED,
+            "the command exited with 0",
+            now,
+            ended.failures,
         )
     if ended.sick:
         return _after_gpu(ended, now)
     if ended.exit.code in CANNOT_START and ended.ran_seconds < START_SECONDS:
         text = f"the command {ended.exit}, which no retry can change"
-        return Decision(
+        return RetryDecision(
             JobState.FAILED,
-            Reason.COMMAND_INVALID,
+            JobReason.COMMAND_INVALID,
             text,
             now,
             ended.failures + 1,
@@ -135,36 +139,48 @@ def after_exit(ended: Ended, now: float) -> Decision:
     if failures <= len(IN_PLACE_DELAYS):
         delay = IN_PLACE_DELAYS[failures - 1]
         text = f"{what}; failure {failures}, retry on the same GPUs after {delay:g} s"
-        return Decision(
-            JobState.RETRYING, Reason.RETRY_IN_PLACE, text, now + delay, failures, charged=True
+        return RetryDecision(
+            JobState.RETRYING, JobReason.RETRY_IN_PLACE, text, now + delay, failures, charged=True
         )
     if failures < MAX_FAILURES:
         text = f"{what}; failure {failures}, retry on other GPUs"
-        return Decision(
-            JobState.MOVING, Reason.RETRY_ELSEWHERE, text, now, failures, charged=True, suspect=True
+        return RetryDecision(
+            JobState.MOVING,
+            JobReason.RETRY_ELSEWHERE,
+            text,
+            now,
+            failures,
+            charged=True,
+            suspect=True,
         )
     text = f"{what}; failure {failures}, on the same and on other GPUs, no more retries"
-    return Decision(
-        JobState.FAILED, Reason.ATTEMPTS_EXHAUSTED, text, now, failures, charged=True, acquit=True
+    return RetryDecision(
+        JobState.FAILED,
+        JobReason.ATTEMPTS_EXHAUSTED,
+        text,
+        now,
+        failures,
+        charged=True,
+        acquit=True,
     )
 
 
-def _after_stop(ended: Ended, stop: Stop, now: float) -> Decision:
+def _after_stop(ended: Ended, stop: Stop, now: float) -> RetryDecision:
     state, reason, text = {
         Stop.RESTART: (
             JobState.MOVING,
-            Reason.RESTART_REQUESTED,
+            JobReason.RESTART_REQUESTED,
             "stopped, to restart on other GPUs",
         ),
-        Stop.FAIL: (JobState.FAILED, Reason.FAILED_BY_REQUEST, "failed by request"),
-        Stop.CANCEL: (JobState.CANCELLED, Reason.CANCELLED, "cancelled"),
-        Stop.REBOOT: (JobState.MOVING, Reason.NODE_REBOOTED, "its node rebooted"),
-        Stop.SHUTDOWN: (JobState.MOVING, Reason.CLUSTER_STOPPED, "the cluster was stopped"),
+        Stop.FAIL: (JobState.FAILED, JobReason.FAILED_BY_REQUEST, "failed by request"),
+        Stop.CANCEL: (JobState.CANCELLED, JobReason.CANCELLED, "cancelled"),
+        Stop.REBOOT: (JobState.MOVING, JobReason.NODE_REBOOTED, "its node rebooted"),
+        Stop.SHUTDOWN: (JobState.MOVING, JobReason.CLUSTER_STOPPED, "the cluster was stopped"),
     }[stop]
-    return Decision(state, reason, ended.stop_text or text, now, ended.failures)
+    return RetryDecision(state, reason, ended.stop_text or text, now, ended.failures)
 
 
-def _after_gpu(ended: Ended, now: float) -> Decision:
+def _after_gpu(ended: Ended, now: float) -> RetryDecision:
     """The GPU failed, not the job: the job waits for a decision about the GPU."""
     names = ", ".join(map(str, ended.sick))
     text = (
@@ -172,10 +188,10 @@ def _after_gpu(ended: Ended, now: float) -> Decision:
         "if it still does not answer"
     )
     due = now + IN_PLACE_DELAYS[0]
-    return Decision(JobState.RETRYING, Reason.GPU_PROBE_FAILED, text, due, ended.failures)
+    return RetryDecision(JobState.RETRYING, JobReason.GPU_PROBE_FAILED, text, due, ended.failures)
 
 
-class Step(StrEnum):
+class RetryStep(StrEnum):
     """The next step of a RETRYING job."""
 
     WAIT = "wait"
@@ -187,8 +203,8 @@ class Step(StrEnum):
 class InPlace:
     """`refund`: the failure does not count, because the GPU caused it. `mark`: GPUs to mark."""
 
-    step: Step
-    reason: Reason
+    step: RetryStep
+    reason: JobReason
     text: str
     due: float
     verdict_until: float | None = None
@@ -206,23 +222,28 @@ def in_place(
     """
     if quarantined:
         text = "its GPUs are quarantined; retry on other GPUs"
-        return InPlace(Step.MOVE, Reason.GPU_QUARANTINED, text, now, refund=True)
+        return InPlace(RetryStep.MOVE, JobReason.GPU_QUARANTINED, text, now, refund=True)
     if now < due:
-        return InPlace(Step.WAIT, Reason.RETRY_IN_PLACE, "", due, verdict_until)
+        return InPlace(RetryStep.WAIT, JobReason.RETRY_IN_PLACE, "", due, verdict_until)
     if not sick:
-        return InPlace(Step.START, Reason.STARTED, "its GPUs answer the probe", now)
+        return InPlace(RetryStep.START, JobReason.STARTED, "its GPUs answer the probe", now)
     names = ", ".join(map(str, sick))
     until = verdict_until if verdict_until is not None else now + VERDICT_SECONDS
     if now < until:
         text = f"GPU {names} does not answer a probe; waiting for a decision about it"
         return InPlace(
-            Step.WAIT, Reason.GPU_PROBE_FAILED, text, min(now + PROBE_SECONDS, until), until, True
+            RetryStep.WAIT,
+            JobReason.GPU_PROBE_FAILED,
+            text,
+            min(now + PROBE_SECONDS, until),
+            until,
+            True,
         )
     text = (
         f"GPU {names} does not answer a probe, no decision within {VERDICT_SECONDS:g} s; retry on "
         "other GPUs"
     )
-    return InPlace(Step.MOVE, Reason.NO_VERDICT, text, now, refund=True, mark=sick)
+    return InPlace(RetryStep.MOVE, JobReason.NO_VERDICT, text, now, refund=True, mark=sick)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fleetmedic.localcluster import store_writes
 from fleetmedic.localcluster.layout import Layout
-from fleetmedic.localcluster.processes import Process, read_started
+from fleetmedic.localcluster.processes import RecordedProcess, read_started
 from fleetmedic.localcluster.retry import Stop
 from fleetmedic.localcluster.store import Store
 
@@ -46,7 +46,7 @@ def shutdown(state: Path, grace: float = 4.0) -> int:
     return len(running)
 
 
-def _jobs(db: sqlite3.Connection, layout: Layout) -> list[Process]:
+def _jobs(db: sqlite3.Connection, layout: Layout) -> list[RecordedProcess]:
     found = []
     for row in db.execute("SELECT * FROM attempts WHERE state != 'ENDED'").fetchall():
         started = read_started(layout.attempt(row["job_id"], row["n"]))
@@ -64,7 +64,7 @@ def _jobs(db: sqlite3.Connection, layout: Layout) -> list[Process]:
     return found
 
 
-def _replicas(db: sqlite3.Connection, layout: Layout) -> list[Process]:
+def _replicas(db: sqlite3.Connection, layout: Layout) -> list[RecordedProcess]:
     rows = db.execute("SELECT workload, n FROM replicas").fetchall()
     started = [read_started(layout.replica(row["workload"], row["n"])) for row in rows]
     return [item.command for item in started if item is not None and item.command.alive]

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from fleetmedic.localcluster.inventory import Node
+from fleetmedic.localcluster.inventory import InventoryNode
 from fleetmedic.localcluster.model import Conflict, JobState
-from fleetmedic.localcluster.retry import Reason
+from fleetmedic.localcluster.retry import JobReason
 
 
-def answered(db: sqlite3.Connection, op_id: str, verb: str, about: str) -> str | None:
+def recorded_answer(db: sqlite3.Connection, op_id: str, verb: str, about: str) -> str | None:
     """The recorded answer of this operation, None if the operation is new.
 
     Raises Conflict if the op_id was used for a different operation.
@@ -29,14 +29,14 @@ def answered(db: sqlite3.Connection, op_id: str, verb: str, about: str) -> str |
     return str(row["answer"])
 
 
-def accept(
+def record_operation(
     db: sqlite3.Connection, op_id: str, verb: str, about: str, answer: str, now: float
 ) -> None:
     """Record an operation and its answer."""
     db.execute("INSERT INTO ops VALUES (?, ?, ?, ?, ?)", (op_id, verb, about, answer, now))
 
 
-def register(db: sqlite3.Connection, found: Iterable[Node]) -> None:
+def write_inventory(db: sqlite3.Connection, found: Iterable[InventoryNode]) -> None:
     """Write the inventory to the store. Missing nodes and GPUs stay there as not present."""
     db.execute("UPDATE nodes SET present = 0")
     db.execute("UPDATE gpus SET present = 0")
@@ -68,8 +68,8 @@ def set_attempt(db: sqlite3.Connection, job_id: str, n: int, **values: Any) -> N
     )
 
 
-def settle(
-    db: sqlite3.Connection, job_id: str, state: JobState, reason: Reason, text: str, now: float
+def set_waiting_state(
+    db: sqlite3.Connection, job_id: str, state: JobState, reason: JobReason, text: str, now: float
 ) -> None:
     """Set the state of a job without a live attempt. Only RETRYING keeps the job's GPUs."""
     values: dict[str, Any] = {"state": state, "reason": reason, "text": text, "verdict_until": None}
@@ -84,7 +84,7 @@ def settle(
     set_job(db, job_id, **values)
 
 
-def refund(db: sqlite3.Connection, job: sqlite3.Row) -> None:
+def uncount_failure(db: sqlite3.Connection, job: sqlite3.Row) -> None:
     """Subtract the last failure of a waiting job, because the job did not cause it."""
     if job["charged"]:
         set_job(db, job["id"], failures=max(0, job["failures"] - 1), charged=0)
@@ -103,15 +103,15 @@ def add_targets(text: str, targets: Iterable[Target]) -> str:
     return json.dumps(sorted({*json.loads(text), *map(str, targets)}))
 
 
-def targets(text: str) -> frozenset[Target]:
+def parse_targets(text: str) -> frozenset[Target]:
     """Parse a stored list of targets."""
     return frozenset(map(Target.parse, json.loads(text)))
 
 
-def readmit(db: sqlite3.Connection, target: Target) -> None:
+def clear_exclusions(db: sqlite3.Connection, target: Target) -> None:
     """Remove a released target from the exclusions of all jobs."""
     for row in db.execute("SELECT id, excluded FROM jobs WHERE excluded != '[]'").fetchall():
-        kept = targets(row["excluded"]) - {target}
+        kept = parse_targets(row["excluded"]) - {target}
         set_job(db, row["id"], excluded=json.dumps(sorted(map(str, kept))))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 TOOLS = ("apt-get", "apt-cache", "dpkg-deb")
 
 
-def lacking_tool() -> str | None:
+def missing_tool() -> str | None:
     """The first program needed for a download that is not on PATH, or None."""
     return next((tool for tool in TOOLS if not shutil.which(tool)), None)
 
@@ -67,14 +67,14 @@ class Apt:
     def download(self, packages: Sequence[str]) -> str | None:
         """Download into `debs`. Returns the reason of a failure, or None."""
         got = self.run("apt-get", "-qq", "download", *packages, cwd=self.debs)
-        return last(got.stderr) if got.returncode else None
+        return last_line(got.stderr) if got.returncode else None
 
     def unpack(self) -> str | None:
         """Unpack all of `debs` in `root`. Returns the package that failed and why, or None."""
         for package in sorted(self.debs.glob("*.deb")):
             done = self.run("dpkg-deb", "-x", str(package), str(self.root))
             if done.returncode:
-                return f"{package.name} cannot be unpacked ({last(done.stderr)})"
+                return f"{package.name} cannot be unpacked ({last_line(done.stderr)})"
         return None
 
     def run(
@@ -92,7 +92,7 @@ class Apt:
         )
 
 
-def last(text: str) -> str:
+def last_line(text: str) -> str:
     """The last non-empty line, without apt's `E: `."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return re.sub(r"^[EW]: ", "", lines[-1])[:200].rstrip(".") if lines else "no reason given"

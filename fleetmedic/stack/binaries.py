@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack import newer_releases
-from fleetmedic.stack.fetch import by_hand, parts_dir
+from fleetmedic.stack.fetch import manual_fix, parts_dir
 
 NAMES: dict[str, tuple[str, ...]] = {
     "prometheus": ("prometheus",),
@@ -61,23 +61,25 @@ def command(name: str) -> list[str]:
     candidates, kind = _candidates(name), _kind(name)
     if kind != "alertmanager":
         if not candidates:
-            raise UserError(f"{name} is missing. Run `fleetmedic doctor --fetch`, or {by_hand()}")
+            raise UserError(
+                f"{name} is missing. Run `fleetmedic doctor --fetch`, or {manual_fix()}"
+            )
         return [str(candidates[0]), *(_web_assets(candidates[0]) if kind == "prometheus" else [])]
     complaint = ""
     for path in candidates:
-        for way in ways(path):
-            complaint = trial(tuple(way)) or ""
+        for way in candidate_commands(path):
+            complaint = try_start(tuple(way)) or ""
             if not complaint:
                 return way
     if not candidates:
-        raise UserError(f"{name} is missing. Run `fleetmedic doctor --fetch`, or {by_hand()}")
+        raise UserError(f"{name} is missing. Run `fleetmedic doctor --fetch`, or {manual_fix()}")
     raise UserError(
         f"{candidates[0]} does not start on this machine ({complaint}), neither directly nor in a "
-        f"mount namespace nor with proot. To fix it, {by_hand()}"
+        f"mount namespace nor with proot. To fix it, {manual_fix()}"
     )
 
 
-def ways(path: Path) -> list[list[str]]:
+def candidate_commands(path: Path) -> list[list[str]]:
     """The commands to try for this Alertmanager, the simplest first."""
     found = [[str(path)]]
     share = path.resolve().parent.parent / "share"
@@ -99,7 +101,7 @@ def ways(path: Path) -> list[list[str]]:
 
 
 @functools.cache
-def trial(way: tuple[str, ...]) -> str | None:
+def try_start(way: tuple[str, ...]) -> str | None:
     """Start Alertmanager with an empty configuration on a free port, then stop it.
 
     Returns None if it listened, else the last line of its output.
@@ -162,7 +164,7 @@ def _kind(name: str) -> str:
 def _candidates(name: str) -> list[Path]:
     if name in newer_releases.PARTS:
         path = newer_releases.path(name)
-        return [path] if os.access(path, os.X_OK) and answers(_kind(name), path) else []
+        return [path] if os.access(path, os.X_OK) and prints_version_of(_kind(name), path) else []
     variable = OVERRIDES.get(name, "")
     if given := os.environ.get(variable):
         return [_given(name, Path(given).absolute())]
@@ -171,11 +173,11 @@ def _candidates(name: str) -> list[Path]:
     places = [Path(beside).absolute().parent / name] if beside else []
     places += [Path(path).absolute() for path in on_path if path]
     places += [parts_dir() / "root/usr/bin" / alias for alias in NAMES[name]]
-    return [path for path in places if os.access(path, os.X_OK) and answers(name, path)]
+    return [path for path in places if os.access(path, os.X_OK) and prints_version_of(name, path)]
 
 
 def _given(name: str, path: Path) -> Path:
-    if not answers(name, path):
+    if not prints_version_of(name, path):
         raise UserError(
             f"--{name}-bin: expected {name}, but `{path} --version` does not print "
             f'"{name}, version".'
@@ -184,7 +186,7 @@ def _given(name: str, path: Path) -> Path:
 
 
 @functools.cache
-def answers(name: str, path: Path) -> bool:
+def prints_version_of(name: str, path: Path) -> bool:
     """Whether `--version` of the program prints this name."""
     try:
         said = subprocess.run(

@@ -256,10 +256,10 @@ def _stay(options: StackOptions) -> None:
     try:
         stack.prepare(click.echo)
         stack.start()
-        stack.wait_ready(READY_SECONDS, click.echo if view.plain() else None)
+        stack.wait_ready(READY_SECONDS, click.echo if view.use_plain_output() else None)
         click.echo(f"Ready. State and logs: {options.state_dir}. Ctrl-C stops the stack.")
-        click.echo(view.pictures(StackFile.read(options.state_dir)))
-        if view.plain():
+        click.echo(view.dashboards_line(StackFile.read(options.state_dir)))
+        if view.use_plain_output():
             stack.watch()
         else:
             _draw(stack, options.state_dir)
@@ -285,7 +285,9 @@ def _draw(stack: Stack, state: Path) -> None:
         try:
             while True:
                 now = StackFile.read(state)
-                live.update(view.table(view.look(now), view.title(now, state)), refresh=True)
+                live.update(
+                    view.table(view.check_processes(now), view.title(now, state)), refresh=True
+                )
                 time.sleep(1.0)
         finally:
             stack.tell_to(click.echo)
@@ -293,17 +295,17 @@ def _draw(stack: Stack, state: Path) -> None:
 
 def _show(state: Path) -> bool:
     stack = StackFile.read(state)
-    rows = view.look(stack)
-    if view.plain():
+    rows = view.check_processes(stack)
+    if view.use_plain_output():
         click.echo(view.title(stack, state))
         click.echo("\n".join(view.lines(rows)))
     else:
         from rich.console import Console
 
         Console().print(view.table(rows, view.title(stack, state)))
-    click.echo(view.pictures(stack))
+    click.echo(view.dashboards_line(stack))
     if line := view.pause(stack):
         click.echo(line)
     if not alive(stack.supervisor):
         click.echo("The stack is not running. Start it with `fleetmedic up`.")
-    return view.all_well(stack, rows)
+    return view.all_healthy(stack, rows)

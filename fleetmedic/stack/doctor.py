@@ -18,7 +18,7 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import DEFAULT_PORT_BASE, StackFile, home, state_dir
 from fleetmedic.stack import binaries, ports
-from fleetmedic.stack.fetch import by_hand, fetch, lacking, parts_dir, unpacked
+from fleetmedic.stack.fetch import fetch, manual_fix, missing_packages, parts_dir, unpacked
 from fleetmedic.stack.identity import alive
 from fleetmedic.stack.plan import StackOptions, decide, has_gpus
 
@@ -39,7 +39,7 @@ _LIBRARIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """The result of one check. `lack` means exit code 1, `note` does not. `cure` is the fix."""
 
     name: str
@@ -73,7 +73,7 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, port_base: int) -> None
       fleetmedic doctor --fetch        download missing programs; installs no package
       fleetmedic doctor --json
     """
-    if get and (lacking() or not _complete()):
+    if get and (missing_packages() or not _complete()):
         fetch(lambda text: click.echo(text, err=as_json))
     found = examine(port_base)
     if as_json:
@@ -86,9 +86,9 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, port_base: int) -> None
     ctx.exit(1 if any(one.verdict == "lack" for one in found) else 0)
 
 
-def examine(port_base: int = DEFAULT_PORT_BASE) -> list[Finding]:
+def examine(port_base: int = DEFAULT_PORT_BASE) -> list[CheckResult]:
     """Run all checks. They change nothing."""
-    looks: tuple[Callable[[], Finding], ...] = (
+    looks: tuple[Callable[[], CheckResult], ...] = (
         _python,
         _libraries,
         lambda: _program("prometheus"),
@@ -108,46 +108,48 @@ def _complete() -> bool:
     return all(binaries.find(name) for name in needed)
 
 
-def _python() -> Finding:
+def _python() -> CheckResult:
     version = ".".join(str(part) for part in sys.version_info[:3])
     inside = "in a venv" if sys.prefix != sys.base_prefix else "outside a venv"
-    return Finding("python", "ok", f"{version} {inside}, {sys.executable}")
+    return CheckResult("python", "ok", f"{version} {inside}, {sys.executable}")
 
 
-def _libraries() -> Finding:
+def _libraries() -> CheckResult:
     missing = {
         name: extra for name, extra in _LIBRARIES.items() if not importlib.util.find_spec(name)
     }
     if missing:
         extras = ",".join(sorted(set(missing.values())))
-        return Finding(
+        return CheckResult(
             "libraries",
             "lack",
             f"missing: {', '.join(missing)}",
             f"pip install 'fleetmedic[{extras}]'",
         )
-    return Finding("libraries", "ok", "all required libraries are installed")
+    return CheckResult("libraries", "ok", "all required libraries are installed")
 
 
-def _program(name: str) -> Finding:
+def _program(name: str) -> CheckResult:
     try:
         path = binaries.find(name)
         if path is None:
             verdict: Literal["note", "lack"] = "note" if name == "amtool" else "lack"
-            return Finding(
+            return CheckResult(
                 name,
                 verdict,
                 "not found on PATH or among the downloaded programs",
-                f"run `fleetmedic doctor --fetch`, or {by_hand()}",
+                f"run `fleetmedic doctor --fetch`, or {manual_fix()}",
             )
         start = binaries.command(name)
     except UserError as error:
-        return Finding(name, "lack", "does not start", str(error))
+        return CheckResult(name, "lack", "does not start", str(error))
     way = {"unshare": " in a mount namespace", "env": " with proot"}.get(start[0], "")
-    return Finding(name, "ok", f"{binaries.version(path).partition(', version ')[2]}{way}, {path}")
+    return CheckResult(
+        name, "ok", f"{binaries.version(path).partition(', version ')[2]}{way}, {path}"
+    )
 
 
-def _namespaces() -> Finding:
+def _namespaces() -> CheckResult:
     flags = "-m" if os.geteuid() == 0 else "-Urm"
     try:
         done = subprocess.run(
@@ -156,9 +158,9 @@ def _namespaces() -> Finding:
     except (OSError, subprocess.TimeoutExpired):
         done = 1
     if done == 0:
-        return Finding("namespaces", "ok", f"`unshare {flags}` works")
+        return CheckResult("namespaces", "ok", f"`unshare {flags}` works")
     proot = shutil.which("proot") or (parts_dir() / "root/usr/bin/proot").is_file()
-    return Finding(
+    return CheckResult(
         "namespaces",
         "note",
         f"`unshare {flags}` is not permitted",
@@ -166,42 +168,42 @@ def _namespaces() -> Finding:
     )
 
 
-def _ports(base: int) -> Finding:
+def _ports(base: int) -> CheckResult:
     plan = decide(StackOptions(state_dir=state_dir(None, base), port_base=base), gpus_found=False)
     try:
         if alive(StackFile.read(plan.state).supervisor):
-            return Finding(
+            return CheckResult(
                 "ports", "ok", f"from {base}: in use by the stack that runs in {plan.state}"
             )
     except UserError:
         pass  # the usual case: no stack was started there
-    taken = {port: ports.holder(port) for port in plan.ports.values() if not ports.is_free(port)}
+    taken = {port: ports.port_user(port) for port in plan.ports.values() if not ports.is_free(port)}
     if not taken:
-        return Finding("ports", "ok", f"from {base}: all {len(plan.ports)} are free")
+        return CheckResult("ports", "ok", f"from {base}: all {len(plan.ports)} are free")
     who = "; ".join(f"{port}: {holder}" for port, holder in taken.items())
-    return Finding(
+    return CheckResult(
         "ports", "note", f"in use: {who}", f"use --port-base {ports.suggest(plan.ports)}"
     )
 
 
-def _gpus() -> Finding:
+def _gpus() -> CheckResult:
     if has_gpus():
-        return Finding(
+        return CheckResult(
             "gpus",
             "ok",
             "NVIDIA driver found: the stack uses the real GPUs at level observe; see `up --level`",
         )
-    return Finding("gpus", "note", "no NVIDIA driver: the stack simulates 4 nodes of 8 GPUs")
+    return CheckResult("gpus", "note", "no NVIDIA driver: the stack simulates 4 nodes of 8 GPUs")
 
 
-def _disk() -> Finding:
+def _disk() -> CheckResult:
     folder = home()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     text = f"{free / 1e9:.1f} GB free for {home()}"
     if not os.access(folder, os.W_OK):
-        return Finding(
+        return CheckResult(
             "disk",
             "lack",
             f"{folder} is not writable",
@@ -209,14 +211,14 @@ def _disk() -> Finding:
         )
     need = NEEDS_BYTES - (0 if not unpacked() else _size(parts_dir()))
     if free < need:
-        return Finding(
+        return CheckResult(
             "disk",
             "lack",
             text,
             f"{NEEDS_BYTES / 1e9:.0f} GB required: free disk space, or set FLEETMEDIC_HOME to "
             "another file system",
         )
-    return Finding("disk", "ok", text)
+    return CheckResult("disk", "ok", text)
 
 
 def _size(folder: Path) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.home import home
-from fleetmedic.stack.apt import Apt, lacking_tool, last
+from fleetmedic.stack.apt import Apt, last_line, missing_tool
 
 Report = Callable[[str], None]
 
@@ -54,7 +54,7 @@ def unpacked() -> bool:
     return (parts_dir() / "parts.json").is_file()
 
 
-def lacking() -> list[str]:
+def missing_packages() -> list[str]:
     """The packages that an earlier version of fetch did not request; empty before a download."""
     if not unpacked():
         return []
@@ -66,7 +66,7 @@ def lacking() -> list[str]:
     return [name for name in COMPARED if name not in asked]
 
 
-def once(what: str, there: Path, make: Callable[[Path], None]) -> None:
+def unpack_once(what: str, there: Path, make: Callable[[Path], None]) -> None:
     """Call `make` to add a part below parts_dir(), unless its file `there` exists. `make` gets an
     empty work directory. A lock makes other processes wait for the part.
 
@@ -74,7 +74,7 @@ def once(what: str, there: Path, make: Callable[[Path], None]) -> None:
     """
     if there.is_file():
         return
-    if tool := lacking_tool():
+    if tool := missing_tool():
         raise UserError(f"{what} cannot be fetched: {tool} is not on PATH.")
     folder = parts_dir()
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def once(what: str, there: Path, make: Callable[[Path], None]) -> None:
                 make(Path(work))
 
 
-def by_hand() -> str:
+def manual_fix() -> str:
     """The manual fix if a download is not possible, as the end of a sentence."""
     return _BY_HAND.format(packages=" and ".join(SERVERS))
 
@@ -96,8 +96,8 @@ def fetch(report: Report) -> None:
     Raises UserError, with a manual fix, if the machine has no apt or no network. If only packages
     are missing that an earlier version did not request, a failure is reported and not raised.
     """
-    if missing := lacking_tool():
-        raise UserError(f"cannot download: {missing} is not on PATH. To fix it, {by_hand()}")
+    if missing := missing_tool():
+        raise UserError(f"cannot download: {missing} is not on PATH. To fix it, {manual_fix()}")
     folder = parts_dir()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -105,7 +105,7 @@ def fetch(report: Report) -> None:
         if not unpacked():
             with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
                 _Download(Path(work), report).into(folder)
-        elif more := lacking():
+        elif more := missing_packages():
             with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
                 _Download(Path(work), report).beside(folder, more)
 
@@ -128,7 +128,7 @@ class _Download:
             + ", ".join(sorted(file.partition("_")[0] for file in sizes))
         )
         if why := self._apt.download(packages):
-            raise UserError(f"the download failed ({why}). Try again, or {by_hand()}")
+            raise UserError(f"the download failed ({why}). Try again, or {manual_fix()}")
         self._unpack(folder, list(sizes))
 
     def beside(self, folder: Path, packages: list[str]) -> None:
@@ -142,7 +142,7 @@ class _Download:
         why = self._apt.download(packages) or self._apt.unpack()
         files = sorted(self._apt.debs.glob("*.deb"))
         if why or not files:
-            why = why or last(complaint)
+            why = why or last_line(complaint)
             self._report(
                 f"{', '.join(packages)} cannot be fetched ({why}); only tests and benchmarks need it"
             )
@@ -160,10 +160,10 @@ class _Download:
         """File name to size in bytes, of the files that apt will download."""
         lacking = [name for name in SERVERS if name not in packages]
         if lacking:
-            why = f" ({last(complaint)})" if complaint.strip() else ""
+            why = f" ({last_line(complaint)})" if complaint.strip() else ""
             raise UserError(
                 f"this machine's apt sources do not have the package {lacking[0]}{why}. Check the "
-                f"network and the apt sources, or {by_hand()}"
+                f"network and the apt sources, or {manual_fix()}"
             )
         listed = self._apt.run("apt-get", "--print-uris", "download", *packages).stdout
         return {found["file"]: int(found["size"]) for found in _URI.finditer(listed)}

@@ -10,7 +10,7 @@ import urllib.request
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def trouble(url: str, timeout: float = 2.0) -> str | None:
+def health_problem(url: str, timeout: float = 2.0) -> str | None:
     """None if the URL answers 200, else a short description of the failure."""
     try:
         with _OPENER.open(url, timeout=timeout) as answer:

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fleetmedic.hardware.physics import Reading, reading
+from fleetmedic.hardware.physics import SensorValues, sensor_values
 from fleetmedic.hardware.state import GpuLoad, GpuState, Hardware
 from fleetmedic.kernel.errors import UserError
 
@@ -188,7 +188,7 @@ class _Speeds:
 
 def _readings(
     gpu: PastGpu, jobs: list[PastJob], times: Sequence[float], speeds: _Speeds
-) -> Iterator[Reading]:
+) -> Iterator[SensorValues]:
     jobs = sorted(jobs, key=lambda job: job.begin)
     begins = [job.begin for job in jobs]
     for at in times:
@@ -199,10 +199,12 @@ def _readings(
         load = GpuLoad()
         if job:
             load = GpuLoad(job.utilization * speeds.pace(job, at) / state.speed, 0.72)
-        yield reading(state, load, at)
+        yield sensor_values(state, load, at)
 
 
-def _sensors(base: dict[str, str], times: Sequence[float], found: list[Reading]) -> Iterator[Track]:
+def _sensors(
+    base: dict[str, str], times: Sequence[float], found: list[SensorValues]
+) -> Iterator[Track]:
     families: tuple[tuple[str, dict[str, str], list[float]], ...] = (
         ("gpu_utilization_ratio", {}, [r.utilization for r in found]),
         ("gpu_clock_hertz", {"domain": "sm"}, [r.sm_clock for r in found]),

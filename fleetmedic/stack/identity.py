@@ -59,7 +59,7 @@ class Mark:
         return f"{self.supervisor[0]}:{self.supervisor[1]}:{self.stack}"
 
 
-def marked(mark: Mark) -> list[Identity]:
+def marked_processes(mark: Mark) -> list[Identity]:
     """Every process that has the mark, except the caller."""
     wanted = f"{VARIABLE}={mark}".encode()
     found = []

@@ -15,14 +15,14 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import binaries
 from fleetmedic.stack.fetch import fetch
-from fleetmedic.stack.health import trouble
+from fleetmedic.stack.health import health_problem
 from fleetmedic.stack.identity import Mark, alive
 from fleetmedic.stack.logs import last_lines, rotate
-from fleetmedic.stack.plan import CLUSTER, Plan, StackOptions, decide
+from fleetmedic.stack.plan import CLUSTER, StackOptions, StackPlan, decide
 from fleetmedic.stack.ports import require_free
 from fleetmedic.stack.reaper import clean
 from fleetmedic.stack.render import render
-from fleetmedic.stack.service_supervisor import Child, Supervisor, Tell
+from fleetmedic.stack.service_supervisor import ServiceProcess, ServiceSupervisor, Tell
 from fleetmedic.stack.services import health_urls, services
 
 __all__ = ["Stack", "StackOptions"]
@@ -55,7 +55,7 @@ class Stack:
         self.options = options
         self.plan = decide(options)
         self._lock: TextIO | None = None
-        self._supervisor: Supervisor | None = None
+        self._supervisor: ServiceSupervisor | None = None
         self._health: dict[str, str] = {}
         self._tell: Tell = lambda _: None
         self._stopped = threading.Event()
@@ -90,7 +90,7 @@ class Stack:
         for log in (plan.state / "logs").glob("*.log"):
             if log.name != "up.log":
                 rotate(log)
-        self._supervisor = Supervisor(plan.state, table, self._say)
+        self._supervisor = ServiceSupervisor(plan.state, table, self._say)
         self._supervisor.on_change = self._save
         self._health = health_urls(plan, table)
         self._save()
@@ -109,7 +109,7 @@ class Stack:
         why: dict[str, str] = {}
         while waiting:
             for name, url in list(waiting.items()):
-                if found := trouble(url):
+                if found := health_problem(url):
                     why[name] = found
                 else:
                     del waiting[name]
@@ -157,11 +157,11 @@ class Stack:
         """Process name to URL, as in stack.json."""
         return self.plan.urls()
 
-    def children(self) -> dict[str, Child]:
+    def children(self) -> dict[str, ServiceProcess]:
         """The state of each process."""
         return self._running().children
 
-    def _running(self) -> Supervisor:
+    def _running(self) -> ServiceSupervisor:
         if self._supervisor is None:
             raise UserError("the stack is not running: it was not prepared, or it was stopped.")
         return self._supervisor
@@ -266,7 +266,7 @@ def reset(state: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def require_same_fleet(plan: Plan) -> None:
+def require_same_fleet(plan: StackPlan) -> None:
     """Raise UserError if the directory holds another fleet: its nodes would run unmonitored jobs."""
     held = Hardware(plan.hardware).nodes() if plan.hardware.is_dir() else []
     if not set(held) <= (set(plan.nodes) if plan.simulated else set()):

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.stack.apt import Apt, last
-from fleetmedic.stack.fetch import once, parts_dir
+from fleetmedic.stack.apt import Apt, last_line
+from fleetmedic.stack.fetch import parts_dir, unpack_once
 
 # Debian's suites after the one with Prometheus 2.42. The newest version that fits is taken.
 SUITES = ("trixie", "forky", "sid")
@@ -25,7 +25,7 @@ _SOURCE_FIELDS = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class NewerRelease:
     """`packages` of one version, at least `lowest` and below `below`. `programs` maps a part's name
     to its path in the package."""
 
@@ -42,28 +42,28 @@ class Release:
 
 _PROMETHEUS = ("prometheus", "promtool")
 RELEASES = (
-    Release(
+    NewerRelease(
         "prometheus-2.53",
         _PROMETHEUS,
         (2, 53),
         (3,),
         {"prometheus-2.53": "usr/bin/prometheus", "promtool-2.53": "usr/bin/promtool"},
     ),
-    Release(
+    NewerRelease(
         "prometheus-3",
         _PROMETHEUS,
         (3,),
         (4,),
         {"prometheus-3": "usr/bin/prometheus", "promtool-3": "usr/bin/promtool"},
     ),
-    Release(
+    NewerRelease(
         "alertmanager-0.33",
         ("prometheus-alertmanager",),
         (0, 33),
         (1,),
         {"alertmanager-0.33": "usr/bin/prometheus-alertmanager", "amtool-0.33": "usr/bin/amtool"},
     ),
-    Release(
+    NewerRelease(
         "compose",
         ("docker-compose",),
         (2,),
@@ -72,7 +72,9 @@ RELEASES = (
     ),
 )
 # Part name, such as promtool-3, to the release that contains it.
-PARTS: Mapping[str, Release] = {part: release for release in RELEASES for part in release.programs}
+PARTS: Mapping[str, NewerRelease] = {
+    part: release for release in RELEASES for part in release.programs
+}
 
 
 def path(part: str) -> Path:
@@ -96,7 +98,7 @@ def fetch(part: str) -> Path:
                 f"{part} cannot be fetched: the package archive does not answer."
             ) from error
 
-    once(part, path(part), make)
+    unpack_once(part, path(part), make)
     if not path(part).is_file():
         raise UserError(
             f"{part} cannot be fetched: the package does not contain {release.programs[part]}."
@@ -110,14 +112,14 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, found[1].split("."))) if found else ()
 
 
-def _unpack(release: Release, apt: Apt, into: Path) -> None:
+def _unpack(release: NewerRelease, apt: Apt, into: Path) -> None:
     complaint = apt.update()
     listed = apt.run("apt-cache", "madison", release.packages[0]).stdout.splitlines()
     offered = {line.split("|")[1].strip() for line in listed if line.count("|") >= 2}
     fitting = sorted(filter(release.fits, offered), key=numbers)
     if not fitting:
         only = ", ".join(sorted(offered))
-        seen = f"has only {only}" if offered else f"has no version of it ({last(complaint)})"
+        seen = f"has only {only}" if offered else f"has no version of it ({last_line(complaint)})"
         raise UserError(f"{release.name} cannot be fetched: this machine's archive {seen}.")
     wanted = [f"{package}={fitting[-1]}" for package in release.packages]
     if why := apt.download(wanted) or apt.unpack():

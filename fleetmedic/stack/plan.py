@@ -40,7 +40,7 @@ class StackOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StackPlan:
     """A stack's paths, ports and settings. Paths are absolute."""
 
     state: Path
@@ -73,7 +73,7 @@ class Plan:
         return {name: self.url(name) for name in self.ports}
 
 
-def decide(options: StackOptions, *, gpus_found: bool | None = None) -> Plan:
+def decide(options: StackOptions, *, gpus_found: bool | None = None) -> StackPlan:
     """The plan for these options on this machine. Raises UserError for invalid options."""
     if not 1 <= options.factor <= 1000:
         raise UserError(f"--time-factor: expected 1 to 1000, got {options.factor:g}.")
@@ -96,7 +96,7 @@ def decide(options: StackOptions, *, gpus_found: bool | None = None) -> Plan:
         if simulated
         else (host_name(),)
     )
-    return Plan(
+    return StackPlan(
         state=options.state_dir.absolute(),
         port_base=options.port_base,
         ports=layout(options.port_base, list(nodes), pool=simulated),

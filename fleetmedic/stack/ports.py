@@ -26,7 +26,7 @@ def require_free(ports: Mapping[str, int]) -> None:
     for name, port in ports.items():
         if not is_free(port):
             raise UserError(
-                f"port {port} of {name} is in use by {holder(port)}. "
+                f"port {port} of {name} is in use by {port_user(port)}. "
                 f"Stop that process, or use other ports with --port-base {suggest(ports)}."
             )
 
@@ -43,7 +43,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-def holder(port: int) -> str:
+def port_user(port: int) -> str:
     """A description of the process that listens on the port."""
     import psutil
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
-from fleetmedic.stack.identity import Identity, Mark, alive, marked
+from fleetmedic.stack.identity import Identity, Mark, alive, marked_processes
 
 GRACE_SECONDS = 4.0
 
@@ -58,7 +58,7 @@ def sweep(mark: Mark, *, grace: float = GRACE_SECONDS) -> int:
     """
     seen: set[Identity] = set()
     deadline = time.monotonic() + grace
-    while left := marked(mark):
+    while left := marked_processes(mark):
         late = time.monotonic() > deadline
         for one in left:
             if late or one not in seen:

@@ -30,7 +30,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServiceSpec:
     """One process to keep running. The URL `health` answers 200 if it is ready; None: no check."""
 
     name: str
@@ -41,10 +41,10 @@ class Service:
 
 
 @dataclass(slots=True)
-class Child:
+class ServiceProcess:
     """The state of a service's process. Times are of the monotonic clock."""
 
-    service: Service
+    service: ServiceSpec
     log: Path
     wanted: bool = True
     process: subprocess.Popen[bytes] | None = None
@@ -71,15 +71,15 @@ def is_looping(deaths: Sequence[float], now: float) -> bool:
     return sum(1 for at in deaths if at > now - LOOP_WINDOW) >= LOOP_DEATHS
 
 
-class Supervisor:
+class ServiceSupervisor:
     """Runs services until `stop`. `tell` gets a message whenever a service exits."""
 
-    def __init__(self, state: Path, services: Sequence[Service], tell: Tell) -> None:
+    def __init__(self, state: Path, services: Sequence[ServiceSpec], tell: Tell) -> None:
         self._state = state
         self._tell = tell
         self.mark = Mark.of(own_identity(), state)
         self.children = {
-            one.name: Child(one, state / "logs" / f"{one.name}.log") for one in services
+            one.name: ServiceProcess(one, state / "logs" / f"{one.name}.log") for one in services
         }
         self._lock = threading.RLock()
         self._stopping = False
@@ -174,7 +174,7 @@ class Supervisor:
             if handle == self._wake_read:
                 os.read(handle, 4096)
 
-    def _spawn(self, child: Child) -> None:
+    def _spawn(self, child: ServiceProcess) -> None:
         environment = without_mark() | dict(child.service.environment)
         environment[VARIABLE] = str(self.mark)
         guard = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
@@ -198,7 +198,7 @@ class Supervisor:
         child.pidfd = _pidfd(child.process.pid)
         self.on_change()
 
-    def _died(self, child: Child, code: int, now: float) -> None:
+    def _died(self, child: ServiceProcess, code: int, now: float) -> None:
         self._forget(child)
         if child.wanted:
             how = (
@@ -207,7 +207,7 @@ class Supervisor:
             self._schedule(child, how, now)
         self.on_change()
 
-    def _schedule(self, child: Child, how: str, now: float) -> None:
+    def _schedule(self, child: ServiceProcess, how: str, now: float) -> None:
         child.deaths = [*(at for at in child.deaths if at > now - LOOP_WINDOW), now]
         pause = delay_after(child.deaths, now)
         child.due = now + pause
@@ -219,7 +219,7 @@ class Supervisor:
                 + "\n".join(f"    {line}" for line in last_lines(child.log, 5))
             )
 
-    def _stop_children(self, children: list[Child]) -> None:
+    def _stop_children(self, children: list[ServiceProcess]) -> None:
         """TERM in reverse order, waiting for each; KILL those that still run at the deadline."""
         deadline = time.monotonic() + STOP_SECONDS
         for child in reversed(children):
@@ -234,7 +234,7 @@ class Supervisor:
                 self._forget(child)
         self.on_change()
 
-    def _forget(self, child: Child) -> None:
+    def _forget(self, child: ServiceProcess) -> None:
         if child.pidfd >= 0:
             os.close(child.pidfd)
         child.process, child.who, child.pidfd = None, None, -1

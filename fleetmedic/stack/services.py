@@ -9,14 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from fleetmedic.stack.plan import Plan
+from fleetmedic.stack.plan import StackPlan
 from fleetmedic.stack.ports import HOST
-from fleetmedic.stack.service_supervisor import Service
+from fleetmedic.stack.service_supervisor import ServiceSpec
 
 POOL = "pool"
 
 
-def services(plan: Plan, program: Callable[[str], list[str]]) -> list[Service]:
+def services(plan: StackPlan, program: Callable[[str], list[str]]) -> list[ServiceSpec]:
     """Every supervised process. `program` returns the start of the command line of Prometheus or
     Alertmanager."""
     return [
@@ -43,14 +43,14 @@ def services(plan: Plan, program: Callable[[str], list[str]]) -> list[Service]:
     ]
 
 
-def health_urls(plan: Plan, supervised: list[Service]) -> dict[str, str]:
+def health_urls(plan: StackPlan, supervised: list[ServiceSpec]) -> dict[str, str]:
     """The health URLs that must answer 200 before the stack is ready. They include the pool, which
     the embedded cluster starts."""
     found = {one.name: one.health for one in supervised if one.health}
     return found | ({POOL: f"{plan.url(POOL)}/healthz"} if POOL in plan.ports else {})
 
 
-def _prometheus(plan: Plan, program: list[str]) -> Service:
+def _prometheus(plan: StackPlan, program: list[str]) -> ServiceSpec:
     folder = plan.state / "prometheus"
     url = plan.url("prometheus")
     command = [
@@ -66,10 +66,10 @@ def _prometheus(plan: Plan, program: list[str]) -> Service:
         # is sent only after the resend delay, by default one minute.
         "--rules.alert.resend-delay=5s",
     ]
-    return Service("prometheus", tuple(command), f"{url}/-/ready", url)
+    return ServiceSpec("prometheus", tuple(command), f"{url}/-/ready", url)
 
 
-def _alertmanager(plan: Plan, program: list[str]) -> Service:
+def _alertmanager(plan: StackPlan, program: list[str]) -> ServiceSpec:
     folder = plan.state / "alertmanager"
     url = plan.url("alertmanager")
     command = [
@@ -80,16 +80,16 @@ def _alertmanager(plan: Plan, program: list[str]) -> Service:
         f"--web.external-url={url}/",
         "--cluster.listen-address=",
     ]
-    return Service("alertmanager", tuple(command), f"{url}/-/ready", url)
+    return ServiceSpec("alertmanager", tuple(command), f"{url}/-/ready", url)
 
 
-def _localcluster(plan: Plan) -> Service:
+def _localcluster(plan: StackPlan) -> ServiceSpec:
     # the pool demonstrates scaling on a simulated stack; it is not started on real machines
     pool = f"--pool.listen-address={HOST}:{plan.ports[POOL]}" if POOL in plan.ports else "--no-pool"
     return _ours("localcluster", ["localcluster", "serve", f"--state-dir={plan.state}", pool])
 
 
-def _exporter(plan: Plan, node: str) -> Service:
+def _exporter(plan: StackPlan, node: str) -> ServiceSpec:
     name = f"exporter-{node}"
     arguments = [
         "exporter",
@@ -114,13 +114,13 @@ def _exporter(plan: Plan, node: str) -> Service:
     return _ours(name, arguments, plan.url(name))
 
 
-def _ours(name: str, arguments: list[str], url: str | None = None) -> Service:
+def _ours(name: str, arguments: list[str], url: str | None = None) -> ServiceSpec:
     # -P prevents a directory `rules` in the working directory from shadowing the package
     command = (sys.executable, "-P", "-m", "fleetmedic.cli", *arguments)
-    return Service(
+    return ServiceSpec(
         name, command, f"{url}/-/healthy" if url else None, url, {"PYTHONUNBUFFERED": "1"}
     )
 
 
-def _listen(plan: Plan, name: str) -> str:
+def _listen(plan: StackPlan, name: str) -> str:
     return f"--web.listen-address={HOST}:{plan.ports[name]}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fleetmedic.kernel.durations import format_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
-from fleetmedic.stack.health import trouble
+from fleetmedic.stack.health import health_problem
 from fleetmedic.stack.identity import alive
 from remediator.console.remote import Remediator
 from remediator.console.responses import Incidents
@@ -28,7 +28,7 @@ _HEALTH = {"prometheus": "/-/ready", "alertmanager": "/-/ready", "pool": "/healt
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ProcessStatus:
     """One process: `trouble` is None if healthy; `uptime` is in seconds, None if down."""
 
     name: str
@@ -49,26 +49,26 @@ def health_url(name: str, url: str) -> str:
     return url + _HEALTH.get(name, "/-/healthy")
 
 
-def look(stack: StackFile) -> list[Row]:
+def check_processes(stack: StackFile) -> list[ProcessStatus]:
     """Check every process of the stack now, concurrently, so that it takes 2 s at most."""
     names = list(dict.fromkeys([*stack.pids, *stack.urls]))
     with ThreadPoolExecutor(max_workers=16) as pool:
         return list(pool.map(lambda name: _row(stack, name), names))
 
 
-def all_well(stack: StackFile, rows: Iterable[Row]) -> bool:
+def all_healthy(stack: StackFile, rows: Iterable[ProcessStatus]) -> bool:
     """Whether the supervisor runs and every process is healthy."""
     return alive(stack.supervisor) and all(row.trouble is None for row in rows)
 
 
-def _row(stack: StackFile, name: str) -> Row:
+def _row(stack: StackFile, name: str) -> ProcessStatus:
     who, url = stack.pids.get(name), stack.urls.get(name)
     running = alive(who)
-    wrong = trouble(health_url(name, url)) if url else None
+    wrong = health_problem(health_url(name, url)) if url else None
     if who is not None and not running:
         wrong = "down"
     uptime, memory = _usage(who[0]) if who is not None and running else (None, None)
-    return Row(name, wrong, who[0] if who and running else None, uptime, memory, url)
+    return ProcessStatus(name, wrong, who[0] if who and running else None, uptime, memory, url)
 
 
 def _usage(pid: int) -> tuple[float | None, int | None]:
@@ -83,14 +83,14 @@ def _usage(pid: int) -> tuple[float | None, int | None]:
         return None, None
 
 
-def plain() -> bool:
+def use_plain_output() -> bool:
     """Whether to print plain lines: stdout is not a terminal, NO_COLOR is set, or TERM is dumb."""
     return (
         not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM", "") == "dumb"
     )
 
 
-def lines(rows: Iterable[Row]) -> list[str]:
+def lines(rows: Iterable[ProcessStatus]) -> list[str]:
     """The status as one line for each process."""
     return [
         f"{row.name:<16} {row.state:<10} pid {row.pid or '-':<8} up {_age(row.uptime):<8} "
@@ -99,7 +99,7 @@ def lines(rows: Iterable[Row]) -> list[str]:
     ]
 
 
-def table(rows: Iterable[Row], title: str) -> Table:
+def table(rows: Iterable[ProcessStatus], title: str) -> Table:
     """The status as a table."""
     from rich import box
     from rich.table import Table
@@ -133,7 +133,7 @@ def title(stack: StackFile, state: Path) -> str:
     return f"fleetmedic, cluster {stack.cluster}, {kind}, state directory {state}"
 
 
-def pictures(stack: StackFile) -> str:
+def dashboards_line(stack: StackFile) -> str:
     """The line with the URL of the dashboards."""
     if "remediator" not in stack.urls:
         return "Dashboards: none, because this stack has no remediator."

@@ -10,7 +10,7 @@ from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)
-class Quarantine:
+class QuarantineTarget:
     """`quarantine_gpu` and `quarantine_node`."""
 
     name: str

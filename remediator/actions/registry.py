@@ -6,9 +6,9 @@ from fleetmedic.kernel.registry import Registry
 from remediator.actions.base import Action
 from remediator.actions.checkpoint import SignalCheckpoint
 from remediator.actions.notify import Notify
-from remediator.actions.quarantine import Quarantine
+from remediator.actions.quarantine import QuarantineTarget
 from remediator.actions.reboot_node import RebootNode
-from remediator.actions.release import Release
+from remediator.actions.release import ReleaseTarget
 from remediator.actions.reset_gpu import ResetGpu
 from remediator.actions.restart_jobs import RestartJobs
 from remediator.actions.scale import Scale
@@ -21,14 +21,14 @@ def actions() -> Registry[Action]:
     """New instances of all actions."""
     members: tuple[Action, ...] = (
         Notify(),
-        Quarantine("quarantine_gpu"),
-        Quarantine("quarantine_node"),
+        QuarantineTarget("quarantine_gpu"),
+        QuarantineTarget("quarantine_node"),
         SignalCheckpoint(),
         RestartJobs(),
         ResetGpu(),
         RebootNode(),
         Verify(),
-        Release(),
+        ReleaseTarget(),
         Scale(),
     )
     return Registry("action", members)

@@ -11,7 +11,7 @@ from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class ReleaseTarget:
     """`release`."""
 
     name: str = "release"

@@ -20,7 +20,7 @@ from fleetmedic.alerting.settings import Channel, Http, Notifications, Teams, We
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.share import share
 from remediator.channels import sign
-from remediator.channels.message import Group, Signature, Templates, fill
+from remediator.channels.message import ChannelAlertGroup, Signature, Templates, fill
 from remediator.http import HttpError, Notifier
 
 MAX_SECRET = 8192
@@ -51,7 +51,7 @@ class Delivery:
         """Whether the remediator sends by a channel of this name."""
         return name in self.channels
 
-    async def deliver(self, name: str, group: Group) -> None:
+    async def deliver(self, name: str, group: ChannelAlertGroup) -> None:
         """Send the group by the channel. Raises NotDelivered; KeyError for an unknown channel."""
         channel = self.channels[name]
         try:
@@ -68,7 +68,7 @@ class Delivery:
         except HttpError as error:
             raise NotDelivered(str(error), again=True) from None
 
-    async def _http(self, name: str, channel: Http, group: Group) -> None:
+    async def _http(self, name: str, channel: Http, group: ChannelAlertGroup) -> None:
         url, signature = _secret(channel.url_file), Signature()
         if channel.sign and channel.secret_file:
             secret = _secret(channel.secret_file)
@@ -82,7 +82,7 @@ class Delivery:
             _check_json(message, f"channel {name}")
         await self._post(url, message, headers, channel.success, channel.method)
 
-    async def _wechat(self, name: str, channel: WeChat, group: Group) -> None:
+    async def _wechat(self, name: str, channel: WeChat, group: ChannelAlertGroup) -> None:
         """Send a message of the company's application; it needs a token, which is valid for two hours."""
         base = channel.url.rstrip("/")
         token, until = self._tokens.get(name, ("", 0.0))

@@ -28,7 +28,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")
 _HARMLESS = str.maketrans({"<": "\u2039", ">": "\u203a", "@": "@\u200b", "]": "]\u200b"})
 
 
-class Alert(msgspec.Struct, frozen=True, rename="camel"):
+class ChannelAlert(msgspec.Struct, frozen=True, rename="camel"):
     """One alert of the group; times in Alertmanager's format."""
 
     status: str
@@ -39,11 +39,11 @@ class Alert(msgspec.Struct, frozen=True, rename="camel"):
     fingerprint: str = ""
 
 
-class Group(msgspec.Struct, frozen=True, rename="camel"):
+class ChannelAlertGroup(msgspec.Struct, frozen=True, rename="camel"):
     """The payload of a webhook, version 4; further fields are ignored."""
 
     status: str
-    alerts: Annotated[tuple[Alert, ...], msgspec.Meta(min_length=1)]
+    alerts: Annotated[tuple[ChannelAlert, ...], msgspec.Meta(min_length=1)]
     common_labels: dict[str, str] = {}
     common_annotations: dict[str, str] = {}
     external_url: str = msgspec.field(default="", name="externalURL")
@@ -62,9 +62,9 @@ class Signature:
     sign: str = ""
 
 
-def read(body: bytes) -> Group:
+def read(body: bytes) -> ChannelAlertGroup:
     """The group in a webhook's payload. Raises UserError naming the place."""
-    return parse_json(body, Group, "body")
+    return parse_json(body, ChannelAlertGroup, "body")
 
 
 def line(text: object) -> str:
@@ -78,7 +78,7 @@ def markdown(text: object) -> str:
     return line(text).translate(_HARMLESS)
 
 
-def title(group: Group) -> str:
+def title(group: ChannelAlertGroup) -> str:
     """`[FIRING 1] GpuLost on node1 GPU 3 (main)`."""
     labels = group.common_labels
     count = sum(alert.status == "firing" for alert in group.alerts)
@@ -98,7 +98,7 @@ def title(group: Group) -> str:
     return line(" ".join(part for part in (head, name, *where, cluster) if part))
 
 
-def done(alert: Alert) -> str:
+def done(alert: ChannelAlert) -> str:
     """The automatic action for an alert."""
     playbook = alert.annotations.get("playbook", "")
     if playbook in ("", "none", "notify-only"):
@@ -106,7 +106,7 @@ def done(alert: Alert) -> str:
     return f"Automatic action: playbook {line(playbook)}."
 
 
-def facts(alert: Alert) -> dict[str, str]:
+def facts(alert: ChannelAlert) -> dict[str, str]:
     """The fields of one alert for a template."""
     said = alert.annotations
     ended = "" if alert.status == "firing" else "Resolved: "
@@ -138,7 +138,9 @@ class Templates:
             raise UserError(f"{where}:{error.lineno}: {error.message}; fix the template.") from None
 
 
-def fill(template: jinja2.Template, group: Group, where: str, signature: Signature) -> bytes:
+def fill(
+    template: jinja2.Template, group: ChannelAlertGroup, where: str, signature: Signature
+) -> bytes:
     """The message. Raises UserError if the template uses an undefined name or the message is too large."""
     context: dict[str, Any] = {
         "title": title(group),

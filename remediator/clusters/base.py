@@ -49,12 +49,12 @@ class Unsupported(ClusterError):  # noqa: N818 - a word of the domain
     """This cluster does not support the verb."""
 
 
-class Conflict(ClusterError):  # noqa: N818 - a word of the domain
+class QuarantineConflict(ClusterError):  # noqa: N818 - a word of the domain
     """The target is quarantined by another owner; only that owner can release it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Quarantine:
+class QuarantineFacts:
     """The quarantine of a target: its owner, reason, and start (Unix seconds)."""
 
     owner: str
@@ -73,7 +73,7 @@ class GpuFacts:
 
     index: int
     uuid: str
-    quarantine: Quarantine | None = None
+    quarantine: QuarantineFacts | None = None
     job_id: str | None = None
     marked: str | None = None
 
@@ -85,7 +85,7 @@ class NodeFacts:
     name: str
     alive: bool
     gpus: tuple[GpuFacts, ...]
-    quarantine: Quarantine | None = None
+    quarantine: QuarantineFacts | None = None
     pool: str = "default"
 
     def gpu(self, index: int) -> GpuFacts | None:
@@ -170,7 +170,7 @@ class Cluster(Protocol):
         """Quarantine a target: it gets no new jobs. Running jobs stay. Conflict if another owner has it."""
         self._lacks("quarantine")
 
-    async def quarantined(self, target: Target) -> Quarantine | None:
+    async def quarantined(self, target: Target) -> QuarantineFacts | None:
         """The quarantine of exactly this target, by any owner."""
         self._lacks("report quarantines")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from fleetmedic.hardware.physics import reading
+from fleetmedic.hardware.physics import sensor_values
 from fleetmedic.hardware.state import GpuLoad, GpuState, Hardware
 from fleetmedic.kernel.errors import UserError
 from remediator.clusters.base import ProbeResult
@@ -24,7 +24,7 @@ async def burn_in(hardware: Hardware, node: str, index: int, seconds: float) -> 
             state = await asyncio.to_thread(hardware.gpu, node, index)
             if complaint := _complaint(state):
                 return ProbeResult(False, f"{name} failed its test: {complaint}.")
-            sensors = reading(state, GpuLoad(1.0, 0.9), time.time())
+            sensors = sensor_values(state, GpuLoad(1.0, 0.9), time.time())
             hottest, slowest = max(hottest, sensors.temperature), min(slowest, sensors.sm_clock)
             if time.monotonic() >= deadline:
                 break

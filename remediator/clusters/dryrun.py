@@ -15,12 +15,12 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import (
     Cluster,
     ClusterError,
-    Conflict,
     InstanceLock,
     JobFacts,
     NodeFacts,
     ProbeResult,
-    Quarantine,
+    QuarantineConflict,
+    QuarantineFacts,
     WorkloadFacts,
 )
 
@@ -42,7 +42,7 @@ class DryRunCluster(Cluster):
         self._real = real
         self._clock = clock
         self._recorded: list[Recorded] = []
-        self._quarantines: dict[Target, Quarantine | None] = {}
+        self._quarantines: dict[Target, QuarantineFacts | None] = {}
         self.name = real.name
         self.capabilities = real.capabilities
 
@@ -57,10 +57,10 @@ class DryRunCluster(Cluster):
     async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
         held = await self._held_by_us(target, owner)
         if held is None and not self._asked(op_id):
-            self._quarantines[target] = Quarantine(owner, reason, op_id, self._clock())
+            self._quarantines[target] = QuarantineFacts(owner, reason, op_id, self._clock())
             self._record("quarantine", str(target), op_id, reason)
 
-    async def quarantined(self, target: Target) -> Quarantine | None:
+    async def quarantined(self, target: Target) -> QuarantineFacts | None:
         real = await self._real.quarantined(target)
         return self._quarantines.get(target, real)
 
@@ -125,10 +125,10 @@ class DryRunCluster(Cluster):
     async def close(self) -> None:
         await self._real.close()
 
-    async def _held_by_us(self, target: Target, owner: str) -> Quarantine | None:
+    async def _held_by_us(self, target: Target, owner: str) -> QuarantineFacts | None:
         held = await self.quarantined(target)
         if held is not None and held.owner != owner:
-            raise Conflict(f"{target} is quarantined by {held.owner}: {held.reason}")
+            raise QuarantineConflict(f"{target} is quarantined by {held.owner}: {held.reason}")
         return held
 
     def _asked(self, op_id: str) -> bool:

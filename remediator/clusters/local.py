@@ -27,13 +27,13 @@ from remediator.clusters.base import (
     Capability,
     Cluster,
     ClusterError,
-    Conflict,
     GpuFacts,
     InstanceLock,
     JobFacts,
     NodeFacts,
     ProbeResult,
-    Quarantine,
+    QuarantineConflict,
+    QuarantineFacts,
     Unsupported,
     WorkloadFacts,
 )
@@ -65,7 +65,7 @@ class _Holdings:
         return None, ()
 
 
-class LocalCluster(Cluster):
+class LocalClusterAdapter(Cluster):
     """Calls run in threads; the store is opened by the first call."""
 
     def __init__(self, name: str, settings: LocalSettings) -> None:
@@ -84,13 +84,13 @@ class LocalCluster(Cluster):
     async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
         await self._ask(lambda c: c.quarantine(target, op_id=op_id, owner=owner, reason=reason))
 
-    async def quarantined(self, target: Target) -> Quarantine | None:
+    async def quarantined(self, target: Target) -> QuarantineFacts | None:
         return _find(await self.list_nodes(), target).quarantine
 
     async def release(self, target: Target, *, op_id: str, owner: str) -> None:
         held = await self.quarantined(target)
         if held is not None and held.owner != owner:
-            raise Conflict(f"{target} is quarantined by {held.owner}: {held.reason}")
+            raise QuarantineConflict(f"{target} is quarantined by {held.owner}: {held.reason}")
         await self._ask(lambda c: c.release(target, op_id=op_id, owner=owner))
 
     async def jobs_on(self, target: Target) -> tuple[JobFacts, ...]:
@@ -225,7 +225,7 @@ async def _outside(call: Callable[[], T]) -> T:
     try:
         return await asyncio.to_thread(call)
     except model.Conflict as error:
-        raise Conflict(str(error)) from None
+        raise QuarantineConflict(str(error)) from None
     except UserError as error:
         raise ClusterError(str(error)) from None
     except (sqlite3.Error, OSError) as error:
@@ -278,8 +278,8 @@ def _node(view: model.NodeView) -> NodeFacts:
     return NodeFacts(view.name, view.alive, gpus, _quarantine(view.quarantined))
 
 
-def _quarantine(view: model.Quarantine | None) -> Quarantine | None:
-    return Quarantine(view.owner, view.reason, view.op_id, view.at) if view else None
+def _quarantine(view: model.Quarantine | None) -> QuarantineFacts | None:
+    return QuarantineFacts(view.owner, view.reason, view.op_id, view.at) if view else None
 
 
 def _find(nodes: tuple[NodeFacts, ...], target: Target) -> NodeFacts | GpuFacts:

@@ -16,18 +16,18 @@ from typing import Literal, Self
 import msgspec
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from fleetmedic.localcluster.lock import Instant, Lock, ask
+from fleetmedic.localcluster.lock import Instant, Lock, request_lock
 from remediator.clusters.base import (
     Capability,
     Cluster,
     ClusterError,
-    Conflict,
     GpuFacts,
     InstanceLock,
     JobFacts,
     NodeFacts,
     ProbeResult,
-    Quarantine,
+    QuarantineConflict,
+    QuarantineFacts,
     WorkloadFacts,
 )
 
@@ -53,7 +53,7 @@ class Effect:
 @dataclass(slots=True)
 class _Gpu:
     uuid: str
-    quarantine: Quarantine | None = None
+    quarantine: QuarantineFacts | None = None
     sick: bool = False
     heals_by: HealsBy = "reset"
 
@@ -62,7 +62,7 @@ class _Gpu:
 class _Node:
     gpus: list[_Gpu]
     pool: str
-    quarantine: Quarantine | None = None
+    quarantine: QuarantineFacts | None = None
     alive: bool = True
 
 
@@ -166,10 +166,10 @@ class MemoryCluster(Cluster):
         found = self._thing(target)
         _require_owner(target, found.quarantine, owner)
         if self._take(op_id, "quarantine", target) and found.quarantine is None:
-            found.quarantine = Quarantine(owner, reason, op_id, self._clock())
+            found.quarantine = QuarantineFacts(owner, reason, op_id, self._clock())
             self._did("quarantine", str(target), op_id)
 
-    async def quarantined(self, target: Target) -> Quarantine | None:
+    async def quarantined(self, target: Target) -> QuarantineFacts | None:
         return self._thing(target).quarantine
 
     async def release(self, target: Target, *, op_id: str, owner: str) -> None:
@@ -281,7 +281,9 @@ class MemoryCluster(Cluster):
         # All callers share one wall clock, so the time since boot is not needed.
         now = Instant(self._clock(), "", 0.0)
         with self._locking:
-            held = self._lock = ask(self._lock, installation, host, take_over, ttl=ttl, now=now)
+            held = self._lock = request_lock(
+                self._lock, installation, host, take_over, ttl=ttl, now=now
+            )
         return InstanceLock(
             held.installation, held.host, held.since, held.renewed.wall, held.taken_over
         )
@@ -392,6 +394,6 @@ class MemoryCluster(Cluster):
         )
 
 
-def _require_owner(target: Target, held: Quarantine | None, owner: str) -> None:
+def _require_owner(target: Target, held: QuarantineFacts | None, owner: str) -> None:
     if held is not None and held.owner != owner:
-        raise Conflict(f"{target} is quarantined by {held.owner}: {held.reason}")
+        raise QuarantineConflict(f"{target} is quarantined by {held.owner}: {held.reason}")

@@ -15,7 +15,7 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.registry import Registry
 from fleetmedic.kernel.settings import convert
 from remediator.clusters.base import Cluster
-from remediator.clusters.local import LocalCluster, LocalSettings
+from remediator.clusters.local import LocalClusterAdapter, LocalSettings
 from remediator.clusters.memory import MemoryCluster, MemorySettings
 
 
@@ -34,7 +34,7 @@ class Adapter:
 ADAPTERS = Registry(
     "cluster adapter",
     (
-        Adapter("local", LocalSettings, LocalCluster),
+        Adapter("local", LocalSettings, LocalClusterAdapter),
         Adapter("memory", MemorySettings, MemoryCluster.of),
     ),
 )

@@ -12,15 +12,22 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind, valid_name
 from remediator.console import complete
-from remediator.console.remote import Remediator
-from remediator.console.responses import ENDED, Decision, Incidents, Pause, Story, Why
+from remediator.console.remote import RemediatorClient
+from remediator.console.responses import (
+    ENDED,
+    DecisionDoc,
+    IncidentResponse,
+    IncidentsResponse,
+    PauseDoc,
+    WhyResponse,
+)
 from remediator.console.show import clean, moment, pause_line, rows
 
 P = ParamSpec("P")
 DAY = 86_400.0
 
 
-def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, None]:
+def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callable[P, None]:
     """Add the options that select the remediator to a command, and pass it the remediator."""
 
     @click.option(
@@ -40,7 +47,7 @@ def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, N
             options.pop(name) or above.get(name) for name in ("url", "token_file", "state_dir")
         )
         if context.invoked_subcommand is None:
-            command(Remediator.find(url, token_file, state), *args, **options)
+            command(RemediatorClient.find(url, token_file, state), *args, **options)
 
     return found
 
@@ -51,7 +58,7 @@ def remote(command: Callable[Concatenate[Remediator, P], None]) -> Callable[P, N
 )
 @click.option("--json", "as_json", is_flag=True, help="Response of the HTTP API, as JSON.")
 @remote
-def incidents(remediator: Remediator, ended: bool, as_json: bool) -> None:
+def incidents(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
     """List incidents that are open or ended within the last 24 h, newest first; --all lists all.
 
     \b
@@ -69,7 +76,7 @@ def incidents(remediator: Remediator, ended: bool, as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Response of the HTTP API, as JSON.")
 @remote
-def list_(remediator: Remediator, ended: bool, as_json: bool) -> None:
+def list_(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
     """List incidents; the same as `fleetmedic incidents`.
 
     \b
@@ -83,7 +90,7 @@ def list_(remediator: Remediator, ended: bool, as_json: bool) -> None:
 @click.argument("incident_id", metavar="ID", shell_complete=complete.incidents)
 @click.option("--json", "as_json", is_flag=True, help="The answer of the HTTP API, as JSON.")
 @remote
-def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
+def show(remediator: RemediatorClient, incident_id: str, as_json: bool) -> None:
     """Show one incident and its journal.
 
     \b
@@ -97,7 +104,7 @@ def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
         if as_json:
             click.echo(remediator.get_raw(path).decode(errors="replace").rstrip())
             return
-        story = remediator.get(path, Story)
+        story = remediator.get(path, IncidentResponse)
     except LookupError:
         raise UserError(
             f"incident {incident_id[:80]!r} not found; `fleetmedic incidents --all` lists all incidents."
@@ -126,7 +133,7 @@ def show(remediator: Remediator, incident_id: str, as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Response of the HTTP API, as JSON.")
 @remote
-def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
+def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) -> None:
     """Show the latest decisions about TARGET and their reasons, newest last.
 
     TARGET is NODE, NODE/3 for a GPU, job/ID or workload/NAME. If a guard holds the incident now, the
@@ -143,7 +150,7 @@ def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
         if as_json:
             click.echo(remediator.get_raw("/api/v1/why", query).decode(errors="replace").rstrip())
             return
-        answer = remediator.get("/api/v1/why", Why, query)
+        answer = remediator.get("/api/v1/why", WhyResponse, query)
     except LookupError:
         raise UserError(
             f"{remediator.url} is not a remediator, or runs an older version; check --url."
@@ -155,7 +162,7 @@ def why(remediator: Remediator, target: str, limit: int, as_json: bool) -> None:
     rows(("time", "reason", "why", "incident"), _shortened(answer.decisions, limit))
 
 
-def _shortened(decisions: list[Decision], limit: int) -> list[tuple[str, str, str, str]]:
+def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str, str, str]]:
     """The latest decisions as rows, after the one with which the latest incident began."""
     lines = [(moment(one.at), one.reason, one.text, one.incident or "") for one in decisions]
     left_out = len(lines) - limit
@@ -170,10 +177,10 @@ def _shortened(decisions: list[Decision], limit: int) -> list[tuple[str, str, st
     return [*begun, *gap, *lines[-limit:]]
 
 
-def _nothing(remediator: Remediator, target: Target, said: str) -> str:
+def _nothing(remediator: RemediatorClient, target: Target, said: str) -> str:
     """The text if there is no decision about a target: `said`, or a hint at its GPUs' incidents."""
     if target.kind is TargetKind.NODE:
-        found = remediator.get("/api/v1/incidents", Incidents).incidents
+        found = remediator.get("/api/v1/incidents", IncidentsResponse).incidents
         gpus = sorted({one.target for one in found if one.target.startswith(f"gpu/{target.name}/")})
         if gpus:
             ask = ", ".join(f"`fleetmedic why {one.removeprefix('gpu/')}`" for one in gpus[:8])
@@ -181,18 +188,18 @@ def _nothing(remediator: Remediator, target: Target, said: str) -> str:
     return clean(said) or f"No decision about {target}: no alert named it."
 
 
-def _say_pause(pause: Pause | None) -> None:
+def _say_pause(pause: PauseDoc | None) -> None:
     """A line above the answer while the remediator is paused."""
     if line := pause_line(pause):
         click.echo(line)
 
 
-def _list(remediator: Remediator, ended: bool, as_json: bool) -> None:
+def _list(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
     try:
         if as_json:
             click.echo(remediator.get_raw("/api/v1/incidents").decode(errors="replace").rstrip())
             return
-        answer = remediator.get("/api/v1/incidents", Incidents)
+        answer = remediator.get("/api/v1/incidents", IncidentsResponse)
     except LookupError:
         raise UserError(
             f"{remediator.url} is not a remediator, or runs an older version; check --url."

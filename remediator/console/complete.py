@@ -9,8 +9,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from fleetmedic.kernel.errors import UserError
-from remediator.console.remote import Remediator
-from remediator.console.responses import ENDED, Incident, Incidents
+from remediator.console.remote import RemediatorClient
+from remediator.console.responses import ENDED, IncidentDoc, IncidentsResponse
 
 MOST = 200
 SECONDS = 1.0
@@ -38,13 +38,15 @@ def open_incidents(
     return _matching(known, incomplete)
 
 
-def _incidents(ctx: click.Context) -> Iterable[Incident]:
+def _incidents(ctx: click.Context) -> Iterable[IncidentDoc]:
     # A group's own options hold for its commands.
     above = ctx.parent.params if ctx.parent else {}
     given = above | {name: value for name, value in ctx.params.items() if value is not None}
     try:
-        found = Remediator.find(given.get("url"), given.get("token_file"), given.get("state_dir"))
-        return replace(found, timeout=SECONDS).get("/api/v1/incidents", Incidents).incidents
+        found = RemediatorClient.find(
+            given.get("url"), given.get("token_file"), given.get("state_dir")
+        )
+        return replace(found, timeout=SECONDS).get("/api/v1/incidents", IncidentsResponse).incidents
     except (UserError, LookupError, OSError):
         return ()
 

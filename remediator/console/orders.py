@@ -11,8 +11,8 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.console import complete
 from remediator.console.cli import remote
-from remediator.console.remote import Remediator
-from remediator.console.responses import ENDED, Incidents
+from remediator.console.remote import RemediatorClient
+from remediator.console.responses import ENDED, IncidentsResponse
 from remediator.console.show import clean
 
 MAX_WHY = 500
@@ -30,7 +30,7 @@ _why = click.option(
     help="Reason, recorded in the journal.",
 )
 @remote
-def pause(remediator: Remediator, reason: str) -> None:
+def pause(remediator: RemediatorClient, reason: str) -> None:
     """Pause all actions until `fleetmedic resume`.
 
     The remediator still receives alerts, opens incidents and notifies people. A step that runs is
@@ -46,7 +46,7 @@ def pause(remediator: Remediator, reason: str) -> None:
 
 @click.command()
 @remote
-def resume(remediator: Remediator) -> None:
+def resume(remediator: RemediatorClient) -> None:
     """Resume actions after `fleetmedic pause`. Incidents that the pause holds continue at once.
 
     \b
@@ -60,7 +60,7 @@ def resume(remediator: Remediator) -> None:
 @click.argument("target", shell_complete=complete.targets)
 @_why
 @remote
-def release(remediator: Remediator, target: str, reason: str) -> None:
+def release(remediator: RemediatorClient, target: str, reason: str) -> None:
     """Return TARGET to service: release the remediator's quarantine of it, and end its incident.
 
     TARGET is NODE, or NODE/3 for a GPU. The remediator respects a release for 4 h: it does not
@@ -92,7 +92,7 @@ def release(remediator: Remediator, target: str, reason: str) -> None:
     help="Keep the incident's targets quarantined until a person releases them.",
 )
 @remote
-def close(remediator: Remediator, incident: str, reason: str, keep_quarantine: bool) -> None:
+def close(remediator: RemediatorClient, incident: str, reason: str, keep_quarantine: bool) -> None:
     """End INCIDENT, for example one whose playbook is no longer configured.
 
     INCIDENT is an id, or a TARGET for the open incident on it. An incident that still keeps a target
@@ -113,7 +113,7 @@ def close(remediator: Remediator, incident: str, reason: str, keep_quarantine: b
 @click.argument("incident", shell_complete=complete.open_incidents)
 @_why
 @remote
-def retry(remediator: Remediator, incident: str, reason: str) -> None:
+def retry(remediator: RemediatorClient, incident: str, reason: str) -> None:
     """Start the playbook of an ESCALATED INCIDENT again.
 
     INCIDENT is an id, or a TARGET for the open incident on it. Every guard still applies.
@@ -128,7 +128,9 @@ def retry(remediator: Remediator, incident: str, reason: str) -> None:
     click.echo(_about(remediator, identity, "retry", {"by": _user(), "reason": why}))
 
 
-def _about(remediator: Remediator, identity: str, order: str, body: dict[str, str | bool]) -> str:
+def _about(
+    remediator: RemediatorClient, identity: str, order: str, body: dict[str, str | bool]
+) -> str:
     """Send an order about an incident; returns the text of the response."""
     try:
         return clean(remediator.order(f"/api/v1/incidents/{identity}/{order}", body))
@@ -138,13 +140,13 @@ def _about(remediator: Remediator, identity: str, order: str, body: dict[str, st
         ) from None
 
 
-def _identity(remediator: Remediator, text: str) -> str:
+def _identity(remediator: RemediatorClient, text: str) -> str:
     """The id of the incident that `text` names by id or by target. Raises UserError."""
     if _IDENTITY.fullmatch(text):
         return text
     wanted = Target.parse(text)
     try:
-        found = remediator.get("/api/v1/incidents", Incidents).incidents
+        found = remediator.get("/api/v1/incidents", IncidentsResponse).incidents
     except LookupError:
         raise UserError(
             f"{remediator.url} is not a remediator, or runs an older version; check --url."

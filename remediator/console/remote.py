@@ -43,14 +43,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 
-class Said(msgspec.Struct, frozen=True):
+class TextResponse(msgspec.Struct, frozen=True):
     """The response to an order."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Remediator:
+class RemediatorClient:
     """The remediator's HTTP API. Every error is a UserError.
 
     Reads need no token on the remediator's own machine, so a read sends the token only if the user
@@ -63,7 +63,7 @@ class Remediator:
     timeout: float = TIMEOUT
 
     @classmethod
-    def find(cls, url: str | None, token_file: str | None, state: str | None) -> Remediator:
+    def find(cls, url: str | None, token_file: str | None, state: str | None) -> RemediatorClient:
         """The remediator at `url`, else the remediator of the stack in this state folder."""
         given = Path(token_file) if token_file else None
         if url is not None:
@@ -101,7 +101,7 @@ class Remediator:
 
         Raises LookupError for status 404; the caller words the error.
         """
-        return self._decode(self._send(path, body), Said).text
+        return self._decode(self._send(path, body), TextResponse).text
 
     def _send(self, path: str, body: Mapping[str, str | bool]) -> bytes:
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked

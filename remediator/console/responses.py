@@ -9,7 +9,7 @@ from remediator.console.show import state_of
 ENDED = frozenset({"CLOSED", "SUPPRESSED", "OVERRIDDEN", "FAILED"})
 
 
-class Incident(msgspec.Struct, frozen=True):
+class IncidentDoc(msgspec.Struct, frozen=True):
     """What the console shows of an incident; what else the answer holds is ignored."""
 
     id: str
@@ -28,7 +28,7 @@ class Incident(msgspec.Struct, frozen=True):
         return state_of(self.state, held=self.held_since is not None)
 
 
-class Pause(msgspec.Struct, frozen=True):
+class PauseDoc(msgspec.Struct, frozen=True):
     """Who paused the remediator, why, and since when (Unix seconds)."""
 
     by: str
@@ -36,14 +36,14 @@ class Pause(msgspec.Struct, frozen=True):
     at: float
 
 
-class Incidents(msgspec.Struct, frozen=True):
+class IncidentsResponse(msgspec.Struct, frozen=True):
     """The answer of /api/v1/incidents."""
 
-    incidents: list[Incident]
-    pause: Pause | None = None
+    incidents: list[IncidentDoc]
+    pause: PauseDoc | None = None
 
 
-class Event(msgspec.Struct, frozen=True):
+class EventDoc(msgspec.Struct, frozen=True):
     """One line of an incident's journal."""
 
     at: float
@@ -52,15 +52,15 @@ class Event(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-class Story(msgspec.Struct, frozen=True):
+class IncidentResponse(msgspec.Struct, frozen=True):
     """The answer of /api/v1/incidents/ID."""
 
-    incident: Incident
-    events: list[Event] = []
+    incident: IncidentDoc
+    events: list[EventDoc] = []
     summary: str = ""
 
 
-class Decision(msgspec.Struct, frozen=True):
+class DecisionDoc(msgspec.Struct, frozen=True):
     """Why something was, or was not, done."""
 
     at: float
@@ -69,11 +69,11 @@ class Decision(msgspec.Struct, frozen=True):
     incident: str | None = None
 
 
-class Why(msgspec.Struct, frozen=True):
+class WhyResponse(msgspec.Struct, frozen=True):
     """The answer of /api/v1/why."""
 
     target: str
-    decisions: list[Decision]
+    decisions: list[DecisionDoc]
     incidents: list[str] = []
     text: str = ""
-    pause: Pause | None = None
+    pause: PauseDoc | None = None

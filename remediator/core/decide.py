@@ -10,10 +10,16 @@ from collections.abc import Callable
 
 from fleetmedic.kernel.labels import TargetKind
 from remediator.core import guards, plan, step_guards
-from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Would, held
-from remediator.core.ending import decide_escalated, decide_release, give_up, speak_up, told
+from remediator.core.decision import Act, Case, Decision, Hold, Move, Rehearse, Wait, held
+from remediator.core.ending import (
+    decide_escalated,
+    decide_release,
+    give_up,
+    notify_long_hold,
+    notify_once,
+)
 from remediator.core.guards import Ruling
-from remediator.core.model import OWNER, Level, State, StepState
+from remediator.core.model import OWNER, IncidentState, Level, StepState
 from remediator.core.moving import decide_checkpointing, decide_draining, decide_quarantined
 from remediator.core.reasons import Reason
 from remediator.core.rehearsal import rehearse
@@ -35,13 +41,13 @@ def decide(case: Case) -> Decision:
         owner = case.view.quarantine_owner
         text = f"The quarantine of the target now belongs to {owner}." if owner else ""
         if not case.view.kept:
-            return Move(State.OVERRIDDEN, Reason.RELEASED_BY_OTHERS, text)
-        if case.incident.state is not State.ESCALATED:
+            return Move(IncidentState.OVERRIDDEN, Reason.RELEASED_BY_OTHERS, text)
+        if case.incident.state is not IncidentState.ESCALATED:
             # Ending here would leave a quarantine that nobody releases and nobody is notified of.
             rest = ", ".join(map(str, case.view.kept))
             text = f"Somebody else released {case.incident.target}; the remediator still keeps {rest} quarantined."
-            return Move(State.ESCALATED, Reason.RELEASED_BY_OTHERS, text)
-    return speak_up(case, _allowed(case, _BY_STATE[case.incident.state](case)))
+            return Move(IncidentState.ESCALATED, Reason.RELEASED_BY_OTHERS, text)
+    return notify_long_hold(case, _allowed(case, _BY_STATE[case.incident.state](case)))
 
 
 def _allowed(case: Case, decision: Decision) -> Decision:
@@ -66,15 +72,15 @@ def _overridden(case: Case) -> bool:
 
 
 def _new(case: Case) -> Decision:
-    return Move(State.TRIAGED, Reason.ROUTED, case.incident.text)
+    return Move(IncidentState.TRIAGED, Reason.ROUTED, case.incident.text)
 
 
 def _triaged(case: Case) -> Decision:
     playbook = case.playbook
     if playbook.notify_only:
-        return told(case, "opened") or Move(State.CLOSED, Reason.NOTIFIED)
+        return notify_once(case, "opened") or Move(IncidentState.CLOSED, Reason.NOTIFIED)
     if not case.view.firing and _untouched(case):
-        return Move(State.SUPPRESSED, Reason.RESOLVED_FIRST)
+        return Move(IncidentState.SUPPRESSED, Reason.RESOLVED_FIRST)
     if case.level is Level.OBSERVE:
         return _observe(case)
     if case.incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD):
@@ -95,9 +101,9 @@ def _observe(case: Case) -> Decision:
     ):  # taken over from the incidents of its GPUs: somebody must release them
         return give_up(case, Reason.LEVEL)
     if case.incident.rehearsed:
-        return Move(State.SUPPRESSED, Reason.OBSERVE_ONLY)
+        return Move(IncidentState.SUPPRESSED, Reason.OBSERVE_ONLY)
     if not case.view.job_known:
-        return Move(State.SUPPRESSED, Reason.UNKNOWN_JOB, _no_job(case))
+        return Move(IncidentState.SUPPRESSED, Reason.UNKNOWN_JOB, _no_job(case))
     verdict = (
         step_guards.quarantine(case) if case.playbook.quarantine else step_guards.touches(case)
     )
@@ -105,7 +111,7 @@ def _observe(case: Case) -> Decision:
         return held(verdict)
     if not verdict.allows:
         text = f"The remediator would take no action on {case.incident.target}. {verdict.text}"
-        return Would(("notify",), verdict.reason, (text,))
+        return Rehearse(("notify",), verdict.reason, (text,))
     return rehearse(case)
 
 
@@ -117,15 +123,15 @@ def _service(case: Case) -> Decision:
         return give_up(case, Reason.UNKNOWN_JOB, _no_job(case))
     if not guards.level(needed, case.level).allows:
         if not case.incident.rehearsed:
-            return Would(("restart_jobs" if is_job else "scale",), Reason.LEVEL)
-        return told(case, "level") or Move(State.SUPPRESSED, Reason.LEVEL)
-    able = guards.able("restart" if is_job else "scale", case.view.capabilities)
+            return Rehearse(("restart_jobs" if is_job else "scale",), Reason.LEVEL)
+        return notify_once(case, "level") or Move(IncidentState.SUPPRESSED, Reason.LEVEL)
+    able = guards.cluster_supports("restart" if is_job else "scale", case.view.capabilities)
     if not able.allows:
         return give_up(case, able.reason, able.text)
     if is_job and case.playbook.jobs is not None:
-        return Move(State.DRAINING, Reason.MOVING_JOBS)
+        return Move(IncidentState.DRAINING, Reason.MOVING_JOBS)
     if not is_job and case.playbook.scale is not None:
-        return Move(State.REPAIRING, Reason.REPAIR_STARTS)
+        return Move(IncidentState.REPAIRING, Reason.REPAIR_STARTS)
     return give_up(case, Reason.UNSUPPORTED)
 
 
@@ -136,7 +142,7 @@ def _no_job(case: Case) -> str:
 def _quarantine(case: Case) -> Decision:
     run = case.incident.last(plan.quarantine(case.incident).id)
     if run is not None and run.state is StepState.DONE:
-        return Move(State.QUARANTINED, Reason.QUARANTINED)
+        return Move(IncidentState.QUARANTINED, Reason.QUARANTINED)
     if run is not None and len(case.incident.runs(run.step.id)) >= 2:
         return give_up(case, Reason.QUARANTINE_FAILED, run.text)
     verdict = step_guards.quarantine(case)
@@ -144,7 +150,7 @@ def _quarantine(case: Case) -> Decision:
         return give_up(case, verdict.reason, verdict.text)
     if not case.view.firing and case.incident.quarantined:
         # The quarantines come from the node's GPUs; the alerts ended before the node was quarantined.
-        return Move(State.VERIFYING, Reason.ALERT_GONE)
+        return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     if not verdict.allows:
         return held(verdict)
     jobs = tuple(job.job_id for job in case.view.jobs)
@@ -157,28 +163,31 @@ def _held(case: Case) -> Decision:
     answer = _triaged(case)
     if isinstance(answer, Hold):
         return answer
-    if isinstance(answer, Move) and answer.state in (State.SUPPRESSED, State.FAILED):
+    if isinstance(answer, Move) and answer.state in (
+        IncidentState.SUPPRESSED,
+        IncidentState.FAILED,
+    ):
         return answer
     if isinstance(answer, Act) and answer.step.action == "notify":
         return answer
-    return Move(State.TRIAGED, Reason.STEP_ALLOWED)
+    return Move(IncidentState.TRIAGED, Reason.STEP_ALLOWED)
 
 
 def _awaiting(case: Case) -> Decision:
     return Wait()
 
 
-_BY_STATE: dict[State, Callable[[Case], Decision]] = {
-    State.NEW: _new,
-    State.TRIAGED: _triaged,
-    State.HELD: _held,
-    State.AWAIT_APPROVAL: _awaiting,
-    State.QUARANTINED: decide_quarantined,
-    State.CHECKPOINTING: decide_checkpointing,
-    State.DRAINING: decide_draining,
-    State.JOBS_MOVED: decide_jobs_moved,
-    State.REPAIRING: decide_repairing,
-    State.VERIFYING: decide_verifying,
-    State.PROBATION: decide_probation,
-    State.ESCALATED: decide_escalated,
+_BY_STATE: dict[IncidentState, Callable[[Case], Decision]] = {
+    IncidentState.NEW: _new,
+    IncidentState.TRIAGED: _triaged,
+    IncidentState.HELD: _held,
+    IncidentState.AWAIT_APPROVAL: _awaiting,
+    IncidentState.QUARANTINED: decide_quarantined,
+    IncidentState.CHECKPOINTING: decide_checkpointing,
+    IncidentState.DRAINING: decide_draining,
+    IncidentState.JOBS_MOVED: decide_jobs_moved,
+    IncidentState.REPAIRING: decide_repairing,
+    IncidentState.VERIFYING: decide_verifying,
+    IncidentState.PROBATION: decide_probation,
+    IncidentState.ESCALATED: decide_escalated,
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from remediator.core.facts import View
+from remediator.core.facts import Facts
 from remediator.core.guards import Limits, Ruling, Verdict
-from remediator.core.model import Incident, Level, Playbook, State, Step
+from remediator.core.model import Incident, IncidentState, Level, Playbook, Step
 from remediator.core.reasons import Reason, sentence
 
 
@@ -16,7 +16,7 @@ class Case:
 
     incident: Incident
     playbook: Playbook
-    view: View
+    view: Facts
     limits: Limits
     now: float
 
@@ -40,7 +40,7 @@ class Act:
 class Move:
     """Enter another state, then decide again."""
 
-    state: State
+    state: IncidentState
     reason: Reason
     text: str = ""
     until: float | None = None
@@ -65,7 +65,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Would:
+class Rehearse:
     """Record these actions, which the level in force does not allow; `texts` has a text for each."""
 
     actions: tuple[str, ...]
@@ -80,7 +80,7 @@ class Widen:
     text: str
 
 
-Decision = Act | Move | Hold | Wait | Would | Widen
+Decision = Act | Move | Hold | Wait | Rehearse | Widen
 
 
 def held(verdict: Verdict) -> Hold:

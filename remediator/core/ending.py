@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from remediator.core import guards, plan, step_guards
-from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Would, held
-from remediator.core.model import OWNER, Level, State, StepState
+from remediator.core.decision import Act, Case, Decision, Hold, Move, Rehearse, Wait, held
+from remediator.core.model import OWNER, IncidentState, Level, StepState
 from remediator.core.reasons import Reason, sentence
 
 
 def give_up(case: Case, reason: Reason, text: str = "") -> Decision:
     """Hand over to a person. Quarantined targets stay quarantined, and their incident stays open."""
     if case.incident.quarantined:
-        return Move(State.ESCALATED, reason, text)
-    return told(case, "failed", text or sentence(reason)) or Move(State.FAILED, reason, text)
+        return Move(IncidentState.ESCALATED, reason, text)
+    return notify_once(case, "failed", text or sentence(reason)) or Move(
+        IncidentState.FAILED, reason, text
+    )
 
 
-def told(case: Case, occasion: str, text: str = "") -> Decision | None:
+def notify_once(case: Case, occasion: str, text: str = "") -> Decision | None:
     """Notify people once per occasion. None if that is done, or if the playbook does not notify."""
     if not case.playbook.notify or case.incident.last(f"notify:{occasion}") is not None:
         return None
@@ -30,11 +32,11 @@ def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
     When every alert is over, tests or metrics show whether somebody repaired the target.
     """
     if not case.incident.rehearsed:
-        return Would(actions, Reason.LEVEL)
-    if telling := told(case, "level"):
+        return Rehearse(actions, Reason.LEVEL)
+    if telling := notify_once(case, "level"):
         return telling
     if not case.view.firing:
-        return Move(State.VERIFYING, Reason.ALERT_GONE)
+        return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     return Wait()
 
 
@@ -44,10 +46,10 @@ def decide_escalated(case: Case) -> Decision:
     A GPU that could not be repaired does not keep its node out of service: the node is released for its
     other GPUs, unless the outcome of the node's repair is unknown.
     """
-    if telling := told(case, "escalated"):
+    if telling := notify_once(case, "escalated"):
         return telling
     if _healthy_later(case):
-        return Move(State.VERIFYING, Reason.ALERT_GONE)
+        return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     node = plan.node_of(case.incident.target)
     if case.incident.target.gpu is None or node not in case.view.kept:
         return Wait()
@@ -90,13 +92,15 @@ def decide_release(case: Case) -> Decision:
     if not incident.quarantined or (
         case.view.known and case.view.quarantine_owner != OWNER and not case.view.kept
     ):
-        return Move(State.OVERRIDDEN, Reason.RELEASED_BY_PERSON, text)
-    verdict = guards.all_of(guards.one_installation(case.view.stops), guards.known(case.view.known))
+        return Move(IncidentState.OVERRIDDEN, Reason.RELEASED_BY_PERSON, text)
+    verdict = guards.all_of(
+        guards.one_installation(case.view.stops), guards.target_known(case.view.known)
+    )
     if not verdict.allows:
         return held(verdict)
     failed = [run for run in incident.runs(plan.ORDERED) if run.state is StepState.FAILED]
-    if len(failed) >= 2 and incident.state is not State.ESCALATED:
-        return Move(State.ESCALATED, Reason.RELEASE_FAILED, failed[-1].text)
+    if len(failed) >= 2 and incident.state is not IncidentState.ESCALATED:
+        return Move(IncidentState.ESCALATED, Reason.RELEASE_FAILED, failed[-1].text)
     if len(failed) >= 2:
         return Wait()
     step = plan.new_step(
@@ -105,7 +109,7 @@ def decide_release(case: Case) -> Decision:
     return Act(step, Reason.RELEASED_BY_PERSON, text)
 
 
-def speak_up(case: Case, decision: Decision) -> Decision:
+def notify_long_hold(case: Case, decision: Decision) -> Decision:
     """Notify people, once per reason, of an incident that is held for long.
 
     A hold of many incidents at once has a group; `notices` sends one message for the group.
@@ -117,4 +121,4 @@ def speak_up(case: Case, decision: Decision) -> Decision:
         return decision
     if case.now - incident.held_since < case.limits.notice:
         return decision
-    return told(case, f"held-{decision.reason}", decision.text) or decision
+    return notify_once(case, f"held-{decision.reason}", decision.text) or decision

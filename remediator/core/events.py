@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from fleetmedic.kernel.labels import GPU, UUID, Target
-from remediator.core.model import Alert, Episode, Incident, Level, State, Step
+from remediator.core.model import Alert, Episode, Incident, IncidentState, Level, Step
 from remediator.core.reasons import Reason, sentence
 
 
@@ -101,7 +101,7 @@ def absorbed(incident: str, target: Target, episode: Episode, at: float) -> Even
 
 
 def moved(
-    incident: Incident, state: State, at: float, reason: Reason, text: str = "", **more: Any
+    incident: Incident, state: IncidentState, at: float, reason: Reason, text: str = "", **more: Any
 ) -> Event:
     """An incident enters another state.
 

@@ -15,7 +15,7 @@ from remediator.core.model import Incident
 from remediator.core.reasons import Reason, sentence
 
 
-class Standing(StrEnum):
+class AlertStatus(StrEnum):
     """The current status of an alert, or of all alerts of an incident."""
 
     ACTIVE = "active"
@@ -31,14 +31,14 @@ class Evidence:
     `group` names a common cause of many incidents, such as one silence; people get one message for it.
     """
 
-    standing: Standing
+    standing: AlertStatus
     reason: Reason = Reason.STEP_ALLOWED
     text: str = ""
     group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class AlertSignal:
     """One alert of an incident: its standing, and the time of the event that it reports (Unix seconds).
 
     `event_at` is None for an alert that reports no event. `confirmed`: Alertmanager listed the alert at
@@ -50,16 +50,18 @@ class Sign:
     confirmed: bool = True
 
 
-ACTIVE = Evidence(Standing.ACTIVE)
-OVER = Evidence(Standing.OVER, Reason.ALERT_GONE, sentence(Reason.ALERT_GONE))
+ACTIVE = Evidence(AlertStatus.ACTIVE)
+OVER = Evidence(AlertStatus.OVER, Reason.ALERT_GONE, sentence(Reason.ALERT_GONE))
 
 
 def unknown(text: str) -> Evidence:
     """It is unknown whether the alert is active."""
-    return Evidence(Standing.UNKNOWN, Reason.ALERT_UNCONFIRMED, text)
+    return Evidence(AlertStatus.UNKNOWN, Reason.ALERT_UNCONFIRMED, text)
 
 
-def weigh(signs: Iterable[Sign], *, repaired_at: float, tested_sick: bool) -> Evidence:
+def combine_signals(
+    signs: Iterable[AlertSignal], *, repaired_at: float, tested_sick: bool
+) -> Evidence:
     """The standing of an incident, from its alerts.
 
     Active if one alert is active; else withheld (silenced, inhibited, muted) or unknown if one alert is.
@@ -71,12 +73,14 @@ def weigh(signs: Iterable[Sign], *, repaired_at: float, tested_sick: bool) -> Ev
         if sign.event_at is None:
             found.append(sign.evidence)
         elif sign.event_at > repaired_at:
-            over = sign.evidence.standing is Standing.OVER and sign.confirmed
+            over = sign.evidence.standing is AlertStatus.OVER and sign.confirmed
             found.append(ACTIVE if over else sign.evidence)
     if tested_sick:
         # A failed test decides only if no alert is silenced and Alertmanager has answered.
-        found.append(ACTIVE if not _first(found, Standing.WITHHELD, Standing.UNKNOWN) else OVER)
-    return _first(found, Standing.ACTIVE, Standing.WITHHELD, Standing.UNKNOWN) or OVER
+        found.append(
+            ACTIVE if not _first(found, AlertStatus.WITHHELD, AlertStatus.UNKNOWN) else OVER
+        )
+    return _first(found, AlertStatus.ACTIVE, AlertStatus.WITHHELD, AlertStatus.UNKNOWN) or OVER
 
 
 def tested_sick(incident: Incident) -> bool:
@@ -102,7 +106,7 @@ def _failed_tests(incident: Incident) -> Iterator[float]:
             yield ended
 
 
-def _first(found: list[Evidence], *standings: Standing) -> Evidence | None:
+def _first(found: list[Evidence], *standings: AlertStatus) -> Evidence | None:
     for standing in standings:
         for one in found:
             if one.standing is standing:

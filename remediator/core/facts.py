@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleetmedic.kernel.labels import Target
-from remediator.core.evidence import ACTIVE, Evidence, Standing
+from remediator.core.evidence import ACTIVE, AlertStatus, Evidence
 from remediator.core.model import Level
 
 UNKNOWN_AGE = float("inf")
@@ -16,7 +16,7 @@ EVERYTHING = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class JobView:
+class TargetJob:
     """A job on the target. `running`: its processes are alive and hold their GPUs."""
 
     job_id: str
@@ -24,7 +24,7 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolView:
+class PoolFacts:
     """The size of the target's pool, and how much of it the remediator keeps out of service."""
 
     name: str = ""
@@ -36,7 +36,7 @@ class PoolView:
 
 
 @dataclass(frozen=True, slots=True)
-class SensorView:
+class SensorFacts:
     """Health of the monitoring. `watchdog_age` in seconds; `exporters_up` is a ratio, None if unknown."""
 
     watchdog_age: float = UNKNOWN_AGE
@@ -45,7 +45,7 @@ class SensorView:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkloadView:
+class ScalingFacts:
     """The size and bounds of a scalable workload, and its waiting requests (None: unknown)."""
 
     wanted: int
@@ -93,7 +93,7 @@ class Stops:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Facts:
     """Everything outside the incident that a decision uses.
 
     `quarantine_owner`: who quarantined exactly this target (None: nobody). `node_jobs`: all jobs on the
@@ -129,18 +129,18 @@ class View:
     node_quarantine_owner: str | None = None
     kept: tuple[Target, ...] = ()
     node_others: tuple[str, ...] = ()
-    jobs: tuple[JobView, ...] = ()
-    node_jobs: tuple[JobView, ...] = ()
-    pool: PoolView = PoolView()
-    sensors: SensorView = SensorView()
+    jobs: tuple[TargetJob, ...] = ()
+    node_jobs: tuple[TargetJob, ...] = ()
+    pool: PoolFacts = PoolFacts()
+    sensors: SensorFacts = SensorFacts()
     attempts: tuple[tuple[str, Target, float], ...] = ()
     witnesses: frozenset[str] = frozenset()
     siblings: int = 0
     exporter_down: bool = False
     checkpoint_at: float | None = None
-    workload: WorkloadView | None = None
+    workload: ScalingFacts | None = None
 
     @property
     def firing(self) -> bool:
         """Whether an alert of the incident is, or may still be, active."""
-        return self.evidence.standing is not Standing.OVER
+        return self.evidence.standing is not AlertStatus.OVER

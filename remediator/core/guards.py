@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from remediator.core.evidence import Evidence, Standing
-from remediator.core.facts import Identity, SensorView, Stops
+from remediator.core.evidence import AlertStatus, Evidence
+from remediator.core.facts import Identity, SensorFacts, Stops
 from remediator.core.model import OWNER, Level
 from remediator.core.reasons import Reason, sentence
 
@@ -110,17 +110,17 @@ def identified(identity: Identity) -> Verdict:
 
 def not_withheld(evidence: Evidence) -> Verdict:
     """A silence, an inhibition or a maintenance window holds every action."""
-    if evidence.standing is not Standing.WITHHELD:
+    if evidence.standing is not AlertStatus.WITHHELD:
         return ALLOWED
     return _hold(evidence.reason, evidence.text, group=evidence.group)
 
 
-def alert_stands(evidence: Evidence) -> Verdict:
+def alert_active(evidence: Evidence) -> Verdict:
     """No disruptive step for an alert that is not known to be active."""
-    if evidence.standing is Standing.ACTIVE:
+    if evidence.standing is AlertStatus.ACTIVE:
         return ALLOWED
     group = evidence.group
-    if evidence.standing is Standing.UNKNOWN:
+    if evidence.standing is AlertStatus.UNKNOWN:
         group = group or str(evidence.reason)
     return _hold(evidence.reason, evidence.text, group=group)
 
@@ -154,7 +154,7 @@ def node_free(stops: Stops, others: tuple[str, ...]) -> Verdict:
     return ALLOWED
 
 
-def able(needed: str, capabilities: frozenset[str]) -> Verdict:
+def cluster_supports(needed: str, capabilities: frozenset[str]) -> Verdict:
     """A step that the cluster does not support is refused before anything is changed for it."""
     if needed in capabilities:
         return ALLOWED
@@ -164,12 +164,12 @@ def able(needed: str, capabilities: frozenset[str]) -> Verdict:
     )
 
 
-def known(facts_known: bool) -> Verdict:
+def target_known(facts_known: bool) -> Verdict:
     """If the cluster does not answer or does not know the target, every action is held."""
     return ALLOWED if facts_known else _everywhere(Reason.FACTS_UNKNOWN)
 
 
-def not_theirs(owner: str | None) -> Verdict:
+def not_owned_by_others(owner: str | None) -> Verdict:
     """Another owner's quarantine is never changed."""
     if owner is None or owner == OWNER:
         return ALLOWED
@@ -230,14 +230,14 @@ def _utc(at: float) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02} UTC"
 
 
-def dead_man(sensors: SensorView, limits: Limits) -> Verdict:
+def dead_man(sensors: SensorFacts, limits: Limits) -> Verdict:
     """No disruptive step starts if no Watchdog alert arrived for `dead_man` seconds."""
     if limits.dead_man <= 0 or sensors.watchdog_age <= limits.dead_man:
         return ALLOWED
     return _everywhere(Reason.DEAD_MAN)
 
 
-def sensors_see(sensors: SensorView, limits: Limits) -> Verdict:
+def monitoring_up(sensors: SensorFacts, limits: Limits) -> Verdict:
     """Prometheus answers, and enough of the pool's other exporters are up; 0 percent disables the check."""
     if limits.exporters_up_percent <= 0:
         return ALLOWED
@@ -250,7 +250,7 @@ def sensors_see(sensors: SensorView, limits: Limits) -> Verdict:
     return _everywhere(Reason.SENSORS_BLIND, text)
 
 
-def witnesses(seen: frozenset[str], needed: int) -> Verdict:
+def independent_signals(seen: frozenset[str], needed: int) -> Verdict:
     """A disruptive step needs `needed` independent signals."""
     if len(seen) >= needed:
         return ALLOWED

@@ -11,8 +11,8 @@ from typing import Any
 
 from fleetmedic.kernel.labels import Target
 from remediator.core.events import Event, Kind, alert_of
-from remediator.core.lifecycle import IllegalTransition, birth, evolve
-from remediator.core.model import Alert, Incident, State, StepRun
+from remediator.core.lifecycle import IllegalTransition, evolve, new_incident
+from remediator.core.model import Alert, Incident, IncidentState, StepRun
 from remediator.core.reasons import Reason
 
 # A message expires after a day; it is kept a little longer, so that the expiry can be recorded.
@@ -92,7 +92,7 @@ class Attempt:
     dead: bool = False
 
 
-class Book:
+class JournalState:
     """The state folded from the journal. Only `apply` changes it."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class Book:
         self.seq = 0
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Book) and vars(self) == vars(other)
+        return isinstance(other, JournalState) and vars(self) == vars(other)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -147,7 +147,7 @@ class Book:
             1
             for one in self.incidents.values()
             if one.target == target
-            and one.state is State.CLOSED
+            and one.state is IncidentState.CLOSED
             and one.repaired_at is not None
             and one.since >= since
         )
@@ -163,7 +163,7 @@ class Book:
 
     def _apply(self, event: Event) -> None:
         if event.kind is Kind.INCIDENT_OPENED:
-            incident = birth(event)
+            incident = new_incident(event)
             self.incidents[incident.id] = incident
             self.open[incident.target] = incident.id
             return
@@ -277,14 +277,14 @@ class Book:
 
 
 # What an event changes apart from its incident.
-_FOLDS: dict[Kind, Callable[[Book, Event], None]] = {
-    Kind.ALERT_RECEIVED: Book._receive,
-    Kind.SUPPRESSED: Book._suppress,
-    Kind.PAUSED: Book._pause,
-    Kind.RESUMED: Book._resume,
-    Kind.NOTIFIED: Book._post,
-    Kind.DELIVERED: Book._settle,
-    Kind.ORDERED: Book._pin_ordered,
-    Kind.STORM_BEGAN: Book._storm,
-    Kind.STORM_ENDED: Book._calm,
+_FOLDS: dict[Kind, Callable[[JournalState, Event], None]] = {
+    Kind.ALERT_RECEIVED: JournalState._receive,
+    Kind.SUPPRESSED: JournalState._suppress,
+    Kind.PAUSED: JournalState._pause,
+    Kind.RESUMED: JournalState._resume,
+    Kind.NOTIFIED: JournalState._post,
+    Kind.DELIVERED: JournalState._settle,
+    Kind.ORDERED: JournalState._pin_ordered,
+    Kind.STORM_BEGAN: JournalState._storm,
+    Kind.STORM_ENDED: JournalState._calm,
 }

@@ -14,21 +14,21 @@ from remediator.core.events import Event, Kind, step_of
 from remediator.core.model import (
     Episode,
     Incident,
+    IncidentState,
     Level,
     Order,
-    State,
     Step,
     StepRun,
     StepState,
 )
 from remediator.core.reasons import Reason
 
-S = State
+S = IncidentState
 _EXITS = frozenset({S.OVERRIDDEN, S.ESCALATED, S.FAILED})
 # Before a repair, the node's incident may take over the incidents of its GPUs, which end SUPPRESSED.
 _EARLY = _EXITS | {S.SUPPRESSED}
 
-TRANSITIONS: dict[State, frozenset[State]] = {
+TRANSITIONS: dict[IncidentState, frozenset[IncidentState]] = {
     S.NEW: frozenset({S.TRIAGED}) | _EARLY,
     S.TRIAGED: frozenset(
         {S.HELD, S.AWAIT_APPROVAL, S.QUARANTINED, S.DRAINING, S.REPAIRING, S.VERIFYING, S.CLOSED}
@@ -55,7 +55,7 @@ class IllegalTransition(Exception):  # noqa: N818 - the name says what happened
     """The table does not have this transition; the incident is unchanged."""
 
 
-def birth(event: Event) -> Incident:
+def new_incident(event: Event) -> Incident:
     """The incident that an IncidentOpened event starts."""
     if event.kind is not Kind.INCIDENT_OPENED or event.incident is None or event.target is None:
         raise IllegalTransition(f"{event.kind} does not start an incident")
@@ -82,7 +82,7 @@ def evolve(incident: Incident, event: Event) -> Incident:
 
 
 def _moved(incident: Incident, event: Event) -> Incident:
-    to = State(event.data["state"])
+    to = IncidentState(event.data["state"])
     if to not in TRANSITIONS[incident.state]:
         raise IllegalTransition(f"the table has no transition from {incident.state} to {to}")
     after = replace(
@@ -212,6 +212,6 @@ def diagram() -> str:
     """The transition table as a Mermaid state diagram, for docs/lifecycle.md."""
     lines = ["stateDiagram-v2", "    [*] --> NEW"]
     for state, following in TRANSITIONS.items():
-        lines += [f"    {state} --> {to}" for to in State if to in following]
+        lines += [f"    {state} --> {to}" for to in IncidentState if to in following]
         lines += [f"    {state} --> [*]"] if not following else []
     return "\n".join(lines) + "\n"

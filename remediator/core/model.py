@@ -14,7 +14,7 @@ from remediator.core.reasons import Reason
 OWNER = "fleetmedic"
 
 
-class State(StrEnum):
+class IncidentState(StrEnum):
     """The state of an incident."""
 
     NEW = "NEW"
@@ -36,7 +36,9 @@ class State(StrEnum):
 
 
 # ESCALATED is not an end: the incident waits for a person and absorbs new alerts on its target.
-ENDED = frozenset({State.SUPPRESSED, State.CLOSED, State.OVERRIDDEN, State.FAILED})
+ENDED = frozenset(
+    {IncidentState.SUPPRESSED, IncidentState.CLOSED, IncidentState.OVERRIDDEN, IncidentState.FAILED}
+)
 
 
 class Level(StrEnum):
@@ -232,7 +234,7 @@ class Incident:
     playbook: str
     level: Level
     opened: float
-    state: State = State.NEW
+    state: IncidentState = IncidentState.NEW
     reason: Reason = Reason.ROUTED
     text: str = ""
     since: float = 0.0

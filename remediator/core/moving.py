@@ -10,9 +10,9 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import guards, plan, step_guards
 from remediator.core.decision import Act, Case, Decision, Move, Wait, held
 from remediator.core.ending import beyond_level, give_up
-from remediator.core.facts import JobView
+from remediator.core.facts import TargetJob
 from remediator.core.guards import Ruling, Verdict
-from remediator.core.model import JobsPlan, Level, State, StepState
+from remediator.core.model import IncidentState, JobsPlan, Level, StepState
 from remediator.core.reasons import Reason
 
 MOST_MOVES = 4
@@ -21,22 +21,22 @@ MOST_MOVES = 4
 def decide_quarantined(case: Case) -> Decision:
     """QUARANTINED: are there jobs, and may they be moved?"""
     if not case.view.firing:
-        return Move(State.VERIFYING, Reason.ALERT_GONE)
+        return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     jobs = case.playbook.jobs
     affected = _affected(case)
     if jobs is None or not jobs.restart or not affected:
         if case.view.known:
             reason = Reason.JOBS_MOVED if jobs is None else Reason.NO_JOBS
-            return Move(State.JOBS_MOVED, reason)
-        return held(guards.known(False))
+            return Move(IncidentState.JOBS_MOVED, reason)
+        return held(guards.target_known(False))
     if case.level.rank < Level.DRAIN.rank:
         return beyond_level(case, ("signal_checkpoint", "restart_jobs"))
     if any(not job.running for job in affected):
         return _refused(case, step_guards.moves_dead_jobs(case)) or Move(
-            State.DRAINING, Reason.MOVING_JOBS
+            IncidentState.DRAINING, Reason.MOVING_JOBS
         )
     if step_guards.evidence_is_old(case):
-        return Move(State.VERIFYING, Reason.HELD_LONG)
+        return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
     if case.incident.target.kind is TargetKind.NODE and not step_guards.possible(case):
         text = (
             "This cluster supports none of the node's repairs, so its running jobs are not moved."
@@ -45,8 +45,8 @@ def decide_quarantined(case: Case) -> Decision:
     if refused := _refused(case, step_guards.moves_running_jobs(case)):
         return refused
     if _saves(case):
-        return Move(State.CHECKPOINTING, Reason.SAVING)
-    return Move(State.DRAINING, Reason.MOVING_JOBS)
+        return Move(IncidentState.CHECKPOINTING, Reason.SAVING)
+    return Move(IncidentState.DRAINING, Reason.MOVING_JOBS)
 
 
 def _saves(case: Case) -> bool:
@@ -67,13 +67,13 @@ def _refused(case: Case, verdict: Verdict) -> Decision | None:
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
     if verdict.reason is Reason.WITNESSES and not case.view.alerts_active:
-        return Move(State.VERIFYING, Reason.ALERT_GONE)
+        return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     return held(verdict)
 
 
 def decide_checkpointing(case: Case) -> Decision:
     """CHECKPOINTING: signal the jobs, then wait for the checkpoint or the end of the grace period."""
-    return saving(case, case.view.jobs) or Move(State.DRAINING, Reason.MOVING_JOBS)
+    return saving(case, case.view.jobs) or Move(IncidentState.DRAINING, Reason.MOVING_JOBS)
 
 
 def decide_draining(case: Case) -> Decision:
@@ -85,25 +85,25 @@ def decide_draining(case: Case) -> Decision:
     if case.incident.target.kind is TargetKind.JOB:
         return _one_job(case, jobs)
     if not case.view.known:
-        return held(guards.known(False))
+        return held(guards.target_known(False))
     affected = _affected(case)
     if not affected:
-        return Move(State.JOBS_MOVED, Reason.JOBS_MOVED)
+        return Move(IncidentState.JOBS_MOVED, Reason.JOBS_MOVED)
     if not case.view.firing:
-        return Move(State.VERIFYING, Reason.ALERT_GONE)
+        return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     dead = tuple(job for job in affected if not job.running)
     if dead:
         return _refused(case, step_guards.moves_dead_jobs(case)) or moving(case, dead)
     if step_guards.evidence_is_old(case) and not case.incident.runs("restart_jobs"):
-        return Move(State.VERIFYING, Reason.HELD_LONG)
+        return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
     if refused := _refused(case, step_guards.moves_running_jobs(case)):
         return refused
     if _saves(case):
-        return Move(State.CHECKPOINTING, Reason.SAVING)
+        return Move(IncidentState.CHECKPOINTING, Reason.SAVING)
     return moving(case, affected)
 
 
-def saving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> Decision | None:
+def saving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) -> Decision | None:
     """The next decision for a checkpoint of these jobs; None if nothing is left to do."""
     running = tuple(job.job_id for job in jobs if job.running)
     name = "signal_checkpoint:node" if on else "signal_checkpoint"
@@ -125,7 +125,7 @@ def saving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> D
     return None if saved or case.now >= grace_over else Wait(min(grace_over, case.now + 0.5))
 
 
-def moving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> Decision:
+def moving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) -> Decision:
     """Restart these jobs elsewhere; too many failures in a row need a person."""
     verdict = step_guards.touches(case)
     if not verdict.allows:
@@ -149,7 +149,7 @@ def moving(case: Case, jobs: tuple[JobView, ...], on: Target | None = None) -> D
     return Act(step, Reason.MOVING_JOBS)
 
 
-def _affected(case: Case) -> tuple[JobView, ...]:
+def _affected(case: Case) -> tuple[TargetJob, ...]:
     """The jobs on the target, and those that ran there when it was quarantined, counted as dead.
 
     The cluster may move a dead job itself after the quarantine. The restart is still ordered, to confirm
@@ -163,28 +163,28 @@ def _affected(case: Case) -> tuple[JobView, ...]:
         if one.state is StepState.DONE
         for job in one.step.jobs
     }
-    left = tuple(JobView(job, False) for job in (run.step.jobs if run else ()) if job not in seen)
+    left = tuple(TargetJob(job, False) for job in (run.step.jobs if run else ()) if job not in seen)
     return case.view.jobs + left
 
 
 def _one_job(case: Case, jobs: JobsPlan) -> Decision:
     """An incident about a job: restart that job, as often as its playbook allows."""
     if case.incident.done("restart_jobs"):
-        return Move(State.JOBS_MOVED, Reason.JOB_RESTARTED)
+        return Move(IncidentState.JOBS_MOVED, Reason.JOB_RESTARTED)
     if not case.view.known:
-        return held(guards.known(False))
+        return held(guards.target_known(False))
     if not case.view.job_known:
         text = f"The cluster no longer knows {case.incident.target}."
         return give_up(case, Reason.UNKNOWN_JOB, text)
     if not case.view.jobs:
-        return Move(State.JOBS_MOVED, Reason.NO_JOBS, f"{case.incident.target} has ended.")
+        return Move(IncidentState.JOBS_MOVED, Reason.NO_JOBS, f"{case.incident.target} has ended.")
     run = case.incident.last("restart_jobs")
     if run is not None and run.reason is Reason.EFFECT_MISSING and not case.view.jobs[0].running:
         # No capacity was found until the deadline; another order would find none either.
         return give_up(case, Reason.JOB_STUCK, run.text)
     if not case.view.firing:
         text = f"The alert on {case.incident.target} ended before the job was restarted."
-        return Move(State.JOBS_MOVED, Reason.ALERT_GONE, text)
+        return Move(IncidentState.JOBS_MOVED, Reason.ALERT_GONE, text)
     earlier = tuple(
         at
         for action, target, at in case.view.attempts

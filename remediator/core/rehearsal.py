@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.core import plan, step_guards
-from remediator.core.decision import Case, Would
+from remediator.core.decision import Case, Rehearse
 from remediator.core.reasons import Reason
 
 
-def rehearse(case: Case) -> Would:
+def rehearse(case: Case) -> Rehearse:
     """The steps that the playbook's level allows, each with what would hold it now."""
     steps = tuple(_steps(case))
-    return Would(
+    return Rehearse(
         tuple(action for action, _ in steps), Reason.OBSERVE_ONLY, tuple(text for _, text in steps)
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from fleetmedic.kernel.labels import TargetKind
 from remediator.core import guards, plan, step_guards
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, held
-from remediator.core.ending import beyond_level, give_up, told
+from remediator.core.ending import beyond_level, give_up, notify_once
 from remediator.core.guards import Ruling
-from remediator.core.model import OWNER, Level, State, StepRun, StepState
+from remediator.core.model import OWNER, IncidentState, Level, StepRun, StepState
 from remediator.core.moving import moving, saving
 from remediator.core.reasons import Reason, sentence
-from remediator.scaling.target import Why, desired
+from remediator.scaling.target import ScalingReason, desired
 
 MOST_DOUBLINGS = 6
 LONGEST_PROBATION = 86_400.0
@@ -24,22 +24,24 @@ EVENT_MARGIN = 2.0
 def decide_jobs_moved(case: Case) -> Decision:
     """JOBS_MOVED: notify people, then start the repair, or end if the playbook has none."""
     if case.incident.target.kind is TargetKind.JOB:
-        return told(case, "closed") or Move(State.CLOSED, case.incident.reason, case.incident.text)
-    if telling := told(case, "opened"):
+        return notify_once(case, "closed") or Move(
+            IncidentState.CLOSED, case.incident.reason, case.incident.text
+        )
+    if telling := notify_once(case, "opened"):
         return telling
     if not case.playbook.ladder:
         return give_up(case, Reason.LADDER_EXHAUSTED)
     if case.level.rank < Level.REPAIR.rank:
         return beyond_level(case, tuple(rung.action for rung in case.playbook.ladder))
     if not case.view.firing:
-        return Move(State.VERIFYING, Reason.ALERT_GONE)
+        return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     if widening := _wider(case):
         return widening
     if doubt := _second_opinion(case):
         return doubt
     onward = climb(case, 0)
     if _repairs(onward) and _stale(case, case.incident.since):
-        return Move(State.VERIFYING, Reason.HELD_LONG)
+        return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
     return onward
 
 
@@ -55,7 +57,10 @@ def climb(case: Case, first: int) -> Decision:
         if not verdict.allows:
             return held(verdict)
         return Move(
-            State.REPAIRING, Reason.REPAIR_STARTS, f"Repair {index + 1}: {rung.action}.", rung=index
+            IncidentState.REPAIRING,
+            Reason.REPAIR_STARTS,
+            f"Repair {index + 1}: {rung.action}.",
+            rung=index,
         )
     reason = Reason.UNSUPPORTED if refused and unable else Reason.LADDER_EXHAUSTED
     return give_up(case, reason, sentence(reason) + refused)
@@ -68,7 +73,7 @@ def decide_repairing(case: Case) -> Decision:
     rung = case.playbook.ladder[case.incident.rung]
     run = case.incident.here(rung.action)
     if run is not None and run.state is StepState.DONE:
-        return Move(State.VERIFYING, Reason.REPAIRED)
+        return Move(IncidentState.VERIFYING, Reason.REPAIRED)
     if run is not None and run.reason is Reason.EFFECT_UNKNOWN:
         return give_up(case, Reason.EFFECT_UNKNOWN, run.text)
     if run is not None:
@@ -79,11 +84,11 @@ def decide_repairing(case: Case) -> Decision:
     if verdict.ruling is Ruling.REFUSE:
         return climb(case, case.incident.rung + 1)
     if not case.view.firing:
-        return Move(State.VERIFYING, Reason.ALERT_GONE)
+        return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     if not verdict.allows:
         return held(verdict)
     if _begun_late(case):
-        return Move(State.VERIFYING, Reason.HELD_LONG)
+        return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
     if rung.action == "reboot_node" and (first := _clear_node(case)):
         return first
     return Act(plan.repair(case.incident, rung), Reason.REPAIR_STARTS)
@@ -95,9 +100,9 @@ def decide_verifying(case: Case) -> Decision:
     if run is None:
         return _verify(case)
     if run.step.id == plan.WATCH and run.state is StepState.DONE:
-        return Move(State.PROBATION, Reason.HEALTHY_IN_SERVICE, run.text, until=case.now)
+        return Move(IncidentState.PROBATION, Reason.HEALTHY_IN_SERVICE, run.text, until=case.now)
     if run.step.id == plan.WATCH and case.view.firing:
-        return Move(State.QUARANTINED, Reason.NEW_ALERT)
+        return Move(IncidentState.QUARANTINED, Reason.NEW_ALERT)
     if run.step.id == plan.WATCH and run.reason is Reason.STEP_REFUSED:
         return _verify(case)  # an alert interrupted the test and is over now
     if run.state is StepState.DONE and _event_since_repair(case):
@@ -106,7 +111,7 @@ def decide_verifying(case: Case) -> Decision:
         factor = 2 ** min(case.incident.recurrence, MOST_DOUBLINGS)
         probation = case.playbook.probation * (factor if case.playbook.double_on_repeat else 1)
         until = case.now + min(probation, max(LONGEST_PROBATION, case.playbook.probation))
-        return Move(State.PROBATION, Reason.ON_PROBATION, until=until)
+        return Move(IncidentState.PROBATION, Reason.ON_PROBATION, until=until)
     if run.passed is None:
         return give_up(case, Reason.UNVERIFIABLE, run.text)
     if case.level.rank < Level.REPAIR.rank:
@@ -120,13 +125,13 @@ def decide_probation(case: Case) -> Decision:
     """PROBATION: wait, test once more, release, notify people, close."""
     incident = case.incident
     if incident.done("release") and not incident.quarantined:
-        return told(case, "closed") or Move(State.CLOSED, Reason.READMITTED)
+        return notify_once(case, "closed") or Move(IncidentState.CLOSED, Reason.READMITTED)
     watched = incident.reason is Reason.HEALTHY_IN_SERVICE
     # One alert of an event may report several: the time of the latest one counts, not the alert's start.
     new_event = case.view.event_at is not None and case.view.event_at > incident.since
     if new_event or any(episode.starts_at > incident.since for episode in incident.alerts):
         # A target with running jobs is not tested under load; it is handled as if newly quarantined.
-        state = State.QUARANTINED if watched else State.VERIFYING
+        state = IncidentState.QUARANTINED if watched else IncidentState.VERIFYING
         return Move(state, Reason.NEW_ALERT)
     if incident.until is not None and case.now < incident.until:
         return Wait(incident.until)
@@ -176,18 +181,21 @@ def _second_opinion(case: Case) -> Decision | None:
         step = plan.new_step(case.incident, "verify", deadline, name=plan.OPINION)
         return Act(step, Reason.WITNESSES)
     if run.state is StepState.DONE:
-        return Move(State.VERIFYING, Reason.NOTHING_TO_REPAIR)
+        return Move(IncidentState.VERIFYING, Reason.NOTHING_TO_REPAIR)
     return None if run.passed is False else give_up(case, Reason.WITNESSES, run.text)
 
 
 def _clear_node(case: Case) -> Decision | None:
     """Quarantine and drain the whole node before it is rebooted for one GPU."""
     node = plan.node_of(case.incident.target)
-    if case.view.node_jobs and not guards.able("restart", case.view.capabilities).allows:
+    if (
+        case.view.node_jobs
+        and not guards.cluster_supports("restart", case.view.capabilities).allows
+    ):
         text = f"This cluster cannot move the jobs off {node} before a reboot."
         return give_up(case, Reason.UNSUPPORTED, text)
     if case.view.node_quarantine_owner not in (None, OWNER):
-        return held(guards.not_theirs(case.view.node_quarantine_owner))
+        return held(guards.not_owned_by_others(case.view.node_quarantine_owner))
     if any(job.running for job in case.view.node_jobs):
         verdict = step_guards.moves_running_jobs(case)
         if verdict.reason is Reason.WITNESSES and not case.view.alerts_active:
@@ -222,14 +230,14 @@ def _scaling(case: Case) -> Decision:
     if runs and runs[-1].state is StepState.FAILED:
         return give_up(case, Reason.STEP_REFUSED, runs[-1].text)
     if runs and (not case.view.firing or len(runs) >= scale.max_steps):
-        return told(case, "closed") or Move(State.CLOSED, Reason.RESCALED)
+        return notify_once(case, "closed") or Move(IncidentState.CLOSED, Reason.RESCALED)
     shrinks = step_guards.shrinks(case)
     if shrinks and not case.view.firing:
         text = f"The alert on {incident.target} ended before any replica was removed."
-        return Move(State.CLOSED, Reason.ALERT_GONE, text)
+        return Move(IncidentState.CLOSED, Reason.ALERT_GONE, text)
     verdict = guards.all_of(
         step_guards.scales_in(case) if shrinks else step_guards.touches(case),
-        guards.known(case.view.known and load is not None),
+        guards.target_known(case.view.known and load is not None),
         guards.cooldown(
             tuple(
                 at
@@ -256,12 +264,12 @@ def _scaling(case: Case) -> Decision:
         step = plan.new_step(incident, "scale", plan.QUICK * 3, replicas=wish.replicas)
         text = f"{wish.text} From {load.wanted} to {wish.replicas} replicas."
         return Act(step, Reason.RESCALED, text)
-    if wish.why is (Why.AT_MINIMUM if shrinks else Why.AT_MAXIMUM):
-        return told(case, "limit") or Move(State.CLOSED, Reason.AT_LIMIT, wish.text)
-    if wish.why is Why.UNKNOWN_DEMAND:
+    if wish.why is (ScalingReason.AT_MINIMUM if shrinks else ScalingReason.AT_MAXIMUM):
+        return notify_once(case, "limit") or Move(IncidentState.CLOSED, Reason.AT_LIMIT, wish.text)
+    if wish.why is ScalingReason.UNKNOWN_DEMAND:
         return Hold(Reason.FACTS_UNKNOWN, wish.text)
     if not case.view.firing:
-        return Move(State.CLOSED, Reason.RESCALED, wish.text)
+        return Move(IncidentState.CLOSED, Reason.RESCALED, wish.text)
     return Wait(case.now + LOOK_AGAIN)
 
 
@@ -307,7 +315,7 @@ def _next_rung(case: Case) -> int:
 
 
 def _repairs(decision: Decision) -> bool:
-    return isinstance(decision, Move) and decision.state is State.REPAIRING
+    return isinstance(decision, Move) and decision.state is IncidentState.REPAIRING
 
 
 def _begun_late(case: Case) -> bool:

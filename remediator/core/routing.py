@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target, TargetKind
-from remediator.core.journal_state import Book
-from remediator.core.model import Alert, Incident, Level, Playbook, State
+from remediator.core.journal_state import JournalState
+from remediator.core.model import Alert, Incident, IncidentState, Level, Playbook
 from remediator.core.reasons import Reason, sentence
 
 _NAMES = {TargetKind.NODE: NODE, TargetKind.JOB: JOB_ID, TargetKind.WORKLOAD: SERVICE}
@@ -17,14 +17,14 @@ KEPT_BY_OTHERS = frozenset({Reason.OTHER_OWNER, Reason.PINNED})
 # A node's incident takes over the incidents of its GPUs that have not started a repair.
 BEFORE_REPAIR = frozenset(
     {
-        State.NEW,
-        State.TRIAGED,
-        State.HELD,
-        State.AWAIT_APPROVAL,
-        State.QUARANTINED,
-        State.CHECKPOINTING,
-        State.DRAINING,
-        State.JOBS_MOVED,
+        IncidentState.NEW,
+        IncidentState.TRIAGED,
+        IncidentState.HELD,
+        IncidentState.AWAIT_APPROVAL,
+        IncidentState.QUARANTINED,
+        IncidentState.CHECKPOINTING,
+        IncidentState.DRAINING,
+        IncidentState.JOBS_MOVED,
     }
 )
 
@@ -94,51 +94,57 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
     return Route(None, target_of(alert.labels, None), Reason.NO_PLAYBOOK, text)
 
 
-def spent(alert: Alert, target: Target, book: Book, event_at: float | None = None) -> bool:
+def repaired_since_fault(
+    alert: Alert, target: Target, book: JournalState, event_at: float | None = None
+) -> bool:
     """Whether the target was repaired after the fault that the alert reports.
 
     `event_at` is the time of the event itself, if the sensors know it; otherwise the alert's start is
     used. A node's repair counts for its GPUs too.
     """
-    cured = cured_at(target, book)
+    cured = last_repaired_at(target, book)
     return cured > 0 and min(alert.starts_at, event_at or alert.starts_at) <= cured
 
 
-def cured_at(target: Target, book: Book) -> float:
+def last_repaired_at(target: Target, book: JournalState) -> float:
     """When the target or its node was last repaired (Unix seconds); 0 if never."""
     return max(book.cured.get(one, 0.0) for one in _covering(target))
 
 
-def holder(target: Target, book: Book) -> Incident | None:
+def holder(target: Target, book: JournalState) -> Incident | None:
     """The open incident that an alert on the target belongs to: the target's, else its node's.
 
     A node's incident that takes no action for its GPUs does not absorb their alerts.
     """
     found = (book.incident_on(one) for one in _covering(target))
-    return next((one for one in found if one and (one.target == target or covers(one, book))), None)
+    return next(
+        (one for one in found if one and (one.target == target or covers_gpus(one, book))), None
+    )
 
 
-def treats(incident: Incident) -> bool:
+def may_act(incident: Incident) -> bool:
     """Whether an incident may do more than notify people and record its plan."""
     return incident.level is not Level.OBSERVE
 
 
-def covers(node: Incident, book: Book) -> bool:
+def covers_gpus(node: Incident, book: JournalState) -> bool:
     """Whether a node's incident also handles the node's GPUs.
 
     It does not while it only observes, is held, or has no firing alert and has repaired nothing.
     """
-    if not treats(node) or node.held is not None or node.state is State.HELD:
+    if not may_act(node) or node.held is not None or node.state is IncidentState.HELD:
         return False
     if node.reason is Reason.RELEASED_BY_OTHERS:
         return False
-    starts = node.state in (State.NEW, State.TRIAGED)
+    starts = node.state in (IncidentState.NEW, IncidentState.TRIAGED)
     if not starts and node.target not in node.quarantined:
         return False  # the node is in service: a quarantine of its GPUs has to come from elsewhere
-    return node.repaired_at is not None or node.state is State.ESCALATED or book.firing(node)
+    return (
+        node.repaired_at is not None or node.state is IncidentState.ESCALATED or book.firing(node)
+    )
 
 
-def absorbable(node: Target, book: Book) -> tuple[Incident, ...]:
+def absorbable(node: Target, book: JournalState) -> tuple[Incident, ...]:
     """The incidents of a node's GPUs that the node's incident takes over, oldest first."""
     return tuple(
         one

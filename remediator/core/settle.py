@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events
 from remediator.core.decide import decide
-from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, Would
+from remediator.core.decision import Act, Case, Decision, Hold, Move, Rehearse, Wait, Widen
 from remediator.core.events import Event, Kind
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.core.lifecycle import evolve
-from remediator.core.model import Alert, Incident, Level, Playbook, State, Step, incident_id
+from remediator.core.model import Alert, Incident, IncidentState, Level, Playbook, Step, incident_id
 from remediator.core.plan import WOULD
 from remediator.core.reasons import Reason
-from remediator.core.routing import absorbable, covers, holder, spent, treats
+from remediator.core.routing import absorbable, covers_gpus, holder, may_act, repaired_since_fault
 
 RECURRENCE_WINDOW = 7 * 86_400.0
 HOLD_AGAIN = 2.0
@@ -72,7 +72,7 @@ def settle(case: Case) -> Settled:
             return Settled(tuple(written), wake_at=wake_at, hold=decision)
         if isinstance(decision, Wait):
             return Settled(tuple(written), wake_at=decision.until)
-        if isinstance(decision, Move) and decision.state is not State.TRIAGED:
+        if isinstance(decision, Move) and decision.state is not IncidentState.TRIAGED:
             return Settled(tuple(written), again=True)
         incident = case.incident
         for event in new:
@@ -92,10 +92,10 @@ def _recorded(case: Case, decision: Decision) -> list[Event]:
             if incident.held is reason and incident.held_text == text:
                 return []
             held = events.noted(Kind.HELD, incident, now, reason, text, until=until)
-            if incident.state is State.TRIAGED:
-                return [events.moved(incident, State.HELD, now, reason, text), held]
+            if incident.state is IncidentState.TRIAGED:
+                return [events.moved(incident, IncidentState.HELD, now, reason, text), held]
             return [held]
-        case Would(actions, reason, texts):
+        case Rehearse(actions, reason, texts):
             said = texts or tuple(_beyond(incident, action) for action in actions)
             return [
                 events.noted(Kind.WOULD_DO, incident, now, reason, text, action=action)
@@ -113,7 +113,7 @@ def admit(
     alert: Alert,
     target: Target,
     playbook: Playbook,
-    book: Book,
+    book: JournalState,
     now: float,
     terms: Terms,
     *,
@@ -131,7 +131,7 @@ def admit(
     current = holder(target, book)
     if current is not None and _released(current) and alert.starts_at > (current.repaired_at or 0):
         # It only has to notify people that the target is healthy, which is no longer true.
-        closed = events.moved(current, State.CLOSED, now, Reason.READMITTED)
+        closed = events.moved(current, IncidentState.CLOSED, now, Reason.READMITTED)
         opening = open_incident(alert, target, playbook, book, now, terms)
         return (closed, *opening)
     if current is not None and not (
@@ -139,14 +139,14 @@ def admit(
         or _turns(playbook, current, terms.shrinking)
     ):
         return (events.absorbed(current.id, current.target, episode, now),)
-    if spent(alert, target, book, event_at):
+    if repaired_since_fault(alert, target, book, event_at):
         cured = f"{target} was repaired after {alert.name} began, so the alert is ignored."
         return (events.suppressed(alert, target, now, Reason.SPENT, cured),)
     opening = open_incident(alert, target, playbook, book, now, terms)
     return _instead_of(current, opening, now) if current is not None else opening
 
 
-def unattended(alert: Alert, target: Target, book: Book, now: float, pin: float) -> bool:
+def unattended(alert: Alert, target: Target, book: JournalState, now: float, pin: float) -> bool:
     """Whether an alert still fires after the release that ended its incident expired, and nobody acts."""
     record = book.episodes.get(alert.key)
     ended = book.incidents.get(record.incident or "") if record else None
@@ -162,12 +162,16 @@ def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tu
     """The events by which a new incident replaces one on its target that only notified people."""
     heir = str(opening[0].incident)
     if current.target.kind is TargetKind.WORKLOAD:
-        state = State.SUPPRESSED if current.state is State.HELD else State.CLOSED
+        state = (
+            IncidentState.SUPPRESSED
+            if current.state is IncidentState.HELD
+            else IncidentState.CLOSED
+        )
         ended = events.moved(current, state, now, Reason.DEMAND_ROSE, absorbed_by=heir)
         return (ended, *opening)
     ended = events.moved(
         current,
-        State.SUPPRESSED,
+        IncidentState.SUPPRESSED,
         now,
         Reason.ABSORBED,
         "A more severe alert on the target takes over.",
@@ -179,7 +183,7 @@ def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tu
 
 def _released(current: Incident) -> bool:
     """Whether every target that the incident quarantined was tested and released."""
-    over = current.state is State.PROBATION and current.done("release")
+    over = current.state is IncidentState.PROBATION and current.done("release")
     return over and not current.quarantined
 
 
@@ -189,7 +193,10 @@ def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Le
     More severe: its playbook allows a higher level. At the same level, it is a signal of the incident.
     """
     told_only = all(run.step.action == "notify" for run in current.steps)
-    early = current.state in (State.NEW, State.TRIAGED, State.HELD) and told_only
+    early = (
+        current.state in (IncidentState.NEW, IncidentState.TRIAGED, IncidentState.HELD)
+        and told_only
+    )
     further = min(playbook.level.rank, ceiling.rank) > current.level.rank
     return current.target == target and early and further
 
@@ -197,11 +204,11 @@ def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Le
 def _turns(playbook: Playbook, current: Incident, shrinking: frozenset[str]) -> bool:
     """Whether demand rose during scale-in: scale-out never waits for scale-in."""
     grows = playbook.scale is not None and playbook.scale.step > 0
-    return grows and current.playbook in shrinking and current.state is not State.ESCALATED
+    return grows and current.playbook in shrinking and current.state is not IncidentState.ESCALATED
 
 
 def open_incident(
-    alert: Alert, target: Target, playbook: Playbook, book: Book, now: float, terms: Terms
+    alert: Alert, target: Target, playbook: Playbook, book: JournalState, now: float, terms: Terms
 ) -> tuple[Event, ...]:
     """The events that open an incident with its first alert."""
     level = min(playbook.level, terms.ceiling, key=lambda one: one.rank)
@@ -217,12 +224,17 @@ def open_incident(
 
 
 def widen(
-    incident: Incident, decision: Widen, playbook: Playbook, book: Book, now: float, terms: Terms
+    incident: Incident,
+    decision: Widen,
+    playbook: Playbook,
+    book: JournalState,
+    now: float,
+    terms: Terms,
 ) -> tuple[Event, ...]:
     """Open the node's incident, which takes over those of its GPUs; each GPU's lane hands over its own."""
     node = Target.parse(f"node/{incident.target.name}")
     current = book.incident_on(node)
-    if current is not None and treats(current):
+    if current is not None and may_act(current):
         return hand_over(incident, book, now)
     first = book.episodes[incident.alerts[0].key].alert
     opening = open_incident(first, node, playbook, book, now, terms)
@@ -230,16 +242,18 @@ def widen(
     return _instead_of(current, opening, now) if current is not None else opening
 
 
-def hand_over(incident: Incident, book: Book, now: float) -> tuple[Event, ...]:
+def hand_over(incident: Incident, book: JournalState, now: float) -> tuple[Event, ...]:
     """The events that hand a GPU's incident over to its node's incident, if there is one."""
     node = Target.parse(f"node/{incident.target.name}") if incident.target.gpu is not None else None
     heir = book.incident_on(node) if node else None
-    if heir is None or not covers(heir, book) or incident not in absorbable(heir.target, book):
+    if heir is None or not covers_gpus(heir, book) or incident not in absorbable(heir.target, book):
         return ()
     return _handed(incident, heir, now)
 
 
 def _handed(incident: Incident, heir: Incident, now: float) -> tuple[Event, ...]:
     kept = tuple(events.absorbed(heir.id, heir.target, one, now) for one in incident.alerts)
-    ended = events.moved(incident, State.SUPPRESSED, now, Reason.WIDENED, absorbed_by=heir.id)
+    ended = events.moved(
+        incident, IncidentState.SUPPRESSED, now, Reason.WIDENED, absorbed_by=heir.id
+    )
     return (events.inherited(heir, incident, now), *kept, ended)

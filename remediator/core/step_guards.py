@@ -45,7 +45,7 @@ def acts(case: Case) -> Verdict:
 
 def tests_or_releases(case: Case) -> Verdict:
     """Before a test or a release: the facts about the target are also known."""
-    return guards.all_of(acts(case), guards.known(case.view.known))
+    return guards.all_of(acts(case), guards.target_known(case.view.known))
 
 
 def touches(case: Case) -> Verdict:
@@ -53,7 +53,7 @@ def touches(case: Case) -> Verdict:
     view = case.view
     return guards.all_of(
         acts(case),
-        guards.known(view.known),
+        guards.target_known(view.known),
         guards.same_hardware(view.identity),
         guards.not_withheld(view.evidence),
     )
@@ -75,14 +75,14 @@ def quarantine(case: Case) -> Verdict:
     verdicts = [
         touches(case),
         guards.not_pinned(view.stops),
-        guards.not_theirs(view.quarantine_owner),
-        guards.not_theirs(view.node_quarantine_owner),
+        guards.not_owned_by_others(view.quarantine_owner),
+        guards.not_owned_by_others(view.node_quarantine_owner),
     ]
     if gpu:
-        verdicts.append(guards.able("gpu_quarantine", view.capabilities))
+        verdicts.append(guards.cluster_supports("gpu_quarantine", view.capabilities))
     if not view.heard_lately:
         # An alert that an earlier process received must be confirmed first.
-        verdicts.append(guards.alert_stands(view.evidence))
+        verdicts.append(guards.alert_active(view.evidence))
     if view.quarantine_owner != OWNER and not view.dead:
         verdicts.append(guards.budget_out(what, out, total, limits))
         verdicts.append(guards.budget_new(view.pool.recent, limits, case.now))
@@ -93,9 +93,9 @@ def moves_dead_jobs(case: Case) -> Verdict:
     """Before a dead job is restarted elsewhere; no running job is disturbed."""
     return guards.all_of(
         touches(case),
-        guards.able("restart", case.view.capabilities),
+        guards.cluster_supports("restart", case.view.capabilities),
         guards.identified(case.view.identity),
-        guards.alert_stands(case.view.evidence),
+        guards.alert_active(case.view.evidence),
     )
 
 
@@ -105,12 +105,12 @@ def disrupts(case: Case) -> Verdict:
     return guards.all_of(
         touches(case),
         guards.identified(view.identity),
-        guards.alert_stands(view.evidence),
+        guards.alert_active(view.evidence),
         guards.no_storm(view.stops),
         guards.steady_clock(view.stops, case.now),
         guards.held_long_enough(case.incident.opened, case.limits, case.now),
         guards.dead_man(view.sensors, case.limits),
-        guards.sensors_see(view.sensors, case.limits),
+        guards.monitoring_up(view.sensors, case.limits),
     )
 
 
@@ -123,10 +123,10 @@ def moves_running_jobs(case: Case) -> Verdict:
     """Before running jobs are stopped and restarted elsewhere."""
     whole = case.incident.target.kind is TargetKind.NODE
     return guards.all_of(
-        guards.able("restart", case.view.capabilities),
+        guards.cluster_supports("restart", case.view.capabilities),
         disrupts(case),
         *((reboots(case),) if whole else ()),
-        guards.witnesses(signals(case), case.playbook.witnesses),
+        guards.independent_signals(signals(case), case.playbook.witnesses),
     )
 
 
@@ -146,7 +146,7 @@ def repairs(case: Case, rung: Rung) -> Verdict:
     if on != case.incident.target:
         needed.append("probe")  # a node is not drained for a repair that cannot be verified
     return guards.all_of(
-        *(guards.able(one, case.view.capabilities) for one in needed),
+        *(guards.cluster_supports(one, case.view.capabilities) for one in needed),
         guards.attempts(times, rung.max_attempts, rung.window, case.now),
         guards.not_paused(case.view.paused, case.view.stops),
         guards.cooldown(times, rung.cooldown, case.now),
@@ -165,7 +165,7 @@ def scales_in(case: Case) -> Verdict:
     view = case.view
     return guards.all_of(
         touches(case),
-        guards.alert_stands(view.evidence),
+        guards.alert_active(view.evidence),
         guards.steady_clock(view.stops, case.now),
         guards.dead_man(view.sensors, case.limits),
     )

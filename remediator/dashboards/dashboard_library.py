@@ -13,7 +13,7 @@ from fleetmedic.kernel.share import share
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class PanelQuery:
     """An expression of a dashboard. `instant`: an instant query at the end of the range, no range query."""
 
     expr: str
@@ -21,24 +21,24 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class Dashboard:
     """A dashboard. `document` is its JSON; `queries` are by panel id and refId, `variables` by name."""
 
     uid: str
     title: str
     description: str
     document: bytes
-    queries: dict[tuple[int, str], Query]
+    queries: dict[tuple[int, str], PanelQuery]
     variables: dict[str, str]
     all_values: dict[str, str]
-    annotations: tuple[Query, ...]
+    annotations: tuple[PanelQuery, ...]
 
 
-def read_board(text: bytes) -> Board:
+def read_dashboard(text: bytes) -> Dashboard:
     """Parse a dashboard from JSON. Raises msgspec.DecodeError or KeyError if it is invalid."""
     raw: dict[str, Any] = msgspec.json.decode(text)
     queries = {
-        (panel["id"], target["refId"]): Query(
+        (panel["id"], target["refId"]): PanelQuery(
             target["expr"], bool(target.get("instant")) and not target.get("range")
         )
         for panel in _panels(raw["panels"])
@@ -46,7 +46,7 @@ def read_board(text: bytes) -> Board:
         if target.get("expr")
     }
     variables = [one for one in raw["templating"]["list"] if one["type"] == "query"]
-    return Board(
+    return Dashboard(
         uid=raw["uid"],
         title=raw["title"],
         description=raw.get("description", ""),
@@ -55,7 +55,7 @@ def read_board(text: bytes) -> Board:
         variables={one["name"]: _definition(one["query"]) for one in variables},
         all_values={one["name"]: one.get("allValue") or ".*" for one in variables},
         annotations=tuple(
-            Query(one["expr"], instant=False)
+            PanelQuery(one["expr"], instant=False)
             for one in raw.get("annotations", {}).get("list", ())
             if one.get("enable") and one.get("expr")
         ),
@@ -63,13 +63,13 @@ def read_board(text: bytes) -> Board:
 
 
 @cache
-def boards() -> dict[str, Board]:
+def dashboards() -> dict[str, Dashboard]:
     """The dashboards of this installation by uid, Fleet overview first; empty if none are installed."""
     try:
         folder: Path = share("dashboards")
     except FileNotFoundError:
         return {}
-    found = [read_board(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
+    found = [read_dashboard(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
     found.sort(key=lambda board: board.uid != "fleetmedic-fleet")
     return {board.uid: board for board in found}
 

@@ -24,14 +24,14 @@ _LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+),\s*(?P<label>[a-zA-Z
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class VariableValues:
     """The selected values of a variable. None means all: the dashboard's pattern `every`."""
 
     values: tuple[str, ...] | None
     every: str = ".*"
 
 
-def fill(expr: str, chosen: Mapping[str, Chosen], spans: Mapping[str, int]) -> str:
+def fill(expr: str, chosen: Mapping[str, VariableValues], spans: Mapping[str, int]) -> str:
     """Substitute the values, and `spans` (such as `__rate_interval`, in seconds).
 
     Raises UserError for an unknown variable, or a variable in a place where no value is allowed.
@@ -75,7 +75,7 @@ def _outside(text: str, spans: Mapping[str, int]) -> str:
     return _NAME.sub(span, text)
 
 
-def _inside(text: str, operator: str | None, chosen: Mapping[str, Chosen]) -> str:
+def _inside(text: str, operator: str | None, chosen: Mapping[str, VariableValues]) -> str:
     if not _NAME.search(text):
         return text
 

@@ -17,7 +17,7 @@ _STEPS = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600,
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class PanelRange:
     """Unix seconds, both multiples of `step` (seconds)."""
 
     start: int
@@ -31,14 +31,14 @@ class Window:
         return {"__rate_interval": rate, "__interval": self.step, "__range": self.end - self.start}
 
 
-def window(first: str, last: str, now: float, scrape_interval: float) -> Window:
+def panel_range(first: str, last: str, now: float, scrape_interval: float) -> PanelRange:
     """The range from `first` to `last`: `now`, `now-1h` or Unix milliseconds. Raises UserError."""
     start, end = _moment("from", first, now), _moment("to", last, now)
     if not SHORTEST <= end - start <= LONGEST:
         raise UserError("from, to: expected a range of 1 minute to 90 days, with from before to.")
     least = max((end - start) / MAX_POINTS, scrape_interval)
     step = next((one for one in _STEPS if one >= least), math.ceil(least))
-    return Window(int(start // step) * step, int(end // step) * step, step)
+    return PanelRange(int(start // step) * step, int(end // step) * step, step)
 
 
 def _moment(name: str, text: str, now: float) -> float:

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from remediator.dashboards.dashboard_library import Board, Query
-from remediator.dashboards.expression import Chosen, check, fill, label_values
-from remediator.dashboards.panel_range import Window, window
+from remediator.dashboards.dashboard_library import Dashboard, PanelQuery
+from remediator.dashboards.expression import VariableValues, check, fill, label_values
+from remediator.dashboards.panel_range import PanelRange, panel_range
 from remediator.http import PrometheusClient, UnreachableError
 
 TIMEOUT = 8.0
@@ -35,7 +35,7 @@ class BusyError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PanelParameters:
     """The parameters of a request: the time range as text, and values of variables (empty: all)."""
 
     first: str
@@ -43,7 +43,7 @@ class Asked:
     values: Mapping[str, list[str]]
 
 
-class Proxy:
+class PrometheusProxy:
     """`client` is None if no Prometheus is configured; the caller closes it."""
 
     def __init__(self, client: PrometheusClient | None, scrape_interval: float) -> None:
@@ -53,7 +53,9 @@ class Proxy:
         self._waiting = 0
         self._silent: tuple[float, UnreachableError] | None = None
 
-    async def panel(self, board: Board, panel: int, ref: str, asked: Asked) -> dict[str, Any]:
+    async def panel(
+        self, board: Dashboard, panel: int, ref: str, asked: PanelParameters
+    ) -> dict[str, Any]:
         """The series of one target. Raises UnknownError, BusyError, HttpError, UserError."""
         query = board.queries.get((panel, ref))
         if query is None:
@@ -62,7 +64,7 @@ class Proxy:
             )
         return await self._series(board, query, asked)
 
-    async def annotations(self, board: Board, asked: Asked) -> dict[str, Any]:
+    async def annotations(self, board: Dashboard, asked: PanelParameters) -> dict[str, Any]:
         """The series of the annotations. An event begins where a value rises above zero."""
         found = [await self._series(board, query, asked) for query in board.annotations]
         return {
@@ -70,7 +72,7 @@ class Proxy:
             "series": [one for answer in found for one in answer["series"]],
         }
 
-    async def choices(self, board: Board, name: str, asked: Asked) -> list[str]:
+    async def choices(self, board: Dashboard, name: str, asked: PanelParameters) -> list[str]:
         """The values of a variable in the time range, numbers in numeric order."""
         if name not in board.variables:
             raise UnknownError(f"Dashboard {board.uid} has no variable {name[:40]!r}.")
@@ -82,7 +84,9 @@ class Proxy:
         found.sort(key=lambda value: (len(value), value) if value.isdigit() else (99, value))
         return found[:MAX_CHOICES]
 
-    async def _series(self, board: Board, query: Query, asked: Asked) -> dict[str, Any]:
+    async def _series(
+        self, board: Dashboard, query: PanelQuery, asked: PanelParameters
+    ) -> dict[str, Any]:
         over = self._window(asked)
         expr = fill(query.expr, _chosen(board, asked), over.spans(self._scrape))
         series: list[dict[str, Any]]
@@ -104,8 +108,8 @@ class Proxy:
             "series": series[:MAX_SERIES],
         }
 
-    def _window(self, asked: Asked) -> Window:
-        return window(asked.first, asked.last, time.time(), self._scrape)
+    def _window(self, asked: PanelParameters) -> PanelRange:
+        return panel_range(asked.first, asked.last, time.time(), self._scrape)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[PrometheusClient]:
@@ -133,12 +137,12 @@ class Proxy:
             self._free.release()
 
 
-def _chosen(board: Board, asked: Asked) -> dict[str, Chosen]:
+def _chosen(board: Dashboard, asked: PanelParameters) -> dict[str, VariableValues]:
     for name, values in asked.values.items():
         if name not in board.variables:
             raise UnknownError(f"Dashboard {board.uid} has no variable {name[:40]!r}.")
         check(name, values)
     return {
-        name: Chosen(tuple(asked.values[name]) if asked.values.get(name) else None, every)
+        name: VariableValues(tuple(asked.values[name]) if asked.values.get(name) else None, every)
         for name, every in board.all_values.items()
     }

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from remediator.admission import Answer, Audience, Endpoint
-from remediator.dashboards.dashboard_library import Board, boards
-from remediator.dashboards.proxy import Asked, BusyError, Proxy, UnknownError
+from remediator.dashboards.dashboard_library import Dashboard, dashboards
+from remediator.dashboards.proxy import BusyError, PanelParameters, PrometheusProxy, UnknownError
 from remediator.http import HttpError
 
 _FOLDER = Path(__file__).parent / "static"
@@ -28,10 +28,10 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-class Pictures:
+class DashboardRoutes:
     """HTTP handlers for the dashboards of this installation."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: PrometheusProxy) -> None:
         self._proxy = proxy
 
     def endpoints(self) -> list[Endpoint]:
@@ -51,22 +51,24 @@ class Pictures:
         return [files, *(Endpoint(path, one, Audience.VIEWER) for path, one in answers.items())]
 
     async def index(self, request: Request) -> Response:
-        page = _TEMPLATES.get_template("index.html").render(boards=boards().values())
+        page = _TEMPLATES.get_template("index.html").render(boards=dashboards().values())
         return HTMLResponse(page, headers=NO_CACHE)
 
     async def board(self, request: Request) -> Response:
-        found = boards().get(request.path_params["uid"])
+        found = dashboards().get(request.path_params["uid"])
         if found is None:
             return PlainTextResponse(
                 "Dashboard not found. /dashboards lists all dashboards.\n", 404
             )
-        page = _TEMPLATES.get_template("board.html").render(board=found, boards=boards().values())
+        page = _TEMPLATES.get_template("board.html").render(
+            board=found, boards=dashboards().values()
+        )
         return HTMLResponse(page, headers=NO_CACHE)
 
     async def as_in_grafana(self, request: Request) -> Response:
         """Redirect URLs in the format of Grafana, which alerts link to."""
         uid = request.path_params["uid"]
-        if uid not in boards():
+        if uid not in dashboards():
             return PlainTextResponse(
                 "Dashboard not found. /dashboards lists all dashboards.\n", 404
             )
@@ -120,19 +122,19 @@ def _files() -> dict[str, tuple[bytes, str]]:
     }
 
 
-def _board(request: Request) -> Board:
-    found = boards().get(request.path_params["uid"])
+def _board(request: Request) -> Dashboard:
+    found = dashboards().get(request.path_params["uid"])
     if found is None:
         raise UnknownError("Dashboard not found. /dashboards lists all dashboards.")
     return found
 
 
-def _asked(request: Request) -> Asked:
+def _asked(request: Request) -> PanelParameters:
     given = request.query_params
     values = {
         name.removeprefix("var-"): given.getlist(name) for name in given if name.startswith("var-")
     }
-    return Asked(given.get("from", "now-1h"), given.get("to", "now"), values)
+    return PanelParameters(given.get("from", "now-1h"), given.get("to", "now"), values)
 
 
 def _json(value: object) -> Response:

@@ -24,12 +24,12 @@ FIRST = 2.0
 REST = 1.0
 
 
-class NeverGoodError(Exception):
+class NoValidListError(Exception):
     """No valid list was read so far; the message is the error of the invalid one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class LoadedTargets:
     """The last valid list: the document for Prometheus, the number of targets, the read time (Unix seconds)."""
 
     body: bytes
@@ -43,7 +43,7 @@ class Discovery:
     def __init__(
         self, hosts: Path, file_sd: Path | None, cluster: str, now: Callable[[], float] = time.time
     ) -> None:
-        self.known: Known | None = None
+        self.known: LoadedTargets | None = None
         self.bad: str | None = None
         """The error of reading or writing the list, as a sentence; None if there is none."""
         self._hosts = hosts
@@ -63,7 +63,7 @@ class Discovery:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._looked.wait(), FIRST)
         if self.known is None:
-            raise NeverGoodError(self.bad or f"{self._hosts}: the list has not been read yet.")
+            raise NoValidListError(self.bad or f"{self._hosts}: the list has not been read yet.")
         return self.known.body
 
     async def run(self) -> None:
@@ -93,7 +93,7 @@ class Discovery:
                 return self._unread
         try:
             targets = read_hosts(self._hosts, self._cluster)
-            self.known = Known(document(targets), len(targets), self._now())
+            self.known = LoadedTargets(document(targets), len(targets), self._now())
             self._unread = None
         except UserError as error:
             self._unread = str(error)

@@ -14,7 +14,7 @@ from enum import StrEnum
 ROOM_AFTER_SCALE_IN = 0.5
 
 
-class Why(StrEnum):
+class ScalingReason(StrEnum):
     """Why the size changes or stays."""
 
     UNKNOWN_DEMAND = "unknown_demand"
@@ -31,7 +31,7 @@ class Desired:
     """The desired number of replicas, with the reason as a code and as a text."""
 
     replicas: int
-    why: Why
+    why: ScalingReason
     text: str
 
 
@@ -57,38 +57,44 @@ def desired(
     if inside != now_replicas:
         return Desired(
             inside,
-            Why.OUT_OF_BOUNDS,
+            ScalingReason.OUT_OF_BOUNDS,
             f"{now_replicas} replicas are outside the bounds {minimum} to {maximum}.",
         )
     if waiting is None or not 0 <= waiting < math.inf:
         return Desired(
-            inside, Why.UNKNOWN_DEMAND, "The queue length is unknown, so the size stays."
+            inside, ScalingReason.UNKNOWN_DEMAND, "The queue length is unknown, so the size stays."
         )
     if waiting > inside * per_replica:
         return _out(inside, waiting, _needed(waiting, per_replica), maximum, step)
     least = _needed(waiting, per_replica * ROOM_AFTER_SCALE_IN)
     if least < inside:
         return _in(inside, waiting, least, minimum, step)
-    return Desired(inside, Why.FITS, f"{waiting:g} waiting requests fit {inside} replicas.")
+    return Desired(
+        inside, ScalingReason.FITS, f"{waiting:g} waiting requests fit {inside} replicas."
+    )
 
 
 def _out(now: int, waiting: float, needed: int, maximum: int, step: int) -> Desired:
     if now == maximum:
         text = f"{waiting:g} waiting requests need {needed} replicas, but the maximum is {maximum}."
-        return Desired(now, Why.AT_MAXIMUM, text)
+        return Desired(now, ScalingReason.AT_MAXIMUM, text)
     wanted = min(needed, now + step, maximum)
     return Desired(
-        wanted, Why.QUEUE_TOO_LONG, f"{waiting:g} waiting requests are too many for {now} replicas."
+        wanted,
+        ScalingReason.QUEUE_TOO_LONG,
+        f"{waiting:g} waiting requests are too many for {now} replicas.",
     )
 
 
 def _in(now: int, waiting: float, least: int, minimum: int, step: int) -> Desired:
     if now == minimum:
-        return Desired(now, Why.AT_MINIMUM, f"The workload has {minimum} replicas, the minimum.")
+        return Desired(
+            now, ScalingReason.AT_MINIMUM, f"The workload has {minimum} replicas, the minimum."
+        )
     wanted = max(least, now - step, minimum)
     return Desired(
         wanted,
-        Why.QUEUE_SHORT,
+        ScalingReason.QUEUE_SHORT,
         f"{waiting:g} waiting requests fit {wanted} replicas with spare capacity.",
     )
 

@@ -52,7 +52,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class FitParameters:
     """Parameters of `fit`: the timing of the rules, and the budget of false alerts per day for all
     GPUs of the history."""
 
@@ -61,7 +61,7 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ModelFacts:
     """The facts about a model in alert annotations and in the report."""
 
     detector: str
@@ -83,7 +83,7 @@ class Model(Protocol):
     """A fitted model: plain data with its facts."""
 
     @property
-    def facts(self) -> Facts: ...
+    def facts(self) -> ModelFacts: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class RecordingRule:
     """A recording rule."""
 
     record: str
@@ -103,7 +103,7 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
+class AlertingRule:
     """An alerting rule; `wait` is its `for` in seconds."""
 
     alert: str
@@ -119,7 +119,7 @@ class RuleGroup:
 
     name: str
     interval: float
-    rules: tuple[Recording | Alert, ...] = field(default=())
+    rules: tuple[RecordingRule | AlertingRule, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Detector(Protocol):
     @property
     def queries(self) -> tuple[Query, ...]: ...
 
-    def fit(self, history: History, training: Training) -> Model | Refusal:
+    def fit(self, history: History, training: FitParameters) -> Model | Refusal:
         """The model for this history, or a refusal."""
         ...
 

@@ -20,16 +20,16 @@ import numpy as np
 
 from rules.detectors.base import (
     BOARD,
-    Alert,
-    Facts,
+    AlertingRule,
+    FitParameters,
     History,
     Model,
+    ModelFacts,
     Query,
     Refusal,
     RuleGroup,
     Score,
     Timing,
-    Training,
 )
 from rules.detectors.calibrate import alerts, calibrate
 from rules.links import Links
@@ -70,7 +70,7 @@ class CovarianceModel:
     slope: Row
     precision: tuple[Row, ...]
     threshold: float
-    facts: Facts
+    facts: ModelFacts
 
     def distances(self, load: Floats, values: Floats) -> Floats:
         """Mahalanobis distances for loads (n) and feature values (n, all features). NaN gives NaN."""
@@ -84,13 +84,13 @@ class CovarianceModel:
         return line
 
 
-class LearnedModel:
+class GpuCovariance:
     """The detector of GPUs whose readings do not fit together."""
 
     name = "gpu_covariance"
     queries = (LOAD, *(query for query, _ in FEATURES))
 
-    def fit(self, history: History, training: Training) -> CovarianceModel | Refusal:
+    def fit(self, history: History, training: FitParameters) -> CovarianceModel | Refusal:
         """Learn lines, covariance and threshold. Returns a refusal if too few GPUs were busy."""
         keys, load, cube = _inputs(history)
         grid = history[LOAD.name].grid
@@ -106,14 +106,14 @@ class LearnedModel:
             )
         base, slope, precision = _learn(load[usable], cube[usable][:, present], present)
         draft = CovarianceModel(
-            present, base, slope, precision, 0.0, Facts(self.name, {}, 0, 0, 0, 0, 0)
+            present, base, slope, precision, 0.0, ModelFacts(self.name, {}, 0, 0, 0, 0, 0)
         )
         score = np.full(load.shape, np.nan)
         score[usable] = draft.distances(load[usable], cube[usable])
         held = rolling_min(score, grid.samples(training.timing.wait(WAIT)))
         found = calibrate(_teaching(held), grid.days, training.budget_per_day, FLOOR_SCORE)
         threshold = round(found.threshold, 1)
-        facts = Facts(
+        facts = ModelFacts(
             detector=self.name,
             parameters={
                 "features": float(len(present)),
@@ -139,7 +139,7 @@ class LearnedModel:
             '      "node", "$1", "target_node", "(.+)"\n    ),\n'
             '    "cluster", "$1", "target_cluster", "(.+)"\n  )\n)'
         )
-        alert = Alert(
+        alert = AlertingRule(
             "GpuAnomalyScoreHigh",
             expr,
             timing.wait(WAIT),

@@ -24,16 +24,16 @@ from numpy.typing import NDArray
 from rules.detectors.base import (
     BOARD,
     GPU_LABELS,
-    Alert,
-    Facts,
+    AlertingRule,
+    FitParameters,
     History,
     Model,
+    ModelFacts,
     Query,
-    Recording,
+    RecordingRule,
     Refusal,
     RuleGroup,
     Timing,
-    Training,
     text,
 )
 from rules.detectors.calibrate import alerts, calibrate
@@ -67,7 +67,7 @@ class PeerModel:
 
     spread: float
     threshold: float
-    facts: Facts
+    facts: ModelFacts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +86,7 @@ class PeerBand:
     name = "peer_band"
     queries = (CLOCK, UTILIZATION, ALLOCATION)
 
-    def fit(self, history: History, training: Training) -> PeerModel | Refusal:
+    def fit(self, history: History, training: FitParameters) -> PeerModel | Refusal:
         """Learn spread and threshold from history. Returns a refusal if the history has too few busy
         jobs, or if so many GPUs lag that the peer groups must be wrong."""
         grid = history[CLOCK.name].grid
@@ -105,7 +105,7 @@ class PeerBand:
         return self._calibrated(bands, spread, grid, training)
 
     def _calibrated(
-        self, bands: list[JobBand], spread: float, grid: Grid, training: Training
+        self, bands: list[JobBand], spread: float, grid: Grid, training: FitParameters
     ) -> PeerModel | Refusal:
         held = grid.samples(training.timing.wait(WAIT))
         lag = np.concatenate([rolling_min(-band.z, held) for band in bands])
@@ -124,7 +124,7 @@ class PeerBand:
             np.where(suspect, np.nan, lag), grid.days, training.budget_per_day, FLOOR_Z
         )
         threshold = round(found.threshold, 1)
-        facts = Facts(
+        facts = ModelFacts(
             detector=self.name,
             parameters={"spread": spread, "threshold": threshold},
             trained_from=grid.start,
@@ -142,17 +142,17 @@ class PeerBand:
         window, interval = timing.window(WINDOW), timing.wait(INTERVAL)
         enough = max(2, round(window / interval / 2))
         rules = (
-            Recording("gpu:sm_clock_hertz:busy", _BUSY),
-            Recording(
+            RecordingRule("gpu:sm_clock_hertz:busy", _BUSY),
+            RecordingRule(
                 "gpu:sm_clock_hertz:busy_median",
                 f"quantile_over_time(0.5, gpu:sm_clock_hertz:busy[{text(window)}])\n"
                 f"and count_over_time(gpu:sm_clock_hertz:busy[{text(window)}]) >= {enough}\n"
                 "and gpu:sm_clock_hertz:busy",
             ),
-            Recording("job:sm_clock_hertz:median", _JOB_MEDIAN),
-            Recording("job:sm_clock_hertz:mad", _JOB_MAD),
-            Recording("gpu:sm_clock_peer_gap:ratio", _GAP),
-            Recording("gpu:sm_clock_peer_z:ratio", _z(model.spread)),
+            RecordingRule("job:sm_clock_hertz:median", _JOB_MEDIAN),
+            RecordingRule("job:sm_clock_hertz:mad", _JOB_MAD),
+            RecordingRule("gpu:sm_clock_peer_gap:ratio", _GAP),
+            RecordingRule("gpu:sm_clock_peer_z:ratio", _z(model.spread)),
             _alert(model, timing, links),
         )
         return RuleGroup("detector-peer-band", interval, rules)
@@ -246,7 +246,7 @@ def _z(spread: float) -> str:
 )"""
 
 
-def _alert(model: PeerModel, timing: Timing, links: Links) -> Alert:
+def _alert(model: PeerModel, timing: Timing, links: Links) -> AlertingRule:
     slow = f"(gpu:sm_clock_peer_gap:ratio >= {MIN_GAP:g} and gpu:sm_clock_peer_z:ratio <= -{{}})"
     expr = f"""\
 max by ({_GPU}) (
@@ -256,7 +256,7 @@ max by ({_GPU}) (
     / count by (cluster, job_id) (gpu:sm_clock_peer_gap:ratio) <= {COMMON_CAUSE:g}
   )
 )"""
-    return Alert(
+    return AlertingRule(
         "GpuPeerOutlier",
         expr,
         timing.wait(WAIT),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fleetmedic.kernel.registry import Registry
 from rules.detectors.base import Detector
-from rules.detectors.gpu_covariance import LearnedModel
+from rules.detectors.gpu_covariance import GpuCovariance
 from rules.detectors.peer_band import PeerBand
 
-DETECTORS: Registry[Detector] = Registry("detector", (PeerBand(), LearnedModel()))
+DETECTORS: Registry[Detector] = Registry("detector", (PeerBand(), GpuCovariance()))

@@ -13,11 +13,11 @@ from pathlib import Path
 from fleetmedic.kernel.errors import UserError
 from rules import promql, rulefile
 from rules.lint import matching, query, rule_fields
-from rules.lint.check import Check, Place, Severity
+from rules.lint.check import Check, CheckInput, Severity
 from rules.lint.rule_fields import HEADINGS
 from rules.render import shipped
 from rules.rulefile import Rule, RuleFile
-from rules.series_labels import Flow, flow
+from rules.series_labels import SeriesLabels, labels_of_query
 
 __all__ = ["HEADINGS", "Finding", "lint_file", "lint_paths"]
 
@@ -65,7 +65,9 @@ def lint_file(path: Path) -> list[Finding]:
     return list(_file(read, records([read], known)))
 
 
-def records(files: Iterable[RuleFile], known: Mapping[str, Flow] | None = None) -> dict[str, Flow]:
+def records(
+    files: Iterable[RuleFile], known: Mapping[str, SeriesLabels] | None = None
+) -> dict[str, SeriesLabels]:
     """The labels of the results of recording rules, by name; a rule may use earlier rules."""
     found = dict(known or {})
     for file in files:
@@ -75,13 +77,13 @@ def records(files: Iterable[RuleFile], known: Mapping[str, Flow] | None = None) 
     return found
 
 
-def _recorded(rule: Rule, known: Mapping[str, Flow]) -> Flow:
+def _recorded(rule: Rule, known: Mapping[str, SeriesLabels]) -> SeriesLabels:
     try:
-        given = flow(promql.parse(rule.expr), known)
+        given = labels_of_query(promql.parse(rule.expr), known)
     except UserError:
-        return Flow(known=False)  # the syntax check reports this
+        return SeriesLabels(known=False)  # the syntax check reports this
     added = frozenset(rule.labels)
-    return Flow(given.sure | added, given.maybe | added, given.known)
+    return SeriesLabels(given.sure | added, given.maybe | added, given.known)
 
 
 def _lint(files: Sequence[RuleFile]) -> list[Finding]:
@@ -99,10 +101,10 @@ def _read(path: Path) -> RuleFile | Finding:
         return Finding(path, line, "error", place["text"] if place else str(error))
 
 
-def _file(file: RuleFile, known: Mapping[str, Flow]) -> Iterator[Finding]:
+def _file(file: RuleFile, known: Mapping[str, SeriesLabels]) -> Iterator[Finding]:
     for group in file.groups:
         for rule in group.rules:
-            place = Place(rule, group, known)
+            place = CheckInput(rule, group, known)
             for check in CHECKS:
                 for severity, text in check(place):
                     yield Finding(

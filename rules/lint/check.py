@@ -6,20 +6,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rules.rulefile import Group, Rule
-from rules.series_labels import Flow
+from rules.rulefile import Rule, RuleFileGroup
+from rules.series_labels import SeriesLabels
 
 Severity = Literal["error", "warning"]
 Problem = tuple[Severity, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CheckInput:
     """One rule, its group, and the labels of all recording rules."""
 
     rule: Rule
-    group: Group
-    records: Mapping[str, Flow]
+    group: RuleFileGroup
+    records: Mapping[str, SeriesLabels]
 
 
-Check = Callable[[Place], Iterator[Problem]]
+Check = Callable[[CheckInput], Iterator[Problem]]

@@ -10,17 +10,24 @@ import promql_parser as pp
 
 from exporter.catalogue import catalogue
 from rules import promql
-from rules.lint.check import Place, Problem
+from rules.lint.check import CheckInput, Problem
 from rules.lint.query import readable
 from rules.promql import SET_OPERATORS
-from rules.series_labels import ADDED, Flow, binaries, family, flow, metric_name
+from rules.series_labels import (
+    ADDED,
+    SeriesLabels,
+    binaries,
+    labels_of_family,
+    labels_of_query,
+    metric_name,
+)
 
 _SHOWN = re.compile(r"\$labels\.(\w+)")
 _ASKED_FIRST = re.compile(r"\{\{-?\s*(?:else\s+)?(?:if|with)\s+\$labels\.(\w+)")
 _NEGATIVE = (pp.MatchOp.NotEqual, pp.MatchOp.NotRe)
 
 
-def selecting(place: Place) -> Iterator[Problem]:
+def selecting(place: CheckInput) -> Iterator[Problem]:
     """Matchers that select nothing, or everything."""
     if not readable(place):
         return
@@ -28,7 +35,7 @@ def selecting(place: Place) -> Iterator[Problem]:
         metric = catalogue().of_series(metric_name(node)) if _is_selector(node) else None
         if metric is None:
             continue
-        has = family(metric).maybe
+        has = labels_of_family(metric).maybe
         for matcher in node.matchers.matchers:
             if matcher.name == "__name__":
                 continue
@@ -71,26 +78,29 @@ def _balanced(alternative: str) -> str:
     return alternative
 
 
-def grouping(place: Place) -> Iterator[Problem]:
+def grouping(place: CheckInput) -> Iterator[Problem]:
     """Aggregation labels that no series has."""
     if not readable(place):
         return
     for node in promql.walk(promql.parse(place.rule.expr)):
         if not isinstance(node, pp.AggregateExpr) or node.modifier is None:
             continue
-        inner = flow(node.expr, place.records)
+        inner = labels_of_query(node.expr, place.records)
         for label in node.modifier.labels:
             if not inner.may_have(label):
                 word = "by" if node.modifier.type == pp.AggModifierType.By else "without"
                 yield "error", f"{node.op} {word} ({label}): no input series has this label."
 
 
-def matching(place: Place) -> Iterator[Problem]:
+def matching(place: CheckInput) -> Iterator[Problem]:
     """Binary operators whose sides never match, or match many-to-many."""
     if not readable(place):
         return
     for node in binaries(promql.parse(place.rule.expr)):
-        left, right = flow(node.lhs, place.records), flow(node.rhs, place.records)
+        left, right = (
+            labels_of_query(node.lhs, place.records),
+            labels_of_query(node.rhs, place.records),
+        )
         if left.scalar or right.scalar or str(node.op) == "or":
             continue
         if node.modifier is None or node.modifier.matching is None:
@@ -99,14 +109,14 @@ def matching(place: Place) -> Iterator[Problem]:
             yield from _on(node, left, right)
 
 
-def _plain(node: Any, left: Flow, right: Flow) -> Iterator[Problem]:
+def _plain(node: Any, left: SeriesLabels, right: SeriesLabels) -> Iterator[Problem]:
     if not (_settled(left) and _settled(right)) or left.sure == right.sure:
         return
     odd = ", ".join(sorted(left.sure ^ right.sure))
     yield "error", f"`{node.op}` never matches: only one side has {odd}; add on (...) or aggregate."
 
 
-def _on(node: Any, left: Flow, right: Flow) -> Iterator[Problem]:
+def _on(node: Any, left: SeriesLabels, right: SeriesLabels) -> Iterator[Problem]:
     named = frozenset(node.modifier.matching.labels)
     for side, name in ((left, "left"), (right, "right")):
         for label in sorted(named):
@@ -129,23 +139,25 @@ def _on(node: Any, left: Flow, right: Flow) -> Iterator[Problem]:
             yield "error", f"group label {label}: the side it is copied from never has this label."
 
 
-def _singles(card: Any, left: tuple[Flow, str], right: tuple[Flow, str]) -> list[tuple[Flow, str]]:
+def _singles(
+    card: Any, left: tuple[SeriesLabels, str], right: tuple[SeriesLabels, str]
+) -> list[tuple[SeriesLabels, str]]:
     """The sides of which at most one series may match."""
     if card == pp.VectorMatchCardinality.ManyToOne:
         return [right]
     return [left] if card == pp.VectorMatchCardinality.OneToMany else [left, right]
 
 
-def _settled(side: Flow) -> bool:
+def _settled(side: SeriesLabels) -> bool:
     return side.known and side.sure == side.maybe
 
 
-def texts(place: Place) -> Iterator[Problem]:
+def texts(place: CheckInput) -> Iterator[Problem]:
     """Labels used in templates must exist on the alert."""
     rule = place.rule
     if not readable(place) or not rule.is_alert:
         return
-    given = flow(promql.parse(rule.expr), place.records)
+    given = labels_of_query(promql.parse(rule.expr), place.records)
     if not given.known or given.scalar:
         return
     text = " ".join((*rule.annotations.values(), *rule.labels.values()))

@@ -10,7 +10,7 @@ import promql_parser as pp
 from exporter.catalogue import Metric, catalogue
 from fleetmedic.kernel.errors import UserError
 from rules import promql
-from rules.lint.check import Place, Problem
+from rules.lint.check import CheckInput, Problem
 from rules.series_labels import metric_name
 
 ALWAYS = "vector(1)"
@@ -21,7 +21,7 @@ _SAME_VALUE = frozenset({"max", "min", "avg", "quantile", "topk", "bottomk"})
 _SHARES = frozenset({"avg", "quantile"})  # applied to 0 and 1, these return a ratio
 
 
-def readable(place: Place) -> bool:
+def readable(place: CheckInput) -> bool:
     """Whether the query can be parsed. The other checks of queries need this."""
     try:
         promql.selectors(place.rule.expr)
@@ -31,7 +31,7 @@ def readable(place: Place) -> bool:
     return True
 
 
-def syntax(place: Place) -> Iterator[Problem]:
+def syntax(place: CheckInput) -> Iterator[Problem]:
     try:
         read = promql.selectors(place.rule.expr)
         promql.numbers(place.rule.expr)
@@ -42,7 +42,7 @@ def syntax(place: Place) -> Iterator[Problem]:
         yield "error", "the query selects no series: the result never changes."
 
 
-def families(place: Place) -> Iterator[Problem]:
+def families(place: CheckInput) -> Iterator[Problem]:
     if not readable(place):
         return
     metrics = catalogue()
@@ -61,7 +61,7 @@ def families(place: Place) -> Iterator[Problem]:
             )
 
 
-def absence(place: Place) -> Iterator[Problem]:
+def absence(place: CheckInput) -> Iterator[Problem]:
     if not readable(place) or not place.rule.is_alert or place.rule.wait:
         return
     for node in promql.walk(promql.parse(place.rule.expr)):
@@ -72,7 +72,7 @@ def absence(place: Place) -> Iterator[Problem]:
             )
 
 
-def units(place: Place) -> Iterator[Problem]:
+def units(place: CheckInput) -> Iterator[Problem]:
     """Numbers compared with the values of a family must fit its unit."""
     if not readable(place):
         return

@@ -13,7 +13,7 @@ from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.share import share
 from rules.links import DASHBOARD_URL, RUNBOOK_URL, UID_PREFIX
-from rules.lint.check import Place, Problem
+from rules.lint.check import CheckInput, Problem
 
 HEADINGS = ("Meaning", "Impact", "Check", "Automatic action", "Manual steps", "Verify", "Silence")
 PLAYBOOKS = (
@@ -40,7 +40,7 @@ _HARMLESS = re.compile(r"\{\{ \$labels\.\w+ \| urlquery \}\}")
 _RECORD_NAME = re.compile(r"[a-z][a-z0-9_]*:[a-z0-9_]+(?::[a-z0-9_]+)?")
 
 
-def names(place: Place) -> Iterator[Problem]:
+def names(place: CheckInput) -> Iterator[Problem]:
     rule = place.rule
     if rule.is_alert and not _ALERT_NAME.fullmatch(rule.name):
         yield "error", "an alert name must be in CamelCase, such as GpuLost."
@@ -53,7 +53,7 @@ def names(place: Place) -> Iterator[Problem]:
         yield "error", "the rule group has no name."
 
 
-def labels(place: Place) -> Iterator[Problem]:
+def labels(place: CheckInput) -> Iterator[Problem]:
     rule = place.rule
     if not rule.is_alert:
         return
@@ -74,7 +74,7 @@ def labels(place: Place) -> Iterator[Problem]:
             )
 
 
-def texts(place: Place) -> Iterator[Problem]:
+def texts(place: CheckInput) -> Iterator[Problem]:
     rule = place.rule
     if not rule.is_alert:
         return
@@ -92,7 +92,7 @@ def texts(place: Place) -> Iterator[Problem]:
             yield "error", "$labels.alertname is empty in a template; write the name of the alert."
 
 
-def runbook(place: Place) -> Iterator[Problem]:
+def runbook(place: CheckInput) -> Iterator[Problem]:
     rule = place.rule
     url = rule.annotations.get(RUNBOOK_URL, "")
     if not rule.is_alert or not url:
@@ -116,7 +116,7 @@ def runbook(place: Place) -> Iterator[Problem]:
         yield "error", f"{page.name} must have the headings {', '.join(HEADINGS)}, in this order."
 
 
-def dashboard(place: Place) -> Iterator[Problem]:
+def dashboard(place: CheckInput) -> Iterator[Problem]:
     """A link to a shipped dashboard must name an existing dashboard and existing variables."""
     url = place.rule.annotations.get(DASHBOARD_URL)
     if not place.rule.is_alert or url is None:
@@ -158,7 +158,7 @@ def _boards() -> Mapping[str, frozenset[str]]:
     }
 
 
-def durations(place: Place) -> Iterator[Problem]:
+def durations(place: CheckInput) -> Iterator[Problem]:
     rule = place.rule
     fields = (
         ("for", rule.wait),

@@ -21,7 +21,7 @@ from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.client import LocalCluster as EmbeddedCluster
 from fleetmedic.localcluster.model import JobSpec
 from remediator.clusters.base import Cluster
-from remediator.clusters.local import LocalCluster, LocalSettings
+from remediator.clusters.local import LocalClusterAdapter, LocalSettings
 from remediator.clusters.memory import MemoryCluster
 
 DEADLINE = 15.0
@@ -114,7 +114,7 @@ class LocalBench(Bench):
             hardware_dir=str(self.state / "hardware"),
             burn_in="50ms",
         )
-        return LocalCluster("local", settings)
+        return LocalClusterAdapter("local", settings)
 
     def close(self) -> None:
         if self.controller is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fleetmedic.kernel.labels import Target
-from remediator.clusters.base import Cluster, ClusterError, Conflict, JobFacts
+from remediator.clusters.base import Cluster, ClusterError, JobFacts, QuarantineConflict
 
 GPU = Target.parse("node1/0")
 OTHER = Target.parse("node1/1")
@@ -150,9 +150,9 @@ def test_a_second_operation_of_the_same_owner_leaves_the_quarantine(cluster_benc
 def test_what_another_owner_quarantined_is_left_alone(cluster_bench: Any) -> None:
     cluster = cluster_bench.cluster
     quarantine(cluster, GPU, "a", owner="ops")
-    with pytest.raises(Conflict, match="ops"):
+    with pytest.raises(QuarantineConflict, match="ops"):
         quarantine(cluster, GPU, "b")
-    with pytest.raises(Conflict, match="ops"):
+    with pytest.raises(QuarantineConflict, match="ops"):
         release(cluster, GPU, "c")
     assert owner_of(cluster, GPU) == "ops"
 

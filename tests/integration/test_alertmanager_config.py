@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fleetmedic.alerting.render import Place, render
+from fleetmedic.alerting.render import RenderContext, render
 from fleetmedic.alerting.settings import read
 from fleetmedic.kernel.share import share
 from fleetmedic.stack.render import alertmanager
@@ -30,7 +30,9 @@ def configs(tmp_path: Path) -> dict[str, Path]:
     """The configuration without teams, and with those of the example, for both versions."""
     token = tmp_path / "token"
     token.write_text("secret\n")
-    place = Place("http://127.0.0.1:9", str(token), str(share("alertmanager") / "templates"))
+    place = RenderContext(
+        "http://127.0.0.1:9", str(token), str(share("alertmanager") / "templates")
+    )
     texts = {
         "routes": alertmanager("http://127.0.0.1:9", token),
         "teams": render(place, read(EXAMPLE)),

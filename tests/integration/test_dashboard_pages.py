@@ -19,7 +19,7 @@ from fleetmedic.kernel.home import StackFile
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec
 from fleetmedic.stack.lifecycle import Stack, StackOptions
-from remediator.dashboards.dashboard_library import boards
+from remediator.dashboards.dashboard_library import dashboards
 from remediator.journal import read_events
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def test_every_panel_of_every_dashboard_shows_data_or_says_why_not(
     page.wait_for_timeout(8000)
     inject(hardware, "node1", 6, "xid", xid=43)
     unexplained = set[str]()
-    for board in boards().values():
+    for board in dashboards().values():
         found = patiently(page, f"{url(stack)}/dashboards/{board.uid}?from=now-5m&refresh=")
         assert len(found) == len({panel for panel, _ in board.queries})
         for one in found:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
-from rules.detectors.base import Facts, Timing
-from rules.detectors.gpu_covariance import CovarianceModel, LearnedModel
+from rules.detectors.base import ModelFacts, Timing
+from rules.detectors.gpu_covariance import CovarianceModel, GpuCovariance
 from rules.detectors.peer_band import (
     ALLOCATION,
     CLOCK,
@@ -33,7 +33,7 @@ BUSY_CLOCK, IDLE_CLOCK = 1950e6, 345e6
 MINUTES = 20
 STEP = 15
 COUNT = MINUTES * 60 // STEP + 1
-FACTS = Facts("peer_band", {"spread": 0.005, "threshold": 5.0}, 0.0, 86_400.0, 0.01, 0, 32)
+FACTS = ModelFacts("peer_band", {"spread": 0.005, "threshold": 5.0}, 0.0, 86_400.0, 0.01, 0, 32)
 MODEL = PeerModel(0.005, 5.0, FACTS)
 
 
@@ -268,9 +268,9 @@ def test_the_recorded_deviation_is_the_one_computed_on_history(
 
 
 def test_the_score_rule_points_at_the_sick_machine(parts: dict[str, Path], tmp_path: Path) -> None:
-    facts = Facts("gpu_covariance", {"threshold": 4.0}, 0.0, 86_400.0, 0.5, 0, 32)
+    facts = ModelFacts("gpu_covariance", {"threshold": 4.0}, 0.0, 86_400.0, 0.5, 0, 32)
     model = CovarianceModel((0, 1), (0.0, 0.0), (0.0, 0.0), ((1.0, 0.0), (0.0, 1.0)), 4.0, facts)
-    group = LearnedModel().compile(model, Timing(1.0), Links("http://runbooks"))
+    group = GpuCovariance().compile(model, Timing(1.0), Links("http://runbooks"))
     path = tmp_path / "rules.yml"
     path.write_text(render(described(group, facts), facts, 1.0))
     assert [str(f) for f in lint_file(path)] == []

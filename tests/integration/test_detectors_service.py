@@ -19,7 +19,7 @@ import yaml
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.stack.history import backfill
 from rules.history import Prometheus
-from rules.publish import Places, PublishError, publish
+from rules.publish import PublishError, PublishPaths, publish
 
 pytestmark = pytest.mark.integration
 FILES = ("peer_band", "gpu_covariance")
@@ -143,7 +143,7 @@ def test_the_service_puts_rules_live_keeps_them_and_leaves_in_time(
     ids=["unparsable", "refused by promtool", "another group than promised"],
 )
 def test_a_broken_candidate_never_replaces_a_good_file(stand: Stand, text: str, gate: str) -> None:
-    places = Places(stand.folder / "work", stand.generated, stand.promtool)
+    places = PublishPaths(stand.folder / "work", stand.generated, stand.promtool)
     prometheus = Prometheus(stand.url)
     good = "groups: [{name: good, rules: [{record: 'x:up:sum', expr: sum(up)}]}]\n"
     publish("candidate", good, "good", places, prometheus)
@@ -154,7 +154,7 @@ def test_a_broken_candidate_never_replaces_a_good_file(stand: Stand, text: str, 
 
 
 def test_a_prometheus_that_refuses_to_reload_keeps_the_former_file(stand: Stand) -> None:
-    places = Places(stand.folder / "work", stand.generated, stand.promtool)
+    places = PublishPaths(stand.folder / "work", stand.generated, stand.promtool)
     prometheus = Prometheus(stand.url)
     good = "groups: [{name: good2, rules: [{record: 'y:up:sum', expr: sum(up)}]}]\n"
     publish("other", good, "good2", places, prometheus)
@@ -169,7 +169,7 @@ def test_a_prometheus_that_refuses_to_reload_keeps_the_former_file(stand: Stand)
 
 
 def test_what_is_already_live_is_not_loaded_again(stand: Stand) -> None:
-    places = Places(stand.folder / "work", stand.generated, stand.promtool)
+    places = PublishPaths(stand.folder / "work", stand.generated, stand.promtool)
     text = "groups: [{name: same, rules: [{record: 'z:up:sum', expr: sum(up)}]}]\n"
     assert publish("same", text, "same", places, Prometheus(stand.url))
     assert not publish("same", text, "same", places, Prometheus(stand.url))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.reading.fork_client import Nursery
-from exporter.reading.worker_handle import Child
+from exporter.reading.fork_client import ForkClient
+from exporter.reading.worker_handle import ChildHandle
 
 pytestmark = pytest.mark.integration
 PATIENCE = 20.0  # seconds: a busy machine is slow, not wrong
@@ -37,10 +37,10 @@ def main(arguments):
 
 
 @pytest.fixture
-def nursery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery]:
+def fork_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkClient]:
     (tmp_path / "stand_in.py").write_text(MODULE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    made = Nursery(["stand_in"])
+    made = ForkClient(["stand_in"])
     yield made
     made.stop()
 
@@ -52,7 +52,7 @@ def until(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
         time.sleep(0.005)
 
 
-def lines(child: Child, count: int) -> list[bytes]:
+def lines(child: ChildHandle, count: int) -> list[bytes]:
     found: list[bytes] = []
     until(lambda: found.extend(child.lines()) or len(found) >= count)
     return found
@@ -65,8 +65,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_process_is_given_words_orders_and_a_heartbeat(nursery: Nursery) -> None:
-    child = Child(nursery, "stand_in", ["a b", "c\nd"])
+def test_a_process_is_given_words_orders_and_a_heartbeat(fork_client: ForkClient) -> None:
+    child = ChildHandle(fork_client, "stand_in", ["a b", "c\nd"])
     child.order("hello")
     assert lines(child, 3) == [b"a b c", b"d", b"HELLO"]
     assert child.beat()[3:] == (7, "links")
@@ -76,8 +76,8 @@ def test_a_process_is_given_words_orders_and_a_heartbeat(nursery: Nursery) -> No
     child.close()
 
 
-def test_a_process_is_called_in_the_list_of_processes_what_it_is(nursery: Nursery) -> None:
-    child = Child(nursery, "stand_in", ["x"])
+def test_a_process_is_called_in_the_list_of_processes_what_it_is(fork_client: ForkClient) -> None:
+    child = ChildHandle(fork_client, "stand_in", ["x"])
     lines(child, 1)
     assert Path(f"/proc/{child.pid}/comm").read_text() == "gpu-stand_in\n"
     child.end()
@@ -85,12 +85,14 @@ def test_a_process_is_called_in_the_list_of_processes_what_it_is(nursery: Nurser
     child.close()
 
 
-def test_all_are_forked_from_one_process_that_has_the_modules_loaded(nursery: Nursery) -> None:
-    first = Child(nursery, "stand_in", ["x"])
-    second = Child(nursery, "stand_in", ["y"])
+def test_all_are_forked_from_one_process_that_has_the_modules_loaded(
+    fork_client: ForkClient,
+) -> None:
+    first = ChildHandle(fork_client, "stand_in", ["x"])
+    second = ChildHandle(fork_client, "stand_in", ["y"])
     lines(second, 1)
-    assert nursery._process is not None
-    children = Path(f"/proc/{nursery._process.pid}/task/{nursery._process.pid}/children")
+    assert fork_client._process is not None
+    children = Path(f"/proc/{fork_client._process.pid}/task/{fork_client._process.pid}/children")
     assert {*map(int, children.read_text().split())} == {first.pid, second.pid}
     for child in (first, second):
         child.end()
@@ -98,8 +100,8 @@ def test_all_are_forked_from_one_process_that_has_the_modules_loaded(nursery: Nu
         child.close()
 
 
-def test_one_that_does_not_heed_sigterm_is_killed_after_a_grace(nursery: Nursery) -> None:
-    child = Child(nursery, "stand_in", ["deaf"])
+def test_one_that_does_not_heed_sigterm_is_killed_after_a_grace(fork_client: ForkClient) -> None:
+    child = ChildHandle(fork_client, "stand_in", ["deaf"])
     lines(child, 2)
     child.end()
     assert not child.reap(0.2)
@@ -111,8 +113,10 @@ def test_one_that_does_not_heed_sigterm_is_killed_after_a_grace(nursery: Nursery
     child.close()
 
 
-def test_one_that_fails_ends_alone(nursery: Nursery, capfd: pytest.CaptureFixture[str]) -> None:
-    failing, other = (Child(nursery, "stand_in", [word]) for word in "xy")
+def test_one_that_fails_ends_alone(
+    fork_client: ForkClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    failing, other = (ChildHandle(fork_client, "stand_in", [word]) for word in "xy")
     failing.order("fail")
     assert failing.reap(PATIENCE)
     assert "ZeroDivisionError" in capfd.readouterr().err
@@ -126,30 +130,30 @@ def test_one_that_fails_ends_alone(nursery: Nursery, capfd: pytest.CaptureFixtur
 
 
 def test_when_the_nursery_is_killed_all_end_and_the_next_start_makes_another(
-    nursery: Nursery,
+    fork_client: ForkClient,
 ) -> None:
-    child = Child(nursery, "stand_in", ["x"])
+    child = ChildHandle(fork_client, "stand_in", ["x"])
     lines(child, 1)
-    assert nursery._process is not None
-    os.kill(nursery._process.pid, signal.SIGKILL)
+    assert fork_client._process is not None
+    os.kill(fork_client._process.pid, signal.SIGKILL)
     assert child.reap(PATIENCE)
     child.close()
-    until(lambda: nursery._process is not None and nursery._process.poll() is not None)
-    again = Child(nursery, "stand_in", ["y"])
+    until(lambda: fork_client._process is not None and fork_client._process.poll() is not None)
+    again = ChildHandle(fork_client, "stand_in", ["y"])
     assert lines(again, 1) == [b"y"]
     again.end()
     assert again.reap(PATIENCE)
     again.close()
 
 
-def test_all_end_with_the_thread_that_started_them(nursery: Nursery) -> None:
+def test_all_end_with_the_thread_that_started_them(fork_client: ForkClient) -> None:
     pids: list[int] = []
 
     def start() -> None:
-        child = Child(nursery, "stand_in", ["x"])
+        child = ChildHandle(fork_client, "stand_in", ["x"])
         lines(child, 1)
-        assert nursery._process is not None
-        pids.extend((child.pid, nursery._process.pid))
+        assert fork_client._process is not None
+        pids.extend((child.pid, fork_client._process.pid))
         child.close()
 
     thread = threading.Thread(target=start)
@@ -160,13 +164,13 @@ def test_all_end_with_the_thread_that_started_them(nursery: Nursery) -> None:
 
 
 def test_without_pidfds_it_works_by_process_ids(
-    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+    fork_client: ForkClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(pid: int) -> int:
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(os, "pidfd_open", none)
-    child = Child(nursery, "stand_in", ["x"])
+    child = ChildHandle(fork_client, "stand_in", ["x"])
     lines(child, 1)
     assert not child.gone(time.monotonic())
     child.end()
@@ -175,15 +179,15 @@ def test_without_pidfds_it_works_by_process_ids(
 
 
 def test_a_module_that_cannot_be_imported_costs_those_alone_that_need_it(
-    nursery: Nursery,
+    fork_client: ForkClient,
 ) -> None:
-    both = Nursery(["no_such_module_here", "stand_in"])
-    child = Child(both, "stand_in", ["x"])
+    both = ForkClient(["no_such_module_here", "stand_in"])
+    child = ChildHandle(both, "stand_in", ["x"])
     assert lines(child, 1) == [b"x"]
     child.end()
     child.reap(PATIENCE)
     child.close()
-    other = Child(both, "no_such_module_here", [])
+    other = ChildHandle(both, "no_such_module_here", [])
     assert other.reap(PATIENCE)
     other.close()
     both.stop()

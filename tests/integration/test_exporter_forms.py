@@ -21,7 +21,7 @@ import yaml
 
 from exporter.catalogue import Metric, catalogue
 from exporter.exposition import Renderer, Sample
-from exporter.pages.openmetrics import Form
+from exporter.pages.openmetrics import ExpositionFormat
 from exporter.pages.page import Fragment
 from fleetmedic.hardware.faults import inject
 from fleetmedic.hardware.state import Hardware
@@ -215,8 +215,8 @@ def stored(port: int, job: str) -> Series:
 
 
 def test_each_gets_the_form_that_it_asks_for(forms: dict[str, Answer]) -> None:
-    assert forms["text"].kind == Form.TEXT
-    assert forms["openmetrics"].kind == Form.OPENMETRICS
+    assert forms["text"].kind == ExpositionFormat.TEXT
+    assert forms["openmetrics"].kind == ExpositionFormat.OPENMETRICS
     assert forms["openmetrics"].body.endswith(b"\n# EOF\n")
 
 
@@ -281,5 +281,5 @@ def test_promtool_has_nothing_to_say_about_any_family_of_the_catalogue(
 
     own = [metric for metric in catalogue() if metric.producer == "exporter"]
     whole = [metric for metric in own if metric.type != "histogram"]
-    page = Fragment(Renderer(catalogue()).render(map(sample, whole))).plain(Form.TEXT)
+    page = Fragment(Renderer(catalogue()).render(map(sample, whole))).plain(ExpositionFormat.TEXT)
     assert complaints(parts[promtool], page) == []

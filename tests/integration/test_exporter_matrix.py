@@ -229,7 +229,7 @@ class Machine:
 
     def readers(self) -> list[int]:
         """The processes that have the driver open."""
-        return [reader for nursery in offspring(self.pid) for reader in offspring(nursery)]
+        return [reader for fork_client in offspring(self.pid) for reader in offspring(fork_client)]
 
     def size(self) -> tuple[int, int]:
         """Processes, and threads of the exporter itself."""

@@ -75,7 +75,7 @@ class Running:
 
     def workers(self) -> list[int]:
         """The processes that read GPUs: they are forked from one that does not."""
-        return [worker for nursery in offspring(self.pid) for worker in offspring(nursery)]
+        return [worker for fork_client in offspring(self.pid) for worker in offspring(fork_client)]
 
     def stop(self) -> int:
         assert self.process is not None

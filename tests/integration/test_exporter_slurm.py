@@ -17,7 +17,7 @@ from fake_nvml import firmware
 from fake_nvml.build import build
 from real_slurm import cluster as real_slurm
 
-from exporter.owners.processes import look
+from exporter.owners.processes import read_process
 from exporter.owners.slurm import SlurmNotes, SlurmSteps
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
@@ -108,7 +108,7 @@ def test_without_cgroups_notes_tell_and_processes_name_their_job(slurm: Any) -> 
     for node, wanted in zip(NODES, ON_NODES, strict=True):
         soon(slurm, lambda node=node: held(SlurmNotes(slurm.notes(node))), wanted)
         assert not (real_slurm.FREEZER / f"slurm_{node}").exists()
-    found = [look(PROC, pid) for pid in started_here()]
+    found = [read_process(PROC, pid) for pid in started_here()]
     mine = [process for process in found if process and "slurm:3" in process.keys]
     assert {"sleep", "slurm_script"} <= {process.name for process in mine}
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from exporter.gpu_states import INTERVALS, Board, BoardView, Status
-from exporter.reading.supervisor import Supervisor
+from exporter.gpu_states import INTERVALS, GpuStates, GpuStatus, NodeSnapshot
+from exporter.reading.supervisor import WorkerSupervisor
 from fleetmedic.hardware.state import Hardware
 
 pytestmark = pytest.mark.integration
 GPUS = 4
 PATIENCE = 20.0  # seconds: a busy machine is slow, not wrong
-UP, LOST, HUNG, UNKNOWN = Status.UP, Status.LOST, Status.HUNG, Status.UNKNOWN
+UP, LOST, HUNG, UNKNOWN = GpuStatus.UP, GpuStatus.LOST, GpuStatus.HUNG, GpuStatus.UNKNOWN
 EVENTS = """
 import os, time
 from pathlib import Path
@@ -62,17 +62,17 @@ class Node:
         self.begin()
 
     def begin(self) -> None:
-        self.board = Board(self.folder / "inventory.json", expected=None, intervals=INTERVALS)
-        self.supervisor = Supervisor(
+        self.board = GpuStates(self.folder / "inventory.json", expected=None, intervals=INTERVALS)
+        self.supervisor = WorkerSupervisor(
             self.board, self.source, INTERVALS, lambda event, **fields: self.said.append(event),
             procfs=self.folder / "proc", sysfs=self.folder / "sys", events="stand_in_events",
         )  # fmt: skip
         self.supervisor.start()
 
-    def view(self) -> BoardView:
+    def view(self) -> NodeSnapshot:
         return self.board.view(time.time())
 
-    def until(self, holds: Callable[[BoardView], bool], seconds: float = PATIENCE) -> float:
+    def until(self, holds: Callable[[NodeSnapshot], bool], seconds: float = PATIENCE) -> float:
         """Wait until it holds; the seconds that took. What it ought to take, bench/exporter measures."""
         began = time.monotonic()
         while not holds(self.view()):
@@ -80,7 +80,7 @@ class Node:
             time.sleep(0.02)
         return time.monotonic() - began
 
-    def shows(self, *statuses: Status, seconds: float = PATIENCE) -> float:
+    def shows(self, *statuses: GpuStatus, seconds: float = PATIENCE) -> float:
         return self.until(lambda view: [gpu.status for gpu in view.gpus] == [*statuses], seconds)
 
     def hang(self, *gpus: int, hung: bool = True, where: str = "") -> None:
@@ -248,7 +248,7 @@ def test_events_are_given_on(node: Node) -> None:
     node.tell("GPU-a xid 79")
     taken: list[tuple[float, object]] = []
 
-    def came(view: BoardView) -> bool:
+    def came(view: NodeSnapshot) -> bool:
         taken.extend(node.board.take_events())
         return bool(taken)
 

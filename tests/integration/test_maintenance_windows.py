@@ -22,13 +22,13 @@ import yaml
 
 from fleetmedic.alerting.expressions import expression
 from fleetmedic.alerting.intervals import MONTHS, WEEKDAYS, TimeRange, Window, interval
-from fleetmedic.alerting.render import Place, matchers, render
+from fleetmedic.alerting.render import RenderContext, matchers, render
 from fleetmedic.alerting.settings import Maintenance, Notifications
 from fleetmedic.alerting.windows import open_maintenance
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.share import share
 from fleetmedic.stack import binaries
-from fleetmedic.stack.health import trouble
+from fleetmedic.stack.health import health_problem
 
 pytestmark = pytest.mark.integration
 
@@ -71,10 +71,10 @@ def _table(now: datetime) -> dict[str, tuple[Window, ...]]:
     }
 
 
-def _place(tmp_path: Path) -> Place:
+def _place(tmp_path: Path) -> RenderContext:
     token = tmp_path / "token"
     token.write_text("secret\n")
-    return Place("http://127.0.0.1:9", str(token), str(share("alertmanager") / "templates"))
+    return RenderContext("http://127.0.0.1:9", str(token), str(share("alertmanager") / "templates"))
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def _running(program: str, config: Path, url: str) -> Iterator[None]:
         )  # fmt: skip
         try:
             until = time.monotonic() + 20
-            while trouble(f"{url}/-/ready"):
+            while health_problem(f"{url}/-/ready"):
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < until, log.read_text()
                 time.sleep(0.05)

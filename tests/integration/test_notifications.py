@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 
-from fleetmedic.alerting.render import Place, parse_version, render
+from fleetmedic.alerting.render import RenderContext, parse_version, render
 from fleetmedic.alerting.settings import read
 from fleetmedic.kernel.share import share
 from fleetmedic.stack import binaries
@@ -251,7 +251,7 @@ def alertmanager(
     """An Alertmanager with the rendered configuration, and its version as the record names it."""
     program = parts[request.param]
     version = binaries.version(program).rpartition(" ")[2]
-    place = Place(
+    place = RenderContext(
         remediator, str(folder / "token"), str(share("alertmanager") / "templates"),
         parse_version(version),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from fleetmedic.alerting.render import Place, parse_version, render
+from fleetmedic.alerting.render import RenderContext, parse_version, render
 from fleetmedic.alerting.settings import Http, Notifications, Team
 from fleetmedic.kernel.share import share
 from fleetmedic.stack import binaries
@@ -69,7 +69,7 @@ def running(
         channels={"pager": Http(url_file="/nowhere", template="sms")},
         teams=(Team("ops", critical=("pager",), warning=("pager",), info=("pager",)),),
     )
-    place = Place(
+    place = RenderContext(
         f"http://127.0.0.1:{remediator.port}", str(tmp_path / "token"),
         str(share("alertmanager") / "templates"),
         parse_version(binaries.version(program).rpartition(" ")[2]),

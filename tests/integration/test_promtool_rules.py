@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rules import mutate
-from rules.render import Links, Place, render, sources
+from rules.render import Links, RenderParameters, render, sources
 
 pytestmark = pytest.mark.integration
 TESTS = sorted(mutate.TESTS.glob("*.yml"))
@@ -35,7 +35,7 @@ def test_the_shipped_rules_are_accepted(parts: dict[str, Path], promtool: str) -
 def test_rendered_rules_are_accepted(
     parts: dict[str, Path], tmp_path: Path, factor: float, promtool: str
 ) -> None:
-    paths = render(tmp_path, Place(factor, Links("http://127.0.0.1:1/runbooks")))
+    paths = render(tmp_path, RenderParameters(factor, Links("http://127.0.0.1:1/runbooks")))
     _promtool(parts[promtool], "check", "rules", *map(str, paths))
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from fleetmedic.stack import binaries
-from remediator.alertmanager import AlertmanagerClient, Listed, Peers
-from remediator.http import HttpError, PrometheusClient, Sample
+from remediator.alertmanager import AlertmanagerClient, AlertmanagerPeers, ListedAlert
+from remediator.http import HttpError, PrometheusClient, QuerySample
 
 pytestmark = pytest.mark.integration
 DEADLINE = 30.0
@@ -109,16 +109,16 @@ def ask(url: str, question: Callable[[PrometheusClient], Any]) -> Any:
     return asyncio.run(asked())
 
 
-def listed(url: str, holds: Callable[[list[Listed]], bool], *others: str) -> list[Listed]:
+def listed(url: str, holds: Callable[[list[ListedAlert]], bool], *others: str) -> list[ListedAlert]:
     """What Alertmanager lists for the receiver, once that holds."""
 
-    async def asked() -> list[Listed]:
+    async def asked() -> list[ListedAlert]:
         async with contextlib.AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(AlertmanagerClient(one, ("none",)))
                 for one in (*others, url)
             ]
-            return list((await Peers(clients).answer()).listed.values())
+            return list((await AlertmanagerPeers(clients).answer()).listed.values())
 
     deadline = time.monotonic() + DEADLINE
     while not holds(found := asyncio.run(asked())) and time.monotonic() < deadline:
@@ -146,7 +146,7 @@ def test_scalars_empty_answers_and_refusals(prometheus: str) -> None:
     (two,) = ask(prometheus, lambda p: p.query("1 + 1"))
     assert (two.labels, two.value) == ({}, 2.0)
     (nan,) = ask(prometheus, lambda p: p.query("vector(0) / 0"))
-    assert isinstance(nan, Sample)
+    assert isinstance(nan, QuerySample)
     assert math.isnan(nan.value)
     assert ask(prometheus, lambda p: p.query("no_such_metric")) == []
     for expr, said in (("up{", "parse error"), ("up[5m]", "matrix")):

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from fleetmedic.kernel.home import StackFile
-from fleetmedic.stack.health import trouble
-from fleetmedic.stack.identity import Mark, alive, marked
+from fleetmedic.stack.health import health_problem
+from fleetmedic.stack.identity import Mark, alive, marked_processes
 from fleetmedic.stack.ports import is_free, layout
 
 pytestmark = pytest.mark.integration
@@ -79,7 +79,7 @@ def test_the_stack_comes_up_every_printed_address_answers_and_down_leaves_nothin
     urls = site.file.urls
     pages = [url + "/" for url in urls.values()]
     pages += [f"{urls['prometheus']}/graph", f"{urls['remediator']}/runbooks/GpuLost"]
-    assert {page: wrong for page in pages if (wrong := trouble(page, 5.0))} == {}
+    assert {page: wrong for page in pages if (wrong := health_problem(page, 5.0))} == {}
     for url in urls.values():
         assert url in printed
     status = site("status")
@@ -88,12 +88,12 @@ def test_the_stack_comes_up_every_printed_address_answers_and_down_leaves_nothin
     token = site.state / "secrets/webhook.token"
     assert token.stat().st_mode & 0o777 == 0o600
     mark = site.mark
-    assert len(marked(mark)) > 8
+    assert len(marked_processes(mark)) > 8
     began = time.monotonic()
     down = site("down")
     assert down.returncode == 0, down.stderr
     assert time.monotonic() - began < 12
-    assert marked(mark) == []
+    assert marked_processes(mark) == []
     assert all(is_free(port) for port in layout(site.base, ["node1", "node2"]).values())
     assert site("status").returncode == 1
 
@@ -110,7 +110,7 @@ def test_killing_up_leaves_no_process_and_the_next_one_goes_on_from_its_state(si
     assert job.returncode == 0, job.stderr
     until(lambda: sleepers(site.state), 20)
     os.kill(mark.supervisor[0], signal.SIGKILL)
-    until(lambda: not marked(mark) and not sleepers(site.state), 15)
+    until(lambda: not marked_processes(mark) and not sleepers(site.state), 15)
     assert site("status").returncode == 1
 
     site.up()
@@ -195,7 +195,7 @@ def test_in_the_foreground_it_writes_plain_lines_and_ends_at_ctrl_c(site: Site) 
         assert process.wait(20) == 0, "".join(said)
     assert time.monotonic() - began < 10
     assert "\x1b[" not in "".join(said)
-    assert marked(mark) == []
+    assert marked_processes(mark) == []
 
 
 def test_every_snippet_is_accepted_by_the_real_checkers(

@@ -14,7 +14,7 @@ import pytest
 
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack.fetch import parts_dir, unpacked
-from fleetmedic.stack.health import trouble
+from fleetmedic.stack.health import health_problem
 from fleetmedic.stack.ports import is_free, layout
 
 pytestmark = pytest.mark.integration
@@ -93,7 +93,7 @@ def test_up_becomes_healthy_from_the_wheel_alone(
         urls = StackFile.read(home / f"stack-{base}").urls
         pages = [f"{url}/" for url in urls.values()]
         pages += [f"{urls['prometheus']}/graph", f"{urls['remediator']}/runbooks/GpuLost"]
-        assert {page: wrong for page in pages if (wrong := trouble(page, 5.0))} == {}
+        assert {page: wrong for page in pages if (wrong := health_problem(page, 5.0))} == {}
         assert run(program, "up", "status", *where, cwd=tmp_path, **mine).returncode == 0
     finally:
         down = run(program, "up", "down", *where, cwd=tmp_path, **mine)

@@ -24,7 +24,7 @@ import real_parts
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack import newer_releases
-from fleetmedic.stack.apt import last
+from fleetmedic.stack.apt import last_line
 
 PACKAGES = ("docker.io", "containerd", "runc", "tini", "iptables")
 # The libraries of these that a bare Debian lacks; those that the machine has are in front of them.
@@ -78,7 +78,7 @@ def refused() -> str:
             ["unshare", "-m", "sh", "-c", _ROOM, "room", "/etc", folder, "unshare", "-n", "true"],
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
-    return last(tried.stderr) if tried.returncode else ""
+    return last_line(tried.stderr) if tried.returncode else ""
 
 
 class Engine:
@@ -175,7 +175,7 @@ class Engine:
     def _answers(self) -> bool:
         assert self._daemon is not None
         if self._daemon.poll() is not None:
-            raise UserError(f"dockerd does not start here: {last(self._log.read_text())}.")
+            raise UserError(f"dockerd does not start here: {last_line(self._log.read_text())}.")
         return self.run("info", seconds=20).returncode == 0
 
     def _quietly(self, *arguments: str) -> str:

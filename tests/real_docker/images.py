@@ -21,7 +21,7 @@ from real_docker.engine import Engine
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack import newer_releases
-from fleetmedic.stack.apt import last
+from fleetmedic.stack.apt import last_line
 from fleetmedic.stack.fetch import parts_dir
 
 BASE = "debian:12-slim"
@@ -97,7 +97,7 @@ def _debootstrap(archive: Path) -> None:
             env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
         )  # fmt: skip
         if done.returncode:
-            raise UserError(f"debootstrap makes no root ({last(done.stdout + done.stderr)}).")
+            raise UserError(f"debootstrap makes no root ({last_line(done.stdout + done.stderr)}).")
         _slim(root)
         _settings(root)
         partial = archive.with_suffix(".part")

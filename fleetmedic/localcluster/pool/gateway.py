@@ -15,9 +15,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleetmedic.localcluster.pool.http import Request, Response, Server, fetch
-from fleetmedic.localcluster.pool.metrics import CONTENT_TYPE, Metrics
-from fleetmedic.localcluster.pool.process import claim_or_exit, serve_until_told
+from fleetmedic.localcluster.pool.http import PoolRequest, PoolResponse, PoolServer, fetch
+from fleetmedic.localcluster.pool.metrics import CONTENT_TYPE, GatewayMetrics
+from fleetmedic.localcluster.pool.process import claim_or_exit, serve_until_terminated
 
 MAX_WAITING = 1_000
 WAIT_SECONDS = 60.0
@@ -31,13 +31,13 @@ RELOAD_SECONDS = 0.2
 class Pending:
     """A request that waits for its response."""
 
-    request: Request
-    answer: asyncio.Future[Response]
+    request: PoolRequest
+    answer: asyncio.Future[PoolResponse]
     tries: int = 0
 
 
 @dataclass(slots=True)
-class Lane:
+class WorkerSlot:
     """One worker; it serves one request at a time."""
 
     port: int
@@ -49,42 +49,42 @@ class Lane:
 class Gateway:
     """Forwards each request to an idle worker, in order of arrival."""
 
-    metrics: Metrics
+    metrics: GatewayMetrics
     endpoints: Path
     _waiting: deque[Pending] = field(default_factory=deque)
-    _lanes: dict[str, Lane] = field(default_factory=dict)
+    _lanes: dict[str, WorkerSlot] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _running: int = 0
     _stamp: int = 0
 
-    async def handle(self, request: Request) -> Response:
+    async def handle(self, request: PoolRequest) -> PoolResponse:
         """Forward `/infer` to a worker; serve the other paths."""
         if request.path == "/metrics":
             page = self.metrics.render(
                 waiting=len(self._waiting), running=self._running, replicas=len(self._lanes)
             )
-            return Response(200, page, CONTENT_TYPE)
+            return PoolResponse(200, page, CONTENT_TYPE)
         if request.path == "/healthz":
-            return Response(200, b"ok\n")
+            return PoolResponse(200, b"ok\n")
         if request.path == "/":
-            return Response(200, b"Worker pool. Paths: /infer, /metrics, /healthz.\n")
+            return PoolResponse(200, b"Worker pool. Paths: /infer, /metrics, /healthz.\n")
         if request.path != "/infer":
-            return Response(404, b"not found; expected /infer, /metrics or /healthz\n")
+            return PoolResponse(404, b"not found; expected /infer, /metrics or /healthz\n")
         arrived = time.monotonic()
         response = await self._answer(request)
         self.metrics.answered(response.status, time.monotonic() - arrived)
         return response
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: PoolRequest) -> PoolResponse:
         if len(self._waiting) >= MAX_WAITING:
-            return Response(503, b"the queue is full\n", retry_after=1)
+            return PoolResponse(503, b"the queue is full\n", retry_after=1)
         pending = Pending(request, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self._dispatch()
         try:
             return await asyncio.wait_for(pending.answer, WAIT_SECONDS)
         except TimeoutError:
-            return Response(504, b"no worker was free in time\n")
+            return PoolResponse(504, b"no worker was free in time\n")
         finally:
             if pending in self._waiting:  # timeout, or the client disconnected
                 self._waiting.remove(pending)
@@ -100,13 +100,13 @@ class Gateway:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _forward(self, lane: Lane, pending: Pending) -> None:
+    async def _forward(self, lane: WorkerSlot, pending: Pending) -> None:
         self._running += 1
         try:
             call = fetch("127.0.0.1", lane.port, "POST", "/infer", pending.request.body)
             status, body = await asyncio.wait_for(call, WORKER_SECONDS)
             if not pending.answer.done():
-                pending.answer.set_result(Response(status, body, "application/json"))
+                pending.answer.set_result(PoolResponse(status, body, "application/json"))
         except (OSError, EOFError):  # TimeoutError is an OSError
             lane.resting_until = time.monotonic() + PENALTY_SECONDS
             self._try_again(pending)
@@ -123,7 +123,7 @@ class Gateway:
         if pending.tries < MAX_TRIES:
             self._waiting.appendleft(pending)
         else:
-            pending.answer.set_result(Response(502, b"no worker answered\n"))
+            pending.answer.set_result(PoolResponse(502, b"no worker answered\n"))
 
     async def follow(self) -> None:
         """Reload the endpoints when they change."""
@@ -143,14 +143,14 @@ class Gateway:
             return  # missing or damaged: keep the known workers
         self._stamp = stamp
         kept = {name: lane for name, lane in self._lanes.items() if ports.get(name) == lane.port}
-        self._lanes = {name: kept.get(name) or Lane(port) for name, port in ports.items()}
+        self._lanes = {name: kept.get(name) or WorkerSlot(port) for name, port in ports.items()}
 
 
 async def run(folder: Path, host: str, port: int, endpoints: Path) -> None:
     """Serve until TERM or INT."""
-    gateway = Gateway(Metrics("serve"), endpoints)
+    gateway = Gateway(GatewayMetrics("serve"), endpoints)
     follower = asyncio.create_task(gateway.follow())
-    await serve_until_told(Server(gateway.handle), folder, host, port)
+    await serve_until_terminated(PoolServer(gateway.handle), folder, host, port)
     follower.cancel()
 
 

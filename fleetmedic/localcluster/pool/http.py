@@ -18,7 +18,7 @@ IDLE_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PoolRequest:
     """A request. `path` excludes the query."""
 
     method: str
@@ -28,7 +28,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class PoolResponse:
     """A response."""
 
     status: int
@@ -37,7 +37,7 @@ class Response:
     retry_after: int | None = None
 
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[PoolRequest], Awaitable[PoolResponse]]
 
 
 class BadRequest(Exception):  # noqa: N818 - the name of the status
@@ -48,7 +48,7 @@ class BadRequest(Exception):  # noqa: N818 - the name of the status
         self.status = status
 
 
-async def read_request(reader: asyncio.StreamReader) -> Request | None:
+async def read_request(reader: asyncio.StreamReader) -> PoolRequest | None:
     """The next request, None at the end of the connection. Raises BadRequest."""
     try:
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), IDLE_SECONDS)
@@ -75,10 +75,10 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
     except (asyncio.IncompleteReadError, TimeoutError):
         return None
     closing = headers.get("connection", "").lower() == "close" or words[2] == "HTTP/1.0"
-    return Request(words[0], words[1].partition("?")[0], body, not closing)
+    return PoolRequest(words[0], words[1].partition("?")[0], body, not closing)
 
 
-def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> bytes:
+def render(response: PoolResponse, *, keep_alive: bool, head_only: bool = False) -> bytes:
     """The bytes of a response."""
     head = (
         f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
@@ -90,7 +90,7 @@ def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> 
     return head.encode() + b"\r\n" + (b"" if head_only else response.body)
 
 
-class Server:
+class PoolServer:
     """Serves one handler until drained."""
 
     def __init__(self, handler: Handler) -> None:
@@ -127,7 +127,7 @@ class Server:
             if len(self._connections) <= MAX_CONNECTIONS:
                 await self._serve(reader, writer, task)
             else:
-                writer.write(render(Response(503, retry_after=1), keep_alive=False))
+                writer.write(render(PoolResponse(503, retry_after=1), keep_alive=False))
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
             pass  # the client disconnected, or the server is closing
         finally:
@@ -147,7 +147,7 @@ class Server:
                 request = await read_request(reader)
             except BadRequest as error:
                 writer.write(
-                    render(Response(error.status, f"{error}\n".encode()), keep_alive=False)
+                    render(PoolResponse(error.status, f"{error}\n".encode()), keep_alive=False)
                 )
                 return
             if request is None:

@@ -10,7 +10,7 @@ CODES = (200, 502, 503, 504)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Metrics:
+class GatewayMetrics:
     """Counts responses. Possible codes start at zero, so that `rate` includes the first response."""
 
     def __init__(self, service: str) -> None:

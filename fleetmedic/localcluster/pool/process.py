@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from fleetmedic.localcluster import shim
-from fleetmedic.localcluster.pool.http import Server
+from fleetmedic.localcluster.pool.http import PoolServer
 
 OPEN_FILES = 8_192
 DRAIN_SECONDS = 4.0
@@ -28,7 +28,7 @@ def claim_or_exit(folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def serve_until_told(server: Server, folder: Path, host: str, port: int) -> None:
+async def serve_until_terminated(server: PoolServer, folder: Path, host: str, port: int) -> None:
     """Listen, write started.json with the port, serve until TERM or INT, then drain."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -13,8 +13,8 @@ import json
 import time
 from pathlib import Path
 
-from fleetmedic.localcluster.pool.http import Request, Response, Server
-from fleetmedic.localcluster.pool.process import claim_or_exit, serve_until_told
+from fleetmedic.localcluster.pool.http import PoolRequest, PoolResponse, PoolServer
+from fleetmedic.localcluster.pool.process import claim_or_exit, serve_until_terminated
 
 REQUEST_SECONDS = 0.05
 ROUNDS = 500
@@ -35,16 +35,16 @@ class Worker:
         self._name = name
         self._one = asyncio.Lock()
 
-    async def handle(self, request: Request) -> Response:
+    async def handle(self, request: PoolRequest) -> PoolResponse:
         """`/infer` computes; every other path is a health check."""
         if request.path != "/infer":
-            return Response(200, b"ok\n")
+            return PoolResponse(200, b"ok\n")
         async with self._one:
             began = time.monotonic()
             result = compute(request.body)
             await asyncio.sleep(max(0.0, REQUEST_SECONDS - (time.monotonic() - began)))
         answer = {"worker": self._name, "result": result}
-        return Response(200, json.dumps(answer).encode(), "application/json")
+        return PoolResponse(200, json.dumps(answer).encode(), "application/json")
 
 
 def main() -> None:
@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     folder: Path = parser.parse_args().folder
     claim_or_exit(folder)
-    server = Server(Worker(folder.name).handle)
-    asyncio.run(serve_until_told(server, folder, "127.0.0.1", 0))
+    server = PoolServer(Worker(folder.name).handle)
+    asyncio.run(serve_until_terminated(server, folder, "127.0.0.1", 0))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from every_alert.outside import Outside, Wire, served, status
 from every_alert.processes import Processes, Programs, free_port
 from every_alert.scrapes import Node, node_job, outside_jobs, own_jobs
 from every_alert.work import Data, Loads, Server, Training
-from fleetmedic.alerting.render import Place as AlertmanagerPlace
+from fleetmedic.alerting.render import RenderContext as AlertmanagerPlace
 from fleetmedic.alerting.render import render as render_alertmanager
 from fleetmedic.alerting.settings import read as read_notifications
 from fleetmedic.hardware.state import Hardware
@@ -42,7 +42,7 @@ from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec, JobState
 from fleetmedic.localcluster.shutdown import shutdown
 from fleetmedic.stack import binaries
-from rules.render import Links, Place, render
+from rules.render import Links, RenderParameters, render
 
 SCRAPE = 2.0
 USER, PASSWORD, TOKEN = "prometheus", "known-to-prometheus", "a-token-of-the-remediator"
@@ -318,7 +318,7 @@ class Fleet:
         remediator = f"http://127.0.0.1:{self.ports['remediator']}"
         links = Links(f"{remediator}/runbooks", remediator)
         categories = frozenset() if main else self._categories[judge.factor]
-        place = Place(judge.factor, links, SCRAPE, categories=categories)
+        place = RenderParameters(judge.factor, links, SCRAPE, categories=categories)
         render(judge.folder / "rules", place)
         scrapes = [node_job(self.nodes.values(), USER, PASSWORD)]
         if main:

@@ -6,8 +6,8 @@ import asyncio
 import json
 
 from every_alert.fleet import SCRAPE, Fleet
-from remediator.dashboards.dashboard_library import boards
-from remediator.dashboards.proxy import Asked, Proxy
+from remediator.dashboards.dashboard_library import dashboards
+from remediator.dashboards.proxy import PanelParameters, PrometheusProxy
 from remediator.http import PrometheusClient
 
 
@@ -19,10 +19,10 @@ def empty(fleet: Fleet, seconds: float) -> dict[str, str]:
 
 async def _empty(fleet: Fleet, seconds: float) -> dict[str, str]:
     found: dict[str, str] = {}
-    asked = Asked(f"now-{seconds:.0f}s", "now", {})
+    asked = PanelParameters(f"now-{seconds:.0f}s", "now", {})
     async with PrometheusClient(f"http://{fleet.main.address}", timeout=30.0) as client:
-        proxy = Proxy(client, SCRAPE)
-        for board in boards().values():
+        proxy = PrometheusProxy(client, SCRAPE)
+        for board in dashboards().values():
             titles = _titles(board.document)
             for panel, ref in board.queries:
                 answer = await proxy.panel(board, panel, ref, asked)

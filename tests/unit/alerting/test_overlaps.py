@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmedic.alerting.expressions import expression
-from fleetmedic.alerting.overlaps import MAX_SETS, joint
+from fleetmedic.alerting.overlaps import MAX_SETS, overlapping_sets
 from fleetmedic.kernel.errors import UserError
 
 
@@ -39,26 +39,26 @@ def test_expressions_of_one_label_are_separate_where_that_is_certain(
     one: str, other: str, meet: bool
 ) -> None:
     for first, second in ((one, other), (other, one)):
-        found = joint([{"node": first}, {"node": second}], "f.yml")
+        found = overlapping_sets([{"node": first}, {"node": second}], "f.yml")
         assert ((0, 1) in found) == meet
 
 
 def test_expressions_of_different_labels_may_match_one_alert() -> None:
-    assert joint([{"node": "a"}, {"job": "b"}], "f.yml") == [(0, 1), (0,), (1,)]
+    assert overlapping_sets([{"node": "a"}, {"job": "b"}], "f.yml") == [(0, 1), (0,), (1,)]
 
 
 def test_larger_sets_come_first() -> None:
     matches = [{"node": "a"}, {"node": "b"}, {"job": "x"}, {"cluster": ".*"}]
-    found = joint(matches, "f.yml")
+    found = overlapping_sets(matches, "f.yml")
     assert [len(each) for each in found] == [3, 3, 2, 2, 2, 2, 2, 1, 1, 1, 1]
     assert set(found) > {(0, 2, 3), (1, 2, 3)}
 
 
 def test_many_separate_maintenances_are_fine_and_many_that_overlap_are_refused() -> None:
-    assert len(joint([{"node": f"rack-{n}-.*"} for n in range(300)], "f.yml")) == 300
-    assert len(joint([{f"label{n}": "a"} for n in range(8)], "f.yml")) == 255
+    assert len(overlapping_sets([{"node": f"rack-{n}-.*"} for n in range(300)], "f.yml")) == 300
+    assert len(overlapping_sets([{f"label{n}": "a"} for n in range(8)], "f.yml")) == 255
     with pytest.raises(UserError, match=f"f.yml: more than {MAX_SETS} combinations"):
-        joint([{f"label{n}": "a"} for n in range(40)], "f.yml")
+        overlapping_sets([{f"label{n}": "a"} for n in range(40)], "f.yml")
 
 
 TEXTS = st.text(alphabet="ab-", max_size=3)
@@ -77,4 +77,4 @@ def test_two_expressions_that_match_one_text_are_never_taken_as_separate(
     except ValueError:
         return
     if both:
-        assert (0, 1) in joint([{"node": first}, {"node": second}], "f.yml")
+        assert (0, 1) in overlapping_sets([{"node": first}, {"node": second}], "f.yml")

@@ -11,17 +11,17 @@ from click.testing import CliRunner
 
 from fleetmedic.alerting import render as renderer
 from fleetmedic.alerting.cli import alertmanager as command
-from fleetmedic.alerting.render import Place, lesser, parse_version, render
+from fleetmedic.alerting.render import RenderContext, inhibition_pairs, parse_version, render
 from fleetmedic.alerting.settings import Maintenance, Notifications, Window, read
 from fleetmedic.kernel.errors import UserError
 from rules import promql, rulefile
 from rules.lint import records
 from rules.render import shipped, sources
-from rules.series_labels import flow
+from rules.series_labels import labels_of_query
 from tests.unit.alerting.test_settings import GOOD
 
 ALERTS = {r.name: r for path in sources() for r in rulefile.read(path).rules() if r.is_alert}
-PLACE = Place("http://127.0.0.1:9095/", "/s/token", "/etc/alertmanager/templates")
+PLACE = RenderContext("http://127.0.0.1:9095/", "/s/token", "/etc/alertmanager/templates")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def given(tmp_path: Path) -> Notifications:
 
 
 def _config(given: Notifications | None, version: tuple[int, int] = (0, 25)) -> dict[str, Any]:
-    place = Place(PLACE.remediator_url, PLACE.token_file, PLACE.template_dir, version)
+    place = RenderContext(PLACE.remediator_url, PLACE.token_file, PLACE.template_dir, version)
     return yaml.safe_load(render(place, given))
 
 
@@ -143,11 +143,13 @@ def test_a_hostile_expression_stays_a_matcher(tmp_path: Path) -> None:
 
 def test_pairs_of_critical_and_lesser_alerts_exist_and_share_their_labels() -> None:
     known = records(shipped())
-    for pair in lesser():
+    for pair in inhibition_pairs():
         for name in (pair.critical, *pair.lesser):
             assert name in ALERTS, name
             # a label that neither alert had would be equal on both, whatever they are about
-            assert set(pair.equal) <= flow(promql.parse(ALERTS[name].expr), known).sure, name
+            assert (
+                set(pair.equal) <= labels_of_query(promql.parse(ALERTS[name].expr), known).sure
+            ), name
         assert ALERTS[pair.critical].labels["severity"] == "critical", pair.critical
 
 

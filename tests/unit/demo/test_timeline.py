@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from fleetmedic.demo.timeline import Check, Row, Timeline, lines
+from fleetmedic.demo.timeline import Check, Timeline, TimelineRow, lines
 
 ROWS = (
-    Row(105.5, "lost", "alert", "Alertmanager startsAt", "GpuLost"),
-    Row(100.0, "lost", "fault", "hardware folder", "gpu/node1/3"),
-    Row(103.0, "load", "load", "load generator"),
-    Row(106.0, "lost", "webhook", "journal 4 AlertReceived"),
+    TimelineRow(105.5, "lost", "alert", "Alertmanager startsAt", "GpuLost"),
+    TimelineRow(100.0, "lost", "fault", "hardware folder", "gpu/node1/3"),
+    TimelineRow(103.0, "load", "load", "load generator"),
+    TimelineRow(106.0, "lost", "webhook", "journal 4 AlertReceived"),
 )
 TIMELINE = Timeline(
     7, 90.0, ROWS, (Check("lost", kept=True, text="all seen"),), {"total_seconds": 1.0}

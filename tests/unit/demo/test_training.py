@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fleetmedic.demo.training import (
-    Plan,
+    RunSettings,
     batch,
     fresh,
     newest,
@@ -73,7 +73,7 @@ def test_a_run_cut_short_and_resumed_ends_as_one_that_nothing_disturbed(tmp_path
     for _ in range(7):
         model, _ = train_step(model, *batch(SEED, model.step))
     save(tmp_path, model, SEED)
-    assert run(Plan(20, SEED, 0.0, 6), tmp_path) == 0
+    assert run(RunSettings(20, SEED, 0.0, 6), tmp_path) == 0
     final = json.loads((tmp_path / "final.json").read_text())
     assert (final["sha256"], final["steps"], final["restarts"]) == (undisturbed(SEED, 20), 20, 0)
 
@@ -102,7 +102,7 @@ def test_a_lost_gpu_ends_it_at_once_without_a_checkpoint(
     monkeypatch.setenv("FLEETMEDIC_HARDWARE_DIR", str(hardware.root))
     monkeypatch.setenv("FLEETMEDIC_NODE", "node1")
     monkeypatch.setenv("FLEETMEDIC_GPUS", "0,1")
-    assert run(Plan(20, SEED, 0.0, 6), tmp_path / "checkpoints") == 1
+    assert run(RunSettings(20, SEED, 0.0, 6), tmp_path / "checkpoints") == 1
     assert "device 1 of node1 is lost" in capsys.readouterr().err
     assert not list((tmp_path / "checkpoints").glob("*.ckpt"))
 
@@ -110,7 +110,7 @@ def test_a_lost_gpu_ends_it_at_once_without_a_checkpoint(
 def test_it_tells_what_a_step_was_spent_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLEETMEDIC_JOB_ID", "train-a")
     monkeypatch.setenv("FLEETMEDIC_PROGRESS_DIR", str(tmp_path))
-    assert run(Plan(3, SEED, 0.01, 2), tmp_path / "checkpoints") == 0
+    assert run(RunSettings(3, SEED, 0.01, 2), tmp_path / "checkpoints") == 0
     told = json.loads((tmp_path / "train-a.json").read_text())
     assert told["samples"] == 3 * 64
     assert told["compute_seconds"] == pytest.approx(0.01)

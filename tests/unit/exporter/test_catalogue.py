@@ -10,7 +10,7 @@ from exporter.reference import markdown
 from exporter.registry import COLLECTORS
 from exporter.xids.kernel_events import EVENTS
 from exporter.xids.xid_catalogue import ACTIONS
-from fleetmedic.localcluster.pool.metrics import Metrics as PoolMetrics
+from fleetmedic.localcluster.pool.metrics import GatewayMetrics as PoolMetrics
 
 ROOT = Path(__file__).resolve().parents[3]
 

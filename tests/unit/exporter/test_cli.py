@@ -89,7 +89,7 @@ def test_the_help_shows_examples() -> None:
 def test_only_the_collectors_that_are_named_stay_without_the_defaults(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    seen: list[app.Settings] = []
+    seen: list[app.ExporterSettings] = []
     monkeypatch.setattr(app, "serve", seen.append)
     state = f"--state.dir={tmp_path}"
     named = ["--collector.xid", "--collector.gpu_load", "--no-collector.web"]
@@ -104,7 +104,7 @@ def test_only_the_collectors_that_are_named_stay_without_the_defaults(
 def test_addresses_may_be_many_and_one_is_there_by_itself(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    seen: list[app.Settings] = []
+    seen: list[app.ExporterSettings] = []
     monkeypatch.setattr(app, "serve", seen.append)
     for flags in ([], ["--web.listen-address=:1", "--web.listen-address=[::1]:2"]):
         exporter.main([*flags, f"--state.dir={tmp_path}"], standalone_mode=False)

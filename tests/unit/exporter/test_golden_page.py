@@ -17,12 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.boot import SimulatedBoot
 from exporter.catalogue import catalogue
 from exporter.exposition import Renderer
-from exporter.gpu_states import INTERVALS, Board
+from exporter.gpu_states import INTERVALS, GpuStates
 from exporter.pages.dcgm import dcgm
-from exporter.pages.openmetrics import Form
+from exporter.pages.openmetrics import ExpositionFormat
 from exporter.pages.page import Fragment, Page
 from exporter.reading.worker import Rounds
-from exporter.registry import COLLECTORS, Parts
+from exporter.registry import COLLECTORS, CollectorContext
 from exporter.sources.simulated import SimulatedSource
 from fleetmedic.hardware.state import Hardware
 
@@ -76,14 +76,14 @@ def node(folder: Path) -> Hardware:
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Board:
+def board(tmp_path: Path) -> GpuStates:
     hardware = node(tmp_path / "hardware")
     (tmp_path / "progress").mkdir()
     for stem, report in REPORTS.items():
         path = tmp_path / "progress" / f"{stem}.json"
         path.write_text(json.dumps(report))
         os.utime(path, (NOW, NOW))  # otherwise the report expires with the current date
-    board = Board(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    board = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
     rounds = Rounds(SimulatedSource(hardware.root, "node1", lambda: None), set(), INTERVALS)
     for now in (NOW - 2, NOW):
         for message in rounds.once(now):
@@ -93,9 +93,9 @@ def board(tmp_path: Path) -> Board:
 
 
 @pytest.fixture
-def page(tmp_path: Path, board: Board) -> Page:
+def page(tmp_path: Path, board: GpuStates) -> Page:
     hardware = Hardware(tmp_path / "hardware")
-    parts = Parts(
+    parts = CollectorContext(
         board=board, intervals=INTERVALS, boot=SimulatedBoot(hardware.root, "node1"),
         procfs=Path("/proc"), kmsg=hardware.kmsg_path("node1"), state_dir=tmp_path, node="node1",
         cluster_dir=None, progress_dir=tmp_path / "progress", has_gpus=True,
@@ -126,10 +126,10 @@ def test_the_page_of_a_simulated_node_is_the_one_on_record(page: Page) -> None:
 
 
 def test_in_openmetrics_it_is_the_one_on_record(page: Page) -> None:
-    compare("simulated_node.openmetrics", page.body(Form.OPENMETRICS, gzip=False))
+    compare("simulated_node.openmetrics", page.body(ExpositionFormat.OPENMETRICS, gzip=False))
 
 
-def test_for_dashboards_of_dcgm_it_is_the_one_on_record(board: Board) -> None:
+def test_for_dashboards_of_dcgm_it_is_the_one_on_record(board: GpuStates) -> None:
     view = board.view(NOW)
     xids = {gpu.uuid: 79 for gpu in view.gpus if gpu.index == 1}
     compare("simulated_node.dcgm", dcgm(view, "rack1", xids).text)
@@ -144,5 +144,5 @@ def test_both_forms_are_read_as_the_same_series(page: Page) -> None:
         }
 
     text = series(text_string_to_metric_families(page.text.decode()))
-    body = page.body(Form.OPENMETRICS, gzip=False).decode()
+    body = page.body(ExpositionFormat.OPENMETRICS, gzip=False).decode()
     assert series(openmetrics.text_string_to_metric_families(body)) == text  # type: ignore[no-untyped-call]

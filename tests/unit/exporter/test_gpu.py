@@ -6,10 +6,10 @@ import pytest
 
 from exporter.boot import ProcBoot
 from exporter.collector import CollectorError
-from exporter.collector_spec import Parts
+from exporter.collector_spec import CollectorContext
 from exporter.collectors.gpu import GpuReadings
-from exporter.gpu_states import INTERVALS, Board
-from exporter.reading.protocol import Devices, Hello, Lost, Present, Round, Slots, Values
+from exporter.gpu_states import INTERVALS, GpuStates
+from exporter.reading.protocol import Devices, GroupReadings, Hello, Lost, Present, Round, Slots
 from exporter.registry import COLLECTORS
 from exporter.sources.base import Device, Reading
 
@@ -21,19 +21,19 @@ READINGS = (
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Board:
-    made = Board(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+def board(tmp_path: Path) -> GpuStates:
+    made = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
     found = tuple(Device(slot, f"GPU-{slot}", f"0000:{slot + 1}0:00.0") for slot in range(2))
     for message in (
         Hello("nvml"), Slots((0, 1)), Devices(found, ()), Present(0),
-        Values(0, "processes", 10.0, READINGS), Lost(1), Round(10.0),
+        GroupReadings(0, "processes", 10.0, READINGS), Lost(1), Round(10.0),
     ):  # fmt: skip
         made.apply(message, 10.0)
     return made
 
 
-def shown(board: Board, tmp_path: Path, **flags: bool) -> list[str]:
-    parts = Parts(
+def shown(board: GpuStates, tmp_path: Path, **flags: bool) -> list[str]:
+    parts = CollectorContext(
         board=board, intervals=INTERVALS, boot=ProcBoot(Path("/proc")), procfs=Path("/proc"),
         kmsg=tmp_path / "kmsg", state_dir=tmp_path, node="node1", cluster_dir=None, progress_dir=None,
         has_gpus=True, log=lambda event, **fields: None,
@@ -45,18 +45,18 @@ def shown(board: Board, tmp_path: Path, **flags: bool) -> list[str]:
 
 
 def test_a_series_for_each_process_is_shown_only_when_asked_for(
-    board: Board, tmp_path: Path
+    board: GpuStates, tmp_path: Path
 ) -> None:
     assert shown(board, tmp_path) == ["gpu_processes"]
     assert shown(board, tmp_path, gpu_processes=True) == [reading.name for reading in READINGS]
 
 
-def test_of_a_lost_gpu_nothing_is_shown(board: Board) -> None:
+def test_of_a_lost_gpu_nothing_is_shown(board: GpuStates) -> None:
     samples = list(GpuReadings(board, "processes", 10.0).collect(10.0))
     assert {sample.labels[:2] for sample in samples} == {("0", "GPU-0")}
 
 
-def test_a_group_that_no_gpu_gives_any_more_has_failed(board: Board) -> None:
+def test_a_group_that_no_gpu_gives_any_more_has_failed(board: GpuStates) -> None:
     board.apply(Present(0), 45.0)
     with pytest.raises(CollectorError, match="no GPU has current values of processes"):
         list(GpuReadings(board, "processes", 10.0).collect(45.0))

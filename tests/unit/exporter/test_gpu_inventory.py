@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.gpu_inventory import Known, bus_key, merge, read, shown, write
+from exporter.gpu_inventory import InventoryEntry, bus_key, merge, new_bus_devices, read, write
 from exporter.sources.base import BusGpu, Device
 
 
@@ -12,7 +12,7 @@ def device(slot: int, name: str, bus: int | None = None) -> Device:
     return Device(slot, f"GPU-{name}", f"0000:{0x10 + (slot if bus is None else bus):02x}:00.0")
 
 
-def indices(known: dict[str, Known]) -> dict[str, int]:
+def indices(known: dict[str, InventoryEntry]) -> dict[str, int]:
     return {uuid.removeprefix("GPU-"): entry.index for uuid, entry in known.items()}
 
 
@@ -65,5 +65,5 @@ def test_a_new_gpu_has_the_index_of_its_place_on_the_bus() -> None:
 def test_what_the_bus_shows_with_a_uuid_is_known_and_what_has_none_is_not() -> None:
     bus = (BusGpu("0000:11:00.0", "GPU-b"), BusGpu("0000:10:00.0"), BusGpu("bad", "GPU-????"))
     known = merge({}, (device(0, "a"),), bus)
-    assert shown(bus, known) == (Device(1, "GPU-b", "0000:11:00.0"),)
-    assert shown(bus, merge(known, shown(bus, known), bus)) == ()
+    assert new_bus_devices(bus, known) == (Device(1, "GPU-b", "0000:11:00.0"),)
+    assert new_bus_devices(bus, merge(known, new_bus_devices(bus, known), bus)) == ()

@@ -7,7 +7,7 @@ import pytest
 from exporter.catalogue import catalogue
 from exporter.collector import CollectorError
 from exporter.collectors.gpu_presence import GpuPresence
-from exporter.gpu_states import INTERVALS, Board, State
+from exporter.gpu_states import INTERVALS, GpuStates, WorkerPoolState
 from exporter.reading.protocol import Devices, Lost, Present, Round
 from exporter.sources.base import Device
 
@@ -15,15 +15,15 @@ GPUS = tuple(Device(slot, f"GPU-{slot}", f"0000:{0x10 + slot:02x}:00.0") for slo
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Board:
-    made = Board(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+def board(tmp_path: Path) -> GpuStates:
+    made = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
     for message in (Devices(GPUS, ()), Present(0), Present(1), Lost(2), Round(10.0)):
         made.apply(message, 10.0)
     made.hung(3, 10.0)
     return made
 
 
-def page(board: Board) -> dict[str, float]:
+def page(board: GpuStates) -> dict[str, float]:
     given = {}
     for name, values, value in GpuPresence(board).collect(10.0):
         labels = zip(catalogue().get(name).labels, values, strict=True)
@@ -42,10 +42,10 @@ def series(name: str, slot: int, **more: str) -> str:
     [(0, 1, 1, 0, 1, 0), (1, 1, 1, 0, 1, 1), (2, 0, 0, 1, None, None), (3, 0, 1, 0, 0, None)],
 )
 def test_each_verdict_has_its_series(
-    board: Board, slot: int, up: int, present: int, lost: int, responding: int | None,
+    board: GpuStates, slot: int, up: int, present: int, lost: int, responding: int | None,
     slow: int | None,
 ) -> None:  # fmt: skip
-    board.supervised(State("", slow=frozenset((1,))))
+    board.supervised(WorkerPoolState("", slow=frozenset((1,))))
     given = page(board)
     names = ("gpu_up", "gpu_present", "gpu_lost", "gpu_responding", "gpu_slow")
     assert [given.get(series(name, slot)) for name in names] == [
@@ -57,37 +57,39 @@ def test_each_verdict_has_its_series(
     ]
 
 
-def test_what_is_left_out_has_a_series_of_its_own(board: Board) -> None:
-    board.supervised(State("", left_out=((0, "links"), (3, "presence")), stuck=True, abandoned=1))
+def test_what_is_left_out_has_a_series_of_its_own(board: GpuStates) -> None:
+    board.supervised(
+        WorkerPoolState("", left_out=((0, "links"), (3, "presence")), stuck=True, abandoned=1)
+    )
     given = page(board)
     assert given[series("gpu_exporter_left_out", 0, collector="gpu_links")] == 1
     assert given[series("gpu_exporter_left_out", 3, collector="gpu_presence")] == 1
     assert given["gpu_worker_stuck"] == given["gpu_exporter_abandoned_workers"] == 1
 
 
-def test_released_gpus_have_no_verdict_and_the_collector_succeeds(board: Board) -> None:
-    board.supervised(State("", released=True))
+def test_released_gpus_have_no_verdict_and_the_collector_succeeds(board: GpuStates) -> None:
+    board.supervised(WorkerPoolState("", released=True))
     given = page(board)
     assert given["gpu_exporter_released"] == 1
     assert not [name for name in given if name.startswith(("gpu_up", "gpu_lost"))]
     assert len([name for name in given if name.startswith("gpu_info")]) == 4
 
 
-def test_the_event_process_is_said_where_there_is_one(board: Board) -> None:
+def test_the_event_process_is_said_where_there_is_one(board: GpuStates) -> None:
     assert "gpu_exporter_event_process_up" not in page(board)
-    board.supervised(State("", events_up=False, event_restarts=2))
+    board.supervised(WorkerPoolState("", events_up=False, event_restarts=2))
     given = page(board)
     assert given["gpu_exporter_event_process_up"] == 0
     assert given["gpu_exporter_event_process_restarts_total"] == 2
 
 
 def test_when_nobody_knows_anything_the_collector_fails(tmp_path: Path) -> None:
-    empty = Board(tmp_path / "none.json", expected=None, intervals=INTERVALS)
+    empty = GpuStates(tmp_path / "none.json", expected=None, intervals=INTERVALS)
     with pytest.raises(CollectorError, match="no data has been read"):
         list(GpuPresence(empty).collect(0.0))
 
 
-def test_the_token_changes_with_what_is_shown_and_not_with_each_round(board: Board) -> None:
+def test_the_token_changes_with_what_is_shown_and_not_with_each_round(board: GpuStates) -> None:
     collector = GpuPresence(board)
     first = collector.token(10.0)
     board.apply(Present(0), 10.5)

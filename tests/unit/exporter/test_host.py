@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from exporter.boot import BootTime, ProcBoot
 from exporter.catalogue import catalogue
 from exporter.collector import Collector, CollectorError
-from exporter.collector_spec import Entry, Parts
+from exporter.collector_spec import CollectorContext, CollectorSpec
 from exporter.collectors.cpu import Cpu
 from exporter.collectors.processes import MAX_COMMANDS, Processes
 from exporter.exposition import Renderer, Sample
-from exporter.gpu_states import Board
+from exporter.gpu_states import GpuStates
 from exporter.host_collectors import HOST
 from fleetmedic.kernel.errors import UserError
 
@@ -33,17 +33,17 @@ ENTRIES = [pytest.param(entry, id=entry.name) for entry in HOST]
 READERS = [pytest.param(entry, id=entry.name) for entry in HOST if entry.name not in LIVE]
 
 
-def parts(tree: Path, **flags: str) -> Parts:
+def parts(tree: Path, **flags: str) -> CollectorContext:
     defaults = {flag.name: flag.default for entry in HOST for flag in entry.flags}
-    return Parts(
-        board=Board(tree / "inventory.json", expected=None, intervals={}), intervals={}, boot=ProcBoot(tree / "proc"), procfs=tree / "proc",
+    return CollectorContext(
+        board=GpuStates(tree / "inventory.json", expected=None, intervals={}), intervals={}, boot=ProcBoot(tree / "proc"), procfs=tree / "proc",
         sysfs=tree / "sys", kmsg=tree, state_dir=tree, node="n", cluster_dir=None,
         progress_dir=None, has_gpus=False, log=print,
         flags={**defaults, "path.rootfs": tree / "root", **flags},
     )  # fmt: skip
 
 
-def made(entry: Entry, tree: Path, **flags: str) -> Collector:
+def made(entry: CollectorSpec, tree: Path, **flags: str) -> Collector:
     collector = entry.make(parts(tree, **flags))
     assert collector is not None
     return collector
@@ -58,7 +58,7 @@ def writable(folder: Path) -> Path:
     return Path(shutil.copytree(TREE, folder / "tree", symlinks=True))
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> CollectorSpec:
     return next(each for each in HOST if each.name == name)
 
 
@@ -67,7 +67,7 @@ def values(name: str, tree: Path, **flags: str) -> dict[tuple[str, tuple[str, ..
 
 
 @pytest.mark.parametrize("entry", READERS)
-def test_the_page_of_each_collector_is_the_one_on_record(entry: Entry) -> None:
+def test_the_page_of_each_collector_is_the_one_on_record(entry: CollectorSpec) -> None:
     shown = page(made(entry, TREE).collect(1_800_000_000.0))
     path = GOLDEN / f"{entry.name}.txt"
     if os.environ.get("FLEETMEDIC_RECORD"):
@@ -77,7 +77,9 @@ def test_the_page_of_each_collector_is_the_one_on_record(entry: Entry) -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_a_collector_is_named_as_its_entry_and_gives_its_own_families_only(entry: Entry) -> None:
+def test_a_collector_is_named_as_its_entry_and_gives_its_own_families_only(
+    entry: CollectorSpec,
+) -> None:
     collector = made(entry, TREE)
     assert collector.name == entry.name
     families = {catalogue().get(sample.name).collector for sample in collector.collect(5.0)}
@@ -85,7 +87,7 @@ def test_a_collector_is_named_as_its_entry_and_gives_its_own_families_only(entry
 
 
 @pytest.mark.parametrize("entry", READERS)
-def test_every_family_of_the_catalogue_is_in_the_tree(entry: Entry) -> None:
+def test_every_family_of_the_catalogue_is_in_the_tree(entry: CollectorSpec) -> None:
     given_ = {sample.name for sample in made(entry, TREE).collect(5.0)}
     assert given_ == {metric.name for metric in catalogue().of_collector(entry.name)}
 
@@ -136,7 +138,7 @@ def test_a_file_that_is_not_there_is_said_with_its_name(name: str, tmp_path: Pat
 @given(garbage=st.binary(max_size=200), lines=st.integers(0, 4), data=st.data())
 @pytest.mark.parametrize("entry", READERS)
 def test_no_content_of_a_file_makes_a_collector_crash(
-    entry: Entry,
+    entry: CollectorSpec,
     garbage: bytes,
     lines: int,
     data: st.DataObject,

@@ -21,7 +21,7 @@ def usual_level() -> Iterator[None]:
 def test_an_event_is_one_line_of_json_with_its_level_and_time(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    log.say("left_out", slot=3, why="two\nlines")
+    log.write_event("left_out", slot=3, why="two\nlines")
     (line,) = capsys.readouterr().err.splitlines()
     said = json.loads(line)
     assert (said["event"], said["level"], said["slot"], said["why"]) == (
@@ -32,8 +32,8 @@ def test_an_event_is_one_line_of_json_with_its_level_and_time(
 
 def test_events_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure("error")
-    log.say("chatter")
-    log.say("listening", level="info")
+    log.write_event("chatter")
+    log.write_event("listening", level="info")
     assert capsys.readouterr().err == ""
 
 
@@ -45,7 +45,7 @@ class Terminal(io.StringIO):
 def test_a_terminal_gets_text_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
-    log.say("left_out", slot=3, why="two\nlines")
+    log.write_event("left_out", slot=3, why="two\nlines")
     assert stream.getvalue().endswith("warning left_out slot=3 why=two\\nlines\n")
 
 
@@ -58,4 +58,4 @@ def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sys.stderr", Full())
-    log.say("lost", thing=object())
+    log.write_event("lost", thing=object())

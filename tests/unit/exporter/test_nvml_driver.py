@@ -10,7 +10,7 @@ import pynvml
 import pytest
 
 from exporter.sources.base import GpuEvent, SourceFailed, SourceLost
-from exporter.sources.nvml import Driver, events
+from exporter.sources.nvml import NvmlDriver, events
 
 
 class Library:
@@ -38,14 +38,14 @@ def announced() -> list[str]:
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch, announced: list[str]) -> Driver:
+def driver(monkeypatch: pytest.MonkeyPatch, announced: list[str]) -> NvmlDriver:
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda slot: f"handle {slot}")
-    return Driver(lambda: announced.append("call"))
+    return NvmlDriver(lambda: announced.append("call"))
 
 
 @pytest.mark.parametrize("name", ["NOT_SUPPORTED", "FUNCTION_NOT_FOUND", "INVALID_ARGUMENT"])
 def test_what_is_not_supported_is_not_asked_again_and_is_no_error(
-    driver: Driver, name: str
+    driver: NvmlDriver, name: str
 ) -> None:
     library = Library(refusal(name))
     assert [driver.call(0, "fans", library) for _ in range(3)] == [None, None, None]
@@ -53,7 +53,7 @@ def test_what_is_not_supported_is_not_asked_again_and_is_no_error(
     assert driver.errors == {}
 
 
-def test_it_is_remembered_for_this_gpu_and_until_it_is_learned_anew(driver: Driver) -> None:
+def test_it_is_remembered_for_this_gpu_and_until_it_is_learned_anew(driver: NvmlDriver) -> None:
     library = Library(refusal("NOT_SUPPORTED"), 3)
     driver.call(0, "fans", library)
     assert driver.call(1, "fans", library) == 3
@@ -63,40 +63,42 @@ def test_it_is_remembered_for_this_gpu_and_until_it_is_learned_anew(driver: Driv
 
 
 def test_a_part_that_does_not_support_something_does_not_speak_for_the_whole(
-    driver: Driver,
+    driver: NvmlDriver,
 ) -> None:
     library = Library(refusal("NOT_SUPPORTED"), 3)
     assert driver.call(0, "memory", library, of="part") is None
     assert driver.call(0, "memory", library) == 3
 
 
-def test_other_refusals_are_counted_by_code_and_asked_again(driver: Driver) -> None:
+def test_other_refusals_are_counted_by_code_and_asked_again(driver: NvmlDriver) -> None:
     library = Library(refusal("UNKNOWN"), refusal("TIMEOUT"), refusal("UNKNOWN"), 5)
     assert [driver.call(0, "rows", library) for _ in range(4)] == [None, None, None, 5]
     assert driver.errors == {"999": 2, "10": 1}
 
 
-def test_no_permission_is_counted_once_and_not_asked_again(driver: Driver) -> None:
+def test_no_permission_is_counted_once_and_not_asked_again(driver: NvmlDriver) -> None:
     library = Library(refusal("NO_PERMISSION"))
     assert [driver.call(0, "rows", library) for _ in range(2)] == [None, None]
     assert (driver.errors, library.asked) == ({"4": 1}, 1)
 
 
 @pytest.mark.parametrize("name", ["NOT_FOUND", "NO_DATA"])
-def test_nothing_new_is_no_error(driver: Driver, name: str) -> None:
+def test_nothing_new_is_no_error(driver: NvmlDriver, name: str) -> None:
     library = Library(refusal(name), 4)
     assert [driver.call(0, "shares", library) for _ in range(2)] == [None, 4]
     assert driver.errors == {}
 
 
-def test_an_argument_that_was_valid_before_is_an_error_and_is_asked_again(driver: Driver) -> None:
+def test_an_argument_that_was_valid_before_is_an_error_and_is_asked_again(
+    driver: NvmlDriver,
+) -> None:
     library = Library(7, refusal("INVALID_ARGUMENT"), 8)
     assert [driver.call(0, "rows", library) for _ in range(3)] == [7, None, 8]
     assert driver.errors == {"2": 1}
 
 
 @pytest.mark.parametrize("name", ["GPU_IS_LOST", "GPU_NOT_FOUND"])
-def test_a_lost_gpu_is_lost_but_a_lost_part_is_only_absent(driver: Driver, name: str) -> None:
+def test_a_lost_gpu_is_lost_but_a_lost_part_is_only_absent(driver: NvmlDriver, name: str) -> None:
     with pytest.raises(SourceLost):
         driver.call(0, "rows", Library(refusal(name)))
     assert driver.call(0, "rows", Library(refusal(name)), of="part") is None
@@ -106,12 +108,12 @@ def test_a_lost_gpu_is_lost_but_a_lost_part_is_only_absent(driver: Driver, name:
 @pytest.mark.parametrize(
     "name", ["UNINITIALIZED", "DRIVER_NOT_LOADED", "LIB_RM_VERSION_MISMATCH", "LIBRARY_NOT_FOUND"]
 )
-def test_a_library_that_is_of_no_use_fails_all(driver: Driver, name: str) -> None:
+def test_a_library_that_is_of_no_use_fails_all(driver: NvmlDriver, name: str) -> None:
     with pytest.raises(SourceFailed, match="NVML does not respond"):
         driver.call(0, "rows", Library(refusal(name)))
 
 
-def test_each_call_is_announced_before_it_is_made(driver: Driver, announced: list[str]) -> None:
+def test_each_call_is_announced_before_it_is_made(driver: NvmlDriver, announced: list[str]) -> None:
     seen: list[int] = []
     driver.call(0, "rows", lambda _handle: seen.append(len(announced)))
     assert seen == [2]  # the handle, and the call
@@ -119,7 +121,7 @@ def test_each_call_is_announced_before_it_is_made(driver: Driver, announced: lis
     assert seen == [2, 3]
 
 
-def test_only_functions_on_the_list_may_be_asked(driver: Driver) -> None:
+def test_only_functions_on_the_list_may_be_asked(driver: NvmlDriver) -> None:
     with pytest.raises(KeyError):
         driver.ask(0, "nvmlDeviceGetPcieThroughput")
 
@@ -130,7 +132,7 @@ def handles(*answers: object) -> Callable[[int], Any]:
 
 
 def test_a_gpu_that_we_may_not_open_is_not_ours_to_watch(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
+    driver: NvmlDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", handles(refusal("NO_PERMISSION")))
     with pytest.raises(SourceLost):
@@ -139,7 +141,7 @@ def test_a_gpu_that_we_may_not_open_is_not_ours_to_watch(
 
 
 def test_a_gpu_without_a_handle_is_lost_and_may_come_back(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
+    driver: NvmlDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = handles(refusal("GPU_IS_LOST"), refusal("UNKNOWN"), "handle")
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", answers)
@@ -151,7 +153,7 @@ def test_a_gpu_without_a_handle_is_lost_and_may_come_back(
 
 
 def test_a_gpu_is_verified_by_a_handle_of_its_own(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
+    driver: NvmlDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver.handle(0)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", handles(refusal("GPU_IS_LOST")))
@@ -176,7 +178,7 @@ def fields(monkeypatch: pytest.MonkeyPatch, *answers: object) -> Library:
 
 
 def test_field_values_are_judged_one_by_one(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
+    driver: NvmlDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields(monkeypatch, values(v1=0, v2=3, v3=999, v4=6))
     wanted = [(1, 0), (2, 0), (3, 5), (4, 0)]
@@ -186,7 +188,7 @@ def test_field_values_are_judged_one_by_one(
 
 
 def test_a_field_value_that_says_lost_is_a_loss(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
+    driver: NvmlDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields(monkeypatch, values(v1=pynvml.NVML_ERROR_GPU_IS_LOST))
     with pytest.raises(SourceLost):
@@ -194,7 +196,7 @@ def test_a_field_value_that_says_lost_is_a_loss(
 
 
 def test_a_driver_without_field_values_has_none(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
+    driver: NvmlDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = fields(monkeypatch, refusal("FUNCTION_NOT_FOUND"))
     assert driver.fields(0, [(1, 0)]) == driver.fields(0, [(2, 0)]) == {}
@@ -203,7 +205,7 @@ def test_a_driver_without_field_values_has_none(
 
 
 def test_many_field_values_are_asked_for_in_batches(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
+    driver: NvmlDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = fields(monkeypatch, values(**{f"v{place}": 0 for place in range(64)}))
     assert len(driver.fields(0, [(place, 0) for place in range(100)])) == 100
@@ -211,7 +213,7 @@ def test_many_field_values_are_asked_for_in_batches(
 
 
 def test_the_newer_memory_call_is_not_replaced_for_one_failure(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
+    driver: NvmlDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = Library(refusal("UNKNOWN"), refusal("FUNCTION_NOT_FOUND"), "older")
     monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", library)
@@ -220,7 +222,7 @@ def test_the_newer_memory_call_is_not_replaced_for_one_failure(
 
 
 def test_the_second_name_is_asked_where_the_first_is_not_known(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
+    driver: NvmlDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = Library(refusal("UNKNOWN"), refusal("FUNCTION_NOT_FOUND"))
     names = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
@@ -257,7 +259,9 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return counts
 
 
-def test_profiling_needs_two_samples_and_keeps_one(driver: Driver, samples: dict[str, int]) -> None:
+def test_profiling_needs_two_samples_and_keeps_one(
+    driver: NvmlDriver, samples: dict[str, int]
+) -> None:
     assert driver.gpm(0, (2,)) == {}
     assert driver.gpm(0, (2,)) == {2: 1}
     assert driver.gpm(0, (2,), instance=1) == {}
@@ -268,7 +272,7 @@ def test_profiling_needs_two_samples_and_keeps_one(driver: Driver, samples: dict
 
 
 def test_a_sample_that_was_not_taken_is_freed(
-    driver: Driver, samples: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    driver: NvmlDriver, samples: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pynvml, "nvmlGpmSampleGet", Library(refusal("UNKNOWN")))
     assert driver.gpm(0, (2,)) == {}
@@ -277,7 +281,7 @@ def test_a_sample_that_was_not_taken_is_freed(
 
 
 def test_a_card_before_hopper_is_asked_once_whether_it_profiles(
-    driver: Driver, samples: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    driver: NvmlDriver, samples: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no = Support()
     no.isSupportedDevice = 0

@@ -8,8 +8,8 @@ import pytest
 
 from exporter.catalogue import catalogue
 from exporter.sources.base import READ_GROUPS, Group
-from exporter.sources.nvml_driver import Driver, Field, Share, choose, positive, signed
-from exporter.sources.nvml_groups import Groups
+from exporter.sources.nvml_driver import Field, NvmlApi, Share, choose, positive, signed
+from exporter.sources.nvml_groups import GroupReader
 from exporter.sources.nvml_limits import from_margins
 from exporter.sources.nvml_links import ALL_LINKS, Unwrapped
 from exporter.sources.nvml_mig import profile
@@ -96,13 +96,13 @@ def card() -> Card:
     return Card(ANSWERS, FIELDS)
 
 
-def read(card: Card | Groups, group: Group, now: float = 0.0) -> Values:
-    groups = card if isinstance(card, Groups) else Groups(card)
+def read(card: Card | GroupReader, group: Group, now: float = 0.0) -> Values:
+    groups = card if isinstance(card, GroupReader) else GroupReader(card)
     return {(name, *labels): value for name, labels, value in groups.read(0, group, now)}
 
 
 def test_a_card_is_a_driver(card: Card) -> None:
-    driver: Driver = card
+    driver: NvmlApi = card
     assert driver.lacks(0, (82, 0)) is False
 
 
@@ -138,7 +138,7 @@ def test_load_comes_in_base_units(card: Card) -> None:
 
 
 def test_a_load_read_asks_for_all_its_field_values_at_once(card: Card) -> None:
-    groups = Groups(card)
+    groups = GroupReader(card)
     read(groups, "load")
     card.batches.clear()
     read(groups, "load")
@@ -277,17 +277,17 @@ def test_links_of_an_older_card_are_counted_by_their_own_fields(card: Card) -> N
 
 def test_the_faults_of_all_links_do_not_fall_with_a_link(card: Card) -> None:
     card.known = {(161, 0): 5, (161, 1): 3, (163, 0): 2, (221, 0): 100}
-    groups = Groups(card)
+    groups = GroupReader(card)
     assert read(groups, "links")["gpu_nvlink_faults_total",] == 10
     card.known = {(161, 0): 6, (163, 0): 2}
     assert read(groups, "links")["gpu_nvlink_faults_total",] == 11
     card.known = {}
-    assert read(Groups(card), "links").get(("gpu_nvlink_faults_total",)) is None
+    assert read(GroupReader(card), "links").get(("gpu_nvlink_faults_total",)) is None
 
 
 def test_bytes_of_newer_links_are_added_up_and_do_not_fall_with_a_link(card: Card) -> None:
     card.known = {(202, 0): 100, (202, 1): 50, (204, 0): 7}
-    groups = Groups(card)
+    groups = GroupReader(card)
     assert read(groups, "links")["gpu_nvlink_transmit_bytes_total",] == 150
     card.known = {(202, 0): 110, (204, 0): 9}
     given = read(groups, "links")
@@ -297,7 +297,7 @@ def test_bytes_of_newer_links_are_added_up_and_do_not_fall_with_a_link(card: Car
 
 def test_pcie_bytes_start_at_zero_and_follow_the_gpu_not_its_number(card: Card) -> None:
     card.known |= {(197, 0): 4_000_000_000}
-    groups = Groups(card)
+    groups = GroupReader(card)
     groups.named(0, "GPU-a")
     name = ("gpu_pcie_transmit_bytes_total",)
     assert read(groups, "links")[name] == 0
@@ -392,7 +392,7 @@ def test_parts_are_read_one_by_one_and_measured_by_instance(card: Card) -> None:
 
 
 def test_a_gpu_that_becomes_partitioned_or_whole_is_learned_anew(card: Card) -> None:
-    groups = Groups(card)
+    groups = GroupReader(card)
     learned = []
     for mode in ([0, 0], [0, 1], [1, 1], [1, 1], [0, 0]):
         card.answers["nvmlDeviceGetMigMode"] = mode
@@ -426,7 +426,7 @@ def test_memory_of_a_process_that_is_not_known_is_left_out(card: Card) -> None:
 
 
 def test_shares_are_asked_for_since_the_newest_one_seen(card: Card) -> None:
-    groups = Groups(card)
+    groups = GroupReader(card)
     card.new_shares = [Share(7, 30, 995_000_000), Share(7, 40, 999_000_000), Share(0, 0, 0)]
     given = read(groups, "processes", 1000.0)
     assert given["gpu_process_sm_ratio", "7", ""] == 0.4

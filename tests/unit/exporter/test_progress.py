@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.collectors.progress import Progress
+from exporter.collectors.progress import ProgressCollector
 from exporter.exposition import Sample
 from exporter.reports.files import MAX_FILES
-from exporter.reports.report import Rejected, parse
+from exporter.reports.report import ReportRejected, parse
 from fleetmedic.progress import Progress as WrittenProgress
 
 REJECTED = "gpu_exporter_progress_rejected_total"
@@ -25,7 +25,7 @@ GOOD: dict[str, Any] = {
 
 
 def values(folder: Path) -> dict[str, float]:
-    return shown(Progress(folder).collect(folder.stat().st_mtime))
+    return shown(ProgressCollector(folder).collect(folder.stat().st_mtime))
 
 
 def shown(samples: Iterable[Sample]) -> dict[str, float]:
@@ -79,7 +79,7 @@ def test_what_our_own_writer_writes_is_read(tmp_path: Path) -> None:
 
 
 def test_no_folder_means_no_job(tmp_path: Path) -> None:
-    assert shown(Progress(tmp_path / "none").collect(0)) == {
+    assert shown(ProgressCollector(tmp_path / "none").collect(0)) == {
         "gpu_exporter_progress_files_rejected": 0
     }
 
@@ -126,11 +126,13 @@ def test_the_number_of_files_is_bounded(tmp_path: Path) -> None:
 def test_a_job_that_ended_is_forgotten_after_an_hour(tmp_path: Path) -> None:
     write(tmp_path, running=False)
     at = (tmp_path / "train-a.json").stat().st_mtime
-    assert any(s.name == "training_step" for s in Progress(tmp_path).collect(at + 3599))
-    assert not any(s.name == "training_step" for s in Progress(tmp_path).collect(at + 3700))
+    assert any(s.name == "training_step" for s in ProgressCollector(tmp_path).collect(at + 3599))
+    assert not any(
+        s.name == "training_step" for s in ProgressCollector(tmp_path).collect(at + 3700)
+    )
 
 
 @given(st.binary(max_size=400))
 def test_no_bytes_break_the_reader(data: bytes) -> None:
-    with pytest.raises(Rejected):
+    with pytest.raises(ReportRejected):
         parse(data, "train-a")

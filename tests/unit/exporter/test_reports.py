@@ -13,14 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.catalogue import catalogue
-from exporter.collectors.progress import Progress
+from exporter.collectors.progress import ProgressCollector
 from exporter.exposition import Renderer
-from exporter.reports.files import MAX_FILES, Files
-from exporter.reports.inbox import MAX_OF_A_USER, Bucket, Inbox, Receiver, bind, check
-from exporter.reports.permissions import Owners
-from exporter.reports.pipeline_totals import Totals
-from exporter.reports.report import REASONS, Key, Pipeline, Reason, Rejected, Training
-from exporter.reports.reporter_process import gone
+from exporter.reports.files import MAX_FILES, ReportFiles
+from exporter.reports.inbox import MAX_OF_A_USER, DatagramTokenBucket, Inbox, Receiver, bind, check
+from exporter.reports.permissions import ReportPermissions
+from exporter.reports.pipeline_totals import PipelineTotals
+from exporter.reports.report import (
+    REASONS,
+    Key,
+    PipelineReport,
+    Reason,
+    ReportRejected,
+    TrainingReport,
+)
+from exporter.reports.reporter_process import has_exited
 from fleetmedic import progress
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.progress.sender import MAX_DATAGRAM
@@ -39,7 +46,7 @@ ALICE, BOB, ROOT = 1001, 1002, 0
 Shown = dict[tuple[str, tuple[str, ...]], float]
 
 
-def shown(collector: Progress, now: float | None = None) -> Shown:
+def shown(collector: ProgressCollector, now: float | None = None) -> Shown:
     samples = list(collector.collect(time.time() if now is None else now))
     Renderer(CATALOGUE).render(samples)  # checks names and labels against the catalogue
     return {(s.name, s.labels): s.value for s in samples}
@@ -59,7 +66,7 @@ class Post:
 
     def __init__(self) -> None:
         self.reasons: list[Reason] = []
-        self.owners = Owners()
+        self.owners = ReportPermissions()
         self.inbox = Inbox(self.owners, self.reasons.append)
 
     def send(self, report: object, uid: int | None = ALICE, at: float = 0.0) -> None:
@@ -79,7 +86,7 @@ def test_ranks_of_a_job_speak_for_it_together(tmp_path: Path) -> None:
     for rank, compute in ((2, 0.31), (10, 0.45)):
         report = {"rank": rank, "step": 11, "data_wait_seconds": 0.2, "compute_seconds": compute}
         write(tmp_path, f"train-a@{rank}", TRAINING | report | {"samples": 64 * rank})
-    page = shown(Progress(tmp_path))
+    page = shown(ProgressCollector(tmp_path))
     assert page["training_step", ("train-a",)] == 12
     assert page["training_data_wait_seconds", ("train-a",)] == 0.2
     assert {
@@ -91,14 +98,14 @@ def test_ranks_of_a_job_speak_for_it_together(tmp_path: Path) -> None:
 def test_the_lowest_rank_that_runs_speaks_for_the_job(tmp_path: Path) -> None:
     write(tmp_path, "train-a", TRAINING | {"running": False})
     write(tmp_path, "train-a@9", TRAINING | {"rank": 9, "step": 40})
-    page = shown(Progress(tmp_path))
+    page = shown(ProgressCollector(tmp_path))
     assert page["training_step", ("train-a",)] == 40
     assert page["training_running", ("train-a",)] == 1
 
 
 def test_a_pipeline_that_promises_nothing_has_no_interval(tmp_path: Path) -> None:
     write(tmp_path, "etl@pipeline", PIPELINE | {"expected_interval": 0, "success_at": 0})
-    page = shown(Progress(tmp_path))
+    page = shown(ProgressCollector(tmp_path))
     assert page["pipeline_records_processed_total", ("etl",)] == 10
     assert page["pipeline_input_backlog", ("etl",)] == 3
     names = {name for name, _ in page}
@@ -109,7 +116,7 @@ def test_a_pipeline_that_promises_nothing_has_no_interval(tmp_path: Path) -> Non
 
 def test_a_replica_shows_its_load_and_a_histogram_that_adds_up(tmp_path: Path) -> None:
     write(tmp_path, "chat@serving@a", SERVING)
-    page = shown(Progress(tmp_path))
+    page = shown(ProgressCollector(tmp_path))
     assert page["inference_requests_running", ("chat", "a")] == 2
     assert page["inference_requests_total", ("chat", "a", "200")] == 4
     name = "inference_request_duration_seconds"
@@ -125,7 +132,9 @@ def test_a_server_that_ended_or_is_gone_has_no_load(tmp_path: Path) -> None:
     write(
         tmp_path, "chat@serving@b", SERVING | {"replica": "b", "pid": 2**31 - 1, "pid_ns": namespace}
     )  # fmt: skip
-    assert not {name for name, _ in shown(Progress(tmp_path)) if name.startswith("inference_")}
+    assert not {
+        name for name, _ in shown(ProgressCollector(tmp_path)) if name.startswith("inference_")
+    }
 
 
 class OfThePool:
@@ -140,7 +149,7 @@ class OfThePool:
 
 def test_of_the_pools_services_the_gateway_tells_of_the_requests(tmp_path: Path) -> None:
     write(tmp_path, "chat@serving@a", SERVING)
-    page = shown(Progress(tmp_path, cluster=OfThePool()))
+    page = shown(ProgressCollector(tmp_path, cluster=OfThePool()))
     assert {name for name, _ in page if name.startswith("inference_")} == {
         "inference_tokens_generated_total"
     }
@@ -150,7 +159,7 @@ def test_of_the_pools_services_the_gateway_tells_of_the_requests(tmp_path: Path)
 
 
 def test_what_earlier_runs_counted_is_added() -> None:
-    totals, report = Totals(), Pipeline(pipeline="etl", records=500, began=1.0)
+    totals, report = PipelineTotals(), PipelineReport(pipeline="etl", records=500, began=1.0)
     again = msgspec.structs.replace
     assert totals.of(report) == 500
     assert totals.of(again(report, records=700)) == 700
@@ -165,9 +174,9 @@ def test_what_earlier_runs_counted_is_added() -> None:
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1000)), max_size=30))
 @settings(deadline=None)
 def test_a_total_never_falls(told: list[tuple[int, int]]) -> None:
-    totals, before = Totals(), 0
+    totals, before = PipelineTotals(), 0
     for began, records in told:
-        now = totals.of(Pipeline(pipeline="etl", records=records, began=began))
+        now = totals.of(PipelineReport(pipeline="etl", records=records, began=began))
         assert now is not None
         assert now >= before
         before = now
@@ -180,7 +189,7 @@ def test_an_exporter_that_starts_anew_shows_the_same_counts_of_files(tmp_path: P
             pipeline.success(500)
         with progress.Progress("train-a", tmp_path) as training:
             training.step(1, samples=64 * run)
-    lived, fresh = Progress(tmp_path), Progress(tmp_path)
+    lived, fresh = ProgressCollector(tmp_path), ProgressCollector(tmp_path)
     shown(lived)
     with progress.Progress("train-a", tmp_path) as training:
         training.step(1, samples=100)
@@ -241,7 +250,7 @@ def test_junk_is_refused_and_counted_by_reason(data: object, reason: Reason) -> 
 )  # fmt: skip
 @settings(deadline=None)  # a busy machine is no bug
 def test_any_object_is_refused_or_can_be_shown(raw: dict[str, Any]) -> None:
-    collector = Progress(None)
+    collector = ProgressCollector(None)
     collector._inbox.take(json.dumps(TRAINING | raw).encode(), ALICE, 0.0)
     page = shown(collector, 1.0)
     held = collector._inbox.held()
@@ -283,7 +292,7 @@ def test_a_user_who_sends_too_often_holds_up_nobody_else() -> None:
 
 
 def test_a_bucket_lets_a_burst_and_then_the_rate_pass() -> None:
-    bucket = Bucket(10, 3, 0.0)
+    bucket = DatagramTokenBucket(10, 3, 0.0)
     assert [bucket.take(0.0) for _ in range(4)] == [True, True, True, False]
     assert bucket.take(0.1)
     assert not bucket.take(0.1)
@@ -292,7 +301,7 @@ def test_a_bucket_lets_a_burst_and_then_the_rate_pass() -> None:
 
 
 def test_a_file_that_is_wrong_is_counted_once_until_it_changes(tmp_path: Path) -> None:
-    collector = Progress(tmp_path)
+    collector = ProgressCollector(tmp_path)
     (tmp_path / "train-a.json").write_text("{")
     assert rejected(shown(collector)) == {"format": 1}
     assert rejected(shown(collector)) == {"format": 1}
@@ -316,7 +325,7 @@ def test_a_file_speaks_only_for_whom_it_is_named_after(
     tmp_path: Path, stem: str, report: dict[str, Any]
 ) -> None:
     write(tmp_path, stem, report)
-    assert rejected(shown(Progress(tmp_path))) == {"name": 1}
+    assert rejected(shown(ProgressCollector(tmp_path))) == {"name": 1}
 
 
 # ---- permissions
@@ -350,10 +359,10 @@ def test_a_sender_whom_the_kernel_does_not_name_is_refused() -> None:
 
 
 def test_a_name_is_free_again_when_nobody_reports_it_any_more() -> None:
-    owners, key = Owners(), Key("training", "train-a", "0")
+    owners, key = ReportPermissions(), Key("training", "train-a", "0")
     owners.check(key, ALICE)
     owners.keep(set(), since=0.0)
-    with pytest.raises(Rejected):
+    with pytest.raises(ReportRejected):
         owners.check(key, BOB)  # the first report arrived after `since`
     owners.keep(set(), since=time.monotonic() + 1)
     owners.check(key, BOB)
@@ -361,7 +370,7 @@ def test_a_name_is_free_again_when_nobody_reports_it_any_more() -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
 def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
-    collector = Progress(tmp_path)
+    collector = ProgressCollector(tmp_path)
     write(tmp_path, "train-a", TRAINING)
     os.chown(tmp_path / "train-a.json", ALICE, -1)
     assert shown(collector)["training_step", ("train-a",)] == 12
@@ -374,17 +383,17 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_who_is_not_the_jobs_owner_is_refused(tmp_path: Path) -> None:
-    owners, reasons = Owners(), list[Reason]()
+    owners, reasons = ReportPermissions(), list[Reason]()
     owners.told({"train-a": 4_000_000})
     write(tmp_path, "train-a", TRAINING)
-    found = list(Files(tmp_path, owners, reasons.append).read())
+    found = list(ReportFiles(tmp_path, owners, reasons.append).read())
     assert (len(found), reasons) == ((1, []) if os.getuid() == 0 else (0, ["owner"]))
 
 
 def test_a_folder_full_of_files_is_read_as_far_as_the_limit(tmp_path: Path) -> None:
     for number in range(MAX_FILES + 3):
         write(tmp_path, f"j{number:04d}", TRAINING | {"job_id": f"j{number:04d}"})
-    assert len(list(Files(tmp_path, Owners(), lambda _: None).read())) == MAX_FILES
+    assert len(list(ReportFiles(tmp_path, ReportPermissions(), lambda _: None).read())) == MAX_FILES
 
 
 # ---- ended processes
@@ -394,11 +403,11 @@ def test_a_job_whose_process_is_gone_does_not_run(tmp_path: Path) -> None:
     namespace = Path("/proc/self/ns/pid").stat().st_ino
     dead = {"pid": 2**31 - 1, "pid_ns": namespace, "pid_start": 1}
     write(tmp_path, "train-a", TRAINING | dead)
-    page = shown(Progress(tmp_path))
+    page = shown(ProgressCollector(tmp_path))
     assert page["training_running", ("train-a",)] == 0
     assert page["training_step", ("train-a",)] == 12
     write(tmp_path, "train-a@1", TRAINING | {"rank": 1})
-    assert shown(Progress(tmp_path))["training_running", ("train-a",)] == 1, (
+    assert shown(ProgressCollector(tmp_path))["training_running", ("train-a",)] == 1, (
         "a process in another namespace may still run"
     )
 
@@ -418,19 +427,19 @@ def test_a_job_whose_process_is_gone_does_not_run(tmp_path: Path) -> None:
 def test_who_cannot_be_looked_at_counts_as_there(process: dict[str, int], expected: bool) -> None:
     if process.get("pid_ns") == -1:
         process = process | {"pid_ns": Path("/proc/self/ns/pid").stat().st_ino}
-    assert gone(Training(job_id="a", step=1, **process)) is expected  # type: ignore[arg-type]
+    assert has_exited(TrainingReport(job_id="a", step=1, **process)) is expected  # type: ignore[arg-type]
 
 
 # ---- over a real socket
 
 
 @pytest.fixture
-def listening(tmp_path: Path) -> tuple[Path, Progress]:
+def listening(tmp_path: Path) -> tuple[Path, ProgressCollector]:
     path = tmp_path / "progress.sock"
-    return path, Progress(None, path)
+    return path, ProgressCollector(None, path)
 
 
-def until(collector: Progress, holds: str) -> Shown:
+def until(collector: ProgressCollector, holds: str) -> Shown:
     """The page, once it has a family."""
     end = time.monotonic() + 5
     while time.monotonic() < end:
@@ -441,7 +450,7 @@ def until(collector: Progress, holds: str) -> Shown:
     raise AssertionError(f"no {holds} within 5 s: {page}")
 
 
-def test_all_three_kinds_come_over_the_socket(listening: tuple[Path, Progress]) -> None:
+def test_all_three_kinds_come_over_the_socket(listening: tuple[Path, ProgressCollector]) -> None:
     path, collector = listening
     with progress.Progress("train-a", socket=path, rank=2) as training:
         training.step(7, loss=0.5, samples=32, data_wait=0.1, compute=0.2)
@@ -458,7 +467,9 @@ def test_all_three_kinds_come_over_the_socket(listening: tuple[Path, Progress]) 
     assert not rejected(page)
 
 
-def test_descriptors_that_are_sent_along_are_not_kept(listening: tuple[Path, Progress]) -> None:
+def test_descriptors_that_are_sent_along_are_not_kept(
+    listening: tuple[Path, ProgressCollector],
+) -> None:
     path, collector = listening
     shown(collector)
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -513,7 +524,7 @@ def test_a_receiver_goes_on_after_a_mistake(tmp_path: Path) -> None:
 
 
 def test_an_old_report_is_forgotten_and_a_pipelines_is_kept_longer() -> None:
-    collector = Progress(None)
+    collector = ProgressCollector(None)
     for report in (TRAINING, PIPELINE, SERVING):
         collector._inbox.take(json.dumps(report).encode(), ALICE, 1000.0)
     after = {name.split("_")[0] for name, _ in shown(collector, 1000.0 + 8 * 86_400)}
@@ -524,7 +535,7 @@ def test_an_old_report_is_forgotten_and_a_pipelines_is_kept_longer() -> None:
 def test_of_a_file_and_the_socket_the_newer_is_shown(tmp_path: Path) -> None:
     write(tmp_path, "train-a", TRAINING)
     at = (tmp_path / "train-a.json").stat().st_mtime
-    collector = Progress(tmp_path)
+    collector = ProgressCollector(tmp_path)
     for when, expected in ((at - 1, 12), (at + 1, 40)):
         data = json.dumps(TRAINING | {"step": 40}).encode()
         collector._inbox.take(data, os.getuid(), when)

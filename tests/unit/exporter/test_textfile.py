@@ -13,12 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.catalogue import catalogue
 from exporter.collectors.textfile import Textfile
 from exporter.exposition import Renderer, Sample
-from exporter.pages.openmetrics import Form
+from exporter.pages.openmetrics import ExpositionFormat
 from exporter.pages.page import Fragment
 from exporter.textfile.families import MAX_SERIES, parse
 from exporter.textfile.folder import MAX_BYTES, MAX_FILES
 from exporter.textfile.merged import Merged
-from exporter.textfile.rejected import Reason, Rejected
+from exporter.textfile.rejected import Reason, TextFileRejected
 
 CATALOGUE = catalogue()
 
@@ -40,7 +40,7 @@ class Folder:
     def page(self) -> str:
         samples = list(self.collector.collect(0.0))
         shown = Renderer(CATALOGUE).render(samples, self.collector.foreign())
-        return Fragment(shown).plain(Form.TEXT).decode()
+        return Fragment(shown).plain(ExpositionFormat.TEXT).decode()
 
     def samples(self) -> list[Sample]:
         return list(self.collector.collect(0.0))
@@ -361,12 +361,12 @@ def test_any_bytes_are_refused_or_shown_so_that_others_read_the_same(data: bytes
     try:
         families = parse(data)
         merged.add("a.prom", families)
-    except Rejected as error:
+    except TextFileRejected as error:
         assert error.reason in get_args(Reason)  # noqa: PT017 - either is well
         return
     described = merged.described()
     blocks = Renderer(CATALOGUE).render(merged.samples(described), described)
-    text = Fragment(blocks).plain(Form.TEXT).decode()
+    text = Fragment(blocks).plain(ExpositionFormat.TEXT).decode()
     theirs = {  # OpenMetrics requires _total for counters
         (
             sample.name.removesuffix("_total"),

@@ -20,7 +20,7 @@ from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.attempts import Attempts
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.inventory import Inventory
-from fleetmedic.localcluster.job_starter import Starts
+from fleetmedic.localcluster.job_starter import JobStarter
 from fleetmedic.localcluster.layout import Layout
 from fleetmedic.localcluster.model import JobSpec, JobState
 from fleetmedic.localcluster.placement import touches
@@ -47,7 +47,7 @@ class Cluster(RuleBasedStateMachine):
         store._db.execute("PRAGMA synchronous = OFF")  # speed: no power cut is tested here
         inventory = Inventory(state / "hardware")
         self.attempts = Attempts(store, self.layout, inventory, Launcher())
-        self.starts = Starts(store, self.layout, inventory)
+        self.starts = JobStarter(store, self.layout, inventory)
         self.now = time.time() + 60  # requests carry the machine's time
         self.op = 0
 

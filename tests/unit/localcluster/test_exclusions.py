@@ -13,7 +13,7 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.inventory import Inventory
-from fleetmedic.localcluster.job_starter import EXCLUDED_FOR, Starts
+from fleetmedic.localcluster.job_starter import EXCLUDED_FOR, JobStarter
 from fleetmedic.localcluster.layout import Layout
 from fleetmedic.localcluster.model import JobSpec
 
@@ -25,7 +25,7 @@ class Waiting:
     """A cluster of one GPU, and a job that was moved away from it."""
 
     client: LocalCluster
-    starts: Starts
+    starts: JobStarter
 
     def placed(self, later: float) -> bool:
         """Whether the job has a place so many seconds later."""
@@ -40,7 +40,7 @@ def waiting(tmp_path: Path) -> Iterator[Waiting]:
     inventory = Inventory(tmp_path / "hardware")
     client.submit(JobSpec("train", ("true",), gpus=1))
     client.restart("train", op_id="move", exclude=(GPU,))
-    yield Waiting(client, Starts(client.store, Layout(tmp_path), inventory))
+    yield Waiting(client, JobStarter(client.store, Layout(tmp_path), inventory))
     client.store.close()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.localcluster.client import LocalCluster
-from fleetmedic.localcluster.lock import KEY, MAX_TEXT, Instant, Lock, ask
+from fleetmedic.localcluster.lock import KEY, MAX_TEXT, Instant, Lock, request_lock
 
 TTL = 60.0
 WALL = st.floats(-1e10, 1e10)
@@ -27,7 +27,7 @@ def held(renewed: Instant) -> Lock:
 
 
 def asked(lock: Lock, now: Instant) -> Lock:
-    return ask(lock, "two", "host-2", "", ttl=TTL, now=now)
+    return request_lock(lock, "two", "host-2", "", ttl=TTL, now=now)
 
 
 def put(cluster: LocalCluster, value: str) -> None:

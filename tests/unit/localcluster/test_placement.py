@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.model import GpuView, NodeView, Quarantine
-from fleetmedic.localcluster.placement import NoPlace, Place, place, touches
+from fleetmedic.localcluster.placement import NoPlacement, Placement, select_gpus, touches
 
 HELD = Quarantine("remediator", "XID 79", 0.0, "q")
 
@@ -51,8 +51,8 @@ targets = st.frozensets(
 def test_a_place_is_free_in_service_not_excluded_and_on_one_node(
     found: list[NodeView], wanted: int, excluded: frozenset[Target], avoid: frozenset[Target]
 ) -> None:
-    chosen = place(found, wanted, excluded=excluded, avoid=avoid)
-    if isinstance(chosen, NoPlace):
+    chosen = select_gpus(found, wanted, excluded=excluded, avoid=avoid)
+    if isinstance(chosen, NoPlacement):
         return
     at = next(item for item in found if item.name == chosen.node)
     assert at.alive
@@ -68,30 +68,34 @@ def test_a_place_is_free_in_service_not_excluded_and_on_one_node(
 def test_what_is_only_to_be_avoided_never_keeps_a_job_waiting(
     found: list[NodeView], wanted: int, avoid: frozenset[Target]
 ) -> None:
-    without = place(found, wanted)
-    assert isinstance(place(found, wanted, avoid=avoid), Place) == isinstance(without, Place)
+    without = select_gpus(found, wanted)
+    assert isinstance(select_gpus(found, wanted, avoid=avoid), Placement) == isinstance(
+        without, Placement
+    )
 
 
 @given(nodes, st.integers(0, 8))
 def test_the_order_of_the_nodes_does_not_matter(found: list[NodeView], wanted: int) -> None:
-    assert place(found, wanted) == place(found[::-1], wanted)
+    assert select_gpus(found, wanted) == select_gpus(found[::-1], wanted)
 
 
 def test_the_fullest_node_that_fits_is_taken_and_node2_comes_before_node10() -> None:
-    assert place([node("node1", "...."), node("node2", "jj..")], 2) == Place("node2", (2, 3))
-    assert place([node("node10", ".."), node("node2", "..")], 1) == Place("node2", (0,))
+    assert select_gpus([node("node1", "...."), node("node2", "jj..")], 2) == Placement(
+        "node2", (2, 3)
+    )
+    assert select_gpus([node("node10", ".."), node("node2", "..")], 1) == Placement("node2", (0,))
 
 
 def test_gpus_to_avoid_are_taken_last() -> None:
     avoid = frozenset({Target.parse("node1/0"), Target.parse("node1/1")})
-    assert place([node("node1", "..")], 2, avoid=avoid) == Place("node1", (0, 1))
-    assert place([node("node1", "..jj"), node("node2", "....")], 2, avoid=avoid) == Place(
+    assert select_gpus([node("node1", "..")], 2, avoid=avoid) == Placement("node1", (0, 1))
+    assert select_gpus([node("node1", "..jj"), node("node2", "....")], 2, avoid=avoid) == Placement(
         "node2", (0, 1)
     )
 
 
 def test_a_job_without_gpus_runs_on_a_node_without_gpus() -> None:
-    assert place([node("host", "")], 0) == Place("host", ())
+    assert select_gpus([node("host", "")], 0) == Placement("host", ())
 
 
 def test_no_place_says_what_stands_in_the_way() -> None:
@@ -103,6 +107,6 @@ def test_no_place_says_what_stands_in_the_way() -> None:
             "at most 5 are free",
         ),
     ):
-        answer = place(found, 8)
-        assert isinstance(answer, NoPlace)
+        answer = select_gpus(found, 8)
+        assert isinstance(answer, NoPlacement)
         assert words in answer.text

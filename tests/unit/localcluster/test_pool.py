@@ -16,19 +16,19 @@ from fleetmedic.localcluster.pool.gateway import Gateway
 from fleetmedic.localcluster.pool.http import (
     MAX_BODY,
     BadRequest,
-    Request,
-    Response,
-    Server,
+    PoolRequest,
+    PoolResponse,
+    PoolServer,
     fetch,
     read_request,
 )
 from fleetmedic.localcluster.pool.load import load
-from fleetmedic.localcluster.pool.metrics import Metrics
+from fleetmedic.localcluster.pool.metrics import GatewayMetrics
 from fleetmedic.localcluster.pool.worker import Worker
 
 
-def parse(raw: bytes) -> Request | None:
-    async def go() -> Request | None:
+def parse(raw: bytes) -> PoolRequest | None:
+    async def go() -> PoolRequest | None:
         reader = asyncio.StreamReader(limit=16_384)
         reader.feed_data(raw)
         reader.feed_eof()
@@ -39,7 +39,7 @@ def parse(raw: bytes) -> Request | None:
 
 def test_a_request_is_read_with_its_body_and_without_its_query() -> None:
     raw = b"POST /infer?x=1 HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
-    assert parse(raw) == Request("POST", "/infer", b"hi", keep_alive=False)
+    assert parse(raw) == PoolRequest("POST", "/infer", b"hi", keep_alive=False)
     assert parse(b"GET /") is None
 
 
@@ -62,7 +62,7 @@ def test_junk_is_refused_with_its_status(raw: bytes, status: int) -> None:
 
 
 def test_the_metrics_page_is_what_prometheus_reads() -> None:
-    metrics = Metrics("serve")
+    metrics = GatewayMetrics("serve")
     metrics.answered(200, 0.06)
     metrics.answered(503, 90.0)
     page = metrics.render(waiting=3, running=2, replicas=2).decode()
@@ -89,14 +89,14 @@ def play(folder: Path, workers: int, scene: Scene, *, dead: int = 0) -> None:
     """A gateway with real workers, and `dead` ports where nobody listens, on loopback."""
 
     async def go() -> None:
-        servers = [Server(Worker(f"w{n}").handle) for n in range(workers)]
+        servers = [PoolServer(Worker(f"w{n}").handle) for n in range(workers)]
         ports = {f"w{n}": await server.start("127.0.0.1", 0) for n, server in enumerate(servers)}
         ports.update({f"dead{n}": n + 1 for n in range(dead)})
         endpoints = folder / "endpoints.json"
         endpoints.write_text(json.dumps({"workers": ports}))
-        gateway = Gateway(Metrics("serve"), endpoints)
+        gateway = Gateway(GatewayMetrics("serve"), endpoints)
         follower = asyncio.create_task(gateway.follow())
-        front = Server(gateway.handle)
+        front = PoolServer(gateway.handle)
         await scene(gateway, await front.start("127.0.0.1", 0))
         follower.cancel()
         for server in (front, *servers):
@@ -147,8 +147,8 @@ def test_a_worker_answers_one_request_at_a_time() -> None:
         worker = Worker("w")
         loop = asyncio.get_running_loop()
         began = loop.time()
-        ask = Request("POST", "/infer", b"x")
-        answers: list[Response] = await asyncio.gather(*(worker.handle(ask) for _ in range(3)))
+        ask = PoolRequest("POST", "/infer", b"x")
+        answers: list[PoolResponse] = await asyncio.gather(*(worker.handle(ask) for _ in range(3)))
         assert len({answer.body for answer in answers}) == 1
         return loop.time() - began
 

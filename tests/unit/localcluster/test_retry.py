@@ -12,9 +12,9 @@ from fleetmedic.localcluster.retry import (
     MAX_FAILURES,
     VERDICT_SECONDS,
     Ended,
-    Exit,
-    Reason,
-    Step,
+    ExitStatus,
+    JobReason,
+    RetryStep,
     Stop,
     Suspicion,
     after_exit,
@@ -24,15 +24,15 @@ from fleetmedic.localcluster.retry import (
 
 NOW = 1_000.0
 exits = st.one_of(
-    st.integers(0, 255).map(lambda code: Exit(code)),
-    st.integers(1, 64).map(lambda number: Exit(signal=number)),
-    st.just(Exit()),
+    st.integers(0, 255).map(lambda code: ExitStatus(code)),
+    st.integers(1, 64).map(lambda number: ExitStatus(signal=number)),
+    st.just(ExitStatus()),
 )
 stops = st.none() | st.sampled_from(Stop)
 
 
 def failed(failures: int, ran: float = 5.0) -> Ended:
-    return Ended(Exit(1), failures, ran)
+    return Ended(ExitStatus(1), failures, ran)
 
 
 def test_failures_go_2s_then_10s_in_place_then_elsewhere_then_no_further() -> None:
@@ -43,7 +43,10 @@ def test_failures_go_2s_then_10s_in_place_then_elsewhere_then_no_further() -> No
         (JobState.MOVING, 0.0),
         (JobState.FAILED, 0.0),
     ]
-    assert [d.reason for d in decisions[2:]] == [Reason.RETRY_ELSEWHERE, Reason.ATTEMPTS_EXHAUSTED]
+    assert [d.reason for d in decisions[2:]] == [
+        JobReason.RETRY_ELSEWHERE,
+        JobReason.ATTEMPTS_EXHAUSTED,
+    ]
     assert [d.suspect for d in decisions] == [False, False, True, False]
     assert decisions[3].acquit
     assert "exited with 1" in decisions[3].text
@@ -51,7 +54,7 @@ def test_failures_go_2s_then_10s_in_place_then_elsewhere_then_no_further() -> No
 
 @given(st.lists(st.tuples(exits, stops, st.floats(0, FORGET_AFTER - 1)), max_size=60))
 def test_the_failures_held_against_a_job_are_bounded(
-    history: list[tuple[Exit, Stop | None, float]],
+    history: list[tuple[ExitStatus, Stop | None, float]],
 ) -> None:
     failures = 0
     charged = 0
@@ -69,7 +72,7 @@ def test_the_failures_held_against_a_job_are_bounded(
 
 @given(exits, st.integers(0, 3), st.sampled_from(Stop))
 def test_what_the_cluster_did_is_not_held_against_the_job(
-    ended: Exit, failures: int, stop: Stop
+    ended: ExitStatus, failures: int, stop: Stop
 ) -> None:
     decision = after_exit(Ended(ended, failures, 1.0, stop), NOW)
     assert decision.failures == failures
@@ -78,9 +81,11 @@ def test_what_the_cluster_did_is_not_held_against_the_job(
 
 
 @given(exits.filter(lambda ended: ended.code != 0), st.integers(0, 3))
-def test_an_end_with_a_sick_gpu_is_never_held_against_the_job(ended: Exit, failures: int) -> None:
+def test_an_end_with_a_sick_gpu_is_never_held_against_the_job(
+    ended: ExitStatus, failures: int
+) -> None:
     decision = after_exit(Ended(ended, failures, 1.0, sick=(3,)), NOW)
-    assert (decision.state, decision.reason) == (JobState.RETRYING, Reason.GPU_PROBE_FAILED)
+    assert (decision.state, decision.reason) == (JobState.RETRYING, JobReason.GPU_PROBE_FAILED)
     assert (decision.failures, decision.charged, decision.due) == (failures, False, NOW + 2.0)
     assert "GPU 3" in decision.text
 
@@ -93,35 +98,35 @@ def test_ten_good_minutes_make_old_failures_forgotten() -> None:
 @pytest.mark.parametrize(
     ("ended", "words"),
     [
-        (Exit(signal=9), "signal 9"),
-        (Exit(), "without an exit code"),
-        (Exit(error="its shim failed to start"), "shim"),
+        (ExitStatus(signal=9), "signal 9"),
+        (ExitStatus(), "without an exit code"),
+        (ExitStatus(error="its shim failed to start"), "shim"),
     ],
 )
-def test_the_sentence_says_how_it_ended(ended: Exit, words: str) -> None:
+def test_the_sentence_says_how_it_ended(ended: ExitStatus, words: str) -> None:
     assert words in after_exit(Ended(ended, 0, 1.0), NOW).text
 
 
 def test_a_retry_waits_for_its_time_then_starts_when_the_gpus_answer() -> None:
     early = in_place(due=NOW + 1, verdict_until=None, quarantined=False, sick=(), now=NOW)
-    assert (early.step, early.due) == (Step.WAIT, NOW + 1)
+    assert (early.step, early.due) == (RetryStep.WAIT, NOW + 1)
     ready = in_place(due=NOW, verdict_until=None, quarantined=False, sick=(), now=NOW)
-    assert ready.step is Step.START
+    assert ready.step is RetryStep.START
 
 
 def test_a_sick_gpu_gets_ten_seconds_for_a_verdict_and_then_a_mark() -> None:
     first = in_place(due=NOW, verdict_until=None, quarantined=False, sick=(3,), now=NOW)
     assert (first.step, first.verdict_until, first.refund) == (
-        Step.WAIT,
+        RetryStep.WAIT,
         NOW + VERDICT_SECONDS,
         True,
     )
-    assert first.reason is Reason.GPU_PROBE_FAILED
+    assert first.reason is JobReason.GPU_PROBE_FAILED
     until = first.verdict_until
     later = in_place(due=NOW + 1, verdict_until=until, quarantined=False, sick=(3,), now=NOW + 9)
-    assert (later.step, later.verdict_until) == (Step.WAIT, until)
+    assert (later.step, later.verdict_until) == (RetryStep.WAIT, until)
     last = in_place(due=NOW + 10, verdict_until=until, quarantined=False, sick=(3,), now=NOW + 10)
-    assert (last.step, last.mark, last.reason) == (Step.MOVE, (3,), Reason.NO_VERDICT)
+    assert (last.step, last.mark, last.reason) == (RetryStep.MOVE, (3,), JobReason.NO_VERDICT)
     assert last.due == NOW + 10
 
 
@@ -135,8 +140,8 @@ def test_a_gpu_that_does_not_answer_is_never_charged_to_the_job(
         due=NOW, verdict_until=until, quarantined=quarantined, sick=sick, now=NOW + later
     )
     assert step.refund
-    assert step.step is not Step.START
-    assert bool(step.mark) == (step.reason is Reason.NO_VERDICT)
+    assert step.step is not RetryStep.START
+    assert bool(step.mark) == (step.reason is JobReason.NO_VERDICT)
 
 
 def test_a_retry_with_healthy_gpus_gives_nothing_back() -> None:
@@ -154,7 +159,11 @@ def test_a_quarantine_is_a_verdict_at_any_time(
     due: float, until: float | None, sick: tuple[int, ...], now: float
 ) -> None:
     step = in_place(due=due, verdict_until=until, quarantined=True, sick=sick, now=now)
-    assert (step.step, step.reason, step.refund) == (Step.MOVE, Reason.GPU_QUARANTINED, True)
+    assert (step.step, step.reason, step.refund) == (
+        RetryStep.MOVE,
+        JobReason.GPU_QUARANTINED,
+        True,
+    )
 
 
 @given(st.floats(0, 1e6))
@@ -162,7 +171,7 @@ def test_a_sick_gpu_never_holds_a_job_for_longer_than_the_verdict(begin: float) 
     now, due, until = begin, begin, None
     for _ in range(100):
         step = in_place(due=due, verdict_until=until, quarantined=False, sick=(0,), now=now)
-        if step.step is Step.MOVE:
+        if step.step is RetryStep.MOVE:
             assert now <= begin + VERDICT_SECONDS + 1e-6
             return
         due, until = step.due, step.verdict_until
@@ -187,8 +196,8 @@ def test_two_different_jobs_make_a_gpu_suspected_and_one_alone_does_not() -> Non
     [(127, 0.1, True), (126, 4.9, True), (127, 5.0, False), (1, 0.1, False)],
 )
 def test_a_command_that_cannot_start_fails_at_once(code: int, ran: float, fails: bool) -> None:
-    decision = after_exit(Ended(Exit(code=code), 0, ran), NOW)
+    decision = after_exit(Ended(ExitStatus(code=code), 0, ran), NOW)
     assert (decision.state is JobState.FAILED) is fails
     if fails:
-        assert decision.reason is Reason.COMMAND_INVALID
+        assert decision.reason is JobReason.COMMAND_INVALID
         assert not decision.suspect, "the GPU is not to blame"

@@ -36,7 +36,7 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
     from remediator.clusters.memory import MemoryCluster
     from remediator.playbook_library import load_library
     from remediator.settings import load_settings
-    from remediator.webhook import Desk, make_app
+    from remediator.webhook import ServerContext, make_app
 
     @contextlib.contextmanager
     def serve(
@@ -57,7 +57,7 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
         @contextlib.asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
             async with running(settings, tmp_path, load_library(()), there) as parts:
-                desk = Desk(
+                desk = ServerContext(
                     parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery,
                     Access(TOKEN, PASSWORD, settings.allowed_hosts, settings.trusted_proxies),
                     tmp_path, parts.unready, parts.pictures, parts.discovery,

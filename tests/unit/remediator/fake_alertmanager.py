@@ -7,7 +7,7 @@ from typing import cast
 
 from fleetmedic.alerting.settings import Notifications
 from remediator.alert_states import AlertStates
-from remediator.alertmanager import AlertmanagerClient, Answer, Listed, Silence
+from remediator.alertmanager import AlertmanagerClient, AlertmanagerResponse, ListedAlert, Silence
 from remediator.core.model import Alert
 from remediator.http import HttpError
 
@@ -21,7 +21,7 @@ class FakeAlertmanager:
     """It lists the Watchdog and what `lists` is given, and was started at `started` (Unix seconds)."""
 
     def __init__(self, started: float = 0.0) -> None:
-        self.listed = {WATCHDOG.fingerprint: Listed(WATCHDOG, SENT_NOW)}
+        self.listed = {WATCHDOG.fingerprint: ListedAlert(WATCHDOG, SENT_NOW)}
         self.known: dict[str, Silence] = {}
         self.started = started
         self.error = ""
@@ -29,18 +29,18 @@ class FakeAlertmanager:
 
     def lists(self, *alerts: Alert, **withheld: tuple[str, ...]) -> None:
         """List these as well; `withheld` is silenced_by, inhibited_by or muted_by."""
-        self.listed |= {one.fingerprint: Listed(one, SENT_NOW, **withheld) for one in alerts}
+        self.listed |= {one.fingerprint: ListedAlert(one, SENT_NOW, **withheld) for one in alerts}
 
     def forgets(self, *alerts: Alert) -> None:
         """List these no more."""
         for one in alerts:
             del self.listed[one.fingerprint]
 
-    async def answer(self) -> Answer:
+    async def answer(self) -> AlertmanagerResponse:
         self.asked += 1
         if self.error:
             raise HttpError(self.error)
-        return Answer(dict(self.listed), self.started)
+        return AlertmanagerResponse(dict(self.listed), self.started)
 
     async def silences(self) -> dict[str, Silence]:
         return dict(self.known)

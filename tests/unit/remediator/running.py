@@ -15,16 +15,16 @@ from remediator.alert_states import AlertStates
 from remediator.clocks import WallClock
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.guards import Limits
-from remediator.core.journal_state import Book
-from remediator.core.model import Alert, Incident, Level, Playbook, State, VerifyPlan
+from remediator.core.journal_state import JournalState
+from remediator.core.model import Alert, Incident, IncidentState, Level, Playbook, VerifyPlan
 from remediator.engine import Engine
-from remediator.engine_context import World
+from remediator.engine_context import EngineContext
 from remediator.executor import Executor
 from remediator.journal import Journal, read_events, replay
 from remediator.playbook_library import load_library
-from remediator.policy import Rules
-from remediator.reported_hardware import Accusations
-from remediator.senses import Senses, Sources
+from remediator.policy import Policy
+from remediator.reported_hardware import ReportedHardware
+from remediator.senses import FactSources, Senses
 from remediator.sensors import Sensors
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states
 
@@ -63,7 +63,7 @@ class Running:
     """A running engine and what it works on."""
 
     engine: Engine
-    book: Book
+    book: JournalState
     cluster: MemoryCluster
     people: Notified
     folder: Path
@@ -85,7 +85,7 @@ class Running:
             ]
             await asyncio.sleep(0.005)
 
-    async def state(self, state: State, target: Target = GPU) -> Incident:
+    async def state(self, state: IncidentState, target: Target = GPU) -> Incident:
         def found() -> Incident | None:
             return next(
                 (
@@ -115,10 +115,14 @@ def fire(name: str, target: Target = GPU, *, at: float | None = None, firing: bo
     return Alert(f"{name}{target}".replace("/", ""), starts, str(starts), firing, labels)
 
 
-def senses_of(cluster: MemoryCluster, book: Book, rules: Rules, alerts: AlertStates) -> Senses:
+def senses_of(
+    cluster: MemoryCluster, book: JournalState, rules: Policy, alerts: AlertStates
+) -> Senses:
     """The facts of a cluster without Prometheus."""
     sensors = Sensors(None, cluster="memory", scrape_interval=5.0)
-    sources = Sources(cluster, sensors, alerts, book, WallClock(), Accusations(book, rules.route))
+    sources = FactSources(
+        cluster, sensors, alerts, book, WallClock(), ReportedHardware(book, rules.route)
+    )
     return Senses(sources, ceiling=rules.ceiling, limits=rules.limits)
 
 
@@ -130,17 +134,17 @@ async def world(
 ) -> AsyncIterator[Running]:  # fmt: skip
     """An engine at work. Without a fake Alertmanager, what is received is all that there is."""
     cluster = cluster or MemoryCluster(nodes=4, gpus=8)
-    book = Book()
+    book = JournalState()
     for event in replay(folder):
         book.apply(event)
     journal = Journal(folder, book.apply)
-    rules = Rules(books or playbooks(), limits, level, 1.0, 1.0, "memory")
+    rules = Policy(books or playbooks(), limits, level, 1.0, 1.0, "memory")
     alerts = states(fake, time.time)
     await alerts.refresh(0.0)
     senses = senses_of(cluster, book, rules, alerts)
     executor = Executor(actions(), disruptive_at_once=4)
     failures: list[None] = []
-    shell = World(cluster, senses, executor, time.time, lambda: failures.append(None))
+    shell = EngineContext(cluster, senses, executor, time.time, lambda: failures.append(None))
     engine = Engine(rules, book, journal, shell)
     engine.start()
     try:
@@ -149,7 +153,7 @@ async def world(
         await engine.close()
         journal.close()
         await asyncio.sleep(0)  # what was written last is still on its way to the book
-        again = Book()
+        again = JournalState()
         for event in replay(folder):
             again.apply(event)
         assert again == book, "replaying the journal must give the live state"

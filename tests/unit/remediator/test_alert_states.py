@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from fleetmedic.alerting.settings import Notifications
 from remediator.alert_states import AlertStates
-from remediator.alertmanager import Answer, Listed, Silence
-from remediator.core.evidence import ACTIVE, OVER, Evidence, Standing
+from remediator.alertmanager import AlertmanagerResponse, ListedAlert, Silence
+from remediator.core.evidence import ACTIVE, OVER, AlertStatus, Evidence
 from remediator.core.model import Alert
 from remediator.core.reasons import Reason
 from tests.unit.remediator.fake_alertmanager import WATCHDOG, FakeAlertmanager, states
@@ -81,7 +81,7 @@ def test_one_missing_from_a_complete_answer_is_over(asked: Asked) -> None:
 
 
 def test_one_received_a_moment_ago_may_be_on_its_way_for_a_minute(asked: Asked) -> None:
-    assert asked.evidence(received=NOW - 60.0).standing is Standing.UNKNOWN
+    assert asked.evidence(received=NOW - 60.0).standing is AlertStatus.UNKNOWN
     assert asked.evidence(received=NOW - 60.1) is OVER
 
 
@@ -91,17 +91,17 @@ def test_one_that_was_listed_and_is_not_any_more_is_not_on_its_way(asked: Asked)
     asked.fake.forgets(GPU_LOST)
     assert asked.evidence(received=NOW - 1) is OVER
     again = replace(GPU_LOST, starts_at=NOW - 2)
-    assert asked.states.evidence(again, NOW - 1).standing is Standing.UNKNOWN, "a new episode"
+    assert asked.states.evidence(again, NOW - 1).standing is AlertStatus.UNKNOWN, "a new episode"
 
 
 def test_an_answer_without_the_watchdog_says_that_nothing_is_over(asked: Asked) -> None:
     asked.fake.forgets(WATCHDOG)
     found = asked.evidence()
-    assert (found.standing, found.reason) == (Standing.UNKNOWN, Reason.ALERT_UNCONFIRMED)
+    assert (found.standing, found.reason) == (AlertStatus.UNKNOWN, Reason.ALERT_UNCONFIRMED)
     assert "Watchdog" in found.text
     assert not asked.states.complete
     gone = asked.evidence(RESOLVED)
-    assert gone.standing is Standing.UNKNOWN, "it expires where its Prometheus is gone, too"
+    assert gone.standing is AlertStatus.UNKNOWN, "it expires where its Prometheus is gone, too"
 
 
 @pytest.mark.parametrize("alert", [GPU_LOST, RESOLVED])
@@ -161,16 +161,16 @@ def test_another_start_settles_again(asked: Asked) -> None:
 
 
 def test_before_the_first_answer_and_after_an_error_nothing_is_known(asked: Asked) -> None:
-    assert asked.states.evidence(GPU_LOST, LONG_AGO).standing is Standing.UNKNOWN
+    assert asked.states.evidence(GPU_LOST, LONG_AGO).standing is AlertStatus.UNKNOWN
     assert not asked.states.complete
     asked.fake.lists(GPU_LOST)
     assert asked.evidence() is ACTIVE
     asked.fake.error = "http://a:9093/api/v2/status answered 503."
     found = asked.evidence()
-    assert (found.standing, found.text) == (Standing.UNKNOWN, asked.fake.error)
+    assert (found.standing, found.text) == (AlertStatus.UNKNOWN, asked.fake.error)
     assert list(asked.states.active()) == []
     assert asked.states.confirmed(GPU_LOST)
-    assert asked.states.evidence(RESOLVED, LONG_AGO).standing is Standing.UNKNOWN
+    assert asked.states.evidence(RESOLVED, LONG_AGO).standing is AlertStatus.UNKNOWN
 
 
 def test_an_answer_older_than_a_minute_says_nothing_about_the_present(asked: Asked) -> None:
@@ -180,7 +180,7 @@ def test_an_answer_older_than_a_minute_says_nothing_about_the_present(asked: Ask
     assert asked.states.answered
     asked.steady += 0.1
     assert not asked.states.answered
-    assert asked.states.evidence(GPU_LOST, LONG_AGO).standing is Standing.UNKNOWN
+    assert asked.states.evidence(GPU_LOST, LONG_AGO).standing is AlertStatus.UNKNOWN
     assert list(asked.states.active()) == []
     assert not asked.states.complete
 
@@ -200,7 +200,7 @@ def test_it_is_asked_no_more_often_than_is_wanted(asked: Asked) -> None:
 def test_a_slow_answer_is_asked_for_less_often_except_where_it_must_be_new(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def slowly() -> Answer:
+    async def slowly() -> AlertmanagerResponse:
         asked.steady += 2.0
         return await FakeAlertmanager.answer(asked.fake)
 
@@ -218,10 +218,10 @@ def test_a_silence_names_who_why_and_until_when_and_is_never_over(asked: Asked) 
     asked.fake.known = {"s1": Silence("alice", "new\nboard", NOW + 3600)}
     found = asked.evidence()
     assert found == Evidence(
-        Standing.WITHHELD, Reason.SILENCED,
+        AlertStatus.WITHHELD, Reason.SILENCED,
         "alice silenced the alert until 2023-11-14 23:13 UTC: new board", "silence/s1",
     )  # fmt: skip
-    assert asked.evidence(RESOLVED).standing is Standing.WITHHELD
+    assert asked.evidence(RESOLVED).standing is AlertStatus.WITHHELD
     assert list(asked.states.active()) == [WATCHDOG]
     assert list(asked.states.withheld()) == [(GPU_LOST, found)]
     assert asked.states.confirmed(GPU_LOST)
@@ -230,7 +230,7 @@ def test_a_silence_names_who_why_and_until_when_and_is_never_over(asked: Asked) 
 def test_a_silence_whose_author_is_not_known_is_a_silence(asked: Asked) -> None:
     asked.fake.lists(GPU_LOST, silenced_by=("s9",))
     found = asked.evidence()
-    assert found.standing is Standing.WITHHELD
+    assert found.standing is AlertStatus.WITHHELD
     assert "silence s9" in found.text
 
 
@@ -240,14 +240,14 @@ def test_an_inhibited_alert_names_the_alert_that_inhibits_it(asked: Asked) -> No
     assert asked.evidence().text == "GpuLost is inhibited by another alert."
     asked.fake.lists(down)
     found = asked.evidence()
-    assert (found.standing, found.reason) == (Standing.WITHHELD, Reason.INHIBITED)
+    assert (found.standing, found.reason) == (AlertStatus.WITHHELD, Reason.INHIBITED)
     assert (found.text, found.group) == ("GpuLost is inhibited by NodeDown.", "inhibited/down")
 
 
 def test_a_muted_alert_is_withheld(asked: Asked) -> None:
     asked.fake.lists(GPU_LOST, muted_by=("night", "day"))
     found = asked.evidence()
-    assert (found.standing, found.reason) == (Standing.WITHHELD, Reason.MUTED)
+    assert (found.standing, found.reason) == (AlertStatus.WITHHELD, Reason.MUTED)
     assert found.text == "The maintenance window night, day is open."
 
 
@@ -258,7 +258,7 @@ def test_our_own_window_mutes_where_alertmanager_cannot_say_so(asked: Asked, lis
     if listed:
         asked.fake.lists(GPU_LOST)
     found = asked.evidence()
-    assert (found.standing, found.reason) == (Standing.WITHHELD, Reason.MUTED)
+    assert (found.standing, found.reason) == (AlertStatus.WITHHELD, Reason.MUTED)
     assert found.text == "The maintenance window firmware is open."
     assert list(asked.states.active()) == [WATCHDOG]
     asked.at = NOW + 3600
@@ -269,7 +269,7 @@ def test_a_window_mutes_also_while_alertmanager_does_not_answer(asked: Asked) ->
     asked.given = window()
     asked.__post_init__()
     asked.fake.error = "gone"
-    assert asked.evidence().standing is Standing.WITHHELD
+    assert asked.evidence().standing is AlertStatus.WITHHELD
 
 
 def test_without_an_alertmanager_what_was_received_is_all_that_there_is() -> None:
@@ -282,7 +282,7 @@ def test_without_an_alertmanager_what_was_received_is_all_that_there_is() -> Non
     assert list(alone.withheld()) == []
     assert alone.confirmed(GPU_LOST)
     muted = states(None, lambda: NOW, given=window())
-    assert muted.evidence(GPU_LOST, NOW).standing is Standing.WITHHELD
+    assert muted.evidence(GPU_LOST, NOW).standing is AlertStatus.WITHHELD
 
 
 def test_what_people_wrote_is_one_line_of_bounded_length(asked: Asked) -> None:
@@ -311,9 +311,9 @@ def test_over_means_a_complete_settled_answer_that_does_not_hold_it(
         asked.fake.forgets(WATCHDOG)
     found = asked.evidence(received=NOW - received)
     may_be_over = watchdog and not error and not listed and age >= 180.0 and received > 60.0
-    assert (found.standing is Standing.OVER) is may_be_over
-    assert (found.standing is Standing.ACTIVE) is (listed and not withheld and not error)
-    assert (found.standing is Standing.WITHHELD) is (listed and bool(withheld) and not error)
+    assert (found.standing is AlertStatus.OVER) is may_be_over
+    assert (found.standing is AlertStatus.ACTIVE) is (listed and not withheld and not error)
+    assert (found.standing is AlertStatus.WITHHELD) is (listed and bool(withheld) and not error)
 
 
 def test_a_fingerprint_that_belongs_to_another_alert_confirms_nothing(asked: Asked) -> None:
@@ -321,18 +321,18 @@ def test_a_fingerprint_that_belongs_to_another_alert_confirms_nothing(asked: Ask
     other = replace(GPU_LOST, labels={**GPU_LOST.labels, "node": "node9"})
     asyncio.run(asked.states.refresh(0.0))
     assert asked.states.evidence(GPU_LOST, NOW) is ACTIVE
-    assert asked.states.evidence(other, NOW).standing is Standing.UNKNOWN
+    assert asked.states.evidence(other, NOW).standing is AlertStatus.UNKNOWN
     assert not asked.states.confirmed(other)
 
 
 def test_a_prometheus_that_stops_sending_ends_no_alert(asked: Asked) -> None:
     """Alerts of fast rules expire in Alertmanager before the Watchdog does."""
-    asked.fake.listed[WATCHDOG.fingerprint] = Listed(WATCHDOG, NOW - 0.79 * 180)
-    assert asked.evidence(GPU_LOST).standing is Standing.OVER
+    asked.fake.listed[WATCHDOG.fingerprint] = ListedAlert(WATCHDOG, NOW - 0.79 * 180)
+    assert asked.evidence(GPU_LOST).standing is AlertStatus.OVER
     assert asked.states.complete
-    asked.fake.listed[WATCHDOG.fingerprint] = Listed(WATCHDOG, NOW - 0.81 * 180)
-    assert asked.evidence(GPU_LOST).standing is Standing.UNKNOWN
-    assert asked.evidence(RESOLVED).standing is Standing.UNKNOWN
+    asked.fake.listed[WATCHDOG.fingerprint] = ListedAlert(WATCHDOG, NOW - 0.81 * 180)
+    assert asked.evidence(GPU_LOST).standing is AlertStatus.UNKNOWN
+    assert asked.evidence(RESOLVED).standing is AlertStatus.UNKNOWN
     assert not asked.states.complete
     asked.fake.lists(GPU_LOST)
     assert asked.evidence(GPU_LOST) is ACTIVE, "an alert in an answer is active at once"

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from remediator.alertmanager import AlertmanagerClient, Answer, Listed, Silence
+from remediator.alertmanager import AlertmanagerClient, AlertmanagerResponse, ListedAlert, Silence
 from remediator.core.model import Alert
 from remediator.http import HttpError
 from tests.unit.remediator.place import Place
@@ -43,8 +43,8 @@ def told(place: Place, *, lists: object, status: object = UP, silences: object =
     place.body = {path: json.dumps(value).encode() for path, value in said.items()}
 
 
-def answer(place: Place, *receivers: str) -> Answer:
-    async def ask() -> Answer:
+def answer(place: Place, *receivers: str) -> AlertmanagerResponse:
+    async def ask() -> AlertmanagerResponse:
         async with AlertmanagerClient(place.url + "/", receivers or ("remediator",)) as client:
             return await client.answer()
 
@@ -57,7 +57,9 @@ def test_an_answer_holds_the_alerts_and_the_start_and_unknown_fields_are_ignored
     told(place, lists=groups(alert()))
     labels = {"alertname": "GpuLost", "node": "node2", "gpu": "3"}
     one = Alert("a1b2", 1795341600.123, "2026-11-22T10:00:00.123Z", True, labels)
-    assert answer(place) == Answer({"a1b2": Listed(one, 1795341601.0)}, 1795338000.0)
+    assert answer(place) == AlertmanagerResponse(
+        {"a1b2": ListedAlert(one, 1795341601.0)}, 1795338000.0
+    )
 
 
 def test_withheld_alerts_are_asked_for_and_only_those_of_our_receivers(place: Place) -> None:

@@ -20,14 +20,14 @@ from remediator.actions.registry import actions
 from remediator.clusters.base import ClusterError
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.events import Kind
-from remediator.core.evidence import Evidence, Standing
-from remediator.core.model import Alert, Level, State
+from remediator.core.evidence import AlertStatus, Evidence
+from remediator.core.model import Alert, IncidentState, Level
 from remediator.core.reasons import Reason
 from remediator.journal import read_events, replay
 from remediator.settings import load_settings
 from tests.unit.remediator.running import GPU, QUICK, Running, fire, playbooks, world
 
-SILENCED = Evidence(Standing.WITHHELD, Reason.SILENCED, "bob silenced it", "silence/1")
+SILENCED = Evidence(AlertStatus.WITHHELD, Reason.SILENCED, "bob silenced it", "silence/1")
 
 
 def test_a_lost_gpu_is_quarantined_emptied_reset_tested_and_readmitted(tmp_path) -> None:
@@ -37,7 +37,7 @@ def test_a_lost_gpu_is_quarantined_emptied_reset_tested_and_readmitted(tmp_path)
         cluster.sicken(GPU)
         async with world(tmp_path, cluster) as run:
             await run.send("GpuLost")
-            one = await run.state(State.CLOSED)
+            one = await run.state(IncidentState.CLOSED)
             assert run.verbs() == ["quarantine", "restart", "reset", "release"]
             assert run.people.occasions == ["opened", "closed"]
             assert Reason.READMITTED is one.reason
@@ -56,7 +56,7 @@ def test_a_reset_that_does_not_heal_leads_to_the_reboot_of_the_emptied_node(tmp_
         cluster.sicken(GPU, heals_by="reboot")
         async with world(tmp_path, cluster) as run:
             await run.send("GpuLost")
-            await run.state(State.CLOSED)
+            await run.state(IncidentState.CLOSED)
             assert run.verbs()[-1] == "release"
             assert [verb for verb in run.verbs() if verb in ("reset", "reboot")] == [
                 "reset",
@@ -74,14 +74,14 @@ def test_what_nothing_heals_is_escalated_stays_out_and_is_never_closed(tmp_path)
         cluster.sicken(GPU, heals_by="none")
         async with world(tmp_path, cluster) as run:
             await run.send("GpuLost")
-            await run.state(State.ESCALATED)
+            await run.state(IncidentState.ESCALATED)
             await run.until(lambda: "escalated" in run.people.occasions)
             held = await cluster.quarantined(GPU)
             assert held is not None
             await run.send("GpuXidFatalHardware")
             await asyncio.sleep(0.1)
             assert len(run.book.incidents) == 1
-            assert State.CLOSED not in {one.state for one in run.book.incidents.values()}
+            assert IncidentState.CLOSED not in {one.state for one in run.book.incidents.values()}
             # The node that was rebooted for it is back in service, with its other GPUs.
             node = (await cluster.list_nodes())[0]
             await run.until(lambda: "release" in run.verbs())
@@ -89,7 +89,7 @@ def test_what_nothing_heals_is_escalated_stays_out_and_is_never_closed(tmp_path)
             # A person takes over: what they release is theirs.
             await cluster.release(GPU, op_id="hand", owner="fleetmedic")
             run.engine.wake_all()
-            await run.state(State.OVERRIDDEN)
+            await run.state(IncidentState.OVERRIDDEN)
 
     asyncio.run(story())
 
@@ -100,7 +100,7 @@ def test_an_alert_that_outlives_its_cure_opens_nothing_new(tmp_path) -> None:
         cluster.sicken(GPU)
         async with world(tmp_path, cluster) as run:
             first = await run.send("GpuLost")
-            await run.state(State.CLOSED)
+            await run.state(IncidentState.CLOSED)
             for _ in range(5):
                 await run.engine.receive([first], "webhook")
                 await run.engine.receive([replace(first, firing=False)], "webhook")
@@ -123,7 +123,7 @@ def test_application_errors_quarantine_nothing(tmp_path) -> None:
     async def story() -> None:
         async with world(tmp_path) as run:
             await run.send("GpuXidApplicationRepeated")
-            await run.state(State.CLOSED)
+            await run.state(IncidentState.CLOSED)
             assert run.verbs() == []
             assert run.people.occasions == ["opened"]
 
@@ -134,7 +134,7 @@ def test_at_level_observe_nothing_is_touched_and_the_plan_is_written(tmp_path) -
     async def story() -> None:
         async with world(tmp_path, level=Level.OBSERVE) as run:
             await run.send("GpuLost")
-            await run.state(State.SUPPRESSED)
+            await run.state(IncidentState.SUPPRESSED)
             assert run.verbs() == []
             would = [
                 one["data"]["action"] for one in read_events(tmp_path) if one["event"] == "WouldDo"
@@ -162,10 +162,10 @@ def test_a_pause_holds_everything_and_a_resume_lets_it_go_on(tmp_path) -> None:
         async with world(tmp_path) as run:
             await run.engine.pause("alice", "maintenance")
             await run.send("GpuLost")
-            await run.state(State.HELD)
+            await run.state(IncidentState.HELD)
             assert run.verbs() == []
             await run.engine.resume("alice")
-            await run.state(State.CLOSED)
+            await run.state(IncidentState.CLOSED)
 
     asyncio.run(story())
 
@@ -175,12 +175,12 @@ def test_an_alert_that_comes_back_after_nothing_was_done_for_it_is_not_lost(tmp_
         async with world(tmp_path) as run:
             await run.engine.pause("alice", "maintenance")
             first = await run.send("GpuLost")
-            await run.state(State.HELD)
+            await run.state(IncidentState.HELD)
             await run.engine.receive([replace(first, firing=False)], "reconciler")
-            await run.state(State.SUPPRESSED)
+            await run.state(IncidentState.SUPPRESSED)
             await run.engine.resume("alice")
             await run.engine.receive([first], "webhook")
-            await run.state(State.CLOSED)
+            await run.state(IncidentState.CLOSED)
 
     asyncio.run(story())
 
@@ -206,7 +206,7 @@ def test_a_pause_holds_a_step_that_was_announced_before_it(tmp_path) -> None:
             await asyncio.sleep(1.0)
             assert "reset" not in run.verbs()
             await run.engine.resume("alice")
-            await run.state(State.CLOSED)
+            await run.state(IncidentState.CLOSED)
             assert run.verbs().count("reset") == 1
 
     asyncio.run(story())
@@ -218,7 +218,7 @@ def test_what_somebody_else_quarantined_is_left_alone(tmp_path) -> None:
         await cluster.quarantine(GPU, op_id="x", owner="alice", reason="mine")
         async with world(tmp_path, cluster) as run:
             await run.send("GpuLost")
-            one = await run.state(State.HELD)
+            one = await run.state(IncidentState.HELD)
             assert Reason.OTHER_OWNER is one.held
             assert run.verbs() == ["quarantine"]
 
@@ -230,10 +230,10 @@ def test_a_quarantine_released_by_a_person_ends_the_incident(tmp_path) -> None:
         cluster = MemoryCluster()
         async with world(tmp_path, cluster, books=playbooks(probation=30.0)) as run:
             await run.send("GpuLost")
-            await run.state(State.PROBATION)
+            await run.state(IncidentState.PROBATION)
             await cluster.release(GPU, op_id="hand", owner="fleetmedic")
             run.engine.wake_all()
-            await run.state(State.OVERRIDDEN)
+            await run.state(IncidentState.OVERRIDDEN)
             assert run.verbs().count("release") == 1
 
     asyncio.run(story())
@@ -245,12 +245,12 @@ def test_the_budget_lets_only_so_many_go_at_once(tmp_path) -> None:
         async with world(tmp_path, MemoryCluster(nodes=8, gpus=4), limits=limits) as run:
             targets = [Target.parse(f"node{n + 1}/2") for n in range(8)]
             await run.engine.receive([fire("GpuLost", one) for one in targets], "webhook")
-            held = {State.HELD: 5}
+            held = {IncidentState.HELD: 5}
             await run.until(lambda: len(run.book.incidents) == 8)
             await run.until(
                 lambda: (
-                    sum(one.state is State.HELD for one in run.book.incidents.values())
-                    == held[State.HELD]
+                    sum(one.state is IncidentState.HELD for one in run.book.incidents.values())
+                    == held[IncidentState.HELD]
                 )
             )
             await asyncio.sleep(0.1)
@@ -269,7 +269,7 @@ def test_several_lost_gpus_of_a_node_become_the_nodes_incident(tmp_path) -> None
         async with world(tmp_path, cluster, limits=limits) as run:
             await run.engine.receive([fire("GpuLost", gpu) for gpu in gpus], "webhook")
             node = Target.parse("node1")
-            await run.state(State.CLOSED, node)
+            await run.state(IncidentState.CLOSED, node)
             assert run.verbs().count("reset") == 0
             assert run.verbs().count("reboot") == 1
             assert set() == {
@@ -279,7 +279,7 @@ def test_several_lost_gpus_of_a_node_become_the_nodes_incident(tmp_path) -> None
                 if gpu.quarantine
             }
             states = {str(one.target): one.state for one in run.book.incidents.values()}
-            assert {State.SUPPRESSED} == {states[str(gpu)] for gpu in gpus}
+            assert {IncidentState.SUPPRESSED} == {states[str(gpu)] for gpu in gpus}
 
     asyncio.run(story())
 
@@ -290,7 +290,7 @@ def test_all_gpus_of_a_node_lost_at_once_are_one_incident_of_the_node(tmp_path) 
         async with world(tmp_path, limits=replace(QUICK, hold=0.3)) as run:
             await run.engine.receive([fire("GpuLost", gpu) for gpu in gpus], "webhook")
             node = Target.parse("node1")
-            await run.state(State.CLOSED, node)
+            await run.state(IncidentState.CLOSED, node)
             assert [node] == [
                 one.target for one in run.book.incidents.values() if one.target.gpu is None
             ]
@@ -304,10 +304,10 @@ def test_a_warning_about_the_node_makes_nobody_forget_its_quarantined_gpu(tmp_pa
     async def story() -> None:
         async with world(tmp_path, limits=replace(QUICK, hold=0.5)) as run:
             await run.send("GpuLost")
-            await run.state(State.JOBS_MOVED)
+            await run.state(IncidentState.JOBS_MOVED)
             await run.send("NodeOomKill", Target.parse("node1"))
-            await run.state(State.CLOSED, Target.parse("node1"))
-            await run.state(State.CLOSED)
+            await run.state(IncidentState.CLOSED, Target.parse("node1"))
+            await run.state(IncidentState.CLOSED)
             assert run.verbs() == ["quarantine", "reset", "release"]
 
     asyncio.run(story())
@@ -323,7 +323,7 @@ def test_gpus_go_on_alone_where_their_node_may_only_be_observed(tmp_path) -> Non
         async with world(tmp_path, books=books, limits=replace(QUICK, hold=0.3)) as run:
             await run.engine.receive([fire("GpuLost", gpu) for gpu in gpus], "webhook")
             for gpu in gpus:
-                await run.state(State.CLOSED, gpu)
+                await run.state(IncidentState.CLOSED, gpu)
             assert run.verbs().count("release") == 2
 
     asyncio.run(story())
@@ -336,7 +336,7 @@ def test_a_stalled_job_is_restarted(tmp_path) -> None:
         job = Target.parse("job/train-a")
         async with world(tmp_path, cluster) as run:
             await run.send("TrainingStalled", job)
-            await run.state(State.CLOSED, job)
+            await run.state(IncidentState.CLOSED, job)
             assert run.verbs() == ["restart"]
 
     asyncio.run(story())
@@ -355,7 +355,7 @@ def test_a_reset_whose_effect_cannot_be_seen_goes_to_a_person_and_is_not_repeate
     async def story() -> None:
         async with world(tmp_path, Blind()) as run:
             await run.send("GpuLost")
-            one = await run.state(State.ESCALATED)
+            one = await run.state(IncidentState.ESCALATED)
             assert Reason.EFFECT_UNKNOWN is one.reason
             assert run.verbs().count("reset") == 1
             assert run.verbs().count("reboot") == 0
@@ -363,7 +363,9 @@ def test_a_reset_whose_effect_cannot_be_seen_goes_to_a_person_and_is_not_repeate
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("stop_in", [State.QUARANTINED, State.REPAIRING, State.PROBATION])
+@pytest.mark.parametrize(
+    "stop_in", [IncidentState.QUARANTINED, IncidentState.REPAIRING, IncidentState.PROBATION]
+)
 def test_another_process_takes_an_incident_up_where_it_was(tmp_path, stop_in) -> None:
     async def story() -> None:
         cluster = MemoryCluster()
@@ -376,7 +378,7 @@ def test_another_process_takes_an_incident_up_where_it_was(tmp_path, stop_in) ->
                 )
             )
         async with world(tmp_path, cluster) as run:
-            await run.state(State.CLOSED)
+            await run.state(IncidentState.CLOSED)
             assert run.verbs() == ["quarantine", "reset", "release"]
 
     asyncio.run(story())
@@ -476,10 +478,10 @@ def test_playbook_that_is_gone_leaves_the_incident_to_a_person(tmp_path) -> None
     async def story() -> None:
         async with world(tmp_path, books=playbooks(probation=30)) as run:
             await run.send("GpuLost")
-            await run.state(State.PROBATION)
+            await run.state(IncidentState.PROBATION)
         rest = tuple(one for one in playbooks() if one.name != "gpu-lost")
         async with world(tmp_path, run.cluster, books=rest) as run:
-            one = await run.state(State.ESCALATED)
+            one = await run.state(IncidentState.ESCALATED)
             assert Reason.PLAYBOOK_GONE is one.reason
 
     asyncio.run(story())

@@ -19,7 +19,7 @@ from remediator.core.events import Kind
 from remediator.core.guards import ALLOWED, Ruling, Verdict
 from remediator.core.model import Incident, Level, Playbook, Step, StepRun, StepState
 from remediator.core.reasons import Reason
-from remediator.executor import Executor, Outcome
+from remediator.executor import Executor, StepOutcome
 from remediator.senses import Senses
 
 GPU = Target.parse("node1/3")
@@ -105,7 +105,7 @@ class Frame:
 
     async def run(
         self, action: str = "", *, resumed: bool = False, deadline: float = 60.0, name: str = ""
-    ) -> Outcome:
+    ) -> StepOutcome:
         action = action or self.actions[0].name
         incident = Incident("inc-1", GPU, "gpu-lost", Level.REPAIR, opened=1.0)
         step = Step(name or action, action, GPU, 1, "op", deadline)
@@ -117,11 +117,11 @@ class Frame:
         return await self.executor.run(run, tools, resumed=resumed)
 
 
-def said(outcome: Outcome) -> tuple[Kind, Reason]:
+def said(outcome: StepOutcome) -> tuple[Kind, Reason]:
     return outcome.kind, outcome.reason
 
 
-def one(action: Scripted, time: Time, **more: object) -> tuple[Outcome, Frame]:
+def one(action: Scripted, time: Time, **more: object) -> tuple[StepOutcome, Frame]:
     """The outcome of one step, with more of the frame (`verdicts`) or of the run."""
     runs = {name: more.pop(name) for name in ("resumed", "deadline", "name") if name in more}
     frame = Frame((action,), now=lambda: time.at, **more)  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ def test_a_step_is_asked_about_right_before_it_is_done_and_done_once(time: Time)
 def test_a_step_that_may_not_be_done_any_more_is_withdrawn_untouched(time: Time) -> None:
     action = Scripted()
     outcome, _ = one(action, time, verdicts=[HOLD])
-    assert outcome == Outcome(Kind.STEP_WITHDRAWN, Reason.ALERT_GONE, "The alert is over.")
+    assert outcome == StepOutcome(Kind.STEP_WITHDRAWN, Reason.ALERT_GONE, "The alert is over.")
     assert action.acted == 0
 
 
@@ -224,7 +224,7 @@ def test_a_refused_step_that_had_its_effect_all_the_same_is_done(time: Time) -> 
 def test_a_refused_step_is_not_repeated(time: Time, look: Look | ClusterError) -> None:
     action = Scripted(before=[NOT_YET, look], acts=[PERMANENT])
     outcome, frame = one(action, time)
-    assert outcome == Outcome(Kind.STEP_FAILED, Reason.STEP_REFUSED, str(PERMANENT))
+    assert outcome == StepOutcome(Kind.STEP_FAILED, Reason.STEP_REFUSED, str(PERMANENT))
     assert frame.asked == 1
 
 
@@ -236,7 +236,7 @@ def test_one_refused_for_the_moment_is_tried_until_the_deadline_and_asked_about_
     assert (said(outcome), frame.asked) == ((Kind.STEP_DONE, Reason.EFFECT_SEEN), 3)
     action = Scripted(acts=[TRANSIENT])
     outcome, _ = one(action, time, deadline=5.0)
-    assert outcome == Outcome(Kind.STEP_FAILED, Reason.EFFECT_MISSING, "not yet")
+    assert outcome == StepOutcome(Kind.STEP_FAILED, Reason.EFFECT_MISSING, "not yet")
 
 
 def test_one_refused_for_the_moment_whose_alert_goes_is_withdrawn(time: Time) -> None:
@@ -251,7 +251,7 @@ def test_one_refused_for_the_moment_whose_alert_goes_is_withdrawn(time: Time) ->
 def test_an_effect_that_does_not_show_by_the_deadline_is_missing(time: Time) -> None:
     action = Scripted(after=[Look(False, "still away", passed=False)])
     outcome, _ = one(action, time, deadline=7.0)
-    assert outcome == Outcome(Kind.STEP_FAILED, Reason.EFFECT_MISSING, "still away", False)
+    assert outcome == StepOutcome(Kind.STEP_FAILED, Reason.EFFECT_MISSING, "still away", False)
     assert 7.0 <= time.at - 1000.0 < 7.1
 
 
@@ -280,7 +280,7 @@ def test_it_is_looked_at_twice_a_second_at_least(time: Time) -> None:
 
 
 def test_waiting_for_a_slot_costs_a_step_no_time(time: Time) -> None:
-    async def story() -> list[Outcome]:
+    async def story() -> list[StepOutcome]:
         hung = asyncio.Event()
         action = Scripted(gate=hung.wait)
         frame = Frame((action,), at_once=1, now=lambda: time.at)

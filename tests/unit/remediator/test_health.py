@@ -8,15 +8,15 @@ import pytest
 
 from fleetmedic.kernel.labels import Target
 from remediator.health import WHERE_KNOWN, Health, judge_health
-from remediator.http import Sample
+from remediator.http import QuerySample
 
 NOW = 1_700_000_000.0
 GPU = Target.parse("node1/3")
 NODE = Target.parse("node1")
 
 
-def _samples(lost: float = 0, up: float = 1, at: float = NOW - 1) -> dict[str, list[Sample]]:
-    return {"gpu_lost": [Sample({}, lost, at)], "gpu_up": [Sample({}, up, at)]}
+def _samples(lost: float = 0, up: float = 1, at: float = NOW - 1) -> dict[str, list[QuerySample]]:
+    return {"gpu_lost": [QuerySample({}, lost, at)], "gpu_up": [QuerySample({}, up, at)]}
 
 
 @pytest.mark.parametrize(
@@ -84,16 +84,16 @@ def test_a_sick_sample_counts_fifteen_seconds_after_the_repair(
 
 
 def test_the_latest_sick_sample_decides_whether_the_repair_has_settled() -> None:
-    found = {"gpu_lost": [Sample({}, 1, NOW - 20), Sample({}, 1, NOW - 1)]}
+    found = {"gpu_lost": [QuerySample({}, 1, NOW - 20), QuerySample({}, 1, NOW - 1)]}
     assert judge_health(found, GPU, NOW - 25, NOW, oldest=60.0).state is Health.SICK
 
 
 def test_one_sick_sample_among_healthy_ones_is_sick() -> None:
-    found = {"up": [Sample({}, 1, NOW - 1), Sample({}, 0, NOW - 1)]}
+    found = {"up": [QuerySample({}, 1, NOW - 1), QuerySample({}, 0, NOW - 1)]}
     assert judge_health(found, NODE, NOW - 60, NOW, oldest=15.0).state is Health.SICK
 
 
 def test_a_node_whose_exporter_is_down_is_not_healthy() -> None:
-    up = {"up": [Sample({}, 1, NOW - 1)]}
+    up = {"up": [QuerySample({}, 1, NOW - 1)]}
     assert judge_health(up, NODE, NOW - 60, NOW, oldest=15.0).state is Health.HEALTHY
     assert judge_health({"up": []}, NODE, NOW - 60, NOW, oldest=15.0).state is Health.UNKNOWN

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from remediator.http import HttpError, Notifier, PrometheusClient, Sample
+from remediator.http import HttpError, Notifier, PrometheusClient, QuerySample
 from tests.unit.remediator.place import Place
 
 
@@ -17,8 +17,8 @@ def vector(*series: tuple[dict[str, str], float, str]) -> dict[str, object]:
     return {"status": "success", "data": {"resultType": "vector", "result": result}}
 
 
-def query(place: Place, expr: str = "up", timeout: float = 2.0) -> list[Sample]:
-    async def ask() -> list[Sample]:
+def query(place: Place, expr: str = "up", timeout: float = 2.0) -> list[QuerySample]:
+    async def ask() -> list[QuerySample]:
         async with PrometheusClient(place.url, timeout=timeout) as client:
             return await client.query(expr)
 
@@ -35,14 +35,14 @@ def send(url: str, body: bytes = b"{}") -> tuple[int, bytes]:
 
 def test_a_vector_becomes_samples(place: Place) -> None:
     place.answers(vector(({"__name__": "up", "node": "node1"}, 1700000000.5, "1")))
-    assert query(place) == [Sample({"__name__": "up", "node": "node1"}, 1.0, 1700000000.5)]
+    assert query(place) == [QuerySample({"__name__": "up", "node": "node1"}, 1.0, 1700000000.5)]
 
 
 def test_a_scalar_becomes_one_sample_without_labels(place: Place) -> None:
     place.answers(
         {"status": "success", "data": {"resultType": "scalar", "result": [1700000000, "+Inf"]}}
     )
-    assert query(place) == [Sample({}, float("inf"), 1700000000.0)]
+    assert query(place) == [QuerySample({}, float("inf"), 1700000000.0)]
 
 
 def test_no_series_is_an_empty_list(place: Place) -> None:
@@ -68,11 +68,11 @@ def test_samples_carry_the_time_of_their_own_scrape(place: Place) -> None:
         "timestamp(gpu_lost)": json.dumps(vector((one, 100.0, "42.5"))).encode(),
     }
 
-    async def ask() -> list[Sample]:
+    async def ask() -> list[QuerySample]:
         async with PrometheusClient(place.url) as client:
             return await client.samples("gpu_lost")
 
-    assert asyncio.run(ask()) == [Sample({"__name__": "gpu_lost", **one}, 1.0, 42.5)]
+    assert asyncio.run(ask()) == [QuerySample({"__name__": "gpu_lost", **one}, 1.0, 42.5)]
     assert len({parse_qs(sent)["time"][0] for _, sent in place.asked}) == 1
 
 

@@ -14,7 +14,7 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
 from remediator.clusters.base import ClusterError
 from remediator.clusters.memory import MemoryCluster
-from remediator.core.model import OWNER, Incident, State
+from remediator.core.model import OWNER, Incident, IncidentState
 from remediator.core.reasons import Reason
 from remediator.journal import read_events
 from tests.unit.remediator.running import GPU, QUICK, Running, fire, playbooks, world
@@ -39,7 +39,7 @@ def incurable() -> MemoryCluster:
 
 async def escalated(run: Running) -> Incident:
     await run.send("GpuLost")
-    one = await run.state(State.ESCALATED)
+    one = await run.state(IncidentState.ESCALATED)
     # Its node, which was rebooted for it, goes back into service first.
     await run.until(lambda: _rests(run.book.incidents[one.id]))
     return run.book.incidents[one.id]
@@ -55,7 +55,7 @@ def test_a_released_target_is_in_service_and_its_incident_ends_with_who_and_why(
         await escalated(run)
         text = await run.engine.exits.release(GPU, "alice", "new board")
         assert text.startswith("gpu/node1/3 is being returned to service")
-        one = await run.state(State.OVERRIDDEN)
+        one = await run.state(IncidentState.OVERRIDDEN)
         assert (one.reason, one.text) == (Reason.RELEASED_BY_PERSON, "alice: new board")
         assert one.quarantined == ()
         assert await run.cluster.quarantined(GPU) is None
@@ -69,14 +69,14 @@ def test_a_release_is_respected_though_the_alert_flaps_and_only_for_its_time(tmp
     async def story(run: Running) -> None:
         await escalated(run)
         await run.engine.exits.release(GPU, "alice", "new board")
-        await run.state(State.OVERRIDDEN)
+        await run.state(IncidentState.OVERRIDDEN)
         before = run.verbs().count("quarantine")
         for _ in range(3):
             one = await run.send("GpuLost", at=time.time() + 0.01)
             await asyncio.sleep(0.02)
             await run.engine.receive([replace(one, firing=False)], "webhook")
         await run.send("GpuHung", at=time.time() + 0.01)
-        held = await run.state(State.HELD)
+        held = await run.state(IncidentState.HELD)
         assert held.held is Reason.PINNED
         assert held.held_text.startswith(
             "alice returned gpu/node1/3 to service; this is respected until "
@@ -93,9 +93,9 @@ def test_a_release_in_the_cluster_itself_is_respected_as_well(tmp_path) -> None:
         await escalated(run)
         await run.cluster.release(GPU, op_id="hand", owner=OWNER)
         run.engine.wake_all()
-        await run.state(State.OVERRIDDEN)
+        await run.state(IncidentState.OVERRIDDEN)
         await run.send("GpuHung", at=time.time() + 0.01)
-        assert (await run.state(State.HELD)).held is Reason.PINNED
+        assert (await run.state(IncidentState.HELD)).held is Reason.PINNED
 
     tell(tmp_path, story, incurable())
 
@@ -104,9 +104,9 @@ def test_a_held_incident_is_released_without_ever_being_quarantined(tmp_path) ->
     async def story(run: Running) -> None:
         await run.engine.pause("bob", "x")
         await run.send("GpuLost")
-        await run.state(State.HELD)
+        await run.state(IncidentState.HELD)
         await run.engine.exits.release(GPU, "alice", "known")
-        assert (await run.state(State.OVERRIDDEN)).reason is Reason.RELEASED_BY_PERSON
+        assert (await run.state(IncidentState.OVERRIDDEN)).reason is Reason.RELEASED_BY_PERSON
         assert run.verbs() == []
 
     tell(tmp_path, story)
@@ -117,7 +117,7 @@ def test_a_persons_release_does_not_wait_for_a_pause(tmp_path) -> None:
         await escalated(run)
         await run.engine.pause("bob", "x")
         await run.engine.exits.release(GPU, "alice", "fine")
-        await run.state(State.OVERRIDDEN)
+        await run.state(IncidentState.OVERRIDDEN)
         assert await run.cluster.quarantined(GPU) is None
 
     tell(tmp_path, story, incurable())
@@ -176,9 +176,9 @@ def test_a_release_that_the_cluster_refuses_is_said_and_the_incident_stays(tmp_p
         with pytest.raises(UserError, match="node4/1 was not released: the API server refuses"):
             await run.engine.exits.release(Target.parse("node4/1"), "alice", "x")
         await run.send("GpuLost")
-        await run.state(State.PROBATION)
+        await run.state(IncidentState.PROBATION)
         await run.engine.exits.release(GPU, "alice", "x")
-        assert (await run.state(State.ESCALATED)).reason is Reason.RELEASE_FAILED
+        assert (await run.state(IncidentState.ESCALATED)).reason is Reason.RELEASE_FAILED
         assert await run.cluster.quarantined(GPU) is not None
 
     tell(tmp_path, story, Stuck(), books=playbooks(probation=30.0))
@@ -192,7 +192,7 @@ def test_an_incident_is_closed_with_its_quarantine_only_on_demand(tmp_path) -> N
         text = await exits.close_incident(one.id, "alice", "RMA", keep_quarantine=True)
         assert "stays quarantined" in text
         ended = run.book.incidents[one.id]
-        assert (ended.state, ended.reason) == (State.OVERRIDDEN, Reason.CLOSED_BY_PERSON)
+        assert (ended.state, ended.reason) == (IncidentState.OVERRIDDEN, Reason.CLOSED_BY_PERSON)
         assert ended.text.startswith("alice: RMA")
         assert await run.cluster.quarantined(GPU) is not None
         for order in (exits.retry(one.id, "a", "b"),
@@ -206,16 +206,16 @@ def test_an_incident_is_closed_with_its_quarantine_only_on_demand(tmp_path) -> N
 def test_an_orphan_can_be_closed_and_its_target_released(tmp_path) -> None:
     async def first(run: Running) -> None:
         await run.send("GpuLost")
-        await run.state(State.PROBATION)
+        await run.state(IncidentState.PROBATION)
 
     async def story(run: Running) -> None:
-        one = await run.state(State.ESCALATED)
+        one = await run.state(IncidentState.ESCALATED)
         assert one.reason is Reason.PLAYBOOK_GONE
         await run.until(lambda: "orphaned" in run.people.occasions)
         with pytest.raises(UserError, match=r"playbook gpu-lost .* is no longer configured"):
             await run.engine.exits.retry(one.id, "alice", "x")
         await run.engine.exits.release(GPU, "alice", "healthy")
-        await run.state(State.OVERRIDDEN)
+        await run.state(IncidentState.OVERRIDDEN)
         assert await run.cluster.quarantined(GPU) is None
         assert run.people.occasions.count("orphaned") == 1
 
@@ -233,7 +233,7 @@ def test_a_retry_starts_the_playbook_again_and_earlier_attempts_do_not_count(tmp
         run.cluster.sicken(GPU, heals_by="reset")
         text = await run.engine.exits.retry(one.id, "alice", "new cable")
         assert text == f"{one.id}: the playbook gpu-lost starts again."
-        await run.state(State.CLOSED)
+        await run.state(IncidentState.CLOSED)
         assert [verb for verb in run.verbs() if verb in ("reset", "reboot")] == [*repairs, "reset"]
         assert await run.cluster.quarantined(GPU) is None
 
@@ -255,7 +255,7 @@ def test_only_what_waits_for_a_person_is_retried(tmp_path) -> None:
     async def story(run: Running) -> None:
         await run.engine.pause("bob", "x")
         await run.send("GpuLost")
-        one = await run.state(State.HELD)
+        one = await run.state(IncidentState.HELD)
         with pytest.raises(UserError, match=f"{one.id} is HELD and continues automatically"):
             await run.engine.exits.retry(one.id, "alice", "x")
         with pytest.raises(UserError, match="incident 'inc-x' not found"):
@@ -293,13 +293,13 @@ def test_what_a_person_keeps_out_is_neither_repaired_nor_released(tmp_path) -> N
         await kept(run)
         before = run.verbs()
         alert = await run.send("GpuHung", at=time.time() + 0.01)
-        held = await run.state(State.HELD)
+        held = await run.state(IncidentState.HELD)
         assert held.held is Reason.OTHER_OWNER
         assert "alice: waits for a new board" in held.held_text
         await asyncio.sleep(0.1)
         assert run.verbs() == before
         await run.engine.receive([replace(alert, firing=False)], "webhook")
-        await run.state(State.SUPPRESSED)
+        await run.state(IncidentState.SUPPRESSED)
         assert await run.cluster.quarantined(GPU) is not None
 
     tell(tmp_path, story, incurable())
@@ -308,12 +308,12 @@ def test_what_a_person_keeps_out_is_neither_repaired_nor_released(tmp_path) -> N
 def test_an_alert_about_a_node_that_a_person_keeps_out_leaves_its_gpus_alone(tmp_path) -> None:
     async def story(run: Running) -> None:
         await run.send("NodeDown", NODE)
-        one = await run.state(State.ESCALATED, NODE)
+        one = await run.state(IncidentState.ESCALATED, NODE)
         await run.until(lambda: run.book.incidents[one.id].done("notify:escalated"))
         await run.engine.exits.close_incident(one.id, "alice", "RMA", keep_quarantine=True)
         before = run.verbs()
         await run.send("GpuHung", at=time.time() + 0.01)
-        held = await run.state(State.HELD)
+        held = await run.state(IncidentState.HELD)
         assert (held.held, run.verbs()) == (Reason.OTHER_OWNER, before)
 
     cluster = MemoryCluster()
@@ -328,7 +328,7 @@ def test_what_a_person_keeps_out_is_released_by_one_order(tmp_path, held: bool) 
         await kept(run)
         if held:
             await run.send("GpuHung", at=time.time() + 0.01)
-            await run.state(State.HELD)
+            await run.state(IncidentState.HELD)
         await run.engine.exits.release(GPU, "bob", "new board")
         await run.until(lambda: run.book.incident_on(GPU) is None)
         assert await run.cluster.quarantined(GPU) is None

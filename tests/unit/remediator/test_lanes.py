@@ -13,7 +13,7 @@ from remediator import engine as engine_module
 from remediator.clusters.base import NodeFacts
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.events import Event
-from remediator.core.model import Alert, State
+from remediator.core.model import Alert, IncidentState
 from remediator.core.reasons import Reason
 from remediator.journal import read_events
 from tests.unit.remediator.running import GPU, Running, fire, world
@@ -47,7 +47,7 @@ def test_the_third_exception_in_a_row_is_a_persons_and_each_is_counted(tmp_path)
     async def story() -> None:
         async with world(tmp_path, Broken()) as run:
             await run.send("GpuLost")
-            one = await run.state(State.ESCALATED)
+            one = await run.state(IncidentState.ESCALATED)
             assert one.reason is Reason.LANE_FAILED
             assert "KeyError three times in a row on gpu/node1/3" in one.text
             assert len(run.failures) >= 3
@@ -64,7 +64,7 @@ def test_two_exceptions_are_nothing_yet(tmp_path) -> None:
         cluster.broken = 2
         async with world(tmp_path, cluster) as run:
             await run.send("GpuLost")
-            await run.state(State.CLOSED)
+            await run.state(IncidentState.CLOSED)
             assert len(run.failures) == 2
             assert "lane_failed" not in run.people.occasions
 
@@ -78,12 +78,12 @@ def test_what_works_in_between_begins_the_count_again(tmp_path) -> None:
         async with world(tmp_path, cluster) as run:
             await run.engine.pause("alice", "x")
             await run.send("GpuLost")
-            await run.state(State.HELD)
+            await run.state(IncidentState.HELD)
             cluster.broken = 2
             run.engine.wake_all()
             await run.until(lambda: len(run.failures) == 4)
             await run.engine.resume("alice")
-            await run.state(State.CLOSED)
+            await run.state(IncidentState.CLOSED)
 
     asyncio.run(story())
 
@@ -98,8 +98,8 @@ def test_one_lane_that_fails_stops_no_other(tmp_path) -> None:
     async def story() -> None:
         async with world(tmp_path, Partly()) as run:
             await run.engine.receive([fire("GpuLost"), fire("GpuLost", OTHER)], "webhook")
-            await run.state(State.CLOSED, OTHER)
-            await run.state(State.ESCALATED)
+            await run.state(IncidentState.CLOSED, OTHER)
+            await run.state(IncidentState.ESCALATED)
 
     asyncio.run(story())
 
@@ -122,7 +122,7 @@ def test_a_poisoned_alert_is_put_aside_and_the_lane_lives(tmp_path, monkeypatch)
     async def story() -> None:
         async with world(tmp_path) as run:
             await run.engine.receive([fire("GpuHung"), fire("GpuLost")], "webhook")
-            await run.state(State.CLOSED)
+            await run.state(IncidentState.CLOSED)
             assert len(run.failures) == 3
             put = [one for one in read_events(tmp_path) if one["reason"] == "lane_failed"]
             assert [one["event"] for one in put] == ["Suppressed"]
@@ -158,7 +158,7 @@ def test_a_failing_lane_waits_twice_as_long_each_time_and_a_minute_at_most(
 
     async def story() -> list[float]:
         async with world(tmp_path) as run:
-            lane = engine_module._Lane()
+            lane = engine_module._TargetLane()
             return [await run.engine._failed(GPU, lane, "KeyError") for _ in range(7)]
 
     assert asyncio.run(story()) == [4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]

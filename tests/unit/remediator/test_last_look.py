@@ -14,10 +14,10 @@ from fleetmedic.kernel.labels import Target
 from remediator.alertmanager import Silence
 from remediator.clusters.base import Capability, ClusterError
 from remediator.clusters.memory import MemoryCluster
-from remediator.core.model import Alert, State
+from remediator.core.model import Alert, IncidentState
 from remediator.core.reasons import Reason
 from remediator.journal import read_events
-from remediator.reconciler import gone
+from remediator.reconciler import ended_alerts
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager
 from tests.unit.remediator.running import GPU, QUICK, Running, fire, playbooks, world
 
@@ -71,7 +71,7 @@ def test_an_alert_that_ends_within_the_hold_moves_nothing(tmp_path) -> None:
         alert = await one.fires()
         await one.run.until(lambda: one.run.verbs() == ["quarantine"])
         await one.ends(alert)
-        await one.run.state(State.VERIFYING)
+        await one.run.state(IncidentState.VERIFYING)
         assert one.disturbed() == []
         job = await one.run.cluster.job("train-a")
         assert job is not None
@@ -98,7 +98,7 @@ def test_an_alert_that_ends_while_a_repair_waits_takes_the_announced_step_back(t
             lambda: any(line["event"] == "StepWithdrawn" for line in read_events(tmp_path))
         )
         asked = cluster.asked
-        await one.run.state(State.CLOSED)
+        await one.run.state(IncidentState.CLOSED)
         assert cluster.asked == asked
         assert one.disturbed() == []
         assert one.run.book.attempts[GPU] == [
@@ -112,7 +112,7 @@ def test_an_alert_that_alertmanager_never_knew_disturbs_nothing(tmp_path) -> Non
     async def story(one: Story) -> None:
         await one.run.send("GpuLost")
         await one.run.until(lambda: "quarantine" in one.run.verbs())
-        held = await one.run.state(State.QUARANTINED)
+        held = await one.run.state(IncidentState.QUARANTINED)
         await one.run.until(
             lambda: one.run.book.incidents[held.id].held is Reason.ALERT_UNCONFIRMED
         )
@@ -139,9 +139,9 @@ def test_a_silence_or_no_answer_holds_an_open_incident_and_never_ends_it(
             one.fake.started = time.time()
         await one.looks_again()
         expected = Reason.SILENCED if doubt == "silence" else Reason.ALERT_UNCONFIRMED
-        held = await one.run.state(State.QUARANTINED)
+        held = await one.run.state(IncidentState.QUARANTINED)
         await one.run.until(lambda: one.run.book.incidents[held.id].held is expected)
-        assert gone(one.run.book, one.run.alerts) == []
+        assert ended_alerts(one.run.book, one.run.alerts) == []
         await asyncio.sleep(1.2)
         assert (one.disturbed(), one.run.verbs()) == ([], ["quarantine"])
         assert not one.run.book.incidents[held.id].ended
@@ -174,7 +174,7 @@ def test_another_boards_uuid_holds_everything_and_a_person_is_notified(tmp_path)
 
     async def story(one: Story) -> None:
         await one.fires()
-        held = await one.run.state(State.HELD)
+        held = await one.run.state(IncidentState.HELD)
         assert held.held is Reason.IDENTITY
         await one.run.until(lambda: "held-identity" in one.run.people.occasions)
         assert one.run.verbs() == []
@@ -189,7 +189,7 @@ def test_a_gpu_without_a_uuid_is_quarantined_and_no_more(tmp_path) -> None:
         alert = replace(alert, labels=labels)
         one.fake.lists(alert)
         await one.run.engine.receive([alert], "webhook")
-        held = await one.run.state(State.QUARANTINED)
+        held = await one.run.state(IncidentState.QUARANTINED)
         await one.run.until(lambda: one.run.book.incidents[held.id].held is Reason.IDENTITY)
         await asyncio.sleep(0.1)
         assert one.run.verbs() == ["quarantine"]
@@ -205,7 +205,7 @@ def test_where_a_gpu_cannot_be_quarantined_nothing_is_touched_and_a_person_is_no
 
     async def story(one: Story) -> None:
         await one.fires()
-        failed = await one.run.state(State.FAILED)
+        failed = await one.run.state(IncidentState.FAILED)
         assert failed.reason is Reason.UNSUPPORTED
         assert one.run.people.occasions == ["failed"]
         assert one.run.verbs() == []
@@ -221,7 +221,7 @@ def test_no_job_is_moved_for_a_reboot_that_the_cluster_cannot_do(tmp_path) -> No
 
     async def story(one: Story) -> None:
         await one.fires()
-        await one.run.state(State.ESCALATED)
+        await one.run.state(IncidentState.ESCALATED)
         assert "reboot" not in one.run.verbs()
         subjects = {effect.subject for effect in one.run.cluster.effects}
         assert not {"node/node1", "train-b"} & subjects
@@ -234,7 +234,7 @@ def test_hardware_in_use_whose_alert_is_over_is_lifted_while_its_job_runs(tmp_pa
         alert = await one.fires()
         await one.run.until(lambda: one.run.verbs() == ["quarantine"])
         await one.ends(alert)
-        await one.run.state(State.VERIFYING)
+        await one.run.state(IncidentState.VERIFYING)
         (incident,) = one.run.book.incidents.values()
         await one.run.until(lambda: one.run.book.incidents[incident.id].prepared is not None)
         prepared = one.run.book.incidents[incident.id].prepared

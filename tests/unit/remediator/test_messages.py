@@ -11,8 +11,8 @@ import pytest
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events, plan
 from remediator.core.events import Kind
-from remediator.core.lifecycle import birth, evolve
-from remediator.core.model import Incident, Level, Order, State, Step
+from remediator.core.lifecycle import evolve, new_incident
+from remediator.core.model import Incident, IncidentState, Level, Order, Step
 from remediator.core.reasons import Reason
 from remediator.messages import MOST_TARGETS, OCCASIONS, group_body, incident_body
 
@@ -25,7 +25,7 @@ KEYS = {
 
 def case(*alerts: str, target: Target = GPU, **changes: Any) -> Incident:
     opened = events.opened("inc-1", target, "gpu-lost", Level.REPAIR, NOW, 0, "A case.")
-    one = birth(opened)
+    one = new_incident(opened)
     for name in alerts or ("GpuLost",):
         data = dict.fromkeys(("key", "fingerprint", "alertname", "starts_text"), name)
         absorbed = events.Event(
@@ -72,7 +72,7 @@ def test_every_text_begins_with_the_target_and_is_plain_json(occasion: str) -> N
 
 
 def test_while_an_incident_is_held_its_message_has_the_reason_of_the_hold() -> None:
-    one = held(case(state=State.TRIAGED, reason=Reason.ROUTED, text="Routed."), NOW + 60)
+    one = held(case(state=IncidentState.TRIAGED, reason=Reason.ROUTED, text="Routed."), NOW + 60)
     body = incident_body(one, "held-budget_out", "op-1")
     assert body["text"] == (
         "gpu/node2/3 has been held since 22:14 UTC: 3 of 32 GPUs are out, which is the budget."
@@ -82,7 +82,7 @@ def test_while_an_incident_is_held_its_message_has_the_reason_of_the_hold() -> N
 
 
 def test_a_released_target_is_back_in_service() -> None:
-    one = case(state=State.PROBATION, quarantined=(GPU,))
+    one = case(state=IncidentState.PROBATION, quarantined=(GPU,))
     step = plan.new_step(one, "release", 10.0, also=(GPU,))
     one = after(one, step, Kind.STEP_DONE, "gpu/node2/3 takes jobs again.")
     assert said(one, "closed") == (
@@ -92,7 +92,7 @@ def test_a_released_target_is_back_in_service() -> None:
 
 @pytest.mark.parametrize("reason", [Reason.READMITTED, Reason.HEALTHY_IN_SERVICE])
 def test_a_healthy_end_is_named_by_its_reason(reason: Reason) -> None:
-    assert "back in service" in said(case(state=State.PROBATION, reason=reason), "closed")
+    assert "back in service" in said(case(state=IncidentState.PROBATION, reason=reason), "closed")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,9 @@ def test_a_healthy_end_is_named_by_its_reason(reason: Reason) -> None:
 )
 def test_any_other_end_is_not_called_healthy(reason: Reason) -> None:
     job = Target.parse("job/train-a")
-    one = case(target=job, state=State.JOBS_MOVED, reason=reason, text="The cluster knows no job.")
+    one = case(
+        target=job, state=IncidentState.JOBS_MOVED, reason=reason, text="The cluster knows no job."
+    )
     assert said(one, "closed") == ("job/train-a: the incident is closed. The cluster knows no job.")
 
 
@@ -108,7 +110,9 @@ def test_any_other_end_is_not_called_healthy(reason: Reason) -> None:
 def test_what_a_person_ordered_or_what_is_still_out_is_not_called_healthy(
     kept: tuple[Target, ...],
 ) -> None:
-    one = case(state=State.PROBATION, quarantined=(GPU,), released=None if kept else Order("a", ""))
+    one = case(
+        state=IncidentState.PROBATION, quarantined=(GPU,), released=None if kept else Order("a", "")
+    )
     step = plan.new_step(one, "release", 10.0, also=() if kept else (GPU,))
     one = after(one, step, Kind.STEP_DONE, "Released.")
     assert "healthy" not in said(one, "closed")
@@ -116,7 +120,7 @@ def test_what_a_person_ordered_or_what_is_still_out_is_not_called_healthy(
 
 def test_the_end_of_a_scaling_names_the_size() -> None:
     serve = Target.parse("workload/serve")
-    one = case(target=serve, state=State.REPAIRING, text="The next repair is tried.")
+    one = case(target=serve, state=IncidentState.REPAIRING, text="The next repair is tried.")
     step = plan.new_step(one, "scale", 30.0, replicas=3)
     one = after(one, step, Kind.STEP_DONE, "serve has 3 of 3 replicas.")
     again = plan.new_step(one, "scale", 30.0, replicas=4)
@@ -126,14 +130,14 @@ def test_the_end_of_a_scaling_names_the_size() -> None:
 
 
 def test_a_failure_names_the_step_that_failed() -> None:
-    one = case(state=State.TRIAGED, text="A case.")
+    one = case(state=IncidentState.TRIAGED, text="A case.")
     one = after(one, plan.quarantine(one), Kind.STEP_FAILED, "The cluster refused: no such node.")
     one = after(one, plan.new_step(one, "verify", 9.0), Kind.STEP_DONE, "The test passed.")
     assert said(one, "failed").endswith("GpuLost. The cluster refused: no such node.")
 
 
 def test_a_failure_names_the_reason_that_was_announced_with_the_message() -> None:
-    one = case(state=State.TRIAGED, text="A case.")
+    one = case(state=IncidentState.TRIAGED, text="A case.")
     step = plan.notify(one, "failed")
     why = "This cluster cannot quarantine a GPU."
     one = evolve(

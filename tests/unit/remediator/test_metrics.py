@@ -12,35 +12,35 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.catalogue import catalogue
 from fleetmedic.kernel.labels import Target
-from remediator.clusters.base import GpuFacts, NodeFacts, Quarantine
+from remediator.clusters.base import GpuFacts, NodeFacts, QuarantineFacts
 from remediator.core import events, plan
 from remediator.core.events import Kind
-from remediator.core.journal_state import Book, Storm
-from remediator.core.lifecycle import birth
+from remediator.core.journal_state import JournalState, Storm
+from remediator.core.lifecycle import new_incident
 from remediator.core.model import Incident, Level, Rung
 from remediator.core.reasons import Reason
 from remediator.discovery.watch import Discovery
 from remediator.gauges import HOLDS, MAX_LABEL, MAX_OWNERS
-from remediator.metrics import Metrics
+from remediator.metrics import RemediatorMetrics
 
 NOW = 1_700_000_000.0
 NAME = "remediator_node_reboot_timestamp_seconds"
 
 
-def _announce(book: Book, target: str, action: str, at: float) -> None:
+def _announce(book: JournalState, target: str, action: str, at: float) -> None:
     opened = events.opened(f"inc-{at:.0f}", Target.parse(target), "x", Level.REPAIR, at, 0, "x")
-    one = birth(opened)
+    one = new_incident(opened)
     book.apply(opened)
     step = plan.repair(one, Rung(action, 60, 2, 86_400, 600))
     book.apply(events.step_event(Kind.STEP_PREPARED, one, step, at, Reason.REPAIR_STARTS))
 
 
-def _value(metrics: Metrics, series: str) -> float | None:
+def _value(metrics: RemediatorMetrics, series: str) -> float | None:
     found = re.search(rf"^{re.escape(series)} (\S+)$", metrics.page().decode(), re.MULTILINE)
     return float(found[1]) if found else None
 
 
-def _out(metrics: Metrics) -> dict[tuple[str, str], float]:
+def _out(metrics: RemediatorMetrics) -> dict[tuple[str, str], float]:
     return {
         (sample.labels["kind"], sample.labels["owner"]): sample.value
         for family in text_string_to_metric_families(metrics.page().decode())
@@ -49,18 +49,18 @@ def _out(metrics: Metrics) -> dict[tuple[str, str], float]:
     }
 
 
-def _open(book: Book, target: str, level: Level = Level.REPAIR) -> Incident:
+def _open(book: JournalState, target: str, level: Level = Level.REPAIR) -> Incident:
     opened = events.opened(f"inc-{target}", Target.parse(target), "x", level, NOW, 0, "x")
     book.apply(opened)
     return book.incidents[f"inc-{target}"]
 
 
-def _hold(book: Book, one: Incident, at: float, reason: Reason) -> None:
+def _hold(book: JournalState, one: Incident, at: float, reason: Reason) -> None:
     book.apply(events.noted(Kind.HELD, one, at, reason, "held"))
 
 
-def _quarantine(owner: str) -> Quarantine:
-    return Quarantine(owner, "why", "op", NOW)
+def _quarantine(owner: str) -> QuarantineFacts:
+    return QuarantineFacts(owner, "why", "op", NOW)
 
 
 def _node(name: str, owner: str | None, *gpus: str | None) -> NodeFacts:
@@ -72,8 +72,8 @@ def _node(name: str, owner: str | None, *gpus: str | None) -> NodeFacts:
 
 
 def test_a_reboot_is_told_with_its_node_from_when_it_is_announced_and_the_latest_counts() -> None:
-    book = Book()
-    metrics = Metrics(book)
+    book = JournalState()
+    metrics = RemediatorMetrics(book)
     assert f"{NAME}{{" not in metrics.page().decode()
     _announce(book, "node1/3", "reboot_node", NOW)  # for the sake of one GPU, and yet the node
     _announce(book, "node1", "reboot_node", NOW + 50)
@@ -84,7 +84,7 @@ def test_a_reboot_is_told_with_its_node_from_when_it_is_announced_and_the_latest
 
 
 def test_what_may_fail_is_counted_from_zero_so_that_the_first_failure_is_an_increase() -> None:
-    metrics = Metrics(Book())
+    metrics = RemediatorMetrics(JournalState())
     metrics.expect(["notify"], ["chat"], ["gpu-lost"])
     zeros = [line for line in metrics.page().decode().splitlines() if line.endswith(" 0.0")]
     for series in (
@@ -106,7 +106,7 @@ def test_what_may_fail_is_counted_from_zero_so_that_the_first_failure_is_an_incr
 def test_a_host_list_is_told_of_when_there_is_one_and_no_count_is_told_before_it_is_known(
     tmp_path,
 ) -> None:
-    metrics = Metrics(Book())
+    metrics = RemediatorMetrics(JournalState())
     assert "discovery" not in metrics.page().decode()
     hosts = tmp_path / "hosts.yml"
     discovery = Discovery(hosts, None, "main", lambda: NOW)
@@ -129,8 +129,8 @@ def test_a_host_list_is_told_of_when_there_is_one_and_no_count_is_told_before_it
 
 
 def test_the_longest_hold_is_measured_from_its_start_and_observed_incidents_do_not_count() -> None:
-    book, now = Book(), [NOW]
-    metrics = Metrics(book, lambda: now[0])
+    book, now = JournalState(), [NOW]
+    metrics = RemediatorMetrics(book, lambda: now[0])
     assert _value(metrics, "remediator_held_longest_seconds") == 0
     first, second = _open(book, "node1/0"), _open(book, "node1/1")
     _hold(book, _open(book, "node2/0", Level.OBSERVE), NOW - 900, Reason.PAUSED)
@@ -144,8 +144,8 @@ def test_the_longest_hold_is_measured_from_its_start_and_observed_incidents_do_n
 
 
 def test_every_reason_to_hold_begins_at_zero_and_another_one_keeps_its_series_afterwards() -> None:
-    book = Book()
-    metrics = Metrics(book, lambda: NOW)
+    book = JournalState()
+    metrics = RemediatorMetrics(book, lambda: NOW)
     for reason in HOLDS:
         assert _value(metrics, f'remediator_held{{reason="{reason}"}}') == 0
     other = 'remediator_held{reason="unsupported"}'
@@ -159,7 +159,7 @@ def test_every_reason_to_hold_begins_at_zero_and_another_one_keeps_its_series_af
 
 
 def test_what_is_out_is_withheld_while_the_cluster_is_unknown() -> None:
-    metrics = Metrics(Book())
+    metrics = RemediatorMetrics(JournalState())
     assert _out(metrics) == {}
     metrics.out((_node("a", None, None),))
     assert _out(metrics) == {("gpu", "fleetmedic"): 0, ("node", "fleetmedic"): 0}
@@ -168,7 +168,7 @@ def test_what_is_out_is_withheld_while_the_cluster_is_unknown() -> None:
 
 
 def test_a_gpu_of_a_node_that_is_out_counts_only_if_another_owner_quarantined_it() -> None:
-    metrics = Metrics(Book())
+    metrics = RemediatorMetrics(JournalState())
     metrics.out(
         (
             _node("a", "fleetmedic", "fleetmedic", None, "alice"),
@@ -185,7 +185,7 @@ def test_a_gpu_of_a_node_that_is_out_counts_only_if_another_owner_quarantined_it
 
 
 def test_the_owners_with_most_out_are_named_and_the_rest_are_counted_together() -> None:
-    metrics = Metrics(Book())
+    metrics = RemediatorMetrics(JournalState())
     nodes = [_node(f"n{i}", None, *[f"owner{i:02}"] * (i + 1)) for i in range(25)]
     metrics.out(tuple(nodes))
     out = _out(metrics)
@@ -204,7 +204,7 @@ def test_the_owners_with_most_out_are_named_and_the_rest_are_counted_together() 
 def test_every_quarantine_counts_once_under_a_bounded_name_whatever_its_owner_is_called(
     found: list[tuple[str | None, list[str | None]]],
 ) -> None:
-    metrics = Metrics(Book())
+    metrics = RemediatorMetrics(JournalState())
     metrics.out(tuple(_node(f"n{i}", owner, *gpus) for i, (owner, gpus) in enumerate(found)))
     out = _out(metrics)
     nodes = sum(owner is not None for owner, _ in found)
@@ -218,15 +218,15 @@ def test_every_quarantine_counts_once_under_a_bounded_name_whatever_its_owner_is
 
 
 def test_an_owner_that_cannot_be_written_does_not_hide_the_page() -> None:
-    metrics = Metrics(Book())
+    metrics = RemediatorMetrics(JournalState())
     metrics.out((_node("a", "x\ud800", None), _node("b", "", None)))
     assert _out(metrics)["node", "x?"] == 1
     assert _out(metrics)["node", "unknown"] == 1
 
 
 def test_a_storm_is_told_with_its_pool_while_it_is_on_and_as_over_afterwards() -> None:
-    book = Book()
-    metrics = Metrics(book)
+    book = JournalState()
+    metrics = RemediatorMetrics(book)
     assert _value(metrics, "remediator_storms") == 0
     assert "remediator_storm{" not in metrics.page().decode()
     book.storms["train"] = Storm(NOW, "half of the pool")
@@ -237,7 +237,7 @@ def test_a_storm_is_told_with_its_pool_while_it_is_on_and_as_over_afterwards() -
 
 
 def test_a_failure_in_a_lane_is_an_increase_from_zero() -> None:
-    metrics = Metrics(Book())
+    metrics = RemediatorMetrics(JournalState())
     assert _value(metrics, "remediator_lane_failures_total") == 0
     metrics.lane_failed()
     assert _value(metrics, "remediator_lane_failures_total") == 1
@@ -254,7 +254,7 @@ def test_a_failure_in_a_lane_is_an_increase_from_zero() -> None:
 def test_what_a_callable_says_is_absent_without_it_and_read_at_each_scrape(
     method: str, series: str, values: tuple[float, float]
 ) -> None:
-    metrics = Metrics(Book())
+    metrics = RemediatorMetrics(JournalState())
     assert series not in metrics.page().decode()
     said = [values[0]]
     getattr(metrics, method)(lambda: said[0])
@@ -264,7 +264,7 @@ def test_what_a_callable_says_is_absent_without_it_and_read_at_each_scrape(
 
 
 def test_every_family_is_in_the_catalogue_with_its_type_and_labels(tmp_path) -> None:
-    metrics = Metrics(Book())
+    metrics = RemediatorMetrics(JournalState())
     metrics.expect(["notify"], ["chat"], ["gpu-lost"])
     metrics.discovers(Discovery(tmp_path / "hosts.yml", None, "main", lambda: NOW))
     metrics.lock(lambda: True)

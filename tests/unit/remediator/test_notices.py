@@ -11,8 +11,8 @@ from remediator.core import events, plan
 from remediator.core.decision import Hold
 from remediator.core.events import Event, Kind
 from remediator.core.guards import Limits
-from remediator.core.journal_state import Book, Pin
-from remediator.core.model import Alert, Incident, Level, State
+from remediator.core.journal_state import JournalState, Pin
+from remediator.core.model import Alert, Incident, IncidentState, Level
 from remediator.core.reasons import Reason
 from remediator.core.settle import Settled
 from remediator.notices import group_notice, lane_failed, stray_notice
@@ -24,7 +24,7 @@ ALERT = Alert("f", NOW, "x", True, {"alertname": "GpuLost", "node": "node1", "gp
 
 
 def _held(
-    book: Book, target: Target = GPU, *, since: float | None = NOW - 120,
+    book: JournalState, target: Target = GPU, *, since: float | None = NOW - 120,
     reason: Reason = Reason.PAUSED, text: str = "alice paused all actions: x", **changes: object,
 ) -> Incident:  # fmt: skip
     identity = f"inc-{target}"
@@ -36,12 +36,12 @@ def _held(
     return one
 
 
-def _notice(book: Book, one: Incident, hold: Hold | None = PAUSE, now: float = NOW) -> tuple[Event, ...]:  # fmt: skip
+def _notice(book: JournalState, one: Incident, hold: Hold | None = PAUSE, now: float = NOW) -> tuple[Event, ...]:  # fmt: skip
     return group_notice(one, Settled((), hold=hold), book, Limits(), now)
 
 
 def test_what_holds_many_incidents_is_told_once_with_their_number_and_targets() -> None:
-    book = Book()
+    book = JournalState()
     one = _held(book)
     _held(book, Target.parse("node1/4"))
     _held(book, Target.parse("node1/5"), reason=Reason.BUDGET_OUT)
@@ -58,7 +58,7 @@ def test_what_holds_many_incidents_is_told_once_with_their_number_and_targets() 
 
 
 def test_what_another_silence_holds_is_not_counted() -> None:
-    book = Book()
+    book = JournalState()
     mine, other = "alice silenced it: rack 4", "bob silenced it: rack 5"
     one = _held(book, reason=Reason.SILENCED, text=mine)
     _held(book, Target.parse("node1/4"), reason=Reason.SILENCED, text=other)
@@ -70,19 +70,19 @@ def test_what_another_silence_holds_is_not_counted() -> None:
 
 
 def test_a_single_incident_is_told_of_as_one() -> None:
-    book = Book()
+    book = JournalState()
     (told,) = _notice(book, _held(book))
     assert told.text.startswith("1 incident waits: ")
 
 
 @pytest.mark.parametrize(("since", "told"), [(120.0, True), (119.9, False)])
 def test_it_is_told_after_two_minutes(since: float, told: bool) -> None:
-    book = Book()
+    book = JournalState()
     assert bool(_notice(book, _held(book, since=NOW - since))) is told
 
 
 def test_a_cause_without_a_name_of_its_own_is_told_once_an_hour() -> None:
-    book = Book()
+    book = JournalState()
     one = _held(book, reason=Reason.DEAD_MAN)
     blind = Hold(Reason.DEAD_MAN, "no Watchdog", group="dead_man")
     hour = NOW - NOW % 3600 + 600
@@ -95,7 +95,7 @@ def test_a_cause_without_a_name_of_its_own_is_told_once_an_hour() -> None:
 
 
 def test_nothing_is_told_of_what_has_no_group_or_is_no_longer_the_reason() -> None:
-    book = Book()
+    book = JournalState()
     one = _held(book)
     assert _notice(book, one, None) == ()
     assert _notice(book, one, replace(PAUSE, group="")) == ()
@@ -105,7 +105,7 @@ def test_nothing_is_told_of_what_has_no_group_or_is_no_longer_the_reason() -> No
 
 
 def test_a_storm_was_told_when_it_began() -> None:
-    book = Book()
+    book = JournalState()
     one = _held(book, reason=Reason.STORM)
     assert _notice(book, one, Hold(Reason.STORM, "A storm.", group="storm/rack/1")) == ()
 
@@ -113,13 +113,13 @@ def test_a_storm_was_told_when_it_began() -> None:
 # A lane that failed three times.
 
 
-def _open(book: Book) -> Incident:
+def _open(book: JournalState) -> Incident:
     book.apply(events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "A case."))
     return book.incidents["inc-1"]
 
 
 def test_an_incident_whose_lane_fails_is_a_persons_and_says_so_once() -> None:
-    book = Book()
+    book = JournalState()
     _open(book)
     moved, told = lane_failed(GPU, None, book, "KeyError three times", NOW)
     assert (moved.kind, moved.data["state"]) == (Kind.STATE_CHANGED, "ESCALATED")
@@ -129,12 +129,12 @@ def test_an_incident_whose_lane_fails_is_a_persons_and_says_so_once() -> None:
     assert "KeyError three times" in told.text
     for event in (moved, told):
         book.apply(event)
-    assert (book.refused, book.incidents["inc-1"].state) == (0, State.ESCALATED)
+    assert (book.refused, book.incidents["inc-1"].state) == (0, IncidentState.ESCALATED)
     assert lane_failed(GPU, None, book, "again", NOW) == ()
 
 
 def test_a_poisoned_alert_is_put_aside_and_its_incident_goes_on() -> None:
-    book = Book()
+    book = JournalState()
     book.apply(events.alert_received(ALERT, GPU, NOW, "webhook"))
     _open(book)
     put, told = lane_failed(GPU, ALERT, book, "KeyError three times", NOW)
@@ -143,11 +143,11 @@ def test_a_poisoned_alert_is_put_aside_and_its_incident_goes_on() -> None:
     for event in (put, told):
         book.apply(event)
     assert book.undecided() == ()
-    assert book.incidents["inc-1"].state is State.NEW
+    assert book.incidents["inc-1"].state is IncidentState.NEW
 
 
 def test_without_an_incident_or_in_the_middle_of_a_step_nothing_is_moved() -> None:
-    book = Book()
+    book = JournalState()
     assert lane_failed(GPU, None, book, "x", NOW) == ()
     one = _open(book)
     step = plan.quarantine(one)
@@ -158,7 +158,7 @@ def test_without_an_incident_or_in_the_middle_of_a_step_nothing_is_moved() -> No
 def test_a_quarantine_without_an_incident_is_told_once_a_day_and_not_of_what_a_person_keeps() -> (
     None
 ):
-    book = Book()
+    book = JournalState()
     first = stray_notice(["gpu/node1/3", "node/node2"], book, NOW)
     assert [one.data["body"]["targets"][0] for one in first] == ["gpu/node1/3", "node/node2"]
     for event in first:

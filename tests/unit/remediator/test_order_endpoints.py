@@ -13,9 +13,14 @@ from starlette.testclient import TestClient
 from fleetmedic.kernel.labels import Target
 from remediator.clusters.memory import MemoryCluster
 from remediator.core import events
-from remediator.core.model import OWNER, Level, State, Step
+from remediator.core.model import OWNER, IncidentState, Level, Step
 from remediator.core.reasons import Reason
-from remediator.order_endpoints import Close, Exit, Order, Release
+from remediator.order_endpoints import (
+    CloseRequest,
+    IncidentOrderRequest,
+    OrderRequest,
+    ReleaseRequest,
+)
 
 HEAD = {"Authorization": "Bearer 0123456789abcdef0123"}
 GPU = Target.parse("node1/3")
@@ -24,8 +29,8 @@ RELEASE, CLOSE, RETRY = (
 )  # fmt: skip
 WHO = {"by": "alice", "reason": "tested by hand"}
 ESCALATED = (
-    (State.TRIAGED, Reason.ROUTED), (State.QUARANTINED, Reason.QUARANTINED),
-    (State.ESCALATED, Reason.LADDER_EXHAUSTED),
+    (IncidentState.TRIAGED, Reason.ROUTED), (IncidentState.QUARANTINED, Reason.QUARANTINED),
+    (IncidentState.ESCALATED, Reason.LADDER_EXHAUSTED),
 )  # fmt: skip
 
 
@@ -191,6 +196,8 @@ def test_who_resumes_is_kept_and_a_pause_without_a_reason_says_so(client) -> Non
     assert "somebody" in str(client.get("/api/v1/decisions").json()["decisions"][-1])
 
 
-@pytest.mark.parametrize("shape", [Order, Exit, Close, Release])
+@pytest.mark.parametrize(
+    "shape", [OrderRequest, IncidentOrderRequest, CloseRequest, ReleaseRequest]
+)
 def test_an_order_is_not_changed_after_it_was_read(shape) -> None:
     assert shape.__struct_config__.frozen

@@ -27,7 +27,7 @@ from fake_receivers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.http import Notifier
 from remediator.journal import Journal, replay
 from remediator.outbox import LONGEST_PAUSE, Outbox, address_id
@@ -104,7 +104,7 @@ def test_every_address_gets_every_message_once_and_in_order(statuses: list[int])
 
 def test_only_the_undelivered_address_gets_a_message_after_a_restart(tmp_path: Path) -> None:
     async def first() -> None:
-        book = Book()
+        book = JournalState()
         journal = Journal(tmp_path, book.apply)
         people = Receivers({DEAD: dead})
         clock = Clock()
@@ -224,7 +224,7 @@ def test_a_message_arrives_over_http_as_json(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     async def story() -> None:
-        book = Book()
+        book = JournalState()
         ledger = Ledger(book)
         async with Notifier() as sender:
             outbox = Outbox(

@@ -7,13 +7,13 @@ import pytest
 from fleetmedic.kernel.labels import Target
 from remediator import pages
 from remediator.core.events import Kind, moved, noted, opened, paused
-from remediator.core.journal_state import Book
-from remediator.core.model import Level, State
+from remediator.core.journal_state import JournalState
+from remediator.core.model import IncidentState, Level
 from remediator.core.reasons import Reason
 
 
 def test_an_incident_is_listed_and_its_text_is_escaped() -> None:
-    book = Book()
+    book = JournalState()
     target = Target.parse("node1/3")
     book.apply(
         opened("inc-1", target, "gpu-lost", Level.REPAIR, 1.0, 0, "<script>alert(1)</script>")
@@ -25,9 +25,11 @@ def test_an_incident_is_listed_and_its_text_is_escaped() -> None:
 
 
 def test_an_incident_that_is_held_in_any_state_says_so_with_the_present_reason() -> None:
-    book = Book()
+    book = JournalState()
     book.apply(opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
-    book.apply(moved(book.incidents["inc-1"], State.TRIAGED, 2.0, Reason.ROUTED, "On its way."))
+    book.apply(
+        moved(book.incidents["inc-1"], IncidentState.TRIAGED, 2.0, Reason.ROUTED, "On its way.")
+    )
     page = pages.home(book)
     assert (">TRIAGED<" in page, "On its way." in page) == (True, True)
     held = noted(Kind.HELD, book.incidents["inc-1"], 3.0, Reason.BUDGET_OUT, "4 of 4 are <out>.")
@@ -36,14 +38,16 @@ def test_an_incident_that_is_held_in_any_state_says_so_with_the_present_reason()
     assert ">TRIAGED, held<" in page
     assert "4 of 4 are &lt;out&gt;." in page
     assert "On its way." not in page
-    book.apply(moved(book.incidents["inc-1"], State.HELD, 4.0, Reason.BUDGET_OUT, "Held by it."))
+    book.apply(
+        moved(book.incidents["inc-1"], IncidentState.HELD, 4.0, Reason.BUDGET_OUT, "Held by it.")
+    )
     book.apply(noted(Kind.HELD, book.incidents["inc-1"], 5.0, Reason.BUDGET_OUT, "3 of 4."))
     page = pages.home(book)
     assert (">HELD<" in page, "3 of 4." in page) == (True, True)
 
 
 def test_an_open_incident_is_listed_however_many_are_newer() -> None:
-    book = Book()
+    book = JournalState()
     for n in range(pages.MAX_SHOWN + 1):
         target = Target.parse(f"node1/{n}")
         book.apply(opened(f"inc-{n}", target, "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
@@ -51,7 +55,7 @@ def test_an_open_incident_is_listed_however_many_are_newer() -> None:
 
 
 def test_the_page_of_an_incident_obeys_nothing_and_says_what_it_leaves_out() -> None:
-    book = Book()
+    book = JournalState()
     event = opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "<script>x")
     book.apply(event)
     page = pages.incident(book.incidents["inc-1"], [event] * (pages.MAX_EVENTS + 1), book, None)
@@ -61,7 +65,7 @@ def test_the_page_of_an_incident_obeys_nothing_and_says_what_it_leaves_out() -> 
 
 
 def test_a_pause_is_shown_on_the_pages_of_incidents() -> None:
-    book = Book()
+    book = JournalState()
     book.apply(opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
     book.apply(paused("alice", "<rack 4>", 2.0))
     for page in (pages.home(book), pages.incident(book.incidents["inc-1"], [], book, None)):
@@ -76,7 +80,7 @@ def test_a_runbook_is_drawn_with_its_code_and_headings() -> None:
 
 
 def test_every_page_fits_the_width_of_the_device() -> None:
-    for page in (pages.home(Book()), pages.runbook("GpuLost") or ""):
+    for page in (pages.home(JournalState()), pages.runbook("GpuLost") or ""):
         assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
 
 

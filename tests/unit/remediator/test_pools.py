@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fleetmedic.kernel.labels import Target
-from remediator.clusters.base import GpuFacts, NodeFacts, Quarantine
+from remediator.clusters.base import GpuFacts, NodeFacts, QuarantineFacts
 from remediator.core import events, plan
 from remediator.core.events import Kind
-from remediator.core.journal_state import Attempt, Book, Pin
-from remediator.core.lifecycle import birth
-from remediator.core.model import Alert, Incident, Level, State
+from remediator.core.journal_state import Attempt, JournalState, Pin
+from remediator.core.lifecycle import new_incident
+from remediator.core.model import Alert, Incident, IncidentState, Level
 from remediator.core.reasons import Reason
 from remediator.pools import members, owner_of, pool_view, rehearsed, still_ours
 
@@ -21,9 +21,9 @@ OTHER = Target.parse("node2/0")
 
 
 def _node(name: str, *out: int, whole: str = "", owner: str = "fleetmedic") -> NodeFacts:
-    held = Quarantine(owner, "x", "op", NOW)
+    held = QuarantineFacts(owner, "x", "op", NOW)
     gpus = tuple(GpuFacts(n, f"{name}-{n}", held if n in out else None) for n in range(8))
-    return NodeFacts(name, True, gpus, Quarantine(whole, "x", "op", NOW) if whole else None)
+    return NodeFacts(name, True, gpus, QuarantineFacts(whole, "x", "op", NOW) if whole else None)
 
 
 def test_the_pool_counts_what_is_out_by_us_and_not_the_target_itself() -> None:
@@ -33,17 +33,17 @@ def test_the_pool_counts_what_is_out_by_us_and_not_the_target_itself() -> None:
         _node("node3", 1, owner="alice"),
         _node("node4"),
     )
-    pool = pool_view(nodes, "default", GPU, Book())
+    pool = pool_view(nodes, "default", GPU, JournalState())
     assert (pool.gpus, pool.nodes, pool.gpus_out, pool.nodes_out) == (32, 4, 2, 0)
 
 
 def test_what_a_person_keeps_out_is_theirs_and_does_not_count() -> None:
-    book, held = Book(), Quarantine("fleetmedic", "x", "op", NOW)
+    book, held = JournalState(), QuarantineFacts("fleetmedic", "x", "op", NOW)
     book.kept = {GPU: Pin("a person", "alice: RMA", NOW)}
     nodes = (_node("node1", 3, 4), _node("node2"))
     pool = pool_view(nodes, "default", OTHER, book)
     assert (pool.gpus, pool.gpus_out) == (16, 1)
-    one = birth(events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "x"))
+    one = new_incident(events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "x"))
     assert owner_of(held, GPU, one, book) == "a person (alice: RMA)"
     assert owner_of(held, OTHER, one, book) == "fleetmedic"
     assert owner_of(held, GPU, replace(one, quarantined=(GPU,)), book) == "fleetmedic"
@@ -53,12 +53,12 @@ def test_what_a_person_keeps_out_is_theirs_and_does_not_count() -> None:
 
 def test_a_node_that_is_out_counts_once_and_not_by_its_gpus() -> None:
     nodes = (_node("node1"), _node("node2", 0, 1, whole="fleetmedic"))
-    pool = pool_view(nodes, "default", GPU, Book())
+    pool = pool_view(nodes, "default", GPU, JournalState())
     assert (pool.gpus_out, pool.nodes_out) == (0, 1)
 
 
 def test_a_nodes_own_gpus_do_not_use_up_the_budget_of_its_quarantine() -> None:
-    book = Book()
+    book = JournalState()
     book.quarantines = [
         Attempt("quarantine_gpu", Target.parse(name), NOW)
         for name in ("node1/3", "node1/4", "node2/1")
@@ -70,9 +70,9 @@ def test_a_nodes_own_gpus_do_not_use_up_the_budget_of_its_quarantine() -> None:
 
 
 def test_a_quarantine_counts_though_the_clusters_answer_is_older_than_it() -> None:
-    book = Book()
+    book = JournalState()
     opened = events.opened("inc-1", Target.parse("node2/0"), "gpu-lost", Level.REPAIR, NOW, 0, "x")
-    one = birth(opened)
+    one = new_incident(opened)
     book.apply(opened)
     step = plan.quarantine(one)
     book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.QUARANTINED))
@@ -81,10 +81,10 @@ def test_a_quarantine_counts_though_the_clusters_answer_is_older_than_it() -> No
 
 
 def test_an_announced_quarantine_counts_before_the_cluster_shows_it() -> None:
-    book = Book()
+    book = JournalState()
     other = Target.parse("node2/0")
     opened = events.opened("inc-1", other, "gpu-lost", Level.REPAIR, NOW, 0, "x")
-    one = birth(opened)
+    one = new_incident(opened)
     book.apply(opened)
     step = plan.quarantine(one)
     book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.QUARANTINED))
@@ -94,18 +94,18 @@ def test_an_announced_quarantine_counts_before_the_cluster_shows_it() -> None:
 
 def test_what_is_still_ours_beside_the_target_is_known() -> None:
     opened = events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "x")
-    one = replace(birth(opened), quarantined=(GPU, NODE, Target.parse("node2/1")))
+    one = replace(new_incident(opened), quarantined=(GPU, NODE, Target.parse("node2/1")))
     nodes = (_node("node1", whole="fleetmedic"), _node("node2", 1, owner="alice"))
     assert still_ours(one, nodes) == (NODE,)
 
 
-def _incident(book: Book, target: Target = OTHER, identity: str = "inc-1") -> Incident:
+def _incident(book: JournalState, target: Target = OTHER, identity: str = "inc-1") -> Incident:
     opened = events.opened(identity, target, "gpu-lost", Level.REPAIR, NOW, 0, "x")
     book.apply(opened)
-    return birth(opened)
+    return new_incident(opened)
 
 
-def _out(book: Book, *, dead: bool) -> None:
+def _out(book: JournalState, *, dead: bool) -> None:
     """Quarantine OTHER for an incident, by the journal."""
     one = _incident(book)
     step, prepared = plan.quarantine(one), Kind.STEP_PREPARED
@@ -114,7 +114,7 @@ def _out(book: Book, *, dead: bool) -> None:
 
 
 def test_what_was_dead_when_it_was_quarantined_costs_nothing_until_it_is_repaired() -> None:
-    book, nodes = Book(), (_node("node1"), _node("node2", 0))
+    book, nodes = JournalState(), (_node("node1"), _node("node2", 0))
     _out(book, dead=True)
     pool = pool_view(nodes, "default", GPU, book)
     assert (pool.gpus_out, pool.recent) == (0, ())
@@ -124,20 +124,20 @@ def test_what_was_dead_when_it_was_quarantined_costs_nothing_until_it_is_repaire
 
 
 def test_what_was_alive_when_it_was_quarantined_costs_budget() -> None:
-    book = Book()
+    book = JournalState()
     _out(book, dead=False)
     pool = pool_view((_node("node1"), _node("node2", 0)), "default", GPU, book)
     assert (pool.gpus_out, pool.recent) == (1, (NOW,))
 
 
 def test_a_dead_incident_frees_its_own_targets_only() -> None:
-    book, nodes = Book(), (_node("node1", 4), _node("node2", 0))
+    book, nodes = JournalState(), (_node("node1", 4), _node("node2", 0))
     _out(book, dead=True)
     assert pool_view(nodes, "default", GPU, book).gpus_out == 1
 
 
 def test_another_pool_is_not_counted() -> None:
-    book = Book()
+    book = JournalState()
     _out(book, dead=False)
     nodes = (_node("node1"), replace(_node("node2", 0), pool="other"))
     pool = pool_view(nodes, "default", GPU, book)
@@ -148,17 +148,17 @@ def test_another_pool_is_not_counted() -> None:
 
 def test_a_node_that_is_out_is_counted_beside_another_node() -> None:
     nodes = (_node("node1"), _node("node2", whole="fleetmedic"), _node("node3", whole="alice"))
-    assert pool_view(nodes, "default", NODE, Book()).nodes_out == 1
-    assert pool_view(nodes, "default", Target.parse("node2"), Book()).nodes_out == 0
+    assert pool_view(nodes, "default", NODE, JournalState()).nodes_out == 1
+    assert pool_view(nodes, "default", Target.parse("node2"), JournalState()).nodes_out == 0
 
 
 def test_what_would_be_out_counts_as_out() -> None:
     nodes = (_node("node1"), _node("node2"))
-    pool = pool_view(nodes, "default", GPU, Book(), ((OTHER, NOW - 5), (GPU, NOW - 9)))
+    pool = pool_view(nodes, "default", GPU, JournalState(), ((OTHER, NOW - 5), (GPU, NOW - 9)))
     assert (pool.gpus_out, pool.recent) == (1, (NOW - 5,))
 
 
-def _rehearsed(book: Book, target: Target, identity: str, **changes: object) -> None:
+def _rehearsed(book: JournalState, target: Target, identity: str, **changes: object) -> None:
     """An incident that wrote its plan down and ended so."""
     one = _incident(book, target, identity)
     alert = Alert(identity, NOW, "x", True, {"alertname": "GpuLost", "cluster": "a"})
@@ -166,19 +166,22 @@ def _rehearsed(book: Book, target: Target, identity: str, **changes: object) -> 
     book.apply(events.absorbed(identity, target, events.episode_of(alert, NOW), NOW))
     book.apply(events.noted(Kind.WOULD_DO, one, NOW, Reason.OBSERVE_ONLY, action="notify"))
     one = book.incidents[identity]
-    ended = {"state": State.SUPPRESSED, "reason": Reason.OBSERVE_ONLY, "since": NOW + 1}
+    ended = {"state": IncidentState.SUPPRESSED, "reason": Reason.OBSERVE_ONLY, "since": NOW + 1}
     book.incidents[identity] = replace(one, **(ended | changes))
 
 
 def test_where_nothing_may_be_done_earlier_plans_whose_alerts_fire_count() -> None:
-    book = Book()
+    book = JournalState()
     _rehearsed(book, OTHER, "inc-1")
     _rehearsed(book, GPU, "inc-2")
     assert rehearsed(book, book.incidents["inc-2"]) == ((OTHER, NOW + 1),)
 
 
 def test_plans_for_what_is_over_or_no_hardware_do_not_count() -> None:
-    book, me = Book(), birth(events.opened("me", GPU, "x", Level.REPAIR, NOW, 0, "x"))
+    book, me = (
+        JournalState(),
+        new_incident(events.opened("me", GPU, "x", Level.REPAIR, NOW, 0, "x")),
+    )
     _rehearsed(book, OTHER, "inc-1", rehearsed=False)
     _rehearsed(book, Target.parse("node2/1"), "inc-2", reason=Reason.LEVEL)
     _rehearsed(book, Target.parse("job/train-a"), "inc-3")

@@ -19,11 +19,11 @@ from remediator.clusters.base import ClusterError
 from remediator.clusters.memory import MemoryCluster
 from remediator.core import events
 from remediator.core.events import Event, Kind
-from remediator.core.journal_state import Book
-from remediator.core.model import Alert, Level, State, Step
+from remediator.core.journal_state import JournalState
+from remediator.core.model import Alert, IncidentState, Level, Step
 from remediator.core.reasons import Reason
 from remediator.journal import Journal
-from remediator.query_endpoints import Inquiry, as_json, with_present
+from remediator.query_endpoints import QueryEndpoints, as_json, with_present
 
 NODE, GPU, OTHER = (Target.parse(text) for text in ("node1", "node1/3", "node1/4"))
 
@@ -32,8 +32,8 @@ class Story:
     """Writes events into a journal and its book, and asks what they say."""
 
     def __init__(self, folder: Path, cluster: Any = None) -> None:
-        self.book, self._folder, self._at = Book(), folder, 1000.0
-        inquiry = Inquiry(self.book, folder, cluster)
+        self.book, self._folder, self._at = JournalState(), folder, 1000.0
+        inquiry = QueryEndpoints(self.book, folder, cluster)
         routes = [
             Route("/why", inquiry.why), Route("/decisions", inquiry.decisions),
             Route("/incidents", inquiry.incidents),
@@ -156,7 +156,12 @@ def test_why_of_a_gpu_follows_the_incident_that_took_its_own_over(story: Story) 
     story.write(
         events.inherited(story.book.incidents["inc-node"], gpu, story.at()),
         events.moved(
-            gpu, State.SUPPRESSED, story.at(), Reason.WIDENED, "The node.", absorbed_by="inc-node"
+            gpu,
+            IncidentState.SUPPRESSED,
+            story.at(),
+            Reason.WIDENED,
+            "The node.",
+            absorbed_by="inc-node",
         ),
     )
     assert story.book.incidents["inc-gpu"].ended
@@ -194,7 +199,7 @@ def test_open_incidents_are_listed_beyond_the_limit_and_ended_ones_are_not(story
     for identity, target in (("inc-1", GPU), ("inc-2", OTHER), ("inc-3", NODE)):
         story.open(identity, target)
     ended = story.book.incidents["inc-2"]
-    story.write(events.moved(ended, State.SUPPRESSED, story.at(), Reason.RESOLVED_FIRST))
+    story.write(events.moved(ended, IncidentState.SUPPRESSED, story.at(), Reason.RESOLVED_FIRST))
     listed = story.client.get("/incidents", params={"limit": 1}).json()["incidents"]
     assert [one["id"] for one in listed] == ["inc-1", "inc-3"]
 
@@ -236,7 +241,9 @@ def test_with_what_the_latest_incident_began_is_told_however_long_the_story_is(
 ) -> None:
     story.open("inc-0", GPU)
     story.write(
-        events.moved(story.book.incidents["inc-0"], State.CLOSED, story.at(), Reason.READMITTED)
+        events.moved(
+            story.book.incidents["inc-0"], IncidentState.CLOSED, story.at(), Reason.READMITTED
+        )
     )
     story.open("inc-1", GPU)
     held = story.book.incidents["inc-1"]
@@ -250,7 +257,9 @@ def test_after_a_hold_the_last_line_is_what_came_after(story: Story) -> None:
     story.open("inc-1", GPU)
     story.hold("inc-1", Reason.BUDGET_OUT, "The budget is spent.")
     incident = story.book.incidents["inc-1"]
-    story.write(events.moved(incident, State.TRIAGED, story.at(), Reason.ROUTED, "On its way."))
+    story.write(
+        events.moved(incident, IncidentState.TRIAGED, story.at(), Reason.ROUTED, "On its way.")
+    )
     assert texts(story.why("node1/3"))[-1] == "On its way."
 
 
@@ -312,11 +321,11 @@ def test_an_incident_is_shown_with_its_present_reason(story: Story) -> None:
 
 @given(st.lists(st.sampled_from(["hold", "other hold", "absorb", "leave", "another"]), max_size=12))
 def test_whatever_happens_the_story_ends_with_what_holds_an_incident_now(steps: list[str]) -> None:
-    book, told = Book(), [events.opened("inc-1", GPU, "a", Level.REPAIR, 1.0, 0, "Begun.")]
+    book, told = JournalState(), [events.opened("inc-1", GPU, "a", Level.REPAIR, 1.0, 0, "Begun.")]
     book.apply(told[0])
     for n, step in enumerate(steps, 2):
         one, at = book.incidents["inc-1"], float(n)
-        to = State.HELD if one.state is State.TRIAGED else State.TRIAGED
+        to = IncidentState.HELD if one.state is IncidentState.TRIAGED else IncidentState.TRIAGED
         event = {
             "hold": events.noted(Kind.HELD, one, at, Reason.HOLD, "Hold."),
             "other hold": events.noted(Kind.HELD, one, at, Reason.BUDGET_OUT, f"{n} out."),
@@ -328,7 +337,7 @@ def test_whatever_happens_the_story_ends_with_what_holds_an_incident_now(steps: 
         told.append(event)
     one = book.incidents["inc-1"]
     shown = with_present(told, [one])
-    if one.held or one.state is State.HELD:
+    if one.held or one.state is IncidentState.HELD:
         assert (shown[-1].reason, shown[-1].text) == one.present
         assert shown[-1] in told
     else:

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from remediator.core import events
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert
-from remediator.reconciler import gone
+from remediator.reconciler import ended_alerts
 from tests.unit.remediator.fake_alertmanager import WATCHDOG, FakeAlertmanager, states
 
 NOW = 1_700_000_000.0
@@ -20,7 +20,7 @@ class World:
     """A journal that has heard one alert long ago, and a fake Alertmanager."""
 
     def __init__(self) -> None:
-        self.fake, self.book = FakeAlertmanager(NOW - 3600), Book()
+        self.fake, self.book = FakeAlertmanager(NOW - 3600), JournalState()
         self.alerts = states(self.fake, lambda: NOW)
         self.hear(ALERT)
 
@@ -29,7 +29,7 @@ class World:
 
     def gone(self) -> list[Alert]:
         asyncio.run(self.alerts.refresh(0.0))
-        return gone(self.book, self.alerts)
+        return ended_alerts(self.book, self.alerts)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_what_is_listed_or_silenced_is_not_over(world: World) -> None:
 
 
 def test_no_answer_and_an_incomplete_one_end_nothing(world: World) -> None:
-    assert gone(world.book, world.alerts) == [], "it was never asked"
+    assert ended_alerts(world.book, world.alerts) == [], "it was never asked"
     world.fake.error = "gone"
     assert world.gone() == []
     world.fake.error, world.fake.started = "", NOW - 26
@@ -70,4 +70,4 @@ def test_what_was_received_a_moment_ago_is_not_over_yet(world: World) -> None:
 
 def test_without_an_alertmanager_only_webhooks_end_alerts() -> None:
     world = World()
-    assert gone(world.book, states(None, lambda: NOW)) == []
+    assert ended_alerts(world.book, states(None, lambda: NOW)) == []

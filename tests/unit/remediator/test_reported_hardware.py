@@ -10,17 +10,17 @@ import pytest
 from fleetmedic.kernel.labels import Target
 from remediator.core import events
 from remediator.core.guards import Limits
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert, Level
 from remediator.core.routing import Route
 from remediator.playbook_library import load_library
-from remediator.policy import Rules
-from remediator.reported_hardware import Accusations
+from remediator.policy import Policy
+from remediator.reported_hardware import ReportedHardware
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states
 
 NOW = 1_700_000_000.0
 GPU, NODE = Target.parse("node1/3"), Target.parse("node1")
-RULES = Rules(load_library(()), Limits(), Level.REPAIR, 1.0, 1.0, "a")
+RULES = Policy(load_library(()), Limits(), Level.REPAIR, 1.0, 1.0, "a")
 
 
 def alert(name: str, target: Target = GPU, *, at: float = NOW - 30, firing: bool = True) -> Alert:
@@ -33,9 +33,9 @@ class Court:
     """Accusations by a fake Alertmanager and a journal."""
 
     def __init__(self, route: Callable[[Alert], Route] = RULES.route) -> None:
-        self.fake, self.book = FakeAlertmanager(NOW - 3600), Book()
+        self.fake, self.book = FakeAlertmanager(NOW - 3600), JournalState()
         self.alerts = states(self.fake, lambda: NOW)
-        self.found = Accusations(self.book, route)
+        self.found = ReportedHardware(self.book, route)
         self.now = NOW
 
     def hear(self, one: Alert, received: float = NOW - 20) -> None:

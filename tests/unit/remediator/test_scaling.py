@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remediator.scaling.target import Desired, Why, desired
+from remediator.scaling.target import Desired, ScalingReason, desired
 
 
 def size(
@@ -27,21 +27,21 @@ def size(
 @pytest.mark.parametrize(
     ("now", "waiting", "replicas", "why"),
     [
-        (2, 9, 3, Why.QUEUE_TOO_LONG),
-        (2, 100, 4, Why.QUEUE_TOO_LONG),
-        (7, 100, 8, Why.QUEUE_TOO_LONG),
-        (8, 100, 8, Why.AT_MAXIMUM),
-        (2, 8, 2, Why.FITS),
-        (4, 8, 4, Why.FITS),
-        (5, 8, 4, Why.QUEUE_SHORT),
-        (6, 0, 4, Why.QUEUE_SHORT),
-        (2, 0, 1, Why.QUEUE_SHORT),
-        (1, 0, 1, Why.AT_MINIMUM),
-        (0, 0, 1, Why.OUT_OF_BOUNDS),
-        (12, 0, 8, Why.OUT_OF_BOUNDS),
+        (2, 9, 3, ScalingReason.QUEUE_TOO_LONG),
+        (2, 100, 4, ScalingReason.QUEUE_TOO_LONG),
+        (7, 100, 8, ScalingReason.QUEUE_TOO_LONG),
+        (8, 100, 8, ScalingReason.AT_MAXIMUM),
+        (2, 8, 2, ScalingReason.FITS),
+        (4, 8, 4, ScalingReason.FITS),
+        (5, 8, 4, ScalingReason.QUEUE_SHORT),
+        (6, 0, 4, ScalingReason.QUEUE_SHORT),
+        (2, 0, 1, ScalingReason.QUEUE_SHORT),
+        (1, 0, 1, ScalingReason.AT_MINIMUM),
+        (0, 0, 1, ScalingReason.OUT_OF_BOUNDS),
+        (12, 0, 8, ScalingReason.OUT_OF_BOUNDS),
     ],
 )
-def test_the_next_size(now: int, waiting: float, replicas: int, why: Why) -> None:
+def test_the_next_size(now: int, waiting: float, replicas: int, why: ScalingReason) -> None:
     found = size(now, waiting)
     assert (found.replicas, found.why) == (replicas, why)
 
@@ -49,7 +49,7 @@ def test_the_next_size(now: int, waiting: float, replicas: int, why: Why) -> Non
 @pytest.mark.parametrize("waiting", [None, math.nan, math.inf, -math.inf, -1.0])
 def test_an_unknown_queue_changes_nothing(waiting: float | None) -> None:
     assert size(5, waiting) == Desired(
-        5, Why.UNKNOWN_DEMAND, "The queue length is unknown, so the size stays."
+        5, ScalingReason.UNKNOWN_DEMAND, "The queue length is unknown, so the size stays."
     )
 
 

@@ -15,16 +15,16 @@ from remediator.clusters.base import Capability, ClusterError, JobFacts, NodeFac
 from remediator.clusters.memory import MemoryCluster
 from remediator.core import events, plan
 from remediator.core.events import Kind
-from remediator.core.evidence import ACTIVE, Standing
-from remediator.core.facts import View
+from remediator.core.evidence import ACTIVE, AlertStatus
+from remediator.core.facts import Facts
 from remediator.core.guards import Limits
-from remediator.core.journal_state import Attempt, Book, Pin
-from remediator.core.model import OWNER, Alert, Incident, Level, State
+from remediator.core.journal_state import Attempt, JournalState, Pin
+from remediator.core.model import OWNER, Alert, Incident, IncidentState, Level
 from remediator.core.reasons import Reason
 from remediator.playbook_library import load_library
-from remediator.policy import Rules
-from remediator.reported_hardware import Accusations
-from remediator.senses import Senses, Sources
+from remediator.policy import Policy
+from remediator.reported_hardware import ReportedHardware
+from remediator.senses import FactSources, Senses
 from remediator.sensors import Sensors
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states
 
@@ -116,16 +116,16 @@ class World:
 
     def __init__(self, *, level: Level = Level.REPAIR, limits: Limits = Limits()) -> None:  # noqa: B008
         self.at = NOW
-        self.cluster, self.told, self.book = Dying(), Told(), Book()
+        self.cluster, self.told, self.book = Dying(), Told(), JournalState()
         self.fake = FakeAlertmanager(NOW - 3600)
         self.other: str | None = None
-        rules = Rules(load_library(()), limits, level, 1.0, 1.0, "memory")
+        rules = Policy(load_library(()), limits, level, 1.0, 1.0, "memory")
         self.rules = rules
         clock = WallClock(lambda: self.at, lambda: self.at - NOW)
         self.alerts = states(self.fake, clock.now)
-        sources = Sources(
+        sources = FactSources(
             self.cluster, cast(Sensors, self.told), self.alerts, self.book, clock,
-            Accusations(self.book, rules.route), lambda: self.other,
+            ReportedHardware(self.book, rules.route), lambda: self.other,
         )  # fmt: skip
         self.senses = Senses(sources, ceiling=level, limits=limits)
 
@@ -174,7 +174,9 @@ class World:
         assert one is not None
         return one
 
-    def view(self, target: Target = GPU, *, state: State | None = State.QUARANTINED) -> View:
+    def view(
+        self, target: Target = GPU, *, state: IncidentState | None = IncidentState.QUARANTINED
+    ) -> Facts:
         one = self.change(target, state=state) if state else self.incident(target)
         playbook = self.rules.playbook(one.playbook)
         assert playbook is not None
@@ -219,7 +221,7 @@ def test_a_listed_alert_is_active_and_a_silenced_one_is_withheld_and_no_signal(
     assert view.witnesses == {"the GPU's driver"}
     world.fake.lists(alert, silenced_by=("s1",))
     view = world.view()
-    assert view.evidence.standing is Standing.WITHHELD
+    assert view.evidence.standing is AlertStatus.WITHHELD
     assert (view.alerts_active, view.firing, view.witnesses) == (True, True, frozenset())
 
 
@@ -321,10 +323,12 @@ def test_what_prometheus_own_rule_contradicts_is_not_known_to_stand(world: World
     world.told.asked.clear()
     world.told.firing = False
     view = world.view()
-    assert view.evidence.standing is Standing.UNKNOWN
+    assert view.evidence.standing is AlertStatus.UNKNOWN
     assert (view.firing, view.witnesses) == (True, frozenset())
     assert world.told.asked.count("fires GpuLost state") == 1
-    assert world.view(state=State.TRIAGED).evidence is ACTIVE, "a quarantine waits for nobody"
+    assert world.view(state=IncidentState.TRIAGED).evidence is ACTIVE, (
+        "a quarantine waits for nobody"
+    )
 
 
 def test_prometheus_is_not_asked_about_a_silenced_alert_or_one_that_is_over(world: World) -> None:
@@ -341,23 +345,23 @@ def test_the_rule_of_an_event_is_asked_about_although_its_alert_is_over(world: W
     world.ask()
     world.fake.forgets(heard)
     world.told.firing = None
-    assert world.view().evidence.standing is Standing.UNKNOWN
+    assert world.view().evidence.standing is AlertStatus.UNKNOWN
     assert "fires GpuXidFatalHardware event" in world.told.asked
     world.told.firing = False
-    assert world.view().evidence.standing is Standing.OVER, "no rule ever saw that event"
+    assert world.view().evidence.standing is AlertStatus.OVER, "no rule ever saw that event"
     world.told.firing = True
     assert world.view().evidence is ACTIVE
 
 
 def test_a_new_incident_waits_for_no_prometheus(world: World) -> None:
     world.hear("GpuXidFatalHardware")
-    world.view(state=State.TRIAGED)
+    world.view(state=IncidentState.TRIAGED)
     assert world.told.asked == []
 
 
 def test_a_failed_test_since_the_repair_is_evidence(world: World) -> None:
     world.hear("GpuLost", listed=False, received=NOW - 100)
-    one = world.change(state=State.VERIFYING, repaired_at=NOW - 50)
+    one = world.change(state=IncidentState.VERIFYING, repaired_at=NOW - 50)
     step = plan.new_step(one, "verify", 9.0)
     for kind in (Kind.STEP_PREPARED, Kind.STEP_FAILED):
         world.book.apply(
@@ -531,8 +535,10 @@ def test_the_clusters_own_complaint_is_a_signal(world: World) -> None:
 def test_jobs_of_the_whole_node_are_looked_at_for_a_repair_only(world: World) -> None:
     world.hear("GpuLost")
     world.cluster.submit("train-b", on=Target.parse("node1/5"))
-    assert world.view(state=State.JOBS_MOVED).node_jobs == ()
-    assert [job.job_id for job in world.view(state=State.REPAIRING).node_jobs] == ["train-b"]
+    assert world.view(state=IncidentState.JOBS_MOVED).node_jobs == ()
+    assert [job.job_id for job in world.view(state=IncidentState.REPAIRING).node_jobs] == [
+        "train-b"
+    ]
 
 
 # Jobs and workloads.
@@ -554,7 +560,7 @@ def test_a_workload_has_its_size_and_its_queue(world: World) -> None:
     world.book.apply(opened)
     playbook = world.rules.playbooks[0]
 
-    def view() -> View:
+    def view() -> Facts:
         return asyncio.run(world.senses.view(world.book.incidents["inc-1"], playbook))
 
     assert not view().known
@@ -572,43 +578,43 @@ def test_a_workload_has_its_size_and_its_queue(world: World) -> None:
 def test_hardware_lost_by_two_signals_is_dead(world: World) -> None:
     world.cluster.submit("train-a", on=GPU)
     world.hear("GpuLost")
-    assert not world.view(state=State.TRIAGED).dead
+    assert not world.view(state=IncidentState.TRIAGED).dead
     world.hear("GpuXidFatalHardware")
-    assert world.view(state=State.TRIAGED).dead
+    assert world.view(state=IncidentState.TRIAGED).dead
 
 
 def test_hardware_lost_by_one_signal_is_dead_while_its_jobs_are(world: World) -> None:
     world.hear("GpuLost")
-    assert not world.view(state=State.TRIAGED).dead, "an idle GPU says nothing"
+    assert not world.view(state=IncidentState.TRIAGED).dead, "an idle GPU says nothing"
     world.cluster.submit("train-a", on=GPU)
     world.cluster.dead = frozenset({"train-a"})
-    assert world.view(state=State.TRIAGED).dead
+    assert world.view(state=IncidentState.TRIAGED).dead
 
 
 def test_a_job_without_progress_is_asked_about_only_where_the_budget_holds(world: World) -> None:
     world.cluster.submit("train-a", on=GPU)
     world.hear("GpuHung")
     world.told.hangs = True
-    assert not world.view(state=State.TRIAGED).dead
+    assert not world.view(state=IncidentState.TRIAGED).dead
     assert world.told.asked == []
     for reason, dead in (
         (Reason.PAUSED, False), (Reason.BUDGET_OUT, True), (Reason.BUDGET_NEW, True),
     ):  # fmt: skip
         world.change(held=reason)
-        assert world.view(state=State.HELD).dead is dead
+        assert world.view(state=IncidentState.HELD).dead is dead
     assert world.told.asked == ["stalled train-a"] * 2
     world.told.hangs = False
-    assert not world.view(state=State.HELD).dead
+    assert not world.view(state=IncidentState.HELD).dead
 
 
 def test_neither_a_slow_gpu_nor_an_unidentified_one_is_dead(world: World) -> None:
     world.hear("GpuPeerOutlier")
     world.hear("GpuXidFatalHardware")
-    assert not world.view(state=State.TRIAGED).dead
+    assert not world.view(state=IncidentState.TRIAGED).dead
     world.hear("GpuLost")
-    assert world.view(state=State.TRIAGED).dead
+    assert world.view(state=IncidentState.TRIAGED).dead
     world.cluster.set_uuid(GPU, "GPU-other")
-    assert not world.view(state=State.TRIAGED).dead
+    assert not world.view(state=IncidentState.TRIAGED).dead
 
 
 # What Prometheus says of the exporters.
@@ -616,28 +622,28 @@ def test_neither_a_slow_gpu_nor_an_unidentified_one_is_dead(world: World) -> Non
 
 def test_a_fresh_process_has_received_no_watchdog_yet(world: World) -> None:
     world.hear("GpuLost")
-    assert world.view(state=State.JOBS_MOVED).sensors.watchdog_age == float("inf")
+    assert world.view(state=IncidentState.JOBS_MOVED).sensors.watchdog_age == float("inf")
     world.senses.hear_watchdog()
-    assert world.view(state=State.JOBS_MOVED).sensors.watchdog_age < 5.0
+    assert world.view(state=IncidentState.JOBS_MOVED).sensors.watchdog_age < 5.0
 
 
 def test_the_targets_own_exporter_does_not_count_among_the_others(world: World) -> None:
     world.hear("GpuLost")
     world.told.up = {"node1": False, "node2": True, "node3": False}
-    view = world.view(state=State.JOBS_MOVED)
+    view = world.view(state=IncidentState.JOBS_MOVED)
     assert (view.sensors.prometheus, view.sensors.exporters_up) == (True, 0.5)
     assert view.exporter_down
     world.told.up = {"node1": True}
-    view = world.view(state=State.JOBS_MOVED)
+    view = world.view(state=IncidentState.JOBS_MOVED)
     assert (view.sensors.exporters_up, view.exporter_down) == (1.0, False)
     world.told.up = {"node2": True}
-    assert not world.view(state=State.JOBS_MOVED).exporter_down
+    assert not world.view(state=IncidentState.JOBS_MOVED).exporter_down
 
 
 def test_a_prometheus_that_does_not_answer_says_nothing(world: World) -> None:
     world.hear("GpuLost")
     world.told.up = None
-    view = world.view(state=State.JOBS_MOVED)
+    view = world.view(state=IncidentState.JOBS_MOVED)
     assert (view.sensors.prometheus, view.sensors.exporters_up) == (False, None)
     assert not view.exporter_down
 
@@ -645,16 +651,16 @@ def test_a_prometheus_that_does_not_answer_says_nothing(world: World) -> None:
 @pytest.mark.parametrize(
     ("state", "job", "asked"),
     [
-        (State.TRIAGED, True, False),
-        (State.HELD, True, False),
-        (State.QUARANTINED, False, False),
-        (State.QUARANTINED, True, True),
-        (State.JOBS_MOVED, False, True),
-        (State.ESCALATED, False, True),
+        (IncidentState.TRIAGED, True, False),
+        (IncidentState.HELD, True, False),
+        (IncidentState.QUARANTINED, False, False),
+        (IncidentState.QUARANTINED, True, True),
+        (IncidentState.JOBS_MOVED, False, True),
+        (IncidentState.ESCALATED, False, True),
     ],
 )
 def test_prometheus_is_asked_only_where_its_answer_matters(
-    world: World, state: State, job: bool, asked: bool
+    world: World, state: IncidentState, job: bool, asked: bool
 ) -> None:
     if job:
         world.cluster.submit("train-a", on=GPU)
@@ -666,7 +672,7 @@ def test_prometheus_is_asked_only_where_its_answer_matters(
 def test_where_nothing_may_be_done_the_plan_is_made_with_all_facts() -> None:
     world = World(level=Level.OBSERVE)
     world.hear("GpuLost")
-    view = world.view(state=State.TRIAGED)
+    view = world.view(state=IncidentState.TRIAGED)
     assert view.level is Level.OBSERVE
     assert view.sensors.prometheus
 
@@ -675,11 +681,11 @@ def test_checkpoints_are_asked_for_while_one_is_waited_for(world: World) -> None
     world.cluster.submit("train-a", on=GPU)
     world.hear("GpuLost")
     world.told.saved = NOW - 3
-    assert world.view(state=State.DRAINING).checkpoint_at is None
-    assert world.view(state=State.CHECKPOINTING).checkpoint_at == NOW - 3
+    assert world.view(state=IncidentState.DRAINING).checkpoint_at is None
+    assert world.view(state=IncidentState.CHECKPOINTING).checkpoint_at == NOW - 3
     assert world.told.asked.count("saved_at train-a") == 1
     world.cluster.dead = frozenset({"train-a"})
-    assert world.view(state=State.CHECKPOINTING).checkpoint_at is None
+    assert world.view(state=IncidentState.CHECKPOINTING).checkpoint_at is None
 
 
 # The node and its GPUs.
@@ -692,7 +698,7 @@ def test_siblings_fell_ill_within_the_hold_with_the_same_playbook(world: World) 
     world.hear("GpuPeerOutlier", Target.parse("node1/6"))
     world.hear("GpuLost", Target.parse("node2/4"))
     assert world.view().siblings == 1
-    world.change(Target.parse("node1/4"), state=State.REPAIRING)
+    world.change(Target.parse("node1/4"), state=IncidentState.REPAIRING)
     assert world.view().siblings == 0
 
 
@@ -701,7 +707,7 @@ def test_a_node_incident_that_is_held_or_over_takes_no_gpu(world: World) -> None
     assert world.view().widens
     world.hear("NodeDown", NODE)
     assert world.view().widens
-    world.change(NODE, held=Reason.BUDGET_OUT, state=State.HELD)
+    world.change(NODE, held=Reason.BUDGET_OUT, state=IncidentState.HELD)
     assert not world.view().widens
     world.change(NODE, held=Reason.BUDGET_OUT, level=Level.OBSERVE)
     assert world.view().widens, "one that only notifies people keeps nobody"
@@ -753,18 +759,18 @@ def test_a_node_as_which_two_exporters_answer_is_identified_by_nobody(world: Wor
     world.told.twice = frozenset({"node1"})
     assert (
         "Two scrape targets have the label node=node1"
-        in world.view(state=State.JOBS_MOVED).identity.problem
+        in world.view(state=IncidentState.JOBS_MOVED).identity.problem
     )
     world.told.twice = frozenset({"node2"})
-    assert world.view(state=State.JOBS_MOVED).identity.confirmed
+    assert world.view(state=IncidentState.JOBS_MOVED).identity.confirmed
 
 
 def test_a_sibling_whose_alert_is_not_confirmed_makes_no_node_the_patient(world: World) -> None:
     world.hear("GpuLost")
     world.hear("GpuLost", Target.parse("node1/4"))
-    assert world.view(state=State.JOBS_MOVED).siblings == 1
+    assert world.view(state=IncidentState.JOBS_MOVED).siblings == 1
     world.told.firing = False
-    assert world.view(state=State.JOBS_MOVED).siblings == 0
+    assert world.view(state=IncidentState.JOBS_MOVED).siblings == 0
 
 
 def test_a_node_of_which_some_gpus_are_lost_is_not_dead(world: World) -> None:
@@ -795,7 +801,7 @@ def test_a_programs_error_is_no_sign_against_the_gpu_of_its_incident(world: Worl
 
 def test_an_incident_that_only_notifies_stands_by_any_alert(world: World) -> None:
     world.hear("GpuXidApplicationRepeated")
-    assert world.view(state=State.TRIAGED).firing
+    assert world.view(state=IncidentState.TRIAGED).firing
 
 
 def test_what_is_watched_is_accused_by_alerts_of_its_own_kind_alone(world: World) -> None:
@@ -814,7 +820,7 @@ def test_a_test_that_failed_after_every_alert_was_over_is_about_a_known_gpu(worl
     heard = world.hear("GpuLost", received=NOW - 100)
     world.ask()
     world.fake.forgets(heard)
-    view = world.view(state=State.VERIFYING)
+    view = world.view(state=IncidentState.VERIFYING)
     assert (view.firing, view.identity.confirmed) == (False, True)
 
 

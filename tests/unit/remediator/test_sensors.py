@@ -15,7 +15,7 @@ import pytest
 from fleetmedic.kernel.labels import Target
 from remediator.core.model import Alert
 from remediator.health import Health
-from remediator.http import HttpError, PrometheusClient, Sample
+from remediator.http import HttpError, PrometheusClient, QuerySample
 from remediator.sensors import Sensors
 
 T = TypeVar("T")
@@ -23,15 +23,15 @@ NOW = 1_700_000_000.0
 GPU, NODE = Target.parse("node1/3"), Target.parse("node1")
 
 
-def sample(value: float, at: float = NOW - 1, **labels: str) -> Sample:
-    return Sample(labels, value, at)
+def sample(value: float, at: float = NOW - 1, **labels: str) -> QuerySample:
+    return QuerySample(labels, value, at)
 
 
 @dataclass
 class Answers:
     """A client of Prometheus that answers by the beginning of an expression."""
 
-    by: dict[str, list[Sample]] = field(default_factory=dict)
+    by: dict[str, list[QuerySample]] = field(default_factory=dict)
     error: str = ""
     rules: frozenset[str] = frozenset({"GpuLost", "GpuXidFatalHardware"})
     asked: list[str] = field(default_factory=list)
@@ -42,13 +42,13 @@ class Answers:
             raise HttpError(self.error)
         return self.rules
 
-    async def query(self, expr: str) -> list[Sample]:
+    async def query(self, expr: str) -> list[QuerySample]:
         self.asked.append(expr)
         if self.error:
             raise HttpError(self.error)
         return next((found for start, found in self.by.items() if expr.startswith(start)), [])
 
-    async def samples(self, selector: str) -> list[Sample]:
+    async def samples(self, selector: str) -> list[QuerySample]:
         return await self.query(selector)
 
 
@@ -258,8 +258,8 @@ def test_what_prometheus_evaluated_holds_while_it_does_not_answer(
 
 
 def test_two_exporters_that_answer_as_one_node_are_seen() -> None:
-    def of(node: str, instance: str, value: float) -> Sample:
-        return Sample({"node": node, "instance": instance}, value, NOW)
+    def of(node: str, instance: str, value: float) -> QuerySample:
+        return QuerySample({"node": node, "instance": instance}, value, NOW)
 
     answers = Answers({"up{": [of("a", "1", 1), of("a", "2", 1), of("b", "3", 1), of("b", "4", 0)]})
     one = sensors(answers)

@@ -12,9 +12,9 @@ from fleetmedic.kernel.labels import Target
 from remediator.clusters.base import GpuFacts, NodeFacts
 from remediator.core.events import Event, Kind
 from remediator.core.guards import Limits
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.core.storm import storm_in
-from remediator.engine_context import World
+from remediator.engine_context import EngineContext
 from remediator.pools import members
 from remediator.storms import Storms
 
@@ -34,8 +34,8 @@ class Shell:
 
     def __init__(self) -> None:
         self.at, self.accused = NOW, list[Target]()
-        self.book, self.written = Book(), list[Event]()
-        world = World(cast(Any, None), cast(Any, self), cast(Any, None), lambda: self.at)
+        self.book, self.written = JournalState(), list[Event]()
+        world = EngineContext(cast(Any, None), cast(Any, self), cast(Any, None), lambda: self.at)
         self.storms = Storms(Limits(), self.book, self, world)
 
     async def append(self, events: Sequence[Event]) -> tuple[Event, ...]:

@@ -9,7 +9,7 @@ import pytest
 from fleetmedic.kernel.labels import Target
 from remediator.actions.registry import actions
 from remediator.core import plan
-from remediator.core.model import Episode, Incident, Level, State, Step, StepRun, StepState
+from remediator.core.model import Episode, Incident, IncidentState, Level, Step, StepRun, StepState
 from remediator.core.reasons import Reason
 from remediator.playbook_library import load_library
 from remediator.summary import DID, listed, summary
@@ -19,7 +19,9 @@ NOW = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
 BOOK = next(one for one in load_library(()) if one.name == "gpu-lost")
 
 
-def incident(state: State = State.TRIAGED, *steps: StepRun, **changes: object) -> Incident:
+def incident(
+    state: IncidentState = IncidentState.TRIAGED, *steps: StepRun, **changes: object
+) -> Incident:
     alert = Episode("a/b/1", "b", NOW, "x", "GpuLost", "3", "GPU-d")
     one = Incident(
         "inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, state, text="Why.", since=NOW, alerts=(alert,)
@@ -49,7 +51,7 @@ def test_a_new_incident_tells_what_and_since_when_and_what_comes_next() -> None:
 def test_what_was_done_is_told_with_its_job_and_how_it_ended() -> None:
     text = summary(
         incident(
-            State.VERIFYING, ran("quarantine_gpu", jobs=("train-a",)), ran("notify"),
+            IncidentState.VERIFYING, ran("quarantine_gpu", jobs=("train-a",)), ran("notify"),
             ran("restart_jobs", jobs=("train-a",)), ran("reset_gpu", StepState.FAILED),
             ran("verify", StepState.FAILED, passed=False), ran("reboot_node", StepState.PREPARED),
         ),
@@ -65,17 +67,19 @@ def test_what_was_done_is_told_with_its_job_and_how_it_ended() -> None:
 
 
 def test_a_hold_is_told_with_its_reason_and_its_time() -> None:
-    held = incident(State.QUARANTINED, held=Reason.STORM, held_text="A storm.", held_since=NOW + 60)
+    held = incident(
+        IncidentState.QUARANTINED, held=Reason.STORM, held_text="A storm.", held_since=NOW + 60
+    )
     assert "On hold since 2023-11-14 22:14 UTC: A storm." in summary(held, BOOK)
 
 
 @pytest.mark.parametrize(
     ("one", "ending"),
     [
-        (incident(State.ESCALATED), "`fleetmedic retry inc-1` starts the playbook again."),
-        (incident(State.PROBATION, until=NOW + 3600), "not before 2023-11-14 23:13 UTC."),
+        (incident(IncidentState.ESCALATED), "`fleetmedic retry inc-1` starts the playbook again."),
+        (incident(IncidentState.PROBATION, until=NOW + 3600), "not before 2023-11-14 23:13 UTC."),
         (incident(level=Level.OBSERVE), "Level observe: the remediator takes no action."),
-        (incident(State.CLOSED), "CLOSED since 2023-11-14 22:13 UTC: Why."),
+        (incident(IncidentState.CLOSED), "CLOSED since 2023-11-14 22:13 UTC: Why."),
     ],
 )
 def test_the_end_of_the_paragraph_tells_what_comes_next(one: Incident, ending: str) -> None:
@@ -84,7 +88,7 @@ def test_the_end_of_the_paragraph_tells_what_comes_next(one: Incident, ending: s
 
 
 def test_what_the_level_does_not_allow_does_not_come_next() -> None:
-    one = incident(State.QUARANTINED, ran("quarantine_gpu"), level=Level.QUARANTINE)
+    one = incident(IncidentState.QUARANTINED, ran("quarantine_gpu"), level=Level.QUARANTINE)
     assert "Next:" not in summary(one, BOOK)
 
 

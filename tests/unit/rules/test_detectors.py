@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from rules.detectors.base import Alert, Facts, Recording, Timing
+from rules.detectors.base import AlertingRule, ModelFacts, RecordingRule, Timing
 from rules.detectors.calibrate import alerts, calibrate
 from rules.detectors.registry import DETECTORS
 from rules.links import Links
@@ -50,8 +50,8 @@ def test_durations_are_divided_and_ranges_keep_four_scrapes() -> None:
 
 
 def test_a_model_that_learned_the_same_has_the_same_hash() -> None:
-    def facts(threshold: float, until: float) -> Facts:
-        return Facts("d", {"threshold": threshold}, 0.0, until, 0.1, 0, 8)
+    def facts(threshold: float, until: float) -> ModelFacts:
+        return ModelFacts("d", {"threshold": threshold}, 0.0, until, 0.1, 0, 8)
 
     assert facts(5.0, 1.0).digest == facts(5.0, 2.0).digest
     assert facts(5.0, 1.0).digest != facts(5.1, 1.0).digest
@@ -130,8 +130,8 @@ def test_rules_are_recordings_and_alerts_of_source_detector(bench: ModuleType) -
         model = bench.fitted(detector, history, 1.0)
         rules = detector.compile(model, Timing(), Links("http://x", "http://y")).rules
         alert = rules[-1]
-        assert isinstance(alert, Alert)
-        assert all(isinstance(rule, Recording) for rule in rules[:-1])
+        assert isinstance(alert, AlertingRule)
+        assert all(isinstance(rule, RecordingRule) for rule in rules[:-1])
         assert alert.labels["source"] == "detector"
         assert alert.annotations["runbook_url"] == f"http://x/{alert.alert}"
         assert alert.annotations["dashboard_url"].startswith("http://y/d/fleetmedic-anomalies?var-")

@@ -3,20 +3,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rules.detectors.base import History, Refusal, Timing, Training
+from rules.detectors.base import FitParameters, History, Refusal, Timing
 from rules.detectors.gpu_covariance import (
     FEATURES,
     FLOOR_SCORE,
     LOAD,
     CovarianceModel,
-    LearnedModel,
+    GpuCovariance,
 )
 from rules.series import Floats, Grid, Key, Series
 
 GPUS, COUNT = 8, 600
 KEYS: tuple[Key, ...] = tuple(("c", "n", str(i), f"GPU-{i}") for i in range(GPUS))
 GRID = Grid(0.0, 60.0, COUNT)
-TRAINING = Training(Timing(), 1.0)
+TRAINING = FitParameters(Timing(), 1.0)
 NAMES = tuple(query.name for query, _ in FEATURES)
 
 
@@ -42,13 +42,13 @@ def history(values: dict[str, Floats], first: int = 0) -> History:
 
 @pytest.fixture(scope="module")
 def model() -> CovarianceModel:
-    found = LearnedModel().fit(history(arrays()), TRAINING)
+    found = GpuCovariance().fit(history(arrays()), TRAINING)
     assert isinstance(found, CovarianceModel)
     return found
 
 
 def scores(model: CovarianceModel, values: dict[str, Floats]) -> dict[str, float]:
-    found = LearnedModel().score(model, history(values, COUNT - 1))
+    found = GpuCovariance().score(model, history(values, COUNT - 1))
     return {score.key[2]: score.value for score in found}
 
 
@@ -87,13 +87,13 @@ def test_an_idle_gpu_and_an_empty_fleet_have_no_score(model: CovarianceModel) ->
         name: Series(LOAD.labels, (), Grid(0, 1, 1), np.empty((0, 1)))
         for name in (LOAD.name, *NAMES)
     }
-    assert LearnedModel().score(model, empty) == []
+    assert GpuCovariance().score(model, empty) == []
 
 
 def test_boards_without_a_memory_sensor_are_modelled_without_it() -> None:
     values = arrays()
     values["memory_temperature"][:] = np.nan
-    found = LearnedModel().fit(history(values), TRAINING)
+    found = GpuCovariance().fit(history(values), TRAINING)
     assert isinstance(found, CovarianceModel)
     assert found.features == (0, 1, 2)
     assert len(scores(found, values)) == GPUS
@@ -102,7 +102,7 @@ def test_boards_without_a_memory_sensor_are_modelled_without_it() -> None:
 def test_a_sick_gpu_in_the_history_does_not_teach(model: CovarianceModel) -> None:
     values = arrays()
     values["sm_clock"][2, 200:] *= 0.75
-    found = LearnedModel().fit(history(values), TRAINING)
+    found = GpuCovariance().fit(history(values), TRAINING)
     assert isinstance(found, CovarianceModel)
     again = arrays(seed=9)
     again["sm_clock"][3, -1] *= 0.75
@@ -112,6 +112,6 @@ def test_a_sick_gpu_in_the_history_does_not_teach(model: CovarianceModel) -> Non
 def test_too_little_work_is_a_refusal_and_no_failure() -> None:
     values = arrays()
     values[LOAD.name][:] = 0.0
-    found = LearnedModel().fit(history(values), TRAINING)
+    found = GpuCovariance().fit(history(values), TRAINING)
     assert isinstance(found, Refusal)
     assert not found.failure

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from rules import rulefile
 from rules.cli import rules as command
 from rules.lint import Finding, lint_file, lint_paths
-from rules.render import Links, Place, render
+from rules.render import Links, RenderParameters, render
 
 GOOD = """
 groups:
@@ -234,7 +234,7 @@ def test_the_shipped_rules_have_no_finding() -> None:
 
 @pytest.mark.parametrize("factor", [1, 30])
 def test_rendered_rules_have_no_finding(tmp_path: Path, factor: float) -> None:
-    render(tmp_path, Place(factor, Links("http://127.0.0.1:1/runbooks")))
+    render(tmp_path, RenderParameters(factor, Links("http://127.0.0.1:1/runbooks")))
     assert lint_paths([tmp_path]) == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rules.detectors.base import Refusal, Timing, Training
+from rules.detectors.base import FitParameters, Refusal, Timing
 from rules.detectors.peer_band import (
     ALLOCATION,
     CLOCK,
@@ -22,7 +22,7 @@ from rules.series import Floats, Grid, Key, Series
 
 STEP, COUNT = 60.0, 1440
 GRID = Grid(0.0, STEP, COUNT)
-TRAINING = Training(Timing(), 0.1)
+TRAINING = FitParameters(Timing(), 0.1)
 
 
 def history(

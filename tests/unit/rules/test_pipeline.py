@@ -7,27 +7,27 @@ import pytest
 from fleetmedic.kernel.errors import UserError
 from rules import rulefile
 from rules.detectors.base import (
-    Alert,
+    AlertingRule,
     Detector,
-    Facts,
+    FitParameters,
     History,
     Model,
+    ModelFacts,
     Query,
-    Recording,
+    RecordingRule,
     Refusal,
     RuleGroup,
     Timing,
-    Training,
 )
 from rules.detectors.registry import DETECTORS
 from rules.history import Prometheus
 from rules.links import Links
-from rules.pipeline import Pipeline, described, render
+from rules.pipeline import DetectorPipeline, described, render
 from rules.settings import RulesSettings, read_settings, require_folders
 
-FACTS = Facts("d", {"threshold": 5.0}, 0.0, 86_400.0, 0.05, 2, 32)
-ALERT = Alert("SomeAlert", "up == 0", 10.0, {"severity": "info"}, {"summary": "It is so."})
-GROUP = RuleGroup("detector-d", 15.0, (Recording("a:b:c", "sum(up)\n+ 1"), ALERT))
+FACTS = ModelFacts("d", {"threshold": 5.0}, 0.0, 86_400.0, 0.05, 2, 32)
+ALERT = AlertingRule("SomeAlert", "up == 0", 10.0, {"severity": "info"}, {"summary": "It is so."})
+GROUP = RuleGroup("detector-d", 15.0, (RecordingRule("a:b:c", "sum(up)\n+ 1"), ALERT))
 NOBODY = "http://127.0.0.1:1"
 
 
@@ -44,7 +44,7 @@ def settings(folder: Path, **other: object) -> Path:
 def test_an_alert_says_which_model_made_it_and_what_is_expected_of_it() -> None:
     recording, alert = described(GROUP, FACTS).rules
     assert recording == GROUP.rules[0]
-    assert isinstance(alert, Alert)
+    assert isinstance(alert, AlertingRule)
     assert alert.annotations["model"] == f"d {FACTS.digest}"
     assert (
         alert.annotations["trained_on"] == "1970-01-01 00:00 UTC to 1970-01-02 00:00 UTC, 32 GPUs"
@@ -70,7 +70,7 @@ def test_without_prometheus_every_detector_fails_with_a_sentence_and_nothing_is_
     live = tmp_path / "generated" / "peer_band.yml"
     live.parent.mkdir()
     live.write_text("groups: []\n")
-    pipeline = Pipeline(
+    pipeline = DetectorPipeline(
         read_settings(settings(tmp_path)), tuple(DETECTORS), Prometheus(NOBODY, timeout=1)
     )
     outcomes = pipeline.run(1000.0)
@@ -88,7 +88,7 @@ class Stubborn:
         self.name = name
         self._answer = answer
 
-    def fit(self, history: History, training: Training) -> Model | Refusal:
+    def fit(self, history: History, training: FitParameters) -> Model | Refusal:
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
@@ -107,7 +107,7 @@ def test_one_detectors_failure_does_not_stop_the_next(tmp_path: Path, error: Exc
         Stubborn("refusing", Refusal("mixed jobs", failure=True)),
     )
     found = read_settings(settings(tmp_path))
-    broken, waiting, refusing = Pipeline(found, detectors, Prometheus(NOBODY)).run(1000.0)
+    broken, waiting, refusing = DetectorPipeline(found, detectors, Prometheus(NOBODY)).run(1000.0)
     assert (broken.ok, broken.broken, "singular matrix" in broken.text) == (False, True, True)
     assert (waiting.broken, refusing.broken) == (False, False)
     assert (waiting.ok, waiting.text) == (True, "too little history")
@@ -140,7 +140,7 @@ def test_a_bad_setting_is_named(tmp_path: Path, key: str, value: str, complaint:
 def test_no_rule_goes_live_unchecked(tmp_path: Path) -> None:
     found = read_settings(settings(tmp_path, promtool="/nowhere/promtool"))
     with pytest.raises(UserError, match="promtool"):
-        Pipeline(found, (), Prometheus(NOBODY))
+        DetectorPipeline(found, (), Prometheus(NOBODY))
 
 
 def test_a_rules_dir_that_cannot_be_is_refused_at_the_start(tmp_path: Path) -> None:

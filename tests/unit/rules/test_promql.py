@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fleetmedic.kernel.errors import UserError
 from rules import promql, rulefile
-from rules.promql import Role
+from rules.promql import NumberRole
 from rules.render import sources
 
 SHIPPED = [rule.expr for path in sources() for rule in rulefile.read(path).rules()]
@@ -69,7 +69,7 @@ def test_a_number_knows_whether_it_is_an_age() -> None:
         n.role
         for n in promql.numbers("time() - t < 600 and m > 5 and predict_linear(m[1h], 60) > 0")
     ]
-    assert roles == [Role.AGE, Role.PLAIN, Role.AHEAD, Role.PLAIN]
+    assert roles == [NumberRole.AGE, NumberRole.PLAIN, NumberRole.AHEAD, NumberRole.PLAIN]
 
 
 def test_matchers_are_found_with_their_places() -> None:

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from rules import promql, rulefile
-from rules.adaptation import at
+from rules.adaptation import adapt
 from rules.cli import rules as command
 from rules.links import DASHBOARD_BASE, DASHBOARD_URL, RUNBOOK_BASE, RUNBOOK_URL, Links
-from rules.render import Place, objects, render, shipped, sources
+from rules.render import RenderParameters, objects, render, shipped, sources
 
 BASE = Links("https://wiki.example.org/books/", "https://grafana.example.org/ops/")
 
@@ -25,7 +25,7 @@ def _rules(paths: tuple[Path, ...]) -> dict[str, rulefile.Rule]:
 
 
 def test_with_factor_one_only_the_addresses_change(tmp_path: Path) -> None:
-    written = _rules(render(tmp_path, Place(1, BASE)))
+    written = _rules(render(tmp_path, RenderParameters(1, BASE)))
     for name, source in _rules(sources()).items():
         plain, expected = written[name].plain(), source.plain()
         if source.is_alert:
@@ -40,8 +40,8 @@ def test_with_factor_one_only_the_addresses_change(tmp_path: Path) -> None:
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
-    first = render(tmp_path / "a", Place(30, BASE))
-    second = render(tmp_path / "b", Place(30, BASE))
+    first = render(tmp_path / "a", RenderParameters(30, BASE))
+    second = render(tmp_path / "b", RenderParameters(30, BASE))
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     assert [p.relative_to(tmp_path / "a") for p in first] == [
         p.relative_to(tmp_path / "b") for p in second
@@ -49,7 +49,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_header_says_from_what_and_with_which_factor(tmp_path: Path) -> None:
-    path = next(p for p in render(tmp_path, Place(30, BASE)) if p.name == "gpu.yml")
+    path = next(p for p in render(tmp_path, RenderParameters(30, BASE)) if p.name == "gpu.yml")
     head = path.read_text().splitlines()[0]
     assert head.startswith("# Generated")
     assert "rules/static/gpu.yml" in head
@@ -57,7 +57,7 @@ def test_the_header_says_from_what_and_with_which_factor(tmp_path: Path) -> None
 
 
 def test_waits_are_divided_and_keep_one_scrape(tmp_path: Path) -> None:
-    written = _rules(render(tmp_path, Place(30, BASE, 5)))
+    written = _rules(render(tmp_path, RenderParameters(30, BASE, 5)))
     for name, source in _rules(sources()).items():
         rule = written[name]
         assert (bool(rule.wait), bool(rule.keep)) == (bool(source.wait), bool(source.keep))
@@ -69,14 +69,14 @@ def test_waits_are_divided_and_keep_one_scrape(tmp_path: Path) -> None:
 
 
 def test_ranges_keep_four_scrapes(tmp_path: Path) -> None:
-    for rule in _rules(render(tmp_path, Place(30, BASE, 5))).values():
+    for rule in _rules(render(tmp_path, RenderParameters(30, BASE, 5))).values():
         run = promql.tokens(rule.expr)
         ranges = [after.text for before, after in pairwise(run) if before.text == "["]
         assert all(parse_duration(text) >= 20 for text in ranges)
 
 
 def test_group_intervals_do_not_fall_below_a_second(tmp_path: Path) -> None:
-    for path in render(tmp_path, Place(10_000, BASE)):
+    for path in render(tmp_path, RenderParameters(10_000, BASE)):
         for group in rulefile.read(path).groups:
             assert parse_duration(group.interval) >= 1
 
@@ -85,13 +85,13 @@ def test_a_shorter_interval_than_a_second_is_left_alone() -> None:
     file = rulefile.parse(
         "groups: [{name: g, interval: 500ms, rules: [{record: 'a:b', expr: up}]}]", Path("x.yml")
     )
-    assert at(Place(30, BASE), [file])[0].groups[0].interval == "500ms"
+    assert adapt(RenderParameters(30, BASE), [file])[0].groups[0].interval == "500ms"
 
 
 @pytest.mark.parametrize("factor", [0, 0.5, -1, float("nan"), float("inf"), 1e9])
 def test_a_factor_that_makes_no_sense_is_refused(tmp_path: Path, factor: float) -> None:
     with pytest.raises(UserError, match="--factor"):
-        render(tmp_path, Place(factor, BASE))
+        render(tmp_path, RenderParameters(factor, BASE))
 
 
 def test_a_base_that_is_no_url_is_refused() -> None:
@@ -108,7 +108,7 @@ def test_a_base_that_is_no_url_is_refused() -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "static").write_text("a file in the way")
     with pytest.raises(UserError, match="static"):
-        render(tmp_path, Place(1, BASE))
+        render(tmp_path, RenderParameters(1, BASE))
 
 
 def test_the_default_base_is_what_the_sources_say() -> None:
@@ -117,7 +117,7 @@ def test_the_default_base_is_what_the_sources_say() -> None:
 
 
 def test_of_the_chosen_categories_alerts_stay_and_what_they_read(tmp_path: Path) -> None:
-    kept = _rules(render(tmp_path, Place(categories=frozenset({"job"}))))
+    kept = _rules(render(tmp_path, RenderParameters(categories=frozenset({"job"}))))
     assert "TrainingStalled" in kept
     assert "node_job_id:training_running:newest" in kept
     assert {r.labels["category"] for r in kept.values() if r.is_alert} == {"job"}
@@ -126,13 +126,13 @@ def test_of_the_chosen_categories_alerts_stay_and_what_they_read(tmp_path: Path)
 
 
 def test_a_recording_rule_that_nobody_chosen_reads_is_left_out(tmp_path: Path) -> None:
-    kept = _rules(render(tmp_path, Place(categories=frozenset({"meta"}))))
+    kept = _rules(render(tmp_path, RenderParameters(categories=frozenset({"meta"}))))
     assert "node_job_id:training_running:newest" not in kept
 
 
 def test_scrape_jobs_are_called_what_they_are_called_there(tmp_path: Path) -> None:
     here = _rules(sources())
-    there = _rules(render(tmp_path, Place(jobs={"node": "gpu-exporter"})))
+    there = _rules(render(tmp_path, RenderParameters(jobs={"node": "gpu-exporter"})))
     assert 'up{job="node"}' in here["NodeDown"].expr
     assert there["NodeDown"].expr == here["NodeDown"].expr.replace('"node"', '"gpu-exporter"')
     assert 'up{job!="gpu-exporter"}' in there["TargetDown"].expr
@@ -140,7 +140,9 @@ def test_scrape_jobs_are_called_what_they_are_called_there(tmp_path: Path) -> No
 
 
 def test_an_object_of_the_operator_holds_the_file(tmp_path: Path) -> None:
-    paths = objects(tmp_path, Place(), namespace="monitoring", labels={"release": "prometheus"})
+    paths = objects(
+        tmp_path, RenderParameters(), namespace="monitoring", labels={"release": "prometheus"}
+    )
     assert [p.relative_to(tmp_path).as_posix() for p in paths] == [
         f"{p.parent.name}/{p.name}" for p in sources()
     ]

@@ -1,18 +1,18 @@
 """Labels of metric families, derived from the catalogue."""
 
 from exporter.catalogue import catalogue
-from rules.series_labels import family
+from rules.series_labels import labels_of_family
 
 
 def test_of_a_family_that_two_produce_only_what_both_give_is_sure() -> None:
-    found = family(catalogue().get("inference_requests_total"))
+    found = labels_of_family(catalogue().get("inference_requests_total"))
     assert {"service", "code"} <= found.sure
     assert not {"replica", "node"} & found.sure
     assert found.maybe == found.sure | {"replica", "node"}
 
 
 def test_of_a_family_of_the_exporter_all_is_sure() -> None:
-    found = family(catalogue().get("training_step_compute_seconds"))
+    found = labels_of_family(catalogue().get("training_step_compute_seconds"))
     assert found.sure == found.maybe
     assert {"job_id", "rank", "node"} <= found.sure
 
@@ -23,4 +23,4 @@ def test_the_candidates_divisions_find_their_other_side() -> None:
         ("training_data_wait_seconds", "training_step_duration_seconds"),
         ("pipeline_last_success_timestamp_seconds", "pipeline_expected_interval_seconds"),
     ):
-        assert family(catalogue().get(left)) == family(catalogue().get(right))
+        assert labels_of_family(catalogue().get(left)) == labels_of_family(catalogue().get(right))

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from rules.detector_results import Board, BoardCollector
+from rules.detector_results import DetectorResults, DetectorResultsCollector
 from rules.detectors.base import (
-    Facts,
+    FitParameters,
     History,
     Model,
+    ModelFacts,
     Query,
     Refusal,
     RuleGroup,
     Score,
     Timing,
-    Training,
 )
 from rules.links import Links
-from rules.service import Service
+from rules.service import DetectorService
 from rules.settings import read_settings
 
 NOBODY = "http://127.0.0.1:1"
@@ -32,7 +32,7 @@ KEY = ("a", "node1", "0", "GPU-a")
 class Fitted:
     """A model of nothing."""
 
-    facts: Facts
+    facts: ModelFacts
 
 
 class Scoring:
@@ -44,10 +44,10 @@ class Scoring:
         self.name = name
         self._error = error
 
-    def fit(self, history: History, training: Training) -> Model | Refusal:
+    def fit(self, history: History, training: FitParameters) -> Model | Refusal:
         if self._error:
             raise self._error
-        return Fitted(Facts(self.name, {}, 0.0, 1.0, 0.1, 0, 1))
+        return Fitted(ModelFacts(self.name, {}, 0.0, 1.0, 0.1, 0, 1))
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
         return RuleGroup("g", 15.0, ())
@@ -62,23 +62,25 @@ class Scoring:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Service:
+def service(tmp_path: Path) -> DetectorService:
     path = tmp_path / "rules.yml"
     path.write_text(
         f"prometheus_url: {NOBODY}\nrules_dir: {tmp_path}/out\nwork_dir: {tmp_path}/work\npromtool: /bin/true\n"
     )
     detectors = (Scoring("broken", KeyError("x")), Scoring("well"))
-    return Service(read_settings(path), detectors)
+    return DetectorService(read_settings(path), detectors)
 
 
-def exceptions(board: Board) -> dict[tuple[str, str], float]:
-    families = {one.name: one for one in BoardCollector(board).collect()}
+def exceptions(board: DetectorResults) -> dict[tuple[str, str], float]:
+    families = {one.name: one for one in DetectorResultsCollector(board).collect()}
     samples = families["detector_exceptions"].samples
     return {(one.labels["detector"], one.labels["step"]): one.value for one in samples}
 
 
-def test_a_detector_that_cannot_score_takes_no_scores_from_the_others(service: Service) -> None:
-    model = Fitted(Facts("any", {}, 0.0, 1.0, 0.1, 0, 1))
+def test_a_detector_that_cannot_score_takes_no_scores_from_the_others(
+    service: DetectorService,
+) -> None:
+    model = Fitted(ModelFacts("any", {}, 0.0, 1.0, 0.1, 0, 1))
     service._models = {"broken": model, "well": model}
     service._score()
     service._score()
@@ -88,7 +90,7 @@ def test_a_detector_that_cannot_score_takes_no_scores_from_the_others(service: S
     assert exceptions(service.board) == {("broken", "score"): 2.0}
 
 
-def test_a_detector_that_cannot_be_fitted_is_counted(service: Service) -> None:
+def test_a_detector_that_cannot_be_fitted_is_counted(service: DetectorService) -> None:
     service._fit(1000.0)
     assert exceptions(service.board) == {("broken", "fit"): 1.0}
     assert service.board.ready

@@ -13,8 +13,8 @@ from rules import promql, rulefile
 from rules.lint import records
 from rules.reference import LEARNED, counts, markdown
 from rules.render import shipped, sources
-from rules.rulefile import Group, Rule
-from rules.series_labels import flow
+from rules.rulefile import Rule, RuleFileGroup
+from rules.series_labels import labels_of_query
 
 ROOT = Path(__file__).resolve().parents[3]
 TESTS = ROOT / "tests" / "promtool"
@@ -172,7 +172,7 @@ def test_the_playbook_of_an_alert_is_the_one_that_takes_it() -> None:
 def test_alerts_about_one_gpu_carry_all_that_names_it_and_no_scrape_job() -> None:
     known = records(shipped())
     for rule, _ in _of(category="gpu"):
-        given = flow(promql.parse(rule.expr), known)
+        given = labels_of_query(promql.parse(rule.expr), known)
         wanted = {"cluster", "node"} | (set() if rule.name in OF_A_NODE else {"gpu", "uuid"})
         assert given.sure >= wanted, rule.name
         assert not given.maybe & {"job", "instance"}, rule.name
@@ -228,7 +228,7 @@ def test_job_alerts_read_only_metrics_of_the_catalogue() -> None:
             assert known or ":" in selector.metric, selector.metric
 
 
-def _of(**labels: str) -> list[tuple[Rule, Group]]:
+def _of(**labels: str) -> list[tuple[Rule, RuleFileGroup]]:
     return [
         (rule, group)
         for rule, group in ALERTS.values()

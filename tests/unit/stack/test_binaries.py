@@ -117,10 +117,10 @@ def test_what_an_earlier_download_did_not_know_of_is_fetched_and_its_lack_is_no_
     folder = fetch.parts_dir()
     folder.mkdir(parents=True)
     (folder / "parts.json").write_text(json.dumps({"packages": ["prometheus.deb"]}))
-    assert fetch.lacking() == ["prometheus-node-exporter"]
+    assert fetch.missing_packages() == ["prometheus-node-exporter"]
     told: list[str] = []
     fetch.fetch(told.append)
     assert told[-1].endswith(
         "cannot be fetched (no such package); only tests and benchmarks need it"
     )
-    assert fetch.lacking() == ["prometheus-node-exporter"], "asked again the next time"
+    assert fetch.missing_packages() == ["prometheus-node-exporter"], "asked again the next time"

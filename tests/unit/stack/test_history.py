@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetmedic.hardware.physics import reading
+from fleetmedic.hardware.physics import sensor_values
 from fleetmedic.hardware.state import GpuLoad, Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack import history
@@ -63,7 +63,7 @@ def test_the_sensors_are_those_of_the_simulated_hardware(hardware: Hardware) -> 
     found = tracks(gpus, [job], TIMES)
     (power,) = of(found, "gpu_power_watts", node="node1", gpu="2")
     at, watts = power.points[7]
-    assert watts == reading(gpus[2].state, GpuLoad(0.9, 0.72), at).power
+    assert watts == sensor_values(gpus[2].state, GpuLoad(0.9, 0.72), at).power
 
 
 def test_what_ails_a_gpu_today_is_not_in_its_yesterday(hardware: Hardware) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fleetmedic.stack.plan import Plan, StackOptions, decide
+from fleetmedic.stack.plan import StackOptions, StackPlan, decide
 from fleetmedic.stack.render import alertmanager, ensure_token, prometheus, remediator, rules
 from fleetmedic.stack.services import services
 from remediator.settings import load_settings
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> StackPlan:
     return decide(StackOptions(state_dir=tmp_path, port_base=19090, factor=30), gpus_found=False)
 
 
@@ -31,7 +31,7 @@ def test_the_token_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_cluster_and_node_come_from_the_scrape_configuration(plan: Plan) -> None:
+def test_cluster_and_node_come_from_the_scrape_configuration(plan: StackPlan) -> None:
     jobs = {job["job_name"]: job["static_configs"] for job in prometheus(plan)["scrape_configs"]}
     assert set(jobs) == {"node", "remediator", "rules", "prometheus", "alertmanager", "service"}
     assert jobs["node"][1] == {
@@ -42,7 +42,7 @@ def test_cluster_and_node_come_from_the_scrape_configuration(plan: Plan) -> None
     assert prometheus(plan)["global"]["scrape_interval"] == "5s"
 
 
-def test_the_factor_reaches_detectors_and_remediation(plan: Plan) -> None:
+def test_the_factor_reaches_detectors_and_remediation(plan: StackPlan) -> None:
     assert rules(plan, Path("/bin/promtool"))["factor"] == 30
     assert rules(plan, Path("/bin/promtool"))["promtool"] == "/bin/promtool"
     assert remediator(plan)["timing"]["factor"] == 30
@@ -54,7 +54,7 @@ def test_only_a_simulated_cluster_has_a_hardware_folder(tmp_path: Path) -> None:
     assert remediator(real)["level"] == "observe"
 
 
-def test_our_settings_for_prometheus_point_at_one_another(plan: Plan) -> None:
+def test_our_settings_for_prometheus_point_at_one_another(plan: StackPlan) -> None:
     settings = remediator(plan)
     assert settings["prometheus_url"] == "http://127.0.0.1:19090"
     assert settings["alertmanager_url"] == "http://127.0.0.1:19093"
@@ -77,19 +77,19 @@ def test_alertmanager_and_the_remediator_get_the_same_notifications(tmp_path: Pa
     assert [one["name"] for one in written["time_intervals"]] == ["maintenance-rack"]
 
 
-def test_without_notifications_the_remediator_has_no_file(plan: Plan) -> None:
+def test_without_notifications_the_remediator_has_no_file(plan: StackPlan) -> None:
     assert "notify" not in remediator(plan)
     assert "time_intervals" not in yaml.safe_load(alertmanager("http://r", plan.token_file))
 
 
-def test_the_remediator_accepts_its_settings(plan: Plan, tmp_path: Path) -> None:
+def test_the_remediator_accepts_its_settings(plan: StackPlan, tmp_path: Path) -> None:
     file = tmp_path / "remediator.yml"
     file.write_text(yaml.safe_dump(remediator(plan)))
     assert load_settings(file).alertmanager_settle == 15
 
 
 def test_alertmanager_settles_for_at_least_twice_the_resend_delay(
-    plan: Plan, tmp_path: Path
+    plan: StackPlan, tmp_path: Path
 ) -> None:
     command = services(plan, lambda name: [name])[0].command
     (delay,) = (word for word in command if word.startswith("--rules.alert.resend-delay="))

@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from fleetmedic.stack.identity import Mark, alive, identity, marked, own_identity
-from fleetmedic.stack.service_supervisor import Service, Supervisor, delay_after, is_looping
+from fleetmedic.stack.identity import Mark, alive, identity, marked_processes, own_identity
+from fleetmedic.stack.service_supervisor import (
+    ServiceSpec,
+    ServiceSupervisor,
+    delay_after,
+    is_looping,
+)
 
 
 def until(holds: Callable[[], object], seconds: float = 8.0) -> None:
@@ -23,8 +28,8 @@ def until(holds: Callable[[], object], seconds: float = 8.0) -> None:
         time.sleep(0.02)
 
 
-def shell(name: str, script: str) -> Service:
-    return Service(name, ("sh", "-c", script))
+def shell(name: str, script: str) -> ServiceSpec:
+    return ServiceSpec(name, ("sh", "-c", script))
 
 
 def test_the_delay_doubles_from_one_second_to_thirty() -> None:
@@ -39,7 +44,7 @@ def test_deaths_of_long_ago_do_not_count() -> None:
 
 def test_a_dead_process_comes_back_and_its_death_is_told(tmp_path: Path) -> None:
     told: list[str] = []
-    supervisor = Supervisor(tmp_path, [shell("worker", "exec sleep 60")], told.append)
+    supervisor = ServiceSupervisor(tmp_path, [shell("worker", "exec sleep 60")], told.append)
     supervisor.start()
     try:
         child = supervisor.children["worker"]
@@ -58,7 +63,9 @@ def test_a_dead_process_comes_back_and_its_death_is_told(tmp_path: Path) -> None
 
 def test_one_that_dies_on_and_on_shows_its_last_words(tmp_path: Path) -> None:
     told: list[str] = []
-    supervisor = Supervisor(tmp_path, [shell("bad", "echo no such file; exit 3")], told.append)
+    supervisor = ServiceSupervisor(
+        tmp_path, [shell("bad", "echo no such file; exit 3")], told.append
+    )
     child = supervisor.children["bad"]
     child.deaths = [time.monotonic()] * 4
     supervisor.start()
@@ -74,18 +81,18 @@ def test_one_that_dies_on_and_on_shows_its_last_words(tmp_path: Path) -> None:
 def test_stop_ends_all_in_reverse_order_with_what_they_started(tmp_path: Path) -> None:
     script = "trap 'echo {0} >>\"{1}/order\"; exit 0' TERM; setsid sleep 60 & while :; do sleep 0.05; done"
     services = [shell(name, script.format(name, tmp_path)) for name in ("one", "two")]
-    supervisor = Supervisor(tmp_path, services, print)
+    supervisor = ServiceSupervisor(tmp_path, services, print)
     supervisor.start()
-    until(lambda: len(marked(supervisor.mark)) >= 4)
+    until(lambda: len(marked_processes(supervisor.mark)) >= 4)
     began = time.monotonic()
     supervisor.stop()
     assert time.monotonic() - began < 10
     assert (tmp_path / "order").read_text().split() == ["two", "one"]
-    assert marked(supervisor.mark) == []
+    assert marked_processes(supervisor.mark) == []
 
 
 def test_a_stopped_service_stays_stopped_until_it_is_wanted_again(tmp_path: Path) -> None:
-    supervisor = Supervisor(tmp_path, [shell("worker", "exec sleep 60")], print)
+    supervisor = ServiceSupervisor(tmp_path, [shell("worker", "exec sleep 60")], print)
     supervisor.start()
     child = supervisor.children["worker"]
     try:
@@ -100,7 +107,9 @@ def test_a_stopped_service_stays_stopped_until_it_is_wanted_again(tmp_path: Path
 
 def test_a_program_that_is_not_there_is_told_and_tried_again(tmp_path: Path) -> None:
     told: list[str] = []
-    supervisor = Supervisor(tmp_path, [Service("ghost", ("/no/such/program",))], told.append)
+    supervisor = ServiceSupervisor(
+        tmp_path, [ServiceSpec("ghost", ("/no/such/program",))], told.append
+    )
     supervisor.start()
     try:
         until(lambda: told)
@@ -126,11 +135,11 @@ def test_killing_the_supervisor_leaves_no_process_not_even_a_deaf_one(tmp_path: 
     assert who is not None
     mark = Mark.of(who, tmp_path)
     try:
-        until(lambda: len(marked(mark)) >= 4)
+        until(lambda: len(marked_processes(mark)) >= 4)
     finally:
         parent.kill()
         parent.wait()
-    until(lambda: not marked(mark), 10)
+    until(lambda: not marked_processes(mark), 10)
 
 
 def test_a_mark_tells_two_stacks_of_one_process_apart() -> None:

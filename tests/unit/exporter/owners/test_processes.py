@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.owners.processes import UNREADABLE, look
+from exporter.owners.processes import UNREADABLE, read_process
 
 UID = "5d2c4b1e-7a0b-4c63-9d6e-1f0c8c3a2b11"
 STAT = b"42 (python) a) S 41 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1 1"
@@ -19,7 +19,7 @@ def process(tmp_path: Path, cgroup: str, environ: bytes = b"") -> frozenset[str]
     (folder / "stat").write_bytes(STAT)
     (folder / "cgroup").write_text(cgroup)
     (folder / "environ").write_bytes(environ)
-    found = look(tmp_path, 42)
+    found = read_process(tmp_path, 42)
     assert found is not None
     return found.keys
 
@@ -100,7 +100,7 @@ def test_a_stat_that_makes_no_sense_is_a_process_without_a_beginning(
 ) -> None:
     process(tmp_path, "0::/")
     (tmp_path / "42" / "stat").write_bytes(stat)
-    found = look(tmp_path, 42)
+    found = read_process(tmp_path, 42)
     assert found is not None
     assert (found.started, found.keys) == (0, frozenset())
 
@@ -123,25 +123,25 @@ def test_a_process_of_nobody_has_no_owner(tmp_path: Path, environ: bytes) -> Non
 
 def test_a_name_with_brackets_does_not_move_the_start_time(tmp_path: Path) -> None:
     process(tmp_path, "0::/")
-    found = look(tmp_path, 42)
+    found = read_process(tmp_path, 42)
     assert found is not None
     assert (found.name, found.started) == ("python) a", 98765)
 
 
 def test_a_process_that_has_gone_is_none(tmp_path: Path) -> None:
-    assert look(tmp_path, 43) is None
+    assert read_process(tmp_path, 43) is None
 
 
 def test_what_cannot_be_read_is_not_called_nobodys(tmp_path: Path) -> None:
     process(tmp_path, "0::/")
     (tmp_path / "42" / "stat").unlink()
     (tmp_path / "42" / "stat").mkdir()
-    found = look(tmp_path, 42)
+    found = read_process(tmp_path, 42)
     assert found is not None
     assert found.keys == {UNREADABLE}
 
 
 def test_this_very_process_can_be_looked_at() -> None:
-    found = look(Path("/proc"), os.getpid())
+    found = read_process(Path("/proc"), os.getpid())
     assert found is not None
     assert found.started > 0

@@ -11,7 +11,7 @@ import pytest
 
 from exporter.collector import CollectorError
 from exporter.owners.base import UNMATCHED, Holding
-from exporter.owners.processes import look
+from exporter.owners.processes import read_process
 from exporter.owners.slurm import SlurmNotes, SlurmSteps
 
 RECORD = Path(__file__).parents[1] / "slurm_22.05"
@@ -52,7 +52,7 @@ def test_the_jobs_of_a_real_slurm_have_users_and_accounts() -> None:
 
 def test_the_processes_of_a_real_step_are_its_jobs() -> None:
     (procs,) = (RECORD / "n1/sys").rglob("step_0/cgroup.procs")
-    found = look(RECORD / "n1/proc", int(procs.read_text()))
+    found = read_process(RECORD / "n1/proc", int(procs.read_text()))
     assert found is not None
     assert (found.name, found.keys) == ("sleep", {"slurm:3"})
 

@@ -3,10 +3,10 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.catalogue import catalogue
-from exporter.gpu_states import BoardView, GpuView, Status
+from exporter.gpu_states import GpuSnapshot, GpuStatus, NodeSnapshot
 from exporter.pages.dcgm import FIELDS, dcgm
-from exporter.pages.openmetrics import Form
-from exporter.reading.protocol import Values
+from exporter.pages.openmetrics import ExpositionFormat
+from exporter.reading.protocol import GroupReadings
 from exporter.sources.base import Device, Group, Reading
 
 LABELS = {
@@ -16,14 +16,14 @@ LABELS = {
 }  # fmt: skip
 
 
-def view(**readings: list[Reading]) -> BoardView:
+def view(**readings: list[Reading]) -> NodeSnapshot:
     device = Device(1, "GPU-1", "00000000:20:00.0", 'An "H100"', driver="570.1", minor="5")
-    groups: dict[Group, Values] = {
-        group: Values(1, group, 1000.0, tuple(given))  # type: ignore[misc, arg-type]
+    groups: dict[Group, GroupReadings] = {
+        group: GroupReadings(1, group, 1000.0, tuple(given))  # type: ignore[misc, arg-type]
         for group, given in readings.items()
     }
-    gpu = GpuView(1, "GPU-1", device, Status.UP, groups)
-    return BoardView((gpu,), 1, False, "nvml", "", 0, {})
+    gpu = GpuSnapshot(1, "GPU-1", device, GpuStatus.UP, groups)
+    return NodeSnapshot((gpu,), 1, False, "nvml", "", 0, {})
 
 
 def values(text: bytes) -> dict[str, float]:
@@ -90,7 +90,7 @@ def test_the_latest_xid_is_shown_of_lost_gpus_too_and_only_where_it_is_known() -
 
 
 def test_in_openmetrics_counters_that_are_named_otherwise_are_of_unknown_type() -> None:
-    body = dcgm(view(load=LOAD), "rack1").body(Form.OPENMETRICS, gzip=False).decode()
+    body = dcgm(view(load=LOAD), "rack1").body(ExpositionFormat.OPENMETRICS, gzip=False).decode()
     assert "# TYPE DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION unknown\n" in body
     assert body.endswith("# EOF\n")
 

@@ -11,8 +11,8 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.catalogue import Catalogue, Metric, MetricType, catalogue
-from exporter.exposition import MAX_VALUE, Family, Renderer, Sample, Series
-from exporter.pages.openmetrics import Form
+from exporter.exposition import MAX_VALUE, Family, Renderer, Sample, SeriesSchema
+from exporter.pages.openmetrics import ExpositionFormat
 from exporter.pages.page import Fragment, Page
 
 HELP = 'A "help" with a \\ and\na second line.'
@@ -45,10 +45,10 @@ def readable(value: str) -> str:
     return cut.replace("\0", "\ufffd")
 
 
-def read(page: bytes, form: Form) -> dict[tuple[str, str, str], float]:
+def read(page: bytes, form: ExpositionFormat) -> dict[tuple[str, str, str], float]:
     parse = (
         text_string_to_metric_families
-        if form is Form.TEXT
+        if form is ExpositionFormat.TEXT
         else openmetrics.text_string_to_metric_families
     )
     renamed = {
@@ -73,7 +73,7 @@ def nearly(value: float) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("form", ExpositionFormat)
 @settings(max_examples=80, deadline=None)
 @given(
     given=st.dictionaries(
@@ -81,9 +81,9 @@ def nearly(value: float) -> float:
     )
 )
 def test_what_went_in_comes_out_of_a_parser(
-    form: Form, given: dict[tuple[str, str, str], float]
+    form: ExpositionFormat, given: dict[tuple[str, str, str], float]
 ) -> None:
-    if form is Form.OPENMETRICS:  # the parser rejects negative and NaN counters
+    if form is ExpositionFormat.OPENMETRICS:  # the parser rejects negative and NaN counters
         given = {
             key: value
             for key, value in given.items()
@@ -123,7 +123,7 @@ def test_the_text_form_is_the_fragments_one_behind_the_other() -> None:
 
 def test_openmetrics_names_a_counter_without_total_and_a_misnamed_one_unknown() -> None:
     told = 'A \\"help\\" with a \\\\ and\\na second line.'
-    body = Page([ONE, TWO]).body(Form.OPENMETRICS, gzip=False)
+    body = Page([ONE, TWO]).body(ExpositionFormat.OPENMETRICS, gzip=False)
     assert body.decode().splitlines() == [
         f"# HELP odd_info {told}",
         "# TYPE odd_info gauge",
@@ -138,10 +138,10 @@ def test_openmetrics_names_a_counter_without_total_and_a_misnamed_one_unknown() 
     ]
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("form", ExpositionFormat)
 @pytest.mark.parametrize("fragments", [[], [ONE], [Fragment(), ONE, Fragment(), TWO], [ONE] * 50])
 def test_the_compressed_page_is_one_member_that_every_reader_reads(
-    form: Form, fragments: list[Fragment]
+    form: ExpositionFormat, fragments: list[Fragment]
 ) -> None:
     page = Page(fragments)
     packed, plain = page.body(form, gzip=True), page.body(form, gzip=False)
@@ -153,15 +153,19 @@ def test_the_compressed_page_is_one_member_that_every_reader_reads(
 
 
 def test_a_fragment_is_compressed_once_for_all_pages() -> None:
-    assert ONE.packed(Form.TEXT) is ONE.packed(Form.TEXT)
-    assert Page([ONE, TWO]).body(Form.TEXT, gzip=True) != Page([TWO]).body(Form.TEXT, gzip=True)
+    assert ONE.packed(ExpositionFormat.TEXT) is ONE.packed(ExpositionFormat.TEXT)
+    assert Page([ONE, TWO]).body(ExpositionFormat.TEXT, gzip=True) != Page([TWO]).body(
+        ExpositionFormat.TEXT, gzip=True
+    )
 
 
 def test_a_page_that_was_prepared_is_the_same_page() -> None:
     prepared = Page([ONE, TWO])
-    prepared.prepare(Form.OPENMETRICS, gzip=True)
+    prepared.prepare(ExpositionFormat.OPENMETRICS, gzip=True)
     fresh = Page([ONE, TWO])
-    assert prepared.body(Form.OPENMETRICS, gzip=True) == fresh.body(Form.OPENMETRICS, gzip=True)
+    assert prepared.body(ExpositionFormat.OPENMETRICS, gzip=True) == fresh.body(
+        ExpositionFormat.OPENMETRICS, gzip=True
+    )
 
 
 def test_a_page_of_nothing_is_false() -> None:
@@ -172,9 +176,9 @@ def test_a_page_of_nothing_is_false() -> None:
 def test_what_others_wrote_is_shown_as_they_describe_it() -> None:
     family = Family("site_queue_seconds", "histogram", "Theirs.")
     foreign = {
-        "site_queue_seconds_bucket": Series(family, ("le",)),
-        "site_queue_seconds_sum": Series(family, ()),
-        "site_queue_seconds_count": Series(family, ()),
+        "site_queue_seconds_bucket": SeriesSchema(family, ("le",)),
+        "site_queue_seconds_sum": SeriesSchema(family, ()),
+        "site_queue_seconds_count": SeriesSchema(family, ()),
     }
     samples = [
         Sample("site_queue_seconds_bucket", ("1.0",), 2),
@@ -184,12 +188,14 @@ def test_what_others_wrote_is_shown_as_they_describe_it() -> None:
     ]
     renderer = Renderer(FAMILIES)
     shown = Fragment(renderer.render(samples, foreign))
-    assert shown.plain(Form.TEXT).decode().splitlines()[1:4] == [
+    assert shown.plain(ExpositionFormat.TEXT).decode().splitlines()[1:4] == [
         "# TYPE site_queue_seconds histogram",
         'site_queue_seconds_bucket{le="1.0"} 2',
         'site_queue_seconds_bucket{le="+Inf"} 3',
     ]
-    other = {"site_queue_seconds_sum": Series(Family("site_queue_seconds_sum", "gauge", "x"), ())}
+    other = {
+        "site_queue_seconds_sum": SeriesSchema(Family("site_queue_seconds_sum", "gauge", "x"), ())
+    }
     [block] = renderer.render([Sample("site_queue_seconds_sum", (), 1)], other)
     assert block.family.type == "gauge", "the meaning of a name may change between renders"
 

@@ -13,11 +13,11 @@ import pytest
 from exporter.catalogue import catalogue
 from exporter.collector import Collector, CollectorError
 from exporter.exposition import Sample
-from exporter.gpu_states import INTERVALS, Board, State
-from exporter.pages.collector_runner import Outcome
-from exporter.pages.openmetrics import Form
+from exporter.gpu_states import INTERVALS, GpuStates, WorkerPoolState
+from exporter.pages.collector_runner import CollectorRun
+from exporter.pages.openmetrics import ExpositionFormat
 from exporter.pages.page import Fragment
-from exporter.pages.page_builder import Frame
+from exporter.pages.page_builder import PageBuilder
 
 
 class Good:
@@ -65,13 +65,18 @@ class Hangs:
         yield Sample("node_load15", (), 15.0)
 
 
-def frame(tmp_path: Path, *collectors: Collector) -> Frame:
-    board = Board(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
-    board.supervised(State(failure=""))
-    return Frame(list(collectors), board, catalogue(), "1.0", lambda event, **fields: None)
+def frame(tmp_path: Path, *collectors: Collector) -> PageBuilder:
+    board = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    board.supervised(WorkerPoolState(failure=""))
+    return PageBuilder(list(collectors), board, catalogue(), "1.0", lambda event, **fields: None)
 
 
-def shown(running: Frame, *wanted: str, form: Form = Form.TEXT, gzip: bool = False) -> bytes:
+def shown(
+    running: PageBuilder,
+    *wanted: str,
+    form: ExpositionFormat = ExpositionFormat.TEXT,
+    gzip: bool = False,
+) -> bytes:
     return running.page(frozenset(wanted) if wanted else None, form, gzip) or b""
 
 
@@ -119,7 +124,7 @@ def test_what_a_hung_collector_gave_before_the_clock_was_set_back_is_withheld(
     tmp_path: Path,
 ) -> None:
     made = frame(tmp_path, Hangs())
-    made._lanes[0].outcome = Outcome(
+    made._lanes[0].outcome = CollectorRun(
         Fragment(made._renderer.render([Sample("node_load15", (), 1)])), True, 10_000.0
     )
     assert "node_load15 1\n" in made.snapshot(10_000.0).text.decode()
@@ -155,10 +160,13 @@ def test_a_scrape_may_choose_collectors_and_hears_of_no_other(tmp_path: Path) ->
     assert 'gpu_exporter_collector_success{collector="good"} 1' in chosen
     assert 'collector="remembers"' not in chosen
     assert "gpu_exporter_simulated" in chosen
-    assert shown(running, "mood").decode() == running.page(frozenset(), Form.TEXT, False).decode()  # type: ignore[union-attr]
+    assert (
+        shown(running, "mood").decode()
+        == running.page(frozenset(), ExpositionFormat.TEXT, False).decode()
+    )  # type: ignore[union-attr]
     assert set(chosen.splitlines()) < set(whole.splitlines())
-    packed = shown(running, "good", form=Form.OPENMETRICS, gzip=True)
-    assert packer.decompress(packed) == shown(running, "good", form=Form.OPENMETRICS)
+    packed = shown(running, "good", form=ExpositionFormat.OPENMETRICS, gzip=True)
+    assert packer.decompress(packed) == shown(running, "good", form=ExpositionFormat.OPENMETRICS)
 
 
 def test_choices_without_end_are_not_kept_without_end(tmp_path: Path) -> None:
@@ -224,12 +232,12 @@ def test_before_the_first_page_and_when_nobody_renews_it_none_is_shown(
 ) -> None:
     running = frame(tmp_path, Good())
     assert (running.ready, running.stale) == (False, False)
-    assert running.page(None, Form.TEXT, False) is None
+    assert running.page(None, ExpositionFormat.TEXT, False) is None
     running.once(1000.0)
     assert (running.ready, running.stale) == (True, False)
     monkeypatch.setattr("exporter.pages.page_builder.STALE_SECONDS", -1.0)
     assert (running.ready, running.stale) == (False, True)
-    assert running.page(None, Form.TEXT, False) is None
+    assert running.page(None, ExpositionFormat.TEXT, False) is None
 
 
 def test_forms_that_were_asked_for_are_ready_before_they_are_asked_for_again(
@@ -238,8 +246,8 @@ def test_forms_that_were_asked_for_are_ready_before_they_are_asked_for_again(
     running = frame(tmp_path, Good())
     running.once(1000.0)
     fragment = running._lanes[0].outcome.fragment
-    assert Form.OPENMETRICS not in fragment._packed
-    shown(running, form=Form.OPENMETRICS, gzip=True)
-    running._lanes[0].outcome = Outcome()
+    assert ExpositionFormat.OPENMETRICS not in fragment._packed
+    shown(running, form=ExpositionFormat.OPENMETRICS, gzip=True)
+    running._lanes[0].outcome = CollectorRun()
     running.once(1001.0)
-    assert Form.OPENMETRICS in running._lanes[0].outcome.fragment._packed
+    assert ExpositionFormat.OPENMETRICS in running._lanes[0].outcome.fragment._packed

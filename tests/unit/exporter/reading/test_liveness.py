@@ -3,12 +3,13 @@
 import pytest
 
 from exporter.reading.heartbeat import Beat
-from exporter.reading.liveness import Finding, fast, judge, look_at
-from exporter.reading.protocol import Present, Values
+from exporter.reading.liveness import Liveness, check_liveness, next_check_at
+from exporter.reading.liveness import is_fast as fast
+from exporter.reading.protocol import GroupReadings, Present
 from exporter.sources.base import Group
 
-FINE, OVERDUE, HOGGED = Finding.FINE, Finding.OVERDUE, Finding.HOGGED
-UNCONNECTED, SILENT = Finding.UNCONNECTED, Finding.SILENT
+FINE, OVERDUE, HOGGED = Liveness.FINE, Liveness.OVERDUE, Liveness.HOGGED
+UNCONNECTED, SILENT = Liveness.UNCONNECTED, Liveness.SILENT
 
 
 @pytest.mark.parametrize(
@@ -37,12 +38,12 @@ UNCONNECTED, SILENT = Finding.UNCONNECTED, Finding.SILENT
 )
 def test_what_a_look_finds(
     slot: int | None, group: Group | None, since: float, waited: float, state: str, patient: bool,
-    finding: Finding,
+    finding: Liveness,
 ) -> None:  # fmt: skip
     beat = Beat(7, 100.0 - since, 100.0 - waited, slot, group)
-    assert judge(beat, 100.0, state, patient=patient) is finding
+    assert check_liveness(beat, 100.0, state, patient=patient) is finding
     if finding is not FINE and state == "S":
-        assert look_at(beat, patient=patient) <= 100.0
+        assert next_check_at(beat, patient=patient) <= 100.0
 
 
 @pytest.mark.parametrize(
@@ -50,10 +51,10 @@ def test_what_a_look_finds(
     [
         (Present(1, 0.1), True),
         (Present(1, 0.5), False),
-        (Values(1, "load", 0.0, (), slowest=0.1, took=0.2), True),
-        (Values(1, "load", 0.0, (), slowest=0.5, took=0.5), False),
-        (Values(1, "load", 0.0, (), slowest=0.1, took=2.0), False),
+        (GroupReadings(1, "load", 0.0, (), slowest=0.1, took=0.2), True),
+        (GroupReadings(1, "load", 0.0, (), slowest=0.5, took=0.5), False),
+        (GroupReadings(1, "load", 0.0, (), slowest=0.1, took=2.0), False),
     ],
 )
-def test_fast_again_is_well_below_slow(message: Present | Values, is_fast: bool) -> None:
+def test_fast_again_is_well_below_slow(message: Present | GroupReadings, is_fast: bool) -> None:
     assert fast(message) is is_fast

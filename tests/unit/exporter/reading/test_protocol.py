@@ -6,6 +6,7 @@ from exporter.reading.protocol import (
     Answered,
     Devices,
     Failed,
+    GroupReadings,
     Hello,
     Lost,
     Message,
@@ -13,7 +14,6 @@ from exporter.reading.protocol import (
     Round,
     Skip,
     Slots,
-    Values,
     decode,
     encode,
     parse_plan,
@@ -27,7 +27,7 @@ BUS = (BusGpu("0000:10:00.0", "GPU-1"),)
 MESSAGES: list[Message] = [
     Hello("nvml"), Slots((0, 1), BUS), Devices((Device(0, "GPU-1", "0000:10:00.0"),), (1,), BUS),
     Present(0, 0.5), Lost(1), Answered(3, None, 0.0), Answered(3, "mig", 1.5), Round(5.0),
-    Values(0, "load", 4.5, (Reading("gpu_power_watts", ("gpu",), 7.5),), {"999": 2}, 0.1, 0.2, 9.0),
+    GroupReadings(0, "load", 4.5, (Reading("gpu_power_watts", ("gpu",), 7.5),), {"999": 2}, 0.1, 0.2, 9.0),
     Failed("no driver"),
 ]  # fmt: skip
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from exporter.reading.heartbeat import SIZE, Heartbeat, decode
-from exporter.reading.protocol import Devices, Lost, Message, Present, Values
-from exporter.reading.rounds import Due, Rounds, reconnect_after
+from exporter.reading.protocol import Devices, GroupReadings, Lost, Message, Present
+from exporter.reading.rounds import ReadSchedule, Rounds, reconnect_after
 from exporter.sources.base import BusGpu, Device, Group, Reading, SourceFailed, SourceLost
 from exporter.sources.simulated import SimulatedSource
 from fleetmedic.hardware.state import Hardware
@@ -96,7 +96,15 @@ def test_every_call_stands_in_the_heartbeat_before_it_is_made() -> None:
 
 def test_who_is_there_is_asked_of_all_before_anything_else_is_read() -> None:
     kinds = [type(message).__name__ for message in watched(Watched()).once(100.0)]
-    assert kinds == ["Slots", "Devices", "Present", "Present", "Values", "Values", "Round"]
+    assert kinds == [
+        "Slots",
+        "Devices",
+        "Present",
+        "Present",
+        "GroupReadings",
+        "GroupReadings",
+        "Round",
+    ]
 
 
 def test_a_known_gpu_is_not_identified_again_at_every_look() -> None:
@@ -136,9 +144,9 @@ def test_groups_that_are_left_out_are_not_read_but_the_gpu_is_asked() -> None:
     list(going.once(100.0))
     assert [call[0] for call in source.calls] == ["identify", "presence", "health"]
     going.order("skip 0 -")
-    assert "load" in [m.group for m in going.once(101.0) if isinstance(m, Values)]
+    assert "load" in [m.group for m in going.once(101.0) if isinstance(m, GroupReadings)]
     going.order("skip 0 *")
-    assert not [m for m in going.once(110.0) if isinstance(m, Present | Values)]
+    assert not [m for m in going.once(110.0) if isinstance(m, Present | GroupReadings)]
 
 
 def test_a_worker_told_to_read_one_gpu_reads_no_other() -> None:
@@ -147,7 +155,7 @@ def test_a_worker_told_to_read_one_gpu_reads_no_other() -> None:
     list(going.once(100.0))
     going.order("only 1")
     messages = list(going.once(110.0))
-    assert seen(messages, Present) == seen(messages, Values) == [1]
+    assert seen(messages, Present) == seen(messages, GroupReadings) == [1]
     [devices] = [m for m in messages if isinstance(m, Devices)]
     assert devices.left_out == (0, 2)
 
@@ -164,15 +172,15 @@ def test_an_order_makes_a_group_due_at_once() -> None:
     source = Watched(1)
     going = watched(source)
     list(going.once(100.0))
-    assert not [m for m in going.once(101.0) if isinstance(m, Values)]
+    assert not [m for m in going.once(101.0) if isinstance(m, GroupReadings)]
     going.order("read load")
-    assert [m for m in going.once(101.5) if isinstance(m, Values)]
+    assert [m for m in going.once(101.5) if isinstance(m, GroupReadings)]
 
 
 def test_a_mistake_in_one_group_costs_that_group_alone() -> None:
     source = Watched(2)
     source.broken = {"load"}
-    values = [m for m in watched(source).once(100.0) if isinstance(m, Values)]
+    values = [m for m in watched(source).once(100.0) if isinstance(m, GroupReadings)]
     assert [(m.slot, m.readings, m.errors) for m in values] == [
         (0, (), {"ZeroDivisionError": 1}), (1, (), {"ZeroDivisionError": 1}),
     ]  # fmt: skip
@@ -220,7 +228,7 @@ def test_the_wait_between_two_connections(gone_for: float, wait: float) -> None:
 
 
 def test_a_group_that_takes_long_is_read_for_at_most_half_of_the_time() -> None:
-    due = Due({"load": 5.0})
+    due = ReadSchedule({"load": 5.0})
     assert due.take(0, "load", 100.0)
     assert due.took(0, "load", 20.0) == 40.0
     assert not due.take(0, "load", 130.0)
@@ -234,7 +242,7 @@ def test_presence_is_asked_each_round_and_the_rest_when_due(hardware: Hardware) 
     given: dict[int, list[str]] = {}
     for second in range(6):
         for message in going.once(100.0 + second):
-            if isinstance(message, Values) and message.slot == 0:
+            if isinstance(message, GroupReadings) and message.slot == 0:
                 given.setdefault(second, []).append(message.group)
     assert given == {0: ["load", "health"], 2: ["load"], 4: ["load"], 5: ["health"]}
 
@@ -260,7 +268,7 @@ def test_a_gpu_that_comes_back_is_found_in_the_next_round(hardware: Hardware) ->
     going = rounds(hardware)
     list(going.once(100.0))
     hardware.change("node1", 1, lost=False)
-    assert 1 in seen(list(going.once(101.0)), Values)
+    assert 1 in seen(list(going.once(101.0)), GroupReadings)
 
 
 def test_a_gpu_that_is_left_out_is_not_touched_until_included(hardware: Hardware) -> None:
@@ -270,7 +278,7 @@ def test_a_gpu_that_is_left_out_is_not_touched_until_included(hardware: Hardware
     assert [m.left_out for m in messages if isinstance(m, Devices)] == [(1,)]
     hardware.change("node1", 1, hung=False)
     going.order("skip 1 -")
-    assert 1 in seen(list(going.once(101.0)), Values)
+    assert 1 in seen(list(going.once(101.0)), GroupReadings)
 
 
 def test_energy_and_throttled_time_add_up(hardware: Hardware) -> None:

@@ -8,26 +8,26 @@ from exporter.reading.heartbeat import Beat
 from exporter.reading.protocol import (
     Answered,
     Failed,
+    GroupReadings,
     Hello,
     Lost,
     Message,
     Present,
     Round,
     Slots,
-    Values,
 )
-from exporter.reading.worker_pool import Roster
+from exporter.reading.worker_pool import WorkerPool
 from exporter.reading.worker_records import (
     Action,
-    Alive,
-    End,
-    Hung,
-    Order,
-    Post,
-    Role,
-    Sight,
-    Start,
-    Withhold,
+    EndWorker,
+    MarkHung,
+    MarkResponding,
+    PoolWorker,
+    SendCommand,
+    StartWorker,
+    WithholdGroup,
+    WorkerRole,
+    WorkerState,
 )
 from exporter.sources.base import Group
 
@@ -38,7 +38,7 @@ class Node:
     """A roster, and fake processes controlled by the test. The test sets the time, in seconds."""
 
     def __init__(self) -> None:
-        self.roster = Roster()
+        self.worker_pool = WorkerPool()
         self.beats: dict[int, Beat] = {}
         self.states: dict[int, str] = {}
         self.ended: set[int] = set()
@@ -46,22 +46,22 @@ class Node:
         self.log: list[Action] = []
 
     def step(self, now: float) -> list[Action]:
-        sights = {
-            number: Sight(beat, lambda number=number: self.states.get(number, "S"), number in self.ended)
+        observed = {
+            number: WorkerState(beat, lambda number=number: self.states.get(number, "S"), number in self.ended)
             for number, beat in self.beats.items()
-            if number in self.roster.posts
+            if number in self.worker_pool.workers
         }  # fmt: skip
-        return self._note(self.roster.step(now, sights, self.stuck), now)
+        return self._note(self.worker_pool.step(now, observed, self.stuck), now)
 
     def say(self, number: int, now: float, *messages: Message) -> list[Action]:
         done: list[Action] = []
         for message in messages:
-            done += self._note(self.roster.heard(number, message, now), now)
+            done += self._note(self.worker_pool.heard(number, message, now), now)
         return done
 
     def _note(self, actions: list[Action], now: float) -> list[Action]:
         for action in actions:
-            if isinstance(action, Start):
+            if isinstance(action, StartWorker):
                 self.beats[action.number] = Beat(0, now, now, None, "open")
         self.log += actions
         return actions
@@ -76,10 +76,10 @@ class Node:
         beat = self.beats[number]
         self.beats[number] = beat._replace(calls=beat.calls + 1, at=at)
 
-    def common(self) -> Post:
-        post = self.roster.common()
-        assert post is not None
-        return post
+    def common(self) -> PoolWorker:
+        worker = self.worker_pool.common()
+        assert worker is not None
+        return worker
 
     def well(self, now: float) -> int:
         """A common worker has read everything and waits."""
@@ -105,27 +105,27 @@ def hang(node: Node, at: float, slot: int, group: Group = "presence") -> tuple[i
     """The common worker starts a call that does not return. Returns the actions when this is detected."""
     number = node.common().number
     node.does(number, at, slot, group)
-    assert kinds(node.step(at + 0.7), Hung) == []
+    assert kinds(node.step(at + 0.7), MarkHung) == []
     return number, node.step(at + 0.85)
 
 
 def test_an_overdue_call_flags_its_gpu_and_another_worker_serves_the_others(node: Node) -> None:
     number, done = hang(node, 1.0, 5)
-    assert Hung(number, 5) in done
-    [start] = kinds(done, Start)
-    assert (start.role, start.plan, start.count) == (Role.COMMON, {5: None}, 8)
-    assert kinds(done, End) == []
-    assert node.roster.left_out() == [(5, None)]
+    assert MarkHung(number, 5) in done
+    [start] = kinds(done, StartWorker)
+    assert (start.role, start.plan, start.count) == (WorkerRole.COMMON, {5: None}, 8)
+    assert kinds(done, EndWorker) == []
+    assert node.worker_pool.left_out() == [(5, None)]
 
 
 def test_a_call_that_comes_back_makes_its_gpu_slow_with_a_worker_of_its_own(node: Node) -> None:
     number, _ = hang(node, 1.0, 5, "load")
     node.calls(number, 2.5)
     done = node.step(2.6)
-    assert Order(number, "only 5") in done
-    assert Alive(number, 5) in done
-    assert node.roster.slow() == {5}
-    assert node.roster.left_out() == []
+    assert SendCommand(number, "only 5") in done
+    assert MarkResponding(number, 5) in done
+    assert node.worker_pool.slow() == {5}
+    assert node.worker_pool.left_out() == []
     assert node.common().plan == {5: None}
 
 
@@ -133,29 +133,29 @@ def test_a_slow_gpu_is_alive_as_long_as_calls_come_back_and_goes_back_when_fast(
     number, _ = hang(node, 1.0, 5, "load")
     for second in range(2, 20):
         node.calls(number, second)
-        assert Alive(number, 5) in node.step(second + 0.1)
-    values = Values(5, "load", 20.0, (), slowest=1.0, took=18.0)
+        assert MarkResponding(number, 5) in node.step(second + 0.1)
+    values = GroupReadings(5, "load", 20.0, (), slowest=1.0, took=18.0)
     node.say(number, 20.0, values, Round(20.0))
     for second in range(20, 26):
-        assert not kinds(node.step(second), End)
+        assert not kinds(node.step(second), EndWorker)
         node.say(number, second, Present(5, 0.01), Round(second))
         node.does(number, second, None, None)
-    node.say(number, 26.0, Values(5, "load", 26.0, (), slowest=0.01, took=0.02), Round(26.0))
+    node.say(number, 26.0, GroupReadings(5, "load", 26.0, (), slowest=0.01, took=0.02), Round(26.0))
     done = node.step(26.1)
-    assert kinds(done, End) == [End(number)]
-    assert Order(node.common().number, "skip 5 -") in done
-    assert node.roster.slow() == frozenset()
+    assert kinds(done, EndWorker) == [EndWorker(number)]
+    assert SendCommand(node.common().number, "skip 5 -") in done
+    assert node.worker_pool.slow() == frozenset()
 
 
 def test_a_slow_gpu_has_five_seconds_for_each_call(node: Node) -> None:
     number, _ = hang(node, 1.0, 5, "load")
     node.calls(number, 2.5)
     node.step(2.6)
-    assert not kinds(node.step(7.0), Hung)
+    assert not kinds(node.step(7.0), MarkHung)
     done = node.step(7.6)
-    assert Hung(number, 5) in done
-    assert End(number) in done
-    assert node.roster.holds.targets() == [(5, "load")]
+    assert MarkHung(number, 5) in done
+    assert EndWorker(number) in done
+    assert node.worker_pool.suspensions.targets() == [(5, "load")]
 
 
 def test_a_slow_gpu_that_is_lost_is_not_slow_any_more(node: Node) -> None:
@@ -165,7 +165,7 @@ def test_a_slow_gpu_that_is_lost_is_not_slow_any_more(node: Node) -> None:
     for second in range(3, 9):
         node.say(number, second, Lost(5), Round(second))
         node.does(number, second, None, None)
-    assert End(number) in node.step(8.1)
+    assert EndWorker(number) in node.step(8.1)
 
 
 @pytest.mark.parametrize(
@@ -182,12 +182,14 @@ def test_after_five_seconds_what_hung_is_left_out(
     number = node.common().number
     node.does(number, 1.0, 5, group)
     node.step(3.1)
-    assert not kinds(node.step(5.9), End)
+    assert not kinds(node.step(5.9), EndWorker)
     done = node.step(6.1)
-    assert End(number) in done
-    assert node.roster.holds.targets() == node.roster.left_out() == [target]
-    assert kinds(done, Withhold) == ([] if target[1] is None else [Withhold(number, 5, "links")])
-    orders = [action.text for action in kinds(done, Order)]  # type: ignore[attr-defined]
+    assert EndWorker(number) in done
+    assert node.worker_pool.suspensions.targets() == node.worker_pool.left_out() == [target]
+    assert kinds(done, WithholdGroup) == (
+        [] if target[1] is None else [WithholdGroup(number, 5, "links")]
+    )
+    orders = [action.text for action in kinds(done, SendCommand)]  # type: ignore[attr-defined]
     assert orders == ([order] if order else [])
 
 
@@ -195,23 +197,23 @@ def test_what_is_left_out_is_asked_again_and_comes_back_when_it_answers(node: No
     hang(node, 1.0, 5)
     node.step(6.1)
     node.well(6.2)
-    [start] = kinds(node.step(7.2), Start)
-    assert (start.role, start.plan) == (Role.PROBE, {5: None})
+    [start] = kinds(node.step(7.2), StartWorker)
+    assert (start.role, start.plan) == (WorkerRole.PROBE, {5: None})
     done = node.say(start.number, 8.0, Hello("x"), Answered(5, None, 0.0)) + node.step(8.0)
-    assert Order(node.common().number, "skip 5 -") in done
-    assert node.roster.left_out() == []
+    assert SendCommand(node.common().number, "skip 5 -") in done
+    assert node.worker_pool.left_out() == []
     node.ended.add(start.number)
-    assert kinds(node.step(8.1), End) == [End(start.number)]
-    assert list(node.roster.posts) == [node.common().number]
+    assert kinds(node.step(8.1), EndWorker) == [EndWorker(start.number)]
+    assert list(node.worker_pool.workers) == [node.common().number]
 
 
 def test_a_gpu_that_answers_slowly_when_asked_again_gets_a_worker_of_its_own(node: Node) -> None:
     hang(node, 1.0, 5)
     node.step(6.1)
-    [probe] = kinds(node.step(7.2), Start)
+    [probe] = kinds(node.step(7.2), StartWorker)
     done = node.say(probe.number, 10.0, Hello("x"), Answered(5, None, 1.2))
-    [start] = kinds(done, Start)
-    assert (start.role, start.slots) == (Role.SOLO, {5})
+    [start] = kinds(done, StartWorker)
+    assert (start.role, start.slots) == (WorkerRole.SOLO, {5})
     node.step(10.1)
     assert node.common().plan == {5: None}
 
@@ -220,32 +222,32 @@ def test_a_second_hang_right_after_the_first_has_all_the_others_asked_at_once(no
     hang(node, 1.0, 0)
     node.well(2.0)
     _, done = hang(node, 2.1, 1)
-    [probe] = kinds(done, Start)
-    assert probe.role is Role.PROBE
+    [probe] = kinds(done, StartWorker)
+    assert probe.role is WorkerRole.PROBE
     assert probe.plan == dict.fromkeys(range(2, 8))
     node.say(probe.number, 3.1, Hello("x"), *(Answered(slot, None, 0.0) for slot in (2, 3)))
-    assert node.roster.common() is None
+    assert node.worker_pool.common() is None
     done = node.step(4.0)
-    assert [a.slot for a in kinds(done, Hung)] == [4, 5, 6, 7]  # type: ignore[attr-defined]
+    assert [a.slot for a in kinds(done, MarkHung)] == [4, 5, 6, 7]  # type: ignore[attr-defined]
     assert node.common().plan == dict.fromkeys((0, 1, 4, 5, 6, 7))
-    assert len(node.roster.posts) == 4  # two suspects, the probe, the common worker
+    assert len(node.worker_pool.workers) == 4  # two suspects, the probe, the common worker
 
 
 def test_a_worker_that_waits_for_a_processor_is_not_blamed_at_once(node: Node) -> None:
     number = node.common().number
     node.states[number] = "R"
     node.does(number, 1.0, 5, "presence")
-    assert not kinds(node.step(4.0), Hung)
-    assert kinds(node.step(4.3), Hung)
+    assert not kinds(node.step(4.0), MarkHung)
+    assert kinds(node.step(4.3), MarkHung)
 
 
 def test_a_worker_that_somebody_stopped_blames_no_gpu(node: Node) -> None:
     number = node.common().number
     node.states[number] = "T"
     node.does(number, 1.0, 5, "presence")
-    assert not kinds(node.step(10.9), Hung)
-    assert End(number) in node.step(11.1)
-    assert not node.roster.holds
+    assert not kinds(node.step(10.9), MarkHung)
+    assert EndWorker(number) in node.step(11.1)
+    assert not node.worker_pool.suspensions
 
 
 def test_a_gpu_that_takes_the_others_time_is_read_alone_without_being_flagged(node: Node) -> None:
@@ -254,27 +256,27 @@ def test_a_gpu_that_takes_the_others_time_is_read_alone_without_being_flagged(no
     for tenth in range(14, 25, 3):
         node.calls(number, tenth / 10)
     done = node.step(2.55)
-    assert not kinds(done, Hung)
-    assert Order(number, "only 5") in done
-    assert [a.role for a in kinds(done, Start)] == [Role.COMMON]  # type: ignore[attr-defined]
+    assert not kinds(done, MarkHung)
+    assert SendCommand(number, "only 5") in done
+    assert [a.role for a in kinds(done, StartWorker)] == [WorkerRole.COMMON]  # type: ignore[attr-defined]
 
 
 def test_a_ninth_slow_gpu_shares_a_worker(node: Node) -> None:
     for slot in range(9):
-        node.roster._own(None, slot, "presence", 1.0)
-    assert len(node.roster.posts) == 9  # and the common worker
-    assert node.roster.slow() == set(range(9))
+        node.worker_pool._own(None, slot, "presence", 1.0)
+    assert len(node.worker_pool.workers) == 9  # and the common worker
+    assert node.worker_pool.slow() == set(range(9))
 
 
 def test_a_worker_that_is_killed_is_replaced_and_nothing_is_said_to_fail(node: Node) -> None:
     number = node.common().number
     node.ended.add(number)
     node.step(1.0)
-    assert kinds(node.step(1.2), Start) == []
-    assert len(kinds(node.step(1.3), Start)) == 1
+    assert kinds(node.step(1.2), StartWorker) == []
+    assert len(kinds(node.step(1.3), StartWorker)) == 1
     node.well(1.5)
     node.step(5.0)
-    assert (node.roster.failure, node.roster.restarts) == ("", 1)
+    assert (node.worker_pool.failure, node.worker_pool.restarts) == ("", 1)
 
 
 def test_a_source_that_fails_is_tried_again_with_waits_that_grow_to_three_and_a_half_seconds(
@@ -282,14 +284,14 @@ def test_a_source_that_fails_is_tried_again_with_waits_that_grow_to_three_and_a_
 ) -> None:
     starts, now = [], 1.0
     while now < 40.0:
-        post = node.roster.common()
-        if post is not None:
-            node.say(post.number, now, Failed("no driver"))
-            node.ended.add(post.number)
-        starts += [now for action in node.step(now) if isinstance(action, Start)]
+        worker = node.worker_pool.common()
+        if worker is not None:
+            node.say(worker.number, now, Failed("no driver"))
+            node.ended.add(worker.number)
+        starts += [now for action in node.step(now) if isinstance(action, StartWorker)]
         now += 0.05
     gaps = [round(later - earlier, 1) for earlier, later in pairwise(starts)]
-    assert node.roster.failure == "no driver"
+    assert node.worker_pool.failure == "no driver"
     assert gaps[:4] == pytest.approx([0.6, 1.1, 2.1, 3.6], abs=0.11)
     assert max(gaps) <= 3.7
     assert len([a for a in node.log if getattr(a, "event", "") == "reader_lost"]) == 1
@@ -297,12 +299,12 @@ def test_a_source_that_fails_is_tried_again_with_waits_that_grow_to_three_and_a_
 
 def test_what_changed_outside_ends_the_wait(node: Node) -> None:
     for now in (1.0, 2.0, 2.5, 4.0, 4.1):
-        node.ended.update(node.roster.posts)
+        node.ended.update(node.worker_pool.workers)
         node.step(now)
-    assert node.roster.common() is None
-    assert not kinds(node.step(4.2), Start)
-    node.roster.hurry(4.3)
-    assert kinds(node.step(4.3), Start)
+    assert node.worker_pool.common() is None
+    assert not kinds(node.step(4.2), StartWorker)
+    node.worker_pool.hurry(4.3)
+    assert kinds(node.step(4.3), StartWorker)
 
 
 def test_a_driver_that_does_not_connect_costs_no_gpu(node: Node) -> None:
@@ -310,20 +312,20 @@ def test_a_driver_that_does_not_connect_costs_no_gpu(node: Node) -> None:
     node.step(1.0)
     node.step(1.3)
     number = node.common().number
-    assert End(number) in node.step(16.5)
+    assert EndWorker(number) in node.step(16.5)
     assert "did not respond within 15 s" in str(node.log)
-    assert not node.roster.holds
+    assert not node.worker_pool.suspensions
 
 
 def test_with_three_processes_stuck_in_the_kernel_no_more_are_started(node: Node) -> None:
     node.stuck = 3
     node.ended.add(node.common().number)
     node.step(1.0)
-    assert kinds(node.step(5.0), Start) == []
-    assert "stuck in the kernel" in node.roster.failure
+    assert kinds(node.step(5.0), StartWorker) == []
+    assert "stuck in the kernel" in node.worker_pool.failure
     node.stuck = 0
-    node.roster.hurry(6.0)
-    assert kinds(node.step(6.0), Start)
+    node.worker_pool.hurry(6.0)
+    assert kinds(node.step(6.0), StartWorker)
 
 
 def test_when_the_driver_numbers_anew_nothing_is_left_out_by_its_old_number(node: Node) -> None:
@@ -331,24 +333,24 @@ def test_when_the_driver_numbers_anew_nothing_is_left_out_by_its_old_number(node
     node.step(6.1)
     number = node.common().number
     node.say(number, 7.0, Slots(tuple(range(7))))
-    assert node.roster.left_out() == []
+    assert node.worker_pool.left_out() == []
     assert node.common().plan == {}
 
 
 def test_another_driver_means_another_worker_with_nothing_left_out(node: Node) -> None:
     hang(node, 1.0, 5)
     node.step(6.1)
-    ended = node.roster.restart(7.0, "reloaded")
-    assert len(kinds(ended, End)) == 1
-    [start] = kinds(node.step(7.0), Start)
-    assert (start.role, start.plan) == (Role.COMMON, {})
+    ended = node.worker_pool.restart(7.0, "reloaded")
+    assert len(kinds(ended, EndWorker)) == 1
+    [start] = kinds(node.step(7.0), StartWorker)
+    assert (start.role, start.plan) == (WorkerRole.COMMON, {})
 
 
 def test_all_that_is_done_while_nothing_is_wrong_is_one_look_a_second(node: Node) -> None:
     number = node.common().number
     node.does(number, 10.0, None, None)
-    sights = {number: Sight(node.beats[number], lambda: "S")}
-    assert node.roster.wake_at(10.0, sights) == pytest.approx(11.0)
+    observed = {number: WorkerState(node.beats[number], lambda: "S")}
+    assert node.worker_pool.wake_at(10.0, observed) == pytest.approx(11.0)
     node.does(number, 10.5, 3, "load")
-    sights = {number: Sight(node.beats[number], lambda: "S")}
-    assert node.roster.wake_at(10.6, sights) == pytest.approx(11.3)
+    observed = {number: WorkerState(node.beats[number], lambda: "S")}
+    assert node.worker_pool.wake_at(10.6, observed) == pytest.approx(11.3)

@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 import trustme
 
-from exporter.gpu_states import Board
-from exporter.pages.collector_runner import State
-from exporter.pages.openmetrics import Form
-from exporter.web.access_control import Gate
+from exporter.gpu_states import GpuStates
+from exporter.pages.collector_runner import CollectorState
+from exporter.pages.openmetrics import ExpositionFormat
+from exporter.web.access_control import AccessControl
 from exporter.web.auth import TokenFile
-from exporter.web.backend import Site
-from exporter.web.counters import Counters
+from exporter.web.backend import WebBackend
+from exporter.web.counters import WebCounters
 from exporter.web.reload import ConfigFile
 from exporter.web.routes import Routes
-from exporter.web.server import Server
+from exporter.web.server import WebServer
 
 TEXT = b"gpu_expected 8\n" * 100
 
@@ -36,18 +36,23 @@ class Pages:
 
     shown: bytes | None = TEXT
     names: tuple[str, ...] = ("gpu_load", "xid")
-    asked: list[tuple[frozenset[str] | None, Form, bool]] = field(default_factory=list)
+    asked: list[tuple[frozenset[str] | None, ExpositionFormat, bool]] = field(default_factory=list)
 
     @property
     def ready(self) -> bool:
         return self.shown is not None
 
-    def page(self, wanted: frozenset[str] | None, form: Form, gzip: bool) -> bytes | None:
+    def page(
+        self, wanted: frozenset[str] | None, form: ExpositionFormat, gzip: bool
+    ) -> bytes | None:
         self.asked.append((wanted, form, gzip))
         return self.shown if self.shown is None or not gzip else packer.compress(self.shown)
 
-    def states(self, now: float) -> list[State]:
-        return [State("gpu_load", "", 5.0, now), State("xid", "<b>no</b> log", 1.0, 0.0)]
+    def states(self, now: float) -> list[CollectorState]:
+        return [
+            CollectorState("gpu_load", "", 5.0, now),
+            CollectorState("xid", "<b>no</b> log", 1.0, 0.0),
+        ]
 
 
 class Reader:
@@ -68,8 +73,8 @@ class Served:
 
     folder: Path
     port: int
-    server: Server
-    counters: Counters
+    server: WebServer
+    counters: WebCounters
     pages: Pages
     reader: Reader | None
     told: list[tuple[str, dict[str, Any]]]
@@ -137,7 +142,9 @@ def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
     return int(first.split()[1]), {name: value for name, _, value in pairs}, body
 
 
-def _run(server: Server, listener: socket.socket, ready: threading.Event, strays: list[Any]) -> Any:
+def _run(
+    server: WebServer, listener: socket.socket, ready: threading.Event, strays: list[Any]
+) -> Any:
     loop = asyncio.new_event_loop()
     stopped = asyncio.Event()
 
@@ -193,11 +200,11 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         file = ConfigFile(web if config is not None else None, log)
         (tmp_path / "token").write_text(token or "")
         secret = TokenFile(tmp_path / "token") if token is not None else None
-        counters, shown = Counters(), pages or Pages()
-        board = Board(tmp_path / "inventory.json", expected=None, intervals={})
-        routes = Routes(Site(shown, board, "node1", "1.2.3", reader, **site))
-        server = Server(
-            routes, Gate(file, secret, counters, log), file, counters, log, max_requests
+        counters, shown = WebCounters(), pages or Pages()
+        board = GpuStates(tmp_path / "inventory.json", expected=None, intervals={})
+        routes = Routes(WebBackend(shown, board, "node1", "1.2.3", reader, **site))
+        server = WebServer(
+            routes, AccessControl(file, secret, counters, log), file, counters, log, max_requests
         )
         listener = socket.create_server(("127.0.0.1", 0))
         ready, strays = threading.Event(), list[Any]()

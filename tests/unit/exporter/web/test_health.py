@@ -8,25 +8,25 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.gpu_states import Board, BoardView, GpuView, Status
-from exporter.pages.collector_runner import State
+from exporter.gpu_states import GpuSnapshot, GpuStates, GpuStatus, NodeSnapshot
+from exporter.pages.collector_runner import CollectorState
 from exporter.sources.base import Device
 from exporter.web import health
 from exporter.xids.recommend import Recommendation
-from exporter.xids.xid_ledger_state import Recent
+from exporter.xids.xid_ledger_state import RecentError
 
 DEVICE = Device(
     slot=3, uuid="GPU-3", pci_bus_id="0000:3b:00.0", name="H100", serial="1", driver="570"
 )
 
 
-def gpu(status: Status = Status.UP, **more: Any) -> GpuView:
-    return GpuView(3, "GPU-3", DEVICE, status, {}, **more)
+def gpu(status: GpuStatus = GpuStatus.UP, **more: Any) -> GpuSnapshot:
+    return GpuSnapshot(3, "GPU-3", DEVICE, status, {}, **more)
 
 
-def view(*gpus: GpuView, **more: Any) -> BoardView:
+def view(*gpus: GpuSnapshot, **more: Any) -> NodeSnapshot:
     fields = {"expected": len(gpus), "stuck": False, "source": "nvml", "failure": "", "restarts": 0}
-    return BoardView(gpus=gpus, errors={}, **(fields | more))
+    return NodeSnapshot(gpus=gpus, errors={}, **(fields | more))
 
 
 @pytest.mark.parametrize(
@@ -39,15 +39,21 @@ def view(*gpus: GpuView, **more: Any) -> BoardView:
         (gpu(), ("inspect", "row_remap_failure"), {}, "unhealthy", "row remap failure"),
         (gpu(slow=True), ("none", "ok"), {}, "degraded", "slowly"),
         (gpu(left_out=("health",)), ("none", "ok"), {}, "degraded", "a call hung: health"),
-        (gpu(Status.LOST), ("reboot_node", "lost"), {}, "unhealthy", "missing"),
-        (gpu(Status.HUNG), ("none", "not_responding"), {}, "unhealthy", "calls for this GPU hang"),
-        (gpu(Status.UNKNOWN), None, {"released": True}, "unknown", "released"),
-        (gpu(Status.UNKNOWN), None, {"failure": "no driver"}, "unknown", "no driver"),
-        (gpu(Status.UNKNOWN), None, {}, "unknown", "no recent data"),
+        (gpu(GpuStatus.LOST), ("reboot_node", "lost"), {}, "unhealthy", "missing"),
+        (
+            gpu(GpuStatus.HUNG),
+            ("none", "not_responding"),
+            {},
+            "unhealthy",
+            "calls for this GPU hang",
+        ),
+        (gpu(GpuStatus.UNKNOWN), None, {"released": True}, "unknown", "released"),
+        (gpu(GpuStatus.UNKNOWN), None, {"failure": "no driver"}, "unknown", "no driver"),
+        (gpu(GpuStatus.UNKNOWN), None, {}, "unknown", "no recent data"),
     ],
 )
 def test_a_gpu_is_what_is_known_of_it(
-    one: GpuView, wish: tuple[Any, str] | None, more: dict[str, Any], state: str, why: str
+    one: GpuSnapshot, wish: tuple[Any, str] | None, more: dict[str, Any], state: str, why: str
 ) -> None:
     wanted = Recommendation(*wish, since=5.0) if wish else None
     found = health.gpu(view(one, **more), one, wanted)
@@ -91,7 +97,10 @@ def test_the_node_is_as_its_worst_part(states: str, worst: str) -> None:
 
 
 def test_a_collector_that_fails_or_a_log_that_cannot_be_read_degrades() -> None:
-    states = [State("xid", "", 1.0, 5.0), State("cpu", "the latest run failed", 5.0, 0.0)]
+    states = [
+        CollectorState("xid", "", 1.0, 5.0),
+        CollectorState("cpu", "the latest run failed", 5.0, 0.0),
+    ]
     assert [part.state for part in health.collectors(states)] == ["healthy", "degraded"]
     assert health.kernel_log("", read=True).state == "healthy"
     assert health.kernel_log("no permission", read=True).state == "degraded"
@@ -101,10 +110,10 @@ def test_a_collector_that_fails_or_a_log_that_cannot_be_read_degrades() -> None:
 
 
 def test_events_are_told_newest_first_with_the_gpu_that_they_are_about() -> None:
-    old = Recent(
+    old = RecentError(
         "xid", "GPU-3", 95, "contained", "fatal", "reset_gpu", 1.0, 2.0, 2, "both", "NVRM: Xid"
     )
-    new = Recent(
+    new = RecentError(
         "sxid", "0000:01:00.0", 20034, "ltssm", "fatal", "reset_gpu", 3.0, 3.0, 1, "kernel", ""
     )
     first, second = health.events([old, new], view(gpu()))
@@ -115,10 +124,10 @@ def test_events_are_told_newest_first_with_the_gpu_that_they_are_about() -> None
 def test_the_whole_answer_is_json_that_says_what_is_recommended_of_every_part(
     tmp_path: Path, new_pages: Any, new_reader: Any
 ) -> None:
-    from exporter.web.backend import Site
+    from exporter.web.backend import WebBackend
 
-    board = Board(tmp_path / "inventory.json", expected=None, intervals={})
-    site = Site(new_pages(), board, "node1", "1.2.3", new_reader(), clock=lambda: 100.0)
+    board = GpuStates(tmp_path / "inventory.json", expected=None, intervals={})
+    site = WebBackend(new_pages(), board, "node1", "1.2.3", new_reader(), clock=lambda: 100.0)
     found = msgspec.json.decode(msgspec.json.encode(site.health()))
     assert found["node"] == "node1"
     assert found["at"] == 100.0

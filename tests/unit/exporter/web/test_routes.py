@@ -11,10 +11,10 @@ from typing import Any
 import bcrypt
 import pytest
 
-from exporter.pages.openmetrics import Form
-from exporter.web.access_control import Bucket
+from exporter.pages.openmetrics import ExpositionFormat
+from exporter.web.access_control import RequestTokenBucket
 from exporter.web.landing import landing
-from exporter.web.routes import chosen, seconds
+from exporter.web.routes import release_seconds, selected_collectors
 from fleetmedic.kernel.errors import UserError
 
 HASH = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
@@ -77,11 +77,11 @@ def test_the_form_and_gzip_are_what_was_asked_for(
     served = serve()
     accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
     _, headers, body = served.ask("GET", "/metrics", Accept_Encoding=accepts, Accept=accept)
-    assert headers["Content-Type"] == Form.OPENMETRICS
+    assert headers["Content-Type"] == ExpositionFormat.OPENMETRICS
     assert headers["Vary"] == "Accept, Accept-Encoding"
     assert (headers.get("Content-Encoding") == "gzip") is packed
     assert (gzip.decompress(body) if packed else body) == new_pages().shown
-    assert served.pages.asked == [(None, Form.OPENMETRICS, packed)]
+    assert served.pages.asked == [(None, ExpositionFormat.OPENMETRICS, packed)]
 
 
 def test_without_a_page_it_is_alive_and_not_ready(serve: Serve, new_pages: Any) -> None:
@@ -104,7 +104,7 @@ def test_without_a_page_it_is_alive_and_not_ready(serve: Serve, new_pages: Any) 
     ],
 )
 def test_collectors_are_chosen(query: str, wanted: set[str] | None) -> None:
-    assert chosen(query, ("gpu_load", "xid")) == wanted
+    assert selected_collectors(query, ("gpu_load", "xid")) == wanted
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_an_unknown_collector_is_a_400_that_lists_the_known_ones(
     serve: Serve, query: str, sentence: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        chosen(query, ("gpu_load", "xid"))
+        selected_collectors(query, ("gpu_load", "xid"))
     assert sentence in str(caught.value)
     status, _, body = serve().ask("GET", f"/metrics?{query}")
     assert status == 400
@@ -219,7 +219,7 @@ def test_the_limit_of_requests_is_kept_and_can_be_changed(serve: Serve) -> None:
     assert [served.get() for _ in range(5)] == [200, 200, 200, 429, 429]
     served.web.write_text("rate_limit: {interval: 0, burst: 3}\n")
     assert [served.get() for _ in range(5)] == [200] * 5
-    bucket = Bucket(10.0, 2, 100.0)
+    bucket = RequestTokenBucket(10.0, 2, 100.0)
     assert [bucket.take(at) for at in (100, 100, 100, 109, 110, 110, 1000, 1000, 1000)] == [
         True, True, False, False, True, False, True, True, False,
     ]  # fmt: skip
@@ -288,7 +288,7 @@ def test_a_time_that_cannot_be_is_a_400(
     serve: Serve, new_reader: Any, query: str, sentence: str
 ) -> None:
     with pytest.raises(UserError):
-        seconds(query)
+        release_seconds(query)
     served = serve(reader=new_reader(), token=TOKEN)
     status, _, body = served.ask("POST", f"/-/release?{query}", **BEARER)
     assert status == 400

@@ -14,11 +14,11 @@ from exporter.collectors.gpu_action import GpuAction
 from exporter.collectors.kernel_events import KernelEvents
 from exporter.collectors.xid import XidErrors
 from exporter.exposition import Renderer, Sample
-from exporter.gpu_states import BoardView, GpuView, Status
+from exporter.gpu_states import GpuSnapshot, GpuStatus, NodeSnapshot
 from exporter.sources.base import Device, GpuEvent
 from exporter.xids.kernel_log import KernelLog
 from exporter.xids.kmsg import KmsgReader
-from exporter.xids.xid_ledger import Ledger
+from exporter.xids.xid_ledger import XidLedger
 
 XID = "NVRM: Xid (PCI:0000:10:00): {}, pid=1, name=python"
 
@@ -30,7 +30,7 @@ class Node:
         self.folder = folder
         self.kmsg = folder / "kmsg"
         self.kmsg.touch()
-        self.status = Status.UP
+        self.status = GpuStatus.UP
         self.source = "simulated"
         self.gpus = True
         self.told: list[tuple[float, GpuEvent]] = []
@@ -39,7 +39,7 @@ class Node:
         self.start()
 
     def start(self) -> None:
-        reader, ledger = KmsgReader(self.kmsg), Ledger(self.folder / "xid.json")
+        reader, ledger = KmsgReader(self.kmsg), XidLedger(self.folder / "xid.json")
         board: Any = self
         self.log = KernelLog(board, reader, self, ledger, self.say)
         self.xid = XidErrors(board, self.log)
@@ -56,10 +56,10 @@ class Node:
         told, self.told = self.told, []
         return told
 
-    def view(self, now: float) -> BoardView:
-        gpu = GpuView(0, "GPU-a", Device(0, "GPU-a", "0000:10:00.0"), self.status, {})
+    def view(self, now: float) -> NodeSnapshot:
+        gpu = GpuSnapshot(0, "GPU-a", Device(0, "GPU-a", "0000:10:00.0"), self.status, {})
         failure = "" if self.gpus else "the driver is not loaded"
-        return BoardView((gpu,) if self.gpus else (), 1, False, self.source, failure, 0, {})
+        return NodeSnapshot((gpu,) if self.gpus else (), 1, False, self.source, failure, 0, {})
 
     def write(self, *texts: str, seconds: float = 1.0) -> None:
         with self.kmsg.open("a") as file:
@@ -143,11 +143,11 @@ def test_what_should_be_done_is_told_while_the_counts_wait_for_a_disk(
 ) -> None:
     waits, free = threading.Event(), threading.Event()
 
-    def save(_: Ledger, now: float) -> None:
+    def save(_: XidLedger, now: float) -> None:
         waits.set()
         free.wait(10)
 
-    monkeypatch.setattr(Ledger, "save", save)
+    monkeypatch.setattr(XidLedger, "save", save)
     node.write(XID.format(79))
     with ThreadPoolExecutor(2) as pool:
         counted = pool.submit(node.log.advance, node.view(1005.0), 1005.0)
@@ -188,18 +188,18 @@ def test_what_is_recommended_follows_the_gpu(node: Node) -> None:
     assert recommended(node, 1005.0) == [("reset_gpu", "xid_62", "2")]
     assert node.action.token(1005.0) != token
     assert node.action.token(1005.0) == node.action.token(1006.0)
-    node.status = Status.LOST
+    node.status = GpuStatus.LOST
     list(node.xid.collect(1006.0))
     assert recommended(node, 1006.0) == [("reboot_node", "lost", "4")]
-    node.status = Status.UNKNOWN
+    node.status = GpuStatus.UNKNOWN
     assert recommended(node, 1007.0) == []
-    node.status = Status.UP
+    node.status = GpuStatus.UP
     list(node.xid.collect(1008.0))
     assert recommended(node, 1008.0) == [("none", "ok", "0")], "the GPU is back after a reset"
 
 
 def test_since_when_is_kept_as_long_as_the_reason(node: Node) -> None:
-    node.status = Status.LOST
+    node.status = GpuStatus.LOST
     wanted = node.log.recommendations(node.view(1000.0), 1000.0)["GPU-a"]
     assert wanted == node.log.recommendations(node.view(1050.0), 1050.0)["GPU-a"]
     assert (wanted.action, wanted.reason, wanted.since) == ("reboot_node", "lost", 1000.0)

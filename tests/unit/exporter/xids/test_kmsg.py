@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.xids import kmsg
-from exporter.xids.kmsg import KmsgReader, Position, Record, parse
+from exporter.xids.kmsg import KmsgReader, KmsgRecord, Position, parse
 
 
 def texts(reader: KmsgReader, position: Position = Position()) -> list[str]:  # noqa: B008
@@ -19,16 +19,16 @@ def texts(reader: KmsgReader, position: Position = Position()) -> list[str]:  # 
 @pytest.mark.parametrize(
     ("line", "record"),
     [
-        (b"4,12,345,-;hello; world", Record(12, 345, "hello; world")),
-        (b"4,12,345,c,caller=T1;hello", Record(12, 345, "hello")),
-        (b"4,12,345,-;caf\xe9\x00", Record(12, 345, "caf\ufffd\ufffd")),
+        (b"4,12,345,-;hello; world", KmsgRecord(12, 345, "hello; world")),
+        (b"4,12,345,c,caller=T1;hello", KmsgRecord(12, 345, "hello")),
+        (b"4,12,345,-;caf\xe9\x00", KmsgRecord(12, 345, "caf\ufffd\ufffd")),
         (b" SUBSYSTEM=pci", None),
         (b"hello", None),
         (b"a,b,c,-;x", None),
         (b"", None),
     ],
 )
-def test_a_record_is_parsed(line: bytes, record: Record | None) -> None:
+def test_a_record_is_parsed(line: bytes, record: KmsgRecord | None) -> None:
     assert parse(line) == record
 
 

@@ -4,27 +4,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.xids.xid import Event, LineParser, Losses, SwitchEvent, judge
+from exporter.xids.xid import LineParser, Losses, SwitchEvent, XidEvent, classify
 from exporter.xids.xid_catalogue import Codes
 
 GPU = (0, 0x41, 0)
 SWITCH = "0000:a9:00.0"
 LINES = [
-    ("NVRM: Xid (PCI:0000:41:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.", Event(GPU, 79)),
-    ("NVRM: Xid (PCI:0000:41:00): 31, pid=4242, name=python, Ch 00000008", Event(GPU, 31)),
-    ("NVRM: Xid (0000:41:00): 13, Graphics Exception", Event(GPU, 13)),
-    ("NVRM: Xid (PCI:0000:41:00 GPU-I:05): 31, pid=7, name=python", Event(GPU, 31)),
-    ("NVRM: Xid (PCI:0000:41:00): 119, pid=9, name=x: 31, y", Event(GPU, 119)),
-    ("NVRM: Xid (PCI:0000:41:00): 149, NETIR_LINK_EVT  Fatal XC0 i0 Link 03 (0x1 0x2)", Event(GPU, 149, fatal=True, subcode=0)),
-    ("NVRM: Xid (PCI:0000:41:00): 149, NETIR_LINK_DOWN Fatal XC0 i0 Link 03 (0x00400011 0x0)", Event(GPU, 149, fatal=True, subcode=4)),
-    ("NVRM: Xid (PCI:0000:41:00): 145, RLW_REMAP Nonfatal XC0 i0 Link 00 (0x00000004 0x1)", Event(GPU, 145, fatal=False, subcode=0)),
-    ("NVRM: Xid (PCI:0000:41:00): 144, SAW_MVB Non-fatal", Event(GPU, 144, fatal=False)),
-    ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)", Event(GPU, 154, recovery="reboot_node")),
-    ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x1 (PF FLR)", Event(GPU, 154, recovery="reset_gpu")),
-    ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x4 (Drain and Reset) to 0x0 (None)", Event(GPU, 154, recovery="none")),
-    ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x6 (Bus Reset)", Event(GPU, 154, recovery="drain_reset")),
-    ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0xff (new)", Event(GPU, 154)),
-    ("NVRM: GPU 0000:41:00.0: GPU has fallen off the bus.", Event(GPU, 79, coded=False)),
+    ("NVRM: Xid (PCI:0000:41:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.", XidEvent(GPU, 79)),
+    ("NVRM: Xid (PCI:0000:41:00): 31, pid=4242, name=python, Ch 00000008", XidEvent(GPU, 31)),
+    ("NVRM: Xid (0000:41:00): 13, Graphics Exception", XidEvent(GPU, 13)),
+    ("NVRM: Xid (PCI:0000:41:00 GPU-I:05): 31, pid=7, name=python", XidEvent(GPU, 31)),
+    ("NVRM: Xid (PCI:0000:41:00): 119, pid=9, name=x: 31, y", XidEvent(GPU, 119)),
+    ("NVRM: Xid (PCI:0000:41:00): 149, NETIR_LINK_EVT  Fatal XC0 i0 Link 03 (0x1 0x2)", XidEvent(GPU, 149, fatal=True, subcode=0)),
+    ("NVRM: Xid (PCI:0000:41:00): 149, NETIR_LINK_DOWN Fatal XC0 i0 Link 03 (0x00400011 0x0)", XidEvent(GPU, 149, fatal=True, subcode=4)),
+    ("NVRM: Xid (PCI:0000:41:00): 145, RLW_REMAP Nonfatal XC0 i0 Link 00 (0x00000004 0x1)", XidEvent(GPU, 145, fatal=False, subcode=0)),
+    ("NVRM: Xid (PCI:0000:41:00): 144, SAW_MVB Non-fatal", XidEvent(GPU, 144, fatal=False)),
+    ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)", XidEvent(GPU, 154, recovery="reboot_node")),
+    ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x1 (PF FLR)", XidEvent(GPU, 154, recovery="reset_gpu")),
+    ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x4 (Drain and Reset) to 0x0 (None)", XidEvent(GPU, 154, recovery="none")),
+    ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0x6 (Bus Reset)", XidEvent(GPU, 154, recovery="drain_reset")),
+    ("NVRM: Xid (PCI:0000:41:00): 154, GPU recovery action changed from 0x0 (None) to 0xff (new)", XidEvent(GPU, 154)),
+    ("NVRM: GPU 0000:41:00.0: GPU has fallen off the bus.", XidEvent(GPU, 79, coded=False)),
     ("nvidia-nvswitch3: SXid (PCI:0000:A9:00.0): 20034, Fatal, Link 30 LTSSM Fault Up", SwitchEvent(SWITCH, 20034)),
     ("nvidia-nvswitch3: SXid (PCI:0000:a9:00.0): 20034, Severity 1 Engine instance 30", None),
     ("nvidia-nvswitch3: SXid (PCI:0000:a9:00.0): 20034, Data {0x50610002, 0x10100030}", None),
@@ -39,7 +39,7 @@ LINES = [
 
 
 @pytest.mark.parametrize(("line", "event"), LINES)
-def test_a_line_is_read(line: str, event: Event | SwitchEvent | None) -> None:
+def test_a_line_is_read(line: str, event: XidEvent | SwitchEvent | None) -> None:
     assert LineParser().feed(line) == event
 
 
@@ -50,7 +50,7 @@ def test_a_loss_told_over_several_lines_is_one_event() -> None:
         "NVRM: (PCI ID: 10de:2330) installed in this system has",
         "NVRM: fallen off the bus and is not responding to commands.",
     ]
-    assert [parser.feed(line) for line in lines] == [None, None, Event(GPU, 79, coded=False)]
+    assert [parser.feed(line) for line in lines] == [None, None, XidEvent(GPU, 79, coded=False)]
     assert parser.feed(lines[2]) is None
 
 
@@ -62,7 +62,7 @@ def test_a_gpu_is_named_for_the_three_lines_that_follow(between: int, named: boo
     for _ in range(between):
         assert parser.feed("NVRM: (PCI ID: 10de:2330) installed in this system has") is None
     found = parser.feed("NVRM: fallen off the bus and is not responding to commands.")
-    assert found == (Event(GPU, 79, coded=False) if named else None)
+    assert found == (XidEvent(GPU, 79, coded=False) if named else None)
 
 
 def test_a_code_in_other_digits_than_the_kernels_is_none() -> None:
@@ -82,21 +82,21 @@ def test_no_line_breaks_the_parser(text: str) -> None:
 @pytest.mark.parametrize(
     ("code", "event", "judgement"),
     [
-        (31, Event(GPU, 31), ("warning", "restart_app")),
-        (149, Event(GPU, 149, fatal=True), ("critical", "drain_reset")),
-        (149, Event(GPU, 149, fatal=True, subcode=10), ("critical", "inspect")),
-        (149, Event(GPU, 149, fatal=False, subcode=10), ("warning", "none")),
-        (149, Event(GPU, 149), ("warning", "none")),
-        (154, Event(GPU, 154, recovery="reboot_node"), ("critical", "reboot_node")),
-        (154, Event(GPU, 154, recovery="none"), ("info", "none")),
-        (154, Event(GPU, 154), ("warning", "none")),
-        (700, Event(GPU, 700), ("warning", "none")),
+        (31, XidEvent(GPU, 31), ("warning", "restart_app")),
+        (149, XidEvent(GPU, 149, fatal=True), ("critical", "drain_reset")),
+        (149, XidEvent(GPU, 149, fatal=True, subcode=10), ("critical", "inspect")),
+        (149, XidEvent(GPU, 149, fatal=False, subcode=10), ("warning", "none")),
+        (149, XidEvent(GPU, 149), ("warning", "none")),
+        (154, XidEvent(GPU, 154, recovery="reboot_node"), ("critical", "reboot_node")),
+        (154, XidEvent(GPU, 154, recovery="none"), ("info", "none")),
+        (154, XidEvent(GPU, 154), ("warning", "none")),
+        (700, XidEvent(GPU, 700), ("warning", "none")),
     ],
 )
 def test_the_line_decides_where_the_catalogue_says_so(
-    code: int, event: Event, judgement: tuple[str, str]
+    code: int, event: XidEvent, judgement: tuple[str, str]
 ) -> None:
-    assert judge(Codes().xid(code), event.fatal, event.subcode, event.recovery) == judgement
+    assert classify(Codes().xid(code), event.fatal, event.subcode, event.recovery) == judgement
 
 
 CODED, BARE = True, False

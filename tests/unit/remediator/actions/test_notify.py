@@ -11,15 +11,15 @@ from remediator.actions.base import Tools
 from remediator.actions.notify import Notify
 from remediator.core import events, plan
 from remediator.core.events import Kind
-from remediator.core.journal_state import Book
+from remediator.core.journal_state import JournalState
 from remediator.core.lifecycle import evolve
 from remediator.core.model import Incident, Level
 from remediator.core.reasons import Reason
-from remediator.executor import Outcome, outcome_events
+from remediator.executor import StepOutcome, outcome_events
 
 NOW = 1_700_000_000.0
 GPU = Target.parse("node1/3")
-DONE = Outcome(Kind.STEP_DONE, Reason.EFFECT_SEEN, "People are notified.")
+DONE = StepOutcome(Kind.STEP_DONE, Reason.EFFECT_SEEN, "People are notified.")
 
 
 class _Tools:
@@ -50,7 +50,7 @@ def test_the_message_is_one_append_with_the_steps_end_and_goes_into_the_outbox()
     assert (told.kind, told.incident, told.target) == (Kind.NOTIFIED, "inc-1", "gpu/node1/3")
     assert told.data["occasion"] == "held-storm"
     assert told.text == told.data["body"]["text"]
-    book = Book()
+    book = JournalState()
     book.apply(told)
     message = book.outbox[step.op_id]
     assert message.body["reason"] == "storm"

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fleetmedic.kernel.labels import Target
-from remediator.clusters.base import ClusterError, Conflict
+from remediator.clusters.base import ClusterError, QuarantineConflict
 from remediator.clusters.dryrun import DryRunCluster
 from remediator.clusters.memory import MemoryCluster
 
@@ -86,7 +86,7 @@ def test_a_real_quarantine_of_another_owner_is_respected(
         await real.quarantine(GPU, op_id="1", owner="ops", reason="mine")
         await dry.quarantine(GPU, op_id="2", owner="me", reason="lost")
 
-    with pytest.raises(Conflict, match="by ops"):
+    with pytest.raises(QuarantineConflict, match="by ops"):
         asyncio.run(story())
 
 

@@ -14,15 +14,17 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
 from remediator.clusters.base import Capability, ClusterError, Unsupported
-from remediator.clusters.local import LocalCluster, LocalSettings
+from remediator.clusters.local import LocalClusterAdapter, LocalSettings
 
 GPU = Target.parse("node1/0")
 NODE = Target.parse("node1")
 HARDWARE = {Capability.GPU_RESET, Capability.REBOOT, Capability.PROBE}
 
 
-def local(state: Path, hardware: str | None = None) -> LocalCluster:
-    return LocalCluster("lab", LocalSettings(str(state / "cluster"), hardware, burn_in="20ms"))
+def local(state: Path, hardware: str | None = None) -> LocalClusterAdapter:
+    return LocalClusterAdapter(
+        "lab", LocalSettings(str(state / "cluster"), hardware, burn_in="20ms")
+    )
 
 
 def test_without_hardware_repair_and_test_are_unsupported(tmp_path: Path) -> None:
@@ -68,7 +70,7 @@ def test_a_store_that_is_in_trouble_may_recover(tmp_path: Path) -> None:
 
 def test_a_burn_in_that_is_no_duration_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a duration"):
-        LocalCluster("lab", LocalSettings(str(tmp_path), None, burn_in="long"))
+        LocalClusterAdapter("lab", LocalSettings(str(tmp_path), None, burn_in="long"))
 
 
 def test_a_node_without_gpus_has_not_passed_a_test(tmp_path: Path) -> None:

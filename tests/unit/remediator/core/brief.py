@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remediator.core.decision import Act, Decision, Hold, Move, Widen, Would
+from remediator.core.decision import Act, Decision, Hold, Move, Rehearse, Widen
 
 
 def brief(decision: Decision) -> tuple[str, object]:
@@ -14,7 +14,7 @@ def brief(decision: Decision) -> tuple[str, object]:
             return "move", state
         case Hold(reason, _, _):
             return "hold", reason
-        case Would(actions, _):
+        case Rehearse(actions, _):
             return "would", actions
         case Widen():
             return "widen", None

@@ -13,18 +13,18 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events
 from remediator.core.decision import Case
 from remediator.core.evidence import OVER
-from remediator.core.facts import PoolView, SensorView, View
+from remediator.core.facts import Facts, PoolFacts, SensorFacts
 from remediator.core.guards import Limits
-from remediator.core.lifecycle import birth, evolve
+from remediator.core.lifecycle import evolve, new_incident
 from remediator.core.model import (
     Alert,
     FaultClass,
     Incident,
+    IncidentState,
     JobsPlan,
     Level,
     Playbook,
     Rung,
-    State,
     VerifyPlan,
 )
 from remediator.core.reasons import Reason
@@ -48,11 +48,11 @@ def playbook() -> Playbook:
 
 
 @pytest.fixture(scope="session")
-def view() -> View:
+def view() -> Facts:
     """A calm world in which everything is known and allowed."""
-    return View(
-        level=Level.REPAIR, quarantine_owner="fleetmedic", pool=PoolView(gpus=32, nodes=4),
-        sensors=SensorView(0.0, True, 1.0), witnesses=frozenset({"the GPU's driver", "kernel log"}),
+    return Facts(
+        level=Level.REPAIR, quarantine_owner="fleetmedic", pool=PoolFacts(gpus=32, nodes=4),
+        sensors=SensorFacts(0.0, True, 1.0), witnesses=frozenset({"the GPU's driver", "kernel log"}),
     )  # fmt: skip
 
 
@@ -74,10 +74,12 @@ def alert() -> Callable[..., Alert]:
 def incident() -> Callable[..., Incident]:
     """An incident in a state; one past TRIAGED has quarantined its target."""
 
-    def make(state: State = State.TRIAGED, target: Target = GPU, **changes: Any) -> Incident:
+    def make(
+        state: IncidentState = IncidentState.TRIAGED, target: Target = GPU, **changes: Any
+    ) -> Incident:
         opened = events.opened("inc-1", target, "gpu-lost", Level.REPAIR, NOW - 60, 0, "A case.")
-        one = birth(opened)
-        late = state not in (State.NEW, State.TRIAGED, State.HELD)
+        one = new_incident(opened)
+        late = state not in (IncidentState.NEW, IncidentState.TRIAGED, IncidentState.HELD)
         kept = (target,) if late and target.node else ()
         changes = {"quarantined": kept, "since": NOW - 30} | changes
         return replace(one, state=state, **changes)
@@ -103,7 +105,7 @@ def after() -> Callable[..., Incident]:
 
 
 @pytest.fixture(scope="session")
-def case(playbook: Playbook, view: View) -> Callable[..., Case]:
+def case(playbook: Playbook, view: Facts) -> Callable[..., Case]:
     """A case in the calm world; keywords change the view."""
 
     def make(one: Incident, *, book: Playbook = playbook, now: float = NOW, **changes: Any) -> Case:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.core.facts import JobView
+from remediator.core.facts import TargetJob
 from remediator.core.model import FaultClass, JobsPlan, Level, Playbook, ScalePlan
 
 NOW = 1_700_000_000.0
 GPU, NODE = Target(TargetKind.GPU, "node2", 3), Target(TargetKind.NODE, "node2")
 SERVE, TRAIN = Target(TargetKind.WORKLOAD, "serve"), Target(TargetKind.JOB, "train-a")
-DEAD, RUNNING = (JobView("train-a", False),), (JobView("train-a", True),)
+DEAD, RUNNING = (TargetJob("train-a", False),), (TargetJob("train-a", True),)
 OURS = {"node_quarantine_owner": "fleetmedic"}
 FEW = {"witnesses": frozenset({"one"})}
 JOB = Playbook(

@@ -12,11 +12,11 @@ from remediator.core.decide import decide
 from remediator.core.evidence import ACTIVE
 from remediator.core.facts import (
     EVERYTHING,
-    PoolView,
+    PoolFacts,
     Stops,
 )
 from remediator.core.model import (
-    State,
+    IncidentState,
 )
 from remediator.core.reasons import Reason
 from tests.unit.remediator.core.brief import outcome
@@ -26,7 +26,7 @@ from tests.unit.remediator.core.nouns import GPU, NODE, NOW, RUNNING
 def test_before_a_reboot_for_one_gpu_the_node_is_quarantined_and_emptied(
     incident, case, after
 ) -> None:
-    one = incident(State.REPAIRING, rung=1)
+    one = incident(IncidentState.REPAIRING, rung=1)
     step = decide(case(one)).step
     assert (step.action, step.target) == ("quarantine_node", NODE)
     one = after(one, step)
@@ -44,49 +44,52 @@ def test_before_a_reboot_for_one_gpu_the_node_is_quarantined_and_emptied(
 
 
 def test_a_reboot_waits_while_another_node_is_out(incident, case) -> None:
-    one = incident(State.REPAIRING, rung=1)
-    held = decide(case(one, pool=PoolView(gpus=32, nodes=4, nodes_out=1)))
+    one = incident(IncidentState.REPAIRING, rung=1)
+    held = decide(case(one, pool=PoolFacts(gpus=32, nodes=4, nodes_out=1)))
     assert Reason.BUDGET_OUT is held.reason
 
 
 def test_a_node_that_a_person_released_is_not_rebooted(incident, case) -> None:
-    one = incident(State.REPAIRING, rung=1, quarantined=(GPU, NODE))
+    one = incident(IncidentState.REPAIRING, rung=1, quarantined=(GPU, NODE))
     decision = decide(case(one, node_quarantine_owner=None))
-    assert (decision.state, decision.reason) == (State.ESCALATED, Reason.RELEASED_BY_OTHERS)
+    assert (decision.state, decision.reason) == (IncidentState.ESCALATED, Reason.RELEASED_BY_OTHERS)
 
 
 def test_a_node_of_another_owner_is_neither_quarantined_nor_rebooted(incident, case) -> None:
-    one = incident(State.REPAIRING, rung=1)
+    one = incident(IncidentState.REPAIRING, rung=1)
     decision = decide(case(one, node_quarantine_owner="bob"))
     assert outcome(decision) == ("hold", Reason.OTHER_OWNER)
 
 
 def test_a_node_that_could_not_be_quarantined_is_not_rebooted(incident, case, after) -> None:
-    one = incident(State.REPAIRING, rung=1)
+    one = incident(IncidentState.REPAIRING, rung=1)
     failed = after(one, decide(case(one)).step, done=False)
-    assert outcome(decide(case(failed))) == ("move", (State.ESCALATED, Reason.QUARANTINE_FAILED))
+    assert outcome(decide(case(failed))) == (
+        "move",
+        (IncidentState.ESCALATED, Reason.QUARANTINE_FAILED),
+    )
 
 
 def test_a_node_whose_jobs_cannot_be_moved_is_not_even_quarantined(incident, case) -> None:
-    one = incident(State.REPAIRING, rung=1)
+    one = incident(IncidentState.REPAIRING, rung=1)
     able = EVERYTHING - {"restart"}
     decision = decide(case(one, node_jobs=RUNNING, capabilities=able))
-    assert outcome(decision) == ("move", (State.ESCALATED, Reason.UNSUPPORTED))
+    assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
     assert outcome(decide(case(one, capabilities=able))) == ("act", "quarantine_node")
 
 
 def test_the_nodes_quarantine_waits_for_its_own_budget_and_a_pin(incident, case) -> None:
-    one = incident(State.REPAIRING, rung=1)
-    full = PoolView(gpus=32, nodes=4, nodes_out=1)
+    one = incident(IncidentState.REPAIRING, rung=1)
+    full = PoolFacts(gpus=32, nodes=4, nodes_out=1)
     assert outcome(decide(case(one, pool=full))) == ("hold", Reason.BUDGET_OUT)
-    gpus = PoolView(gpus=32, nodes=4, gpus_out=30)
+    gpus = PoolFacts(gpus=32, nodes=4, gpus_out=30)
     assert outcome(decide(case(one, pool=gpus))) == ("act", "quarantine_node")
     pinned = Stops(pinned="alice: fine")
     assert outcome(decide(case(one, stops=pinned))) == ("hold", Reason.PINNED)
 
 
 def test_a_reset_needs_no_empty_node(incident, case) -> None:
-    one = incident(State.REPAIRING)
+    one = incident(IncidentState.REPAIRING)
     assert outcome(decide(case(one, node_jobs=RUNNING))) == ("act", "reset_gpu")
 
 
@@ -95,10 +98,10 @@ TESTED = {"alerts_active": False, "evidence": ACTIVE, "witnesses": frozenset()}
 
 def _failed_test(incident, case, after, **changes):
     """REPAIRING after a reset in vain: only our own test speaks against the GPU."""
-    one = incident(State.VERIFYING, **changes)
+    one = incident(IncidentState.VERIFYING, **changes)
     one = after(one, plan.new_step(one, "reset_gpu", 1.0))
     one = after(one, plan.new_step(one, "verify", 1.0), done=False, passed=False)
-    return replace(one, state=State.REPAIRING, rung=1, since=NOW, mark=len(one.steps))
+    return replace(one, state=IncidentState.REPAIRING, rung=1, since=NOW, mark=len(one.steps))
 
 
 def test_a_failed_test_is_the_signal_by_which_the_jobs_of_the_node_may_be_moved(
@@ -119,7 +122,7 @@ def test_where_a_playbook_needs_more_signals_than_the_test_the_node_keeps_its_jo
 ) -> None:
     one, two = _failed_test(incident, case, after), replace(playbook, witnesses=2)
     decision = decide(case(one, book=two, node_jobs=RUNNING, **TESTED))
-    assert outcome(decision) == ("move", (State.ESCALATED, Reason.WITNESSES))
+    assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.WITNESSES))
     waits = decide(case(one, book=two, node_jobs=RUNNING, **TESTED | {"alerts_active": True}))
     assert outcome(waits) == ("hold", Reason.WITNESSES)
     idle = decide(case(one, book=two, **TESTED))
@@ -136,14 +139,14 @@ PINNED_NODE = {"stops": Stops(node_pinned="alice returned node1", node_pinned_un
 def test_a_node_that_people_keep_is_neither_emptied_nor_rebooted_for_one_gpu(
     incident, case, kept, reason
 ) -> None:
-    one = incident(State.REPAIRING, rung=1)
+    one = incident(IncidentState.REPAIRING, rung=1)
     assert outcome(decide(case(one, **kept))) == ("hold", reason)
-    ready = incident(State.REPAIRING, rung=1, quarantined=(GPU, NODE))
+    ready = incident(IncidentState.REPAIRING, rung=1, quarantined=(GPU, NODE))
     ours = {"node_quarantine_owner": "fleetmedic"}
     assert outcome(decide(case(ready, **ours, **kept))) == ("hold", reason)
     step = plan.new_step(ready, "reboot_node", 1.0, on=NODE)
     assert gates.right_before(case(ready, **ours, **kept), step).reason is reason
-    reset = decide(case(incident(State.REPAIRING, rung=0), **kept)).step
+    reset = decide(case(incident(IncidentState.REPAIRING, rung=0), **kept)).step
     assert reset.action == "reset_gpu", "the GPU alone may be repaired"
 
 
@@ -151,7 +154,7 @@ def test_no_job_leaves_a_node_that_cannot_be_rebooted_because_of_another_owner(
     incident, case, playbook
 ) -> None:
     book = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:])
-    one = incident(State.QUARANTINED, NODE)
+    one = incident(IncidentState.QUARANTINED, NODE)
     assert outcome(decide(case(one, book=book, jobs=RUNNING, **OTHERS))) == (
         "hold", Reason.OTHER_OWNER,
     )  # fmt: skip

@@ -13,19 +13,19 @@ from remediator.core.decision import Act, Case, Move, Wait
 from remediator.core.evidence import ACTIVE, OVER
 from remediator.core.facts import (
     EVERYTHING,
-    PoolView,
-    SensorView,
+    Facts,
+    PoolFacts,
+    SensorFacts,
     Stops,
-    View,
 )
 from remediator.core.guards import Limits, Ruling
 from remediator.core.lifecycle import TRANSITIONS
 from remediator.core.model import (
     ENDED,
     FaultClass,
+    IncidentState,
     Level,
     Playbook,
-    State,
 )
 from remediator.core.reasons import Reason
 from tests.unit.remediator.core.brief import brief
@@ -40,21 +40,21 @@ from tests.unit.remediator.core.nouns import DEAD, GPU, JOB, NODE, NOW, RUNNING,
         ({"known": False}, ("hold", Reason.FACTS_UNKNOWN)),
         ({"quarantine_owner": "alice"}, ("hold", Reason.OTHER_OWNER)),
         ({"node_quarantine_owner": "alice"}, ("hold", Reason.OTHER_OWNER)),
-        ({"firing": False}, ("move", State.SUPPRESSED)),
-        ({"pool": PoolView(gpus=32, gpus_out=3)}, ("hold", Reason.BUDGET_OUT)),
-        ({"pool": PoolView(gpus=32, recent=(NOW, NOW, NOW))}, ("hold", Reason.BUDGET_NEW)),
+        ({"firing": False}, ("move", IncidentState.SUPPRESSED)),
+        ({"pool": PoolFacts(gpus=32, gpus_out=3)}, ("hold", Reason.BUDGET_OUT)),
+        ({"pool": PoolFacts(gpus=32, recent=(NOW, NOW, NOW))}, ("hold", Reason.BUDGET_NEW)),
         ({"level": Level.QUARANTINE}, ("act", "quarantine_gpu")),
         # A quarantine needs neither a second witness, nor the hold, nor the Watchdog.
-        ({"witnesses": frozenset(), "sensors": SensorView()}, ("act", "quarantine_gpu")),
+        ({"witnesses": frozenset(), "sensors": SensorFacts()}, ("act", "quarantine_gpu")),
     ],
 )
 def test_before_a_quarantine(incident, case, changes, expected) -> None:
-    one = replace(incident(State.TRIAGED), opened=NOW)
+    one = replace(incident(IncidentState.TRIAGED), opened=NOW)
     assert expected == brief(decide(case(one, **({"quarantine_owner": None} | changes))))
 
 
 def test_observe_writes_the_whole_plan_down_and_stops(incident, case) -> None:
-    one = incident(State.TRIAGED)
+    one = incident(IncidentState.TRIAGED)
     said = brief(decide(case(one, level=Level.OBSERVE, quarantine_owner=None)))
     actions = (
         "quarantine_gpu", "signal_checkpoint", "restart_jobs", "notify", "reset_gpu",
@@ -62,7 +62,7 @@ def test_observe_writes_the_whole_plan_down_and_stops(incident, case) -> None:
     )  # fmt: skip
     assert ("would", actions) == said
     written = replace(one, rehearsed=True)
-    assert brief(decide(case(written, level=Level.OBSERVE))) == ("move", State.SUPPRESSED)
+    assert brief(decide(case(written, level=Level.OBSERVE))) == ("move", IncidentState.SUPPRESSED)
 
 
 def test_an_application_error_tells_people_and_closes_and_quarantines_nothing(
@@ -71,23 +71,23 @@ def test_an_application_error_tells_people_and_closes_and_quarantines_nothing(
     book = Playbook(
         "application-error", (), (), TargetKind.GPU, FaultClass.APPLICATION, Level.OBSERVE
     )
-    one = incident(State.TRIAGED)
+    one = incident(IncidentState.TRIAGED)
     first = decide(case(one, book=book, paused=True))
     assert brief(first) == ("act", "notify:opened")
-    assert brief(decide(case(after(one, first.step), book=book))) == ("move", State.CLOSED)
+    assert brief(decide(case(after(one, first.step), book=book))) == ("move", IncidentState.CLOSED)
     forced = replace(playbook, fault_class=FaultClass.APPLICATION)
     assert brief(decide(case(one, book=forced, quarantine_owner=None))) == ("act", "notify:failed")
 
 
 @given(
-    st.sampled_from(State), st.booleans(), st.booleans(), st.booleans(),
+    st.sampled_from(IncidentState), st.booleans(), st.booleans(), st.booleans(),
     st.sampled_from([None, "fleetmedic", "alice"]), st.sampled_from([(), DEAD, RUNNING]),
     st.sampled_from(Level), st.integers(0, 2), st.sampled_from([frozenset(), frozenset({"one"})]),
 )  # fmt: skip
 def test_decide_answers_every_state_and_view(
     incident, playbook, state, paused, known, firing, owner, jobs, level, rung, witnesses
 ) -> None:
-    view = View(
+    view = Facts(
         level=level, paused=paused, known=known, evidence=ACTIVE if firing else OVER,
         quarantine_owner=owner, jobs=jobs, node_jobs=jobs, node_quarantine_owner=owner,
         witnesses=witnesses,
@@ -107,27 +107,27 @@ def test_decide_answers_every_state_and_view(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"firing": False}, ("move", State.VERIFYING)),
-        ({"level": Level.OBSERVE}, ("move", State.ESCALATED)),
+        ({"firing": False}, ("move", IncidentState.VERIFYING)),
+        ({"level": Level.OBSERVE}, ("move", IncidentState.ESCALATED)),
     ],
 )
 def test_a_node_that_took_quarantines_over_never_ends_without_them(
     incident, case, changes, expected
 ) -> None:
-    one = incident(State.TRIAGED, Target.parse("node2"), quarantined=(GPU,))
+    one = incident(IncidentState.TRIAGED, Target.parse("node2"), quarantined=(GPU,))
     assert brief(decide(case(one, quarantine_owner=None, **changes))) == expected
 
 
 def test_a_held_incident_goes_back_when_the_guards_allow(incident, case) -> None:
-    one = replace(incident(State.HELD), held=Reason.PAUSED)
+    one = replace(incident(IncidentState.HELD), held=Reason.PAUSED)
     assert Reason.PAUSED is decide(case(one, paused=True, quarantine_owner=None)).reason
-    assert State.TRIAGED is decide(case(one, quarantine_owner=None)).state
+    assert IncidentState.TRIAGED is decide(case(one, quarantine_owner=None)).state
 
 
 def test_a_quarantine_that_failed_is_tried_once_more_and_then_left_to_a_person(
     incident, case, after
 ) -> None:
-    one = incident(State.TRIAGED)
+    one = incident(IncidentState.TRIAGED)
     first = decide(case(one, quarantine_owner=None)).step
     one = after(one, first, done=False, text="the API server refuses")
     second = decide(case(one, quarantine_owner=None)).step
@@ -137,37 +137,40 @@ def test_a_quarantine_that_failed_is_tried_once_more_and_then_left_to_a_person(
     told = decide(case(twice, quarantine_owner=None))
     assert (brief(told), told.text) == (("act", "notify:failed"), "the API server refuses")
     ended = decide(case(after(twice, told.step), quarantine_owner=None))
-    assert (ended.state, ended.reason) == (State.FAILED, Reason.QUARANTINE_FAILED)
+    assert (ended.state, ended.reason) == (IncidentState.FAILED, Reason.QUARANTINE_FAILED)
     done = after(one, second)
-    assert brief(decide(case(done))) == ("move", State.QUARANTINED)
+    assert brief(decide(case(done))) == ("move", IncidentState.QUARANTINED)
 
 
 @pytest.mark.parametrize(
     ("target", "pool", "held"),
     [
-        (NODE, PoolView(gpus=32, nodes=4, nodes_out=1, gpus_out=0), True),
-        (NODE, PoolView(gpus=32, nodes=4, nodes_out=0, gpus_out=32), False),
-        (GPU, PoolView(gpus=32, nodes=4, nodes_out=4, gpus_out=0), False),
-        (GPU, PoolView(gpus=32, nodes=4, nodes_out=0, gpus_out=3), True),
+        (NODE, PoolFacts(gpus=32, nodes=4, nodes_out=1, gpus_out=0), True),
+        (NODE, PoolFacts(gpus=32, nodes=4, nodes_out=0, gpus_out=32), False),
+        (GPU, PoolFacts(gpus=32, nodes=4, nodes_out=4, gpus_out=0), False),
+        (GPU, PoolFacts(gpus=32, nodes=4, nodes_out=0, gpus_out=3), True),
     ],
 )
 def test_a_budget_is_that_of_the_kind_of_target(incident, case, target, pool, held) -> None:
-    one = incident(State.TRIAGED, target)
+    one = incident(IncidentState.TRIAGED, target)
     said = brief(decide(case(one, quarantine_owner=None, pool=pool)))
     quarantine = "quarantine_gpu" if target.gpu is not None else "quarantine_node"
     assert said == (("hold", Reason.BUDGET_OUT) if held else ("act", quarantine))
 
 
 def test_a_quarantine_of_ours_is_not_blocked_by_our_own_budget(incident, case) -> None:
-    full = PoolView(gpus=32, gpus_out=32, recent=(NOW,) * 9)
-    assert brief(decide(case(incident(State.TRIAGED), pool=full))) == ("act", "quarantine_gpu")
+    full = PoolFacts(gpus=32, gpus_out=32, recent=(NOW,) * 9)
+    assert brief(decide(case(incident(IncidentState.TRIAGED), pool=full))) == (
+        "act",
+        "quarantine_gpu",
+    )
 
 
 def test_dead_hardware_waits_for_no_budget_and_says_so_in_its_step(incident, case) -> None:
-    full = {"pool": PoolView(gpus=32, gpus_out=32, recent=(NOW,) * 9), "quarantine_owner": None}
-    held = replace(incident(State.HELD), held=Reason.BUDGET_OUT)
-    assert decide(case(held, dead=True, **full)).state is State.TRIAGED
-    act = decide(case(incident(State.TRIAGED), dead=True, **full))
+    full = {"pool": PoolFacts(gpus=32, gpus_out=32, recent=(NOW,) * 9), "quarantine_owner": None}
+    held = replace(incident(IncidentState.HELD), held=Reason.BUDGET_OUT)
+    assert decide(case(held, dead=True, **full)).state is IncidentState.TRIAGED
+    act = decide(case(incident(IncidentState.TRIAGED), dead=True, **full))
     assert (brief(act), act.dead) == (("act", "quarantine_gpu"), True)
 
 
@@ -175,38 +178,38 @@ def test_where_no_gpu_can_be_quarantined_nothing_is_touched_and_a_person_is_noti
     incident, case, after
 ) -> None:
     unable = {"capabilities": EVERYTHING - {"gpu_quarantine"}, "quarantine_owner": None}
-    one = incident(State.TRIAGED)
+    one = incident(IncidentState.TRIAGED)
     told = decide(case(one, jobs=DEAD, **unable))
     assert (brief(told), told.text) == (
         ("act", "notify:failed"), "This cluster lacks a required capability: gpu quarantine.",
     )  # fmt: skip
     ended = decide(case(after(one, told.step), jobs=DEAD, **unable))
-    assert (ended.state, ended.reason) == (State.FAILED, Reason.UNSUPPORTED)
+    assert (ended.state, ended.reason) == (IncidentState.FAILED, Reason.UNSUPPORTED)
 
 
 def test_a_release_by_hand_holds_what_would_be_quarantined_again_until_its_time(
     incident, case
 ) -> None:
     pinned = Stops(pinned="alice: tested", pinned_until=NOW + 14_000)
-    held = decide(case(incident(State.TRIAGED), quarantine_owner=None, stops=pinned))
+    held = decide(case(incident(IncidentState.TRIAGED), quarantine_owner=None, stops=pinned))
     assert (held.reason, held.until, held.text) == (Reason.PINNED, NOW + 14_000, "alice: tested")
 
 
-@pytest.mark.parametrize("state", [State.TRIAGED, State.HELD])
+@pytest.mark.parametrize("state", [IncidentState.TRIAGED, IncidentState.HELD])
 def test_an_alert_that_is_over_before_anything_was_done_ends_its_incident(
     incident, case, after, state
 ) -> None:
     over = {"firing": False, "quarantine_owner": None}
     one = incident(state)
-    assert brief(decide(case(one, **over))) == ("move", State.SUPPRESSED)
+    assert brief(decide(case(one, **over))) == ("move", IncidentState.SUPPRESSED)
     told = after(one, plan.notify(one, "held-budget_out"))
-    assert brief(decide(case(told, **over))) == ("move", State.SUPPRESSED)
+    assert brief(decide(case(told, **over))) == ("move", IncidentState.SUPPRESSED)
 
 
 def test_what_was_touched_already_is_not_forgotten_when_its_alert_ends(
     incident, case, after
 ) -> None:
-    one = incident(State.TRIAGED)
+    one = incident(IncidentState.TRIAGED)
     tried = after(one, plan.quarantine(one), done=False)
     assert brief(decide(case(tried, firing=False, quarantine_owner=None)))[0] == "act"
     ours = decide(case(one, firing=False, quarantine_owner="fleetmedic"))
@@ -214,16 +217,16 @@ def test_what_was_touched_already_is_not_forgotten_when_its_alert_ends(
 
 
 def test_a_held_incident_is_also_ended_told_or_left_to_a_person(incident, case) -> None:
-    one = replace(incident(State.HELD), held=Reason.PAUSED, held_since=NOW - 200)
+    one = replace(incident(IncidentState.HELD), held=Reason.PAUSED, held_since=NOW - 200)
     assert brief(decide(case(one, firing=False, quarantine_owner=None))) == (
-        "move", State.SUPPRESSED,
+        "move", IncidentState.SUPPRESSED,
     )  # fmt: skip
     unable = {"capabilities": EVERYTHING - {"gpu_quarantine"}, "quarantine_owner": None}
     assert brief(decide(case(one, **unable))) == ("act", "notify:failed")
 
 
 def test_an_incident_that_waits_for_an_approval_waits(incident, case) -> None:
-    assert decide(case(incident(State.AWAIT_APPROVAL))) == Wait()
+    assert decide(case(incident(IncidentState.AWAIT_APPROVAL))) == Wait()
 
 
 @pytest.mark.parametrize("state", sorted(ENDED))
@@ -234,26 +237,29 @@ def test_an_ended_incident_does_nothing_more(incident, case, state) -> None:
 def test_a_workload_is_scaled_at_level_repair_only_and_a_job_restarted_at_drain(
     incident, case, after
 ) -> None:
-    one = incident(State.TRIAGED, SERVE)
-    assert brief(decide(case(one, book=SCALE))) == ("move", State.REPAIRING)
+    one = incident(IncidentState.TRIAGED, SERVE)
+    assert brief(decide(case(one, book=SCALE))) == ("move", IncidentState.REPAIRING)
     low = {"book": SCALE, "level": Level.DRAIN}
     assert brief(decide(case(one, **low))) == ("would", ("scale",))
     written = replace(one, rehearsed=True)
     assert brief(decide(case(written, **low))) == ("act", "notify:level")
     told = after(written, plan.notify(written, "level"))
-    assert brief(decide(case(told, **low))) == ("move", State.SUPPRESSED)
-    job = incident(State.TRIAGED, TRAIN)
-    assert brief(decide(case(job, book=JOB, level=Level.DRAIN))) == ("move", State.DRAINING)
+    assert brief(decide(case(told, **low))) == ("move", IncidentState.SUPPRESSED)
+    job = incident(IncidentState.TRIAGED, TRAIN)
+    assert brief(decide(case(job, book=JOB, level=Level.DRAIN))) == ("move", IncidentState.DRAINING)
     assert brief(decide(case(job, book=JOB, level=Level.QUARANTINE)))[0] == "would"
 
 
 def test_a_service_that_the_cluster_cannot_scale_or_whose_playbook_says_nothing_is_a_persons(
     incident, case
 ) -> None:
-    one = incident(State.TRIAGED, SERVE)
+    one = incident(IncidentState.TRIAGED, SERVE)
     able = EVERYTHING - {"scale"}
     assert brief(decide(case(one, book=SCALE, capabilities=able))) == ("act", "notify:failed")
     nothing = replace(SCALE, scale=None, quarantine=True)
     assert brief(decide(case(one, book=nothing))) == ("act", "notify:failed")
     job = replace(JOB, jobs=None, quarantine=True)
-    assert brief(decide(case(incident(State.TRIAGED, TRAIN), book=job))) == ("act", "notify:failed")
+    assert brief(decide(case(incident(IncidentState.TRIAGED, TRAIN), book=job))) == (
+        "act",
+        "notify:failed",
+    )

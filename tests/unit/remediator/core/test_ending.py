@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from remediator.core import plan
 from remediator.core.decide import decide
-from remediator.core.decision import Act, Case, Hold, Move, Wait, Would
-from remediator.core.ending import beyond_level, give_up, speak_up, told
-from remediator.core.facts import PoolView, Stops, View
+from remediator.core.decision import Act, Case, Hold, Move, Rehearse, Wait
+from remediator.core.ending import beyond_level, give_up, notify_long_hold, notify_once
+from remediator.core.facts import Facts, PoolFacts, Stops
 from remediator.core.guards import Limits
-from remediator.core.model import ENDED, Level, Order, State
+from remediator.core.model import ENDED, IncidentState, Level, Order
 from remediator.core.reasons import Reason
 from tests.unit.remediator.core.nouns import GPU, NODE, NOW
 
 ORDER = Order("alice", "tested by hand")
-OPEN = sorted(set(State) - ENDED)
+OPEN = sorted(set(IncidentState) - ENDED)
 
 
 # An unreachable cluster releases nothing.
@@ -28,7 +28,7 @@ OPEN = sorted(set(State) - ENDED)
 def test_an_unreachable_cluster_is_never_taken_for_a_release(incident, case, state, owner) -> None:
     one = incident(state, quarantined=(GPU,))
     decision = decide(case(one, known=False, quarantine_owner=owner))
-    assert not (isinstance(decision, Move) and decision.state is State.OVERRIDDEN)
+    assert not (isinstance(decision, Move) and decision.state is IncidentState.OVERRIDDEN)
 
 
 @given(
@@ -45,16 +45,21 @@ def test_without_facts_no_quarantined_incident_ends(
     assert not (isinstance(decision, Move) and decision.state in ENDED)
 
 
-@pytest.mark.parametrize("state", [State.QUARANTINED, State.REPAIRING, State.ESCALATED])
+@pytest.mark.parametrize(
+    "state", [IncidentState.QUARANTINED, IncidentState.REPAIRING, IncidentState.ESCALATED]
+)
 def test_what_a_person_released_in_the_cluster_ends_the_incident(incident, case, state) -> None:
     decision = decide(case(incident(state, quarantined=(GPU,)), quarantine_owner=None))
-    assert (decision.state, decision.reason) == (State.OVERRIDDEN, Reason.RELEASED_BY_OTHERS)
+    assert (decision.state, decision.reason) == (
+        IncidentState.OVERRIDDEN,
+        Reason.RELEASED_BY_OTHERS,
+    )
     taken = decide(case(incident(state, quarantined=(GPU,)), quarantine_owner="bob"))
     assert taken.text == "The quarantine of the target now belongs to bob."
 
 
 def test_what_was_never_quarantined_by_us_was_not_released(incident, case) -> None:
-    decision = decide(case(incident(State.TRIAGED), quarantine_owner=None))
+    decision = decide(case(incident(IncidentState.TRIAGED), quarantine_owner=None))
     assert isinstance(decision, Act)
 
 
@@ -62,24 +67,24 @@ def test_what_was_never_quarantined_by_us_was_not_released(incident, case) -> No
 
 
 def test_an_ordered_release_frees_all_that_was_quarantined_then_ends(incident, case, after) -> None:
-    one = incident(State.REPAIRING, quarantined=(GPU, NODE), released=ORDER)
+    one = incident(IncidentState.REPAIRING, quarantined=(GPU, NODE), released=ORDER)
     act = decide(case(one, kept=(NODE,), paused=True, firing=True))
     assert (act.step.id, act.step.also) == (plan.ORDERED, (GPU, NODE))
     assert act.text == "alice: tested by hand"
     freed = after(one, act.step)
     ended = decide(case(freed, quarantine_owner=None))
     assert (ended.state, ended.reason, ended.text) == (
-        State.OVERRIDDEN, Reason.RELEASED_BY_PERSON, "alice: tested by hand",
+        IncidentState.OVERRIDDEN, Reason.RELEASED_BY_PERSON, "alice: tested by hand",
     )  # fmt: skip
 
 
 def test_an_order_about_what_is_released_already_ends_the_incident(incident, case) -> None:
-    one = incident(State.QUARANTINED, released=ORDER)
+    one = incident(IncidentState.QUARANTINED, released=ORDER)
     gone = decide(case(one, quarantine_owner=None))
-    assert (gone.state, gone.reason) == (State.OVERRIDDEN, Reason.RELEASED_BY_PERSON)
+    assert (gone.state, gone.reason) == (IncidentState.OVERRIDDEN, Reason.RELEASED_BY_PERSON)
     assert isinstance(decide(case(one, quarantine_owner=None, kept=(NODE,))), Act)
-    held = replace(one, state=State.HELD, quarantined=())
-    assert decide(case(held, quarantine_owner=None)).state is State.OVERRIDDEN
+    held = replace(one, state=IncidentState.HELD, quarantined=())
+    assert decide(case(held, quarantine_owner=None)).state is IncidentState.OVERRIDDEN
 
 
 @pytest.mark.parametrize(
@@ -92,28 +97,28 @@ def test_an_order_about_what_is_released_already_ends_the_incident(incident, cas
 def test_an_order_waits_for_the_cluster_and_for_another_remediator(
     incident, case, changes, reason
 ) -> None:
-    decision = decide(case(incident(State.QUARANTINED, released=ORDER), **changes))
+    decision = decide(case(incident(IncidentState.QUARANTINED, released=ORDER), **changes))
     assert isinstance(decision, Hold)
     assert decision.reason is reason
 
 
 def test_an_order_that_fails_twice_is_a_persons_again(incident, case, after) -> None:
-    one = incident(State.QUARANTINED, released=ORDER)
+    one = incident(IncidentState.QUARANTINED, released=ORDER)
     for _ in range(2):
         step = decide(case(one)).step
         assert step.id == plan.ORDERED
         one = after(one, step, done=False, text="the API server refuses")
     decision = decide(case(one))
-    assert (decision.state, decision.reason) == (State.ESCALATED, Reason.RELEASE_FAILED)
+    assert (decision.state, decision.reason) == (IncidentState.ESCALATED, Reason.RELEASE_FAILED)
     assert decision.text == "the API server refuses"
-    assert decide(case(replace(one, state=State.ESCALATED))) == Wait()
+    assert decide(case(replace(one, state=IncidentState.ESCALATED))) == Wait()
 
 
 # ESCALATED.
 
 
 def _told(incident, after, **changes):
-    one = incident(State.ESCALATED, **({"quarantined": (GPU, NODE)} | changes))
+    one = incident(IncidentState.ESCALATED, **({"quarantined": (GPU, NODE)} | changes))
     return after(one, plan.notify(one, "escalated"))
 
 
@@ -168,43 +173,45 @@ def test_a_node_that_cannot_be_released_is_tried_twice(incident, case, after) ->
 def test_what_is_quarantined_is_escalated_and_the_rest_fails_after_a_message(
     incident, case, after
 ) -> None:
-    out = give_up(case(incident(State.REPAIRING)), Reason.UNSUPPORTED, "x")
-    assert (out.state, out.reason, out.text) == (State.ESCALATED, Reason.UNSUPPORTED, "x")
-    one = incident(State.TRIAGED)
+    out = give_up(case(incident(IncidentState.REPAIRING)), Reason.UNSUPPORTED, "x")
+    assert (out.state, out.reason, out.text) == (IncidentState.ESCALATED, Reason.UNSUPPORTED, "x")
+    one = incident(IncidentState.TRIAGED)
     told_first = give_up(case(one), Reason.UNSUPPORTED, "x")
     assert (told_first.step.id, told_first.text) == ("notify:failed", "x")
     failed = give_up(case(after(one, told_first.step)), Reason.UNSUPPORTED, "x")
-    assert (failed.state, failed.reason) == (State.FAILED, Reason.UNSUPPORTED)
+    assert (failed.state, failed.reason) == (IncidentState.FAILED, Reason.UNSUPPORTED)
     unsaid = give_up(case(one), Reason.UNSUPPORTED)
     assert unsaid.text == "This cluster does not support this step."
 
 
 def test_a_playbook_that_notifies_nobody_notifies_nobody(incident, case, playbook) -> None:
     silent = replace(playbook, notify=False)
-    one = incident(State.TRIAGED)
-    assert told(case(one, book=silent), "opened") is None
-    assert give_up(case(one, book=silent), Reason.UNSUPPORTED).state is State.FAILED
+    one = incident(IncidentState.TRIAGED)
+    assert notify_once(case(one, book=silent), "opened") is None
+    assert give_up(case(one, book=silent), Reason.UNSUPPORTED).state is IncidentState.FAILED
 
 
 def test_people_are_notified_once_an_occasion_also_if_it_failed(incident, case, after) -> None:
-    one = incident(State.TRIAGED)
-    first = told(case(one), "opened")
+    one = incident(IncidentState.TRIAGED)
+    first = notify_once(case(one), "opened")
     assert first is not None
-    assert told(case(after(one, first.step, done=False)), "opened") is None
-    assert told(case(after(one, first.step)), "closed") is not None
+    assert notify_once(case(after(one, first.step, done=False)), "opened") is None
+    assert notify_once(case(after(one, first.step)), "closed") is not None
 
 
 def test_beyond_the_level_it_is_written_told_and_then_waited_for_a_person(
     incident, case, after
 ) -> None:
-    one = incident(State.JOBS_MOVED)
-    assert beyond_level(case(one), ("reset_gpu",)) == Would(("reset_gpu",), Reason.LEVEL)
+    one = incident(IncidentState.JOBS_MOVED)
+    assert beyond_level(case(one), ("reset_gpu",)) == Rehearse(("reset_gpu",), Reason.LEVEL)
     one = replace(one, rehearsed=True)
     telling = beyond_level(case(one), ("reset_gpu",))
     assert telling.step.id == "notify:level"
     one = after(one, telling.step)
     assert beyond_level(case(one), ("reset_gpu",)) == Wait()
-    assert beyond_level(case(one, firing=False), ("x",)) == Move(State.VERIFYING, Reason.ALERT_GONE)
+    assert beyond_level(case(one, firing=False), ("x",)) == Move(
+        IncidentState.VERIFYING, Reason.ALERT_GONE
+    )
 
 
 # What is held for long.
@@ -215,19 +222,19 @@ HELD = Hold(Reason.BUDGET_OUT, "3 of 32 GPUs are out")
 
 def _held(incident, **changes):
     long_ago = {"held": Reason.BUDGET_OUT, "held_text": "old", "held_since": NOW - 120}
-    return incident(State.HELD, **(long_ago | changes))
+    return incident(IncidentState.HELD, **(long_ago | changes))
 
 
 def test_a_person_is_notified_of_what_is_held_for_two_minutes_once_a_reason(
     incident, case, after
 ) -> None:
     one = _held(incident)
-    act = speak_up(case(one), HELD)
+    act = notify_long_hold(case(one), HELD)
     assert (act.step.id, act.text) == ("notify:held-budget_out", "3 of 32 GPUs are out")
-    assert speak_up(case(after(one, act.step)), HELD) is HELD
+    assert notify_long_hold(case(after(one, act.step)), HELD) is HELD
     another = replace(HELD, reason=Reason.COOLDOWN)
     again = replace(after(one, act.step), held=Reason.COOLDOWN)
-    assert speak_up(case(again), another).step.id == "notify:held-cooldown"
+    assert notify_long_hold(case(again), another).step.id == "notify:held-cooldown"
 
 
 @pytest.mark.parametrize(
@@ -242,18 +249,20 @@ def test_a_person_is_notified_of_what_is_held_for_two_minutes_once_a_reason(
     ],
 )
 def test_of_other_holds_nobody_is_notified_here(incident, case, changes, decision) -> None:
-    assert speak_up(case(_held(incident, **changes)), decision) is decision
+    assert notify_long_hold(case(_held(incident, **changes)), decision) is decision
 
 
-@pytest.mark.parametrize("state", [State.HELD, State.JOBS_MOVED, State.REPAIRING])
-def test_it_is_said_whatever_the_state(incident, playbook, view: View, after, state) -> None:
+@pytest.mark.parametrize(
+    "state", [IncidentState.HELD, IncidentState.JOBS_MOVED, IncidentState.REPAIRING]
+)
+def test_it_is_said_whatever_the_state(incident, playbook, view: Facts, after, state) -> None:
     one = incident(state, held=Reason.COOLDOWN, held_text="x", held_since=NOW - 200)
     one = after(one, plan.notify(one, "opened"))
     attempts = (("reset_gpu", GPU, NOW - 1),)
     pinned = replace(view, attempts=attempts, quarantine_owner="fleetmedic")
-    if state is State.HELD:
+    if state is IncidentState.HELD:
         one = replace(one, held=Reason.BUDGET_OUT)
-        pinned = replace(view, pool=PoolView(gpus=32, gpus_out=3), quarantine_owner=None)
+        pinned = replace(view, pool=PoolFacts(gpus=32, gpus_out=3), quarantine_owner=None)
     decision = decide(Case(one, playbook, pinned, Limits(), NOW))
     assert isinstance(decision, Act)
     assert decision.step.id.startswith("notify:held-")
@@ -263,24 +272,24 @@ def test_it_is_said_whatever_the_state(incident, playbook, view: View, after, st
 
 
 def test_escalated_tells_once_and_waits_until_a_person_releases(incident, case, after) -> None:
-    one = incident(State.ESCALATED)
+    one = incident(IncidentState.ESCALATED)
     tell = decide(case(one)).step
     assert tell.id == "notify:escalated"
     one = after(one, tell)
     assert Wait() == decide(case(one))
-    assert State.OVERRIDDEN is decide(case(one, quarantine_owner=None)).state
+    assert IncidentState.OVERRIDDEN is decide(case(one, quarantine_owner=None)).state
 
 
 def test_a_hand_that_releases_a_part_leaves_the_rest_to_a_person_and_not_to_nobody(
     incident, case, after
 ) -> None:
     both = {"quarantine_owner": None, "kept": (NODE,)}
-    one = incident(State.PROBATION, quarantined=(GPU, NODE))
+    one = incident(IncidentState.PROBATION, quarantined=(GPU, NODE))
     decision = decide(case(one, **both))
-    assert (decision.state, decision.reason) == (State.ESCALATED, Reason.RELEASED_BY_OTHERS)
-    one = incident(State.ESCALATED, quarantined=(GPU, NODE))
+    assert (decision.state, decision.reason) == (IncidentState.ESCALATED, Reason.RELEASED_BY_OTHERS)
+    one = incident(IncidentState.ESCALATED, quarantined=(GPU, NODE))
     told = after(one, decide(case(one, **both)).step)
     # The node was out for the sake of the GPU alone: it goes back as well, and the incident ends.
     freed = decide(case(told, **both))
     assert (freed.step.id, freed.step.also) == ("release:node", (NODE,))
-    assert State.OVERRIDDEN is decide(case(told, quarantine_owner=None)).state
+    assert IncidentState.OVERRIDDEN is decide(case(told, quarantine_owner=None)).state

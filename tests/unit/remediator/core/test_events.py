@@ -8,7 +8,7 @@ import pytest
 
 from remediator.core import events
 from remediator.core.events import Kind
-from remediator.core.model import Alert, State
+from remediator.core.model import Alert, IncidentState
 from remediator.core.reasons import Reason, sentence
 from tests.unit.remediator.core.nouns import GPU, NOW
 
@@ -37,6 +37,6 @@ def test_an_alert_without_a_name_is_called_so() -> None:
 def test_the_sentence_of_the_reason_stands_where_there_is_no_other(
     incident, given: str, said: str
 ) -> None:
-    one = incident(State.HELD)
-    assert events.moved(one, State.HELD, NOW, Reason.STORM, given).text == said
+    one = incident(IncidentState.HELD)
+    assert events.moved(one, IncidentState.HELD, NOW, Reason.STORM, given).text == said
     assert events.noted(Kind.HELD, one, NOW, Reason.STORM, given).text == said

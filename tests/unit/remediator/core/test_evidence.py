@@ -6,25 +6,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.core import evidence, plan
-from remediator.core.evidence import ACTIVE, OVER, Evidence, Sign, Standing, unknown, weigh
-from remediator.core.model import State
+from remediator.core.evidence import (
+    ACTIVE,
+    OVER,
+    AlertSignal,
+    AlertStatus,
+    Evidence,
+    combine_signals,
+    unknown,
+)
+from remediator.core.model import IncidentState
 from remediator.core.reasons import Reason
 from tests.unit.remediator.core.nouns import NOW
 
-SILENCED = Evidence(Standing.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
-MUTED = Evidence(Standing.WITHHELD, Reason.MUTED, "a window", "window/1")
+SILENCED = Evidence(AlertStatus.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
+MUTED = Evidence(AlertStatus.WITHHELD, Reason.MUTED, "a window", "window/1")
 UNKNOWN = unknown("Alertmanager does not answer.")
 ALL = (ACTIVE, SILENCED, MUTED, UNKNOWN, OVER)
-RANK = {Standing.ACTIVE: 0, Standing.WITHHELD: 1, Standing.UNKNOWN: 2, Standing.OVER: 3}
+RANK = {AlertStatus.ACTIVE: 0, AlertStatus.WITHHELD: 1, AlertStatus.UNKNOWN: 2, AlertStatus.OVER: 3}
 
 signs = st.lists(
-    st.builds(Sign, st.sampled_from(ALL), st.none() | st.floats(NOW - 100, NOW)), max_size=5
+    st.builds(AlertSignal, st.sampled_from(ALL), st.none() | st.floats(NOW - 100, NOW)), max_size=5
 )
 repairs = st.floats(NOW - 100, NOW)
 
 
 def _weighed(*found: Evidence, sick: bool = False) -> Evidence:
-    return weigh([Sign(one) for one in found], repaired_at=0.0, tested_sick=sick)
+    return combine_signals([AlertSignal(one) for one in found], repaired_at=0.0, tested_sick=sick)
 
 
 def test_one_active_alert_suffices() -> None:
@@ -59,7 +67,7 @@ def test_a_failed_test_of_ours_is_evidence_once_alertmanager_answers_and_nobody_
 
 
 def _event(at: float, found: Evidence = OVER, *, repaired_at: float = NOW) -> Evidence:
-    return weigh([Sign(found, at)], repaired_at=repaired_at, tested_sick=False)
+    return combine_signals([AlertSignal(found, at)], repaired_at=repaired_at, tested_sick=False)
 
 
 def test_an_event_counts_from_its_own_time_until_the_repair() -> None:
@@ -74,35 +82,35 @@ def test_a_silenced_event_is_withheld_and_one_that_nobody_confirms_is_unknown() 
 
 
 def test_an_event_older_than_the_repair_withholds_nothing() -> None:
-    found = [Sign(SILENCED, NOW - 1), Sign(ACTIVE)]
-    assert weigh(found, repaired_at=NOW, tested_sick=False) is ACTIVE
-    assert weigh(found[:1], repaired_at=NOW, tested_sick=True) is ACTIVE
+    found = [AlertSignal(SILENCED, NOW - 1), AlertSignal(ACTIVE)]
+    assert combine_signals(found, repaired_at=NOW, tested_sick=False) is ACTIVE
+    assert combine_signals(found[:1], repaired_at=NOW, tested_sick=True) is ACTIVE
 
 
 @given(signs, repairs, st.booleans())
 def test_the_gravest_sign_that_counts_is_the_standing(found, repaired_at, sick) -> None:
     counting = [one for one in found if one.event_at is None or one.event_at > repaired_at]
     standings = {
-        Standing.ACTIVE
-        if one.event_at is not None and one.evidence.standing is Standing.OVER
+        AlertStatus.ACTIVE
+        if one.event_at is not None and one.evidence.standing is AlertStatus.OVER
         else one.evidence.standing
         for one in counting
-    } | {Standing.OVER}
+    } | {AlertStatus.OVER}
     expected = min(standings, key=RANK.__getitem__)
-    if sick and expected is Standing.OVER:
-        expected = Standing.ACTIVE
-    assert weigh(found, repaired_at=repaired_at, tested_sick=sick).standing is expected
+    if sick and expected is AlertStatus.OVER:
+        expected = AlertStatus.ACTIVE
+    assert combine_signals(found, repaired_at=repaired_at, tested_sick=sick).standing is expected
 
 
 @given(signs, repairs)
 def test_a_later_repair_never_makes_more_of_the_signs(found, repaired_at) -> None:
-    before = weigh(found, repaired_at=repaired_at - 50, tested_sick=False)
-    after = weigh(found, repaired_at=repaired_at, tested_sick=False)
+    before = combine_signals(found, repaired_at=repaired_at - 50, tested_sick=False)
+    after = combine_signals(found, repaired_at=repaired_at, tested_sick=False)
     assert RANK[after.standing] >= RANK[before.standing]
 
 
 def _tested(incident, after, *, passed, at=NOW, **changes):
-    one = incident(State.VERIFYING, **changes)
+    one = incident(IncidentState.VERIFYING, **changes)
     step = plan.new_step(one, "verify", 9.0)
     return after(one, step, done=passed is True, passed=passed, at=at)
 
@@ -120,11 +128,11 @@ def test_a_test_before_the_last_repair_is_no_evidence(incident, after) -> None:
 def test_a_test_that_passed_or_could_not_tell_is_no_evidence(incident, after) -> None:
     assert not evidence.tested_sick(_tested(incident, after, passed=True))
     assert not evidence.tested_sick(_tested(incident, after, passed=None))
-    assert not evidence.tested_sick(incident(State.VERIFYING))
+    assert not evidence.tested_sick(incident(IncidentState.VERIFYING))
 
 
 def test_another_step_that_failed_is_no_test(incident, after) -> None:
-    one = incident(State.REPAIRING)
+    one = incident(IncidentState.REPAIRING)
     failed = after(one, plan.new_step(one, "reset_gpu", 9.0), done=False, passed=False)
     assert not evidence.tested_sick(failed)
 
@@ -136,7 +144,7 @@ def test_a_test_from_before_a_persons_retry_is_no_evidence(incident, after) -> N
 
 
 def test_an_event_that_was_never_confirmed_is_over_with_its_alert() -> None:
-    gone = Sign(OVER, event_at=200.0, confirmed=False)
-    assert weigh([gone], repaired_at=100.0, tested_sick=False) is OVER
-    seen = Sign(OVER, event_at=200.0, confirmed=True)
-    assert weigh([seen], repaired_at=100.0, tested_sick=False) is ACTIVE
+    gone = AlertSignal(OVER, event_at=200.0, confirmed=False)
+    assert combine_signals([gone], repaired_at=100.0, tested_sick=False) is OVER
+    seen = AlertSignal(OVER, event_at=200.0, confirmed=True)
+    assert combine_signals([seen], repaired_at=100.0, tested_sick=False) is ACTIVE

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.core import guards
-from remediator.core.evidence import OVER, Evidence, Standing, unknown
-from remediator.core.facts import Identity, SensorView, Stops
+from remediator.core.evidence import OVER, AlertStatus, Evidence, unknown
+from remediator.core.facts import Identity, SensorFacts, Stops
 from remediator.core.guards import ALLOWED, Limits, Ruling, Verdict
 from remediator.core.model import Level
 from remediator.core.reasons import SENTENCES, Reason
 from tests.unit.remediator.core.nouns import NOW
 
 LIMITS = Limits()
-SILENCED = Evidence(Standing.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
+SILENCED = Evidence(AlertStatus.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
 times = st.lists(st.floats(NOW - 2000, NOW), max_size=12).map(tuple)
 
 
@@ -56,13 +56,16 @@ def test_more_attempts_never_allow_more(before, more, most) -> None:
 
 @given(st.frozensets(st.text(max_size=3)), st.frozensets(st.text(max_size=3)), st.integers(1, 4))
 def test_fewer_witnesses_never_allow_more(seen, more, needed) -> None:
-    assert guards.witnesses(seen | more, needed).allows or not guards.witnesses(seen, needed).allows
+    assert (
+        guards.independent_signals(seen | more, needed).allows
+        or not guards.independent_signals(seen, needed).allows
+    )
 
 
 @given(st.floats(0, 1000), st.floats(0, 1000))
 def test_an_older_watchdog_never_allows_more(age, more) -> None:
-    younger = guards.dead_man(SensorView(age, True, 1.0), LIMITS)
-    older = guards.dead_man(SensorView(age + more, True, 1.0), LIMITS)
+    younger = guards.dead_man(SensorFacts(age, True, 1.0), LIMITS)
+    older = guards.dead_man(SensorFacts(age + more, True, 1.0), LIMITS)
     assert younger.allows or not older.allows
 
 
@@ -110,7 +113,7 @@ def test_a_budget_is_free_again_when_enough_of_the_latest_have_aged() -> None:
 
 @pytest.mark.parametrize(("age", "allows"), [(180.0, True), (180.1, False), (float("inf"), False)])
 def test_a_watchdog_is_heard_for_as_long_as_is_set(age: float, allows: bool) -> None:
-    verdict = guards.dead_man(SensorView(age, True, 1.0), LIMITS)
+    verdict = guards.dead_man(SensorFacts(age, True, 1.0), LIMITS)
     assert verdict.allows is allows
     assert allows or (verdict.reason, verdict.group) == (Reason.DEAD_MAN, "dead_man")
 
@@ -121,27 +124,27 @@ def test_the_hold_ends_exactly_at_its_time() -> None:
 
 
 def test_too_few_signals_are_named() -> None:
-    assert "none" in guards.witnesses(frozenset(), 1).text
-    assert "a, b" in guards.witnesses(frozenset("ba"), 3).text
-    assert guards.witnesses(frozenset("ab"), 2).allows
+    assert "none" in guards.independent_signals(frozenset(), 1).text
+    assert "a, b" in guards.independent_signals(frozenset("ba"), 3).text
+    assert guards.independent_signals(frozenset("ab"), 2).allows
 
 
 def test_what_is_one_cause_for_all_has_a_group_and_what_is_a_targets_own_has_none() -> None:
     shared = {
         guards.one_installation(Stops(other_installation="b")): "other_installation",
         guards.steady_clock(Stops(clock="c", clock_left=5.0), NOW): "clock_jump",
-        guards.sensors_see(SensorView(), LIMITS): "sensors_blind",
-        guards.sensors_see(SensorView(0.0, True, 0.1), LIMITS): "sensors_blind",
+        guards.monitoring_up(SensorFacts(), LIMITS): "sensors_blind",
+        guards.monitoring_up(SensorFacts(0.0, True, 0.1), LIMITS): "sensors_blind",
         guards.not_paused(True, Stops(pause="p", pause_group="pause/1")): "pause/1",
         guards.no_storm(Stops(storm="s", storm_group="storm/a/1")): "storm/a/1",
         guards.not_withheld(SILENCED): "silence/1",
-        guards.alert_stands(SILENCED): "silence/1",
-        guards.alert_stands(unknown("?")): "alert_unconfirmed",
-        guards.alert_stands(replace(unknown("?"), group="g")): "g",
-        guards.alert_stands(OVER): "",
+        guards.alert_active(SILENCED): "silence/1",
+        guards.alert_active(unknown("?")): "alert_unconfirmed",
+        guards.alert_active(replace(unknown("?"), group="g")): "g",
+        guards.alert_active(OVER): "",
         guards.not_pinned(Stops(pinned="p")): "",
         guards.budget_out("GPUs", 9, 9, LIMITS): "",
-        guards.witnesses(frozenset(), 1): "",
+        guards.independent_signals(frozenset(), 1): "",
     }
     for verdict, group in shared.items():
         assert (verdict.allows, verdict.group) == (False, group), verdict
@@ -169,28 +172,28 @@ def test_a_cooldown_ends_by_itself() -> None:
 @pytest.mark.parametrize(
     ("sensors", "allows"),
     [
-        (SensorView(0.0, True, 1.0), True),
-        (SensorView(0.0, True, 0.9), True),
-        (SensorView(0.0, True, 0.89), False),
-        (SensorView(0.0, True, None), False),   # unknown is not up
-        (SensorView(0.0, False, 1.0), False),
-        (SensorView(), False),
+        (SensorFacts(0.0, True, 1.0), True),
+        (SensorFacts(0.0, True, 0.9), True),
+        (SensorFacts(0.0, True, 0.89), False),
+        (SensorFacts(0.0, True, None), False),   # unknown is not up
+        (SensorFacts(0.0, False, 1.0), False),
+        (SensorFacts(), False),
     ],
 )  # fmt: skip
 def test_blind_sensors_hold(sensors, allows) -> None:
-    assert allows is guards.sensors_see(sensors, LIMITS).allows
+    assert allows is guards.monitoring_up(sensors, LIMITS).allows
 
 
 def test_sensors_and_dead_man_can_be_switched_off_by_zero() -> None:
     off = Limits(dead_man=0, exporters_up_percent=0)
-    assert guards.sensors_see(SensorView(), off).allows
-    assert guards.dead_man(SensorView(), off).allows
+    assert guards.monitoring_up(SensorFacts(), off).allows
+    assert guards.dead_man(SensorFacts(), off).allows
 
 
 def test_anothers_quarantine_is_left_alone_and_ours_is_not_in_the_way() -> None:
-    assert guards.not_theirs(None).allows
-    assert guards.not_theirs("fleetmedic").allows
-    verdict = guards.not_theirs("alice")
+    assert guards.not_owned_by_others(None).allows
+    assert guards.not_owned_by_others("fleetmedic").allows
+    verdict = guards.not_owned_by_others("alice")
     assert Reason.OTHER_OWNER is verdict.reason
     assert "alice" in verdict.text
 

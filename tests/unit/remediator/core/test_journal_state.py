@@ -10,8 +10,8 @@ from fleetmedic.kernel.labels import Target
 from remediator import journal
 from remediator.core import events, plan
 from remediator.core.events import Event, Kind
-from remediator.core.journal_state import KEEP_MESSAGES, Attempt, Book, Pause, Pin, Storm
-from remediator.core.model import Incident, Level, Rung, State, StepState
+from remediator.core.journal_state import KEEP_MESSAGES, Attempt, JournalState, Pause, Pin, Storm
+from remediator.core.model import Incident, IncidentState, Level, Rung, StepState
 from remediator.core.reasons import Reason
 from tests.unit.remediator.core.nouns import NOW
 
@@ -20,17 +20,21 @@ NODE = Target.parse("node2")
 RUNG = Rung("reset_gpu", 60.0, 2, 600.0, 10.0)
 
 
-def _open(book: Book, target: Target = GPU, identity: str = "inc-1", at: float = NOW) -> Incident:
+def _open(
+    book: JournalState, target: Target = GPU, identity: str = "inc-1", at: float = NOW
+) -> Incident:
     book.apply(events.opened(identity, target, "gpu-lost", Level.REPAIR, at, 0, "A case."))
     return book.incidents[identity]
 
 
-def _step(book: Book, kind: Kind, step, at: float = NOW, *, dead: bool = False) -> None:
+def _step(book: JournalState, kind: Kind, step, at: float = NOW, *, dead: bool = False) -> None:
     one = book.incidents["inc-1"]
     book.apply(events.step_event(kind, one, step, at, Reason.STEP_ALLOWED, dead=dead))
 
 
-def _move(book: Book, state: State, reason: Reason, at: float = NOW, text: str = "") -> None:
+def _move(
+    book: JournalState, state: IncidentState, reason: Reason, at: float = NOW, text: str = ""
+) -> None:
     book.apply(events.moved(book.incidents["inc-1"], state, at, reason, text))
 
 
@@ -38,7 +42,7 @@ def _move(book: Book, state: State, reason: Reason, at: float = NOW, text: str =
 
 
 def test_a_withdrawn_step_is_no_attempt(alert) -> None:
-    book = Book()
+    book = JournalState()
     step = plan.quarantine(_open(book))
     _step(book, Kind.STEP_PREPARED, step)
     assert book.attempts[GPU] == book.quarantines == [Attempt("quarantine_gpu", GPU, NOW)]
@@ -55,7 +59,7 @@ def test_a_withdrawn_step_is_no_attempt(alert) -> None:
 
 
 def test_only_the_withdrawn_attempt_is_forgotten() -> None:
-    book = Book()
+    book = JournalState()
     one = _open(book)
     first = plan.repair(one, RUNG)
     _step(book, Kind.STEP_PREPARED, first, NOW)
@@ -67,7 +71,7 @@ def test_only_the_withdrawn_attempt_is_forgotten() -> None:
 
 
 def test_a_failed_step_remains_an_attempt() -> None:
-    book = Book()
+    book = JournalState()
     step = plan.quarantine(_open(book))
     _step(book, Kind.STEP_PREPARED, step)
     _step(book, Kind.STEP_FAILED, step)
@@ -75,7 +79,7 @@ def test_a_failed_step_remains_an_attempt() -> None:
 
 
 def test_what_was_dead_when_it_was_quarantined_is_remembered() -> None:
-    book = Book()
+    book = JournalState()
     step = plan.quarantine(_open(book))
     _step(book, Kind.STEP_PREPARED, step, dead=True)
     assert book.quarantines == [Attempt("quarantine_gpu", GPU, NOW, dead=True)]
@@ -83,16 +87,21 @@ def test_what_was_dead_when_it_was_quarantined_is_remembered() -> None:
 
 
 def test_a_retry_by_a_person_starts_again_and_earlier_steps_do_not_count() -> None:
-    book = Book()
+    book = JournalState()
     one = _open(book)
     step = plan.quarantine(one)
     _step(book, Kind.STEP_PREPARED, step)
     _step(book, Kind.STEP_DONE, step)
-    _move(book, State.TRIAGED, Reason.ROUTED)
-    _move(book, State.ESCALATED, Reason.LADDER_EXHAUSTED)
-    _move(book, State.TRIAGED, Reason.RETRIED, NOW + 60)
+    _move(book, IncidentState.TRIAGED, Reason.ROUTED)
+    _move(book, IncidentState.ESCALATED, Reason.LADDER_EXHAUSTED)
+    _move(book, IncidentState.TRIAGED, Reason.RETRIED, NOW + 60)
     one = book.incidents["inc-1"]
-    assert (one.state, one.base, one.rung, one.retried_at) == (State.TRIAGED, 1, 0, NOW + 60)
+    assert (one.state, one.base, one.rung, one.retried_at) == (
+        IncidentState.TRIAGED,
+        1,
+        0,
+        NOW + 60,
+    )
     assert (one.counted(), one.quarantined) == ((), (GPU,))
     assert one.attempts("quarantine_gpu") == 1
 
@@ -101,7 +110,7 @@ def test_a_retry_by_a_person_starts_again_and_earlier_steps_do_not_count() -> No
 
 
 def test_a_hold_is_counted_from_its_first_moment_and_a_message_does_not_end_it() -> None:
-    book = Book()
+    book = JournalState()
     one = _open(book)
 
     def hold(reason: Reason, at: float, text: str) -> Incident:
@@ -126,10 +135,10 @@ def test_a_hold_is_counted_from_its_first_moment_and_a_message_does_not_end_it()
 
 
 def test_another_state_ends_a_hold() -> None:
-    book = Book()
+    book = JournalState()
     one = _open(book)
     book.apply(events.noted(Kind.HELD, one, NOW, Reason.PAUSED, "alice"))
-    _move(book, State.TRIAGED, Reason.ROUTED)
+    _move(book, IncidentState.TRIAGED, Reason.ROUTED)
     assert book.incidents["inc-1"].held is None
 
 
@@ -137,7 +146,7 @@ def test_another_state_ends_a_hold() -> None:
 
 
 def test_a_person_pins_what_they_release_and_the_incident_knows_the_order() -> None:
-    book = Book()
+    book = JournalState()
     one = _open(book)
     book.apply(events.ordered("release", GPU, "alice", "tested", NOW, one))
     assert book.pins == {GPU: Pin("alice", "tested", NOW)}
@@ -151,55 +160,55 @@ def test_a_person_pins_what_they_release_and_the_incident_knows_the_order() -> N
 @pytest.mark.parametrize(
     ("state", "reason", "pinned"),
     [
-        (State.OVERRIDDEN, Reason.RELEASED_BY_OTHERS, True),
-        (State.OVERRIDDEN, Reason.CLOSED_BY_PERSON, False),
-        (State.ESCALATED, Reason.RELEASED_BY_OTHERS, False),
-        (State.SUPPRESSED, Reason.WIDENED, False),
+        (IncidentState.OVERRIDDEN, Reason.RELEASED_BY_OTHERS, True),
+        (IncidentState.OVERRIDDEN, Reason.CLOSED_BY_PERSON, False),
+        (IncidentState.ESCALATED, Reason.RELEASED_BY_OTHERS, False),
+        (IncidentState.SUPPRESSED, Reason.WIDENED, False),
     ],
 )
 def test_a_release_by_hand_in_the_cluster_is_a_pin(state, reason, pinned) -> None:
-    book = Book()
+    book = JournalState()
     _open(book)
     _move(book, state, reason, NOW + 5, "by hand")
     assert book.pins == ({GPU: Pin("a person", "by hand", NOW + 5)} if pinned else {})
 
 
 def test_an_incident_that_ends_frees_its_target_and_remembers_the_cure() -> None:
-    book = Book()
+    book = JournalState()
     one = _open(book)
-    book.incidents["inc-1"] = replace(one, state=State.PROBATION, repaired_at=NOW - 9)
+    book.incidents["inc-1"] = replace(one, state=IncidentState.PROBATION, repaired_at=NOW - 9)
     assert book.incident_on(GPU) is not None
-    _move(book, State.CLOSED, Reason.READMITTED)
+    _move(book, IncidentState.CLOSED, Reason.READMITTED)
     assert (book.incident_on(GPU), book.open_incidents()) == (None, ())
     assert book.cured == {GPU: NOW - 9}
 
 
 def test_an_older_cure_does_not_replace_a_newer_one() -> None:
-    book = Book()
+    book = JournalState()
     one = _open(book)
     book.cured[GPU] = NOW
-    book.incidents["inc-1"] = replace(one, state=State.PROBATION, repaired_at=NOW - 9)
-    _move(book, State.CLOSED, Reason.READMITTED)
+    book.incidents["inc-1"] = replace(one, state=IncidentState.PROBATION, repaired_at=NOW - 9)
+    _move(book, IncidentState.CLOSED, Reason.READMITTED)
     assert book.cured == {GPU: NOW}
 
 
 def test_an_older_incident_that_ends_does_not_free_the_target_of_a_newer_one() -> None:
-    book = Book()
+    book = JournalState()
     _open(book)
     _open(book, identity="inc-2")
-    _move(book, State.SUPPRESSED, Reason.ABSORBED)
+    _move(book, IncidentState.SUPPRESSED, Reason.ABSORBED)
     found = book.incident_on(GPU)
     assert found is not None
     assert found.id == "inc-2"
 
 
 def test_repairs_are_counted_as_recurrences_only_where_they_were_made_lately() -> None:
-    book = Book()
-    good = replace(_open(book), state=State.CLOSED, repaired_at=NOW, since=NOW)
+    book = JournalState()
+    good = replace(_open(book), state=IncidentState.CLOSED, repaired_at=NOW, since=NOW)
     book.incidents = {
         "a": good,
         "b": replace(good, target=NODE),
-        "c": replace(good, state=State.OVERRIDDEN),
+        "c": replace(good, state=IncidentState.OVERRIDDEN),
         "d": replace(good, repaired_at=None),
         "e": replace(good, since=NOW - 10.1),
         "f": replace(good, since=NOW - 10),
@@ -210,7 +219,7 @@ def test_repairs_are_counted_as_recurrences_only_where_they_were_made_lately() -
 # Alerts.
 
 
-def _hear(book: Book, one, at: float = NOW) -> None:
+def _hear(book: JournalState, one, at: float = NOW) -> None:
     book.apply(events.alert_received(one, GPU, at, "webhook"))
 
 
@@ -219,19 +228,19 @@ def test_a_withheld_alert_is_looked_at_again_and_another_suppressed_one_is_not(a
         (Reason.SILENCED, True), (Reason.INHIBITED, True), (Reason.MUTED, True),
         (Reason.SPENT, False), (Reason.LANE_FAILED, False), (Reason.NO_PLAYBOOK, False),
     ):  # fmt: skip
-        book, one = Book(), alert()
+        book, one = JournalState(), alert()
         _hear(book, one)
         book.apply(events.suppressed(one, GPU, NOW, reason, "x"))
         assert bool(book.undecided()) is again
 
 
 def test_an_alert_that_comes_back_after_nothing_was_done_for_it_is_undecided_again(alert) -> None:
-    book, one = Book(), alert()
+    book, one = JournalState(), alert()
     _hear(book, one)
     _open(book)
     book.apply(events.absorbed("inc-1", GPU, events.episode_of(one, NOW), NOW))
     _hear(book, replace(one, firing=False), NOW + 5)
-    _move(book, State.SUPPRESSED, Reason.RESOLVED_FIRST, NOW + 6)
+    _move(book, IncidentState.SUPPRESSED, Reason.RESOLVED_FIRST, NOW + 6)
     assert book.undecided() == ()
     _hear(book, one, NOW + 9)
     assert book.undecided() == (one,)
@@ -240,19 +249,19 @@ def test_an_alert_that_comes_back_after_nothing_was_done_for_it_is_undecided_aga
 
 @pytest.mark.parametrize("reason", [Reason.ABSORBED, Reason.READMITTED, Reason.NOTIFIED])
 def test_an_alert_for_which_something_was_done_is_not(alert, reason: Reason) -> None:
-    book, one = Book(), alert()
+    book, one = JournalState(), alert()
     _hear(book, one)
     _open(book)
     book.apply(events.absorbed("inc-1", GPU, events.episode_of(one, NOW), NOW))
     _hear(book, replace(one, firing=False), NOW + 5)
-    _move(book, State.SUPPRESSED, reason, NOW + 6)
+    _move(book, IncidentState.SUPPRESSED, reason, NOW + 6)
     _hear(book, one, NOW + 9)
     assert book.undecided() == ()
     assert book.episodes[one.key].received == NOW
 
 
 def test_an_alert_that_is_over_is_decided_by_that(alert) -> None:
-    book, one = Book(), alert()
+    book, one = JournalState(), alert()
     _hear(book, one)
     assert book.known(one)
     assert not book.known(replace(one, firing=False))
@@ -264,7 +273,7 @@ def test_an_alert_that_is_over_is_decided_by_that(alert) -> None:
 
 
 def test_storms_and_pauses_begin_and_end() -> None:
-    book = Book()
+    book = JournalState()
     book.apply(events.storm_began("rack", NOW, "A storm."))
     book.apply(events.paused("alice", "x", NOW))
     assert (book.storms, book.pause) == ({"rack": Storm(NOW, "A storm.")}, Pause("alice", "x", NOW))
@@ -275,16 +284,18 @@ def test_storms_and_pauses_begin_and_end() -> None:
     assert book.storm_ended["other"] == NOW + 10
 
 
-def _closed_and_kept(book: Book) -> None:
+def _closed_and_kept(book: JournalState) -> None:
     one = _open(book)
     step = plan.quarantine(one)
     _step(book, Kind.STEP_PREPARED, step)
     _step(book, Kind.STEP_DONE, step)
-    _move(book, State.OVERRIDDEN, Reason.CLOSED_BY_PERSON, NOW + 1, "alice: waits for a board")
+    _move(
+        book, IncidentState.OVERRIDDEN, Reason.CLOSED_BY_PERSON, NOW + 1, "alice: waits for a board"
+    )
 
 
 def test_what_a_person_keeps_out_is_theirs_until_a_person_releases_it() -> None:
-    book = Book()
+    book = JournalState()
     _closed_and_kept(book)
     assert book.kept == {GPU: Pin("a person", "alice: waits for a board", NOW + 1)}
     book.apply(events.ordered("release", NODE, "alice", "x", NOW + 2, None))
@@ -294,7 +305,7 @@ def test_what_a_person_keeps_out_is_theirs_until_a_person_releases_it() -> None:
 
 
 def test_what_is_quarantined_anew_is_no_longer_a_persons() -> None:
-    book = Book()
+    book = JournalState()
     _closed_and_kept(book)
     other = _open(book, identity="inc-2")
     step = plan.quarantine(other)
@@ -303,9 +314,9 @@ def test_what_is_quarantined_anew_is_no_longer_a_persons() -> None:
 
 
 def test_an_incident_that_is_closed_without_a_quarantine_keeps_nothing() -> None:
-    book = Book()
+    book = JournalState()
     _open(book)
-    _move(book, State.OVERRIDDEN, Reason.CLOSED_BY_PERSON)
+    _move(book, IncidentState.OVERRIDDEN, Reason.CLOSED_BY_PERSON)
     assert book.kept == {}
 
 
@@ -314,7 +325,7 @@ def _message(op: str, at: float, group: str = "") -> Event:
 
 
 def test_a_message_stays_until_every_address_has_it_or_a_day_has_passed() -> None:
-    book = Book()
+    book = JournalState()
     book.apply(_message("a", NOW, "pause/1"))
     book.apply(events.delivered(NOW + 1, "a", "hash-1"))
     book.apply(events.delivered(NOW + 1, "gone", "hash-1"))
@@ -327,14 +338,14 @@ def test_a_message_stays_until_every_address_has_it_or_a_day_has_passed() -> Non
 
 
 def test_a_message_of_an_earlier_version_was_sent_at_once() -> None:
-    book = Book()
+    book = JournalState()
     old = Event(Kind.NOTIFIED, NOW, text="x", data={"occasion": "opened", "op_id": "a"})
     book.apply(old)
     assert (book.outbox, book.groups, book.refused) == ({}, {}, 0)
 
 
 def test_a_message_that_two_lanes_write_at_once_goes_to_no_address_twice() -> None:
-    book = Book()
+    book = JournalState()
     book.apply(events.notified(NOW, "a", {"text": "a"}, group="pause/1"))
     book.apply(events.delivered(NOW + 1, "a", "hash-1"))
     book.apply(events.notified(NOW + 2, "a", {"text": "later"}, group="pause/1"))
@@ -344,16 +355,16 @@ def test_a_message_that_two_lanes_write_at_once_goes_to_no_address_twice() -> No
 
 
 def test_what_cannot_follow_changes_nothing_and_is_counted() -> None:
-    book = Book()
+    book = JournalState()
     _open(book)
     before = dict(book.incidents)
-    _move(book, State.PROBATION, Reason.ON_PROBATION, NOW + 5)
+    _move(book, IncidentState.PROBATION, Reason.ON_PROBATION, NOW + 5)
     assert (book.incidents, book.refused, book.last_at) == (before, 1, NOW + 5)
 
 
 def test_an_event_about_an_unknown_incident_changes_nothing() -> None:
-    book = Book()
-    one = _open(Book())
+    book = JournalState()
+    one = _open(JournalState())
     book.apply(events.noted(Kind.HELD, one, NOW, Reason.PAUSED))
     assert (book.incidents, book.refused) == ({}, 0)
 
@@ -368,20 +379,20 @@ ACTS = st.sampled_from(
 
 @given(st.lists(st.tuples(ACTS, st.integers(0, 3), st.integers(0, 15)), max_size=40))
 def test_replaying_the_written_rows_gives_the_live_book(alert, acts) -> None:
-    live, rows = Book(), []
+    live, rows = JournalState(), []
     for seq, (what, which, more) in enumerate(acts, 1):
         event = _any(what, which, more, live, NOW + seq, alert)
         if event is not None:
             event = replace(event, seq=seq)
             rows.append(journal._row(event))
             live.apply(event)
-    again = Book()
+    again = JournalState()
     for row in rows:
         again.apply(journal._event(row))
     assert again == live
 
 
-def _any(what: str, which: int, more: int, book: Book, at: float, alert) -> Event | None:
+def _any(what: str, which: int, more: int, book: JournalState, at: float, alert) -> Event | None:
     """One event of a kind, about one of four targets and their open incidents."""
     target = Target.parse(f"node{which}/{which}")
     one = book.incident_on(target)
@@ -425,6 +436,6 @@ def _any(what: str, which: int, more: int, book: Book, at: float, alert) -> Even
     if what == "inherit":
         return events.inherited(one, one, at)
     if what == "retry":
-        return events.moved(one, State.TRIAGED, at, Reason.RETRIED)
+        return events.moved(one, IncidentState.TRIAGED, at, Reason.RETRIED)
     reason = (Reason.ROUTED, Reason.RELEASED_BY_OTHERS, Reason.RESOLVED_FIRST)[more % 3]
-    return events.moved(one, list(State)[more], at, reason, until=at + more, rung=more % 2)
+    return events.moved(one, list(IncidentState)[more], at, reason, until=at + more, rung=more % 2)

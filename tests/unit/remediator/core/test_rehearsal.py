@@ -8,21 +8,28 @@ import pytest
 from fleetmedic.kernel.labels import TargetKind
 from remediator.core import step_guards
 from remediator.core.decide import decide
-from remediator.core.decision import Hold, Move, Would
-from remediator.core.facts import EVERYTHING, JobView, PoolView, SensorView, Stops, View
-from remediator.core.model import FaultClass, JobsPlan, Level, Playbook, ScalePlan, State
+from remediator.core.decision import Hold, Move, Rehearse
+from remediator.core.facts import (
+    EVERYTHING,
+    Facts,
+    PoolFacts,
+    SensorFacts,
+    Stops,
+    TargetJob,
+)
+from remediator.core.model import FaultClass, IncidentState, JobsPlan, Level, Playbook, ScalePlan
 from remediator.core.reasons import Reason
 from remediator.core.rehearsal import rehearse
 from tests.unit.remediator.core.nouns import SERVE, TRAIN
 
-RUNNING, DEAD = (JobView("train-a", True),), (JobView("train-a", False),)
+RUNNING, DEAD = (TargetJob("train-a", True),), (TargetJob("train-a", False),)
 SCALE_IN = Playbook(
     "scale-in", (), (), TargetKind.WORKLOAD, FaultClass.SERVICE, Level.REPAIR,
     scale=ScalePlan(-1, 4.0, 60.0, 3),
 )  # fmt: skip
 
 
-def _said(would: Would) -> dict[str, str]:
+def _said(would: Rehearse) -> dict[str, str]:
     return dict(zip(would.actions, would.texts, strict=True))
 
 
@@ -40,9 +47,9 @@ def test_the_whole_plan_is_said_with_its_target(incident, case) -> None:
     ("changes", "waits"),
     [
         ({"stops": Stops(storm="A storm.")}, {"restart_jobs", "reset_gpu", "reboot_node"}),
-        ({"sensors": SensorView(999.0, True, 1.0)}, {"restart_jobs", "reset_gpu", "reboot_node"}),
+        ({"sensors": SensorFacts(999.0, True, 1.0)}, {"restart_jobs", "reset_gpu", "reboot_node"}),
         ({"witnesses": frozenset()}, {"restart_jobs"}),
-        ({"jobs": DEAD, "sensors": SensorView()}, {"reset_gpu", "reboot_node"}),
+        ({"jobs": DEAD, "sensors": SensorFacts()}, {"reset_gpu", "reboot_node"}),
     ],
 )
 def test_a_guard_that_stands_against_a_step_now_is_named(
@@ -81,8 +88,8 @@ def test_only_what_the_playbooks_own_level_allows_would_be_done(incident, case, 
 def test_taking_replicas_away_would_wait_for_the_watchdog_and_adding_would_not(
     incident, case
 ) -> None:
-    blind = {"sensors": SensorView()}
-    one = incident(State.TRIAGED, SERVE)
+    blind = {"sensors": SensorFacts()}
+    one = incident(IncidentState.TRIAGED, SERVE)
     assert "wait" in _said(rehearse(case(one, book=SCALE_IN, **blind)))["scale"]
     out = replace(SCALE_IN, scale=ScalePlan(1, 4.0, 60.0, 3))
     assert "wait" not in _said(rehearse(case(one, book=out, **blind)))["scale"]
@@ -97,7 +104,7 @@ def _observed(case, one, view: dict[str, Any], **more: Any):
 
 def test_what_would_hold_the_quarantine_holds_the_rehearsal(incident, case) -> None:
     for changes, reason in (
-        ({"pool": PoolView(gpus=32, gpus_out=3)}, Reason.BUDGET_OUT),
+        ({"pool": PoolFacts(gpus=32, gpus_out=3)}, Reason.BUDGET_OUT),
         ({"known": False}, Reason.FACTS_UNKNOWN),
         ({"quarantine_owner": "bob"}, Reason.OTHER_OWNER),
         ({"paused": True}, Reason.PAUSED),
@@ -122,12 +129,14 @@ def test_of_an_unknown_job_nothing_would_be_done(incident, case) -> None:
         "job-stalled", (), (), TargetKind.JOB, FaultClass.SERVICE, Level.DRAIN,
         jobs=JobsPlan(False, True, 10.0, 60.0, 2, 3600.0),
     )  # fmt: skip
-    decision = _observed(case, incident(State.TRIAGED, TRAIN), {"job_known": False}, book=book)
+    decision = _observed(
+        case, incident(IncidentState.TRIAGED, TRAIN), {"job_known": False}, book=book
+    )
     assert isinstance(decision, Move)
-    assert (decision.state, decision.reason) == (State.SUPPRESSED, Reason.UNKNOWN_JOB)
+    assert (decision.state, decision.reason) == (IncidentState.SUPPRESSED, Reason.UNKNOWN_JOB)
 
 
-def test_a_rehearsal_waits_exactly_for_what_the_gates_hold(incident, case, view: View) -> None:
+def test_a_rehearsal_waits_exactly_for_what_the_gates_hold(incident, case, view: Facts) -> None:
     one = case(incident(), jobs=RUNNING, witnesses=frozenset({"one"}))
     said = _said(rehearse(one))
     assert said["restart_jobs"].endswith(

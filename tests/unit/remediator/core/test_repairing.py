@@ -9,11 +9,11 @@ from remediator.core.decide import decide
 from remediator.core.decision import Act, Move, Widen
 from remediator.core.facts import (
     EVERYTHING,
-    SensorView,
+    SensorFacts,
 )
 from remediator.core.model import (
+    IncidentState,
     Level,
-    State,
 )
 from remediator.core.reasons import Reason
 from tests.unit.remediator.core.brief import brief, outcome
@@ -21,23 +21,23 @@ from tests.unit.remediator.core.nouns import FEW, GPU, NODE, NOW, OURS, TRAIN
 
 
 def _emptied(incident, after, **changes):
-    one = incident(State.JOBS_MOVED, **changes)
+    one = incident(IncidentState.JOBS_MOVED, **changes)
     return after(one, plan.notify(one, "opened"))
 
 
 def _moved(incident, after):
-    one = incident(State.JOBS_MOVED)
+    one = incident(IncidentState.JOBS_MOVED)
     return after(one, plan.notify(one, "opened"))
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, ("move", State.REPAIRING)),
+        ({}, ("move", IncidentState.REPAIRING)),
         ({"paused": True}, ("hold", Reason.PAUSED)),
         ({"level": Level.DRAIN}, ("would", ("reset_gpu", "reboot_node"))),
-        ({"sensors": SensorView(200.0, True, 1.0)}, ("hold", Reason.DEAD_MAN)),
-        ({"sensors": SensorView(0.0, True, 0.8)}, ("hold", Reason.SENSORS_BLIND)),
+        ({"sensors": SensorFacts(200.0, True, 1.0)}, ("hold", Reason.DEAD_MAN)),
+        ({"sensors": SensorFacts(0.0, True, 0.8)}, ("hold", Reason.SENSORS_BLIND)),
         ({"witnesses": frozenset({"one"})}, ("act", "opinion")),
         ({"siblings": 1}, ("widen", None)),
         ({"exporter_down": True}, ("widen", None)),
@@ -51,11 +51,11 @@ def test_one_witness_and_a_passed_test_mean_nothing_to_repair(incident, case, af
     one, few = _moved(incident, after), {"witnesses": frozenset({"one"})}
     step = decide(case(one, **few)).step
     healthy = decide(case(after(one, step, passed=True), **few))
-    assert (healthy.state, healthy.reason) == (State.VERIFYING, Reason.NOTHING_TO_REPAIR)
+    assert (healthy.state, healthy.reason) == (IncidentState.VERIFYING, Reason.NOTHING_TO_REPAIR)
     sick = decide(case(after(one, step, done=False, passed=False), **few))
-    assert (sick.state, sick.rung) == (State.REPAIRING, 0)
+    assert (sick.state, sick.rung) == (IncidentState.REPAIRING, 0)
     unknown = decide(case(after(one, step, done=False), **few))
-    assert State.ESCALATED is unknown.state
+    assert IncidentState.ESCALATED is unknown.state
 
 
 def test_an_opinion_broken_off_is_asked_again_while_too_few_witnesses_are_confirmed(
@@ -65,7 +65,7 @@ def test_an_opinion_broken_off_is_asked_again_while_too_few_witnesses_are_confir
     step = decide(case(one, witnesses=frozenset({"one"}))).step
     broken = after(one, step, done=False, reason=Reason.STEP_REFUSED)
     two = frozenset({"one", "two"})
-    assert State.REPAIRING is decide(case(broken, witnesses=two)).state
+    assert IncidentState.REPAIRING is decide(case(broken, witnesses=two)).state
     more = replace(playbook, witnesses=3)
     assert decide(case(broken, book=more, witnesses=two)).step.attempt == 2
     assert decide(case(broken, witnesses=frozenset({"one"}))).step.attempt == 2
@@ -79,7 +79,7 @@ def test_used_up_resets_lead_to_the_next_rung_and_used_up_rungs_to_a_person(
     assert decide(case(one, attempts=resets)).rung == 1
     reboots = tuple(("reboot_node", NODE, NOW - 5000 - n) for n in range(2))
     spent = decide(case(one, attempts=resets + reboots))
-    assert (spent.state, spent.reason) == (State.ESCALATED, Reason.LADDER_EXHAUSTED)
+    assert (spent.state, spent.reason) == (IncidentState.ESCALATED, Reason.LADDER_EXHAUSTED)
 
 
 def test_a_recent_reset_of_an_earlier_incident_holds_for_the_cooldown(
@@ -94,39 +94,39 @@ def test_a_recent_reset_of_an_earlier_incident_holds_for_the_cooldown(
 def test_a_repair_that_does_not_heal_goes_to_the_next_rung_then_to_a_person(
     incident, case, after
 ) -> None:
-    one = incident(State.VERIFYING)
+    one = incident(IncidentState.VERIFYING)
     reset = plan.new_step(one, "reset_gpu", 1.0)
     one = replace(after(one, reset), mark=1)
     failed = after(one, decide(case(one)).step, done=False, passed=False)
     following = decide(case(failed))
-    assert (following.state, following.rung) == (State.REPAIRING, 1)
+    assert (following.state, following.rung) == (IncidentState.REPAIRING, 1)
     rebooted = after(failed, plan.new_step(failed, "reboot_node", 1.0, on=NODE))
     last = decide(case(replace(rebooted, rung=1)))
-    assert (last.state, last.reason) == (State.ESCALATED, Reason.LADDER_EXHAUSTED)
+    assert (last.state, last.reason) == (IncidentState.ESCALATED, Reason.LADDER_EXHAUSTED)
 
 
 def test_a_repair_whose_effect_cannot_be_seen_is_never_followed_by_another(
     incident, case, after
 ) -> None:
-    one = replace(incident(State.REPAIRING), mark=0)
+    one = replace(incident(IncidentState.REPAIRING), mark=0)
     step = decide(case(one)).step
     blind = after(one, step, done=False, reason=Reason.EFFECT_UNKNOWN)
     decision = decide(case(blind))
-    assert (decision.state, decision.reason) == (State.ESCALATED, Reason.EFFECT_UNKNOWN)
+    assert (decision.state, decision.reason) == (IncidentState.ESCALATED, Reason.EFFECT_UNKNOWN)
 
 
-@pytest.mark.parametrize("state", [State.JOBS_MOVED, State.REPAIRING])
+@pytest.mark.parametrize("state", [IncidentState.JOBS_MOVED, IncidentState.REPAIRING])
 def test_what_was_held_for_long_is_tested_before_it_is_repaired(
     incident, case, after, state
 ) -> None:
     one = incident(state)
-    if state is State.JOBS_MOVED:
+    if state is IncidentState.JOBS_MOVED:
         one = after(one, decide(case(one)).step)
     decision = decide(case(one, now=NOW + 600))
-    assert (decision.state, decision.reason) == (State.VERIFYING, Reason.HELD_LONG)
-    one = incident(State.VERIFYING)
+    assert (decision.state, decision.reason) == (IncidentState.VERIFYING, Reason.HELD_LONG)
+    one = incident(IncidentState.VERIFYING)
     failed = after(one, decide(case(one)).step, done=False, passed=False)
-    assert (decide(case(failed)).state, decide(case(failed)).rung) == (State.REPAIRING, 0)
+    assert (decide(case(failed)).state, decide(case(failed)).rung) == (IncidentState.REPAIRING, 0)
     assert decide(case(failed, now=NOW + 600)).step.action == "verify"
 
 
@@ -138,32 +138,32 @@ def test_what_was_held_for_long_is_tested_before_it_is_repaired(
     [(Reason.STEP_REFUSED, None), (Reason.EFFECT_MISSING, None), (Reason.NOT_HEALED, False)],
 )
 def test_a_repair_that_failed_leads_to_the_next_rung(incident, case, after, reason, passed) -> None:
-    one = incident(State.REPAIRING)
+    one = incident(IncidentState.REPAIRING)
     failed = after(one, decide(case(one)).step, done=False, reason=reason, passed=passed)
     decision = decide(case(failed))
     assert (outcome(decision), decision.rung) == (
-        ("move", (State.REPAIRING, Reason.REPAIR_STARTS)), 1,
+        ("move", (IncidentState.REPAIRING, Reason.REPAIR_STARTS)), 1,
     )  # fmt: skip
     assert decision.text == "Repair 2: reboot_node."
 
 
 def test_the_last_rung_that_failed_leads_to_a_person(incident, case, after) -> None:
-    one = incident(State.REPAIRING, rung=1, quarantined=(GPU, NODE))
+    one = incident(IncidentState.REPAIRING, rung=1, quarantined=(GPU, NODE))
     step = decide(case(one, **OURS)).step
     assert step.action == "reboot_node"
     failed = after(one, step, done=False)
     decision = decide(case(failed, **OURS))
-    assert outcome(decision) == ("move", (State.ESCALATED, Reason.LADDER_EXHAUSTED))
+    assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.LADDER_EXHAUSTED))
 
 
 def test_a_repair_that_was_done_is_tested(incident, case, after) -> None:
-    one = incident(State.REPAIRING)
+    one = incident(IncidentState.REPAIRING)
     done = after(one, decide(case(one)).step)
-    assert outcome(decide(case(done))) == ("move", (State.VERIFYING, Reason.REPAIRED))
+    assert outcome(decide(case(done))) == ("move", (IncidentState.VERIFYING, Reason.REPAIRED))
 
 
 def test_a_rung_that_became_impossible_or_used_up_is_skipped(incident, case) -> None:
-    one = incident(State.REPAIRING)
+    one = incident(IncidentState.REPAIRING)
     often = (("reset_gpu", GPU, NOW - 9000),) * 2
     for changes in ({"attempts": often}, {"capabilities": EVERYTHING - {"gpu_reset"}}):
         decision = decide(case(one, **changes))
@@ -175,7 +175,7 @@ def test_what_the_cluster_cannot_repair_at_all_is_said_to_be_unsupported(
 ) -> None:
     one = _emptied(incident, after)
     decision = decide(case(one, capabilities=EVERYTHING - {"gpu_reset", "reboot"}))
-    assert outcome(decision) == ("move", (State.ESCALATED, Reason.UNSUPPORTED))
+    assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
     assert "reset_gpu: This cluster lacks a required capability: gpu reset." in decision.text
     often = (("reset_gpu", GPU, NOW - 9000),) * 2
     mixed = decide(case(one, capabilities=EVERYTHING - {"reboot"}, attempts=often))
@@ -192,14 +192,14 @@ def test_a_playbook_without_repairs_leaves_the_empty_target_to_a_person(
     incident, case, after, playbook
 ) -> None:
     decision = decide(case(_emptied(incident, after), book=replace(playbook, ladder=())))
-    assert outcome(decision) == ("move", (State.ESCALATED, Reason.LADDER_EXHAUSTED))
+    assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.LADDER_EXHAUSTED))
 
 
 def test_an_alert_that_is_over_before_the_repair_leads_to_a_test(incident, case, after) -> None:
-    over = ("move", (State.VERIFYING, Reason.ALERT_GONE))
+    over = ("move", (IncidentState.VERIFYING, Reason.ALERT_GONE))
     assert outcome(decide(case(_emptied(incident, after), firing=False))) == over
-    assert outcome(decide(case(incident(State.REPAIRING), firing=False))) == over
-    rebooting = incident(State.REPAIRING, rung=1)
+    assert outcome(decide(case(incident(IncidentState.REPAIRING), firing=False))) == over
+    rebooting = incident(IncidentState.REPAIRING, rung=1)
     assert outcome(decide(case(rebooting, firing=False))) == over
 
 
@@ -207,14 +207,16 @@ def test_an_alert_that_is_over_before_the_repair_leads_to_a_test(incident, case,
 def test_what_waited_for_five_minutes_is_tested_first_while_nothing_was_done(
     incident, case, after, seconds
 ) -> None:
-    one = incident(State.REPAIRING, since=NOW - seconds, mark=0)
+    one = incident(IncidentState.REPAIRING, since=NOW - seconds, mark=0)
     expected = (
-        ("act", "reset_gpu") if seconds < 300 else ("move", (State.VERIFYING, Reason.HELD_LONG))
+        ("act", "reset_gpu")
+        if seconds < 300
+        else ("move", (IncidentState.VERIFYING, Reason.HELD_LONG))
     )
     assert outcome(decide(case(one))) == expected
     begun = after(
-        incident(State.REPAIRING, since=NOW - seconds, rung=1),
-        plan.quarantine(incident(State.REPAIRING), NODE),
+        incident(IncidentState.REPAIRING, since=NOW - seconds, rung=1),
+        plan.quarantine(incident(IncidentState.REPAIRING), NODE),
     )
     assert outcome(decide(case(begun, **OURS))) == ("act", "reboot_node")
 
@@ -223,13 +225,13 @@ def test_what_waited_for_five_minutes_is_tested_first_while_nothing_was_done(
 def test_a_test_that_failed_a_while_ago_and_no_active_alert_lead_to_another_test(
     incident, case, after, seconds, tested_again
 ) -> None:
-    one = incident(State.VERIFYING)
+    one = incident(IncidentState.VERIFYING)
     failed = after(one, decide(case(one)).step, done=False, passed=False)
     then = NOW + seconds
     quiet = decide(case(failed, now=then, alerts_active=False))
     assert isinstance(quiet, Act) is tested_again
-    assert decide(case(failed, now=then)).state is State.REPAIRING, "an alert is active"
-    repairing = replace(failed, state=State.REPAIRING, since=NOW, mark=len(failed.steps))
+    assert decide(case(failed, now=then)).state is IncidentState.REPAIRING, "an alert is active"
+    repairing = replace(failed, state=IncidentState.REPAIRING, since=NOW, mark=len(failed.steps))
     quiet = decide(case(repairing, now=then, alerts_active=False))
     assert isinstance(quiet, Move) is tested_again
     assert isinstance(decide(case(repairing, now=then)), Act), "an alert is active"
@@ -269,7 +271,10 @@ def test_a_node_never_widens_and_neither_does_a_playbook_without_a_wider_one(
 def test_an_opinion_that_could_not_tell_leaves_it_to_a_person(incident, case, after) -> None:
     one = _emptied(incident, after)
     asked = after(one, decide(case(one, **FEW)).step, done=False, reason=Reason.EFFECT_MISSING)
-    assert outcome(decide(case(asked, **FEW))) == ("move", (State.ESCALATED, Reason.WITNESSES))
+    assert outcome(decide(case(asked, **FEW))) == (
+        "move",
+        (IncidentState.ESCALATED, Reason.WITNESSES),
+    )
 
 
 def test_an_opinion_broken_off_again_and_again_leaves_it_to_a_person(
@@ -286,7 +291,7 @@ def test_an_opinion_broken_off_again_and_again_leaves_it_to_a_person(
         step = decide(case(broken, book=three, **FEW)).step
         broken = after(broken, step, done=False, reason=Reason.STEP_REFUSED)
     assert outcome(decide(case(broken, book=three, **FEW))) == (
-        "move", (State.ESCALATED, Reason.WITNESSES),
+        "move", (IncidentState.ESCALATED, Reason.WITNESSES),
     )  # fmt: skip
 
 
@@ -296,10 +301,12 @@ def test_an_opinion_broken_off_again_and_again_leaves_it_to_a_person(
 def test_a_jobs_incident_closes_with_its_reason_after_people_were_told(
     incident, case, after
 ) -> None:
-    one = incident(State.JOBS_MOVED, TRAIN, reason=Reason.JOB_RESTARTED, text="It runs on node1.")
+    one = incident(
+        IncidentState.JOBS_MOVED, TRAIN, reason=Reason.JOB_RESTARTED, text="It runs on node1."
+    )
     step = decide(case(one)).step
     assert step.id == "notify:closed"
     closed = decide(case(after(one, step)))
     assert (outcome(closed), closed.text) == (
-        ("move", (State.CLOSED, Reason.JOB_RESTARTED)), "It runs on node1.",
+        ("move", (IncidentState.CLOSED, Reason.JOB_RESTARTED)), "It runs on node1.",
     )  # fmt: skip

@@ -6,10 +6,18 @@ import pytest
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events
-from remediator.core.journal_state import Book
-from remediator.core.model import Alert, Incident, Level, State
+from remediator.core.journal_state import JournalState
+from remediator.core.model import Alert, Incident, IncidentState, Level
 from remediator.core.reasons import Reason
-from remediator.core.routing import absorbable, covers, cured_at, holder, route, spent, target_of
+from remediator.core.routing import (
+    absorbable,
+    covers_gpus,
+    holder,
+    last_repaired_at,
+    repaired_since_fault,
+    route,
+    target_of,
+)
 from remediator.playbook_library import load_library
 from tests.unit.remediator.core.nouns import NOW
 
@@ -83,26 +91,26 @@ def test_no_shipped_playbook_quarantines_for_an_applications_error() -> None:
 
 
 def test_alerts_from_before_a_cure_are_spent_and_later_ones_are_not() -> None:
-    book, gpu = Book(), Target(TargetKind.GPU, "n", 0)
-    assert not spent(_alert("GpuLost"), gpu, book)
+    book, gpu = JournalState(), Target(TargetKind.GPU, "n", 0)
+    assert not repaired_since_fault(_alert("GpuLost"), gpu, book)
     book.cured[gpu] = NOW + 10
-    assert spent(_alert("GpuLost"), gpu, book)
+    assert repaired_since_fault(_alert("GpuLost"), gpu, book)
     book.cured[gpu] = NOW - 10
-    assert not spent(_alert("GpuLost"), gpu, book)
+    assert not repaired_since_fault(_alert("GpuLost"), gpu, book)
 
 
 def test_an_event_from_before_the_cure_is_spent_though_its_alert_began_anew() -> None:
-    book, gpu = Book(), Target(TargetKind.GPU, "n", 0)
+    book, gpu = JournalState(), Target(TargetKind.GPU, "n", 0)
     book.cured[gpu] = NOW - 10
-    assert spent(_alert("GpuXidFatalHardware"), gpu, book, event_at=NOW - 60)
-    assert not spent(_alert("GpuXidFatalHardware"), gpu, book, event_at=NOW - 5)
+    assert repaired_since_fault(_alert("GpuXidFatalHardware"), gpu, book, event_at=NOW - 60)
+    assert not repaired_since_fault(_alert("GpuXidFatalHardware"), gpu, book, event_at=NOW - 5)
 
 
 def test_a_nodes_cure_cures_its_gpus() -> None:
-    book = Book()
+    book = JournalState()
     book.cured[Target(TargetKind.NODE, "n")] = NOW + 10
-    assert spent(_alert("GpuLost"), Target(TargetKind.GPU, "n", 0), book)
-    assert not spent(_alert("GpuLost"), Target(TargetKind.GPU, "m", 0), book)
+    assert repaired_since_fault(_alert("GpuLost"), Target(TargetKind.GPU, "n", 0), book)
+    assert not repaired_since_fault(_alert("GpuLost"), Target(TargetKind.GPU, "m", 0), book)
 
 
 def test_the_episode_key_is_the_same_from_webhook_and_from_alertmanagers_api() -> None:
@@ -128,7 +136,7 @@ def test_the_watchdog_needs_no_cluster_label(labels) -> None:
 NODE, GPU = Target(TargetKind.NODE, "n"), Target(TargetKind.GPU, "n", 0)
 
 
-def _incident(book: Book, target: Target, identity: str, **changes: object) -> Incident:
+def _incident(book: JournalState, target: Target, identity: str, **changes: object) -> Incident:
     """An open incident with one alert that fires."""
     book.apply(events.opened(identity, target, "x", Level.REPAIR, NOW, 0, "x"))
     heard = Alert(identity, NOW, "", True, {"alertname": "NodeDown", "cluster": "local"})
@@ -145,17 +153,17 @@ def _incident(book: Book, target: Target, identity: str, **changes: object) -> I
         ({}, True, True),
         ({}, False, False),
         ({"held": Reason.PAUSED}, True, False),
-        ({"state": State.HELD}, True, False),
+        ({"state": IncidentState.HELD}, True, False),
         ({"level": Level.OBSERVE}, True, False),
         ({"repaired_at": NOW}, False, True),
-        ({"state": State.ESCALATED, "quarantined": (NODE,)}, False, True),
+        ({"state": IncidentState.ESCALATED, "quarantined": (NODE,)}, False, True),
         # The node is in service: its GPUs are quarantined by incidents of their own.
-        ({"state": State.ESCALATED}, False, False),
-        ({"state": State.VERIFYING}, True, False),
-        ({"state": State.VERIFYING, "quarantined": (NODE,)}, True, True),
+        ({"state": IncidentState.ESCALATED}, False, False),
+        ({"state": IncidentState.VERIFYING}, True, False),
+        ({"state": IncidentState.VERIFYING, "quarantined": (NODE,)}, True, True),
         (
             {
-                "state": State.ESCALATED,
+                "state": IncidentState.ESCALATED,
                 "quarantined": (NODE,),
                 "reason": Reason.RELEASED_BY_OTHERS,
             },
@@ -168,19 +176,19 @@ def _incident(book: Book, target: Target, identity: str, **changes: object) -> I
 def test_a_node_incident_looks_after_its_gpus_only_while_it_does_something(
     changes, fires, covered
 ) -> None:
-    book = Book()
+    book = JournalState()
     one = _incident(book, NODE, "inc-1", **changes)
     if not fires:
         over = Alert("inc-1", NOW, "", False, {"alertname": "NodeDown", "cluster": "local"})
         book.apply(events.alert_received(over, NODE, NOW, "test"))
-    assert covers(one, book) is covered
+    assert covers_gpus(one, book) is covered
     found = holder(GPU, book)
     assert (found is not None) is covered
 
 
 def test_a_targets_own_incident_holds_its_alerts_whatever_it_does() -> None:
-    book = Book()
-    _incident(book, NODE, "inc-1", state=State.HELD, held=Reason.PAUSED)
+    book = JournalState()
+    _incident(book, NODE, "inc-1", state=IncidentState.HELD, held=Reason.PAUSED)
     found = holder(NODE, book)
     assert found is not None
     _incident(book, GPU, "inc-2", held=Reason.PAUSED)
@@ -191,23 +199,23 @@ def test_a_targets_own_incident_holds_its_alerts_whatever_it_does() -> None:
 
 
 def test_a_node_takes_its_own_gpus_incidents_over_before_their_repair() -> None:
-    book = Book()
-    first = _incident(book, GPU, "inc-1", state=State.JOBS_MOVED)
-    _incident(book, Target(TargetKind.GPU, "n", 1), "inc-2", state=State.REPAIRING)
-    _incident(book, Target(TargetKind.GPU, "m", 1), "inc-3", state=State.JOBS_MOVED)
-    _incident(book, NODE, "inc-4", state=State.QUARANTINED)
+    book = JournalState()
+    first = _incident(book, GPU, "inc-1", state=IncidentState.JOBS_MOVED)
+    _incident(book, Target(TargetKind.GPU, "n", 1), "inc-2", state=IncidentState.REPAIRING)
+    _incident(book, Target(TargetKind.GPU, "m", 1), "inc-3", state=IncidentState.JOBS_MOVED)
+    _incident(book, NODE, "inc-4", state=IncidentState.QUARANTINED)
     assert absorbable(NODE, book) == (first,)
 
 
 def test_a_cure_counts_at_the_very_moment_of_an_alert_and_the_latest_counts() -> None:
-    book = Book()
+    book = JournalState()
     book.cured = {GPU: NOW, NODE: NOW - 50}
-    assert cured_at(GPU, book) == NOW
-    assert cured_at(NODE, book) == NOW - 50
-    assert spent(_alert("GpuLost"), GPU, book)
-    assert not spent(replace(_alert("GpuLost"), starts_at=NOW + 0.1), GPU, book)
+    assert last_repaired_at(GPU, book) == NOW
+    assert last_repaired_at(NODE, book) == NOW - 50
+    assert repaired_since_fault(_alert("GpuLost"), GPU, book)
+    assert not repaired_since_fault(replace(_alert("GpuLost"), starts_at=NOW + 0.1), GPU, book)
     # An event cannot be newer than the alert that speaks of it.
-    assert spent(_alert("GpuXidFatalHardware"), GPU, book, event_at=NOW + 60)
+    assert repaired_since_fault(_alert("GpuXidFatalHardware"), GPU, book, event_at=NOW + 60)
 
 
 def test_labels_of_a_playbook_must_all_match() -> None:
@@ -234,6 +242,12 @@ def test_the_first_playbook_that_matches_is_taken_and_the_others_are_not() -> No
     ],
 )
 def test_what_people_keep_is_not_taken_over_by_the_node(held: Reason | None, taken: bool) -> None:
-    book = Book()
-    _incident(book, GPU, "inc-gpu", held=held, state=State.HELD if held else State.QUARANTINED)
+    book = JournalState()
+    _incident(
+        book,
+        GPU,
+        "inc-gpu",
+        held=held,
+        state=IncidentState.HELD if held else IncidentState.QUARANTINED,
+    )
     assert bool(absorbable(NODE, book)) is taken

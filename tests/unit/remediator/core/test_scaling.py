@@ -13,15 +13,15 @@ from remediator.core.decide import decide
 from remediator.core.decision import Wait
 from remediator.core.evidence import unknown
 from remediator.core.facts import (
-    SensorView,
-    WorkloadView,
+    ScalingFacts,
+    SensorFacts,
 )
 from remediator.core.model import (
     FaultClass,
+    IncidentState,
     Level,
     Playbook,
     ScalePlan,
-    State,
     VerifyPlan,
 )
 from remediator.core.reasons import Reason
@@ -32,25 +32,25 @@ from tests.unit.remediator.core.nouns import NOW, SCALE, SERVE
 @pytest.mark.parametrize(
     ("load", "step", "expected"),
     [
-        (WorkloadView(2, 2, 1, 8, 30.0), 1, ("act", "scale")),
-        (WorkloadView(8, 8, 1, 8, 90.0), 1, ("act", "notify:limit")),
-        (WorkloadView(2, 2, 1, 8, None), 1, ("hold", Reason.FACTS_UNKNOWN)),
-        (WorkloadView(2, 2, 1, 8, None), -1, ("hold", Reason.FACTS_UNKNOWN)),  # unknown is not empty
-        (WorkloadView(4, 4, 1, 8, 0.0), -1, ("act", "scale")),
-        (WorkloadView(2, 2, 1, 8, 7.0), 1, ("wait", None)),
-        (WorkloadView(2, 2, 1, 8, 30.0), -1, ("wait", None)),   # scale-in never scales out
+        (ScalingFacts(2, 2, 1, 8, 30.0), 1, ("act", "scale")),
+        (ScalingFacts(8, 8, 1, 8, 90.0), 1, ("act", "notify:limit")),
+        (ScalingFacts(2, 2, 1, 8, None), 1, ("hold", Reason.FACTS_UNKNOWN)),
+        (ScalingFacts(2, 2, 1, 8, None), -1, ("hold", Reason.FACTS_UNKNOWN)),  # unknown is not empty
+        (ScalingFacts(4, 4, 1, 8, 0.0), -1, ("act", "scale")),
+        (ScalingFacts(2, 2, 1, 8, 7.0), 1, ("wait", None)),
+        (ScalingFacts(2, 2, 1, 8, 30.0), -1, ("wait", None)),   # scale-in never scales out
         (None, 1, ("hold", Reason.FACTS_UNKNOWN)),
     ],
 )  # fmt: skip
 def test_scaling_follows_the_queue_within_bounds(incident, case, load, step, expected) -> None:
-    one = incident(State.REPAIRING, SERVE, quarantined=())
+    one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
     book = replace(SCALE, scale=ScalePlan(step, 4.0, 60.0, 3))
     assert expected == brief(decide(case(one, book=book, workload=load)))
 
 
 def test_scaling_goes_on_by_steps_while_the_alert_does(incident, case, after) -> None:
-    one = incident(State.REPAIRING, SERVE, quarantined=())
-    load = WorkloadView(2, 2, 1, 8, 30.0)
+    one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
+    load = ScalingFacts(2, 2, 1, 8, 30.0)
     step = decide(case(one, book=SCALE, workload=load)).step
     assert step.replicas == 3
     one = after(one, step)
@@ -71,32 +71,32 @@ def _scale(step: int, **more: Any) -> Playbook:
 
 
 def _load(wanted: int, waiting: float | None) -> dict[str, Any]:
-    return {"workload": WorkloadView(wanted, wanted, 1, 8, waiting)}
+    return {"workload": ScalingFacts(wanted, wanted, 1, 8, waiting)}
 
 
 def test_replicas_are_taken_away_only_while_the_alert_is_known_to_fire(incident, case) -> None:
-    one = incident(State.REPAIRING, SERVE, quarantined=())
+    one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
     idle = {"book": _scale(-1), **_load(4, 0.0)}
     assert outcome(decide(case(one, **idle))) == ("act", "scale")
     over = decide(case(one, firing=False, **idle))
-    assert outcome(over) == ("move", (State.CLOSED, Reason.ALERT_GONE))
+    assert outcome(over) == ("move", (IncidentState.CLOSED, Reason.ALERT_GONE))
     held = decide(case(one, evidence=unknown("no answer"), **idle))
     assert outcome(held) == ("hold", Reason.ALERT_UNCONFIRMED)
-    blind = decide(case(one, sensors=SensorView(), **idle))
+    blind = decide(case(one, sensors=SensorFacts(), **idle))
     assert outcome(blind) == ("hold", Reason.DEAD_MAN)
 
 
 def test_replicas_are_added_without_all_that(incident, case) -> None:
-    one = incident(State.REPAIRING, SERVE, quarantined=())
+    one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
     queue = {"book": _scale(1), **_load(2, 30.0)}
-    assert outcome(decide(case(one, sensors=SensorView(), **queue))) == ("act", "scale")
+    assert outcome(decide(case(one, sensors=SensorFacts(), **queue))) == ("act", "scale")
     unsure = decide(case(one, evidence=unknown("?"), **queue))
     assert outcome(unsure) == ("act", "scale")
     assert outcome(decide(case(one, paused=True, **queue))) == ("hold", Reason.PAUSED)
 
 
 def test_at_the_minimum_no_scale_out_ends_and_at_the_maximum_no_scale_in(incident, case) -> None:
-    one = incident(State.REPAIRING, SERVE, quarantined=())
+    one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
     least = decide(case(one, book=_scale(1), **_load(1, 0.0)))
     assert least == Wait(NOW + 2)
     most = decide(case(one, book=_scale(-1), **_load(8, 90.0)))
@@ -108,7 +108,7 @@ def test_a_scaling_that_fails_is_a_persons_and_three_steps_are_the_most(
     incident, case, after
 ) -> None:
     queue = {"book": _scale(1), **_load(2, 90.0)}
-    one = incident(State.REPAIRING, SERVE, quarantined=())
+    one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
     step = decide(case(one, **queue)).step
     failed = after(one, step, done=False, text="quota")
     assert outcome(decide(case(failed, **queue))) == ("act", "notify:failed")
@@ -116,19 +116,19 @@ def test_a_scaling_that_fails_is_a_persons_and_three_steps_are_the_most(
         one = after(one, plan.new_step(one, "scale", 9.0, replicas=3))
     assert outcome(decide(case(one, **queue))) == ("act", "notify:closed")
     told = after(one, plan.notify(one, "closed"))
-    assert outcome(decide(case(told, **queue))) == ("move", (State.CLOSED, Reason.RESCALED))
+    assert outcome(decide(case(told, **queue))) == ("move", (IncidentState.CLOSED, Reason.RESCALED))
 
 
 def test_demand_that_went_away_before_a_step_closes_quietly(incident, case) -> None:
-    one = incident(State.REPAIRING, SERVE, quarantined=())
+    one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
     decision = decide(case(one, book=_scale(1), firing=False, **_load(4, 8.0)))
-    assert outcome(decision) == ("move", (State.CLOSED, Reason.RESCALED))
+    assert outcome(decision) == ("move", (IncidentState.CLOSED, Reason.RESCALED))
 
 
 def test_at_its_limit_a_workload_is_told_of_once_and_the_incident_closes(
     incident, case, after
 ) -> None:
-    one = incident(State.REPAIRING, SERVE, quarantined=())
+    one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
     full = {"book": _scale(1), **_load(8, 90.0)}
     told = after(one, decide(case(one, **full)).step)
-    assert outcome(decide(case(told, **full))) == ("move", (State.CLOSED, Reason.AT_LIMIT))
+    assert outcome(decide(case(told, **full))) == ("move", (IncidentState.CLOSED, Reason.AT_LIMIT))

@@ -8,15 +8,15 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events, plan
 from remediator.core.decision import Widen
 from remediator.core.events import Kind
-from remediator.core.facts import JobView, Stops
-from remediator.core.journal_state import Book, Pin
-from remediator.core.model import FaultClass, Level, Playbook, ScalePlan, State
+from remediator.core.facts import Stops, TargetJob
+from remediator.core.journal_state import JournalState, Pin
+from remediator.core.model import FaultClass, IncidentState, Level, Playbook, ScalePlan
 from remediator.core.reasons import Reason
 from remediator.core.settle import Terms, admit, hand_over, settle, unattended, widen
 from tests.unit.remediator.core.nouns import NOW
 
 GPU = Target(TargetKind.GPU, "node2", 3)
-DEAD = (JobView("train-a", False),)
+DEAD = (TargetJob("train-a", False),)
 NOTIFY = Playbook("notify", (), (), None, FaultClass.SERVICE, Level.OBSERVE)
 NODE_DOWN = Playbook(
     "node-down", ("NodeDown",), (), TargetKind.NODE, FaultClass.HARDWARE, Level.REPAIR, quarantine=True
@@ -36,7 +36,7 @@ def _kinds(written) -> list[Kind]:
 
 
 def test_a_first_alert_opens_an_incident_and_its_repetition_is_nothing(alert, playbook) -> None:
-    book = Book()
+    book = JournalState()
     first = _receive(book, alert(), GPU, playbook)
     assert _kinds(first) == [Kind.INCIDENT_OPENED, Kind.ALERT_ABSORBED]
     assert _receive(book, alert(), GPU, playbook) == ()
@@ -44,7 +44,7 @@ def test_a_first_alert_opens_an_incident_and_its_repetition_is_nothing(alert, pl
 
 
 def test_another_alert_on_the_target_is_absorbed(alert, playbook) -> None:
-    book = Book()
+    book = JournalState()
     _receive(book, alert(), GPU, playbook)
     assert _kinds(_receive(book, alert("GpuXidFatalHardware"), GPU, playbook)) == [
         Kind.ALERT_ABSORBED
@@ -53,7 +53,7 @@ def test_another_alert_on_the_target_is_absorbed(alert, playbook) -> None:
 
 
 def test_a_graver_alert_takes_over_from_an_incident_that_only_told_people(alert, playbook) -> None:
-    book = Book()
+    book = JournalState()
     _receive(book, alert("Odd"), GPU, NOTIFY)
     written = _receive(book, alert(), GPU, playbook)
     assert Kind.STATE_CHANGED is written[0].kind
@@ -62,7 +62,7 @@ def test_a_graver_alert_takes_over_from_an_incident_that_only_told_people(alert,
 
 
 def test_the_graver_incident_keeps_the_alerts_of_the_one_it_ends(alert, playbook) -> None:
-    book = Book()
+    book = JournalState()
     _receive(book, alert("Odd"), GPU, NOTIFY)
     _receive(book, alert(), GPU, playbook)
     assert {one.alertname for one in book.incident_on(GPU).alerts} == {"Odd", "GpuLost"}
@@ -73,7 +73,7 @@ def test_alerts_of_one_gravity_are_witnesses_of_one_incident_in_any_order(alert,
     ecc = replace(playbook, name="gpu-repair", alertnames=("GpuEccUncorrectable",))
     pair = ((alert("GpuEccUncorrectable"), ecc), (alert("GpuXidFatalHardware"), playbook))
     for order in (pair, pair[::-1]):
-        book = Book()
+        book = JournalState()
         for one, leads_to in order:
             _receive(book, one, GPU, leads_to)
         assert len(book.incidents) == 1
@@ -81,7 +81,7 @@ def test_alerts_of_one_gravity_are_witnesses_of_one_incident_in_any_order(alert,
 
 
 def test_after_the_cure_the_old_episodes_are_spent(alert, playbook) -> None:
-    book = Book()
+    book = JournalState()
     _receive(book, alert(), GPU, playbook)
     one = book.incident_on(GPU)
     book.incidents[one.id] = closed = _closed(one, NOW + 20)
@@ -98,33 +98,33 @@ def test_after_the_cure_the_old_episodes_are_spent(alert, playbook) -> None:
 def test_an_alert_that_comes_while_the_cure_is_told_opens_an_incident_of_its_own(
     alert, playbook, incident, after
 ) -> None:
-    book = Book()
+    book = JournalState()
     _receive(book, alert(), GPU, playbook)
     one = book.incident_on(GPU)
-    done = replace(one, state=State.PROBATION, repaired_at=NOW + 20, quarantined=(GPU,))
+    done = replace(one, state=IncidentState.PROBATION, repaired_at=NOW + 20, quarantined=(GPU,))
     step = plan.new_step(done, "release", 1.0, also=(GPU,))
     book.incidents[one.id] = after(done, step, at=NOW + 50)
     old = _receive(book, alert("GpuXidFatalHardware", at=NOW + 5), GPU, playbook, NOW + 60)
     assert _kinds(old) == [Kind.ALERT_ABSORBED]
     _receive(book, alert("GpuHung", at=NOW + 55), GPU, playbook, NOW + 60)
-    assert State.CLOSED is book.incidents[one.id].state
+    assert IncidentState.CLOSED is book.incidents[one.id].state
     assert book.incident_on(GPU).id != one.id
     assert book.refused == 0
 
 
 def _closed(one, at):
-    return replace(one, state=State.CLOSED, repaired_at=at, since=at)
+    return replace(one, state=IncidentState.CLOSED, repaired_at=at, since=at)
 
 
 def test_a_nodes_incident_takes_its_gpus_incidents_and_quarantines_over(
     alert, playbook, after, incident
 ) -> None:
-    book = Book()
+    book = JournalState()
     _receive(book, alert(), GPU, playbook)
     other = Target(TargetKind.GPU, "node2", 4)
     _receive(book, alert(gpu="4"), other, playbook)
     one = book.incident_on(GPU)
-    book.incidents[one.id] = replace(one, state=State.JOBS_MOVED, quarantined=(GPU,))
+    book.incidents[one.id] = replace(one, state=IncidentState.JOBS_MOVED, quarantined=(GPU,))
     written = widen(
         book.incidents[one.id], Widen("two"), NODE_DOWN, book, NOW, Terms(Level.REPAIR, 1.0)
     )
@@ -137,7 +137,9 @@ def test_a_nodes_incident_takes_its_gpus_incidents_and_quarantines_over(
     assert book.refused == 0
     assert node.quarantined == (GPU,)
     assert (node,) == book.open_incidents()
-    assert all(State.SUPPRESSED is one.state for one in book.incidents.values() if one is not node)
+    assert all(
+        IncidentState.SUPPRESSED is one.state for one in book.incidents.values() if one is not node
+    )
     assert {node.id} == {one.absorbed_by for one in book.incidents.values() if one is not node}
     third = _receive(book, alert(gpu="5"), Target(TargetKind.GPU, "node2", 5), playbook)
     assert [node.id] == [event.incident for event in third]
@@ -146,12 +148,12 @@ def test_a_nodes_incident_takes_its_gpus_incidents_and_quarantines_over(
 def _quarantined(book, alert, playbook):
     _receive(book, alert(), GPU, playbook)
     one = book.incident_on(GPU)
-    book.incidents[one.id] = replace(one, state=State.JOBS_MOVED, quarantined=(GPU,))
+    book.incidents[one.id] = replace(one, state=IncidentState.JOBS_MOVED, quarantined=(GPU,))
     return book.incidents[one.id]
 
 
 def test_a_nodes_incident_that_only_tells_people_takes_nothing_over(alert, playbook) -> None:
-    book, node = Book(), Target(TargetKind.NODE, "node2")
+    book, node = JournalState(), Target(TargetKind.NODE, "node2")
     one = _quarantined(book, alert, playbook)
     _receive(book, alert("NodeOomKill"), node, NOTIFY)
     assert hand_over(one, book, NOW) == ()
@@ -160,7 +162,7 @@ def test_a_nodes_incident_that_only_tells_people_takes_nothing_over(alert, playb
 
 
 def test_a_wider_incident_takes_over_from_one_that_only_tells_people(alert, playbook) -> None:
-    book, node = Book(), Target(TargetKind.NODE, "node2")
+    book, node = JournalState(), Target(TargetKind.NODE, "node2")
     one = _quarantined(book, alert, playbook)
     _receive(book, alert("NodeOomKill"), node, NOTIFY)
     for event in widen(one, Widen("x"), NODE_DOWN, book, NOW, Terms(Level.REPAIR, 1.0)):
@@ -174,7 +176,7 @@ def test_a_wider_incident_takes_over_from_one_that_only_tells_people(alert, play
 
 
 def test_an_incident_in_the_middle_of_a_step_is_handed_over_after_it(alert, playbook) -> None:
-    book = Book()
+    book = JournalState()
     _receive(book, alert(), GPU, playbook)
     one = book.incident_on(GPU)
     step = plan.quarantine(one)
@@ -191,10 +193,10 @@ def test_an_incident_in_the_middle_of_a_step_is_handed_over_after_it(alert, play
 
 
 def test_a_hold_is_written_once_and_asked_again(incident, case) -> None:
-    one = incident(State.TRIAGED)
+    one = incident(IncidentState.TRIAGED)
     first = settle(case(one, paused=True, quarantine_owner=None))
     assert _kinds(first.events) == [Kind.STATE_CHANGED, Kind.HELD]
-    held = replace(one, state=State.HELD, held=Reason.PAUSED, held_text=first.hold.text)
+    held = replace(one, state=IncidentState.HELD, held=Reason.PAUSED, held_text=first.hold.text)
     second = settle(case(held, paused=True, quarantine_owner=None))
     assert second.events == ()
     assert second.wake_at is not None
@@ -203,7 +205,7 @@ def test_a_hold_is_written_once_and_asked_again(incident, case) -> None:
 
 
 def test_from_new_to_the_announced_quarantine_is_one_write(incident, case) -> None:
-    settled = settle(case(incident(State.NEW), quarantine_owner=None))
+    settled = settle(case(incident(IncidentState.NEW), quarantine_owner=None))
     assert _kinds(settled.events) == [Kind.STATE_CHANGED, Kind.STEP_PREPARED]
     assert settled.step.action == "quarantine_gpu"
 
@@ -230,11 +232,11 @@ def _admit(book, alert, target, playbook, terms=SHRINKING):
 
 @pytest.mark.parametrize("held", ["held", "over"])
 def test_a_node_incident_that_is_held_or_over_absorbs_no_gpu(alert, playbook, held) -> None:
-    book, node = Book(), Target(TargetKind.NODE, "node2")
+    book, node = JournalState(), Target(TargetKind.NODE, "node2")
     _receive(book, alert("NodeDown"), node, NODE_DOWN)
     one = book.incident_on(node)
     if held == "held":
-        book.incidents[one.id] = replace(one, held=Reason.BUDGET_OUT, state=State.HELD)
+        book.incidents[one.id] = replace(one, held=Reason.BUDGET_OUT, state=IncidentState.HELD)
     else:
         book.apply(events.alert_received(replace(alert("NodeDown"), firing=False), node, NOW, "t"))
     written = _receive(book, alert(), GPU, playbook)
@@ -243,29 +245,32 @@ def test_a_node_incident_that_is_held_or_over_absorbs_no_gpu(alert, playbook, he
 
 
 def test_a_node_incident_that_goes_on_absorbs_its_gpus_alerts(alert, playbook) -> None:
-    book, node = Book(), Target(TargetKind.NODE, "node2")
+    book, node = JournalState(), Target(TargetKind.NODE, "node2")
     _receive(book, alert("NodeDown"), node, NODE_DOWN)
     written = _receive(book, alert(), GPU, playbook)
     assert (_kinds(written), written[0].target) == ([Kind.ALERT_ABSORBED], "node/node2")
 
 
 def test_demand_is_not_absorbed_by_a_scale_in_that_it_ends(alert) -> None:
-    book = Book()
+    book = JournalState()
     _admit(book, alert("InferenceOverProvisioned"), SERVE, SCALE_IN)
     first = book.incident_on(SERVE)
-    book.incidents[first.id] = replace(first, state=State.REPAIRING)
+    book.incidents[first.id] = replace(first, state=IncidentState.REPAIRING)
     written = _admit(book, alert("InferenceQueueGrowing"), SERVE, SCALE_OUT)
     assert _kinds(written) == [Kind.STATE_CHANGED, Kind.INCIDENT_OPENED, Kind.ALERT_ABSORBED]
     heir = book.incident_on(SERVE)
     ended = book.incidents[first.id]
-    assert (ended.state, ended.reason) == (State.CLOSED, Reason.DEMAND_ROSE)
+    assert (ended.state, ended.reason) == (IncidentState.CLOSED, Reason.DEMAND_ROSE)
     assert ended.absorbed_by == heir.id
     assert (heir.playbook, book.refused) == ("scale-out", 0)
 
 
 def test_a_held_scale_in_gives_way_too_and_an_escalated_one_is_a_persons(alert) -> None:
-    for state, playbook in ((State.HELD, "scale-out"), (State.ESCALATED, "scale-in")):
-        book = Book()
+    for state, playbook in (
+        (IncidentState.HELD, "scale-out"),
+        (IncidentState.ESCALATED, "scale-in"),
+    ):
+        book = JournalState()
         _admit(book, alert("InferenceOverProvisioned"), SERVE, SCALE_IN)
         first = book.incident_on(SERVE)
         book.incidents[first.id] = replace(first, state=state)
@@ -274,7 +279,7 @@ def test_a_held_scale_in_gives_way_too_and_an_escalated_one_is_a_persons(alert) 
 
 
 def test_a_scale_out_absorbs_demand_and_a_scale_in_does_not_end_it(alert) -> None:
-    book = Book()
+    book = JournalState()
     _admit(book, alert("InferenceQueueGrowing"), SERVE, SCALE_OUT)
     assert _kinds(_admit(book, alert("Another"), SERVE, SCALE_OUT)) == [Kind.ALERT_ABSORBED]
     over = _admit(book, alert("InferenceOverProvisioned"), SERVE, SCALE_IN)
@@ -282,7 +287,7 @@ def test_a_scale_out_absorbs_demand_and_a_scale_in_does_not_end_it(alert) -> Non
 
 
 def test_an_alert_that_begins_in_the_future_counts_from_its_arrival(alert, playbook) -> None:
-    book = Book()
+    book = JournalState()
     _receive(book, alert(at=NOW + 86_400), GPU, playbook)
     (episode,) = book.incident_on(GPU).alerts
     assert episode.starts_at == NOW
@@ -295,7 +300,7 @@ def test_an_alert_that_begins_in_the_future_counts_from_its_arrival(alert, playb
 def test_a_hold_is_asked_about_again_soon_and_less_often_the_longer_it_lasts(
     incident, case
 ) -> None:
-    one = incident(State.HELD, held=Reason.PAUSED, held_text="x")
+    one = incident(IncidentState.HELD, held=Reason.PAUSED, held_text="x")
     paused = {
         "paused": True, "quarantine_owner": None,
         "stops": Stops(pause="x", pause_group="pause/1"),
@@ -308,17 +313,17 @@ def test_a_hold_is_asked_about_again_soon_and_less_often_the_longer_it_lasts(
 
 
 def test_a_hold_with_an_end_is_asked_about_then(incident, case) -> None:
-    early = replace(incident(State.QUARANTINED), opened=NOW - 2)
-    settled = settle(case(early, jobs=(JobView("train-a", True),)))
+    early = replace(incident(IncidentState.QUARANTINED), opened=NOW - 2)
+    settled = settle(case(early, jobs=(TargetJob("train-a", True),)))
     assert settled.wake_at == NOW + 1
 
 
 def test_a_wait_and_a_move_and_a_widening_say_what_comes_next(incident, case, after) -> None:
-    waits = settle(case(incident(State.PROBATION, until=NOW + 9)))
+    waits = settle(case(incident(IncidentState.PROBATION, until=NOW + 9)))
     assert (waits.events, waits.wake_at, waits.again) == ((), NOW + 9, False)
-    moves = settle(case(incident(State.QUARANTINED)))
+    moves = settle(case(incident(IncidentState.QUARANTINED)))
     assert (_kinds(moves.events), moves.again) == ([Kind.STATE_CHANGED], True)
-    one = incident(State.JOBS_MOVED)
+    one = incident(IncidentState.JOBS_MOVED)
     one = after(one, plan.notify(one, "opened"))
     widens = settle(case(one, siblings=1))
     assert (widens.events, widens.widen is not None, widens.again) == ((), True, False)
@@ -327,18 +332,20 @@ def test_a_wait_and_a_move_and_a_widening_say_what_comes_next(incident, case, af
 def test_what_would_be_done_is_written_with_its_sentences_and_ends_the_rehearsal(
     incident, case
 ) -> None:
-    settled = settle(case(incident(State.TRIAGED), level=Level.OBSERVE, quarantine_owner=None))
+    settled = settle(
+        case(incident(IncidentState.TRIAGED), level=Level.OBSERVE, quarantine_owner=None)
+    )
     kinds = _kinds(settled.events)
     assert set(kinds[:-1]) == {Kind.WOULD_DO}
     assert kinds[-1] is Kind.STATE_CHANGED
     assert settled.events[0].text == "The remediator would quarantine the GPU (gpu/node2/3)."
     assert settled.events[0].data["action"] == "quarantine_gpu"
-    beyond = settle(case(incident(State.QUARANTINED), jobs=DEAD, level=Level.QUARANTINE))
+    beyond = settle(case(incident(IncidentState.QUARANTINED), jobs=DEAD, level=Level.QUARANTINE))
     assert beyond.events[0].text.endswith("the automation level does not allow it.")
 
 
 def test_a_dead_target_is_written_with_its_quarantine(incident, case) -> None:
-    settled = settle(case(incident(State.TRIAGED), dead=True, quarantine_owner=None))
+    settled = settle(case(incident(IncidentState.TRIAGED), dead=True, quarantine_owner=None))
     assert settled.events[-1].data["dead"] is True
 
 
@@ -347,42 +354,42 @@ def test_a_dead_target_is_written_with_its_quarantine(incident, case) -> None:
 
 def test_an_incident_goes_as_far_as_playbook_and_ceiling_allow(alert, playbook) -> None:
     for ceiling, level in ((Level.QUARANTINE, Level.QUARANTINE), (Level.REPAIR, Level.DRAIN)):
-        book = Book()
+        book = JournalState()
         _admit(book, alert(), GPU, replace(playbook, level=Level.DRAIN), Terms(ceiling))
         assert book.incident_on(GPU).level is level
-    book = Book()
+    book = JournalState()
     only = replace(NOTIFY, level=Level.REPAIR)
     _admit(book, alert("Odd"), GPU, only, Terms(Level.REPAIR))
     assert book.incident_on(GPU).level is Level.OBSERVE
 
 
 def test_a_later_incident_of_one_alert_has_another_name(alert, playbook) -> None:
-    book = Book()
+    book = JournalState()
     _receive(book, alert(), GPU, playbook)
     first = book.incident_on(GPU)
-    book.apply(events.moved(first, State.SUPPRESSED, NOW, Reason.RESOLVED_FIRST))
+    book.apply(events.moved(first, IncidentState.SUPPRESSED, NOW, Reason.RESOLVED_FIRST))
     _receive(book, replace(alert(), firing=False), GPU, playbook)
     _receive(book, alert(), GPU, playbook, NOW + 60)
     assert book.incident_on(GPU).id != first.id
 
 
 def test_alerts_of_one_gravity_or_less_do_not_end_an_incident(alert, playbook) -> None:
-    book = Book()
+    book = JournalState()
     _receive(book, alert(), GPU, playbook)
     lesser = replace(playbook, name="lesser", level=Level.QUARANTINE)
     assert _kinds(_receive(book, alert("GpuHung"), GPU, lesser)) == [Kind.ALERT_ABSORBED]
 
 
 def test_a_graver_alert_does_not_end_what_has_already_acted(alert, playbook) -> None:
-    book = Book()
+    book = JournalState()
     _receive(book, alert("Odd"), GPU, NOTIFY)
     one = book.incident_on(GPU)
-    book.incidents[one.id] = replace(one, state=State.QUARANTINED)
+    book.incidents[one.id] = replace(one, state=IncidentState.QUARANTINED)
     assert _kinds(_receive(book, alert(), GPU, playbook)) == [Kind.ALERT_ABSORBED]
 
 
 def test_a_ceiling_that_allows_no_more_makes_no_alert_graver(alert, playbook) -> None:
-    book, terms = Book(), Terms(Level.OBSERVE)
+    book, terms = JournalState(), Terms(Level.OBSERVE)
     _admit(book, alert("Odd"), GPU, NOTIFY, terms)
     assert _kinds(_admit(book, alert(), GPU, playbook, terms)) == [Kind.ALERT_ABSORBED]
 
@@ -391,11 +398,11 @@ def test_a_ceiling_that_allows_no_more_makes_no_alert_graver(alert, playbook) ->
 def test_an_alert_that_still_fires_after_its_release_expired_opens_another_incident(
     alert, playbook, reason
 ) -> None:
-    book, firing = Book(), alert()
+    book, firing = JournalState(), alert()
     _receive(book, firing, GPU, playbook)
     one = book.incident_on(GPU)
-    book.apply(events.moved(one, State.TRIAGED, NOW, Reason.ROUTED))
-    book.apply(events.moved(book.incidents[one.id], State.OVERRIDDEN, NOW, reason))
+    book.apply(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
+    book.apply(events.moved(book.incidents[one.id], IncidentState.OVERRIDDEN, NOW, reason))
     book.pins[GPU] = Pin("alice", "tested", NOW)
     terms = Terms(Level.REPAIR, pin=100.0)
     assert admit(firing, GPU, playbook, book, NOW + 99, terms) == ()

@@ -13,23 +13,31 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import plan, step_guards
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Case, Hold, Move
-from remediator.core.evidence import ACTIVE, OVER, Evidence, Standing, unknown
+from remediator.core.evidence import ACTIVE, OVER, AlertStatus, Evidence, unknown
 from remediator.core.facts import (
     EVERYTHING,
     Identity,
-    JobView,
-    PoolView,
-    SensorView,
+    PoolFacts,
+    ScalingFacts,
+    SensorFacts,
     Stops,
-    WorkloadView,
+    TargetJob,
 )
 from remediator.core.guards import Limits, Ruling
-from remediator.core.model import FaultClass, JobsPlan, Level, Playbook, ScalePlan, State, Step
+from remediator.core.model import (
+    FaultClass,
+    IncidentState,
+    JobsPlan,
+    Level,
+    Playbook,
+    ScalePlan,
+    Step,
+)
 from remediator.core.reasons import Reason
 from tests.unit.remediator.core.nouns import GPU, NODE, NOW, SERVE
 
-RUNNING, DEAD = (JobView("train-a", True),), (JobView("train-a", False),)
-SILENCED = Evidence(Standing.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
+RUNNING, DEAD = (TargetJob("train-a", True),), (TargetJob("train-a", False),)
+SILENCED = Evidence(AlertStatus.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
 JOB_BOOK = Playbook(
     "job-stalled", (), (), TargetKind.JOB, FaultClass.SERVICE, Level.DRAIN,
     jobs=JobsPlan(False, True, 10.0, 60.0, 2, 3600.0),
@@ -60,10 +68,10 @@ DISRUPTS = {
     "unidentified": ({"identity": Identity(confirmed=False)}, Reason.IDENTITY),
     "storm": ({"stops": Stops(storm="too many")}, Reason.STORM),
     "clock jumped": ({"stops": Stops(clock="it jumped", clock_left=60.0)}, Reason.CLOCK_JUMP),
-    "no watchdog": ({"sensors": SensorView(180.1, True, 1.0)}, Reason.DEAD_MAN),
-    "fresh process": ({"sensors": SensorView(prometheus=True, exporters_up=1.0)}, Reason.DEAD_MAN),
-    "no Prometheus": ({"sensors": SensorView(0.0, False, 1.0)}, Reason.SENSORS_BLIND),
-    "exporters down": ({"sensors": SensorView(0.0, True, 0.89)}, Reason.SENSORS_BLIND),
+    "no watchdog": ({"sensors": SensorFacts(180.1, True, 1.0)}, Reason.DEAD_MAN),
+    "fresh process": ({"sensors": SensorFacts(prometheus=True, exporters_up=1.0)}, Reason.DEAD_MAN),
+    "no Prometheus": ({"sensors": SensorFacts(0.0, False, 1.0)}, Reason.SENSORS_BLIND),
+    "exporters down": ({"sensors": SensorFacts(0.0, True, 0.89)}, Reason.SENSORS_BLIND),
 }
 DISRUPTIVE = ALWAYS | TOUCHES | EVIDENCE | DISRUPTS
 STOPS_OF = {
@@ -101,7 +109,7 @@ STEPS: dict[str, tuple[Step, dict[str, Any]]] = {
 
 def _case(case, incident, step: str, **changes: Any) -> Case:
     target, book = (SERVE, {"book": SCALE_IN}) if step == "scale in" else (GPU, {})
-    return case(incident(State.REPAIRING, target), **book, **(STEPS[step][1] | changes))
+    return case(incident(IncidentState.REPAIRING, target), **book, **(STEPS[step][1] | changes))
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -118,7 +126,7 @@ def test_the_last_question_before_a_step(case, incident, step: str, stop: str) -
 
 
 def test_the_hold_is_asked_about_again_right_before(case, incident) -> None:
-    early = replace(incident(State.REPAIRING), opened=NOW - 2)
+    early = replace(incident(IncidentState.REPAIRING), opened=NOW - 2)
     assert step_guards.right_before(case(early), STEPS["reset"][0]).reason is Reason.HOLD
     assert step_guards.right_before(case(early, jobs=DEAD), STEPS["move dead"][0]).allows
 
@@ -126,16 +134,16 @@ def test_the_hold_is_asked_about_again_right_before(case, incident) -> None:
 def test_a_job_that_started_running_meanwhile_is_judged_as_one_that_runs(case, incident) -> None:
     step = _step("restart_jobs", NODE, ("train-b",))
     few = {"witnesses": frozenset[str]()}
-    one = incident(State.REPAIRING)
-    elsewhere = case(one, jobs=(JobView("train-a", True),), **few)
+    one = incident(IncidentState.REPAIRING)
+    elsewhere = case(one, jobs=(TargetJob("train-a", True),), **few)
     assert step_guards.right_before(elsewhere, step).allows
-    here = case(one, node_jobs=(JobView("train-b", True),), **few)
+    here = case(one, node_jobs=(TargetJob("train-b", True),), **few)
     assert step_guards.right_before(here, step).reason is Reason.WITNESSES
 
 
 def test_a_persons_order_waits_for_no_pause_and_for_another_remediator(case, incident) -> None:
     step = replace(STEPS["release"][0], id=plan.ORDERED)
-    one = incident(State.ESCALATED)
+    one = incident(IncidentState.ESCALATED)
     assert step_guards.right_before(case(one, **ALWAYS["paused"][0]), step).allows
     other, reason = ALWAYS["another remediator"]
     assert step_guards.right_before(case(one, **other), step).reason is reason
@@ -164,14 +172,16 @@ def test_only_the_step_that_takes_replicas_away_needs_fresh_facts(playbook) -> N
 
 def test_a_scaling_by_nothing_takes_nothing_away(case, incident) -> None:
     still = replace(SCALE_IN, scale=ScalePlan(0, 4.0, 60.0, 3))
-    assert not step_guards.shrinks(case(incident(State.REPAIRING, SERVE), book=still))
-    assert step_guards.shrinks(case(incident(State.REPAIRING, SERVE), book=SCALE_IN))
-    assert not step_guards.shrinks(case(incident(State.REPAIRING)))
+    assert not step_guards.shrinks(case(incident(IncidentState.REPAIRING, SERVE), book=still))
+    assert step_guards.shrinks(case(incident(IncidentState.REPAIRING, SERVE), book=SCALE_IN))
+    assert not step_guards.shrinks(case(incident(IncidentState.REPAIRING)))
 
 
 def test_scaling_out_is_no_disruption(case, incident) -> None:
     book = replace(SCALE_IN, scale=ScalePlan(1, 4.0, 60.0, 3))
-    blind = case(incident(State.REPAIRING, SERVE), book=book, evidence=OVER, sensors=SensorView())
+    blind = case(
+        incident(IncidentState.REPAIRING, SERVE), book=book, evidence=OVER, sensors=SensorFacts()
+    )
     assert not step_guards.shrinks(blind)
     assert step_guards.right_before(blind, STEPS["scale in"][0]).allows
 
@@ -179,15 +189,15 @@ def test_scaling_out_is_no_disruption(case, incident) -> None:
 # What `decide` answers where the same step would come next.
 def _next(case, incident, after, step: str, **changes: Any):
     if step == "scale in":
-        load = {"workload": WorkloadView(4, 4, 1, 8, 0.0)}
-        one = incident(State.REPAIRING, SERVE, quarantined=())
+        load = {"workload": ScalingFacts(4, 4, 1, 8, 0.0)}
+        one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
         return decide(case(one, book=SCALE_IN, **(load | changes)))
     if step in ("reset", "reboot"):
         out = {"node_quarantine_owner": "fleetmedic"}
-        one = incident(State.REPAIRING, rung=int(step == "reboot"), quarantined=(GPU, NODE))
+        one = incident(IncidentState.REPAIRING, rung=int(step == "reboot"), quarantined=(GPU, NODE))
         return decide(case(one, **(out | changes)))
     jobs = {"jobs": RUNNING if step == "move running" else DEAD}
-    one = incident(State.DRAINING)
+    one = incident(IncidentState.DRAINING)
     signal = plan.new_step(one, "signal_checkpoint", 1.0)
     return decide(case(after(one, signal), **(jobs | changes)))
 
@@ -247,14 +257,14 @@ def test_an_alert_of_an_earlier_process_is_confirmed_before_its_quarantine(case,
 @pytest.mark.parametrize(
     ("target", "pool", "allows"),
     [
-        (GPU, PoolView(gpus=32, nodes=4, gpus_out=3), False),
-        (GPU, PoolView(gpus=32, nodes=4, nodes_out=1), True),
-        (NODE, PoolView(gpus=32, nodes=4, nodes_out=1), False),
-        (NODE, PoolView(gpus=32, nodes=4, gpus_out=3), True),
+        (GPU, PoolFacts(gpus=32, nodes=4, gpus_out=3), False),
+        (GPU, PoolFacts(gpus=32, nodes=4, nodes_out=1), True),
+        (NODE, PoolFacts(gpus=32, nodes=4, nodes_out=1), False),
+        (NODE, PoolFacts(gpus=32, nodes=4, gpus_out=3), True),
     ],
 )
 def test_gpus_and_nodes_have_budgets_of_their_own(case, incident, target, pool, allows) -> None:
-    one = incident(State.TRIAGED, target)
+    one = incident(IncidentState.TRIAGED, target)
     verdict = step_guards.quarantine(case(one, quarantine_owner=None, pool=pool))
     assert verdict.allows is allows
     assert allows or verdict.reason is Reason.BUDGET_OUT
@@ -262,7 +272,7 @@ def test_gpus_and_nodes_have_budgets_of_their_own(case, incident, target, pool, 
     assert isinstance(decision, Act) is allows
 
 
-FULL = {"pool": PoolView(gpus=32, nodes=4, gpus_out=9, recent=(NOW, NOW, NOW))}
+FULL = {"pool": PoolFacts(gpus=32, nodes=4, gpus_out=9, recent=(NOW, NOW, NOW))}
 
 
 def test_what_is_dead_or_out_by_us_already_costs_no_budget(case, incident) -> None:
@@ -278,7 +288,7 @@ def test_without_gpu_quarantine_a_gpu_is_refused_and_a_node_is_not(case, inciden
     without = {"quarantine_owner": None, "capabilities": EVERYTHING - {"gpu_quarantine"}}
     verdict = step_guards.quarantine(case(incident(), **without))
     assert (verdict.ruling, verdict.reason) == (Ruling.REFUSE, Reason.UNSUPPORTED)
-    assert step_guards.quarantine(case(incident(State.TRIAGED, NODE), **without)).allows
+    assert step_guards.quarantine(case(incident(IncidentState.TRIAGED, NODE), **without)).allows
 
 
 def test_an_applications_fault_quarantines_nothing(case, incident, playbook) -> None:
@@ -289,7 +299,7 @@ def test_an_applications_fault_quarantines_nothing(case, incident, playbook) -> 
 def _lacking(case, incident, needed: str) -> dict[str, Ruling]:
     """What the guards of each step say to a cluster that lacks a capability."""
     view = {"capabilities": EVERYTHING - {needed}, "jobs": RUNNING}
-    found = case(incident(State.REPAIRING), **view)
+    found = case(incident(IncidentState.REPAIRING), **view)
     reset, reboot = found.playbook.ladder
     return {
         "move running": step_guards.moves_running_jobs(found).ruling,
@@ -336,7 +346,7 @@ def test_a_ladder_is_possible_with_any_of_its_repairs(case, incident) -> None:
 def test_only_the_same_repair_of_the_same_target_was_tried(
     case, incident, attempts, reason
 ) -> None:
-    found = case(incident(State.REPAIRING), attempts=attempts)
+    found = case(incident(IncidentState.REPAIRING), attempts=attempts)
     verdict = step_guards.repairs(found, found.playbook.ladder[0])
     assert verdict.allows is (reason is None)
     assert reason is None or verdict.reason is reason
@@ -344,7 +354,7 @@ def test_only_the_same_repair_of_the_same_target_was_tried(
 
 def test_a_reboots_attempts_are_those_of_its_node(case, incident) -> None:
     often = (("reboot_node", NODE, NOW - 4000),) * 2
-    found = case(incident(State.REPAIRING), attempts=often)
+    found = case(incident(IncidentState.REPAIRING), attempts=often)
     assert step_guards.repairs(found, found.playbook.ladder[1]).reason is Reason.ATTEMPTS
 
 
@@ -360,7 +370,7 @@ worse = st.fixed_dictionaries(
             clock=st.sampled_from(["", "c"]), pinned=st.sampled_from(["", "p"]),
         ),
         "sensors": st.builds(
-            SensorView, st.floats(0, 400), st.booleans(), st.none() | st.floats(0, 1)
+            SensorFacts, st.floats(0, 400), st.booleans(), st.none() | st.floats(0, 1)
         ),
         "witnesses": st.frozensets(st.sampled_from("abc"), max_size=1),
         "capabilities": st.frozensets(st.sampled_from(sorted(EVERYTHING))),
@@ -387,13 +397,14 @@ def test_one_stop_more_never_turns_a_no_into_a_yes(case, incident, some, more, j
     both = some | {name: value for name, value in more.items() if name not in some}
     for name, gate in GATES.items():
         fewer, greater = (
-            gate(case(incident(State.REPAIRING), jobs=jobs, **changes)) for changes in (some, both)
+            gate(case(incident(IncidentState.REPAIRING), jobs=jobs, **changes))
+            for changes in (some, both)
         )
         assert fewer.allows or not greater.allows, name
 
 
 def test_the_limits_of_a_gate_are_those_given(incident, playbook, view) -> None:
-    one = incident(State.REPAIRING)
+    one = incident(IncidentState.REPAIRING)
     waits = Case(one, playbook, view, Limits(hold=61.0), NOW)
     assert not step_guards.disrupts(waits).allows
     assert step_guards.disrupts(replace(waits, limits=Limits(hold=60.0))).allows

@@ -10,8 +10,8 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import plan
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Move
-from remediator.core.facts import PoolView
-from remediator.core.model import State
+from remediator.core.facts import PoolFacts
+from remediator.core.model import IncidentState
 from remediator.core.reasons import Reason
 
 NODE = Target(TargetKind.NODE, "node2")
@@ -22,23 +22,23 @@ def _node(incident, state):
     return replace(incident(state), target=NODE, quarantined=(GPU,))
 
 
-@pytest.mark.parametrize("state", [State.TRIAGED, State.HELD])
+@pytest.mark.parametrize("state", [IncidentState.TRIAGED, IncidentState.HELD])
 def test_the_quarantines_that_it_took_over_end_though_the_budget_is_spent(
     incident, case, state
 ) -> None:
-    one = _node(incident, State.TRIAGED)
-    full = PoolView(gpus=32, nodes=4, nodes_out=1)
+    one = _node(incident, IncidentState.TRIAGED)
+    full = PoolFacts(gpus=32, nodes=4, nodes_out=1)
     facts = {"firing": False, "quarantine_owner": None, "pool": full, "kept": (GPU,)}
     decision = decide(case(one, **facts))
     assert isinstance(decision, Move)
-    assert (decision.state, decision.reason) == (State.VERIFYING, Reason.ALERT_GONE)
+    assert (decision.state, decision.reason) == (IncidentState.VERIFYING, Reason.ALERT_GONE)
     held = decide(case(replace(one, state=state), **facts))
     assert isinstance(held, Move)
-    assert held.state in (State.TRIAGED, State.VERIFYING)
+    assert held.state in (IncidentState.TRIAGED, IncidentState.VERIFYING)
 
 
 def test_a_node_that_jobs_may_come_to_is_watched_and_not_tested_under_load(incident, case) -> None:
-    one = _node(incident, State.VERIFYING)
+    one = _node(incident, IncidentState.VERIFYING)
     open_to_jobs = decide(case(one, quarantine_owner=None, node_quarantine_owner=None, kept=(GPU,)))
     assert isinstance(open_to_jobs, Act)
     assert open_to_jobs.step.id == plan.WATCH

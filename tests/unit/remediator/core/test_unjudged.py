@@ -8,7 +8,7 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import plan
 from remediator.core.decide import decide
 from remediator.core.decision import Wait
-from remediator.core.model import State
+from remediator.core.model import IncidentState
 from remediator.core.reasons import Reason
 from tests.unit.remediator.core.nouns import NOW
 
@@ -17,7 +17,11 @@ GPU = Target(TargetKind.GPU, "node2", 3)
 
 def _escalated(incident, after, reason: Reason, repaired_at: float | None, tests: int = 1):
     one = incident(
-        State.ESCALATED, reason=reason, since=NOW - 300, repaired_at=repaired_at, quarantined=(GPU,)
+        IncidentState.ESCALATED,
+        reason=reason,
+        since=NOW - 300,
+        repaired_at=repaired_at,
+        quarantined=(GPU,),
     )
     for _ in range(tests):
         one = after(one, plan.new_step(one, "verify", 60.0), done=False, text="no samples")
@@ -30,7 +34,7 @@ def test_what_nobody_could_judge_is_tested_again_after_a_repair_too(
 ) -> None:
     one = _escalated(incident, after, Reason.UNVERIFIABLE, repaired_at)
     again = decide(case(one, firing=False))
-    assert (again.state, again.reason) == (State.VERIFYING, Reason.ALERT_GONE)
+    assert (again.state, again.reason) == (IncidentState.VERIFYING, Reason.ALERT_GONE)
     assert decide(case(one, firing=False, now=NOW - 1)) == Wait(), "not at once"
     assert decide(case(one, firing=True)) == Wait(), "an alert still speaks against it"
 

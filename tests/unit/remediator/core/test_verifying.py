@@ -15,8 +15,8 @@ from remediator.core.facts import (
     Stops,
 )
 from remediator.core.model import (
+    IncidentState,
     Level,
-    State,
 )
 from remediator.core.reasons import Reason
 from tests.unit.remediator.core.brief import brief, outcome
@@ -24,22 +24,22 @@ from tests.unit.remediator.core.nouns import GPU, NOW, RUNNING
 
 
 def test_a_test_that_could_not_tell_is_neither_healed_nor_sick(incident, case, after) -> None:
-    one = incident(State.VERIFYING)
+    one = incident(IncidentState.VERIFYING)
     unknown = after(one, decide(case(one)).step, done=False)
     decision = decide(case(unknown))
-    assert (decision.state, decision.reason) == (State.ESCALATED, Reason.UNVERIFIABLE)
+    assert (decision.state, decision.reason) == (IncidentState.ESCALATED, Reason.UNVERIFIABLE)
 
 
 def test_verified_goes_on_probation_and_a_recurrence_doubles_it(incident, case, after) -> None:
     for recurrence, wait in ((0, 900), (1, 1800), (2, 3600), (50, 57_600)):
-        one = incident(State.VERIFYING, recurrence=recurrence)
+        one = incident(IncidentState.VERIFYING, recurrence=recurrence)
         healthy = after(one, decide(case(one)).step, passed=True)
         decision = decide(case(healthy))
-        assert (State.PROBATION, NOW + wait) == (decision.state, decision.until)
+        assert (IncidentState.PROBATION, NOW + wait) == (decision.state, decision.until)
 
 
 def test_probation_waits_tests_releases_tells_and_closes(incident, case, after) -> None:
-    one = incident(State.PROBATION, until=NOW + 900)
+    one = incident(IncidentState.PROBATION, until=NOW + 900)
     assert Wait(NOW + 900) == decide(case(one))
     late = NOW + 901
     verify = decide(case(one, now=late)).step
@@ -52,12 +52,12 @@ def test_probation_waits_tests_releases_tells_and_closes(incident, case, after) 
     assert tell.id == "notify:closed"
     one = after(one, tell, at=late)
     closed = decide(case(one, now=late, quarantine_owner=None))
-    assert (closed.state, closed.reason) == (State.CLOSED, Reason.READMITTED)
+    assert (closed.state, closed.reason) == (IncidentState.CLOSED, Reason.READMITTED)
 
 
 def test_what_was_taken_over_during_a_release_is_released_too(incident, case, after) -> None:
     late = Target.parse("node2/7")
-    one = incident(State.PROBATION, until=NOW - 1)
+    one = incident(IncidentState.PROBATION, until=NOW - 1)
     one = after(one, decide(case(one)).step, passed=True)
     step = decide(case(one)).step
     one = after(replace(one, quarantined=(*one.quarantined, late)), step)
@@ -67,9 +67,11 @@ def test_what_was_taken_over_during_a_release_is_released_too(incident, case, af
 def test_a_new_alert_on_probation_is_answered_by_a_test(incident, case, alert) -> None:
     from remediator.core.events import episode_of
 
-    one = incident(State.PROBATION, until=NOW + 900, alerts=(episode_of(alert(at=NOW), NOW),))
+    one = incident(
+        IncidentState.PROBATION, until=NOW + 900, alerts=(episode_of(alert(at=NOW), NOW),)
+    )
     assert (decide(case(one)).state, decide(case(one)).reason) == (
-        State.VERIFYING,
+        IncidentState.VERIFYING,
         Reason.NEW_ALERT,
     )
     old = replace(one, alerts=(episode_of(alert(at=NOW - 40), NOW),))
@@ -79,44 +81,44 @@ def test_a_new_alert_on_probation_is_answered_by_a_test(incident, case, alert) -
 def test_a_test_that_fails_on_probation_begins_with_the_rung_that_was_not_tried(
     incident, case, after
 ) -> None:
-    one = incident(State.PROBATION, until=NOW - 1)
+    one = incident(IncidentState.PROBATION, until=NOW - 1)
     failed = after(one, decide(case(one)).step, done=False, passed=False)
     assert decide(case(failed)).rung == 0
 
 
 def test_no_test_loads_a_target_on_which_jobs_still_run(incident, case, after) -> None:
     low = {"level": Level.QUARANTINE, "firing": False}
-    one = incident(State.QUARANTINED, rehearsed=True)
-    assert brief(decide(case(one, jobs=RUNNING, **low))) == ("move", State.VERIFYING)
-    tested = incident(State.VERIFYING)
+    one = incident(IncidentState.QUARANTINED, rehearsed=True)
+    assert brief(decide(case(one, jobs=RUNNING, **low))) == ("move", IncidentState.VERIFYING)
+    tested = incident(IncidentState.VERIFYING)
     assert brief(decide(case(tested, jobs=RUNNING, **low))) == ("act", "watch")
     assert brief(decide(case(tested, **low))) == ("act", "verify")
 
 
 def test_tests_wait_for_a_pause_and_for_facts(incident, case) -> None:
-    one = incident(State.VERIFYING)
+    one = incident(IncidentState.VERIFYING)
     assert outcome(decide(case(one, paused=True))) == ("hold", Reason.PAUSED)
     assert outcome(decide(case(one, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
     other = Stops(other_installation="b")
     assert outcome(decide(case(one, stops=other))) == ("hold", Reason.OTHER_INSTALLATION)
-    late = incident(State.PROBATION, until=NOW - 1)
+    late = incident(IncidentState.PROBATION, until=NOW - 1)
     assert outcome(decide(case(late, paused=True))) == ("hold", Reason.PAUSED)
     assert outcome(decide(case(late, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
     assert outcome(decide(case(late, stops=other))) == ("hold", Reason.OTHER_INSTALLATION)
 
 
 def test_a_target_in_use_is_watched_and_released_while_its_job_runs(incident, case, after) -> None:
-    one = incident(State.VERIFYING)
+    one = incident(IncidentState.VERIFYING)
     over = {"jobs": RUNNING, "firing": False}
     watch = decide(case(one, **over)).step
     assert (watch.id, watch.action) == (plan.WATCH, "verify")
     assert watch.deadline >= 300.0, "longer than metrics must stay healthy"
     healthy = after(one, watch, passed=True, text="healthy for long")
     move = decide(case(healthy, **over))
-    assert outcome(move) == ("move", (State.PROBATION, Reason.HEALTHY_IN_SERVICE))
+    assert outcome(move) == ("move", (IncidentState.PROBATION, Reason.HEALTHY_IN_SERVICE))
     assert (move.until, move.text) == (NOW, "healthy for long")
     lifted = replace(
-        healthy, state=State.PROBATION, reason=move.reason, until=NOW, since=NOW, mark=1
+        healthy, state=IncidentState.PROBATION, reason=move.reason, until=NOW, since=NOW, mark=1
     )
     release = decide(case(lifted, **over)).step
     assert (release.action, release.also) == ("release", (GPU,))
@@ -125,16 +127,16 @@ def test_a_target_in_use_is_watched_and_released_while_its_job_runs(incident, ca
 def test_an_alert_that_fires_again_while_it_is_watched_is_treated_like_at_first(
     incident, case, after
 ) -> None:
-    one = incident(State.VERIFYING)
+    one = incident(IncidentState.VERIFYING)
     watch = decide(case(one, jobs=RUNNING, firing=False)).step
     broken = after(one, watch, done=False, reason=Reason.STEP_REFUSED)
     again = decide(case(broken, jobs=RUNNING))
-    assert outcome(again) == ("move", (State.QUARANTINED, Reason.NEW_ALERT))
+    assert outcome(again) == ("move", (IncidentState.QUARANTINED, Reason.NEW_ALERT))
     over = decide(case(broken, jobs=RUNNING, firing=False))
     assert outcome(over) == ("act", plan.WATCH), "it is over after all"
     unclear = after(one, watch, done=False, reason=Reason.EFFECT_MISSING)
     assert outcome(decide(case(unclear, jobs=RUNNING, firing=False))) == (
-        "move", (State.ESCALATED, Reason.UNVERIFIABLE),
+        "move", (IncidentState.ESCALATED, Reason.UNVERIFIABLE),
     )  # fmt: skip
 
 
@@ -142,14 +144,14 @@ def test_a_new_alert_on_what_is_lifted_in_use_is_treated_like_at_first(
     incident, case, alert
 ) -> None:
     new = (events.episode_of(alert(at=NOW), NOW),)
-    watched = incident(State.PROBATION, reason=Reason.HEALTHY_IN_SERVICE, alerts=new)
-    assert outcome(decide(case(watched))) == ("move", (State.QUARANTINED, Reason.NEW_ALERT))
-    tested = incident(State.PROBATION, reason=Reason.ON_PROBATION, alerts=new)
-    assert outcome(decide(case(tested))) == ("move", (State.VERIFYING, Reason.NEW_ALERT))
+    watched = incident(IncidentState.PROBATION, reason=Reason.HEALTHY_IN_SERVICE, alerts=new)
+    assert outcome(decide(case(watched))) == ("move", (IncidentState.QUARANTINED, Reason.NEW_ALERT))
+    tested = incident(IncidentState.PROBATION, reason=Reason.ON_PROBATION, alerts=new)
+    assert outcome(decide(case(tested))) == ("move", (IncidentState.VERIFYING, Reason.NEW_ALERT))
 
 
 def test_an_idle_target_is_tested_and_one_that_cannot_be_is_watched(incident, case) -> None:
-    one = incident(State.VERIFYING)
+    one = incident(IncidentState.VERIFYING)
     able = EVERYTHING - {"probe"}
     assert outcome(decide(case(one))) == ("act", "verify")
     assert outcome(decide(case(one, capabilities=able))) == ("act", plan.WATCH)
@@ -159,23 +161,26 @@ def test_an_idle_target_is_tested_and_one_that_cannot_be_is_watched(incident, ca
 
 @pytest.mark.parametrize("tests", [9, 10])
 def test_an_incident_has_ten_tests_of_any_kind_at_most(incident, case, after, tests) -> None:
-    one = incident(State.VERIFYING)
+    one = incident(IncidentState.VERIFYING)
     for number in range(tests):
         name = ("verify", plan.WATCH, plan.OPINION)[number % 3]
         one = after(one, plan.new_step(one, "verify", 9.0, name=name), passed=True)
     one = replace(one, mark=len(one.steps))
     decision = decide(case(one))
-    tenth = ("move", (State.ESCALATED, Reason.TESTED_OFTEN))
+    tenth = ("move", (IncidentState.ESCALATED, Reason.TESTED_OFTEN))
     assert outcome(decision) == (tenth if tests == 10 else ("act", "verify"))
     retried = replace(one, base=len(one.steps))
     assert outcome(decide(case(retried))) == ("act", "verify")
 
 
 def test_a_failed_test_at_a_lowered_level_is_a_persons(incident, case, after) -> None:
-    one = incident(State.VERIFYING)
+    one = incident(IncidentState.VERIFYING)
     failed = after(one, decide(case(one)).step, done=False, passed=False, text="sick")
     decision = decide(case(failed, level=Level.DRAIN))
-    assert (outcome(decision), decision.text) == (("move", (State.ESCALATED, Reason.LEVEL)), "sick")
+    assert (outcome(decision), decision.text) == (
+        ("move", (IncidentState.ESCALATED, Reason.LEVEL)),
+        "sick",
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,19 +192,19 @@ def test_probation_doubles_up_to_a_day_where_the_playbook_asks_for_it(
     incident, case, after, playbook, probation, doubles, recurrence, seconds
 ) -> None:
     book = replace(playbook, probation=probation, double_on_repeat=doubles)
-    one = incident(State.VERIFYING, recurrence=recurrence)
+    one = incident(IncidentState.VERIFYING, recurrence=recurrence)
     passed = after(one, decide(case(one, book=book)).step, passed=True)
     assert decide(case(passed, book=book)).until == NOW + seconds
 
 
 def test_a_test_that_could_not_tell_on_probation_is_a_persons(incident, case, after) -> None:
-    one = incident(State.PROBATION, until=NOW - 1)
+    one = incident(IncidentState.PROBATION, until=NOW - 1)
     untold = after(one, decide(case(one)).step, done=False)
-    assert outcome(decide(case(untold))) == ("move", (State.ESCALATED, Reason.UNVERIFIABLE))
+    assert outcome(decide(case(untold))) == ("move", (IncidentState.ESCALATED, Reason.UNVERIFIABLE))
 
 
 def test_a_release_is_tried_twice(incident, case, after) -> None:
-    one = incident(State.PROBATION, until=NOW - 1)
+    one = incident(IncidentState.PROBATION, until=NOW - 1)
     one = after(one, decide(case(one)).step, passed=True)
     for _ in range(2):
         step = decide(case(one)).step
@@ -207,34 +212,36 @@ def test_a_release_is_tried_twice(incident, case, after) -> None:
         one = after(one, step, done=False, text="refused")
     decision = decide(case(one))
     assert (outcome(decision), decision.text) == (
-        ("move", (State.ESCALATED, Reason.RELEASE_FAILED)), "refused",
+        ("move", (IncidentState.ESCALATED, Reason.RELEASE_FAILED)), "refused",
     )  # fmt: skip
 
 
 def test_probation_ends_exactly_at_its_time(incident, case) -> None:
-    one = incident(State.PROBATION, until=NOW)
+    one = incident(IncidentState.PROBATION, until=NOW)
     assert outcome(decide(case(one))) == ("act", "verify")
     assert decide(case(one, now=NOW - 0.1)) == Wait(NOW)
 
 
 def test_an_alert_of_the_moment_probation_began_is_no_new_one(incident, case, alert) -> None:
     old = (events.episode_of(alert(at=NOW - 30), NOW),)
-    one = incident(State.PROBATION, until=NOW + 9, since=NOW - 30, alerts=old)
+    one = incident(IncidentState.PROBATION, until=NOW + 9, since=NOW - 30, alerts=old)
     assert decide(case(one)) == Wait(NOW + 9)
 
 
 def test_an_event_after_the_repair_leads_to_the_next_repair_although_the_test_passed(
     incident, case, after
 ) -> None:
-    one = replace(incident(State.VERIFYING), repaired_at=NOW - 10)
+    one = replace(incident(IncidentState.VERIFYING), repaired_at=NOW - 10)
     tested = after(one, decide(case(one)).step)
-    assert decide(case(tested)).state is State.PROBATION
-    assert decide(case(tested, event_at=NOW - 8.5)).state is State.PROBATION, "of the reset itself"
-    assert decide(case(tested, event_at=NOW - 7)).state is State.REPAIRING
+    assert decide(case(tested)).state is IncidentState.PROBATION
+    assert decide(case(tested, event_at=NOW - 8.5)).state is IncidentState.PROBATION, (
+        "of the reset itself"
+    )
+    assert decide(case(tested, event_at=NOW - 7)).state is IncidentState.REPAIRING
 
 
 def test_an_event_in_probation_is_a_new_one_although_its_alert_began_before(incident, case) -> None:
-    one = incident(State.PROBATION, since=NOW - 60, until=NOW + 60)
+    one = incident(IncidentState.PROBATION, since=NOW - 60, until=NOW + 60)
     assert isinstance(decide(case(one, event_at=NOW - 61)), Wait)
     again = decide(case(one, event_at=NOW - 59))
-    assert (again.state, again.reason) == (State.VERIFYING, Reason.NEW_ALERT)
+    assert (again.state, again.reason) == (IncidentState.VERIFYING, Reason.NEW_ALERT)

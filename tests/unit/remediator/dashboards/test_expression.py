@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmedic.kernel.errors import UserError
-from remediator.dashboards.dashboard_library import boards
-from remediator.dashboards.expression import Chosen, check, fill, label_values
+from remediator.dashboards.dashboard_library import dashboards
+from remediator.dashboards.expression import VariableValues, check, fill, label_values
 
 SPANS = {"__rate_interval": 20, "__interval": 5, "__range": 3600}
 HOSTILE = st.text(
@@ -35,18 +35,18 @@ def shape(node: object) -> object:
 @given(st.lists(HOSTILE, min_size=1, max_size=3))
 def test_no_value_changes_the_structure_of_any_place_a_variable_stands_in(values) -> None:
     for expr in ('sum(rate(a{n=~"$v",m!~"x$v"}[$__rate_interval]))', "a{n=~'${v:regex}'} or b"):
-        plain = promql_parser.parse(fill(expr, {"v": Chosen(("x",))}, SPANS))
-        filled = promql_parser.parse(fill(expr, {"v": Chosen(tuple(values))}, SPANS))
+        plain = promql_parser.parse(fill(expr, {"v": VariableValues(("x",))}, SPANS))
+        filled = promql_parser.parse(fill(expr, {"v": VariableValues(tuple(values))}, SPANS))
         assert shape(filled) == shape(plain)
-    one = promql_parser.parse(fill('a{n="$v"}', {"v": Chosen((values[0],))}, SPANS))
+    one = promql_parser.parse(fill('a{n="$v"}', {"v": VariableValues((values[0],))}, SPANS))
     assert one.matchers.matchers[0].value == values[0]  # the value is unchanged
 
 
 def test_every_committed_expression_takes_every_hostile_value() -> None:
-    assert boards()
-    for board in boards().values():
-        chosen = {name: Chosen(('"}) or vector(1) #', ".*|\\")) for name in board.variables}
-        plain = {name: Chosen(("x",)) for name in board.variables}
+    assert dashboards()
+    for board in dashboards().values():
+        chosen = {name: VariableValues(('"}) or vector(1) #', ".*|\\")) for name in board.variables}
+        plain = {name: VariableValues(("x",)) for name in board.variables}
         for query in (*board.queries.values(), *board.annotations):
             trees = [promql_parser.parse(fill(query.expr, c, SPANS)) for c in (plain, chosen)]
             assert shape(trees[0]) == shape(trees[1])
@@ -57,8 +57,8 @@ def test_every_committed_expression_takes_every_hostile_value() -> None:
 
 
 def test_all_is_the_dashboards_own_pattern_and_several_are_alternatives() -> None:
-    assert fill('a{n=~"$v"}', {"v": Chosen(None)}, SPANS) == 'a{n=~".*"}'
-    assert fill('a{n=~"$v"}', {"v": Chosen(("b.c", "d"))}, SPANS) == 'a{n=~"(b\\\\.c|d)"}'
+    assert fill('a{n=~"$v"}', {"v": VariableValues(None)}, SPANS) == 'a{n=~".*"}'
+    assert fill('a{n=~"$v"}', {"v": VariableValues(("b.c", "d"))}, SPANS) == 'a{n=~"(b\\\\.c|d)"}'
 
 
 def test_spans_are_whole_seconds() -> None:
@@ -69,13 +69,13 @@ def test_spans_are_whole_seconds() -> None:
 @pytest.mark.parametrize("expr", ["sum($v)", "$v", "a{n=~`$v`}", 'a{n="$other"}', "a[$v]"])
 def test_a_variable_that_is_unknown_or_outside_of_quotes_is_refused(expr) -> None:
     with pytest.raises(UserError):
-        fill(expr, {"v": Chosen(("x",))}, SPANS)
+        fill(expr, {"v": VariableValues(("x",))}, SPANS)
 
 
 def test_equality_needs_one_value() -> None:
     for values in (None, ("a", "b")):
         with pytest.raises(UserError, match="one value"):
-            fill('a{n="$v"}', {"v": Chosen(values)}, SPANS)
+            fill('a{n="$v"}', {"v": VariableValues(values)}, SPANS)
 
 
 @pytest.mark.parametrize("values", [["x"] * 101, ["x" * 257], ["a\x00"]])

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmedic.kernel.errors import UserError
-from remediator.dashboards.panel_range import LONGEST, MAX_POINTS, window
+from remediator.dashboards.panel_range import LONGEST, MAX_POINTS, panel_range
 
 NOW = 1_795_000_003.7
 
 
 @given(st.integers(60, LONGEST), st.floats(1, 300))
 def test_no_range_has_more_points_than_are_drawn(seconds, scrape) -> None:
-    found = window(str(int(NOW * 1000) - seconds * 1000), str(int(NOW * 1000)), NOW, scrape)
+    found = panel_range(str(int(NOW * 1000) - seconds * 1000), str(int(NOW * 1000)), NOW, scrape)
     assert (found.end - found.start) / found.step <= MAX_POINTS + 1
     assert found.start % found.step == found.end % found.step == 0
     spans = found.spans(scrape)
@@ -23,7 +23,7 @@ def test_no_range_has_more_points_than_are_drawn(seconds, scrape) -> None:
 
 
 def test_relative_times_are_of_the_servers_clock() -> None:
-    found = window("now-1h", "now", NOW, 5)
+    found = panel_range("now-1h", "now", NOW, 5)
     assert (found.step, found.end, found.end - found.start) == (15, 1_795_000_003 // 15 * 15, 3600)
 
 
@@ -37,4 +37,4 @@ def test_relative_times_are_of_the_servers_clock() -> None:
 )  # fmt: skip
 def test_a_range_that_is_none_is_one_sentence(first, last) -> None:
     with pytest.raises(UserError):
-        window(first, last, NOW, 5)
+        panel_range(first, last, NOW, 5)

@@ -16,13 +16,20 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from remediator.admission import Access, GuardedRoute
-from remediator.core.journal_state import Book
-from remediator.dashboards.dashboard_library import boards
-from remediator.dashboards.proxy import AT_ONCE, MAX_SERIES, WAITING, Asked, BusyError, Proxy
-from remediator.dashboards.routes import Pictures
+from remediator.core.journal_state import JournalState
+from remediator.dashboards.dashboard_library import dashboards
+from remediator.dashboards.proxy import (
+    AT_ONCE,
+    MAX_SERIES,
+    WAITING,
+    BusyError,
+    PanelParameters,
+    PrometheusProxy,
+)
+from remediator.dashboards.routes import DashboardRoutes
 from remediator.http import PrometheusClient
-from remediator.metrics import Metrics
-from remediator.webhook import _Edge
+from remediator.metrics import RemediatorMetrics
+from remediator.webhook import _WebhookEndpoints
 
 BOARD = "fleetmedic-fleet"
 DATA = f"/api/v1/dashboards/{BOARD}"
@@ -67,16 +74,20 @@ def listener() -> Iterator[Listener]:
 
 @contextmanager
 def served(url: str | None) -> Iterator[TestClient]:
-    pictures = Pictures(Proxy(PrometheusClient(url, timeout=2) if url else None, 5.0))
+    pictures = DashboardRoutes(
+        PrometheusProxy(PrometheusClient(url, timeout=2) if url else None, 5.0)
+    )
     # Of the desk, only who is let in is used.
-    edge = _Edge(SimpleNamespace(access=Access("t" * 16), metrics=Metrics(Book())))  # type: ignore[arg-type]
+    edge = _WebhookEndpoints(
+        SimpleNamespace(access=Access("t" * 16), metrics=RemediatorMetrics(JournalState()))
+    )  # type: ignore[arg-type]
     app = Starlette(routes=[GuardedRoute(one, edge.guarded(one)) for one in pictures.endpoints()])
     with TestClient(app, "http://localhost", client=("127.0.0.1", 50000)) as client:
         yield client
 
 
 def _first() -> tuple[int, str]:
-    return next(key for key, query in boards()[BOARD].queries.items() if not query.instant)
+    return next(key for key, query in dashboards()[BOARD].queries.items() if not query.instant)
 
 
 def test_the_browser_names_a_panel_and_the_server_takes_the_expression(listener) -> None:
@@ -173,9 +184,9 @@ def test_only_so_many_are_asked_at_once_and_too_many_are_turned_away() -> None:
 
     async def crowd() -> tuple[int, int]:
         slow = Slow()
-        proxy = Proxy(slow, 5.0)  # type: ignore[arg-type]
+        proxy = PrometheusProxy(slow, 5.0)  # type: ignore[arg-type]
         many = [
-            proxy.panel(boards()[BOARD], *_first(), Asked("now-1h", "now", {}))
+            proxy.panel(dashboards()[BOARD], *_first(), PanelParameters("now-1h", "now", {}))
             for _ in range(AT_ONCE + WAITING + 20)
         ]
         found = await asyncio.gather(*many, return_exceptions=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from remediator.discovery import watch
-from remediator.discovery.watch import REST, Discovery, NeverGoodError
+from remediator.discovery.watch import REST, Discovery, NoValidListError
 
 NOW = 1_700_000_000.0
 
@@ -67,10 +67,10 @@ def test_a_list_that_went_bad_leaves_the_last_good_one_standing_and_says_why(wat
 
 
 def test_before_any_good_list_there_is_no_answer_rather_than_an_empty_one(watched) -> None:
-    with pytest.raises(NeverGoodError, match="no such file"):
+    with pytest.raises(NoValidListError, match="no such file"):
         watched.nodes()
     watched.write("hosts: []")
-    with pytest.raises(NeverGoodError, match="expected at least one host"):
+    with pytest.raises(NoValidListError, match="expected at least one host"):
         watched.nodes()
     watched.write("hosts: [a]", age=1)
     assert watched.nodes() == ["a"]
@@ -125,7 +125,7 @@ def test_a_bad_list_at_the_start_leaves_an_earlier_file_for_file_sd_alone(tmp_pa
     out.write_text("[]")
     watched = Watched(tmp_path, file_sd=out)
     watched.write("hosts: [")
-    with pytest.raises(NeverGoodError):
+    with pytest.raises(NoValidListError):
         watched.nodes()
     assert out.read_text() == "[]"
 
@@ -151,7 +151,7 @@ def test_who_asks_first_waits_for_the_first_look(watched) -> None:
 
 def test_a_list_that_hangs_holds_up_nobody_who_asks(watched, monkeypatch) -> None:
     monkeypatch.setattr(watch, "FIRST", 0.01)
-    with pytest.raises(NeverGoodError, match=r"hosts\.yml: the list has not been read yet"):
+    with pytest.raises(NoValidListError, match=r"hosts\.yml: the list has not been read yet"):
         asyncio.run(watched.discovery.body())
 
 
