@@ -206,7 +206,7 @@ async def running(
         discovery = None
         if settings.hosts:
             discovery = Discovery(settings.hosts, settings.file_sd, settings.cluster)
-            metrics.discovers(discovery)
+            metrics.export_target_list(discovery)
             tasks.append(asyncio.create_task(discovery.run(), name="discovery"))
         try:
             yield RunningRemediator(

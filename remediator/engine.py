@@ -126,7 +126,7 @@ class Engine:
         for alert in alerts:
             found = self._rules.route(alert)
             if found.reason is Reason.DEAD_MAN_SIGNAL and alert.firing:
-                self._world.senses.hear_watchdog()
+                self._world.senses.record_watchdog()
             if self._book.known(alert):
                 continue
             news.append((alert, found))

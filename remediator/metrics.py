@@ -83,7 +83,7 @@ class RemediatorMetrics:
             for result in ("delivered", "failed"):
                 self._counters["notifications"].labels(channel, result)
 
-    def discovers(self, discovery: Discovery) -> None:
+    def export_target_list(self, discovery: Discovery) -> None:
         """Also export the state of the target list."""
         self.registry.register(TargetListGauges(discovery))
 

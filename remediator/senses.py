@@ -84,7 +84,7 @@ class Senses:
         self._seen_nodes: tuple[NodeFacts, ...] = ()
         self._nodes_at = -1e9
 
-    def hear_watchdog(self) -> None:
+    def record_watchdog(self) -> None:
         """Record that the Watchdog arrived, so the alert path works."""
         self._watchdog_at = time.monotonic()
 

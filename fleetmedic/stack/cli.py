@@ -281,7 +281,7 @@ def _draw(stack: Stack, state: Path) -> None:
     from rich.live import Live
 
     with Live(auto_refresh=False) as live:
-        stack.tell_to(lambda text: live.console.print(text, markup=False, highlight=False))
+        stack.send_messages_to(lambda text: live.console.print(text, markup=False, highlight=False))
         try:
             while True:
                 now = StackFile.read(state)
@@ -290,7 +290,7 @@ def _draw(stack: Stack, state: Path) -> None:
                 )
                 time.sleep(1.0)
         finally:
-            stack.tell_to(click.echo)
+            stack.send_messages_to(click.echo)
 
 
 def _show(state: Path) -> bool:

@@ -149,7 +149,7 @@ class Stack:
         while not self._stopped.wait(1.0):
             pass
 
-    def tell_to(self, tell: Tell) -> None:
+    def send_messages_to(self, tell: Tell) -> None:
         """Send later messages about processes to `tell`."""
         self._tell = tell
 

@@ -137,7 +137,7 @@ class MemoryCluster(Cluster):
         """Complete a job."""
         self._end(self._jobs[job_id], "COMPLETED", "")
 
-    def sicken(self, target: Target, *, heals_by: HealsBy = "reset") -> None:
+    def make_unhealthy(self, target: Target, *, heals_by: HealsBy = "reset") -> None:
         """Make a GPU, or every GPU of a node, fail its test until it is repaired."""
         for gpu in self._gpus(target):
             gpu.sick, gpu.heals_by = True, heals_by

@@ -39,7 +39,7 @@ class Bench(ABC):
         """Submit a job of so many GPUs, which runs until it is stopped."""
 
     @abstractmethod
-    def sicken(self, target: Target, heals_by: Literal["reset", "reboot", "none"]) -> None:
+    def make_unhealthy(self, target: Target, heals_by: Literal["reset", "reboot", "none"]) -> None:
         """Let a GPU fail its test until this repair."""
 
     def start(self, job_id: str, gpus: int = 1) -> None:
@@ -78,8 +78,8 @@ class MemoryBench(Bench):
     def submit(self, job_id: str, gpus: int) -> None:
         self.memory.submit(job_id, gpus=gpus)
 
-    def sicken(self, target: Target, heals_by: Literal["reset", "reboot", "none"]) -> None:
-        self.memory.sicken(target, heals_by=heals_by)
+    def make_unhealthy(self, target: Target, heals_by: Literal["reset", "reboot", "none"]) -> None:
+        self.memory.make_unhealthy(target, heals_by=heals_by)
 
     def another(self) -> Cluster:
         return self.memory  # it lives in one process and is shared there
@@ -104,7 +104,7 @@ class LocalBench(Bench):
         path = {"PATH": os.environ["PATH"]}
         self.client.submit(JobSpec(name=job_id, command=JOB, gpus=gpus, env=path, grace=1.0))
 
-    def sicken(self, target: Target, heals_by: Literal["reset", "reboot", "none"]) -> None:
+    def make_unhealthy(self, target: Target, heals_by: Literal["reset", "reboot", "none"]) -> None:
         assert target.gpu is not None
         inject(self.hardware, target.name, target.gpu, "slow", heals_by=heals_by)
 

@@ -181,7 +181,7 @@ def test_a_healthy_gpu_and_a_healthy_node_pass_their_test(cluster_bench: Any) ->
 
 
 def test_a_sick_gpu_fails_its_test_and_that_of_its_node(cluster_bench: Any) -> None:
-    cluster_bench.sicken(GPU, "reset")
+    cluster_bench.make_unhealthy(GPU, "reset")
     for target, passed in ((GPU, False), (NODE, False), (OTHER, True)):
         assert asyncio.run(cluster_bench.cluster.probe(target)).passed is passed
 
@@ -194,7 +194,7 @@ def test_a_repair_heals_what_it_can(
     cluster_bench: Any, heals_by: Any, after_reset: bool, after_reboot: bool
 ) -> None:
     cluster = cluster_bench.cluster
-    cluster_bench.sicken(GPU, heals_by)
+    cluster_bench.make_unhealthy(GPU, heals_by)
     asyncio.run(cluster.reset_gpu(GPU, op_id="a"))
     assert asyncio.run(cluster.probe(GPU)).passed is after_reset
     asyncio.run(cluster.reboot_node(NODE, op_id="b"))
@@ -217,7 +217,7 @@ def test_a_repair_is_done_once(cluster_bench: Any, verb: str, target: Target) ->
     cluster = cluster_bench.cluster
     repair = getattr(cluster, verb)
     asyncio.run(repair(target, op_id="a"))
-    cluster_bench.sicken(GPU, "reset")
+    cluster_bench.make_unhealthy(GPU, "reset")
     asyncio.run(repair(target, op_id="a"))
     assert not asyncio.run(cluster.probe(GPU)).passed
     asyncio.run(repair(target, op_id="b"))

@@ -47,6 +47,8 @@ IMPURE_MODULES = {
     "requests", "secrets", "shutil", "socket", "sqlite3", "starlette", "structlog", "subprocess",
     "tempfile", "threading", "time", "urllib", "uuid", "yaml",
 }  # fmt: skip
+# Names of classes, without leading underscores, that two modules may define: NAME -> why both are the same concept.
+SAME_CONCEPT: dict[str, str] = {}
 # Words that would tie the project to the place or the hour it was written in.
 FOREIGN = {
     "a path of somebody's machine": re.compile(
@@ -120,6 +122,18 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     assert [_name(p) for p in _python(*PACKAGES) if HOMELESS.fullmatch(p.stem)] == []
     folders = {part for p in _python(*PACKAGES) for part in p.relative_to(ROOT).parts[:-1]}
     assert {name for name in folders if HOMELESS.fullmatch(name)} == set()
+
+
+def test_a_class_name_means_one_thing() -> None:
+    """One name, one concept, in all packages: docs/adr/0009-names.md."""
+    places: dict[str, list[str]] = {}
+    for path in _python(*PACKAGES):
+        for node in ast.walk(_tree(path)):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_"), []).append(f"{_name(path)}:{node.lineno}")
+    duplicates = {name: found for name, found in places.items() if len(found) > 1}
+    assert {n: found for n, found in duplicates.items() if n not in SAME_CONCEPT} == {}
+    assert sorted(SAME_CONCEPT.keys() - duplicates.keys()) == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -34,7 +34,7 @@ def test_a_lost_gpu_is_quarantined_emptied_reset_tested_and_readmitted(tmp_path)
     async def story() -> None:
         cluster = MemoryCluster()
         cluster.submit("train-a", gpus=1, on=GPU)
-        cluster.sicken(GPU)
+        cluster.make_unhealthy(GPU)
         async with world(tmp_path, cluster) as run:
             await run.send("GpuLost")
             one = await run.state(IncidentState.CLOSED)
@@ -53,7 +53,7 @@ def test_a_reset_that_does_not_heal_leads_to_the_reboot_of_the_emptied_node(tmp_
     async def story() -> None:
         cluster = MemoryCluster()
         cluster.submit("train-b", gpus=2)
-        cluster.sicken(GPU, heals_by="reboot")
+        cluster.make_unhealthy(GPU, heals_by="reboot")
         async with world(tmp_path, cluster) as run:
             await run.send("GpuLost")
             await run.state(IncidentState.CLOSED)
@@ -71,7 +71,7 @@ def test_a_reset_that_does_not_heal_leads_to_the_reboot_of_the_emptied_node(tmp_
 def test_what_nothing_heals_is_escalated_stays_out_and_is_never_closed(tmp_path) -> None:
     async def story() -> None:
         cluster = MemoryCluster()
-        cluster.sicken(GPU, heals_by="none")
+        cluster.make_unhealthy(GPU, heals_by="none")
         async with world(tmp_path, cluster) as run:
             await run.send("GpuLost")
             await run.state(IncidentState.ESCALATED)
@@ -97,7 +97,7 @@ def test_what_nothing_heals_is_escalated_stays_out_and_is_never_closed(tmp_path)
 def test_an_alert_that_outlives_its_cure_opens_nothing_new(tmp_path) -> None:
     async def story() -> None:
         cluster = MemoryCluster()
-        cluster.sicken(GPU)
+        cluster.make_unhealthy(GPU)
         async with world(tmp_path, cluster) as run:
             first = await run.send("GpuLost")
             await run.state(IncidentState.CLOSED)
@@ -264,7 +264,7 @@ def test_several_lost_gpus_of_a_node_become_the_nodes_incident(tmp_path) -> None
         cluster = MemoryCluster()
         gpus = [Target.parse(f"node1/{n}") for n in (1, 3, 5)]
         for gpu in gpus:
-            cluster.sicken(gpu, heals_by="reboot")
+            cluster.make_unhealthy(gpu, heals_by="reboot")
         limits = replace(QUICK, hold=1.0)
         async with world(tmp_path, cluster, limits=limits) as run:
             await run.engine.receive([fire("GpuLost", gpu) for gpu in gpus], "webhook")
@@ -369,7 +369,7 @@ def test_a_reset_whose_effect_cannot_be_seen_goes_to_a_person_and_is_not_repeate
 def test_another_process_takes_an_incident_up_where_it_was(tmp_path, stop_in) -> None:
     async def story() -> None:
         cluster = MemoryCluster()
-        cluster.sicken(GPU)
+        cluster.make_unhealthy(GPU)
         async with world(tmp_path, cluster, books=playbooks(probation=0.2)) as run:
             await run.send("GpuLost")
             await run.until(

@@ -33,7 +33,7 @@ def tell(folder: Path, story: Story, cluster: MemoryCluster | None = None, **mor
 
 def incurable() -> MemoryCluster:
     cluster = MemoryCluster()
-    cluster.sicken(GPU, heals_by="none")
+    cluster.make_unhealthy(GPU, heals_by="none")
     return cluster
 
 
@@ -230,7 +230,7 @@ def test_a_retry_starts_the_playbook_again_and_earlier_attempts_do_not_count(tmp
         one = await escalated(run)
         repairs = [verb for verb in run.verbs() if verb in ("reset", "reboot")]
         assert repairs == ["reset", "reboot"]
-        run.cluster.sicken(GPU, heals_by="reset")
+        run.cluster.make_unhealthy(GPU, heals_by="reset")
         text = await run.engine.exits.retry(one.id, "alice", "new cable")
         assert text == f"{one.id}: the playbook gpu-lost starts again."
         await run.state(IncidentState.CLOSED)
@@ -318,7 +318,7 @@ def test_an_alert_about_a_node_that_a_person_keeps_out_leaves_its_gpus_alone(tmp
 
     cluster = MemoryCluster()
     for gpu in range(8):
-        cluster.sicken(Target.parse(f"node1/{gpu}"), heals_by="none")
+        cluster.make_unhealthy(Target.parse(f"node1/{gpu}"), heals_by="none")
     tell(tmp_path, story, cluster)
 
 

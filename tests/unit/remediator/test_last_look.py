@@ -216,7 +216,7 @@ def test_where_a_gpu_cannot_be_quarantined_nothing_is_touched_and_a_person_is_no
 def test_no_job_is_moved_for_a_reboot_that_the_cluster_cannot_do(tmp_path) -> None:
     cluster = busy()
     cluster.submit("train-b", on=Target.parse("node1/5"))
-    cluster.sicken(GPU, heals_by="none")
+    cluster.make_unhealthy(GPU, heals_by="none")
     cluster.capabilities = frozenset(Capability) - {Capability.REBOOT}
 
     async def story(one: Story) -> None:

@@ -110,7 +110,7 @@ def test_a_host_list_is_told_of_when_there_is_one_and_no_count_is_told_before_it
     assert "discovery" not in metrics.page().decode()
     hosts = tmp_path / "hosts.yml"
     discovery = Discovery(hosts, None, "main", lambda: NOW)
-    metrics.discovers(discovery)
+    metrics.export_target_list(discovery)
     asyncio.run(discovery.refresh())
     page = metrics.page().decode()
     assert "remediator_discovery_last_reload_successful 0.0" in page
@@ -266,7 +266,7 @@ def test_what_a_callable_says_is_absent_without_it_and_read_at_each_scrape(
 def test_every_family_is_in_the_catalogue_with_its_type_and_labels(tmp_path) -> None:
     metrics = RemediatorMetrics(JournalState())
     metrics.expect(["notify"], ["chat"], ["gpu-lost"])
-    metrics.discovers(Discovery(tmp_path / "hosts.yml", None, "main", lambda: NOW))
+    metrics.export_target_list(Discovery(tmp_path / "hosts.yml", None, "main", lambda: NOW))
     metrics.lock(lambda: True)
     metrics.pending(lambda: 0)
     metrics.alertmanager(lambda: True)

@@ -113,7 +113,7 @@ def test_an_incident_that_holds_a_quarantine_is_closed_only_when_it_may_stay(cli
 
 
 def test_an_escalated_incident_is_retried_and_another_is_not(client, cluster) -> None:
-    cluster.sicken(GPU)
+    cluster.make_unhealthy(GPU)
     asyncio.run(cluster.quarantine(GPU, op_id="op", owner=OWNER, reason="x"))
     escalated(client)
     answer = client.post(RETRY, json=WHO, headers=HEAD)

@@ -623,7 +623,7 @@ def test_neither_a_slow_gpu_nor_an_unidentified_one_is_dead(world: World) -> Non
 def test_a_fresh_process_has_received_no_watchdog_yet(world: World) -> None:
     world.hear("GpuLost")
     assert world.view(state=IncidentState.JOBS_MOVED).sensors.watchdog_age == float("inf")
-    world.senses.hear_watchdog()
+    world.senses.record_watchdog()
     assert world.view(state=IncidentState.JOBS_MOVED).sensors.watchdog_age < 5.0
 
 

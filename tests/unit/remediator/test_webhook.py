@@ -85,7 +85,7 @@ def test_why_of_a_job_tells_the_incident_that_moved_it(served) -> None:
     cluster, gpu = MemoryCluster(), Target.parse("node1/3")
     cluster.submit("train-a", on=gpu)
     cluster.submit("train-b", on=Target.parse("node1/4"))
-    cluster.sicken(gpu)
+    cluster.make_unhealthy(gpu)
 
     def why(client: TestClient, job: str) -> dict[str, Any]:
         found: dict[str, Any] = client.get("/api/v1/why", params={"target": f"job/{job}"}).json()

@@ -41,7 +41,7 @@ def look(
 ) -> Look:  # fmt: skip
     cluster = MemoryCluster()
     if sick:
-        cluster.sicken(GPU)
+        cluster.make_unhealthy(GPU)
     incident = Incident("inc-1", GPU, "gpu-lost", Level.REPAIR, opened=1.0)
     incident = replace(incident, repaired_at=repaired)
     playbook = next(one for one in load_library(()) if one.name == "gpu-lost")

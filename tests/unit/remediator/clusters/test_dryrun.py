@@ -20,7 +20,7 @@ def real() -> MemoryCluster:
     cluster = MemoryCluster(nodes=2, gpus=2)
     cluster.submit("train", on=GPU)
     cluster.add_workload("serve", replicas=2, minimum=1, maximum=4)
-    cluster.sicken(GPU)
+    cluster.make_unhealthy(GPU)
     return cluster
 
 
