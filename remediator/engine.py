@@ -23,25 +23,10 @@ from remediator.core.guards import Verdict
 from remediator.core.instruments import instrument
 from remediator.core.journal_state import JournalState
 from remediator.core.lifecycle import IllegalTransition
-from remediator.core.model import (
-    Alert,
-    Incident,
-    IncidentState,
-    Playbook,
-    Step,
-    StepRun,
-    op_id,
-)
+from remediator.core.model import Alert, Incident, IncidentState, Playbook, Step, StepRun, op_id
 from remediator.core.reasons import Reason
 from remediator.core.routing import Route, absorbable, holder, last_repaired_at
-from remediator.core.settle import (
-    Settled,
-    admit,
-    hand_over,
-    settle,
-    unattended,
-    widen,
-)
+from remediator.core.settle import Settled, admit, hand_over, settle, unattended, widen
 from remediator.engine_context import EngineContext, EventAppender
 from remediator.executor import outcome_events
 from remediator.incident_orders import IncidentOrders

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.labels import Target, TargetKind
+from remediator import pools
 from remediator.alert_evidence import IncidentEvidence, event_time, gather_evidence
 from remediator.alert_states import AlertStates
 from remediator.clocks import WallClock
@@ -25,15 +26,6 @@ from remediator.core.routing import BEFORE_REPAIR, covers_gpus
 from remediator.core.storm import storm_in
 from remediator.health import HealthReport
 from remediator.identity import identify, strangers
-from remediator.pools import (
-    members,
-    others_on,
-    owner_of,
-    pool_view,
-    rehearsed,
-    release_of,
-    still_ours,
-)
 from remediator.reported_hardware import ReportedHardware
 from remediator.sensors import Sensors
 
@@ -185,14 +177,16 @@ class Senses:
 
     def storm_in(self, nodes: tuple[NodeFacts, ...], pool: str) -> str | None:
         """A text if too much of a pool is reported unhealthy now."""
-        return storm_in(members(nodes, pool), frozenset(self.storms_now))
+        return storm_in(pools.members(nodes, pool), frozenset(self.storms_now))
 
     def _stops(self, incident: Incident) -> Stops:
         book, clock = self._from.book, self._from.clock
         pause = book.pause
         node = Target(TargetKind.NODE, incident.target.name)
-        pinned, pinned_until = release_of(incident.target, book, self._limits.pin, clock.now())
-        node_pinned, node_until = release_of(node, book, self._limits.pin, clock.now())
+        pinned, pinned_until = pools.release_of(
+            incident.target, book, self._limits.pin, clock.now()
+        )
+        node_pinned, node_until = pools.release_of(node, book, self._limits.pin, clock.now())
         storm = next(iter(book.storms.values()), None)
         general = storm if incident.target.kind is TargetKind.JOB else None
         return Stops(
@@ -246,19 +240,19 @@ class Senses:
             view,
             identity=identity,
             evidence=signs.weighed(strange),
-            quarantine_owner=owner_of(own, target, incident, book),
-            node_quarantine_owner=owner_of(
+            quarantine_owner=pools.owner_of(own, target, incident, book),
+            node_quarantine_owner=pools.owner_of(
                 node.quarantine, Target(TargetKind.NODE, node.name), incident, book
             ),
-            pool=pool_view(
-                nodes, node.pool, target, book, rehearsed(book, incident) if observing else ()
+            pool=pools.pool_view(
+                nodes, node.pool, target, book, pools.rehearsed(book, incident) if observing else ()
             ),
             stops=self._with_storm(view.stops, nodes, node.pool),
             witnesses=signals(names, identified=identity.confirmed) | _complaints(target, node),
             siblings=await self._siblings(incident, playbook),
             widens=self._widens(target),
-            kept=still_ours(incident, nodes),
-            node_others=others_on(node, incident, book),
+            kept=pools.still_ours(incident, nodes),
+            node_others=pools.others_on(node, incident, book),
             accused=tuple(sorted(one for one in self.storms_now if one != target)),
         )
         whole = Target(TargetKind.NODE, target.name)

@@ -16,8 +16,8 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack.health import health_problem
 from fleetmedic.stack.identity import alive
-from remediator.console.remote import Remediator
-from remediator.console.responses import Incidents
+from remediator.console.remote import RemediatorClient
+from remediator.console.responses import IncidentsResponse
 from remediator.console.show import pause_line
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ def pause(stack: StackFile) -> str | None:
     if "remediator" not in stack.urls:
         return None
     try:
-        found = Remediator(stack.urls["remediator"], timeout=2.0).get(
-            "/api/v1/incidents", Incidents
+        found = RemediatorClient(stack.urls["remediator"], timeout=2.0).get(
+            "/api/v1/incidents", IncidentsResponse
         )
     except (UserError, LookupError):
         return None

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from fleetmedic.kernel.home import StackFile
-from fleetmedic.stack.status import pause, pictures
+from fleetmedic.stack.status import dashboards_line, pause
 
 PAUSE = {"by": "alice", "reason": "rack\x1b 4", "at": 1_700_000_000.0}
 
@@ -42,12 +42,12 @@ def test_a_pause_is_a_line_of_the_status(remediator: str) -> None:
     line = pause(stack) or ""
     assert line.startswith("Paused by alice since 2023-11-14")
     assert line.endswith(": rack  4")
-    assert pictures(stack) == f"Dashboards: {remediator}/dashboards"
+    assert dashboards_line(stack) == f"Dashboards: {remediator}/dashboards"
 
 
 def test_without_a_remediator_the_status_names_no_dashboards_and_no_pause() -> None:
     stack = StackFile("local", 9090, True, {}, "token")
     assert pause(stack) is None
-    assert "no remediator" in pictures(stack)
+    assert "no remediator" in dashboards_line(stack)
     silent = StackFile("local", 9090, True, {"remediator": "http://127.0.0.1:1"}, "token")
     assert pause(silent) is None

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fleetmedic.kernel.labels import TargetKind
-from remediator.core import gates, plan
+from remediator.core import plan, step_guards
 from remediator.core.decide import decide
 from remediator.core.evidence import ACTIVE
 from remediator.core.facts import (
@@ -145,7 +145,7 @@ def test_a_node_that_people_keep_is_neither_emptied_nor_rebooted_for_one_gpu(
     ours = {"node_quarantine_owner": "fleetmedic"}
     assert outcome(decide(case(ready, **ours, **kept))) == ("hold", reason)
     step = plan.new_step(ready, "reboot_node", 1.0, on=NODE)
-    assert gates.right_before(case(ready, **ours, **kept), step).reason is reason
+    assert step_guards.right_before(case(ready, **ours, **kept), step).reason is reason
     reset = decide(case(incident(IncidentState.REPAIRING, rung=0), **kept)).step
     assert reset.action == "reset_gpu", "the GPU alone may be repaired"
 
