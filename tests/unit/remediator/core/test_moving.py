@@ -31,7 +31,7 @@ from tests.unit.remediator.core.nouns import DEAD, FEW, GPU, JOB, NODE, NOW, OUR
         # A dead job is restarted at once: no hold, no witness, no Watchdog.
         (
             {"jobs": DEAD, "sensors": SensorFacts(), "witnesses": frozenset()},
-            ("move", IncidentIncidentState.DRAINING),
+            ("move", IncidentState.DRAINING),
         ),
         (
             {"jobs": DEAD, "level": Level.QUARANTINE},
@@ -47,11 +47,11 @@ from tests.unit.remediator.core.nouns import DEAD, FEW, GPU, JOB, NODE, NOW, OUR
     ],
 )
 def test_quarantined(incident, case, changes, expected) -> None:
-    assert expected == brief(decide(case(incident(IncidentIncidentState.QUARANTINED), **changes)))
+    assert expected == brief(decide(case(incident(IncidentState.QUARANTINED), **changes)))
 
 
 def test_a_running_job_is_disturbed_only_after_the_hold(incident, case) -> None:
-    one = replace(incident(IncidentIncidentState.QUARANTINED), opened=NOW - 1)
+    one = replace(incident(IncidentState.QUARANTINED), opened=NOW - 1)
     held = decide(case(one, jobs=RUNNING))
     assert (held.reason, held.until) == (Reason.HOLD, NOW + 2)
     assert isinstance(decide(case(one, jobs=RUNNING, now=NOW + 2.001)), Move)
@@ -64,17 +64,17 @@ def test_checkpoint_signal_then_wait_then_go_on(incident, case, after) -> None:
     told = after(one, first.step)
     assert isinstance(decide(case(told, jobs=RUNNING, now=NOW + 1)), Wait)
     saved = case(told, jobs=RUNNING, now=NOW + 1, checkpoint_at=NOW + 0.5)
-    assert brief(decide(saved)) == ("move", IncidentIncidentState.DRAINING)
+    assert brief(decide(saved)) == ("move", IncidentState.DRAINING)
     older = case(told, jobs=RUNNING, now=NOW + 1, checkpoint_at=NOW - 5)
     assert isinstance(decide(older), Wait)
     assert brief(decide(case(told, jobs=RUNNING, now=NOW + 10.1))) == (
         "move",
-        IncidentIncidentState.DRAINING,
+        IncidentState.DRAINING,
     )
 
 
 def test_a_job_that_cannot_be_moved_needs_a_person(incident, case, after) -> None:
-    one = incident(IncidentIncidentState.DRAINING)
+    one = incident(IncidentState.DRAINING)
     for _ in range(2):
         step = decide(case(one, jobs=DEAD)).step
         assert step.id == "restart_jobs"
@@ -86,7 +86,8 @@ def test_a_job_that_cannot_be_moved_needs_a_person(incident, case, after) -> Non
 
 
 @pytest.mark.parametrize(
-    "state", [IncidentIncidentState.QUARANTINED, IncidentIncidentState.DRAINING, IncidentState.JOBS_MOVED]
+    "state",
+    [IncidentState.QUARANTINED, IncidentState.DRAINING, IncidentState.JOBS_MOVED],
 )
 @pytest.mark.parametrize("jobs", [RUNNING, DEAD])
 def test_an_alert_that_is_over_leads_to_a_test_and_moves_nothing(
@@ -101,14 +102,14 @@ def test_an_alert_that_is_over_leads_to_a_test_and_moves_nothing(
 def test_a_target_that_was_emptied_while_the_alert_ended_is_no_longer_drained(
     incident, case
 ) -> None:
-    decision = decide(case(incident(IncidentIncidentState.DRAINING), firing=False))
+    decision = decide(case(incident(IncidentState.DRAINING), firing=False))
     assert outcome(decision) == ("move", (IncidentState.JOBS_MOVED, Reason.JOBS_MOVED))
 
 
 def test_too_few_signals_of_an_alert_that_is_over_do_not_keep_a_target_out_for_a_job(
     incident, case
 ) -> None:
-    one = incident(IncidentIncidentState.QUARANTINED)
+    one = incident(IncidentState.QUARANTINED)
     # An event still counts as evidence, and its alert fires no more.
     spent = {"evidence": ACTIVE, "alerts_active": False}
     decision = decide(case(one, jobs=RUNNING, **FEW, **spent))
@@ -131,7 +132,7 @@ def test_a_past_event_moves_no_running_job_when_no_alert_is_active(
 
 
 def test_a_move_that_has_begun_is_ended_though_its_event_grows_old(incident, case, after) -> None:
-    one = incident(IncidentIncidentState.DRAINING)
+    one = incident(IncidentState.DRAINING)
     begun = after(one, plan.new_step(one, "restart_jobs", 1.0, jobs=("train-b",)))
     old = {"evidence": ACTIVE, "event_at": NOW - 600, "alerts_active": False}
     assert isinstance(decide(case(begun, jobs=RUNNING, **old)), Act | Move)
@@ -148,22 +149,22 @@ def test_no_running_job_leaves_a_node_that_no_repair_of_the_cluster_can_help(
 ) -> None:
     book = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:])
     able = EVERYTHING - {"reboot"}
-    one = incident(IncidentIncidentState.QUARANTINED, NODE)
+    one = incident(IncidentState.QUARANTINED, NODE)
     decision = decide(case(one, book=book, jobs=RUNNING, capabilities=able))
     assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
     assert "running jobs are not moved" in decision.text
     dead = decide(case(one, book=book, jobs=DEAD, capabilities=able))
-    assert outcome(dead) == ("move", (IncidentIncidentState.DRAINING, Reason.MOVING_JOBS))
+    assert outcome(dead) == ("move", (IncidentState.DRAINING, Reason.MOVING_JOBS))
 
 
 def test_a_gpus_jobs_are_moved_although_nothing_repairs_it(incident, case) -> None:
     able = EVERYTHING - {"reboot", "gpu_reset"}
-    decision = decide(case(incident(IncidentIncidentState.QUARANTINED), jobs=RUNNING, capabilities=able))
+    decision = decide(case(incident(IncidentState.QUARANTINED), jobs=RUNNING, capabilities=able))
     assert outcome(decision) == ("move", (IncidentState.CHECKPOINTING, Reason.SAVING))
 
 
 @pytest.mark.parametrize("jobs", [RUNNING, DEAD])
-@pytest.mark.parametrize("state", [IncidentIncidentState.QUARANTINED, IncidentIncidentState.DRAINING])
+@pytest.mark.parametrize("state", [IncidentState.QUARANTINED, IncidentState.DRAINING])
 def test_a_cluster_that_restarts_no_jobs_leaves_them_to_a_person(
     incident, case, state, jobs
 ) -> None:
@@ -174,8 +175,8 @@ def test_a_cluster_that_restarts_no_jobs_leaves_them_to_a_person(
 
 def test_without_checkpoint_signals_a_job_is_moved_without_one(incident, case) -> None:
     able = EVERYTHING - {"signal"}
-    decision = decide(case(incident(IncidentIncidentState.QUARANTINED), jobs=RUNNING, capabilities=able))
-    assert outcome(decision) == ("move", (IncidentIncidentState.DRAINING, Reason.MOVING_JOBS))
+    decision = decide(case(incident(IncidentState.QUARANTINED), jobs=RUNNING, capabilities=able))
+    assert outcome(decision) == ("move", (IncidentState.DRAINING, Reason.MOVING_JOBS))
 
 
 # Checkpoints.
@@ -184,7 +185,7 @@ def test_without_checkpoint_signals_a_job_is_moved_without_one(incident, case) -
 def test_a_job_that_started_running_meanwhile_is_asked_for_a_checkpoint_first(
     incident, case, after
 ) -> None:
-    one = incident(IncidentIncidentState.DRAINING)
+    one = incident(IncidentState.DRAINING)
     decision = decide(case(one, jobs=RUNNING))
     assert outcome(decision) == ("move", (IncidentState.CHECKPOINTING, Reason.SAVING))
     signalled = after(one, plan.new_step(one, "signal_checkpoint", 9.0))
@@ -196,7 +197,7 @@ def test_a_checkpoint_signal_that_failed_is_not_waited_for(incident, case, after
     step = decide(case(one, jobs=RUNNING)).step
     failed = after(one, step, done=False)
     decision = decide(case(failed, jobs=RUNNING))
-    assert outcome(decision) == ("move", (IncidentIncidentState.DRAINING, Reason.MOVING_JOBS))
+    assert outcome(decision) == ("move", (IncidentState.DRAINING, Reason.MOVING_JOBS))
 
 
 def test_a_job_that_died_meanwhile_is_not_waited_for(incident, case, after) -> None:
@@ -224,9 +225,12 @@ def test_a_job_that_the_quarantine_left_dead_is_ordered_away_though_the_cluster_
     one = incident(IncidentState.TRIAGED)
     step = decide(case(one, quarantine_owner=None, jobs=DEAD)).step
     assert step.jobs == ("train-a",)
-    one = replace(after(one, step), state=IncidentIncidentState.QUARANTINED)
-    assert outcome(decide(case(one))) == ("move", (IncidentIncidentState.DRAINING, Reason.MOVING_JOBS))
-    draining = replace(one, state=IncidentIncidentState.DRAINING)
+    one = replace(after(one, step), state=IncidentState.QUARANTINED)
+    assert outcome(decide(case(one))) == (
+        "move",
+        (IncidentState.DRAINING, Reason.MOVING_JOBS),
+    )
+    draining = replace(one, state=IncidentState.DRAINING)
     act = decide(case(draining))
     assert (act.step.action, act.step.jobs) == ("restart_jobs", ("train-a",))
     moved = after(draining, act.step)
@@ -235,7 +239,7 @@ def test_a_job_that_the_quarantine_left_dead_is_ordered_away_though_the_cluster_
 
 def test_dead_jobs_go_first_and_running_ones_after_their_guards(incident, case, after) -> None:
     both = (TargetJob("train-a", True), TargetJob("train-b", False))
-    one = incident(IncidentIncidentState.DRAINING)
+    one = incident(IncidentState.DRAINING)
     act = decide(case(one, jobs=both, **FEW))
     assert act.step.jobs == ("train-b",)
     moved = after(one, act.step)
@@ -244,13 +248,13 @@ def test_dead_jobs_go_first_and_running_ones_after_their_guards(incident, case, 
 
 def test_a_moved_job_keeps_off_hardware_that_alerts_accuse(incident, case) -> None:
     accused = (Target.parse("node3/1"), Target.parse("node4"))
-    act = decide(case(incident(IncidentIncidentState.DRAINING), jobs=DEAD, accused=accused))
+    act = decide(case(incident(IncidentState.DRAINING), jobs=DEAD, accused=accused))
     assert act.step.also == accused
 
 
 @pytest.mark.parametrize(("runs", "expected"), [(3, "act"), (4, "move")])
 def test_jobs_are_moved_four_times_at_most(incident, case, after, runs, expected) -> None:
-    one = incident(IncidentIncidentState.DRAINING)
+    one = incident(IncidentState.DRAINING)
     for _ in range(runs):
         one = after(one, plan.new_step(one, "restart_jobs", 9.0, jobs=("other",)))
     said = decide(case(one, jobs=DEAD))
@@ -264,7 +268,7 @@ def test_jobs_are_moved_four_times_at_most(incident, case, after, runs, expected
 def test_a_job_that_the_cluster_does_not_know_is_unknown_and_not_well_again(
     incident, case, after
 ) -> None:
-    for state in (IncidentState.TRIAGED, IncidentIncidentState.DRAINING):
+    for state in (IncidentState.TRIAGED, IncidentState.DRAINING):
         one = incident(state, TRAIN)
         first = decide(case(one, book=JOB, job_known=False))
         assert outcome(first) == ("act", "notify:failed")
@@ -278,12 +282,12 @@ def test_before_the_cluster_answers_no_job_is_unknown(incident, case) -> None:
         outcome(decide(case(incident(IncidentState.TRIAGED, TRAIN), book=JOB, **unasked)))[0]
         == "move"
     )
-    held = decide(case(incident(IncidentIncidentState.DRAINING, TRAIN), book=JOB, **unasked))
+    held = decide(case(incident(IncidentState.DRAINING, TRAIN), book=JOB, **unasked))
     assert outcome(held) == ("hold", Reason.FACTS_UNKNOWN)
 
 
 def test_a_job_that_has_ended_or_whose_alert_is_over_is_not_restarted(incident, case) -> None:
-    one = incident(IncidentIncidentState.DRAINING, TRAIN)
+    one = incident(IncidentState.DRAINING, TRAIN)
     ended = decide(case(one, book=JOB))
     assert outcome(ended) == ("move", (IncidentState.JOBS_MOVED, Reason.NO_JOBS))
     over = decide(case(one, book=JOB, jobs=RUNNING, firing=False))
@@ -292,7 +296,7 @@ def test_a_job_that_has_ended_or_whose_alert_is_over_is_not_restarted(incident, 
 
 
 def test_the_restarts_of_another_job_do_not_count(incident, case) -> None:
-    one = incident(IncidentIncidentState.DRAINING, TRAIN)
+    one = incident(IncidentState.DRAINING, TRAIN)
     other = Target(TargetKind.JOB, "train-b")
     often = (("restart_jobs", other, NOW),) * 5 + (("scale", TRAIN, NOW),) * 5
     assert outcome(decide(case(one, book=JOB, jobs=RUNNING, attempts=often))) == (
@@ -304,7 +308,7 @@ def test_the_restarts_of_another_job_do_not_count(incident, case) -> None:
 def test_a_dead_job_without_its_watchdog_is_restarted_and_a_running_one_waits(
     incident, case
 ) -> None:
-    one = incident(IncidentIncidentState.DRAINING, TRAIN)
+    one = incident(IncidentState.DRAINING, TRAIN)
     blind = {"book": JOB, "sensors": SensorFacts()}
     assert outcome(decide(case(one, jobs=DEAD, **blind))) == ("act", "restart_jobs")
     assert outcome(decide(case(one, jobs=RUNNING, **blind))) == ("hold", Reason.DEAD_MAN)
@@ -312,7 +316,7 @@ def test_a_dead_job_without_its_watchdog_is_restarted_and_a_running_one_waits(
 
 def test_a_job_that_cannot_be_restarted_here_is_a_persons(incident, case) -> None:
     able = EVERYTHING - {"restart"}
-    for state in (IncidentState.TRIAGED, IncidentIncidentState.DRAINING):
+    for state in (IncidentState.TRIAGED, IncidentState.DRAINING):
         one = incident(state, TRAIN)
         said = decide(case(one, book=JOB, jobs=RUNNING, capabilities=able))
         assert (outcome(said), said.text) == (
@@ -324,8 +328,8 @@ def test_a_stalled_job_is_restarted_twice_an_hour_and_then_left_to_people(
     incident, case, after
 ) -> None:
     one = incident(IncidentState.TRIAGED, TRAIN)
-    assert brief(decide(case(one, book=JOB))) == ("move", IncidentIncidentState.DRAINING)
-    one = incident(IncidentIncidentState.DRAINING, TRAIN)
+    assert brief(decide(case(one, book=JOB))) == ("move", IncidentState.DRAINING)
+    one = incident(IncidentState.DRAINING, TRAIN)
     step = decide(case(one, book=JOB, jobs=RUNNING)).step
     assert (step.action, step.jobs) == ("restart_jobs", ("train-a",))
     done = after(one, step)
@@ -340,7 +344,7 @@ def test_a_stalled_job_is_restarted_twice_an_hour_and_then_left_to_people(
 def test_a_job_that_finds_no_room_is_stuck_at_its_deadline_and_is_not_ordered_again(
     incident, case, after
 ) -> None:
-    one = incident(IncidentIncidentState.DRAINING, TRAIN)
+    one = incident(IncidentState.DRAINING, TRAIN)
     step = decide(case(one, book=JOB, jobs=RUNNING)).step
     waits = (TargetJob("train-a", False),)
     late = after(
@@ -353,7 +357,7 @@ def test_a_job_that_finds_no_room_is_stuck_at_its_deadline_and_is_not_ordered_ag
         assert (ended.state, ended.reason) == (IncidentState.FAILED, Reason.JOB_STUCK)
 
 
-@pytest.mark.parametrize("state", [IncidentIncidentState.DRAINING, IncidentState.REPAIRING])
+@pytest.mark.parametrize("state", [IncidentState.DRAINING, IncidentState.REPAIRING])
 def test_a_level_that_was_lowered_stops_what_had_begun(incident, case, state) -> None:
     decision = decide(case(incident(state), jobs=RUNNING, level=Level.QUARANTINE))
     assert (decision.state, decision.reason) == (IncidentState.ESCALATED, Reason.LEVEL)
@@ -363,7 +367,7 @@ def test_a_nodes_running_jobs_are_moved_where_one_of_its_repairs_is_possible(
     incident, case, playbook
 ) -> None:
     book = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:], widen_to=None)
-    one = incident(IncidentIncidentState.QUARANTINED, NODE)
+    one = incident(IncidentState.QUARANTINED, NODE)
     assert brief(decide(case(one, book=book, jobs=RUNNING))) == (
         "move",
         IncidentState.CHECKPOINTING,
@@ -375,7 +379,7 @@ def test_a_nodes_running_jobs_are_moved_where_one_of_its_repairs_is_possible(
 def test_a_restart_has_the_playbooks_deadline(incident, case, playbook) -> None:
     assert playbook.jobs is not None
     own = replace(playbook, jobs=replace(playbook.jobs, deadline=77.0))
-    step = decide(case(incident(IncidentIncidentState.DRAINING), book=own, jobs=DEAD)).step
+    step = decide(case(incident(IncidentState.DRAINING), book=own, jobs=DEAD)).step
     assert (step.id, step.deadline) == ("restart_jobs", 77.0)
 
 
