@@ -17,22 +17,22 @@ PATIENCE = 20.0  # seconds: a busy machine is slow, not wrong
 MODULE = """
 import os, signal, sys, time
 from exporter.reading.heartbeat import Heartbeat
-from exporter.reading.parent import die_with_parent, orders, tell
+from exporter.reading.parent import die_with_parent, read_commands, write_to_parent
 
 def main(arguments):
     parent, heartbeat, *words = arguments
     die_with_parent(int(parent))
     beat = Heartbeat.shared(int(heartbeat))
     beat.begin(7, "links")
-    tell((" ".join(words) + "\\n").encode())
+    write_to_parent((" ".join(words) + "\\n").encode())
     if words[0] == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        tell(b"deaf\\n")
+        write_to_parent(b"deaf\\n")
     while True:
-        for order in orders(10):
+        for order in read_commands(10):
             if order == "fail":
                 raise ZeroDivisionError
-            tell(order.upper().encode() + b"\\n")
+            write_to_parent(order.upper().encode() + b"\\n")
 """
 
 

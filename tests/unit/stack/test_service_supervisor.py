@@ -121,9 +121,9 @@ def test_a_program_that_is_not_there_is_told_and_tried_again(tmp_path: Path) -> 
 PARENT = """
 import sys, time
 from pathlib import Path
-from fleetmedic.stack.service_supervisor import Service, Supervisor
+from fleetmedic.stack.service_supervisor import ServiceSpec, ServiceSupervisor
 deaf = "trap '' TERM; (setsid sh -c \\"trap '' TERM; sleep 61\\" &) ; while :; do sleep 0.1; done"
-s = Supervisor(Path(sys.argv[1]), [Service("deaf", ("sh", "-c", deaf)), Service("good", ("sleep", "62"))], print)
+s = ServiceSupervisor(Path(sys.argv[1]), [ServiceSpec("deaf", ("sh", "-c", deaf)), ServiceSpec("good", ("sleep", "62"))], print)
 s.start()
 time.sleep(60)
 """
