@@ -34,7 +34,7 @@ from remediator.discovery.watch import Discovery
 from remediator.engine import Engine
 from remediator.engine_context import EngineContext
 from remediator.executor import Executor
-from remediator.http import Notifier, PrometheusClient
+from remediator.http import Notifier, PrometheusClient, without_credentials
 from remediator.installation import ClusterLock, read_identity
 from remediator.journal import Journal, JournalDown, replay
 from remediator.metrics import RemediatorMetrics
@@ -263,6 +263,7 @@ async def serve(
                 parts.discovery,
                 settings.alertmanager_receivers,
                 cluster,
+                runbook_urls(settings),
             )
             config = uvicorn.Config(
                 make_app(desk),
@@ -280,6 +281,15 @@ async def serve(
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, server.end)
             await server.serve(sockets=[listener])
+
+
+def runbook_urls(settings: RemediatorSettings) -> dict[str, str]:
+    """The URLs of this site, without credentials, by those that the runbooks are written with."""
+    written = {
+        "http://localhost:9090": settings.prometheus_url,
+        "http://localhost:9093": next(iter(settings.alertmanager_urls), None),
+    }
+    return {old: without_credentials(url) for old, url in written.items() if url}
 
 
 def _listen(host: str, port: int) -> socket.socket:

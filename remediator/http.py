@@ -100,7 +100,7 @@ class Client:
         max_body: int = MAX_BODY,
     ) -> None:
         self.url = url.rstrip("/")
-        self.shown = _shown(self.url)
+        self.shown = without_credentials(self.url)
         self._timeout = timeout
         self._trust_env = trust_env
         self._max_body = max_body
@@ -255,7 +255,7 @@ class Notifier(Client):
         params: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
         """Status and body of one request. Raises HttpError, which shows only the host of the URL."""
-        shown = f"the notification address {_shown(url, path=False)}"
+        shown = f"the notification address {without_credentials(url, path=False)}"
         return await self._ask(
             method, url, shown=shown, content=content, headers=headers, params=params
         )
@@ -287,7 +287,7 @@ def _number(text: str, url: str) -> float:
         raise HttpError(f"{url} returned {text[:40]!r}; expected a number.") from None
 
 
-def _shown(url: str, *, path: bool = True) -> str:
+def without_credentials(url: str, *, path: bool = True) -> str:
     """The URL for messages: without password and query."""
     try:
         parts = urlsplit(url)

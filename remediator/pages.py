@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlencode
 
 import jinja2
@@ -60,8 +61,11 @@ def incident(
     )
 
 
-def runbook(name: str) -> str | None:
-    """The runbook of an alert as HTML; None if it does not exist."""
+def runbook(name: str, urls: Mapping[str, str] = MappingProxyType({})) -> str | None:
+    """The runbook of an alert as HTML; None if it does not exist.
+
+    `urls`: the URLs of this site, by those that the runbooks are written with.
+    """
     name = name.removesuffix(".md")  # links between runbooks end in .md
     if not _NAME.fullmatch(name):
         return None
@@ -69,6 +73,8 @@ def runbook(name: str) -> str | None:
         text = share(f"docs/runbooks/{name}.md").read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):
         return None
+    for written, here in urls.items():
+        text = text.replace(written, here)
     return _page("runbook", name=name, body=_MARKDOWN.render(text))
 
 

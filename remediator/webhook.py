@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -58,7 +58,8 @@ class ServerContext:
     """Everything that the HTTP server uses.
 
     `ready` returns why no alert can be accepted now, or None. `receivers` are Alertmanager's receivers
-    that send to the remediator; empty means any. `cluster` is asked whether a job exists.
+    that send to the remediator; empty means any. `cluster` is asked whether a job exists. `urls`: the
+    URLs of this site, by those that the runbooks are written with.
     """
 
     engine: Engine
@@ -73,6 +74,7 @@ class ServerContext:
     discovery: Discovery | None = None
     receivers: tuple[str, ...] = ()
     cluster: Cluster | None = None
+    urls: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_app(desk: ServerContext) -> Starlette:
@@ -173,7 +175,7 @@ class _WebhookEndpoints:
         return Response(self._desk.metrics.page(), media_type="text/plain; version=0.0.4")
 
     async def runbook(self, request: Request) -> Response:
-        page = await asyncio.to_thread(pages.runbook, request.path_params["name"])
+        page = await asyncio.to_thread(pages.runbook, request.path_params["name"], self._desk.urls)
         if page is None:
             raise RefusedError(404, "Runbook not found.")
         return HTMLResponse(page)

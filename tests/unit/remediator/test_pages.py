@@ -99,3 +99,14 @@ def test_html_in_a_runbook_is_shown_and_not_obeyed(
     page = pages.runbook("X") or ""
     assert "<img" not in page
     assert 'href="javascript' not in page
+
+
+def test_a_runbook_has_the_urls_of_the_site() -> None:
+    urls = {
+        "http://localhost:9090": "https://prometheus.example/a",
+        "http://localhost:9093": "http://am:9093",
+    }
+    page = pages.runbook("GpuLost", urls) or ""
+    assert "promtool query instant https://prometheus.example/a" in page
+    assert "--alertmanager.url=http://am:9093" in page
+    assert "localhost:909" not in page

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fleetmedic.kernel.errors import UserError
@@ -108,3 +110,17 @@ def test_the_peers_of_an_alertmanager_cluster_are_a_list(read) -> None:
     two = "alertmanager_url: [http://a:9093, http://b:9093/]"
     found = read(FULL.replace("alertmanager_url: http://127.0.0.1:9093", two))
     assert found.alertmanager_urls == ("http://a:9093", "http://b:9093")
+
+
+def test_runbooks_get_the_urls_of_the_settings_without_credentials(tmp_path: Path) -> None:
+    from remediator.app import runbook_urls
+
+    path = tmp_path / "remediator.yml"
+    path.write_text(
+        "webhook_token_file: x\nprometheus_url: http://user:secret@prom:9090/p\n"
+        "alertmanager_url: [http://am1:9093, http://am2:9093]\n"
+    )
+    assert runbook_urls(load_settings(path)) == {
+        "http://localhost:9090": "http://prom:9090/p",
+        "http://localhost:9093": "http://am1:9093",
+    }
