@@ -26,12 +26,13 @@ runtime:
 setup: ## Create .venv and download Prometheus and Alertmanager; installs no package on the machine.
 	@$(PYTHON) tools/setup.py
 
-check: setup ## Check format, lint, types, layers, rules.
+check: setup ## Check format, lint, types, layers, rules, language.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/fleetmedic rules lint
+	$(BIN)/python -m pytest -q -n 0 tests/unit/test_language.py
 
 scenarios: setup ## Raise every alert on a simulated fleet (7 minutes), and regenerate docs/alerts-raised.md.
 	PYTHONPATH=tests/scenarios $(BIN)/python -m every_alert
