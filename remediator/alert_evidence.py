@@ -111,9 +111,10 @@ async def gather_evidence(
         evidence = alerts.evidence(record.alert, record.received)
         event = episode.alertname in EVENTS
         if ask and _to_confirm(evidence, event):
-            evidence = _confirmed(
-                record.alert, evidence, await sensors.fires(record.alert, event=event)
-            )
+            # What Alertmanager lists as active must fire now; what is over must have fired since its start.
+            past = event and evidence.standing is AlertStatus.OVER
+            fires = await sensors.fires(record.alert, event=past)
+            evidence = _confirmed(record.alert, evidence, fires)
         event_at = None
         if event:
             known = await event_time(record.alert, incident.target, sensors) if ask else None
@@ -134,7 +135,9 @@ async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | 
         # Only its own code: an application's XID after the repair does not date a hardware XID before it.
         known = await sensors.last_xid(target, alert.labels.get("xid", ""))
     elif target.gpu is not None and alert.name == "GpuEccUncorrectable":
-        known = await sensors.last_uncorrectable(target)
+        # A rise while the exporter was away is not seen; the alert that it caused is.
+        times = (await sensors.last_uncorrectable(target), await sensors.active_since(alert))
+        known = max((at for at in times if at is not None), default=None)
     if known is None and alert.name in EVENTS:
         known = await sensors.active_since(alert)
     return known

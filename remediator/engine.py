@@ -20,13 +20,13 @@ from remediator.core.decision import Case
 from remediator.core.events import Event, Kind
 from remediator.core.evidence import Evidence
 from remediator.core.guards import Verdict
-from remediator.core.instruments import instrument
+from remediator.core.instruments import EVENTS, instrument
 from remediator.core.journal_state import JournalState
 from remediator.core.lifecycle import IllegalTransition
 from remediator.core.model import Alert, Incident, IncidentState, Playbook, Step, StepRun, op_id
 from remediator.core.reasons import Reason
 from remediator.core.routing import Route, absorbable, holder, last_repaired_at
-from remediator.core.settle import Settled, admit, hand_over, settle, unattended, widen
+from remediator.core.settle import Settled, admit, hand_over, renewed, settle, unattended, widen
 from remediator.engine_context import EngineContext, EventAppender
 from remediator.executor import outcome_events
 from remediator.incident_orders import IncidentOrders
@@ -125,14 +125,18 @@ class Engine:
             self._sort_in(alert, found)
         return len(news)
 
-    def take_up(self, alerts: Iterable[Alert]) -> None:
-        """Decide again about alerts that still fire after a person's release of their target expired."""
-        now = self._world.now()
+    async def take_up(self, alerts: Iterable[Alert]) -> None:
+        """Decide again about alerts that fire on after a release expired, or report a further event."""
+        now, pin = self._world.now(), self._rules.terms.pin
         for alert in alerts:
             found = self._rules.route(alert)
-            if found.target is not None and unattended(
-                alert, found.target, self._book, now, self._rules.terms.pin
-            ):
+            if found.target is None or not self._book.known(alert):
+                continue
+            event_at = None
+            if alert.name in EVENTS:
+                event_at = await self._world.senses.event_at(alert, found.target)
+            target, book = found.target, self._book
+            if unattended(alert, target, book, now, pin) or renewed(alert, target, book, event_at):
                 self._sort_in(alert, found)
 
     async def note_withheld(self, alerts: Iterable[tuple[Alert, Evidence]]) -> None:

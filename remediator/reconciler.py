@@ -83,7 +83,7 @@ class Reconciler:
         missed = await self._engine.receive(list(alerts.active()), "reconciler")
         await self._engine.note_withheld(alerts.withheld())
         await self._engine.receive(ended_alerts(self._from.book, alerts), "reconciler")
-        self._engine.take_up(alerts.active())
+        await self._engine.take_up(alerts.active())
         await self._look_at_cluster()
         firing = sum(
             1

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fleetmedic.kernel.labels import GPU, JOB_ID, NODE, SERVICE, Target
+from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target
 from remediator.core.model import Alert
 from remediator.health import WHERE_KNOWN, Health, HealthReport, judge_health
 from remediator.http import HttpError, PrometheusClient, QuerySample
@@ -26,7 +26,7 @@ FIRED_LATELY = 60
 FIRED_EVER = 6 * 3600
 RULES_TTL = 60.0
 WATCHDOG = "Watchdog"
-_ABOUT = (NODE, GPU, JOB_ID, SERVICE)
+_ABOUT = (CLUSTER, NODE, GPU, JOB_ID, SERVICE)
 
 
 def _series_of(alert: Alert, **more: str) -> str:

@@ -43,6 +43,10 @@ class Verify:
             said.append(health.text)
         if "probe" in plan.tests:
             for number in range(plan.passes):
+                # Somebody may have returned the target to service since the step was announced.
+                if any(job.running for job in await tools.cluster.jobs_on(step.target)):
+                    text = f"Jobs run on {step.target}, so it is not tested under load."
+                    return Look(True, text, ok=False)
                 result = await tools.cluster.probe(step.target)
                 if not result.passed:
                     return Look(True, result.text, ok=False, passed=False)

@@ -105,7 +105,7 @@ def decide_verifying(case: Case) -> Decision:
         return Move(IncidentState.QUARANTINED, Reason.NEW_ALERT)
     if run.step.id == plan.WATCH and run.reason is Reason.STEP_REFUSED:
         return _verify(case)  # an alert interrupted the test and is over now
-    if run.state is StepState.DONE and _event_since_repair(case):
+    if run.state is StepState.DONE and _event_during(case, run):
         return climb(case, _next_rung(case))
     if run.state is StepState.DONE:
         factor = 2 ** min(case.incident.recurrence, MOST_DOUBLINGS)
@@ -172,6 +172,8 @@ def _second_opinion(case: Case) -> Decision | None:
     """With too few signals, test the drained target: a failed test adds a signal; a passed test ends the repair."""
     if len(case.view.witnesses) >= case.playbook.witnesses:
         return None
+    if case.incident.target.kind is TargetKind.NODE and case.view.node_others:
+        return held(guards.node_free(case.view.stops, case.view.node_others))
     run = case.incident.last(plan.OPINION)
     asked = len(case.incident.runs(plan.OPINION))
     broken_off = run is not None and run.passed is None and run.reason is Reason.STEP_REFUSED
@@ -284,8 +286,10 @@ def _verify(case: Case) -> Decision:
         return give_up(case, Reason.TESTED_OFTEN)
     busy = any(job.running for job in case.view.jobs)
     unable = "probe" not in case.view.capabilities and incident.repaired_at is None
+    # What another owner keeps is not put under load by a test of its whole node.
+    others = incident.target.kind is TargetKind.NODE and bool(case.view.node_others)
     open_to_jobs = OWNER not in (case.view.quarantine_owner, case.view.node_quarantine_owner)
-    if busy or open_to_jobs or unable:
+    if busy or open_to_jobs or unable or others:
         deadline = case.playbook.verify.deadline + 3 * case.limits.watch
         step = plan.new_step(incident, "verify", deadline, name=plan.WATCH)
         text = f"The remediator watches the metrics of {incident.target}, without a load test."
@@ -294,10 +298,15 @@ def _verify(case: Case) -> Decision:
     return Act(step, Reason.STEP_ALLOWED, f"The remediator tests {incident.target}.")
 
 
-def _event_since_repair(case: Case) -> bool:
-    """Whether an event of the hardware happened after the repair, although the test passed."""
+def _event_during(case: Case, run: StepRun) -> bool:
+    """Whether an event of the repaired hardware happened during or after a test, although it passed.
+
+    A test that began after the event is the newer evidence; probation sees further events.
+    """
     repaired, event = case.incident.repaired_at, case.view.event_at
-    return repaired is not None and event is not None and event > repaired + EVENT_MARGIN
+    if repaired is None or event is None:
+        return False
+    return event > max(repaired + EVENT_MARGIN, run.started)
 
 
 def _tested_here(case: Case) -> StepRun | None:

@@ -103,7 +103,7 @@ def repaired_since_fault(
     used. A node's repair counts for its GPUs too.
     """
     cured = last_repaired_at(target, book)
-    return cured > 0 and min(alert.starts_at, event_at or alert.starts_at) <= cured
+    return cured > 0 and (event_at or alert.starts_at) <= cured
 
 
 def last_repaired_at(target: Target, book: JournalState) -> float:

@@ -23,6 +23,8 @@ from remediator.core.routing import absorbable, covers_gpus, holder, may_act, re
 RECURRENCE_WINDOW = 7 * 86_400.0
 HOLD_AGAIN = 2.0
 SLOWEST_AGAIN = 15.0
+# An event so long (seconds) after the end of an incident is a new one, though its alert never ended.
+NEWER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,9 @@ def admit(
     `event_at` is the time of the event that the alert reports, if the sensors know it.
     """
     record = book.episodes.get(alert.key)
-    again = unattended(alert, target, book, now, terms.pin)
+    again = unattended(alert, target, book, now, terms.pin) or renewed(
+        alert, target, book, event_at
+    )
     if record is not None and not record.undecided and not again:
         return ()
     episode = events.episode_of(alert, now)
@@ -139,7 +143,7 @@ def admit(
         or _turns(playbook, current, terms.shrinking)
     ):
         return (events.absorbed(current.id, current.target, episode, now),)
-    if repaired_since_fault(alert, target, book, event_at):
+    if not again and repaired_since_fault(alert, target, book, event_at):
         cured = f"{target} was repaired after {alert.name} began, so the alert is ignored."
         return (events.suppressed(alert, target, now, Reason.SPENT, cured),)
     opening = open_incident(alert, target, playbook, book, now, terms)
@@ -152,10 +156,21 @@ def unattended(alert: Alert, target: Target, book: JournalState, now: float, pin
     ended = book.incidents.get(record.incident or "") if record else None
     if ended is None or not ended.ended or not alert.firing:
         return False
-    release = book.pins.get(target)
+    # A node's release is one of its GPUs, too.
+    whole = Target(TargetKind.NODE, target.name)
+    release = book.pins.get(target) or book.pins.get(whole)
     released = ended.reason in (Reason.RELEASED_BY_PERSON, Reason.RELEASED_BY_OTHERS)
     expired = release is not None and now >= release.at + pin
     return released and expired and holder(target, book) is None
+
+
+def renewed(alert: Alert, target: Target, book: JournalState, event_at: float | None) -> bool:
+    """Whether an event alert reports an event after the incident was closed that the alert belonged to."""
+    record = book.episodes.get(alert.key)
+    ended = book.incidents.get(record.incident or "") if record else None
+    if ended is None or ended.state is not IncidentState.CLOSED or event_at is None:
+        return False
+    return alert.firing and event_at > ended.since + NEWER and holder(target, book) is None
 
 
 def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tuple[Event, ...]:

@@ -37,9 +37,11 @@ class Metrics:
 
 def look(
     metrics: Health, *, sick: bool = False, name: str = "verify", heard: bool = False,
-    repaired: float | None = None, settles: list[bool] | None = None,
+    repaired: float | None = None, settles: list[bool] | None = None, busy: bool = False,
 ) -> Look:  # fmt: skip
     cluster = MemoryCluster()
+    if busy:
+        cluster.submit("train-a", on=GPU)
     if sick:
         cluster.make_unhealthy(GPU)
     incident = Incident("inc-1", GPU, "gpu-lost", Level.REPAIR, opened=1.0)
@@ -55,6 +57,12 @@ def look(
 
 def test_healthy_metrics_and_a_passed_test_are_health() -> None:
     assert (look(Health.HEALTHY).over, look(Health.HEALTHY).passed) == (True, True)
+
+
+def test_no_target_is_put_under_load_while_a_job_runs_on_it() -> None:
+    seen = look(Health.HEALTHY, busy=True)
+    assert (seen.over, seen.ok, seen.passed) == (True, False, None)
+    assert "not tested under load" in seen.text
 
 
 def test_a_failed_test_outweighs_healthy_metrics() -> None:

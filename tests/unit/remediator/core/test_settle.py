@@ -12,7 +12,7 @@ from remediator.core.facts import Stops, TargetJob
 from remediator.core.journal_state import JournalState, Pin
 from remediator.core.model import FaultClass, IncidentState, Level, Playbook, ScalePlan
 from remediator.core.reasons import Reason
-from remediator.core.settle import Terms, admit, hand_over, settle, unattended, widen
+from remediator.core.settle import Terms, admit, hand_over, renewed, settle, unattended, widen
 from tests.unit.remediator.core.nouns import NOW
 
 GPU = Target(TargetKind.GPU, "node2", 3)
@@ -412,3 +412,35 @@ def test_an_alert_that_still_fires_after_its_release_expired_opens_another_incid
     for event in written:
         book.apply(event)
     assert not unattended(firing, GPU, book, NOW + 200, 100.0), "an incident is open"
+
+
+def test_an_event_after_its_incident_closed_opens_another_though_the_alert_never_ended(
+    alert, playbook
+) -> None:
+    book, firing = JournalState(), alert("GpuXidFatalHardware")
+    _receive(book, firing, GPU, playbook)
+    one = book.incident_on(GPU)
+    book.apply(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
+    book.apply(events.moved(book.incidents[one.id], IncidentState.CLOSED, NOW, Reason.READMITTED))
+    book.cured[GPU] = NOW - 5
+    terms = Terms(Level.REPAIR)
+    for event_at, opens in ((NOW + 2, False), (NOW + 3, True), (None, False)):
+        assert renewed(firing, GPU, book, event_at) is opens
+        written = admit(firing, GPU, playbook, book, NOW + 10, terms, event_at=event_at)
+        assert bool(written) is opens
+
+
+def test_the_expired_release_of_a_node_is_one_of_its_gpus(alert, playbook) -> None:
+    book, firing = JournalState(), alert()
+    _receive(book, firing, GPU, playbook)
+    one = book.incident_on(GPU)
+    book.apply(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
+    over = events.moved(
+        book.incidents[one.id], IncidentState.OVERRIDDEN, NOW, Reason.RELEASED_BY_PERSON
+    )
+    book.apply(over)
+    book.cured[GPU] = NOW + 5  # a reset in vain
+    book.pins = {Target(TargetKind.NODE, GPU.name): Pin("alice", "x", NOW)}
+    assert not unattended(firing, GPU, book, NOW + 99, 100.0)
+    terms = Terms(Level.REPAIR, pin=100.0)
+    assert admit(firing, GPU, playbook, book, NOW + 100, terms), "its repair was in vain"

@@ -20,7 +20,7 @@ from remediator.core.model import (
 )
 from remediator.core.reasons import Reason
 from tests.unit.remediator.core.brief import brief, outcome
-from tests.unit.remediator.core.nouns import GPU, NOW, RUNNING
+from tests.unit.remediator.core.nouns import GPU, NODE, NOW, RUNNING
 
 
 def test_a_test_that_could_not_tell_is_neither_healed_nor_sick(incident, case, after) -> None:
@@ -237,7 +237,9 @@ def test_an_event_after_the_repair_leads_to_the_next_repair_although_the_test_pa
     assert decide(case(tested, event_at=NOW - 8.5)).state is IncidentState.PROBATION, (
         "of the reset itself"
     )
-    assert decide(case(tested, event_at=NOW - 7)).state is IncidentState.REPAIRING
+    before = decide(case(tested, event_at=NOW - 7))
+    assert before.state is IncidentState.PROBATION, "the test began after it"
+    assert decide(case(tested, event_at=NOW + 0.5)).state is IncidentState.REPAIRING
 
 
 def test_an_event_in_probation_is_a_new_one_although_its_alert_began_before(incident, case) -> None:
@@ -245,3 +247,12 @@ def test_an_event_in_probation_is_a_new_one_although_its_alert_began_before(inci
     assert isinstance(decide(case(one, event_at=NOW - 61)), Wait)
     again = decide(case(one, event_at=NOW - 59))
     assert (again.state, again.reason) == (IncidentState.VERIFYING, Reason.NEW_ALERT)
+
+
+def test_a_node_with_a_gpu_of_another_owner_is_watched_and_not_put_under_load(
+    incident, case
+) -> None:
+    one = incident(IncidentState.VERIFYING, NODE)
+    others = {"node_others": ("gpu/node1/7 (owner alice)",)}
+    assert decide(case(one, **others)).step.id == plan.WATCH
+    assert decide(case(one)).step.id == "verify"
