@@ -58,8 +58,21 @@ def test_it_is_done_only_while_pyproject_is_the_same(checkout: Path) -> None:
     setup = load(checkout)
     (checkout / ".venv/bin").mkdir(parents=True)
     (checkout / ".venv/bin/python").symlink_to(sys.executable)
-    assert not setup._fresh()
-    setup.STAMP.write_text(setup._key())
-    assert setup._fresh()
+    assert not setup._fresh("all")
+    setup.STAMP.write_text(setup._key("all"))
+    assert setup._fresh("all")
+    assert not setup._fresh("dev"), "the tools of development are missing"
+    setup.STAMP.write_text(setup._key("dev"))
+    assert setup._fresh("all"), "development includes the runtime"
     (checkout / "pyproject.toml").write_text("[project]\nname = 'y'\n")
-    assert not setup._fresh()
+    assert not setup._fresh("dev")
+
+
+def test_unknown_arguments_are_refused_in_one_sentence(checkout: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, checkout / "tools/setup.py", "--fast"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "unknown arguments: --fast" in done.stderr
+    assert not (checkout / ".venv").exists()
