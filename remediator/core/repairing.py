@@ -329,7 +329,8 @@ def _repairs(decision: Decision) -> bool:
 
 def _begun_late(case: Case) -> bool:
     """Whether the repair was chosen long ago and no step of it has started."""
-    nothing = len(case.incident.steps) == case.incident.mark
+    done = case.incident.counted(case.incident.mark)
+    nothing = all(run.step.action == "notify" for run in done)
     return nothing and _stale(case, case.incident.since)
 
 

@@ -208,7 +208,12 @@ def test_nothing_is_wider_than_the_screen(stack: Stack, page: Page, width: int) 
 
 
 def test_a_variable_narrows_every_panel_and_stands_in_the_address(stack: Stack, page: Page) -> None:
-    drawn(page, f"{url(stack)}/dashboards/fleetmedic-fleet?from=now-5m&refresh=")
+    choices = f"{url(stack)}/api/v1/dashboards/fleetmedic-fleet/variables/node?from=now-5m"
+    for _ in range(150):  # Prometheus has scraped the nodes
+        if "node1" in page.request.get(choices).text():
+            break
+        page.wait_for_timeout(200)
+    patiently(page, f"{url(stack)}/dashboards/fleetmedic-fleet?from=now-5m&refresh=")
     page.locator(".variable", has_text="node").last.locator("summary").click()
     page.get_by_label("node1").check()
     page.wait_for_selector("html[data-drawn='2']", state="attached")

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from remediator.core import plan
+from remediator.core import events, plan
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Move, Widen
+from remediator.core.events import Kind
 from remediator.core.facts import (
     EVERYTHING,
     SensorFacts,
 )
+from remediator.core.lifecycle import evolve
 from remediator.core.model import (
     IncidentState,
     Level,
@@ -310,3 +312,18 @@ def test_a_jobs_incident_closes_with_its_reason_after_people_were_told(
     assert (outcome(closed), closed.text) == (
         ("move", (IncidentState.CLOSED, Reason.JOB_RESTARTED)), "It runs on node1.",
     )  # fmt: skip
+
+
+def test_a_withdrawn_step_and_the_notice_of_the_hold_hide_no_stale_evidence(
+    incident, case, after
+) -> None:
+    one = incident(IncidentState.REPAIRING, since=NOW - 301, mark=0)
+    step = plan.new_step(one, "reset_gpu", 1.0)
+    prepared = evolve(
+        one, events.step_event(Kind.STEP_PREPARED, one, step, NOW - 300, Reason.STEP_ALLOWED)
+    )
+    withdrawn = evolve(
+        prepared, events.step_event(Kind.STEP_WITHDRAWN, prepared, step, NOW - 299, Reason.STORM)
+    )
+    told = after(withdrawn, plan.notify(withdrawn, "held-storm"))
+    assert outcome(decide(case(told))) == ("move", (IncidentState.VERIFYING, Reason.HELD_LONG))
