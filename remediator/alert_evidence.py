@@ -136,10 +136,10 @@ async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | 
         known = await sensors.last_xid(target, alert.labels.get("xid", ""))
     elif target.gpu is not None and alert.name == "GpuEccUncorrectable":
         # A rise while the exporter was away is not seen; the alert that it caused is.
-        times = (await sensors.last_uncorrectable(target), await sensors.active_since(alert))
-        known = max((at for at in times if at is not None), default=None)
+        rose, began = await sensors.last_uncorrectable(target), await sensors.active_since(alert)
+        return max((at for at in (rose, began) if at is not None), default=None)
     if known is None and alert.name in EVENTS:
-        known = await sensors.active_since(alert)
+        return await sensors.active_since(alert)
     return known
 
 

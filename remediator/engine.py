@@ -26,7 +26,16 @@ from remediator.core.lifecycle import IllegalTransition
 from remediator.core.model import Alert, Incident, IncidentState, Playbook, Step, StepRun, op_id
 from remediator.core.reasons import Reason
 from remediator.core.routing import Route, absorbable, holder, last_repaired_at
-from remediator.core.settle import Settled, admit, hand_over, renewed, settle, unattended, widen
+from remediator.core.settle import (
+    Settled,
+    admit,
+    ended_with,
+    hand_over,
+    renewed,
+    settle,
+    unattended,
+    widen,
+)
 from remediator.engine_context import EngineContext, EventAppender
 from remediator.executor import outcome_events
 from remediator.incident_orders import IncidentOrders
@@ -127,15 +136,13 @@ class Engine:
 
     async def take_up(self, alerts: Iterable[Alert]) -> None:
         """Decide again about alerts that fire on after a release expired, or report a further event."""
-        now, pin = self._world.now(), self._rules.terms.pin
+        now, pin, book = self._world.now(), self._rules.terms.pin, self._book
         for alert in alerts:
             found = self._rules.route(alert)
-            if found.target is None or not self._book.known(alert):
+            if (target := found.target) is None or ended_with(alert, book) is None:
                 continue
-            event_at = None
-            if alert.name in EVENTS:
-                event_at = await self._world.senses.event_at(alert, found.target)
-            target, book = found.target, self._book
+            dated = alert.name in EVENTS
+            event_at = await self._world.senses.event_at(alert, target) if dated else None
             if unattended(alert, target, book, now, pin) or renewed(alert, target, book, event_at):
                 self._sort_in(alert, found)
 
@@ -235,8 +242,8 @@ class Engine:
         if found.playbook is None:
             return
         now = self._world.now()
-        ever_cured = last_repaired_at(target, self._book) > 0
-        event_at = await self._world.senses.event_at(alert, target) if ever_cured else None
+        dated = last_repaired_at(target, self._book) > 0 or ended_with(alert, self._book)
+        event_at = await self._world.senses.event_at(alert, target) if dated else None
         async with self._alone(target):
             written = admit(
                 alert, target, found.playbook, self._book, now, self._rules.terms, event_at=event_at

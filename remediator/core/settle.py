@@ -150,27 +150,31 @@ def admit(
     return _instead_of(current, opening, now) if current is not None else opening
 
 
+def ended_with(alert: Alert, book: JournalState) -> Incident | None:
+    """The ended incident that a firing alert belonged to; None while it belongs to none, or to an open one."""
+    record = book.episodes.get(alert.key)
+    found = book.incidents.get(record.incident or "") if record else None
+    return found if found is not None and found.ended and alert.firing else None
+
+
 def unattended(alert: Alert, target: Target, book: JournalState, now: float, pin: float) -> bool:
     """Whether an alert still fires after the release that ended its incident expired, and nobody acts."""
-    record = book.episodes.get(alert.key)
-    ended = book.incidents.get(record.incident or "") if record else None
-    if ended is None or not ended.ended or not alert.firing:
+    ended = ended_with(alert, book)
+    released = (Reason.RELEASED_BY_PERSON, Reason.RELEASED_BY_OTHERS)
+    if ended is None or ended.reason not in released:
         return False
     # A node's release is one of its GPUs, too.
     whole = Target(TargetKind.NODE, target.name)
     release = book.pins.get(target) or book.pins.get(whole)
-    released = ended.reason in (Reason.RELEASED_BY_PERSON, Reason.RELEASED_BY_OTHERS)
-    expired = release is not None and now >= release.at + pin
-    return released and expired and holder(target, book) is None
+    return release is not None and now >= release.at + pin and holder(target, book) is None
 
 
 def renewed(alert: Alert, target: Target, book: JournalState, event_at: float | None) -> bool:
-    """Whether an event alert reports an event after the incident was closed that the alert belonged to."""
-    record = book.episodes.get(alert.key)
-    ended = book.incidents.get(record.incident or "") if record else None
-    if ended is None or ended.state is not IncidentState.CLOSED or event_at is None:
+    """Whether an event alert reports an event after its target returned to service healthy."""
+    ended = ended_with(alert, book)
+    if ended is None or ended.reason is not Reason.READMITTED or event_at is None:
         return False
-    return alert.firing and event_at > ended.since + NEWER and holder(target, book) is None
+    return event_at > ended.since + NEWER and holder(target, book) is None
 
 
 def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tuple[Event, ...]:

@@ -444,3 +444,12 @@ def test_the_expired_release_of_a_node_is_one_of_its_gpus(alert, playbook) -> No
     assert not unattended(firing, GPU, book, NOW + 99, 100.0)
     terms = Terms(Level.REPAIR, pin=100.0)
     assert admit(firing, GPU, playbook, book, NOW + 100, terms), "its repair was in vain"
+
+
+def test_further_events_reopen_nothing_that_only_notified_people(alert) -> None:
+    book, firing = JournalState(), alert("GpuXidApplicationRepeated")
+    _receive(book, firing, GPU, NOTIFY)
+    one = book.incident_on(GPU)
+    book.apply(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
+    book.apply(events.moved(book.incidents[one.id], IncidentState.CLOSED, NOW, Reason.NOTIFIED))
+    assert not renewed(firing, GPU, book, NOW + 60), "a message for each XID"
