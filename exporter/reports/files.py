@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exporter.reports.permissions import ReportPermissions
-from exporter.reports.report import MAX_BYTES, Reason, Report, ReportRejected, parse
+from exporter.reports.report import (
+    MAX_BYTES,
+    Reason,
+    Report,
+    ReportRejected,
+    TrainingReport,
+    parse,
+)
 
 MAX_FILES = 1000
 MAX_ENTRIES = 20_000  # maximum number of folder entries to scan
@@ -34,7 +41,8 @@ class _ReportFile(NamedTuple):
 
 class ReportFiles:
     """Reads changed files; `rejected` is the number of rejected files. A rejected file is passed to `count`
-    once, and again when it has changed."""
+    once, and again when it has changed. While the file system is full, the reports of training jobs are
+    rejected, because a job that cannot write looks like a job that makes no steps."""
 
     def __init__(
         self, folder: Path, owners: ReportPermissions, count: Callable[[Reason], None]
@@ -49,6 +57,7 @@ class ReportFiles:
     def read(self) -> Iterator[StoredReport]:
         """All reports, by file name. A missing folder means that no job has started."""
         names = self._names()
+        full = self._full()
         self._seen = {name: self._seen[name] for name in names if name in self._seen}
         counted: dict[str, tuple[object, Reason]] = {}
         for name in names:
@@ -59,6 +68,8 @@ class ReportFiles:
                 if isinstance(seen.found, ReportRejected):
                     raise seen.found
                 self._owners.check(seen.found.key, seen.uid)
+                if full and isinstance(seen.found, TrainingReport):
+                    raise ReportRejected("full", "its file system is full")
             except ReportRejected as error:
                 counted[name] = (mark, error.reason)
                 continue
@@ -76,6 +87,15 @@ class ReportFiles:
         except FileNotFoundError:
             return []
         return sorted(names)[:MAX_FILES]
+
+    def _full(self) -> bool:
+        """Whether a job cannot write a report, for lack of space or of inodes."""
+        try:
+            status = os.statvfs(self._folder)
+        except OSError:
+            return False
+        no_inode = status.f_files > 0 and status.f_favail == 0
+        return status.f_bavail * status.f_frsize < MAX_BYTES or no_inode
 
     def _look(self, name: str) -> _ReportFile:
         """The file's report; reads the file again if it changed. Raises Rejected if it is not a regular

@@ -20,7 +20,9 @@ Number = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 Rank = Annotated[int, msgspec.Meta(ge=0, le=MAX_RANK)]
 _CODE = re.compile(r"[1-5][0-9]{2}", re.ASCII)
 
-Reason = Literal["kind", "size", "format", "value", "name", "owner", "rate", "limit", "unreadable"]
+Reason = Literal[
+    "kind", "size", "format", "value", "name", "owner", "rate", "limit", "unreadable", "full"
+]
 REASONS: tuple[Reason, ...] = (
     "kind",
     "size",
@@ -31,6 +33,7 @@ REASONS: tuple[Reason, ...] = (
     "rate",
     "limit",
     "unreadable",
+    "full",
 )
 
 

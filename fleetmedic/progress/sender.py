@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -24,7 +25,8 @@ def environment(name: str, default: str = "") -> str:
 class Sender:
     """Sends the reports of one reporter; `stem` is the name of its file without `.json`.
 
-    If `send` fails (disk full, directory or exporter missing), the report is lost. The job continues.
+    If `send` fails (directory or exporter missing), the report is lost. The job continues. If the disk or a
+    quota is full, the earlier report of a training job is deleted: the job would seem to make no steps.
     """
 
     def __init__(self, stem: str, directory: Place, address: Place) -> None:
@@ -57,7 +59,7 @@ class Sender:
         if self._address:
             self._over_socket(text.encode())
         if self._path:
-            self._into_file(text)
+            self._into_file(text, training="kind" not in report)
 
     def _identity(self) -> dict[str, object]:
         """The identity of this process, so that the exporter notices its end. A pid is unique only
@@ -78,7 +80,7 @@ class Sender:
         except (OSError, ValueError):
             return
 
-    def _into_file(self, text: str) -> None:
+    def _into_file(self, text: str, *, training: bool) -> None:
         """Other users may write to the directory: do not open their links or pipes."""
         beside = f"{self._path}.{os.getpid()}.tmp"
         try:
@@ -89,8 +91,14 @@ class Sender:
             with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123
                 file.write(text)
             os.replace(beside, self._path)  # noqa: PTH105
-        except (OSError, ValueError):
+        except ValueError:
             return
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)  # noqa: PTH108
+            if training and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path)  # noqa: PTH108
 
 
 class Courier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -51,6 +52,24 @@ def test_the_file_holds_what_the_job_said(tmp_path: Path, monkeypatch: pytest.Mo
         "rank": 0,
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["train-a.json"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_on_a_full_disk_no_report_of_a_training_job_is_left_to_grow_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    training, pipeline = Progress("train-a", tmp_path), Pipeline("etl", tmp_path)
+    with monkeypatch.context() as full:
+
+        def fail(*_: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        full.setattr(os, "replace", fail)
+        training.close()
+        pipeline.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["etl@pipeline.json"]
+    training.close()
+    assert read(tmp_path)["running"] is False
 
 
 def test_it_writes_at_most_twice_a_second(tmp_path: Path) -> None:

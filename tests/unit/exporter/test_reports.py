@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -312,6 +313,26 @@ def test_a_file_that_is_wrong_is_counted_once_until_it_changes(tmp_path: Path) -
     assert rejected(page) == {"format": 2}
     assert page["gpu_exporter_progress_files_rejected", ()] == 0
     assert page["training_step", ("train-a",)] == 12
+
+
+@pytest.mark.parametrize(
+    "missing", [{"f_bavail": 15}, {"f_favail": 0}], ids=["no space", "no inode"]
+)
+def test_what_a_training_job_wrote_before_the_disk_was_full_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: dict[str, int]
+) -> None:
+    write(tmp_path, "train-a", TRAINING)
+    write(tmp_path, "etl@pipeline", PIPELINE)
+    collector = ProgressCollector(tmp_path)
+    room = {"f_bavail": 16, "f_frsize": 4096, "f_files": 100, "f_favail": 1}
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "statvfs", lambda _: SimpleNamespace(**room | missing))
+        page = shown(collector)
+        assert rejected(page) == {"full": 1}
+        assert ("training_running", ("train-a",)) not in page
+        assert any("etl" in labels for _, labels in page)
+        disk.setattr(os, "statvfs", lambda _: SimpleNamespace(**room))
+        assert shown(collector)["training_running", ("train-a",)] == 1
 
 
 @pytest.mark.parametrize(
