@@ -27,7 +27,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("fleetmedic.stack.cli:up", "all", "Start the whole stack on this machine."),
     "demo": ("fleetmedic.demo.cli:demo", "all", "Show remediation on simulated GPUs."),
     "run": ("fleetmedic.localcluster.cli:run", "stack", "Run a job on the embedded cluster."),
-    "jobs": ("fleetmedic.localcluster.cli:jobs", "stack", "List the jobs of the embedded cluster."),
+    "jobs": (
+        "fleetmedic.localcluster.jobs_cli:jobs",
+        "stack",
+        "List, show and cancel the jobs of the embedded cluster.",
+    ),
     "inject": ("fleetmedic.stack.inject:inject", "stack", "Inject a fault into a simulated GPU."),
     "incidents": ("remediator.console.cli:incidents", "remediator", "List and show incidents."),
     "why": ("remediator.console.cli:why", "remediator", "Show the decisions about a target."),
