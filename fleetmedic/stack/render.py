@@ -84,7 +84,7 @@ def prometheus(plan: StackPlan) -> dict[str, Any]:
             "scrape_timeout": format_duration(min(10.0, plan.scrape * 0.8)),
             "evaluation_interval": "15s",
         },
-        "rule_files": ["rules/static/*.yml", "rules/recording/*.yml", "rules/generated/*.yml"],
+        "rule_files": ["rules/static/*.yml", "rules/generated/*.yml"],
         "alerting": {
             "alertmanagers": [
                 {"static_configs": [{"targets": [f"{HOST}:{plan.ports['alertmanager']}"]}]}

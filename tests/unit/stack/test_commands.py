@@ -58,6 +58,15 @@ def test_snippets_are_yaml_with_the_nodes_as_given(run: CliRunner) -> None:
     assert found == [{"targets": ["10.0.0.7:9410"], "labels": {"cluster": "c1", "node": "a"}}]
 
 
+def test_snippets_can_be_copied_in_parts_and_take_no_alert_from_the_receivers_of_the_user(
+    run: CliRunner,
+) -> None:
+    text = run.invoke(config, ["snippets", "--part", "receiver", "--token-file", "/t"]).output
+    assert "&id" not in text
+    assert "(umask 077; openssl rand -hex 32 > /t)" in text
+    assert all(route["continue"] for route in yaml.safe_load(text)["route"]["routes"])
+
+
 def test_snippets_ask_the_remediator_for_its_host_list(run: CliRunner) -> None:
     arguments = ["--remediator", "http://r:9095", "--token-file", "/t"]
     result = run.invoke(config, ["snippets", "--part", "scrape", "--http-sd", *arguments])
