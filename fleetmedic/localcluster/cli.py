@@ -8,6 +8,7 @@ import secrets
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -74,6 +75,11 @@ def _environment(given: tuple[str, ...]) -> dict[str, str]:
     help="Grace period between SIGTERM and SIGKILL, in seconds.",
 )
 @click.option(
+    "--simulate-load",
+    is_flag=True,
+    help="Put load on the job's simulated GPUs while the command runs.",
+)
+@click.option(
     "--follow/--detach",
     default=False,
     help="Print the job's output until it ends, or return at once. [default: detach]",
@@ -81,14 +87,12 @@ def _environment(given: tuple[str, ...]) -> dict[str, str]:
 @stack_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
-    gpus: int,
     name: str | None,
-    checkpoint_dir: Path | None,
-    env: tuple[str, ...],
-    grace: float,
+    simulate_load: bool,
     follow: bool,
     stack: StackLocation,
     command: tuple[str, ...],
+    **given: Any,
 ) -> None:
     """Run COMMAND as a job on the embedded cluster, on GPUs that are in service.
 
@@ -100,6 +104,7 @@ def run(
     Examples:
       fleetmedic run --gpus 4 --name train-a -- python train.py
       fleetmedic run --gpus 1 --follow -- python -m mypackage.evaluate --fast
+      fleetmedic run --gpus 8 --simulate-load -- sleep 600     heat simulated GPUs
     """
     cluster = open_cluster(stack.state)
     if name and any(one.id == name and not one.state.ended for one in cluster.jobs()):
@@ -107,15 +112,19 @@ def run(
             f"--name: a job {name} has not ended. Use another name, or cancel that job with "
             f"`fleetmedic jobs cancel {name}`."
         )
+    if simulate_load:
+        if not (stack.state / "hardware").is_dir():
+            raise UserError(f"--simulate-load: {stack.state} has no simulated GPUs.")
+        command = (sys.executable, "-P", "-m", "fleetmedic.hardware.simulated_load", *command)
     spec = JobSpec(
         name=checked_name(name or f"job-{secrets.randbelow(10**6):06d}", "--name"),
         command=command,
-        gpus=gpus,
+        gpus=given["gpus"],
         cwd=str(Path.cwd()),
-        env=_environment(env),
-        checkpoint_dir=str(checkpoint_dir.absolute()) if checkpoint_dir else None,
+        env=_environment(given["env"]),
+        checkpoint_dir=str(given["checkpoint_dir"].absolute()) if given["checkpoint_dir"] else None,
         user=_user(),
-        grace=grace,
+        grace=given["grace"],
     )
     job_id = cluster.submit(spec)
     where = f" --state-dir {stack.state}" if stack.state != state_dir() else ""

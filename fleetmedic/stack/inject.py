@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from fleetmedic.hardware import faults
@@ -70,8 +72,9 @@ def inject(
             f"{folder} does not exist: no simulated GPUs there. Start a stack with `fleetmedic up`, "
             "or set --state-dir or --port-base. Faults are never injected into real GPUs."
         )
+    hardware = Hardware(folder)
     faults.inject(
-        Hardware(folder),
+        hardware,
         where.name,
         where.gpu,
         fault,
@@ -81,3 +84,8 @@ def inject(
         heals_by=heals_by,
     )
     click.echo(f"{where}: injected {fault}. Follow it with `fleetmedic incidents list`.")
+    if fault in faults.UNDER_LOAD and not hardware.load(where.name, where.gpu, time.time()).at:
+        click.echo(
+            f"The GPU is idle, and `{fault}` shows only under load. Start a job on it, for example "
+            "`fleetmedic run --gpus 8 --simulate-load -- sleep 600`."
+        )

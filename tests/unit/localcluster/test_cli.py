@@ -108,5 +108,11 @@ def test_the_name_of_a_job_that_has_not_ended_is_refused(state: Path) -> None:
     assert invoke(state, "run", "--name", "train-a", "--", "true").exit_code == 0
 
 
+def test_a_command_can_put_load_on_simulated_gpus(state: Path) -> None:
+    invoke(state, "run", "--name", "heat", "--simulate-load", "--", "sleep", "9")
+    command = LocalCluster(state / "cluster").job("heat").command
+    assert command[1:] == ("-P", "-m", "fleetmedic.hardware.simulated_load", "sleep", "9")
+
+
 def test_a_job_without_gpus_is_refused(state: Path) -> None:
     assert "1<=x<=1024" in invoke(state, "run", "--gpus", "0", "--", "true").output

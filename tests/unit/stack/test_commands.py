@@ -43,6 +43,18 @@ def test_inject_refuses_what_is_no_gpu(tmp_path: Path, run: CliRunner, target: s
         run.invoke(inject, [target, "lost", "--state-dir", str(tmp_path)])
 
 
+def test_inject_says_when_the_fault_of_an_idle_gpu_cannot_be_seen(
+    tmp_path: Path, run: CliRunner
+) -> None:
+    hardware = Hardware(tmp_path / "hardware")
+    hardware.create(nodes=1, gpus=2)
+    hardware.set_load("node1", 1, 0.9, 0.5)
+    where = ["--state-dir", str(tmp_path)]
+    assert "shows only under load" in run.invoke(inject, ["node1/0", "slow", *where]).output
+    assert "under load" not in run.invoke(inject, ["node1/1", "slow", *where]).output
+    assert "under load" not in run.invoke(inject, ["node1/0", "lost", *where]).output
+
+
 def test_inject_without_simulated_gpus_says_that_real_ones_are_never_harmed(
     tmp_path: Path, run: CliRunner
 ) -> None:
