@@ -104,6 +104,7 @@ def remediator(plan: StackPlan) -> dict[str, Any]:
         "level": plan.level,
         "prometheus_url": plan.url("prometheus"),
         "alertmanager_url": plan.url("alertmanager"),
+        "external_url": plan.url("remediator"),
         "webhook_token_file": str(plan.token_file),
         "timing": {"factor": plan.factor, "alertmanager_settle": SETTLE},
     } | ({"notify": {"file": str(plan.notifications)}} if plan.notifications else {})
