@@ -137,8 +137,12 @@ class _Download:
         self._report("reading the package lists of this machine's apt sources (20 to 40 MB)")
         complaint = self._apt.update()
         before = json.loads((folder / "parts.json").read_text()).get("packages", [])
-        if not complaint.strip() and not any(map(self._apt.offers, packages)):
-            _remember(folder, before)
+        packages = [name for name in packages if self._apt.offers(name)]
+        if not packages:
+            if not complaint.strip():  # complete package lists: do not search again
+                _remember(folder, before)
+            self._report("no apt source of this machine offers the optional packages")
+            return
         why = self._apt.download(packages) or self._apt.unpack()
         files = sorted(self._apt.debs.glob("*.deb"))
         if why or not files:
