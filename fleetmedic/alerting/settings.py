@@ -153,8 +153,8 @@ def read(path: Path) -> Notifications:
             raise UserError(f"{place}.name: duplicate name {team.name!r}. Choose another name.")
         if (number == len(given.teams) - 1) == bool(team.match):
             raise UserError(
-                f"{place}: the last team, and only the last, must have no `match`, because it gets all "
-                "alerts that match no other team."
+                f"{place}: only the last team must omit `match`: it gets all alerts that match no other "
+                "team."
             )
         for field in REPEAT:
             for name in getattr(team, field):
