@@ -222,7 +222,7 @@ def _forward(found: Range, text: str, place: str, last: str, first: str) -> Rang
     start, end = text.lower().split(":")
     two = f"use two entries, {start}:{last} and {first}:{end}"
     cure = f"use {end}:{start}" if found[0] < 0 else two
-    raise UserError(f"{place}: {text!r} ends before it starts. Correction: {cure}.")
+    raise UserError(f"{place}: {text!r} ends before it starts; {cure}.")
 
 
 def _number(text: str) -> int | None:

@@ -92,7 +92,7 @@ def test_an_empty_file_tells_nobody_and_is_fine(tmp_path: Path) -> None:
         (
             'end_time: "24:00"',
             'end_time: "06:00"',
-            "write two entries, 22:00-24:00 and 00:00-06:00.",
+            "use two entries, 22:00-24:00 and 00:00-06:00.",
         ),
         (', end_time: "24:00"', "", "missing required field `end_time`"),
         ('end_time: "24:00"', 'end_time: "24:00", zone: CET', "unknown field `zone`"),

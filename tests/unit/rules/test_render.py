@@ -158,8 +158,8 @@ def test_an_object_of_the_operator_holds_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        (("--category", "gpus"), "--category: unknown category 'gpus'; known: gpu, node"),
-        (("--job", "dcgm=x"), "--job: unknown scrape job 'dcgm'; known: node"),
+        (("--category", "gpus"), "--category: unknown category 'gpus'; expected one of gpu, node"),
+        (("--job", "dcgm=x"), "--job: unknown scrape job 'dcgm'; expected one of node"),
         (("--job", "node"), "--job: expected SHIPPED=YOURS, got 'node'"),
         (("--job", "node="), "invalid scrape job name"),
         (("--job", 'node=a"b'), "invalid scrape job name"),
