@@ -174,7 +174,7 @@ def plan(config: Path, payload: Path) -> None:
     "--cluster",
     default="local",
     show_default=True,
-    help="Label `cluster` of targets without a cluster in the list.",
+    help="Value of the label `cluster` for hosts without a cluster in the list.",
 )
 @click.option(
     "--out",
@@ -182,9 +182,9 @@ def plan(config: Path, payload: Path) -> None:
     help="Output file, written atomically. [default: stdout]",
 )
 def targets(hosts: Path, cluster: str, out: Path | None) -> None:
-    """Print the scrape targets of a target list, as a file for file_sd_configs.
+    """Convert a target list to a file for file_sd_configs.
 
-    HOSTS is the file with the target list (docs/discovery.md).
+    HOSTS is the file with the target list. docs/discovery.md describes the format.
 
     \b
     Examples:

@@ -27,7 +27,7 @@ FAULTS = (
     Fault("xid", "the driver logs XID --xid, repeated --count times"),
     Fault("ecc", "the GPU has an uncorrectable ECC error (XID 48), and a row remap is pending"),
     Fault("hot", "the GPU is 40 degrees C hotter than normal"),
-    Fault("heal", "all faults of this GPU are cleared, as after a manual repair"),
+    Fault("heal", "all faults of this GPU are removed, as after a manual repair"),
 )
 UNDER_LOAD = ("slow", "hot")  # their symptoms show only while a job uses the GPU
 NAMES = tuple(fault.name for fault in FAULTS)

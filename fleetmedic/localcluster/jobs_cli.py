@@ -112,7 +112,10 @@ def jobs(ctx: click.Context, as_json: bool, cancelled: str | None, stack: StackL
 @_json
 @stack_option
 def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
-    """Show a job: its state, node, GPUs, number of restarts, command and files.
+    """Show a job and its details.
+
+    The output has the state, node, GPUs, number of restarts, command, checkpoint directory and output
+    file of the job.
 
     \b
     Example:
@@ -144,9 +147,7 @@ def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
 )
 @stack_option
 def job_logs(job_id: str, follow: bool, count: int, stack: StackLocation) -> None:
-    """Print the last lines of the output of a job.
-
-    The output is that of the job's current attempt.
+    """Print the last lines of the output of a job's current attempt.
 
     \b
     Examples:

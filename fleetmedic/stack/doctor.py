@@ -60,8 +60,8 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, stack: StackLocation) -
     """Check whether this machine can run the stack. The exit code is 1 if a requirement is missing.
 
     The command checks Python, libraries, Prometheus, Alertmanager, mount namespaces, ports, GPUs and
-    disk space. It prints one line for each check: `ok`, `note` (something optional is missing) or
-    `lack` (something required is missing).
+    disk space. It prints one line for each check: `ok`, `note` (a warning) or `lack` (a missing
+    requirement).
 
     \b
     Examples:
