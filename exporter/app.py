@@ -88,7 +88,7 @@ def choose_source(settings: ExporterSettings, log: Callable[..., None]) -> str:
     if settings.source != "auto":
         if settings.source == "simulated" and settings.hardware_dir is None:
             raise UserError(
-                "--source=simulated requires --hardware.dir, the folder of the simulated machines."
+                "--source=simulated requires --hardware.dir, the directory of the simulated nodes."
             )
         return settings.source
     if library_loads():
@@ -108,7 +108,9 @@ def choose_node(settings: ExporterSettings, source: str) -> str:
         return nodes[0]
     if settings.node not in nodes:
         known = ", ".join(nodes[:20]) or "none"
-        raise UserError(f"--hardware.node: expected a node of {settings.hardware_dir}: {known}.")
+        raise UserError(
+            f"--hardware.node: expected one of the nodes in {settings.hardware_dir}: {known}."
+        )
     return settings.node or ""
 
 
@@ -204,7 +206,7 @@ def once(settings: ExporterSettings) -> bytes:
         except OSError as error:
             raise UserError(
                 f"--state.dir: cannot read {settings.state_dir} ({error.strerror}); run the command "
-                "as the user of the exporter, or specify another folder."
+                "as the user of the exporter, or specify another directory."
             ) from None
         exporter = build(_aside(settings, Path(folder)), logger())
         if exporter.supervisor is not None:
@@ -288,10 +290,10 @@ def claim(state_dir: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(
-            f"--state.dir: another exporter uses {state_dir}; stop it, or specify another folder."
+            f"--state.dir: another exporter uses {state_dir}; stop it, or specify another directory."
         ) from None
     except OSError as error:
         raise UserError(
-            f"--state.dir: cannot write {state_dir} ({error.strerror}); specify another folder."
+            f"--state.dir: cannot write {state_dir} ({error.strerror}); specify another directory."
         ) from None
     return lock

@@ -71,7 +71,7 @@ def _between(flag: str, text: str, low: int, high: int) -> float:
 def folder(path: Path | None, flag: str) -> Path | None:
     """The path of a folder that must exist. Raises UserError."""
     if path is not None and not path.is_dir():
-        raise UserError(f"{flag} {path}: no such folder; check the path.")
+        raise UserError(f"{flag} {path}: no such directory; check the path.")
     return path
 
 
@@ -95,15 +95,15 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "listen",
     multiple=True,
     metavar="HOST:PORT",
-    help="Listen address; :9410 means all addresses. Can be repeated.  [default: 127.0.0.1:9410]",
+    help="Listen address; :9410 means all interfaces. Can be repeated.  [default: 127.0.0.1:9410]",
 )
 @click.option(
     "--web.config.file",
     "web_config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="TLS, users and headers, in the format of the Prometheus exporter toolkit. Reloaded when the "
-    "file changes.",
+    help="File with TLS, users and headers, in the format of the Prometheus exporter toolkit. The exporter "
+    "reloads the file when it changes.",
 )
 @click.option(
     "--web.telemetry-path",
@@ -119,20 +119,21 @@ def _web(given: dict[str, Any]) -> WebSettings:
     type=click.IntRange(1, 10_000),
     default=MAX_REQUESTS,
     show_default=True,
-    help="Maximum number of concurrent connections; further ones get 503.",
+    help="Maximum number of concurrent connections. Further connections get status 503.",
 )
 @click.option(
     "--web.dcgm",
     "dcgm",
     is_flag=True,
-    help="Also serve /metrics/dcgm, with the names and units of dcgm-exporter.",
+    help="Also serve /metrics/dcgm, with the metric names and units of dcgm-exporter.",
 )
 @click.option(
     "--web.release-token-file",
     "release_token",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="File with the bearer token for POST /-/release, which releases the GPUs for a reset.",
+    help="File with the bearer token for POST /-/release. This request makes the exporter close the "
+    "driver's devices, so that a GPU can be reset.",
 )
 @click.option(
     "--path.procfs",
@@ -154,64 +155,64 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "--path.kmsg",
     "kmsg",
     type=click.Path(path_type=Path),
-    help="Kernel log: a device, FIFO or file.  [default: /dev/kmsg, or the simulated node's log]",
+    help="Kernel log: a device, FIFO or file.  [default: /dev/kmsg, or the log of the simulated node]",
 )
 @click.option(
     "--state.dir",
     "state_dir",
     type=click.Path(path_type=Path),
-    help="Folder for the state that survives a restart: known GPUs, XID counts.",
+    help="State directory: known GPUs and XID counts.  [default: $FLEETMEDIC_HOME/exporter]",
 )
 @click.option(
     "--source",
     type=click.Choice(["auto", "nvml", "simulated"]),
     default="auto",
     show_default=True,
-    help="Source of the GPU values.",
+    help="Source of the GPU metrics. `auto` uses NVML if its library loads, else --hardware.dir if it is "
+    "set.",
 )
 @click.option(
     "--hardware.dir",
     "hardware_dir",
     type=click.Path(path_type=Path),
-    help="Folder of the simulated machines.",
+    help="Directory of the simulated nodes, required for --source=simulated.",
 )
 @click.option(
     "--hardware.node",
     "node",
-    help="Name of this node in the folder of simulated machines and in the embedded cluster.",
+    help="Name of this node in --hardware.dir and in the embedded cluster.",
 )
 @click.option(
     "--cluster.dir",
     "cluster_dir",
     type=click.Path(path_type=Path),
-    help="Folder of the embedded cluster's store, which records the job of each GPU.",
+    help="Directory of the embedded cluster, from which the exporter reads the job of each GPU.",
 )
 @click.option(
     "--progress.dir",
     "progress_dir",
     type=click.Path(path_type=Path),
-    help="Folder in which jobs, pipelines and servers write their progress reports.",
+    help="Directory in which jobs, pipelines and servers write their progress reports.",
 )
 @click.option(
     "--gpu.expected",
     "expected",
     type=click.IntRange(0, 1024),
-    help="Number of GPUs that this node should have.  [default: the number ever seen on it]",
+    help="Expected number of GPUs of this node.  [default: the number of different GPUs seen so far]",
 )
 @click.option(
     "--gpu.interval",
     "interval",
     default="5s",
     show_default=True,
-    help="Interval between two reads of load, clocks and temperature, 1s to 20s.",
+    help="Read interval of load, clocks and temperature, 1s to 20s.",
 )
 @click.option(
     "--gpu.health-interval",
     "health_interval",
     default="10s",
     show_default=True,
-    help="Interval between two reads of ECC errors, row remaps and the driver's recommended action, "
-    "1s to 300s.",
+    help="Read interval of ECC errors, row remaps and the driver's recommended action, 1s to 300s.",
 )
 @click.option(
     "--log.level",
@@ -219,27 +220,28 @@ def _web(given: dict[str, Any]) -> WebSettings:
     type=click.Choice(LEVELS),
     default="info",
     show_default=True,
-    help="Lowest level of the events to log.",
+    help="Minimum level of log lines.",
 )
-@click.option("--once", is_flag=True, help="Print the metrics once and exit.")
+@click.option("--once", is_flag=True, help="Print the metrics once, and exit.")
 @click.option(
     "--check-config",
     is_flag=True,
-    help="Check the flags and the files that they name, and exit with 0 or 2.",
+    help="Check the flags and the files that they name, and exit. The exit code is 0 if all are valid, "
+    "else 2.",
 )
 @click.version_option(__version__, message="fleetmedic exporter %(version)s")
 @click.option(
     "--collector.disable-defaults",
     "disable_defaults",
     is_flag=True,
-    help="Disable all collectors except those enabled with --collector.NAME.",
+    help="Disable all collectors except the collectors that --collector.NAME enables.",
 )
 @collector_flags
 @click.pass_context
 def exporter(
     ctx: click.Context, /, level: str, once: bool, check_config: bool, interval: str, **given: Any
 ) -> None:
-    """Serve metrics of this node's GPUs, jobs and host.
+    """Serve Prometheus metrics of this node's GPUs, jobs and host.
 
     \b
     Examples:

@@ -12,7 +12,7 @@ SECTIONS = (
     ("Node", ("--path.", "--state.", "--source", "--hardware.", "--cluster.", "--progress.")),
     ("GPUs", ("--gpu.",)),
     ("Collectors", ("--collector.disable-",)),
-    ("Collectors; enable with --collector.NAME, disable with --no-collector.NAME", ()),
+    ("Collectors (--collector.NAME enables, --no-collector.NAME disables)", ()),
     ("Collector settings", ("--collector.",)),
     ("Other", ("--",)),
 )

@@ -110,7 +110,7 @@ _ALL: tuple[CollectorSpec, ...] = (
         flags=(
             Flag(
                 _DISABLE,
-                "Disable collectors that node_exporter also has, for nodes that run node_exporter.",
+                "Disable the collectors that node_exporter also has. For nodes that also run node_exporter.",
                 bool,
                 False,
             ),
@@ -124,7 +124,7 @@ _ALL: tuple[CollectorSpec, ...] = (
     CollectorSpec(
         "stat", "interrupts, context switches, boot time", lambda p: Stat(p.procfs, p.boot)
     ),
-    _proc("processes", "processes by state, and uninterruptible ones by command", Processes),
+    _proc("processes", "processes by state, and uninterruptible processes by command", Processes),
     _proc("filefd", "file descriptors", Filefd),
     CollectorSpec(
         "diskstats",
@@ -179,7 +179,7 @@ _ALL: tuple[CollectorSpec, ...] = (
     CollectorSpec("time", "current time of the node", lambda _: Time()),
     CollectorSpec(
         "systemd",
-        "systemd units of a GPU host",
+        "states of the systemd units that a GPU node needs",
         lambda p: systemd.Systemd(_pattern(p, _UNITS, systemd.INCLUDE)),
         flags=_regex(
             _UNITS,
@@ -191,7 +191,14 @@ _ALL: tuple[CollectorSpec, ...] = (
         "kernel_modules",
         "kernel modules that GPU jobs need",
         _modules,
-        flags=(Flag(_MODULES, "Module names, separated by commas.", str, kernel_modules.MODULES),),
+        flags=(
+            Flag(
+                _MODULES,
+                "Comma-separated names of kernel modules to export.",
+                str,
+                kernel_modules.MODULES,
+            ),
+        ),
     ),
     _proc("uname", "kernel release and architecture", Uname),
     CollectorSpec("os", "operating system distribution", lambda p: OsRelease(_rootfs(p))),

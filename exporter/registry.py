@@ -33,7 +33,7 @@ from fleetmedic.progress.process import INITIAL_NAMESPACE, pid_namespace
 
 _PER_PROCESS = Flag(
     "gpu.processes",
-    "Export memory and SM use of each GPU process; adds series for each process.",
+    "Export memory and SM utilisation of each GPU process. This adds series for each process.",
     bool,
     False,
 )
@@ -52,14 +52,15 @@ def _gpu(group: Group, summary: str, flags: tuple[Flag, ...] = ()) -> CollectorS
 
 _SOCKET = Flag(
     "progress.socket",
-    "Path of a Unix socket to create, for progress reports of jobs that do not share the folder.",
+    "Path of a Unix socket that the exporter creates for the progress reports of jobs without access to "
+    "--progress.dir.",
     Path,
 )
 
 
 _TEXTFILES = Flag(
     "collector.textfile.directory",
-    "Folder, or glob pattern of folders, with *.prom files to export. Can be repeated.",
+    "Directory, or glob pattern of directories, with *.prom files to export. Can be repeated.",
     str,
     many=True,
 )
@@ -110,12 +111,12 @@ __all__ = ["COLLECTORS", "CollectorContext", "CollectorSpec", "Flag"]
 _XID_FLAGS = (
     Flag(
         "collector.xid.overrides",
-        "YAML file with the site's overrides of XID and SXID severities and actions.",
+        "YAML file with your overrides of the severities and actions of XIDs and SXIDs.",
         Path,
     ),
     Flag(
         "collector.xid.lookback",
-        "Time after which an XID no longer affects the recommended action.",
+        "Time for which an XID affects the recommended action.",
         str,
         "1h",
     ),
@@ -125,7 +126,9 @@ _XID_FLAGS = (
 COLLECTORS = Registry(
     "collector",
     (
-        CollectorSpec("gpu_presence", "GPUs present, lost, hung", lambda p: GpuPresence(p.board)),
+        CollectorSpec(
+            "gpu_presence", "numbers of present, lost and hung GPUs", lambda p: GpuPresence(p.board)
+        ),
         _gpu("load", "GPU load, clocks, power, temperature"),
         _gpu("gpm", "GPU profiling metrics: activity of SMs, pipes and links (Hopper and later)"),
         _gpu("health", "ECC errors, row remaps, the driver's recommended action"),
@@ -151,7 +154,7 @@ COLLECTORS = Registry(
         ),
         CollectorSpec(
             "allocation",
-            "jobs that hold each GPU, and processes that use a GPU without holding it",
+            "jobs to which each GPU is allocated, and processes on GPUs that are not allocated to them",
             _allocation,
             flags=OWNER_FLAGS,
         ),

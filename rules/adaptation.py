@@ -38,15 +38,17 @@ class RenderParameters:
             raise UserError(f"--factor: expected a number from 1 to 10000, got {self.factor:g}.")
         if strange := sorted(self.categories - set(words.CATEGORIES)):
             known = ", ".join(words.CATEGORIES)
-            raise UserError(f"--category: unknown category {strange[0][:80]!r}; known: {known}.")
+            raise UserError(
+                f"--category: unknown category {strange[0][:80]!r}; expected one of {known}."
+            )
         if strange := sorted(set(self.jobs) - set(JOBS)):
             raise UserError(
-                f"--job: unknown scrape job {strange[0][:80]!r}; known: {', '.join(JOBS)}."
+                f"--job: unknown scrape job {strange[0][:80]!r}; expected one of {', '.join(JOBS)}."
             )
         for name in self.jobs.values():
             if not name or not name.isprintable() or set('"\\|') & set(name):
                 raise UserError(
-                    f"--job: invalid scrape job name {name[:80]!r}; expected HERE=THERE."
+                    f"--job: invalid scrape job name {name[:80]!r}; expected SHIPPED=YOURS."
                 )
 
 

@@ -14,14 +14,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "render": (
         "rules.commands:render",
-        "Write the rules for one Prometheus as rule files or PrometheusRule objects.",
+        "Write the shipped rules as rule files or PrometheusRule objects.",
     ),
     "slo": ("rules.commands:slo", "Write rules for service level objectives (SLOs)."),
-    "mutate": ("rules.commands:mutate", "Mutate each alert and check that a test fails."),
-    "fit": ("rules.serve:fit", "Learn rules from history once."),
+    "mutate": (
+        "rules.commands:mutate",
+        "Check the promtool tests by mutation of the alert rules.",
+    ),
+    "fit": ("rules.serve:fit", "Learn rules from Prometheus' history once, and exit."),
     "serve": (
         "rules.serve:serve",
-        "Learn rules from history, keep them loaded and export anomaly scores.",
+        "Run the detectors: learn rules continuously, and export anomaly scores.",
     ),
     "reference": ("rules.commands:reference", "Print the table of all alerts."),
 }
@@ -48,7 +51,7 @@ class LazyRulesGroup(click.Group):
 
 @click.group(cls=LazyRulesGroup)
 def rules() -> None:
-    """Check and write the shipped alert rules, and learn rules from history.
+    """Check and write the shipped alert rules, and learn rules from Prometheus' history.
 
     \b
     Examples:

@@ -170,7 +170,7 @@ def _tests_of(name: str, tests: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; add the promtool tests of {name} there.")
     cases = settings.parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(cases, dict):
-        raise UserError(f"{path}: not a promtool test file; see the other files in this folder.")
+        raise UserError(f"{path}: not a promtool test file; see the other files in this directory.")
     return cases | {"rule_files": ["rule.yml"]}
 
 

@@ -221,9 +221,7 @@ def numbers(text: str) -> list[Number]:
         not _same(value, _value(place.text))
         for (value, _), place in zip(literals, places, strict=True)
     ):
-        raise UserError(
-            "cannot find the position of a number in this query: write numbers as plain decimals."
-        )
+        raise UserError("cannot find the position of a number in this query: use decimal numbers.")
     return [
         Number(abs(value), role, place.start, place.end)
         for (value, role), place in zip(literals, places, strict=True)

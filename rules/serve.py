@@ -48,10 +48,13 @@ _CONFIG = click.option(
     "listen",
     default="127.0.0.1:9096",
     show_default=True,
-    help="Address of /metrics, /-/healthy and /-/ready.",
+    help="Listen address of /metrics, /-/healthy and /-/ready, HOST:PORT.",
 )
 def serve(config: Path, listen: str) -> None:
-    """Learn rules from the history in Prometheus, keep them loaded, and export anomaly scores.
+    """Run the detectors until SIGTERM.
+
+    The detectors learn rules from the history in Prometheus, load them into Prometheus, and export
+    anomaly scores.
 
     \b
     Example:
@@ -85,9 +88,10 @@ def serve(config: Path, listen: str) -> None:
 @click.command()
 @_CONFIG
 def fit(config: Path) -> None:
-    """Learn rules from the history in Prometheus once, load them, and print the learned parameters.
+    """Learn rules from the history in Prometheus once, and load them into Prometheus.
 
-    Exits with 1 if a detector fails. Too little history is not a failure.
+    The command prints the learned parameters. The exit code is 1 if a detector fails. Too little
+    history is not a failure.
 
     \b
     Example:

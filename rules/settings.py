@@ -104,5 +104,5 @@ def require_folders(settings: RulesSettings, path: Path) -> None:
         except OSError as error:
             raise UserError(
                 f"{path}: at $.{name}: cannot create {folder} ({error.strerror}). "
-                "Set a folder that this user can write to."
+                "Set a directory that this user can write to."
             ) from None

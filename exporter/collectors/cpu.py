@@ -45,7 +45,7 @@ class Cpu:
             for mode, ticks in zip(_MODES, self._steady(key, times), strict=False):
                 yield Sample("node_cpu_seconds_total", (key[3:], mode), ticks / self._ticks)
         if not seen:
-            raise CollectorError(f"{self._path}: expected lines about CPUs")
+            raise CollectorError(f"{self._path}: expected lines of CPU times")
 
     def _steady(self, cpu: str, times: list[int]) -> list[int]:
         before = self._shown.get(cpu)

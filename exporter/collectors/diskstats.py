@@ -51,7 +51,7 @@ class Diskstats:
         lines = read(self._path).splitlines()
         told = [words for words in map(str.split, lines) if len(words) >= 3 + _LEAST]
         if lines and not told:
-            raise CollectorError(f"{self._path}: expected lines about disks")
+            raise CollectorError(f"{self._path}: expected lines of disk counters")
         wanted = [words for words in told if not self._exclude.search(words[2])]
         for _, _, device, *numbers in wanted[:MAX_DEVICES]:
             for (name, unit), text in zip(_FIELDS, numbers, strict=False):

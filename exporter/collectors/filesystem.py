@@ -77,7 +77,7 @@ class Filesystem:
         lines = text.splitlines()
         told = [words for words in map(str.split, lines[:MAX_LINES]) if len(words) >= 4]
         if lines and not told:
-            raise CollectorError(f"{self._procfs}/1/mounts: expected lines about mounts")
+            raise CollectorError(f"{self._procfs}/1/mounts: expected a list of mounts")
         for device, mountpoint, fstype, *_ in told:
             inside = _unescaped(mountpoint)
             if self._rootfs:

@@ -70,4 +70,4 @@ class Meminfo:
                 name, unit = _NAMES[field]
                 yield Sample(name, (), value * unit)
         if not seen:
-            raise CollectorError(f"{self._path}: expected lines about memory")
+            raise CollectorError(f"{self._path}: expected lines of memory values")

@@ -31,7 +31,7 @@ class Nfs:
                 yield Sample("node_nfs_rpc_retransmissions_total", (), again)
                 yield Sample("node_nfs_rpc_authentication_refreshes_total", (), refreshed)
             case _:
-                raise CollectorError(f"{self._path}: expected a line of calls")
+                raise CollectorError(f"{self._path}: expected a line with RPC counters")
         match found.get("net"):
             case [_, udp, tcp, connections, *_]:
                 yield Sample("node_nfs_packets_total", ("udp",), udp)

@@ -39,7 +39,7 @@ class Pressure:
                 continue
             found = _LINE.findall(text)
             if not found:
-                raise CollectorError(f"{path}: expected a total")
+                raise CollectorError(f"{path}: expected a field total=")
             for kind, total in found:
                 name, value = _NAMES.get((resource, kind)), integer(total)
                 if name is not None and value is not None:

@@ -22,31 +22,31 @@ _SERVICES = "collector.allocation.services"
 OWNER_FLAGS: tuple[Flag, ...] = (
     Flag(
         _KUBELET,
-        "Folder of the kubelet, with its device checkpoint and claim state.",
+        "Directory of the kubelet, with its device checkpoint and resource claim state.",
         Path,
         "/var/lib/kubelet",
     ),
     Flag(
         _LOGS,
-        "Folder with the pods' log folders, from which pod names are read.",
+        "Directory of the pods' logs, from which the exporter reads pod names.",
         Path,
         "/var/log/pods",
     ),
     Flag(
         _RESOURCES,
-        "Names of GPU resources, separated by commas; a trailing * matches any suffix.",
+        "Comma-separated names of GPU resources. A trailing * matches any suffix.",
         str,
         "nvidia.com/gpu,nvidia.com/mig-*",
     ),
     Flag(
         _NOTES,
-        "Folder with a file for each GPU that lists its Slurm jobs, one per line.",
+        "Directory with one file per GPU that lists the GPU's Slurm jobs, one per line.",
         Path,
         "/run/fleetmedic/slurm-jobs",
     ),
     Flag(
         _SERVICES,
-        "Programs that may use GPUs without holding them, separated by commas.",
+        "Comma-separated names of programs that may use GPUs without an allocation.",
         str,
         ",".join(SERVICES),
     ),

@@ -148,7 +148,7 @@ def check(path: Path) -> None:
     if len(os.fsencode(path)) > _MAX_PATH:
         raise UserError(f"{what}: expected a socket path of at most {_MAX_PATH} bytes.")
     if not path.parent.is_dir():
-        raise UserError(f"{what}: the folder {path.parent} does not exist; create it.")
+        raise UserError(f"{what}: the directory {path.parent} does not exist; create it.")
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

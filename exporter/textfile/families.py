@@ -124,7 +124,7 @@ def _checked(family: ParsedFamily, line: Line) -> Labels:
 def _written(bound: float) -> str:
     """The bound in canonical notation. Raises ValueError for NaN."""
     if math.isnan(bound):
-        raise ValueError("NaN is not a bound")
+        raise ValueError("NaN is not a valid bucket bound")
     if math.isinf(bound):
         return "+Inf" if bound > 0 else "-Inf"
     return repr(bound).removesuffix(".0")
