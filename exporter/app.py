@@ -77,7 +77,7 @@ class Exporter:
 
 
 def library_loads() -> bool:
-    """Whether NVML's library can be loaded; tested in a separate process."""
+    """Return whether NVML's library can be loaded; tested in a separate process."""
     code = f"import ctypes; ctypes.CDLL({NVML_LIBRARY!r})"
     tried = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, check=False)
     return tried.returncode == 0
@@ -100,7 +100,8 @@ def choose_source(settings: ExporterSettings, log: Callable[..., None]) -> str:
 
 
 def choose_node(settings: ExporterSettings, source: str) -> str:
-    """The node's name in the cluster. Raises UserError when the hardware folder has no such node."""
+    """Return the node's name in the cluster. Raises UserError when the hardware folder has no such
+    node."""
     if source != "simulated" or settings.hardware_dir is None:
         return settings.node or socket.gethostname()
     nodes = Hardware(settings.hardware_dir).nodes()
@@ -180,7 +181,7 @@ def _supervisor(
     intervals: Mapping[Group, float],
     log: Callable[..., None],
 ) -> WorkerSupervisor:
-    """The simulated source has no driver events; its XIDs come from the kernel log only."""
+    """Return the simulated source has no driver events; its XIDs come from the kernel log only."""
     events = "exporter.sources.nvml" if arguments[0] == "nvml" else ""
     return WorkerSupervisor(
         board,
@@ -194,8 +195,8 @@ def _supervisor(
 
 
 def once(settings: ExporterSettings) -> bytes:
-    """The page after one full round. Works on a copy of the state, so that a running exporter with the
-    same state folder is not affected."""
+    """Return the page after one full round. Works on a copy of the state, so that a running
+    exporter with the same state folder is not affected."""
     with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
         try:
             for name in ("inventory.json", "xid.json"):
@@ -228,8 +229,8 @@ def check(settings: ExporterSettings) -> None:
 
 
 def _aside(settings: ExporterSettings, folder: Path) -> ExporterSettings:
-    """The settings with a separate state folder and without the socket for progress reports, which
-    belongs to the running exporter."""
+    """Return the settings with a separate state folder and without the socket for progress reports,
+    which belongs to the running exporter."""
     return replace(settings, state_dir=folder, flags={**settings.flags, SOCKET: None})
 
 

@@ -21,7 +21,7 @@ class BootReader(Protocol):
     """Reads the current boot."""
 
     def read(self) -> BootTime:
-        """The current boot. Raises OSError or UserError when it cannot be determined."""
+        """Return the current boot. Raises OSError or UserError when it cannot be determined."""
         ...
 
 

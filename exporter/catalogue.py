@@ -61,7 +61,7 @@ class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.producer in OURS
 
     def series_names(self) -> tuple[str, ...]:
-        """The series names in PromQL: three for a histogram, one for the other types."""
+        """Return the series names in PromQL: three for a histogram, one for the other types."""
         if self.type == "histogram":
             return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
         return (self.name,)
@@ -83,19 +83,19 @@ class Catalogue:
         return name in self._by_name
 
     def get(self, name: str) -> Metric:
-        """The family of that name. Raises KeyError."""
+        """Return the family of that name. Raises KeyError."""
         return self._by_name[name]
 
     def of_series(self, name: str) -> Metric | None:
-        """The family of a series name in PromQL (`x_bucket` for a histogram), or None."""
+        """Return the family of a series name in PromQL (`x_bucket` for a histogram), or None."""
         return self._by_series.get(name)
 
     def of_collector(self, collector: str) -> tuple[Metric, ...]:
-        """The families that a collector of the exporter may yield."""
+        """Return the families that a collector of the exporter may yield."""
         return tuple(metric for metric in self if metric.collector == collector)
 
 
 @cache
 def catalogue() -> Catalogue:
-    """The shipped catalogue; cached."""
+    """Return the shipped catalogue; cached."""
     return Catalogue(load_rows(PATH, "metrics", Metric))

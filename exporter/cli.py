@@ -40,7 +40,8 @@ def collector_flags(command: F) -> F:
 
 
 def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
-    """The disabled collectors. With --collector.disable-defaults, only named collectors stay on."""
+    """Return the disabled collectors. With --collector.disable-defaults, only named collectors stay
+    on."""
     named = {
         key: ctx.get_parameter_source(key) is not ParameterSource.DEFAULT for key in SWITCH_KEYS
     }
@@ -53,7 +54,7 @@ def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
 
 
 def _option(flag: Flag) -> dict[str, Any]:
-    """The click option parameters of a collector's flag."""
+    """Return the click option parameters of a collector's flag."""
     shown: dict[str, Any] = {"help": flag.help, "show_default": flag.default is not None}
     if flag.type is bool:
         return shown | {"is_flag": True, "default": bool(flag.default), "show_default": False}
@@ -69,7 +70,7 @@ def _between(flag: str, text: str, low: int, high: int) -> float:
 
 
 def folder(path: Path | None, flag: str) -> Path | None:
-    """The path of a folder that must exist. Raises UserError."""
+    """Return the path of a folder that must exist. Raises UserError."""
     if path is not None and not path.is_dir():
         raise UserError(f"{flag} {path}: no such folder; check the path.")
     return path

@@ -29,7 +29,7 @@ class Collector(Protocol):
     def inline(self) -> bool: ...
 
     def collect(self, now: float) -> Iterable[Sample]:
-        """The samples at Unix time `now`. No sample means no data; a failure raises."""
+        """Return the samples at Unix time `now`. No sample means no data; a failure raises."""
         ...
 
 
@@ -37,6 +37,7 @@ class TokenCollector(Collector, Protocol):
     """A collector with a token that shows whether its samples changed."""
 
     def token(self, now: float) -> Hashable:
-        """A token that is equal to the previous one when `collect` would return the same samples. If the
-        token differs, `collect` is called immediately afterwards. May raise like `collect`."""
+        """Return a token that is equal to the previous one when `collect` would return the same
+        samples. If the token differs, `collect` is called immediately afterwards. May raise like
+        `collect`."""
         ...

@@ -50,8 +50,8 @@ class Block(NamedTuple):
 
 
 def escape(value: str) -> str:
-    """An escaped label value, truncated to 512 characters. Invalid characters (half a surrogate pair, and
-    NUL, which parsers drop) become U+FFFD."""
+    """Return an escaped label value, truncated to 512 characters. Invalid characters (half a
+    surrogate pair, and NUL, which parsers drop) become U+FFFD."""
     value = value[:MAX_VALUE]
     if not value.isascii():
         value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -60,8 +60,9 @@ def escape(value: str) -> str:
 
 
 def number(value: float) -> str:
-    """A formatted value. A number too large for a float becomes infinite, because a number out of range
-    would make the whole scrape fail. Raises ValueError if the value is not a number."""
+    """Return a formatted value. A number too large for a float becomes infinite, because a number
+    out of range would make the whole scrape fail. Raises ValueError if the value is not a
+    number."""
     if isinstance(value, int):
         if -_EXACT <= value <= _EXACT:
             return str(int(value))
@@ -77,15 +78,15 @@ def number(value: float) -> str:
 
 @lru_cache(maxsize=4096)
 def text_header(family: Family) -> str:
-    """HELP and TYPE in the text format 0.0.4."""
+    """Return HELP and TYPE in the text format 0.0.4."""
     told = family.help.replace("\\", "\\\\").replace("\n", "\\n")
     return f"# HELP {family.name} {told}\n# TYPE {family.name} {family.type}\n"
 
 
 @lru_cache(maxsize=4096)
 def openmetrics_header(family: Family) -> str:
-    """HELP and TYPE in OpenMetrics. A counter's family name omits `_total`; a counter without `_total` in
-    its name, and the type untyped of the text format, become unknown."""
+    """Return HELP and TYPE in OpenMetrics. A counter's family name omits `_total`; a counter
+    without `_total` in its name, and the type untyped of the text format, become unknown."""
     name, kind = family.name, family.type
     if kind == "counter" and name.endswith("_total"):
         name = name.removesuffix("_total")
@@ -105,10 +106,11 @@ class Renderer:
     def render(
         self, samples: Iterable[Sample], foreign: Mapping[str, SeriesSchema] | None = None
     ) -> tuple[Block, ...]:
-        """The samples grouped by family; of duplicate series, the first counts.
+        """Return the samples grouped by family; of duplicate series, the first counts.
 
-        `foreign` describes series from other producers, by name; it takes precedence over the catalogue.
-        Raises KeyError for a series in neither of them, and ValueError for a wrong number of labels.
+        `foreign` describes series from other producers, by name; it takes precedence over the
+        catalogue. Raises KeyError for a series in neither of them, and ValueError for a wrong
+        number of labels.
         """
         if foreign:
             self._prefixes.clear()  # the meaning of a name may have changed since the last render

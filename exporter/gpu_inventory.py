@@ -51,10 +51,10 @@ def bus_key(text: str) -> tuple[int, int, int] | None:
 def merge(
     known: dict[str, InventoryEntry], found: tuple[Device, ...], bus: tuple[BusGpu, ...] = ()
 ) -> dict[str, InventoryEntry]:
-    """The inventory with these GPUs merged: known GPUs are updated, new GPUs get an index.
+    """Return the inventory with these GPUs merged: known GPUs are updated, new GPUs get an index.
 
-    A new GPU gets the index of its position on the bus if the bus lists the GPU, because the driver does
-    not count GPUs that it has lost; otherwise the driver's number.
+    A new GPU gets the index of its position on the bus if the bus lists the GPU, because the driver
+    does not count GPUs that it has lost; otherwise the driver's number.
     """
     merged = dict(known)
     places = {key: place for place, key in enumerate(addresses(bus))}
@@ -81,14 +81,14 @@ def merge(
 
 
 def addresses(bus: tuple[BusGpu, ...]) -> list[tuple[int, int, int]]:
-    """The sorted bus addresses; the driver numbers GPUs in this order."""
+    """Return the sorted bus addresses; the driver numbers GPUs in this order."""
     return sorted(key for gpu in bus if (key := bus_key(gpu.pci_bus_id)) is not None)
 
 
 def new_bus_devices(
     bus: tuple[BusGpu, ...], known: dict[str, InventoryEntry]
 ) -> tuple[Device, ...]:
-    """The GPUs that the bus lists with a uuid and that are not in the inventory yet."""
+    """Return the GPUs that the bus lists with a uuid and that are not in the inventory yet."""
     places = {key: place for place, key in enumerate(addresses(bus))}
     return tuple(
         Device(places.get(bus_key(gpu.pci_bus_id) or _NOWHERE, -1), gpu.uuid, gpu.pci_bus_id)
@@ -98,7 +98,7 @@ def new_bus_devices(
 
 
 def read(path: Path) -> dict[str, InventoryEntry]:
-    """The inventory on disk; empty when the file is missing or damaged (it is then rebuilt)."""
+    """Return the inventory on disk; empty when the file is missing or damaged (it is then rebuilt)."""
     try:
         gpus = msgspec.json.decode(path.read_bytes(), type=_InventoryFile).gpus
     except (OSError, msgspec.DecodeError):

@@ -53,8 +53,8 @@ MAX_EVENTS = 10_000
 
 
 def time_to_live(group: Group, every: float) -> float:
-    """Seconds for which a group's values are valid: three intervals. Limits do not change on their own,
-    so they stay valid until a read fails."""
+    """Return seconds for which a group's values are valid: three intervals. Limits do not change on
+    their own, so they stay valid until a read fails."""
     if group == "limits":
         return float("inf")
     return min(FAST_TTL_MAX, 3 * every) if group in ("load", "gpm") else 3 * every
@@ -191,14 +191,14 @@ class GpuStates:
             self._events.append((at, event))
 
     def take_events(self) -> list[tuple[float, GpuEvent]]:
-        """The driver's events since the last call, with the Unix time of arrival."""
+        """Return the driver's events since the last call, with the Unix time of arrival."""
         with self._lock:
             taken = list(self._events)
             self._events.clear()
             return taken
 
     def view(self, now: float) -> NodeSnapshot:
-        """The state of all GPUs at Unix time `now`."""
+        """Return the state of all GPUs at Unix time `now`."""
         with self._lock:
             if self._seen is not None and self._seen[:2] == (self._version, now):
                 return self._seen[2]
@@ -301,8 +301,8 @@ class GpuStates:
             self._errors[key] = self._errors.get(key, 0) + count
 
     def _uuid(self, slot: int, worker: int | None = None) -> str | None:
-        """The uuid for a GPU number: according to this worker, another worker connected to the same GPUs,
-        the order on the bus, or the inventory."""
+        """Return the uuid for a GPU number: according to this worker, another worker connected to
+        the same GPUs, the order on the bus, or the inventory."""
         mine = self._slots.get(worker, {}) if worker is not None else {}
         for numbers in (mine, *self._slots.values()):
             if slot in numbers:

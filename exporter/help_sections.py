@@ -20,7 +20,7 @@ SWITCHES = 4  # index of the section that lists the collectors
 
 
 def key(name: str) -> str:
-    """The name of the parameter that holds an option's value."""
+    """Return the name of the parameter that holds an option's value."""
     return name.replace(".", "_").replace("-", "_")
 
 

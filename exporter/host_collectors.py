@@ -44,7 +44,7 @@ def _sys(name: str, summary: str, kind: Callable[[Path], Collector]) -> Collecto
 
 
 def _pattern(parts: CollectorContext, flag: str, default: str) -> re.Pattern[str]:
-    """The regular expression in a flag. Raises UserError."""
+    """Return the regular expression in a flag. Raises UserError."""
     text = str(parts.flags.get(flag) or default)
     try:
         return re.compile(text)
@@ -92,7 +92,7 @@ def _regex(name: str, help_text: str, default: str) -> tuple[Flag, ...]:
 
 
 def _switched(entry: CollectorSpec) -> CollectorSpec:
-    """The collector, disabled by --collector.disable-host if node_exporter has its families."""
+    """Return the collector, disabled by --collector.disable-host if node_exporter has its families."""
 
     def make(parts: CollectorContext) -> Collector | None:
         if parts.flags.get(_DISABLE) and entry.name not in _OURS_ALONE:

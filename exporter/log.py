@@ -39,5 +39,5 @@ def write_event(event: str, *, level: str = "warning", **fields: object) -> None
 
 
 def logger() -> Callable[..., None]:
-    """The function with which the parts log: it takes an event and its fields."""
+    """Return the function with which the parts log: it takes an event and its fields."""
     return write_event

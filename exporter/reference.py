@@ -38,7 +38,7 @@ families are always included."""
 
 
 def markdown(metrics: Catalogue) -> str:
-    """The whole page."""
+    """Return the whole page."""
     every = _intervals()
     lines = [_HEAD, "", "## Collectors of the exporter", ""]
     lines += ["| collector | default | interval | reads |", "|---|---|---|---|"]
@@ -52,7 +52,7 @@ def markdown(metrics: Catalogue) -> str:
 
 
 def _produced(metrics: Catalogue, producer: Producer) -> Iterator[Metric]:
-    """A producer's families, with the labels that this producer uses."""
+    """Yield a producer's families, with the labels that this producer uses."""
     for metric in metrics:
         if metric.producer == producer:
             yield metric
@@ -80,13 +80,13 @@ def _chapter(title: str, metrics: Iterable[Metric]) -> Iterator[str]:
 
 
 def _label(metric: Metric, label: str) -> str:
-    """A label, with its possible values if the set is closed."""
+    """Return a label, with its possible values if the set is closed."""
     values = metric.values.get(label, ())
     return f"`{label}` ({', '.join(values)})" if values else f"`{label}`"
 
 
 def _intervals() -> dict[str, float]:
-    """The default interval of each collector, in seconds."""
+    """Return the default interval of each collector, in seconds."""
     found: dict[str, float] = {f"gpu_{group}": every for group, every in INTERVALS.items()}
     for info in pkgutil.iter_modules(collectors.__path__):
         module = importlib.import_module(f"{collectors.__name__}.{info.name}")

@@ -93,7 +93,7 @@ def _allocation(parts: CollectorContext) -> Collector | None:
 
 
 def kernel_log(parts: CollectorContext) -> KernelLog:
-    """The shared reader of the kernel log. Raises UserError for invalid overrides."""
+    """Return the shared reader of the kernel log. Raises UserError for invalid overrides."""
     if "kernel_log" not in parts.shared:
         codes = Codes.of_site(parts.flags.get("collector.xid.overrides"))
         ledger = XidLedger(parts.state_dir / "xid.json", codes)

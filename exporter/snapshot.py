@@ -33,7 +33,7 @@ class GpuSnapshot:
     left_out: tuple[Group, ...] = ()
 
     def readings(self, group: Group) -> tuple[Reading, ...]:
-        """The group's readings; empty when they are unknown."""
+        """Return the group's readings; empty when they are unknown."""
         values = self.groups.get(group)
         return values.readings if values is not None else ()
 

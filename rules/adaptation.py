@@ -51,11 +51,12 @@ class RenderParameters:
 
 
 def adapt(place: RenderParameters, files: Iterable[RuleFile]) -> tuple[RuleFile, ...]:
-    """The files adapted to the place; files without rules are omitted.
+    """Return the files adapted to the place; files without rules are omitted.
 
-    Durations of `for`, `keep_firing_for`, ranges, offsets and group intervals are divided, and numbers
-    that are compared with time(). The minimum is four scrape intervals for ranges and such numbers,
-    one for `for` (otherwise one failed scrape would be an outage), and 1 s for group intervals.
+    Durations of `for`, `keep_firing_for`, ranges, offsets and group intervals are divided, and
+    numbers that are compared with time(). The minimum is four scrape intervals for ranges and such
+    numbers, one for `for` (otherwise one failed scrape would be an outage), and 1 s for group
+    intervals.
     """
     changed = [_mapped(file, place) for file in files]
     if place.categories:
@@ -113,7 +114,8 @@ def _names(value: str, jobs: Mapping[str, str]) -> str:
 
 
 def _chosen(files: list[RuleFile], categories: frozenset[str]) -> list[RuleFile]:
-    """The alerts of these categories, and the recording rules that they use, also indirectly."""
+    """Return the alerts of these categories, and the recording rules that they use, also
+    indirectly."""
 
     def wanted(rule: Rule) -> bool:
         return rule.is_alert and rule.labels.get(words.CATEGORY) in categories
@@ -132,7 +134,8 @@ def _only(file: RuleFile, kept: Callable[[Rule], bool]) -> RuleFile:
 
 
 def records_of(rules: Iterable[Rule], every: Iterable[Rule]) -> list[Rule]:
-    """The recording rules in `every` that `rules` use, also indirectly, in the order of `every`."""
+    """Return the recording rules in `every` that `rules` use, also indirectly, in the order of
+    `every`."""
     known: dict[str, list[Rule]] = {}
     for rule in every:
         if not rule.is_alert:

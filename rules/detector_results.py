@@ -50,7 +50,7 @@ class DetectorResultsCollector(Collector):
         self._board = board
 
     def collect(self) -> Iterator[Metric]:
-        """All families; scores only while they are fresh."""
+        """Yield all families; scores only while they are fresh."""
         yield from (
             _gauge(
                 "detector_last_run_timestamp_seconds",
@@ -99,7 +99,7 @@ def _gauge(name: str, help_text: str, values: dict[str, float]) -> GaugeMetricFa
 
 
 def server(host: str, port: int, board: DetectorResults) -> ThreadingHTTPServer:
-    """The HTTP server of the board, not started. Raises UserError if the port is in use."""
+    """Return the HTTP server of the board, not started. Raises UserError if the port is in use."""
     registry = CollectorRegistry()
     registry.register(DetectorResultsCollector(board))
 

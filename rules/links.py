@@ -31,8 +31,8 @@ class Links:
                 )
 
     def annotations(self, alert: str, board: str, labels: Iterable[str]) -> dict[str, str]:
-        """Both URLs of an alert. The dashboard variables are labels of the alert, escaped by Prometheus
-        (urlquery) because label values are untrusted."""
+        """Return both URLs of an alert. The dashboard variables are labels of the alert, escaped by
+        Prometheus (urlquery) because label values are untrusted."""
         chosen = "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in labels)
         address = f"{self.dashboards.rstrip('/')}{_BOARD}{UID_PREFIX}{board}"
         return {
@@ -41,7 +41,7 @@ class Links:
         }
 
     def rebased(self, annotations: dict[str, str]) -> dict[str, str]:
-        """The annotations with both URLs moved to these base URLs."""
+        """Return the annotations with both URLs moved to these base URLs."""
         changed = dict(annotations)
         if url := annotations.get(RUNBOOK_URL):
             changed[RUNBOOK_URL] = f"{self.runbooks.rstrip('/')}/{url.rpartition('/')[2]}"

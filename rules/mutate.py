@@ -69,7 +69,7 @@ class _Survivors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def mutations(rule: Rule) -> list[Mutation]:
-    """All mutations of an alert, in a stable order. Pure."""
+    """Return all mutations of an alert, in a stable order. Pure."""
     wrong = [
         Mutation(what, replace(rule, expr=expr))
         for what, expr in (*_moved_numbers(rule.expr), *_changed_matchers(rule.expr))
@@ -147,7 +147,7 @@ def run(
 
 
 def unknown_excuses(outcomes: Sequence[MutationResult], tests: Path = TESTS) -> list[str]:
-    """Entries of the survivors file for mutations of these alerts that do not exist."""
+    """Return entries of the survivors file for mutations of these alerts that do not exist."""
     tried = {(outcome.alert, outcome.what) for outcome in outcomes}
     seen = {outcome.alert for outcome in outcomes}
     excuses = _excuses(tests / SURVIVORS)
@@ -175,8 +175,9 @@ def _tests_of(name: str, tests: Path) -> dict[str, Any]:
 
 
 def _single(rule: Rule, groups: Sequence[RuleFileGroup]) -> tuple[RuleFileGroup, ...]:
-    """The rule with the recording rules that it uses, in their groups. Its own group has no interval,
-    so that its tests set the evaluation interval and a group of 1 s is not slower to test."""
+    """Return the rule with the recording rules that it uses, in their groups. Its own group has no
+    interval, so that its tests set the evaluation interval and a group of 1 s is not slower to
+    test."""
     every = [each for group in groups for each in group.rules]
     read = {record.name for record in records_of([rule], every)}
     found = []
@@ -191,8 +192,8 @@ def _single(rule: Rule, groups: Sequence[RuleFileGroup]) -> tuple[RuleFileGroup,
 
 
 def noticed(text: str) -> bool:
-    """Whether promtool failed because of the mutation: other alerts than expected, or a query error,
-    such as many-to-many matching without a matcher."""
+    """Return whether promtool failed because of the mutation: other alerts than expected, or a
+    query error, such as many-to-many matching without a matcher."""
     return "got:[" in text or re.search(r"rule: \w+, time: \S+, err: ", text) is not None
 
 
@@ -203,7 +204,7 @@ def _red(
     name: str,
     cases: dict[str, Any],
 ) -> bool:
-    """Whether the tests fail with these groups."""
+    """Return whether the tests fail with these groups."""
     folder.mkdir()
     single = RuleFile(folder / "rule.yml", groups)
     (folder / "rule.yml").write_text(single.text(), encoding="utf-8")

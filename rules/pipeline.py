@@ -145,7 +145,7 @@ class DetectorPipeline:
 
 
 def described(group: RuleGroup, facts: ModelFacts) -> RuleGroup:
-    """The group with the facts of the model in the annotations of each alert."""
+    """Return the group with the facts of the model in the annotations of each alert."""
     said = {
         "model": f"{facts.detector} {facts.digest}",
         "trained_on": f"{_when(facts.trained_from)} to {_when(facts.trained_to)}, "
@@ -163,7 +163,7 @@ def described(group: RuleGroup, facts: ModelFacts) -> RuleGroup:
 
 
 def render(group: RuleGroup, facts: ModelFacts, factor: float) -> str:
-    """The rule file of a group, as text."""
+    """Return the rule file of a group, as text."""
     rules = tuple(_plain(rule) for rule in group.rules)
     file = RuleFile(
         Path(f"{facts.detector}.yml"),

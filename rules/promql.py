@@ -94,8 +94,8 @@ class Selector:
 
 
 def parse(text: str) -> Any:
-    """The tree of a query. Raises UserError with the message of the parser, if a duration is out of
-    range, or if the query is too long or too deeply nested."""
+    """Return the tree of a query. Raises UserError with the message of the parser, if a duration is
+    out of range, or if the query is too long or too deeply nested."""
     run = tokens(text)
     if len(run) > MAX_TOKENS:
         raise UserError(f"invalid PromQL: the query has more than {MAX_TOKENS} tokens.")
@@ -116,7 +116,7 @@ def parse(text: str) -> Any:
 
 
 def _endless(run: list[Token]) -> Iterator[str]:
-    """Numbers used as durations that are out of range."""
+    """Yield numbers used as durations that are out of range."""
     for index, token in enumerate(run):
         before = run[index - 1] if index else None
         if before is not None and before.text in ("+", "-") and index > 1:
@@ -132,7 +132,7 @@ def _value(text: str) -> float:
 
 
 def _deeper(tree: Any, most: int) -> bool:
-    """Whether the tree is deeper than `most` levels. Not recursive."""
+    """Return whether the tree is deeper than `most` levels. Not recursive."""
     level, depth = [tree], 0
     while level and depth <= most:
         level = [child for node in level for child in children(node)]
@@ -141,7 +141,7 @@ def _deeper(tree: Any, most: int) -> bool:
 
 
 def tokens(text: str) -> list[Token]:
-    """All tokens except whitespace and comments, in order."""
+    """Return all tokens except whitespace and comments, in order."""
     return [
         Token(str(match.lastgroup), match[0], match.start(), match.end())
         for match in _TOKEN.finditer(text)
@@ -158,7 +158,7 @@ def edit(text: str, changes: list[tuple[int, int, str]]) -> str:
 
 
 def children(node: Any) -> Iterator[Any]:
-    """The child expressions of a node, in source order."""
+    """Yield the child expressions of a node, in source order."""
     if isinstance(node, pp.BinaryExpr):
         yield from (node.lhs, node.rhs)
     elif isinstance(node, pp.AggregateExpr):
@@ -174,14 +174,14 @@ def children(node: Any) -> Iterator[Any]:
 
 
 def walk(node: Any) -> Iterator[Any]:
-    """The node and all its descendants."""
+    """Yield the node and all its descendants."""
     yield node
     for child in children(node):
         yield from walk(child)
 
 
 def selectors(text: str) -> list[Selector]:
-    """All vector selectors of a query, in source order."""
+    """Return all vector selectors of a query, in source order."""
     return list(_selectors(parse(text), None))
 
 
@@ -198,7 +198,7 @@ def _selectors(node: Any, function: str | None) -> Iterator[Selector]:
 
 
 def matchers(text: str) -> list[Matcher]:
-    """All label matchers in braces, in order, except a quoted metric name."""
+    """Return all label matchers in braces, in order, except a quoted metric name."""
     parse(text)
     found: list[Matcher] = []
     run = tokens(text)
@@ -214,7 +214,7 @@ def matchers(text: str) -> list[Matcher]:
 
 
 def numbers(text: str) -> list[Number]:
-    """All number literals with their roles, in order, except durations in brackets."""
+    """Return all number literals with their roles, in order, except durations in brackets."""
     literals = list(_literals(parse(text), NumberRole.PLAIN))
     places = _number_tokens(tokens(text))
     if len(literals) != len(places) or any(
@@ -251,7 +251,7 @@ def _literals(node: Any, role: NumberRole) -> Iterator[tuple[float, NumberRole]]
 
 
 def _roles(node: Any, role: NumberRole) -> list[NumberRole]:
-    """The role of numbers in each child, if a number in place of this node has `role`."""
+    """Return the role of numbers in each child, if a number in place of this node has `role`."""
     plain = NumberRole.PLAIN
     if isinstance(node, pp.BinaryExpr):
         return _binary_roles(node, role)
@@ -287,7 +287,7 @@ def _binary_roles(node: Any, role: NumberRole) -> list[NumberRole]:
 
 
 def _is_time(node: Any) -> bool:
-    """Whether the value of this expression depends on time(): an age or a time."""
+    """Return whether the value of this expression depends on time(): an age or a time."""
     if isinstance(node, pp.Call):
         name = node.func.name
         return name == "time" or (name in SAME_UNIT and any(_is_time(arg) for arg in node.args))
@@ -303,11 +303,11 @@ def _is_time(node: Any) -> bool:
 
 
 def scale(text: str, factor: float, *, shortest: float) -> str:
-    """The query with each duration divided by `factor`.
+    """Return the query with each duration divided by `factor`.
 
     Ranges, subquery ranges, offsets, ages (numbers compared with time()) and predict_linear's
-    horizon are divided. Ranges and ages are not reduced below `shortest` seconds: they need at least
-    four samples. Shorter ones are unchanged. Raises UserError for invalid PromQL.
+    horizon are divided. Ranges and ages are not reduced below `shortest` seconds: they need at
+    least four samples. Shorter ones are unchanged. Raises UserError for invalid PromQL.
     """
     changes = [
         (number.start, number.end, _plain(_shrink(number.value, factor, shortest)))

@@ -58,7 +58,7 @@ def publish(name: str, text: str, group: str, places: PublishPaths, prometheus: 
 
 
 def _stand(live: Path, group: str, prometheus: Prometheus) -> bool:
-    """The file is unchanged: reload Prometheus only if the group is not loaded."""
+    """Return the file is unchanged: reload Prometheus only if the group is not loaded."""
     try:
         if prometheus.rule_names(group) is not None:
             return False

@@ -20,7 +20,7 @@ LEARNED = (
 
 
 def markdown() -> str:
-    """The page as Markdown. The output is deterministic."""
+    """Return the page as Markdown. The output is deterministic."""
     alerts = [
         (rule, group)
         for path in sources()
@@ -63,7 +63,8 @@ def _tests(rule: Rule, tests: Path = TESTS) -> str:
 
 
 def counts(path: Path) -> tuple[int, int]:
-    """The number of checks in a promtool test file that expect the alert, and that expect none."""
+    """Return the number of checks in a promtool test file that expect the alert, and that expect
+    none."""
     if not path.is_file():
         raise UserError(
             f"{path}: no such file; run this command in a checkout that contains the tests."

@@ -26,12 +26,12 @@ _LONGEST_LABEL = 63
 
 
 def sources() -> tuple[Path, ...]:
-    """The paths of the shipped rule files, in a stable order."""
+    """Return the paths of the shipped rule files, in a stable order."""
     return tuple(path for folder in SOURCES for path in sorted((HERE / folder).glob("*.yml")))
 
 
 def shipped() -> tuple[RuleFile, ...]:
-    """All shipped rule files, in a stable order."""
+    """Return all shipped rule files, in a stable order."""
     return tuple(rulefile.read(path) for path in sources())
 
 

@@ -32,7 +32,7 @@ class Rule:
     line: int = 1
 
     def plain(self) -> dict[str, Any]:
-        """The rule in the Prometheus format, with the keys in the usual order."""
+        """Return the rule in the Prometheus format, with the keys in the usual order."""
         raw: dict[str, Any] = {"alert" if self.is_alert else "record": self.name, "expr": self.expr}
         raw |= {"for": self.wait} if self.wait else {}
         raw |= {"keep_firing_for": self.keep} if self.keep else {}
@@ -50,7 +50,7 @@ class RuleFileGroup:
     line: int = 1
 
     def plain(self) -> dict[str, Any]:
-        """The group in the Prometheus format."""
+        """Return the group in the Prometheus format."""
         raw: dict[str, Any] = {"name": self.name}
         raw |= {"interval": self.interval} if self.interval else {}
         return raw | {"rules": [rule.plain() for rule in self.rules]}
@@ -64,12 +64,12 @@ class RuleFile:
     groups: tuple[RuleFileGroup, ...]
 
     def rules(self) -> Iterator[Rule]:
-        """Every rule, in order."""
+        """Yield every rule, in order."""
         for group in self.groups:
             yield from group.rules
 
     def text(self, header: str = "") -> str:
-        """The file as YAML, with the header lines as comments. The output is deterministic."""
+        """Return the file as YAML, with the header lines as comments. The output is deterministic."""
         body = yaml.dump(
             {"groups": [group.plain() for group in self.groups]},
             Dumper=_Dumper,

@@ -77,7 +77,7 @@ class Series:
         return cls(labels, keys, grid, values)
 
     def aligned(self, keys: Sequence[Key]) -> Floats:
-        """The rows of these keys, in this order; a row of NaN for a missing key."""
+        """Return the rows of these keys, in this order; a row of NaN for a missing key."""
         place = {key: row for row, key in enumerate(self.keys)}
         out = np.full((len(keys), self.grid.count), np.nan)
         for row, key in enumerate(keys):
@@ -125,7 +125,7 @@ def rolling_min(values: Floats, width: int) -> Floats:
 
 
 def runs(flags: NDArray[np.bool_]) -> int:
-    """The number of separate runs of True, over all rows."""
+    """Return the number of separate runs of True, over all rows."""
     if flags.size == 0:
         return 0
     before = np.concatenate([np.zeros((flags.shape[0], 1), dtype=bool), flags[:, :-1]], axis=1)

@@ -23,7 +23,7 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu_covariance: float = 1.0
 
     def of(self, detector: str) -> float:
-        """The budget of the detector; 1 per day if it has no setting."""
+        """Return the budget of the detector; 1 per day if it has no setting."""
         value = getattr(self, detector, 1.0)
         assert isinstance(value, float)  # noqa: S101 - all fields are floats
         return value
@@ -58,7 +58,8 @@ class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return max(SHORTEST_SCORING, parse_duration(self.score_every) / self.factor)
 
     def promtool_path(self) -> Path:
-        """The path of promtool: from the settings, else from PATH. Raises UserError if it is missing."""
+        """Return the path of promtool: from the settings, else from PATH. Raises UserError if it is
+        missing."""
         found = self.promtool or shutil.which("promtool")
         if not found or not Path(found).is_file():
             raise UserError(

@@ -103,7 +103,7 @@ class AllocationCollector:
     def _unowned(
         self, view: NodeSnapshot, held: Mapping[tuple[int, str], list[Holding]], now: float
     ) -> Iterator[Sample]:
-        """The number of unowned processes of each GPU whose processes are all known."""
+        """Yield the number of unowned processes of each GPU whose processes are all known."""
         seen = _StrayState()
         for gpu in view.gpus:
             values = gpu.groups.get("processes")
@@ -121,8 +121,8 @@ class AllocationCollector:
     def _stray(
         self, uuid: str, pid: int, keys: set[str], at: float, seen: _StrayState, now: float
     ) -> bool | None:
-        """Whether a process has no owner; None when unknown. The driver reported the process at Unix time
-        `at`."""
+        """Return whether a process has no owner; None when unknown. The driver reported the process
+        at Unix time `at`."""
         process = read_process(self._procfs, pid)
         if process is None:
             # The process has ended. If the driver reports it again, /proc is that of another container.
@@ -141,7 +141,8 @@ class AllocationCollector:
 
 
 def _ask(source: HoldingSource, now: float) -> tuple[list[Holding] | None, str]:
-    """The holdings of a source, or the reason of its failure; neither if it does not exist on this node."""
+    """Return the holdings of a source, or the reason of its failure; neither if it does not exist
+    on this node."""
     try:
         if not source.here():
             return None, ""
@@ -155,7 +156,8 @@ def _ask(source: HoldingSource, now: float) -> tuple[list[Holding] | None, str]:
 
 
 def _names(view: NodeSnapshot) -> dict[str, tuple[int, str]]:
-    """All names that a scheduler may use for a GPU: uuid, index, device file, uuids of its partitions."""
+    """Return all names that a scheduler may use for a GPU: uuid, index, device file, uuids of its
+    partitions."""
     found: dict[str, tuple[int, str]] = {}
     for gpu in view.gpus:
         key = (gpu.index, gpu.uuid)
@@ -190,7 +192,7 @@ def _rows(held: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
 
 
 def _merge(one: Holding, other: Holding) -> Holding:
-    """The information of both."""
+    """Return the information of both."""
     return Holding(
         one.gpu,
         one.key,
@@ -204,7 +206,7 @@ def _merge(one: Holding, other: Holding) -> Holding:
 
 
 def _pids(readings: Sequence[Reading]) -> list[int] | None:
-    """The processes on a GPU; None unless all of them are known."""
+    """Return the processes on a GPU; None unless all of them are known."""
     counts = [int(value) for name, _, value in readings if name == "gpu_processes"]
     pids = [
         int(labels[0])

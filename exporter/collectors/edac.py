@@ -42,7 +42,7 @@ class Edac:
 
 
 def _numbered(folder: str, prefix: str, most: int) -> Iterator[tuple[str, str]]:
-    """Number and path of each entry named `prefix` and a number in a folder."""
+    """Yield number and path of each entry named `prefix` and a number in a folder."""
     found = [name for name in names(folder) if name.startswith(prefix)]
     for name in found[:most]:
         which = name.removeprefix(prefix)

@@ -116,7 +116,7 @@ class Filesystem:
 
 
 def _unescaped(text: str) -> str:
-    """The unescaped path; the kernel writes spaces and similar characters as octal escapes."""
+    """Return the unescaped path; the kernel writes spaces and similar characters as octal escapes."""
     return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
 
 

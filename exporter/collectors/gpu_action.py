@@ -29,5 +29,5 @@ class GpuAction:
                 yield Sample("gpu_recommended_action", labels, each.rank)
 
     def token(self, now: float) -> Hashable:
-        """The samples themselves, because they are few."""
+        """Return the samples themselves, because they are few."""
         return tuple(self.collect(now))

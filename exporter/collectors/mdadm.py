@@ -67,7 +67,7 @@ def _samples(found: re.Match[str], below: str) -> Iterator[Sample]:
 
 
 def _disks(state: str, members: str, below: str) -> tuple[int, int]:
-    """The number of disks that the array has, and the number that it should have."""
+    """Return the number of disks that the array has, and the number that it should have."""
     if " raid0 " in members or " linear " in members:
         return members.count("["), members.count("[")
     disks = _DISKS.search(below)

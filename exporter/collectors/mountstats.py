@@ -82,7 +82,7 @@ def _mounts(text: str) -> Iterator[_Mount]:
 
 
 def _addresses(text: str) -> dict[str, str]:
-    """The address of the server, by mount point."""
+    """Return the address of the server, by mount point."""
     told = (words for line in text.splitlines() if len(words := line.split()) >= 4)
     return {words[1]: found[1] for words in told if (found := _ADDRESS.search(words[3]))}
 

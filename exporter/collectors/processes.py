@@ -71,7 +71,7 @@ def _stat(path: str) -> tuple[str, str, int] | None:
 
 
 def _most(waiting: Counter[str]) -> dict[str, int]:
-    """The commands with the most processes; all others are summed as `other`."""
+    """Return the commands with the most processes; all others are summed as `other`."""
     shown = dict(waiting.most_common(MAX_COMMANDS))
     if rest := waiting.total() - sum(shown.values()):
         shown[_OTHER] = shown.get(_OTHER, 0) + rest

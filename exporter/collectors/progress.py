@@ -38,11 +38,11 @@ class NodeJobs(Protocol):
     """Information of the cluster about the jobs on this node."""
 
     def users(self) -> Mapping[str, int]:
-        """The user id of each training job on this node, by job."""
+        """Return the user id of each training job on this node, by job."""
         ...
 
     def pooled(self, service: str) -> bool:
-        """Whether the cluster itself runs this service and exports its request metrics."""
+        """Return whether the cluster itself runs this service and exports its request metrics."""
         ...
 
 
@@ -97,7 +97,7 @@ class ProgressCollector:
             yield from report_samples.serving(report, pooled)
 
     def _held(self, now: float) -> list[Report]:
-        """The newest report of each reporter, without expired ones, sorted."""
+        """Return the newest report of each reporter, without expired ones, sorted."""
         newest: dict[Key, StoredReport] = {}
         began = time.monotonic()
         files = list(self._files.read()) if self._files is not None else []
@@ -116,8 +116,9 @@ class ProgressCollector:
 
 
 def _forgotten(held: StoredReport, now: float) -> bool:
-    """Whether a report has expired. A server's report expires when its process ends, because it has no load
-    any more. A pipeline's report is kept after its process has ended, because the next run is expected."""
+    """Return whether a report has expired. A server's report expires when its process ends, because
+    it has no load any more. A pipeline's report is kept after its process has ended, because the
+    next run is expected."""
     report, age = held.report, now - held.at
     if isinstance(report, PipelineReport):
         return age > FORGET_PIPELINE_SECONDS

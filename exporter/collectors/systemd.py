@@ -60,7 +60,7 @@ class Systemd:
             yield from _samples(unit)
 
     def _listed(self) -> list[str]:
-        """The loaded units that match."""
+        """Return the loaded units that match."""
         told = self._ask(
             "list-units", "--all", "--plain", "--no-legend", "--full", "--type=service"
         )

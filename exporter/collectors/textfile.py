@@ -35,7 +35,7 @@ class Textfile:
         self._foreign: dict[str, SeriesSchema] = {}
 
     def foreign(self) -> Mapping[str, SeriesSchema]:
-        """The series of the files, by name."""
+        """Return the series of the files, by name."""
         return self._foreign
 
     def collect(self, now: float) -> Iterator[Sample]:
@@ -66,7 +66,8 @@ class Textfile:
         yield Sample("gpu_exporter_textfile_families_dropped", (), len(dropped))
 
     def _ours(self, family: ParsedFamily) -> bool:
-        """Whether one of its names, in either format, is reserved for fleetmedic or Prometheus."""
+        """Return whether one of its names, in either format, is reserved for fleetmedic or
+        Prometheus."""
         series = {name for name, _ in family.samples}
         for name in (*series, family.name, f"{family.name}_total"):
             metric = self._catalogue.of_series(name)

@@ -39,16 +39,18 @@ class HoldingSource(Protocol):
     def name(self) -> str: ...
 
     def here(self) -> bool:
-        """Whether this node has such a scheduler; a node without it is not a failure."""
+        """Return whether this node has such a scheduler; a node without it is not a failure."""
         ...
 
     def holdings(self, now: float) -> Iterable[Holding]:
-        """The holdings at Unix time `now`. Raises CollectorError when they cannot be determined."""
+        """Return the holdings at Unix time `now`. Raises CollectorError when they cannot be
+        determined."""
         ...
 
 
 def text(value: object) -> str:
-    """An external text as a label value: one line of at most MAX_TEXT characters, else empty."""
+    """Return an external text as a label value: one line of at most MAX_TEXT characters, else
+    empty."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
         return ""
     return value if _TEXT.fullmatch(value) else ""

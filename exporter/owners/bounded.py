@@ -8,7 +8,8 @@ from pathlib import Path
 
 
 def read(path: Path, most: int) -> bytes:
-    """The content of a regular file of at most `most` bytes. Raises OSError, also for larger files."""
+    """Return the content of a regular file of at most `most` bytes. Raises OSError, also for larger
+    files."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -24,8 +25,8 @@ def read(path: Path, most: int) -> bytes:
 
 
 def exists(path: Path) -> bool:
-    """Whether the path exists. Without permission to check, the result is True: the subsequent read then
-    reports the error."""
+    """Return whether the path exists. Without permission to check, the result is True: the
+    subsequent read then reports the error."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -36,7 +37,7 @@ def exists(path: Path) -> bool:
 
 
 def names(folder: Path, most: int) -> list[str]:
-    """The names in a folder. Raises OSError, also when there are more than `most`."""
+    """Return the names in a folder. Raises OSError, also when there are more than `most`."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -75,8 +75,8 @@ class ClaimOwners:
                     yield Holding(gpu, f"pod:{uid}", namespace=namespace, pod=pod)
 
     def _gpus(self, claim: _Claim) -> list[str]:
-        """The device files of a claim's GPUs, without duplicates. Raises CollectorError for a name in
-        another format, because it could be any GPU."""
+        """Return the device files of a claim's GPUs, without duplicates. Raises CollectorError for
+        a name in another format, because it could be any GPU."""
         found = []
         for device in (claim.drivers or {})[DRIVER].devices or ():
             match = _DEVICE.fullmatch(device.name)

@@ -98,9 +98,11 @@ class KubeletOwners:
 
 
 def gpus(devices: object) -> Iterator[str]:
-    """The GPUs in the device ids of an entry, without duplicates, as uuid, index or device file name.
+    """Yield the GPUs in the device ids of an entry, without duplicates, as uuid, index or device
+    file name.
 
-    `GPU-uuid::3` is a share of that GPU; `nvidia0/gi1/vgpu2` is GKE's name of a part of /dev/nvidia0.
+    `GPU-uuid::3` is a share of that GPU; `nvidia0/gi1/vgpu2` is GKE's name of a part of
+    /dev/nvidia0.
     """
     lists = list(devices.values()) if isinstance(devices, dict) else [devices]
     seen = set()

@@ -32,7 +32,7 @@ class LocalOwners:
             yield Holding(held.uuid or str(held.gpu), key, job_id=held.job_id, user=held.user)
 
     def _client(self) -> LocalCluster:
-        """The store's client. Does not create a missing store."""
+        """Return the store's client. Does not create a missing store."""
         if not (self._folder / "cluster.db").is_file():
             self._cluster = None
             raise CollectorError(f"no cluster store in {self._folder}")

@@ -32,7 +32,7 @@ class Pods:
         self._cgroup = cgroup
 
     def alive(self) -> set[str] | None:
-        """The uids of pods that have not ended; None when they cannot be determined."""
+        """Return the uids of pods that have not ended; None when they cannot be determined."""
         for hierarchy in _HIERARCHIES:
             for top in _TOPS:
                 try:
@@ -45,7 +45,7 @@ class Pods:
             return None
 
     def names(self) -> dict[str, tuple[str, str]]:
-        """Namespace and name of the pods with logs, by uid."""
+        """Return namespace and name of the pods with logs, by uid."""
         try:
             folders = bounded.names(self._logs, MAX_PODS)
         except OSError:
@@ -55,7 +55,8 @@ class Pods:
 
 
 def _uids(top: Path) -> Iterator[str]:
-    """The uids in a top-level cgroup of pods: guaranteed pods, then those of other QoS classes."""
+    """Yield the uids in a top-level cgroup of pods: guaranteed pods, then those of other QoS
+    classes."""
     classes = []
     for name in bounded.names(top, MAX_PODS):
         if _CLASS.fullmatch(name):

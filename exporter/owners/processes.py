@@ -59,7 +59,7 @@ class _ProcessStat:
 
 
 def read_process(procfs: Path, pid: int) -> GpuProcess | None:
-    """The process; None when it has ended."""
+    """Return the process; None when it has ended."""
     folder = procfs / str(pid)
     try:
         stat = _stat(folder)
@@ -86,8 +86,8 @@ def _of_cgroup(cgroup: bytes) -> set[str]:
 
 
 def _of_ancestors(procfs: Path, stat: _ProcessStat) -> set[str]:
-    """The keys of the nearest ancestor that names a job. An unreadable ancestor ends the search, because
-    the process itself is readable and names no job."""
+    """Return the keys of the nearest ancestor that names a job. An unreadable ancestor ends the
+    search, because the process itself is readable and names no job."""
     for _ in range(MAX_ANCESTORS):
         if stat.parent <= 1:
             break
@@ -102,8 +102,8 @@ def _of_ancestors(procfs: Path, stat: _ProcessStat) -> set[str]:
 
 
 def uid(found: bytes) -> str:
-    """A pod's uid in the notation of Kubernetes. The systemd cgroup driver replaces - with _; uids of static
-    pods have neither."""
+    """Return a pod's uid in the notation of Kubernetes. The systemd cgroup driver replaces - with
+    _; uids of static pods have neither."""
     return found.decode().replace("_", "-")
 
 

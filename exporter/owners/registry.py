@@ -54,8 +54,8 @@ OWNER_FLAGS: tuple[Flag, ...] = (
 
 
 def owners(parts: CollectorContext) -> tuple[HoldingSource, ...]:
-    """The sources of this exporter. Each source checks at every read whether its scheduler is on the node.
-    For simulated GPUs, this machine's own schedulers are irrelevant."""
+    """Return the sources of this exporter. Each source checks at every read whether its scheduler
+    is on the node. For simulated GPUs, this machine's own schedulers are irrelevant."""
     flags = {flag.name: parts.flags.get(flag.name) or flag.default for flag in OWNER_FLAGS}
     local = (LocalOwners(parts.cluster_dir, parts.node),) if parts.cluster_dir else ()
     if parts.simulated:
@@ -72,7 +72,7 @@ def owners(parts: CollectorContext) -> tuple[HoldingSource, ...]:
 
 
 def services(parts: CollectorContext) -> tuple[str, ...]:
-    """Programs that may use GPUs without holding them."""
+    """Return programs that may use GPUs without holding them."""
     return _names(str(parts.flags.get(_SERVICES) or ",".join(SERVICES)))
 
 

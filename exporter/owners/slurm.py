@@ -110,7 +110,8 @@ class SlurmSteps:
                 yield Holding(gpu, f"slurm:{job}", job_id=job, user=user, account=account)
 
     def _roots(self) -> Iterator[Path]:
-        """The folders of the jobs' cgroups: slurmstepd's scope in version 2, else those of version 1."""
+        """Yield the folders of the jobs' cgroups: slurmstepd's scope in version 2, else those of
+        version 1."""
         scope = self._cgroup / "system.slice" / "slurmstepd.scope"
         try:
             later = [scope] if scope.is_dir() else []
@@ -145,7 +146,7 @@ class SlurmSteps:
                     yield match[1], folder
 
     def _asked(self, folder: Path, job: str) -> Iterator[_StepEnvironment]:
-        """The information of each step of a job: reads its processes until one has the GPUs."""
+        """Yield the information of each step of a job: reads its processes until one has the GPUs."""
         for step, pids in _steps(folder):
             for pid in pids:
                 told = self._told(pid, job, batch="step_batch" in step.parts)
@@ -155,7 +156,7 @@ class SlurmSteps:
                         break
 
     def _told(self, pid: str, job: str, *, batch: bool) -> _StepEnvironment | None:
-        """The information of a process; None when it has ended, or belongs to Slurm itself."""
+        """Return the information of a process; None when it has ended, or belongs to Slurm itself."""
         try:
             raw = bounded.read(self._procfs / pid / "environ", MAX_ENVIRON)
         except PermissionError:
@@ -180,7 +181,7 @@ class SlurmSteps:
 
 
 def _gpus(given: dict[str, str], *, batch: bool) -> tuple[str, ...]:
-    """The GPUs of a step's process, on the node on which it runs."""
+    """Return the GPUs of a step's process, on the node on which it runs."""
     partitions = given.get("CUDA_VISIBLE_DEVICES", "").split(",")
     if all(map(_PARTITION.fullmatch, partitions)):
         return tuple(partitions)
@@ -189,8 +190,8 @@ def _gpus(given: dict[str, str], *, batch: bool) -> tuple[str, ...]:
 
 
 def _steps(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """The cgroups below a job's cgroup, each with some of its processes, because all processes of a step
-    have the same GPUs."""
+    """Yield the cgroups below a job's cgroup, each with some of its processes, because all
+    processes of a step have the same GPUs."""
     for count, procs in enumerate(folder.rglob("cgroup.procs")):
         if count >= MAX_STEPS:
             return

@@ -85,16 +85,16 @@ class CollectorRunner:
         self._tell(complaint)
 
     def fragment(self, now: float) -> Fragment:
-        """The fragment to serve at Unix time `now`: empty after a failed run, or when stale."""
+        """Return the fragment to serve at Unix time `now`: empty after a failed run, or when stale."""
         return EMPTY if self.overdue(now) else self.outcome.fragment
 
     def overdue(self, now: float) -> bool:
-        """Whether no run has finished for three intervals, or since the clock was set back: then the age
-        of the fragment is unknown."""
+        """Return whether no run has finished for three intervals, or since the clock was set back:
+        then the age of the fragment is unknown."""
         return not -AHEAD <= now - self.outcome.finished <= 3 * self.collector.interval + _SLACK
 
     def state(self, now: float) -> CollectorState:
-        """The state at Unix time `now`."""
+        """Return the state at Unix time `now`."""
         outcome, why = self.outcome, ""
         if not outcome.finished:
             why = "the first run has not finished yet"
@@ -107,7 +107,7 @@ class CollectorRunner:
         return CollectorState(self.name, why[:500], self.collector.interval, outcome.last_success)
 
     def samples(self, now: float) -> Iterable[Sample]:
-        """The metrics about the collector. An overdue collector counts as failed."""
+        """Return the metrics about the collector. An overdue collector counts as failed."""
         label, outcome = (self.name,), self.outcome
         prefix = "gpu_exporter_collector"
         yield Sample(f"{prefix}_success", label, outcome.success and not self.overdue(now))
@@ -120,7 +120,7 @@ class CollectorRunner:
             yield Sample(f"{prefix}_errors_total", (self.name, code), count)
 
     def _ask(self, now: float) -> Hashable:
-        """The collector's token, if it has one."""
+        """Return the collector's token, if it has one."""
         if not hasattr(self.collector, "token"):
             return None
         return cast(TokenCollector, self.collector).token(now)

@@ -103,7 +103,7 @@ XID = Family("DCGM_FI_DEV_XID_ERRORS", "gauge", "Code of the latest XID error, 0
 
 
 def dcgm(view: NodeSnapshot, hostname: str, xids: Mapping[str, int] | None = None) -> Page:
-    """The page. `xids` has the latest XID code by uuid, for GPUs with an XID; None: unknown."""
+    """Return the page. `xids` has the latest XID code by uuid, for GPUs with an XID; None: unknown."""
     rows: dict[Family, list[str]] = {}
     for gpu in view.gpus:
         labels = _labels(gpu, hostname)
@@ -133,8 +133,8 @@ def _values(gpu: GpuSnapshot, xids: Mapping[str, int] | None) -> Iterator[tuple[
 
 
 def _ecc(gpu: GpuSnapshot, error: str, scope: str) -> float | None:
-    """The sum of errors over all locations. `sram` is the sum over the units that older cards count
-    separately."""
+    """Return the sum of errors over all locations. `sram` is the sum over the units that older
+    cards count separately."""
     found = {
         reading.labels[2]: reading.value
         for reading in gpu.readings("health")
@@ -146,7 +146,8 @@ def _ecc(gpu: GpuSnapshot, error: str, scope: str) -> float | None:
 
 
 def _labels(gpu: GpuSnapshot, hostname: str) -> str:
-    """The labels in dcgm-exporter's order; the host name under its old and its new label name."""
+    """Return the labels in dcgm-exporter's order; the host name under its old and its new label
+    name."""
     device = gpu.device
     domain, colon, place = device.pci_bus_id.partition(":")
     labels = {

@@ -15,11 +15,11 @@ class ExpositionFormat(StrEnum):
 
 
 def negotiate(accept: str) -> ExpositionFormat:
-    """The format for a request with this Accept header.
+    """Return the format for a request with this Accept header.
 
-    OpenMetrics only if the header names it, with version 1.0.0 or without a version, and prefers it;
-    otherwise the text format, which all clients support, including browsers. Irrelevant parameters are
-    ignored (`escaping`: our names need none).
+    OpenMetrics only if the header names it, with version 1.0.0 or without a version, and prefers
+    it; otherwise the text format, which all clients support, including browsers. Irrelevant
+    parameters are ignored (`escaping`: our names need none).
     """
     wishes = dict.fromkeys(ExpositionFormat, 0.0)
     for part in accept.lower().split(",")[:MAX_RANGES]:
@@ -43,7 +43,7 @@ def _parameter(text: str) -> tuple[str, str]:
 
 
 def _weight(text: str) -> float:
-    """A q-value; 0 when invalid."""
+    """Return a q-value; 0 when invalid."""
     try:
         weight = float(text)
     except ValueError:

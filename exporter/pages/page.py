@@ -32,7 +32,7 @@ class Fragment:
         self._packed: dict[ExpositionFormat, bytes] = {}
 
     def plain(self, form: ExpositionFormat) -> bytes:
-        """The bytes in this format."""
+        """Return the bytes in this format."""
         made = self._plain.get(form)
         if made is None:
             header = _HEADERS[form]
@@ -41,7 +41,8 @@ class Fragment:
         return made
 
     def packed(self, form: ExpositionFormat) -> bytes:
-        """The bytes as deflate blocks that can be joined; level 1 is nearly as good as higher levels."""
+        """Return the bytes as deflate blocks that can be joined; level 1 is nearly as good as
+        higher levels."""
         made = self._packed.get(form)
         if made is None:
             packer = zlib.compressobj(1, zlib.DEFLATED, -15)
@@ -80,7 +81,7 @@ class Page:
         return self.body(ExpositionFormat.TEXT, gzip=False)
 
     def body(self, form: ExpositionFormat, *, gzip: bool) -> bytes:
-        """The page in this format."""
+        """Return the page in this format."""
         if not gzip:
             return b"".join([fragment.plain(form) for fragment in self._fragments])
         packed = [fragment.packed(form) for fragment in self._fragments]
@@ -96,7 +97,7 @@ class Page:
             self._end(form)
 
     def _end(self, form: ExpositionFormat) -> bytes:
-        """The gzip trailer: checksum and length."""
+        """Return the gzip trailer: checksum and length."""
         end = self._ends.get(form)
         if end is None:
             checksum, length = 0, 0

@@ -80,10 +80,11 @@ class PageBuilder:
     def page(
         self, wanted: frozenset[str] | None, form: ExpositionFormat, gzip: bool
     ) -> bytes | None:
-        """The page, or the part of it with the `wanted` collectors; None when no page can be served.
+        """Return the page, or the part of it with the `wanted` collectors; None when no page can be
+        served.
 
-        The page always has the frame's own metrics; those about collectors only for the selected ones.
-        Thread-safe. Names that are not in `names` are ignored.
+        The page always has the frame's own metrics; those about collectors only for the selected
+        ones. Thread-safe. Names that are not in `names` are ignored.
         """
         snapshot = self._snapshot
         if snapshot is None or self.stale:
@@ -95,7 +96,7 @@ class PageBuilder:
         return snapshot.page.body(form, gzip=gzip)
 
     def states(self, now: float) -> list[CollectorState]:
-        """The state of each collector at Unix time `now`. Thread-safe."""
+        """Return the state of each collector at Unix time `now`. Thread-safe."""
         return [lane.state(now) for lane in self._lanes]
 
     def start(self) -> None:
@@ -186,7 +187,8 @@ class PageBuilder:
             changed.wait(1.5)
 
     def _own(self, now: float) -> dict[str, list[Sample]]:
-        """The frame's samples: those of each collector by its name, those of the exporter under ""."""
+        """Return the frame's samples: those of each collector by its name, those of the exporter
+        under ""."""
         own = {lane.name: list(lane.samples(now)) for lane in self._lanes}
         view = self._board.view(now)
         for (group, code), count in sorted(view.errors.items()):

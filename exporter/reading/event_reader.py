@@ -18,7 +18,7 @@ _KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 
 def parse(line: bytes) -> GpuEvent | None:
-    """The event in a line; None when the line has none."""
+    """Return the event in a line; None when the line has none."""
     words = line.decode(errors="replace").split()
     if len(words) != 4 or not (words[1].isascii() and words[1].isdigit()):
         return None
@@ -58,7 +58,7 @@ class EventReader:
         return self._child is None
 
     def up(self, now: float) -> bool:
-        """Whether the process waits for events."""
+        """Return whether the process waits for events."""
         if self._child is None or self._ending:
             return False
         beat = self._child.beat()

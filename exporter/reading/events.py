@@ -17,7 +17,7 @@ from exporter.sources.base import GpuEvent, SourceFailed
 
 
 def line(event: GpuEvent) -> bytes:
-    """An event as one line of space-separated words."""
+    """Return an event as one line of space-separated words."""
     words = (event.kind, str(event.code), event.uuid or "-", event.pci_bus_id or "-")
     return " ".join("".join(word.split()) for word in words).encode() + b"\n"
 

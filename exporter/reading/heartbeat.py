@@ -51,7 +51,7 @@ class Heartbeat:
 
     @classmethod
     def shared(cls, descriptor: int) -> Heartbeat:
-        """A heartbeat in the memory behind a file descriptor of the parent."""
+        """Return a heartbeat in the memory behind a file descriptor of the parent."""
         heartbeat = cls(mmap.mmap(descriptor, SIZE))
         os.close(descriptor)
         return heartbeat
@@ -80,7 +80,8 @@ class Heartbeat:
         self._write()
 
     def slowest(self) -> float:
-        """Seconds of the longest call since `begin`, including the call that has just returned."""
+        """Return seconds of the longest call since `begin`, including the call that has just
+        returned."""
         self.progress()
         return self._slowest
 
@@ -105,7 +106,7 @@ class HeartbeatReader:
         os.close(self.descriptor)
 
     def look(self) -> Beat:
-        """The current beat; a process without any beat counts as opening its source."""
+        """Return the current beat; a process without any beat counts as opening its source."""
         return decode(self._memory[0:SIZE], self._started)
 
     def close(self) -> None:
@@ -114,7 +115,7 @@ class HeartbeatReader:
 
 
 def decode(raw: bytes, started: float) -> Beat:
-    """The beat in these bytes. `started` is when the process was started."""
+    """Return the beat in these bytes. `started` is when the process was started."""
     calls, since, at, slot, group = _LAYOUT.unpack(raw)
     if not calls:
         return Beat(0, started, started, None, "open")

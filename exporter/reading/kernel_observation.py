@@ -17,7 +17,7 @@ class KernelObservation:
 
 
 def observe_kernel(procfs: Path, sysfs: Path) -> KernelObservation:
-    """The current observation; unreadable files count as absent."""
+    """Return the current observation; unreadable files count as absent."""
     driver = procfs / "driver/nvidia"
     try:
         version = (driver / "version").read_text(errors="replace")[:4096]

@@ -30,7 +30,7 @@ class Liveness(StrEnum):
 
 
 def deadline_of(group: Group, patient: bool) -> float:
-    """The deadline of a call of this group, in seconds."""
+    """Return the deadline of a call of this group, in seconds."""
     deadline = DEADLINES.get(group, DEADLINE)
     return max(deadline, PATIENCE) if patient else deadline
 
@@ -50,7 +50,7 @@ def check_liveness(beat: Beat, now: float, state: str, *, patient: bool) -> Live
 
 
 def next_check_at(beat: Beat, *, patient: bool) -> float:
-    """The earliest time at which `check_liveness` can find something."""
+    """Return the earliest time at which `check_liveness` can find something."""
     if beat.group is None:
         return beat.at + ROUND + DEADLINE
     late = beat.at + deadline_of(beat.group, patient)
@@ -60,6 +60,6 @@ def next_check_at(beat: Beat, *, patient: bool) -> float:
 
 
 def is_fast(message: Present | GroupReadings) -> bool:
-    """Whether a slow GPU was fast this time, clearly below the deadlines."""
+    """Return whether a slow GPU was fast this time, clearly below the deadlines."""
     took = message.took if isinstance(message, GroupReadings) else 0.0
     return message.slowest < FAST_CALL and took < FAST_GROUP

@@ -32,7 +32,8 @@ def write_to_parent(data: bytes) -> None:
 
 
 def read_commands(wait: float) -> list[str]:
-    """The orders that arrive within `wait` seconds. Exits the process when the parent is gone."""
+    """Return the orders that arrive within `wait` seconds. Exits the process when the parent is
+    gone."""
     ready, _, _ = select.select([0], [], [], max(0.0, wait))
     if not ready:
         return []

@@ -50,7 +50,7 @@ class Timer(threading.local):
             raise _Slow
 
     def slowest(self) -> float:
-        """Seconds of the longest call of a slow GPU; 0 for a GPU that is not slow."""
+        """Return seconds of the longest call of a slow GPU; 0 for a GPU that is not slow."""
         return round(max(self._long), 3) if len(self._long) > 1 else 0.0
 
 

@@ -99,12 +99,12 @@ decode = msgspec.json.Decoder(list[Message]).decode
 
 
 def skip_text(skip: Skip) -> str:
-    """The skipped groups of a GPU in the notation of an order."""
+    """Return the skipped groups of a GPU in the notation of an order."""
     return "*" if skip is None else ",".join(sorted(skip)) or "-"
 
 
 def parse_skip(text: str) -> Skip:
-    """The inverse of `skip_text`."""
+    """Return the inverse of `skip_text`."""
     return (
         None
         if text == "*"
@@ -113,11 +113,11 @@ def parse_skip(text: str) -> Skip:
 
 
 def plan_text(plan: Mapping[int, Skip]) -> str:
-    """The skipped groups by GPU, as one word of a command line."""
+    """Return the skipped groups by GPU, as one word of a command line."""
     return ";".join(f"{slot}={skip_text(skip)}" for slot, skip in sorted(plan.items()))
 
 
 def parse_plan(text: str) -> dict[int, Skip]:
-    """The inverse of `plan_text`."""
+    """Return the inverse of `plan_text`."""
     pairs = (pair.partition("=") for pair in text.split(";") if pair)
     return {int(slot): parse_skip(skip) for slot, _, skip in pairs}

@@ -39,7 +39,7 @@ class ReadSchedule:
         self._stretched: dict[tuple[int, Group], float] = {}
 
     def take(self, slot: int, group: Group, now: float) -> bool:
-        """Whether the group is due now; if so, it is marked as read."""
+        """Return whether the group is due now; if so, it is marked as read."""
         key = (slot, group)
         every = max(self._every[group], self._stretched.get(key, 0.0))
         last = self._last.get(key)
@@ -66,7 +66,7 @@ class ReadSchedule:
 
 
 def reconnect_after(gone_for: float) -> float:
-    """Seconds between two connections while a GPU has been lost for `gone_for` seconds."""
+    """Return seconds between two connections while a GPU has been lost for `gone_for` seconds."""
     return min(RECONNECT_MAX, max(RECONNECT_MIN, gone_for / 4))
 
 
@@ -136,7 +136,7 @@ class Rounds:
             self._left_out[slot] = skip
 
     def asks(self, slot: int) -> bool:
-        """Whether this GPU is read at all."""
+        """Return whether this GPU is read at all."""
         if self._only is not None and slot not in self._only:
             return False
         return self._left_out.get(slot, NOTHING) is not None
@@ -209,7 +209,7 @@ class Rounds:
             yield GroupReadings(slot, group, read_at, readings, errors, slowest, took, every)
 
     def _back(self) -> bool:
-        """Whether a lost GPU without an identity can be identified again."""
+        """Return whether a lost GPU without an identity can be identified again."""
         for slot in sorted(self._lost - set(self._devices)):
             if not self.asks(slot):
                 continue

@@ -36,7 +36,7 @@ class Suspensions:
         return target in self._suspensions
 
     def targets(self) -> list[Target]:
-        """All suspensions, in a fixed order."""
+        """Return all suspensions, in a fixed order."""
         return sorted(self._suspensions, key=lambda target: (target[0], target[1] or ""))
 
     def add(self, slot: int, group: Group | None, now: float) -> Target:
@@ -50,11 +50,11 @@ class Suspensions:
         return target
 
     def due(self, now: float) -> list[Target]:
-        """The suspensions to retry now."""
+        """Return the suspensions to retry now."""
         return [target for target in self.targets() if now >= self._suspensions[target].retry_at]
 
     def next_at(self) -> float:
-        """The time of the next retry."""
+        """Return the time of the next retry."""
         return min(
             (suspension.retry_at for suspension in self._suspensions.values()), default=float("inf")
         )
@@ -78,7 +78,7 @@ class Suspensions:
             suspension.retry_at = now + suspension.wait
 
     def answered(self, target: Target) -> bool:
-        """The target responded: remove its suspension. Returns whether there was one."""
+        """Return the target responded: remove its suspension. Returns whether there was one."""
         return self._suspensions.pop(target, None) is not None
 
     def hurry(self, now: float) -> None:
@@ -91,12 +91,12 @@ class Suspensions:
         self._suspensions.clear()
 
     def plan(self) -> dict[int, Skip]:
-        """The groups to skip, by GPU."""
+        """Return the groups to skip, by GPU."""
         return skips_by_gpu(self._suspensions)
 
 
 def skips_by_gpu(targets: Iterable[Target]) -> dict[int, Skip]:
-    """The targets as groups by GPU."""
+    """Return the targets as groups by GPU."""
     plan: dict[int, Skip] = {}
     for slot, group in targets:
         groups = plan.get(slot, NOTHING)

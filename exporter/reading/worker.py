@@ -24,7 +24,7 @@ FLUSH_EVERY = 0.3  # the messages of a long round are sent in parts
 
 
 def open_source(arguments: list[str], progress: Progress) -> Source:
-    """The source on the command line: `nvml PROCFS SYSFS` or `simulated ROOT NODE`."""
+    """Return the source on the command line: `nvml PROCFS SYSFS` or `simulated ROOT NODE`."""
     if arguments[0] == "nvml":
         from exporter.sources.nvml import NvmlSource
 
@@ -35,7 +35,7 @@ def open_source(arguments: list[str], progress: Progress) -> Source:
 
 
 def parse_intervals(text: str) -> dict[Group, float]:
-    """Groups and seconds of `load=5,health=10`."""
+    """Return groups and seconds of `load=5,health=10`."""
     given = dict(pair.split("=") for pair in text.split(",") if pair)
     return {group: float(given[group]) for group in READ_GROUPS if group in given}
 
@@ -136,7 +136,7 @@ def main(arguments: list[str]) -> int:
 
 
 def targets(plan: Mapping[int, frozenset[Group] | None]) -> list[Target]:
-    """The targets of a probe: whole GPUs, and groups of GPUs."""
+    """Return the targets of a probe: whole GPUs, and groups of GPUs."""
     return [
         (slot, group)
         for slot, groups in plan.items()

@@ -52,11 +52,11 @@ class ChildHandle:
         return self._output
 
     def beat(self) -> Beat:
-        """The current heartbeat."""
+        """Return the current heartbeat."""
         return self._heartbeat.look()
 
     def lines(self) -> list[bytes]:
-        """The complete lines that have arrived; sets `ended` at the end of the output."""
+        """Return the complete lines that have arrived; sets `ended` at the end of the output."""
         while True:
             try:
                 data = os.read(self._output, 262_144)
@@ -78,7 +78,7 @@ class ChildHandle:
             pass  # the process has ended or hangs: its replacement starts with the order applied
 
     def state(self) -> str:
-        """The state letter in /proc; empty when the process does not exist."""
+        """Return the state letter in /proc; empty when the process does not exist."""
         try:
             stat = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:
@@ -96,8 +96,8 @@ class ChildHandle:
         self._process.signal(signal.SIGKILL)
 
     def gone(self, now: float) -> bool:
-        """Whether the process has ended. After `end`, a process that still runs is killed after a grace
-        period."""
+        """Return whether the process has ended. After `end`, a process that still runs is killed
+        after a grace period."""
         if self._process.ended():
             return True
         if self._killed is None and self._told_to_end is not None:
@@ -109,7 +109,7 @@ class ChildHandle:
             self.kill()
 
     def stuck(self, now: float) -> bool:
-        """Whether the process survived SIGKILL, because it is stuck in the kernel."""
+        """Return whether the process survived SIGKILL, because it is stuck in the kernel."""
         return self._killed is not None and now - self._killed > GRACE / 2
 
     def reap(self, wait: float) -> bool:
@@ -143,7 +143,7 @@ class WorkerHandle(ChildHandle):
         )
 
     def messages(self) -> list[Message]:
-        """The messages that have arrived. An invalid line sets `ended`."""
+        """Return the messages that have arrived. An invalid line sets `ended`."""
         found: list[Message] = []
         try:
             for line in self.lines():

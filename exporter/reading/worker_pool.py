@@ -61,7 +61,7 @@ class WorkerPool:
         self._said = ""
 
     def step(self, now: float, seen: Mapping[int, WorkerState], abandoned: int) -> list[Action]:
-        """The actions at monotonic time `now`."""
+        """Return the actions at monotonic time `now`."""
         for worker in list(self.workers.values()):
             state = seen.get(worker.number)
             if state is not None and worker.number in self.workers:
@@ -114,22 +114,22 @@ class WorkerPool:
         self.suspensions.hurry(now)
 
     def slow(self) -> frozenset[int]:
-        """The GPUs with a solo worker."""
+        """Return the GPUs with a solo worker."""
         return frozenset().union(*(worker.slots for worker in self._of(WorkerRole.SOLO)))
 
     def left_out(self) -> list[Target]:
-        """The GPUs (without a group) and the groups that are not read now."""
+        """Return the GPUs (without a group) and the groups that are not read now."""
         suspects = [
             (slot, None) for worker in self._of(WorkerRole.SUSPECT) for slot in sorted(worker.slots)
         ]
         return [*suspects, *(t for t in self.suspensions.targets() if (t[0], None) not in suspects)]
 
     def common(self) -> PoolWorker | None:
-        """The worker that reads all healthy GPUs."""
+        """Return the worker that reads all healthy GPUs."""
         return next(iter(self._of(WorkerRole.COMMON)), None)
 
     def wake_at(self, now: float, seen: Mapping[int, WorkerState]) -> float:
-        """The time at which the next step is due, unless a message arrives earlier."""
+        """Return the time at which the next step is due, unless a message arrives earlier."""
         at = min(now + 1.0, self.suspensions.next_at())
         if self.common() is None:
             at = min(at, self._start_at if self._start_at > now else now + 0.1)

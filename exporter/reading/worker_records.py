@@ -52,7 +52,7 @@ class PoolWorker:
     failure: str = ""
 
     def skip_commands(self, plan: Mapping[int, Skip]) -> list[str]:
-        """The commands that change the skipped groups of this process to `plan`."""
+        """Return the commands that change the skipped groups of this process to `plan`."""
         slots = sorted(plan.keys() | self.plan.keys())
         skips = {slot: plan.get(slot, NOTHING) for slot in slots}
         return [

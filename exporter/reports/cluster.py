@@ -24,8 +24,8 @@ class LocalJobs:
         self._pooled: dict[str, bool] = {}
 
     def users(self) -> Mapping[str, int]:
-        """The user id of each job on this node: that of the store's owner, because the controller owns the
-        store and runs the jobs as its own user."""
+        """Return the user id of each job on this node: that of the store's owner, because the
+        controller owns the store and runs the jobs as its own user."""
         self._pooled = {}
         try:
             uid = self._store.stat().st_uid
@@ -34,7 +34,7 @@ class LocalJobs:
             return {}
 
     def pooled(self, service: str) -> bool:
-        """Whether the pool runs this service; cached until the next call of `users`."""
+        """Return whether the pool runs this service; cached until the next call of `users`."""
         if service not in self._pooled:
             try:
                 self._pooled[service] = bool(

@@ -55,7 +55,7 @@ class ReportFiles:
         self.rejected = 0
 
     def read(self) -> Iterator[StoredReport]:
-        """All reports, by file name. A missing folder means that no job has started."""
+        """Yield all reports, by file name. A missing folder means that no job has started."""
         names = self._names()
         full = self._full()
         self._seen = {name: self._seen[name] for name in names if name in self._seen}
@@ -89,7 +89,7 @@ class ReportFiles:
         return sorted(names)[:MAX_FILES]
 
     def _full(self) -> bool:
-        """Whether a job cannot write a report, for lack of space or of inodes."""
+        """Return whether a job cannot write a report, for lack of space or of inodes."""
         try:
             status = os.statvfs(self._folder)
         except OSError:
@@ -98,8 +98,8 @@ class ReportFiles:
         return status.f_bavail * status.f_frsize < MAX_BYTES or no_inode
 
     def _look(self, name: str) -> _ReportFile:
-        """The file's report; reads the file again if it changed. Raises Rejected if it is not a regular
-        file; does not block on a FIFO and follows no link."""
+        """Return the file's report; reads the file again if it changed. Raises Rejected if it is
+        not a regular file; does not block on a FIFO and follows no link."""
         try:
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self._folder / name, flags)

@@ -40,7 +40,7 @@ class DatagramTokenBucket:
         self._left, self._at = burst, now
 
     def take(self, now: float) -> bool:
-        """Whether one more is allowed at monotonic time `now`."""
+        """Return whether one more is allowed at monotonic time `now`."""
         self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._at = now
         if self._left < 1:
@@ -49,7 +49,7 @@ class DatagramTokenBucket:
         return True
 
     def full(self, now: float) -> bool:
-        """Whether the bucket is full again, and so equivalent to a new one."""
+        """Return whether the bucket is full again, and so equivalent to a new one."""
         return self._left + (now - self._at) * self._rate >= self._burst
 
 
@@ -65,7 +65,7 @@ class Inbox:
         self._senders: dict[int, DatagramTokenBucket] = {}
 
     def held(self) -> list[StoredReport]:
-        """All reports."""
+        """Return all reports."""
         with self._lock:
             return [held for held, _ in self._held.values()]
 

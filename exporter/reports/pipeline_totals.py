@@ -17,7 +17,7 @@ class PipelineTotals:
         self._seen: dict[Key, tuple[float, int, int]] = {}
 
     def of(self, report: PipelineReport) -> int | None:
-        """The records of all observed runs; None while the pipeline reports no count."""
+        """Return the records of all observed runs; None while the pipeline reports no count."""
         if report.records is None:
             return None
         began, last, before = self._seen.get(report.key, (report.began, 0, 0))

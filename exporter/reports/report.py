@@ -150,8 +150,8 @@ _KINDS: dict[object, type[Report]] = {
 
 
 def parse(data: bytes, stem: str | None = None) -> Report:
-    """A valid report. `stem` is the file name without `.json`, which must match the reporter. Raises
-    Rejected."""
+    """Return a valid report. `stem` is the file name without `.json`, which must match the
+    reporter. Raises Rejected."""
     try:
         # The standard library's parser accepts NaN, which diverged jobs write.
         raw = json.loads(data)

@@ -127,15 +127,15 @@ class Source(Protocol):
         ...
 
     def slots(self) -> tuple[int, ...]:
-        """The numbers of the source's current GPUs."""
+        """Return the numbers of the source's current GPUs."""
         ...
 
     def bus(self) -> tuple[BusGpu, ...]:
-        """The GPUs on the bus; empty when unknown."""
+        """Return the GPUs on the bus; empty when unknown."""
         ...
 
     def identify(self, slot: int) -> Device:
-        """The identity of the GPU in this slot."""
+        """Return the identity of the GPU in this slot."""
         ...
 
     def presence(self, slot: int) -> None:
@@ -143,11 +143,11 @@ class Source(Protocol):
         ...
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
-        """A group's readings at Unix time `now`; failed readings are omitted and counted."""
+        """Return a group's readings at Unix time `now`; failed readings are omitted and counted."""
         ...
 
     def errors(self) -> dict[str, int]:
-        """The number of errors by code since the last call."""
+        """Return the number of errors by code since the last call."""
         ...
 
 

@@ -38,7 +38,7 @@ _EVENT_WAIT_MS = 1000
 
 
 def failure(error: Any) -> SourceFailed:
-    """The SourceFailed for an error of the library."""
+    """Return the SourceFailed for an error of the library."""
     return nvml_codes.failure(error.value, str(error))
 
 
@@ -68,7 +68,8 @@ class NvmlDriver:
         self._answered.pop(slot, None)
 
     def handle(self, slot: int) -> Any:
-        """The handle; cached because it is expensive to get. Raises SourceLost and SourceFailed."""
+        """Return the handle; cached because it is expensive to get. Raises SourceLost and
+        SourceFailed."""
         if slot not in self._handles:
             self._progress()
             try:
@@ -159,7 +160,7 @@ class NvmlDriver:
         return self._filled(slot, "sram", status, "nvmlDeviceGetSramEccErrorStatus")
 
     def _filled(self, slot: int, key: str, answer: Any, name: str) -> Any:
-        """The structure, filled by the function."""
+        """Return the structure, filled by the function."""
         done = self.call(slot, key, _function(name), pynvml.byref(answer))
         return answer if done is not None else None
 
@@ -349,9 +350,9 @@ class NvmlSource:
 
 
 def events(log: Callable[..., None]) -> Iterator[GpuEvent | None]:
-    """The driver's events as they occur; None for each second without an event. Raises SourceFailed when
-    the library fails, or has lost a registered GPU: the caller must then start again to get the events of
-    the other GPUs."""
+    """Yield the driver's events as they occur; None for each second without an event. Raises
+    SourceFailed when the library fails, or has lost a registered GPU: the caller must then start
+    again to get the events of the other GPUs."""
     _connect()
     event_set, known = _register(log)
     while True:
@@ -373,8 +374,8 @@ def events(log: Callable[..., None]) -> Iterator[GpuEvent | None]:
 
 
 def _register(log: Callable[..., None]) -> tuple[Any, dict[int | None, tuple[str, str]]]:
-    """An event set for all GPUs, and the identity of each handle. For a GPU that cannot be registered,
-    only the kernel log reports XIDs."""
+    """Return an event set for all GPUs, and the identity of each handle. For a GPU that cannot be
+    registered, only the kernel log reports XIDs."""
     known: dict[int | None, tuple[str, str]] = {}
     try:
         event_set = pynvml.nvmlEventSetCreate()

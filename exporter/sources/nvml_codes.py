@@ -67,18 +67,18 @@ ARCHITECTURES = {
 
 
 def meaning(code: int) -> Meaning:
-    """The meaning of a return code: no value now (nothing), never a value (unsupported), the GPU is lost
-    (lost), the library is unusable (failed), or any other error (error)."""
+    """Return the meaning of a return code: no value now (nothing), never a value (unsupported), the
+    GPU is lost (lost), the library is unusable (failed), or any other error (error)."""
     return _MEANING.get(code, "error")
 
 
 def failure(code: int, words: str) -> SourceFailed:
-    """The SourceFailed with cause and remedy. `words` is the library's own message."""
+    """Return the SourceFailed with cause and remedy. `words` is the library's own message."""
     return SourceFailed(f"NVML does not respond: {_ADVICE.get(code, words)}")
 
 
 def number_of(value: Any) -> int | None:
-    """The number in a field value; None when it has no number."""
+    """Return the number in a field value; None when it has no number."""
     if value.valueType >= len(_VALUES):
         return None
     number = getattr(value.value, _VALUES[value.valueType])

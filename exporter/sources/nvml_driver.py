@@ -27,19 +27,19 @@ class NvmlApi(Protocol):
     """Each method may raise SourceLost and SourceFailed, and returns None for unavailable values."""
 
     def ask(self, slot: int, name: str, *arguments: int, of: Any = None) -> Any:
-        """The result of the named function for the GPU, or for a part of it (`of`)."""
+        """Return the result of the named function for the GPU, or for a part of it (`of`)."""
         ...
 
     def first(self, slot: int, *names: str, arguments: tuple[int, ...] = ()) -> Any:
-        """The result of the first of these functions that card and driver support."""
+        """Return the result of the first of these functions that card and driver support."""
         ...
 
     def fields(self, slot: int, wanted: Iterable[Field]) -> dict[Field, int]:
-        """The field values that the card supports, read in batches."""
+        """Return the field values that the card supports, read in batches."""
         ...
 
     def lacks(self, slot: int, field: Field) -> bool:
-        """Whether the card is known not to support this field value."""
+        """Return whether the card is known not to support this field value."""
         ...
 
     def memory(self, slot: int, of: Any = None) -> Any:
@@ -87,22 +87,22 @@ def choose(driver: NvmlApi, slot: int, wanted: Mapping[Key, tuple[Field, ...]]) 
 
 
 def scaled(value: float | None, divisor: float) -> float | None:
-    """The value in base units, converted with the divisor."""
+    """Return the value in base units, converted with the divisor."""
     return None if value is None else value / divisor
 
 
 def positive(value: int | None) -> int | None:
-    """The value if it is positive: some cards report 0 for a missing sensor."""
+    """Return the value if it is positive: some cards report 0 for a missing sensor."""
     return value if value is not None and value > 0 else None
 
 
 def signed(value: int | None) -> int | None:
-    """A signed 32-bit number that may have been reported as unsigned."""
+    """Return a signed 32-bit number that may have been reported as unsigned."""
     if value is None or value < 1 << 31:
         return value
     return value - (1 << 32) if value < 1 << 32 else None
 
 
 def text(value: str | bytes | None) -> str:
-    """A text of the library; empty when missing."""
+    """Return a text of the library; empty when missing."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")

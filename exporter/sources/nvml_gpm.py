@@ -30,7 +30,7 @@ SM_ACTIVE = 2
 
 
 def gpm(driver: NvmlApi, slot: int) -> Iterator[Row]:
-    """The rows of the group `gpm`; no values at the first reading."""
+    """Yield the rows of the group `gpm`; no values at the first reading."""
     found = driver.gpm(slot, (*RATIOS, *RATES))
     for metric, (name, labels) in RATIOS.items():
         yield name, labels, scaled(found.get(metric), 100)

@@ -32,7 +32,7 @@ class GroupReader:
         self._uuids[slot] = uuid
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
-        """The available readings. Raises SourceLost and SourceFailed."""
+        """Return the available readings. Raises SourceLost and SourceFailed."""
         return tuple(
             Reading(name, labels, value)
             for name, labels, value in self._rows(slot, group, now)

@@ -37,7 +37,7 @@ _CONFIGURATION = 8  # shift of four bits: 1 is correct, higher values are errors
 
 
 def health(driver: NvmlApi, slot: int) -> Iterator[Row]:
-    """The rows of the group `health`."""
+    """Yield the rows of the group `health`."""
     ask = driver.ask
     yield from _ecc(driver, slot)
     if (rows := ask(slot, "nvmlDeviceGetRemappedRows")) is not None:

@@ -22,7 +22,7 @@ _MARGINS = range(-50, 51)
 
 
 def limits(driver: NvmlApi, slot: int) -> Iterator[Row]:
-    """The rows of the group `limits`."""
+    """Yield the rows of the group `limits`."""
     ask = driver.ask
     for kind, limit in _power_limits(driver, slot).items():
         yield "gpu_power_limit_watts", (kind,), scaled(limit, 1000)
@@ -56,8 +56,8 @@ def _power_limits(driver: NvmlApi, slot: int) -> dict[str, int]:
 
 
 def thresholds(driver: NvmlApi, slot: int) -> dict[str, int]:
-    """Thresholds in degrees Celsius. If the card only reports margins, they are subtracted from the
-    temperature at which the margin is used up."""
+    """Return thresholds in degrees Celsius. If the card only reports margins, they are subtracted
+    from the temperature at which the margin is used up."""
     found = {
         threshold: degrees
         for threshold, number in THRESHOLDS.items()
@@ -75,7 +75,8 @@ def thresholds(driver: NvmlApi, slot: int) -> dict[str, int]:
 
 
 def from_margins(margins: Mapping[str, int], now: int | None, left: int | None) -> dict[str, int]:
-    """Thresholds in degrees, from margins relative to the limit, which is `left` degrees above `now`."""
+    """Return thresholds in degrees, from margins relative to the limit, which is `left` degrees
+    above `now`."""
     if now is None or left is None:
         return {}
     return {

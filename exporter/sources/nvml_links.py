@@ -69,7 +69,7 @@ class Unwrapped:
         self.total = 0
 
     def add(self, raw: int) -> int:
-        """The total when the hardware counter reads `raw`."""
+        """Return the total when the hardware counter reads `raw`."""
         if self._last is not None:
             step = raw - self._last
             # A decrease from the upper half is a wraparound; any other decrease is a reset of the card.
@@ -89,7 +89,7 @@ class LinkGroupReader:
         self._faults: dict[str, dict[tuple[str, str], int]] = {}
 
     def rows(self, driver: NvmlApi, slot: int, uuid: str) -> Iterator[Row]:
-        """The rows of the group."""
+        """Yield the rows of the group."""
         states = {
             link: driver.ask(slot, "nvmlDeviceGetNvLinkState", link) for link in range(MAX_LINKS)
         }

@@ -42,7 +42,7 @@ _WANTED: dict[str, tuple[Field, ...]] = {
 
 
 def load(driver: NvmlApi, slot: int) -> Iterator[Row]:
-    """The rows of the group `load`."""
+    """Yield the rows of the group `load`."""
     ask = driver.ask
     if (use := ask(slot, "nvmlDeviceGetUtilizationRates")) is not None:
         yield "gpu_utilization_ratio", (), use.gpu / 100
@@ -78,7 +78,7 @@ def load(driver: NvmlApi, slot: int) -> Iterator[Row]:
 
 
 def temperature(driver: NvmlApi, slot: int) -> int | None:
-    """The temperature of the die, in degrees Celsius."""
+    """Return the temperature of the die, in degrees Celsius."""
     names = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
     return signed(driver.first(slot, *names, arguments=(0,)))
 

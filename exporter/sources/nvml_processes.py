@@ -20,7 +20,7 @@ class ProcessGroupReader:
         self._seen: dict[int, int] = {}
 
     def rows(self, driver: NvmlApi, slot: int, now: float) -> Iterator[Row]:
-        """The rows of the group at Unix time `now`. Process names are not looked up."""
+        """Yield the rows of the group at Unix time `now`. Process names are not looked up."""
         memory: dict[int, int] = {}
         for kind, name in KINDS.items():
             processes = driver.ask(slot, name)
@@ -43,8 +43,8 @@ class ProcessGroupReader:
 def latest(
     shares: Iterator[Share] | list[Share] | tuple[Share, ...], since: int
 ) -> dict[int, Share]:
-    """The newest valid share of each process after `since`. The driver returns its whole buffer, most of
-    which is empty."""
+    """Return the newest valid share of each process after `since`. The driver returns its whole
+    buffer, most of which is empty."""
     found: dict[int, Share] = {}
     for share in sorted(shares, key=lambda share: share.at):
         if share.pid and share.at > since and share.sm <= 100:

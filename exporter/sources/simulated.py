@@ -117,7 +117,7 @@ class SimulatedSource:
         return tuple(self._read[group](self._registers(slot, now)))
 
     def _registers(self, slot: int, now: float) -> Registers:
-        """The card's registers at that time, the same for all groups."""
+        """Return the card's registers at that time, the same for all groups."""
         if self._sensed[:2] != (slot, now):
             try:
                 self._sensed = (slot, now, sense(self._hardware, self._node, slot, now))
@@ -126,7 +126,7 @@ class SimulatedSource:
         return self._sensed[2]
 
     def _state(self, slot: int) -> GpuState:
-        """The GPU's state. With a damaged state file, the GPU counts as lost."""
+        """Return the GPU's state. With a damaged state file, the GPU counts as lost."""
         try:
             return self._hardware.gpu(self._node, slot)
         except (OSError, UserError):

@@ -32,7 +32,7 @@ class ParsedFamily:
 
 
 def parse(data: bytes) -> dict[str, ParsedFamily]:
-    """The families with samples, by name. Raises Rejected with the line number."""
+    """Return the families with samples, by name. Raises Rejected with the line number."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -92,7 +92,8 @@ def _add(families: dict[str, ParsedFamily], owners: dict[str, str], line: Line, 
 
 
 def _whose(families: Mapping[str, ParsedFamily], name: str) -> str:
-    """The family of a series: the histogram or summary to which it belongs, else its own name."""
+    """Return the family of a series: the histogram or summary to which it belongs, else its own
+    name."""
     for kind, parts in _PARTS.items():
         for part in parts:
             whole = families.get(name.removesuffix(part)) if name.endswith(part) else None
@@ -102,7 +103,7 @@ def _whose(families: Mapping[str, ParsedFamily], name: str) -> str:
 
 
 def _checked(family: ParsedFamily, line: Line) -> Labels:
-    """The labels, with the bound of a bucket or quantile in canonical notation."""
+    """Return the labels, with the bound of a bucket or quantile in canonical notation."""
     bound = _BOUND.get(family.kind)
     part = line.name.removeprefix(family.name)
     if bound is None or part in ("_sum", "_count"):
@@ -122,7 +123,7 @@ def _checked(family: ParsedFamily, line: Line) -> Labels:
 
 
 def _written(bound: float) -> str:
-    """The bound in canonical notation. Raises ValueError for NaN."""
+    """Return the bound in canonical notation. Raises ValueError for NaN."""
     if math.isnan(bound):
         raise ValueError("NaN is not a bound")
     if math.isinf(bound):

@@ -39,7 +39,7 @@ class TextFileFolders:
         self.problems: dict[str, TextFileRejected] = {}
 
     def files(self) -> Iterator[tuple[str, TextFile]]:
-        """Each readable file, by path. Afterwards, `problems` has the other paths."""
+        """Yield each readable file, by path. Afterwards, `problems` has the other paths."""
         self.problems = {}
         paths = sorted(self._paths())
         for path in paths[MAX_FILES:]:
@@ -73,7 +73,8 @@ class TextFileFolders:
             yield from sorted(matching) or [pattern]
 
     def _file(self, path: str) -> TextFile:
-        """The file. Raises Rejected if it is not a readable regular file; does not block on a FIFO."""
+        """Return the file. Raises Rejected if it is not a readable regular file; does not block on
+        a FIFO."""
         descriptor = _open(path)
         try:
             status = os.fstat(descriptor)
@@ -105,7 +106,7 @@ class TextFileFolders:
 
 
 def _whole(descriptor: int) -> bytes:
-    """The content of the file, which may grow while it is read."""
+    """Return the content of the file, which may grow while it is read."""
     data = b""
     while len(data) <= MAX_BYTES:
         more = os.read(descriptor, MAX_BYTES + 1 - len(data))

@@ -52,7 +52,7 @@ class Line(NamedTuple):
 
 
 def read(line: str) -> Comment | Line | None:
-    """The parsed line; None for an empty line or a plain comment. Raises Rejected."""
+    """Return the parsed line; None for an empty line or a plain comment. Raises Rejected."""
     text = line.lstrip(" \t")
     if not text:
         return None
@@ -72,7 +72,7 @@ def read(line: str) -> Comment | Line | None:
 
 
 def number(text: str) -> float:
-    """A number in Prometheus' notation. Raises ValueError."""
+    """Return a number in Prometheus' notation. Raises ValueError."""
     if not _VALUE.fullmatch(text):
         raise ValueError("not a number")
     value = float(text)
@@ -105,7 +105,7 @@ def _comment(text: str) -> Comment | None:
 
 
 def _labels(text: str, at: int) -> tuple[Labels, int]:
-    """The labels at position `at`, and the position after them."""
+    """Return the labels at position `at`, and the position after them."""
     found: dict[str, str] = {}
     more = True
     at += len(text[at:]) - len(text[at:].lstrip(" \t"))

@@ -45,7 +45,7 @@ class Merged:
             self._take(path, family)
 
     def described(self) -> dict[str, exposition.SeriesSchema]:
-        """The family of each series name, and all label names of its samples."""
+        """Return the family of each series name, and all label names of its samples."""
         headers = {
             name: exposition.Family(name, family.kind, self._help(family))
             for name, family in self._families.items()
@@ -56,7 +56,7 @@ class Merged:
         }
 
     def samples(self, described: Mapping[str, exposition.SeriesSchema]) -> Iterator[Sample]:
-        """All samples. Missing labels are empty, which is equivalent for Prometheus."""
+        """Yield all samples. Missing labels are empty, which is equivalent for Prometheus."""
         for family in self._families.values():
             for (series, pairs), value in family.samples.items():
                 given = dict(pairs)

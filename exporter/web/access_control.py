@@ -39,7 +39,7 @@ class RequestTokenBucket:
         self._at = now
 
     def take(self, now: float) -> bool:
-        """Whether one more request is allowed at `now` on the monotonic clock."""
+        """Return whether one more request is allowed at `now` on the monotonic clock."""
         interval, burst = self.rule
         self._left = min(float(burst), self._left + (now - self._at) / interval)
         self._at = now
@@ -69,7 +69,7 @@ class AccessControl:
         self._checks: Counter[str] = Counter()  # by address
 
     async def refusal(self, request: Request) -> Response | None:
-        """The response that rejects the request; None when the request is allowed."""
+        """Return the response that rejects the request; None when the request is allowed."""
         if not self._within_limit():
             text = "Too many requests; try again later."
             return sentence(HTTPStatus.TOO_MANY_REQUESTS, text)

@@ -23,7 +23,8 @@ MIN_TOKEN, MAX_TOKEN = 16, 1_000
 
 
 def credentials(header: str) -> tuple[str, bytes] | None:
-    """User and password of an Authorization header; None when it is not valid Basic authentication."""
+    """Return user and password of an Authorization header; None when it is not valid Basic
+    authentication."""
     scheme, _, text = header.strip().partition(" ")
     if scheme.lower() != "basic" or len(text) > MAX_HEADER:
         return None
@@ -42,12 +43,12 @@ class Users:
         self._kept: dict[bytes, None] = {}
 
     def known(self, user: str, password: bytes, users: Mapping[str, str]) -> bool:
-        """Whether these credentials passed a check against the same hash before. Fast."""
+        """Return whether these credentials passed a check against the same hash before. Fast."""
         return user in users and self._mark(user, password, users[user]) in self._kept
 
     def check(self, user: str, password: bytes, users: Mapping[str, str]) -> bool:
-        """Whether the credentials are correct. Takes the time of one bcrypt check, also for an unknown
-        user. `users` must not be empty."""
+        """Return whether the credentials are correct. Takes the time of one bcrypt check, also for
+        an unknown user. `users` must not be empty."""
         import bcrypt
 
         there = user in users
@@ -66,8 +67,9 @@ class Users:
         self._kept[self._mark(user, password, users[user])] = None
 
     def _decoy(self, user: str, users: Mapping[str, str]) -> str:
-        """The hash to check for an unknown user. It is a real hash, always the same for the same name, so
-        that the response time does not reveal which users exist when hashes have different costs."""
+        """Return the hash to check for an unknown user. It is a real hash, always the same for the
+        same name, so that the response time does not reveal which users exist when hashes have
+        different costs."""
         drawn = hmac.digest(self._key, user.encode(), "sha256")
         return list(users.values())[int.from_bytes(drawn[:8], "big") % len(users)]
 
@@ -88,8 +90,8 @@ class TokenFile:
         self._read()
 
     def matches(self, header: str) -> bool:
-        """Whether an Authorization header has the token. Raises UserError when the file no longer has a
-        valid token."""
+        """Return whether an Authorization header has the token. Raises UserError when the file no
+        longer has a valid token."""
         scheme, _, given = header.strip().partition(" ")
         token = self._read()
         same = hmac.compare_digest(

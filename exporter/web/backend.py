@@ -27,11 +27,11 @@ class PageSource(Protocol):
     def page(
         self, wanted: frozenset[str] | None, form: ExpositionFormat, gzip: bool
     ) -> bytes | None:
-        """The page in this form; None when no page can be served."""
+        """Return the page in this form; None when no page can be served."""
         ...
 
     def states(self, now: float) -> list[CollectorState]:
-        """The state of each collector at Unix time `now`."""
+        """Return the state of each collector at Unix time `now`."""
         ...
 
 
@@ -63,8 +63,8 @@ class WebBackend:
     clock: Callable[[], float] = time.time
 
     def health(self) -> health.HealthResponse:
-        """The health of all components. May block on the kernel log's reader: do not call it in the event
-        loop."""
+        """Return the health of all components. May block on the kernel log's reader: do not call it
+        in the event loop."""
         now = self.clock()
         view = self.board.view(now)
         wishes = self.kernel_log.recommendations(view, now) if self.kernel_log else {}
@@ -90,8 +90,8 @@ class WebBackend:
         )
 
     def dcgm_page(self, gzip: bool) -> bytes | None:
-        """The page with dcgm-exporter's names; None while there is no data. Do not call it in the event
-        loop."""
+        """Return the page with dcgm-exporter's names; None while there is no data. Do not call it
+        in the event loop."""
         view = self.board.view(self.clock())
         if view.failure:
             return None

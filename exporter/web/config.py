@@ -78,8 +78,8 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(path: Path) -> WebConfig:
-    """The settings in the file, checked without reading the files that they name. Raises UserError with
-    the file and the key."""
+    """Return the settings in the file, checked without reading the files that they name. Raises
+    UserError with the file and the key."""
     config = load(path, WebConfig)
     for name, value in ((config.http_server_config or HttpServerConfig()).headers or {}).items():
         _check_header(f"{path}: http_server_config.headers", name, value)

@@ -51,7 +51,8 @@ class HttpConnection:
         self.waiting: float | None = time.monotonic()
 
     async def request(self, peer: str) -> Request | None:
-        """The next request, with its body discarded; None at the end of the connection. Raises Refused."""
+        """Return the next request, with its body discarded; None at the end of the connection.
+        Raises Refused."""
         loop = asyncio.get_running_loop()
         begun = bool(self._http.trailing_data[0])
         self._head_only = False  # the response to an invalid request has a body
@@ -164,7 +165,7 @@ _stamped: tuple[int, str] = (-1, "")
 
 
 def _date(now: int) -> str:
-    """The Date header; cached for one second."""
+    """Return the Date header; cached for one second."""
     global _stamped
     if _stamped[0] != now:
         at = time.gmtime(now)

@@ -29,7 +29,7 @@ class WebCounters:
         self.failed[reason] += 1
 
     def samples(self) -> Iterator[Sample]:
-        """The current values."""
+        """Yield the current values."""
         for key, count in sorted(self.requests.copy().items()):
             yield Sample("gpu_exporter_http_requests_total", key, count)
         for reason, count in self.failed.items():
@@ -53,7 +53,7 @@ class WebCollector:
         return self._counters.samples()
 
     def token(self, now: float) -> Hashable:
-        """The samples themselves, because they are few."""
+        """Return the samples themselves, because they are few."""
         return tuple(self._counters.samples())
 
 

@@ -69,7 +69,7 @@ class HealthResponse(msgspec.Struct, frozen=True):
 
 
 def gpu(view: NodeSnapshot, one: GpuSnapshot, wish: Recommendation | None) -> Component:
-    """The component of one GPU."""
+    """Return the component of one GPU."""
     state, why = _gpu(view, one, wish)
     return Component(
         name=f"gpu/{one.index}",
@@ -104,12 +104,12 @@ def _gpu(view: NodeSnapshot, one: GpuSnapshot, wish: Recommendation | None) -> t
 
 
 def _part(name: str, kind: Kind, state: Word, why: str = "") -> Component:
-    """A component without a recommended action."""
+    """Return a component without a recommended action."""
     return Component(name, kind, state, why, "none", "")
 
 
 def driver(view: NodeSnapshot, released_for: float) -> Iterator[Component]:
-    """The driver as a whole, and its events if the source has any."""
+    """Yield the driver as a whole, and its events if the source has any."""
     if view.released:
         why = f"the GPUs are released for another {released_for:.0f} s"
         yield _part("driver", "driver", "unknown", why)
@@ -131,8 +131,8 @@ def driver(view: NodeSnapshot, released_for: float) -> Iterator[Component]:
 
 
 def kernel_log(failure: str, *, read: bool) -> Component:
-    """The kernel log. `failure` is the reason why the log cannot be read, or empty. `read`: the log was
-    read recently; otherwise its state is unknown."""
+    """Return the kernel log. `failure` is the reason why the log cannot be read, or empty. `read`:
+    the log was read recently; otherwise its state is unknown."""
     if failure:
         return _part("kernel_log", "kernel_log", "degraded", failure)
     if not read:
@@ -148,14 +148,14 @@ def collectors(states: Iterable[CollectorState]) -> Iterator[Component]:
 
 
 def worst(components: Iterable[Component]) -> Word:
-    """The state of the node: that of its worst component. Unknown ranks above healthy and below
-    degraded."""
+    """Return the state of the node: that of its worst component. Unknown ranks above healthy and
+    below degraded."""
     found = {component.state for component in components}
     return next((word for word in _WORST if word in found), "unknown")
 
 
 def events(recent: Sequence[RecentError], view: NodeSnapshot) -> list[ErrorEvent]:
-    """The latest errors, newest first."""
+    """Return the latest errors, newest first."""
     indexes = {one.uuid: one.index for one in view.gpus}
     return [
         ErrorEvent(

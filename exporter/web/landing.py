@@ -24,7 +24,7 @@ def landing(
     states: Iterable[CollectorState],
     summaries: Mapping[str, str],
 ) -> bytes:
-    """The page: links (text by target) and a row for each collector."""
+    """Return the page: links (text by target) and a row for each collector."""
     rows = "".join(_row(state, summaries.get(state.name, "")) for state in states)
     nav = "".join(f'<a href="{escape(to)}">{escape(text)}</a>' for to, text in links.items())
     html = (

@@ -40,7 +40,7 @@ class Response:
     close: bool = False
 
     def with_headers(self, *headers: tuple[str, str]) -> Response:
-        """A copy with these headers added; existing headers of the same name are replaced."""
+        """Return a copy with these headers added; existing headers of the same name are replaced."""
         names = {name.lower() for name, _ in headers}
         kept = tuple(each for each in self.headers if each[0].lower() not in names)
         return replace(self, headers=(*kept, *headers))
@@ -49,7 +49,7 @@ class Response:
 def sentence(
     status: HTTPStatus, text: str, *headers: tuple[str, str], close: bool = False
 ) -> Response:
-    """An error or a short response, as one line of plain text."""
+    """Return an error or a short response, as one line of plain text."""
     return Response(status, f"{text}\n".encode(), headers=headers, close=close)
 
 

@@ -81,7 +81,7 @@ class ConfigFile:
 
 
 def _stamp(path: Path) -> Stamp:
-    """A value that differs when the file changed; a replaced file has another inode."""
+    """Return a value that differs when the file changed; a replaced file has another inode."""
     try:
         status = path.stat()
     except OSError:

@@ -37,7 +37,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 def selected_collectors(query: str, names: tuple[str, ...]) -> frozenset[str] | None:
-    """The collectors that `collect[]` or `exclude[]` select; None for all. Raises UserError."""
+    """Return the collectors that `collect[]` or `exclude[]` select; None for all. Raises UserError."""
     if not query:
         return None
     try:
@@ -58,7 +58,7 @@ def selected_collectors(query: str, names: tuple[str, ...]) -> frozenset[str] | 
 
 
 def release_seconds(query: str) -> float:
-    """The time in `ttl` for which the GPUs are released. Raises UserError."""
+    """Return the time in `ttl` for which the GPUs are released. Raises UserError."""
     try:
         given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=10))
     except ValueError:
@@ -90,11 +90,11 @@ class Routes:
             self._get[DCGM] = self._dcgm
 
     def handler(self, path: str) -> str:
-        """The path as a label value: a known path, or `other`."""
+        """Return the path as a label value: a known path, or `other`."""
         return path if path in self._get or path == RELEASE else OTHER
 
     async def answer(self, request: Request) -> Response:
-        """The response to a request."""
+        """Return the response to a request."""
         if request.path == RELEASE:
             if request.method != "POST":
                 return _wrong_method("POST")

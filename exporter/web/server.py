@@ -106,7 +106,7 @@ class WebServer:
             self._places.discard(place)
 
     def _make_room(self) -> bool:
-        """Whether the limit allows another connection, if necessary by closing an idle one."""
+        """Return whether the limit allows another connection, if necessary by closing an idle one."""
         if len(self._places) < self._max:
             return True
         idle = [(since, place) for place in self._places if (since := place.waiting) is not None]
@@ -195,11 +195,11 @@ class WebServer:
         return self._dressed(response)
 
     def _dressed(self, response: Response) -> Response:
-        """The response with the headers that every response has."""
+        """Return the response with the headers that every response has."""
         return response.with_headers(_NOSNIFF, *self._file.config.headers)
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:
-    """The client's address."""
+    """Return the client's address."""
     name = writer.get_extra_info("peername")
     return str(name[0]) if name else "?"

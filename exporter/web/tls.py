@@ -83,13 +83,13 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def suites_known() -> tuple[str, ...]:
-    """All names that cipher_suites accepts."""
+    """Return all names that cipher_suites accepts."""
     return (*TLS13_SUITES, *SUITES)
 
 
 def context(tls: Tls, folder: Path, where: str) -> ssl.SSLContext:
-    """The TLS context of the section; file names are relative to `folder`. Raises UserError that starts
-    with `where`."""
+    """Return the TLS context of the section; file names are relative to `folder`. Raises UserError
+    that starts with `where`."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if tls.prefer_server_cipher_suites:
         made.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -116,13 +116,14 @@ def _curve(made: ssl.SSLContext, curve: str, where: str) -> None:
 
 
 def allowed(certificate: Mapping[str, Any] | None, sans: tuple[str, ...]) -> bool:
-    """Whether a verified client certificate (`getpeercert()`) has one of these alternative names."""
+    """Return whether a verified client certificate (`getpeercert()`) has one of these alternative
+    names."""
     names = (certificate or {}).get("subjectAltName", ())
     return any(_plain(kind, name) in sans for kind, name in names if isinstance(name, str))
 
 
 def _plain(kind: str, name: str) -> str:
-    """An alternative name in its usual form, because Python writes IPv6 addresses in full."""
+    """Return an alternative name in its usual form, because Python writes IPv6 addresses in full."""
     if kind != "IP Address":
         return name
     try:
@@ -197,7 +198,8 @@ def _file(path: Path, where: str) -> bytes:
 
 @contextmanager
 def _in_memory(data: bytes) -> Iterator[str]:
-    """The path of an in-memory file, because the ssl module loads certificates from files only."""
+    """Return the path of an in-memory file, because the ssl module loads certificates from files
+    only."""
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, data)

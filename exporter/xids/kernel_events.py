@@ -115,7 +115,7 @@ EVENTS: tuple[str, ...] = tuple(dict.fromkeys(rule.event for rule in RULES))
 
 
 def kernel_event(text: str) -> str | None:
-    """The kind of event in this line, if any."""
+    """Return the kind of event in this line, if any."""
     for rule in RULES:
         if rule.hint in text and rule.pattern.search(text):
             return rule.event

@@ -46,7 +46,7 @@ class ErrorCounts:
 
     @classmethod
     def of(cls, totals: LedgerState, failure: str) -> ErrorCounts:
-        """An immutable copy."""
+        """Return an immutable copy."""
         return cls(
             xids={uuid: dict(codes) for uuid, codes in totals.counts.items()},
             xids_latest={uuid: dict(codes) for uuid, codes in totals.latest.items()},
@@ -95,11 +95,12 @@ class KernelLog:
         return self._ledger.codes.zeros
 
     def read_lately(self, now: float) -> bool:
-        """Whether the log was read, at least with an error, shortly before Unix time `now`."""
+        """Return whether the log was read, at least with an error, shortly before Unix time `now`."""
         return -AHEAD <= now - self._turned <= LATELY_SECONDS
 
     def counted(self, now: float) -> ErrorCounts:
-        """The counts at Unix time `now`; reads the log unless this was just done. Raises like `advance`."""
+        """Return the counts at Unix time `now`; reads the log unless this was just done. Raises
+        like `advance`."""
         with self._turn:
             if self._counted is not None and 0 <= now - self._counted[0] <= SAME_SECONDS:
                 return self._counted[1]
@@ -152,7 +153,7 @@ class KernelLog:
             self._log(event, why=complaint)
 
     def recommendations(self, view: NodeSnapshot, now: float) -> dict[str, Recommendation]:
-        """The recommended action for each GPU whose state is known, by uuid."""
+        """Return the recommended action for each GPU whose state is known, by uuid."""
         with self._lock:
             standing = self._ledger.totals.standing
             found = recommendations(view, standing, now, self._lookback)
@@ -164,12 +165,12 @@ class KernelLog:
             return dict(found)
 
     def recent(self) -> tuple[RecentError, ...]:
-        """The latest errors, oldest first."""
+        """Return the latest errors, oldest first."""
         with self._lock:
             return tuple(msgspec.structs.replace(each) for each in self._ledger.totals.recent)
 
     def latest(self) -> dict[str, int]:
-        """The latest XID code by uuid, for GPUs with an XID."""
+        """Return the latest XID code by uuid, for GPUs with an XID."""
         with self._lock:
             times = self._ledger.totals.latest
             found = {

@@ -62,7 +62,7 @@ class Batch:
 
 
 def parse(line: bytes) -> KmsgRecord | None:
-    """The record in a line; None when invalid (continuation lines begin with a space)."""
+    """Return the record in a line; None when invalid (continuation lines begin with a space)."""
     match = _HEAD.match(line)
     if match is None:
         return None
@@ -82,7 +82,7 @@ class KmsgReader:
         self.malformed = 0
 
     def read(self, position: Position) -> Batch:
-        """The records after `position`, and the position after them. Raises OSError."""
+        """Return the records after `position`, and the position after them. Raises OSError."""
         status = self._path.stat()
         if stat.S_ISREG(status.st_mode):
             return self._read_file(status.st_ino, position)
@@ -98,7 +98,7 @@ class KmsgReader:
         self._fd, self._inode, self._rest, self._torn = None, 0, b"", False
 
     def _open(self, inode: int) -> int:
-        """The descriptor of the log; reopened when the file was replaced."""
+        """Return the descriptor of the log; reopened when the file was replaced."""
         if self._fd is not None and self._inode == inode:
             return self._fd
         self.close()
@@ -137,7 +137,7 @@ class KmsgReader:
         return self._batch(lines, Position(self._inode, offset + whole, torn), full=full)
 
     def _start(self, descriptor: int, position: Position) -> tuple[int, bool]:
-        """The offset to continue at: 0 when the file was replaced or rewritten."""
+        """Return the offset to continue at: 0 when the file was replaced or rewritten."""
         offset = position.offset
         if position.inode != self._inode or os.fstat(descriptor).st_size < offset:
             return 0, False
@@ -164,8 +164,8 @@ class KmsgReader:
         return lines
 
     def _fifo_lines(self) -> list[bytes]:
-        """The complete lines of the FIFO. An unfinished line is invalid, because a part of a line can have
-        another meaning than the whole."""
+        """Return the complete lines of the FIFO. An unfinished line is invalid, because a part of a
+        line can have another meaning than the whole."""
         parts: list[bytes] = [self._rest]
         size = 0
         part = b"?"

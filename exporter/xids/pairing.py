@@ -27,7 +27,7 @@ class Pairs:
     open: dict[str, Waiting]
 
     def counts(self, what: str, witness: Witness, at: float) -> bool:
-        """Whether this report at Unix time `at` is an event that was not counted yet."""
+        """Return whether this report at Unix time `at` is an event that was not counted yet."""
         waiting = self.open.setdefault(what, {})
         other = waiting.get("nvml" if witness == "kernel" else "kernel", [])
         for number, (then, many) in enumerate(other):

@@ -41,7 +41,7 @@ class Recommendation(NamedTuple):
 
 
 def is_expired(standing: UnresolvedXid, now: float, lookback: float) -> bool:
-    """Whether an XID is too old to call for an action at Unix time `now`."""
+    """Return whether an XID is too old to call for an action at Unix time `now`."""
     if standing.action == "restart_app":
         lookback = min(lookback, APP_SECONDS)
     return now - standing.at > lookback
@@ -53,8 +53,8 @@ def recommendations(
     now: float,
     lookback: float = LOOKBACK_SECONDS,
 ) -> dict[str, Recommendation]:
-    """The recommendations by uuid, for every GPU whose state is known. `standing` are the XIDs by uuid since
-    the last reset or boot; XIDs older than `lookback` seconds are ignored."""
+    """Return the recommendations by uuid, for every GPU whose state is known. `standing` are the
+    XIDs by uuid since the last reset or boot; XIDs older than `lookback` seconds are ignored."""
     found: dict[str, Recommendation] = {}
     for gpu in view.gpus:
         if gpu.status is GpuStatus.UNKNOWN:

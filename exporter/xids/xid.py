@@ -67,7 +67,7 @@ class LineParser:
         self._left = 0
 
     def feed(self, text: str) -> XidEvent | SwitchEvent | None:
-        """The event in this line, if any."""
+        """Return the event in this line, if any."""
         if text.startswith("nvidia-nvswitch"):
             return _switch_event(text)
         if not text.startswith("NVRM:"):
@@ -94,7 +94,7 @@ class LineParser:
 
 
 def _detailed(bus: Bus | None, code: int, text: str, said: str) -> XidEvent:
-    """The event with the details in its line."""
+    """Return the event with the details in its line."""
     fatal: bool | None = None
     subcode: int | None = None
     recovery: Action | None = None
@@ -116,7 +116,7 @@ def _switch_event(text: str) -> SwitchEvent | None:
 def classify(
     code: Code, fatal: bool | None, subcode: int | None, recovery: Action | None
 ) -> tuple[Severity, Action]:
-    """The severity and action of an event, by the catalogue and the details of its line.
+    """Return the severity and action of an event, by the catalogue and the details of its line.
 
     If the line decides, the action is none until the line arrives.
     """
@@ -141,8 +141,8 @@ class Losses:
     open: dict[str, tuple[float, bool]]
 
     def counts(self, uuid: str, coded: bool, at: float) -> bool:
-        """Whether this loss counts, at Unix time `at`. Every line with a code counts, except the one that
-        completes a pair."""
+        """Return whether this loss counts, at Unix time `at`. Every line with a code counts, except
+        the one that completes a pair."""
         before = self.open.get(uuid)
         if before is not None and abs(at - before[0]) <= SAME_EVENT_SECONDS:
             was_coded = before[1]

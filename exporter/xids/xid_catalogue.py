@@ -109,13 +109,13 @@ class _Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def xid_catalogue() -> Mapping[int, Code]:
-    """The shipped XIDs by code."""
+    """Return the shipped XIDs by code."""
     return {each.code: each for each in load_rows(XIDS, "xids", Code)}
 
 
 @cache
 def sxid_catalogue() -> Mapping[int, Code]:
-    """The shipped SXIDs by code."""
+    """Return the shipped SXIDs by code."""
     return {each.code: each for each in load_rows(SXIDS, "sxids", Code)}
 
 
@@ -134,7 +134,8 @@ class Codes:
 
     @classmethod
     def of_site(cls, path: Path | None) -> Codes:
-        """The catalogue with the overrides of a YAML file. Raises UserError with the invalid key."""
+        """Return the catalogue with the overrides of a YAML file. Raises UserError with the invalid
+        key."""
         if path is None:
             return cls()
         overrides = load(path, _Overrides)
@@ -143,15 +144,15 @@ class Codes:
         return cls(overrides)
 
     def knows(self, code: int) -> bool:
-        """Whether an XID is in the catalogue or in the site's overrides."""
+        """Return whether an XID is in the catalogue or in the site's overrides."""
         return code in self._xids
 
     def xid(self, code: int) -> Code:
-        """The code of an XID; an unknown XID is a warning with the action none."""
+        """Return the code of an XID; an unknown XID is a warning with the action none."""
         return self._xids.get(code) or Code(code, f"XID {code}", "warning", "none")
 
     def sxid(self, code: int) -> Code:
-        """The code of an SXID; an unknown SXID is a warning with the action none."""
+        """Return the code of an SXID; an unknown SXID is a warning with the action none."""
         if self._sxids is None:
             self._sxids = dict(sxid_catalogue())
             _apply(self._sxids, self._sxid_overrides, "SXID")
@@ -176,7 +177,8 @@ def _check(path: Path, where: str, overrides: Mapping[int, Override], most: int)
 
 
 def differences(each: Code) -> tuple[bool, bool]:
-    """Whether our action differs from NVIDIA's immediate action, and from GPUd's first action."""
+    """Return whether our action differs from NVIDIA's immediate action, and from GPUd's first
+    action."""
     first = each.gpud.partition("/")[2].partition("+")[0] or each.gpud
     return each.action not in NVIDIA_SAYS[each.nvidia], each.action not in GPUD_SAYS[first]
 

@@ -66,7 +66,7 @@ class XidLedger:
         self._shown = {_key(event): event for event in self.totals.recent}
 
     def due(self, now: float) -> bool:
-        """Whether the ledger must be saved at Unix time `now`."""
+        """Return whether the ledger must be saved at Unix time `now`."""
         return self.dirty or (self._moved and not 0 <= now - self._saved < SAVE_SECONDS)
 
     def save(self, now: float = 0.0) -> None:
@@ -316,7 +316,7 @@ class XidLedger:
 
 
 def _told(at: float, event: GpuEvent, boot: BootTime) -> XidReport:
-    """The report for a driver event."""
+    """Return the report for a driver event."""
     return XidReport(
         "nvml", event.uuid, bus_key(event.pci_bus_id), event.code, at, at, boot.boot_id
     )
@@ -327,7 +327,7 @@ def _key(event: RecentError) -> tuple[str, str, int]:
 
 
 def _same(before: RecentError, event: RecentError) -> bool:
-    """Whether a new event is merged into the latest recent event of its kind."""
+    """Return whether a new event is merged into the latest recent event of its kind."""
     told = before.action == event.action or not before.text or not event.text
     return told and abs(event.first - before.last) <= TOGETHER_SECONDS
 
@@ -337,7 +337,7 @@ def _starts_boot(record: KmsgRecord, before: int) -> bool:
 
 
 def _after_last_boot(records: list[KmsgRecord]) -> list[KmsgRecord]:
-    """The records of the latest boot in a file read from its start."""
+    """Return the records of the latest boot in a file read from its start."""
     start = 0
     for number, record in enumerate(records):
         if number and _starts_boot(record, records[number - 1].microseconds):

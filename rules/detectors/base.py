@@ -43,11 +43,11 @@ class Timing:
     scrape_interval: float = 5.0
 
     def wait(self, seconds: float) -> float:
-        """A `for` or an interval, in seconds; at least 1."""
+        """Return a `for` or an interval, in seconds; at least 1."""
         return max(1.0, round(seconds / self.factor, 3))
 
     def window(self, seconds: float) -> float:
-        """A range, in seconds."""
+        """Return a range, in seconds."""
         return max(MIN_RANGE_SCRAPES * self.scrape_interval, round(seconds / self.factor, 3))
 
 
@@ -140,11 +140,11 @@ class Detector(Protocol):
     def queries(self) -> tuple[Query, ...]: ...
 
     def fit(self, history: History, training: FitParameters) -> Model | Refusal:
-        """The model for this history, or a refusal."""
+        """Return the model for this history, or a refusal."""
         ...
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        """The rules that implement the model."""
+        """Return the rules that implement the model."""
         ...
 
 
@@ -153,14 +153,14 @@ class Scorer(Protocol):
     """A detector whose scores are computed outside Prometheus."""
 
     def score(self, model: Model, latest: History) -> list[Score]:
-        """The scores at the last instant, except for GPUs with a missing input."""
+        """Return the scores at the last instant, except for GPUs with a missing input."""
         ...
 
     def threshold(self, model: Model) -> float:
-        """The score above which the alert fires."""
+        """Return the score above which the alert fires."""
         ...
 
 
 def text(seconds: float) -> str:
-    """A duration in the rule format."""
+    """Return a duration in the rule format."""
     return format_duration(seconds)

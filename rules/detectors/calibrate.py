@@ -28,7 +28,7 @@ class Calibration:
 
 
 def calibrate(scores: Floats, days: float, budget_per_day: float, floor: float) -> Calibration:
-    """The threshold for (series, time) scores that hold for the `for` duration of the alert.
+    """Return the threshold for (series, time) scores that hold for the `for` duration of the alert.
 
     `floor` is the minimum threshold.
     """
@@ -48,7 +48,7 @@ def calibrate(scores: Floats, days: float, budget_per_day: float, floor: float) 
 
 
 def _peaks(scores: Floats, base: float) -> Floats:
-    """The maximum of each run above the base; one run is one alert."""
+    """Return the maximum of each run above the base; one run is one alert."""
     out: list[float] = []
     above = scores > base
     for row, flags in zip(scores[above.any(axis=1)], above[above.any(axis=1)], strict=True):
@@ -61,5 +61,5 @@ def _peaks(scores: Floats, base: float) -> Floats:
 
 
 def alerts(scores: Floats, threshold: float) -> int:
-    """The number of alerts for scores that hold for the `for` duration of the alert."""
+    """Return the number of alerts for scores that hold for the `for` duration of the alert."""
     return runs(scores > threshold)

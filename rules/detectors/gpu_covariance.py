@@ -73,7 +73,8 @@ class CovarianceModel:
     facts: ModelFacts
 
     def distances(self, load: Floats, values: Floats) -> Floats:
-        """Mahalanobis distances for loads (n) and feature values (n, all features). NaN gives NaN."""
+        """Return Mahalanobis distances for loads (n) and feature values (n, all features). NaN
+        gives NaN."""
         left = values[:, self.features] - self._expected(load)
         squared = np.einsum("ij,jk,ik->i", left, np.asarray(self.precision), left)
         distance: Floats = np.sqrt(np.maximum(squared, 0.0))
@@ -157,7 +158,7 @@ class GpuCovariance:
         return RuleGroup("detector-gpu-covariance", timing.wait(INTERVAL), (alert,))
 
     def score(self, model: Model, latest: History) -> list[Score]:
-        """Distances at the last instant, for busy GPUs with all inputs."""
+        """Return distances at the last instant, for busy GPUs with all inputs."""
         assert isinstance(model, CovarianceModel)  # noqa: S101 - the service passes our own model
         keys, load, cube = _inputs(latest)
         if not keys:
@@ -168,7 +169,7 @@ class GpuCovariance:
         return [Score(key, float(distance[row])) for row, key in enumerate(keys) if bool(good[row])]
 
     def threshold(self, model: Model) -> float:
-        """The distance above which the alert fires."""
+        """Return the distance above which the alert fires."""
         assert isinstance(model, CovarianceModel)  # noqa: S101 - the service passes our own model
         return model.threshold
 
@@ -181,14 +182,14 @@ def _inputs(history: History) -> tuple[tuple[Key, ...], Floats, Floats]:
 
 
 def _teaching(held: Floats) -> Floats:
-    """The scores without extreme GPUs, if there are few of them: a faulty GPU must not raise the
-    threshold above its own score. If many GPUs are extreme, extreme scores are normal."""
+    """Return the scores without extreme GPUs, if there are few of them: a faulty GPU must not raise
+    the threshold above its own score. If many GPUs are extreme, extreme scores are normal."""
     far = (held > SUSPECT).any(axis=1)
     return held[~far] if far.sum() <= max(1.0, MAX_SICK_SHARE * len(held)) else held
 
 
 def _slopes(present: tuple[int, ...], slope: Row) -> dict[str, float]:
-    """The slopes in units of the sensor resolutions, rounded to significant digits."""
+    """Return the slopes in units of the sensor resolutions, rounded to significant digits."""
     return {
         f"{FEATURES[place][0].name}_slope": round(value / FEATURES[place][1], 1) + 0.0
         for place, value in zip(present, slope, strict=True)

@@ -159,7 +159,7 @@ class PeerBand:
 
 
 def deviations(history: History, width: int, spread: float) -> Iterator[JobBand]:
-    """The formula of the rules applied to history: one band per job that had enough peers."""
+    """Yield the formula of the rules applied to history: one band per job that had enough peers."""
     clock, load, owner = (history[query.name] for query in (CLOCK, UTILIZATION, ALLOCATION))
     owners: dict[Key, Floats] = {}
     for key, row in zip(owner.keys, np.isfinite(owner.values), strict=True):
@@ -196,8 +196,8 @@ def _band(job: Key, gpus: tuple[Key, ...], busy: Floats, spread: float) -> JobBa
 
 
 def _lagging(gpus: list[Key], suspect: NDArray[np.bool_], seen: NDArray[np.bool_]) -> int:
-    """The number of GPUs that lag for more than half of their busy time. A faulty GPU is repaired or
-    removed; a different role in a job, or a different GPU model, is permanent."""
+    """Return the number of GPUs that lag for more than half of their busy time. A faulty GPU is
+    repaired or removed; a different role in a job, or a different GPU model, is permanent."""
     behind, work = Counter[Key](), Counter[Key]()
     for row, gpu in enumerate(gpus):
         behind[gpu] += int(suspect[row].sum())

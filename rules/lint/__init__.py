@@ -38,7 +38,8 @@ class Finding:
 
 
 def lint_paths(paths: Sequence[Path] = ()) -> list[Finding]:
-    """Findings of files and folders (all *.yml in them); without paths, of the shipped rules.
+    """Return findings of files and folders (all *.yml in them); without paths, of the shipped
+    rules.
 
     Each file may use the recording rules of all files. Alert names must be unique.
     """
@@ -57,7 +58,7 @@ def lint_paths(paths: Sequence[Path] = ()) -> list[Finding]:
 
 
 def lint_file(path: Path) -> list[Finding]:
-    """Findings of one file, in order of lines. The file may use the shipped recording rules."""
+    """Return findings of one file, in order of lines. The file may use the shipped recording rules."""
     read = _read(path)
     if not isinstance(read, RuleFile):
         return [read]
@@ -68,7 +69,7 @@ def lint_file(path: Path) -> list[Finding]:
 def records(
     files: Iterable[RuleFile], known: Mapping[str, SeriesLabels] | None = None
 ) -> dict[str, SeriesLabels]:
-    """The labels of the results of recording rules, by name; a rule may use earlier rules."""
+    """Return the labels of the results of recording rules, by name; a rule may use earlier rules."""
     found = dict(known or {})
     for file in files:
         for rule in file.rules():

@@ -58,7 +58,7 @@ def _is_selector(node: Any) -> bool:
 
 
 def _strange(matcher: Any, values: tuple[str, ...]) -> str:
-    """A value of the matcher that no series can have, or "" if all are possible or unknown."""
+    """Return a value of the matcher that no series can have, or "" if all are possible or unknown."""
     if not values:
         return ""
     if matcher.op in (pp.MatchOp.Equal, pp.MatchOp.NotEqual):
@@ -142,7 +142,7 @@ def _on(node: Any, left: SeriesLabels, right: SeriesLabels) -> Iterator[Problem]
 def _singles(
     card: Any, left: tuple[SeriesLabels, str], right: tuple[SeriesLabels, str]
 ) -> list[tuple[SeriesLabels, str]]:
-    """The sides of which at most one series may match."""
+    """Return the sides of which at most one series may match."""
     if card == pp.VectorMatchCardinality.ManyToOne:
         return [right]
     return [left] if card == pp.VectorMatchCardinality.OneToMany else [left, right]
