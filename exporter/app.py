@@ -1,4 +1,4 @@
-"""The composition root: builds a running exporter from the settings."""
+"""The composition root of the exporter: creates all parts from the settings and runs them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SWITCH_SECONDS = 0.0005  # so that a scrape does not wait the default 5 ms for a
 
 @dataclass(frozen=True, slots=True)
 class ExporterSettings:
-    """The settings from the command line. A path is None when its flag is not set."""
+    """The settings from the command line. A path is None if its flag is not set."""
 
     web: WebSettings
     procfs: Path
@@ -67,7 +67,7 @@ class ExporterSettings:
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """The running parts; `supervisor` is None where there are no GPUs to read."""
+    """The parts of a running exporter. `supervisor` is None if the exporter reads no GPUs."""
 
     board: GpuStates
     frame: PageBuilder
@@ -77,14 +77,17 @@ class Exporter:
 
 
 def library_loads() -> bool:
-    """Return whether NVML's library can be loaded; tested in a separate process."""
+    """Return whether the NVML library can be loaded. The test runs in a separate process."""
     code = f"import ctypes; ctypes.CDLL({NVML_LIBRARY!r})"
     tried = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, check=False)
     return tried.returncode == 0
 
 
 def choose_source(settings: ExporterSettings, log: Callable[..., None]) -> str:
-    """`nvml`, `simulated` or `none`. Raises UserError when the requested source is unavailable."""
+    """Return the source of GPU values: `nvml`, `simulated` or `none`.
+
+    Raises UserError if the requested source is unavailable.
+    """
     if settings.source != "auto":
         if settings.source == "simulated" and settings.hardware_dir is None:
             raise UserError(
@@ -100,7 +103,7 @@ def choose_source(settings: ExporterSettings, log: Callable[..., None]) -> str:
 
 
 def choose_node(settings: ExporterSettings, source: str) -> str:
-    """Return the node's name in the cluster. Raises UserError when the hardware folder has no such
+    """Return the node's name in the cluster. Raises UserError if the hardware directory has no such
     node."""
     if source != "simulated" or settings.hardware_dir is None:
         return settings.node or socket.gethostname()
@@ -114,7 +117,7 @@ def choose_node(settings: ExporterSettings, source: str) -> str:
 
 
 def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
-    """Assemble the parts without starting them."""
+    """Create all parts of the exporter without starting them."""
     source = choose_source(settings, log)
     node = choose_node(settings, source)
     on = {entry.name for entry in COLLECTORS} - settings.without
@@ -181,7 +184,10 @@ def _supervisor(
     intervals: Mapping[Group, float],
     log: Callable[..., None],
 ) -> WorkerSupervisor:
-    """Return the simulated source has no driver events; its XIDs come from the kernel log only."""
+    """Create the supervisor of the worker processes.
+
+    The simulated source has no driver events, so its XIDs come only from the kernel log.
+    """
     events = "exporter.sources.nvml" if arguments[0] == "nvml" else ""
     return WorkerSupervisor(
         board,
@@ -195,8 +201,11 @@ def _supervisor(
 
 
 def once(settings: ExporterSettings) -> bytes:
-    """Return the page after one full round. Works on a copy of the state, so that a running
-    exporter with the same state folder is not affected."""
+    """Collect all metrics once and return the metrics page.
+
+    It uses a copy of the state, so a running exporter with the same state directory is not
+    affected.
+    """
     with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
         try:
             for name in ("inventory.json", "xid.json"):
@@ -220,7 +229,8 @@ def once(settings: ExporterSettings) -> bytes:
 
 
 def check(settings: ExporterSettings) -> None:
-    """Check that the exporter could start with these settings; changes nothing. Raises UserError."""
+    """Check whether the exporter could start with these settings, without changes. Raises
+    UserError."""
     settings.web.read(logger())
     if path := settings.flags.get(SOCKET):
         inbox.check(path)
@@ -229,13 +239,15 @@ def check(settings: ExporterSettings) -> None:
 
 
 def _aside(settings: ExporterSettings, folder: Path) -> ExporterSettings:
-    """Return the settings with a separate state folder and without the socket for progress reports,
-    which belongs to the running exporter."""
+    """Return the settings with a temporary state directory and without the progress socket.
+
+    The socket belongs to the running exporter.
+    """
     return replace(settings, state_dir=folder, flags={**settings.flags, SOCKET: None})
 
 
 def serve(settings: ExporterSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises UserError when the exporter cannot start."""
+    """Run the exporter until SIGTERM or SIGINT. Raises UserError if it cannot start."""
     sys.setswitchinterval(SWITCH_SECONDS)
     # One heap for all threads saves memory, because the threads of collectors mostly wait.
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
@@ -275,14 +287,17 @@ async def _serve(exporter: Exporter, server: WebServer, listeners: list[socket.s
 
 
 def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an unhandled exception as one line, without a traceback."""
+    """Log an exception that no task handled as one line, without a traceback."""
     error = context.get("exception")
     why = f"{type(error).__name__}: {error}" if error else ""
     logger()("stray_error", what=str(context.get("message", ""))[:200], why=why[:500])
 
 
 def claim(state_dir: Path) -> int:
-    """Make the state folder and lock it for this process. Raises UserError."""
+    """Create the state directory, lock it for this process, and return the lock's file descriptor.
+
+    Raises UserError if another exporter holds the lock, or the directory is not writable.
+    """
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

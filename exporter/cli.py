@@ -1,4 +1,4 @@
-"""`fleetmedic exporter`: the command, with flags in the style of node_exporter."""
+"""The command `fleetmedic exporter`. Its flags follow the style of node_exporter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 def collector_flags(command: F) -> F:
-    """Adds --collector.NAME, --no-collector.NAME and the collector's own flags for each collector."""
+    """Add --collector.NAME, --no-collector.NAME and the collector's own flags for each collector."""
     for entry in reversed(list(COLLECTORS)):
         for flag in reversed(entry.flags):
             command = click.option(f"--{flag.name}", key(flag.name), **_option(flag))(command)  # type: ignore[type-var]
@@ -40,8 +40,10 @@ def collector_flags(command: F) -> F:
 
 
 def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
-    """Return the disabled collectors. With --collector.disable-defaults, only named collectors stay
-    on."""
+    """Return the disabled collectors.
+
+    With --collector.disable-defaults, all collectors are disabled that no flag enables.
+    """
     named = {
         key: ctx.get_parameter_source(key) is not ParameterSource.DEFAULT for key in SWITCH_KEYS
     }
@@ -54,7 +56,7 @@ def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
 
 
 def _option(flag: Flag) -> dict[str, Any]:
-    """Return the click option parameters of a collector's flag."""
+    """Return the parameters of the click option for a collector's flag."""
     shown: dict[str, Any] = {"help": flag.help, "show_default": flag.default is not None}
     if flag.type is bool:
         return shown | {"is_flag": True, "default": bool(flag.default), "show_default": False}
@@ -70,7 +72,7 @@ def _between(flag: str, text: str, low: int, high: int) -> float:
 
 
 def folder(path: Path | None, flag: str) -> Path | None:
-    """Return the path of a folder that must exist. Raises UserError."""
+    """Return the path. Raises UserError if it is not a directory."""
     if path is not None and not path.is_dir():
         raise UserError(f"{flag} {path}: no such folder; check the path.")
     return path

@@ -1,6 +1,6 @@
-"""The current state of the GPUs. Written by the supervisor's thread, read by collectors.
+"""Holds the current state of all GPUs. The supervisor's thread writes it, collectors read it.
 
-The board never guesses: stale verdicts and values are withheld, and a GPU without data has no verdict.
+Stale statuses and values are withheld. A GPU without current data has the status unknown.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ MAX_EVENTS = 10_000
 
 
 def time_to_live(group: Group, every: float) -> float:
-    """Return seconds for which a group's values are valid: three intervals. Limits do not change on
-    their own, so they stay valid until a read fails."""
+    """Return how many seconds the values of a group are valid: three read intervals.
+
+    Limits do not change on their own, so they are valid until a read fails.
+    """
     if group == "limits":
         return float("inf")
     return min(FAST_TTL_MAX, 3 * every) if group in ("load", "gpm") else 3 * every
@@ -62,7 +64,7 @@ def time_to_live(group: Group, every: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPoolState:
-    """The state of the supervisor's processes. GPUs are identified by the number that the source uses."""
+    """The state of the worker processes. GPUs are identified by the source's number (slot)."""
 
     failure: str
     restarts: int = 0
@@ -83,10 +85,10 @@ class _GpuRecord:
 
 
 class GpuStates:
-    """The state of all GPUs. All methods are thread-safe.
+    """The current state of all GPUs. All methods are thread-safe.
 
-    Messages come from several workers, which may number the GPUs differently; `worker` identifies the
-    sender of a message.
+    Messages come from several workers, which may number the GPUs differently. So each message has
+    the number of its `worker`.
     """
 
     def __init__(
@@ -119,7 +121,7 @@ class GpuStates:
             return len(self._known)
 
     def apply(self, message: Message, now: float, worker: int = 0) -> None:
-        """Apply a worker's message at Unix time `now`."""
+        """Update the states by a worker's message, received at Unix time `now`."""
         with self._lock:
             self._version += 1
             if isinstance(message, GroupReadings):
@@ -144,16 +146,18 @@ class GpuStates:
             self._write()
 
     def hung(self, slot: int, now: float, worker: int = 0) -> None:
-        """Mark the GPU in this slot as hung until it responds again, without a time limit.
+        """Mark a GPU as hung until it responds again, without a time limit.
 
-        The subsequent call of `supervised` notifies the collectors, so that a page shows both changes.
+        Collectors are notified by the following call of `supervised`, so a page shows both changes
+        together.
         """
         with self._lock:
             self._version += 1
             self._verdict(slot, GpuStatus.HUNG, now, worker)
 
     def alive(self, slot: int, now: float, worker: int = 0) -> None:
-        """Calls for the GPU in this slot return, with or without an error."""
+        """Mark a hung GPU as up, because the driver's calls for it return again, with or without an
+        error."""
         with self._lock:
             record = self._records.get(self._uuid(slot, worker) or "")
             if record is not None and record.status in (GpuStatus.UP, GpuStatus.HUNG):
@@ -161,7 +165,7 @@ class GpuStates:
                 record.status, record.at = GpuStatus.UP, now
 
     def withhold(self, slot: int, group: Group, worker: int = 0) -> None:
-        """Remove this group's values of this GPU, because they are no longer read."""
+        """Remove the values of a group of a GPU, because the group is no longer read."""
         with self._lock:
             record = self._records.get(self._uuid(slot, worker) or "")
             if record is not None:
@@ -174,7 +178,7 @@ class GpuStates:
             self._slots.pop(worker, None)
 
     def supervised(self, state: WorkerPoolState) -> None:
-        """Set the state of the supervisor's processes."""
+        """Set the state of the worker processes."""
         with self._lock:
             if state.released and not self._state.released:
                 for record in self._records.values():
@@ -191,14 +195,15 @@ class GpuStates:
             self._events.append((at, event))
 
     def take_events(self) -> list[tuple[float, GpuEvent]]:
-        """Return the driver's events since the last call, with the Unix time of arrival."""
+        """Remove and return the driver events since the last call, each with its Unix time of
+        arrival."""
         with self._lock:
             taken = list(self._events)
             self._events.clear()
             return taken
 
     def view(self, now: float) -> NodeSnapshot:
-        """Return the state of all GPUs at Unix time `now`."""
+        """Return a snapshot of all GPUs at Unix time `now`."""
         with self._lock:
             if self._seen is not None and self._seen[:2] == (self._version, now):
                 return self._seen[2]
@@ -284,7 +289,10 @@ class GpuStates:
         self._known, self._unwritten = merged, True
 
     def _write(self) -> None:
-        """Called without the lock, so that no reader waits for the disk. Retried each round on failure."""
+        """Save the inventory. Each round retries a failed write.
+
+        The lock is not held during the write, so that no reader waits for the disk.
+        """
         try:
             gpu_inventory.write(self._path, self._known)
             self._unwritten, self.write_error = False, ""
@@ -301,8 +309,11 @@ class GpuStates:
             self._errors[key] = self._errors.get(key, 0) + count
 
     def _uuid(self, slot: int, worker: int | None = None) -> str | None:
-        """Return the uuid for a GPU number: according to this worker, another worker connected to
-        the same GPUs, the order on the bus, or the inventory."""
+        """Return the UUID of the GPU with this number; None if it is unknown.
+
+        Sources, in this order: this worker, other workers with the same GPUs, the order on the bus,
+        the inventory.
+        """
         mine = self._slots.get(worker, {}) if worker is not None else {}
         for numbers in (mine, *self._slots.values()):
             if slot in numbers:

@@ -1,4 +1,5 @@
-"""The host collectors, in the order of the page; their families are compatible with node_exporter."""
+"""The host collectors, in the order of the metrics page. Their families are compatible with
+node_exporter."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def _sys(name: str, summary: str, kind: Callable[[Path], Collector]) -> Collecto
 
 
 def _pattern(parts: CollectorContext, flag: str, default: str) -> re.Pattern[str]:
-    """Return the regular expression in a flag. Raises UserError."""
+    """Return the compiled regular expression of a flag. Raises UserError if it is invalid."""
     text = str(parts.flags.get(flag) or default)
     try:
         return re.compile(text)
@@ -92,7 +93,8 @@ def _regex(name: str, help_text: str, default: str) -> tuple[Flag, ...]:
 
 
 def _switched(entry: CollectorSpec) -> CollectorSpec:
-    """Return the collector, disabled by --collector.disable-host if node_exporter has its families."""
+    """Return the collector. With --collector.disable-host it is off if node_exporter has the same
+    families."""
 
     def make(parts: CollectorContext) -> Collector | None:
         if parts.flags.get(_DISABLE) and entry.name not in _OURS_ALONE:

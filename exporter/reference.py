@@ -1,5 +1,8 @@
-"""Generates docs/metrics.md from the catalogue and the collectors: one section for each collector of the
-exporter and one for each other producer. `python -m exporter.reference` prints the page."""
+"""Generates docs/metrics.md: one section per collector of the exporter and per other producer of
+metrics.
+
+`python -m exporter.reference` prints the page.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ families are always included."""
 
 
 def markdown(metrics: Catalogue) -> str:
-    """Return the whole page."""
+    """Return the page as Markdown."""
     every = _intervals()
     lines = [_HEAD, "", "## Collectors of the exporter", ""]
     lines += ["| collector | default | interval | reads |", "|---|---|---|---|"]
@@ -52,7 +55,7 @@ def markdown(metrics: Catalogue) -> str:
 
 
 def _produced(metrics: Catalogue, producer: Producer) -> Iterator[Metric]:
-    """Yield a producer's families, with the labels that this producer uses."""
+    """Yield a producer's metric families, with the labels that this producer uses."""
     for metric in metrics:
         if metric.producer == producer:
             yield metric
@@ -80,7 +83,7 @@ def _chapter(title: str, metrics: Iterable[Metric]) -> Iterator[str]:
 
 
 def _label(metric: Metric, label: str) -> str:
-    """Return a label, with its possible values if the set is closed."""
+    """Return a label, with its possible values if the set is fixed."""
     values = metric.values.get(label, ())
     return f"`{label}` ({', '.join(values)})" if values else f"`{label}`"
 

@@ -1,6 +1,6 @@
-"""The collectors, in the order of the page. Only the composition root reads them.
+"""The registry of collectors, in the order of the metrics page. Only the composition root reads it.
 
-To add a collector: one file in collectors/, its families in catalogue.yml, and one line here.
+To add a collector, add one file in collectors/, its families in catalogue.yml, and one line here.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _allocation(parts: CollectorContext) -> Collector | None:
 
 
 def kernel_log(parts: CollectorContext) -> KernelLog:
-    """Return the shared reader of the kernel log. Raises UserError for invalid overrides."""
+    """Create the shared reader of the kernel log. Raises UserError for invalid overrides."""
     if "kernel_log" not in parts.shared:
         codes = Codes.of_site(parts.flags.get("collector.xid.overrides"))
         ledger = XidLedger(parts.state_dir / "xid.json", codes)

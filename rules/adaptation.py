@@ -1,4 +1,4 @@
-"""The parameters of one Prometheus, and the rule files adapted to it. Pure."""
+"""Adapts the shipped rule files to one Prometheus. Pure."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ SHORTEST_INTERVAL = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RenderParameters:
-    """One Prometheus. Raises UserError for invalid values.
+    """The parameters by which rule files are adapted to one Prometheus.
 
     Every duration is divided by `factor`. `categories` selects alerts (empty: all). `jobs` maps the
-    scrape jobs of the shipped rules to the names in this Prometheus. `scrape_interval` is in seconds.
+    scrape jobs of the shipped rules to the names in this Prometheus. `scrape_interval` is in
+    seconds. Raises UserError for invalid values.
     """
 
     factor: float = 1.0
@@ -51,12 +52,12 @@ class RenderParameters:
 
 
 def adapt(place: RenderParameters, files: Iterable[RuleFile]) -> tuple[RuleFile, ...]:
-    """Return the files adapted to the place; files without rules are omitted.
+    """Return the adapted rule files. Files without rules are omitted.
 
-    Durations of `for`, `keep_firing_for`, ranges, offsets and group intervals are divided, and
+    All durations are divided: `for`, `keep_firing_for`, ranges, offsets, group intervals, and
     numbers that are compared with time(). The minimum is four scrape intervals for ranges and such
-    numbers, one for `for` (otherwise one failed scrape would be an outage), and 1 s for group
-    intervals.
+    numbers, one scrape interval for `for` (otherwise one failed scrape would be an outage), and 1 s
+    for group intervals.
     """
     changed = [_mapped(file, place) for file in files]
     if place.categories:
@@ -114,7 +115,7 @@ def _names(value: str, jobs: Mapping[str, str]) -> str:
 
 
 def _chosen(files: list[RuleFile], categories: frozenset[str]) -> list[RuleFile]:
-    """Return the alerts of these categories, and the recording rules that they use, also
+    """Return the alerts of these categories, and the recording rules that they use directly or
     indirectly."""
 
     def wanted(rule: Rule) -> bool:
@@ -134,8 +135,8 @@ def _only(file: RuleFile, kept: Callable[[Rule], bool]) -> RuleFile:
 
 
 def records_of(rules: Iterable[Rule], every: Iterable[Rule]) -> list[Rule]:
-    """Return the recording rules in `every` that `rules` use, also indirectly, in the order of
-    `every`."""
+    """Return the recording rules in `every` that `rules` use directly or indirectly, in the order
+    of `every`."""
     known: dict[str, list[Rule]] = {}
     for rule in every:
         if not rule.is_alert:

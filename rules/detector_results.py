@@ -1,7 +1,7 @@
-"""The latest results of the detectors, and the HTTP server that exports them.
+"""The latest results of the detectors, and the HTTP server that exports them as metrics.
 
-Scores are exported only while they are fresh. If the loop is stuck or Prometheus does not respond,
-the scores disappear instead of going stale.
+Scores are exported only while they are fresh. If the detector loop is stuck or Prometheus does not
+respond, the scores disappear and do not become stale.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ SLOW_CLIENT_SECONDS = 3.0
 
 @dataclass(slots=True)
 class DetectorResults:
-    """The data behind /metrics. The loop writes it and the server reads it: values are replaced as a
-    whole and never modified in place."""
+    """The latest results of all detectors, exported at /metrics.
+
+    The detector loop writes them and the HTTP server reads them from another thread. Values are
+    replaced as a whole and never modified in place.
+    """
 
     interval: float
     fresh_for: float
@@ -37,20 +40,23 @@ class DetectorResults:
     ready: bool = False
 
     def failed(self, detector: str, step: str) -> None:
-        """Count an exception of a detector in `fit` or `score`."""
+        """Count an exception of a detector. `step` is `fit` or `score`."""
         key = (detector, step)
         self.exceptions = {**self.exceptions, key: self.exceptions.get(key, 0) + 1}
 
 
 class DetectorResultsCollector(Collector):
-    """The board as metrics. The labels of a score are `target_cluster` and `target_node`, because the
-    scrape configuration sets `cluster` and `node`."""
+    """Exports the results as metrics.
+
+    The labels of a score are `target_cluster` and `target_node`, because the scrape configuration
+    sets `cluster` and `node`.
+    """
 
     def __init__(self, board: DetectorResults) -> None:
         self._board = board
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all families; scores only while they are fresh."""
+        """Yield all metric families. Scores are omitted unless they are fresh."""
         yield from (
             _gauge(
                 "detector_last_run_timestamp_seconds",
@@ -99,7 +105,8 @@ def _gauge(name: str, help_text: str, values: dict[str, float]) -> GaugeMetricFa
 
 
 def server(host: str, port: int, board: DetectorResults) -> ThreadingHTTPServer:
-    """Return the HTTP server of the board, not started. Raises UserError if the port is in use."""
+    """Create the HTTP server for the results, without starting it. Raises UserError if the port is
+    in use."""
     registry = CollectorRegistry()
     registry.register(DetectorResultsCollector(board))
 

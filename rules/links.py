@@ -1,4 +1,4 @@
-"""The links of an alert: its runbook, and the dashboard of its target."""
+"""Builds the URLs in an alert's annotations: its runbook, and the dashboard of its target."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ _BOARD = "/d/"
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Base URLs. Dashboards are served by Grafana or by the remediator, both at /d/UID. Raises
-    UserError for an invalid URL."""
+    """The base URLs of runbooks and dashboards. Grafana and the remediator both serve dashboards at
+    /d/UID.
+
+    Raises UserError for an invalid URL.
+    """
 
     runbooks: str = RUNBOOK_BASE
     dashboards: str = DASHBOARD_BASE
@@ -31,8 +34,11 @@ class Links:
                 )
 
     def annotations(self, alert: str, board: str, labels: Iterable[str]) -> dict[str, str]:
-        """Return both URLs of an alert. The dashboard variables are labels of the alert, escaped by
-        Prometheus (urlquery) because label values are untrusted."""
+        """Return the annotations with both URLs of an alert.
+
+        `labels` are the alert's labels that set the dashboard's variables. Prometheus escapes their
+        values (urlquery), because label values are untrusted.
+        """
         chosen = "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in labels)
         address = f"{self.dashboards.rstrip('/')}{_BOARD}{UID_PREFIX}{board}"
         return {
@@ -41,7 +47,7 @@ class Links:
         }
 
     def rebased(self, annotations: dict[str, str]) -> dict[str, str]:
-        """Return the annotations with both URLs moved to these base URLs."""
+        """Return the annotations with both URLs changed to these base URLs."""
         changed = dict(annotations)
         if url := annotations.get(RUNBOOK_URL):
             changed[RUNBOOK_URL] = f"{self.runbooks.rstrip('/')}/{url.rpartition('/')[2]}"

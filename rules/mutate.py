@@ -1,8 +1,9 @@
 """Mutation testing of the alert rules: for each mutation of a rule, a promtool test must fail.
 
-Mutations: each threshold 10 % higher and lower, each matcher dropped and altered, each alternative of a
-regular expression dropped, `for` and `keep_firing_for` dropped. promtool runs the tests of the alert
-with the mutated rule alone. A mutation that no test detects is a survivor and needs a documented reason.
+Mutations: each threshold 10 % higher and lower, each matcher dropped and altered, each alternative
+of a regular expression dropped, `for` and `keep_firing_for` dropped. promtool runs the tests of the
+alert with the mutated rule alone. A mutation that no test detects is a survivor and needs a
+documented reason.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SECONDS_PER_RUN = 60
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A mutated rule; `what` describes the mutation and is unique for the alert."""
+    """A mutated rule. `what` describes the mutation and is unique for the alert."""
 
     what: str
     rule: Rule
@@ -43,7 +44,7 @@ class Mutation:
 
 @dataclass(frozen=True, slots=True)
 class MutationResult:
-    """Whether a test failed for a mutation; `reason` is why a survivor is allowed."""
+    """Whether a test failed for a mutation. `reason` says why a survivor is allowed."""
 
     alert: str
     what: str
@@ -52,7 +53,10 @@ class MutationResult:
 
     @property
     def fine(self) -> bool:
-        """True for a detected mutation without a reason, or a survivor with a reason."""
+        """True if a test detected the mutation, or a survivor has a reason.
+
+        A reason for a detected mutation is wrong.
+        """
         return self.killed != bool(self.reason)
 
 
@@ -114,10 +118,11 @@ def _without(expr: str, matcher: promql.Matcher) -> str:
 def run(
     promtool: Path, *, alerts: Sequence[str] = (), tests: Path = TESTS, jobs: int = 2
 ) -> list[MutationResult]:
-    """Test all mutations of the shipped alerts, or of `alerts`, `jobs` at a time.
+    """Test all mutations of the shipped alerts, or of `alerts`. Up to `jobs` tests run at the same
+    time.
 
-    Raises UserError if an alert is unknown or has no tests, if its tests fail without a mutation, or
-    if promtool fails for another reason than a failed test.
+    Raises UserError if an alert is unknown or has no tests, if its tests fail without a mutation,
+    or if promtool fails for another reason than a failed test.
     """
     groups = [group for file in shipped() for group in file.groups]
     files = {rule.name: rule for group in groups for rule in group.rules if rule.is_alert}
@@ -147,7 +152,7 @@ def run(
 
 
 def unknown_excuses(outcomes: Sequence[MutationResult], tests: Path = TESTS) -> list[str]:
-    """Return entries of the survivors file for mutations of these alerts that do not exist."""
+    """Return entries of the survivors file that name no existing mutation of these alerts."""
     tried = {(outcome.alert, outcome.what) for outcome in outcomes}
     seen = {outcome.alert for outcome in outcomes}
     excuses = _excuses(tests / SURVIVORS)
@@ -175,9 +180,11 @@ def _tests_of(name: str, tests: Path) -> dict[str, Any]:
 
 
 def _single(rule: Rule, groups: Sequence[RuleFileGroup]) -> tuple[RuleFileGroup, ...]:
-    """Return the rule with the recording rules that it uses, in their groups. Its own group has no
-    interval, so that its tests set the evaluation interval and a group of 1 s is not slower to
-    test."""
+    """Return the rule with the recording rules that it uses, in their groups.
+
+    Its own group has no interval. So its tests set the evaluation interval, and a group of 1 s does
+    not make the tests slower.
+    """
     every = [each for group in groups for each in group.rules]
     read = {record.name for record in records_of([rule], every)}
     found = []
@@ -192,8 +199,11 @@ def _single(rule: Rule, groups: Sequence[RuleFileGroup]) -> tuple[RuleFileGroup,
 
 
 def noticed(text: str) -> bool:
-    """Return whether promtool failed because of the mutation: other alerts than expected, or a
-    query error, such as many-to-many matching without a matcher."""
+    """Return whether promtool failed because of the mutation.
+
+    That is: other alerts than expected, or a query error, such as many-to-many matching without a
+    matcher.
+    """
     return "got:[" in text or re.search(r"rule: \w+, time: \S+, err: ", text) is not None
 
 
@@ -204,7 +214,7 @@ def _red(
     name: str,
     cases: dict[str, Any],
 ) -> bool:
-    """Return whether the tests fail with these groups."""
+    """Return whether the tests fail with these rule groups."""
     folder.mkdir()
     single = RuleFile(folder / "rule.yml", groups)
     (folder / "rule.yml").write_text(single.text(), encoding="utf-8")

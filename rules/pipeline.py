@@ -1,6 +1,6 @@
-"""From history to live rules: read, fit, compile, describe and publish, one detector at a time.
+"""Produces live rules from history: read, fit, compile, add annotations, publish, per detector.
 
-The failure of one detector does not stop the others. Each detector has an outcome with a reason.
+The failure of one detector does not stop the others. Each detector has a result with a reason.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ log = structlog.get_logger("rules")
 
 @dataclass(frozen=True, slots=True)
 class DetectorRun:
-    """How a detector's run ended. Without a model there was too little history, or a failure.
+    """The result of a detector's run. Without a `model`, there was too little history, or a
+    failure.
 
     `broken`: the detector itself raised an exception.
     """
@@ -53,7 +54,7 @@ class DetectorRun:
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    """The live rules of a detector."""
+    """The published rules of a detector."""
 
     group: str
     text: str
@@ -61,7 +62,7 @@ class _Live:
 
 
 class DetectorPipeline:
-    """The detectors of one Prometheus."""
+    """Runs the detectors of one Prometheus."""
 
     def __init__(
         self, settings: RulesSettings, detectors: Iterable[Detector], prometheus: Prometheus
@@ -145,7 +146,7 @@ class DetectorPipeline:
 
 
 def described(group: RuleGroup, facts: ModelFacts) -> RuleGroup:
-    """Return the group with the facts of the model in the annotations of each alert."""
+    """Return the group with information about the model in the annotations of each alert."""
     said = {
         "model": f"{facts.detector} {facts.digest}",
         "trained_on": f"{_when(facts.trained_from)} to {_when(facts.trained_to)}, "
@@ -163,7 +164,7 @@ def described(group: RuleGroup, facts: ModelFacts) -> RuleGroup:
 
 
 def render(group: RuleGroup, facts: ModelFacts, factor: float) -> str:
-    """Return the rule file of a group, as text."""
+    """Return the rule file of a group as text."""
     rules = tuple(_plain(rule) for rule in group.rules)
     file = RuleFile(
         Path(f"{facts.detector}.yml"),

@@ -1,8 +1,8 @@
-"""Analysis of PromQL queries, and edits that keep their layout.
+"""Parses PromQL queries, and edits them without changing their layout.
 
-promql-parser returns no positions, and its printer loses parentheses and escapes. So the tree decides
-*which* number is a duration or a threshold, and a small tokenizer finds *where* each token is. The
-two are paired in source order. Every edited text is parsed again before it is returned.
+promql-parser returns no positions, and its printer loses parentheses and escapes. So the tree
+decides *which* number is a duration or a threshold, and a small tokenizer finds *where* each token
+is. The two are paired in source order. Every edited text is parsed again before it is returned.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ _TOKEN = re.compile(
 
 
 class NumberRole(StrEnum):
-    """The role of a number when durations are divided."""
+    """The role of a number in a query; it decides how the number is scaled when durations are
+    divided."""
 
     PLAIN = "plain"
     AGE = "age"  # compared with an expression of time(), in seconds
@@ -55,7 +56,7 @@ class NumberRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token of the query, `text[start:end]`."""
+    """One token of a query, `text[start:end]`."""
 
     kind: str
     text: str
@@ -94,8 +95,11 @@ class Selector:
 
 
 def parse(text: str) -> Any:
-    """Return the tree of a query. Raises UserError with the message of the parser, if a duration is
-    out of range, or if the query is too long or too deeply nested."""
+    """Return the syntax tree of a query. Raises UserError with the message of the parser.
+
+    Also raises UserError if a duration is out of range, or if the query is too long or too deeply
+    nested.
+    """
     run = tokens(text)
     if len(run) > MAX_TOKENS:
         raise UserError(f"invalid PromQL: the query has more than {MAX_TOKENS} tokens.")
@@ -116,7 +120,7 @@ def parse(text: str) -> Any:
 
 
 def _endless(run: list[Token]) -> Iterator[str]:
-    """Yield numbers used as durations that are out of range."""
+    """Yield the out-of-range numbers that are used as durations."""
     for index, token in enumerate(run):
         before = run[index - 1] if index else None
         if before is not None and before.text in ("+", "-") and index > 1:
@@ -141,7 +145,7 @@ def _deeper(tree: Any, most: int) -> bool:
 
 
 def tokens(text: str) -> list[Token]:
-    """Return all tokens except whitespace and comments, in order."""
+    """Return all tokens in order, without whitespace and comments."""
     return [
         Token(str(match.lastgroup), match[0], match.start(), match.end())
         for match in _TOKEN.finditer(text)
@@ -150,7 +154,10 @@ def tokens(text: str) -> list[Token]:
 
 
 def edit(text: str, changes: list[tuple[int, int, str]]) -> str:
-    """Replace non-overlapping spans, in any order. Raises UserError if the result is invalid."""
+    """Replace non-overlapping spans `(start, end, new text)`, in any order.
+
+    Raises UserError if the result is invalid.
+    """
     for start, end, new in sorted(changes, reverse=True):
         text = text[:start] + new + text[end:]
     parse(text)
@@ -198,7 +205,7 @@ def _selectors(node: Any, function: str | None) -> Iterator[Selector]:
 
 
 def matchers(text: str) -> list[Matcher]:
-    """Return all label matchers in braces, in order, except a quoted metric name."""
+    """Return all label matchers in braces, in order, without a quoted metric name."""
     parse(text)
     found: list[Matcher] = []
     run = tokens(text)
@@ -214,7 +221,7 @@ def matchers(text: str) -> list[Matcher]:
 
 
 def numbers(text: str) -> list[Number]:
-    """Return all number literals with their roles, in order, except durations in brackets."""
+    """Return all number literals with their roles, in order, without durations in brackets."""
     literals = list(_literals(parse(text), NumberRole.PLAIN))
     places = _number_tokens(tokens(text))
     if len(literals) != len(places) or any(
@@ -251,7 +258,8 @@ def _literals(node: Any, role: NumberRole) -> Iterator[tuple[float, NumberRole]]
 
 
 def _roles(node: Any, role: NumberRole) -> list[NumberRole]:
-    """Return the role of numbers in each child, if a number in place of this node has `role`."""
+    """Return the role of numbers in each child of a node. `role` is that of a number in place of
+    the node."""
     plain = NumberRole.PLAIN
     if isinstance(node, pp.BinaryExpr):
         return _binary_roles(node, role)
@@ -287,7 +295,8 @@ def _binary_roles(node: Any, role: NumberRole) -> list[NumberRole]:
 
 
 def _is_time(node: Any) -> bool:
-    """Return whether the value of this expression depends on time(): an age or a time."""
+    """Return whether the value of this expression is an age or a time, because it depends on
+    time()."""
     if isinstance(node, pp.Call):
         name = node.func.name
         return name == "time" or (name in SAME_UNIT and any(_is_time(arg) for arg in node.args))
@@ -305,9 +314,10 @@ def _is_time(node: Any) -> bool:
 def scale(text: str, factor: float, *, shortest: float) -> str:
     """Return the query with each duration divided by `factor`.
 
-    Ranges, subquery ranges, offsets, ages (numbers compared with time()) and predict_linear's
-    horizon are divided. Ranges and ages are not reduced below `shortest` seconds: they need at
-    least four samples. Shorter ones are unchanged. Raises UserError for invalid PromQL.
+    Ranges, subquery ranges, offsets, ages (numbers compared with time()) and the horizon of
+    predict_linear are divided. Ranges and ages are not reduced below `shortest` seconds, because
+    they need at least four samples; shorter ones are unchanged. Raises UserError for invalid
+    PromQL.
     """
     changes = [
         (number.start, number.end, _plain(_shrink(number.value, factor, shortest)))
@@ -327,7 +337,7 @@ def scale(text: str, factor: float, *, shortest: float) -> str:
 
 
 def _durations(run: list[Token]) -> Iterator[tuple[Token, bool, bool]]:
-    """(token, is an offset, is a subquery step) of each duration."""
+    """Yield each duration as (token, is an offset, is a subquery step)."""
     for index, token in enumerate(run):
         if token.kind == "duration":
             before = run[index - 1].text

@@ -1,8 +1,8 @@
 """Publishes a generated rule file, or leaves everything unchanged.
 
-A candidate stays in the work folder until `rules lint` and promtool accept it. Then it replaces the
-live file atomically, Prometheus reloads, and the group must be loaded. If a step fails, the previous
-file is restored and Prometheus reloads again.
+A candidate file stays in the work directory until `rules lint` and promtool accept it. Then it
+replaces the live file atomically, Prometheus reloads, and the group must be loaded. If a step
+fails, the previous file is restored and Prometheus reloads again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ PROMTOOL_SECONDS = 20.0
 
 
 class PublishError(Exception):
-    """The candidate was not published; the message has the failed step and the reason."""
+    """The file was not published. The message has the failed step and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishPaths:
-    """The folders of candidates and of live files, and the path of promtool."""
+    """The directories of candidate files and of live files, and the path of promtool."""
 
     work_dir: Path
     rules_dir: Path
@@ -32,7 +32,7 @@ class PublishPaths:
 
 
 def publish(name: str, text: str, group: str, places: PublishPaths, prometheus: Prometheus) -> bool:
-    """Publish `text` as NAME.yml; returns False if nothing changed. Raises PublishError.
+    """Publish `text` as NAME.yml. Returns False if nothing changed. Raises PublishError.
 
     `group` is the rule group that must be loaded afterwards.
     """
@@ -58,7 +58,8 @@ def publish(name: str, text: str, group: str, places: PublishPaths, prometheus: 
 
 
 def _stand(live: Path, group: str, prometheus: Prometheus) -> bool:
-    """Return the file is unchanged: reload Prometheus only if the group is not loaded."""
+    """Reload Prometheus if the group of the unchanged file is not loaded. Returns whether it
+    reloaded."""
     try:
         if prometheus.rule_names(group) is not None:
             return False

@@ -1,7 +1,7 @@
-"""The labels of the series of a query, derived from the metric catalogue without a Prometheus.
+"""Derives the labels of a query's series from the metric catalogue, without a Prometheus.
 
-A label is on all series (`sure`) or on some of them (`maybe`), for example if only one side of an `or`
-has it. If the labels cannot be derived, the result is UNKNOWN.
+A label is on all series (`sure`) or on some of them (`maybe`), for example if only one side of an
+`or` has it. If the labels cannot be derived, the result is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ KEPT = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 
 @dataclass(frozen=True, slots=True)
 class SeriesLabels:
-    """Labels of the series of a query: `sure` are on all, `maybe` on at least some. If they cannot be
-    derived, `known` is False and both sets are empty. A number has no labels and is `scalar`."""
+    """The labels of a query's series: `sure` are on all series, `maybe` on at least some.
+
+    If they cannot be derived, `known` is False and both sets are empty. A number has no labels and
+    is `scalar`.
+    """
 
     sure: frozenset[str] = frozenset()
     maybe: frozenset[str] = frozenset()
@@ -45,7 +48,7 @@ NUMBER = SeriesLabels(scalar=True)
 
 
 def exactly(labels: frozenset[str]) -> SeriesLabels:
-    """Series that all have exactly these labels."""
+    """Return the labels of series that all have exactly these labels."""
     return SeriesLabels(labels, labels)
 
 
@@ -68,7 +71,7 @@ def _produced(metric: Metric, producer: Producer, labels: Iterable[str]) -> Seri
 
 
 def labels_of_query(node: Any, records: Mapping[str, SeriesLabels]) -> SeriesLabels:
-    """Return the labels of the series of an expression. `records` has those of recording rules, by
+    """Return the labels of an expression's series. `records` has the labels of recording rules, by
     name."""
     if isinstance(node, pp.NumberLiteral | pp.StringLiteral):
         return NUMBER

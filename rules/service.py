@@ -1,4 +1,4 @@
-"""The loop of the detectors: one thread that fits, checks the loaded rules, and scores."""
+"""The detector service: one thread that fits models, checks the loaded rules, and computes scores."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DetectorService:
             stopped.wait(max(0.05, due - time.time()))
 
     def step(self, now: float) -> None:
-        """Do what is due at `now`."""
+        """Run everything that is due at Unix time `now`."""
         if now >= self._fit_due:
             self._fit(now)
         elif now >= self._check_due:

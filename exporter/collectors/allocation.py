@@ -1,7 +1,8 @@
-"""The job that holds each GPU, from all schedulers of this node, and processes that use a GPU without holding it.
+"""Exports which job holds each GPU, and counts processes that use a GPU without an allocation.
 
-A failed source only loses its own rows, and its failure is reported; the collector itself does not fail. Unowned
-processes are only counted while all sources work, because an unknown owner is not the same as no owner.
+Holdings come from all schedulers of this node. If a source fails, only its samples are missing, and
+the failure is exported. Unowned processes are counted only while all sources work, because an
+unknown owner is not the same as no owner.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ SETTLE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Stray:
-    """A process without an owner, and the time since which it has none."""
+    """A process without an owner: its start time (clock ticks since boot) and when it was first
+    seen (Unix time)."""
 
     started: int
     since: float
@@ -36,17 +38,23 @@ class _Stray:
 
 @dataclass(slots=True)
 class _StrayState:
-    """State between two runs: strays by pid, and, by GPU and pid, the time at which the driver first
-    reported a process that is missing in /proc."""
+    """The state between two runs.
+
+    `strays` has the processes without an owner by pid. `absent` has, by GPU and pid, the Unix time
+    at which the driver first reported a process that is missing in /proc.
+    """
 
     strays: dict[int, _Stray] = field(default_factory=dict)
     absent: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
 class AllocationCollector:
-    """The collector. `services` are programs that may use GPUs without holding them. `log` is called when a
-    source starts to fail, fails for another reason, or works again. `unseen`: the driver does not report
-    all processes to this exporter, so unowned processes are not counted."""
+    """Exports GPU allocations and unowned processes.
+
+    `services` are programs that may use GPUs without an allocation. `log` is called when a source
+    starts to fail, fails for another reason, or recovers. `unseen`: the driver does not report all
+    processes to this exporter, so unowned processes are not counted.
+    """
 
     name = "allocation"
     inline = False
@@ -94,7 +102,7 @@ class AllocationCollector:
             yield from self._unowned(view, held, now)
 
     def _tell(self, source: str, why: str) -> None:
-        """Log the failure of a source when it begins, changes or ends."""
+        """Log when a source starts to fail, fails for another reason, or recovers."""
         if self._complaints.get(source, "") != why and self._log is not None:
             event = "owners_failed" if why else "owners_work_again"
             self._log(event, source=source, why=why[:500])
@@ -103,7 +111,8 @@ class AllocationCollector:
     def _unowned(
         self, view: NodeSnapshot, held: Mapping[tuple[int, str], list[Holding]], now: float
     ) -> Iterator[Sample]:
-        """Yield the number of unowned processes of each GPU whose processes are all known."""
+        """Yield the number of unowned processes per GPU. GPUs with an unidentified process are
+        omitted."""
         seen = _StrayState()
         for gpu in view.gpus:
             values = gpu.groups.get("processes")
@@ -121,8 +130,10 @@ class AllocationCollector:
     def _stray(
         self, uuid: str, pid: int, keys: set[str], at: float, seen: _StrayState, now: float
     ) -> bool | None:
-        """Return whether a process has no owner; None when unknown. The driver reported the process
-        at Unix time `at`."""
+        """Return whether a process has no owner; None if this is unknown.
+
+        `at` is the Unix time at which the driver reported the process.
+        """
         process = read_process(self._procfs, pid)
         if process is None:
             # The process has ended. If the driver reports it again, /proc is that of another container.
@@ -141,8 +152,11 @@ class AllocationCollector:
 
 
 def _ask(source: HoldingSource, now: float) -> tuple[list[Holding] | None, str]:
-    """Return the holdings of a source, or the reason of its failure; neither if it does not exist
-    on this node."""
+    """Return the holdings of a source and an error text.
+
+    The holdings are None if the source failed. Both are empty if the source does not exist on this
+    node.
+    """
     try:
         if not source.here():
             return None, ""
@@ -156,8 +170,10 @@ def _ask(source: HoldingSource, now: float) -> tuple[list[Holding] | None, str]:
 
 
 def _names(view: NodeSnapshot) -> dict[str, tuple[int, str]]:
-    """Return all names that a scheduler may use for a GPU: uuid, index, device file, uuids of its
-    partitions."""
+    """Map each name that a scheduler may use for a GPU to its index and UUID.
+
+    The names are the UUID, the index, the device file, and the UUIDs of MIG devices.
+    """
     found: dict[str, tuple[int, str]] = {}
     for gpu in view.gpus:
         key = (gpu.index, gpu.uuid)
@@ -171,7 +187,8 @@ def _names(view: NodeSnapshot) -> dict[str, tuple[int, str]]:
 
 
 def _rows(held: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
-    """One row for each holder of each GPU; reports of two sources on the same job are merged."""
+    """Yield one sample per holder of each GPU. Holdings of the same job from two sources are
+    merged."""
     for (index, uuid), holdings in sorted(held.items()):
         merged: dict[tuple[str, str], Holding] = {}
         for holding in holdings:
@@ -192,7 +209,7 @@ def _rows(held: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
 
 
 def _merge(one: Holding, other: Holding) -> Holding:
-    """Return the information of both."""
+    """Return a holding with the fields of both; fields of `one` take precedence."""
     return Holding(
         one.gpu,
         one.key,
@@ -206,7 +223,7 @@ def _merge(one: Holding, other: Holding) -> Holding:
 
 
 def _pids(readings: Sequence[Reading]) -> list[int] | None:
-    """Return the processes on a GPU; None unless all of them are known."""
+    """Return the pids of the processes on a GPU; None unless the driver reported all of them."""
     counts = [int(value) for name, _, value in readings if name == "gpu_processes"]
     pids = [
         int(labels[0])

@@ -1,4 +1,4 @@
-"""Reads, writes and waiting time of disks."""
+"""Exports reads, writes and I/O time of disks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LEAST = 11
 
 
 class Diskstats:
-    """Reads `procfs`/diskstats, except devices whose name matches `exclude`."""
+    """Reads `procfs`/diskstats. Devices whose name matches `exclude` are omitted."""
 
     name = "diskstats"
     inline = False

@@ -1,4 +1,4 @@
-"""Readings of the GPUs that are up; one collector for each group of readings."""
+"""Exports the readings of the GPUs that respond, with one collector per group of readings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.sources.base import Group
 
 
 class GpuReadings:
-    """Exports one group of the board's current readings, except the `hidden` families."""
+    """Exports the current readings of one group, except the `hidden` families."""
 
     inline = True
 

@@ -1,4 +1,4 @@
-"""The recommended action for each GPU."""
+"""Exports the recommended action for each GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from exporter.xids.kernel_log import KernelLog
 
 
 class GpuAction:
-    """One series for each GPU whose state is known; its value is the action's rank."""
+    """Exports one series per GPU with a known state. Its value is the rank of the recommended
+    action."""
 
     name = "gpu_action"
     inline = True
@@ -29,5 +30,5 @@ class GpuAction:
                 yield Sample("gpu_recommended_action", labels, each.rank)
 
     def token(self, now: float) -> Hashable:
-        """Return the samples themselves, because they are few."""
+        """Return the samples as the token, because there are few samples."""
         return tuple(self.collect(now))

@@ -1,4 +1,4 @@
-"""Presence of GPUs: present, lost, responding. A lost GPU keeps its series, with its index and uuid."""
+"""Exports whether each GPU is present, lost or responding. A lost GPU keeps its index and UUID."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMES = ("gpu_up", "gpu_present", "gpu_lost", "gpu_responding")
 
 
 class GpuPresence:
-    """Exports the verdicts of the board, and the state of the processes that read the GPUs."""
+    """Exports the status of each GPU, and the state of the worker processes that read the GPUs."""
 
     name = "gpu_presence"
     inline = True

@@ -1,4 +1,4 @@
-"""Ports of InfiniBand and RoCE cards: state, rate and counters."""
+"""Exports the state, rate and counters of InfiniBand and RoCE ports."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _WORDS = frozenset({"port_rcv_data", "port_xmit_data"})
 
 
 class Infiniband:
-    """Reads `sysfs`/class/infiniband. Counters that a card lacks have no series."""
+    """Reads `sysfs`/class/infiniband. Counters that an adapter does not have are omitted."""
 
     name = "infiniband"
     inline = False

@@ -1,4 +1,4 @@
-"""Software RAID: disks of each array by state, and the array's state (rebuild, resync, check)."""
+"""Exports the state of software RAID arrays (rebuild, resync, check), and their disks by state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DOING = {"recovery": "recovering", "resync": "resync", "check": "check"}
 
 
 class Mdadm:
-    """Reads `procfs`/mdstat. No data on a machine without arrays."""
+    """Reads `procfs`/mdstat. Exports nothing on a machine without arrays."""
 
     name = "mdadm"
     inline = False
@@ -67,7 +67,7 @@ def _samples(found: re.Match[str], below: str) -> Iterator[Sample]:
 
 
 def _disks(state: str, members: str, below: str) -> tuple[int, int]:
-    """Return the number of disks that the array has, and the number that it should have."""
+    """Return how many disks the array has, and how many it needs."""
     if " raid0 " in members or " linear " in members:
         return members.count("["), members.count("[")
     disks = _DISKS.search(below)

@@ -1,4 +1,4 @@
-"""NVMe controllers: identity and state."""
+"""Exports the identity and state of NVMe controllers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _FIELDS = ("firmware_rev", "model", "serial", "state")
 
 
 class Nvme:
-    """Reads `sysfs`/class/nvme. It does not have SMART health data, which requires a command to the device."""
+    """Reads `sysfs`/class/nvme.
+
+    SMART health data is not there: reading it requires a command to the device.
+    """
 
     name = "nvme"
     inline = False

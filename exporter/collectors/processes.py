@@ -1,4 +1,5 @@
-"""Processes by state, and processes in uninterruptible sleep (state D) by command."""
+"""Exports the number of processes by state, and of processes in uninterruptible sleep (D) by
+command."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _OTHER = "other"
 
 
 class Processes:
-    """Reads the stat file of every process below `procfs`; expensive with thousands of processes."""
+    """Reads the stat file of every process below `procfs`. This is expensive with thousands of
+    processes."""
 
     name = "processes"
     inline = False
@@ -53,7 +55,10 @@ class Processes:
 
 
 def _stat(path: str) -> tuple[str, str, int] | None:
-    """Command, state and number of threads; None if the process has ended or the file is invalid."""
+    """Return command, state and number of threads of a process.
+
+    Returns None if the process has ended or its stat file is invalid.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -71,7 +76,7 @@ def _stat(path: str) -> tuple[str, str, int] | None:
 
 
 def _most(waiting: Counter[str]) -> dict[str, int]:
-    """Return the commands with the most processes; all others are summed as `other`."""
+    """Return the commands with the most waiting processes. All others are summed as `other`."""
     shown = dict(waiting.most_common(MAX_COMMANDS))
     if rest := waiting.total() - sum(shown.values()):
         shown[_OTHER] = shown.get(_OTHER, 0) + rest

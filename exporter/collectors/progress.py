@@ -1,6 +1,6 @@
-"""Progress of jobs, from their own reports in files and over a socket.
+"""Exports the progress that jobs report in files and over a socket.
 
-Reports are untrusted; exporter.reports validates them. Invalid reports are rejected and counted.
+Reports are untrusted. exporter.reports validates them; invalid reports are rejected and counted.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ FORGET_PIPELINE_SECONDS = 30 * 86_400.0
 
 
 class NodeJobs(Protocol):
-    """Information of the cluster about the jobs on this node."""
+    """The interface to the cluster's information about jobs on this node."""
 
     def users(self) -> Mapping[str, int]:
-        """Return the user id of each training job on this node, by job."""
+        """Return the user id of each training job on this node, by job id."""
         ...
 
     def pooled(self, service: str) -> bool:
@@ -47,7 +47,7 @@ class NodeJobs(Protocol):
 
 
 class ProgressCollector:
-    """Exports the reports of all jobs."""
+    """Exports the progress reports of all jobs."""
 
     name = "progress"
     inline = False
@@ -97,7 +97,7 @@ class ProgressCollector:
             yield from report_samples.serving(report, pooled)
 
     def _held(self, now: float) -> list[Report]:
-        """Return the newest report of each reporter, without expired ones, sorted."""
+        """Return the newest unexpired report of each reporter, sorted by reporter."""
         newest: dict[Key, StoredReport] = {}
         began = time.monotonic()
         files = list(self._files.read()) if self._files is not None else []
@@ -116,9 +116,11 @@ class ProgressCollector:
 
 
 def _forgotten(held: StoredReport, now: float) -> bool:
-    """Return whether a report has expired. A server's report expires when its process ends, because
-    it has no load any more. A pipeline's report is kept after its process has ended, because the
-    next run is expected."""
+    """Return whether a report has expired.
+
+    A server's report expires when its process ends, because an ended server has no load. A
+    pipeline's report outlives its process, because a next run is expected.
+    """
     report, age = held.report, now - held.at
     if isinstance(report, PipelineReport):
         return age > FORGET_PIPELINE_SECONDS

@@ -1,4 +1,4 @@
-"""Kernel and distribution of the machine."""
+"""Exports the kernel version and the Linux distribution of the machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _VERSION = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
 class Uname:
-    """Calls uname(2), and reads the NIS domain in `procfs`, which Python's uname does not return."""
+    """Calls uname(2), and reads the NIS domain from `procfs`, because os.uname() does not return
+    it."""
 
     name = "uname"
     inline = False
@@ -53,7 +54,7 @@ class Uname:
 
 
 class OsRelease:
-    """Reads os-release in the file system at `rootfs`; no data when the file is missing."""
+    """Reads os-release of the file system at `rootfs`. Exports nothing if the file is missing."""
 
     name = "os"
     inline = False

@@ -1,4 +1,4 @@
-"""State of the systemd units that a GPU host depends on."""
+"""Exports the state of the systemd units that a GPU host depends on."""
 
 from __future__ import annotations
 
@@ -27,8 +27,12 @@ _PROPERTIES = "Id,LoadState,ActiveState,Type,NRestarts"
 
 
 class Systemd:
-    """Runs `systemctl`, which may block on a busy systemd, for the units whose whole name matches
-    `include`. No data on a machine that was not booted with systemd (no `booted` folder)."""
+    """Runs `systemctl` for the units whose full name matches `include`. The call may block on a
+    busy systemd.
+
+    Exports nothing on a machine that was not booted with systemd (the directory `booted` is
+    missing).
+    """
 
     name = "systemd"
     inline = False
@@ -60,7 +64,7 @@ class Systemd:
             yield from _samples(unit)
 
     def _listed(self) -> list[str]:
-        """Return the loaded units that match."""
+        """Return the loaded units whose name matches."""
         told = self._ask(
             "list-units", "--all", "--plain", "--no-legend", "--full", "--type=service"
         )

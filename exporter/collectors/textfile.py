@@ -1,7 +1,7 @@
-"""Metrics from *.prom files, for example of scripts that run periodically.
+"""Exports metrics from *.prom files, for example of cron jobs.
 
-A file is accepted or rejected as a whole. Families of the exporter itself and of Prometheus are ignored in files;
-otherwise a user with write access could make a failed GPU look healthy.
+A file is accepted or rejected as a whole. Families of the exporter itself and of Prometheus are
+ignored. Otherwise a user with write access could make a failed GPU look healthy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ NOT_TAKEN = ("exporter", "remediator", "rules", "pool", "prometheus", "alertmana
 
 
 class Textfile:
-    """The merged files of all folders; of two contradicting files, the first by name is used."""
+    """Exports the merged files of all directories. If two files contradict each other, the first by
+    name is used."""
 
     name = "textfile"
     inline = False
@@ -35,7 +36,7 @@ class Textfile:
         self._foreign: dict[str, SeriesSchema] = {}
 
     def foreign(self) -> Mapping[str, SeriesSchema]:
-        """Return the series of the files, by name."""
+        """Return the schemas of the series in the files, by series name."""
         return self._foreign
 
     def collect(self, now: float) -> Iterator[Sample]:
@@ -66,8 +67,8 @@ class Textfile:
         yield Sample("gpu_exporter_textfile_families_dropped", (), len(dropped))
 
     def _ours(self, family: ParsedFamily) -> bool:
-        """Return whether one of its names, in either format, is reserved for fleetmedic or
-        Prometheus."""
+        """Return whether fleetmedic or Prometheus reserves a name of this family, in either
+        exposition format."""
         series = {name for name, _ in family.samples}
         for name in (*series, family.name, f"{family.name}_total"):
             metric = self._catalogue.of_series(name)
@@ -78,7 +79,7 @@ class Textfile:
         return False
 
     def _tell(self, wrong: Mapping[str, TextFileRejected], dropped: set[str]) -> None:
-        """Log problems when they begin or change."""
+        """Log problems of files when they begin or change."""
         complaints = {path: str(error) for path, error in wrong.items()}
         complaints |= dict.fromkeys(dropped, "the exporter itself has a family of this name")
         for about, why in sorted(complaints.items()):

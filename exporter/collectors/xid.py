@@ -1,4 +1,7 @@
-"""XID errors, counted from the kernel log and the driver's events together; NVSwitch errors."""
+"""Exports XID and NVSwitch errors.
+
+XIDs are counted from the kernel log and the driver's events together.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from exporter.xids.pairing import WITNESSES
 
 
 class XidErrors:
-    """Exports the counted errors of GPUs and switches."""
+    """Exports the error counts of GPUs and NVSwitches."""
 
     name = "xid"
     inline = False
@@ -24,7 +27,8 @@ class XidErrors:
         self._taken: tuple[NodeSnapshot, ErrorCounts] | None = None
 
     def token(self, now: float) -> Hashable:
-        """Avoids rendering hundreds of counts each second, because they rarely change."""
+        """Return a token of the counts. It avoids rendering hundreds of unchanged counts each
+        second."""
         view, counted = self._taken = self._take(now)
         return tuple((gpu.index, gpu.uuid) for gpu in view.gpus), counted
 

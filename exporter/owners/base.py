@@ -1,4 +1,4 @@
-"""GPU holdings reported by a scheduler: the data type, and the interface of their sources."""
+"""The interface to a scheduler's GPU allocations, and the data type of one allocation."""
 
 from __future__ import annotations
 
@@ -33,23 +33,24 @@ class Holding:
 
 
 class HoldingSource(Protocol):
-    """A source of holdings. It reads files of other programs, so all reads are bounded."""
+    """A source of GPU allocations. Sources read files of other programs, so all reads are limited
+    in size."""
 
     @property
     def name(self) -> str: ...
 
     def here(self) -> bool:
-        """Return whether this node has such a scheduler; a node without it is not a failure."""
+        """Return whether this node has the scheduler. A node without it is not a failure."""
         ...
 
     def holdings(self, now: float) -> Iterable[Holding]:
-        """Return the holdings at Unix time `now`. Raises CollectorError when they cannot be
+        """Return the allocations at Unix time `now`. Raises CollectorError if they cannot be
         determined."""
         ...
 
 
 def text(value: object) -> str:
-    """Return an external text as a label value: one line of at most MAX_TEXT characters, else
+    """Return an untrusted text as a label value: one line of at most MAX_TEXT characters, otherwise
     empty."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
         return ""

@@ -1,7 +1,7 @@
-"""Runs the collectors and assembles their fragments into the page.
+"""Runs the collectors and joins their fragments to the metrics page.
 
-A collector that raises or hangs affects only its own series. When a collector hangs, its latest fragment is
-served until it is older than three intervals, and then withheld.
+A collector that raises or hangs affects only its own series. If a collector hangs, its latest
+fragment is served until it is older than three intervals, and then withheld.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _STARTED = time.time()
 
 @dataclass(frozen=True, slots=True)
 class PageSnapshot:
-    """The data of one moment: the whole page, and the fragments for partial pages.
+    """A metrics page, and the data for pages with selected collectors only.
 
-    `own` are the frame's samples: those of a collector by its name, those of the exporter under "".
+    `own` has the metrics about each collector by its name, and those about the exporter under "".
     `made` is a monotonic time.
     """
 
@@ -44,7 +44,7 @@ class PageSnapshot:
 
 
 class PageBuilder:
-    """All collectors of one exporter."""
+    """Runs all collectors of an exporter and builds its metrics pages."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class PageBuilder:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a page that can be served."""
+        """Whether a current metrics page can be served."""
         return self._snapshot is not None and not self.stale
 
     @property
@@ -80,11 +80,10 @@ class PageBuilder:
     def page(
         self, wanted: frozenset[str] | None, form: ExpositionFormat, gzip: bool
     ) -> bytes | None:
-        """Return the page, or the part of it with the `wanted` collectors; None when no page can be
-        served.
+        """Return the page, or its part for the `wanted` collectors; None if no current page exists.
 
-        The page always has the frame's own metrics; those about collectors only for the selected
-        ones. Thread-safe. Names that are not in `names` are ignored.
+        The metrics about the exporter are always included, those about collectors only for the
+        selected ones. Names that are not in `names` are ignored. Thread-safe.
         """
         snapshot = self._snapshot
         if snapshot is None or self.stale:
@@ -100,7 +99,7 @@ class PageBuilder:
         return [lane.state(now) for lane in self._lanes]
 
     def start(self) -> None:
-        """Start a thread for each collector that may block, and one for the page."""
+        """Start a thread for each collector that may block, and one that builds the page."""
         for lane in self._lanes:
             if not lane.inline:
                 name = f"collect {lane.name}"
@@ -108,7 +107,7 @@ class PageBuilder:
         threading.Thread(target=self._publish, name="publish", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop all threads; a hung thread ends with the process."""
+        """Stop all threads. A hung thread ends with the process."""
         self._halt.set()
         self._board.changed.set()
 
@@ -146,8 +145,10 @@ class PageBuilder:
         return page
 
     def _await_round(self) -> None:
-        """Wait briefly for the first round over the GPUs, because the kernel log collectors need the GPUs'
-        bus addresses."""
+        """Wait briefly until all GPUs have been read once.
+
+        The collectors of the kernel log need the GPUs' bus addresses.
+        """
         until = time.monotonic() + SETTLE_SECONDS / 2
         while time.monotonic() < until and self._board.view(time.time()).failure:
             if self._halt.wait(0.02):
@@ -162,7 +163,8 @@ class PageBuilder:
             self._halt.wait(due - time.monotonic())
 
     def _settle(self) -> None:
-        """Wait for the first values, so that the first page is complete; with a timeout."""
+        """Wait until all collectors have run once, at most SETTLE_SECONDS, so that the first page
+        is complete."""
         until = time.monotonic() + SETTLE_SECONDS
         while not self._halt.is_set() and time.monotonic() < until:
             waiting = any(not lane.outcome.finished for lane in self._lanes if not lane.inline)
@@ -171,7 +173,8 @@ class PageBuilder:
             self._halt.wait(0.02)
 
     def _publish(self) -> None:
-        """Render the page after each round over the GPUs or changed verdict, and at least every 1.5 s."""
+        """Build the page after each round of reading the GPUs or changed GPU status, at least every
+        1.5 s."""
         changed = self._board.changed
         self._settle()
         while not self._halt.is_set():
@@ -187,8 +190,8 @@ class PageBuilder:
             changed.wait(1.5)
 
     def _own(self, now: float) -> dict[str, list[Sample]]:
-        """Return the frame's samples: those of each collector by its name, those of the exporter
-        under ""."""
+        """Return the metrics about each collector by its name, and those about the exporter under
+        ""."""
         own = {lane.name: list(lane.samples(now)) for lane in self._lanes}
         view = self._board.view(now)
         for (group, code), count in sorted(view.errors.items()):

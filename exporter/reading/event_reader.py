@@ -1,5 +1,8 @@
-"""The supervisor's handle of the event process: started while the GPUs are read, replaced when it ends or
-stops responding. There is at most one event process, even if the previous one cannot be killed."""
+"""Runs the event process, which waits for driver events, while the GPUs are read.
+
+The process is replaced when it ends or stops responding. There is at most one event process, even
+if the previous one cannot be killed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 
 def parse(line: bytes) -> GpuEvent | None:
-    """Return the event in a line; None when the line has none."""
+    """Parse a line of the event process; None if the line is no event."""
     words = line.decode(errors="replace").split()
     if len(words) != 4 or not (words[1].isascii() and words[1].isdigit()):
         return None
@@ -30,7 +33,11 @@ def parse(line: bytes) -> GpuEvent | None:
 
 
 class EventReader:
-    """`module` provides the events to the process. `log(event, **fields)` writes to the log."""
+    """The supervisor's handle of the event process.
+
+    `module` is the Python module that yields the driver events. `log(event, **fields)` writes to
+    the log.
+    """
 
     def __init__(self, fork_client: ForkClient, module: str, log: Callable[..., None]) -> None:
         self._fork_client = fork_client
@@ -49,23 +56,23 @@ class EventReader:
 
     @property
     def child(self) -> ChildHandle | None:
-        """The process to read from; None while there is none."""
+        """The event process; None while there is none or it is ending."""
         return None if self._ending else self._child
 
     @property
     def gone(self) -> bool:
-        """Whether no process exists."""
+        """Whether no event process exists."""
         return self._child is None
 
     def up(self, now: float) -> bool:
-        """Return whether the process waits for events."""
+        """Return whether the process is waiting for events."""
         if self._child is None or self._ending:
             return False
         beat = self._child.beat()
         return beat.group is None and now - beat.at <= UP_WITHIN
 
     def step(self, now: float, wanted: bool) -> list[GpuEvent]:
-        """Keep one process running while it is wanted. Returns its events since the last step."""
+        """Keep the process running while it is wanted. Returns the events since the last step."""
         events = self._listen() if self.child is not None else []
         child = self._child
         if child is None:

@@ -1,7 +1,9 @@
-"""The probe: retries GPUs that did not respond, all in parallel, and reports which respond and how fast.
+"""The probe process: retries GPUs that did not respond, all in parallel, and reports which ones
+respond now.
 
-Each GPU has its own thread, so that one process is enough for any number of hung GPUs. The probe retries
-periodically on further threads, because a call that hung may never return, even after the hang is over.
+Each GPU has its own thread, so that one process is enough for any number of hung GPUs. The probe
+retries periodically on further threads, because a call that hung may never return, even after the
+hang is over.
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ Target = tuple[int, Group | None]
 
 
 class _Slow(BaseException):
-    """Ends the probe of a GPU that is known to be slow."""
+    """Ends the probe of a GPU that was found to be slow."""
 
 
 class Timer(threading.local):
-    """Measures the calls of this thread. `progress` is called before each call.
+    """Measures the driver calls of each thread. `progress` is called before each call.
 
-    One long call may have started during a hang that is over now. A second long call means that the GPU
-    is slow, and the probe of this GPU ends.
+    One long call may have started during a hang that is over now. A second long call means that the
+    GPU is slow, and the probe of this GPU ends.
     """
 
     def __init__(self) -> None:
@@ -50,12 +52,12 @@ class Timer(threading.local):
             raise _Slow
 
     def slowest(self) -> float:
-        """Return seconds of the longest call of a slow GPU; 0 for a GPU that is not slow."""
+        """Return the duration of the longest call in seconds; 0 if the GPU is not slow."""
         return round(max(self._long), 3) if len(self._long) > 1 else 0.0
 
 
 class Probe:
-    """The pending targets. `source` is open and calls `timer.progress`."""
+    """Retries the targets that have not responded yet. `source` is open and calls `timer.progress`."""
 
     def __init__(self, source: Source, timer: Timer, targets: list[Target]) -> None:
         self._source = source
@@ -64,7 +66,7 @@ class Probe:
         self._answers: queue.SimpleQueue[tuple[Target, Message]] = queue.SimpleQueue()
 
     def run(self, tell: Callable[[Message], None]) -> None:
-        """Retry until all targets have responded."""
+        """Retry until all targets have responded. Each response is passed to `tell`."""
         while self._asked:
             for target, threads in self._asked.items():
                 if threads < MAX_THREADS:

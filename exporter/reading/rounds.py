@@ -1,4 +1,5 @@
-"""Rounds over the GPUs, as a stream of messages: presence each second, other groups when they are due."""
+"""Reads all GPUs in rounds and yields messages: presence each second, other groups when they are
+due."""
 
 from __future__ import annotations
 
@@ -30,8 +31,11 @@ _SLACK = 0.05
 
 
 class ReadSchedule:
-    """Schedules the groups of each GPU. A group that takes long to read is read less often, so that it
-    takes at most half of the time."""
+    """The read schedule of each group of each GPU.
+
+    A group that takes long to read is read less often, so that reading takes at most half of the
+    time.
+    """
 
     def __init__(self, every: Mapping[Group, float]) -> None:
         self._every = dict(every)
@@ -39,7 +43,7 @@ class ReadSchedule:
         self._stretched: dict[tuple[int, Group], float] = {}
 
     def take(self, slot: int, group: Group, now: float) -> bool:
-        """Return whether the group is due now; if so, it is marked as read."""
+        """Return whether the group is due now. A due group is then recorded as read."""
         key = (slot, group)
         every = max(self._every[group], self._stretched.get(key, 0.0))
         last = self._last.get(key)
@@ -49,7 +53,8 @@ class ReadSchedule:
         return True
 
     def took(self, slot: int, group: Group, seconds: float) -> float:
-        """Record the duration of a read. Returns the new interval if it is longer than usual, else 0."""
+        """Record the duration of a read. Returns the new interval if it is longer than usual, else
+        0."""
         if 2 * seconds <= self._every[group]:
             self._stretched.pop((slot, group), None)
             return 0.0
@@ -57,7 +62,7 @@ class ReadSchedule:
         return round(2 * seconds, 3)
 
     def forget(self, slot: int | None = None, group: Group | None = None) -> None:
-        """Make this group (None: all) of this GPU (None: all) due in the next round."""
+        """Make this group (None: all groups) of this GPU (None: all GPUs) due in the next round."""
         self._last = {
             key: at
             for key, at in self._last.items()
@@ -66,7 +71,7 @@ class ReadSchedule:
 
 
 def reconnect_after(gone_for: float) -> float:
-    """Return seconds between two connections while a GPU has been lost for `gone_for` seconds."""
+    """Return the seconds between two reconnects while a GPU has been lost for `gone_for` seconds."""
     return min(RECONNECT_MAX, max(RECONNECT_MIN, gone_for / 4))
 
 
@@ -75,11 +80,12 @@ def _heed(_seconds: float) -> None:
 
 
 class Rounds:
-    """One worker's rounds. `left_out` and `only` have the meaning of the orders, and are valid for a source
-    with `count` GPUs: with another count, the numbers mean other GPUs, and nothing is skipped. `known` is
-    the number of GPUs in the inventory of this node.
+    """Reads the GPUs of one worker, round after round.
 
-    `heed(seconds)` is called between two GPUs, so that orders can change the round.
+    `left_out` and `only` are as in the commands of the protocol. They are valid for a source with
+    `count` GPUs. With another count, the numbers mean other GPUs, and nothing is skipped. `known`
+    is the number of GPUs in the inventory of this node. `heed(seconds)` is called between two GPUs,
+    so that commands can change the round.
     """
 
     def __init__(
@@ -111,7 +117,7 @@ class Rounds:
         self._began = 0.0
 
     def order(self, text: str) -> None:
-        """Apply an order of the parent."""
+        """Apply a command of the exporter."""
         word, _, rest = text.partition(" ")
         if word == "skip":
             slot, _, what = rest.partition(" ")
@@ -136,13 +142,16 @@ class Rounds:
             self._left_out[slot] = skip
 
     def asks(self, slot: int) -> bool:
-        """Return whether this GPU is read at all."""
+        """Return whether this worker reads this GPU."""
         if self._only is not None and slot not in self._only:
             return False
         return self._left_out.get(slot, NOTHING) is not None
 
     def once(self, now: float, at: float | None = None) -> Iterator[Message]:
-        """One round at monotonic time `now`, Unix time `at`. Raises SourceFailed."""
+        """Read all GPUs once, and yield the messages. Raises SourceFailed.
+
+        `now` is the monotonic time and `at` the Unix time of the round.
+        """
         at = now if at is None else at
         self._heartbeat.begin(None, "open")
         self._began = time.monotonic()

@@ -1,8 +1,10 @@
-"""Supervises the processes that read the GPUs, so that a hung GPU does not affect the others.
+"""Supervises the worker processes that read the GPUs, so that a hung GPU does not affect the
+others.
 
-The worker pool decides which process reads which GPU. This thread executes the decisions: it starts and ends the
-processes, reads their messages, sends orders, and updates the board. It also watches the driver's version
-and the bus, so that the workers reconnect immediately after the driver was reloaded.
+The worker pool decides which process reads which GPU. The supervisor's thread executes the
+decisions: it starts and ends processes, reads their messages, sends commands, and updates the GPU
+states. It also watches the driver's version and the bus, so that the workers reconnect immediately
+after the driver was reloaded.
 """
 
 from __future__ import annotations
@@ -41,10 +43,10 @@ STOP_GRACE = 0.5
 
 
 class WorkerSupervisor(threading.Thread):
-    """The thread that owns the processes. `source` is the source part of a worker's command line, `events`
-    the module for the event process (empty: the source has no events).
+    """The thread that owns the worker processes and the event process.
 
-    `log(event, **fields)` writes to the log.
+    `source` is the source part of a worker's command line. `events` is the module for the event
+    process, empty if the source has no events. `log(event, **fields)` writes to the log.
     """
 
     def __init__(
@@ -90,10 +92,11 @@ class WorkerSupervisor(threading.Thread):
         self.join(3.0)
 
     def release(self, seconds: float, wait: float = 0.0) -> bool:
-        """Release the GPUs for so many seconds, so that they can be reset; 0 ends the release.
+        """Release the GPUs for this number of seconds, so that they can be reset. 0 ends the
+        release.
 
-        Waits at most `wait` seconds until all processes have ended. Returns whether they have ended, or
-        True when the release is ended. Thread-safe.
+        Waits at most `wait` seconds until all processes have ended, and returns whether they have.
+        Returns True if the call ends a release. Thread-safe.
         """
         self._let_go.clear()
         self._released_until = time.monotonic() + seconds if seconds > 0 else float("-inf")
@@ -102,7 +105,7 @@ class WorkerSupervisor(threading.Thread):
 
     @property
     def released_for(self) -> float:
-        """Seconds for which the GPUs stay released; 0 when they are not."""
+        """Remaining seconds of the release; 0 if the GPUs are not released."""
         return max(0.0, self._released_until - time.monotonic())
 
     def run(self) -> None:
@@ -160,7 +163,8 @@ class WorkerSupervisor(threading.Thread):
                 self._selector.unregister(reader)
 
     def _observe(self, now: float) -> None:
-        """React to another driver version, or to other GPUs on the bus."""
+        """Reconnect or enumerate the GPUs again if the driver's version or the GPUs on the bus
+        changed."""
         if now < self._witness_at:
             return
         self._witness_at = now + WITNESS_EVERY
@@ -243,7 +247,7 @@ class WorkerSupervisor(threading.Thread):
         self._ending.append(reader)
 
     def _bury(self, now: float) -> None:
-        """Release the processes that have ended."""
+        """Close the handles of processes that have ended."""
         for reader in self._ending:
             was_stuck = reader.stuck(now)
             if reader.gone(now):
@@ -275,7 +279,10 @@ class WorkerSupervisor(threading.Thread):
         )
 
     def _fail(self, error: Exception) -> None:
-        """After a bug, or when the machine has no memory or processes left: restart after a second."""
+        """Log an unexpected exception, end all processes, and wait for a second.
+
+        The cause may be a bug, or a machine without free memory or pids.
+        """
         why = f"{type(error).__name__}: {error}"[:500]
         self._log("supervisor_failed", why=why)
         self._worker_pool.halt()

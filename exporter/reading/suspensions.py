@@ -1,4 +1,4 @@
-"""Suspensions: GPUs, and groups of readings, that are not read because a call for them hung."""
+"""Suspensions: GPUs, and groups of readings, that are not read because a driver call for them hung."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class _Suspension:
 
 
 class Suspensions:
-    """The current suspensions and their retry times. A suspension without a group covers the whole GPU."""
+    """The current suspensions and their retry times. A suspension without a group is for the whole
+    GPU."""
 
     def __init__(self) -> None:
         self._suspensions: dict[Target, _Suspension] = {}
@@ -36,11 +37,12 @@ class Suspensions:
         return target in self._suspensions
 
     def targets(self) -> list[Target]:
-        """Return all suspensions, in a fixed order."""
+        """Return all suspended targets, sorted."""
         return sorted(self._suspensions, key=lambda target: (target[0], target[1] or ""))
 
     def add(self, slot: int, group: Group | None, now: float) -> Target:
-        """Add a suspension: of the whole GPU when a call for its presence or identity hung, else of the group."""
+        """Suspend a group, or the whole GPU if a call for its presence or identity hung. Returns
+        the target."""
         whole = group is None or group in WHOLE
         if whole:
             for target in [target for target in self._suspensions if target[0] == slot]:
@@ -50,23 +52,26 @@ class Suspensions:
         return target
 
     def due(self, now: float) -> list[Target]:
-        """Return the suspensions to retry now."""
+        """Return the targets to retry now."""
         return [target for target in self.targets() if now >= self._suspensions[target].retry_at]
 
     def next_at(self) -> float:
-        """Return the time of the next retry."""
+        """Return the monotonic time of the next retry, infinity if there is none."""
         return min(
             (suspension.retry_at for suspension in self._suspensions.values()), default=float("inf")
         )
 
     def asked(self, targets: Iterable[Target]) -> None:
-        """A retry is in progress: these suspensions are not due until it ends."""
+        """Record that a retry of these targets runs. They are not due until it ends."""
         for target in targets:
             if target in self._suspensions:
                 self._suspensions[target].retry_at = float("inf")
 
     def silent(self, targets: Iterable[Target], now: float, stuck: bool) -> None:
-        """The retry got no response: retry again after a longer wait."""
+        """Record that a retry got no response, and schedule the next one after a longer wait.
+
+        The wait is longer still if a process is `stuck` in the kernel.
+        """
         for target in targets:
             suspension = self._suspensions.get(target)
             if suspension is None:
@@ -78,11 +83,12 @@ class Suspensions:
             suspension.retry_at = now + suspension.wait
 
     def answered(self, target: Target) -> bool:
-        """Return the target responded: remove its suspension. Returns whether there was one."""
+        """Remove the suspension of a target that responded. Returns whether it was suspended."""
         return self._suspensions.pop(target, None) is not None
 
     def hurry(self, now: float) -> None:
-        """Retry all suspended targets now, because something changed."""
+        """Make all suspended targets due now, because the driver, the bus or a stuck process
+        changed."""
         for suspension in self._suspensions.values():
             suspension.retry_at = min(suspension.retry_at, now)
 
@@ -96,7 +102,7 @@ class Suspensions:
 
 
 def skips_by_gpu(targets: Iterable[Target]) -> dict[int, Skip]:
-    """Return the targets as groups by GPU."""
+    """Convert targets to groups by GPU."""
     plan: dict[int, Skip] = {}
     for slot, group in targets:
         groups = plan.get(slot, NOTHING)

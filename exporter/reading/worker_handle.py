@@ -1,4 +1,4 @@
-"""The supervisor's handle of a process that reads GPUs: start, read messages, send orders, end, reap."""
+"""Handles of child processes for the supervisor: start, read messages, send commands, end, reap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRACE = 2.0
 
 
 class ChildHandle:
-    """A child process with a heartbeat. Used by one thread."""
+    """A child process with a heartbeat. Only one thread may use it."""
 
     def __init__(self, fork_client: ForkClient, module: str, words: list[str]) -> None:
         self._heartbeat = HeartbeatReader()
@@ -48,7 +48,7 @@ class ChildHandle:
         return self._process.pid
 
     def fileno(self) -> int:
-        """For selectors."""
+        """Return the descriptor of the output, so that the handle can be used in a selector."""
         return self._output
 
     def beat(self) -> Beat:
@@ -56,7 +56,7 @@ class ChildHandle:
         return self._heartbeat.look()
 
     def lines(self) -> list[bytes]:
-        """Return the complete lines that have arrived; sets `ended` at the end of the output."""
+        """Return the complete lines that have arrived. Sets `ended` at the end of the output."""
         while True:
             try:
                 data = os.read(self._output, 262_144)
@@ -71,14 +71,15 @@ class ChildHandle:
         return lines
 
     def order(self, text: str) -> None:
-        """Send an order. A process that does not read its orders any more is replaced soon."""
+        """Send a command. A process that no longer reads commands is replaced soon, so errors are
+        ignored."""
         try:
             os.write(self._orders, text.encode() + b"\n")
         except OSError:
             pass  # the process has ended or hangs: its replacement starts with the order applied
 
     def state(self) -> str:
-        """Return the state letter in /proc; empty when the process does not exist."""
+        """Return the state letter in /proc, empty if the process does not exist."""
         try:
             stat = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:
@@ -86,7 +87,8 @@ class ChildHandle:
         return stat.rpartition(")")[2].split()[0]
 
     def end(self) -> None:
-        """Send SIGTERM. The process has default signal handlers, so this also ends a user-space hang."""
+        """Send SIGTERM. The process has default signal handlers, so this also ends a hang in user
+        space."""
         self._told_to_end = time.monotonic()
         self._process.signal(signal.SIGTERM)
 
@@ -96,8 +98,8 @@ class ChildHandle:
         self._process.signal(signal.SIGKILL)
 
     def gone(self, now: float) -> bool:
-        """Return whether the process has ended. After `end`, a process that still runs is killed
-        after a grace period."""
+        """Return whether the process has ended. Sends SIGKILL if it still runs GRACE seconds after
+        `end`."""
         if self._process.ended():
             return True
         if self._killed is None and self._told_to_end is not None:
@@ -113,7 +115,7 @@ class ChildHandle:
         return self._killed is not None and now - self._killed > GRACE / 2
 
     def reap(self, wait: float) -> bool:
-        """Wait for the end of the process; False when it still runs."""
+        """Wait until the process ends, at most `wait` seconds. Returns False if it still runs."""
         return self._process.wait(wait)
 
     def close(self) -> None:
@@ -126,7 +128,7 @@ class ChildHandle:
 
 
 class WorkerHandle(ChildHandle):
-    """A worker and its messages. The arguments are those of worker.main."""
+    """A worker process and its messages. The arguments are those of worker.main."""
 
     def __init__(
         self,

@@ -1,9 +1,12 @@
-"""Assigns the GPUs to processes by the observed state of the processes. Pure; the supervisor acts.
+"""Assigns GPUs to worker processes by the observed state of the processes. Pure; the supervisor
+acts.
 
-One common worker reads all GPUs. If its call for a GPU is overdue, the worker becomes the suspect of this GPU, and a
-new common worker reads the other GPUs. If the call returns in time, the GPU is slow, and this worker becomes its solo
-worker. If not, the suspect is ended, and the GPU or group is suspended (see suspensions) and retried by a probe. When two GPUs
-hang almost at the same time, a probe checks all others."""
+One common worker reads all GPUs. If its call for a GPU is overdue, it becomes the suspect of this
+GPU, and a new common worker reads the other GPUs. If the call returns in time, the GPU is slow, and
+the suspect becomes its solo worker. Otherwise the suspect is ended, and a probe retries the
+suspended GPU or group (see suspensions). If two GPUs hang almost at the same time, a probe checks
+all others.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ PROBE_LIFE, PROBE_MIN = 30.0, 5.0
 
 
 class WorkerPool:
-    """All processes that read GPUs, and the suspensions. `failure` is the reason why no GPU is read, or empty."""
+    """All processes that read GPUs. `failure` is the reason why no GPU is read, or empty."""
 
     def __init__(self) -> None:
         self.workers: dict[int, PoolWorker] = {}
@@ -61,7 +64,8 @@ class WorkerPool:
         self._said = ""
 
     def step(self, now: float, seen: Mapping[int, WorkerState], abandoned: int) -> list[Action]:
-        """Return the actions at monotonic time `now`."""
+        """Check all processes at monotonic time `now`. Returns the actions. `abandoned` counts
+        stuck processes."""
         for worker in list(self.workers.values()):
             state = seen.get(worker.number)
             if state is not None and worker.number in self.workers:
@@ -73,7 +77,7 @@ class WorkerPool:
         return self._take()
 
     def heard(self, number: int, message: Message, now: float) -> list[Action]:
-        """Apply a message of a process."""
+        """Process a message of a worker, and return the actions."""
         worker = self.workers.get(number)
         if worker is None:
             return []
@@ -93,7 +97,8 @@ class WorkerPool:
         return self._take()
 
     def restart(self, now: float, why: str) -> list[Action]:
-        """Restart all processes immediately and without suspensions, because another driver was loaded."""
+        """End all processes and suspensions and restart without delay, because another driver was
+        loaded."""
         ended = self.halt()
         self.restarts += 1
         self._start_at, self._wait, self._failing_since = now, RESTART_FIRST, None
@@ -101,7 +106,7 @@ class WorkerPool:
         return [*ended, *self._take()]
 
     def halt(self) -> list[Action]:
-        """End all processes and remove all suspensions."""
+        """End all processes and remove all suspensions. Returns the actions."""
         for worker in list(self.workers.values()):
             self._end(worker)
         self.suspensions.clear()
@@ -109,7 +114,7 @@ class WorkerPool:
         return self._take()
 
     def hurry(self, now: float) -> None:
-        """Retry immediately, because something changed."""
+        """Retry now, because the driver, the bus or a stuck process changed."""
         self._start_at = min(self._start_at, now)
         self.suspensions.hurry(now)
 
@@ -118,18 +123,18 @@ class WorkerPool:
         return frozenset().union(*(worker.slots for worker in self._of(WorkerRole.SOLO)))
 
     def left_out(self) -> list[Target]:
-        """Return the GPUs (without a group) and the groups that are not read now."""
+        """Return the targets that are not read now: GPUs (without a group), and groups of GPUs."""
         suspects = [
             (slot, None) for worker in self._of(WorkerRole.SUSPECT) for slot in sorted(worker.slots)
         ]
         return [*suspects, *(t for t in self.suspensions.targets() if (t[0], None) not in suspects)]
 
     def common(self) -> PoolWorker | None:
-        """Return the worker that reads all healthy GPUs."""
+        """Return the worker that reads all healthy GPUs; None if there is none."""
         return next(iter(self._of(WorkerRole.COMMON)), None)
 
     def wake_at(self, now: float, seen: Mapping[int, WorkerState]) -> float:
-        """Return the time at which the next step is due, unless a message arrives earlier."""
+        """Return the monotonic time at which the next step is due, if no message arrives earlier."""
         at = min(now + 1.0, self.suspensions.next_at())
         if self.common() is None:
             at = min(at, self._start_at if self._start_at > now else now + 0.1)
@@ -171,8 +176,7 @@ class WorkerPool:
             self._leave(worker, beat.slot, beat.group, beat, finding, now)
 
     def _hurried(self, beat: Beat, now: float) -> Beat:
-        """Right after a hang, another process still keeps the driver open, so connecting is fast and the
-        short deadline applies."""
+        """Return the heartbeat with a shorter deadline right after a hang: connecting is then fast."""
         if beat.group == "identify" and now - self._blamed_at < TRIAGE_WITHIN:
             return beat._replace(group="presence")
         return beat
@@ -180,7 +184,7 @@ class WorkerPool:
     def _leave(
         self, worker: PoolWorker, slot: int, group: Group, beat: Beat, finding: Liveness, now: float
     ) -> None:
-        """Assign only this GPU to the worker; a new common worker reads the others."""
+        """Assign only this GPU to the worker. A new common worker reads the others."""
         worker.slots, worker.blamed = frozenset((slot,)), group
         worker.overdue_at, worker.calls = beat.at, beat.calls
         self.restarts += 1
@@ -196,7 +200,8 @@ class WorkerPool:
         self._blamed_at, self._blamed_slot = now, slot
 
     def _own(self, worker: PoolWorker | None, slot: int, group: Group, now: float) -> None:
-        """Assign a slow GPU to a solo worker, or to the last one when the maximum is reached."""
+        """Assign a slow GPU to a solo worker. At the maximum number, it shares the last solo
+        worker."""
         solos = self._of(WorkerRole.SOLO)
         if len(solos) >= MAX_SOLO:
             if worker is not None:
@@ -276,7 +281,7 @@ class WorkerPool:
             self._end(worker)
 
     def _lose(self, worker: PoolWorker, now: float, why: str) -> None:
-        """Replace a common worker that failed without a GPU as the cause, after a delay."""
+        """Replace, after a delay, a common worker that failed for another reason than one GPU."""
         self._end(worker)
         self.restarts += 1
         # A process that just ended is replaced before its values become stale.
@@ -316,7 +321,7 @@ class WorkerPool:
     # Assignment of processes
 
     def _serve(self, now: float, abandoned: int) -> None:
-        """Keep a common worker running, with the current plan."""
+        """Keep a common worker running that skips the current plan."""
         plan = self._plan()
         worker = self.common()
         if worker is not None:

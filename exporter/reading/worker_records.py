@@ -1,4 +1,4 @@
-"""The worker pool's record of a process that reads GPUs, and the actions of the pool."""
+"""The worker pool's record of a worker process, and the actions that the pool requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from exporter.sources.base import Group
 
 
 class WorkerRole(StrEnum):
-    """The role of a process."""
+    """The role of a worker process (see worker_pool)."""
 
     COMMON = "common"
     SUSPECT = "suspect"
@@ -33,8 +33,11 @@ class WorkerRole(StrEnum):
 
 @dataclass(slots=True)
 class PoolWorker:
-    """One process. `slots` are the GPUs that only this process reads; `plan` is what a common worker skips;
-    `slow` are the groups in which its GPUs were slow last time."""
+    """A worker process of the pool.
+
+    `slots` are the GPUs that only this process reads. `plan` are the groups that a common worker
+    skips. `slow` are the groups in which its GPUs were slow last time.
+    """
 
     number: int
     role: WorkerRole
@@ -62,7 +65,7 @@ class PoolWorker:
         ]
 
     def record_speed(self, message: Message) -> None:
-        """Update the speed of a slow GPU that only this process reads."""
+        """Record by a message whether the GPUs of this solo worker are still slow."""
         if isinstance(message, Round):
             self.fast_rounds += 1
         elif isinstance(message, Lost):
@@ -78,7 +81,7 @@ class PoolWorker:
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """The supervisor's observation of a process; `state` queries the kernel."""
+    """The supervisor's observation of a worker process. `state` returns its state letter in /proc."""
 
     beat: Beat
     state: Callable[[], str]
@@ -87,7 +90,7 @@ class WorkerState:
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
-    """Start a process: `plan` is what it skips, or what a probe reads."""
+    """Action: start a process. `plan` are the groups to skip, or for a probe the groups to read."""
 
     number: int
     role: WorkerRole
@@ -98,14 +101,14 @@ class StartWorker:
 
 @dataclass(frozen=True, slots=True)
 class EndWorker:
-    """End this process; kill it if necessary."""
+    """Action: end this process, by SIGKILL if necessary."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class SendCommand:
-    """Send an order to this process (see protocol)."""
+    """Action: send a command to this process (see protocol)."""
 
     number: int
     text: str
@@ -113,7 +116,7 @@ class SendCommand:
 
 @dataclass(frozen=True, slots=True)
 class MarkHung:
-    """This GPU (in this process's numbering) does not respond."""
+    """Action: mark a GPU (in this process's numbering) as hung."""
 
     number: int
     slot: int
@@ -121,7 +124,7 @@ class MarkHung:
 
 @dataclass(frozen=True, slots=True)
 class MarkResponding:
-    """Calls for this GPU return."""
+    """Action: mark a GPU (in this process's numbering) as responding."""
 
     number: int
     slot: int
@@ -129,7 +132,7 @@ class MarkResponding:
 
 @dataclass(frozen=True, slots=True)
 class WithholdGroup:
-    """This group of this GPU is no longer read."""
+    """Action: remove the values of a group of a GPU, because it is no longer read."""
 
     number: int
     slot: int
@@ -138,7 +141,7 @@ class WithholdGroup:
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """Write a log event."""
+    """Action: write a log event."""
 
     event: str
     fields: Mapping[str, object]

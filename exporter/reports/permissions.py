@@ -1,4 +1,5 @@
-"""Permission to report for a job: its owner according to the cluster, else the first user who reported it."""
+"""Decides which user may report for a job: its owner in the cluster, else the first user who
+reported."""
 
 from __future__ import annotations
 
@@ -15,8 +16,11 @@ Owned = tuple[str, str]  # a reporter's kind and name; all its parts have the sa
 
 
 class ReportPermissions:
-    """The owners of jobs, pipelines and services. Root may report for all, and does not become an owner.
-    Thread-safe."""
+    """The owners of jobs, pipelines and services. Root may report for all, and never becomes an
+    owner.
+
+    Thread-safe.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,11 +28,12 @@ class ReportPermissions:
         self._known: Mapping[str, int] = {}
 
     def told(self, known: Mapping[str, int]) -> None:
-        """Set the owners of this node's training jobs according to the cluster, by job."""
+        """Set the owners of this node's training jobs as the cluster knows them, by job id."""
         self._known = known
 
     def check(self, key: Key, uid: int) -> None:
-        """Record the first reporter as the owner. Raises Rejected for another user."""
+        """Check that the user may report. The first reporter becomes the owner. Raises
+        ReportRejected."""
         owner = self._known.get(key.name) if key.kind == "training" else None
         with self._lock:
             first = self._first.get(key[:2])
@@ -43,8 +48,10 @@ class ReportPermissions:
             self._first[key[:2]] = (uid, time.monotonic())
 
     def keep(self, present: set[Owned], since: float) -> None:
-        """Forget the owners of everything that is not `present`, unless it was first reported after
-        `since` (monotonic seconds)."""
+        """Forget the owners of reporters that are not `present`.
+
+        Reporters that first reported after `since` (monotonic seconds) are kept.
+        """
         with self._lock:
             for owned, (_, at) in list(self._first.items()):
                 if owned not in present and at < since:

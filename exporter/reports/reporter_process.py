@@ -18,8 +18,10 @@ def _namespace() -> int:
 
 
 def has_exited(report: Report) -> bool:
-    """Return whether the report's process has certainly ended. A process in another namespace, or
-    one that this process may not inspect, counts as running."""
+    """Return whether the report's process has certainly ended.
+
+    A process in another namespace, or one that the exporter may not inspect, counts as running.
+    """
     if not report.pid or not report.pid_ns or report.pid_ns != _namespace():
         return False
     if report.pid > 2**31 - 1:
@@ -35,7 +37,7 @@ def has_exited(report: Report) -> bool:
 
 
 def _began(pid: int) -> int:
-    """Return the start time of the process, in ticks since boot; 0 when unknown."""
+    """Return the start time of the process in clock ticks since boot; 0 if unknown."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""GPUs on the PCI bus and in the driver's files in /proc, independent of NVML."""
+"""Lists GPUs on the PCI bus and in the driver's files in /proc, without NVML."""
 
 from __future__ import annotations
 

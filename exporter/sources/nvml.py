@@ -1,8 +1,8 @@
-"""NVML, the driver's library: the only module that imports its Python binding.
+"""Reads GPUs through NVML, the driver's library. Only this module imports NVML's Python binding.
 
-An error code of one GPU affects only this GPU; an error code of the library affects all GPUs. A quantity that
-the card or the driver does not support is remembered and skipped until the GPU is identified again. Any other
-failed call is counted by its code, and its quantity is omitted until the next read.
+An error of one GPU affects only this GPU; an error of the library affects all GPUs. If the GPU or
+the driver does not support a value, it is skipped until the GPU is identified again. Any other
+failed call is counted by its error code.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _EVENT_WAIT_MS = 1000
 
 
 def failure(error: Any) -> SourceFailed:
-    """Return the SourceFailed for an error of the library."""
+    """Convert an error of the library to SourceFailed."""
     return nvml_codes.failure(error.value, str(error))
 
 
 class NvmlDriver:
-    """NVML calls for GPUs by number. `progress` is called before each call."""
+    """Calls NVML functions for GPUs by number. `progress` is called before each call."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -55,7 +55,7 @@ class NvmlDriver:
         self.errors: dict[str, int] = {}
 
     def forget(self) -> None:
-        """Drop handles and samples, which are invalid for a new connection."""
+        """Discard handles, GPM samples and unsupported values. They are invalid after a reconnect."""
         for key in list(self._samples):
             _free(self._samples.pop(key, None))
         self._handles.clear()
@@ -68,7 +68,7 @@ class NvmlDriver:
         self._answered.pop(slot, None)
 
     def handle(self, slot: int) -> Any:
-        """Return the handle; cached because it is expensive to get. Raises SourceLost and
+        """Return the GPU's handle, cached because it is expensive. Raises SourceLost and
         SourceFailed."""
         if slot not in self._handles:
             self._progress()
@@ -83,7 +83,7 @@ class NvmlDriver:
         return self._handles[slot]
 
     def verify(self, slot: int) -> None:
-        """Return when the library still lists the GPU. Raises SourceLost."""
+        """Return normally if the library still lists the GPU. Raises SourceLost."""
         self._handles.pop(slot, None)
         self.handle(slot)
 
@@ -105,7 +105,11 @@ class NvmlDriver:
         *arguments: Any,
         of: Any = None,
     ) -> Any:
-        """Like `ask`, for any function; `key` identifies the function if it is unsupported."""
+        """Call any function for the GPU, or for a part of it (`of`). Returns None if the call
+        failed.
+
+        `key` identifies the function in the record of unsupported functions.
+        """
         known = (of is not None, key)
         if self._lacks(slot, known):
             return None
@@ -160,14 +164,15 @@ class NvmlDriver:
         return self._filled(slot, "sram", status, "nvmlDeviceGetSramEccErrorStatus")
 
     def _filled(self, slot: int, key: str, answer: Any, name: str) -> Any:
-        """Return the structure, filled by the function."""
+        """Return the structure after the function has filled it; None if the call failed."""
         done = self.call(slot, key, _function(name), pynvml.byref(answer))
         return answer if done is not None else None
 
     def gpm(
         self, slot: int, metrics: Sequence[int], instance: int | None = None
     ) -> dict[int, float]:
-        """Keeps a sample until the next call, so that no profiler session and no sleep is necessary."""
+        """Return GPM metrics since the previous call, which kept a sample. No profiler session is
+        necessary."""
         support = self.ask(slot, _GPM)
         if support is None or not support.isSupportedDevice:
             if support is not None:
@@ -197,7 +202,8 @@ class NvmlDriver:
         return known in self._unsupported.get(slot, ())
 
     def _refused(self, slot: int, known: Hashable, error: Any, *, whole: bool = True) -> None:
-        """Handle an error of a call for the whole GPU or for a part. Raises SourceLost and SourceFailed."""
+        """Handle an error of a call for the whole GPU or for a part of it. Raises SourceLost and
+        SourceFailed."""
         said = meaning(error.value)
         if said == "failed":
             raise failure(error)
@@ -269,7 +275,7 @@ def _connect() -> None:
 
 
 class NvmlSource:
-    """All GPUs of this machine. `procfs` and `sysfs` are the mount points of /proc and /sys."""
+    """The NVML source. `procfs` and `sysfs` are the mount points of /proc and /sys."""
 
     name = "nvml"
 
@@ -293,7 +299,7 @@ class NvmlSource:
         self._versions = (driver, f"{cuda // 1000}.{cuda % 1000 // 10}")
 
     def refresh(self) -> None:
-        """Reconnect, because a lost GPU stays lost for the existing connection."""
+        """Reconnect, because a lost GPU stays lost for an existing connection."""
         self._driver.forget()
         self._progress()
         try:
@@ -350,9 +356,11 @@ class NvmlSource:
 
 
 def events(log: Callable[..., None]) -> Iterator[GpuEvent | None]:
-    """Yield the driver's events as they occur; None for each second without an event. Raises
-    SourceFailed when the library fails, or has lost a registered GPU: the caller must then start
-    again to get the events of the other GPUs."""
+    """Yield the driver's events as they occur, and None for each second without an event.
+
+    Raises SourceFailed if the library fails or has lost a registered GPU. Call it again to get
+    further events.
+    """
     _connect()
     event_set, known = _register(log)
     while True:
@@ -374,8 +382,7 @@ def events(log: Callable[..., None]) -> Iterator[GpuEvent | None]:
 
 
 def _register(log: Callable[..., None]) -> tuple[Any, dict[int | None, tuple[str, str]]]:
-    """Return an event set for all GPUs, and the identity of each handle. For a GPU that cannot be
-    registered, only the kernel log reports XIDs."""
+    """Return an event set for all GPUs that can be registered, and the identity of each handle."""
     known: dict[int | None, tuple[str, str]] = {}
     try:
         event_set = pynvml.nvmlEventSetCreate()

@@ -1,4 +1,5 @@
-"""GPU health: ECC, row remaps, retired pages, the driver's recommended action, the NVLink fabric."""
+"""Reads GPU health: ECC, row remaps, retired pages, the driver's recommended action, the NVLink
+fabric."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ _CONFIGURATION = 8  # shift of four bits: 1 is correct, higher values are errors
 
 
 def health(driver: NvmlApi, slot: int) -> Iterator[Row]:
-    """Yield the rows of the group `health`."""
+    """Yield the readings of the group `health`."""
     ask = driver.ask
     yield from _ecc(driver, slot)
     if (rows := ask(slot, "nvmlDeviceGetRemappedRows")) is not None:

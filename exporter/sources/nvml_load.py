@@ -1,5 +1,7 @@
-"""GPU load: utilization, memory, temperature, power, clocks. One batch of field values and about fifteen
-cheap calls."""
+"""Reads GPU load: utilization, memory, temperature, power, clocks.
+
+It takes one batch of field values and about fifteen cheap calls.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ _WANTED: dict[str, tuple[Field, ...]] = {
 
 
 def load(driver: NvmlApi, slot: int) -> Iterator[Row]:
-    """Yield the rows of the group `load`."""
+    """Yield the readings of the group `load`."""
     ask = driver.ask
     if (use := ask(slot, "nvmlDeviceGetUtilizationRates")) is not None:
         yield "gpu_utilization_ratio", (), use.gpu / 100
@@ -78,7 +80,7 @@ def load(driver: NvmlApi, slot: int) -> Iterator[Row]:
 
 
 def temperature(driver: NvmlApi, slot: int) -> int | None:
-    """Return the temperature of the die, in degrees Celsius."""
+    """Return the temperature of the GPU die in degrees Celsius."""
     names = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
     return signed(driver.first(slot, *names, arguments=(0,)))
 

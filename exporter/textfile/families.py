@@ -1,4 +1,5 @@
-"""Parses a whole file in the text format: its families, or the reason for its rejection."""
+"""Parses a whole file in the text format. The result has its families, or the reason for its
+rejection."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ Series = tuple[str, Labels]
 
 @dataclass(slots=True)
 class ParsedFamily:
-    """One family. `type` and `help` are None while the file has not set them."""
+    """A metric family of a file. `type` and `help` are None while the file has not set them."""
 
     name: str
     type: str | None = None
@@ -27,12 +28,12 @@ class ParsedFamily:
 
     @property
     def kind(self) -> str:
-        """The type; untyped when the file sets none."""
+        """The type of the family; untyped if the file sets none."""
         return self.type or "untyped"
 
 
 def parse(data: bytes) -> dict[str, ParsedFamily]:
-    """Return the families with samples, by name. Raises Rejected with the line number."""
+    """Return the families with samples, by name. Raises TextFileRejected with the line number."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -92,8 +93,7 @@ def _add(families: dict[str, ParsedFamily], owners: dict[str, str], line: Line, 
 
 
 def _whose(families: Mapping[str, ParsedFamily], name: str) -> str:
-    """Return the family of a series: the histogram or summary to which it belongs, else its own
-    name."""
+    """Return the family of a series name: its histogram or summary, otherwise the name itself."""
     for kind, parts in _PARTS.items():
         for part in parts:
             whole = families.get(name.removesuffix(part)) if name.endswith(part) else None
@@ -103,7 +103,7 @@ def _whose(families: Mapping[str, ParsedFamily], name: str) -> str:
 
 
 def _checked(family: ParsedFamily, line: Line) -> Labels:
-    """Return the labels, with the bound of a bucket or quantile in canonical notation."""
+    """Return the labels of a sample. The bound of a bucket or quantile is in canonical notation."""
     bound = _BOUND.get(family.kind)
     part = line.name.removeprefix(family.name)
     if bound is None or part in ("_sum", "_count"):
@@ -123,7 +123,7 @@ def _checked(family: ParsedFamily, line: Line) -> Labels:
 
 
 def _written(bound: float) -> str:
-    """Return the bound in canonical notation. Raises ValueError for NaN."""
+    """Format a bound in canonical notation. Raises ValueError for NaN."""
     if math.isnan(bound):
         raise ValueError("NaN is not a bound")
     if math.isinf(bound):
@@ -132,7 +132,8 @@ def _written(bound: float) -> str:
 
 
 def _complete(family: ParsedFamily) -> None:
-    """Add the +Inf bucket to histograms without it. Raises Rejected for a histogram without a count."""
+    """Add the +Inf bucket to histograms without it. Raises TextFileRejected for a histogram without
+    a count."""
     bucket, count = f"{family.name}_bucket", f"{family.name}_count"
     groups = {
         tuple(pair for pair in labels if pair[0] != "le"): None for _, labels in family.samples

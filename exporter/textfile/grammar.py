@@ -1,7 +1,8 @@
-"""Strict parser for one line of the text format 0.0.4.
+"""A strict parser for one line of the text format 0.0.4.
 
-The parser of prometheus-client accepts input that Prometheus rejects (duplicate series, a truncated last line,
-numbers in Python notation). The exporter does not use this package, which would take 1.9 MB of memory.
+The parser of prometheus-client accepts input that Prometheus rejects: duplicate series, a truncated
+last line, numbers in Python notation. The exporter does not use this package, which would take 1.9
+MB of memory.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Comment(NamedTuple):
-    """HELP or TYPE of a family."""
+    """The HELP or TYPE line of a family."""
 
     word: str
     name: str
@@ -44,7 +45,8 @@ class Comment(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A sample. Labels are sorted; labels with an empty value are omitted, because they have no meaning."""
+    """A sample line. Labels are sorted. Labels with an empty value are omitted, because they have
+    no meaning."""
 
     name: str
     labels: Labels
@@ -52,7 +54,7 @@ class Line(NamedTuple):
 
 
 def read(line: str) -> Comment | Line | None:
-    """Return the parsed line; None for an empty line or a plain comment. Raises Rejected."""
+    """Parse a line; None for an empty line or a plain comment. Raises TextFileRejected."""
     text = line.lstrip(" \t")
     if not text:
         return None
@@ -72,7 +74,7 @@ def read(line: str) -> Comment | Line | None:
 
 
 def number(text: str) -> float:
-    """Return a number in Prometheus' notation. Raises ValueError."""
+    """Parse a number in Prometheus notation. Raises ValueError."""
     if not _VALUE.fullmatch(text):
         raise ValueError("not a number")
     value = float(text)
@@ -105,7 +107,7 @@ def _comment(text: str) -> Comment | None:
 
 
 def _labels(text: str, at: int) -> tuple[Labels, int]:
-    """Return the labels at position `at`, and the position after them."""
+    """Parse the labels at position `at`. Returns them and the position after them."""
     found: dict[str, str] = {}
     more = True
     at += len(text[at:]) - len(text[at:].lstrip(" \t"))

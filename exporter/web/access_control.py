@@ -1,6 +1,7 @@
-"""Access control: rate limit, password check, and permission to release the GPUs.
+"""Access control of the HTTP server: rate limit, password check, and permission to release the
+GPUs.
 
-The reason of an authentication failure is never revealed; passwords and user names are never logged.
+Responses never say why authentication failed. Passwords and user names are never logged.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class RequestTokenBucket:
         self._at = now
 
     def take(self, now: float) -> bool:
-        """Return whether one more request is allowed at `now` on the monotonic clock."""
+        """Return whether one more request is allowed at monotonic time `now`."""
         interval, burst = self.rule
         self._left = min(float(burst), self._left + (now - self._at) / interval)
         self._at = now
@@ -50,7 +51,7 @@ class RequestTokenBucket:
 
 
 class AccessControl:
-    """Authorizes requests. Runs in the event loop; bcrypt checks run in a thread, one at a time."""
+    """Authorizes requests in the event loop. bcrypt checks run in a thread, one at a time."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class AccessControl:
         self._checks: Counter[str] = Counter()  # by address
 
     async def refusal(self, request: Request) -> Response | None:
-        """Return the response that rejects the request; None when the request is allowed."""
+        """Return the response that rejects the request; None if the request is allowed."""
         if not self._within_limit():
             text = "Too many requests; try again later."
             return sentence(HTTPStatus.TOO_MANY_REQUESTS, text)

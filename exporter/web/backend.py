@@ -1,4 +1,4 @@
-"""The data and functions behind the routes: pages, health, release of the GPUs."""
+"""The data and functions behind the HTTP routes: metrics pages, health, release of the GPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from exporter.xids.kernel_log import KernelLog
 
 
 class PageSource(Protocol):
-    """Provides the pages. `names` are the collectors, `ready` whether a page can be served."""
+    """Provides the metrics pages. `names` are the collectors; `ready` says whether a page can be
+    served."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -27,7 +28,7 @@ class PageSource(Protocol):
     def page(
         self, wanted: frozenset[str] | None, form: ExpositionFormat, gzip: bool
     ) -> bytes | None:
-        """Return the page in this form; None when no page can be served."""
+        """Return the page in this format; None if no page can be served."""
         ...
 
     def states(self, now: float) -> list[CollectorState]:
@@ -36,20 +37,24 @@ class PageSource(Protocol):
 
 
 class GpuReleaser(Protocol):
-    """Reads the GPUs, and can release them."""
+    """Reads the GPUs and can release them."""
 
     @property
     def released_for(self) -> float: ...
 
     def release(self, seconds: float, wait: float = 0.0) -> bool:
-        """Release the GPUs for so long. Returns whether this is done within `wait` seconds."""
+        """Release the GPUs for this number of seconds. Returns whether this is done within `wait`
+        seconds."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class WebBackend:
-    """`reader` is None where no GPUs are read, `kernel_log` where the kernel log is not read.
-    `summaries` describe each collector; `dcgm` adds the page with dcgm-exporter's names."""
+    """The data and functions of the HTTP routes.
+
+    `reader` is None if no GPUs are read, `kernel_log` if the kernel log is not read. `summaries`
+    are texts about each collector. `dcgm` enables the page with dcgm-exporter's names.
+    """
 
     pages: PageSource
     board: GpuStates
@@ -63,8 +68,10 @@ class WebBackend:
     clock: Callable[[], float] = time.time
 
     def health(self) -> health.HealthResponse:
-        """Return the health of all components. May block on the kernel log's reader: do not call it
-        in the event loop."""
+        """Return the health of all components.
+
+        May block on the reader of the kernel log, so do not call it in the event loop.
+        """
         now = self.clock()
         view = self.board.view(now)
         wishes = self.kernel_log.recommendations(view, now) if self.kernel_log else {}
@@ -90,8 +97,10 @@ class WebBackend:
         )
 
     def dcgm_page(self, gzip: bool) -> bytes | None:
-        """Return the page with dcgm-exporter's names; None while there is no data. Do not call it
-        in the event loop."""
+        """Return the page with dcgm-exporter's names; None if there is no data.
+
+        Do not call it in the event loop.
+        """
         view = self.board.view(self.clock())
         if view.failure:
             return None

@@ -11,7 +11,7 @@ REASONS = ("limit", "tls", "client_name", "slow")
 
 
 class WebCounters:
-    """Written by the event loop, read by any thread."""
+    """The counters. The event loop writes them, any thread may read them."""
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str], int] = {("200", "/metrics"): 0}
@@ -40,7 +40,7 @@ class WebCounters:
 
 
 class WebCollector:
-    """The collector for the exporter's own HTTP server."""
+    """Exports the counters of the exporter's own HTTP server."""
 
     name = "web"
     inline = True
@@ -53,7 +53,7 @@ class WebCollector:
         return self._counters.samples()
 
     def token(self, now: float) -> Hashable:
-        """Return the samples themselves, because they are few."""
+        """Return the samples as the token, because there are few samples."""
         return tuple(self._counters.samples())
 
 

@@ -1,6 +1,6 @@
-"""/api/v1/health: the state of each monitored component of the node, the reason, and the recommended action.
+"""/api/v1/health: state, reason and recommended action of each monitored component of the node.
 
-The JSON structure is part of the interface; docs/exporter.md describes it.
+The JSON structure is a public interface, described in docs/exporter.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _BY_ACTION: Mapping[str, Word] = {"none": "healthy", "restart_app": "degraded"}
 
 
 class ErrorEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An XID or an NVSwitch error. Repeats within a minute are merged into one event with a `count`."""
+    """An XID or an NVSwitch error. Repeats within a minute are merged into one event with a
+    `count`."""
 
     kind: str
     device: str
@@ -40,8 +41,11 @@ class ErrorEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Component(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One component. `action` and `reason` are the recommendation; `since` is the Unix time since which it
-    is known. The GPU fields are omitted for other components."""
+    """The health of one component, such as a GPU.
+
+    `action` is the recommended action, `reason` its reason, and `since` the Unix time since which
+    it is recommended. The GPU fields are omitted for other components.
+    """
 
     name: str
     kind: Kind
@@ -56,7 +60,7 @@ class Component(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HealthResponse(msgspec.Struct, frozen=True):
-    """The whole response."""
+    """The JSON document of the response."""
 
     node: str
     version: str
@@ -69,7 +73,7 @@ class HealthResponse(msgspec.Struct, frozen=True):
 
 
 def gpu(view: NodeSnapshot, one: GpuSnapshot, wish: Recommendation | None) -> Component:
-    """Return the component of one GPU."""
+    """Return the component of one GPU. `wish` is the recommended action, if any."""
     state, why = _gpu(view, one, wish)
     return Component(
         name=f"gpu/{one.index}",
@@ -109,7 +113,8 @@ def _part(name: str, kind: Kind, state: Word, why: str = "") -> Component:
 
 
 def driver(view: NodeSnapshot, released_for: float) -> Iterator[Component]:
-    """Yield the driver as a whole, and its events if the source has any."""
+    """Yield the components of the driver: the driver as a whole, and its events if the source has
+    any."""
     if view.released:
         why = f"the GPUs are released for another {released_for:.0f} s"
         yield _part("driver", "driver", "unknown", why)
@@ -131,8 +136,11 @@ def driver(view: NodeSnapshot, released_for: float) -> Iterator[Component]:
 
 
 def kernel_log(failure: str, *, read: bool) -> Component:
-    """Return the kernel log. `failure` is the reason why the log cannot be read, or empty. `read`:
-    the log was read recently; otherwise its state is unknown."""
+    """Return the component of the kernel log.
+
+    `failure` is the reason why the log cannot be read, or empty. `read`: the log was read recently.
+    Otherwise its state is unknown.
+    """
     if failure:
         return _part("kernel_log", "kernel_log", "degraded", failure)
     if not read:
@@ -141,15 +149,17 @@ def kernel_log(failure: str, *, read: bool) -> Component:
 
 
 def collectors(states: Iterable[CollectorState]) -> Iterator[Component]:
-    """One component for each collector."""
+    """Yield one component for each collector."""
     for each in states:
         word: Word = "degraded" if each.why else "healthy"
         yield _part(f"collector/{each.name}", "collector", word, each.why)
 
 
 def worst(components: Iterable[Component]) -> Word:
-    """Return the state of the node: that of its worst component. Unknown ranks above healthy and
-    below degraded."""
+    """Return the state of the node: that of its worst component.
+
+    Unknown is worse than healthy and better than degraded.
+    """
     found = {component.state for component in components}
     return next((word for word in _WORST if word in found), "unknown")
 

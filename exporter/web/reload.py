@@ -1,6 +1,7 @@
-"""The current web configuration. Its files are checked at each request and reloaded when they changed.
+"""Reloads the web configuration when its files change. The files are checked at each request.
 
-If a new file is invalid, the previous configuration stays in effect, and the log and a metric report this.
+If a new file is invalid, the previous configuration stays in effect. The log and a metric report
+this.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ Stamp = tuple[int, int, int, int] | None
 
 
 class ConfigFile:
-    """Without a `path`, there is no authentication and no TLS. `log(event, **fields)` logs reloads.
-    Raises UserError when the file is invalid at the start."""
+    """The current web configuration. Without a `path`, there is no authentication and no TLS.
+
+    `log(event, **fields)` logs reloads. Raises UserError if the file is invalid at the start.
+    """
 
     def __init__(self, path: Path | None, log: Callable[..., None]) -> None:
         self._path = path
@@ -32,7 +35,7 @@ class ConfigFile:
 
     @property
     def given(self) -> bool:
-        """Whether a file is configured."""
+        """Whether a configuration file is set."""
         return self._path is not None
 
     def refresh(self) -> None:
@@ -49,7 +52,7 @@ class ConfigFile:
             self._renew(self._path)
 
     def _take(self, path: Path) -> None:
-        """Read and check all files before the new configuration takes effect."""
+        """Read and validate all files, then activate the new configuration."""
         self._seen = {}
         self._watch([path])
         config = read(path)
@@ -63,8 +66,10 @@ class ConfigFile:
         self.config, self.tls = config, made
 
     def _renew(self, path: Path) -> None:
-        """Reload the certificates of the previous configuration, so that they do not expire while the
-        new file is invalid."""
+        """Reload the certificates of the current configuration while the new file is invalid.
+
+        Otherwise they could expire in this time.
+        """
         tls = self.config.tls
         if tls is None:
             return
@@ -75,13 +80,15 @@ class ConfigFile:
             pass  # the previous certificates stay in effect
 
     def _watch(self, paths: Iterable[Path]) -> None:
-        """Record the state of these files before they are read, so that the next check detects changes
-        made during the read. Missing files are recorded too."""
+        """Record the state of these files, also of missing ones, before they are read.
+
+        So the next check detects changes that are made during the read.
+        """
         self._seen |= {path: _stamp(path) for path in paths}
 
 
 def _stamp(path: Path) -> Stamp:
-    """Return a value that differs when the file changed; a replaced file has another inode."""
+    """Return a value that changes when the file changes. A replaced file has another inode."""
     try:
         status = path.stat()
     except OSError:

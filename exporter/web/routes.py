@@ -1,4 +1,4 @@
-"""The HTTP routes. Scrapes are answered with pages that are already rendered."""
+"""The HTTP routes. Scrapes get metrics pages that are already rendered."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 def selected_collectors(query: str, names: tuple[str, ...]) -> frozenset[str] | None:
-    """Return the collectors that `collect[]` or `exclude[]` select; None for all. Raises UserError."""
+    """Return the collectors that `collect[]` or `exclude[]` select; None means all. Raises
+    UserError."""
     if not query:
         return None
     try:
@@ -58,7 +59,7 @@ def selected_collectors(query: str, names: tuple[str, ...]) -> frozenset[str] | 
 
 
 def release_seconds(query: str) -> float:
-    """Return the time in `ttl` for which the GPUs are released. Raises UserError."""
+    """Return the time in the parameter `ttl`, for which the GPUs are released. Raises UserError."""
     try:
         given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=10))
     except ValueError:

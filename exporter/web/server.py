@@ -1,7 +1,8 @@
-"""Connections: their limit, TLS, and the sequence of requests on each.
+"""The HTTP server: accepts connections up to a limit, does the TLS handshake, and serves the
+requests.
 
-When the limit is reached, a new connection replaces the one that has waited longest for a complete request.
-So idle and slow clients cannot block scrapes.
+At the limit, a new connection replaces the one that has waited longest for a complete request. So
+idle and slow clients cannot block scrapes.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
 
 class ConnectionSlot:
-    """One connection. `waiting` is the time since which it waits for a request; None while a request is
-    being answered."""
+    """A connection that counts against the limit.
+
+    `waiting` is the monotonic time since which it waits for a request; None while a request is
+    being answered.
+    """
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
@@ -70,7 +74,7 @@ class WebServer:
         self._turning_away = 0
 
     async def listen(self, listener: socket.socket) -> asyncio.Server:
-        """Serve connections to this socket."""
+        """Serve the connections of this listening socket."""
         # Accepted sockets inherit this option. asyncio only sets it on sockets with IPPROTO_TCP, which
         # `socket.create_server` does not use. Without it, TLS waits 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -79,7 +83,7 @@ class WebServer:
         )
 
     async def close(self) -> None:
-        """Close all connections, and wait briefly until they are closed."""
+        """Close all connections. Waits briefly until they are closed."""
         for place in self._places:
             place.writer.transport.abort()
         until = time.monotonic() + CLOSE_SECONDS
@@ -106,7 +110,7 @@ class WebServer:
             self._places.discard(place)
 
     def _make_room(self) -> bool:
-        """Return whether the limit allows another connection, if necessary by closing an idle one."""
+        """Return whether another connection is allowed. Closes an idle connection if necessary."""
         if len(self._places) < self._max:
             return True
         idle = [(since, place) for place in self._places if (since := place.waiting) is not None]
@@ -118,7 +122,8 @@ class WebServer:
         return True
 
     async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer 503. Over TLS, only close the connection: a response would cost as much as serving."""
+        """Answer 503. A TLS connection is only closed, because a response would cost as much as
+        serving."""
         self._refresh()
         self._turning_away += 1
         try:
@@ -195,7 +200,7 @@ class WebServer:
         return self._dressed(response)
 
     def _dressed(self, response: Response) -> Response:
-        """Return the response with the headers that every response has."""
+        """Return the response with the configured headers, which every response has."""
         return response.with_headers(_NOSNIFF, *self._file.config.headers)
 
 

@@ -1,7 +1,7 @@
 """The shared reader of the kernel log, for XIDs, NVSwitch errors and host events.
 
-Reads new records, pairs them with the driver's events, counts them, and saves the counts before they are
-exported.
+It reads new records, pairs them with the driver's events, counts them, and saves the counts before
+they are exported.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ Times = dict[str, dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class ErrorCounts:
-    """The counts after an advance. `failure` is the reason why the kernel log cannot be read, or empty."""
+    """The error counts after a read. `failure` is the reason why the kernel log cannot be read, or
+    empty."""
 
     xids: Numbers
     xids_latest: Times
@@ -46,7 +47,7 @@ class ErrorCounts:
 
     @classmethod
     def of(cls, totals: LedgerState, failure: str) -> ErrorCounts:
-        """Return an immutable copy."""
+        """Return an immutable copy of the ledger's counts."""
         return cls(
             xids={uuid: dict(codes) for uuid, codes in totals.counts.items()},
             xids_latest={uuid: dict(codes) for uuid, codes in totals.latest.items()},
@@ -61,7 +62,7 @@ class ErrorCounts:
 
 
 class KernelLog:
-    """The reader. All methods are thread-safe."""
+    """Reads and counts the errors. All methods are thread-safe."""
 
     def __init__(
         self,
@@ -95,25 +96,30 @@ class KernelLog:
         return self._ledger.codes.zeros
 
     def read_lately(self, now: float) -> bool:
-        """Return whether the log was read, at least with an error, shortly before Unix time `now`."""
+        """Return whether a read was attempted shortly before Unix time `now`."""
         return -AHEAD <= now - self._turned <= LATELY_SECONDS
 
     def counted(self, now: float) -> ErrorCounts:
-        """Return the counts at Unix time `now`; reads the log unless this was just done. Raises
-        like `advance`."""
+        """Return the counts at Unix time `now`. Reads the log unless this was just done.
+
+        Raises the same exceptions as `advance`.
+        """
         with self._turn:
             if self._counted is not None and 0 <= now - self._counted[0] <= SAME_SECONDS:
                 return self._counted[1]
             return self._advance(self._board.view(now), now)
 
     def advance(self, view: NodeSnapshot, now: float) -> ErrorCounts:
-        """Process all new records and events at Unix time `now`. Raises OSError or UserError when the boot
-        cannot be determined; an unreadable kernel log is reported in `failure` of the result."""
+        """Count all new records and events at Unix time `now`.
+
+        An unreadable kernel log is reported in `failure` of the result. Raises OSError or UserError
+        if the boot cannot be determined.
+        """
         with self._turn:
             return self._advance(view, now)
 
     def _advance(self, view: NodeSnapshot, now: float) -> ErrorCounts:
-        """Advance; the caller holds `_turn`."""
+        """Do the work of `advance`. The caller holds `_turn`."""
         boot = self._boot.read()
         gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
         ledger, failure = self._ledger, ""
@@ -141,7 +147,7 @@ class KernelLog:
         return counted
 
     def _save(self, now: float) -> None:
-        """Save the counts before they are exported; on failure, retry at the next advance."""
+        """Save the counts before they are exported. A failed save is repeated at the next read."""
         try:
             self._ledger.save(now)
             complaint = ""
@@ -153,7 +159,7 @@ class KernelLog:
             self._log(event, why=complaint)
 
     def recommendations(self, view: NodeSnapshot, now: float) -> dict[str, Recommendation]:
-        """Return the recommended action for each GPU whose state is known, by uuid."""
+        """Return the recommended action of each GPU with a known state, by UUID."""
         with self._lock:
             standing = self._ledger.totals.standing
             found = recommendations(view, standing, now, self._lookback)
@@ -170,7 +176,7 @@ class KernelLog:
             return tuple(msgspec.structs.replace(each) for each in self._ledger.totals.recent)
 
     def latest(self) -> dict[str, int]:
-        """Return the latest XID code by uuid, for GPUs with an XID."""
+        """Return the latest XID of each GPU that has one, by UUID."""
         with self._lock:
             times = self._ledger.totals.latest
             found = {

@@ -1,7 +1,7 @@
-"""Parses XIDs and SXIDs from lines of the kernel log, and determines their severity and action. Pure.
+"""Parses XIDs and SXIDs in lines of the kernel log, and determines their severity and action. Pure.
 
-A GPU that falls off the bus is logged as XID 79, as a line without a code, or as both. Both within a few
-seconds are one event.
+A GPU that falls off the bus is logged as XID 79, as a line without a code, or as both. Both within
+a few seconds are one error.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ _RECOVERIES: dict[int, Action] = dict(enumerate(DRIVER_SAYS.values()))
 
 @dataclass(frozen=True, slots=True)
 class XidEvent:
-    """The XID in a line. `coded` is False for a loss logged without a code. The line may also have: whether
-    an NVLink error is `fatal`, why a link went down (`subcode`), and the driver's `recovery` action.
+    """An XID in a line of the kernel log. `coded` is False for a lost GPU that was logged without a
+    code.
+
+    The line may also say whether an NVLink error is `fatal`, why a link went down (`subcode`), and
+    which action the driver recommends (`recovery`).
     """
 
     bus: Bus | None
@@ -52,7 +55,7 @@ class XidEvent:
 
 @dataclass(frozen=True, slots=True)
 class SwitchEvent:
-    """The SXID in a line. `switch` is the bus address of the NVSwitch."""
+    """An SXID in a line of the kernel log. `switch` is the bus address of the NVSwitch."""
 
     switch: str
     code: int
@@ -60,14 +63,14 @@ class SwitchEvent:
 
 
 class LineParser:
-    """Parses lines into events; remembers the GPU named in the first line of a multi-line message."""
+    """Parses lines. Remembers the GPU named in the first line of a multi-line message."""
 
     def __init__(self) -> None:
         self._named: Bus | None = None
         self._left = 0
 
     def feed(self, text: str) -> XidEvent | SwitchEvent | None:
-        """Return the event in this line, if any."""
+        """Return the error in this line; None if it has none."""
         if text.startswith("nvidia-nvswitch"):
             return _switch_event(text)
         if not text.startswith("NVRM:"):
@@ -116,9 +119,9 @@ def _switch_event(text: str) -> SwitchEvent | None:
 def classify(
     code: Code, fatal: bool | None, subcode: int | None, recovery: Action | None
 ) -> tuple[Severity, Action]:
-    """Return the severity and action of an event, by the catalogue and the details of its line.
+    """Return severity and action of an XID, by its catalogue entry and the details of its line.
 
-    If the line decides, the action is none until the line arrives.
+    If the action depends on the line, it is none until the line arrives.
     """
     if not code.by_line:
         return code.severity, code.action
@@ -133,16 +136,18 @@ def classify(
 
 @dataclass(slots=True)
 class Losses:
-    """Distinguishes a loss that is logged twice from two losses.
+    """Distinguishes a loss of a GPU that is logged twice from two losses.
 
-    `open` has the time of the counted loss by GPU, and whether its line had a code.
+    `open` has, by GPU, the time of the counted loss and whether its line had a code.
     """
 
     open: dict[str, tuple[float, bool]]
 
     def counts(self, uuid: str, coded: bool, at: float) -> bool:
-        """Return whether this loss counts, at Unix time `at`. Every line with a code counts, except
-        the one that completes a pair."""
+        """Return whether this loss counts as a new one at Unix time `at`.
+
+        Every line with a code counts, except one that completes a pair.
+        """
         before = self.open.get(uuid)
         if before is not None and abs(at - before[0]) <= SAME_EVENT_SECONDS:
             was_coded = before[1]

@@ -1,7 +1,8 @@
-"""The ledger: the counts of the kernel log and the driver's events, and the position in the log.
+"""The XID ledger: the counts of errors in the kernel log and the driver's events, and the position
+in the log.
 
-Counts and position are saved together, atomically. After a crash, the records after the saved position are
-read again and added to the saved counts, so that no record is lost or counted twice.
+Counts and position are saved together, atomically. After a crash, the records after the saved
+position are read again and added to the saved counts, so that no record is lost or counted twice.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _DRIFT = 2.0  # seconds; a larger drift of the log's clock is corrected
 
 
 class XidLedger:
-    """Counts reports. `totals` is its state; `dirty`: the state must be saved now."""
+    """Counts error reports. `totals` is its state. `dirty`: the state must be saved now."""
 
     def __init__(self, path: Path, codes: Codes | None = None) -> None:
         self._path = path
@@ -70,7 +71,7 @@ class XidLedger:
         return self.dirty or (self._moved and not 0 <= now - self._saved < SAVE_SECONDS)
 
     def save(self, now: float = 0.0) -> None:
-        """Save counts and position together. Raises OSError; the ledger then still needs to be saved."""
+        """Save counts and position together. If it raises OSError, the ledger must still be saved."""
         write_atomic(self._path, msgspec.json.encode(self.totals))
         self.dirty = self._moved = False
         self._saved = now
@@ -85,11 +86,11 @@ class XidLedger:
         live: bool = False,
         told: Sequence[tuple[float, GpuEvent]] = (),
     ) -> None:
-        """Count the records of this read and the driver's events (`told`).
+        """Count the records of a read, and the driver's events with their arrival times.
 
-        `gpus` maps bus addresses to uuids. `live`: the previous read was just before, so these records are
-        new. A regular file (its inode is not 0) may have several boots, recognised by the kernel's first
-        record or a clock that goes back; a device only has the current boot.
+        `gpus` maps bus addresses to UUIDs. `live`: the previous read was just before, so these
+        records are new. A regular file (its inode is not 0) may contain several boots, recognised
+        by the kernel's first record or a clock that goes back. A device only has the current boot.
         """
         heard = self._records(batch, boot, now, live=live)
         heard += [_told(at, event, boot) for at, event in told if event.kind == "xid"]
@@ -132,8 +133,10 @@ class XidLedger:
         totals.boot_id, totals.boot_at = boot.boot_id, boot.at
 
     def _junk(self, lines: int) -> None:
-        """Count invalid lines as dropped, and exclude them from the gap in the sequence numbers, so that
-        they are not counted twice."""
+        """Count invalid lines as dropped.
+
+        They are excluded from the gap in the sequence numbers, so that they are not counted twice.
+        """
         self.totals.dropped += lines
         self.totals.excused += lines
 
@@ -177,7 +180,7 @@ class XidLedger:
     def _settle(
         self, report: XidReport, gpus: Mapping[Bus, str], arrived: float, now: float
     ) -> None:
-        """Assign a report to its GPU, or keep it until the GPU is known."""
+        """Count a report for its GPU, or keep the report until the GPU is known."""
         uuid = report.uuid if report.uuid in gpus.values() else ""
         if not uuid and report.bus is not None:
             uuid = gpus.get(report.bus, "")
@@ -215,7 +218,7 @@ class XidLedger:
         return "other" if unknown >= MAX_UNKNOWN_CODES else label
 
     def _stand(self, report: XidReport, uuid: str, *, counts: bool) -> None:
-        """Record the event's action, and add the event to the recent ones."""
+        """Record the action of an XID, and add the XID to the recent errors."""
         code = self.codes.xid(report.code)
         severity, action = classify(code, report.fatal, report.subcode, report.recovery)
         standing = self.totals.standing.setdefault(uuid, {})
@@ -292,7 +295,7 @@ class XidLedger:
         )
 
     def cure(self, uuid: str, before: float) -> None:
-        """Remove this GPU's standing XIDs up to Unix time `before`."""
+        """Remove the unresolved XIDs of this GPU up to Unix time `before`."""
         standing = self.totals.standing.get(uuid, {})
         for key in [key for key, each in standing.items() if each.at <= before]:
             del standing[key]
@@ -316,7 +319,7 @@ class XidLedger:
 
 
 def _told(at: float, event: GpuEvent, boot: BootTime) -> XidReport:
-    """Return the report for a driver event."""
+    """Convert a driver event to a report."""
     return XidReport(
         "nvml", event.uuid, bus_key(event.pci_bus_id), event.code, at, at, boot.boot_id
     )
@@ -327,7 +330,7 @@ def _key(event: RecentError) -> tuple[str, str, int]:
 
 
 def _same(before: RecentError, event: RecentError) -> bool:
-    """Return whether a new event is merged into the latest recent event of its kind."""
+    """Return whether an error is merged into the latest recent error of the same kind."""
     told = before.action == event.action or not before.text or not event.text
     return told and abs(event.first - before.last) <= TOGETHER_SECONDS
 
@@ -337,7 +340,7 @@ def _starts_boot(record: KmsgRecord, before: int) -> bool:
 
 
 def _after_last_boot(records: list[KmsgRecord]) -> list[KmsgRecord]:
-    """Return the records of the latest boot in a file read from its start."""
+    """Return the records of the latest boot in a file that was read from its start."""
     start = 0
     for number, record in enumerate(records):
         if number and _starts_boot(record, records[number - 1].microseconds):

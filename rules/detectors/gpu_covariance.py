@@ -1,14 +1,15 @@
-"""Compares a GPU with the usual readings under the same load, by a robust multivariate model.
+"""Finds GPUs whose readings do not fit together, compared with healthy GPUs under the same load.
 
 Clock, power and both temperatures of a busy GPU depend about linearly on its utilization. The
 residuals are correlated: the temperatures rise together, after power. The score is the Mahalanobis
-distance of the residuals, so a GPU that is too warm for its power is anomalous although each value
+distance of the residuals. So a GPU that is too warm for its power is anomalous although each value
 alone is normal. The regression (Huber) and the covariance (minimum covariance determinant) are
 robust against faulty GPUs in the history. Noise of the size of the sensor resolution is added,
-otherwise rounding to whole degrees would look like precision.
+because rounding to whole degrees would otherwise look like precision.
 
-The score has no short PromQL form, so the service exports `detector_score` and `detector_threshold`,
-and the rule compares them. The alert is informational: a model alone causes no action.
+The score has no short PromQL form. So the service exports `detector_score` and
+`detector_threshold`, and the rule compares them. The alert is informational: a model alone causes
+no action.
 """
 
 from __future__ import annotations
@@ -59,10 +60,11 @@ Row: TypeAlias = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class CovarianceModel:
-    """A line over utilization for each feature, and the inverse covariance of the residuals.
+    """The model: for each feature a line over utilization, and the inverse covariance of the
+    residuals.
 
-    Features that the history lacks are omitted: some boards report no memory temperature. `features`
-    are the indexes of the others.
+    `features` are the indexes of the features in the history. Others are omitted: some boards
+    report no memory temperature.
     """
 
     features: tuple[int, ...]
@@ -130,9 +132,12 @@ class GpuCovariance:
         return CovarianceModel(present, base, slope, precision, threshold, facts)
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        """One alert that compares the exported scores with the exported threshold: a new model changes
-        these metrics and not the rule. The target is in `target_node` and `target_cluster`, because
-        `node` and `cluster` of the series name the machine that computed the score."""
+        """Return one alert that compares the exported scores with the exported threshold.
+
+        A new model changes these metrics and not the rule. The target is in `target_node` and
+        `target_cluster`, because `node` and `cluster` of the series name the machine that computed
+        the score.
+        """
         expr = (
             "max by (cluster, node, gpu, uuid) (\n  label_replace(\n    label_replace(\n"
             f'      detector_score{{detector="{self.name}"}} > on (detector) group_left ()\n'
@@ -158,7 +163,7 @@ class GpuCovariance:
         return RuleGroup("detector-gpu-covariance", timing.wait(INTERVAL), (alert,))
 
     def score(self, model: Model, latest: History) -> list[Score]:
-        """Return distances at the last instant, for busy GPUs with all inputs."""
+        """Return the latest distances of busy GPUs. GPUs with a missing input are omitted."""
         assert isinstance(model, CovarianceModel)  # noqa: S101 - the service passes our own model
         keys, load, cube = _inputs(latest)
         if not keys:
@@ -175,15 +180,18 @@ class GpuCovariance:
 
 
 def _inputs(history: History) -> tuple[tuple[Key, ...], Floats, Floats]:
-    """Keys, loads (gpu, time) and features (gpu, time, feature) on one grid."""
+    """Return keys, loads (gpu, time) and features (gpu, time, feature) on one time grid."""
     load = history[LOAD.name]
     stacked = [history[query.name].aligned(load.keys) for query, _ in FEATURES]
     return load.keys, load.values, np.stack(stacked, axis=2)
 
 
 def _teaching(held: Floats) -> Floats:
-    """Return the scores without extreme GPUs, if there are few of them: a faulty GPU must not raise
-    the threshold above its own score. If many GPUs are extreme, extreme scores are normal."""
+    """Return the scores from which the threshold is learned.
+
+    If few GPUs have extreme scores, these GPUs are excluded: a faulty GPU must not raise the
+    threshold above its own score. If many GPUs have extreme scores, these are normal.
+    """
     far = (held > SUSPECT).any(axis=1)
     return held[~far] if far.sum() <= max(1.0, MAX_SICK_SHARE * len(held)) else held
 

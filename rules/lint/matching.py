@@ -1,4 +1,4 @@
-"""Checks of labels in selectors, in vector matching and in annotation templates."""
+"""Checks of labels in selectors, vector matching and annotation templates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NEGATIVE = (pp.MatchOp.NotEqual, pp.MatchOp.NotRe)
 
 
 def selecting(place: CheckInput) -> Iterator[Problem]:
-    """Matchers that select nothing, or everything."""
+    """Check that no label matcher selects nothing, or everything."""
     if not readable(place):
         return
     for node in promql.walk(promql.parse(place.rule.expr)):
@@ -58,7 +58,7 @@ def _is_selector(node: Any) -> bool:
 
 
 def _strange(matcher: Any, values: tuple[str, ...]) -> str:
-    """Return a value of the matcher that no series can have, or "" if all are possible or unknown."""
+    """Return a value in the matcher that no series can have; "" if all are possible or unknown."""
     if not values:
         return ""
     if matcher.op in (pp.MatchOp.Equal, pp.MatchOp.NotEqual):
@@ -70,7 +70,7 @@ def _strange(matcher: Any, values: tuple[str, ...]) -> str:
 
 
 def _balanced(alternative: str) -> str:
-    """One alternative of a regular expression, or `.*` if splitting at | made it invalid."""
+    """Return the alternative of a regular expression, or `.*` if splitting at | made it invalid."""
     try:
         re.compile(alternative)
     except re.error:
@@ -79,7 +79,7 @@ def _balanced(alternative: str) -> str:
 
 
 def grouping(place: CheckInput) -> Iterator[Problem]:
-    """Aggregation labels that no series has."""
+    """Check that input series can have the labels of each aggregation."""
     if not readable(place):
         return
     for node in promql.walk(promql.parse(place.rule.expr)):
@@ -93,7 +93,7 @@ def grouping(place: CheckInput) -> Iterator[Problem]:
 
 
 def matching(place: CheckInput) -> Iterator[Problem]:
-    """Binary operators whose sides never match, or match many-to-many."""
+    """Check binary operators whose sides never match, or match many-to-many."""
     if not readable(place):
         return
     for node in binaries(promql.parse(place.rule.expr)):
@@ -153,7 +153,7 @@ def _settled(side: SeriesLabels) -> bool:
 
 
 def texts(place: CheckInput) -> Iterator[Problem]:
-    """Labels used in templates must exist on the alert."""
+    """Check that the alert has the labels that its templates use."""
     rule = place.rule
     if not readable(place) or not rule.is_alert:
         return

@@ -1,4 +1,4 @@
-"""Checks of the metrics, functions and numbers of a query."""
+"""Checks of the metrics, functions and numbers in a query."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHARES = frozenset({"avg", "quantile"})  # applied to 0 and 1, these return a r
 
 
 def readable(place: CheckInput) -> bool:
-    """Return whether the query can be parsed. The other checks of queries need this."""
+    """Return whether the query can be parsed, as the other checks of queries require."""
     try:
         promql.selectors(place.rule.expr)
         promql.numbers(place.rule.expr)
@@ -73,7 +73,7 @@ def absence(place: CheckInput) -> Iterator[Problem]:
 
 
 def units(place: CheckInput) -> Iterator[Problem]:
-    """Yield numbers compared with the values of a family must fit its unit."""
+    """Check that numbers compared with a metric fit the metric's unit."""
     if not readable(place):
         return
     for node in promql.walk(promql.parse(place.rule.expr)):
@@ -112,7 +112,7 @@ def _number(node: Any) -> float | None:
 
 
 def _family(node: Any) -> Metric | None:
-    """Return the family whose values this expression returns unchanged, or None."""
+    """Return the metric family whose values this expression returns unchanged, or None."""
     if isinstance(node, pp.VectorSelector):
         return catalogue().of_series(metric_name(node))
     if isinstance(node, pp.ParenExpr):

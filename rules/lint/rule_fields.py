@@ -117,7 +117,7 @@ def runbook(place: CheckInput) -> Iterator[Problem]:
 
 
 def dashboard(place: CheckInput) -> Iterator[Problem]:
-    """Yield a link to a shipped dashboard must name an existing dashboard and existing variables."""
+    """Check that a link to a shipped dashboard names an existing dashboard and existing variables."""
     url = place.rule.annotations.get(DASHBOARD_URL)
     if not place.rule.is_alert or url is None:
         return
@@ -148,7 +148,7 @@ def dashboard(place: CheckInput) -> Iterator[Problem]:
 
 @cache
 def _boards() -> Mapping[str, frozenset[str]]:
-    """Return the variables of each shipped dashboard, by UID."""
+    """Return the variables of each shipped dashboard, by dashboard UID."""
     documents = [
         json.loads(path.read_text()) for path in sorted(share("dashboards").glob("*.json"))
     ]
