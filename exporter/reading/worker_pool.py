@@ -1,11 +1,10 @@
 """Assigns GPUs to worker processes by the observed state of the processes. Pure; the supervisor
 acts.
 
-One common worker reads all GPUs. If its call for a GPU is overdue, it becomes the suspect of this
-GPU, and a new common worker reads the other GPUs. If the call returns in time, the GPU is slow, and
-the suspect becomes its solo worker. Otherwise the suspect is ended, and a probe retries the
-suspended GPU or group (see suspensions). If two GPUs hang almost at the same time, a probe checks
-all others.
+One common worker reads all GPUs. A worker with an overdue call becomes the suspect of this GPU, and
+a new common worker reads the others. If the call returns in time, the suspect becomes the solo
+worker of this slow GPU. Otherwise it is ended, and a probe retries the suspended GPU or group. If
+two GPUs hang almost at once, a probe checks all others.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Reads GPUs through NVML, the driver's library. Only this module imports NVML's Python binding.
 
-An error of one GPU affects only this GPU; an error of the library affects all GPUs. If the GPU or
-the driver does not support a value, it is skipped until the GPU is identified again. Any other
-failed call is counted by its error code.
+An error of one GPU affects only this GPU; an error of the library affects all GPUs. Unsupported
+values are skipped until the GPU is identified again. Other failed calls are counted by their error
+code.
 """
 
 from __future__ import annotations
@@ -358,8 +358,7 @@ class NvmlSource:
 def events(log: Callable[..., None]) -> Iterator[GpuEvent | None]:
     """Yield the driver's events as they occur, and None for each second without an event.
 
-    Raises SourceFailed if the library fails or has lost a registered GPU. Call it again to get
-    further events.
+    Raises SourceFailed if the library fails or has lost a registered GPU.
     """
     _connect()
     event_set, known = _register(log)
