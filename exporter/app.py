@@ -69,7 +69,7 @@ class ExporterSettings:
 class Exporter:
     """The parts of a running exporter. `supervisor` is None if the exporter reads no GPUs."""
 
-    board: GpuStates
+    gpu_states: GpuStates
     frame: PageBuilder
     supervisor: WorkerSupervisor | None
     site: WebBackend
@@ -129,7 +129,7 @@ def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
     }
     intervals |= {group: given[group] for group in intervals if group in given}
     inventory = settings.state_dir / "inventory.json"
-    board = GpuStates(inventory, expected=settings.expected, intervals=intervals)
+    gpu_states = GpuStates(inventory, expected=settings.expected, intervals=intervals)
     boot: BootReader = ProcBoot(settings.procfs)
     kmsg = settings.kmsg or Path("/dev/kmsg")
     arguments = ["nvml", str(settings.procfs), str(settings.sysfs)]
@@ -139,7 +139,7 @@ def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
         arguments = ["simulated", str(settings.hardware_dir), node]
     counters = WebCounters()
     parts = CollectorContext(
-        board=board,
+        gpu_states=gpu_states,
         intervals=intervals,
         boot=boot,
         procfs=settings.procfs,
@@ -157,15 +157,15 @@ def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
     )
     made = [entry.make(parts) for entry in COLLECTORS if entry.name not in settings.without]
     collectors = [collector for collector in made if collector is not None]
-    frame = PageBuilder(collectors, board, catalogue(), __version__, log)
+    frame = PageBuilder(collectors, gpu_states, catalogue(), __version__, log)
     supervisor = None
     if source == "none":
-        board.supervised(WorkerPoolState(failure=""))
+        gpu_states.set_worker_pool_state(WorkerPoolState(failure=""))
     else:
-        supervisor = _supervisor(settings, board, arguments, intervals, log)
+        supervisor = _supervisor(settings, gpu_states, arguments, intervals, log)
     site = WebBackend(
         frame,
-        board,
+        gpu_states,
         node,
         __version__,
         supervisor,
@@ -174,12 +174,12 @@ def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
         settings.web.metrics_path,
         settings.web.dcgm,
     )
-    return Exporter(board, frame, supervisor, site, counters)
+    return Exporter(gpu_states, frame, supervisor, site, counters)
 
 
 def _supervisor(
     settings: ExporterSettings,
-    board: GpuStates,
+    gpu_states: GpuStates,
     arguments: list[str],
     intervals: Mapping[Group, float],
     log: Callable[..., None],
@@ -190,7 +190,7 @@ def _supervisor(
     """
     events = "exporter.sources.nvml" if arguments[0] == "nvml" else ""
     return WorkerSupervisor(
-        board,
+        gpu_states,
         arguments,
         intervals,
         log,
@@ -220,7 +220,7 @@ def once(settings: ExporterSettings) -> bytes:
         if exporter.supervisor is not None:
             exporter.supervisor.start()
         until = time.monotonic() + ONCE_SECONDS
-        while exporter.board.view(time.time()).failure and time.monotonic() < until:
+        while exporter.gpu_states.snapshot(time.time()).failure and time.monotonic() < until:
             time.sleep(0.02)
         page = exporter.frame.once(time.time())
         if exporter.supervisor is not None:

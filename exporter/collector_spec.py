@@ -34,7 +34,7 @@ class CollectorContext:
     """The objects and settings with which collectors are created. A directory is None if its flag
     is not set."""
 
-    board: GpuStates
+    gpu_states: GpuStates
     intervals: Mapping[Group, float]
     boot: BootReader
     procfs: Path

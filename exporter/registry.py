@@ -45,7 +45,7 @@ def _gpu(group: Group, summary: str, flags: tuple[Flag, ...] = ()) -> CollectorS
         if not parts.has_gpus:
             return None
         hidden = frozenset() if parts.flags.get(_PER_PROCESS.name) else _OF_A_PROCESS
-        return GpuReadings(parts.board, group, parts.intervals[group], hidden)
+        return GpuReadings(parts.gpu_states, group, parts.intervals[group], hidden)
 
     return CollectorSpec(f"gpu_{group}", summary, make, flags=flags)
 
@@ -88,7 +88,7 @@ def _allocation(parts: CollectorContext) -> Collector | None:
             why="in a container, the driver reports only the container's own processes",
         )
     return AllocationCollector(
-        parts.board, owners(parts), parts.procfs, services(parts), parts.log, unseen=unseen
+        parts.gpu_states, owners(parts), parts.procfs, services(parts), parts.log, unseen=unseen
     )
 
 
@@ -99,7 +99,7 @@ def kernel_log(parts: CollectorContext) -> KernelLog:
         ledger = XidLedger(parts.state_dir / "xid.json", codes)
         lookback = parse_duration(parts.flags.get("collector.xid.lookback") or "1h")
         parts.shared["kernel_log"] = KernelLog(
-            parts.board, KmsgReader(parts.kmsg), parts.boot, ledger, parts.log, lookback
+            parts.gpu_states, KmsgReader(parts.kmsg), parts.boot, ledger, parts.log, lookback
         )
     found: KernelLog = parts.shared["kernel_log"]
     return found
@@ -125,7 +125,9 @@ _XID_FLAGS = (
 COLLECTORS = Registry(
     "collector",
     (
-        CollectorSpec("gpu_presence", "GPUs present, lost, hung", lambda p: GpuPresence(p.board)),
+        CollectorSpec(
+            "gpu_presence", "GPUs present, lost, hung", lambda p: GpuPresence(p.gpu_states)
+        ),
         _gpu("load", "GPU load, clocks, power, temperature"),
         _gpu("gpm", "GPU profiling metrics: activity of SMs, pipes and links (Hopper and later)"),
         _gpu("health", "ECC errors, row remaps, the driver's recommended action"),
@@ -136,13 +138,13 @@ COLLECTORS = Registry(
         CollectorSpec(
             "xid",
             "XID errors, from the kernel log and the driver's events",
-            lambda p: XidErrors(p.board, kernel_log(p)) if p.has_gpus else None,
+            lambda p: XidErrors(p.gpu_states, kernel_log(p)) if p.has_gpus else None,
             flags=_XID_FLAGS,
         ),
         CollectorSpec(
             "gpu_action",
             "recommended action for each GPU",
-            lambda p: GpuAction(p.board, kernel_log(p)) if p.has_gpus else None,
+            lambda p: GpuAction(p.gpu_states, kernel_log(p)) if p.has_gpus else None,
         ),
         CollectorSpec(
             "kernel_events",

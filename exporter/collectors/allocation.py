@@ -62,7 +62,7 @@ class AllocationCollector:
 
     def __init__(
         self,
-        board: GpuStates,
+        gpu_states: GpuStates,
         sources: Sequence[HoldingSource],
         procfs: Path,
         services: Sequence[str] = SERVICES,
@@ -70,7 +70,7 @@ class AllocationCollector:
         *,
         unseen: bool = False,
     ) -> None:
-        self._board = board
+        self._gpu_states = gpu_states
         self._sources = tuple(sources)
         self._procfs = procfs
         self._services = frozenset(name[:NAME_LENGTH] for name in services)
@@ -80,7 +80,7 @@ class AllocationCollector:
         self._seen = _StrayState()
 
     def collect(self, now: float) -> Iterator[Sample]:
-        view = self._board.view(now)
+        view = self._gpu_states.snapshot(now)
         names = _names(view)
         held: dict[tuple[int, str], list[Holding]] = {}
         answered = failed = 0

@@ -17,12 +17,12 @@ class GpuAction:
     inline = True
     interval = 1.0
 
-    def __init__(self, board: GpuStates, kernel_log: KernelLog) -> None:
-        self._board = board
+    def __init__(self, gpu_states: GpuStates, kernel_log: KernelLog) -> None:
+        self._gpu_states = gpu_states
         self._kernel_log = kernel_log
 
     def collect(self, now: float) -> Iterator[Sample]:
-        view = self._board.view(now)
+        view = self._gpu_states.snapshot(now)
         wanted = self._kernel_log.recommendations(view, now)
         for gpu in view.gpus:
             if (each := wanted.get(gpu.uuid)) is not None:

@@ -24,11 +24,11 @@ class GpuPresence:
     inline = True
     interval = 1.0
 
-    def __init__(self, board: GpuStates) -> None:
-        self._board = board
+    def __init__(self, gpu_states: GpuStates) -> None:
+        self._gpu_states = gpu_states
 
     def token(self, now: float) -> Hashable:
-        view = self._board.view(now)
+        view = self._gpu_states.snapshot(now)
         return (
             tuple((g.index, g.device, g.status, g.slow, g.left_out) for g in view.gpus),
             view.failure,
@@ -41,7 +41,7 @@ class GpuPresence:
         )
 
     def collect(self, now: float) -> Iterator[Sample]:
-        view = self._board.view(now)
+        view = self._gpu_states.snapshot(now)
         judged = [gpu for gpu in view.gpus if gpu.status is not GpuStatus.UNKNOWN]
         if view.failure and not judged:
             raise CollectorError(view.failure)

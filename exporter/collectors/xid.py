@@ -21,8 +21,8 @@ class XidErrors:
     inline = False
     interval = 1.0
 
-    def __init__(self, board: GpuStates, kernel_log: KernelLog) -> None:
-        self._board = board
+    def __init__(self, gpu_states: GpuStates, kernel_log: KernelLog) -> None:
+        self._gpu_states = gpu_states
         self._kernel_log = kernel_log
         self._taken: tuple[NodeSnapshot, ErrorCounts] | None = None
 
@@ -46,7 +46,7 @@ class XidErrors:
         yield Sample("gpu_exporter_kmsg_dropped_total", (), counted.dropped)
 
     def _take(self, now: float) -> tuple[NodeSnapshot, ErrorCounts]:
-        view = self._board.view(now)
+        view = self._gpu_states.snapshot(now)
         counted = self._kernel_log.counted(now)
         if view.failure and not view.gpus:
             raise CollectorError("no GPU is known yet, so XIDs cannot be assigned to a GPU")

@@ -49,13 +49,13 @@ class PageBuilder:
     def __init__(
         self,
         collectors: list[Collector],
-        board: GpuStates,
+        gpu_states: GpuStates,
         catalogue: Catalogue,
         version: str,
         log: Callable[..., None],
     ) -> None:
         self._lanes = [CollectorRunner(collector, catalogue, log) for collector in collectors]
-        self._board = board
+        self._gpu_states = gpu_states
         self._renderer = Renderer(catalogue)
         self._selecting = Renderer(catalogue)
         self._lock = threading.Lock()  # guards what scrapes write: selections and requested formats
@@ -109,7 +109,7 @@ class PageBuilder:
     def stop(self) -> None:
         """Stop all threads. A hung thread ends with the process."""
         self._halt.set()
-        self._board.changed.set()
+        self._gpu_states.changed.set()
 
     def once(self, now: float) -> Page:
         """Run every collector once in this thread, and return the page."""
@@ -150,7 +150,7 @@ class PageBuilder:
         The collectors of the kernel log need the GPUs' bus addresses.
         """
         until = time.monotonic() + SETTLE_SECONDS / 2
-        while time.monotonic() < until and self._board.view(time.time()).failure:
+        while time.monotonic() < until and self._gpu_states.snapshot(time.time()).failure:
             if self._halt.wait(0.02):
                 return
 
@@ -168,14 +168,14 @@ class PageBuilder:
         until = time.monotonic() + SETTLE_SECONDS
         while not self._halt.is_set() and time.monotonic() < until:
             waiting = any(not lane.outcome.finished for lane in self._lanes if not lane.inline)
-            if not waiting and not self._board.view(time.time()).failure:
+            if not waiting and not self._gpu_states.snapshot(time.time()).failure:
                 return
             self._halt.wait(0.02)
 
     def _publish(self) -> None:
         """Build the page after each round of reading the GPUs or changed GPU status, at least every
         1.5 s."""
-        changed = self._board.changed
+        changed = self._gpu_states.changed
         self._settle()
         while not self._halt.is_set():
             changed.clear()
@@ -193,7 +193,7 @@ class PageBuilder:
         """Return the metrics about each collector by its name, and those about the exporter under
         ""."""
         own = {lane.name: list(lane.samples(now)) for lane in self._lanes}
-        view = self._board.view(now)
+        view = self._gpu_states.snapshot(now)
         for (group, code), count in sorted(view.errors.items()):
             name = f"gpu_{group}"
             sample = Sample("gpu_exporter_collector_errors_total", (name, code), count)

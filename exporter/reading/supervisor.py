@@ -51,7 +51,7 @@ class WorkerSupervisor(threading.Thread):
 
     def __init__(
         self,
-        board: GpuStates,
+        gpu_states: GpuStates,
         source: list[str],
         intervals: Mapping[Group, float],
         log: Callable[..., None],
@@ -61,7 +61,7 @@ class WorkerSupervisor(threading.Thread):
         events: str = "",
     ) -> None:
         super().__init__(name="supervisor", daemon=True)
-        self._board = board
+        self._gpu_states = gpu_states
         self._source = source
         self._every = ",".join(f"{group}={every:g}" for group, every in intervals.items())
         self._log = log
@@ -157,7 +157,7 @@ class WorkerSupervisor(threading.Thread):
         for number, reader in list(self._readers.items()):
             was_ended = reader.ended
             for message in reader.messages():
-                self._board.apply(message, time.time(), number)
+                self._gpu_states.apply(message, time.time(), number)
                 self._do(self._worker_pool.heard(number, message, time.monotonic()))
             if reader.ended and not was_ended and number in self._readers:
                 self._selector.unregister(reader)
@@ -201,7 +201,7 @@ class WorkerSupervisor(threading.Thread):
                 self._selector.register(self._listening, selectors.EVENT_READ)
 
     def _heed(self, event: GpuEvent) -> None:
-        self._board.add_event(event, time.time())
+        self._gpu_states.add_event(event, time.time())
         if event.kind == "unavailable":
             self._order_common("look")
         elif event.kind == "recovery":
@@ -217,11 +217,11 @@ class WorkerSupervisor(threading.Thread):
                 if action.number in self._readers:
                     self._readers[action.number].order(action.text)
             elif isinstance(action, MarkHung):
-                self._board.hung(action.slot, time.time(), action.number)
+                self._gpu_states.mark_hung(action.slot, time.time(), action.number)
             elif isinstance(action, MarkResponding):
-                self._board.alive(action.slot, time.time(), action.number)
+                self._gpu_states.mark_responding(action.slot, time.time(), action.number)
             elif isinstance(action, WithholdGroup):
-                self._board.withhold(action.slot, action.group, action.number)
+                self._gpu_states.remove_group(action.slot, action.group, action.number)
             elif isinstance(action, LogEvent):
                 self._log(action.event, **action.fields)
 
@@ -229,7 +229,7 @@ class WorkerSupervisor(threading.Thread):
         mode = {WorkerRole.COMMON: "rounds", WorkerRole.PROBE: "probe"}.get(start.role)
         if mode is None:
             mode = "only:" + ",".join(map(str, sorted(start.slots)))
-        counts = (start.count, self._board.known)
+        counts = (start.count, self._gpu_states.gpu_count)
         reader = WorkerHandle(
             self._fork_client, mode, plan_text(start.plan), counts, self._every, self._source
         )
@@ -243,7 +243,7 @@ class WorkerSupervisor(threading.Thread):
         if reader in self._selector.get_map():  # the start may have failed before
             self._selector.unregister(reader)
         reader.end()
-        self._board.gone(number)
+        self._gpu_states.forget_worker(number)
         self._ending.append(reader)
 
     def _bury(self, now: float) -> None:
@@ -257,14 +257,14 @@ class WorkerSupervisor(threading.Thread):
         self._ending = [reader for reader in self._ending if not reader.closed]
 
     def _tell(self, released: bool) -> None:
-        why = self._board.write_error
+        why = self._gpu_states.write_error
         if why != self._complaint:
             self._complaint = why
             self._log("inventory_not_saved" if why else "inventory_saved_again", why=why)
         worker_pool, events, now = self._worker_pool, self._events, time.monotonic()
         abandoned = sum(reader.stuck(now) for reader in self._ending)
         left_out = tuple((slot, group or "presence") for slot, group in worker_pool.left_out())
-        self._board.supervised(
+        self._gpu_states.set_worker_pool_state(
             WorkerPoolState(
                 failure=worker_pool.failure,
                 restarts=worker_pool.restarts,

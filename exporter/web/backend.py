@@ -57,7 +57,7 @@ class WebBackend:
     """
 
     pages: PageSource
-    board: GpuStates
+    gpu_states: GpuStates
     node: str
     version: str
     reader: GpuReleaser | None = None
@@ -73,7 +73,7 @@ class WebBackend:
         May block on the reader of the kernel log, so do not call it in the event loop.
         """
         now = self.clock()
-        view = self.board.view(now)
+        view = self.gpu_states.snapshot(now)
         wishes = self.kernel_log.recommendations(view, now) if self.kernel_log else {}
         parts = [health.gpu(view, one, wishes.get(one.uuid)) for one in view.gpus]
         released_for = 0.0
@@ -101,7 +101,7 @@ class WebBackend:
 
         Do not call it in the event loop.
         """
-        view = self.board.view(self.clock())
+        view = self.gpu_states.snapshot(self.clock())
         if view.failure:
             return None
         xids = self.kernel_log.latest() if self.kernel_log else None

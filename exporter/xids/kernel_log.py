@@ -66,14 +66,14 @@ class KernelLog:
 
     def __init__(
         self,
-        board: GpuStates,
+        gpu_states: GpuStates,
         reader: KmsgReader,
         boot: BootReader,
         ledger: XidLedger,
         log: Callable[..., None],
         lookback: float = LOOKBACK_SECONDS,
     ) -> None:
-        self._board = board
+        self._gpu_states = gpu_states
         self._reader = reader
         self._boot = boot
         self._ledger = ledger
@@ -107,7 +107,7 @@ class KernelLog:
         with self._turn:
             if self._counted is not None and 0 <= now - self._counted[0] <= SAME_SECONDS:
                 return self._counted[1]
-            return self._advance(self._board.view(now), now)
+            return self._advance(self._gpu_states.snapshot(now), now)
 
     def advance(self, view: NodeSnapshot, now: float) -> ErrorCounts:
         """Count all new records and events at Unix time `now`.
@@ -123,7 +123,7 @@ class KernelLog:
         boot = self._boot.read()
         gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
         ledger, failure = self._ledger, ""
-        told = self._board.take_events()
+        told = self._gpu_states.take_events()
         for _ in range(MAX_BATCHES):
             live = 0 <= now - self._drained <= LIVE_SECONDS
             try:

@@ -19,14 +19,14 @@ from fleetmedic.hardware.state import INITIAL_NAMESPACE
 
 @pytest.fixture
 def parts(tmp_path: Path) -> CollectorContext:
-    board = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    gpu_states = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
     nowhere = tmp_path / "nowhere"
 
     def log(event: str, **_: Any) -> None:
         raise AssertionError(event)
 
     return CollectorContext(
-        board, INTERVALS, ProcBoot(nowhere), nowhere, nowhere, tmp_path, "n1", None, None,
+        gpu_states, INTERVALS, ProcBoot(nowhere), nowhere, nowhere, tmp_path, "n1", None, None,
         has_gpus=True, log=log, sysfs=nowhere,
         flags={
             "collector.allocation.kubelet-dir": tmp_path / "kubelet",

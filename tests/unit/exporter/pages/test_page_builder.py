@@ -66,9 +66,11 @@ class Hangs:
 
 
 def frame(tmp_path: Path, *collectors: Collector) -> PageBuilder:
-    board = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
-    board.supervised(WorkerPoolState(failure=""))
-    return PageBuilder(list(collectors), board, catalogue(), "1.0", lambda event, **fields: None)
+    gpu_states = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    gpu_states.set_worker_pool_state(WorkerPoolState(failure=""))
+    return PageBuilder(
+        list(collectors), gpu_states, catalogue(), "1.0", lambda event, **fields: None
+    )
 
 
 def shown(
