@@ -60,7 +60,7 @@ class EventReader:
         return None if self._ending else self._child
 
     @property
-    def gone(self) -> bool:
+    def stopped(self) -> bool:
         """Whether no event process exists."""
         return self._child is None
 
@@ -73,7 +73,7 @@ class EventReader:
 
     def step(self, now: float, wanted: bool) -> list[GpuEvent]:
         """Keep the process running while it is wanted. Returns the events since the last step."""
-        events = self._listen() if self.child is not None else []
+        events = self._read_events() if self.child is not None else []
         child = self._child
         if child is None:
             if wanted and now >= self._start_at:
@@ -82,19 +82,19 @@ class EventReader:
                 )
                 self._started, self._ending = now, False
                 self._starts += 1
-        elif child.gone(now):
-            self._settle(now, expected=self._ending and not wanted)
+        elif child.poll(now):
+            self._child_ended(now, expected=self._ending and not wanted)
         elif not self._ending and (not wanted or child.ended or now - child.beat().at > SILENCE):
             self._ending = True
-            child.end()
+            child.terminate()
             if child.reap(0.02):
-                self._settle(now, expected=not wanted)
+                self._child_ended(now, expected=not wanted)
         return events
 
-    def again(self, now: float) -> None:
+    def restart(self, now: float) -> None:
         """Replace the process, because another driver was loaded."""
         if self.child is not None:
-            self.child.end()
+            self.child.terminate()
             self._ending, self._wait = True, RESTART_FIRST
             self._start_at = now
 
@@ -106,7 +106,7 @@ class EventReader:
             self._child.close()
             self._child = None
 
-    def _settle(self, now: float, *, expected: bool) -> None:
+    def _child_ended(self, now: float, *, expected: bool) -> None:
         assert self._child is not None  # noqa: S101 - the caller checks this
         self._child.close()
         self._child, self._ending = None, False
@@ -119,7 +119,7 @@ class EventReader:
         self._log("event_process_ended", retry_in=self._wait)
         self._wait = min(RESTART_CAP, self._wait * 2)
 
-    def _listen(self) -> list[GpuEvent]:
+    def _read_events(self) -> list[GpuEvent]:
         assert self._child is not None  # noqa: S101 - the caller checks this
         found: list[GpuEvent] = []
         for line in self._child.lines():

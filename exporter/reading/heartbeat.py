@@ -103,11 +103,11 @@ class HeartbeatReader:
         self._memory = mmap.mmap(self.descriptor, SIZE, prot=mmap.PROT_READ)
         self._started = time.monotonic()
 
-    def given(self) -> None:
+    def close_descriptor(self) -> None:
         """Close the descriptor after the process has received it."""
         os.close(self.descriptor)
 
-    def look(self) -> Beat:
+    def read(self) -> Beat:
         """Return the current heartbeat. A process that has not written one counts as connecting to
         the driver."""
         return decode(self._memory[0:SIZE], self._started)

@@ -61,13 +61,13 @@ class Suspensions:
             (suspension.retry_at for suspension in self._suspensions.values()), default=float("inf")
         )
 
-    def asked(self, targets: Iterable[Target]) -> None:
+    def mark_retrying(self, targets: Iterable[Target]) -> None:
         """Record that a retry of these targets runs. They are not due until it ends."""
         for target in targets:
             if target in self._suspensions:
                 self._suspensions[target].retry_at = float("inf")
 
-    def silent(self, targets: Iterable[Target], now: float, stuck: bool) -> None:
+    def record_no_response(self, targets: Iterable[Target], now: float, stuck: bool) -> None:
         """Record that a retry got no response, and schedule the next one after a longer wait.
 
         The wait is longer still if a process is `stuck` in the kernel.
@@ -82,11 +82,11 @@ class Suspensions:
                 suspension.wait = min(RETRY_CAP, suspension.wait * 2)
             suspension.retry_at = now + suspension.wait
 
-    def answered(self, target: Target) -> bool:
+    def remove(self, target: Target) -> bool:
         """Remove the suspension of a target that responded. Returns whether it was suspended."""
         return self._suspensions.pop(target, None) is not None
 
-    def hurry(self, now: float) -> None:
+    def retry_now(self, now: float) -> None:
         """Make all suspended targets due now, because the driver, the bus or a stuck process
         changed."""
         for suspension in self._suspensions.values():

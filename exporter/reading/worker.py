@@ -65,30 +65,30 @@ class MessageBatch:
         self._sent_at = time.monotonic()
 
 
-def repeat(rounds: Rounds, outbox: MessageBatch, heartbeat: Heartbeat) -> None:
+def repeat(rounds: Rounds, batch: MessageBatch, heartbeat: Heartbeat) -> None:
     """Run one round per second and apply commands. Raises SourceFailed."""
 
-    def heed(wait: float) -> None:
+    def take_commands(wait: float) -> None:
         if wait:
-            outbox.flush()
+            batch.flush()
             heartbeat.idle()
-        for order in read_commands(wait):
-            rounds.order(order)
+        for command in read_commands(wait):
+            rounds.apply_command(command)
 
-    rounds.heed = heed
+    rounds.take_commands = take_commands
     due = time.monotonic()
     while True:
-        outbox.begin()
+        batch.begin()
         for message in rounds.once(time.monotonic(), time.time()):
-            outbox.put(message)
+            batch.put(message)
         heartbeat.idle()
-        outbox.flush()
+        batch.flush()
         due = max(due + PRESENCE_EVERY, time.monotonic())
         while (left := due - time.monotonic()) > 0:
-            told = read_commands(left)
-            for order in told:
-                rounds.order(order)
-            if told:
+            commands = read_commands(left)
+            for command in commands:
+                rounds.apply_command(command)
+            if commands:
                 due = time.monotonic()  # apply the change immediately
 
 
@@ -103,18 +103,18 @@ def main(arguments: list[str]) -> int:
     parent, descriptor, mode, plan, counts, every, *source_arguments = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     die_with_parent(int(parent))
-    heartbeat, outbox, timer = Heartbeat.shared(int(descriptor)), MessageBatch(), Timer()
+    heartbeat, batch, timer = Heartbeat.shared(int(descriptor)), MessageBatch(), Timer()
     heartbeat.begin(None, "open")
-    asked = parse_plan(plan)
+    parsed_plan = parse_plan(plan)
     try:
         probing = mode == "probe"
         source = open_source(source_arguments, timer.progress if probing else heartbeat.progress)
         source.open()
-        outbox.put(Hello(source.name))
-        outbox.flush()
+        batch.put(Hello(source.name))
+        batch.flush()
         if probing:
             heartbeat.idle()
-            Probe(source, timer, targets(asked)).run(
+            Probe(source, timer, targets(parsed_plan)).run(
                 lambda message: write_to_parent(encode([message]) + b"\n")
             )
             return 0
@@ -122,17 +122,17 @@ def main(arguments: list[str]) -> int:
         count, known = map(int, counts.split(","))
         rounds = Rounds(
             source,
-            asked,
+            parsed_plan,
             parse_intervals(every),
             only=only,
             count=count,
             known=known,
             heartbeat=heartbeat,
         )
-        repeat(rounds, outbox, heartbeat)
+        repeat(rounds, batch, heartbeat)
     except (SourceFailed, ImportError) as error:
-        outbox.put(Failed(str(error)))
-        outbox.flush()
+        batch.put(Failed(str(error)))
+        batch.flush()
     return 1
 
 

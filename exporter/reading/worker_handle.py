@@ -22,24 +22,24 @@ class ChildHandle:
 
     def __init__(self, fork_client: ForkClient, module: str, words: list[str]) -> None:
         self._heartbeat = HeartbeatReader()
-        theirs_in, self._orders = os.pipe()
+        theirs_in, self._commands = os.pipe()
         self._output, theirs_out = os.pipe()
         try:
             given = (theirs_in, theirs_out, self._heartbeat.descriptor)
             self._process = fork_client.start(module, words, given)
         except OSError:
-            os.close(self._orders)
+            os.close(self._commands)
             os.close(self._output)
             self._heartbeat.close()
             raise
         finally:
             os.close(theirs_in)
             os.close(theirs_out)
-            self._heartbeat.given()
+            self._heartbeat.close_descriptor()
         os.set_blocking(self._output, False)
-        os.set_blocking(self._orders, False)
+        os.set_blocking(self._commands, False)
         self._buffer = b""
-        self._told_to_end: float | None = None
+        self._terminated: float | None = None
         self._killed: float | None = None
         self.ended = self.closed = False
 
@@ -53,7 +53,7 @@ class ChildHandle:
 
     def beat(self) -> Beat:
         """Return the current heartbeat."""
-        return self._heartbeat.look()
+        return self._heartbeat.read()
 
     def lines(self) -> list[bytes]:
         """Return the complete lines that have arrived. Sets `ended` at the end of the output."""
@@ -70,13 +70,13 @@ class ChildHandle:
         self.ended |= len(self._buffer) > _MAX_BATCH
         return lines
 
-    def order(self, text: str) -> None:
+    def send_command(self, text: str) -> None:
         """Send a command. A process that no longer reads commands is replaced soon, so errors are
         ignored."""
         try:
-            os.write(self._orders, text.encode() + b"\n")
+            os.write(self._commands, text.encode() + b"\n")
         except OSError:
-            pass  # the process has ended or hangs: its replacement starts with the order applied
+            pass  # the process has ended or hangs: its replacement starts with the command applied
 
     def state(self) -> str:
         """Return the state letter in /proc, empty if the process does not exist."""
@@ -86,10 +86,10 @@ class ChildHandle:
             return ""
         return stat.rpartition(")")[2].split()[0]
 
-    def end(self) -> None:
+    def terminate(self) -> None:
         """Send SIGTERM. The process has default signal handlers, so this also ends a hang in user
         space."""
-        self._told_to_end = time.monotonic()
+        self._terminated = time.monotonic()
         self._process.signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -97,16 +97,16 @@ class ChildHandle:
         self._killed = time.monotonic()
         self._process.signal(signal.SIGKILL)
 
-    def gone(self, now: float) -> bool:
+    def poll(self, now: float) -> bool:
         """Return whether the process has ended. Sends SIGKILL if it still runs GRACE seconds after
-        `end`."""
+        `terminate`."""
         if self._process.ended():
             return True
-        if self._killed is None and self._told_to_end is not None:
-            self._insist(now - self._told_to_end)
+        if self._killed is None and self._terminated is not None:
+            self._kill_after_grace(now - self._terminated)
         return False
 
-    def _insist(self, waited: float) -> None:
+    def _kill_after_grace(self, waited: float) -> None:
         if waited > GRACE:
             self.kill()
 
@@ -122,7 +122,7 @@ class ChildHandle:
         """Close the pipes and the heartbeat."""
         self.closed = True
         os.close(self._output)
-        os.close(self._orders)
+        os.close(self._commands)
         self._heartbeat.close()
         self._process.close()
 

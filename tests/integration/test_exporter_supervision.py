@@ -94,7 +94,7 @@ class Node:
         return [grandchild for child in offspring("self") for grandchild in offspring(child)]
 
     def worker(self) -> int:
-        [reader] = self.supervisor._readers.values()
+        [reader] = self.supervisor._workers.values()
         return reader.pid
 
     def tell(self, text: str) -> None:
