@@ -84,8 +84,8 @@ def number(value: float) -> str:
 @lru_cache(maxsize=4096)
 def text_header(family: Family) -> str:
     """Return the HELP and TYPE lines in the text format 0.0.4."""
-    told = family.help.replace("\\", "\\\\").replace("\n", "\\n")
-    return f"# HELP {family.name} {told}\n# TYPE {family.name} {family.type}\n"
+    help_text = family.help.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"# HELP {family.name} {help_text}\n# TYPE {family.name} {family.type}\n"
 
 
 @lru_cache(maxsize=4096)
@@ -100,8 +100,8 @@ def openmetrics_header(family: Family) -> str:
         name = name.removesuffix("_total")
     elif kind in ("counter", "untyped"):
         kind = "unknown"
-    told = family.help.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-    return f"# HELP {name} {told}\n# TYPE {name} {kind}\n"
+    help_text = family.help.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    return f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
 
 
 class Renderer:

@@ -79,8 +79,8 @@ def _rootfs(parts: CollectorContext) -> Path:
 
 
 def _modules(parts: CollectorContext) -> Collector:
-    told = str(parts.flags.get(_MODULES) or kernel_modules.MODULES).split(",")
-    names = [name.strip().replace("-", "_") for name in told]
+    modules = str(parts.flags.get(_MODULES) or kernel_modules.MODULES).split(",")
+    names = [name.strip().replace("-", "_") for name in modules]
     if bad := next((name for name in names if not re.fullmatch(r"\w{1,64}", name)), None):
         raise UserError(
             f"--{_MODULES}: expected module names separated by commas, got {bad[:80]!r}."

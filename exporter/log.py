@@ -29,8 +29,8 @@ def write_event(event: str, *, level: str = "warning", **fields: object) -> None
         return
     at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     if sys.stderr.isatty():
-        told = " ".join(f"{key}={value!s}" for key, value in fields.items())
-        line = f"{at} {level:<7} {event} {told}".rstrip()
+        pairs = " ".join(f"{key}={value!s}" for key, value in fields.items())
+        line = f"{at} {level:<7} {event} {pairs}".rstrip()
     else:
         line = json.dumps({**fields, "event": event, "level": level, "timestamp": at}, default=str)
     stream = Lossy(sys.stderr)

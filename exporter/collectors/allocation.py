@@ -28,7 +28,7 @@ SETTLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Stray:
+class _UnownedProcess:
     """A process without an owner: its start time (clock ticks since boot) and when it was first
     seen (Unix time)."""
 
@@ -37,14 +37,14 @@ class _Stray:
 
 
 @dataclass(slots=True)
-class _StrayState:
+class _UnownedState:
     """The state between two runs.
 
-    `strays` has the processes without an owner by pid. `absent` has, by GPU and pid, the Unix time
+    `unowned` has the processes without an owner by pid. `absent` has, by GPU and pid, the Unix time
     at which the driver first reported a process that is missing in /proc.
     """
 
-    strays: dict[int, _Stray] = field(default_factory=dict)
+    unowned: dict[int, _UnownedProcess] = field(default_factory=dict)
     absent: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
@@ -76,19 +76,19 @@ class AllocationCollector:
         self._services = frozenset(name[:NAME_LENGTH] for name in services)
         self._log = log
         self._unseen = unseen
-        self._complaints: dict[str, str] = {}
-        self._seen = _StrayState()
+        self._logged: dict[str, str] = {}
+        self._previous = _UnownedState()
 
     def collect(self, now: float) -> Iterator[Sample]:
         view = self._gpu_states.snapshot(now)
         names = _names(view)
-        held: dict[tuple[int, str], list[Holding]] = {}
+        holdings_by_gpu: dict[tuple[int, str], list[Holding]] = {}
         answered = failed = 0
         for source in self._sources:
-            found, why = _ask(source, now)
+            found, why = _read_source(source, now)
             if found is None and not why:
                 continue
-            self._tell(source.name, why)
+            self._log_change(source.name, why)
             yield Sample("gpu_exporter_allocation_source_success", (source.name,), int(not why))
             if found is None:
                 failed += 1
@@ -96,39 +96,42 @@ class AllocationCollector:
             answered += 1
             for holding in found:
                 if (gpu := names.get(holding.gpu)) is not None:
-                    held.setdefault(gpu, []).append(holding)
-        yield from _rows(held)
+                    holdings_by_gpu.setdefault(gpu, []).append(holding)
+        yield from _rows(holdings_by_gpu)
         if answered and not failed and not self._unseen:
-            yield from self._unowned(view, held, now)
+            yield from self._unowned(view, holdings_by_gpu, now)
 
-    def _tell(self, source: str, why: str) -> None:
+    def _log_change(self, source: str, why: str) -> None:
         """Log when a source starts to fail, fails for another reason, or recovers."""
-        if self._complaints.get(source, "") != why and self._log is not None:
+        if self._logged.get(source, "") != why and self._log is not None:
             event = "owners_failed" if why else "owners_work_again"
             self._log(event, source=source, why=why[:500])
-        self._complaints[source] = why
+        self._logged[source] = why
 
     def _unowned(
-        self, view: NodeSnapshot, held: Mapping[tuple[int, str], list[Holding]], now: float
+        self,
+        view: NodeSnapshot,
+        holdings_by_gpu: Mapping[tuple[int, str], list[Holding]],
+        now: float,
     ) -> Iterator[Sample]:
         """Yield the number of unowned processes per GPU. GPUs with an unidentified process are
         omitted."""
-        seen = _StrayState()
+        seen = _UnownedState()
         for gpu in view.gpus:
             values = gpu.groups.get("processes")
             pids = _pids(values.readings) if values is not None else None
             if gpu.status is not GpuStatus.UP or values is None or pids is None:
                 continue
-            keys = {holding.key for holding in held.get((gpu.index, gpu.uuid), ())}
-            counts = [self._stray(gpu.uuid, pid, keys, values.at, seen, now) for pid in pids]
+            keys = {holding.key for holding in holdings_by_gpu.get((gpu.index, gpu.uuid), ())}
+            counts = [self._is_unowned(gpu.uuid, pid, keys, values.at, seen, now) for pid in pids]
             matched = not any(key.startswith(UNMATCHED) for key in keys)
             if matched and not any(count is None for count in counts):
                 total = sum(count or 0 for count in counts)
                 yield Sample("gpu_unowned_processes", (str(gpu.index), gpu.uuid), total)
-        self._seen = seen
+        self._previous = seen
 
-    def _stray(
-        self, uuid: str, pid: int, keys: set[str], at: float, seen: _StrayState, now: float
+    def _is_unowned(
+        self, uuid: str, pid: int, keys: set[str], at: float, seen: _UnownedState, now: float
     ) -> bool | None:
         """Return whether a process has no owner; None if this is unknown.
 
@@ -137,28 +140,28 @@ class AllocationCollector:
         process = read_process(self._procfs, pid)
         if process is None:
             # The process has ended. If the driver reports it again, /proc is that of another container.
-            first = seen.absent[uuid, pid] = self._seen.absent.get((uuid, pid), at)
+            first = seen.absent[uuid, pid] = self._previous.absent.get((uuid, pid), at)
             return None if at > first else False
         if process.name in self._services or process.keys & keys:
             return False
         if UNREADABLE in process.keys:
             return None
-        before = self._seen.strays.get(pid)
+        before = self._previous.unowned.get(pid)
         # a pid that was reused for another process starts again
         if before is None or before.started != process.started:
-            before = _Stray(process.started, now)
-        seen.strays[pid] = before
+            before = _UnownedProcess(process.started, now)
+        seen.unowned[pid] = before
         return now - before.since >= SETTLE_SECONDS
 
 
-def _ask(source: HoldingSource, now: float) -> tuple[list[Holding] | None, str]:
+def _read_source(source: HoldingSource, now: float) -> tuple[list[Holding] | None, str]:
     """Return the holdings of a source and an error text.
 
     The holdings are None if the source failed. Both are empty if the source does not exist on this
     node.
     """
     try:
-        if not source.here():
+        if not source.is_present():
             return None, ""
         found = list(islice(source.holdings(now), MAX_ROWS + 1))
     except Exception as error:  # noqa: BLE001 - a bug in one source must not affect the others
@@ -186,10 +189,10 @@ def _names(view: NodeSnapshot) -> dict[str, tuple[int, str]]:
     return found
 
 
-def _rows(held: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
+def _rows(holdings_by_gpu: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
     """Yield one sample per holder of each GPU. Holdings of the same job from two sources are
     merged."""
-    for (index, uuid), holdings in sorted(held.items()):
+    for (index, uuid), holdings in sorted(holdings_by_gpu.items()):
         merged: dict[tuple[str, str], Holding] = {}
         for holding in holdings:
             key = (holding.key, holding.container)

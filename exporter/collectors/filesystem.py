@@ -76,10 +76,10 @@ class Filesystem:
     def _listed(self) -> Iterator[Key]:
         text = read_if_there(self._procfs / "1/mounts") or read(self._procfs / "self/mounts")
         lines = text.splitlines()
-        told = [words for words in map(str.split, lines[:MAX_LINES]) if len(words) >= 4]
-        if lines and not told:
+        mounts_read = [words for words in map(str.split, lines[:MAX_LINES]) if len(words) >= 4]
+        if lines and not mounts_read:
             raise CollectorError(f"{self._procfs}/1/mounts: expected lines about mounts")
-        for device, mountpoint, fstype, *_ in told:
+        for device, mountpoint, fstype, *_ in mounts_read:
             inside = _unescaped(mountpoint)
             if self._rootfs:
                 if not f"{inside}/".startswith(f"{self._rootfs}/"):

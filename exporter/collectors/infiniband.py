@@ -86,10 +86,10 @@ class Infiniband:
         count = 0
         for device in names(self._root):
             folder = f"{self._root}/{device}"
-            told = [
+            identity = [
                 read_if_there(f"{folder}/{f}") or "" for f in ("board_id", "fw_ver", "hca_type")
             ]
-            yield Sample("node_infiniband_info", (device, *told), 1)
+            yield Sample("node_infiniband_info", (device, *identity), 1)
             for port in names(f"{folder}/ports"):
                 count += 1
                 if count > MAX_PORTS:

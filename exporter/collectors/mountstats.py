@@ -59,11 +59,11 @@ class Mountstats:
     def collect(self, now: float) -> Iterator[Sample]:
         mounts = list(_mounts(read(self._path)))
         addresses = _addresses(read(self._mounts)) if mounts else {}
-        told: set[tuple[str, str, str]] = set()
+        exported: set[tuple[str, str, str]] = set()
         for mount in mounts:
             key = (mount.export, mount.protocol, addresses.get(mount.mountpoint, ""))
-            if key not in told and len(told) < MAX_MOUNTS:
-                told.add(key)
+            if key not in exported and len(exported) < MAX_MOUNTS:
+                exported.add(key)
                 yield from _samples(key, mount.numbers)
 
 
@@ -85,8 +85,8 @@ def _mounts(text: str) -> Iterator[_Mount]:
 
 def _addresses(text: str) -> dict[str, str]:
     """Return the server address of each mount, by mount point."""
-    told = (words for line in text.splitlines() if len(words := line.split()) >= 4)
-    return {words[1]: found[1] for words in told if (found := _ADDRESS.search(words[3]))}
+    lines = (words for line in text.splitlines() if len(words := line.split()) >= 4)
+    return {words[1]: found[1] for words in lines if (found := _ADDRESS.search(words[3]))}
 
 
 def _samples(key: tuple[str, str, str], numbers: dict[str, list[int]]) -> Iterator[Sample]:

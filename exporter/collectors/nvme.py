@@ -27,6 +27,6 @@ class Nvme:
 
     def collect(self, now: float) -> Iterator[Sample]:
         for device in names(self._root)[:MAX_DEVICES]:
-            told = [read_if_there(f"{self._root}/{device}/{field}") or "" for field in _FIELDS]
-            if any(told):
-                yield Sample("node_nvme_info", (device, *told), 1)
+            identity = [read_if_there(f"{self._root}/{device}/{field}") or "" for field in _FIELDS]
+            if any(identity):
+                yield Sample("node_nvme_info", (device, *identity), 1)

@@ -54,24 +54,24 @@ class Systemd:
         if not self._booted.is_dir() or shutil.which(self._systemctl[0]) is None:
             return
         if self._rounds % LIST_EVERY == 0:
-            self._units = self._listed()
+            self._units = self._matching_units()
         self._rounds += 1
         if not self._units:
             return
-        told = self._ask("show", f"--property={_PROPERTIES}", "--", *self._units)
-        for block in told.split("\n\n"):
+        output = self._run_systemctl("show", f"--property={_PROPERTIES}", "--", *self._units)
+        for block in output.split("\n\n"):
             unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             yield from _samples(unit)
 
-    def _listed(self) -> list[str]:
+    def _matching_units(self) -> list[str]:
         """Return the loaded units whose name matches."""
-        told = self._ask(
+        output = self._run_systemctl(
             "list-units", "--all", "--plain", "--no-legend", "--full", "--type=service"
         )
-        found = [words[0] for line in told.splitlines() if len(words := line.split()) > 2]
+        found = [words[0] for line in output.splitlines() if len(words := line.split()) > 2]
         return [name for name in found if self._include.fullmatch(name)][:MAX_UNITS]
 
-    def _ask(self, *arguments: str) -> str:
+    def _run_systemctl(self, *arguments: str) -> str:
         try:
             done = subprocess.run(
                 [*self._systemctl, "--no-pager", *arguments],

@@ -48,7 +48,7 @@ class Textfile:
             try:
                 if isinstance(file.found, TextFileRejected):
                     raise file.found
-                ours = {name for name, family in file.found.items() if self._ours(family)}
+                ours = {name for name, family in file.found.items() if self._is_reserved(family)}
                 merged.add(path, {n: f for n, f in file.found.items() if n not in ours})
             except TextFileRejected as error:
                 wrong[path] = error
@@ -56,7 +56,7 @@ class Textfile:
             dropped |= ours
             read.append((path, file.modified))
         wrong |= self._folders.problems
-        self._tell(wrong, dropped)
+        self._log_changes(wrong, dropped)
         self._foreign = merged.described()
         yield from merged.samples(self._foreign)
         for path, modified in read:
@@ -66,7 +66,7 @@ class Textfile:
             yield Sample("gpu_exporter_textfile_rejected", (path, why.reason), 1)
         yield Sample("gpu_exporter_textfile_families_dropped", (), len(dropped))
 
-    def _ours(self, family: ParsedFamily) -> bool:
+    def _is_reserved(self, family: ParsedFamily) -> bool:
         """Return whether fleetmedic or Prometheus reserves a name of this family, in either
         exposition format."""
         series = {name for name, _ in family.samples}
@@ -78,7 +78,7 @@ class Textfile:
                 return True
         return False
 
-    def _tell(self, wrong: Mapping[str, TextFileRejected], dropped: set[str]) -> None:
+    def _log_changes(self, wrong: Mapping[str, TextFileRejected], dropped: set[str]) -> None:
         """Log problems of files when they begin or change."""
         complaints = {path: str(error) for path, error in wrong.items()}
         complaints |= dict.fromkeys(dropped, "the exporter itself has a family of this name")

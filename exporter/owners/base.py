@@ -39,7 +39,7 @@ class HoldingSource(Protocol):
     @property
     def name(self) -> str: ...
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         """Return whether this node has the scheduler. A node without it is not a failure."""
         ...
 

@@ -58,7 +58,7 @@ class ClaimOwners:
         self._path = root / STATE
         self._pods = pods
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         return bounded.exists(self._path)
 
     def holdings(self, now: float) -> Iterator[Holding]:

@@ -56,7 +56,7 @@ class KubeletOwners:
         self._pods = pods
         self._resources = resources
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         return bounded.exists(self._root / CHECKPOINT)
 
     def holdings(self, now: float) -> Iterator[Holding]:

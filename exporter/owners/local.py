@@ -23,13 +23,18 @@ class LocalOwners:
         self._node = node
         self._cluster: LocalCluster | None = None
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         return True
 
     def holdings(self, now: float) -> Iterator[Holding]:
-        for held in self._client().allocations(self._node):
-            key = f"job:{held.job_id}"
-            yield Holding(held.uuid or str(held.gpu), key, job_id=held.job_id, user=held.user)
+        for allocation in self._client().allocations(self._node):
+            key = f"job:{allocation.job_id}"
+            yield Holding(
+                allocation.uuid or str(allocation.gpu),
+                key,
+                job_id=allocation.job_id,
+                user=allocation.user,
+            )
 
     def _client(self) -> LocalCluster:
         """Return a client of the store. A missing store is not created."""

@@ -51,7 +51,7 @@ class SlurmNotes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         return bounded.exists(self._folder)
 
     def holdings(self, now: float) -> Iterator[Holding]:
@@ -97,15 +97,15 @@ class SlurmSteps:
         self._cgroup = sysfs / "fs" / "cgroup"
         self._node = node
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         return any(True for _ in self._roots())
 
     def holdings(self, now: float) -> Iterator[Holding]:
         for job, folder in self._jobs():
-            told = list(self._asked(folder, job))
-            gpus = dict.fromkeys(gpu for each in told for gpu in each.gpus)
-            user = next((each.user for each in told if each.user), "")
-            account = next((each.account for each in told if each.account), "")
+            environments = list(self._step_environments(folder, job))
+            gpus = dict.fromkeys(gpu for each in environments for gpu in each.gpus)
+            user = next((each.user for each in environments if each.user), "")
+            account = next((each.account for each in environments if each.account), "")
             for gpu in gpus:
                 yield Holding(gpu, f"slurm:{job}", job_id=job, user=user, account=account)
 
@@ -145,18 +145,18 @@ class SlurmSteps:
                         raise CollectorError(f"{root} has more than {MAX_JOBS} jobs")
                     yield match[1], folder
 
-    def _asked(self, folder: Path, job: str) -> Iterator[_StepEnvironment]:
+    def _step_environments(self, folder: Path, job: str) -> Iterator[_StepEnvironment]:
         """Yield the information of each step of a job. Reads the step's processes until one names
         GPUs."""
         for step, pids in _steps(folder):
             for pid in pids:
-                told = self._told(pid, job, batch="step_batch" in step.parts)
-                if told is not None:
-                    yield told
-                    if told.gpus:
+                environment = self._environment(pid, job, batch="step_batch" in step.parts)
+                if environment is not None:
+                    yield environment
+                    if environment.gpus:
                         break
 
-    def _told(self, pid: str, job: str, *, batch: bool) -> _StepEnvironment | None:
+    def _environment(self, pid: str, job: str, *, batch: bool) -> _StepEnvironment | None:
         """Return the job information of a process; None if it has ended or belongs to Slurm itself."""
         try:
             raw = bounded.read(self._procfs / pid / "environ", MAX_ENVIRON)

@@ -61,7 +61,7 @@ class CollectorRunner:
         self.outcome = CollectorRun()
         self._renderer = Renderer(catalogue)
         self._log = log
-        self._complaint = ""
+        self._logged = ""
         self._token: Hashable = None
         # Present from the start, so that the first error shows in increase().
         self._errors = {"unavailable": 0}
@@ -72,7 +72,7 @@ class CollectorRunner:
         began = time.perf_counter()
         fragment, code, complaint = self.outcome.fragment, "", ""
         try:
-            token = self._ask(now)
+            token = self._current_token(now)
             if token is not None and token == self._token and self.outcome.success:
                 took = time.perf_counter() - began
                 self.outcome = replace(self.outcome, finished=now, seconds=took, last_success=now)
@@ -86,7 +86,7 @@ class CollectorRunner:
         except Exception as error:  # noqa: BLE001 - a bug in one collector must not affect the others
             code, complaint = type(error).__name__, f"{type(error).__name__}: {error}"
         self._conclude(fragment, code, now, time.perf_counter() - began)
-        self._tell(complaint)
+        self._log_change(complaint)
 
     def fragment(self, now: float) -> Fragment:
         """Return the fragment to serve at Unix time `now`, empty after a failed run or if stale."""
@@ -109,7 +109,7 @@ class CollectorRunner:
         elif self.overdue(now):
             why = f"no run has finished for {now - outcome.finished:.0f} s"
         elif not outcome.success:
-            why = self._complaint or "the latest run failed"
+            why = self._logged or "the latest run failed"
         return CollectorState(self.name, why[:500], self.collector.interval, outcome.last_success)
 
     def samples(self, now: float) -> Iterable[Sample]:
@@ -125,7 +125,7 @@ class CollectorRunner:
         for code, count in sorted(self._errors.copy().items()):
             yield Sample(f"{prefix}_errors_total", (self.name, code), count)
 
-    def _ask(self, now: float) -> Hashable:
+    def _current_token(self, now: float) -> Hashable:
         """Return the collector's token; None if it has none."""
         if not hasattr(self.collector, "token"):
             return None
@@ -145,9 +145,9 @@ class CollectorRunner:
             code = code if code in self._errors or len(self._errors) < MAX_CODES else "other"
             self._errors[code] = self._errors.get(code, 0) + 1
 
-    def _tell(self, complaint: str) -> None:
+    def _log_change(self, complaint: str) -> None:
         """Log a failure when it begins, changes or ends."""
-        if complaint != self._complaint:
+        if complaint != self._logged:
             event = "collector_failed" if complaint else "collector_works_again"
             self._log(event, collector=self.name, why=complaint[:500])
-            self._complaint = complaint
+            self._logged = complaint

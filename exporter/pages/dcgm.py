@@ -127,10 +127,10 @@ def _values(gpu: GpuSnapshot, xids: Mapping[str, int] | None) -> Iterator[tuple[
                 Family(field.name, field.type, field.help),
                 round(scaled) if field.whole else float(scaled),
             )
-    for name, (error, scope, told) in ECC_TOTALS.items():
+    for name, (error, scope, help_text) in ECC_TOTALS.items():
         total = _ecc(gpu, error, scope)
         if total is not None:
-            yield Family(name, "counter", told), total
+            yield Family(name, "counter", help_text), total
     if xids is not None:
         yield XID, xids.get(gpu.uuid, 0)
 

@@ -34,7 +34,9 @@ class LocalJobs:
         self._pooled = {}
         try:
             uid = self._store.stat().st_uid
-            return {held.job_id: uid for held in self._cluster().allocations(self._node)}
+            return {
+                allocation.job_id: uid for allocation in self._cluster().allocations(self._node)
+            }
         except (OSError, UserError, sqlite3.Error):
             return {}
 

@@ -51,10 +51,10 @@ class ReportFiles:
     """
 
     def __init__(
-        self, folder: Path, owners: ReportPermissions, count: Callable[[Reason], None]
+        self, folder: Path, permissions: ReportPermissions, count: Callable[[Reason], None]
     ) -> None:
         self._folder = folder
-        self._owners = owners
+        self._permissions = permissions
         self._count = count
         self._seen: dict[str, _ReportFile] = {}
         self._counted: dict[str, tuple[object, Reason]] = {}
@@ -70,11 +70,11 @@ class ReportFiles:
         for name in names:
             mark: object = None
             try:
-                seen = self._look(name)
+                seen = self._read_file(name)
                 mark = seen.mark
                 if isinstance(seen.found, ReportRejected):
                     raise seen.found
-                self._owners.check(seen.found.key, seen.uid)
+                self._permissions.check(seen.found.key, seen.uid)
                 if full and isinstance(seen.found, TrainingReport):
                     raise ReportRejected("full", "its file system is full")
             except ReportRejected as error:
@@ -89,8 +89,8 @@ class ReportFiles:
     def _names(self) -> list[str]:
         try:
             with os.scandir(self._folder) as entries:
-                looked = islice(entries, MAX_ENTRIES)
-                names = [e.name for e in looked if e.name.endswith(".json") and e.name[0] != "."]
+                scanned = islice(entries, MAX_ENTRIES)
+                names = [e.name for e in scanned if e.name.endswith(".json") and e.name[0] != "."]
         except FileNotFoundError:
             return []
         return sorted(names)[:MAX_FILES]
@@ -104,7 +104,7 @@ class ReportFiles:
         no_inode = status.f_files > 0 and status.f_favail == 0
         return status.f_bavail * status.f_frsize < MAX_BYTES or no_inode
 
-    def _look(self, name: str) -> _ReportFile:
+    def _read_file(self, name: str) -> _ReportFile:
         """Return the report file, read again if it changed.
 
         Raises ReportRejected if it is unreadable or not a regular file. Does not block on a FIFO

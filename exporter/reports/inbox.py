@@ -54,39 +54,39 @@ class DatagramTokenBucket:
 
 
 class Inbox:
-    """The latest report of each reporter. Only the receiving thread may call `take`; `held` is
+    """The latest report of each reporter. Only the receiving thread may call `take`; `reports` is
     thread-safe."""
 
-    def __init__(self, owners: ReportPermissions, count: Callable[[Reason], None]) -> None:
-        self._owners = owners
+    def __init__(self, permissions: ReportPermissions, count: Callable[[Reason], None]) -> None:
+        self._permissions = permissions
         self._count = count
         self._lock = threading.Lock()
-        self._held: dict[Key, tuple[StoredReport, int]] = {}
+        self._reports: dict[Key, tuple[StoredReport, int]] = {}
         self._senders: dict[int, DatagramTokenBucket] = {}
 
-    def held(self) -> list[StoredReport]:
+    def reports(self) -> list[StoredReport]:
         """Return all stored reports."""
         with self._lock:
-            return [held for held, _ in self._held.values()]
+            return [stored for stored, _ in self._reports.values()]
 
     def forget(self, keys: set[Key]) -> None:
         """Drop the expired reports of these reporters."""
         with self._lock:
             for key in keys:
-                self._held.pop(key, None)
+                self._reports.pop(key, None)
 
     def take(self, data: bytes, uid: int | None, now: float) -> None:
         """Process one datagram from a user (None: unknown to the kernel), received at Unix time
         `now`."""
         try:
-            self._keep(data, uid, now)
+            self._store(data, uid, now)
         except ReportRejected as error:
             self._count(error.reason)
 
-    def _keep(self, data: bytes, uid: int | None, now: float) -> None:
+    def _store(self, data: bytes, uid: int | None, now: float) -> None:
         if uid is None:
             raise ReportRejected("owner", "unknown sender")
-        if not self._sender(uid, time.monotonic()):
+        if not self._within_rate(uid, time.monotonic()):
             raise ReportRejected(
                 "rate", f"more than {PER_SECOND:.0f} reports per second from one user"
             )
@@ -94,14 +94,14 @@ class Inbox:
             raise ReportRejected("size", f"more than {MAX_DATAGRAM} bytes")
         report = parse(data)
         with self._lock:
-            if report.key not in self._held:
-                mine = sum(1 for _, other in self._held.values() if other == uid)
-                if mine >= MAX_OF_A_USER or len(self._held) >= MAX_REPORTS:
+            if report.key not in self._reports:
+                mine = sum(1 for _, other in self._reports.values() if other == uid)
+                if mine >= MAX_OF_A_USER or len(self._reports) >= MAX_REPORTS:
                     raise ReportRejected("limit", "too many reporters")
-            self._owners.check(report.key, uid)
-            self._held[report.key] = (StoredReport(report, now), uid)
+            self._permissions.check(report.key, uid)
+            self._reports[report.key] = (StoredReport(report, now), uid)
 
-    def _sender(self, uid: int, now: float) -> bool:
+    def _within_rate(self, uid: int, now: float) -> bool:
         bucket = self._senders.get(uid)
         if bucket is None:
             if len(self._senders) >= MAX_SENDERS:

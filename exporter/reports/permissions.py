@@ -25,16 +25,16 @@ class ReportPermissions:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._first: dict[Owned, tuple[int, float]] = {}
-        self._known: Mapping[str, int] = {}
+        self._cluster_owners: Mapping[str, int] = {}
 
-    def told(self, known: Mapping[str, int]) -> None:
+    def set_owners(self, owners: Mapping[str, int]) -> None:
         """Set the owners of this node's training jobs as the cluster knows them, by job id."""
-        self._known = known
+        self._cluster_owners = owners
 
     def check(self, key: Key, uid: int) -> None:
         """Check that the user may report. The first reporter becomes the owner. Raises
         ReportRejected."""
-        owner = self._known.get(key.name) if key.kind == "training" else None
+        owner = self._cluster_owners.get(key.name) if key.kind == "training" else None
         with self._lock:
             first = self._first.get(key[:2])
             if owner is None and first is not None:

@@ -198,6 +198,8 @@ def _check(report: ServingReport) -> None:
         )
     if not report.replica:
         raise ReportRejected("name", "the replica has no name")
-    told = report.durations
-    if told and (len(told.counts) != len(BUCKETS) + 1 or not math.isfinite(told.sum)):
+    durations = report.durations
+    if durations and (
+        len(durations.counts) != len(BUCKETS) + 1 or not math.isfinite(durations.sum)
+    ):
         raise ReportRejected("value", f"durations: expected {len(BUCKETS) + 1} counts and a sum")

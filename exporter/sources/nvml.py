@@ -105,11 +105,8 @@ class NvmlDriver:
         *arguments: Any,
         of: Any = None,
     ) -> Any:
-        """Call any function for the GPU, or for a part of it (`of`). Returns None if the call
-        failed.
-
-        `key` identifies the function in the record of unsupported functions.
-        """
+        """Call any function as `ask` does. `key` identifies it in the record of unsupported
+        functions."""
         known = (of is not None, key)
         if self._lacks(slot, known):
             return None
@@ -118,7 +115,7 @@ class NvmlDriver:
         try:
             answer = function(handle, *arguments)
         except pynvml.NVMLError as error:
-            self._refused(slot, known, error, whole=of is None)
+            self._handle_error(slot, known, error, whole=of is None)
             return None
         self._answered.setdefault(slot, set()).add(known)
         return answer
@@ -131,7 +128,7 @@ class NvmlDriver:
             values = self.call(slot, _FIELDS, _function(_FIELDS), batch)
             for field, value in zip(batch, values or (), strict=False):
                 if value.nvmlReturn != pynvml.NVML_SUCCESS:
-                    self._refused(slot, (False, field), pynvml.NVMLError(value.nvmlReturn))
+                    self._handle_error(slot, (False, field), pynvml.NVMLError(value.nvmlReturn))
                     continue
                 self._answered.setdefault(slot, set()).add((False, field))
                 if (number := number_of(value)) is not None:
@@ -201,19 +198,19 @@ class NvmlDriver:
     def _lacks(self, slot: int, known: Hashable) -> bool:
         return known in self._unsupported.get(slot, ())
 
-    def _refused(self, slot: int, known: Hashable, error: Any, *, whole: bool = True) -> None:
+    def _handle_error(self, slot: int, known: Hashable, error: Any, *, whole: bool = True) -> None:
         """Handle an error of a call for the whole GPU or for a part of it. Raises SourceLost and
         SourceFailed."""
-        said = meaning(error.value)
-        if said == "failed":
+        kind_of_error = meaning(error.value)
+        if kind_of_error == "failed":
             raise failure(error)
-        if said == "lost" and whole:
+        if kind_of_error == "lost" and whole:
             raise SourceLost(slot)
         if error.value == INVALID_ARGUMENT and known in self._answered.get(slot, ()):
-            said = "error"  # the arguments were valid before, so the handle is invalid
-        if said == "unsupported":
+            kind_of_error = "error"  # the arguments were valid before, so the handle is invalid
+        if kind_of_error == "unsupported":
             self._unsupported.setdefault(slot, set()).add(known)
-        if said == "error" or error.value == NO_PERMISSION:
+        if kind_of_error == "error" or error.value == NO_PERMISSION:
             code = str(error.value)
             self.errors[code] = self.errors.get(code, 0) + 1
 
@@ -326,7 +323,7 @@ class NvmlSource:
         pci = ask(slot, "nvmlDeviceGetPciInfo")
         if uuid is None or pci is None:
             raise SourceLost(slot)  # a device without identity cannot be distinguished from others
-        self._groups.named(slot, text(uuid))
+        self._groups.set_uuid(slot, text(uuid))
         minor = ask(slot, "nvmlDeviceGetMinorNumber")
         architecture = ask(slot, "nvmlDeviceGetArchitecture")
         return Device(

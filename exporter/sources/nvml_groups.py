@@ -27,7 +27,7 @@ class GroupReader:
             ProcessGroupReader(),
         )
 
-    def named(self, slot: int, uuid: str) -> None:
+    def set_uuid(self, slot: int, uuid: str) -> None:
         """Set the UUID of the GPU that has this number now."""
         self._uuids[slot] = uuid
 

@@ -103,17 +103,17 @@ def _clock_events(driver: NvmlApi, slot: int, fields: dict[str, int]) -> Iterato
     bits = driver.first(slot, *names)
     for place, reason in enumerate(CLOCK_REASONS if bits is not None else ()):
         yield "gpu_clock_event_active", (reason,), bits >> place & 1
-    told = {reason: fields[reason] for reason in REASON_SECONDS if reason in fields}
-    if not {"sw_thermal_slowdown", "hw_thermal_slowdown"} & told.keys():
-        told |= _older_seconds(driver, slot, told)
-    for reason, nanoseconds in told.items():
+    seconds = {reason: fields[reason] for reason in REASON_SECONDS if reason in fields}
+    if not {"sw_thermal_slowdown", "hw_thermal_slowdown"} & seconds.keys():
+        seconds |= _older_seconds(driver, slot, seconds)
+    for reason, nanoseconds in seconds.items():
         yield "gpu_clock_event_seconds_total", (reason,), nanoseconds / 1e9
 
 
-def _older_seconds(driver: NvmlApi, slot: int, told: dict[str, int]) -> dict[str, int]:
+def _older_seconds(driver: NvmlApi, slot: int, seconds: dict[str, int]) -> dict[str, int]:
     found = choose(driver, slot, {"thermal_slowdown": (THERMAL,)})
     for reason, policy in VIOLATIONS.items():
-        if reason in found or reason in told:
+        if reason in found or reason in seconds:
             continue
         if (spent := driver.ask(slot, "nvmlDeviceGetViolationStatus", policy)) is not None:
             found[reason] = spent.violationTime

@@ -92,15 +92,15 @@ def _comment(text: str) -> Comment | None:
     found = _COMMENT.fullmatch(text)
     if found is None or found[3] is None:
         return None
-    word, name, told = found[1], found[2], found[3]
+    word, name, rest = found[1], found[2], found[3]
     if not re.fullmatch(_NAME, name):
         raise TextFileRejected("format", f"{word} with an invalid metric name")
     _bounded(name)
     if word == "HELP":
-        if len(told) > MAX_HELP:
+        if len(rest) > MAX_HELP:
             raise TextFileRejected("limit", f"HELP longer than {MAX_HELP} characters")
-        return Comment(word, name, _plain(told, _IN_HELP))
-    kind = told.rstrip(" \t").lower()
+        return Comment(word, name, _plain(rest, _IN_HELP))
+    kind = rest.rstrip(" \t").lower()
     if kind not in TYPES:
         raise TextFileRejected("format", f"{name}: expected a type out of {', '.join(TYPES)}")
     return Comment(word, name, kind)

@@ -63,7 +63,7 @@ class AccessControl:
         self._file = file
         self._token = token
         self._counters = counters
-        self._seldom = RateLimitedLog(log)
+        self._log_rarely = RateLimitedLog(log)
         self._users = Users()
         self._bucket: RequestTokenBucket | None = None
         self._bcrypt = ThreadPoolExecutor(1, "bcrypt")
@@ -93,13 +93,13 @@ class AccessControl:
             return None
         given = credentials(request.headers.get("authorization", ""))
         if given is not None:
-            if self._users.known(*given, users):
+            if self._users.is_cached(*given, users):
                 return None
             if self._checks[request.peer] >= MAX_CHECKS:
                 text = "Too many pending password checks from your address; try again later."
                 return sentence(HTTPStatus.TOO_MANY_REQUESTS, text)
             if await self._check(request.peer, *given, users):
-                self._users.keep(*given, users)
+                self._users.cache(*given, users)
                 return None
         return self._failed(request, "Authentication required: user name and password.", _BASIC)
 
@@ -124,7 +124,7 @@ class AccessControl:
             ):
                 return None
         except UserError as error:
-            self._seldom("release_token_unreadable", why=str(error))
+            self._log_rarely("release_token_unreadable", why=str(error))
         if self._file.config.users:
             return await self._login(request)
         if self._token is None:
@@ -135,5 +135,5 @@ class AccessControl:
 
     def _failed(self, request: Request, text: str, challenge: tuple[str, str]) -> Response:
         self._counters.logins_failed += 1
-        self._seldom("login_failed", peer=request.peer, failures=self._counters.logins_failed)
+        self._log_rarely("login_failed", peer=request.peer, failures=self._counters.logins_failed)
         return sentence(HTTPStatus.UNAUTHORIZED, text, challenge)

@@ -42,7 +42,7 @@ class Users:
         self._key = secrets.token_bytes(32)
         self._kept: dict[bytes, None] = {}
 
-    def known(self, user: str, password: bytes, users: Mapping[str, str]) -> bool:
+    def is_cached(self, user: str, password: bytes, users: Mapping[str, str]) -> bool:
         """Return whether these credentials passed an earlier check against the same hash. Fast."""
         return user in users and self._mark(user, password, users[user]) in self._kept
 
@@ -62,7 +62,7 @@ class Users:
             right = False
         return right and there and fits
 
-    def keep(self, user: str, password: bytes, users: Mapping[str, str]) -> None:
+    def cache(self, user: str, password: bytes, users: Mapping[str, str]) -> None:
         """Cache these credentials after a successful check."""
         while len(self._kept) >= MAX_KEPT:
             self._kept.pop(next(iter(self._kept)), None)

@@ -31,10 +31,10 @@ class ConfigFile:
         self.tls: ssl.SSLContext | None = None
         self.reloaded = True  # whether the current configuration matches the file
         if path is not None:
-            self._take(path)
+            self._load(path)
 
     @property
-    def given(self) -> bool:
+    def configured(self) -> bool:
         """Whether a configuration file is set."""
         return self._path is not None
 
@@ -43,29 +43,29 @@ class ConfigFile:
         if self._path is None or self._seen == {path: _stamp(path) for path in self._seen}:
             return
         try:
-            self._take(self._path)
+            self._load(self._path)
             self.reloaded = True
             self._log("web_config_reloaded", file=str(self._path))
         except UserError as error:
             self.reloaded = False
             self._log("web_config_kept", why=str(error))
-            self._renew(self._path)
+            self._reload_certificates(self._path)
 
-    def _take(self, path: Path) -> None:
+    def _load(self, path: Path) -> None:
         """Read and validate all files, then activate the new configuration."""
         self._seen = {}
-        self._watch([path])
+        self._record_stamps([path])
         config = read(path)
         tls = config.tls
         made = None
         if tls is not None:
-            self._watch(path.parent / name for name in tls.files)
+            self._record_stamps(path.parent / name for name in tls.files)
             made = context(tls, path.parent, f"{path}: tls_server_config")
         if config.users:
             _need_bcrypt(path)
         self.config, self.tls = config, made
 
-    def _renew(self, path: Path) -> None:
+    def _reload_certificates(self, path: Path) -> None:
         """Reload the certificates of the current configuration while the new file is invalid.
 
         Otherwise they could expire in this time.
@@ -73,13 +73,13 @@ class ConfigFile:
         tls = self.config.tls
         if tls is None:
             return
-        self._watch(path.parent / name for name in tls.files)
+        self._record_stamps(path.parent / name for name in tls.files)
         try:
             self.tls = context(tls, path.parent, f"{path}: tls_server_config")
         except UserError:
             pass  # the previous certificates stay in effect
 
-    def _watch(self, paths: Iterable[Path]) -> None:
+    def _record_stamps(self, paths: Iterable[Path]) -> None:
         """Record the state of these files, also of missing ones, before they are read.
 
         So the next check detects changes that are made during the read.

@@ -119,7 +119,7 @@ class Routes:
 
     async def _dcgm(self, request: Request) -> Response:
         packed = request.takes_gzip
-        body = await self._apart(lambda: self._site.dcgm_page(packed))
+        body = await self._in_thread(lambda: self._site.dcgm_page(packed))
         return _page(body, ExpositionFormat.TEXT, packed)
 
     async def _landing(self, request: Request) -> Response:
@@ -140,7 +140,7 @@ class Routes:
         return sentence(HTTPStatus.OK, "Ready.")
 
     async def _health(self, request: Request) -> Response:
-        body = await self._apart(lambda: msgspec.json.encode(self._site.health()))
+        body = await self._in_thread(lambda: msgspec.json.encode(self._site.health()))
         return Response(200, body + b"\n", JSON, (("Cache-Control", "no-store"),))
 
     async def _release(self, request: Request) -> Response:
@@ -151,11 +151,11 @@ class Routes:
             return sentence(HTTPStatus.BAD_REQUEST, str(error))
         if reader is None:
             return sentence(HTTPStatus.CONFLICT, "This exporter reads no GPUs.")
-        done = await self._apart(lambda: reader.release(ttl, RELEASE_WAIT))
+        done = await self._in_thread(lambda: reader.release(ttl, RELEASE_WAIT))
         body = msgspec.json.encode({"released_seconds": ttl, "done": done})
         return Response(200 if done else 202, body + b"\n", JSON)
 
-    async def _apart(self, make: Callable[[], _T]) -> _T:
+    async def _in_thread(self, make: Callable[[], _T]) -> _T:
         """Run `make` in a thread, so that scrapes do not wait for it."""
         return await asyncio.get_running_loop().run_in_executor(self._slow, make)
 

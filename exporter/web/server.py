@@ -68,7 +68,7 @@ class WebServer:
         self._file = file
         self._counters = counters
         self._log = log
-        self._seldom = RateLimitedLog(log)
+        self._log_rarely = RateLimitedLog(log)
         self._max = max_requests
         self._places: set[ConnectionSlot] = set()
         self._turning_away = 0
@@ -94,14 +94,14 @@ class WebServer:
         """Serve one connection until it ends."""
         place = ConnectionSlot(writer)
         if not self._make_room():
-            self._counters.lost("limit")
-            self._seldom("too_many_connections", limit=self._max)
-            return await self._turn_away(reader, writer)
+            self._counters.count_lost("limit")
+            self._log_rarely("too_many_connections", limit=self._max)
+            return await self._reject(reader, writer)
         self._places.add(place)
         try:
             await self._serve(place, reader, writer)
         except TimeoutError:  # the client did not read the response in time
-            self._counters.lost("slow")
+            self._counters.count_lost("slow")
             writer.transport.abort()
         except (OSError, EOFError):
             pass  # the client closed the connection
@@ -121,7 +121,7 @@ class WebServer:
         longest.writer.transport.abort()
         return True
 
-    async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _reject(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer 503. A TLS connection is only closed, because a response would cost as much as
         serving."""
         self._refresh()
@@ -141,7 +141,7 @@ class WebServer:
 
     def _refresh(self) -> None:
         self._file.refresh()
-        if self._file.given:
+        if self._file.configured:
             self._counters.reloaded = self._file.reloaded
 
     async def _serve(
@@ -161,9 +161,9 @@ class WebServer:
                 if not await wire.respond(response):
                     return
         except Refused as refused:
-            self._counters.answered(refused.response.status, OTHER)
+            self._counters.count_response(refused.response.status, OTHER)
             if wire.may_refuse:
-                await wire.respond(self._dressed(refused.response))
+                await wire.respond(self._with_headers(refused.response))
                 await wire.linger()
 
     async def _secure(
@@ -175,14 +175,14 @@ class WebServer:
         try:
             await writer.start_tls(context, ssl_handshake_timeout=HEAD_SECONDS)
         except OSError as error:
-            self._counters.lost("tls")
+            self._counters.count_lost("tls")
             why = getattr(error, "reason", None) or type(error).__name__
-            self._seldom("tls_handshake_failed", peer=peer, why=why)
+            self._log_rarely("tls_handshake_failed", peer=peer, why=why)
             return False
         if sans is None or allowed(writer.get_extra_info("peercert"), sans):
             return True
-        self._counters.lost("client_name")
-        self._seldom("client_name_not_allowed", peer=peer)
+        self._counters.count_lost("client_name")
+        self._log_rarely("client_name_not_allowed", peer=peer)
         return False
 
     async def _answer(self, request: Request) -> Response:
@@ -192,14 +192,16 @@ class WebServer:
             if response is None:
                 response = await self._routes.answer(request)
         except Exception as error:  # noqa: BLE001 - a bug in one route must not affect the others
-            self._seldom("no_answer", handler=handler, why=f"{type(error).__name__}: {error}"[:500])
+            self._log_rarely(
+                "no_answer", handler=handler, why=f"{type(error).__name__}: {error}"[:500]
+            )
             response = sentence(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; see the exporter's log."
             )
-        self._counters.answered(response.status, handler)
-        return self._dressed(response)
+        self._counters.count_response(response.status, handler)
+        return self._with_headers(response)
 
-    def _dressed(self, response: Response) -> Response:
+    def _with_headers(self, response: Response) -> Response:
         """Return the response with the configured headers, which every response has."""
         return response.with_headers(_NOSNIFF, *self._file.config.headers)
 

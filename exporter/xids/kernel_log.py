@@ -85,7 +85,7 @@ class KernelLog:
         self._lock = threading.Lock()
         self._drained = 0.0
         self._turned = float("-inf")
-        self._complaint = ""
+        self._logged = ""
         self._counted: tuple[float, ErrorCounts] | None = None
         self._since: dict[str, Recommendation] = {}
         self.failure = ""  # why the latest read of the kernel log failed, or empty
@@ -123,7 +123,7 @@ class KernelLog:
         boot = self._boot.read()
         gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
         ledger, failure = self._ledger, ""
-        told = self._gpu_states.take_events()
+        driver_events = self._gpu_states.take_events()
         for _ in range(MAX_BATCHES):
             live = 0 <= now - self._drained <= LIVE_SECONDS
             try:
@@ -132,8 +132,8 @@ class KernelLog:
                 failure = f"cannot read the kernel log: {error.strerror}"
                 batch = Batch([], ledger.totals.position)
             with self._lock:
-                ledger.take(batch, boot, gpus, now, live=live, told=told)
-            told = []
+                ledger.take(batch, boot, gpus, now, live=live, driver_events=driver_events)
+            driver_events = []
             if not batch.full:
                 break
         self.failure, self._turned = failure, now
@@ -153,8 +153,8 @@ class KernelLog:
             complaint = ""
         except OSError as error:
             complaint = error.strerror or str(error)
-        if complaint != self._complaint:
-            self._complaint = complaint
+        if complaint != self._logged:
+            self._logged = complaint
             event = "xid_counts_not_saved" if complaint else "xid_counts_saved_again"
             self._log(event, why=complaint)
 

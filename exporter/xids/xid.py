@@ -96,15 +96,15 @@ class LineParser:
         return None
 
 
-def _detailed(bus: Bus | None, code: int, text: str, said: str) -> XidEvent:
+def _detailed(bus: Bus | None, code: int, text: str, details: str) -> XidEvent:
     """Return the event with the details in its line."""
     fatal: bool | None = None
     subcode: int | None = None
     recovery: Action | None = None
-    if 144 <= code <= 150 and (link := _LINK.search(said)):
+    if 144 <= code <= 150 and (link := _LINK.search(details)):
         fatal = link[1].lower() == "fatal"
         subcode = int(link[2], 16) >> 20 & 0x3F if link[2] else None
-    elif code == RECOVERY_ACTION_CHANGED and (wanted := _RECOVERY.search(said)):
+    elif code == RECOVERY_ACTION_CHANGED and (wanted := _RECOVERY.search(details)):
         recovery = _RECOVERIES.get(int(wanted[1], 16))
     return XidEvent(bus, code, True, fatal, subcode, recovery, text[:MAX_TEXT])
 

@@ -64,7 +64,7 @@ class XidLedger:
             self.totals = msgspec.json.decode(path.read_bytes(), type=LedgerState)
         except (OSError, msgspec.DecodeError):
             self.totals = LedgerState()
-        self._shown = {_key(event): event for event in self.totals.recent}
+        self._latest_recent = {_key(event): event for event in self.totals.recent}
 
     def due(self, now: float) -> bool:
         """Return whether the ledger must be saved at Unix time `now`."""
@@ -84,7 +84,7 @@ class XidLedger:
         now: float,
         *,
         live: bool = False,
-        told: Sequence[tuple[float, GpuEvent]] = (),
+        driver_events: Sequence[tuple[float, GpuEvent]] = (),
     ) -> None:
         """Count the records of a read, and the driver's events with their arrival times.
 
@@ -92,13 +92,15 @@ class XidLedger:
         records are new. A regular file (its inode is not 0) may contain several boots, recognised
         by the kernel's first record or a clock that goes back. A device only has the current boot.
         """
-        heard = self._records(batch, boot, now, live=live)
-        heard += [_told(at, event, boot) for at, event in told if event.kind == "xid"]
-        heard.sort(key=lambda each: each.seen)
+        reports = self._records(batch, boot, now, live=live)
+        reports += [
+            _report_of(at, event, boot) for at, event in driver_events if event.kind == "xid"
+        ]
+        reports.sort(key=lambda each: each.seen)
         waiting, self.totals.homeless = self.totals.homeless, []
-        self.dirty |= bool(heard)
-        for arrived, report in [*waiting, *((now, report) for report in heard)]:
-            self._settle(report, gpus, arrived, now)
+        self.dirty |= bool(reports)
+        for arrived, report in [*waiting, *((now, report) for report in reports)]:
+            self._assign(report, gpus, arrived, now)
         Pairs(self.totals.pending).forget(now)
         if batch.gone and batch.records:
             self.dirty = True
@@ -106,24 +108,24 @@ class XidLedger:
     def _records(self, batch: Batch, boot: BootTime, now: float, *, live: bool) -> list[XidReport]:
         totals, records, position = self.totals, batch.records, batch.position
         if position.inode == 0 or not totals.boot_id or not records:
-            self._enter(boot)
+            self._enter_boot(boot)
         if position.inode and position.inode != totals.position.inode:
             records = _after_last_boot(records)
-            self._enter(boot)
+            self._enter_boot(boot)
         if live and records:
             last = max(record.microseconds for record in records)
             totals.drift = now - (totals.boot_at + last / 1e6)
-        heard: list[XidReport] = []
+        reports: list[XidReport] = []
         for record in records:
             if position.inode and _starts_boot(record, totals.microseconds):
-                self._enter(boot, force=True)
-            heard += self._record(record, now, live=live)
-        self._junk(batch.junk)
+                self._enter_boot(boot, force=True)
+            reports += self._record(record, now, live=live)
+        self._count_invalid(batch.junk)
         self._moved |= bool(records) or position != totals.position
         totals.position = position
-        return heard
+        return reports
 
-    def _enter(self, boot: BootTime, *, force: bool = False) -> None:
+    def _enter_boot(self, boot: BootTime, *, force: bool = False) -> None:
         totals = self.totals
         if force or totals.boot_id != boot.boot_id:
             totals.sequence, totals.microseconds, totals.excused = -1, 0, 0
@@ -132,7 +134,7 @@ class XidLedger:
             self.dirty = True
         totals.boot_id, totals.boot_at = boot.boot_id, boot.at
 
-    def _junk(self, lines: int) -> None:
+    def _count_invalid(self, lines: int) -> None:
         """Count invalid lines as dropped.
 
         They are excluded from the gap in the sequence numbers, so that they are not counted twice.
@@ -142,7 +144,7 @@ class XidLedger:
 
     def _record(self, record: KmsgRecord, now: float, *, live: bool) -> list[XidReport]:
         totals = self.totals
-        self._junk(record.junk)
+        self._count_invalid(record.junk)
         if record.sequence <= totals.sequence:
             return []
         if totals.sequence >= 0:
@@ -177,7 +179,7 @@ class XidLedger:
             self.dirty = True
         return []
 
-    def _settle(
+    def _assign(
         self, report: XidReport, gpus: Mapping[Bus, str], arrived: float, now: float
     ) -> None:
         """Count a report for its GPU, or keep the report until the GPU is known."""
@@ -208,7 +210,7 @@ class XidLedger:
             by_code[label] = by_code.get(label, 0) + 1
         latest = totals.latest.setdefault(uuid, {})
         latest[label] = max(report.at, latest.get(label, 0.0))
-        self._stand(report, uuid, counts=counts)
+        self._record_xid(report, uuid, counts=counts)
 
     def _label(self, by_code: dict[str, int], code: int) -> str:
         label = str(code)
@@ -217,13 +219,13 @@ class XidLedger:
         unknown = sum(1 for key in by_code if not key.isdigit() or not self.codes.knows(int(key)))
         return "other" if unknown >= MAX_UNKNOWN_CODES else label
 
-    def _stand(self, report: XidReport, uuid: str, *, counts: bool) -> None:
+    def _record_xid(self, report: XidReport, uuid: str, *, counts: bool) -> None:
         """Record the action of an XID, and add the XID to the recent errors."""
         code = self.codes.xid(report.code)
         severity, action = classify(code, report.fatal, report.subcode, report.recovery)
         standing = self.totals.standing.setdefault(uuid, {})
         if report.recovery == "none":  # the driver reports that no recovery is needed any more
-            self.cure(uuid, report.at)
+            self.clear_unresolved(uuid, report.at)
         elif RANK[action] and report.boot == self.totals.boot_id:
             before = standing.get(str(report.code))
             if before and not report.recovery and RANK[before.action] > RANK[action]:
@@ -231,7 +233,7 @@ class XidLedger:
             since = before.since if before and before.action == action else report.at
             at = max(report.at, before.at) if before else report.at
             standing[str(report.code)] = UnresolvedXid(report.code, action, since, at)
-        self._show(
+        self._add_recent(
             RecentError(
                 "xid",
                 uuid,
@@ -247,9 +249,9 @@ class XidLedger:
             )
         )
 
-    def _show(self, event: RecentError) -> None:
+    def _add_recent(self, event: RecentError) -> None:
         recent, key = self.totals.recent, _key(event)
-        before = self._shown.get(key)
+        before = self._latest_recent.get(key)
         if before is not None and _same(before, event):
             before.last = max(before.last, event.last)
             before.count += event.count
@@ -259,10 +261,10 @@ class XidLedger:
                 before.severity, before.action = event.severity, event.action
             return
         recent.append(event)
-        self._shown[key] = event
-        for gone in recent[:-MAX_RECENT]:
-            if self._shown.get(_key(gone)) is gone:
-                del self._shown[_key(gone)]
+        self._latest_recent[key] = event
+        for old in recent[:-MAX_RECENT]:
+            if self._latest_recent.get(_key(old)) is old:
+                del self._latest_recent[_key(old)]
         del recent[:-MAX_RECENT]
 
     def _switch(self, event: SwitchEvent, at: float) -> None:
@@ -278,7 +280,7 @@ class XidLedger:
         counts[label] = counts.get(label, 0) + 1
         totals.switches_latest.setdefault(switch, {})[label] = at
         code = self.codes.sxid(event.code)
-        self._show(
+        self._add_recent(
             RecentError(
                 "sxid",
                 switch,
@@ -294,7 +296,7 @@ class XidLedger:
             )
         )
 
-    def cure(self, uuid: str, before: float) -> None:
+    def clear_unresolved(self, uuid: str, before: float) -> None:
         """Remove the unresolved XIDs of this GPU up to Unix time `before`."""
         standing = self.totals.standing.get(uuid, {})
         for key in [key for key, each in standing.items() if each.at <= before]:
@@ -309,16 +311,16 @@ class XidLedger:
                 seen.lost = self.dirty = True
             elif gpu.status is GpuStatus.UP and seen.lost:
                 seen.lost, self.dirty = False, True
-                self.cure(gpu.uuid, now)
+                self.clear_unresolved(gpu.uuid, now)
             energy = gpu.value("load", "gpu_energy_joules_total")
             if energy is None:
                 continue
             if seen.energy is not None and energy < seen.energy - 1.0:
-                self.cure(gpu.uuid, seen.at)
+                self.clear_unresolved(gpu.uuid, seen.at)
             seen.energy, seen.at = energy, gpu.groups["load"].at
 
 
-def _told(at: float, event: GpuEvent, boot: BootTime) -> XidReport:
+def _report_of(at: float, event: GpuEvent, boot: BootTime) -> XidReport:
     """Convert a driver event to a report."""
     return XidReport(
         "nvml", event.uuid, bus_key(event.pci_bus_id), event.code, at, at, boot.boot_id
@@ -331,8 +333,8 @@ def _key(event: RecentError) -> tuple[str, str, int]:
 
 def _same(before: RecentError, event: RecentError) -> bool:
     """Return whether an error is merged into the latest recent error of the same kind."""
-    told = before.action == event.action or not before.text or not event.text
-    return told and abs(event.first - before.last) <= TOGETHER_SECONDS
+    same_action = before.action == event.action or not before.text or not event.text
+    return same_action and abs(event.first - before.last) <= TOGETHER_SECONDS
 
 
 def _starts_boot(record: KmsgRecord, before: int) -> bool:

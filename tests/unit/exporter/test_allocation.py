@@ -30,7 +30,7 @@ class Scheduler:
     raised: type[Exception] = CollectorError
     is_here: bool = True
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         return self.is_here
 
     def holdings(self, now: float) -> Iterator[Holding]:
