@@ -162,16 +162,16 @@ def _alert(
         annotations={
             "summary": told.summary,
             "description": told.description,
-            **Links().annotations(name, *_board(slo)),
+            **Links().annotations(name, *_dashboard(slo)),
             words.PLAYBOOK: told.playbook,
         },
     )
 
 
-def _board(slo: Objective) -> tuple[str, list[str]]:
+def _dashboard(slo: Objective) -> tuple[str, list[str]]:
     """Return the dashboard for the category of the SLO, and the labels that set its variables."""
-    board = slo.category if slo.category in BOARDS else "fleet"
-    return board, [label for label in BOARDS[board] if label in slo.by]
+    dashboard = slo.category if slo.category in BOARDS else "fleet"
+    return dashboard, [label for label in BOARDS[dashboard] if label in slo.by]
 
 
 def _dashed(name: str) -> str:

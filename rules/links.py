@@ -12,7 +12,7 @@ DASHBOARD_URL = "dashboard_url"
 RUNBOOK_BASE = "http://localhost:9095/runbooks"
 DASHBOARD_BASE = "http://localhost:9095"
 UID_PREFIX = "fleetmedic-"
-_BOARD = "/d/"
+_DASHBOARD_PATH = "/d/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +33,26 @@ class Links:
                     f"the {what} base URL must start with http:// or https://, got {base[:80]!r}."
                 )
 
-    def annotations(self, alert: str, board: str, labels: Iterable[str]) -> dict[str, str]:
+    def annotations(self, alert: str, dashboard: str, labels: Iterable[str]) -> dict[str, str]:
         """Return the annotations with both URLs of an alert.
 
         `labels` are the alert's labels that set the dashboard's variables. Prometheus escapes their
         values (urlquery), because label values are untrusted.
         """
         chosen = "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in labels)
-        address = f"{self.dashboards.rstrip('/')}{_BOARD}{UID_PREFIX}{board}"
+        address = f"{self.dashboards.rstrip('/')}{_DASHBOARD_PATH}{UID_PREFIX}{dashboard}"
         return {
             RUNBOOK_URL: f"{self.runbooks.rstrip('/')}/{alert}",
             DASHBOARD_URL: f"{address}?{chosen}" if chosen else address,
         }
 
-    def rebased(self, annotations: dict[str, str]) -> dict[str, str]:
+    def with_base_urls(self, annotations: dict[str, str]) -> dict[str, str]:
         """Return the annotations with both URLs changed to these base URLs."""
         changed = dict(annotations)
         if url := annotations.get(RUNBOOK_URL):
             changed[RUNBOOK_URL] = f"{self.runbooks.rstrip('/')}/{url.rpartition('/')[2]}"
         if url := annotations.get(DASHBOARD_URL):
             changed[DASHBOARD_URL] = (
-                f"{self.dashboards.rstrip('/')}{_BOARD}{url.partition(_BOARD)[2]}"
+                f"{self.dashboards.rstrip('/')}{_DASHBOARD_PATH}{url.partition(_DASHBOARD_PATH)[2]}"
             )
         return changed

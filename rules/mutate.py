@@ -52,7 +52,7 @@ class MutationResult:
     reason: str = ""
 
     @property
-    def fine(self) -> bool:
+    def passed(self) -> bool:
         """True if a test detected the mutation, or a survivor has a reason.
 
         A reason for a detected mutation is wrong.
@@ -129,7 +129,7 @@ def run(
     if strange := sorted(set(alerts) - set(files)):
         raise UserError(f"unknown alert {strange[0]!r}: expected the name of a shipped alert.")
     chosen = [name for name in files if not alerts or name in alerts]
-    excuses = _excuses(tests / SURVIVORS)
+    reasons = _survivor_reasons(tests / SURVIVORS)
     with tempfile.TemporaryDirectory(prefix="fleetmedic-mutate-") as folder:
         work = [
             (mutation, _tests_of(name, tests))
@@ -140,9 +140,13 @@ def run(
         def one(item: tuple[int, tuple[Mutation, dict[str, Any]]]) -> MutationResult:
             number, (mutation, cases) = item
             single = _single(mutation.rule, groups)
-            red = _red(promtool, Path(folder) / str(number), single, mutation.rule.name, cases)
+            killed = _tests_fail(
+                promtool, Path(folder) / str(number), single, mutation.rule.name, cases
+            )
             name = mutation.rule.name
-            return MutationResult(name, mutation.what, red, excuses.get((name, mutation.what), ""))
+            return MutationResult(
+                name, mutation.what, killed, reasons.get((name, mutation.what), "")
+            )
 
         with ThreadPoolExecutor(jobs) as pool:
             outcomes = list(pool.map(one, enumerate(work)))
@@ -151,19 +155,19 @@ def run(
     return [outcome for outcome in outcomes if outcome.what]
 
 
-def unknown_excuses(outcomes: Sequence[MutationResult], tests: Path = TESTS) -> list[str]:
+def unknown_survivors(outcomes: Sequence[MutationResult], tests: Path = TESTS) -> list[str]:
     """Return entries of the survivors file that name no existing mutation of these alerts."""
     tried = {(outcome.alert, outcome.what) for outcome in outcomes}
     seen = {outcome.alert for outcome in outcomes}
-    excuses = _excuses(tests / SURVIVORS)
+    reasons = _survivor_reasons(tests / SURVIVORS)
     return [
         f"{alert}: {what}"
-        for alert, what in excuses
+        for alert, what in reasons
         if alert in seen and (alert, what) not in tried
     ]
 
 
-def _excuses(path: Path) -> dict[tuple[str, str], str]:
+def _survivor_reasons(path: Path) -> dict[tuple[str, str], str]:
     if not path.is_file():
         return {}
     return {(s.alert, s.what): s.reason for s in settings.load(path, _Survivors).survivors}
@@ -198,7 +202,7 @@ def _single(rule: Rule, groups: Sequence[RuleFileGroup]) -> tuple[RuleFileGroup,
     return tuple(found)
 
 
-def noticed(text: str) -> bool:
+def mutation_detected(text: str) -> bool:
     """Return whether promtool failed because of the mutation.
 
     That is: other alerts than expected, or a query error, such as many-to-many matching without a
@@ -207,7 +211,7 @@ def noticed(text: str) -> bool:
     return "got:[" in text or re.search(r"rule: \w+, time: \S+, err: ", text) is not None
 
 
-def _red(
+def _tests_fail(
     promtool: Path,
     folder: Path,
     groups: tuple[RuleFileGroup, ...],
@@ -220,7 +224,7 @@ def _red(
     (folder / "rule.yml").write_text(single.text(), encoding="utf-8")
     (folder / "tests.yml").write_text(json.dumps(cases), encoding="utf-8")
     try:
-        said = subprocess.run(
+        result = subprocess.run(
             [str(promtool), "test", "rules", "tests.yml"],
             cwd=folder,
             capture_output=True,
@@ -234,7 +238,7 @@ def _red(
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"cannot run {promtool}: {error}.") from None
-    text = said.stdout + said.stderr
-    if said.returncode and not noticed(text):
+    text = result.stdout + result.stderr
+    if result.returncode and not mutation_detected(text):
         raise UserError(f"promtool failed to test {name}: {' '.join(text.split())[:300]}.")
-    return said.returncode != 0
+    return result.returncode != 0

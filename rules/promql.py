@@ -100,11 +100,11 @@ def parse(text: str) -> Any:
     Also raises UserError if a duration is out of range, or if the query is too long or too deeply
     nested.
     """
-    run = tokens(text)
-    if len(run) > MAX_TOKENS:
+    token_list = tokens(text)
+    if len(token_list) > MAX_TOKENS:
         raise UserError(f"invalid PromQL: the query has more than {MAX_TOKENS} tokens.")
-    if endless := next(_endless(run), None):
-        raise UserError(f"invalid PromQL: duration {endless[:40]} is out of range.")
+    if too_long := next(_out_of_range(token_list), None):
+        raise UserError(f"invalid PromQL: duration {too_long[:40]} is out of range.")
     try:
         tree = pp.parse(text)
     except BaseException as error:
@@ -114,17 +114,17 @@ def parse(text: str) -> Any:
         if not panic and not isinstance(error, ValueError | RecursionError):
             raise
         raise UserError(f"invalid PromQL: {' '.join(str(error).split())[:200]}.") from None
-    if _deeper(tree, MAX_DEPTH):
+    if _is_deeper(tree, MAX_DEPTH):
         raise UserError(f"invalid PromQL: the query has more than {MAX_DEPTH} nested operations.")
     return tree
 
 
-def _endless(run: list[Token]) -> Iterator[str]:
+def _out_of_range(token_list: list[Token]) -> Iterator[str]:
     """Yield the out-of-range numbers that are used as durations."""
-    for index, token in enumerate(run):
-        before = run[index - 1] if index else None
+    for index, token in enumerate(token_list):
+        before = token_list[index - 1] if index else None
         if before is not None and before.text in ("+", "-") and index > 1:
-            before = run[index - 2]
+            before = token_list[index - 2]
         if token.kind != "number" or before is None:
             continue
         if before.text.lower() in ("[", ":", "offset") and _value(token.text) > MAX_SECONDS:
@@ -135,7 +135,7 @@ def _value(text: str) -> float:
     return float.fromhex(text) if "x" in text.lower() else float(text)
 
 
-def _deeper(tree: Any, most: int) -> bool:
+def _is_deeper(tree: Any, most: int) -> bool:
     """Return whether the tree is deeper than `most` levels. Not recursive."""
     level, depth = [tree], 0
     while level and depth <= most:
@@ -208,13 +208,13 @@ def matchers(text: str) -> list[Matcher]:
     """Return all label matchers in braces, in order, without a quoted metric name."""
     parse(text)
     found: list[Matcher] = []
-    run = tokens(text)
+    token_list = tokens(text)
     inside = False
-    for index, token in enumerate(run):
+    for index, token in enumerate(token_list):
         if token.text in ("{", "}") and token.kind == "mark":
             inside = token.text == "{"
-        elif inside and token.kind == "string" and run[index - 1].text in MATCH_OPERATORS:
-            name, op = run[index - 2], run[index - 1]
+        elif inside and token.kind == "string" and token_list[index - 1].text in MATCH_OPERATORS:
+            name, op = token_list[index - 2], token_list[index - 1]
             label = name.text[1:-1] if name.kind == "string" else name.text
             found.append(Matcher(label, op.text, token.text[1:-1], name.start, token.end))
     return found
@@ -241,11 +241,11 @@ def _same(value: float, written: float) -> bool:
     return math.isnan(value) or abs(value) == abs(written)
 
 
-def _number_tokens(run: list[Token]) -> list[Token]:
+def _number_tokens(token_list: list[Token]) -> list[Token]:
     return [
         token
-        for index, token in enumerate(run)
-        if token.kind == "number" and not (index and run[index - 1].text in ("@", "["))
+        for index, token in enumerate(token_list)
+        if token.kind == "number" and not (index and token_list[index - 1].text in ("@", "["))
     ]
 
 
@@ -336,11 +336,11 @@ def scale(text: str, factor: float, *, shortest: float) -> str:
     return edit(text, changes)
 
 
-def _durations(run: list[Token]) -> Iterator[tuple[Token, bool, bool]]:
+def _durations(token_list: list[Token]) -> Iterator[tuple[Token, bool, bool]]:
     """Yield each duration as (token, is an offset, is a subquery step)."""
-    for index, token in enumerate(run):
+    for index, token in enumerate(token_list):
         if token.kind == "duration":
-            before = run[index - 1].text
+            before = token_list[index - 1].text
             yield token, before not in ("[", ":"), before == ":"
 
 

@@ -68,7 +68,7 @@ def serve(config: Path, listen: str) -> None:
     from rules.service import DetectorService
 
     service = DetectorService(settings, tuple(DETECTORS))
-    pages = server(*_address(listen), service.board)
+    pages = server(*_address(listen), service.results)
     threading.Thread(target=pages.serve_forever, daemon=True, name="http").start()
     stopped = threading.Event()
 

@@ -21,7 +21,7 @@ from rules.series import Key, Series
 GPU_LABELS = ("cluster", "node", "gpu", "uuid")
 MIN_RANGE_SCRAPES = 4
 # The dashboard for alerts of detectors, and its variables.
-BOARD = ("anomalies", ("cluster", "node", "gpu"))
+DASHBOARD = ("anomalies", ("cluster", "node", "gpu"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import TypeAlias
 import numpy as np
 
 from rules.detectors.base import (
-    BOARD,
+    DASHBOARD,
     AlertingRule,
     FitParameters,
     History,
@@ -114,7 +114,7 @@ class GpuCovariance:
         score = np.full(load.shape, np.nan)
         score[usable] = draft.distances(load[usable], cube[usable])
         held = rolling_min(score, grid.samples(training.timing.wait(WAIT)))
-        found = calibrate(_teaching(held), grid.days, training.budget_per_day, FLOOR_SCORE)
+        found = calibrate(_without_extremes(held), grid.days, training.budget_per_day, FLOOR_SCORE)
         threshold = round(found.threshold, 1)
         facts = ModelFacts(
             detector=self.name,
@@ -156,7 +156,7 @@ class GpuCovariance:
                 "({{ $labels.uuid }}) on {{ $labels.node }} are "
                 '{{ printf "%.1f" $value }} deviations (Mahalanobis distance) from the usual values '
                 "under the same load. This alert is informational: no action follows from it alone.",
-                **links.annotations("GpuAnomalyScoreHigh", *BOARD),
+                **links.annotations("GpuAnomalyScoreHigh", *DASHBOARD),
                 "playbook": "notify-only",
             },
         )
@@ -186,7 +186,7 @@ def _inputs(history: History) -> tuple[tuple[Key, ...], Floats, Floats]:
     return load.keys, load.values, np.stack(stacked, axis=2)
 
 
-def _teaching(held: Floats) -> Floats:
+def _without_extremes(held: Floats) -> Floats:
     """Return the scores from which the threshold is learned.
 
     If few GPUs have extreme scores, these GPUs are excluded: a faulty GPU must not raise the

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.detectors.base import (
-    BOARD,
+    DASHBOARD,
     GPU_LABELS,
     AlertingRule,
     FitParameters,
@@ -279,7 +279,7 @@ max by ({_GPU}) (
             "{{ $labels.node }} is {{ $value | humanizePercentage }} below the median of the GPUs "
             f"of the same job, which is more than {model.threshold:g} robust standard deviations. "
             "The other GPUs wait for it, so the whole job is slow.",
-            **links.annotations("GpuPeerOutlier", *BOARD),
+            **links.annotations("GpuPeerOutlier", *DASHBOARD),
             "playbook": "gpu-slow",
         },
     )
