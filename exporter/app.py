@@ -70,9 +70,9 @@ class Exporter:
     """The parts of a running exporter. `supervisor` is None if the exporter reads no GPUs."""
 
     gpu_states: GpuStates
-    frame: PageBuilder
+    page_builder: PageBuilder
     supervisor: WorkerSupervisor | None
-    site: WebBackend
+    backend: WebBackend
     counters: WebCounters
 
 
@@ -157,14 +157,14 @@ def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
     )
     made = [entry.make(parts) for entry in COLLECTORS if entry.name not in settings.without]
     collectors = [collector for collector in made if collector is not None]
-    frame = PageBuilder(collectors, gpu_states, catalogue(), __version__, log)
+    page_builder = PageBuilder(collectors, gpu_states, catalogue(), __version__, log)
     supervisor = None
     if source == "none":
         gpu_states.set_worker_pool_state(WorkerPoolState(failure=""))
     else:
         supervisor = _supervisor(settings, gpu_states, arguments, intervals, log)
-    site = WebBackend(
-        frame,
+    backend = WebBackend(
+        page_builder,
         gpu_states,
         node,
         __version__,
@@ -174,7 +174,7 @@ def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
         settings.web.metrics_path,
         settings.web.dcgm,
     )
-    return Exporter(gpu_states, frame, supervisor, site, counters)
+    return Exporter(gpu_states, page_builder, supervisor, backend, counters)
 
 
 def _supervisor(
@@ -216,13 +216,13 @@ def once(settings: ExporterSettings) -> bytes:
                 f"--state.dir: cannot read {settings.state_dir} ({error.strerror}); run the command "
                 "as the user of the exporter, or specify another folder."
             ) from None
-        exporter = build(_aside(settings, Path(folder)), logger())
+        exporter = build(_with_temporary_state(settings, Path(folder)), logger())
         if exporter.supervisor is not None:
             exporter.supervisor.start()
         until = time.monotonic() + ONCE_SECONDS
         while exporter.gpu_states.snapshot(time.time()).failure and time.monotonic() < until:
             time.sleep(0.02)
-        page = exporter.frame.once(time.time())
+        page = exporter.page_builder.once(time.time())
         if exporter.supervisor is not None:
             exporter.supervisor.stop()
         return page.text
@@ -235,10 +235,10 @@ def check(settings: ExporterSettings) -> None:
     if path := settings.flags.get(SOCKET):
         inbox.check(path)
     with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
-        build(_aside(settings, Path(folder)), logger())
+        build(_with_temporary_state(settings, Path(folder)), logger())
 
 
-def _aside(settings: ExporterSettings, folder: Path) -> ExporterSettings:
+def _with_temporary_state(settings: ExporterSettings, folder: Path) -> ExporterSettings:
     """Return the settings with a temporary state directory and without the progress socket.
 
     The socket belongs to the running exporter.
@@ -256,13 +256,13 @@ def serve(settings: ExporterSettings) -> None:
     lock = claim(settings.state_dir)
     listeners = [listen(host, port) for host, port in web.addresses]
     exporter = build(settings, log)
-    gate = AccessControl(file, token, exporter.counters, log)
-    routes = Routes(exporter.site)
-    server = WebServer(routes, gate, file, exporter.counters, log, web.max_requests)
+    access_control = AccessControl(file, token, exporter.counters, log)
+    routes = Routes(exporter.backend)
+    server = WebServer(routes, access_control, file, exporter.counters, log, web.max_requests)
     try:
         asyncio.run(_serve(exporter, server, listeners))
     finally:
-        exporter.frame.stop()
+        exporter.page_builder.stop()
         if exporter.supervisor is not None:
             exporter.supervisor.stop()
         os.close(lock)
@@ -270,13 +270,13 @@ def serve(settings: ExporterSettings) -> None:
 
 async def _serve(exporter: Exporter, server: WebServer, listeners: list[socket.socket]) -> None:
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    loop.set_exception_handler(_stray)
+    loop.set_exception_handler(_log_unhandled)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     listening = [await server.listen(listener) for listener in listeners]
     if exporter.supervisor is not None:
         exporter.supervisor.start()
-    exporter.frame.start()
+    exporter.page_builder.start()
     for listener in listeners:
         host, port = listener.getsockname()[:2]
         write_event("listening", level="info", address=f"{host}:{port}")
@@ -286,7 +286,7 @@ async def _serve(exporter: Exporter, server: WebServer, listeners: list[socket.s
     await server.close()
 
 
-def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log an exception that no task handled as one line, without a traceback."""
     error = context.get("exception")
     why = f"{type(error).__name__}: {error}" if error else ""

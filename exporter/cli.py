@@ -27,7 +27,9 @@ def collector_flags(command: F) -> F:
     """Add --collector.NAME, --no-collector.NAME and the collector's own flags for each collector."""
     for entry in reversed(list(COLLECTORS)):
         for flag in reversed(entry.flags):
-            command = click.option(f"--{flag.name}", key(flag.name), **_option(flag))(command)  # type: ignore[type-var]
+            command = click.option(f"--{flag.name}", key(flag.name), **_option_parameters(flag))(
+                command
+            )  # type: ignore[type-var]
         name = f"collector.{entry.name}"
         option = click.option(
             f"--{name}/--no-{name}",
@@ -39,7 +41,7 @@ def collector_flags(command: F) -> F:
     return command
 
 
-def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
+def _disabled(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
     """Return the disabled collectors.
 
     With --collector.disable-defaults, all collectors are disabled that no flag enables.
@@ -55,7 +57,7 @@ def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
     )
 
 
-def _option(flag: Flag) -> dict[str, Any]:
+def _option_parameters(flag: Flag) -> dict[str, Any]:
     """Return the parameters of the click option for a collector's flag."""
     shown: dict[str, Any] = {"help": flag.help, "show_default": flag.default is not None}
     if flag.type is bool:
@@ -273,7 +275,7 @@ def exporter(
         expected=given["expected"],
         interval=seconds,
         health_interval=health_seconds,
-        without=_without(ctx, given),
+        without=_disabled(ctx, given),
         flags={flag.name: given[key(flag.name)] for entry in COLLECTORS for flag in entry.flags},
     )
     if check_config:

@@ -15,7 +15,7 @@ class CollectorError(Exception):
 class Collector(Protocol):
     """A collector of metrics.
 
-    A collector with `inline` only reads memory and runs whenever the metrics page is rendered. Each
+    An `inline` collector only reads memory and runs whenever the metrics page is rendered. Each
     other collector has its own thread and runs every `interval` seconds, so a hung collector does
     not block the others.
     """

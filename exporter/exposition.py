@@ -44,7 +44,7 @@ class SeriesSchema(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A metric family with its rendered sample lines."""
+    """The rendered sample lines of one metric family."""
 
     family: Family
     lines: str
@@ -92,8 +92,8 @@ def text_header(family: Family) -> str:
 def openmetrics_header(family: Family) -> str:
     """Return the HELP and TYPE lines in OpenMetrics.
 
-    A counter's family name omits `_total`. A counter without `_total`, and the type untyped, become
-    unknown.
+    A counter's family name has no `_total`. A counter whose name does not end in `_total`, and an
+    untyped family, get the type unknown.
     """
     name, kind = family.name, family.type
     if kind == "counter" and name.endswith("_total"):

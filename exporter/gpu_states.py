@@ -121,7 +121,7 @@ class GpuStates:
             return len(self._inventory)
 
     def apply(self, message: Message, now: float, worker: int = 0) -> None:
-        """Update the states by a worker's message, received at Unix time `now`."""
+        """Update the states with a worker's message, received at Unix time `now`."""
         with self._lock:
             self._version += 1
             if isinstance(message, GroupReadings):
@@ -156,7 +156,7 @@ class GpuStates:
             self._set_status_of(slot, GpuStatus.HUNG, now, worker)
 
     def mark_responding(self, slot: int, now: float, worker: int = 0) -> None:
-        """Mark a hung GPU as up, because the driver's calls for it return again, with or without an
+        """Mark a hung GPU as up, because driver calls for it return again, with or without an
         error."""
         with self._lock:
             record = self._records.get(self._uuid(slot, worker) or "")
@@ -313,8 +313,8 @@ class GpuStates:
     def _uuid(self, slot: int, worker: int | None = None) -> str | None:
         """Return the UUID of the GPU with this number; None if it is unknown.
 
-        Sources, in this order: this worker, other workers with the same GPUs, the order on the bus,
-        the inventory.
+        It comes from this worker, another worker with the same GPUs, the order on the bus, or the
+        inventory.
         """
         mine = self._slots.get(worker, {}) if worker is not None else {}
         for numbers in (mine, *self._slots.values()):

@@ -44,7 +44,7 @@ def _sys(name: str, summary: str, kind: Callable[[Path], Collector]) -> Collecto
     return CollectorSpec(name, summary, lambda parts: kind(parts.sysfs))
 
 
-def _pattern(parts: CollectorContext, flag: str, default: str) -> re.Pattern[str]:
+def _flag_pattern(parts: CollectorContext, flag: str, default: str) -> re.Pattern[str]:
     """Return the compiled regular expression of a flag. Raises UserError if it is invalid."""
     text = str(parts.flags.get(flag) or default)
     try:
@@ -69,8 +69,8 @@ def _filesystem(parts: CollectorContext) -> Collector:
     return filesystem.Filesystem(
         parts.procfs,
         _rootfs(parts),
-        _pattern(parts, _MOUNTS, filesystem.MOUNTS_EXCLUDE),
-        _pattern(parts, _TYPES, filesystem.TYPES_EXCLUDE),
+        _flag_pattern(parts, _MOUNTS, filesystem.MOUNTS_EXCLUDE),
+        _flag_pattern(parts, _TYPES, filesystem.TYPES_EXCLUDE),
     )
 
 
@@ -92,9 +92,11 @@ def _regex(name: str, help_text: str, default: str) -> tuple[Flag, ...]:
     return (Flag(name, help_text, str, default),)
 
 
-def _switched(entry: CollectorSpec) -> CollectorSpec:
-    """Return the collector. With --collector.disable-host it is off if node_exporter has the same
-    families."""
+def _off_if_disabled(entry: CollectorSpec) -> CollectorSpec:
+    """Return the specification of a collector that --collector.disable-host disables.
+
+    Collectors without an equivalent in node_exporter stay enabled.
+    """
 
     def make(parts: CollectorContext) -> Collector | None:
         if parts.flags.get(_DISABLE) and entry.name not in _OURS_ALONE:
@@ -131,7 +133,7 @@ _ALL: tuple[CollectorSpec, ...] = (
     CollectorSpec(
         "diskstats",
         "disk reads and writes",
-        lambda p: diskstats.Diskstats(p.procfs, _pattern(p, _DISKS, diskstats.EXCLUDE)),
+        lambda p: diskstats.Diskstats(p.procfs, _flag_pattern(p, _DISKS, diskstats.EXCLUDE)),
         flags=_regex(_DISKS, "Regular expression of disks to exclude.", diskstats.EXCLUDE),
     ),
     _sys("nvme", "NVMe controllers and their state", Nvme),
@@ -161,13 +163,13 @@ _ALL: tuple[CollectorSpec, ...] = (
     CollectorSpec(
         "netdev",
         "traffic and errors of network interfaces",
-        lambda p: netdev.Netdev(p.procfs, _pattern(p, _NETDEV, netdev.EXCLUDE)),
+        lambda p: netdev.Netdev(p.procfs, _flag_pattern(p, _NETDEV, netdev.EXCLUDE)),
         flags=_regex(_NETDEV, "Regular expression of interfaces to exclude.", netdev.EXCLUDE),
     ),
     CollectorSpec(
         "netclass",
         "state and speed of network interfaces",
-        lambda p: Netclass(p.sysfs, _pattern(p, _NETCLASS, netdev.EXCLUDE)),
+        lambda p: Netclass(p.sysfs, _flag_pattern(p, _NETCLASS, netdev.EXCLUDE)),
         flags=_regex(_NETCLASS, "Regular expression of interfaces to exclude.", netdev.EXCLUDE),
     ),
     _sys("bonding", "bonded network interfaces", Bonding),
@@ -182,7 +184,7 @@ _ALL: tuple[CollectorSpec, ...] = (
     CollectorSpec(
         "systemd",
         "systemd units of a GPU host",
-        lambda p: systemd.Systemd(_pattern(p, _UNITS, systemd.INCLUDE)),
+        lambda p: systemd.Systemd(_flag_pattern(p, _UNITS, systemd.INCLUDE)),
         flags=_regex(
             _UNITS,
             "Regular expression of units to export, matched against the whole name.",
@@ -199,4 +201,4 @@ _ALL: tuple[CollectorSpec, ...] = (
     CollectorSpec("os", "operating system distribution", lambda p: OsRelease(_rootfs(p))),
 )
 
-HOST: tuple[CollectorSpec, ...] = tuple(_switched(entry) for entry in _ALL)
+HOST: tuple[CollectorSpec, ...] = tuple(_off_if_disabled(entry) for entry in _ALL)

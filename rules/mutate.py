@@ -139,7 +139,7 @@ def run(
 
         def one(item: tuple[int, tuple[Mutation, dict[str, Any]]]) -> MutationResult:
             number, (mutation, cases) = item
-            single = _single(mutation.rule, groups)
+            single = _with_recording_rules(mutation.rule, groups)
             killed = _tests_fail(
                 promtool, Path(folder) / str(number), single, mutation.rule.name, cases
             )
@@ -183,11 +183,11 @@ def _tests_of(name: str, tests: Path) -> dict[str, Any]:
     return cases | {"rule_files": ["rule.yml"]}
 
 
-def _single(rule: Rule, groups: Sequence[RuleFileGroup]) -> tuple[RuleFileGroup, ...]:
+def _with_recording_rules(rule: Rule, groups: Sequence[RuleFileGroup]) -> tuple[RuleFileGroup, ...]:
     """Return the rule with the recording rules that it uses, in their groups.
 
-    Its own group has no interval. So its tests set the evaluation interval, and a group of 1 s does
-    not make the tests slower.
+    The rule's own group has no interval. So its tests set the evaluation interval, and a group with
+    an interval of 1 s does not make the tests slower.
     """
     every = [each for group in groups for each in group.rules]
     read = {record.name for record in records_of([rule], every)}

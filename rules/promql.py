@@ -46,8 +46,8 @@ _TOKEN = re.compile(
 
 
 class NumberRole(StrEnum):
-    """The role of a number in a query; it decides how the number is scaled when durations are
-    divided."""
+    """The role of a number in a query. It decides whether and how the number is divided by the
+    factor."""
 
     PLAIN = "plain"
     AGE = "age"  # compared with an expression of time(), in seconds
@@ -258,8 +258,10 @@ def _literals(node: Any, role: NumberRole) -> Iterator[tuple[float, NumberRole]]
 
 
 def _roles(node: Any, role: NumberRole) -> list[NumberRole]:
-    """Return the role of numbers in each child of a node. `role` is that of a number in place of
-    the node."""
+    """Return, for each child of a node, the role that a number there would have.
+
+    `role` is the role that a number in place of the node itself would have.
+    """
     plain = NumberRole.PLAIN
     if isinstance(node, pp.BinaryExpr):
         return _binary_roles(node, role)

@@ -48,7 +48,7 @@ NUMBER = SeriesLabels(scalar=True)
 
 
 def exactly(labels: frozenset[str]) -> SeriesLabels:
-    """Return the labels of series that all have exactly these labels."""
+    """Return labels that are on all series, with no others."""
     return SeriesLabels(labels, labels)
 
 

@@ -81,7 +81,7 @@ class AllocationCollector:
 
     def collect(self, now: float) -> Iterator[Sample]:
         view = self._gpu_states.snapshot(now)
-        names = _names(view)
+        names = _gpu_by_name(view)
         holdings_by_gpu: dict[tuple[int, str], list[Holding]] = {}
         answered = failed = 0
         for source in self._sources:
@@ -97,7 +97,7 @@ class AllocationCollector:
             for holding in found:
                 if (gpu := names.get(holding.gpu)) is not None:
                     holdings_by_gpu.setdefault(gpu, []).append(holding)
-        yield from _rows(holdings_by_gpu)
+        yield from _samples(holdings_by_gpu)
         if answered and not failed and not self._unseen:
             yield from self._unowned(view, holdings_by_gpu, now)
 
@@ -172,7 +172,7 @@ def _read_source(source: HoldingSource, now: float) -> tuple[list[Holding] | Non
     return found, ""
 
 
-def _names(view: NodeSnapshot) -> dict[str, tuple[int, str]]:
+def _gpu_by_name(view: NodeSnapshot) -> dict[str, tuple[int, str]]:
     """Map each name that a scheduler may use for a GPU to its index and UUID.
 
     The names are the UUID, the index, the device file, and the UUIDs of MIG devices.
@@ -189,9 +189,9 @@ def _names(view: NodeSnapshot) -> dict[str, tuple[int, str]]:
     return found
 
 
-def _rows(holdings_by_gpu: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
-    """Yield one sample per holder of each GPU. Holdings of the same job from two sources are
-    merged."""
+def _samples(holdings_by_gpu: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
+    """Yield one sample per holder of each GPU. If two sources report the same job, it is one
+    holder."""
     for (index, uuid), holdings in sorted(holdings_by_gpu.items()):
         merged: dict[tuple[str, str], Holding] = {}
         for holding in holdings:

@@ -8,7 +8,7 @@ from exporter.collector import CollectorError
 from exporter.exposition import Sample
 from exporter.gpu_states import GpuSnapshot, GpuStates, GpuStatus, NodeSnapshot
 
-# Verdict -> up, present, lost, responding. None means no series: a lost GPU neither responds nor hangs.
+# Status -> up, present, lost, responding. None means no series: a lost GPU neither responds nor hangs.
 _VERDICTS: dict[GpuStatus, tuple[int, int, int, int | None]] = {
     GpuStatus.UP: (1, 1, 0, 1),
     GpuStatus.LOST: (0, 0, 1, None),

@@ -68,7 +68,7 @@ _HARDWARE = {
     "rx_read_requests": "rx_read_requests_total",
     "rx_write_requests": "rx_write_requests_total",
 }
-# The card counts these per lane, in units of four bytes.
+# The adapter counts these per lane, in units of four bytes.
 _WORDS = frozenset({"port_rcv_data", "port_xmit_data"})
 
 

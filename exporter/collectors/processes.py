@@ -14,7 +14,7 @@ from exporter.kernel_files import integer, number
 MAX_PROCESSES = 65_536
 MAX_COMMANDS = 20
 _STATES = "RSDZTI"
-_THREADS = 17  # index of the field in those after the command
+_THREADS = 17  # index of the field after the command
 _OTHER = "other"
 
 
@@ -50,7 +50,7 @@ class Processes:
         for name, file in (("processes", "pid_max"), ("threads", "threads-max")):
             if (limit := number(f"{self._procfs}/sys/kernel/{file}")) is not None:
                 yield Sample(f"node_processes_max_{name}", (), limit)
-        for command, count in _most(waiting).items():
+        for command, count in _most_common(waiting).items():
             yield Sample("node_processes_uninterruptible", (command,), count)
 
 
@@ -75,7 +75,7 @@ def _stat(path: str) -> tuple[str, str, int] | None:
     return command.partition("/")[0][:64], fields[0], integer(fields[_THREADS]) or 1
 
 
-def _most(waiting: Counter[str]) -> dict[str, int]:
+def _most_common(waiting: Counter[str]) -> dict[str, int]:
     """Return the commands with the most waiting processes. All others are summed as `other`."""
     shown = dict(waiting.most_common(MAX_COMMANDS))
     if rest := waiting.total() - sum(shown.values()):

@@ -19,8 +19,10 @@ NOT_TAKEN = ("exporter", "remediator", "rules", "pool", "prometheus", "alertmana
 
 
 class Textfile:
-    """Exports the merged files of all directories. If two files contradict each other, the first by
-    name is used."""
+    """Exports the merged files of all directories.
+
+    If two files contradict each other, the first by name is exported.
+    """
 
     name = "textfile"
     inline = False
@@ -57,7 +59,7 @@ class Textfile:
             read.append((path, file.modified))
         wrong |= self._folders.problems
         self._log_changes(wrong, dropped)
-        self._foreign = merged.described()
+        self._foreign = merged.schemas()
         yield from merged.samples(self._foreign)
         for path, modified in read:
             yield Sample("node_textfile_mtime_seconds", (path,), modified)

@@ -14,12 +14,12 @@ _TEXT = re.compile(r"[^\x00-\x1f\x7f]+")
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One GPU held by one job or container.
+    """A GPU held by a job or container.
 
-    `gpu` is the source's name of the GPU: a uuid (`GPU-...`, `MIG-...`), the index on this node, or the
-    device file (`nvidia3`).
-    `key` identifies the holder's processes (see processes.py): `slurm:ID`, `pod:UID`, `job:ID`, or a key
-    with the prefix UNMATCHED if they cannot be identified. Unknown texts are empty.
+    `gpu` is the source's name of the GPU: a UUID (`GPU-...`, `MIG-...`), the index on this node, or
+    the device file (`nvidia3`). `key` identifies the holder's processes (see processes.py):
+    `slurm:ID`, `pod:UID`, `job:ID`, or a key with the prefix UNMATCHED if they cannot be
+    identified. Unknown texts are empty.
     """
 
     gpu: str

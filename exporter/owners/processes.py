@@ -87,10 +87,10 @@ def _of_cgroup(cgroup: bytes) -> set[str]:
 
 
 def _of_ancestors(procfs: Path, stat: _ProcessStat) -> set[str]:
-    """Return the keys of the nearest ancestor that names a job.
+    """Return the job keys of the nearest ancestor process that names a job.
 
-    The search ends at an unreadable ancestor, because the process itself is readable and names no
-    job.
+    The search ends without a result at an unreadable ancestor. The process itself is readable, so
+    it then counts as a process without an owner.
     """
     for _ in range(MAX_ANCESTORS):
         if stat.parent <= 1:

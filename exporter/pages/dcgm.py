@@ -106,7 +106,8 @@ XID = Family("DCGM_FI_DEV_XID_ERRORS", "gauge", "Code of the latest XID error, 0
 
 
 def dcgm(view: NodeSnapshot, hostname: str, xids: Mapping[str, int] | None = None) -> Page:
-    """Return the page. `xids` has the latest XID by UUID for GPUs with an XID; None means unknown."""
+    """Return the page. `xids` has the latest XID of each GPU that has one, by UUID; None if
+    unknown."""
     rows: dict[Family, list[str]] = {}
     for gpu in view.gpus:
         labels = _labels(gpu, hostname)

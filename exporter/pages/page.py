@@ -88,7 +88,7 @@ class Page:
         if not gzip:
             return b"".join([fragment.plain(form) for fragment in self._fragments])
         packed = [fragment.packed(form) for fragment in self._fragments]
-        return b"".join([_HEAD, *packed, _LAST, self._end(form)])
+        return b"".join([_HEAD, *packed, _LAST, self._gzip_trailer(form)])
 
     def prepare(self, form: ExpositionFormat, *, gzip: bool) -> None:
         """Render the page in advance, so that the next call of `body` is fast."""
@@ -97,9 +97,9 @@ class Page:
             if gzip:
                 fragment.packed(form)
         if gzip:
-            self._end(form)
+            self._gzip_trailer(form)
 
-    def _end(self, form: ExpositionFormat) -> bytes:
+    def _gzip_trailer(self, form: ExpositionFormat) -> bytes:
         """Return the gzip trailer: checksum and length."""
         end = self._ends.get(form)
         if end is None:

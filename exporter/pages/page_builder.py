@@ -32,8 +32,8 @@ _STARTED = time.time()
 class PageSnapshot:
     """A metrics page, and the data for pages with selected collectors only.
 
-    `own` has the metrics about each collector by its name, and those about the exporter under "".
-    `made` is a monotonic time.
+    `own` has the metrics about each collector by collector name, and those about the exporter under
+    "". `made` is a monotonic time.
     """
 
     page: Page
@@ -177,8 +177,8 @@ class PageBuilder:
             self._halt.wait(0.02)
 
     def _publish(self) -> None:
-        """Build the page after each round of reading the GPUs or changed GPU status, at least every
-        1.5 s."""
+        """Build the page after each round over the GPUs, after each change of a GPU's status, and
+        every 1.5 s."""
         changed = self._gpu_states.changed
         self._await_first_runs()
         while not self._halt.is_set():
@@ -194,8 +194,8 @@ class PageBuilder:
             changed.wait(1.5)
 
     def _own_samples(self, now: float) -> dict[str, list[Sample]]:
-        """Return the metrics about each collector by its name, and those about the exporter under
-        ""."""
+        """Return the metrics about each collector by collector name, and those about the exporter
+        under ""."""
         own = {runner.name: list(runner.samples(now)) for runner in self._runners}
         view = self._gpu_states.snapshot(now)
         for (group, code), count in sorted(view.errors.items()):

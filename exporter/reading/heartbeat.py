@@ -108,8 +108,8 @@ class HeartbeatReader:
         os.close(self.descriptor)
 
     def read(self) -> Beat:
-        """Return the current heartbeat. A process that has not written one counts as connecting to
-        the driver."""
+        """Return the current heartbeat. Before its first heartbeat, a process counts as connecting
+        to the driver."""
         return decode(self._memory[0:SIZE], self._started)
 
     def close(self) -> None:

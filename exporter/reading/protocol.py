@@ -23,21 +23,22 @@ NOTHING: frozenset[Group] = frozenset()
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The worker has connected to the source."""
+    """The worker has connected to the source of GPU values."""
 
     source: str
 
 
 class Slots(msgspec.Struct, frozen=True, tag=True):
-    """An enumeration of GPUs starts. Has the source's current GPU numbers and the GPUs on the bus."""
+    """Begins an enumeration of the GPUs: the source's current GPU numbers, and the GPUs on the PCI
+    bus."""
 
     slots: tuple[int, ...]
     bus: tuple[BusGpu, ...] = ()
 
 
 class Devices(msgspec.Struct, frozen=True, tag=True):
-    """An enumeration is complete. Has the GPUs that responded and the skipped GPUs; all others are
-    lost."""
+    """Ends an enumeration: the GPUs that responded, and the GPUs that the worker skips. All others
+    are lost."""
 
     found: tuple[Device, ...]
     left_out: tuple[int, ...]
@@ -45,7 +46,7 @@ class Devices(msgspec.Struct, frozen=True, tag=True):
 
 
 class Present(msgspec.Struct, frozen=True, tag=True):
-    """The GPU responded. `slowest` is the longest call in seconds."""
+    """The GPU responded. `slowest` is the duration of the longest call in seconds."""
 
     slot: int
     slowest: float = 0.0
@@ -60,8 +61,8 @@ class Lost(msgspec.Struct, frozen=True, tag=True):
 class GroupReadings(msgspec.Struct, frozen=True, tag=True):
     """The readings of one group of one GPU at Unix time `at`, and the number of errors by code.
 
-    `slowest` is the longest call and `took` the sum of all calls, in seconds. `every` is the
-    interval if it is longer than usual because the GPU is slow (0: the usual interval).
+    `slowest` is the duration of the longest call and `took` that of all calls, in seconds. `every`
+    is the interval if it is longer than usual because the GPU is slow (0: the usual interval).
     """
 
     slot: int
@@ -75,7 +76,10 @@ class GroupReadings(msgspec.Struct, frozen=True, tag=True):
 
 
 class Answered(msgspec.Struct, frozen=True, tag=True):
-    """A probed target responded, possibly as lost. Without a group, the target is the whole GPU."""
+    """A probed target responded, even if only to say that it is lost.
+
+    Without a group, the target is the whole GPU.
+    """
 
     slot: int
     group: Group | None

@@ -31,7 +31,7 @@ _SLACK = 0.05
 
 
 class ReadSchedule:
-    """The read schedule of each group of each GPU.
+    """Decides when each group of each GPU is read.
 
     A group that takes long to read is read less often, so that reading takes at most half of the
     time.
@@ -80,12 +80,12 @@ def _no_commands(_seconds: float) -> None:
 
 
 class Rounds:
-    """Reads the GPUs of one worker, round after round.
+    """Reads the GPUs of one worker in rounds.
 
-    `left_out` and `only` are as in the commands of the protocol. They are valid for a source with
-    `count` GPUs. With another count, the numbers mean other GPUs, and nothing is skipped. `known`
-    is the number of GPUs in the inventory of this node. `take_commands(seconds)` is called between two GPUs,
-    so that commands can change the round.
+    `left_out` has the groups to skip by GPU, and `only` the GPUs to read (None: all). Both are
+    valid for a source with `count` GPUs. With another count, the numbers mean other GPUs, and
+    nothing is skipped. `known` is the number of GPUs in the inventory of this node.
+    `take_commands(seconds)` is called between two GPUs, so that commands can change the round.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class Rounds:
             yield GroupReadings(slot, group, read_at, readings, errors, slowest, took, every)
 
     def _lost_gpu_is_back(self) -> bool:
-        """Return whether a lost GPU without an identity can be identified again."""
+        """Return whether a lost GPU that was never identified can be identified now."""
         for slot in sorted(self._lost - set(self._devices)):
             if not self.reads(slot):
                 continue

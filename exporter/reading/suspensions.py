@@ -62,15 +62,16 @@ class Suspensions:
         )
 
     def mark_retrying(self, targets: Iterable[Target]) -> None:
-        """Record that a retry of these targets runs. They are not due until it ends."""
+        """Record that a retry of these targets has started. They are not due until it ends."""
         for target in targets:
             if target in self._suspensions:
                 self._suspensions[target].retry_at = float("inf")
 
     def record_no_response(self, targets: Iterable[Target], now: float, stuck: bool) -> None:
-        """Record that a retry got no response, and schedule the next one after a longer wait.
+        """Record that these targets did not respond to a retry, and schedule the next retry after a
+        longer wait.
 
-        The wait is longer still if a process is `stuck` in the kernel.
+        If a process is `stuck` in the kernel, the wait is longer still.
         """
         for target in targets:
             suspension = self._suspensions.get(target)

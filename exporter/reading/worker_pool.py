@@ -282,7 +282,7 @@ class WorkerPool:
             self._end(worker)
 
     def _replace_common(self, worker: PoolWorker, now: float, why: str) -> None:
-        """Replace, after a delay, a common worker that failed for another reason than one GPU."""
+        """Replace a failed common worker after a delay, if no single GPU caused the failure."""
         self._end(worker)
         self.restarts += 1
         # A process that just ended is replaced before its values become stale.
@@ -317,7 +317,7 @@ class WorkerPool:
             self._assign_solo(None, message.slot, message.group or "presence", now)
 
     def _keep_common(self, now: float, abandoned: int) -> None:
-        """Keep a common worker running that skips the current plan."""
+        """Keep a common worker running. It skips suspended targets and the GPUs of other workers."""
         plan = self._plan()
         worker = self.common()
         if worker is not None:

@@ -35,8 +35,8 @@ class WorkerRole(StrEnum):
 class PoolWorker:
     """A worker process of the pool.
 
-    `slots` are the GPUs that only this process reads. `plan` are the groups that a common worker
-    skips. `slow` are the groups in which its GPUs were slow last time.
+    `slots` are the numbers of the GPUs that only this process reads. `plan` has the groups that it
+    skips, by GPU. `slow` are the groups in which its GPUs were slow last time.
     """
 
     number: int
@@ -90,7 +90,8 @@ class WorkerState:
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
-    """Action: start a process. `plan` are the groups to skip, or for a probe the groups to read."""
+    """Action: start a process. `plan` has the groups to skip by GPU, for a probe the groups to
+    read."""
 
     number: int
     role: WorkerRole

@@ -104,8 +104,8 @@ EventKind = Literal["xid", "ecc", "unavailable", "recovery"]
 class GpuEvent:
     """A driver event of one GPU.
 
-    `code` is the XID of an xid event, otherwise the driver's number of the event. Unknown texts are
-    empty.
+    For an XID, `code` is the XID. For other events it is the driver's number of the event. Unknown
+    texts are empty.
     """
 
     uuid: str

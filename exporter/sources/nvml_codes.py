@@ -67,10 +67,10 @@ ARCHITECTURES = {
 
 
 def meaning(code: int) -> Meaning:
-    """Classify a return code.
+    """Return the meaning of an NVML return code.
 
-    nothing: no value now. unsupported: never a value. lost: the GPU is lost. failed: the library is
-    unusable. error: any other error.
+    `nothing`: no value now. `unsupported`: never a value. `lost`: the GPU is lost. `failed`: the
+    library is unusable. `error`: any other error.
     """
     return _MEANING.get(code, "error")
 

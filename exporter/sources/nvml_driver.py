@@ -46,17 +46,23 @@ class NvmlApi(Protocol):
         ...
 
     def memory(self, slot: int, of: Any = None) -> Any:
-        """Return `total`, `used`, `free` in bytes, and `reserved` if the driver reports it
-        separately."""
+        """Return the GPU memory in bytes: `total`, `used`, `free`.
+
+        It also has `reserved` if the driver reports it separately.
+        """
         ...
 
     def fabric(self, slot: int) -> Any:
-        """Return `state`, `status`, `clusterUuid`, `cliqueId`, and `healthMask` if the driver has
-        it."""
+        """Return the state of the NVLink fabric.
+
+        The fields are `state`, `status`, `clusterUuid`, `cliqueId`, and `healthMask` if the driver
+        has it.
+        """
         ...
 
     def sram(self, slot: int) -> Any:
-        """Return `aggregateUncBucket...` by unit, and `bThresholdExceeded`."""
+        """Return the uncorrectable SRAM errors by unit (`aggregateUncBucket...`) and
+        `bThresholdExceeded`."""
         ...
 
     def gpm(
@@ -76,9 +82,9 @@ class NvmlApi(Protocol):
 
 
 def choose(driver: NvmlApi, slot: int, wanted: Mapping[Key, tuple[Field, ...]]) -> dict[Key, int]:
-    """Return, for each key, the first of its field values that the GPU supports.
+    """Return, for each key, the first of its NVML fields that the GPU supports.
 
-    It takes one driver call once the supported fields are known.
+    This takes one driver call if the supported fields are already known.
     """
     found: dict[Key, int] = {}
     left = dict(wanted)

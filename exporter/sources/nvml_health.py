@@ -52,7 +52,7 @@ def health(driver: NvmlApi, slot: int) -> Iterator[Row]:
     yield "gpu_unrepairable_memory", (), ask(slot, "nvmlDeviceGetUnrepairableMemoryFlag_v1")
     pending = ask(slot, "nvmlDeviceGetRetiredPagesPendingStatus")
     yield "gpu_retired_pages_pending", (), pending
-    # On cards with row remapping, the counts of retired pages are meaningless zeros.
+    # On GPUs with row remapping, the counts of retired pages are meaningless zeros.
     retired = RETIRED if pending is not None else {}
     fields = driver.fields(slot, (RECOVERY, *retired.values()))
     for cause, field in retired.items():

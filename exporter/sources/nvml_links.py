@@ -74,7 +74,7 @@ class Unwrapped:
         """Return the extended count for the hardware counter's value `raw`."""
         if self._last is not None:
             step = raw - self._last
-            # A decrease from the upper half is a wraparound; any other decrease is a reset of the card.
+            # A decrease from the upper half is a wraparound; any other decrease is a reset of the GPU.
             wrapped = step < 0 and self._last >= 1 << 31 and self._last < 1 << 32
             self.total += step + (1 << 32) if wrapped else raw if step < 0 else step
         self._last = raw
@@ -149,7 +149,7 @@ class LinkGroupReader:
 
 
 def _errors(driver: NvmlApi, slot: int, links: list[int]) -> Iterator[tuple[str, str, int]]:
-    """Yield link, kind and count of each error counter."""
+    """Yield the errors of each link as (link, kind, count)."""
     found = choose(driver, slot, _link_fields(links))
     for (kind, link), count in found.items():
         yield str(link), kind, count
@@ -162,7 +162,7 @@ def _errors(driver: NvmlApi, slot: int, links: list[int]) -> Iterator[tuple[str,
 
 
 def _link_fields(links: list[int]) -> dict[tuple[str, int], tuple[Field, ...]]:
-    """Return the possible field values for each error kind and link, newest first."""
+    """Return the possible NVML fields for each error kind and link, newest first."""
     kinds: dict[str, tuple[int, ...]] = {**LINK_ERRORS, "ecc": ()}
     wanted: dict[tuple[str, int], tuple[Field, ...]] = {}
     for kind, fields in kinds.items():

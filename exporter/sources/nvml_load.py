@@ -61,7 +61,7 @@ def load(driver: NvmlApi, slot: int) -> Iterator[Row]:
     fields = choose(driver, slot, _WANTED)
     yield "gpu_temperature_celsius", ("gpu",), temperature(driver, slot)
     yield "gpu_temperature_celsius", ("memory",), positive(fields.get("memory temperature"))
-    # Some healthy cards report a margin of 0 or less.
+    # Some healthy GPUs report a margin of 0 or less.
     margin = positive(ask(slot, "nvmlDeviceGetMarginTemperature"))
     yield "gpu_thermal_margin_celsius", (), margin
     yield from _power(driver, slot, fields)

@@ -37,7 +37,7 @@ _GPM = {
     "gpu_integer_active_ratio": "integer",
     "gpu_dram_active_ratio": "dram",
 }
-LINK_ERRORS = ("replay", "recovery", "crc")  # what a Hopper card counts
+LINK_ERRORS = ("replay", "recovery", "crc")  # the error counters of a Hopper GPU
 _TENSOR = {"any": "tensor", "dfma": "dfma", "hmma": "hmma", "imma": "imma"}
 _RATES = {
     "gpu_pcie_transmit_bytes_per_second": "gpm_pcie_tx",
@@ -110,10 +110,10 @@ class SimulatedSource:
         )
 
     def presence(self, slot: int) -> None:
-        self._answering(slot, "presence")
+        self._wait_for_response(slot, "presence")
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
-        self._answering(slot, group)
+        self._wait_for_response(slot, group)
         return tuple(self._read[group](self._registers(slot, now)))
 
     def _registers(self, slot: int, now: float) -> Registers:
@@ -132,7 +132,7 @@ class SimulatedSource:
         except (OSError, UserError):
             raise SourceLost(slot) from None
 
-    def _answering(self, slot: int, group: Group) -> None:
+    def _wait_for_response(self, slot: int, group: Group) -> None:
         """Return when the GPU responds; block while it hangs. Raises SourceLost."""
         self._progress()
         state = self._state(slot)

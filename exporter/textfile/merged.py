@@ -44,7 +44,7 @@ class Merged:
         for family in families.values():
             self._take(path, family)
 
-    def described(self) -> dict[str, exposition.SeriesSchema]:
+    def schemas(self) -> dict[str, exposition.SeriesSchema]:
         """Return the schema of each series name: its family, and all label names of its samples."""
         headers = {
             name: exposition.Family(name, family.kind, self._help(family))

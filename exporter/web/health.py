@@ -23,8 +23,7 @@ _BY_ACTION: Mapping[str, Word] = {"none": "healthy", "restart_app": "degraded"}
 
 
 class ErrorEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An XID or an NVSwitch error. Repeats within a minute are merged into one event with a
-    `count`."""
+    """An XID or an NVSwitch error. Repeats within a minute are one event with a `count`."""
 
     kind: str
     device: str
@@ -72,37 +71,46 @@ class HealthResponse(msgspec.Struct, frozen=True):
     events: list[ErrorEvent]
 
 
-def gpu(view: NodeSnapshot, one: GpuSnapshot, wish: Recommendation | None) -> Component:
-    """Return the component of one GPU. `wish` is the recommended action, if any."""
-    state, why = _gpu(view, one, wish)
+def gpu(
+    view: NodeSnapshot, gpu_snapshot: GpuSnapshot, recommendation: Recommendation | None
+) -> Component:
+    """Return the component of one GPU. `recommendation` is the recommended action, if any."""
+    state, why = _gpu(view, gpu_snapshot, recommendation)
     return Component(
-        name=f"gpu/{one.index}",
+        name=f"gpu/{gpu_snapshot.index}",
         kind="gpu",
         state=state,
         why=why,
-        action=wish.action if wish else "none",
-        reason=wish.reason if wish else "",
-        since=wish.since if wish and wish.action != "none" else None,
-        gpu=one.index,
-        uuid=one.uuid,
-        pci_bus_id=one.device.pci_bus_id,
+        action=recommendation.action if recommendation else "none",
+        reason=recommendation.reason if recommendation else "",
+        since=recommendation.since if recommendation and recommendation.action != "none" else None,
+        gpu=gpu_snapshot.index,
+        uuid=gpu_snapshot.uuid,
+        pci_bus_id=gpu_snapshot.device.pci_bus_id,
     )
 
 
-def _gpu(view: NodeSnapshot, one: GpuSnapshot, wish: Recommendation | None) -> tuple[Word, str]:
-    if one.status is GpuStatus.LOST:
+def _gpu(
+    view: NodeSnapshot, gpu_snapshot: GpuSnapshot, recommendation: Recommendation | None
+) -> tuple[Word, str]:
+    if gpu_snapshot.status is GpuStatus.LOST:
         return "unhealthy", "the GPU is missing from the driver or the bus"
-    if one.status is GpuStatus.HUNG:
+    if gpu_snapshot.status is GpuStatus.HUNG:
         return "unhealthy", "driver calls for this GPU hang"
-    if one.status is GpuStatus.UNKNOWN:
+    if gpu_snapshot.status is GpuStatus.UNKNOWN:
         if view.released:
             return "unknown", "the GPUs are released"
         return "unknown", view.failure or "no recent data for this GPU"
-    if wish is not None and wish.action != "none":
-        return _BY_ACTION.get(wish.action, "unhealthy"), wish.reason.replace("_", " ")
-    if one.left_out:
-        return "degraded", f"reading suspended because a call hung: {', '.join(one.left_out)}"
-    if one.slow:
+    if recommendation is not None and recommendation.action != "none":
+        return _BY_ACTION.get(recommendation.action, "unhealthy"), recommendation.reason.replace(
+            "_", " "
+        )
+    if gpu_snapshot.left_out:
+        return (
+            "degraded",
+            f"reading suspended because a call hung: {', '.join(gpu_snapshot.left_out)}",
+        )
+    if gpu_snapshot.slow:
         return "degraded", "the driver responds slowly for this GPU"
     return "healthy", ""
 
@@ -166,7 +174,7 @@ def worst(components: Iterable[Component]) -> Word:
 
 def events(recent: Sequence[RecentError], view: NodeSnapshot) -> list[ErrorEvent]:
     """Return the latest errors, newest first."""
-    indexes = {one.uuid: one.index for one in view.gpus}
+    indexes = {gpu_snapshot.uuid: gpu_snapshot.index for gpu_snapshot in view.gpus}
     return [
         ErrorEvent(
             each.kind,

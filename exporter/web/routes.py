@@ -77,17 +77,17 @@ def release_seconds(query: str) -> float:
 class Routes:
     """Answers authorized requests."""
 
-    def __init__(self, site: WebBackend) -> None:
-        self._site = site
+    def __init__(self, backend: WebBackend) -> None:
+        self._backend = backend
         self._slow = ThreadPoolExecutor(2, "slow pages")
         self._get: dict[str, Answer] = {
-            site.metrics_path: self._metrics,
+            backend.metrics_path: self._metrics,
             "/": self._landing,
             HEALTHY: self._healthy,
             READY: self._ready,
             HEALTH: self._health,
         }
-        if site.dcgm:
+        if backend.dcgm:
             self._get[DCGM] = self._dcgm
 
     def handler(self, path: str) -> str:
@@ -102,14 +102,14 @@ class Routes:
             return await self._release(request)
         answer = self._get.get(request.path)
         if answer is None:
-            text = f"Not found; the metrics are at {self._site.metrics_path}."
+            text = f"Not found; the metrics are at {self._backend.metrics_path}."
             return sentence(HTTPStatus.NOT_FOUND, text)
         if request.method not in ("GET", "HEAD"):
             return _wrong_method("GET, HEAD")
         return await answer(request)
 
     async def _metrics(self, request: Request) -> Response:
-        pages = self._site.pages
+        pages = self._backend.pages
         try:
             wanted = selected_collectors(request.query, pages.names)
         except UserError as error:
@@ -119,32 +119,32 @@ class Routes:
 
     async def _dcgm(self, request: Request) -> Response:
         packed = request.takes_gzip
-        body = await self._in_thread(lambda: self._site.dcgm_page(packed))
+        body = await self._in_thread(lambda: self._backend.dcgm_page(packed))
         return _page(body, ExpositionFormat.TEXT, packed)
 
     async def _landing(self, request: Request) -> Response:
-        site = self._site
-        links = {site.metrics_path: "Metrics"} | ({DCGM: "DCGM names"} if site.dcgm else {})
+        backend = self._backend
+        links = {backend.metrics_path: "Metrics"} | ({DCGM: "DCGM names"} if backend.dcgm else {})
         links |= {HEALTH: "Health (JSON)", HEALTHY: "Liveness", READY: "Readiness"}
-        states = site.pages.states(site.clock())
-        title = f"version {site.version} on {site.node}"
-        body = landing(title, links, states, site.summaries)
+        states = backend.pages.states(backend.clock())
+        title = f"version {backend.version} on {backend.node}"
+        body = landing(title, links, states, backend.summaries)
         return Response(200, body, HTML, (("Content-Security-Policy", CONTENT_POLICY),))
 
     async def _healthy(self, request: Request) -> Response:
         return sentence(HTTPStatus.OK, "Healthy.")
 
     async def _ready(self, request: Request) -> Response:
-        if not self._site.pages.ready:
+        if not self._backend.pages.ready:
             return sentence(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_YET)
         return sentence(HTTPStatus.OK, "Ready.")
 
     async def _health(self, request: Request) -> Response:
-        body = await self._in_thread(lambda: msgspec.json.encode(self._site.health()))
+        body = await self._in_thread(lambda: msgspec.json.encode(self._backend.health()))
         return Response(200, body + b"\n", JSON, (("Cache-Control", "no-store"),))
 
     async def _release(self, request: Request) -> Response:
-        reader = self._site.reader
+        reader = self._backend.reader
         try:
             ttl = release_seconds(request.query)
         except UserError as error:

@@ -43,12 +43,12 @@ class ConnectionSlot:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
-        self.wire: HttpConnection | None = None
+        self.connection: HttpConnection | None = None
         self._since = time.monotonic()
 
     @property
     def waiting(self) -> float | None:
-        return self._since if self.wire is None else self.wire.waiting
+        return self._since if self.connection is None else self.connection.waiting
 
 
 class WebServer:
@@ -57,14 +57,14 @@ class WebServer:
     def __init__(
         self,
         routes: Routes,
-        gate: AccessControl,
+        access_control: AccessControl,
         file: ConfigFile,
         counters: WebCounters,
         log: Callable[..., None],
         max_requests: int = MAX_REQUESTS,
     ) -> None:
         self._routes = routes
-        self._gate = gate
+        self._access_control = access_control
         self._file = file
         self._counters = counters
         self._log = log
@@ -84,22 +84,22 @@ class WebServer:
 
     async def close(self) -> None:
         """Close all connections. Waits briefly until they are closed."""
-        for place in self._places:
-            place.writer.transport.abort()
+        for slot in self._places:
+            slot.writer.transport.abort()
         until = time.monotonic() + CLOSE_SECONDS
         while self._places and time.monotonic() < until:
             await asyncio.sleep(FLUSH_TICK)
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
-        place = ConnectionSlot(writer)
+        slot = ConnectionSlot(writer)
         if not self._make_room():
             self._counters.count_lost("limit")
             self._log_rarely("too_many_connections", limit=self._max)
             return await self._reject(reader, writer)
-        self._places.add(place)
+        self._places.add(slot)
         try:
-            await self._serve(place, reader, writer)
+            await self._serve(slot, reader, writer)
         except TimeoutError:  # the client did not read the response in time
             self._counters.count_lost("slow")
             writer.transport.abort()
@@ -107,13 +107,13 @@ class WebServer:
             pass  # the client closed the connection
         finally:
             await close_connection(writer)
-            self._places.discard(place)
+            self._places.discard(slot)
 
     def _make_room(self) -> bool:
         """Return whether another connection is allowed. Closes an idle connection if necessary."""
         if len(self._places) < self._max:
             return True
-        idle = [(since, place) for place in self._places if (since := place.waiting) is not None]
+        idle = [(since, slot) for slot in self._places if (since := slot.waiting) is not None]
         if not idle:
             return False
         _, longest = min(idle, key=lambda each: each[0])
@@ -130,9 +130,9 @@ class WebServer:
             if self._file.tls is None and self._turning_away <= self._max:
                 text = "Too many connections; try again."
                 response = sentence(HTTPStatus.SERVICE_UNAVAILABLE, text, close=True)
-                wire = HttpConnection(reader, writer, writer.transport)
-                await wire.respond(response)
-                await wire.linger()
+                connection = HttpConnection(reader, writer, writer.transport)
+                await connection.respond(response)
+                await connection.linger()
         except OSError:
             pass
         finally:
@@ -145,28 +145,28 @@ class WebServer:
             self._counters.reloaded = self._file.reloaded
 
     async def _serve(
-        self, place: ConnectionSlot, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, slot: ConnectionSlot, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._refresh()
         context, peer, carrier = self._file.tls, _peer(writer), writer.transport
-        if context is not None and not await self._secure(context, writer, peer):
+        if context is not None and not await self._handshake(context, writer, peer):
             return
-        wire = place.wire = HttpConnection(reader, writer, carrier)
+        connection = slot.connection = HttpConnection(reader, writer, carrier)
         try:
-            while (request := await wire.request(peer)) is not None:
+            while (request := await connection.request(peer)) is not None:
                 self._refresh()
                 if self._file.tls is not context:
                     return  # the TLS settings changed: the client must reconnect
                 response = await self._answer(request)
-                if not await wire.respond(response):
+                if not await connection.respond(response):
                     return
         except Refused as refused:
             self._counters.count_response(refused.response.status, OTHER)
-            if wire.may_refuse:
-                await wire.respond(self._with_headers(refused.response))
-                await wire.linger()
+            if connection.may_refuse:
+                await connection.respond(self._with_headers(refused.response))
+                await connection.linger()
 
-    async def _secure(
+    async def _handshake(
         self, context: ssl.SSLContext, writer: asyncio.StreamWriter, peer: str
     ) -> bool:
         """Do the TLS handshake. Returns whether the client is allowed."""
@@ -188,7 +188,7 @@ class WebServer:
     async def _answer(self, request: Request) -> Response:
         handler = self._routes.handler(request.path)
         try:
-            response = await self._gate.refusal(request)
+            response = await self._access_control.refusal(request)
             if response is None:
                 response = await self._routes.answer(request)
         except Exception as error:  # noqa: BLE001 - a bug in one route must not affect the others

@@ -125,7 +125,7 @@ def allowed(certificate: Mapping[str, Any] | None, sans: tuple[str, ...]) -> boo
 
 
 def _plain(kind: str, name: str) -> str:
-    """Return an alternative name in its usual form, because Python writes IPv6 addresses in full."""
+    """Return an alternative name in its usual form. Python writes IPv6 addresses in full."""
     if kind != "IP Address":
         return name
     try:

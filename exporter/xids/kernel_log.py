@@ -21,9 +21,9 @@ from exporter.xids.xid_ledger import XidLedger
 from exporter.xids.xid_ledger_state import LedgerState, RecentError
 
 LIVE_SECONDS = 5.0
-SAME_SECONDS = 0.5  # two collectors read each second and share one advance
+SAME_SECONDS = 0.5  # two collectors read each second and share one read of the log
 LATELY_SECONDS = 15.0  # a working collector reads each second
-MAX_BATCHES = 50  # of 4 MB each, in one advance
+MAX_BATCHES = 50  # of 4 MB each, in one call
 
 
 Numbers = dict[str, dict[str, int]]
@@ -79,7 +79,7 @@ class KernelLog:
         self._ledger = ledger
         self._log = log
         self._lookback = lookback
-        # `_turn` serialises advances, including their file access. `_lock` is only held for the change
+        # `_turn` serialises reads of the log, including their file access. `_lock` is only held for the change
         # itself, so that readers do not wait for the disk.
         self._turn = threading.Lock()
         self._lock = threading.Lock()
@@ -92,7 +92,7 @@ class KernelLog:
 
     @property
     def zeros(self) -> tuple[str, ...]:
-        """The XIDs whose counts start at 0."""
+        """The XIDs that are exported with the count 0 before they occur."""
         return self._ledger.codes.zeros
 
     def read_lately(self, now: float) -> bool:

@@ -13,7 +13,7 @@ from typing import Literal
 Witness = Literal["kernel", "nvml"]
 WITNESSES: tuple[Witness, ...] = ("kernel", "nvml")
 WINDOW_SECONDS = 5.0
-_GRAIN = 0.1  # seconds; merges the waiting reports of a storm into a few entries
+_GRAIN = 0.1  # seconds; waiting reports within this time are one entry, so that a burst needs little memory
 _KEPT = 2 * WINDOW_SECONDS
 
 # Waiting reports of one kind of event: by source, [time, count], oldest first.
@@ -22,13 +22,15 @@ Waiting = dict[str, list[tuple[float, int]]]
 
 @dataclass(slots=True)
 class Pairs:
-    """Pairs reports. `open` has the reports that wait for their counterpart, by error; it can be
-    stored."""
+    """Pairs the reports of two sources.
+
+    `open` has the reports that wait for their counterpart, by error. It can be stored.
+    """
 
     open: dict[str, Waiting]
 
     def counts(self, what: str, witness: Witness, at: float) -> bool:
-        """Return whether this report at Unix time `at` is an error that was not counted yet."""
+        """Record a report at Unix time `at`. Returns whether its error was not counted yet."""
         waiting = self.open.setdefault(what, {})
         other = waiting.get("nvml" if witness == "kernel" else "kernel", [])
         for number, (then, many) in enumerate(other):

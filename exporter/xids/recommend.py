@@ -15,7 +15,7 @@ from exporter.xids.xid_catalogue import DRIVER_SAYS, RANK, Action
 from exporter.xids.xid_ledger_state import UnresolvedXid
 
 LOOKBACK_SECONDS = 3600.0
-APP_SECONDS = 300.0  # after this time, the affected process has been restarted or will not be
+APP_SECONDS = 300.0  # after this time, a restart of the affected process is no longer recommended
 
 # Readings of the GPU's memory that are 1 while an action is necessary.
 MEMORY_SAYS: tuple[tuple[str, str, Action], ...] = (

@@ -63,7 +63,8 @@ class SwitchEvent:
 
 
 class LineParser:
-    """Parses lines. Remembers the GPU named in the first line of a multi-line message."""
+    """Parses lines of the kernel log. Remembers the GPU named in the first line of a multi-line
+    message."""
 
     def __init__(self) -> None:
         self._named: Bus | None = None
@@ -119,9 +120,10 @@ def _switch_event(text: str) -> SwitchEvent | None:
 def classify(
     code: Code, fatal: bool | None, subcode: int | None, recovery: Action | None
 ) -> tuple[Severity, Action]:
-    """Return severity and action of an XID, by its catalogue entry and the details of its line.
+    """Return the severity and action of an XID from its catalogue entry and the details in its
+    line.
 
-    If the action depends on the line, it is none until the line arrives.
+    If only the line can decide the action, the action is none until the line arrives.
     """
     if not code.by_line:
         return code.severity, code.action
@@ -144,7 +146,7 @@ class Losses:
     open: dict[str, tuple[float, bool]]
 
     def counts(self, uuid: str, coded: bool, at: float) -> bool:
-        """Return whether this loss counts as a new one at Unix time `at`.
+        """Record a lost GPU at Unix time `at`. Returns whether the loss counts as a new one.
 
         Every line with a code counts, except one that completes a pair.
         """

@@ -131,7 +131,7 @@ class Codes:
         given = overrides or _Overrides()
         self._xids = dict(xid_catalogue())
         self._sxids: dict[int, Code] | None = (
-            None  # loaded at the first SXID, because few nodes log any
+            None  # loaded at the first SXID, because most nodes never log one
         )
         self._sxid_overrides = given.sxids
         _apply(self._xids, given.xids, "XID")

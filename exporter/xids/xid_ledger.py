@@ -43,7 +43,7 @@ MAX_SWITCHES = 64
 MAX_SXIDS = 128
 MAX_HOMELESS = 2000
 MAX_RECENT = 200
-HOLD_SECONDS = 60.0  # how long an XID waits for its unknown GPU to be found
+HOLD_SECONDS = 60.0  # seconds for which an XID of an unknown GPU is kept
 TOGETHER_SECONDS = 60.0  # repeated errors within this time are merged into one recent event
 SAVE_SECONDS = 30.0  # interval at which the position is saved, even if nothing was counted
 _BACKWARDS = 1_000_000  # microseconds; the log's clock restarts with each boot
@@ -89,8 +89,9 @@ class XidLedger:
         """Count the records of a read, and the driver's events with their arrival times.
 
         `gpus` maps bus addresses to UUIDs. `live`: the previous read was just before, so these
-        records are new. A regular file (its inode is not 0) may contain several boots, recognised
-        by the kernel's first record or a clock that goes back. A device only has the current boot.
+        records are new. A regular file (its inode is not 0) may contain several boots. They are
+        recognised by the kernel's first record or a clock that goes back. A device only has the
+        current boot.
         """
         reports = self._records(batch, boot, now, live=live)
         reports += [
@@ -332,7 +333,7 @@ def _key(event: RecentError) -> tuple[str, str, int]:
 
 
 def _same(before: RecentError, event: RecentError) -> bool:
-    """Return whether an error is merged into the latest recent error of the same kind."""
+    """Return whether two errors of the same kind are merged into one entry of the recent errors."""
     same_action = before.action == event.action or not before.text or not event.text
     return same_action and abs(event.first - before.last) <= TOGETHER_SECONDS
 

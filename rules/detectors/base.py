@@ -38,7 +38,10 @@ History: TypeAlias = Mapping[str, Series]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Converts durations for rules: divides them by `factor`. Ranges have at least four scrapes."""
+    """Converts durations for the rules of one Prometheus.
+
+    Durations are divided by `factor`. Ranges have at least four scrapes.
+    """
 
     factor: float = 1.0
     scrape_interval: float = 5.0
@@ -84,7 +87,7 @@ class ModelFacts:
 
 
 class Model(Protocol):
-    """A fitted model: plain data, and information about it."""
+    """A fitted model: plain data, and information about it for people."""
 
     @property
     def facts(self) -> ModelFacts: ...

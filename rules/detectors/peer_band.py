@@ -168,7 +168,10 @@ class PeerBand:
 
 
 def deviations(history: History, width: int, spread: float) -> Iterator[JobBand]:
-    """Apply the formula of the rules to history. Yields one band per job with enough peers."""
+    """Compute, as the rules do, how far each busy GPU is from its job's median clock.
+
+    Yields one band per job with enough peers.
+    """
     clock, load, owner = (history[query.name] for query in (CLOCK, UTILIZATION, ALLOCATION))
     owners: dict[Key, Floats] = {}
     for key, row in zip(owner.keys, np.isfinite(owner.values), strict=True):

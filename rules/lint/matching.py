@@ -125,7 +125,7 @@ def _on(node: Any, left: SeriesLabels, right: SeriesLabels) -> Iterator[Problem]
     if str(node.op) in SET_OPERATORS:
         return
     card = node.modifier.card
-    for side, name in _singles(card, (left, "left"), (right, "right")):
+    for side, name in _sides_with_one_series(card, (left, "left"), (right, "right")):
         if side.known and (more := side.maybe - named - ADDED):
             odd = ", ".join(sorted(more))
             yield (
@@ -139,10 +139,10 @@ def _on(node: Any, left: SeriesLabels, right: SeriesLabels) -> Iterator[Problem]
             yield "error", f"group label {label}: the side it is copied from never has this label."
 
 
-def _singles(
+def _sides_with_one_series(
     card: Any, left: tuple[SeriesLabels, str], right: tuple[SeriesLabels, str]
 ) -> list[tuple[SeriesLabels, str]]:
-    """Return the sides of which at most one series may match."""
+    """Return the sides of a binary operator that may have only one series per match group."""
     if card == pp.VectorMatchCardinality.ManyToOne:
         return [right]
     return [left] if card == pp.VectorMatchCardinality.OneToMany else [left, right]
