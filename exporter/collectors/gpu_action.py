@@ -30,5 +30,5 @@ class GpuAction:
                 yield Sample("gpu_recommended_action", labels, each.rank)
 
     def token(self, now: float) -> Hashable:
-        """Return the samples as the token, because there are few samples."""
+        """Return the samples. There are few, so they are their own token."""
         return tuple(self.collect(now))

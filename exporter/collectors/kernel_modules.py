@@ -16,7 +16,7 @@ class KernelModules:
     """Reads `sysfs`/module.
 
     Without nvidia_peermem, traffic between GPUs and network cards goes through the CPU. No other
-    metric, also not of node_exporter, shows this.
+    metric of the exporter or node_exporter shows this.
     """
 
     name = "kernel_modules"

@@ -88,7 +88,7 @@ class Suspensions:
         return self._suspensions.pop(target, None) is not None
 
     def retry_now(self, now: float) -> None:
-        """Make all suspended targets due now, because the driver, the bus or a stuck process
+        """Make all suspended targets due now. Called when the driver, the bus or a stuck process
         changed."""
         for suspension in self._suspensions.values():
             suspension.retry_at = min(suspension.retry_at, now)

@@ -113,7 +113,7 @@ class WorkerPool:
         return self._take_actions()
 
     def retry_now(self, now: float) -> None:
-        """Retry now, because the driver, the bus or a stuck process changed."""
+        """Retry now. Called when the driver, the bus or a stuck process changed."""
         self._start_at = min(self._start_at, now)
         self.suspensions.retry_now(now)
 

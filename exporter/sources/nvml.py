@@ -168,8 +168,7 @@ class NvmlDriver:
     def gpm(
         self, slot: int, metrics: Sequence[int], instance: int | None = None
     ) -> dict[int, float]:
-        """Return GPM metrics since the previous call, which kept a sample. No profiler session is
-        necessary."""
+        """Return the GPM metrics between the samples of the previous call and this call."""
         support = self.ask(slot, _GPM)
         if support is None or not support.isSupportedDevice:
             if support is not None:

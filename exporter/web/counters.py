@@ -53,7 +53,7 @@ class WebCollector:
         return self._counters.samples()
 
     def token(self, now: float) -> Hashable:
-        """Return the samples as the token, because there are few samples."""
+        """Return the samples. There are few, so they are their own token."""
         return tuple(self._counters.samples())
 
 
