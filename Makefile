@@ -3,10 +3,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
+COVERED ?= tests/unit tests/contract
 # integration tests mostly wait, so more of them than cores run at once
 WORKERS ?= 3
 .DEFAULT_GOAL := help
-.PHONY: help demo up test runtime setup check scenarios screenshots bench mutants adversary clean
+.PHONY: help demo up test coverage runtime setup check scenarios screenshots bench mutants adversary clean
 
 help: ## Show this.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -19,6 +20,9 @@ up: runtime ## Start the whole stack on this machine; Ctrl-C stops it.
 
 test: setup ## Run all tests, including those with the real Prometheus and Alertmanager.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+
+coverage: setup ## Measure which lines and branches the unit and contract tests run; COVERED=tests: all tests.
+	$(BIN)/python -m pytest -q -n $(WORKERS) --cov --cov-report=term $(COVERED)
 
 runtime:
 	@$(PYTHON) tools/setup.py --runtime

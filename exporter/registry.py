@@ -27,9 +27,9 @@ from exporter.xids.kernel_log import KernelLog
 from exporter.xids.kmsg import KmsgReader
 from exporter.xids.xid_catalogue import Codes
 from exporter.xids.xid_ledger import XidLedger
-from fleetmedic.hardware.state import INITIAL_NAMESPACE, namespace
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.registry import Registry
+from fleetmedic.progress.process import INITIAL_NAMESPACE, pid_namespace
 
 _PER_PROCESS = Flag(
     "gpu.processes",
@@ -81,7 +81,7 @@ def _progress(parts: CollectorContext) -> Collector | None:
 def _allocation(parts: CollectorContext) -> Collector | None:
     if not parts.has_gpus:
         return None
-    unseen = not parts.simulated and namespace() not in (0, INITIAL_NAMESPACE)
+    unseen = not parts.simulated and pid_namespace() not in (0, INITIAL_NAMESPACE)
     if unseen:
         parts.log(
             "unowned_processes_unknown",

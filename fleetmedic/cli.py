@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 from fleetmedic import __version__
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.ownership import require_sole_owner
+from fleetmedic.terminal.disk_errors import explain
 
 # name -> (module:attribute, extra that installs its libraries, one line of help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -27,7 +28,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("fleetmedic.stack.cli:up", "all", "Start the whole stack on this machine."),
     "demo": ("fleetmedic.demo.cli:demo", "all", "Show remediation on simulated GPUs."),
     "run": ("fleetmedic.localcluster.cli:run", "stack", "Run a job on the embedded cluster."),
-    "jobs": ("fleetmedic.localcluster.cli:jobs", "stack", "List the jobs of the embedded cluster."),
+    "jobs": (
+        "fleetmedic.localcluster.jobs_cli:jobs",
+        "stack",
+        "List, show and cancel the jobs of the embedded cluster.",
+    ),
     "inject": ("fleetmedic.stack.inject:inject", "stack", "Inject a fault into a simulated GPU."),
     "incidents": ("remediator.console.cli:incidents", "remediator", "List and show incidents."),
     "why": ("remediator.console.cli:why", "remediator", "Show the decisions about a target."),
@@ -157,6 +162,9 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("FLEETMEDIC_DEBUG"):
             raise
+        if sentence := explain(error):
+            click.echo(f"fleetmedic: {sentence}", err=True)
+            sys.exit(2)
         text = " ".join(str(error).split())[:300]
         click.echo(
             f"fleetmedic: {type(error).__name__}: {text}. Set FLEETMEDIC_DEBUG=1 for a traceback.",

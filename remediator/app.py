@@ -187,7 +187,9 @@ async def running(
             metrics,
             settings.reconcile_every,
         )
-        outbox = Outbox(book, journal, sender, settings.webhooks, clock.now)
+        outbox = Outbox(
+            book, journal, sender, settings.webhooks, clock.now, site=settings.external_url
+        )
         messages.append(outbox.wake)
         metrics.pending(outbox.pending)
         if alertmanager is not None:

@@ -62,7 +62,7 @@ class IncidentOrders:
             elif incident.prepared is not None:
                 done = f"returns to service when the step {incident.prepared.step.id} has ended"
             others = [str(one) for one in incident.quarantined if one != target]
-            also = f" {', '.join(others)} with it" if others else ""
+            also = f", and {', '.join(others)} with it" if others else ""
             return f"{target} {done}{also}; {self._respected}"
         try:
             held = await self._world.cluster.quarantined(target)

@@ -73,7 +73,7 @@ class _AddressLane:
 class Outbox:
     """Delivers the messages in `book.outbox` to every address.
 
-    `now` returns Unix seconds. An address that is added later also gets unexpired older messages.
+    `now` returns Unix seconds; `site` is the URL of the remediator as people reach it. An address that is added later also gets unexpired older messages.
     """
 
     def __init__(
@@ -84,12 +84,14 @@ class Outbox:
         addresses: Sequence[str],
         now: Callable[[], float],
         *,
+        site: str | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._book = book
         self._journal = journal
         self._sender = sender
         self._now = now
+        self._site = site
         self._sleep = sleep
         self._lanes = tuple(
             _AddressLane(url, address_id(url), _host(url)) for url in _unique(addresses)
@@ -181,8 +183,16 @@ class Outbox:
         lane.journal_down = False
         lane.unrecorded.clear()
 
+    def _linked(self, body: Mapping[str, object]) -> Mapping[str, object]:
+        """The payload with the URL of its page; without a link if the site has no external URL."""
+        if self._site is None:
+            return body
+        incident = body.get("incident")
+        page = f"/incidents/{incident}" if incident else "/incidents"
+        return {**body, "url": f"{self._site}{page}"}
+
     async def _send(self, lane: _AddressLane, message: Message) -> _Failure | None:
-        content = msgspec.json.encode(message.body)
+        content = msgspec.json.encode(self._linked(message.body))
         try:
             status, _ = await self._sender.exchange(
                 "POST", lane.url, content=content, headers=_JSON

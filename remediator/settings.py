@@ -84,6 +84,7 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alertmanager_url: str | tuple[str, ...] | None = None
     alertmanager_receivers: tuple[str, ...] = ("remediator", "fleetmedic")
     without_alertmanager: bool = False
+    external_url: str | None = None
     playbook_dirs: tuple[str, ...] = ()
     timing: TimingSettings = TimingSettings()
     guards: GuardSettings = GuardSettings()
@@ -106,6 +107,7 @@ class RemediatorSettings:
     alertmanager_urls: tuple[str, ...]
     alertmanager_receivers: tuple[str, ...]
     alertmanager_settle: float
+    external_url: str | None
     token_file: Path
     view_password_file: Path | None
     playbook_dirs: tuple[Path, ...]
@@ -172,6 +174,7 @@ def load_settings(path: Path) -> RemediatorSettings:
         alertmanager_settle=_seconds(
             timing.alertmanager_settle, where, "timing.alertmanager_settle"
         ),
+        external_url=_url(raw.external_url, where, "external_url"),
         token_file=Path(raw.webhook_token_file),
         view_password_file=None if raw.view_password_file is None else Path(raw.view_password_file),
         playbook_dirs=tuple(Path(folder) for folder in raw.playbook_dirs),

@@ -46,7 +46,7 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     "--out",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Output folder; static/ and recording/ are created in it.",
+    help="Output directory; the rules are written to its subdirectory static/.",
 )
 @click.option(
     "--factor", default=1.0, show_default=True, help="Divisor of every duration; 1 for production."

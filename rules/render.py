@@ -21,13 +21,12 @@ from rules.rulefile import RuleFile
 __all__ = ["Links", "RenderParameters", "objects", "render", "shipped", "sources"]
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("static", "recording")
 _LONGEST_LABEL = 63
 
 
 def sources() -> tuple[Path, ...]:
     """Return the paths of the shipped rule files, in a stable order."""
-    return tuple(path for folder in SOURCES for path in sorted((HERE / folder).glob("*.yml")))
+    return tuple(sorted((HERE / "static").glob("*.yml")))
 
 
 def shipped() -> tuple[RuleFile, ...]:
@@ -36,7 +35,7 @@ def shipped() -> tuple[RuleFile, ...]:
 
 
 def render(out: Path, where: RenderParameters) -> tuple[Path, ...]:
-    """Write the shipped rule files below `out` (static/ and recording/) and return the paths.
+    """Write the shipped rule files in `out`/static and return the paths.
 
     Files are written atomically, and the output is deterministic. Raises UserError if the directory
     is not writable.

@@ -33,7 +33,7 @@ ROWS = (
         Panel("lines", 12, "SM clock deviation from job peers", "Distance of the SM clock of each GPU from the "
               "median of its job, in robust standard deviations (z-score). Normal is close to 0; a slow GPU is "
               "negative (alert GpuPeerOutlier).", "none",
-              ((f"gpu:sm_clock_peer_z:ratio{{{GPU}}}", PEER),)),
+              ((f"gpu:sm_clock_peer_z:ratio{{{GPU}}}", PEER),), signed=True),
         Panel("lines", 12, "SM clock", "SM clock of each GPU, in Hz. The deviation from job peers is computed "
               "from it.", "hertz",
               ((f'gpu_clock_hertz{{{GPU},domain="sm"}}', "{{node}}/{{gpu}}"),), link="gpu"),

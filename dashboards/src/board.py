@@ -55,7 +55,8 @@ class Panel:
     """A panel. `kind` is stat, gauge, lines, stacked, states, table or list (a table without the
     column of values); `width` is in grid columns (24 per line); `warn_from` and `bad_from` are
     thresholds, `alert` the alert that has the same threshold; `states` maps values to text and
-    colour; `top` is the maximum of the axis; `link` is the name of a dashboard."""
+    colour; `top` is the maximum of the axis, `signed` lets it show negative values; `link` is the name of a
+    dashboard."""
 
     kind: str
     width: int
@@ -68,6 +69,7 @@ class Panel:
     alert: str = ""
     states: States | None = None
     top: float | None = None
+    signed: bool = False
     link: str = ""
 
 
@@ -153,7 +155,7 @@ def _panel(panel: Panel, number: int, place: dashboard.GridPos) -> Builder:
     made = _blank(panel).id(number).title(panel.title).description(panel.text)
     made = made.unit(panel.unit).datasource(DATASOURCE).grid_pos(place)
     made = made.thresholds(_thresholds(panel))
-    if panel.kind not in TABLES:
+    if panel.kind not in TABLES and not panel.signed:
         made = made.min(0)
     if panel.top is not None:
         made = made.max(panel.top)

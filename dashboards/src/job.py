@@ -48,7 +48,7 @@ ROWS = (
               ((f"max by (job_id) (training_step{{{JOB}}})", "{{job_id}}"),)),
         Panel("lines", 12, "Training loss", "Latest loss that each job reports. There is no value while the "
               "loss is NaN or Inf.", "none",
-              ((f"max by (job_id) (training_loss{{{JOB}}})", "{{job_id}}"),)),
+              ((f"max by (job_id) (training_loss{{{JOB}}})", "{{job_id}}"),), signed=True),
         Panel("states", 12, "Loss is finite (no NaN or Inf)", "Whether the latest loss is finite. After NaN or "
               "Inf the job does no useful work; see the runbook of alert TrainingLossNotFinite.", "short",
               ((f"min by (job_id) (training_loss_finite{{{JOB}}})", "{{job_id}}"),),

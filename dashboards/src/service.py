@@ -56,7 +56,7 @@ ROWS = (
         Panel("lines", 12, "Error budget remaining (3 d)", "Share of the error budget of the last three days "
               "that is not used. At 0 % the service has exceeded its SLO over these days.", "percentunit",
               ((f"1 - service:inference_errors:ratio_rate3d{{{SERVICE}}} / {BUDGET}", LABEL),),
-              top=1),
+              top=1, signed=True),
     )),
     Row("Queues and replicas", 8, (
         Panel("lines", 8, "Waiting requests per replica", "Number of waiting requests divided by the number of "

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from pathlib import Path
 
 from exporter.reports.report import Report
+from fleetmedic.progress.process import pid_namespace, start_ticks
 
-
-@cache
-def _namespace() -> int:
-    try:
-        return Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        return 0
+_own_namespace = cache(pid_namespace)
 
 
 def has_exited(report: Report) -> bool:
@@ -22,7 +16,7 @@ def has_exited(report: Report) -> bool:
 
     A process in another namespace, or one that the exporter may not inspect, counts as running.
     """
-    if not report.pid or not report.pid_ns or report.pid_ns != _namespace():
+    if not report.pid or not report.pid_ns or report.pid_ns != _own_namespace():
         return False
     if report.pid > 2**31 - 1:
         return False
@@ -32,13 +26,5 @@ def has_exited(report: Report) -> bool:
         return True
     except OSError:
         pass
-    began = _began(report.pid)
+    began = start_ticks(report.pid)
     return bool(began and report.pid_start and began != report.pid_start)
-
-
-def _began(pid: int) -> int:
-    """Return the start time of the process in clock ticks since boot; 0 if unknown."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0

@@ -17,6 +17,7 @@ from fleetmedic.demo.timeline import Timeline, lines
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import DEFAULT_PORT_BASE, home
 from fleetmedic.stack.lifecycle import Stack, StackOptions
+from fleetmedic.terminal.stack_option import port_base_option
 
 FACTOR = 30.0
 
@@ -47,13 +48,7 @@ FACTOR = 30.0
     show_default=True,
     help="Time limit for all steps together, in seconds.",
 )
-@click.option(
-    "--port-base",
-    type=click.IntRange(1024, 65000),
-    default=DEFAULT_PORT_BASE,
-    show_default=True,
-    help="Prometheus' port. The ports of the other processes are offsets from it.",
-)
+@port_base_option
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -72,7 +67,7 @@ def demo(
     scenario_file: Path | None,
     keep: bool,
     timeout: float,
-    port_base: int,
+    port_base: int | None,
     state_dir: Path | None,
     stopped: str | None,
 ) -> None:
@@ -95,11 +90,12 @@ def demo(
     if timeline_file is not None:
         _require_place(timeline_file)
     chosen = _scenario(seed, scenario_file)
-    name = "demo" if port_base == DEFAULT_PORT_BASE else f"demo-{port_base}"
+    base = port_base or DEFAULT_PORT_BASE
+    name = "demo" if base == DEFAULT_PORT_BASE else f"demo-{base}"
     stack = Stack(
         StackOptions(
             state_dir=(state_dir or home() / name).absolute(),
-            port_base=port_base,
+            port_base=base,
             factor=FACTOR,
             level="repair",
             simulate=True,

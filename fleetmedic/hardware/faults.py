@@ -29,6 +29,7 @@ FAULTS = (
     Fault("hot", "the GPU temperature is 40 degrees C too high"),
     Fault("heal", "clear all faults of this GPU, as if repaired manually"),
 )
+UNDER_LOAD = ("slow", "hot")  # their symptoms show only while a job uses the GPU
 NAMES = tuple(fault.name for fault in FAULTS)
 
 

@@ -19,8 +19,9 @@ from fleetmedic.hardware.physics import (
     SensorValues,
     sensor_values,
 )
-from fleetmedic.hardware.state import GpuLoad, GpuState, Hardware, namespace
+from fleetmedic.hardware.state import GpuLoad, GpuState, Hardware
 from fleetmedic.kernel.files import write_atomic
+from fleetmedic.progress.process import pid_namespace
 
 Registers = dict[str, int]
 LINKS = 18
@@ -223,7 +224,7 @@ def _processes(state: GpuState, load: GpuLoad, seen: SensorValues) -> Registers:
     """At most two processes: the job's, and a stray one. `pid_elsewhere` is 1 if the pid is of another
     pid namespace (another container), where it can denote a different process."""
     found = {"pid": load.pid if load.at else 0, "pid_memory": 0, "stray_pid": state.stray_pid}
-    found["pid_elsewhere"] = int(load.namespace not in (0, namespace()))
+    found["pid_elsewhere"] = int(load.namespace not in (0, pid_namespace()))
     if found["pid"]:
         found["pid_memory"] = seen.memory_used
     return found

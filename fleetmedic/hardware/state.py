@@ -10,16 +10,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.files import write_atomic
+from fleetmedic.progress.process import pid_namespace
 
 GIB = 1024**3
 LOAD_TTL = 5.0
-INITIAL_NAMESPACE = 0xEFFFFFFC  # the inode of the initial pid namespace on every Linux
 MAX_RECORD = 960  # approximately the kernel's limit for one message
 _SEQUENCE = re.compile(rb"^[0-9]+,([0-9]+),", re.MULTILINE)
 _GPU_FILE = re.compile(r"gpu([0-9]{1,4})\.state")
@@ -110,15 +109,6 @@ class Boot:
     boot_time: float
     boots: int = 1
     last_reboot_op: str = ""
-
-
-@cache
-def namespace() -> int:
-    """The inode of this process's pid namespace; 0 if unknown."""
-    try:
-        return Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        return 0
 
 
 def _render(value: Any) -> str:
@@ -230,7 +220,7 @@ class Hardware:
     def set_load(self, node: str, index: int, utilization: float, memory: float) -> None:
         """Report a job's load of the GPU; jobs do so about once a second."""
         used, held, at = round(utilization, 4), round(memory, 4), round(time.time(), 3)
-        value = GpuLoad(used, held, os.getpid(), at, namespace())
+        value = GpuLoad(used, held, os.getpid(), at, pid_namespace())
         write_atomic(self._state_path(node, index).with_suffix(".load"), _render(value), sync=False)
 
     def boot(self, node: str) -> Boot:

@@ -1,4 +1,4 @@
-"""The commands `run`, `jobs` and `localcluster`."""
+"""The commands `run` and `localcluster`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import secrets
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import state_dir
 from fleetmedic.kernel.labels import valid_name
-from fleetmedic.localcluster.client import LocalCluster
-from fleetmedic.localcluster.model import JobSpec, JobState, JobView
+from fleetmedic.localcluster.jobs_cli import checked_name, follow_output, open_cluster
+from fleetmedic.localcluster.model import JobSpec
+from fleetmedic.localcluster.tables import print_nodes
+from fleetmedic.terminal.stack_option import StackLocation, stack_option
 
 KEPT_ENVIRONMENT = (
     "PATH",
@@ -30,21 +33,6 @@ KEPT_ENVIRONMENT = (
     "LD_LIBRARY_PATH",
 )
 STALE_SECONDS = 5.0
-STATE_OPTION = click.option(
-    "--state-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The stack's state directory. [default: FLEETMEDIC_STATE_DIR, else `stack` in "
-    "FLEETMEDIC_HOME]",
-)
-
-
-def _cluster(given: Path | None) -> LocalCluster:
-    state = state_dir(given)
-    if not (state / "cluster" / "cluster.db").exists():
-        raise UserError(
-            f"{state} has no embedded cluster. Run `fleetmedic up`, or set --state-dir."
-        )
-    return LocalCluster(state / "cluster")
 
 
 def _environment(given: tuple[str, ...]) -> dict[str, str]:
@@ -57,15 +45,6 @@ def _environment(given: tuple[str, ...]) -> dict[str, str]:
             )
         found[name] = value if equals else os.environ[name]
     return found
-
-
-def _checked(text: str, what: str) -> str:
-    if not valid_name(text):
-        raise UserError(
-            f"{what}: expected letters, digits, '.', '_' and '-', starting with a letter or digit, "
-            f"got {text[:80]!r}."
-        )
-    return text
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -96,21 +75,24 @@ def _checked(text: str, what: str) -> str:
     help="Grace period between SIGTERM and SIGKILL, in seconds.",
 )
 @click.option(
+    "--simulate-load",
+    is_flag=True,
+    help="Put load on the job's simulated GPUs while the command runs.",
+)
+@click.option(
     "--follow/--detach",
     default=False,
     help="Print the job's output until it ends, or return at once. [default: detach]",
 )
-@STATE_OPTION
+@stack_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
-    gpus: int,
     name: str | None,
-    checkpoint_dir: Path | None,
-    env: tuple[str, ...],
-    grace: float,
+    simulate_load: bool,
     follow: bool,
-    state_dir: Path | None,
+    stack: StackLocation,
     command: tuple[str, ...],
+    **given: Any,
 ) -> None:
     """Run COMMAND as a job on the embedded cluster, on GPUs that are in service.
 
@@ -122,25 +104,30 @@ def run(
     Examples:
       fleetmedic run --gpus 4 --name train-a -- python train.py
       fleetmedic run --gpus 1 --follow -- python -m mypackage.evaluate --fast
+      fleetmedic run --gpus 8 --simulate-load -- sleep 600     heat simulated GPUs
     """
-    cluster = _cluster(state_dir)
+    cluster = open_cluster(stack.state)
     if name and any(one.id == name and not one.state.ended for one in cluster.jobs()):
         raise UserError(
             f"--name: a job {name} has not ended. Use another name, or cancel that job with "
-            f"`fleetmedic jobs --cancel {name}`."
+            f"`fleetmedic jobs cancel {name}`."
         )
+    if simulate_load:
+        if not (stack.state / "hardware").is_dir():
+            raise UserError(f"--simulate-load: {stack.state} has no simulated GPUs.")
+        command = (sys.executable, "-P", "-m", "fleetmedic.hardware.simulated_load", *command)
     spec = JobSpec(
-        name=_checked(name or f"job-{secrets.randbelow(10**6):06d}", "--name"),
+        name=checked_name(name or f"job-{secrets.randbelow(10**6):06d}", "--name"),
         command=command,
-        gpus=gpus,
+        gpus=given["gpus"],
         cwd=str(Path.cwd()),
-        env=_environment(env),
-        checkpoint_dir=str(checkpoint_dir.absolute()) if checkpoint_dir else None,
+        env=_environment(given["env"]),
+        checkpoint_dir=str(given["checkpoint_dir"].absolute()) if given["checkpoint_dir"] else None,
         user=_user(),
-        grace=grace,
+        grace=given["grace"],
     )
     job_id = cluster.submit(spec)
-    where = f" --state-dir {state_dir}" if state_dir else ""
+    where = f" --state-dir {stack.state}" if stack.state != state_dir() else ""
     click.echo(f"{job_id} is queued. Show it with: fleetmedic jobs {job_id}{where}")
     beat = cluster.heartbeat()
     if beat is None or time.time() - beat > STALE_SECONDS:
@@ -149,7 +136,7 @@ def run(
             err=True,
         )
     if follow:
-        sys.exit(_follow(cluster, job_id))
+        sys.exit(follow_output(cluster, job_id, {}))
 
 
 def _user() -> str:
@@ -158,85 +145,6 @@ def _user() -> str:
     except (KeyError, OSError):
         found = str(os.getuid())
     return found if valid_name(found) else str(os.getuid())
-
-
-def _follow(cluster: LocalCluster, job_id: str) -> int:
-    """Print the output of all attempts. Ctrl-C ends only this command, not the job."""
-    shown: dict[Path, int] = {}
-    while True:
-        job = cluster.job(job_id)
-        if job.log is not None:
-            _show(job.log, shown)
-        if job.state.ended:
-            click.echo(f"{job_id} {job.state}: {job.text}", err=True)
-            return 0 if job.state is JobState.COMPLETED else 1
-        time.sleep(0.2)
-
-
-def _show(log: Path, shown: dict[Path, int]) -> None:
-    try:
-        with log.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            offset = shown.get(log, 0)
-            file.seek(offset if offset <= size else 0)  # smaller: the log was rotated
-            data = file.read(1_000_000)
-            shown[log] = file.tell()
-    except OSError:
-        return
-    click.echo(data.decode(errors="replace"), nl=False)
-
-
-@click.command()
-@click.argument("job_id", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Output as JSON.")
-@click.option("--cancel", metavar="ID", help="Job to cancel; it is not restarted.")
-@STATE_OPTION
-def jobs(job_id: str | None, as_json: bool, cancel: str | None, state_dir: Path | None) -> None:
-    """List the jobs of the embedded cluster, or show one.
-
-    \b
-    Examples:
-      fleetmedic jobs
-      fleetmedic jobs train-a
-      fleetmedic jobs --json
-      fleetmedic jobs --cancel train-a
-    """
-    cluster = _cluster(state_dir)
-    if cancel is not None:
-        _checked(cancel, "--cancel")
-        going = cluster.cancel(cancel, op_id=f"cancel-{secrets.token_hex(8)}")
-        said = "is being stopped" if going else "has already ended"
-        click.echo(f"{cancel} {said}.")
-        return
-    found = [cluster.job(_checked(job_id, "job"))] if job_id else cluster.jobs()
-    if as_json:
-        from fleetmedic.localcluster.tables import as_json as render
-
-        click.echo(render(found))
-    elif job_id:
-        _show_one(found[0])
-    else:
-        from fleetmedic.localcluster.tables import print_jobs
-
-        print_jobs(found, time.time())
-
-
-def _show_one(job: JobView) -> None:
-    gpus = ", ".join(map(str, job.gpus)) or "none"
-    for name, value in (
-        ("job", job.id),
-        ("state", f"{job.state}: {job.text} ({job.reason})"),
-        ("node", f"{job.node or 'none yet'}, GPUs {gpus}"),
-        (
-            "history",
-            f"{job.restarts} restarts, {job.moves} moves, {job.attempts} failures of the job itself",
-        ),
-        ("command", " ".join(job.command)),
-        ("user", job.user),
-        ("checkpoints", job.checkpoint_dir),
-        ("output", job.log or "none yet"),
-    ):
-        click.echo(f"{name + ':':13}{value}")
 
 
 @click.group()
@@ -251,7 +159,7 @@ def localcluster() -> None:
 
 
 @localcluster.command()
-@STATE_OPTION
+@stack_option
 @click.option(
     "--pool.listen-address",
     "listen",
@@ -260,7 +168,7 @@ def localcluster() -> None:
     help="Listen address of the worker pool's gateway, HOST:PORT.",
 )
 @click.option("--pool/--no-pool", default=True, help="Run the worker pool `serve`. [default: pool]")
-def serve(state_dir: Path | None, listen: str, pool: bool) -> None:
+def serve(stack: StackLocation, listen: str, pool: bool) -> None:
     """Run the controller, which places jobs, retries them and runs the worker pool.
 
     The controller can be stopped and started at any time. Jobs and workers keep running meanwhile.
@@ -277,25 +185,23 @@ def serve(state_dir: Path | None, listen: str, pool: bool) -> None:
     if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65_536:
         raise UserError(f"--pool.listen-address: expected HOST:PORT, got {listen[:80]!r}.")
     configure_logs()
-    serve_forever(_state(state_dir), PoolSettings(listen) if pool else None)
+    serve_forever(stack.state, PoolSettings(listen) if pool else None)
 
 
 @localcluster.command()
-@STATE_OPTION
-def nodes(state_dir: Path | None) -> None:
+@stack_option
+def nodes(stack: StackLocation) -> None:
     """List the nodes with their GPUs, and the job or quarantine of each GPU.
 
     \b
     Example:
       fleetmedic localcluster nodes
     """
-    from fleetmedic.localcluster.tables import print_nodes
-
-    print_nodes(_cluster(state_dir).nodes())
+    print_nodes(open_cluster(stack.state).nodes())
 
 
 @localcluster.command()
-@STATE_OPTION
+@stack_option
 @click.option(
     "--grace",
     type=click.FloatRange(0, 60),
@@ -303,7 +209,7 @@ def nodes(state_dir: Path | None) -> None:
     show_default=True,
     help="Grace period between SIGTERM and SIGKILL, in seconds.",
 )
-def stop(state_dir: Path | None, grace: float) -> None:
+def stop(stack: StackLocation, grace: float) -> None:
     """Stop every job and worker. The next controller restarts the jobs from their checkpoints.
 
     Stop the controller first, otherwise it restarts them at once.
@@ -314,9 +220,5 @@ def stop(state_dir: Path | None, grace: float) -> None:
     """
     from fleetmedic.localcluster.shutdown import shutdown
 
-    ended = shutdown(_state(state_dir), grace)
+    ended = shutdown(stack.state, grace)
     click.echo(f"Stopped {ended} processes.")
-
-
-def _state(given: Path | None) -> Path:
-    return state_dir(given)

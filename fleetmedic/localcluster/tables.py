@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from fleetmedic.kernel.durations import format_duration
 from fleetmedic.localcluster.model import GpuView, JobView, NodeView
+from fleetmedic.terminal.output import clean, rows
 
-COLOURS = {"RUNNING": "green", "FAILED": "red", "RETRYING": "yellow", "MOVING": "yellow"}
+STYLES = {"RUNNING": "green", "FAILED": "red", "RETRYING": "yellow", "MOVING": "yellow"}
 
 
 def as_json(found: list[JobView]) -> str:
@@ -22,39 +21,39 @@ def as_json(found: list[JobView]) -> str:
 def print_jobs(found: list[JobView], now: float) -> None:
     """Print one line per job."""
     if not found:
-        Console().print("No jobs. Start one with: fleetmedic run --gpus 1 -- COMMAND")
+        click.echo("No jobs. Start one with: fleetmedic run --gpus 1 -- COMMAND")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("JOB", "STATE", "NODE", "GPUS", "AGE", "RESTARTS", "MOVES", "REASON"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("JOB", "STATE", "NODE"))
-    for job in found:
-        age = format_duration(round((job.finished or now) - job.submitted))
-        table.add_row(
-            job.id,
-            Text(job.state, style=COLOURS.get(job.state, "")),
-            job.node or "-",
-            ",".join(map(str, job.gpus)) or "-",
-            age,
-            str(job.restarts),
-            str(job.moves),
-            Text(job.text),
-        )
-    Console().print(table)
+    rows(
+        ("JOB", "STATE", "NODE", "GPUS", "AGE", "RESTARTS", "MOVES", "REASON"),
+        [
+            (
+                job.id,
+                job.state,
+                job.node or "-",
+                ",".join(map(str, job.gpus)) or "-",
+                format_duration(round((job.finished or now) - job.submitted)),
+                str(job.restarts),
+                str(job.moves),
+                job.text,
+            )
+            for job in found
+        ],
+        STYLES,
+    )
 
 
 def print_nodes(found: list[NodeView]) -> None:
     """Print one line per node, and one for each of its GPUs that is not free."""
-    console = Console()
     for node in found:
         state = "in service" if node.alive else "not found in the inventory"
         if node.quarantined is not None:
             reason = node.quarantined.reason.removesuffix(".")
             state = f"quarantined by {node.quarantined.owner}: {reason}"
         free = sum(_gpu(gpu) == "" for gpu in node.gpus)
-        console.print(Text(f"{node.name}: {state}; {free} of {len(node.gpus)} GPUs free"))
+        click.echo(clean(f"{node.name}: {state}; {free} of {len(node.gpus)} GPUs free"))
         for gpu in node.gpus:
             if words := _gpu(gpu):
-                console.print(Text(f"  GPU {gpu.index}: {words}"))
+                click.echo(clean(f"  GPU {gpu.index}: {words}"))
 
 
 def _gpu(gpu: GpuView) -> str:

@@ -12,6 +12,8 @@ import time
 import weakref
 from collections.abc import Callable
 
+from fleetmedic.progress.process import pid_namespace, start_ticks
+
 MIN_SECONDS = 0.5
 MAX_DATAGRAM = 16_384
 Place = str | os.PathLike[str] | None
@@ -65,7 +67,7 @@ class Sender:
         """The identity of this process, so that the exporter notices its end. A pid is unique only
         within its pid namespace and together with the start time."""
         if self._process[0] != os.getpid():
-            self._process = (os.getpid(), _namespace(), _began())
+            self._process = (os.getpid(), pid_namespace(), start_ticks(os.getpid()))
         pid, namespace, began = self._process
         return {"pid": pid, "pid_ns": namespace, "pid_start": began}
 
@@ -156,19 +158,3 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
-
-
-def _namespace() -> int:
-    try:
-        return os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116
-    except OSError:
-        return 0
-
-
-def _began() -> int:
-    """The start time of this process, in clock ticks since boot; 0 if unknown."""
-    try:
-        with open("/proc/self/stat", "rb") as file:  # noqa: PTH123
-            return int(file.read(4096).rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0

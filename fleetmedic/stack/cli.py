@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import click
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import DEFAULT_PORT_BASE, StackFile, state_dir
+from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import status as view
 from fleetmedic.stack.binaries import OVERRIDES
 from fleetmedic.stack.detach import run_detached
@@ -23,32 +22,14 @@ from fleetmedic.stack.lifecycle import Stack, StackOptions, end_leftovers
 from fleetmedic.stack.logs import follow, last_lines
 from fleetmedic.stack.plan import LEVELS, decide
 from fleetmedic.stack.reaper import send, wait_for_end
+from fleetmedic.terminal.stack_option import StackLocation, stack_option
 
 READY_SECONDS = 90.0
 DOWN_SECONDS = 15.0
-_HERE = {
-    "state_dir": click.option(
-        "--state-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        help="The stack's state directory. [default: FLEETMEDIC_STATE_DIR, else `stack` (with "
-        "another --port-base: `stack-PORT`) in FLEETMEDIC_HOME]",
-    ),
-    "port_base": click.option(
-        "--port-base",
-        type=click.IntRange(1024, 65_000),
-        default=DEFAULT_PORT_BASE,
-        show_default=True,
-        help="Prometheus' port. The ports of the other processes are offsets from it.",
-    ),
-}
-
-
-def _which_stack(command: Callable[..., Any]) -> Callable[..., Any]:
-    return _HERE["state_dir"](_HERE["port_base"](command))
 
 
 @click.group(invoke_without_command=True)
-@_which_stack
+@stack_option
 @click.option("--detach", is_flag=True, help="Run in the background, return when ready.")
 @click.option("--reset", is_flag=True, help="Delete the stack's earlier state first.")
 @click.option(
@@ -110,7 +91,7 @@ def _which_stack(command: Callable[..., Any]) -> Callable[..., Any]:
     help="The Alertmanager binary. amtool is searched in the same directory first.",
 )
 @click.pass_context
-def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: Any) -> None:
+def up(ctx: click.Context, /, stack: StackLocation, **given: Any) -> None:
     """Start the whole stack on this machine: exporters, Prometheus, rules, Alertmanager, remediator.
 
     The stack listens on 127.0.0.1 only. Its state is kept in one directory between runs. Without an
@@ -127,15 +108,14 @@ def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: A
       fleetmedic up logs remediator -f
       fleetmedic up down
     """
-    ctx.obj = (state_dir, port_base)
     if ctx.invoked_subcommand is not None:
         return
     for name in ("prometheus", "alertmanager"):
         if path := given[f"{name}_bin"]:
             os.environ[OVERRIDES[name]] = str(path.absolute())
     options = StackOptions(
-        state_dir=_state(state_dir, port_base),
-        port_base=port_base,
+        state_dir=stack.state,
+        port_base=stack.port_base,
         factor=given["time_factor"],
         level=given["level"],
         nodes=given["nodes"],
@@ -155,9 +135,8 @@ def up(ctx: click.Context, /, state_dir: Path | None, port_base: int, **given: A
 
 
 @up.command()
-@_which_stack
-@click.pass_context
-def status(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
+@stack_option
+def status(stack: StackLocation) -> None:
     """Show the status of each process. Exit code 0 if all are healthy, else 1.
 
     \b
@@ -165,13 +144,12 @@ def status(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
       fleetmedic up status
       fleetmedic up status --port-base 19090
     """
-    sys.exit(0 if _show(_chosen(ctx, state_dir, port_base)) else 1)
+    sys.exit(0 if _show(stack.state) else 1)
 
 
 @up.command()
-@_which_stack
-@click.pass_context
-def down(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
+@stack_option
+def down(stack: StackLocation) -> None:
     """Stop the stack and its jobs. The state is kept.
 
     \b
@@ -179,9 +157,9 @@ def down(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
       fleetmedic up down
       fleetmedic up down --port-base 19090
     """
-    state = _chosen(ctx, state_dir, port_base)
-    stack = StackFile.read(state)
-    if stack.supervisor is None or not alive(stack.supervisor):
+    state = stack.state
+    supervisor = StackFile.read(state).supervisor
+    if supervisor is None or not alive(supervisor):
         left = end_leftovers(state)
         click.echo(
             f"No stack is running in {state}."
@@ -190,16 +168,16 @@ def down(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
         )
         return
     began = time.monotonic()
-    send(stack.supervisor, signal.SIGTERM)
-    if not wait_for_end(stack.supervisor, DOWN_SECONDS):
-        send(stack.supervisor, signal.SIGKILL)
-        wait_for_end(stack.supervisor, 5.0)
+    send(supervisor, signal.SIGTERM)
+    if not wait_for_end(supervisor, DOWN_SECONDS):
+        send(supervisor, signal.SIGKILL)
+        wait_for_end(supervisor, 5.0)
         end_leftovers(state)
     click.echo(f"Stopped after {time.monotonic() - began:.1f} s. The state is kept in {state}.")
 
 
 @up.command()
-@_which_stack
+@stack_option
 @click.argument("name")
 @click.option("-f", "--follow", "go_on", is_flag=True, help="Keep printing new lines.")
 @click.option(
@@ -211,10 +189,7 @@ def down(ctx: click.Context, state_dir: Path | None, port_base: int) -> None:
     show_default=True,
     help="Number of lines.",
 )
-@click.pass_context
-def logs(
-    ctx: click.Context, state_dir: Path | None, port_base: int, name: str, go_on: bool, count: int
-) -> None:
+def logs(stack: StackLocation, name: str, go_on: bool, count: int) -> None:
     """Print the last lines of a process's log. `up status` lists the processes.
 
     \b
@@ -222,7 +197,7 @@ def logs(
       fleetmedic up logs remediator
       fleetmedic up logs exporter-node1 -f
     """
-    folder = _chosen(ctx, state_dir, port_base) / "logs"
+    folder = stack.state / "logs"
     known = sorted(path.stem for path in folder.glob("*.log"))
     if name not in known:
         raise UserError(
@@ -234,17 +209,6 @@ def logs(
     if go_on:
         for text in follow(folder / f"{name}.log"):
             click.echo(text, nl=False)
-
-
-def _state(given: Path | None, port_base: int) -> Path:
-    return state_dir(given, port_base)
-
-
-def _chosen(ctx: click.Context, given: Path | None, port_base: int) -> Path:
-    """The options are accepted before and after the sub-command's name."""
-    before, base_before = ctx.obj or (None, DEFAULT_PORT_BASE)
-    base = port_base if port_base != DEFAULT_PORT_BASE else base_before
-    return _state(given or before, base)
 
 
 def _stay(options: StackOptions) -> None:

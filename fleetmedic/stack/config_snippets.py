@@ -99,7 +99,8 @@ def snippets(
         ),
         "receiver": _text(
             "alertmanager.yml: put these routes first; because of `continue`, the alerts still reach "
-            "your receivers",
+            "your receivers. Create the token that Alertmanager and the remediator share with\n#   "
+            f"(umask 077; openssl rand -hex 32 > {token})",
             receiver(remediator, token),
         ),
     }
@@ -148,7 +149,7 @@ def discovered(remediator: str, token_file: Path) -> dict[str, Any]:
 
 def rule_files(folder: Path) -> dict[str, Any]:
     """rule_files for the output of `fleetmedic rules render`."""
-    return {"rule_files": [f"{folder}/{kind}/*.yml" for kind in ("static", "recording")]}
+    return {"rule_files": [f"{folder}/static/*.yml"]}
 
 
 def receiver(remediator: str, token_file: Path) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def receiver(remediator: str, token_file: Path) -> dict[str, Any]:
         "group_interval": "15s",
     }
     routes = [
-        {**every, "matchers": ['alertname="Watchdog"'], "repeat_interval": "1m"},
+        {**every, "matchers": ['alertname="Watchdog"'], "repeat_interval": "1m", "continue": True},
         {
             **every,
             "repeat_interval": "5m",
@@ -184,4 +185,11 @@ def receiver(remediator: str, token_file: Path) -> dict[str, Any]:
 
 
 def _text(about: str, part: dict[str, Any]) -> str:
-    return f"# {about}\n{yaml.safe_dump(part, sort_keys=False)}"
+    return f"# {about}\n{yaml.dump(part, Dumper=_WithoutAnchors, sort_keys=False)}"
+
+
+class _WithoutAnchors(yaml.SafeDumper):
+    """Writes a value that occurs twice in full each time: users copy parts of the output."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True

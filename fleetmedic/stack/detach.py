@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from typing import Any
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack.lifecycle import Stack, StackOptions, require_ours
 from fleetmedic.stack.service_supervisor import Tell, without_mark
+from fleetmedic.terminal.disk_errors import explain
 
 
 def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
@@ -104,10 +106,13 @@ def main(handle: int, timeout: float, settings: dict[str, Any]) -> int:
         voice.say(ready="the stack is ready")
         voice.hang_up()
         stack.watch()
-    except UserError as error:
+    except (UserError, OSError, sqlite3.Error) as error:
         if stack is not None:
             stack.stop()  # before the parent reports the error: no process may be left running
-        voice.say(error=str(error))
+        sentence = str(error) if isinstance(error, UserError) else explain(error)
+        if sentence is None:
+            raise
+        voice.say(error=sentence)
         return 1
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

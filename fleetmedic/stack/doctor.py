@@ -16,11 +16,12 @@ from typing import Literal
 import click
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import DEFAULT_PORT_BASE, StackFile, home, state_dir
+from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import binaries, ports
 from fleetmedic.stack.fetch import fetch, manual_fix, missing_packages, parts_dir, unpacked
 from fleetmedic.stack.identity import alive
 from fleetmedic.stack.plan import StackOptions, decide, has_gpus
+from fleetmedic.terminal.stack_option import StackLocation, stack_option
 
 NEEDS_BYTES = 2_000_000_000
 _LIBRARIES = {
@@ -53,15 +54,9 @@ class CheckResult:
     "--fetch", "get", is_flag=True, help="Download Prometheus and Alertmanager if missing."
 )
 @click.option("--json", "as_json", is_flag=True, help="Output as JSON.")
-@click.option(
-    "--port-base",
-    type=click.IntRange(1024, 65_000),
-    default=DEFAULT_PORT_BASE,
-    show_default=True,
-    help="Prometheus' port. The ports of the other processes are offsets from it.",
-)
+@stack_option
 @click.pass_context
-def doctor(ctx: click.Context, get: bool, as_json: bool, port_base: int) -> None:
+def doctor(ctx: click.Context, get: bool, as_json: bool, stack: StackLocation) -> None:
     """Check whether this machine can run the stack. Exit code 1 if a requirement is missing.
 
     Checks Python, libraries, Prometheus, Alertmanager, mount namespaces, ports, GPUs and disk space.
@@ -75,7 +70,7 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, port_base: int) -> None
     """
     if get and (missing_packages() or not _complete()):
         fetch(lambda text: click.echo(text, err=as_json))
-    found = examine(port_base)
+    found = examine(stack)
     if as_json:
         click.echo(json.dumps({"findings": [asdict(one) for one in found]}, indent=1))
     else:
@@ -86,8 +81,8 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, port_base: int) -> None
     ctx.exit(1 if any(one.verdict == "lack" for one in found) else 0)
 
 
-def examine(port_base: int = DEFAULT_PORT_BASE) -> list[CheckResult]:
-    """Run all checks. They change nothing."""
+def examine(stack: StackLocation) -> list[CheckResult]:
+    """Check whether that stack can start on this machine. The checks change nothing."""
     looks: tuple[Callable[[], CheckResult], ...] = (
         _python,
         _libraries,
@@ -96,9 +91,9 @@ def examine(port_base: int = DEFAULT_PORT_BASE) -> list[CheckResult]:
         lambda: _program("alertmanager"),
         lambda: _program("amtool"),
         _namespaces,
-        lambda: _ports(port_base),
+        lambda: _ports(stack),
         _gpus,
-        _disk,
+        lambda: _disk(stack.state),
     )
     return [look() for look in looks]
 
@@ -168,8 +163,9 @@ def _namespaces() -> CheckResult:
     )
 
 
-def _ports(base: int) -> CheckResult:
-    plan = decide(StackOptions(state_dir=state_dir(None, base), port_base=base), gpus_found=False)
+def _ports(stack: StackLocation) -> CheckResult:
+    base = stack.port_base
+    plan = decide(StackOptions(state_dir=stack.state, port_base=base), gpus_found=False)
     try:
         if alive(StackFile.read(plan.state).supervisor):
             return CheckResult(
@@ -196,18 +192,18 @@ def _gpus() -> CheckResult:
     return CheckResult("gpus", "note", "no NVIDIA driver: the stack simulates 4 nodes of 8 GPUs")
 
 
-def _disk() -> CheckResult:
-    folder = home()
+def _disk(state: Path) -> CheckResult:
+    folder = state
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    text = f"{free / 1e9:.1f} GB free for {home()}"
+    text = f"{free / 1e9:.1f} GB free for {state}"
     if not os.access(folder, os.W_OK):
         return CheckResult(
             "disk",
             "lack",
             f"{folder} is not writable",
-            "set FLEETMEDIC_HOME to a directory that you can write",
+            "set FLEETMEDIC_HOME or --state-dir to a directory that you can write",
         )
     need = NEEDS_BYTES - (0 if not unpacked() else _size(parts_dir()))
     if free < need:
@@ -215,8 +211,8 @@ def _disk() -> CheckResult:
             "disk",
             "lack",
             text,
-            f"{NEEDS_BYTES / 1e9:.0f} GB required: free disk space, or set FLEETMEDIC_HOME to "
-            "another file system",
+            f"{NEEDS_BYTES / 1e9:.0f} GB required: free disk space, or set FLEETMEDIC_HOME or "
+            "--state-dir to another file system",
         )
     return CheckResult("disk", "ok", text)
 

@@ -137,12 +137,13 @@ class _Download:
         self._report("reading the package lists of this machine's apt sources (20 to 40 MB)")
         complaint = self._apt.update()
         before = json.loads((folder / "parts.json").read_text()).get("packages", [])
-        if not complaint.strip() and not any(map(self._apt.offers, packages)):
+        offered = [name for name in packages if self._apt.offers(name)]
+        if not offered and not complaint.strip():
             _remember(folder, before)
-        why = self._apt.download(packages) or self._apt.unpack()
+        why = self._apt.download(offered) or self._apt.unpack() if offered else ""
         files = sorted(self._apt.debs.glob("*.deb"))
         if why or not files:
-            why = why or last_line(complaint)
+            why = why or last_line(complaint) or "no apt source offers it"
             self._report(
                 f"{', '.join(packages)} cannot be fetched ({why}); only tests and benchmarks need it"
             )

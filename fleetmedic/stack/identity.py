@@ -11,17 +11,16 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleetmedic.progress.process import start_ticks
+
 VARIABLE = "FLEETMEDIC_SUPERVISOR"
 Identity = tuple[int, int]
 
 
 def identity(pid: int) -> Identity | None:
     """(pid, start time in clock ticks since boot), or None if no such process runs."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else (pid, int(fields[19]))
+    start = start_ticks(pid)
+    return (pid, start) if start else None
 
 
 def own_identity() -> Identity:

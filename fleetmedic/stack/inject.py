@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import time
 
 import click
 
 from fleetmedic.hardware import faults
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import DEFAULT_PORT_BASE, state_dir
 from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.terminal.stack_option import StackLocation, stack_option
 
 _FAULTS = "\n".join(f"  {fault.name:<6} {fault.summary}" for fault in faults.FAULTS)
 
@@ -53,20 +53,7 @@ Examples:
     show_default=True,
     help="The repair that clears the fault.",
 )
-@click.option(
-    "--state-dir",
-    "given",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The stack's state directory. [default: FLEETMEDIC_STATE_DIR, else `stack` (with "
-    "another --port-base: `stack-PORT`) in FLEETMEDIC_HOME]",
-)
-@click.option(
-    "--port-base",
-    type=click.IntRange(1024, 65_000),
-    default=DEFAULT_PORT_BASE,
-    show_default=True,
-    help="Prometheus' port of the stack to use.",
-)
+@stack_option
 def inject(
     target: str,
     fault: str,
@@ -74,20 +61,20 @@ def inject(
     xid: int,
     count: int,
     heals_by: faults.HealsBy,
-    given: Path | None,
-    port_base: int,
+    stack: StackLocation,
 ) -> None:
     where = Target.parse(target)
     if where.kind is not TargetKind.GPU or where.gpu is None:
         raise UserError(f"TARGET: expected NODE/INDEX, such as node2/3, got {target[:80]!r}.")
-    folder = state_dir(given, port_base) / "hardware"
+    folder = stack.state / "hardware"
     if not folder.is_dir():
         raise UserError(
             f"{folder} does not exist: no simulated GPUs there. Start a stack with `fleetmedic up`, "
-            "or set --state-dir. Faults are never injected into real GPUs."
+            "or set --state-dir or --port-base. Faults are never injected into real GPUs."
         )
+    hardware = Hardware(folder)
     faults.inject(
-        Hardware(folder),
+        hardware,
         where.name,
         where.gpu,
         fault,
@@ -97,3 +84,8 @@ def inject(
         heals_by=heals_by,
     )
     click.echo(f"{where}: injected {fault}. Follow it with `fleetmedic incidents list`.")
+    if fault in faults.UNDER_LOAD and not hardware.load(where.name, where.gpu, time.time()).at:
+        click.echo(
+            f"The GPU is idle, and `{fault}` shows only under load. Start a job on it, for example "
+            "`fleetmedic run --gpus 8 --simulate-load -- sleep 600`."
+        )

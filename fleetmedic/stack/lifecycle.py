@@ -43,6 +43,9 @@ STATE_NAMES = (
 LOOK_SECONDS = 0.1
 # the lock of a state directory; it also marks the directory as fleetmedic's
 MARK = ".fleetmedic.lock"
+MIN_FREE_BYTES = (
+    300_000_000  # a day of metrics of the simulated fleet, and the first files of Prometheus
+)
 
 
 class Stack:
@@ -188,6 +191,13 @@ class Stack:
                 f"a stack already runs in {state}. See `fleetmedic up status`, stop it with "
                 "`fleetmedic up down`, or choose another --port-base."
             ) from None
+        free = shutil.disk_usage(state).free
+        if free < MIN_FREE_BYTES:
+            raise UserError(
+                f"{state} has {free / 1e6:.0f} MB of free disk space; the stack needs at least "
+                f"{MIN_FREE_BYTES / 1e6:.0f} MB. Free disk space, or choose another directory with "
+                "--state-dir."
+            )
         end_leftovers(state)
 
     def _backfill(self, tell: Tell) -> None:

@@ -84,7 +84,7 @@ def prometheus(plan: StackPlan) -> dict[str, Any]:
             "scrape_timeout": format_duration(min(10.0, plan.scrape * 0.8)),
             "evaluation_interval": "15s",
         },
-        "rule_files": ["rules/static/*.yml", "rules/recording/*.yml", "rules/generated/*.yml"],
+        "rule_files": ["rules/static/*.yml", "rules/generated/*.yml"],
         "alerting": {
             "alertmanagers": [
                 {"static_configs": [{"targets": [f"{HOST}:{plan.ports['alertmanager']}"]}]}
@@ -104,6 +104,7 @@ def remediator(plan: StackPlan) -> dict[str, Any]:
         "level": plan.level,
         "prometheus_url": plan.url("prometheus"),
         "alertmanager_url": plan.url("alertmanager"),
+        "external_url": plan.url("remediator"),
         "webhook_token_file": str(plan.token_file),
         "timing": {"factor": plan.factor, "alertmanager_settle": SETTLE},
     } | ({"notify": {"file": str(plan.notifications)}} if plan.notifications else {})

@@ -11,6 +11,8 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind, valid_name
+from fleetmedic.terminal.output import clean, rows
+from fleetmedic.terminal.stack_option import StackLocation, stack_option
 from remediator.console import complete
 from remediator.console.remote import RemediatorClient
 from remediator.console.responses import (
@@ -21,7 +23,7 @@ from remediator.console.responses import (
     PauseDoc,
     WhyResponse,
 )
-from remediator.console.show import clean, moment, pause_line, rows
+from remediator.console.show import STYLES, moment, pause_line
 
 P = ParamSpec("P")
 DAY = 86_400.0
@@ -30,24 +32,19 @@ DAY = 86_400.0
 def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callable[P, None]:
     """Add the options that select the remediator to a command, and pass it the remediator."""
 
-    @click.option(
-        "--state-dir",
-        help="State folder of the stack (default: FLEETMEDIC_STATE_DIR, else `stack` in FLEETMEDIC_HOME).",
-    )
+    @stack_option
     @click.option("--url", help="URL of a remediator, http://HOST:PORT, instead of the stack's.")
     @click.option(
         "--token-file", help="File with the token of that remediator, instead of the stack's."
     )
-    @click.pass_context
     @wraps(command)
-    def found(context: click.Context, *args: Any, **options: Any) -> None:
+    def found(*args: Any, stack: StackLocation, **options: Any) -> None:
+        context = click.get_current_context()
         # The options of a group apply to its commands.
         above = context.parent.params if context.parent else {}
-        url, token_file, state = (
-            options.pop(name) or above.get(name) for name in ("url", "token_file", "state_dir")
-        )
+        url, token_file = (options.pop(name) or above.get(name) for name in ("url", "token_file"))
         if context.invoked_subcommand is None:
-            command(RemediatorClient.find(url, token_file, state), *args, **options)
+            command(RemediatorClient.find(url, token_file, stack.state), *args, **options)
 
     return found
 
@@ -119,6 +116,7 @@ def show(remediator: RemediatorClient, incident_id: str, as_json: bool) -> None:
     rows(
         ("time", "event", "reason", "what happened"),
         [(moment(one.at), one.event, one.reason or "", one.text) for one in story.events],
+        STYLES,
     )
 
 
@@ -159,7 +157,7 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
     if not answer.decisions:
         click.echo(_nothing(remediator, wanted, answer.text))
         return
-    rows(("time", "reason", "why", "incident"), _shortened(answer.decisions, limit))
+    rows(("time", "reason", "why", "incident"), _shortened(answer.decisions, limit), STYLES)
 
 
 def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str, str, str]]:
@@ -218,4 +216,5 @@ def _list(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
             (one.id, one.target, one.shown_state, one.playbook, moment(one.opened), one.text)
             for one in sorted(shown, key=lambda one: one.opened, reverse=True)
         ],
+        STYLES,
     )

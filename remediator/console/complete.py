@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from fleetmedic.kernel.errors import UserError
+from fleetmedic.terminal.stack_option import selected_stack
 from remediator.console.remote import RemediatorClient
 from remediator.console.responses import ENDED, IncidentDoc, IncidentsResponse
 
@@ -44,7 +45,7 @@ def _incidents(ctx: click.Context) -> Iterable[IncidentDoc]:
     given = above | {name: value for name, value in ctx.params.items() if value is not None}
     try:
         found = RemediatorClient.find(
-            given.get("url"), given.get("token_file"), given.get("state_dir")
+            given.get("url"), given.get("token_file"), selected_stack(ctx).state
         )
         return replace(found, timeout=SECONDS).get("/api/v1/incidents", IncidentsResponse).incidents
     except (UserError, LookupError, OSError):

@@ -9,11 +9,11 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.terminal.output import clean
 from remediator.console import complete
 from remediator.console.cli import remote
 from remediator.console.remote import RemediatorClient
 from remediator.console.responses import ENDED, IncidentsResponse
-from remediator.console.show import clean
 
 MAX_WHY = 500
 _IDENTITY = re.compile(r"inc-[0-9a-f]{1,64}")

@@ -15,7 +15,7 @@ from typing import IO, NoReturn, TypeVar
 import msgspec
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import StackFile, state_dir
+from fleetmedic.kernel.home import StackFile
 
 T = TypeVar("T")
 TIMEOUT = 5.0
@@ -63,14 +63,14 @@ class RemediatorClient:
     timeout: float = TIMEOUT
 
     @classmethod
-    def find(cls, url: str | None, token_file: str | None, state: str | None) -> RemediatorClient:
-        """The remediator at `url`, else the remediator of the stack in this state folder."""
+    def find(cls, url: str | None, token_file: str | None, state: Path) -> RemediatorClient:
+        """The remediator at `url`, else the remediator of the stack in this state directory."""
         given = Path(token_file) if token_file else None
         if url is not None:
             if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
                 raise UserError(f"--url: expected http://HOST:PORT, got {url[:80]!r}.")
             return cls(url.rstrip("/"), given, given is not None)
-        stack = StackFile.read(state_dir(state))
+        stack = StackFile.read(state)
         if "remediator" not in stack.urls:
             raise UserError("this stack has no remediator; specify one with --url.")
         return cls(

@@ -21,7 +21,8 @@ from exporter.catalogue import catalogue
 from exporter.sources.base import READ_GROUPS, Group
 from exporter.sources.nvml_symbols import SYMBOLS
 from exporter.sources.simulated import SimulatedSource
-from fleetmedic.hardware.state import Hardware, namespace
+from fleetmedic.hardware.state import Hardware
+from fleetmedic.progress.process import pid_namespace
 
 FAKE = Path(__file__).parent.parent / "fake_nvml"
 NOW = 1_800_000_000.0
@@ -119,7 +120,7 @@ def test_both_sources_say_the_same(scenario: str, hardware: Hardware, nvml: Any)
     assert found["errors"] == {}
 
 
-@pytest.mark.parametrize(("space", "named"), [(0, True), (namespace(), True), (1, False)])
+@pytest.mark.parametrize(("space", "named"), [(0, True), (pid_namespace(), True), (1, False)])
 def test_a_process_of_another_container_is_counted_and_not_named(
     hardware: Hardware, space: int, named: bool
 ) -> None:

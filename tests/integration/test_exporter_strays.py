@@ -19,8 +19,9 @@ from fake_nvml import firmware
 from fake_nvml.build import build
 
 from exporter.collectors.allocation import SETTLE_SECONDS
-from fleetmedic.hardware.state import INITIAL_NAMESPACE, Hardware, namespace
+from fleetmedic.hardware.state import Hardware
 from fleetmedic.localcluster.client import LocalCluster
+from fleetmedic.progress.process import INITIAL_NAMESPACE, pid_namespace
 
 pytestmark = pytest.mark.integration
 AT = 1_800_000_000.0
@@ -76,7 +77,7 @@ def test_a_process_that_nobody_answers_for_is_counted_once_it_has_stayed(
 ) -> None:
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         pytest.skip("there is no C compiler for the stand-in of NVML")
-    if namespace() != INITIAL_NAMESPACE:
+    if pid_namespace() != INITIAL_NAMESPACE:
         pytest.skip("in a container the exporter does not trust the driver's list of processes")
     hardware = Hardware(tmp_path / "hardware")
     hardware.create(1, 2)

@@ -1,4 +1,4 @@
-"""A minimal HTTP/1.1 server for the pool, on the standard library, with limits on every resource.
+"""A minimal HTTP/1.1 server for the pool, on h11, with limits on every resource.
 
 It replaces a framework because the pool runs many processes on a small machine, and each uses half
 the memory this way.
@@ -10,9 +10,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
+
+import h11
 
 MAX_HEAD = 16_384
 MAX_BODY = 65_536
+MAX_ANSWER = 1_000_000
 MAX_CONNECTIONS = 2_000
 IDLE_SECONDS = 15.0
 
@@ -24,7 +28,6 @@ class PoolRequest:
     method: str
     path: str
     body: bytes = b""
-    keep_alive: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,46 +51,73 @@ class BadRequest(Exception):  # noqa: N818 - the name of the status
         self.status = status
 
 
-async def read_request(reader: asyncio.StreamReader) -> PoolRequest | None:
+async def _next_event(reader: asyncio.StreamReader, connection: h11.Connection) -> Any:
+    """The next event of the peer; ConnectionClosed if the peer closed. Raises h11.RemoteProtocolError, and
+    TimeoutError if the peer is silent."""
+    while (event := connection.next_event()) is h11.NEED_DATA:
+        data = await asyncio.wait_for(reader.read(MAX_HEAD), IDLE_SECONDS)
+        if not data:
+            return h11.ConnectionClosed()
+        connection.receive_data(data)
+    return event
+
+
+async def read_request(
+    reader: asyncio.StreamReader, connection: h11.Connection
+) -> PoolRequest | None:
     """The next request, None at the end of the connection. Raises BadRequest."""
+    head: h11.Request | None = None
+    body = bytearray()
     try:
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), IDLE_SECONDS)
-    except (asyncio.IncompleteReadError, TimeoutError):
+        while not isinstance(event := await _next_event(reader, connection), h11.EndOfMessage):
+            if isinstance(event, h11.Request):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+            else:  # the connection was closed
+                return None
+            if len(body) > MAX_BODY or (head and _announced(head) > MAX_BODY):
+                raise BadRequest(413)
+    except TimeoutError:
         return None
-    except asyncio.LimitOverrunError:
-        raise BadRequest(431) from None
-    first, *lines = head.decode("latin-1").split("\r\n")
-    words = first.split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):
-        raise BadRequest(400)
-    headers = {
-        name.strip().lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)
-    }
-    if "transfer-encoding" in headers:
-        raise BadRequest(411)
-    length = headers.get("content-length", "0")
-    if not (length.isascii() and length.isdigit()):
-        raise BadRequest(400)
-    if len(length) > 9 or int(length) > MAX_BODY:
-        raise BadRequest(413)
-    try:
-        body = await asyncio.wait_for(reader.readexactly(int(length)), IDLE_SECONDS)
-    except (asyncio.IncompleteReadError, TimeoutError):
-        return None
-    closing = headers.get("connection", "").lower() == "close" or words[2] == "HTTP/1.0"
-    return PoolRequest(words[0], words[1].partition("?")[0], body, not closing)
+    except h11.RemoteProtocolError as error:
+        raise BadRequest(error.error_status_hint) from None
+    assert head is not None  # noqa: S101 - h11 reports no end before the head
+    path = head.target.partition(b"?")[0].decode("ascii")
+    return PoolRequest(head.method.decode("ascii"), path, bytes(body))
 
 
-def render(response: PoolResponse, *, keep_alive: bool, head_only: bool = False) -> bytes:
-    """The bytes of a response."""
-    head = (
-        f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
-        f"Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n"
-        f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n"
-    )
+def _announced(head: h11.Request) -> int:
+    return int(dict(head.headers).get(b"content-length", b"0"))
+
+
+def render(
+    response: PoolResponse,
+    connection: h11.Connection,
+    *,
+    close: bool = False,
+    head_only: bool = False,
+) -> bytes:
+    """The bytes of a response; `close` ends the connection after it."""
+    headers = [
+        ("Content-Type", response.content_type),
+        ("Content-Length", str(len(response.body))),
+    ]
     if response.retry_after is not None:
-        head += f"Retry-After: {response.retry_after}\r\n"
-    return head.encode() + b"\r\n" + (b"" if head_only else response.body)
+        headers.append(("Retry-After", str(response.retry_after)))
+    if close:
+        headers.append(("Connection", "close"))
+    reason = HTTPStatus(response.status).phrase
+    events: list[h11.Event] = [
+        h11.Response(status_code=response.status, headers=headers, reason=reason)
+    ]
+    if not head_only:
+        events.append(h11.Data(data=response.body))
+    return b"".join(connection.send(one) or b"" for one in (*events, h11.EndOfMessage()))
+
+
+def _server_side() -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
 
 
 class PoolServer:
@@ -127,7 +157,7 @@ class PoolServer:
             if len(self._connections) <= MAX_CONNECTIONS:
                 await self._serve(reader, writer, task)
             else:
-                writer.write(render(PoolResponse(503, retry_after=1), keep_alive=False))
+                writer.write(render(PoolResponse(503, retry_after=1), _server_side(), close=True))
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
             pass  # the client disconnected, or the server is closing
         finally:
@@ -141,23 +171,25 @@ class PoolServer:
         writer: asyncio.StreamWriter,
         task: asyncio.Task[None],
     ) -> None:
-        going = True
-        while going and not self._draining:
+        connection = _server_side()
+        while not self._draining:
             try:
-                request = await read_request(reader)
+                request = await read_request(reader, connection)
             except BadRequest as error:
-                writer.write(
-                    render(PoolResponse(error.status, f"{error}\n".encode()), keep_alive=False)
-                )
+                answer = PoolResponse(error.status, f"{error}\n".encode())
+                writer.write(render(answer, connection, close=True))
                 return
             if request is None:
                 return
             self._busy.add(task)
             response = await self._handler(request)
-            going = request.keep_alive and not self._draining
-            writer.write(render(response, keep_alive=going, head_only=request.method == "HEAD"))
+            head_only = request.method == "HEAD"
+            writer.write(render(response, connection, close=self._draining, head_only=head_only))
             await writer.drain()
             self._busy.discard(task)
+            if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
+                return
+            connection.start_next_cycle()
 
 
 async def fetch(
@@ -167,19 +199,32 @@ async def fetch(
 
     Raises OSError (ConnectionError included) or EOFError if the response is incomplete.
     """
-    reader, writer = await asyncio.open_connection(host, port, limit=MAX_HEAD)
+    reader, writer = await asyncio.open_connection(host, port)
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+    headers = [
+        ("Host", f"{host}:{port}"),
+        ("Content-Length", str(len(body))),
+        ("Connection", "close"),
+    ]
+    sent: tuple[h11.Event, ...] = (
+        h11.Request(method=method, target=path, headers=headers),
+        h11.Data(data=body),
+        h11.EndOfMessage(),
+    )
     try:
-        head = (
-            f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        writer.write(head.encode() + body)
-        try:
-            answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            length = answer.lower().partition("content-length:")[2].partition("\r\n")[0]
-            content = await reader.readexactly(min(int(length or 0), 1_000_000))
-            return int(answer.split(" ", 2)[1]), content
-        except (asyncio.LimitOverrunError, ValueError, IndexError):
-            raise EOFError(f"{host}:{port} sent no valid HTTP response") from None
+        writer.write(b"".join(connection.send(one) or b"" for one in sent))
+        status, content = 0, bytearray()
+        while not isinstance(event := await _next_event(reader, connection), h11.EndOfMessage):
+            if isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                content += event.data
+            elif isinstance(event, h11.ConnectionClosed):
+                raise EOFError(f"{host}:{port} closed the connection within its response")
+            if len(content) > MAX_ANSWER:
+                raise EOFError(f"{host}:{port} sent more than {MAX_ANSWER} bytes")
+        return status, bytes(content)
+    except h11.RemoteProtocolError:
+        raise EOFError(f"{host}:{port} sent no valid HTTP response") from None
     finally:
         writer.close()

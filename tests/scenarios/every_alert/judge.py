@@ -81,7 +81,7 @@ class Judge:
     ) -> None:
         """Write prometheus.yml. `generated` is the folder of the rules of detectors."""
         folder = self.folder
-        folders = [folder / "rules/static", folder / "rules/recording", folder / "site", generated]
+        folders = [folder / "rules/static", folder / "site", generated]
         settings = {
             "global": {
                 "scrape_interval": f"{scrape:g}s", "scrape_timeout": f"{scrape * 900:.0f}ms",

@@ -84,6 +84,15 @@ def test_the_generator_writes_what_is_committed(tmp_path: Path) -> None:
     assert written == committed, "run `python dashboards/src`"
 
 
+@pytest.mark.parametrize(
+    "metric", ["gpu:sm_clock_peer_z", "training_loss{", "1 - service:inference_errors"]
+)
+def test_the_axis_of_values_that_can_be_negative_does_not_end_at_zero(metric: str) -> None:
+    found = [p for _, p in PANELS if any(metric in t.get("expr", "") for t in p.get("targets", ()))]
+    assert found
+    assert [p["title"] for p in found if "min" in p["fieldConfig"]["defaults"]] == []
+
+
 def test_each_question_of_an_operator_has_its_dashboard() -> None:
     assert set(BOARDS) == {
         "anomalies", "fleet", "gpu", "job", "meta", "node", "remediation", "service",

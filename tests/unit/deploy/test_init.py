@@ -142,7 +142,7 @@ def test_with_real_gpus_there_is_this_machine_and_nothing_simulated(
 
 
 def test_prometheus_finds_the_rules_where_its_configuration_looks(state: Path) -> None:
-    kinds = ("static", "recording", "generated")
+    kinds = ("static", "generated")
     assert _prometheus(state)["rule_files"] == [f"/etc/prometheus/rules/{k}/*.yml" for k in kinds]
     assert list((state / "prometheus/rules/static").glob("*.yml"))
     assert (state / "prometheus" / "rules" / "generated").is_dir()

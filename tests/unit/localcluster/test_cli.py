@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from fleetmedic.cli import cli
@@ -43,10 +44,32 @@ def test_jobs_lists_shows_and_cancels(state: Path) -> None:
     invoke(state, "run", "--name", "train-a", "--", "true")
     assert "train-a" in invoke(state, "jobs").output
     assert "PENDING" in invoke(state, "jobs", "train-a").output
-    assert "is being stopped" in invoke(state, "jobs", "--cancel", "train-a").output
+    assert "train-a" in invoke(state, "jobs", "show", "train-a").output
+    assert "is being stopped" in invoke(state, "jobs", "cancel", "train-a").output
     (found,) = json.loads(invoke(state, "jobs", "--json").output)
     assert (found["id"], found["state"], found["command"]) == ("train-a", "CANCELLED", ["true"])
     assert "has already ended" in invoke(state, "jobs", "--cancel", "train-a").output
+
+
+def test_jobs_logs_prints_the_last_lines_of_the_output(state: Path) -> None:
+    invoke(state, "run", "--name", "train-a", "--", "true")
+    assert "no output yet" in invoke(state, "jobs", "logs", "train-a").output
+    cluster = LocalCluster(state / "cluster")
+    with cluster.store.write() as db:
+        db.execute("UPDATE jobs SET attempt = 1 WHERE id = 'train-a'")
+    log = cluster.job("train-a").log
+    assert log is not None
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("one\ntwo\nthree\n")
+    assert invoke(state, "jobs", "logs", "train-a", "-n", "2").output == "two\nthree\n"
+
+
+def test_the_shell_completes_jobs(state: Path) -> None:
+    invoke(state, "run", "--name", "train-a", "--", "true")
+    for words in (["jobs"], ["jobs", "logs"], ["jobs", "cancel"]):
+        shell = ShellComplete(cli, {}, "fleetmedic", "_FLEETMEDIC_COMPLETE")
+        found = shell.get_completions([words[0], "--state-dir", str(state), *words[1:]], "tr")
+        assert [one.value for one in found] == ["train-a"], words
 
 
 def test_nodes_say_what_holds_their_gpus(state: Path) -> None:
@@ -83,6 +106,12 @@ def test_the_name_of_a_job_that_has_not_ended_is_refused(state: Path) -> None:
     assert "a job train-a has not ended" in str(again.exception)
     invoke(state, "jobs", "--cancel", "train-a")
     assert invoke(state, "run", "--name", "train-a", "--", "true").exit_code == 0
+
+
+def test_a_command_can_put_load_on_simulated_gpus(state: Path) -> None:
+    invoke(state, "run", "--name", "heat", "--simulate-load", "--", "sleep", "9")
+    command = LocalCluster(state / "cluster").job("heat").command
+    assert command[1:] == ("-P", "-m", "fleetmedic.hardware.simulated_load", "sleep", "9")
 
 
 def test_a_job_without_gpus_is_refused(state: Path) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import h11
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -15,6 +16,7 @@ from fleetmedic.localcluster.pool import gateway as gateways
 from fleetmedic.localcluster.pool.gateway import Gateway
 from fleetmedic.localcluster.pool.http import (
     MAX_BODY,
+    MAX_HEAD,
     BadRequest,
     PoolRequest,
     PoolResponse,
@@ -32,15 +34,22 @@ def parse(raw: bytes) -> PoolRequest | None:
         reader = asyncio.StreamReader(limit=16_384)
         reader.feed_data(raw)
         reader.feed_eof()
-        return await read_request(reader)
+        return await read_request(
+            reader, h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        )
 
     return asyncio.run(go())
 
 
 def test_a_request_is_read_with_its_body_and_without_its_query() -> None:
-    raw = b"POST /infer?x=1 HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
-    assert parse(raw) == PoolRequest("POST", "/infer", b"hi", keep_alive=False)
+    raw = b"POST /infer?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+    assert parse(raw) == PoolRequest("POST", "/infer", b"hi")
+    chunked = (
+        b"POST /infer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+    )
+    assert parse(chunked) == PoolRequest("POST", "/infer", b"hi")
     assert parse(b"GET /") is None
+    assert parse(raw[:-1]) is None
 
 
 @pytest.mark.parametrize(
@@ -48,11 +57,16 @@ def test_a_request_is_read_with_its_body_and_without_its_query() -> None:
     [
         (b"junk\r\n\r\n", 400),
         (b"GET / SPDY/3\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nContent-Length: \xb2\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
-        (b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1), 413),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \xb2\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1), 413),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"
+            % (MAX_BODY + 1, b"x" * (MAX_BODY + 1)),
+            413,
+        ),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431),
     ],
 )
 def test_junk_is_refused_with_its_status(raw: bytes, status: int) -> None:

@@ -20,9 +20,10 @@ from click.testing import CliRunner, Result
 
 from fleetmedic.cli import main
 from fleetmedic.kernel.home import StackFile
-from remediator.console import show
+from fleetmedic.terminal.output import rows
 from remediator.console.cli import incidents, why
 from remediator.console.orders import close, pause, release, resume, retry
+from remediator.console.show import STYLES, moment
 
 NOW = time.time()
 OPEN = {
@@ -226,7 +227,7 @@ def test_a_pause_is_shown_above_incidents_and_decisions(
     pause = {"by": "alice", "reason": "rack\x1b 4", "at": NOW - 60}
     place.put("/api/v1/incidents", {"incidents": [], "pause": pause})
     place.put("/api/v1/why", {"target": "node/n", "decisions": DECISIONS, "pause": pause})
-    line = f"Paused by alice since {show.moment(NOW - 60)}: rack  4\n"
+    line = f"Paused by alice since {moment(NOW - 60)}: rack  4\n"
     assert run(incidents).output.startswith(line)
     assert run(why, "node2/3").output.startswith(line)
 
@@ -251,7 +252,7 @@ def test_what_a_guard_holds_says_so_in_every_state(
     assert "The budget is spent." in listed
     assert "HELD, held" not in listed
     shown = run(incidents, "show", OPEN["id"]).output
-    assert f"is QUARANTINED, held since {show.moment(NOW - 5)}, playbook gpu-lost" in shown
+    assert f"is QUARANTINED, held since {moment(NOW - 5)}, playbook gpu-lost" in shown
 
 
 def test_a_release_carries_the_token_who_and_why(run: Callable[..., Result], place: Place) -> None:
@@ -371,7 +372,7 @@ def test_a_terminal_gets_a_table_and_markup_stays_text(monkeypatch: pytest.Monke
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("NO_COLOR", raising=False)
     lines = [("inc-1", "ESCALATED"), ("[red]", "HELD"), ("inc-2", "QUARANTINED, held")]
-    show.rows(("id", "state"), lines)
+    rows(("id", "state"), lines, STYLES)
     drawn = screen.getvalue()
     assert "\x1b[33mQUARANTINED, held" in drawn
     assert "\x1b[1;31mESCALATED" in drawn
@@ -387,13 +388,13 @@ def test_no_color_is_honoured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("sys.stdout", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
-    show.rows(("id", "state"), [("inc-1", "ESCALATED")])
+    rows(("id", "state"), [("inc-1", "ESCALATED")], STYLES)
     assert "31m" not in screen.getvalue()
 
 
 @pytest.mark.parametrize("at", [0.0, -1.0, float("nan"), 1e300])
 def test_a_time_that_is_none_is_a_dash(at: float) -> None:
-    assert show.moment(at) == "-"
+    assert moment(at) == "-"
 
 
 def test_a_remediator_that_is_not_there_is_one_sentence(

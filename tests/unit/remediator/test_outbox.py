@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from fake_receivers import (
@@ -27,6 +27,7 @@ from fake_receivers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from remediator.core import events
 from remediator.core.journal_state import JournalState
 from remediator.http import Notifier
 from remediator.journal import Journal, replay
@@ -130,6 +131,41 @@ def test_only_the_undelivered_address_gets_a_message_after_a_restart(tmp_path: P
 
     asyncio.run(first())
     asyncio.run(second())
+
+
+def test_a_message_has_the_link_of_its_page(tmp_path: Path) -> None:
+    class Bodies:
+        found: ClassVar[list[dict[str, object]]] = []
+
+        async def exchange(
+            self, method: str, url: str, *, content: bytes | None = None, **_: object
+        ) -> tuple[int, bytes]:
+            self.found.append(json.loads(content or b""))
+            return 200, b""
+
+    async def story() -> None:
+        book = JournalState()
+        journal = Journal(tmp_path, book.apply)
+        clock = Clock()
+        site = "https://ops.example.com"
+        outbox = Outbox(book, journal, Bodies(), (GOOD,), clock.now, site=site, sleep=clock.sleep)
+        await journal.append(
+            [
+                events.notified(NOW, "m1", {"text": "a", "incident": "inc-1"}),
+                events.notified(NOW, "m2", {"text": "b", "group": "pause"}, group="pause"),
+            ]
+        )
+        task = asyncio.create_task(outbox.run())
+        async with asyncio.timeout(10):
+            while not all(one.settled for one in book.outbox.values()):
+                await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        journal.close()
+
+    asyncio.run(story())
+    links = [body["url"] for body in Bodies.found]
+    assert links == ["https://ops.example.com/incidents/inc-1", "https://ops.example.com/incidents"]
 
 
 def test_a_delivery_that_a_crash_kept_out_of_the_journal_is_sent_again() -> None:

@@ -43,6 +43,18 @@ def test_inject_refuses_what_is_no_gpu(tmp_path: Path, run: CliRunner, target: s
         run.invoke(inject, [target, "lost", "--state-dir", str(tmp_path)])
 
 
+def test_inject_says_when_the_fault_of_an_idle_gpu_cannot_be_seen(
+    tmp_path: Path, run: CliRunner
+) -> None:
+    hardware = Hardware(tmp_path / "hardware")
+    hardware.create(nodes=1, gpus=2)
+    hardware.set_load("node1", 1, 0.9, 0.5)
+    where = ["--state-dir", str(tmp_path)]
+    assert "shows only under load" in run.invoke(inject, ["node1/0", "slow", *where]).output
+    assert "under load" not in run.invoke(inject, ["node1/1", "slow", *where]).output
+    assert "under load" not in run.invoke(inject, ["node1/0", "lost", *where]).output
+
+
 def test_inject_without_simulated_gpus_says_that_real_ones_are_never_harmed(
     tmp_path: Path, run: CliRunner
 ) -> None:
@@ -56,6 +68,15 @@ def test_snippets_are_yaml_with_the_nodes_as_given(run: CliRunner) -> None:
     )
     found = yaml.safe_load(result.output)["scrape_configs"][0]["static_configs"]
     assert found == [{"targets": ["10.0.0.7:9410"], "labels": {"cluster": "c1", "node": "a"}}]
+
+
+def test_snippets_can_be_copied_in_parts_and_take_no_alert_from_the_receivers_of_the_user(
+    run: CliRunner,
+) -> None:
+    text = run.invoke(config, ["snippets", "--part", "receiver", "--token-file", "/t"]).output
+    assert "&id" not in text
+    assert "(umask 077; openssl rand -hex 32 > /t)" in text
+    assert all(route["continue"] for route in yaml.safe_load(text)["route"]["routes"])
 
 
 def test_snippets_ask_the_remediator_for_its_host_list(run: CliRunner) -> None:

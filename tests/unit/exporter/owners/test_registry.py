@@ -14,7 +14,7 @@ from exporter.collectors.allocation import SERVICES
 from exporter.gpu_states import INTERVALS, GpuStates
 from exporter.owners.registry import OWNER_FLAGS, owners, services
 from exporter.registry import COLLECTORS
-from fleetmedic.hardware.state import INITIAL_NAMESPACE
+from fleetmedic.progress.process import INITIAL_NAMESPACE
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_every_setting_begins_with_the_collectors_name() -> None:
 def test_in_a_container_it_is_told_that_processes_of_others_are_not_seen(
     parts: CollectorContext, monkeypatch: pytest.MonkeyPatch, simulated: bool, space: int, said: int
 ) -> None:
-    monkeypatch.setattr("exporter.registry.namespace", lambda: space)
+    monkeypatch.setattr("exporter.registry.pid_namespace", lambda: space)
     events: list[str] = []
     given = replace(parts, simulated=simulated, log=lambda event, **_: events.append(event))
     assert COLLECTORS.get("allocation").make(given) is not None

@@ -1,0 +1,65 @@
+"""Runs a command and puts load on the simulated GPUs of its job: `fleetmedic run --simulate-load`.
+
+The command itself uses no GPU. While it runs, its GPUs show the load, temperature and power of training.
+If a GPU is lost, the command is ended with an error, as CUDA would end it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from fleetmedic.hardware.workload import GpuGroup, GpuLostError
+
+STEP_SECONDS = 0.5
+
+
+def run(command: list[str], gpus: GpuGroup) -> int:
+    """Run the command until it ends or a GPU is lost; returns its exit code, 1 for a lost GPU, 127 if it
+    cannot be started. Signals are passed to the command."""
+    try:
+        child = subprocess.Popen(command)
+    except OSError as error:
+        print(f"cannot start {command[0]}: {error.strerror}", file=sys.stderr, flush=True)
+        return 127
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    lost: list[str] = []
+
+    def load() -> None:
+        try:
+            while child.poll() is None:
+                gpus.step(STEP_SECONDS)
+        except GpuLostError as error:
+            lost.append(str(error))
+            child.terminate()
+
+    threading.Thread(target=load, name="load", daemon=True).start()
+    code = child.wait()
+    if lost:
+        print(lost[0], file=sys.stderr, flush=True)
+        return 1
+    return code if code >= 0 else 128 - code
+
+
+def main(command: list[str]) -> int:
+    """Run the command in a job of the embedded cluster."""
+    root = os.environ.get("FLEETMEDIC_HARDWARE_DIR", "")
+    if not root:
+        print("--simulate-load needs simulated GPUs; these GPUs are real.", file=sys.stderr)
+        return 2
+    indices = [int(word) for word in os.environ["FLEETMEDIC_GPUS"].split(",") if word]
+    return run(command, GpuGroup(Path(root), os.environ["FLEETMEDIC_NODE"], indices))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

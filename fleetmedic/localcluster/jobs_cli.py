@@ -1,0 +1,217 @@
+"""The command `jobs`: list, show and cancel jobs, and print their output."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.labels import valid_name
+from fleetmedic.localcluster.client import LocalCluster
+from fleetmedic.localcluster.model import JobState, JobView
+from fleetmedic.localcluster.tables import as_json as render_json
+from fleetmedic.localcluster.tables import print_jobs
+from fleetmedic.terminal.stack_option import StackLocation, selected_stack, stack_option
+
+
+def open_cluster(state: Path) -> LocalCluster:
+    """Return the embedded cluster of the stack in this state directory. Raises UserError."""
+    if not (state / "cluster" / "cluster.db").exists():
+        raise UserError(
+            f"{state} has no embedded cluster. Run `fleetmedic up`, or set --state-dir or --port-base."
+        )
+    return LocalCluster(state / "cluster")
+
+
+def checked_name(text: str, what: str) -> str:
+    """Return the text if it is a valid name. Raises UserError, which starts with `what`."""
+    if not valid_name(text):
+        raise UserError(
+            f"{what}: expected letters, digits, '.', '_' and '-', starting with a letter or digit, "
+            f"got {text[:80]!r}."
+        )
+    return text
+
+
+def _job_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the ids of jobs, newest first."""
+    try:
+        found = open_cluster(selected_stack(ctx).state).jobs()
+    except (UserError, OSError):
+        return []
+    return [
+        CompletionItem(job.id, help=f"{job.state} {job.text}")
+        for job in reversed(found)
+        if job.id.startswith(incomplete)
+    ]
+
+
+_job_id = click.argument("job_id", metavar="ID", shell_complete=_job_ids)
+_json = click.option("--json", "as_json", is_flag=True, help="Output as JSON.")
+
+
+class _JobsGroup(click.Group):
+    """Accepts `jobs ID` as `jobs show ID`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        return "show", self.commands["show"], args
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        ids = _job_ids(ctx, self.params[0], incomplete) if incomplete[:1] != "-" else []
+        return ids + super().shell_complete(ctx, incomplete)
+
+
+@click.group(cls=_JobsGroup, invoke_without_command=True)
+@_json
+@click.option("--cancel", "cancelled", metavar="ID", help="Job to cancel, as with `jobs cancel`.")
+@stack_option
+@click.pass_context
+def jobs(ctx: click.Context, as_json: bool, cancelled: str | None, stack: StackLocation) -> None:
+    """List the jobs of the embedded cluster, or show, print or cancel one.
+
+    `fleetmedic jobs ID` is short for `fleetmedic jobs show ID`.
+
+    \b
+    Examples:
+      fleetmedic jobs
+      fleetmedic jobs --json
+      fleetmedic jobs train-a
+      fleetmedic jobs logs train-a --follow
+      fleetmedic jobs cancel train-a
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    cluster = open_cluster(stack.state)
+    if cancelled is not None:
+        _cancel(cluster, cancelled)
+    elif as_json:
+        click.echo(render_json(cluster.jobs()))
+    else:
+        print_jobs(cluster.jobs(), time.time())
+
+
+@jobs.command("show")
+@_job_id
+@_json
+@stack_option
+def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
+    """Show one job: its state, node, GPUs, history, command and files.
+
+    \b
+    Example:
+      fleetmedic jobs show train-a
+    """
+    job = open_cluster(stack.state).job(checked_name(job_id, "ID"))
+    if as_json:
+        click.echo(render_json([job]))
+    else:
+        _show_one(job)
+
+
+@jobs.command("logs")
+@_job_id
+@click.option(
+    "-f", "--follow", is_flag=True, help="Also print new output, until the job ends or Ctrl-C."
+)
+@click.option(
+    "-n",
+    "--lines",
+    "count",
+    type=click.IntRange(1, 100_000),
+    default=40,
+    show_default=True,
+    help="Number of lines.",
+)
+@stack_option
+def job_logs(job_id: str, follow: bool, count: int, stack: StackLocation) -> None:
+    """Print the last lines of the output of a job's current attempt.
+
+    \b
+    Examples:
+      fleetmedic jobs logs train-a
+      fleetmedic jobs logs train-a -n 200 --follow
+    """
+    cluster = open_cluster(stack.state)
+    job = cluster.job(checked_name(job_id, "ID"))
+    if job.log is None:
+        click.echo(f"{job_id} has no output yet: {job.text}", err=True)
+    printed: dict[Path, int] = {}
+    if job.log is not None and job.log.exists():
+        with job.log.open(errors="replace") as file:
+            click.echo("".join(deque(file, count)), nl=False)
+            printed[job.log] = file.tell()
+    if follow:
+        sys.exit(follow_output(cluster, job_id, printed))
+
+
+@jobs.command("cancel")
+@_job_id
+@stack_option
+def cancel_job(job_id: str, stack: StackLocation) -> None:
+    """Cancel a job: stop its processes and do not restart it.
+
+    \b
+    Example:
+      fleetmedic jobs cancel train-a
+    """
+    _cancel(open_cluster(stack.state), job_id)
+
+
+def _cancel(cluster: LocalCluster, job_id: str) -> None:
+    running = cluster.cancel(checked_name(job_id, "ID"), op_id=f"cancel-{secrets.token_hex(8)}")
+    click.echo(f"{job_id} {'is being stopped' if running else 'has already ended'}.")
+
+
+def _show_one(job: JobView) -> None:
+    gpus = ", ".join(map(str, job.gpus)) or "none"
+    for name, value in (
+        ("job", job.id),
+        ("state", f"{job.state}: {job.text} ({job.reason})"),
+        ("node", f"{job.node or 'none yet'}, GPUs {gpus}"),
+        (
+            "history",
+            f"{job.restarts} restarts, {job.moves} moves, {job.attempts} failures of the job itself",
+        ),
+        ("command", " ".join(job.command)),
+        ("user", job.user),
+        ("checkpoints", job.checkpoint_dir),
+        ("output", job.log or "none yet"),
+    ):
+        click.echo(f"{name + ':':13}{value}")
+
+
+def follow_output(cluster: LocalCluster, job_id: str, shown: dict[Path, int]) -> int:
+    """Print the output of all attempts; `shown` has the bytes already printed of each file. Ctrl-C ends
+    only this command, not the job."""
+    while True:
+        job = cluster.job(job_id)
+        if job.log is not None:
+            _show(job.log, shown)
+        if job.state.ended:
+            click.echo(f"{job_id} {job.state}: {job.text}", err=True)
+            return 0 if job.state is JobState.COMPLETED else 1
+        time.sleep(0.2)
+
+
+def _show(log: Path, shown: dict[Path, int]) -> None:
+    try:
+        with log.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            offset = shown.get(log, 0)
+            file.seek(offset if offset <= size else 0)  # smaller: the log was rotated
+            data = file.read(1_000_000)
+            shown[log] = file.tell()
+    except OSError:
+        return
+    click.echo(data.decode(errors="replace"), nl=False)

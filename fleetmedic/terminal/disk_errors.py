@@ -1,0 +1,38 @@
+"""Explains a full disk or missing access rights in one sentence."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+
+_DENIED = "permission denied"
+_OS = {
+    errno.ENOSPC: "no space left",
+    errno.EDQUOT: "the disk quota is exceeded",
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EROFS: "the file system is read-only",
+}
+_SQLITE = {
+    sqlite3.SQLITE_FULL: "no space left",
+    sqlite3.SQLITE_READONLY: _DENIED,
+    sqlite3.SQLITE_CANTOPEN: "the file is missing, or permission is denied",
+}
+_FULL = ("no space left", "the disk quota is exceeded")
+
+
+def explain(error: BaseException) -> str | None:
+    """Return what is wrong, where, and what to do; None if the error has another cause."""
+    cause: str | None = None
+    file = "a database of the stack"
+    if isinstance(error, sqlite3.Error):
+        cause = _SQLITE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    elif isinstance(error, OSError):
+        cause, file = _OS.get(error.errno or 0), str(error.filename or "a file")
+    if cause is None:
+        return None
+    cure = "Free disk space" if cause in _FULL else "Run the command as the owner of the file"
+    return (
+        f"cannot use {file}: {cause}. {cure}, or choose another directory with --state-dir or "
+        "FLEETMEDIC_HOME."
+    )

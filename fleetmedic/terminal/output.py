@@ -1,0 +1,60 @@
+"""Console output: a table on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+import click
+
+_WHOLE = {"id", "time", "since", "job", "state", "node"}  # columns that are never wrapped
+
+
+def on_terminal() -> bool:
+    """Whether to print a table: stdout is a capable terminal, and rich is installed."""
+    able = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return able and importlib.util.find_spec("rich") is not None
+
+
+def rows(
+    headings: Sequence[str], lines: Iterable[Sequence[str]], styles: Mapping[str, str]
+) -> None:
+    """Print rows: a rich table on a terminal (it honours NO_COLOR), else columns of plain text of full
+    width. `styles` maps the last word in the column `state` to its rich style."""
+    cleaned = [[clean(cell) for cell in line] for line in lines]
+    if on_terminal():
+        _table(headings, cleaned, styles)
+        return
+    widths = [max(map(len, column)) for column in zip(headings, *cleaned, strict=True)]
+    for line in (headings, *cleaned):
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
+
+
+def clean(text: str) -> str:
+    """Untrusted text on one line, without control characters."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _table(headings: Sequence[str], lines: list[list[str]], styles: Mapping[str, str]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading.lower() in _WHOLE)
+    for line in lines:
+        table.add_row(
+            *(
+                Text(
+                    cell,
+                    styles.get(cell.rpartition(" ")[2], "") if heading.lower() == "state" else "",
+                )
+                for heading, cell in zip(headings, line, strict=True)
+            )
+        )
+    Console().print(table)

@@ -1,0 +1,63 @@
+"""The options --state-dir and --port-base, which select a stack, for every command that uses one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from fleetmedic.kernel.home import DEFAULT_PORT_BASE, state_dir
+
+_OPTIONS = ("state_dir", "port_base")
+
+
+class StackLocation(NamedTuple):
+    """The state directory of a stack, and Prometheus's port, from which all other ports follow."""
+
+    state: Path
+    port_base: int
+
+
+def port_base_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --port-base. Its value is None if the user did not set it."""
+    return click.option(
+        "--port-base",
+        type=click.IntRange(1024, 65_000),
+        help="First port of the stack: the port of Prometheus. The other processes use the ports after "
+        f"it. [default: {DEFAULT_PORT_BASE}]",
+    )(command)
+
+
+def stack_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --state-dir and --port-base, and pass the StackLocation as `stack`."""
+
+    @click.option(
+        "--state-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="State directory of the stack. [default: FLEETMEDIC_STATE_DIR, else `stack` (with another "
+        "--port-base: `stack-PORT`) in FLEETMEDIC_HOME]",
+    )
+    @port_base_option
+    @wraps(command)
+    def with_stack(*args: Any, **given: Any) -> Any:
+        for name in _OPTIONS:
+            del given[name]
+        return command(*args, stack=selected_stack(click.get_current_context()), **given)
+
+    return with_stack
+
+
+def selected_stack(context: click.Context | None) -> StackLocation:
+    """Return the stack that the options of a command select. An option that the command does not set is
+    taken from the group of the command, because users write options before and after a subcommand."""
+    given: dict[str, Any] = dict.fromkeys(_OPTIONS)
+    while context is not None:
+        for name in _OPTIONS:
+            if given[name] is None:
+                given[name] = context.params.get(name)
+        context = context.parent
+    base = given["port_base"] or DEFAULT_PORT_BASE
+    return StackLocation(state_dir(given["state_dir"], base), base)

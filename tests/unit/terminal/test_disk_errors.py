@@ -1,0 +1,44 @@
+"""A full disk and missing access rights are one sentence with a cure."""
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from fleetmedic.terminal.disk_errors import explain
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ENOSPC, "cannot use /a/b: no space left. Free disk space"),
+        (errno.EDQUOT, "cannot use /a/b: the disk quota is exceeded. Free disk space"),
+        (errno.EACCES, "cannot use /a/b: permission denied. Run the command as the owner"),
+        (errno.EROFS, "cannot use /a/b: the file system is read-only."),
+    ],
+)
+def test_the_sentence_names_the_file_and_the_cure(code: int, words: str) -> None:
+    sentence = explain(OSError(code, os.strerror(code), "/a/b"))
+    assert sentence is not None
+    assert sentence.startswith(words)
+    assert sentence.endswith("choose another directory with --state-dir or FLEETMEDIC_HOME.")
+
+
+def test_a_database_that_cannot_be_opened_or_has_no_space_left_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError) as found:
+        sqlite3.connect(tmp_path / "missing" / "a.db")
+    assert "missing, or permission is denied" in str(explain(found.value))
+    database = sqlite3.connect(tmp_path / "a.db")
+    database.execute("CREATE TABLE t (a)")
+    database.execute("PRAGMA max_page_count = 2")
+    with pytest.raises(sqlite3.OperationalError) as found:
+        database.execute("INSERT INTO t VALUES (zeroblob(100000))")
+    database.close()
+    assert "no space left" in str(explain(found.value))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ECONNREFUSED, "refused"), ValueError("x")])
+def test_other_errors_are_not_explained_as_errors_of_the_disk(error: Exception) -> None:
+    assert explain(error) is None
