@@ -1,4 +1,4 @@
-"""`fleetmedic exporter`: the command, with flags in the style of node_exporter."""
+"""The command `fleetmedic exporter`. Its flags follow the style of node_exporter."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 def collector_flags(command: F) -> F:
-    """Adds --collector.NAME, --no-collector.NAME and the collector's own flags for each collector."""
+    """Add --collector.NAME, --no-collector.NAME and the collector's own flags for each collector."""
     for entry in reversed(list(COLLECTORS)):
         for flag in reversed(entry.flags):
-            command = click.option(f"--{flag.name}", key(flag.name), **_option(flag))(command)  # type: ignore[type-var]
+            command = click.option(f"--{flag.name}", key(flag.name), **_option_parameters(flag))(
+                command
+            )  # type: ignore[type-var]
         name = f"collector.{entry.name}"
         option = click.option(
             f"--{name}/--no-{name}",
@@ -39,8 +41,11 @@ def collector_flags(command: F) -> F:
     return command
 
 
-def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
-    """The disabled collectors. With --collector.disable-defaults, only named collectors stay on."""
+def _disabled(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
+    """Return the disabled collectors.
+
+    With --collector.disable-defaults, all collectors are disabled that no flag enables.
+    """
     named = {
         key: ctx.get_parameter_source(key) is not ParameterSource.DEFAULT for key in SWITCH_KEYS
     }
@@ -52,8 +57,8 @@ def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
     )
 
 
-def _option(flag: Flag) -> dict[str, Any]:
-    """The click option parameters of a collector's flag."""
+def _option_parameters(flag: Flag) -> dict[str, Any]:
+    """Return the parameters of the click option for a collector's flag."""
     shown: dict[str, Any] = {"help": flag.help, "show_default": flag.default is not None}
     if flag.type is bool:
         return shown | {"is_flag": True, "default": bool(flag.default), "show_default": False}
@@ -69,7 +74,7 @@ def _between(flag: str, text: str, low: int, high: int) -> float:
 
 
 def folder(path: Path | None, flag: str) -> Path | None:
-    """The path of a folder that must exist. Raises UserError."""
+    """Return the path. Raises UserError if it is not a directory."""
     if path is not None and not path.is_dir():
         raise UserError(f"{flag} {path}: no such directory; check the path.")
     return path
@@ -272,7 +277,7 @@ def exporter(
         expected=given["expected"],
         interval=seconds,
         health_interval=health_seconds,
-        without=_without(ctx, given),
+        without=_disabled(ctx, given),
         flags={flag.name: given[key(flag.name)] for entry in COLLECTORS for flag in entry.flags},
     )
     if check_config:

@@ -1,6 +1,6 @@
-"""The collectors, in the order of the page. Only the composition root reads them.
+"""The registry of collectors, in the order of the metrics page. Only the composition root reads it.
 
-To add a collector: one file in collectors/, its families in catalogue.yml, and one line here.
+To add a collector, add one file in collectors/, its families in catalogue.yml, and one line here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _gpu(group: Group, summary: str, flags: tuple[Flag, ...] = ()) -> CollectorS
         if not parts.has_gpus:
             return None
         hidden = frozenset() if parts.flags.get(_PER_PROCESS.name) else _OF_A_PROCESS
-        return GpuReadings(parts.board, group, parts.intervals[group], hidden)
+        return GpuReadings(parts.gpu_states, group, parts.intervals[group], hidden)
 
     return CollectorSpec(f"gpu_{group}", summary, make, flags=flags)
 
@@ -89,18 +89,18 @@ def _allocation(parts: CollectorContext) -> Collector | None:
             why="in a container, the driver reports only the container's own processes",
         )
     return AllocationCollector(
-        parts.board, owners(parts), parts.procfs, services(parts), parts.log, unseen=unseen
+        parts.gpu_states, owners(parts), parts.procfs, services(parts), parts.log, unseen=unseen
     )
 
 
 def kernel_log(parts: CollectorContext) -> KernelLog:
-    """The shared reader of the kernel log. Raises UserError for invalid overrides."""
+    """Create the shared reader of the kernel log. Raises UserError for invalid overrides."""
     if "kernel_log" not in parts.shared:
         codes = Codes.of_site(parts.flags.get("collector.xid.overrides"))
         ledger = XidLedger(parts.state_dir / "xid.json", codes)
         lookback = parse_duration(parts.flags.get("collector.xid.lookback") or "1h")
         parts.shared["kernel_log"] = KernelLog(
-            parts.board, KmsgReader(parts.kmsg), parts.boot, ledger, parts.log, lookback
+            parts.gpu_states, KmsgReader(parts.kmsg), parts.boot, ledger, parts.log, lookback
         )
     found: KernelLog = parts.shared["kernel_log"]
     return found
@@ -127,7 +127,9 @@ COLLECTORS = Registry(
     "collector",
     (
         CollectorSpec(
-            "gpu_presence", "numbers of present, lost and hung GPUs", lambda p: GpuPresence(p.board)
+            "gpu_presence",
+            "numbers of present, lost and hung GPUs",
+            lambda p: GpuPresence(p.gpu_states),
         ),
         _gpu("load", "GPU load, clocks, power, temperature"),
         _gpu("gpm", "GPU profiling metrics: activity of SMs, pipes and links (Hopper and later)"),
@@ -139,13 +141,13 @@ COLLECTORS = Registry(
         CollectorSpec(
             "xid",
             "XID errors, from the kernel log and the driver's events",
-            lambda p: XidErrors(p.board, kernel_log(p)) if p.has_gpus else None,
+            lambda p: XidErrors(p.gpu_states, kernel_log(p)) if p.has_gpus else None,
             flags=_XID_FLAGS,
         ),
         CollectorSpec(
             "gpu_action",
             "recommended action for each GPU",
-            lambda p: GpuAction(p.board, kernel_log(p)) if p.has_gpus else None,
+            lambda p: GpuAction(p.gpu_states, kernel_log(p)) if p.has_gpus else None,
         ),
         CollectorSpec(
             "kernel_events",

@@ -1,4 +1,4 @@
-"""`fleetmedic rules`: a table of commands, each imported only when it is called."""
+"""The command `fleetmedic rules`. Each subcommand is imported only when it is called."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class LazyRulesGroup(click.Group):
-    """Imports the module of a command only when it is called: detectors need large libraries."""
+    """A click group that imports a subcommand only when it is called, because detectors need large
+    libraries."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -222,15 +222,15 @@ def mutate(alerts: tuple[str, ...], promtool: Path | None, jobs: int, tests: Pat
     folder = tests or mutator.TESTS
     outcomes = mutator.run(promtool or _promtool(), alerts=alerts, tests=folder, jobs=jobs)
     for outcome in outcomes:
-        if not outcome.fine:
+        if not outcome.passed:
             word = "is listed as a survivor, but a test fails" if outcome.killed else "survived"
             click.echo(f"{outcome.alert}: {outcome.what}: {word}")
-    unknown = mutator.unknown_excuses(outcomes, folder)
+    unknown = mutator.unknown_survivors(outcomes, folder)
     for line in unknown:
         click.echo(f"{line}: is listed as a survivor, but no such mutation exists")
-    allowed = sum(not outcome.killed and outcome.fine for outcome in outcomes)
+    allowed = sum(not outcome.killed and outcome.passed for outcome in outcomes)
     click.echo(f"{len(outcomes)} mutations, {allowed} allowed survivors", err=True)
-    if unknown or not all(outcome.fine for outcome in outcomes):
+    if unknown or not all(outcome.passed for outcome in outcomes):
         raise SystemExit(1)
 
 

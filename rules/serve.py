@@ -1,4 +1,4 @@
-"""`fleetmedic rules serve` and `rules fit`: run the detectors as a service, or once."""
+"""The commands `fleetmedic rules serve` and `rules fit`: run the detectors as a service, or once."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ log = structlog.get_logger("rules")
 
 
 def _one_thread() -> None:
-    """Limit numpy to one thread, so that a fit does not load the whole machine. It must be
-    called before numpy is imported, so the commands below import their modules locally."""
+    """Limit numpy to one thread, so that a fit does not load the whole machine.
+
+    Must be called before numpy is imported, so the commands below import their modules locally.
+    """
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
@@ -69,7 +71,7 @@ def serve(config: Path, listen: str) -> None:
     from rules.service import DetectorService
 
     service = DetectorService(settings, tuple(DETECTORS))
-    pages = server(*_address(listen), service.board)
+    pages = server(*_address(listen), service.results)
     threading.Thread(target=pages.serve_forever, daemon=True, name="http").start()
     stopped = threading.Event()
 

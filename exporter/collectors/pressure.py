@@ -1,4 +1,4 @@
-"""Pressure stall information (PSI): time that tasks waited for CPU, memory and I/O."""
+"""Exports pressure stall information (PSI): the time that tasks waited for CPU, memory and I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = {
 
 
 class Pressure:
-    """Reads `procfs`/pressure, which counts in microseconds. No data on kernels without PSI."""
+    """Reads `procfs`/pressure, in microseconds. Exports nothing on a kernel without PSI."""
 
     name = "pressure"
     inline = False

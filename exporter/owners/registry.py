@@ -1,4 +1,4 @@
-"""The sources of holdings, in the order in which they are read, and their settings."""
+"""The registry of allocation sources, in reading order, and their settings."""
 
 from __future__ import annotations
 
@@ -54,8 +54,11 @@ OWNER_FLAGS: tuple[Flag, ...] = (
 
 
 def owners(parts: CollectorContext) -> tuple[HoldingSource, ...]:
-    """The sources of this exporter. Each source checks at every read whether its scheduler is on the node.
-    For simulated GPUs, this machine's own schedulers are irrelevant."""
+    """Return the allocation sources of this exporter.
+
+    Each source checks at every read whether the node has its scheduler. For simulated GPUs, the
+    schedulers of this machine are not read.
+    """
     flags = {flag.name: parts.flags.get(flag.name) or flag.default for flag in OWNER_FLAGS}
     local = (LocalOwners(parts.cluster_dir, parts.node),) if parts.cluster_dir else ()
     if parts.simulated:
@@ -72,7 +75,7 @@ def owners(parts: CollectorContext) -> tuple[HoldingSource, ...]:
 
 
 def services(parts: CollectorContext) -> tuple[str, ...]:
-    """Programs that may use GPUs without holding them."""
+    """Return the programs that may use GPUs without an allocation."""
     return _names(str(parts.flags.get(_SERVICES) or ",".join(SERVICES)))
 
 

@@ -364,7 +364,7 @@ def test_any_bytes_are_refused_or_shown_so_that_others_read_the_same(data: bytes
     except TextFileRejected as error:
         assert error.reason in get_args(Reason)  # noqa: PT017 - either is well
         return
-    described = merged.described()
+    described = merged.schemas()
     blocks = Renderer(CATALOGUE).render(merged.samples(described), described)
     text = Fragment(blocks).plain(ExpositionFormat.TEXT).decode()
     theirs = {  # OpenMetrics requires _total for counters
