@@ -28,6 +28,7 @@ from exporter.reports.report import (
     TrainingReport,
 )
 from exporter.reports.reporter_process import has_exited
+from exporter.reports.step_ages import StepAges
 
 FORGET_ENDED_SECONDS = 3600.0
 FORGET_SECONDS = 7 * 86_400.0
@@ -64,14 +65,23 @@ class ProgressCollector:
         self._receiver = Receiver(socket, self._inbox.take) if socket else None
         self._cluster = cluster
         self._totals = PipelineTotals()
+        self._ages = StepAges()
 
     def collect(self, now: float) -> Iterator[Sample]:
         if self._cluster is not None:
             self._permissions.set_owners(self._cluster.users())
         if self._receiver is not None:
             self._receiver.start()
-        reports = self._current_reports(now)
-        yield from self._jobs([report for report in reports if isinstance(report, TrainingReport)])
+        current = self._current_reports(now)
+        reports = [stored.report for stored in current]
+        training = [report for report in reports if isinstance(report, TrainingReport)]
+        ages = {
+            stored.report.key: self._ages.age(stored.report, now - stored.at)
+            for stored in current
+            if isinstance(stored.report, TrainingReport)
+        }
+        self._ages.keep(ages)
+        yield from self._jobs(training, ages)
         for report in reports:
             yield from self._one(report)
         self._totals.keep({report.key for report in reports})
@@ -82,10 +92,11 @@ class ProgressCollector:
         for reason, count in counts:
             yield Sample("gpu_exporter_progress_rejected_total", (reason,), count)
 
-    def _jobs(self, reports: list[TrainingReport]) -> Iterator[Sample]:
+    @staticmethod
+    def _jobs(reports: list[TrainingReport], ages: Mapping[Key, float | None]) -> Iterator[Sample]:
         for _, ranks in groupby(reports, lambda report: report.job_id):
             of_job = list(ranks)
-            yield from report_samples.job(of_job, dead=all(map(has_exited, of_job)))
+            yield from report_samples.job(of_job, ages, dead=all(map(has_exited, of_job)))
 
     def _one(self, report: Report) -> Iterator[Sample]:
         if isinstance(report, TrainingReport):
@@ -96,7 +107,7 @@ class ProgressCollector:
             pooled = self._cluster is not None and self._cluster.pooled(report.service)
             yield from report_samples.serving(report, pooled)
 
-    def _current_reports(self, now: float) -> list[Report]:
+    def _current_reports(self, now: float) -> list[StoredReport]:
         """Return the newest unexpired report of each reporter, sorted by reporter."""
         newest: dict[Key, StoredReport] = {}
         began = time.monotonic()
@@ -108,7 +119,7 @@ class ProgressCollector:
         old = {key for key, stored in newest.items() if _is_expired(stored, now)}
         self._inbox.forget(old)
         self._permissions.keep({key[:2] for key in newest.keys() - old}, since=began)
-        return [newest[key].report for key in sorted(newest.keys() - old)]
+        return [newest[key] for key in sorted(newest.keys() - old)]
 
     def _count(self, reason: Reason) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from exporter.reports.report import (
     TrainingReport,
     parse,
 )
+from exporter.reports.report_disk import ReportDisk
 
 MAX_FILES = 1000
 MAX_ENTRIES = 20_000  # maximum number of folder entries to scan
@@ -46,7 +47,7 @@ class ReportFiles:
     """Reads report files that have changed.
 
     `rejected` is the number of rejected files. `count` is called once per rejected file, and again
-    if the file has changed. While the file system is full, reports of training jobs are rejected.
+    if the file has changed. While jobs cannot write to the file system, reports of training jobs are rejected.
     Otherwise a job that cannot write its report would look like a job that makes no progress.
     """
 
@@ -54,6 +55,7 @@ class ReportFiles:
         self, folder: Path, permissions: ReportPermissions, count: Callable[[Reason], None]
     ) -> None:
         self._folder = folder
+        self._disk = ReportDisk(folder)
         self._permissions = permissions
         self._count = count
         self._seen: dict[str, _ReportFile] = {}
@@ -64,7 +66,7 @@ class ReportFiles:
         """Yield all valid reports, by file name. If the directory is missing, no job has started
         yet."""
         names = self._names()
-        full = self._full()
+        unwritable = self._disk.unwritable()
         self._seen = {name: self._seen[name] for name in names if name in self._seen}
         counted: dict[str, tuple[object, Reason]] = {}
         for name in names:
@@ -75,8 +77,8 @@ class ReportFiles:
                 if isinstance(seen.found, ReportRejected):
                     raise seen.found
                 self._permissions.check(seen.found.key, seen.uid)
-                if full and isinstance(seen.found, TrainingReport):
-                    raise ReportRejected("full", "its file system is full")
+                if unwritable and isinstance(seen.found, TrainingReport):
+                    raise ReportRejected("unwritable", "its file system is full or read-only")
             except ReportRejected as error:
                 counted[name] = (mark, error.reason)
                 continue
@@ -94,15 +96,6 @@ class ReportFiles:
         except FileNotFoundError:
             return []
         return sorted(names)[:MAX_FILES]
-
-    def _full(self) -> bool:
-        """Return whether jobs cannot write reports, because disk space or inodes are exhausted."""
-        try:
-            status = os.statvfs(self._folder)
-        except OSError:
-            return False
-        no_inode = status.f_files > 0 and status.f_favail == 0
-        return status.f_bavail * status.f_frsize < MAX_BYTES or no_inode
 
     def _read_file(self, name: str) -> _ReportFile:
         """Return the report file, read again if it changed.

@@ -22,7 +22,7 @@ Rank = Annotated[int, msgspec.Meta(ge=0, le=MAX_RANK)]
 _CODE = re.compile(r"[1-5][0-9]{2}", re.ASCII)
 
 Reason = Literal[
-    "kind", "size", "format", "value", "name", "owner", "rate", "limit", "unreadable", "full"
+    "kind", "size", "format", "value", "name", "owner", "rate", "limit", "unreadable", "unwritable"
 ]
 REASONS: tuple[Reason, ...] = (
     "kind",
@@ -34,7 +34,7 @@ REASONS: tuple[Reason, ...] = (
     "rate",
     "limit",
     "unreadable",
-    "full",
+    "unwritable",
 )
 
 

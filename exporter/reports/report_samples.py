@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 
 import msgspec
 
 from exporter.exposition import Sample
-from exporter.reports.report import PipelineReport, ServingReport, TrainingReport
+from exporter.reports.report import Key, PipelineReport, ServingReport, TrainingReport
 from fleetmedic.progress.serving import BUCKETS
 
 Values = tuple[tuple[str, float | None], ...]
@@ -22,12 +22,14 @@ def _given(labels: tuple[str, ...], values: Values) -> Iterator[Sample]:
             yield Sample(name, labels, value)
 
 
-def job(ranks: Sequence[TrainingReport], dead: bool = False) -> Iterator[Sample]:
+def job(
+    ranks: Sequence[TrainingReport], ages: Mapping[Key, float | None], dead: bool = False
+) -> Iterator[Sample]:
     """Yield the samples of a job from the reports of all its ranks on this node.
 
     The values are those of the lowest running rank. The data wait is the longest of all ranks,
     because the slowest rank delays the others. A time of 0 means that the event has not happened
-    yet. `dead`: all processes of the job have ended, regardless of the reports.
+    yet. `ages`: the seconds since the latest step of each rank. `dead`: all processes of the job have ended, regardless of the reports.
     """
     report = min(ranks, key=lambda rank: (rank.running is False, rank.rank))
     loss = report.loss
@@ -38,6 +40,7 @@ def job(ranks: Sequence[TrainingReport], dead: bool = False) -> Iterator[Sample]
         ("training_step", report.step),
         ("training_step_duration_seconds", report.step_seconds or None),
         ("training_last_step_timestamp_seconds", report.step_at or None),
+        ("training_step_age_seconds", ages.get(report.key)),
         ("training_data_wait_seconds", max(waits, default=None)),
         (
             "training_checkpoint_last_success_timestamp_seconds",

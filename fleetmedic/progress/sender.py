@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -27,8 +26,9 @@ def environment(name: str, default: str = "") -> str:
 class Sender:
     """Sends the reports of one reporter; `stem` is the name of its file without `.json`.
 
-    If `send` fails (directory or exporter missing), the report is lost. The job continues. If the disk or a
-    quota is full, the earlier report of a training job is deleted: the job would seem to make no steps.
+    If `send` fails, the report is lost and the job continues. If the job cannot write its file, for
+    example because the disk, a quota or its file descriptors are exhausted, the earlier report of a
+    training job is deleted: otherwise the job would seem to make no steps.
     """
 
     def __init__(self, stem: str, directory: Place, address: Place) -> None:
@@ -95,10 +95,10 @@ class Sender:
             os.replace(beside, self._path)  # noqa: PTH105
         except ValueError:
             return
-        except OSError as error:
+        except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(beside)  # noqa: PTH108
-            if training and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if training:
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)  # noqa: PTH108
 

@@ -54,8 +54,8 @@ def test_the_file_holds_what_the_job_said(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in tmp_path.iterdir()] == ["train-a.json"]
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_on_a_full_disk_no_report_of_a_training_job_is_left_to_grow_old(
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO])
+def test_a_training_job_that_cannot_write_leaves_no_report_to_grow_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     training, pipeline = Progress("train-a", tmp_path), Pipeline("etl", tmp_path)
