@@ -1,4 +1,4 @@
-"""The status of each alert of an incident, and of all together."""
+"""Determine the status of each alert of an incident, and the combined status of the incident."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ NEVER = replace(OVER)
 
 @dataclass(frozen=True, slots=True)
 class AlertEvidence:
-    """One alert of an incident with its status. `counts`: it is a signal against the target now."""
+    """One alert of an incident with its status. `counts`: the alert is a signal against the target
+    now.
+    """
 
     episode: Episode
     sign: AlertSignal
@@ -37,15 +39,22 @@ class AlertEvidence:
 
 @dataclass(frozen=True, slots=True)
 class IncidentEvidence:
-    """The alerts of one incident. `repaired_at` is its target's last repair or boot (Unix seconds)."""
+    """The alerts of one incident with their status.
+
+    `repaired_at` is the time of the target's last repair or boot (Unix seconds). `tested_sick`: a
+    test has failed since the incident's last repair.
+    """
 
     heard: tuple[AlertEvidence, ...]
     repaired_at: float
     tested_sick: bool
 
     def weighed(self, strange: Collection[str] = ()) -> Evidence:
-        """The status of all alerts together. `strange`: keys of alerts that name other hardware; those
-        that are over do not count for this target."""
+        """Return the combined status of all alerts.
+
+        `strange` are the keys of alerts that name other hardware. Such an alert is ignored when it
+        is over.
+        """
         signs = (
             one.sign
             for one in self.heard
@@ -55,26 +64,26 @@ class IncidentEvidence:
 
     @property
     def active(self) -> bool:
-        """Whether one of them is, or may be, firing."""
+        """Return whether at least one alert is firing or may be firing."""
         return any(one.sign.evidence.standing is not AlertStatus.OVER for one in self.heard)
 
     @property
     def latest_event(self) -> float | None:
-        """When the latest event that still counts happened (Unix seconds); None without one."""
+        """Return the time of the latest event that still counts (Unix seconds), or None."""
         times = (one.sign.event_at for one in self.heard if one.counts)
         return max((at for at in times if at is not None), default=None)
 
     def names(self, strange: Collection[str] = ()) -> frozenset[str]:
-        """The names of the alerts that count as signals against the target now."""
+        """Return the names of the alerts that are signals against the target now."""
         counted = (one.episode for one in self.heard if one.counts)
         return frozenset(one.alertname for one in counted if one.key not in strange)
 
     def claims(self, strange: Collection[str] = ()) -> tuple[Episode, ...]:
-        """The alerts that identify the hardware: the active ones, else those that may be active, else
-        those about this target that are over.
+        """Return the alerts that identify the hardware.
 
-        An alert that is over does not name other hardware, so a label that was wrong for a minute has no
-        lasting effect.
+        These are the active alerts. If there are none, the alerts that may be active; otherwise the
+        alerts that are over and that name this target's hardware. An alert that is over is ignored
+        if it names other hardware, so a label that was wrong for a minute has no lasting effect.
         """
         active = [
             one.episode for one in self.heard if one.sign.evidence.standing is AlertStatus.ACTIVE
@@ -95,9 +104,10 @@ async def gather_evidence(
     *,
     ask: bool,
 ) -> IncidentEvidence:
-    """The status of an incident's alerts. `ask`: Prometheus must confirm them too.
+    """Query the status of an incident's alerts.
 
-    `concerns`: whether an alert supports what the incident's playbook does; other alerts are ignored.
+    `ask`: Prometheus must confirm each alert too. `concerns` returns whether an alert supports the
+    action of the incident's playbook; other alerts are ignored.
     """
     repaired = max(incident.repaired_at or 0.0, last_repaired_at(incident.target, book))
     ask = ask or repaired > 0
@@ -126,9 +136,11 @@ async def gather_evidence(
 
 
 async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | None:
-    """When the event that an event alert reports happened (Unix seconds); None if unknown.
+    """Return when the event of an event alert (an XID or ECC error) happened (Unix seconds); None
+    if unknown.
 
-    By the sensors, not by the alert's own start, which its sender chooses.
+    The time comes from metrics in Prometheus. The alert's start time is not trusted, because its
+    sender can choose it.
     """
     known = None
     if target.gpu is not None and alert.name.startswith("GpuXid"):
@@ -144,7 +156,11 @@ async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | 
 
 
 def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence:
-    """The status of an alert, given whether it fires in the Prometheus that evaluates its rule."""
+    """Return the status of an alert, given whether it fires in the Prometheus that evaluates its
+    rule.
+
+    `fires` is None if Prometheus did not answer.
+    """
     if fires:
         return evidence
     if fires is None:
@@ -164,7 +180,7 @@ def _to_confirm(evidence: Evidence, event: bool) -> bool:
 
 
 def _counts(sign: AlertSignal, repaired_at: float) -> bool:
-    """Whether an alert is a signal now: active, or a confirmed event since the last repair."""
+    """Return whether an alert is a signal now: active, or a confirmed event after the last repair."""
     if sign.event_at is None:
         return sign.evidence.standing is AlertStatus.ACTIVE
     over = sign.evidence.standing is AlertStatus.OVER and sign.confirmed

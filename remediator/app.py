@@ -1,4 +1,4 @@
-"""The composition root: builds the remediator from the settings, serves it, and shuts it down."""
+"""Build the remediator from its settings, serve it, and shut it down."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ END_WITHIN = 2
 
 @dataclass(frozen=True, slots=True)
 class RunningRemediator:
-    """A running remediator."""
+    """The parts of a running remediator that the HTTP server uses."""
 
     engine: Engine
     reconciler: Reconciler
@@ -67,7 +67,7 @@ class RunningRemediator:
     journal: Journal
 
     async def unready(self) -> str | None:
-        """Why alerts cannot be made durable now; None if they can."""
+        """Return the reason why the journal cannot store alerts now; None if it can."""
         try:
             await self.journal.check()
         except JournalDown as error:
@@ -76,14 +76,18 @@ class RunningRemediator:
 
 
 class _UvicornServer(uvicorn.Server):
-    """Does not handle signals: uvicorn would raise them again, and the journal would not be closed."""
+    """A uvicorn server without signal handlers.
+
+    uvicorn's handlers would raise the signal again after shutdown, and the journal would not be
+    closed.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     def end(self) -> None:
-        """Finish current requests, then stop."""
+        """Finish the current requests, then stop."""
         self.should_exit = True
 
 
@@ -95,9 +99,11 @@ async def running(
     cluster: Cluster,
     take_over: str = "",
 ) -> AsyncIterator[RunningRemediator]:
-    """Everything except the HTTP server: the journal replayed, lanes and reconciler running.
+    """Run the remediator without its HTTP server: replay the journal, start the engine and
+    background tasks.
 
-    `take_over` is the reason with which the cluster's lock is taken from another installation.
+    `take_over` is the reason to take the cluster's lock from another installation; empty: do not
+    take it.
     """
     book = JournalState()
     clock = WallClock()
@@ -222,14 +228,14 @@ async def running(
 
 
 def notifications(settings: RemediatorSettings) -> Notifications:
-    """The channels of notifications.yml; none if it is not configured. Raises UserError."""
+    """Read notifications.yml; returns no channels if the file is not configured. Raises UserError."""
     return read_notifications(settings.notifications) if settings.notifications else Notifications()
 
 
 async def _lock(
     settings: RemediatorSettings, data_dir: Path, cluster: Cluster, take_over: str
 ) -> ClusterLock | None:
-    """The cluster's lock, claimed once. None at level observe, which needs no lock and blocks nobody's."""
+    """Acquire the cluster's lock once. Returns None at level observe, which needs no lock."""
     if settings.level is Level.OBSERVE:
         return None
     lock = ClusterLock(cluster, read_identity(data_dir), socket.gethostname(), take_over)
@@ -240,7 +246,7 @@ async def _lock(
 async def serve(
     settings: RemediatorSettings, data_dir: Path, host: str, port: int, take_over: str = ""
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises UserError for invalid settings and files."""
+    """Serve until SIGTERM or SIGINT. Raises UserError for invalid settings or files."""
     token, warning = read_token(settings.token_file)
     if warning:
         log.warning("token_file_open", text=warning)
@@ -286,7 +292,7 @@ async def serve(
 
 
 def runbook_urls(settings: RemediatorSettings) -> dict[str, str]:
-    """The URLs of this site, without credentials, by those that the runbooks are written with."""
+    """Map the localhost URLs in the runbooks to the URLs of this installation, without credentials."""
     written = {
         "http://localhost:9090": settings.prometheus_url,
         "http://localhost:9093": next(iter(settings.alertmanager_urls), None),
@@ -306,7 +312,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _say(event: Event) -> None:
-    """Log one line for each durable event."""
+    """Log one line for each event that is stored in the journal."""
     log.info(
         str(event.kind),
         seq=event.seq,

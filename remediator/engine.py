@@ -1,6 +1,7 @@
-"""The engine: one lane per target around a pure core. Gather facts, decide, record, carry out, repeat.
+"""The engine: runs one task per target, which gathers facts, decides, records the decision and
+acts.
 
-No action starts before it is durable in the journal, and only durable events change the book.
+No action starts before its event is durable in the journal. Only durable events change the state.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ SPENDING = frozenset(
 
 @dataclass(slots=True)
 class _TargetLane:
-    """The work on one target: alerts to process, and the event that wakes it."""
+    """The task of one target: its queue of alerts, and the event that wakes it."""
 
     inbox: deque[Alert] = field(default_factory=deque)
     failures: int = 0
@@ -67,7 +68,7 @@ class _TargetLane:
 
 
 class Engine:
-    """Runs all incidents, one lane per target."""
+    """Runs all incidents. Each target has its own task, so that targets are handled concurrently."""
 
     def __init__(
         self, rules: Policy, book: JournalState, journal: EventAppender, world: EngineContext
@@ -94,25 +95,25 @@ class Engine:
             self._kick(incident.target)
 
     async def close(self) -> None:
-        """Stop all lanes; the next process checks the announced steps."""
+        """Stop all tasks. The next process checks the announced steps."""
         tasks = [lane.task for lane in self._lanes.values() if lane.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def wake_all(self) -> None:
-        """Let every open incident decide again."""
+        """Decide again about every open incident now."""
         for incident in self._book.open_incidents():
             self._kick(incident.target)
 
     def playbook(self, name: str) -> Playbook | None:
-        """The playbook of that name, if it is still configured."""
+        """Return the playbook of that name, or None if it is no longer configured."""
         return self._rules.playbook(name)
 
     async def receive(self, alerts: Sequence[Alert], source: str) -> int:
-        """Make alerts durable, then process them; returns the number of new alerts.
+        """Store alerts durably, then handle them; returns the number of new alerts.
 
-        Raises JournalDown; then nothing was recorded.
+        Raises JournalDown if they cannot be stored; then none is recorded.
         """
         now = self._world.now()
         news: list[tuple[Alert, Route]] = []
@@ -135,7 +136,11 @@ class Engine:
         return len(news)
 
     async def take_up(self, alerts: Iterable[Alert]) -> None:
-        """Decide again about alerts that fire on after a release expired, or report a further event."""
+        """Decide again about alerts whose incident has ended.
+
+        These are alerts that still fire after a person's release has expired, or that report a new
+        event.
+        """
         now, pin, book = self._world.now(), self._rules.terms.pin, self._book
         for alert in alerts:
             found = self._rules.route(alert)
@@ -147,7 +152,7 @@ class Engine:
                 self._sort_in(alert, found)
 
     async def note_withheld(self, alerts: Iterable[tuple[Alert, Evidence]]) -> None:
-        """Record, once per alert, why no action follows from alerts that Alertmanager withholds."""
+        """Record, once per alert, why silenced, inhibited and muted alerts lead to no action."""
         now = self._world.now()
         written: list[Event] = []
         noted: set[tuple[str, Reason]] = set()
@@ -165,19 +170,19 @@ class Engine:
         self._withheld = noted
 
     async def pause(self, by: str, why: str) -> None:
-        """Pause all actions, durably."""
+        """Pause all actions, and record it in the journal."""
         await self._journal.append((events.paused(by, why, self._world.now()),))
         self.wake_all()
 
     async def resume(self, by: str) -> None:
-        """Resume all actions, durably."""
+        """Resume all actions, and record it in the journal."""
         # Changes during the pause, such as a silence, must be known before actions resume.
         await self._world.senses.refresh()
         await self._journal.append((events.resumed(by, self._world.now()),))
         self.wake_all()
 
     def _sort_in(self, alert: Alert, found: Route) -> None:
-        """Pass an alert to the lane of its target."""
+        """Pass an alert to the task of its target."""
         if found.playbook is None or found.target is None:
             return
         if alert.firing:
@@ -193,7 +198,7 @@ class Engine:
             lane.task = asyncio.create_task(self._run(target, lane), name=f"lane {target}")
 
     async def _run(self, target: Target, lane: _TargetLane) -> None:
-        """Run one lane until its target has neither an incident nor a new alert."""
+        """Run the task of one target until the target has neither an incident nor a new alert."""
         while True:
             lane.wake.clear()
             try:
@@ -216,9 +221,10 @@ class Engine:
                     await lane.wake.wait()
 
     async def _failed(self, target: Target, lane: _TargetLane, error: str) -> float:
-        """Count an exception of a lane; the third in a row ends its cause, and a person is notified.
+        """Count an exception of a target's task; returns the seconds until the next attempt.
 
-        Returns the seconds until the lane tries again.
+        After three exceptions in a row, the alert is dropped or the incident is escalated, and
+        people are notified.
         """
         self._world.lane_failed()
         lane.failures += 1
@@ -237,7 +243,7 @@ class Engine:
         return min(ASK_AGAIN * float(2 ** min(lane.failures, 10)), SLOWEST_LANE)
 
     async def _admit(self, alert: Alert, target: Target) -> None:
-        """Absorb an alert, ignore it as older than the repair, or open an incident for it."""
+        """Handle one alert: add it to an incident, suppress it, or open an incident."""
         found = self._rules.route(alert)
         if found.playbook is None:
             return
@@ -254,7 +260,10 @@ class Engine:
         self._gather(target)
 
     async def _advance(self, target: Target) -> float | None:
-        """One decision on the target's incident; returns the seconds to wait, None without an incident."""
+        """Make one decision about the target's incident.
+
+        Returns the seconds until the next decision, or None if there is no incident.
+        """
         incident = self._book.incident_on(target)
         if incident is None:
             return None
@@ -285,7 +294,10 @@ class Engine:
     async def _decide(
         self, incident: Incident, playbook: Playbook, *, holds_only: bool = False
     ) -> float | None:
-        """Decide and record; returns the seconds to wait. With `holds_only`, None if it is not a hold."""
+        """Decide and record the decision; returns the seconds until the next one.
+
+        With `holds_only`, a decision other than a hold is not recorded, and the result is None.
+        """
         view = await self._world.senses.view(incident, playbook)
         if view.stops.storm and view.pool.name not in self._book.storms and view.pool.name:
             await self.storms.begin(view.pool.name, view.stops.storm)
@@ -328,7 +340,9 @@ class Engine:
         self._gather(node)
 
     def _gather(self, target: Target) -> None:
-        """Wake the lanes of a node's GPUs, so that each hands its incident over to the node's."""
+        """Wake the tasks of a node's GPUs, so that each hands its incident over to the node's
+        incident.
+        """
         if target.kind is TargetKind.NODE and self._book.incident_on(target) is not None:
             for incident in absorbable(target, self._book):
                 self._kick(incident.target)
@@ -354,7 +368,10 @@ class Engine:
         return ASK_AGAIN if outcome.kind is Kind.STEP_WITHDRAWN else 0.0
 
     async def _confirm(self, identity: str, playbook: Playbook, step: Step) -> Verdict:
-        """Whether a step is still allowed: the guards once more, on facts gathered for the step."""
+        """Return the verdict of the guards right before a step.
+
+        Disruptive steps use facts that are gathered for this check.
+        """
         incident, senses = self._book.incidents[identity], self._world.senses
         if step_guards.needs_facts(step, playbook):
             view = await senses.view(incident, playbook, fresh=True)
@@ -364,20 +381,22 @@ class Engine:
         return step_guards.right_before(case, step)
 
     def _alone(self, target: Target) -> asyncio.Lock:
-        """The lock from a decision to its record: the lanes of a node and its GPUs change each other's
-        incidents."""
+        """Return the lock to hold from a decision until it is recorded.
+
+        A node and its GPUs share a lock, because their incidents change each other.
+        """
         return self._kin[hash(target.name) % KIN]
 
     def _heard(self, incident: Incident) -> bool:
-        """Whether an alert in the incident's lane would be a further independent signal."""
+        """Return whether a queued alert would be an additional independent signal for the incident."""
         lane = self._lanes.get(incident.target)
         known = {instrument(episode.alertname) for episode in incident.alerts}
         return lane is not None and any(instrument(alert.name) not in known for alert in lane.inbox)
 
     async def _orphaned(self, incident: Incident) -> float:
-        """Hand over an incident whose playbook is no longer configured to a person.
+        """Escalate an incident whose playbook is no longer configured.
 
-        A person's release order is still carried out, with a playbook that takes no other action.
+        A person's release order is still carried out, with an empty playbook.
         """
         if incident.released is not None or (
             incident.prepared is not None and incident.prepared.step.action == "release"

@@ -1,7 +1,8 @@
-"""Carries out one announced step: observe, act, observe again until the effect is seen or overdue.
+"""Run one announced step: observe, act, and observe until the effect is present or the deadline has
+passed.
 
-The step's announcement is durable before this runs. Every action is idempotent by its operation id; even so,
-the effect is checked before an action is repeated.
+The announcement is already durable in the journal. Every action is idempotent by its operation id.
+Even so, the effect is checked before an action is repeated.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ GRACE_AFTER_RESTART = 10.0
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """The outcome of a step."""
+    """The result of a step: done, failed or withdrawn, with the reason and a text."""
 
     kind: Kind
     reason: Reason
@@ -40,7 +41,7 @@ class StepOutcome:
 
 
 class Executor:
-    """Limits how many disruptive steps of each kind run at once."""
+    """Runs steps, and limits how many disruptive steps of each type run at the same time."""
 
     def __init__(
         self,
@@ -60,7 +61,9 @@ class Executor:
         self._now = now
 
     async def run(self, run: StepRun, tools: Tools, *, resumed: bool) -> StepOutcome:
-        """The outcome of a step. `resumed`: another process may have started the step."""
+        """Run a step and return its result. `resumed`: an earlier process may have started the
+        step.
+        """
         action = self._registry.get(run.step.action)
         if not action.disruptive:
             return await self._carry_out(action, run, tools, resumed=resumed)
@@ -105,9 +108,10 @@ class Executor:
             pause = min(pause * 1.5, SLOWEST_LOOK)
 
     async def _against(self, step: Step, tools: Tools, wait: bool) -> StepOutcome | bool:
-        """The last check before a step; False allows the step.
+        """Check right before the action whether the step is still allowed; False allows it.
 
-        True keeps observing without acting (`wait`); an outcome withdraws the step.
+        True means to observe without acting (`wait`). A StepOutcome means that the step is
+        withdrawn.
         """
         if step.action == "notify":
             return False
@@ -121,7 +125,9 @@ class Executor:
     async def _refused(
         self, action: Action, step: Step, tools: Tools, refused: ClusterError
     ) -> StepOutcome:
-        """The call may have had its effect before it failed, so observe once more."""
+        """Return the result after a failed call, which may have had its effect, so observe once
+        more.
+        """
         again = await self._look(action, step, tools)
         if isinstance(again, Look) and again.over:
             return _seen(again)
@@ -142,7 +148,10 @@ class Executor:
         return None
 
     def _blind(self, action: Action, error: ClusterError, *, began: bool) -> StepOutcome:
-        """The effect cannot be observed; a disruptive step that may have started needs a person."""
+        """Return the result if the effect cannot be observed.
+
+        If a disruptive step may have started, a person must check.
+        """
         unknown = action.disruptive and began
         reason = Reason.EFFECT_UNKNOWN if unknown else Reason.STEP_REFUSED
         return StepOutcome(Kind.STEP_FAILED, reason, str(error))
@@ -163,7 +172,10 @@ def _seen(look: Look) -> StepOutcome:
 def outcome_events(
     incident: Incident, step: Step, outcome: StepOutcome, now: float
 ) -> tuple[Event, ...]:
-    """The events of an outcome. The end of a notification and its message are recorded together."""
+    """Return the events for the result of a step.
+
+    The end of a `notify` step and its message are recorded together.
+    """
     ended = step_event(
         outcome.kind, incident, step, now, outcome.reason, outcome.text, passed=outcome.passed
     )

@@ -1,4 +1,7 @@
-"""Orders from people about one target or incident: release, close, retry. Author and reason are recorded."""
+"""Orders from people about one target or incident: release, close, retry.
+
+The journal records the author and the reason of each order.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,11 @@ from remediator.engine_context import EngineContext, EventAppender
 
 
 class IncidentOrders:
-    """The orders. `playbook` returns a configured playbook; `kick` wakes a target's lane; `alone` is the
-    lock that is held from a decision on a target to its record."""
+    """Carries out orders about a target or an incident.
+
+    `playbook` returns a configured playbook by name. `kick` wakes the task of a target. `alone`
+    returns the lock to hold from a decision about a target until it is recorded.
+    """
 
     def __init__(
         self,
@@ -31,7 +37,7 @@ class IncidentOrders:
         alone: Callable[[Target], asyncio.Lock],
         pin: float,
     ) -> None:
-        """`pin` is how long (seconds) a release is respected."""
+        """`pin`: the remediator does not quarantine a released target again for this many seconds."""
         self._playbook = playbook
         self._book = book
         self._journal = journal
@@ -43,7 +49,7 @@ class IncidentOrders:
         )
 
     async def release(self, target: Target, by: str, why: str) -> str:
-        """Return a target to service; returns a text that says what follows. Raises UserError."""
+        """Return a target to service; returns a text about the consequences. Raises UserError."""
         if target.kind not in (TargetKind.GPU, TargetKind.NODE):
             raise UserError(f"{target} cannot be quarantined; expected NODE, or NODE/3 for a GPU.")
         incident = self._book.incident_on(target)
@@ -91,12 +97,15 @@ class IncidentOrders:
         return f"{target} is back in service; {self._respected}"
 
     def _kept(self, incident: Incident) -> bool:
-        """Whether a person keeps the target out of service by an earlier order, so that this incident has
-        nothing to release."""
+        """Return whether a person's earlier order keeps the target out of service, so the incident
+        releases nothing.
+        """
         return incident.target in self._book.kept and incident.target not in incident.quarantined
 
     async def _marked(self, target: Target) -> bool:
-        """Whether the cluster itself keeps jobs off a GPU; a person may release that too."""
+        """Return whether the cluster itself places no jobs on a GPU. A person's release clears that
+        too.
+        """
         try:
             nodes = await self._world.cluster.list_nodes()
         except ClusterError:
@@ -115,7 +124,7 @@ class IncidentOrders:
     async def close_incident(
         self, identity: str, by: str, why: str, *, keep_quarantine: bool
     ) -> str:
-        """End an incident. Raises UserError."""
+        """Close an incident; returns a text for the person. Raises UserError."""
         async with self._alone(self._open(identity).target):
             return await self._close(identity, by, why, keep_quarantine=keep_quarantine)
 
@@ -139,7 +148,7 @@ class IncidentOrders:
         return f"{identity} is closed." + (f" {kept} stays quarantined." if kept else "")
 
     async def retry(self, identity: str, by: str, why: str) -> str:
-        """Start an incident's playbook again. Raises UserError."""
+        """Start the playbook of an escalated incident again; returns a text. Raises UserError."""
         async with self._alone(self._open(identity).target):
             return await self._retry(identity, by, why)
 
@@ -173,5 +182,5 @@ class IncidentOrders:
 
 
 def _short(target: Target) -> str:
-    """A target in the notation of the command line."""
+    """Return a target in the short notation of the command line, such as node2/3."""
     return str(target).removeprefix("gpu/").removeprefix("node/")

@@ -1,4 +1,4 @@
-"""The remediator's own metrics: counters of journal events, and gauges that are read at each scrape."""
+"""The remediator's own metrics: counters of journal events, and gauges computed at each scrape."""
 
 from __future__ import annotations
 
@@ -67,8 +67,11 @@ class RemediatorMetrics:
     def expect(
         self, actions: Iterable[str], channels: Iterable[str], playbooks: Iterable[str]
     ) -> None:
-        """Start every counter at 0. Prometheus sees no increase in a series whose first value is 1, so the
-        first failure or incident would be missed."""
+        """Create every counter with the value 0.
+
+        `increase` ignores the first value of a series. Without this, the first failure or incident
+        would be missed.
+        """
         for reason in Reason:
             self._decided(reason)
             self._counters["guard_holds"].labels(str(reason))
@@ -84,21 +87,30 @@ class RemediatorMetrics:
                 self._counters["notifications"].labels(channel, result)
 
     def export_target_list(self, discovery: Discovery) -> None:
-        """Also export the state of the target list."""
+        """Export the state of the target list too."""
         self.registry.register(TargetListGauges(discovery))
 
     def lock(self, held: Callable[[], bool]) -> None:
-        """Export whether this installation holds the cluster's lock; absent until called."""
+        """Export whether this installation holds the cluster's lock.
+
+        Without this call the metric is absent.
+        """
         self._gauge(
             "instance_lock_held", "Whether this installation holds the cluster's lock.", held
         )
 
     def pending(self, count: Callable[[], int]) -> None:
-        """Export the number of notifications not yet delivered or expired; absent until called."""
+        """Export the number of notifications that are neither delivered nor expired.
+
+        Without this call the metric is absent.
+        """
         self._gauge("notifications_pending", "Notifications that are not yet delivered.", count)
 
     def alertmanager(self, complete: Callable[[], bool]) -> None:
-        """Export whether Alertmanager's latest response is complete; absent until called."""
+        """Export whether Alertmanager's latest response is complete.
+
+        Without this call the metric is absent.
+        """
         text = "Whether Alertmanager has settled and its latest response contained the Watchdog."
         self._gauge("alertmanager_complete", text, complete)
 
@@ -106,7 +118,7 @@ class RemediatorMetrics:
         self.registry.register(CallableGauge(name, text, read))
 
     def saw(self, event: Event, incident: Incident | None) -> None:
-        """Count one durable event; `incident` is the incident that it belongs to."""
+        """Count one event of the journal. `incident` is the incident to which it belongs."""
         self._counters["journal_events"].inc()
         if event.reason is not None:
             self._decided(event.reason).inc()
@@ -123,7 +135,7 @@ class RemediatorMetrics:
                 self._stages.labels(stage).observe(max(0.0, event.at - incident.opened))
 
     def _decided(self, reason: Reason) -> Any:
-        """The counter of a reason, cached."""
+        """Return the counter of a reason, cached."""
         found = self._reasons.get(reason)
         if found is None:
             found = self._reasons[reason] = self._counters["decisions"].labels(str(reason))
@@ -138,11 +150,11 @@ class RemediatorMetrics:
         self._counters["webhook_auth_failures"].inc()
 
     def lane_failed(self) -> None:
-        """Count an exception in a lane, which is an internal error of the remediator."""
+        """Count an internal error of the remediator in the task of a target."""
         self._counters["lane_failures"].inc()
 
     def told(self, channel: str, result: str) -> None:
-        """Count a notification as `delivered` or `failed`."""
+        """Count a notification with the result `delivered` or `failed`."""
         self._counters["notifications"].labels(channel, result).inc()
 
     def reconciled(self, at: float) -> None:
@@ -150,9 +162,12 @@ class RemediatorMetrics:
         self._reconciled.set(at)
 
     def out(self, nodes: tuple[NodeFacts, ...] | None) -> None:
-        """Record what is out of service. None: the cluster did not answer, so no samples are exported."""
+        """Store the cluster's nodes for the gauge of quarantined targets.
+
+        None means that the cluster did not respond, so the gauge has no samples.
+        """
         self._cluster.nodes = nodes
 
     def page(self) -> bytes:
-        """The metrics in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,6 @@
-"""Notifications that are not about a single incident, and the escalation of a failing lane. Pure."""
+"""Notifications that are not about a single incident, and the escalation after internal errors.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,11 @@ from remediator.messages import group_body, incident_body
 def group_notice(
     incident: Incident, settled: Settled, book: JournalState, limits: Limits, now: float
 ) -> tuple[Event, ...]:
-    """One notification for a cause that holds many incidents for long, such as a pause or a silence.
+    """Return one notification for a cause that holds many incidents for long, such as a pause or a
+    silence.
 
-    A cause without its own group name is notified once an hour. A storm is notified when it begins.
+    A cause without an identifier of its own is notified at most once an hour. A storm is notified
+    when it begins.
     """
     hold = settled.hold
     if hold is None or not hold.group or incident.level is Level.OBSERVE:
@@ -50,7 +54,11 @@ def group_notice(
 def lane_failed(
     target: Target, waiting: Alert | None, book: JournalState, text: str, now: float
 ) -> tuple[Event, ...]:
-    """The events for a lane that failed three times: its alert or incident is handed over to a person."""
+    """Return the events after three internal errors on a target: drop its alert or escalate its
+    incident.
+
+    People are notified.
+    """
     reason = Reason.LANE_FAILED
     if waiting is not None:
         op = op_id(waiting.key, "lane_failed", 1)
@@ -74,7 +82,8 @@ def lane_failed(
 
 
 def stray_notice(targets: list[str], book: JournalState, now: float) -> tuple[Event, ...]:
-    """One notification per target and day about a quarantine of the remediator without an incident.
+    """Return one notification per target and day for a quarantine of the remediator without an
+    incident.
 
     Targets that a person keeps out of service are skipped.
     """

@@ -1,7 +1,8 @@
-"""Orders from people by HTTP: pause and resume all actions, release a target, close or retry an incident.
+"""HTTP endpoints for orders: pause and resume all actions, release a target, close or retry an
+incident.
 
-Each order names its author and reason. The status is 409 with a text if the engine cannot carry the order
-out, 404 for an unknown incident, and 400 for an invalid order.
+Each order has an author and a reason. Status 400 means an invalid order, 404 an unknown incident,
+and 409, with a text, that the order cannot be carried out now.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class IncidentOrderRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
 
 class CloseRequest(IncidentOrderRequest, frozen=True, forbid_unknown_fields=True):
-    """An order that ends an incident; `keep_quarantine` leaves its targets out of service."""
+    """An order that closes an incident. `keep_quarantine` keeps its targets quarantined."""
 
     keep_quarantine: bool = False
 
@@ -57,7 +58,7 @@ E = TypeVar("E", bound=IncidentOrderRequest)
 
 
 class OrderEndpoints:
-    """The endpoints that accept orders."""
+    """The HTTP endpoints that accept orders."""
 
     def __init__(self, engine: Engine, book: JournalState) -> None:
         self._engine = engine
@@ -95,7 +96,7 @@ class OrderEndpoints:
         return await _said(self._engine.exits.release(target, order.by, order.reason))
 
     async def close(self, request: Request) -> Response:
-        """End an incident."""
+        """Close an incident."""
         identity = self._known(request)
         order = _with_reason(await body_of(request), CloseRequest)
         keep = order.keep_quarantine
@@ -105,7 +106,7 @@ class OrderEndpoints:
         return await _said(closing)
 
     async def retry(self, request: Request) -> Response:
-        """Start an incident's playbook again."""
+        """Start the playbook of an incident again."""
         identity = self._known(request)
         order = _with_reason(await body_of(request), IncidentOrderRequest)
         return await _said(self._engine.exits.retry(identity, order.by, order.reason))
@@ -118,7 +119,7 @@ class OrderEndpoints:
 
 
 def _with_reason(body: bytes, shape: type[E]) -> E:
-    """An order whose author and reason are not blank. Raises UserError."""
+    """Decode an order and check that author and reason are not blank. Raises UserError."""
     order = parse_json(body, shape, "body")
     for name, text in (("by", order.by), ("reason", order.reason)):
         if not text.strip():

@@ -1,7 +1,7 @@
-"""The reconciler: compares Alertmanager's active alerts, the cluster and the journal at regular intervals.
+"""The reconciler: compares Alertmanager's alerts, the cluster and the journal at regular intervals.
 
-A webhook is only a faster hint. The reconciler finds alerts that webhooks missed and alerts that are over, and
-makes every open incident decide again.
+A webhook only makes the reaction faster. The reconciler finds alerts that webhooks missed and
+alerts that are over, and starts a new decision for every open incident.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = structlog.get_logger("remediator")
 
 @dataclass(frozen=True, slots=True)
 class ReconcilerSources:
-    """The sources that are compared."""
+    """The sources that the reconciler compares."""
 
     alerts: AlertStates
     cluster: Cluster
@@ -38,7 +38,9 @@ class ReconcilerSources:
 
 
 class Reconciler:
-    """Runs until cancelled. `wake` starts the next pass at once."""
+    """Compares the sources at every interval, until cancelled. `wake` starts the next comparison at
+    once.
+    """
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class Reconciler:
         self._wake.set()
 
     async def run(self) -> None:
-        """Compare at every interval."""
+        """Compare the sources at every interval, until cancelled."""
         while True:
             self._wake.clear()
             try:
@@ -77,7 +79,7 @@ class Reconciler:
                 pass
 
     async def once(self) -> None:
-        """One pass."""
+        """Compare the sources once, and start new decisions."""
         now, alerts = self._from.now(), self._from.alerts
         await alerts.refresh(0.0)
         missed = await self._engine.receive(list(alerts.active()), "reconciler")
@@ -97,8 +99,9 @@ class Reconciler:
         self._engine.wake_all()
 
     async def _look_at_cluster(self) -> None:
-        """Count targets out of service by owner, start and end storms, and find quarantines without an
-        incident."""
+        """Query the cluster: update the gauge of quarantined targets, start and end storms, find
+        stray quarantines.
+        """
         try:
             nodes = await self._from.cluster.list_nodes()
         except ClusterError as error:
@@ -110,7 +113,7 @@ class Reconciler:
         await self._look_at_quarantines(nodes)
 
     async def _look_at_quarantines(self, nodes: tuple[NodeFacts, ...]) -> None:
-        """Notify people of quarantines of the remediator that belong to no incident."""
+        """Notify people of the remediator's quarantines that belong to no incident."""
         kept = {target for one in self._from.book.open_incidents() for target in one.quarantined}
         names = {str(target) for target in kept}
         ours = [
@@ -132,7 +135,7 @@ class Reconciler:
 
 
 def ended_alerts(book: JournalState, alerts: AlertStates) -> list[Alert]:
-    """The alerts recorded as firing that are over according to a complete response. Pure."""
+    """Return the alerts that are recorded as firing but are over in a complete response. Pure."""
     if not alerts.complete:
         return []
     return [

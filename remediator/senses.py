@@ -1,4 +1,4 @@
-"""Gathers the facts for decisions from the cluster, Alertmanager, Prometheus and the journal.
+"""Gather the facts for decisions from the cluster, Alertmanager, Prometheus and the journal.
 
 A missing fact is unknown; it never counts as zero or healthy.
 """
@@ -50,7 +50,9 @@ FRESH = 0.1
 
 @dataclass(frozen=True, slots=True)
 class FactSources:
-    """The sources of facts. `other_installation` returns a text if another remediator acts."""
+    """The sources of facts. `other_installation` returns a text if another remediator acts on the
+    cluster.
+    """
 
     cluster: Cluster
     sensors: Sensors
@@ -62,7 +64,7 @@ class FactSources:
 
 
 class Senses:
-    """The facts for one decision at a time."""
+    """Gathers the facts for each decision."""
 
     def __init__(
         self, sources: FactSources, *, ceiling: Level, limits: Limits, factor: float = 1.0
@@ -77,13 +79,14 @@ class Senses:
         self._nodes_at = -1e9
 
     def record_watchdog(self) -> None:
-        """Record that the Watchdog arrived, so the alert path works."""
+        """Record that the Watchdog alert arrived, which shows that the alert path works."""
         self._watchdog_at = time.monotonic()
 
     async def view(self, incident: Incident, playbook: Playbook, *, fresh: bool = False) -> Facts:
-        """The facts for the next decision on an incident. Never raises; a failed query means unknown.
+        """Gather the facts for the next decision on an incident. Never raises; a failed query means
+        unknown.
 
-        `fresh`: query Alertmanager again, right before a step.
+        `fresh`: query Alertmanager again, as needed right before a step.
         """
         alerts = self._from.alerts
         # The quarantine of a new incident does not wait: its alert has just arrived.
@@ -128,25 +131,28 @@ class Senses:
         await self._from.alerts.refresh(0.0)
 
     def stopped(self, incident: Incident) -> Facts:
-        """What stops every step, without any query."""
+        """Return the facts that block every step, such as a pause, without any query."""
         paused = self._from.book.pause is not None
         return Facts(level=self._ceiling, paused=paused, stops=self._stops(incident))
 
     async def health(self, target: Target, since: float, *, settles: bool = True) -> HealthReport:
-        """The health of a GPU or node according to metrics sampled after `since` (Unix seconds).
+        """Judge a GPU or node by metrics sampled after `since` (Unix seconds).
 
-        `settles`: the target was repaired at `since`, so unhealthy samples soon after do not count.
+        `settles`: the target was repaired at `since`, so unhealthy samples soon afterwards do not
+        count.
         """
         return await self._from.sensors.health(
             target, since, self._from.clock.now(), settles=settles
         )
 
     async def event_at(self, alert: Alert, target: Target) -> float | None:
-        """When the event that an alert reports happened (Unix seconds); None if unknown."""
+        """Return when the event that an alert reports happened (Unix seconds); None if unknown."""
         return await event_time(alert, target, self._from.sensors)
 
     def accused(self, incident: Incident, playbook: Playbook) -> bool:
-        """Whether an alert that supports the playbook is active in Alertmanager's last response."""
+        """Return whether an alert that supports the playbook is active in Alertmanager's last
+        response.
+        """
         records = (self._from.book.episodes.get(one.key) for one in incident.alerts)
         return any(
             self._from.alerts.evidence(one.alert, one.received).standing is AlertStatus.ACTIVE
@@ -155,28 +161,30 @@ class Senses:
         )
 
     async def quiet(self, target: Target) -> bool | None:
-        """Whether no hardware alert in a complete response of Alertmanager names the target; None: unknown."""
+        """Return whether no hardware alert names the target. None if Alertmanager's response is
+        incomplete.
+        """
         await self._from.alerts.refresh(RECENT)
         named = self.named(target)
         return None if named is None else not named
 
     def refusal(self) -> str | None:
-        """Why this remediator may take no action; None if it may."""
+        """Return the reason why this remediator may take no action; None if it may."""
         return self._from.other_installation()
 
     def named(self, target: Target) -> bool | None:
-        """Whether a firing hardware alert names the target; None if unknown."""
+        """Return whether a firing hardware alert names the target; None if unknown."""
         if not self._from.alerts.complete:
             return None
         return self._from.accusations.named(target, self._from.alerts)
 
     @property
     def storms_now(self) -> Iterable[Target]:
-        """The hardware that active alerts report as unhealthy now."""
+        """Return the hardware that active alerts report as unhealthy now."""
         return self._from.accusations.active(self._from.alerts, self._from.clock.now())
 
     def storm_in(self, nodes: tuple[NodeFacts, ...], pool: str) -> str | None:
-        """A text if too much of a pool is reported unhealthy now."""
+        """Return a text if too much of a pool is reported unhealthy now, otherwise None."""
         return storm_in(pools.members(nodes, pool), frozenset(self.storms_now))
 
     def _stops(self, incident: Incident) -> Stops:
@@ -204,7 +212,9 @@ class Senses:
         )
 
     def _heard_lately(self, incident: Incident) -> bool:
-        """Whether an alert of the incident was received so recently that it needs no confirmation."""
+        """Return whether an alert of the incident was received so recently that it needs no
+        confirmation.
+        """
         records = (self._from.book.episodes.get(one.key) for one in incident.alerts)
         now = self._from.clock.now()
         return any(one is not None and 0 <= now - one.received <= 60.0 for one in records)
@@ -266,7 +276,9 @@ class Senses:
         return replace(view, dead=await self._is_dead(incident, view, names))
 
     async def _nodes(self, incident: Incident) -> tuple[NodeFacts, ...]:
-        """The cluster's nodes. Held incidents query often, so they share a result for RECENT seconds."""
+        """Return the cluster's nodes. Held incidents query often, so they share a result for RECENT
+        seconds.
+        """
         now = time.monotonic()
         if incident.state is not IncidentState.HELD or now - self._nodes_at > RECENT:
             self._seen_nodes = await self._from.cluster.list_nodes()
@@ -276,7 +288,9 @@ class Senses:
     async def _refuted(
         self, incident: Incident, names: frozenset[str], jobs: tuple[JobFacts, ...]
     ) -> frozenset[str]:
-        """The alerts that report a GPU as lost or hung, if every job on it made a step since they started."""
+        """Return the alerts that report a GPU as lost or hung, if every job on it has since
+        completed a step.
+        """
         refutable = names & REFUTABLE
         running = [job.job_id for job in jobs if job.running]
         if not refutable or not running or incident.state in EARLY:
@@ -288,7 +302,10 @@ class Senses:
     async def _identity(
         self, target: Target, claims: Iterable[Episode], nodes: tuple[NodeFacts, ...]
     ) -> Identity:
-        """Prometheus is queried only for a node, because the alert of a GPU has its UUID."""
+        """Compare the alerts with the inventory.
+
+        Prometheus is queried only for a node, because the alert of a GPU has its UUID.
+        """
         reported = None
         if target.kind is TargetKind.NODE:
             reported = await self._from.sensors.reported_uuids(target.name)
@@ -301,7 +318,10 @@ class Senses:
         return replace(stops, storm=text or "", storm_group=group)
 
     async def _is_dead(self, incident: Incident, view: Facts, names: frozenset[str]) -> bool:
-        """Lost or hung by two signals, or by one while no job on it runs or makes progress."""
+        """Return whether the target is certainly lost or hung.
+
+        This needs two signals, or one if no job on the target runs or makes progress.
+        """
         gone = LOST_OR_HUNG.get(incident.target.kind, frozenset())
         if not names & gone or not view.identity.confirmed:
             return False
@@ -324,7 +344,11 @@ class Senses:
         return replace(view, workload=load)
 
     async def _with_sensors(self, incident: Incident, view: Facts) -> Facts:
-        """Prometheus is queried only if its result matters, so that a slow one delays no quarantine."""
+        """Add the facts from Prometheus.
+
+        Prometheus is queried only if the result matters, so that a slow response does not delay
+        quarantines.
+        """
         running = any(job.running for job in (*view.jobs, *view.node_jobs))
         service = incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD)
         asked = incident.state in LATE or running or service
@@ -350,7 +374,7 @@ class Senses:
         return replace(view, sensors=seen, exporter_down=down, checkpoint_at=saved)
 
     def _attempts(self, incident: Incident) -> tuple[tuple[str, Target, float], ...]:
-        """Earlier steps on the target; after a person's retry only the later ones."""
+        """Return earlier steps on the target. After a person's retry, only later steps count."""
         wanted = [incident.target]
         if incident.target.kind is TargetKind.GPU:
             wanted.append(Target(TargetKind.NODE, incident.target.name))
@@ -362,7 +386,9 @@ class Senses:
         )
 
     async def _siblings(self, incident: Incident, playbook: Playbook) -> int:
-        """How many other GPUs of the node failed within the hold, according to current alerts."""
+        """Return how many other GPUs of the node failed at about the same time, according to
+        current alerts.
+        """
         if playbook.widen_to is None or incident.target.kind is not TargetKind.GPU:
             return 0
         near = [
@@ -381,14 +407,16 @@ class Senses:
         return sum(bool(one.names()) for one in found)
 
     def _widens(self, target: Target) -> bool:
-        """Whether the node has no incident of its own that takes no action for its GPUs now."""
+        """Return whether an incident of the node may take over: there is none yet, or it acts for
+        the node's GPUs.
+        """
         book = self._from.book
         node = book.incident_on(Target(TargetKind.NODE, target.name))
         return node is None or node.level is Level.OBSERVE or covers_gpus(node, book)
 
 
 def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:
-    """The signal that the cluster itself reports the target as unhealthy."""
+    """Return "the cluster" as a signal if the cluster itself reports the target as unhealthy."""
     gpu = node.gpu(target.gpu) if target.gpu is not None else None
     sick = not node.alive or (gpu is not None and gpu.marked is not None)
     return frozenset({"the cluster"} if sick else ())

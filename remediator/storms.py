@@ -1,4 +1,8 @@
-"""Storms: too much of a pool is reported unhealthy at once. Storms start at once and end automatically."""
+"""Record storms: too much of a pool is reported unhealthy at once.
+
+A storm starts at once, and ends automatically when the pool has stayed below the limit for long
+enough.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,9 @@ class Storms:
         self._calm_since: dict[str, float] = {}
 
     async def look(self, nodes: tuple[NodeFacts, ...]) -> None:
-        """Start a storm in each pool of which too much is reported unhealthy; end storms that are over."""
+        """Start a storm in each pool of which too much is reported unhealthy, and end storms that
+        are over.
+        """
         now = self._world.now()
         for pool in sorted({node.pool for node in nodes} | set(self._book.storms)):
             text = self._world.senses.storm_in(nodes, pool)
@@ -41,7 +47,7 @@ class Storms:
                     await self._journal.append((events.storm_ended(pool, now),))
 
     async def begin(self, pool: str, text: str) -> None:
-        """Record a storm in a pool and notify people, unless the storm is already recorded."""
+        """Record a storm in a pool and notify people, unless it is already recorded."""
         async with self._beginning:
             if pool in self._book.storms:
                 return
@@ -54,6 +60,6 @@ class Storms:
             await self._journal.append((began, events.notified(now, op, body, group=key)))
 
     def ended_lately(self) -> bool:
-        """Whether a storm ended so recently that disruptive steps still run one at a time."""
+        """Return whether a storm ended so recently that disruptive steps still run one at a time."""
         ended = max(self._book.storm_ended.values(), default=0.0)
         return self._world.now() - ended < self._limits.calm

@@ -1,7 +1,8 @@
-"""The HTTP server: Alertmanager's webhook, queries about incidents, and orders from people with a token.
+"""The HTTP server: Alertmanager's webhook, queries about incidents, and orders with the token.
 
-The webhook returns 202 only after the alerts are durable, 400 for an invalid payload, and 503 if the journal
-is unavailable. It never returns 429, because Alertmanager would not send the alert again.
+The webhook returns 202 only after the alerts are durable, 400 for an invalid payload, and 503 if
+the journal is unavailable. It never returns 429, because Alertmanager would not send the alert
+again.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """Everything that the HTTP server uses.
+    """The objects that the HTTP server uses.
 
-    `ready` returns why no alert can be accepted now, or None. `receivers` are Alertmanager's receivers
-    that send to the remediator; empty means any. `cluster` is asked whether a job exists. `urls`: the
-    URLs of this site, by those that the runbooks are written with.
+    `ready` returns the reason why alerts cannot be accepted now, or None. `receivers` are
+    Alertmanager's receivers that send to the remediator; empty means any. `cluster` is queried for
+    jobs. `urls` maps localhost URLs in the runbooks to the URLs of this installation.
     """
 
     engine: Engine
@@ -78,7 +79,7 @@ class ServerContext:
 
 
 def make_app(desk: ServerContext) -> Starlette:
-    """The ASGI application; the caller also runs the engine."""
+    """Return the ASGI application. The caller also runs the engine."""
     edge = _WebhookEndpoints(desk)
     orders = OrderEndpoints(desk.engine, desk.book)
     inquiry = QueryEndpoints(desk.book, desk.data_dir, desk.cluster, desk.engine.playbook)
@@ -116,7 +117,7 @@ class _WebhookEndpoints:
         self._strange: set[str] = set()
 
     def guarded(self, endpoint: Endpoint) -> Answer:
-        """Answer only who may call the endpoint; what is raised becomes a status and one sentence."""
+        """Wrap an endpoint with its access check. Exceptions become a status and one sentence."""
 
         async def answered(request: Request) -> Response:
             try:
@@ -147,7 +148,10 @@ class _WebhookEndpoints:
         return Response(status_code=202)
 
     async def notify(self, request: Request) -> Response:
-        """Notify people by a channel. 503 makes Alertmanager retry; 422 means a retry cannot help."""
+        """Send a notification to a channel.
+
+        Status 503 makes Alertmanager retry; 422 means that a retry cannot help.
+        """
         name = request.path_params["channel"]
         if not self._desk.delivery.has(name):
             raise RefusedError(404, "Channel not found in notifications.yml.")
@@ -165,7 +169,7 @@ class _WebhookEndpoints:
         return PlainTextResponse("Healthy.\n")
 
     async def is_ready(self, request: Request) -> Response:
-        """503 with the reason while alerts cannot be made durable."""
+        """Return 503, with the reason, while alerts cannot be stored durably."""
         reason = await self._desk.ready()
         if reason is None:
             return PlainTextResponse("Ready.\n")
@@ -181,7 +185,10 @@ class _WebhookEndpoints:
         return HTMLResponse(page)
 
     async def targets(self, request: Request) -> Response:
-        """For Prometheus' http_sd. On any status but 200, Prometheus keeps its current targets."""
+        """Return the scrape targets for Prometheus' http_sd.
+
+        On any status but 200, Prometheus keeps its current targets.
+        """
         if self._desk.discovery is None:
             raise RefusedError(
                 404, "No target list is configured; set discovery.hosts in remediator.yml."
@@ -210,7 +217,10 @@ class _WebhookEndpoints:
         return HTMLResponse(pages.runbooks())
 
     def _check_receiver(self, receiver: str) -> None:
-        """Warn once about a receiver whose alerts the reconciler does not query from Alertmanager."""
+        """Warn once about a receiver that is missing in alertmanager_receivers.
+
+        The reconciler does not query the alerts of such a receiver.
+        """
         expected = self._desk.receivers
         if not receiver or not expected or receiver in expected or receiver in self._strange:
             return

@@ -1,6 +1,7 @@
-"""The interface of an action: it observes an effect and brings the effect about, using a cluster's verbs.
+"""Define the interface of the remediator's actions, such as `reset_gpu`.
 
-The executor, not the action, writes the journal, enforces the deadline, observes before and after, and
+An action calls the cluster to cause an effect, and observes whether the effect is present. The
+executor writes the journal, enforces the deadline, observes before and after each action, and
 retries transient failures. An action therefore never checks whether it ran before.
 """
 
@@ -18,12 +19,12 @@ from remediator.senses import Senses
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What an action may use for one step.
+    """The cluster, the data sources and the callbacks that an action may use during one step.
 
-    `waited`: seconds since the step started. `heard`: whether an alert of another instrument than the
-    incident's has arrived meanwhile. `accused`: whether one of the incident's alerts is firing now.
-    `confirm`: checks right before the step whether it is still allowed. `alone`: whether disruptive steps
-    run one at a time.
+    `waited` returns the seconds since the step started. `other_signal` returns whether an alert of
+    another instrument than the incident's has arrived since then. `accused` returns whether one of
+    the incident's alerts is firing now. `confirm` checks right before the action whether the guards
+    still allow the step. `alone` returns whether disruptive steps must run one at a time.
     """
 
     cluster: Cluster
@@ -40,9 +41,11 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """An observation. `over` ends the step, successfully or not (`ok`); else `text` says what is missing.
+    """The result of one observation of a step.
 
-    `passed` is the result of tests; None if there is no result.
+    If `over` is true, the step has ended: successfully if `ok` is true, otherwise with a failure.
+    If `over` is false, `text` says what is still missing. `passed` is the result of the tests, or
+    None if there is no result.
     """
 
     over: bool
@@ -52,7 +55,9 @@ class Look:
 
 
 class Action(Protocol):
-    """An action of the remediator. The number of concurrent `disruptive` actions is limited."""
+    """One kind of step that the remediator can run. The number of concurrent `disruptive` actions
+    is limited.
+    """
 
     @property
     def name(self) -> str: ...
@@ -61,9 +66,13 @@ class Action(Protocol):
     def disruptive(self) -> bool: ...
 
     async def observe(self, step: Step, tools: Tools) -> Look:
-        """Check whether the effect is visible. Raises ClusterError if that cannot be checked."""
+        """Check whether the action's effect is present. Raises ClusterError if the check is not
+        possible.
+        """
         ...
 
     async def act(self, step: Step, tools: Tools) -> None:
-        """Bring the effect about; idempotent for the same step. Raises ClusterError."""
+        """Cause the effect. Calling it again for the same step changes nothing. Raises
+        ClusterError.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Signals jobs to write a checkpoint now."""
+"""Implement the action that signals jobs to write a checkpoint now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from remediator.crash_points import effect
 
 @dataclass(frozen=True, slots=True)
 class SignalCheckpoint:
-    """`signal_checkpoint`. A job that has ended meanwhile needs no signal."""
+    """The action `signal_checkpoint`. It skips jobs that have already ended."""
 
     name: str = "signal_checkpoint"
     disruptive: bool = False

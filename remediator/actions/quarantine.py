@@ -1,4 +1,7 @@
-"""Quarantines a GPU or a node: it gets no new jobs. Running jobs stay; other owners' quarantines stay."""
+"""Implement the actions that quarantine a GPU or a node, so that the target gets no new jobs.
+
+Running jobs continue. Quarantines of other owners are not changed.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from remediator.crash_points import effect
 
 @dataclass(frozen=True, slots=True)
 class QuarantineTarget:
-    """`quarantine_gpu` and `quarantine_node`."""
+    """The actions `quarantine_gpu` and `quarantine_node`."""
 
     name: str
     disruptive: bool = False

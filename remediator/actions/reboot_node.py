@@ -1,4 +1,6 @@
-"""Reboots a node. `verify` checks afterwards whether that repaired anything."""
+"""Implement the action that reboots a node. The action `verify` checks later whether this repaired
+it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from remediator.crash_points import effect
 
 @dataclass(frozen=True, slots=True)
 class RebootNode:
-    """`reboot_node`."""
+    """The action `reboot_node`."""
 
     name: str = "reboot_node"
     disruptive: bool = True

@@ -1,4 +1,4 @@
-"""Releases the targets that the incident quarantined."""
+"""Implement the action that releases the targets that the incident quarantined."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from remediator.crash_points import effect
 
 @dataclass(frozen=True, slots=True)
 class ReleaseTarget:
-    """`release`."""
+    """The action `release`."""
 
     name: str = "release"
     disruptive: bool = False

@@ -1,4 +1,6 @@
-"""Resets a GPU. `verify` checks afterwards whether that repaired anything."""
+"""Implement the action that resets a GPU. The action `verify` checks later whether this repaired
+it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from remediator.crash_points import effect
 
 @dataclass(frozen=True, slots=True)
 class ResetGpu:
-    """`reset_gpu`."""
+    """The action `reset_gpu`."""
 
     name: str = "reset_gpu"
     disruptive: bool = True

@@ -1,4 +1,7 @@
-"""Stops jobs and restarts them elsewhere from their checkpoints, without counting a job attempt."""
+"""Implement the action that stops jobs and restarts them elsewhere from their checkpoints.
+
+The restart does not count as a failed attempt of the job.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class RestartJobs:
-    """`restart_jobs`.
+    """The action `restart_jobs`.
 
-    Done when each job runs elsewhere, has ended, or has left the target and waits for capacity: the
-    repair does not depend on free capacity elsewhere.
+    It is done when each job has ended, runs elsewhere, or has left the target and waits for
+    capacity. The repair therefore does not depend on free capacity elsewhere.
     """
 
     name: str = "restart_jobs"
@@ -43,10 +46,11 @@ class RestartJobs:
 
 
 async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]:
-    """Where the job may not start: on the target, or on hardware that other alerts report as unhealthy.
+    """Return the GPUs and nodes on which the job must not be placed.
 
-    A job that the cluster has already moved off the target stays where it runs, even beside hardware that
-    an alert names. If this is empty, the cluster excludes the job's current place.
+    These are the target and the hardware that other alerts report as unhealthy. A job that the
+    cluster has already moved off the target stays where it runs, even if an alert names other
+    hardware there. If the result is empty, the cluster excludes the job's current GPUs or node.
     """
     job = await tools.cluster.job(job_id) if step.also else None
     if step.target.kind is TargetKind.JOB:

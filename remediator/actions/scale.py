@@ -1,4 +1,4 @@
-"""Changes the number of replicas of a workload."""
+"""Implement the action that changes the number of replicas of a workload."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from remediator.crash_points import effect
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """`scale`. Done when the cluster has accepted the new size; it does not wait for ready replicas."""
+    """The action `scale`. It is done when the cluster has accepted the new number of replicas,
+    before they are ready.
+    """
 
     name: str = "scale"
     disruptive: bool = False

@@ -1,7 +1,8 @@
-"""Verifies a target: the active test passes several times in a row, and metrics since then are healthy.
+"""Implement the action that verifies whether a target is healthy.
 
-Alerts are not used, because they keep firing for a while after a repair. Unknown means neither healthy nor
-unhealthy.
+The active test must pass several times in a row, and the metrics since the repair must be healthy.
+Alerts are not used, because they continue to fire for some time after a repair. An unknown result
+counts neither as healthy nor as unhealthy.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from remediator.health import Health
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """`verify`. It has no lasting effect, so it may be repeated."""
+    """The action `verify`. It changes nothing permanently, so it can be repeated."""
 
     name: str = "verify"
     disruptive: bool = False
@@ -55,8 +56,11 @@ class Verify:
         return Look(True, " ".join(said), passed=True)
 
     async def _watched(self, step: Step, tools: Tools) -> Look:
-        """Whether metrics stay healthy for `watch` seconds and no alert names the target. Used if jobs run
-        on it or no test is possible. Each unhealthy result restarts the wait."""
+        """Check whether metrics stay healthy for `watch` seconds while no alert names the target.
+
+        Used if jobs run on the target or no active test is possible. Each unhealthy result restarts
+        the wait.
+        """
         if tools.accused():
             self._healthy_since.pop(step.op_id, None)
             return Look(True, f"An alert on {step.target} is firing again.", ok=False)
@@ -76,4 +80,4 @@ class Verify:
         return Look(True, text, passed=True)
 
     async def act(self, step: Step, tools: Tools) -> None:
-        """Nothing to do: `observe` runs the tests."""
+        """Do nothing: `observe` runs the tests."""

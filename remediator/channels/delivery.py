@@ -1,8 +1,9 @@
-"""Sends alerts from Alertmanager to channels for which Alertmanager has no integration.
+"""Send Alertmanager's notifications to channels that Alertmanager does not support itself.
 
-Each request gets one response that says whether the message was delivered; Alertmanager retries if that can
-help. URLs and secrets are read from their files for each message, so a new one needs no restart. They appear in
-no error and no log line.
+Alertmanager sends each notification to the remediator's webhook. The response says whether the
+message was delivered. Alertmanager retries if a retry can help. URLs and secrets are read from
+their files for each message, so a new secret needs no restart. They appear in no error and no log
+line.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _TOKEN_MARGIN = 300.0  # seconds: WeChat's token is renewed this long before it 
 
 
 class NotDelivered(Exception):  # noqa: N818
-    """The message was not delivered; the text is one sentence. `again`: whether a retry can help."""
+    """The message was not delivered. The text is one sentence; `again` says whether a retry can
+    help.
+    """
 
     def __init__(self, sentence: str, *, again: bool) -> None:
         super().__init__(sentence)
@@ -39,7 +42,9 @@ class NotDelivered(Exception):  # noqa: N818
 
 @dataclass(slots=True)
 class Delivery:
-    """The channels that the remediator sends by. Created by `open_channels`."""
+    """The channels through which the remediator sends notifications. Create it with
+    `open_channels`.
+    """
 
     channels: Mapping[str, Channel]
     templates: Mapping[str, jinja2.Template]
@@ -48,11 +53,13 @@ class Delivery:
     _tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def has(self, name: str) -> bool:
-        """Whether the remediator sends by a channel of this name."""
+        """Return whether the remediator serves a channel of this name."""
         return name in self.channels
 
     async def deliver(self, name: str, group: ChannelAlertGroup) -> None:
-        """Send the group by the channel. Raises NotDelivered; KeyError for an unknown channel."""
+        """Send an alert group through a channel. Raises NotDelivered, or KeyError for an unknown
+        channel.
+        """
         channel = self.channels[name]
         try:
             if isinstance(channel, WeChat):
@@ -83,7 +90,9 @@ class Delivery:
         await self._post(url, message, headers, channel.success, channel.method)
 
     async def _wechat(self, name: str, channel: WeChat, group: ChannelAlertGroup) -> None:
-        """Send a message of the company's application; it needs a token, which is valid for two hours."""
+        """Send a message through a WeCom application, with its cached access token (valid for two
+        hours).
+        """
         base = channel.url.rstrip("/")
         token, until = self._tokens.get(name, ("", 0.0))
         if self.now() >= until:
@@ -124,7 +133,7 @@ class Delivery:
 
 
 def open_channels(given: Notifications, sender: Notifier) -> Delivery:
-    """The channels of notifications.yml that the remediator sends by, with parsed templates.
+    """Return the channels of notifications.yml that the remediator serves, with parsed templates.
 
     Raises UserError for an invalid template.
     """
@@ -203,7 +212,9 @@ def _check_json(message: bytes, where: str) -> None:
 
 
 def _answer(status: int, body: bytes, success: str) -> dict[str, Any]:
-    """The response's JSON if it confirms the delivery. Raises NotDelivered."""
+    """Return the decoded JSON of a response that confirms the delivery. Raises NotDelivered
+    otherwise.
+    """
     if not 200 <= status < 300:
         again = status >= 500 or status in TRY_AGAIN
         raise NotDelivered(f"The service returned status {status}.", again=again)

@@ -1,4 +1,6 @@
-"""`fleetmedic incidents` and `why`: queries to a running remediator."""
+"""Define the commands `fleetmedic incidents` and `fleetmedic why`, which query a running
+remediator.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ DAY = 86_400.0
 
 
 def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callable[P, None]:
-    """Add the options that select the remediator to a command, and pass it the remediator."""
+    """Add the options that select a remediator to a command, and pass its client to the command."""
 
     @stack_option
     @click.option("--url", help="URL of a remediator, http://HOST:PORT, instead of the stack's.")
@@ -161,7 +163,11 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
 
 
 def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str, str, str]]:
-    """The latest decisions as rows, after the one with which the latest incident began."""
+    """Return the latest `limit` decisions as table rows.
+
+    The first decision of the latest incident is always included. A row counts the decisions left
+    out.
+    """
     lines = [(moment(one.at), one.reason, one.text, one.incident or "") for one in decisions]
     left_out = len(lines) - limit
     if left_out <= 0:
@@ -176,7 +182,9 @@ def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str,
 
 
 def _nothing(remediator: RemediatorClient, target: Target, said: str) -> str:
-    """The text if there is no decision about a target: `said`, or a hint at its GPUs' incidents."""
+    """Return the text for a target without decisions: the server's text, or a hint to incidents of
+    its GPUs.
+    """
     if target.kind is TargetKind.NODE:
         found = remediator.get("/api/v1/incidents", IncidentsResponse).incidents
         gpus = sorted({one.target for one in found if one.target.startswith(f"gpu/{target.name}/")})
@@ -187,7 +195,7 @@ def _nothing(remediator: RemediatorClient, target: Target, said: str) -> str:
 
 
 def _say_pause(pause: PauseDoc | None) -> None:
-    """A line above the answer while the remediator is paused."""
+    """Print a line above the output if the remediator is paused."""
     if line := pause_line(pause):
         click.echo(line)
 

@@ -1,7 +1,8 @@
-"""Makes one decision for an incident, from the incident, its playbook, the facts and the time.
+"""Decide what to do next for an incident, given the incident, its playbook, the facts and the time.
 
-Pure: the engine gathers the view, calls `decide`, writes the decision to the journal, carries it out and
-calls again. While an announced step has no outcome, the engine observes that step first.
+This module is pure. The engine gathers the facts, calls `decide`, writes the decision to the
+journal, carries it out, and calls `decide` again. While an announced step has no outcome, the
+engine observes that step first.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from remediator.core.repairing import (
 
 
 def decide(case: Case) -> Decision:
-    """The next decision. Every incident in every state gets one."""
+    """Return the next decision for an incident, in any state."""
     if case.incident.ended:
         return Wait()
     if case.incident.released is not None:
@@ -51,9 +52,9 @@ def decide(case: Case) -> Decision:
 
 
 def _allowed(case: Case, decision: Decision) -> Decision:
-    """The decision, or a hold where the last check before its step would not allow the step now.
+    """Return the decision, or a hold if the final check before its step would fail now.
 
-    Otherwise the step would be announced and withdrawn again and again, and nobody would be notified.
+    Otherwise the step would be announced and withdrawn repeatedly, and nobody would be notified.
     """
     if not isinstance(decision, Act) or decision.step.action == "notify":
         return decision  # nothing holds a notification
@@ -62,7 +63,7 @@ def _allowed(case: Case, decision: Decision) -> Decision:
 
 
 def _overridden(case: Case) -> bool:
-    """Whether somebody else removed the remediator's quarantine of the target."""
+    """Return whether somebody else removed the remediator's quarantine of the target."""
     incident = case.incident
     return (
         case.view.known
@@ -89,13 +90,13 @@ def _triaged(case: Case) -> Decision:
 
 
 def _untouched(case: Case) -> bool:
-    """Whether nothing was done except notifications."""
+    """Return whether the incident has taken no action except notifications."""
     told_only = all(run.step.action == "notify" for run in case.incident.counted())
     return told_only and not case.incident.quarantined and case.view.quarantine_owner != OWNER
 
 
 def _observe(case: Case) -> Decision:
-    """Level observe: record what would be done with the current facts and guards."""
+    """Decide at level observe: record the actions that the guards would allow now, and take none."""
     if (
         case.incident.quarantined
     ):  # taken over from the incidents of its GPUs: somebody must release them
@@ -116,7 +117,7 @@ def _observe(case: Case) -> Decision:
 
 
 def _service(case: Case) -> Decision:
-    """A job or a workload: there is nothing to quarantine."""
+    """Decide for a job or a workload, which is never quarantined."""
     is_job = case.incident.target.kind is TargetKind.JOB
     needed = Level.DRAIN if is_job else Level.REPAIR
     if is_job and case.view.known and not case.view.job_known:
@@ -159,7 +160,9 @@ def _quarantine(case: Case) -> Decision:
 
 
 def _held(case: Case) -> Decision:
-    """HELD: decide as in TRIAGED; return to TRIAGED when the guards allow."""
+    """Decide in state HELD as in state TRIAGED, and return to TRIAGED when the guards allow the
+    step.
+    """
     answer = _triaged(case)
     if isinstance(answer, Hold):
         return answer

@@ -1,4 +1,4 @@
-"""Incidents that end early: the level allows no further step, a person is needed or ordered the end. Pure."""
+"""Decide about incidents that need a person, or that a person has ordered to end. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from remediator.core.reasons import Reason, sentence
 
 
 def give_up(case: Case, reason: Reason, text: str = "") -> Decision:
-    """Hand over to a person. Quarantined targets stay quarantined, and their incident stays open."""
+    """Stop automatic actions and leave the rest to a person.
+
+    An incident with quarantined targets becomes ESCALATED and stays open. Other incidents become
+    FAILED.
+    """
     if case.incident.quarantined:
         return Move(IncidentState.ESCALATED, reason, text)
     return notify_once(case, "failed", text or sentence(reason)) or Move(
@@ -18,7 +22,10 @@ def give_up(case: Case, reason: Reason, text: str = "") -> Decision:
 
 
 def notify_once(case: Case, occasion: str, text: str = "") -> Decision | None:
-    """Notify people once per occasion. None if that is done, or if the playbook does not notify."""
+    """Return the step that notifies people of `occasion`.
+
+    None if people were already notified of it, or if the playbook does not notify.
+    """
     if not case.playbook.notify or case.incident.last(f"notify:{occasion}") is not None:
         return None
     return Act(
@@ -27,9 +34,10 @@ def notify_once(case: Case, occasion: str, text: str = "") -> Decision | None:
 
 
 def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
-    """The level allows no further step: record the missing steps, notify people, wait for a person.
+    """Decide when the automation level does not allow the remaining steps.
 
-    When every alert is over, tests or metrics show whether somebody repaired the target.
+    Record the steps that are not allowed, notify people, then wait for a person. When every alert
+    is over, verify whether somebody repaired the target.
     """
     if not case.incident.rehearsed:
         return Rehearse(actions, Reason.LEVEL)
@@ -41,10 +49,10 @@ def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
 
 
 def decide_escalated(case: Case) -> Decision:
-    """ESCALATED: notify people once, then wait for a person.
+    """Decide in state ESCALATED: notify people once, then wait for a person.
 
-    A GPU that could not be repaired does not keep its node out of service: the node is released for its
-    other GPUs, unless the outcome of the node's repair is unknown.
+    If a GPU could not be repaired, its node is released for its other GPUs. The node stays
+    quarantined if the outcome of its reboot is unknown.
     """
     if telling := notify_once(case, "escalated"):
         return telling
@@ -71,9 +79,10 @@ def decide_escalated(case: Case) -> Decision:
 
 
 def _healthy_later(case: Case) -> bool:
-    """Whether to test a target again that could not be judged, after its alerts are over.
+    """Return whether to test the target again, because its alerts are over.
 
-    That is a target with no test result (UNVERIFIABLE), or with too few signals and no repair so far.
+    True for a target without a test result (UNVERIFIABLE), or with too few signals and no repair so
+    far.
     """
     incident = case.incident
     unseen = incident.reason is Reason.UNVERIFIABLE
@@ -85,7 +94,7 @@ def _healthy_later(case: Case) -> bool:
 
 
 def decide_release(case: Case) -> Decision:
-    """A person ordered a release: release every target that the incident quarantined."""
+    """Decide after a person's release order: release every target that the incident quarantined."""
     incident = case.incident
     order = incident.released
     text = f"{order.by}: {order.why}" if order else ""
@@ -110,9 +119,11 @@ def decide_release(case: Case) -> Decision:
 
 
 def notify_long_hold(case: Case, decision: Decision) -> Decision:
-    """Notify people, once per reason, of an incident that is held for long.
+    """Return a notification, once per reason, if the decision is a long hold; otherwise the
+    decision.
 
-    A hold of many incidents at once has a group; `notices` sends one message for the group.
+    A hold that affects many incidents has a `group`; `notices` sends one message for the group
+    instead.
     """
     incident = case.incident
     if not isinstance(decision, Hold) or decision.group or incident.level is Level.OBSERVE:

@@ -1,7 +1,8 @@
-"""From the quarantine until no job is left on the target. Pure.
+"""Decide about the jobs on a quarantined target until none is left. Pure functions.
 
-A dead job is restarted at once. A running job is moved only after the hold, with the number of signals that
-the playbook requires, and after a checkpoint if the job can write one.
+A job whose processes are dead is restarted at once. A running job is moved only after the initial
+hold, with the number of signals that the playbook requires, and after a checkpoint if the job can
+write one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ MOST_MOVES = 4
 
 
 def decide_quarantined(case: Case) -> Decision:
-    """QUARANTINED: are there jobs, and may they be moved?"""
+    """Decide in state QUARANTINED: whether there are jobs on the target, and whether they may be
+    moved.
+    """
     if not case.view.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     jobs = case.playbook.jobs
@@ -50,17 +53,17 @@ def decide_quarantined(case: Case) -> Decision:
 
 
 def _saves(case: Case) -> bool:
-    """Whether the jobs are signalled to write a checkpoint first."""
+    """Return whether the jobs are signalled to write a checkpoint before they are moved."""
     jobs = case.playbook.jobs
     able = "signal" in case.view.capabilities
     return bool(jobs and jobs.signal and able and case.incident.last("signal_checkpoint") is None)
 
 
 def _refused(case: Case, verdict: Verdict) -> Decision | None:
-    """The decision if jobs may not be moved now; None if they may.
+    """Return the decision if the verdict does not allow moving jobs now; None if it does.
 
-    If there are too few signals and the alert is over, the target is verified: a running job does not
-    keep it quarantined.
+    If there are too few signals and no alert is active, the target is verified, so that a running
+    job does not keep it quarantined.
     """
     if verdict.allows:
         return None
@@ -72,12 +75,14 @@ def _refused(case: Case, verdict: Verdict) -> Decision | None:
 
 
 def decide_checkpointing(case: Case) -> Decision:
-    """CHECKPOINTING: signal the jobs, then wait for the checkpoint or the end of the grace period."""
+    """Decide in state CHECKPOINTING: signal the jobs, then wait for the checkpoint, at most the
+    grace period.
+    """
     return saving(case, case.view.jobs) or Move(IncidentState.DRAINING, Reason.MOVING_JOBS)
 
 
 def decide_draining(case: Case) -> Decision:
-    """DRAINING: restart the target's jobs elsewhere, dead jobs first."""
+    """Decide in state DRAINING: restart the target's jobs elsewhere, dead jobs first."""
     if case.level.rank < Level.DRAIN.rank:  # the level was lowered since
         return give_up(case, Reason.LEVEL)
     jobs = case.playbook.jobs
@@ -104,7 +109,7 @@ def decide_draining(case: Case) -> Decision:
 
 
 def saving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) -> Decision | None:
-    """The next decision for a checkpoint of these jobs; None if nothing is left to do."""
+    """Return the next decision to get a checkpoint of these jobs, or None when that is finished."""
     running = tuple(job.job_id for job in jobs if job.running)
     name = "signal_checkpoint:node" if on else "signal_checkpoint"
     told = case.incident.last(name)
@@ -126,7 +131,7 @@ def saving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) ->
 
 
 def moving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) -> Decision:
-    """Restart these jobs elsewhere; too many failures in a row need a person."""
+    """Return the decision to restart these jobs elsewhere, or to escalate after too many attempts."""
     verdict = step_guards.touches(case)
     if not verdict.allows:
         return held(verdict)
@@ -150,10 +155,10 @@ def moving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) ->
 
 
 def _affected(case: Case) -> tuple[TargetJob, ...]:
-    """The jobs on the target, and those that ran there when it was quarantined, counted as dead.
+    """Return the jobs on the target, and as dead jobs those that ran there when it was quarantined.
 
-    The cluster may move a dead job itself after the quarantine. The restart is still ordered, to confirm
-    that the job runs elsewhere; for a job that has already moved, the order has no effect.
+    The cluster may move a dead job itself after the quarantine. The restart is still requested, to
+    confirm that the job runs elsewhere. It has no effect on a job that has already moved.
     """
     run = case.incident.last(plan.quarantine(case.incident).id)
     seen = {job.job_id for job in case.view.jobs}
@@ -168,7 +173,7 @@ def _affected(case: Case) -> tuple[TargetJob, ...]:
 
 
 def _one_job(case: Case, jobs: JobsPlan) -> Decision:
-    """An incident about a job: restart that job, as often as its playbook allows."""
+    """Decide for an incident about a job: restart it, at most as often as the playbook allows."""
     if case.incident.done("restart_jobs"):
         return Move(IncidentState.JOBS_MOVED, Reason.JOB_RESTARTED)
     if not case.view.known:

@@ -1,4 +1,4 @@
-"""What would be done at level `observe`, with the current facts, guards and capabilities. Pure."""
+"""Determine what the remediator would do at level `observe` with the current facts. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from remediator.core.reasons import Reason
 
 
 def rehearse(case: Case) -> Rehearse:
-    """The steps that the playbook's level allows, each with what would hold it now."""
+    """Return the actions that the playbook's level allows, each with a text that says what would
+    block it now.
+    """
     steps = tuple(_steps(case))
     return Rehearse(
         tuple(action for action, _ in steps), Reason.OBSERVE_ONLY, tuple(text for _, text in steps)
@@ -41,7 +43,7 @@ def _impossible(case: Case, action: str) -> bool:
 
 
 def _waits(case: Case, action: str) -> str:
-    """Why a disruptive step would wait now; empty if it would not."""
+    """Return the reason why a disruptive step would be held now; empty if it would start."""
     if action in plan.REPAIRS:
         return step_guards.disrupts(case).text
     if action == "restart_jobs":

@@ -1,4 +1,7 @@
-"""From the drained target to its return to service: repairs, tests, probation. Pure."""
+"""Decide about a target from the end of its drain until its return to service. Pure functions.
+
+This covers repairs, tests, probation and scaling.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ EVENT_MARGIN = 2.0
 
 
 def decide_jobs_moved(case: Case) -> Decision:
-    """JOBS_MOVED: notify people, then start the repair, or end if the playbook has none."""
+    """Decide in state JOBS_MOVED: notify people, then start the first repair, or end without one."""
     if case.incident.target.kind is TargetKind.JOB:
         return notify_once(case, "closed") or Move(
             IncidentState.CLOSED, case.incident.reason, case.incident.text
@@ -46,7 +49,11 @@ def decide_jobs_moved(case: Case) -> Decision:
 
 
 def climb(case: Case, first: int) -> Decision:
-    """The first repair from index `first` that the guards do not refuse; if none is left, escalate."""
+    """Return the decision to start the first repair, from index `first` on, that no guard refuses.
+
+    If a guard holds that repair, the decision is a hold. If no repair is left, the incident is
+    escalated.
+    """
     refused, unable = "", True
     for index, rung in enumerate(case.playbook.ladder[first:], first):
         verdict = step_guards.repairs(case, rung)
@@ -67,7 +74,7 @@ def climb(case: Case, first: int) -> Decision:
 
 
 def decide_repairing(case: Case) -> Decision:
-    """REPAIRING: carry out the current repair; the repair of a workload is to scale it."""
+    """Decide in state REPAIRING: run the current repair, or scale the workload."""
     if case.playbook.scale is not None:
         return _scaling(case)
     rung = case.playbook.ladder[case.incident.rung]
@@ -95,7 +102,10 @@ def decide_repairing(case: Case) -> Decision:
 
 
 def decide_verifying(case: Case) -> Decision:
-    """VERIFYING: test the target after its repair. A missing result means neither healthy nor unhealthy."""
+    """Decide in state VERIFYING: test the target after its repair.
+
+    A test without a result means neither healthy nor unhealthy.
+    """
     run = _tested_here(case)
     if run is None:
         return _verify(case)
@@ -122,7 +132,7 @@ def decide_verifying(case: Case) -> Decision:
 
 
 def decide_probation(case: Case) -> Decision:
-    """PROBATION: wait, test once more, release, notify people, close."""
+    """Decide in state PROBATION: wait, test once more, release the target, notify people, close."""
     incident = case.incident
     if incident.done("release") and not incident.quarantined:
         return notify_once(case, "closed") or Move(IncidentState.CLOSED, Reason.READMITTED)
@@ -169,7 +179,11 @@ def _wider(case: Case) -> Widen | None:
 
 
 def _second_opinion(case: Case) -> Decision | None:
-    """With too few signals, test the drained target: a failed test adds a signal; a passed test ends the repair."""
+    """Decide about an active test of a drained target with too few independent signals.
+
+    A failed test counts as one more signal. A passed test means that no repair is needed. None if
+    the repair may start.
+    """
     if len(case.view.witnesses) >= case.playbook.witnesses:
         return None
     if case.incident.target.kind is TargetKind.NODE and case.view.node_others:
@@ -188,7 +202,10 @@ def _second_opinion(case: Case) -> Decision | None:
 
 
 def _clear_node(case: Case) -> Decision | None:
-    """Quarantine and drain the whole node before it is rebooted for one GPU."""
+    """Return the next decision to quarantine and drain the node before it is rebooted for one GPU.
+
+    None if the node is quarantined and has no jobs.
+    """
     node = plan.node_of(case.incident.target)
     if (
         case.view.node_jobs
@@ -225,7 +242,9 @@ def _clear_node(case: Case) -> Decision | None:
 
 
 def _scaling(case: Case) -> Decision:
-    """Scale by one step at a time while the alert is active, with a cooldown between steps."""
+    """Decide about scaling: one step at a time while the alert is active, with a cooldown between
+    steps.
+    """
     scale, load, incident = case.playbook.scale, case.view.workload, case.incident
     assert scale is not None  # noqa: S101 - checked by decide_repairing
     runs = incident.runs("scale")
@@ -276,8 +295,10 @@ def _scaling(case: Case) -> Decision:
 
 
 def _verify(case: Case) -> Decision:
-    """Test the target under load. If jobs run on it or may start on it, or no test is possible, watch its
-    metrics instead."""
+    """Return the decision to test the target under load.
+
+    If jobs run on it or may start on it, or no such test is possible, watch its metrics instead.
+    """
     incident = case.incident
     verdict = step_guards.tests_or_releases(case)
     if not verdict.allows:
@@ -299,9 +320,10 @@ def _verify(case: Case) -> Decision:
 
 
 def _event_during(case: Case, run: StepRun) -> bool:
-    """Whether an event of the repaired hardware happened during or after a test, although it passed.
+    """Return whether an event of the repaired hardware happened during or after a test that passed.
 
-    A test that began after the event is the newer evidence; probation sees further events.
+    An event before the start of the test is ignored, because the test is newer. Later events are
+    handled in probation.
     """
     repaired, event = case.incident.repaired_at, case.view.event_at
     if repaired is None or event is None:
@@ -310,14 +332,14 @@ def _event_during(case: Case, run: StepRun) -> bool:
 
 
 def _tested_here(case: Case) -> StepRun | None:
-    """The latest test since the incident entered its state, under load or by watching metrics."""
+    """Return the latest test since the incident entered its current state, or None."""
     names = ("verify", plan.WATCH)
     runs = [run for run in case.incident.counted(case.incident.mark) if run.step.id in names]
     return runs[-1] if runs else None
 
 
 def _next_rung(case: Case) -> int:
-    """The index of the current repair if it was not tried, else of the next one."""
+    """Return the index of the current repair if it was not tried yet, otherwise of the next one."""
     ladder, rung = case.playbook.ladder, case.incident.rung
     tried = rung < len(ladder) and case.incident.runs(ladder[rung].action)
     return rung + 1 if tried else rung
@@ -328,12 +350,12 @@ def _repairs(decision: Decision) -> bool:
 
 
 def _begun_late(case: Case) -> bool:
-    """Whether the repair was chosen long ago and no step of it has started."""
+    """Return whether the repair was chosen long ago and no step of it has started."""
     done = case.incident.counted(case.incident.mark)
     nothing = all(run.step.action == "notify" for run in done)
     return nothing and _stale(case, case.incident.since)
 
 
 def _stale(case: Case, since: float) -> bool:
-    """Whether what was learned at a time (Unix seconds) is too old to repair by."""
+    """Return whether evidence from the time `since` (Unix seconds) is too old for a repair."""
     return step_guards.evidence_is_old(case) or case.now - since > FACTS_HOLD_FOR

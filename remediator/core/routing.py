@@ -1,4 +1,7 @@
-"""Finds the playbook and the target of an alert. The first match wins; a missing match has a reason."""
+"""Find the playbook and the target of an alert.
+
+The first playbook that matches is used. If none matches, the result has the reason.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ BEFORE_REPAIR = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The playbook and the target of an alert, or the reason why there are none."""
+    """The playbook and the target of an alert; if one is missing, `reason` and `text` say why."""
 
     playbook: Playbook | None
     target: Target | None
@@ -40,7 +43,8 @@ class Route:
 
 
 def target_of(labels: Mapping[str, str], kind: TargetKind | None) -> Target | None:
-    """The target of that kind that the labels name; without a kind, the most specific target.
+    """Return the target of that kind in the labels. Without a kind, return the most specific
+    target.
 
     Labels are untrusted input: an invalid node, job or workload name gives no target.
     """
@@ -60,10 +64,11 @@ def target_of(labels: Mapping[str, str], kind: TargetKind | None) -> Target | No
 
 
 def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
-    """The first playbook that matches, with its target. An empty list of names matches every alert.
+    """Return the first playbook that matches the alert, with the alert's target.
 
-    An alert with another `cluster` label, or without one, is not ours: node names repeat across clusters.
-    Only the Watchdog needs no cluster, because it is about the alert path.
+    A playbook without alert names matches every alert. An alert with a missing or different label
+    `cluster` is rejected, because node names can repeat across clusters. Only the Watchdog needs no
+    cluster, because it tests the alert path.
     """
     name, labels = alert.name, alert.labels
     ours = labels.get(CLUSTER) == cluster
@@ -97,22 +102,23 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
 def repaired_since_fault(
     alert: Alert, target: Target, book: JournalState, event_at: float | None = None
 ) -> bool:
-    """Whether the target was repaired after the fault that the alert reports.
+    """Return whether the target was repaired after the fault that the alert reports.
 
-    `event_at` is the time of the event itself, if the sensors know it; otherwise the alert's start is
-    used. A node's repair counts for its GPUs too.
+    `event_at` is the time of the event, if metrics show it; otherwise the alert's start is used. A
+    repair of the node counts for its GPUs too.
     """
     cured = last_repaired_at(target, book)
     return cured > 0 and (event_at or alert.starts_at) <= cured
 
 
 def last_repaired_at(target: Target, book: JournalState) -> float:
-    """When the target or its node was last repaired (Unix seconds); 0 if never."""
+    """Return when the target or its node was last repaired (Unix seconds); 0 if never."""
     return max(book.cured.get(one, 0.0) for one in _covering(target))
 
 
 def holder(target: Target, book: JournalState) -> Incident | None:
-    """The open incident that an alert on the target belongs to: the target's, else its node's.
+    """Return the open incident to which an alert on the target belongs: the target's, else its
+    node's.
 
     A node's incident that takes no action for its GPUs does not absorb their alerts.
     """
@@ -123,12 +129,12 @@ def holder(target: Target, book: JournalState) -> Incident | None:
 
 
 def may_act(incident: Incident) -> bool:
-    """Whether an incident may do more than notify people and record its plan."""
+    """Return whether an incident may do more than notify people and record its plan."""
     return incident.level is not Level.OBSERVE
 
 
 def covers_gpus(node: Incident, book: JournalState) -> bool:
-    """Whether a node's incident also handles the node's GPUs.
+    """Return whether a node's incident also handles the node's GPUs.
 
     It does not while it only observes, is held, or has no firing alert and has repaired nothing.
     """
@@ -145,7 +151,7 @@ def covers_gpus(node: Incident, book: JournalState) -> bool:
 
 
 def absorbable(node: Target, book: JournalState) -> tuple[Incident, ...]:
-    """The incidents of a node's GPUs that the node's incident takes over, oldest first."""
+    """Return the incidents of a node's GPUs that the node's incident takes over, oldest first."""
     return tuple(
         one
         for one in book.open_incidents()

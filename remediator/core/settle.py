@@ -1,6 +1,6 @@
-"""Turns decisions into journal events, and incoming alerts into incidents. Pure.
+"""Convert decisions to journal events, and incoming alerts to incidents. Pure functions.
 
-The events of one decision are appended to the journal together, before anything is carried out.
+All events of a decision are appended to the journal together before any action starts.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ NEWER = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Limits for new incidents. `ceiling`: the highest level. `window`: how far back (seconds) an earlier
-    incident counts. `shrinking`: the names of the playbooks that remove replicas. `pin`: for how long
-    (seconds) a person's release of a target is respected."""
+    """The limits for new incidents.
+
+    `ceiling` is the highest level allowed. `window`: earlier incidents count as recurrence for this
+    long. `shrinking` has the names of the playbooks that remove replicas. `pin`: a target that a
+    person released is not quarantined again for this long. Times are in seconds.
+    """
 
     ceiling: Level
     window: float = RECURRENCE_WINDOW
@@ -41,7 +44,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The events to record, and what follows: a step, the time of the next decision, or a wider incident."""
+    """The result of a decision: the events to record, and what to do next.
+
+    `step` is the step to run, `wake_at` the time of the next decision (Unix seconds). `again`:
+    decide again at once. `widen` opens an incident on the node.
+    """
 
     events: tuple[Event, ...]
     step: Step | None = None
@@ -52,10 +59,10 @@ class Settled:
 
 
 def settle(case: Case) -> Settled:
-    """Decide, and turn the decision into events.
+    """Decide about an incident and convert the decision to events.
 
-    After a state change, the caller decides again with new facts (`again`). Only from NEW and HELD to
-    TRIAGED are the same facts used.
+    If the state changes, `again` is set: the caller gathers new facts and decides again. Only a
+    change from NEW or HELD to TRIAGED is continued with the same facts.
     """
     written: list[Event] = []
     while True:
@@ -121,9 +128,10 @@ def admit(
     *,
     event_at: float | None = None,
 ) -> tuple[Event, ...]:
-    """The events for a routed, firing alert: none, an absorption, or a new incident.
+    """Return the events for a firing alert with a playbook and a target.
 
-    `event_at` is the time of the event that the alert reports, if the sensors know it.
+    These are none for a duplicate, an absorption by an open incident, a suppression, or a new
+    incident. `event_at` is the time of the event that the alert reports, if metrics show it.
     """
     record = book.episodes.get(alert.key)
     again = unattended(alert, target, book, now, terms.pin) or renewed(
@@ -151,14 +159,19 @@ def admit(
 
 
 def ended_with(alert: Alert, book: JournalState) -> Incident | None:
-    """The ended incident that a firing alert belonged to; None while it belongs to none, or to an open one."""
+    """Return the ended incident to which a firing alert belonged.
+
+    None if the alert belongs to no incident or to an open incident.
+    """
     record = book.episodes.get(alert.key)
     found = book.incidents.get(record.incident or "") if record else None
     return found if found is not None and found.ended and alert.firing else None
 
 
 def unattended(alert: Alert, target: Target, book: JournalState, now: float, pin: float) -> bool:
-    """Whether an alert still fires after the release that ended its incident expired, and nobody acts."""
+    """Return whether an alert is still firing after a person's release has expired, and no incident
+    handles it.
+    """
     ended = ended_with(alert, book)
     released = (Reason.RELEASED_BY_PERSON, Reason.RELEASED_BY_OTHERS)
     if ended is None or ended.reason not in released:
@@ -170,7 +183,7 @@ def unattended(alert: Alert, target: Target, book: JournalState, now: float, pin
 
 
 def renewed(alert: Alert, target: Target, book: JournalState, event_at: float | None) -> bool:
-    """Whether an event alert reports an event after its target returned to service healthy."""
+    """Return whether an alert reports a new event after its target was returned to service."""
     ended = ended_with(alert, book)
     if ended is None or ended.reason is not Reason.READMITTED or event_at is None:
         return False
@@ -178,7 +191,10 @@ def renewed(alert: Alert, target: Target, book: JournalState, event_at: float | 
 
 
 def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tuple[Event, ...]:
-    """The events by which a new incident replaces one on its target that only notified people."""
+    """Return the events by which a new incident replaces an incident on the same target.
+
+    The replaced incident has only notified people, or scales in a workload.
+    """
     heir = str(opening[0].incident)
     if current.target.kind is TargetKind.WORKLOAD:
         state = (
@@ -201,15 +217,17 @@ def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tu
 
 
 def _released(current: Incident) -> bool:
-    """Whether every target that the incident quarantined was tested and released."""
+    """Return whether every target that the incident quarantined was tested and released."""
     over = current.state is IncidentState.PROBATION and current.done("release")
     return over and not current.quarantined
 
 
 def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Level) -> bool:
-    """Whether a new alert is more severe than the open incident, which has only notified people.
+    """Return whether a new alert is more severe than the open incident, which has only notified
+    people.
 
-    More severe: its playbook allows a higher level. At the same level, it is a signal of the incident.
+    More severe means that its playbook allows a higher level. At the same level, the alert is added
+    to the incident.
     """
     told_only = all(run.step.action == "notify" for run in current.steps)
     early = (
@@ -221,7 +239,9 @@ def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Le
 
 
 def _turns(playbook: Playbook, current: Incident, shrinking: frozenset[str]) -> bool:
-    """Whether demand rose during scale-in: scale-out never waits for scale-in."""
+    """Return whether scale-out must replace a scale-in that is in progress, because demand has
+    risen.
+    """
     grows = playbook.scale is not None and playbook.scale.step > 0
     return grows and current.playbook in shrinking and current.state is not IncidentState.ESCALATED
 
@@ -229,7 +249,7 @@ def _turns(playbook: Playbook, current: Incident, shrinking: frozenset[str]) -> 
 def open_incident(
     alert: Alert, target: Target, playbook: Playbook, book: JournalState, now: float, terms: Terms
 ) -> tuple[Event, ...]:
-    """The events that open an incident with its first alert."""
+    """Return the events that open an incident with its first alert."""
     level = min(playbook.level, terms.ceiling, key=lambda one: one.rank)
     level = Level.OBSERVE if playbook.notify_only else level
     identity = incident_id(alert.key, target)
@@ -250,7 +270,11 @@ def widen(
     now: float,
     terms: Terms,
 ) -> tuple[Event, ...]:
-    """Open the node's incident, which takes over those of its GPUs; each GPU's lane hands over its own."""
+    """Return the events that open the node's incident.
+
+    The node's incident takes over those of its GPUs. If the node already has an incident, return
+    the events that hand over this GPU's incident.
+    """
     node = Target.parse(f"node/{incident.target.name}")
     current = book.incident_on(node)
     if current is not None and may_act(current):
@@ -262,7 +286,7 @@ def widen(
 
 
 def hand_over(incident: Incident, book: JournalState, now: float) -> tuple[Event, ...]:
-    """The events that hand a GPU's incident over to its node's incident, if there is one."""
+    """Return the events that hand a GPU's incident over to its node's incident, if there is one."""
     node = Target.parse(f"node/{incident.target.name}") if incident.target.gpu is not None else None
     heir = book.incident_on(node) if node else None
     if heir is None or not covers_gpus(heir, book) or incident not in absorbable(heir.target, book):

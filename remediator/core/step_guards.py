@@ -1,4 +1,7 @@
-"""Which guards apply to which kind of step. The executor checks them again right before a step. Pure."""
+"""Select the guards for each type of step. Pure functions.
+
+The engine checks them before it announces a step, and again right before the step starts.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,10 @@ EVIDENCE_HOLDS_FOR = 20.0
 
 
 def evidence_is_old(case: Case) -> bool:
-    """Whether only an event of the past or an earlier test speaks against the target: look again first.
+    """Return whether the evidence against the target is only a past event or an old test.
 
-    It may have been repaired meanwhile by a person, of which nobody reports.
+    If so, the target is tested before a disruptive step, because a person may have repaired it
+    meanwhile.
     """
     if case.view.alerts_active:
         return False
@@ -36,7 +40,9 @@ def evidence_is_old(case: Case) -> bool:
 
 
 def acts(case: Case) -> Verdict:
-    """Before any step that no person ordered: no pause, and no other remediator on the cluster."""
+    """Check the guards that apply to every step that no person ordered: pause, and another
+    remediator.
+    """
     view = case.view
     return guards.all_of(
         guards.not_paused(view.paused, view.stops), guards.one_installation(view.stops)
@@ -44,12 +50,14 @@ def acts(case: Case) -> Verdict:
 
 
 def tests_or_releases(case: Case) -> Verdict:
-    """Before a test or a release: the facts about the target are also known."""
+    """Check the guards of a test or a release. The cluster must also know the target."""
     return guards.all_of(acts(case), guards.target_known(case.view.known))
 
 
 def touches(case: Case) -> Verdict:
-    """Before any action because of alerts, including actions that can be undone at once."""
+    """Check the guards of any action in response to alerts, including actions that can be undone at
+    once.
+    """
     view = case.view
     return guards.all_of(
         acts(case),
@@ -60,7 +68,10 @@ def touches(case: Case) -> Verdict:
 
 
 def quarantine(case: Case) -> Verdict:
-    """Before a quarantine. It needs no wait and no second signal, because it can be undone at once."""
+    """Check the guards of a quarantine.
+
+    It needs no wait and no second signal, because it can be undone at once.
+    """
     view, limits = case.view, case.limits
     if case.playbook.fault_class is FaultClass.APPLICATION:
         return Verdict(
@@ -90,7 +101,7 @@ def quarantine(case: Case) -> Verdict:
 
 
 def moves_dead_jobs(case: Case) -> Verdict:
-    """Before a dead job is restarted elsewhere; no running job is disturbed."""
+    """Check the guards of restarting a dead job elsewhere. No running job is disturbed."""
     return guards.all_of(
         touches(case),
         guards.cluster_supports("restart", case.view.capabilities),
@@ -100,7 +111,7 @@ def moves_dead_jobs(case: Case) -> Verdict:
 
 
 def disrupts(case: Case) -> Verdict:
-    """Before a step that disturbs a running job, a GPU or a node."""
+    """Check the guards of every step that disturbs a running job, a GPU or a node."""
     view = case.view
     return guards.all_of(
         touches(case),
@@ -115,12 +126,12 @@ def disrupts(case: Case) -> Verdict:
 
 
 def reboots(case: Case) -> Verdict:
-    """Before a node is rebooted, or emptied for it."""
+    """Check the guards of rebooting a node, or of draining it for a reboot."""
     return guards.node_free(case.view.stops, case.view.node_others)
 
 
 def moves_running_jobs(case: Case) -> Verdict:
-    """Before running jobs are stopped and restarted elsewhere."""
+    """Check the guards of restarting running jobs elsewhere."""
     whole = case.incident.target.kind is TargetKind.NODE
     return guards.all_of(
         guards.cluster_supports("restart", case.view.capabilities),
@@ -131,13 +142,15 @@ def moves_running_jobs(case: Case) -> Verdict:
 
 
 def signals(case: Case) -> frozenset[str]:
-    """The independent signals against the target; a test that failed since the last repair is one."""
+    """Return the independent signals against the target, including a test that failed since the
+    last repair.
+    """
     tested = {"the active test"} if tested_sick(case.incident) else frozenset()
     return case.view.witnesses | tested
 
 
 def repairs(case: Case, rung: Rung) -> Verdict:
-    """Before one repair of the ladder; refused if the cluster cannot carry it out or verify it."""
+    """Check the guards of one repair. Refused if the cluster cannot run it or verify it."""
     on = plan.repair(case.incident, rung).target
     times = tuple(
         at for name, target, at in case.view.attempts if (name, target) == (rung.action, on)
@@ -156,12 +169,12 @@ def repairs(case: Case, rung: Rung) -> Verdict:
 
 
 def possible(case: Case) -> bool:
-    """Whether the cluster supports any repair of the ladder."""
+    """Return whether the cluster supports at least one repair of the playbook."""
     return any(CAPABILITY[rung.action] in case.view.capabilities for rung in case.playbook.ladder)
 
 
 def scales_in(case: Case) -> Verdict:
-    """Before replicas are removed."""
+    """Check the guards of removing replicas."""
     view = case.view
     return guards.all_of(
         touches(case),
@@ -172,13 +185,18 @@ def scales_in(case: Case) -> Verdict:
 
 
 def needs_facts(step: Step, playbook: Playbook) -> bool:
-    """Whether a step needs facts gathered right before it; other steps do not wait for them."""
+    """Return whether new facts must be gathered right before a step. Other steps start without
+    them.
+    """
     scales_in = step.action == "scale" and playbook.scale is not None and playbook.scale.step < 0
     return step.action in plan.DISRUPTIVE or scales_in
 
 
 def right_before(case: Case, step: Step) -> Verdict:
-    """The last check before a step, on facts gathered for it (see `needs_facts`)."""
+    """Check the guards of a step right before it starts.
+
+    For the steps in `needs_facts`, the case has facts gathered for this check.
+    """
     if step.action == "reboot_node":
         return guards.all_of(disrupts(case), reboots(case))
     if step.action in plan.REPAIRS:
@@ -196,5 +214,5 @@ def right_before(case: Case, step: Step) -> Verdict:
 
 
 def shrinks(case: Case) -> bool:
-    """Whether the playbook removes replicas."""
+    """Return whether the playbook removes replicas."""
     return case.playbook.scale is not None and case.playbook.scale.step < 0

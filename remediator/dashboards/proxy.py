@@ -1,6 +1,7 @@
-"""Sends the queries of the dashboards to Prometheus, and no other queries.
+"""Proxy the queries of the dashboards, and no other queries, to Prometheus.
 
-It has its own connections, timeout and limit, so that viewers of dashboards delay no decision.
+The proxy has its own connections, timeout and limits, so that people who view dashboards do not
+delay decisions.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class BusyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PanelParameters:
-    """The parameters of a request: the time range as text, and values of variables (empty: all)."""
+    """The parameters of a request: the time range as texts, and the values of variables (empty:
+    all).
+    """
 
     first: str
     last: str
@@ -44,7 +47,10 @@ class PanelParameters:
 
 
 class PrometheusProxy:
-    """`client` is None if no Prometheus is configured; the caller closes it."""
+    """Runs dashboard queries with a limit on concurrent and waiting queries.
+
+    `client` is None if no Prometheus is configured; the caller closes it.
+    """
 
     def __init__(self, client: PrometheusClient | None, scrape_interval: float) -> None:
         self._client = client
@@ -56,7 +62,9 @@ class PrometheusProxy:
     async def panel(
         self, board: Dashboard, panel: int, ref: str, asked: PanelParameters
     ) -> dict[str, Any]:
-        """The series of one target. Raises UnknownError, BusyError, HttpError, UserError."""
+        """Query the series of one panel target. Raises UnknownError, BusyError, HttpError,
+        UserError.
+        """
         query = board.queries.get((panel, ref))
         if query is None:
             raise UnknownError(
@@ -65,7 +73,7 @@ class PrometheusProxy:
         return await self._series(board, query, asked)
 
     async def annotations(self, board: Dashboard, asked: PanelParameters) -> dict[str, Any]:
-        """The series of the annotations. An event begins where a value rises above zero."""
+        """Query the series of the annotations. An annotation begins where a value rises above 0."""
         found = [await self._series(board, query, asked) for query in board.annotations]
         return {
             "step": self._window(asked).step,
@@ -73,7 +81,7 @@ class PrometheusProxy:
         }
 
     async def choices(self, board: Dashboard, name: str, asked: PanelParameters) -> list[str]:
-        """The values of a variable in the time range, numbers in numeric order."""
+        """Query the values of a variable in the time range. Numbers are sorted numerically."""
         if name not in board.variables:
             raise UnknownError(f"Dashboard {board.uid} has no variable {name[:40]!r}.")
         selector, label = label_values(board.variables[name])

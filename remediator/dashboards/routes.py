@@ -1,4 +1,4 @@
-"""HTTP routes of the dashboards: the index, a page per dashboard, static files, and the data of panels."""
+"""The HTTP routes of the dashboards: index, dashboard pages, static files, and panel data."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _TEMPLATES = jinja2.Environment(
 
 
 class DashboardRoutes:
-    """HTTP handlers for the dashboards of this installation."""
+    """The HTTP handlers of the dashboards."""
 
     def __init__(self, proxy: PrometheusProxy) -> None:
         self._proxy = proxy
 
     def endpoints(self) -> list[Endpoint]:
-        """The routes, for those who may read."""
+        """Return the routes. Viewers may call them; static files are public."""
         data = "/api/v1/dashboards/{uid}"
         answers: dict[str, Answer] = {
             "/dashboards": self.index,
@@ -66,7 +66,7 @@ class DashboardRoutes:
         return HTMLResponse(page, headers=NO_CACHE)
 
     async def as_in_grafana(self, request: Request) -> Response:
-        """Redirect URLs in the format of Grafana, which alerts link to."""
+        """Redirect URLs in Grafana's format, which alerts link to."""
         uid = request.path_params["uid"]
         if uid not in dashboards():
             return PlainTextResponse(
@@ -100,7 +100,7 @@ class DashboardRoutes:
 
 
 def _said(answer: Answer) -> Answer:
-    """Turn exceptions of the proxy into an HTTP status and one line of text."""
+    """Wrap a handler, and convert exceptions of the proxy to an HTTP status and one line of text."""
 
     async def answered(request: Request) -> Response:
         try:
