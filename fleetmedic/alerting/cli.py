@@ -1,4 +1,4 @@
-"""`fleetmedic alertmanager`: renders Alertmanager's configuration for your teams and channels."""
+"""Define the command `fleetmedic alertmanager`, which renders Alertmanager's configuration."""
 
 from __future__ import annotations
 

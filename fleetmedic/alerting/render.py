@@ -1,4 +1,6 @@
-"""Renders alertmanager.yml for a version of Alertmanager, with its receivers and the remediator."""
+"""Render alertmanager.yml, with the teams' receivers and the remediator, for a version of
+Alertmanager.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ _NOBODY = Team("everybody")
 
 @dataclass(frozen=True, slots=True)
 class RenderContext:
-    """The URL, paths and version for the configuration. Paths are as seen by Alertmanager."""
+    """The remediator's URL, the paths and the version for alertmanager.yml.
+
+    The paths are those that Alertmanager uses.
+    """
 
     remediator_url: str
     token_file: str
@@ -33,7 +38,7 @@ class RenderContext:
 
 
 class InhibitionPair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A critical alert, and the lesser alerts that it inhibits."""
+    """A critical alert, the less severe alerts that it inhibits, and the labels that must be equal."""
 
     critical: str
     lesser: tuple[str, ...]
@@ -45,7 +50,7 @@ class _InhibitionFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def parse_version(text: str) -> Version:
-    """`0.25.0` as (0, 25). Raises UserError for an invalid version, or one older than 0.25."""
+    """Return the version `0.25.0` as (0, 25). Raises UserError if it is invalid or older than 0.25."""
     match = re.match(r"v?(\d{1,3})\.(\d{1,3})", text)
     if not match:
         raise UserError(
@@ -58,12 +63,12 @@ def parse_version(text: str) -> Version:
 
 
 def inhibition_pairs() -> tuple[InhibitionPair, ...]:
-    """The shipped inhibition pairs."""
+    """Return the inhibition pairs of this installation."""
     return load(share("alertmanager") / "lesser.yml", _InhibitionFile).lesser
 
 
 def render(place: RenderContext, given: Notifications | None = None) -> str:
-    """The text of alertmanager.yml. The same input gives the same bytes."""
+    """Return the text of alertmanager.yml. The same input gives the same bytes."""
     notifications = given or Notifications()
     environment = jinja2.Environment(  # noqa: S701 - YAML, and every value is escaped by the filter `yaml`
         loader=jinja2.FileSystemLoader(share("alertmanager")),
@@ -94,7 +99,7 @@ def render(place: RenderContext, given: Notifications | None = None) -> str:
 
 
 def _yaml(value: object, *, block: bool = False) -> str:
-    """A value as YAML: inline, or as a block."""
+    """Return a value as YAML, inline or as a block."""
     plain = msgspec.to_builtins(value)
     if block:
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000)
@@ -110,7 +115,7 @@ def _receiver_name(team: Team, severity: str) -> str:
 
 
 def matchers(match: Matches) -> list[str]:
-    """Alertmanager matchers with quoted regular expressions."""
+    """Return the labels as Alertmanager matchers with quoted regular expressions."""
     return [f"{label}=~{_quoted(text)}" for label, text in match.items()]
 
 
@@ -120,7 +125,7 @@ def _quoted(text: str) -> str:
 
 
 def _maintenance(given: Notifications) -> list[dict[str, Any]]:
-    """A route for each maintenance, after the routes of sets that can match the same alert."""
+    """Return a route for each set of maintenances that can match one alert, larger sets first."""
     sets = overlapping_sets([each.match for each in given.maintenance], "maintenance")
     found = [[given.maintenance[number] for number in numbers] for numbers in sets]
     return [

@@ -1,5 +1,7 @@
-"""Runs a demo on a ready stack: starts the jobs, injects the faults, and observes until every
-expectation is met or the time is over. It only injects and reads; the stack itself remediates.
+"""Run a demo on a stack: start the jobs, inject the faults, and observe until everything expected
+has happened.
+
+This module only injects faults and reads; the stack itself remediates.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ LOOK_EVERY = 0.5
 
 @dataclass(slots=True)
 class Director:
-    """One demo on one stack. `tell` gets each line of output."""
+    """Runs one demo on one stack. `tell` is called with each line of output."""
 
     state: Path
     urls: dict[str, str]
@@ -50,8 +52,11 @@ class Director:
     _load: subprocess.Popen[bytes] | None = None
 
     def run(self, started: float, ready: float, timeout: float) -> Timeline:
-        """Run the scenario. `started` and `ready` are the times of the stack's start and readiness
-        (Unix seconds). An expectation that is not met after `timeout` seconds has failed."""
+        """Run the scenario and return its timeline.
+
+        `started` and `ready` are the times of the stack's start and readiness (Unix seconds). An
+        expectation that is not met within `timeout` seconds has failed.
+        """
         cluster = LocalCluster(self.state / "cluster", self.state / "hardware")
         evidence = StackObserver(self.state, self.urls, cluster)
         try:

@@ -1,6 +1,6 @@
-"""The four stories of the demo: the steps that must be observed in each, and their data source.
+"""Define the four stories of the demo: for each fault, the steps that must be observed.
 
-A story is data. The director injects its fault and polls every expectation until it is met. An
+A story is data. The director injects its fault and polls each expectation until it is met. An
 expectation that is never met fails the demo.
 """
 
@@ -20,7 +20,9 @@ Find = Callable[[StackObserver, float], Found | None]
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """A step that must be observed. `cause` is the likely reason if it is not, `log` the log to read."""
+    """One step that must be observed. If it is not, `cause` is the likely reason and `log` the log
+    to read.
+    """
 
     what: str
     find: Find
@@ -30,7 +32,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A fault injected at `began` (Unix seconds) and the steps that must follow."""
+    """A fault that was injected at `began` (Unix seconds), and the steps that must follow."""
 
     name: str
     began: float
@@ -40,7 +42,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class FaultTarget:
-    """The GPU of a story, and the job that runs on it ('' if none)."""
+    """The GPU that gets the fault, and the job that runs on it ('' if none)."""
 
     node: str
     gpu: int
@@ -49,11 +51,11 @@ class FaultTarget:
 
     @property
     def target(self) -> str:
-        """The GPU in the journal's notation."""
+        """Return the GPU as written in the journal."""
         return str(Target(TargetKind.GPU, self.node, self.gpu))
 
     def selector(self, family: str, **labels: str) -> str:
-        """A PromQL selector of this GPU's series."""
+        """Return a PromQL selector of this GPU's series."""
         every = {"node": self.node, "gpu": str(self.gpu), **labels}
         return family + "{" + ",".join(f'{key}="{value}"' for key, value in every.items()) + "}"
 
@@ -94,7 +96,9 @@ def _short(event: dict[str, Any]) -> str:
 
 
 def _webhook(since: float, target: str, *alertnames: str) -> Expectation:
-    """The first of these alerts to arrive. One fault may raise two; either starts the playbook."""
+    """Return the expectation that one of these alerts arrives. A fault may raise two; either starts
+    the playbook.
+    """
     kinds = [
         _journal("webhook", since, "AlertReceived", target, alertname=name) for name in alertnames
     ]
@@ -134,7 +138,7 @@ def _closed(since: float, target: str) -> Expectation:
 
 
 def lost_story(place: FaultTarget, at: float) -> Story:
-    """A GPU falls off the bus under a training job."""
+    """Return the story of a GPU that falls off the bus under a training job."""
     target = place.target
     steps = [
         *_steps(
@@ -172,7 +176,10 @@ def lost_story(place: FaultTarget, at: float) -> Story:
 
 
 def slow_story(place: FaultTarget, at: float, speed: float, usual_hertz: float) -> Story:
-    """A GPU slows down without an error. Only a comparison with its peers in the job detects it."""
+    """Return the story of a GPU that slows down without an error.
+
+    Only a comparison with its peers in the job detects the fault.
+    """
     target = place.target
     name = "GPU slower than its peers"
     clock = place.selector("gpu_clock_hertz", domain="sm")
@@ -215,7 +222,7 @@ def slow_story(place: FaultTarget, at: float, speed: float, usual_hertz: float) 
 
 
 def xid_story(place: FaultTarget, at: float, xid: int, count: int) -> Story:
-    """An application error: a notification is sent, and nothing is quarantined."""
+    """Return the story of an application error: a notification is sent, and nothing is quarantined."""
     name = "Application XID"
     target = place.target
     errors = place.selector("gpu_xid_errors_total", xid=str(xid))
@@ -262,7 +269,7 @@ def xid_story(place: FaultTarget, at: float, xid: int, count: int) -> Story:
 
 
 def load_story(at: float, replicas: int) -> Story:
-    """The load on a service increases, and its pool is scaled up until the queue is empty."""
+    """Return the story of a load increase: the worker pool is scaled up until the queue is empty."""
     name = "Load increase"
     target = str(Target(TargetKind.WORKLOAD, "serve"))
     queue = 'inference_requests_waiting{service="serve"}'

@@ -1,4 +1,4 @@
-"""How a job uses simulated GPUs: it fails or slows down according to the hardware directory."""
+"""Simulate a job's use of GPUs: it fails or slows down according to the hardware directory."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class GpuGroup:
         self._told = 0.0
 
     def step(self, seconds: float, utilization: float = 0.96, memory: float = 0.72) -> float:
-        """Run one step that takes `seconds` on healthy GPUs; returns the actual duration.
+        """Run one step that takes `seconds` on healthy GPUs; returns the actual duration in
+        seconds.
 
-        The slowest GPU limits the speed; the others wait. A hung GPU blocks the step until it answers.
-        Raises GpuLostError if a GPU is lost.
+        The slowest GPU determines the speed; the others wait. A hung GPU blocks the step until it
+        responds. Raises GpuLostError if a GPU is lost.
         """
         began = time.monotonic()
         speeds = self._speeds()

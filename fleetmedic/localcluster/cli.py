@@ -1,4 +1,4 @@
-"""The commands `run` and `localcluster`."""
+"""Define the commands `fleetmedic run`, `jobs` and `localcluster`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The controller: a reconciliation loop that runs five times a second.
+"""The controller of the embedded cluster: a reconciliation loop that runs five times a second.
 
 All its state is in the store and the state directory. So the controller can be killed and restarted
 at any time; jobs and workers keep running.
@@ -35,14 +35,16 @@ KEEP_OPS_SECONDS = 30 * 86_400.0
 
 
 class Every:
-    """True once per interval."""
+    """A timer for work that is due once per interval."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._next = 0.0
 
     def due(self, now: float) -> bool:
-        """Whether the interval has passed. Still works if the clock is set back."""
+        """Return whether the interval has passed since the last due time. Also works if the clock
+        is set back.
+        """
         if self._next - self._seconds <= now < self._next:
             return False
         self._next = now + self._seconds
@@ -50,10 +52,10 @@ class Every:
 
 
 class Controller:
-    """The controller of a state directory; only one can run."""
+    """The controller of a state directory. Only one can run."""
 
     def __init__(self, state: Path, pool: PoolSettings | None) -> None:
-        """Raises UserError if another controller runs there."""
+        """Open the store and lock the directory. Raises UserError if another controller runs there."""
         self._layout = Layout(state)
         self._store = Store(self._layout.cluster)
         self._lock = _sole_owner(self._layout.cluster / "controller.lock")

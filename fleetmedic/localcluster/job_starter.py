@@ -1,7 +1,7 @@
-"""Starts jobs: GPUs are selected, probed and allocated in one transaction, before a process starts.
+"""Start jobs: select, probe and allocate their GPUs in one transaction, before a process starts.
 
-The store's primary key prevents that two jobs get the same GPU. The transaction prevents that a job
-gets a quarantined GPU.
+The store's primary key prevents two jobs from getting the same GPU. The transaction prevents a job
+from getting a quarantined GPU.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class JobStarter:
         self._prepared = False
 
     def advance(self, now: float) -> bool:
-        """Check each waiting job once, the oldest first. A job that does not fit blocks no other job.
+        """Check each waiting job once, oldest first; returns whether an attempt was prepared.
 
-        True if an attempt was prepared; the caller then starts it.
+        The caller then starts the attempt. A job that does not fit blocks no other job.
         """
         self._prepared = False
         with self._store.read() as db:
@@ -56,7 +56,7 @@ class JobStarter:
         return self._prepared
 
     def recheck_marks(self) -> None:
-        """Clear the mark of GPUs that answer a probe again."""
+        """Clear the marks of GPUs that respond to a probe again."""
         with self._store.read() as db:
             marked = db.execute("SELECT node, idx FROM gpus WHERE marked IS NOT NULL").fetchall()
         for row in marked:

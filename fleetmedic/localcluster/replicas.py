@@ -1,7 +1,7 @@
-"""Runs a workload's gateway and the desired number of workers, and drains surplus workers.
+"""Run a workload's gateway and the desired number of workers, and drain surplus workers.
 
-A replica's row is written before its process is started, and the process claims its directory. So a
-controller that is killed in between neither loses nor duplicates a replica.
+A replica's row is written before its process starts, and the process claims its directory. So no
+replica is lost or duplicated if the controller is killed in between.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """The workload `serve`: its gateway's listen address and the number of workers."""
+    """The settings of the workload `serve`: its gateway's listen address and the number of workers."""
 
     listen: str = "127.0.0.1:9097"
     name: str = "serve"
@@ -49,7 +49,7 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A row of the store, and its process."""
+    """A replica's row in the store, with its process."""
 
     n: int
     role: str
@@ -60,7 +60,7 @@ class Replica:
 
 
 class Replicas:
-    """One workload's processes."""
+    """The processes of one workload."""
 
     def __init__(
         self, store: Store, layout: Layout, launcher: Launcher, settings: PoolSettings
@@ -117,7 +117,9 @@ class Replicas:
         return Replica(row["n"], row["role"], row["state"], folder, row["drain_at"] or 0.0, started)
 
     def _keep(self, replica: Replica, now: float) -> bool:
-        """Whether the replica has a process or is starting; starts it if never started."""
+        """Return whether the replica has a process or is starting. Starts it if it was never
+        started.
+        """
         if replica.started is not None:
             if not replica.started.command.alive:
                 self._gone(replica, now)
@@ -165,7 +167,7 @@ class Replicas:
     # ---- ending
 
     def _let_go(self, draining: list[Replica], now: float) -> None:
-        """TERM as soon as the gateway sends no more requests, KILL after KILL_SECONDS."""
+        """Send TERM when the gateway sends no more requests, and KILL after KILL_SECONDS."""
         for replica in draining:
             waited = now - replica.drain_at
             if replica.started is not None and waited >= QUIET_SECONDS:

@@ -1,4 +1,4 @@
-"""The progress reports of a data pipeline."""
+"""Progress reports of a data pipeline."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fleetmedic.progress.sender import Courier, Place, Sender
 
 
 class Pipeline:
-    """One pipeline, or one worker of it with its own name. Names are unique on a node.
+    """Reports the progress of a data pipeline, or of one of its workers under its own name.
 
-    `expected_interval`: the maximum number of seconds between two successful runs; 0: not defined.
-    A new run continues the counters of the previous run.
+    Names are unique on a node. `expected_interval` is the maximum number of seconds between two
+    successful runs; 0 means undefined. A new run continues the counters of the previous run.
     """
 
     def __init__(
@@ -41,15 +41,17 @@ class Pipeline:
         self._courier.changed(at_once=True)
 
     def records(self, done: int, *, backlog: int | None = None) -> None:
-        """Add `done` processed records; `backlog` is the number of waiting records."""
+        """Add `done` processed records. `backlog` is the number of waiting records."""
         self._tell(done, backlog, success=False)
 
     def success(self, records: int = 0, *, backlog: int | None = None) -> None:
-        """Report a successful run, with `records` more records; `backlog` records are waiting."""
+        """Report a successful run that processed `records` more records. `backlog` is the number of
+        waiting records.
+        """
         self._tell(records, backlog, success=True)
 
     def close(self) -> None:
-        """Report the end of the process. The series stay, because the next run is expected."""
+        """Report the end of the process. The series remain, because another run is expected."""
         with self._courier.state:
             self._state["running"] = False
         self._courier.changed(at_once=True)

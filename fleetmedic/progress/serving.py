@@ -1,4 +1,4 @@
-"""The progress reports of an inference server without its own /metrics."""
+"""Progress reports of an inference server that has no /metrics endpoint of its own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ MAX_CODES = 16
 
 
 class Serving:
-    """One replica of a service. `replica` (default: FLEETMEDIC_REPLICA, else 0) is a small number or a
-    name that stays the same after a restart, unique on a node. Thread-safe."""
+    """Reports the progress of one replica of a service. Thread-safe.
+
+    `replica` (default: FLEETMEDIC_REPLICA, else 0) is a small number or a name. It must be unique
+    on the node and stay the same after a restart.
+    """
 
     def __init__(
         self,
@@ -55,7 +58,8 @@ class Serving:
     ) -> None:
         """Report a response with this HTTP status, `seconds` after the request arrived.
 
-        Without `seconds` or `tokens` the server has no such series, because 0 would be wrong.
+        If any response lacks `seconds`, the server has no duration series. If no response has
+        `tokens`, it has no token series. A 0 would be wrong.
         """
         try:
             word = f"{int(code):03d}"
@@ -85,7 +89,7 @@ class Serving:
         self._courier.changed()
 
     def close(self) -> None:
-        """Report the end of the replica. Its series are removed."""
+        """Report the end of the replica, so that its series are removed."""
         with self._courier.state:
             self._running = False
         self._courier.changed(at_once=True)

@@ -1,6 +1,7 @@
-"""Runs a stack in the background, and returns when the stack is ready.
+"""Run a stack in the background, and return when it is ready.
 
-The child sends its messages to the parent over a pipe, and always writes them to STATE/logs/up.log.
+The child process sends its messages to the parent through a pipe, and also writes them to
+logs/up.log in the state directory.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from fleetmedic.terminal.disk_errors import explain
 
 
 def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
-    """Start the stack and return when it is ready. Messages of the start go to `tell`.
+    """Start the stack in the background and return when it is ready. `tell` gets the start's
+    messages.
 
     Raises UserError if the stack does not become ready. No process is left running then.
     """
@@ -70,7 +72,7 @@ def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
 
 
 class _Voice:
-    """Writes messages to the log, and to the parent while it listens."""
+    """Writes messages to the log, and to the parent process as long as it reads them."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
@@ -92,7 +94,7 @@ class _Voice:
 
 
 def main(handle: int, timeout: float, settings: dict[str, Any]) -> int:
-    """The child process: run the stack until SIGTERM."""
+    """Run the stack in the child process until SIGTERM; returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

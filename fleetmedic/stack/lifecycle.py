@@ -1,4 +1,4 @@
-"""One stack from start to stop, as a library. `fleetmedic up` and the demo use it."""
+"""Start and stop one stack. `fleetmedic up` and the demo use this library."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ MIN_FREE_BYTES = (
 
 
 class Stack:
-    """The processes of one state directory. Use: prepare, start, wait_ready, ..., stop.
+    """The processes of one state directory.
 
-    A method that fails for an external reason raises UserError with the fix.
+    Call prepare, start, wait_ready, and finally stop. A method that fails for an external reason
+    raises UserError with the fix.
     """
 
     def __init__(self, options: StackOptions) -> None:
@@ -66,7 +67,7 @@ class Stack:
     def prepare(self, tell: Tell) -> None:
         """Lock the state directory, find the programs, check the ports, write the settings.
 
-        `tell` gets the progress messages of this method and all later messages.
+        `tell` is called with the progress messages of this method and with all later messages.
         """
         self._tell = tell
         plan = self.plan
@@ -99,13 +100,14 @@ class Stack:
         self._save()
 
     def start(self) -> None:
-        """Start every process. Does not wait until they are ready."""
+        """Start every process, without waiting until it is ready."""
         self._running().start()
 
     def wait_ready(self, timeout: float, tell: Tell | None = None) -> None:
         """Wait until every process passes its health check.
 
-        Raises UserError with the process that does not, the reason, and the end of its log.
+        After `timeout` seconds, raises UserError with a process that is not ready, the reason, and
+        the end of its log.
         """
         deadline = time.monotonic() + timeout
         waiting = dict(self._health)
@@ -157,11 +159,11 @@ class Stack:
         self._tell = tell
 
     def urls(self) -> dict[str, str]:
-        """Process name to URL, as in stack.json."""
+        """Return the URL of each process by name, as in stack.json."""
         return self.plan.urls()
 
     def children(self) -> dict[str, ServiceProcess]:
-        """The state of each process."""
+        """Return the state of each process by name."""
         return self._running().children
 
     def _running(self) -> ServiceSupervisor:
@@ -249,7 +251,8 @@ class Stack:
 
 
 def require_ours(state: Path) -> None:
-    """Reject a non-empty directory that was never a state directory: --reset would delete from it.
+    """Reject a non-empty directory that was never a state directory, because --reset would delete
+    files in it.
 
     Raises UserError with the name of one of its files.
     """
@@ -277,7 +280,10 @@ def reset(state: Path) -> None:
 
 
 def require_same_fleet(plan: StackPlan) -> None:
-    """Raise UserError if the directory holds another fleet: its nodes would run unmonitored jobs."""
+    """Raise UserError if the directory has nodes that this stack does not run.
+
+    Jobs on such nodes would not be monitored.
+    """
     held = Hardware(plan.hardware).nodes() if plan.hardware.is_dir() else []
     if not set(held) <= (set(plan.nodes) if plan.simulated else set()):
         wanted = f"{len(plan.nodes)} simulated nodes" if plan.simulated else "real GPUs"
@@ -288,7 +294,7 @@ def require_same_fleet(plan: StackPlan) -> None:
 
 
 def end_leftovers(state: Path) -> int:
-    """End the processes that an earlier supervisor of this directory left. Returns their number."""
+    """End the processes that an earlier supervisor of this directory left; returns their number."""
     try:
         before = StackFile.read(state)
     except UserError:

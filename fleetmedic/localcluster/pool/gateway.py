@@ -38,7 +38,7 @@ class Pending:
 
 @dataclass(slots=True)
 class WorkerSlot:
-    """One worker; it serves one request at a time."""
+    """One worker, which serves one request at a time."""
 
     port: int
     busy: bool = False
@@ -58,7 +58,7 @@ class Gateway:
     _stamp: int = 0
 
     async def handle(self, request: PoolRequest) -> PoolResponse:
-        """Forward `/infer` to a worker; serve the other paths."""
+        """Forward `/infer` to a worker, and serve the other paths."""
         if request.path == "/metrics":
             page = self.metrics.render(
                 waiting=len(self._waiting), running=self._running, replicas=len(self._lanes)
@@ -116,7 +116,7 @@ class Gateway:
             self._dispatch()
 
     def _try_again(self, pending: Pending) -> None:
-        """Retry on another worker: the computation is idempotent."""
+        """Retry on another worker, which is safe because the computation is idempotent."""
         pending.tries += 1
         if pending.answer.done():
             return
@@ -126,7 +126,7 @@ class Gateway:
             pending.answer.set_result(PoolResponse(502, b"no worker answered\n"))
 
     async def follow(self) -> None:
-        """Reload the endpoints when they change."""
+        """Reload the endpoints file when it changes, until cancelled."""
         while True:
             self._reload()
             self._dispatch()

@@ -1,7 +1,7 @@
-"""A minimal HTTP/1.1 server for the pool, on h11, with limits on every resource.
+"""A minimal HTTP/1.1 server for the worker pool, with limits on every resource.
 
-It replaces a framework because the pool runs many processes on a small machine, and each uses half
-the memory this way.
+It uses only the standard library, because the pool runs many processes on a small machine, and a
+framework would double the memory of each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IDLE_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class PoolRequest:
-    """A request. `path` excludes the query."""
+    """An HTTP request. `path` excludes the query."""
 
     method: str
     path: str
@@ -32,7 +32,7 @@ class PoolRequest:
 
 @dataclass(frozen=True, slots=True)
 class PoolResponse:
-    """A response."""
+    """An HTTP response."""
 
     status: int
     body: bytes = b""
@@ -44,7 +44,7 @@ Handler = Callable[[PoolRequest], Awaitable[PoolResponse]]
 
 
 class BadRequest(Exception):  # noqa: N818 - the name of the status
-    """The request is malformed or too large; holds the status of the response."""
+    """The request is malformed or too large. `status` is the status of the response."""
 
     def __init__(self, status: int) -> None:
         super().__init__(HTTPStatus(status).phrase)
@@ -65,7 +65,7 @@ async def _next_event(reader: asyncio.StreamReader, connection: h11.Connection) 
 async def read_request(
     reader: asyncio.StreamReader, connection: h11.Connection
 ) -> PoolRequest | None:
-    """The next request, None at the end of the connection. Raises BadRequest."""
+    """Read the next request; None at the end of the connection. Raises BadRequest."""
     head: h11.Request | None = None
     body = bytearray()
     try:
@@ -98,7 +98,7 @@ def render(
     close: bool = False,
     head_only: bool = False,
 ) -> bytes:
-    """The bytes of a response; `close` ends the connection after it."""
+    """Return the bytes of a response."""
     headers = [
         ("Content-Type", response.content_type),
         ("Content-Length", str(len(response.body))),
@@ -121,7 +121,7 @@ def _server_side() -> h11.Connection:
 
 
 class PoolServer:
-    """Serves one handler until drained."""
+    """An HTTP server that passes every request to one handler."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -131,14 +131,14 @@ class PoolServer:
         self._draining = False
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port. Raises OSError if the port is in use."""
+        """Listen on an address; returns the port. Raises OSError if the port is in use."""
         self._server = await asyncio.start_server(
             self._connected, host, port, limit=MAX_HEAD, backlog=1024
         )
         return int(self._server.sockets[0].getsockname()[1])
 
     async def drain(self, seconds: float) -> None:
-        """Accept no more requests, wait up to `seconds` for running ones, and close."""
+        """Accept no more requests, wait up to `seconds` for running requests, and close."""
         self._draining = True
         if self._server is not None:
             self._server.close()
@@ -197,7 +197,7 @@ async def fetch(
 ) -> tuple[int, bytes]:
     """Send one request to a server on this machine; returns status and body.
 
-    Raises OSError (ConnectionError included) or EOFError if the response is incomplete.
+    Raises OSError, or EOFError if the response is incomplete.
     """
     reader, writer = await asyncio.open_connection(host, port)
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)

@@ -27,8 +27,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The result. `shed` requests were not sent, because too many were in flight. The quantiles are
-    response times in seconds."""
+    """The result of a load test. `shed` requests were not sent, because too many were in flight.
+
+    `p50` and `p99` are quantiles of the response time in seconds.
+    """
 
     sent: int
     answered: dict[str, int]
@@ -38,7 +40,7 @@ class Summary:
 
 
 async def load(url: str, rate: float, seconds: float) -> Summary:
-    """Send `rate` requests a second for `seconds`. Raises UserError above the limits."""
+    """Send `rate` requests per second for `seconds`. Raises UserError above the limits."""
     host, port = _target(url)
     if not 0 < rate <= MAX_RATE or not 0 < seconds <= MAX_SECONDS:
         raise UserError(

@@ -1,5 +1,4 @@
-"""The common part of the pool's processes: claim the directory, report readiness, and drain on
-TERM."""
+"""Functions for the pool's processes: claim a directory, report readiness, and drain on TERM."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ DRAIN_SECONDS = 4.0
 
 
 def claim_or_exit(folder: Path) -> None:
-    """Claim the replica's directory. Exits if another process has claimed it before."""
+    """Claim the replica's directory, or exit if another process has claimed it before."""
     if not shim.claim(str(folder)):
         sys.exit(shim.ALREADY_CLAIMED)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
