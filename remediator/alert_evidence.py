@@ -22,7 +22,7 @@ from remediator.core.model import Alert, Episode, Incident
 from remediator.core.routing import last_repaired_at
 from remediator.sensors import Sensors
 
-# An event that is over and that no rule ever fired for: it never happened.
+# The status of an event alert that is over and never fired in Prometheus: the event did not happen.
 NEVER = replace(OVER)
 
 
@@ -121,7 +121,7 @@ async def gather_evidence(
         evidence = alerts.evidence(record.alert, record.received)
         event = episode.alertname in EVENTS
         if ask and _to_confirm(evidence, event):
-            # What Alertmanager lists as active must fire now; what is over must have fired since its start.
+            # An active alert must be firing in Prometheus now; an alert that is over must have fired since its start.
             past = event and evidence.standing is AlertStatus.OVER
             fires = await sensors.fires(record.alert, event=past)
             evidence = _confirmed(record.alert, evidence, fires)
@@ -144,10 +144,10 @@ async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | 
     """
     known = None
     if target.gpu is not None and alert.name.startswith("GpuXid"):
-        # Only its own code: an application's XID after the repair does not date a hardware XID before it.
+        # Only the alert's own code: a later application XID is not the time of an earlier hardware XID.
         known = await sensors.last_xid(target, alert.labels.get("xid", ""))
     elif target.gpu is not None and alert.name == "GpuEccUncorrectable":
-        # A rise while the exporter was away is not seen; the alert that it caused is.
+        # If the exporter was down, Prometheus missed the increase, but not the alert that it caused.
         rose, began = await sensors.last_uncorrectable(target), await sensors.active_since(alert)
         return max((at for at in (rose, began) if at is not None), default=None)
     if known is None and alert.name in EVENTS:

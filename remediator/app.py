@@ -200,7 +200,7 @@ async def running(
         metrics.pending(outbox.pending)
         if alertmanager is not None:
             metrics.alertmanager(lambda: alerts.complete)
-        # The incidents of an earlier process are decided with the current status of their alerts.
+        # Open incidents of an earlier process need the current status of their alerts.
         await alerts.refresh(0.0)
         engine.start()
         tasks = [

@@ -17,7 +17,7 @@ class _Missing(Enum):
     NOTHING = auto()
     HEAD = auto()
     BODY = auto()
-    UNREAD_BODY = auto()  # of a request that is answered
+    UNREAD_BODY = auto()  # the rest of a request that already has its response
 
 
 class TimedConnection(H11Protocol):

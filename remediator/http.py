@@ -29,7 +29,7 @@ class HttpError(Exception):
 
 
 class UnreachableError(HttpError):
-    """The server did not respond at all, so an immediate retry would only wait again."""
+    """The server did not respond at all, so an immediate retry is pointless."""
 
 
 @dataclass(frozen=True, slots=True)

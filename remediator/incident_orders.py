@@ -37,7 +37,7 @@ class IncidentOrders:
         alone: Callable[[Target], asyncio.Lock],
         pin: float,
     ) -> None:
-        """`pin`: the remediator does not quarantine a released target again for this many seconds."""
+        """Set `pin`, the seconds for which a released target is not quarantined again."""
         self._playbook = playbook
         self._book = book
         self._journal = journal

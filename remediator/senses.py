@@ -73,7 +73,7 @@ class Senses:
         self._ceiling = ceiling
         self._factor = factor
         self._limits = limits
-        # A fresh process has received no Watchdog yet. Monotonic seconds.
+        # Monotonic seconds; None until this process has received a Watchdog.
         self._watchdog_at: float | None = None
         self._seen_nodes: tuple[NodeFacts, ...] = ()
         self._nodes_at = -1e9

@@ -9,7 +9,7 @@ from fleetmedic.hardware.state import Hardware
 
 
 class GpuLostError(RuntimeError):
-    """CUDA error: the device is lost (the GPU has fallen off the bus)."""
+    """The simulated CUDA error that the device is lost (the GPU has fallen off the bus)."""
 
 
 class GpuGroup:

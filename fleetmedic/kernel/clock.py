@@ -18,7 +18,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The real clock of this machine."""
 
     def now(self) -> float:
         return time.time()

@@ -69,7 +69,7 @@ class Controller:
         self._look = Every(INVENTORY_SECONDS)
 
     def tick(self, now: float) -> float:
-        """Run one pass; returns the seconds until the next one."""
+        """Run one pass of the loop; returns the seconds until the next one."""
         if self._look.due(now):
             self._take_inventory(now)
         busy = self._attempts.watch(now)
@@ -113,7 +113,7 @@ def _sole_owner(path: Path) -> int:
 
 
 def serve(state: Path, pool: PoolSettings | None) -> None:
-    """Run until TERM or INT. Raises UserError if the state directory is unusable."""
+    """Run the controller until TERM or INT. Raises UserError if the state directory is unusable."""
     wakeup, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     stopping: list[int] = []

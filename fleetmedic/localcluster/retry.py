@@ -24,7 +24,7 @@ SUSPICIOUS_JOBS = 2
 # that ran for longer (seconds) exited with the code itself.
 CANNOT_START = (126, 127)
 START_SECONDS = 5.0
-# Two users' broken programs look like a broken GPU, so the mark ends: then the next jobs decide.
+# Broken programs of two users look like a broken GPU, so the mark expires, and the next jobs are the test.
 SUSPICION_SECONDS = 1800.0
 
 

@@ -139,7 +139,7 @@ def _group(leader: int) -> list[int]:
 
 
 def pass_on(leader: int, number: int) -> None:
-    """Send a signal to a command's process group; USR1 only to the processes that catch it."""
+    """Send a signal to a command's process group. USR1 is sent only to the processes that catch it."""
     try:
         if number != signal.SIGUSR1:
             os.killpg(leader, number)

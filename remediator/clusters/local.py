@@ -194,7 +194,7 @@ class LocalClusterAdapter(Cluster):
         if self._client is not None:
             await _outside(self._client.store.close)
 
-    # inside
+    # internal
 
     async def _ask(self, call: Callable[[embedded.LocalCluster], T]) -> T:
         return await _outside(lambda: call(self._open()))

@@ -292,7 +292,7 @@ class MemoryCluster(Cluster):
             held.installation, held.host, held.since, held.renewed.wall, held.taken_over
         )
 
-    # inside
+    # internal
 
     def _need(self, capability: Capability, verb: str) -> None:
         if capability not in self.capabilities:

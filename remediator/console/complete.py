@@ -43,7 +43,7 @@ def open_incidents(
 
 
 def _incidents(ctx: click.Context) -> Iterable[IncidentDoc]:
-    # A group's own options hold for its commands.
+    # The options of a group apply to its commands.
     above = ctx.parent.params if ctx.parent else {}
     given = above | {name: value for name, value in ctx.params.items() if value is not None}
     try:

@@ -69,8 +69,8 @@ EVENTS = frozenset(
         "NodeRebootUnexpected",
     }
 )
-# The target does not work at all, so a quarantine costs no capacity. A node that lost some GPUs still has
-# the others.
+# The target does not work at all, so its quarantine costs no capacity. GpuLost is not listed for nodes,
+# because the node's other GPUs still work.
 LOST_OR_HUNG = {
     TargetKind.GPU: frozenset({"GpuLost", "GpuHung"}),
     TargetKind.NODE: frozenset({"NodeDown"}),

@@ -291,7 +291,7 @@ class JournalState:
                     break
 
 
-# What an event changes apart from its incident.
+# The changes that an event makes outside of its incident.
 _FOLDS: dict[Kind, Callable[[JournalState, Event], None]] = {
     Kind.ALERT_RECEIVED: JournalState._receive,
     Kind.SUPPRESSED: JournalState._suppress,

@@ -185,7 +185,7 @@ def _one_job(case: Case, jobs: JobsPlan) -> Decision:
         return Move(IncidentState.JOBS_MOVED, Reason.NO_JOBS, f"{case.incident.target} has ended.")
     run = case.incident.last("restart_jobs")
     if run is not None and run.reason is Reason.EFFECT_MISSING and not case.view.jobs[0].running:
-        # No capacity was found until the deadline; another order would find none either.
+        # There was no capacity until the deadline, so another attempt would not help.
         return give_up(case, Reason.JOB_STUCK, run.text)
     if not case.view.firing:
         text = f"The alert on {case.incident.target} ended before the job was restarted."

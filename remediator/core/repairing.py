@@ -307,7 +307,7 @@ def _verify(case: Case) -> Decision:
         return give_up(case, Reason.TESTED_OFTEN)
     busy = any(job.running for job in case.view.jobs)
     unable = "probe" not in case.view.capabilities and incident.repaired_at is None
-    # What another owner keeps is not put under load by a test of its whole node.
+    # A test of the whole node would put load on GPUs that another owner has quarantined.
     others = incident.target.kind is TargetKind.NODE and bool(case.view.node_others)
     open_to_jobs = OWNER not in (case.view.quarantine_owner, case.view.node_quarantine_owner)
     if busy or open_to_jobs or unable or others:

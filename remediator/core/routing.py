@@ -15,7 +15,7 @@ from remediator.core.model import Alert, Incident, IncidentState, Level, Playboo
 from remediator.core.reasons import Reason, sentence
 
 _NAMES = {TargetKind.NODE: NODE, TargetKind.JOB: JOB_ID, TargetKind.WORKLOAD: SERVICE}
-# What people keep, in service or out of it, is no signal against the node, and stays as it is.
+# Targets that people keep in or out of service are no signal against the node, and are not changed.
 KEPT_BY_OTHERS = frozenset({Reason.OTHER_OWNER, Reason.PINNED})
 # A node's incident takes over the incidents of its GPUs that have not started a repair.
 BEFORE_REPAIR = frozenset(

@@ -23,7 +23,7 @@ from remediator.core.routing import absorbable, covers_gpus, holder, may_act, re
 RECURRENCE_WINDOW = 7 * 86_400.0
 HOLD_AGAIN = 2.0
 SLOWEST_AGAIN = 15.0
-# An event so long (seconds) after the end of an incident is a new one, though its alert never ended.
+# An event this long (seconds) after the end of an incident is new, even if its alert never resolved.
 NEWER = 2.0
 
 
@@ -142,7 +142,7 @@ def admit(
     episode = events.episode_of(alert, now)
     current = holder(target, book)
     if current is not None and _released(current) and alert.starts_at > (current.repaired_at or 0):
-        # It only has to notify people that the target is healthy, which is no longer true.
+        # Its only remaining step is to notify people that the target is healthy, which is no longer true.
         closed = events.moved(current, IncidentState.CLOSED, now, Reason.READMITTED)
         opening = open_incident(alert, target, playbook, book, now, terms)
         return (closed, *opening)
@@ -176,7 +176,7 @@ def unattended(alert: Alert, target: Target, book: JournalState, now: float, pin
     released = (Reason.RELEASED_BY_PERSON, Reason.RELEASED_BY_OTHERS)
     if ended is None or ended.reason not in released:
         return False
-    # A node's release is one of its GPUs, too.
+    # The release of a node also releases its GPUs.
     whole = Target(TargetKind.NODE, target.name)
     release = book.pins.get(target) or book.pins.get(whole)
     return release is not None and now >= release.at + pin and holder(target, book) is None

@@ -23,7 +23,7 @@ CAPABILITY = {
 }
 
 
-# For so long (seconds) an event, or a failed test, is evidence enough where no alert is active any more.
+# If no alert is active, an event or a failed test is sufficient evidence for this long (seconds).
 EVIDENCE_HOLDS_FOR = 20.0
 
 

@@ -147,7 +147,7 @@ class Gateway:
 
 
 async def run(folder: Path, host: str, port: int, endpoints: Path) -> None:
-    """Serve until TERM or INT."""
+    """Serve requests until TERM or INT."""
     gateway = Gateway(GatewayMetrics("serve"), endpoints)
     follower = asyncio.create_task(gateway.follow())
     await serve_until_terminated(PoolServer(gateway.handle), folder, host, port)
