@@ -97,7 +97,7 @@ class IncidentEvidence:
 
 async def gather_evidence(
     incident: Incident,
-    book: JournalState,
+    journal_state: JournalState,
     alerts: AlertStates,
     sensors: Sensors,
     concerns: Callable[[Alert], bool],
@@ -109,9 +109,9 @@ async def gather_evidence(
     `ask`: Prometheus must confirm each alert too. `concerns` returns whether an alert supports the
     action of the incident's playbook; other alerts are ignored.
     """
-    repaired = max(incident.repaired_at or 0.0, last_repaired_at(incident.target, book))
+    repaired = max(incident.repaired_at or 0.0, last_repaired_at(incident.target, journal_state))
     ask = ask or repaired > 0
-    records = [(one, book.episodes.get(one.key)) for one in incident.alerts]
+    records = [(one, journal_state.episodes.get(one.key)) for one in incident.alerts]
     if ask and any(one.alertname in EVENTS for one, _ in records):
         repaired = max(repaired, await sensors.boot_time(incident.target) or 0.0)
     heard: list[AlertEvidence] = []

@@ -59,7 +59,7 @@ class RunningRemediator:
 
     engine: Engine
     reconciler: Reconciler
-    book: JournalState
+    journal_state: JournalState
     metrics: RemediatorMetrics
     delivery: Delivery
     pictures: DashboardRoutes
@@ -105,14 +105,14 @@ async def running(
     `take_over` is the reason to take the cluster's lock from another installation; empty: do not
     take it.
     """
-    book = JournalState()
+    journal_state = JournalState()
     clock = WallClock()
-    metrics = RemediatorMetrics(book, clock.now)
+    metrics = RemediatorMetrics(journal_state, clock.now)
     messages: list[Callable[[], None]] = []
 
     def durable(event: Event) -> None:
-        book.apply(event)
-        metrics.saw(event, book.incidents.get(event.incident or ""))
+        journal_state.apply(event)
+        metrics.saw(event, journal_state.incidents.get(event.incident or ""))
         _say(event)
         if event.kind is Kind.NOTIFIED:
             for wake in messages:
@@ -123,7 +123,7 @@ async def running(
         stack.callback(journal.close)
         # Read only after the lock is held, because another process may have written until then.
         for event in await asyncio.to_thread(lambda: list(replay(data_dir))):
-            book.apply(event)
+            journal_state.apply(event)
         prometheus = alertmanager = looker = None
         if settings.prometheus_url:
             prometheus = await stack.enter_async_context(PrometheusClient(settings.prometheus_url))
@@ -148,7 +148,7 @@ async def running(
         metrics.expect(
             actions().names(), delivery.channels, (playbook.name for playbook in playbooks)
         )
-        clock.resumes_from(book.last_at)
+        clock.resumes_from(journal_state.last_at)
         rules = Policy(
             playbooks,
             settings.limits,
@@ -173,9 +173,9 @@ async def running(
                 cluster,
                 sensors,
                 alerts,
-                book,
+                journal_state,
                 clock,
-                ReportedHardware(book, rules.route),
+                ReportedHardware(journal_state, rules.route),
                 lock.refusal if lock else lambda: None,
             ),
             ceiling=settings.level,
@@ -184,17 +184,17 @@ async def running(
         )
         executor = Executor(actions(), disruptive_at_once=settings.disruptive_at_once)
         world = EngineContext(cluster, senses, executor, clock.now, metrics.lane_failed)
-        engine = Engine(rules, book, journal, world)
+        engine = Engine(rules, journal_state, journal, world)
         pictures = DashboardRoutes(proxy.PrometheusProxy(looker, settings.scrape_interval))
         reconciler = Reconciler(
-            ReconcilerSources(alerts, cluster, book, clock.now),
+            ReconcilerSources(alerts, cluster, journal_state, clock.now),
             engine,
             journal,
             metrics,
             settings.reconcile_every,
         )
         outbox = Outbox(
-            book, journal, sender, settings.webhooks, clock.now, site=settings.external_url
+            journal_state, journal, sender, settings.webhooks, clock.now, site=settings.external_url
         )
         messages.append(outbox.wake)
         metrics.pending(outbox.pending)
@@ -218,7 +218,7 @@ async def running(
             tasks.append(asyncio.create_task(discovery.run(), name="discovery"))
         try:
             yield RunningRemediator(
-                engine, reconciler, book, metrics, delivery, pictures, discovery, journal
+                engine, reconciler, journal_state, metrics, delivery, pictures, discovery, journal
             )
         finally:
             for task in tasks:
@@ -261,7 +261,7 @@ async def serve(
             desk = ServerContext(
                 parts.engine,
                 parts.reconciler,
-                parts.book,
+                parts.journal_state,
                 parts.metrics,
                 parts.delivery,
                 Access(token, viewers, settings.allowed_hosts, settings.trusted_proxies),

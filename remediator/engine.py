@@ -71,10 +71,14 @@ class Engine:
     """Runs all incidents. Each target has its own task, so that targets are handled concurrently."""
 
     def __init__(
-        self, rules: Policy, book: JournalState, journal: EventAppender, world: EngineContext
+        self,
+        rules: Policy,
+        journal_state: JournalState,
+        journal: EventAppender,
+        world: EngineContext,
     ) -> None:
         self._rules = rules
-        self._book = book
+        self._journal_state = journal_state
         self._journal = journal
         self._world = world
         self._lanes: dict[Target, _TargetLane] = {}
@@ -82,16 +86,16 @@ class Engine:
         self._kin = tuple(asyncio.Lock() for _ in range(KIN))
         self._announced: set[str] = set()
         self._withheld: set[tuple[str, Reason]] = set()
-        self.storms = Storms(rules.limits, book, journal, world)
+        self.storms = Storms(rules.limits, journal_state, journal, world)
         self.exits = IncidentOrders(
-            rules.playbook, book, journal, world, self._kick, self._alone, rules.limits.pin
+            rules.playbook, journal_state, journal, world, self._kick, self._alone, rules.limits.pin
         )
 
     def start(self) -> None:
         """Continue the work of an earlier process: undecided alerts and open incidents."""
-        for alert in self._book.undecided():
+        for alert in self._journal_state.undecided():
             self._sort_in(alert, self._rules.route(alert))
-        for incident in self._book.open_incidents():
+        for incident in self._journal_state.open_incidents():
             self._kick(incident.target)
 
     async def close(self) -> None:
@@ -103,7 +107,7 @@ class Engine:
 
     def wake_all(self) -> None:
         """Decide again about every open incident now."""
-        for incident in self._book.open_incidents():
+        for incident in self._journal_state.open_incidents():
             self._kick(incident.target)
 
     def playbook(self, name: str) -> Playbook | None:
@@ -122,7 +126,7 @@ class Engine:
             found = self._rules.route(alert)
             if found.reason is Reason.DEAD_MAN_SIGNAL and alert.firing:
                 self._world.senses.record_watchdog()
-            if self._book.known(alert):
+            if self._journal_state.known(alert):
                 continue
             news.append((alert, found))
             written.append(events.alert_received(alert, found.target, now, source))
@@ -141,14 +145,16 @@ class Engine:
         These are alerts that still fire after a person's release has expired, or that report a new
         event.
         """
-        now, pin, book = self._world.now(), self._rules.terms.pin, self._book
+        now, pin, journal_state = self._world.now(), self._rules.terms.pin, self._journal_state
         for alert in alerts:
             found = self._rules.route(alert)
-            if (target := found.target) is None or ended_with(alert, book) is None:
+            if (target := found.target) is None or ended_with(alert, journal_state) is None:
                 continue
             dated = alert.name in EVENTS
             event_at = await self._world.senses.event_at(alert, target) if dated else None
-            if unattended(alert, target, book, now, pin) or renewed(alert, target, book, event_at):
+            if unattended(alert, target, journal_state, now, pin) or renewed(
+                alert, target, journal_state, event_at
+            ):
                 self._sort_in(alert, found)
 
     async def note_withheld(self, alerts: Iterable[tuple[Alert, Evidence]]) -> None:
@@ -159,7 +165,7 @@ class Engine:
         for alert, evidence in alerts:
             key = (alert.key, evidence.reason)
             noted.add(key)
-            record = self._book.episodes.get(alert.key)
+            record = self._journal_state.episodes.get(alert.key)
             if key in self._withheld or (record is not None and record.incident):
                 continue
             found = self._rules.route(alert)
@@ -188,7 +194,7 @@ class Engine:
         if alert.firing:
             self._lanes.setdefault(found.target, _TargetLane()).inbox.append(alert)
             self._kick(found.target)
-        elif concerned := holder(found.target, self._book):
+        elif concerned := holder(found.target, self._journal_state):
             self._kick(concerned.target)
 
     def _kick(self, target: Target) -> None:
@@ -233,7 +239,9 @@ class Engine:
             try:
                 waiting = lane.inbox[0] if lane.inbox else None
                 now = self._world.now()
-                await self._journal.append(lane_failed(target, waiting, self._book, text, now))
+                await self._journal.append(
+                    lane_failed(target, waiting, self._journal_state, text, now)
+                )
                 if lane.inbox:
                     lane.inbox.popleft()
                     lane.failures = 0
@@ -248,14 +256,22 @@ class Engine:
         if found.playbook is None:
             return
         now = self._world.now()
-        dated = last_repaired_at(target, self._book) > 0 or ended_with(alert, self._book)
+        dated = last_repaired_at(target, self._journal_state) > 0 or ended_with(
+            alert, self._journal_state
+        )
         event_at = await self._world.senses.event_at(alert, target) if dated else None
         async with self._alone(target):
             written = admit(
-                alert, target, found.playbook, self._book, now, self._rules.terms, event_at=event_at
+                alert,
+                target,
+                found.playbook,
+                self._journal_state,
+                now,
+                self._rules.terms,
+                event_at=event_at,
             )
             await self._journal.append(written)
-        if (concerned := holder(target, self._book)) and concerned.target != target:
+        if (concerned := holder(target, self._journal_state)) and concerned.target != target:
             self._kick(concerned.target)
         self._gather(target)
 
@@ -264,7 +280,7 @@ class Engine:
 
         Returns the seconds until the next decision, or None if there is no incident.
         """
-        incident = self._book.incident_on(target)
+        incident = self._journal_state.incident_on(target)
         if incident is None:
             return None
         playbook = self._rules.playbook(incident.playbook)
@@ -277,7 +293,7 @@ class Engine:
         if (run := incident.prepared) is not None:
             return await self._execute(incident, playbook, run)
         async with self._alone(target):
-            handed = hand_over(incident, self._book, self._world.now())
+            handed = hand_over(incident, self._journal_state, self._world.now())
             await self._journal.append(handed)
         if handed:
             self._kick(Target(TargetKind.NODE, target.name))
@@ -298,15 +314,19 @@ class Engine:
 
         With `holds_only`, a decision other than a hold is not recorded, and the result is None.
         """
-        view = await self._world.senses.view(incident, playbook)
-        if view.stops.storm and view.pool.name not in self._book.storms and view.pool.name:
-            await self.storms.begin(view.pool.name, view.stops.storm)
+        facts = await self._world.senses.facts(incident, playbook)
+        if (
+            facts.stops.storm
+            and facts.pool.name not in self._journal_state.storms
+            and facts.pool.name
+        ):
+            await self.storms.begin(facts.pool.name, facts.stops.storm)
         async with self._alone(incident.target):
             now = self._world.now()
-            incident = self._book.incidents[incident.id]
+            incident = self._journal_state.incidents[incident.id]
             if incident.ended:
                 return 0.0
-            settled = settle(Case(incident, playbook, view, self._rules.limits, now))
+            settled = settle(Case(incident, playbook, facts, self._rules.limits, now))
             if holds_only and settled.hold is None:
                 return None
             if settled.widen is not None:
@@ -314,9 +334,9 @@ class Engine:
                 return 0.0
             if settled.step is not None:
                 self._announced.add(settled.step.op_id)
-            notice = group_notice(incident, settled, self._book, self._rules.limits, now)
+            notice = group_notice(incident, settled, self._journal_state, self._rules.limits, now)
             await self._journal.append((*settled.events, *notice))
-            if settled.again and self._book.incidents[incident.id] == incident:
+            if settled.again and self._journal_state.incidents[incident.id] == incident:
                 raise IllegalTransition(
                     f"the decision for {incident.id} does not change its state {incident.state}"
                 )
@@ -332,7 +352,12 @@ class Engine:
         if wider is None or settled.widen is None:
             return
         written = widen(
-            incident, settled.widen, wider, self._book, self._world.now(), self._rules.terms
+            incident,
+            settled.widen,
+            wider,
+            self._journal_state,
+            self._world.now(),
+            self._rules.terms,
         )
         await self._journal.append(written)
         node = Target(TargetKind.NODE, incident.target.name)
@@ -343,8 +368,8 @@ class Engine:
         """Wake the tasks of a node's GPUs, so that each hands its incident over to the node's
         incident.
         """
-        if target.kind is TargetKind.NODE and self._book.incident_on(target) is not None:
-            for incident in absorbable(target, self._book):
+        if target.kind is TargetKind.NODE and self._journal_state.incident_on(target) is not None:
+            for incident in absorbable(target, self._journal_state):
                 self._kick(incident.target)
 
     async def _execute(self, incident: Incident, playbook: Playbook, run: StepRun) -> float:
@@ -357,12 +382,14 @@ class Engine:
             playbook,
             confirm=lambda step: self._confirm(incident.id, playbook, step),
             heard=lambda: self._heard(incident),
-            accused=lambda: world.senses.accused(self._book.incidents[incident.id], playbook),
+            accused=lambda: world.senses.accused(
+                self._journal_state.incidents[incident.id], playbook
+            ),
             alone=self.storms.ended_lately,
             watch=self._rules.limits.watch,
         )
         outcome = await world.executor.run(run, tools, resumed=resumed)
-        current = self._book.incidents[incident.id]
+        current = self._journal_state.incidents[incident.id]
         await self._journal.append(outcome_events(current, run.step, outcome, world.now()))
         self._announced.discard(run.step.op_id)
         return ASK_AGAIN if outcome.kind is Kind.STEP_WITHDRAWN else 0.0
@@ -372,12 +399,12 @@ class Engine:
 
         Disruptive steps use facts that are gathered for this check.
         """
-        incident, senses = self._book.incidents[identity], self._world.senses
+        incident, senses = self._journal_state.incidents[identity], self._world.senses
         if step_guards.needs_facts(step, playbook):
-            view = await senses.view(incident, playbook, fresh=True)
+            facts = await senses.facts(incident, playbook, fresh=True)
         else:
-            view = senses.stopped(incident)
-        case = Case(incident, playbook, view, self._rules.limits, self._world.now())
+            facts = senses.stopped(incident)
+        case = Case(incident, playbook, facts, self._rules.limits, self._world.now())
         return step_guards.right_before(case, step)
 
     def _alone(self, target: Target) -> asyncio.Lock:
@@ -409,7 +436,7 @@ class Engine:
         if incident.state is not IncidentState.ESCALATED:
             written = [events.moved(incident, IncidentState.ESCALATED, now, Reason.PLAYBOOK_GONE)]
         op = op_id(incident.id, "orphaned", 1)
-        if op not in self._book.outbox and op not in self._book.groups:
+        if op not in self._journal_state.outbox and op not in self._journal_state.groups:
             body = incident_body(incident, "orphaned", op)
             written.append(
                 events.notified(now, op, body, incident=incident, occasion="orphaned", group=op)

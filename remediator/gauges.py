@@ -49,14 +49,14 @@ HOLDS = (
 class JournalGauges:
     """Gauges of open incidents, pause, storms and reboots. `now` returns Unix seconds."""
 
-    def __init__(self, book: JournalState, now: Callable[[], float]) -> None:
-        self._book = book
+    def __init__(self, journal_state: JournalState, now: Callable[[], float]) -> None:
+        self._journal_state = journal_state
         self._now = now
         self._reasons = list(HOLDS)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the metric families with their current values."""
-        open_ = self._book.open_incidents()
+        open_ = self._journal_state.open_incidents()
         states = Counter(one.state for one in open_)
         yield _family(
             "incidents",
@@ -66,7 +66,7 @@ class JournalGauges:
         )
         busy = sum(one.prepared is not None for one in open_)
         yield _value("action_in_progress", "Steps that were announced and have not ended.", busy)
-        paused = self._book.pause is not None
+        paused = self._journal_state.pause is not None
         yield _value("paused", "Whether a person paused all actions.", paused)
         yield from self._held([one for one in open_ if one.held and one.level is not Level.OBSERVE])
         yield from self._storms()
@@ -88,10 +88,10 @@ class JournalGauges:
         )
 
     def _storms(self) -> Iterator[GaugeMetricFamily]:
-        storms = self._book.storms
+        storms = self._journal_state.storms
         yield _value("storms", "Pools with a storm of hardware alerts.", len(storms))
         pools: dict[str, bool] = {}
-        for pool in (*self._book.storm_ended, *storms):
+        for pool in (*self._journal_state.storm_ended, *storms):
             pools[label(pool)] = pools.get(label(pool), False) or pool in storms
         yield _family(
             "storm",
@@ -106,7 +106,7 @@ class JournalGauges:
         A reboot without a recent time here is unexpected.
         """
         times: dict[str, float] = {}
-        for target, attempts in self._book.attempts.items():
+        for target, attempts in self._journal_state.attempts.items():
             if found := [one.at for one in attempts if one.action == "reboot_node"]:
                 times[target.name] = max(found)
         return _family(

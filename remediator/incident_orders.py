@@ -30,7 +30,7 @@ class IncidentOrders:
     def __init__(
         self,
         playbook: Callable[[str], Playbook | None],
-        book: JournalState,
+        journal_state: JournalState,
         journal: EventAppender,
         world: EngineContext,
         kick: Callable[[Target], None],
@@ -39,7 +39,7 @@ class IncidentOrders:
     ) -> None:
         """Set `pin`, the seconds for which a released target is not quarantined again."""
         self._playbook = playbook
-        self._book = book
+        self._journal_state = journal_state
         self._journal = journal
         self._world = world
         self._kick = kick
@@ -52,7 +52,7 @@ class IncidentOrders:
         """Return a target to service; returns a text about the consequences. Raises UserError."""
         if target.kind not in (TargetKind.GPU, TargetKind.NODE):
             raise UserError(f"{target} cannot be quarantined; expected NODE, or NODE/3 for a GPU.")
-        incident = self._book.incident_on(target)
+        incident = self._journal_state.incident_on(target)
         now = self._world.now()
         held_only = incident is not None and incident.state is IncidentState.HELD
         if (
@@ -100,7 +100,10 @@ class IncidentOrders:
         """Return whether a person's earlier order keeps the target out of service, so the incident
         releases nothing.
         """
-        return incident.target in self._book.kept and incident.target not in incident.quarantined
+        return (
+            incident.target in self._journal_state.kept
+            and incident.target not in incident.quarantined
+        )
 
     async def _marked(self, target: Target) -> bool:
         """Return whether the cluster itself places no jobs on a GPU. A person's release clears that
@@ -171,7 +174,7 @@ class IncidentOrders:
         return f"{identity}: the playbook {incident.playbook} starts again."
 
     def _open(self, identity: str) -> Incident:
-        incident = self._book.incidents.get(identity)
+        incident = self._journal_state.incidents.get(identity)
         if incident is None:
             raise UserError(
                 f"incident {identity[:80]!r} not found; `fleetmedic incidents --all` lists all incidents."

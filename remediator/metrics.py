@@ -30,7 +30,7 @@ _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600, 1800, 7200, f
 class RemediatorMetrics:
     """All metrics of one remediator, in their own registry. `now` returns Unix seconds."""
 
-    def __init__(self, book: JournalState, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, journal_state: JournalState, now: Callable[[], float] = time.time) -> None:
         self.registry = CollectorRegistry()
         self._reasons: dict[Reason, Any] = {}
         counters: tuple[tuple[str, str, list[str]], ...] = (
@@ -60,7 +60,7 @@ class RemediatorMetrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self.registry.register(JournalGauges(book, now))
+        self.registry.register(JournalGauges(journal_state, now))
         self._cluster = ClusterGauges()
         self.registry.register(self._cluster)
 

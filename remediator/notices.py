@@ -17,7 +17,7 @@ from remediator.messages import group_body, incident_body
 
 
 def group_notice(
-    incident: Incident, settled: Settled, book: JournalState, limits: Limits, now: float
+    incident: Incident, settled: Settled, journal_state: JournalState, limits: Limits, now: float
 ) -> tuple[Event, ...]:
     """Return one notification for a cause that holds many incidents for long, such as a pause or a
     silence.
@@ -35,12 +35,12 @@ def group_notice(
     ):
         return ()
     key = hold.group if "/" in hold.group else f"{hold.group}/{int(now // 3600)}"
-    if now - incident.held_since < limits.notice or key in book.groups:
+    if now - incident.held_since < limits.notice or key in journal_state.groups:
         return ()
     # Two silences, or two windows, have one reason and two texts.
     waiting = [
         one
-        for one in book.open_incidents()
+        for one in journal_state.open_incidents()
         if one.held is hold.reason and ("/" not in hold.group or one.held_text == hold.text)
     ]
     op = op_id(key, "held", 1)
@@ -52,7 +52,7 @@ def group_notice(
 
 
 def lane_failed(
-    target: Target, waiting: Alert | None, book: JournalState, text: str, now: float
+    target: Target, waiting: Alert | None, journal_state: JournalState, text: str, now: float
 ) -> tuple[Event, ...]:
     """Return the events after three internal errors on a target: drop its alert or escalate its
     incident.
@@ -68,7 +68,7 @@ def lane_failed(
             events.suppressed(waiting, target, now, reason, text),
             events.notified(now, op, body),
         )
-    incident = book.incident_on(target)
+    incident = journal_state.incident_on(target)
     if (
         incident is None
         or incident.state is IncidentState.ESCALATED
@@ -81,7 +81,7 @@ def lane_failed(
     return (moved, events.notified(now, op, body, incident=incident, occasion="lane_failed"))
 
 
-def stray_notice(targets: list[str], book: JournalState, now: float) -> tuple[Event, ...]:
+def stray_notice(targets: list[str], journal_state: JournalState, now: float) -> tuple[Event, ...]:
     """Return one notification per target and day for a quarantine of the remediator without an
     incident.
 
@@ -90,7 +90,9 @@ def stray_notice(targets: list[str], book: JournalState, now: float) -> tuple[Ev
     found = [Target.parse(one) for one in targets]
     day = int(now // 86_400)
     fresh = [
-        one for one in found if f"stray/{one}/{day}" not in book.groups and one not in book.kept
+        one
+        for one in found
+        if f"stray/{one}/{day}" not in journal_state.groups and one not in journal_state.kept
     ]
     written: list[Event] = []
     for one in fresh:

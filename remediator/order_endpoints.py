@@ -60,14 +60,14 @@ E = TypeVar("E", bound=IncidentOrderRequest)
 class OrderEndpoints:
     """The HTTP endpoints that accept orders."""
 
-    def __init__(self, engine: Engine, book: JournalState) -> None:
+    def __init__(self, engine: Engine, journal_state: JournalState) -> None:
         self._engine = engine
-        self._book = book
+        self._journal_state = journal_state
 
     async def pause(self, request: Request) -> Response:
         """Pause all actions."""
         order = parse_json(await body_of(request), OrderRequest, "body")
-        before = self._book.pause
+        before = self._journal_state.pause
         await self._engine.pause(order.by, order.reason.strip() or "no reason given")
         text = "Paused: no action starts until `fleetmedic resume`."
         if before is not None:
@@ -80,7 +80,7 @@ class OrderEndpoints:
         order = (
             parse_json(body, OrderRequest, "body") if body.strip() else OrderRequest(by="somebody")
         )
-        before = self._book.pause
+        before = self._journal_state.pause
         await self._engine.resume(order.by)
         text = "Not paused: nothing to resume."
         if before is not None:
@@ -113,7 +113,7 @@ class OrderEndpoints:
 
     def _known(self, request: Request) -> str:
         identity = str(request.path_params["identity"])
-        if identity not in self._book.incidents:
+        if identity not in self._journal_state.incidents:
             raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
         return identity
 

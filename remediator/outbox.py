@@ -79,7 +79,7 @@ class Outbox:
 
     def __init__(
         self,
-        book: JournalState,
+        journal_state: JournalState,
         journal: EventAppender,
         sender: NotificationSender,
         addresses: Sequence[str],
@@ -88,7 +88,7 @@ class Outbox:
         site: str | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._book = book
+        self._journal_state = journal_state
         self._journal = journal
         self._sender = sender
         self._now = now
@@ -111,7 +111,7 @@ class Outbox:
 
     def pending(self) -> int:
         """Return the number of messages that are neither delivered to every address nor expired."""
-        messages = self._book.outbox.values()
+        messages = self._journal_state.outbox.values()
         return sum(any(_waits(lane, one) for lane in self._lanes) for one in messages)
 
     async def _serve(self, lane: _AddressLane) -> None:
@@ -152,7 +152,7 @@ class Outbox:
 
         Messages that the receiver refused come last, so that they do not block the others.
         """
-        waiting = [one for one in self._book.outbox.values() if _waits(lane, one)]
+        waiting = [one for one in self._journal_state.outbox.values() if _waits(lane, one)]
         old = [one for one in waiting if self._now() - one.at >= EXPIRES_AFTER]
         for message in old:
             self._settle(lane, message, expired=True)

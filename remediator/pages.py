@@ -31,27 +31,27 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-def home(book: JournalState) -> str:
+def home(journal_state: JournalState) -> str:
     """Return the page with the latest incidents and all open incidents, newest first."""
-    known = list(book.incidents.values())
+    known = list(journal_state.incidents.values())
     shown = [one for one in known[:-MAX_SHOWN] if not one.ended] + known[-MAX_SHOWN:]
-    return _page("incidents", incidents=shown[::-1], pause=book.pause, state_of=_state)
+    return _page("incidents", incidents=shown[::-1], pause=journal_state.pause, state_of=_state)
 
 
 def incident(
-    found: Incident, events: Sequence[Event], book: JournalState, playbook: Playbook | None
+    found: Incident, events: Sequence[Event], journal_state: JournalState, playbook: Playbook | None
 ) -> str:
     """Return the page of one incident: summary, alerts, and its latest events, newest first."""
 
     def status_of(alert: Episode) -> str:
-        record = book.episodes.get(alert.key)
+        record = journal_state.episodes.get(alert.key)
         return "unknown" if record is None else "firing" if record.alert.firing else "resolved"
 
     return _page(
         "incident",
         one=found,
         summary=summary(found, playbook),
-        pause=book.pause,
+        pause=journal_state.pause,
         events=events[::-1][:MAX_EVENTS],
         left_out=len(events) > MAX_EVENTS,
         status_of=status_of,

@@ -20,7 +20,7 @@ def pool_view(
     nodes: tuple[NodeFacts, ...],
     pool: str,
     target: Target,
-    book: JournalState,
+    journal_state: JournalState,
     rehearsed: Collection[tuple[Target, float]] = (),
 ) -> PoolFacts:
     """Return how much of a pool the remediator keeps out of service, not counting `target`.
@@ -42,8 +42,8 @@ def pool_view(
         for gpu in node.gpus
         if gpu.quarantine and gpu.quarantine.owner == OWNER
     }
-    out -= set(book.kept)
-    for incident in book.open_incidents():
+    out -= set(journal_state.kept)
+    for incident in journal_state.open_incidents():
         # The journal counts too, because the cluster's response may be older than the latest steps.
         out |= set(incident.quarantined)
         out |= {
@@ -69,7 +69,7 @@ def pool_view(
         nodes_out=len(nodes_out - {target}),
         recent=tuple(
             one.at
-            for one in book.quarantines
+            for one in journal_state.quarantines
             if one.target.name in members and not one.dead and not _within(one.target, target)
         )
         + tuple(at for one, at in rehearsed if one.name in members and not _within(one, target)),
@@ -92,7 +92,7 @@ def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target
 
 
 def owner_of(
-    found: QuarantineFacts | None, target: Target, incident: Incident, book: JournalState
+    found: QuarantineFacts | None, target: Target, incident: Incident, journal_state: JournalState
 ) -> str | None:
     """Return the owner of a quarantine, or None.
 
@@ -101,32 +101,32 @@ def owner_of(
     """
     if found is None:
         return None
-    kept = book.kept.get(target)
+    kept = journal_state.kept.get(target)
     if kept is None or found.owner != OWNER or target in incident.quarantined:
         return found.owner
     return f"{kept.by} ({kept.why})"[:MOST_SAID]
 
 
-def others_on(node: NodeFacts, incident: Incident, book: JournalState) -> tuple[str, ...]:
+def others_on(node: NodeFacts, incident: Incident, journal_state: JournalState) -> tuple[str, ...]:
     """Return the GPUs of a node that another owner keeps out of service, as texts with their
     owners.
     """
     found = []
     for gpu in node.gpus:
         target = Target(TargetKind.GPU, node.name, gpu.index)
-        owner = owner_of(gpu.quarantine, target, incident, book)
+        owner = owner_of(gpu.quarantine, target, incident, journal_state)
         if owner not in (None, OWNER) and target != incident.target:
             found.append(f"{target} (owner {owner})"[:MOST_SAID])
     return tuple(found)
 
 
 def release_of(
-    target: Target, book: JournalState, seconds: float, now: float
+    target: Target, journal_state: JournalState, seconds: float, now: float
 ) -> tuple[str, float | None]:
     """Return the text and the end (Unix seconds) of a person's release of a target, or an empty
     text and None.
     """
-    pin = book.pins.get(target)
+    pin = journal_state.pins.get(target)
     if pin is None or now >= pin.at + seconds:
         return "", None
     ends = datetime.fromtimestamp(pin.at + seconds, UTC)
@@ -144,7 +144,7 @@ def members(nodes: tuple[NodeFacts, ...], pool: str) -> PoolSize:
     return PoolSize(pool, {one.name: len(one.gpus) for one in nodes if one.pool == pool})
 
 
-def rehearsed(book: JournalState, beside: Incident) -> tuple[tuple[Target, float], ...]:
+def rehearsed(journal_state: JournalState, beside: Incident) -> tuple[tuple[Target, float], ...]:
     """Return the targets of other incidents that would be out of service now, if the level were not
     observe.
 
@@ -152,10 +152,10 @@ def rehearsed(book: JournalState, beside: Incident) -> tuple[tuple[Target, float
     """
     return tuple(
         (one.target, one.since)
-        for one in book.incidents.values()
+        for one in journal_state.incidents.values()
         if one.rehearsed
         and one.id != beside.id
         and one.reason is Reason.OBSERVE_ONLY
         and one.target.kind in (TargetKind.GPU, TargetKind.NODE)
-        and book.firing(one)
+        and journal_state.firing(one)
     )

@@ -30,21 +30,23 @@ _ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
 class QueryEndpoints:
     """The read-only HTTP endpoints. `cluster` is queried for jobs; None disables that check."""
 
-    book: JournalState
+    journal_state: JournalState
     data_dir: Path
     cluster: Cluster | None = None
     playbook: Callable[[str], Playbook | None] = lambda _: None
 
     async def incidents(self, request: Request) -> Response:
         """Return the latest incidents and all open ones."""
-        known = list(self.book.incidents.values())
+        known = list(self.journal_state.incidents.values())
         limit = _number(request, "limit", 1000)
         shown = [one for one in known[:-limit] if not one.ended] + known[-limit:]
-        return encoded({"incidents": [as_json(one) for one in shown], "pause": _pause(self.book)})
+        return encoded(
+            {"incidents": [as_json(one) for one in shown], "pause": _pause(self.journal_state)}
+        )
 
     async def incident(self, request: Request) -> Response:
         """Return one incident with its latest events."""
-        found = self.book.incidents.get(request.path_params["identity"])
+        found = self.journal_state.incidents.get(request.path_params["identity"])
         if found is None:
             raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
         story = await asyncio.to_thread(find_events, self.data_dir, incident=found.id, limit=1000)
@@ -76,7 +78,7 @@ class QueryEndpoints:
         """
         target = Target.parse(request.query_params.get("target", ""))
         limit = _number(request, "limit", 200)
-        known = self.book.incidents.values()
+        known = self.journal_state.incidents.values()
         own = [one for one in known if one.target == target]
         related = related_to(target, known)[-MAX_RELATED:]
         latest = max((*own, *related), key=lambda one: one.opened, default=None)
@@ -90,7 +92,7 @@ class QueryEndpoints:
             "target": str(target),
             "decisions": [line(event) for event in decided],
             "incidents": [one.id for one in (*own, *related)],
-            "pause": _pause(self.book),
+            "pause": _pause(self.journal_state),
         }
         if not decided:
             found["text"] = await self._nothing(target)
@@ -215,9 +217,9 @@ def _is_record(event: Event, present: Event) -> bool:
     return event.kind in _ABOUT_NOW and event.at >= present.at and same == present
 
 
-def _pause(book: JournalState) -> dict[str, Any] | None:
+def _pause(journal_state: JournalState) -> dict[str, Any] | None:
     """Return the user, reason and time (Unix seconds) of the current pause; None if there is none."""
-    pause = book.pause
+    pause = journal_state.pause
     return None if pause is None else {"by": pause.by, "reason": pause.why, "at": pause.at}
 
 

@@ -33,7 +33,7 @@ class ReconcilerSources:
 
     alerts: AlertStates
     cluster: Cluster
-    book: JournalState
+    journal_state: JournalState
     now: Callable[[], float]
 
 
@@ -84,15 +84,15 @@ class Reconciler:
         await alerts.refresh(0.0)
         missed = await self._engine.receive(list(alerts.active()), "reconciler")
         await self._engine.note_withheld(alerts.withheld())
-        await self._engine.receive(ended_alerts(self._from.book, alerts), "reconciler")
+        await self._engine.receive(ended_alerts(self._from.journal_state, alerts), "reconciler")
         await self._engine.take_up(alerts.active())
         await self._look_at_cluster()
         firing = sum(
             1
-            for record in self._from.book.episodes.values()
+            for record in self._from.journal_state.episodes.values()
             if record.alert.firing and record.alert.name != "Watchdog"
         )
-        incidents = len(self._from.book.open_incidents())
+        incidents = len(self._from.journal_state.open_incidents())
         if firing or incidents:
             await self._journal.append((events.reconciled(now, firing, missed, incidents),))
         self._metrics.reconciled(now)
@@ -114,7 +114,11 @@ class Reconciler:
 
     async def _look_at_quarantines(self, nodes: tuple[NodeFacts, ...]) -> None:
         """Notify people of the remediator's quarantines that belong to no incident."""
-        kept = {target for one in self._from.book.open_incidents() for target in one.quarantined}
+        kept = {
+            target
+            for one in self._from.journal_state.open_incidents()
+            for target in one.quarantined
+        }
         names = {str(target) for target in kept}
         ours = [
             name
@@ -125,22 +129,22 @@ class Reconciler:
             )
             if held is not None and held.owner == OWNER
         ]
-        busy = any(one.prepared for one in self._from.book.open_incidents())
+        busy = any(one.prepared for one in self._from.journal_state.open_incidents())
         strays = [] if busy else [name for name in ours if name not in names]
         if strays and strays == self._strays:  # seen in two passes, so no step is in progress
             log.warning("quarantine_without_incident", targets=strays)
-            written = stray_notice(strays, self._from.book, self._from.now())
+            written = stray_notice(strays, self._from.journal_state, self._from.now())
             await self._journal.append(written)
         self._strays = strays
 
 
-def ended_alerts(book: JournalState, alerts: AlertStates) -> list[Alert]:
+def ended_alerts(journal_state: JournalState, alerts: AlertStates) -> list[Alert]:
     """Return the alerts that are recorded as firing but are over in a complete response. Pure."""
     if not alerts.complete:
         return []
     return [
         replace(record.alert, firing=False)
-        for record in book.episodes.values()
+        for record in journal_state.episodes.values()
         if record.alert.firing
         and alerts.evidence(record.alert, record.received).standing is AlertStatus.OVER
     ]

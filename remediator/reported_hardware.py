@@ -23,8 +23,8 @@ class ReportedHardware:
     `route` returns the playbook and target of an alert.
     """
 
-    def __init__(self, book: JournalState, route: Callable[[Alert], Route]) -> None:
-        self._book = book
+    def __init__(self, journal_state: JournalState, route: Callable[[Alert], Route]) -> None:
+        self._journal_state = journal_state
         self._route = route
         self._targets: dict[tuple[str, str], Target | None] = {}
         self._cached: tuple[object, frozenset[Target]] = (None, frozenset())
@@ -44,7 +44,7 @@ class ReportedHardware:
     def named(self, target: Target, alerts: AlertStates) -> bool:
         """Return whether a firing hardware alert, silenced ones included, names the target."""
         listed = (*alerts.active(), *(alert for alert, _ in alerts.withheld()))
-        fires = (one.alert for one in self._book.episodes.values() if one.alert.firing)
+        fires = (one.alert for one in self._journal_state.episodes.values() if one.alert.firing)
         return any(self._target(alert) == target for alert in (*listed, *fires))
 
     def concerns(self, alert: Alert, playbook: Playbook) -> bool:
@@ -62,7 +62,7 @@ class ReportedHardware:
         found: set[Target] = set()
         for alert in alerts.active():
             self._accuse(alert, found)
-        for record in self._book.episodes.values():
+        for record in self._journal_state.episodes.values():
             if not record.alert.firing or self._target(record.alert) is None:
                 continue
             standing = alerts.evidence(record.alert, record.received).standing
@@ -72,7 +72,7 @@ class ReportedHardware:
 
     def _accuse(self, alert: Alert, found: set[Target]) -> None:
         target = self._target(alert)
-        if target is not None and alert.starts_at > last_repaired_at(target, self._book):
+        if target is not None and alert.starts_at > last_repaired_at(target, self._journal_state):
             found.add(target)
 
     def _target(self, alert: Alert) -> Target | None:

@@ -57,7 +57,7 @@ class FactSources:
     cluster: Cluster
     sensors: Sensors
     alerts: AlertStates
-    book: JournalState
+    journal_state: JournalState
     clock: WallClock
     accusations: ReportedHardware
     other_installation: Callable[[], str | None] = lambda: None
@@ -82,7 +82,7 @@ class Senses:
         """Record that the Watchdog alert arrived, which shows that the alert path works."""
         self._watchdog_at = time.monotonic()
 
-    async def view(self, incident: Incident, playbook: Playbook, *, fresh: bool = False) -> Facts:
+    async def facts(self, incident: Incident, playbook: Playbook, *, fresh: bool = False) -> Facts:
         """Gather the facts for the next decision on an incident. Never raises; a failed query means
         unknown.
 
@@ -92,26 +92,26 @@ class Senses:
         # The quarantine of a new incident does not wait: its alert has just arrived.
         if fresh or incident.state not in (IncidentState.NEW, IncidentState.TRIAGED):
             await alerts.refresh(FRESH if fresh else RECENT)
-        view = replace(
+        facts = replace(
             self.stopped(incident),
             capabilities=frozenset(map(str, self._from.cluster.capabilities)),
             attempts=self._attempts(incident),
             heard_lately=self._heard_lately(incident),
         )
         signs = await self._signs(incident, playbook, ask=incident.state not in EARLY)
-        view = replace(
-            view, evidence=signs.weighed(), alerts_active=signs.active, event_at=signs.latest_event
+        facts = replace(
+            facts, evidence=signs.weighed(), alerts_active=signs.active, event_at=signs.latest_event
         )
         try:
             if incident.target.kind is TargetKind.WORKLOAD:
-                view = await self._of_workload(incident, view)
+                facts = await self._of_workload(incident, facts)
             elif incident.target.kind is TargetKind.JOB:
-                view = await self._of_job(incident, view)
+                facts = await self._of_job(incident, facts)
             else:
-                view = await self._of_hardware(incident, playbook, view, signs)
+                facts = await self._of_hardware(incident, playbook, facts, signs)
         except ClusterError:
-            return replace(view, known=False)
-        return await self._with_sensors(incident, view)
+            return replace(facts, known=False)
+        return await self._with_sensors(incident, facts)
 
     async def _signs(
         self, incident: Incident, playbook: Playbook, *, ask: bool
@@ -119,7 +119,7 @@ class Senses:
         source = self._from
         return await gather_evidence(
             incident,
-            source.book,
+            source.journal_state,
             source.alerts,
             source.sensors,
             lambda alert: source.accusations.concerns(alert, playbook),
@@ -132,7 +132,7 @@ class Senses:
 
     def stopped(self, incident: Incident) -> Facts:
         """Return the facts that block every step, such as a pause, without any query."""
-        paused = self._from.book.pause is not None
+        paused = self._from.journal_state.pause is not None
         return Facts(level=self._ceiling, paused=paused, stops=self._stops(incident))
 
     async def health(self, target: Target, since: float, *, settles: bool = True) -> HealthReport:
@@ -153,7 +153,7 @@ class Senses:
         """Return whether an alert that supports the playbook is active in Alertmanager's last
         response.
         """
-        records = (self._from.book.episodes.get(one.key) for one in incident.alerts)
+        records = (self._from.journal_state.episodes.get(one.key) for one in incident.alerts)
         return any(
             self._from.alerts.evidence(one.alert, one.received).standing is AlertStatus.ACTIVE
             for one in records
@@ -188,14 +188,16 @@ class Senses:
         return storm_in(pools.members(nodes, pool), frozenset(self.storms_now))
 
     def _stops(self, incident: Incident) -> Stops:
-        book, clock = self._from.book, self._from.clock
-        pause = book.pause
+        journal_state, clock = self._from.journal_state, self._from.clock
+        pause = journal_state.pause
         node = Target(TargetKind.NODE, incident.target.name)
         pinned, pinned_until = pools.release_of(
-            incident.target, book, self._limits.pin, clock.now()
+            incident.target, journal_state, self._limits.pin, clock.now()
         )
-        node_pinned, node_until = pools.release_of(node, book, self._limits.pin, clock.now())
-        storm = next(iter(book.storms.values()), None)
+        node_pinned, node_until = pools.release_of(
+            node, journal_state, self._limits.pin, clock.now()
+        )
+        storm = next(iter(journal_state.storms.values()), None)
         general = storm if incident.target.kind is TargetKind.JOB else None
         return Stops(
             pause=f"{pause.by} paused all actions: {pause.why}" if pause else "",
@@ -215,14 +217,14 @@ class Senses:
         """Return whether an alert of the incident was received so recently that it needs no
         confirmation.
         """
-        records = (self._from.book.episodes.get(one.key) for one in incident.alerts)
+        records = (self._from.journal_state.episodes.get(one.key) for one in incident.alerts)
         now = self._from.clock.now()
         return any(one is not None and 0 <= now - one.received <= 60.0 for one in records)
 
-    async def _of_job(self, incident: Incident, view: Facts) -> Facts:
+    async def _of_job(self, incident: Incident, facts: Facts) -> Facts:
         job = await self._from.cluster.job(incident.target.name)
         return replace(
-            view,
+            facts,
             jobs=() if job is None or job.finished else _jobs((job,)),
             job_known=job is not None,
             witnesses=signals((one.alertname for one in incident.alerts), identified=True),
@@ -230,15 +232,15 @@ class Senses:
         )
 
     async def _of_hardware(
-        self, incident: Incident, playbook: Playbook, view: Facts, signs: IncidentEvidence
+        self, incident: Incident, playbook: Playbook, facts: Facts, signs: IncidentEvidence
     ) -> Facts:
         target = incident.target
-        cluster, book = self._from.cluster, self._from.book
+        cluster, journal_state = self._from.cluster, self._from.journal_state
         nodes = await self._nodes(incident)
         node = next((one for one in nodes if one.name == target.name), None)
         gpu = node.gpu(target.gpu) if node and target.gpu is not None else None
         if node is None or (target.gpu is not None and gpu is None):
-            return replace(view, known=False)
+            return replace(facts, known=False)
         own = gpu.quarantine if gpu is not None else node.quarantine
         jobs = await cluster.jobs_on(target)
         strange = strangers(incident, nodes)
@@ -246,23 +248,27 @@ class Senses:
         names -= await self._refuted(incident, names, jobs)
         identity = await self._identity(incident.target, signs.claims(strange), nodes)
         observing = self._ceiling is Level.OBSERVE
-        view = replace(
-            view,
+        facts = replace(
+            facts,
             identity=identity,
             evidence=signs.weighed(strange),
-            quarantine_owner=pools.owner_of(own, target, incident, book),
+            quarantine_owner=pools.owner_of(own, target, incident, journal_state),
             node_quarantine_owner=pools.owner_of(
-                node.quarantine, Target(TargetKind.NODE, node.name), incident, book
+                node.quarantine, Target(TargetKind.NODE, node.name), incident, journal_state
             ),
             pool=pools.pool_view(
-                nodes, node.pool, target, book, pools.rehearsed(book, incident) if observing else ()
+                nodes,
+                node.pool,
+                target,
+                journal_state,
+                pools.rehearsed(journal_state, incident) if observing else (),
             ),
-            stops=self._with_storm(view.stops, nodes, node.pool),
+            stops=self._with_storm(facts.stops, nodes, node.pool),
             witnesses=signals(names, identified=identity.confirmed) | _complaints(target, node),
             siblings=await self._siblings(incident, playbook),
             widens=self._widens(target),
             kept=pools.still_ours(incident, nodes),
-            node_others=pools.others_on(node, incident, book),
+            node_others=pools.others_on(node, incident, journal_state),
             accused=tuple(sorted(one for one in self.storms_now if one != target)),
         )
         whole = Target(TargetKind.NODE, target.name)
@@ -270,10 +276,10 @@ class Senses:
         # A dead job on a node with running jobs is no signal against the node.
         all_dead = bool(jobs) and not any(job.running for job in jobs)
         died = {"a job died on it"} if all_dead else set[str]()
-        view = replace(
-            view, jobs=_jobs(jobs), node_jobs=_jobs(on_node), witnesses=view.witnesses | died
+        facts = replace(
+            facts, jobs=_jobs(jobs), node_jobs=_jobs(on_node), witnesses=facts.witnesses | died
         )
-        return replace(view, dead=await self._is_dead(incident, view, names))
+        return replace(facts, dead=await self._is_dead(incident, facts, names))
 
     async def _nodes(self, incident: Incident) -> tuple[NodeFacts, ...]:
         """Return the cluster's nodes. Held incidents query often, so they share a result for RECENT
@@ -312,48 +318,48 @@ class Senses:
         return identify(target, claims, nodes, reported, self._factor)
 
     def _with_storm(self, stops: Stops, nodes: tuple[NodeFacts, ...], pool: str) -> Stops:
-        on = self._from.book.storms.get(pool)
+        on = self._from.journal_state.storms.get(pool)
         text = on.text if on else self.storm_in(nodes, pool)
         group = f"storm/{pool}/{on.at:.0f}" if on else f"storm/{pool}"
         return replace(stops, storm=text or "", storm_group=group)
 
-    async def _is_dead(self, incident: Incident, view: Facts, names: frozenset[str]) -> bool:
+    async def _is_dead(self, incident: Incident, facts: Facts, names: frozenset[str]) -> bool:
         """Return whether the target is certainly lost or hung.
 
         This needs two signals, or one if no job on the target runs or makes progress.
         """
         gone = LOST_OR_HUNG.get(incident.target.kind, frozenset())
-        if not names & gone or not view.identity.confirmed:
+        if not names & gone or not facts.identity.confirmed:
             return False
-        if len(view.witnesses) >= 2:
+        if len(facts.witnesses) >= 2:
             return True
-        running = [job.job_id for job in view.jobs if job.running]
-        if not view.jobs or not running:
-            return bool(view.jobs)
+        running = [job.job_id for job in facts.jobs if job.running]
+        if not facts.jobs or not running:
+            return bool(facts.jobs)
         # Queried only for incidents that wait for budget, so that a slow Prometheus delays no other quarantine.
         if incident.held not in (Reason.BUDGET_OUT, Reason.BUDGET_NEW):
             return False
         return await self._from.sensors.stalled(running)
 
-    async def _of_workload(self, incident: Incident, view: Facts) -> Facts:
+    async def _of_workload(self, incident: Incident, facts: Facts) -> Facts:
         found = await self._from.cluster.workload(incident.target.name)
         if found is None:
-            return replace(view, known=False)
+            return replace(facts, known=False)
         waiting = await self._from.sensors.waiting(found.name)
         load = ScalingFacts(found.wanted, found.ready, found.minimum, found.maximum, waiting)
-        return replace(view, workload=load)
+        return replace(facts, workload=load)
 
-    async def _with_sensors(self, incident: Incident, view: Facts) -> Facts:
+    async def _with_sensors(self, incident: Incident, facts: Facts) -> Facts:
         """Add the facts from Prometheus.
 
         Prometheus is queried only if the result matters, so that a slow response does not delay
         quarantines.
         """
-        running = any(job.running for job in (*view.jobs, *view.node_jobs))
+        running = any(job.running for job in (*facts.jobs, *facts.node_jobs))
         service = incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD)
         asked = incident.state in LATE or running or service
         if self._ceiling is not Level.OBSERVE and (not asked or incident.state in EARLY):
-            return view
+            return facts
         up = await self._from.sensors.exporters_up()
         others = [ok for name, ok in (up or {}).items() if name != incident.target.node]
         heard = self._watchdog_at
@@ -366,12 +372,12 @@ class Senses:
         down = up is not None and up.get(node) is False
         if self._from.sensors.doubled(node):
             text = f"Two scrape targets have the label node={node}; only one of them can be {node}."
-            view = replace(view, identity=Identity(False, text))
+            facts = replace(facts, identity=Identity(False, text))
         saved = None
         if incident.state in (IncidentState.CHECKPOINTING, IncidentState.REPAIRING) and running:
-            jobs = [job.job_id for job in (*view.jobs, *view.node_jobs) if job.running]
+            jobs = [job.job_id for job in (*facts.jobs, *facts.node_jobs) if job.running]
             saved = await self._from.sensors.saved_at(jobs)
-        return replace(view, sensors=seen, exporter_down=down, checkpoint_at=saved)
+        return replace(facts, sensors=seen, exporter_down=down, checkpoint_at=saved)
 
     def _attempts(self, incident: Incident) -> tuple[tuple[str, Target, float], ...]:
         """Return earlier steps on the target. After a person's retry, only later steps count."""
@@ -381,7 +387,7 @@ class Senses:
         return tuple(
             (one.action, one.target, one.at)
             for target in wanted
-            for one in self._from.book.attempts.get(target, ())
+            for one in self._from.journal_state.attempts.get(target, ())
             if one.at > (incident.retried_at or 0.0)
         )
 
@@ -393,7 +399,7 @@ class Senses:
             return 0
         near = [
             one
-            for one in self._from.book.open_incidents()
+            for one in self._from.journal_state.open_incidents()
             if one.id != incident.id
             and one.target.kind is TargetKind.GPU
             and one.target.name == incident.target.name
@@ -410,9 +416,9 @@ class Senses:
         """Return whether an incident of the node may take over: there is none yet, or it acts for
         the node's GPUs.
         """
-        book = self._from.book
-        node = book.incident_on(Target(TargetKind.NODE, target.name))
-        return node is None or node.level is Level.OBSERVE or covers_gpus(node, book)
+        journal_state = self._from.journal_state
+        node = journal_state.incident_on(Target(TargetKind.NODE, target.name))
+        return node is None or node.level is Level.OBSERVE or covers_gpus(node, journal_state)
 
 
 def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:

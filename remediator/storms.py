@@ -21,10 +21,14 @@ class Storms:
     """Records the start and the end of storms in the journal, and notifies people once per storm."""
 
     def __init__(
-        self, limits: Limits, book: JournalState, journal: EventAppender, world: EngineContext
+        self,
+        limits: Limits,
+        journal_state: JournalState,
+        journal: EventAppender,
+        world: EngineContext,
     ) -> None:
         self._limits = limits
-        self._book = book
+        self._journal_state = journal_state
         self._journal = journal
         self._world = world
         self._beginning = asyncio.Lock()
@@ -35,12 +39,12 @@ class Storms:
         are over.
         """
         now = self._world.now()
-        for pool in sorted({node.pool for node in nodes} | set(self._book.storms)):
+        for pool in sorted({node.pool for node in nodes} | set(self._journal_state.storms)):
             text = self._world.senses.storm_in(nodes, pool)
             if text is not None:
                 self._calm_since.pop(pool, None)
                 await self.begin(pool, text)
-            elif pool in self._book.storms:
+            elif pool in self._journal_state.storms:
                 since = self._calm_since.setdefault(pool, now)
                 if now - since >= self._limits.calm:
                     del self._calm_since[pool]
@@ -49,17 +53,17 @@ class Storms:
     async def begin(self, pool: str, text: str) -> None:
         """Record a storm in a pool and notify people, unless it is already recorded."""
         async with self._beginning:
-            if pool in self._book.storms:
+            if pool in self._journal_state.storms:
                 return
             now = self._world.now()
             key = f"storm/{pool}/{now:.0f}"
             op = op_id(key, "storm", 1)
             accused = sorted(self._world.senses.storms_now)
-            body = group_body(text, key, op, len(self._book.open), accused)
+            body = group_body(text, key, op, len(self._journal_state.open), accused)
             began = events.storm_began(pool, now, text)
             await self._journal.append((began, events.notified(now, op, body, group=key)))
 
     def ended_lately(self) -> bool:
         """Return whether a storm ended so recently that disruptive steps still run one at a time."""
-        ended = max(self._book.storm_ended.values(), default=0.0)
+        ended = max(self._journal_state.storm_ended.values(), default=0.0)
         return self._world.now() - ended < self._limits.calm

@@ -65,7 +65,7 @@ class ServerContext:
 
     engine: Engine
     reconciler: Reconciler
-    book: JournalState
+    journal_state: JournalState
     metrics: RemediatorMetrics
     delivery: Delivery
     access: Access
@@ -81,8 +81,8 @@ class ServerContext:
 def make_app(desk: ServerContext) -> Starlette:
     """Return the ASGI application. The caller also runs the engine."""
     edge = _WebhookEndpoints(desk)
-    orders = OrderEndpoints(desk.engine, desk.book)
-    inquiry = QueryEndpoints(desk.book, desk.data_dir, desk.cluster, desk.engine.playbook)
+    orders = OrderEndpoints(desk.engine, desk.journal_state)
+    inquiry = QueryEndpoints(desk.journal_state, desk.data_dir, desk.cluster, desk.engine.playbook)
     about = "/api/v1/incidents/{identity}"
     endpoints = [
         Endpoint("/api/v1/alerts", edge.alerts, OPERATOR, "POST"),
@@ -200,18 +200,18 @@ class _WebhookEndpoints:
         return Response(body, media_type="application/json")
 
     async def home(self, request: Request) -> Response:
-        return HTMLResponse(pages.home(self._desk.book))
+        return HTMLResponse(pages.home(self._desk.journal_state))
 
     async def incident(self, request: Request) -> Response:
-        book = self._desk.book
-        found = book.incidents.get(request.path_params["identity"])
+        journal_state = self._desk.journal_state
+        found = journal_state.incidents.get(request.path_params["identity"])
         if found is None:
             raise RefusedError(404, "Unknown incident: `/` lists the incidents.")
         story = await asyncio.to_thread(
             find_events, self._desk.data_dir, incident=found.id, limit=pages.MAX_EVENTS + 1
         )
         playbook = self._desk.engine.playbook(found.playbook)
-        return HTMLResponse(pages.incident(found, story, book, playbook))
+        return HTMLResponse(pages.incident(found, story, journal_state, playbook))
 
     async def runbooks(self, request: Request) -> Response:
         return HTMLResponse(pages.runbooks())

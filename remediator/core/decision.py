@@ -16,7 +16,7 @@ class Case:
 
     incident: Incident
     playbook: Playbook
-    view: Facts
+    facts: Facts
     limits: Limits
     now: float
 
@@ -25,7 +25,7 @@ class Case:
         """Return the automation level in force: the lower of the incident's level and the
         configured maximum.
         """
-        return min(self.incident.level, self.view.level, key=lambda level: level.rank)
+        return min(self.incident.level, self.facts.level, key=lambda level: level.rank)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
         return Rehearse(actions, Reason.LEVEL)
     if telling := notify_once(case, "level"):
         return telling
-    if not case.view.firing:
+    if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     return Wait()
 
@@ -59,9 +59,9 @@ def decide_escalated(case: Case) -> Decision:
     if _healthy_later(case):
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     node = plan.node_of(case.incident.target)
-    if case.incident.target.gpu is None or node not in case.view.kept:
+    if case.incident.target.gpu is None or node not in case.facts.kept:
         return Wait()
-    if case.incident.reason is Reason.EFFECT_UNKNOWN or case.view.exporter_down:
+    if case.incident.reason is Reason.EFFECT_UNKNOWN or case.facts.exporter_down:
         return Wait()
     runs = case.incident.runs(plan.RELEASE_NODE)
     if len([run for run in runs if run.state is StepState.FAILED]) >= 2:
@@ -90,7 +90,7 @@ def _healthy_later(case: Case) -> bool:
     waited = case.now - incident.since >= case.limits.watch
     few = sum(run.step.action == "verify" for run in incident.counted()) < plan.MOST_TESTS
     kept = incident.target in incident.quarantined
-    return doubt and kept and waited and few and not case.view.firing
+    return doubt and kept and waited and few and not case.facts.firing
 
 
 def decide_release(case: Case) -> Decision:
@@ -99,11 +99,11 @@ def decide_release(case: Case) -> Decision:
     order = incident.released
     text = f"{order.by}: {order.why}" if order else ""
     if not incident.quarantined or (
-        case.view.known and case.view.quarantine_owner != OWNER and not case.view.kept
+        case.facts.known and case.facts.quarantine_owner != OWNER and not case.facts.kept
     ):
         return Move(IncidentState.OVERRIDDEN, Reason.RELEASED_BY_PERSON, text)
     verdict = guards.all_of(
-        guards.one_installation(case.view.stops), guards.target_known(case.view.known)
+        guards.one_installation(case.facts.stops), guards.target_known(case.facts.known)
     )
     if not verdict.allows:
         return held(verdict)

@@ -23,12 +23,12 @@ def decide_quarantined(case: Case) -> Decision:
     """Decide in state QUARANTINED: whether there are jobs on the target, and whether they may be
     moved.
     """
-    if not case.view.firing:
+    if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     jobs = case.playbook.jobs
     affected = _affected(case)
     if jobs is None or not jobs.restart or not affected:
-        if case.view.known:
+        if case.facts.known:
             reason = Reason.JOBS_MOVED if jobs is None else Reason.NO_JOBS
             return Move(IncidentState.JOBS_MOVED, reason)
         return held(guards.target_known(False))
@@ -55,7 +55,7 @@ def decide_quarantined(case: Case) -> Decision:
 def _saves(case: Case) -> bool:
     """Return whether the jobs are signalled to write a checkpoint before they are moved."""
     jobs = case.playbook.jobs
-    able = "signal" in case.view.capabilities
+    able = "signal" in case.facts.capabilities
     return bool(jobs and jobs.signal and able and case.incident.last("signal_checkpoint") is None)
 
 
@@ -69,7 +69,7 @@ def _refused(case: Case, verdict: Verdict) -> Decision | None:
         return None
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
-    if verdict.reason is Reason.WITNESSES and not case.view.alerts_active:
+    if verdict.reason is Reason.WITNESSES and not case.facts.alerts_active:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     return held(verdict)
 
@@ -78,7 +78,7 @@ def decide_checkpointing(case: Case) -> Decision:
     """Decide in state CHECKPOINTING: signal the jobs, then wait for the checkpoint, at most the
     grace period.
     """
-    return saving(case, case.view.jobs) or Move(IncidentState.DRAINING, Reason.MOVING_JOBS)
+    return saving(case, case.facts.jobs) or Move(IncidentState.DRAINING, Reason.MOVING_JOBS)
 
 
 def decide_draining(case: Case) -> Decision:
@@ -89,12 +89,12 @@ def decide_draining(case: Case) -> Decision:
     assert jobs is not None  # noqa: S101 - the table leads here only with a plan for jobs
     if case.incident.target.kind is TargetKind.JOB:
         return _one_job(case, jobs)
-    if not case.view.known:
+    if not case.facts.known:
         return held(guards.target_known(False))
     affected = _affected(case)
     if not affected:
         return Move(IncidentState.JOBS_MOVED, Reason.JOBS_MOVED)
-    if not case.view.firing:
+    if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     dead = tuple(job for job in affected if not job.running)
     if dead:
@@ -125,7 +125,7 @@ def saving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) ->
         return Act(step, Reason.SAVING)
     if told.state is not StepState.DONE or not running or case.playbook.jobs is None:
         return None
-    saved = case.view.checkpoint_at is not None and case.view.checkpoint_at >= told.started
+    saved = case.facts.checkpoint_at is not None and case.facts.checkpoint_at >= told.started
     grace_over = (told.ended or told.started) + case.playbook.jobs.grace
     return None if saved or case.now >= grace_over else Wait(min(grace_over, case.now + 0.5))
 
@@ -149,7 +149,7 @@ def moving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) ->
         on=on,
         name=name,
         jobs=names,
-        also=case.view.accused,
+        also=case.facts.accused,
     )
     return Act(step, Reason.MOVING_JOBS)
 
@@ -161,7 +161,7 @@ def _affected(case: Case) -> tuple[TargetJob, ...]:
     confirm that the job runs elsewhere. It has no effect on a job that has already moved.
     """
     run = case.incident.last(plan.quarantine(case.incident).id)
-    seen = {job.job_id for job in case.view.jobs}
+    seen = {job.job_id for job in case.facts.jobs}
     seen |= {
         job
         for one in case.incident.runs("restart_jobs")
@@ -169,37 +169,37 @@ def _affected(case: Case) -> tuple[TargetJob, ...]:
         for job in one.step.jobs
     }
     left = tuple(TargetJob(job, False) for job in (run.step.jobs if run else ()) if job not in seen)
-    return case.view.jobs + left
+    return case.facts.jobs + left
 
 
 def _one_job(case: Case, jobs: JobsPlan) -> Decision:
     """Decide for an incident about a job: restart it, at most as often as the playbook allows."""
     if case.incident.done("restart_jobs"):
         return Move(IncidentState.JOBS_MOVED, Reason.JOB_RESTARTED)
-    if not case.view.known:
+    if not case.facts.known:
         return held(guards.target_known(False))
-    if not case.view.job_known:
+    if not case.facts.job_known:
         text = f"The cluster no longer knows {case.incident.target}."
         return give_up(case, Reason.UNKNOWN_JOB, text)
-    if not case.view.jobs:
+    if not case.facts.jobs:
         return Move(IncidentState.JOBS_MOVED, Reason.NO_JOBS, f"{case.incident.target} has ended.")
     run = case.incident.last("restart_jobs")
-    if run is not None and run.reason is Reason.EFFECT_MISSING and not case.view.jobs[0].running:
+    if run is not None and run.reason is Reason.EFFECT_MISSING and not case.facts.jobs[0].running:
         # There was no capacity until the deadline, so another attempt would not help.
         return give_up(case, Reason.JOB_STUCK, run.text)
-    if not case.view.firing:
+    if not case.facts.firing:
         text = f"The alert on {case.incident.target} ended before the job was restarted."
         return Move(IncidentState.JOBS_MOVED, Reason.ALERT_GONE, text)
     earlier = tuple(
         at
-        for action, target, at in case.view.attempts
+        for action, target, at in case.facts.attempts
         if action == "restart_jobs" and target == case.incident.target
     )
     verdict = guards.attempts(earlier, jobs.max_attempts, jobs.window, case.now)
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, Reason.ATTEMPTS, verdict.text)
-    running = case.view.jobs[0].running
+    running = case.facts.jobs[0].running
     verdict = step_guards.moves_running_jobs(case) if running else step_guards.moves_dead_jobs(case)
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
-    return moving(case, case.view.jobs) if verdict.allows else held(verdict)
+    return moving(case, case.facts.jobs) if verdict.allows else held(verdict)

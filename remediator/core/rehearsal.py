@@ -30,7 +30,7 @@ def _steps(case: Case) -> Iterator[tuple[str, str]]:
                 action,
                 f"The remediator would not {plan.WOULD[action]} ({target}): this cluster does not support it.",
             )
-        elif action == "restart_jobs" and not case.view.jobs:
+        elif action == "restart_jobs" and not case.facts.jobs:
             yield action, f"{would}, but no job runs on it now."
         else:
             wait = _waits(case, action)
@@ -39,7 +39,7 @@ def _steps(case: Case) -> Iterator[tuple[str, str]]:
 
 def _impossible(case: Case, action: str) -> bool:
     needed = "probe" if action == "verify" else step_guards.CAPABILITY.get(action)
-    return needed is not None and needed not in case.view.capabilities
+    return needed is not None and needed not in case.facts.capabilities
 
 
 def _waits(case: Case, action: str) -> str:
@@ -47,7 +47,7 @@ def _waits(case: Case, action: str) -> str:
     if action in plan.REPAIRS:
         return step_guards.disrupts(case).text
     if action == "restart_jobs":
-        running = any(job.running for job in case.view.jobs)
+        running = any(job.running for job in case.facts.jobs)
         verdict = (
             step_guards.moves_running_jobs(case) if running else step_guards.moves_dead_jobs(case)
         )

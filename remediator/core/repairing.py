@@ -36,7 +36,7 @@ def decide_jobs_moved(case: Case) -> Decision:
         return give_up(case, Reason.LADDER_EXHAUSTED)
     if case.level.rank < Level.REPAIR.rank:
         return beyond_level(case, tuple(rung.action for rung in case.playbook.ladder))
-    if not case.view.firing:
+    if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     if widening := _wider(case):
         return widening
@@ -90,7 +90,7 @@ def decide_repairing(case: Case) -> Decision:
     verdict = step_guards.repairs(case, rung)
     if verdict.ruling is Ruling.REFUSE:
         return climb(case, case.incident.rung + 1)
-    if not case.view.firing:
+    if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     if not verdict.allows:
         return held(verdict)
@@ -111,7 +111,7 @@ def decide_verifying(case: Case) -> Decision:
         return _verify(case)
     if run.step.id == plan.WATCH and run.state is StepState.DONE:
         return Move(IncidentState.PROBATION, Reason.HEALTHY_IN_SERVICE, run.text, until=case.now)
-    if run.step.id == plan.WATCH and case.view.firing:
+    if run.step.id == plan.WATCH and case.facts.firing:
         return Move(IncidentState.QUARANTINED, Reason.NEW_ALERT)
     if run.step.id == plan.WATCH and run.reason is Reason.STEP_REFUSED:
         return _verify(case)  # an alert interrupted the test and is over now
@@ -138,7 +138,7 @@ def decide_probation(case: Case) -> Decision:
         return notify_once(case, "closed") or Move(IncidentState.CLOSED, Reason.READMITTED)
     watched = incident.reason is Reason.HEALTHY_IN_SERVICE
     # One alert of an event may report several: the time of the latest one counts, not the alert's start.
-    new_event = case.view.event_at is not None and case.view.event_at > incident.since
+    new_event = case.facts.event_at is not None and case.facts.event_at > incident.since
     if new_event or any(episode.starts_at > incident.since for episode in incident.alerts):
         # A target with running jobs is not tested under load; it is handled as if newly quarantined.
         state = IncidentState.QUARANTINED if watched else IncidentState.VERIFYING
@@ -166,14 +166,14 @@ def decide_probation(case: Case) -> Decision:
 
 def _wider(case: Case) -> Widen | None:
     gpu = case.incident.target.kind is TargetKind.GPU
-    if not gpu or case.playbook.widen_to is None or not case.view.widens:
+    if not gpu or case.playbook.widen_to is None or not case.facts.widens:
         return None
     node = case.incident.target.name
-    if case.view.siblings >= 1:
+    if case.facts.siblings >= 1:
         return Widen(
-            f"{case.view.siblings + 1} GPUs of {node} failed at once: one incident of the node takes over."
+            f"{case.facts.siblings + 1} GPUs of {node} failed at once: one incident of the node takes over."
         )
-    if case.view.exporter_down:
+    if case.facts.exporter_down:
         return Widen(f"The exporter of {node} is down too: an incident of the node takes over.")
     return None
 
@@ -184,10 +184,10 @@ def _second_opinion(case: Case) -> Decision | None:
     A failed test counts as one more signal. A passed test means that no repair is needed. None if
     the repair may start.
     """
-    if len(case.view.witnesses) >= case.playbook.witnesses:
+    if len(case.facts.witnesses) >= case.playbook.witnesses:
         return None
-    if case.incident.target.kind is TargetKind.NODE and case.view.node_others:
-        return held(guards.node_free(case.view.stops, case.view.node_others))
+    if case.incident.target.kind is TargetKind.NODE and case.facts.node_others:
+        return held(guards.node_free(case.facts.stops, case.facts.node_others))
     run = case.incident.last(plan.OPINION)
     asked = len(case.incident.runs(plan.OPINION))
     broken_off = run is not None and run.passed is None and run.reason is Reason.STEP_REFUSED
@@ -208,16 +208,16 @@ def _clear_node(case: Case) -> Decision | None:
     """
     node = plan.node_of(case.incident.target)
     if (
-        case.view.node_jobs
-        and not guards.cluster_supports("restart", case.view.capabilities).allows
+        case.facts.node_jobs
+        and not guards.cluster_supports("restart", case.facts.capabilities).allows
     ):
         text = f"This cluster cannot move the jobs off {node} before a reboot."
         return give_up(case, Reason.UNSUPPORTED, text)
-    if case.view.node_quarantine_owner not in (None, OWNER):
-        return held(guards.not_owned_by_others(case.view.node_quarantine_owner))
-    if any(job.running for job in case.view.node_jobs):
+    if case.facts.node_quarantine_owner not in (None, OWNER):
+        return held(guards.not_owned_by_others(case.facts.node_quarantine_owner))
+    if any(job.running for job in case.facts.node_jobs):
         verdict = step_guards.moves_running_jobs(case)
-        if verdict.reason is Reason.WITNESSES and not case.view.alerts_active:
+        if verdict.reason is Reason.WITNESSES and not case.facts.alerts_active:
             # No further signal will come: the healthy jobs of the node stay, and a person decides.
             return give_up(case, Reason.WITNESSES, verdict.text)
         if verdict.ruling is Ruling.HOLD:
@@ -225,19 +225,19 @@ def _clear_node(case: Case) -> Decision | None:
     if node not in case.incident.quarantined:
         if case.incident.runs("quarantine_node"):
             return give_up(case, Reason.QUARANTINE_FAILED)
-        pool = case.view.pool
+        pool = case.facts.pool
         verdict = guards.all_of(
-            guards.not_pinned(case.view.stops),
+            guards.not_pinned(case.facts.stops),
             guards.budget_out("nodes", pool.nodes_out, pool.nodes, case.limits),
         )
         if not verdict.allows:
             return held(verdict)
         return Act(plan.quarantine(case.incident, node), Reason.QUARANTINED)
-    if case.view.node_quarantine_owner is None:
+    if case.facts.node_quarantine_owner is None:
         text = f"Somebody else released {node}, so the remediator does not reboot it."
         return give_up(case, Reason.RELEASED_BY_OTHERS, text)
-    if case.view.node_jobs:
-        return saving(case, case.view.node_jobs, node) or moving(case, case.view.node_jobs, node)
+    if case.facts.node_jobs:
+        return saving(case, case.facts.node_jobs, node) or moving(case, case.facts.node_jobs, node)
     return None
 
 
@@ -245,24 +245,24 @@ def _scaling(case: Case) -> Decision:
     """Decide about scaling: one step at a time while the alert is active, with a cooldown between
     steps.
     """
-    scale, load, incident = case.playbook.scale, case.view.workload, case.incident
+    scale, load, incident = case.playbook.scale, case.facts.workload, case.incident
     assert scale is not None  # noqa: S101 - checked by decide_repairing
     runs = incident.runs("scale")
     if runs and runs[-1].state is StepState.FAILED:
         return give_up(case, Reason.STEP_REFUSED, runs[-1].text)
-    if runs and (not case.view.firing or len(runs) >= scale.max_steps):
+    if runs and (not case.facts.firing or len(runs) >= scale.max_steps):
         return notify_once(case, "closed") or Move(IncidentState.CLOSED, Reason.RESCALED)
     shrinks = step_guards.shrinks(case)
-    if shrinks and not case.view.firing:
+    if shrinks and not case.facts.firing:
         text = f"The alert on {incident.target} ended before any replica was removed."
         return Move(IncidentState.CLOSED, Reason.ALERT_GONE, text)
     verdict = guards.all_of(
         step_guards.scales_in(case) if shrinks else step_guards.touches(case),
-        guards.target_known(case.view.known and load is not None),
+        guards.target_known(case.facts.known and load is not None),
         guards.cooldown(
             tuple(
                 at
-                for name, on, at in case.view.attempts
+                for name, on, at in case.facts.attempts
                 if (name, on) == ("scale", incident.target)
             ),
             scale.cooldown,
@@ -289,7 +289,7 @@ def _scaling(case: Case) -> Decision:
         return notify_once(case, "limit") or Move(IncidentState.CLOSED, Reason.AT_LIMIT, wish.text)
     if wish.why is ScalingReason.UNKNOWN_DEMAND:
         return Hold(Reason.FACTS_UNKNOWN, wish.text)
-    if not case.view.firing:
+    if not case.facts.firing:
         return Move(IncidentState.CLOSED, Reason.RESCALED, wish.text)
     return Wait(case.now + LOOK_AGAIN)
 
@@ -305,11 +305,11 @@ def _verify(case: Case) -> Decision:
         return held(verdict)
     if sum(run.step.action == "verify" for run in incident.counted()) >= plan.MOST_TESTS:
         return give_up(case, Reason.TESTED_OFTEN)
-    busy = any(job.running for job in case.view.jobs)
-    unable = "probe" not in case.view.capabilities and incident.repaired_at is None
+    busy = any(job.running for job in case.facts.jobs)
+    unable = "probe" not in case.facts.capabilities and incident.repaired_at is None
     # A test of the whole node would put load on GPUs that another owner has quarantined.
-    others = incident.target.kind is TargetKind.NODE and bool(case.view.node_others)
-    open_to_jobs = OWNER not in (case.view.quarantine_owner, case.view.node_quarantine_owner)
+    others = incident.target.kind is TargetKind.NODE and bool(case.facts.node_others)
+    open_to_jobs = OWNER not in (case.facts.quarantine_owner, case.facts.node_quarantine_owner)
     if busy or open_to_jobs or unable or others:
         deadline = case.playbook.verify.deadline + 3 * case.limits.watch
         step = plan.new_step(incident, "verify", deadline, name=plan.WATCH)
@@ -325,7 +325,7 @@ def _event_during(case: Case, run: StepRun) -> bool:
     An event before the start of the test is ignored, because the test is newer. Later events are
     handled in probation.
     """
-    repaired, event = case.incident.repaired_at, case.view.event_at
+    repaired, event = case.incident.repaired_at, case.facts.event_at
     if repaired is None or event is None:
         return False
     return event > max(repaired + EVENT_MARGIN, run.started)

@@ -100,31 +100,32 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
 
 
 def repaired_since_fault(
-    alert: Alert, target: Target, book: JournalState, event_at: float | None = None
+    alert: Alert, target: Target, journal_state: JournalState, event_at: float | None = None
 ) -> bool:
     """Return whether the target was repaired after the fault that the alert reports.
 
     `event_at` is the time of the event, if metrics show it; otherwise the alert's start is used. A
     repair of the node counts for its GPUs too.
     """
-    cured = last_repaired_at(target, book)
+    cured = last_repaired_at(target, journal_state)
     return cured > 0 and (event_at or alert.starts_at) <= cured
 
 
-def last_repaired_at(target: Target, book: JournalState) -> float:
+def last_repaired_at(target: Target, journal_state: JournalState) -> float:
     """Return when the target or its node was last repaired (Unix seconds); 0 if never."""
-    return max(book.cured.get(one, 0.0) for one in _covering(target))
+    return max(journal_state.cured.get(one, 0.0) for one in _covering(target))
 
 
-def holder(target: Target, book: JournalState) -> Incident | None:
+def holder(target: Target, journal_state: JournalState) -> Incident | None:
     """Return the open incident to which an alert on the target belongs: the target's, else its
     node's.
 
     A node's incident that takes no action for its GPUs does not absorb their alerts.
     """
-    found = (book.incident_on(one) for one in _covering(target))
+    found = (journal_state.incident_on(one) for one in _covering(target))
     return next(
-        (one for one in found if one and (one.target == target or covers_gpus(one, book))), None
+        (one for one in found if one and (one.target == target or covers_gpus(one, journal_state))),
+        None,
     )
 
 
@@ -133,7 +134,7 @@ def may_act(incident: Incident) -> bool:
     return incident.level is not Level.OBSERVE
 
 
-def covers_gpus(node: Incident, book: JournalState) -> bool:
+def covers_gpus(node: Incident, journal_state: JournalState) -> bool:
     """Return whether a node's incident also handles the node's GPUs.
 
     It does not while it only observes, is held, or has no firing alert and has repaired nothing.
@@ -146,15 +147,17 @@ def covers_gpus(node: Incident, book: JournalState) -> bool:
     if not starts and node.target not in node.quarantined:
         return False  # the node is in service: a quarantine of its GPUs has to come from elsewhere
     return (
-        node.repaired_at is not None or node.state is IncidentState.ESCALATED or book.firing(node)
+        node.repaired_at is not None
+        or node.state is IncidentState.ESCALATED
+        or journal_state.firing(node)
     )
 
 
-def absorbable(node: Target, book: JournalState) -> tuple[Incident, ...]:
+def absorbable(node: Target, journal_state: JournalState) -> tuple[Incident, ...]:
     """Return the incidents of a node's GPUs that the node's incident takes over, oldest first."""
     return tuple(
         one
-        for one in book.open_incidents()
+        for one in journal_state.open_incidents()
         if one.target.kind is TargetKind.GPU
         and one.target.name == node.name
         and one.state in BEFORE_REPAIR

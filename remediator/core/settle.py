@@ -122,7 +122,7 @@ def admit(
     alert: Alert,
     target: Target,
     playbook: Playbook,
-    book: JournalState,
+    journal_state: JournalState,
     now: float,
     terms: Terms,
     *,
@@ -133,61 +133,65 @@ def admit(
     These are none for a duplicate, an absorption by an open incident, a suppression, or a new
     incident. `event_at` is the time of the event that the alert reports, if metrics show it.
     """
-    record = book.episodes.get(alert.key)
-    again = unattended(alert, target, book, now, terms.pin) or renewed(
-        alert, target, book, event_at
+    record = journal_state.episodes.get(alert.key)
+    again = unattended(alert, target, journal_state, now, terms.pin) or renewed(
+        alert, target, journal_state, event_at
     )
     if record is not None and not record.undecided and not again:
         return ()
     episode = events.episode_of(alert, now)
-    current = holder(target, book)
+    current = holder(target, journal_state)
     if current is not None and _released(current) and alert.starts_at > (current.repaired_at or 0):
         # Its only remaining step is to notify people that the target is healthy, which is no longer true.
         closed = events.moved(current, IncidentState.CLOSED, now, Reason.READMITTED)
-        opening = open_incident(alert, target, playbook, book, now, terms)
+        opening = open_incident(alert, target, playbook, journal_state, now, terms)
         return (closed, *opening)
     if current is not None and not (
         _outranks(playbook, current, target, terms.ceiling)
         or _turns(playbook, current, terms.shrinking)
     ):
         return (events.absorbed(current.id, current.target, episode, now),)
-    if not again and repaired_since_fault(alert, target, book, event_at):
+    if not again and repaired_since_fault(alert, target, journal_state, event_at):
         cured = f"{target} was repaired after {alert.name} began, so the alert is ignored."
         return (events.suppressed(alert, target, now, Reason.SPENT, cured),)
-    opening = open_incident(alert, target, playbook, book, now, terms)
+    opening = open_incident(alert, target, playbook, journal_state, now, terms)
     return _instead_of(current, opening, now) if current is not None else opening
 
 
-def ended_with(alert: Alert, book: JournalState) -> Incident | None:
+def ended_with(alert: Alert, journal_state: JournalState) -> Incident | None:
     """Return the ended incident to which a firing alert belonged.
 
     None if the alert belongs to no incident or to an open incident.
     """
-    record = book.episodes.get(alert.key)
-    found = book.incidents.get(record.incident or "") if record else None
+    record = journal_state.episodes.get(alert.key)
+    found = journal_state.incidents.get(record.incident or "") if record else None
     return found if found is not None and found.ended and alert.firing else None
 
 
-def unattended(alert: Alert, target: Target, book: JournalState, now: float, pin: float) -> bool:
+def unattended(
+    alert: Alert, target: Target, journal_state: JournalState, now: float, pin: float
+) -> bool:
     """Return whether an alert is still firing after a person's release has expired, and no incident
     handles it.
     """
-    ended = ended_with(alert, book)
+    ended = ended_with(alert, journal_state)
     released = (Reason.RELEASED_BY_PERSON, Reason.RELEASED_BY_OTHERS)
     if ended is None or ended.reason not in released:
         return False
     # The release of a node also releases its GPUs.
     whole = Target(TargetKind.NODE, target.name)
-    release = book.pins.get(target) or book.pins.get(whole)
-    return release is not None and now >= release.at + pin and holder(target, book) is None
+    release = journal_state.pins.get(target) or journal_state.pins.get(whole)
+    return release is not None and now >= release.at + pin and holder(target, journal_state) is None
 
 
-def renewed(alert: Alert, target: Target, book: JournalState, event_at: float | None) -> bool:
+def renewed(
+    alert: Alert, target: Target, journal_state: JournalState, event_at: float | None
+) -> bool:
     """Return whether an alert reports a new event after its target was returned to service."""
-    ended = ended_with(alert, book)
+    ended = ended_with(alert, journal_state)
     if ended is None or ended.reason is not Reason.READMITTED or event_at is None:
         return False
-    return event_at > ended.since + NEWER and holder(target, book) is None
+    return event_at > ended.since + NEWER and holder(target, journal_state) is None
 
 
 def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tuple[Event, ...]:
@@ -247,15 +251,20 @@ def _turns(playbook: Playbook, current: Incident, shrinking: frozenset[str]) -> 
 
 
 def open_incident(
-    alert: Alert, target: Target, playbook: Playbook, book: JournalState, now: float, terms: Terms
+    alert: Alert,
+    target: Target,
+    playbook: Playbook,
+    journal_state: JournalState,
+    now: float,
+    terms: Terms,
 ) -> tuple[Event, ...]:
     """Return the events that open an incident with its first alert."""
     level = min(playbook.level, terms.ceiling, key=lambda one: one.rank)
     level = Level.OBSERVE if playbook.notify_only else level
     identity = incident_id(alert.key, target)
-    if identity in book.incidents:
+    if identity in journal_state.incidents:
         identity = incident_id(f"{alert.key}/{now}", target)
-    again = book.recurrence(target, now - terms.window)
+    again = journal_state.recurrence(target, now - terms.window)
     text = f"Playbook {playbook.name} handles {alert.name} on {target}."
     birth = events.opened(identity, target, playbook.name, level, now, again, text)
     first = events.absorbed(identity, target, events.episode_of(alert, now), now)
@@ -266,7 +275,7 @@ def widen(
     incident: Incident,
     decision: Widen,
     playbook: Playbook,
-    book: JournalState,
+    journal_state: JournalState,
     now: float,
     terms: Terms,
 ) -> tuple[Event, ...]:
@@ -276,20 +285,24 @@ def widen(
     the events that hand over this GPU's incident.
     """
     node = Target.parse(f"node/{incident.target.name}")
-    current = book.incident_on(node)
+    current = journal_state.incident_on(node)
     if current is not None and may_act(current):
-        return hand_over(incident, book, now)
-    first = book.episodes[incident.alerts[0].key].alert
-    opening = open_incident(first, node, playbook, book, now, terms)
+        return hand_over(incident, journal_state, now)
+    first = journal_state.episodes[incident.alerts[0].key].alert
+    opening = open_incident(first, node, playbook, journal_state, now, terms)
     opening = (replace(opening[0], text=decision.text, reason=Reason.WIDENED), *opening[1:])
     return _instead_of(current, opening, now) if current is not None else opening
 
 
-def hand_over(incident: Incident, book: JournalState, now: float) -> tuple[Event, ...]:
+def hand_over(incident: Incident, journal_state: JournalState, now: float) -> tuple[Event, ...]:
     """Return the events that hand a GPU's incident over to its node's incident, if there is one."""
     node = Target.parse(f"node/{incident.target.name}") if incident.target.gpu is not None else None
-    heir = book.incident_on(node) if node else None
-    if heir is None or not covers_gpus(heir, book) or incident not in absorbable(heir.target, book):
+    heir = journal_state.incident_on(node) if node else None
+    if (
+        heir is None
+        or not covers_gpus(heir, journal_state)
+        or incident not in absorbable(heir.target, journal_state)
+    ):
         return ()
     return _handed(incident, heir, now)
 

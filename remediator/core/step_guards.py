@@ -33,9 +33,9 @@ def evidence_is_old(case: Case) -> bool:
     If so, the target is tested before a disruptive step, because a person may have repaired it
     meanwhile.
     """
-    if case.view.alerts_active:
+    if case.facts.alerts_active:
         return False
-    newest = latest_evidence(case.incident, case.view.event_at)
+    newest = latest_evidence(case.incident, case.facts.event_at)
     return newest is not None and case.now - newest > EVIDENCE_HOLDS_FOR
 
 
@@ -43,27 +43,27 @@ def acts(case: Case) -> Verdict:
     """Check the guards that apply to every step that no person ordered: pause, and another
     remediator.
     """
-    view = case.view
+    facts = case.facts
     return guards.all_of(
-        guards.not_paused(view.paused, view.stops), guards.one_installation(view.stops)
+        guards.not_paused(facts.paused, facts.stops), guards.one_installation(facts.stops)
     )
 
 
 def tests_or_releases(case: Case) -> Verdict:
     """Check the guards of a test or a release. The cluster must also know the target."""
-    return guards.all_of(acts(case), guards.target_known(case.view.known))
+    return guards.all_of(acts(case), guards.target_known(case.facts.known))
 
 
 def touches(case: Case) -> Verdict:
     """Check the guards of any action in response to alerts, including actions that can be undone at
     once.
     """
-    view = case.view
+    facts = case.facts
     return guards.all_of(
         acts(case),
-        guards.target_known(view.known),
-        guards.same_hardware(view.identity),
-        guards.not_withheld(view.evidence),
+        guards.target_known(facts.known),
+        guards.same_hardware(facts.identity),
+        guards.not_withheld(facts.evidence),
     )
 
 
@@ -72,31 +72,31 @@ def quarantine(case: Case) -> Verdict:
 
     It needs no wait and no second signal, because it can be undone at once.
     """
-    view, limits = case.view, case.limits
+    facts, limits = case.facts, case.limits
     if case.playbook.fault_class is FaultClass.APPLICATION:
         return Verdict(
             Ruling.REFUSE, Reason.LEVEL, "An application fault never leads to a quarantine."
         )
     gpu = case.incident.target.kind is TargetKind.GPU
     what, out, total = (
-        ("GPUs", view.pool.gpus_out, view.pool.gpus)
+        ("GPUs", facts.pool.gpus_out, facts.pool.gpus)
         if gpu
-        else ("nodes", view.pool.nodes_out, view.pool.nodes)
+        else ("nodes", facts.pool.nodes_out, facts.pool.nodes)
     )
     verdicts = [
         touches(case),
-        guards.not_pinned(view.stops),
-        guards.not_owned_by_others(view.quarantine_owner),
-        guards.not_owned_by_others(view.node_quarantine_owner),
+        guards.not_pinned(facts.stops),
+        guards.not_owned_by_others(facts.quarantine_owner),
+        guards.not_owned_by_others(facts.node_quarantine_owner),
     ]
     if gpu:
-        verdicts.append(guards.cluster_supports("gpu_quarantine", view.capabilities))
-    if not view.heard_lately:
+        verdicts.append(guards.cluster_supports("gpu_quarantine", facts.capabilities))
+    if not facts.heard_lately:
         # An alert that an earlier process received must be confirmed first.
-        verdicts.append(guards.alert_active(view.evidence))
-    if view.quarantine_owner != OWNER and not view.dead:
+        verdicts.append(guards.alert_active(facts.evidence))
+    if facts.quarantine_owner != OWNER and not facts.dead:
         verdicts.append(guards.budget_out(what, out, total, limits))
-        verdicts.append(guards.budget_new(view.pool.recent, limits, case.now))
+        verdicts.append(guards.budget_new(facts.pool.recent, limits, case.now))
     return guards.all_of(*verdicts)
 
 
@@ -104,37 +104,37 @@ def moves_dead_jobs(case: Case) -> Verdict:
     """Check the guards of restarting a dead job elsewhere. No running job is disturbed."""
     return guards.all_of(
         touches(case),
-        guards.cluster_supports("restart", case.view.capabilities),
-        guards.identified(case.view.identity),
-        guards.alert_active(case.view.evidence),
+        guards.cluster_supports("restart", case.facts.capabilities),
+        guards.identified(case.facts.identity),
+        guards.alert_active(case.facts.evidence),
     )
 
 
 def disrupts(case: Case) -> Verdict:
     """Check the guards of every step that disturbs a running job, a GPU or a node."""
-    view = case.view
+    facts = case.facts
     return guards.all_of(
         touches(case),
-        guards.identified(view.identity),
-        guards.alert_active(view.evidence),
-        guards.no_storm(view.stops),
-        guards.steady_clock(view.stops, case.now),
+        guards.identified(facts.identity),
+        guards.alert_active(facts.evidence),
+        guards.no_storm(facts.stops),
+        guards.steady_clock(facts.stops, case.now),
         guards.held_long_enough(case.incident.opened, case.limits, case.now),
-        guards.dead_man(view.sensors, case.limits),
-        guards.monitoring_up(view.sensors, case.limits),
+        guards.dead_man(facts.sensors, case.limits),
+        guards.monitoring_up(facts.sensors, case.limits),
     )
 
 
 def reboots(case: Case) -> Verdict:
     """Check the guards of rebooting a node, or of draining it for a reboot."""
-    return guards.node_free(case.view.stops, case.view.node_others)
+    return guards.node_free(case.facts.stops, case.facts.node_others)
 
 
 def moves_running_jobs(case: Case) -> Verdict:
     """Check the guards of restarting running jobs elsewhere."""
     whole = case.incident.target.kind is TargetKind.NODE
     return guards.all_of(
-        guards.cluster_supports("restart", case.view.capabilities),
+        guards.cluster_supports("restart", case.facts.capabilities),
         disrupts(case),
         *((reboots(case),) if whole else ()),
         guards.independent_signals(signals(case), case.playbook.witnesses),
@@ -146,22 +146,22 @@ def signals(case: Case) -> frozenset[str]:
     last repair.
     """
     tested = {"the active test"} if tested_sick(case.incident) else frozenset()
-    return case.view.witnesses | tested
+    return case.facts.witnesses | tested
 
 
 def repairs(case: Case, rung: Rung) -> Verdict:
     """Check the guards of one repair. Refused if the cluster cannot run it or verify it."""
     on = plan.repair(case.incident, rung).target
     times = tuple(
-        at for name, target, at in case.view.attempts if (name, target) == (rung.action, on)
+        at for name, target, at in case.facts.attempts if (name, target) == (rung.action, on)
     )
     needed = [CAPABILITY[rung.action]]
     if on != case.incident.target:
         needed.append("probe")  # a node is not drained for a repair that cannot be verified
     return guards.all_of(
-        *(guards.cluster_supports(one, case.view.capabilities) for one in needed),
+        *(guards.cluster_supports(one, case.facts.capabilities) for one in needed),
         guards.attempts(times, rung.max_attempts, rung.window, case.now),
-        guards.not_paused(case.view.paused, case.view.stops),
+        guards.not_paused(case.facts.paused, case.facts.stops),
         guards.cooldown(times, rung.cooldown, case.now),
         disrupts(case),
         *((reboots(case),) if rung.action == "reboot_node" else ()),
@@ -170,17 +170,17 @@ def repairs(case: Case, rung: Rung) -> Verdict:
 
 def possible(case: Case) -> bool:
     """Return whether the cluster supports at least one repair of the playbook."""
-    return any(CAPABILITY[rung.action] in case.view.capabilities for rung in case.playbook.ladder)
+    return any(CAPABILITY[rung.action] in case.facts.capabilities for rung in case.playbook.ladder)
 
 
 def scales_in(case: Case) -> Verdict:
     """Check the guards of removing replicas."""
-    view = case.view
+    facts = case.facts
     return guards.all_of(
         touches(case),
-        guards.alert_active(view.evidence),
-        guards.steady_clock(view.stops, case.now),
-        guards.dead_man(view.sensors, case.limits),
+        guards.alert_active(facts.evidence),
+        guards.steady_clock(facts.stops, case.now),
+        guards.dead_man(facts.sensors, case.limits),
     )
 
 
@@ -202,14 +202,14 @@ def right_before(case: Case, step: Step) -> Verdict:
     if step.action in plan.REPAIRS:
         return disrupts(case)
     if step.action == "restart_jobs":
-        seen = {job.job_id: job.running for job in (*case.view.jobs, *case.view.node_jobs)}
+        seen = {job.job_id: job.running for job in (*case.facts.jobs, *case.facts.node_jobs)}
         running = any(seen.get(job, False) for job in step.jobs)
         return moves_running_jobs(case) if running else moves_dead_jobs(case)
     if step.action == "scale" and shrinks(case):
         return scales_in(case)
     if step.id == plan.ORDERED:
         # A pause does not hold a person's order.
-        return guards.one_installation(case.view.stops)
+        return guards.one_installation(case.facts.stops)
     return acts(case)
 
 

@@ -58,7 +58,7 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
             async with running(settings, tmp_path, load_library(()), there) as parts:
                 desk = ServerContext(
-                    parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery,
+                    parts.engine, parts.reconciler, parts.journal_state, parts.metrics, parts.delivery,
                     Access(TOKEN, PASSWORD, settings.allowed_hosts, settings.trusted_proxies),
                     tmp_path, parts.unready, parts.pictures, parts.discovery,
                     receivers, there,

@@ -41,8 +41,8 @@ async def escalated(run: Running) -> Incident:
     await run.send("GpuLost")
     one = await run.state(IncidentState.ESCALATED)
     # Its node, which was rebooted for it, goes back into service first.
-    await run.until(lambda: _rests(run.book.incidents[one.id]))
-    return run.book.incidents[one.id]
+    await run.until(lambda: _rests(run.journal_state.incidents[one.id]))
+    return run.journal_state.incidents[one.id]
 
 
 def _rests(one: Incident) -> bool:
@@ -191,7 +191,7 @@ def test_an_incident_is_closed_with_its_quarantine_only_on_demand(tmp_path) -> N
             await exits.close_incident(one.id, "alice", "RMA", keep_quarantine=False)
         text = await exits.close_incident(one.id, "alice", "RMA", keep_quarantine=True)
         assert "stays quarantined" in text
-        ended = run.book.incidents[one.id]
+        ended = run.journal_state.incidents[one.id]
         assert (ended.state, ended.reason) == (IncidentState.OVERRIDDEN, Reason.CLOSED_BY_PERSON)
         assert ended.text.startswith("alice: RMA")
         assert await run.cluster.quarantined(GPU) is not None
@@ -272,8 +272,8 @@ def test_an_incident_in_the_middle_of_a_step_is_not_closed(tmp_path) -> None:
     async def story(run: Running) -> None:
         await run.send("GpuLost")
         await run.until(lambda: any(one.prepared and one.prepared.step.action == "reset_gpu"
-                                    for one in run.book.incidents.values()))  # fmt: skip
-        (one,) = run.book.incidents.values()
+                                    for one in run.journal_state.incidents.values()))  # fmt: skip
+        (one,) = run.journal_state.incidents.values()
         with pytest.raises(UserError, match="is running the step reset_gpu"):
             await run.engine.exits.close_incident(one.id, "a", "b", keep_quarantine=True)
 
@@ -309,7 +309,7 @@ def test_an_alert_about_a_node_that_a_person_keeps_out_leaves_its_gpus_alone(tmp
     async def story(run: Running) -> None:
         await run.send("NodeDown", NODE)
         one = await run.state(IncidentState.ESCALATED, NODE)
-        await run.until(lambda: run.book.incidents[one.id].done("notify:escalated"))
+        await run.until(lambda: run.journal_state.incidents[one.id].done("notify:escalated"))
         await run.engine.exits.close_incident(one.id, "alice", "RMA", keep_quarantine=True)
         before = run.verbs()
         await run.send("GpuHung", at=time.time() + 0.01)
@@ -330,9 +330,9 @@ def test_what_a_person_keeps_out_is_released_by_one_order(tmp_path, held: bool) 
             await run.send("GpuHung", at=time.time() + 0.01)
             await run.state(IncidentState.HELD)
         await run.engine.exits.release(GPU, "bob", "new board")
-        await run.until(lambda: run.book.incident_on(GPU) is None)
+        await run.until(lambda: run.journal_state.incident_on(GPU) is None)
         assert await run.cluster.quarantined(GPU) is None
-        assert GPU in run.book.pins
+        assert GPU in run.journal_state.pins
 
     tell(tmp_path, story, incurable())
 

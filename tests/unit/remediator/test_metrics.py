@@ -27,12 +27,12 @@ NOW = 1_700_000_000.0
 NAME = "remediator_node_reboot_timestamp_seconds"
 
 
-def _announce(book: JournalState, target: str, action: str, at: float) -> None:
+def _announce(journal_state: JournalState, target: str, action: str, at: float) -> None:
     opened = events.opened(f"inc-{at:.0f}", Target.parse(target), "x", Level.REPAIR, at, 0, "x")
     one = new_incident(opened)
-    book.apply(opened)
+    journal_state.apply(opened)
     step = plan.repair(one, Rung(action, 60, 2, 86_400, 600))
-    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, at, Reason.REPAIR_STARTS))
+    journal_state.apply(events.step_event(Kind.STEP_PREPARED, one, step, at, Reason.REPAIR_STARTS))
 
 
 def _value(metrics: RemediatorMetrics, series: str) -> float | None:
@@ -49,14 +49,14 @@ def _out(metrics: RemediatorMetrics) -> dict[tuple[str, str], float]:
     }
 
 
-def _open(book: JournalState, target: str, level: Level = Level.REPAIR) -> Incident:
+def _open(journal_state: JournalState, target: str, level: Level = Level.REPAIR) -> Incident:
     opened = events.opened(f"inc-{target}", Target.parse(target), "x", level, NOW, 0, "x")
-    book.apply(opened)
-    return book.incidents[f"inc-{target}"]
+    journal_state.apply(opened)
+    return journal_state.incidents[f"inc-{target}"]
 
 
-def _hold(book: JournalState, one: Incident, at: float, reason: Reason) -> None:
-    book.apply(events.noted(Kind.HELD, one, at, reason, "held"))
+def _hold(journal_state: JournalState, one: Incident, at: float, reason: Reason) -> None:
+    journal_state.apply(events.noted(Kind.HELD, one, at, reason, "held"))
 
 
 def _quarantine(owner: str) -> QuarantineFacts:
@@ -72,12 +72,14 @@ def _node(name: str, owner: str | None, *gpus: str | None) -> NodeFacts:
 
 
 def test_a_reboot_is_told_with_its_node_from_when_it_is_announced_and_the_latest_counts() -> None:
-    book = JournalState()
-    metrics = RemediatorMetrics(book)
+    journal_state = JournalState()
+    metrics = RemediatorMetrics(journal_state)
     assert f"{NAME}{{" not in metrics.page().decode()
-    _announce(book, "node1/3", "reboot_node", NOW)  # for the sake of one GPU, and yet the node
-    _announce(book, "node1", "reboot_node", NOW + 50)
-    _announce(book, "node2/0", "reset_gpu", NOW)
+    _announce(
+        journal_state, "node1/3", "reboot_node", NOW
+    )  # for the sake of one GPU, and yet the node
+    _announce(journal_state, "node1", "reboot_node", NOW + 50)
+    _announce(journal_state, "node2/0", "reset_gpu", NOW)
     lines = [one for one in metrics.page().decode().splitlines() if one.startswith(f"{NAME}{{")]
     assert [line.partition(" ")[0] for line in lines] == [f'{NAME}{{target_node="node1"}}']
     assert float(lines[0].partition(" ")[2]) == NOW + 50
@@ -129,13 +131,13 @@ def test_a_host_list_is_told_of_when_there_is_one_and_no_count_is_told_before_it
 
 
 def test_the_longest_hold_is_measured_from_its_start_and_observed_incidents_do_not_count() -> None:
-    book, now = JournalState(), [NOW]
-    metrics = RemediatorMetrics(book, lambda: now[0])
+    journal_state, now = JournalState(), [NOW]
+    metrics = RemediatorMetrics(journal_state, lambda: now[0])
     assert _value(metrics, "remediator_held_longest_seconds") == 0
-    first, second = _open(book, "node1/0"), _open(book, "node1/1")
-    _hold(book, _open(book, "node2/0", Level.OBSERVE), NOW - 900, Reason.PAUSED)
-    _hold(book, first, NOW - 40, Reason.BUDGET_OUT)
-    _hold(book, second, NOW - 100, Reason.BUDGET_OUT)
+    first, second = _open(journal_state, "node1/0"), _open(journal_state, "node1/1")
+    _hold(journal_state, _open(journal_state, "node2/0", Level.OBSERVE), NOW - 900, Reason.PAUSED)
+    _hold(journal_state, first, NOW - 40, Reason.BUDGET_OUT)
+    _hold(journal_state, second, NOW - 100, Reason.BUDGET_OUT)
     assert _value(metrics, "remediator_held_longest_seconds") == 100
     assert _value(metrics, 'remediator_held{reason="budget_out"}') == 2
     assert _value(metrics, 'remediator_held{reason="paused"}') == 0
@@ -144,16 +146,16 @@ def test_the_longest_hold_is_measured_from_its_start_and_observed_incidents_do_n
 
 
 def test_every_reason_to_hold_begins_at_zero_and_another_one_keeps_its_series_afterwards() -> None:
-    book = JournalState()
-    metrics = RemediatorMetrics(book, lambda: NOW)
+    journal_state = JournalState()
+    metrics = RemediatorMetrics(journal_state, lambda: NOW)
     for reason in HOLDS:
         assert _value(metrics, f'remediator_held{{reason="{reason}"}}') == 0
     other = 'remediator_held{reason="unsupported"}'
     assert _value(metrics, other) is None
-    one = _open(book, "node1/0")
-    _hold(book, one, NOW, Reason.UNSUPPORTED)
+    one = _open(journal_state, "node1/0")
+    _hold(journal_state, one, NOW, Reason.UNSUPPORTED)
     assert _value(metrics, other) == 1
-    _hold(book, one, NOW, Reason.PAUSED)
+    _hold(journal_state, one, NOW, Reason.PAUSED)
     assert _value(metrics, other) == 0
     assert _value(metrics, 'remediator_held{reason="paused"}') == 1
 
@@ -225,12 +227,12 @@ def test_an_owner_that_cannot_be_written_does_not_hide_the_page() -> None:
 
 
 def test_a_storm_is_told_with_its_pool_while_it_is_on_and_as_over_afterwards() -> None:
-    book = JournalState()
-    metrics = RemediatorMetrics(book)
+    journal_state = JournalState()
+    metrics = RemediatorMetrics(journal_state)
     assert _value(metrics, "remediator_storms") == 0
     assert "remediator_storm{" not in metrics.page().decode()
-    book.storms["train"] = Storm(NOW, "half of the pool")
-    book.storm_ended["train"] = book.storm_ended["old"] = NOW - 60
+    journal_state.storms["train"] = Storm(NOW, "half of the pool")
+    journal_state.storm_ended["train"] = journal_state.storm_ended["old"] = NOW - 60
     assert _value(metrics, "remediator_storms") == 1
     assert _value(metrics, 'remediator_storm{pool="train"}') == 1
     assert _value(metrics, 'remediator_storm{pool="old"}') == 0

@@ -33,13 +33,13 @@ class Court:
     """Accusations by a fake Alertmanager and a journal."""
 
     def __init__(self, route: Callable[[Alert], Route] = RULES.route) -> None:
-        self.fake, self.book = FakeAlertmanager(NOW - 3600), JournalState()
+        self.fake, self.journal_state = FakeAlertmanager(NOW - 3600), JournalState()
         self.alerts = states(self.fake, lambda: NOW)
-        self.found = ReportedHardware(self.book, route)
+        self.found = ReportedHardware(self.journal_state, route)
         self.now = NOW
 
     def hear(self, one: Alert, received: float = NOW - 20) -> None:
-        self.book.apply(events.alert_received(one, None, received, "webhook"))
+        self.journal_state.apply(events.alert_received(one, None, received, "webhook"))
 
     def ask(self) -> None:
         asyncio.run(self.alerts.refresh(0.0))
@@ -102,11 +102,11 @@ def test_while_alertmanager_does_not_answer_what_fired_last_accuses(court: Court
 
 def test_an_alert_older_than_the_cure_accuses_nothing(court: Court) -> None:
     court.fake.lists(alert("GpuLost"))
-    court.book.cured[GPU] = NOW - 30
+    court.journal_state.cured[GPU] = NOW - 30
     assert court.active() == frozenset()
-    court.book.cured = {NODE: NOW - 29}
+    court.journal_state.cured = {NODE: NOW - 29}
     assert court.active() == frozenset()
-    court.book.cured = {GPU: NOW - 31}
+    court.journal_state.cured = {GPU: NOW - 31}
     assert court.active() == {GPU}
 
 

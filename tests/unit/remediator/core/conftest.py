@@ -48,7 +48,7 @@ def playbook() -> Playbook:
 
 
 @pytest.fixture(scope="session")
-def view() -> Facts:
+def facts() -> Facts:
     """A calm world in which everything is known and allowed."""
     return Facts(
         level=Level.REPAIR, quarantine_owner="fleetmedic", pool=PoolFacts(gpus=32, nodes=4),
@@ -105,12 +105,14 @@ def after() -> Callable[..., Incident]:
 
 
 @pytest.fixture(scope="session")
-def case(playbook: Playbook, view: Facts) -> Callable[..., Case]:
+def case(playbook: Playbook, facts: Facts) -> Callable[..., Case]:
     """A case in the calm world; keywords change the view."""
 
-    def make(one: Incident, *, book: Playbook = playbook, now: float = NOW, **changes: Any) -> Case:
+    def make(
+        one: Incident, *, playbook: Playbook = playbook, now: float = NOW, **changes: Any
+    ) -> Case:
         if not changes.pop("firing", True):
             changes |= {"evidence": OVER, "alerts_active": False}
-        return Case(one, book, replace(view, **changes), Limits(), now)
+        return Case(one, playbook, replace(facts, **changes), Limits(), now)
 
     return make

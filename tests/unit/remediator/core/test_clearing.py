@@ -109,11 +109,11 @@ def test_a_failed_test_is_the_signal_by_which_the_jobs_of_the_node_may_be_moved(
 ) -> None:
     one = _failed_test(incident, case, after, quarantined=(GPU, NODE))
     ours = {"node_quarantine_owner": "fleetmedic", "node_jobs": RUNNING}
-    book = replace(playbook, witnesses=1)
-    signal = decide(case(one, book=book, **ours, **TESTED)).step
+    variant = replace(playbook, witnesses=1)
+    signal = decide(case(one, playbook=variant, **ours, **TESTED)).step
     assert signal.action == "signal_checkpoint"
     one = after(one, signal)
-    moved = decide(case(one, book=book, now=NOW + 11, **ours, **TESTED)).step
+    moved = decide(case(one, playbook=variant, now=NOW + 11, **ours, **TESTED)).step
     assert moved.action == "restart_jobs"
 
 
@@ -121,11 +121,11 @@ def test_where_a_playbook_needs_more_signals_than_the_test_the_node_keeps_its_jo
     incident, case, after, playbook
 ) -> None:
     one, two = _failed_test(incident, case, after), replace(playbook, witnesses=2)
-    decision = decide(case(one, book=two, node_jobs=RUNNING, **TESTED))
+    decision = decide(case(one, playbook=two, node_jobs=RUNNING, **TESTED))
     assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.WITNESSES))
-    waits = decide(case(one, book=two, node_jobs=RUNNING, **TESTED | {"alerts_active": True}))
+    waits = decide(case(one, playbook=two, node_jobs=RUNNING, **TESTED | {"alerts_active": True}))
     assert outcome(waits) == ("hold", Reason.WITNESSES)
-    idle = decide(case(one, book=two, **TESTED))
+    idle = decide(case(one, playbook=two, **TESTED))
     assert idle.step.action == "quarantine_node", "no job runs on the node"
 
 
@@ -153,8 +153,8 @@ def test_a_node_that_people_keep_is_neither_emptied_nor_rebooted_for_one_gpu(
 def test_no_job_leaves_a_node_that_cannot_be_rebooted_because_of_another_owner(
     incident, case, playbook
 ) -> None:
-    book = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:])
+    variant = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:])
     one = incident(IncidentState.QUARANTINED, NODE)
-    assert outcome(decide(case(one, book=book, jobs=RUNNING, **OTHERS))) == (
+    assert outcome(decide(case(one, playbook=variant, jobs=RUNNING, **OTHERS))) == (
         "hold", Reason.OTHER_OWNER,
     )  # fmt: skip

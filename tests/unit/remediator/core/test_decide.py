@@ -68,15 +68,21 @@ def test_observe_writes_the_whole_plan_down_and_stops(incident, case) -> None:
 def test_an_application_error_tells_people_and_closes_and_quarantines_nothing(
     incident, case, after, playbook
 ) -> None:
-    book = Playbook(
+    variant = Playbook(
         "application-error", (), (), TargetKind.GPU, FaultClass.APPLICATION, Level.OBSERVE
     )
     one = incident(IncidentState.TRIAGED)
-    first = decide(case(one, book=book, paused=True))
+    first = decide(case(one, playbook=variant, paused=True))
     assert brief(first) == ("act", "notify:opened")
-    assert brief(decide(case(after(one, first.step), book=book))) == ("move", IncidentState.CLOSED)
+    assert brief(decide(case(after(one, first.step), playbook=variant))) == (
+        "move",
+        IncidentState.CLOSED,
+    )
     forced = replace(playbook, fault_class=FaultClass.APPLICATION)
-    assert brief(decide(case(one, book=forced, quarantine_owner=None))) == ("act", "notify:failed")
+    assert brief(decide(case(one, playbook=forced, quarantine_owner=None))) == (
+        "act",
+        "notify:failed",
+    )
 
 
 @given(
@@ -87,14 +93,14 @@ def test_an_application_error_tells_people_and_closes_and_quarantines_nothing(
 def test_decide_answers_every_state_and_view(
     incident, playbook, state, paused, known, firing, owner, jobs, level, rung, witnesses
 ) -> None:
-    view = Facts(
+    facts = Facts(
         level=level, paused=paused, known=known, evidence=ACTIVE if firing else OVER,
         quarantine_owner=owner, jobs=jobs, node_jobs=jobs, node_quarantine_owner=owner,
         witnesses=witnesses,
     )  # fmt: skip
     held = (GPU, NODE) if rung == 2 else ()
     one = incident(state, rung=min(rung, 1), **({"quarantined": held} if held else {}))
-    decision = decide(made := Case(one, playbook, view, Limits(), NOW))
+    decision = decide(made := Case(one, playbook, facts, Limits(), NOW))
     if paused and isinstance(decision, Act):
         assert decision.step.action == "notify"
     if isinstance(decision, Act) and decision.step.action != "notify":
@@ -238,16 +244,19 @@ def test_a_workload_is_scaled_at_level_repair_only_and_a_job_restarted_at_drain(
     incident, case, after
 ) -> None:
     one = incident(IncidentState.TRIAGED, SERVE)
-    assert brief(decide(case(one, book=SCALE))) == ("move", IncidentState.REPAIRING)
-    low = {"book": SCALE, "level": Level.DRAIN}
+    assert brief(decide(case(one, playbook=SCALE))) == ("move", IncidentState.REPAIRING)
+    low = {"playbook": SCALE, "level": Level.DRAIN}
     assert brief(decide(case(one, **low))) == ("would", ("scale",))
     written = replace(one, rehearsed=True)
     assert brief(decide(case(written, **low))) == ("act", "notify:level")
     told = after(written, plan.notify(written, "level"))
     assert brief(decide(case(told, **low))) == ("move", IncidentState.SUPPRESSED)
     job = incident(IncidentState.TRIAGED, TRAIN)
-    assert brief(decide(case(job, book=JOB, level=Level.DRAIN))) == ("move", IncidentState.DRAINING)
-    assert brief(decide(case(job, book=JOB, level=Level.QUARANTINE)))[0] == "would"
+    assert brief(decide(case(job, playbook=JOB, level=Level.DRAIN))) == (
+        "move",
+        IncidentState.DRAINING,
+    )
+    assert brief(decide(case(job, playbook=JOB, level=Level.QUARANTINE)))[0] == "would"
 
 
 def test_a_service_that_the_cluster_cannot_scale_or_whose_playbook_says_nothing_is_a_persons(
@@ -255,11 +264,11 @@ def test_a_service_that_the_cluster_cannot_scale_or_whose_playbook_says_nothing_
 ) -> None:
     one = incident(IncidentState.TRIAGED, SERVE)
     able = EVERYTHING - {"scale"}
-    assert brief(decide(case(one, book=SCALE, capabilities=able))) == ("act", "notify:failed")
+    assert brief(decide(case(one, playbook=SCALE, capabilities=able))) == ("act", "notify:failed")
     nothing = replace(SCALE, scale=None, quarantine=True)
-    assert brief(decide(case(one, book=nothing))) == ("act", "notify:failed")
+    assert brief(decide(case(one, playbook=nothing))) == ("act", "notify:failed")
     job = replace(JOB, jobs=None, quarantine=True)
-    assert brief(decide(case(incident(IncidentState.TRIAGED, TRAIN), book=job))) == (
+    assert brief(decide(case(incident(IncidentState.TRIAGED, TRAIN), playbook=job))) == (
         "act",
         "notify:failed",
     )

@@ -147,13 +147,13 @@ def test_a_move_that_has_begun_is_ended_though_its_event_grows_old(incident, cas
 def test_no_running_job_leaves_a_node_that_no_repair_of_the_cluster_can_help(
     incident, case, playbook
 ) -> None:
-    book = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:])
+    variant = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:])
     able = EVERYTHING - {"reboot"}
     one = incident(IncidentState.QUARANTINED, NODE)
-    decision = decide(case(one, book=book, jobs=RUNNING, capabilities=able))
+    decision = decide(case(one, playbook=variant, jobs=RUNNING, capabilities=able))
     assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
     assert "running jobs are not moved" in decision.text
-    dead = decide(case(one, book=book, jobs=DEAD, capabilities=able))
+    dead = decide(case(one, playbook=variant, jobs=DEAD, capabilities=able))
     assert outcome(dead) == ("move", (IncidentState.DRAINING, Reason.MOVING_JOBS))
 
 
@@ -270,27 +270,27 @@ def test_a_job_that_the_cluster_does_not_know_is_unknown_and_not_well_again(
 ) -> None:
     for state in (IncidentState.TRIAGED, IncidentState.DRAINING):
         one = incident(state, TRAIN)
-        first = decide(case(one, book=JOB, job_known=False))
+        first = decide(case(one, playbook=JOB, job_known=False))
         assert outcome(first) == ("act", "notify:failed")
-        ended = decide(case(after(one, first.step), book=JOB, job_known=False))
+        ended = decide(case(after(one, first.step), playbook=JOB, job_known=False))
         assert outcome(ended) == ("move", (IncidentState.FAILED, Reason.UNKNOWN_JOB))
 
 
 def test_before_the_cluster_answers_no_job_is_unknown(incident, case) -> None:
     unasked = {"known": False, "job_known": False}
     assert (
-        outcome(decide(case(incident(IncidentState.TRIAGED, TRAIN), book=JOB, **unasked)))[0]
+        outcome(decide(case(incident(IncidentState.TRIAGED, TRAIN), playbook=JOB, **unasked)))[0]
         == "move"
     )
-    held = decide(case(incident(IncidentState.DRAINING, TRAIN), book=JOB, **unasked))
+    held = decide(case(incident(IncidentState.DRAINING, TRAIN), playbook=JOB, **unasked))
     assert outcome(held) == ("hold", Reason.FACTS_UNKNOWN)
 
 
 def test_a_job_that_has_ended_or_whose_alert_is_over_is_not_restarted(incident, case) -> None:
     one = incident(IncidentState.DRAINING, TRAIN)
-    ended = decide(case(one, book=JOB))
+    ended = decide(case(one, playbook=JOB))
     assert outcome(ended) == ("move", (IncidentState.JOBS_MOVED, Reason.NO_JOBS))
-    over = decide(case(one, book=JOB, jobs=RUNNING, firing=False))
+    over = decide(case(one, playbook=JOB, jobs=RUNNING, firing=False))
     assert outcome(over) == ("move", (IncidentState.JOBS_MOVED, Reason.ALERT_GONE))
     assert "before the job was restarted" in over.text
 
@@ -299,7 +299,7 @@ def test_the_restarts_of_another_job_do_not_count(incident, case) -> None:
     one = incident(IncidentState.DRAINING, TRAIN)
     other = Target(TargetKind.JOB, "train-b")
     often = (("restart_jobs", other, NOW),) * 5 + (("scale", TRAIN, NOW),) * 5
-    assert outcome(decide(case(one, book=JOB, jobs=RUNNING, attempts=often))) == (
+    assert outcome(decide(case(one, playbook=JOB, jobs=RUNNING, attempts=often))) == (
         "act",
         "restart_jobs",
     )
@@ -309,7 +309,7 @@ def test_a_dead_job_without_its_watchdog_is_restarted_and_a_running_one_waits(
     incident, case
 ) -> None:
     one = incident(IncidentState.DRAINING, TRAIN)
-    blind = {"book": JOB, "sensors": SensorFacts()}
+    blind = {"playbook": JOB, "sensors": SensorFacts()}
     assert outcome(decide(case(one, jobs=DEAD, **blind))) == ("act", "restart_jobs")
     assert outcome(decide(case(one, jobs=RUNNING, **blind))) == ("hold", Reason.DEAD_MAN)
 
@@ -318,7 +318,7 @@ def test_a_job_that_cannot_be_restarted_here_is_a_persons(incident, case) -> Non
     able = EVERYTHING - {"restart"}
     for state in (IncidentState.TRIAGED, IncidentState.DRAINING):
         one = incident(state, TRAIN)
-        said = decide(case(one, book=JOB, jobs=RUNNING, capabilities=able))
+        said = decide(case(one, playbook=JOB, jobs=RUNNING, capabilities=able))
         assert (outcome(said), said.text) == (
             ("act", "notify:failed"), "This cluster lacks a required capability: restart.",
         )  # fmt: skip
@@ -328,14 +328,17 @@ def test_a_stalled_job_is_restarted_twice_an_hour_and_then_left_to_people(
     incident, case, after
 ) -> None:
     one = incident(IncidentState.TRIAGED, TRAIN)
-    assert brief(decide(case(one, book=JOB))) == ("move", IncidentState.DRAINING)
+    assert brief(decide(case(one, playbook=JOB))) == ("move", IncidentState.DRAINING)
     one = incident(IncidentState.DRAINING, TRAIN)
-    step = decide(case(one, book=JOB, jobs=RUNNING)).step
+    step = decide(case(one, playbook=JOB, jobs=RUNNING)).step
     assert (step.action, step.jobs) == ("restart_jobs", ("train-a",))
     done = after(one, step)
-    assert brief(decide(case(done, book=JOB, jobs=RUNNING))) == ("move", IncidentState.JOBS_MOVED)
+    assert brief(decide(case(done, playbook=JOB, jobs=RUNNING))) == (
+        "move",
+        IncidentState.JOBS_MOVED,
+    )
     often = tuple(("restart_jobs", TRAIN, NOW - n) for n in (10, 20))
-    assert brief(decide(case(one, book=JOB, jobs=RUNNING, attempts=often))) == (
+    assert brief(decide(case(one, playbook=JOB, jobs=RUNNING, attempts=often))) == (
         "act",
         "notify:failed",
     )
@@ -345,15 +348,15 @@ def test_a_job_that_finds_no_room_is_stuck_at_its_deadline_and_is_not_ordered_ag
     incident, case, after
 ) -> None:
     one = incident(IncidentState.DRAINING, TRAIN)
-    step = decide(case(one, book=JOB, jobs=RUNNING)).step
+    step = decide(case(one, playbook=JOB, jobs=RUNNING)).step
     waits = (TargetJob("train-a", False),)
     late = after(
         one, step, done=False, reason=Reason.EFFECT_MISSING, text="train-a waits for capacity."
     )
-    told = decide(case(late, book=JOB, jobs=waits)).step
+    told = decide(case(late, playbook=JOB, jobs=waits)).step
     assert told.id == "notify:failed"
     for firing in (True, False):  # that its alert is over does not undo that it was stopped
-        ended = decide(case(after(late, told), book=JOB, jobs=waits, firing=firing))
+        ended = decide(case(after(late, told), playbook=JOB, jobs=waits, firing=firing))
         assert (ended.state, ended.reason) == (IncidentState.FAILED, Reason.JOB_STUCK)
 
 
@@ -366,20 +369,20 @@ def test_a_level_that_was_lowered_stops_what_had_begun(incident, case, state) ->
 def test_a_nodes_running_jobs_are_moved_where_one_of_its_repairs_is_possible(
     incident, case, playbook
 ) -> None:
-    book = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:], widen_to=None)
+    variant = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:], widen_to=None)
     one = incident(IncidentState.QUARANTINED, NODE)
-    assert brief(decide(case(one, book=book, jobs=RUNNING))) == (
+    assert brief(decide(case(one, playbook=variant, jobs=RUNNING))) == (
         "move",
         IncidentState.CHECKPOINTING,
     )
-    unable = case(one, book=book, jobs=RUNNING, capabilities=EVERYTHING - {"reboot"})
+    unable = case(one, playbook=variant, jobs=RUNNING, capabilities=EVERYTHING - {"reboot"})
     assert decide(unable).reason is Reason.UNSUPPORTED
 
 
 def test_a_restart_has_the_playbooks_deadline(incident, case, playbook) -> None:
     assert playbook.jobs is not None
     own = replace(playbook, jobs=replace(playbook.jobs, deadline=77.0))
-    step = decide(case(incident(IncidentState.DRAINING), book=own, jobs=DEAD)).step
+    step = decide(case(incident(IncidentState.DRAINING), playbook=own, jobs=DEAD)).step
     assert (step.id, step.deadline) == ("restart_jobs", 77.0)
 
 

@@ -69,7 +69,7 @@ def test_an_opinion_broken_off_is_asked_again_while_too_few_witnesses_are_confir
     two = frozenset({"one", "two"})
     assert IncidentState.REPAIRING is decide(case(broken, witnesses=two)).state
     more = replace(playbook, witnesses=3)
-    assert decide(case(broken, book=more, witnesses=two)).step.attempt == 2
+    assert decide(case(broken, playbook=more, witnesses=two)).step.attempt == 2
     assert decide(case(broken, witnesses=frozenset({"one"}))).step.attempt == 2
 
 
@@ -193,7 +193,7 @@ def test_a_hold_of_a_rung_does_not_skip_it(incident, case, after) -> None:
 def test_a_playbook_without_repairs_leaves_the_empty_target_to_a_person(
     incident, case, after, playbook
 ) -> None:
-    decision = decide(case(_emptied(incident, after), book=replace(playbook, ladder=())))
+    decision = decide(case(_emptied(incident, after), playbook=replace(playbook, ladder=())))
     assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.LADDER_EXHAUSTED))
 
 
@@ -262,7 +262,9 @@ def test_a_node_never_widens_and_neither_does_a_playbook_without_a_wider_one(
     incident, case, after, playbook
 ) -> None:
     alone = replace(playbook, widen_to=None)
-    assert not isinstance(decide(case(_emptied(incident, after), book=alone, siblings=1)), Widen)
+    assert not isinstance(
+        decide(case(_emptied(incident, after), playbook=alone, siblings=1)), Widen
+    )
     node = _emptied(incident, after, target=NODE)
     assert not isinstance(decide(case(node, siblings=1)), Widen)
 
@@ -284,15 +286,15 @@ def test_an_opinion_broken_off_again_and_again_leaves_it_to_a_person(
 ) -> None:
     three = replace(playbook, witnesses=3)
     one = _emptied(incident, after)
-    step = decide(case(one, book=three, **FEW)).step
+    step = decide(case(one, playbook=three, **FEW)).step
     assert step.id == plan.OPINION
     broken = after(one, step, done=False, reason=Reason.STEP_REFUSED)
     two = {"witnesses": frozenset({"a", "b"})}
-    assert outcome(decide(case(broken, book=three, **two))) == ("act", plan.OPINION)
+    assert outcome(decide(case(broken, playbook=three, **two))) == ("act", plan.OPINION)
     for _ in range(plan.MOST_TESTS - 1):
-        step = decide(case(broken, book=three, **FEW)).step
+        step = decide(case(broken, playbook=three, **FEW)).step
         broken = after(broken, step, done=False, reason=Reason.STEP_REFUSED)
-    assert outcome(decide(case(broken, book=three, **FEW))) == (
+    assert outcome(decide(case(broken, playbook=three, **FEW))) == (
         "move", (IncidentState.ESCALATED, Reason.WITNESSES),
     )  # fmt: skip
 

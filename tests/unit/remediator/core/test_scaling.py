@@ -44,22 +44,22 @@ from tests.unit.remediator.core.nouns import NOW, SCALE, SERVE
 )  # fmt: skip
 def test_scaling_follows_the_queue_within_bounds(incident, case, load, step, expected) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-    book = replace(SCALE, scale=ScalePlan(step, 4.0, 60.0, 3))
-    assert expected == brief(decide(case(one, book=book, workload=load)))
+    variant = replace(SCALE, scale=ScalePlan(step, 4.0, 60.0, 3))
+    assert expected == brief(decide(case(one, playbook=variant, workload=load)))
 
 
 def test_scaling_goes_on_by_steps_while_the_alert_does(incident, case, after) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
     load = ScalingFacts(2, 2, 1, 8, 30.0)
-    step = decide(case(one, book=SCALE, workload=load)).step
+    step = decide(case(one, playbook=SCALE, workload=load)).step
     assert step.replicas == 3
     one = after(one, step)
     told = (("scale", SERVE, NOW),)
-    held = decide(case(one, book=SCALE, workload=load, attempts=told, now=NOW + 1))
+    held = decide(case(one, playbook=SCALE, workload=load, attempts=told, now=NOW + 1))
     assert Reason.COOLDOWN is held.reason
-    following = decide(case(one, book=SCALE, workload=load, attempts=told, now=NOW + 61))
+    following = decide(case(one, playbook=SCALE, workload=load, attempts=told, now=NOW + 61))
     assert (following.step.id, following.step.attempt) == ("scale", 2)
-    over = decide(case(one, book=SCALE, workload=load, firing=False))
+    over = decide(case(one, playbook=SCALE, workload=load, firing=False))
     assert brief(over) == ("act", "notify:closed")
 
 
@@ -76,7 +76,7 @@ def _load(wanted: int, waiting: float | None) -> dict[str, Any]:
 
 def test_replicas_are_taken_away_only_while_the_alert_is_known_to_fire(incident, case) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-    idle = {"book": _scale(-1), **_load(4, 0.0)}
+    idle = {"playbook": _scale(-1), **_load(4, 0.0)}
     assert outcome(decide(case(one, **idle))) == ("act", "scale")
     over = decide(case(one, firing=False, **idle))
     assert outcome(over) == ("move", (IncidentState.CLOSED, Reason.ALERT_GONE))
@@ -88,7 +88,7 @@ def test_replicas_are_taken_away_only_while_the_alert_is_known_to_fire(incident,
 
 def test_replicas_are_added_without_all_that(incident, case) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-    queue = {"book": _scale(1), **_load(2, 30.0)}
+    queue = {"playbook": _scale(1), **_load(2, 30.0)}
     assert outcome(decide(case(one, sensors=SensorFacts(), **queue))) == ("act", "scale")
     unsure = decide(case(one, evidence=unknown("?"), **queue))
     assert outcome(unsure) == ("act", "scale")
@@ -97,17 +97,20 @@ def test_replicas_are_added_without_all_that(incident, case) -> None:
 
 def test_at_the_minimum_no_scale_out_ends_and_at_the_maximum_no_scale_in(incident, case) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-    least = decide(case(one, book=_scale(1), **_load(1, 0.0)))
+    least = decide(case(one, playbook=_scale(1), **_load(1, 0.0)))
     assert least == Wait(NOW + 2)
-    most = decide(case(one, book=_scale(-1), **_load(8, 90.0)))
+    most = decide(case(one, playbook=_scale(-1), **_load(8, 90.0)))
     assert most == Wait(NOW + 2)
-    assert outcome(decide(case(one, book=_scale(-1), **_load(1, 0.0)))) == ("act", "notify:limit")
+    assert outcome(decide(case(one, playbook=_scale(-1), **_load(1, 0.0)))) == (
+        "act",
+        "notify:limit",
+    )
 
 
 def test_a_scaling_that_fails_is_a_persons_and_three_steps_are_the_most(
     incident, case, after
 ) -> None:
-    queue = {"book": _scale(1), **_load(2, 90.0)}
+    queue = {"playbook": _scale(1), **_load(2, 90.0)}
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
     step = decide(case(one, **queue)).step
     failed = after(one, step, done=False, text="quota")
@@ -121,7 +124,7 @@ def test_a_scaling_that_fails_is_a_persons_and_three_steps_are_the_most(
 
 def test_demand_that_went_away_before_a_step_closes_quietly(incident, case) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-    decision = decide(case(one, book=_scale(1), firing=False, **_load(4, 8.0)))
+    decision = decide(case(one, playbook=_scale(1), firing=False, **_load(4, 8.0)))
     assert outcome(decision) == ("move", (IncidentState.CLOSED, Reason.RESCALED))
 
 
@@ -129,6 +132,6 @@ def test_at_its_limit_a_workload_is_told_of_once_and_the_incident_closes(
     incident, case, after
 ) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-    full = {"book": _scale(1), **_load(8, 90.0)}
+    full = {"playbook": _scale(1), **_load(8, 90.0)}
     told = after(one, decide(case(one, **full)).step)
     assert outcome(decide(case(told, **full))) == ("move", (IncidentState.CLOSED, Reason.AT_LIMIT))

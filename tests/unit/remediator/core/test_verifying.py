@@ -191,10 +191,10 @@ def test_a_failed_test_at_a_lowered_level_is_a_persons(incident, case, after) ->
 def test_probation_doubles_up_to_a_day_where_the_playbook_asks_for_it(
     incident, case, after, playbook, probation, doubles, recurrence, seconds
 ) -> None:
-    book = replace(playbook, probation=probation, double_on_repeat=doubles)
+    variant = replace(playbook, probation=probation, double_on_repeat=doubles)
     one = incident(IncidentState.VERIFYING, recurrence=recurrence)
-    passed = after(one, decide(case(one, book=book)).step, passed=True)
-    assert decide(case(passed, book=book)).until == NOW + seconds
+    passed = after(one, decide(case(one, playbook=variant)).step, passed=True)
+    assert decide(case(passed, playbook=variant)).until == NOW + seconds
 
 
 def test_a_test_that_could_not_tell_on_probation_is_a_persons(incident, case, after) -> None:
