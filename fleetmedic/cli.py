@@ -106,9 +106,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete command names from the table only, so that completion is fast and needs no
-        extras.
-        """
+        """Complete command names from the table only, so that completion is fast and needs no extras."""
         names = [
             CompletionItem(name, help=text)
             for name, (_, _, text) in COMMANDS.items()

@@ -58,10 +58,9 @@ class GuardedRoute(Route):
 class Access:
     """The credentials and names from the settings that decide who has access.
 
-    `token` is the bearer token, which allows everything. `viewers` is the password for reading from
-    other machines under any host name; None disables this. `hosts` are additional names of this
-    machine, besides localhost and its host name. `proxies` are the networks whose X-Forwarded-For
-    header is trusted.
+    `token` is the bearer token, which allows everything. `viewers` is the password for reading from other
+    machines under any host name; None disables this. `hosts` are additional names of this machine, besides
+    localhost and its host name. `proxies` are the networks whose X-Forwarded-For header is trusted.
     """
 
     token: str
@@ -82,8 +81,7 @@ class RefusedError(Exception):
 class Admission:
     """Checks the credentials and the host name of each request.
 
-    `failed` is called for each request with a wrong credential, and for each change without a
-    credential.
+    `failed` is called for each request with a wrong credential, and for each change without a credential.
     """
 
     def __init__(self, access: Access, failed: Callable[[], None]) -> None:

@@ -28,12 +28,10 @@ NEVER = replace(OVER)
 
 @dataclass(frozen=True, slots=True)
 class AlertEvidence:
-    """One alert of an incident with its status. `counts`: the alert is a signal against the target
-    now.
-    """
+    """One alert of an incident with its status. `counts`: the alert is a signal against the target now."""
 
     episode: Episode
-    sign: AlertSignal
+    signal: AlertSignal
     counts: bool
 
 
@@ -45,40 +43,41 @@ class IncidentEvidence:
     test has failed since the incident's last repair.
     """
 
-    heard: tuple[AlertEvidence, ...]
+    by_alert: tuple[AlertEvidence, ...]
     repaired_at: float
     tested_sick: bool
 
-    def weighed(self, strange: Collection[str] = ()) -> Evidence:
+    def combined(self, other_hardware: Collection[str] = ()) -> Evidence:
         """Return the combined status of all alerts.
 
-        `strange` are the keys of alerts that name other hardware. Such an alert is ignored when it
+        `other_hardware` are the keys of alerts that name other hardware. Such an alert is ignored when it
         is over.
         """
-        signs = (
-            one.sign
-            for one in self.heard
-            if one.episode.key not in strange or one.sign.evidence.standing is not AlertStatus.OVER
+        signals = (
+            one.signal
+            for one in self.by_alert
+            if one.episode.key not in other_hardware
+            or one.signal.evidence.standing is not AlertStatus.OVER
         )
-        return combine_signals(signs, repaired_at=self.repaired_at, tested_sick=self.tested_sick)
+        return combine_signals(signals, repaired_at=self.repaired_at, tested_sick=self.tested_sick)
 
     @property
     def active(self) -> bool:
         """Return whether at least one alert is firing or may be firing."""
-        return any(one.sign.evidence.standing is not AlertStatus.OVER for one in self.heard)
+        return any(one.signal.evidence.standing is not AlertStatus.OVER for one in self.by_alert)
 
     @property
     def latest_event(self) -> float | None:
         """Return the time of the latest event that still counts (Unix seconds), or None."""
-        times = (one.sign.event_at for one in self.heard if one.counts)
+        times = (one.signal.event_at for one in self.by_alert if one.counts)
         return max((at for at in times if at is not None), default=None)
 
-    def names(self, strange: Collection[str] = ()) -> frozenset[str]:
+    def signal_names(self, other_hardware: Collection[str] = ()) -> frozenset[str]:
         """Return the names of the alerts that are signals against the target now."""
-        counted = (one.episode for one in self.heard if one.counts)
-        return frozenset(one.alertname for one in counted if one.key not in strange)
+        counted = (one.episode for one in self.by_alert if one.counts)
+        return frozenset(one.alertname for one in counted if one.key not in other_hardware)
 
-    def claims(self, strange: Collection[str] = ()) -> tuple[Episode, ...]:
+    def identifying_alerts(self, other_hardware: Collection[str] = ()) -> tuple[Episode, ...]:
         """Return the alerts that identify the hardware.
 
         These are the active alerts. If there are none, the alerts that may be active; otherwise the
@@ -86,12 +85,16 @@ class IncidentEvidence:
         if it names other hardware, so a label that was wrong for a minute has no lasting effect.
         """
         active = [
-            one.episode for one in self.heard if one.sign.evidence.standing is AlertStatus.ACTIVE
+            one.episode
+            for one in self.by_alert
+            if one.signal.evidence.standing is AlertStatus.ACTIVE
         ]
         doubtful = [
-            one.episode for one in self.heard if one.sign.evidence.standing is not AlertStatus.OVER
+            one.episode
+            for one in self.by_alert
+            if one.signal.evidence.standing is not AlertStatus.OVER
         ]
-        over = [one.episode for one in self.heard if one.episode.key not in strange]
+        over = [one.episode for one in self.by_alert if one.episode.key not in other_hardware]
         return tuple(active or doubtful or over)
 
 
@@ -102,45 +105,44 @@ async def gather_evidence(
     sensors: Sensors,
     concerns: Callable[[Alert], bool],
     *,
-    ask: bool,
+    confirm: bool,
 ) -> IncidentEvidence:
     """Query the status of an incident's alerts.
 
-    `ask`: Prometheus must confirm each alert too. `concerns` returns whether an alert supports the
+    `confirm`: Prometheus must confirm each alert too. `concerns` returns whether an alert supports the
     action of the incident's playbook; other alerts are ignored.
     """
     repaired = max(incident.repaired_at or 0.0, last_repaired_at(incident.target, journal_state))
-    ask = ask or repaired > 0
+    confirm = confirm or repaired > 0
     records = [(one, journal_state.episodes.get(one.key)) for one in incident.alerts]
-    if ask and any(one.alertname in EVENTS for one, _ in records):
+    if confirm and any(one.alertname in EVENTS for one, _ in records):
         repaired = max(repaired, await sensors.boot_time(incident.target) or 0.0)
-    heard: list[AlertEvidence] = []
+    by_alert: list[AlertEvidence] = []
     for episode, record in records:
         if record is None or not concerns(record.alert):
             continue
         evidence = alerts.evidence(record.alert, record.received)
         event = episode.alertname in EVENTS
-        if ask and _to_confirm(evidence, event):
+        if confirm and _to_confirm(evidence, event):
             # An active alert must be firing in Prometheus now; an alert that is over must have fired since its start.
             past = event and evidence.standing is AlertStatus.OVER
             fires = await sensors.fires(record.alert, event=past)
             evidence = _confirmed(record.alert, evidence, fires)
         event_at = None
         if event:
-            known = await event_time(record.alert, incident.target, sensors) if ask else None
+            known = await event_time(record.alert, incident.target, sensors) if confirm else None
             event_at = known or episode.starts_at
         confirmed = alerts.confirmed(record.alert) and evidence is not NEVER
-        sign = AlertSignal(evidence, event_at, confirmed)
-        heard.append(AlertEvidence(episode, sign, _counts(sign, repaired)))
-    return IncidentEvidence(tuple(heard), repaired, tested_sick(incident))
+        signal = AlertSignal(evidence, event_at, confirmed)
+        by_alert.append(AlertEvidence(episode, signal, _counts(signal, repaired)))
+    return IncidentEvidence(tuple(by_alert), repaired, tested_sick(incident))
 
 
 async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | None:
-    """Return when the event of an event alert (an XID or ECC error) happened (Unix seconds); None
-    if unknown.
+    """Return when the event of an event alert (an XID or ECC error) happened (Unix seconds); None if unknown.
 
-    The time comes from metrics in Prometheus. The alert's start time is not trusted, because its
-    sender can choose it.
+    The time comes from metrics in Prometheus. The alert's start time is not trusted, because its sender can
+    choose it.
     """
     known = None
     if target.gpu is not None and alert.name.startswith("GpuXid"):
@@ -156,8 +158,7 @@ async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | 
 
 
 def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence:
-    """Return the status of an alert, given whether it fires in the Prometheus that evaluates its
-    rule.
+    """Return the status of an alert, given whether it fires in the Prometheus that evaluates its rule.
 
     `fires` is None if Prometheus did not answer.
     """
@@ -179,9 +180,11 @@ def _to_confirm(evidence: Evidence, event: bool) -> bool:
     )
 
 
-def _counts(sign: AlertSignal, repaired_at: float) -> bool:
+def _counts(signal: AlertSignal, repaired_at: float) -> bool:
     """Return whether an alert is a signal now: active, or a confirmed event after the last repair."""
-    if sign.event_at is None:
-        return sign.evidence.standing is AlertStatus.ACTIVE
-    over = sign.evidence.standing is AlertStatus.OVER and sign.confirmed
-    return sign.event_at > repaired_at and (over or sign.evidence.standing is AlertStatus.ACTIVE)
+    if signal.event_at is None:
+        return signal.evidence.standing is AlertStatus.ACTIVE
+    over = signal.evidence.standing is AlertStatus.OVER and signal.confirmed
+    return signal.event_at > repaired_at and (
+        over or signal.evidence.standing is AlertStatus.ACTIVE
+    )

@@ -41,20 +41,18 @@ _ABOUT = (ALERTNAME, CLUSTER, NODE, GPU, UUID, JOB_ID, SERVICE)
 
 
 class AlertmanagerApi(Protocol):
-    """The queries to one Alertmanager, or to the peers of an Alertmanager cluster. They raise
-    HttpError.
-    """
+    """The queries to one Alertmanager, or to the peers of an Alertmanager cluster. They raise HttpError."""
 
-    async def answer(self) -> AlertmanagerResponse: ...
+    async def query_alerts(self) -> AlertmanagerResponse: ...
 
-    async def silences(self) -> dict[str, Silence]: ...
+    async def query_silences(self) -> dict[str, Silence]: ...
 
 
 @dataclass(slots=True)
 class _QueryResult:
     """The result of the last query: its response or error, and its start time (monotonic seconds)."""
 
-    answer: AlertmanagerResponse | None = None
+    response: AlertmanagerResponse | None = None
     error: str = "Alertmanager has not been queried yet."
     at: float = -1e9
     took: float = 0.0
@@ -90,9 +88,7 @@ class AlertStates:
         self._asking = asyncio.Lock()
 
     async def refresh(self, max_age: float) -> None:
-        """Query Alertmanager, unless the last query was less than `max_age` seconds ago. Never
-        raises.
-        """
+        """Query Alertmanager, unless the last query was less than `max_age` seconds ago. Never raises."""
         if self._client is None:
             return
         async with self._asking:
@@ -102,26 +98,24 @@ class AlertStates:
                 return
             asked = _QueryResult(at=began, silences=self._asked.silences)
             try:
-                asked.answer = await self._client.answer()
-                if any(one.silenced_by for one in asked.answer.listed.values()):
-                    asked.silences = await self._client.silences()
+                asked.response = await self._client.query_alerts()
+                if any(one.silenced_by for one in asked.response.listed.values()):
+                    asked.silences = await self._client.query_silences()
             except HttpError as error:
-                asked.answer, asked.error = None, str(error)
-            if asked.answer is None and self._asked.answer is not None:
+                asked.response, asked.error = None, str(error)
+            if asked.response is None and self._asked.response is not None:
                 log.warning("alertmanager_unreachable", error=asked.error)
-            if asked.answer is not None:
-                self._remember(asked.answer)
+            if asked.response is not None:
+                self._remember(asked.response)
             asked.took = time.monotonic() - began
             self._asked = asked
             self._rounds += 1
 
     @property
     def answered(self) -> bool:
-        """Return whether the last response is current. Always true if no Alertmanager is
-        configured.
-        """
+        """Return whether the last response is current. Always true if no Alertmanager is configured."""
         fresh = time.monotonic() - self._asked.at <= STALE
-        return self._client is None or (self._asked.answer is not None and fresh)
+        return self._client is None or (self._asked.response is not None and fresh)
 
     @property
     def version(self) -> int:
@@ -139,9 +133,9 @@ class AlertStates:
             return muted
         if self._client is None:
             return ACTIVE if alert.firing else OVER
-        if not self.answered or self._asked.answer is None:
+        if not self.answered or self._asked.response is None:
             return unknown(self._asked.error)
-        listed = self._asked.answer.listed.get(alert.fingerprint)
+        listed = self._asked.response.listed.get(alert.fingerprint)
         if listed is not None and _same(listed.alert, alert):
             return ACTIVE if listed.active else self._withheld(listed)
         # An alert reported as resolved may only have expired, because its Prometheus is down.
@@ -171,9 +165,9 @@ class AlertStates:
         return self._client is None or _identity(alert) in self._seen
 
     def _all(self) -> Iterator[tuple[ListedAlert, Evidence]]:
-        if not self.answered or self._asked.answer is None:
+        if not self.answered or self._asked.response is None:
             return
-        for listed in self._asked.answer.listed.values():
+        for listed in self._asked.response.listed.values():
             muted = self._muted(listed.alert)
             yield listed, muted or (ACTIVE if listed.active else self._withheld(listed))
 
@@ -193,9 +187,9 @@ class AlertStates:
 
     def _incomplete(self) -> str:
         """Return the reason why a missing alert does not count as over; empty if it does."""
-        if (unsent := self._unsent()) or self._asked.answer is None:
+        if (unsent := self._unsent()) or self._asked.response is None:
             return unsent
-        return self._settling(self._asked.answer.started, "Alertmanager started")
+        return self._settling(self._asked.response.started, "Alertmanager started")
 
     def _unsent(self) -> str:
         """Return the reason why Prometheus may not have sent all firing alerts; empty if it has.
@@ -204,7 +198,7 @@ class AlertStates:
         Watchdog returns first, because it has no `for` duration. All alerts count as sent only
         after the Watchdog has fired for `settle` seconds.
         """
-        answer = self._asked.answer
+        answer = self._asked.response
         if answer is None:
             return self._asked.error
         watchdogs = self._watchdogs(answer)
@@ -222,9 +216,7 @@ class AlertStates:
         )
 
     def _settling(self, started: float, what: str) -> str:
-        """Return a text if `what` started (Unix seconds) less than `settle` seconds ago; otherwise
-        empty.
-        """
+        """Return a text if `what` started (Unix seconds) less than `settle` seconds ago; otherwise empty."""
         now = self._now()
         started = min(started, self._starts.get(started, now))
         if now - started >= self._settle:
@@ -245,7 +237,7 @@ class AlertStates:
         if listed.muted_by:
             return _muted_by(", ".join(listed.muted_by)[:MOST_COMMENT], self._now())
         by = listed.inhibited_by[0]
-        source = self._asked.answer.listed.get(by) if self._asked.answer else None
+        source = self._asked.response.listed.get(by) if self._asked.response else None
         name = source.alert.name if source else "another alert"
         text = f"{listed.alert.name} is inhibited by {name}."
         return Evidence(AlertStatus.WITHHELD, Reason.INHIBITED, text, f"inhibited/{by}")

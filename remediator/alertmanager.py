@@ -102,13 +102,11 @@ class AlertmanagerClient(Client):
             {"active": "true", "silenced": "true", "inhibited": "true", "receiver": f"({names})"}
         )
 
-    async def answer(self) -> AlertmanagerResponse:
-        """Query all alerts that are routed to our receivers, including silenced and inhibited
-        alerts.
+    async def query_alerts(self) -> AlertmanagerResponse:
+        """Query all alerts that are routed to our receivers, including silenced and inhibited alerts.
 
-        One invalid alert fails the whole response, because a skipped alert would count as over. The
-        query is for alert groups, because a time interval mutes the group of a route. Raises
-        HttpError.
+        One invalid alert fails the whole response, because a skipped alert would count as over. The query is
+        for alert groups, because a time interval mutes the group of a route. Raises HttpError.
         """
         groups = await self._get(
             f"alerts/groups?{self._query}", list[_AlertGroupDoc], "alerts/groups"
@@ -124,7 +122,7 @@ class AlertmanagerClient(Client):
         server = await self._get("status", _ServerStatusDoc, "status")
         return AlertmanagerResponse(listed, parse_moment(server.uptime, self.shown))
 
-    async def silences(self) -> dict[str, Silence]:
+    async def query_silences(self) -> dict[str, Silence]:
         """Query the active silences; returns them by id. Raises HttpError."""
         found = await self._get("silences", list[_SilenceDoc], "silences")
         return {
@@ -154,21 +152,19 @@ class AlertmanagerClient(Client):
 
 
 class AlertmanagerPeers:
-    """The peers of an Alertmanager cluster. Queries go to one peer until it fails, then to the
-    next.
-    """
+    """The peers of an Alertmanager cluster. Queries go to one peer until it fails, then to the next."""
 
     def __init__(self, clients: Sequence[AlertmanagerClient]) -> None:
         self._clients = list(clients)
 
-    async def answer(self) -> AlertmanagerResponse:
+    async def query_alerts(self) -> AlertmanagerResponse:
         """Query the peers in turn and return the first response.
 
         Raises the last peer's HttpError if no peer responds.
         """
         for number in range(len(self._clients)):
             try:
-                found = await self._clients[0].answer()
+                found = await self._clients[0].query_alerts()
             except HttpError:
                 self._clients.append(self._clients.pop(0))
                 if number == len(self._clients) - 1:
@@ -177,8 +173,6 @@ class AlertmanagerPeers:
                 return found
         raise HttpError("No Alertmanager is configured.")
 
-    async def silences(self) -> dict[str, Silence]:
-        """Query the active silences from the peer that responded last; returns them by id. Raises
-        HttpError.
-        """
-        return await self._clients[0].silences()
+    async def query_silences(self) -> dict[str, Silence]:
+        """Query the active silences from the peer that responded last; returns them by id. Raises HttpError."""
+        return await self._clients[0].query_silences()

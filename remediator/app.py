@@ -62,7 +62,7 @@ class RunningRemediator:
     journal_state: JournalState
     metrics: RemediatorMetrics
     delivery: Delivery
-    pictures: DashboardRoutes
+    dashboards: DashboardRoutes
     discovery: Discovery | None
     journal: Journal
 
@@ -78,8 +78,7 @@ class RunningRemediator:
 class _UvicornServer(uvicorn.Server):
     """A uvicorn server without signal handlers.
 
-    uvicorn's handlers would raise the signal again after shutdown, and the journal would not be
-    closed.
+    uvicorn's handlers would raise the signal again after shutdown, and the journal would not be closed.
     """
 
     @contextlib.contextmanager
@@ -99,11 +98,9 @@ async def running(
     cluster: Cluster,
     take_over: str = "",
 ) -> AsyncIterator[RunningRemediator]:
-    """Run the remediator without its HTTP server: replay the journal, start the engine and
-    background tasks.
+    """Run the remediator without its HTTP server: replay the journal, start the engine and background tasks.
 
-    `take_over` is the reason to take the cluster's lock from another installation; empty: do not
-    take it.
+    `take_over` is the reason to take the cluster's lock from another installation; empty: do not take it.
     """
     journal_state = JournalState()
     clock = WallClock()
@@ -112,8 +109,8 @@ async def running(
 
     def durable(event: Event) -> None:
         journal_state.apply(event)
-        metrics.saw(event, journal_state.incidents.get(event.incident or ""))
-        _say(event)
+        metrics.count_event(event, journal_state.incidents.get(event.incident or ""))
+        _log_event(event)
         if event.kind is Kind.NOTIFIED:
             for wake in messages:
                 wake()
@@ -124,11 +121,11 @@ async def running(
         # Read only after the lock is held, because another process may have written until then.
         for event in await asyncio.to_thread(lambda: list(replay(data_dir))):
             journal_state.apply(event)
-        prometheus = alertmanager = looker = None
+        prometheus = alertmanager = dashboard_client = None
         if settings.prometheus_url:
             prometheus = await stack.enter_async_context(PrometheusClient(settings.prometheus_url))
             # Dashboards use their own connections.
-            looker = await stack.enter_async_context(
+            dashboard_client = await stack.enter_async_context(
                 PrometheusClient(
                     settings.prometheus_url, timeout=proxy.TIMEOUT, max_body=proxy.MAX_BODY
                 )
@@ -145,10 +142,10 @@ async def running(
         sender = await stack.enter_async_context(Notifier())
         given = notifications(settings)
         delivery = open_channels(given, sender)
-        metrics.expect(
+        metrics.initialize(
             actions().names(), delivery.channels, (playbook.name for playbook in playbooks)
         )
-        clock.resumes_from(journal_state.last_at)
+        clock.check_last_event(journal_state.last_at)
         rules = Policy(
             playbooks,
             settings.limits,
@@ -183,9 +180,13 @@ async def running(
             factor=settings.factor,
         )
         executor = Executor(actions(), disruptive_at_once=settings.disruptive_at_once)
-        world = EngineContext(cluster, senses, executor, clock.now, metrics.lane_failed)
-        engine = Engine(rules, journal_state, journal, world)
-        pictures = DashboardRoutes(proxy.PrometheusProxy(looker, settings.scrape_interval))
+        engine_context = EngineContext(
+            cluster, senses, executor, clock.now, metrics.count_internal_error
+        )
+        engine = Engine(rules, journal_state, journal, engine_context)
+        dashboards = DashboardRoutes(
+            proxy.PrometheusProxy(dashboard_client, settings.scrape_interval)
+        )
         reconciler = Reconciler(
             ReconcilerSources(alerts, cluster, journal_state, clock.now),
             engine,
@@ -197,9 +198,9 @@ async def running(
             journal_state, journal, sender, settings.webhooks, clock.now, site=settings.external_url
         )
         messages.append(outbox.wake)
-        metrics.pending(outbox.pending)
+        metrics.export_pending_notifications(outbox.pending)
         if alertmanager is not None:
-            metrics.alertmanager(lambda: alerts.complete)
+            metrics.export_alertmanager_completeness(lambda: alerts.complete)
         # Open incidents of an earlier process need the current status of their alerts.
         await alerts.refresh(0.0)
         engine.start()
@@ -209,7 +210,7 @@ async def running(
         ]
         if lock is not None:
             held = lock
-            metrics.lock(lambda: held.refusal() is None)
+            metrics.export_lock(lambda: held.refusal() is None)
             tasks.append(asyncio.create_task(held.run(), name="lock"))
         discovery = None
         if settings.hosts:
@@ -218,7 +219,7 @@ async def running(
             tasks.append(asyncio.create_task(discovery.run(), name="discovery"))
         try:
             yield RunningRemediator(
-                engine, reconciler, journal_state, metrics, delivery, pictures, discovery, journal
+                engine, reconciler, journal_state, metrics, delivery, dashboards, discovery, journal
             )
         finally:
             for task in tasks:
@@ -258,7 +259,7 @@ async def serve(
     # Bind the port first, so that a second remediator fails before it acts.
     with _listen(host, port) as listener:
         async with running(settings, data_dir, playbooks, cluster, take_over) as parts:
-            desk = ServerContext(
+            server_context = ServerContext(
                 parts.engine,
                 parts.reconciler,
                 parts.journal_state,
@@ -267,14 +268,14 @@ async def serve(
                 Access(token, viewers, settings.allowed_hosts, settings.trusted_proxies),
                 data_dir,
                 parts.unready,
-                parts.pictures,
+                parts.dashboards,
                 parts.discovery,
                 settings.alertmanager_receivers,
                 cluster,
                 runbook_urls(settings),
             )
             config = uvicorn.Config(
-                make_app(desk),
+                make_app(server_context),
                 log_config=None,
                 access_log=False,
                 lifespan="off",
@@ -311,7 +312,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _say(event: Event) -> None:
+def _log_event(event: Event) -> None:
     """Log one line for each event that is stored in the journal."""
     log.info(
         str(event.kind),

@@ -20,9 +20,7 @@ SLEW = 0.001
 
 
 class WallClock:
-    """The wall clock, checked against the monotonic clock. `wall` and `steady` return their times
-    in seconds.
-    """
+    """The wall clock, checked against the monotonic clock. `wall` and `steady` return their times in seconds."""
 
     def __init__(
         self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
@@ -35,9 +33,7 @@ class WallClock:
         self._jumped = 0.0
 
     def now(self) -> float:
-        """Return the wall clock's time (Unix seconds). Each call checks it against the monotonic
-        clock.
-        """
+        """Return the wall clock's time (Unix seconds). Each call checks it against the monotonic clock."""
         steady = self._steady()
         wall = self._wall()
         moved = wall - steady - self._offset
@@ -51,19 +47,19 @@ class WallClock:
         self._looked = steady
         return wall
 
-    def resumes_from(self, last: float) -> None:
+    def check_last_event(self, last: float) -> None:
         """Check for a jump back since the time of the journal's last event (Unix seconds)."""
         if last - self.now() >= JUMP:
             self._jump(self.now() - last, self._steady())
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Return the seconds until the wall clock is trusted again; 0 if it is trusted."""
         self.now()
         return max(0.0, self._trusted_from - self._steady())
 
-    def doubt(self) -> str:
+    def distrust(self) -> str:
         """Return the reason why the wall clock is not trusted now; empty if it is."""
-        if self.left() <= 0:
+        if self.seconds_left() <= 0:
             return ""
         return (
             f"The wall clock jumped by {self._jumped:+.0f} s. No disruptive step starts until the clock "

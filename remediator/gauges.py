@@ -1,6 +1,4 @@
-"""Gauges that are computed at each scrape from the journal's state, the cluster and the target
-list.
-"""
+"""Gauges that are computed at each scrape from the journal's state, the cluster and the target list."""
 
 from __future__ import annotations
 
@@ -50,13 +48,13 @@ class JournalGauges:
     """Gauges of open incidents, pause, storms and reboots. `now` returns Unix seconds."""
 
     def __init__(self, journal_state: JournalState, now: Callable[[], float]) -> None:
-        self._journal_state = journal_state
+        self._state = journal_state
         self._now = now
         self._reasons = list(HOLDS)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the metric families with their current values."""
-        open_ = self._journal_state.open_incidents()
+        open_ = self._state.open_incidents()
         states = Counter(one.state for one in open_)
         yield _family(
             "incidents",
@@ -66,7 +64,7 @@ class JournalGauges:
         )
         busy = sum(one.prepared is not None for one in open_)
         yield _value("action_in_progress", "Steps that were announced and have not ended.", busy)
-        paused = self._journal_state.pause is not None
+        paused = self._state.pause is not None
         yield _value("paused", "Whether a person paused all actions.", paused)
         yield from self._held([one for one in open_ if one.held and one.level is not Level.OBSERVE])
         yield from self._storms()
@@ -88,10 +86,10 @@ class JournalGauges:
         )
 
     def _storms(self) -> Iterator[GaugeMetricFamily]:
-        storms = self._journal_state.storms
+        storms = self._state.storms
         yield _value("storms", "Pools with a storm of hardware alerts.", len(storms))
         pools: dict[str, bool] = {}
-        for pool in (*self._journal_state.storm_ended, *storms):
+        for pool in (*self._state.storm_ended, *storms):
             pools[label(pool)] = pools.get(label(pool), False) or pool in storms
         yield _family(
             "storm",
@@ -106,7 +104,7 @@ class JournalGauges:
         A reboot without a recent time here is unexpected.
         """
         times: dict[str, float] = {}
-        for target, attempts in self._journal_state.attempts.items():
+        for target, attempts in self._state.attempts.items():
             if found := [one.at for one in attempts if one.action == "reboot_node"]:
                 times[target.name] = max(found)
         return _family(
@@ -118,9 +116,7 @@ class JournalGauges:
 
 
 class ClusterGauges:
-    """The gauge of quarantined targets by owner. It has no samples while the cluster does not
-    respond.
-    """
+    """The gauge of quarantined targets by owner. It has no samples while the cluster does not respond."""
 
     def __init__(self) -> None:
         self.nodes: tuple[NodeFacts, ...] | None = None
@@ -133,12 +129,12 @@ class ClusterGauges:
             labels=["kind", "owner"],
         )
         if self.nodes is not None:
-            for (kind, owner), count in counted(self.nodes).items():
+            for (kind, owner), count in count_quarantined(self.nodes).items():
                 family.add_metric([kind, owner], count)
         yield family
 
 
-def counted(nodes: Sequence[NodeFacts]) -> dict[tuple[str, str], int]:
+def count_quarantined(nodes: Sequence[NodeFacts]) -> dict[tuple[str, str], int]:
     """Return the number of quarantined targets by (kind, owner).
 
     A GPU of a quarantined node counts separately only if another owner quarantined it. fleetmedic

@@ -137,8 +137,7 @@ class Client:
         headers: dict[str, str] | None = None,
         params: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """Send one request and return status and body. The timeout includes the body. Raises
-        HttpError.
+        """Send one request and return status and body. The timeout includes the body. Raises HttpError.
 
         `shown` replaces the URL in error messages.
         """
@@ -184,11 +183,10 @@ class PrometheusClient(Client):
         ]
 
     async def samples(self, selector: str, *, at: float | None = None) -> list[QuerySample]:
-        """Return the newest sample of each series of a selector, with its scrape time. Raises
-        HttpError.
+        """Return the newest sample of each series of a selector, with its scrape time. Raises HttpError.
 
-        A query alone does not show whether a value is stale, because Prometheus repeats it for five
-        minutes after the last scrape. A sample without a known scrape time is omitted.
+        A query alone does not show whether a value is stale, because Prometheus repeats it for five minutes
+        after the last scrape. A sample without a known scrape time is omitted.
         """
         moment = time.time() if at is None else at
         values, times = await asyncio.gather(
@@ -201,9 +199,8 @@ class PrometheusClient(Client):
             if _identity(sample) in scraped
         ]
 
-    async def course(self, expr: str, start: int, end: int, step: int) -> list[RangeSeries]:
-        """Return the values of an expression from `start` to `end` (Unix seconds), `step` seconds
-        apart.
+    async def query_range(self, expr: str, start: int, end: int, step: int) -> list[RangeSeries]:
+        """Return the values of an expression from `start` to `end` (Unix seconds), `step` seconds apart.
 
         Raises HttpError.
         """

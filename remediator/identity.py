@@ -31,10 +31,9 @@ def identify(
 ) -> Identity:
     """Compare the alerts about a target with the inventory.
 
-    `reported` has the time at which the node's exporter last reported each UUID (Unix seconds),
-    from Prometheus. None means unknown: it neither confirms nor contradicts a node. If the exporter
-    reported UUIDs of another node, the node is not confirmed until that was longer ago than an
-    alert can last.
+    `reported` has the time at which the node's exporter last reported each UUID (Unix seconds), from
+    Prometheus. None means unknown: it neither confirms nor contradicts a node. If the exporter reported UUIDs
+    of another node, the node is not confirmed until that was longer ago than an alert can last.
     """
     known = {node.name: node for node in nodes}
     node = known.get(target.name)
@@ -59,7 +58,7 @@ def identify(
     return Identity() if known_here and _named(claimed, target.gpu) else _UNKNOWN
 
 
-def strangers(incident: Incident, nodes: Iterable[NodeFacts]) -> frozenset[str]:
+def alerts_on_other_hardware(incident: Incident, nodes: Iterable[NodeFacts]) -> frozenset[str]:
     """Return the keys of the incident's alerts that name other hardware than the inventory."""
     node = next((one for one in nodes if one.name == incident.target.name), None)
     return frozenset(
@@ -71,9 +70,7 @@ def strangers(incident: Incident, nodes: Iterable[NodeFacts]) -> frozenset[str]:
 
 
 def _other(node: NodeFacts, index: int, uuid: str) -> str:
-    """Return the UUID that the inventory has at an index, if it differs from `uuid`; otherwise
-    empty.
-    """
+    """Return the UUID that the inventory has at an index, if it differs from `uuid`; otherwise empty."""
     gpu = node.gpu(index)
     return gpu.uuid if gpu and gpu.uuid and not _same(gpu.uuid, uuid) else ""
 
@@ -98,9 +95,7 @@ def _named(claimed: Iterable[tuple[int, str]], gpu: int | None) -> bool:
 def _anothers(
     node: NodeFacts, nodes: Iterable[NodeFacts], reported: Mapping[str, float], alone: float
 ) -> str:
-    """Return a text if the node's exporter reports GPUs of another node, now or recently; otherwise
-    empty.
-    """
+    """Return a text if the node's exporter reports GPUs of another node, now or recently; otherwise empty."""
     here = {gpu.uuid.lower() for gpu in node.gpus}
     others = {
         gpu.uuid.lower(): one.name for one in nodes if one.name != node.name for gpu in one.gpus

@@ -23,7 +23,7 @@ from remediator.engine_context import EngineContext, EventAppender
 class IncidentOrders:
     """Carries out orders about a target or an incident.
 
-    `playbook` returns a configured playbook by name. `kick` wakes the task of a target. `alone`
+    `playbook` returns a configured playbook by name. `wake_target` wakes the task of a target. `decision_lock`
     returns the lock to hold from a decision about a target until it is recorded.
     """
 
@@ -32,18 +32,18 @@ class IncidentOrders:
         playbook: Callable[[str], Playbook | None],
         journal_state: JournalState,
         journal: EventAppender,
-        world: EngineContext,
-        kick: Callable[[Target], None],
-        alone: Callable[[Target], asyncio.Lock],
+        context: EngineContext,
+        wake_target: Callable[[Target], None],
+        decision_lock: Callable[[Target], asyncio.Lock],
         pin: float,
     ) -> None:
         """Set `pin`, the seconds for which a released target is not quarantined again."""
         self._playbook = playbook
-        self._journal_state = journal_state
+        self._state = journal_state
         self._journal = journal
-        self._world = world
-        self._kick = kick
-        self._alone = alone
+        self._context = context
+        self._wake_target = wake_target
+        self._decision_lock = decision_lock
         self._respected = (
             f"the remediator does not quarantine it again for {format_duration(round(pin))}."
         )
@@ -52,8 +52,8 @@ class IncidentOrders:
         """Return a target to service; returns a text about the consequences. Raises UserError."""
         if target.kind not in (TargetKind.GPU, TargetKind.NODE):
             raise UserError(f"{target} cannot be quarantined; expected NODE, or NODE/3 for a GPU.")
-        incident = self._journal_state.incident_on(target)
-        now = self._world.now()
+        incident = self._state.incident_on(target)
+        now = self._context.now()
         held_only = incident is not None and incident.state is IncidentState.HELD
         if (
             incident is not None
@@ -61,7 +61,7 @@ class IncidentOrders:
             and not self._kept(incident)
         ):
             await self._journal.append((events.ordered("release", target, by, why, now, incident),))
-            self._kick(target)
+            self._wake_target(target)
             done = "is being returned to service"
             if not incident.quarantined:
                 done = "was not quarantined; its incident ends"
@@ -71,7 +71,7 @@ class IncidentOrders:
             also = f", and {', '.join(others)} with it" if others else ""
             return f"{target} {done}{also}; {self._respected}"
         try:
-            held = await self._world.cluster.quarantined(target)
+            held = await self._context.cluster.quarantined(target)
         except ClusterError as error:
             raise UserError(f"{target} cannot be released: {error}") from None
         if held is None and not await self._marked(target):
@@ -82,16 +82,16 @@ class IncidentOrders:
             raise UserError(
                 f"{held.owner} quarantined {target}: {held.reason}. Only that owner can release it."
             )
-        if refusal := self._world.senses.refusal():
+        if refusal := self._context.senses.refusal():
             raise UserError(refusal)
         about = incident if held_only else None
         await self._journal.append((events.ordered("release", target, by, why, now, about),))
         operation = op_id(str(target), f"release by {by}", int(now * 1000))
         try:
-            await effect(self._world.cluster.release(target, op_id=operation, owner=OWNER))
+            await effect(self._context.cluster.release(target, op_id=operation, owner=OWNER))
         except ClusterError as error:
             raise UserError(f"{target} was not released: {error}") from None
-        self._kick(target)
+        self._wake_target(target)
         if target.gpu is not None and await self._node_is_out(target):
             return f"{target} is released, but its node is still quarantined; release {target.name} too."
         return f"{target} is back in service; {self._respected}"
@@ -100,17 +100,12 @@ class IncidentOrders:
         """Return whether a person's earlier order keeps the target out of service, so the incident
         releases nothing.
         """
-        return (
-            incident.target in self._journal_state.kept
-            and incident.target not in incident.quarantined
-        )
+        return incident.target in self._state.kept and incident.target not in incident.quarantined
 
     async def _marked(self, target: Target) -> bool:
-        """Return whether the cluster itself places no jobs on a GPU. A person's release clears that
-        too.
-        """
+        """Return whether the cluster itself places no jobs on a GPU. A person's release clears that too."""
         try:
-            nodes = await self._world.cluster.list_nodes()
+            nodes = await self._context.cluster.list_nodes()
         except ClusterError:
             return False
         node = next((one for one in nodes if one.name == target.name), None)
@@ -120,7 +115,7 @@ class IncidentOrders:
     async def _node_is_out(self, gpu: Target) -> bool:
         try:
             node = Target(TargetKind.NODE, gpu.name)
-            return await self._world.cluster.quarantined(node) is not None
+            return await self._context.cluster.quarantined(node) is not None
         except ClusterError:
             return False
 
@@ -128,7 +123,7 @@ class IncidentOrders:
         self, identity: str, by: str, why: str, *, keep_quarantine: bool
     ) -> str:
         """Close an incident; returns a text for the person. Raises UserError."""
-        async with self._alone(self._open(identity).target):
+        async with self._decision_lock(self._open(identity).target):
             return await self._close(identity, by, why, keep_quarantine=keep_quarantine)
 
     async def _close(self, identity: str, by: str, why: str, *, keep_quarantine: bool) -> str:
@@ -145,14 +140,14 @@ class IncidentOrders:
                 "has ended."
             )
         text = f"{by}: {why}" + (f" {kept} stays quarantined." if kept else "")
-        now, reason = self._world.now(), Reason.CLOSED_BY_PERSON
+        now, reason = self._context.now(), Reason.CLOSED_BY_PERSON
         closed = events.moved(incident, IncidentState.OVERRIDDEN, now, reason, text[:1000])
         await self._journal.append((closed,))
         return f"{identity} is closed." + (f" {kept} stays quarantined." if kept else "")
 
     async def retry(self, identity: str, by: str, why: str) -> str:
         """Start the playbook of an escalated incident again; returns a text. Raises UserError."""
-        async with self._alone(self._open(identity).target):
+        async with self._decision_lock(self._open(identity).target):
             return await self._retry(identity, by, why)
 
     async def _retry(self, identity: str, by: str, why: str) -> str:
@@ -165,16 +160,16 @@ class IncidentOrders:
                 f"the playbook {incident.playbook} of {identity} is no longer configured; release its "
                 "target, or close the incident."
             )
-        now = self._world.now()
+        now = self._context.now()
         again = events.moved(
             incident, IncidentState.TRIAGED, now, Reason.RETRIED, f"{by}: {why}"[:1000]
         )
         await self._journal.append((again,))
-        self._kick(incident.target)
+        self._wake_target(incident.target)
         return f"{identity}: the playbook {incident.playbook} starts again."
 
     def _open(self, identity: str) -> Incident:
-        incident = self._journal_state.incidents.get(identity)
+        incident = self._state.incidents.get(identity)
         if incident is None:
             raise UserError(
                 f"incident {identity[:80]!r} not found; `fleetmedic incidents --all` lists all incidents."

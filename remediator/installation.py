@@ -74,9 +74,8 @@ def since_boot() -> float:
 class ClusterLock:
     """Acquires and renews the cluster's lock for one installation.
 
-    `take_over` is the reason with which the first successful claim takes the lock from another
-    installation. After a takeover no action starts for `handover` seconds, so that the previous
-    holder can notice.
+    `take_over` is the reason with which the first successful claim takes the lock from another installation.
+    After a takeover no action starts for `handover` seconds, so that the previous holder can notice.
     """
 
     def __init__(
@@ -104,9 +103,7 @@ class ClusterLock:
 
     @property
     def holder(self) -> InstanceLock | None:
-        """Return the holder of the lock in the cluster's last response; None before the first
-        response.
-        """
+        """Return the holder of the lock in the cluster's last response; None before the first response."""
         return self._holder
 
     async def run(self) -> None:
@@ -137,9 +134,7 @@ class ClusterLock:
         self._report()
 
     def refusal(self) -> str | None:
-        """Return the reason why no action on the cluster is allowed now; None if actions are
-        allowed.
-        """
+        """Return the reason why no action on the cluster is allowed now; None if actions are allowed."""
         if self._unsupported:
             return None
         name, error = repr(self._cluster.name), f" ({self._error})" if self._error else ""
@@ -192,9 +187,7 @@ class ClusterLock:
             log.warning("lock_not_taken", error=self._error, **fields)
 
     def _judge(self) -> str:
-        """Return the installation that holds the lock; empty if unknown, or if our last renewal is
-        too old.
-        """
+        """Return the installation that holds the lock; empty if unknown, or if our last renewal is too old."""
         if self._holder is None or (self._ours and self._clock() - self._renewed >= VALID):
             return ""
         return self._holder.installation

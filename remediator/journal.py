@@ -1,8 +1,7 @@
 """The journal: an append-only event log in SQLite (WAL, synchronous=FULL), written by one thread.
 
-Appends that arrive during a commit share the next one, so that many requests need only one fsync.
-An append returns when its events are durable and `on_durable` was called for each of them in
-journal order.
+Appends that arrive during a commit share the next one, so that many requests need only one fsync. An append
+returns when its events are durable and `on_durable` was called for each of them in journal order.
 """
 
 from __future__ import annotations
@@ -215,8 +214,7 @@ def replay(folder: Path) -> Iterator[Event]:
 
 
 def read_events(folder: Path, *, after: int = 0, limit: int = -1) -> list[dict[str, Any]]:
-    """Return the events with a sequence number above `after` as dicts; empty if there is no journal
-    yet.
+    """Return the events with a sequence number above `after` as dicts; empty if there is no journal yet.
 
     A second process may call this while the remediator writes. Raises UserError for a damaged file.
     """
@@ -304,9 +302,7 @@ def _keep_private(path: Path) -> None:
 
 
 def _sole(folder: Path) -> Any:
-    """Lock the data directory exclusively; returns the open lock file. Raises UserError if it is
-    locked.
-    """
+    """Lock the data directory exclusively; returns the open lock file. Raises UserError if it is locked."""
     handle = (folder / ".lock").open("w")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

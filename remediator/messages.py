@@ -1,5 +1,4 @@
-"""Build the payloads of notifications about one incident, or about many incidents with one cause.
-Pure.
+"""Build the payloads of notifications about one incident, or about many incidents with one cause. Pure.
 
 A message may be delivered hours later, so its text contains points in time and no durations.
 """
@@ -50,7 +49,7 @@ def incident_body(incident: Incident, occasion: str, op_id: str) -> dict[str, An
         "incident": incident.id,
         "target": str(incident.target),
         "state": str(incident.state),
-        "reason": str(incident.present[0]),
+        "reason": str(incident.current_reason[0]),
         "playbook": incident.playbook,
         "alerts": [one.alertname for one in incident.alerts],
     }
@@ -59,9 +58,7 @@ def incident_body(incident: Incident, occasion: str, op_id: str) -> dict[str, An
 def group_body(
     text: str, group: str, op_id: str, count: int, targets: Sequence[Target]
 ) -> dict[str, Any]:
-    """Return the payload about `count` incidents with one cause, such as a pause. `text` describes
-    the cause.
-    """
+    """Return the payload about `count` incidents with one cause, such as a pause. `text` describes the cause."""
     return {
         "text": text,
         "occasion": "held",
@@ -87,16 +84,13 @@ def _text(incident: Incident, occasion: str, op_id: str) -> str:
 
 
 def _back(incident: Incident) -> bool:
-    """Return whether the target was released as healthy. The message is built before the final
-    state change.
-    """
+    """Return whether the target was released as healthy. The message is built before the final state change."""
     released = incident.done("release") and not incident.quarantined
     return incident.released is None and (released or incident.reason in HEALTHY)
 
 
 def _why(incident: Incident, occasion: str, op_id: str) -> str:
-    """Return the reason for the message: the incident's current reason, or the result that ends the
-    incident.
+    """Return the reason for the message: the incident's current reason, or the result that ends the incident.
 
     The text of an announced `failed` message is already the reason of the next state.
     """
@@ -106,10 +100,10 @@ def _why(incident: Incident, occasion: str, op_id: str) -> str:
     ending = {"closed": StepState.DONE, "failed": StepState.FAILED}.get(occasion)
     ended = [
         one.text
-        for one in incident.counted(incident.mark)
+        for one in incident.counted_steps(incident.mark)
         if one.state is ending and one.step.action != "notify"
     ]
-    return ended[-1] if ended else incident.present[1]
+    return ended[-1] if ended else incident.current_reason[1]
 
 
 def _alerts(incident: Incident) -> str:

@@ -64,7 +64,7 @@ class RemediatorMetrics:
         self._cluster = ClusterGauges()
         self.registry.register(self._cluster)
 
-    def expect(
+    def initialize(
         self, actions: Iterable[str], channels: Iterable[str], playbooks: Iterable[str]
     ) -> None:
         """Create every counter with the value 0.
@@ -73,7 +73,7 @@ class RemediatorMetrics:
         would be missed.
         """
         for reason in Reason:
-            self._decided(reason)
+            self._decision_counter(reason)
             self._counters["guard_holds"].labels(str(reason))
         for stage in STAGES.values():
             self._stages.labels(stage)
@@ -90,7 +90,7 @@ class RemediatorMetrics:
         """Export the state of the target list too."""
         self.registry.register(TargetListGauges(discovery))
 
-    def lock(self, held: Callable[[], bool]) -> None:
+    def export_lock(self, held: Callable[[], bool]) -> None:
         """Export whether this installation holds the cluster's lock.
 
         Without this call the metric is absent.
@@ -99,14 +99,14 @@ class RemediatorMetrics:
             "instance_lock_held", "Whether this installation holds the cluster's lock.", held
         )
 
-    def pending(self, count: Callable[[], int]) -> None:
+    def export_pending_notifications(self, count: Callable[[], int]) -> None:
         """Export the number of notifications that are neither delivered nor expired.
 
         Without this call the metric is absent.
         """
         self._gauge("notifications_pending", "Notifications that are not yet delivered.", count)
 
-    def alertmanager(self, complete: Callable[[], bool]) -> None:
+    def export_alertmanager_completeness(self, complete: Callable[[], bool]) -> None:
         """Export whether Alertmanager's latest response is complete.
 
         Without this call the metric is absent.
@@ -117,11 +117,11 @@ class RemediatorMetrics:
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         self.registry.register(CallableGauge(name, text, read))
 
-    def saw(self, event: Event, incident: Incident | None) -> None:
+    def count_event(self, event: Event, incident: Incident | None) -> None:
         """Count one event of the journal. `incident` is the incident to which it belongs."""
         self._counters["journal_events"].inc()
         if event.reason is not None:
-            self._decided(event.reason).inc()
+            self._decision_counter(event.reason).inc()
         if event.kind is Kind.INCIDENT_OPENED:
             self._counters["incidents"].labels(event.data["playbook"]).inc()
         elif event.kind is Kind.HELD:
@@ -134,40 +134,40 @@ class RemediatorMetrics:
             if stage is not None:
                 self._stages.labels(stage).observe(max(0.0, event.at - incident.opened))
 
-    def _decided(self, reason: Reason) -> Any:
+    def _decision_counter(self, reason: Reason) -> Any:
         """Return the counter of a reason, cached."""
         found = self._reasons.get(reason)
         if found is None:
             found = self._reasons[reason] = self._counters["decisions"].labels(str(reason))
         return found
 
-    def received(self, alerts: int) -> None:
+    def count_alerts(self, alerts: int) -> None:
         """Count alerts received by webhook."""
         self._counters["webhook_alerts"].inc(alerts)
 
-    def refused(self) -> None:
+    def count_auth_failure(self) -> None:
         """Count a request with a missing or wrong credential."""
         self._counters["webhook_auth_failures"].inc()
 
-    def lane_failed(self) -> None:
+    def count_internal_error(self) -> None:
         """Count an internal error of the remediator in the task of a target."""
         self._counters["lane_failures"].inc()
 
-    def told(self, channel: str, result: str) -> None:
+    def count_notification(self, channel: str, result: str) -> None:
         """Count a notification with the result `delivered` or `failed`."""
         self._counters["notifications"].labels(channel, result).inc()
 
-    def reconciled(self, at: float) -> None:
+    def set_last_reconciliation(self, at: float) -> None:
         """Record the time of a reconciliation (Unix seconds)."""
         self._reconciled.set(at)
 
-    def out(self, nodes: tuple[NodeFacts, ...] | None) -> None:
+    def set_nodes(self, nodes: tuple[NodeFacts, ...] | None) -> None:
         """Store the cluster's nodes for the gauge of quarantined targets.
 
         None means that the cluster did not respond, so the gauge has no samples.
         """
         self._cluster.nodes = nodes
 
-    def page(self) -> bytes:
+    def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,6 +1,4 @@
-"""Notifications that are not about a single incident, and the escalation after internal errors.
-Pure.
-"""
+"""Notifications that are not about a single incident, and the escalation after internal errors. Pure."""
 
 from __future__ import annotations
 
@@ -19,11 +17,10 @@ from remediator.messages import group_body, incident_body
 def group_notice(
     incident: Incident, settled: Settled, journal_state: JournalState, limits: Limits, now: float
 ) -> tuple[Event, ...]:
-    """Return one notification for a cause that holds many incidents for long, such as a pause or a
-    silence.
+    """Return one notification for a cause that holds many incidents for long, such as a pause or a silence.
 
-    A cause without an identifier of its own is notified at most once an hour. A storm is notified
-    when it begins.
+    A cause without an identifier of its own is notified at most once an hour. A storm is notified when it
+    begins.
     """
     hold = settled.hold
     if hold is None or not hold.group or incident.level is Level.OBSERVE:
@@ -54,8 +51,7 @@ def group_notice(
 def lane_failed(
     target: Target, waiting: Alert | None, journal_state: JournalState, text: str, now: float
 ) -> tuple[Event, ...]:
-    """Return the events after three internal errors on a target: drop its alert or escalate its
-    incident.
+    """Return the events after three internal errors on a target: drop its alert or escalate its incident.
 
     People are notified.
     """
@@ -81,9 +77,22 @@ def lane_failed(
     return (moved, events.notified(now, op, body, incident=incident, occasion="lane_failed"))
 
 
+def orphaned(incident: Incident, journal_state: JournalState, now: float) -> tuple[Event, ...]:
+    """Return the events that escalate an incident without a configured playbook. People are notified once."""
+    written: list[Event] = []
+    if incident.state is not IncidentState.ESCALATED:
+        written = [events.moved(incident, IncidentState.ESCALATED, now, Reason.PLAYBOOK_GONE)]
+    op = op_id(incident.id, "orphaned", 1)
+    if op not in journal_state.outbox and op not in journal_state.groups:
+        body = incident_body(incident, "orphaned", op)
+        written.append(
+            events.notified(now, op, body, incident=incident, occasion="orphaned", group=op)
+        )
+    return tuple(written)
+
+
 def stray_notice(targets: list[str], journal_state: JournalState, now: float) -> tuple[Event, ...]:
-    """Return one notification per target and day for a quarantine of the remediator without an
-    incident.
+    """Return one notification per target and day for a quarantine of the remediator without an incident.
 
     Targets that a person keeps out of service are skipped.
     """

@@ -1,8 +1,7 @@
-"""HTTP endpoints for orders: pause and resume all actions, release a target, close or retry an
-incident.
+"""HTTP endpoints for orders: pause and resume all actions, release a target, close or retry an incident.
 
-Each order has an author and a reason. Status 400 means an invalid order, 404 an unknown incident,
-and 409, with a text, that the order cannot be carried out now.
+Each order has an author and a reason. Status 400 means an invalid order, 404 an unknown incident, and 409, with
+a text, that the order cannot be carried out now.
 """
 
 from __future__ import annotations
@@ -62,12 +61,12 @@ class OrderEndpoints:
 
     def __init__(self, engine: Engine, journal_state: JournalState) -> None:
         self._engine = engine
-        self._journal_state = journal_state
+        self._state = journal_state
 
     async def pause(self, request: Request) -> Response:
         """Pause all actions."""
         order = parse_json(await body_of(request), OrderRequest, "body")
-        before = self._journal_state.pause
+        before = self._state.pause
         await self._engine.pause(order.by, order.reason.strip() or "no reason given")
         text = "Paused: no action starts until `fleetmedic resume`."
         if before is not None:
@@ -80,7 +79,7 @@ class OrderEndpoints:
         order = (
             parse_json(body, OrderRequest, "body") if body.strip() else OrderRequest(by="somebody")
         )
-        before = self._journal_state.pause
+        before = self._state.pause
         await self._engine.resume(order.by)
         text = "Not paused: nothing to resume."
         if before is not None:
@@ -93,27 +92,27 @@ class OrderEndpoints:
         """Return a quarantined target to service."""
         order = _with_reason(await body_of(request), ReleaseRequest)
         target = Target.parse(order.target)
-        return await _said(self._engine.exits.release(target, order.by, order.reason))
+        return await _response(self._engine.incident_orders.release(target, order.by, order.reason))
 
     async def close(self, request: Request) -> Response:
         """Close an incident."""
-        identity = self._known(request)
+        identity = self._identity(request)
         order = _with_reason(await body_of(request), CloseRequest)
         keep = order.keep_quarantine
-        closing = self._engine.exits.close_incident(
+        closing = self._engine.incident_orders.close_incident(
             identity, order.by, order.reason, keep_quarantine=keep
         )
-        return await _said(closing)
+        return await _response(closing)
 
     async def retry(self, request: Request) -> Response:
         """Start the playbook of an incident again."""
-        identity = self._known(request)
+        identity = self._identity(request)
         order = _with_reason(await body_of(request), IncidentOrderRequest)
-        return await _said(self._engine.exits.retry(identity, order.by, order.reason))
+        return await _response(self._engine.incident_orders.retry(identity, order.by, order.reason))
 
-    def _known(self, request: Request) -> str:
+    def _identity(self, request: Request) -> str:
         identity = str(request.path_params["identity"])
-        if identity not in self._journal_state.incidents:
+        if identity not in self._state.incidents:
             raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
         return identity
 
@@ -127,7 +126,7 @@ def _with_reason(body: bytes, shape: type[E]) -> E:
     return order
 
 
-async def _said(order: Awaitable[str]) -> Response:
+async def _response(order: Awaitable[str]) -> Response:
     try:
         return encoded({"text": await order})
     except UserError as error:

@@ -1,9 +1,8 @@
 """Deliver notifications to all addresses, until each is delivered or expires (24 h).
 
-Every address has its own task, so a failing address delays neither other addresses nor incidents.
-The task sends one message at a time, oldest first, with one back-off for all messages. After a
-crash, messages without a recorded delivery are sent again with the same `op_id` (at-least-once
-delivery).
+Every address has its own task, so a failing address delays neither other addresses nor incidents. The task
+sends one message at a time, oldest first, with one back-off for all messages. After a crash, messages without a
+recorded delivery are sent again with the same `op_id` (at-least-once delivery).
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ class Outbox:
         site: str | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._journal_state = journal_state
+        self._state = journal_state
         self._journal = journal
         self._sender = sender
         self._now = now
@@ -111,7 +110,7 @@ class Outbox:
 
     def pending(self) -> int:
         """Return the number of messages that are neither delivered to every address nor expired."""
-        messages = self._journal_state.outbox.values()
+        messages = self._state.outbox.values()
         return sum(any(_waits(lane, one) for lane in self._lanes) for one in messages)
 
     async def _serve(self, lane: _AddressLane) -> None:
@@ -152,7 +151,7 @@ class Outbox:
 
         Messages that the receiver refused come last, so that they do not block the others.
         """
-        waiting = [one for one in self._journal_state.outbox.values() if _waits(lane, one)]
+        waiting = [one for one in self._state.outbox.values() if _waits(lane, one)]
         old = [one for one in waiting if self._now() - one.at >= EXPIRES_AFTER]
         for message in old:
             self._settle(lane, message, expired=True)

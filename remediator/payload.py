@@ -43,9 +43,7 @@ class _WebhookPayload(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """The payload of Alertmanager's webhook: alerts, whether some were truncated, and the
-    receiver's name.
-    """
+    """The payload of Alertmanager's webhook: alerts, whether some were truncated, and the receiver's name."""
 
     alerts: tuple[Alert, ...]
     truncated: bool

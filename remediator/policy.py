@@ -54,9 +54,7 @@ class Policy:
 
 
 def unconfigured(incident: Incident) -> Playbook:
-    """Return an empty playbook, to release the quarantines of a playbook that is no longer
-    configured.
-    """
+    """Return an empty playbook, to release the quarantines of a playbook that is no longer configured."""
     return Playbook(
         incident.playbook,
         (),

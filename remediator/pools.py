@@ -25,10 +25,9 @@ def pool_view(
 ) -> PoolFacts:
     """Return how much of a pool the remediator keeps out of service, not counting `target`.
 
-    Announced quarantines count. Hardware that was lost or hung when it was quarantined does not
-    count until its repair, and neither do targets that a person keeps out of service. `rehearsed`
-    are the targets that would be out of service at level observe, each with its start time (Unix
-    seconds).
+    Announced quarantines count. Hardware that was lost or hung when it was quarantined does not count until its
+    repair, and neither do targets that a person keeps out of service. `rehearsed` are the targets that would be
+    out of service at level observe, each with its start time (Unix seconds).
     """
     members = {node.name: node for node in nodes if node.pool == pool}
     out = {
@@ -77,9 +76,7 @@ def pool_view(
 
 
 def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target, ...]:
-    """Return the incident's quarantined targets, without its own target, that the remediator still
-    owns.
-    """
+    """Return the incident's quarantined targets, without its own target, that the remediator still owns."""
     known = {node.name: node for node in nodes}
 
     def owner(target: Target) -> str | None:
@@ -108,9 +105,7 @@ def owner_of(
 
 
 def others_on(node: NodeFacts, incident: Incident, journal_state: JournalState) -> tuple[str, ...]:
-    """Return the GPUs of a node that another owner keeps out of service, as texts with their
-    owners.
-    """
+    """Return the GPUs of a node that another owner keeps out of service, as texts with their owners."""
     found = []
     for gpu in node.gpus:
         target = Target(TargetKind.GPU, node.name, gpu.index)
@@ -123,9 +118,7 @@ def others_on(node: NodeFacts, incident: Incident, journal_state: JournalState) 
 def release_of(
     target: Target, journal_state: JournalState, seconds: float, now: float
 ) -> tuple[str, float | None]:
-    """Return the text and the end (Unix seconds) of a person's release of a target, or an empty
-    text and None.
-    """
+    """Return the text and the end (Unix seconds) of a person's release of a target, or an empty text and None."""
     pin = journal_state.pins.get(target)
     if pin is None or now >= pin.at + seconds:
         return "", None
@@ -145,8 +138,7 @@ def members(nodes: tuple[NodeFacts, ...], pool: str) -> PoolSize:
 
 
 def rehearsed(journal_state: JournalState, beside: Incident) -> tuple[tuple[Target, float], ...]:
-    """Return the targets of other incidents that would be out of service now, if the level were not
-    observe.
+    """Return the targets of other incidents that would be out of service now, if the level were not observe.
 
     Each has its start time (Unix seconds).
     """

@@ -73,9 +73,7 @@ class QueryEndpoints:
         return encoded({"decisions": [line(event) for event in story]})
 
     async def why(self, request: Request) -> Response:
-        """Return the decisions about a target, newest last. If it is held, the last one is the
-        current hold.
-        """
+        """Return the decisions about a target, newest last. If it is held, the last one is the current hold."""
         target = Target.parse(request.query_params.get("target", ""))
         limit = _number(request, "limit", 200)
         known = self.journal_state.incidents.values()
@@ -83,10 +81,10 @@ class QueryEndpoints:
         related = related_to(target, known)[-MAX_RELATED:]
         latest = max((*own, *related), key=lambda one: one.opened, default=None)
         held = [one for one in (*related, *own) if _is_held(one)]
-        story = await asyncio.to_thread(self._story, target, related, held, limit)
+        story = await asyncio.to_thread(self._events_about, target, related, held, limit)
         decided = with_present(story, held)[-limit:]
         if len(decided) == limit:
-            began = await asyncio.to_thread(self._began, latest)
+            began = await asyncio.to_thread(self._opening_event, latest)
             decided = [one for one in began if one not in decided] + decided
         found: dict[str, Any] = {
             "target": str(target),
@@ -95,17 +93,17 @@ class QueryEndpoints:
             "pause": _pause(self.journal_state),
         }
         if not decided:
-            found["text"] = await self._nothing(target)
+            found["text"] = await self._no_decisions(target)
         return encoded(found)
 
-    def _began(self, incident: Incident | None) -> list[Event]:
+    def _opening_event(self, incident: Incident | None) -> list[Event]:
         """Return the event that opened an incident, so that the response always contains the cause."""
         if incident is None:
             return []
         kind = Kind.INCIDENT_OPENED
         return find_events(self.data_dir, incident=incident.id, kind=kind, limit=1)
 
-    def _story(
+    def _events_about(
         self, target: Target, related: Sequence[Incident], held: Sequence[Incident], limit: int
     ) -> list[Event]:
         """Return the decisions about the target in order.
@@ -119,11 +117,11 @@ class QueryEndpoints:
             events = find_events(folder, incident=one.id, decided=True, limit=1000)
             found += [event for event in events if concerns(event, target, one)]
         for one in held:
-            reason = str(one.present[0])
+            reason = str(one.current_reason[0])
             found += find_events(folder, incident=one.id, reason=reason, limit=1)
         return [event for _, event in sorted({event.seq: event for event in found}.items())]
 
-    async def _nothing(self, target: Target) -> str:
+    async def _no_decisions(self, target: Target) -> str:
         """Return the text for a target without decisions."""
         nothing = f"No decision about {target}: no alert named it."
         if target.kind is not TargetKind.JOB:
@@ -168,9 +166,7 @@ def related_to(target: Target, known: Iterable[Incident]) -> list[Incident]:
 
 
 def concerns(event: Event, target: Target, incident: Incident) -> bool:
-    """Return whether an event of a related incident is about the target. Its opening event always
-    is.
-    """
+    """Return whether an event of a related incident is about the target. Its opening event always is."""
     if event.kind is Kind.INCIDENT_OPENED:
         return True
     if target.kind is TargetKind.JOB:
@@ -204,10 +200,8 @@ def _is_held(incident: Incident) -> bool:
 
 
 def _present(incident: Incident) -> Event:
-    """Return the current hold of an incident as an event. Its number is set when its journal record
-    is found.
-    """
-    reason, text = incident.present
+    """Return the current hold of an incident as an event. Its number is set when its journal record is found."""
+    reason, text = incident.current_reason
     at = incident.since if incident.held_since is None else incident.held_since
     return Event(Kind.HELD, at, incident.id, str(incident.target), reason, text)
 
@@ -229,7 +223,7 @@ def as_json(incident: Incident) -> dict[str, Any]:
     Times are Unix seconds, except `startsAt`, which is Alertmanager's text. `reason` and `text` are
     those of the hold while the incident is held.
     """
-    reason, text = incident.present
+    reason, text = incident.current_reason
     return {
         "id": incident.id,
         "target": str(incident.target),

@@ -38,9 +38,7 @@ class ReconcilerSources:
 
 
 class Reconciler:
-    """Compares the sources at every interval, until cancelled. `wake` starts the next comparison at
-    once.
-    """
+    """Compares the sources at every interval, until cancelled. `wake` starts the next comparison at once."""
 
     def __init__(
         self,
@@ -83,10 +81,10 @@ class Reconciler:
         now, alerts = self._from.now(), self._from.alerts
         await alerts.refresh(0.0)
         missed = await self._engine.receive(list(alerts.active()), "reconciler")
-        await self._engine.note_withheld(alerts.withheld())
+        await self._engine.record_withheld(alerts.withheld())
         await self._engine.receive(ended_alerts(self._from.journal_state, alerts), "reconciler")
-        await self._engine.take_up(alerts.active())
-        await self._look_at_cluster()
+        await self._engine.reconsider(alerts.active())
+        await self._check_cluster()
         firing = sum(
             1
             for record in self._from.journal_state.episodes.values()
@@ -95,10 +93,10 @@ class Reconciler:
         incidents = len(self._from.journal_state.open_incidents())
         if firing or incidents:
             await self._journal.append((events.reconciled(now, firing, missed, incidents),))
-        self._metrics.reconciled(now)
+        self._metrics.set_last_reconciliation(now)
         self._engine.wake_all()
 
-    async def _look_at_cluster(self) -> None:
+    async def _check_cluster(self) -> None:
         """Query the cluster: update the gauge of quarantined targets, start and end storms, find
         stray quarantines.
         """
@@ -106,13 +104,13 @@ class Reconciler:
             nodes = await self._from.cluster.list_nodes()
         except ClusterError as error:
             log.warning("cluster_unreachable", error=str(error))
-            self._metrics.out(None)
+            self._metrics.set_nodes(None)
             return
-        self._metrics.out(nodes)
-        await self._engine.storms.look(nodes)
-        await self._look_at_quarantines(nodes)
+        self._metrics.set_nodes(nodes)
+        await self._engine.storms.update(nodes)
+        await self._check_quarantines(nodes)
 
-    async def _look_at_quarantines(self, nodes: tuple[NodeFacts, ...]) -> None:
+    async def _check_quarantines(self, nodes: tuple[NodeFacts, ...]) -> None:
         """Notify people of the remediator's quarantines that belong to no incident."""
         kept = {
             target

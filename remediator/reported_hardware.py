@@ -24,7 +24,7 @@ class ReportedHardware:
     """
 
     def __init__(self, journal_state: JournalState, route: Callable[[Alert], Route]) -> None:
-        self._journal_state = journal_state
+        self._state = journal_state
         self._route = route
         self._targets: dict[tuple[str, str], Target | None] = {}
         self._cached: tuple[object, frozenset[Target]] = (None, frozenset())
@@ -32,19 +32,18 @@ class ReportedHardware:
     def active(self, alerts: AlertStates, now: float) -> frozenset[Target]:
         """Return the hardware that active alerts report now.
 
-        Alerts that are silenced, inhibited, muted, over, or older than the target's repair do not
-        count. Computed at most twice a second, because thousands of alerts may arrive in one
-        second.
+        Alerts that are silenced, inhibited, muted, over, or older than the target's repair do not count.
+        Computed at most twice a second, because thousands of alerts may arrive in one second.
         """
         key = (alerts.version, int(now * 2))
         if self._cached[0] != key:
             self._cached = (key, frozenset(self._active(alerts)))
         return self._cached[1]
 
-    def named(self, target: Target, alerts: AlertStates) -> bool:
+    def is_reported(self, target: Target, alerts: AlertStates) -> bool:
         """Return whether a firing hardware alert, silenced ones included, names the target."""
         listed = (*alerts.active(), *(alert for alert, _ in alerts.withheld()))
-        fires = (one.alert for one in self._journal_state.episodes.values() if one.alert.firing)
+        fires = (one.alert for one in self._state.episodes.values() if one.alert.firing)
         return any(self._target(alert) == target for alert in (*listed, *fires))
 
     def concerns(self, alert: Alert, playbook: Playbook) -> bool:
@@ -61,24 +60,22 @@ class ReportedHardware:
     def _active(self, alerts: AlertStates) -> set[Target]:
         found: set[Target] = set()
         for alert in alerts.active():
-            self._accuse(alert, found)
-        for record in self._journal_state.episodes.values():
+            self._add_reported(alert, found)
+        for record in self._state.episodes.values():
             if not record.alert.firing or self._target(record.alert) is None:
                 continue
             standing = alerts.evidence(record.alert, record.received).standing
             if standing in (AlertStatus.ACTIVE, AlertStatus.UNKNOWN):
-                self._accuse(record.alert, found)
+                self._add_reported(record.alert, found)
         return found
 
-    def _accuse(self, alert: Alert, found: set[Target]) -> None:
+    def _add_reported(self, alert: Alert, found: set[Target]) -> None:
         target = self._target(alert)
-        if target is not None and alert.starts_at > last_repaired_at(target, self._journal_state):
+        if target is not None and alert.starts_at > last_repaired_at(target, self._state):
             found.add(target)
 
     def _target(self, alert: Alert) -> Target | None:
-        """Return the hardware that an alert reports, or None. Results are cached by fingerprint and
-        alert name.
-        """
+        """Return the hardware that an alert reports, or None. Results are cached by fingerprint and alert name."""
         key = (alert.fingerprint, alert.name)
         if key not in self._targets:
             if len(self._targets) >= MOST_ROUTES:

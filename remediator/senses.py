@@ -25,9 +25,10 @@ from remediator.core.reasons import Reason
 from remediator.core.routing import BEFORE_REPAIR, covers_gpus
 from remediator.core.storm import storm_in
 from remediator.health import HealthReport
-from remediator.identity import identify, strangers
+from remediator.identity import alerts_on_other_hardware, identify
 from remediator.reported_hardware import ReportedHardware
 from remediator.sensors import Sensors
+from remediator.stops import stops_of
 
 EARLY = frozenset({IncidentState.NEW, IncidentState.TRIAGED, IncidentState.HELD})
 LATE = frozenset(
@@ -50,16 +51,14 @@ FRESH = 0.1
 
 @dataclass(frozen=True, slots=True)
 class FactSources:
-    """The sources of facts. `other_installation` returns a text if another remediator acts on the
-    cluster.
-    """
+    """The sources of facts. `other_installation` returns a text if another remediator acts on the cluster."""
 
     cluster: Cluster
     sensors: Sensors
     alerts: AlertStates
     journal_state: JournalState
     clock: WallClock
-    accusations: ReportedHardware
+    reported_hardware: ReportedHardware
     other_installation: Callable[[], str | None] = lambda: None
 
 
@@ -69,7 +68,7 @@ class Senses:
     def __init__(
         self, sources: FactSources, *, ceiling: Level, limits: Limits, factor: float = 1.0
     ) -> None:
-        self._from = sources
+        self._sources = sources
         self._ceiling = ceiling
         self._factor = factor
         self._limits = limits
@@ -83,24 +82,28 @@ class Senses:
         self._watchdog_at = time.monotonic()
 
     async def facts(self, incident: Incident, playbook: Playbook, *, fresh: bool = False) -> Facts:
-        """Gather the facts for the next decision on an incident. Never raises; a failed query means
-        unknown.
+        """Gather the facts for the next decision on an incident. Never raises; a failed query means unknown.
 
         `fresh`: query Alertmanager again, as needed right before a step.
         """
-        alerts = self._from.alerts
+        alerts = self._sources.alerts
         # The quarantine of a new incident does not wait: its alert has just arrived.
         if fresh or incident.state not in (IncidentState.NEW, IncidentState.TRIAGED):
             await alerts.refresh(FRESH if fresh else RECENT)
         facts = replace(
             self.stopped(incident),
-            capabilities=frozenset(map(str, self._from.cluster.capabilities)),
+            capabilities=frozenset(map(str, self._sources.cluster.capabilities)),
             attempts=self._attempts(incident),
-            heard_lately=self._heard_lately(incident),
+            recently_received=self._recently_received(incident),
         )
-        signs = await self._signs(incident, playbook, ask=incident.state not in EARLY)
+        incident_evidence = await self._incident_evidence(
+            incident, playbook, confirm=incident.state not in EARLY
+        )
         facts = replace(
-            facts, evidence=signs.weighed(), alerts_active=signs.active, event_at=signs.latest_event
+            facts,
+            evidence=incident_evidence.combined(),
+            alerts_active=incident_evidence.active,
+            event_at=incident_evidence.latest_event,
         )
         try:
             if incident.target.kind is TargetKind.WORKLOAD:
@@ -108,134 +111,108 @@ class Senses:
             elif incident.target.kind is TargetKind.JOB:
                 facts = await self._of_job(incident, facts)
             else:
-                facts = await self._of_hardware(incident, playbook, facts, signs)
+                facts = await self._of_hardware(incident, playbook, facts, incident_evidence)
         except ClusterError:
             return replace(facts, known=False)
         return await self._with_sensors(incident, facts)
 
-    async def _signs(
-        self, incident: Incident, playbook: Playbook, *, ask: bool
+    async def _incident_evidence(
+        self, incident: Incident, playbook: Playbook, *, confirm: bool
     ) -> IncidentEvidence:
-        source = self._from
+        source = self._sources
         return await gather_evidence(
             incident,
             source.journal_state,
             source.alerts,
             source.sensors,
-            lambda alert: source.accusations.concerns(alert, playbook),
-            ask=ask,
+            lambda alert: source.reported_hardware.concerns(alert, playbook),
+            confirm=confirm,
         )
 
     async def refresh(self) -> None:
         """Query Alertmanager now, regardless of the last query."""
-        await self._from.alerts.refresh(0.0)
+        await self._sources.alerts.refresh(0.0)
 
     def stopped(self, incident: Incident) -> Facts:
         """Return the facts that block every step, such as a pause, without any query."""
-        paused = self._from.journal_state.pause is not None
-        return Facts(level=self._ceiling, paused=paused, stops=self._stops(incident))
+        source = self._sources
+        other = source.other_installation() or ""
+        stops = stops_of(incident, source.journal_state, source.clock, other, self._limits.pin)
+        paused = source.journal_state.pause is not None
+        return Facts(level=self._ceiling, paused=paused, stops=stops)
 
     async def health(self, target: Target, since: float, *, settles: bool = True) -> HealthReport:
-        """Judge a GPU or node by metrics sampled after `since` (Unix seconds).
+        """Judge a target by metrics sampled after `since` (Unix seconds).
 
-        `settles`: the target was repaired at `since`, so unhealthy samples soon afterwards do not
-        count.
+        `settles`: it was repaired at `since`, so unhealthy samples soon afterwards do not count.
         """
-        return await self._from.sensors.health(
-            target, since, self._from.clock.now(), settles=settles
-        )
+        now = self._sources.clock.now()
+        return await self._sources.sensors.health(target, since, now, settles=settles)
 
     async def event_at(self, alert: Alert, target: Target) -> float | None:
         """Return when the event that an alert reports happened (Unix seconds); None if unknown."""
-        return await event_time(alert, target, self._from.sensors)
+        return await event_time(alert, target, self._sources.sensors)
 
-    def accused(self, incident: Incident, playbook: Playbook) -> bool:
-        """Return whether an alert that supports the playbook is active in Alertmanager's last
-        response.
-        """
-        records = (self._from.journal_state.episodes.get(one.key) for one in incident.alerts)
+    def has_active_alert(self, incident: Incident, playbook: Playbook) -> bool:
+        """Return whether Alertmanager lists an active alert that supports the playbook."""
+        records = (self._sources.journal_state.episodes.get(one.key) for one in incident.alerts)
         return any(
-            self._from.alerts.evidence(one.alert, one.received).standing is AlertStatus.ACTIVE
+            self._sources.alerts.evidence(one.alert, one.received).standing is AlertStatus.ACTIVE
             for one in records
-            if one is not None and self._from.accusations.concerns(one.alert, playbook)
+            if one is not None and self._sources.reported_hardware.concerns(one.alert, playbook)
         )
 
     async def quiet(self, target: Target) -> bool | None:
-        """Return whether no hardware alert names the target. None if Alertmanager's response is
-        incomplete.
-        """
-        await self._from.alerts.refresh(RECENT)
-        named = self.named(target)
+        """Return whether no hardware alert names the target; None if Alertmanager's response is incomplete."""
+        await self._sources.alerts.refresh(RECENT)
+        named = self.is_reported(target)
         return None if named is None else not named
 
     def refusal(self) -> str | None:
         """Return the reason why this remediator may take no action; None if it may."""
-        return self._from.other_installation()
+        return self._sources.other_installation()
 
-    def named(self, target: Target) -> bool | None:
+    def is_reported(self, target: Target) -> bool | None:
         """Return whether a firing hardware alert names the target; None if unknown."""
-        if not self._from.alerts.complete:
+        if not self._sources.alerts.complete:
             return None
-        return self._from.accusations.named(target, self._from.alerts)
+        return self._sources.reported_hardware.is_reported(target, self._sources.alerts)
 
     @property
-    def storms_now(self) -> Iterable[Target]:
+    def reported_now(self) -> Iterable[Target]:
         """Return the hardware that active alerts report as unhealthy now."""
-        return self._from.accusations.active(self._from.alerts, self._from.clock.now())
+        source = self._sources
+        return source.reported_hardware.active(source.alerts, source.clock.now())
 
     def storm_in(self, nodes: tuple[NodeFacts, ...], pool: str) -> str | None:
         """Return a text if too much of a pool is reported unhealthy now, otherwise None."""
-        return storm_in(pools.members(nodes, pool), frozenset(self.storms_now))
+        return storm_in(pools.members(nodes, pool), frozenset(self.reported_now))
 
-    def _stops(self, incident: Incident) -> Stops:
-        journal_state, clock = self._from.journal_state, self._from.clock
-        pause = journal_state.pause
-        node = Target(TargetKind.NODE, incident.target.name)
-        pinned, pinned_until = pools.release_of(
-            incident.target, journal_state, self._limits.pin, clock.now()
-        )
-        node_pinned, node_until = pools.release_of(
-            node, journal_state, self._limits.pin, clock.now()
-        )
-        storm = next(iter(journal_state.storms.values()), None)
-        general = storm if incident.target.kind is TargetKind.JOB else None
-        return Stops(
-            pause=f"{pause.by} paused all actions: {pause.why}" if pause else "",
-            pause_group=f"pause/{pause.at:.0f}" if pause else "",
-            other_installation=self._from.other_installation() or "",
-            storm=general.text if general else "",
-            storm_group=f"storm/{general.at:.0f}" if general else "",
-            clock=clock.doubt(),
-            clock_left=clock.left(),
-            pinned=pinned,
-            pinned_until=pinned_until,
-            node_pinned=node_pinned,
-            node_pinned_until=node_until,
-        )
-
-    def _heard_lately(self, incident: Incident) -> bool:
-        """Return whether an alert of the incident was received so recently that it needs no
-        confirmation.
-        """
-        records = (self._from.journal_state.episodes.get(one.key) for one in incident.alerts)
-        now = self._from.clock.now()
+    def _recently_received(self, incident: Incident) -> bool:
+        """Return whether an alert of the incident was received so recently that it needs no confirmation."""
+        records = (self._sources.journal_state.episodes.get(one.key) for one in incident.alerts)
+        now = self._sources.clock.now()
         return any(one is not None and 0 <= now - one.received <= 60.0 for one in records)
 
     async def _of_job(self, incident: Incident, facts: Facts) -> Facts:
-        job = await self._from.cluster.job(incident.target.name)
+        job = await self._sources.cluster.job(incident.target.name)
         return replace(
             facts,
             jobs=() if job is None or job.finished else _jobs((job,)),
             job_known=job is not None,
             witnesses=signals((one.alertname for one in incident.alerts), identified=True),
-            accused=tuple(sorted(self.storms_now)),
+            reported_hardware=tuple(sorted(self.reported_now)),
         )
 
     async def _of_hardware(
-        self, incident: Incident, playbook: Playbook, facts: Facts, signs: IncidentEvidence
+        self,
+        incident: Incident,
+        playbook: Playbook,
+        facts: Facts,
+        incident_evidence: IncidentEvidence,
     ) -> Facts:
         target = incident.target
-        cluster, journal_state = self._from.cluster, self._from.journal_state
+        cluster, journal_state = self._sources.cluster, self._sources.journal_state
         nodes = await self._nodes(incident)
         node = next((one for one in nodes if one.name == target.name), None)
         gpu = node.gpu(target.gpu) if node and target.gpu is not None else None
@@ -243,15 +220,17 @@ class Senses:
             return replace(facts, known=False)
         own = gpu.quarantine if gpu is not None else node.quarantine
         jobs = await cluster.jobs_on(target)
-        strange = strangers(incident, nodes)
-        names = signs.names(strange)
+        other_hardware = alerts_on_other_hardware(incident, nodes)
+        names = incident_evidence.signal_names(other_hardware)
         names -= await self._refuted(incident, names, jobs)
-        identity = await self._identity(incident.target, signs.claims(strange), nodes)
+        identity = await self._identity(
+            incident.target, incident_evidence.identifying_alerts(other_hardware), nodes
+        )
         observing = self._ceiling is Level.OBSERVE
         facts = replace(
             facts,
             identity=identity,
-            evidence=signs.weighed(strange),
+            evidence=incident_evidence.combined(other_hardware),
             quarantine_owner=pools.owner_of(own, target, incident, journal_state),
             node_quarantine_owner=pools.owner_of(
                 node.quarantine, Target(TargetKind.NODE, node.name), incident, journal_state
@@ -269,7 +248,7 @@ class Senses:
             widens=self._widens(target),
             kept=pools.still_ours(incident, nodes),
             node_others=pools.others_on(node, incident, journal_state),
-            accused=tuple(sorted(one for one in self.storms_now if one != target)),
+            reported_hardware=tuple(sorted(one for one in self.reported_now if one != target)),
         )
         whole = Target(TargetKind.NODE, target.name)
         on_node = await cluster.jobs_on(whole) if incident.state is IncidentState.REPAIRING else ()
@@ -282,52 +261,42 @@ class Senses:
         return replace(facts, dead=await self._is_dead(incident, facts, names))
 
     async def _nodes(self, incident: Incident) -> tuple[NodeFacts, ...]:
-        """Return the cluster's nodes. Held incidents query often, so they share a result for RECENT
-        seconds.
-        """
+        """Return the cluster's nodes. Held incidents query often, so they share a result for RECENT seconds."""
         now = time.monotonic()
         if incident.state is not IncidentState.HELD or now - self._nodes_at > RECENT:
-            self._seen_nodes = await self._from.cluster.list_nodes()
+            self._seen_nodes = await self._sources.cluster.list_nodes()
             self._nodes_at = now
         return self._seen_nodes
 
     async def _refuted(
         self, incident: Incident, names: frozenset[str], jobs: tuple[JobFacts, ...]
     ) -> frozenset[str]:
-        """Return the alerts that report a GPU as lost or hung, if every job on it has since
-        completed a step.
-        """
+        """Return the alerts that report a GPU as lost or hung, if every job on it has since completed a step."""
         refutable = names & REFUTABLE
         running = [job.job_id for job in jobs if job.running]
         if not refutable or not running or incident.state in EARLY:
             return frozenset()
         began = max(one.starts_at for one in incident.alerts if one.alertname in refutable)
-        step = await self._from.sensors.last_step(running)
+        step = await self._sources.sensors.last_step(running)
         return refutable if step is not None and step > began + STEP_MARGIN else frozenset()
 
     async def _identity(
         self, target: Target, claims: Iterable[Episode], nodes: tuple[NodeFacts, ...]
     ) -> Identity:
-        """Compare the alerts with the inventory.
-
-        Prometheus is queried only for a node, because the alert of a GPU has its UUID.
-        """
+        """Compare the alerts with the inventory. Only a node needs a query; a GPU's alert has its UUID."""
         reported = None
         if target.kind is TargetKind.NODE:
-            reported = await self._from.sensors.reported_uuids(target.name)
+            reported = await self._sources.sensors.reported_uuids(target.name)
         return identify(target, claims, nodes, reported, self._factor)
 
     def _with_storm(self, stops: Stops, nodes: tuple[NodeFacts, ...], pool: str) -> Stops:
-        on = self._from.journal_state.storms.get(pool)
+        on = self._sources.journal_state.storms.get(pool)
         text = on.text if on else self.storm_in(nodes, pool)
         group = f"storm/{pool}/{on.at:.0f}" if on else f"storm/{pool}"
         return replace(stops, storm=text or "", storm_group=group)
 
     async def _is_dead(self, incident: Incident, facts: Facts, names: frozenset[str]) -> bool:
-        """Return whether the target is certainly lost or hung.
-
-        This needs two signals, or one if no job on the target runs or makes progress.
-        """
+        """Return whether the target is certainly lost or hung: by two signals, or by one without job progress."""
         gone = LOST_OR_HUNG.get(incident.target.kind, frozenset())
         if not names & gone or not facts.identity.confirmed:
             return False
@@ -339,28 +308,24 @@ class Senses:
         # Queried only for incidents that wait for budget, so that a slow Prometheus delays no other quarantine.
         if incident.held not in (Reason.BUDGET_OUT, Reason.BUDGET_NEW):
             return False
-        return await self._from.sensors.stalled(running)
+        return await self._sources.sensors.stalled(running)
 
     async def _of_workload(self, incident: Incident, facts: Facts) -> Facts:
-        found = await self._from.cluster.workload(incident.target.name)
+        found = await self._sources.cluster.workload(incident.target.name)
         if found is None:
             return replace(facts, known=False)
-        waiting = await self._from.sensors.waiting(found.name)
+        waiting = await self._sources.sensors.waiting(found.name)
         load = ScalingFacts(found.wanted, found.ready, found.minimum, found.maximum, waiting)
         return replace(facts, workload=load)
 
     async def _with_sensors(self, incident: Incident, facts: Facts) -> Facts:
-        """Add the facts from Prometheus.
-
-        Prometheus is queried only if the result matters, so that a slow response does not delay
-        quarantines.
-        """
+        """Add facts from Prometheus, queried only if they matter, so that no quarantine is delayed."""
         running = any(job.running for job in (*facts.jobs, *facts.node_jobs))
         service = incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD)
         asked = incident.state in LATE or running or service
         if self._ceiling is not Level.OBSERVE and (not asked or incident.state in EARLY):
             return facts
-        up = await self._from.sensors.exporters_up()
+        up = await self._sources.sensors.exporters_up()
         others = [ok for name, ok in (up or {}).items() if name != incident.target.node]
         heard = self._watchdog_at
         seen = SensorFacts(
@@ -370,13 +335,13 @@ class Senses:
         )
         node = incident.target.node or ""
         down = up is not None and up.get(node) is False
-        if self._from.sensors.doubled(node):
+        if self._sources.sensors.doubled(node):
             text = f"Two scrape targets have the label node={node}; only one of them can be {node}."
             facts = replace(facts, identity=Identity(False, text))
         saved = None
         if incident.state in (IncidentState.CHECKPOINTING, IncidentState.REPAIRING) and running:
             jobs = [job.job_id for job in (*facts.jobs, *facts.node_jobs) if job.running]
-            saved = await self._from.sensors.saved_at(jobs)
+            saved = await self._sources.sensors.saved_at(jobs)
         return replace(facts, sensors=seen, exporter_down=down, checkpoint_at=saved)
 
     def _attempts(self, incident: Incident) -> tuple[tuple[str, Target, float], ...]:
@@ -387,19 +352,17 @@ class Senses:
         return tuple(
             (one.action, one.target, one.at)
             for target in wanted
-            for one in self._from.journal_state.attempts.get(target, ())
+            for one in self._sources.journal_state.attempts.get(target, ())
             if one.at > (incident.retried_at or 0.0)
         )
 
     async def _siblings(self, incident: Incident, playbook: Playbook) -> int:
-        """Return how many other GPUs of the node failed at about the same time, according to
-        current alerts.
-        """
+        """Return how many other GPUs of the node failed at about the same time, according to current alerts."""
         if playbook.widen_to is None or incident.target.kind is not TargetKind.GPU:
             return 0
         near = [
             one
-            for one in self._from.journal_state.open_incidents()
+            for one in self._sources.journal_state.open_incidents()
             if one.id != incident.id
             and one.target.kind is TargetKind.GPU
             and one.target.name == incident.target.name
@@ -409,14 +372,12 @@ class Senses:
         ]
         if incident.state in EARLY:
             return len(near)
-        found = [await self._signs(one, playbook, ask=True) for one in near]
-        return sum(bool(one.names()) for one in found)
+        found = [await self._incident_evidence(one, playbook, confirm=True) for one in near]
+        return sum(bool(one.signal_names()) for one in found)
 
     def _widens(self, target: Target) -> bool:
-        """Return whether an incident of the node may take over: there is none yet, or it acts for
-        the node's GPUs.
-        """
-        journal_state = self._from.journal_state
+        """Return whether an incident of the node may take over, because there is none or it acts for its GPUs."""
+        journal_state = self._sources.journal_state
         node = journal_state.incident_on(Target(TargetKind.NODE, target.name))
         return node is None or node.level is Level.OBSERVE or covers_gpus(node, journal_state)
 

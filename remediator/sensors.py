@@ -100,9 +100,7 @@ class Sensors:
         )
 
     async def last_xid(self, target: Target, xid: str = "") -> float | None:
-        """Return when the latest XID of a GPU was logged (Unix seconds). With `xid`, only that code
-        counts.
-        """
+        """Return when the latest XID of a GPU was logged (Unix seconds). With `xid`, only that code counts."""
         code = {"xid": xid} if xid else {}
         selector = self._of(node=target.name, gpu=str(target.gpu), **code)
         return await self._largest(f"max(gpu_xid_last_timestamp_seconds{selector})")
@@ -128,9 +126,7 @@ class Sensors:
         return None if found is None else bool(found)
 
     async def active_since(self, alert: Alert) -> float | None:
-        """Return since when the alert's latest episode has been active in Prometheus (Unix
-        seconds).
-        """
+        """Return since when the alert's latest episode has been active in Prometheus (Unix seconds)."""
         chosen = _series_of(alert)
         return await self._largest(f"max(last_over_time(ALERTS_FOR_STATE{chosen}[{FIRED_EVER}s]))")
 
@@ -147,9 +143,7 @@ class Sensors:
         return await self._largest(f"max(max_over_time({rose}[1h:{step}]))")
 
     async def _rule_names(self, prometheus: PrometheusClient) -> frozenset[str] | None:
-        """Return the names of the alerts that Prometheus evaluates, from its last response; None if
-        none yet.
-        """
+        """Return the names of the alerts that Prometheus evaluates, from its last response; None if none yet."""
         if time.monotonic() - self._rules_asked > (RULES_TTL if self._rules is not None else TTL):
             self._rules_asked = time.monotonic()
             try:
@@ -163,8 +157,7 @@ class Sensors:
         return await self._largest(f"max(node_boot_time_seconds{self._of(node=target.name)})")
 
     async def reported_uuids(self, node: str) -> dict[str, float] | None:
-        """Return when the node's exporter last reported each GPU UUID, within the last hour (Unix
-        seconds).
+        """Return when the node's exporter last reported each GPU UUID, within the last hour (Unix seconds).
 
         None if unknown.
         """
@@ -175,9 +168,7 @@ class Sensors:
         return {one.labels["uuid"]: one.value for one in found if one.labels.get("uuid")}
 
     async def saved_at(self, jobs: Sequence[str]) -> float | None:
-        """Return the oldest of these jobs' last checkpoints (Unix seconds); None if a job does not
-        report it.
-        """
+        """Return the oldest of these jobs' last checkpoints (Unix seconds); None if a job does not report it."""
         metric = "training_checkpoint_last_success_timestamp_seconds"
         found = await self._ask(f"max by (job_id) ({metric}{self._jobs(jobs)})")
         return min(one.value for one in found) if found and len(found) == len(jobs) else None
@@ -195,9 +186,7 @@ class Sensors:
         return bool(found) and {one.labels.get("job_id") for one in found or ()} == set(jobs)
 
     async def last_step(self, jobs: Sequence[str]) -> float | None:
-        """Return the oldest of these jobs' last steps (Unix seconds); None if a job does not report
-        it.
-        """
+        """Return the oldest of these jobs' last steps (Unix seconds); None if a job does not report it."""
         metric = "training_last_step_timestamp_seconds"
         found = await self._ask(f"max by (job_id) ({metric}{self._jobs(jobs)})")
         return min(one.value for one in found) if found and len(found) == len(jobs) else None

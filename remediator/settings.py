@@ -109,9 +109,7 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class RemediatorSettings:
-    """The validated settings. Times are in seconds. The cluster's adapter validates
-    `adapter_settings`.
-    """
+    """The validated settings. Times are in seconds. The cluster's adapter validates `adapter_settings`."""
 
     where: str
     cluster: str
@@ -211,9 +209,7 @@ def load_settings(path: Path) -> RemediatorSettings:
 
 
 def read_token(path: Path) -> tuple[str, str | None]:
-    """Read the bearer token; returns it with a warning if other users may read the file. Raises
-    UserError.
-    """
+    """Read the bearer token; returns it with a warning if other users may read the file. Raises UserError."""
     try:
         text = path.read_text(encoding="ascii").strip()
         mode = stat.S_IMODE(path.stat().st_mode)

@@ -55,7 +55,7 @@ def _jobs(incident: Incident) -> str:
 
 
 def _done(incident: Incident) -> str:
-    done = list(dict.fromkeys(_steps(incident.counted())))
+    done = list(dict.fromkeys(_steps(incident.counted_steps())))
     return f"The remediator {'; '.join(done)}." if done else "No action was taken."
 
 
@@ -80,7 +80,7 @@ def _minute(run: StepRun) -> str:
 
 
 def _now(incident: Incident) -> str:
-    text = incident.present[1]
+    text = incident.current_reason[1]
     if incident.held_since is not None:
         return f"On hold since {clock(incident.held_since)}: {text}"
     return f"{incident.state} since {clock(incident.since)}: {text}"

@@ -1,8 +1,7 @@
 """Compile the regular expressions of Alertmanager's matchers (Go syntax, RE2) for Python.
 
-The remediator must match labels exactly as Alertmanager does, so each expression is translated
-token by token. An expression is rejected if Go or Python rejects it, or if they interpret it
-differently.
+The remediator must match labels exactly as Alertmanager does, so each expression is translated token by token.
+An expression is rejected if Go or Python rejects it, or if they interpret it differently.
 """
 
 from __future__ import annotations
@@ -119,9 +118,7 @@ def _member(item: re.Match[str]) -> str:
 
 
 class _Counts:
-    """Limits repetitions: Go multiplies the counts of nested repetitions and rejects more than
-    1000.
-    """
+    """Limits repetitions: Go multiplies the counts of nested repetitions and rejects more than 1000."""
 
     def __init__(self) -> None:
         self._largest = [1]

@@ -1,6 +1,4 @@
-"""Render alertmanager.yml, with the teams' receivers and the remediator, for a version of
-Alertmanager.
-"""
+"""Render alertmanager.yml, with the teams' receivers and the remediator, for a version of Alertmanager."""
 
 from __future__ import annotations
 

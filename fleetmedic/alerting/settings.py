@@ -34,9 +34,7 @@ class _Channel(
 
 
 class Email(_Channel, frozen=True, kw_only=True, tag="email"):
-    """A channel that sends email. `smarthost` is HOST:PORT. Without `username` there is no
-    authentication.
-    """
+    """A channel that sends email. `smarthost` is HOST:PORT. Without `username` there is no authentication."""
 
     to: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
     sender: Text
@@ -63,18 +61,14 @@ class Teams(_Channel, frozen=True, kw_only=True, tag="teams"):
 
 
 class PagerDuty(_Channel, frozen=True, kw_only=True, tag="pagerduty"):
-    """A channel that sends to PagerDuty's Events API v2. `url` overrides the default URL, such as
-    for a region.
-    """
+    """A channel that sends to PagerDuty's Events API v2. `url` overrides the default URL, such as for a region."""
 
     routing_key_file: File
     url: str = ""
 
 
 class WeChat(_Channel, frozen=True, kw_only=True, tag="wechat"):
-    """A channel that sends WeChat Work (WeCom) messages from an internal application to users,
-    parties or tags.
-    """
+    """A channel that sends WeChat Work (WeCom) messages from an internal application to users, parties or tags."""
 
     corp_id: Text
     agent_id: Text
@@ -123,9 +117,7 @@ class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Maintenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A planned maintenance: matching alerts are muted, for people and the remediator, while a
-    window is open.
-    """
+    """A planned maintenance: matching alerts are muted, for people and the remediator, while a window is open."""
 
     name: Name
     match: Annotated[Matches, msgspec.Meta(min_length=1)]

@@ -17,16 +17,12 @@ _NEVER_MUTED = "Watchdog"
 
 
 def is_open(window: Window, now: float) -> bool:
-    """Return whether the window is open at `now` (Unix seconds). Raises UserError for an invalid
-    window.
-    """
+    """Return whether the window is open at `now` (Unix seconds). Raises UserError for an invalid window."""
     return interval(window).contains(now)
 
 
 def matches(match: Matches, labels: Mapping[str, str]) -> bool:
-    """Return whether every expression matches its whole label. A missing label counts as an empty
-    string.
-    """
+    """Return whether every expression matches its whole label. A missing label counts as an empty string."""
     return all(expression(text).fullmatch(labels.get(label, "")) for label, text in match.items())
 
 

@@ -1,3 +1,1 @@
-"""The demo: starts the whole stack with two training jobs, injects four faults, and prints a
-timeline.
-"""
+"""The demo: starts the whole stack with two training jobs, injects four faults, and prints a timeline."""

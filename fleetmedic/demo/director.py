@@ -1,5 +1,4 @@
-"""Run a demo on a stack: start the jobs, inject the faults, and observe until everything expected
-has happened.
+"""Run a demo on a stack: start the jobs, inject the faults, and observe until everything expected has happened.
 
 This module only injects faults and reads; the stack itself remediates.
 """

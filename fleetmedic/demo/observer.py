@@ -1,7 +1,6 @@
 """Read the demo's data sources.
 
-These are Prometheus, Alertmanager, the remediator's journal, the cluster's store, and the jobs'
-progress files.
+These are Prometheus, Alertmanager, the remediator's journal, the cluster's store, and the jobs' progress files.
 """
 
 from __future__ import annotations
@@ -32,9 +31,7 @@ class ActiveAlert:
 
 @dataclass(slots=True)
 class StackObserver:
-    """Reads the state of a stack. `refresh` reads journal and alerts; Prometheus is queried on
-    demand.
-    """
+    """Reads the state of a stack. `refresh` reads journal and alerts; Prometheus is queried on demand."""
 
     state: Path
     urls: Mapping[str, str]
@@ -55,9 +52,7 @@ class StackObserver:
     def first_sample(
         self, selector: str, since: float, now: float, holds: Callable[[float], bool]
     ) -> tuple[float, float] | None:
-        """Return the first sample (time, value) at or after `since` whose value satisfies `holds`,
-        or None.
-        """
+        """Return the first sample (time, value) at or after `since` whose value satisfies `holds`, or None."""
         found = [(at, value) for at, value in self._samples(selector, since, now) if holds(value)]
         return found[0] if found else None
 
@@ -75,9 +70,7 @@ class StackObserver:
     def event(
         self, since: float, event: str, *, target: str = "", **data: str
     ) -> dict[str, Any] | None:
-        """Return the first journal event of that kind after `since` with that target and data, or
-        None.
-        """
+        """Return the first journal event of that kind after `since` with that target and data, or None."""
         for item in self.journal:
             if item["at"] < since or item["event"] != event or target not in ("", item["target"]):
                 continue

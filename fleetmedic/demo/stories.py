@@ -20,9 +20,7 @@ Find = Callable[[StackObserver, float], Found | None]
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """One step that must be observed. If it is not, `cause` is the likely reason and `log` the log
-    to read.
-    """
+    """One step that must be observed. If it is not, `cause` is the likely reason and `log` the log to read."""
 
     what: str
     find: Find

@@ -73,9 +73,7 @@ def _with_seconds(rows: list[TimelineRow]) -> list[dict[str, Any]]:
 
 
 def lines(timeline: Timeline) -> Iterable[str]:
-    """Yield the timeline as plain text: one line per step, starting with the seconds since the
-    fault.
-    """
+    """Yield the timeline as plain text: one line per step, starting with the seconds since the fault."""
     for name in timeline.stories:
         rows = _with_seconds(timeline.story(name))
         when = datetime.fromtimestamp(rows[0]["at"], UTC).strftime("%H:%M:%S")

@@ -192,9 +192,7 @@ class RunSettings:
 
 
 def _pace(step_seconds: float) -> Callable[[], float]:
-    """Return a function that waits for one step of the job's simulated GPUs, or sleeps if it has
-    none.
-    """
+    """Return a function that waits for one step of the job's simulated GPUs, or sleeps if it has none."""
     root = os.environ.get("FLEETMEDIC_HARDWARE_DIR", "")
     indices = [int(word) for word in os.environ.get("FLEETMEDIC_GPUS", "").split(",") if word]
     if root and indices:
@@ -260,9 +258,7 @@ def _note(folder: Path, what: str, step: int) -> None:
 
 
 def _done_twice(folder: Path) -> list[int]:
-    """Return the number of repeated steps for each GPU loss: the last step minus the checkpoint's
-    step.
-    """
+    """Return the number of repeated steps for each GPU loss: the last step minus the checkpoint's step."""
     notes = re.findall(r"^(from|lost) (\d+)$", (folder / "history").read_text(), re.MULTILINE)
     return [
         int(reached) - int(resumed)

@@ -14,8 +14,7 @@ def training_checks(
 ) -> list[Check]:
     """Return the checks for each job.
 
-    A job must complete, end with the weights of an uninterrupted run, and lose at most one
-    checkpoint interval.
+    A job must complete, end with the weights of an uninterrupted run, and lose at most one checkpoint interval.
     """
     from fleetmedic.demo.training import undisturbed  # imports numpy
 

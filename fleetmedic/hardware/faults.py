@@ -1,6 +1,4 @@
-"""Inject faults into simulated GPUs, with the symptoms of real faults in the driver and the kernel
-log.
-"""
+"""Inject faults into simulated GPUs, with the symptoms of real faults in the driver and the kernel log."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Compute sensor values from a GPU's state and load. Pure and deterministic.
 
-The noise is a hash of the GPU, the quantity and the second, so the same second always gives the
-same value. The values follow an SXM H100: 1980 MHz at most, 700 W, about 65 degrees C under full
-load.
+The noise is a hash of the GPU, the quantity and the second, so the same second always gives the same value. The
+values follow an SXM H100: 1980 MHz at most, 700 W, about 65 degrees C under full load.
 """
 
 from __future__ import annotations

@@ -54,9 +54,7 @@ class SensorTotals:
     nvlink_rx: int = 0
 
     def after(self, now: float, state: GpuState, seen: SensorValues) -> SensorTotals:
-        """Return the counters at the Unix time `now`, with constant sensor values since the last
-        update.
-        """
+        """Return the counters at the Unix time `now`, with constant sensor values since the last update."""
         elapsed = max(0.0, now - self.at) if self.at else 0.0
         links = elapsed * seen.utilization * LINK_KIB_PER_SECOND
         lanes = elapsed * seen.utilization * PCIE_KIB_PER_SECOND * state.pcie_width / 16
@@ -89,9 +87,7 @@ def read_totals(path: Path) -> SensorTotals:
 
 
 def sense(hardware: Hardware, node: str, index: int, now: float) -> Registers:
-    """Read one GPU at the Unix time `now`, update its counters, and return its registers. Raises
-    UserError.
-    """
+    """Read one GPU at the Unix time `now`, update its counters, and return its registers. Raises UserError."""
     state, load = hardware.gpu(node, index), hardware.load(node, index, now)
     path = totals_path(hardware, node, index)
     seen = sensor_values(state, load, now)

@@ -90,8 +90,7 @@ class GpuState:
 class GpuLoad:
     """The load of a job on a GPU: utilization and memory as ratios. `at` is Unix seconds.
 
-    `pid` is the job's pid in the pid namespace `namespace` (0: unknown). Containers have different
-    namespaces.
+    `pid` is the job's pid in the pid namespace `namespace` (0: unknown). Containers have different namespaces.
     """
 
     utilization: float = 0.0

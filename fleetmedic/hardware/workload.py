@@ -22,11 +22,10 @@ class GpuGroup:
         self._told = 0.0
 
     def step(self, seconds: float, utilization: float = 0.96, memory: float = 0.72) -> float:
-        """Run one step that takes `seconds` on healthy GPUs; returns the actual duration in
-        seconds.
+        """Run one step that takes `seconds` on healthy GPUs; returns the actual duration in seconds.
 
-        The slowest GPU determines the speed; the others wait. A hung GPU blocks the step until it
-        responds. Raises GpuLostError if a GPU is lost.
+        The slowest GPU determines the speed; the others wait. A hung GPU blocks the step until it responds.
+        Raises GpuLostError if a GPU is lost.
         """
         began = time.monotonic()
         speeds = self._speeds()

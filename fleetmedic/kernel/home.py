@@ -1,8 +1,7 @@
 """Locate the state of stacks, so that commands can find a running stack.
 
 All state is in one directory: `FLEETMEDIC_HOME`, else `$XDG_STATE_HOME/fleetmedic`, else
-`~/.local/state/fleetmedic`. Each stack has its own state directory there, with its description in
-`stack.json`.
+`~/.local/state/fleetmedic`. Each stack has its own state directory there, with its description in `stack.json`.
 """
 
 from __future__ import annotations
@@ -29,9 +28,7 @@ def home() -> Path:
 
 
 def state_dir(given: str | Path | None = None, port_base: int = DEFAULT_PORT_BASE) -> Path:
-    """Return the state directory of a stack: as given, else FLEETMEDIC_STATE_DIR, else a directory
-    in home().
-    """
+    """Return the state directory of a stack: as given, else FLEETMEDIC_STATE_DIR, else a directory in home()."""
     if given:
         return Path(given).absolute()
     if from_environment := os.environ.get("FLEETMEDIC_STATE_DIR"):
@@ -61,9 +58,7 @@ class StackFile:
 
     @classmethod
     def read(cls, state: Path) -> StackFile:
-        """Read the stack.json of a state directory. Raises UserError if no stack was ever started
-        there.
-        """
+        """Read the stack.json of a state directory. Raises UserError if no stack was ever started there."""
         path = state / "stack.json"
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)

@@ -44,8 +44,7 @@ class TargetKind(StrEnum):
 class Target:
     """The object of an incident: a GPU, a node, a job or a workload.
 
-    `name` is the name of the node, job or workload. `gpu` is the GPU's index on the node, None for
-    other types.
+    `name` is the name of the node, job or workload. `gpu` is the GPU's index on the node, None for other types.
     """
 
     kind: TargetKind
@@ -64,8 +63,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Parse `gpu/NODE/3`, `NODE/3`, `NODE/gpu3`, `node/NODE`, `NODE`, `job/ID` or
-        `workload/NAME`.
+        """Parse `gpu/NODE/3`, `NODE/3`, `NODE/gpu3`, `node/NODE`, `NODE`, `job/ID` or `workload/NAME`.
 
         Raises UserError for anything else.
         """
@@ -83,7 +81,5 @@ class Target:
 
 
 def valid_name(text: str) -> bool:
-    """Return whether a text is a valid node, job or workload name (safe in paths, labels and
-    commands).
-    """
+    """Return whether a text is a valid node, job or workload name (safe in paths, labels and commands)."""
     return re.fullmatch(_NAME, text) is not None

@@ -1,6 +1,4 @@
-"""Configure logging: one event per line on stderr, as coloured text on a terminal, otherwise as
-JSON.
-"""
+"""Configure logging: one event per line on stderr, as coloured text on a terminal, otherwise as JSON."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Detect other Python distributions that have a package of the same name, such as `exporter` or
-`rules`.
-"""
+"""Detect other Python distributions that have a package of the same name, such as `exporter` or `rules`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Registries: explicit lists of implementations, such as actions. Only the composition root reads
-them.
-"""
+"""Registries: explicit lists of implementations, such as actions. Only the composition root reads them."""
 
 from __future__ import annotations
 

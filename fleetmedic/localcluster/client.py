@@ -41,9 +41,7 @@ __all__ = ["Conflict", "LocalCluster"]
 
 
 class LocalCluster:
-    """The embedded cluster in a directory. With `hardware_dir`, nodes are listed without a
-    controller.
-    """
+    """The embedded cluster in a directory. With `hardware_dir`, nodes are listed without a controller."""
 
     def __init__(self, cluster_dir: Path, hardware_dir: Path | None = None) -> None:
         """Open or create the store. Raises UserError if that fails."""
@@ -91,8 +89,7 @@ class LocalCluster:
         return found
 
     def heartbeat(self) -> float | None:
-        """Return the time of the controller's last heartbeat (Unix seconds), None if there was
-        none.
+        """Return the time of the controller's last heartbeat (Unix seconds), None if there was none.
 
         The controller writes one heartbeat a second.
         """
@@ -163,8 +160,7 @@ class LocalCluster:
     def signal(self, job_id: str, *, op_id: str) -> bool:
         """Request a checkpoint from a job (SIGUSR1); returns whether the job has a process.
 
-        The request is done when `job.signals` contains the op_id, or at once if there is no
-        process.
+        The request is done when `job.signals` contains the op_id, or at once if there is no process.
         """
         with self.store.write() as db:
             job = self.job(job_id)
@@ -175,12 +171,11 @@ class LocalCluster:
             return live is not None
 
     def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...] = ()) -> bool:
-        """Stop a job and restart it on other GPUs from its checkpoint; returns whether a restart is
-        needed.
+        """Stop a job and restart it on other GPUs from its checkpoint; returns whether a restart is needed.
 
-        The restart does not count as a failure. The job's state is MOVING until it runs again.
-        Without `exclude`, its current GPUs are avoided. Does nothing if the job has ended, or uses
-        none of the excluded targets.
+        The restart does not count as a failure. The job's state is MOVING until it runs again. Without
+        `exclude`, its current GPUs are avoided. Does nothing if the job has ended, or uses none of the excluded
+        targets.
         """
         about = " ".join([job_id, *sorted(map(str, exclude))])
         with self.store.write() as db:
@@ -194,9 +189,7 @@ class LocalCluster:
             return needed
 
     def fail(self, job_id: str, *, op_id: str, reason: str) -> bool:
-        """Stop a job without retry, as FAILED with this reason; returns False if it had already
-        ended.
-        """
+        """Stop a job without retry, as FAILED with this reason; returns False if it had already ended."""
         return self._end(job_id, op_id, Stop.FAIL, JobReason.FAILED_BY_REQUEST, reason)
 
     def cancel(self, job_id: str, *, op_id: str, reason: str = "cancelled by its user") -> bool:
@@ -227,8 +220,7 @@ class LocalCluster:
             return changed
 
     def submit(self, spec: JobSpec, *, op_id: str | None = None) -> str:
-        """Queue a job; returns its id: the name in the spec, or NAME-2 and so on if the name is in
-        use.
+        """Queue a job; returns its id: the name in the spec, or NAME-2 and so on if the name is in use.
 
         Raises UserError for an invalid spec, or a job that can never be placed.
         """
@@ -257,11 +249,10 @@ class LocalCluster:
             return job_id
 
     def lock(self, installation: str, *, ttl: float, host: str, take_over: str = "") -> Lock:
-        """Acquire or renew the lock of the remediators for an installation; returns the lock
-        afterwards.
+        """Acquire or renew the lock of the remediators for an installation; returns the lock afterwards.
 
-        The lock is free if it was not renewed for `ttl` seconds. A reason in `take_over` takes the
-        lock from another installation. Raises UserError if the stored lock is damaged.
+        The lock is free if it was not renewed for `ttl` seconds. A reason in `take_over` takes the lock from
+        another installation. Raises UserError if the stored lock is damaged.
         """
         with self.store.write() as db:
             return request_lock_in_store(db, installation, host, take_over, ttl=ttl)

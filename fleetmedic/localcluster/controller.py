@@ -42,9 +42,7 @@ class Every:
         self._next = 0.0
 
     def due(self, now: float) -> bool:
-        """Return whether the interval has passed since the last due time. Also works if the clock
-        is set back.
-        """
+        """Return whether the interval has passed since the last due time. Also works if the clock is set back."""
         if self._next - self._seconds <= now < self._next:
             return False
         self._next = now + self._seconds

@@ -98,9 +98,7 @@ class Layout:
                 continue
 
     def _reports(self, node: str, job_id: str) -> list[Path]:
-        """Return the progress file of a job's first process, and the numbered files of its other
-        ranks.
-        """
+        """Return the progress file of a job's first process, and the numbered files of its other ranks."""
         folder = self.progress(node)
         others = folder.glob(f"{job_id}@[0-9]*.json")
         return [folder / f"{job_id}.json", *islice(others, MAX_RANKS)]

@@ -1,8 +1,7 @@
 """The lock that allows one remediator to act on this cluster. It is an entry in the store.
 
-The entry's age is measured by the time since boot, which does not change with the wall clock. After
-a reboot, or from another host, only the wall clock can be used. A renewal that is then in the
-future counts as made now.
+The entry's age is measured by the time since boot, which does not change with the wall clock. After a reboot,
+or from another host, only the wall clock can be used. A renewal that is then in the future counts as made now.
 """
 
 from __future__ import annotations
@@ -47,11 +46,9 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """The holder of the lock: its installation, its host, when it acquired the lock, and the last
-    renewal.
+    """The holder of the lock: its installation, its host, when it acquired the lock, and the last renewal.
 
-    `since` is in Unix seconds. `taken_over` is the reason given for taking the lock from another
-    installation.
+    `since` is in Unix seconds. `taken_over` is the reason given for taking the lock from another installation.
     """
 
     installation: str

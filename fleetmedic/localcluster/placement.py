@@ -32,12 +32,11 @@ def select_gpus(
     excluded: frozenset[Target] = frozenset(),
     avoid: frozenset[Target] = frozenset(),
 ) -> Placement | NoPlacement:
-    """Select `wanted` GPUs on one node: on the node with the fewest free GPUs, those with the
-    lowest indices.
+    """Select `wanted` GPUs on one node: on the node with the fewest free GPUs, those with the lowest indices.
 
-    GPUs are never selected if they or their node are allocated, quarantined, marked or in
-    `excluded`. GPUs in `avoid` are selected only if nothing else fits. A job without GPUs is placed
-    on the node in service with the fewest free GPUs.
+    GPUs are never selected if they or their node are allocated, quarantined, marked or in `excluded`. GPUs in
+    `avoid` are selected only if nothing else fits. A job without GPUs is placed on the node in service with the
+    fewest free GPUs.
     """
     known = list(nodes)
     for barred in (excluded | avoid, excluded):

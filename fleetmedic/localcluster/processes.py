@@ -28,9 +28,7 @@ _host_boot = cache(shim.host_boot)
 
 @dataclass(frozen=True, slots=True)
 class RecordedProcess:
-    """A process that was recorded in a file. `start` is in clock ticks since the boot with the id
-    `boot`.
-    """
+    """A process that was recorded in a file. `start` is in clock ticks since the boot with the id `boot`."""
 
     pid: int
     start: int
@@ -48,9 +46,7 @@ class RecordedProcess:
         )
 
     def send(self, number: int, *, group: bool = False) -> bool:
-        """Send a signal to the process, or to its process group. Returns False if the process is
-        gone.
-        """
+        """Send a signal to the process, or to its process group. Returns False if the process is gone."""
         if not self.alive:
             return False
         try:
@@ -62,9 +58,7 @@ class RecordedProcess:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A started attempt: its command and the shim, its parent. Or a started replica: its process
-    and port.
-    """
+    """A started attempt: its command and the shim, its parent. Or a started replica: its process and port."""
 
     command: RecordedProcess
     shim: RecordedProcess
@@ -130,9 +124,7 @@ def claimed(folder: Path) -> bool:
 
 
 def abandoned(folder: Path) -> bool:
-    """Return whether the process that claimed the directory has exited. False for 5 s after the
-    claim.
-    """
+    """Return whether the process that claimed the directory has exited. False for 5 s after the claim."""
     try:
         with (folder / "lock").open("rb") as lock:
             if time.time() - os.fstat(lock.fileno()).st_mtime < CLAIM_SECONDS:

@@ -62,9 +62,7 @@ def unique_id(db: sqlite3.Connection, name: str) -> str:
 
 
 def needs_restart(db: sqlite3.Connection, job: JobView, exclude: tuple[Target, ...]) -> bool:
-    """Return whether a job must be stopped or placed again, so that it uses none of the excluded
-    targets.
-    """
+    """Return whether a job must be stopped or placed again, so that it uses none of the excluded targets."""
     if job.state.ended:
         return False
     live = store_writes.live_attempt(db, job.id)
@@ -108,9 +106,7 @@ def request_restart(
 def request_stop(
     db: sqlite3.Connection, job: JobView, stop: Stop, reason: JobReason, text: str, now: float
 ) -> None:
-    """Request that the controller stops the job without retry. Without a process, the job ends at
-    once.
-    """
+    """Request that the controller stops the job without retry. Without a process, the job ends at once."""
     state = JobState.FAILED if stop is Stop.FAIL else JobState.CANCELLED
     live = store_writes.live_attempt(db, job.id)
     if live is None:

@@ -1,9 +1,8 @@
-"""The retry policy of the embedded cluster: what happens to a job whose attempt has ended. Pure
-functions.
+"""The retry policy of the embedded cluster: what happens to a job whose attempt has ended. Pure functions.
 
-Only this module decides about retries and about marks on GPUs. A failure is retried on the same
-GPUs after 2 s, then after 10 s, then on other GPUs; after that the job has failed. If the cluster
-or a GPU caused the end, it does not count as a failure of the job.
+Only this module decides about retries and about marks on GPUs. A failure is retried on the same GPUs after 2 s,
+then after 10 s, then on other GPUs; after that the job has failed. If the cluster or a GPU caused the end, it
+does not count as a failure of the job.
 """
 
 from __future__ import annotations
@@ -61,9 +60,7 @@ class Stop(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """The end of an attempt: an exit code or a signal, both None if unknown. `error` describes
-    other ends.
-    """
+    """The end of an attempt: an exit code or a signal, both None if unknown. `error` describes other ends."""
 
     code: int | None = None
     signal: int | None = None
@@ -98,12 +95,11 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """The job's next state, the reason, and the earliest time of the next start (`due`, Unix
-    seconds).
+    """The job's next state, the reason, and the earliest time of the next start (`due`, Unix seconds).
 
-    `failures` is the new failure count; `charged`: this end counted as a failure. `suspect`:
-    suspicions against the job's GPUs are recorded. `acquit`: this job's suspicions are deleted,
-    because the job fails on other GPUs too.
+    `failures` is the new failure count; `charged`: this end counted as a failure. `suspect`: suspicions against
+    the job's GPUs are recorded. `acquit`: this job's suspicions are deleted, because the job fails on other
+    GPUs too.
     """
 
     state: JobState
@@ -209,11 +205,9 @@ class RetryStep(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InPlace:
-    """The decision about a RETRYING job. `due` is the time of the next check or start (Unix
-    seconds).
+    """The decision about a RETRYING job. `due` is the time of the next check or start (Unix seconds).
 
-    `refund`: the last failure does not count, because the GPU caused it. `mark` are the GPUs to
-    mark.
+    `refund`: the last failure does not count, because the GPU caused it. `mark` are the GPUs to mark.
     """
 
     step: RetryStep
@@ -262,8 +256,7 @@ def in_place(
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A record that a job failed on this GPU until it was moved, and has not failed on other GPUs
-    since.
+    """A record that a job failed on this GPU until it was moved, and has not failed on other GPUs since.
 
     `at` is when the job was moved (Unix seconds).
     """
@@ -275,9 +268,7 @@ class Suspicion:
 
 
 def suspected(suspicions: Iterable[Suspicion], now: float) -> dict[tuple[str, int], str]:
-    """Return the GPUs on which at least two different jobs failed in the last 30 minutes, each with
-    a reason.
-    """
+    """Return the GPUs on which at least two different jobs failed in the last 30 minutes, each with a reason."""
     jobs: dict[tuple[str, int], list[str]] = {}
     for item in suspicions:
         if now - item.at > SUSPICION_SECONDS:

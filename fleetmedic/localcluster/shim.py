@@ -30,9 +30,7 @@ CHUNK = 65536
 
 
 def start_ticks(pid: int) -> int:
-    """Return the start time of a process in clock ticks since boot; 0 if it has exited or is a
-    zombie.
-    """
+    """Return the start time of a process in clock ticks since boot; 0 if it has exited or is a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is slow to import
             fields = file.read().rpartition(b")")[2].split()
@@ -92,9 +90,7 @@ def _run_command(order: dict[str, object], gate: int, output: int) -> None:
 
 
 class Log:
-    """Appends to a file. At half the limit, the file is renamed to FILE.1. Output is lost if the
-    disk is full.
-    """
+    """Appends to a file. At half the limit, the file is renamed to FILE.1. Output is lost if the disk is full."""
 
     def __init__(self, path: str, bound: int) -> None:
         self._path = path

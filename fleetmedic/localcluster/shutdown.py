@@ -21,9 +21,7 @@ POLL_SECONDS = 0.05
 
 
 def shutdown(state: Path, grace: float = 4.0) -> int:
-    """Send TERM to every job and replica, and KILL after the grace period; returns how many were
-    running.
-    """
+    """Send TERM to every job and replica, and KILL after the grace period; returns how many were running."""
     layout = Layout(state)
     if not (layout.cluster / "cluster.db").exists():
         return 0

@@ -75,9 +75,7 @@ class Sender:
         return {"pid": pid, "pid_ns": namespace, "pid_start": began}
 
     def _over_socket(self, data: bytes) -> None:
-        """Send to the socket, which is opened by name each time, so that a restarted exporter is
-        found.
-        """
+        """Send to the socket, which is opened by name each time, so that a restarted exporter is found."""
         if len(data) > MAX_DATAGRAM:
             return
         try:
@@ -112,9 +110,7 @@ class Sender:
 
 
 class Courier:
-    """Sends `report()` after each change, at most once in MIN_SECONDS. The last change is always
-    sent.
-    """
+    """Sends `report()` after each change, at most once in MIN_SECONDS. The last change is always sent."""
 
     def __init__(self, sender: Sender, report: Callable[[], dict[str, object]]) -> None:
         self._sender = sender

@@ -60,9 +60,7 @@ class Apt:
         return shown.returncode == 0 and "\nFilename:" in f"\n{shown.stdout}"
 
     def needs(self, packages: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
-        """Return direct and indirect dependencies that a source has and whose names match
-        `pattern`.
-        """
+        """Return direct and indirect dependencies that a source has and whose names match `pattern`."""
         kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
         quiet = [f"--no-{kind}" for kind in kinds]
         tree = self.run("apt-cache", "depends", "--recurse", *quiet, *packages).stdout
@@ -75,9 +73,7 @@ class Apt:
         return last_line(got.stderr) if got.returncode else None
 
     def unpack(self) -> str | None:
-        """Unpack all packages of `debs` in `root`. Returns the package that failed and why, or
-        None.
-        """
+        """Unpack all packages of `debs` in `root`. Returns the package that failed and why, or None."""
         for package in sorted(self.debs.glob("*.deb")):
             done = self.run("dpkg-deb", "-x", str(package), str(self.root))
             if done.returncode:

@@ -208,9 +208,7 @@ def version(path: Path) -> str:
 
 
 def _web_assets(path: Path) -> list[str]:
-    """Return the option for the web pages of an unpacked Debian Prometheus, which are not in
-    /usr/share.
-    """
+    """Return the option for the web pages of an unpacked Debian Prometheus, which are not in /usr/share."""
     assets = path.resolve().parent.parent / "share/prometheus/web"
     if not assets.is_dir() or assets == Path("/usr/share/prometheus/web"):
         return []

@@ -1,6 +1,4 @@
-"""Define `fleetmedic config snippets`, which prints configuration for an existing Prometheus and
-Alertmanager.
-"""
+"""Define `fleetmedic config snippets`, which prints configuration for an existing Prometheus and Alertmanager."""
 
 from __future__ import annotations
 
@@ -140,9 +138,7 @@ def named(cluster: str, nodes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def discovered(remediator: str, token_file: Path) -> dict[str, Any]:
-    """Return http_sd_configs for the remediator, with the token that it requires from other
-    machines.
-    """
+    """Return http_sd_configs for the remediator, with the token that it requires from other machines."""
     source = {
         "url": f"{remediator}/sd/targets",
         "refresh_interval": "15s",

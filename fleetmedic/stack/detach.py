@@ -24,8 +24,7 @@ from fleetmedic.terminal.disk_errors import explain
 
 
 def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
-    """Start the stack in the background and return when it is ready. `tell` gets the start's
-    messages.
+    """Start the stack in the background and return when it is ready. `tell` gets the start's messages.
 
     Raises UserError if the stack does not become ready. No process is left running then.
     """

@@ -251,8 +251,7 @@ class Stack:
 
 
 def require_ours(state: Path) -> None:
-    """Reject a non-empty directory that was never a state directory, because --reset would delete
-    files in it.
+    """Reject a non-empty directory that was never a state directory, because --reset would delete files in it.
 
     Raises UserError with the name of one of its files.
     """

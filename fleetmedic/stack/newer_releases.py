@@ -1,10 +1,9 @@
-"""Download later releases of Prometheus and Alertmanager than this machine's Debian suite has. For
-tests only.
+"""Download later releases of Prometheus and Alertmanager than this machine's Debian suite has. For tests only.
 
-Users may run newer releases than those that `up` starts, so rules, pages and configurations are
-tested with those too. The packages come from later Debian suites of the archive in the machine's
-own apt sources. A private apt state reads those suites, so that nothing can be installed from them.
-Each release is unpacked in its own directory below parts_dir().
+Users may run newer releases than those that `up` starts, so rules, pages and configurations are tested with
+those too. The packages come from later Debian suites of the archive in the machine's own apt sources. A private
+apt state reads those suites, so that nothing can be installed from them. Each release is unpacked in its own
+directory below parts_dir().
 """
 
 from __future__ import annotations

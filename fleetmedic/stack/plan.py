@@ -22,11 +22,10 @@ SCRAPE_SECONDS = 5.0
 class StackOptions:
     """The options of a stack.
 
-    `factor` divides the durations of rules, detectors and remediation. `simulate` None: simulate if
-    there is no GPU. `level` None: repair on simulated GPUs, observe on real ones. `scrape` is
-    Prometheus' scrape interval in seconds. `reset` deletes the state of earlier runs. `history`
-    preloads 24 h of healthy metrics into a simulated stack. `notifications` is the path of
-    notifications.yml.
+    `factor` divides the durations of rules, detectors and remediation. `simulate` None: simulate if there is no
+    GPU. `level` None: repair on simulated GPUs, observe on real ones. `scrape` is Prometheus' scrape interval
+    in seconds. `reset` deletes the state of earlier runs. `history` preloads 24 h of healthy metrics into a
+    simulated stack. `notifications` is the path of notifications.yml.
     """
 
     state_dir: Path
@@ -114,9 +113,7 @@ def decide(options: StackOptions, *, gpus_found: bool | None = None) -> StackPla
 
 
 def has_gpus() -> bool:
-    """Return whether the NVIDIA driver is installed: its procfs entry or its management library
-    exists.
-    """
+    """Return whether the NVIDIA driver is installed: its procfs entry or its management library exists."""
     if Path("/proc/driver/nvidia/version").exists():
         return True
     try:

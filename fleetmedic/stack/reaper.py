@@ -23,11 +23,10 @@ GRACE_SECONDS = 4.0
 
 
 def clean(state: Path, mark: Mark) -> int:
-    """End all processes of a dead supervisor: the controller, then its jobs, then all marked
-    processes.
+    """End all processes of a dead supervisor: the controller, then its jobs, then all marked processes.
 
-    Returns the number of ended processes. The next controller restarts the jobs from their
-    checkpoints, and the stop does not count as a failure of the job.
+    Returns the number of ended processes. The next controller restarts the jobs from their checkpoints, and the
+    stop does not count as a failure of the job.
     """
     try:
         controller = StackFile.read(state).pids.get("localcluster")
@@ -41,9 +40,7 @@ def clean(state: Path, mark: Mark) -> int:
 
 
 def end_jobs(state: Path, grace: float = 2.0) -> int:
-    """End the jobs and the pool of the embedded cluster; returns their number. The controller must
-    have exited.
-    """
+    """End the jobs and the pool of the embedded cluster; returns their number. The controller must have exited."""
     from fleetmedic.localcluster.shutdown import shutdown
 
     try:

@@ -31,9 +31,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """A process to keep running. `health` is a URL that returns 200 if the process is ready; None:
-    no check.
-    """
+    """A process to keep running. `health` is a URL that returns 200 if the process is ready; None: no check."""
 
     name: str
     command: tuple[str, ...]
@@ -63,9 +61,7 @@ class ServiceProcess:
 
 
 def delay_after(deaths: Sequence[float], now: float) -> float:
-    """Return the back-off in seconds: 1, 2, 4 ... 30, by the number of exits in the last two
-    minutes.
-    """
+    """Return the back-off in seconds: 1, 2, 4 ... 30, by the number of exits in the last two minutes."""
     recent = sum(1 for at in deaths if at > now - LOOP_WINDOW)
     return min(LAST_DELAY, FIRST_DELAY * 2.0 ** min(max(recent, 1) - 1, 10))
 
@@ -224,9 +220,7 @@ class ServiceSupervisor:
             )
 
     def _stop_children(self, children: list[ServiceProcess]) -> None:
-        """Send TERM in reverse order and wait for each process; KILL those still running at the
-        deadline.
-        """
+        """Send TERM in reverse order and wait for each process; KILL those still running at the deadline."""
         deadline = time.monotonic() + STOP_SECONDS
         for child in reversed(children):
             if child.process is not None:
@@ -247,9 +241,7 @@ class ServiceSupervisor:
 
 
 def without_mark() -> dict[str, str]:
-    """Return this process's environment for a child, without the stack's mark and with no proxy for
-    loopback.
-    """
+    """Return this process's environment for a child, without the stack's mark and with no proxy for loopback."""
     environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
     for key in ("NO_PROXY", "no_proxy"):
         given = environment.get(key)

@@ -29,9 +29,7 @@ _HEALTH = {"prometheus": "/-/ready", "alertmanager": "/-/ready", "pool": "/healt
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """The status of one process. `trouble` is None if healthy. `uptime` is in seconds, None if
-    down.
-    """
+    """The status of one process. `trouble` is None if healthy. `uptime` is in seconds, None if down."""
 
     name: str
     trouble: str | None

@@ -22,9 +22,9 @@ class Tools:
     """The cluster, the data sources and the callbacks that an action may use during one step.
 
     `waited` returns the seconds since the step started. `other_signal` returns whether an alert of
-    another instrument than the incident's has arrived since then. `accused` returns whether one of
+    another instrument than the incident's has arrived since then. `alert_active` returns whether one of
     the incident's alerts is firing now. `confirm` checks right before the action whether the guards
-    still allow the step. `alone` returns whether disruptive steps must run one at a time.
+    still allow the step. `one_at_a_time` returns whether disruptive steps must run one at a time.
     """
 
     cluster: Cluster
@@ -33,14 +33,14 @@ class Tools:
     playbook: Playbook
     confirm: Callable[[Step], Awaitable[Verdict]]
     waited: Callable[[], float] = lambda: 0.0
-    heard: Callable[[], bool] = lambda: False
-    accused: Callable[[], bool] = lambda: False
-    alone: Callable[[], bool] = lambda: False
+    other_signal: Callable[[], bool] = lambda: False
+    alert_active: Callable[[], bool] = lambda: False
+    one_at_a_time: Callable[[], bool] = lambda: False
     watch: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Observation:
     """The result of one observation of a step.
 
     If `over` is true, the step has ended: successfully if `ok` is true, otherwise with a failure.
@@ -55,9 +55,7 @@ class Look:
 
 
 class Action(Protocol):
-    """One kind of step that the remediator can run. The number of concurrent `disruptive` actions
-    is limited.
-    """
+    """One kind of step that the remediator can run. The number of concurrent `disruptive` actions is limited."""
 
     @property
     def name(self) -> str: ...
@@ -65,14 +63,10 @@ class Action(Protocol):
     @property
     def disruptive(self) -> bool: ...
 
-    async def observe(self, step: Step, tools: Tools) -> Look:
-        """Check whether the action's effect is present. Raises ClusterError if the check is not
-        possible.
-        """
+    async def observe(self, step: Step, tools: Tools) -> Observation:
+        """Check whether the action's effect is present. Raises ClusterError if the check is not possible."""
         ...
 
     async def act(self, step: Step, tools: Tools) -> None:
-        """Cause the effect. Calling it again for the same step changes nothing. Raises
-        ClusterError.
-        """
+        """Cause the effect. Calling it again for the same step changes nothing. Raises ClusterError."""
         ...

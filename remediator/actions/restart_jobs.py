@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.actions.base import Look, Tools
+from remediator.actions.base import Observation, Tools
 from remediator.core.model import Step
 from remediator.crash_points import effect
 
@@ -26,14 +26,14 @@ class RestartJobs:
     name: str = "restart_jobs"
     disruptive: bool = True
 
-    async def observe(self, step: Step, tools: Tools) -> Look:
-        told: list[str] = []
+    async def observe(self, step: Step, tools: Tools) -> Observation:
+        texts: list[str] = []
         for job_id in step.jobs:
-            look = await _one(job_id, step, tools)
+            look = await _observe_job(job_id, step, tools)
             if not look.over:
                 return look
-            told.append(look.text)
-        return Look(True, " ".join(told) or "There was no job to move.")
+            texts.append(look.text)
+        return Observation(True, " ".join(texts) or "There was no job to move.")
 
     async def act(self, step: Step, tools: Tools) -> None:
         for job_id in step.jobs:
@@ -59,22 +59,24 @@ async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]
     return (step.target,) if moved else (step.target, *step.also)
 
 
-async def _one(job_id: str, step: Step, tools: Tools) -> Look:
+async def _observe_job(job_id: str, step: Step, tools: Tools) -> Observation:
     restarted = await tools.cluster.restarted(job_id, op_id=f"{step.op_id}-{job_id}")
     job = await tools.cluster.job(job_id)
     if job is None or job.finished:
-        return Look(True, f"{job_id} has ended.")
+        return Observation(True, f"{job_id} has ended.")
     if restarted and job.running:
         gpus = ",".join(map(str, job.gpus))
-        return Look(True, f"{job_id} runs on {job.node} GPUs {gpus}.")
+        return Observation(True, f"{job_id} runs on {job.node} GPUs {gpus}.")
     about_job = step.target.kind is TargetKind.JOB
     # Clusters name the state of a waiting job differently; a waiting job holds no GPUs.
     why = f": {job.reason}" if job.reason else ""
     if not about_job and tools.waited() > PATIENCE and _left(step.target, job.places()):
-        return Look(True, f"{job_id} has left {step.target} and waits for capacity elsewhere{why}.")
+        return Observation(
+            True, f"{job_id} has left {step.target} and waits for capacity elsewhere{why}."
+        )
     if not job.running and not job.places():
-        return Look(False, f"{job_id} waits for capacity{why}.")
-    return Look(False, f"{job_id} is {job.state}{why}.")
+        return Observation(False, f"{job_id} waits for capacity{why}.")
+    return Observation(False, f"{job_id} is {job.state}{why}.")
 
 
 def _left(target: Target, places: tuple[Target, ...]) -> bool:

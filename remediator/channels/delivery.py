@@ -1,9 +1,8 @@
 """Send Alertmanager's notifications to channels that Alertmanager does not support itself.
 
-Alertmanager sends each notification to the remediator's webhook. The response says whether the
-message was delivered. Alertmanager retries if a retry can help. URLs and secrets are read from
-their files for each message, so a new secret needs no restart. They appear in no error and no log
-line.
+Alertmanager sends each notification to the remediator's webhook. The response says whether the message was
+delivered. Alertmanager retries if a retry can help. URLs and secrets are read from their files for each
+message, so a new secret needs no restart. They appear in no error and no log line.
 """
 
 from __future__ import annotations
@@ -31,9 +30,7 @@ _TOKEN_MARGIN = 300.0  # seconds: WeChat's token is renewed this long before it 
 
 
 class NotDelivered(Exception):  # noqa: N818
-    """The message was not delivered. The text is one sentence; `again` says whether a retry can
-    help.
-    """
+    """The message was not delivered. The text is one sentence; `again` says whether a retry can help."""
 
     def __init__(self, sentence: str, *, again: bool) -> None:
         super().__init__(sentence)
@@ -42,9 +39,7 @@ class NotDelivered(Exception):  # noqa: N818
 
 @dataclass(slots=True)
 class Delivery:
-    """The channels through which the remediator sends notifications. Create it with
-    `open_channels`.
-    """
+    """The channels through which the remediator sends notifications. Create it with `open_channels`."""
 
     channels: Mapping[str, Channel]
     templates: Mapping[str, jinja2.Template]
@@ -57,9 +52,7 @@ class Delivery:
         return name in self.channels
 
     async def deliver(self, name: str, group: ChannelAlertGroup) -> None:
-        """Send an alert group through a channel. Raises NotDelivered, or KeyError for an unknown
-        channel.
-        """
+        """Send an alert group through a channel. Raises NotDelivered, or KeyError for an unknown channel."""
         channel = self.channels[name]
         try:
             if isinstance(channel, WeChat):
@@ -90,17 +83,15 @@ class Delivery:
         await self._post(url, message, headers, channel.success, channel.method)
 
     async def _wechat(self, name: str, channel: WeChat, group: ChannelAlertGroup) -> None:
-        """Send a message through a WeCom application, with its cached access token (valid for two
-        hours).
-        """
+        """Send a message through a WeCom application, with its cached access token (valid for two hours)."""
         base = channel.url.rstrip("/")
         token, until = self._tokens.get(name, ("", 0.0))
         if self.now() >= until:
             ask = {"corpid": channel.corp_id, "corpsecret": _secret(channel.secret_file)}
             answer = await self.sender.exchange("GET", f"{base}/gettoken", params=ask)
-            said = _answer(*answer, "errcode=0")
-            token = str(said.get("access_token", ""))
-            until = self.now() + float(said.get("expires_in", 7200)) - _TOKEN_MARGIN
+            decoded = _confirmed(*answer, "errcode=0")
+            token = str(decoded.get("access_token", ""))
+            until = self.now() + float(decoded.get("expires_in", 7200)) - _TOKEN_MARGIN
         text = fill(self.templates[name], group, f"channel {name}", Signature())
         body = {
             "touser": channel.to_user,
@@ -118,7 +109,7 @@ class Delivery:
                 content=msgspec.json.encode(body),
                 headers={"Content-Type": _JSON},
             )
-            _answer(*answer, "errcode=0")
+            _confirmed(*answer, "errcode=0")
         except NotDelivered:
             self._tokens.pop(name, None)  # the token may have been revoked
             raise
@@ -129,7 +120,7 @@ class Delivery:
     ) -> None:
         headers = {"Content-Type": _JSON} | headers
         answer = await self.sender.exchange(method, url, content=message, headers=headers)
-        _answer(*answer, success)
+        _confirmed(*answer, success)
 
 
 def open_channels(given: Notifications, sender: Notifier) -> Delivery:
@@ -211,10 +202,8 @@ def _check_json(message: bytes, where: str) -> None:
         ) from None
 
 
-def _answer(status: int, body: bytes, success: str) -> dict[str, Any]:
-    """Return the decoded JSON of a response that confirms the delivery. Raises NotDelivered
-    otherwise.
-    """
+def _confirmed(status: int, body: bytes, success: str) -> dict[str, Any]:
+    """Return the decoded JSON of a response that confirms the delivery. Raises NotDelivered otherwise."""
     if not 200 <= status < 300:
         again = status >= 500 or status in TRY_AGAIN
         raise NotDelivered(f"The service returned status {status}.", again=again)
@@ -222,12 +211,12 @@ def _answer(status: int, body: bytes, success: str) -> dict[str, Any]:
         return {}
     key, _, wanted = success.partition("=")
     try:
-        said = msgspec.json.decode(body, type=dict[str, Any])
+        decoded = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise NotDelivered("The service returned invalid JSON.", again=True) from None
-    if str(said.get(key)) != wanted:
-        what = f"{key} is {str(said.get(key))[:40]}"
+    if str(decoded.get(key)) != wanted:
+        what = f"{key} is {str(decoded.get(key))[:40]}"
         raise NotDelivered(
             f"The service refused the message: {what}, expected {wanted}.", again=True
         )
-    return said
+    return decoded

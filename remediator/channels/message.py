@@ -1,8 +1,7 @@
 """Render messages for alert groups from Alertmanager. Pure functions.
 
-Labels and annotations are untrusted input. Templates must use `tojson` for values in JSON, and
-`line` or `markdown` for text that people read, so that the input cannot add lines, links or
-mentions.
+Labels and annotations are untrusted input. Templates must use `tojson` for values in JSON, and `line` or
+`markdown` for text that people read, so that the input cannot add lines, links or mentions.
 """
 
 from __future__ import annotations
@@ -57,18 +56,14 @@ class ChannelAlertGroup(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The timestamp and signature that a service requires in the message; empty if it requires
-    none.
-    """
+    """The timestamp and signature that a service requires in the message; empty if it requires none."""
 
     timestamp: str = ""
     sign: str = ""
 
 
 def read(body: bytes) -> ChannelAlertGroup:
-    """Decode the alert group of a webhook payload. Raises UserError with the path of the invalid
-    field.
-    """
+    """Decode the alert group of a webhook payload. Raises UserError with the path of the invalid field."""
     return parse_json(body, ChannelAlertGroup, "body")
 
 
@@ -79,9 +74,7 @@ def line(text: object) -> str:
 
 
 def markdown(text: object) -> str:
-    """Return the text on one line, without characters that create links, tags or mentions in
-    Markdown.
-    """
+    """Return the text on one line, without characters that create links, tags or mentions in Markdown."""
     return line(text).translate(_HARMLESS)
 
 

@@ -22,9 +22,7 @@ from fleetmedic.kernel.labels import Target, TargetKind
 
 
 class Capability(StrEnum):
-    """The optional operations of a cluster. Every cluster lists nodes and jobs, and quarantines
-    nodes.
-    """
+    """The optional operations of a cluster. Every cluster lists nodes and jobs, and quarantines nodes."""
 
     GPU_QUARANTINE = "gpu_quarantine"
     GPU_RESET = "gpu_reset"
@@ -71,9 +69,8 @@ class QuarantineFacts:
 class GpuFacts:
     """One GPU as the cluster reports it.
 
-    `quarantine` is the quarantine of this GPU only; its node can have its own. `job_id` is the job
-    that holds the GPU. `marked` is a problem that the cluster itself reports, such as "different
-    jobs keep failing here".
+    `quarantine` is the quarantine of this GPU only; its node can have its own. `job_id` is the job that holds
+    the GPU. `marked` is a problem that the cluster itself reports, such as "different jobs keep failing here".
     """
 
     index: int
@@ -102,9 +99,8 @@ class NodeFacts:
 class JobFacts:
     """One job. `node` and `gpus` are what it holds now: None and () while it waits for placement.
 
-    `state` is the cluster's own name of the state, for people only; the remediator uses `running`
-    and `finished`. `attempts` counts the attempts of the cluster's retry policy; `restarts` counts
-    every restart.
+    `state` is the cluster's own name of the state, for people only; the remediator uses `running` and
+    `finished`. `attempts` counts the attempts of the cluster's retry policy; `restarts` counts every restart.
     """
 
     job_id: str
@@ -162,8 +158,7 @@ class InstanceLock:
 class Cluster(Protocol):
     """The interface of a cluster. Calls raise ClusterError and its subclasses only.
 
-    In every method, `target` is a GPU or a node. An unknown target raises a ClusterError that is
-    not transient.
+    In every method, `target` is a GPU or a node. An unknown target raises a ClusterError that is not transient.
     """
 
     name: str
@@ -210,9 +205,8 @@ class Cluster(Protocol):
     async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
         """Stop a job and restart it elsewhere from its checkpoint, without counting an attempt.
 
-        Returns when the cluster has accepted the request. If `exclude` is empty, the job's current
-        GPUs or node are excluded. A job is not restarted if it has finished or uses nothing that is
-        excluded.
+        Returns when the cluster has accepted the request. If `exclude` is empty, the job's current GPUs or node
+        are excluded. A job is not restarted if it has finished or uses nothing that is excluded.
         """
         self._lacks("restart a job")
 
@@ -264,20 +258,17 @@ class Cluster(Protocol):
     async def lock(
         self, installation: str, *, ttl: float, host: str, take_over: str = ""
     ) -> InstanceLock:
-        """Acquire or renew the cluster's lock for an installation, in one atomic step in the
-        cluster's store.
+        """Acquire or renew the cluster's lock for an installation, in one atomic step in the cluster's store.
 
-        The request succeeds if the lock is free, already belongs to this installation, or was not
-        renewed for `ttl` seconds by the store's clock. With a reason in `take_over` it always
-        succeeds. Returns the holder after the request; compare its `installation` with your own id.
-        There is no op_id, because a repeated call only renews the lock.
+        The request succeeds if the lock is free, already belongs to this installation, or was not renewed for
+        `ttl` seconds by the store's clock. With a reason in `take_over` it always succeeds. Returns the holder
+        after the request; compare its `installation` with your own id. There is no op_id, because a repeated
+        call only renews the lock.
         """
         self._lacks("lock itself for one remediator")
 
     async def close(self) -> None:
-        """Close open resources. The cluster cannot be used afterwards. Most adapters have nothing
-        to close.
-        """
+        """Close open resources. The cluster cannot be used afterwards. Most adapters have nothing to close."""
         return
 
     def _lacks(self, verb: str) -> NoReturn:

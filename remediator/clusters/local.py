@@ -44,9 +44,7 @@ _HARDWARE = frozenset({Capability.GPU_RESET, Capability.REBOOT, Capability.PROBE
 
 
 class LocalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The settings `cluster.local` in remediator.yml. `burn_in` is the duration of a test under
-    load.
-    """
+    """The settings `cluster.local` in remediator.yml. `burn_in` is the duration of a test under load."""
 
     cluster_dir: str
     hardware_dir: str | None = None

@@ -1,9 +1,8 @@
-"""A fake cluster in memory, for tests and experiments.
+"""A fake cluster in memory, for tests and experiments. It follows the contract of `Cluster`.
 
-It follows the contract of `Cluster`: jobs hold GPUs, quarantined hardware gets no jobs, an
-unhealthy GPU fails its test until the right repair, and each operation is done once. Operations
-finish instantly here; on a real cluster they take time. Tests use the synchronous methods to set up
-the state; the remediator uses the async methods only.
+Jobs hold GPUs, quarantined hardware gets no jobs, and an unhealthy GPU fails its test until the
+right repair. Operations finish instantly here; on a real cluster they take time. Tests use the
+synchronous methods to set up the state; the remediator uses the async methods only.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ class _Workload:
 class MemoryCluster(Cluster):
     """A cluster in memory with `nodes` nodes named node1, node2 ..., each with `gpus` GPUs.
 
-    As on a real cluster, an operation that is not in `capabilities` raises Unsupported.
+    An operation that is not in `capabilities` raises Unsupported.
     """
 
     def __init__(
@@ -128,10 +127,7 @@ class MemoryCluster(Cluster):
         return tuple(self._effects)
 
     def submit(self, job_id: str, *, gpus: int = 1, on: Target | None = None) -> None:
-        """Add a job. It starts at once if GPUs are free, otherwise it waits.
-
-        `on` is a GPU on which the job starts regardless of other jobs.
-        """
+        """Add a job, which waits if no GPU is free. On the GPU `on` it starts regardless of others."""
         job = self._jobs[job_id] = _Job(wanted=gpus)
         if on is not None and on.gpu is not None:
             job.node, job.gpus, job.state = on.name, (on.gpu,), "RUNNING"
@@ -142,7 +138,7 @@ class MemoryCluster(Cluster):
         self._end(self._jobs[job_id], "COMPLETED", "")
 
     def make_unhealthy(self, target: Target, *, heals_by: HealsBy = "reset") -> None:
-        """Make a GPU, or every GPU of a node, fail its tests until the repair `heals_by`."""
+        """Make a GPU, or all GPUs of a node, fail tests until the repair `heals_by`."""
         for gpu in self._gpus(target):
             gpu.sick, gpu.heals_by = True, heals_by
 
@@ -303,10 +299,7 @@ class MemoryCluster(Cluster):
             self._need(Capability.GPU_QUARANTINE, "quarantine a single GPU")
 
     def _take(self, op_id: str, verb: str, subject: object) -> bool:
-        """Record an operation; returns whether it is new.
-
-        Raises ClusterError if the `op_id` was used for another operation or object.
-        """
+        """Record an operation; returns whether it is new. Raises ClusterError if the op_id was used otherwise."""
         if op_id in self._taken and self._taken[op_id] != f"{verb} {subject}":
             raise ClusterError(f"the op_id {op_id!r} was already used for {self._taken[op_id]!r}.")
         new = op_id not in self._taken

@@ -1,7 +1,6 @@
 """List the cluster adapters.
 
-A new adapter needs one file in this folder and one line here. Only the composition root reads this
-list.
+A new adapter needs one file in this folder and one line here. Only the composition root reads this list.
 """
 
 from __future__ import annotations

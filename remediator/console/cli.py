@@ -1,6 +1,4 @@
-"""Define the commands `fleetmedic incidents` and `fleetmedic why`, which query a running
-remediator.
-"""
+"""Define the commands `fleetmedic incidents` and `fleetmedic why`, which query a running remediator."""
 
 from __future__ import annotations
 
@@ -155,9 +153,9 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
         raise UserError(
             f"{remediator.url} is not a remediator, or runs an older version; check --url."
         ) from None
-    _say_pause(answer.pause)
+    _print_pause(answer.pause)
     if not answer.decisions:
-        click.echo(_nothing(remediator, wanted, answer.text))
+        click.echo(_no_decisions(remediator, wanted, answer.text))
         return
     rows(("time", "reason", "why", "incident"), _shortened(answer.decisions, limit), STYLES)
 
@@ -165,8 +163,7 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
 def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str, str, str]]:
     """Return the latest `limit` decisions as table rows.
 
-    The first decision of the latest incident is always included. A row counts the decisions left
-    out.
+    The first decision of the latest incident is always included. A row counts the decisions left out.
     """
     lines = [(moment(one.at), one.reason, one.text, one.incident or "") for one in decisions]
     left_out = len(lines) - limit
@@ -181,10 +178,8 @@ def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str,
     return [*begun, *gap, *lines[-limit:]]
 
 
-def _nothing(remediator: RemediatorClient, target: Target, said: str) -> str:
-    """Return the text for a target without decisions: the server's text, or a hint to incidents of
-    its GPUs.
-    """
+def _no_decisions(remediator: RemediatorClient, target: Target, said: str) -> str:
+    """Return the text for a target without decisions: the server's text, or a hint to incidents of its GPUs."""
     if target.kind is TargetKind.NODE:
         found = remediator.get("/api/v1/incidents", IncidentsResponse).incidents
         gpus = sorted({one.target for one in found if one.target.startswith(f"gpu/{target.name}/")})
@@ -194,7 +189,7 @@ def _nothing(remediator: RemediatorClient, target: Target, said: str) -> str:
     return clean(said) or f"No decision about {target}: no alert named it."
 
 
-def _say_pause(pause: PauseDoc | None) -> None:
+def _print_pause(pause: PauseDoc | None) -> None:
     """Print a line above the output if the remediator is paused."""
     if line := pause_line(pause):
         click.echo(line)
@@ -210,7 +205,7 @@ def _list(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
         raise UserError(
             f"{remediator.url} is not a remediator, or runs an older version; check --url."
         ) from None
-    _say_pause(answer.pause)
+    _print_pause(answer.pause)
     found = answer.incidents
     day_ago = time.time() - DAY
     shown = [one for one in found if ended or one.state not in ENDED or one.since > day_ago]

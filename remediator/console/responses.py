@@ -1,6 +1,4 @@
-"""The response types of the HTTP API, with the fields that the console shows. Other fields are
-ignored.
-"""
+"""The response types of the HTTP API, with the fields that the console shows. Other fields are ignored."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Decide what to do next for an incident, given the incident, its playbook, the facts and the time.
 
-This module is pure. The engine gathers the facts, calls `decide`, writes the decision to the
-journal, carries it out, and calls `decide` again. While an announced step has no outcome, the
-engine observes that step first.
+This module is pure. The engine gathers the facts, calls `decide`, writes the decision to the journal, carries
+it out, and calls `decide` again. While an announced step has no outcome, the engine observes that step first.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ def _triaged(case: Case) -> Decision:
 
 def _untouched(case: Case) -> bool:
     """Return whether the incident has taken no action except notifications."""
-    told_only = all(run.step.action == "notify" for run in case.incident.counted())
+    told_only = all(run.step.action == "notify" for run in case.incident.counted_steps())
     return told_only and not case.incident.quarantined and case.facts.quarantine_owner != OWNER
 
 
@@ -160,9 +159,7 @@ def _quarantine(case: Case) -> Decision:
 
 
 def _held(case: Case) -> Decision:
-    """Decide in state HELD as in state TRIAGED, and return to TRIAGED when the guards allow the
-    step.
-    """
+    """Decide in state HELD as in state TRIAGED, and return to TRIAGED when the guards allow the step."""
     answer = _triaged(case)
     if isinstance(answer, Hold):
         return answer

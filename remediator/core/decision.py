@@ -22,9 +22,7 @@ class Case:
 
     @property
     def level(self) -> Level:
-        """Return the automation level in force: the lower of the incident's level and the
-        configured maximum.
-        """
+        """Return the automation level in force: the lower of the incident's level and the configured maximum."""
         return min(self.incident.level, self.facts.level, key=lambda level: level.rank)
 
 
@@ -54,9 +52,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Do not run the step now, because a guard blocks it. Decide again at `until`, or when new data
-    arrives.
-    """
+    """Do not run the step now, because a guard blocks it. Decide again at `until`, or when new data arrives."""
 
     reason: Reason
     text: str = ""
@@ -73,9 +69,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Rehearse:
-    """Record the actions that the automation level does not allow. `texts` has one text for each
-    action.
-    """
+    """Record the actions that the automation level does not allow. `texts` has one text for each action."""
 
     actions: tuple[str, ...]
     reason: Reason

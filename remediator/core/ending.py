@@ -11,8 +11,7 @@ from remediator.core.reasons import Reason, sentence
 def give_up(case: Case, reason: Reason, text: str = "") -> Decision:
     """Stop automatic actions and leave the rest to a person.
 
-    An incident with quarantined targets becomes ESCALATED and stays open. Other incidents become
-    FAILED.
+    An incident with quarantined targets becomes ESCALATED and stays open. Other incidents become FAILED.
     """
     if case.incident.quarantined:
         return Move(IncidentState.ESCALATED, reason, text)
@@ -41,8 +40,8 @@ def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
     """
     if not case.incident.rehearsed:
         return Rehearse(actions, Reason.LEVEL)
-    if telling := notify_once(case, "level"):
-        return telling
+    if notification := notify_once(case, "level"):
+        return notification
     if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     return Wait()
@@ -54,8 +53,8 @@ def decide_escalated(case: Case) -> Decision:
     If a GPU could not be repaired, its node is released for its other GPUs. The node stays
     quarantined if the outcome of its reboot is unknown.
     """
-    if telling := notify_once(case, "escalated"):
-        return telling
+    if notification := notify_once(case, "escalated"):
+        return notification
     if _healthy_later(case):
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     node = plan.node_of(case.incident.target)
@@ -81,14 +80,13 @@ def decide_escalated(case: Case) -> Decision:
 def _healthy_later(case: Case) -> bool:
     """Return whether to test the target again, because its alerts are over.
 
-    True for a target without a test result (UNVERIFIABLE), or with too few signals and no repair so
-    far.
+    True for a target without a test result (UNVERIFIABLE), or with too few signals and no repair so far.
     """
     incident = case.incident
     unseen = incident.reason is Reason.UNVERIFIABLE
     doubt = unseen or (incident.reason is Reason.WITNESSES and incident.repaired_at is None)
     waited = case.now - incident.since >= case.limits.watch
-    few = sum(run.step.action == "verify" for run in incident.counted()) < plan.MOST_TESTS
+    few = sum(run.step.action == "verify" for run in incident.counted_steps()) < plan.MOST_TESTS
     kept = incident.target in incident.quarantined
     return doubt and kept and waited and few and not case.facts.firing
 
@@ -119,11 +117,9 @@ def decide_release(case: Case) -> Decision:
 
 
 def notify_long_hold(case: Case, decision: Decision) -> Decision:
-    """Return a notification, once per reason, if the decision is a long hold; otherwise the
-    decision.
+    """Return a notification, once per reason, if the decision is a long hold; otherwise the decision.
 
-    A hold that affects many incidents has a `group`; `notices` sends one message for the group
-    instead.
+    A hold that affects many incidents has a `group`; `notices` sends one message for the group instead.
     """
     incident = case.incident
     if not isinstance(decision, Hold) or decision.group or incident.level is Level.OBSERVE:

@@ -44,9 +44,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of the journal. `at` is Unix seconds; `seq` is 0 until the journal assigns a
-    number.
-    """
+    """One event of the journal. `at` is Unix seconds; `seq` is 0 until the journal assigns a number."""
 
     kind: Kind
     at: float
@@ -137,11 +135,10 @@ def step_event(
     passed: bool | None = None,
     dead: bool = False,
 ) -> Event:
-    """Return the event for a step that was announced, is done, has failed, or was withdrawn before
-    it started.
+    """Return the event for a step that was announced, is done, has failed, or was withdrawn before it started.
 
-    The event of an announced step has all data that is needed to continue after a crash. `dead`:
-    the target was lost or hung when it was quarantined.
+    The event of an announced step has all data that is needed to continue after a crash. `dead`: the target was
+    lost or hung when it was quarantined.
     """
     data: dict[str, Any] = {
         "action": step.action,

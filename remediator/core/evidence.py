@@ -28,8 +28,7 @@ class AlertStatus(StrEnum):
 class Evidence:
     """The status of one or several alerts, with its reason and a text.
 
-    `group` identifies a common cause of many incidents, such as one silence; people get one message
-    for it.
+    `group` identifies a common cause of many incidents, such as one silence; people get one message for it.
     """
 
     standing: AlertStatus
@@ -61,22 +60,21 @@ def unknown(text: str) -> Evidence:
 
 
 def combine_signals(
-    signs: Iterable[AlertSignal], *, repaired_at: float, tested_sick: bool
+    signals: Iterable[AlertSignal], *, repaired_at: float, tested_sick: bool
 ) -> Evidence:
     """Combine the status of an incident's alerts into one.
 
-    Active if one alert is active; otherwise withheld (silenced, inhibited, muted) or unknown if one
-    alert is. If all alerts are over, the result is still active after an event or a failed test
-    (`tested_sick`) since the last repair (`repaired_at`, Unix seconds). Events before the repair
-    are ignored.
+    Active if one alert is active; otherwise withheld (silenced, inhibited, muted) or unknown if one alert is.
+    If all alerts are over, the result is still active after an event or a failed test (`tested_sick`) since the
+    last repair (`repaired_at`, Unix seconds). Events before the repair are ignored.
     """
     found: list[Evidence] = []
-    for sign in signs:
-        if sign.event_at is None:
-            found.append(sign.evidence)
-        elif sign.event_at > repaired_at:
-            over = sign.evidence.standing is AlertStatus.OVER and sign.confirmed
-            found.append(ACTIVE if over else sign.evidence)
+    for signal in signals:
+        if signal.event_at is None:
+            found.append(signal.evidence)
+        elif signal.event_at > repaired_at:
+            over = signal.evidence.standing is AlertStatus.OVER and signal.confirmed
+            found.append(ACTIVE if over else signal.evidence)
     if tested_sick:
         # A failed test decides only if no alert is silenced and Alertmanager has answered.
         found.append(
@@ -91,9 +89,7 @@ def tested_sick(incident: Incident) -> bool:
 
 
 def latest_evidence(incident: Incident, event_at: float | None) -> float | None:
-    """Return the time of the latest event or failed test since the last repair (Unix seconds), or
-    None.
-    """
+    """Return the time of the latest event or failed test since the last repair (Unix seconds), or None."""
     times = [event_at, *_failed_tests(incident)]
     return max((at for at in times if at is not None), default=None)
 
@@ -101,7 +97,7 @@ def latest_evidence(incident: Incident, event_at: float | None) -> float | None:
 def _failed_tests(incident: Incident) -> Iterator[float]:
     """Yield the end time of each test that failed since the last repair (Unix seconds)."""
     since = incident.repaired_at or 0.0
-    for run in incident.counted():
+    for run in incident.counted_steps():
         ended = run.ended or 0.0
         if run.step.action == "verify" and run.passed is False and ended >= since:
             yield ended

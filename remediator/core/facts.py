@@ -1,6 +1,4 @@
-"""The data types that describe the environment of an incident. The engine fills them before it
-decides.
-"""
+"""The data types that describe the environment of an incident. The engine fills them before it decides."""
 
 from __future__ import annotations
 
@@ -27,8 +25,7 @@ class TargetJob:
 
 @dataclass(frozen=True, slots=True)
 class PoolFacts:
-    """The size of the target's pool, and the number of GPUs and nodes that the remediator keeps out
-    of service.
+    """The size of the target's pool, and the number of GPUs and nodes that the remediator keeps out of service.
 
     `recent` has the times of quarantines (Unix seconds).
     """
@@ -56,9 +53,7 @@ class SensorFacts:
 
 @dataclass(frozen=True, slots=True)
 class ScalingFacts:
-    """The replicas of a scalable workload, their limits, and the number of waiting requests (None:
-    unknown).
-    """
+    """The replicas of a scalable workload, their limits, and the number of waiting requests (None: unknown)."""
 
     wanted: int
     ready: int
@@ -113,8 +108,8 @@ class Facts:
 
     Alerts: `evidence` is the combined status of the incident's alerts. `alerts_active`: an alert is
     firing now, past events excluded. `event_at` is the time of the latest event that still counts
-    (Unix seconds). `heard_lately`: an alert was received so recently that it needs no confirmation.
-    `accused` is the hardware that active alerts report as unhealthy. `siblings` is the number of
+    (Unix seconds). `recently_received`: an alert was received so recently that it needs no confirmation.
+    `reported_hardware` is the hardware that active alerts report as unhealthy. `siblings` is the number of
     the node's other GPUs that failed at about the same time.
 
     Target: `known`: the cluster responds and knows the target. `dead`: the target is certainly lost
@@ -130,12 +125,12 @@ class Facts:
     evidence: Evidence = ACTIVE
     alerts_active: bool = True
     event_at: float | None = None
-    heard_lately: bool = True
+    recently_received: bool = True
     identity: Identity = Identity()
     stops: Stops = Stops()
     capabilities: frozenset[str] = EVERYTHING
     dead: bool = False
-    accused: tuple[Target, ...] = ()
+    reported_hardware: tuple[Target, ...] = ()
     job_known: bool = True
     widens: bool = True
     quarantine_owner: str | None = None

@@ -47,10 +47,9 @@ class Verdict:
 class Limits:
     """The limits of the guards from remediator.yml, in seconds and percent.
 
-    `notice`: people are notified when an incident is held for this long. `pin`: a target that a
-    person released is not quarantined again for this long. `watch`: metrics must be healthy for
-    this long before hardware with running jobs is released. `calm`: a storm ends when the pool has
-    stayed below the limit for this long.
+    `notice`: people are notified when an incident is held for this long. `pin`: a target that a person released
+    is not quarantined again for this long. `watch`: metrics must be healthy for this long before hardware with
+    running jobs is released. `calm`: a storm ends when the pool has stayed below the limit for this long.
     """
 
     max_out_percent: float = 10.0
@@ -127,9 +126,7 @@ def alert_active(evidence: Evidence) -> Verdict:
 
 
 def steady_clock(stops: Stops, now: float) -> Verdict:
-    """Hold a disruptive step for some time after a jump of the wall clock, when times are
-    unreliable.
-    """
+    """Hold a disruptive step for some time after a jump of the wall clock, when times are unreliable."""
     if not stops.clock:
         return ALLOWED
     return _everywhere(Reason.CLOCK_JUMP, stops.clock, now + stops.clock_left)
@@ -148,9 +145,7 @@ def not_pinned(stops: Stops) -> Verdict:
 
 
 def node_free(stops: Stops, others: tuple[str, ...]) -> Verdict:
-    """Hold a reboot if a person returned the node to service, or another owner quarantined one of
-    its GPUs.
-    """
+    """Hold a reboot if a person returned the node to service, or another owner quarantined one of its GPUs."""
     if stops.node_pinned:
         return _hold(Reason.PINNED, stops.node_pinned, stops.node_pinned_until)
     if others:
@@ -192,8 +187,7 @@ def level(needed: Level, in_force: Level) -> Verdict:
 
 
 def budget_out(what: str, out: int, total: int, limits: Limits) -> Verdict:
-    """Hold a quarantine if max_out_percent of the pool, and at least one target, is already out of
-    service.
+    """Hold a quarantine if max_out_percent of the pool, and at least one target, is already out of service.
 
     `out` is the number of targets that the remediator keeps out of service before this step.
     """
@@ -246,8 +240,7 @@ def dead_man(sensors: SensorFacts, limits: Limits) -> Verdict:
 
 
 def monitoring_up(sensors: SensorFacts, limits: Limits) -> Verdict:
-    """Hold a disruptive step unless Prometheus responds and enough of the pool's other exporters
-    are up.
+    """Hold a disruptive step unless Prometheus responds and enough of the pool's other exporters are up.
 
     `exporters_up_percent` 0 disables the check.
     """
@@ -271,9 +264,7 @@ def independent_signals(seen: frozenset[str], needed: int) -> Verdict:
 
 
 def held_long_enough(opened: float, limits: Limits, now: float) -> Verdict:
-    """Hold a disruptive step briefly after the first alert, so that alerts of a larger fault can
-    arrive.
-    """
+    """Hold a disruptive step briefly after the first alert, so that alerts of a larger fault can arrive."""
     if now >= opened + limits.hold:
         return ALLOWED
     return _hold(Reason.HOLD, until=opened + limits.hold)

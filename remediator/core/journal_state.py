@@ -61,9 +61,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A person's decision to return a target to service or to keep it out: who, why, when (Unix
-    seconds).
-    """
+    """A person's decision to return a target to service or to keep it out: who, why, when (Unix seconds)."""
 
     by: str
     why: str
@@ -80,9 +78,7 @@ class Storm:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A queued notification. `settled`: hashes of the addresses that received it or for which it
-    expired.
-    """
+    """A queued notification. `settled`: hashes of the addresses that received it or for which it expired."""
 
     op_id: str
     at: float
@@ -139,7 +135,7 @@ class JournalState:
         """Return the firing alerts that have not been decided on, oldest first."""
         return tuple(one.alert for one in self.episodes.values() if one.undecided)
 
-    def known(self, alert: Alert) -> bool:
+    def has_recorded(self, alert: Alert) -> bool:
         """Return whether the journal already has this episode with this status, so that the alert
         is a duplicate.
         """
@@ -152,9 +148,7 @@ class JournalState:
         return any(record is not None and record.alert.firing for record in records)
 
     def recurrence(self, target: Target, since: float) -> int:
-        """Return how often the target was repaired and returned to service since `since` (Unix
-        seconds).
-        """
+        """Return how often the target was repaired and returned to service since `since` (Unix seconds)."""
         return sum(
             1
             for one in self.incidents.values()
@@ -190,17 +184,15 @@ class JournalState:
     def _resume(self, event: Event) -> None:
         self.pause = None
 
-    def _storm(self, event: Event) -> None:
+    def _begin_storm(self, event: Event) -> None:
         self.storms[event.data["pool"]] = Storm(event.at, event.text)
 
-    def _calm(self, event: Event) -> None:
+    def _end_storm(self, event: Event) -> None:
         self.storms.pop(event.data["pool"], None)
         self.storm_ended[event.data["pool"]] = event.at
 
-    def _post(self, event: Event) -> None:
-        """Queue a message until every address has received it; drop messages older than
-        KEEP_MESSAGES.
-        """
+    def _queue_message(self, event: Event) -> None:
+        """Queue a message until every address has received it; drop messages older than KEEP_MESSAGES."""
         data = event.data
         if "body" not in data:  # written by an earlier version, which sent messages at once
             return
@@ -212,7 +204,7 @@ class JournalState:
         if data.get("group"):
             self.groups[data["group"]] = event.at
 
-    def _settle(self, event: Event) -> None:
+    def _record_delivery(self, event: Event) -> None:
         message = self.outbox.get(event.data["op_id"])
         if message is not None:
             settled = message.settled | {event.data["address"]}
@@ -233,11 +225,9 @@ class JournalState:
             self.episodes[alert.key] = replace(before, alert=alert)
 
     def _began_again(self, before: EpisodeRecord, alert: Alert) -> bool:
-        """Return whether an alert fires again that was resolved before the remediator took any
-        action.
+        """Return whether an alert fires again that was resolved before the remediator took any action.
 
-        Alertmanager loses its alerts in a restart and omits silenced alerts, so the same episode
-        can return.
+        Alertmanager loses its alerts in a restart and omits silenced alerts, so the same episode can return.
         """
         incident = self.incidents.get(before.incident or "")
         idle = incident is not None and incident.ended and incident.reason is Reason.RESOLVED_FIRST
@@ -297,9 +287,9 @@ _FOLDS: dict[Kind, Callable[[JournalState, Event], None]] = {
     Kind.SUPPRESSED: JournalState._suppress,
     Kind.PAUSED: JournalState._pause,
     Kind.RESUMED: JournalState._resume,
-    Kind.NOTIFIED: JournalState._post,
-    Kind.DELIVERED: JournalState._settle,
+    Kind.NOTIFIED: JournalState._queue_message,
+    Kind.DELIVERED: JournalState._record_delivery,
     Kind.ORDERED: JournalState._pin_ordered,
-    Kind.STORM_BEGAN: JournalState._storm,
-    Kind.STORM_ENDED: JournalState._calm,
+    Kind.STORM_BEGAN: JournalState._begin_storm,
+    Kind.STORM_ENDED: JournalState._end_storm,
 }

@@ -64,9 +64,7 @@ class FaultClass(StrEnum):
 
 
 class StepState(StrEnum):
-    """The state of a step. WITHDRAWN: announced but not started, so it does not count as an
-    attempt.
-    """
+    """The state of a step. WITHDRAWN: announced but not started, so it does not count as an attempt."""
 
     PREPARED = "PREPARED"
     DONE = "DONE"
@@ -120,8 +118,7 @@ class Episode:
 class Rung:
     """One repair in a playbook's `ladder`.
 
-    It is tried at most `max_attempts` times in `window` seconds, with `cooldown` seconds between
-    two attempts.
+    It is tried at most `max_attempts` times in `window` seconds, with `cooldown` seconds between two attempts.
     """
 
     action: str
@@ -133,8 +130,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class JobsPlan:
-    """The part of a playbook about jobs on the target: whether to signal and restart them, and the
-    limits.
+    """The part of a playbook about jobs on the target: whether to signal and restart them, and the limits.
 
     Times are in seconds. `grace` is the maximum wait for a checkpoint.
     """
@@ -163,9 +159,8 @@ class VerifyPlan:
 class ScalePlan:
     """The part of a playbook about scaling a workload.
 
-    `step` is the number of replicas per step, negative to remove replicas. `per_replica` is the
-    number of waiting requests allowed per replica. `cooldown` is the number of seconds between two
-    steps.
+    `step` is the number of replicas per step, negative to remove replicas. `per_replica` is the number of
+    waiting requests allowed per replica. `cooldown` is the number of seconds between two steps.
     """
 
     step: int
@@ -287,17 +282,15 @@ class Incident:
         return next((run for run in self.steps if run.state is StepState.PREPARED), None)
 
     @property
-    def present(self) -> tuple[Reason, str]:
+    def current_reason(self) -> tuple[Reason, str]:
         """Return the current reason and text: those of the hold while the incident is held."""
         return (self.held, self.held_text) if self.held else (self.reason, self.text)
 
     def attempts(self, step_id: str) -> int:
-        """Return how often a step was announced, including withdrawn steps and steps before a
-        retry.
-        """
+        """Return how often a step was announced, including withdrawn steps and steps before a retry."""
         return sum(run.step.id == step_id for run in self.steps)
 
-    def counted(self, first: int = 0) -> tuple[StepRun, ...]:
+    def counted_steps(self, first: int = 0) -> tuple[StepRun, ...]:
         """Return the steps that count, oldest first: neither withdrawn nor before index `first` or
         the last retry.
         """
@@ -306,16 +299,16 @@ class Incident:
 
     def runs(self, step_id: str) -> tuple[StepRun, ...]:
         """Return all runs of a step that count, oldest first."""
-        return tuple(run for run in self.counted() if run.step.id == step_id)
+        return tuple(run for run in self.counted_steps() if run.step.id == step_id)
 
     def last(self, step_id: str) -> StepRun | None:
         """Return the latest run of a step, or None."""
         runs = self.runs(step_id)
         return runs[-1] if runs else None
 
-    def here(self, step_id: str) -> StepRun | None:
+    def last_in_state(self, step_id: str) -> StepRun | None:
         """Return the latest run of a step since the incident entered its current state, or None."""
-        runs = [run for run in self.counted(self.mark) if run.step.id == step_id]
+        runs = [run for run in self.counted_steps(self.mark) if run.step.id == step_id]
         return runs[-1] if runs else None
 
     def done(self, step_id: str) -> bool:

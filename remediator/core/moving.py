@@ -1,8 +1,7 @@
 """Decide about the jobs on a quarantined target until none is left. Pure functions.
 
-A job whose processes are dead is restarted at once. A running job is moved only after the initial
-hold, with the number of signals that the playbook requires, and after a checkpoint if the job can
-write one.
+A job whose processes are dead is restarted at once. A running job is moved only after the initial hold, with
+the number of signals that the playbook requires, and after a checkpoint if the job can write one.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ MOST_MOVES = 4
 
 
 def decide_quarantined(case: Case) -> Decision:
-    """Decide in state QUARANTINED: whether there are jobs on the target, and whether they may be
-    moved.
-    """
+    """Decide in state QUARANTINED: whether there are jobs on the target, and whether they may be moved."""
     if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     jobs = case.playbook.jobs
@@ -47,12 +44,12 @@ def decide_quarantined(case: Case) -> Decision:
         return give_up(case, Reason.UNSUPPORTED, text)
     if refused := _refused(case, step_guards.moves_running_jobs(case)):
         return refused
-    if _saves(case):
+    if _needs_checkpoint(case):
         return Move(IncidentState.CHECKPOINTING, Reason.SAVING)
     return Move(IncidentState.DRAINING, Reason.MOVING_JOBS)
 
 
-def _saves(case: Case) -> bool:
+def _needs_checkpoint(case: Case) -> bool:
     """Return whether the jobs are signalled to write a checkpoint before they are moved."""
     jobs = case.playbook.jobs
     able = "signal" in case.facts.capabilities
@@ -75,10 +72,10 @@ def _refused(case: Case, verdict: Verdict) -> Decision | None:
 
 
 def decide_checkpointing(case: Case) -> Decision:
-    """Decide in state CHECKPOINTING: signal the jobs, then wait for the checkpoint, at most the
-    grace period.
-    """
-    return saving(case, case.facts.jobs) or Move(IncidentState.DRAINING, Reason.MOVING_JOBS)
+    """Decide in state CHECKPOINTING: signal the jobs, then wait for the checkpoint, at most the grace period."""
+    return save_checkpoints(case, case.facts.jobs) or Move(
+        IncidentState.DRAINING, Reason.MOVING_JOBS
+    )
 
 
 def decide_draining(case: Case) -> Decision:
@@ -98,17 +95,19 @@ def decide_draining(case: Case) -> Decision:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     dead = tuple(job for job in affected if not job.running)
     if dead:
-        return _refused(case, step_guards.moves_dead_jobs(case)) or moving(case, dead)
+        return _refused(case, step_guards.moves_dead_jobs(case)) or move_jobs(case, dead)
     if step_guards.evidence_is_old(case) and not case.incident.runs("restart_jobs"):
         return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
     if refused := _refused(case, step_guards.moves_running_jobs(case)):
         return refused
-    if _saves(case):
+    if _needs_checkpoint(case):
         return Move(IncidentState.CHECKPOINTING, Reason.SAVING)
-    return moving(case, affected)
+    return move_jobs(case, affected)
 
 
-def saving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) -> Decision | None:
+def save_checkpoints(
+    case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None
+) -> Decision | None:
     """Return the next decision to get a checkpoint of these jobs, or None when that is finished."""
     running = tuple(job.job_id for job in jobs if job.running)
     name = "signal_checkpoint:node" if on else "signal_checkpoint"
@@ -130,7 +129,7 @@ def saving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) ->
     return None if saved or case.now >= grace_over else Wait(min(grace_over, case.now + 0.5))
 
 
-def moving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) -> Decision:
+def move_jobs(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) -> Decision:
     """Return the decision to restart these jobs elsewhere, or to escalate after too many attempts."""
     verdict = step_guards.touches(case)
     if not verdict.allows:
@@ -149,7 +148,7 @@ def moving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) ->
         on=on,
         name=name,
         jobs=names,
-        also=case.facts.accused,
+        also=case.facts.reported_hardware,
     )
     return Act(step, Reason.MOVING_JOBS)
 
@@ -202,4 +201,4 @@ def _one_job(case: Case, jobs: JobsPlan) -> Decision:
     verdict = step_guards.moves_running_jobs(case) if running else step_guards.moves_dead_jobs(case)
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
-    return moving(case, case.facts.jobs) if verdict.allows else held(verdict)
+    return move_jobs(case, case.facts.jobs) if verdict.allows else held(verdict)

@@ -57,9 +57,7 @@ def new_step(
 
 
 def quarantine(incident: Incident, on: Target | None = None, jobs: tuple[str, ...] = ()) -> Step:
-    """Return the step that quarantines the target, or `on` if given. `jobs` are the jobs that run
-    on it.
-    """
+    """Return the step that quarantines the target, or `on` if given. `jobs` are the jobs that run on it."""
     target = on or incident.target
     kind = "gpu" if target.kind is TargetKind.GPU else "node"
     return new_step(incident, f"quarantine_{kind}", QUICK, on=target, jobs=jobs)
@@ -77,9 +75,7 @@ def repair(incident: Incident, rung: Rung) -> Step:
 
 
 def outline(playbook: Playbook, kind: TargetKind) -> tuple[tuple[str, Level], ...]:
-    """Return the actions of a playbook for a type of target, in order, each with the level that it
-    needs.
-    """
+    """Return the actions of a playbook for a type of target, in order, each with the level that it needs."""
     steps: list[tuple[str, Level]] = []
     if playbook.quarantine:
         action = "quarantine_gpu" if kind is TargetKind.GPU else "quarantine_node"

@@ -1,6 +1,4 @@
-"""The reason codes of all decisions. They are used in logs, metric labels, the journal and the
-docs.
-"""
+"""The reason codes of all decisions. They are used in logs, metric labels, the journal and the docs."""
 
 from __future__ import annotations
 

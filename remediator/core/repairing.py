@@ -11,7 +11,7 @@ from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Wide
 from remediator.core.ending import beyond_level, give_up, notify_once
 from remediator.core.guards import Ruling
 from remediator.core.model import OWNER, IncidentState, Level, StepRun, StepState
-from remediator.core.moving import moving, saving
+from remediator.core.moving import move_jobs, save_checkpoints
 from remediator.core.reasons import Reason, sentence
 from remediator.scaling.target import ScalingReason, desired
 
@@ -30,29 +30,28 @@ def decide_jobs_moved(case: Case) -> Decision:
         return notify_once(case, "closed") or Move(
             IncidentState.CLOSED, case.incident.reason, case.incident.text
         )
-    if telling := notify_once(case, "opened"):
-        return telling
+    if notification := notify_once(case, "opened"):
+        return notification
     if not case.playbook.ladder:
         return give_up(case, Reason.LADDER_EXHAUSTED)
     if case.level.rank < Level.REPAIR.rank:
         return beyond_level(case, tuple(rung.action for rung in case.playbook.ladder))
     if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
-    if widening := _wider(case):
+    if widening := _widening(case):
         return widening
-    if doubt := _second_opinion(case):
+    if doubt := _confirming_test(case):
         return doubt
-    onward = climb(case, 0)
+    onward = start_repair_from(case, 0)
     if _repairs(onward) and _stale(case, case.incident.since):
         return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
     return onward
 
 
-def climb(case: Case, first: int) -> Decision:
+def start_repair_from(case: Case, first: int) -> Decision:
     """Return the decision to start the first repair, from index `first` on, that no guard refuses.
 
-    If a guard holds that repair, the decision is a hold. If no repair is left, the incident is
-    escalated.
+    If a guard holds that repair, the decision is a hold. If no repair is left, the incident is escalated.
     """
     refused, unable = "", True
     for index, rung in enumerate(case.playbook.ladder[first:], first):
@@ -78,25 +77,25 @@ def decide_repairing(case: Case) -> Decision:
     if case.playbook.scale is not None:
         return _scaling(case)
     rung = case.playbook.ladder[case.incident.rung]
-    run = case.incident.here(rung.action)
+    run = case.incident.last_in_state(rung.action)
     if run is not None and run.state is StepState.DONE:
         return Move(IncidentState.VERIFYING, Reason.REPAIRED)
     if run is not None and run.reason is Reason.EFFECT_UNKNOWN:
         return give_up(case, Reason.EFFECT_UNKNOWN, run.text)
     if run is not None:
-        return climb(case, case.incident.rung + 1)
+        return start_repair_from(case, case.incident.rung + 1)
     if case.level.rank < Level.REPAIR.rank:  # it was lowered since
         return give_up(case, Reason.LEVEL)
     verdict = step_guards.repairs(case, rung)
     if verdict.ruling is Ruling.REFUSE:
-        return climb(case, case.incident.rung + 1)
+        return start_repair_from(case, case.incident.rung + 1)
     if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     if not verdict.allows:
         return held(verdict)
-    if _begun_late(case):
+    if _is_late(case):
         return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
-    if rung.action == "reboot_node" and (first := _clear_node(case)):
+    if rung.action == "reboot_node" and (first := _drain_node(case)):
         return first
     return Act(plan.repair(case.incident, rung), Reason.REPAIR_STARTS)
 
@@ -116,7 +115,7 @@ def decide_verifying(case: Case) -> Decision:
     if run.step.id == plan.WATCH and run.reason is Reason.STEP_REFUSED:
         return _verify(case)  # an alert interrupted the test and is over now
     if run.state is StepState.DONE and _event_during(case, run):
-        return climb(case, _next_rung(case))
+        return start_repair_from(case, _next_rung(case))
     if run.state is StepState.DONE:
         factor = 2 ** min(case.incident.recurrence, MOST_DOUBLINGS)
         probation = case.playbook.probation * (factor if case.playbook.double_on_repeat else 1)
@@ -126,7 +125,7 @@ def decide_verifying(case: Case) -> Decision:
         return give_up(case, Reason.UNVERIFIABLE, run.text)
     if case.level.rank < Level.REPAIR.rank:
         return give_up(case, Reason.LEVEL, run.text)
-    onward = climb(case, _next_rung(case))
+    onward = start_repair_from(case, _next_rung(case))
     old = _stale(case, run.ended or run.started)
     return _verify(case) if old and _repairs(onward) else onward
 
@@ -155,7 +154,7 @@ def decide_probation(case: Case) -> Decision:
         return (
             give_up(case, Reason.UNVERIFIABLE, run.text)
             if run.passed is None
-            else climb(case, _next_rung(case))
+            else start_repair_from(case, _next_rung(case))
         )
     failed = [run for run in incident.runs("release") if run.state is StepState.FAILED]
     if len(failed) >= 2:
@@ -164,7 +163,7 @@ def decide_probation(case: Case) -> Decision:
     return Act(step, Reason.READMITTED)
 
 
-def _wider(case: Case) -> Widen | None:
+def _widening(case: Case) -> Widen | None:
     gpu = case.incident.target.kind is TargetKind.GPU
     if not gpu or case.playbook.widen_to is None or not case.facts.widens:
         return None
@@ -178,7 +177,7 @@ def _wider(case: Case) -> Widen | None:
     return None
 
 
-def _second_opinion(case: Case) -> Decision | None:
+def _confirming_test(case: Case) -> Decision | None:
     """Decide about an active test of a drained target with too few independent signals.
 
     A failed test counts as one more signal. A passed test means that no repair is needed. None if
@@ -201,7 +200,7 @@ def _second_opinion(case: Case) -> Decision | None:
     return None if run.passed is False else give_up(case, Reason.WITNESSES, run.text)
 
 
-def _clear_node(case: Case) -> Decision | None:
+def _drain_node(case: Case) -> Decision | None:
     """Return the next decision to quarantine and drain the node before it is rebooted for one GPU.
 
     None if the node is quarantined and has no jobs.
@@ -237,14 +236,14 @@ def _clear_node(case: Case) -> Decision | None:
         text = f"Somebody else released {node}, so the remediator does not reboot it."
         return give_up(case, Reason.RELEASED_BY_OTHERS, text)
     if case.facts.node_jobs:
-        return saving(case, case.facts.node_jobs, node) or moving(case, case.facts.node_jobs, node)
+        return save_checkpoints(case, case.facts.node_jobs, node) or move_jobs(
+            case, case.facts.node_jobs, node
+        )
     return None
 
 
 def _scaling(case: Case) -> Decision:
-    """Decide about scaling: one step at a time while the alert is active, with a cooldown between
-    steps.
-    """
+    """Decide about scaling: one step at a time while the alert is active, with a cooldown between steps."""
     scale, load, incident = case.playbook.scale, case.facts.workload, case.incident
     assert scale is not None  # noqa: S101 - checked by decide_repairing
     runs = incident.runs("scale")
@@ -303,7 +302,7 @@ def _verify(case: Case) -> Decision:
     verdict = step_guards.tests_or_releases(case)
     if not verdict.allows:
         return held(verdict)
-    if sum(run.step.action == "verify" for run in incident.counted()) >= plan.MOST_TESTS:
+    if sum(run.step.action == "verify" for run in incident.counted_steps()) >= plan.MOST_TESTS:
         return give_up(case, Reason.TESTED_OFTEN)
     busy = any(job.running for job in case.facts.jobs)
     unable = "probe" not in case.facts.capabilities and incident.repaired_at is None
@@ -334,7 +333,7 @@ def _event_during(case: Case, run: StepRun) -> bool:
 def _tested_here(case: Case) -> StepRun | None:
     """Return the latest test since the incident entered its current state, or None."""
     names = ("verify", plan.WATCH)
-    runs = [run for run in case.incident.counted(case.incident.mark) if run.step.id in names]
+    runs = [run for run in case.incident.counted_steps(case.incident.mark) if run.step.id in names]
     return runs[-1] if runs else None
 
 
@@ -349,9 +348,9 @@ def _repairs(decision: Decision) -> bool:
     return isinstance(decision, Move) and decision.state is IncidentState.REPAIRING
 
 
-def _begun_late(case: Case) -> bool:
+def _is_late(case: Case) -> bool:
     """Return whether the repair was chosen long ago and no step of it has started."""
-    done = case.incident.counted(case.incident.mark)
+    done = case.incident.counted_steps(case.incident.mark)
     nothing = all(run.step.action == "notify" for run in done)
     return nothing and _stale(case, case.incident.since)
 

@@ -43,8 +43,7 @@ class Route:
 
 
 def target_of(labels: Mapping[str, str], kind: TargetKind | None) -> Target | None:
-    """Return the target of that kind in the labels. Without a kind, return the most specific
-    target.
+    """Return the target of that kind in the labels. Without a kind, return the most specific target.
 
     Labels are untrusted input: an invalid node, job or workload name gives no target.
     """
@@ -117,8 +116,7 @@ def last_repaired_at(target: Target, journal_state: JournalState) -> float:
 
 
 def holder(target: Target, journal_state: JournalState) -> Incident | None:
-    """Return the open incident to which an alert on the target belongs: the target's, else its
-    node's.
+    """Return the open incident to which an alert on the target belongs: the target's, else its node's.
 
     A node's incident that takes no action for its GPUs does not absorb their alerts.
     """

@@ -148,7 +148,7 @@ def admit(
         return (closed, *opening)
     if current is not None and not (
         _outranks(playbook, current, target, terms.ceiling)
-        or _turns(playbook, current, terms.shrinking)
+        or _replaces_scale_in(playbook, current, terms.shrinking)
     ):
         return (events.absorbed(current.id, current.target, episode, now),)
     if not again and repaired_since_fault(alert, target, journal_state, event_at):
@@ -171,9 +171,7 @@ def ended_with(alert: Alert, journal_state: JournalState) -> Incident | None:
 def unattended(
     alert: Alert, target: Target, journal_state: JournalState, now: float, pin: float
 ) -> bool:
-    """Return whether an alert is still firing after a person's release has expired, and no incident
-    handles it.
-    """
+    """Return whether an alert is still firing after a person's release has expired, and no incident handles it."""
     ended = ended_with(alert, journal_state)
     released = (Reason.RELEASED_BY_PERSON, Reason.RELEASED_BY_OTHERS)
     if ended is None or ended.reason not in released:
@@ -227,11 +225,10 @@ def _released(current: Incident) -> bool:
 
 
 def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Level) -> bool:
-    """Return whether a new alert is more severe than the open incident, which has only notified
-    people.
+    """Return whether a new alert is more severe than the open incident, which has only notified people.
 
-    More severe means that its playbook allows a higher level. At the same level, the alert is added
-    to the incident.
+    More severe means that its playbook allows a higher level. At the same level, the alert is added to the
+    incident.
     """
     told_only = all(run.step.action == "notify" for run in current.steps)
     early = (
@@ -242,10 +239,8 @@ def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Le
     return current.target == target and early and further
 
 
-def _turns(playbook: Playbook, current: Incident, shrinking: frozenset[str]) -> bool:
-    """Return whether scale-out must replace a scale-in that is in progress, because demand has
-    risen.
-    """
+def _replaces_scale_in(playbook: Playbook, current: Incident, shrinking: frozenset[str]) -> bool:
+    """Return whether scale-out must replace a scale-in that is in progress, because demand has risen."""
     grows = playbook.scale is not None and playbook.scale.step > 0
     return grows and current.playbook in shrinking and current.state is not IncidentState.ESCALATED
 

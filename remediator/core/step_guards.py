@@ -30,8 +30,7 @@ EVIDENCE_HOLDS_FOR = 20.0
 def evidence_is_old(case: Case) -> bool:
     """Return whether the evidence against the target is only a past event or an old test.
 
-    If so, the target is tested before a disruptive step, because a person may have repaired it
-    meanwhile.
+    If so, the target is tested before a disruptive step, because a person may have repaired it meanwhile.
     """
     if case.facts.alerts_active:
         return False
@@ -40,9 +39,7 @@ def evidence_is_old(case: Case) -> bool:
 
 
 def acts(case: Case) -> Verdict:
-    """Check the guards that apply to every step that no person ordered: pause, and another
-    remediator.
-    """
+    """Check the guards that apply to every step that no person ordered: pause, and another remediator."""
     facts = case.facts
     return guards.all_of(
         guards.not_paused(facts.paused, facts.stops), guards.one_installation(facts.stops)
@@ -55,9 +52,7 @@ def tests_or_releases(case: Case) -> Verdict:
 
 
 def touches(case: Case) -> Verdict:
-    """Check the guards of any action in response to alerts, including actions that can be undone at
-    once.
-    """
+    """Check the guards of any action in response to alerts, including actions that can be undone at once."""
     facts = case.facts
     return guards.all_of(
         acts(case),
@@ -91,7 +86,7 @@ def quarantine(case: Case) -> Verdict:
     ]
     if gpu:
         verdicts.append(guards.cluster_supports("gpu_quarantine", facts.capabilities))
-    if not facts.heard_lately:
+    if not facts.recently_received:
         # An alert that an earlier process received must be confirmed first.
         verdicts.append(guards.alert_active(facts.evidence))
     if facts.quarantine_owner != OWNER and not facts.dead:
@@ -142,9 +137,7 @@ def moves_running_jobs(case: Case) -> Verdict:
 
 
 def signals(case: Case) -> frozenset[str]:
-    """Return the independent signals against the target, including a test that failed since the
-    last repair.
-    """
+    """Return the independent signals against the target, including a test that failed since the last repair."""
     tested = {"the active test"} if tested_sick(case.incident) else frozenset()
     return case.facts.witnesses | tested
 
@@ -185,9 +178,7 @@ def scales_in(case: Case) -> Verdict:
 
 
 def needs_facts(step: Step, playbook: Playbook) -> bool:
-    """Return whether new facts must be gathered right before a step. Other steps start without
-    them.
-    """
+    """Return whether new facts must be gathered right before a step. Other steps start without them."""
     scales_in = step.action == "scale" and playbook.scale is not None and playbook.scale.step < 0
     return step.action in plan.DISRUPTIVE or scales_in
 

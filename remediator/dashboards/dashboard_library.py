@@ -26,9 +26,7 @@ class PanelQuery:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """One dashboard. `document` is its JSON; `queries` are by panel id and refId, `variables` by
-    name.
-    """
+    """One dashboard. `document` is its JSON; `queries` are by panel id and refId, `variables` by name."""
 
     uid: str
     title: str
@@ -76,8 +74,8 @@ def dashboards() -> dict[str, Dashboard]:
     except FileNotFoundError:
         return {}
     found = [read_dashboard(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
-    found.sort(key=lambda board: board.uid != "fleetmedic-fleet")
-    return {board.uid: board for board in found}
+    found.sort(key=lambda dashboard: dashboard.uid != "fleetmedic-fleet")
+    return {dashboard.uid: dashboard for dashboard in found}
 
 
 def _panels(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:

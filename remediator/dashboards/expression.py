@@ -1,8 +1,7 @@
 """Substitute variable values in a dashboard's PromQL expression. Pure functions.
 
-A value cannot change the structure of the expression. Variables are allowed only inside quoted
-strings, and each value is escaped for a regular expression or a plain string. Text outside of
-strings does not change.
+A value cannot change the structure of the expression. Variables are allowed only inside quoted strings, and
+each value is escaped for a regular expression or a plain string. Text outside of strings does not change.
 """
 
 from __future__ import annotations
@@ -57,9 +56,7 @@ def check(name: str, values: list[str]) -> None:
 
 
 def label_values(definition: str) -> tuple[str, str]:
-    """Return selector and label of `label_values(selector, label)`. Raises UserError for other
-    queries.
-    """
+    """Return selector and label of `label_values(selector, label)`. Raises UserError for other queries."""
     found = _LABEL_VALUES.fullmatch(definition.strip())
     if found is None:
         raise UserError("Unsupported variable query: expected label_values(selector, label).")

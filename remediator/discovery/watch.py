@@ -32,9 +32,7 @@ class NoValidListError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LoadedTargets:
-    """The last valid target list: the document for Prometheus, the number of targets, the time
-    (Unix seconds).
-    """
+    """The last valid target list: the document for Prometheus, the number of targets, the time (Unix seconds)."""
 
     body: bytes
     count: int

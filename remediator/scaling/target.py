@@ -100,8 +100,6 @@ def _in(now: int, waiting: float, least: int, minimum: int, step: int) -> Desire
 
 
 def _needed(waiting: float, share: float) -> int:
-    """Return the fewest replicas for the queue, at `share` requests each, despite floating-point
-    rounding.
-    """
+    """Return the fewest replicas for the queue, at `share` requests each, despite floating-point rounding."""
     count = math.ceil(waiting / share)
     return count if count * share >= waiting else count + 1

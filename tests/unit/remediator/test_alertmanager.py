@@ -46,7 +46,7 @@ def told(place: Place, *, lists: object, status: object = UP, silences: object =
 def answer(place: Place, *receivers: str) -> AlertmanagerResponse:
     async def ask() -> AlertmanagerResponse:
         async with AlertmanagerClient(place.url + "/", receivers or ("remediator",)) as client:
-            return await client.answer()
+            return await client.query_alerts()
 
     return asyncio.run(ask())
 
@@ -137,6 +137,6 @@ def test_silences_in_force_have_an_author_a_comment_and_an_end(place: Place) -> 
 
     async def ask() -> dict[str, Silence]:
         async with AlertmanagerClient(place.url, ("remediator",)) as client:
-            return await client.silences()
+            return await client.query_silences()
 
     assert asyncio.run(ask()) == {"s1": Silence("alice", "new board", 1795348800.0)}

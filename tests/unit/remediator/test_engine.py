@@ -438,7 +438,7 @@ def test_replaying_the_journal_of_any_stream_of_alerts_and_orders_gives_the_live
 
 async def _do(deed: str, run: Running, alert: Alert, target: Target) -> None:
     """What else happens: a person's order, which may be refused, or something in the world."""
-    exits, incident = run.engine.exits, run.journal_state.incident_on(target)
+    exits, incident = run.engine.incident_orders, run.journal_state.incident_on(target)
     identity = incident.id if incident else "inc-none"
     with contextlib.suppress(UserError):
         if deed == "pause":
@@ -451,11 +451,11 @@ async def _do(deed: str, run: Running, alert: Alert, target: Target) -> None:
         elif deed == "retry":
             await exits.retry(identity, "alice", "x")
         elif deed == "withhold":
-            await run.engine.note_withheld([(alert, SILENCED)])
+            await run.engine.record_withheld([(alert, SILENCED)])
         elif deed == "storm":
             await run.engine.storms.begin("default", "A storm.")
         elif deed == "calm":
-            await run.engine.storms.look(await run.cluster.list_nodes())
+            await run.engine.storms.update(await run.cluster.list_nodes())
         elif deed == "busy":
             cluster = run.cluster
             assert isinstance(cluster, Busy)

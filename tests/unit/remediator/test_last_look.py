@@ -159,7 +159,7 @@ def test_a_silenced_alert_opens_no_incident_and_says_so_once(tmp_path) -> None:
         one.fake.lists(alert, silenced_by=("s1",))
         for _ in range(3):
             await one.run.alerts.refresh(0.0)
-            await one.run.engine.note_withheld(one.run.alerts.withheld())
+            await one.run.engine.record_withheld(one.run.alerts.withheld())
         assert one.run.journal_state.incidents == {}
         (line,) = read_events(tmp_path)
         assert (line["event"], line["reason"]) == ("Suppressed", "silenced")

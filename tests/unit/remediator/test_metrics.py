@@ -36,14 +36,14 @@ def _announce(journal_state: JournalState, target: str, action: str, at: float) 
 
 
 def _value(metrics: RemediatorMetrics, series: str) -> float | None:
-    found = re.search(rf"^{re.escape(series)} (\S+)$", metrics.page().decode(), re.MULTILINE)
+    found = re.search(rf"^{re.escape(series)} (\S+)$", metrics.render().decode(), re.MULTILINE)
     return float(found[1]) if found else None
 
 
 def _out(metrics: RemediatorMetrics) -> dict[tuple[str, str], float]:
     return {
         (sample.labels["kind"], sample.labels["owner"]): sample.value
-        for family in text_string_to_metric_families(metrics.page().decode())
+        for family in text_string_to_metric_families(metrics.render().decode())
         for sample in family.samples
         if sample.name == "remediator_targets_out"
     }
@@ -74,21 +74,21 @@ def _node(name: str, owner: str | None, *gpus: str | None) -> NodeFacts:
 def test_a_reboot_is_told_with_its_node_from_when_it_is_announced_and_the_latest_counts() -> None:
     journal_state = JournalState()
     metrics = RemediatorMetrics(journal_state)
-    assert f"{NAME}{{" not in metrics.page().decode()
+    assert f"{NAME}{{" not in metrics.render().decode()
     _announce(
         journal_state, "node1/3", "reboot_node", NOW
     )  # for the sake of one GPU, and yet the node
     _announce(journal_state, "node1", "reboot_node", NOW + 50)
     _announce(journal_state, "node2/0", "reset_gpu", NOW)
-    lines = [one for one in metrics.page().decode().splitlines() if one.startswith(f"{NAME}{{")]
+    lines = [one for one in metrics.render().decode().splitlines() if one.startswith(f"{NAME}{{")]
     assert [line.partition(" ")[0] for line in lines] == [f'{NAME}{{target_node="node1"}}']
     assert float(lines[0].partition(" ")[2]) == NOW + 50
 
 
 def test_what_may_fail_is_counted_from_zero_so_that_the_first_failure_is_an_increase() -> None:
     metrics = RemediatorMetrics(JournalState())
-    metrics.expect(["notify"], ["chat"], ["gpu-lost"])
-    zeros = [line for line in metrics.page().decode().splitlines() if line.endswith(" 0.0")]
+    metrics.initialize(["notify"], ["chat"], ["gpu-lost"])
+    zeros = [line for line in metrics.render().decode().splitlines() if line.endswith(" 0.0")]
     for series in (
         'remediator_actions_total{action="notify",result="failed"}',
         'remediator_notifications_total{channel="chat",result="failed"}',
@@ -98,10 +98,10 @@ def test_what_may_fail_is_counted_from_zero_so_that_the_first_failure_is_an_incr
         'remediator_stage_seconds_count{stage="closed"}',
     ):
         assert f"{series} 0.0" in zeros
-    metrics.told("chat", "failed")
+    metrics.count_notification("chat", "failed")
     assert (
         'remediator_notifications_total{channel="chat",result="failed"} 1.0'
-        in metrics.page().decode()
+        in metrics.render().decode()
     )
 
 
@@ -109,23 +109,23 @@ def test_a_host_list_is_told_of_when_there_is_one_and_no_count_is_told_before_it
     tmp_path,
 ) -> None:
     metrics = RemediatorMetrics(JournalState())
-    assert "discovery" not in metrics.page().decode()
+    assert "discovery" not in metrics.render().decode()
     hosts = tmp_path / "hosts.yml"
     discovery = Discovery(hosts, None, "main", lambda: NOW)
     metrics.export_target_list(discovery)
     asyncio.run(discovery.refresh())
-    page = metrics.page().decode()
+    page = metrics.render().decode()
     assert "remediator_discovery_last_reload_successful 0.0" in page
     assert "remediator_discovery_targets" not in page
     hosts.write_text("hosts: ['a[1-3]']")
     asyncio.run(discovery.refresh())
-    page = metrics.page().decode()
+    page = metrics.render().decode()
     assert "remediator_discovery_last_reload_successful 1.0" in page
     assert "remediator_discovery_targets 3.0" in page
     assert "remediator_discovery_last_reload_success_timestamp_seconds 1.7e+09" in page
     hosts.write_text("hosts: []")
     asyncio.run(discovery.refresh())
-    page = metrics.page().decode()
+    page = metrics.render().decode()
     assert "remediator_discovery_last_reload_successful 0.0" in page
     assert "remediator_discovery_targets 3.0" in page
 
@@ -163,15 +163,15 @@ def test_every_reason_to_hold_begins_at_zero_and_another_one_keeps_its_series_af
 def test_what_is_out_is_withheld_while_the_cluster_is_unknown() -> None:
     metrics = RemediatorMetrics(JournalState())
     assert _out(metrics) == {}
-    metrics.out((_node("a", None, None),))
+    metrics.set_nodes((_node("a", None, None),))
     assert _out(metrics) == {("gpu", "fleetmedic"): 0, ("node", "fleetmedic"): 0}
-    metrics.out(None)
+    metrics.set_nodes(None)
     assert _out(metrics) == {}
 
 
 def test_a_gpu_of_a_node_that_is_out_counts_only_if_another_owner_quarantined_it() -> None:
     metrics = RemediatorMetrics(JournalState())
-    metrics.out(
+    metrics.set_nodes(
         (
             _node("a", "fleetmedic", "fleetmedic", None, "alice"),
             _node("b", None, "fleetmedic", "alice"),
@@ -189,7 +189,7 @@ def test_a_gpu_of_a_node_that_is_out_counts_only_if_another_owner_quarantined_it
 def test_the_owners_with_most_out_are_named_and_the_rest_are_counted_together() -> None:
     metrics = RemediatorMetrics(JournalState())
     nodes = [_node(f"n{i}", None, *[f"owner{i:02}"] * (i + 1)) for i in range(25)]
-    metrics.out(tuple(nodes))
+    metrics.set_nodes(tuple(nodes))
     out = _out(metrics)
     named = {owner for _, owner in out} - {"others"}
     assert named == {"fleetmedic", *(f"owner{i:02}" for i in range(6, 25))}
@@ -207,7 +207,7 @@ def test_every_quarantine_counts_once_under_a_bounded_name_whatever_its_owner_is
     found: list[tuple[str | None, list[str | None]]],
 ) -> None:
     metrics = RemediatorMetrics(JournalState())
-    metrics.out(tuple(_node(f"n{i}", owner, *gpus) for i, (owner, gpus) in enumerate(found)))
+    metrics.set_nodes(tuple(_node(f"n{i}", owner, *gpus) for i, (owner, gpus) in enumerate(found)))
     out = _out(metrics)
     nodes = sum(owner is not None for owner, _ in found)
     gpus = sum(gpu is not None and gpu != owner for owner, all_ in found for gpu in all_)
@@ -221,7 +221,7 @@ def test_every_quarantine_counts_once_under_a_bounded_name_whatever_its_owner_is
 
 def test_an_owner_that_cannot_be_written_does_not_hide_the_page() -> None:
     metrics = RemediatorMetrics(JournalState())
-    metrics.out((_node("a", "x\ud800", None), _node("b", "", None)))
+    metrics.set_nodes((_node("a", "x\ud800", None), _node("b", "", None)))
     assert _out(metrics)["node", "x?"] == 1
     assert _out(metrics)["node", "unknown"] == 1
 
@@ -230,7 +230,7 @@ def test_a_storm_is_told_with_its_pool_while_it_is_on_and_as_over_afterwards() -
     journal_state = JournalState()
     metrics = RemediatorMetrics(journal_state)
     assert _value(metrics, "remediator_storms") == 0
-    assert "remediator_storm{" not in metrics.page().decode()
+    assert "remediator_storm{" not in metrics.render().decode()
     journal_state.storms["train"] = Storm(NOW, "half of the pool")
     journal_state.storm_ended["train"] = journal_state.storm_ended["old"] = NOW - 60
     assert _value(metrics, "remediator_storms") == 1
@@ -241,23 +241,23 @@ def test_a_storm_is_told_with_its_pool_while_it_is_on_and_as_over_afterwards() -
 def test_a_failure_in_a_lane_is_an_increase_from_zero() -> None:
     metrics = RemediatorMetrics(JournalState())
     assert _value(metrics, "remediator_lane_failures_total") == 0
-    metrics.lane_failed()
+    metrics.count_internal_error()
     assert _value(metrics, "remediator_lane_failures_total") == 1
 
 
 @pytest.mark.parametrize(
     ("method", "series", "values"),
     [
-        ("lock", "remediator_instance_lock_held", (True, False)),
-        ("pending", "remediator_notifications_pending", (7, 0)),
-        ("alertmanager", "remediator_alertmanager_complete", (False, True)),
+        ("export_lock", "remediator_instance_lock_held", (True, False)),
+        ("export_pending_notifications", "remediator_notifications_pending", (7, 0)),
+        ("export_alertmanager_completeness", "remediator_alertmanager_complete", (False, True)),
     ],
 )
 def test_what_a_callable_says_is_absent_without_it_and_read_at_each_scrape(
     method: str, series: str, values: tuple[float, float]
 ) -> None:
     metrics = RemediatorMetrics(JournalState())
-    assert series not in metrics.page().decode()
+    assert series not in metrics.render().decode()
     said = [values[0]]
     getattr(metrics, method)(lambda: said[0])
     assert _value(metrics, series) == values[0]
@@ -267,13 +267,13 @@ def test_what_a_callable_says_is_absent_without_it_and_read_at_each_scrape(
 
 def test_every_family_is_in_the_catalogue_with_its_type_and_labels(tmp_path) -> None:
     metrics = RemediatorMetrics(JournalState())
-    metrics.expect(["notify"], ["chat"], ["gpu-lost"])
+    metrics.initialize(["notify"], ["chat"], ["gpu-lost"])
     metrics.export_target_list(Discovery(tmp_path / "hosts.yml", None, "main", lambda: NOW))
-    metrics.lock(lambda: True)
-    metrics.pending(lambda: 0)
-    metrics.alertmanager(lambda: True)
-    metrics.out((_node("a", "alice"),))
-    for family in text_string_to_metric_families(metrics.page().decode()):
+    metrics.export_lock(lambda: True)
+    metrics.export_pending_notifications(lambda: 0)
+    metrics.export_alertmanager_completeness(lambda: True)
+    metrics.set_nodes((_node("a", "alice"),))
+    for family in text_string_to_metric_families(metrics.render().decode()):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         if name.endswith("_created"):
             continue

@@ -344,7 +344,7 @@ def test_whatever_happens_the_story_ends_with_what_holds_an_incident_now(steps: 
     one = journal_state.incidents["inc-1"]
     shown = with_present(told, [one])
     if one.held or one.state is IncidentState.HELD:
-        assert (shown[-1].reason, shown[-1].text) == one.present
+        assert (shown[-1].reason, shown[-1].text) == one.current_reason
         assert shown[-1] in told
     else:
         assert shown == told

@@ -48,9 +48,9 @@ class Court:
         self.ask()
         return self.found.active(self.alerts, self.now)
 
-    def named(self, target: Target = GPU) -> bool:
+    def is_reported(self, target: Target = GPU) -> bool:
         self.ask()
-        return self.found.named(target, self.alerts)
+        return self.found.is_reported(target, self.alerts)
 
 
 @pytest.fixture
@@ -69,29 +69,29 @@ def test_an_active_alert_accuses_what_it_is_about(court: Court) -> None:
 def test_what_no_hardware_playbook_treats_accuses_nothing(court: Court, name: str) -> None:
     court.fake.lists(alert(name))
     assert court.active() == frozenset()
-    assert not court.named()
+    assert not court.is_reported()
 
 
 def test_a_withheld_alert_accuses_nothing_and_still_names_its_target(court: Court) -> None:
     court.fake.lists(alert("GpuLost"), silenced_by=("s",))
     court.hear(alert("GpuLost"))
     assert court.active() == frozenset()
-    assert court.named()
-    assert not court.named(NODE)
+    assert court.is_reported()
+    assert not court.is_reported(NODE)
 
 
 def test_one_that_a_webhook_brought_a_moment_ago_accuses_at_once(court: Court) -> None:
     court.hear(alert("GpuLost"))
     assert court.active() == {GPU}
-    assert court.named()
+    assert court.is_reported()
 
 
 def test_one_that_fires_no_more_accuses_nothing(court: Court) -> None:
     court.hear(alert("GpuLost"), received=NOW - 100)
     assert court.active() == frozenset()
-    assert court.named(), "until the journal says so"
+    assert court.is_reported(), "until the journal says so"
     court.hear(alert("GpuLost", firing=False))
-    assert not court.named()
+    assert not court.is_reported()
 
 
 def test_while_alertmanager_does_not_answer_what_fired_last_accuses(court: Court) -> None:

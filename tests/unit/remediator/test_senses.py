@@ -379,7 +379,7 @@ def test_without_a_complete_answer_nobody_knows_what_is_named(world: World) -> N
     assert world.quiet(Target.parse("node4/1")) is None
     world.fake.started, world.fake.error = NOW - 3600, "gone"
     assert world.quiet(Target.parse("node4/1")) is None
-    assert world.senses.named(GPU) is None
+    assert world.senses.is_reported(GPU) is None
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_without_a_complete_answer_nobody_knows_what_is_named(world: World) -> N
 )
 def test_an_alert_was_heard_lately_for_a_minute(world: World, age: float, lately: bool) -> None:
     world.hear("GpuLost", received=NOW - age)
-    assert world.facts().heard_lately is lately
+    assert world.facts().recently_received is lately
 
 
 # What stops the remediator.
@@ -427,7 +427,7 @@ def test_a_release_by_a_person_is_respected_for_four_hours(
 def test_a_jump_of_the_clock_is_a_stop(world: World) -> None:
     world.hear("GpuLost")
     clock = WallClock(lambda: world.at, lambda: 0.0)
-    world.senses._from = replace(world.senses._from, clock=clock)
+    world.senses._sources = replace(world.senses._sources, clock=clock)
     world.at = NOW + 31
     facts = world.facts()
     assert "jumped by +31 s" in facts.stops.clock
@@ -467,7 +467,7 @@ def test_hardware_that_other_alerts_accuse_is_no_place_for_a_moved_job(world: Wo
     world.hear("GpuLost")
     other = Target.parse("node2/5")
     world.fake.lists(world.alert("GpuHung", other))
-    assert world.facts().accused == (other,)
+    assert world.facts().reported_hardware == (other,)
 
 
 # What the cluster says.
@@ -810,10 +810,10 @@ def test_what_is_watched_is_accused_by_alerts_of_its_own_kind_alone(world: World
     playbook = world.rules.playbook("node-down")
     assert playbook is not None
     world.ask()
-    assert world.senses.accused(world.incident(NODE), playbook)
+    assert world.senses.has_active_alert(world.incident(NODE), playbook)
     world.fake.forgets(down)
     world.ask()
-    assert not world.senses.accused(world.incident(NODE), playbook)
+    assert not world.senses.has_active_alert(world.incident(NODE), playbook)
 
 
 def test_a_test_that_failed_after_every_alert_was_over_is_about_a_known_gpu(world: World) -> None:

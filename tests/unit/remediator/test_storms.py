@@ -45,7 +45,7 @@ class Shell:
         return tuple(events)
 
     @property
-    def storms_now(self) -> Iterable[Target]:
+    def reported_now(self) -> Iterable[Target]:
         return self.accused
 
     def storm_in(self, nodes: tuple[NodeFacts, ...], pool: str) -> str | None:
@@ -55,7 +55,7 @@ class Shell:
         """The kinds of what is written by a look at a time."""
         self.at = self.at if at is None else at
         before = len(self.written)
-        asyncio.run(self.storms.look(nodes))
+        asyncio.run(self.storms.update(nodes))
         return [event.kind for event in self.written[before:]]
 
 

@@ -60,7 +60,7 @@ def test_a_withdrawn_step_is_no_attempt(alert) -> None:
     assert (journal_state.attempts[GPU], journal_state.quarantines) == ([], [])
     one = journal_state.incidents["inc-1"]
     assert one.steps[0].state is StepState.WITHDRAWN
-    assert (one.counted(), one.last("quarantine_gpu"), one.attempts("quarantine_gpu")) == (
+    assert (one.counted_steps(), one.last("quarantine_gpu"), one.attempts("quarantine_gpu")) == (
         (),
         None,
         1,
@@ -112,7 +112,7 @@ def test_a_retry_by_a_person_starts_again_and_earlier_steps_do_not_count() -> No
         0,
         NOW + 60,
     )
-    assert (one.counted(), one.quarantined) == ((), (GPU,))
+    assert (one.counted_steps(), one.quarantined) == ((), (GPU,))
     assert one.attempts("quarantine_gpu") == 1
 
 
@@ -132,7 +132,7 @@ def test_a_hold_is_counted_from_its_first_moment_and_a_message_does_not_end_it()
     one = hold(Reason.BUDGET_OUT, NOW, "3 of 32")
     one = hold(Reason.BUDGET_OUT, NOW + 50, "4 of 32")
     assert (one.held_since, one.held_text) == (NOW, "4 of 32")
-    assert one.present == (Reason.BUDGET_OUT, "4 of 32")
+    assert one.current_reason == (Reason.BUDGET_OUT, "4 of 32")
     told = plan.notify(one, "held-budget_out")
     _step(journal_state, Kind.STEP_PREPARED, told, NOW + 60)
     _step(journal_state, Kind.STEP_DONE, told, NOW + 60)
@@ -143,7 +143,7 @@ def test_a_hold_is_counted_from_its_first_moment_and_a_message_does_not_end_it()
     _step(journal_state, Kind.STEP_PREPARED, plan.quarantine(one), NOW + 80)
     one = journal_state.incidents["inc-1"]
     assert (one.held, one.held_text, one.held_since) == (None, "", None)
-    assert one.present == (one.reason, one.text)
+    assert one.current_reason == (one.reason, one.text)
 
 
 def test_another_state_ends_a_hold() -> None:
@@ -279,8 +279,8 @@ def test_an_alert_for_which_something_was_done_is_not(alert, reason: Reason) -> 
 def test_an_alert_that_is_over_is_decided_by_that(alert) -> None:
     journal_state, one = JournalState(), alert()
     _hear(journal_state, one)
-    assert journal_state.known(one)
-    assert not journal_state.known(replace(one, firing=False))
+    assert journal_state.has_recorded(one)
+    assert not journal_state.has_recorded(replace(one, firing=False))
     _hear(journal_state, replace(one, firing=False))
     assert journal_state.undecided() == ()
 

@@ -247,9 +247,9 @@ def test_dead_jobs_go_first_and_running_ones_after_their_guards(incident, case, 
 
 
 def test_a_moved_job_keeps_off_hardware_that_alerts_accuse(incident, case) -> None:
-    accused = (Target.parse("node3/1"), Target.parse("node4"))
-    act = decide(case(incident(IncidentState.DRAINING), jobs=DEAD, accused=accused))
-    assert act.step.also == accused
+    reported = (Target.parse("node3/1"), Target.parse("node4"))
+    act = decide(case(incident(IncidentState.DRAINING), jobs=DEAD, reported_hardware=reported))
+    assert act.step.also == reported
 
 
 @pytest.mark.parametrize(("runs", "expected"), [(3, "act"), (4, "move")])

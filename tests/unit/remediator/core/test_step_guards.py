@@ -250,7 +250,7 @@ def test_a_quarantine_waits_for_none_of_what_it_does_not_need(case, incident, fr
 
 
 def test_an_alert_of_an_earlier_process_is_confirmed_before_its_quarantine(case, incident) -> None:
-    later = {"quarantine_owner": None, "heard_lately": False}
+    later = {"quarantine_owner": None, "recently_received": False}
     for changes, reason in EVIDENCE.values():
         assert step_guards.quarantine(case(incident(), **later, **changes)).reason is reason
         assert step_guards.quarantine(case(incident(), quarantine_owner=None, **changes)).allows
@@ -379,7 +379,7 @@ worse = st.fixed_dictionaries(
         "capabilities": st.frozensets(st.sampled_from(sorted(EVERYTHING))),
         "quarantine_owner": st.just("bob"),
         "node_quarantine_owner": st.just("bob"),
-        "heard_lately": st.just(False),
+        "recently_received": st.just(False),
     },
 )  # fmt: skip
 
