@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 if TYPE_CHECKING:
     from remediator.clusters.memory import MemoryCluster
-    from tests.unit.remediator.place import Place
+    from tests.unit.remediator.fake_http_server import FakeHttpServer
 
 # No deadline for generated examples: a busy machine is no bug.
 if settings.get_current_profile_name() == "default":
@@ -76,11 +76,11 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def server() -> Iterator[FakeHttpServer]:
     """A server on loopback that answers what it is told."""
-    from tests.unit.remediator.place import Place
+    from tests.unit.remediator.fake_http_server import FakeHttpServer
 
-    with Place() as server:
+    with FakeHttpServer() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server

@@ -14,7 +14,7 @@ from remediator.core.facts import Facts, PoolFacts, Stops
 from remediator.core.guards import Limits
 from remediator.core.model import ENDED, IncidentState, Level, Order
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.nouns import GPU, NODE, NOW
+from tests.unit.remediator.core.examples import GPU, NODE, NOW
 
 ORDER = Order("alice", "tested by hand")
 OPEN = sorted(set(IncidentState) - ENDED)

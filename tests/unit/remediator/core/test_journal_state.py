@@ -13,7 +13,7 @@ from remediator.core.events import Event, Kind
 from remediator.core.journal_state import KEEP_MESSAGES, Attempt, JournalState, Pause, Pin, Storm
 from remediator.core.model import Incident, IncidentState, Level, Rung, StepState
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.nouns import NOW
+from tests.unit.remediator.core.examples import NOW
 
 GPU = Target.parse("node2/3")
 NODE = Target.parse("node2")

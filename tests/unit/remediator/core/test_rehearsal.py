@@ -20,7 +20,7 @@ from remediator.core.facts import (
 from remediator.core.model import FaultClass, IncidentState, JobsPlan, Level, Playbook, ScalePlan
 from remediator.core.reasons import Reason
 from remediator.core.rehearsal import rehearse
-from tests.unit.remediator.core.nouns import SERVE, TRAIN
+from tests.unit.remediator.core.examples import SERVE, TRAIN
 
 RUNNING, DEAD = (TargetJob("train-a", True),), (TargetJob("train-a", False),)
 SCALE_IN = Playbook(

@@ -19,7 +19,7 @@ from remediator.core.routing import (
     target_of,
 )
 from remediator.playbook_library import load_library
-from tests.unit.remediator.core.nouns import NOW
+from tests.unit.remediator.core.examples import NOW
 
 BOOKS = load_library(())
 

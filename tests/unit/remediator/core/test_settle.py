@@ -13,7 +13,7 @@ from remediator.core.journal_state import JournalState, Pin
 from remediator.core.model import FaultClass, IncidentState, Level, Playbook, ScalePlan
 from remediator.core.reasons import Reason
 from remediator.core.settle import Terms, admit, hand_over, renewed, settle, unattended, widen
-from tests.unit.remediator.core.nouns import NOW
+from tests.unit.remediator.core.examples import NOW
 
 GPU = Target(TargetKind.GPU, "node2", 3)
 DEAD = (TargetJob("train-a", False),)

@@ -34,7 +34,7 @@ from remediator.core.model import (
     Step,
 )
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.nouns import GPU, NODE, NOW, SERVE
+from tests.unit.remediator.core.examples import GPU, NODE, NOW, SERVE
 
 RUNNING, DEAD = (TargetJob("train-a", True),), (TargetJob("train-a", False),)
 SILENCED = Evidence(AlertStatus.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
