@@ -82,13 +82,13 @@ def render(
         raise UserError(
             f"--remediator: expected a URL that starts with http:// or https://, got {remediator[:80]!r}."
         )
-    place = renderer.RenderContext(
+    context = renderer.RenderContext(
         remediator,
         str(token_file or home() / "webhook.token"),
         str(template_dir or share("alertmanager") / "templates"),
         renderer.parse_version(version),
     )
-    text = renderer.render(place, read(notifications) if notifications else None)
+    text = renderer.render(context, read(notifications) if notifications else None)
     if out is None:
         click.echo(text, nl=False)
         return

@@ -30,24 +30,24 @@ def receiver(name: str, channel: Channel, version: Version, remediator: dict[str
 
     `remediator` has `url` and `token_file`.
     """
-    told = {"send_resolved": channel.resolved}
+    common = {"send_resolved": channel.resolved}
     if by_remediator(channel, version):
-        return "webhook_configs", told | webhook(f"/api/v1/notify/{name}", remediator)
+        return "webhook_configs", common | webhook(f"/api/v1/notify/{name}", remediator)
     match channel:
         case Email():
-            return "email_configs", told | _email(channel)
+            return "email_configs", common | _email(channel)
         case Slack():
-            return "slack_configs", told | _slack(channel)
+            return "slack_configs", common | _slack(channel)
         case Teams():
-            return "msteamsv2_configs", told | {
+            return "msteamsv2_configs", common | {
                 "webhook_url_file": channel.url_file,
                 "title": '{{ template "fleetmedic.title" . }}',
                 "text": '{{ template "fleetmedic.markdown" . }}',
             }
         case PagerDuty():
-            return "pagerduty_configs", told | _pagerduty(channel)
+            return "pagerduty_configs", common | _pagerduty(channel)
         case WeChat():
-            return "wechat_configs", told | _wechat(channel)
+            return "wechat_configs", common | _wechat(channel)
     raise AssertionError(channel)  # unreachable: `by_remediator` handles every other kind
 
 

@@ -59,8 +59,8 @@ class FaultTarget:
 
 
 def _sample(what: str, selector: str, since: float, holds: Callable[[float], bool]) -> Expectation:
-    def find(evidence: StackObserver, now: float) -> Found | None:
-        hit = evidence.first_sample(selector, since, now, holds)
+    def find(observer: StackObserver, now: float) -> Found | None:
+        hit = observer.first_sample(selector, since, now, holds)
         return (
             None
             if hit is None
@@ -71,16 +71,16 @@ def _sample(what: str, selector: str, since: float, holds: Callable[[float], boo
 
 
 def _alert(name: str, since: float, **labels: str) -> Expectation:
-    def find(evidence: StackObserver, _: float) -> Found | None:
-        hit = evidence.alert(since, name, **labels)
+    def find(observer: StackObserver, _: float) -> Found | None:
+        hit = observer.alert(since, name, **labels)
         return None if hit is None else (hit.starts_at, "Alertmanager startsAt", name)
 
     return Expectation("alert", find, f"the alert {name} does not fire", "prometheus")
 
 
 def _journal(what: str, since: float, event: str, target: str = "", **data: str) -> Expectation:
-    def find(evidence: StackObserver, _: float) -> Found | None:
-        hit = evidence.event(since, event, target=target, **data)
+    def find(observer: StackObserver, _: float) -> Found | None:
+        hit = observer.event(since, event, target=target, **data)
         return None if hit is None else (hit["at"], f"journal {hit['seq']} {event}", _short(hit))
 
     cause = (
@@ -101,8 +101,8 @@ def _webhook(since: float, target: str, *alertnames: str) -> Expectation:
         _journal("webhook", since, "AlertReceived", target, alertname=name) for name in alertnames
     ]
 
-    def find(evidence: StackObserver, now: float) -> Found | None:
-        hits = [hit for kind in kinds if (hit := kind.find(evidence, now)) is not None]
+    def find(observer: StackObserver, now: float) -> Found | None:
+        hits = [hit for kind in kinds if (hit := kind.find(observer, now)) is not None]
         return min(hits, default=None, key=lambda hit: hit[0])
 
     return replace(kinds[0], find=find)
@@ -112,12 +112,12 @@ def _steps(since: float, target: str, actions: tuple[tuple[str, str], ...]) -> l
     return [_journal(what, since, "StepDone", target, action=action) for action, what in actions]
 
 
-def _moved(place: FaultTarget, since: float) -> Expectation:
-    def find(evidence: StackObserver, _: float) -> Found | None:
-        job = evidence.cluster.job(place.job_id)
-        if job.restarts == 0 or (job.node == place.node and place.gpu in job.gpus):
+def _moved(fault_target: FaultTarget, since: float) -> Expectation:
+    def find(observer: StackObserver, _: float) -> Found | None:
+        job = observer.cluster.job(fault_target.job_id)
+        if job.restarts == 0 or (job.node == fault_target.node and fault_target.gpu in job.gpus):
             return None
-        said = evidence.progress(job.node or "", place.job_id)
+        said = observer.progress(job.node or "", fault_target.job_id)
         if said.get("restarts") != job.restarts or not said.get("step") or said["step_at"] < since:
             return None
         where = f"{job.node} GPUs {','.join(map(str, job.gpus))}"
@@ -135,14 +135,14 @@ def _closed(since: float, target: str) -> Expectation:
     return _journal("incident closed", since, "StateChanged", target, state="CLOSED")
 
 
-def lost_story(place: FaultTarget, at: float) -> Story:
+def lost_story(fault_target: FaultTarget, at: float) -> Story:
     """Return the story of a GPU that falls off the bus under a training job."""
-    target = place.target
+    target = fault_target.target
     steps = [
         *_steps(
             at, target, (("quarantine_gpu", "GPU quarantined"), ("restart_jobs", "job restarted"))
         ),
-        _moved(place, at),
+        _moved(fault_target, at),
         *_steps(
             at,
             target,
@@ -161,11 +161,16 @@ def lost_story(place: FaultTarget, at: float) -> Story:
             "GPU falls off the bus",
             "fault",
             "hardware directory",
-            f"{target} of job {place.job_id} lost",
+            f"{target} of job {fault_target.job_id} lost",
         ),
         (
-            _sample("visible in metrics", place.selector("gpu_lost"), at, lambda value: value == 1),
-            _alert("GpuLost", at, node=place.node, gpu=str(place.gpu)),
+            _sample(
+                "visible in metrics",
+                fault_target.selector("gpu_lost"),
+                at,
+                lambda value: value == 1,
+            ),
+            _alert("GpuLost", at, node=fault_target.node, gpu=str(fault_target.gpu)),
             _webhook(at, target, "GpuLost", "GpuXidFatalHardware"),
             *steps,
             _closed(at, target),
@@ -173,14 +178,14 @@ def lost_story(place: FaultTarget, at: float) -> Story:
     )
 
 
-def slow_story(place: FaultTarget, at: float, speed: float, usual_hertz: float) -> Story:
+def slow_story(fault_target: FaultTarget, at: float, speed: float, usual_hertz: float) -> Story:
     """Return the story of a GPU that slows down without an error.
 
     Only a comparison with its peers in the job detects the fault.
     """
-    target = place.target
+    target = fault_target.target
     name = "GPU slower than its peers"
-    clock = place.selector("gpu_clock_hertz", domain="sm")
+    clock = fault_target.selector("gpu_clock_hertz", domain="sm")
     return Story(
         name,
         at,
@@ -189,11 +194,11 @@ def slow_story(place: FaultTarget, at: float, speed: float, usual_hertz: float) 
             name,
             "fault",
             "hardware directory",
-            f"{target} of job {place.job_id} at {speed:.0%} of its clock",
+            f"{target} of job {fault_target.job_id} at {speed:.0%} of its clock",
         ),
         (
             _sample("visible in metrics", clock, at, lambda value: value < 0.9 * usual_hertz),
-            _alert("GpuPeerOutlier", at, node=place.node, gpu=str(place.gpu)),
+            _alert("GpuPeerOutlier", at, node=fault_target.node, gpu=str(fault_target.gpu)),
             _webhook(at, target, "GpuPeerOutlier"),
             *_steps(
                 at,
@@ -204,7 +209,7 @@ def slow_story(place: FaultTarget, at: float, speed: float, usual_hertz: float) 
                     ("restart_jobs", "job restarted"),
                 ),
             ),
-            _moved(place, at),
+            _moved(fault_target, at),
             *_steps(
                 at,
                 target,
@@ -219,28 +224,28 @@ def slow_story(place: FaultTarget, at: float, speed: float, usual_hertz: float) 
     )
 
 
-def xid_story(place: FaultTarget, at: float, xid: int, count: int) -> Story:
+def xid_story(fault_target: FaultTarget, at: float, xid: int, count: int) -> Story:
     """Return the story of an application error: a notification is sent, and nothing is quarantined."""
     name = "Application XID"
-    target = place.target
-    errors = place.selector("gpu_xid_errors_total", xid=str(xid))
+    target = fault_target.target
+    errors = fault_target.selector("gpu_xid_errors_total", xid=str(xid))
 
-    def left_alone(evidence: StackObserver, now: float) -> Found | None:
-        seen = evidence.event(
+    def not_quarantined(observer: StackObserver, now: float) -> Found | None:
+        seen = observer.event(
             at, "AlertReceived", target=target, alertname="GpuXidApplicationRepeated"
         )
         if seen is None:
             return None
         passes = [
-            e for e in evidence.journal if e["event"] == "Reconciled" and e["at"] > seen["at"]
+            e for e in observer.journal if e["event"] == "Reconciled" and e["at"] > seen["at"]
         ]
         if len(passes) < 2:
             return None
-        views = [n for n in evidence.cluster.nodes() if n.name == place.node]
+        views = [n for n in observer.cluster.nodes() if n.name == fault_target.node]
         touched = any(n.quarantined for n in views) or any(
-            g.quarantined for n in views for g in n.gpus if g.index == place.gpu
+            g.quarantined for n in views for g in n.gpus if g.index == fault_target.gpu
         )
-        if touched or evidence.event(at, "StepPrepared", target=target, action="quarantine_gpu"):
+        if touched or observer.event(at, "StepPrepared", target=target, action="quarantine_gpu"):
             return None
         source = f"journal {passes[1]['seq']} Reconciled"
         return passes[1]["at"], source, "not quarantined after two reconciler passes"
@@ -253,12 +258,14 @@ def xid_story(place: FaultTarget, at: float, xid: int, count: int) -> Story:
         ),
         (
             _sample("visible in metrics", errors, at, lambda value: value > 5),
-            _alert("GpuXidApplicationRepeated", at, node=place.node, gpu=str(place.gpu)),
+            _alert(
+                "GpuXidApplicationRepeated", at, node=fault_target.node, gpu=str(fault_target.gpu)
+            ),
             _webhook(at, target, "GpuXidApplicationRepeated"),
             *_steps(at, target, (("notify", "notification sent"),)),
             Expectation(
                 "no quarantine",
-                left_alone,
+                not_quarantined,
                 "the GPU was quarantined because of an application error",
                 "remediator",
             ),
@@ -272,14 +279,14 @@ def load_story(at: float, replicas: int) -> Story:
     target = str(Target(TargetKind.WORKLOAD, "serve"))
     queue = 'inference_requests_waiting{service="serve"}'
 
-    def grown(evidence: StackObserver, now: float) -> Found | None:
+    def grown(observer: StackObserver, now: float) -> Found | None:
         return _first(
-            evidence, 'inference_replicas{service="serve"}', at, now, lambda v: v > replicas
+            observer, 'inference_replicas{service="serve"}', at, now, lambda v: v > replicas
         )
 
-    def drained(evidence: StackObserver, now: float) -> Found | None:
-        step = evidence.event(at, "StepDone", target=target, action="scale")
-        return None if step is None else _first(evidence, queue, step["at"], now, lambda v: v <= 2)
+    def drained(observer: StackObserver, now: float) -> Found | None:
+        step = observer.event(at, "StepDone", target=target, action="scale")
+        return None if step is None else _first(observer, queue, step["at"], now, lambda v: v <= 2)
 
     return Story(
         name,
@@ -303,9 +310,9 @@ def load_story(at: float, replicas: int) -> Story:
 
 
 def _first(
-    evidence: StackObserver, selector: str, since: float, now: float, holds: Callable[[float], bool]
+    observer: StackObserver, selector: str, since: float, now: float, holds: Callable[[float], bool]
 ) -> Found | None:
-    hit = evidence.first_sample(selector, since, now, holds)
+    hit = observer.first_sample(selector, since, now, holds)
     return (
         None
         if hit is None

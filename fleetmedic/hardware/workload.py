@@ -19,7 +19,7 @@ class GpuGroup:
         self._hardware = Hardware(root)
         self._node = node
         self._indices = indices
-        self._told = 0.0
+        self._reported_at = 0.0
 
     def step(self, seconds: float, utilization: float = 0.96, memory: float = 0.72) -> float:
         """Run one step that takes `seconds` on healthy GPUs; returns the actual duration in seconds.
@@ -30,8 +30,8 @@ class GpuGroup:
         began = time.monotonic()
         speeds = self._speeds()
         slowest = min(speeds)
-        if began - self._told >= 1.0:
-            self._told = began
+        if began - self._reported_at >= 1.0:
+            self._reported_at = began
             for index, speed in zip(self._indices, speeds, strict=True):
                 self._hardware.set_load(self._node, index, utilization * slowest / speed, memory)
         left = seconds / slowest - (time.monotonic() - began)

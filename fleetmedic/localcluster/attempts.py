@@ -214,7 +214,7 @@ class Attempts:
                 now - (fresh["started"] or now),
                 stop,
                 fresh["stop_text"] or "",
-                self._inventory.sick(fresh["node"], _gpus(fresh)),
+                self._inventory.unresponsive_gpus(fresh["node"], _gpus(fresh)),
             )
             decision = after_exit(facts, now)
             store_writes.set_attempt(db, job_id, n, state="ENDED", ended=now, exit=str(ended))

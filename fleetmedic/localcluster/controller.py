@@ -34,7 +34,7 @@ INVENTORY_SECONDS = 10.0
 KEEP_OPS_SECONDS = 30 * 86_400.0
 
 
-class Every:
+class IntervalTimer:
     """A timer for work that is due once per interval."""
 
     def __init__(self, seconds: float) -> None:
@@ -62,22 +62,22 @@ class Controller:
         self._attempts = Attempts(self._store, self._layout, self._inventory, self._launcher)
         self._starts = JobStarter(self._store, self._layout, self._inventory)
         self._pool = Replicas(self._store, self._layout, self._launcher, pool) if pool else None
-        self._heartbeat = Every(HEARTBEAT_SECONDS)
-        self._recheck = Every(RECHECK_SECONDS)
-        self._look = Every(INVENTORY_SECONDS)
+        self._heartbeat_timer = IntervalTimer(HEARTBEAT_SECONDS)
+        self._recheck_timer = IntervalTimer(RECHECK_SECONDS)
+        self._inventory_timer = IntervalTimer(INVENTORY_SECONDS)
 
     def tick(self, now: float) -> float:
         """Run one pass of the loop; returns the seconds until the next one."""
-        if self._look.due(now):
+        if self._inventory_timer.due(now):
             self._take_inventory(now)
         busy = self._attempts.watch(now)
         if self._starts.advance(now):
             busy = self._attempts.watch(now)
         if self._pool is not None:
             self._pool.tick(now)
-        if self._recheck.due(now):
+        if self._recheck_timer.due(now):
             self._starts.recheck_marks()
-        if self._heartbeat.due(now):
+        if self._heartbeat_timer.due(now):
             self._beat(now)
         self._launcher.reap()
         return BUSY_TICK_SECONDS if busy else TICK_SECONDS

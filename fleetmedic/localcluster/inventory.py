@@ -57,7 +57,7 @@ class Inventory:
         except (UserError, OSError):
             return None
 
-    def sick(self, node: str, gpus: tuple[int, ...]) -> tuple[int, ...]:
+    def unresponsive_gpus(self, node: str, gpus: tuple[int, ...]) -> tuple[int, ...]:
         """Return the GPUs that do not respond to a probe: lost, hung or unreadable."""
         if self._hardware is None:
             return ()

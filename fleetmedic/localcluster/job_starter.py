@@ -60,7 +60,7 @@ class JobStarter:
         with self._store.read() as db:
             marked = db.execute("SELECT node, idx FROM gpus WHERE marked IS NOT NULL").fetchall()
         for row in marked:
-            if not self._inventory.sick(row["node"], (row["idx"],)):
+            if not self._inventory.unresponsive_gpus(row["node"], (row["idx"],)):
                 with self._store.write() as db:
                     db.execute(
                         "UPDATE gpus SET marked = NULL WHERE node = ? AND idx = ?", tuple(row)
@@ -77,7 +77,7 @@ class JobStarter:
             due=job["due"],
             verdict_until=job["verdict_until"],
             quarantined=quarantined,
-            sick=self._inventory.sick(job["node"], gpus) if due else (),
+            unresponsive=self._inventory.unresponsive_gpus(job["node"], gpus) if due else (),
             now=now,
         )
         if step.step is RetryStep.WAIT and step.due == job["due"]:
@@ -131,11 +131,11 @@ class JobStarter:
                 found = self._choose(fresh, views.nodes(db), now)
                 if isinstance(found, NoPlacement):
                     return
-                sick = self._inventory.sick(found.node, found.gpus)
-                if not sick:
+                unresponsive = self._inventory.unresponsive_gpus(found.node, found.gpus)
+                if not unresponsive:
                     self._prepare(db, fresh, found, now)
                     return
-                self._mark(db, found.node, sick)
+                self._mark(db, found.node, unresponsive)
 
     @staticmethod
     def _choose(job: sqlite3.Row, nodes: list[NodeView], now: float) -> Placement | NoPlacement:

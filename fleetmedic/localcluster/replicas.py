@@ -85,9 +85,9 @@ class Replicas:
 
     def tick(self, now: float) -> None:
         """Reconcile the running processes with the desired number."""
-        replicas, workload = self._look()
+        replicas, workload = self._read_store()
         alive = [replica for replica in replicas if self._keep(replica, now)]
-        self._let_go([r for r in alive if r.state == DRAINING], now)
+        self._stop_draining([r for r in alive if r.state == DRAINING], now)
         serving = [r for r in alive if r.role == WORKER and r.state != DRAINING]
         missing = [WORKER] * (workload.wanted - len(serving))
         if not any(r.role == GATEWAY for r in alive):
@@ -97,11 +97,11 @@ class Replicas:
         for surplus in sorted(serving, key=lambda r: r.n)[workload.wanted :]:
             log.info("replica_drains", workload=workload.name, replica=surplus.n)
             self._set(surplus.n, state=DRAINING, drain_at=now)
-        self._tell(serving[: workload.wanted], workload)
+        self._publish_endpoints(serving[: workload.wanted], workload)
 
     # ---- observing
 
-    def _look(self) -> tuple[list[Replica], WorkloadView]:
+    def _read_store(self) -> tuple[list[Replica], WorkloadView]:
         name = self._settings.name
         with self._store.read() as db:
             rows = db.execute(
@@ -120,14 +120,14 @@ class Replicas:
         """Return whether the replica has a process or is starting. Starts it if it was never started."""
         if replica.started is not None:
             if not replica.started.command.alive:
-                self._gone(replica, now)
+                self._remove(replica, now)
                 return False
             if replica.state == PREPARED:
                 self._set(replica.n, state=READY)
                 self._backoff = FIRST_BACKOFF
             return True
         if abandoned(replica.folder) or self._launcher.failed(replica.folder):
-            self._gone(replica, now)
+            self._remove(replica, now)
             return False
         if not claimed(replica.folder) and not self._launcher.starting(replica.folder):
             self._launch(replica)
@@ -164,7 +164,7 @@ class Replicas:
 
     # ---- ending
 
-    def _let_go(self, draining: list[Replica], now: float) -> None:
+    def _stop_draining(self, draining: list[Replica], now: float) -> None:
         """Send TERM when the gateway sends no more requests, and KILL after KILL_SECONDS."""
         for replica in draining:
             waited = now - replica.drain_at
@@ -172,7 +172,7 @@ class Replicas:
                 number = signal.SIGKILL if waited >= KILL_SECONDS else signal.SIGTERM
                 replica.started.command.send(number)
 
-    def _gone(self, replica: Replica, now: float) -> None:
+    def _remove(self, replica: Replica, now: float) -> None:
         if replica.state != DRAINING:
             log.warning(
                 "replica_died",
@@ -199,7 +199,7 @@ class Replicas:
                 (state, drain_at, self._settings.name, n),
             )
 
-    def _tell(self, serving: list[Replica], workload: WorkloadView) -> None:
+    def _publish_endpoints(self, serving: list[Replica], workload: WorkloadView) -> None:
         """Write the gateway's endpoints and the number of ready workers if they have changed."""
         ports = {r.folder.name: r.started.port for r in serving if r.started is not None}
         if ports != self._endpoints:

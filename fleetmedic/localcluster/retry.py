@@ -90,7 +90,7 @@ class Ended:
     ran_seconds: float
     stop: Stop | None = None
     stop_text: str = ""
-    sick: tuple[int, ...] = ()
+    unresponsive: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def after_exit(ended: Ended, now: float) -> RetryDecision:
             now,
             ended.failures,
         )
-    if ended.sick:
+    if ended.unresponsive:
         return _after_gpu(ended, now)
     if ended.exit.code in CANNOT_START and ended.ran_seconds < START_SECONDS:
         text = f"the command {ended.exit}, which no retry can change"
@@ -186,7 +186,7 @@ def _after_stop(ended: Ended, stop: Stop, now: float) -> RetryDecision:
 
 def _after_gpu(ended: Ended, now: float) -> RetryDecision:
     """Decide after the failure of a GPU: the job waits until it is known whether the GPU recovers."""
-    names = ", ".join(map(str, ended.sick))
+    names = ", ".join(map(str, ended.unresponsive))
     text = (
         f"GPU {names} does not answer a probe; retry after {IN_PLACE_DELAYS[0]:g} s, on other GPUs "
         "if it still does not answer"
@@ -220,7 +220,12 @@ class InPlace:
 
 
 def in_place(
-    *, due: float, verdict_until: float | None, quarantined: bool, sick: tuple[int, ...], now: float
+    *,
+    due: float,
+    verdict_until: float | None,
+    quarantined: bool,
+    unresponsive: tuple[int, ...],
+    now: float,
 ) -> InPlace:
     """Decide whether a RETRYING job starts on its GPUs, waits, or moves to other GPUs.
 
@@ -233,9 +238,9 @@ def in_place(
         return InPlace(RetryStep.MOVE, JobReason.GPU_QUARANTINED, text, now, refund=True)
     if now < due:
         return InPlace(RetryStep.WAIT, JobReason.RETRY_IN_PLACE, "", due, verdict_until)
-    if not sick:
+    if not unresponsive:
         return InPlace(RetryStep.START, JobReason.STARTED, "its GPUs answer the probe", now)
-    names = ", ".join(map(str, sick))
+    names = ", ".join(map(str, unresponsive))
     until = verdict_until if verdict_until is not None else now + VERDICT_SECONDS
     if now < until:
         text = f"GPU {names} does not answer a probe; waiting for a decision about it"
@@ -251,7 +256,7 @@ def in_place(
         f"GPU {names} does not answer a probe, no decision within {VERDICT_SECONDS:g} s; retry on "
         "other GPUs"
     )
-    return InPlace(RetryStep.MOVE, JobReason.NO_VERDICT, text, now, refund=True, mark=sick)
+    return InPlace(RetryStep.MOVE, JobReason.NO_VERDICT, text, now, refund=True, mark=unresponsive)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from fleetmedic.progress.sender import Courier, Place, Sender
+from fleetmedic.progress.sender import Place, Sender, ThrottledSender
 
 
 class Pipeline:
@@ -37,24 +37,24 @@ class Pipeline:
             kept = ("began", "records", "success_at", "backlog")
             self._state |= {key: earlier[key] for key in kept if _number(earlier.get(key))}
         self._state["expected_interval"] = expected_interval
-        self._courier = Courier(sender, self._report)
-        self._courier.changed(at_once=True)
+        self._sender = ThrottledSender(sender, self._report)
+        self._sender.changed(at_once=True)
 
     def records(self, done: int, *, backlog: int | None = None) -> None:
         """Add `done` processed records. `backlog` is the number of waiting records."""
-        self._tell(done, backlog, success=False)
+        self._update(done, backlog, success=False)
 
     def success(self, records: int = 0, *, backlog: int | None = None) -> None:
         """Report a successful run that processed `records` more records. `backlog` is the number of
         waiting records.
         """
-        self._tell(records, backlog, success=True)
+        self._update(records, backlog, success=True)
 
     def close(self) -> None:
         """Report the end of the process. The series remain, because another run is expected."""
-        with self._courier.state:
+        with self._sender.state:
             self._state["running"] = False
-        self._courier.changed(at_once=True)
+        self._sender.changed(at_once=True)
 
     def __enter__(self) -> Pipeline:
         return self
@@ -67,9 +67,9 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def _tell(self, records: int, backlog: int | None, *, success: bool) -> None:
+    def _update(self, records: int, backlog: int | None, *, success: bool) -> None:
         try:
-            with self._courier.state:
+            with self._sender.state:
                 news: dict[str, object] = {
                     "records": int(str(self._state["records"])) + max(0, int(records))
                 }
@@ -80,10 +80,10 @@ class Pipeline:
                 self._state.update(news)
         except (TypeError, ValueError, OverflowError):
             return
-        self._courier.changed(at_once=success)
+        self._sender.changed(at_once=success)
 
     def _report(self) -> dict[str, object]:
-        with self._courier.state:
+        with self._sender.state:
             return dict(self._state)
 
 

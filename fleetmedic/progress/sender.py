@@ -109,7 +109,7 @@ class Sender:
                     os.unlink(self._path)  # noqa: PTH108
 
 
-class Courier:
+class ThrottledSender:
     """Sends `report()` after each change, at most once in MIN_SECONDS. The last change is always sent."""
 
     def __init__(self, sender: Sender, report: Callable[[], dict[str, object]]) -> None:
@@ -117,7 +117,7 @@ class Courier:
         self._report = report
         self._sent = 0.0
         self.renew()
-        _COURIERS.add(self)
+        _THROTTLED.add(self)
 
     def renew(self) -> None:
         """Reinitialise after a fork. A forked process inherits held locks but no threads."""
@@ -154,12 +154,12 @@ class Courier:
             self._sender.send(self._report())
 
 
-_COURIERS: weakref.WeakSet[Courier] = weakref.WeakSet()
+_THROTTLED: weakref.WeakSet[ThrottledSender] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    for courier in _COURIERS:
-        courier.renew()
+    for sender in _THROTTLED:
+        sender.renew()
 
 
 os.register_at_fork(after_in_child=_forked)

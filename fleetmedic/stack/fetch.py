@@ -59,10 +59,10 @@ def missing_packages() -> list[str]:
     if not unpacked():
         return []
     try:
-        told = json.loads((parts_dir() / "parts.json").read_text())
+        recorded = json.loads((parts_dir() / "parts.json").read_text())
     except (OSError, ValueError):
         return []
-    asked = told.get("asked", []) if isinstance(told, dict) else []
+    asked = recorded.get("asked", []) if isinstance(recorded, dict) else []
     return [name for name in COMPARED if name not in asked]
 
 
@@ -187,5 +187,5 @@ class _Download:
 
 def _remember(folder: Path, files: list[str]) -> None:
     """Record the unpacked files and all requested packages, whether or not a source had them."""
-    told = {"packages": files, "asked": [*SERVERS, *OPTIONAL]}
-    write_atomic(folder / "parts.json", json.dumps(told, indent=1))
+    recorded = {"packages": files, "asked": [*SERVERS, *OPTIONAL]}
+    write_atomic(folder / "parts.json", json.dumps(recorded, indent=1))

@@ -72,7 +72,7 @@ class PastFault:
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
+class GeneratedSeries:
     """One generated series: metric name, labels, and (time, value) points."""
 
     family: str
@@ -138,7 +138,7 @@ def _parts(indices: list[int], chance: random.Random) -> Iterator[tuple[int, ...
         left = left[size:]
 
 
-def tracks(
+def generate_series(
     gpus: Sequence[PastGpu],
     jobs: Sequence[PastJob],
     times: Sequence[float],
@@ -146,15 +146,15 @@ def tracks(
     *,
     instances: Mapping[str, str] | None = None,
     cluster: str = "local",
-) -> list[Track]:
+) -> list[GeneratedSeries]:
     """Return the series of every metric that a detector reads. Pure function.
 
     `instances` maps a node to its `instance` label. The slowest GPU limits the speed of its job;
     the utilization of the other GPUs falls while they wait.
     """
-    speeds = _Speeds(faults)
+    speeds = _FaultLookup(faults)
     known = {(gpu.node, gpu.index): gpu.state.uuid for gpu in gpus}
-    out: list[Track] = []
+    out: list[GeneratedSeries] = []
     for gpu in gpus:
         own = [job for job in jobs if job.node == gpu.node and gpu.index in job.gpus]
         base = _labels(gpu.node, gpu.index, gpu.state.uuid, instances, cluster)
@@ -164,11 +164,11 @@ def tracks(
         for index in job.gpus:
             base = _labels(job.node, index, known[job.node, index], instances, cluster)
             labels = {**base, "job_id": job.job_id, "user": "simulated"}
-            out.append(Track("gpu_allocation_info", labels, held))
+            out.append(GeneratedSeries("gpu_allocation_info", labels, held))
     return [track for track in out if track.points]
 
 
-class _Speeds:
+class _FaultLookup:
     """Looks up the fault of a GPU at a given time."""
 
     def __init__(self, faults: Sequence[PastFault]) -> None:
@@ -190,7 +190,7 @@ class _Speeds:
 
 
 def _readings(
-    gpu: PastGpu, jobs: list[PastJob], times: Sequence[float], speeds: _Speeds
+    gpu: PastGpu, jobs: list[PastJob], times: Sequence[float], speeds: _FaultLookup
 ) -> Iterator[SensorValues]:
     jobs = sorted(jobs, key=lambda job: job.begin)
     begins = [job.begin for job in jobs]
@@ -207,7 +207,7 @@ def _readings(
 
 def _sensors(
     base: dict[str, str], times: Sequence[float], found: list[SensorValues]
-) -> Iterator[Track]:
+) -> Iterator[GeneratedSeries]:
     families: tuple[tuple[str, dict[str, str], list[float]], ...] = (
         ("gpu_utilization_ratio", {}, [r.utilization for r in found]),
         ("gpu_clock_hertz", {"domain": "sm"}, [r.sm_clock for r in found]),
@@ -216,7 +216,7 @@ def _sensors(
         ("gpu_temperature_celsius", {"sensor": "memory"}, [r.memory_temperature for r in found]),
     )
     for family, extra, values in families:
-        yield Track(family, {**base, **extra}, tuple(zip(times, values, strict=True)))
+        yield GeneratedSeries(family, {**base, **extra}, tuple(zip(times, values, strict=True)))
 
 
 def _labels(
@@ -253,7 +253,7 @@ def backfill(
     gpus = fleet(hardware)
     jobs = schedule(gpus, times[0], end)
     instances = {node: f"{HOST}:{port}" for node, port in exporter_ports.items()}
-    found = tracks(gpus, jobs, times, instances=instances, cluster=cluster)
+    found = generate_series(gpus, jobs, times, instances=instances, cluster=cluster)
     data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fleetmedic-history-") as folder:
         pieces = _write_pieces(found, Path(folder))
@@ -263,7 +263,7 @@ def backfill(
     return BackfillReport(len(found), samples, time.monotonic() - began)
 
 
-def _write_pieces(found: list[Track], folder: Path) -> list[Path]:
+def _write_pieces(found: list[GeneratedSeries], folder: Path) -> list[Path]:
     """Write one file per TSDB block, because promtool reads its whole input once for every block."""
     pieces: dict[int, dict[str, list[str]]] = {}
     for track in found:

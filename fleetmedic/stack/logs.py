@@ -51,16 +51,16 @@ def last_lines(log: Path, count: int) -> list[str]:
 
 def follow(log: Path, poll_seconds: float = 0.2) -> Iterator[str]:
     """Yield new text as it is written. Restart at the beginning if the file is truncated."""
-    place = log.stat().st_size if log.exists() else 0
+    position = log.stat().st_size if log.exists() else 0
     while True:
         size = log.stat().st_size if log.exists() else 0
-        if size < place:
-            place = 0
-        if size > place:
+        if size < position:
+            position = 0
+        if size > position:
             with log.open("rb") as file:
-                file.seek(place)
-                data = file.read(size - place)
-            place += len(data)
+                file.seek(position)
+                data = file.read(size - position)
+            position += len(data)
             yield data.decode(errors="replace")
         else:
             time.sleep(poll_seconds)

@@ -133,14 +133,14 @@ def _unpack(release: NewerRelease, apt: Apt, into: Path) -> None:
 
 def _sources(part: str) -> list[str]:
     """Return one apt source line for each later suite of the machine's Debian archive."""
-    told = subprocess.run(
+    result = subprocess.run(
         ["apt-get", "indextargets", "--format", _SOURCE_FIELDS],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    for line in told.stdout.splitlines():
+    for line in result.stdout.splitlines():
         address, release, component, signed = line.split("|")
         if component == "main" and "security" not in address and "-" not in release:
             # apt writes the field's own name where the source has no such field

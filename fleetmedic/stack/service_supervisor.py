@@ -26,7 +26,7 @@ from fleetmedic.stack.reaper import end_jobs, sweep
 FIRST_DELAY, LAST_DELAY = 1.0, 30.0
 LOOP_DEATHS, LOOP_WINDOW = 5, 120.0
 STOP_SECONDS, TURN_SECONDS = 6.0, 1.5
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,11 @@ def is_looping(deaths: Sequence[float], now: float) -> bool:
 
 
 class ServiceSupervisor:
-    """Runs services until `stop`. `tell` is called with a message when a service exits."""
+    """Runs services until `stop`. `report` is called with a message when a service exits."""
 
-    def __init__(self, state: Path, services: Sequence[ServiceSpec], tell: Tell) -> None:
+    def __init__(self, state: Path, services: Sequence[ServiceSpec], report: Report) -> None:
         self._state = state
-        self._tell = tell
+        self._report = report
         self.mark = Mark.of(own_identity(), state)
         self.children = {
             one.name: ServiceProcess(one, state / "logs" / f"{one.name}.log") for one in services
@@ -148,7 +148,9 @@ class ServiceSupervisor:
                 with self._lock:
                     self._reconcile(time.monotonic())
             except OSError as error:  # a full disk must not end the supervision
-                self._tell(f"supervisor: {error.strerror}; it continues to supervise the processes")
+                self._report(
+                    f"supervisor: {error.strerror}; it continues to supervise the processes"
+                )
             self._sleep()
         self._stop_children([child for child in self.children.values() if child.running])
 
@@ -212,9 +214,9 @@ class ServiceSupervisor:
         pause = delay_after(child.deaths, now)
         child.due = now + pause
         name = child.service.name
-        self._tell(f"{name} {how}; restart in {pause:g} s (log: {child.log})")
+        self._report(f"{name} {how}; restart in {pause:g} s (log: {child.log})")
         if is_looping(child.deaths, now):
-            self._tell(
+            self._report(
                 f"{name} is in a crash loop: {len(child.deaths)} exits in two minutes. Its log ends with:\n"
                 + "\n".join(f"    {line}" for line in last_lines(child.log, 5))
             )
