@@ -73,7 +73,8 @@ class _AddressLane:
 class Outbox:
     """Delivers the messages in the journal's state to every address.
 
-    `now` returns Unix seconds. A new address also gets older messages that have not expired.
+    `now` returns Unix seconds. `site` is the URL at which people reach the remediator. A new
+    address also gets older messages that have not expired.
     """
 
     def __init__(
@@ -189,7 +190,7 @@ class Outbox:
         lane.unrecorded.clear()
 
     def _linked(self, body: Mapping[str, object]) -> Mapping[str, object]:
-        """The payload with the URL of its page; without a link if the site has no external URL."""
+        """Return the payload with the URL of its incident page; unchanged if `site` is None."""
         if self._site is None:
             return body
         incident = body.get("incident")

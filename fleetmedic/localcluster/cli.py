@@ -1,4 +1,4 @@
-"""Define the commands `fleetmedic run`, `jobs` and `localcluster`."""
+"""Define the commands `fleetmedic run` and `fleetmedic localcluster`."""
 
 from __future__ import annotations
 

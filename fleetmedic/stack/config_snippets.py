@@ -189,7 +189,7 @@ def _text(about: str, part: dict[str, Any]) -> str:
 
 
 class _WithoutAnchors(yaml.SafeDumper):
-    """Writes a value that occurs twice in full each time: users copy parts of the output."""
+    """A YAML writer without anchors: it repeats equal values, because users copy parts of the output."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True

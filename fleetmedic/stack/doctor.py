@@ -82,7 +82,7 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, stack: StackLocation) -
 
 
 def examine(stack: StackLocation) -> list[CheckResult]:
-    """Run all checks and return their results. They change nothing."""
+    """Check whether that stack can start on this machine, and return the results. Nothing is changed."""
     looks: tuple[Callable[[], CheckResult], ...] = (
         _python,
         _libraries,

@@ -64,9 +64,7 @@ class RemediatorClient:
 
     @classmethod
     def find(cls, url: str | None, token_file: str | None, state: Path) -> RemediatorClient:
-        """Return a client for the remediator at `url`, or for the stack with the state directory
-        `state`.
-        """
+        """Return a client for the remediator at `url`, or for the stack with the state directory `state`."""
         given = Path(token_file) if token_file else None
         if url is not None:
             if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
@@ -90,9 +88,7 @@ class RemediatorClient:
         return self._exchange(urllib.request.Request(f"{self.url}{path}{asked}", headers=headers))  # noqa: S310
 
     def post(self, path: str, body: Mapping[str, str | bool]) -> str:
-        """Send an order with the token; returns the text of the response. Raises UserError for
-        status 404.
-        """
+        """Send an order with the token; returns the text of the response. Raises UserError for status 404."""
         try:
             return self.order(path, body)
         except LookupError:
@@ -101,9 +97,7 @@ class RemediatorClient:
             ) from None
 
     def order(self, path: str, body: Mapping[str, str | bool]) -> str:
-        """Send an order with the token; returns the text of the response. Raises LookupError for
-        status 404.
-        """
+        """Send an order with the token; returns the text of the response. Raises LookupError for status 404."""
         return self._decode(self._send(path, body), TextResponse).text
 
     def _send(self, path: str, body: Mapping[str, str | bool]) -> bytes:

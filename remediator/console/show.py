@@ -1,4 +1,4 @@
-"""Format console output: tables on a terminal, plain lines otherwise."""
+"""Format times, states and the pause for console output."""
 
 from __future__ import annotations
 

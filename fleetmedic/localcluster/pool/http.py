@@ -1,7 +1,6 @@
-"""A minimal HTTP/1.1 server for the worker pool, with limits on every resource.
+"""A minimal HTTP/1.1 server for the worker pool, based on h11, with limits on every resource.
 
-It uses only the standard library, because the pool runs many processes on a small machine, and a
-framework would double the memory of each.
+A framework would double the memory of each process, and the pool runs many processes on a small machine.
 """
 
 from __future__ import annotations
@@ -52,8 +51,10 @@ class BadRequest(Exception):  # noqa: N818 - the name of the status
 
 
 async def _next_event(reader: asyncio.StreamReader, connection: h11.Connection) -> Any:
-    """The next event of the peer; ConnectionClosed if the peer closed. Raises h11.RemoteProtocolError, and
-    TimeoutError if the peer is silent."""
+    """Return the peer's next event, or ConnectionClosed if the peer has closed the connection.
+
+    Raises h11.RemoteProtocolError for invalid data, and TimeoutError if the peer is silent.
+    """
     while (event := connection.next_event()) is h11.NEED_DATA:
         data = await asyncio.wait_for(reader.read(MAX_HEAD), IDLE_SECONDS)
         if not data:
@@ -98,7 +99,7 @@ def render(
     close: bool = False,
     head_only: bool = False,
 ) -> bytes:
-    """Return the bytes of a response."""
+    """Return the bytes of a response. `close`: the connection ends after it."""
     headers = [
         ("Content-Type", response.content_type),
         ("Content-Length", str(len(response.body))),

@@ -158,7 +158,7 @@ async def world(
     finally:
         await engine.close()
         journal.close()
-        await asyncio.sleep(0)  # what was written last is still on its way to the book
+        await asyncio.sleep(0)  # the last written events are not applied to the state yet
         again = JournalState()
         for event in replay(folder):
             again.apply(event)

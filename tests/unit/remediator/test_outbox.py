@@ -144,11 +144,13 @@ def test_a_message_has_the_link_of_its_page(tmp_path: Path) -> None:
             return 200, b""
 
     async def story() -> None:
-        book = JournalState()
-        journal = Journal(tmp_path, book.apply)
+        journal_state = JournalState()
+        journal = Journal(tmp_path, journal_state.apply)
         clock = Clock()
         site = "https://ops.example.com"
-        outbox = Outbox(book, journal, Bodies(), (GOOD,), clock.now, site=site, sleep=clock.sleep)
+        outbox = Outbox(
+            journal_state, journal, Bodies(), (GOOD,), clock.now, site=site, sleep=clock.sleep
+        )
         await journal.append(
             [
                 events.notified(NOW, "m1", {"text": "a", "incident": "inc-1"}),
@@ -157,7 +159,7 @@ def test_a_message_has_the_link_of_its_page(tmp_path: Path) -> None:
         )
         task = asyncio.create_task(outbox.run())
         async with asyncio.timeout(10):
-            while not all(one.settled for one in book.outbox.values()):
+            while not all(one.settled for one in journal_state.outbox.values()):
                 await asyncio.sleep(0.001)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

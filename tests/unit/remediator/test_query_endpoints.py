@@ -1,4 +1,4 @@
-"""What is answered about incidents and decisions, from a real journal and the book of it."""
+"""What is answered about incidents and decisions, from a real journal and its state."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NODE, GPU, OTHER = (Target.parse(text) for text in ("node1", "node1/3", "node1/4
 
 
 class Story:
-    """Writes events into a journal and its book, and asks what they say."""
+    """Writes events to a journal and its state, and queries the endpoints."""
 
     def __init__(self, folder: Path, cluster: Any = None) -> None:
         self.journal_state, self._folder, self._at = JournalState(), folder, 1000.0
