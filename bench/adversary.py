@@ -37,6 +37,7 @@ from attacks.site import GPUS, NODES, Site, quarantines, rfc, train
 from attacks.watch import LATE, Truth, Watcher
 
 from fleetmedic.kernel.labels import Target
+from fleetmedic.localcluster.job_starter import EXCLUDED_FOR
 from fleetmedic.stack.lifecycle import Stack, StackOptions
 
 OVER = ("CLOSED", "SUPPRESSED", "OVERRIDDEN", "FAILED", "ESCALATED")
@@ -142,9 +143,12 @@ def _lasting(site: Site, truth: Truth) -> list[tuple[str, str]]:
             if gpu.marked and not crashed and site.hardware.gpu(node.name, gpu.index).healthy:
                 found.append((f"{target} is healthy and still marked: {gpu.marked}", target))
     with site.cluster.store.read() as db:
-        wanted = {
-            job: json.loads(spec)["gpus"] for job, spec in db.execute("SELECT id, spec FROM jobs")
-        }
+        rows = db.execute("SELECT id, spec, excluded, due FROM jobs").fetchall()
+    wanted = {job: json.loads(spec)["gpus"] for job, spec, _, _ in rows}
+    # by design a moved job keeps clear of hardware that was accused when it was moved, for ten minutes
+    waiting = {
+        job for job, _, gpus, due in rows if gpus != "[]" and time.time() - due < EXCLUDED_FOR
+    }
     for job in site.cluster.jobs():
         need = wanted[job.id]
         room = max(
@@ -155,6 +159,8 @@ def _lasting(site: Site, truth: Truth) -> list[tuple[str, str]]:
             ),
             default=0,
         )
+        if job.id in waiting:
+            continue
         if not job.state.ended and job.state != "RUNNING" and room >= need:
             found.append(
                 (
