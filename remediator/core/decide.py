@@ -105,7 +105,9 @@ def _observe(case: Case) -> Decision:
     if not case.facts.job_known:
         return Move(IncidentState.SUPPRESSED, Reason.UNKNOWN_JOB, _no_job(case))
     verdict = (
-        step_guards.quarantine(case) if case.playbook.quarantine else step_guards.touches(case)
+        step_guards.quarantine(case)
+        if case.playbook.quarantine
+        else step_guards.alert_driven_step(case)
     )
     if verdict.ruling is Ruling.HOLD:
         return held(verdict)

@@ -35,9 +35,9 @@ def decide_quarantined(case: Case) -> Decision:
         return _refused(case, step_guards.moves_dead_jobs(case)) or Move(
             IncidentState.DRAINING, Reason.MOVING_JOBS
         )
-    if step_guards.evidence_is_old(case):
+    if step_guards.evidence_is_stale(case):
         return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
-    if case.incident.target.kind is TargetKind.NODE and not step_guards.possible(case):
+    if case.incident.target.kind is TargetKind.NODE and not step_guards.any_repair_supported(case):
         text = (
             "This cluster supports none of the node's repairs, so its running jobs are not moved."
         )
@@ -96,7 +96,7 @@ def decide_draining(case: Case) -> Decision:
     dead = tuple(job for job in affected if not job.running)
     if dead:
         return _refused(case, step_guards.moves_dead_jobs(case)) or move_jobs(case, dead)
-    if step_guards.evidence_is_old(case) and not case.incident.runs("restart_jobs"):
+    if step_guards.evidence_is_stale(case) and not case.incident.runs("restart_jobs"):
         return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
     if refused := _refused(case, step_guards.moves_running_jobs(case)):
         return refused
@@ -115,7 +115,7 @@ def save_checkpoints(
     if told is None:
         if not running:
             return None
-        verdict = step_guards.touches(case)
+        verdict = step_guards.alert_driven_step(case)
         if not verdict.allows:
             return held(verdict)
         step = plan.new_step(
@@ -131,7 +131,7 @@ def save_checkpoints(
 
 def move_jobs(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) -> Decision:
     """Return the decision to restart these jobs elsewhere, or to escalate after too many attempts."""
-    verdict = step_guards.touches(case)
+    verdict = step_guards.alert_driven_step(case)
     if not verdict.allows:
         return held(verdict)
     name = "restart_jobs:node" if on else "restart_jobs"

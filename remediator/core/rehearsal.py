@@ -43,13 +43,13 @@ def _impossible(case: Case, action: str) -> bool:
 def _waits(case: Case, action: str) -> str:
     """Return the reason why a disruptive step would be held now; empty if it would start."""
     if action in plan.REPAIRS:
-        return step_guards.disrupts(case).text
+        return step_guards.disruptive_step(case).text
     if action == "restart_jobs":
         running = any(job.running for job in case.facts.jobs)
         verdict = (
             step_guards.moves_running_jobs(case) if running else step_guards.moves_dead_jobs(case)
         )
         return verdict.text
-    if action == "scale" and step_guards.shrinks(case):
+    if action == "scale" and step_guards.is_scale_in(case):
         return step_guards.scales_in(case).text
     return ""

@@ -251,12 +251,12 @@ def _scaling(case: Case) -> Decision:
         return give_up(case, Reason.STEP_REFUSED, runs[-1].text)
     if runs and (not case.facts.firing or len(runs) >= scale.max_steps):
         return notify_once(case, "closed") or Move(IncidentState.CLOSED, Reason.RESCALED)
-    shrinks = step_guards.shrinks(case)
+    shrinks = step_guards.is_scale_in(case)
     if shrinks and not case.facts.firing:
         text = f"The alert on {incident.target} ended before any replica was removed."
         return Move(IncidentState.CLOSED, Reason.ALERT_GONE, text)
     verdict = guards.all_of(
-        step_guards.scales_in(case) if shrinks else step_guards.touches(case),
+        step_guards.scales_in(case) if shrinks else step_guards.alert_driven_step(case),
         guards.target_known(case.facts.known and load is not None),
         guards.cooldown(
             tuple(
@@ -357,4 +357,4 @@ def _is_late(case: Case) -> bool:
 
 def _stale(case: Case, since: float) -> bool:
     """Return whether evidence from the time `since` (Unix seconds) is too old for a repair."""
-    return step_guards.evidence_is_old(case) or case.now - since > FACTS_HOLD_FOR
+    return step_guards.evidence_is_stale(case) or case.now - since > FACTS_HOLD_FOR

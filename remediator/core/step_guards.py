@@ -27,7 +27,7 @@ CAPABILITY = {
 EVIDENCE_HOLDS_FOR = 20.0
 
 
-def evidence_is_old(case: Case) -> bool:
+def evidence_is_stale(case: Case) -> bool:
     """Return whether the evidence against the target is only a past event or an old test.
 
     If so, the target is tested before a disruptive step, because a person may have repaired it meanwhile.
@@ -38,7 +38,7 @@ def evidence_is_old(case: Case) -> bool:
     return newest is not None and case.now - newest > EVIDENCE_HOLDS_FOR
 
 
-def acts(case: Case) -> Verdict:
+def automatic_step(case: Case) -> Verdict:
     """Check the guards that apply to every step that no person ordered: pause, and another remediator."""
     facts = case.facts
     return guards.all_of(
@@ -48,14 +48,14 @@ def acts(case: Case) -> Verdict:
 
 def tests_or_releases(case: Case) -> Verdict:
     """Check the guards of a test or a release. The cluster must also know the target."""
-    return guards.all_of(acts(case), guards.target_known(case.facts.known))
+    return guards.all_of(automatic_step(case), guards.target_known(case.facts.known))
 
 
-def touches(case: Case) -> Verdict:
+def alert_driven_step(case: Case) -> Verdict:
     """Check the guards of any action in response to alerts, including actions that can be undone at once."""
     facts = case.facts
     return guards.all_of(
-        acts(case),
+        automatic_step(case),
         guards.target_known(facts.known),
         guards.same_hardware(facts.identity),
         guards.not_withheld(facts.evidence),
@@ -79,7 +79,7 @@ def quarantine(case: Case) -> Verdict:
         else ("nodes", facts.pool.nodes_out, facts.pool.nodes)
     )
     verdicts = [
-        touches(case),
+        alert_driven_step(case),
         guards.not_pinned(facts.stops),
         guards.not_owned_by_others(facts.quarantine_owner),
         guards.not_owned_by_others(facts.node_quarantine_owner),
@@ -98,18 +98,18 @@ def quarantine(case: Case) -> Verdict:
 def moves_dead_jobs(case: Case) -> Verdict:
     """Check the guards of restarting a dead job elsewhere. No running job is disturbed."""
     return guards.all_of(
-        touches(case),
+        alert_driven_step(case),
         guards.cluster_supports("restart", case.facts.capabilities),
         guards.identified(case.facts.identity),
         guards.alert_active(case.facts.evidence),
     )
 
 
-def disrupts(case: Case) -> Verdict:
+def disruptive_step(case: Case) -> Verdict:
     """Check the guards of every step that disturbs a running job, a GPU or a node."""
     facts = case.facts
     return guards.all_of(
-        touches(case),
+        alert_driven_step(case),
         guards.identified(facts.identity),
         guards.alert_active(facts.evidence),
         guards.no_storm(facts.stops),
@@ -130,7 +130,7 @@ def moves_running_jobs(case: Case) -> Verdict:
     whole = case.incident.target.kind is TargetKind.NODE
     return guards.all_of(
         guards.cluster_supports("restart", case.facts.capabilities),
-        disrupts(case),
+        disruptive_step(case),
         *((reboots(case),) if whole else ()),
         guards.independent_signals(signals(case), case.playbook.witnesses),
     )
@@ -156,12 +156,12 @@ def repairs(case: Case, rung: Rung) -> Verdict:
         guards.attempts(times, rung.max_attempts, rung.window, case.now),
         guards.not_paused(case.facts.paused, case.facts.stops),
         guards.cooldown(times, rung.cooldown, case.now),
-        disrupts(case),
+        disruptive_step(case),
         *((reboots(case),) if rung.action == "reboot_node" else ()),
     )
 
 
-def possible(case: Case) -> bool:
+def any_repair_supported(case: Case) -> bool:
     """Return whether the cluster supports at least one repair of the playbook."""
     return any(CAPABILITY[rung.action] in case.facts.capabilities for rung in case.playbook.ladder)
 
@@ -170,7 +170,7 @@ def scales_in(case: Case) -> Verdict:
     """Check the guards of removing replicas."""
     facts = case.facts
     return guards.all_of(
-        touches(case),
+        alert_driven_step(case),
         guards.alert_active(facts.evidence),
         guards.steady_clock(facts.stops, case.now),
         guards.dead_man(facts.sensors, case.limits),
@@ -189,21 +189,21 @@ def right_before(case: Case, step: Step) -> Verdict:
     For the steps in `needs_facts`, the case has facts gathered for this check.
     """
     if step.action == "reboot_node":
-        return guards.all_of(disrupts(case), reboots(case))
+        return guards.all_of(disruptive_step(case), reboots(case))
     if step.action in plan.REPAIRS:
-        return disrupts(case)
+        return disruptive_step(case)
     if step.action == "restart_jobs":
         seen = {job.job_id: job.running for job in (*case.facts.jobs, *case.facts.node_jobs)}
         running = any(seen.get(job, False) for job in step.jobs)
         return moves_running_jobs(case) if running else moves_dead_jobs(case)
-    if step.action == "scale" and shrinks(case):
+    if step.action == "scale" and is_scale_in(case):
         return scales_in(case)
     if step.id == plan.ORDERED:
         # A pause does not hold a person's order.
         return guards.one_installation(case.facts.stops)
-    return acts(case)
+    return automatic_step(case)
 
 
-def shrinks(case: Case) -> bool:
+def is_scale_in(case: Case) -> bool:
     """Return whether the playbook removes replicas."""
     return case.playbook.scale is not None and case.playbook.scale.step < 0

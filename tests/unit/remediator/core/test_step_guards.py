@@ -172,9 +172,13 @@ def test_only_the_step_that_takes_replicas_away_needs_fresh_facts(playbook) -> N
 
 def test_a_scaling_by_nothing_takes_nothing_away(case, incident) -> None:
     still = replace(SCALE_IN, scale=ScalePlan(0, 4.0, 60.0, 3))
-    assert not step_guards.shrinks(case(incident(IncidentState.REPAIRING, SERVE), playbook=still))
-    assert step_guards.shrinks(case(incident(IncidentState.REPAIRING, SERVE), playbook=SCALE_IN))
-    assert not step_guards.shrinks(case(incident(IncidentState.REPAIRING)))
+    assert not step_guards.is_scale_in(
+        case(incident(IncidentState.REPAIRING, SERVE), playbook=still)
+    )
+    assert step_guards.is_scale_in(
+        case(incident(IncidentState.REPAIRING, SERVE), playbook=SCALE_IN)
+    )
+    assert not step_guards.is_scale_in(case(incident(IncidentState.REPAIRING)))
 
 
 def test_scaling_out_is_no_disruption(case, incident) -> None:
@@ -185,7 +189,7 @@ def test_scaling_out_is_no_disruption(case, incident) -> None:
         evidence=OVER,
         sensors=SensorFacts(),
     )
-    assert not step_guards.shrinks(blind)
+    assert not step_guards.is_scale_in(blind)
     assert step_guards.right_before(blind, STEPS["scale in"][0]).allows
 
 
@@ -329,7 +333,7 @@ def test_an_impossible_step_is_refused(case, incident, needed: str, refused: set
 
 def test_a_ladder_is_possible_with_any_of_its_repairs(case, incident) -> None:
     def possible(*able: str) -> bool:
-        return step_guards.possible(case(incident(), capabilities=frozenset(able)))
+        return step_guards.any_repair_supported(case(incident(), capabilities=frozenset(able)))
 
     assert possible("reboot")
     assert possible("gpu_reset", "signal")
@@ -388,7 +392,7 @@ GATES = {
     "quarantine": step_guards.quarantine,
     "moves dead jobs": step_guards.moves_dead_jobs,
     "moves running jobs": step_guards.moves_running_jobs,
-    "disrupts": step_guards.disrupts,
+    "disrupts": step_guards.disruptive_step,
     "scales in": step_guards.scales_in,
     "repairs": lambda one: step_guards.repairs(one, one.playbook.ladder[0]),
 } | {f"right before: {name}": lambda one, step=step: step_guards.right_before(one, step)
@@ -409,5 +413,5 @@ def test_one_stop_more_never_turns_a_no_into_a_yes(case, incident, some, more, j
 def test_the_limits_of_a_gate_are_those_given(incident, playbook, facts) -> None:
     one = incident(IncidentState.REPAIRING)
     waits = Case(one, playbook, facts, Limits(hold=61.0), NOW)
-    assert not step_guards.disrupts(waits).allows
-    assert step_guards.disrupts(replace(waits, limits=Limits(hold=60.0))).allows
+    assert not step_guards.disruptive_step(waits).allows
+    assert step_guards.disruptive_step(replace(waits, limits=Limits(hold=60.0))).allows
