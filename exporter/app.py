@@ -1,4 +1,4 @@
-"""The composition root: builds a running exporter from the settings."""
+"""The composition root of the exporter: creates all parts from the settings and runs them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SWITCH_SECONDS = 0.0005  # so that a scrape does not wait the default 5 ms for a
 
 @dataclass(frozen=True, slots=True)
 class ExporterSettings:
-    """The settings from the command line. A path is None when its flag is not set."""
+    """The settings from the command line. A path is None if its flag is not set."""
 
     web: WebSettings
     procfs: Path
@@ -67,28 +67,31 @@ class ExporterSettings:
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """The running parts; `supervisor` is None where there are no GPUs to read."""
+    """The parts of a running exporter. `supervisor` is None if the exporter reads no GPUs."""
 
-    board: GpuStates
-    frame: PageBuilder
+    gpu_states: GpuStates
+    page_builder: PageBuilder
     supervisor: WorkerSupervisor | None
-    site: WebBackend
+    backend: WebBackend
     counters: WebCounters
 
 
 def library_loads() -> bool:
-    """Whether NVML's library can be loaded; tested in a separate process."""
+    """Return whether the NVML library can be loaded. The test runs in a separate process."""
     code = f"import ctypes; ctypes.CDLL({NVML_LIBRARY!r})"
     tried = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, check=False)
     return tried.returncode == 0
 
 
 def choose_source(settings: ExporterSettings, log: Callable[..., None]) -> str:
-    """`nvml`, `simulated` or `none`. Raises UserError when the requested source is unavailable."""
+    """Return the source of GPU values: `nvml`, `simulated` or `none`.
+
+    Raises UserError if the requested source is unavailable.
+    """
     if settings.source != "auto":
         if settings.source == "simulated" and settings.hardware_dir is None:
             raise UserError(
-                "--source=simulated requires --hardware.dir, the folder of the simulated machines."
+                "--source=simulated requires --hardware.dir, the directory of the simulated nodes."
             )
         return settings.source
     if library_loads():
@@ -100,7 +103,8 @@ def choose_source(settings: ExporterSettings, log: Callable[..., None]) -> str:
 
 
 def choose_node(settings: ExporterSettings, source: str) -> str:
-    """The node's name in the cluster. Raises UserError when the hardware folder has no such node."""
+    """Return the node's name in the cluster. Raises UserError if the hardware directory has no such
+    node."""
     if source != "simulated" or settings.hardware_dir is None:
         return settings.node or socket.gethostname()
     nodes = Hardware(settings.hardware_dir).nodes()
@@ -108,12 +112,14 @@ def choose_node(settings: ExporterSettings, source: str) -> str:
         return nodes[0]
     if settings.node not in nodes:
         known = ", ".join(nodes[:20]) or "none"
-        raise UserError(f"--hardware.node: expected a node of {settings.hardware_dir}: {known}.")
+        raise UserError(
+            f"--hardware.node: expected one of the nodes in {settings.hardware_dir}: {known}."
+        )
     return settings.node or ""
 
 
 def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
-    """Assemble the parts without starting them."""
+    """Create all parts of the exporter without starting them."""
     source = choose_source(settings, log)
     node = choose_node(settings, source)
     on = {entry.name for entry in COLLECTORS} - settings.without
@@ -125,7 +131,7 @@ def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
     }
     intervals |= {group: given[group] for group in intervals if group in given}
     inventory = settings.state_dir / "inventory.json"
-    board = GpuStates(inventory, expected=settings.expected, intervals=intervals)
+    gpu_states = GpuStates(inventory, expected=settings.expected, intervals=intervals)
     boot: BootReader = ProcBoot(settings.procfs)
     kmsg = settings.kmsg or Path("/dev/kmsg")
     arguments = ["nvml", str(settings.procfs), str(settings.sysfs)]
@@ -135,7 +141,7 @@ def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
         arguments = ["simulated", str(settings.hardware_dir), node]
     counters = WebCounters()
     parts = CollectorContext(
-        board=board,
+        gpu_states=gpu_states,
         intervals=intervals,
         boot=boot,
         procfs=settings.procfs,
@@ -153,15 +159,15 @@ def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
     )
     made = [entry.make(parts) for entry in COLLECTORS if entry.name not in settings.without]
     collectors = [collector for collector in made if collector is not None]
-    frame = PageBuilder(collectors, board, catalogue(), __version__, log)
+    page_builder = PageBuilder(collectors, gpu_states, catalogue(), __version__, log)
     supervisor = None
     if source == "none":
-        board.supervised(WorkerPoolState(failure=""))
+        gpu_states.set_worker_pool_state(WorkerPoolState(failure=""))
     else:
-        supervisor = _supervisor(settings, board, arguments, intervals, log)
-    site = WebBackend(
-        frame,
-        board,
+        supervisor = _supervisor(settings, gpu_states, arguments, intervals, log)
+    backend = WebBackend(
+        page_builder,
+        gpu_states,
         node,
         __version__,
         supervisor,
@@ -170,20 +176,23 @@ def build(settings: ExporterSettings, log: Callable[..., None]) -> Exporter:
         settings.web.metrics_path,
         settings.web.dcgm,
     )
-    return Exporter(board, frame, supervisor, site, counters)
+    return Exporter(gpu_states, page_builder, supervisor, backend, counters)
 
 
 def _supervisor(
     settings: ExporterSettings,
-    board: GpuStates,
+    gpu_states: GpuStates,
     arguments: list[str],
     intervals: Mapping[Group, float],
     log: Callable[..., None],
 ) -> WorkerSupervisor:
-    """The simulated source has no driver events; its XIDs come from the kernel log only."""
+    """Create the supervisor of the worker processes.
+
+    The simulated source has no driver events, so its XIDs come only from the kernel log.
+    """
     events = "exporter.sources.nvml" if arguments[0] == "nvml" else ""
     return WorkerSupervisor(
-        board,
+        gpu_states,
         arguments,
         intervals,
         log,
@@ -194,8 +203,11 @@ def _supervisor(
 
 
 def once(settings: ExporterSettings) -> bytes:
-    """The page after one full round. Works on a copy of the state, so that a running exporter with the
-    same state folder is not affected."""
+    """Collect all metrics once and return the metrics page.
+
+    It uses a copy of the state, so a running exporter with the same state directory is not
+    affected.
+    """
     with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
         try:
             for name in ("inventory.json", "xid.json"):
@@ -204,37 +216,40 @@ def once(settings: ExporterSettings) -> bytes:
         except OSError as error:
             raise UserError(
                 f"--state.dir: cannot read {settings.state_dir} ({error.strerror}); run the command "
-                "as the user of the exporter, or specify another folder."
+                "as the user of the exporter, or specify another directory."
             ) from None
-        exporter = build(_aside(settings, Path(folder)), logger())
+        exporter = build(_with_temporary_state(settings, Path(folder)), logger())
         if exporter.supervisor is not None:
             exporter.supervisor.start()
         until = time.monotonic() + ONCE_SECONDS
-        while exporter.board.view(time.time()).failure and time.monotonic() < until:
+        while exporter.gpu_states.snapshot(time.time()).failure and time.monotonic() < until:
             time.sleep(0.02)
-        page = exporter.frame.once(time.time())
+        page = exporter.page_builder.once(time.time())
         if exporter.supervisor is not None:
             exporter.supervisor.stop()
         return page.text
 
 
 def check(settings: ExporterSettings) -> None:
-    """Check that the exporter could start with these settings; changes nothing. Raises UserError."""
+    """Check whether the exporter could start with these settings, without changes. Raises
+    UserError."""
     settings.web.read(logger())
     if path := settings.flags.get(SOCKET):
         inbox.check(path)
     with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
-        build(_aside(settings, Path(folder)), logger())
+        build(_with_temporary_state(settings, Path(folder)), logger())
 
 
-def _aside(settings: ExporterSettings, folder: Path) -> ExporterSettings:
-    """The settings with a separate state folder and without the socket for progress reports, which
-    belongs to the running exporter."""
+def _with_temporary_state(settings: ExporterSettings, folder: Path) -> ExporterSettings:
+    """Return the settings with a temporary state directory and without the progress socket.
+
+    The socket belongs to the running exporter.
+    """
     return replace(settings, state_dir=folder, flags={**settings.flags, SOCKET: None})
 
 
 def serve(settings: ExporterSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises UserError when the exporter cannot start."""
+    """Run the exporter until SIGTERM or SIGINT. Raises UserError if it cannot start."""
     sys.setswitchinterval(SWITCH_SECONDS)
     # One heap for all threads saves memory, because the threads of collectors mostly wait.
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
@@ -243,13 +258,13 @@ def serve(settings: ExporterSettings) -> None:
     lock = claim(settings.state_dir)
     listeners = [listen(host, port) for host, port in web.addresses]
     exporter = build(settings, log)
-    gate = AccessControl(file, token, exporter.counters, log)
-    routes = Routes(exporter.site)
-    server = WebServer(routes, gate, file, exporter.counters, log, web.max_requests)
+    access_control = AccessControl(file, token, exporter.counters, log)
+    routes = Routes(exporter.backend)
+    server = WebServer(routes, access_control, file, exporter.counters, log, web.max_requests)
     try:
         asyncio.run(_serve(exporter, server, listeners))
     finally:
-        exporter.frame.stop()
+        exporter.page_builder.stop()
         if exporter.supervisor is not None:
             exporter.supervisor.stop()
         os.close(lock)
@@ -257,13 +272,13 @@ def serve(settings: ExporterSettings) -> None:
 
 async def _serve(exporter: Exporter, server: WebServer, listeners: list[socket.socket]) -> None:
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    loop.set_exception_handler(_stray)
+    loop.set_exception_handler(_log_unhandled)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     listening = [await server.listen(listener) for listener in listeners]
     if exporter.supervisor is not None:
         exporter.supervisor.start()
-    exporter.frame.start()
+    exporter.page_builder.start()
     for listener in listeners:
         host, port = listener.getsockname()[:2]
         write_event("listening", level="info", address=f"{host}:{port}")
@@ -273,25 +288,28 @@ async def _serve(exporter: Exporter, server: WebServer, listeners: list[socket.s
     await server.close()
 
 
-def _stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an unhandled exception as one line, without a traceback."""
+def _log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an exception that no task handled as one line, without a traceback."""
     error = context.get("exception")
     why = f"{type(error).__name__}: {error}" if error else ""
     logger()("stray_error", what=str(context.get("message", ""))[:200], why=why[:500])
 
 
 def claim(state_dir: Path) -> int:
-    """Make the state folder and lock it for this process. Raises UserError."""
+    """Create the state directory, lock it for this process, and return the lock's file descriptor.
+
+    Raises UserError if another exporter holds the lock, or the directory is not writable.
+    """
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(
-            f"--state.dir: another exporter uses {state_dir}; stop it, or specify another folder."
+            f"--state.dir: another exporter uses {state_dir}; stop it, or specify another directory."
         ) from None
     except OSError as error:
         raise UserError(
-            f"--state.dir: cannot write {state_dir} ({error.strerror}); specify another folder."
+            f"--state.dir: cannot write {state_dir} ({error.strerror}); specify another directory."
         ) from None
     return lock

@@ -1,4 +1,4 @@
-"""The current boot of the node: its id and its start time."""
+"""Reads the boot id and the boot time of the node."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from fleetmedic.hardware.state import Hardware
 
 @dataclass(frozen=True, slots=True)
 class BootTime:
-    """A boot: its id, and the Unix time at which it started."""
+    """The id of a boot and its Unix time."""
 
     boot_id: str
     at: float
 
 
 class BootReader(Protocol):
-    """Reads the current boot."""
+    """An interface that reads the current boot."""
 
     def read(self) -> BootTime:
-        """The current boot. Raises OSError or UserError when it cannot be determined."""
+        """Return the current boot. Raises OSError or UserError if it cannot be determined."""
         ...
 
 
 class ProcBoot:
-    """The boot of this machine, from PROCFS/stat and PROCFS/sys/kernel/random/boot_id."""
+    """Reads the boot of this machine from PROCFS/stat and PROCFS/sys/kernel/random/boot_id."""
 
     def __init__(self, procfs: Path) -> None:
         self._procfs = procfs
@@ -40,7 +40,7 @@ class ProcBoot:
 
 
 class SimulatedBoot:
-    """The boot of a simulated node."""
+    """Reads the boot of a simulated node from the hardware directory."""
 
     def __init__(self, root: Path, node: str) -> None:
         self._hardware = Hardware(root)

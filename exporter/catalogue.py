@@ -1,7 +1,7 @@
-"""The catalogue of metrics: every family that fleetmedic exports or reads, from catalogue.yml.
+"""The catalogue of all metric families that fleetmedic exports or reads, from catalogue.yml.
 
-The exporter takes HELP, TYPE and label names from it; rules, dashboards and documentation are
-checked against it. `python -m exporter.reference` prints docs/metrics.md.
+The exporter takes HELP, TYPE and label names from the catalogue. Rules, dashboards and
+documentation are checked against it. `python -m exporter.reference` prints docs/metrics.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OURS: tuple[Producer, ...] = ("exporter", "remediator", "rules", "pool")
 
 
 class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One family. `labels` omits `cluster` and `node` where the scrape configuration adds them."""
+    """A metric family. `labels` omits `cluster` and `node` if the scrape configuration adds them."""
 
     name: str
     type: MetricType
@@ -61,14 +61,14 @@ class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.producer in OURS
 
     def series_names(self) -> tuple[str, ...]:
-        """The series names in PromQL: three for a histogram, one for the other types."""
+        """Return the series names in PromQL: three for a histogram, one for other types."""
         if self.type == "histogram":
             return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
         return (self.name,)
 
 
 class Catalogue:
-    """All families, in the order of the file."""
+    """All metric families, in the order of catalogue.yml."""
 
     def __init__(self, metrics: tuple[Metric, ...]) -> None:
         self._by_name = {metric.name: metric for metric in metrics}
@@ -83,19 +83,19 @@ class Catalogue:
         return name in self._by_name
 
     def get(self, name: str) -> Metric:
-        """The family of that name. Raises KeyError."""
+        """Return the family with this name. Raises KeyError."""
         return self._by_name[name]
 
     def of_series(self, name: str) -> Metric | None:
-        """The family of a series name in PromQL (`x_bucket` for a histogram), or None."""
+        """Return the family of a series name such as `x_bucket`; None if there is none."""
         return self._by_series.get(name)
 
     def of_collector(self, collector: str) -> tuple[Metric, ...]:
-        """The families that a collector of the exporter may yield."""
+        """Return the families that a collector of the exporter may export."""
         return tuple(metric for metric in self if metric.collector == collector)
 
 
 @cache
 def catalogue() -> Catalogue:
-    """The shipped catalogue; cached."""
+    """Read and return the catalogue. The result is cached."""
     return Catalogue(load_rows(PATH, "metrics", Metric))

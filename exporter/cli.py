@@ -1,4 +1,4 @@
-"""`fleetmedic exporter`: the command, with flags in the style of node_exporter."""
+"""The command `fleetmedic exporter`. Its flags follow the style of node_exporter."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 def collector_flags(command: F) -> F:
-    """Adds --collector.NAME, --no-collector.NAME and the collector's own flags for each collector."""
+    """Add --collector.NAME, --no-collector.NAME and the collector's own flags for each collector."""
     for entry in reversed(list(COLLECTORS)):
         for flag in reversed(entry.flags):
-            command = click.option(f"--{flag.name}", key(flag.name), **_option(flag))(command)  # type: ignore[type-var]
+            command = click.option(f"--{flag.name}", key(flag.name), **_option_parameters(flag))(
+                command
+            )  # type: ignore[type-var]
         name = f"collector.{entry.name}"
         option = click.option(
             f"--{name}/--no-{name}",
@@ -39,8 +41,11 @@ def collector_flags(command: F) -> F:
     return command
 
 
-def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
-    """The disabled collectors. With --collector.disable-defaults, only named collectors stay on."""
+def _disabled(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
+    """Return the disabled collectors.
+
+    With --collector.disable-defaults, all collectors are disabled that no flag enables.
+    """
     named = {
         key: ctx.get_parameter_source(key) is not ParameterSource.DEFAULT for key in SWITCH_KEYS
     }
@@ -52,8 +57,8 @@ def _without(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
     )
 
 
-def _option(flag: Flag) -> dict[str, Any]:
-    """The click option parameters of a collector's flag."""
+def _option_parameters(flag: Flag) -> dict[str, Any]:
+    """Return the parameters of the click option for a collector's flag."""
     shown: dict[str, Any] = {"help": flag.help, "show_default": flag.default is not None}
     if flag.type is bool:
         return shown | {"is_flag": True, "default": bool(flag.default), "show_default": False}
@@ -69,9 +74,9 @@ def _between(flag: str, text: str, low: int, high: int) -> float:
 
 
 def folder(path: Path | None, flag: str) -> Path | None:
-    """The path of a folder that must exist. Raises UserError."""
+    """Return the path. Raises UserError if it is not a directory."""
     if path is not None and not path.is_dir():
-        raise UserError(f"{flag} {path}: no such folder; check the path.")
+        raise UserError(f"{flag} {path}: no such directory; check the path.")
     return path
 
 
@@ -95,15 +100,15 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "listen",
     multiple=True,
     metavar="HOST:PORT",
-    help="Listen address; :9410 means all addresses. Can be repeated.  [default: 127.0.0.1:9410]",
+    help="Listen address; :9410 means all interfaces. Can be repeated.  [default: 127.0.0.1:9410]",
 )
 @click.option(
     "--web.config.file",
     "web_config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="TLS, users and headers, in the format of the Prometheus exporter toolkit. Reloaded when the "
-    "file changes.",
+    help="File with TLS, users and headers, in the format of the Prometheus exporter toolkit. The exporter "
+    "reloads the file when it changes.",
 )
 @click.option(
     "--web.telemetry-path",
@@ -119,20 +124,21 @@ def _web(given: dict[str, Any]) -> WebSettings:
     type=click.IntRange(1, 10_000),
     default=MAX_REQUESTS,
     show_default=True,
-    help="Maximum number of concurrent connections; further ones get 503.",
+    help="Maximum number of concurrent connections. Further connections get status 503.",
 )
 @click.option(
     "--web.dcgm",
     "dcgm",
     is_flag=True,
-    help="Also serve /metrics/dcgm, with the names and units of dcgm-exporter.",
+    help="Also serve /metrics/dcgm, with the metric names and units of dcgm-exporter.",
 )
 @click.option(
     "--web.release-token-file",
     "release_token",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="File with the bearer token for POST /-/release, which releases the GPUs for a reset.",
+    help="File with the bearer token for POST /-/release. This request makes the exporter close the "
+    "driver's devices, so that a GPU can be reset.",
 )
 @click.option(
     "--path.procfs",
@@ -154,64 +160,64 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "--path.kmsg",
     "kmsg",
     type=click.Path(path_type=Path),
-    help="Kernel log: a device, FIFO or file.  [default: /dev/kmsg, or the simulated node's log]",
+    help="Kernel log: a device, FIFO or file.  [default: /dev/kmsg, or the log of the simulated node]",
 )
 @click.option(
     "--state.dir",
     "state_dir",
     type=click.Path(path_type=Path),
-    help="Folder for the state that survives a restart: known GPUs, XID counts.",
+    help="State directory: known GPUs and XID counts.  [default: $FLEETMEDIC_HOME/exporter]",
 )
 @click.option(
     "--source",
     type=click.Choice(["auto", "nvml", "simulated"]),
     default="auto",
     show_default=True,
-    help="Source of the GPU values.",
+    help="Source of the GPU metrics. `auto` uses NVML if its library loads, else --hardware.dir if it is "
+    "set.",
 )
 @click.option(
     "--hardware.dir",
     "hardware_dir",
     type=click.Path(path_type=Path),
-    help="Folder of the simulated machines.",
+    help="Directory of the simulated nodes, required for --source=simulated.",
 )
 @click.option(
     "--hardware.node",
     "node",
-    help="Name of this node in the folder of simulated machines and in the embedded cluster.",
+    help="Name of this node in --hardware.dir and in the embedded cluster.",
 )
 @click.option(
     "--cluster.dir",
     "cluster_dir",
     type=click.Path(path_type=Path),
-    help="Folder of the embedded cluster's store, which records the job of each GPU.",
+    help="Directory of the embedded cluster, from which the exporter reads the job of each GPU.",
 )
 @click.option(
     "--progress.dir",
     "progress_dir",
     type=click.Path(path_type=Path),
-    help="Folder in which jobs, pipelines and servers write their progress reports.",
+    help="Directory in which jobs, pipelines and servers write their progress reports.",
 )
 @click.option(
     "--gpu.expected",
     "expected",
     type=click.IntRange(0, 1024),
-    help="Number of GPUs that this node should have.  [default: the number ever seen on it]",
+    help="Expected number of GPUs of this node.  [default: the number of different GPUs seen so far]",
 )
 @click.option(
     "--gpu.interval",
     "interval",
     default="5s",
     show_default=True,
-    help="Interval between two reads of load, clocks and temperature, 1s to 20s.",
+    help="Read interval of load, clocks and temperature, 1s to 20s.",
 )
 @click.option(
     "--gpu.health-interval",
     "health_interval",
     default="10s",
     show_default=True,
-    help="Interval between two reads of ECC errors, row remaps and the driver's recommended action, "
-    "1s to 300s.",
+    help="Read interval of ECC errors, row remaps and the driver's recommended action, 1s to 300s.",
 )
 @click.option(
     "--log.level",
@@ -219,27 +225,28 @@ def _web(given: dict[str, Any]) -> WebSettings:
     type=click.Choice(LEVELS),
     default="info",
     show_default=True,
-    help="Lowest level of the events to log.",
+    help="Minimum level of log lines.",
 )
-@click.option("--once", is_flag=True, help="Print the metrics once and exit.")
+@click.option("--once", is_flag=True, help="Print the metrics once, and exit.")
 @click.option(
     "--check-config",
     is_flag=True,
-    help="Check the flags and the files that they name, and exit with 0 or 2.",
+    help="Check the flags and the files that they name, and exit. The exit code is 0 if all are valid, "
+    "else 2.",
 )
 @click.version_option(__version__, message="fleetmedic exporter %(version)s")
 @click.option(
     "--collector.disable-defaults",
     "disable_defaults",
     is_flag=True,
-    help="Disable all collectors except those enabled with --collector.NAME.",
+    help="Disable all collectors except the collectors that --collector.NAME enables.",
 )
 @collector_flags
 @click.pass_context
 def exporter(
     ctx: click.Context, /, level: str, once: bool, check_config: bool, interval: str, **given: Any
 ) -> None:
-    """Serve metrics of this node's GPUs, jobs and host.
+    """Serve Prometheus metrics of this node's GPUs, jobs and host.
 
     \b
     Examples:
@@ -270,7 +277,7 @@ def exporter(
         expected=given["expected"],
         interval=seconds,
         health_interval=health_seconds,
-        without=_without(ctx, given),
+        without=_disabled(ctx, given),
         flags={flag.name: given[key(flag.name)] for entry in COLLECTORS for flag in entry.flags},
     )
     if check_config:

@@ -1,4 +1,4 @@
-"""The interface of a collector: a name, an interval, and samples. The frame measures duration and success."""
+"""The interface of a collector. The page builder measures the duration and success of each run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from exporter.exposition import Sample
 
 
 class CollectorError(Exception):
-    """A collector has no data now; the message is one sentence for the log."""
+    """The collector has no data now. The message is one sentence for the log."""
 
 
 class Collector(Protocol):
-    """A collector.
+    """A collector of metrics.
 
-    `inline` collectors only read memory and run whenever the page is rendered. Each other collector has
-    its own thread and runs every `interval` seconds, so that a hung collector does not block the others.
+    An `inline` collector only reads memory and runs whenever the metrics page is rendered. Each
+    other collector has its own thread and runs every `interval` seconds, so a hung collector does
+    not block the others.
     """
 
     @property
@@ -29,14 +30,19 @@ class Collector(Protocol):
     def inline(self) -> bool: ...
 
     def collect(self, now: float) -> Iterable[Sample]:
-        """The samples at Unix time `now`. No sample means no data; a failure raises."""
+        """Return the samples at Unix time `now`. No data means no samples; a failure raises an
+        exception."""
         ...
 
 
 class TokenCollector(Collector, Protocol):
-    """A collector with a token that shows whether its samples changed."""
+    """A collector with a token that changes when its samples change."""
 
     def token(self, now: float) -> Hashable:
-        """A token that is equal to the previous one when `collect` would return the same samples. If the
-        token differs, `collect` is called immediately afterwards. May raise like `collect`."""
+        """Return a token. If the token equals the previous one, `collect` would return the same
+        samples.
+
+        If the token differs, `collect` is called immediately afterwards. Raises the same exceptions
+        as `collect`.
+        """
         ...

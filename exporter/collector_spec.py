@@ -1,4 +1,5 @@
-"""The registry's types: a collector's entry, its flags, and the parts that it is built from."""
+"""The types of the collector registry: a collector's specification, its flags, and its
+dependencies."""
 
 from __future__ import annotations
 
@@ -15,8 +16,11 @@ from exporter.sources.base import Group
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A command line option, `--NAME`. Without a default the option is optional; with `many` it can be
-    repeated, and its value is a tuple."""
+    """A command line option, `--NAME`, of a collector.
+
+    An option without a default may be omitted. An option with `many` can be repeated; its value is
+    a tuple.
+    """
 
     name: str
     help: str
@@ -27,9 +31,10 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class CollectorContext:
-    """The parts that collectors are built from. A folder is None when its flag is not set."""
+    """The objects and settings with which collectors are created. A directory is None if its flag
+    is not set."""
 
-    board: GpuStates
+    gpu_states: GpuStates
     intervals: Mapping[Group, float]
     boot: BootReader
     procfs: Path
@@ -49,9 +54,11 @@ class CollectorContext:
 
 @dataclass(frozen=True, slots=True)
 class CollectorSpec:
-    """A collector of the registry. `make` returns None when the exporter has nothing for it to read.
+    """The specification of one collector. `make` returns None if the exporter has no data for the
+    collector.
 
-    `flags` are the collector's own command line options; `CollectorContext.flags` has their values by name.
+    `flags` are the collector's own command line options; `CollectorContext.flags` has their values
+    by name.
     """
 
     name: str

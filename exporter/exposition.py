@@ -1,7 +1,7 @@
-"""Renders samples into lines of the exposition formats.
+"""Renders samples as lines of the Prometheus exposition formats.
 
-Names and labels of a series rarely change, so `name{labels} ` is cached, and a render only appends the
-numbers. Sample lines are the same in both formats; headers differ.
+Names and labels of a series rarely change. So `name{labels} ` is cached, and each render only
+appends the values. Sample lines are the same in both formats; headers differ.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ _EXACT = 1 << 63  # integers up to this limit are written exactly, larger ones a
 
 
 class Sample(NamedTuple):
-    """One value. `labels` are the label values in the catalogue's order; for a histogram's `x_bucket`,
-    `le` follows."""
+    """One sample. `labels` are the label values in the catalogue's order.
+
+    For a histogram's `x_bucket`, the value of `le` follows.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -27,8 +29,7 @@ class Sample(NamedTuple):
 
 
 class Family(NamedTuple):
-    """The header of a family. `type` is a type of the text format: gauge, counter, histogram, summary,
-    untyped."""
+    """The header of a metric family. `type` is gauge, counter, histogram, summary or untyped."""
 
     name: str
     type: str
@@ -36,22 +37,24 @@ class Family(NamedTuple):
 
 
 class SeriesSchema(NamedTuple):
-    """The family of a series name, and the names of its labels."""
+    """The metric family and the label names of a series name."""
 
     family: Family
     labels: tuple[str, ...]
 
 
 class Block(NamedTuple):
-    """A family with the lines of its samples."""
+    """The rendered sample lines of one metric family."""
 
     family: Family
     lines: str
 
 
 def escape(value: str) -> str:
-    """An escaped label value, truncated to 512 characters. Invalid characters (half a surrogate pair, and
-    NUL, which parsers drop) become U+FFFD."""
+    """Return the label value, truncated to 512 characters and escaped.
+
+    Invalid characters become U+FFFD: half of a surrogate pair, and NUL, which parsers drop.
+    """
     value = value[:MAX_VALUE]
     if not value.isascii():
         value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -60,8 +63,11 @@ def escape(value: str) -> str:
 
 
 def number(value: float) -> str:
-    """A formatted value. A number too large for a float becomes infinite, because a number out of range
-    would make the whole scrape fail. Raises ValueError if the value is not a number."""
+    """Return the value as text. An integer too large for a float becomes infinite.
+
+    A number out of range would make the whole scrape fail. Raises ValueError if the value is not a
+    number.
+    """
     if isinstance(value, int):
         if -_EXACT <= value <= _EXACT:
             return str(int(value))
@@ -77,26 +83,29 @@ def number(value: float) -> str:
 
 @lru_cache(maxsize=4096)
 def text_header(family: Family) -> str:
-    """HELP and TYPE in the text format 0.0.4."""
-    told = family.help.replace("\\", "\\\\").replace("\n", "\\n")
-    return f"# HELP {family.name} {told}\n# TYPE {family.name} {family.type}\n"
+    """Return the HELP and TYPE lines in the text format 0.0.4."""
+    help_text = family.help.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"# HELP {family.name} {help_text}\n# TYPE {family.name} {family.type}\n"
 
 
 @lru_cache(maxsize=4096)
 def openmetrics_header(family: Family) -> str:
-    """HELP and TYPE in OpenMetrics. A counter's family name omits `_total`; a counter without `_total` in
-    its name, and the type untyped of the text format, become unknown."""
+    """Return the HELP and TYPE lines in OpenMetrics.
+
+    A counter's family name has no `_total`. A counter whose name does not end in `_total`, and an
+    untyped family, get the type unknown.
+    """
     name, kind = family.name, family.type
     if kind == "counter" and name.endswith("_total"):
         name = name.removesuffix("_total")
     elif kind in ("counter", "untyped"):
         kind = "unknown"
-    told = family.help.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-    return f"# HELP {name} {told}\n# TYPE {name} {kind}\n"
+    help_text = family.help.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    return f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
 
 
 class Renderer:
-    """Renders samples of the families of one catalogue. Each thread needs its own renderer."""
+    """Renders samples of the metric families of a catalogue. Each thread needs its own renderer."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -105,10 +114,11 @@ class Renderer:
     def render(
         self, samples: Iterable[Sample], foreign: Mapping[str, SeriesSchema] | None = None
     ) -> tuple[Block, ...]:
-        """The samples grouped by family; of duplicate series, the first counts.
+        """Return the rendered samples grouped by family. Of duplicate series, the first is used.
 
-        `foreign` describes series from other producers, by name; it takes precedence over the catalogue.
-        Raises KeyError for a series in neither of them, and ValueError for a wrong number of labels.
+        `foreign` describes series from other producers, by name; it takes precedence over the
+        catalogue. Raises KeyError for a series in neither of them, and ValueError for a wrong
+        number of labels.
         """
         if foreign:
             self._prefixes.clear()  # the meaning of a name may have changed since the last render

@@ -1,8 +1,9 @@
-"""The inventory of all GPUs ever seen on this node, stored on disk: a lost GPU keeps its index and uuid.
+"""The inventory of all GPUs ever seen on this node, stored on disk, so a lost GPU keeps its index
+and UUID.
 
-The inventory is the union of the driver's GPUs, the GPUs on the bus, and the previous inventory. A GPU keeps
-its index, even if the driver renumbers it after the loss of another GPU. A GPU found at the bus address of a
-missing one replaces it.
+The inventory merges the driver's GPUs, the GPUs on the PCI bus, and the previous inventory. A GPU
+keeps its index even if the driver renumbers GPUs after a loss. A GPU at the bus address of a
+missing GPU replaces that GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _NOWHERE = (-1, -1, -1)
 
 @dataclass(frozen=True, slots=True)
 class InventoryEntry:
-    """One GPU of the inventory. `index` is its `gpu` label."""
+    """One GPU of the inventory. `index` is the value of its label `gpu`."""
 
     index: int
     device: Device
@@ -32,7 +33,8 @@ class _InventoryFile(msgspec.Struct, frozen=True):
 
 
 def bus_key(text: str) -> tuple[int, int, int] | None:
-    """(domain, bus, device) of a bus address in any notation, or None when it is invalid.
+    """Return (domain, bus, device) of a PCI bus address in any notation; None if the address is
+    invalid.
 
     The driver writes 00000000:10:00.0, the kernel 0000:10:00, XID lines PCI:0000:10:00.
     """
@@ -51,10 +53,10 @@ def bus_key(text: str) -> tuple[int, int, int] | None:
 def merge(
     known: dict[str, InventoryEntry], found: tuple[Device, ...], bus: tuple[BusGpu, ...] = ()
 ) -> dict[str, InventoryEntry]:
-    """The inventory with these GPUs merged: known GPUs are updated, new GPUs get an index.
+    """Return the inventory after these GPUs were added or updated. New GPUs get an index.
 
-    A new GPU gets the index of its position on the bus if the bus lists the GPU, because the driver does
-    not count GPUs that it has lost; otherwise the driver's number.
+    If the bus lists a new GPU, its index is its position on the bus, because the driver does not
+    count GPUs that it has lost. Otherwise its index is the driver's number.
     """
     merged = dict(known)
     places = {key: place for place, key in enumerate(addresses(bus))}
@@ -81,14 +83,14 @@ def merge(
 
 
 def addresses(bus: tuple[BusGpu, ...]) -> list[tuple[int, int, int]]:
-    """The sorted bus addresses; the driver numbers GPUs in this order."""
+    """Return the sorted bus addresses. The driver numbers GPUs in this order."""
     return sorted(key for gpu in bus if (key := bus_key(gpu.pci_bus_id)) is not None)
 
 
 def new_bus_devices(
     bus: tuple[BusGpu, ...], known: dict[str, InventoryEntry]
 ) -> tuple[Device, ...]:
-    """The GPUs that the bus lists with a uuid and that are not in the inventory yet."""
+    """Return the GPUs with a UUID on the bus that are not yet in the inventory."""
     places = {key: place for place, key in enumerate(addresses(bus))}
     return tuple(
         Device(places.get(bus_key(gpu.pci_bus_id) or _NOWHERE, -1), gpu.uuid, gpu.pci_bus_id)
@@ -98,7 +100,7 @@ def new_bus_devices(
 
 
 def read(path: Path) -> dict[str, InventoryEntry]:
-    """The inventory on disk; empty when the file is missing or damaged (it is then rebuilt)."""
+    """Return the stored inventory, or an empty one if the file is missing or damaged."""
     try:
         gpus = msgspec.json.decode(path.read_bytes(), type=_InventoryFile).gpus
     except (OSError, msgspec.DecodeError):

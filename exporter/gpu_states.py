@@ -1,6 +1,6 @@
-"""The current state of the GPUs. Written by the supervisor's thread, read by collectors.
+"""Holds the current state of all GPUs. The supervisor's thread writes it, collectors read it.
 
-The board never guesses: stale verdicts and values are withheld, and a GPU without data has no verdict.
+Stale statuses and values are withheld. A GPU without current data has the status unknown.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ MAX_EVENTS = 10_000
 
 
 def time_to_live(group: Group, every: float) -> float:
-    """Seconds for which a group's values are valid: three intervals. Limits do not change on their own,
-    so they stay valid until a read fails."""
+    """Return how many seconds the values of a group are valid: three read intervals.
+
+    Limits do not change on their own, so they are valid until a read fails.
+    """
     if group == "limits":
         return float("inf")
     return min(FAST_TTL_MAX, 3 * every) if group in ("load", "gpm") else 3 * every
@@ -62,7 +64,7 @@ def time_to_live(group: Group, every: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPoolState:
-    """The state of the supervisor's processes. GPUs are identified by the number that the source uses."""
+    """The state of the worker processes. GPUs are identified by the source's number (slot)."""
 
     failure: str
     restarts: int = 0
@@ -83,55 +85,55 @@ class _GpuRecord:
 
 
 class GpuStates:
-    """The state of all GPUs. All methods are thread-safe.
+    """The current state of all GPUs. All methods are thread-safe.
 
-    Messages come from several workers, which may number the GPUs differently; `worker` identifies the
-    sender of a message.
+    Messages come from several workers, which may number the GPUs differently. So each message has
+    the number of its `worker`.
     """
 
     def __init__(
         self, path: Path, *, expected: int | None, intervals: Mapping[Group, float]
     ) -> None:
         self._path = path
-        self._given = expected
-        self._every = dict(intervals)
+        self._expected = expected
+        self._intervals = dict(intervals)
         self._errors: dict[tuple[Group, str], int] = {}
         self._lock = threading.Lock()
-        self._known: dict[str, InventoryEntry] = gpu_inventory.read(path)
-        self._unwritten = False
+        self._inventory: dict[str, InventoryEntry] = gpu_inventory.read(path)
+        self._inventory_changed = False
         self._records: dict[str, _GpuRecord] = {}
         self._slots: dict[int, dict[int, str]] = {}
-        self._numbers: tuple[int, ...] = ()
+        self._current_slots: tuple[int, ...] = ()
         self._bus: tuple[BusGpu, ...] = ()
         self._round_at = 0.0
         self._source = ""
         self._state = WorkerPoolState("no data has been read yet")
         self._events: deque[tuple[float, GpuEvent]] = deque(maxlen=MAX_EVENTS)
         self._version = 0
-        self._seen: tuple[int, float, NodeSnapshot] | None = None
+        self._cached: tuple[int, float, NodeSnapshot] | None = None
         self.changed = threading.Event()
         self.write_error = ""
 
     @property
-    def known(self) -> int:
+    def gpu_count(self) -> int:
         """The number of GPUs in the inventory of this node."""
         with self._lock:
-            return len(self._known)
+            return len(self._inventory)
 
     def apply(self, message: Message, now: float, worker: int = 0) -> None:
-        """Apply a worker's message at Unix time `now`."""
+        """Update the states with a worker's message, received at Unix time `now`."""
         with self._lock:
             self._version += 1
             if isinstance(message, GroupReadings):
-                self._values(message, now, worker)
+                self._store_readings(message, now, worker)
             elif isinstance(message, Present):
-                self._verdict(message.slot, GpuStatus.UP, now, worker)
+                self._set_status_of(message.slot, GpuStatus.UP, now, worker)
             elif isinstance(message, Lost):
-                self._verdict(message.slot, GpuStatus.LOST, now, worker)
+                self._set_status_of(message.slot, GpuStatus.LOST, now, worker)
             elif isinstance(message, Slots):
-                self._numbered(message)
+                self._handle_slots(message)
             elif isinstance(message, Devices):
-                self._devices(message, now, worker)
+                self._handle_devices(message, now, worker)
             elif isinstance(message, Hello):
                 self._source = message.source
                 self._slots[worker] = {}
@@ -140,41 +142,43 @@ class GpuStates:
                 if self._state.failure:
                     self._state = replace(self._state, failure="")
                 self.changed.set()
-        if self._unwritten and isinstance(message, Devices | Slots | Round):
+        if self._inventory_changed and isinstance(message, Devices | Slots | Round):
             self._write()
 
-    def hung(self, slot: int, now: float, worker: int = 0) -> None:
-        """Mark the GPU in this slot as hung until it responds again, without a time limit.
+    def mark_hung(self, slot: int, now: float, worker: int = 0) -> None:
+        """Mark a GPU as hung until it responds again, without a time limit.
 
-        The subsequent call of `supervised` notifies the collectors, so that a page shows both changes.
+        Collectors are notified by the following call of `set_worker_pool_state`, so a page shows both changes
+        together.
         """
         with self._lock:
             self._version += 1
-            self._verdict(slot, GpuStatus.HUNG, now, worker)
+            self._set_status_of(slot, GpuStatus.HUNG, now, worker)
 
-    def alive(self, slot: int, now: float, worker: int = 0) -> None:
-        """Calls for the GPU in this slot return, with or without an error."""
+    def mark_responding(self, slot: int, now: float, worker: int = 0) -> None:
+        """Mark a hung GPU as up, because driver calls for it return again, with or without an
+        error."""
         with self._lock:
             record = self._records.get(self._uuid(slot, worker) or "")
             if record is not None and record.status in (GpuStatus.UP, GpuStatus.HUNG):
                 self._version += 1
                 record.status, record.at = GpuStatus.UP, now
 
-    def withhold(self, slot: int, group: Group, worker: int = 0) -> None:
-        """Remove this group's values of this GPU, because they are no longer read."""
+    def remove_group(self, slot: int, group: Group, worker: int = 0) -> None:
+        """Remove the values of a group of a GPU, because the group is no longer read."""
         with self._lock:
             record = self._records.get(self._uuid(slot, worker) or "")
             if record is not None:
                 self._version += 1
                 record.groups.pop(group, None)
 
-    def gone(self, worker: int) -> None:
+    def forget_worker(self, worker: int) -> None:
         """Forget the GPU numbers of a worker that has ended."""
         with self._lock:
             self._slots.pop(worker, None)
 
-    def supervised(self, state: WorkerPoolState) -> None:
-        """Set the state of the supervisor's processes."""
+    def set_worker_pool_state(self, state: WorkerPoolState) -> None:
+        """Set the state of the worker processes."""
         with self._lock:
             if state.released and not self._state.released:
                 for record in self._records.values():
@@ -191,26 +195,27 @@ class GpuStates:
             self._events.append((at, event))
 
     def take_events(self) -> list[tuple[float, GpuEvent]]:
-        """The driver's events since the last call, with the Unix time of arrival."""
+        """Remove and return the driver events since the last call, each with its Unix time of
+        arrival."""
         with self._lock:
             taken = list(self._events)
             self._events.clear()
             return taken
 
-    def view(self, now: float) -> NodeSnapshot:
-        """The state of all GPUs at Unix time `now`."""
+    def snapshot(self, now: float) -> NodeSnapshot:
+        """Return a snapshot of all GPUs at Unix time `now`."""
         with self._lock:
-            if self._seen is not None and self._seen[:2] == (self._version, now):
-                return self._seen[2]
-            entries = sorted(self._known.values(), key=lambda entry: entry.index)
-            seen, state = max(len(self._known), len(self._bus)), self._state
+            if self._cached is not None and self._cached[:2] == (self._version, now):
+                return self._cached[2]
+            entries = sorted(self._inventory.values(), key=lambda entry: entry.index)
+            seen, state = max(len(self._inventory), len(self._bus)), self._state
             left_out: dict[str, list[Group]] = {}
             for slot, group in state.left_out:
                 left_out.setdefault(self._uuid(slot) or "", []).append(group)
             slow = {self._uuid(slot) for slot in state.slow}
             view = NodeSnapshot(
                 gpus=tuple(self._gpu(entry, now, slow, left_out) for entry in entries),
-                expected=seen if self._given is None else self._given,
+                expected=seen if self._expected is None else self._expected,
                 stuck=state.stuck,
                 source=self._source,
                 failure=state.failure,
@@ -221,7 +226,7 @@ class GpuStates:
                 events_up=state.events_up,
                 event_restarts=state.event_restarts,
             )
-            self._seen = (self._version, now, view)
+            self._cached = (self._version, now, view)
             return view
 
     def _gpu(
@@ -234,7 +239,7 @@ class GpuStates:
         uuid = entry.device.uuid
         record = self._records.get(uuid, _GpuRecord())
         status = record.status
-        # A lost GPU may no longer be read: the verdict holds while rounds continue without it.
+        # A lost GPU may no longer be read: the status is valid while rounds continue without it.
         at = max(record.at, self._round_at) if status is GpuStatus.LOST else record.at
         if status is not GpuStatus.HUNG and not -AHEAD <= now - at <= PRESENCE_TTL:
             status = GpuStatus.UNKNOWN
@@ -248,51 +253,56 @@ class GpuStates:
         return GpuSnapshot(entry.index, uuid, entry.device, status, groups, uuid in slow, missing)
 
     def _ttl(self, values: GroupReadings) -> float:
-        every = self._every.get(values.group)
+        every = self._intervals.get(values.group)
         return 0.0 if every is None else time_to_live(values.group, max(every, values.every))
 
-    def _numbered(self, message: Slots) -> None:
+    def _handle_slots(self, message: Slots) -> None:
         self._bus = message.bus
-        if message.slots != self._numbers:
-            self._numbers = message.slots
+        if message.slots != self._current_slots:
+            self._current_slots = message.slots
             self._slots = {worker: {} for worker in self._slots}
-        self._learn(
+        self._set_inventory(
             gpu_inventory.merge(
-                self._known, gpu_inventory.new_bus_devices(message.bus, self._known), self._bus
+                self._inventory,
+                gpu_inventory.new_bus_devices(message.bus, self._inventory),
+                self._bus,
             )
         )
 
-    def _devices(self, message: Devices, now: float, worker: int) -> None:
+    def _handle_devices(self, message: Devices, now: float, worker: int) -> None:
         self._bus = message.bus
         mine = self._slots.setdefault(worker, {})
         mine |= {device.slot: device.uuid for device in message.found}
         kept = {device.slot for device in message.found} | set(message.left_out)
         self._slots[worker] = {slot: uuid for slot, uuid in mine.items() if slot in kept}
-        self._learn(gpu_inventory.merge(self._known, message.found, message.bus))
-        said = {device.uuid for device in message.found}
-        # This worker does not judge the GPUs that it leaves out.
-        said |= {uuid for slot in message.left_out if (uuid := self._uuid(slot, worker))}
-        for uuid in self._known:
+        self._set_inventory(gpu_inventory.merge(self._inventory, message.found, message.bus))
+        reported = {device.uuid for device in message.found}
+        # This worker does not read the GPUs that it leaves out.
+        reported |= {uuid for slot in message.left_out if (uuid := self._uuid(slot, worker))}
+        for uuid in self._inventory:
             record = self._records.get(uuid)
             hung = record is not None and record.status is GpuStatus.HUNG and message.left_out
-            if uuid not in said and not hung:
+            if uuid not in reported and not hung:
                 self._set(uuid, GpuStatus.LOST, now)
 
-    def _learn(self, merged: dict[str, InventoryEntry]) -> None:
-        if merged == self._known:
+    def _set_inventory(self, merged: dict[str, InventoryEntry]) -> None:
+        if merged == self._inventory:
             return
-        self._known, self._unwritten = merged, True
+        self._inventory, self._inventory_changed = merged, True
 
     def _write(self) -> None:
-        """Called without the lock, so that no reader waits for the disk. Retried each round on failure."""
+        """Save the inventory. Each round retries a failed write.
+
+        The lock is not held during the write, so that no reader waits for the disk.
+        """
         try:
-            gpu_inventory.write(self._path, self._known)
-            self._unwritten, self.write_error = False, ""
+            gpu_inventory.write(self._path, self._inventory)
+            self._inventory_changed, self.write_error = False, ""
         except OSError as error:
             self.write_error = f"cannot write {self._path}: {error.strerror}"
 
-    def _values(self, message: GroupReadings, now: float, worker: int) -> None:
-        record = self._verdict(message.slot, GpuStatus.UP, now, worker)
+    def _store_readings(self, message: GroupReadings, now: float, worker: int) -> None:
+        record = self._set_status_of(message.slot, GpuStatus.UP, now, worker)
         if record is None:
             return
         record.groups[message.group] = message
@@ -301,21 +311,26 @@ class GpuStates:
             self._errors[key] = self._errors.get(key, 0) + count
 
     def _uuid(self, slot: int, worker: int | None = None) -> str | None:
-        """The uuid for a GPU number: according to this worker, another worker connected to the same GPUs,
-        the order on the bus, or the inventory."""
+        """Return the UUID of the GPU with this number; None if it is unknown.
+
+        It comes from this worker, another worker with the same GPUs, the order on the bus, or the
+        inventory.
+        """
         mine = self._slots.get(worker, {}) if worker is not None else {}
         for numbers in (mine, *self._slots.values()):
             if slot in numbers:
                 return numbers[slot]
         places = gpu_inventory.addresses(self._bus)
-        if len(places) == len(self._numbers) and slot in self._numbers:
-            here = places[self._numbers.index(slot)]
-            for uuid, entry in self._known.items():
+        if len(places) == len(self._current_slots) and slot in self._current_slots:
+            here = places[self._current_slots.index(slot)]
+            for uuid, entry in self._inventory.items():
                 if bus_key(entry.device.pci_bus_id) == here:
                     return uuid
-        return next((u for u, e in self._known.items() if e.device.slot == slot), None)
+        return next((u for u, e in self._inventory.items() if e.device.slot == slot), None)
 
-    def _verdict(self, slot: int, status: GpuStatus, now: float, worker: int) -> _GpuRecord | None:
+    def _set_status_of(
+        self, slot: int, status: GpuStatus, now: float, worker: int
+    ) -> _GpuRecord | None:
         uuid = self._uuid(slot, worker)
         return None if uuid is None else self._set(uuid, status, now)
 

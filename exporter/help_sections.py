@@ -1,4 +1,4 @@
-"""Groups the many options of a command into sections of its help."""
+"""Groups the options in a command's help into sections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECTIONS = (
     ("Node", ("--path.", "--state.", "--source", "--hardware.", "--cluster.", "--progress.")),
     ("GPUs", ("--gpu.",)),
     ("Collectors", ("--collector.disable-",)),
-    ("Collectors; enable with --collector.NAME, disable with --no-collector.NAME", ()),
+    ("Collectors (--collector.NAME enables, --no-collector.NAME disables)", ()),
     ("Collector settings", ("--collector.",)),
     ("Other", ("--",)),
 )
@@ -20,7 +20,7 @@ SWITCHES = 4  # index of the section that lists the collectors
 
 
 def key(name: str) -> str:
-    """The name of the parameter that holds an option's value."""
+    """Return the name of the click parameter for an option."""
     return name.replace(".", "_").replace("-", "_")
 
 
@@ -28,7 +28,7 @@ SWITCH_KEYS = {key(f"collector.{entry.name}"): entry for entry in COLLECTORS}
 
 
 class Sectioned(click.Command):
-    """A command whose help lists the options in sections."""
+    """A click command whose help lists its options in sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows: list[list[tuple[str, str]]] = [[] for _ in SECTIONS]

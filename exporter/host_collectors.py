@@ -1,4 +1,5 @@
-"""The host collectors, in the order of the page; their families are compatible with node_exporter."""
+"""The host collectors, in the order of the metrics page. Their families are compatible with
+node_exporter."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ def _sys(name: str, summary: str, kind: Callable[[Path], Collector]) -> Collecto
     return CollectorSpec(name, summary, lambda parts: kind(parts.sysfs))
 
 
-def _pattern(parts: CollectorContext, flag: str, default: str) -> re.Pattern[str]:
-    """The regular expression in a flag. Raises UserError."""
+def _flag_pattern(parts: CollectorContext, flag: str, default: str) -> re.Pattern[str]:
+    """Return the compiled regular expression of a flag. Raises UserError if it is invalid."""
     text = str(parts.flags.get(flag) or default)
     try:
         return re.compile(text)
@@ -68,8 +69,8 @@ def _filesystem(parts: CollectorContext) -> Collector:
     return filesystem.Filesystem(
         parts.procfs,
         _rootfs(parts),
-        _pattern(parts, _MOUNTS, filesystem.MOUNTS_EXCLUDE),
-        _pattern(parts, _TYPES, filesystem.TYPES_EXCLUDE),
+        _flag_pattern(parts, _MOUNTS, filesystem.MOUNTS_EXCLUDE),
+        _flag_pattern(parts, _TYPES, filesystem.TYPES_EXCLUDE),
     )
 
 
@@ -78,8 +79,8 @@ def _rootfs(parts: CollectorContext) -> Path:
 
 
 def _modules(parts: CollectorContext) -> Collector:
-    told = str(parts.flags.get(_MODULES) or kernel_modules.MODULES).split(",")
-    names = [name.strip().replace("-", "_") for name in told]
+    modules = str(parts.flags.get(_MODULES) or kernel_modules.MODULES).split(",")
+    names = [name.strip().replace("-", "_") for name in modules]
     if bad := next((name for name in names if not re.fullmatch(r"\w{1,64}", name)), None):
         raise UserError(
             f"--{_MODULES}: expected module names separated by commas, got {bad[:80]!r}."
@@ -91,8 +92,11 @@ def _regex(name: str, help_text: str, default: str) -> tuple[Flag, ...]:
     return (Flag(name, help_text, str, default),)
 
 
-def _switched(entry: CollectorSpec) -> CollectorSpec:
-    """The collector, disabled by --collector.disable-host if node_exporter has its families."""
+def _off_if_disabled(entry: CollectorSpec) -> CollectorSpec:
+    """Return the specification of a collector that --collector.disable-host disables.
+
+    Collectors without an equivalent in node_exporter stay enabled.
+    """
 
     def make(parts: CollectorContext) -> Collector | None:
         if parts.flags.get(_DISABLE) and entry.name not in _OURS_ALONE:
@@ -110,7 +114,7 @@ _ALL: tuple[CollectorSpec, ...] = (
         flags=(
             Flag(
                 _DISABLE,
-                "Disable collectors that node_exporter also has, for nodes that run node_exporter.",
+                "Disable the collectors that node_exporter also has. For nodes that also run node_exporter.",
                 bool,
                 False,
             ),
@@ -124,12 +128,12 @@ _ALL: tuple[CollectorSpec, ...] = (
     CollectorSpec(
         "stat", "interrupts, context switches, boot time", lambda p: Stat(p.procfs, p.boot)
     ),
-    _proc("processes", "processes by state, and uninterruptible ones by command", Processes),
+    _proc("processes", "processes by state, and uninterruptible processes by command", Processes),
     _proc("filefd", "file descriptors", Filefd),
     CollectorSpec(
         "diskstats",
         "disk reads and writes",
-        lambda p: diskstats.Diskstats(p.procfs, _pattern(p, _DISKS, diskstats.EXCLUDE)),
+        lambda p: diskstats.Diskstats(p.procfs, _flag_pattern(p, _DISKS, diskstats.EXCLUDE)),
         flags=_regex(_DISKS, "Regular expression of disks to exclude.", diskstats.EXCLUDE),
     ),
     _sys("nvme", "NVMe controllers and their state", Nvme),
@@ -159,13 +163,13 @@ _ALL: tuple[CollectorSpec, ...] = (
     CollectorSpec(
         "netdev",
         "traffic and errors of network interfaces",
-        lambda p: netdev.Netdev(p.procfs, _pattern(p, _NETDEV, netdev.EXCLUDE)),
+        lambda p: netdev.Netdev(p.procfs, _flag_pattern(p, _NETDEV, netdev.EXCLUDE)),
         flags=_regex(_NETDEV, "Regular expression of interfaces to exclude.", netdev.EXCLUDE),
     ),
     CollectorSpec(
         "netclass",
         "state and speed of network interfaces",
-        lambda p: Netclass(p.sysfs, _pattern(p, _NETCLASS, netdev.EXCLUDE)),
+        lambda p: Netclass(p.sysfs, _flag_pattern(p, _NETCLASS, netdev.EXCLUDE)),
         flags=_regex(_NETCLASS, "Regular expression of interfaces to exclude.", netdev.EXCLUDE),
     ),
     _sys("bonding", "bonded network interfaces", Bonding),
@@ -179,8 +183,8 @@ _ALL: tuple[CollectorSpec, ...] = (
     CollectorSpec("time", "current time of the node", lambda _: Time()),
     CollectorSpec(
         "systemd",
-        "systemd units of a GPU host",
-        lambda p: systemd.Systemd(_pattern(p, _UNITS, systemd.INCLUDE)),
+        "states of the systemd units that a GPU node needs",
+        lambda p: systemd.Systemd(_flag_pattern(p, _UNITS, systemd.INCLUDE)),
         flags=_regex(
             _UNITS,
             "Regular expression of units to export, matched against the whole name.",
@@ -191,10 +195,17 @@ _ALL: tuple[CollectorSpec, ...] = (
         "kernel_modules",
         "kernel modules that GPU jobs need",
         _modules,
-        flags=(Flag(_MODULES, "Module names, separated by commas.", str, kernel_modules.MODULES),),
+        flags=(
+            Flag(
+                _MODULES,
+                "Comma-separated names of kernel modules to export.",
+                str,
+                kernel_modules.MODULES,
+            ),
+        ),
     ),
     _proc("uname", "kernel release and architecture", Uname),
     CollectorSpec("os", "operating system distribution", lambda p: OsRelease(_rootfs(p))),
 )
 
-HOST: tuple[CollectorSpec, ...] = tuple(_switched(entry) for entry in _ALL)
+HOST: tuple[CollectorSpec, ...] = tuple(_off_if_disabled(entry) for entry in _ALL)

@@ -34,7 +34,7 @@ _ABSENT = frozenset(
 
 
 def read(path: str | Path) -> str:
-    """The text of a file, truncated at 4 MiB. Raises CollectorError with the file name."""
+    """Return the text of a file, truncated at 4 MiB. Raises CollectorError with the file name."""
     try:
         return _read(path)
     except OSError as error:
@@ -42,7 +42,7 @@ def read(path: str | Path) -> str:
 
 
 def read_if_there(path: str | Path) -> str | None:
-    """The stripped text of a file; None when the file is missing or has no value."""
+    """Return the stripped text of a file; None if the file is missing or has no value."""
     try:
         return _read(path).strip()
     except OSError as error:
@@ -52,12 +52,12 @@ def read_if_there(path: str | Path) -> str | None:
 
 
 def number(path: str | Path) -> int | None:
-    """The integer in a file; None when the file is missing or has another content."""
+    """Return the integer in a file; None if the file is missing or has other content."""
     return integer(read_if_there(path) or "")
 
 
 def names(folder: str | Path) -> list[str]:
-    """The sorted names in a folder; empty when the folder is missing. Raises CollectorError."""
+    """Return the sorted names in a directory, empty if it is missing. Raises CollectorError."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries)[:MAX_NAMES]
@@ -68,12 +68,12 @@ def names(folder: str | Path) -> list[str]:
 
 
 def integer(text: str) -> int | None:
-    """A non-negative integer in the kernel's notation; None when invalid."""
+    """Parse a non-negative decimal integer; None if the text is invalid."""
     return int(text) if len(text) <= 20 and text.isascii() and text.isdigit() else None
 
 
 def hexadecimal(text: str) -> int | None:
-    """A hexadecimal number in the kernel's notation, without 0x; None when invalid."""
+    """Parse a hexadecimal integer without 0x; None if the text is invalid."""
     try:
         return int(text, 16) if len(text) <= 16 and text.isascii() and text.isalnum() else None
     except ValueError:
@@ -81,12 +81,15 @@ def hexadecimal(text: str) -> int | None:
 
 
 def decimal(text: str) -> float | None:
-    """A number with or without decimals; None when invalid."""
+    """Parse a number with or without decimals; None if the text is invalid."""
     return float(text) if _DECIMAL.fullmatch(text) else None
 
 
 def rows(text: str) -> Iterator[tuple[str, list[int]]]:
-    """The key and the numbers (up to the first other word) of each line `key[:] number number ...`."""
+    """Parse lines `key[:] number number ...`, and yield each key with its numbers.
+
+    The numbers of a line end at the first other word.
+    """
     for line in text.splitlines():
         key, *words = line.split() or [""]
         numbers = []

@@ -1,7 +1,7 @@
 """The exporter's log: one event per line on stderr, as JSON, or as text on a terminal.
 
-The other programs log with structlog. In the exporter, which runs on every node, structlog would take a
-tenth of the memory, and the exporter only logs events with a few fields.
+The other programs log with structlog. The exporter runs on every node and logs only events with a
+few fields, and structlog would take a tenth of its memory.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _threshold = 1
 
 
 def configure(level: str) -> None:
-    """Suppress events below this level (one of LEVELS)."""
+    """Set the minimum level of logged events, one of LEVELS."""
     global _threshold
     _threshold = LEVELS.index(level)
 
 
 def write_event(event: str, *, level: str = "warning", **fields: object) -> None:
-    """Write an event. If stderr cannot be written, only this line is lost."""
+    """Write an event. If stderr is not writable, only this event is lost."""
     if LEVELS.index(level) < _threshold:
         return
     at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     if sys.stderr.isatty():
-        told = " ".join(f"{key}={value!s}" for key, value in fields.items())
-        line = f"{at} {level:<7} {event} {told}".rstrip()
+        pairs = " ".join(f"{key}={value!s}" for key, value in fields.items())
+        line = f"{at} {level:<7} {event} {pairs}".rstrip()
     else:
         line = json.dumps({**fields, "event": event, "level": level, "timestamp": at}, default=str)
     stream = Lossy(sys.stderr)
@@ -39,5 +39,5 @@ def write_event(event: str, *, level: str = "warning", **fields: object) -> None
 
 
 def logger() -> Callable[..., None]:
-    """The function with which the parts log: it takes an event and its fields."""
+    """Return the log function of the exporter. It takes an event name and fields."""
     return write_event

@@ -1,5 +1,8 @@
-"""Generates docs/metrics.md from the catalogue and the collectors: one section for each collector of the
-exporter and one for each other producer. `python -m exporter.reference` prints the page."""
+"""Generates docs/metrics.md: one section per collector of the exporter and per other producer of
+metrics.
+
+`python -m exporter.reference` prints the page.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ families are always included."""
 
 
 def markdown(metrics: Catalogue) -> str:
-    """The whole page."""
+    """Return the page as Markdown."""
     every = _intervals()
     lines = [_HEAD, "", "## Collectors of the exporter", ""]
     lines += ["| collector | default | interval | reads |", "|---|---|---|---|"]
@@ -52,7 +55,7 @@ def markdown(metrics: Catalogue) -> str:
 
 
 def _produced(metrics: Catalogue, producer: Producer) -> Iterator[Metric]:
-    """A producer's families, with the labels that this producer uses."""
+    """Yield a producer's metric families, with the labels that this producer uses."""
     for metric in metrics:
         if metric.producer == producer:
             yield metric
@@ -80,13 +83,13 @@ def _chapter(title: str, metrics: Iterable[Metric]) -> Iterator[str]:
 
 
 def _label(metric: Metric, label: str) -> str:
-    """A label, with its possible values if the set is closed."""
+    """Return a label, with its possible values if the set is fixed."""
     values = metric.values.get(label, ())
     return f"`{label}` ({', '.join(values)})" if values else f"`{label}`"
 
 
 def _intervals() -> dict[str, float]:
-    """The default interval of each collector, in seconds."""
+    """Return the default interval of each collector, in seconds."""
     found: dict[str, float] = {f"gpu_{group}": every for group, every in INTERVALS.items()}
     for info in pkgutil.iter_modules(collectors.__path__):
         module = importlib.import_module(f"{collectors.__name__}.{info.name}")

@@ -1,6 +1,6 @@
-"""The collectors, in the order of the page. Only the composition root reads them.
+"""The registry of collectors, in the order of the metrics page. Only the composition root reads it.
 
-To add a collector: one file in collectors/, its families in catalogue.yml, and one line here.
+To add a collector, add one file in collectors/, its families in catalogue.yml, and one line here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fleetmedic.progress.process import INITIAL_NAMESPACE, pid_namespace
 
 _PER_PROCESS = Flag(
     "gpu.processes",
-    "Export memory and SM use of each GPU process; adds series for each process.",
+    "Export memory and SM utilisation of each GPU process. This adds series for each process.",
     bool,
     False,
 )
@@ -45,21 +45,22 @@ def _gpu(group: Group, summary: str, flags: tuple[Flag, ...] = ()) -> CollectorS
         if not parts.has_gpus:
             return None
         hidden = frozenset() if parts.flags.get(_PER_PROCESS.name) else _OF_A_PROCESS
-        return GpuReadings(parts.board, group, parts.intervals[group], hidden)
+        return GpuReadings(parts.gpu_states, group, parts.intervals[group], hidden)
 
     return CollectorSpec(f"gpu_{group}", summary, make, flags=flags)
 
 
 _SOCKET = Flag(
     "progress.socket",
-    "Path of a Unix socket to create, for progress reports of jobs that do not share the folder.",
+    "Path of a Unix socket that the exporter creates for the progress reports of jobs without access to "
+    "--progress.dir.",
     Path,
 )
 
 
 _TEXTFILES = Flag(
     "collector.textfile.directory",
-    "Folder, or glob pattern of folders, with *.prom files to export. Can be repeated.",
+    "Directory, or glob pattern of directories, with *.prom files to export. Can be repeated.",
     str,
     many=True,
 )
@@ -88,18 +89,18 @@ def _allocation(parts: CollectorContext) -> Collector | None:
             why="in a container, the driver reports only the container's own processes",
         )
     return AllocationCollector(
-        parts.board, owners(parts), parts.procfs, services(parts), parts.log, unseen=unseen
+        parts.gpu_states, owners(parts), parts.procfs, services(parts), parts.log, unseen=unseen
     )
 
 
 def kernel_log(parts: CollectorContext) -> KernelLog:
-    """The shared reader of the kernel log. Raises UserError for invalid overrides."""
+    """Create the shared reader of the kernel log. Raises UserError for invalid overrides."""
     if "kernel_log" not in parts.shared:
         codes = Codes.of_site(parts.flags.get("collector.xid.overrides"))
         ledger = XidLedger(parts.state_dir / "xid.json", codes)
         lookback = parse_duration(parts.flags.get("collector.xid.lookback") or "1h")
         parts.shared["kernel_log"] = KernelLog(
-            parts.board, KmsgReader(parts.kmsg), parts.boot, ledger, parts.log, lookback
+            parts.gpu_states, KmsgReader(parts.kmsg), parts.boot, ledger, parts.log, lookback
         )
     found: KernelLog = parts.shared["kernel_log"]
     return found
@@ -110,12 +111,12 @@ __all__ = ["COLLECTORS", "CollectorContext", "CollectorSpec", "Flag"]
 _XID_FLAGS = (
     Flag(
         "collector.xid.overrides",
-        "YAML file with the site's overrides of XID and SXID severities and actions.",
+        "YAML file with your overrides of the severities and actions of XIDs and SXIDs.",
         Path,
     ),
     Flag(
         "collector.xid.lookback",
-        "Time after which an XID no longer affects the recommended action.",
+        "Time for which an XID affects the recommended action.",
         str,
         "1h",
     ),
@@ -125,7 +126,11 @@ _XID_FLAGS = (
 COLLECTORS = Registry(
     "collector",
     (
-        CollectorSpec("gpu_presence", "GPUs present, lost, hung", lambda p: GpuPresence(p.board)),
+        CollectorSpec(
+            "gpu_presence",
+            "numbers of present, lost and hung GPUs",
+            lambda p: GpuPresence(p.gpu_states),
+        ),
         _gpu("load", "GPU load, clocks, power, temperature"),
         _gpu("gpm", "GPU profiling metrics: activity of SMs, pipes and links (Hopper and later)"),
         _gpu("health", "ECC errors, row remaps, the driver's recommended action"),
@@ -136,13 +141,13 @@ COLLECTORS = Registry(
         CollectorSpec(
             "xid",
             "XID errors, from the kernel log and the driver's events",
-            lambda p: XidErrors(p.board, kernel_log(p)) if p.has_gpus else None,
+            lambda p: XidErrors(p.gpu_states, kernel_log(p)) if p.has_gpus else None,
             flags=_XID_FLAGS,
         ),
         CollectorSpec(
             "gpu_action",
             "recommended action for each GPU",
-            lambda p: GpuAction(p.board, kernel_log(p)) if p.has_gpus else None,
+            lambda p: GpuAction(p.gpu_states, kernel_log(p)) if p.has_gpus else None,
         ),
         CollectorSpec(
             "kernel_events",
@@ -151,7 +156,7 @@ COLLECTORS = Registry(
         ),
         CollectorSpec(
             "allocation",
-            "jobs that hold each GPU, and processes that use a GPU without holding it",
+            "jobs to which each GPU is allocated, and processes on GPUs that are not allocated to them",
             _allocation,
             flags=OWNER_FLAGS,
         ),

@@ -1,4 +1,4 @@
-"""The state of the GPUs at one moment, as collectors read it."""
+"""Snapshots of the GPU states, for the collectors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.sources.base import Device, Group, Reading
 
 
 class GpuStatus(StrEnum):
-    """The state of one GPU."""
+    """The status of one GPU."""
 
     UP = "up"
     LOST = "lost"
@@ -21,8 +21,11 @@ class GpuStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GpuSnapshot:
-    """One GPU as collectors see it. `groups` has the readings that are not stale; it is empty for a
-    GPU that is not up. `left_out` are the groups that are suspended because a call hung."""
+    """The state of one GPU at one moment.
+
+    `groups` has the readings that are not stale. It is empty unless the GPU is up. `left_out` are
+    the groups that are not read because a driver call hung.
+    """
 
     index: int
     uuid: str
@@ -33,12 +36,12 @@ class GpuSnapshot:
     left_out: tuple[Group, ...] = ()
 
     def readings(self, group: Group) -> tuple[Reading, ...]:
-        """The group's readings; empty when they are unknown."""
+        """Return the readings of a group, empty if they are unknown."""
         values = self.groups.get(group)
         return values.readings if values is not None else ()
 
     def value(self, group: Group, name: str, *labels: str) -> float | None:
-        """One reading; None when it is unknown."""
+        """Return one reading; None if it is unknown."""
         for reading in self.readings(group):
             if reading.name == name and reading.labels == labels:
                 return reading.value
@@ -47,9 +50,12 @@ class GpuSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class NodeSnapshot:
-    """All GPUs at one moment. `failure` is the reason why the source as a whole does not respond, or
-    empty. `released`: the exporter has released the GPUs. `events_up`: a process waits for the driver's
-    events (None: this source has no events)."""
+    """The state of all GPUs of the node at one moment.
+
+    `failure` is the reason why the source as a whole does not respond, or empty. `released`: the
+    exporter has released the GPUs. `events_up`: the event process waits for driver events (None:
+    the source has none).
+    """
 
     gpus: tuple[GpuSnapshot, ...]
     expected: int

@@ -23,10 +23,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": (
         "fleetmedic.stack.doctor:doctor",
         "stack",
-        "Check this machine: programs, libraries, ports, GPUs, disk.",
+        "Check the requirements on this machine: programs, libraries, ports, disk.",
     ),
-    "up": ("fleetmedic.stack.cli:up", "all", "Start the whole stack on this machine."),
-    "demo": ("fleetmedic.demo.cli:demo", "all", "Show remediation on simulated GPUs."),
+    "up": (
+        "fleetmedic.stack.cli:up",
+        "all",
+        "Start Prometheus, Alertmanager and fleetmedic on this machine.",
+    ),
+    "demo": ("fleetmedic.demo.cli:demo", "all", "Demonstrate the remediation of simulated GPUs."),
     "run": ("fleetmedic.localcluster.cli:run", "stack", "Run a job on the embedded cluster."),
     "jobs": (
         "fleetmedic.localcluster.jobs_cli:jobs",
@@ -34,17 +38,37 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "List, show and cancel the jobs of the embedded cluster.",
     ),
     "inject": ("fleetmedic.stack.inject:inject", "stack", "Inject a fault into a simulated GPU."),
-    "incidents": ("remediator.console.cli:incidents", "remediator", "List and show incidents."),
-    "why": ("remediator.console.cli:why", "remediator", "Show the decisions about a target."),
-    "pause": ("remediator.console.orders:pause", "remediator", "Start no action until `resume`."),
-    "resume": ("remediator.console.orders:resume", "remediator", "Allow actions after `pause`."),
+    "incidents": (
+        "remediator.console.cli:incidents",
+        "remediator",
+        "List incidents, or show one of them.",
+    ),
+    "why": (
+        "remediator.console.cli:why",
+        "remediator",
+        "Show the remediator's decisions about a GPU, node or job.",
+    ),
+    "pause": (
+        "remediator.console.orders:pause",
+        "remediator",
+        "Pause the remediator: no new actions until `resume`.",
+    ),
+    "resume": (
+        "remediator.console.orders:resume",
+        "remediator",
+        "Resume the remediator's actions after `pause`.",
+    ),
     "release": (
         "remediator.console.orders:release",
         "remediator",
         "Return a quarantined GPU or node to service.",
     ),
-    "close": ("remediator.console.orders:close", "remediator", "End an incident."),
-    "retry": ("remediator.console.orders:retry", "remediator", "Restart an incident's playbook."),
+    "close": ("remediator.console.orders:close", "remediator", "Close an incident."),
+    "retry": (
+        "remediator.console.orders:retry",
+        "remediator",
+        "Restart the playbook of an escalated incident.",
+    ),
     "config": (
         "fleetmedic.stack.config_snippets:config",
         "stack",
@@ -57,11 +81,15 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "stack",
         "Render Alertmanager's configuration for your teams and channels.",
     ),
-    "remediator": ("remediator.cli:remediator", "remediator", "Receive alerts and act on them."),
+    "remediator": (
+        "remediator.cli:remediator",
+        "remediator",
+        "Run the remediator, and check its settings.",
+    ),
     "localcluster": (
         "fleetmedic.localcluster.cli:localcluster",
         "stack",
-        "Run the embedded cluster, list its nodes, stop its jobs.",
+        "Run the embedded cluster, list its nodes, or stop its jobs.",
     ),
     "version": ("fleetmedic.cli:version", "", "Print the version."),
 }
@@ -120,15 +148,21 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Monitor GPU fleets, alert on failures, and remediate failed GPUs and nodes.
 
-    Remediation moves the jobs, quarantines the GPU or node, repairs and verifies it, and returns it
-    to service.
+    fleetmedic quarantines a failed GPU or node and restarts its jobs elsewhere. It then repairs and
+    tests the hardware, and returns it to service.
 
     \b
     Examples:
-      fleetmedic demo                     show the whole loop on simulated GPUs
+      fleetmedic demo                     demonstrate remediation on simulated GPUs
       fleetmedic up --detach              start the stack in the background
-      fleetmedic why node2/3              show the decisions about this GPU
+      fleetmedic why node2/3              show the decisions about GPU 3 of node2
       eval "$(_FLEETMEDIC_COMPLETE=bash_source fleetmedic)"      enable completion in bash
+
+    \b
+    Environment variables:
+      FLEETMEDIC_HOME         directory of all state  [default: ~/.local/state/fleetmedic]
+      FLEETMEDIC_STATE_DIR    state directory of one stack  [default: $FLEETMEDIC_HOME/stack]
+      FLEETMEDIC_DEBUG=1      print a traceback for unexpected errors
     """
 
 

@@ -24,13 +24,16 @@ _data = click.option(
     "--data-dir",
     required=True,
     type=click.Path(path_type=Path),
-    help="Folder of the journal and the installation id.",
+    help="Data directory, with the journal and the installation id.",
 )
 
 
 @click.group()
 def remediator() -> None:
-    """Receive alerts, and quarantine, repair, test and re-admit GPUs and nodes.
+    """Run the remediator, and check its settings.
+
+    The remediator receives alerts from Alertmanager. It quarantines, repairs and tests GPUs and nodes,
+    and returns them to service.
 
     \b
     Examples:
@@ -47,7 +50,7 @@ def remediator() -> None:
     "listen",
     default=LISTEN,
     show_default=True,
-    help="Address to listen on, HOST:PORT.",
+    help="Listen address of the webhook and the API, HOST:PORT.",
 )
 @_data
 @click.option(
@@ -62,11 +65,13 @@ def remediator() -> None:
     "--take-over",
     metavar="REASON",
     default=None,
-    help="Reason to take the cluster's lock from another remediator, which then takes no action. Use "
-    "the option for one start only.",
+    help="Reason for taking the cluster's lock from another remediator, which then takes no actions. Use "
+    "this option for one start only.",
 )
 def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str | None) -> None:
-    """Serve the webhook and the API, and handle incidents, until SIGTERM.
+    """Run the remediator until SIGTERM.
+
+    The remediator receives alerts on its webhook, handles incidents and serves the HTTP API.
 
     \b
     Example:
@@ -78,14 +83,16 @@ def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str 
     host, port = _address(listen)
     configure_logs(level)
     if take_over is not None and not take_over.strip():
-        raise UserError("--take-over: expected a reason, which is shown to the other remediator.")
+        raise UserError("--take-over: expected a reason, which the other remediator logs.")
     asyncio.run(app.serve(load_settings(config), data_dir, host, port, (take_over or "").strip()))
 
 
 @remediator.command()
 @_config
 def check(config: Path) -> None:
-    """Check the settings, the token file and every playbook, and list the playbooks.
+    """Check remediator.yml, its token file and all playbooks.
+
+    The command prints the playbooks and the alerts that they match.
 
     \b
     Example:
@@ -114,8 +121,8 @@ def check(config: Path) -> None:
         )
     if not settings.webhooks:
         click.echo(
-            "warning: notify.webhooks is empty, so notifications about incidents are only logged; people "
-            "get only Alertmanager's alerts about the remediator.",
+            "warning: notify.webhooks is empty, so the remediator only logs its notifications about "
+            "incidents. Alertmanager still sends the alerts about the remediator.",
             err=True,
         )
     if hosts:
@@ -131,9 +138,11 @@ def check(config: Path) -> None:
 @_config
 @click.argument("payload", type=click.Path(path_type=Path))
 def plan(config: Path, payload: Path) -> None:
-    """Print what the playbooks would do for the alerts in PAYLOAD, a webhook payload. Change nothing.
+    """Print the actions that the playbooks plan for an alert.
 
-    Guards and cluster are not checked. `fleetmedic why` at level observe includes both.
+    PAYLOAD is a file with a webhook payload of Alertmanager. The command changes nothing. It does not
+    evaluate the safety checks (guards) and does not contact the cluster. For decisions that include
+    both, run the remediator at level observe and use `fleetmedic why`.
 
     \b
     Example:
@@ -165,15 +174,17 @@ def plan(config: Path, payload: Path) -> None:
     "--cluster",
     default="local",
     show_default=True,
-    help="Label `cluster` of targets for which the list specifies no cluster.",
+    help="Value of the label `cluster` for hosts without a cluster in the list.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="File to write to instead of stdout; written atomically.",
+    help="Output file, written atomically. [default: stdout]",
 )
 def targets(hosts: Path, cluster: str, out: Path | None) -> None:
-    """Print the scrape targets of the target list HOSTS, as a file for file_sd_configs.
+    """Convert a target list to a file for file_sd_configs.
+
+    HOSTS is the file with the target list. docs/discovery.md describes the format.
 
     \b
     Examples:
@@ -199,9 +210,11 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
 @remediator.command()
 @_data
 @click.option("--json", "as_json", is_flag=True, help="JSON output, one event per line.")
-@click.option("--follow", is_flag=True, help="Also print new events, until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Print new events as they are written, until Ctrl-C.")
 def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
-    """Print the journal, oldest event first. The remediator may be running.
+    """Print the remediator's journal, oldest event first.
+
+    The remediator may run at the same time.
 
     \b
     Examples:
@@ -211,7 +224,7 @@ def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
     from remediator.journal import read_events
 
     if not (data_dir / "journal.db").exists() and not follow:
-        raise UserError(f"{data_dir}: no journal.db in this folder; check --data-dir.")
+        raise UserError(f"{data_dir}: no journal.db in this directory; check --data-dir.")
     after = 0
     while True:
         for item in read_events(data_dir, after=after, limit=10_000):

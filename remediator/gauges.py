@@ -65,7 +65,7 @@ class JournalGauges:
         busy = sum(one.prepared is not None for one in open_)
         yield _value("action_in_progress", "Steps that were announced and have not ended.", busy)
         paused = self._state.pause is not None
-        yield _value("paused", "Whether a person paused all actions.", paused)
+        yield _value("paused", "1 while the remediator is paused by an operator.", paused)
         yield from self._held([one for one in open_ if one.held and one.level is not Level.OBSERVE])
         yield from self._storms()
         yield self._reboots()
@@ -93,7 +93,7 @@ class JournalGauges:
             pools[label(pool)] = pools.get(label(pool), False) or pool in storms
         yield _family(
             "storm",
-            "Whether the pool has a storm of hardware alerts.",
+            "1 while the pool has a storm of hardware alerts.",
             "pool",
             sorted(pools.items()),
         )

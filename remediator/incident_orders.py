@@ -51,7 +51,9 @@ class IncidentOrders:
     async def release(self, target: Target, by: str, why: str) -> str:
         """Return a target to service; returns a text about the consequences. Raises UserError."""
         if target.kind not in (TargetKind.GPU, TargetKind.NODE):
-            raise UserError(f"{target} cannot be quarantined; expected NODE, or NODE/3 for a GPU.")
+            raise UserError(
+                f"{target} cannot be quarantined; expected NODE, or NODE/INDEX for a GPU."
+            )
         incident = self._state.incident_on(target)
         now = self._context.now()
         held_only = incident is not None and incident.state is IncidentState.HELD
@@ -131,7 +133,7 @@ class IncidentOrders:
         kept = ", ".join(map(str, incident.quarantined))
         if kept and not keep_quarantine:
             raise UserError(
-                f"{identity} keeps {kept} quarantined; use `fleetmedic release "
+                f"{identity} still quarantines {kept}; use `fleetmedic release "
                 f"{_short(incident.target)}`, or close with --keep-quarantine."
             )
         if incident.prepared is not None:

@@ -61,7 +61,7 @@ def _make_identity(path: Path) -> str:
         write_atomic(path, made + "\n", mode=0o600)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); check the folder's owner and space."
+            f"{path}: cannot be written ({error.strerror}); check the directory's owner and free space."
         ) from None
     return made
 

@@ -281,7 +281,7 @@ def _prepare(folder: Path) -> Path:
             found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0]
     except (OSError, sqlite3.Error) as error:
         raise UserError(
-            f"{folder}: the journal cannot be created or opened ({error}); fix the folder, or specify another --data-dir."
+            f"{folder}: the journal cannot be created or opened ({error}); check the directory, or specify another --data-dir."
         ) from None
     if found != str(SCHEMA_VERSION):
         raise UserError(
@@ -309,7 +309,7 @@ def _sole(folder: Path) -> Any:
     except OSError:
         handle.close()
         raise UserError(
-            f"{folder}: another remediator uses this data folder; stop it, or specify another --data-dir."
+            f"{folder}: another remediator uses this data directory; stop it, or specify another --data-dir."
         ) from None
     return handle
 

@@ -37,11 +37,23 @@ class RemediatorMetrics:
             ("incidents", "Incidents opened.", ["playbook"]),
             ("decisions", "Decisions written to the journal, by reason.", ["reason"]),
             ("actions", "Finished steps, by action and result.", ["action", "result"]),
-            ("guard_holds", "Holds of incidents by guards, by reason.", ["reason"]),
+            (
+                "guard_holds",
+                "Times that a safety check (guard) put an incident on hold, by reason.",
+                ["reason"],
+            ),
             ("webhook_alerts", "Alerts received by webhook.", []),
-            ("webhook_auth_failures", "Requests with a missing or wrong credential.", []),
+            (
+                "webhook_auth_failures",
+                "Requests rejected because the credentials were missing or wrong.",
+                [],
+            ),
             ("journal_events", "Events written to the journal.", []),
-            ("notifications", "Notifications, by channel and result.", ["channel", "result"]),
+            (
+                "notifications",
+                "Notifications sent for Alertmanager, by channel and result.",
+                ["channel", "result"],
+            ),
             ("lane_failures", "Internal errors of the remediator while it handled a target.", []),
         )
         self._counters: dict[str, Any] = {
@@ -50,12 +62,12 @@ class RemediatorMetrics:
         }
         self._reconciled = Gauge(
             "remediator_reconcile_last_timestamp_seconds",
-            "Time of the last comparison of Alertmanager, cluster and journal (Unix seconds).",
+            "Unix time of the latest comparison of alerts, cluster and journal.",
             registry=self.registry,
         )
         self._stages = Histogram(
             "remediator_stage_seconds",
-            "Time from the opening of an incident to the stage.",
+            "Time from the opening of an incident until it reached the stage.",
             ["stage"],
             buckets=_BUCKETS,
             registry=self.registry,
@@ -96,7 +108,7 @@ class RemediatorMetrics:
         Without this call the metric is absent.
         """
         self._gauge(
-            "instance_lock_held", "Whether this installation holds the cluster's lock.", held
+            "instance_lock_held", "1 while this installation holds the cluster's lock.", held
         )
 
     def export_pending_notifications(self, count: Callable[[], int]) -> None:
@@ -111,7 +123,7 @@ class RemediatorMetrics:
 
         Without this call the metric is absent.
         """
-        text = "Whether Alertmanager has settled and its latest response contained the Watchdog."
+        text = "1 while Alertmanager has settled and its latest response contained the Watchdog."
         self._gauge("alertmanager_complete", text, complete)
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:

@@ -256,5 +256,5 @@ def _check_widening(playbook: Playbook, found: list[Playbook]) -> None:
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UserError(f"{folder}: folder not found; fix playbook_dirs.")
+        raise UserError(f"{folder}: directory not found; correct playbook_dirs.")
     return sorted(folder.glob("*.yml"))

@@ -1,4 +1,4 @@
-"""The parameters of one Prometheus, and the rule files adapted to it. Pure."""
+"""Adapts the shipped rule files to one Prometheus. Pure."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ SHORTEST_INTERVAL = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RenderParameters:
-    """One Prometheus. Raises UserError for invalid values.
+    """The parameters by which rule files are adapted to one Prometheus.
 
     Every duration is divided by `factor`. `categories` selects alerts (empty: all). `jobs` maps the
-    scrape jobs of the shipped rules to the names in this Prometheus. `scrape_interval` is in seconds.
+    scrape jobs of the shipped rules to the names in this Prometheus. `scrape_interval` is in
+    seconds. Raises UserError for invalid values.
     """
 
     factor: float = 1.0
@@ -38,56 +39,59 @@ class RenderParameters:
             raise UserError(f"--factor: expected a number from 1 to 10000, got {self.factor:g}.")
         if strange := sorted(self.categories - set(words.CATEGORIES)):
             known = ", ".join(words.CATEGORIES)
-            raise UserError(f"--category: unknown category {strange[0][:80]!r}; known: {known}.")
+            raise UserError(
+                f"--category: unknown category {strange[0][:80]!r}; expected one of {known}."
+            )
         if strange := sorted(set(self.jobs) - set(JOBS)):
             raise UserError(
-                f"--job: unknown scrape job {strange[0][:80]!r}; known: {', '.join(JOBS)}."
+                f"--job: unknown scrape job {strange[0][:80]!r}; expected one of {', '.join(JOBS)}."
             )
         for name in self.jobs.values():
             if not name or not name.isprintable() or set('"\\|') & set(name):
                 raise UserError(
-                    f"--job: invalid scrape job name {name[:80]!r}; expected HERE=THERE."
+                    f"--job: invalid scrape job name {name[:80]!r}; expected SHIPPED=YOURS."
                 )
 
 
-def adapt(place: RenderParameters, files: Iterable[RuleFile]) -> tuple[RuleFile, ...]:
-    """The files adapted to the place; files without rules are omitted.
+def adapt(parameters: RenderParameters, files: Iterable[RuleFile]) -> tuple[RuleFile, ...]:
+    """Return the adapted rule files. Files without rules are omitted.
 
-    Durations of `for`, `keep_firing_for`, ranges, offsets and group intervals are divided, and numbers
-    that are compared with time(). The minimum is four scrape intervals for ranges and such numbers,
-    one for `for` (otherwise one failed scrape would be an outage), and 1 s for group intervals.
+    All durations are divided: `for`, `keep_firing_for`, ranges, offsets, group intervals, and
+    numbers that are compared with time(). The minimum is four scrape intervals for ranges and such
+    numbers, one scrape interval for `for` (otherwise one failed scrape would be an outage), and 1 s
+    for group intervals.
     """
-    changed = [_mapped(file, place) for file in files]
-    if place.categories:
-        changed = _chosen(changed, place.categories)
+    changed = [_adapted_file(file, parameters) for file in files]
+    if parameters.categories:
+        changed = _selected(changed, parameters.categories)
     return tuple(file for file in changed if file.groups)
 
 
-def _mapped(file: RuleFile, place: RenderParameters) -> RuleFile:
+def _adapted_file(file: RuleFile, parameters: RenderParameters) -> RuleFile:
     groups = (
         replace(
             group,
             interval=group.interval
-            if place.factor == 1
-            else _divided(group.interval, place.factor, SHORTEST_INTERVAL),
-            rules=tuple(_rule(rule, place) for rule in group.rules),
+            if parameters.factor == 1
+            else _divided(group.interval, parameters.factor, SHORTEST_INTERVAL),
+            rules=tuple(_adapted_rule(rule, parameters) for rule in group.rules),
         )
         for group in file.groups
     )
     return replace(file, groups=tuple(groups))
 
 
-def _rule(rule: Rule, place: RenderParameters) -> Rule:
-    annotations = place.links.rebased(rule.annotations)
-    expr = _renamed(rule.expr, place.jobs)
-    if place.factor == 1:
+def _adapted_rule(rule: Rule, parameters: RenderParameters) -> Rule:
+    annotations = parameters.links.with_base_urls(rule.annotations)
+    expr = _renamed(rule.expr, parameters.jobs)
+    if parameters.factor == 1:
         return replace(rule, expr=expr, annotations=annotations)
-    scrape = place.scrape_interval
+    scrape = parameters.scrape_interval
     return replace(
         rule,
-        expr=promql.scale(expr, place.factor, shortest=SAMPLES_IN_A_RANGE * scrape),
-        wait=_divided(rule.wait, place.factor, scrape),
-        keep=_divided(rule.keep, place.factor, 0.0),
+        expr=promql.scale(expr, parameters.factor, shortest=SAMPLES_IN_A_RANGE * scrape),
+        wait=_divided(rule.wait, parameters.factor, scrape),
+        keep=_divided(rule.keep, parameters.factor, 0.0),
         annotations=annotations,
     )
 
@@ -112,8 +116,9 @@ def _names(value: str, jobs: Mapping[str, str]) -> str:
     return "|".join(jobs.get(name, name) for name in value.split("|"))
 
 
-def _chosen(files: list[RuleFile], categories: frozenset[str]) -> list[RuleFile]:
-    """The alerts of these categories, and the recording rules that they use, also indirectly."""
+def _selected(files: list[RuleFile], categories: frozenset[str]) -> list[RuleFile]:
+    """Return the alerts of these categories, and the recording rules that they use directly or
+    indirectly."""
 
     def wanted(rule: Rule) -> bool:
         return rule.is_alert and rule.labels.get(words.CATEGORY) in categories
@@ -132,7 +137,8 @@ def _only(file: RuleFile, kept: Callable[[Rule], bool]) -> RuleFile:
 
 
 def records_of(rules: Iterable[Rule], every: Iterable[Rule]) -> list[Rule]:
-    """The recording rules in `every` that `rules` use, also indirectly, in the order of `every`."""
+    """Return the recording rules in `every` that `rules` use directly or indirectly, in the order
+    of `every`."""
     known: dict[str, list[Rule]] = {}
     for rule in every:
         if not rule.is_alert:

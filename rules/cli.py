@@ -1,4 +1,4 @@
-"""`fleetmedic rules`: a table of commands, each imported only when it is called."""
+"""The command `fleetmedic rules`. Each subcommand is imported only when it is called."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "render": (
         "rules.commands:render",
-        "Write the rules for one Prometheus as rule files or PrometheusRule objects.",
+        "Write the shipped rules as rule files or PrometheusRule objects.",
     ),
     "slo": ("rules.commands:slo", "Write rules for service level objectives (SLOs)."),
-    "mutate": ("rules.commands:mutate", "Mutate each alert and check that a test fails."),
-    "fit": ("rules.serve:fit", "Learn rules from history once."),
+    "mutate": (
+        "rules.commands:mutate",
+        "Check the promtool tests by mutation of the alert rules.",
+    ),
+    "fit": ("rules.serve:fit", "Learn rules from Prometheus' history once, and exit."),
     "serve": (
         "rules.serve:serve",
-        "Learn rules from history, keep them loaded and export anomaly scores.",
+        "Run the detectors: learn rules continuously, and export anomaly scores.",
     ),
     "reference": ("rules.commands:reference", "Print the table of all alerts."),
 }
 
 
 class LazyRulesGroup(click.Group):
-    """Imports the module of a command only when it is called: detectors need large libraries."""
+    """A click group that imports a subcommand only when it is called, because detectors need large
+    libraries."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -48,7 +52,7 @@ class LazyRulesGroup(click.Group):
 
 @click.group(cls=LazyRulesGroup)
 def rules() -> None:
-    """Check and write the shipped alert rules, and learn rules from history.
+    """Check and write the shipped alert rules, and learn rules from Prometheus' history.
 
     \b
     Examples:

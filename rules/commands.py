@@ -16,11 +16,12 @@ from rules.links import DASHBOARD_BASE, RUNBOOK_BASE
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output: a list of findings.")
 def lint(paths: tuple[Path, ...], as_json: bool) -> None:
-    """Check rule files and folders of rule files (default: the shipped rules).
+    """Check Prometheus rule files against the metric catalogue and the runbooks.
 
-    Exits with 1 if a finding is an error. Warnings do not change the exit code.
+    PATHS are rule files, or directories with rule files. [default: the shipped rules] The exit code is
+    1 if there is an error. Warnings do not change the exit code.
 
     \b
     Examples:
@@ -46,10 +47,13 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     "--out",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Output directory; the rules are written to its subdirectory static/.",
+    help="Output directory. The command writes the rules to its subdirectory static/.",
 )
 @click.option(
-    "--factor", default=1.0, show_default=True, help="Divisor of every duration; 1 for production."
+    "--factor",
+    default=1.0,
+    show_default=True,
+    help="Divisor of every duration in the rules; 1 for production.",
 )
 @click.option(
     "--runbook-base", default=RUNBOOK_BASE, show_default=True, help="Base URL of the runbook pages."
@@ -58,26 +62,26 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     "--dashboard-base",
     default=DASHBOARD_BASE,
     show_default=True,
-    help="Base URL of the dashboards (/d/UID): Grafana or a remediator.",
+    help="Base URL of the dashboards: Grafana, or the remediator. Links have the path /d/UID.",
 )
 @click.option(
     "--scrape-interval",
     default=5.0,
     show_default=True,
-    help="Scrape interval in seconds; with a factor, no range is shortened below four scrape intervals.",
+    help="Scrape interval in seconds. --factor shortens no range below four scrape intervals.",
 )
 @click.option(
     "--category",
     "categories",
     multiple=True,
-    help="Category of the alerts to write, with the recording rules they use (default: all); repeatable.",
+    help="Category of alerts to write, such as gpu or node. Can be repeated. [default: all categories]",
 )
 @click.option(
     "--job",
     "jobs",
     multiple=True,
-    metavar="HERE=THERE",
-    help="Name of a scrape job in your Prometheus; repeatable.",
+    metavar="SHIPPED=YOURS",
+    help="Scrape job name in the shipped rules, and its name in your Prometheus. Can be repeated.",
 )
 @click.option(
     "--format",
@@ -85,7 +89,7 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     default="files",
     show_default=True,
     type=click.Choice(["files", "prometheusrule"]),
-    help="Output format: rule files, or PrometheusRule objects for the Prometheus operator.",
+    help="Output format: rule files, or PrometheusRule objects for the Prometheus Operator.",
 )
 @click.option("--namespace", default="", help="Namespace of the PrometheusRule objects.")
 @click.option(
@@ -93,7 +97,7 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     "labels",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Label of the PrometheusRule objects; repeatable.",
+    help="Label of the PrometheusRule objects. Can be repeated.",
 )
 def render(
     out: Path,
@@ -105,10 +109,11 @@ def render(
     namespace: str,
     **many: tuple[str, ...],
 ) -> None:
-    """Write the shipped rules for one Prometheus.
+    """Write the shipped alert and recording rules for your Prometheus.
 
-    The shipped rules use these scrape jobs: node (the exporters), remediator, rules, prometheus,
-    alertmanager and service. If your jobs have other names, use --job.
+    The shipped rules expect these scrape jobs: node (the exporters), remediator, rules, prometheus,
+    alertmanager and service. --job renames a scrape job in the rules. With --category the command also
+    writes the recording rules that the selected alerts use.
 
     \b
     Examples:
@@ -124,22 +129,22 @@ def render(
         renderer.Links(runbook_base, dashboard_base),
         scrape_interval,
         frozenset(many["categories"]),
-        _pairs("--job", many["jobs"]),
+        _pairs("--job", many["jobs"], "SHIPPED=YOURS"),
     )
     if form == "files":
         written = renderer.render(out, where)
     else:
-        labels = _pairs("--label", many["labels"])
+        labels = _pairs("--label", many["labels"], "KEY=VALUE")
         written = renderer.objects(out, where, namespace=namespace, labels=labels)
     for path in written:
         click.echo(str(path))
     click.echo(f"all durations are divided by {factor:g}", err=True)
 
 
-def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+def _pairs(option: str, texts: tuple[str, ...], form: str) -> dict[str, str]:
     pairs = dict(text.partition("=")[::2] for text in texts)
     if bad := next((text for text in texts if "=" not in text), None):
-        raise UserError(f"{option}: expected NAME=VALUE, got {bad[:80]!r}.")
+        raise UserError(f"{option}: expected {form}, got {bad[:80]!r}.")
     return pairs
 
 
@@ -148,17 +153,17 @@ def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Output folder for slo-NAME.yml (default: print the rules).",
+    help="Output directory of the files slo-NAME.yml. [default: stdout]",
 )
 def slo(paths: tuple[Path, ...], out: Path | None) -> None:
-    """Write recording and burn-rate alert rules for service level objectives (SLOs).
+    """Write recording rules and burn-rate alerts for service level objectives (SLOs).
 
-    PATHS are SLO files (default: the shipped files in rules/slo).
+    PATHS are YAML files with SLOs. [default: the shipped files in rules/slo]
 
     \b
     Examples:
       fleetmedic rules slo
-      fleetmedic rules slo my-promises.yml --out /etc/prometheus/rules
+      fleetmedic rules slo my-slos.yml --out /etc/prometheus/rules
     """
     from fleetmedic.kernel.files import write_atomic
     from rules import burn_rate
@@ -178,11 +183,16 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
 
 
 @click.command()
-@click.option("--alert", "alerts", multiple=True, help="Alert to test (default: all); repeatable.")
+@click.option(
+    "--alert",
+    "alerts",
+    multiple=True,
+    help="Alert to mutate. Can be repeated. [default: all alerts]",
+)
 @click.option(
     "--promtool",
     type=click.Path(path_type=Path),
-    help="Path of promtool (default: from PATH, else the copy that fleetmedic fetched).",
+    help="Path of promtool. [default: promtool on PATH, else the downloaded copy]",
 )
 @click.option(
     "--jobs",
@@ -194,12 +204,13 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
 @click.option(
     "--tests",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of promtool tests, one file per alert.",
+    help="Directory of promtool tests with one file per alert. [default: the tests in the source tree]",
 )
 def mutate(alerts: tuple[str, ...], promtool: Path | None, jobs: int, tests: Path | None) -> None:
-    """Mutate each alert rule, and check that one of its tests fails.
+    """Change (mutate) each alert rule, and check that one of its tests fails.
 
-    Exits with 1 if a mutation survives without a documented reason.
+    A mutation for which no test fails is a survivor. The exit code is 1 if a survivor has no documented
+    reason.
 
     \b
     Examples:
@@ -211,15 +222,15 @@ def mutate(alerts: tuple[str, ...], promtool: Path | None, jobs: int, tests: Pat
     folder = tests or mutator.TESTS
     outcomes = mutator.run(promtool or _promtool(), alerts=alerts, tests=folder, jobs=jobs)
     for outcome in outcomes:
-        if not outcome.fine:
+        if not outcome.passed:
             word = "is listed as a survivor, but a test fails" if outcome.killed else "survived"
             click.echo(f"{outcome.alert}: {outcome.what}: {word}")
-    unknown = mutator.unknown_excuses(outcomes, folder)
+    unknown = mutator.unknown_survivors(outcomes, folder)
     for line in unknown:
         click.echo(f"{line}: is listed as a survivor, but no such mutation exists")
-    allowed = sum(not outcome.killed and outcome.fine for outcome in outcomes)
+    allowed = sum(not outcome.killed and outcome.passed for outcome in outcomes)
     click.echo(f"{len(outcomes)} mutations, {allowed} allowed survivors", err=True)
-    if unknown or not all(outcome.fine for outcome in outcomes):
+    if unknown or not all(outcome.passed for outcome in outcomes):
         raise SystemExit(1)
 
 
@@ -234,7 +245,7 @@ def _promtool() -> Path:
 
 @click.command()
 def reference() -> None:
-    """Print the table of all alerts (docs/alerts.md).
+    """Print docs/alerts.md, the table of all alerts.
 
     \b
     Example:

@@ -1,7 +1,7 @@
-"""The latest results of the detectors, and the HTTP server that exports them.
+"""The latest results of the detectors, and the HTTP server that exports them as metrics.
 
-Scores are exported only while they are fresh. If the loop is stuck or Prometheus does not respond,
-the scores disappear instead of going stale.
+Scores are exported only while they are fresh. If the detector loop is stuck or Prometheus does not
+respond, the scores disappear and do not become stale.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ SLOW_CLIENT_SECONDS = 3.0
 
 @dataclass(slots=True)
 class DetectorResults:
-    """The data behind /metrics. The loop writes it and the server reads it: values are replaced as a
-    whole and never modified in place."""
+    """The latest results of all detectors, exported at /metrics.
+
+    The detector loop writes them and the HTTP server reads them from another thread. Values are
+    replaced as a whole and never modified in place.
+    """
 
     interval: float
     fresh_for: float
@@ -36,41 +39,44 @@ class DetectorResults:
     exceptions: dict[tuple[str, str], int] = field(default_factory=dict)
     ready: bool = False
 
-    def failed(self, detector: str, step: str) -> None:
-        """Count an exception of a detector in `fit` or `score`."""
+    def count_exception(self, detector: str, step: str) -> None:
+        """Count an exception of a detector. `step` is `fit` or `score`."""
         key = (detector, step)
         self.exceptions = {**self.exceptions, key: self.exceptions.get(key, 0) + 1}
 
 
 class DetectorResultsCollector(Collector):
-    """The board as metrics. The labels of a score are `target_cluster` and `target_node`, because the
-    scrape configuration sets `cluster` and `node`."""
+    """Exports the results as metrics.
 
-    def __init__(self, board: DetectorResults) -> None:
-        self._board = board
+    The labels of a score are `target_cluster` and `target_node`, because the scrape configuration
+    sets `cluster` and `node`.
+    """
+
+    def __init__(self, results: DetectorResults) -> None:
+        self._results = results
 
     def collect(self) -> Iterator[Metric]:
-        """All families; scores only while they are fresh."""
+        """Yield all metric families. Scores are omitted unless they are fresh."""
         yield from (
             _gauge(
                 "detector_last_run_timestamp_seconds",
                 "Unix time of the detector's latest run.",
-                self._board.last_run,
+                self._results.last_run,
             ),
             _gauge(
                 "detector_interval_seconds",
                 "Time between two runs of the detector.",
-                dict.fromkeys(self._board.success, self._board.interval),
+                dict.fromkeys(self._results.success, self._results.interval),
             ),
             _gauge(
                 "detector_run_success",
                 "1 when the detector's latest run succeeded.",
-                {name: float(ok) for name, ok in self._board.success.items()},
+                {name: float(ok) for name, ok in self._results.success.items()},
             ),
             _gauge(
                 "detector_threshold",
                 "Anomaly score above which the alert of the detector fires.",
-                self._board.thresholds,
+                self._results.thresholds,
             ),
         )
         family = GaugeMetricFamily(
@@ -78,15 +84,15 @@ class DetectorResultsCollector(Collector):
             "Latest anomaly score of a target.",
             labels=("detector", "target_cluster", "target_node", "gpu", "uuid"),
         )
-        for name, (at, scores) in self._board.scores.items():
-            if time.time() - at <= self._board.fresh_for:
+        for name, (at, scores) in self._results.scores.items():
+            if time.time() - at <= self._results.fresh_for:
                 for score in scores:
                     family.add_metric((name, *score.key), score.value)
         yield family
         raised = CounterMetricFamily(
             "detector_exceptions", "Exceptions of a detector, by step.", labels=("detector", "step")
         )
-        for key, count in self._board.exceptions.items():
+        for key, count in self._results.exceptions.items():
             raised.add_metric(key, count)
         yield raised
 
@@ -98,10 +104,11 @@ def _gauge(name: str, help_text: str, values: dict[str, float]) -> GaugeMetricFa
     return family
 
 
-def server(host: str, port: int, board: DetectorResults) -> ThreadingHTTPServer:
-    """The HTTP server of the board, not started. Raises UserError if the port is in use."""
+def server(host: str, port: int, results: DetectorResults) -> ThreadingHTTPServer:
+    """Create the HTTP server for the results, without starting it. Raises UserError if the port is
+    in use."""
     registry = CollectorRegistry()
-    registry.register(DetectorResultsCollector(board))
+    registry.register(DetectorResultsCollector(results))
 
     class Handler(BaseHTTPRequestHandler):
         """Serves /metrics, /-/healthy and /-/ready."""
@@ -116,7 +123,7 @@ def server(host: str, port: int, board: DetectorResults) -> ThreadingHTTPServer:
             elif path == "/-/healthy":
                 self._answer(200, b"fleetmedic rules is healthy.\n")
             elif path == "/-/ready":
-                ready = board.ready
+                ready = results.ready
                 text = b"ready.\n" if ready else b"not ready: the first run has not finished.\n"
                 self._answer(200 if ready else 503, text)
             else:

@@ -1,4 +1,4 @@
-"""A client for the HTTP API of Prometheus. The only module that uses `requests`.
+"""A client for the HTTP API of Prometheus. Only this module uses `requests`.
 
 The size of responses is limited, and every error becomes a PrometheusError.
 """
@@ -57,7 +57,7 @@ class _LoadedRulesResponse(msgspec.Struct):
 
 
 class Prometheus:
-    """One Prometheus server."""
+    """A client of one Prometheus server."""
 
     def __init__(self, url: str, timeout: float = 20.0) -> None:
         self._url = url.rstrip("/")
@@ -68,9 +68,9 @@ class Prometheus:
     def read(
         self, queries: Iterable[Query], end: float, window: float, step: float
     ) -> dict[str, Series]:
-        """The results of all queries over the window that ends at `end`, on one grid.
+        """Return the results of all queries over the window that ends at `end`, on one time grid.
 
-        A value is valid for two steps instead of the five minutes of Prometheus, so that gaps remain
+        A value is valid for two steps, not for the five minutes of Prometheus, so that gaps remain
         gaps. If the history of a large fleet does not fit, the step is increased.
         """
         wanted = {query.name: query for query in queries}
@@ -83,7 +83,7 @@ class Prometheus:
         return {name: self._range(query, grid, sizes[name]) for name, query in wanted.items()}
 
     def latest(self, queries: Iterable[Query], now: float) -> dict[str, Series]:
-        """The current values, as a history of one instant. Stale series are not included."""
+        """Return the current values, as a history of one instant. Stale series are omitted."""
         grid = Grid(now, 1.0, 1)
         out = {}
         for query in queries:
@@ -106,7 +106,7 @@ class Prometheus:
                 raise PrometheusError(f"{self._url} still uses its previous configuration.")
 
     def rule_names(self, group: str) -> set[str] | None:
-        """The names of the rules in a loaded group, or None if the group is not loaded."""
+        """Return the names of the rules in a loaded group; None if the group is not loaded."""
         answer = self._get("/api/v1/rules", {})
         try:
             found = msgspec.json.decode(answer, type=_LoadedRulesResponse).data.groups

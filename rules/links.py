@@ -1,4 +1,4 @@
-"""The links of an alert: its runbook, and the dashboard of its target."""
+"""Builds the URLs in an alert's annotations: its runbook, and the dashboard of its target."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ DASHBOARD_URL = "dashboard_url"
 RUNBOOK_BASE = "http://localhost:9095/runbooks"
 DASHBOARD_BASE = "http://localhost:9095"
 UID_PREFIX = "fleetmedic-"
-_BOARD = "/d/"
+_DASHBOARD_PATH = "/d/"
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Base URLs. Dashboards are served by Grafana or by the remediator, both at /d/UID. Raises
-    UserError for an invalid URL."""
+    """The base URLs of runbooks and dashboards. Grafana and the remediator both serve dashboards at
+    /d/UID.
+
+    Raises UserError for an invalid URL.
+    """
 
     runbooks: str = RUNBOOK_BASE
     dashboards: str = DASHBOARD_BASE
@@ -30,23 +33,26 @@ class Links:
                     f"the {what} base URL must start with http:// or https://, got {base[:80]!r}."
                 )
 
-    def annotations(self, alert: str, board: str, labels: Iterable[str]) -> dict[str, str]:
-        """Both URLs of an alert. The dashboard variables are labels of the alert, escaped by Prometheus
-        (urlquery) because label values are untrusted."""
+    def annotations(self, alert: str, dashboard: str, labels: Iterable[str]) -> dict[str, str]:
+        """Return the annotations with both URLs of an alert.
+
+        `labels` are the alert's labels that set the dashboard's variables. Prometheus escapes their
+        values (urlquery), because label values are untrusted.
+        """
         chosen = "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in labels)
-        address = f"{self.dashboards.rstrip('/')}{_BOARD}{UID_PREFIX}{board}"
+        address = f"{self.dashboards.rstrip('/')}{_DASHBOARD_PATH}{UID_PREFIX}{dashboard}"
         return {
             RUNBOOK_URL: f"{self.runbooks.rstrip('/')}/{alert}",
             DASHBOARD_URL: f"{address}?{chosen}" if chosen else address,
         }
 
-    def rebased(self, annotations: dict[str, str]) -> dict[str, str]:
-        """The annotations with both URLs moved to these base URLs."""
+    def with_base_urls(self, annotations: dict[str, str]) -> dict[str, str]:
+        """Return the annotations with both URLs changed to these base URLs."""
         changed = dict(annotations)
         if url := annotations.get(RUNBOOK_URL):
             changed[RUNBOOK_URL] = f"{self.runbooks.rstrip('/')}/{url.rpartition('/')[2]}"
         if url := annotations.get(DASHBOARD_URL):
             changed[DASHBOARD_URL] = (
-                f"{self.dashboards.rstrip('/')}{_BOARD}{url.partition(_BOARD)[2]}"
+                f"{self.dashboards.rstrip('/')}{_DASHBOARD_PATH}{url.partition(_DASHBOARD_PATH)[2]}"
             )
         return changed

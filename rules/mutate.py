@@ -1,8 +1,9 @@
 """Mutation testing of the alert rules: for each mutation of a rule, a promtool test must fail.
 
-Mutations: each threshold 10 % higher and lower, each matcher dropped and altered, each alternative of a
-regular expression dropped, `for` and `keep_firing_for` dropped. promtool runs the tests of the alert
-with the mutated rule alone. A mutation that no test detects is a survivor and needs a documented reason.
+Mutations: each threshold 10 % higher and lower, each matcher dropped and altered, each alternative
+of a regular expression dropped, `for` and `keep_firing_for` dropped. promtool runs the tests of the
+alert with the mutated rule alone. A mutation that no test detects is a survivor and needs a
+documented reason.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SECONDS_PER_RUN = 60
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A mutated rule; `what` describes the mutation and is unique for the alert."""
+    """A mutated rule. `what` describes the mutation and is unique for the alert."""
 
     what: str
     rule: Rule
@@ -43,7 +44,7 @@ class Mutation:
 
 @dataclass(frozen=True, slots=True)
 class MutationResult:
-    """Whether a test failed for a mutation; `reason` is why a survivor is allowed."""
+    """Whether a test failed for a mutation. `reason` says why a survivor is allowed."""
 
     alert: str
     what: str
@@ -51,8 +52,11 @@ class MutationResult:
     reason: str = ""
 
     @property
-    def fine(self) -> bool:
-        """True for a detected mutation without a reason, or a survivor with a reason."""
+    def passed(self) -> bool:
+        """True if a test detected the mutation, or a survivor has a reason.
+
+        A reason for a detected mutation is wrong.
+        """
         return self.killed != bool(self.reason)
 
 
@@ -69,7 +73,7 @@ class _Survivors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def mutations(rule: Rule) -> list[Mutation]:
-    """All mutations of an alert, in a stable order. Pure."""
+    """Return all mutations of an alert, in a stable order. Pure."""
     wrong = [
         Mutation(what, replace(rule, expr=expr))
         for what, expr in (*_moved_numbers(rule.expr), *_changed_matchers(rule.expr))
@@ -114,17 +118,18 @@ def _without(expr: str, matcher: promql.Matcher) -> str:
 def run(
     promtool: Path, *, alerts: Sequence[str] = (), tests: Path = TESTS, jobs: int = 2
 ) -> list[MutationResult]:
-    """Test all mutations of the shipped alerts, or of `alerts`, `jobs` at a time.
+    """Test all mutations of the shipped alerts, or of `alerts`. Up to `jobs` tests run at the same
+    time.
 
-    Raises UserError if an alert is unknown or has no tests, if its tests fail without a mutation, or
-    if promtool fails for another reason than a failed test.
+    Raises UserError if an alert is unknown or has no tests, if its tests fail without a mutation,
+    or if promtool fails for another reason than a failed test.
     """
     groups = [group for file in shipped() for group in file.groups]
     files = {rule.name: rule for group in groups for rule in group.rules if rule.is_alert}
     if strange := sorted(set(alerts) - set(files)):
         raise UserError(f"unknown alert {strange[0]!r}: expected the name of a shipped alert.")
     chosen = [name for name in files if not alerts or name in alerts]
-    excuses = _excuses(tests / SURVIVORS)
+    reasons = _survivor_reasons(tests / SURVIVORS)
     with tempfile.TemporaryDirectory(prefix="fleetmedic-mutate-") as folder:
         work = [
             (mutation, _tests_of(name, tests))
@@ -134,10 +139,14 @@ def run(
 
         def one(item: tuple[int, tuple[Mutation, dict[str, Any]]]) -> MutationResult:
             number, (mutation, cases) = item
-            single = _single(mutation.rule, groups)
-            red = _red(promtool, Path(folder) / str(number), single, mutation.rule.name, cases)
+            single = _with_recording_rules(mutation.rule, groups)
+            killed = _tests_fail(
+                promtool, Path(folder) / str(number), single, mutation.rule.name, cases
+            )
             name = mutation.rule.name
-            return MutationResult(name, mutation.what, red, excuses.get((name, mutation.what), ""))
+            return MutationResult(
+                name, mutation.what, killed, reasons.get((name, mutation.what), "")
+            )
 
         with ThreadPoolExecutor(jobs) as pool:
             outcomes = list(pool.map(one, enumerate(work)))
@@ -146,19 +155,19 @@ def run(
     return [outcome for outcome in outcomes if outcome.what]
 
 
-def unknown_excuses(outcomes: Sequence[MutationResult], tests: Path = TESTS) -> list[str]:
-    """Entries of the survivors file for mutations of these alerts that do not exist."""
+def unknown_survivors(outcomes: Sequence[MutationResult], tests: Path = TESTS) -> list[str]:
+    """Return entries of the survivors file that name no existing mutation of these alerts."""
     tried = {(outcome.alert, outcome.what) for outcome in outcomes}
     seen = {outcome.alert for outcome in outcomes}
-    excuses = _excuses(tests / SURVIVORS)
+    reasons = _survivor_reasons(tests / SURVIVORS)
     return [
         f"{alert}: {what}"
-        for alert, what in excuses
+        for alert, what in reasons
         if alert in seen and (alert, what) not in tried
     ]
 
 
-def _excuses(path: Path) -> dict[tuple[str, str], str]:
+def _survivor_reasons(path: Path) -> dict[tuple[str, str], str]:
     if not path.is_file():
         return {}
     return {(s.alert, s.what): s.reason for s in settings.load(path, _Survivors).survivors}
@@ -170,13 +179,16 @@ def _tests_of(name: str, tests: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; add the promtool tests of {name} there.")
     cases = settings.parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(cases, dict):
-        raise UserError(f"{path}: not a promtool test file; see the other files in this folder.")
+        raise UserError(f"{path}: not a promtool test file; see the other files in this directory.")
     return cases | {"rule_files": ["rule.yml"]}
 
 
-def _single(rule: Rule, groups: Sequence[RuleFileGroup]) -> tuple[RuleFileGroup, ...]:
-    """The rule with the recording rules that it uses, in their groups. Its own group has no interval,
-    so that its tests set the evaluation interval and a group of 1 s is not slower to test."""
+def _with_recording_rules(rule: Rule, groups: Sequence[RuleFileGroup]) -> tuple[RuleFileGroup, ...]:
+    """Return the rule with the recording rules that it uses, in their groups.
+
+    The rule's own group has no interval. So its tests set the evaluation interval, and a group with
+    an interval of 1 s does not make the tests slower.
+    """
     every = [each for group in groups for each in group.rules]
     read = {record.name for record in records_of([rule], every)}
     found = []
@@ -190,26 +202,29 @@ def _single(rule: Rule, groups: Sequence[RuleFileGroup]) -> tuple[RuleFileGroup,
     return tuple(found)
 
 
-def noticed(text: str) -> bool:
-    """Whether promtool failed because of the mutation: other alerts than expected, or a query error,
-    such as many-to-many matching without a matcher."""
+def mutation_detected(text: str) -> bool:
+    """Return whether promtool failed because of the mutation.
+
+    That is: other alerts than expected, or a query error, such as many-to-many matching without a
+    matcher.
+    """
     return "got:[" in text or re.search(r"rule: \w+, time: \S+, err: ", text) is not None
 
 
-def _red(
+def _tests_fail(
     promtool: Path,
     folder: Path,
     groups: tuple[RuleFileGroup, ...],
     name: str,
     cases: dict[str, Any],
 ) -> bool:
-    """Whether the tests fail with these groups."""
+    """Return whether the tests fail with these rule groups."""
     folder.mkdir()
     single = RuleFile(folder / "rule.yml", groups)
     (folder / "rule.yml").write_text(single.text(), encoding="utf-8")
     (folder / "tests.yml").write_text(json.dumps(cases), encoding="utf-8")
     try:
-        said = subprocess.run(
+        result = subprocess.run(
             [str(promtool), "test", "rules", "tests.yml"],
             cwd=folder,
             capture_output=True,
@@ -223,7 +238,7 @@ def _red(
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"cannot run {promtool}: {error}.") from None
-    text = said.stdout + said.stderr
-    if said.returncode and not noticed(text):
+    text = result.stdout + result.stderr
+    if result.returncode and not mutation_detected(text):
         raise UserError(f"promtool failed to test {name}: {' '.join(text.split())[:300]}.")
-    return said.returncode != 0
+    return result.returncode != 0

@@ -1,6 +1,6 @@
-"""From history to live rules: read, fit, compile, describe and publish, one detector at a time.
+"""Produces live rules from history: read, fit, compile, add annotations, publish, per detector.
 
-The failure of one detector does not stop the others. Each detector has an outcome with a reason.
+The failure of one detector does not stop the others. Each detector has a result with a reason.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ log = structlog.get_logger("rules")
 
 @dataclass(frozen=True, slots=True)
 class DetectorRun:
-    """How a detector's run ended. Without a model there was too little history, or a failure.
+    """The result of a detector's run. Without a `model`, there was too little history, or a
+    failure.
 
     `broken`: the detector itself raised an exception.
     """
@@ -53,7 +54,7 @@ class DetectorRun:
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    """The live rules of a detector."""
+    """The published rules of a detector."""
 
     group: str
     text: str
@@ -61,7 +62,7 @@ class _Live:
 
 
 class DetectorPipeline:
-    """The detectors of one Prometheus."""
+    """Runs the detectors of one Prometheus."""
 
     def __init__(
         self, settings: RulesSettings, detectors: Iterable[Detector], prometheus: Prometheus
@@ -69,12 +70,12 @@ class DetectorPipeline:
         self._settings = settings
         self._detectors = tuple(detectors)
         self._prometheus = prometheus
-        self._places = PublishPaths(
+        self._paths = PublishPaths(
             Path(settings.work_dir), Path(settings.rules_dir), settings.promtool_path()
         )
         self._timing = Timing(settings.factor, parse_duration(settings.scrape_interval))
         self._links = Links(settings.runbook_base, settings.dashboard_base)
-        self._live: dict[str, _Live] = {}
+        self._live_rules: dict[str, _Live] = {}
 
     def run(self, now: float) -> list[DetectorRun]:
         """Read the history once, fit every detector and publish its rules."""
@@ -84,20 +85,23 @@ class DetectorPipeline:
             history = self._prometheus.read(queries.values(), now, window, step)
         except PrometheusError as error:
             return [
-                self._told(DetectorRun(d.name, False, False, str(error))) for d in self._detectors
+                self._log_run(DetectorRun(d.name, False, False, str(error)))
+                for d in self._detectors
             ]
-        return [self._told(self._one(detector, history)) for detector in self._detectors]
+        return [
+            self._log_run(self._run_detector(detector, history)) for detector in self._detectors
+        ]
 
     def check(self) -> list[DetectorRun]:
         """Check that the published rules are still loaded, and publish them again if not."""
         outcomes = [
-            self._published(detector.name, self._live[detector.name])
+            self._publish(detector.name, self._live_rules[detector.name])
             for detector in self._detectors
-            if detector.name in self._live
+            if detector.name in self._live_rules
         ]
-        return [self._told(item) if item.changed or not item.ok else item for item in outcomes]
+        return [self._log_run(item) if item.changed or not item.ok else item for item in outcomes]
 
-    def _one(self, detector: Detector, history: History) -> DetectorRun:
+    def _run_detector(self, detector: Detector, history: History) -> DetectorRun:
         budget = self._settings.false_alerts_per_day.of(detector.name)
         try:
             model = detector.fit(history, FitParameters(self._timing, budget))
@@ -108,20 +112,20 @@ class DetectorPipeline:
             log.exception("detector_failed", detector=detector.name, step="fit")
             text = f"the model could not be fitted: {type(error).__name__}: {error}."
             return DetectorRun(detector.name, False, False, text, broken=True)
-        facts, live = model.facts, self._live.get(detector.name)
+        facts, live = model.facts, self._live_rules.get(detector.name)
         if live is None or live.digest != facts.digest:
             text = render(described(group, facts), facts, self._settings.factor)
             live = _Live(group.name, text, facts.digest)
-        return self._published(detector.name, live, model)
+        return self._publish(detector.name, live, model)
 
-    def _published(self, name: str, live: _Live, model: Model | None = None) -> DetectorRun:
+    def _publish(self, name: str, live: _Live, model: Model | None = None) -> DetectorRun:
         try:
-            changed = publish(name, live.text, live.group, self._places, self._prometheus)
+            changed = publish(name, live.text, live.group, self._paths, self._prometheus)
         except (PublishError, PrometheusError, OSError) as error:
             return DetectorRun(name, False, False, str(error), model)
-        self._live[name] = live
+        self._live_rules[name] = live
         if model:
-            self._report(model.facts)
+            self._write_report(model.facts)
         return DetectorRun(
             name,
             True,
@@ -130,22 +134,22 @@ class DetectorPipeline:
             model,
         )
 
-    def _report(self, facts: ModelFacts) -> None:
+    def _write_report(self, facts: ModelFacts) -> None:
         try:
             content = json.dumps({**asdict(facts), "model": facts.digest}, indent=1)
-            write_atomic(self._places.work_dir / f"{facts.detector}.json", content, sync=False)
+            write_atomic(self._paths.work_dir / f"{facts.detector}.json", content, sync=False)
         except OSError as error:
             log.warning("cannot write the report", detector=facts.detector, error=str(error))
 
     @staticmethod
-    def _told(outcome: DetectorRun) -> DetectorRun:
+    def _log_run(outcome: DetectorRun) -> DetectorRun:
         say = log.info if outcome.ok else log.error
         say(outcome.text, detector=outcome.detector, ok=outcome.ok, changed=outcome.changed)
         return outcome
 
 
 def described(group: RuleGroup, facts: ModelFacts) -> RuleGroup:
-    """The group with the facts of the model in the annotations of each alert."""
+    """Return the group with information about the model in the annotations of each alert."""
     said = {
         "model": f"{facts.detector} {facts.digest}",
         "trained_on": f"{_when(facts.trained_from)} to {_when(facts.trained_to)}, "
@@ -163,7 +167,7 @@ def described(group: RuleGroup, facts: ModelFacts) -> RuleGroup:
 
 
 def render(group: RuleGroup, facts: ModelFacts, factor: float) -> str:
-    """The rule file of a group, as text."""
+    """Return the rule file of a group as text."""
     rules = tuple(_plain(rule) for rule in group.rules)
     file = RuleFile(
         Path(f"{facts.detector}.yml"),

@@ -1,8 +1,8 @@
-"""Analysis of PromQL queries, and edits that keep their layout.
+"""Parses PromQL queries, and edits them without changing their layout.
 
-promql-parser returns no positions, and its printer loses parentheses and escapes. So the tree decides
-*which* number is a duration or a threshold, and a small tokenizer finds *where* each token is. The
-two are paired in source order. Every edited text is parsed again before it is returned.
+promql-parser returns no positions, and its printer loses parentheses and escapes. So the tree
+decides *which* number is a duration or a threshold, and a small tokenizer finds *where* each token
+is. The two are paired in source order. Every edited text is parsed again before it is returned.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ _TOKEN = re.compile(
 
 
 class NumberRole(StrEnum):
-    """The role of a number when durations are divided."""
+    """The role of a number in a query. It decides whether and how the number is divided by the
+    factor."""
 
     PLAIN = "plain"
     AGE = "age"  # compared with an expression of time(), in seconds
@@ -55,7 +56,7 @@ class NumberRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token of the query, `text[start:end]`."""
+    """One token of a query, `text[start:end]`."""
 
     kind: str
     text: str
@@ -94,13 +95,16 @@ class Selector:
 
 
 def parse(text: str) -> Any:
-    """The tree of a query. Raises UserError with the message of the parser, if a duration is out of
-    range, or if the query is too long or too deeply nested."""
-    run = tokens(text)
-    if len(run) > MAX_TOKENS:
+    """Return the syntax tree of a query. Raises UserError with the message of the parser.
+
+    Also raises UserError if a duration is out of range, or if the query is too long or too deeply
+    nested.
+    """
+    token_list = tokens(text)
+    if len(token_list) > MAX_TOKENS:
         raise UserError(f"invalid PromQL: the query has more than {MAX_TOKENS} tokens.")
-    if endless := next(_endless(run), None):
-        raise UserError(f"invalid PromQL: duration {endless[:40]} is out of range.")
+    if too_long := next(_out_of_range(token_list), None):
+        raise UserError(f"invalid PromQL: duration {too_long[:40]} is out of range.")
     try:
         tree = pp.parse(text)
     except BaseException as error:
@@ -110,17 +114,17 @@ def parse(text: str) -> Any:
         if not panic and not isinstance(error, ValueError | RecursionError):
             raise
         raise UserError(f"invalid PromQL: {' '.join(str(error).split())[:200]}.") from None
-    if _deeper(tree, MAX_DEPTH):
+    if _is_deeper(tree, MAX_DEPTH):
         raise UserError(f"invalid PromQL: the query has more than {MAX_DEPTH} nested operations.")
     return tree
 
 
-def _endless(run: list[Token]) -> Iterator[str]:
-    """Numbers used as durations that are out of range."""
-    for index, token in enumerate(run):
-        before = run[index - 1] if index else None
+def _out_of_range(token_list: list[Token]) -> Iterator[str]:
+    """Yield the out-of-range numbers that are used as durations."""
+    for index, token in enumerate(token_list):
+        before = token_list[index - 1] if index else None
         if before is not None and before.text in ("+", "-") and index > 1:
-            before = run[index - 2]
+            before = token_list[index - 2]
         if token.kind != "number" or before is None:
             continue
         if before.text.lower() in ("[", ":", "offset") and _value(token.text) > MAX_SECONDS:
@@ -131,8 +135,8 @@ def _value(text: str) -> float:
     return float.fromhex(text) if "x" in text.lower() else float(text)
 
 
-def _deeper(tree: Any, most: int) -> bool:
-    """Whether the tree is deeper than `most` levels. Not recursive."""
+def _is_deeper(tree: Any, most: int) -> bool:
+    """Return whether the tree is deeper than `most` levels. Not recursive."""
     level, depth = [tree], 0
     while level and depth <= most:
         level = [child for node in level for child in children(node)]
@@ -141,7 +145,7 @@ def _deeper(tree: Any, most: int) -> bool:
 
 
 def tokens(text: str) -> list[Token]:
-    """All tokens except whitespace and comments, in order."""
+    """Return all tokens in order, without whitespace and comments."""
     return [
         Token(str(match.lastgroup), match[0], match.start(), match.end())
         for match in _TOKEN.finditer(text)
@@ -150,7 +154,10 @@ def tokens(text: str) -> list[Token]:
 
 
 def edit(text: str, changes: list[tuple[int, int, str]]) -> str:
-    """Replace non-overlapping spans, in any order. Raises UserError if the result is invalid."""
+    """Replace non-overlapping spans `(start, end, new text)`, in any order.
+
+    Raises UserError if the result is invalid.
+    """
     for start, end, new in sorted(changes, reverse=True):
         text = text[:start] + new + text[end:]
     parse(text)
@@ -158,7 +165,7 @@ def edit(text: str, changes: list[tuple[int, int, str]]) -> str:
 
 
 def children(node: Any) -> Iterator[Any]:
-    """The child expressions of a node, in source order."""
+    """Yield the child expressions of a node, in source order."""
     if isinstance(node, pp.BinaryExpr):
         yield from (node.lhs, node.rhs)
     elif isinstance(node, pp.AggregateExpr):
@@ -174,14 +181,14 @@ def children(node: Any) -> Iterator[Any]:
 
 
 def walk(node: Any) -> Iterator[Any]:
-    """The node and all its descendants."""
+    """Yield the node and all its descendants."""
     yield node
     for child in children(node):
         yield from walk(child)
 
 
 def selectors(text: str) -> list[Selector]:
-    """All vector selectors of a query, in source order."""
+    """Return all vector selectors of a query, in source order."""
     return list(_selectors(parse(text), None))
 
 
@@ -198,32 +205,30 @@ def _selectors(node: Any, function: str | None) -> Iterator[Selector]:
 
 
 def matchers(text: str) -> list[Matcher]:
-    """All label matchers in braces, in order, except a quoted metric name."""
+    """Return all label matchers in braces, in order, without a quoted metric name."""
     parse(text)
     found: list[Matcher] = []
-    run = tokens(text)
+    token_list = tokens(text)
     inside = False
-    for index, token in enumerate(run):
+    for index, token in enumerate(token_list):
         if token.text in ("{", "}") and token.kind == "mark":
             inside = token.text == "{"
-        elif inside and token.kind == "string" and run[index - 1].text in MATCH_OPERATORS:
-            name, op = run[index - 2], run[index - 1]
+        elif inside and token.kind == "string" and token_list[index - 1].text in MATCH_OPERATORS:
+            name, op = token_list[index - 2], token_list[index - 1]
             label = name.text[1:-1] if name.kind == "string" else name.text
             found.append(Matcher(label, op.text, token.text[1:-1], name.start, token.end))
     return found
 
 
 def numbers(text: str) -> list[Number]:
-    """All number literals with their roles, in order, except durations in brackets."""
+    """Return all number literals with their roles, in order, without durations in brackets."""
     literals = list(_literals(parse(text), NumberRole.PLAIN))
     places = _number_tokens(tokens(text))
     if len(literals) != len(places) or any(
         not _same(value, _value(place.text))
         for (value, _), place in zip(literals, places, strict=True)
     ):
-        raise UserError(
-            "cannot find the position of a number in this query: write numbers as plain decimals."
-        )
+        raise UserError("cannot find the position of a number in this query: use decimal numbers.")
     return [
         Number(abs(value), role, place.start, place.end)
         for (value, role), place in zip(literals, places, strict=True)
@@ -234,11 +239,11 @@ def _same(value: float, written: float) -> bool:
     return math.isnan(value) or abs(value) == abs(written)
 
 
-def _number_tokens(run: list[Token]) -> list[Token]:
+def _number_tokens(token_list: list[Token]) -> list[Token]:
     return [
         token
-        for index, token in enumerate(run)
-        if token.kind == "number" and not (index and run[index - 1].text in ("@", "["))
+        for index, token in enumerate(token_list)
+        if token.kind == "number" and not (index and token_list[index - 1].text in ("@", "["))
     ]
 
 
@@ -251,7 +256,10 @@ def _literals(node: Any, role: NumberRole) -> Iterator[tuple[float, NumberRole]]
 
 
 def _roles(node: Any, role: NumberRole) -> list[NumberRole]:
-    """The role of numbers in each child, if a number in place of this node has `role`."""
+    """Return, for each child of a node, the role that a number there would have.
+
+    `role` is the role that a number in place of the node itself would have.
+    """
     plain = NumberRole.PLAIN
     if isinstance(node, pp.BinaryExpr):
         return _binary_roles(node, role)
@@ -287,7 +295,8 @@ def _binary_roles(node: Any, role: NumberRole) -> list[NumberRole]:
 
 
 def _is_time(node: Any) -> bool:
-    """Whether the value of this expression depends on time(): an age or a time."""
+    """Return whether the value of this expression is an age or a time, because it depends on
+    time()."""
     if isinstance(node, pp.Call):
         name = node.func.name
         return name == "time" or (name in SAME_UNIT and any(_is_time(arg) for arg in node.args))
@@ -303,11 +312,12 @@ def _is_time(node: Any) -> bool:
 
 
 def scale(text: str, factor: float, *, shortest: float) -> str:
-    """The query with each duration divided by `factor`.
+    """Return the query with each duration divided by `factor`.
 
-    Ranges, subquery ranges, offsets, ages (numbers compared with time()) and predict_linear's
-    horizon are divided. Ranges and ages are not reduced below `shortest` seconds: they need at least
-    four samples. Shorter ones are unchanged. Raises UserError for invalid PromQL.
+    Ranges, subquery ranges, offsets, ages (numbers compared with time()) and the horizon of
+    predict_linear are divided. Ranges and ages are not reduced below `shortest` seconds, because
+    they need at least four samples; shorter ones are unchanged. Raises UserError for invalid
+    PromQL.
     """
     changes = [
         (number.start, number.end, _plain(_shrink(number.value, factor, shortest)))
@@ -326,11 +336,11 @@ def scale(text: str, factor: float, *, shortest: float) -> str:
     return edit(text, changes)
 
 
-def _durations(run: list[Token]) -> Iterator[tuple[Token, bool, bool]]:
-    """(token, is an offset, is a subquery step) of each duration."""
-    for index, token in enumerate(run):
+def _durations(token_list: list[Token]) -> Iterator[tuple[Token, bool, bool]]:
+    """Yield each duration as (token, is an offset, is a subquery step)."""
+    for index, token in enumerate(token_list):
         if token.kind == "duration":
-            before = run[index - 1].text
+            before = token_list[index - 1].text
             yield token, before not in ("[", ":"), before == ":"
 
 

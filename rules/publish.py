@@ -1,8 +1,8 @@
 """Publishes a generated rule file, or leaves everything unchanged.
 
-A candidate stays in the work folder until `rules lint` and promtool accept it. Then it replaces the
-live file atomically, Prometheus reloads, and the group must be loaded. If a step fails, the previous
-file is restored and Prometheus reloads again.
+A candidate file stays in the work directory until `rules lint` and promtool accept it. Then it
+replaces the live file atomically, Prometheus reloads, and the group must be loaded. If a step
+fails, the previous file is restored and Prometheus reloads again.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ PROMTOOL_SECONDS = 20.0
 
 
 class PublishError(Exception):
-    """The candidate was not published; the message has the failed step and the reason."""
+    """The file was not published. The message has the failed step and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishPaths:
-    """The folders of candidates and of live files, and the path of promtool."""
+    """The directories of candidate files and of live files, and the path of promtool."""
 
     work_dir: Path
     rules_dir: Path
     promtool: Path
 
 
-def publish(name: str, text: str, group: str, places: PublishPaths, prometheus: Prometheus) -> bool:
-    """Publish `text` as NAME.yml; returns False if nothing changed. Raises PublishError.
+def publish(name: str, text: str, group: str, paths: PublishPaths, prometheus: Prometheus) -> bool:
+    """Publish `text` as NAME.yml. Returns False if nothing changed. Raises PublishError.
 
     `group` is the rule group that must be loaded afterwards.
     """
-    live = places.rules_dir / f"{name}.yml"
+    live = paths.rules_dir / f"{name}.yml"
     before = _content(live)
     if before == text.encode():
-        return _stand(live, group, prometheus)
-    _gates(_candidate(name, text, places), places.promtool)
+        return _reload_unless_loaded(live, group, prometheus)
+    _check_candidate(_write_candidate(name, text, paths), paths.promtool)
     try:
-        places.rules_dir.mkdir(parents=True, exist_ok=True)
+        paths.rules_dir.mkdir(parents=True, exist_ok=True)
         write_atomic(live, text)
     except OSError as error:
         raise PublishError(f"cannot write {live}: {error.strerror}.") from None
     try:
         prometheus.reload()
-        _loaded(group, prometheus)
+        _require_loaded(group, prometheus)
     except BaseException as error:
         _restore(live, before, prometheus)
         if isinstance(error, PrometheusError):
@@ -57,20 +57,21 @@ def publish(name: str, text: str, group: str, places: PublishPaths, prometheus: 
     return True
 
 
-def _stand(live: Path, group: str, prometheus: Prometheus) -> bool:
-    """The file is unchanged: reload Prometheus only if the group is not loaded."""
+def _reload_unless_loaded(live: Path, group: str, prometheus: Prometheus) -> bool:
+    """Reload Prometheus if the group of the unchanged file is not loaded. Returns whether it
+    reloaded."""
     try:
         if prometheus.rule_names(group) is not None:
             return False
         prometheus.reload()
-        _loaded(group, prometheus)
+        _require_loaded(group, prometheus)
     except PrometheusError as error:
         raise PublishError(f"{live.name} is up to date but not loaded: {error}") from None
     return True
 
 
-def _candidate(name: str, text: str, places: PublishPaths) -> Path:
-    folder = places.work_dir / "candidates"
+def _write_candidate(name: str, text: str, paths: PublishPaths) -> Path:
+    folder = paths.work_dir / "candidates"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}.yml"
@@ -80,7 +81,7 @@ def _candidate(name: str, text: str, places: PublishPaths) -> Path:
     return path
 
 
-def _gates(candidate: Path, promtool: Path) -> None:
+def _check_candidate(candidate: Path, promtool: Path) -> None:
     errors = [finding for finding in lint_file(candidate) if finding.severity == "error"]
     if errors:
         raise PublishError(f"rules lint failed: {'; '.join(str(error) for error in errors[:3])}")
@@ -99,7 +100,7 @@ def _gates(candidate: Path, promtool: Path) -> None:
         raise PublishError(f"promtool check rules failed: {said}")
 
 
-def _loaded(group: str, prometheus: Prometheus) -> None:
+def _require_loaded(group: str, prometheus: Prometheus) -> None:
     if prometheus.rule_names(group) is None:
         raise PrometheusError(
             f"rule group {group} is not loaded: add rules_dir/*.yml to `rule_files` of Prometheus."

@@ -1,4 +1,4 @@
-"""The table of all alerts (docs/alerts.md), generated from the rules and their tests."""
+"""Generates the table of all alerts (docs/alerts.md) from the rules and their tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEARNED = (
 
 
 def markdown() -> str:
-    """The page as Markdown. The output is deterministic."""
+    """Return the page as Markdown. The output is deterministic."""
     alerts = [
         (rule, group)
         for path in sources()
@@ -63,7 +63,8 @@ def _tests(rule: Rule, tests: Path = TESTS) -> str:
 
 
 def counts(path: Path) -> tuple[int, int]:
-    """The number of checks in a promtool test file that expect the alert, and that expect none."""
+    """Return how many checks in a promtool test file expect the alert, and how many expect no
+    alert."""
     if not path.is_file():
         raise UserError(
             f"{path}: no such file; run this command in a checkout that contains the tests."

@@ -1,6 +1,6 @@
-"""Writes the shipped rules for one Prometheus: rule files, or PrometheusRule objects.
+"""Writes the shipped rules for one Prometheus, as rule files or as PrometheusRule objects.
 
-A demonstration runs the production rules with their durations divided by a factor, which is printed.
+A demonstration uses the production rules with all durations divided by a factor, which is printed.
 With factor 1, only the URLs of runbooks and dashboards change.
 """
 
@@ -25,20 +25,20 @@ _LONGEST_LABEL = 63
 
 
 def sources() -> tuple[Path, ...]:
-    """The paths of the shipped rule files, in a stable order."""
+    """Return the paths of the shipped rule files, in a stable order."""
     return tuple(sorted((HERE / "static").glob("*.yml")))
 
 
 def shipped() -> tuple[RuleFile, ...]:
-    """All shipped rule files, in a stable order."""
+    """Read and return all shipped rule files, in a stable order."""
     return tuple(rulefile.read(path) for path in sources())
 
 
 def render(out: Path, where: RenderParameters) -> tuple[Path, ...]:
     """Write the shipped rule files in `out`/static and return the paths.
 
-    Files are written atomically, and the output is deterministic. Raises UserError if the folder is
-    not writable.
+    Files are written atomically, and the output is deterministic. Raises UserError if the directory
+    is not writable.
     """
 
     def text(file: RuleFile) -> str:
@@ -60,8 +60,8 @@ def objects(
 ) -> tuple[Path, ...]:
     """Write each file as a PrometheusRule of the Prometheus operator and return the paths.
 
-    `labels` must match the ruleSelector of the Prometheus. Raises UserError for labels that Kubernetes
-    rejects, or if the folder is not writable.
+    `labels` must match the ruleSelector of the Prometheus. Raises UserError for labels that
+    Kubernetes rejects, or if the directory is not writable.
     """
     for key, value in (labels or {}).items():
         if not key or len(value) > _LONGEST_LABEL:

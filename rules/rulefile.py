@@ -1,4 +1,5 @@
-"""Prometheus rule files: read with the line number of each rule, written in a canonical form."""
+"""Reads Prometheus rule files with the line number of each rule, and writes them in a canonical
+form."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ RULE_KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An alerting or recording rule. Durations keep their text; `line` is the first line."""
+    """An alerting or recording rule. Durations are kept as text. `line` is the first line in the
+    file."""
 
     name: str
     expr: str
@@ -32,7 +34,7 @@ class Rule:
     line: int = 1
 
     def plain(self) -> dict[str, Any]:
-        """The rule in the Prometheus format, with the keys in the usual order."""
+        """Return the rule in the Prometheus format, with the keys in the usual order."""
         raw: dict[str, Any] = {"alert" if self.is_alert else "record": self.name, "expr": self.expr}
         raw |= {"for": self.wait} if self.wait else {}
         raw |= {"keep_firing_for": self.keep} if self.keep else {}
@@ -42,7 +44,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleFileGroup:
-    """Rules that are evaluated together every `interval` (empty: the default of Prometheus)."""
+    """A group of rules that are evaluated every `interval`, by default that of Prometheus (empty)."""
 
     name: str
     interval: str
@@ -50,7 +52,7 @@ class RuleFileGroup:
     line: int = 1
 
     def plain(self) -> dict[str, Any]:
-        """The group in the Prometheus format."""
+        """Return the group in the Prometheus format."""
         raw: dict[str, Any] = {"name": self.name}
         raw |= {"interval": self.interval} if self.interval else {}
         return raw | {"rules": [rule.plain() for rule in self.rules]}
@@ -58,18 +60,18 @@ class RuleFileGroup:
 
 @dataclass(frozen=True, slots=True)
 class RuleFile:
-    """The groups of one file."""
+    """The groups of one rule file."""
 
     path: Path
     groups: tuple[RuleFileGroup, ...]
 
     def rules(self) -> Iterator[Rule]:
-        """Every rule, in order."""
+        """Yield all rules in order."""
         for group in self.groups:
             yield from group.rules
 
     def text(self, header: str = "") -> str:
-        """The file as YAML, with the header lines as comments. The output is deterministic."""
+        """Return the file as YAML, with the header lines as comments. The output is deterministic."""
         body = yaml.dump(
             {"groups": [group.plain() for group in self.groups]},
             Dumper=_Dumper,
@@ -81,7 +83,7 @@ class RuleFile:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes multi-line queries as YAML blocks."""
+    """A YAML dumper that writes multi-line queries as blocks."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:

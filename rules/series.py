@@ -1,4 +1,4 @@
-"""History as arrays: the series of one family on one time grid, with NaN for missing values.
+"""History as arrays: the series of one metric family on one time grid, with NaN for missing values.
 
 Nothing is interpolated, so a detector can distinguish zero from unknown.
 """
@@ -26,22 +26,23 @@ class Grid:
 
     @property
     def end(self) -> float:
-        """The last instant."""
+        """The Unix time of the last instant."""
         return self.start + self.step * (self.count - 1)
 
     @property
     def days(self) -> float:
-        """The time covered, in days."""
+        """The covered time in days."""
         return self.step * self.count / 86_400.0
 
     def samples(self, seconds: float) -> int:
-        """How many instants a duration spans, at least one."""
+        """Return the number of instants in a duration, at least one."""
         return max(1, round(seconds / self.step))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """One family: `values[i]` is the series whose `labels` have the values `keys[i]`."""
+    """The series of one metric family. Row `values[i]` has the label values `keys[i]` for the names
+    `labels`."""
 
     labels: tuple[str, ...]
     keys: tuple[Key, ...]
@@ -55,7 +56,7 @@ class Series:
         found: Iterable[tuple[Mapping[str, str], Sequence[tuple[float, float]]]],
         grid: Grid,
     ) -> Series:
-        """Put (labels, [(time, value), ...]) pairs on the grid.
+        """Create the arrays from pairs (labels, [(time, value), ...]) on the time grid.
 
         A missing label is "". Series with equal labels share a row. Infinite values, times outside
         the grid and series with a label of more than MAX_LABEL characters are dropped.
@@ -77,7 +78,7 @@ class Series:
         return cls(labels, keys, grid, values)
 
     def aligned(self, keys: Sequence[Key]) -> Floats:
-        """The rows of these keys, in this order; a row of NaN for a missing key."""
+        """Return the rows of these keys, in this order. A missing key gives a row of NaN."""
         place = {key: row for row, key in enumerate(self.keys)}
         out = np.full((len(keys), self.grid.count), np.nan)
         for row, key in enumerate(keys):
@@ -87,7 +88,7 @@ class Series:
 
 
 def join(before: Series, after: Series) -> Series:
-    """Join two parts of a family; `after` starts one step after the end of `before`."""
+    """Join two parts of a metric family. `after` starts one step after the end of `before`."""
     keys = tuple(sorted({*before.keys, *after.keys}))
     grid = Grid(before.grid.start, before.grid.step, before.grid.count + after.grid.count)
     values = np.concatenate([before.aligned(keys), after.aligned(keys)], axis=1)
@@ -95,9 +96,10 @@ def join(before: Series, after: Series) -> Series:
 
 
 def rolling_median(values: Floats, width: int) -> Floats:
-    """Per row, the median of the last `width` instants, like quantile_over_time(0.5, ...).
+    """Return, per row, the median of the last `width` instants, like quantile_over_time(0.5, ...).
 
-    NaN if the current instant is missing, or if fewer than half of the range are present.
+    The result is NaN if the current instant is missing, or if fewer than half of the range are
+    present.
     """
     if width <= 1 or values.size == 0:
         return values.copy()
@@ -113,9 +115,10 @@ def rolling_median(values: Floats, width: int) -> Floats:
 
 
 def rolling_min(values: Floats, width: int) -> Floats:
-    """Per row, the minimum of the last `width` instants: the value that holds for a `for` clause.
+    """Return, per row, the minimum of the last `width` instants.
 
-    NaN if any of them is missing, because a gap resets a pending alert.
+    It exceeds a threshold exactly when an alert with this `for` duration fires. The result is NaN
+    if any instant is missing, because a gap resets a pending alert.
     """
     if width <= 1 or values.size == 0:
         return values.copy()
@@ -125,7 +128,7 @@ def rolling_min(values: Floats, width: int) -> Floats:
 
 
 def runs(flags: NDArray[np.bool_]) -> int:
-    """The number of separate runs of True, over all rows."""
+    """Return the number of separate runs of True, over all rows."""
     if flags.size == 0:
         return 0
     before = np.concatenate([np.zeros((flags.shape[0], 1), dtype=bool), flags[:, :-1]], axis=1)

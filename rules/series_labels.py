@@ -1,7 +1,7 @@
-"""The labels of the series of a query, derived from the metric catalogue without a Prometheus.
+"""Derives the labels of a query's series from the metric catalogue, without a Prometheus.
 
-A label is on all series (`sure`) or on some of them (`maybe`), for example if only one side of an `or`
-has it. If the labels cannot be derived, the result is UNKNOWN.
+A label is on all series (`sure`) or on some of them (`maybe`), for example if only one side of an
+`or` has it. If the labels cannot be derived, the result is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ KEPT = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 
 @dataclass(frozen=True, slots=True)
 class SeriesLabels:
-    """Labels of the series of a query: `sure` are on all, `maybe` on at least some. If they cannot be
-    derived, `known` is False and both sets are empty. A number has no labels and is `scalar`."""
+    """The labels of a query's series: `sure` are on all series, `maybe` on at least some.
+
+    If they cannot be derived, `known` is False and both sets are empty. A number has no labels and
+    is `scalar`.
+    """
 
     sure: frozenset[str] = frozenset()
     maybe: frozenset[str] = frozenset()
@@ -36,7 +39,7 @@ class SeriesLabels:
     scalar: bool = False
 
     def may_have(self, label: str) -> bool:
-        """Whether any of the series can have the label."""
+        """Return whether any of the series can have the label."""
         return not self.known or label in self.maybe
 
 
@@ -45,12 +48,12 @@ NUMBER = SeriesLabels(scalar=True)
 
 
 def exactly(labels: frozenset[str]) -> SeriesLabels:
-    """Series that all have exactly these labels."""
+    """Return labels that are on all series, with no others."""
     return SeriesLabels(labels, labels)
 
 
 def labels_of_family(metric: Metric) -> SeriesLabels:
-    """The labels of a metric family in Prometheus, after the scrape."""
+    """Return the labels of a metric family in Prometheus, after the scrape."""
     found = _produced(metric, metric.producer, metric.labels)
     for producer, labels in metric.shared.items():
         other = _produced(metric, producer, labels)
@@ -68,7 +71,8 @@ def _produced(metric: Metric, producer: Producer, labels: Iterable[str]) -> Seri
 
 
 def labels_of_query(node: Any, records: Mapping[str, SeriesLabels]) -> SeriesLabels:
-    """The labels of the series of an expression. `records` has those of recording rules, by name."""
+    """Return the labels of an expression's series. `records` has the labels of recording rules, by
+    name."""
     if isinstance(node, pp.NumberLiteral | pp.StringLiteral):
         return NUMBER
     if isinstance(node, pp.VectorSelector):
@@ -110,7 +114,7 @@ def _selector(node: Any, records: Mapping[str, SeriesLabels]) -> SeriesLabels:
 
 
 def metric_name(node: Any) -> str:
-    """The metric name of a selector, or "" if it has none."""
+    """Return the metric name of a selector, or "" if it has none."""
     named = (m.value for m in node.matchers.matchers if m.name == "__name__")
     return node.name or next(named, "")
 
@@ -137,7 +141,7 @@ def _call(node: Any, records: Mapping[str, SeriesLabels]) -> SeriesLabels:
 
 
 def _equalities(argument: Any) -> frozenset[str]:
-    """The labels of the result of absent(): those that its selector matches with `=`."""
+    """Return the labels of the result of absent(): those that its selector matches with `=`."""
     for node in walk(argument):
         if isinstance(node, pp.VectorSelector):
             matchers = node.matchers.matchers
@@ -186,7 +190,7 @@ def _binary(node: Any, left: SeriesLabels, right: SeriesLabels) -> SeriesLabels:
 
 
 def binaries(node: Any) -> Iterator[Any]:
-    """Every binary operation in the tree of `node`."""
+    """Yield every binary operation in the tree of `node`."""
     for below in walk(node):
         if isinstance(below, pp.BinaryExpr):
             yield below

@@ -1,4 +1,4 @@
-"""`fleetmedic rules serve` and `rules fit`: run the detectors as a service, or once."""
+"""The commands `fleetmedic rules serve` and `rules fit`: run the detectors as a service, or once."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ log = structlog.get_logger("rules")
 
 
 def _one_thread() -> None:
-    """Limit numpy to one thread, so that a fit does not load the whole machine. It must be
-    called before numpy is imported, so the commands below import their modules locally."""
+    """Limit numpy to one thread, so that a fit does not load the whole machine.
+
+    Must be called before numpy is imported, so the commands below import their modules locally.
+    """
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
@@ -48,10 +50,13 @@ _CONFIG = click.option(
     "listen",
     default="127.0.0.1:9096",
     show_default=True,
-    help="Address of /metrics, /-/healthy and /-/ready.",
+    help="Listen address of /metrics, /-/healthy and /-/ready, HOST:PORT.",
 )
 def serve(config: Path, listen: str) -> None:
-    """Learn rules from the history in Prometheus, keep them loaded, and export anomaly scores.
+    """Run the detectors until SIGTERM.
+
+    The detectors learn rules from the history in Prometheus, load them into Prometheus, and export
+    anomaly scores.
 
     \b
     Example:
@@ -66,7 +71,7 @@ def serve(config: Path, listen: str) -> None:
     from rules.service import DetectorService
 
     service = DetectorService(settings, tuple(DETECTORS))
-    pages = server(*_address(listen), service.board)
+    pages = server(*_address(listen), service.results)
     threading.Thread(target=pages.serve_forever, daemon=True, name="http").start()
     stopped = threading.Event()
 
@@ -85,9 +90,10 @@ def serve(config: Path, listen: str) -> None:
 @click.command()
 @_CONFIG
 def fit(config: Path) -> None:
-    """Learn rules from the history in Prometheus once, load them, and print the learned parameters.
+    """Learn rules from the history in Prometheus once, and load them into Prometheus.
 
-    Exits with 1 if a detector fails. Too little history is not a failure.
+    The command prints the learned parameters. The exit code is 1 if a detector fails. Too little
+    history is not a failure.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The loop of the detectors: one thread that fits, checks the loaded rules, and scores."""
+"""The detector service: one thread that fits models, checks the loaded rules, and computes scores."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DetectorService:
         self._models: dict[str, Model] = {}
         self._ran_well: dict[str, bool] = {}
         self._fit_due = self._check_due = self._score_due = 0.0
-        self.board = DetectorResults(self._interval, FRESH_SCORINGS * self._scoring)
+        self.results = DetectorResults(self._interval, FRESH_SCORINGS * self._scoring)
 
     def run(self, stopped: threading.Event) -> None:
         """Run until `stopped` is set."""
@@ -42,7 +42,7 @@ class DetectorService:
             stopped.wait(max(0.05, due - time.time()))
 
     def step(self, now: float) -> None:
-        """Do what is due at `now`."""
+        """Run everything that is due at Unix time `now`."""
         if now >= self._fit_due:
             self._fit(now)
         elif now >= self._check_due:
@@ -64,16 +64,16 @@ class DetectorService:
         else:  # no model yet, for example because Prometheus is still starting
             self._fit_due = done + min(RETRY_SECONDS, self._interval)
         self._check_due = done + self._interval
-        self.board.ready = True
+        self.results.ready = True
 
     def _note(self, outcomes: list[DetectorRun], now: float) -> None:
         for item in outcomes:
             if item.broken:
-                self.board.failed(item.detector, "fit")
+                self.results.count_exception(item.detector, "fit")
         good = {item.detector: now for item in outcomes if item.ok}
-        self.board.last_run = {**self.board.last_run, **good}
+        self.results.last_run = {**self.results.last_run, **good}
         self._ran_well |= {item.detector: item.ok for item in outcomes}
-        self.board.success = dict(self._ran_well)
+        self.results.success = dict(self._ran_well)
 
     def _score(self) -> None:
         for detector in self._detectors:
@@ -86,14 +86,14 @@ class DetectorService:
                 level = {detector.name: detector.threshold(model)}
             except PrometheusError as error:
                 log.warning("scoring failed", detector=detector.name, error=str(error))
-                self.board.success = {**self.board.success, detector.name: False}
+                self.results.success = {**self.results.success, detector.name: False}
                 continue
             except Exception:  # whatever a detector raises, the others score
                 log.exception("detector_failed", detector=detector.name, step="score")
-                self.board.success = {**self.board.success, detector.name: False}
-                self.board.failed(detector.name, "score")
+                self.results.success = {**self.results.success, detector.name: False}
+                self.results.count_exception(detector.name, "score")
                 continue
-            self.board.scores = {**self.board.scores, detector.name: (now, found)}
-            self.board.thresholds = {**self.board.thresholds, **level}
+            self.results.scores = {**self.results.scores, detector.name: (now, found)}
+            self.results.thresholds = {**self.results.thresholds, **level}
             well = {detector.name: self._ran_well.get(detector.name, False)}
-            self.board.success = {**self.board.success, **well}
+            self.results.success = {**self.results.success, **well}

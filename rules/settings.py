@@ -17,23 +17,23 @@ SHORTEST_SCORING = 5.0
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """False alerts per day that a detector may raise, for the whole fleet."""
+    """The allowed false alerts per day of each detector, for the whole fleet."""
 
     peer_band: float = 0.1
     gpu_covariance: float = 1.0
 
     def of(self, detector: str) -> float:
-        """The budget of the detector; 1 per day if it has no setting."""
+        """Return the budget of the detector, by default 1 per day."""
         value = getattr(self, detector, 1.0)
         assert isinstance(value, float)  # noqa: S101 - all fields are floats
         return value
 
 
 class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """rules.yml. Durations have the Prometheus format. Paths are used unchanged.
+    """The settings in rules.yml. Durations have the Prometheus format. Paths are used unchanged.
 
-    `interval` is the time between two runs, `refit` the time between two trainings, and `score_every`
-    the time between two scorings. A run without training checks that the rules are still loaded.
+    `interval` is the time between two runs, `refit` the time between two fits, and `score_every`
+    the time between two scorings. A run without a fit checks that the rules are still loaded.
     `factor` divides the durations of the generated rules, like `rules render --factor`.
     """
 
@@ -58,7 +58,8 @@ class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return max(SHORTEST_SCORING, parse_duration(self.score_every) / self.factor)
 
     def promtool_path(self) -> Path:
-        """The path of promtool: from the settings, else from PATH. Raises UserError if it is missing."""
+        """Return the path of promtool: from the settings, else from PATH. Raises UserError if it is
+        missing."""
         found = self.promtool or shutil.which("promtool")
         if not found or not Path(found).is_file():
             raise UserError(
@@ -96,7 +97,7 @@ def read_settings(path: Path) -> RulesSettings:
 
 
 def require_folders(settings: RulesSettings, path: Path) -> None:
-    """Create the folders for rules and models. Raises UserError with the key."""
+    """Create the directories for rules and models. Raises UserError with the key."""
     for name in ("rules_dir", "work_dir"):
         folder = Path(getattr(settings, name))
         try:
@@ -104,5 +105,5 @@ def require_folders(settings: RulesSettings, path: Path) -> None:
         except OSError as error:
             raise UserError(
                 f"{path}: at $.{name}: cannot create {folder} ({error.strerror}). "
-                "Set a folder that this user can write to."
+                "Set a directory that this user can write to."
             ) from None

@@ -1,7 +1,8 @@
-"""The job that holds each GPU, from all schedulers of this node, and processes that use a GPU without holding it.
+"""Exports which job holds each GPU, and counts processes that use a GPU without an allocation.
 
-A failed source only loses its own rows, and its failure is reported; the collector itself does not fail. Unowned
-processes are only counted while all sources work, because an unknown owner is not the same as no owner.
+Holdings come from all schedulers of this node. If a source fails, only its samples are missing, and
+the failure is exported. Unowned processes are counted only while all sources work, because an
+unknown owner is not the same as no owner.
 """
 
 from __future__ import annotations
@@ -27,26 +28,33 @@ SETTLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Stray:
-    """A process without an owner, and the time since which it has none."""
+class _UnownedProcess:
+    """A process without an owner: its start time (clock ticks since boot) and when it was first
+    seen (Unix time)."""
 
     started: int
     since: float
 
 
 @dataclass(slots=True)
-class _StrayState:
-    """State between two runs: strays by pid, and, by GPU and pid, the time at which the driver first
-    reported a process that is missing in /proc."""
+class _UnownedState:
+    """The state between two runs.
 
-    strays: dict[int, _Stray] = field(default_factory=dict)
+    `unowned` has the processes without an owner by pid. `absent` has, by GPU and pid, the Unix time
+    at which the driver first reported a process that is missing in /proc.
+    """
+
+    unowned: dict[int, _UnownedProcess] = field(default_factory=dict)
     absent: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
 class AllocationCollector:
-    """The collector. `services` are programs that may use GPUs without holding them. `log` is called when a
-    source starts to fail, fails for another reason, or works again. `unseen`: the driver does not report
-    all processes to this exporter, so unowned processes are not counted."""
+    """Exports GPU allocations and unowned processes.
+
+    `services` are programs that may use GPUs without an allocation. `log` is called when a source
+    starts to fail, fails for another reason, or recovers. `unseen`: the driver does not report all
+    processes to this exporter, so unowned processes are not counted.
+    """
 
     name = "allocation"
     inline = False
@@ -54,7 +62,7 @@ class AllocationCollector:
 
     def __init__(
         self,
-        board: GpuStates,
+        gpu_states: GpuStates,
         sources: Sequence[HoldingSource],
         procfs: Path,
         services: Sequence[str] = SERVICES,
@@ -62,25 +70,25 @@ class AllocationCollector:
         *,
         unseen: bool = False,
     ) -> None:
-        self._board = board
+        self._gpu_states = gpu_states
         self._sources = tuple(sources)
         self._procfs = procfs
         self._services = frozenset(name[:NAME_LENGTH] for name in services)
         self._log = log
         self._unseen = unseen
-        self._complaints: dict[str, str] = {}
-        self._seen = _StrayState()
+        self._logged: dict[str, str] = {}
+        self._previous = _UnownedState()
 
     def collect(self, now: float) -> Iterator[Sample]:
-        view = self._board.view(now)
-        names = _names(view)
-        held: dict[tuple[int, str], list[Holding]] = {}
+        view = self._gpu_states.snapshot(now)
+        names = _gpu_by_name(view)
+        holdings_by_gpu: dict[tuple[int, str], list[Holding]] = {}
         answered = failed = 0
         for source in self._sources:
-            found, why = _ask(source, now)
+            found, why = _read_source(source, now)
             if found is None and not why:
                 continue
-            self._tell(source.name, why)
+            self._log_change(source.name, why)
             yield Sample("gpu_exporter_allocation_source_success", (source.name,), int(not why))
             if found is None:
                 failed += 1
@@ -88,62 +96,72 @@ class AllocationCollector:
             answered += 1
             for holding in found:
                 if (gpu := names.get(holding.gpu)) is not None:
-                    held.setdefault(gpu, []).append(holding)
-        yield from _rows(held)
+                    holdings_by_gpu.setdefault(gpu, []).append(holding)
+        yield from _samples(holdings_by_gpu)
         if answered and not failed and not self._unseen:
-            yield from self._unowned(view, held, now)
+            yield from self._unowned(view, holdings_by_gpu, now)
 
-    def _tell(self, source: str, why: str) -> None:
-        """Log the failure of a source when it begins, changes or ends."""
-        if self._complaints.get(source, "") != why and self._log is not None:
+    def _log_change(self, source: str, why: str) -> None:
+        """Log when a source starts to fail, fails for another reason, or recovers."""
+        if self._logged.get(source, "") != why and self._log is not None:
             event = "owners_failed" if why else "owners_work_again"
             self._log(event, source=source, why=why[:500])
-        self._complaints[source] = why
+        self._logged[source] = why
 
     def _unowned(
-        self, view: NodeSnapshot, held: Mapping[tuple[int, str], list[Holding]], now: float
+        self,
+        view: NodeSnapshot,
+        holdings_by_gpu: Mapping[tuple[int, str], list[Holding]],
+        now: float,
     ) -> Iterator[Sample]:
-        """The number of unowned processes of each GPU whose processes are all known."""
-        seen = _StrayState()
+        """Yield the number of unowned processes per GPU. GPUs with an unidentified process are
+        omitted."""
+        seen = _UnownedState()
         for gpu in view.gpus:
             values = gpu.groups.get("processes")
             pids = _pids(values.readings) if values is not None else None
             if gpu.status is not GpuStatus.UP or values is None or pids is None:
                 continue
-            keys = {holding.key for holding in held.get((gpu.index, gpu.uuid), ())}
-            counts = [self._stray(gpu.uuid, pid, keys, values.at, seen, now) for pid in pids]
+            keys = {holding.key for holding in holdings_by_gpu.get((gpu.index, gpu.uuid), ())}
+            counts = [self._is_unowned(gpu.uuid, pid, keys, values.at, seen, now) for pid in pids]
             matched = not any(key.startswith(UNMATCHED) for key in keys)
             if matched and not any(count is None for count in counts):
                 total = sum(count or 0 for count in counts)
                 yield Sample("gpu_unowned_processes", (str(gpu.index), gpu.uuid), total)
-        self._seen = seen
+        self._previous = seen
 
-    def _stray(
-        self, uuid: str, pid: int, keys: set[str], at: float, seen: _StrayState, now: float
+    def _is_unowned(
+        self, uuid: str, pid: int, keys: set[str], at: float, seen: _UnownedState, now: float
     ) -> bool | None:
-        """Whether a process has no owner; None when unknown. The driver reported the process at Unix time
-        `at`."""
+        """Return whether a process has no owner; None if this is unknown.
+
+        `at` is the Unix time at which the driver reported the process.
+        """
         process = read_process(self._procfs, pid)
         if process is None:
             # The process has ended. If the driver reports it again, /proc is that of another container.
-            first = seen.absent[uuid, pid] = self._seen.absent.get((uuid, pid), at)
+            first = seen.absent[uuid, pid] = self._previous.absent.get((uuid, pid), at)
             return None if at > first else False
         if process.name in self._services or process.keys & keys:
             return False
         if UNREADABLE in process.keys:
             return None
-        before = self._seen.strays.get(pid)
+        before = self._previous.unowned.get(pid)
         # a pid that was reused for another process starts again
         if before is None or before.started != process.started:
-            before = _Stray(process.started, now)
-        seen.strays[pid] = before
+            before = _UnownedProcess(process.started, now)
+        seen.unowned[pid] = before
         return now - before.since >= SETTLE_SECONDS
 
 
-def _ask(source: HoldingSource, now: float) -> tuple[list[Holding] | None, str]:
-    """The holdings of a source, or the reason of its failure; neither if it does not exist on this node."""
+def _read_source(source: HoldingSource, now: float) -> tuple[list[Holding] | None, str]:
+    """Return the holdings of a source and an error text.
+
+    The holdings are None if the source failed. Both are empty if the source does not exist on this
+    node.
+    """
     try:
-        if not source.here():
+        if not source.is_present():
             return None, ""
         found = list(islice(source.holdings(now), MAX_ROWS + 1))
     except Exception as error:  # noqa: BLE001 - a bug in one source must not affect the others
@@ -154,8 +172,11 @@ def _ask(source: HoldingSource, now: float) -> tuple[list[Holding] | None, str]:
     return found, ""
 
 
-def _names(view: NodeSnapshot) -> dict[str, tuple[int, str]]:
-    """All names that a scheduler may use for a GPU: uuid, index, device file, uuids of its partitions."""
+def _gpu_by_name(view: NodeSnapshot) -> dict[str, tuple[int, str]]:
+    """Map each name that a scheduler may use for a GPU to its index and UUID.
+
+    The names are the UUID, the index, the device file, and the UUIDs of MIG devices.
+    """
     found: dict[str, tuple[int, str]] = {}
     for gpu in view.gpus:
         key = (gpu.index, gpu.uuid)
@@ -168,9 +189,10 @@ def _names(view: NodeSnapshot) -> dict[str, tuple[int, str]]:
     return found
 
 
-def _rows(held: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
-    """One row for each holder of each GPU; reports of two sources on the same job are merged."""
-    for (index, uuid), holdings in sorted(held.items()):
+def _samples(holdings_by_gpu: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
+    """Yield one sample per holder of each GPU. If two sources report the same job, it is one
+    holder."""
+    for (index, uuid), holdings in sorted(holdings_by_gpu.items()):
         merged: dict[tuple[str, str], Holding] = {}
         for holding in holdings:
             key = (holding.key, holding.container)
@@ -190,7 +212,7 @@ def _rows(held: Mapping[tuple[int, str], list[Holding]]) -> Iterator[Sample]:
 
 
 def _merge(one: Holding, other: Holding) -> Holding:
-    """The information of both."""
+    """Return a holding with the fields of both; fields of `one` take precedence."""
     return Holding(
         one.gpu,
         one.key,
@@ -204,7 +226,7 @@ def _merge(one: Holding, other: Holding) -> Holding:
 
 
 def _pids(readings: Sequence[Reading]) -> list[int] | None:
-    """The processes on a GPU; None unless all of them are known."""
+    """Return the pids of the processes on a GPU; None unless the driver reported all of them."""
     counts = [int(value) for name, _, value in readings if name == "gpu_processes"]
     pids = [
         int(labels[0])

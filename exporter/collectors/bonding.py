@@ -1,4 +1,4 @@
-"""Bonded network interfaces: configured interfaces of each bond, and those that are up."""
+"""Exports the configured and the active interfaces of each network bond."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_BONDS = 64
 
 
 class Bonding:
-    """Reads `sysfs`/class/net. No data on a machine without bonds."""
+    """Reads `sysfs`/class/net. Exports nothing on a machine without bonds."""
 
     name = "bonding"
     inline = False

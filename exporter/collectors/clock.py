@@ -1,4 +1,4 @@
-"""The clock: current time, offset, and synchronisation (NTP/PTP)."""
+"""Exports the current time, the clock offset, and the clock synchronisation (NTP/PTP)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PPM = 1e6 * 65_536  # the kernel's unit of frequency: a millionth, scaled by 2^
 
 
 class _TimexStruct(ctypes.Structure):
-    """struct timex of adjtimex(2)."""
+    """The C struct timex of adjtimex(2)."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),
@@ -34,7 +34,7 @@ class _TimexStruct(ctypes.Structure):
 
 
 class Time:
-    """The time when the page is rendered."""
+    """Exports the time at which the metrics page is rendered."""
 
     name = "time"
     inline = True
@@ -48,9 +48,10 @@ class Time:
 
 
 class Timex:
-    """Calls adjtimex(2), which changes nothing here, and reads the clock source in `sysfs`.
+    """Reads the clock state with adjtimex(2), and the clock source from `sysfs`. Does not adjust
+    the clock.
 
-    No data where the call is forbidden, as in some containers.
+    Exports nothing where the call is forbidden, as in some containers.
     """
 
     name = "timex"

@@ -1,4 +1,5 @@
-"""Connection tracking: size of the table, and connections that did not fit."""
+"""Exports the size of the connection tracking table, and the connections dropped because it was
+full."""
 
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ _FIELDS = ("insert_failed", "drop", "early_drop")
 
 
 class Conntrack:
-    """Reads `procfs`/sys/net/netfilter and `procfs`/net/stat/nf_conntrack, which has a line for each
-    CPU. No data on a kernel without connection tracking."""
+    """Reads `procfs`/sys/net/netfilter and `procfs`/net/stat/nf_conntrack (one line per CPU).
+
+    Exports nothing if the kernel has no connection tracking.
+    """
 
     name = "conntrack"
     inline = False

@@ -1,4 +1,4 @@
-"""CPU time in each mode, and thermal throttling of CPUs."""
+"""Exports CPU time by mode, and thermal throttling of CPUs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _HOTPLUG_SECONDS = 3
 class Cpu:
     """Reads `procfs`/stat. Guest time is included in user and nice, and not exported separately.
 
-    Some of the kernel's counters can decrease slightly, which a rate would treat as a counter reset. So
-    exported values never decrease, unless the idle time decreased by 3 s, as after a CPU hotplug.
+    Some of the kernel's counters can decrease slightly, which rate() would treat as a counter
+    reset. So exported values never decrease, unless the idle time decreased by 3 s, as after a CPU
+    hotplug.
     """
 
     name = "cpu"
@@ -45,7 +46,7 @@ class Cpu:
             for mode, ticks in zip(_MODES, self._steady(key, times), strict=False):
                 yield Sample("node_cpu_seconds_total", (key[3:], mode), ticks / self._ticks)
         if not seen:
-            raise CollectorError(f"{self._path}: expected lines about CPUs")
+            raise CollectorError(f"{self._path}: expected lines of CPU times")
 
     def _steady(self, cpu: str, times: list[int]) -> list[int]:
         before = self._shown.get(cpu)
@@ -58,7 +59,7 @@ class Cpu:
 
 
 class CpuThrottles:
-    """Reads `sysfs`/devices/system/cpu, where each CPU counts for its core and package."""
+    """Reads the throttle counters of each core and package from `sysfs`/devices/system/cpu."""
 
     name = "cpu_throttles"
     inline = False

@@ -1,4 +1,4 @@
-"""Reads, writes and waiting time of disks."""
+"""Exports reads, writes and I/O time of disks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LEAST = 11
 
 
 class Diskstats:
-    """Reads `procfs`/diskstats, except devices whose name matches `exclude`."""
+    """Reads `procfs`/diskstats. Devices whose name matches `exclude` are omitted."""
 
     name = "diskstats"
     inline = False
@@ -49,10 +49,10 @@ class Diskstats:
 
     def collect(self, now: float) -> Iterator[Sample]:
         lines = read(self._path).splitlines()
-        told = [words for words in map(str.split, lines) if len(words) >= 3 + _LEAST]
-        if lines and not told:
-            raise CollectorError(f"{self._path}: expected lines about disks")
-        wanted = [words for words in told if not self._exclude.search(words[2])]
+        rows = [words for words in map(str.split, lines) if len(words) >= 3 + _LEAST]
+        if lines and not rows:
+            raise CollectorError(f"{self._path}: expected lines of disk counters")
+        wanted = [words for words in rows if not self._exclude.search(words[2])]
         for _, _, device, *numbers in wanted[:MAX_DEVICES]:
             for (name, unit), text in zip(_FIELDS, numbers, strict=False):
                 if (value := integer(text)) is not None:

@@ -1,4 +1,4 @@
-"""Host memory errors (EDAC), corrected and uncorrected."""
+"""Exports corrected and uncorrected errors of host memory (EDAC)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KINDS = (("ce", "correctable"), ("ue", "uncorrectable"))
 
 
 class Edac:
-    """Reads `sysfs`/devices/system/edac. No data when the EDAC driver is not loaded."""
+    """Reads `sysfs`/devices/system/edac. Exports nothing if the EDAC driver is not loaded."""
 
     name = "edac"
     inline = False
@@ -42,7 +42,7 @@ class Edac:
 
 
 def _numbered(folder: str, prefix: str, most: int) -> Iterator[tuple[str, str]]:
-    """Number and path of each entry named `prefix` and a number in a folder."""
+    """Yield the number and the path of each entry that is named `prefix` followed by a number."""
     found = [name for name in names(folder) if name.startswith(prefix)]
     for name in found[:most]:
         which = name.removeprefix(prefix)

@@ -1,4 +1,4 @@
-"""File descriptors of the whole machine."""
+"""Exports the allocated and the maximum number of file descriptors of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Space and state of mounted file systems. A mount that does not respond does not affect the others."""
+"""Exports the space and state of mounted file systems. A hung mount does not affect the others."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ def _statvfs(mountpoint: str) -> os.statvfs_result:
 
 
 class Filesystem:
-    """Calls statvfs for each mount of `procfs`/1/mounts below `rootfs`. Each network mount has its own
-    thread, because the call may hang; it is only called again after the previous call has returned.
+    """Calls statvfs(2) for each mount of `procfs`/1/mounts below `rootfs`.
 
-    Mounts that match `mounts` or `types` are excluded, and so are container overlays.
+    Each network mount has its own thread, because the call may hang. It is called again only after
+    the previous call has returned. Mounts that match `mounts` or `types`, and container overlays,
+    are excluded.
     """
 
     name = "filesystem"
@@ -75,10 +76,10 @@ class Filesystem:
     def _listed(self) -> Iterator[Key]:
         text = read_if_there(self._procfs / "1/mounts") or read(self._procfs / "self/mounts")
         lines = text.splitlines()
-        told = [words for words in map(str.split, lines[:MAX_LINES]) if len(words) >= 4]
-        if lines and not told:
-            raise CollectorError(f"{self._procfs}/1/mounts: expected lines about mounts")
-        for device, mountpoint, fstype, *_ in told:
+        mounts_read = [words for words in map(str.split, lines[:MAX_LINES]) if len(words) >= 4]
+        if lines and not mounts_read:
+            raise CollectorError(f"{self._procfs}/1/mounts: expected a list of mounts")
+        for device, mountpoint, fstype, *_ in mounts_read:
             inside = _unescaped(mountpoint)
             if self._rootfs:
                 if not f"{inside}/".startswith(f"{self._rootfs}/"):
@@ -116,7 +117,7 @@ class Filesystem:
 
 
 def _unescaped(text: str) -> str:
-    """The unescaped path; the kernel writes spaces and similar characters as octal escapes."""
+    """Return the path without the kernel's octal escapes for spaces and similar characters."""
     return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
 
 

@@ -1,4 +1,4 @@
-"""Readings of the GPUs that are up; one collector for each group of readings."""
+"""Exports the readings of the GPUs that respond, with one collector per group of readings."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from exporter.sources.base import Group
 
 
 class GpuReadings:
-    """Exports one group of the board's current readings, except the `hidden` families."""
+    """Exports the current readings of one group, except the `hidden` families."""
 
     inline = True
 
     def __init__(
-        self, board: GpuStates, group: Group, interval: float, hidden: frozenset[str] = frozenset()
+        self,
+        gpu_states: GpuStates,
+        group: Group,
+        interval: float,
+        hidden: frozenset[str] = frozenset(),
     ) -> None:
         self.name = f"gpu_{group}"
         self.interval = interval
-        self._board = board
+        self._gpu_states = gpu_states
         self._group: Group = group
         self._hidden = hidden
 
     def token(self, now: float) -> Hashable:
-        view = self._board.view(now)
+        view = self._gpu_states.snapshot(now)
         group = self._group
         return view.failure, tuple(
             (gpu.index, gpu.uuid, gpu.status, values.at if (values := gpu.groups.get(group)) else 0)
@@ -33,7 +37,7 @@ class GpuReadings:
         )
 
     def collect(self, now: float) -> Iterator[Sample]:
-        view = self._board.view(now)
+        view = self._gpu_states.snapshot(now)
         up = [gpu for gpu in view.gpus if gpu.status is GpuStatus.UP]
         if view.failure or (up and not any(self._group in gpu.groups for gpu in up)):
             raise CollectorError(view.failure or f"no GPU has current values of {self._group}")

@@ -1,4 +1,4 @@
-"""The recommended action for each GPU."""
+"""Exports the recommended action for each GPU."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from exporter.xids.kernel_log import KernelLog
 
 
 class GpuAction:
-    """One series for each GPU whose state is known; its value is the action's rank."""
+    """Exports one series per GPU with a known state. Its value is the rank of the recommended
+    action."""
 
     name = "gpu_action"
     inline = True
     interval = 1.0
 
-    def __init__(self, board: GpuStates, kernel_log: KernelLog) -> None:
-        self._board = board
+    def __init__(self, gpu_states: GpuStates, kernel_log: KernelLog) -> None:
+        self._gpu_states = gpu_states
         self._kernel_log = kernel_log
 
     def collect(self, now: float) -> Iterator[Sample]:
-        view = self._board.view(now)
+        view = self._gpu_states.snapshot(now)
         wanted = self._kernel_log.recommendations(view, now)
         for gpu in view.gpus:
             if (each := wanted.get(gpu.uuid)) is not None:
@@ -29,5 +30,5 @@ class GpuAction:
                 yield Sample("gpu_recommended_action", labels, each.rank)
 
     def token(self, now: float) -> Hashable:
-        """The samples themselves, because they are few."""
+        """Return the samples. There are few, so they are their own token."""
         return tuple(self.collect(now))

@@ -1,4 +1,4 @@
-"""Presence of GPUs: present, lost, responding. A lost GPU keeps its series, with its index and uuid."""
+"""Exports whether each GPU is present, lost or responding. A lost GPU keeps its index and UUID."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from exporter.collector import CollectorError
 from exporter.exposition import Sample
 from exporter.gpu_states import GpuSnapshot, GpuStates, GpuStatus, NodeSnapshot
 
-# Verdict -> up, present, lost, responding. None means no series: a lost GPU neither responds nor hangs.
+# Status -> up, present, lost, responding. None means no series: a lost GPU neither responds nor hangs.
 _VERDICTS: dict[GpuStatus, tuple[int, int, int, int | None]] = {
     GpuStatus.UP: (1, 1, 0, 1),
     GpuStatus.LOST: (0, 0, 1, None),
@@ -18,17 +18,17 @@ _NAMES = ("gpu_up", "gpu_present", "gpu_lost", "gpu_responding")
 
 
 class GpuPresence:
-    """Exports the verdicts of the board, and the state of the processes that read the GPUs."""
+    """Exports the status of each GPU, and the state of the worker processes that read the GPUs."""
 
     name = "gpu_presence"
     inline = True
     interval = 1.0
 
-    def __init__(self, board: GpuStates) -> None:
-        self._board = board
+    def __init__(self, gpu_states: GpuStates) -> None:
+        self._gpu_states = gpu_states
 
     def token(self, now: float) -> Hashable:
-        view = self._board.view(now)
+        view = self._gpu_states.snapshot(now)
         return (
             tuple((g.index, g.device, g.status, g.slow, g.left_out) for g in view.gpus),
             view.failure,
@@ -41,7 +41,7 @@ class GpuPresence:
         )
 
     def collect(self, now: float) -> Iterator[Sample]:
-        view = self._board.view(now)
+        view = self._gpu_states.snapshot(now)
         judged = [gpu for gpu in view.gpus if gpu.status is not GpuStatus.UNKNOWN]
         if view.failure and not judged:
             raise CollectorError(view.failure)

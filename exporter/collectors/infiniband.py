@@ -1,4 +1,4 @@
-"""Ports of InfiniBand and RoCE cards: state, rate and counters."""
+"""Exports the state, rate and counters of InfiniBand and RoCE ports."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ _HARDWARE = {
     "rx_read_requests": "rx_read_requests_total",
     "rx_write_requests": "rx_write_requests_total",
 }
-# The card counts these per lane, in units of four bytes.
+# The adapter counts these per lane, in units of four bytes.
 _WORDS = frozenset({"port_rcv_data", "port_xmit_data"})
 
 
 class Infiniband:
-    """Reads `sysfs`/class/infiniband. Counters that a card lacks have no series."""
+    """Reads `sysfs`/class/infiniband. Counters that an adapter does not have are omitted."""
 
     name = "infiniband"
     inline = False
@@ -86,10 +86,10 @@ class Infiniband:
         count = 0
         for device in names(self._root):
             folder = f"{self._root}/{device}"
-            told = [
+            identity = [
                 read_if_there(f"{folder}/{f}") or "" for f in ("board_id", "fw_ver", "hca_type")
             ]
-            yield Sample("node_infiniband_info", (device, *told), 1)
+            yield Sample("node_infiniband_info", (device, *identity), 1)
             for port in names(f"{folder}/ports"):
                 count += 1
                 if count > MAX_PORTS:

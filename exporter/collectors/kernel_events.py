@@ -1,4 +1,5 @@
-"""Host events in the kernel log: OOM kills, lockups, machine checks, PCIe, disks, NFS."""
+"""Exports host events from the kernel log: OOM kills, lockups, machine checks, PCIe, disk and NFS
+errors."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from exporter.xids.kernel_log import KernelLog
 
 
 class KernelEvents:
-    """Exports the counts of the events in xids/kernel_events.py; each count starts at 0."""
+    """Exports the counts of the events in xids/kernel_events.py. Each count starts at 0."""
 
     name = "kernel_events"
     inline = False

@@ -1,4 +1,4 @@
-"""Whether the kernel modules that GPU jobs need are loaded."""
+"""Exports whether the kernel modules that GPU jobs need are loaded."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ MAX_MODULES = 64
 
 
 class KernelModules:
-    """Reads `sysfs`/module. Without nvidia_peermem, traffic between GPUs and network cards goes through the
-    CPU, and no other metric shows this. node_exporter has no such family."""
+    """Reads `sysfs`/module.
+
+    Without nvidia_peermem, traffic between GPUs and network cards goes through the CPU. No other
+    metric of the exporter or node_exporter shows this.
+    """
 
     name = "kernel_modules"
     inline = False

@@ -1,4 +1,4 @@
-"""Load average."""
+"""Exports the load average."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Software RAID: disks of each array by state, and the array's state (rebuild, resync, check)."""
+"""Exports the state of software RAID arrays (rebuild, resync, check), and their disks by state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DOING = {"recovery": "recovering", "resync": "resync", "check": "check"}
 
 
 class Mdadm:
-    """Reads `procfs`/mdstat. No data on a machine without arrays."""
+    """Reads `procfs`/mdstat. Exports nothing on a machine without arrays."""
 
     name = "mdadm"
     inline = False
@@ -46,7 +46,7 @@ class Mdadm:
 
 def _samples(found: re.Match[str], below: str) -> Iterator[Sample]:
     device, state, members = found[1], found[2], found[3]
-    has, needs = _disks(state, members, below)
+    has, needs = _disk_counts(state, members, below)
     failed, spare = members.count("(F)"), members.count("(S)")
     yield Sample("node_md_disks_required", (device,), needs)
     for kind, value in (("active", has), ("failed", failed), ("spare", spare)):
@@ -66,8 +66,8 @@ def _samples(found: re.Match[str], below: str) -> Iterator[Sample]:
         yield Sample("node_md_state", (device, name), name == doing)
 
 
-def _disks(state: str, members: str, below: str) -> tuple[int, int]:
-    """The number of disks that the array has, and the number that it should have."""
+def _disk_counts(state: str, members: str, below: str) -> tuple[int, int]:
+    """Return how many disks the array has, and how many it needs."""
     if " raid0 " in members or " linear " in members:
         return members.count("["), members.count("[")
     disks = _DISKS.search(below)

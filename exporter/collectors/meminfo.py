@@ -1,4 +1,4 @@
-"""Memory statistics that rules and dashboards of GPU fleets need."""
+"""Exports the memory statistics that rules and dashboards of GPU fleets need."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _NAMES = {
 
 
 class Meminfo:
-    """Reads `procfs`/meminfo, which counts in KiB, and huge pages in pages."""
+    """Reads `procfs`/meminfo. Its values are in KiB, those of huge pages in pages."""
 
     name = "meminfo"
     inline = False
@@ -70,4 +70,4 @@ class Meminfo:
                 name, unit = _NAMES[field]
                 yield Sample(name, (), value * unit)
         if not seen:
-            raise CollectorError(f"{self._path}: expected lines about memory")
+            raise CollectorError(f"{self._path}: expected lines of memory values")

@@ -1,4 +1,4 @@
-"""Statistics of each NFS mount: bytes, calls, times and timeouts."""
+"""Exports bytes, calls, times and timeouts of each NFS mount."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Mount:
     numbers: dict[str, list[int]] = field(default_factory=dict)
 
     def take(self, key: str, rest: str) -> None:
-        """Parse a line of this mount."""
+        """Parse one line of this mount's statistics."""
         if key == "xprt":
             self.protocol = self.protocol or rest.split(None, 1)[0]
         elif key in ("age", "bytes") or key in OPERATIONS:
@@ -43,8 +43,10 @@ class _Mount:
 
 
 class Mountstats:
-    """Reads `procfs`/self/mountstats, and the servers' addresses in self/mounts, without calling any
-    server. An export that is mounted several times is exported once."""
+    """Reads `procfs`/self/mountstats, and the server addresses from self/mounts. Calls no server.
+
+    An NFS export that is mounted several times is counted once.
+    """
 
     name = "mountstats"
     inline = False
@@ -57,11 +59,11 @@ class Mountstats:
     def collect(self, now: float) -> Iterator[Sample]:
         mounts = list(_mounts(read(self._path)))
         addresses = _addresses(read(self._mounts)) if mounts else {}
-        told: set[tuple[str, str, str]] = set()
+        exported: set[tuple[str, str, str]] = set()
         for mount in mounts:
             key = (mount.export, mount.protocol, addresses.get(mount.mountpoint, ""))
-            if key not in told and len(told) < MAX_MOUNTS:
-                told.add(key)
+            if key not in exported and len(exported) < MAX_MOUNTS:
+                exported.add(key)
                 yield from _samples(key, mount.numbers)
 
 
@@ -82,9 +84,9 @@ def _mounts(text: str) -> Iterator[_Mount]:
 
 
 def _addresses(text: str) -> dict[str, str]:
-    """The address of the server, by mount point."""
-    told = (words for line in text.splitlines() if len(words := line.split()) >= 4)
-    return {words[1]: found[1] for words in told if (found := _ADDRESS.search(words[3]))}
+    """Return the server address of each mount, by mount point."""
+    lines = (words for line in text.splitlines() if len(words := line.split()) >= 4)
+    return {words[1]: found[1] for words in lines if (found := _ADDRESS.search(words[3]))}
 
 
 def _samples(key: tuple[str, str, str], numbers: dict[str, list[int]]) -> Iterator[Sample]:

@@ -1,4 +1,4 @@
-"""State of the network interfaces: up, carrier, speed, and carrier changes."""
+"""Exports the state of network interfaces: up, carrier, speed, and carrier changes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,8 @@ _MEGABIT_BYTES = 125_000
 
 
 class Netclass:
-    """Reads `sysfs`/class/net, except devices whose name matches `exclude`.
-
-    An unknown speed has no series.
-    """
+    """Reads `sysfs`/class/net. Devices whose name matches `exclude`, and unknown speeds, are
+    omitted."""
 
     name = "netclass"
     inline = False

@@ -1,4 +1,4 @@
-"""Traffic and errors of the network interfaces, without the virtual interfaces of containers."""
+"""Exports traffic and errors of network interfaces, without the virtual interfaces of containers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FIELDS = tuple(
 
 
 class Netdev:
-    """Reads `procfs`/net/dev, except devices whose name matches `exclude`."""
+    """Reads `procfs`/net/dev. Devices whose name matches `exclude` are omitted."""
 
     name = "netdev"
     inline = False

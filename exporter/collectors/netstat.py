@@ -1,4 +1,4 @@
-"""TCP and UDP statistics: traffic, retransmissions, timeouts, errors and drops."""
+"""Exports TCP and UDP statistics: traffic, retransmissions, timeouts, errors and drops."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ FIELDS = {
 
 
 class Netstat:
-    """Reads `procfs`/net/snmp and netstat, which have pairs of a line of names and a line of numbers."""
+    """Reads `procfs`/net/snmp and `procfs`/net/netstat: pairs of a line of names and a line of
+    numbers."""
 
     name = "netstat"
     inline = False

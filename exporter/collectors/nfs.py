@@ -1,4 +1,4 @@
-"""Calls and retransmissions of the NFS client."""
+"""Exports calls and retransmissions of the NFS client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.kernel_files import read_if_there, rows
 
 
 class Nfs:
-    """Reads `procfs`/net/rpc/nfs. No data on a machine that never mounted NFS."""
+    """Reads `procfs`/net/rpc/nfs. Exports nothing on a machine that never mounted NFS."""
 
     name = "nfs"
     inline = False
@@ -31,7 +31,7 @@ class Nfs:
                 yield Sample("node_nfs_rpc_retransmissions_total", (), again)
                 yield Sample("node_nfs_rpc_authentication_refreshes_total", (), refreshed)
             case _:
-                raise CollectorError(f"{self._path}: expected a line of calls")
+                raise CollectorError(f"{self._path}: expected a line with RPC counters")
         match found.get("net"):
             case [_, udp, tcp, connections, *_]:
                 yield Sample("node_nfs_packets_total", ("udp",), udp)

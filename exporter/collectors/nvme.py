@@ -1,4 +1,4 @@
-"""NVMe controllers: identity and state."""
+"""Exports the identity and state of NVMe controllers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _FIELDS = ("firmware_rev", "model", "serial", "state")
 
 
 class Nvme:
-    """Reads `sysfs`/class/nvme. It does not have SMART health data, which requires a command to the device."""
+    """Reads `sysfs`/class/nvme.
+
+    SMART health data is not there: reading it requires a command to the device.
+    """
 
     name = "nvme"
     inline = False
@@ -24,6 +27,6 @@ class Nvme:
 
     def collect(self, now: float) -> Iterator[Sample]:
         for device in names(self._root)[:MAX_DEVICES]:
-            told = [read_if_there(f"{self._root}/{device}/{field}") or "" for field in _FIELDS]
-            if any(told):
-                yield Sample("node_nvme_info", (device, *told), 1)
+            identity = [read_if_there(f"{self._root}/{device}/{field}") or "" for field in _FIELDS]
+            if any(identity):
+                yield Sample("node_nvme_info", (device, *identity), 1)

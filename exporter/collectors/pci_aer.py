@@ -1,4 +1,4 @@
-"""PCIe errors (AER) of GPUs and network cards, counted by the kernel."""
+"""Exports the PCIe errors (AER) of GPUs and network cards that the kernel counts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ _FILES = {
 
 
 class PciAer:
-    """Reads `sysfs`/bus/pci/devices. The kernel has these counts, so a lost or hung device cannot block the
-    read. node_exporter has no such family."""
+    """Reads `sysfs`/bus/pci/devices.
+
+    The kernel stores these counters, so a lost or hung device cannot block the read. node_exporter
+    does not have them.
+    """
 
     name = "pci_aer"
     inline = False

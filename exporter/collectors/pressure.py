@@ -1,4 +1,4 @@
-"""Pressure stall information (PSI): time that tasks waited for CPU, memory and I/O."""
+"""Exports pressure stall information (PSI): the time that tasks waited for CPU, memory and I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = {
 
 
 class Pressure:
-    """Reads `procfs`/pressure, which counts in microseconds. No data on kernels without PSI."""
+    """Reads `procfs`/pressure, in microseconds. Exports nothing on a kernel without PSI."""
 
     name = "pressure"
     inline = False
@@ -39,7 +39,7 @@ class Pressure:
                 continue
             found = _LINE.findall(text)
             if not found:
-                raise CollectorError(f"{path}: expected a total")
+                raise CollectorError(f"{path}: expected a field total=")
             for kind, total in found:
                 name, value = _NAMES.get((resource, kind)), integer(total)
                 if name is not None and value is not None:

@@ -1,4 +1,5 @@
-"""Processes by state, and processes in uninterruptible sleep (state D) by command."""
+"""Exports the number of processes by state, and of processes in uninterruptible sleep (D) by
+command."""
 
 from __future__ import annotations
 
@@ -13,12 +14,13 @@ from exporter.kernel_files import integer, number
 MAX_PROCESSES = 65_536
 MAX_COMMANDS = 20
 _STATES = "RSDZTI"
-_THREADS = 17  # index of the field in those after the command
+_THREADS = 17  # index of the field after the command
 _OTHER = "other"
 
 
 class Processes:
-    """Reads the stat file of every process below `procfs`; expensive with thousands of processes."""
+    """Reads the stat file of every process below `procfs`. This is expensive with thousands of
+    processes."""
 
     name = "processes"
     inline = False
@@ -48,12 +50,15 @@ class Processes:
         for name, file in (("processes", "pid_max"), ("threads", "threads-max")):
             if (limit := number(f"{self._procfs}/sys/kernel/{file}")) is not None:
                 yield Sample(f"node_processes_max_{name}", (), limit)
-        for command, count in _most(waiting).items():
+        for command, count in _most_common(waiting).items():
             yield Sample("node_processes_uninterruptible", (command,), count)
 
 
 def _stat(path: str) -> tuple[str, str, int] | None:
-    """Command, state and number of threads; None if the process has ended or the file is invalid."""
+    """Return command, state and number of threads of a process.
+
+    Returns None if the process has ended or its stat file is invalid.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -70,8 +75,8 @@ def _stat(path: str) -> tuple[str, str, int] | None:
     return command.partition("/")[0][:64], fields[0], integer(fields[_THREADS]) or 1
 
 
-def _most(waiting: Counter[str]) -> dict[str, int]:
-    """The commands with the most processes; all others are summed as `other`."""
+def _most_common(waiting: Counter[str]) -> dict[str, int]:
+    """Return the commands with the most waiting processes. All others are summed as `other`."""
     shown = dict(waiting.most_common(MAX_COMMANDS))
     if rest := waiting.total() - sum(shown.values()):
         shown[_OTHER] = shown.get(_OTHER, 0) + rest

@@ -1,6 +1,6 @@
-"""Progress of jobs, from their own reports in files and over a socket.
+"""Exports the progress that jobs report in files and over a socket.
 
-Reports are untrusted; exporter.reports validates them. Invalid reports are rejected and counted.
+Reports are untrusted. exporter.reports validates them; invalid reports are rejected and counted.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ FORGET_PIPELINE_SECONDS = 30 * 86_400.0
 
 
 class NodeJobs(Protocol):
-    """Information of the cluster about the jobs on this node."""
+    """The interface to the cluster's information about jobs on this node."""
 
     def users(self) -> Mapping[str, int]:
-        """The user id of each training job on this node, by job."""
+        """Return the user id of each training job on this node, by job id."""
         ...
 
     def pooled(self, service: str) -> bool:
-        """Whether the cluster itself runs this service and exports its request metrics."""
+        """Return whether the cluster itself runs this service and exports its request metrics."""
         ...
 
 
 class ProgressCollector:
-    """Exports the reports of all jobs."""
+    """Exports the progress reports of all jobs."""
 
     name = "progress"
     inline = False
@@ -58,23 +58,23 @@ class ProgressCollector:
     ) -> None:
         self._rejected: dict[Reason, int] = dict.fromkeys(REASONS, 0)
         self._lock = threading.Lock()
-        self._owners = ReportPermissions()
-        self._files = ReportFiles(folder, self._owners, self._count) if folder else None
-        self._inbox = Inbox(self._owners, self._count)
+        self._permissions = ReportPermissions()
+        self._files = ReportFiles(folder, self._permissions, self._count) if folder else None
+        self._inbox = Inbox(self._permissions, self._count)
         self._receiver = Receiver(socket, self._inbox.take) if socket else None
         self._cluster = cluster
         self._totals = PipelineTotals()
 
     def collect(self, now: float) -> Iterator[Sample]:
         if self._cluster is not None:
-            self._owners.told(self._cluster.users())
+            self._permissions.set_owners(self._cluster.users())
         if self._receiver is not None:
             self._receiver.start()
-        held = self._held(now)
-        yield from self._jobs([report for report in held if isinstance(report, TrainingReport)])
-        for report in held:
+        reports = self._current_reports(now)
+        yield from self._jobs([report for report in reports if isinstance(report, TrainingReport)])
+        for report in reports:
             yield from self._one(report)
-        self._totals.keep({report.key for report in held})
+        self._totals.keep({report.key for report in reports})
         if self._files is not None:
             yield Sample("gpu_exporter_progress_files_rejected", (), self._files.rejected)
         with self._lock:
@@ -96,18 +96,18 @@ class ProgressCollector:
             pooled = self._cluster is not None and self._cluster.pooled(report.service)
             yield from report_samples.serving(report, pooled)
 
-    def _held(self, now: float) -> list[Report]:
-        """The newest report of each reporter, without expired ones, sorted."""
+    def _current_reports(self, now: float) -> list[Report]:
+        """Return the newest unexpired report of each reporter, sorted by reporter."""
         newest: dict[Key, StoredReport] = {}
         began = time.monotonic()
         files = list(self._files.read()) if self._files is not None else []
-        for held in (*files, *self._inbox.held()):
-            known = newest.get(held.report.key)
-            if known is None or held.at >= known.at:
-                newest[held.report.key] = held
-        old = {key for key, held in newest.items() if _forgotten(held, now)}
+        for stored in (*files, *self._inbox.reports()):
+            known = newest.get(stored.report.key)
+            if known is None or stored.at >= known.at:
+                newest[stored.report.key] = stored
+        old = {key for key, stored in newest.items() if _is_expired(stored, now)}
         self._inbox.forget(old)
-        self._owners.keep({key[:2] for key in newest.keys() - old}, since=began)
+        self._permissions.keep({key[:2] for key in newest.keys() - old}, since=began)
         return [newest[key].report for key in sorted(newest.keys() - old)]
 
     def _count(self, reason: Reason) -> None:
@@ -115,10 +115,13 @@ class ProgressCollector:
             self._rejected[reason] += 1
 
 
-def _forgotten(held: StoredReport, now: float) -> bool:
-    """Whether a report has expired. A server's report expires when its process ends, because it has no load
-    any more. A pipeline's report is kept after its process has ended, because the next run is expected."""
-    report, age = held.report, now - held.at
+def _is_expired(stored: StoredReport, now: float) -> bool:
+    """Return whether a report has expired.
+
+    A server's report expires when its process ends, because an ended server has no load. A
+    pipeline's report outlives its process, because a next run is expected.
+    """
+    report, age = stored.report, now - stored.at
     if isinstance(report, PipelineReport):
         return age > FORGET_PIPELINE_SECONDS
     ended = report.running is False

@@ -1,4 +1,4 @@
-"""Received packets that each CPU processed, dropped or postponed."""
+"""Exports how many received packets each CPU processed, dropped or postponed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CPU = 12
 
 
 class Softnet:
-    """Reads `procfs`/net/softnet_stat: a line of hexadecimal numbers for each CPU."""
+    """Reads `procfs`/net/softnet_stat. Each line has the hexadecimal counters of one CPU."""
 
     name = "softnet"
     inline = False

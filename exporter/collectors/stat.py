@@ -1,4 +1,4 @@
-"""The kernel's counters since boot (interrupts, context switches, processes), and the boot time."""
+"""Exports the boot time, and the kernel's counters of interrupts, context switches and processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAMES = {
 
 
 class Stat:
-    """Reads `procfs`/stat; the boot time comes from the boot reader."""
+    """Reads `procfs`/stat. The boot time comes from the boot reader."""
 
     name = "stat"
     inline = False

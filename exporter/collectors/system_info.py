@@ -1,4 +1,4 @@
-"""Kernel and distribution of the machine."""
+"""Exports the kernel version and the Linux distribution of the machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _VERSION = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
 class Uname:
-    """Calls uname(2), and reads the NIS domain in `procfs`, which Python's uname does not return."""
+    """Calls uname(2), and reads the NIS domain from `procfs`, because os.uname() does not return
+    it."""
 
     name = "uname"
     inline = False
@@ -39,21 +40,21 @@ class Uname:
         self._domain = procfs / "sys/kernel/domainname"
 
     def collect(self, now: float) -> Iterator[Sample]:
-        told = os.uname()
+        uname = os.uname()
         domain = read_if_there(self._domain) or "(none)"
         labels = (
-            told.sysname,
-            told.release,
-            told.version,
-            told.machine,
-            told.nodename,
+            uname.sysname,
+            uname.release,
+            uname.version,
+            uname.machine,
+            uname.nodename,
             domain,
         )
         yield Sample("node_uname_info", labels, 1)
 
 
 class OsRelease:
-    """Reads os-release in the file system at `rootfs`; no data when the file is missing."""
+    """Reads os-release of the file system at `rootfs`. Exports nothing if the file is missing."""
 
     name = "os"
     inline = False
@@ -65,10 +66,10 @@ class OsRelease:
     def collect(self, now: float) -> Iterator[Sample]:
         text = next((text for path in self._paths if (text := read_if_there(path))), "")
         pairs = (found for line in text.splitlines() if (found := _PAIR.fullmatch(line)))
-        told = {found[1].lower(): found[2] or found[3] or found[4] or "" for found in pairs}
-        if not told:
+        fields = {found[1].lower(): found[2] or found[3] or found[4] or "" for found in pairs}
+        if not fields:
             return
-        yield Sample("node_os_info", tuple(told.get(field, "") for field in _OS), 1)
-        if found := _VERSION.match(told.get("version_id", "")):
-            labels = tuple(told.get(field, "") for field in ("id", "id_like", "name"))
+        yield Sample("node_os_info", tuple(fields.get(name, "") for name in _OS), 1)
+        if found := _VERSION.match(fields.get("version_id", "")):
+            labels = tuple(fields.get(field, "") for field in ("id", "id_like", "name"))
             yield Sample("node_os_version", labels, float(found[0]))

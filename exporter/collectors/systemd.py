@@ -1,4 +1,4 @@
-"""State of the systemd units that a GPU host depends on."""
+"""Exports the state of the systemd units that a GPU host depends on."""
 
 from __future__ import annotations
 
@@ -27,8 +27,12 @@ _PROPERTIES = "Id,LoadState,ActiveState,Type,NRestarts"
 
 
 class Systemd:
-    """Runs `systemctl`, which may block on a busy systemd, for the units whose whole name matches
-    `include`. No data on a machine that was not booted with systemd (no `booted` folder)."""
+    """Runs `systemctl` for the units whose full name matches `include`. The call may block on a
+    busy systemd.
+
+    Exports nothing on a machine that was not booted with systemd (the directory `booted` is
+    missing).
+    """
 
     name = "systemd"
     inline = False
@@ -50,24 +54,24 @@ class Systemd:
         if not self._booted.is_dir() or shutil.which(self._systemctl[0]) is None:
             return
         if self._rounds % LIST_EVERY == 0:
-            self._units = self._listed()
+            self._units = self._matching_units()
         self._rounds += 1
         if not self._units:
             return
-        told = self._ask("show", f"--property={_PROPERTIES}", "--", *self._units)
-        for block in told.split("\n\n"):
+        output = self._run_systemctl("show", f"--property={_PROPERTIES}", "--", *self._units)
+        for block in output.split("\n\n"):
             unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             yield from _samples(unit)
 
-    def _listed(self) -> list[str]:
-        """The loaded units that match."""
-        told = self._ask(
+    def _matching_units(self) -> list[str]:
+        """Return the loaded units whose name matches."""
+        output = self._run_systemctl(
             "list-units", "--all", "--plain", "--no-legend", "--full", "--type=service"
         )
-        found = [words[0] for line in told.splitlines() if len(words := line.split()) > 2]
+        found = [words[0] for line in output.splitlines() if len(words := line.split()) > 2]
         return [name for name in found if self._include.fullmatch(name)][:MAX_UNITS]
 
-    def _ask(self, *arguments: str) -> str:
+    def _run_systemctl(self, *arguments: str) -> str:
         try:
             done = subprocess.run(
                 [*self._systemctl, "--no-pager", *arguments],

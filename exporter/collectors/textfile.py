@@ -1,7 +1,7 @@
-"""Metrics from *.prom files, for example of scripts that run periodically.
+"""Exports metrics from *.prom files, for example of cron jobs.
 
-A file is accepted or rejected as a whole. Families of the exporter itself and of Prometheus are ignored in files;
-otherwise a user with write access could make a failed GPU look healthy.
+A file is accepted or rejected as a whole. Families of the exporter itself and of Prometheus are
+ignored. Otherwise a user with write access could make a failed GPU look healthy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ NOT_TAKEN = ("exporter", "remediator", "rules", "pool", "prometheus", "alertmana
 
 
 class Textfile:
-    """The merged files of all folders; of two contradicting files, the first by name is used."""
+    """Exports the merged files of all directories.
+
+    If two files contradict each other, the first by name is exported.
+    """
 
     name = "textfile"
     inline = False
@@ -35,7 +38,7 @@ class Textfile:
         self._foreign: dict[str, SeriesSchema] = {}
 
     def foreign(self) -> Mapping[str, SeriesSchema]:
-        """The series of the files, by name."""
+        """Return the schemas of the series in the files, by series name."""
         return self._foreign
 
     def collect(self, now: float) -> Iterator[Sample]:
@@ -47,7 +50,7 @@ class Textfile:
             try:
                 if isinstance(file.found, TextFileRejected):
                     raise file.found
-                ours = {name for name, family in file.found.items() if self._ours(family)}
+                ours = {name for name, family in file.found.items() if self._is_reserved(family)}
                 merged.add(path, {n: f for n, f in file.found.items() if n not in ours})
             except TextFileRejected as error:
                 wrong[path] = error
@@ -55,8 +58,8 @@ class Textfile:
             dropped |= ours
             read.append((path, file.modified))
         wrong |= self._folders.problems
-        self._tell(wrong, dropped)
-        self._foreign = merged.described()
+        self._log_changes(wrong, dropped)
+        self._foreign = merged.schemas()
         yield from merged.samples(self._foreign)
         for path, modified in read:
             yield Sample("node_textfile_mtime_seconds", (path,), modified)
@@ -65,8 +68,9 @@ class Textfile:
             yield Sample("gpu_exporter_textfile_rejected", (path, why.reason), 1)
         yield Sample("gpu_exporter_textfile_families_dropped", (), len(dropped))
 
-    def _ours(self, family: ParsedFamily) -> bool:
-        """Whether one of its names, in either format, is reserved for fleetmedic or Prometheus."""
+    def _is_reserved(self, family: ParsedFamily) -> bool:
+        """Return whether fleetmedic or Prometheus reserves a name of this family, in either
+        exposition format."""
         series = {name for name, _ in family.samples}
         for name in (*series, family.name, f"{family.name}_total"):
             metric = self._catalogue.of_series(name)
@@ -76,8 +80,8 @@ class Textfile:
                 return True
         return False
 
-    def _tell(self, wrong: Mapping[str, TextFileRejected], dropped: set[str]) -> None:
-        """Log problems when they begin or change."""
+    def _log_changes(self, wrong: Mapping[str, TextFileRejected], dropped: set[str]) -> None:
+        """Log problems of files when they begin or change."""
         complaints = {path: str(error) for path, error in wrong.items()}
         complaints |= dict.fromkeys(dropped, "the exporter itself has a family of this name")
         for about, why in sorted(complaints.items()):

@@ -1,4 +1,4 @@
-"""Paging, swapping and the OOM killer."""
+"""Exports paging, swapping and OOM kills."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIELDS = ("oom_kill", "pgfault", "pgmajfault", "pgpgin", "pgpgout", "pswpin", "p
 
 
 class Vmstat:
-    """Reads `procfs`/vmstat. Fields that the kernel lacks have no series."""
+    """Reads `procfs`/vmstat. Fields that the kernel does not have are omitted."""
 
     name = "vmstat"
     inline = False

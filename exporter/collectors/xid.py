@@ -1,4 +1,7 @@
-"""XID errors, counted from the kernel log and the driver's events together; NVSwitch errors."""
+"""Exports XID and NVSwitch errors.
+
+XIDs are counted from the kernel log and the driver's events together.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,20 @@ from exporter.xids.pairing import WITNESSES
 
 
 class XidErrors:
-    """Exports the counted errors of GPUs and switches."""
+    """Exports the error counts of GPUs and NVSwitches."""
 
     name = "xid"
     inline = False
     interval = 1.0
 
-    def __init__(self, board: GpuStates, kernel_log: KernelLog) -> None:
-        self._board = board
+    def __init__(self, gpu_states: GpuStates, kernel_log: KernelLog) -> None:
+        self._gpu_states = gpu_states
         self._kernel_log = kernel_log
         self._taken: tuple[NodeSnapshot, ErrorCounts] | None = None
 
     def token(self, now: float) -> Hashable:
-        """Avoids rendering hundreds of counts each second, because they rarely change."""
+        """Return a token of the counts, so that hundreds of unchanged counts are not rendered each
+        second."""
         view, counted = self._taken = self._take(now)
         return tuple((gpu.index, gpu.uuid) for gpu in view.gpus), counted
 
@@ -42,7 +46,7 @@ class XidErrors:
         yield Sample("gpu_exporter_kmsg_dropped_total", (), counted.dropped)
 
     def _take(self, now: float) -> tuple[NodeSnapshot, ErrorCounts]:
-        view = self._board.view(now)
+        view = self._gpu_states.snapshot(now)
         counted = self._kernel_log.counted(now)
         if view.failure and not view.gpus:
             raise CollectorError("no GPU is known yet, so XIDs cannot be assigned to a GPU")

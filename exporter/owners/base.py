@@ -1,4 +1,4 @@
-"""GPU holdings reported by a scheduler: the data type, and the interface of their sources."""
+"""The interface to a scheduler's GPU allocations, and the data type of one allocation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _TEXT = re.compile(r"[^\x00-\x1f\x7f]+")
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One GPU held by one job or container.
+    """A GPU held by a job or container.
 
-    `gpu` is the source's name of the GPU: a uuid (`GPU-...`, `MIG-...`), the index on this node, or the
-    device file (`nvidia3`).
-    `key` identifies the holder's processes (see processes.py): `slurm:ID`, `pod:UID`, `job:ID`, or a key
-    with the prefix UNMATCHED if they cannot be identified. Unknown texts are empty.
+    `gpu` is the source's name of the GPU: a UUID (`GPU-...`, `MIG-...`), the index on this node, or
+    the device file (`nvidia3`). `key` identifies the holder's processes (see processes.py):
+    `slurm:ID`, `pod:UID`, `job:ID`, or a key with the prefix UNMATCHED if they cannot be
+    identified. Unknown texts are empty.
     """
 
     gpu: str
@@ -33,22 +33,25 @@ class Holding:
 
 
 class HoldingSource(Protocol):
-    """A source of holdings. It reads files of other programs, so all reads are bounded."""
+    """A source of GPU allocations. Sources read files of other programs, so all reads are limited
+    in size."""
 
     @property
     def name(self) -> str: ...
 
-    def here(self) -> bool:
-        """Whether this node has such a scheduler; a node without it is not a failure."""
+    def is_present(self) -> bool:
+        """Return whether this node has the scheduler. A node without it is not a failure."""
         ...
 
     def holdings(self, now: float) -> Iterable[Holding]:
-        """The holdings at Unix time `now`. Raises CollectorError when they cannot be determined."""
+        """Return the allocations at Unix time `now`. Raises CollectorError if they cannot be
+        determined."""
         ...
 
 
 def text(value: object) -> str:
-    """An external text as a label value: one line of at most MAX_TEXT characters, else empty."""
+    """Return an untrusted text as a label value: one line of at most MAX_TEXT characters, otherwise
+    empty."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
         return ""
     return value if _TEXT.fullmatch(value) else ""

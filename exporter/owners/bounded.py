@@ -1,4 +1,4 @@
-"""Reads small files of other programs, with size limits; never links, pipes or devices."""
+"""Reads small files of other programs, with size limits. Links, pipes and devices are rejected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def read(path: Path, most: int) -> bytes:
-    """The content of a regular file of at most `most` bytes. Raises OSError, also for larger files."""
+    """Return the content of a regular file. Raises OSError, also if it has more than `most` bytes."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -24,8 +24,10 @@ def read(path: Path, most: int) -> bytes:
 
 
 def exists(path: Path) -> bool:
-    """Whether the path exists. Without permission to check, the result is True: the subsequent read then
-    reports the error."""
+    """Return whether the path exists.
+
+    Returns True without permission to check: the following read then reports the error.
+    """
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -36,7 +38,7 @@ def exists(path: Path) -> bool:
 
 
 def names(folder: Path, most: int) -> list[str]:
-    """The names in a folder. Raises OSError, also when there are more than `most`."""
+    """Return the names in a directory. Raises OSError, also if there are more than `most`."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -1,7 +1,8 @@
-"""GPUs that pods hold by resource claims (dynamic resource allocation, DRA), from the kubelet's state.
+"""Reads which GPUs pods hold by resource claims (dynamic resource allocation, DRA), from the
+kubelet's state.
 
-The checkpoint of device plugins does not contain GPUs allocated by NVIDIA's DRA driver. The file has JSON
-within JSON: the claims, with the pods that use each claim, and the devices of each driver.
+The device plugin checkpoint does not contain GPUs that NVIDIA's DRA driver allocated. The state
+file has JSON within JSON: the claims with the pods that use them, and the devices of each driver.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class _ClaimCheckpoint(msgspec.Struct, frozen=True):
 
 
 class ClaimOwners:
-    """`root` is the kubelet's folder."""
+    """Reads the resource claims below `root`, the kubelet's directory."""
 
     name = "kubelet_claims"
 
@@ -57,7 +58,7 @@ class ClaimOwners:
         self._path = root / STATE
         self._pods = pods
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         return bounded.exists(self._path)
 
     def holdings(self, now: float) -> Iterator[Holding]:
@@ -75,8 +76,10 @@ class ClaimOwners:
                     yield Holding(gpu, f"pod:{uid}", namespace=namespace, pod=pod)
 
     def _gpus(self, claim: _Claim) -> list[str]:
-        """The device files of a claim's GPUs, without duplicates. Raises CollectorError for a name in
-        another format, because it could be any GPU."""
+        """Return the device files of a claim's GPUs, without duplicates.
+
+        Raises CollectorError for a device name in another format, because it could be any GPU.
+        """
         found = []
         for device in (claim.drivers or {})[DRIVER].devices or ():
             match = _DEVICE.fullmatch(device.name)

@@ -1,8 +1,9 @@
-"""GPUs that pods hold, from the checkpoint of the kubelet's device manager.
+"""Reads which GPUs pods hold, from the checkpoint of the kubelet's device manager.
 
-The kubelet reads this file after a restart, so no request to the kubelet is necessary. The file identifies
-pods by uid; their names come from the kubelet's log folders (NAMESPACE_NAME_UID). The entry of a pod that
-has ended stays until the next pod with devices starts, so the pod's cgroup is checked too (pods.py).
+The kubelet itself restores its state from this file, so no request to the kubelet is necessary. The
+file identifies pods by UID. Their names come from the kubelet's log directories
+(NAMESPACE_NAME_UID). The entry of an ended pod stays until the next pod with devices starts, so the
+pod's cgroup is checked too (pods.py).
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class _DeviceCheckpoint(msgspec.Struct, frozen=True):
 
 
 class KubeletOwners:
-    """`root` is the kubelet's folder; `resources` are names of GPU resources, or prefixes with `*`."""
+    """Reads the device checkpoint below `root`, the kubelet's directory.
+
+    `resources` are the names of GPU resources, or prefixes that end with `*`.
+    """
 
     name = "kubelet"
 
@@ -52,7 +56,7 @@ class KubeletOwners:
         self._pods = pods
         self._resources = resources
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         return bounded.exists(self._root / CHECKPOINT)
 
     def holdings(self, now: float) -> Iterator[Holding]:
@@ -98,9 +102,11 @@ class KubeletOwners:
 
 
 def gpus(devices: object) -> Iterator[str]:
-    """The GPUs in the device ids of an entry, without duplicates, as uuid, index or device file name.
+    """Yield the GPUs in the device ids of an entry, without duplicates, as UUID, index or device
+    file name.
 
-    `GPU-uuid::3` is a share of that GPU; `nvidia0/gi1/vgpu2` is GKE's name of a part of /dev/nvidia0.
+    `GPU-uuid::3` is a share of that GPU; `nvidia0/gi1/vgpu2` is GKE's name of a part of
+    /dev/nvidia0.
     """
     lists = list(devices.values()) if isinstance(devices, dict) else [devices]
     seen = set()

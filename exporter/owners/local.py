@@ -1,4 +1,4 @@
-"""The embedded cluster's allocations, from its store."""
+"""Reads the allocations of the embedded cluster from its store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LocalOwners:
-    """The allocations of one node, read from the store in a short transaction."""
+    """Reads the allocations of one node in a short transaction."""
 
     name = "local"
 
@@ -23,16 +23,21 @@ class LocalOwners:
         self._node = node
         self._cluster: LocalCluster | None = None
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         return True
 
     def holdings(self, now: float) -> Iterator[Holding]:
-        for held in self._client().allocations(self._node):
-            key = f"job:{held.job_id}"
-            yield Holding(held.uuid or str(held.gpu), key, job_id=held.job_id, user=held.user)
+        for allocation in self._client().allocations(self._node):
+            key = f"job:{allocation.job_id}"
+            yield Holding(
+                allocation.uuid or str(allocation.gpu),
+                key,
+                job_id=allocation.job_id,
+                user=allocation.user,
+            )
 
     def _client(self) -> LocalCluster:
-        """The store's client. Does not create a missing store."""
+        """Return a client of the store. A missing store is not created."""
         if not (self._folder / "cluster.db").is_file():
             self._cluster = None
             raise CollectorError(f"no cluster store in {self._folder}")

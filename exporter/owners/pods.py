@@ -1,7 +1,7 @@
-"""The pods on this node and their names, from cgroups and the kubelet's files.
+"""Finds the pods on this node and their names, from cgroups and the kubelet's files.
 
-A running or starting pod has a cgroup; a pod that has ended has none. Its kubelet folder and its entry in the
-device checkpoint may remain until they are cleaned up.
+A starting or running pod has a cgroup; an ended pod has none. The kubelet directory of an ended
+pod, and its entry in the device checkpoint, may remain until they are cleaned up.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ _LOGS = re.compile(r"([^_]{1,63})_([^_]{1,253})_([0-9a-zA-Z-]{1,64})")
 
 
 class Pods:
-    """`root` is the kubelet's folder, `logs` the folder with the log folder of each pod, and `cgroup` the
-    mount point of the cgroups."""
+    """The pods on this node.
+
+    `root` is the kubelet's directory, `logs` the parent of the pods' log directories, and `cgroup`
+    the mount point of the cgroups.
+    """
 
     def __init__(self, root: Path, logs: Path, cgroup: Path) -> None:
         self._root = root
@@ -32,7 +35,7 @@ class Pods:
         self._cgroup = cgroup
 
     def alive(self) -> set[str] | None:
-        """The uids of pods that have not ended; None when they cannot be determined."""
+        """Return the UIDs of pods that have not ended; None if they cannot be determined."""
         for hierarchy in _HIERARCHIES:
             for top in _TOPS:
                 try:
@@ -45,7 +48,7 @@ class Pods:
             return None
 
     def names(self) -> dict[str, tuple[str, str]]:
-        """Namespace and name of the pods with logs, by uid."""
+        """Return namespace and name of the pods with a log directory, by UID."""
         try:
             folders = bounded.names(self._logs, MAX_PODS)
         except OSError:
@@ -55,7 +58,8 @@ class Pods:
 
 
 def _uids(top: Path) -> Iterator[str]:
-    """The uids in a top-level cgroup of pods: guaranteed pods, then those of other QoS classes."""
+    """Yield the pod UIDs in a top-level cgroup: guaranteed pods first, then those of other QoS
+    classes."""
     classes = []
     for name in bounded.names(top, MAX_PODS):
         if _CLASS.fullmatch(name):

@@ -1,7 +1,7 @@
-"""The owner of a process: the pod or job of its cgroup, else the job in its environment, or the job in the
-environment of an ancestor.
+"""Finds the owner of a process: the pod or job of its cgroup, else the job in its environment.
 
-A process that cannot be read has the key `UNREADABLE`: its owner is unknown.
+If neither names a job, the environments of its ancestors are read. A process that cannot be read
+has the key `UNREADABLE`: its owner is unknown.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ _NAMED = (
 
 @dataclass(frozen=True, slots=True)
 class GpuProcess:
-    """One process: its name, its start time (clock ticks since boot), and the keys of its possible owners."""
+    """A process: its name, its start time (clock ticks since boot), and the keys of its possible
+    owners."""
 
     name: str
     started: int
@@ -59,7 +60,7 @@ class _ProcessStat:
 
 
 def read_process(procfs: Path, pid: int) -> GpuProcess | None:
-    """The process; None when it has ended."""
+    """Read a process; None if it has ended."""
     folder = procfs / str(pid)
     try:
         stat = _stat(folder)
@@ -86,8 +87,11 @@ def _of_cgroup(cgroup: bytes) -> set[str]:
 
 
 def _of_ancestors(procfs: Path, stat: _ProcessStat) -> set[str]:
-    """The keys of the nearest ancestor that names a job. An unreadable ancestor ends the search, because
-    the process itself is readable and names no job."""
+    """Return the job keys of the nearest ancestor process that names a job.
+
+    The search ends without a result at an unreadable ancestor. The process itself is readable, so
+    it then counts as a process without an owner.
+    """
     for _ in range(MAX_ANCESTORS):
         if stat.parent <= 1:
             break
@@ -102,8 +106,10 @@ def _of_ancestors(procfs: Path, stat: _ProcessStat) -> set[str]:
 
 
 def uid(found: bytes) -> str:
-    """A pod's uid in the notation of Kubernetes. The systemd cgroup driver replaces - with _; uids of static
-    pods have neither."""
+    """Return a pod's UID in Kubernetes notation.
+
+    The systemd cgroup driver replaces - with _. UIDs of static pods have neither.
+    """
     return found.decode().replace("_", "-")
 
 

@@ -1,4 +1,4 @@
-"""The sources of holdings, in the order in which they are read, and their settings."""
+"""The registry of allocation sources, in reading order, and their settings."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _SERVICES = "collector.allocation.services"
 OWNER_FLAGS: tuple[Flag, ...] = (
     Flag(
         _KUBELET,
-        "Folder of the kubelet, with its device checkpoint and claim state.",
+        "Directory of the kubelet, with its device checkpoint and resource claim state.",
         Path,
         "/var/lib/kubelet",
     ),
     Flag(
         _LOGS,
-        "Folder with the pods' log folders, from which pod names are read.",
+        "Directory of the pods' logs, from which the exporter reads pod names.",
         Path,
         "/var/log/pods",
     ),
     Flag(
         _RESOURCES,
-        "Names of GPU resources, separated by commas; a trailing * matches any suffix.",
+        "Comma-separated names of GPU resources. A trailing * matches any suffix.",
         str,
         "nvidia.com/gpu,nvidia.com/mig-*",
     ),
     Flag(
         _NOTES,
-        "Folder with a file for each GPU that lists its Slurm jobs, one per line.",
+        "Directory with one file per GPU that lists the GPU's Slurm jobs, one per line.",
         Path,
         "/run/fleetmedic/slurm-jobs",
     ),
     Flag(
         _SERVICES,
-        "Programs that may use GPUs without holding them, separated by commas.",
+        "Comma-separated names of programs that may use GPUs without an allocation.",
         str,
         ",".join(SERVICES),
     ),
@@ -54,8 +54,11 @@ OWNER_FLAGS: tuple[Flag, ...] = (
 
 
 def owners(parts: CollectorContext) -> tuple[HoldingSource, ...]:
-    """The sources of this exporter. Each source checks at every read whether its scheduler is on the node.
-    For simulated GPUs, this machine's own schedulers are irrelevant."""
+    """Return the allocation sources of this exporter.
+
+    Each source checks at every read whether the node has its scheduler. For simulated GPUs, the
+    schedulers of this machine are not read.
+    """
     flags = {flag.name: parts.flags.get(flag.name) or flag.default for flag in OWNER_FLAGS}
     local = (LocalOwners(parts.cluster_dir, parts.node),) if parts.cluster_dir else ()
     if parts.simulated:
@@ -72,7 +75,7 @@ def owners(parts: CollectorContext) -> tuple[HoldingSource, ...]:
 
 
 def services(parts: CollectorContext) -> tuple[str, ...]:
-    """Programs that may use GPUs without holding them."""
+    """Return the programs that may use GPUs without an allocation."""
     return _names(str(parts.flags.get(_SERVICES) or ",".join(SERVICES)))
 
 

@@ -1,13 +1,13 @@
-"""GPUs that Slurm jobs hold, from the files of a prolog, and from the jobs' own processes.
+"""Reads which GPUs Slurm jobs hold, from the files of a prolog and from the jobs' processes.
 
-The prolog's folder has one file for each GPU (`0`, or `2.1` for a MIG instance) with one job per line.
-deploy/slurm/prolog.sh writes these files, and dcgm-exporter reads the same format. The processes of a job are
-those in its cgroup; Slurm sets the GPUs, the user and the account in their environment.
+The prolog's directory has one file per GPU (`0`, or `2.1` for a MIG instance) with one job per
+line. deploy/slurm/prolog.sh writes these files; dcgm-exporter reads the same format. The processes
+of a job are those in its cgroup. Slurm sets GPUs, user and account in their environment.
 
-A step on several nodes has the first node's SLURM_JOB_GPUS on all its nodes, where these numbers may mean
-other GPUs. So this variable is read in the batch step only, which runs on the first node.
-CUDA_VISIBLE_DEVICES is only read for uuids of partitions, because its numbers count the GPUs visible to the
-job, from 0.
+A step on several nodes has the first node's SLURM_JOB_GPUS on all its nodes, where the numbers may
+mean other GPUs. So this variable is read only in the batch step, which runs on the first node.
+CUDA_VISIBLE_DEVICES is read only for UUIDs of MIG devices, because its numbers count the GPUs
+visible to the job, from 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_NOTE = 16_384
 MAX_ENVIRON = 256 * 1024
 MAX_JOBS = 1024
 MAX_STEPS = 256
-MAX_ASKED = 16  # maximum number of processes of a step to read until one has the GPUs
+MAX_ASKED = 16  # maximum number of processes to read per step
 JOB_ID = re.compile(r"[0-9]{1,10}(?:_[0-9]{1,10})?(?:\+[0-9]{1,5})?")
 _NOTE = re.compile(r"([0-9]{1,3})(?:\.[0-9]{1,3})?")
 _JOB = re.compile(r"job_([0-9]{1,10})")
@@ -44,14 +44,14 @@ _WANTED = (
 
 
 class SlurmNotes:
-    """The folder maintained by prolog and epilog."""
+    """Reads the directory that prolog and epilog maintain."""
 
     name = "slurm_notes"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         return bounded.exists(self._folder)
 
     def holdings(self, now: float) -> Iterator[Holding]:
@@ -79,7 +79,7 @@ class SlurmNotes:
 
 @dataclass(frozen=True, slots=True)
 class _StepEnvironment:
-    """The information about a job in the environment of one of its processes."""
+    """The job information in the environment of one process."""
 
     job: str
     user: str
@@ -88,7 +88,7 @@ class _StepEnvironment:
 
 
 class SlurmSteps:
-    """Jobs by their cgroups. `sysfs` and `procfs` are the mount points of /sys and /proc."""
+    """Finds jobs by their cgroups. `sysfs` and `procfs` are the mount points of /sys and /proc."""
 
     name = "slurm_steps"
 
@@ -97,20 +97,21 @@ class SlurmSteps:
         self._cgroup = sysfs / "fs" / "cgroup"
         self._node = node
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         return any(True for _ in self._roots())
 
     def holdings(self, now: float) -> Iterator[Holding]:
         for job, folder in self._jobs():
-            told = list(self._asked(folder, job))
-            gpus = dict.fromkeys(gpu for each in told for gpu in each.gpus)
-            user = next((each.user for each in told if each.user), "")
-            account = next((each.account for each in told if each.account), "")
+            environments = list(self._step_environments(folder, job))
+            gpus = dict.fromkeys(gpu for each in environments for gpu in each.gpus)
+            user = next((each.user for each in environments if each.user), "")
+            account = next((each.account for each in environments if each.account), "")
             for gpu in gpus:
                 yield Holding(gpu, f"slurm:{job}", job_id=job, user=user, account=account)
 
     def _roots(self) -> Iterator[Path]:
-        """The folders of the jobs' cgroups: slurmstepd's scope in version 2, else those of version 1."""
+        """Yield the parent directories of the jobs' cgroups: slurmstepd's scope (v2), else those of
+        cgroup v1."""
         scope = self._cgroup / "system.slice" / "slurmstepd.scope"
         try:
             later = [scope] if scope.is_dir() else []
@@ -144,18 +145,19 @@ class SlurmSteps:
                         raise CollectorError(f"{root} has more than {MAX_JOBS} jobs")
                     yield match[1], folder
 
-    def _asked(self, folder: Path, job: str) -> Iterator[_StepEnvironment]:
-        """The information of each step of a job: reads its processes until one has the GPUs."""
+    def _step_environments(self, folder: Path, job: str) -> Iterator[_StepEnvironment]:
+        """Yield the information of each step of a job. Reads the step's processes until one names
+        GPUs."""
         for step, pids in _steps(folder):
             for pid in pids:
-                told = self._told(pid, job, batch="step_batch" in step.parts)
-                if told is not None:
-                    yield told
-                    if told.gpus:
+                environment = self._environment(pid, job, batch="step_batch" in step.parts)
+                if environment is not None:
+                    yield environment
+                    if environment.gpus:
                         break
 
-    def _told(self, pid: str, job: str, *, batch: bool) -> _StepEnvironment | None:
-        """The information of a process; None when it has ended, or belongs to Slurm itself."""
+    def _environment(self, pid: str, job: str, *, batch: bool) -> _StepEnvironment | None:
+        """Return the job information of a process; None if it has ended or belongs to Slurm itself."""
         try:
             raw = bounded.read(self._procfs / pid / "environ", MAX_ENVIRON)
         except PermissionError:
@@ -180,7 +182,7 @@ class SlurmSteps:
 
 
 def _gpus(given: dict[str, str], *, batch: bool) -> tuple[str, ...]:
-    """The GPUs of a step's process, on the node on which it runs."""
+    """Return the GPUs of a process on the node where it runs."""
     partitions = given.get("CUDA_VISIBLE_DEVICES", "").split(",")
     if all(map(_PARTITION.fullmatch, partitions)):
         return tuple(partitions)
@@ -189,8 +191,10 @@ def _gpus(given: dict[str, str], *, batch: bool) -> tuple[str, ...]:
 
 
 def _steps(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """The cgroups below a job's cgroup, each with some of its processes, because all processes of a step
-    have the same GPUs."""
+    """Yield the cgroups below a job's cgroup, each with some of its processes.
+
+    Some are enough, because all processes of a step have the same GPUs.
+    """
     for count, procs in enumerate(folder.rglob("cgroup.procs")):
         if count >= MAX_STEPS:
             return

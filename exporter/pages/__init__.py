@@ -1,1 +1,1 @@
-"""Renders samples into the pages for scrapes."""
+"""Renders samples as the metrics pages that scrapes get."""

@@ -1,7 +1,7 @@
-"""Runs and measures one collector, and keeps the outcome of its latest run.
+"""Runs and measures one collector, and keeps the result of its latest run.
 
-A run yields a fragment of the page. If the samples did not change, the previous fragment is kept, including
-its rendered bytes.
+Each run renders the collector's part of the metrics page (a fragment). If the samples did not
+change, the previous fragment with its rendered bytes is reused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SLACK = 1.0  # seconds, so that a slightly late run does not cause a gap
 
 @dataclass(frozen=True, slots=True)
 class CollectorRun:
-    """A collector's latest run and its fragment. Times are in Unix seconds."""
+    """The result of a collector's latest run. Times are in Unix seconds."""
 
     fragment: Fragment = EMPTY
     success: bool = False
@@ -37,8 +37,11 @@ class CollectorRun:
 
 @dataclass(frozen=True, slots=True)
 class CollectorState:
-    """The state of a collector. `why` is the reason of a failure, or empty; `last_success` is a Unix time,
-    0 before the first success."""
+    """The state of a collector, for the health endpoint and the landing page.
+
+    `why` is the reason of a failure, or empty. `last_success` is a Unix time, 0 before the first
+    success.
+    """
 
     name: str
     why: str
@@ -47,7 +50,7 @@ class CollectorState:
 
 
 class CollectorRunner:
-    """One collector; `run` never raises."""
+    """Runs one collector. `run` never raises."""
 
     def __init__(
         self, collector: Collector, catalogue: Catalogue, log: Callable[..., None]
@@ -58,17 +61,18 @@ class CollectorRunner:
         self.outcome = CollectorRun()
         self._renderer = Renderer(catalogue)
         self._log = log
-        self._complaint = ""
+        self._logged = ""
         self._token: Hashable = None
         # Present from the start, so that the first error shows in increase().
         self._errors = {"unavailable": 0}
 
     def run(self, now: float) -> None:
-        """Collect and render once, unless the collector knows that nothing changed."""
+        """Run the collector and render its samples, unless its token shows that they did not
+        change."""
         began = time.perf_counter()
         fragment, code, complaint = self.outcome.fragment, "", ""
         try:
-            token = self._ask(now)
+            token = self._current_token(now)
             if token is not None and token == self._token and self.outcome.success:
                 took = time.perf_counter() - began
                 self.outcome = replace(self.outcome, finished=now, seconds=took, last_success=now)
@@ -82,19 +86,21 @@ class CollectorRunner:
         except Exception as error:  # noqa: BLE001 - a bug in one collector must not affect the others
             code, complaint = type(error).__name__, f"{type(error).__name__}: {error}"
         self._conclude(fragment, code, now, time.perf_counter() - began)
-        self._tell(complaint)
+        self._log_change(complaint)
 
     def fragment(self, now: float) -> Fragment:
-        """The fragment to serve at Unix time `now`: empty after a failed run, or when stale."""
+        """Return the fragment to serve at Unix time `now`, empty after a failed run or if stale."""
         return EMPTY if self.overdue(now) else self.outcome.fragment
 
     def overdue(self, now: float) -> bool:
-        """Whether no run has finished for three intervals, or since the clock was set back: then the age
-        of the fragment is unknown."""
+        """Return whether no run has finished for three intervals, or since the clock was set back.
+
+        After the clock was set back, the age of the fragment is unknown.
+        """
         return not -AHEAD <= now - self.outcome.finished <= 3 * self.collector.interval + _SLACK
 
     def state(self, now: float) -> CollectorState:
-        """The state at Unix time `now`."""
+        """Return the collector's state at Unix time `now`."""
         outcome, why = self.outcome, ""
         if not outcome.finished:
             why = "the first run has not finished yet"
@@ -103,11 +109,11 @@ class CollectorRunner:
         elif self.overdue(now):
             why = f"no run has finished for {now - outcome.finished:.0f} s"
         elif not outcome.success:
-            why = self._complaint or "the latest run failed"
+            why = self._logged or "the latest run failed"
         return CollectorState(self.name, why[:500], self.collector.interval, outcome.last_success)
 
     def samples(self, now: float) -> Iterable[Sample]:
-        """The metrics about the collector. An overdue collector counts as failed."""
+        """Yield the metrics about the collector itself. An overdue collector counts as failed."""
         label, outcome = (self.name,), self.outcome
         prefix = "gpu_exporter_collector"
         yield Sample(f"{prefix}_success", label, outcome.success and not self.overdue(now))
@@ -119,8 +125,8 @@ class CollectorRunner:
         for code, count in sorted(self._errors.copy().items()):
             yield Sample(f"{prefix}_errors_total", (self.name, code), count)
 
-    def _ask(self, now: float) -> Hashable:
-        """The collector's token, if it has one."""
+    def _current_token(self, now: float) -> Hashable:
+        """Return the collector's token; None if it has none."""
         if not hasattr(self.collector, "token"):
             return None
         return cast(TokenCollector, self.collector).token(now)
@@ -139,9 +145,9 @@ class CollectorRunner:
             code = code if code in self._errors or len(self._errors) < MAX_CODES else "other"
             self._errors[code] = self._errors.get(code, 0) + 1
 
-    def _tell(self, complaint: str) -> None:
+    def _log_change(self, complaint: str) -> None:
         """Log a failure when it begins, changes or ends."""
-        if complaint != self._complaint:
+        if complaint != self._logged:
             event = "collector_failed" if complaint else "collector_works_again"
             self._log(event, collector=self.name, why=complaint[:500])
-            self._complaint = complaint
+            self._logged = complaint

@@ -1,8 +1,9 @@
-"""The page for dashboards and rules written for dcgm-exporter, with its names, labels and units.
+"""Renders a metrics page for dashboards and rules of dcgm-exporter, with its names, labels and
+units.
 
 The page only has values that were read; nothing is estimated. The vGPU licence is not read.
-DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL and DCGM_FI_DEV_PCIE_*_THROUGHPUT are omitted, because their units differ
-between versions; use the DCGM_FI_PROF_* rates of the same links.
+DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL and DCGM_FI_DEV_PCIE_*_THROUGHPUT are omitted, because their
+units differ between versions. Use the DCGM_FI_PROF_* rates of the same links.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ _GROUPS: tuple[Group, ...] = ("load", "gpm", "health", "links")
 
 
 class Field(NamedTuple):
-    """A DCGM field and its reading: the value is the reading times `scale`, rounded to an integer if
-    `whole`."""
+    """A DCGM field and the reading it is computed from.
+
+    The value is the reading times `scale`, rounded to an integer if `whole`.
+    """
 
     name: str
     type: str
@@ -103,7 +106,8 @@ XID = Family("DCGM_FI_DEV_XID_ERRORS", "gauge", "Code of the latest XID error, 0
 
 
 def dcgm(view: NodeSnapshot, hostname: str, xids: Mapping[str, int] | None = None) -> Page:
-    """The page. `xids` has the latest XID code by uuid, for GPUs with an XID; None: unknown."""
+    """Return the page. `xids` has the latest XID of each GPU that has one, by UUID; None if
+    unknown."""
     rows: dict[Family, list[str]] = {}
     for gpu in view.gpus:
         labels = _labels(gpu, hostname)
@@ -124,17 +128,19 @@ def _values(gpu: GpuSnapshot, xids: Mapping[str, int] | None) -> Iterator[tuple[
                 Family(field.name, field.type, field.help),
                 round(scaled) if field.whole else float(scaled),
             )
-    for name, (error, scope, told) in ECC_TOTALS.items():
+    for name, (error, scope, help_text) in ECC_TOTALS.items():
         total = _ecc(gpu, error, scope)
         if total is not None:
-            yield Family(name, "counter", told), total
+            yield Family(name, "counter", help_text), total
     if xids is not None:
         yield XID, xids.get(gpu.uuid, 0)
 
 
 def _ecc(gpu: GpuSnapshot, error: str, scope: str) -> float | None:
-    """The sum of errors over all locations. `sram` is the sum over the units that older cards count
-    separately."""
+    """Return the sum of ECC errors over all memory locations; None if it is unknown.
+
+    `sram` is the sum over the units that older GPUs count separately.
+    """
     found = {
         reading.labels[2]: reading.value
         for reading in gpu.readings("health")
@@ -146,7 +152,8 @@ def _ecc(gpu: GpuSnapshot, error: str, scope: str) -> float | None:
 
 
 def _labels(gpu: GpuSnapshot, hostname: str) -> str:
-    """The labels in dcgm-exporter's order; the host name under its old and its new label name."""
+    """Return the labels in dcgm-exporter's order. The host name is under its old and its new label
+    name."""
     device = gpu.device
     domain, colon, place = device.pci_bus_id.partition(":")
     labels = {

@@ -1,4 +1,4 @@
-"""Content negotiation: selects the exposition format by the Accept header of a scrape."""
+"""Selects the exposition format of a scrape by its Accept header (content negotiation)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ MAX_RANGES = 64
 
 
 class ExpositionFormat(StrEnum):
-    """An exposition format, identified by its content type."""
+    """An exposition format and its content type."""
 
     TEXT = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 def negotiate(accept: str) -> ExpositionFormat:
-    """The format for a request with this Accept header.
+    """Return the exposition format for a request with this Accept header.
 
-    OpenMetrics only if the header names it, with version 1.0.0 or without a version, and prefers it;
-    otherwise the text format, which all clients support, including browsers. Irrelevant parameters are
-    ignored (`escaping`: our names need none).
+    The format is OpenMetrics only if the header prefers it, with version 1.0.0 or no version.
+    Otherwise it is the text format, which all clients support, including browsers. Other parameters
+    are ignored: `escaping` is irrelevant because all our names are valid without it.
     """
     wishes = dict.fromkeys(ExpositionFormat, 0.0)
     for part in accept.lower().split(",")[:MAX_RANGES]:
@@ -43,7 +43,7 @@ def _parameter(text: str) -> tuple[str, str]:
 
 
 def _weight(text: str) -> float:
-    """A q-value; 0 when invalid."""
+    """Parse a q-value; 0 if it is invalid."""
     try:
         weight = float(text)
     except ValueError:

@@ -1,11 +1,11 @@
-"""The page for scrapes: fragments that are rendered once and joined for each scrape.
+"""The metrics page: fragments that are rendered once and joined for each scrape.
 
-A fragment has the series of one collector. An unchanged collector keeps its fragment, including the rendered
-bytes in each format, compressed or not.
+A fragment has the series of one collector. While they do not change, the fragment keeps its
+rendered bytes in each format, compressed and uncompressed.
 
-The compressed page is a single gzip member, because browsers and many libraries stop after the first
-member. So each fragment is compressed to deflate blocks that refer to nothing outside the fragment and end on
-a byte boundary, and the page adds the gzip header and trailer.
+The compressed page is a single gzip member, because browsers and many libraries stop after the
+first member. So each fragment is compressed to deflate blocks that refer to nothing outside the
+fragment and end on a byte boundary. The page adds the gzip header and trailer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _HEADERS = {ExpositionFormat.TEXT: text_header, ExpositionFormat.OPENMETRICS: op
 
 
 class Fragment:
-    """The series of one collector. Immutable; each format is rendered at its first use."""
+    """The series of one collector. A fragment is immutable. Each format is rendered at its first
+    use."""
 
     __slots__ = ("_packed", "_plain", "blocks")
 
@@ -32,7 +33,7 @@ class Fragment:
         self._packed: dict[ExpositionFormat, bytes] = {}
 
     def plain(self, form: ExpositionFormat) -> bytes:
-        """The bytes in this format."""
+        """Return the uncompressed bytes in this format."""
         made = self._plain.get(form)
         if made is None:
             header = _HEADERS[form]
@@ -41,7 +42,10 @@ class Fragment:
         return made
 
     def packed(self, form: ExpositionFormat) -> bytes:
-        """The bytes as deflate blocks that can be joined; level 1 is nearly as good as higher levels."""
+        """Return the fragment as deflate blocks that can be joined.
+
+        Level 1 is used because higher levels compress hardly better.
+        """
         made = self._packed.get(form)
         if made is None:
             packer = zlib.compressobj(1, zlib.DEFLATED, -15)
@@ -51,7 +55,7 @@ class Fragment:
 
 
 class _EofFragment(Fragment):
-    """The last line of a page; only OpenMetrics has one."""
+    """The last line of an OpenMetrics page. The text format has none."""
 
     __slots__ = ()
 
@@ -63,7 +67,7 @@ _END = _EofFragment()
 
 
 class Page:
-    """The fragments of a page, in order."""
+    """A metrics page: a list of fragments."""
 
     __slots__ = ("_ends", "_fragments")
 
@@ -76,27 +80,27 @@ class Page:
 
     @property
     def text(self) -> bytes:
-        """The page in the text format."""
+        """Return the page in the text format."""
         return self.body(ExpositionFormat.TEXT, gzip=False)
 
     def body(self, form: ExpositionFormat, *, gzip: bool) -> bytes:
-        """The page in this format."""
+        """Return the page in this format."""
         if not gzip:
             return b"".join([fragment.plain(form) for fragment in self._fragments])
         packed = [fragment.packed(form) for fragment in self._fragments]
-        return b"".join([_HEAD, *packed, _LAST, self._end(form)])
+        return b"".join([_HEAD, *packed, _LAST, self._gzip_trailer(form)])
 
     def prepare(self, form: ExpositionFormat, *, gzip: bool) -> None:
-        """Render in advance what `body` needs."""
+        """Render the page in advance, so that the next call of `body` is fast."""
         for fragment in self._fragments:
             fragment.plain(form)
             if gzip:
                 fragment.packed(form)
         if gzip:
-            self._end(form)
+            self._gzip_trailer(form)
 
-    def _end(self, form: ExpositionFormat) -> bytes:
-        """The gzip trailer: checksum and length."""
+    def _gzip_trailer(self, form: ExpositionFormat) -> bytes:
+        """Return the gzip trailer: checksum and length."""
         end = self._ends.get(form)
         if end is None:
             checksum, length = 0, 0

@@ -1,7 +1,7 @@
-"""Runs the collectors and assembles their fragments into the page.
+"""Runs the collectors and joins their fragments to the metrics page.
 
-A collector that raises or hangs affects only its own series. When a collector hangs, its latest fragment is
-served until it is older than three intervals, and then withheld.
+A collector that raises or hangs affects only its own series. If a collector hangs, its latest
+fragment is served until it is older than three intervals, and then withheld.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _STARTED = time.time()
 
 @dataclass(frozen=True, slots=True)
 class PageSnapshot:
-    """The data of one moment: the whole page, and the fragments for partial pages.
+    """A metrics page, and the data for pages with selected collectors only.
 
-    `own` are the frame's samples: those of a collector by its name, those of the exporter under "".
-    `made` is a monotonic time.
+    `own` has the metrics about each collector by collector name, and those about the exporter under
+    "". `made` is a monotonic time.
     """
 
     page: Page
@@ -44,18 +44,18 @@ class PageSnapshot:
 
 
 class PageBuilder:
-    """All collectors of one exporter."""
+    """Runs all collectors of an exporter and builds its metrics pages."""
 
     def __init__(
         self,
         collectors: list[Collector],
-        board: GpuStates,
+        gpu_states: GpuStates,
         catalogue: Catalogue,
         version: str,
         log: Callable[..., None],
     ) -> None:
-        self._lanes = [CollectorRunner(collector, catalogue, log) for collector in collectors]
-        self._board = board
+        self._runners = [CollectorRunner(collector, catalogue, log) for collector in collectors]
+        self._gpu_states = gpu_states
         self._renderer = Renderer(catalogue)
         self._selecting = Renderer(catalogue)
         self._lock = threading.Lock()  # guards what scrapes write: selections and requested formats
@@ -63,12 +63,12 @@ class PageBuilder:
         self._log = log
         self._halt = threading.Event()
         self._snapshot: PageSnapshot | None = None
-        self._asked: dict[tuple[ExpositionFormat, bool], float] = {}
-        self.names = tuple(lane.name for lane in self._lanes)
+        self._requested: dict[tuple[ExpositionFormat, bool], float] = {}
+        self.names = tuple(runner.name for runner in self._runners)
 
     @property
     def ready(self) -> bool:
-        """Whether there is a page that can be served."""
+        """Whether a current metrics page can be served."""
         return self._snapshot is not None and not self.stale
 
     @property
@@ -80,10 +80,10 @@ class PageBuilder:
     def page(
         self, wanted: frozenset[str] | None, form: ExpositionFormat, gzip: bool
     ) -> bytes | None:
-        """The page, or the part of it with the `wanted` collectors; None when no page can be served.
+        """Return the page, or its part for the `wanted` collectors; None if no current page exists.
 
-        The page always has the frame's own metrics; those about collectors only for the selected ones.
-        Thread-safe. Names that are not in `names` are ignored.
+        The metrics about the exporter are always included, those about collectors only for the
+        selected ones. Names that are not in `names` are ignored. Thread-safe.
         """
         snapshot = self._snapshot
         if snapshot is None or self.stale:
@@ -91,41 +91,43 @@ class PageBuilder:
         if wanted is not None and not wanted.issuperset(self.names):
             return self._select(snapshot, wanted).body(form, gzip=gzip)
         with self._lock:
-            self._asked[form, gzip] = time.monotonic()
+            self._requested[form, gzip] = time.monotonic()
         return snapshot.page.body(form, gzip=gzip)
 
     def states(self, now: float) -> list[CollectorState]:
-        """The state of each collector at Unix time `now`. Thread-safe."""
-        return [lane.state(now) for lane in self._lanes]
+        """Return the state of each collector at Unix time `now`. Thread-safe."""
+        return [runner.state(now) for runner in self._runners]
 
     def start(self) -> None:
-        """Start a thread for each collector that may block, and one for the page."""
-        for lane in self._lanes:
-            if not lane.inline:
-                name = f"collect {lane.name}"
-                threading.Thread(target=self._repeat, args=(lane,), name=name, daemon=True).start()
+        """Start a thread for each collector that may block, and one that builds the page."""
+        for runner in self._runners:
+            if not runner.inline:
+                name = f"collect {runner.name}"
+                threading.Thread(
+                    target=self._repeat, args=(runner,), name=name, daemon=True
+                ).start()
         threading.Thread(target=self._publish, name="publish", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop all threads; a hung thread ends with the process."""
+        """Stop all threads. A hung thread ends with the process."""
         self._halt.set()
-        self._board.changed.set()
+        self._gpu_states.changed.set()
 
     def once(self, now: float) -> Page:
         """Run every collector once in this thread, and return the page."""
-        for lane in self._lanes:
-            lane.run(now)
+        for runner in self._runners:
+            runner.run(now)
         return self.snapshot(now)
 
     def snapshot(self, now: float) -> Page:
         """Assemble the page from the fragments that are valid at Unix time `now`."""
-        fragments = {lane.name: lane.fragment(now) for lane in self._lanes}
-        own = self._own(now)
-        word = Fragment(self._renderer.render(_told(own, self.names)))
-        page = Page([*fragments.values(), word])
+        fragments = {runner.name: runner.fragment(now) for runner in self._runners}
+        own = self._own_samples(now)
+        own_fragment = Fragment(self._renderer.render(_samples_of(own, self.names)))
+        page = Page([*fragments.values(), own_fragment])
         with self._lock:
-            asked = list(self._asked.items())
-        for (form, gzip), at in asked:
+            requested = list(self._requested.items())
+        for (form, gzip), at in requested:
             if time.monotonic() - at < WARM_SECONDS:
                 page.prepare(form, gzip=gzip)
         self._snapshot = PageSnapshot(page, fragments, own, time.monotonic())
@@ -137,58 +139,65 @@ class PageBuilder:
         with self._lock:
             page = snapshot.selections.get(key)
             if page is None:
-                word = Fragment(self._selecting.render(_told(snapshot.own, names)))
-                page = Page([*(snapshot.fragments[name] for name in names), word])
+                own_fragment = Fragment(self._selecting.render(_samples_of(snapshot.own, names)))
+                page = Page([*(snapshot.fragments[name] for name in names), own_fragment])
                 if len(snapshot.selections) >= MAX_SELECTIONS:
                     snapshot.selections.clear()
                 snapshot.selections[key] = page
         return page
 
     def _await_round(self) -> None:
-        """Wait briefly for the first round over the GPUs, because the kernel log collectors need the GPUs'
-        bus addresses."""
+        """Wait briefly until all GPUs have been read once.
+
+        The collectors of the kernel log need the GPUs' bus addresses.
+        """
         until = time.monotonic() + SETTLE_SECONDS / 2
-        while time.monotonic() < until and self._board.view(time.time()).failure:
+        while time.monotonic() < until and self._gpu_states.snapshot(time.time()).failure:
             if self._halt.wait(0.02):
                 return
 
-    def _repeat(self, lane: CollectorRunner) -> None:
+    def _repeat(self, runner: CollectorRunner) -> None:
         self._await_round()
         due = time.monotonic()
         while not self._halt.is_set():
-            lane.run(time.time())
-            due = max(due + lane.collector.interval, time.monotonic())
+            runner.run(time.time())
+            due = max(due + runner.collector.interval, time.monotonic())
             self._halt.wait(due - time.monotonic())
 
-    def _settle(self) -> None:
-        """Wait for the first values, so that the first page is complete; with a timeout."""
+    def _await_first_runs(self) -> None:
+        """Wait until all collectors have run once, at most SETTLE_SECONDS, so that the first page
+        is complete."""
         until = time.monotonic() + SETTLE_SECONDS
         while not self._halt.is_set() and time.monotonic() < until:
-            waiting = any(not lane.outcome.finished for lane in self._lanes if not lane.inline)
-            if not waiting and not self._board.view(time.time()).failure:
+            waiting = any(
+                not runner.outcome.finished for runner in self._runners if not runner.inline
+            )
+            if not waiting and not self._gpu_states.snapshot(time.time()).failure:
                 return
             self._halt.wait(0.02)
 
     def _publish(self) -> None:
-        """Render the page after each round over the GPUs or changed verdict, and at least every 1.5 s."""
-        changed = self._board.changed
-        self._settle()
+        """Build the page after each round over the GPUs, after each change of a GPU's status, and
+        every 1.5 s."""
+        changed = self._gpu_states.changed
+        self._await_first_runs()
         while not self._halt.is_set():
             changed.clear()
             now = time.time()
             try:
-                for lane in self._lanes:
-                    if lane.inline:
-                        lane.run(now)
+                for runner in self._runners:
+                    if runner.inline:
+                        runner.run(now)
                 self.snapshot(now)
             except Exception as error:  # noqa: BLE001 - without this thread every page would become stale
                 self._log("no_page", why=f"{type(error).__name__}: {error}")
             changed.wait(1.5)
 
-    def _own(self, now: float) -> dict[str, list[Sample]]:
-        """The frame's samples: those of each collector by its name, those of the exporter under ""."""
-        own = {lane.name: list(lane.samples(now)) for lane in self._lanes}
-        view = self._board.view(now)
+    def _own_samples(self, now: float) -> dict[str, list[Sample]]:
+        """Return the metrics about each collector by collector name, and those about the exporter
+        under ""."""
+        own = {runner.name: list(runner.samples(now)) for runner in self._runners}
+        view = self._gpu_states.snapshot(now)
         for (group, code), count in sorted(view.errors.items()):
             name = f"gpu_{group}"
             sample = Sample("gpu_exporter_collector_errors_total", (name, code), count)
@@ -207,6 +216,6 @@ class PageBuilder:
         yield Sample("process_resident_memory_bytes", (), pages * size)
 
 
-def _told(own: dict[str, list[Sample]], names: Iterable[str]) -> Iterable[Sample]:
+def _samples_of(own: dict[str, list[Sample]], names: Iterable[str]) -> Iterable[Sample]:
     for name in (*names, ""):
         yield from own.get(name, ())

@@ -1,1 +1,1 @@
-"""The processes that read the GPUs, and the logic that assigns GPUs to them."""
+"""The worker processes that read the GPUs, and the logic that assigns GPUs to them."""

@@ -1,5 +1,8 @@
-"""The supervisor's handle of the event process: started while the GPUs are read, replaced when it ends or
-stops responding. There is at most one event process, even if the previous one cannot be killed."""
+"""Runs the event process, which waits for driver events, while the GPUs are read.
+
+The process is replaced when it ends or stops responding. There is at most one event process, even
+if the previous one cannot be killed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 
 def parse(line: bytes) -> GpuEvent | None:
-    """The event in a line; None when the line has none."""
+    """Parse a line of the event process; None if the line is no event."""
     words = line.decode(errors="replace").split()
     if len(words) != 4 or not (words[1].isascii() and words[1].isdigit()):
         return None
@@ -30,7 +33,11 @@ def parse(line: bytes) -> GpuEvent | None:
 
 
 class EventReader:
-    """`module` provides the events to the process. `log(event, **fields)` writes to the log."""
+    """The supervisor's handle of the event process.
+
+    `module` is the Python module that yields the driver events. `log(event, **fields)` writes to
+    the log.
+    """
 
     def __init__(self, fork_client: ForkClient, module: str, log: Callable[..., None]) -> None:
         self._fork_client = fork_client
@@ -49,24 +56,24 @@ class EventReader:
 
     @property
     def child(self) -> ChildHandle | None:
-        """The process to read from; None while there is none."""
+        """The event process; None while there is none or it is ending."""
         return None if self._ending else self._child
 
     @property
-    def gone(self) -> bool:
-        """Whether no process exists."""
+    def stopped(self) -> bool:
+        """Whether no event process exists."""
         return self._child is None
 
     def up(self, now: float) -> bool:
-        """Whether the process waits for events."""
+        """Return whether the process is waiting for events."""
         if self._child is None or self._ending:
             return False
         beat = self._child.beat()
         return beat.group is None and now - beat.at <= UP_WITHIN
 
     def step(self, now: float, wanted: bool) -> list[GpuEvent]:
-        """Keep one process running while it is wanted. Returns its events since the last step."""
-        events = self._listen() if self.child is not None else []
+        """Keep the process running while it is wanted. Returns the events since the last step."""
+        events = self._read_events() if self.child is not None else []
         child = self._child
         if child is None:
             if wanted and now >= self._start_at:
@@ -75,19 +82,19 @@ class EventReader:
                 )
                 self._started, self._ending = now, False
                 self._starts += 1
-        elif child.gone(now):
-            self._settle(now, expected=self._ending and not wanted)
+        elif child.poll(now):
+            self._child_ended(now, expected=self._ending and not wanted)
         elif not self._ending and (not wanted or child.ended or now - child.beat().at > SILENCE):
             self._ending = True
-            child.end()
+            child.terminate()
             if child.reap(0.02):
-                self._settle(now, expected=not wanted)
+                self._child_ended(now, expected=not wanted)
         return events
 
-    def again(self, now: float) -> None:
+    def restart(self, now: float) -> None:
         """Replace the process, because another driver was loaded."""
         if self.child is not None:
-            self.child.end()
+            self.child.terminate()
             self._ending, self._wait = True, RESTART_FIRST
             self._start_at = now
 
@@ -99,7 +106,7 @@ class EventReader:
             self._child.close()
             self._child = None
 
-    def _settle(self, now: float, *, expected: bool) -> None:
+    def _child_ended(self, now: float, *, expected: bool) -> None:
         assert self._child is not None  # noqa: S101 - the caller checks this
         self._child.close()
         self._child, self._ending = None, False
@@ -112,7 +119,7 @@ class EventReader:
         self._log("event_process_ended", retry_in=self._wait)
         self._wait = min(RESTART_CAP, self._wait * 2)
 
-    def _listen(self) -> list[GpuEvent]:
+    def _read_events(self) -> list[GpuEvent]:
         assert self._child is not None  # noqa: S101 - the caller checks this
         found: list[GpuEvent] = []
         for line in self._child.lines():

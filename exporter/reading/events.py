@@ -1,7 +1,8 @@
-"""The event process: waits for events of the driver, so that no other process blocks on them. It may hang
-and may be killed. It imports little, because it runs all the time.
+"""The event process: waits for driver events, so that no other process blocks on them.
 
-Arguments: PARENT HEARTBEAT MODULE, where MODULE has `events(log)`, a generator of GpuEvent that yields
+It may hang and may be killed. It imports few modules, because it runs all the time.
+
+Arguments: PARENT HEARTBEAT MODULE. MODULE has `events(log)`, a generator of GpuEvent that yields
 None at least once a second while there are no events.
 """
 
@@ -17,7 +18,7 @@ from exporter.sources.base import GpuEvent, SourceFailed
 
 
 def line(event: GpuEvent) -> bytes:
-    """An event as one line of space-separated words."""
+    """Format an event as one line of space-separated words."""
     words = (event.kind, str(event.code), event.uuid or "-", event.pci_bus_id or "-")
     return " ".join("".join(word.split()) for word in words).encode() + b"\n"
 

@@ -17,7 +17,7 @@ START_WITHIN = 15.0
 
 
 class ForkedProcess:
-    """A process forked by the fork server; the kernel reaps it."""
+    """A process that the fork server forked. The kernel reaps it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -29,7 +29,7 @@ class ForkedProcess:
             self._ended = error.errno == errno.ESRCH
 
     def ended(self) -> bool:
-        """Whether the process has ended."""
+        """Return whether the process has ended."""
         if not self._ended:
             if self._descriptor is not None:
                 self._ended = bool(select.select([self._descriptor], [], [], 0)[0])
@@ -38,7 +38,7 @@ class ForkedProcess:
         return self._ended
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end of the process; False when it still runs."""
+        """Wait until the process ends, at most `seconds`. Returns False if it still runs."""
         until = time.monotonic() + seconds
         while not self.ended() and (left := until - time.monotonic()) > 0:
             if self._descriptor is not None:
@@ -48,7 +48,7 @@ class ForkedProcess:
         return self.ended()
 
     def signal(self, number: int) -> bool:
-        """Send a signal; False when the process has ended."""
+        """Send a signal. Returns False if the process has ended."""
         try:
             if self._descriptor is not None:
                 signal.pidfd_send_signal(self._descriptor, number)
@@ -59,15 +59,18 @@ class ForkedProcess:
         return not self._ended
 
     def close(self) -> None:
-        """Release the process handle."""
+        """Close the process handle."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor, self._ended = None, True
 
 
 class ForkClient:
-    """The client of the fork server, which is started when needed and restarted when it has ended. Used by
-    one thread. When this thread ends, the kernel kills the fork server and all processes forked by it."""
+    """The client of the fork server. Starts the server when needed, and again after it ended.
+
+    Only one thread may use it. When this thread ends, the kernel kills the fork server and all
+    processes forked by it.
+    """
 
     def __init__(self, modules: list[str]) -> None:
         self._modules = modules
@@ -77,8 +80,10 @@ class ForkClient:
     def start(
         self, module: str, words: list[str], descriptors: tuple[int, int, int]
     ) -> ForkedProcess:
-        """Run `module.main` with these words in a new process. The descriptors are its input, output and
-        heartbeat. Raises OSError."""
+        """Run `module.main` with the arguments `words` in a new process. Raises OSError.
+
+        `descriptors` are its input, output and heartbeat.
+        """
         request = "\0".join((module, *words)).encode()
         try:
             control = self._ready()

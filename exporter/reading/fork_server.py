@@ -1,10 +1,10 @@
-"""The fork server for workers, probes and the event process. It never calls the driver.
+"""The fork server: forks workers, probes and the event process. It never calls the driver.
 
-It imports their modules once, so that a replacement process starts in milliseconds when a GPU hangs, and
-the processes share most of their memory. For each request on its socket (the words of a command line, and
-three descriptors: input, output, heartbeat) it forks, and replies with the id of the new process.
+It imports their modules once. So a replacement process starts in milliseconds when a GPU hangs, and
+the processes share most of their memory. A request on its socket has the words of a command line
+and three descriptors (input, output, heartbeat). The reply is the pid of the forked process.
 
-Arguments: PARENT SOCKET MODULE...; the first word of a request names one of the modules, and the new
+Arguments: PARENT SOCKET MODULE... The first word of a request names one of the modules. The new
 process runs `main(PARENT HEARTBEAT words)` of this module.
 """
 
@@ -24,7 +24,7 @@ MAX_REQUEST = 65_536
 
 
 def _become(name: str, words: list[str], descriptors: list[int], parent: int) -> NoReturn:
-    """Run the module in the new process."""
+    """Run the module's `main` in the forked process, then exit."""
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

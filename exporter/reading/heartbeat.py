@@ -1,7 +1,8 @@
-"""The heartbeat: a process records its current call and GPU in memory shared with the exporter.
+"""The heartbeat: a worker process records its current call and GPU in memory shared with the
+exporter.
 
-A hung process cannot report anything, so it records each call before it makes the call. The write takes a
-microsecond and wakes no other process. The supervisor reads the memory when necessary.
+A hung process cannot report anything, so it records each call before it makes the call. The write
+takes a microsecond and wakes no other process. The supervisor reads the memory when necessary.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ SIZE = _LAYOUT.size
 
 
 class Beat(NamedTuple):
-    """One reading of the heartbeat. Times are monotonic, so they are comparable between processes.
+    """The content of a heartbeat. Times are monotonic, so they are comparable between processes.
 
-    `calls` counts the updates; the latest was at `at`. `slot` is the GPU of the current call (None: all
-    GPUs), `group` the group being read (None: the process waits for its next round), `since` the time
-    at which the process started with this GPU.
+    `calls` counts the updates; `at` is the time of the latest. `slot` is the number of the GPU that
+    is being read (None: all GPUs). `group` is the group being read (None: the process waits for its
+    next round). `since` is when the process began to read this GPU.
     """
 
     calls: int
@@ -38,7 +39,7 @@ class Beat(NamedTuple):
 
 
 class Heartbeat:
-    """The writing end, in the process that reads the GPUs."""
+    """The heartbeat in the process that reads the GPUs; it writes to the shared memory."""
 
     def __init__(self, memory: mmap.mmap | bytearray) -> None:
         self._memory = memory
@@ -51,13 +52,14 @@ class Heartbeat:
 
     @classmethod
     def shared(cls, descriptor: int) -> Heartbeat:
-        """A heartbeat in the memory behind a file descriptor of the parent."""
+        """Create a heartbeat in the memory behind a file descriptor of the parent, and close the
+        descriptor."""
         heartbeat = cls(mmap.mmap(descriptor, SIZE))
         os.close(descriptor)
         return heartbeat
 
     def begin(self, slot: int | None, group: Group) -> None:
-        """The next calls read this group of this GPU."""
+        """Record that the next calls read this group of this GPU (None: all GPUs)."""
         number = _NO_SLOT if slot is None else slot
         turned = number != self._slot
         self._slot, self._group, self._slowest = number, _GROUPS.index(group), 0.0
@@ -67,20 +69,21 @@ class Heartbeat:
         self._write()
 
     def progress(self) -> None:
-        """A call returned, and the next one follows."""
+        """Record that a call has returned and the next one starts."""
         now = time.monotonic()
         self._slowest = max(self._slowest, now - self._at)
         self._at = now
         self._write()
 
     def idle(self) -> None:
-        """No calls are made until the next round."""
+        """Record that no calls are made until the next round."""
         self._slot, self._group = _NO_SLOT, _IDLE
         self._at = self._since = time.monotonic()
         self._write()
 
     def slowest(self) -> float:
-        """Seconds of the longest call since `begin`, including the call that has just returned."""
+        """Return the duration of the longest call since `begin`, in seconds. The current call
+        counts as returned."""
         self.progress()
         return self._slowest
 
@@ -92,7 +95,7 @@ class Heartbeat:
 
 
 class HeartbeatReader:
-    """The reading end: creates the shared memory and reads it."""
+    """The heartbeat in the supervisor: creates the shared memory and reads it."""
 
     def __init__(self) -> None:
         self.descriptor = os.memfd_create("heartbeat")
@@ -100,21 +103,22 @@ class HeartbeatReader:
         self._memory = mmap.mmap(self.descriptor, SIZE, prot=mmap.PROT_READ)
         self._started = time.monotonic()
 
-    def given(self) -> None:
-        """Close the descriptor after it was passed to the process."""
+    def close_descriptor(self) -> None:
+        """Close the descriptor after the process has received it."""
         os.close(self.descriptor)
 
-    def look(self) -> Beat:
-        """The current beat; a process without any beat counts as opening its source."""
+    def read(self) -> Beat:
+        """Return the current heartbeat. Before its first heartbeat, a process counts as connecting
+        to the driver."""
         return decode(self._memory[0:SIZE], self._started)
 
     def close(self) -> None:
-        """Unmap the memory."""
+        """Unmap the shared memory."""
         self._memory.close()
 
 
 def decode(raw: bytes, started: float) -> Beat:
-    """The beat in these bytes. `started` is when the process was started."""
+    """Decode a heartbeat. `started` is the monotonic time at which the process was started."""
     calls, since, at, slot, group = _LAYOUT.unpack(raw)
     if not calls:
         return Beat(0, started, started, None, "open")

@@ -1,4 +1,4 @@
-"""Independent signals of the kernel about the driver and the PCI bus, read without calling the driver."""
+"""Reads what the kernel says about the driver and the PCI bus, without calls of the driver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class KernelObservation:
-    """One observation. `driver` is the text of the driver's version file, empty while no driver is loaded."""
+    """One observation of the kernel. `driver` is the driver's version text, empty if no driver is
+    loaded."""
 
     driver: str
     gpus: tuple[str, ...]
@@ -17,7 +18,7 @@ class KernelObservation:
 
 
 def observe_kernel(procfs: Path, sysfs: Path) -> KernelObservation:
-    """The current observation; unreadable files count as absent."""
+    """Return the current observation. Unreadable files count as missing."""
     driver = procfs / "driver/nvidia"
     try:
         version = (driver / "version").read_text(errors="replace")[:4096]

@@ -1,4 +1,4 @@
-"""Decides whether a process that reads GPUs is late, and which GPU causes it. Pure functions."""
+"""Decides whether a worker process is late, and which GPU is the cause. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAST_CALL, FAST_GROUP = 0.4, 0.8
 
 
 class Liveness(StrEnum):
-    """The result of a check of a process."""
+    """The result of a liveness check of a worker process."""
 
     FINE = "fine"
     OVERDUE = "overdue"  # a call for one GPU is late
@@ -30,14 +30,17 @@ class Liveness(StrEnum):
 
 
 def deadline_of(group: Group, patient: bool) -> float:
-    """The deadline of a call of this group, in seconds."""
+    """Return the deadline of a call for this group, in seconds. `patient` is for GPUs known to be
+    slow."""
     deadline = DEADLINES.get(group, DEADLINE)
     return max(deadline, PATIENCE) if patient else deadline
 
 
 def check_liveness(beat: Beat, now: float, state: str, *, patient: bool) -> Liveness:
-    """Check a process by its heartbeat and its kernel state (R: running or waiting for a CPU; T: stopped by
-    a signal)."""
+    """Check a worker process by its heartbeat and its kernel state.
+
+    `state` is the state letter in /proc (R: running or waiting for a CPU; T: stopped by a signal).
+    """
     waited = now - beat.at
     if beat.group is None or state in ("T", "t"):
         return Liveness.SILENT if waited > SILENCE else Liveness.FINE
@@ -50,7 +53,7 @@ def check_liveness(beat: Beat, now: float, state: str, *, patient: bool) -> Live
 
 
 def next_check_at(beat: Beat, *, patient: bool) -> float:
-    """The earliest time at which `check_liveness` can find something."""
+    """Return the earliest monotonic time at which `check_liveness` can find a problem."""
     if beat.group is None:
         return beat.at + ROUND + DEADLINE
     late = beat.at + deadline_of(beat.group, patient)
@@ -60,6 +63,6 @@ def next_check_at(beat: Beat, *, patient: bool) -> float:
 
 
 def is_fast(message: Present | GroupReadings) -> bool:
-    """Whether a slow GPU was fast this time, clearly below the deadlines."""
+    """Return whether a GPU known to be slow responded clearly within the deadlines this time."""
     took = message.took if isinstance(message, GroupReadings) else 0.0
     return message.slowest < FAST_CALL and took < FAST_GROUP

@@ -1,7 +1,8 @@
-"""The messages from the processes that read the GPUs to the exporter: one JSON list of messages per line.
+"""The messages between the worker processes and the exporter.
 
-A process sends the messages of a round together, so that the exporter wakes once a second. In between, the
-heartbeat shows what the process does. The exporter sends orders to the process, one per line:
+A worker sends all messages of a round together, as one line with a JSON list, so the exporter wakes
+once a second. In between, the heartbeat shows what the worker does. The exporter sends commands,
+one per line:
 
     skip 3 *          do not read GPU 3          skip 3 links,mig    do not read these groups of GPU 3
     skip 3 -          read all groups of GPU 3   only 3,5            read only these GPUs from now on
@@ -22,20 +23,22 @@ NOTHING: frozenset[Group] = frozenset()
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The source is open."""
+    """The worker has connected to the source of GPU values."""
 
     source: str
 
 
 class Slots(msgspec.Struct, frozen=True, tag=True):
-    """An enumeration starts: the source's current GPU numbers, and the GPUs on the bus."""
+    """Begins an enumeration of the GPUs: the source's current GPU numbers, and the GPUs on the PCI
+    bus."""
 
     slots: tuple[int, ...]
     bus: tuple[BusGpu, ...] = ()
 
 
 class Devices(msgspec.Struct, frozen=True, tag=True):
-    """An enumeration is complete: GPUs that responded and GPUs skipped by order; all others are lost."""
+    """Ends an enumeration: the GPUs that responded, and the GPUs that the worker skips. All others
+    are lost."""
 
     found: tuple[Device, ...]
     left_out: tuple[int, ...]
@@ -43,7 +46,7 @@ class Devices(msgspec.Struct, frozen=True, tag=True):
 
 
 class Present(msgspec.Struct, frozen=True, tag=True):
-    """The GPU responded; `slowest` is the longest call in seconds."""
+    """The GPU responded. `slowest` is the duration of the longest call in seconds."""
 
     slot: int
     slowest: float = 0.0
@@ -56,10 +59,10 @@ class Lost(msgspec.Struct, frozen=True, tag=True):
 
 
 class GroupReadings(msgspec.Struct, frozen=True, tag=True):
-    """The readings of one group of one GPU, read at Unix time `at`, and the errors during the read.
+    """The readings of one group of one GPU at Unix time `at`, and the number of errors by code.
 
-    `slowest` is the longest call and `took` the sum of all calls, in seconds. `every` is the interval if
-    it is longer than usual because the GPU is slow (0: the usual interval).
+    `slowest` is the duration of the longest call and `took` that of all calls, in seconds. `every`
+    is the interval if it is longer than usual because the GPU is slow (0: the usual interval).
     """
 
     slot: int
@@ -73,7 +76,10 @@ class GroupReadings(msgspec.Struct, frozen=True, tag=True):
 
 
 class Answered(msgspec.Struct, frozen=True, tag=True):
-    """A probed target responded, possibly as lost. Without a group: the GPU as a whole."""
+    """A probed target responded, even if only to say that it is lost.
+
+    Without a group, the target is the whole GPU.
+    """
 
     slot: int
     group: Group | None
@@ -81,13 +87,13 @@ class Answered(msgspec.Struct, frozen=True, tag=True):
 
 
 class Round(msgspec.Struct, frozen=True, tag=True):
-    """One round over all GPUs is complete."""
+    """All GPUs have been read once."""
 
     at: float
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The source as a whole failed; `why` is the reason. The worker ends."""
+    """The source as a whole failed, with the reason `why`. The worker ends."""
 
     why: str
 
@@ -99,12 +105,12 @@ decode = msgspec.json.Decoder(list[Message]).decode
 
 
 def skip_text(skip: Skip) -> str:
-    """The skipped groups of a GPU in the notation of an order."""
+    """Format the skipped groups of a GPU as in a `skip` command."""
     return "*" if skip is None else ",".join(sorted(skip)) or "-"
 
 
 def parse_skip(text: str) -> Skip:
-    """The inverse of `skip_text`."""
+    """Parse the output of `skip_text`."""
     return (
         None
         if text == "*"
@@ -113,11 +119,11 @@ def parse_skip(text: str) -> Skip:
 
 
 def plan_text(plan: Mapping[int, Skip]) -> str:
-    """The skipped groups by GPU, as one word of a command line."""
+    """Format the skipped groups by GPU as one word of a command line."""
     return ";".join(f"{slot}={skip_text(skip)}" for slot, skip in sorted(plan.items()))
 
 
 def parse_plan(text: str) -> dict[int, Skip]:
-    """The inverse of `plan_text`."""
+    """Parse the output of `plan_text`."""
     pairs = (pair.partition("=") for pair in text.split(";") if pair)
     return {int(slot): parse_skip(skip) for slot, _, skip in pairs}

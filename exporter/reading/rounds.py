@@ -1,4 +1,5 @@
-"""Rounds over the GPUs, as a stream of messages: presence each second, other groups when they are due."""
+"""Reads all GPUs in rounds and yields messages: presence each second, other groups when they are
+due."""
 
 from __future__ import annotations
 
@@ -19,27 +20,30 @@ from exporter.reading.protocol import (
 )
 from exporter.sources.base import Device, Group, Source, SourceFailed, SourceLost
 
-LOOK_EVERY = 10.0
+ENUMERATE_EVERY = 10.0
 IDENTIFY_EVERY = 600.0
 # A lost GPU may only be visible again to a new connection. Reconnecting disturbs a failing driver, so the
 # worker reconnects after a quarter of the time for which the GPU has been lost, within limits.
 RECONNECT_MIN, RECONNECT_MAX = 2.0, 60.0
-OVERDUE = 0.8  # after a longer call, the worker waits for orders
-HEED = 1.0
+OVERDUE = 0.8  # after a longer call, the worker waits for commands
+COMMAND_WAIT = 1.0
 _SLACK = 0.05
 
 
 class ReadSchedule:
-    """Schedules the groups of each GPU. A group that takes long to read is read less often, so that it
-    takes at most half of the time."""
+    """Decides when each group of each GPU is read.
+
+    A group that takes long to read is read less often, so that reading takes at most half of the
+    time.
+    """
 
     def __init__(self, every: Mapping[Group, float]) -> None:
         self._every = dict(every)
         self._last: dict[tuple[int, Group], float] = {}
         self._stretched: dict[tuple[int, Group], float] = {}
 
-    def take(self, slot: int, group: Group, now: float) -> bool:
-        """Whether the group is due now; if so, it is marked as read."""
+    def take_due(self, slot: int, group: Group, now: float) -> bool:
+        """Return whether the group is due now. A due group is then recorded as read."""
         key = (slot, group)
         every = max(self._every[group], self._stretched.get(key, 0.0))
         last = self._last.get(key)
@@ -48,16 +52,17 @@ class ReadSchedule:
         self._last[key] = now
         return True
 
-    def took(self, slot: int, group: Group, seconds: float) -> float:
-        """Record the duration of a read. Returns the new interval if it is longer than usual, else 0."""
+    def record_duration(self, slot: int, group: Group, seconds: float) -> float:
+        """Record the duration of a read. Returns the new interval if it is longer than usual, else
+        0."""
         if 2 * seconds <= self._every[group]:
             self._stretched.pop((slot, group), None)
             return 0.0
         self._stretched[slot, group] = 2 * seconds
         return round(2 * seconds, 3)
 
-    def forget(self, slot: int | None = None, group: Group | None = None) -> None:
-        """Make this group (None: all) of this GPU (None: all) due in the next round."""
+    def make_due(self, slot: int | None = None, group: Group | None = None) -> None:
+        """Make this group (None: all groups) of this GPU (None: all GPUs) due in the next round."""
         self._last = {
             key: at
             for key, at in self._last.items()
@@ -65,21 +70,22 @@ class ReadSchedule:
         }
 
 
-def reconnect_after(gone_for: float) -> float:
-    """Seconds between two connections while a GPU has been lost for `gone_for` seconds."""
-    return min(RECONNECT_MAX, max(RECONNECT_MIN, gone_for / 4))
+def reconnect_interval(lost_for: float) -> float:
+    """Return the seconds between two reconnects while a GPU has been lost for `lost_for` seconds."""
+    return min(RECONNECT_MAX, max(RECONNECT_MIN, lost_for / 4))
 
 
-def _heed(_seconds: float) -> None:
+def _no_commands(_seconds: float) -> None:
     return None
 
 
 class Rounds:
-    """One worker's rounds. `left_out` and `only` have the meaning of the orders, and are valid for a source
-    with `count` GPUs: with another count, the numbers mean other GPUs, and nothing is skipped. `known` is
-    the number of GPUs in the inventory of this node.
+    """Reads the GPUs of one worker in rounds.
 
-    `heed(seconds)` is called between two GPUs, so that orders can change the round.
+    `left_out` has the groups to skip by GPU, and `only` the GPUs to read (None: all). Both are
+    valid for a source with `count` GPUs. With another count, the numbers mean other GPUs, and
+    nothing is skipped. `known` is the number of GPUs in the inventory of this node.
+    `take_commands(seconds)` is called between two GPUs, so that commands can change the round.
     """
 
     def __init__(
@@ -98,20 +104,20 @@ class Rounds:
         self._only = only
         self._count = count
         self._heartbeat = heartbeat or Heartbeat(bytearray(SIZE))
-        self._most = known
-        self.heed: Callable[[float], None] = _heed
+        self._most_gpus = known
+        self.take_commands: Callable[[float], None] = _no_commands
         self._groups = tuple(every)
-        self._due = ReadSchedule(every)
+        self._schedule = ReadSchedule(every)
         self._devices: dict[int, Device] = {}
         self._slots: tuple[int, ...] = ()
         self._lost: set[int] = set()
-        self._gone_since: float | None = None
+        self._lost_since: float | None = None
         self._reconnected = float("-inf")
-        self._looked = self._identified = float("-inf")
-        self._began = 0.0
+        self._enumerated = self._identified = float("-inf")
+        self._round_began = 0.0
 
-    def order(self, text: str) -> None:
-        """Apply an order of the parent."""
+    def apply_command(self, text: str) -> None:
+        """Apply a command of the exporter."""
         word, _, rest = text.partition(" ")
         if word == "skip":
             slot, _, what = rest.partition(" ")
@@ -119,53 +125,61 @@ class Rounds:
         elif word == "only":
             self._only = frozenset(map(int, rest.split(",")))
         elif word == "look":
-            self._looked = self._identified = self._reconnected = float("-inf")
-            self._gone_since = self._gone_since or 0.0
+            self._enumerated = self._identified = self._reconnected = float("-inf")
+            self._lost_since = self._lost_since or 0.0
         elif word == "read":
             for group in self._groups:
                 if group == rest:
-                    self._due.forget(group=group)
+                    self._schedule.make_due(group=group)
 
     def _skip(self, slot: int, what: str) -> None:
         skip = None if what == "*" else frozenset(g for g in self._groups if g in what.split(","))
         if slot not in self._devices:
-            self._looked = float("-inf")
+            self._enumerated = float("-inf")
         if skip == NOTHING:
             self._left_out.pop(slot, None)
         else:
             self._left_out[slot] = skip
 
-    def asks(self, slot: int) -> bool:
-        """Whether this GPU is read at all."""
+    def reads(self, slot: int) -> bool:
+        """Return whether this worker reads this GPU."""
         if self._only is not None and slot not in self._only:
             return False
         return self._left_out.get(slot, NOTHING) is not None
 
     def once(self, now: float, at: float | None = None) -> Iterator[Message]:
-        """One round at monotonic time `now`, Unix time `at`. Raises SourceFailed."""
+        """Read all GPUs once, and yield the messages. Raises SourceFailed.
+
+        `now` is the monotonic time and `at` the Unix time of the round.
+        """
         at = now if at is None else at
         self._heartbeat.begin(None, "open")
-        self._began = time.monotonic()
+        self._round_began = time.monotonic()
         changed = self._source.slots() != self._slots
         reconnect = self._reconnect_due(now)
-        if changed or reconnect or now - self._looked >= LOOK_EVERY - _SLACK or self._back():
-            yield from self._look(now, changed, reconnect)
+        if (
+            changed
+            or reconnect
+            or now - self._enumerated >= ENUMERATE_EVERY - _SLACK
+            or self._lost_gpu_is_back()
+        ):
+            yield from self._enumerate(now, changed, reconnect)
         for slot in sorted(self._devices):
-            yield from self._visit(slot, now, at, self._presence)
+            yield from self._read_gpu(slot, now, at, self._presence)
         for slot in sorted(self._devices):
             if slot not in self._lost:
-                yield from self._visit(slot, now, at, self._read)
+                yield from self._read_gpu(slot, now, at, self._read)
         yield Round(at)
 
-    def _visit(
+    def _read_gpu(
         self,
         slot: int,
         now: float,
         at: float,
         what: Callable[[int, float, float], Iterator[Message]],
     ) -> Iterator[Message]:
-        self.heed(0.0)
-        if not self.asks(slot):
+        self.take_commands(0.0)
+        if not self.reads(slot):
             return
         slowest = 0.0
         try:
@@ -174,24 +188,24 @@ class Rounds:
                 yield message
         except SourceLost:
             self._lost.add(slot)
-            self._due.forget(slot)
+            self._schedule.make_due(slot)
             yield Lost(slot)
         if slowest >= OVERDUE and self._only is None:
-            self.heed(HEED)
+            self.take_commands(COMMAND_WAIT)
 
     def _presence(self, slot: int, now: float, at: float) -> Iterator[Message]:
         self._heartbeat.begin(slot, "presence")
         self._source.presence(slot)
         if slot in self._lost:
             self._lost.discard(slot)
-            self._due.forget(slot)
+            self._schedule.make_due(slot)
         yield Present(slot, round(self._heartbeat.slowest(), 3))
 
     def _read(self, slot: int, now: float, at: float) -> Iterator[Message]:
-        source, due = self._source, self._due
+        source, schedule = self._source, self._schedule
         for group in self._groups:
             skip = self._left_out.get(slot, NOTHING)
-            if skip is None or group in skip or not due.take(slot, group, now):
+            if skip is None or group in skip or not schedule.take_due(slot, group, now):
                 continue
             self._heartbeat.begin(slot, group)
             began = time.monotonic()
@@ -204,14 +218,14 @@ class Rounds:
             slowest = round(self._heartbeat.slowest(), 3)
             done = time.monotonic()
             took = round(done - began, 3)
-            every = due.took(slot, group, took)
-            read_at = at + done - self._began
+            every = schedule.record_duration(slot, group, took)
+            read_at = at + done - self._round_began
             yield GroupReadings(slot, group, read_at, readings, errors, slowest, took, every)
 
-    def _back(self) -> bool:
-        """Whether a lost GPU without an identity can be identified again."""
+    def _lost_gpu_is_back(self) -> bool:
+        """Return whether a lost GPU that was never identified can be identified now."""
         for slot in sorted(self._lost - set(self._devices)):
-            if not self.asks(slot):
+            if not self.reads(slot):
                 continue
             self._heartbeat.begin(slot, "identify")
             try:
@@ -221,43 +235,43 @@ class Rounds:
             return True
         return False
 
-    def _look(self, now: float, changed: bool, reconnect: bool) -> Iterator[Message]:
+    def _enumerate(self, now: float, changed: bool, reconnect: bool) -> Iterator[Message]:
         source = self._source
         self._heartbeat.begin(None, "open")
-        anew = changed or reconnect or now - self._identified >= IDENTIFY_EVERY - _SLACK
+        identify_all = changed or reconnect or now - self._identified >= IDENTIFY_EVERY - _SLACK
         if reconnect:
             self._reconnected = now
             source.refresh()
         slots, bus = source.slots(), source.bus()
-        self._looked = now
+        self._enumerated = now
         if self._count and len(slots) != self._count:
             if self._only is not None:
                 raise SourceFailed("the driver has renumbered its GPUs")
             self._left_out.clear()
         self._count, self._slots = len(slots), slots
         yield Slots(slots, bus)
-        if anew:
+        if identify_all:
             self._devices, self._identified = {}, now
         self._identify()
         self._lost &= set(slots)
-        self._most = max(self._most, len(slots))
-        if not self._lost and len(slots) >= max(self._most, len(bus)):
-            self._gone_since = None
-        elif self._gone_since is None:
-            self._gone_since = self._reconnected = now
-        left_out = tuple(slot for slot in slots if not self.asks(slot))
+        self._most_gpus = max(self._most_gpus, len(slots))
+        if not self._lost and len(slots) >= max(self._most_gpus, len(bus)):
+            self._lost_since = None
+        elif self._lost_since is None:
+            self._lost_since = self._reconnected = now
+        left_out = tuple(slot for slot in slots if not self.reads(slot))
         yield Devices(tuple(self._devices[slot] for slot in sorted(self._devices)), left_out, bus)
 
     def _reconnect_due(self, now: float) -> bool:
-        gone = self._gone_since
-        return gone is not None and now - self._reconnected >= reconnect_after(now - gone)
+        since = self._lost_since
+        return since is not None and now - self._reconnected >= reconnect_interval(now - since)
 
     def _identify(self) -> None:
         for slot in self._slots:
             if slot in self._devices and slot not in self._lost:
                 continue
-            self.heed(0.0)
-            if not self.asks(slot):
+            self.take_commands(0.0)
+            if not self.reads(slot):
                 continue
             self._heartbeat.begin(slot, "identify")
             try:

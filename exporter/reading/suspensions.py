@@ -1,4 +1,4 @@
-"""Suspensions: GPUs, and groups of readings, that are not read because a call for them hung."""
+"""Suspensions: GPUs, and groups of readings, that are not read because a driver call for them hung."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class _Suspension:
 
 
 class Suspensions:
-    """The current suspensions and their retry times. A suspension without a group covers the whole GPU."""
+    """The current suspensions and their retry times. A suspension without a group is for the whole
+    GPU."""
 
     def __init__(self) -> None:
         self._suspensions: dict[Target, _Suspension] = {}
@@ -36,11 +37,12 @@ class Suspensions:
         return target in self._suspensions
 
     def targets(self) -> list[Target]:
-        """All suspensions, in a fixed order."""
+        """Return all suspended targets, sorted."""
         return sorted(self._suspensions, key=lambda target: (target[0], target[1] or ""))
 
     def add(self, slot: int, group: Group | None, now: float) -> Target:
-        """Add a suspension: of the whole GPU when a call for its presence or identity hung, else of the group."""
+        """Suspend a group, or the whole GPU if a call for its presence or identity hung. Returns
+        the target."""
         whole = group is None or group in WHOLE
         if whole:
             for target in [target for target in self._suspensions if target[0] == slot]:
@@ -50,23 +52,27 @@ class Suspensions:
         return target
 
     def due(self, now: float) -> list[Target]:
-        """The suspensions to retry now."""
+        """Return the targets to retry now."""
         return [target for target in self.targets() if now >= self._suspensions[target].retry_at]
 
     def next_at(self) -> float:
-        """The time of the next retry."""
+        """Return the monotonic time of the next retry, infinity if there is none."""
         return min(
             (suspension.retry_at for suspension in self._suspensions.values()), default=float("inf")
         )
 
-    def asked(self, targets: Iterable[Target]) -> None:
-        """A retry is in progress: these suspensions are not due until it ends."""
+    def mark_retrying(self, targets: Iterable[Target]) -> None:
+        """Record that a retry of these targets has started. They are not due until it ends."""
         for target in targets:
             if target in self._suspensions:
                 self._suspensions[target].retry_at = float("inf")
 
-    def silent(self, targets: Iterable[Target], now: float, stuck: bool) -> None:
-        """The retry got no response: retry again after a longer wait."""
+    def record_no_response(self, targets: Iterable[Target], now: float, stuck: bool) -> None:
+        """Record that these targets did not respond to a retry, and schedule the next retry after a
+        longer wait.
+
+        If a process is `stuck` in the kernel, the wait is longer still.
+        """
         for target in targets:
             suspension = self._suspensions.get(target)
             if suspension is None:
@@ -77,12 +83,13 @@ class Suspensions:
                 suspension.wait = min(RETRY_CAP, suspension.wait * 2)
             suspension.retry_at = now + suspension.wait
 
-    def answered(self, target: Target) -> bool:
-        """The target responded: remove its suspension. Returns whether there was one."""
+    def remove(self, target: Target) -> bool:
+        """Remove the suspension of a target that responded. Returns whether it was suspended."""
         return self._suspensions.pop(target, None) is not None
 
-    def hurry(self, now: float) -> None:
-        """Retry all suspended targets now, because something changed."""
+    def retry_now(self, now: float) -> None:
+        """Make all suspended targets due now. Called when the driver, the bus or a stuck process
+        changed."""
         for suspension in self._suspensions.values():
             suspension.retry_at = min(suspension.retry_at, now)
 
@@ -91,12 +98,12 @@ class Suspensions:
         self._suspensions.clear()
 
     def plan(self) -> dict[int, Skip]:
-        """The groups to skip, by GPU."""
+        """Return the groups to skip, by GPU."""
         return skips_by_gpu(self._suspensions)
 
 
 def skips_by_gpu(targets: Iterable[Target]) -> dict[int, Skip]:
-    """The targets as groups by GPU."""
+    """Convert targets to groups by GPU."""
     plan: dict[int, Skip] = {}
     for slot, group in targets:
         groups = plan.get(slot, NOTHING)

@@ -1,7 +1,7 @@
-"""The worker process: only workers and probes read the GPUs. A worker may hang and may be killed.
+"""The worker process. Only workers and probes read the GPUs. A worker may hang and may be killed.
 
-It has no Python signal handlers, because they would never run inside a hung call. It ends when its parent
-ends (PDEATHSIG, or the end of its input).
+It has no Python signal handlers, because they would never run during a hung call. It ends when its
+parent ends (PDEATHSIG, or the end of its input).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FLUSH_EVERY = 0.3  # the messages of a long round are sent in parts
 
 
 def open_source(arguments: list[str], progress: Progress) -> Source:
-    """The source on the command line: `nvml PROCFS SYSFS` or `simulated ROOT NODE`."""
+    """Return the source for these arguments: `nvml PROCFS SYSFS` or `simulated ROOT NODE`."""
     if arguments[0] == "nvml":
         from exporter.sources.nvml import NvmlSource
 
@@ -35,20 +35,20 @@ def open_source(arguments: list[str], progress: Progress) -> Source:
 
 
 def parse_intervals(text: str) -> dict[Group, float]:
-    """Groups and seconds of `load=5,health=10`."""
+    """Parse intervals such as `load=5,health=10`: seconds by group."""
     given = dict(pair.split("=") for pair in text.split(",") if pair)
     return {group: float(given[group]) for group in READ_GROUPS if group in given}
 
 
 class MessageBatch:
-    """Collects messages to send them together."""
+    """Collects messages and sends them together."""
 
     def __init__(self) -> None:
         self._waiting: list[Message] = []
         self._sent_at = time.monotonic()
 
     def put(self, message: Message) -> None:
-        """Add a message; sends immediately when the last flush was a while ago."""
+        """Add a message. Sends the batch if the last flush was a while ago."""
         self._waiting.append(message)
         if isinstance(message, Slots) or time.monotonic() - self._sent_at > FLUSH_EVERY:
             self.flush()
@@ -61,59 +61,60 @@ class MessageBatch:
         self._sent_at = time.monotonic()
 
     def begin(self) -> None:
-        """Restart the flush interval at the start of a round."""
+        """Start the flush interval again, at the start of a round."""
         self._sent_at = time.monotonic()
 
 
-def repeat(rounds: Rounds, outbox: MessageBatch, heartbeat: Heartbeat) -> None:
-    """Run one round per second, and apply orders. Raises SourceFailed."""
+def repeat(rounds: Rounds, batch: MessageBatch, heartbeat: Heartbeat) -> None:
+    """Run one round per second and apply commands. Raises SourceFailed."""
 
-    def heed(wait: float) -> None:
+    def take_commands(wait: float) -> None:
         if wait:
-            outbox.flush()
+            batch.flush()
             heartbeat.idle()
-        for order in read_commands(wait):
-            rounds.order(order)
+        for command in read_commands(wait):
+            rounds.apply_command(command)
 
-    rounds.heed = heed
+    rounds.take_commands = take_commands
     due = time.monotonic()
     while True:
-        outbox.begin()
+        batch.begin()
         for message in rounds.once(time.monotonic(), time.time()):
-            outbox.put(message)
+            batch.put(message)
         heartbeat.idle()
-        outbox.flush()
+        batch.flush()
         due = max(due + PRESENCE_EVERY, time.monotonic())
         while (left := due - time.monotonic()) > 0:
-            told = read_commands(left)
-            for order in told:
-                rounds.order(order)
-            if told:
+            commands = read_commands(left)
+            for command in commands:
+                rounds.apply_command(command)
+            if commands:
                 due = time.monotonic()  # apply the change immediately
 
 
 def main(arguments: list[str]) -> int:
-    """PARENT HEARTBEAT MODE PLAN COUNTS EVERY SOURCE...
+    """Run the worker with the arguments PARENT HEARTBEAT MODE PLAN COUNTS EVERY SOURCE...
 
-    HEARTBEAT is a file descriptor. MODE is `rounds` (PLAN lists what to skip), `only:3,5` (only these
-    GPUs) or `probe` (PLAN lists what to read). COUNTS are the number of GPUs for which PLAN is valid and
-    the number of GPUs in the inventory. EVERY lists the groups and their intervals: `load=5,health=10`.
+    HEARTBEAT is a file descriptor. MODE is `rounds` (PLAN lists what to skip), `only:3,5` (only
+    these GPUs) or `probe` (PLAN lists what to read). COUNTS are the number of GPUs for which PLAN
+    is valid and the number of GPUs in the inventory. EVERY lists the groups and their intervals:
+    `load=5,health=10`.
     """
     parent, descriptor, mode, plan, counts, every, *source_arguments = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     die_with_parent(int(parent))
-    heartbeat, outbox, timer = Heartbeat.shared(int(descriptor)), MessageBatch(), Timer()
+    heartbeat, batch, timer = Heartbeat.shared(int(descriptor)), MessageBatch(), Timer()
     heartbeat.begin(None, "open")
-    asked = parse_plan(plan)
+    parsed_plan = parse_plan(plan)
     try:
         probing = mode == "probe"
         source = open_source(source_arguments, timer.progress if probing else heartbeat.progress)
         source.open()
-        outbox.put(Hello(source.name))
-        outbox.flush()
+        batch.put(Hello(source.name))
+        batch.flush()
         if probing:
             heartbeat.idle()
-            Probe(source, timer, targets(asked)).run(
+            Probe(source, timer, targets(parsed_plan)).run(
                 lambda message: write_to_parent(encode([message]) + b"\n")
             )
             return 0
@@ -121,22 +122,22 @@ def main(arguments: list[str]) -> int:
         count, known = map(int, counts.split(","))
         rounds = Rounds(
             source,
-            asked,
+            parsed_plan,
             parse_intervals(every),
             only=only,
             count=count,
             known=known,
             heartbeat=heartbeat,
         )
-        repeat(rounds, outbox, heartbeat)
+        repeat(rounds, batch, heartbeat)
     except (SourceFailed, ImportError) as error:
-        outbox.put(Failed(str(error)))
-        outbox.flush()
+        batch.put(Failed(str(error)))
+        batch.flush()
     return 1
 
 
 def targets(plan: Mapping[int, frozenset[Group] | None]) -> list[Target]:
-    """The targets of a probe: whole GPUs, and groups of GPUs."""
+    """Return the targets of a probe: whole GPUs, and groups of GPUs."""
     return [
         (slot, group)
         for slot, groups in plan.items()

@@ -1,4 +1,4 @@
-"""The supervisor's handle of a process that reads GPUs: start, read messages, send orders, end, reap."""
+"""Handles of child processes for the supervisor: start, read messages, send commands, end, reap."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ GRACE = 2.0
 
 
 class ChildHandle:
-    """A child process with a heartbeat. Used by one thread."""
+    """A child process with a heartbeat. Only one thread may use it."""
 
     def __init__(self, fork_client: ForkClient, module: str, words: list[str]) -> None:
         self._heartbeat = HeartbeatReader()
-        theirs_in, self._orders = os.pipe()
+        theirs_in, self._commands = os.pipe()
         self._output, theirs_out = os.pipe()
         try:
             given = (theirs_in, theirs_out, self._heartbeat.descriptor)
             self._process = fork_client.start(module, words, given)
         except OSError:
-            os.close(self._orders)
+            os.close(self._commands)
             os.close(self._output)
             self._heartbeat.close()
             raise
         finally:
             os.close(theirs_in)
             os.close(theirs_out)
-            self._heartbeat.given()
+            self._heartbeat.close_descriptor()
         os.set_blocking(self._output, False)
-        os.set_blocking(self._orders, False)
+        os.set_blocking(self._commands, False)
         self._buffer = b""
-        self._told_to_end: float | None = None
+        self._terminated: float | None = None
         self._killed: float | None = None
         self.ended = self.closed = False
 
@@ -48,15 +48,15 @@ class ChildHandle:
         return self._process.pid
 
     def fileno(self) -> int:
-        """For selectors."""
+        """Return the descriptor of the output, so that the handle can be used in a selector."""
         return self._output
 
     def beat(self) -> Beat:
-        """The current heartbeat."""
-        return self._heartbeat.look()
+        """Return the current heartbeat."""
+        return self._heartbeat.read()
 
     def lines(self) -> list[bytes]:
-        """The complete lines that have arrived; sets `ended` at the end of the output."""
+        """Return the complete lines that have arrived. Sets `ended` at the end of the output."""
         while True:
             try:
                 data = os.read(self._output, 262_144)
@@ -70,24 +70,26 @@ class ChildHandle:
         self.ended |= len(self._buffer) > _MAX_BATCH
         return lines
 
-    def order(self, text: str) -> None:
-        """Send an order. A process that does not read its orders any more is replaced soon."""
+    def send_command(self, text: str) -> None:
+        """Send a command. A process that no longer reads commands is replaced soon, so errors are
+        ignored."""
         try:
-            os.write(self._orders, text.encode() + b"\n")
+            os.write(self._commands, text.encode() + b"\n")
         except OSError:
-            pass  # the process has ended or hangs: its replacement starts with the order applied
+            pass  # the process has ended or hangs: its replacement starts with the command applied
 
     def state(self) -> str:
-        """The state letter in /proc; empty when the process does not exist."""
+        """Return the state letter in /proc, empty if the process does not exist."""
         try:
             stat = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:
             return ""
         return stat.rpartition(")")[2].split()[0]
 
-    def end(self) -> None:
-        """Send SIGTERM. The process has default signal handlers, so this also ends a user-space hang."""
-        self._told_to_end = time.monotonic()
+    def terminate(self) -> None:
+        """Send SIGTERM. The process has default signal handlers, so this also ends a hang in user
+        space."""
+        self._terminated = time.monotonic()
         self._process.signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -95,38 +97,38 @@ class ChildHandle:
         self._killed = time.monotonic()
         self._process.signal(signal.SIGKILL)
 
-    def gone(self, now: float) -> bool:
-        """Whether the process has ended. After `end`, a process that still runs is killed after a grace
-        period."""
+    def poll(self, now: float) -> bool:
+        """Return whether the process has ended. Sends SIGKILL if it still runs GRACE seconds after
+        `terminate`."""
         if self._process.ended():
             return True
-        if self._killed is None and self._told_to_end is not None:
-            self._insist(now - self._told_to_end)
+        if self._killed is None and self._terminated is not None:
+            self._kill_after_grace(now - self._terminated)
         return False
 
-    def _insist(self, waited: float) -> None:
+    def _kill_after_grace(self, waited: float) -> None:
         if waited > GRACE:
             self.kill()
 
     def stuck(self, now: float) -> bool:
-        """Whether the process survived SIGKILL, because it is stuck in the kernel."""
+        """Return whether the process survived SIGKILL, because it is stuck in the kernel."""
         return self._killed is not None and now - self._killed > GRACE / 2
 
     def reap(self, wait: float) -> bool:
-        """Wait for the end of the process; False when it still runs."""
+        """Wait until the process ends, at most `wait` seconds. Returns False if it still runs."""
         return self._process.wait(wait)
 
     def close(self) -> None:
         """Close the pipes and the heartbeat."""
         self.closed = True
         os.close(self._output)
-        os.close(self._orders)
+        os.close(self._commands)
         self._heartbeat.close()
         self._process.close()
 
 
 class WorkerHandle(ChildHandle):
-    """A worker and its messages. The arguments are those of worker.main."""
+    """A worker process and its messages. The arguments are those of worker.main."""
 
     def __init__(
         self,
@@ -143,7 +145,7 @@ class WorkerHandle(ChildHandle):
         )
 
     def messages(self) -> list[Message]:
-        """The messages that have arrived. An invalid line sets `ended`."""
+        """Return the messages that have arrived. An invalid line sets `ended`."""
         found: list[Message] = []
         try:
             for line in self.lines():

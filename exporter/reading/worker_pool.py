@@ -1,9 +1,11 @@
-"""Assigns the GPUs to processes by the observed state of the processes. Pure; the supervisor acts.
+"""Assigns GPUs to worker processes by the observed state of the processes. Pure; the supervisor
+acts.
 
-One common worker reads all GPUs. If its call for a GPU is overdue, the worker becomes the suspect of this GPU, and a
-new common worker reads the other GPUs. If the call returns in time, the GPU is slow, and this worker becomes its solo
-worker. If not, the suspect is ended, and the GPU or group is suspended (see suspensions) and retried by a probe. When two GPUs
-hang almost at the same time, a probe checks all others."""
+One common worker reads all GPUs. A worker with an overdue call becomes the suspect of this GPU, and
+a new common worker reads the others. If the call returns in time, the suspect becomes the solo
+worker of this slow GPU. Otherwise it is ended, and a probe retries the suspended GPU or group. If
+two GPUs hang almost at once, a probe checks all others.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +45,14 @@ PROBE_LIFE, PROBE_MIN = 30.0, 5.0
 
 
 class WorkerPool:
-    """All processes that read GPUs, and the suspensions. `failure` is the reason why no GPU is read, or empty."""
+    """All processes that read GPUs. `failure` is the reason why no GPU is read, or empty."""
 
     def __init__(self) -> None:
         self.workers: dict[int, PoolWorker] = {}
         self.suspensions = Suspensions()
         self.failure = "no data has been read yet"
         self.restarts = 0
-        self._out: list[Action] = []
+        self._actions: list[Action] = []
         self._next = 0
         self._slots: tuple[int, ...] = ()
         self._start_at = 0.0
@@ -58,22 +60,23 @@ class WorkerPool:
         self._failing_since: float | None = None
         self._blamed_at, self._blamed_slot = float("-inf"), -1
         self._failure: tuple[float, str] | None = None
-        self._said = ""
+        self._logged = ""
 
     def step(self, now: float, seen: Mapping[int, WorkerState], abandoned: int) -> list[Action]:
-        """The actions at monotonic time `now`."""
+        """Check all processes at monotonic time `now`. Returns the actions. `abandoned` counts
+        stuck processes."""
         for worker in list(self.workers.values()):
             state = seen.get(worker.number)
             if state is not None and worker.number in self.workers:
-                self._judge(worker, state, now, abandoned)
+                self._check(worker, state, now, abandoned)
         self._probe(now, abandoned)
-        self._serve(now, abandoned)
+        self._keep_common(now, abandoned)
         if self._failure is not None and now >= self._failure[0]:
             self.failure = self._failure[1]
-        return self._take()
+        return self._take_actions()
 
-    def heard(self, number: int, message: Message, now: float) -> list[Action]:
-        """Apply a message of a process."""
+    def handle_message(self, number: int, message: Message, now: float) -> list[Action]:
+        """Process a message of a worker, and return the actions."""
         worker = self.workers.get(number)
         if worker is None:
             return []
@@ -82,61 +85,64 @@ class WorkerPool:
         elif isinstance(message, Failed):
             worker.failure = message.why
         elif isinstance(message, Slots):
-            self._numbered(worker, message)
+            self._handle_slots(worker, message)
         elif isinstance(message, Answered):
-            self._answered(worker, message, now)
+            self._handle_answer(worker, message, now)
         elif worker.role is WorkerRole.COMMON and isinstance(message, Round):
-            self.failure, self._said, self._failure = "", "", None
+            self.failure, self._logged, self._failure = "", "", None
             self._wait, self._failing_since = RESTART_FIRST, None
         elif worker.role is WorkerRole.SOLO:
             worker.record_speed(message)
-        return self._take()
+        return self._take_actions()
 
     def restart(self, now: float, why: str) -> list[Action]:
-        """Restart all processes immediately and without suspensions, because another driver was loaded."""
+        """End all processes and suspensions and restart without delay, because another driver was
+        loaded."""
         ended = self.halt()
         self.restarts += 1
         self._start_at, self._wait, self._failing_since = now, RESTART_FIRST, None
-        self._say("reader_restarted", why=why)
-        return [*ended, *self._take()]
+        self._log("reader_restarted", why=why)
+        return [*ended, *self._take_actions()]
 
     def halt(self) -> list[Action]:
-        """End all processes and remove all suspensions."""
+        """End all processes and remove all suspensions. Returns the actions."""
         for worker in list(self.workers.values()):
             self._end(worker)
         self.suspensions.clear()
         self._slots = ()
-        return self._take()
+        return self._take_actions()
 
-    def hurry(self, now: float) -> None:
-        """Retry immediately, because something changed."""
+    def retry_now(self, now: float) -> None:
+        """Retry now. Called when the driver, the bus or a stuck process changed."""
         self._start_at = min(self._start_at, now)
-        self.suspensions.hurry(now)
+        self.suspensions.retry_now(now)
 
     def slow(self) -> frozenset[int]:
-        """The GPUs with a solo worker."""
+        """Return the GPUs with a solo worker."""
         return frozenset().union(*(worker.slots for worker in self._of(WorkerRole.SOLO)))
 
     def left_out(self) -> list[Target]:
-        """The GPUs (without a group) and the groups that are not read now."""
+        """Return the targets that are not read now: GPUs (without a group), and groups of GPUs."""
         suspects = [
             (slot, None) for worker in self._of(WorkerRole.SUSPECT) for slot in sorted(worker.slots)
         ]
         return [*suspects, *(t for t in self.suspensions.targets() if (t[0], None) not in suspects)]
 
     def common(self) -> PoolWorker | None:
-        """The worker that reads all healthy GPUs."""
+        """Return the worker that reads all healthy GPUs; None if there is none."""
         return next(iter(self._of(WorkerRole.COMMON)), None)
 
     def wake_at(self, now: float, seen: Mapping[int, WorkerState]) -> float:
-        """The time at which the next step is due, unless a message arrives earlier."""
+        """Return the monotonic time at which the next step is due, if no message arrives earlier."""
         at = min(now + 1.0, self.suspensions.next_at())
         if self.common() is None:
             at = min(at, self._start_at if self._start_at > now else now + 0.1)
         for worker in self.workers.values():
             if worker.role is WorkerRole.COMMON and worker.number in seen:
-                # A due time in the past was already judged: the process waits for a CPU or is stopped.
-                due = next_check_at(self._hurried(seen[worker.number].beat, now), patient=False)
+                # A due time in the past was already checked: the process waits for a CPU or is stopped.
+                due = next_check_at(
+                    self._with_short_deadline(seen[worker.number].beat, now), patient=False
+                )
                 at = min(at, due if due > now else now + 0.2)
             elif worker.role is WorkerRole.SUSPECT or worker.triage:
                 at = min(at, now + 0.1)
@@ -144,59 +150,59 @@ class WorkerPool:
                 at = min(at, now + 0.3)
         return max(at, now + 0.01)
 
-    # Observations of each process
-
-    def _judge(self, worker: PoolWorker, seen: WorkerState, now: float, abandoned: int) -> None:
+    def _check(self, worker: PoolWorker, seen: WorkerState, now: float, abandoned: int) -> None:
         if seen.ended:
             self._ended(worker, now, abandoned)
         elif worker.role is WorkerRole.COMMON:
-            self._judge_common(worker, seen, now)
+            self._check_common(worker, seen, now)
         elif worker.role is WorkerRole.SUSPECT:
-            self._judge_suspect(worker, seen.beat, now)
+            self._check_suspect(worker, seen.beat, now)
         elif worker.role is WorkerRole.SOLO:
-            self._judge_solo(worker, seen, now)
+            self._check_solo(worker, seen, now)
         else:
-            self._judge_probe(worker, seen, now, abandoned)
+            self._check_probe(worker, seen, now, abandoned)
 
-    def _judge_common(self, worker: PoolWorker, seen: WorkerState, now: float) -> None:
-        beat = self._hurried(seen.beat, now)
+    def _check_common(self, worker: PoolWorker, seen: WorkerState, now: float) -> None:
+        beat = self._with_short_deadline(seen.beat, now)
         if now < next_check_at(beat, patient=False):
             return
         finding = check_liveness(beat, now, seen.state(), patient=False)
         if finding is Liveness.UNCONNECTED:
-            self._lose(worker, now, f"the driver did not respond within {DEADLINES['open']:g} s")
+            self._replace_common(
+                worker, now, f"the driver did not respond within {DEADLINES['open']:g} s"
+            )
         elif finding is Liveness.SILENT:
-            self._lose(worker, now, "the GPU worker process stopped responding")
+            self._replace_common(worker, now, "the GPU worker process stopped responding")
         elif finding is not Liveness.FINE and beat.slot is not None and beat.group is not None:
-            self._leave(worker, beat.slot, beat.group, beat, finding, now)
+            self._isolate(worker, beat.slot, beat.group, beat, finding, now)
 
-    def _hurried(self, beat: Beat, now: float) -> Beat:
-        """Right after a hang, another process still keeps the driver open, so connecting is fast and the
-        short deadline applies."""
+    def _with_short_deadline(self, beat: Beat, now: float) -> Beat:
+        """Return the heartbeat with a shorter deadline right after a hang: connecting is then fast."""
         if beat.group == "identify" and now - self._blamed_at < TRIAGE_WITHIN:
             return beat._replace(group="presence")
         return beat
 
-    def _leave(
+    def _isolate(
         self, worker: PoolWorker, slot: int, group: Group, beat: Beat, finding: Liveness, now: float
     ) -> None:
-        """Assign only this GPU to the worker; a new common worker reads the others."""
+        """Assign only this GPU to the worker. A new common worker reads the others."""
         worker.slots, worker.blamed = frozenset((slot,)), group
         worker.overdue_at, worker.calls = beat.at, beat.calls
         self.restarts += 1
         self._start_at = now
         if finding is Liveness.HOGGED:
-            self._own(worker, slot, group, now)
+            self._assign_solo(worker, slot, group, now)
         else:
             worker.role = WorkerRole.SUSPECT
-            self._out.append(MarkHung(worker.number, slot))
-            self._say("gpu_does_not_answer", slot=slot, group=group)
+            self._actions.append(MarkHung(worker.number, slot))
+            self._log("gpu_does_not_answer", slot=slot, group=group)
             if now - self._blamed_at < TRIAGE_WITHIN and slot != self._blamed_slot:
                 self._triage(now)
         self._blamed_at, self._blamed_slot = now, slot
 
-    def _own(self, worker: PoolWorker | None, slot: int, group: Group, now: float) -> None:
-        """Assign a slow GPU to a solo worker, or to the last one when the maximum is reached."""
+    def _assign_solo(self, worker: PoolWorker | None, slot: int, group: Group, now: float) -> None:
+        """Assign a slow GPU to a solo worker. At the maximum number, it shares the last solo
+        worker."""
         solos = self._of(WorkerRole.SOLO)
         if len(solos) >= MAX_SOLO:
             if worker is not None:
@@ -209,74 +215,74 @@ class WorkerPool:
         worker.role, worker.fast_rounds = WorkerRole.SOLO, 0
         worker.slow.add("presence" if group in WHOLE else group)
         slots = ",".join(map(str, sorted(worker.slots)))
-        self._out.append(SendCommand(worker.number, f"only {slots}"))
-        self._say("gpu_slow", slot=slot, group=group)
+        self._actions.append(SendCommand(worker.number, f"only {slots}"))
+        self._log("gpu_slow", slot=slot, group=group)
 
-    def _judge_suspect(self, worker: PoolWorker, beat: Beat, now: float) -> None:
+    def _check_suspect(self, worker: PoolWorker, beat: Beat, now: float) -> None:
         [slot] = worker.slots
         if beat.calls != worker.calls:
             worker.calls = beat.calls
-            self._own(worker, slot, worker.blamed, now)
+            self._assign_solo(worker, slot, worker.blamed, now)
             if beat.slot == slot:
-                self._out.append(MarkResponding(worker.number, slot))
+                self._actions.append(MarkResponding(worker.number, slot))
         elif now - worker.overdue_at > PATIENCE:
-            self._hold(worker, slot, worker.blamed, now)
+            self._suspend(worker, slot, worker.blamed, now)
 
-    def _hold(self, worker: PoolWorker, slot: int, group: Group, now: float) -> None:
+    def _suspend(self, worker: PoolWorker, slot: int, group: Group, now: float) -> None:
         target = self.suspensions.add(slot, group, now)
         if target[1] is not None:
-            self._out.append(WithholdGroup(worker.number, slot, target[1]))
-        self._say("left_out", slot=slot, group=target[1] or "all")
+            self._actions.append(WithholdGroup(worker.number, slot, target[1]))
+        self._log("left_out", slot=slot, group=target[1] or "all")
         self._end(worker)
 
-    def _judge_solo(self, worker: PoolWorker, seen: WorkerState, now: float) -> None:
+    def _check_solo(self, worker: PoolWorker, seen: WorkerState, now: float) -> None:
         beat = seen.beat
         if beat.calls != worker.calls:
             worker.calls = beat.calls
             if beat.slot is not None and beat.slot in worker.slots:
-                self._out.append(MarkResponding(worker.number, beat.slot))
+                self._actions.append(MarkResponding(worker.number, beat.slot))
         finding = check_liveness(beat, now, seen.state(), patient=True)
         if finding is Liveness.FINE:
             if worker.fast_rounds >= FAST_ROUNDS and not worker.slow:
-                self._say("gpu_fast_again", slots=sorted(worker.slots))
+                self._log("gpu_fast_again", slots=sorted(worker.slots))
                 self._end(worker)
         elif finding is Liveness.OVERDUE and beat.slot in worker.slots and beat.group is not None:
-            self._out.append(MarkHung(worker.number, beat.slot))
-            self._hold(worker, beat.slot, beat.group, now)
+            self._actions.append(MarkHung(worker.number, beat.slot))
+            self._suspend(worker, beat.slot, beat.group, now)
         else:
             self._end(worker)  # the common worker reads its GPUs again
 
-    def _judge_probe(
+    def _check_probe(
         self, worker: PoolWorker, seen: WorkerState, now: float, abandoned: int
     ) -> None:
         if worker.triage and worker.opened is not None:
             late = DEADLINE * (STARVED if seen.state() == "R" else 1.0)
             if now - worker.opened > late:
-                self._found_silent(worker, now)
+                self._suspend_all(worker, now)
         elif worker.triage and now - worker.started > TRIAGE_OPEN:
             worker.triage = False
         life = PROBE_LIFE if worker.opened is not None else DEADLINES["open"]
         if now - (worker.opened or worker.started) > life:
             self._end_probe(worker, now, abandoned)
 
-    def _found_silent(self, worker: PoolWorker, now: float) -> None:
+    def _suspend_all(self, worker: PoolWorker, now: float) -> None:
         worker.triage = False
         for slot in sorted({slot for slot, _ in worker.targets}):
             self.suspensions.add(slot, None, now)
-            self._out.append(MarkHung(worker.number, slot))
-        self._say("gpus_do_not_answer", slots=sorted(slot for slot, _ in worker.targets))
-        self.suspensions.asked(worker.targets)
+            self._actions.append(MarkHung(worker.number, slot))
+        self._log("gpus_do_not_answer", slots=sorted(slot for slot, _ in worker.targets))
+        self.suspensions.mark_retrying(worker.targets)
 
     def _ended(self, worker: PoolWorker, now: float, abandoned: int) -> None:
         if worker.role is WorkerRole.COMMON:
-            self._lose(worker, now, worker.failure or "the GPU worker process ended")
+            self._replace_common(worker, now, worker.failure or "the GPU worker process ended")
         elif worker.role is WorkerRole.PROBE:
             self._end_probe(worker, now, abandoned)
         else:
             self._end(worker)
 
-    def _lose(self, worker: PoolWorker, now: float, why: str) -> None:
-        """Replace a common worker that failed without a GPU as the cause, after a delay."""
+    def _replace_common(self, worker: PoolWorker, now: float, why: str) -> None:
+        """Replace a failed common worker after a delay, if no single GPU caused the failure."""
         self._end(worker)
         self.restarts += 1
         # A process that just ended is replaced before its values become stale.
@@ -284,19 +290,17 @@ class WorkerPool:
         if self._failing_since is None:
             self._failing_since = now
         self._start_at = now + self._wait
-        if why != self._said:  # logged once, because a driver may be missing for days
-            self._said = why
-            self._say("reader_lost", why=why, retry_in=round(self._wait, 2))
+        if why != self._logged:  # logged once, because a driver may be missing for days
+            self._logged = why
+            self._log("reader_lost", why=why, retry_in=round(self._wait, 2))
         old = now - self._failing_since > OLD_FAILURE
         self._wait = min(RESTART_CAP_OLD if old else RESTART_CAP, self._wait * 2)
 
-    # Messages
-
-    def _numbered(self, worker: PoolWorker, message: Slots) -> None:
+    def _handle_slots(self, worker: PoolWorker, message: Slots) -> None:
         if worker.role is not WorkerRole.COMMON:
             return
         if self._slots and len(message.slots) != len(self._slots):
-            self._say("gpus_numbered_anew", was=len(self._slots), now=len(message.slots))
+            self._log("gpus_numbered_anew", was=len(self._slots), now=len(message.slots))
             for other in list(self.workers.values()):
                 if other is not worker:
                     self._end(other)
@@ -304,24 +308,21 @@ class WorkerPool:
             worker.plan = {}
         self._slots = message.slots
 
-    def _answered(self, worker: PoolWorker, message: Answered, now: float) -> None:
+    def _handle_answer(self, worker: PoolWorker, message: Answered, now: float) -> None:
         target = (message.slot, message.group)
         worker.targets.discard(target)
-        held = self.suspensions.answered(target)
-        if held:
-            self._say("gpu_answers_again", slot=message.slot, group=message.group or "all")
+        if self.suspensions.remove(target):
+            self._log("gpu_answers_again", slot=message.slot, group=message.group or "all")
         if DEADLINE < message.slowest <= PATIENCE and message.slot not in self.slow():
-            self._own(None, message.slot, message.group or "presence", now)
+            self._assign_solo(None, message.slot, message.group or "presence", now)
 
-    # Assignment of processes
-
-    def _serve(self, now: float, abandoned: int) -> None:
-        """Keep a common worker running, with the current plan."""
+    def _keep_common(self, now: float, abandoned: int) -> None:
+        """Keep a common worker running. It skips suspended targets and the GPUs of other workers."""
         plan = self._plan()
         worker = self.common()
         if worker is not None:
             commands = worker.skip_commands(plan)
-            self._out += [SendCommand(worker.number, text) for text in commands]
+            self._actions += [SendCommand(worker.number, text) for text in commands]
             worker.plan = plan
         elif now >= self._start_at and not self._in_triage():
             if abandoned >= MAX_ABANDONED:
@@ -359,11 +360,11 @@ class WorkerPool:
             self._end(probe)
         worker = self._add(WorkerRole.PROBE, now)
         worker.targets = set(due)
-        self.suspensions.asked(due)
+        self.suspensions.mark_retrying(due)
         self._start(worker)
 
     def _end_probe(self, worker: PoolWorker, now: float, abandoned: int) -> None:
-        self.suspensions.silent(worker.targets, now, abandoned > 0)
+        self.suspensions.record_no_response(worker.targets, now, abandoned > 0)
         self._end(worker)
 
     def _in_triage(self) -> bool:
@@ -381,17 +382,17 @@ class WorkerPool:
         plan = (
             skips_by_gpu(worker.targets) if worker.role is WorkerRole.PROBE else dict(worker.plan)
         )
-        self._out.append(
+        self._actions.append(
             StartWorker(worker.number, worker.role, worker.slots, plan, len(self._slots))
         )
 
     def _end(self, worker: PoolWorker) -> None:
         del self.workers[worker.number]
-        self._out.append(EndWorker(worker.number))
+        self._actions.append(EndWorker(worker.number))
 
-    def _say(self, event: str, **fields: object) -> None:
-        self._out.append(LogEvent(event, fields))
+    def _log(self, event: str, **fields: object) -> None:
+        self._actions.append(LogEvent(event, fields))
 
-    def _take(self) -> list[Action]:
-        taken, self._out = self._out, []
+    def _take_actions(self) -> list[Action]:
+        taken, self._actions = self._actions, []
         return taken

@@ -1,4 +1,4 @@
-"""The worker pool's record of a process that reads GPUs, and the actions of the pool."""
+"""The worker pool's record of a worker process, and the actions that the pool requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from exporter.sources.base import Group
 
 
 class WorkerRole(StrEnum):
-    """The role of a process."""
+    """The role of a worker process (see worker_pool)."""
 
     COMMON = "common"
     SUSPECT = "suspect"
@@ -33,8 +33,11 @@ class WorkerRole(StrEnum):
 
 @dataclass(slots=True)
 class PoolWorker:
-    """One process. `slots` are the GPUs that only this process reads; `plan` is what a common worker skips;
-    `slow` are the groups in which its GPUs were slow last time."""
+    """A worker process of the pool.
+
+    `slots` are the numbers of the GPUs that only this process reads. `plan` has the groups that it
+    skips, by GPU. `slow` are the groups in which its GPUs were slow last time.
+    """
 
     number: int
     role: WorkerRole
@@ -52,7 +55,7 @@ class PoolWorker:
     failure: str = ""
 
     def skip_commands(self, plan: Mapping[int, Skip]) -> list[str]:
-        """The commands that change the skipped groups of this process to `plan`."""
+        """Return the commands that change the skipped groups of this process to `plan`."""
         slots = sorted(plan.keys() | self.plan.keys())
         skips = {slot: plan.get(slot, NOTHING) for slot in slots}
         return [
@@ -62,7 +65,7 @@ class PoolWorker:
         ]
 
     def record_speed(self, message: Message) -> None:
-        """Update the speed of a slow GPU that only this process reads."""
+        """Record by a message whether the GPUs of this solo worker are still slow."""
         if isinstance(message, Round):
             self.fast_rounds += 1
         elif isinstance(message, Lost):
@@ -78,7 +81,7 @@ class PoolWorker:
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """The supervisor's observation of a process; `state` queries the kernel."""
+    """The supervisor's observation of a worker process. `state` returns its state letter in /proc."""
 
     beat: Beat
     state: Callable[[], str]
@@ -87,7 +90,8 @@ class WorkerState:
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
-    """Start a process: `plan` is what it skips, or what a probe reads."""
+    """Action: start a process. `plan` has the groups to skip by GPU, for a probe the groups to
+    read."""
 
     number: int
     role: WorkerRole
@@ -98,14 +102,14 @@ class StartWorker:
 
 @dataclass(frozen=True, slots=True)
 class EndWorker:
-    """End this process; kill it if necessary."""
+    """Action: end this process, by SIGKILL if necessary."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class SendCommand:
-    """Send an order to this process (see protocol)."""
+    """Action: send a command to this process (see protocol)."""
 
     number: int
     text: str
@@ -113,7 +117,7 @@ class SendCommand:
 
 @dataclass(frozen=True, slots=True)
 class MarkHung:
-    """This GPU (in this process's numbering) does not respond."""
+    """Action: mark a GPU (in this process's numbering) as hung."""
 
     number: int
     slot: int
@@ -121,7 +125,7 @@ class MarkHung:
 
 @dataclass(frozen=True, slots=True)
 class MarkResponding:
-    """Calls for this GPU return."""
+    """Action: mark a GPU (in this process's numbering) as responding."""
 
     number: int
     slot: int
@@ -129,7 +133,7 @@ class MarkResponding:
 
 @dataclass(frozen=True, slots=True)
 class WithholdGroup:
-    """This group of this GPU is no longer read."""
+    """Action: remove the values of a group of a GPU, because it is no longer read."""
 
     number: int
     slot: int
@@ -138,7 +142,7 @@ class WithholdGroup:
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """Write a log event."""
+    """Action: write a log event."""
 
     event: str
     fields: Mapping[str, object]

@@ -1,1 +1,1 @@
-"""Progress reports of jobs: untrusted, received through files and a socket."""
+"""Receives progress reports of jobs in files and over a socket. Reports are untrusted."""

@@ -1,4 +1,4 @@
-"""Information about reporters from the embedded cluster's store."""
+"""Reads information about reporting jobs from the embedded cluster's store."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 
 class LocalJobs:
-    """The jobs of one node and the services of the pool. An unreadable store counts as empty; the
-    `allocation` collector reports the failure."""
+    """The jobs of one node and the services of the worker pool, from the store.
+
+    An unreadable store counts as empty; the `allocation` collector reports the failure.
+    """
 
     def __init__(self, cluster_dir: Path, node: str) -> None:
         self._store = cluster_dir / "cluster.db"
@@ -24,17 +26,22 @@ class LocalJobs:
         self._pooled: dict[str, bool] = {}
 
     def users(self) -> Mapping[str, int]:
-        """The user id of each job on this node: that of the store's owner, because the controller owns the
-        store and runs the jobs as its own user."""
+        """Return the user id of each job on this node.
+
+        It is always the store's owner, because the controller owns the store and runs the jobs as
+        its own user.
+        """
         self._pooled = {}
         try:
             uid = self._store.stat().st_uid
-            return {held.job_id: uid for held in self._cluster().allocations(self._node)}
+            return {
+                allocation.job_id: uid for allocation in self._cluster().allocations(self._node)
+            }
         except (OSError, UserError, sqlite3.Error):
             return {}
 
     def pooled(self, service: str) -> bool:
-        """Whether the pool runs this service; cached until the next call of `users`."""
+        """Return whether the worker pool runs this service. Cached until the next call of `users`."""
         if service not in self._pooled:
             try:
                 self._pooled[service] = bool(

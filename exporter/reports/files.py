@@ -1,4 +1,4 @@
-"""Reads the progress reports in a folder to which jobs write."""
+"""Reads progress reports from a directory to which jobs write."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ MAX_ENTRIES = 20_000  # maximum number of folder entries to scan
 
 
 class StoredReport(NamedTuple):
-    """A report and its arrival time, in Unix seconds."""
+    """A report and its arrival time in Unix seconds."""
 
     report: Report
     at: float
 
 
 class _ReportFile(NamedTuple):
-    """A file at its latest read: a mark that changes with the file, its owner, time and result."""
+    """A report file at its latest read.
+
+    `mark` changes when the file changes. `modified` is in Unix seconds.
+    """
 
     mark: tuple[int, int, int, int]
     uid: int
@@ -40,22 +43,26 @@ class _ReportFile(NamedTuple):
 
 
 class ReportFiles:
-    """Reads changed files; `rejected` is the number of rejected files. A rejected file is passed to `count`
-    once, and again when it has changed. While the file system is full, the reports of training jobs are
-    rejected, because a job that cannot write looks like a job that makes no steps."""
+    """Reads report files that have changed.
+
+    `rejected` is the number of rejected files. `count` is called once per rejected file, and again
+    if the file has changed. While the file system is full, reports of training jobs are rejected.
+    Otherwise a job that cannot write its report would look like a job that makes no progress.
+    """
 
     def __init__(
-        self, folder: Path, owners: ReportPermissions, count: Callable[[Reason], None]
+        self, folder: Path, permissions: ReportPermissions, count: Callable[[Reason], None]
     ) -> None:
         self._folder = folder
-        self._owners = owners
+        self._permissions = permissions
         self._count = count
         self._seen: dict[str, _ReportFile] = {}
         self._counted: dict[str, tuple[object, Reason]] = {}
         self.rejected = 0
 
     def read(self) -> Iterator[StoredReport]:
-        """All reports, by file name. A missing folder means that no job has started."""
+        """Yield all valid reports, by file name. If the directory is missing, no job has started
+        yet."""
         names = self._names()
         full = self._full()
         self._seen = {name: self._seen[name] for name in names if name in self._seen}
@@ -63,11 +70,11 @@ class ReportFiles:
         for name in names:
             mark: object = None
             try:
-                seen = self._look(name)
+                seen = self._read_file(name)
                 mark = seen.mark
                 if isinstance(seen.found, ReportRejected):
                     raise seen.found
-                self._owners.check(seen.found.key, seen.uid)
+                self._permissions.check(seen.found.key, seen.uid)
                 if full and isinstance(seen.found, TrainingReport):
                     raise ReportRejected("full", "its file system is full")
             except ReportRejected as error:
@@ -82,14 +89,14 @@ class ReportFiles:
     def _names(self) -> list[str]:
         try:
             with os.scandir(self._folder) as entries:
-                looked = islice(entries, MAX_ENTRIES)
-                names = [e.name for e in looked if e.name.endswith(".json") and e.name[0] != "."]
+                scanned = islice(entries, MAX_ENTRIES)
+                names = [e.name for e in scanned if e.name.endswith(".json") and e.name[0] != "."]
         except FileNotFoundError:
             return []
         return sorted(names)[:MAX_FILES]
 
     def _full(self) -> bool:
-        """Whether a job cannot write a report, for lack of space or of inodes."""
+        """Return whether jobs cannot write reports, because disk space or inodes are exhausted."""
         try:
             status = os.statvfs(self._folder)
         except OSError:
@@ -97,9 +104,12 @@ class ReportFiles:
         no_inode = status.f_files > 0 and status.f_favail == 0
         return status.f_bavail * status.f_frsize < MAX_BYTES or no_inode
 
-    def _look(self, name: str) -> _ReportFile:
-        """The file's report; reads the file again if it changed. Raises Rejected if it is not a regular
-        file; does not block on a FIFO and follows no link."""
+    def _read_file(self, name: str) -> _ReportFile:
+        """Return the report file, read again if it changed.
+
+        Raises ReportRejected if it is unreadable or not a regular file. Does not block on a FIFO
+        and follows no link.
+        """
         try:
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self._folder / name, flags)

@@ -1,8 +1,8 @@
-"""Receives progress reports over a Unix socket, for jobs that share no folder with the exporter.
+"""Receives progress reports over a Unix socket, for jobs that share no directory with the exporter.
 
-Any user on the node can send. So each datagram has a maximum size, counts against the rate limit of its sender
-(identified by the kernel), and is checked before it is stored. When the store is full, reports of new jobs are
-rejected; known jobs can still report.
+Any user on the node can send. So each datagram has a maximum size, counts against the rate limit of
+its sender (identified by the kernel), and is validated before it is stored. When the store is full,
+reports of new jobs are rejected; stored jobs can still report.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _MAX_PATH = 107
 
 
 class DatagramTokenBucket:
-    """A token bucket: `rate` per second, and `burst` at once."""
+    """A token bucket for the rate limit: `rate` datagrams per second, and `burst` at once."""
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate, self._burst = rate, burst
         self._left, self._at = burst, now
 
     def take(self, now: float) -> bool:
-        """Whether one more is allowed at monotonic time `now`."""
+        """Return whether one more datagram is allowed at monotonic time `now`."""
         self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._at = now
         if self._left < 1:
@@ -49,43 +49,44 @@ class DatagramTokenBucket:
         return True
 
     def full(self, now: float) -> bool:
-        """Whether the bucket is full again, and so equivalent to a new one."""
+        """Return whether the bucket is full at monotonic time `now`, so that it can be discarded."""
         return self._left + (now - self._at) * self._rate >= self._burst
 
 
 class Inbox:
-    """The latest report of each reporter. Only the receiving thread may call `take`; `held` is
+    """The latest report of each reporter. Only the receiving thread may call `take`; `reports` is
     thread-safe."""
 
-    def __init__(self, owners: ReportPermissions, count: Callable[[Reason], None]) -> None:
-        self._owners = owners
+    def __init__(self, permissions: ReportPermissions, count: Callable[[Reason], None]) -> None:
+        self._permissions = permissions
         self._count = count
         self._lock = threading.Lock()
-        self._held: dict[Key, tuple[StoredReport, int]] = {}
+        self._reports: dict[Key, tuple[StoredReport, int]] = {}
         self._senders: dict[int, DatagramTokenBucket] = {}
 
-    def held(self) -> list[StoredReport]:
-        """All reports."""
+    def reports(self) -> list[StoredReport]:
+        """Return all stored reports."""
         with self._lock:
-            return [held for held, _ in self._held.values()]
+            return [stored for stored, _ in self._reports.values()]
 
     def forget(self, keys: set[Key]) -> None:
         """Drop the expired reports of these reporters."""
         with self._lock:
             for key in keys:
-                self._held.pop(key, None)
+                self._reports.pop(key, None)
 
     def take(self, data: bytes, uid: int | None, now: float) -> None:
-        """Process one datagram from a user (None: unknown to the kernel), at Unix time `now`."""
+        """Process one datagram from a user (None: unknown to the kernel), received at Unix time
+        `now`."""
         try:
-            self._keep(data, uid, now)
+            self._store(data, uid, now)
         except ReportRejected as error:
             self._count(error.reason)
 
-    def _keep(self, data: bytes, uid: int | None, now: float) -> None:
+    def _store(self, data: bytes, uid: int | None, now: float) -> None:
         if uid is None:
             raise ReportRejected("owner", "unknown sender")
-        if not self._sender(uid, time.monotonic()):
+        if not self._within_rate(uid, time.monotonic()):
             raise ReportRejected(
                 "rate", f"more than {PER_SECOND:.0f} reports per second from one user"
             )
@@ -93,14 +94,14 @@ class Inbox:
             raise ReportRejected("size", f"more than {MAX_DATAGRAM} bytes")
         report = parse(data)
         with self._lock:
-            if report.key not in self._held:
-                mine = sum(1 for _, other in self._held.values() if other == uid)
-                if mine >= MAX_OF_A_USER or len(self._held) >= MAX_REPORTS:
+            if report.key not in self._reports:
+                mine = sum(1 for _, other in self._reports.values() if other == uid)
+                if mine >= MAX_OF_A_USER or len(self._reports) >= MAX_REPORTS:
                     raise ReportRejected("limit", "too many reporters")
-            self._owners.check(report.key, uid)
-            self._held[report.key] = (StoredReport(report, now), uid)
+            self._permissions.check(report.key, uid)
+            self._reports[report.key] = (StoredReport(report, now), uid)
 
-    def _sender(self, uid: int, now: float) -> bool:
+    def _within_rate(self, uid: int, now: float) -> bool:
         bucket = self._senders.get(uid)
         if bucket is None:
             if len(self._senders) >= MAX_SENDERS:
@@ -112,7 +113,7 @@ class Inbox:
 
 
 class Receiver:
-    """Listens on a path in a separate thread, and passes each datagram to `take`."""
+    """Receives datagrams on a socket in a separate thread, and passes each to `take`."""
 
     def __init__(self, path: Path, take: Callable[[bytes, int | None, float], None]) -> None:
         self._take = take
@@ -120,7 +121,7 @@ class Receiver:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start listening; no effect if it already listens."""
+        """Start the thread, unless it already runs."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
             self._thread.start()
@@ -148,7 +149,7 @@ def check(path: Path) -> None:
     if len(os.fsencode(path)) > _MAX_PATH:
         raise UserError(f"{what}: expected a socket path of at most {_MAX_PATH} bytes.")
     if not path.parent.is_dir():
-        raise UserError(f"{what}: the folder {path.parent} does not exist; create it.")
+        raise UserError(f"{what}: the directory {path.parent} does not exist; create it.")
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -160,8 +161,10 @@ def check(path: Path) -> None:
 
 
 def bind(path: Path) -> socket.socket:
-    """Create the socket; any user can send to it. The socket of a process that has ended is replaced.
-    Raises UserError, also when another process listens on the path."""
+    """Create the socket, to which any user can send. A socket of an ended process is replaced.
+
+    Raises UserError, also if another process listens on the path.
+    """
     check(path)
     try:
         if path.exists():

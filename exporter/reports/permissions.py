@@ -1,4 +1,5 @@
-"""Permission to report for a job: its owner according to the cluster, else the first user who reported it."""
+"""Decides which user may report for a job: its owner in the cluster, else the first user who
+reported."""
 
 from __future__ import annotations
 
@@ -15,21 +16,25 @@ Owned = tuple[str, str]  # a reporter's kind and name; all its parts have the sa
 
 
 class ReportPermissions:
-    """The owners of jobs, pipelines and services. Root may report for all, and does not become an owner.
-    Thread-safe."""
+    """The owners of jobs, pipelines and services. Root may report for all, and never becomes an
+    owner.
+
+    Thread-safe.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._first: dict[Owned, tuple[int, float]] = {}
-        self._known: Mapping[str, int] = {}
+        self._cluster_owners: Mapping[str, int] = {}
 
-    def told(self, known: Mapping[str, int]) -> None:
-        """Set the owners of this node's training jobs according to the cluster, by job."""
-        self._known = known
+    def set_owners(self, owners: Mapping[str, int]) -> None:
+        """Set the owners of this node's training jobs as the cluster knows them, by job id."""
+        self._cluster_owners = owners
 
     def check(self, key: Key, uid: int) -> None:
-        """Record the first reporter as the owner. Raises Rejected for another user."""
-        owner = self._known.get(key.name) if key.kind == "training" else None
+        """Check that the user may report. The first reporter becomes the owner. Raises
+        ReportRejected."""
+        owner = self._cluster_owners.get(key.name) if key.kind == "training" else None
         with self._lock:
             first = self._first.get(key[:2])
             if owner is None and first is not None:
@@ -43,8 +48,10 @@ class ReportPermissions:
             self._first[key[:2]] = (uid, time.monotonic())
 
     def keep(self, present: set[Owned], since: float) -> None:
-        """Forget the owners of everything that is not `present`, unless it was first reported after
-        `since` (monotonic seconds)."""
+        """Forget the owners of all reporters that are not in `present`.
+
+        Reporters that first reported after `since` (monotonic seconds) are kept.
+        """
         with self._lock:
             for owned, (_, at) in list(self._first.items()):
                 if owned not in present and at < since:

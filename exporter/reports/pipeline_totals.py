@@ -6,18 +6,19 @@ from exporter.reports.report import Key, PipelineReport
 
 
 class PipelineTotals:
-    """Adds the counts of earlier runs with the same name, because each run counts from 0 and may be short:
-    the counter of a pipeline that runs for a minute each night keeps growing.
+    """Adds up the record counts of all runs of a pipeline.
 
-    A pipeline that reports through a file continues its own count: `began` stays the same, and nothing is
-    added. Jobs and servers run long enough for normal counter resets.
+    Each run counts from 0 and may be short. With the sum, the counter of a pipeline that runs for a
+    minute each night keeps growing. A pipeline that reports through a file continues its own count:
+    `began` stays the same, and nothing is added. Training jobs and servers run long enough for
+    normal counter resets.
     """
 
     def __init__(self) -> None:
         self._seen: dict[Key, tuple[float, int, int]] = {}
 
     def of(self, report: PipelineReport) -> int | None:
-        """The records of all observed runs; None while the pipeline reports no count."""
+        """Return the records of all runs so far; None if the pipeline has not reported a count."""
         if report.records is None:
             return None
         began, last, before = self._seen.get(report.key, (report.began, 0, 0))

@@ -1,4 +1,5 @@
-"""Parses and validates reports of training jobs, pipelines and servers. Reports are untrusted input."""
+"""Parses and validates reports of training jobs, pipelines and servers. Reports are untrusted
+input."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ REASONS: tuple[Reason, ...] = (
 
 
 class ReportRejected(Exception):  # noqa: N818
-    """A rejected report, with the reason code and a message."""
+    """The report is invalid. Has the reason code and a message."""
 
     def __init__(self, reason: Reason, why: str) -> None:
         super().__init__(why)
@@ -46,7 +47,7 @@ class ReportRejected(Exception):  # noqa: N818
 
 
 class Key(NamedTuple):
-    """The reporter: its kind (training, pipeline, serving), its name, and its part (rank or replica)."""
+    """Identifies a reporter: kind (training, pipeline, serving), name, and part (rank or replica)."""
 
     kind: str
     name: str
@@ -54,8 +55,10 @@ class Key(NamedTuple):
 
 
 class _Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of every report: the start of its counters, and its process as the kernel identifies it.
-    Missing fields are unknown; additional fields are ignored."""
+    """The common fields of all reports: the start time of the counters, and the reporting process.
+
+    Missing fields are unknown; additional fields are ignored.
+    """
 
     began: Number = 0.0
     running: bool | None = None
@@ -65,9 +68,10 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrainingReport(_Report, frozen=True):
-    """One process of a training job.
+    """The report of one process (rank) of a training job.
 
-    `loss` is None or not finite (NaN or Inf) when the job has diverged, and unset while it reports none.
+    `loss` is None or not finite (NaN or Inf) if the job has diverged, and unset if it reports no
+    loss.
     """
 
     job_id: str
@@ -95,7 +99,7 @@ class TrainingReport(_Report, frozen=True):
 
 
 class PipelineReport(_Report, frozen=True):
-    """A pipeline, or a worker of a pipeline."""
+    """The report of a pipeline, or of one of its workers."""
 
     pipeline: str
     records: Count | None = None
@@ -121,7 +125,7 @@ class Durations(msgspec.Struct, frozen=True):
 
 
 class ServingReport(_Report, frozen=True):
-    """A replica of a service."""
+    """The report of a replica of a service."""
 
     service: str
     replica: str = "0"
@@ -150,8 +154,10 @@ _KINDS: dict[object, type[Report]] = {
 
 
 def parse(data: bytes, stem: str | None = None) -> Report:
-    """A valid report. `stem` is the file name without `.json`, which must match the reporter. Raises
-    Rejected."""
+    """Parse and validate a report. Raises ReportRejected.
+
+    `stem` is the file name without `.json`, which must match the reporter.
+    """
     try:
         # The standard library's parser accepts NaN, which diverged jobs write.
         raw = json.loads(data)
@@ -192,6 +198,8 @@ def _check(report: ServingReport) -> None:
         )
     if not report.replica:
         raise ReportRejected("name", "the replica has no name")
-    told = report.durations
-    if told and (len(told.counts) != len(BUCKETS) + 1 or not math.isfinite(told.sum)):
+    durations = report.durations
+    if durations and (
+        len(durations.counts) != len(BUCKETS) + 1 or not math.isfinite(durations.sum)
+    ):
         raise ReportRejected("value", f"durations: expected {len(BUCKETS) + 1} counts and a sum")

@@ -1,4 +1,4 @@
-"""Converts reports to samples."""
+"""Converts progress reports to samples."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ def _given(labels: tuple[str, ...], values: Values) -> Iterator[Sample]:
 
 
 def job(ranks: Sequence[TrainingReport], dead: bool = False) -> Iterator[Sample]:
-    """The samples of a job, from all its ranks on this node: those of the lowest running rank, and the
-    longest data wait, because that rank delays all others. A time of 0 means that the event has not
-    happened yet. `dead`: all processes of the job have ended, regardless of the reports."""
+    """Yield the samples of a job from the reports of all its ranks on this node.
+
+    The values are those of the lowest running rank. The data wait is the longest of all ranks,
+    because the slowest rank delays the others. A time of 0 means that the event has not happened
+    yet. `dead`: all processes of the job have ended, regardless of the reports.
+    """
     report = min(ranks, key=lambda rank: (rank.running is False, rank.rank))
     loss = report.loss
     finite = isinstance(loss, float) and math.isfinite(loss)
@@ -51,7 +54,7 @@ def job(ranks: Sequence[TrainingReport], dead: bool = False) -> Iterator[Sample]
 
 
 def rank(report: TrainingReport) -> Iterator[Sample]:
-    """The samples of one rank."""
+    """Yield the samples of one rank."""
     values: Values = (
         ("training_step_compute_seconds", report.compute_seconds),
         ("training_samples_total", report.samples),
@@ -60,8 +63,10 @@ def rank(report: TrainingReport) -> Iterator[Sample]:
 
 
 def pipeline(report: PipelineReport, records: int | None) -> Iterator[Sample]:
-    """The samples of a pipeline; `records` counts all its runs. The series of interval and latest success
-    are absent when not set."""
+    """Yield the samples of a pipeline. `records` is the sum of all its runs.
+
+    The samples of interval and latest success are omitted if the report does not have them.
+    """
     values: Values = (
         ("pipeline_records_processed_total", records),
         ("pipeline_input_backlog", report.backlog),
@@ -72,8 +77,11 @@ def pipeline(report: PipelineReport, records: int | None) -> Iterator[Sample]:
 
 
 def serving(report: ServingReport, pooled: bool) -> Iterator[Sample]:
-    """The samples of a replica. For a service in the embedded cluster's pool, the gateway exports the
-    request metrics, so they are omitted here to avoid double counting."""
+    """Yield the samples of a replica.
+
+    If the service runs in the embedded cluster's worker pool (`pooled`), the gateway exports the
+    request metrics. They are omitted here so that requests are not counted twice.
+    """
     labels = (report.service, report.replica)
     yield from _given(labels, (("inference_tokens_generated_total", report.tokens),))
     if pooled:

@@ -12,8 +12,10 @@ _own_namespace = cache(pid_namespace)
 
 
 def has_exited(report: Report) -> bool:
-    """Whether the report's process has certainly ended. A process in another namespace, or one that this
-    process may not inspect, counts as running."""
+    """Return whether the report's process has certainly ended.
+
+    A process in another namespace, or one that the exporter may not inspect, counts as running.
+    """
     if not report.pid or not report.pid_ns or report.pid_ns != _own_namespace():
         return False
     if report.pid > 2**31 - 1:

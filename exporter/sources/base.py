@@ -1,7 +1,8 @@
-"""The interface of a source of GPU values: its readings and its failures.
+"""The interface of a source of GPU values, its readings and its exceptions.
 
-Sources run only in worker processes. Any call may hang; the supervisor handles this, not the source. The
-source omits quantities that the device lacks or that cannot be read, because unknown is not zero.
+Sources run only in worker processes. Any call may hang; the supervisor handles this, not the
+source. A source omits values that the device does not have or that cannot be read, because unknown
+is not zero.
 """
 
 from __future__ import annotations
@@ -49,16 +50,19 @@ CLOCK_REASONS = (
 
 
 class SourceLost(Exception):  # noqa: N818
-    """This GPU is missing from the driver or the bus; other GPUs are not affected."""
+    """This GPU is missing from the driver or the bus. Other GPUs are not affected."""
 
 
 class SourceFailed(Exception):  # noqa: N818
-    """The source as a whole failed (driver not loaded, version mismatch): it must be reopened."""
+    """The source as a whole failed (driver not loaded, version mismatch) and must be reopened."""
 
 
 class Reading(NamedTuple):
-    """One value of one GPU: the family's name, the values of its labels after `gpu` and `uuid`, and the
-    number in the family's unit."""
+    """One value of one GPU.
+
+    It has the family's name, the values of its labels after `gpu` and `uuid`, and the number in the
+    family's unit.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -67,8 +71,10 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The identity of a GPU. `slot` is the source's number of the GPU; `pci_bus_id` is in the source's
-    notation. Unknown texts are empty.
+    """The identity of a GPU.
+
+    `slot` is the source's number of the GPU. `pci_bus_id` is in the source's notation. Unknown
+    texts are empty.
     """
 
     slot: int
@@ -85,7 +91,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class BusGpu:
-    """A GPU on the bus, even if the driver does not list it. `uuid` may be empty."""
+    """A GPU on the PCI bus, even if the driver does not list it. `uuid` may be empty."""
 
     pci_bus_id: str
     uuid: str = ""
@@ -96,8 +102,11 @@ EventKind = Literal["xid", "ecc", "unavailable", "recovery"]
 
 @dataclass(frozen=True, slots=True)
 class GpuEvent:
-    """A driver event of one GPU. `code` is the XID of an xid event, else the driver's number of the event.
-    Unknown texts are empty."""
+    """A driver event of one GPU.
+
+    For an XID, `code` is the XID. For other events it is the driver's number of the event. Unknown
+    texts are empty.
+    """
 
     uuid: str
     pci_bus_id: str
@@ -106,7 +115,7 @@ class GpuEvent:
 
 
 class Source(Protocol):
-    """A source of GPU values.
+    """A source of GPU values. GPUs are identified by their number (slot).
 
     Every method may hang, and may raise SourceLost (this GPU) or SourceFailed (the whole source). A
     source calls its `progress` function before each call that may hang, so that a slow GPU is not
@@ -115,39 +124,39 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """`nvml` or `simulated`."""
+        """The name of the source: `nvml` or `simulated`."""
         ...
 
     def open(self) -> None:
-        """Connect. Raises SourceFailed with the reason."""
+        """Connect to the driver. Raises SourceFailed with the reason."""
         ...
 
     def refresh(self) -> None:
-        """Enumerate the GPUs again; may reconnect."""
+        """Enumerate the GPUs again. May reconnect."""
         ...
 
     def slots(self) -> tuple[int, ...]:
-        """The numbers of the source's current GPUs."""
+        """Return the numbers of the current GPUs."""
         ...
 
     def bus(self) -> tuple[BusGpu, ...]:
-        """The GPUs on the bus; empty when unknown."""
+        """Return the GPUs on the PCI bus, empty if unknown."""
         ...
 
     def identify(self, slot: int) -> Device:
-        """The identity of the GPU in this slot."""
+        """Return the identity of the GPU with this number."""
         ...
 
     def presence(self, slot: int) -> None:
-        """Return when the GPU responds."""
+        """Return normally if the GPU responds. Raises SourceLost."""
         ...
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
-        """A group's readings at Unix time `now`; failed readings are omitted and counted."""
+        """Return a group's readings at Unix time `now`. Failed readings are omitted and counted."""
         ...
 
     def errors(self) -> dict[str, int]:
-        """The number of errors by code since the last call."""
+        """Return the number of errors by code since the last call."""
         ...
 
 

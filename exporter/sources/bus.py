@@ -1,4 +1,4 @@
-"""GPUs on the PCI bus and in the driver's files in /proc, independent of NVML."""
+"""Lists GPUs on the PCI bus and in the driver's files in /proc, without NVML."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from exporter.sources.base import BusGpu
 
 
 def bus_gpus(procfs: Path, sysfs: Path) -> tuple[BusGpu, ...]:
-    """The GPUs on the PCI bus and in the driver's files in /proc, even if NVML does not list them."""
+    """Return the GPUs on the PCI bus and in the driver's files in /proc, even if NVML does not list
+    them."""
     uuids: dict[str, str] = {}
     for page in sorted((procfs / "driver/nvidia/gpus").glob("*/information")):
         uuids[page.parent.name.lower()] = _page_uuid(page)

@@ -1,8 +1,8 @@
-"""NVML, the driver's library: the only module that imports its Python binding.
+"""Reads GPUs through NVML, the driver's library. Only this module imports NVML's Python binding.
 
-An error code of one GPU affects only this GPU; an error code of the library affects all GPUs. A quantity that
-the card or the driver does not support is remembered and skipped until the GPU is identified again. Any other
-failed call is counted by its code, and its quantity is omitted until the next read.
+An error of one GPU affects only this GPU; an error of the library affects all GPUs. Unsupported
+values are skipped until the GPU is identified again. Other failed calls are counted by their error
+code.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _EVENT_WAIT_MS = 1000
 
 
 def failure(error: Any) -> SourceFailed:
-    """The SourceFailed for an error of the library."""
+    """Convert an error of the library to SourceFailed."""
     return nvml_codes.failure(error.value, str(error))
 
 
 class NvmlDriver:
-    """NVML calls for GPUs by number. `progress` is called before each call."""
+    """Calls NVML functions for GPUs by number. `progress` is called before each call."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -55,7 +55,7 @@ class NvmlDriver:
         self.errors: dict[str, int] = {}
 
     def forget(self) -> None:
-        """Drop handles and samples, which are invalid for a new connection."""
+        """Discard handles, GPM samples and unsupported values. They are invalid after a reconnect."""
         for key in list(self._samples):
             _free(self._samples.pop(key, None))
         self._handles.clear()
@@ -68,7 +68,8 @@ class NvmlDriver:
         self._answered.pop(slot, None)
 
     def handle(self, slot: int) -> Any:
-        """The handle; cached because it is expensive to get. Raises SourceLost and SourceFailed."""
+        """Return the GPU's handle, cached because it is expensive. Raises SourceLost and
+        SourceFailed."""
         if slot not in self._handles:
             self._progress()
             try:
@@ -82,7 +83,7 @@ class NvmlDriver:
         return self._handles[slot]
 
     def verify(self, slot: int) -> None:
-        """Return when the library still lists the GPU. Raises SourceLost."""
+        """Return normally if the library still lists the GPU. Raises SourceLost."""
         self._handles.pop(slot, None)
         self.handle(slot)
 
@@ -104,7 +105,8 @@ class NvmlDriver:
         *arguments: Any,
         of: Any = None,
     ) -> Any:
-        """Like `ask`, for any function; `key` identifies the function if it is unsupported."""
+        """Call any function as `ask` does. `key` identifies it in the record of unsupported
+        functions."""
         known = (of is not None, key)
         if self._lacks(slot, known):
             return None
@@ -113,7 +115,7 @@ class NvmlDriver:
         try:
             answer = function(handle, *arguments)
         except pynvml.NVMLError as error:
-            self._refused(slot, known, error, whole=of is None)
+            self._handle_error(slot, known, error, whole=of is None)
             return None
         self._answered.setdefault(slot, set()).add(known)
         return answer
@@ -126,7 +128,7 @@ class NvmlDriver:
             values = self.call(slot, _FIELDS, _function(_FIELDS), batch)
             for field, value in zip(batch, values or (), strict=False):
                 if value.nvmlReturn != pynvml.NVML_SUCCESS:
-                    self._refused(slot, (False, field), pynvml.NVMLError(value.nvmlReturn))
+                    self._handle_error(slot, (False, field), pynvml.NVMLError(value.nvmlReturn))
                     continue
                 self._answered.setdefault(slot, set()).add((False, field))
                 if (number := number_of(value)) is not None:
@@ -159,14 +161,14 @@ class NvmlDriver:
         return self._filled(slot, "sram", status, "nvmlDeviceGetSramEccErrorStatus")
 
     def _filled(self, slot: int, key: str, answer: Any, name: str) -> Any:
-        """The structure, filled by the function."""
+        """Return the structure after the function has filled it; None if the call failed."""
         done = self.call(slot, key, _function(name), pynvml.byref(answer))
         return answer if done is not None else None
 
     def gpm(
         self, slot: int, metrics: Sequence[int], instance: int | None = None
     ) -> dict[int, float]:
-        """Keeps a sample until the next call, so that no profiler session and no sleep is necessary."""
+        """Return the GPM metrics between the samples of the previous call and this call."""
         support = self.ask(slot, _GPM)
         if support is None or not support.isSupportedDevice:
             if support is not None:
@@ -195,18 +197,19 @@ class NvmlDriver:
     def _lacks(self, slot: int, known: Hashable) -> bool:
         return known in self._unsupported.get(slot, ())
 
-    def _refused(self, slot: int, known: Hashable, error: Any, *, whole: bool = True) -> None:
-        """Handle an error of a call for the whole GPU or for a part. Raises SourceLost and SourceFailed."""
-        said = meaning(error.value)
-        if said == "failed":
+    def _handle_error(self, slot: int, known: Hashable, error: Any, *, whole: bool = True) -> None:
+        """Handle an error of a call for the whole GPU or for a part of it. Raises SourceLost and
+        SourceFailed."""
+        kind_of_error = meaning(error.value)
+        if kind_of_error == "failed":
             raise failure(error)
-        if said == "lost" and whole:
+        if kind_of_error == "lost" and whole:
             raise SourceLost(slot)
         if error.value == INVALID_ARGUMENT and known in self._answered.get(slot, ()):
-            said = "error"  # the arguments were valid before, so the handle is invalid
-        if said == "unsupported":
+            kind_of_error = "error"  # the arguments were valid before, so the handle is invalid
+        if kind_of_error == "unsupported":
             self._unsupported.setdefault(slot, set()).add(known)
-        if said == "error" or error.value == NO_PERMISSION:
+        if kind_of_error == "error" or error.value == NO_PERMISSION:
             code = str(error.value)
             self.errors[code] = self.errors.get(code, 0) + 1
 
@@ -268,7 +271,7 @@ def _connect() -> None:
 
 
 class NvmlSource:
-    """All GPUs of this machine. `procfs` and `sysfs` are the mount points of /proc and /sys."""
+    """The NVML source. `procfs` and `sysfs` are the mount points of /proc and /sys."""
 
     name = "nvml"
 
@@ -292,7 +295,7 @@ class NvmlSource:
         self._versions = (driver, f"{cuda // 1000}.{cuda % 1000 // 10}")
 
     def refresh(self) -> None:
-        """Reconnect, because a lost GPU stays lost for the existing connection."""
+        """Reconnect, because a lost GPU stays lost for an existing connection."""
         self._driver.forget()
         self._progress()
         try:
@@ -319,7 +322,7 @@ class NvmlSource:
         pci = ask(slot, "nvmlDeviceGetPciInfo")
         if uuid is None or pci is None:
             raise SourceLost(slot)  # a device without identity cannot be distinguished from others
-        self._groups.named(slot, text(uuid))
+        self._groups.set_uuid(slot, text(uuid))
         minor = ask(slot, "nvmlDeviceGetMinorNumber")
         architecture = ask(slot, "nvmlDeviceGetArchitecture")
         return Device(
@@ -349,9 +352,10 @@ class NvmlSource:
 
 
 def events(log: Callable[..., None]) -> Iterator[GpuEvent | None]:
-    """The driver's events as they occur; None for each second without an event. Raises SourceFailed when
-    the library fails, or has lost a registered GPU: the caller must then start again to get the events of
-    the other GPUs."""
+    """Yield the driver's events as they occur, and None for each second without an event.
+
+    Raises SourceFailed if the library fails or has lost a registered GPU.
+    """
     _connect()
     event_set, known = _register(log)
     while True:
@@ -373,8 +377,7 @@ def events(log: Callable[..., None]) -> Iterator[GpuEvent | None]:
 
 
 def _register(log: Callable[..., None]) -> tuple[Any, dict[int | None, tuple[str, str]]]:
-    """An event set for all GPUs, and the identity of each handle. For a GPU that cannot be registered,
-    only the kernel log reports XIDs."""
+    """Return an event set for all GPUs that can be registered, and the identity of each handle."""
     known: dict[int | None, tuple[str, str]] = {}
     try:
         event_set = pynvml.nvmlEventSetCreate()

@@ -1,4 +1,4 @@
-"""The meaning of NVML's numbers: return codes, value types, events, architectures."""
+"""Explains NVML's numbers: return codes, value types, events, architectures."""
 
 from __future__ import annotations
 
@@ -67,18 +67,21 @@ ARCHITECTURES = {
 
 
 def meaning(code: int) -> Meaning:
-    """The meaning of a return code: no value now (nothing), never a value (unsupported), the GPU is lost
-    (lost), the library is unusable (failed), or any other error (error)."""
+    """Return the meaning of an NVML return code.
+
+    `nothing`: no value now. `unsupported`: never a value. `lost`: the GPU is lost. `failed`: the
+    library is unusable. `error`: any other error.
+    """
     return _MEANING.get(code, "error")
 
 
 def failure(code: int, words: str) -> SourceFailed:
-    """The SourceFailed with cause and remedy. `words` is the library's own message."""
+    """Create a SourceFailed with cause and remedy. `words` is the library's own message."""
     return SourceFailed(f"NVML does not respond: {_ADVICE.get(code, words)}")
 
 
 def number_of(value: Any) -> int | None:
-    """The number in a field value; None when it has no number."""
+    """Return the number in an NVML field value; None if it has no number."""
     if value.valueType >= len(_VALUES):
         return None
     number = getattr(value.value, _VALUES[value.valueType])

@@ -1,6 +1,6 @@
-"""The NVML interface that the collectors' groups use, independent of the Python binding.
+"""The NVML interface used by the modules that read groups. Independent of the Python binding.
 
-If the card or an old driver does not support a quantity, this is not an error: the result is None.
+If the GPU or an old driver does not support a value, the result is None, not an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Share(NamedTuple):
-    """GPU use of a process: percentage of the multiprocessors' time, up to Unix time `at` in
+    """The GPU use of a process: percent of the multiprocessors' time, until Unix time `at` in
     microseconds."""
 
     pid: int
@@ -24,54 +24,68 @@ class Share(NamedTuple):
 
 
 class NvmlApi(Protocol):
-    """Each method may raise SourceLost and SourceFailed, and returns None for unavailable values."""
+    """NVML calls for one GPU by number.
+
+    Each method may raise SourceLost and SourceFailed, and returns None for unavailable values.
+    """
 
     def ask(self, slot: int, name: str, *arguments: int, of: Any = None) -> Any:
-        """The result of the named function for the GPU, or for a part of it (`of`)."""
+        """Return the result of the named NVML function for the GPU, or for a part of it (`of`)."""
         ...
 
     def first(self, slot: int, *names: str, arguments: tuple[int, ...] = ()) -> Any:
-        """The result of the first of these functions that card and driver support."""
+        """Return the result of the first of these functions that the GPU and the driver support."""
         ...
 
     def fields(self, slot: int, wanted: Iterable[Field]) -> dict[Field, int]:
-        """The field values that the card supports, read in batches."""
+        """Return the field values that the GPU supports. They are read in batches."""
         ...
 
     def lacks(self, slot: int, field: Field) -> bool:
-        """Whether the card is known not to support this field value."""
+        """Return whether the GPU is known not to support this field value."""
         ...
 
     def memory(self, slot: int, of: Any = None) -> Any:
-        """`total`, `used`, `free` in bytes, and `reserved` where the driver reports it separately."""
+        """Return the GPU memory in bytes: `total`, `used`, `free`.
+
+        It also has `reserved` if the driver reports it separately.
+        """
         ...
 
     def fabric(self, slot: int) -> Any:
-        """`state`, `status`, `clusterUuid`, `cliqueId`, and `healthMask` where the driver has it."""
+        """Return the state of the NVLink fabric.
+
+        The fields are `state`, `status`, `clusterUuid`, `cliqueId`, and `healthMask` if the driver
+        has it.
+        """
         ...
 
     def sram(self, slot: int) -> Any:
-        """`aggregateUncBucket...` by unit, and `bThresholdExceeded`."""
+        """Return the uncorrectable SRAM errors by unit (`aggregateUncBucket...`) and
+        `bThresholdExceeded`."""
         ...
 
     def gpm(
         self, slot: int, metrics: Sequence[int], instance: int | None = None
     ) -> dict[int, float]:
-        """Profiling metrics since the previous call, for the GPU or for one of its GPU instances."""
+        """Return profiling metrics since the previous call, for the GPU or one of its GPU
+        instances."""
         ...
 
     def shares(self, slot: int, since: int) -> list[Share] | None:
-        """GPU use of processes since `since` (Unix time in microseconds)."""
+        """Return the GPU use of processes after `since` (Unix time in microseconds)."""
         ...
 
     def relearn(self, slot: int) -> None:
-        """Forget which quantities the GPU does not support, because this may have changed."""
+        """Forget which values the GPU does not support, because this may have changed."""
         ...
 
 
 def choose(driver: NvmlApi, slot: int, wanted: Mapping[Key, tuple[Field, ...]]) -> dict[Key, int]:
-    """For each key, the first of its field values that the card supports. One driver call once the
-    supported fields are known."""
+    """Return, for each key, the first of its NVML fields that the GPU supports.
+
+    This takes one driver call if the supported fields are already known.
+    """
     found: dict[Key, int] = {}
     left = dict(wanted)
     while left:
@@ -87,22 +101,22 @@ def choose(driver: NvmlApi, slot: int, wanted: Mapping[Key, tuple[Field, ...]]) 
 
 
 def scaled(value: float | None, divisor: float) -> float | None:
-    """The value in base units, converted with the divisor."""
+    """Return the value divided by `divisor`, in base units; None if it is None."""
     return None if value is None else value / divisor
 
 
 def positive(value: int | None) -> int | None:
-    """The value if it is positive: some cards report 0 for a missing sensor."""
+    """Return the value if it is positive, otherwise None. Some GPUs report 0 for a missing sensor."""
     return value if value is not None and value > 0 else None
 
 
 def signed(value: int | None) -> int | None:
-    """A signed 32-bit number that may have been reported as unsigned."""
+    """Interpret a 32-bit number as signed, even if it was reported as unsigned."""
     if value is None or value < 1 << 31:
         return value
     return value - (1 << 32) if value < 1 << 32 else None
 
 
 def text(value: str | bytes | None) -> str:
-    """A text of the library; empty when missing."""
+    """Return a text of the library as str, empty if it is missing."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")

@@ -1,4 +1,4 @@
-"""GPM: the profiling metrics of Hopper and later, measured between two readings."""
+"""Reads GPM, the profiling metrics of Hopper and later, measured between two reads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SM_ACTIVE = 2
 
 
 def gpm(driver: NvmlApi, slot: int) -> Iterator[Row]:
-    """The rows of the group `gpm`; no values at the first reading."""
+    """Yield the readings of the group `gpm`. The first read has no values."""
     found = driver.gpm(slot, (*RATIOS, *RATES))
     for metric, (name, labels) in RATIOS.items():
         yield name, labels, scaled(found.get(metric), 100)

@@ -1,4 +1,4 @@
-"""Dispatches each group to its NVML module."""
+"""Passes each group of readings to the NVML module that reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from exporter.sources.nvml_processes import ProcessGroupReader
 
 
 class GroupReader:
-    """Reads the groups of each GPU through a driver."""
+    """Reads the groups of each GPU through an NVML driver."""
 
     def __init__(self, driver: NvmlApi) -> None:
         self._driver = driver
@@ -27,12 +27,12 @@ class GroupReader:
             ProcessGroupReader(),
         )
 
-    def named(self, slot: int, uuid: str) -> None:
-        """Set the GPU that has this number now."""
+    def set_uuid(self, slot: int, uuid: str) -> None:
+        """Set the UUID of the GPU that has this number now."""
         self._uuids[slot] = uuid
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
-        """The available readings. Raises SourceLost and SourceFailed."""
+        """Return the available readings of a group. Raises SourceLost and SourceFailed."""
         return tuple(
             Reading(name, labels, value)
             for name, labels, value in self._rows(slot, group, now)

@@ -1,4 +1,5 @@
-"""GPU health: ECC, row remaps, retired pages, the driver's recommended action, the NVLink fabric."""
+"""Reads GPU health: ECC, row remaps, retired pages, the driver's recommended action, the NVLink
+fabric."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ _CONFIGURATION = 8  # shift of four bits: 1 is correct, higher values are errors
 
 
 def health(driver: NvmlApi, slot: int) -> Iterator[Row]:
-    """The rows of the group `health`."""
+    """Yield the readings of the group `health`."""
     ask = driver.ask
     yield from _ecc(driver, slot)
     if (rows := ask(slot, "nvmlDeviceGetRemappedRows")) is not None:
@@ -51,7 +52,7 @@ def health(driver: NvmlApi, slot: int) -> Iterator[Row]:
     yield "gpu_unrepairable_memory", (), ask(slot, "nvmlDeviceGetUnrepairableMemoryFlag_v1")
     pending = ask(slot, "nvmlDeviceGetRetiredPagesPendingStatus")
     yield "gpu_retired_pages_pending", (), pending
-    # On cards with row remapping, the counts of retired pages are meaningless zeros.
+    # On GPUs with row remapping, the counts of retired pages are meaningless zeros.
     retired = RETIRED if pending is not None else {}
     fields = driver.fields(slot, (RECOVERY, *retired.values()))
     for cause, field in retired.items():

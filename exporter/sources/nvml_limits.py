@@ -1,4 +1,4 @@
-"""Limits, thresholds and modes of the GPU."""
+"""Reads the limits, thresholds and modes of a GPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MARGINS = range(-50, 51)
 
 
 def limits(driver: NvmlApi, slot: int) -> Iterator[Row]:
-    """The rows of the group `limits`."""
+    """Yield the readings of the group `limits`."""
     ask = driver.ask
     for kind, limit in _power_limits(driver, slot).items():
         yield "gpu_power_limit_watts", (kind,), scaled(limit, 1000)
@@ -56,8 +56,10 @@ def _power_limits(driver: NvmlApi, slot: int) -> dict[str, int]:
 
 
 def thresholds(driver: NvmlApi, slot: int) -> dict[str, int]:
-    """Thresholds in degrees Celsius. If the card only reports margins, they are subtracted from the
-    temperature at which the margin is used up."""
+    """Return temperature thresholds in degrees Celsius, by name.
+
+    If the GPU only reports margins, the thresholds are computed from the current temperature.
+    """
     found = {
         threshold: degrees
         for threshold, number in THRESHOLDS.items()
@@ -75,7 +77,10 @@ def thresholds(driver: NvmlApi, slot: int) -> dict[str, int]:
 
 
 def from_margins(margins: Mapping[str, int], now: int | None, left: int | None) -> dict[str, int]:
-    """Thresholds in degrees, from margins relative to the limit, which is `left` degrees above `now`."""
+    """Compute thresholds in degrees Celsius from margins relative to the limit.
+
+    The limit is `left` degrees above the current temperature `now`.
+    """
     if now is None or left is None:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""The GPU's links: NVLink and PCIe. The counters of all links are read in one batch."""
+"""Reads the GPU's NVLink and PCIe links. The counters of all links are read in one batch."""
 
 from __future__ import annotations
 
@@ -61,18 +61,20 @@ _PCIE_LINK = (
 
 
 class Unwrapped:
-    """Extends a 32-bit counter to one that never decreases. It starts at 0, so that a start of the
-    exporter does not look like an increase."""
+    """Extends a 32-bit hardware counter to a counter that never decreases.
+
+    It starts at 0, so that a start of the exporter does not look like an increase.
+    """
 
     def __init__(self) -> None:
         self._last: int | None = None
         self.total = 0
 
     def add(self, raw: int) -> int:
-        """The total when the hardware counter reads `raw`."""
+        """Return the extended count for the hardware counter's value `raw`."""
         if self._last is not None:
             step = raw - self._last
-            # A decrease from the upper half is a wraparound; any other decrease is a reset of the card.
+            # A decrease from the upper half is a wraparound; any other decrease is a reset of the GPU.
             wrapped = step < 0 and self._last >= 1 << 31 and self._last < 1 << 32
             self.total += step + (1 << 32) if wrapped else raw if step < 0 else step
         self._last = raw
@@ -80,7 +82,7 @@ class Unwrapped:
 
 
 class LinkGroupReader:
-    """Reads the group `links`, and keeps the accumulated counters by uuid, because the number of a GPU may
+    """Reads the group `links`. Keeps the extended counters by UUID, because a GPU's number may
     change."""
 
     def __init__(self) -> None:
@@ -89,7 +91,7 @@ class LinkGroupReader:
         self._faults: dict[str, dict[tuple[str, str], int]] = {}
 
     def rows(self, driver: NvmlApi, slot: int, uuid: str) -> Iterator[Row]:
-        """The rows of the group."""
+        """Yield the readings of the group."""
         states = {
             link: driver.ask(slot, "nvmlDeviceGetNvLinkState", link) for link in range(MAX_LINKS)
         }
@@ -147,7 +149,7 @@ class LinkGroupReader:
 
 
 def _errors(driver: NvmlApi, slot: int, links: list[int]) -> Iterator[tuple[str, str, int]]:
-    """Link, kind and count."""
+    """Yield the errors of each link as (link, kind, count)."""
     found = choose(driver, slot, _link_fields(links))
     for (kind, link), count in found.items():
         yield str(link), kind, count
@@ -160,7 +162,7 @@ def _errors(driver: NvmlApi, slot: int, links: list[int]) -> Iterator[tuple[str,
 
 
 def _link_fields(links: list[int]) -> dict[tuple[str, int], tuple[Field, ...]]:
-    """For each kind of error and link, the possible field values, the newest first."""
+    """Return the possible NVML fields for each error kind and link, newest first."""
     kinds: dict[str, tuple[int, ...]] = {**LINK_ERRORS, "ecc": ()}
     wanted: dict[tuple[str, int], tuple[Field, ...]] = {}
     for kind, fields in kinds.items():

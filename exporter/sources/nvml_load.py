@@ -1,5 +1,7 @@
-"""GPU load: utilization, memory, temperature, power, clocks. One batch of field values and about fifteen
-cheap calls."""
+"""Reads GPU load: utilization, memory, temperature, power, clocks.
+
+It takes one batch of field values and about fifteen cheap calls.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ _WANTED: dict[str, tuple[Field, ...]] = {
 
 
 def load(driver: NvmlApi, slot: int) -> Iterator[Row]:
-    """The rows of the group `load`."""
+    """Yield the readings of the group `load`."""
     ask = driver.ask
     if (use := ask(slot, "nvmlDeviceGetUtilizationRates")) is not None:
         yield "gpu_utilization_ratio", (), use.gpu / 100
@@ -59,7 +61,7 @@ def load(driver: NvmlApi, slot: int) -> Iterator[Row]:
     fields = choose(driver, slot, _WANTED)
     yield "gpu_temperature_celsius", ("gpu",), temperature(driver, slot)
     yield "gpu_temperature_celsius", ("memory",), positive(fields.get("memory temperature"))
-    # Some healthy cards report a margin of 0 or less.
+    # Some healthy GPUs report a margin of 0 or less.
     margin = positive(ask(slot, "nvmlDeviceGetMarginTemperature"))
     yield "gpu_thermal_margin_celsius", (), margin
     yield from _power(driver, slot, fields)
@@ -78,7 +80,7 @@ def load(driver: NvmlApi, slot: int) -> Iterator[Row]:
 
 
 def temperature(driver: NvmlApi, slot: int) -> int | None:
-    """The temperature of the die, in degrees Celsius."""
+    """Return the temperature of the GPU die in degrees Celsius."""
     names = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
     return signed(driver.first(slot, *names, arguments=(0,)))
 
@@ -101,17 +103,17 @@ def _clock_events(driver: NvmlApi, slot: int, fields: dict[str, int]) -> Iterato
     bits = driver.first(slot, *names)
     for place, reason in enumerate(CLOCK_REASONS if bits is not None else ()):
         yield "gpu_clock_event_active", (reason,), bits >> place & 1
-    told = {reason: fields[reason] for reason in REASON_SECONDS if reason in fields}
-    if not {"sw_thermal_slowdown", "hw_thermal_slowdown"} & told.keys():
-        told |= _older_seconds(driver, slot, told)
-    for reason, nanoseconds in told.items():
+    seconds = {reason: fields[reason] for reason in REASON_SECONDS if reason in fields}
+    if not {"sw_thermal_slowdown", "hw_thermal_slowdown"} & seconds.keys():
+        seconds |= _older_seconds(driver, slot, seconds)
+    for reason, nanoseconds in seconds.items():
         yield "gpu_clock_event_seconds_total", (reason,), nanoseconds / 1e9
 
 
-def _older_seconds(driver: NvmlApi, slot: int, told: dict[str, int]) -> dict[str, int]:
+def _older_seconds(driver: NvmlApi, slot: int, seconds: dict[str, int]) -> dict[str, int]:
     found = choose(driver, slot, {"thermal_slowdown": (THERMAL,)})
     for reason, policy in VIOLATIONS.items():
-        if reason in found or reason in told:
+        if reason in found or reason in seconds:
             continue
         if (spent := driver.ask(slot, "nvmlDeviceGetViolationStatus", policy)) is not None:
             found[reason] = spent.violationTime

@@ -1,4 +1,4 @@
-"""The MIG partitions of a GPU."""
+"""Reads the MIG devices of a GPU."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from exporter.sources.nvml_gpm import SM_ACTIVE
 
 
 class MigGroupReader:
-    """Reads the group `mig`, and detects when MIG is enabled or disabled, because the GPU then supports
-    other quantities."""
+    """Reads the group `mig`. Detects when MIG is enabled or disabled, because other values are then
+    supported."""
 
     def __init__(self) -> None:
         self._partitioned: dict[int, bool] = {}
 
     def rows(self, driver: NvmlApi, slot: int) -> Iterator[Row]:
-        """The rows of the group; empty for a GPU without MIG."""
+        """Yield the readings of the group, none for a GPU without MIG."""
         mode = driver.ask(slot, "nvmlDeviceGetMigMode")
         partitioned = bool(mode and mode[0])
         if self._partitioned.setdefault(slot, partitioned) != partitioned:
@@ -47,6 +47,9 @@ class MigGroupReader:
 
 
 def profile(name: str) -> str:
-    """`3g.40gb` of `NVIDIA H100 80GB HBM3 MIG 3g.40gb`; empty when the name has no profile."""
+    """Return the MIG profile in a device name, such as `3g.40gb`, or an empty text.
+
+    Example of a name: `NVIDIA H100 80GB HBM3 MIG 3g.40gb`.
+    """
     _, found, shape = name.partition("MIG ")
     return shape if found else ""

@@ -1,4 +1,4 @@
-"""Processes that use the GPU: their number, and the memory and time of each."""
+"""Reads the processes on a GPU: their number, and the memory and GPU time of each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _FIRST_LOOK = 10_000_000  # microseconds
 
 
 class ProcessGroupReader:
-    """Reads the group `processes`, and remembers the latest share of each GPU."""
+    """Reads the group `processes`. Remembers the latest GPU use of processes of each GPU."""
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
 
     def rows(self, driver: NvmlApi, slot: int, now: float) -> Iterator[Row]:
-        """The rows of the group at Unix time `now`. Process names are not looked up."""
+        """Yield the readings of the group at Unix time `now`. Process names are not read."""
         memory: dict[int, int] = {}
         for kind, name in KINDS.items():
             processes = driver.ask(slot, name)
@@ -43,8 +43,10 @@ class ProcessGroupReader:
 def latest(
     shares: Iterator[Share] | list[Share] | tuple[Share, ...], since: int
 ) -> dict[int, Share]:
-    """The newest valid share of each process after `since`. The driver returns its whole buffer, most of
-    which is empty."""
+    """Return the newest valid GPU use of each process after `since` (Unix time in microseconds).
+
+    The driver returns its whole buffer, most of which is empty.
+    """
     found: dict[int, Share] = {}
     for share in sorted(shares, key=lambda share: share.at):
         if share.pid and share.at > since and share.sm <= 100:

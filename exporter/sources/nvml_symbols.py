@@ -1,6 +1,6 @@
-"""The NVML functions that the exporter calls, and the library's symbols for them.
+"""The NVML functions that the exporter calls, and their symbols in the library.
 
-A fake library must export these symbols; old drivers lack some of them.
+A fake library must export these symbols. Old drivers do not have all of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The simulated source: reads the hardware folder like a driver.
+"""The simulated source: reads GPUs from the hardware directory.
 
-A lost GPU raises SourceLost and a hung GPU really blocks, so that the same code handles both here and on a
-real machine.
+A lost GPU raises SourceLost and a hung GPU really blocks, so the same code handles simulated and
+real faults.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _GPM = {
     "gpu_integer_active_ratio": "integer",
     "gpu_dram_active_ratio": "dram",
 }
-LINK_ERRORS = ("replay", "recovery", "crc")  # what a Hopper card counts
+LINK_ERRORS = ("replay", "recovery", "crc")  # the error counters of a Hopper GPU
 _TENSOR = {"any": "tensor", "dfma": "dfma", "hmma": "hmma", "imma": "imma"}
 _RATES = {
     "gpu_pcie_transmit_bytes_per_second": "gpm_pcie_tx",
@@ -48,7 +48,7 @@ _RATES = {
 
 
 class SimulatedSource:
-    """One node of a hardware folder."""
+    """The simulated GPUs of one node in the hardware directory."""
 
     name = "simulated"
 
@@ -74,7 +74,7 @@ class SimulatedSource:
             raise SourceFailed(str(error)) from None
 
     def refresh(self) -> None:
-        """Nothing to do: every read opens the folder again."""
+        """Do nothing, because every read opens the directory again."""
 
     def slots(self) -> tuple[int, ...]:
         return tuple(self._hardware.gpus(self._node))
@@ -110,14 +110,14 @@ class SimulatedSource:
         )
 
     def presence(self, slot: int) -> None:
-        self._answering(slot, "presence")
+        self._wait_for_response(slot, "presence")
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
-        self._answering(slot, group)
+        self._wait_for_response(slot, group)
         return tuple(self._read[group](self._registers(slot, now)))
 
     def _registers(self, slot: int, now: float) -> Registers:
-        """The card's registers at that time, the same for all groups."""
+        """Return the simulated registers of the GPU at Unix time `now`, the same for all groups."""
         if self._sensed[:2] != (slot, now):
             try:
                 self._sensed = (slot, now, sense(self._hardware, self._node, slot, now))
@@ -126,14 +126,14 @@ class SimulatedSource:
         return self._sensed[2]
 
     def _state(self, slot: int) -> GpuState:
-        """The GPU's state. With a damaged state file, the GPU counts as lost."""
+        """Return the simulated state of the GPU. A GPU with a damaged state file counts as lost."""
         try:
             return self._hardware.gpu(self._node, slot)
         except (OSError, UserError):
             raise SourceLost(slot) from None
 
-    def _answering(self, slot: int, group: Group) -> None:
-        """Returns when the GPU responds; blocks while it hangs. Raises SourceLost."""
+    def _wait_for_response(self, slot: int, group: Group) -> None:
+        """Return when the GPU responds; block while it hangs. Raises SourceLost."""
         self._progress()
         state = self._state(slot)
         while state.hung and state.hang_in in ("", group):

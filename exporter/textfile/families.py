@@ -1,4 +1,5 @@
-"""Parses a whole file in the text format: its families, or the reason for its rejection."""
+"""Parses a whole file in the text format into metric families. Invalid files are rejected with a
+reason."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ Series = tuple[str, Labels]
 
 @dataclass(slots=True)
 class ParsedFamily:
-    """One family. `type` and `help` are None while the file has not set them."""
+    """A metric family of a file. `type` and `help` are None while the file has not set them."""
 
     name: str
     type: str | None = None
@@ -27,12 +28,12 @@ class ParsedFamily:
 
     @property
     def kind(self) -> str:
-        """The type; untyped when the file sets none."""
+        """The type of the family; untyped if the file sets none."""
         return self.type or "untyped"
 
 
 def parse(data: bytes) -> dict[str, ParsedFamily]:
-    """The families with samples, by name. Raises Rejected with the line number."""
+    """Return the families with samples, by name. Raises TextFileRejected with the line number."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -58,7 +59,7 @@ def parse(data: bytes) -> dict[str, ParsedFamily]:
             raise TextFileRejected(error.reason, f"line {at}: {error}") from None
     for family in families.values():
         if family.type == "histogram":
-            _complete(family)
+            _add_inf_buckets(family)
     return {name: family for name, family in families.items() if family.samples}
 
 
@@ -79,20 +80,21 @@ def _describe(families: dict[str, ParsedFamily], found: Comment) -> None:
 def _add(families: dict[str, ParsedFamily], owners: dict[str, str], line: Line, count: int) -> None:
     if count > MAX_SERIES:
         raise TextFileRejected("limit", f"more than {MAX_SERIES} series")
-    name = _whose(families, line.name)
+    name = _family_of(families, line.name)
     family = families.setdefault(name, ParsedFamily(name))
     if owners.setdefault(line.name, name) != name:
         raise TextFileRejected(
             "inconsistent", f"{line.name} is a family and also a part of another family"
         )
-    series = (line.name, _checked(family, line))
+    series = (line.name, _checked_labels(family, line))
     if series in family.samples:
         raise TextFileRejected("duplicate", f"duplicate series of {line.name}")
     family.samples[series] = line.value
 
 
-def _whose(families: Mapping[str, ParsedFamily], name: str) -> str:
-    """The family of a series: the histogram or summary to which it belongs, else its own name."""
+def _family_of(families: Mapping[str, ParsedFamily], name: str) -> str:
+    """Return the family name of a series: that of its histogram or summary, otherwise the name
+    itself."""
     for kind, parts in _PARTS.items():
         for part in parts:
             whole = families.get(name.removesuffix(part)) if name.endswith(part) else None
@@ -101,8 +103,9 @@ def _whose(families: Mapping[str, ParsedFamily], name: str) -> str:
     return name
 
 
-def _checked(family: ParsedFamily, line: Line) -> Labels:
-    """The labels, with the bound of a bucket or quantile in canonical notation."""
+def _checked_labels(family: ParsedFamily, line: Line) -> Labels:
+    """Return the labels of a sample. The bound of a bucket or quantile is rewritten in canonical
+    notation."""
     bound = _BOUND.get(family.kind)
     part = line.name.removeprefix(family.name)
     if bound is None or part in ("_sum", "_count"):
@@ -113,7 +116,7 @@ def _checked(family: ParsedFamily, line: Line) -> Labels:
         )
     labels = dict(line.labels)
     try:
-        labels[bound] = _written(number(labels.get(bound, "")))
+        labels[bound] = _canonical_bound(number(labels.get(bound, "")))
     except ValueError:
         raise TextFileRejected(
             "format", f"{line.name}: expected a number in the label {bound}"
@@ -121,17 +124,18 @@ def _checked(family: ParsedFamily, line: Line) -> Labels:
     return tuple(sorted(labels.items()))
 
 
-def _written(bound: float) -> str:
-    """The bound in canonical notation. Raises ValueError for NaN."""
+def _canonical_bound(bound: float) -> str:
+    """Format a bound in canonical notation. Raises ValueError for NaN."""
     if math.isnan(bound):
-        raise ValueError("NaN is not a bound")
+        raise ValueError("NaN is not a valid bucket bound")
     if math.isinf(bound):
         return "+Inf" if bound > 0 else "-Inf"
     return repr(bound).removesuffix(".0")
 
 
-def _complete(family: ParsedFamily) -> None:
-    """Add the +Inf bucket to histograms without it. Raises Rejected for a histogram without a count."""
+def _add_inf_buckets(family: ParsedFamily) -> None:
+    """Add the +Inf bucket to histograms without it. Raises TextFileRejected for a histogram without
+    a count."""
     bucket, count = f"{family.name}_bucket", f"{family.name}_count"
     groups = {
         tuple(pair for pair in labels if pair[0] != "le"): None for _, labels in family.samples

@@ -1,4 +1,4 @@
-"""Finds the *.prom files in folders, and reads them safely."""
+"""Finds *.prom files in directories and reads them safely."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ Mark = tuple[int, int, int, int, int]
 
 
 class TextFile(NamedTuple):
-    """A file at its latest read: a mark that changes with the file, its modification time (Unix seconds),
-    and its families or the reason for its rejection."""
+    """A file at its latest read, with its families or the reason for its rejection.
+
+    `mark` changes when the file changes. `modified` is in Unix seconds.
+    """
 
     mark: Mark
     modified: float
@@ -31,7 +33,8 @@ class TextFile(NamedTuple):
 
 
 class TextFileFolders:
-    """The files of all folders; a folder can be a glob pattern. A file is read again when it changed."""
+    """The *.prom files in directories or glob patterns of directories. Changed files are read
+    again."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._patterns = patterns
@@ -39,7 +42,7 @@ class TextFileFolders:
         self.problems: dict[str, TextFileRejected] = {}
 
     def files(self) -> Iterator[tuple[str, TextFile]]:
-        """Each readable file, by path. Afterwards, `problems` has the other paths."""
+        """Yield each valid file with its path. Afterwards, `problems` has the other paths."""
         self.problems = {}
         paths = sorted(self._paths())
         for path in paths[MAX_FILES:]:
@@ -73,7 +76,10 @@ class TextFileFolders:
             yield from sorted(matching) or [pattern]
 
     def _file(self, path: str) -> TextFile:
-        """The file. Raises Rejected if it is not a readable regular file; does not block on a FIFO."""
+        """Return the file, read again if it changed.
+
+        Raises TextFileRejected if it is not a readable regular file. Does not block on a FIFO.
+        """
         descriptor = _open(path)
         try:
             status = os.fstat(descriptor)
@@ -105,7 +111,8 @@ class TextFileFolders:
 
 
 def _whole(descriptor: int) -> bytes:
-    """The content of the file, which may grow while it is read."""
+    """Return the content of a file that may grow during the read. Raises TextFileRejected if too
+    large."""
     data = b""
     while len(data) <= MAX_BYTES:
         more = os.read(descriptor, MAX_BYTES + 1 - len(data))
@@ -116,8 +123,11 @@ def _whole(descriptor: int) -> bytes:
 
 
 def _open(path: str) -> int:
-    """Open the file. Links are followed within the folder only (ConfigMap volumes need this). Otherwise a
-    user with write access to the folder could make the exporter read any file."""
+    """Open the file. Raises TextFileRejected for a link that points outside the directory.
+
+    Links within the directory are necessary for ConfigMap volumes. With other links, a user with
+    write access could make the exporter read any file.
+    """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         if Path(path).is_symlink():

@@ -1,7 +1,8 @@
-"""Strict parser for one line of the text format 0.0.4.
+"""A strict parser for one line of the text format 0.0.4.
 
-The parser of prometheus-client accepts input that Prometheus rejects (duplicate series, a truncated last line,
-numbers in Python notation). The exporter does not use this package, which would take 1.9 MB of memory.
+The parser of prometheus-client accepts input that Prometheus rejects: duplicate series, a truncated
+last line, numbers in Python notation. The exporter does not use this package, which would take 1.9
+MB of memory.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Comment(NamedTuple):
-    """HELP or TYPE of a family."""
+    """The HELP or TYPE line of a family."""
 
     word: str
     name: str
@@ -44,7 +45,8 @@ class Comment(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A sample. Labels are sorted; labels with an empty value are omitted, because they have no meaning."""
+    """A sample line. Labels are sorted. Labels with an empty value are omitted, because they have
+    no meaning."""
 
     name: str
     labels: Labels
@@ -52,7 +54,7 @@ class Line(NamedTuple):
 
 
 def read(line: str) -> Comment | Line | None:
-    """The parsed line; None for an empty line or a plain comment. Raises Rejected."""
+    """Parse a line; None for an empty line or a plain comment. Raises TextFileRejected."""
     text = line.lstrip(" \t")
     if not text:
         return None
@@ -72,7 +74,7 @@ def read(line: str) -> Comment | Line | None:
 
 
 def number(text: str) -> float:
-    """A number in Prometheus' notation. Raises ValueError."""
+    """Parse a number in Prometheus notation. Raises ValueError."""
     if not _VALUE.fullmatch(text):
         raise ValueError("not a number")
     value = float(text)
@@ -90,22 +92,22 @@ def _comment(text: str) -> Comment | None:
     found = _COMMENT.fullmatch(text)
     if found is None or found[3] is None:
         return None
-    word, name, told = found[1], found[2], found[3]
+    word, name, rest = found[1], found[2], found[3]
     if not re.fullmatch(_NAME, name):
         raise TextFileRejected("format", f"{word} with an invalid metric name")
     _bounded(name)
     if word == "HELP":
-        if len(told) > MAX_HELP:
+        if len(rest) > MAX_HELP:
             raise TextFileRejected("limit", f"HELP longer than {MAX_HELP} characters")
-        return Comment(word, name, _plain(told, _IN_HELP))
-    kind = told.rstrip(" \t").lower()
+        return Comment(word, name, _plain(rest, _IN_HELP))
+    kind = rest.rstrip(" \t").lower()
     if kind not in TYPES:
         raise TextFileRejected("format", f"{name}: expected a type out of {', '.join(TYPES)}")
     return Comment(word, name, kind)
 
 
 def _labels(text: str, at: int) -> tuple[Labels, int]:
-    """The labels at position `at`, and the position after them."""
+    """Parse the labels at position `at`. Returns them and the position after them."""
     found: dict[str, str] = {}
     more = True
     at += len(text[at:]) - len(text[at:].lstrip(" \t"))

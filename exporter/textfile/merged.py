@@ -1,4 +1,4 @@
-"""Merges the families of several files into one page."""
+"""Merges the families of several text files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_LABEL_NAMES = 64  # of all series of a name, because each series gets all of
 
 
 class Merged:
-    """Merges files one by one; a file that contradicts previous files is rejected."""
+    """Merges files one by one. A file that contradicts previous files is rejected."""
 
     def __init__(self) -> None:
         self._families: dict[str, ParsedFamily] = {}
@@ -23,7 +23,7 @@ class Merged:
         self._count = 0
 
     def add(self, path: str, families: Mapping[str, ParsedFamily]) -> None:
-        """Add all families of a file. Raises Rejected, and then adds nothing."""
+        """Add all families of a file. If it raises TextFileRejected, nothing was added."""
         new = sum(len(family.samples) for family in families.values())
         if self._count + new > MAX_SERIES:
             raise TextFileRejected("limit", f"more than {MAX_SERIES} series in all files")
@@ -44,8 +44,8 @@ class Merged:
         for family in families.values():
             self._take(path, family)
 
-    def described(self) -> dict[str, exposition.SeriesSchema]:
-        """The family of each series name, and all label names of its samples."""
+    def schemas(self) -> dict[str, exposition.SeriesSchema]:
+        """Return the schema of each series name: its family, and all label names of its samples."""
         headers = {
             name: exposition.Family(name, family.kind, self._help(family))
             for name, family in self._families.items()
@@ -56,7 +56,7 @@ class Merged:
         }
 
     def samples(self, described: Mapping[str, exposition.SeriesSchema]) -> Iterator[Sample]:
-        """All samples. Missing labels are empty, which is equivalent for Prometheus."""
+        """Yield all samples. Missing labels are empty, which has the same meaning for Prometheus."""
         for family in self._families.values():
             for (series, pairs), value in family.samples.items():
                 given = dict(pairs)

@@ -1,5 +1,7 @@
-"""The reason why a file is rejected. A file is rejected as a whole, because a partial file would look
-complete."""
+"""The exception for a rejected text file.
+
+A file is rejected as a whole, because a part of a file would look complete.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ Reason = Literal[
 
 
 class TextFileRejected(Exception):  # noqa: N818
-    """A rejected file, with the reason code and a message."""
+    """The file is rejected. Has the reason code and a message."""
 
     def __init__(self, reason: Reason, why: str) -> None:
         super().__init__(why)

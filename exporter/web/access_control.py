@@ -1,6 +1,7 @@
-"""Access control: rate limit, password check, and permission to release the GPUs.
+"""Access control of the HTTP server: rate limit, password check, and permission to release the
+GPUs.
 
-The reason of an authentication failure is never revealed; passwords and user names are never logged.
+Responses never say why authentication failed. Passwords and user names are never logged.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class RequestTokenBucket:
         self._at = now
 
     def take(self, now: float) -> bool:
-        """Whether one more request is allowed at `now` on the monotonic clock."""
+        """Return whether one more request is allowed at monotonic time `now`."""
         interval, burst = self.rule
         self._left = min(float(burst), self._left + (now - self._at) / interval)
         self._at = now
@@ -50,7 +51,7 @@ class RequestTokenBucket:
 
 
 class AccessControl:
-    """Authorizes requests. Runs in the event loop; bcrypt checks run in a thread, one at a time."""
+    """Authorizes requests in the event loop. bcrypt checks run in a thread, one at a time."""
 
     def __init__(
         self,
@@ -62,14 +63,14 @@ class AccessControl:
         self._file = file
         self._token = token
         self._counters = counters
-        self._seldom = RateLimitedLog(log)
+        self._log_rarely = RateLimitedLog(log)
         self._users = Users()
         self._bucket: RequestTokenBucket | None = None
         self._bcrypt = ThreadPoolExecutor(1, "bcrypt")
         self._checks: Counter[str] = Counter()  # by address
 
     async def refusal(self, request: Request) -> Response | None:
-        """The response that rejects the request; None when the request is allowed."""
+        """Return the response that rejects the request; None if the request is allowed."""
         if not self._within_limit():
             text = "Too many requests; try again later."
             return sentence(HTTPStatus.TOO_MANY_REQUESTS, text)
@@ -92,13 +93,13 @@ class AccessControl:
             return None
         given = credentials(request.headers.get("authorization", ""))
         if given is not None:
-            if self._users.known(*given, users):
+            if self._users.is_cached(*given, users):
                 return None
             if self._checks[request.peer] >= MAX_CHECKS:
                 text = "Too many pending password checks from your address; try again later."
                 return sentence(HTTPStatus.TOO_MANY_REQUESTS, text)
             if await self._check(request.peer, *given, users):
-                self._users.keep(*given, users)
+                self._users.cache(*given, users)
                 return None
         return self._failed(request, "Authentication required: user name and password.", _BASIC)
 
@@ -123,7 +124,7 @@ class AccessControl:
             ):
                 return None
         except UserError as error:
-            self._seldom("release_token_unreadable", why=str(error))
+            self._log_rarely("release_token_unreadable", why=str(error))
         if self._file.config.users:
             return await self._login(request)
         if self._token is None:
@@ -134,5 +135,5 @@ class AccessControl:
 
     def _failed(self, request: Request, text: str, challenge: tuple[str, str]) -> Response:
         self._counters.logins_failed += 1
-        self._seldom("login_failed", peer=request.peer, failures=self._counters.logins_failed)
+        self._log_rarely("login_failed", peer=request.peer, failures=self._counters.logins_failed)
         return sentence(HTTPStatus.UNAUTHORIZED, text, challenge)

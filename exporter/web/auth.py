@@ -1,7 +1,7 @@
 """Authentication: users with bcrypt hashes, and the token for releasing GPUs.
 
-A bcrypt check takes a tenth of a second of CPU time, so successes are cached (as a keyed hash, never the
-password itself). Failures are not cached.
+A bcrypt check takes a tenth of a second of CPU time, so successful checks are cached as a keyed
+hash, never as a password. Failed checks are not cached.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ MIN_TOKEN, MAX_TOKEN = 16, 1_000
 
 
 def credentials(header: str) -> tuple[str, bytes] | None:
-    """User and password of an Authorization header; None when it is not valid Basic authentication."""
+    """Return user and password of an Authorization header; None if it is not valid Basic
+    authentication."""
     scheme, _, text = header.strip().partition(" ")
     if scheme.lower() != "basic" or len(text) > MAX_HEADER:
         return None
@@ -35,19 +36,21 @@ def credentials(header: str) -> tuple[str, bytes] | None:
 
 
 class Users:
-    """Checks passwords against bcrypt hashes. Not thread-safe, except `check`."""
+    """Checks passwords against bcrypt hashes. Only `check` is thread-safe."""
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._kept: dict[bytes, None] = {}
 
-    def known(self, user: str, password: bytes, users: Mapping[str, str]) -> bool:
-        """Whether these credentials passed a check against the same hash before. Fast."""
+    def is_cached(self, user: str, password: bytes, users: Mapping[str, str]) -> bool:
+        """Return whether these credentials passed an earlier check against the same hash. Fast."""
         return user in users and self._mark(user, password, users[user]) in self._kept
 
     def check(self, user: str, password: bytes, users: Mapping[str, str]) -> bool:
-        """Whether the credentials are correct. Takes the time of one bcrypt check, also for an unknown
-        user. `users` must not be empty."""
+        """Return whether the credentials are correct. `users` must not be empty.
+
+        It takes the time of one bcrypt check, also for an unknown user.
+        """
         import bcrypt
 
         there = user in users
@@ -59,15 +62,18 @@ class Users:
             right = False
         return right and there and fits
 
-    def keep(self, user: str, password: bytes, users: Mapping[str, str]) -> None:
-        """Cache a success."""
+    def cache(self, user: str, password: bytes, users: Mapping[str, str]) -> None:
+        """Cache these credentials after a successful check."""
         while len(self._kept) >= MAX_KEPT:
             self._kept.pop(next(iter(self._kept)), None)
         self._kept[self._mark(user, password, users[user])] = None
 
     def _decoy(self, user: str, users: Mapping[str, str]) -> str:
-        """The hash to check for an unknown user. It is a real hash, always the same for the same name, so
-        that the response time does not reveal which users exist when hashes have different costs."""
+        """Return the hash that is checked for an unknown user name.
+
+        It is the hash of a real user, always the same for the same name. So the response time does
+        not reveal which users exist, even if hashes have different costs.
+        """
         drawn = hmac.digest(self._key, user.encode(), "sha256")
         return list(users.values())[int.from_bytes(drawn[:8], "big") % len(users)]
 
@@ -78,9 +84,10 @@ class Users:
 
 
 class TokenFile:
-    """The file with the token for releasing GPUs; read for each use, so that the token can be changed.
+    """The file with the token for releasing GPUs.
 
-    Raises UserError when the file has no valid token at the start.
+    It is read for each use, so that the token can be changed. Raises UserError if the file has no
+    valid token at the start.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,8 +95,10 @@ class TokenFile:
         self._read()
 
     def matches(self, header: str) -> bool:
-        """Whether an Authorization header has the token. Raises UserError when the file no longer has a
-        valid token."""
+        """Return whether an Authorization header has the token.
+
+        Raises UserError if the file no longer has a valid token.
+        """
         scheme, _, given = header.strip().partition(" ")
         token = self._read()
         same = hmac.compare_digest(

@@ -1,4 +1,4 @@
-"""The data and functions behind the routes: pages, health, release of the GPUs."""
+"""The data and functions behind the HTTP routes: metrics pages, health, release of the GPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from exporter.xids.kernel_log import KernelLog
 
 
 class PageSource(Protocol):
-    """Provides the pages. `names` are the collectors, `ready` whether a page can be served."""
+    """Provides the metrics pages. `names` are the collectors; `ready` says whether a page can be
+    served."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -27,32 +28,36 @@ class PageSource(Protocol):
     def page(
         self, wanted: frozenset[str] | None, form: ExpositionFormat, gzip: bool
     ) -> bytes | None:
-        """The page in this form; None when no page can be served."""
+        """Return the page in this format; None if no page can be served."""
         ...
 
     def states(self, now: float) -> list[CollectorState]:
-        """The state of each collector at Unix time `now`."""
+        """Return the state of each collector at Unix time `now`."""
         ...
 
 
 class GpuReleaser(Protocol):
-    """Reads the GPUs, and can release them."""
+    """Reads the GPUs and can release them."""
 
     @property
     def released_for(self) -> float: ...
 
     def release(self, seconds: float, wait: float = 0.0) -> bool:
-        """Release the GPUs for so long. Returns whether this is done within `wait` seconds."""
+        """Release the GPUs for this number of seconds. Returns whether this is done within `wait`
+        seconds."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class WebBackend:
-    """`reader` is None where no GPUs are read, `kernel_log` where the kernel log is not read.
-    `summaries` describe each collector; `dcgm` adds the page with dcgm-exporter's names."""
+    """The data and functions of the HTTP routes.
+
+    `reader` is None if no GPUs are read, `kernel_log` if the kernel log is not read. `summaries`
+    has a short description of each collector. `dcgm` enables the page with dcgm-exporter's names.
+    """
 
     pages: PageSource
-    board: GpuStates
+    gpu_states: GpuStates
     node: str
     version: str
     reader: GpuReleaser | None = None
@@ -63,10 +68,12 @@ class WebBackend:
     clock: Callable[[], float] = time.time
 
     def health(self) -> health.HealthResponse:
-        """The health of all components. May block on the kernel log's reader: do not call it in the event
-        loop."""
+        """Return the health of all components.
+
+        May block on the reader of the kernel log, so do not call it in the event loop.
+        """
         now = self.clock()
-        view = self.board.view(now)
+        view = self.gpu_states.snapshot(now)
         wishes = self.kernel_log.recommendations(view, now) if self.kernel_log else {}
         parts = [health.gpu(view, one, wishes.get(one.uuid)) for one in view.gpus]
         released_for = 0.0
@@ -90,9 +97,11 @@ class WebBackend:
         )
 
     def dcgm_page(self, gzip: bool) -> bytes | None:
-        """The page with dcgm-exporter's names; None while there is no data. Do not call it in the event
-        loop."""
-        view = self.board.view(self.clock())
+        """Return the page with dcgm-exporter's names; None if there is no data.
+
+        Do not call it in the event loop.
+        """
+        view = self.gpu_states.snapshot(self.clock())
         if view.failure:
             return None
         xids = self.kernel_log.latest() if self.kernel_log else None

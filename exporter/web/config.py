@@ -1,4 +1,4 @@
-"""The settings of the file in --web.config.file, in the format of the Prometheus exporter toolkit.
+"""Reads --web.config.file, in the format of the Prometheus exporter toolkit.
 
 A setting that Python's TLS does not support is rejected with an alternative, never ignored.
 """
@@ -34,26 +34,30 @@ _VALUE = re.compile(r"|[\x21-\x7e]([\x20-\x7e]{0,1998}[\x21-\x7e])?")
 
 
 class HttpServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`http_server_config`. `http2` is accepted but has no effect: the server uses HTTP/1.1."""
+    """The section `http_server_config`.
+
+    `http2` is accepted but has no effect, because the server uses HTTP/1.1.
+    """
 
     http2: bool = True
     headers: dict[str, str] | None = None
 
 
 class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`rate_limit`: `burst` requests at once, and one more per `interval`; 0 means no limit."""
+    """The section `rate_limit`: `burst` requests at once, and one more per `interval`; 0 means no
+    limit."""
 
     interval: str | int = 0
     burst: int = 0
 
     @property
     def seconds(self) -> float:
-        """The interval; 0 for no limit."""
+        """The interval in seconds; 0 means no limit."""
         return parse_duration(str(self.interval))
 
 
 class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file; paths in it are relative to it."""
+    """The web configuration file. Paths in it are relative to it."""
 
     tls_server_config: Tls | None = None
     http_server_config: HttpServerConfig | None = None
@@ -62,24 +66,24 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def tls(self) -> Tls | None:
-        """The TLS section; None when it is missing or empty."""
+        """The TLS section; None if it is missing or empty."""
         return None if self.tls_server_config in (None, Tls()) else self.tls_server_config
 
     @property
     def users(self) -> dict[str, str]:
-        """Password hashes by user; empty when no authentication is required."""
+        """Password hashes by user, empty if no authentication is required."""
         return self.basic_auth_users or {}
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """Headers for every response; headers without a value are not sent."""
+        """Headers for every response. Headers without a value are omitted."""
         given = (self.http_server_config or HttpServerConfig()).headers or {}
         return tuple((name, value) for name, value in given.items() if value)
 
 
 def read(path: Path) -> WebConfig:
-    """The settings in the file, checked without reading the files that they name. Raises UserError with
-    the file and the key."""
+    """Read and validate the file, but not the files that it names. Raises UserError with file and
+    key."""
     config = load(path, WebConfig)
     for name, value in ((config.http_server_config or HttpServerConfig()).headers or {}).items():
         _check_header(f"{path}: http_server_config.headers", name, value)

@@ -1,7 +1,8 @@
-"""HTTP/1.1 on one connection, with h11 and asyncio streams; everything has a limit.
+"""Implements HTTP/1.1 on one connection, with h11 and asyncio streams. Size and time are limited
+everywhere.
 
-Request heads have a maximum size and time, request bodies are discarded, idle connections are closed, and a
-client that does not read a response in time loses its connection.
+Request bodies are discarded, and idle connections are closed. A client that does not read a
+response in time loses its connection.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ _SENTENCES = {
 
 
 class HttpConnection:
-    """One connection; `carrier` is the transport below TLS, if any. `waiting` is the monotonic time since
-    which the connection waits for a complete request; None while a request is being answered."""
+    """One HTTP connection. `carrier` is the transport below TLS, if any.
+
+    `waiting` is the monotonic time since which the connection waits for a complete request; None
+    while a request is being answered.
+    """
 
     def __init__(
         self,
@@ -51,7 +55,8 @@ class HttpConnection:
         self.waiting: float | None = time.monotonic()
 
     async def request(self, peer: str) -> Request | None:
-        """The next request, with its body discarded; None at the end of the connection. Raises Refused."""
+        """Return the next request; None at the end of the connection. Its body is discarded. Raises
+        Refused."""
         loop = asyncio.get_running_loop()
         begun = bool(self._http.trailing_data[0])
         self._head_only = False  # the response to an invalid request has a body
@@ -93,8 +98,10 @@ class HttpConnection:
         return None if head is None else _read(head, peer)
 
     async def respond(self, response: Response) -> bool:
-        """Send a response. Returns whether another request can follow. Raises TimeoutError when the client
-        does not read the response in time."""
+        """Send a response. Returns whether another request can follow.
+
+        Raises TimeoutError if the client does not read the response in time.
+        """
         headers = [
             ("Content-Type", response.kind),
             ("Content-Length", str(len(response.body))),
@@ -121,7 +128,8 @@ class HttpConnection:
         return True
 
     async def _flush(self) -> None:
-        """Wait until the kernel has all data, so that pages for slow clients do not accumulate."""
+        """Wait until the kernel has all data, so that pages for slow clients do not fill the
+        memory."""
         async with asyncio.timeout(WRITE_SECONDS):
             await self._writer.drain()
             while self._carrier.get_write_buffer_size():  # drain() ignores data buffered by TLS
@@ -129,12 +137,14 @@ class HttpConnection:
 
     @property
     def may_refuse(self) -> bool:
-        """Whether no response has been started, so that an error response can be sent."""
+        """Return whether no response has been started, so that an error response can be sent."""
         return self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
     async def linger(self) -> None:
-        """Half-close the connection and read remaining data for a moment. Otherwise a client that sends
-        a lot of data would lose the response."""
+        """Close the sending direction and read remaining data for a moment.
+
+        Otherwise a client that sends much data would lose the response.
+        """
         if not self._writer.can_write_eof():
             return
         self._writer.write_eof()
@@ -148,7 +158,7 @@ class HttpConnection:
 
 
 async def close_connection(writer: asyncio.StreamWriter) -> None:
-    """Close the connection, with a short wait for the client to close its side."""
+    """Close the connection. Waits briefly for the client to close its side."""
     if writer.is_closing():  # after a failed handshake, wait_closed() would not return
         writer.transport.abort()
         return
@@ -164,7 +174,7 @@ _stamped: tuple[int, str] = (-1, "")
 
 
 def _date(now: int) -> str:
-    """The Date header; cached for one second."""
+    """Return the value of the Date header, cached for one second."""
     global _stamped
     if _stamped[0] != now:
         at = time.gmtime(now)

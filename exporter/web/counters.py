@@ -11,7 +11,7 @@ REASONS = ("limit", "tls", "client_name", "slow")
 
 
 class WebCounters:
-    """Written by the event loop, read by any thread."""
+    """The counters. The event loop writes them, any thread may read them."""
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str], int] = {("200", "/metrics"): 0}
@@ -19,17 +19,17 @@ class WebCounters:
         self.logins_failed = 0
         self.reloaded: bool | None = None  # None where there is no web configuration
 
-    def answered(self, status: int, handler: str) -> None:
+    def count_response(self, status: int, handler: str) -> None:
         """Count a response. `handler` is one of the known paths, never the requested path."""
         key = (str(status), handler)
         self.requests[key] = self.requests.get(key, 0) + 1
 
-    def lost(self, reason: str) -> None:
+    def count_lost(self, reason: str) -> None:
         """Count a connection that ended without a response."""
         self.failed[reason] += 1
 
     def samples(self) -> Iterator[Sample]:
-        """The current values."""
+        """Yield the current values."""
         for key, count in sorted(self.requests.copy().items()):
             yield Sample("gpu_exporter_http_requests_total", key, count)
         for reason, count in self.failed.items():
@@ -40,7 +40,7 @@ class WebCounters:
 
 
 class WebCollector:
-    """The collector for the exporter's own HTTP server."""
+    """Exports the counters of the exporter's own HTTP server."""
 
     name = "web"
     inline = True
@@ -53,7 +53,7 @@ class WebCollector:
         return self._counters.samples()
 
     def token(self, now: float) -> Hashable:
-        """The samples themselves, because they are few."""
+        """Return the samples. There are few, so they are their own token."""
         return tuple(self._counters.samples())
 
 
@@ -63,14 +63,14 @@ class RateLimitedLog:
     def __init__(self, log: Callable[..., None], every: float = 10.0) -> None:
         self._log = log
         self._every = every
-        self._said: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
         self._more: dict[str, int] = {}
 
     def __call__(self, event: str, **fields: object) -> None:
         now = time.monotonic()
-        if now - self._said.get(event, float("-inf")) < self._every:
+        if now - self._logged_at.get(event, float("-inf")) < self._every:
             self._more[event] = self._more.get(event, 0) + 1
             return
-        self._said[event] = now
+        self._logged_at[event] = now
         left_out = self._more.pop(event, 0)
         self._log(event, **fields, **({"left_out_before": left_out} if left_out else {}))

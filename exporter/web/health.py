@@ -1,6 +1,6 @@
-"""/api/v1/health: the state of each monitored component of the node, the reason, and the recommended action.
+"""/api/v1/health: state, reason and recommended action of each monitored component of the node.
 
-The JSON structure is part of the interface; docs/exporter.md describes it.
+The JSON structure is a public interface, described in docs/exporter.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BY_ACTION: Mapping[str, Word] = {"none": "healthy", "restart_app": "degraded"}
 
 
 class ErrorEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An XID or an NVSwitch error. Repeats within a minute are merged into one event with a `count`."""
+    """An XID or an NVSwitch error. Repeats within a minute are one event with a `count`."""
 
     kind: str
     device: str
@@ -40,8 +40,11 @@ class ErrorEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Component(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One component. `action` and `reason` are the recommendation; `since` is the Unix time since which it
-    is known. The GPU fields are omitted for other components."""
+    """The health of one component, such as a GPU.
+
+    `action` is the recommended action, `reason` its reason, and `since` the Unix time since which
+    it is recommended. The GPU fields are omitted for other components.
+    """
 
     name: str
     kind: Kind
@@ -56,7 +59,7 @@ class Component(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HealthResponse(msgspec.Struct, frozen=True):
-    """The whole response."""
+    """The JSON document of the response."""
 
     node: str
     version: str
@@ -68,48 +71,58 @@ class HealthResponse(msgspec.Struct, frozen=True):
     events: list[ErrorEvent]
 
 
-def gpu(view: NodeSnapshot, one: GpuSnapshot, wish: Recommendation | None) -> Component:
-    """The component of one GPU."""
-    state, why = _gpu(view, one, wish)
+def gpu(
+    view: NodeSnapshot, gpu_snapshot: GpuSnapshot, recommendation: Recommendation | None
+) -> Component:
+    """Return the component of one GPU. `recommendation` is the recommended action, if any."""
+    state, why = _gpu(view, gpu_snapshot, recommendation)
     return Component(
-        name=f"gpu/{one.index}",
+        name=f"gpu/{gpu_snapshot.index}",
         kind="gpu",
         state=state,
         why=why,
-        action=wish.action if wish else "none",
-        reason=wish.reason if wish else "",
-        since=wish.since if wish and wish.action != "none" else None,
-        gpu=one.index,
-        uuid=one.uuid,
-        pci_bus_id=one.device.pci_bus_id,
+        action=recommendation.action if recommendation else "none",
+        reason=recommendation.reason if recommendation else "",
+        since=recommendation.since if recommendation and recommendation.action != "none" else None,
+        gpu=gpu_snapshot.index,
+        uuid=gpu_snapshot.uuid,
+        pci_bus_id=gpu_snapshot.device.pci_bus_id,
     )
 
 
-def _gpu(view: NodeSnapshot, one: GpuSnapshot, wish: Recommendation | None) -> tuple[Word, str]:
-    if one.status is GpuStatus.LOST:
+def _gpu(
+    view: NodeSnapshot, gpu_snapshot: GpuSnapshot, recommendation: Recommendation | None
+) -> tuple[Word, str]:
+    if gpu_snapshot.status is GpuStatus.LOST:
         return "unhealthy", "the GPU is missing from the driver or the bus"
-    if one.status is GpuStatus.HUNG:
+    if gpu_snapshot.status is GpuStatus.HUNG:
         return "unhealthy", "driver calls for this GPU hang"
-    if one.status is GpuStatus.UNKNOWN:
+    if gpu_snapshot.status is GpuStatus.UNKNOWN:
         if view.released:
             return "unknown", "the GPUs are released"
         return "unknown", view.failure or "no recent data for this GPU"
-    if wish is not None and wish.action != "none":
-        return _BY_ACTION.get(wish.action, "unhealthy"), wish.reason.replace("_", " ")
-    if one.left_out:
-        return "degraded", f"reading suspended because a call hung: {', '.join(one.left_out)}"
-    if one.slow:
+    if recommendation is not None and recommendation.action != "none":
+        return _BY_ACTION.get(recommendation.action, "unhealthy"), recommendation.reason.replace(
+            "_", " "
+        )
+    if gpu_snapshot.left_out:
+        return (
+            "degraded",
+            f"reading suspended because a call hung: {', '.join(gpu_snapshot.left_out)}",
+        )
+    if gpu_snapshot.slow:
         return "degraded", "the driver responds slowly for this GPU"
     return "healthy", ""
 
 
 def _part(name: str, kind: Kind, state: Word, why: str = "") -> Component:
-    """A component without a recommended action."""
+    """Return a component without a recommended action."""
     return Component(name, kind, state, why, "none", "")
 
 
 def driver(view: NodeSnapshot, released_for: float) -> Iterator[Component]:
-    """The driver as a whole, and its events if the source has any."""
+    """Yield the components of the driver: the driver as a whole, and its events if the source has
+    any."""
     if view.released:
         why = f"the GPUs are released for another {released_for:.0f} s"
         yield _part("driver", "driver", "unknown", why)
@@ -131,8 +144,11 @@ def driver(view: NodeSnapshot, released_for: float) -> Iterator[Component]:
 
 
 def kernel_log(failure: str, *, read: bool) -> Component:
-    """The kernel log. `failure` is the reason why the log cannot be read, or empty. `read`: the log was
-    read recently; otherwise its state is unknown."""
+    """Return the component of the kernel log.
+
+    `failure` is the reason why the log cannot be read, or empty. `read`: the log was read recently.
+    Otherwise its state is unknown.
+    """
     if failure:
         return _part("kernel_log", "kernel_log", "degraded", failure)
     if not read:
@@ -141,22 +157,24 @@ def kernel_log(failure: str, *, read: bool) -> Component:
 
 
 def collectors(states: Iterable[CollectorState]) -> Iterator[Component]:
-    """One component for each collector."""
+    """Yield one component for each collector."""
     for each in states:
         word: Word = "degraded" if each.why else "healthy"
         yield _part(f"collector/{each.name}", "collector", word, each.why)
 
 
 def worst(components: Iterable[Component]) -> Word:
-    """The state of the node: that of its worst component. Unknown ranks above healthy and below
-    degraded."""
+    """Return the state of the node: that of its worst component.
+
+    Unknown is worse than healthy and better than degraded.
+    """
     found = {component.state for component in components}
     return next((word for word in _WORST if word in found), "unknown")
 
 
 def events(recent: Sequence[RecentError], view: NodeSnapshot) -> list[ErrorEvent]:
-    """The latest errors, newest first."""
-    indexes = {one.uuid: one.index for one in view.gpus}
+    """Return the latest errors, newest first."""
+    indexes = {gpu_snapshot.uuid: gpu_snapshot.index for gpu_snapshot in view.gpus}
     return [
         ErrorEvent(
             each.kind,

@@ -1,4 +1,7 @@
-"""The landing page at /: version, links and the state of each collector. Loads no external resources."""
+"""The landing page at /: version, links, and the state of each collector.
+
+The page loads no external resources.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def landing(
     states: Iterable[CollectorState],
     summaries: Mapping[str, str],
 ) -> bytes:
-    """The page: links (text by target) and a row for each collector."""
+    """Return the landing page as HTML. `links` has the text of each link by its URL."""
     rows = "".join(_row(state, summaries.get(state.name, "")) for state in states)
     nav = "".join(f'<a href="{escape(to)}">{escape(text)}</a>' for to, text in links.items())
     html = (

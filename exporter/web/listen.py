@@ -21,7 +21,7 @@ _PATH = re.compile(r"/[A-Za-z0-9._~/-]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """The HTTP server's settings from the command line. A path is None when its flag is not set."""
+    """The HTTP server's settings from the command line. A path is None if its flag is not set."""
 
     addresses: tuple[Address, ...]
     config: Path | None = None
@@ -31,12 +31,13 @@ class WebSettings:
     dcgm: bool = False
 
     def read(self, log: Callable[..., None]) -> tuple[ConfigFile, TokenFile | None]:
-        """The web configuration file and the token file. Raises UserError when one of them is invalid."""
+        """Read the web configuration file and the token file. Raises UserError if one of them is
+        invalid."""
         return ConfigFile(self.config, log), TokenFile(self.token) if self.token else None
 
 
 def parse_address(text: str) -> Address:
-    """Host and port of `HOST:PORT`, `:PORT` (all addresses) or `[::1]:PORT`. Raises UserError."""
+    """Parse `HOST:PORT`, `:PORT` (all addresses) or `[::1]:PORT`. Raises UserError."""
     host, colon, port = text.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     digits = port.isascii() and port.isdigit() and len(port) <= 5
@@ -49,7 +50,7 @@ def parse_address(text: str) -> Address:
 
 
 def parse_path(text: str) -> str:
-    """The path of the metrics. Raises UserError."""
+    """Validate and return the HTTP path of the metrics. Raises UserError."""
     if not _PATH.fullmatch(text) or text in OWN_PATHS:
         raise UserError(
             f"--web.telemetry-path: expected a path such as /metrics, except {', '.join(OWN_PATHS)}; "
@@ -59,7 +60,8 @@ def parse_path(text: str) -> str:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises UserError; it names the process that already uses the port."""
+    """Return a listening socket. Raises UserError, which names the process that already uses the
+    port."""
     family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
     flag = "specify another --web.listen-address"
     try:
@@ -77,7 +79,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _holder(port: int) -> str:
-    """The process that listens on the port, if this user may see it."""
+    """Return a text that names the process that listens on the port, if this user may see it."""
     import psutil  # imported here to save a megabyte of memory when the port is free
 
     try:

@@ -11,7 +11,7 @@ TEXT = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request's head; header names are in lower case. `peer` is the client's address."""
+    """The head of a request. Header names are in lower case. `peer` is the client's address."""
 
     method: str
     path: str
@@ -31,7 +31,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response. With `close`, the server closes the connection after the response."""
+    """A response. If `close` is set, the server closes the connection after the response."""
 
     status: int
     body: bytes
@@ -40,7 +40,7 @@ class Response:
     close: bool = False
 
     def with_headers(self, *headers: tuple[str, str]) -> Response:
-        """A copy with these headers added; existing headers of the same name are replaced."""
+        """Return a copy with these headers. They replace existing headers of the same name."""
         names = {name.lower() for name, _ in headers}
         kept = tuple(each for each in self.headers if each[0].lower() not in names)
         return replace(self, headers=(*kept, *headers))
@@ -49,12 +49,12 @@ class Response:
 def sentence(
     status: HTTPStatus, text: str, *headers: tuple[str, str], close: bool = False
 ) -> Response:
-    """An error or a short response, as one line of plain text."""
+    """Return a short response, such as an error, with one line of plain text."""
     return Response(status, f"{text}\n".encode(), headers=headers, close=close)
 
 
 class Refused(Exception):  # noqa: N818 - carries a response
-    """A request that cannot be processed; `response` is the error response."""
+    """A request cannot be processed. `response` is the error response."""
 
     def __init__(self, status: HTTPStatus, text: str) -> None:
         super().__init__(text)

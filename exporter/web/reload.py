@@ -1,6 +1,7 @@
-"""The current web configuration. Its files are checked at each request and reloaded when they changed.
+"""Reloads the web configuration when its files change. The files are checked at each request.
 
-If a new file is invalid, the previous configuration stays in effect, and the log and a metric report this.
+If a new file is invalid, the previous configuration stays in effect. The log and a metric report
+this.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ Stamp = tuple[int, int, int, int] | None
 
 
 class ConfigFile:
-    """Without a `path`, there is no authentication and no TLS. `log(event, **fields)` logs reloads.
-    Raises UserError when the file is invalid at the start."""
+    """The current web configuration. Without a `path`, there is no authentication and no TLS.
+
+    `log(event, **fields)` logs reloads. Raises UserError if the file is invalid at the start.
+    """
 
     def __init__(self, path: Path | None, log: Callable[..., None]) -> None:
         self._path = path
@@ -28,11 +31,11 @@ class ConfigFile:
         self.tls: ssl.SSLContext | None = None
         self.reloaded = True  # whether the current configuration matches the file
         if path is not None:
-            self._take(path)
+            self._load(path)
 
     @property
-    def given(self) -> bool:
-        """Whether a file is configured."""
+    def configured(self) -> bool:
+        """Whether a configuration file is set."""
         return self._path is not None
 
     def refresh(self) -> None:
@@ -40,48 +43,52 @@ class ConfigFile:
         if self._path is None or self._seen == {path: _stamp(path) for path in self._seen}:
             return
         try:
-            self._take(self._path)
+            self._load(self._path)
             self.reloaded = True
             self._log("web_config_reloaded", file=str(self._path))
         except UserError as error:
             self.reloaded = False
             self._log("web_config_kept", why=str(error))
-            self._renew(self._path)
+            self._reload_certificates(self._path)
 
-    def _take(self, path: Path) -> None:
-        """Read and check all files before the new configuration takes effect."""
+    def _load(self, path: Path) -> None:
+        """Read and validate all files, then activate the new configuration."""
         self._seen = {}
-        self._watch([path])
+        self._record_stamps([path])
         config = read(path)
         tls = config.tls
         made = None
         if tls is not None:
-            self._watch(path.parent / name for name in tls.files)
+            self._record_stamps(path.parent / name for name in tls.files)
             made = context(tls, path.parent, f"{path}: tls_server_config")
         if config.users:
             _need_bcrypt(path)
         self.config, self.tls = config, made
 
-    def _renew(self, path: Path) -> None:
-        """Reload the certificates of the previous configuration, so that they do not expire while the
-        new file is invalid."""
+    def _reload_certificates(self, path: Path) -> None:
+        """Reload the certificates of the current configuration while the new file is invalid.
+
+        Otherwise they could expire in this time.
+        """
         tls = self.config.tls
         if tls is None:
             return
-        self._watch(path.parent / name for name in tls.files)
+        self._record_stamps(path.parent / name for name in tls.files)
         try:
             self.tls = context(tls, path.parent, f"{path}: tls_server_config")
         except UserError:
             pass  # the previous certificates stay in effect
 
-    def _watch(self, paths: Iterable[Path]) -> None:
-        """Record the state of these files before they are read, so that the next check detects changes
-        made during the read. Missing files are recorded too."""
+    def _record_stamps(self, paths: Iterable[Path]) -> None:
+        """Record the state of these files, also of missing ones, before they are read.
+
+        So the next check detects changes that are made during the read.
+        """
         self._seen |= {path: _stamp(path) for path in paths}
 
 
 def _stamp(path: Path) -> Stamp:
-    """A value that differs when the file changed; a replaced file has another inode."""
+    """Return a value that changes when the file changes. A replaced file has another inode."""
     try:
         status = path.stat()
     except OSError:

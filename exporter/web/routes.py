@@ -1,4 +1,4 @@
-"""The HTTP routes. Scrapes are answered with pages that are already rendered."""
+"""The HTTP routes. Scrapes get metrics pages that are already rendered."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 def selected_collectors(query: str, names: tuple[str, ...]) -> frozenset[str] | None:
-    """The collectors that `collect[]` or `exclude[]` select; None for all. Raises UserError."""
+    """Return the collectors that `collect[]` or `exclude[]` select; None means all. Raises
+    UserError."""
     if not query:
         return None
     try:
@@ -58,7 +59,7 @@ def selected_collectors(query: str, names: tuple[str, ...]) -> frozenset[str] | 
 
 
 def release_seconds(query: str) -> float:
-    """The time in `ttl` for which the GPUs are released. Raises UserError."""
+    """Return the time in the parameter `ttl`, for which the GPUs are released. Raises UserError."""
     try:
         given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=10))
     except ValueError:
@@ -76,39 +77,39 @@ def release_seconds(query: str) -> float:
 class Routes:
     """Answers authorized requests."""
 
-    def __init__(self, site: WebBackend) -> None:
-        self._site = site
+    def __init__(self, backend: WebBackend) -> None:
+        self._backend = backend
         self._slow = ThreadPoolExecutor(2, "slow pages")
         self._get: dict[str, Answer] = {
-            site.metrics_path: self._metrics,
+            backend.metrics_path: self._metrics,
             "/": self._landing,
             HEALTHY: self._healthy,
             READY: self._ready,
             HEALTH: self._health,
         }
-        if site.dcgm:
+        if backend.dcgm:
             self._get[DCGM] = self._dcgm
 
     def handler(self, path: str) -> str:
-        """The path as a label value: a known path, or `other`."""
+        """Return the path as a label value: a known path, or `other`."""
         return path if path in self._get or path == RELEASE else OTHER
 
     async def answer(self, request: Request) -> Response:
-        """The response to a request."""
+        """Return the response to a request."""
         if request.path == RELEASE:
             if request.method != "POST":
                 return _wrong_method("POST")
             return await self._release(request)
         answer = self._get.get(request.path)
         if answer is None:
-            text = f"Not found; the metrics are at {self._site.metrics_path}."
+            text = f"Not found; the metrics are at {self._backend.metrics_path}."
             return sentence(HTTPStatus.NOT_FOUND, text)
         if request.method not in ("GET", "HEAD"):
             return _wrong_method("GET, HEAD")
         return await answer(request)
 
     async def _metrics(self, request: Request) -> Response:
-        pages = self._site.pages
+        pages = self._backend.pages
         try:
             wanted = selected_collectors(request.query, pages.names)
         except UserError as error:
@@ -118,43 +119,43 @@ class Routes:
 
     async def _dcgm(self, request: Request) -> Response:
         packed = request.takes_gzip
-        body = await self._apart(lambda: self._site.dcgm_page(packed))
+        body = await self._in_thread(lambda: self._backend.dcgm_page(packed))
         return _page(body, ExpositionFormat.TEXT, packed)
 
     async def _landing(self, request: Request) -> Response:
-        site = self._site
-        links = {site.metrics_path: "Metrics"} | ({DCGM: "DCGM names"} if site.dcgm else {})
+        backend = self._backend
+        links = {backend.metrics_path: "Metrics"} | ({DCGM: "DCGM names"} if backend.dcgm else {})
         links |= {HEALTH: "Health (JSON)", HEALTHY: "Liveness", READY: "Readiness"}
-        states = site.pages.states(site.clock())
-        title = f"version {site.version} on {site.node}"
-        body = landing(title, links, states, site.summaries)
+        states = backend.pages.states(backend.clock())
+        title = f"version {backend.version} on {backend.node}"
+        body = landing(title, links, states, backend.summaries)
         return Response(200, body, HTML, (("Content-Security-Policy", CONTENT_POLICY),))
 
     async def _healthy(self, request: Request) -> Response:
         return sentence(HTTPStatus.OK, "Healthy.")
 
     async def _ready(self, request: Request) -> Response:
-        if not self._site.pages.ready:
+        if not self._backend.pages.ready:
             return sentence(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_YET)
         return sentence(HTTPStatus.OK, "Ready.")
 
     async def _health(self, request: Request) -> Response:
-        body = await self._apart(lambda: msgspec.json.encode(self._site.health()))
+        body = await self._in_thread(lambda: msgspec.json.encode(self._backend.health()))
         return Response(200, body + b"\n", JSON, (("Cache-Control", "no-store"),))
 
     async def _release(self, request: Request) -> Response:
-        reader = self._site.reader
+        reader = self._backend.reader
         try:
             ttl = release_seconds(request.query)
         except UserError as error:
             return sentence(HTTPStatus.BAD_REQUEST, str(error))
         if reader is None:
             return sentence(HTTPStatus.CONFLICT, "This exporter reads no GPUs.")
-        done = await self._apart(lambda: reader.release(ttl, RELEASE_WAIT))
+        done = await self._in_thread(lambda: reader.release(ttl, RELEASE_WAIT))
         body = msgspec.json.encode({"released_seconds": ttl, "done": done})
         return Response(200 if done else 202, body + b"\n", JSON)
 
-    async def _apart(self, make: Callable[[], _T]) -> _T:
+    async def _in_thread(self, make: Callable[[], _T]) -> _T:
         """Run `make` in a thread, so that scrapes do not wait for it."""
         return await asyncio.get_running_loop().run_in_executor(self._slow, make)
 

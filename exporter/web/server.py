@@ -1,7 +1,8 @@
-"""Connections: their limit, TLS, and the sequence of requests on each.
+"""The HTTP server: accepts connections up to a limit, does the TLS handshake, and serves the
+requests.
 
-When the limit is reached, a new connection replaces the one that has waited longest for a complete request.
-So idle and slow clients cannot block scrapes.
+At the limit, a new connection replaces the one that has waited longest for a complete request. So
+idle and slow clients cannot block scrapes.
 """
 
 from __future__ import annotations
@@ -34,17 +35,20 @@ _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
 
 class ConnectionSlot:
-    """One connection. `waiting` is the time since which it waits for a request; None while a request is
-    being answered."""
+    """A connection that counts against the limit.
+
+    `waiting` is the monotonic time since which it waits for a request; None while a request is
+    being answered.
+    """
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
-        self.wire: HttpConnection | None = None
+        self.connection: HttpConnection | None = None
         self._since = time.monotonic()
 
     @property
     def waiting(self) -> float | None:
-        return self._since if self.wire is None else self.wire.waiting
+        return self._since if self.connection is None else self.connection.waiting
 
 
 class WebServer:
@@ -53,24 +57,24 @@ class WebServer:
     def __init__(
         self,
         routes: Routes,
-        gate: AccessControl,
+        access_control: AccessControl,
         file: ConfigFile,
         counters: WebCounters,
         log: Callable[..., None],
         max_requests: int = MAX_REQUESTS,
     ) -> None:
         self._routes = routes
-        self._gate = gate
+        self._access_control = access_control
         self._file = file
         self._counters = counters
         self._log = log
-        self._seldom = RateLimitedLog(log)
+        self._log_rarely = RateLimitedLog(log)
         self._max = max_requests
         self._places: set[ConnectionSlot] = set()
         self._turning_away = 0
 
     async def listen(self, listener: socket.socket) -> asyncio.Server:
-        """Serve connections to this socket."""
+        """Serve the connections of this listening socket."""
         # Accepted sockets inherit this option. asyncio only sets it on sockets with IPPROTO_TCP, which
         # `socket.create_server` does not use. Without it, TLS waits 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -79,37 +83,37 @@ class WebServer:
         )
 
     async def close(self) -> None:
-        """Close all connections, and wait briefly until they are closed."""
-        for place in self._places:
-            place.writer.transport.abort()
+        """Close all connections. Waits briefly until they are closed."""
+        for slot in self._places:
+            slot.writer.transport.abort()
         until = time.monotonic() + CLOSE_SECONDS
         while self._places and time.monotonic() < until:
             await asyncio.sleep(FLUSH_TICK)
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
-        place = ConnectionSlot(writer)
+        slot = ConnectionSlot(writer)
         if not self._make_room():
-            self._counters.lost("limit")
-            self._seldom("too_many_connections", limit=self._max)
-            return await self._turn_away(reader, writer)
-        self._places.add(place)
+            self._counters.count_lost("limit")
+            self._log_rarely("too_many_connections", limit=self._max)
+            return await self._reject(reader, writer)
+        self._places.add(slot)
         try:
-            await self._serve(place, reader, writer)
+            await self._serve(slot, reader, writer)
         except TimeoutError:  # the client did not read the response in time
-            self._counters.lost("slow")
+            self._counters.count_lost("slow")
             writer.transport.abort()
         except (OSError, EOFError):
             pass  # the client closed the connection
         finally:
             await close_connection(writer)
-            self._places.discard(place)
+            self._places.discard(slot)
 
     def _make_room(self) -> bool:
-        """Whether the limit allows another connection, if necessary by closing an idle one."""
+        """Return whether another connection is allowed. Closes an idle connection if necessary."""
         if len(self._places) < self._max:
             return True
-        idle = [(since, place) for place in self._places if (since := place.waiting) is not None]
+        idle = [(since, slot) for slot in self._places if (since := slot.waiting) is not None]
         if not idle:
             return False
         _, longest = min(idle, key=lambda each: each[0])
@@ -117,17 +121,18 @@ class WebServer:
         longest.writer.transport.abort()
         return True
 
-    async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer 503. Over TLS, only close the connection: a response would cost as much as serving."""
+    async def _reject(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer 503. A TLS connection is only closed, because a response would cost as much as
+        serving."""
         self._refresh()
         self._turning_away += 1
         try:
             if self._file.tls is None and self._turning_away <= self._max:
                 text = "Too many connections; try again."
                 response = sentence(HTTPStatus.SERVICE_UNAVAILABLE, text, close=True)
-                wire = HttpConnection(reader, writer, writer.transport)
-                await wire.respond(response)
-                await wire.linger()
+                connection = HttpConnection(reader, writer, writer.transport)
+                await connection.respond(response)
+                await connection.linger()
         except OSError:
             pass
         finally:
@@ -136,32 +141,32 @@ class WebServer:
 
     def _refresh(self) -> None:
         self._file.refresh()
-        if self._file.given:
+        if self._file.configured:
             self._counters.reloaded = self._file.reloaded
 
     async def _serve(
-        self, place: ConnectionSlot, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, slot: ConnectionSlot, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._refresh()
         context, peer, carrier = self._file.tls, _peer(writer), writer.transport
-        if context is not None and not await self._secure(context, writer, peer):
+        if context is not None and not await self._handshake(context, writer, peer):
             return
-        wire = place.wire = HttpConnection(reader, writer, carrier)
+        connection = slot.connection = HttpConnection(reader, writer, carrier)
         try:
-            while (request := await wire.request(peer)) is not None:
+            while (request := await connection.request(peer)) is not None:
                 self._refresh()
                 if self._file.tls is not context:
                     return  # the TLS settings changed: the client must reconnect
                 response = await self._answer(request)
-                if not await wire.respond(response):
+                if not await connection.respond(response):
                     return
         except Refused as refused:
-            self._counters.answered(refused.response.status, OTHER)
-            if wire.may_refuse:
-                await wire.respond(self._dressed(refused.response))
-                await wire.linger()
+            self._counters.count_response(refused.response.status, OTHER)
+            if connection.may_refuse:
+                await connection.respond(self._with_headers(refused.response))
+                await connection.linger()
 
-    async def _secure(
+    async def _handshake(
         self, context: ssl.SSLContext, writer: asyncio.StreamWriter, peer: str
     ) -> bool:
         """Do the TLS handshake. Returns whether the client is allowed."""
@@ -170,36 +175,38 @@ class WebServer:
         try:
             await writer.start_tls(context, ssl_handshake_timeout=HEAD_SECONDS)
         except OSError as error:
-            self._counters.lost("tls")
+            self._counters.count_lost("tls")
             why = getattr(error, "reason", None) or type(error).__name__
-            self._seldom("tls_handshake_failed", peer=peer, why=why)
+            self._log_rarely("tls_handshake_failed", peer=peer, why=why)
             return False
         if sans is None or allowed(writer.get_extra_info("peercert"), sans):
             return True
-        self._counters.lost("client_name")
-        self._seldom("client_name_not_allowed", peer=peer)
+        self._counters.count_lost("client_name")
+        self._log_rarely("client_name_not_allowed", peer=peer)
         return False
 
     async def _answer(self, request: Request) -> Response:
         handler = self._routes.handler(request.path)
         try:
-            response = await self._gate.refusal(request)
+            response = await self._access_control.refusal(request)
             if response is None:
                 response = await self._routes.answer(request)
         except Exception as error:  # noqa: BLE001 - a bug in one route must not affect the others
-            self._seldom("no_answer", handler=handler, why=f"{type(error).__name__}: {error}"[:500])
+            self._log_rarely(
+                "no_answer", handler=handler, why=f"{type(error).__name__}: {error}"[:500]
+            )
             response = sentence(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error; see the exporter's log."
             )
-        self._counters.answered(response.status, handler)
-        return self._dressed(response)
+        self._counters.count_response(response.status, handler)
+        return self._with_headers(response)
 
-    def _dressed(self, response: Response) -> Response:
-        """The response with the headers that every response has."""
+    def _with_headers(self, response: Response) -> Response:
+        """Return the response with the configured headers, which every response has."""
         return response.with_headers(_NOSNIFF, *self._file.config.headers)
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:
-    """The client's address."""
+    """Return the client's address."""
     name = writer.get_extra_info("peername")
     return str(name[0]) if name else "?"

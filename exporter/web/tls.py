@@ -1,4 +1,4 @@
-"""Builds the TLS context from the web configuration; translates Go's names to OpenSSL's."""
+"""Builds the TLS context from the web configuration. Converts names of Go to names of OpenSSL."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ MAX_PEM = 1_000_000
 
 
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`tls_server_config`."""
+    """The section `tls_server_config`."""
 
     cert: str = ""
     key: str = ""
@@ -83,13 +83,15 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def suites_known() -> tuple[str, ...]:
-    """All names that cipher_suites accepts."""
+    """Return all names that `cipher_suites` accepts."""
     return (*TLS13_SUITES, *SUITES)
 
 
 def context(tls: Tls, folder: Path, where: str) -> ssl.SSLContext:
-    """The TLS context of the section; file names are relative to `folder`. Raises UserError that starts
-    with `where`."""
+    """Return the TLS context of the section. File names are relative to `folder`.
+
+    Raises UserError with a message that starts with `where`.
+    """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if tls.prefer_server_cipher_suites:
         made.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -116,13 +118,14 @@ def _curve(made: ssl.SSLContext, curve: str, where: str) -> None:
 
 
 def allowed(certificate: Mapping[str, Any] | None, sans: tuple[str, ...]) -> bool:
-    """Whether a verified client certificate (`getpeercert()`) has one of these alternative names."""
+    """Return whether a verified client certificate (`getpeercert()`) has one of these alternative
+    names."""
     names = (certificate or {}).get("subjectAltName", ())
     return any(_plain(kind, name) in sans for kind, name in names if isinstance(name, str))
 
 
 def _plain(kind: str, name: str) -> str:
-    """An alternative name in its usual form, because Python writes IPv6 addresses in full."""
+    """Return an alternative name in its usual form. Python writes IPv6 addresses in full."""
     if kind != "IP Address":
         return name
     try:
@@ -132,8 +135,11 @@ def _plain(kind: str, name: str) -> str:
 
 
 def _versions(made: ssl.SSLContext, tls: Tls, where: str) -> None:
-    """Set versions and suites. OpenSSL supports TLS 1.0 and 1.1 only at its lowest security level. OpenSSL
-    may be built without these versions, and a system policy may disable suites."""
+    """Set TLS versions and cipher suites.
+
+    OpenSSL supports TLS 1.0 and 1.1 only at its lowest security level, and may be built without
+    them. A system policy may disable suites.
+    """
     suites = [SUITES[name] for name in tls.cipher_suites or () if name in SUITES]
     lowest = VERSIONS[tls.min_version]
     if tls.cipher_suites and not suites:
@@ -197,7 +203,8 @@ def _file(path: Path, where: str) -> bytes:
 
 @contextmanager
 def _in_memory(data: bytes) -> Iterator[str]:
-    """The path of an in-memory file, because the ssl module loads certificates from files only."""
+    """Yield the path of an in-memory file, because the ssl module loads certificates from files
+    only."""
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, data)

@@ -1,4 +1,4 @@
-"""Rules for host events in the kernel log, besides XIDs: one row for each pattern. Pure."""
+"""Patterns of host events in the kernel log, besides XIDs. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 
 class EventPattern(NamedTuple):
-    """A kind of event. `hint` is part of every line that `pattern` matches, and is checked first because
-    this is cheap."""
+    """A pattern for one kind of event.
+
+    `hint` is a part of every line that `pattern` matches. It is checked first because this is
+    cheap.
+    """
 
     event: str
     hint: str
@@ -115,7 +118,7 @@ EVENTS: tuple[str, ...] = tuple(dict.fromkeys(rule.event for rule in RULES))
 
 
 def kernel_event(text: str) -> str | None:
-    """The kind of event in this line, if any."""
+    """Return the kind of event in this line; None if it is no event."""
     for rule in RULES:
         if rule.hint in text and rule.pattern.search(text):
             return rule.event

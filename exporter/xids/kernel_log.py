@@ -1,7 +1,7 @@
 """The shared reader of the kernel log, for XIDs, NVSwitch errors and host events.
 
-Reads new records, pairs them with the driver's events, counts them, and saves the counts before they are
-exported.
+It reads new records, pairs them with the driver's events, counts them, and saves the counts before
+they are exported.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from exporter.xids.xid_ledger import XidLedger
 from exporter.xids.xid_ledger_state import LedgerState, RecentError
 
 LIVE_SECONDS = 5.0
-SAME_SECONDS = 0.5  # two collectors read each second and share one advance
+SAME_SECONDS = 0.5  # two collectors read each second and share one read of the log
 LATELY_SECONDS = 15.0  # a working collector reads each second
-MAX_BATCHES = 50  # of 4 MB each, in one advance
+MAX_BATCHES = 50  # of 4 MB each, in one call
 
 
 Numbers = dict[str, dict[str, int]]
@@ -32,7 +32,8 @@ Times = dict[str, dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class ErrorCounts:
-    """The counts after an advance. `failure` is the reason why the kernel log cannot be read, or empty."""
+    """The error counts after a read. `failure` is the reason why the kernel log cannot be read, or
+    empty."""
 
     xids: Numbers
     xids_latest: Times
@@ -46,7 +47,7 @@ class ErrorCounts:
 
     @classmethod
     def of(cls, totals: LedgerState, failure: str) -> ErrorCounts:
-        """An immutable copy."""
+        """Return an immutable copy of the ledger's counts."""
         return cls(
             xids={uuid: dict(codes) for uuid, codes in totals.counts.items()},
             xids_latest={uuid: dict(codes) for uuid, codes in totals.latest.items()},
@@ -61,62 +62,68 @@ class ErrorCounts:
 
 
 class KernelLog:
-    """The reader. All methods are thread-safe."""
+    """Reads and counts the errors. All methods are thread-safe."""
 
     def __init__(
         self,
-        board: GpuStates,
+        gpu_states: GpuStates,
         reader: KmsgReader,
         boot: BootReader,
         ledger: XidLedger,
         log: Callable[..., None],
         lookback: float = LOOKBACK_SECONDS,
     ) -> None:
-        self._board = board
+        self._gpu_states = gpu_states
         self._reader = reader
         self._boot = boot
         self._ledger = ledger
         self._log = log
         self._lookback = lookback
-        # `_turn` serialises advances, including their file access. `_lock` is only held for the change
+        # `_turn` serialises reads of the log, including their file access. `_lock` is only held for the change
         # itself, so that readers do not wait for the disk.
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._drained = 0.0
         self._turned = float("-inf")
-        self._complaint = ""
+        self._logged = ""
         self._counted: tuple[float, ErrorCounts] | None = None
         self._since: dict[str, Recommendation] = {}
         self.failure = ""  # why the latest read of the kernel log failed, or empty
 
     @property
     def zeros(self) -> tuple[str, ...]:
-        """The XIDs whose counts start at 0."""
+        """The XIDs that are exported with the count 0 before they occur."""
         return self._ledger.codes.zeros
 
     def read_lately(self, now: float) -> bool:
-        """Whether the log was read, at least with an error, shortly before Unix time `now`."""
+        """Return whether a read was attempted shortly before Unix time `now`."""
         return -AHEAD <= now - self._turned <= LATELY_SECONDS
 
     def counted(self, now: float) -> ErrorCounts:
-        """The counts at Unix time `now`; reads the log unless this was just done. Raises like `advance`."""
+        """Return the counts at Unix time `now`. Reads the log unless this was just done.
+
+        Raises the same exceptions as `advance`.
+        """
         with self._turn:
             if self._counted is not None and 0 <= now - self._counted[0] <= SAME_SECONDS:
                 return self._counted[1]
-            return self._advance(self._board.view(now), now)
+            return self._advance(self._gpu_states.snapshot(now), now)
 
     def advance(self, view: NodeSnapshot, now: float) -> ErrorCounts:
-        """Process all new records and events at Unix time `now`. Raises OSError or UserError when the boot
-        cannot be determined; an unreadable kernel log is reported in `failure` of the result."""
+        """Count all new records and events at Unix time `now`.
+
+        An unreadable kernel log is reported in `failure` of the result. Raises OSError or UserError
+        if the boot cannot be determined.
+        """
         with self._turn:
             return self._advance(view, now)
 
     def _advance(self, view: NodeSnapshot, now: float) -> ErrorCounts:
-        """Advance; the caller holds `_turn`."""
+        """Do the work of `advance`. The caller holds `_turn`."""
         boot = self._boot.read()
         gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
         ledger, failure = self._ledger, ""
-        told = self._board.take_events()
+        driver_events = self._gpu_states.take_events()
         for _ in range(MAX_BATCHES):
             live = 0 <= now - self._drained <= LIVE_SECONDS
             try:
@@ -125,8 +132,8 @@ class KernelLog:
                 failure = f"cannot read the kernel log: {error.strerror}"
                 batch = Batch([], ledger.totals.position)
             with self._lock:
-                ledger.take(batch, boot, gpus, now, live=live, told=told)
-            told = []
+                ledger.take(batch, boot, gpus, now, live=live, driver_events=driver_events)
+            driver_events = []
             if not batch.full:
                 break
         self.failure, self._turned = failure, now
@@ -140,19 +147,19 @@ class KernelLog:
         return counted
 
     def _save(self, now: float) -> None:
-        """Save the counts before they are exported; on failure, retry at the next advance."""
+        """Save the counts before they are exported. A failed save is repeated at the next read."""
         try:
             self._ledger.save(now)
             complaint = ""
         except OSError as error:
             complaint = error.strerror or str(error)
-        if complaint != self._complaint:
-            self._complaint = complaint
+        if complaint != self._logged:
+            self._logged = complaint
             event = "xid_counts_not_saved" if complaint else "xid_counts_saved_again"
             self._log(event, why=complaint)
 
     def recommendations(self, view: NodeSnapshot, now: float) -> dict[str, Recommendation]:
-        """The recommended action for each GPU whose state is known, by uuid."""
+        """Return the recommended action of each GPU with a known state, by UUID."""
         with self._lock:
             standing = self._ledger.totals.standing
             found = recommendations(view, standing, now, self._lookback)
@@ -164,12 +171,12 @@ class KernelLog:
             return dict(found)
 
     def recent(self) -> tuple[RecentError, ...]:
-        """The latest errors, oldest first."""
+        """Return the latest errors, oldest first."""
         with self._lock:
             return tuple(msgspec.structs.replace(each) for each in self._ledger.totals.recent)
 
     def latest(self) -> dict[str, int]:
-        """The latest XID code by uuid, for GPUs with an XID."""
+        """Return the latest XID of each GPU that has one, by UUID."""
         with self._lock:
             times = self._ledger.totals.latest
             found = {

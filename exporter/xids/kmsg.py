@@ -1,8 +1,8 @@
 """Follows the kernel log: /dev/kmsg, a FIFO, or a file with the same records.
 
-A record is `priority,sequence,microseconds,flags;text`. The position is stored as boot and sequence number,
-and for a file also as inode and offset, so that a restart neither loses nor repeats a record. Invalid lines are
-counted and skipped; no content of the log stops the reader.
+A record is `priority,sequence,microseconds,flags;text`. The read position is stored as boot and
+sequence number, and for a file also as inode and offset, so that a restart neither loses nor
+repeats a record. Invalid lines are counted and skipped; no content of the log stops the reader.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ _HEAD = re.compile(rb"(\d{1,6}),(\d{1,20}),(\d{1,20}),[^;]{0,200};")
 
 @dataclass(frozen=True, slots=True)
 class KmsgRecord:
-    """One record: its sequence number, microseconds since boot, and text. `junk` is the number of invalid
-    lines before it."""
+    """One record: its sequence number, microseconds since boot, and text.
+
+    `junk` is the number of invalid lines before it.
+    """
 
     sequence: int
     microseconds: int
@@ -41,8 +43,10 @@ class KmsgRecord:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The next read position in a regular file; `inode` is 0 for a device or FIFO. `torn`: the position is
-    within an overlong line, whose rest is skipped."""
+    """The next read position in a regular file. `inode` is 0 for a device or FIFO.
+
+    `torn`: the position is within an overlong line, whose rest is skipped.
+    """
 
     inode: int = 0
     offset: int = 0
@@ -51,8 +55,11 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The result of one read. `junk` is the number of invalid lines after the last record; `gone`: the data
-    cannot be read again; `full`: there may be more data."""
+    """The result of one read.
+
+    `junk` is the number of invalid lines after the last record. `gone`: the data cannot be read
+    again. `full`: there may be more data.
+    """
 
     records: list[KmsgRecord]
     position: Position
@@ -62,7 +69,8 @@ class Batch:
 
 
 def parse(line: bytes) -> KmsgRecord | None:
-    """The record in a line; None when invalid (continuation lines begin with a space)."""
+    """Parse a line; None if it is invalid. Continuation lines, which begin with a space, are
+    invalid."""
     match = _HEAD.match(line)
     if match is None:
         return None
@@ -71,7 +79,7 @@ def parse(line: bytes) -> KmsgRecord | None:
 
 
 class KmsgReader:
-    """Reads new records. Never blocks."""
+    """Reads new records of the kernel log. Never blocks."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -82,7 +90,7 @@ class KmsgReader:
         self.malformed = 0
 
     def read(self, position: Position) -> Batch:
-        """The records after `position`, and the position after them. Raises OSError."""
+        """Return the records after `position`, and the next position. Raises OSError."""
         status = self._path.stat()
         if stat.S_ISREG(status.st_mode):
             return self._read_file(status.st_ino, position)
@@ -98,7 +106,7 @@ class KmsgReader:
         self._fd, self._inode, self._rest, self._torn = None, 0, b"", False
 
     def _open(self, inode: int) -> int:
-        """The descriptor of the log; reopened when the file was replaced."""
+        """Return the descriptor of the log, reopened if the file was replaced."""
         if self._fd is not None and self._inode == inode:
             return self._fd
         self.close()
@@ -111,7 +119,7 @@ class KmsgReader:
         return self._fd
 
     def _read_file(self, inode: int, position: Position) -> Batch:
-        """Read a file; after a rotation, the old file is read to its end first."""
+        """Read a regular file. After a rotation, the old file is read to its end first."""
         if self._fd is not None and self._inode == position.inode != inode:
             batch = self._rest_of_file(self._fd, position)
             if batch.records or batch.junk:
@@ -137,7 +145,7 @@ class KmsgReader:
         return self._batch(lines, Position(self._inode, offset + whole, torn), full=full)
 
     def _start(self, descriptor: int, position: Position) -> tuple[int, bool]:
-        """The offset to continue at: 0 when the file was replaced or rewritten."""
+        """Return the offset at which to continue, 0 if the file was replaced or rewritten."""
         offset = position.offset
         if position.inode != self._inode or os.fstat(descriptor).st_size < offset:
             return 0, False
@@ -146,8 +154,10 @@ class KmsgReader:
         return offset, position.torn
 
     def _device_lines(self) -> list[bytes]:
-        """Read the device: each read returns one record. EPIPE means that records were overwritten; the
-        next read continues after them."""
+        """Read the device. Each read(2) returns one record.
+
+        EPIPE means that records were overwritten; the next read continues after them.
+        """
         lines: list[bytes] = []
         descriptor = self._open(self._inode)
         for _ in range(MAX_RECORDS):
@@ -164,8 +174,11 @@ class KmsgReader:
         return lines
 
     def _fifo_lines(self) -> list[bytes]:
-        """The complete lines of the FIFO. An unfinished line is invalid, because a part of a line can have
-        another meaning than the whole."""
+        """Return the complete lines of the FIFO.
+
+        An unfinished line is invalid, because a part of a line can have another meaning than the
+        whole.
+        """
         parts: list[bytes] = [self._rest]
         size = 0
         part = b"?"

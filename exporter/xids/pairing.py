@@ -1,8 +1,8 @@
-"""Pairs the reports of two independent sources, so that each event counts once. Pure.
+"""Pairs the reports of two independent sources, so that each error is counted once. Pure.
 
-The driver and the kernel log both report an XID. If there is an unmatched report of the other source within a
-few seconds, both are the same event. Otherwise the report is counted and waits for its counterpart. So
-identical repeated events are counted exactly, regardless of the order of the reports.
+The driver and the kernel log both report an XID. If the other source has an unpaired report within
+a few seconds, both are the same error. Otherwise the report is counted and waits for its
+counterpart. So repeated errors are counted exactly, regardless of the order of the reports.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 Witness = Literal["kernel", "nvml"]
 WITNESSES: tuple[Witness, ...] = ("kernel", "nvml")
 WINDOW_SECONDS = 5.0
-_GRAIN = 0.1  # seconds; merges the waiting reports of a storm into a few entries
+_GRAIN = 0.1  # seconds; waiting reports within this time are one entry, so that a burst needs little memory
 _KEPT = 2 * WINDOW_SECONDS
 
 # Waiting reports of one kind of event: by source, [time, count], oldest first.
@@ -22,12 +22,15 @@ Waiting = dict[str, list[tuple[float, int]]]
 
 @dataclass(slots=True)
 class Pairs:
-    """`open` has the reports that wait for their counterpart, by event; it can be stored."""
+    """Pairs the reports of two sources.
+
+    `open` has the reports that wait for their counterpart, by error. It can be stored.
+    """
 
     open: dict[str, Waiting]
 
     def counts(self, what: str, witness: Witness, at: float) -> bool:
-        """Whether this report at Unix time `at` is an event that was not counted yet."""
+        """Record a report at Unix time `at`. Returns whether its error was not counted yet."""
         waiting = self.open.setdefault(what, {})
         other = waiting.get("nvml" if witness == "kernel" else "kernel", [])
         for number, (then, many) in enumerate(other):
@@ -45,7 +48,7 @@ class Pairs:
         return True
 
     def forget(self, now: float) -> None:
-        """Drop reports that can no longer be matched at Unix time `now`."""
+        """Drop the reports that can no longer be paired at Unix time `now`."""
         for what, waiting in list(self.open.items()):
             for witness, own in list(waiting.items()):
                 own[:] = [each for each in own if each[0] >= now - _KEPT]

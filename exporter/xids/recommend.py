@@ -1,8 +1,8 @@
-"""Recommends an action for each GPU: the highest-ranked action that the driver, XIDs, memory repairs or the
-loss of the GPU call for. Pure.
+"""Recommends an action for each GPU. Pure.
 
-A GPU whose only symptom is that it does not respond has the action none, because this alone is no reason to act.
-A GPU whose state is unknown has no recommendation.
+The reasons are the driver's own recommendation, XIDs, pending memory repairs, and a lost GPU. The
+action with the highest rank is used. A GPU whose only symptom is that it does not respond has the
+action none. A GPU with an unknown state has no recommendation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from exporter.xids.xid_catalogue import DRIVER_SAYS, RANK, Action
 from exporter.xids.xid_ledger_state import UnresolvedXid
 
 LOOKBACK_SECONDS = 3600.0
-APP_SECONDS = 300.0  # after this time, the affected process has been restarted or will not be
+APP_SECONDS = 300.0  # after this time, a restart of the affected process is no longer recommended
 
 # Readings of the GPU's memory that are 1 while an action is necessary.
 MEMORY_SAYS: tuple[tuple[str, str, Action], ...] = (
@@ -28,7 +28,7 @@ MEMORY_SAYS: tuple[tuple[str, str, Action], ...] = (
 
 
 class Recommendation(NamedTuple):
-    """The action, its reason, and the Unix time since which it is recommended."""
+    """A recommended action, its reason, and the Unix time since which it is recommended."""
 
     action: Action
     reason: str
@@ -36,12 +36,12 @@ class Recommendation(NamedTuple):
 
     @property
     def rank(self) -> int:
-        """The rank, from 0 (none) to 5."""
+        """The rank of the action, from 0 (none) to 5."""
         return RANK[self.action]
 
 
 def is_expired(standing: UnresolvedXid, now: float, lookback: float) -> bool:
-    """Whether an XID is too old to call for an action at Unix time `now`."""
+    """Return whether an XID is too old at Unix time `now` to recommend an action."""
     if standing.action == "restart_app":
         lookback = min(lookback, APP_SECONDS)
     return now - standing.at > lookback
@@ -53,8 +53,11 @@ def recommendations(
     now: float,
     lookback: float = LOOKBACK_SECONDS,
 ) -> dict[str, Recommendation]:
-    """The recommendations by uuid, for every GPU whose state is known. `standing` are the XIDs by uuid since
-    the last reset or boot; XIDs older than `lookback` seconds are ignored."""
+    """Return the recommended action of every GPU with a known state, by UUID.
+
+    `standing` has, by UUID, the XIDs since the last reset or boot. XIDs older than `lookback`
+    seconds are ignored.
+    """
     found: dict[str, Recommendation] = {}
     for gpu in view.gpus:
         if gpu.status is GpuStatus.UNKNOWN:

@@ -1,7 +1,7 @@
-"""Parses XIDs and SXIDs from lines of the kernel log, and determines their severity and action. Pure.
+"""Parses XIDs and SXIDs in lines of the kernel log, and determines their severity and action. Pure.
 
-A GPU that falls off the bus is logged as XID 79, as a line without a code, or as both. Both within a few
-seconds are one event.
+A GPU that falls off the bus is logged as XID 79, as a line without a code, or as both. Both within
+a few seconds are one error.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ _RECOVERIES: dict[int, Action] = dict(enumerate(DRIVER_SAYS.values()))
 
 @dataclass(frozen=True, slots=True)
 class XidEvent:
-    """The XID in a line. `coded` is False for a loss logged without a code. The line may also have: whether
-    an NVLink error is `fatal`, why a link went down (`subcode`), and the driver's `recovery` action.
+    """An XID in a line of the kernel log. `coded` is False for a lost GPU that was logged without a
+    code.
+
+    The line may also say whether an NVLink error is `fatal`, why a link went down (`subcode`), and
+    which action the driver recommends (`recovery`).
     """
 
     bus: Bus | None
@@ -52,7 +55,7 @@ class XidEvent:
 
 @dataclass(frozen=True, slots=True)
 class SwitchEvent:
-    """The SXID in a line. `switch` is the bus address of the NVSwitch."""
+    """An SXID in a line of the kernel log. `switch` is the bus address of the NVSwitch."""
 
     switch: str
     code: int
@@ -60,14 +63,15 @@ class SwitchEvent:
 
 
 class LineParser:
-    """Parses lines into events; remembers the GPU named in the first line of a multi-line message."""
+    """Parses lines of the kernel log. Remembers the GPU named in the first line of a multi-line
+    message."""
 
     def __init__(self) -> None:
         self._named: Bus | None = None
         self._left = 0
 
     def feed(self, text: str) -> XidEvent | SwitchEvent | None:
-        """The event in this line, if any."""
+        """Return the error in this line; None if it has none."""
         if text.startswith("nvidia-nvswitch"):
             return _switch_event(text)
         if not text.startswith("NVRM:"):
@@ -93,15 +97,15 @@ class LineParser:
         return None
 
 
-def _detailed(bus: Bus | None, code: int, text: str, said: str) -> XidEvent:
-    """The event with the details in its line."""
+def _detailed(bus: Bus | None, code: int, text: str, details: str) -> XidEvent:
+    """Return the event with the details in its line."""
     fatal: bool | None = None
     subcode: int | None = None
     recovery: Action | None = None
-    if 144 <= code <= 150 and (link := _LINK.search(said)):
+    if 144 <= code <= 150 and (link := _LINK.search(details)):
         fatal = link[1].lower() == "fatal"
         subcode = int(link[2], 16) >> 20 & 0x3F if link[2] else None
-    elif code == RECOVERY_ACTION_CHANGED and (wanted := _RECOVERY.search(said)):
+    elif code == RECOVERY_ACTION_CHANGED and (wanted := _RECOVERY.search(details)):
         recovery = _RECOVERIES.get(int(wanted[1], 16))
     return XidEvent(bus, code, True, fatal, subcode, recovery, text[:MAX_TEXT])
 
@@ -116,9 +120,10 @@ def _switch_event(text: str) -> SwitchEvent | None:
 def classify(
     code: Code, fatal: bool | None, subcode: int | None, recovery: Action | None
 ) -> tuple[Severity, Action]:
-    """The severity and action of an event, by the catalogue and the details of its line.
+    """Return the severity and action of an XID from its catalogue entry and the details in its
+    line.
 
-    If the line decides, the action is none until the line arrives.
+    If only the line can decide the action, the action is none until the line arrives.
     """
     if not code.by_line:
         return code.severity, code.action
@@ -133,16 +138,18 @@ def classify(
 
 @dataclass(slots=True)
 class Losses:
-    """Distinguishes a loss that is logged twice from two losses.
+    """Distinguishes a loss of a GPU that is logged twice from two losses.
 
-    `open` has the time of the counted loss by GPU, and whether its line had a code.
+    `open` has, by GPU, the time of the counted loss and whether its line had a code.
     """
 
     open: dict[str, tuple[float, bool]]
 
     def counts(self, uuid: str, coded: bool, at: float) -> bool:
-        """Whether this loss counts, at Unix time `at`. Every line with a code counts, except the one that
-        completes a pair."""
+        """Record a lost GPU at Unix time `at`. Returns whether the loss counts as a new one.
+
+        Every line with a code counts, except one that completes a pair.
+        """
         before = self.open.get(uuid)
         if before is not None and abs(at - before[0]) <= SAME_EVENT_SECONDS:
             was_coded = before[1]

@@ -1,5 +1,7 @@
-"""Severity and action of XIDs and SXIDs: xid_catalogue.yml, sxid_catalogue.yml and the site's overrides.
-`python -m exporter.xids.xid_catalogue` prints docs/xids.md.
+"""The catalogue of XIDs and SXIDs with their severity and action, and a site's overrides.
+
+The files are xid_catalogue.yml and sxid_catalogue.yml. `python -m exporter.xids.xid_catalogue`
+prints docs/xids.md.
 """
 
 from __future__ import annotations
@@ -77,8 +79,11 @@ GPUD_SAYS: dict[str, tuple[Action, ...]] = {
 
 
 class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One code. `zero`: the count of the code starts at 0 for every GPU. `by_line`: the line in the
-    kernel log decides the severity."""
+    """The catalogue entry of an XID or SXID.
+
+    `zero`: the count starts at 0 for every GPU. `by_line`: the line in the kernel log decides the
+    severity.
+    """
 
     code: int
     name: str
@@ -93,7 +98,7 @@ class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A site's override of one code; fields that are not set keep their values."""
+    """A site's changes of one catalogue entry. Fields that are not set keep their values."""
 
     name: str | None = None
     severity: Severity | None = None
@@ -109,24 +114,24 @@ class _Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def xid_catalogue() -> Mapping[int, Code]:
-    """The shipped XIDs by code."""
+    """Return the shipped catalogue entries of XIDs, by code."""
     return {each.code: each for each in load_rows(XIDS, "xids", Code)}
 
 
 @cache
 def sxid_catalogue() -> Mapping[int, Code]:
-    """The shipped SXIDs by code."""
+    """Return the shipped catalogue entries of SXIDs, by code."""
     return {each.code: each for each in load_rows(SXIDS, "sxids", Code)}
 
 
 class Codes:
-    """The codes with the overrides of this site."""
+    """The catalogue with the overrides of this site."""
 
     def __init__(self, overrides: _Overrides | None = None) -> None:
         given = overrides or _Overrides()
         self._xids = dict(xid_catalogue())
         self._sxids: dict[int, Code] | None = (
-            None  # loaded at the first SXID, because few nodes log any
+            None  # loaded at the first SXID, because most nodes never log one
         )
         self._sxid_overrides = given.sxids
         _apply(self._xids, given.xids, "XID")
@@ -134,7 +139,8 @@ class Codes:
 
     @classmethod
     def of_site(cls, path: Path | None) -> Codes:
-        """The catalogue with the overrides of a YAML file. Raises UserError with the invalid key."""
+        """Return the catalogue with the overrides of a YAML file. Raises UserError with the invalid
+        key."""
         if path is None:
             return cls()
         overrides = load(path, _Overrides)
@@ -143,15 +149,15 @@ class Codes:
         return cls(overrides)
 
     def knows(self, code: int) -> bool:
-        """Whether an XID is in the catalogue or in the site's overrides."""
+        """Return whether an XID is in the catalogue or in the site's overrides."""
         return code in self._xids
 
     def xid(self, code: int) -> Code:
-        """The code of an XID; an unknown XID is a warning with the action none."""
+        """Return the entry of an XID. An unknown XID is a warning with the action none."""
         return self._xids.get(code) or Code(code, f"XID {code}", "warning", "none")
 
     def sxid(self, code: int) -> Code:
-        """The code of an SXID; an unknown SXID is a warning with the action none."""
+        """Return the entry of an SXID. An unknown SXID is a warning with the action none."""
         if self._sxids is None:
             self._sxids = dict(sxid_catalogue())
             _apply(self._sxids, self._sxid_overrides, "SXID")
@@ -176,7 +182,8 @@ def _check(path: Path, where: str, overrides: Mapping[int, Override], most: int)
 
 
 def differences(each: Code) -> tuple[bool, bool]:
-    """Whether our action differs from NVIDIA's immediate action, and from GPUd's first action."""
+    """Return whether our action differs from NVIDIA's immediate action, and from GPUd's first
+    action."""
     first = each.gpud.partition("/")[2].partition("+")[0] or each.gpud
     return each.action not in NVIDIA_SAYS[each.nvidia], each.action not in GPUD_SAYS[first]
 
@@ -192,7 +199,7 @@ def _row(each: Code, marks: tuple[bool, bool]) -> str:
 
 
 def markdown() -> Iterator[str]:
-    """docs/xids.md, line by line."""
+    """Yield the lines of docs/xids.md."""
     yield from (
         "# XIDs and SXIDs",
         "",

@@ -1,7 +1,8 @@
-"""The ledger: the counts of the kernel log and the driver's events, and the position in the log.
+"""The XID ledger: the counts of errors in the kernel log and the driver's events, and the position
+in the log.
 
-Counts and position are saved together, atomically. After a crash, the records after the saved position are
-read again and added to the saved counts, so that no record is lost or counted twice.
+Counts and position are saved together, atomically. After a crash, the records after the saved
+position are read again and added to the saved counts, so that no record is lost or counted twice.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ MAX_SWITCHES = 64
 MAX_SXIDS = 128
 MAX_HOMELESS = 2000
 MAX_RECENT = 200
-HOLD_SECONDS = 60.0  # how long an XID waits for its unknown GPU to be found
+HOLD_SECONDS = 60.0  # seconds for which an XID of an unknown GPU is kept
 TOGETHER_SECONDS = 60.0  # repeated errors within this time are merged into one recent event
 SAVE_SECONDS = 30.0  # interval at which the position is saved, even if nothing was counted
 _BACKWARDS = 1_000_000  # microseconds; the log's clock restarts with each boot
@@ -50,7 +51,7 @@ _DRIFT = 2.0  # seconds; a larger drift of the log's clock is corrected
 
 
 class XidLedger:
-    """Counts reports. `totals` is its state; `dirty`: the state must be saved now."""
+    """Counts error reports. `totals` is its state. `dirty`: the state must be saved now."""
 
     def __init__(self, path: Path, codes: Codes | None = None) -> None:
         self._path = path
@@ -63,14 +64,14 @@ class XidLedger:
             self.totals = msgspec.json.decode(path.read_bytes(), type=LedgerState)
         except (OSError, msgspec.DecodeError):
             self.totals = LedgerState()
-        self._shown = {_key(event): event for event in self.totals.recent}
+        self._latest_recent = {_key(event): event for event in self.totals.recent}
 
     def due(self, now: float) -> bool:
-        """Whether the ledger must be saved at Unix time `now`."""
+        """Return whether the ledger must be saved at Unix time `now`."""
         return self.dirty or (self._moved and not 0 <= now - self._saved < SAVE_SECONDS)
 
     def save(self, now: float = 0.0) -> None:
-        """Save counts and position together. Raises OSError; the ledger then still needs to be saved."""
+        """Save counts and position together. If it raises OSError, the ledger must still be saved."""
         write_atomic(self._path, msgspec.json.encode(self.totals))
         self.dirty = self._moved = False
         self._saved = now
@@ -83,21 +84,24 @@ class XidLedger:
         now: float,
         *,
         live: bool = False,
-        told: Sequence[tuple[float, GpuEvent]] = (),
+        driver_events: Sequence[tuple[float, GpuEvent]] = (),
     ) -> None:
-        """Count the records of this read and the driver's events (`told`).
+        """Count the records of a read, and the driver's events with their arrival times.
 
-        `gpus` maps bus addresses to uuids. `live`: the previous read was just before, so these records are
-        new. A regular file (its inode is not 0) may have several boots, recognised by the kernel's first
-        record or a clock that goes back; a device only has the current boot.
+        `gpus` maps bus addresses to UUIDs. `live`: the previous read was just before, so these
+        records are new. A regular file (its inode is not 0) may contain several boots. They are
+        recognised by the kernel's first record or a clock that goes back. A device only has the
+        current boot.
         """
-        heard = self._records(batch, boot, now, live=live)
-        heard += [_told(at, event, boot) for at, event in told if event.kind == "xid"]
-        heard.sort(key=lambda each: each.seen)
+        reports = self._records(batch, boot, now, live=live)
+        reports += [
+            _report_of(at, event, boot) for at, event in driver_events if event.kind == "xid"
+        ]
+        reports.sort(key=lambda each: each.seen)
         waiting, self.totals.homeless = self.totals.homeless, []
-        self.dirty |= bool(heard)
-        for arrived, report in [*waiting, *((now, report) for report in heard)]:
-            self._settle(report, gpus, arrived, now)
+        self.dirty |= bool(reports)
+        for arrived, report in [*waiting, *((now, report) for report in reports)]:
+            self._assign(report, gpus, arrived, now)
         Pairs(self.totals.pending).forget(now)
         if batch.gone and batch.records:
             self.dirty = True
@@ -105,24 +109,24 @@ class XidLedger:
     def _records(self, batch: Batch, boot: BootTime, now: float, *, live: bool) -> list[XidReport]:
         totals, records, position = self.totals, batch.records, batch.position
         if position.inode == 0 or not totals.boot_id or not records:
-            self._enter(boot)
+            self._enter_boot(boot)
         if position.inode and position.inode != totals.position.inode:
             records = _after_last_boot(records)
-            self._enter(boot)
+            self._enter_boot(boot)
         if live and records:
             last = max(record.microseconds for record in records)
             totals.drift = now - (totals.boot_at + last / 1e6)
-        heard: list[XidReport] = []
+        reports: list[XidReport] = []
         for record in records:
             if position.inode and _starts_boot(record, totals.microseconds):
-                self._enter(boot, force=True)
-            heard += self._record(record, now, live=live)
-        self._junk(batch.junk)
+                self._enter_boot(boot, force=True)
+            reports += self._record(record, now, live=live)
+        self._count_invalid(batch.junk)
         self._moved |= bool(records) or position != totals.position
         totals.position = position
-        return heard
+        return reports
 
-    def _enter(self, boot: BootTime, *, force: bool = False) -> None:
+    def _enter_boot(self, boot: BootTime, *, force: bool = False) -> None:
         totals = self.totals
         if force or totals.boot_id != boot.boot_id:
             totals.sequence, totals.microseconds, totals.excused = -1, 0, 0
@@ -131,15 +135,17 @@ class XidLedger:
             self.dirty = True
         totals.boot_id, totals.boot_at = boot.boot_id, boot.at
 
-    def _junk(self, lines: int) -> None:
-        """Count invalid lines as dropped, and exclude them from the gap in the sequence numbers, so that
-        they are not counted twice."""
+    def _count_invalid(self, lines: int) -> None:
+        """Count invalid lines as dropped.
+
+        They are excluded from the gap in the sequence numbers, so that they are not counted twice.
+        """
         self.totals.dropped += lines
         self.totals.excused += lines
 
     def _record(self, record: KmsgRecord, now: float, *, live: bool) -> list[XidReport]:
         totals = self.totals
-        self._junk(record.junk)
+        self._count_invalid(record.junk)
         if record.sequence <= totals.sequence:
             return []
         if totals.sequence >= 0:
@@ -174,10 +180,10 @@ class XidLedger:
             self.dirty = True
         return []
 
-    def _settle(
+    def _assign(
         self, report: XidReport, gpus: Mapping[Bus, str], arrived: float, now: float
     ) -> None:
-        """Assign a report to its GPU, or keep it until the GPU is known."""
+        """Count a report for its GPU, or keep the report until the GPU is known."""
         uuid = report.uuid if report.uuid in gpus.values() else ""
         if not uuid and report.bus is not None:
             uuid = gpus.get(report.bus, "")
@@ -205,7 +211,7 @@ class XidLedger:
             by_code[label] = by_code.get(label, 0) + 1
         latest = totals.latest.setdefault(uuid, {})
         latest[label] = max(report.at, latest.get(label, 0.0))
-        self._stand(report, uuid, counts=counts)
+        self._record_xid(report, uuid, counts=counts)
 
     def _label(self, by_code: dict[str, int], code: int) -> str:
         label = str(code)
@@ -214,13 +220,13 @@ class XidLedger:
         unknown = sum(1 for key in by_code if not key.isdigit() or not self.codes.knows(int(key)))
         return "other" if unknown >= MAX_UNKNOWN_CODES else label
 
-    def _stand(self, report: XidReport, uuid: str, *, counts: bool) -> None:
-        """Record the event's action, and add the event to the recent ones."""
+    def _record_xid(self, report: XidReport, uuid: str, *, counts: bool) -> None:
+        """Record the action of an XID, and add the XID to the recent errors."""
         code = self.codes.xid(report.code)
         severity, action = classify(code, report.fatal, report.subcode, report.recovery)
         standing = self.totals.standing.setdefault(uuid, {})
         if report.recovery == "none":  # the driver reports that no recovery is needed any more
-            self.cure(uuid, report.at)
+            self.clear_unresolved(uuid, report.at)
         elif RANK[action] and report.boot == self.totals.boot_id:
             before = standing.get(str(report.code))
             if before and not report.recovery and RANK[before.action] > RANK[action]:
@@ -228,7 +234,7 @@ class XidLedger:
             since = before.since if before and before.action == action else report.at
             at = max(report.at, before.at) if before else report.at
             standing[str(report.code)] = UnresolvedXid(report.code, action, since, at)
-        self._show(
+        self._add_recent(
             RecentError(
                 "xid",
                 uuid,
@@ -244,9 +250,9 @@ class XidLedger:
             )
         )
 
-    def _show(self, event: RecentError) -> None:
+    def _add_recent(self, event: RecentError) -> None:
         recent, key = self.totals.recent, _key(event)
-        before = self._shown.get(key)
+        before = self._latest_recent.get(key)
         if before is not None and _same(before, event):
             before.last = max(before.last, event.last)
             before.count += event.count
@@ -256,10 +262,10 @@ class XidLedger:
                 before.severity, before.action = event.severity, event.action
             return
         recent.append(event)
-        self._shown[key] = event
-        for gone in recent[:-MAX_RECENT]:
-            if self._shown.get(_key(gone)) is gone:
-                del self._shown[_key(gone)]
+        self._latest_recent[key] = event
+        for old in recent[:-MAX_RECENT]:
+            if self._latest_recent.get(_key(old)) is old:
+                del self._latest_recent[_key(old)]
         del recent[:-MAX_RECENT]
 
     def _switch(self, event: SwitchEvent, at: float) -> None:
@@ -275,7 +281,7 @@ class XidLedger:
         counts[label] = counts.get(label, 0) + 1
         totals.switches_latest.setdefault(switch, {})[label] = at
         code = self.codes.sxid(event.code)
-        self._show(
+        self._add_recent(
             RecentError(
                 "sxid",
                 switch,
@@ -291,8 +297,8 @@ class XidLedger:
             )
         )
 
-    def cure(self, uuid: str, before: float) -> None:
-        """Remove this GPU's standing XIDs up to Unix time `before`."""
+    def clear_unresolved(self, uuid: str, before: float) -> None:
+        """Remove the unresolved XIDs of this GPU up to Unix time `before`."""
         standing = self.totals.standing.get(uuid, {})
         for key in [key for key, each in standing.items() if each.at <= before]:
             del standing[key]
@@ -306,17 +312,17 @@ class XidLedger:
                 seen.lost = self.dirty = True
             elif gpu.status is GpuStatus.UP and seen.lost:
                 seen.lost, self.dirty = False, True
-                self.cure(gpu.uuid, now)
+                self.clear_unresolved(gpu.uuid, now)
             energy = gpu.value("load", "gpu_energy_joules_total")
             if energy is None:
                 continue
             if seen.energy is not None and energy < seen.energy - 1.0:
-                self.cure(gpu.uuid, seen.at)
+                self.clear_unresolved(gpu.uuid, seen.at)
             seen.energy, seen.at = energy, gpu.groups["load"].at
 
 
-def _told(at: float, event: GpuEvent, boot: BootTime) -> XidReport:
-    """The report for a driver event."""
+def _report_of(at: float, event: GpuEvent, boot: BootTime) -> XidReport:
+    """Convert a driver event to a report."""
     return XidReport(
         "nvml", event.uuid, bus_key(event.pci_bus_id), event.code, at, at, boot.boot_id
     )
@@ -327,9 +333,9 @@ def _key(event: RecentError) -> tuple[str, str, int]:
 
 
 def _same(before: RecentError, event: RecentError) -> bool:
-    """Whether a new event is merged into the latest recent event of its kind."""
-    told = before.action == event.action or not before.text or not event.text
-    return told and abs(event.first - before.last) <= TOGETHER_SECONDS
+    """Return whether two errors of the same kind are merged into one entry of the recent errors."""
+    same_action = before.action == event.action or not before.text or not event.text
+    return same_action and abs(event.first - before.last) <= TOGETHER_SECONDS
 
 
 def _starts_boot(record: KmsgRecord, before: int) -> bool:
@@ -337,7 +343,7 @@ def _starts_boot(record: KmsgRecord, before: int) -> bool:
 
 
 def _after_last_boot(records: list[KmsgRecord]) -> list[KmsgRecord]:
-    """The records of the latest boot in a file read from its start."""
+    """Return the records of the latest boot in a file that was read from its start."""
     start = 0
     for number, record in enumerate(records):
         if number and _starts_boot(record, records[number - 1].microseconds):

@@ -11,8 +11,10 @@ from exporter.xids.xid_catalogue import Action, Severity
 
 
 class XidReport(msgspec.Struct, frozen=True):
-    """One report of an XID. `at` is the time of the error, `seen` the arrival time (for pairing), `boot`
-    the boot of the error."""
+    """One report of an XID by the kernel log or the driver.
+
+    `at` is the time of the error and `seen` the arrival time (for pairing). `boot` is the boot id.
+    """
 
     witness: Witness
     uuid: str
@@ -38,8 +40,10 @@ class UnresolvedXid(msgspec.Struct):
 
 
 class RecentError(msgspec.Struct):
-    """An error for the list of recent events. Repeats within a minute are merged into one event with a
-    `count`. `device` is a GPU's uuid, or for an SXID the switch's bus address."""
+    """An entry in the list of recent errors. Repeats within a minute are merged, with a `count`.
+
+    `device` is a GPU's UUID, or for an SXID the bus address of the NVSwitch.
+    """
 
     kind: str
     device: str
@@ -55,7 +59,8 @@ class RecentError(msgspec.Struct):
 
 
 class GpuObservation(msgspec.Struct):
-    """The latest observation of a GPU, for detecting resets: whether it was lost, and its energy counter."""
+    """The latest observation of a GPU, to detect resets: whether it was lost, and its energy
+    counter."""
 
     lost: bool = False
     energy: float | None = None
@@ -63,8 +68,11 @@ class GpuObservation(msgspec.Struct):
 
 
 class LedgerState(msgspec.Struct):
-    """The whole state. Counts and latest times are by uuid and code (as text; `other` when there are too
-    many), those of switches by bus address and code."""
+    """The whole state of the ledger.
+
+    Counts and latest times are by UUID and code; those of NVSwitches by bus address and code. A
+    code is a text, `other` if there are too many codes.
+    """
 
     boot_id: str = ""
     boot_at: float = 0.0

@@ -26,7 +26,7 @@ def alertmanager() -> None:
 @click.option(
     "--notifications",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="notifications.yml with your teams and channels. Without it only the remediator is notified.",
+    help="Path of notifications.yml with your teams and channels. [default: the remediator is the only receiver]",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Output file. [default: stdout]"
@@ -37,7 +37,8 @@ def alertmanager() -> None:
     default="0.25",
     show_default=True,
     metavar="VERSION",
-    help="Target version of Alertmanager. Teams needs 0.28, WeChat Work 0.33; otherwise the remediator sends.",
+    help="Version of your Alertmanager. The remediator sends Teams messages for versions before 0.28, and "
+    "WeChat Work messages for versions before 0.33.",
 )
 @click.option(
     "--remediator",
@@ -48,12 +49,12 @@ def alertmanager() -> None:
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="File with the remediator's bearer token, as seen by Alertmanager. [default: `webhook.token` in FLEETMEDIC_HOME]",
+    help="File with the remediator's bearer token, as a path on Alertmanager's machine. [default: $FLEETMEDIC_HOME/webhook.token]",
 )
 @click.option(
     "--template-dir",
     type=click.Path(path_type=Path),
-    help="Directory of fleetmedic.tmpl, as seen by Alertmanager. [default: the shipped one]",
+    help="Directory of fleetmedic.tmpl, as a path on Alertmanager's machine. [default: the shipped directory]",
 )
 def render(
     notifications: Path | None,
@@ -63,11 +64,12 @@ def render(
     token_file: Path | None,
     template_dir: Path | None,
 ) -> None:
-    """Render alertmanager.yml.
+    """Render alertmanager.yml from notifications.yml.
 
-    The output contains no secrets; they stay in the files that notifications.yml names. If this
-    version of Alertmanager does not support a channel, or only with a secret in its configuration,
-    the remediator sends the notifications. Set its `notify.file` to the same notifications.yml.
+    The output contains no secrets, only the paths of the files with the secrets. The remediator sends
+    the notifications of channels that your Alertmanager does not support, or supports only with a
+    secret in its configuration. For these channels, set `notify.file` in remediator.yml to the same
+    notifications.yml.
 
     \b
     Examples:

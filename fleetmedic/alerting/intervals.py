@@ -139,8 +139,8 @@ def _times(window: Window, place: str) -> Iterator[Range]:
             cure = " and ".join(f"{a}-{b}" for a, b in halves if a != b)
             entries = "two entries" if " and " in cure else "one entry"
             raise UserError(
-                f"{at}: start_time {each.start_time} is not before end_time {each.end_time}; a range "
-                f"ends at midnight, write {entries}, {cure or '00:00-24:00'}."
+                f"{at}: start_time {each.start_time} is not before end_time {each.end_time}. A range "
+                f"cannot cross midnight: use {entries}, {cure or '00:00-24:00'}."
             )
         yield start, end
 
@@ -226,8 +226,8 @@ def _forward(found: Range, text: str, place: str, last: str, first: str) -> Rang
     if found[1] >= found[0]:
         return found
     start, end = text.lower().split(":")
-    two = f"write two entries, {start}:{last} and {first}:{end}"
-    cure = f"write {end}:{start}" if found[0] < 0 else two
+    two = f"use two entries, {start}:{last} and {first}:{end}"
+    cure = f"use {end}:{start}" if found[0] < 0 else two
     raise UserError(f"{place}: {text!r} ends before it starts; {cure}.")
 
 

@@ -160,11 +160,14 @@ def read(path: Path) -> Notifications:
         place = f"{where}: at $.teams[{number}]"
         if names.index(team.name) != number:
             raise UserError(f"{place}.name: duplicate name {team.name!r}. Choose another name.")
-        if (number == len(given.teams) - 1) == bool(team.match):
+        last = number == len(given.teams) - 1
+        if last and team.match:
             raise UserError(
-                f"{place}: the last team, and only the last, must have no `match`, because it gets all "
-                "alerts that match no other team."
+                f"{place}.match: remove the key, because the last team gets all alerts that match no "
+                "other team."
             )
+        if not last and not team.match:
+            raise UserError(f"{place}.match: required, because only the last team has no `match`.")
         for field in REPEAT:
             for name in getattr(team, field):
                 if name not in given.channels:

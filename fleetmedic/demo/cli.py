@@ -26,40 +26,40 @@ FACTOR = 30.0
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
-    help="Seed for the location, size and time of every fault. [default: random]",
+    help="Seed for the random choice of each fault's GPU, strength and time. [default: random]",
 )
 @click.option(
     "--scenario",
     "scenario_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="YAML file with scenario settings (docs/demo.md).",
+    help="YAML file with the settings of the faults. docs/demo.md lists the keys.",
 )
 @click.option(
     "--timeline",
     "timeline_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Output file for the timeline, JSON.",
+    help="Output file for the timeline, in JSON.",
 )
-@click.option("--keep", is_flag=True, help="Keep the stack running afterwards, until Ctrl-C.")
+@click.option("--keep", is_flag=True, help="Keep the stack running after the demo, until Ctrl-C.")
 @click.option(
     "--timeout",
     type=click.FloatRange(10, 1800),
     default=200.0,
     show_default=True,
-    help="Time limit for all steps together, in seconds.",
+    help="Time limit in seconds for all expected steps together.",
 )
 @port_base_option
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The demo's state directory; existing state is deleted. [default: `demo` (with another "
-    "--port-base: `demo-PORT`) in FLEETMEDIC_HOME]",
+    help="State directory of the demo. Its contents are deleted first. [default: "
+    "$FLEETMEDIC_HOME/demo; with another --port-base $FLEETMEDIC_HOME/demo-PORT]",
 )
 @click.option(
     "--stop",
     "stopped",
     metavar="NAME",
-    help="Process to stop before the faults, so that the demo fails.",
+    help="Process to stop before the faults, such as remediator. The demo then fails.",
 )
 def demo(
     seed: int | None,
@@ -71,17 +71,17 @@ def demo(
     state_dir: Path | None,
     stopped: str | None,
 ) -> None:
-    """Show how failed GPUs are detected, quarantined, repaired and returned to service.
+    """Demonstrate how fleetmedic detects, quarantines and repairs failed GPUs.
 
-    The exporter, rules and remediator run with a real Prometheus and Alertmanager. Only the GPUs are
-    simulated. Exit code 0 if every expected step was observed, else 1.
+    Only the GPUs are simulated. Prometheus, Alertmanager, the exporters, the rules and the remediator
+    are real. The exit code is 0 if the demo observed every expected step, else 1.
 
     \b
     Examples:
       fleetmedic demo
       fleetmedic demo --seed 7 --timeline timeline.json
-      fleetmedic demo --keep                  keep the stack running, to inspect it
-      fleetmedic demo --stop remediator       show how a failed demo looks
+      fleetmedic demo --keep                  keep the stack running for inspection
+      fleetmedic demo --stop remediator       show the output of a failed demo
     """
     if scenario_file is not None and seed is not None:
         raise UserError(

@@ -22,12 +22,12 @@ class Fault:
 
 FAULTS = (
     Fault("lost", "the GPU falls off the bus (XID 79)"),
-    Fault("hang", "driver calls for this GPU hang"),
-    Fault("slow", "the GPU runs at --speed of its clock, without an error"),
-    Fault("xid", "the driver logs the XID --xid, --count times"),
-    Fault("ecc", "an uncorrectable ECC error (XID 48), row remap pending"),
-    Fault("hot", "the GPU temperature is 40 degrees C too high"),
-    Fault("heal", "clear all faults of this GPU, as if repaired manually"),
+    Fault("hang", "driver calls for this GPU do not return"),
+    Fault("slow", "the GPU's clock is reduced to --speed, without an error"),
+    Fault("xid", "the driver logs XID --xid, repeated --count times"),
+    Fault("ecc", "the GPU has an uncorrectable ECC error (XID 48), and a row remap is pending"),
+    Fault("hot", "the GPU is 40 degrees C hotter than normal"),
+    Fault("heal", "all faults of this GPU are removed, as after a manual repair"),
 )
 UNDER_LOAD = ("slow", "hot")  # their symptoms show only while a job uses the GPU
 NAMES = tuple(fault.name for fault in FAULTS)

@@ -75,7 +75,7 @@ class Target:
         if re.fullmatch(_NAME, text):
             return cls(TargetKind.NODE, text)
         raise UserError(
-            "expected a target, as NODE, NODE/3 for a GPU, job/ID or workload/NAME, got "
+            "expected a target NODE, NODE/INDEX (a GPU), job/ID or workload/NAME, got "
             f"{text[:80]!r}."
         )
 

@@ -53,19 +53,20 @@ def _environment(given: tuple[str, ...]) -> dict[str, str]:
     type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
-    help="Number of GPUs, all on one node.",
+    help="Number of GPUs of the job, all on one node.",
 )
-@click.option("--name", help="The job's name. [default: `job-` and six digits]")
+@click.option("--name", help="Name of the job. [default: `job-` and six random digits]")
 @click.option(
     "--checkpoint-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The job's checkpoint directory. [default: a directory of the cluster]",
+    help="Checkpoint directory of the job. [default: a directory in the state directory]",
 )
 @click.option(
     "--env",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="Environment variable of the job. PATH, HOME and similar ones are always passed.",
+    help="Environment variable of the job. Can be repeated. PATH, HOME and similar variables are always "
+    "passed.",
 )
 @click.option(
     "--grace",
@@ -82,7 +83,7 @@ def _environment(given: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--follow/--detach",
     default=False,
-    help="Print the job's output until it ends, or return at once. [default: detach]",
+    help="Print the output until the job ends (--follow), or return immediately (--detach). [default: detach]",
 )
 @stack_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -96,9 +97,8 @@ def run(
 ) -> None:
     """Run COMMAND as a job on the embedded cluster, on GPUs that are in service.
 
-    The job gets its GPUs in CUDA_VISIBLE_DEVICES and its checkpoint directory in
-    FLEETMEDIC_CHECKPOINT_DIR. If a GPU fails, the cluster restarts the job, if necessary on other
-    GPUs.
+    The cluster sets CUDA_VISIBLE_DEVICES to the job's GPUs and FLEETMEDIC_CHECKPOINT_DIR to its
+    checkpoint directory. If a GPU fails, the cluster restarts the job, on other GPUs if necessary.
 
     \b
     Examples:
@@ -149,7 +149,7 @@ def _user() -> str:
 
 @click.group()
 def localcluster() -> None:
-    """Run the embedded cluster's controller, list its nodes, stop its jobs.
+    """Run the embedded cluster's controller, list its nodes, or stop its jobs.
 
     \b
     Examples:
@@ -167,11 +167,16 @@ def localcluster() -> None:
     show_default=True,
     help="Listen address of the worker pool's gateway, HOST:PORT.",
 )
-@click.option("--pool/--no-pool", default=True, help="Run the worker pool `serve`. [default: pool]")
+@click.option(
+    "--pool/--no-pool",
+    default=True,
+    help="Run the worker pool `serve` (simulated inference service). [default: pool]",
+)
 def serve(stack: StackLocation, listen: str, pool: bool) -> None:
-    """Run the controller, which places jobs, retries them and runs the worker pool.
+    """Run the embedded cluster's controller.
 
-    The controller can be stopped and started at any time. Jobs and workers keep running meanwhile.
+    The controller places jobs on GPUs, restarts failed jobs and runs the worker pool. Jobs and workers
+    keep running while the controller is stopped.
 
     \b
     Example:
@@ -191,7 +196,7 @@ def serve(stack: StackLocation, listen: str, pool: bool) -> None:
 @localcluster.command()
 @stack_option
 def nodes(stack: StackLocation) -> None:
-    """List the nodes with their GPUs, and the job or quarantine of each GPU.
+    """List the nodes and GPUs, with the job or quarantine of each GPU.
 
     \b
     Example:
@@ -210,9 +215,10 @@ def nodes(stack: StackLocation) -> None:
     help="Grace period between SIGTERM and SIGKILL, in seconds.",
 )
 def stop(stack: StackLocation, grace: float) -> None:
-    """Stop every job and worker. The next controller restarts the jobs from their checkpoints.
+    """Stop all jobs and workers of the embedded cluster.
 
-    Stop the controller first, otherwise it restarts them at once.
+    Stop the controller first. A running controller restarts the jobs and workers immediately. The
+    next controller restarts the jobs from their checkpoints.
 
     \b
     Example:

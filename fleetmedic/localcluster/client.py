@@ -74,7 +74,7 @@ class LocalCluster:
             found = views.jobs(db, self._folder, job_id)
         if not found:
             raise UserError(
-                f"job {job_id[:80]!r} does not exist. List the jobs: `fleetmedic jobs`."
+                f"job {job_id[:80]!r} does not exist. `fleetmedic jobs` lists all jobs."
             )
         return found[0]
 
@@ -84,7 +84,7 @@ class LocalCluster:
             found = views.workload(db, name)
         if found is None:
             raise UserError(
-                f"workload {name[:80]!r} does not exist. The local cluster has only `serve`."
+                f"workload {name[:80]!r} does not exist. The embedded cluster has only `serve`."
             )
         return found
 
@@ -284,11 +284,11 @@ class LocalCluster:
 
     def _check_target(self, target: Target) -> None:
         if target.kind not in (TargetKind.GPU, TargetKind.NODE) or not valid_name(target.name):
-            raise UserError(f"expected a GPU or node, as NODE/3 or NODE, got {target}.")
+            raise UserError(f"expected a target NODE or NODE/INDEX, got {target}.")
         for node in self.nodes():
             if node.name == target.name and (
                 target.gpu is None or any(gpu.index == target.gpu for gpu in node.gpus)
             ):
                 return
         known = ", ".join(node.name for node in self.nodes()) or "none yet"
-        raise UserError(f"{target} does not exist in the local cluster. Its nodes: {known}.")
+        raise UserError(f"{target} does not exist in the embedded cluster. Its nodes: {known}.")

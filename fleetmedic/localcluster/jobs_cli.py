@@ -54,7 +54,7 @@ def _job_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
 
 
 _job_id = click.argument("job_id", metavar="ID", shell_complete=_job_ids)
-_json = click.option("--json", "as_json", is_flag=True, help="Output as JSON.")
+_json = click.option("--json", "as_json", is_flag=True, help="JSON output.")
 
 
 class _JobsGroup(click.Group):
@@ -74,13 +74,19 @@ class _JobsGroup(click.Group):
 
 @click.group(cls=_JobsGroup, invoke_without_command=True)
 @_json
-@click.option("--cancel", "cancelled", metavar="ID", help="Job to cancel, as with `jobs cancel`.")
+@click.option(
+    "--cancel",
+    "cancelled",
+    metavar="ID",
+    help="ID of a job to cancel. Same as `fleetmedic jobs cancel ID`.",
+)
 @stack_option
 @click.pass_context
 def jobs(ctx: click.Context, as_json: bool, cancelled: str | None, stack: StackLocation) -> None:
-    """List the jobs of the embedded cluster, or show, print or cancel one.
+    """List the jobs of the embedded cluster.
 
-    `fleetmedic jobs ID` is short for `fleetmedic jobs show ID`.
+    The subcommands show a job, print its output or cancel it. `fleetmedic jobs ID` is the same as
+    `fleetmedic jobs show ID`.
 
     \b
     Examples:
@@ -106,7 +112,10 @@ def jobs(ctx: click.Context, as_json: bool, cancelled: str | None, stack: StackL
 @_json
 @stack_option
 def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
-    """Show one job: its state, node, GPUs, history, command and files.
+    """Show a job and its details.
+
+    The output has the state, node, GPUs, number of restarts, command, checkpoint directory and output
+    file of the job.
 
     \b
     Example:
@@ -122,7 +131,10 @@ def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
 @jobs.command("logs")
 @_job_id
 @click.option(
-    "-f", "--follow", is_flag=True, help="Also print new output, until the job ends or Ctrl-C."
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Print new output as it is written, until the job ends or Ctrl-C.",
 )
 @click.option(
     "-n",
@@ -131,7 +143,7 @@ def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
     type=click.IntRange(1, 100_000),
     default=40,
     show_default=True,
-    help="Number of lines.",
+    help="Number of lines to print.",
 )
 @stack_option
 def job_logs(job_id: str, follow: bool, count: int, stack: StackLocation) -> None:
@@ -159,7 +171,7 @@ def job_logs(job_id: str, follow: bool, count: int, stack: StackLocation) -> Non
 @_job_id
 @stack_option
 def cancel_job(job_id: str, stack: StackLocation) -> None:
-    """Cancel a job: stop its processes and do not restart it.
+    """Cancel a job. The cluster stops the job's processes and does not restart the job.
 
     \b
     Example:

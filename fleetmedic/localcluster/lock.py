@@ -89,7 +89,7 @@ def request_lock_in_store(
     except (msgspec.DecodeError, ValueError, RecursionError):
         if not take_over:
             raise UserError(
-                "the remediator's lock in the local cluster's store is damaged. Start one remediator "
+                "the remediator's lock in the embedded cluster's store is damaged. Start one remediator "
                 "with --take-over REASON to replace it."
             ) from None
         held = None

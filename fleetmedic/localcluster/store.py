@@ -100,8 +100,8 @@ class Store:
             version = self._version()
             if version > SCHEMA_VERSION:
                 raise UserError(
-                    f"{self.path}: expected schema {SCHEMA_VERSION}, got {version} of a newer "
-                    "fleetmedic. Use that version."
+                    f"{self.path}: expected schema {SCHEMA_VERSION}, got {version}. Use the newer version "
+                    "of fleetmedic that wrote this file."
                 )
             if version == 0:
                 for statement in _SCHEMA:

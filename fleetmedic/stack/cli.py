@@ -30,12 +30,16 @@ DOWN_SECONDS = 15.0
 
 @click.group(invoke_without_command=True)
 @stack_option
-@click.option("--detach", is_flag=True, help="Run in the background, return when ready.")
-@click.option("--reset", is_flag=True, help="Delete the stack's earlier state first.")
+@click.option(
+    "--detach", is_flag=True, help="Run in the background; return when the stack is ready."
+)
+@click.option(
+    "--reset", is_flag=True, help="Delete the state directory's contents before the start."
+)
 @click.option(
     "--level",
     type=click.Choice(LEVELS),
-    help="The remediator's automation level. [default: repair on simulated GPUs, observe on real ones]",
+    help="Automation level of the remediator. [default: repair for simulated GPUs, observe for real GPUs]",
 )
 @click.option(
     "--simulate/--no-simulate",
@@ -61,7 +65,7 @@ DOWN_SECONDS = 15.0
     type=click.FloatRange(1, 1000),
     default=1.0,
     show_default=True,
-    help="Divisor of all durations in rules, detectors and remediation, for tests and demos.",
+    help="Divisor of all durations in rules, detectors and the remediator; 1 for production.",
 )
 @click.option(
     "--scrape-interval",
@@ -73,37 +77,37 @@ DOWN_SECONDS = 15.0
 @click.option(
     "--history/--no-history",
     default=True,
-    help="Preload 24 h of healthy metrics into a simulated stack. [default: history]",
+    help="Preload 24 h of healthy metrics, from which detectors learn; simulated GPUs only. [default: history]",
 )
 @click.option(
     "--notifications",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="notifications.yml for Alertmanager and the remediator: teams, channels, maintenance windows.",
+    help="Path of notifications.yml: teams, channels and maintenance windows.",
 )
 @click.option(
     "--prometheus-bin",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The Prometheus binary. promtool is searched in the same directory first.",
+    help="Prometheus binary. fleetmedic looks for promtool in the same directory first.",
 )
 @click.option(
     "--alertmanager-bin",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The Alertmanager binary. amtool is searched in the same directory first.",
+    help="Alertmanager binary. fleetmedic looks for amtool in the same directory first.",
 )
 @click.pass_context
 def up(ctx: click.Context, /, stack: StackLocation, **given: Any) -> None:
-    """Start the whole stack on this machine: exporters, Prometheus, rules, Alertmanager, remediator.
+    """Start the stack on this machine: exporters, Prometheus, detectors, Alertmanager and remediator.
 
-    The stack listens on 127.0.0.1 only. Its state is kept in one directory between runs. Without an
-    NVIDIA driver the stack simulates 4 nodes of 8 GPUs. Ctrl-C stops the stack.
+    All processes listen on 127.0.0.1 only. The state directory keeps the stack's state between runs.
+    If this machine has no NVIDIA driver, the stack simulates 4 nodes of 8 GPUs. Ctrl-C stops the stack.
 
     \b
     Examples:
-      fleetmedic up                                     run in the foreground, show the status
-      fleetmedic up --detach                            run in the background, return when ready
+      fleetmedic up                                     run in the foreground and show the status
+      fleetmedic up --detach                            run in the background
       fleetmedic up --port-base 19090 --detach          run a second stack
       fleetmedic up --state-dir /srv/fm --reset         start with an empty state
-      fleetmedic up --notifications notifications.yml   use your teams and maintenance windows
+      fleetmedic up --notifications notifications.yml   use your teams, channels and maintenance windows
       fleetmedic up status
       fleetmedic up logs remediator -f
       fleetmedic up down
@@ -137,7 +141,9 @@ def up(ctx: click.Context, /, stack: StackLocation, **given: Any) -> None:
 @up.command()
 @stack_option
 def status(stack: StackLocation) -> None:
-    """Show the status of each process. Exit code 0 if all are healthy, else 1.
+    """Show the status of each process of the stack.
+
+    The exit code is 0 if all processes are healthy, else 1.
 
     \b
     Examples:
@@ -150,7 +156,7 @@ def status(stack: StackLocation) -> None:
 @up.command()
 @stack_option
 def down(stack: StackLocation) -> None:
-    """Stop the stack and its jobs. The state is kept.
+    """Stop the stack and its jobs. The command keeps the state directory.
 
     \b
     Examples:
@@ -179,7 +185,13 @@ def down(stack: StackLocation) -> None:
 @up.command()
 @stack_option
 @click.argument("name")
-@click.option("-f", "--follow", "go_on", is_flag=True, help="Keep printing new lines.")
+@click.option(
+    "-f",
+    "--follow",
+    "go_on",
+    is_flag=True,
+    help="Print new lines as they are written, until Ctrl-C.",
+)
 @click.option(
     "-n",
     "--lines",
@@ -187,10 +199,13 @@ def down(stack: StackLocation) -> None:
     type=click.IntRange(1, 100_000),
     default=40,
     show_default=True,
-    help="Number of lines.",
+    help="Number of lines to print.",
 )
 def logs(stack: StackLocation, name: str, go_on: bool, count: int) -> None:
-    """Print the last lines of a process's log. `up status` lists the processes.
+    """Print the last lines of a process's log.
+
+    NAME is a process, such as remediator or exporter-node1. `fleetmedic up status` lists all
+    processes.
 
     \b
     Examples:

@@ -16,7 +16,7 @@ PARTS = ("scrape", "rules", "receiver")
 
 @click.group()
 def config() -> None:
-    """Print configuration for an existing Prometheus and Alertmanager.
+    """Print configuration for your existing Prometheus and Alertmanager.
 
     \b
     Example:
@@ -24,20 +24,25 @@ def config() -> None:
     """
 
 
-@config.command()
-@click.option("--part", type=click.Choice(PARTS), help="The part to print. [default: all]")
-@click.option("--cluster", default="main", show_default=True, help="Value of the label `cluster`.")
+@config.command(short_help="Print parts of prometheus.yml and alertmanager.yml.")
+@click.option("--part", type=click.Choice(PARTS), help="Part to print. [default: all parts]")
+@click.option(
+    "--cluster",
+    default="main",
+    show_default=True,
+    help="Value of the label `cluster` of the scrape targets.",
+)
 @click.option(
     "--node",
     "nodes",
     multiple=True,
     metavar="NAME=HOST:PORT",
-    help="Node name and address of an exporter. [default: two examples]",
+    help="Node name and address of an exporter. Can be repeated. [default: two example nodes]",
 )
 @click.option(
     "--http-sd",
     is_flag=True,
-    help="Discover the exporters from the remediator's target list, instead of --node.",
+    help="Use HTTP service discovery from the remediator's target list instead of --node.",
 )
 @click.option(
     "--remediator",
@@ -48,12 +53,12 @@ def config() -> None:
 @click.option(
     "--rules-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of the rendered rules. [default: `rules` in FLEETMEDIC_HOME]",
+    help="Directory of the rendered rules. [default: $FLEETMEDIC_HOME/rules]",
 )
 @click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File with the remediator's bearer token. [default: `webhook.token` in FLEETMEDIC_HOME]",
+    help="File with the remediator's bearer token. [default: $FLEETMEDIC_HOME/webhook.token]",
 )
 def snippets(
     part: str | None,
@@ -64,7 +69,10 @@ def snippets(
     rules_dir: Path | None,
     token_file: Path | None,
 ) -> None:
-    """Print the parts to merge into prometheus.yml and alertmanager.yml.
+    """Print configuration to merge into prometheus.yml and alertmanager.yml.
+
+    The output has three parts: scrape (scrape_configs), rules (rule_files) and receiver (the routes
+    and receiver for the remediator).
 
     \b
     Examples:

@@ -51,21 +51,22 @@ class CheckResult:
 
 @click.command()
 @click.option(
-    "--fetch", "get", is_flag=True, help="Download Prometheus and Alertmanager if missing."
+    "--fetch", "get", is_flag=True, help="Download Prometheus and Alertmanager if they are missing."
 )
-@click.option("--json", "as_json", is_flag=True, help="Output as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output.")
 @stack_option
 @click.pass_context
 def doctor(ctx: click.Context, get: bool, as_json: bool, stack: StackLocation) -> None:
-    """Check whether this machine can run the stack. Exit code 1 if a requirement is missing.
+    """Check whether this machine can run the stack. The exit code is 1 if a requirement is missing.
 
-    Checks Python, libraries, Prometheus, Alertmanager, mount namespaces, ports, GPUs and disk space.
-    Verdicts: ok, note (optional), lack (required).
+    The command checks Python, libraries, Prometheus, Alertmanager, mount namespaces, ports, GPUs and
+    disk space. It prints one line for each check: `ok`, `note` (a warning) or `lack` (a missing
+    requirement).
 
     \b
     Examples:
       fleetmedic doctor
-      fleetmedic doctor --fetch        download missing programs; installs no package
+      fleetmedic doctor --fetch        download missing programs without installing packages
       fleetmedic doctor --json
     """
     if get and (missing_packages() or not _complete()):

@@ -16,9 +16,10 @@ _FAULTS = "\n".join(f"  {fault.name:<6} {fault.summary}" for fault in faults.FAU
 
 
 @click.command(
-    help=f"""Inject a fault into a simulated GPU, with its symptoms in the driver and the kernel log.
+    help=f"""Inject a fault into a simulated GPU.
 
-TARGET is NODE/INDEX, such as node2/3.
+The simulated driver and kernel log show the fault's symptoms. TARGET is NODE/INDEX: node2/3 is GPU 3
+of node2.
 
 \b
 Faults:
@@ -27,7 +28,7 @@ Faults:
 \b
 Examples:
   fleetmedic inject node2/3 lost
-  fleetmedic inject node2/3 lost --heals-by reboot     a GPU reset does not clear it
+  fleetmedic inject node2/3 lost --heals-by reboot     only a reboot clears this fault
   fleetmedic inject node1/0 slow --speed 0.7
   fleetmedic inject node4/7 xid --xid 31 --count 3
   fleetmedic inject node2/3 heal
@@ -40,11 +41,17 @@ Examples:
     type=float,
     default=0.75,
     show_default=True,
-    help="For `slow`: clock as a fraction of the normal clock.",
+    help="For `slow`: the GPU's clock as a fraction of its normal clock, 0.05 to 0.99.",
 )
-@click.option("--xid", type=int, default=31, show_default=True, help="For `xid`: the XID code.")
 @click.option(
-    "--count", type=int, default=1, show_default=True, help="For `xid`: number of log entries."
+    "--xid", type=int, default=31, show_default=True, help="For `xid`: the XID code, 1 to 999."
+)
+@click.option(
+    "--count",
+    type=int,
+    default=1,
+    show_default=True,
+    help="For `xid`: the number of log entries, 1 to 1000.",
 )
 @click.option(
     "--heals-by",

@@ -26,8 +26,8 @@ def port_base_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--port-base",
         type=click.IntRange(1024, 65_000),
-        help="First port of the stack: the port of Prometheus. The other processes use the ports after "
-        f"it. [default: {DEFAULT_PORT_BASE}]",
+        help="Port of Prometheus. The other processes use higher ports: Alertmanager +3, remediator +5, "
+        f"exporters from +320. [default: {DEFAULT_PORT_BASE}]",
     )(command)
 
 
@@ -37,8 +37,8 @@ def stack_option(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--state-dir",
         type=click.Path(file_okay=False, path_type=Path),
-        help="State directory of the stack. [default: FLEETMEDIC_STATE_DIR, else `stack` (with another "
-        "--port-base: `stack-PORT`) in FLEETMEDIC_HOME]",
+        help="State directory of the stack. [default: $FLEETMEDIC_STATE_DIR, else "
+        "$FLEETMEDIC_HOME/stack; with another --port-base $FLEETMEDIC_HOME/stack-PORT]",
     )
     @port_base_option
     @wraps(command)

@@ -207,8 +207,8 @@ class LocalClusterAdapter(Cluster):
     def _need_hardware(self, verb: str) -> Hardware:
         if self._hardware is None:
             raise Unsupported(
-                f"the cluster {self.name!r} cannot {verb}: that requires simulated hardware, but "
-                "cluster.local.hardware_dir is not an existing folder."
+                f"the cluster {self.name!r} cannot {verb}: this requires simulated GPUs, but "
+                "cluster.local.hardware_dir is not an existing directory."
             )
         return self._hardware
 
@@ -230,7 +230,7 @@ async def _outside(call: Callable[[], T]) -> T:
         raise ClusterError(str(error)) from None
     except (sqlite3.Error, OSError) as error:
         raise ClusterError(
-            f"the local cluster's files cannot be used: {error}.", transient=True
+            f"the embedded cluster's files cannot be used: {error}.", transient=True
         ) from None
 
 
@@ -286,7 +286,7 @@ def _find(nodes: tuple[NodeFacts, ...], target: Target) -> NodeFacts | GpuFacts:
     node = next((node for node in nodes if target.node and node.name == target.node), None)
     found = node if node is None or target.gpu is None else node.gpu(target.gpu)
     if found is None:
-        raise ClusterError(f"{target} not found in the local cluster.")
+        raise ClusterError(f"{target} not found in the embedded cluster.")
     return found
 
 

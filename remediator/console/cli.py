@@ -33,9 +33,13 @@ def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callabl
     """Add the options that select a remediator to a command, and pass its client to the command."""
 
     @stack_option
-    @click.option("--url", help="URL of a remediator, http://HOST:PORT, instead of the stack's.")
     @click.option(
-        "--token-file", help="File with the token of that remediator, instead of the stack's."
+        "--url",
+        help="URL of the remediator, http://HOST:PORT. [default: the remediator of the stack]",
+    )
+    @click.option(
+        "--token-file",
+        help="File with the remediator's bearer token. [default: the token file of the stack]",
     )
     @wraps(command)
     def found(*args: Any, stack: StackLocation, **options: Any) -> None:
@@ -53,10 +57,12 @@ def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callabl
 @click.option(
     "--all", "ended", is_flag=True, help="Include incidents that ended more than 24 h ago."
 )
-@click.option("--json", "as_json", is_flag=True, help="Response of the HTTP API, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output: the response of the HTTP API.")
 @remote
 def incidents(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
-    """List incidents that are open or ended within the last 24 h, newest first; --all lists all.
+    """List incidents, newest first.
+
+    The list has all open incidents, and the incidents that ended in the last 24 h.
 
     \b
     Examples:
@@ -71,10 +77,10 @@ def incidents(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
 @click.option(
     "--all", "ended", is_flag=True, help="Include incidents that ended more than 24 h ago."
 )
-@click.option("--json", "as_json", is_flag=True, help="Response of the HTTP API, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output: the response of the HTTP API.")
 @remote
 def list_(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
-    """List incidents; the same as `fleetmedic incidents`.
+    """List incidents, newest first. Same as `fleetmedic incidents`.
 
     \b
     Example:
@@ -85,10 +91,10 @@ def list_(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
 
 @incidents.command()
 @click.argument("incident_id", metavar="ID", shell_complete=complete.incidents)
-@click.option("--json", "as_json", is_flag=True, help="The answer of the HTTP API, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output: the response of the HTTP API.")
 @remote
 def show(remediator: RemediatorClient, incident_id: str, as_json: bool) -> None:
-    """Show one incident and its journal.
+    """Show an incident and its events in the journal.
 
     \b
     Example:
@@ -127,15 +133,16 @@ def show(remediator: RemediatorClient, incident_id: str, as_json: bool) -> None:
     default=20,
     show_default=True,
     type=click.IntRange(1, 1000),
-    help="Maximum number of decisions.",
+    help="Maximum number of decisions to print.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Response of the HTTP API, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="JSON output: the response of the HTTP API.")
 @remote
 def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) -> None:
-    """Show the latest decisions about TARGET and their reasons, newest last.
+    """Show the remediator's latest decisions about TARGET with their reasons, newest last.
 
-    TARGET is NODE, NODE/3 for a GPU, job/ID or workload/NAME. If a guard holds the incident now, the
-    last line is the reason. Each step has one line when it is announced and one when it is done.
+    TARGET is NODE, NODE/INDEX for a GPU, job/ID or workload/NAME. Each step has one line when it is
+    announced and one when it is done. If a safety check (guard) blocks the next step, the last line
+    gives the reason.
 
     \b
     Examples:

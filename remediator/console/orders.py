@@ -20,9 +20,7 @@ from remediator.console.responses import ENDED, IncidentsResponse
 
 MAX_WHY = 500
 _IDENTITY = re.compile(r"inc-[0-9a-f]{1,64}")
-_why = click.option(
-    "--reason", required=True, metavar="WHY", help="Reason, recorded in the journal."
-)
+_why = click.option("--reason", required=True, metavar="WHY", help="Reason for the journal.")
 
 
 @click.command()
@@ -30,14 +28,15 @@ _why = click.option(
     "--reason",
     default="no reason given",
     show_default=True,
-    help="Reason, recorded in the journal.",
+    metavar="WHY",
+    help="Reason for the journal.",
 )
 @remote
 def pause(remediator: RemediatorClient, reason: str) -> None:
-    """Pause all actions until `fleetmedic resume`.
+    """Pause the remediator: it starts no new steps until `fleetmedic resume`.
 
-    The remediator still receives alerts, opens incidents and notifies people. A step that runs is
-    not interrupted.
+    The paused remediator still receives alerts, opens incidents and sends notifications. A step that
+    is already running continues. `fleetmedic release` still works.
 
     \b
     Example:
@@ -50,7 +49,7 @@ def pause(remediator: RemediatorClient, reason: str) -> None:
 @click.command()
 @remote
 def resume(remediator: RemediatorClient) -> None:
-    """Resume actions after `fleetmedic pause`. Incidents that the pause holds continue at once.
+    """Resume the remediator after `fleetmedic pause`. Waiting incidents continue immediately.
 
     \b
     Example:
@@ -64,15 +63,15 @@ def resume(remediator: RemediatorClient) -> None:
 @_why
 @remote
 def release(remediator: RemediatorClient, target: str, reason: str) -> None:
-    """Return TARGET to service: release the remediator's quarantine of it, and end its incident.
+    """Return TARGET to service: release its quarantine, and close its incident.
 
-    TARGET is NODE, or NODE/3 for a GPU. The remediator respects a release for 4 h: it does not
-    quarantine the target again in that time, even if its alert still fires. `timing.factor` divides
+    TARGET is NODE, or NODE/INDEX for a GPU. The remediator releases only its own quarantines. For the
+    next 4 h it does not quarantine the target again, even if an alert fires. `timing.factor` divides
     the 4 h.
 
     \b
     Examples:
-      fleetmedic release node2/3 --reason "cable replaced, tested by hand"
+      fleetmedic release node2/3 --reason "cable replaced and tested manually"
       fleetmedic release node2 --reason "vendor returned it"
     """
     wanted = Target.parse(target)
@@ -92,19 +91,20 @@ def release(remediator: RemediatorClient, target: str, reason: str) -> None:
 @click.option(
     "--keep-quarantine",
     is_flag=True,
-    help="Keep the incident's targets quarantined until a person releases them.",
+    help="Keep the incident's targets quarantined until an operator releases them.",
 )
 @remote
 def close(remediator: RemediatorClient, incident: str, reason: str, keep_quarantine: bool) -> None:
-    """End INCIDENT, for example one whose playbook is no longer configured.
+    """Close INCIDENT without further steps.
 
-    INCIDENT is an id, or a TARGET for the open incident on it. An incident that still keeps a target
-    quarantined needs --keep-quarantine, or `fleetmedic release` instead, which also ends it.
+    INCIDENT is an incident id, or the target of an open incident, such as node2/3. If the incident
+    still quarantines a target, specify --keep-quarantine. To end the quarantine too, use
+    `fleetmedic release` instead.
 
     \b
     Examples:
       fleetmedic close inc-0123456789 --reason "the playbook was removed"
-      fleetmedic close node2/3 --keep-quarantine --reason "RMA 4711, waits for a new board"
+      fleetmedic close node2/3 --keep-quarantine --reason "RMA 4711, waiting for a new board"
     """
     why = _reason(reason)
     identity = _identity(remediator, incident)
@@ -117,9 +117,10 @@ def close(remediator: RemediatorClient, incident: str, reason: str, keep_quarant
 @_why
 @remote
 def retry(remediator: RemediatorClient, incident: str, reason: str) -> None:
-    """Start the playbook of an ESCALATED INCIDENT again.
+    """Restart the playbook of INCIDENT, which must be in state ESCALATED.
 
-    INCIDENT is an id, or a TARGET for the open incident on it. Every guard still applies.
+    INCIDENT is an incident id, or the target of an open incident, such as node2/3. All safety checks
+    (guards) still apply.
 
     \b
     Examples:
@@ -173,7 +174,7 @@ def _identity(remediator: RemediatorClient, text: str) -> str:
 def _reason(text: str) -> str:
     cleaned = clean(text).strip()[:MAX_WHY]
     if not cleaned:
-        raise UserError("--reason: expected a reason for the journal, got a blank text.")
+        raise UserError("--reason: expected a reason for the journal, got an empty text.")
     return cleaned
 
 

@@ -72,7 +72,7 @@ class RemediatorClient:
             return cls(url.rstrip("/"), given, given is not None)
         stack = StackFile.read(state)
         if "remediator" not in stack.urls:
-            raise UserError("this stack has no remediator; specify one with --url.")
+            raise UserError("this stack has no remediator; specify a remediator with --url.")
         return cls(
             stack.urls["remediator"].rstrip("/"), given or Path(stack.token_file), given is not None
         )
@@ -138,7 +138,7 @@ class RemediatorClient:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise UserError(
                 f"the remediator at {self.url} cannot be reached ({_cause(error, timeout)}): "
-                "start it with `fleetmedic up`, or specify another one with --url."
+                "start it with `fleetmedic up`, or specify another remediator with --url."
             ) from None
         if len(body) > MAX_BODY:
             raise UserError(
@@ -159,8 +159,8 @@ class RemediatorClient:
             )
         if status in (401, 403):
             raise UserError(
-                f"the remediator refused the token in {self.token_file}; specify the file of its setting "
-                "webhook_token_file with --token-file."
+                f"the remediator refused the token in {self.token_file}; use --token-file with the file that "
+                "webhook_token_file in remediator.yml names."
             )
         if status == 409 and said:  # understood and refused: the sentence is for the person
             raise UserError(said[:1000])

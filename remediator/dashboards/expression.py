@@ -68,7 +68,7 @@ def _outside(text: str, spans: Mapping[str, int]) -> str:
         name = found[1] or found[2]
         if name not in spans:
             raise UserError(
-                f"Variable ${name} is outside of a quoted string; only inside are values allowed."
+                f"Variable ${name} is outside of a quoted string; use variables only inside quoted strings."
             )
         return f"{spans[name]}s"
 

@@ -1,8 +1,9 @@
-"""The interface of a detector: it reads metric families, fits a model, and compiles it to rules.
+"""The interface of a detector: it reads metric families, fits a model, and compiles the model to
+rules.
 
-Everything here is pure. `fit` gets arrays and returns a model, or a refusal with a reason. `compile`
-turns the model into rules. A detector whose model cannot be written in PromQL also has `score`; its
-rules compare the exported score with the exported threshold.
+Everything here is pure. `fit` gets arrays and returns a model, or a refusal with a reason.
+`compile` converts the model to Prometheus rules. A detector whose model cannot be written in PromQL
+also has `score`. Its rules compare the exported score with the exported threshold.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from rules.series import Key, Series
 GPU_LABELS = ("cluster", "node", "gpu", "uuid")
 MIN_RANGE_SCRAPES = 4
 # The dashboard for alerts of detectors, and its variables.
-BOARD = ("anomalies", ("cluster", "node", "gpu"))
+DASHBOARD = ("anomalies", ("cluster", "node", "gpu"))
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A metric family to read: a PromQL selector, and the labels that identify a series."""
+    """A metric family to read from Prometheus: its selector, and the labels that identify a series."""
 
     name: str
     selector: str
@@ -37,24 +38,30 @@ History: TypeAlias = Mapping[str, Series]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The durations in rules: divided by `factor`, but ranges hold at least four scrapes."""
+    """Converts durations for the rules of one Prometheus.
+
+    Durations are divided by `factor`. Ranges have at least four scrapes.
+    """
 
     factor: float = 1.0
     scrape_interval: float = 5.0
 
     def wait(self, seconds: float) -> float:
-        """A `for` or an interval, in seconds; at least 1."""
+        """Convert a `for` duration or an interval, in seconds. The minimum is 1."""
         return max(1.0, round(seconds / self.factor, 3))
 
     def window(self, seconds: float) -> float:
-        """A range, in seconds."""
+        """Convert a range, in seconds."""
         return max(MIN_RANGE_SCRAPES * self.scrape_interval, round(seconds / self.factor, 3))
 
 
 @dataclass(frozen=True, slots=True)
 class FitParameters:
-    """Parameters of `fit`: the timing of the rules, and the budget of false alerts per day for all
-    GPUs of the history."""
+    """The parameters of `fit`.
+
+    They are the timing of the rules, and the allowed false alerts per day for all GPUs of the
+    history.
+    """
 
     timing: Timing
     budget_per_day: float
@@ -62,7 +69,7 @@ class FitParameters:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """The facts about a model in alert annotations and in the report."""
+    """Information about a fitted model, for alert annotations and the report."""
 
     detector: str
     parameters: Mapping[str, float]
@@ -80,7 +87,7 @@ class ModelFacts:
 
 
 class Model(Protocol):
-    """A fitted model: plain data with its facts."""
+    """A fitted model: plain data, and information about it for people."""
 
     @property
     def facts(self) -> ModelFacts: ...
@@ -88,7 +95,10 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """No model, with the reason. Too little history is not a failure: the live rules are kept."""
+    """The result of `fit` without a model, with the reason.
+
+    Too little history is not a failure: the live rules are kept.
+    """
 
     reason: str
     failure: bool = False
@@ -96,7 +106,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class RecordingRule:
-    """A recording rule."""
+    """A Prometheus recording rule."""
 
     record: str
     expr: str
@@ -104,7 +114,7 @@ class RecordingRule:
 
 @dataclass(frozen=True, slots=True)
 class AlertingRule:
-    """An alerting rule; `wait` is its `for` in seconds."""
+    """A Prometheus alerting rule. `wait` is its `for` duration in seconds."""
 
     alert: str
     expr: str
@@ -115,7 +125,7 @@ class AlertingRule:
 
 @dataclass(frozen=True, slots=True)
 class RuleGroup:
-    """A group of rules, evaluated in order every `interval` seconds."""
+    """A group of rules that are evaluated in order every `interval` seconds."""
 
     name: str
     interval: float
@@ -124,14 +134,14 @@ class RuleGroup:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The anomaly score of one GPU at one instant; 0 is normal."""
+    """The anomaly score of one GPU at one time; 0 is normal."""
 
     key: Key
     value: float
 
 
 class Detector(Protocol):
-    """A method of finding unhealthy GPUs."""
+    """A method that finds unhealthy GPUs."""
 
     @property
     def name(self) -> str: ...
@@ -140,11 +150,11 @@ class Detector(Protocol):
     def queries(self) -> tuple[Query, ...]: ...
 
     def fit(self, history: History, training: FitParameters) -> Model | Refusal:
-        """The model for this history, or a refusal."""
+        """Fit a model to this history. Returns a refusal if that is impossible."""
         ...
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        """The rules that implement the model."""
+        """Return the rules that implement the model."""
         ...
 
 
@@ -153,14 +163,14 @@ class Scorer(Protocol):
     """A detector whose scores are computed outside Prometheus."""
 
     def score(self, model: Model, latest: History) -> list[Score]:
-        """The scores at the last instant, except for GPUs with a missing input."""
+        """Return the latest scores. GPUs with a missing input are omitted."""
         ...
 
     def threshold(self, model: Model) -> float:
-        """The score above which the alert fires."""
+        """Return the score above which the alert fires."""
         ...
 
 
 def text(seconds: float) -> str:
-    """A duration in the rule format."""
+    """Format a duration as in rule files."""
     return format_duration(seconds)

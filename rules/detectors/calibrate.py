@@ -1,9 +1,10 @@
-"""Calibrates the threshold: healthy history must not exceed it more often than the budget allows.
+"""Sets the threshold so that healthy history exceeds it no more often than the budget of false
+alerts allows.
 
-One day has too few samples to measure such a rare level, so it is extrapolated from the tail: above the
-99th percentile the peaks of healthy scores decrease about exponentially (peaks over threshold with
-shape zero). The scale is the median excess divided by ln 2. The median is robust: a few very high
-scores of a faulty GPU in the history do not raise the threshold.
+One day has too few samples to measure such a rare level, so it is extrapolated from the tail. Above
+the 99th percentile, the peaks of healthy scores decrease about exponentially (peaks over threshold
+with shape zero). The scale is the median excess divided by ln 2. The median is robust: a few very
+high scores of a faulty GPU in the history do not raise the threshold.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ MIN_PEAKS = 10
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A threshold, and the expected number of false alerts per day."""
+    """A threshold, and the expected number of false alerts per day at this threshold."""
 
     threshold: float
     expected_per_day: float
 
 
 def calibrate(scores: Floats, days: float, budget_per_day: float, floor: float) -> Calibration:
-    """The threshold for (series, time) scores that hold for the `for` duration of the alert.
+    """Return the threshold for these scores, an array of (series, time).
 
-    `floor` is the minimum threshold.
+    Each score is already the minimum over the alert's `for` duration. `floor` is the minimum
+    threshold.
     """
     finite = scores[np.isfinite(scores)]
     if finite.size == 0 or days <= 0:
@@ -48,7 +50,7 @@ def calibrate(scores: Floats, days: float, budget_per_day: float, floor: float) 
 
 
 def _peaks(scores: Floats, base: float) -> Floats:
-    """The maximum of each run above the base; one run is one alert."""
+    """Return the maximum of each run of scores above `base`. One run is one alert."""
     out: list[float] = []
     above = scores > base
     for row, flags in zip(scores[above.any(axis=1)], above[above.any(axis=1)], strict=True):
@@ -61,5 +63,8 @@ def _peaks(scores: Floats, base: float) -> Floats:
 
 
 def alerts(scores: Floats, threshold: float) -> int:
-    """The number of alerts for scores that hold for the `for` duration of the alert."""
+    """Return how many alerts these scores raise.
+
+    Each score is already the minimum over the alert's `for` duration.
+    """
     return runs(scores > threshold)

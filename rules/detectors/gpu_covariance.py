@@ -1,14 +1,15 @@
-"""Compares a GPU with the usual readings under the same load, by a robust multivariate model.
+"""Finds GPUs whose readings do not fit together, compared with healthy GPUs under the same load.
 
 Clock, power and both temperatures of a busy GPU depend about linearly on its utilization. The
 residuals are correlated: the temperatures rise together, after power. The score is the Mahalanobis
-distance of the residuals, so a GPU that is too warm for its power is anomalous although each value
+distance of the residuals. So a GPU that is too warm for its power is anomalous although each value
 alone is normal. The regression (Huber) and the covariance (minimum covariance determinant) are
 robust against faulty GPUs in the history. Noise of the size of the sensor resolution is added,
-otherwise rounding to whole degrees would look like precision.
+because rounding to whole degrees would otherwise look like precision.
 
-The score has no short PromQL form, so the service exports `detector_score` and `detector_threshold`,
-and the rule compares them. The alert is informational: a model alone causes no action.
+The score has no short PromQL form. So the service exports `detector_score` and
+`detector_threshold`, and the rule compares them. The alert is informational: a model alone causes
+no action.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TypeAlias
 import numpy as np
 
 from rules.detectors.base import (
-    BOARD,
+    DASHBOARD,
     AlertingRule,
     FitParameters,
     History,
@@ -59,10 +60,11 @@ Row: TypeAlias = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class CovarianceModel:
-    """A line over utilization for each feature, and the inverse covariance of the residuals.
+    """The model: for each feature a line over utilization, and the inverse covariance of the
+    residuals.
 
-    Features that the history lacks are omitted: some boards report no memory temperature. `features`
-    are the indexes of the others.
+    `features` are the indexes of the features in the history. Others are omitted: some boards
+    report no memory temperature.
     """
 
     features: tuple[int, ...]
@@ -73,7 +75,8 @@ class CovarianceModel:
     facts: ModelFacts
 
     def distances(self, load: Floats, values: Floats) -> Floats:
-        """Mahalanobis distances for loads (n) and feature values (n, all features). NaN gives NaN."""
+        """Return Mahalanobis distances for loads (n) and feature values (n, all features). NaN
+        gives NaN."""
         left = values[:, self.features] - self._expected(load)
         squared = np.einsum("ij,jk,ik->i", left, np.asarray(self.precision), left)
         distance: Floats = np.sqrt(np.maximum(squared, 0.0))
@@ -111,7 +114,7 @@ class GpuCovariance:
         score = np.full(load.shape, np.nan)
         score[usable] = draft.distances(load[usable], cube[usable])
         held = rolling_min(score, grid.samples(training.timing.wait(WAIT)))
-        found = calibrate(_teaching(held), grid.days, training.budget_per_day, FLOOR_SCORE)
+        found = calibrate(_without_extremes(held), grid.days, training.budget_per_day, FLOOR_SCORE)
         threshold = round(found.threshold, 1)
         facts = ModelFacts(
             detector=self.name,
@@ -129,9 +132,12 @@ class GpuCovariance:
         return CovarianceModel(present, base, slope, precision, threshold, facts)
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        """One alert that compares the exported scores with the exported threshold: a new model changes
-        these metrics and not the rule. The target is in `target_node` and `target_cluster`, because
-        `node` and `cluster` of the series name the machine that computed the score."""
+        """Return one alert that compares the exported scores with the exported threshold.
+
+        A new model changes these metrics and not the rule. The target is in `target_node` and
+        `target_cluster`, because `node` and `cluster` of the series name the machine that computed
+        the score.
+        """
         expr = (
             "max by (cluster, node, gpu, uuid) (\n  label_replace(\n    label_replace(\n"
             f'      detector_score{{detector="{self.name}"}} > on (detector) group_left ()\n'
@@ -150,14 +156,14 @@ class GpuCovariance:
                 "({{ $labels.uuid }}) on {{ $labels.node }} are "
                 '{{ printf "%.1f" $value }} deviations (Mahalanobis distance) from the usual values '
                 "under the same load. This alert is informational: no action follows from it alone.",
-                **links.annotations("GpuAnomalyScoreHigh", *BOARD),
+                **links.annotations("GpuAnomalyScoreHigh", *DASHBOARD),
                 "playbook": "notify-only",
             },
         )
         return RuleGroup("detector-gpu-covariance", timing.wait(INTERVAL), (alert,))
 
     def score(self, model: Model, latest: History) -> list[Score]:
-        """Distances at the last instant, for busy GPUs with all inputs."""
+        """Return the latest distances of busy GPUs. GPUs with a missing input are omitted."""
         assert isinstance(model, CovarianceModel)  # noqa: S101 - the service passes our own model
         keys, load, cube = _inputs(latest)
         if not keys:
@@ -168,27 +174,30 @@ class GpuCovariance:
         return [Score(key, float(distance[row])) for row, key in enumerate(keys) if bool(good[row])]
 
     def threshold(self, model: Model) -> float:
-        """The distance above which the alert fires."""
+        """Return the distance above which the alert fires."""
         assert isinstance(model, CovarianceModel)  # noqa: S101 - the service passes our own model
         return model.threshold
 
 
 def _inputs(history: History) -> tuple[tuple[Key, ...], Floats, Floats]:
-    """Keys, loads (gpu, time) and features (gpu, time, feature) on one grid."""
+    """Return keys, loads (gpu, time) and features (gpu, time, feature) on one time grid."""
     load = history[LOAD.name]
     stacked = [history[query.name].aligned(load.keys) for query, _ in FEATURES]
     return load.keys, load.values, np.stack(stacked, axis=2)
 
 
-def _teaching(held: Floats) -> Floats:
-    """The scores without extreme GPUs, if there are few of them: a faulty GPU must not raise the
-    threshold above its own score. If many GPUs are extreme, extreme scores are normal."""
+def _without_extremes(held: Floats) -> Floats:
+    """Return the scores from which the threshold is learned.
+
+    If few GPUs have extreme scores, these GPUs are excluded: a faulty GPU must not raise the
+    threshold above its own score. If many GPUs have extreme scores, these are normal.
+    """
     far = (held > SUSPECT).any(axis=1)
     return held[~far] if far.sum() <= max(1.0, MAX_SICK_SHARE * len(held)) else held
 
 
 def _slopes(present: tuple[int, ...], slope: Row) -> dict[str, float]:
-    """The slopes in units of the sensor resolutions, rounded to significant digits."""
+    """Return the slopes in units of the sensor resolutions, rounded to significant digits."""
     return {
         f"{FEATURES[place][0].name}_slope": round(value / FEATURES[place][1], 1) + 0.0
         for place, value in zip(present, slope, strict=True)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.detectors.base import (
-    BOARD,
+    DASHBOARD,
     GPU_LABELS,
     AlertingRule,
     FitParameters,
@@ -63,7 +63,7 @@ ALLOCATION = Query("allocation", "gpu_allocation_info", (*GPU_LABELS, "job_id"))
 
 @dataclass(frozen=True, slots=True)
 class PeerModel:
-    """The learned parameters: the minimum spread, relative to the clock, and the threshold."""
+    """The learned parameters: the minimum spread relative to the clock, and the threshold."""
 
     spread: float
     threshold: float
@@ -72,7 +72,11 @@ class PeerModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JobBand:
-    """The busy GPUs of one job over time: relative gap below the median, and z (negative: slow)."""
+    """The busy GPUs of one job over time.
+
+    `gap` is the relative difference to the median (positive: slower), `z` the difference in units
+    of the spread (negative: slower).
+    """
 
     job: Key
     gpus: tuple[Key, ...]
@@ -87,8 +91,11 @@ class PeerBand:
     queries = (CLOCK, UTILIZATION, ALLOCATION)
 
     def fit(self, history: History, training: FitParameters) -> PeerModel | Refusal:
-        """Learn spread and threshold from history. Returns a refusal if the history has too few busy
-        jobs, or if so many GPUs lag that the peer groups must be wrong."""
+        """Learn spread and threshold from history.
+
+        Returns a refusal if the history has too few busy jobs, or if so many GPUs lag that the peer
+        groups must be wrong.
+        """
         grid = history[CLOCK.name].grid
         width = grid.samples(training.timing.window(WINDOW))
         first = list(deviations(history, width, MIN_SPREAD))
@@ -136,8 +143,10 @@ class PeerBand:
         return PeerModel(spread, threshold, facts)
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        """Six recording rules and the alert. The alert has no label `job_id`, because its target is
-        the GPU and not the job."""
+        """Return six recording rules and the alert.
+
+        The alert has no label `job_id`, because its target is the GPU and not the job.
+        """
         assert isinstance(model, PeerModel)  # noqa: S101 - the pipeline passes the model from fit
         window, interval = timing.window(WINDOW), timing.wait(INTERVAL)
         enough = max(2, round(window / interval / 2))
@@ -159,7 +168,10 @@ class PeerBand:
 
 
 def deviations(history: History, width: int, spread: float) -> Iterator[JobBand]:
-    """The formula of the rules applied to history: one band per job that had enough peers."""
+    """Compute, as the rules do, how far each busy GPU is from its job's median clock.
+
+    Yields one band per job with enough peers.
+    """
     clock, load, owner = (history[query.name] for query in (CLOCK, UTILIZATION, ALLOCATION))
     owners: dict[Key, Floats] = {}
     for key, row in zip(owner.keys, np.isfinite(owner.values), strict=True):
@@ -196,8 +208,11 @@ def _band(job: Key, gpus: tuple[Key, ...], busy: Floats, spread: float) -> JobBa
 
 
 def _lagging(gpus: list[Key], suspect: NDArray[np.bool_], seen: NDArray[np.bool_]) -> int:
-    """The number of GPUs that lag for more than half of their busy time. A faulty GPU is repaired or
-    removed; a different role in a job, or a different GPU model, is permanent."""
+    """Return the number of GPUs that lag for more than half of their busy time.
+
+    A faulty GPU is repaired or removed. A different role in a job, or a different GPU model, is
+    permanent.
+    """
     behind, work = Counter[Key](), Counter[Key]()
     for row, gpu in enumerate(gpus):
         behind[gpu] += int(suspect[row].sum())
@@ -206,7 +221,7 @@ def _lagging(gpus: list[Key], suspect: NDArray[np.bool_], seen: NDArray[np.bool_
 
 
 def _rounded(value: float) -> float:
-    """Round to two significant digits, so that equal models compile to the same text."""
+    """Round to two significant digits, so that similar models compile to the same text."""
     return float(f"{value:.2g}")
 
 
@@ -267,7 +282,7 @@ max by ({_GPU}) (
             "{{ $labels.node }} is {{ $value | humanizePercentage }} below the median of the GPUs "
             f"of the same job, which is more than {model.threshold:g} robust standard deviations. "
             "The other GPUs wait for it, so the whole job is slow.",
-            **links.annotations("GpuPeerOutlier", *BOARD),
+            **links.annotations("GpuPeerOutlier", *DASHBOARD),
             "playbook": "gpu-slow",
         },
     )

@@ -1,4 +1,4 @@
-"""Checks rule files: texts, durations, queries against the metric catalogue, runbook links.
+"""Checks rule files: texts, durations, runbook links, and queries against the metric catalogue.
 
 Used for shipped, rendered and generated files. A check yields problems and never prints.
 """
@@ -26,7 +26,7 @@ _PLACE = re.compile(r"^(?P<file>.+?)(?::(?P<line>\d+)(?::\d+)?)?: (?P<text>.*)$"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem at a position; `severity` is error or warning, `text` a sentence."""
+    """A problem at a position in a file. `severity` is error or warning, `text` a sentence."""
 
     file: Path
     line: int
@@ -38,7 +38,8 @@ class Finding:
 
 
 def lint_paths(paths: Sequence[Path] = ()) -> list[Finding]:
-    """Findings of files and folders (all *.yml in them); without paths, of the shipped rules.
+    """Return the findings of files and directories (all *.yml in them), by default of the shipped
+    rules.
 
     Each file may use the recording rules of all files. Alert names must be unique.
     """
@@ -57,7 +58,7 @@ def lint_paths(paths: Sequence[Path] = ()) -> list[Finding]:
 
 
 def lint_file(path: Path) -> list[Finding]:
-    """Findings of one file, in order of lines. The file may use the shipped recording rules."""
+    """Return the findings of one file, by line. The file may use the shipped recording rules."""
     read = _read(path)
     if not isinstance(read, RuleFile):
         return [read]
@@ -68,7 +69,8 @@ def lint_file(path: Path) -> list[Finding]:
 def records(
     files: Iterable[RuleFile], known: Mapping[str, SeriesLabels] | None = None
 ) -> dict[str, SeriesLabels]:
-    """The labels of the results of recording rules, by name; a rule may use earlier rules."""
+    """Return the labels of each recording rule's result, by rule name. A rule may use earlier
+    rules."""
     found = dict(known or {})
     for file in files:
         for rule in file.rules():

@@ -1,4 +1,4 @@
-"""The input and the output of a check."""
+"""The input and the output of a lint check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Problem = tuple[Severity, str]
 
 @dataclass(frozen=True, slots=True)
 class CheckInput:
-    """One rule, its group, and the labels of all recording rules."""
+    """The input of a check: one rule, its group, and the labels of all recording rules."""
 
     rule: Rule
     group: RuleFileGroup

@@ -1,4 +1,4 @@
-"""Checks of labels in selectors, in vector matching and in annotation templates."""
+"""Checks of labels in selectors, vector matching and annotation templates."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _ASKED_FIRST = re.compile(r"\{\{-?\s*(?:else\s+)?(?:if|with)\s+\$labels\.(\w+)")
 _NEGATIVE = (pp.MatchOp.NotEqual, pp.MatchOp.NotRe)
 
 
-def selecting(place: CheckInput) -> Iterator[Problem]:
-    """Matchers that select nothing, or everything."""
-    if not readable(place):
+def selecting(subject: CheckInput) -> Iterator[Problem]:
+    """Check that no label matcher selects nothing, or everything."""
+    if not readable(subject):
         return
-    for node in promql.walk(promql.parse(place.rule.expr)):
+    for node in promql.walk(promql.parse(subject.rule.expr)):
         metric = catalogue().of_series(metric_name(node)) if _is_selector(node) else None
         if metric is None:
             continue
@@ -45,11 +45,11 @@ def selecting(place: CheckInput) -> Iterator[Problem]:
                     "error",
                     f"{metric.name} has no label {matcher.name}: the matcher selects {what}.",
                 )
-            elif strange := _strange(matcher, metric.values.get(matcher.name, ())):
+            elif impossible := _impossible_value(matcher, metric.values.get(matcher.name, ())):
                 known = ", ".join(metric.values[matcher.name])
                 yield (
                     "error",
-                    f"label {matcher.name} of {metric.name} is never {strange!r}; expected one of {known}.",
+                    f"label {matcher.name} of {metric.name} is never {impossible!r}; expected one of {known}.",
                 )
 
 
@@ -57,8 +57,8 @@ def _is_selector(node: Any) -> bool:
     return isinstance(node, pp.VectorSelector)
 
 
-def _strange(matcher: Any, values: tuple[str, ...]) -> str:
-    """A value of the matcher that no series can have, or "" if all are possible or unknown."""
+def _impossible_value(matcher: Any, values: tuple[str, ...]) -> str:
+    """Return a value in the matcher that no series can have; "" if all are possible or unknown."""
     if not values:
         return ""
     if matcher.op in (pp.MatchOp.Equal, pp.MatchOp.NotEqual):
@@ -70,7 +70,7 @@ def _strange(matcher: Any, values: tuple[str, ...]) -> str:
 
 
 def _balanced(alternative: str) -> str:
-    """One alternative of a regular expression, or `.*` if splitting at | made it invalid."""
+    """Return the alternative of a regular expression, or `.*` if splitting at | made it invalid."""
     try:
         re.compile(alternative)
     except re.error:
@@ -78,28 +78,28 @@ def _balanced(alternative: str) -> str:
     return alternative
 
 
-def grouping(place: CheckInput) -> Iterator[Problem]:
-    """Aggregation labels that no series has."""
-    if not readable(place):
+def grouping(subject: CheckInput) -> Iterator[Problem]:
+    """Check that input series can have the labels of each aggregation."""
+    if not readable(subject):
         return
-    for node in promql.walk(promql.parse(place.rule.expr)):
+    for node in promql.walk(promql.parse(subject.rule.expr)):
         if not isinstance(node, pp.AggregateExpr) or node.modifier is None:
             continue
-        inner = labels_of_query(node.expr, place.records)
+        inner = labels_of_query(node.expr, subject.records)
         for label in node.modifier.labels:
             if not inner.may_have(label):
                 word = "by" if node.modifier.type == pp.AggModifierType.By else "without"
                 yield "error", f"{node.op} {word} ({label}): no input series has this label."
 
 
-def matching(place: CheckInput) -> Iterator[Problem]:
-    """Binary operators whose sides never match, or match many-to-many."""
-    if not readable(place):
+def matching(subject: CheckInput) -> Iterator[Problem]:
+    """Check binary operators whose sides never match, or match many-to-many."""
+    if not readable(subject):
         return
-    for node in binaries(promql.parse(place.rule.expr)):
+    for node in binaries(promql.parse(subject.rule.expr)):
         left, right = (
-            labels_of_query(node.lhs, place.records),
-            labels_of_query(node.rhs, place.records),
+            labels_of_query(node.lhs, subject.records),
+            labels_of_query(node.rhs, subject.records),
         )
         if left.scalar or right.scalar or str(node.op) == "or":
             continue
@@ -125,7 +125,7 @@ def _on(node: Any, left: SeriesLabels, right: SeriesLabels) -> Iterator[Problem]
     if str(node.op) in SET_OPERATORS:
         return
     card = node.modifier.card
-    for side, name in _singles(card, (left, "left"), (right, "right")):
+    for side, name in _sides_with_one_series(card, (left, "left"), (right, "right")):
         if side.known and (more := side.maybe - named - ADDED):
             odd = ", ".join(sorted(more))
             yield (
@@ -139,10 +139,10 @@ def _on(node: Any, left: SeriesLabels, right: SeriesLabels) -> Iterator[Problem]
             yield "error", f"group label {label}: the side it is copied from never has this label."
 
 
-def _singles(
+def _sides_with_one_series(
     card: Any, left: tuple[SeriesLabels, str], right: tuple[SeriesLabels, str]
 ) -> list[tuple[SeriesLabels, str]]:
-    """The sides of which at most one series may match."""
+    """Return the sides of a binary operator that may have only one series per match group."""
     if card == pp.VectorMatchCardinality.ManyToOne:
         return [right]
     return [left] if card == pp.VectorMatchCardinality.OneToMany else [left, right]
@@ -152,12 +152,12 @@ def _settled(side: SeriesLabels) -> bool:
     return side.known and side.sure == side.maybe
 
 
-def texts(place: CheckInput) -> Iterator[Problem]:
-    """Labels used in templates must exist on the alert."""
-    rule = place.rule
-    if not readable(place) or not rule.is_alert:
+def texts(subject: CheckInput) -> Iterator[Problem]:
+    """Check that the alert has the labels that its templates use."""
+    rule = subject.rule
+    if not readable(subject) or not rule.is_alert:
         return
-    given = labels_of_query(promql.parse(rule.expr), place.records)
+    given = labels_of_query(promql.parse(rule.expr), subject.records)
     if not given.known or given.scalar:
         return
     text = " ".join((*rule.annotations.values(), *rule.labels.values()))

@@ -1,4 +1,4 @@
-"""Checks of the metrics, functions and numbers of a query."""
+"""Checks of the metrics, functions and numbers in a query."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ _SAME_VALUE = frozenset({"max", "min", "avg", "quantile", "topk", "bottomk"})
 _SHARES = frozenset({"avg", "quantile"})  # applied to 0 and 1, these return a ratio
 
 
-def readable(place: CheckInput) -> bool:
-    """Whether the query can be parsed. The other checks of queries need this."""
+def readable(subject: CheckInput) -> bool:
+    """Return whether the query can be parsed, as the other checks of queries require."""
     try:
-        promql.selectors(place.rule.expr)
-        promql.numbers(place.rule.expr)
+        promql.selectors(subject.rule.expr)
+        promql.numbers(subject.rule.expr)
     except UserError:
         return False
     return True
 
 
-def syntax(place: CheckInput) -> Iterator[Problem]:
+def syntax(subject: CheckInput) -> Iterator[Problem]:
     try:
-        read = promql.selectors(place.rule.expr)
-        promql.numbers(place.rule.expr)
+        read = promql.selectors(subject.rule.expr)
+        promql.numbers(subject.rule.expr)
     except UserError as error:
         yield "error", f"query: {error}"
         return
-    if not read and place.rule.expr != ALWAYS:
+    if not read and subject.rule.expr != ALWAYS:
         yield "error", "the query selects no series: the result never changes."
 
 
-def families(place: CheckInput) -> Iterator[Problem]:
-    if not readable(place):
+def families(subject: CheckInput) -> Iterator[Problem]:
+    if not readable(subject):
         return
     metrics = catalogue()
-    for selector in promql.selectors(place.rule.expr):
+    for selector in promql.selectors(subject.rule.expr):
         family = metrics.of_series(selector.metric)
-        if family is None and selector.metric not in place.records:
+        if family is None and selector.metric not in subject.records:
             name = selector.metric or "a selector without a metric name"
             yield "error", f"{name} is not in exporter/catalogue.yml."
         counts = selector.metric.endswith(_COUNTS) or (
@@ -61,10 +61,10 @@ def families(place: CheckInput) -> Iterator[Problem]:
             )
 
 
-def absence(place: CheckInput) -> Iterator[Problem]:
-    if not readable(place) or not place.rule.is_alert or place.rule.wait:
+def absence(subject: CheckInput) -> Iterator[Problem]:
+    if not readable(subject) or not subject.rule.is_alert or subject.rule.wait:
         return
-    for node in promql.walk(promql.parse(place.rule.expr)):
+    for node in promql.walk(promql.parse(subject.rule.expr)):
         if isinstance(node, pp.Call) and node.func.name in ("absent", "absent_over_time"):
             yield (
                 "error",
@@ -72,11 +72,11 @@ def absence(place: CheckInput) -> Iterator[Problem]:
             )
 
 
-def units(place: CheckInput) -> Iterator[Problem]:
-    """Numbers compared with the values of a family must fit its unit."""
-    if not readable(place):
+def units(subject: CheckInput) -> Iterator[Problem]:
+    """Check that numbers compared with a metric fit the metric's unit."""
+    if not readable(subject):
         return
-    for node in promql.walk(promql.parse(place.rule.expr)):
+    for node in promql.walk(promql.parse(subject.rule.expr)):
         if not isinstance(node, pp.BinaryExpr) or str(node.op) not in promql.COMPARISONS:
             continue
         for side, other in ((node.lhs, node.rhs), (node.rhs, node.lhs)):
@@ -112,7 +112,7 @@ def _number(node: Any) -> float | None:
 
 
 def _family(node: Any) -> Metric | None:
-    """The family whose values this expression returns unchanged, or None."""
+    """Return the metric family whose values this expression returns unchanged, or None."""
     if isinstance(node, pp.VectorSelector):
         return catalogue().of_series(metric_name(node))
     if isinstance(node, pp.ParenExpr):

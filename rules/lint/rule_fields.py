@@ -40,8 +40,8 @@ _HARMLESS = re.compile(r"\{\{ \$labels\.\w+ \| urlquery \}\}")
 _RECORD_NAME = re.compile(r"[a-z][a-z0-9_]*:[a-z0-9_]+(?::[a-z0-9_]+)?")
 
 
-def names(place: CheckInput) -> Iterator[Problem]:
-    rule = place.rule
+def names(subject: CheckInput) -> Iterator[Problem]:
+    rule = subject.rule
     if rule.is_alert and not _ALERT_NAME.fullmatch(rule.name):
         yield "error", "an alert name must be in CamelCase, such as GpuLost."
     if not rule.is_alert and not _RECORD_NAME.fullmatch(rule.name):
@@ -49,12 +49,12 @@ def names(place: CheckInput) -> Iterator[Problem]:
             "error",
             "a recording rule name must be level:metric:operation, such as node:gpu_up:sum.",
         )
-    if not place.group.name:
+    if not subject.group.name:
         yield "error", "the rule group has no name."
 
 
-def labels(place: CheckInput) -> Iterator[Problem]:
-    rule = place.rule
+def labels(subject: CheckInput) -> Iterator[Problem]:
+    rule = subject.rule
     if not rule.is_alert:
         return
     allowed = {
@@ -74,8 +74,8 @@ def labels(place: CheckInput) -> Iterator[Problem]:
             )
 
 
-def texts(place: CheckInput) -> Iterator[Problem]:
-    rule = place.rule
+def texts(subject: CheckInput) -> Iterator[Problem]:
+    rule = subject.rule
     if not rule.is_alert:
         return
     for name in ANNOTATIONS:
@@ -92,8 +92,8 @@ def texts(place: CheckInput) -> Iterator[Problem]:
             yield "error", "$labels.alertname is empty in a template; write the name of the alert."
 
 
-def runbook(place: CheckInput) -> Iterator[Problem]:
-    rule = place.rule
+def runbook(subject: CheckInput) -> Iterator[Problem]:
+    rule = subject.rule
     url = rule.annotations.get(RUNBOOK_URL, "")
     if not rule.is_alert or not url:
         return
@@ -116,10 +116,10 @@ def runbook(place: CheckInput) -> Iterator[Problem]:
         yield "error", f"{page.name} must have the headings {', '.join(HEADINGS)}, in this order."
 
 
-def dashboard(place: CheckInput) -> Iterator[Problem]:
-    """A link to a shipped dashboard must name an existing dashboard and existing variables."""
-    url = place.rule.annotations.get(DASHBOARD_URL)
-    if not place.rule.is_alert or url is None:
+def dashboard(subject: CheckInput) -> Iterator[Problem]:
+    """Check that a link to a shipped dashboard names an existing dashboard and existing variables."""
+    url = subject.rule.annotations.get(DASHBOARD_URL)
+    if not subject.rule.is_alert or url is None:
         return
     plain = _HARMLESS.sub("x", url)
     parts = urlsplit(plain)
@@ -135,11 +135,14 @@ def dashboard(place: CheckInput) -> Iterator[Problem]:
     folder, _, uid = parts.path.rpartition("/")
     if not folder.endswith("/d") or not uid.startswith(UID_PREFIX):
         return  # a dashboard of the site
-    if uid not in _boards():
-        yield "error", f"dashboard_url: unknown dashboard {uid}; known: {', '.join(_boards())}."
+    if uid not in _dashboard_variables():
+        yield (
+            "error",
+            f"dashboard_url: unknown dashboard {uid}; known: {', '.join(_dashboard_variables())}.",
+        )
         return
     for name in (pair.partition("=")[0] for pair in parts.query.split("&") if pair):
-        if name.removeprefix("var-") not in _boards()[uid]:
+        if name.removeprefix("var-") not in _dashboard_variables()[uid]:
             yield (
                 "error",
                 f"dashboard_url: dashboard {uid} has no variable {name.removeprefix('var-')}.",
@@ -147,8 +150,8 @@ def dashboard(place: CheckInput) -> Iterator[Problem]:
 
 
 @cache
-def _boards() -> Mapping[str, frozenset[str]]:
-    """The variables of each shipped dashboard, by UID."""
+def _dashboard_variables() -> Mapping[str, frozenset[str]]:
+    """Return the variables of each shipped dashboard, by dashboard UID."""
     documents = [
         json.loads(path.read_text()) for path in sorted(share("dashboards").glob("*.json"))
     ]
@@ -158,12 +161,12 @@ def _boards() -> Mapping[str, frozenset[str]]:
     }
 
 
-def durations(place: CheckInput) -> Iterator[Problem]:
-    rule = place.rule
+def durations(subject: CheckInput) -> Iterator[Problem]:
+    rule = subject.rule
     fields = (
         ("for", rule.wait),
         ("keep_firing_for", rule.keep),
-        ("interval", place.group.interval),
+        ("interval", subject.group.interval),
     )
     for name, text in fields:
         try:

@@ -149,7 +149,7 @@ def test_a_job_without_a_process_is_signalled_and_ended_at_once(cluster: LocalCl
         (lambda c: c.quarantine(Target.parse("node1/9"), op_id="x", owner="o", reason=""), "node1"),
         (
             lambda c: c.release(Target.parse("job/a"), op_id="x", owner="o"),
-            "expected a GPU or node",
+            "expected a target NODE or NODE/INDEX",
         ),
         (lambda c: c.submit(spec("../etc")), "job name"),
         (lambda c: c.submit(spec(gpus=5)), "expected 0 to 4"),

@@ -67,11 +67,11 @@ def alive(pid: int) -> bool:
 
 def test_a_process_is_given_words_orders_and_a_heartbeat(fork_client: ForkClient) -> None:
     child = ChildHandle(fork_client, "stand_in", ["a b", "c\nd"])
-    child.order("hello")
+    child.send_command("hello")
     assert lines(child, 3) == [b"a b c", b"d", b"HELLO"]
     assert child.beat()[3:] == (7, "links")
     assert child.state() == "S"
-    child.end()
+    child.terminate()
     assert child.reap(PATIENCE)
     child.close()
 
@@ -80,7 +80,7 @@ def test_a_process_is_called_in_the_list_of_processes_what_it_is(fork_client: Fo
     child = ChildHandle(fork_client, "stand_in", ["x"])
     lines(child, 1)
     assert Path(f"/proc/{child.pid}/comm").read_text() == "gpu-stand_in\n"
-    child.end()
+    child.terminate()
     assert child.reap(PATIENCE)
     child.close()
 
@@ -95,7 +95,7 @@ def test_all_are_forked_from_one_process_that_has_the_modules_loaded(
     children = Path(f"/proc/{fork_client._process.pid}/task/{fork_client._process.pid}/children")
     assert {*map(int, children.read_text().split())} == {first.pid, second.pid}
     for child in (first, second):
-        child.end()
+        child.terminate()
         assert child.reap(PATIENCE)
         child.close()
 
@@ -103,12 +103,12 @@ def test_all_are_forked_from_one_process_that_has_the_modules_loaded(
 def test_one_that_does_not_heed_sigterm_is_killed_after_a_grace(fork_client: ForkClient) -> None:
     child = ChildHandle(fork_client, "stand_in", ["deaf"])
     lines(child, 2)
-    child.end()
+    child.terminate()
     assert not child.reap(0.2)
-    assert not child.gone(time.monotonic() + 1.0)
-    assert not child.gone(time.monotonic() + 3.0)
+    assert not child.poll(time.monotonic() + 1.0)
+    assert not child.poll(time.monotonic() + 3.0)
     assert child.reap(PATIENCE)
-    assert child.gone(time.monotonic())
+    assert child.poll(time.monotonic())
     assert not child.stuck(time.monotonic())
     child.close()
 
@@ -117,14 +117,14 @@ def test_one_that_fails_ends_alone(
     fork_client: ForkClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
     failing, other = (ChildHandle(fork_client, "stand_in", [word]) for word in "xy")
-    failing.order("fail")
+    failing.send_command("fail")
     assert failing.reap(PATIENCE)
     assert "ZeroDivisionError" in capfd.readouterr().err
     until(lambda: failing.lines() is not None and failing.ended)
-    other.order("hello")
+    other.send_command("hello")
     assert lines(other, 2) == [b"y", b"HELLO"]
     for child in (failing, other):
-        child.end()
+        child.terminate()
         child.reap(PATIENCE)
         child.close()
 
@@ -141,7 +141,7 @@ def test_when_the_nursery_is_killed_all_end_and_the_next_start_makes_another(
     until(lambda: fork_client._process is not None and fork_client._process.poll() is not None)
     again = ChildHandle(fork_client, "stand_in", ["y"])
     assert lines(again, 1) == [b"y"]
-    again.end()
+    again.terminate()
     assert again.reap(PATIENCE)
     again.close()
 
@@ -172,8 +172,8 @@ def test_without_pidfds_it_works_by_process_ids(
     monkeypatch.setattr(os, "pidfd_open", none)
     child = ChildHandle(fork_client, "stand_in", ["x"])
     lines(child, 1)
-    assert not child.gone(time.monotonic())
-    child.end()
+    assert not child.poll(time.monotonic())
+    child.terminate()
     assert child.reap(PATIENCE)
     child.close()
 
@@ -184,7 +184,7 @@ def test_a_module_that_cannot_be_imported_costs_those_alone_that_need_it(
     both = ForkClient(["no_such_module_here", "stand_in"])
     child = ChildHandle(both, "stand_in", ["x"])
     assert lines(child, 1) == [b"x"]
-    child.end()
+    child.terminate()
     child.reap(PATIENCE)
     child.close()
     other = ChildHandle(both, "no_such_module_here", [])

@@ -49,7 +49,7 @@ def offspring(pid: int | str) -> list[int]:
 
 
 class Node:
-    """A board kept by a supervisor, on one simulated node."""
+    """A gpu_states kept by a supervisor, on one simulated node."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,15 +62,17 @@ class Node:
         self.begin()
 
     def begin(self) -> None:
-        self.board = GpuStates(self.folder / "inventory.json", expected=None, intervals=INTERVALS)
+        self.gpu_states = GpuStates(
+            self.folder / "inventory.json", expected=None, intervals=INTERVALS
+        )
         self.supervisor = WorkerSupervisor(
-            self.board, self.source, INTERVALS, lambda event, **fields: self.said.append(event),
+            self.gpu_states, self.source, INTERVALS, lambda event, **fields: self.said.append(event),
             procfs=self.folder / "proc", sysfs=self.folder / "sys", events="stand_in_events",
         )  # fmt: skip
         self.supervisor.start()
 
     def view(self) -> NodeSnapshot:
-        return self.board.view(time.time())
+        return self.gpu_states.snapshot(time.time())
 
     def until(self, holds: Callable[[NodeSnapshot], bool], seconds: float = PATIENCE) -> float:
         """Wait until it holds; the seconds that took. What it ought to take, bench/exporter measures."""
@@ -92,7 +94,7 @@ class Node:
         return [grandchild for child in offspring("self") for grandchild in offspring(child)]
 
     def worker(self) -> int:
-        [reader] = self.supervisor._readers.values()
+        [reader] = self.supervisor._workers.values()
         return reader.pid
 
     def tell(self, text: str) -> None:
@@ -249,7 +251,7 @@ def test_events_are_given_on(node: Node) -> None:
     taken: list[tuple[float, object]] = []
 
     def came(view: NodeSnapshot) -> bool:
-        taken.extend(node.board.take_events())
+        taken.extend(node.gpu_states.take_events())
         return bool(taken)
 
     node.until(came)

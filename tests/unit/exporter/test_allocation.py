@@ -30,7 +30,7 @@ class Scheduler:
     raised: type[Exception] = CollectorError
     is_here: bool = True
 
-    def here(self) -> bool:
+    def is_present(self) -> bool:
         return self.is_here
 
     def holdings(self, now: float) -> Iterator[Holding]:
@@ -46,7 +46,7 @@ def processes(*pids: int, compute: int | None = None) -> tuple[Reading, ...]:
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> GpuStates:
+def gpu_states(tmp_path: Path) -> GpuStates:
     made = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
     found = tuple(Device(slot, f"GPU-{slot}", f"0000:{slot + 1}0:00.0") for slot in range(2))
     for message in (Hello("nvml"), Slots((0, 1)), Devices(found, ())):
@@ -54,12 +54,12 @@ def board(tmp_path: Path) -> GpuStates:
     return made
 
 
-def seen(board: GpuStates, now: float, *groups: tuple[int, str, tuple[Reading, ...]]) -> None:
+def seen(gpu_states: GpuStates, now: float, *groups: tuple[int, str, tuple[Reading, ...]]) -> None:
     for slot in (0, 1):
-        board.apply(Present(slot), now)
+        gpu_states.apply(Present(slot), now)
     for slot, group, readings in groups:
-        board.apply(GroupReadings(slot, group, now, readings), now)  # type: ignore[arg-type]
-    board.apply(Round(now), now)
+        gpu_states.apply(GroupReadings(slot, group, now, readings), now)  # type: ignore[arg-type]
+    gpu_states.apply(Round(now), now)
 
 
 def rows(samples: list[Sample], name: str = "gpu_allocation_info") -> list[tuple[str, ...]]:
@@ -67,44 +67,44 @@ def rows(samples: list[Sample], name: str = "gpu_allocation_info") -> list[tuple
 
 
 def collect(
-    board: GpuStates, *sources: Scheduler, procfs: Path = Path("/proc"), now: float = NOW
+    gpu_states: GpuStates, *sources: Scheduler, procfs: Path = Path("/proc"), now: float = NOW
 ) -> list[Sample]:
-    return list(AllocationCollector(board, sources, procfs).collect(now))
+    return list(AllocationCollector(gpu_states, sources, procfs).collect(now))
 
 
-def test_a_gpu_is_known_by_uuid_index_and_partition(board: GpuStates) -> None:
-    seen(board, NOW, (1, "mig", (Reading("gpu_mig_info", ("1", "0", "MIG-x", "3g"), 1.0),)))
+def test_a_gpu_is_known_by_uuid_index_and_partition(gpu_states: GpuStates) -> None:
+    seen(gpu_states, NOW, (1, "mig", (Reading("gpu_mig_info", ("1", "0", "MIG-x", "3g"), 1.0),)))
     source = Scheduler(
         found=[Holding("GPU-0", "job:a", "a", "u"), Holding("MIG-x", "pod:1", pod="p")]
     )
-    assert rows(collect(board, source)) == [
+    assert rows(collect(gpu_states, source)) == [
         ("0", "GPU-0", "a", "u", "", "", "", ""),
         ("1", "GPU-1", "", "", "", "", "p", ""),
     ]
 
 
-def test_a_gpu_that_this_node_has_not_is_passed_over(board: GpuStates) -> None:
-    assert rows(collect(board, Scheduler(found=[Holding("GPU-9", "job:a", "a")]))) == []
+def test_a_gpu_that_this_node_has_not_is_passed_over(gpu_states: GpuStates) -> None:
+    assert rows(collect(gpu_states, Scheduler(found=[Holding("GPU-9", "job:a", "a")]))) == []
 
 
 def test_two_sources_that_tell_of_one_job_are_one_row_with_what_either_knows(
-    board: GpuStates,
+    gpu_states: GpuStates,
 ) -> None:
     notes = Scheduler("slurm_notes", [Holding("0", "slurm:7", "7")])
     steps = Scheduler("slurm_steps", [Holding("0", "slurm:7", "7", "ann", "research")])
-    assert rows(collect(board, notes, steps)) == [
+    assert rows(collect(gpu_states, notes, steps)) == [
         ("0", "GPU-0", "7", "ann", "research", "", "", "")
     ]
 
 
-def test_two_jobs_on_one_gpu_are_two_rows(board: GpuStates) -> None:
+def test_two_jobs_on_one_gpu_are_two_rows(gpu_states: GpuStates) -> None:
     source = Scheduler(found=[Holding("0", "job:a", "a"), Holding("0", "job:b", "b")])
-    assert len(rows(collect(board, source))) == 2
+    assert len(rows(collect(gpu_states, source))) == 2
 
 
-def test_a_source_that_fails_loses_its_own_rows_and_says_so(board: GpuStates) -> None:
+def test_a_source_that_fails_loses_its_own_rows_and_says_so(gpu_states: GpuStates) -> None:
     samples = collect(
-        board, Scheduler("kubelet", [Holding("0", "pod:1")], "broken"),
+        gpu_states, Scheduler("kubelet", [Holding("0", "pod:1")], "broken"),
         Scheduler("local", [Holding("1", "job:a", "a")]),
         Scheduler("slurm_notes", is_here=False),
     )  # fmt: skip
@@ -116,27 +116,31 @@ def test_a_source_that_fails_loses_its_own_rows_and_says_so(board: GpuStates) ->
 
 
 @pytest.mark.parametrize("raised", [OSError, UserError, ValueError, RuntimeError])
-def test_a_source_with_a_mistake_costs_no_other(board: GpuStates, raised: type[Exception]) -> None:
+def test_a_source_with_a_mistake_costs_no_other(
+    gpu_states: GpuStates, raised: type[Exception]
+) -> None:
     broken = Scheduler("kubelet", why="broken", raised=raised)
-    samples = collect(board, broken, Scheduler("local", [Holding("1", "job:a", "a")]))
+    samples = collect(gpu_states, broken, Scheduler("local", [Holding("1", "job:a", "a")]))
     assert rows(samples) == [("1", "GPU-1", "a", "", "", "", "", "")]
 
 
-def test_a_source_without_end_is_a_failure_and_not_cut_short(board: GpuStates) -> None:
+def test_a_source_without_end_is_a_failure_and_not_cut_short(gpu_states: GpuStates) -> None:
     many = [Holding("0", f"job:{number}", str(number)) for number in range(MAX_ROWS + 1)]
-    samples = collect(board, Scheduler("slurm_notes", many), Scheduler())
+    samples = collect(gpu_states, Scheduler("slurm_notes", many), Scheduler())
     assert rows(samples) == []
     assert ("slurm_notes",) in rows(samples, "gpu_exporter_allocation_source_success")
 
 
-def test_what_a_source_complains_of_is_logged_when_it_begins_and_ends(board: GpuStates) -> None:
+def test_what_a_source_complains_of_is_logged_when_it_begins_and_ends(
+    gpu_states: GpuStates,
+) -> None:
     said: list[tuple[str, str, str]] = []
 
     def log(event: str, *, source: str, why: str) -> None:
         said.append((event, source, why))
 
     source = Scheduler("kubelet", why="broken")
-    collector = AllocationCollector(board, [source, Scheduler()], Path("/proc"), log=log)
+    collector = AllocationCollector(gpu_states, [source, Scheduler()], Path("/proc"), log=log)
     for why in ("broken", "broken", ""):
         source.why = why
         list(collector.collect(NOW))
@@ -144,23 +148,23 @@ def test_what_a_source_complains_of_is_logged_when_it_begins_and_ends(board: Gpu
 
 
 def test_a_gpu_is_known_by_its_device_file_which_need_not_have_its_number(tmp_path: Path) -> None:
-    board = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    gpu_states = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
     found = tuple(
         Device(slot, f"GPU-{slot}", f"0000:{slot + 1}0:00.0", minor=str(1 - slot))
         for slot in range(2)
     )
     for message in (Hello("nvml"), Slots((0, 1)), Devices(found, ())):
-        board.apply(message, NOW)
-    seen(board, NOW)
-    assert rows(collect(board, Scheduler(found=[Holding("nvidia0", "pod:1", pod="p")]))) == [
+        gpu_states.apply(message, NOW)
+    seen(gpu_states, NOW)
+    assert rows(collect(gpu_states, Scheduler(found=[Holding("nvidia0", "pod:1", pod="p")]))) == [
         ("1", "GPU-1", "", "", "", "", "p", "")
     ]
 
 
-def test_a_node_whose_only_source_fails_still_says_which(board: GpuStates) -> None:
+def test_a_node_whose_only_source_fails_still_says_which(gpu_states: GpuStates) -> None:
     """The collector must not fail: the frame drops the samples of a failed collector, including those that
     report the failed source."""
-    samples = collect(board, Scheduler("kubelet", why="broken"))
+    samples = collect(gpu_states, Scheduler("kubelet", why="broken"))
     assert [(s.name, s.labels, s.value) for s in samples] == [
         ("gpu_exporter_allocation_source_success", ("kubelet",), 0)
     ]
@@ -177,10 +181,17 @@ def _process(
 
 
 def _unowned(
-    collector: AllocationCollector, board: GpuStates, *groups: tuple[Reading, ...], after: float
+    collector: AllocationCollector,
+    gpu_states: GpuStates,
+    *groups: tuple[Reading, ...],
+    after: float,
 ) -> dict[str, float]:
     for now in (NOW, NOW + after):
-        seen(board, now, *((slot, "processes", readings) for slot, readings in enumerate(groups)))
+        seen(
+            gpu_states,
+            now,
+            *((slot, "processes", readings) for slot, readings in enumerate(groups)),
+        )
         found = list(collector.collect(now))
     return {s.labels[0]: s.value for s in found if s.name == "gpu_unowned_processes"}
 
@@ -195,24 +206,24 @@ def procfs(tmp_path: Path) -> Path:
 
 
 def test_a_process_of_no_job_that_holds_the_gpu_is_unowned_after_half_a_minute(
-    board: GpuStates, procfs: Path
+    gpu_states: GpuStates, procfs: Path
 ) -> None:
     source = Scheduler(found=[Holding("0", "job:a", "a"), Holding("1", "job:b", "b")])
-    collector = AllocationCollector(board, [source], procfs)
+    collector = AllocationCollector(gpu_states, [source], procfs)
     groups = (processes(10, 12), processes(10, 11, 13))
-    assert _unowned(collector, board, *groups, after=SETTLE_SECONDS - 1) == {"0": 0, "1": 0}
-    collector = AllocationCollector(board, [source], procfs)
+    assert _unowned(collector, gpu_states, *groups, after=SETTLE_SECONDS - 1) == {"0": 0, "1": 0}
+    collector = AllocationCollector(gpu_states, [source], procfs)
     # 12 has no owner; 10 belongs to a job that does not hold GPU 1; 13 serves all GPUs
-    assert _unowned(collector, board, *groups, after=SETTLE_SECONDS) == {"0": 1, "1": 1}
+    assert _unowned(collector, gpu_states, *groups, after=SETTLE_SECONDS) == {"0": 1, "1": 1}
 
 
 def test_a_number_that_another_process_was_given_begins_anew(
-    board: GpuStates, procfs: Path
+    gpu_states: GpuStates, procfs: Path
 ) -> None:
-    collector = AllocationCollector(board, [Scheduler()], procfs)
-    _unowned(collector, board, processes(12), after=SETTLE_SECONDS)
+    collector = AllocationCollector(gpu_states, [Scheduler()], procfs)
+    _unowned(collector, gpu_states, processes(12), after=SETTLE_SECONDS)
     _process(procfs, 12, started=6)
-    seen(board, NOW + 40, (0, "processes", processes(12)))
+    seen(gpu_states, NOW + 40, (0, "processes", processes(12)))
     found = [s.value for s in collector.collect(NOW + 40) if s.name == "gpu_unowned_processes"]
     assert found == [0]
 
@@ -223,69 +234,69 @@ def test_a_number_that_another_process_was_given_begins_anew(
     ids=["none", "not here", "one fails"],
 )
 def test_without_a_word_of_every_scheduler_nobody_is_called_unowned(
-    board: GpuStates, procfs: Path, sources: tuple[Scheduler, ...]
+    gpu_states: GpuStates, procfs: Path, sources: tuple[Scheduler, ...]
 ) -> None:
-    collector = AllocationCollector(board, sources, procfs)
-    assert _unowned(collector, board, processes(12), after=SETTLE_SECONDS) == {}
+    collector = AllocationCollector(gpu_states, sources, procfs)
+    assert _unowned(collector, gpu_states, processes(12), after=SETTLE_SECONDS) == {}
 
 
 @pytest.mark.parametrize("name", ["nvidia-persiste", "watcher-of-all-"])
 def test_programs_that_serve_every_gpu_are_known_by_what_the_kernel_keeps_of_their_names(
-    board: GpuStates, procfs: Path, name: str
+    gpu_states: GpuStates, procfs: Path, name: str
 ) -> None:
     _process(procfs, 12, name=name)
     services = (*SERVICES, "watcher-of-all-gpus")
-    collector = AllocationCollector(board, [Scheduler()], procfs, services)
-    assert _unowned(collector, board, processes(12), after=SETTLE_SECONDS) == {"0": 0}
+    collector = AllocationCollector(gpu_states, [Scheduler()], procfs, services)
+    assert _unowned(collector, gpu_states, processes(12), after=SETTLE_SECONDS) == {"0": 0}
 
 
 def test_a_process_that_cannot_be_read_leaves_its_gpu_unknown(
-    board: GpuStates, procfs: Path
+    gpu_states: GpuStates, procfs: Path
 ) -> None:
     (procfs / "12" / "environ").unlink()
     (procfs / "12" / "environ").mkdir()
-    collector = AllocationCollector(board, [Scheduler()], procfs)
-    found = _unowned(collector, board, processes(12), processes(11), after=SETTLE_SECONDS)
+    collector = AllocationCollector(gpu_states, [Scheduler()], procfs)
+    found = _unowned(collector, gpu_states, processes(12), processes(11), after=SETTLE_SECONDS)
     assert found == {"1": 1}
 
 
 def test_processes_that_the_driver_counts_and_does_not_name_are_unknown(
-    board: GpuStates, procfs: Path
+    gpu_states: GpuStates, procfs: Path
 ) -> None:
-    collector = AllocationCollector(board, [Scheduler()], procfs)
-    assert _unowned(collector, board, processes(compute=2), after=SETTLE_SECONDS) == {}
-    assert _unowned(collector, board, processes(), after=SETTLE_SECONDS) == {"0": 0}
+    collector = AllocationCollector(gpu_states, [Scheduler()], procfs)
+    assert _unowned(collector, gpu_states, processes(compute=2), after=SETTLE_SECONDS) == {}
+    assert _unowned(collector, gpu_states, processes(), after=SETTLE_SECONDS) == {"0": 0}
 
 
 def test_where_the_driver_hides_processes_nobody_is_called_unowned_and_holders_stay(
-    board: GpuStates, procfs: Path
+    gpu_states: GpuStates, procfs: Path
 ) -> None:
     source = Scheduler(found=[Holding("0", "job:a", "a")])
-    collector = AllocationCollector(board, [source], procfs, unseen=True)
-    assert _unowned(collector, board, processes(), processes(12), after=SETTLE_SECONDS) == {}
+    collector = AllocationCollector(gpu_states, [source], procfs, unseen=True)
+    assert _unowned(collector, gpu_states, processes(), processes(12), after=SETTLE_SECONDS) == {}
     assert len(rows(list(collector.collect(NOW)))) == 1
 
 
-def test_a_process_that_has_ended_is_nobodys_fault(board: GpuStates, procfs: Path) -> None:
-    seen(board, NOW, (0, "processes", processes(99)))
-    collector = AllocationCollector(board, [Scheduler()], procfs)
+def test_a_process_that_has_ended_is_nobodys_fault(gpu_states: GpuStates, procfs: Path) -> None:
+    seen(gpu_states, NOW, (0, "processes", processes(99)))
+    collector = AllocationCollector(gpu_states, [Scheduler()], procfs)
     for now in (NOW, NOW + 2):  # two runs with the same reading
         found = [s.value for s in collector.collect(now) if s.name == "gpu_unowned_processes"]
         assert found == [0]
 
 
 def test_a_process_that_the_driver_names_again_and_proc_does_not_show_is_unknown(
-    board: GpuStates, procfs: Path
+    gpu_states: GpuStates, procfs: Path
 ) -> None:
-    collector = AllocationCollector(board, [Scheduler()], procfs)
-    found = _unowned(collector, board, processes(99), processes(11), after=SETTLE_SECONDS)
+    collector = AllocationCollector(gpu_states, [Scheduler()], procfs)
+    found = _unowned(collector, gpu_states, processes(99), processes(11), after=SETTLE_SECONDS)
     assert found == {"1": 1}
 
 
 def test_a_holder_whose_processes_cannot_be_told_leaves_its_gpu_unknown(
-    board: GpuStates, procfs: Path
+    gpu_states: GpuStates, procfs: Path
 ) -> None:
     source = Scheduler(found=[Holding("0", f"{UNMATCHED}:13_4", "13_4")])
-    collector = AllocationCollector(board, [source], procfs)
-    found = _unowned(collector, board, processes(12), processes(12), after=SETTLE_SECONDS)
+    collector = AllocationCollector(gpu_states, [source], procfs)
+    found = _unowned(collector, gpu_states, processes(12), processes(12), after=SETTLE_SECONDS)
     assert found == {"1": 1}

@@ -76,27 +76,27 @@ def node(folder: Path) -> Hardware:
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> GpuStates:
+def gpu_states(tmp_path: Path) -> GpuStates:
     hardware = node(tmp_path / "hardware")
     (tmp_path / "progress").mkdir()
     for stem, report in REPORTS.items():
         path = tmp_path / "progress" / f"{stem}.json"
         path.write_text(json.dumps(report))
         os.utime(path, (NOW, NOW))  # otherwise the report expires with the current date
-    board = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    gpu_states = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
     rounds = Rounds(SimulatedSource(hardware.root, "node1", lambda: None), set(), INTERVALS)
     for now in (NOW - 2, NOW):
         for message in rounds.once(now):
-            board.apply(message, now)
+            gpu_states.apply(message, now)
         hardware.change("node1", 1, lost=True)
-    return board
+    return gpu_states
 
 
 @pytest.fixture
-def page(tmp_path: Path, board: GpuStates) -> Page:
+def page(tmp_path: Path, gpu_states: GpuStates) -> Page:
     hardware = Hardware(tmp_path / "hardware")
     parts = CollectorContext(
-        board=board, intervals=INTERVALS, boot=SimulatedBoot(hardware.root, "node1"),
+        gpu_states=gpu_states, intervals=INTERVALS, boot=SimulatedBoot(hardware.root, "node1"),
         procfs=Path("/proc"), kmsg=hardware.kmsg_path("node1"), state_dir=tmp_path, node="node1",
         cluster_dir=None, progress_dir=tmp_path / "progress", has_gpus=True,
         log=lambda event, **fields: None,
@@ -129,8 +129,8 @@ def test_in_openmetrics_it_is_the_one_on_record(page: Page) -> None:
     compare("simulated_node.openmetrics", page.body(ExpositionFormat.OPENMETRICS, gzip=False))
 
 
-def test_for_dashboards_of_dcgm_it_is_the_one_on_record(board: GpuStates) -> None:
-    view = board.view(NOW)
+def test_for_dashboards_of_dcgm_it_is_the_one_on_record(gpu_states: GpuStates) -> None:
+    view = gpu_states.snapshot(NOW)
     xids = {gpu.uuid: 79 for gpu in view.gpus if gpu.index == 1}
     compare("simulated_node.dcgm", dcgm(view, "rack1", xids).text)
 

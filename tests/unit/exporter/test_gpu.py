@@ -21,7 +21,7 @@ READINGS = (
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> GpuStates:
+def gpu_states(tmp_path: Path) -> GpuStates:
     made = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
     found = tuple(Device(slot, f"GPU-{slot}", f"0000:{slot + 1}0:00.0") for slot in range(2))
     for message in (
@@ -32,9 +32,9 @@ def board(tmp_path: Path) -> GpuStates:
     return made
 
 
-def shown(board: GpuStates, tmp_path: Path, **flags: bool) -> list[str]:
+def shown(gpu_states: GpuStates, tmp_path: Path, **flags: bool) -> list[str]:
     parts = CollectorContext(
-        board=board, intervals=INTERVALS, boot=ProcBoot(Path("/proc")), procfs=Path("/proc"),
+        gpu_states=gpu_states, intervals=INTERVALS, boot=ProcBoot(Path("/proc")), procfs=Path("/proc"),
         kmsg=tmp_path / "kmsg", state_dir=tmp_path, node="node1", cluster_dir=None, progress_dir=None,
         has_gpus=True, log=lambda event, **fields: None,
         flags={name.replace("_", "."): value for name, value in flags.items()},
@@ -45,18 +45,18 @@ def shown(board: GpuStates, tmp_path: Path, **flags: bool) -> list[str]:
 
 
 def test_a_series_for_each_process_is_shown_only_when_asked_for(
-    board: GpuStates, tmp_path: Path
+    gpu_states: GpuStates, tmp_path: Path
 ) -> None:
-    assert shown(board, tmp_path) == ["gpu_processes"]
-    assert shown(board, tmp_path, gpu_processes=True) == [reading.name for reading in READINGS]
+    assert shown(gpu_states, tmp_path) == ["gpu_processes"]
+    assert shown(gpu_states, tmp_path, gpu_processes=True) == [reading.name for reading in READINGS]
 
 
-def test_of_a_lost_gpu_nothing_is_shown(board: GpuStates) -> None:
-    samples = list(GpuReadings(board, "processes", 10.0).collect(10.0))
+def test_of_a_lost_gpu_nothing_is_shown(gpu_states: GpuStates) -> None:
+    samples = list(GpuReadings(gpu_states, "processes", 10.0).collect(10.0))
     assert {sample.labels[:2] for sample in samples} == {("0", "GPU-0")}
 
 
-def test_a_group_that_no_gpu_gives_any_more_has_failed(board: GpuStates) -> None:
-    board.apply(Present(0), 45.0)
+def test_a_group_that_no_gpu_gives_any_more_has_failed(gpu_states: GpuStates) -> None:
+    gpu_states.apply(Present(0), 45.0)
     with pytest.raises(CollectorError, match="no GPU has current values of processes"):
-        list(GpuReadings(board, "processes", 10.0).collect(45.0))
+        list(GpuReadings(gpu_states, "processes", 10.0).collect(45.0))

@@ -36,7 +36,7 @@ READERS = [pytest.param(entry, id=entry.name) for entry in HOST if entry.name no
 def parts(tree: Path, **flags: str) -> CollectorContext:
     defaults = {flag.name: flag.default for entry in HOST for flag in entry.flags}
     return CollectorContext(
-        board=GpuStates(tree / "inventory.json", expected=None, intervals={}), intervals={}, boot=ProcBoot(tree / "proc"), procfs=tree / "proc",
+        gpu_states=GpuStates(tree / "inventory.json", expected=None, intervals={}), intervals={}, boot=ProcBoot(tree / "proc"), procfs=tree / "proc",
         sysfs=tree / "sys", kmsg=tree, state_dir=tree, node="n", cluster_dir=None,
         progress_dir=None, has_gpus=False, log=print,
         flags={**defaults, "path.rootfs": tree / "root", **flags},

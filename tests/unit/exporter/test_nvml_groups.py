@@ -298,12 +298,12 @@ def test_bytes_of_newer_links_are_added_up_and_do_not_fall_with_a_link(card: Car
 def test_pcie_bytes_start_at_zero_and_follow_the_gpu_not_its_number(card: Card) -> None:
     card.known |= {(197, 0): 4_000_000_000}
     groups = GroupReader(card)
-    groups.named(0, "GPU-a")
+    groups.set_uuid(0, "GPU-a")
     name = ("gpu_pcie_transmit_bytes_total",)
     assert read(groups, "links")[name] == 0
     card.known[197, 0] = 100
     assert read(groups, "links")[name] == 100 + (1 << 32) - 4_000_000_000
-    groups.named(0, "GPU-b")
+    groups.set_uuid(0, "GPU-b")
     card.known[197, 0] = 3_000_000
     assert read(groups, "links")[name] == 0
 

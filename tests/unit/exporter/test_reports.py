@@ -76,7 +76,7 @@ class Post:
 
     @property
     def keys(self) -> set[Key]:
-        return {held.report.key for held in self.inbox.held()}
+        return {held.report.key for held in self.inbox.reports()}
 
 
 # ---- exported values
@@ -254,7 +254,7 @@ def test_any_object_is_refused_or_can_be_shown(raw: dict[str, Any]) -> None:
     collector = ProgressCollector(None)
     collector._inbox.take(json.dumps(TRAINING | raw).encode(), ALICE, 0.0)
     page = shown(collector, 1.0)
-    held = collector._inbox.held()
+    held = collector._inbox.reports()
     assert sum(rejected(page).values()) == 1 - len(held)
 
 
@@ -271,7 +271,7 @@ def test_a_datagram_that_is_too_large_is_refused() -> None:
 
 def test_one_user_cannot_take_all_places() -> None:
     post = Post()
-    post.inbox._sender = lambda uid, now: True  # type: ignore[method-assign]  # not about its rate
+    post.inbox._within_rate = lambda uid, now: True  # type: ignore[method-assign]  # not about its rate
     for number in range(MAX_OF_A_USER + 3):
         post.send(TRAINING | {"job_id": f"j{number}"})
     assert post.reasons == ["limit"] * 3
@@ -366,7 +366,7 @@ def test_only_who_reported_first_goes_on_and_root_may() -> None:
 
 def test_the_clusters_word_stands_above_who_was_first() -> None:
     post = Post()
-    post.owners.told({"train-a": ALICE})
+    post.owners.set_owners({"train-a": ALICE})
     post.send(TRAINING, BOB)
     assert post.reasons == ["owner"]
     post.send(TRAINING, ALICE)
@@ -405,7 +405,7 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_who_is_not_the_jobs_owner_is_refused(tmp_path: Path) -> None:
     owners, reasons = ReportPermissions(), list[Reason]()
-    owners.told({"train-a": 4_000_000})
+    owners.set_owners({"train-a": 4_000_000})
     write(tmp_path, "train-a", TRAINING)
     found = list(ReportFiles(tmp_path, owners, reasons.append).read())
     assert (len(found), reasons) == ((1, []) if os.getuid() == 0 else (0, ["owner"]))
@@ -550,7 +550,7 @@ def test_an_old_report_is_forgotten_and_a_pipelines_is_kept_longer() -> None:
         collector._inbox.take(json.dumps(report).encode(), ALICE, 1000.0)
     after = {name.split("_")[0] for name, _ in shown(collector, 1000.0 + 8 * 86_400)}
     assert after == {"pipeline", "gpu"}
-    assert {held.report.key.kind for held in collector._inbox.held()} == {"pipeline"}
+    assert {held.report.key.kind for held in collector._inbox.reports()} == {"pipeline"}
 
 
 def test_of_a_file_and_the_socket_the_newer_is_shown(tmp_path: Path) -> None:

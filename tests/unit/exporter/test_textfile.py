@@ -78,7 +78,7 @@ def test_a_file_is_shown_as_it_says(folder: Folder) -> None:
         "# HELP node_textfile_mtime_seconds Unix time of the latest change of an accepted text file.",
         "# TYPE node_textfile_mtime_seconds gauge",
         f'node_textfile_mtime_seconds{{file="{folder.path}/a.prom"}} 1000.5',
-        "# HELP node_textfile_scrape_error 1 while a text file or its folder cannot be read, or a file "
+        "# HELP node_textfile_scrape_error 1 while a text file or its directory cannot be read, or a file "
         "is rejected.",
         "# TYPE node_textfile_scrape_error gauge", "node_textfile_scrape_error 0",
         "# HELP gpu_exporter_textfile_families_dropped Families in text files that are ignored because "
@@ -364,7 +364,7 @@ def test_any_bytes_are_refused_or_shown_so_that_others_read_the_same(data: bytes
     except TextFileRejected as error:
         assert error.reason in get_args(Reason)  # noqa: PT017 - either is well
         return
-    described = merged.described()
+    described = merged.schemas()
     blocks = Renderer(CATALOGUE).render(merged.samples(described), described)
     text = Fragment(blocks).plain(ExpositionFormat.TEXT).decode()
     theirs = {  # OpenMetrics requires _total for counters

@@ -32,7 +32,7 @@ def routes(client: TestClient) -> dict[str, str]:
 
 def test_each_route_declares_its_audience_and_the_docs_have_the_same_table(served: Serve) -> None:
     text = share("docs/remediator.md").read_text()
-    table = text.partition("### Who may call what")[2].partition("\n#")[0]
+    table = text.partition("### Authorization")[2].partition("\n#")[0]
     rows = re.findall(r"^\| `(\w+ [^`]+)` \| ([^|]+) \|$", table, re.MULTILINE)
     with served() as client:
         assert routes(client) == dict(rows)

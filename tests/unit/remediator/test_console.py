@@ -328,7 +328,7 @@ def test_an_order_needs_a_reason(command: Any) -> None:
 
 
 def test_the_help_of_release_says_how_long_it_is_respected() -> None:
-    assert "for 4 h:" in " ".join(CliRunner().invoke(release, ["--help"]).output.split())
+    assert "For the next 4 h" in " ".join(CliRunner().invoke(release, ["--help"]).output.split())
 
 
 def test_reading_sends_no_token(run: Callable[..., Result], place: Place) -> None:

@@ -99,7 +99,7 @@ def test_an_incident_that_holds_a_quarantine_is_closed_only_when_it_may_stay(cli
     escalated(client)
     answer = client.post(CLOSE, json=WHO, headers=HEAD)
     assert (answer.status_code, answer.text.count("\n")) == (409, 1)
-    assert "inc-1 keeps gpu/node1/3 quarantined" in answer.text
+    assert "inc-1 still quarantines gpu/node1/3" in answer.text
     assert incident(client)["state"] == "ESCALATED"
     closed = client.post(CLOSE, json=WHO | {"keep_quarantine": True}, headers=HEAD)
     assert closed.status_code == 200

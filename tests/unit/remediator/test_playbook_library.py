@@ -83,7 +83,7 @@ def test_two_playbooks_of_one_name_and_missing_folders_are_refused(tmp_path) -> 
     (tmp_path / "b.yml").write_text(GOOD)
     with pytest.raises(UserError, match="'mine'"):
         load_library([tmp_path])
-    with pytest.raises(UserError, match="folder not found"):
+    with pytest.raises(UserError, match="directory not found"):
         load_library([tmp_path / "none"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleetmedic.kernel.errors import UserError
-from rules.mutate import Mutation, MutationResult, mutations, noticed, run
+from rules.mutate import Mutation, MutationResult, mutation_detected, mutations, run
 from rules.rulefile import Rule
 
 
@@ -51,7 +51,7 @@ def test_for_and_keep_firing_for_are_dropped() -> None:
 def test_an_excuse_is_needed_for_survivors_and_for_them_only(
     killed: bool, reason: str, fine: bool
 ) -> None:
-    assert MutationResult("A", "x", killed, reason).fine is fine
+    assert MutationResult("A", "x", killed, reason).passed is fine
 
 
 def test_an_unknown_alert_is_refused() -> None:
@@ -73,4 +73,4 @@ def test_an_unknown_alert_is_refused() -> None:
 def test_a_query_that_cannot_be_answered_is_noticed_and_a_broken_file_is_not(
     said: str, is_red: bool
 ) -> None:
-    assert noticed(said) is is_red
+    assert mutation_detected(said) is is_red

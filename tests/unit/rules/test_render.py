@@ -158,12 +158,12 @@ def test_an_object_of_the_operator_holds_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        (("--category", "gpus"), "--category: unknown category 'gpus'; known: gpu, node"),
-        (("--job", "dcgm=x"), "--job: unknown scrape job 'dcgm'; known: node"),
-        (("--job", "node"), "--job: expected NAME=VALUE, got 'node'"),
+        (("--category", "gpus"), "--category: unknown category 'gpus'; expected one of gpu, node"),
+        (("--job", "dcgm=x"), "--job: unknown scrape job 'dcgm'; expected one of node"),
+        (("--job", "node"), "--job: expected SHIPPED=YOURS, got 'node'"),
         (("--job", "node="), "invalid scrape job name"),
         (("--job", 'node=a"b'), "invalid scrape job name"),
-        (("--format", "prometheusrule", "--label", "x"), "--label: expected NAME=VALUE, got 'x'"),
+        (("--format", "prometheusrule", "--label", "x"), "--label: expected KEY=VALUE, got 'x'"),
         (("--factor", "0.1"), "--factor: expected a number from 1 to 10000, got 0.1"),
     ],
 )

@@ -84,13 +84,13 @@ def test_a_detector_that_cannot_score_takes_no_scores_from_the_others(
     service._models = {"broken": model, "well": model}
     service._score()
     service._score()
-    assert [one.value for one in service.board.scores["well"][1]] == [1.5]
-    assert "broken" not in service.board.scores
-    assert service.board.success["broken"] is False
-    assert exceptions(service.board) == {("broken", "score"): 2.0}
+    assert [one.value for one in service.results.scores["well"][1]] == [1.5]
+    assert "broken" not in service.results.scores
+    assert service.results.success["broken"] is False
+    assert exceptions(service.results) == {("broken", "score"): 2.0}
 
 
 def test_a_detector_that_cannot_be_fitted_is_counted(service: DetectorService) -> None:
     service._fit(1000.0)
-    assert exceptions(service.board) == {("broken", "fit"): 1.0}
-    assert service.board.ready
+    assert exceptions(service.results) == {("broken", "fit"): 1.0}
+    assert service.results.ready

@@ -38,7 +38,7 @@ def claim(device: Any, uid: str = ONE) -> dict[str, Any]:
 
 def test_what_a_real_kubelet_wrote(tmp_path: Path) -> None:
     owners = claims(tmp_path, RECORD.read_bytes())
-    assert owners.here()
+    assert owners.is_present()
     # a pod of a shared claim that has ended holds nothing, and a channel is not a GPU
     assert list(owners.holdings(0)) == [
         Holding("nvidia0", f"pod:{ONE}", namespace="ml", pod="train-0"),
@@ -49,7 +49,7 @@ def test_what_a_real_kubelet_wrote(tmp_path: Path) -> None:
 
 def test_a_node_without_claims_has_none(tmp_path: Path) -> None:
     assert list(claims(tmp_path, inner()).holdings(0)) == []
-    assert not ClaimOwners(tmp_path / "x", Pods(tmp_path, tmp_path, tmp_path)).here()
+    assert not ClaimOwners(tmp_path / "x", Pods(tmp_path, tmp_path, tmp_path)).is_present()
 
 
 def test_a_uid_that_is_a_path_is_passed_over(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_uid_that_is_a_path_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_node_without_a_kubelet_has_none(tmp_path: Path) -> None:
     pods = Pods(tmp_path, tmp_path, tmp_path)
-    assert not KubeletOwners(tmp_path, pods, RESOURCES).here()
+    assert not KubeletOwners(tmp_path, pods, RESOURCES).is_present()
 
 
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
@@ -137,7 +137,7 @@ def test_a_checkpoint_that_is_no_file_is_here_and_a_failure(tmp_path: Path, kind
         path.mkdir()
     else:
         os.mkfifo(path)
-    assert owners.here()
+    assert owners.is_present()
     with pytest.raises(CollectorError, match="cannot read"):
         list(owners.holdings(0))
 

@@ -19,14 +19,14 @@ from fleetmedic.progress.process import INITIAL_NAMESPACE
 
 @pytest.fixture
 def parts(tmp_path: Path) -> CollectorContext:
-    board = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    gpu_states = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
     nowhere = tmp_path / "nowhere"
 
     def log(event: str, **_: Any) -> None:
         raise AssertionError(event)
 
     return CollectorContext(
-        board, INTERVALS, ProcBoot(nowhere), nowhere, nowhere, tmp_path, "n1", None, None,
+        gpu_states, INTERVALS, ProcBoot(nowhere), nowhere, nowhere, tmp_path, "n1", None, None,
         has_gpus=True, log=log, sysfs=nowhere,
         flags={
             "collector.allocation.kubelet-dir": tmp_path / "kubelet",
@@ -42,7 +42,7 @@ def test_every_scheduler_of_the_machine_is_looked_for_and_none_is_here(
     found = owners(parts)
     names = ["kubelet", "kubelet_claims", "slurm_notes", "slurm_steps"]
     assert [source.name for source in found] == names
-    assert [source.here() for source in found] == [False] * 4
+    assert [source.is_present() for source in found] == [False] * 4
 
 
 def test_each_is_here_where_its_flag_says(parts: CollectorContext, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_each_is_here_where_its_flag_says(parts: CollectorContext, tmp_path: Pat
     (tmp_path / "kubelet/device-plugins/kubelet_internal_checkpoint").touch()
     (tmp_path / "kubelet/dra_manager_state").touch()
     (tmp_path / "jobs").mkdir()
-    here = {source.name for source in owners(parts) if source.here()}
+    here = {source.name for source in owners(parts) if source.is_present()}
     assert here == {"kubelet", "kubelet_claims", "slurm_notes"}
 
 
@@ -59,7 +59,7 @@ def test_the_embedded_cluster_comes_first_where_it_was_given(
 ) -> None:
     found = owners(replace(parts, cluster_dir=tmp_path))
     assert found[0].name == "local"
-    assert found[0].here()
+    assert found[0].is_present()
 
 
 def test_this_machines_schedulers_are_not_asked_about_simulated_gpus(

@@ -31,7 +31,7 @@ ON_NODE = {
 @pytest.mark.parametrize("node", ON_NODE)
 def test_the_notes_that_a_real_prolog_and_epilog_left(node: str) -> None:
     notes = SlurmNotes(RECORD / node / "slurm-jobs")
-    assert notes.here()
+    assert notes.is_present()
     assert _held(notes.holdings(0)) == ON_NODE[node]
     assert {holding.key for holding in notes.holdings(0)} <= {"slurm:2", "slurm:3"}
 
@@ -39,7 +39,7 @@ def test_the_notes_that_a_real_prolog_and_epilog_left(node: str) -> None:
 @pytest.mark.parametrize("node", ON_NODE)
 def test_the_jobs_of_a_real_slurm_each_with_its_gpus_of_this_node(node: str) -> None:
     steps = SlurmSteps(RECORD / node / "proc", RECORD / node / "sys", node)
-    assert steps.here()
+    assert steps.is_present()
     assert _held(steps.holdings(0)) == ON_NODE[node]
 
 
@@ -58,8 +58,8 @@ def test_the_processes_of_a_real_step_are_its_jobs() -> None:
 
 
 def test_a_node_without_slurm_has_none(tmp_path: Path) -> None:
-    assert not SlurmNotes(tmp_path / "none").here()
-    assert not SlurmSteps(tmp_path, tmp_path).here()
+    assert not SlurmNotes(tmp_path / "none").is_present()
+    assert not SlurmSteps(tmp_path, tmp_path).is_present()
     assert list(SlurmSteps(tmp_path, tmp_path).holdings(0)) == []
 
 

@@ -66,9 +66,11 @@ class Hangs:
 
 
 def frame(tmp_path: Path, *collectors: Collector) -> PageBuilder:
-    board = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
-    board.supervised(WorkerPoolState(failure=""))
-    return PageBuilder(list(collectors), board, catalogue(), "1.0", lambda event, **fields: None)
+    gpu_states = GpuStates(tmp_path / "inventory.json", expected=None, intervals=INTERVALS)
+    gpu_states.set_worker_pool_state(WorkerPoolState(failure=""))
+    return PageBuilder(
+        list(collectors), gpu_states, catalogue(), "1.0", lambda event, **fields: None
+    )
 
 
 def shown(
@@ -124,7 +126,7 @@ def test_what_a_hung_collector_gave_before_the_clock_was_set_back_is_withheld(
     tmp_path: Path,
 ) -> None:
     made = frame(tmp_path, Hangs())
-    made._lanes[0].outcome = CollectorRun(
+    made._runners[0].outcome = CollectorRun(
         Fragment(made._renderer.render([Sample("node_load15", (), 1)])), True, 10_000.0
     )
     assert "node_load15 1\n" in made.snapshot(10_000.0).text.decode()
@@ -203,9 +205,9 @@ def test_who_failed_is_run_again_though_nothing_changed(tmp_path: Path) -> None:
 def test_what_is_the_same_is_rendered_and_compressed_once(tmp_path: Path) -> None:
     running = frame(tmp_path, Good())
     running.once(1000.0)
-    before = running._lanes[0].outcome.fragment
+    before = running._runners[0].outcome.fragment
     running.once(1001.0)
-    assert running._lanes[0].outcome.fragment is before
+    assert running._runners[0].outcome.fragment is before
 
 
 @pytest.mark.parametrize(
@@ -245,9 +247,9 @@ def test_forms_that_were_asked_for_are_ready_before_they_are_asked_for_again(
 ) -> None:
     running = frame(tmp_path, Good())
     running.once(1000.0)
-    fragment = running._lanes[0].outcome.fragment
+    fragment = running._runners[0].outcome.fragment
     assert ExpositionFormat.OPENMETRICS not in fragment._packed
     shown(running, form=ExpositionFormat.OPENMETRICS, gzip=True)
-    running._lanes[0].outcome = CollectorRun()
+    running._runners[0].outcome = CollectorRun()
     running.once(1001.0)
-    assert ExpositionFormat.OPENMETRICS in running._lanes[0].outcome.fragment._packed
+    assert ExpositionFormat.OPENMETRICS in running._runners[0].outcome.fragment._packed

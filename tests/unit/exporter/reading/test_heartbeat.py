@@ -59,7 +59,7 @@ def test_the_longest_call_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_memory_is_shared_by_its_descriptor() -> None:
     reader = HeartbeatReader()
     heartbeat = Heartbeat.shared(os.dup(reader.descriptor))
-    reader.given()
+    reader.close_descriptor()
     heartbeat.begin(71, "mig")
-    assert reader.look()[3:] == (71, "mig")
+    assert reader.read()[3:] == (71, "mig")
     reader.close()

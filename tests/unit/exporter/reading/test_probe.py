@@ -39,7 +39,7 @@ class Source:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Source:
     monkeypatch.setattr("exporter.reading.probe.DEADLINE", 0.02)
-    monkeypatch.setattr("exporter.reading.probe.AGAIN_EVERY", 0.1)
+    monkeypatch.setattr("exporter.reading.probe.RETRY_EVERY", 0.1)
     return Source(Timer())
 
 

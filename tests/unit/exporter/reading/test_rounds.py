@@ -7,7 +7,7 @@ import pytest
 
 from exporter.reading.heartbeat import SIZE, Heartbeat, decode
 from exporter.reading.protocol import Devices, GroupReadings, Lost, Message, Present
-from exporter.reading.rounds import ReadSchedule, Rounds, reconnect_after
+from exporter.reading.rounds import ReadSchedule, Rounds, reconnect_interval
 from exporter.sources.base import BusGpu, Device, Group, Reading, SourceFailed, SourceLost
 from exporter.sources.simulated import SimulatedSource
 from fleetmedic.hardware.state import Hardware
@@ -143,9 +143,9 @@ def test_groups_that_are_left_out_are_not_read_but_the_gpu_is_asked() -> None:
     )
     list(going.once(100.0))
     assert [call[0] for call in source.calls] == ["identify", "presence", "health"]
-    going.order("skip 0 -")
+    going.apply_command("skip 0 -")
     assert "load" in [m.group for m in going.once(101.0) if isinstance(m, GroupReadings)]
-    going.order("skip 0 *")
+    going.apply_command("skip 0 *")
     assert not [m for m in going.once(110.0) if isinstance(m, Present | GroupReadings)]
 
 
@@ -153,7 +153,7 @@ def test_a_worker_told_to_read_one_gpu_reads_no_other() -> None:
     source = Watched(3)
     going = watched(source)
     list(going.once(100.0))
-    going.order("only 1")
+    going.apply_command("only 1")
     messages = list(going.once(110.0))
     assert seen(messages, Present) == seen(messages, GroupReadings) == [1]
     [devices] = [m for m in messages if isinstance(m, Devices)]
@@ -164,7 +164,7 @@ def test_orders_are_heeded_between_two_gpus() -> None:
     source = Watched(3)
     going = watched(source)
     list(going.once(100.0))
-    going.heed = lambda wait: going.order("only 0")
+    going.take_commands = lambda wait: going.apply_command("only 0")
     assert seen(list(going.once(101.0)), Present) == [0]
 
 
@@ -173,7 +173,7 @@ def test_an_order_makes_a_group_due_at_once() -> None:
     going = watched(source)
     list(going.once(100.0))
     assert not [m for m in going.once(101.0) if isinstance(m, GroupReadings)]
-    going.order("read load")
+    going.apply_command("read load")
     assert [m for m in going.once(101.5) if isinstance(m, GroupReadings)]
 
 
@@ -208,7 +208,7 @@ def test_it_connects_anew_at_once_when_told_to_look() -> None:
     source = Watched(1)
     going = watched(source)
     list(going.once(100.0))
-    going.order("look")
+    going.apply_command("look")
     list(going.once(101.0))
     list(going.once(102.0))
     assert source.refreshed == 1
@@ -222,19 +222,19 @@ def test_a_gpu_that_this_node_had_before_is_looked_for() -> None:
     assert source.refreshed == 1
 
 
-@pytest.mark.parametrize(("gone_for", "wait"), [(0, 2), (8, 2), (40, 10), (4000, 60)])
-def test_the_wait_between_two_connections(gone_for: float, wait: float) -> None:
-    assert reconnect_after(gone_for) == wait
+@pytest.mark.parametrize(("lost_for", "wait"), [(0, 2), (8, 2), (40, 10), (4000, 60)])
+def test_the_wait_between_two_connections(lost_for: float, wait: float) -> None:
+    assert reconnect_interval(lost_for) == wait
 
 
 def test_a_group_that_takes_long_is_read_for_at_most_half_of_the_time() -> None:
     due = ReadSchedule({"load": 5.0})
-    assert due.take(0, "load", 100.0)
-    assert due.took(0, "load", 20.0) == 40.0
-    assert not due.take(0, "load", 130.0)
-    assert due.take(0, "load", 140.0)
-    assert due.took(0, "load", 0.1) == 0.0
-    assert due.take(0, "load", 145.0)
+    assert due.take_due(0, "load", 100.0)
+    assert due.record_duration(0, "load", 20.0) == 40.0
+    assert not due.take_due(0, "load", 130.0)
+    assert due.take_due(0, "load", 140.0)
+    assert due.record_duration(0, "load", 0.1) == 0.0
+    assert due.take_due(0, "load", 145.0)
 
 
 def test_presence_is_asked_each_round_and_the_rest_when_due(hardware: Hardware) -> None:
@@ -277,7 +277,7 @@ def test_a_gpu_that_is_left_out_is_not_touched_until_included(hardware: Hardware
     messages = list(going.once(100.0))
     assert [m.left_out for m in messages if isinstance(m, Devices)] == [(1,)]
     hardware.change("node1", 1, hung=False)
-    going.order("skip 1 -")
+    going.apply_command("skip 1 -")
     assert 1 in seen(list(going.once(101.0)), GroupReadings)
 
 

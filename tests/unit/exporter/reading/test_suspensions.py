@@ -20,9 +20,9 @@ def test_the_waits_grow_to_a_limit_that_lets_it_be_found_within_five_seconds() -
         waits.append(suspensions.next_at() - now)
         now = suspensions.next_at()
         assert suspensions.due(now) == [target]
-        suspensions.asked([target])
+        suspensions.mark_retrying([target])
         assert suspensions.due(now + 1e6) == []
-        suspensions.silent([target], now, stuck=False)
+        suspensions.record_no_response([target], now, stuck=False)
     assert waits == [1, 2, 4, 4, 4]
 
 
@@ -31,17 +31,17 @@ def test_while_a_process_is_stuck_it_is_asked_rarely_and_at_once_when_that_ends(
     target = suspensions.add(3, None, 0.0)
     waits = []
     for _ in range(7):
-        suspensions.silent([target], 0.0, stuck=True)
+        suspensions.record_no_response([target], 0.0, stuck=True)
         waits.append(suspensions.next_at())
     assert waits == [30, 60, 120, 240, 480, 600, 600]
-    suspensions.hurry(5.0)
+    suspensions.retry_now(5.0)
     assert suspensions.due(5.0) == [target]
 
 
 def test_what_answered_is_left_out_no_more() -> None:
     suspensions = Suspensions()
     target = suspensions.add(3, "load", 0.0)
-    assert suspensions.answered(target)
-    assert not suspensions.answered(target)
+    assert suspensions.remove(target)
+    assert not suspensions.remove(target)
     assert not suspensions
     assert suspensions.next_at() == float("inf")

@@ -56,7 +56,7 @@ class Node:
     def say(self, number: int, now: float, *messages: Message) -> list[Action]:
         done: list[Action] = []
         for message in messages:
-            done += self._note(self.worker_pool.heard(number, message, now), now)
+            done += self._note(self.worker_pool.handle_message(number, message, now), now)
         return done
 
     def _note(self, actions: list[Action], now: float) -> list[Action]:
@@ -263,7 +263,7 @@ def test_a_gpu_that_takes_the_others_time_is_read_alone_without_being_flagged(no
 
 def test_a_ninth_slow_gpu_shares_a_worker(node: Node) -> None:
     for slot in range(9):
-        node.worker_pool._own(None, slot, "presence", 1.0)
+        node.worker_pool._assign_solo(None, slot, "presence", 1.0)
     assert len(node.worker_pool.workers) == 9  # and the common worker
     assert node.worker_pool.slow() == set(range(9))
 
@@ -303,7 +303,7 @@ def test_what_changed_outside_ends_the_wait(node: Node) -> None:
         node.step(now)
     assert node.worker_pool.common() is None
     assert not kinds(node.step(4.2), StartWorker)
-    node.worker_pool.hurry(4.3)
+    node.worker_pool.retry_now(4.3)
     assert kinds(node.step(4.3), StartWorker)
 
 
@@ -324,7 +324,7 @@ def test_with_three_processes_stuck_in_the_kernel_no_more_are_started(node: Node
     assert kinds(node.step(5.0), StartWorker) == []
     assert "stuck in the kernel" in node.worker_pool.failure
     node.stuck = 0
-    node.worker_pool.hurry(6.0)
+    node.worker_pool.retry_now(6.0)
     assert kinds(node.step(6.0), StartWorker)
 
 

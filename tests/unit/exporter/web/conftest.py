@@ -201,8 +201,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         (tmp_path / "token").write_text(token or "")
         secret = TokenFile(tmp_path / "token") if token is not None else None
         counters, shown = WebCounters(), pages or Pages()
-        board = GpuStates(tmp_path / "inventory.json", expected=None, intervals={})
-        routes = Routes(WebBackend(shown, board, "node1", "1.2.3", reader, **site))
+        gpu_states = GpuStates(tmp_path / "inventory.json", expected=None, intervals={})
+        routes = Routes(WebBackend(shown, gpu_states, "node1", "1.2.3", reader, **site))
         server = WebServer(
             routes, AccessControl(file, secret, counters, log), file, counters, log, max_requests
         )

@@ -44,14 +44,14 @@ def test_a_header_is_a_login_or_none(header: str, found: tuple[str, bytes] | Non
 
 def test_a_right_password_is_known_from_then_on_and_only_with_its_hash() -> None:
     users = Users()
-    assert not users.known("prometheus", b"right", USERS)
+    assert not users.is_cached("prometheus", b"right", USERS)
     assert users.check("prometheus", b"right", USERS)
-    users.keep("prometheus", b"right", USERS)
-    assert users.known("prometheus", b"right", USERS)
-    assert not users.known("prometheus", b"wrong", USERS)
+    users.cache("prometheus", b"right", USERS)
+    assert users.is_cached("prometheus", b"right", USERS)
+    assert not users.is_cached("prometheus", b"wrong", USERS)
     changed = {"prometheus": bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()}
-    assert not users.known("prometheus", b"right", changed)
-    assert not users.known("prometheus", b"right", {})
+    assert not users.is_cached("prometheus", b"right", changed)
+    assert not users.is_cached("prometheus", b"right", {})
     assert b"right" not in repr(vars(users)).encode()
 
 
@@ -89,9 +89,9 @@ def test_somebody_unknown_costs_the_check_of_a_real_hash_and_always_the_same(
 def test_what_is_kept_is_bounded() -> None:
     users, known = Users(), {f"user{n}": "hash" for n in range(1000)}
     for name in known:
-        users.keep(name, b"x", known)
-    assert not users.known("user0", b"x", known)
-    assert users.known("user999", b"x", known)
+        users.cache(name, b"x", known)
+    assert not users.is_cached("user0", b"x", known)
+    assert users.is_cached("user999", b"x", known)
 
 
 @pytest.mark.parametrize(

@@ -363,7 +363,7 @@ def test_files_that_are_named_are_watched_also_while_they_are_missing(
 def test_without_a_file_anybody_may_ask_and_nothing_is_watched() -> None:
     file = ConfigFile(None, lambda event, **fields: pytest.fail(event))
     file.refresh()
-    assert (file.config, file.tls, file.given) == (WebConfig(), None, False)
+    assert (file.config, file.tls, file.configured) == (WebConfig(), None, False)
 
 
 def test_each_bad_file_has_a_sentence_of_its_own() -> None:

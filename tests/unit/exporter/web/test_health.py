@@ -126,8 +126,8 @@ def test_the_whole_answer_is_json_that_says_what_is_recommended_of_every_part(
 ) -> None:
     from exporter.web.backend import WebBackend
 
-    board = GpuStates(tmp_path / "inventory.json", expected=None, intervals={})
-    site = WebBackend(new_pages(), board, "node1", "1.2.3", new_reader(), clock=lambda: 100.0)
+    gpu_states = GpuStates(tmp_path / "inventory.json", expected=None, intervals={})
+    site = WebBackend(new_pages(), gpu_states, "node1", "1.2.3", new_reader(), clock=lambda: 100.0)
     found = msgspec.json.decode(msgspec.json.encode(site.health()))
     assert found["node"] == "node1"
     assert found["at"] == 100.0

@@ -24,7 +24,7 @@ XID = "NVRM: Xid (PCI:0000:10:00): {}, pid=1, name=python"
 
 
 class Node:
-    """A node with one GPU: its board, boot, kernel log and collectors."""
+    """A node with one GPU: its GPU states, boot, kernel log and collectors."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -40,11 +40,11 @@ class Node:
 
     def start(self) -> None:
         reader, ledger = KmsgReader(self.kmsg), XidLedger(self.folder / "xid.json")
-        board: Any = self
-        self.log = KernelLog(board, reader, self, ledger, self.say)
-        self.xid = XidErrors(board, self.log)
+        gpu_states: Any = self
+        self.log = KernelLog(gpu_states, reader, self, ledger, self.say)
+        self.xid = XidErrors(gpu_states, self.log)
         self.events = KernelEvents(self.log)
-        self.action = GpuAction(board, self.log)
+        self.action = GpuAction(gpu_states, self.log)
 
     def say(self, event: str, **fields: object) -> None:
         self.said.append((event, fields))
@@ -56,7 +56,7 @@ class Node:
         told, self.told = self.told, []
         return told
 
-    def view(self, now: float) -> NodeSnapshot:
+    def snapshot(self, now: float) -> NodeSnapshot:
         gpu = GpuSnapshot(0, "GPU-a", Device(0, "GPU-a", "0000:10:00.0"), self.status, {})
         failure = "" if self.gpus else "the driver is not loaded"
         return NodeSnapshot((gpu,) if self.gpus else (), 1, False, self.source, failure, 0, {})
@@ -150,7 +150,7 @@ def test_what_should_be_done_is_told_while_the_counts_wait_for_a_disk(
     monkeypatch.setattr(XidLedger, "save", save)
     node.write(XID.format(79))
     with ThreadPoolExecutor(2) as pool:
-        counted = pool.submit(node.log.advance, node.view(1005.0), 1005.0)
+        counted = pool.submit(node.log.advance, node.snapshot(1005.0), 1005.0)
         assert waits.wait(5)
         told = pool.submit(recommended, node, 1005.0)
         recent = node.log.recent
@@ -200,8 +200,8 @@ def test_what_is_recommended_follows_the_gpu(node: Node) -> None:
 
 def test_since_when_is_kept_as_long_as_the_reason(node: Node) -> None:
     node.status = GpuStatus.LOST
-    wanted = node.log.recommendations(node.view(1000.0), 1000.0)["GPU-a"]
-    assert wanted == node.log.recommendations(node.view(1050.0), 1050.0)["GPU-a"]
+    wanted = node.log.recommendations(node.snapshot(1000.0), 1000.0)["GPU-a"]
+    assert wanted == node.log.recommendations(node.snapshot(1050.0), 1050.0)["GPU-a"]
     assert (wanted.action, wanted.reason, wanted.since) == ("reboot_node", "lost", 1000.0)
 
 

@@ -103,7 +103,7 @@ def test_a_storm_told_by_both_while_the_exporter_is_killed_counts_every_line_onc
                 if draw.random() < 0.7:
                     events.append(told(code, at))
         batch = reader.read(ledger.totals.position)
-        ledger.take(batch, BootTime("boot-1", 999.0), GPUS, now, live=live, told=events)
+        ledger.take(batch, BootTime("boot-1", 999.0), GPUS, now, live=live, driver_events=events)
         live = True
         if draw.random() < 0.8 and ledger.due(now):
             ledger.save(now)
@@ -227,7 +227,7 @@ def test_an_error_of_a_gpu_that_is_found_later_is_given_to_it(tmp_path: Path) ->
 
 def test_the_same_error_from_both_witnesses_counts_once(tmp_path: Path) -> None:
     ledger = XidLedger(tmp_path / "xid.json")
-    ledger.take(device(), BOOT, GPUS, 1010.0, told=[told(79, 1009.5)])
+    ledger.take(device(), BOOT, GPUS, 1010.0, driver_events=[told(79, 1009.5)])
     ledger.save()
     ledger = XidLedger(tmp_path / "xid.json")
     ledger.take(device(KmsgRecord(1, 9_500_000, xid(79))), BOOT, GPUS, 1011.0, live=True)
@@ -251,7 +251,7 @@ def test_the_drivers_event_is_known_by_uuid_or_by_bus_and_only_xids_are_counted(
         told(31, 1009.0, uuid=""),
         (1009.0, GpuEvent("GPU-a", "", "recovery", 2)),
     ]
-    ledger.take(device(), BOOT, GPUS, 1010.0, told=events)
+    ledger.take(device(), BOOT, GPUS, 1010.0, driver_events=events)
     assert ledger.totals.counts == {"GPU-b": {"31": 1}, "GPU-a": {"31": 1}}
 
 
@@ -262,7 +262,7 @@ def test_a_clock_of_the_log_that_drifted_does_not_make_two_events_of_one(tmp_pat
         late = now - 1000.0 - 20.0  # the log is 20 s behind
         ledger.take(
             device(KmsgRecord(number, int(late * 1e6), xid(79))), BOOT, GPUS, now,
-            live=True, told=[told(79, now - 0.5)],
+            live=True, driver_events=[told(79, now - 0.5)],
         )  # fmt: skip
     assert ledger.totals.counts == {"GPU-a": {"79": 3}}
     assert abs(ledger.totals.latest["GPU-a"]["79"] - 5200.0) < 1.5
@@ -373,7 +373,7 @@ def test_a_nonfatal_link_error_asks_for_nothing_and_takes_back_nothing(tmp_path:
         device(KmsgRecord(1, 1, xid(145, text=said.format("Nonfatal")))), BOOT, GPUS, 1010.0
     )
     assert standing(ledger) == {}
-    ledger.take(device(), BOOT, GPUS, 1010.0, told=[told(145, 1010.0)])
+    ledger.take(device(), BOOT, GPUS, 1010.0, driver_events=[told(145, 1010.0)])
     assert standing(ledger) == {}
     ledger.take(device(KmsgRecord(2, 2, xid(145, text=said.format("Fatal")))), BOOT, GPUS, 1010.0)
     ledger.take(

@@ -61,11 +61,11 @@ def test_a_cure_of_nothing_is_not_written(tmp_path: Path) -> None:
     ledger = XidLedger(tmp_path / "xid.json")
     ledger.take(device(KmsgRecord(1, 2_000_000, xid(62))), BOOT, GPUS, 1005.0)
     ledger.save(1005.0)
-    ledger.cure("GPU-a", 1001.9)
-    ledger.cure("GPU-b", 1009.0)
+    ledger.clear_unresolved("GPU-a", 1001.9)
+    ledger.clear_unresolved("GPU-b", 1009.0)
     assert not ledger.dirty
     assert standing(ledger) == {"62": "reset_gpu"}
-    ledger.cure("GPU-a", 1002.0)
+    ledger.clear_unresolved("GPU-a", 1002.0)
     assert ledger.dirty
 
 

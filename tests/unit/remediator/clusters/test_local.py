@@ -38,7 +38,7 @@ def test_without_hardware_repair_and_test_are_unsupported(tmp_path: Path) -> Non
         cluster.probe(GPU),
     ]
     for call in calls:
-        with pytest.raises(Unsupported, match="requires simulated hardware"):
+        with pytest.raises(Unsupported, match="requires simulated GPUs"):
             asyncio.run(call)
 
 
