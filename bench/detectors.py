@@ -18,7 +18,7 @@ import uuid
 import numpy as np
 
 from fleetmedic.hardware.state import GpuState
-from fleetmedic.stack.history import PastFault, PastGpu, Track, schedule, tracks
+from fleetmedic.stack.history import GeneratedSeries, PastFault, PastGpu, generate_series, schedule
 from rules.detectors.base import Detector, FitParameters, History, Model, Query, Refusal, Timing
 from rules.detectors.calibrate import alerts
 from rules.detectors.gpu_covariance import BUSY, WAIT, CovarianceModel, GpuCovariance, _inputs
@@ -41,7 +41,7 @@ def make_fleet(seed: int, nodes: int = 2, gpus: int = 8) -> list[PastGpu]:
     ]  # fmt: skip
 
 
-def as_history(found: list[Track], queries: tuple[Query, ...], grid: Grid) -> History:
+def as_history(found: list[GeneratedSeries], queries: tuple[Query, ...], grid: Grid) -> History:
     """The tracks on the grid, one Series per query."""
     out = {}
     for query in queries:
@@ -58,7 +58,7 @@ def as_history(found: list[Track], queries: tuple[Query, ...], grid: Grid) -> Hi
 
 def one_day(
     seed: int, day: int, fault: bool, hours: float = 24.0, nodes: int = 2
-) -> tuple[list[Track], Grid, PastFault | None]:
+) -> tuple[list[GeneratedSeries], Grid, PastFault | None]:
     """One simulated day, with a fault if requested."""
     chance = random.Random(1000 * seed + day)
     gpus = make_fleet(seed, nodes)
@@ -74,7 +74,7 @@ def one_day(
         slow = PastFault(
             job.node, chance.choice(job.gpus), at, at + 7200, chance.uniform(0.70, 0.88)
         )
-    return tracks(gpus, jobs, times, (slow,) if slow else ()), grid, slow
+    return generate_series(gpus, jobs, times, (slow,) if slow else ()), grid, slow
 
 
 def named_by_peers(model: PeerModel, history: History) -> set[Key]:

@@ -49,20 +49,20 @@ FILES = (
 # Tests that run after those of the same name: one tier after the other, slow tests last.
 WIDER = {
     "remediator/core/": (
-        ("core/test_*.py", "test_library.py", "test_metrics.py"),
+        ("core/test_*.py", "test_playbook_library.py", "test_metrics.py"),
         ("actions/test_*.py", "test_executor*.py", "test_journal.py", "test_engine*.py"),
     ),
     "remediator/executor.py": (("test_executor*.py", "actions/test_*.py"), ("test_engine*.py",)),
     "remediator/journal.py": (("test_journal_*.py",), ("test_engine*.py",)),
     "remediator/webhook.py": (
-        ("test_pages.py", "test_admission*.py", "test_webhook*.py", "test_orders.py"),
-        ("test_inquiry.py", "test_payload.py"),
+        ("test_pages.py", "test_admission*.py", "test_webhook*.py", "test_order_endpoints.py"),
+        ("test_query_endpoints.py", "test_payload.py"),
         ("test_console.py", "test_engine*.py"),
     ),
 }
 WIDER |= {
     f"remediator/{name}.py": (("test_webhook*.py",), ("test_console.py",))
-    for name in ("payload", "orders", "inquiry")
+    for name in ("payload", "order_endpoints", "query_endpoints")
 }
 EQUIVALENT = Path(__file__).parent / "mutations" / "equivalent.yml"
 PYTEST = (

@@ -1,3 +1,3 @@
-"""fleetmedic: code that exporter, rules and remediator share; the stack and the command line."""
+"""fleetmedic: the command line, the stack, and the code that exporter, rules and remediator share."""
 
 __version__ = "0.1.0"

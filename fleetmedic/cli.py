@@ -1,6 +1,6 @@
-"""The command line: a table of commands. A command's module is imported when the command runs.
+"""The command line: a table of commands, each imported only when it runs.
 
-Late imports keep `fleetmedic version` fast. They also let a container image hold one process
+Late imports keep `fleetmedic version` fast. They also allow a container image with one process and
 without the libraries of the others.
 """
 
@@ -97,7 +97,10 @@ OWNED = {"exporter": "exporter", "rules": "rules", "remediator": "remediator"}
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module when the command runs. Names the extra if a library is missing."""
+    """A click group that imports a command's module when the command runs.
+
+    If a library is missing, the error names the extra that installs it.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -131,7 +134,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete from the table alone: fast, and complete even if an extra is missing."""
+        """Complete command names from the table only, so that completion is fast and needs no extras."""
         names = [
             CompletionItem(name, help=text)
             for name, (_, _, text) in COMMANDS.items()
@@ -175,9 +178,10 @@ def version() -> None:
 
 
 def main() -> None:
-    """The console script. A UserError is printed to stderr without a traceback; exit code 2.
+    """Run the command line.
 
-    Any other error is printed the same way; exit code 1. FLEETMEDIC_DEBUG=1 shows the traceback.
+    A UserError is printed to stderr without a traceback; the exit code is 2. Any other error is
+    printed the same way; the exit code is 1. FLEETMEDIC_DEBUG=1 shows the traceback.
     """
     try:
         result = cli.main(standalone_mode=False, prog_name="fleetmedic")

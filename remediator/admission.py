@@ -1,8 +1,8 @@
-"""Who may call which route of the HTTP edge. A route without a declared audience cannot be built.
+"""Authorize HTTP requests: each route declares who may call it.
 
-Without a credential, only this machine may read, and only under a name that is known to be this machine's:
-a page in a browser that has its own name resolved to 127.0.0.1 (DNS rebinding) is refused. A password
-lets people read from other machines, and only the token changes anything.
+Without a credential, only clients on this machine may read, and only under a known host name of
+this machine. This rejects DNS rebinding, where a web page resolves its own name to 127.0.0.1. With
+the view password, people can read from other machines. All changes require the token.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FORWARDED = frozenset({"forwarded", "via", "x-forwarded-host", "x-forwarded-prot
 
 
 class Audience(StrEnum):
-    """Who may call a route. The value is the sentence of the documentation."""
+    """The clients that may call a route. The value is the text for the documentation."""
 
     MONITORING = "anyone, under any host name"
     ANYONE = "anyone"
@@ -38,7 +38,7 @@ class Audience(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One route: where, what answers, and who may call it."""
+    """One route: its path and method, the function that handles it, and who may call it."""
 
     path: str
     answer: Answer
@@ -47,7 +47,7 @@ class Endpoint:
 
 
 class GuardedRoute(Route):
-    """The route of an endpoint; `audience` is for those who list the routes."""
+    """A Starlette route with the declared audience of its endpoint."""
 
     def __init__(self, endpoint: Endpoint, answer: Answer) -> None:
         super().__init__(endpoint.path, answer, methods=[endpoint.method])
@@ -56,11 +56,11 @@ class GuardedRoute(Route):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """`token` may do everything, as a bearer token. `viewers` is the password with which people may
-    read from other machines, under any name; None: there is none.
+    """The credentials and names from the settings that decide who has access.
 
-    `hosts` are names of this machine besides localhost and its host name. `proxies` are the networks
-    whose X-Forwarded-For is believed.
+    `token` is the bearer token, which allows everything. `viewers` is the password for reading from other
+    machines under any host name; None disables this. `hosts` are additional names of this machine, besides
+    localhost and its host name. `proxies` are the networks whose X-Forwarded-For header is trusted.
     """
 
     token: str
@@ -70,7 +70,7 @@ class Access:
 
 
 class RefusedError(Exception):
-    """A response that ends a request early: its status, one sentence, and the challenge of a 401."""
+    """The request is refused: status, one sentence, and the WWW-Authenticate header of a 401."""
 
     def __init__(self, status: int, sentence: str, asks: str | None = None) -> None:
         super().__init__(sentence)
@@ -79,7 +79,10 @@ class RefusedError(Exception):
 
 
 class Admission:
-    """`failed` is called for each request with a wrong credential, and for each order without one."""
+    """Checks the credentials and the host name of each request.
+
+    `failed` is called for each request with a wrong credential, and for each change without a credential.
+    """
 
     def __init__(self, access: Access, failed: Callable[[], None]) -> None:
         self._access = access
@@ -87,10 +90,10 @@ class Admission:
         self._hosts = own_names() | {_name(one) for one in access.hosts}
 
     def require(self, request: Request, audience: Audience) -> None:
-        """Let a request pass. Raises RefusedError.
+        """Return if the client may call a route for this audience. Raises RefusedError if not.
 
-        A browser sends a stored password with every request, including those that a foreign page
-        causes. The password therefore only allows reading.
+        A browser sends a stored password with every request, including requests that other sites
+        cause. The password therefore only allows reading.
         """
         if audience is Audience.MONITORING:
             return
@@ -131,12 +134,15 @@ class Admission:
         return name in self._hosts or _address(name) is not None
 
     def _is_local(self, request: Request) -> bool:
-        """Whether the request comes from this machine, by the address of its true sender."""
+        """Return whether the original client is on this machine, behind trusted proxies too."""
         sender = self._sender(request)
         return sender is not None and sender.is_loopback
 
     def _sender(self, request: Request) -> Address | None:
-        """Where a request comes from; None where a proxy that is not ours passed it on."""
+        """Return the address of the original client.
+
+        None if the request was forwarded by a proxy that is not in `proxies`.
+        """
         peer = _address(request.client.host if request.client else "")
         passed = ",".join(request.headers.getlist("x-forwarded-for"))
         if not passed:
@@ -155,7 +161,7 @@ class Admission:
 
 
 def own_names() -> frozenset[str]:
-    """The names of this machine that no stranger can have resolved to it."""
+    """Return the names of this machine that an outside DNS server cannot define."""
     return frozenset({"localhost", _name(socket.gethostname()), _full_name()} - {""})
 
 
@@ -165,7 +171,7 @@ def _full_name() -> str:
 
 
 def _name(host: str) -> str:
-    """The name of a Host header: without its port, brackets and final dot, in small letters."""
+    """Return the host of a Host header in lower case, without port, brackets and final dot."""
     text = host.strip().lower()
     if text.startswith("["):
         return text[1:].partition("]")[0]

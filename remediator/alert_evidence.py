@@ -1,4 +1,4 @@
-"""The status of each alert of an incident, and of all together."""
+"""Determine the status of each alert of an incident, and the combined status of the incident."""
 
 from __future__ import annotations
 
@@ -22,120 +22,134 @@ from remediator.core.model import Alert, Episode, Incident
 from remediator.core.routing import last_repaired_at
 from remediator.sensors import Sensors
 
-# An event that is over and that no rule ever fired for: it never happened.
+# The status of an event alert that is over and never fired in Prometheus: the event did not happen.
 NEVER = replace(OVER)
 
 
 @dataclass(frozen=True, slots=True)
 class AlertEvidence:
-    """One alert of an incident with its status. `counts`: it is a signal against the target now."""
+    """One alert of an incident with its status. `counts`: the alert is a signal against the target now."""
 
     episode: Episode
-    sign: AlertSignal
+    signal: AlertSignal
     counts: bool
 
 
 @dataclass(frozen=True, slots=True)
 class IncidentEvidence:
-    """The alerts of one incident. `repaired_at` is its target's last repair or boot (Unix seconds)."""
+    """The alerts of one incident with their status.
 
-    heard: tuple[AlertEvidence, ...]
+    `repaired_at` is the time of the target's last repair or boot (Unix seconds). `tested_sick`: a
+    test has failed since the incident's last repair.
+    """
+
+    by_alert: tuple[AlertEvidence, ...]
     repaired_at: float
     tested_sick: bool
 
-    def weighed(self, strange: Collection[str] = ()) -> Evidence:
-        """The status of all alerts together. `strange`: keys of alerts that name other hardware; those
-        that are over do not count for this target."""
-        signs = (
-            one.sign
-            for one in self.heard
-            if one.episode.key not in strange or one.sign.evidence.standing is not AlertStatus.OVER
+    def combined(self, other_hardware: Collection[str] = ()) -> Evidence:
+        """Return the combined status of all alerts.
+
+        `other_hardware` are the keys of alerts that name other hardware. Such an alert is ignored when it
+        is over.
+        """
+        signals = (
+            one.signal
+            for one in self.by_alert
+            if one.episode.key not in other_hardware
+            or one.signal.evidence.standing is not AlertStatus.OVER
         )
-        return combine_signals(signs, repaired_at=self.repaired_at, tested_sick=self.tested_sick)
+        return combine_signals(signals, repaired_at=self.repaired_at, tested_sick=self.tested_sick)
 
     @property
     def active(self) -> bool:
-        """Whether one of them is, or may be, firing."""
-        return any(one.sign.evidence.standing is not AlertStatus.OVER for one in self.heard)
+        """Return whether at least one alert is firing or may be firing."""
+        return any(one.signal.evidence.standing is not AlertStatus.OVER for one in self.by_alert)
 
     @property
     def latest_event(self) -> float | None:
-        """When the latest event that still counts happened (Unix seconds); None without one."""
-        times = (one.sign.event_at for one in self.heard if one.counts)
+        """Return the time of the latest event that still counts (Unix seconds), or None."""
+        times = (one.signal.event_at for one in self.by_alert if one.counts)
         return max((at for at in times if at is not None), default=None)
 
-    def names(self, strange: Collection[str] = ()) -> frozenset[str]:
-        """The names of the alerts that count as signals against the target now."""
-        counted = (one.episode for one in self.heard if one.counts)
-        return frozenset(one.alertname for one in counted if one.key not in strange)
+    def signal_names(self, other_hardware: Collection[str] = ()) -> frozenset[str]:
+        """Return the names of the alerts that are signals against the target now."""
+        counted = (one.episode for one in self.by_alert if one.counts)
+        return frozenset(one.alertname for one in counted if one.key not in other_hardware)
 
-    def claims(self, strange: Collection[str] = ()) -> tuple[Episode, ...]:
-        """The alerts that identify the hardware: the active ones, else those that may be active, else
-        those about this target that are over.
+    def identifying_alerts(self, other_hardware: Collection[str] = ()) -> tuple[Episode, ...]:
+        """Return the alerts that identify the hardware.
 
-        An alert that is over does not name other hardware, so a label that was wrong for a minute has no
-        lasting effect.
+        These are the active alerts. If there are none, the alerts that may be active; otherwise the
+        alerts that are over and that name this target's hardware. An alert that is over is ignored
+        if it names other hardware, so a label that was wrong for a minute has no lasting effect.
         """
         active = [
-            one.episode for one in self.heard if one.sign.evidence.standing is AlertStatus.ACTIVE
+            one.episode
+            for one in self.by_alert
+            if one.signal.evidence.standing is AlertStatus.ACTIVE
         ]
         doubtful = [
-            one.episode for one in self.heard if one.sign.evidence.standing is not AlertStatus.OVER
+            one.episode
+            for one in self.by_alert
+            if one.signal.evidence.standing is not AlertStatus.OVER
         ]
-        over = [one.episode for one in self.heard if one.episode.key not in strange]
+        over = [one.episode for one in self.by_alert if one.episode.key not in other_hardware]
         return tuple(active or doubtful or over)
 
 
 async def gather_evidence(
     incident: Incident,
-    book: JournalState,
+    journal_state: JournalState,
     alerts: AlertStates,
     sensors: Sensors,
     concerns: Callable[[Alert], bool],
     *,
-    ask: bool,
+    confirm: bool,
 ) -> IncidentEvidence:
-    """The status of an incident's alerts. `ask`: Prometheus must confirm them too.
+    """Query the status of an incident's alerts.
 
-    `concerns`: whether an alert supports what the incident's playbook does; other alerts are ignored.
+    `confirm`: Prometheus must confirm each alert too. `concerns` returns whether an alert supports the
+    action of the incident's playbook; other alerts are ignored.
     """
-    repaired = max(incident.repaired_at or 0.0, last_repaired_at(incident.target, book))
-    ask = ask or repaired > 0
-    records = [(one, book.episodes.get(one.key)) for one in incident.alerts]
-    if ask and any(one.alertname in EVENTS for one, _ in records):
+    repaired = max(incident.repaired_at or 0.0, last_repaired_at(incident.target, journal_state))
+    confirm = confirm or repaired > 0
+    records = [(one, journal_state.episodes.get(one.key)) for one in incident.alerts]
+    if confirm and any(one.alertname in EVENTS for one, _ in records):
         repaired = max(repaired, await sensors.boot_time(incident.target) or 0.0)
-    heard: list[AlertEvidence] = []
+    by_alert: list[AlertEvidence] = []
     for episode, record in records:
         if record is None or not concerns(record.alert):
             continue
         evidence = alerts.evidence(record.alert, record.received)
         event = episode.alertname in EVENTS
-        if ask and _to_confirm(evidence, event):
-            # What Alertmanager lists as active must fire now; what is over must have fired since its start.
+        if confirm and _to_confirm(evidence, event):
+            # An active alert must be firing in Prometheus now; an alert that is over must have fired since its start.
             past = event and evidence.standing is AlertStatus.OVER
             fires = await sensors.fires(record.alert, event=past)
             evidence = _confirmed(record.alert, evidence, fires)
         event_at = None
         if event:
-            known = await event_time(record.alert, incident.target, sensors) if ask else None
+            known = await event_time(record.alert, incident.target, sensors) if confirm else None
             event_at = known or episode.starts_at
         confirmed = alerts.confirmed(record.alert) and evidence is not NEVER
-        sign = AlertSignal(evidence, event_at, confirmed)
-        heard.append(AlertEvidence(episode, sign, _counts(sign, repaired)))
-    return IncidentEvidence(tuple(heard), repaired, tested_sick(incident))
+        signal = AlertSignal(evidence, event_at, confirmed)
+        by_alert.append(AlertEvidence(episode, signal, _counts(signal, repaired)))
+    return IncidentEvidence(tuple(by_alert), repaired, tested_sick(incident))
 
 
 async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | None:
-    """When the event that an event alert reports happened (Unix seconds); None if unknown.
+    """Return when the event of an event alert (an XID or ECC error) happened (Unix seconds); None if unknown.
 
-    By the sensors, not by the alert's own start, which its sender chooses.
+    The time comes from metrics in Prometheus. The alert's start time is not trusted, because its sender can
+    choose it.
     """
     known = None
     if target.gpu is not None and alert.name.startswith("GpuXid"):
-        # Only its own code: an application's XID after the repair does not date a hardware XID before it.
+        # Only the alert's own code: a later application XID is not the time of an earlier hardware XID.
         known = await sensors.last_xid(target, alert.labels.get("xid", ""))
     elif target.gpu is not None and alert.name == "GpuEccUncorrectable":
-        # A rise while the exporter was away is not seen; the alert that it caused is.
+        # If the exporter was down, Prometheus missed the increase, but not the alert that it caused.
         rose, began = await sensors.last_uncorrectable(target), await sensors.active_since(alert)
         return max((at for at in (rose, began) if at is not None), default=None)
     if known is None and alert.name in EVENTS:
@@ -144,7 +158,10 @@ async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | 
 
 
 def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence:
-    """The status of an alert, given whether it fires in the Prometheus that evaluates its rule."""
+    """Return the status of an alert, given whether it fires in the Prometheus that evaluates its rule.
+
+    `fires` is None if Prometheus did not answer.
+    """
     if fires:
         return evidence
     if fires is None:
@@ -163,9 +180,11 @@ def _to_confirm(evidence: Evidence, event: bool) -> bool:
     )
 
 
-def _counts(sign: AlertSignal, repaired_at: float) -> bool:
-    """Whether an alert is a signal now: active, or a confirmed event since the last repair."""
-    if sign.event_at is None:
-        return sign.evidence.standing is AlertStatus.ACTIVE
-    over = sign.evidence.standing is AlertStatus.OVER and sign.confirmed
-    return sign.event_at > repaired_at and (over or sign.evidence.standing is AlertStatus.ACTIVE)
+def _counts(signal: AlertSignal, repaired_at: float) -> bool:
+    """Return whether an alert is a signal now: active, or a confirmed event after the last repair."""
+    if signal.event_at is None:
+        return signal.evidence.standing is AlertStatus.ACTIVE
+    over = signal.evidence.standing is AlertStatus.OVER and signal.confirmed
+    return signal.event_at > repaired_at and (
+        over or signal.evidence.standing is AlertStatus.ACTIVE
+    )

@@ -1,9 +1,9 @@
-"""The status of alerts, from Alertmanager's response, its completeness, and our maintenance windows.
+"""Determine the status of alerts from Alertmanager's last response and the maintenance windows.
 
-An alert in the response is active. A missing alert is over only if the response is complete: it contains the
-Watchdog, and Alertmanager and the Watchdog have been up long enough for all alerts to be sent again. If
-Prometheus is down, Alertmanager expires its alerts and reports them as resolved. Without a response, the status
-is unknown.
+An alert in the response is active. A missing alert is over only if the response is complete. A
+complete response contains the Watchdog, and Alertmanager and the Watchdog have been up long enough
+for Prometheus to send all alerts again. This matters because Alertmanager expires alerts and
+reports them as resolved while Prometheus is down. Without a response, the status is unknown.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ _ABOUT = (ALERTNAME, CLUSTER, NODE, GPU, UUID, JOB_ID, SERVICE)
 
 
 class AlertmanagerApi(Protocol):
-    """The queries to one Alertmanager, or to the peers of a cluster. They raise HttpError."""
+    """The queries to one Alertmanager, or to the peers of an Alertmanager cluster. They raise HttpError."""
 
-    async def answer(self) -> AlertmanagerResponse: ...
+    async def query_alerts(self) -> AlertmanagerResponse: ...
 
-    async def silences(self) -> dict[str, Silence]: ...
+    async def query_silences(self) -> dict[str, Silence]: ...
 
 
 @dataclass(slots=True)
 class _QueryResult:
-    """The last query: its response or error, and its time (monotonic seconds)."""
+    """The result of the last query: its response or error, and its start time (monotonic seconds)."""
 
-    answer: AlertmanagerResponse | None = None
+    response: AlertmanagerResponse | None = None
     error: str = "Alertmanager has not been queried yet."
     at: float = -1e9
     took: float = 0.0
@@ -60,10 +60,11 @@ class _QueryResult:
 
 
 class AlertStates:
-    """`client` is None if the settings configure no Alertmanager.
+    """Queries Alertmanager, and returns the status of single alerts from the last response.
 
-    `settle` seconds after the start of Alertmanager and of the Watchdog, a missing alert counts as over.
-    `is_watchdog` recognises the Watchdog. `now` returns Unix seconds.
+    `client` is None if no Alertmanager is configured. A missing alert counts as over only when
+    Alertmanager and the Watchdog have been up for `settle` seconds. `is_watchdog` returns whether
+    an alert is the Watchdog. `now` returns Unix seconds.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class AlertStates:
         self._asking = asyncio.Lock()
 
     async def refresh(self, max_age: float) -> None:
-        """Query Alertmanager, unless it was queried within `max_age` seconds. Never raises."""
+        """Query Alertmanager, unless the last query was less than `max_age` seconds ago. Never raises."""
         if self._client is None:
             return
         async with self._asking:
@@ -97,44 +98,44 @@ class AlertStates:
                 return
             asked = _QueryResult(at=began, silences=self._asked.silences)
             try:
-                asked.answer = await self._client.answer()
-                if any(one.silenced_by for one in asked.answer.listed.values()):
-                    asked.silences = await self._client.silences()
+                asked.response = await self._client.query_alerts()
+                if any(one.silenced_by for one in asked.response.listed.values()):
+                    asked.silences = await self._client.query_silences()
             except HttpError as error:
-                asked.answer, asked.error = None, str(error)
-            if asked.answer is None and self._asked.answer is not None:
+                asked.response, asked.error = None, str(error)
+            if asked.response is None and self._asked.response is not None:
                 log.warning("alertmanager_unreachable", error=asked.error)
-            if asked.answer is not None:
-                self._remember(asked.answer)
+            if asked.response is not None:
+                self._remember(asked.response)
             asked.took = time.monotonic() - began
             self._asked = asked
             self._rounds += 1
 
     @property
     def answered(self) -> bool:
-        """Whether there is a current response, or none is needed."""
+        """Return whether the last response is current. Always true if no Alertmanager is configured."""
         fresh = time.monotonic() - self._asked.at <= STALE
-        return self._client is None or (self._asked.answer is not None and fresh)
+        return self._client is None or (self._asked.response is not None and fresh)
 
     @property
     def version(self) -> int:
-        """A number that changes with each response."""
+        """Return the number of queries so far; it changes with each query."""
         return self._rounds
 
     @property
     def complete(self) -> bool:
-        """Whether an alert that is missing in the response is over."""
+        """Return whether the last response is complete, so that a missing alert is over."""
         return self._client is None or (self.answered and not self._incomplete())
 
     def evidence(self, alert: Alert, received: float) -> Evidence:
-        """The status of an alert that was received at `received` (Unix seconds)."""
+        """Return the status of an alert that the remediator received at `received` (Unix seconds)."""
         if muted := self._muted(alert):
             return muted
         if self._client is None:
             return ACTIVE if alert.firing else OVER
-        if not self.answered or self._asked.answer is None:
+        if not self.answered or self._asked.response is None:
             return unknown(self._asked.error)
-        listed = self._asked.answer.listed.get(alert.fingerprint)
+        listed = self._asked.response.listed.get(alert.fingerprint)
         if listed is not None and _same(listed.alert, alert):
             return ACTIVE if listed.active else self._withheld(listed)
         # An alert reported as resolved may only have expired, because its Prometheus is down.
@@ -148,25 +149,25 @@ class AlertStates:
         return OVER
 
     def active(self) -> Iterator[Alert]:
-        """The alerts of the response that Alertmanager sends to the remediator."""
+        """Yield the alerts of the response that Alertmanager sends to the remediator."""
         for listed, evidence in self._all():
             if evidence is ACTIVE:
                 yield listed.alert
 
     def withheld(self) -> Iterator[tuple[Alert, Evidence]]:
-        """The firing alerts of the response that are silenced, inhibited or muted."""
+        """Yield the firing alerts of the response that are silenced, inhibited or muted."""
         for listed, evidence in self._all():
             if evidence is not ACTIVE:
                 yield listed.alert, evidence
 
     def confirmed(self, alert: Alert) -> bool:
-        """Whether a response to this process ever contained the alert, so that it was active before."""
+        """Return whether any response since the start of this process contained the alert."""
         return self._client is None or _identity(alert) in self._seen
 
     def _all(self) -> Iterator[tuple[ListedAlert, Evidence]]:
-        if not self.answered or self._asked.answer is None:
+        if not self.answered or self._asked.response is None:
             return
-        for listed in self._asked.answer.listed.values():
+        for listed in self._asked.response.listed.values():
             muted = self._muted(listed.alert)
             yield listed, muted or (ACTIVE if listed.active else self._withheld(listed))
 
@@ -181,22 +182,23 @@ class AlertStates:
             self._starts.setdefault(started, self._now())
 
     def _watchdogs(self, answer: AlertmanagerResponse) -> list[ListedAlert]:
-        """The Watchdogs of the response, one per Prometheus."""
+        """Return the Watchdog alerts of the response, one for each Prometheus."""
         return [one for one in answer.listed.values() if self._is_watchdog(one.alert)]
 
     def _incomplete(self) -> str:
-        """Why a missing alert does not count as over; empty if it does."""
-        if (unsent := self._unsent()) or self._asked.answer is None:
+        """Return the reason why a missing alert does not count as over; empty if it does."""
+        if (unsent := self._unsent()) or self._asked.response is None:
             return unsent
-        return self._settling(self._asked.answer.started, "Alertmanager started")
+        return self._settling(self._asked.response.started, "Alertmanager started")
 
     def _unsent(self) -> str:
-        """Why Prometheus may not have sent all firing alerts; empty if its Watchdog fires long enough.
+        """Return the reason why Prometheus may not have sent all firing alerts; empty if it has.
 
-        Prometheus may replay its WAL for longer than its alerts last in Alertmanager. They expire there,
-        and the Watchdog returns first, because it has no `for` duration.
+        While Prometheus replays its WAL, its alerts can expire in Alertmanager. Afterwards the
+        Watchdog returns first, because it has no `for` duration. All alerts count as sent only
+        after the Watchdog has fired for `settle` seconds.
         """
-        answer = self._asked.answer
+        answer = self._asked.response
         if answer is None:
             return self._asked.error
         watchdogs = self._watchdogs(answer)
@@ -214,7 +216,7 @@ class AlertStates:
         )
 
     def _settling(self, started: float, what: str) -> str:
-        """A text if `what` started (Unix seconds) less than `settle` seconds ago; else empty."""
+        """Return a text if `what` started (Unix seconds) less than `settle` seconds ago; otherwise empty."""
         now = self._now()
         started = min(started, self._starts.get(started, now))
         if now - started >= self._settle:
@@ -235,7 +237,7 @@ class AlertStates:
         if listed.muted_by:
             return _muted_by(", ".join(listed.muted_by)[:MOST_COMMENT], self._now())
         by = listed.inhibited_by[0]
-        source = self._asked.answer.listed.get(by) if self._asked.answer else None
+        source = self._asked.response.listed.get(by) if self._asked.response else None
         name = source.alert.name if source else "another alert"
         text = f"{listed.alert.name} is inhibited by {name}."
         return Evidence(AlertStatus.WITHHELD, Reason.INHIBITED, text, f"inhibited/{by}")
@@ -271,6 +273,6 @@ def _same(one: Alert, other: Alert) -> bool:
 
 
 def _plain(text: str) -> str:
-    """A text from Alertmanager's user on one line, cut to MOST_COMMENT characters."""
+    """Return a user's text from Alertmanager on one line, at most MOST_COMMENT characters long."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     return line[:MOST_COMMENT].strip() or "(empty)"

@@ -1,4 +1,4 @@
-"""The client of Alertmanager's API: alerts of our receivers with their state, start time, silences."""
+"""Query Alertmanager's HTTP API: the remediator's alerts, their state and start time, and silences."""
 
 from __future__ import annotations
 
@@ -53,10 +53,11 @@ class _SilenceDoc(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class ListedAlert:
-    """A firing alert, and what withholds it: ids of silences, fingerprints of the alerts that inhibit it,
-    names of time intervals (Alertmanager 0.28 and later).
+    """A firing alert in Alertmanager, and what keeps Alertmanager from sending it.
 
-    `updated` is when Prometheus last sent it (Unix seconds, Alertmanager's clock).
+    `silenced_by` has the ids of silences, `inhibited_by` the fingerprints of alerts, and `muted_by`
+    the names of time intervals (Alertmanager 0.28 and later). `updated` is when Prometheus last
+    sent the alert (Unix seconds by Alertmanager's clock).
     """
 
     alert: Alert
@@ -67,13 +68,13 @@ class ListedAlert:
 
     @property
     def active(self) -> bool:
-        """Whether Alertmanager would send the alert to the remediator."""
+        """Return whether Alertmanager would send the alert to the remediator."""
         return not (self.silenced_by or self.inhibited_by or self.muted_by)
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A silence: its author, comment and end (Unix seconds)."""
+    """An active silence: its author, comment and end (Unix seconds)."""
 
     by: str
     comment: str
@@ -82,14 +83,17 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class AlertmanagerResponse:
-    """The alerts by fingerprint, and the start time of that Alertmanager (Unix seconds, its clock)."""
+    """The listed alerts by fingerprint, and Alertmanager's start time (Unix seconds by its clock)."""
 
     listed: dict[str, ListedAlert]
     started: float
 
 
 class AlertmanagerClient(Client):
-    """Alertmanager's HTTP API v2. `receivers` are the names of the receivers that send to the remediator."""
+    """A client of Alertmanager's HTTP API v2.
+
+    `receivers` are the names of Alertmanager's receivers that send to the remediator.
+    """
 
     def __init__(self, url: str, receivers: tuple[str, ...], *, timeout: float = 2.0) -> None:
         super().__init__(url, timeout=timeout)
@@ -98,11 +102,11 @@ class AlertmanagerClient(Client):
             {"active": "true", "silenced": "true", "inhibited": "true", "receiver": f"({names})"}
         )
 
-    async def answer(self) -> AlertmanagerResponse:
-        """All alerts that a route sends to our receivers, including silenced and inhibited alerts.
+    async def query_alerts(self) -> AlertmanagerResponse:
+        """Query all alerts that are routed to our receivers, including silenced and inhibited alerts.
 
-        One invalid alert fails the whole response, because an omitted alert would count as over. Raises
-        HttpError. The groups are queried, because time intervals mute the group of a route.
+        One invalid alert fails the whole response, because a skipped alert would count as over. The query is
+        for alert groups, because a time interval mutes the group of a route. Raises HttpError.
         """
         groups = await self._get(
             f"alerts/groups?{self._query}", list[_AlertGroupDoc], "alerts/groups"
@@ -118,8 +122,8 @@ class AlertmanagerClient(Client):
         server = await self._get("status", _ServerStatusDoc, "status")
         return AlertmanagerResponse(listed, parse_moment(server.uptime, self.shown))
 
-    async def silences(self) -> dict[str, Silence]:
-        """The active silences, by id. Raises HttpError."""
+    async def query_silences(self) -> dict[str, Silence]:
+        """Query the active silences; returns them by id. Raises HttpError."""
         found = await self._get("silences", list[_SilenceDoc], "silences")
         return {
             one.id: Silence(one.created_by, one.comment, parse_moment(one.ends_at, self.shown))
@@ -148,16 +152,19 @@ class AlertmanagerClient(Client):
 
 
 class AlertmanagerPeers:
-    """The Alertmanagers of one cluster: the first that answers is used until it fails."""
+    """The peers of an Alertmanager cluster. Queries go to one peer until it fails, then to the next."""
 
     def __init__(self, clients: Sequence[AlertmanagerClient]) -> None:
         self._clients = list(clients)
 
-    async def answer(self) -> AlertmanagerResponse:
-        """The response of the first peer that answers. If none does, raises the HttpError of the last."""
+    async def query_alerts(self) -> AlertmanagerResponse:
+        """Query the peers in turn and return the first response.
+
+        Raises the last peer's HttpError if no peer responds.
+        """
         for number in range(len(self._clients)):
             try:
-                found = await self._clients[0].answer()
+                found = await self._clients[0].query_alerts()
             except HttpError:
                 self._clients.append(self._clients.pop(0))
                 if number == len(self._clients) - 1:
@@ -166,6 +173,6 @@ class AlertmanagerPeers:
                 return found
         raise HttpError("No Alertmanager is configured.")
 
-    async def silences(self) -> dict[str, Silence]:
-        """The active silences, by id, of the peer that answered last. Raises HttpError."""
-        return await self._clients[0].silences()
+    async def query_silences(self) -> dict[str, Silence]:
+        """Query the active silences from the peer that responded last; returns them by id. Raises HttpError."""
+        return await self._clients[0].query_silences()

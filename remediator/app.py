@@ -1,4 +1,4 @@
-"""The composition root: builds the remediator from the settings, serves it, and shuts it down."""
+"""Build the remediator from its settings, serve it, and shut it down."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ END_WITHIN = 2
 
 @dataclass(frozen=True, slots=True)
 class RunningRemediator:
-    """A running remediator."""
+    """The parts of a running remediator that the HTTP server uses."""
 
     engine: Engine
     reconciler: Reconciler
-    book: JournalState
+    journal_state: JournalState
     metrics: RemediatorMetrics
     delivery: Delivery
-    pictures: DashboardRoutes
+    dashboards: DashboardRoutes
     discovery: Discovery | None
     journal: Journal
 
     async def unready(self) -> str | None:
-        """Why alerts cannot be made durable now; None if they can."""
+        """Return the reason why the journal cannot store alerts now; None if it can."""
         try:
             await self.journal.check()
         except JournalDown as error:
@@ -76,14 +76,17 @@ class RunningRemediator:
 
 
 class _UvicornServer(uvicorn.Server):
-    """Does not handle signals: uvicorn would raise them again, and the journal would not be closed."""
+    """A uvicorn server without signal handlers.
+
+    uvicorn's handlers would raise the signal again after shutdown, and the journal would not be closed.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     def end(self) -> None:
-        """Finish current requests, then stop."""
+        """Finish the current requests, then stop."""
         self.should_exit = True
 
 
@@ -95,19 +98,19 @@ async def running(
     cluster: Cluster,
     take_over: str = "",
 ) -> AsyncIterator[RunningRemediator]:
-    """Everything except the HTTP server: the journal replayed, lanes and reconciler running.
+    """Run the remediator without its HTTP server: replay the journal, start the engine and background tasks.
 
-    `take_over` is the reason with which the cluster's lock is taken from another installation.
+    `take_over` is the reason to take the cluster's lock from another installation; empty: do not take it.
     """
-    book = JournalState()
+    journal_state = JournalState()
     clock = WallClock()
-    metrics = RemediatorMetrics(book, clock.now)
+    metrics = RemediatorMetrics(journal_state, clock.now)
     messages: list[Callable[[], None]] = []
 
     def durable(event: Event) -> None:
-        book.apply(event)
-        metrics.saw(event, book.incidents.get(event.incident or ""))
-        _say(event)
+        journal_state.apply(event)
+        metrics.count_event(event, journal_state.incidents.get(event.incident or ""))
+        _log_event(event)
         if event.kind is Kind.NOTIFIED:
             for wake in messages:
                 wake()
@@ -117,12 +120,12 @@ async def running(
         stack.callback(journal.close)
         # Read only after the lock is held, because another process may have written until then.
         for event in await asyncio.to_thread(lambda: list(replay(data_dir))):
-            book.apply(event)
-        prometheus = alertmanager = looker = None
+            journal_state.apply(event)
+        prometheus = alertmanager = dashboard_client = None
         if settings.prometheus_url:
             prometheus = await stack.enter_async_context(PrometheusClient(settings.prometheus_url))
             # Dashboards use their own connections.
-            looker = await stack.enter_async_context(
+            dashboard_client = await stack.enter_async_context(
                 PrometheusClient(
                     settings.prometheus_url, timeout=proxy.TIMEOUT, max_body=proxy.MAX_BODY
                 )
@@ -139,10 +142,10 @@ async def running(
         sender = await stack.enter_async_context(Notifier())
         given = notifications(settings)
         delivery = open_channels(given, sender)
-        metrics.expect(
+        metrics.initialize(
             actions().names(), delivery.channels, (playbook.name for playbook in playbooks)
         )
-        clock.resumes_from(book.last_at)
+        clock.check_last_event(journal_state.last_at)
         rules = Policy(
             playbooks,
             settings.limits,
@@ -167,9 +170,9 @@ async def running(
                 cluster,
                 sensors,
                 alerts,
-                book,
+                journal_state,
                 clock,
-                ReportedHardware(book, rules.route),
+                ReportedHardware(journal_state, rules.route),
                 lock.refusal if lock else lambda: None,
             ),
             ceiling=settings.level,
@@ -177,24 +180,28 @@ async def running(
             factor=settings.factor,
         )
         executor = Executor(actions(), disruptive_at_once=settings.disruptive_at_once)
-        world = EngineContext(cluster, senses, executor, clock.now, metrics.lane_failed)
-        engine = Engine(rules, book, journal, world)
-        pictures = DashboardRoutes(proxy.PrometheusProxy(looker, settings.scrape_interval))
+        engine_context = EngineContext(
+            cluster, senses, executor, clock.now, metrics.count_internal_error
+        )
+        engine = Engine(rules, journal_state, journal, engine_context)
+        dashboards = DashboardRoutes(
+            proxy.PrometheusProxy(dashboard_client, settings.scrape_interval)
+        )
         reconciler = Reconciler(
-            ReconcilerSources(alerts, cluster, book, clock.now),
+            ReconcilerSources(alerts, cluster, journal_state, clock.now),
             engine,
             journal,
             metrics,
             settings.reconcile_every,
         )
         outbox = Outbox(
-            book, journal, sender, settings.webhooks, clock.now, site=settings.external_url
+            journal_state, journal, sender, settings.webhooks, clock.now, site=settings.external_url
         )
         messages.append(outbox.wake)
-        metrics.pending(outbox.pending)
+        metrics.export_pending_notifications(outbox.pending)
         if alertmanager is not None:
-            metrics.alertmanager(lambda: alerts.complete)
-        # The incidents of an earlier process are decided with the current status of their alerts.
+            metrics.export_alertmanager_completeness(lambda: alerts.complete)
+        # Open incidents of an earlier process need the current status of their alerts.
         await alerts.refresh(0.0)
         engine.start()
         tasks = [
@@ -203,7 +210,7 @@ async def running(
         ]
         if lock is not None:
             held = lock
-            metrics.lock(lambda: held.refusal() is None)
+            metrics.export_lock(lambda: held.refusal() is None)
             tasks.append(asyncio.create_task(held.run(), name="lock"))
         discovery = None
         if settings.hosts:
@@ -212,7 +219,7 @@ async def running(
             tasks.append(asyncio.create_task(discovery.run(), name="discovery"))
         try:
             yield RunningRemediator(
-                engine, reconciler, book, metrics, delivery, pictures, discovery, journal
+                engine, reconciler, journal_state, metrics, delivery, dashboards, discovery, journal
             )
         finally:
             for task in tasks:
@@ -222,14 +229,14 @@ async def running(
 
 
 def notifications(settings: RemediatorSettings) -> Notifications:
-    """The channels of notifications.yml; none if it is not configured. Raises UserError."""
+    """Read notifications.yml; returns no channels if the file is not configured. Raises UserError."""
     return read_notifications(settings.notifications) if settings.notifications else Notifications()
 
 
 async def _lock(
     settings: RemediatorSettings, data_dir: Path, cluster: Cluster, take_over: str
 ) -> ClusterLock | None:
-    """The cluster's lock, claimed once. None at level observe, which needs no lock and blocks nobody's."""
+    """Acquire the cluster's lock once. Returns None at level observe, which needs no lock."""
     if settings.level is Level.OBSERVE:
         return None
     lock = ClusterLock(cluster, read_identity(data_dir), socket.gethostname(), take_over)
@@ -240,7 +247,7 @@ async def _lock(
 async def serve(
     settings: RemediatorSettings, data_dir: Path, host: str, port: int, take_over: str = ""
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises UserError for invalid settings and files."""
+    """Serve until SIGTERM or SIGINT. Raises UserError for invalid settings or files."""
     token, warning = read_token(settings.token_file)
     if warning:
         log.warning("token_file_open", text=warning)
@@ -252,23 +259,23 @@ async def serve(
     # Bind the port first, so that a second remediator fails before it acts.
     with _listen(host, port) as listener:
         async with running(settings, data_dir, playbooks, cluster, take_over) as parts:
-            desk = ServerContext(
+            server_context = ServerContext(
                 parts.engine,
                 parts.reconciler,
-                parts.book,
+                parts.journal_state,
                 parts.metrics,
                 parts.delivery,
                 Access(token, viewers, settings.allowed_hosts, settings.trusted_proxies),
                 data_dir,
                 parts.unready,
-                parts.pictures,
+                parts.dashboards,
                 parts.discovery,
                 settings.alertmanager_receivers,
                 cluster,
                 runbook_urls(settings),
             )
             config = uvicorn.Config(
-                make_app(desk),
+                make_app(server_context),
                 log_config=None,
                 access_log=False,
                 lifespan="off",
@@ -286,7 +293,7 @@ async def serve(
 
 
 def runbook_urls(settings: RemediatorSettings) -> dict[str, str]:
-    """The URLs of this site, without credentials, by those that the runbooks are written with."""
+    """Map the localhost URLs in the runbooks to the URLs of this installation, without credentials."""
     written = {
         "http://localhost:9090": settings.prometheus_url,
         "http://localhost:9093": next(iter(settings.alertmanager_urls), None),
@@ -305,8 +312,8 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _say(event: Event) -> None:
-    """Log one line for each durable event."""
+def _log_event(event: Event) -> None:
+    """Log one line for each event that is stored in the journal."""
     log.info(
         str(event.kind),
         seq=event.seq,

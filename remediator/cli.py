@@ -1,4 +1,4 @@
-"""`fleetmedic remediator`: serve, check, plan, targets, journal."""
+"""Define the commands of `fleetmedic remediator`: serve, check, plan, targets, journal."""
 
 from __future__ import annotations
 

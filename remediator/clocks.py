@@ -1,4 +1,7 @@
-"""Detects jumps of the wall clock, after which times in the journal and of alerts cannot be compared."""
+"""Detect jumps of the wall clock.
+
+After a jump, times in the journal cannot be compared with the times of alerts.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ SLEW = 0.001
 
 
 class WallClock:
-    """The wall clock, compared with the monotonic clock. `wall` and `steady` are the two sources."""
+    """The wall clock, checked against the monotonic clock. `wall` and `steady` return their times in seconds."""
 
     def __init__(
         self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
@@ -30,7 +33,7 @@ class WallClock:
         self._jumped = 0.0
 
     def now(self) -> float:
-        """The wall clock's time (Unix seconds); each call compares it with the monotonic clock."""
+        """Return the wall clock's time (Unix seconds). Each call checks it against the monotonic clock."""
         steady = self._steady()
         wall = self._wall()
         moved = wall - steady - self._offset
@@ -44,19 +47,19 @@ class WallClock:
         self._looked = steady
         return wall
 
-    def resumes_from(self, last: float) -> None:
-        """Compare with the time of the journal's last event (Unix seconds), which cannot lie in the future."""
+    def check_last_event(self, last: float) -> None:
+        """Check for a jump back since the time of the journal's last event (Unix seconds)."""
         if last - self.now() >= JUMP:
             self._jump(self.now() - last, self._steady())
 
-    def left(self) -> float:
-        """Seconds until the wall clock is trusted; 0 if it is."""
+    def seconds_left(self) -> float:
+        """Return the seconds until the wall clock is trusted again; 0 if it is trusted."""
         self.now()
         return max(0.0, self._trusted_from - self._steady())
 
-    def doubt(self) -> str:
-        """Why the wall clock is not trusted now; empty if it is."""
-        if self.left() <= 0:
+    def distrust(self) -> str:
+        """Return the reason why the wall clock is not trusted now; empty if it is."""
+        if self.seconds_left() <= 0:
             return ""
         return (
             f"The wall clock jumped by {self._jumped:+.0f} s. No disruptive step starts until the clock "

@@ -1,4 +1,4 @@
-"""Connections of the HTTP edge that end when a client stops in the middle of a request."""
+"""Close HTTP connections of clients that stop in the middle of a request."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class _Missing(Enum):
-    """What the client still has to send before the server can continue."""
+    """The part of a request that the client has not sent yet."""
 
     NOTHING = auto()
     HEAD = auto()
     BODY = auto()
-    UNREAD_BODY = auto()  # of a request that is answered
+    UNREAD_BODY = auto()  # the rest of a request that already has its response
 
 
 class TimedConnection(H11Protocol):
-    """uvicorn's connection, with a limit on the time in which a head, and then a body, must arrive.
+    """uvicorn's connection, with time limits for receiving the header and the body of a request.
 
-    uvicorn limits only the time between two requests. The limit counts from the first byte that is
-    waited for: a client that sends one byte a second does not extend it.
+    uvicorn itself only limits the idle time between two requests. Each limit starts with the first
+    missing byte, so a client that sends one byte a second does not extend it.
     """
 
     # A body has a second more than its reader waits (`payload.BODY_TIMEOUT`), who then answers 408.

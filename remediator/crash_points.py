@@ -1,5 +1,8 @@
-"""Crash points for tests: with CRASH_AT=n in the environment, the process is killed after the n-th journal
-write or cluster effect. Tests use this to show that the remediator recovers from a crash at each point."""
+"""Kill the process at a chosen point, for crash tests.
+
+With CRASH_AT=n in the environment, the process exits at the n-th journal write or cluster
+operation. Tests use this to show that the remediator recovers from a crash at each point.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ _passed = 0
 
 
 def crash_point() -> None:
-    """Call this right after each journal write and each cluster effect."""
+    """Count one crash point, and exit if it is the one in CRASH_AT.
+
+    Call this right after each journal write and each cluster operation.
+    """
     global _passed
     crash_at = os.environ.get("CRASH_AT")
     if crash_at is None:
@@ -24,6 +30,6 @@ def crash_point() -> None:
 
 
 async def effect(call: Awaitable[None]) -> None:
-    """Await one call that changes the cluster, then pass its crash point."""
+    """Await one call that changes the cluster, then count a crash point."""
     await call
     crash_point()

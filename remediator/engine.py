@@ -1,6 +1,6 @@
-"""The engine: one lane per target around a pure core. Gather facts, decide, record, carry out, repeat.
+"""The engine: runs one task per target, which gathers facts, decides, records the decision and acts.
 
-No action starts before it is durable in the journal, and only durable events change the book.
+No action starts before its event is durable in the journal. Only durable events change the state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from remediator.core.guards import Verdict
 from remediator.core.instruments import EVENTS, instrument
 from remediator.core.journal_state import JournalState
 from remediator.core.lifecycle import IllegalTransition
-from remediator.core.model import Alert, Incident, IncidentState, Playbook, Step, StepRun, op_id
+from remediator.core.model import Alert, Incident, IncidentState, Playbook, Step, StepRun
 from remediator.core.reasons import Reason
 from remediator.core.routing import Route, absorbable, holder, last_repaired_at
 from remediator.core.settle import (
@@ -40,8 +40,7 @@ from remediator.engine_context import EngineContext, EventAppender
 from remediator.executor import outcome_events
 from remediator.incident_orders import IncidentOrders
 from remediator.journal import JournalDown
-from remediator.messages import incident_body
-from remediator.notices import group_notice, lane_failed
+from remediator.notices import group_notice, lane_failed, orphaned
 from remediator.policy import Policy, unconfigured
 from remediator.storms import Storms
 
@@ -49,7 +48,7 @@ log = structlog.get_logger("remediator")
 ASK_AGAIN = 2.0
 MOST_FAILURES = 3
 SLOWEST_LANE = 60.0
-KIN = 64
+DECISION_LOCKS = 64
 # The states that use budget: gathering facts and announcing a step must not interleave between incidents.
 SPENDING = frozenset(
     {IncidentState.NEW, IncidentState.TRIAGED, IncidentState.HELD, IncidentState.REPAIRING}
@@ -58,7 +57,7 @@ SPENDING = frozenset(
 
 @dataclass(slots=True)
 class _TargetLane:
-    """The work on one target: alerts to process, and the event that wakes it."""
+    """The task of one target: its queue of alerts, and the event that wakes it."""
 
     inbox: deque[Alert] = field(default_factory=deque)
     failures: int = 0
@@ -67,61 +66,64 @@ class _TargetLane:
 
 
 class Engine:
-    """Runs all incidents, one lane per target."""
+    """Runs all incidents. Each target has its own task, so that targets are handled concurrently."""
 
     def __init__(
-        self, rules: Policy, book: JournalState, journal: EventAppender, world: EngineContext
+        self, policy: Policy, state: JournalState, journal: EventAppender, context: EngineContext
     ) -> None:
-        self._rules = rules
-        self._book = book
+        self._policy = policy
+        self._state = state
         self._journal = journal
-        self._world = world
+        self._context = context
         self._lanes: dict[Target, _TargetLane] = {}
         self._budget = asyncio.Lock()
-        self._kin = tuple(asyncio.Lock() for _ in range(KIN))
+        self._decision_locks = tuple(asyncio.Lock() for _ in range(DECISION_LOCKS))
         self._announced: set[str] = set()
         self._withheld: set[tuple[str, Reason]] = set()
-        self.storms = Storms(rules.limits, book, journal, world)
-        self.exits = IncidentOrders(
-            rules.playbook, book, journal, world, self._kick, self._alone, rules.limits.pin
+        self.storms = Storms(policy.limits, state, journal, context)
+        self.incident_orders = IncidentOrders(
+            policy.playbook,
+            state,
+            journal,
+            context,
+            self._wake_target,
+            self._decision_lock,
+            policy.limits.pin,
         )
 
     def start(self) -> None:
         """Continue the work of an earlier process: undecided alerts and open incidents."""
-        for alert in self._book.undecided():
-            self._sort_in(alert, self._rules.route(alert))
-        for incident in self._book.open_incidents():
-            self._kick(incident.target)
+        for alert in self._state.undecided():
+            self._dispatch(alert, self._policy.route(alert))
+        for incident in self._state.open_incidents():
+            self._wake_target(incident.target)
 
     async def close(self) -> None:
-        """Stop all lanes; the next process checks the announced steps."""
+        """Stop all tasks. The next process checks the announced steps."""
         tasks = [lane.task for lane in self._lanes.values() if lane.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def wake_all(self) -> None:
-        """Let every open incident decide again."""
-        for incident in self._book.open_incidents():
-            self._kick(incident.target)
+        """Decide again about every open incident now."""
+        for incident in self._state.open_incidents():
+            self._wake_target(incident.target)
 
     def playbook(self, name: str) -> Playbook | None:
-        """The playbook of that name, if it is still configured."""
-        return self._rules.playbook(name)
+        """Return the playbook of that name, or None if it is no longer configured."""
+        return self._policy.playbook(name)
 
     async def receive(self, alerts: Sequence[Alert], source: str) -> int:
-        """Make alerts durable, then process them; returns the number of new alerts.
-
-        Raises JournalDown; then nothing was recorded.
-        """
-        now = self._world.now()
+        """Store alerts durably, then handle them; returns how many are new. Raises JournalDown."""
+        now = self._context.now()
         news: list[tuple[Alert, Route]] = []
         written: list[Event] = []
         for alert in alerts:
-            found = self._rules.route(alert)
+            found = self._policy.route(alert)
             if found.reason is Reason.DEAD_MAN_SIGNAL and alert.firing:
-                self._world.senses.record_watchdog()
-            if self._book.known(alert):
+                self._context.senses.record_watchdog()
+            if self._state.has_recorded(alert):
                 continue
             news.append((alert, found))
             written.append(events.alert_received(alert, found.target, now, source))
@@ -131,33 +133,35 @@ class Engine:
                 )
         await self._journal.append(written)
         for alert, found in news:
-            self._sort_in(alert, found)
+            self._dispatch(alert, found)
         return len(news)
 
-    async def take_up(self, alerts: Iterable[Alert]) -> None:
-        """Decide again about alerts that fire on after a release expired, or report a further event."""
-        now, pin, book = self._world.now(), self._rules.terms.pin, self._book
+    async def reconsider(self, alerts: Iterable[Alert]) -> None:
+        """Decide again about alerts that fire after a release has expired, or report a new event."""
+        now, pin, state = self._context.now(), self._policy.terms.pin, self._state
         for alert in alerts:
-            found = self._rules.route(alert)
-            if (target := found.target) is None or ended_with(alert, book) is None:
+            found = self._policy.route(alert)
+            if (target := found.target) is None or ended_with(alert, state) is None:
                 continue
             dated = alert.name in EVENTS
-            event_at = await self._world.senses.event_at(alert, target) if dated else None
-            if unattended(alert, target, book, now, pin) or renewed(alert, target, book, event_at):
-                self._sort_in(alert, found)
+            event_at = await self._context.senses.event_at(alert, target) if dated else None
+            if unattended(alert, target, state, now, pin) or renewed(
+                alert, target, state, event_at
+            ):
+                self._dispatch(alert, found)
 
-    async def note_withheld(self, alerts: Iterable[tuple[Alert, Evidence]]) -> None:
-        """Record, once per alert, why no action follows from alerts that Alertmanager withholds."""
-        now = self._world.now()
+    async def record_withheld(self, alerts: Iterable[tuple[Alert, Evidence]]) -> None:
+        """Record, once per alert, why silenced, inhibited and muted alerts lead to no action."""
+        now = self._context.now()
         written: list[Event] = []
         noted: set[tuple[str, Reason]] = set()
         for alert, evidence in alerts:
             key = (alert.key, evidence.reason)
             noted.add(key)
-            record = self._book.episodes.get(alert.key)
+            record = self._state.episodes.get(alert.key)
             if key in self._withheld or (record is not None and record.incident):
                 continue
-            found = self._rules.route(alert)
+            found = self._policy.route(alert)
             if found.playbook is not None and found.target is not None:
                 text = f"{alert.name} on {found.target} is not handled. {evidence.text}"
                 written.append(events.suppressed(alert, found.target, now, evidence.reason, text))
@@ -165,35 +169,35 @@ class Engine:
         self._withheld = noted
 
     async def pause(self, by: str, why: str) -> None:
-        """Pause all actions, durably."""
-        await self._journal.append((events.paused(by, why, self._world.now()),))
+        """Pause all actions, and record it in the journal."""
+        await self._journal.append((events.paused(by, why, self._context.now()),))
         self.wake_all()
 
     async def resume(self, by: str) -> None:
-        """Resume all actions, durably."""
+        """Resume all actions, and record it in the journal."""
         # Changes during the pause, such as a silence, must be known before actions resume.
-        await self._world.senses.refresh()
-        await self._journal.append((events.resumed(by, self._world.now()),))
+        await self._context.senses.refresh()
+        await self._journal.append((events.resumed(by, self._context.now()),))
         self.wake_all()
 
-    def _sort_in(self, alert: Alert, found: Route) -> None:
-        """Pass an alert to the lane of its target."""
+    def _dispatch(self, alert: Alert, found: Route) -> None:
+        """Pass an alert to the task of its target."""
         if found.playbook is None or found.target is None:
             return
         if alert.firing:
             self._lanes.setdefault(found.target, _TargetLane()).inbox.append(alert)
-            self._kick(found.target)
-        elif concerned := holder(found.target, self._book):
-            self._kick(concerned.target)
+            self._wake_target(found.target)
+        elif concerned := holder(found.target, self._state):
+            self._wake_target(concerned.target)
 
-    def _kick(self, target: Target) -> None:
+    def _wake_target(self, target: Target) -> None:
         lane = self._lanes.setdefault(target, _TargetLane())
         lane.wake.set()
         if lane.task is None or lane.task.done():
             lane.task = asyncio.create_task(self._run(target, lane), name=f"lane {target}")
 
     async def _run(self, target: Target, lane: _TargetLane) -> None:
-        """Run one lane until its target has neither an incident nor a new alert."""
+        """Run the task of one target until the target has neither an incident nor a new alert."""
         while True:
             lane.wake.clear()
             try:
@@ -216,18 +220,15 @@ class Engine:
                     await lane.wake.wait()
 
     async def _failed(self, target: Target, lane: _TargetLane, error: str) -> float:
-        """Count an exception of a lane; the third in a row ends its cause, and a person is notified.
-
-        Returns the seconds until the lane tries again.
-        """
-        self._world.lane_failed()
+        """Count an exception; returns the seconds to wait. After the third, people are notified."""
+        self._context.lane_failed()
         lane.failures += 1
         if lane.failures == MOST_FAILURES:
             text = f"{error} three times in a row on {target}; see the log for the traceback."
             try:
                 waiting = lane.inbox[0] if lane.inbox else None
-                now = self._world.now()
-                await self._journal.append(lane_failed(target, waiting, self._book, text, now))
+                now = self._context.now()
+                await self._journal.append(lane_failed(target, waiting, self._state, text, now))
                 if lane.inbox:
                     lane.inbox.popleft()
                     lane.failures = 0
@@ -237,41 +238,47 @@ class Engine:
         return min(ASK_AGAIN * float(2 ** min(lane.failures, 10)), SLOWEST_LANE)
 
     async def _admit(self, alert: Alert, target: Target) -> None:
-        """Absorb an alert, ignore it as older than the repair, or open an incident for it."""
-        found = self._rules.route(alert)
+        """Handle one alert: add it to an incident, suppress it, or open an incident."""
+        found = self._policy.route(alert)
         if found.playbook is None:
             return
-        now = self._world.now()
-        dated = last_repaired_at(target, self._book) > 0 or ended_with(alert, self._book)
-        event_at = await self._world.senses.event_at(alert, target) if dated else None
-        async with self._alone(target):
+        now = self._context.now()
+        dated = last_repaired_at(target, self._state) > 0 or ended_with(alert, self._state)
+        event_at = await self._context.senses.event_at(alert, target) if dated else None
+        async with self._decision_lock(target):
             written = admit(
-                alert, target, found.playbook, self._book, now, self._rules.terms, event_at=event_at
+                alert,
+                target,
+                found.playbook,
+                self._state,
+                now,
+                self._policy.terms,
+                event_at=event_at,
             )
             await self._journal.append(written)
-        if (concerned := holder(target, self._book)) and concerned.target != target:
-            self._kick(concerned.target)
-        self._gather(target)
+        if (concerned := holder(target, self._state)) and concerned.target != target:
+            self._wake_target(concerned.target)
+        self._wake_gpu_targets(target)
 
     async def _advance(self, target: Target) -> float | None:
-        """One decision on the target's incident; returns the seconds to wait, None without an incident."""
-        incident = self._book.incident_on(target)
+        """Make one decision about the incident; returns the seconds to wait, None if there is none."""
+        incident = self._state.incident_on(target)
         if incident is None:
             return None
-        playbook = self._rules.playbook(incident.playbook)
+        playbook = self._policy.playbook(incident.playbook)
         if playbook is None:
             return await self._orphaned(incident)
-        return await self._go_on(incident, playbook)
+        return await self._continue_incident(incident, playbook)
 
-    async def _go_on(self, incident: Incident, playbook: Playbook) -> float:
+    async def _continue_incident(self, incident: Incident, playbook: Playbook) -> float:
         target = incident.target
         if (run := incident.prepared) is not None:
             return await self._execute(incident, playbook, run)
-        async with self._alone(target):
-            handed = hand_over(incident, self._book, self._world.now())
+        async with self._decision_lock(target):
+            handed = hand_over(incident, self._state, self._context.now())
             await self._journal.append(handed)
         if handed:
-            self._kick(Target(TargetKind.NODE, target.name))
+            self._wake_target(Target(TargetKind.NODE, target.name))
             return 0.0
         if incident.state is IncidentState.HELD:
             # Most decisions repeat the hold, so they need not wait for each other.
@@ -285,16 +292,19 @@ class Engine:
     async def _decide(
         self, incident: Incident, playbook: Playbook, *, holds_only: bool = False
     ) -> float | None:
-        """Decide and record; returns the seconds to wait. With `holds_only`, None if it is not a hold."""
-        view = await self._world.senses.view(incident, playbook)
-        if view.stops.storm and view.pool.name not in self._book.storms and view.pool.name:
-            await self.storms.begin(view.pool.name, view.stops.storm)
-        async with self._alone(incident.target):
-            now = self._world.now()
-            incident = self._book.incidents[incident.id]
+        """Decide and record the decision; returns the seconds until the next one.
+
+        With `holds_only`, a decision other than a hold is not recorded, and the result is None.
+        """
+        facts = await self._context.senses.facts(incident, playbook)
+        if facts.stops.storm and facts.pool.name not in self._state.storms and facts.pool.name:
+            await self.storms.begin(facts.pool.name, facts.stops.storm)
+        async with self._decision_lock(incident.target):
+            now = self._context.now()
+            incident = self._state.incidents[incident.id]
             if incident.ended:
                 return 0.0
-            settled = settle(Case(incident, playbook, view, self._rules.limits, now))
+            settled = settle(Case(incident, playbook, facts, self._policy.limits, now))
             if holds_only and settled.hold is None:
                 return None
             if settled.widen is not None:
@@ -302,98 +312,87 @@ class Engine:
                 return 0.0
             if settled.step is not None:
                 self._announced.add(settled.step.op_id)
-            notice = group_notice(incident, settled, self._book, self._rules.limits, now)
+            notice = group_notice(incident, settled, self._state, self._policy.limits, now)
             await self._journal.append((*settled.events, *notice))
-            if settled.again and self._book.incidents[incident.id] == incident:
+            if settled.again and self._state.incidents[incident.id] == incident:
                 raise IllegalTransition(
                     f"the decision for {incident.id} does not change its state {incident.state}"
                 )
         if settled.step is not None or settled.again:
             return 0.0
         if settled.wake_at is None:
-            return self._rules.idle
-        return min(self._rules.idle, max(0.01, settled.wake_at - self._world.now()))
+            return self._policy.idle
+        return min(self._policy.idle, max(0.01, settled.wake_at - self._context.now()))
 
     async def _widen(self, incident: Incident, settled: Settled) -> None:
-        playbook = self._rules.playbook(incident.playbook)
-        wider = self._rules.playbook(playbook.widen_to or "") if playbook else None
+        playbook = self._policy.playbook(incident.playbook)
+        wider = self._policy.playbook(playbook.widen_to or "") if playbook else None
         if wider is None or settled.widen is None:
             return
         written = widen(
-            incident, settled.widen, wider, self._book, self._world.now(), self._rules.terms
+            incident, settled.widen, wider, self._state, self._context.now(), self._policy.terms
         )
         await self._journal.append(written)
         node = Target(TargetKind.NODE, incident.target.name)
-        self._kick(node)
-        self._gather(node)
+        self._wake_target(node)
+        self._wake_gpu_targets(node)
 
-    def _gather(self, target: Target) -> None:
-        """Wake the lanes of a node's GPUs, so that each hands its incident over to the node's."""
-        if target.kind is TargetKind.NODE and self._book.incident_on(target) is not None:
-            for incident in absorbable(target, self._book):
-                self._kick(incident.target)
+    def _wake_gpu_targets(self, target: Target) -> None:
+        """Wake the tasks of a node's GPUs, so that each hands its incident over to the node's incident."""
+        if target.kind is TargetKind.NODE and self._state.incident_on(target) is not None:
+            for incident in absorbable(target, self._state):
+                self._wake_target(incident.target)
 
     async def _execute(self, incident: Incident, playbook: Playbook, run: StepRun) -> float:
         resumed = run.step.op_id not in self._announced
-        world = self._world
+        context = self._context
         tools = Tools(
-            world.cluster,
-            world.senses,
+            context.cluster,
+            context.senses,
             incident,
             playbook,
             confirm=lambda step: self._confirm(incident.id, playbook, step),
-            heard=lambda: self._heard(incident),
-            accused=lambda: world.senses.accused(self._book.incidents[incident.id], playbook),
-            alone=self.storms.ended_lately,
-            watch=self._rules.limits.watch,
+            other_signal=lambda: self._has_other_signal(incident),
+            alert_active=lambda: context.senses.has_active_alert(
+                self._state.incidents[incident.id], playbook
+            ),
+            one_at_a_time=self.storms.ended_lately,
+            watch=self._policy.limits.watch,
         )
-        outcome = await world.executor.run(run, tools, resumed=resumed)
-        current = self._book.incidents[incident.id]
-        await self._journal.append(outcome_events(current, run.step, outcome, world.now()))
+        outcome = await context.executor.run(run, tools, resumed=resumed)
+        current = self._state.incidents[incident.id]
+        await self._journal.append(outcome_events(current, run.step, outcome, context.now()))
         self._announced.discard(run.step.op_id)
         return ASK_AGAIN if outcome.kind is Kind.STEP_WITHDRAWN else 0.0
 
     async def _confirm(self, identity: str, playbook: Playbook, step: Step) -> Verdict:
-        """Whether a step is still allowed: the guards once more, on facts gathered for the step."""
-        incident, senses = self._book.incidents[identity], self._world.senses
+        """Check the guards right before a step, with new facts if the step is disruptive."""
+        incident, senses = self._state.incidents[identity], self._context.senses
         if step_guards.needs_facts(step, playbook):
-            view = await senses.view(incident, playbook, fresh=True)
+            facts = await senses.facts(incident, playbook, fresh=True)
         else:
-            view = senses.stopped(incident)
-        case = Case(incident, playbook, view, self._rules.limits, self._world.now())
+            facts = senses.stopped(incident)
+        case = Case(incident, playbook, facts, self._policy.limits, self._context.now())
         return step_guards.right_before(case, step)
 
-    def _alone(self, target: Target) -> asyncio.Lock:
-        """The lock from a decision to its record: the lanes of a node and its GPUs change each other's
-        incidents."""
-        return self._kin[hash(target.name) % KIN]
+    def _decision_lock(self, target: Target) -> asyncio.Lock:
+        """Return the lock to hold until a decision is recorded. A node shares it with its GPUs."""
+        return self._decision_locks[hash(target.name) % DECISION_LOCKS]
 
-    def _heard(self, incident: Incident) -> bool:
-        """Whether an alert in the incident's lane would be a further independent signal."""
+    def _has_other_signal(self, incident: Incident) -> bool:
+        """Return whether a queued alert would be an additional independent signal for the incident."""
         lane = self._lanes.get(incident.target)
         known = {instrument(episode.alertname) for episode in incident.alerts}
         return lane is not None and any(instrument(alert.name) not in known for alert in lane.inbox)
 
     async def _orphaned(self, incident: Incident) -> float:
-        """Hand over an incident whose playbook is no longer configured to a person.
-
-        A person's release order is still carried out, with a playbook that takes no other action.
-        """
+        """Escalate an incident without a configured playbook. A release order is still carried out."""
         if incident.released is not None or (
             incident.prepared is not None and incident.prepared.step.action == "release"
         ):
-            return await self._go_on(incident, unconfigured(incident))
+            return await self._continue_incident(incident, unconfigured(incident))
         if incident.reason is Reason.PLAYBOOK_GONE:
-            return self._rules.idle
-        now = self._world.now()
-        written: list[Event] = []
-        if incident.state is not IncidentState.ESCALATED:
-            written = [events.moved(incident, IncidentState.ESCALATED, now, Reason.PLAYBOOK_GONE)]
-        op = op_id(incident.id, "orphaned", 1)
-        if op not in self._book.outbox and op not in self._book.groups:
-            body = incident_body(incident, "orphaned", op)
-            written.append(
-                events.notified(now, op, body, incident=incident, occasion="orphaned", group=op)
-            )
+            return self._policy.idle
+        written = orphaned(incident, self._state, self._context.now())
         await self._journal.append(written)
-        return self._rules.idle
+        return self._policy.idle

@@ -1,4 +1,4 @@
-"""The interfaces that the engine and its parts act on and write to."""
+"""The interfaces and objects that the engine and its parts share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EventAppender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineContext:
-    """What the engine acts on and through. `now` is the clock (Unix seconds)."""
+    """The objects that the engine uses to act. `now` returns Unix seconds."""
 
     cluster: Cluster
     senses: Senses

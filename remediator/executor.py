@@ -1,7 +1,7 @@
-"""Carries out one announced step: observe, act, observe again until the effect is seen or overdue.
+"""Run one announced step: observe, act, and observe until the effect is present or the deadline has passed.
 
-The step's announcement is durable before this runs. Every action is idempotent by its operation id; even so,
-the effect is checked before an action is repeated.
+The announcement is already durable in the journal. Every action is idempotent by its operation id. Even so, the
+effect is checked before an action is repeated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from fleetmedic.kernel.registry import Registry
-from remediator.actions.base import Action, Look, Tools
+from remediator.actions.base import Action, Observation, Tools
 from remediator.clusters.base import ClusterError
 from remediator.core.events import Event, Kind, noted, notified, step_event
 from remediator.core.model import Incident, Step, StepRun
@@ -31,7 +31,7 @@ GRACE_AFTER_RESTART = 10.0
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """The outcome of a step."""
+    """The result of a step: done, failed or withdrawn, with the reason and a text."""
 
     kind: Kind
     reason: Reason
@@ -40,7 +40,7 @@ class StepOutcome:
 
 
 class Executor:
-    """Limits how many disruptive steps of each kind run at once."""
+    """Runs steps, and limits how many disruptive steps of each type run at the same time."""
 
     def __init__(
         self,
@@ -56,17 +56,17 @@ class Executor:
             for action in registry
             if action.disruptive
         }
-        self._alone = asyncio.Lock()
+        self._one_at_a_time = asyncio.Lock()
         self._now = now
 
     async def run(self, run: StepRun, tools: Tools, *, resumed: bool) -> StepOutcome:
-        """The outcome of a step. `resumed`: another process may have started the step."""
+        """Run a step and return its result. `resumed`: an earlier process may have started the step."""
         action = self._registry.get(run.step.action)
         if not action.disruptive:
             return await self._carry_out(action, run, tools, resumed=resumed)
         async with contextlib.AsyncExitStack() as held:
-            if tools.alone():
-                await held.enter_async_context(self._alone)
+            if tools.one_at_a_time():
+                await held.enter_async_context(self._one_at_a_time)
             await held.enter_async_context(self._slots[action.name])
             return await self._carry_out(action, run, tools, resumed=resumed)
 
@@ -82,11 +82,11 @@ class Executor:
         acted = False
         while True:
             look = await self._look(action, step, tools)
-            if isinstance(look, Look) and look.over:
+            if isinstance(look, Observation) and look.over:
                 return _seen(look)
             if isinstance(look, ClusterError) and not look.transient:
                 return self._blind(action, look, began=acted or resumed)
-            if isinstance(look, Look) and not acted:
+            if isinstance(look, Observation) and not acted:
                 # A step that another process may have started is not withdrawn at once.
                 grace = deadline if step.action in REPAIRS else begun + GRACE_AFTER_RESTART
                 against = await self._against(step, tools, resumed and self._now() < grace)
@@ -105,9 +105,9 @@ class Executor:
             pause = min(pause * 1.5, SLOWEST_LOOK)
 
     async def _against(self, step: Step, tools: Tools, wait: bool) -> StepOutcome | bool:
-        """The last check before a step; False allows the step.
+        """Check right before the action whether the step is still allowed; False allows it.
 
-        True keeps observing without acting (`wait`); an outcome withdraws the step.
+        True means to observe without acting (`wait`). A StepOutcome means that the step is withdrawn.
         """
         if step.action == "notify":
             return False
@@ -121,13 +121,13 @@ class Executor:
     async def _refused(
         self, action: Action, step: Step, tools: Tools, refused: ClusterError
     ) -> StepOutcome:
-        """The call may have had its effect before it failed, so observe once more."""
+        """Return the result after a failed call, which may have had its effect, so observe once more."""
         again = await self._look(action, step, tools)
-        if isinstance(again, Look) and again.over:
+        if isinstance(again, Observation) and again.over:
             return _seen(again)
         return StepOutcome(Kind.STEP_FAILED, Reason.STEP_REFUSED, str(refused))
 
-    async def _look(self, action: Action, step: Step, tools: Tools) -> Look | ClusterError:
+    async def _look(self, action: Action, step: Step, tools: Tools) -> Observation | ClusterError:
         try:
             return await action.observe(step, tools)
         except ClusterError as error:
@@ -142,18 +142,23 @@ class Executor:
         return None
 
     def _blind(self, action: Action, error: ClusterError, *, began: bool) -> StepOutcome:
-        """The effect cannot be observed; a disruptive step that may have started needs a person."""
+        """Return the result if the effect cannot be observed.
+
+        If a disruptive step may have started, a person must check.
+        """
         unknown = action.disruptive and began
         reason = Reason.EFFECT_UNKNOWN if unknown else Reason.STEP_REFUSED
         return StepOutcome(Kind.STEP_FAILED, reason, str(error))
 
-    def _overdue(self, action: Action, look: Look | ClusterError, *, began: bool) -> StepOutcome:
+    def _overdue(
+        self, action: Action, look: Observation | ClusterError, *, began: bool
+    ) -> StepOutcome:
         if isinstance(look, ClusterError):
             return self._blind(action, look, began=began)
         return StepOutcome(Kind.STEP_FAILED, Reason.EFFECT_MISSING, look.text, look.passed)
 
 
-def _seen(look: Look) -> StepOutcome:
+def _seen(look: Observation) -> StepOutcome:
     if look.ok:
         return StepOutcome(Kind.STEP_DONE, Reason.EFFECT_SEEN, look.text, look.passed)
     failed = Reason.NOT_HEALED if look.passed is False else Reason.STEP_REFUSED
@@ -163,7 +168,10 @@ def _seen(look: Look) -> StepOutcome:
 def outcome_events(
     incident: Incident, step: Step, outcome: StepOutcome, now: float
 ) -> tuple[Event, ...]:
-    """The events of an outcome. The end of a notification and its message are recorded together."""
+    """Return the events for the result of a step.
+
+    The end of a `notify` step and its message are recorded together.
+    """
     ended = step_event(
         outcome.kind, incident, step, now, outcome.reason, outcome.text, passed=outcome.passed
     )

@@ -1,4 +1,4 @@
-"""Describes what would be done about an alert, in sentences. Pure."""
+"""Describe in sentences what the playbooks would do about an alert. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from remediator.core.routing import route
 def explain(
     alert: Alert, playbooks: tuple[Playbook, ...], ceiling: Level, cluster: str
 ) -> Iterator[str]:
-    """The route of an alert, then the actions of its playbook and what limits them."""
+    """Yield a sentence about the alert's playbook and target, then one line for each action.
+
+    A line says if the automation level does not allow the action.
+    """
     found = route(alert, playbooks, cluster)
     yield found.text
     if found.playbook is None or found.target is None or not alert.firing:

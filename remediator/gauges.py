@@ -1,4 +1,4 @@
-"""Gauges that are read at each scrape: from the book, the cluster's facts, the target list and callables."""
+"""Gauges that are computed at each scrape from the journal's state, the cluster and the target list."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ HOLDS = (
 
 
 class JournalGauges:
-    """Open incidents, pause, storms and reboots, from the book. `now` returns Unix seconds."""
+    """Gauges of open incidents, pause, storms and reboots. `now` returns Unix seconds."""
 
-    def __init__(self, book: JournalState, now: Callable[[], float]) -> None:
-        self._book = book
+    def __init__(self, journal_state: JournalState, now: Callable[[], float]) -> None:
+        self._state = journal_state
         self._now = now
         self._reasons = list(HOLDS)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The families, with current values."""
-        open_ = self._book.open_incidents()
+        """Yield the metric families with their current values."""
+        open_ = self._state.open_incidents()
         states = Counter(one.state for one in open_)
         yield _family(
             "incidents",
@@ -64,7 +64,7 @@ class JournalGauges:
         )
         busy = sum(one.prepared is not None for one in open_)
         yield _value("action_in_progress", "Steps that were announced and have not ended.", busy)
-        paused = self._book.pause is not None
+        paused = self._state.pause is not None
         yield _value("paused", "1 while the remediator is paused by an operator.", paused)
         yield from self._held([one for one in open_ if one.held and one.level is not Level.OBSERVE])
         yield from self._storms()
@@ -86,10 +86,10 @@ class JournalGauges:
         )
 
     def _storms(self) -> Iterator[GaugeMetricFamily]:
-        storms = self._book.storms
+        storms = self._state.storms
         yield _value("storms", "Pools with a storm of hardware alerts.", len(storms))
         pools: dict[str, bool] = {}
-        for pool in (*self._book.storm_ended, *storms):
+        for pool in (*self._state.storm_ended, *storms):
             pools[label(pool)] = pools.get(label(pool), False) or pool in storms
         yield _family(
             "storm",
@@ -99,9 +99,12 @@ class JournalGauges:
         )
 
     def _reboots(self) -> GaugeMetricFamily:
-        """One series for each node that the remediator rebooted; any other reboot is unexpected."""
+        """Return the time of the last reboot by the remediator, for each node.
+
+        A reboot without a recent time here is unexpected.
+        """
         times: dict[str, float] = {}
-        for target, attempts in self._book.attempts.items():
+        for target, attempts in self._state.attempts.items():
             if found := [one.at for one in attempts if one.action == "reboot_node"]:
                 times[target.name] = max(found)
         return _family(
@@ -113,29 +116,29 @@ class JournalGauges:
 
 
 class ClusterGauges:
-    """Targets out of service by quarantine, by owner; no samples while the cluster does not answer."""
+    """The gauge of quarantined targets by owner. It has no samples while the cluster does not respond."""
 
     def __init__(self) -> None:
         self.nodes: tuple[NodeFacts, ...] | None = None
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The family; without samples while the cluster does not answer."""
+        """Yield the metric family, without samples while the cluster does not respond."""
         family = GaugeMetricFamily(
             "remediator_targets_out",
             "GPUs and nodes out of service because of a quarantine.",
             labels=["kind", "owner"],
         )
         if self.nodes is not None:
-            for (kind, owner), count in counted(self.nodes).items():
+            for (kind, owner), count in count_quarantined(self.nodes).items():
                 family.add_metric([kind, owner], count)
         yield family
 
 
-def counted(nodes: Sequence[NodeFacts]) -> dict[tuple[str, str], int]:
-    """Targets out of service by (kind, owner).
+def count_quarantined(nodes: Sequence[NodeFacts]) -> dict[tuple[str, str], int]:
+    """Return the number of quarantined targets by (kind, owner).
 
-    A GPU of a quarantined node counts separately only if another owner quarantined it. fleetmedic and the
-    19 other owners with the most targets are named; the rest are `others`.
+    A GPU of a quarantined node counts separately only if another owner quarantined it. fleetmedic
+    and the 19 other owners with the most targets have their own entries; the rest are `others`.
     """
     out: Counter[tuple[str, str]] = Counter()
     for node in nodes:
@@ -162,13 +165,13 @@ def _named(out: Counter[tuple[str, str]]) -> list[str]:
 
 
 class TargetListGauges:
-    """The state of the target list; named like Prometheus' metrics about its own configuration."""
+    """Gauges of the target list, named like Prometheus' metrics of its own configuration."""
 
     def __init__(self, discovery: Discovery) -> None:
         self._discovery = discovery
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The families; count and time only if a list was read."""
+        """Yield the metric families. Count and time are absent until a list was read."""
         known = self._discovery.known
         yield _value(
             "discovery_last_reload_successful",
@@ -186,7 +189,7 @@ class TargetListGauges:
 
 
 class CallableGauge:
-    """One gauge whose value a callable returns at each scrape."""
+    """A gauge whose value a function returns at each scrape."""
 
     def __init__(self, name: str, text: str, read: Callable[[], float]) -> None:
         self._name = name
@@ -194,12 +197,12 @@ class CallableGauge:
         self._read = read
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The family, with the current value."""
+        """Yield the metric family with the current value."""
         yield _value(self._name, self._text, self._read())
 
 
 def label(text: str) -> str:
-    """An untrusted text as a label value: bounded, encodable, never empty."""
+    """Return an untrusted text as a label value: of limited length, valid UTF-8, never empty."""
     return text[:MAX_LABEL].encode("utf-8", "replace").decode() or "unknown"
 
 

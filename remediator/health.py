@@ -1,4 +1,7 @@
-"""The health of a GPU or node according to metrics. Unknown means neither healthy nor unhealthy."""
+"""Judge the health of a GPU or node by its metrics.
+
+UNKNOWN means neither healthy nor unhealthy.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ SICK_FOR_SURE = 15.0
 
 
 class Health(StrEnum):
-    """The health of a target according to metrics."""
+    """The health of a target according to its metrics."""
 
     HEALTHY = "healthy"
     SICK = "sick"
@@ -28,7 +31,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """A target's health and a text."""
+    """The health of a target with a text."""
 
     state: Health
     text: str
@@ -43,9 +46,11 @@ def judge_health(
     oldest: float,
     settle: float = SICK_FOR_SURE,
 ) -> HealthReport:
-    """Healthy: every metric has a fresh sample newer than `since` with a healthy value. Pure.
+    """Judge a target by its samples. Pure.
 
-    An unhealthy sample within `settle` seconds of a repair may be older than the repair, so it means unknown.
+    The target is healthy if every metric has a healthy sample that is newer than `since` and at
+    most `oldest` seconds old. An unhealthy sample within `settle` seconds after a repair (`since`)
+    may still show the old state, so it means unknown.
     """
     wanted = {"gpu_lost": 0.0, "gpu_up": 1.0, "up": 1.0}
     for name, found in samples.items():

@@ -1,6 +1,6 @@
-"""The remediator's HTTP client: queries Prometheus and sends notifications, with limits on time and size.
+"""The remediator's HTTP client for Prometheus and notifications, with limits on time and size.
 
-Nothing is retried here: the reconciler and the outbox retry. Only this file imports httpx2.
+Nothing is retried here; the reconciler and the outbox retry. Only this file imports httpx2.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ MAX_SENTENCE = 300
 
 
 class HttpError(Exception):
-    """The server did not return a usable response; the message is one sentence that names the URL."""
+    """The server did not return a usable response. The message is one sentence with the URL."""
 
 
 class UnreachableError(HttpError):
-    """The server did not respond at all, so an immediate retry would only wait again."""
+    """The server did not respond at all, so an immediate retry is pointless."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuerySample:
-    """One value of an instant query. `at` (Unix seconds) is the evaluation time; in the result of
-    `PrometheusClient.samples` it is the scrape time."""
+    """One value of an instant query.
+
+    `at` (Unix seconds) is the evaluation time. In the result of `PrometheusClient.samples` it is
+    the scrape time.
+    """
 
     labels: dict[str, str]
     value: float
@@ -48,7 +51,7 @@ class _VectorItem(msgspec.Struct, frozen=True):
 
 
 class RangeSeries(msgspec.Struct, frozen=True):
-    """One series of a range query; `values` are its undecoded pairs of Unix seconds and text."""
+    """One series of a range query. `values` is undecoded JSON: pairs of Unix seconds and text."""
 
     metric: dict[str, str]
     values: msgspec.Raw
@@ -134,7 +137,7 @@ class Client:
         headers: dict[str, str] | None = None,
         params: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """Status and body of one request, complete within the timeout. Raises HttpError.
+        """Send one request and return status and body. The timeout includes the body. Raises HttpError.
 
         `shown` replaces the URL in error messages.
         """
@@ -156,10 +159,10 @@ class Client:
 
 
 class PrometheusClient(Client):
-    """Prometheus' HTTP API, read-only."""
+    """A client of Prometheus' HTTP API, for queries only."""
 
     async def query(self, expr: str, *, at: float | None = None) -> list[QuerySample]:
-        """The instant value of an expression now, or at the Unix time `at`. Raises HttpError.
+        """Return the values of an expression now, or at the Unix time `at`. Raises HttpError.
 
         An empty list means that no series matched; it does not mean zero.
         """
@@ -180,10 +183,10 @@ class PrometheusClient(Client):
         ]
 
     async def samples(self, selector: str, *, at: float | None = None) -> list[QuerySample]:
-        """The newest samples of a plain selector, each with its scrape time.
+        """Return the newest sample of each series of a selector, with its scrape time. Raises HttpError.
 
-        Prometheus repeats a value for five minutes after its last scrape; the scrape time shows that. A
-        sample without a known scrape time is omitted, because it may be stale.
+        A query alone does not show whether a value is stale, because Prometheus repeats it for five minutes
+        after the last scrape. A sample without a known scrape time is omitted.
         """
         moment = time.time() if at is None else at
         values, times = await asyncio.gather(
@@ -196,14 +199,20 @@ class PrometheusClient(Client):
             if _identity(sample) in scraped
         ]
 
-    async def course(self, expr: str, start: int, end: int, step: int) -> list[RangeSeries]:
-        """An expression's values from `start` to `end` (Unix seconds), `step` seconds apart. Raises HttpError."""
+    async def query_range(self, expr: str, start: int, end: int, step: int) -> list[RangeSeries]:
+        """Return the values of an expression from `start` to `end` (Unix seconds), `step` seconds apart.
+
+        Raises HttpError.
+        """
         span = {"start": str(start), "end": str(end), "step": str(step)}
         data, url, status = await self._result("query_range", expr, span)
         return decode(bytes(data.result), list[RangeSeries], url, status)
 
     async def label_values(self, label: str, selector: str, start: int, end: int) -> list[str]:
-        """The values of a label on the series of a selector in a range (Unix seconds). Raises HttpError."""
+        """Return the values of a label in the series of a selector and time range (Unix seconds).
+
+        Raises HttpError.
+        """
         url = f"{self.shown}/api/v1/label/{label}/values"
         status, body = await self._ask(
             "GET",
@@ -217,7 +226,7 @@ class PrometheusClient(Client):
         return answer.data
 
     async def alert_rules(self) -> frozenset[str]:
-        """The names of the alerting rules that Prometheus evaluates. Raises HttpError."""
+        """Return the names of the alerting rules that Prometheus evaluates. Raises HttpError."""
         url = f"{self.shown}/api/v1/rules"
         status, body = await self._ask("GET", f"{self.url}/api/v1/rules?type=alert", shown=url)
         answer = decode(body, _RulesResponse, url, status)
@@ -228,7 +237,7 @@ class PrometheusClient(Client):
     async def _result(
         self, endpoint: str, expr: str, when: Mapping[str, str]
     ) -> tuple[_QueryData, str, int]:
-        """The result of an expression, the URL for error messages, and the status code."""
+        """Query an expression; returns the result, the URL for error messages, and the status code."""
         path = f"/api/v1/{endpoint}"
         form = {"query": expr, "timeout": f"{self._timeout:g}s", **when}
         url = f"{self.shown}{path}"
@@ -240,7 +249,7 @@ class PrometheusClient(Client):
 
 
 class Notifier(Client):
-    """Sends a JSON body to notification URLs. Uses the proxy settings of the environment."""
+    """A client that sends requests to notification URLs, through the proxy in the environment."""
 
     def __init__(self, *, timeout: float = TIMEOUT) -> None:
         super().__init__("", timeout=timeout, trust_env=True)
@@ -254,7 +263,10 @@ class Notifier(Client):
         headers: dict[str, str] | None = None,
         params: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """Status and body of one request. Raises HttpError, which shows only the host of the URL."""
+        """Send one request and return status and body.
+
+        Raises HttpError, which contains only the host of the URL.
+        """
         shown = f"the notification address {without_credentials(url, path=False)}"
         return await self._ask(
             method, url, shown=shown, content=content, headers=headers, params=params
@@ -271,7 +283,7 @@ async def _bounded(answer: httpx2.Response, url: str, most: int) -> bytes:
 
 
 def decode(body: bytes, shape: type[T], url: str, status: int) -> T:
-    """A JSON body decoded to a type. Raises HttpError, which names the URL and the status."""
+    """Decode a JSON body to a type. Raises HttpError with the URL and the status."""
     try:
         return msgspec.json.decode(body, type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -288,7 +300,7 @@ def _number(text: str, url: str) -> float:
 
 
 def without_credentials(url: str, *, path: bool = True) -> str:
-    """The URL for messages: without password and query."""
+    """Return the URL without password and query, for messages."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -298,7 +310,7 @@ def without_credentials(url: str, *, path: bool = True) -> str:
 
 
 def parse_moment(text: str, url: str) -> float:
-    """Unix seconds of an RFC 3339 time. Raises HttpError, which names the URL."""
+    """Convert an RFC 3339 time to Unix seconds. Raises HttpError with the URL."""
     try:
         return msgspec.convert(text, _Instant).timestamp()
     except msgspec.ValidationError:

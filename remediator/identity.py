@@ -1,7 +1,7 @@
-"""Whether alerts and the cluster's inventory name the same hardware. Pure.
+"""Compare the hardware in alerts with the cluster's inventory. Pure functions.
 
-A GPU is addressed by its index and identified by its UUID; a node by its name and the UUIDs on it. Labels can be
-swapped and boards replaced, so no action is taken on hardware that does not match.
+A GPU is identified by its UUID, a node by the UUIDs of its GPUs. Labels can be wrong and GPUs can
+be replaced, so no action is taken on hardware that does not match.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def identify(
     reported: Mapping[str, float] | None,
     factor: float = 1.0,
 ) -> Identity:
-    """Whether alerts about a target match the inventory.
+    """Compare the alerts about a target with the inventory.
 
-    `reported`: when the node's exporter last reported each UUID (Unix seconds), from Prometheus. None means
-    unknown: it confirms no node and contradicts nothing. UUIDs of another node are a contradiction until only
-    the node's own have been reported for as long as an alert may last.
+    `reported` has the time at which the node's exporter last reported each UUID (Unix seconds), from
+    Prometheus. None means unknown: it neither confirms nor contradicts a node. If the exporter reported UUIDs
+    of another node, the node is not confirmed until that was longer ago than an alert can last.
     """
     known = {node.name: node for node in nodes}
     node = known.get(target.name)
@@ -58,8 +58,8 @@ def identify(
     return Identity() if known_here and _named(claimed, target.gpu) else _UNKNOWN
 
 
-def strangers(incident: Incident, nodes: Iterable[NodeFacts]) -> frozenset[str]:
-    """The keys of an incident's alerts that name other hardware than the inventory."""
+def alerts_on_other_hardware(incident: Incident, nodes: Iterable[NodeFacts]) -> frozenset[str]:
+    """Return the keys of the incident's alerts that name other hardware than the inventory."""
     node = next((one for one in nodes if one.name == incident.target.name), None)
     return frozenset(
         one.key
@@ -70,13 +70,13 @@ def strangers(incident: Incident, nodes: Iterable[NodeFacts]) -> frozenset[str]:
 
 
 def _other(node: NodeFacts, index: int, uuid: str) -> str:
-    """The inventory's UUID at an index if it differs from `uuid`; else empty."""
+    """Return the UUID that the inventory has at an index, if it differs from `uuid`; otherwise empty."""
     gpu = node.gpu(index)
     return gpu.uuid if gpu and gpu.uuid and not _same(gpu.uuid, uuid) else ""
 
 
 def _claims(alerts: Iterable[Episode]) -> Iterable[tuple[int, str]]:
-    """The index and UUID of each GPU that an alert names with both."""
+    """Yield index and UUID of each GPU in the alerts. Alerts that lack one of them are skipped."""
     for episode in alerts:
         index = _index(episode)
         if index is not None and episode.uuid:
@@ -95,7 +95,7 @@ def _named(claimed: Iterable[tuple[int, str]], gpu: int | None) -> bool:
 def _anothers(
     node: NodeFacts, nodes: Iterable[NodeFacts], reported: Mapping[str, float], alone: float
 ) -> str:
-    """A text if the node's exporter reports, or recently reported, GPUs of another node; else empty."""
+    """Return a text if the node's exporter reports GPUs of another node, now or recently; otherwise empty."""
     here = {gpu.uuid.lower() for gpu in node.gpus}
     others = {
         gpu.uuid.lower(): one.name for one in nodes if one.name != node.name for gpu in one.gpus

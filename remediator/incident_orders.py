@@ -1,4 +1,7 @@
-"""Orders from people about one target or incident: release, close, retry. Author and reason are recorded."""
+"""Orders from people about one target or incident: release, close, retry.
+
+The journal records the author and the reason of each order.
+"""
 
 from __future__ import annotations
 
@@ -18,38 +21,41 @@ from remediator.engine_context import EngineContext, EventAppender
 
 
 class IncidentOrders:
-    """The orders. `playbook` returns a configured playbook; `kick` wakes a target's lane; `alone` is the
-    lock that is held from a decision on a target to its record."""
+    """Carries out orders about a target or an incident.
+
+    `playbook` returns a configured playbook by name. `wake_target` wakes the task of a target. `decision_lock`
+    returns the lock to hold from a decision about a target until it is recorded.
+    """
 
     def __init__(
         self,
         playbook: Callable[[str], Playbook | None],
-        book: JournalState,
+        journal_state: JournalState,
         journal: EventAppender,
-        world: EngineContext,
-        kick: Callable[[Target], None],
-        alone: Callable[[Target], asyncio.Lock],
+        context: EngineContext,
+        wake_target: Callable[[Target], None],
+        decision_lock: Callable[[Target], asyncio.Lock],
         pin: float,
     ) -> None:
-        """`pin` is how long (seconds) a release is respected."""
+        """Set `pin`, the seconds for which a released target is not quarantined again."""
         self._playbook = playbook
-        self._book = book
+        self._state = journal_state
         self._journal = journal
-        self._world = world
-        self._kick = kick
-        self._alone = alone
+        self._context = context
+        self._wake_target = wake_target
+        self._decision_lock = decision_lock
         self._respected = (
             f"the remediator does not quarantine it again for {format_duration(round(pin))}."
         )
 
     async def release(self, target: Target, by: str, why: str) -> str:
-        """Return a target to service; returns a text that says what follows. Raises UserError."""
+        """Return a target to service; returns a text about the consequences. Raises UserError."""
         if target.kind not in (TargetKind.GPU, TargetKind.NODE):
             raise UserError(
                 f"{target} cannot be quarantined; expected NODE, or NODE/INDEX for a GPU."
             )
-        incident = self._book.incident_on(target)
-        now = self._world.now()
+        incident = self._state.incident_on(target)
+        now = self._context.now()
         held_only = incident is not None and incident.state is IncidentState.HELD
         if (
             incident is not None
@@ -57,7 +63,7 @@ class IncidentOrders:
             and not self._kept(incident)
         ):
             await self._journal.append((events.ordered("release", target, by, why, now, incident),))
-            self._kick(target)
+            self._wake_target(target)
             done = "is being returned to service"
             if not incident.quarantined:
                 done = "was not quarantined; its incident ends"
@@ -67,7 +73,7 @@ class IncidentOrders:
             also = f", and {', '.join(others)} with it" if others else ""
             return f"{target} {done}{also}; {self._respected}"
         try:
-            held = await self._world.cluster.quarantined(target)
+            held = await self._context.cluster.quarantined(target)
         except ClusterError as error:
             raise UserError(f"{target} cannot be released: {error}") from None
         if held is None and not await self._marked(target):
@@ -78,29 +84,30 @@ class IncidentOrders:
             raise UserError(
                 f"{held.owner} quarantined {target}: {held.reason}. Only that owner can release it."
             )
-        if refusal := self._world.senses.refusal():
+        if refusal := self._context.senses.refusal():
             raise UserError(refusal)
         about = incident if held_only else None
         await self._journal.append((events.ordered("release", target, by, why, now, about),))
         operation = op_id(str(target), f"release by {by}", int(now * 1000))
         try:
-            await effect(self._world.cluster.release(target, op_id=operation, owner=OWNER))
+            await effect(self._context.cluster.release(target, op_id=operation, owner=OWNER))
         except ClusterError as error:
             raise UserError(f"{target} was not released: {error}") from None
-        self._kick(target)
+        self._wake_target(target)
         if target.gpu is not None and await self._node_is_out(target):
             return f"{target} is released, but its node is still quarantined; release {target.name} too."
         return f"{target} is back in service; {self._respected}"
 
     def _kept(self, incident: Incident) -> bool:
-        """Whether a person keeps the target out of service by an earlier order, so that this incident has
-        nothing to release."""
-        return incident.target in self._book.kept and incident.target not in incident.quarantined
+        """Return whether a person's earlier order keeps the target out of service, so the incident
+        releases nothing.
+        """
+        return incident.target in self._state.kept and incident.target not in incident.quarantined
 
     async def _marked(self, target: Target) -> bool:
-        """Whether the cluster itself keeps jobs off a GPU; a person may release that too."""
+        """Return whether the cluster itself places no jobs on a GPU. A person's release clears that too."""
         try:
-            nodes = await self._world.cluster.list_nodes()
+            nodes = await self._context.cluster.list_nodes()
         except ClusterError:
             return False
         node = next((one for one in nodes if one.name == target.name), None)
@@ -110,15 +117,15 @@ class IncidentOrders:
     async def _node_is_out(self, gpu: Target) -> bool:
         try:
             node = Target(TargetKind.NODE, gpu.name)
-            return await self._world.cluster.quarantined(node) is not None
+            return await self._context.cluster.quarantined(node) is not None
         except ClusterError:
             return False
 
     async def close_incident(
         self, identity: str, by: str, why: str, *, keep_quarantine: bool
     ) -> str:
-        """End an incident. Raises UserError."""
-        async with self._alone(self._open(identity).target):
+        """Close an incident; returns a text for the person. Raises UserError."""
+        async with self._decision_lock(self._open(identity).target):
             return await self._close(identity, by, why, keep_quarantine=keep_quarantine)
 
     async def _close(self, identity: str, by: str, why: str, *, keep_quarantine: bool) -> str:
@@ -135,14 +142,14 @@ class IncidentOrders:
                 "has ended."
             )
         text = f"{by}: {why}" + (f" {kept} stays quarantined." if kept else "")
-        now, reason = self._world.now(), Reason.CLOSED_BY_PERSON
+        now, reason = self._context.now(), Reason.CLOSED_BY_PERSON
         closed = events.moved(incident, IncidentState.OVERRIDDEN, now, reason, text[:1000])
         await self._journal.append((closed,))
         return f"{identity} is closed." + (f" {kept} stays quarantined." if kept else "")
 
     async def retry(self, identity: str, by: str, why: str) -> str:
-        """Start an incident's playbook again. Raises UserError."""
-        async with self._alone(self._open(identity).target):
+        """Start the playbook of an escalated incident again; returns a text. Raises UserError."""
+        async with self._decision_lock(self._open(identity).target):
             return await self._retry(identity, by, why)
 
     async def _retry(self, identity: str, by: str, why: str) -> str:
@@ -155,16 +162,16 @@ class IncidentOrders:
                 f"the playbook {incident.playbook} of {identity} is no longer configured; release its "
                 "target, or close the incident."
             )
-        now = self._world.now()
+        now = self._context.now()
         again = events.moved(
             incident, IncidentState.TRIAGED, now, Reason.RETRIED, f"{by}: {why}"[:1000]
         )
         await self._journal.append((again,))
-        self._kick(incident.target)
+        self._wake_target(incident.target)
         return f"{identity}: the playbook {incident.playbook} starts again."
 
     def _open(self, identity: str) -> Incident:
-        incident = self._book.incidents.get(identity)
+        incident = self._state.incidents.get(identity)
         if incident is None:
             raise UserError(
                 f"incident {identity[:80]!r} not found; `fleetmedic incidents --all` lists all incidents."
@@ -175,5 +182,5 @@ class IncidentOrders:
 
 
 def _short(target: Target) -> str:
-    """A target in the notation of the command line."""
+    """Return a target in the short notation of the command line, such as node2/3."""
     return str(target).removeprefix("gpu/").removeprefix("node/")

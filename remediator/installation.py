@@ -1,7 +1,8 @@
-"""The id of this installation, and whether it holds the lock that allows actions on the cluster.
+"""The id of this installation, and the lock that allows it to act on the cluster.
 
-An installation is a data folder. Its id survives the process, so a restarted remediator gets the lock at once.
-The times are fixed: they limit what two remediators can do to one cluster, so no time factor changes them.
+An installation is a data directory. Its id survives restarts, so a restarted remediator gets the
+lock at once. The times are constants that no time factor changes, because they prevent two
+remediators from acting on one cluster.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ _sleep = asyncio.sleep
 
 
 def read_identity(data_dir: Path) -> str:
-    """The id of the installation, 32 hex digits; created by the first call.
+    """Return the id of the installation, 32 hex digits. The first call creates it.
 
-    Only the process that holds the folder may call this. Raises UserError for a damaged file or an
-    unusable folder.
+    Only the process that has locked the directory may call this. Raises UserError for a damaged
+    file or an unusable directory.
     """
     path = data_dir / FILE
     try:
@@ -66,15 +67,15 @@ def _make_identity(path: Path) -> str:
 
 
 def since_boot() -> float:
-    """Seconds since boot, including suspend, because a lock also expires during suspend."""
+    """Return the seconds since boot, suspend included, because a lock also expires during suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class ClusterLock:
-    """The cluster's lock, from the view of one installation.
+    """Acquires and renews the cluster's lock for one installation.
 
-    `take_over`: the reason with which the first successful claim takes the lock from another
-    installation. That installation then has `handover` seconds to notice.
+    `take_over` is the reason with which the first successful claim takes the lock from another installation.
+    After a takeover no action starts for `handover` seconds, so that the previous holder can notice.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class ClusterLock:
 
     @property
     def holder(self) -> InstanceLock | None:
-        """The holder of the lock, as the cluster last reported. None before the first response."""
+        """Return the holder of the lock in the cluster's last response; None before the first response."""
         return self._holder
 
     async def run(self) -> None:
@@ -133,7 +134,7 @@ class ClusterLock:
         self._report()
 
     def refusal(self) -> str | None:
-        """Why no action on the cluster is allowed now, as a text for people; None if actions are allowed."""
+        """Return the reason why no action on the cluster is allowed now; None if actions are allowed."""
         if self._unsupported:
             return None
         name, error = repr(self._cluster.name), f" ({self._error})" if self._error else ""
@@ -186,7 +187,7 @@ class ClusterLock:
             log.warning("lock_not_taken", error=self._error, **fields)
 
     def _judge(self) -> str:
-        """The installation that holds the lock; empty if that is unknown or our last renewal is too old."""
+        """Return the installation that holds the lock; empty if unknown, or if our last renewal is too old."""
         if self._holder is None or (self._ours and self._clock() - self._renewed >= VALID):
             return ""
         return self._holder.installation
@@ -203,5 +204,5 @@ def _held_by(holder: InstanceLock, cluster: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text from the cluster's store, as one printable line."""
+    """Return a text from the cluster's store as one printable line."""
     return "".join(one if one.isprintable() else "?" for one in text[:200])

@@ -1,7 +1,7 @@
-"""The journal: an append-only log in SQLite (WAL, synchronous=FULL), written by one thread.
+"""The journal: an append-only event log in SQLite (WAL, synchronous=FULL), written by one thread.
 
-Appends that arrive while the disk is busy share the next commit, so many requests need one fsync. An append
-returns when it is durable and `on_durable` was called with its events in journal order.
+Appends that arrive during a commit share the next one, so that many requests need only one fsync. An append
+returns when its events are durable and `on_durable` was called for each of them in journal order.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ _SELECT = "SELECT seq, at, incident, target, event, reason, text, data FROM even
 
 
 class JournalDown(Exception):  # noqa: N818 - a state of the journal
-    """The journal cannot be written now; the message is one sentence."""
+    """The journal cannot be written now. The message is one sentence."""
 
 
 @dataclass(slots=True)
 class _AppendRequest:
-    """Events to append; a request without events is a check."""
+    """Events to append. A request without events only checks that the journal is writable."""
 
     events: Sequence[Event]
     future: asyncio.Future[tuple[Event, ...]]
 
 
 class Journal:
-    """The only writer. Requires a running event loop; `close` waits for pending appends."""
+    """The journal's only writer. Requires a running event loop; `close` waits for pending appends."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Journal:
         self._thread.start()
 
     async def append(self, events: Sequence[Event]) -> tuple[Event, ...]:
-        """Make events durable, all or none; returns the numbered events.
+        """Store events durably, all or none; returns them with their sequence numbers.
 
         Raises JournalDown if the write fails, or if too many appends are waiting.
         """
@@ -99,10 +99,10 @@ class Journal:
             self._waiting -= 1
 
     async def check(self) -> None:
-        """Check that the journal can be written now, by one durable write.
+        """Check with one durable write that the journal can be written now.
 
-        The result is reused for CHECK_SECONDS, so that a prober cannot cause an fsync per request. Raises
-        JournalDown if the write fails or does not finish in time.
+        The result is reused for CHECK_SECONDS, so that frequent health checks do not cause an fsync
+        each. Raises JournalDown if the write fails or does not finish in time.
         """
         now = self._monotonic()
         if self._check is None or (self._check.done() and now - self._check_at >= CHECK_SECONDS):
@@ -206,7 +206,7 @@ class Journal:
 
 
 def replay(folder: Path) -> Iterator[Event]:
-    """Every event, in order. Raises UserError if the file is not a valid journal."""
+    """Yield every event in order. Raises UserError if the file is not a valid journal."""
     path = folder / "journal.db"
     if path.exists():
         for row in _rows(path, f"{_SELECT} ORDER BY seq", ()):
@@ -214,7 +214,7 @@ def replay(folder: Path) -> Iterator[Event]:
 
 
 def read_events(folder: Path, *, after: int = 0, limit: int = -1) -> list[dict[str, Any]]:
-    """The journal's lines after number `after`, as plain dicts; empty if there is no journal yet.
+    """Return the events with a sequence number above `after` as dicts; empty if there is no journal yet.
 
     A second process may call this while the remediator writes. Raises UserError for a damaged file.
     """
@@ -235,9 +235,9 @@ def find_events(
     kind: Kind | None = None,
     limit: int = 200,
 ) -> list[Event]:
-    """The latest events that match all filters; oldest first.
+    """Return the latest events that match all filters, oldest first.
 
-    `decided` selects events with a reason. The limit counts matching events only.
+    `decided` selects events with a reason. `limit` counts matching events only.
     """
     given = {
         "incident = ?": incident,
@@ -254,7 +254,7 @@ def find_events(
 
 
 def line(event: Event) -> dict[str, Any]:
-    """An event as a line of the journal."""
+    """Return an event as a JSON object, as in the output of `fleetmedic remediator journal`."""
     return {
         "seq": event.seq,
         "at": event.at,
@@ -292,7 +292,7 @@ def _prepare(folder: Path) -> Path:
 
 
 def _keep_private(path: Path) -> None:
-    """Make the file with mode 0600; SQLite gives the files beside it the same mode."""
+    """Create the file with mode 0600. SQLite gives its WAL files the same mode."""
     handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         if stat.S_IMODE(os.fstat(handle).st_mode) & 0o077:
@@ -302,7 +302,7 @@ def _keep_private(path: Path) -> None:
 
 
 def _sole(folder: Path) -> Any:
-    """An exclusive lock of the data folder."""
+    """Lock the data directory exclusively; returns the open lock file. Raises UserError if it is locked."""
     handle = (folder / ".lock").open("w")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -333,7 +333,7 @@ def _rows(path: Path, query: str, arguments: tuple[Any, ...]) -> Iterable[tuple[
 
 
 def _numbered(event: Event, seq: int) -> Event:
-    """The event with its number; dataclasses.replace would take five times as long."""
+    """Return the event with its sequence number. dataclasses.replace would take five times as long."""
     return Event(
         event.kind,
         event.at,

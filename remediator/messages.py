@@ -1,6 +1,6 @@
-"""Payloads of notifications: about one incident, or about many incidents with one cause. Pure.
+"""Build the payloads of notifications about one incident, or about many incidents with one cause. Pure.
 
-A message may arrive hours after it was written, so its text contains points in time and no durations.
+A message may be delivered hours later, so its text contains points in time and no durations.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ HEALTHY = frozenset({Reason.READMITTED, Reason.HEALTHY_IN_SERVICE})
 
 
 def occasion_of(step: Step) -> str:
-    """The occasion of a `notify` step: the part of its id after the colon."""
+    """Return the occasion of a `notify` step, which is the part of its id after the colon."""
     return step.id.partition(":")[2]
 
 
 def incident_body(incident: Incident, occasion: str, op_id: str) -> dict[str, Any]:
-    """The payload about the current state of one incident.
+    """Return the payload about the current state of one incident.
 
-    The part of an occasion after a hyphen (`held-budget_out`) is not shown to people.
+    The part of the occasion after a hyphen, as in `held-budget_out`, is left out.
     """
     occasion = occasion.partition("-")[0]
     return {
@@ -49,7 +49,7 @@ def incident_body(incident: Incident, occasion: str, op_id: str) -> dict[str, An
         "incident": incident.id,
         "target": str(incident.target),
         "state": str(incident.state),
-        "reason": str(incident.present[0]),
+        "reason": str(incident.current_reason[0]),
         "playbook": incident.playbook,
         "alerts": [one.alertname for one in incident.alerts],
     }
@@ -58,7 +58,7 @@ def incident_body(incident: Incident, occasion: str, op_id: str) -> dict[str, An
 def group_body(
     text: str, group: str, op_id: str, count: int, targets: Sequence[Target]
 ) -> dict[str, Any]:
-    """The payload about `count` incidents held by one cause (a pause, a storm), which `text` describes."""
+    """Return the payload about `count` incidents with one cause, such as a pause. `text` describes the cause."""
     return {
         "text": text,
         "occasion": "held",
@@ -84,15 +84,15 @@ def _text(incident: Incident, occasion: str, op_id: str) -> str:
 
 
 def _back(incident: Incident) -> bool:
-    """Whether the target was released because it is healthy; the message precedes the last state."""
+    """Return whether the target was released as healthy. The message is built before the final state change."""
     released = incident.done("release") and not incident.quarantined
     return incident.released is None and (released or incident.reason in HEALTHY)
 
 
 def _why(incident: Incident, occasion: str, op_id: str) -> str:
-    """The current reason; before an incident ends, the outcome of the step that ends it.
+    """Return the reason for the message: the incident's current reason, or the result that ends the incident.
 
-    The text of an announced `failed` message is the reason of the next state.
+    The text of an announced `failed` message is already the reason of the next state.
     """
     run = incident.prepared
     if occasion == "failed" and run is not None and run.step.op_id == op_id and run.text:
@@ -100,14 +100,14 @@ def _why(incident: Incident, occasion: str, op_id: str) -> str:
     ending = {"closed": StepState.DONE, "failed": StepState.FAILED}.get(occasion)
     ended = [
         one.text
-        for one in incident.counted(incident.mark)
+        for one in incident.counted_steps(incident.mark)
         if one.state is ending and one.step.action != "notify"
     ]
-    return ended[-1] if ended else incident.present[1]
+    return ended[-1] if ended else incident.current_reason[1]
 
 
 def _alerts(incident: Incident) -> str:
-    """The names of the incident's alerts, as a sentence."""
+    """Return the names of the incident's alerts, as a sentence."""
     names = sorted({one.alertname for one in incident.alerts})
     more = f" and {len(names) - MOST_ALERTS} more" if len(names) > MOST_ALERTS else ""
     return f"{', '.join(names[:MOST_ALERTS])}{more}. " if names else ""

@@ -1,4 +1,4 @@
-"""The remediator's own metrics: counters of journal events, and gauges that are read at each scrape."""
+"""The remediator's own metrics: counters of journal events, and gauges computed at each scrape."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600, 1800, 7200, f
 class RemediatorMetrics:
     """All metrics of one remediator, in their own registry. `now` returns Unix seconds."""
 
-    def __init__(self, book: JournalState, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, journal_state: JournalState, now: Callable[[], float] = time.time) -> None:
         self.registry = CollectorRegistry()
         self._reasons: dict[Reason, Any] = {}
         counters: tuple[tuple[str, str, list[str]], ...] = (
@@ -72,17 +72,20 @@ class RemediatorMetrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self.registry.register(JournalGauges(book, now))
+        self.registry.register(JournalGauges(journal_state, now))
         self._cluster = ClusterGauges()
         self.registry.register(self._cluster)
 
-    def expect(
+    def initialize(
         self, actions: Iterable[str], channels: Iterable[str], playbooks: Iterable[str]
     ) -> None:
-        """Start every counter at 0. Prometheus sees no increase in a series whose first value is 1, so the
-        first failure or incident would be missed."""
+        """Create every counter with the value 0.
+
+        `increase` ignores the first value of a series. Without this, the first failure or incident
+        would be missed.
+        """
         for reason in Reason:
-            self._decided(reason)
+            self._decision_counter(reason)
             self._counters["guard_holds"].labels(str(reason))
         for stage in STAGES.values():
             self._stages.labels(stage)
@@ -96,32 +99,41 @@ class RemediatorMetrics:
                 self._counters["notifications"].labels(channel, result)
 
     def export_target_list(self, discovery: Discovery) -> None:
-        """Also export the state of the target list."""
+        """Export the state of the target list too."""
         self.registry.register(TargetListGauges(discovery))
 
-    def lock(self, held: Callable[[], bool]) -> None:
-        """Export whether this installation holds the cluster's lock; absent until called."""
+    def export_lock(self, held: Callable[[], bool]) -> None:
+        """Export whether this installation holds the cluster's lock.
+
+        Without this call the metric is absent.
+        """
         self._gauge(
             "instance_lock_held", "1 while this installation holds the cluster's lock.", held
         )
 
-    def pending(self, count: Callable[[], int]) -> None:
-        """Export the number of notifications not yet delivered or expired; absent until called."""
+    def export_pending_notifications(self, count: Callable[[], int]) -> None:
+        """Export the number of notifications that are neither delivered nor expired.
+
+        Without this call the metric is absent.
+        """
         self._gauge("notifications_pending", "Notifications that are not yet delivered.", count)
 
-    def alertmanager(self, complete: Callable[[], bool]) -> None:
-        """Export whether Alertmanager's latest response is complete; absent until called."""
+    def export_alertmanager_completeness(self, complete: Callable[[], bool]) -> None:
+        """Export whether Alertmanager's latest response is complete.
+
+        Without this call the metric is absent.
+        """
         text = "1 while Alertmanager has settled and its latest response contained the Watchdog."
         self._gauge("alertmanager_complete", text, complete)
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         self.registry.register(CallableGauge(name, text, read))
 
-    def saw(self, event: Event, incident: Incident | None) -> None:
-        """Count one durable event; `incident` is the incident that it belongs to."""
+    def count_event(self, event: Event, incident: Incident | None) -> None:
+        """Count one event of the journal. `incident` is the incident to which it belongs."""
         self._counters["journal_events"].inc()
         if event.reason is not None:
-            self._decided(event.reason).inc()
+            self._decision_counter(event.reason).inc()
         if event.kind is Kind.INCIDENT_OPENED:
             self._counters["incidents"].labels(event.data["playbook"]).inc()
         elif event.kind is Kind.HELD:
@@ -134,37 +146,40 @@ class RemediatorMetrics:
             if stage is not None:
                 self._stages.labels(stage).observe(max(0.0, event.at - incident.opened))
 
-    def _decided(self, reason: Reason) -> Any:
-        """The counter of a reason, cached."""
+    def _decision_counter(self, reason: Reason) -> Any:
+        """Return the counter of a reason, cached."""
         found = self._reasons.get(reason)
         if found is None:
             found = self._reasons[reason] = self._counters["decisions"].labels(str(reason))
         return found
 
-    def received(self, alerts: int) -> None:
+    def count_alerts(self, alerts: int) -> None:
         """Count alerts received by webhook."""
         self._counters["webhook_alerts"].inc(alerts)
 
-    def refused(self) -> None:
+    def count_auth_failure(self) -> None:
         """Count a request with a missing or wrong credential."""
         self._counters["webhook_auth_failures"].inc()
 
-    def lane_failed(self) -> None:
-        """Count an exception in a lane, which is an internal error of the remediator."""
+    def count_internal_error(self) -> None:
+        """Count an internal error of the remediator in the task of a target."""
         self._counters["lane_failures"].inc()
 
-    def told(self, channel: str, result: str) -> None:
-        """Count a notification as `delivered` or `failed`."""
+    def count_notification(self, channel: str, result: str) -> None:
+        """Count a notification with the result `delivered` or `failed`."""
         self._counters["notifications"].labels(channel, result).inc()
 
-    def reconciled(self, at: float) -> None:
+    def set_last_reconciliation(self, at: float) -> None:
         """Record the time of a reconciliation (Unix seconds)."""
         self._reconciled.set(at)
 
-    def out(self, nodes: tuple[NodeFacts, ...] | None) -> None:
-        """Record what is out of service. None: the cluster did not answer, so no samples are exported."""
+    def set_nodes(self, nodes: tuple[NodeFacts, ...] | None) -> None:
+        """Store the cluster's nodes for the gauge of quarantined targets.
+
+        None means that the cluster did not respond, so the gauge has no samples.
+        """
         self._cluster.nodes = nodes
 
-    def page(self) -> bytes:
-        """The metrics in Prometheus' text format."""
+    def render(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""Notifications that are not about a single incident, and the escalation of a failing lane. Pure."""
+"""Notifications that are not about a single incident, and the escalation after internal errors. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from remediator.messages import group_body, incident_body
 
 
 def group_notice(
-    incident: Incident, settled: Settled, book: JournalState, limits: Limits, now: float
+    incident: Incident, settled: Settled, journal_state: JournalState, limits: Limits, now: float
 ) -> tuple[Event, ...]:
-    """One notification for a cause that holds many incidents for long, such as a pause or a silence.
+    """Return one notification for a cause that holds many incidents for long, such as a pause or a silence.
 
-    A cause without its own group name is notified once an hour. A storm is notified when it begins.
+    A cause without an identifier of its own is notified at most once an hour. A storm is notified when it
+    begins.
     """
     hold = settled.hold
     if hold is None or not hold.group or incident.level is Level.OBSERVE:
@@ -31,12 +32,12 @@ def group_notice(
     ):
         return ()
     key = hold.group if "/" in hold.group else f"{hold.group}/{int(now // 3600)}"
-    if now - incident.held_since < limits.notice or key in book.groups:
+    if now - incident.held_since < limits.notice or key in journal_state.groups:
         return ()
     # Two silences, or two windows, have one reason and two texts.
     waiting = [
         one
-        for one in book.open_incidents()
+        for one in journal_state.open_incidents()
         if one.held is hold.reason and ("/" not in hold.group or one.held_text == hold.text)
     ]
     op = op_id(key, "held", 1)
@@ -48,9 +49,12 @@ def group_notice(
 
 
 def lane_failed(
-    target: Target, waiting: Alert | None, book: JournalState, text: str, now: float
+    target: Target, waiting: Alert | None, journal_state: JournalState, text: str, now: float
 ) -> tuple[Event, ...]:
-    """The events for a lane that failed three times: its alert or incident is handed over to a person."""
+    """Return the events after three internal errors on a target: drop its alert or escalate its incident.
+
+    People are notified.
+    """
     reason = Reason.LANE_FAILED
     if waiting is not None:
         op = op_id(waiting.key, "lane_failed", 1)
@@ -60,7 +64,7 @@ def lane_failed(
             events.suppressed(waiting, target, now, reason, text),
             events.notified(now, op, body),
         )
-    incident = book.incident_on(target)
+    incident = journal_state.incident_on(target)
     if (
         incident is None
         or incident.state is IncidentState.ESCALATED
@@ -73,15 +77,31 @@ def lane_failed(
     return (moved, events.notified(now, op, body, incident=incident, occasion="lane_failed"))
 
 
-def stray_notice(targets: list[str], book: JournalState, now: float) -> tuple[Event, ...]:
-    """One notification per target and day about a quarantine of the remediator without an incident.
+def orphaned(incident: Incident, journal_state: JournalState, now: float) -> tuple[Event, ...]:
+    """Return the events that escalate an incident without a configured playbook. People are notified once."""
+    written: list[Event] = []
+    if incident.state is not IncidentState.ESCALATED:
+        written = [events.moved(incident, IncidentState.ESCALATED, now, Reason.PLAYBOOK_GONE)]
+    op = op_id(incident.id, "orphaned", 1)
+    if op not in journal_state.outbox and op not in journal_state.groups:
+        body = incident_body(incident, "orphaned", op)
+        written.append(
+            events.notified(now, op, body, incident=incident, occasion="orphaned", group=op)
+        )
+    return tuple(written)
+
+
+def stray_notice(targets: list[str], journal_state: JournalState, now: float) -> tuple[Event, ...]:
+    """Return one notification per target and day for a quarantine of the remediator without an incident.
 
     Targets that a person keeps out of service are skipped.
     """
     found = [Target.parse(one) for one in targets]
     day = int(now // 86_400)
     fresh = [
-        one for one in found if f"stray/{one}/{day}" not in book.groups and one not in book.kept
+        one
+        for one in found
+        if f"stray/{one}/{day}" not in journal_state.groups and one not in journal_state.kept
     ]
     written: list[Event] = []
     for one in fresh:

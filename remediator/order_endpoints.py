@@ -1,7 +1,7 @@
-"""Orders from people by HTTP: pause and resume all actions, release a target, close or retry an incident.
+"""HTTP endpoints for orders: pause and resume all actions, release a target, close or retry an incident.
 
-Each order names its author and reason. The status is 409 with a text if the engine cannot carry the order
-out, 404 for an unknown incident, and 400 for an invalid order.
+Each order has an author and a reason. Status 400 means an invalid order, 404 an unknown incident, and 409, with
+a text, that the order cannot be carried out now.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class IncidentOrderRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
 
 class CloseRequest(IncidentOrderRequest, frozen=True, forbid_unknown_fields=True):
-    """An order that ends an incident; `keep_quarantine` leaves its targets out of service."""
+    """An order that closes an incident. `keep_quarantine` keeps its targets quarantined."""
 
     keep_quarantine: bool = False
 
@@ -57,16 +57,16 @@ E = TypeVar("E", bound=IncidentOrderRequest)
 
 
 class OrderEndpoints:
-    """The endpoints that accept orders."""
+    """The HTTP endpoints that accept orders."""
 
-    def __init__(self, engine: Engine, book: JournalState) -> None:
+    def __init__(self, engine: Engine, journal_state: JournalState) -> None:
         self._engine = engine
-        self._book = book
+        self._state = journal_state
 
     async def pause(self, request: Request) -> Response:
         """Pause all actions."""
         order = parse_json(await body_of(request), OrderRequest, "body")
-        before = self._book.pause
+        before = self._state.pause
         await self._engine.pause(order.by, order.reason.strip() or "no reason given")
         text = "Paused: no action starts until `fleetmedic resume`."
         if before is not None:
@@ -79,7 +79,7 @@ class OrderEndpoints:
         order = (
             parse_json(body, OrderRequest, "body") if body.strip() else OrderRequest(by="somebody")
         )
-        before = self._book.pause
+        before = self._state.pause
         await self._engine.resume(order.by)
         text = "Not paused: nothing to resume."
         if before is not None:
@@ -92,33 +92,33 @@ class OrderEndpoints:
         """Return a quarantined target to service."""
         order = _with_reason(await body_of(request), ReleaseRequest)
         target = Target.parse(order.target)
-        return await _said(self._engine.exits.release(target, order.by, order.reason))
+        return await _response(self._engine.incident_orders.release(target, order.by, order.reason))
 
     async def close(self, request: Request) -> Response:
-        """End an incident."""
-        identity = self._known(request)
+        """Close an incident."""
+        identity = self._identity(request)
         order = _with_reason(await body_of(request), CloseRequest)
         keep = order.keep_quarantine
-        closing = self._engine.exits.close_incident(
+        closing = self._engine.incident_orders.close_incident(
             identity, order.by, order.reason, keep_quarantine=keep
         )
-        return await _said(closing)
+        return await _response(closing)
 
     async def retry(self, request: Request) -> Response:
-        """Start an incident's playbook again."""
-        identity = self._known(request)
+        """Start the playbook of an incident again."""
+        identity = self._identity(request)
         order = _with_reason(await body_of(request), IncidentOrderRequest)
-        return await _said(self._engine.exits.retry(identity, order.by, order.reason))
+        return await _response(self._engine.incident_orders.retry(identity, order.by, order.reason))
 
-    def _known(self, request: Request) -> str:
+    def _identity(self, request: Request) -> str:
         identity = str(request.path_params["identity"])
-        if identity not in self._book.incidents:
+        if identity not in self._state.incidents:
             raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
         return identity
 
 
 def _with_reason(body: bytes, shape: type[E]) -> E:
-    """An order whose author and reason are not blank. Raises UserError."""
+    """Decode an order and check that author and reason are not blank. Raises UserError."""
     order = parse_json(body, shape, "body")
     for name, text in (("by", order.by), ("reason", order.reason)):
         if not text.strip():
@@ -126,7 +126,7 @@ def _with_reason(body: bytes, shape: type[E]) -> E:
     return order
 
 
-async def _said(order: Awaitable[str]) -> Response:
+async def _response(order: Awaitable[str]) -> Response:
     try:
         return encoded({"text": await order})
     except UserError as error:

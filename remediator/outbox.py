@@ -1,8 +1,8 @@
-"""Delivers notifications: each message to each address, until delivered or expired (24 h).
+"""Deliver notifications to all addresses, until each is delivered or expires (24 h).
 
-Every address has its own lane, so a failing address delays no other address and no incident. A lane sends one
-message at a time, oldest first, with one back-off for all its messages. After a crash, messages without a
-delivery in the journal are sent again with the same `op_id` (at-least-once delivery).
+Every address has its own task, so a failing address delays neither other addresses nor incidents. The task
+sends one message at a time, oldest first, with one back-off for all messages. After a crash, messages without a
+recorded delivery are sent again with the same `op_id` (at-least-once delivery).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class NotificationSender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a message was not delivered. `refused`: the receiver rejected the request."""
+    """A failed delivery. `refused`: the receiver rejected the request."""
 
     text: str
     refused: bool = False
@@ -57,7 +57,7 @@ class _Failure:
 
 @dataclass(slots=True)
 class _AddressLane:
-    """The work for one address. `unrecorded`: outcomes that are not in the journal yet."""
+    """The delivery state of one address. `unrecorded`: results that are not in the journal yet."""
 
     url: str
     address: str
@@ -71,14 +71,15 @@ class _AddressLane:
 
 
 class Outbox:
-    """Delivers the messages in `book.outbox` to every address.
+    """Delivers the messages in the journal's state to every address.
 
-    `now` returns Unix seconds; `site` is the URL of the remediator as people reach it. An address that is added later also gets unexpired older messages.
+    `now` returns Unix seconds. `site` is the URL at which people reach the remediator. A new
+    address also gets older messages that have not expired.
     """
 
     def __init__(
         self,
-        book: JournalState,
+        journal_state: JournalState,
         journal: EventAppender,
         sender: NotificationSender,
         addresses: Sequence[str],
@@ -87,7 +88,7 @@ class Outbox:
         site: str | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._book = book
+        self._state = journal_state
         self._journal = journal
         self._sender = sender
         self._now = now
@@ -98,19 +99,19 @@ class Outbox:
         )
 
     async def run(self) -> None:
-        """Deliver until cancelled. Returns at once if there are no addresses."""
+        """Deliver messages until cancelled. Returns at once if there are no addresses."""
         async with asyncio.TaskGroup() as group:
             for lane in self._lanes:
                 group.create_task(self._serve(lane), name=f"outbox {lane.host}")
 
     def wake(self) -> None:
-        """Call this when a message has become durable."""
+        """Start sending. Call this when a message was written to the journal."""
         for lane in self._lanes:
             lane.wake.set()
 
     def pending(self) -> int:
-        """The number of messages that are neither delivered to every address nor expired."""
-        messages = self._book.outbox.values()
+        """Return the number of messages that are neither delivered to every address nor expired."""
+        messages = self._state.outbox.values()
         return sum(any(_waits(lane, one) for lane in self._lanes) for one in messages)
 
     async def _serve(self, lane: _AddressLane) -> None:
@@ -128,7 +129,10 @@ class Outbox:
                 await self._sleep(pause)
 
     async def _deliver(self, lane: _AddressLane) -> float | None:
-        """One pass over pending messages; returns the seconds until the next pass, None if none is pending."""
+        """Send all pending messages once.
+
+        Returns the seconds until the next pass, or None if no message is pending.
+        """
         waiting = self._expire(lane)
         await self._record(lane)
         for message in waiting:
@@ -144,11 +148,11 @@ class Outbox:
         return RECORD_AGAIN if lane.unrecorded else None
 
     def _expire(self, lane: _AddressLane) -> list[Message]:
-        """Expire old messages; returns the pending ones in the order of sending.
+        """Expire old messages; returns the pending ones in sending order.
 
         Messages that the receiver refused come last, so that they do not block the others.
         """
-        waiting = [one for one in self._book.outbox.values() if _waits(lane, one)]
+        waiting = [one for one in self._state.outbox.values() if _waits(lane, one)]
         old = [one for one in waiting if self._now() - one.at >= EXPIRES_AFTER]
         for message in old:
             self._settle(lane, message, expired=True)
@@ -169,8 +173,10 @@ class Outbox:
         )
 
     async def _record(self, lane: _AddressLane) -> None:
-        """Record unrecorded outcomes. While the journal is down, they are kept in memory, so that no message
-        is sent twice."""
+        """Write unrecorded results to the journal.
+
+        While the journal is down, the results stay in memory, so that no message is sent twice.
+        """
         if not lane.unrecorded:
             return
         try:
@@ -184,7 +190,7 @@ class Outbox:
         lane.unrecorded.clear()
 
     def _linked(self, body: Mapping[str, object]) -> Mapping[str, object]:
-        """The payload with the URL of its page; without a link if the site has no external URL."""
+        """Return the payload with the URL of its incident page; unchanged if `site` is None."""
         if self._site is None:
             return body
         incident = body.get("incident")
@@ -206,7 +212,7 @@ class Outbox:
 
 
 def address_id(url: str) -> str:
-    """The id of an address in the journal: a hash, because URLs contain secrets."""
+    """Return the id of an address for the journal: a hash, because URLs contain secrets."""
     return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
@@ -236,7 +242,7 @@ def _unique(addresses: Sequence[str]) -> Mapping[str, None]:
 
 
 def _host(url: str) -> str:
-    """The host of a URL, without path, query and password, which may contain secrets."""
+    """Return the host of a URL without path, query and password, which may contain secrets."""
     try:
         return urlsplit(url).netloc.rpartition("@")[2]
     except ValueError:

@@ -1,4 +1,4 @@
-"""The pages of text: the incidents, one incident, the runbooks. Everything shown is escaped."""
+"""Render the HTML pages of incidents and runbooks. All values are escaped."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-def home(book: JournalState) -> str:
-    """The latest incidents and every open one, newest first."""
-    known = list(book.incidents.values())
+def home(journal_state: JournalState) -> str:
+    """Return the page with the latest incidents and all open incidents, newest first."""
+    known = list(journal_state.incidents.values())
     shown = [one for one in known[:-MAX_SHOWN] if not one.ended] + known[-MAX_SHOWN:]
-    return _page("incidents", incidents=shown[::-1], pause=book.pause, state_of=_state)
+    return _page("incidents", incidents=shown[::-1], pause=journal_state.pause, state_of=_state)
 
 
 def incident(
-    found: Incident, events: Sequence[Event], book: JournalState, playbook: Playbook | None
+    found: Incident, events: Sequence[Event], journal_state: JournalState, playbook: Playbook | None
 ) -> str:
-    """One incident: a paragraph, the alerts, and its latest events, newest first."""
+    """Return the page of one incident: summary, alerts, and its latest events, newest first."""
 
     def status_of(alert: Episode) -> str:
-        record = book.episodes.get(alert.key)
+        record = journal_state.episodes.get(alert.key)
         return "unknown" if record is None else "firing" if record.alert.firing else "resolved"
 
     return _page(
         "incident",
         one=found,
         summary=summary(found, playbook),
-        pause=book.pause,
+        pause=journal_state.pause,
         events=events[::-1][:MAX_EVENTS],
         left_out=len(events) > MAX_EVENTS,
         status_of=status_of,
@@ -62,9 +62,9 @@ def incident(
 
 
 def runbook(name: str, urls: Mapping[str, str] = MappingProxyType({})) -> str | None:
-    """The runbook of an alert as HTML; None if it does not exist.
+    """Return the runbook of an alert as HTML; None if it does not exist.
 
-    `urls`: the URLs of this site, by those that the runbooks are written with.
+    `urls` maps localhost URLs in the runbooks to the URLs of this installation.
     """
     name = name.removesuffix(".md")  # links between runbooks end in .md
     if not _NAME.fullmatch(name):
@@ -79,7 +79,7 @@ def runbook(name: str, urls: Mapping[str, str] = MappingProxyType({})) -> str | 
 
 
 def runbooks() -> str:
-    """The list of all runbooks."""
+    """Return the page that lists all runbooks."""
     return _page("runbooks", names=_runbook_names())
 
 
@@ -93,7 +93,7 @@ def _runbook_names() -> tuple[str, ...]:
 
 
 def _dashboard(target: Target) -> str | None:
-    """The dashboard of a target, with its variables; None for a kind that has none."""
+    """Return the URL path of the target's dashboard; None if that dashboard is not installed."""
     kinds: dict[TargetKind, tuple[str, dict[str, object]]] = {
         TargetKind.GPU: ("gpu", {"node": target.name, "gpu": target.gpu}),
         TargetKind.NODE: ("node", {"node": target.name}),
@@ -108,7 +108,7 @@ def _dashboard(target: Target) -> str | None:
 
 
 def _state(incident: Incident) -> str:
-    """The state, with ", held" if a guard holds the incident in it."""
+    """Return the incident's state, with the suffix ", held" if a guard holds the incident."""
     held = incident.held is not None and incident.state is not IncidentState.HELD
     return f"{incident.state}, held" if held else str(incident.state)
 

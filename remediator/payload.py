@@ -1,4 +1,4 @@
-"""Reads the payloads of the HTTP server within limits, and decodes them; errors name the place."""
+"""Read and decode HTTP request bodies within limits. Errors name the path of the invalid field."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _WebhookPayload(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A payload from Alertmanager: the alerts, whether some were truncated, and the receiver's name."""
+    """The payload of Alertmanager's webhook: alerts, whether some were truncated, and the receiver's name."""
 
     alerts: tuple[Alert, ...]
     truncated: bool
@@ -51,10 +51,10 @@ class Webhook:
 
 
 def read_webhook(body: bytes, now: float) -> Webhook:
-    """Decode the payload of a webhook. Raises UserError with the place of the error.
+    """Decode the payload of a webhook. Raises UserError with the path of the invalid field.
 
-    A start time before 2000, or more than a day after `now` (Unix seconds), is refused. At most 64 labels of
-    an alert are kept, each cut to 1,024 characters.
+    A start time before 2000, or more than a day after `now` (Unix seconds), is rejected. Only 64
+    labels of an alert are kept, each cut to 1,024 characters.
     """
     payload = parse_json(body, _WebhookPayload, "body")
     alerts = tuple(
@@ -71,12 +71,12 @@ def read_webhook(body: bytes, now: float) -> Webhook:
 
 
 def encoded(value: object) -> Response:
-    """A value as a JSON response."""
+    """Return a value as a JSON response."""
     return Response(msgspec.json.encode(value), media_type="application/json")
 
 
 async def body_of(request: Request) -> bytes:
-    """The body of a request. Raises RefusedError if it is too large, too slow or incomplete."""
+    """Read the body of a request. Raises RefusedError if it is too large, too slow or incomplete."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):

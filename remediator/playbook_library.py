@@ -1,7 +1,7 @@
-"""The library of playbooks: the shipped and the user's playbooks, checked, in matching order.
+"""Load the playbooks: those of the package and those of the user, validated and in matching order.
 
-A user's playbook replaces a shipped playbook of the same name. Playbooks with alert names come before
-those that match any alert, and a user's playbooks before the shipped ones.
+A user's playbook replaces a packaged playbook of the same name. Playbooks with alert names come
+before playbooks that match any alert. Otherwise the user's playbooks come first.
 """
 
 from __future__ import annotations
@@ -34,14 +34,17 @@ _MOST = re.compile(r"([1-9]\d{0,3})/(.+)")
 
 
 class MatchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The matched alerts: any of the names (an empty list matches every name), and all of the labels."""
+    """The alerts that a playbook matches: any of the names, and all of the labels.
+
+    An empty list of names matches every name.
+    """
 
     alertname: tuple[str, ...] = ()
     labels: dict[str, str] = {}
 
 
 class JobsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What happens to the jobs on the target."""
+    """The section `jobs` of a playbook: what to do with the jobs on the target."""
 
     signal: bool = False
     restart: bool = True
@@ -51,7 +54,7 @@ class JobsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RungFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One repair of the ladder."""
+    """One entry of a playbook's `ladder`: a repair and its limits."""
 
     do: Literal["reset_gpu", "reboot_node"]
     deadline: str = "5m"
@@ -60,7 +63,7 @@ class RungFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VerifyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the target is verified."""
+    """The section `verify` of a playbook: the tests after a repair."""
 
     tests: tuple[Literal["probe", "metrics"], ...] = ("probe", "metrics")
     passes: int = 2
@@ -68,14 +71,14 @@ class VerifyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReadmitFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the target returns to service."""
+    """The section `readmit` of a playbook: the probation before the target returns to service."""
 
     probation: str = "15m"
     double_on_repeat: bool = True
 
 
 class ScaleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a workload is scaled."""
+    """The section `scale` of a playbook: how a workload is scaled."""
 
     step: int = 1
     per_replica: float = 4.0
@@ -84,7 +87,7 @@ class ScaleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlaybookFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One file of playbooks/*.yml."""
+    """The content of one file in playbooks/*.yml."""
 
     playbook: str
     match: MatchFile
@@ -105,7 +108,7 @@ class PlaybookFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_library(folders: Iterable[Path], factor: float = 1.0) -> tuple[Playbook, ...]:
-    """All playbooks, first match first. Raises UserError naming the file and the place in it."""
+    """Load all playbooks in matching order. Raises UserError with the file and the path in it."""
     own = [read_playbook(path, factor) for folder in folders for path in _files(folder)]
     names = [playbook.name for playbook in own]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -122,7 +125,7 @@ def load_library(folders: Iterable[Path], factor: float = 1.0) -> tuple[Playbook
 
 
 def read_playbook(path: Path, factor: float = 1.0) -> Playbook:
-    """One playbook file, its long durations divided by `factor`. Raises UserError."""
+    """Read one playbook. `factor` divides its long durations. Raises UserError."""
     raw = load(path, PlaybookFile)
     read = _PlaybookParser(str(path), factor)
     playbook = Playbook(
@@ -154,7 +157,7 @@ def read_playbook(path: Path, factor: float = 1.0) -> Playbook:
 
 
 class _PlaybookParser:
-    """Parses durations and counts; errors name the place in the file."""
+    """Parses durations and counts of a playbook. Errors contain the path in the file."""
 
     def __init__(self, where: str, factor: float) -> None:
         self._where = where
@@ -197,7 +200,7 @@ class _PlaybookParser:
 
 
 def _problem(playbook: Playbook) -> str | None:
-    """The first problem that makes a playbook invalid or unsafe, with its place; None if it is valid."""
+    """Return why a playbook is invalid or unsafe, with the path in the file; None if it is valid."""
     hardware = playbook.target in (TargetKind.GPU, TargetKind.NODE)
     rungs = {rung.action for rung in playbook.ladder}
     checks = (

@@ -1,4 +1,4 @@
-"""The rules of a running remediator: playbooks, limits, and the highest automation level."""
+"""The playbooks, limits and maximum automation level of a running remediator."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from remediator.core.settle import RECURRENCE_WINDOW, Terms
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules, constant while the engine runs. `idle` is the longest time (seconds) between two
-    decisions on an incident; `cluster` is the value of the `cluster` label."""
+    """The configuration that the engine decides by; constant while it runs.
+
+    `idle` is the longest time (seconds) between two decisions on an incident. `cluster` is the
+    value of the label `cluster`.
+    """
 
     playbooks: tuple[Playbook, ...]
     limits: Limits
@@ -24,22 +27,25 @@ class Policy:
     cluster: str
 
     def route(self, alert: Alert) -> Route:
-        """The route of an alert in this cluster."""
+        """Return the playbook and the target of an alert."""
         return route(alert, self.playbooks, self.cluster)
 
     def is_watchdog(self, alert: Alert) -> bool:
-        """Whether an alert is the Watchdog (dead man's switch)."""
+        """Return whether an alert is the Watchdog (dead man's switch)."""
         return self.route(alert).reason is Reason.DEAD_MAN_SIGNAL
 
     @property
     def terms(self) -> Terms:
-        """The limits for new incidents."""
+        """Return the limits for new incidents."""
         shrinking = (one.name for one in self.playbooks if one.scale and one.scale.step < 0)
         window = RECURRENCE_WINDOW / self.factor
         return Terms(self.ceiling, window, frozenset(shrinking), self.limits.pin)
 
     def playbook(self, name: str) -> Playbook | None:
-        """The playbook of that name, if it is still configured; it does not widen to one that only observes."""
+        """Return the playbook of that name, or None if it is not configured.
+
+        Its `widen_to` is removed if the other playbook is missing or only observes.
+        """
         found = next((one for one in self.playbooks if one.name == name), None)
         wider = next((one for one in self.playbooks if found and one.name == found.widen_to), None)
         if found and (wider is None or Level.OBSERVE in (wider.level, self.ceiling)):
@@ -48,7 +54,7 @@ class Policy:
 
 
 def unconfigured(incident: Incident) -> Playbook:
-    """An empty playbook, to release the quarantines of a playbook that is no longer configured."""
+    """Return an empty playbook, to release the quarantines of a playbook that is no longer configured."""
     return Playbook(
         incident.playbook,
         (),

@@ -1,4 +1,4 @@
-"""How much of a pool the remediator keeps out of service, and which quarantines it still owns. Pure."""
+"""Compute how much of a pool is out of service, and who owns its quarantines. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def pool_view(
     nodes: tuple[NodeFacts, ...],
     pool: str,
     target: Target,
-    book: JournalState,
+    journal_state: JournalState,
     rehearsed: Collection[tuple[Target, float]] = (),
 ) -> PoolFacts:
-    """How much of a pool the remediator keeps out of service, without `target`; announced quarantines count.
+    """Return how much of a pool the remediator keeps out of service, not counting `target`.
 
-    Hardware that was dead when quarantined does not count until it is repaired, and neither do targets that a
-    person keeps out of service. `rehearsed`: the targets that would be out of service at level observe, each
-    with the start time (Unix seconds).
+    Announced quarantines count. Hardware that was lost or hung when it was quarantined does not count until its
+    repair, and neither do targets that a person keeps out of service. `rehearsed` are the targets that would be
+    out of service at level observe, each with its start time (Unix seconds).
     """
     members = {node.name: node for node in nodes if node.pool == pool}
     out = {
@@ -41,8 +41,8 @@ def pool_view(
         for gpu in node.gpus
         if gpu.quarantine and gpu.quarantine.owner == OWNER
     }
-    out -= set(book.kept)
-    for incident in book.open_incidents():
+    out -= set(journal_state.kept)
+    for incident in journal_state.open_incidents():
         # The journal counts too, because the cluster's response may be older than the latest steps.
         out |= set(incident.quarantined)
         out |= {
@@ -68,7 +68,7 @@ def pool_view(
         nodes_out=len(nodes_out - {target}),
         recent=tuple(
             one.at
-            for one in book.quarantines
+            for one in journal_state.quarantines
             if one.target.name in members and not one.dead and not _within(one.target, target)
         )
         + tuple(at for one, at in rehearsed if one.name in members and not _within(one, target)),
@@ -76,7 +76,7 @@ def pool_view(
 
 
 def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target, ...]:
-    """The further targets that the incident quarantined and whose quarantine the remediator still owns."""
+    """Return the incident's quarantined targets, without its own target, that the remediator still owns."""
     known = {node.name: node for node in nodes}
 
     def owner(target: Target) -> str | None:
@@ -89,34 +89,37 @@ def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target
 
 
 def owner_of(
-    found: QuarantineFacts | None, target: Target, incident: Incident, book: JournalState
+    found: QuarantineFacts | None, target: Target, incident: Incident, journal_state: JournalState
 ) -> str | None:
-    """The owner of a quarantine, or None. If a person closed the incident and kept the quarantine, the owner
-    is that person, although the quarantine has our name."""
+    """Return the owner of a quarantine, or None.
+
+    If a person closed an incident and kept its quarantine, the owner is that person, although the
+    cluster shows fleetmedic.
+    """
     if found is None:
         return None
-    kept = book.kept.get(target)
+    kept = journal_state.kept.get(target)
     if kept is None or found.owner != OWNER or target in incident.quarantined:
         return found.owner
     return f"{kept.by} ({kept.why})"[:MOST_SAID]
 
 
-def others_on(node: NodeFacts, incident: Incident, book: JournalState) -> tuple[str, ...]:
-    """The GPUs of a node that another owner keeps out of service, as text with their owners."""
+def others_on(node: NodeFacts, incident: Incident, journal_state: JournalState) -> tuple[str, ...]:
+    """Return the GPUs of a node that another owner keeps out of service, as texts with their owners."""
     found = []
     for gpu in node.gpus:
         target = Target(TargetKind.GPU, node.name, gpu.index)
-        owner = owner_of(gpu.quarantine, target, incident, book)
+        owner = owner_of(gpu.quarantine, target, incident, journal_state)
         if owner not in (None, OWNER) and target != incident.target:
             found.append(f"{target} (owner {owner})"[:MOST_SAID])
     return tuple(found)
 
 
 def release_of(
-    target: Target, book: JournalState, seconds: float, now: float
+    target: Target, journal_state: JournalState, seconds: float, now: float
 ) -> tuple[str, float | None]:
-    """The text and the end (Unix seconds) of a person's release of a target; empty if there is none."""
-    pin = book.pins.get(target)
+    """Return the text and the end (Unix seconds) of a person's release of a target, or an empty text and None."""
+    pin = journal_state.pins.get(target)
     if pin is None or now >= pin.at + seconds:
         return "", None
     ends = datetime.fromtimestamp(pin.at + seconds, UTC)
@@ -125,23 +128,26 @@ def release_of(
 
 
 def _within(one: Target, target: Target) -> bool:
-    """Whether `one` is the target or one of its GPUs, which are quarantined together with their node."""
+    """Return whether `one` is the target, or a GPU of the target node."""
     return one == target or (target.gpu is None and one.name == target.name)
 
 
 def members(nodes: tuple[NodeFacts, ...], pool: str) -> PoolSize:
-    """The number of GPUs of each node of a pool."""
+    """Return a pool with the number of GPUs of each of its nodes."""
     return PoolSize(pool, {one.name: len(one.gpus) for one in nodes if one.pool == pool})
 
 
-def rehearsed(book: JournalState, beside: Incident) -> tuple[tuple[Target, float], ...]:
-    """The targets of other incidents that would be out of service now at level observe, with start times."""
+def rehearsed(journal_state: JournalState, beside: Incident) -> tuple[tuple[Target, float], ...]:
+    """Return the targets of other incidents that would be out of service now, if the level were not observe.
+
+    Each has its start time (Unix seconds).
+    """
     return tuple(
         (one.target, one.since)
-        for one in book.incidents.values()
+        for one in journal_state.incidents.values()
         if one.rehearsed
         and one.id != beside.id
         and one.reason is Reason.OBSERVE_ONLY
         and one.target.kind in (TargetKind.GPU, TargetKind.NODE)
-        and book.firing(one)
+        and journal_state.firing(one)
     )

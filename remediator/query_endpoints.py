@@ -1,4 +1,4 @@
-"""Read-only HTTP endpoints over journal and book: incidents, decisions, and why an action was taken or not."""
+"""Read-only HTTP endpoints: incidents, decisions, and the reasons for them."""
 
 from __future__ import annotations
 
@@ -28,23 +28,25 @@ _ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
 
 @dataclass(frozen=True, slots=True)
 class QueryEndpoints:
-    """The read-only endpoints. `cluster` is asked whether a job exists; without it, that is not checked."""
+    """The read-only HTTP endpoints. `cluster` is queried for jobs; None disables that check."""
 
-    book: JournalState
+    journal_state: JournalState
     data_dir: Path
     cluster: Cluster | None = None
     playbook: Callable[[str], Playbook | None] = lambda _: None
 
     async def incidents(self, request: Request) -> Response:
-        """The latest incidents and all open ones."""
-        known = list(self.book.incidents.values())
+        """Return the latest incidents and all open ones."""
+        known = list(self.journal_state.incidents.values())
         limit = _number(request, "limit", 1000)
         shown = [one for one in known[:-limit] if not one.ended] + known[-limit:]
-        return encoded({"incidents": [as_json(one) for one in shown], "pause": _pause(self.book)})
+        return encoded(
+            {"incidents": [as_json(one) for one in shown], "pause": _pause(self.journal_state)}
+        )
 
     async def incident(self, request: Request) -> Response:
-        """One incident with its latest events."""
-        found = self.book.incidents.get(request.path_params["identity"])
+        """Return one incident with its latest events."""
+        found = self.journal_state.incidents.get(request.path_params["identity"])
         if found is None:
             raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
         story = await asyncio.to_thread(find_events, self.data_dir, incident=found.id, limit=1000)
@@ -57,7 +59,7 @@ class QueryEndpoints:
         )
 
     async def decisions(self, request: Request) -> Response:
-        """The latest decisions that match every filter."""
+        """Return the latest decisions that match every filter."""
         target = request.query_params.get("target")
         story = await asyncio.to_thread(
             find_events,
@@ -71,53 +73,56 @@ class QueryEndpoints:
         return encoded({"decisions": [line(event) for event in story]})
 
     async def why(self, request: Request) -> Response:
-        """The decisions about a target, newest last; if it is held now, the reason of the hold is last."""
+        """Return the decisions about a target, newest last. If it is held, the last one is the current hold."""
         target = Target.parse(request.query_params.get("target", ""))
         limit = _number(request, "limit", 200)
-        known = self.book.incidents.values()
+        known = self.journal_state.incidents.values()
         own = [one for one in known if one.target == target]
         related = related_to(target, known)[-MAX_RELATED:]
         latest = max((*own, *related), key=lambda one: one.opened, default=None)
         held = [one for one in (*related, *own) if _is_held(one)]
-        story = await asyncio.to_thread(self._story, target, related, held, limit)
+        story = await asyncio.to_thread(self._events_about, target, related, held, limit)
         decided = with_present(story, held)[-limit:]
         if len(decided) == limit:
-            began = await asyncio.to_thread(self._began, latest)
+            began = await asyncio.to_thread(self._opening_event, latest)
             decided = [one for one in began if one not in decided] + decided
         found: dict[str, Any] = {
             "target": str(target),
             "decisions": [line(event) for event in decided],
             "incidents": [one.id for one in (*own, *related)],
-            "pause": _pause(self.book),
+            "pause": _pause(self.journal_state),
         }
         if not decided:
-            found["text"] = await self._nothing(target)
+            found["text"] = await self._no_decisions(target)
         return encoded(found)
 
-    def _began(self, incident: Incident | None) -> list[Event]:
-        """With what an incident began: its cause is not left out, however long the story is."""
+    def _opening_event(self, incident: Incident | None) -> list[Event]:
+        """Return the event that opened an incident, so that the response always contains the cause."""
         if incident is None:
             return []
         kind = Kind.INCIDENT_OPENED
         return find_events(self.data_dir, incident=incident.id, kind=kind, limit=1)
 
-    def _story(
+    def _events_about(
         self, target: Target, related: Sequence[Incident], held: Sequence[Incident], limit: int
     ) -> list[Event]:
-        """The decisions about the target, in order: its own, those in related incidents, and the records
-        of current holds, which may be older than the limit reaches."""
+        """Return the decisions about the target in order.
+
+        These are its own, those of related incidents, and the records of current holds, which may
+        be older than the limit.
+        """
         folder = self.data_dir
         found = find_events(folder, target=str(target), decided=True, limit=limit)
         for one in related:
             events = find_events(folder, incident=one.id, decided=True, limit=1000)
             found += [event for event in events if concerns(event, target, one)]
         for one in held:
-            reason = str(one.present[0])
+            reason = str(one.current_reason[0])
             found += find_events(folder, incident=one.id, reason=reason, limit=1)
         return [event for _, event in sorted({event.seq: event for event in found}.items())]
 
-    async def _nothing(self, target: Target) -> str:
-        """The text for a target without a decision."""
+    async def _no_decisions(self, target: Target) -> str:
+        """Return the text for a target without decisions."""
         nothing = f"No decision about {target}: no alert named it."
         if target.kind is not TargetKind.JOB:
             return nothing
@@ -132,10 +137,10 @@ class QueryEndpoints:
 
 
 def related_to(target: Target, known: Iterable[Incident]) -> list[Incident]:
-    """The incidents of other targets that contain decisions about this one, oldest first.
+    """Return the incidents of other targets that contain decisions about this target, oldest first.
 
-    For a job: those that acted on it. For a GPU: those of its node that absorbed an alert naming the GPU,
-    or that took over its incident or quarantine.
+    For a job, these are the incidents that acted on it. For a GPU, these are incidents of its node
+    that absorbed an alert of the GPU, or took over its incident or quarantine.
     """
     known = list(known)
     if target.kind is TargetKind.JOB:
@@ -161,7 +166,7 @@ def related_to(target: Target, known: Iterable[Incident]) -> list[Incident]:
 
 
 def concerns(event: Event, target: Target, incident: Incident) -> bool:
-    """Whether an event of a related incident is about the target; the opening always is."""
+    """Return whether an event of a related incident is about the target. Its opening event always is."""
     if event.kind is Kind.INCIDENT_OPENED:
         return True
     if target.kind is TargetKind.JOB:
@@ -176,7 +181,7 @@ def concerns(event: Event, target: Target, incident: Incident) -> bool:
 
 
 def with_present(story: Sequence[Event], incidents: Iterable[Incident]) -> list[Event]:
-    """The story, followed by the current reason of each held incident."""
+    """Return the events, followed by the current reason of each held incident."""
     found = list(story)
     for one in incidents:
         if not _is_held(one):
@@ -195,8 +200,8 @@ def _is_held(incident: Incident) -> bool:
 
 
 def _present(incident: Incident) -> Event:
-    """Why an incident is held, as an event; its number is set once its journal record is found."""
-    reason, text = incident.present
+    """Return the current hold of an incident as an event. Its number is set when its journal record is found."""
+    reason, text = incident.current_reason
     at = incident.since if incident.held_since is None else incident.held_since
     return Event(Kind.HELD, at, incident.id, str(incident.target), reason, text)
 
@@ -206,18 +211,19 @@ def _is_record(event: Event, present: Event) -> bool:
     return event.kind in _ABOUT_NOW and event.at >= present.at and same == present
 
 
-def _pause(book: JournalState) -> dict[str, Any] | None:
-    """Who paused the remediator, why and since when (Unix seconds); None while it is not paused."""
-    pause = book.pause
+def _pause(journal_state: JournalState) -> dict[str, Any] | None:
+    """Return the user, reason and time (Unix seconds) of the current pause; None if there is none."""
+    pause = journal_state.pause
     return None if pause is None else {"by": pause.by, "reason": pause.why, "at": pause.at}
 
 
 def as_json(incident: Incident) -> dict[str, Any]:
-    """An incident as the API shows it; times are Unix seconds, `startsAt` as Alertmanager wrote it.
+    """Return an incident as the API shows it.
 
-    `reason` and `text` are the current ones: those of the hold while there is one, since `held_since`.
+    Times are Unix seconds, except `startsAt`, which is Alertmanager's text. `reason` and `text` are
+    those of the hold while the incident is held.
     """
-    reason, text = incident.present
+    reason, text = incident.current_reason
     return {
         "id": incident.id,
         "target": str(incident.target),

@@ -1,7 +1,7 @@
-"""The reconciler: compares Alertmanager's active alerts, the cluster and the journal at regular intervals.
+"""The reconciler: compares Alertmanager's alerts, the cluster and the journal at regular intervals.
 
-A webhook is only a faster hint. The reconciler finds alerts that webhooks missed and alerts that are over, and
-makes every open incident decide again.
+A webhook only makes the reaction faster. The reconciler finds alerts that webhooks missed and
+alerts that are over, and starts a new decision for every open incident.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ log = structlog.get_logger("remediator")
 
 @dataclass(frozen=True, slots=True)
 class ReconcilerSources:
-    """The sources that are compared."""
+    """The sources that the reconciler compares."""
 
     alerts: AlertStates
     cluster: Cluster
-    book: JournalState
+    journal_state: JournalState
     now: Callable[[], float]
 
 
 class Reconciler:
-    """Runs until cancelled. `wake` starts the next pass at once."""
+    """Compares the sources at every interval, until cancelled. `wake` starts the next comparison at once."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Reconciler:
         self._wake.set()
 
     async def run(self) -> None:
-        """Compare at every interval."""
+        """Compare the sources at every interval, until cancelled."""
         while True:
             self._wake.clear()
             try:
@@ -77,41 +77,46 @@ class Reconciler:
                 pass
 
     async def once(self) -> None:
-        """One pass."""
+        """Compare the sources once, and start new decisions."""
         now, alerts = self._from.now(), self._from.alerts
         await alerts.refresh(0.0)
         missed = await self._engine.receive(list(alerts.active()), "reconciler")
-        await self._engine.note_withheld(alerts.withheld())
-        await self._engine.receive(ended_alerts(self._from.book, alerts), "reconciler")
-        await self._engine.take_up(alerts.active())
-        await self._look_at_cluster()
+        await self._engine.record_withheld(alerts.withheld())
+        await self._engine.receive(ended_alerts(self._from.journal_state, alerts), "reconciler")
+        await self._engine.reconsider(alerts.active())
+        await self._check_cluster()
         firing = sum(
             1
-            for record in self._from.book.episodes.values()
+            for record in self._from.journal_state.episodes.values()
             if record.alert.firing and record.alert.name != "Watchdog"
         )
-        incidents = len(self._from.book.open_incidents())
+        incidents = len(self._from.journal_state.open_incidents())
         if firing or incidents:
             await self._journal.append((events.reconciled(now, firing, missed, incidents),))
-        self._metrics.reconciled(now)
+        self._metrics.set_last_reconciliation(now)
         self._engine.wake_all()
 
-    async def _look_at_cluster(self) -> None:
-        """Count targets out of service by owner, start and end storms, and find quarantines without an
-        incident."""
+    async def _check_cluster(self) -> None:
+        """Query the cluster: update the gauge of quarantined targets, start and end storms, find
+        stray quarantines.
+        """
         try:
             nodes = await self._from.cluster.list_nodes()
         except ClusterError as error:
             log.warning("cluster_unreachable", error=str(error))
-            self._metrics.out(None)
+            self._metrics.set_nodes(None)
             return
-        self._metrics.out(nodes)
-        await self._engine.storms.look(nodes)
-        await self._look_at_quarantines(nodes)
+        self._metrics.set_nodes(nodes)
+        await self._engine.storms.update(nodes)
+        await self._check_quarantines(nodes)
 
-    async def _look_at_quarantines(self, nodes: tuple[NodeFacts, ...]) -> None:
-        """Notify people of quarantines of the remediator that belong to no incident."""
-        kept = {target for one in self._from.book.open_incidents() for target in one.quarantined}
+    async def _check_quarantines(self, nodes: tuple[NodeFacts, ...]) -> None:
+        """Notify people of the remediator's quarantines that belong to no incident."""
+        kept = {
+            target
+            for one in self._from.journal_state.open_incidents()
+            for target in one.quarantined
+        }
         names = {str(target) for target in kept}
         ours = [
             name
@@ -122,22 +127,22 @@ class Reconciler:
             )
             if held is not None and held.owner == OWNER
         ]
-        busy = any(one.prepared for one in self._from.book.open_incidents())
+        busy = any(one.prepared for one in self._from.journal_state.open_incidents())
         strays = [] if busy else [name for name in ours if name not in names]
         if strays and strays == self._strays:  # seen in two passes, so no step is in progress
             log.warning("quarantine_without_incident", targets=strays)
-            written = stray_notice(strays, self._from.book, self._from.now())
+            written = stray_notice(strays, self._from.journal_state, self._from.now())
             await self._journal.append(written)
         self._strays = strays
 
 
-def ended_alerts(book: JournalState, alerts: AlertStates) -> list[Alert]:
-    """The alerts recorded as firing that are over according to a complete response. Pure."""
+def ended_alerts(journal_state: JournalState, alerts: AlertStates) -> list[Alert]:
+    """Return the alerts that are recorded as firing but are over in a complete response. Pure."""
     if not alerts.complete:
         return []
     return [
         replace(record.alert, firing=False)
-        for record in book.episodes.values()
+        for record in journal_state.episodes.values()
         if record.alert.firing
         and alerts.evidence(record.alert, record.received).standing is AlertStatus.OVER
     ]

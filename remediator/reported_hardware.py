@@ -1,4 +1,7 @@
-"""The hardware that active alerts report as unhealthy now: for storms, and as places that moved jobs avoid."""
+"""Collect the hardware that active alerts report as unhealthy.
+
+It is used to detect storms, and to keep moved jobs off that hardware.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,21 @@ MOST_ROUTES = 100_000
 
 
 class ReportedHardware:
-    """Alerts of playbooks that quarantine hardware. `route` returns the route of an alert."""
+    """The hardware named by alerts of playbooks that quarantine hardware.
 
-    def __init__(self, book: JournalState, route: Callable[[Alert], Route]) -> None:
-        self._book = book
+    `route` returns the playbook and target of an alert.
+    """
+
+    def __init__(self, journal_state: JournalState, route: Callable[[Alert], Route]) -> None:
+        self._state = journal_state
         self._route = route
         self._targets: dict[tuple[str, str], Target | None] = {}
         self._cached: tuple[object, frozenset[Target]] = (None, frozenset())
 
     def active(self, alerts: AlertStates, now: float) -> frozenset[Target]:
-        """The hardware reported now. Alerts that are withheld, over, or older than the repair do not count.
+        """Return the hardware that active alerts report now.
 
+        Alerts that are silenced, inhibited, muted, over, or older than the target's repair do not count.
         Computed at most twice a second, because thousands of alerts may arrive in one second.
         """
         key = (alerts.version, int(now * 2))
@@ -33,16 +40,17 @@ class ReportedHardware:
             self._cached = (key, frozenset(self._active(alerts)))
         return self._cached[1]
 
-    def named(self, target: Target, alerts: AlertStates) -> bool:
-        """Whether a firing hardware alert names the target, including withheld alerts."""
+    def is_reported(self, target: Target, alerts: AlertStates) -> bool:
+        """Return whether a firing hardware alert, silenced ones included, names the target."""
         listed = (*alerts.active(), *(alert for alert, _ in alerts.withheld()))
-        fires = (one.alert for one in self._book.episodes.values() if one.alert.firing)
+        fires = (one.alert for one in self._state.episodes.values() if one.alert.firing)
         return any(self._target(alert) == target for alert in (*listed, *fires))
 
     def concerns(self, alert: Alert, playbook: Playbook) -> bool:
-        """Whether an alert supports what a playbook does: its own playbook acts on the same class of fault.
+        """Return whether an alert supports the actions of a playbook.
 
-        An application's error on a GPU is no signal against the GPU.
+        It does if the alert's own playbook acts on the same class of fault. For example, an
+        application error on a GPU is no signal against the GPU.
         """
         own = self._route(alert).playbook
         if own is None or playbook.notify_only:
@@ -52,22 +60,22 @@ class ReportedHardware:
     def _active(self, alerts: AlertStates) -> set[Target]:
         found: set[Target] = set()
         for alert in alerts.active():
-            self._accuse(alert, found)
-        for record in self._book.episodes.values():
+            self._add_reported(alert, found)
+        for record in self._state.episodes.values():
             if not record.alert.firing or self._target(record.alert) is None:
                 continue
             standing = alerts.evidence(record.alert, record.received).standing
             if standing in (AlertStatus.ACTIVE, AlertStatus.UNKNOWN):
-                self._accuse(record.alert, found)
+                self._add_reported(record.alert, found)
         return found
 
-    def _accuse(self, alert: Alert, found: set[Target]) -> None:
+    def _add_reported(self, alert: Alert, found: set[Target]) -> None:
         target = self._target(alert)
-        if target is not None and alert.starts_at > last_repaired_at(target, self._book):
+        if target is not None and alert.starts_at > last_repaired_at(target, self._state):
             found.add(target)
 
     def _target(self, alert: Alert) -> Target | None:
-        """The hardware that an alert reports; routes are cached by fingerprint and alert name."""
+        """Return the hardware that an alert reports, or None. Results are cached by fingerprint and alert name."""
         key = (alert.fingerprint, alert.name)
         if key not in self._targets:
             if len(self._targets) >= MOST_ROUTES:

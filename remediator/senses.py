@@ -1,4 +1,4 @@
-"""Gathers the facts for decisions from the cluster, Alertmanager, Prometheus and the journal.
+"""Gather the facts for decisions from the cluster, Alertmanager, Prometheus and the journal.
 
 A missing fact is unknown; it never counts as zero or healthy.
 """
@@ -25,9 +25,10 @@ from remediator.core.reasons import Reason
 from remediator.core.routing import BEFORE_REPAIR, covers_gpus
 from remediator.core.storm import storm_in
 from remediator.health import HealthReport
-from remediator.identity import identify, strangers
+from remediator.identity import alerts_on_other_hardware, identify
 from remediator.reported_hardware import ReportedHardware
 from remediator.sensors import Sensors
+from remediator.stops import stops_of
 
 EARLY = frozenset({IncidentState.NEW, IncidentState.TRIAGED, IncidentState.HELD})
 LATE = frozenset(
@@ -50,287 +51,281 @@ FRESH = 0.1
 
 @dataclass(frozen=True, slots=True)
 class FactSources:
-    """The sources of facts. `other_installation` returns a text if another remediator acts."""
+    """The sources of facts. `other_installation` returns a text if another remediator acts on the cluster."""
 
     cluster: Cluster
     sensors: Sensors
     alerts: AlertStates
-    book: JournalState
+    journal_state: JournalState
     clock: WallClock
-    accusations: ReportedHardware
+    reported_hardware: ReportedHardware
     other_installation: Callable[[], str | None] = lambda: None
 
 
 class Senses:
-    """The facts for one decision at a time."""
+    """Gathers the facts for each decision."""
 
     def __init__(
         self, sources: FactSources, *, ceiling: Level, limits: Limits, factor: float = 1.0
     ) -> None:
-        self._from = sources
+        self._sources = sources
         self._ceiling = ceiling
         self._factor = factor
         self._limits = limits
-        # A fresh process has received no Watchdog yet. Monotonic seconds.
+        # Monotonic seconds; None until this process has received a Watchdog.
         self._watchdog_at: float | None = None
         self._seen_nodes: tuple[NodeFacts, ...] = ()
         self._nodes_at = -1e9
 
     def record_watchdog(self) -> None:
-        """Record that the Watchdog arrived, so the alert path works."""
+        """Record that the Watchdog alert arrived, which shows that the alert path works."""
         self._watchdog_at = time.monotonic()
 
-    async def view(self, incident: Incident, playbook: Playbook, *, fresh: bool = False) -> Facts:
-        """The facts for the next decision on an incident. Never raises; a failed query means unknown.
+    async def facts(self, incident: Incident, playbook: Playbook, *, fresh: bool = False) -> Facts:
+        """Gather the facts for the next decision on an incident. Never raises; a failed query means unknown.
 
-        `fresh`: query Alertmanager again, right before a step.
+        `fresh`: query Alertmanager again, as needed right before a step.
         """
-        alerts = self._from.alerts
+        alerts = self._sources.alerts
         # The quarantine of a new incident does not wait: its alert has just arrived.
         if fresh or incident.state not in (IncidentState.NEW, IncidentState.TRIAGED):
             await alerts.refresh(FRESH if fresh else RECENT)
-        view = replace(
+        facts = replace(
             self.stopped(incident),
-            capabilities=frozenset(map(str, self._from.cluster.capabilities)),
+            capabilities=frozenset(map(str, self._sources.cluster.capabilities)),
             attempts=self._attempts(incident),
-            heard_lately=self._heard_lately(incident),
+            recently_received=self._recently_received(incident),
         )
-        signs = await self._signs(incident, playbook, ask=incident.state not in EARLY)
-        view = replace(
-            view, evidence=signs.weighed(), alerts_active=signs.active, event_at=signs.latest_event
+        incident_evidence = await self._incident_evidence(
+            incident, playbook, confirm=incident.state not in EARLY
+        )
+        facts = replace(
+            facts,
+            evidence=incident_evidence.combined(),
+            alerts_active=incident_evidence.active,
+            event_at=incident_evidence.latest_event,
         )
         try:
             if incident.target.kind is TargetKind.WORKLOAD:
-                view = await self._of_workload(incident, view)
+                facts = await self._of_workload(incident, facts)
             elif incident.target.kind is TargetKind.JOB:
-                view = await self._of_job(incident, view)
+                facts = await self._of_job(incident, facts)
             else:
-                view = await self._of_hardware(incident, playbook, view, signs)
+                facts = await self._of_hardware(incident, playbook, facts, incident_evidence)
         except ClusterError:
-            return replace(view, known=False)
-        return await self._with_sensors(incident, view)
+            return replace(facts, known=False)
+        return await self._with_sensors(incident, facts)
 
-    async def _signs(
-        self, incident: Incident, playbook: Playbook, *, ask: bool
+    async def _incident_evidence(
+        self, incident: Incident, playbook: Playbook, *, confirm: bool
     ) -> IncidentEvidence:
-        source = self._from
+        source = self._sources
         return await gather_evidence(
             incident,
-            source.book,
+            source.journal_state,
             source.alerts,
             source.sensors,
-            lambda alert: source.accusations.concerns(alert, playbook),
-            ask=ask,
+            lambda alert: source.reported_hardware.concerns(alert, playbook),
+            confirm=confirm,
         )
 
     async def refresh(self) -> None:
         """Query Alertmanager now, regardless of the last query."""
-        await self._from.alerts.refresh(0.0)
+        await self._sources.alerts.refresh(0.0)
 
     def stopped(self, incident: Incident) -> Facts:
-        """What stops every step, without any query."""
-        paused = self._from.book.pause is not None
-        return Facts(level=self._ceiling, paused=paused, stops=self._stops(incident))
+        """Return the facts that block every step, such as a pause, without any query."""
+        source = self._sources
+        other = source.other_installation() or ""
+        stops = stops_of(incident, source.journal_state, source.clock, other, self._limits.pin)
+        paused = source.journal_state.pause is not None
+        return Facts(level=self._ceiling, paused=paused, stops=stops)
 
     async def health(self, target: Target, since: float, *, settles: bool = True) -> HealthReport:
-        """The health of a GPU or node according to metrics sampled after `since` (Unix seconds).
+        """Judge a target by metrics sampled after `since` (Unix seconds).
 
-        `settles`: the target was repaired at `since`, so unhealthy samples soon after do not count.
+        `settles`: it was repaired at `since`, so unhealthy samples soon afterwards do not count.
         """
-        return await self._from.sensors.health(
-            target, since, self._from.clock.now(), settles=settles
-        )
+        now = self._sources.clock.now()
+        return await self._sources.sensors.health(target, since, now, settles=settles)
 
     async def event_at(self, alert: Alert, target: Target) -> float | None:
-        """When the event that an alert reports happened (Unix seconds); None if unknown."""
-        return await event_time(alert, target, self._from.sensors)
+        """Return when the event that an alert reports happened (Unix seconds); None if unknown."""
+        return await event_time(alert, target, self._sources.sensors)
 
-    def accused(self, incident: Incident, playbook: Playbook) -> bool:
-        """Whether an alert that supports the playbook is active in Alertmanager's last response."""
-        records = (self._from.book.episodes.get(one.key) for one in incident.alerts)
+    def has_active_alert(self, incident: Incident, playbook: Playbook) -> bool:
+        """Return whether Alertmanager lists an active alert that supports the playbook."""
+        records = (self._sources.journal_state.episodes.get(one.key) for one in incident.alerts)
         return any(
-            self._from.alerts.evidence(one.alert, one.received).standing is AlertStatus.ACTIVE
+            self._sources.alerts.evidence(one.alert, one.received).standing is AlertStatus.ACTIVE
             for one in records
-            if one is not None and self._from.accusations.concerns(one.alert, playbook)
+            if one is not None and self._sources.reported_hardware.concerns(one.alert, playbook)
         )
 
     async def quiet(self, target: Target) -> bool | None:
-        """Whether no hardware alert in a complete response of Alertmanager names the target; None: unknown."""
-        await self._from.alerts.refresh(RECENT)
-        named = self.named(target)
+        """Return whether no hardware alert names the target; None if Alertmanager's response is incomplete."""
+        await self._sources.alerts.refresh(RECENT)
+        named = self.is_reported(target)
         return None if named is None else not named
 
     def refusal(self) -> str | None:
-        """Why this remediator may take no action; None if it may."""
-        return self._from.other_installation()
+        """Return the reason why this remediator may take no action; None if it may."""
+        return self._sources.other_installation()
 
-    def named(self, target: Target) -> bool | None:
-        """Whether a firing hardware alert names the target; None if unknown."""
-        if not self._from.alerts.complete:
+    def is_reported(self, target: Target) -> bool | None:
+        """Return whether a firing hardware alert names the target; None if unknown."""
+        if not self._sources.alerts.complete:
             return None
-        return self._from.accusations.named(target, self._from.alerts)
+        return self._sources.reported_hardware.is_reported(target, self._sources.alerts)
 
     @property
-    def storms_now(self) -> Iterable[Target]:
-        """The hardware that active alerts report as unhealthy now."""
-        return self._from.accusations.active(self._from.alerts, self._from.clock.now())
+    def reported_now(self) -> Iterable[Target]:
+        """Return the hardware that active alerts report as unhealthy now."""
+        source = self._sources
+        return source.reported_hardware.active(source.alerts, source.clock.now())
 
     def storm_in(self, nodes: tuple[NodeFacts, ...], pool: str) -> str | None:
-        """A text if too much of a pool is reported unhealthy now."""
-        return storm_in(pools.members(nodes, pool), frozenset(self.storms_now))
+        """Return a text if too much of a pool is reported unhealthy now, otherwise None."""
+        return storm_in(pools.members(nodes, pool), frozenset(self.reported_now))
 
-    def _stops(self, incident: Incident) -> Stops:
-        book, clock = self._from.book, self._from.clock
-        pause = book.pause
-        node = Target(TargetKind.NODE, incident.target.name)
-        pinned, pinned_until = pools.release_of(
-            incident.target, book, self._limits.pin, clock.now()
-        )
-        node_pinned, node_until = pools.release_of(node, book, self._limits.pin, clock.now())
-        storm = next(iter(book.storms.values()), None)
-        general = storm if incident.target.kind is TargetKind.JOB else None
-        return Stops(
-            pause=f"{pause.by} paused all actions: {pause.why}" if pause else "",
-            pause_group=f"pause/{pause.at:.0f}" if pause else "",
-            other_installation=self._from.other_installation() or "",
-            storm=general.text if general else "",
-            storm_group=f"storm/{general.at:.0f}" if general else "",
-            clock=clock.doubt(),
-            clock_left=clock.left(),
-            pinned=pinned,
-            pinned_until=pinned_until,
-            node_pinned=node_pinned,
-            node_pinned_until=node_until,
-        )
-
-    def _heard_lately(self, incident: Incident) -> bool:
-        """Whether an alert of the incident was received so recently that it needs no confirmation."""
-        records = (self._from.book.episodes.get(one.key) for one in incident.alerts)
-        now = self._from.clock.now()
+    def _recently_received(self, incident: Incident) -> bool:
+        """Return whether an alert of the incident was received so recently that it needs no confirmation."""
+        records = (self._sources.journal_state.episodes.get(one.key) for one in incident.alerts)
+        now = self._sources.clock.now()
         return any(one is not None and 0 <= now - one.received <= 60.0 for one in records)
 
-    async def _of_job(self, incident: Incident, view: Facts) -> Facts:
-        job = await self._from.cluster.job(incident.target.name)
+    async def _of_job(self, incident: Incident, facts: Facts) -> Facts:
+        job = await self._sources.cluster.job(incident.target.name)
         return replace(
-            view,
+            facts,
             jobs=() if job is None or job.finished else _jobs((job,)),
             job_known=job is not None,
             witnesses=signals((one.alertname for one in incident.alerts), identified=True),
-            accused=tuple(sorted(self.storms_now)),
+            reported_hardware=tuple(sorted(self.reported_now)),
         )
 
     async def _of_hardware(
-        self, incident: Incident, playbook: Playbook, view: Facts, signs: IncidentEvidence
+        self,
+        incident: Incident,
+        playbook: Playbook,
+        facts: Facts,
+        incident_evidence: IncidentEvidence,
     ) -> Facts:
         target = incident.target
-        cluster, book = self._from.cluster, self._from.book
+        cluster, journal_state = self._sources.cluster, self._sources.journal_state
         nodes = await self._nodes(incident)
         node = next((one for one in nodes if one.name == target.name), None)
         gpu = node.gpu(target.gpu) if node and target.gpu is not None else None
         if node is None or (target.gpu is not None and gpu is None):
-            return replace(view, known=False)
+            return replace(facts, known=False)
         own = gpu.quarantine if gpu is not None else node.quarantine
         jobs = await cluster.jobs_on(target)
-        strange = strangers(incident, nodes)
-        names = signs.names(strange)
+        other_hardware = alerts_on_other_hardware(incident, nodes)
+        names = incident_evidence.signal_names(other_hardware)
         names -= await self._refuted(incident, names, jobs)
-        identity = await self._identity(incident.target, signs.claims(strange), nodes)
+        identity = await self._identity(
+            incident.target, incident_evidence.identifying_alerts(other_hardware), nodes
+        )
         observing = self._ceiling is Level.OBSERVE
-        view = replace(
-            view,
+        facts = replace(
+            facts,
             identity=identity,
-            evidence=signs.weighed(strange),
-            quarantine_owner=pools.owner_of(own, target, incident, book),
+            evidence=incident_evidence.combined(other_hardware),
+            quarantine_owner=pools.owner_of(own, target, incident, journal_state),
             node_quarantine_owner=pools.owner_of(
-                node.quarantine, Target(TargetKind.NODE, node.name), incident, book
+                node.quarantine, Target(TargetKind.NODE, node.name), incident, journal_state
             ),
             pool=pools.pool_view(
-                nodes, node.pool, target, book, pools.rehearsed(book, incident) if observing else ()
+                nodes,
+                node.pool,
+                target,
+                journal_state,
+                pools.rehearsed(journal_state, incident) if observing else (),
             ),
-            stops=self._with_storm(view.stops, nodes, node.pool),
+            stops=self._with_storm(facts.stops, nodes, node.pool),
             witnesses=signals(names, identified=identity.confirmed) | _complaints(target, node),
             siblings=await self._siblings(incident, playbook),
             widens=self._widens(target),
             kept=pools.still_ours(incident, nodes),
-            node_others=pools.others_on(node, incident, book),
-            accused=tuple(sorted(one for one in self.storms_now if one != target)),
+            node_others=pools.others_on(node, incident, journal_state),
+            reported_hardware=tuple(sorted(one for one in self.reported_now if one != target)),
         )
         whole = Target(TargetKind.NODE, target.name)
         on_node = await cluster.jobs_on(whole) if incident.state is IncidentState.REPAIRING else ()
         # A dead job on a node with running jobs is no signal against the node.
         all_dead = bool(jobs) and not any(job.running for job in jobs)
         died = {"a job died on it"} if all_dead else set[str]()
-        view = replace(
-            view, jobs=_jobs(jobs), node_jobs=_jobs(on_node), witnesses=view.witnesses | died
+        facts = replace(
+            facts, jobs=_jobs(jobs), node_jobs=_jobs(on_node), witnesses=facts.witnesses | died
         )
-        return replace(view, dead=await self._is_dead(incident, view, names))
+        return replace(facts, dead=await self._is_dead(incident, facts, names))
 
     async def _nodes(self, incident: Incident) -> tuple[NodeFacts, ...]:
-        """The cluster's nodes. Held incidents query often, so they share a result for RECENT seconds."""
+        """Return the cluster's nodes. Held incidents query often, so they share a result for RECENT seconds."""
         now = time.monotonic()
         if incident.state is not IncidentState.HELD or now - self._nodes_at > RECENT:
-            self._seen_nodes = await self._from.cluster.list_nodes()
+            self._seen_nodes = await self._sources.cluster.list_nodes()
             self._nodes_at = now
         return self._seen_nodes
 
     async def _refuted(
         self, incident: Incident, names: frozenset[str], jobs: tuple[JobFacts, ...]
     ) -> frozenset[str]:
-        """The alerts that report a GPU as lost or hung, if every job on it made a step since they started."""
+        """Return the alerts that report a GPU as lost or hung, if every job on it has since completed a step."""
         refutable = names & REFUTABLE
         running = [job.job_id for job in jobs if job.running]
         if not refutable or not running or incident.state in EARLY:
             return frozenset()
         began = max(one.starts_at for one in incident.alerts if one.alertname in refutable)
-        step = await self._from.sensors.last_step(running)
+        step = await self._sources.sensors.last_step(running)
         return refutable if step is not None and step > began + STEP_MARGIN else frozenset()
 
     async def _identity(
         self, target: Target, claims: Iterable[Episode], nodes: tuple[NodeFacts, ...]
     ) -> Identity:
-        """Prometheus is queried only for a node, because the alert of a GPU has its UUID."""
+        """Compare the alerts with the inventory. Only a node needs a query; a GPU's alert has its UUID."""
         reported = None
         if target.kind is TargetKind.NODE:
-            reported = await self._from.sensors.reported_uuids(target.name)
+            reported = await self._sources.sensors.reported_uuids(target.name)
         return identify(target, claims, nodes, reported, self._factor)
 
     def _with_storm(self, stops: Stops, nodes: tuple[NodeFacts, ...], pool: str) -> Stops:
-        on = self._from.book.storms.get(pool)
+        on = self._sources.journal_state.storms.get(pool)
         text = on.text if on else self.storm_in(nodes, pool)
         group = f"storm/{pool}/{on.at:.0f}" if on else f"storm/{pool}"
         return replace(stops, storm=text or "", storm_group=group)
 
-    async def _is_dead(self, incident: Incident, view: Facts, names: frozenset[str]) -> bool:
-        """Lost or hung by two signals, or by one while no job on it runs or makes progress."""
+    async def _is_dead(self, incident: Incident, facts: Facts, names: frozenset[str]) -> bool:
+        """Return whether the target is certainly lost or hung: by two signals, or by one without job progress."""
         gone = LOST_OR_HUNG.get(incident.target.kind, frozenset())
-        if not names & gone or not view.identity.confirmed:
+        if not names & gone or not facts.identity.confirmed:
             return False
-        if len(view.witnesses) >= 2:
+        if len(facts.witnesses) >= 2:
             return True
-        running = [job.job_id for job in view.jobs if job.running]
-        if not view.jobs or not running:
-            return bool(view.jobs)
+        running = [job.job_id for job in facts.jobs if job.running]
+        if not facts.jobs or not running:
+            return bool(facts.jobs)
         # Queried only for incidents that wait for budget, so that a slow Prometheus delays no other quarantine.
         if incident.held not in (Reason.BUDGET_OUT, Reason.BUDGET_NEW):
             return False
-        return await self._from.sensors.stalled(running)
+        return await self._sources.sensors.stalled(running)
 
-    async def _of_workload(self, incident: Incident, view: Facts) -> Facts:
-        found = await self._from.cluster.workload(incident.target.name)
+    async def _of_workload(self, incident: Incident, facts: Facts) -> Facts:
+        found = await self._sources.cluster.workload(incident.target.name)
         if found is None:
-            return replace(view, known=False)
-        waiting = await self._from.sensors.waiting(found.name)
+            return replace(facts, known=False)
+        waiting = await self._sources.sensors.waiting(found.name)
         load = ScalingFacts(found.wanted, found.ready, found.minimum, found.maximum, waiting)
-        return replace(view, workload=load)
+        return replace(facts, workload=load)
 
-    async def _with_sensors(self, incident: Incident, view: Facts) -> Facts:
-        """Prometheus is queried only if its result matters, so that a slow one delays no quarantine."""
-        running = any(job.running for job in (*view.jobs, *view.node_jobs))
+    async def _with_sensors(self, incident: Incident, facts: Facts) -> Facts:
+        """Add facts from Prometheus, queried only if they matter, so that no quarantine is delayed."""
+        running = any(job.running for job in (*facts.jobs, *facts.node_jobs))
         service = incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD)
         asked = incident.state in LATE or running or service
         if self._ceiling is not Level.OBSERVE and (not asked or incident.state in EARLY):
-            return view
-        up = await self._from.sensors.exporters_up()
+            return facts
+        up = await self._sources.sensors.exporters_up()
         others = [ok for name, ok in (up or {}).items() if name != incident.target.node]
         heard = self._watchdog_at
         seen = SensorFacts(
@@ -340,34 +335,34 @@ class Senses:
         )
         node = incident.target.node or ""
         down = up is not None and up.get(node) is False
-        if self._from.sensors.doubled(node):
+        if self._sources.sensors.doubled(node):
             text = f"Two scrape targets have the label node={node}; only one of them can be {node}."
-            view = replace(view, identity=Identity(False, text))
+            facts = replace(facts, identity=Identity(False, text))
         saved = None
         if incident.state in (IncidentState.CHECKPOINTING, IncidentState.REPAIRING) and running:
-            jobs = [job.job_id for job in (*view.jobs, *view.node_jobs) if job.running]
-            saved = await self._from.sensors.saved_at(jobs)
-        return replace(view, sensors=seen, exporter_down=down, checkpoint_at=saved)
+            jobs = [job.job_id for job in (*facts.jobs, *facts.node_jobs) if job.running]
+            saved = await self._sources.sensors.saved_at(jobs)
+        return replace(facts, sensors=seen, exporter_down=down, checkpoint_at=saved)
 
     def _attempts(self, incident: Incident) -> tuple[tuple[str, Target, float], ...]:
-        """Earlier steps on the target; after a person's retry only the later ones."""
+        """Return earlier steps on the target. After a person's retry, only later steps count."""
         wanted = [incident.target]
         if incident.target.kind is TargetKind.GPU:
             wanted.append(Target(TargetKind.NODE, incident.target.name))
         return tuple(
             (one.action, one.target, one.at)
             for target in wanted
-            for one in self._from.book.attempts.get(target, ())
+            for one in self._sources.journal_state.attempts.get(target, ())
             if one.at > (incident.retried_at or 0.0)
         )
 
     async def _siblings(self, incident: Incident, playbook: Playbook) -> int:
-        """How many other GPUs of the node failed within the hold, according to current alerts."""
+        """Return how many other GPUs of the node failed at about the same time, according to current alerts."""
         if playbook.widen_to is None or incident.target.kind is not TargetKind.GPU:
             return 0
         near = [
             one
-            for one in self._from.book.open_incidents()
+            for one in self._sources.journal_state.open_incidents()
             if one.id != incident.id
             and one.target.kind is TargetKind.GPU
             and one.target.name == incident.target.name
@@ -377,18 +372,18 @@ class Senses:
         ]
         if incident.state in EARLY:
             return len(near)
-        found = [await self._signs(one, playbook, ask=True) for one in near]
-        return sum(bool(one.names()) for one in found)
+        found = [await self._incident_evidence(one, playbook, confirm=True) for one in near]
+        return sum(bool(one.signal_names()) for one in found)
 
     def _widens(self, target: Target) -> bool:
-        """Whether the node has no incident of its own that takes no action for its GPUs now."""
-        book = self._from.book
-        node = book.incident_on(Target(TargetKind.NODE, target.name))
-        return node is None or node.level is Level.OBSERVE or covers_gpus(node, book)
+        """Return whether an incident of the node may take over, because there is none or it acts for its GPUs."""
+        journal_state = self._sources.journal_state
+        node = journal_state.incident_on(Target(TargetKind.NODE, target.name))
+        return node is None or node.level is Level.OBSERVE or covers_gpus(node, journal_state)
 
 
 def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:
-    """The signal that the cluster itself reports the target as unhealthy."""
+    """Return "the cluster" as a signal if the cluster itself reports the target as unhealthy."""
     gpu = node.gpu(target.gpu) if target.gpu is not None else None
     sick = not node.alive or (gpu is not None and gpu.marked is not None)
     return frozenset({"the cluster"} if sick else ())

@@ -1,4 +1,4 @@
-"""Prometheus queries for decisions. A missing result means unknown, not zero or healthy."""
+"""Query Prometheus for decisions. A missing result means unknown, not zero or healthy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ABOUT = (CLUSTER, NODE, GPU, JOB_ID, SERVICE)
 
 
 def _series_of(alert: Alert, **more: str) -> str:
-    """The selector of the series that Prometheus writes about an alert."""
+    """Return the selector of the series `ALERTS` and `ALERTS_FOR_STATE` of an alert."""
     about = {name: alert.labels[name] for name in _ABOUT if alert.labels.get(name)}
     # A scraped series of that name has these two labels; the series of an alert has not.
     scraped = {name: alert.labels.get(name, "") for name in ("instance", "job")}
@@ -40,7 +40,7 @@ def _series_of(alert: Alert, **more: str) -> str:
 
 @dataclass(slots=True)
 class _Exporters:
-    """The last result for which exporters are up, and its time (monotonic seconds)."""
+    """The last result about which exporters are up, and its time (monotonic seconds)."""
 
     up: dict[str, bool] | None = None
     doubled: frozenset[str] = frozenset()
@@ -48,8 +48,11 @@ class _Exporters:
 
 
 class Sensors:
-    """`prometheus` is None if none is configured. Every selector contains our cluster, because node names
-    repeat across the clusters in one Prometheus."""
+    """Queries Prometheus about nodes, GPUs, jobs and alerts.
+
+    `prometheus` is None if none is configured. Every selector contains the label `cluster`, because
+    node names can repeat across clusters.
+    """
 
     def __init__(
         self, prometheus: PrometheusClient | None, *, cluster: str, scrape_interval: float
@@ -62,7 +65,7 @@ class Sensors:
         self._rules_asked = -1e9
 
     async def exporters_up(self) -> dict[str, bool] | None:
-        """Whether the last scrape of each node's exporter succeeded; None if unknown."""
+        """Return for each node whether the last scrape of its exporter succeeded; None if unknown."""
         if self._prometheus is None:
             return None
         if time.monotonic() - self._exporters.asked > TTL:
@@ -78,13 +81,13 @@ class Sensors:
         return self._exporters.up or None
 
     def doubled(self, node: str) -> bool:
-        """Whether two exporters report the same node, in the last result of `exporters_up`."""
+        """Return whether two exporters report the same node, in the last result of `exporters_up`."""
         return node in self._exporters.doubled
 
     async def health(
         self, target: Target, since: float, now: float, *, settles: bool = True
     ) -> HealthReport:
-        """The health of a GPU or node according to metrics sampled after `since` (Unix seconds)."""
+        """Judge a GPU or node by metrics sampled after `since` (Unix seconds)."""
         if self._prometheus is None:
             return HealthReport(Health.UNKNOWN, "No Prometheus is configured.")
         try:
@@ -97,15 +100,15 @@ class Sensors:
         )
 
     async def last_xid(self, target: Target, xid: str = "") -> float | None:
-        """When the latest XID of a GPU was logged (Unix seconds); with `xid`, only that code."""
+        """Return when the latest XID of a GPU was logged (Unix seconds). With `xid`, only that code counts."""
         code = {"xid": xid} if xid else {}
         selector = self._of(node=target.name, gpu=str(target.gpu), **code)
         return await self._largest(f"max(gpu_xid_last_timestamp_seconds{selector})")
 
     async def fires(self, alert: Alert, *, event: bool) -> bool | None:
-        """Whether the alert is or was recently firing in Prometheus; None if unknown.
+        """Return whether the alert is firing, or was recently, in Prometheus; None if unknown.
 
-        Without Prometheus, or if another ruler evaluates our rules, the result is True.
+        True without Prometheus, or if another ruler evaluates the project's rules.
         """
         if self._prometheus is None:
             return True
@@ -123,12 +126,15 @@ class Sensors:
         return None if found is None else bool(found)
 
     async def active_since(self, alert: Alert) -> float | None:
-        """Since when Prometheus evaluates the alert's latest firing as active (Unix seconds)."""
+        """Return since when the alert's latest episode has been active in Prometheus (Unix seconds)."""
         chosen = _series_of(alert)
         return await self._largest(f"max(last_over_time(ALERTS_FOR_STATE{chosen}[{FIRED_EVER}s]))")
 
     async def last_uncorrectable(self, target: Target) -> float | None:
-        """When the GPU's count of uncorrectable memory errors last rose (Unix seconds), within an hour."""
+        """Return when the GPU's count of uncorrectable memory errors last rose (Unix seconds).
+
+        Only the last hour is searched.
+        """
         count = "gpu_ecc_errors_total" + self._of(
             node=target.name, gpu=str(target.gpu), error="uncorrected", scope="volatile"
         )
@@ -137,7 +143,7 @@ class Sensors:
         return await self._largest(f"max(max_over_time({rose}[1h:{step}]))")
 
     async def _rule_names(self, prometheus: PrometheusClient) -> frozenset[str] | None:
-        """The names of the alerts that Prometheus evaluates, from its last response; None before."""
+        """Return the names of the alerts that Prometheus evaluates, from its last response; None if none yet."""
         if time.monotonic() - self._rules_asked > (RULES_TTL if self._rules is not None else TTL):
             self._rules_asked = time.monotonic()
             try:
@@ -147,11 +153,11 @@ class Sensors:
         return self._rules
 
     async def boot_time(self, target: Target) -> float | None:
-        """When the target's node booted (Unix seconds)."""
+        """Return when the target's node booted (Unix seconds); None if unknown."""
         return await self._largest(f"max(node_boot_time_seconds{self._of(node=target.name)})")
 
     async def reported_uuids(self, node: str) -> dict[str, float] | None:
-        """When the node's exporter last reported each UUID in the last hour (Unix seconds).
+        """Return when the node's exporter last reported each GPU UUID, within the last hour (Unix seconds).
 
         None if unknown.
         """
@@ -162,13 +168,16 @@ class Sensors:
         return {one.labels["uuid"]: one.value for one in found if one.labels.get("uuid")}
 
     async def saved_at(self, jobs: Sequence[str]) -> float | None:
-        """The oldest of these jobs' last checkpoints (Unix seconds); None if one job does not report."""
+        """Return the oldest of these jobs' last checkpoints (Unix seconds); None if a job does not report it."""
         metric = "training_checkpoint_last_success_timestamp_seconds"
         found = await self._ask(f"max by (job_id) ({metric}{self._jobs(jobs)})")
         return min(one.value for one in found) if found and len(found) == len(jobs) else None
 
     async def stalled(self, jobs: Sequence[str]) -> bool:
-        """Whether each of these jobs reports its steps and is stalled."""
+        """Return whether all these jobs are stalled: none has completed a step for a long time.
+
+        A job that does not report its steps is not stalled.
+        """
         chosen = self._jobs(jobs)
         found = await self._ask(
             f"min by (job_id) (time() - training_last_step_timestamp_seconds{chosen})"
@@ -177,13 +186,13 @@ class Sensors:
         return bool(found) and {one.labels.get("job_id") for one in found or ()} == set(jobs)
 
     async def last_step(self, jobs: Sequence[str]) -> float | None:
-        """The oldest of these jobs' last steps (Unix seconds); None if one job does not report."""
+        """Return the oldest of these jobs' last steps (Unix seconds); None if a job does not report it."""
         metric = "training_last_step_timestamp_seconds"
         found = await self._ask(f"max by (job_id) ({metric}{self._jobs(jobs)})")
         return min(one.value for one in found) if found and len(found) == len(jobs) else None
 
     async def waiting(self, service: str) -> float | None:
-        """The number of requests that wait for a service."""
+        """Return the number of requests that wait for a service; None if unknown."""
         found = await self._ask(f"sum(inference_requests_waiting{self._of(service=service)})")
         return found[0].value if found else None
 

@@ -1,4 +1,4 @@
-"""remediator.yml: the schema of the file, checked once; durations become seconds. See docs/configuration.md."""
+"""Read remediator.yml and validate it. Durations become seconds. See docs/configuration.md."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 
 
 class TimingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`factor` divides the long durations: probation, cooldowns, windows. It does not change the others.
+    """The section `timing`: intervals and delays.
 
-    `alertmanager_settle`: how long after Alertmanager's start a missing alert does not count as over. Use
-    at least twice Prometheus' resend delay (`--rules.alert.resend-delay`, default 1m).
+    `factor` divides the long durations (probation, cooldowns, windows) and no others.
+    `alertmanager_settle`: a missing alert does not count as over for this long after Alertmanager's
+    start. Use at least twice Prometheus' resend delay (`--rules.alert.resend-delay`, default 1m).
     """
 
     factor: float = 1.0
@@ -45,7 +46,10 @@ class TimingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The limits of the guards. `dead_man: 0` and `exporters_up_percent: 0` disable these two guards."""
+    """The section `guards`: the limits of the guards.
+
+    `dead_man: 0` and `exporters_up_percent: 0` disable these two guards.
+    """
 
     max_out_percent: float = 10.0
     max_new: int = 3
@@ -56,25 +60,34 @@ class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NotifySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`webhooks` are URLs that get a JSON message about incidents, in addition to the log. `file` is
-    notifications.yml: the channels that Alertmanager uses through the remediator."""
+    """The section `notify`: where notifications are sent.
+
+    `webhooks` are URLs that get a JSON message about incidents, in addition to the log. `file` is
+    the path of notifications.yml, with the channels that Alertmanager uses through the remediator.
+    """
 
     webhooks: tuple[str, ...] = ()
     file: str | None = None
 
 
 class DiscoverySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`hosts` is hosts.yml, the list of Prometheus' scrape targets. They are served at /sd/targets and
-    written to the file `file_sd` if it is set."""
+    """The section `discovery`: service discovery for Prometheus.
+
+    `hosts` is the path of hosts.yml, the list of scrape targets. They are served at /sd/targets,
+    and written to the file `file_sd` if it is set.
+    """
 
     hosts: str
     file_sd: str | None = None
 
 
 class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file itself. `alertmanager_url` is one URL, or the URLs of a cluster's peers. It is required
-    unless `without_alertmanager` is true. `alertmanager_receivers` are Alertmanager's receivers that send
-    to the remediator."""
+    """The content of remediator.yml.
+
+    `alertmanager_url` is one URL, or the URLs of a cluster's peers. It is required unless
+    `without_alertmanager` is true. `alertmanager_receivers` are Alertmanager's receivers that send
+    to the remediator.
+    """
 
     webhook_token_file: str
     view_password_file: str | None = None
@@ -96,7 +109,7 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class RemediatorSettings:
-    """The checked settings. Times in seconds; the cluster's adapter checks `adapter_settings`."""
+    """The validated settings. Times are in seconds. The cluster's adapter validates `adapter_settings`."""
 
     where: str
     cluster: str
@@ -125,7 +138,7 @@ class RemediatorSettings:
 
 
 def load_settings(path: Path) -> RemediatorSettings:
-    """Read remediator.yml. Raises UserError naming the file and the place in it."""
+    """Read remediator.yml. Raises UserError with the file and the path in it."""
     raw = load(path, FileSettings)
     where = str(path)
     timing, guards = raw.timing, raw.guards
@@ -196,7 +209,7 @@ def load_settings(path: Path) -> RemediatorSettings:
 
 
 def read_token(path: Path) -> tuple[str, str | None]:
-    """The bearer token, and a warning if other users may read its file. Raises UserError."""
+    """Read the bearer token; returns it with a warning if other users may read the file. Raises UserError."""
     try:
         text = path.read_text(encoding="ascii").strip()
         mode = stat.S_IMODE(path.stat().st_mode)

@@ -1,4 +1,7 @@
-"""Storms: too much of a pool is reported unhealthy at once. Storms start at once and end automatically."""
+"""Record storms: too much of a pool is reported unhealthy at once.
+
+A storm starts at once, and ends automatically when the pool has stayed below the limit for long enough.
+"""
 
 from __future__ import annotations
 
@@ -17,43 +20,47 @@ class Storms:
     """Records the start and the end of storms in the journal, and notifies people once per storm."""
 
     def __init__(
-        self, limits: Limits, book: JournalState, journal: EventAppender, world: EngineContext
+        self,
+        limits: Limits,
+        journal_state: JournalState,
+        journal: EventAppender,
+        context: EngineContext,
     ) -> None:
         self._limits = limits
-        self._book = book
+        self._state = journal_state
         self._journal = journal
-        self._world = world
+        self._context = context
         self._beginning = asyncio.Lock()
         self._calm_since: dict[str, float] = {}
 
-    async def look(self, nodes: tuple[NodeFacts, ...]) -> None:
-        """Start a storm in each pool of which too much is reported unhealthy; end storms that are over."""
-        now = self._world.now()
-        for pool in sorted({node.pool for node in nodes} | set(self._book.storms)):
-            text = self._world.senses.storm_in(nodes, pool)
+    async def update(self, nodes: tuple[NodeFacts, ...]) -> None:
+        """Start a storm in each pool of which too much is reported unhealthy, and end storms that are over."""
+        now = self._context.now()
+        for pool in sorted({node.pool for node in nodes} | set(self._state.storms)):
+            text = self._context.senses.storm_in(nodes, pool)
             if text is not None:
                 self._calm_since.pop(pool, None)
                 await self.begin(pool, text)
-            elif pool in self._book.storms:
+            elif pool in self._state.storms:
                 since = self._calm_since.setdefault(pool, now)
                 if now - since >= self._limits.calm:
                     del self._calm_since[pool]
                     await self._journal.append((events.storm_ended(pool, now),))
 
     async def begin(self, pool: str, text: str) -> None:
-        """Record a storm in a pool and notify people, unless the storm is already recorded."""
+        """Record a storm in a pool and notify people, unless it is already recorded."""
         async with self._beginning:
-            if pool in self._book.storms:
+            if pool in self._state.storms:
                 return
-            now = self._world.now()
+            now = self._context.now()
             key = f"storm/{pool}/{now:.0f}"
             op = op_id(key, "storm", 1)
-            accused = sorted(self._world.senses.storms_now)
-            body = group_body(text, key, op, len(self._book.open), accused)
+            reported = sorted(self._context.senses.reported_now)
+            body = group_body(text, key, op, len(self._state.open), reported)
             began = events.storm_began(pool, now, text)
             await self._journal.append((began, events.notified(now, op, body, group=key)))
 
     def ended_lately(self) -> bool:
-        """Whether a storm ended so recently that disruptive steps still run one at a time."""
-        ended = max(self._book.storm_ended.values(), default=0.0)
-        return self._world.now() - ended < self._limits.calm
+        """Return whether a storm ended so recently that disruptive steps still run one at a time."""
+        ended = max(self._state.storm_ended.values(), default=0.0)
+        return self._context.now() - ended < self._limits.calm

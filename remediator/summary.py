@@ -1,4 +1,4 @@
-"""An incident in one paragraph: what, since when, whose job, what was done, what comes next. Pure."""
+"""Summarise an incident in one paragraph: target, jobs, actions so far, and the next action. Pure."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ DID = {
 
 
 def summary(incident: Incident, playbook: Playbook | None) -> str:
-    """The paragraph of an incident as it is now. Times are UTC."""
+    """Return the paragraph about the current state of an incident. Times are UTC."""
     parts = (_what(incident), _jobs(incident), _done(incident), _now(incident))
     return " ".join(filter(None, (*parts, _next(incident, playbook))))
 
 
 def clock(at: float) -> str:
-    """A Unix time as the date and the minute in UTC."""
+    """Return a Unix time as UTC date and time, to the minute."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def listed(names: Iterable[str]) -> str:
-    """Some names as part of a sentence; of many, the first ones and how many more there are."""
+    """Return names as part of a sentence. A long list is shortened to the first names and a count."""
     found = list(names)
     if len(found) > MOST_NAMED:
         return f"{', '.join(found[:MOST_NAMED])} and {len(found) - MOST_NAMED} more"
@@ -55,7 +55,7 @@ def _jobs(incident: Incident) -> str:
 
 
 def _done(incident: Incident) -> str:
-    done = list(dict.fromkeys(_steps(incident.counted())))
+    done = list(dict.fromkeys(_steps(incident.counted_steps())))
     return f"The remediator {'; '.join(done)}." if done else "No action was taken."
 
 
@@ -80,7 +80,7 @@ def _minute(run: StepRun) -> str:
 
 
 def _now(incident: Incident) -> str:
-    text = incident.present[1]
+    text = incident.current_reason[1]
     if incident.held_since is not None:
         return f"On hold since {clock(incident.held_since)}: {text}"
     return f"{incident.state} since {clock(incident.since)}: {text}"

@@ -1,7 +1,7 @@
-"""The HTTP server: Alertmanager's webhook, queries about incidents, and orders from people with a token.
+"""The HTTP server: Alertmanager's webhook, queries about incidents, and orders with the token.
 
-The webhook returns 202 only after the alerts are durable, 400 for an invalid payload, and 503 if the journal
-is unavailable. It never returns 429, because Alertmanager would not send the alert again.
+The webhook returns 202 only after the alerts are durable, 400 for an invalid payload, and 503 if the journal is
+unavailable. It never returns 429, because Alertmanager would not send the alert again.
 """
 
 from __future__ import annotations
@@ -55,33 +55,35 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """Everything that the HTTP server uses.
+    """The objects that the HTTP server uses.
 
-    `ready` returns why no alert can be accepted now, or None. `receivers` are Alertmanager's receivers
-    that send to the remediator; empty means any. `cluster` is asked whether a job exists. `urls`: the
-    URLs of this site, by those that the runbooks are written with.
+    `ready` returns the reason why alerts cannot be accepted now, or None. `receivers` are
+    Alertmanager's receivers that send to the remediator; empty means any. `cluster` is queried for
+    jobs. `urls` maps localhost URLs in the runbooks to the URLs of this installation.
     """
 
     engine: Engine
     reconciler: Reconciler
-    book: JournalState
+    journal_state: JournalState
     metrics: RemediatorMetrics
     delivery: Delivery
     access: Access
     data_dir: Path
     ready: Callable[[], Awaitable[str | None]]
-    pictures: DashboardRoutes | None = None
+    dashboards: DashboardRoutes | None = None
     discovery: Discovery | None = None
     receivers: tuple[str, ...] = ()
     cluster: Cluster | None = None
     urls: Mapping[str, str] = field(default_factory=dict)
 
 
-def make_app(desk: ServerContext) -> Starlette:
-    """The ASGI application; the caller also runs the engine."""
-    edge = _WebhookEndpoints(desk)
-    orders = OrderEndpoints(desk.engine, desk.book)
-    inquiry = QueryEndpoints(desk.book, desk.data_dir, desk.cluster, desk.engine.playbook)
+def make_app(context: ServerContext) -> Starlette:
+    """Return the ASGI application. The caller also runs the engine."""
+    edge = _WebhookEndpoints(context)
+    orders = OrderEndpoints(context.engine, context.journal_state)
+    inquiry = QueryEndpoints(
+        context.journal_state, context.data_dir, context.cluster, context.engine.playbook
+    )
     about = "/api/v1/incidents/{identity}"
     endpoints = [
         Endpoint("/api/v1/alerts", edge.alerts, OPERATOR, "POST"),
@@ -104,19 +106,19 @@ def make_app(desk: ServerContext) -> Starlette:
         Endpoint("/incidents/{identity}", edge.incident, VIEWER),
         Endpoint("/", edge.home, VIEWER),
     ]
-    if desk.pictures is not None:
-        endpoints += desk.pictures.endpoints()
+    if context.dashboards is not None:
+        endpoints += context.dashboards.endpoints()
     return Starlette(routes=[GuardedRoute(one, edge.guarded(one)) for one in endpoints])
 
 
 class _WebhookEndpoints:
-    def __init__(self, desk: ServerContext) -> None:
-        self._desk = desk
-        self._admission = Admission(desk.access, desk.metrics.refused)
+    def __init__(self, context: ServerContext) -> None:
+        self._context = context
+        self._admission = Admission(context.access, context.metrics.count_auth_failure)
         self._strange: set[str] = set()
 
     def guarded(self, endpoint: Endpoint) -> Answer:
-        """Answer only who may call the endpoint; what is raised becomes a status and one sentence."""
+        """Wrap an endpoint with its access check. Exceptions become a status and one sentence."""
 
         async def answered(request: Request) -> Response:
             try:
@@ -140,78 +142,89 @@ class _WebhookEndpoints:
     async def alerts(self, request: Request) -> Response:
         webhook = read_webhook(await body_of(request), time.time())
         self._check_receiver(webhook.receiver)
-        self._desk.metrics.received(len(webhook.alerts))
-        await self._desk.engine.receive(webhook.alerts, "webhook")
+        self._context.metrics.count_alerts(len(webhook.alerts))
+        await self._context.engine.receive(webhook.alerts, "webhook")
         if webhook.truncated:
-            self._desk.reconciler.wake()
+            self._context.reconciler.wake()
         return Response(status_code=202)
 
     async def notify(self, request: Request) -> Response:
-        """Notify people by a channel. 503 makes Alertmanager retry; 422 means a retry cannot help."""
+        """Send a notification to a channel.
+
+        Status 503 makes Alertmanager retry; 422 means that a retry cannot help.
+        """
         name = request.path_params["channel"]
-        if not self._desk.delivery.has(name):
+        if not self._context.delivery.has(name):
             raise RefusedError(404, "Channel not found in notifications.yml.")
         group = message.read(await body_of(request))
         try:
-            await self._desk.delivery.deliver(name, group)
+            await self._context.delivery.deliver(name, group)
         except NotDelivered as error:
-            self._desk.metrics.told(name, "failed")
+            self._context.metrics.count_notification(name, "failed")
             log.warning("not_delivered", channel=name, text=str(error))
             raise RefusedError(503 if error.again else 422, str(error)) from None
-        self._desk.metrics.told(name, "delivered")
+        self._context.metrics.count_notification(name, "delivered")
         return Response(status_code=200)
 
     async def healthy(self, request: Request) -> Response:
         return PlainTextResponse("Healthy.\n")
 
     async def is_ready(self, request: Request) -> Response:
-        """503 with the reason while alerts cannot be made durable."""
-        reason = await self._desk.ready()
+        """Return 503, with the reason, while alerts cannot be stored durably."""
+        reason = await self._context.ready()
         if reason is None:
             return PlainTextResponse("Ready.\n")
         return PlainTextResponse(f"{reason}\n", 503, {"Retry-After": "5"})
 
     async def metrics(self, request: Request) -> Response:
-        return Response(self._desk.metrics.page(), media_type="text/plain; version=0.0.4")
+        return Response(self._context.metrics.render(), media_type="text/plain; version=0.0.4")
 
     async def runbook(self, request: Request) -> Response:
-        page = await asyncio.to_thread(pages.runbook, request.path_params["name"], self._desk.urls)
+        page = await asyncio.to_thread(
+            pages.runbook, request.path_params["name"], self._context.urls
+        )
         if page is None:
             raise RefusedError(404, "Runbook not found.")
         return HTMLResponse(page)
 
     async def targets(self, request: Request) -> Response:
-        """For Prometheus' http_sd. On any status but 200, Prometheus keeps its current targets."""
-        if self._desk.discovery is None:
+        """Return the scrape targets for Prometheus' http_sd.
+
+        On any status but 200, Prometheus keeps its current targets.
+        """
+        if self._context.discovery is None:
             raise RefusedError(
                 404, "No target list is configured; set discovery.hosts in remediator.yml."
             )
         try:
-            body = await self._desk.discovery.body()
+            body = await self._context.discovery.body()
         except NoValidListError as error:
             return PlainTextResponse(f"{error}\n", 503, {"Retry-After": "5"})
         return Response(body, media_type="application/json")
 
     async def home(self, request: Request) -> Response:
-        return HTMLResponse(pages.home(self._desk.book))
+        return HTMLResponse(pages.home(self._context.journal_state))
 
     async def incident(self, request: Request) -> Response:
-        book = self._desk.book
-        found = book.incidents.get(request.path_params["identity"])
+        journal_state = self._context.journal_state
+        found = journal_state.incidents.get(request.path_params["identity"])
         if found is None:
             raise RefusedError(404, "Unknown incident: `/` lists the incidents.")
         story = await asyncio.to_thread(
-            find_events, self._desk.data_dir, incident=found.id, limit=pages.MAX_EVENTS + 1
+            find_events, self._context.data_dir, incident=found.id, limit=pages.MAX_EVENTS + 1
         )
-        playbook = self._desk.engine.playbook(found.playbook)
-        return HTMLResponse(pages.incident(found, story, book, playbook))
+        playbook = self._context.engine.playbook(found.playbook)
+        return HTMLResponse(pages.incident(found, story, journal_state, playbook))
 
     async def runbooks(self, request: Request) -> Response:
         return HTMLResponse(pages.runbooks())
 
     def _check_receiver(self, receiver: str) -> None:
-        """Warn once about a receiver whose alerts the reconciler does not query from Alertmanager."""
-        expected = self._desk.receivers
+        """Warn once about a receiver that is missing in alertmanager_receivers.
+
+        The reconciler does not query the alerts of such a receiver.
+        """
+        expected = self._context.receivers
         if not receiver or not expected or receiver in expected or receiver in self._strange:
             return
         if len(self._strange) < MAX_NAMED:

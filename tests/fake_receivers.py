@@ -98,7 +98,7 @@ def dead(_: dict[str, Any]) -> int:
 class Ledger:
     """A journal in memory; every durable event is applied to the book."""
 
-    book: JournalState
+    journal_state: JournalState
     down: bool = False
     kept: list[Event] = field(default_factory=list)
 
@@ -108,7 +108,7 @@ class Ledger:
             raise JournalDown("The journal cannot be written: the disk is full.")
         for event in events:
             self.kept.append(event)
-            self.book.apply(event)
+            self.journal_state.apply(event)
         return tuple(events)
 
     def deliveries(self) -> list[tuple[str, str, bool]]:
@@ -123,17 +123,17 @@ class Bench:
     addresses: Sequence[str] = (GOOD, DEAD)
     clock: Clock = field(default_factory=Clock)
     people: Receivers = field(default_factory=Receivers)
-    book: JournalState = field(default_factory=JournalState)
+    journal_state: JournalState = field(default_factory=JournalState)
     ledger: Ledger = field(init=False)
     outbox: Outbox = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(self.book)
+        self.ledger = Ledger(self.journal_state)
         self.outbox = self.new_outbox()
 
     def new_outbox(self) -> Outbox:
         return Outbox(
-            self.book, self.ledger, self.people, self.addresses, self.clock.now,
+            self.journal_state, self.ledger, self.people, self.addresses, self.clock.now,
             sleep=self.clock.sleep,
         )  # fmt: skip
 
@@ -141,7 +141,7 @@ class Bench:
         """A message that is durable, without a call of `wake`."""
         event = message(op_id, self.clock.at if at is None else at)
         self.ledger.kept.append(event)
-        self.book.apply(event)
+        self.journal_state.apply(event)
 
     def post(self, *op_ids: str) -> None:
         for op_id in op_ids:

@@ -1,4 +1,4 @@
-"""`fleetmedic alertmanager`: renders Alertmanager's configuration for your teams and channels."""
+"""Define the command `fleetmedic alertmanager`, which renders Alertmanager's configuration."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def render(
         raise UserError(
             f"--remediator: expected a URL that starts with http:// or https://, got {remediator[:80]!r}."
         )
-    place = renderer.RenderContext(
+    context = renderer.RenderContext(
         remediator,
         str(token_file or home() / "webhook.token"),
         str(template_dir or share("alertmanager") / "templates"),
         renderer.parse_version(version),
     )
-    text = renderer.render(place, read(notifications) if notifications else None)
+    text = renderer.render(context, read(notifications) if notifications else None)
     if out is None:
         click.echo(text, nl=False)
         return

@@ -1,7 +1,7 @@
-"""Compiles Go regular expressions (RE2), as in Alertmanager's matchers, for Python.
+"""Compile the regular expressions of Alertmanager's matchers (Go syntax, RE2) for Python.
 
-The remediator must match labels as Alertmanager does. So an expression is translated token by token.
-An expression that Go or Python rejects, or that they interpret differently, is rejected.
+The remediator must match labels exactly as Alertmanager does, so each expression is translated token by token.
+An expression is rejected if Go or Python rejects it, or if they interpret it differently.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MAX_REPEAT = 1000
 
 @lru_cache(maxsize=4096)
 def expression(text: str) -> re.Pattern[str]:
-    """The pattern, for `fullmatch`. Raises ValueError with the reason."""
+    """Compile an expression for use with `fullmatch`. Raises ValueError with the reason."""
     flags = _FLAGS.match(text)
     body = text[flags.end() :] if flags else text
     pattern = f"(?{flags[1] if flags else ''}:{_translated(body)})"
@@ -85,7 +85,7 @@ def _piece(kind: str, what: str, escape: str | None) -> str:
 
 
 def _character(escape: str) -> str:
-    """An escaped character in Python's syntax."""
+    """Return an escaped character in Python's syntax."""
     if escape in _CONTROLS or len(escape) == 3:
         return f"\\{escape}"
     if escape.isascii() and not escape.isalnum():
@@ -94,7 +94,7 @@ def _character(escape: str) -> str:
 
 
 def _set(text: str) -> str:
-    """A set in brackets, with special characters escaped for Python."""
+    """Return a set in brackets, with special characters escaped for Python."""
     negated = text.startswith("[^")
     body = text[2 if negated else 1 : -1]
     if re.search(r"\[:\^?\w+:", body):
@@ -118,7 +118,7 @@ def _member(item: re.Match[str]) -> str:
 
 
 class _Counts:
-    """Go multiplies the counts of nested repetitions and rejects more than 1000."""
+    """Limits repetitions: Go multiplies the counts of nested repetitions and rejects more than 1000."""
 
     def __init__(self) -> None:
         self._largest = [1]

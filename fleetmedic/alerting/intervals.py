@@ -1,7 +1,7 @@
-"""Alertmanager's time intervals: validates a window of notifications.yml, and evaluates it.
+"""Validate and evaluate Alertmanager's time intervals, as used in notifications.yml.
 
-The rules are those of Alertmanager 0.25 to 0.33. A window that can never be open (month 13,
-February 30) is rejected too, although Alertmanager accepts it.
+The rules are those of Alertmanager 0.25 to 0.33. A time interval that can never be active (month
+13, February 30) is rejected too, although Alertmanager accepts it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Range = tuple[int, int]
 
 
 class TimeRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A time range of a day as HH:MM; excludes `end_time`."""
+    """A time range within a day, as HH:MM. `end_time` is excluded."""
 
     start_time: str
     end_time: str
@@ -58,8 +58,11 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A parsed window. `times` are minutes of the day, without the end; the other ranges include both
-    ends. Sunday is day 0 of the week. A negative day counts from the end of the month; -1 is the last."""
+    """A parsed time interval.
+
+    `times` are minutes of the day without the end; the other ranges include both ends. Sunday is
+    day 0 of the week. A negative day counts from the end of the month; -1 is the last day.
+    """
 
     times: tuple[Range, ...]
     weekdays: tuple[Range, ...]
@@ -68,7 +71,7 @@ class Interval:
     zone: tzinfo
 
     def contains(self, now: float) -> bool:
-        """Whether the window is open at `now`, in Unix seconds."""
+        """Return whether the time interval is active at `now` (Unix seconds)."""
         at = datetime.fromtimestamp(now, self.zone)
         minute, weekday = at.hour * 60 + at.minute, at.isoweekday() % 7
         return (
@@ -81,7 +84,7 @@ class Interval:
 
 @lru_cache(maxsize=4096)
 def interval(window: Window, place: str = "window") -> Interval:
-    """The parsed window. Raises UserError with `place`, the field, and the fix."""
+    """Parse a time interval. Raises UserError with `place`, the field, and the fix."""
     found = Interval(
         times=tuple(_times(window, place)),
         weekdays=tuple(_ranges(window.weekdays, f"{place}.weekdays", _weekday)),
@@ -158,7 +161,7 @@ def _ranges(
 
 
 def _ends(text: str, member: Callable[[str], int | None]) -> Range | None:
-    """Both ends of `a` or `a:b`, or None if one is invalid."""
+    """Return both ends of `a` or `a:b`, or None if one is invalid."""
     parts = text.lower().split(":")
     found = [each for each in map(member, parts) if each is not None]
     return (found[0], found[-1]) if len(found) == len(parts) <= 2 else None
@@ -216,7 +219,10 @@ def _day(text: str, place: str) -> Range:
 
 
 def _forward(found: Range, text: str, place: str, last: str, first: str) -> Range:
-    """The range. Raises UserError if its end is before its start (`last` and `first` for the fix)."""
+    """Return the range. Raises UserError if its end is before its start.
+
+    `last` and `first` are the last and the first value of the unit, for the fix in the error.
+    """
     if found[1] >= found[0]:
         return found
     start, end = text.lower().split(":")

@@ -1,7 +1,7 @@
-"""Finds maintenances that can match the same alert, so that any open one of them mutes the alert.
+"""Find maintenances that can match the same alert, so that each of them can mute it.
 
-Alertmanager uses the first matching route and evaluates only that route's time intervals. So each set of
-maintenances that can match one alert gets its own route, before the routes of smaller sets.
+Alertmanager uses the first matching route and evaluates only that route's time intervals. So each
+set of maintenances that can match one alert gets its own route, before the routes of smaller sets.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Start = tuple[str, bool]
 
 
 def overlapping_sets(matches: Sequence[Match], place: str) -> list[tuple[int, ...]]:
-    """Sets of positions in `matches` whose members can all match one alert; larger sets first.
+    """Return sets of indices of `matches` whose members can all match one alert, larger sets first.
 
-    A set is omitted only if two members cannot match the same label. Raises UserError with `place` for
-    more than MAX_SETS sets of two or more.
+    A set is left out only if two members can never match the same label value. Raises UserError
+    with `place` for more than MAX_SETS sets of two or more.
     """
     count = len(matches)
     pairs = {
@@ -51,7 +51,7 @@ def overlapping_sets(matches: Sequence[Match], place: str) -> list[tuple[int, ..
 
 
 def _meet(one: Match, other: Match) -> bool:
-    """Whether one alert can match both; False only if that is certain."""
+    """Return whether one alert can match both. False only if that is certain."""
     return all(
         any(_touch(a, b) for a in _starts(text) for b in _starts(other[label]))
         for label, text in one.items()
@@ -68,7 +68,7 @@ def _touch(one: Start, other: Start) -> bool:
 
 @lru_cache(maxsize=4096)
 def _starts(expression: str) -> tuple[Start, ...]:
-    """The possible prefixes of a matching text."""
+    """Return the possible prefixes of the texts that an expression matches."""
     found: list[Start] = []
     for alternative in _alternatives(expression):
         texts, at = [""], 0
@@ -88,7 +88,7 @@ def _starts(expression: str) -> tuple[Start, ...]:
 
 
 def _alternatives(expression: str) -> list[str]:
-    """The expression, split at each `|` that is outside of all groups."""
+    """Split the expression at each `|` that is outside of all groups."""
     if expression.startswith("(?"):
         return ["."]  # flags such as (?i) change what a literal matches
     found, depth = [""], 0

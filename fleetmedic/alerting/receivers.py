@@ -1,4 +1,4 @@
-"""Converts a channel to a receiver of Alertmanager, for a given version. Pure."""
+"""Convert a channel to a receiver for a given version of Alertmanager. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ Receiver = tuple[str, dict[str, Any]]
 
 
 def by_remediator(channel: Channel, version: Version) -> bool:
-    """Whether the remediator must send: this Alertmanager does not support the channel, or only
-    with a secret in its configuration."""
+    """Return whether the remediator must send to this channel.
+
+    It must if this Alertmanager does not support the channel, or only with a secret in its configuration.
+    """
     if isinstance(channel, Teams):
         return version < TEAMS_SINCE
     if isinstance(channel, WeChat):
@@ -24,30 +26,33 @@ def by_remediator(channel: Channel, version: Version) -> bool:
 
 
 def receiver(name: str, channel: Channel, version: Version, remediator: dict[str, str]) -> Receiver:
-    """The key of the integration and its settings. `remediator` has `url` and `token_file`."""
-    told = {"send_resolved": channel.resolved}
+    """Return the integration's key in alertmanager.yml and its settings.
+
+    `remediator` has `url` and `token_file`.
+    """
+    common = {"send_resolved": channel.resolved}
     if by_remediator(channel, version):
-        return "webhook_configs", told | webhook(f"/api/v1/notify/{name}", remediator)
+        return "webhook_configs", common | webhook(f"/api/v1/notify/{name}", remediator)
     match channel:
         case Email():
-            return "email_configs", told | _email(channel)
+            return "email_configs", common | _email(channel)
         case Slack():
-            return "slack_configs", told | _slack(channel)
+            return "slack_configs", common | _slack(channel)
         case Teams():
-            return "msteamsv2_configs", told | {
+            return "msteamsv2_configs", common | {
                 "webhook_url_file": channel.url_file,
                 "title": '{{ template "fleetmedic.title" . }}',
                 "text": '{{ template "fleetmedic.markdown" . }}',
             }
         case PagerDuty():
-            return "pagerduty_configs", told | _pagerduty(channel)
+            return "pagerduty_configs", common | _pagerduty(channel)
         case WeChat():
-            return "wechat_configs", told | _wechat(channel)
+            return "wechat_configs", common | _wechat(channel)
     raise AssertionError(channel)  # unreachable: `by_remediator` handles every other kind
 
 
 def webhook(path: str, remediator: dict[str, str]) -> dict[str, Any]:
-    """The webhook settings for a path of the remediator, with its token."""
+    """Return the webhook settings for a path of the remediator, with its token."""
     return {
         "url": remediator["url"] + path,
         "max_alerts": 0,

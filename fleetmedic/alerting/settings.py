@@ -1,7 +1,7 @@
-"""notifications.yml: teams, channels and maintenance windows. Secrets are in files, never values.
+"""Define and read notifications.yml: teams, channels and maintenance windows.
 
-The file has two readers. Alertmanager's configuration is rendered from it, and the remediator sends
-through the channels for which Alertmanager has no integration.
+Secrets are in separate files. The file is used twice: alertmanager.yml is rendered from it, and the
+remediator sends to the channels that Alertmanager does not support.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Matches = dict[Annotated[str, msgspec.Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]{0,60}
 class _Channel(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
 ):
-    """The common part of all channels. `resolved`: also notify about resolved alerts."""
+    """The fields of every channel. `resolved`: also notify about resolved alerts."""
 
     resolved: bool = True
 
 
 class Email(_Channel, frozen=True, kw_only=True, tag="email"):
-    """`smarthost` is HOST:PORT. Without `username` there is no authentication."""
+    """A channel that sends email. `smarthost` is HOST:PORT. Without `username` there is no authentication."""
 
     to: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
     sender: Text
@@ -45,27 +45,30 @@ class Email(_Channel, frozen=True, kw_only=True, tag="email"):
 
 
 class Slack(_Channel, frozen=True, kw_only=True, tag="slack"):
-    """An incoming webhook; the file contains its URL."""
+    """A channel that posts to a Slack incoming webhook. `url_file` is the file with its URL."""
 
     url_file: File
     slack_channel: str = ""
 
 
 class Teams(_Channel, frozen=True, kw_only=True, tag="teams"):
-    """A Teams workflow ("when a webhook request is received"); the file contains its URL."""
+    """A channel that calls a Teams workflow ("when a webhook request is received").
+
+    `url_file` is the file with its URL.
+    """
 
     url_file: File
 
 
 class PagerDuty(_Channel, frozen=True, kw_only=True, tag="pagerduty"):
-    """Events API v2. `url` overrides PagerDuty's default URL, for example for a region."""
+    """A channel that sends to PagerDuty's Events API v2. `url` overrides the default URL, such as for a region."""
 
     routing_key_file: File
     url: str = ""
 
 
 class WeChat(_Channel, frozen=True, kw_only=True, tag="wechat"):
-    """WeChat Work (WeCom): messages from an internal application to users, parties or tags."""
+    """A channel that sends WeChat Work (WeCom) messages from an internal application to users, parties or tags."""
 
     corp_id: Text
     agent_id: Text
@@ -77,11 +80,11 @@ class WeChat(_Channel, frozen=True, kw_only=True, tag="wechat"):
 
 
 class Http(_Channel, frozen=True, kw_only=True, tag="http"):
-    """Any HTTP service: the remediator renders a template and sends it.
+    """A channel for any HTTP service. The remediator renders a template and sends the result.
 
-    `template` is a shipped one (dingtalk, feishu, teams, wechat-robot, sms, voice), or a file. `sign`
-    adds the signature of DingTalk or Feishu, with the secret in `secret_file`. `headers_file` contains
-    headers, one NAME: VALUE per line.
+    `template` is a built-in template (dingtalk, feishu, teams, wechat-robot, sms, voice) or a file.
+    `sign` adds the signature of DingTalk or Feishu, with the secret in `secret_file`.
+    `headers_file` contains headers, one NAME: VALUE per line.
     """
 
     url_file: File
@@ -100,8 +103,11 @@ Channels = tuple[Name, ...]
 
 
 class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The team for alerts whose labels match (regular expressions; all must match). Only the first
-    team that matches is notified. The last team has no `match`."""
+    """A team, and the channels for its alerts by severity.
+
+    A team gets the alerts whose labels match all regular expressions in `match`. Only the first
+    matching team is notified. The last team has no `match`.
+    """
 
     name: Name
     match: Matches = {}
@@ -111,7 +117,7 @@ class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Maintenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """While one of the windows is open, matching alerts are muted, for people and the remediator."""
+    """A planned maintenance: matching alerts are muted, for people and the remediator, while a window is open."""
 
     name: Name
     match: Annotated[Matches, msgspec.Meta(min_length=1)]
@@ -119,15 +125,18 @@ class Maintenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DeadMan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The dead man's switch: an external service that alerts people if the heartbeat stops. Its URL is
-    in Alertmanager's configuration in plain text, because 0.25 cannot read it from a file."""
+    """The dead man's switch: an external service that alerts people when the heartbeat stops.
+
+    Its URL is in Alertmanager's configuration in plain text, because Alertmanager 0.25 cannot read
+    it from a file.
+    """
 
     url: Annotated[str, msgspec.Meta(pattern=r"^https?://\S+$")]
     every: str = "1m"
 
 
 class Notifications(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file. Without teams only the remediator is notified."""
+    """The content of notifications.yml. Without teams, only the remediator is notified."""
 
     channels: dict[Name, Channel] = {}
     teams: tuple[Team, ...] = ()
@@ -143,7 +152,7 @@ REPEAT = {"critical": "1h", "warning": "4h", "info": "24h"}
 
 
 def read(path: Path) -> Notifications:
-    """Read the file. Raises UserError with the file, the path in it and the fix."""
+    """Read notifications.yml. Raises UserError with the file, the path in it and the fix."""
     given = load(path, Notifications)
     where = str(path)
     names = [team.name for team in given.teams]

@@ -1,7 +1,7 @@
-"""Finds the maintenance of notifications.yml that mutes an alert now, by Alertmanager's rules.
+"""Find the maintenance in notifications.yml that mutes an alert now, by Alertmanager's rules.
 
-Alertmanager before 0.28 does not report alerts that a time interval mutes. So the remediator evaluates
-the windows of the same file itself.
+Alertmanager before 0.28 does not report which alerts a time interval mutes. So the remediator
+evaluates the windows in the same file itself.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _NEVER_MUTED = "Watchdog"
 
 
 def is_open(window: Window, now: float) -> bool:
-    """Whether the window is open at `now`, in Unix seconds. Raises UserError for an invalid window."""
+    """Return whether the window is open at `now` (Unix seconds). Raises UserError for an invalid window."""
     return interval(window).contains(now)
 
 
 def matches(match: Matches, labels: Mapping[str, str]) -> bool:
-    """Whether every expression matches its whole label; a missing label is the empty string."""
+    """Return whether every expression matches its whole label. A missing label counts as an empty string."""
     return all(expression(text).fullmatch(labels.get(label, "")) for label, text in match.items())
 
 
 def open_maintenance(
     given: Notifications, labels: Mapping[str, str], now: float
 ) -> Maintenance | None:
-    """The first maintenance that matches the labels and has a window that is open at `now`.
+    """Return the first maintenance that matches the labels and has a window open at `now`, or None.
 
     Compiled expressions are cached, so the call takes microseconds for each maintenance.
     """

@@ -1,1 +1,1 @@
-"""The demo: the whole stack, two training jobs, four injected faults, one timeline."""
+"""The demo: starts the whole stack with two training jobs, injects four faults, and prints a timeline."""

@@ -1,5 +1,6 @@
-"""Runs a demo on a ready stack: starts the jobs, injects the faults, and observes until every
-expectation is met or the time is over. It only injects and reads; the stack itself remediates.
+"""Run a demo on a stack: start the jobs, inject the faults, and observe until everything expected has happened.
+
+This module only injects faults and reads; the stack itself remediates.
 """
 
 from __future__ import annotations
@@ -38,32 +39,35 @@ LOOK_EVERY = 0.5
 
 @dataclass(slots=True)
 class Director:
-    """One demo on one stack. `tell` gets each line of output."""
+    """Runs one demo on one stack. `report` is called with each line of output."""
 
     state: Path
     urls: dict[str, str]
     scenario: Scenario
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     rows: list[TimelineRow] = field(default_factory=list)
     stories: list[Story] = field(default_factory=list)
     pending: list[tuple[Story, Expectation]] = field(default_factory=list)
     _load: subprocess.Popen[bytes] | None = None
 
     def run(self, started: float, ready: float, timeout: float) -> Timeline:
-        """Run the scenario. `started` and `ready` are the times of the stack's start and readiness
-        (Unix seconds). An expectation that is not met after `timeout` seconds has failed."""
+        """Run the scenario and return its timeline.
+
+        `started` and `ready` are the times of the stack's start and readiness (Unix seconds). An
+        expectation that is not met within `timeout` seconds has failed.
+        """
         cluster = LocalCluster(self.state / "cluster", self.state / "hardware")
-        evidence = StackObserver(self.state, self.urls, cluster)
+        observer = StackObserver(self.state, self.urls, cluster)
         try:
             self._start_jobs(cluster)
             self._await_learned()
-            self._play(evidence, time.time() + timeout)
+            self._play(observer, time.time() + timeout)
         finally:
             if self._load is not None and self._load.poll() is None:
                 self._load.terminate()
                 self._load.wait()
         checks = [
-            Check(f"{story.name}: {item.what}", kept=False, text=self._blame(item))
+            Check(f"{story.name}: {item.what}", kept=False, text=self._failure_text(item))
             for story, item in self.pending
         ]
         checks += [
@@ -98,7 +102,7 @@ class Director:
         ]
         for name in JOBS:
             cluster.submit(JobSpec(name, tuple(program), gpus=4, env=dict(os.environ), user="demo"))
-        self.tell("Starting two training jobs of 4 GPUs: " + ", ".join(JOBS))
+        self.report("Starting two training jobs of 4 GPUs: " + ", ".join(JOBS))
         deadline = time.time() + 60
         waiting = set(JOBS)
         while waiting:
@@ -111,7 +115,7 @@ class Director:
             time.sleep(0.2)
         for name in JOBS:
             job = cluster.job(name)
-            self.tell(f"  {name} runs on {job.node}, GPUs {', '.join(map(str, job.gpus))}")
+            self.report(f"  {name} runs on {job.node}, GPUs {', '.join(map(str, job.gpus))}")
 
     def _has_checkpoint(self, cluster: LocalCluster, name: str) -> bool:
         job = cluster.job(name)
@@ -129,51 +133,53 @@ class Director:
                     f"the detectors wrote no rules within 60 s. See {self.state}/logs/rules.log."
                 )
             time.sleep(0.2)
-        self.tell("The detectors have learned their rules from 24 h of simulated healthy metrics.")
+        self.report(
+            "The detectors have learned their rules from 24 h of simulated healthy metrics."
+        )
 
-    def _play(self, evidence: StackObserver, deadline: float) -> None:
+    def _play(self, observer: StackObserver, deadline: float) -> None:
         plan = self.scenario
         zero = time.time()
         due: list[tuple[float, Callable[[StackObserver], Story]]] = [
-            (zero + plan.lost_at, self._lose),
-            (zero + plan.slow_at, self._slow),
-            (zero + plan.xid_at, self._xid),
+            (zero + plan.lost_at, self._inject_lost),
+            (zero + plan.slow_at, self._inject_slow),
+            (zero + plan.xid_at, self._inject_xid),
             (zero + plan.load_at, self._raise_load),
         ]
         while time.time() < deadline:
             for item in [item for item in due if item[0] <= time.time()]:
                 due.remove(item)
-                self._open(item[1](evidence))
-            evidence.refresh()
-            self._look(evidence)
-            ended = all(evidence.cluster.job(name).state == "COMPLETED" for name in JOBS)
+                self._start_story(item[1](observer))
+            observer.refresh()
+            self._poll_expectations(observer)
+            ended = all(observer.cluster.job(name).state == "COMPLETED" for name in JOBS)
             if not due and not self.pending and ended:
                 return
             time.sleep(LOOK_EVERY)
 
-    def _open(self, story: Story) -> None:
+    def _start_story(self, story: Story) -> None:
         self.stories.append(story)
         self.pending += [(story, expectation) for expectation in story.expectations]
-        self._see(story, story.opening)
+        self._record(story, story.opening)
 
-    def _look(self, evidence: StackObserver) -> None:
+    def _poll_expectations(self, observer: StackObserver) -> None:
         left = []
         for story, expectation in self.pending:
-            found = expectation.find(evidence, time.time())
+            found = expectation.find(observer, time.time())
             if found is None:
                 left.append((story, expectation))
             else:
-                self._see(
+                self._record(
                     story, TimelineRow(found[0], story.name, expectation.what, found[1], found[2])
                 )
         self.pending = left
 
-    def _see(self, story: Story, row: TimelineRow) -> None:
+    def _record(self, story: Story, row: TimelineRow) -> None:
         self.rows.append(row)
-        self.tell(f"  {story.name:<32} {row.at - story.began:7.2f} s  {row.what:<22} {row.text}")
+        self.report(f"  {story.name:<32} {row.at - story.began:7.2f} s  {row.what:<22} {row.text}")
 
-    def _place(self, evidence: StackObserver, job_id: str, rank: int) -> FaultTarget:
-        job = evidence.cluster.job(job_id)
+    def _fault_target(self, observer: StackObserver, job_id: str, rank: int) -> FaultTarget:
+        job = observer.cluster.job(job_id)
         if job.node is None or not job.gpus:
             raise UserError(f"job {job_id} is not running. See {self.state}/logs/localcluster.log.")
         gpu = job.gpus[rank % len(job.gpus)]
@@ -181,40 +187,45 @@ class Director:
             job.node, gpu, Hardware(self.state / "hardware").gpu(job.node, gpu).uuid, job_id
         )
 
-    def _lose(self, evidence: StackObserver) -> Story:
-        place = self._place(evidence, JOBS[0], self.scenario.lost_rank)
-        at = inject(Hardware(self.state / "hardware"), place.node, place.gpu, "lost")
-        return lost_story(place, at)
+    def _inject_lost(self, observer: StackObserver) -> Story:
+        fault_target = self._fault_target(observer, JOBS[0], self.scenario.lost_rank)
+        at = inject(Hardware(self.state / "hardware"), fault_target.node, fault_target.gpu, "lost")
+        return lost_story(fault_target, at)
 
-    def _slow(self, evidence: StackObserver) -> Story:
-        place = self._place(evidence, JOBS[1], self.scenario.slow_rank)
+    def _inject_slow(self, observer: StackObserver) -> Story:
+        fault_target = self._fault_target(observer, JOBS[1], self.scenario.slow_rank)
         now = time.time()
-        usual = evidence.first_sample(
-            place.selector("gpu_clock_hertz", domain="sm"), now - 8, now, lambda _: True
+        usual = observer.first_sample(
+            fault_target.selector("gpu_clock_hertz", domain="sm"), now - 8, now, lambda _: True
         )
         at = inject(
             Hardware(self.state / "hardware"),
-            place.node,
-            place.gpu,
+            fault_target.node,
+            fault_target.gpu,
             "slow",
             speed=self.scenario.speed,
         )
-        return slow_story(place, at, self.scenario.speed, usual[1] if usual else 1.9e9)
+        return slow_story(fault_target, at, self.scenario.speed, usual[1] if usual else 1.9e9)
 
-    def _xid(self, evidence: StackObserver) -> Story:
-        busy = {job.node for job in evidence.cluster.jobs() if job.node}
+    def _inject_xid(self, observer: StackObserver) -> Story:
+        busy = {job.node for job in observer.cluster.jobs() if job.node}
         hardware = Hardware(self.state / "hardware")
         node = [name for name in hardware.nodes() if name not in busy][-1]
-        place = FaultTarget(
+        fault_target = FaultTarget(
             node, self.scenario.xid_gpu, hardware.gpu(node, self.scenario.xid_gpu).uuid
         )
         at = inject(
-            hardware, node, place.gpu, "xid", xid=self.scenario.xid, count=self.scenario.xid_count
+            hardware,
+            node,
+            fault_target.gpu,
+            "xid",
+            xid=self.scenario.xid,
+            count=self.scenario.xid_count,
         )
-        return xid_story(place, at, self.scenario.xid, self.scenario.xid_count)
+        return xid_story(fault_target, at, self.scenario.xid, self.scenario.xid_count)
 
-    def _raise_load(self, evidence: StackObserver) -> Story:
-        replicas = evidence.cluster.workload("serve").wanted
+    def _raise_load(self, observer: StackObserver) -> Story:
+        replicas = observer.cluster.workload("serve").wanted
         command = [
             sys.executable,
             "-m",
@@ -230,7 +241,7 @@ class Director:
             self._load = subprocess.Popen(command, stdout=log, stderr=log)
         return load_story(time.time(), replicas)
 
-    def _blame(self, item: Expectation) -> str:
+    def _failure_text(self, item: Expectation) -> str:
         return f"not observed; likely cause: {item.cause}; log: {self.state}/logs/{item.log}.log"
 
     def _totals(self, started: float, ready: float) -> dict[str, float]:

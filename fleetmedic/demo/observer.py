@@ -1,5 +1,6 @@
-"""The demo's data sources: Prometheus' samples, Alertmanager's alerts, the remediator's journal, the
-cluster's store, a job's progress file. This module only reads.
+"""Read the demo's data sources.
+
+These are Prometheus, Alertmanager, the remediator's journal, the cluster's store, and the jobs' progress files.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MAX_BODY = 8_000_000
 
 @dataclass(frozen=True, slots=True)
 class ActiveAlert:
-    """An alert as Alertmanager reports it; `starts_at` in Unix seconds."""
+    """An alert in Alertmanager. `starts_at` is in Unix seconds."""
 
     labels: Mapping[str, str]
     starts_at: float
@@ -30,7 +31,7 @@ class ActiveAlert:
 
 @dataclass(slots=True)
 class StackObserver:
-    """A view of all sources. `refresh` reads journal and alerts; Prometheus is queried on demand."""
+    """Reads the state of a stack. `refresh` reads journal and alerts; Prometheus is queried on demand."""
 
     state: Path
     urls: Mapping[str, str]
@@ -51,7 +52,7 @@ class StackObserver:
     def first_sample(
         self, selector: str, since: float, now: float, holds: Callable[[float], bool]
     ) -> tuple[float, float] | None:
-        """The first raw sample (time, value) at or after `since` for which `holds`, or None."""
+        """Return the first sample (time, value) at or after `since` whose value satisfies `holds`, or None."""
         found = [(at, value) for at, value in self._samples(selector, since, now) if holds(value)]
         return found[0] if found else None
 
@@ -69,7 +70,7 @@ class StackObserver:
     def event(
         self, since: float, event: str, *, target: str = "", **data: str
     ) -> dict[str, Any] | None:
-        """The first journal event of that kind after `since`, with that target and data."""
+        """Return the first journal event of that kind after `since` with that target and data, or None."""
         for item in self.journal:
             if item["at"] < since or item["event"] != event or target not in ("", item["target"]):
                 continue
@@ -78,7 +79,7 @@ class StackObserver:
         return None
 
     def alert(self, since: float, name: str, **labels: str) -> ActiveAlert | None:
-        """The first alert of that name and labels that started after `since`."""
+        """Return the first alert with that name and labels that started after `since`, or None."""
         found = [
             alert
             for alert in self.alerts.values()
@@ -89,7 +90,7 @@ class StackObserver:
         return min(found, key=lambda alert: alert.starts_at, default=None)
 
     def progress(self, node: str, job_id: str) -> dict[str, Any]:
-        """The latest progress of a job on that node; empty if it has reported none."""
+        """Return the latest progress report of a job on that node; empty if there is none."""
         try:
             found = json.loads((self.state / "progress" / node / f"{job_id}.json").read_text())
         except (OSError, ValueError):
@@ -98,7 +99,7 @@ class StackObserver:
 
 
 def _get_json(url: str) -> Any:
-    """The JSON at a loopback URL, or None on failure (the caller polls)."""
+    """Return the JSON at a loopback URL, or None on failure; the caller tries again later."""
     try:
         with urllib.request.urlopen(url, timeout=3) as answer:  # noqa: S310 - our own loopback URLs
             return json.loads(answer.read(MAX_BODY))

@@ -1,4 +1,4 @@
-"""The faults of a demo, their location and time. Pure function of the seed."""
+"""Choose the location and time of a demo's faults. Pure function of the seed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ APPLICATION_XIDS = (13, 31, 43)
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One demo. Times are seconds after the jobs have written their first checkpoint.
+    """The faults of one demo. Times are seconds after the jobs have written their first checkpoint.
 
-    `lost_rank` and `slow_rank` select one of a job's GPUs; `speed` is the slow GPU's fraction of its
-    clock; `xid_gpu` is on a node without jobs; `load_rate` is in requests per second.
+    `lost_rank` and `slow_rank` select a GPU of a job. `speed` is the slow GPU's clock as a fraction
+    of normal. `xid_gpu` is on a node without jobs. `load_rate` is in requests per second.
     """
 
     seed: int
@@ -33,7 +33,7 @@ class Scenario:
 
 
 def plan(seed: int, *, gpus_per_job: int = 4, gpus_per_node: int = 8) -> Scenario:
-    """The scenario of a seed; the same seed gives the same scenario."""
+    """Return the scenario of a seed. The same seed gives the same scenario."""
     draw = random.Random(seed)  # noqa: S311 - not a secret
     return Scenario(
         seed=seed,

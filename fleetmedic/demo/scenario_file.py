@@ -1,4 +1,4 @@
-"""The scenario file: YAML that overrides parts of the scenario of a seed."""
+"""Read a scenario file: YAML that overrides parts of a seed's scenario."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rank = Annotated[int, Meta(ge=0, le=3)]
 
 
 class ScenarioFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The keys of the file. The seed decides the keys that are not set."""
+    """The content of a scenario file. The seed determines the keys that are not set."""
 
     seed: Annotated[int, Meta(ge=0)] = 0
     lost_at: Seconds | None = None
@@ -33,7 +33,7 @@ class ScenarioFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_scenario(path: Path) -> Scenario:
-    """The scenario of a file. Raises UserError with the path of an invalid key."""
+    """Read a scenario file. Raises UserError with the path of an invalid key."""
     given = load(path, ScenarioFile)
     changes = {
         key: value

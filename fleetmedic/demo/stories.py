@@ -1,6 +1,6 @@
-"""The four stories of the demo: the steps that must be observed in each, and their data source.
+"""Define the four stories of the demo: for each fault, the steps that must be observed.
 
-A story is data. The director injects its fault and polls every expectation until it is met. An
+A story is data. The director injects its fault and polls each expectation until it is met. An
 expectation that is never met fails the demo.
 """
 
@@ -20,7 +20,7 @@ Find = Callable[[StackObserver, float], Found | None]
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """A step that must be observed. `cause` is the likely reason if it is not, `log` the log to read."""
+    """One step that must be observed. If it is not, `cause` is the likely reason and `log` the log to read."""
 
     what: str
     find: Find
@@ -30,7 +30,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A fault injected at `began` (Unix seconds) and the steps that must follow."""
+    """A fault that was injected at `began` (Unix seconds), and the steps that must follow."""
 
     name: str
     began: float
@@ -40,7 +40,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class FaultTarget:
-    """The GPU of a story, and the job that runs on it ('' if none)."""
+    """The GPU that gets the fault, and the job that runs on it ('' if none)."""
 
     node: str
     gpu: int
@@ -49,18 +49,18 @@ class FaultTarget:
 
     @property
     def target(self) -> str:
-        """The GPU in the journal's notation."""
+        """Return the GPU as written in the journal."""
         return str(Target(TargetKind.GPU, self.node, self.gpu))
 
     def selector(self, family: str, **labels: str) -> str:
-        """A PromQL selector of this GPU's series."""
+        """Return a PromQL selector of this GPU's series."""
         every = {"node": self.node, "gpu": str(self.gpu), **labels}
         return family + "{" + ",".join(f'{key}="{value}"' for key, value in every.items()) + "}"
 
 
 def _sample(what: str, selector: str, since: float, holds: Callable[[float], bool]) -> Expectation:
-    def find(evidence: StackObserver, now: float) -> Found | None:
-        hit = evidence.first_sample(selector, since, now, holds)
+    def find(observer: StackObserver, now: float) -> Found | None:
+        hit = observer.first_sample(selector, since, now, holds)
         return (
             None
             if hit is None
@@ -71,16 +71,16 @@ def _sample(what: str, selector: str, since: float, holds: Callable[[float], boo
 
 
 def _alert(name: str, since: float, **labels: str) -> Expectation:
-    def find(evidence: StackObserver, _: float) -> Found | None:
-        hit = evidence.alert(since, name, **labels)
+    def find(observer: StackObserver, _: float) -> Found | None:
+        hit = observer.alert(since, name, **labels)
         return None if hit is None else (hit.starts_at, "Alertmanager startsAt", name)
 
     return Expectation("alert", find, f"the alert {name} does not fire", "prometheus")
 
 
 def _journal(what: str, since: float, event: str, target: str = "", **data: str) -> Expectation:
-    def find(evidence: StackObserver, _: float) -> Found | None:
-        hit = evidence.event(since, event, target=target, **data)
+    def find(observer: StackObserver, _: float) -> Found | None:
+        hit = observer.event(since, event, target=target, **data)
         return None if hit is None else (hit["at"], f"journal {hit['seq']} {event}", _short(hit))
 
     cause = (
@@ -94,13 +94,15 @@ def _short(event: dict[str, Any]) -> str:
 
 
 def _webhook(since: float, target: str, *alertnames: str) -> Expectation:
-    """The first of these alerts to arrive. One fault may raise two; either starts the playbook."""
+    """Return the expectation that one of these alerts arrives. A fault may raise two; either starts
+    the playbook.
+    """
     kinds = [
         _journal("webhook", since, "AlertReceived", target, alertname=name) for name in alertnames
     ]
 
-    def find(evidence: StackObserver, now: float) -> Found | None:
-        hits = [hit for kind in kinds if (hit := kind.find(evidence, now)) is not None]
+    def find(observer: StackObserver, now: float) -> Found | None:
+        hits = [hit for kind in kinds if (hit := kind.find(observer, now)) is not None]
         return min(hits, default=None, key=lambda hit: hit[0])
 
     return replace(kinds[0], find=find)
@@ -110,12 +112,12 @@ def _steps(since: float, target: str, actions: tuple[tuple[str, str], ...]) -> l
     return [_journal(what, since, "StepDone", target, action=action) for action, what in actions]
 
 
-def _moved(place: FaultTarget, since: float) -> Expectation:
-    def find(evidence: StackObserver, _: float) -> Found | None:
-        job = evidence.cluster.job(place.job_id)
-        if job.restarts == 0 or (job.node == place.node and place.gpu in job.gpus):
+def _moved(fault_target: FaultTarget, since: float) -> Expectation:
+    def find(observer: StackObserver, _: float) -> Found | None:
+        job = observer.cluster.job(fault_target.job_id)
+        if job.restarts == 0 or (job.node == fault_target.node and fault_target.gpu in job.gpus):
             return None
-        said = evidence.progress(job.node or "", place.job_id)
+        said = observer.progress(job.node or "", fault_target.job_id)
         if said.get("restarts") != job.restarts or not said.get("step") or said["step_at"] < since:
             return None
         where = f"{job.node} GPUs {','.join(map(str, job.gpus))}"
@@ -133,14 +135,14 @@ def _closed(since: float, target: str) -> Expectation:
     return _journal("incident closed", since, "StateChanged", target, state="CLOSED")
 
 
-def lost_story(place: FaultTarget, at: float) -> Story:
-    """A GPU falls off the bus under a training job."""
-    target = place.target
+def lost_story(fault_target: FaultTarget, at: float) -> Story:
+    """Return the story of a GPU that falls off the bus under a training job."""
+    target = fault_target.target
     steps = [
         *_steps(
             at, target, (("quarantine_gpu", "GPU quarantined"), ("restart_jobs", "job restarted"))
         ),
-        _moved(place, at),
+        _moved(fault_target, at),
         *_steps(
             at,
             target,
@@ -159,11 +161,16 @@ def lost_story(place: FaultTarget, at: float) -> Story:
             "GPU falls off the bus",
             "fault",
             "hardware directory",
-            f"{target} of job {place.job_id} lost",
+            f"{target} of job {fault_target.job_id} lost",
         ),
         (
-            _sample("visible in metrics", place.selector("gpu_lost"), at, lambda value: value == 1),
-            _alert("GpuLost", at, node=place.node, gpu=str(place.gpu)),
+            _sample(
+                "visible in metrics",
+                fault_target.selector("gpu_lost"),
+                at,
+                lambda value: value == 1,
+            ),
+            _alert("GpuLost", at, node=fault_target.node, gpu=str(fault_target.gpu)),
             _webhook(at, target, "GpuLost", "GpuXidFatalHardware"),
             *steps,
             _closed(at, target),
@@ -171,11 +178,14 @@ def lost_story(place: FaultTarget, at: float) -> Story:
     )
 
 
-def slow_story(place: FaultTarget, at: float, speed: float, usual_hertz: float) -> Story:
-    """A GPU slows down without an error. Only a comparison with its peers in the job detects it."""
-    target = place.target
+def slow_story(fault_target: FaultTarget, at: float, speed: float, usual_hertz: float) -> Story:
+    """Return the story of a GPU that slows down without an error.
+
+    Only a comparison with its peers in the job detects the fault.
+    """
+    target = fault_target.target
     name = "GPU slower than its peers"
-    clock = place.selector("gpu_clock_hertz", domain="sm")
+    clock = fault_target.selector("gpu_clock_hertz", domain="sm")
     return Story(
         name,
         at,
@@ -184,11 +194,11 @@ def slow_story(place: FaultTarget, at: float, speed: float, usual_hertz: float) 
             name,
             "fault",
             "hardware directory",
-            f"{target} of job {place.job_id} at {speed:.0%} of its clock",
+            f"{target} of job {fault_target.job_id} at {speed:.0%} of its clock",
         ),
         (
             _sample("visible in metrics", clock, at, lambda value: value < 0.9 * usual_hertz),
-            _alert("GpuPeerOutlier", at, node=place.node, gpu=str(place.gpu)),
+            _alert("GpuPeerOutlier", at, node=fault_target.node, gpu=str(fault_target.gpu)),
             _webhook(at, target, "GpuPeerOutlier"),
             *_steps(
                 at,
@@ -199,7 +209,7 @@ def slow_story(place: FaultTarget, at: float, speed: float, usual_hertz: float) 
                     ("restart_jobs", "job restarted"),
                 ),
             ),
-            _moved(place, at),
+            _moved(fault_target, at),
             *_steps(
                 at,
                 target,
@@ -214,28 +224,28 @@ def slow_story(place: FaultTarget, at: float, speed: float, usual_hertz: float) 
     )
 
 
-def xid_story(place: FaultTarget, at: float, xid: int, count: int) -> Story:
-    """An application error: a notification is sent, and nothing is quarantined."""
+def xid_story(fault_target: FaultTarget, at: float, xid: int, count: int) -> Story:
+    """Return the story of an application error: a notification is sent, and nothing is quarantined."""
     name = "Application XID"
-    target = place.target
-    errors = place.selector("gpu_xid_errors_total", xid=str(xid))
+    target = fault_target.target
+    errors = fault_target.selector("gpu_xid_errors_total", xid=str(xid))
 
-    def left_alone(evidence: StackObserver, now: float) -> Found | None:
-        seen = evidence.event(
+    def not_quarantined(observer: StackObserver, now: float) -> Found | None:
+        seen = observer.event(
             at, "AlertReceived", target=target, alertname="GpuXidApplicationRepeated"
         )
         if seen is None:
             return None
         passes = [
-            e for e in evidence.journal if e["event"] == "Reconciled" and e["at"] > seen["at"]
+            e for e in observer.journal if e["event"] == "Reconciled" and e["at"] > seen["at"]
         ]
         if len(passes) < 2:
             return None
-        views = [n for n in evidence.cluster.nodes() if n.name == place.node]
+        views = [n for n in observer.cluster.nodes() if n.name == fault_target.node]
         touched = any(n.quarantined for n in views) or any(
-            g.quarantined for n in views for g in n.gpus if g.index == place.gpu
+            g.quarantined for n in views for g in n.gpus if g.index == fault_target.gpu
         )
-        if touched or evidence.event(at, "StepPrepared", target=target, action="quarantine_gpu"):
+        if touched or observer.event(at, "StepPrepared", target=target, action="quarantine_gpu"):
             return None
         source = f"journal {passes[1]['seq']} Reconciled"
         return passes[1]["at"], source, "not quarantined after two reconciler passes"
@@ -248,12 +258,14 @@ def xid_story(place: FaultTarget, at: float, xid: int, count: int) -> Story:
         ),
         (
             _sample("visible in metrics", errors, at, lambda value: value > 5),
-            _alert("GpuXidApplicationRepeated", at, node=place.node, gpu=str(place.gpu)),
+            _alert(
+                "GpuXidApplicationRepeated", at, node=fault_target.node, gpu=str(fault_target.gpu)
+            ),
             _webhook(at, target, "GpuXidApplicationRepeated"),
             *_steps(at, target, (("notify", "notification sent"),)),
             Expectation(
                 "no quarantine",
-                left_alone,
+                not_quarantined,
                 "the GPU was quarantined because of an application error",
                 "remediator",
             ),
@@ -262,19 +274,19 @@ def xid_story(place: FaultTarget, at: float, xid: int, count: int) -> Story:
 
 
 def load_story(at: float, replicas: int) -> Story:
-    """The load on a service increases, and its pool is scaled up until the queue is empty."""
+    """Return the story of a load increase: the worker pool is scaled up until the queue is empty."""
     name = "Load increase"
     target = str(Target(TargetKind.WORKLOAD, "serve"))
     queue = 'inference_requests_waiting{service="serve"}'
 
-    def grown(evidence: StackObserver, now: float) -> Found | None:
+    def grown(observer: StackObserver, now: float) -> Found | None:
         return _first(
-            evidence, 'inference_replicas{service="serve"}', at, now, lambda v: v > replicas
+            observer, 'inference_replicas{service="serve"}', at, now, lambda v: v > replicas
         )
 
-    def drained(evidence: StackObserver, now: float) -> Found | None:
-        step = evidence.event(at, "StepDone", target=target, action="scale")
-        return None if step is None else _first(evidence, queue, step["at"], now, lambda v: v <= 2)
+    def drained(observer: StackObserver, now: float) -> Found | None:
+        step = observer.event(at, "StepDone", target=target, action="scale")
+        return None if step is None else _first(observer, queue, step["at"], now, lambda v: v <= 2)
 
     return Story(
         name,
@@ -298,9 +310,9 @@ def load_story(at: float, replicas: int) -> Story:
 
 
 def _first(
-    evidence: StackObserver, selector: str, since: float, now: float, holds: Callable[[float], bool]
+    observer: StackObserver, selector: str, since: float, now: float, holds: Callable[[float], bool]
 ) -> Found | None:
-    hit = evidence.first_sample(selector, since, now, holds)
+    hit = observer.first_sample(selector, since, now, holds)
     return (
         None
         if hit is None

@@ -1,4 +1,4 @@
-"""The timeline: rows with their data source, sorted by time, as text or JSON."""
+"""The timeline of a demo: the observed steps with their data sources, as text or JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fleetmedic.kernel.files import write_atomic
 
 @dataclass(frozen=True, slots=True)
 class TimelineRow:
-    """One observed step: `at` in Unix seconds; `source` is where it can be looked up."""
+    """One observed step. `at` is in Unix seconds; `source` says where to find it."""
 
     at: float
     story: str
@@ -25,7 +25,7 @@ class TimelineRow:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of the demo and whether it passed; if it failed, `text` has the likely cause."""
+    """One check of the demo and whether it passed. After a failure, `text` has the likely cause."""
 
     name: str
     kept: bool
@@ -34,7 +34,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """All rows and checks of one demo."""
+    """All observed steps and checks of one demo."""
 
     seed: int
     started: float
@@ -43,17 +43,17 @@ class Timeline:
     totals: dict[str, float]
 
     def story(self, name: str) -> list[TimelineRow]:
-        """The rows of one story, oldest first."""
+        """Return the steps of one story, oldest first."""
         return sorted((row for row in self.rows if row.story == name), key=lambda row: row.at)
 
     @property
     def stories(self) -> list[str]:
-        """The names of the stories, ordered by their first row."""
+        """Return the names of the stories, ordered by their first step."""
         ordered = sorted(self.rows, key=lambda row: row.at)
         return list(dict.fromkeys(row.story for row in ordered))
 
     def save(self, path: Path) -> None:
-        """Write the timeline as JSON; `since_fault` and `step_seconds` are added to each row."""
+        """Write the timeline as JSON, with `since_fault` and `step_seconds` added to each step."""
         body: dict[str, Any] = asdict(self)
         body["rows"] = [row for name in self.stories for row in _with_seconds(self.story(name))]
         write_atomic(path, json.dumps(body, indent=1) + "\n")
@@ -73,7 +73,7 @@ def _with_seconds(rows: list[TimelineRow]) -> list[dict[str, Any]]:
 
 
 def lines(timeline: Timeline) -> Iterable[str]:
-    """The timeline as plain text, one line per row, starting with the seconds since the fault."""
+    """Yield the timeline as plain text: one line per step, starting with the seconds since the fault."""
     for name in timeline.stories:
         rows = _with_seconds(timeline.story(name))
         when = datetime.fromtimestamp(rows[0]["at"], UTC).strftime("%H:%M:%S")

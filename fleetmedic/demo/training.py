@@ -47,21 +47,21 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """Weights and their momenta after `step` steps, each as alternating matrices and biases."""
+    """The model after `step` steps: weights and momenta, each as alternating matrices and biases."""
 
     step: int
     weights: tuple[Array, ...]
     momenta: tuple[Array, ...]
 
     def sha256(self) -> str:
-        """The hash of the weights."""
+        """Return the SHA-256 of the weights."""
         digest = hashlib.sha256()
         for array in self.weights:
             digest.update(array.tobytes())
         return digest.hexdigest()
 
     def pack(self) -> bytes:
-        """The bytes of all arrays, concatenated."""
+        """Return the bytes of all arrays, concatenated."""
         return b"".join(array.tobytes() for array in (*self.weights, *self.momenta))
 
 
@@ -72,7 +72,7 @@ def _shapes() -> list[tuple[int, ...]]:
 
 
 def fresh(seed: int) -> TrainingState:
-    """The model before its first step."""
+    """Return the model before its first step."""
     random = np.random.default_rng([seed, 0])
     weights = tuple(
         random.normal(0, 1 / np.sqrt(shape[0]), shape) if len(shape) == 2 else np.zeros(shape)
@@ -82,7 +82,7 @@ def fresh(seed: int) -> TrainingState:
 
 
 def unpack(step: int, raw: bytes) -> TrainingState:
-    """The model from its bytes. Raises ValueError if their number is wrong."""
+    """Return the model from the bytes of `pack`. Raises ValueError if their number is wrong."""
     shapes = _shapes() * 2
     flat = np.frombuffer(raw, dtype=np.float64)
     sizes = [int(np.prod(shape)) for shape in shapes]
@@ -95,7 +95,7 @@ def unpack(step: int, raw: bytes) -> TrainingState:
 
 
 def batch(seed: int, step: int) -> tuple[Array, Array]:
-    """The inputs and target outputs of a step."""
+    """Return the inputs and target outputs of a step."""
     random = np.random.default_rng([seed, 1, step])
     inputs = random.normal(size=(BATCH, LAYERS[0]))
     wanted = np.sin(inputs[:, :4].sum(axis=1)) + 0.5 * inputs[:, 4] * inputs[:, 5]
@@ -103,7 +103,7 @@ def batch(seed: int, step: int) -> tuple[Array, Array]:
 
 
 def train_step(model: TrainingState, inputs: Array, wanted: Array) -> tuple[TrainingState, float]:
-    """One step of gradient descent with momentum; returns the next model and the loss."""
+    """Run one step of gradient descent with momentum; returns the next model and the loss."""
     outs = [inputs]
     last = len(model.weights) // 2 - 1
     for layer in range(last + 1):
@@ -126,7 +126,7 @@ def train_step(model: TrainingState, inputs: Array, wanted: Array) -> tuple[Trai
 
 
 def undisturbed(seed: int, steps: int) -> str:
-    """The SHA-256 of the final weights of an undisturbed run."""
+    """Return the SHA-256 of the final weights of an uninterrupted run."""
     model = fresh(seed)
     for _ in range(steps):
         model, _ = train_step(model, *batch(seed, model.step))
@@ -137,7 +137,7 @@ def undisturbed(seed: int, steps: int) -> str:
 
 
 def save(folder: Path, model: TrainingState, seed: int) -> None:
-    """Write a checkpoint atomically and synced; keep the newest three."""
+    """Write a checkpoint atomically with fsync, and keep only the newest three."""
     raw = model.pack()
     head = {"step": model.step, "seed": seed, "sha256": hashlib.sha256(raw).hexdigest()}
     write_atomic(folder / f"step-{model.step:09d}.ckpt", json.dumps(head).encode() + b"\n" + raw)
@@ -146,7 +146,7 @@ def save(folder: Path, model: TrainingState, seed: int) -> None:
 
 
 def newest(folder: Path, seed: int) -> tuple[TrainingState, float] | None:
-    """The newest valid checkpoint of this seed and when it was written, or None."""
+    """Return the newest valid checkpoint of this seed with its modification time, or None."""
     for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
         try:
             first, _, raw = path.read_bytes().partition(b"\n")
@@ -163,7 +163,7 @@ def newest(folder: Path, seed: int) -> tuple[TrainingState, float] | None:
 
 @dataclass(slots=True)
 class SignalRequests:
-    """The requests made by signals."""
+    """The requests that arrived as signals: a checkpoint (SIGUSR1) or an exit (SIGTERM)."""
 
     checkpoint: bool = False
     end: bool = False
@@ -183,7 +183,7 @@ class SignalRequests:
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """The settings of a run; `step_seconds` is the duration of a step on healthy GPUs."""
+    """The settings of a run. `step_seconds` is the duration of a step on healthy GPUs."""
 
     steps: int
     seed: int
@@ -192,7 +192,7 @@ class RunSettings:
 
 
 def _pace(step_seconds: float) -> Callable[[], float]:
-    """A function that spends the time of one step on the job's simulated GPUs, or only sleeps."""
+    """Return a function that waits for one step of the job's simulated GPUs, or sleeps if it has none."""
     root = os.environ.get("FLEETMEDIC_HARDWARE_DIR", "")
     indices = [int(word) for word in os.environ.get("FLEETMEDIC_GPUS", "").split(",") if word]
     if root and indices:
@@ -258,7 +258,7 @@ def _note(folder: Path, what: str, step: int) -> None:
 
 
 def _done_twice(folder: Path) -> list[int]:
-    """For each GPU loss the number of repeated steps: the step reached less the step resumed from."""
+    """Return the number of repeated steps for each GPU loss: the last step minus the checkpoint's step."""
     notes = re.findall(r"^(from|lost) (\d+)$", (folder / "history").read_text(), re.MULTILINE)
     return [
         int(reached) - int(resumed)
@@ -280,7 +280,7 @@ def _finish(folder: Path, model: TrainingState) -> None:
 
 
 def main() -> None:
-    """Run the training with the arguments of the command line."""
+    """Run the training with the command line's arguments."""
     parser = argparse.ArgumentParser(prog="training", description=__doc__)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=7)

@@ -1,4 +1,4 @@
-"""Checks that the training jobs finished correctly: their final weights and the amount of lost work."""
+"""Check that the training jobs ended with the correct weights and without much lost work."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from fleetmedic.localcluster.client import LocalCluster
 def training_checks(
     state: Path, cluster: LocalCluster, jobs: tuple[str, ...], seed: int, steps: int, every: int
 ) -> list[Check]:
-    """For each job: it completed, with the weights of an undisturbed run, and lost at most one
-    checkpoint interval."""
+    """Return the checks for each job.
+
+    A job must complete, end with the weights of an uninterrupted run, and lose at most one checkpoint interval.
+    """
     from fleetmedic.demo.training import undisturbed  # imports numpy
 
     expected = undisturbed(seed, steps)

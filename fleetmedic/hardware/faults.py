@@ -1,4 +1,4 @@
-"""The faults that can be injected, with the same symptoms in the driver and the kernel log."""
+"""Inject faults into simulated GPUs, with the symptoms of real faults in the driver and the kernel log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HealsBy = Literal["reset", "reboot", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A kind of fault and its symptom."""
+    """A type of fault and its symptom."""
 
     name: str
     summary: str

@@ -1,7 +1,7 @@
-"""Computes sensor readings from a GPU's state and load. Pure and deterministic: the noise is a hash
-of the GPU, the quantity and the second, so the same second always gives the same reading.
+"""Compute sensor values from a GPU's state and load. Pure and deterministic.
 
-The values follow an SXM H100: 1980 MHz at most, 700 W, about 65 degrees C under full load.
+The noise is a hash of the GPU, the quantity and the second, so the same second always gives the same value. The
+values follow an SXM H100: 1980 MHz at most, 700 W, about 65 degrees C under full load.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHUTDOWN_CELSIUS = 92.0
 
 @dataclass(frozen=True, slots=True)
 class SensorValues:
-    """The sensors of one GPU at one time: ratios, bytes, degrees Celsius, watts, hertz."""
+    """The sensor values of one GPU at one time: ratios, bytes, degrees Celsius, watts, hertz."""
 
     utilization: float
     memory_activity: float
@@ -34,13 +34,13 @@ class SensorValues:
 
 
 def _noise(*key: object) -> float:
-    """A deterministic pseudo-random number in [-1, 1], approximately normal around 0."""
+    """Return a deterministic pseudo-random number in [-1, 1], approximately normal around 0."""
     word = zlib.crc32(repr(key).encode())
     return ((word & 0x3FF) + ((word >> 10) & 0x3FF) + ((word >> 20) & 0x3FF)) / 1534.5 - 1.0
 
 
 def sensor_values(state: GpuState, load: GpuLoad, at: float) -> SensorValues:
-    """The sensors at Unix time `at`. The caller must check that the GPU is not lost or hung."""
+    """Compute the sensor values at the Unix time `at`. The GPU must not be lost or hung."""
     second = int(at)
     utilization = min(
         1.0, max(0.0, load.utilization * (1 + 0.015 * _noise(state.uuid, "util", second)))

@@ -1,8 +1,8 @@
-"""The registers of a simulated GPU: the integers that a GPU reports, in the driver's units.
+"""Compute the registers of a simulated GPU: integers in the units of NVIDIA's driver.
 
-Both the simulated source and the tests' fake driver library use them, so both report the same values.
-The counters of energy, bytes and throttled time are stored in the hardware directory, so that they
-survive a restart of their reader.
+The simulated exporter and the tests' fake driver library both use them, so both report the same
+values. The counters of energy, bytes and throttled time are stored in the hardware directory, so
+that they survive a restart of the exporter.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class SensorTotals:
-    """Counters since the driver was loaded, until Unix time `at`. Millijoules, nanoseconds, KiB."""
+    """Counters from the start of the driver to the Unix time `at`: millijoules, nanoseconds, KiB."""
 
     at: float = 0.0
     energy_mj: int = 0
@@ -54,7 +54,7 @@ class SensorTotals:
     nvlink_rx: int = 0
 
     def after(self, now: float, state: GpuState, seen: SensorValues) -> SensorTotals:
-        """The totals at Unix time `now`, by the rectangle rule."""
+        """Return the counters at the Unix time `now`, with constant sensor values since the last update."""
         elapsed = max(0.0, now - self.at) if self.at else 0.0
         links = elapsed * seen.utilization * LINK_KIB_PER_SECOND
         lanes = elapsed * seen.utilization * PCIE_KIB_PER_SECOND * state.pcie_width / 16
@@ -72,12 +72,12 @@ class SensorTotals:
 
 
 def totals_path(hardware: Hardware, node: str, index: int) -> Path:
-    """The file of a GPU's totals."""
+    """Return the file with a GPU's counters."""
     return hardware.root / node / f"gpu{index}.totals"
 
 
 def read_totals(path: Path) -> SensorTotals:
-    """The totals in that file; zero if it is missing or damaged."""
+    """Read the counters from a file; all are zero if it is missing or damaged."""
     try:
         raw = dict(line.split("=", 1) for line in path.read_text().splitlines())
         numbers = {f.name: int(raw[f.name]) for f in fields(SensorTotals) if f.name != "at"}
@@ -87,7 +87,7 @@ def read_totals(path: Path) -> SensorTotals:
 
 
 def sense(hardware: Hardware, node: str, index: int, now: float) -> Registers:
-    """The registers of one GPU at Unix time `now`; adds to its totals. Raises UserError."""
+    """Read one GPU at the Unix time `now`, update its counters, and return its registers. Raises UserError."""
     state, load = hardware.gpu(node, index), hardware.load(node, index, now)
     path = totals_path(hardware, node, index)
     seen = sensor_values(state, load, now)
@@ -100,7 +100,7 @@ def sense(hardware: Hardware, node: str, index: int, now: float) -> Registers:
 def registers(
     state: GpuState, load: GpuLoad, seen: SensorValues, totals: SensorTotals
 ) -> Registers:
-    """All registers. Pure function."""
+    """Return all registers. Pure function."""
     return {
         **_load(state, seen, totals),
         **_engines(seen),
@@ -146,7 +146,7 @@ def _load(state: GpuState, seen: SensorValues, totals: SensorTotals) -> Register
 
 
 def _engines(seen: SensorValues) -> Registers:
-    """The GPM metrics: utilization in thousandths of a per cent, rates in KiB a second."""
+    """Return the GPM metrics: utilization in thousandths of a percent, rates in KiB per second."""
     busy = round(seen.utilization * 100_000)
     rate = seen.utilization * 1024
     return {
@@ -221,8 +221,11 @@ def _limits(state: GpuState) -> Registers:
 
 
 def _processes(state: GpuState, load: GpuLoad, seen: SensorValues) -> Registers:
-    """At most two processes: the job's, and a stray one. `pid_elsewhere` is 1 if the pid is of another
-    pid namespace (another container), where it can denote a different process."""
+    """Return at most two processes on the GPU: the job's process and a stray process.
+
+    `pid_elsewhere` is 1 if the pid belongs to another pid namespace (another container), where it
+    can mean a different process.
+    """
     found = {"pid": load.pid if load.at else 0, "pid_memory": 0, "stray_pid": state.stray_pid}
     found["pid_elsewhere"] = int(load.namespace not in (0, pid_namespace()))
     if found["pid"]:

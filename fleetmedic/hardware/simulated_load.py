@@ -1,7 +1,7 @@
-"""Runs a command and puts load on the simulated GPUs of its job: `fleetmedic run --simulate-load`.
+"""Run a command and put load on the simulated GPUs of its job (`fleetmedic run --simulate-load`).
 
-The command itself uses no GPU. While it runs, its GPUs show the load, temperature and power of training.
-If a GPU is lost, the command is ended with an error, as CUDA would end it.
+The command itself uses no GPU. While it runs, the metrics of its GPUs show the load, temperature
+and power of training. If a GPU is lost, the command is terminated, as CUDA would end it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ STEP_SECONDS = 0.5
 
 
 def run(command: list[str], gpus: GpuGroup) -> int:
-    """Run the command until it ends or a GPU is lost; returns its exit code, 1 for a lost GPU, 127 if it
-    cannot be started. Signals are passed to the command."""
+    """Run the command until it ends or a GPU is lost. Signals are passed to the command.
+
+    Returns the command's exit code, 1 for a lost GPU, or 127 if the command cannot be started.
+    """
     try:
         child = subprocess.Popen(command)
     except OSError as error:
@@ -52,7 +54,7 @@ def run(command: list[str], gpus: GpuGroup) -> int:
 
 
 def main(command: list[str]) -> int:
-    """Run the command in a job of the embedded cluster."""
+    """Run the command as part of a job on the embedded cluster; returns the exit code."""
     root = os.environ.get("FLEETMEDIC_HARDWARE_DIR", "")
     if not root:
         print("--simulate-load needs simulated GPUs; these GPUs are real.", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The state of simulated GPUs and nodes, and how it is read and written."""
+"""Read and write the state of simulated GPUs and nodes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class GpuState:
-    """One simulated GPU. `speed` is its clock under load as a fraction of the normal clock; `heat` is
-    added to its temperature (degrees C); `heals_by` is the repair that clears its fault.
+    """The state of one simulated GPU.
 
-    `software_slowdown`: the driver reduces the clock because of the temperature. `retired_pages` is
-    for GPUs before Ampere, which retire pages; -1 for GPUs that remap rows.
-    `hang_in` is the group of readings in which a hung GPU does not answer (empty: all), `delay_ms` the
-    additional duration of every driver call. `recovery` is the driver's number of the recovery action,
-    `links_down` has a bit for each NVLink that is down.
+    `speed` is its clock under load as a fraction of normal. `heat` is added to its temperature
+    (degrees C). `heals_by` is the repair that clears its fault. `software_slowdown`: the driver
+    reduces the clock because of the temperature. `retired_pages` is for GPUs before Ampere, which
+    retire pages; -1 for GPUs that remap rows. `hang_in` is the group of readings in which a hung
+    GPU does not respond (empty: all). `delay_ms` is added to every driver call. `recovery` is the
+    driver's number of the recovery action. `links_down` has a bit for each NVLink that is down.
     """
 
     uuid: str
@@ -77,7 +77,7 @@ class GpuState:
 
     @property
     def healthy(self) -> bool:
-        """Whether a burn-in test would pass now."""
+        """Return whether a burn-in test would pass now."""
         return (
             not (self.lost or self.hung or self.remap_failure or self.sram_exceeded)
             and not self.links_down
@@ -88,10 +88,9 @@ class GpuState:
 
 @dataclass(frozen=True, slots=True)
 class GpuLoad:
-    """The load of a GPU by a job: utilization and memory as ratios; `at` is Unix seconds.
+    """The load of a job on a GPU: utilization and memory as ratios. `at` is Unix seconds.
 
-    `pid` is the job's pid in the pid namespace `namespace` (0: unknown); containers have different
-    namespaces.
+    `pid` is the job's pid in the pid namespace `namespace` (0: unknown). Containers have different namespaces.
     """
 
     utilization: float = 0.0
@@ -103,7 +102,7 @@ class GpuLoad:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """One boot of a simulated node; `boot_time` is Unix seconds."""
+    """One boot of a simulated node. `boot_time` is Unix seconds."""
 
     boot_id: str
     boot_time: float
@@ -119,7 +118,7 @@ def _render(value: Any) -> str:
 
 
 def _read(path: Path, shape: type[T]) -> T:
-    """The content of a file. Raises FileNotFoundError, and UserError for a damaged file."""
+    """Read the content of a file. Raises FileNotFoundError, and UserError for a damaged file."""
     try:
         return _parse(path.read_text(encoding="utf-8"), shape, path)
     except UnicodeDecodeError as error:
@@ -164,13 +163,13 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 class Hardware:
-    """The hardware directory. Every method reads or writes files below `root`; no state in memory."""
+    """The hardware directory. Every method reads or writes files below `root`; nothing is cached."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def create(self, nodes: int = 4, gpus: int = 8) -> None:
-        """Create missing nodes node1..nodeN, healthy. Existing nodes are not changed."""
+        """Create the missing nodes node1..nodeN in healthy state. Existing nodes are not changed."""
         for number in range(1, nodes + 1):
             folder = self.root / f"node{number}"
             folder.mkdir(parents=True, exist_ok=True)
@@ -185,16 +184,16 @@ class Hardware:
                     self._write_gpu(folder.name, index, GpuState(f"GPU-{identity}", bus, serial))
 
     def nodes(self) -> list[str]:
-        """The names of the nodes, sorted."""
+        """Return the names of the nodes, sorted."""
         return sorted(path.parent.name for path in self.root.glob("*/boot"))
 
     def gpus(self, node: str) -> list[int]:
-        """The indices of a node's GPUs, sorted, lost ones included."""
+        """Return the indices of a node's GPUs, sorted, lost GPUs included."""
         names = (path.name for path in (self.root / node).glob("gpu*.state"))
         return sorted(int(match[1]) for name in names if (match := _GPU_FILE.fullmatch(name)))
 
     def gpu(self, node: str, index: int) -> GpuState:
-        """The state of one GPU. Raises UserError if it does not exist."""
+        """Return the state of one GPU. Raises UserError if it does not exist."""
         path = self._state_path(node, index)
         try:
             return _read(path, GpuState)
@@ -209,7 +208,7 @@ class Hardware:
             ) from None
 
     def load(self, node: str, index: int, now: float) -> GpuLoad:
-        """The load of the GPU; idle if no job has reported a load for 5 s."""
+        """Return the load of a GPU; idle if no job has reported a load for 5 s."""
         path = self._state_path(node, index).with_suffix(".load")
         try:
             found = _read(path, GpuLoad)
@@ -218,13 +217,13 @@ class Hardware:
         return found if now - found.at <= LOAD_TTL else GpuLoad()
 
     def set_load(self, node: str, index: int, utilization: float, memory: float) -> None:
-        """Report a job's load of the GPU; jobs do so about once a second."""
+        """Report a job's load on a GPU. Jobs do so about once a second."""
         used, held, at = round(utilization, 4), round(memory, 4), round(time.time(), 3)
         value = GpuLoad(used, held, os.getpid(), at, pid_namespace())
         write_atomic(self._state_path(node, index).with_suffix(".load"), _render(value), sync=False)
 
     def boot(self, node: str) -> Boot:
-        """The node's current boot. Raises UserError if the node does not exist."""
+        """Return the node's current boot. Raises UserError if the node does not exist."""
         path = self.root / node / "boot"
         try:
             return _read(path, Boot)
@@ -234,7 +233,7 @@ class Hardware:
             ) from None
 
     def kmsg_path(self, node: str) -> Path:
-        """The node's kernel log, for `--path.kmsg`."""
+        """Return the path of the node's kernel log, for the exporter's option `--path.kmsg`."""
         return self.root / node / "kmsg"
 
     def change(self, node: str, index: int, **changes: Any) -> GpuState:
@@ -282,7 +281,7 @@ class Hardware:
         return state.healthy
 
     def reboot(self, node: str, op_id: str = "") -> None:
-        """Reboot a node: sets a new boot id, and clears faults with `heals_by` reset or reboot.
+        """Reboot a node: set a new boot id, and clear faults with `heals_by` reset or reboot.
 
         A repeated `op_id` does nothing. Raises UserError if the node does not exist.
         """

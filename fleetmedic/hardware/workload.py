@@ -1,4 +1,4 @@
-"""How a job uses simulated GPUs: it fails or slows down according to the hardware directory."""
+"""Simulate a job's use of GPUs: it fails or slows down according to the hardware directory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fleetmedic.hardware.state import Hardware
 
 
 class GpuLostError(RuntimeError):
-    """CUDA error: the device is lost (the GPU has fallen off the bus)."""
+    """The simulated CUDA error that the device is lost (the GPU has fallen off the bus)."""
 
 
 class GpuGroup:
@@ -19,19 +19,19 @@ class GpuGroup:
         self._hardware = Hardware(root)
         self._node = node
         self._indices = indices
-        self._told = 0.0
+        self._reported_at = 0.0
 
     def step(self, seconds: float, utilization: float = 0.96, memory: float = 0.72) -> float:
-        """Run one step that takes `seconds` on healthy GPUs; returns the actual duration.
+        """Run one step that takes `seconds` on healthy GPUs; returns the actual duration in seconds.
 
-        The slowest GPU limits the speed; the others wait. A hung GPU blocks the step until it answers.
+        The slowest GPU determines the speed; the others wait. A hung GPU blocks the step until it responds.
         Raises GpuLostError if a GPU is lost.
         """
         began = time.monotonic()
         speeds = self._speeds()
         slowest = min(speeds)
-        if began - self._told >= 1.0:
-            self._told = began
+        if began - self._reported_at >= 1.0:
+            self._reported_at = began
             for index, speed in zip(self._indices, speeds, strict=True):
                 self._hardware.set_load(self._node, index, utilization * slowest / speed, memory)
         left = seconds / slowest - (time.monotonic() - began)

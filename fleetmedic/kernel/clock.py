@@ -1,4 +1,7 @@
-"""The clock. Decision functions take `now` as an argument; only the outer layers hold a Clock."""
+"""Clocks that can be replaced in tests.
+
+Decision functions take `now` as an argument; only the outer layers use a Clock.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,22 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """A source of the current time."""
+    """Any source of the current time."""
 
     def now(self) -> float:
-        """The current Unix time in seconds."""
+        """Return the current Unix time in seconds."""
         ...
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The real clock of this machine."""
 
     def now(self) -> float:
         return time.time()
 
 
 class SteppedClock:
-    """A clock that only moves by `step`, for tests and replay."""
+    """A clock that only `step` moves, for tests and replay."""
 
     def __init__(self, at: float = 1_700_000_000.0) -> None:
         self._at = at
@@ -31,5 +34,5 @@ class SteppedClock:
         return self._at
 
     def step(self, seconds: float) -> None:
-        """Move the clock forward."""
+        """Move the clock forward by `seconds`."""
         self._at += seconds

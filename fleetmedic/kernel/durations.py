@@ -1,4 +1,4 @@
-"""Converts Prometheus durations ("90s", "1h30m") to seconds and back."""
+"""Convert Prometheus durations ("90s", "1h30m") to seconds and back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DURATION = re.compile("".join(f"(?:([0-9]{{1,10}}){unit})?" for unit in _UNITS)
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in a Prometheus duration. Raises UserError for an invalid duration."""
+    """Convert a Prometheus duration to seconds. Raises UserError for an invalid duration."""
     if text == "0":
         return 0.0
     match = _DURATION.fullmatch(text)
@@ -31,7 +31,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as a Prometheus duration, rounded to a millisecond."""
+    """Convert seconds to a Prometheus duration, rounded to a millisecond."""
     left = round(seconds * 1000)
     if left <= 0:
         return "0s"

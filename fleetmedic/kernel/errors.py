@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """Invalid external input. The message says where, what is wrong, and how to fix it.
+    """An error caused by external input. The message says where, what is wrong, and how to fix it.
 
     The command line prints the message and exits with code 2; an HTTP handler responds with 400.
     Users never see a traceback.

@@ -1,4 +1,4 @@
-"""Atomic file writes: write a temporary file, sync it, rename it."""
+"""Write files atomically: write a temporary file, sync it, rename it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The location of state, and how a command finds a stack that another command has started.
+"""Locate the state of stacks, so that commands can find a running stack.
 
 All state is in one directory: `FLEETMEDIC_HOME`, else `$XDG_STATE_HOME/fleetmedic`, else
-`~/.local/state/fleetmedic`. A stack has its own state directory in it, with its description in
-`stack.json`.
+`~/.local/state/fleetmedic`. Each stack has its own state directory there, with its description in `stack.json`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ DEFAULT_PORT_BASE = 9090
 
 
 def home() -> Path:
-    """The directory with every stack's state and the unpacked packages."""
+    """Return the directory with the state of all stacks and the unpacked packages."""
     if given := os.environ.get("FLEETMEDIC_HOME"):
         return Path(given).absolute()
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
@@ -29,7 +28,7 @@ def home() -> Path:
 
 
 def state_dir(given: str | Path | None = None, port_base: int = DEFAULT_PORT_BASE) -> Path:
-    """The state directory of a stack: as given, else FLEETMEDIC_STATE_DIR, else below home()."""
+    """Return the state directory of a stack: as given, else FLEETMEDIC_STATE_DIR, else a directory in home()."""
     if given:
         return Path(given).absolute()
     if from_environment := os.environ.get("FLEETMEDIC_STATE_DIR"):
@@ -42,7 +41,7 @@ class StackFile:
     """The description of a running stack, for commands that use it.
 
     `urls` has the keys prometheus, alertmanager, remediator, rules, pool and `exporter-NODE` for
-    each node; `pids` maps a process name to [pid, start time in clock ticks since boot].
+    each node. `pids` maps a process name to [pid, start time in clock ticks since boot].
     """
 
     cluster: str
@@ -54,12 +53,12 @@ class StackFile:
     pids: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def save(self, state: Path) -> None:
-        """Write STATE/stack.json."""
+        """Write stack.json into the state directory."""
         write_atomic(state / "stack.json", json.dumps(asdict(self), indent=1))
 
     @classmethod
     def read(cls, state: Path) -> StackFile:
-        """The stack of that state directory. Raises UserError if none was ever started there."""
+        """Read the stack.json of a state directory. Raises UserError if no stack was ever started there."""
         path = state / "stack.json"
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)

@@ -1,7 +1,7 @@
-"""Names shared by metrics, alerts and the remediator: labels, and the target of an alert.
+"""Label names shared by metrics, alerts and the remediator, and the target of an alert.
 
-Only the scrape configuration sets `cluster` and `node`. A job's label is `job_id`, because Prometheus
-uses `job`.
+Only the scrape configuration sets `cluster` and `node`. The label of a job is `job_id`, because
+Prometheus already uses `job`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GPU = re.compile(rf"(?:gpu/)?({_NAME})/(?:gpu)?([0-9]{{1,4}})")
 
 
 class TargetKind(StrEnum):
-    """The kinds of target of an incident."""
+    """The types of targets that an incident can have."""
 
     GPU = "gpu"
     NODE = "node"
@@ -42,9 +42,9 @@ class TargetKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
-    """The object of an incident: a GPU of a node, a node, a job or a workload.
+    """The object of an incident: a GPU, a node, a job or a workload.
 
-    `name` is the node, job or workload; `gpu` is the index on that node, None for other kinds.
+    `name` is the name of the node, job or workload. `gpu` is the GPU's index on the node, None for other types.
     """
 
     kind: TargetKind
@@ -58,12 +58,12 @@ class Target:
 
     @property
     def node(self) -> str | None:
-        """The node of a GPU or node target, else None."""
+        """Return the node of a GPU or node target, None for other targets."""
         return self.name if self.kind in (TargetKind.GPU, TargetKind.NODE) else None
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Read `gpu/NODE/3`, `NODE/3`, `NODE/gpu3`, `node/NODE`, `NODE`, `job/ID`, `workload/NAME`.
+        """Parse `gpu/NODE/3`, `NODE/3`, `NODE/gpu3`, `node/NODE`, `NODE`, `job/ID` or `workload/NAME`.
 
         Raises UserError for anything else.
         """
@@ -81,5 +81,5 @@ class Target:
 
 
 def valid_name(text: str) -> bool:
-    """Whether text is a valid node, job or workload name (safe in paths, labels and commands)."""
+    """Return whether a text is a valid node, job or workload name (safe in paths, labels and commands)."""
     return re.fullmatch(_NAME, text) is not None

@@ -1,4 +1,4 @@
-"""Logging: one event per line on stderr, as coloured text for a terminal, otherwise as JSON."""
+"""Configure logging: one event per line on stderr, as coloured text on a terminal, otherwise as JSON."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 def configure_logs(level: str = "info", *, json: bool | None = None) -> None:
-    """Configure structlog for this process. Without `json`, a terminal gets text, a file JSON.
+    """Configure structlog for this process.
 
-    Raises UserError for an unknown level.
+    `json` selects the format; None means text on a terminal, otherwise JSON. Raises UserError for
+    an unknown level.
     """
     if level.lower() not in LEVELS:
         raise UserError(f"log level: expected one of {', '.join(LEVELS)}, got {level[:20]!r}.")

@@ -1,4 +1,4 @@
-"""A log stream whose write errors do not reach the caller."""
+"""A log stream that ignores write errors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import TextIO
 
 
 class Lossy:
-    """Drops log lines that cannot be written (disk full, pipe closed). The process continues, and
-    logging works again as soon as writes succeed."""
+    """A stream that drops log lines that cannot be written (disk full, pipe closed).
+
+    The process continues, and logging works again when writes succeed.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Detects another distribution with a package of the same name, such as `exporter` or `rules`."""
+"""Detect other Python distributions that have a package of the same name, such as `exporter` or `rules`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fleetmedic.kernel.errors import UserError
 
 
 def owners(package: str, folders: Iterable[str]) -> set[str]:
-    """The distributions in these directories that have a package of this name.
+    """Return the distributions in these directories that have a package of this name.
 
-    Reads the files directly, because importlib.metadata costs three megabytes of memory in every
-    process, and a tenth of a second in every command.
+    Reads the files directly, because importlib.metadata needs 3 MB of memory in every process, and
+    0.1 s in every command.
     """
     found = set()
     for folder in folders:
@@ -35,7 +35,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def require_sole_owner(package: str, folders: Iterable[str] | None = None) -> None:
-    """Raise UserError if another installed distribution also has a package of this name."""
+    """Raise UserError if another installed distribution has a package of this name."""
     others = sorted(owners(package, sys.path if folders is None else folders) - {"fleetmedic"})
     if others:
         raise UserError(

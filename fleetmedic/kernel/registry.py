@@ -1,4 +1,4 @@
-"""Explicit registries: a tuple of members, read only by the composition root."""
+"""Registries: explicit lists of implementations, such as actions. Only the composition root reads them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Named(Protocol):
-    """An object with a name."""
+    """Any object with a name."""
 
     @property
     def name(self) -> str: ...
@@ -17,7 +17,7 @@ N = TypeVar("N", bound=Named)
 
 
 class Registry(Generic[N]):
-    """Members by name, in the order given. A duplicate name is a programming error."""
+    """Members by name, in the given order. A duplicate name raises ValueError."""
 
     def __init__(self, kind: str, members: tuple[N, ...]) -> None:
         self.kind = kind
@@ -29,11 +29,11 @@ class Registry(Generic[N]):
         return iter(self._members.values())
 
     def names(self) -> tuple[str, ...]:
-        """All names, in order."""
+        """Return all names in order."""
         return tuple(self._members)
 
     def get(self, name: str) -> N:
-        """The member of that name. Raises LookupError with the list of names."""
+        """Return the member of that name. Raises LookupError with the list of names."""
         try:
             return self._members[name]
         except KeyError:

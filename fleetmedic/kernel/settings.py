@@ -1,4 +1,4 @@
-"""Settings: a YAML file validated against a msgspec Struct; an error names the path in the file.
+"""Read YAML and JSON into msgspec Structs. Errors contain the path in the file.
 
 Structs for settings are declared `frozen=True, forbid_unknown_fields=True`.
 """
@@ -30,8 +30,11 @@ _BEFORE_ROWS = (
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases (a small file could expand without limit) and without duplicate
-    keys (the first value would be lost silently)."""
+    """A safe YAML loader that rejects aliases and duplicate keys.
+
+    With aliases, a small file could expand without limit. With duplicate keys, the first value
+    would be lost silently.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -51,7 +54,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, where: str) -> object:
-    """The value of a YAML text. Raises UserError with `where` and the line."""
+    """Return the value of a YAML text. Raises UserError with `where` and the line."""
     if len(text) > MAX_BYTES:
         raise UserError(f"{where}: larger than {MAX_BYTES} bytes. Reduce its size.")
     try:
@@ -83,7 +86,7 @@ def parse_json(body: bytes, shape: type[T], where: str) -> T:
 
 
 def misfit(error: msgspec.ValidationError) -> str:
-    """The error of msgspec as a sentence that begins with the path: `at $.a[0]: expected ...`."""
+    """Return msgspec's error as a sentence that begins with the path: `at $.a[0]: expected ...`."""
     what, _, path = str(error).partition(" - at ")
     key = "a key of " if path.startswith("`key`") else ""
     place = path.removeprefix("`key` in ").strip("`") or "$"
@@ -96,8 +99,10 @@ def load(path: Path, shape: type[T]) -> T:
 
 
 def load_rows(path: Path, key: str, shape: type[T]) -> tuple[T, ...]:
-    """Read a YAML file with one long list under `key`, row by row. All nodes at once would need ten
-    times the memory of the rows. Raises UserError as `load` does."""
+    """Read a YAML file with one long list under `key`, row by row.
+
+    Reading the whole file at once would need ten times the memory. Raises UserError as `load` does.
+    """
     loader = _Loader(_text(path))
     rows: list[T] = []
     try:

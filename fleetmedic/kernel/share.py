@@ -1,6 +1,6 @@
-"""Finds the data files that a process needs at run time.
+"""Find the data files that a process needs at run time.
 
-In a checkout they are in the source tree, in an installed wheel below `fleetmedic/_share`. The
+In a checkout they are in the source tree, in an installed wheel in `fleetmedic/_share`. The
 checkout takes precedence, because an editable install can contain a stale copy.
 """
 
@@ -12,7 +12,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def share(relative: str) -> Path:
-    """The path of a shipped file or directory, such as `alertmanager` or `docs/runbooks`.
+    """Return the path of a data file or directory, such as `alertmanager` or `docs/runbooks`.
 
     Raises FileNotFoundError if this installation does not contain it.
     """

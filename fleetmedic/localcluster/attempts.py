@@ -1,7 +1,7 @@
-"""Follows attempts from PREPARED to RUNNING to ENDED, and stops attempts on request.
+"""Track the attempts of jobs from PREPARED to RUNNING to ENDED, and stop attempts on request.
 
-All state comes from the attempt's directory and from pids with start times. So a controller can be
-killed at any time; the next one continues, and starts no attempt twice.
+All state is in the attempt's directory, including pids with start times. So a controller can be
+killed at any time; the next one continues and starts no attempt twice.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 
 class Attempts:
-    """Every attempt that may have a process."""
+    """Tracks all attempts that may have a process."""
 
     def __init__(
         self, store: Store, layout: Layout, inventory: Inventory, launcher: Launcher
@@ -52,7 +52,7 @@ class Attempts:
         self._troubled: set[tuple[str, int]] = set()
 
     def watch(self, now: float) -> bool:
-        """Check each attempt once; True while one of them is starting or stopping."""
+        """Check each attempt once; returns whether an attempt is starting or stopping."""
         with self._store.read() as db:
             live = db.execute("SELECT * FROM attempts WHERE state != 'ENDED'").fetchall()
             signals = db.execute(
@@ -175,7 +175,10 @@ class Attempts:
         started.command.send(signal.SIGKILL, group=True)
 
     def _stop(self, attempt: sqlite3.Row, started: Started, now: float) -> None:
-        """TERM once, KILL after the grace period, which starts again if the controller restarts."""
+        """Send TERM once, then KILL after the grace period.
+
+        The grace period starts again if the controller restarts.
+        """
         key = (attempt["job_id"], attempt["n"])
         if key not in self._termed:
             self._termed[key] = now
@@ -188,7 +191,10 @@ class Attempts:
 
     @staticmethod
     def _send(started: Started, number: int) -> None:
-        """Send through the shim, which selects the processes; to the group if the shim is gone."""
+        """Send a signal through the shim, which selects the processes.
+
+        If the shim is gone, signal the process group instead.
+        """
         if not started.shim.send(number) and number != signal.SIGUSR1:
             started.command.send(number, group=True)
 
@@ -208,7 +214,7 @@ class Attempts:
                 now - (fresh["started"] or now),
                 stop,
                 fresh["stop_text"] or "",
-                self._inventory.sick(fresh["node"], _gpus(fresh)),
+                self._inventory.unresponsive_gpus(fresh["node"], _gpus(fresh)),
             )
             decision = after_exit(facts, now)
             store_writes.set_attempt(db, job_id, n, state="ENDED", ended=now, exit=str(ended))

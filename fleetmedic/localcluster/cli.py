@@ -1,4 +1,4 @@
-"""The commands `run` and `localcluster`."""
+"""Define the commands `fleetmedic run` and `fleetmedic localcluster`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The client of the embedded cluster, for the rest of fleetmedic and for users' scripts.
+"""The client of the embedded cluster, for fleetmedic and for users' scripts.
 
-Every call is one short transaction on the store; many processes may call at once. A call that changes
-something takes an `op_id`. A repeated `op_id` changes nothing and gets the first answer again, also
-after a crash and from another process. The controller does the work; `nodes`, `job` and `workload`
-return the result.
+Every call is one short transaction on the store, and many processes may call at once. A call that
+changes something takes an `op_id`. A repeated `op_id` changes nothing and returns the first result
+again, also after a crash and in another process. The controller carries out the request; `nodes`,
+`job` and `workload` show the result.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["Conflict", "LocalCluster"]
 
 
 class LocalCluster:
-    """The cluster in a directory. With `hardware_dir`, nodes are listed without a controller."""
+    """The embedded cluster in a directory. With `hardware_dir`, nodes are listed without a controller."""
 
     def __init__(self, cluster_dir: Path, hardware_dir: Path | None = None) -> None:
         """Open or create the store. Raises UserError if that fails."""
@@ -54,22 +54,22 @@ class LocalCluster:
     # ---- queries
 
     def nodes(self) -> list[NodeView]:
-        """Every node with its GPUs, sorted by name."""
+        """Return all nodes with their GPUs, sorted by name."""
         with self.store.read() as db:
             return views.nodes(db)
 
     def allocations(self, node: str) -> list[Allocation]:
-        """The GPUs of a node that jobs hold now."""
+        """Return the GPUs of a node that jobs hold now."""
         with self.store.read() as db:
             return views.allocations(db, node)
 
     def jobs(self) -> list[JobView]:
-        """All jobs that have not ended and the 500 that ended last, oldest first."""
+        """Return all jobs that have not ended and the 500 that ended last, oldest first."""
         with self.store.read() as db:
             return views.jobs(db, self._folder)
 
     def job(self, job_id: str) -> JobView:
-        """One job. Raises UserError if it does not exist."""
+        """Return one job. Raises UserError if it does not exist."""
         with self.store.read() as db:
             found = views.jobs(db, self._folder, job_id)
         if not found:
@@ -79,7 +79,7 @@ class LocalCluster:
         return found[0]
 
     def workload(self, name: str) -> WorkloadView:
-        """One workload. Raises UserError if it does not exist."""
+        """Return one workload. Raises UserError if it does not exist."""
         with self.store.read() as db:
             found = views.workload(db, name)
         if found is None:
@@ -89,7 +89,10 @@ class LocalCluster:
         return found
 
     def heartbeat(self) -> float | None:
-        """The time of the controller's last heartbeat (Unix seconds; one heartbeat a second)."""
+        """Return the time of the controller's last heartbeat (Unix seconds), None if there was none.
+
+        The controller writes one heartbeat a second.
+        """
         with self.store.read() as db:
             row = db.execute("SELECT value FROM facts WHERE key = 'heartbeat'").fetchone()
         return float(row["value"]) if row else None
@@ -97,10 +100,10 @@ class LocalCluster:
     # ---- operations
 
     def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> bool:
-        """Place no more jobs on a GPU or node; True if that changed something.
+        """Place no more jobs on a GPU or node; returns whether that changed anything.
 
-        A job that runs there keeps running (see `restart`); a job that waits there moves. Raises
-        Conflict if another owner has quarantined it, UserError if it does not exist.
+        A job that runs there continues (see `restart`). A job that waits there for a retry is
+        moved. Raises Conflict if another owner has quarantined it, UserError if it does not exist.
         """
         now = time.time()
         with self.store.write() as db:
@@ -127,10 +130,10 @@ class LocalCluster:
             return not held
 
     def release(self, target: Target, *, op_id: str, owner: str) -> bool:
-        """Release a quarantine of this owner; True if that changed something.
+        """Release a quarantine of this owner; returns whether that changed anything.
 
-        Also clears the cluster's own marks on the GPU, or on the node's GPUs, even without a quarantine.
-        Waiting jobs for which the target was excluded can be placed there again.
+        Also clears the cluster's own marks on the GPU, or on the node's GPUs, even without a
+        quarantine. Waiting jobs for which the target was excluded can be placed there again.
         """
         now = time.time()
         with self.store.write() as db:
@@ -155,9 +158,9 @@ class LocalCluster:
             return bool(changed)
 
     def signal(self, job_id: str, *, op_id: str) -> bool:
-        """Request a checkpoint from a job (SIGUSR1); True if the job has a process.
+        """Request a checkpoint from a job (SIGUSR1); returns whether the job has a process.
 
-        Done as soon as job.signals contains the op_id; immediately if there is no process.
+        The request is done when `job.signals` contains the op_id, or at once if there is no process.
         """
         with self.store.write() as db:
             job = self.job(job_id)
@@ -168,11 +171,11 @@ class LocalCluster:
             return live is not None
 
     def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...] = ()) -> bool:
-        """Stop a job and restart it on other GPUs from its checkpoint; True if a restart is needed.
+        """Stop a job and restart it on other GPUs from its checkpoint; returns whether a restart is needed.
 
-        The restart does not count as a failure. The job's state is MOVING until it runs again.
-        Without `exclude` its present GPUs are avoided. No action if the job has ended, or uses none
-        of the excluded targets.
+        The restart does not count as a failure. The job's state is MOVING until it runs again. Without
+        `exclude`, its current GPUs are avoided. Does nothing if the job has ended, or uses none of the excluded
+        targets.
         """
         about = " ".join([job_id, *sorted(map(str, exclude))])
         with self.store.write() as db:
@@ -186,15 +189,18 @@ class LocalCluster:
             return needed
 
     def fail(self, job_id: str, *, op_id: str, reason: str) -> bool:
-        """Stop a job without retry, as FAILED with this reason; True if it had not ended yet."""
+        """Stop a job without retry, as FAILED with this reason; returns False if it had already ended."""
         return self._end(job_id, op_id, Stop.FAIL, JobReason.FAILED_BY_REQUEST, reason)
 
     def cancel(self, job_id: str, *, op_id: str, reason: str = "cancelled by its user") -> bool:
-        """Stop a job without retry, as CANCELLED; True if it had not ended yet."""
+        """Stop a job without retry, as CANCELLED; returns False if it had already ended."""
         return self._end(job_id, op_id, Stop.CANCEL, JobReason.CANCELLED, reason)
 
     def scale(self, workload: str, replicas: int, *, op_id: str) -> bool:
-        """Set the number of workers; True if that changed something. Raises UserError out of range."""
+        """Set the number of workers; returns whether that changed anything.
+
+        Raises UserError if the number is out of range.
+        """
         about = f"{workload} {replicas}"
         with self.store.write() as db:
             found = self.workload(workload)
@@ -214,9 +220,9 @@ class LocalCluster:
             return changed
 
     def submit(self, spec: JobSpec, *, op_id: str | None = None) -> str:
-        """Queue a job. Returns its id: the spec's name, or NAME-2 and so on if the name is in use.
+        """Queue a job; returns its id: the name in the spec, or NAME-2 and so on if the name is in use.
 
-        Raises UserError for an invalid spec, or one that can never be placed.
+        Raises UserError for an invalid spec, or a job that can never be placed.
         """
         check_spec(spec, self.nodes())
         op = op_id or f"submit-{secrets.token_hex(8)}"
@@ -243,10 +249,10 @@ class LocalCluster:
             return job_id
 
     def lock(self, installation: str, *, ttl: float, host: str, take_over: str = "") -> Lock:
-        """Acquire or renew the remediators' lock for an installation; returns the resulting lock.
+        """Acquire or renew the lock of the remediators for an installation; returns the lock afterwards.
 
-        The lock is free if it was not renewed for `ttl` seconds. With a reason `take_over` the lock is
-        taken from another installation. Raises UserError if the stored lock is damaged.
+        The lock is free if it was not renewed for `ttl` seconds. A reason in `take_over` takes the lock from
+        another installation. Raises UserError if the stored lock is damaged.
         """
         with self.store.write() as db:
             return request_lock_in_store(db, installation, host, take_over, ttl=ttl)

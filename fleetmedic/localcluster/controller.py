@@ -1,4 +1,4 @@
-"""The controller: a reconciliation loop that runs five times a second.
+"""The controller of the embedded cluster: a reconciliation loop that runs five times a second.
 
 All its state is in the store and the state directory. So the controller can be killed and restarted
 at any time; jobs and workers keep running.
@@ -34,15 +34,15 @@ INVENTORY_SECONDS = 10.0
 KEEP_OPS_SECONDS = 30 * 86_400.0
 
 
-class Every:
-    """True once per interval."""
+class IntervalTimer:
+    """A timer for work that is due once per interval."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._next = 0.0
 
     def due(self, now: float) -> bool:
-        """Whether the interval has passed. Still works if the clock is set back."""
+        """Return whether the interval has passed since the last due time. Also works if the clock is set back."""
         if self._next - self._seconds <= now < self._next:
             return False
         self._next = now + self._seconds
@@ -50,10 +50,10 @@ class Every:
 
 
 class Controller:
-    """The controller of a state directory; only one can run."""
+    """The controller of a state directory. Only one can run."""
 
     def __init__(self, state: Path, pool: PoolSettings | None) -> None:
-        """Raises UserError if another controller runs there."""
+        """Open the store and lock the directory. Raises UserError if another controller runs there."""
         self._layout = Layout(state)
         self._store = Store(self._layout.cluster)
         self._lock = _sole_owner(self._layout.cluster / "controller.lock")
@@ -62,22 +62,22 @@ class Controller:
         self._attempts = Attempts(self._store, self._layout, self._inventory, self._launcher)
         self._starts = JobStarter(self._store, self._layout, self._inventory)
         self._pool = Replicas(self._store, self._layout, self._launcher, pool) if pool else None
-        self._heartbeat = Every(HEARTBEAT_SECONDS)
-        self._recheck = Every(RECHECK_SECONDS)
-        self._look = Every(INVENTORY_SECONDS)
+        self._heartbeat_timer = IntervalTimer(HEARTBEAT_SECONDS)
+        self._recheck_timer = IntervalTimer(RECHECK_SECONDS)
+        self._inventory_timer = IntervalTimer(INVENTORY_SECONDS)
 
     def tick(self, now: float) -> float:
-        """Run one pass; returns the seconds until the next one."""
-        if self._look.due(now):
+        """Run one pass of the loop; returns the seconds until the next one."""
+        if self._inventory_timer.due(now):
             self._take_inventory(now)
         busy = self._attempts.watch(now)
         if self._starts.advance(now):
             busy = self._attempts.watch(now)
         if self._pool is not None:
             self._pool.tick(now)
-        if self._recheck.due(now):
+        if self._recheck_timer.due(now):
             self._starts.recheck_marks()
-        if self._heartbeat.due(now):
+        if self._heartbeat_timer.due(now):
             self._beat(now)
         self._launcher.reap()
         return BUSY_TICK_SECONDS if busy else TICK_SECONDS
@@ -111,7 +111,7 @@ def _sole_owner(path: Path) -> int:
 
 
 def serve(state: Path, pool: PoolSettings | None) -> None:
-    """Run until TERM or INT. Raises UserError if the state directory is unusable."""
+    """Run the controller until TERM or INT. Raises UserError if the state directory is unusable."""
     wakeup, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     stopping: list[int] = []

@@ -1,7 +1,7 @@
-"""The inventory of nodes and GPUs, and the probe of a GPU.
+"""List nodes and GPUs, and probe GPUs.
 
 The nodes come from the hardware directory. Without one, the cluster is this host with the GPUs that
-the NVIDIA driver lists in procfs or sysfs. A real GPU is not probed before a job is placed, because
+the NVIDIA driver lists in procfs or sysfs. Real GPUs are not probed before a job is placed, because
 a probe needs the driver's library, which can hang.
 """
 
@@ -18,7 +18,7 @@ from fleetmedic.kernel.labels import valid_name
 
 @dataclass(frozen=True, slots=True)
 class InventoryNode:
-    """One node: `boot_id` changes when it reboots; `gpus` are (index, uuid)."""
+    """One node. `boot_id` changes when it reboots; `gpus` has (index, uuid) pairs."""
 
     name: str
     boot_id: str
@@ -26,7 +26,7 @@ class InventoryNode:
 
 
 class Inventory:
-    """Reads the hardware directory, or this host if there is none."""
+    """Lists nodes and GPUs from the hardware directory, or this host if there is none."""
 
     def __init__(
         self, hardware_dir: Path | None, procfs: Path = Path("/proc"), sysfs: Path = Path("/sys")
@@ -36,7 +36,7 @@ class Inventory:
         self._sysfs = sysfs
 
     def nodes(self) -> list[InventoryNode]:
-        """All nodes. A node with damaged files is omitted."""
+        """Return all nodes. A node with damaged files is skipped."""
         if self._hardware is None:
             return [self._host()]
         found = []
@@ -51,14 +51,14 @@ class Inventory:
         return found
 
     def boot_id(self, node: str) -> str | None:
-        """The node's current boot id, None if it cannot be read."""
+        """Return the node's current boot id, None if it cannot be read."""
         try:
             return self._hardware.boot(node).boot_id if self._hardware else self._host_boot()
         except (UserError, OSError):
             return None
 
-    def sick(self, node: str, gpus: tuple[int, ...]) -> tuple[int, ...]:
-        """The GPUs that do not answer a probe: lost, hung or unreadable."""
+    def unresponsive_gpus(self, node: str, gpus: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the GPUs that do not respond to a probe: lost, hung or unreadable."""
         if self._hardware is None:
             return ()
         return tuple(index for index in gpus if not self._answers(self._hardware, node, index))

@@ -1,7 +1,7 @@
-"""Starts jobs: GPUs are selected, probed and allocated in one transaction, before a process starts.
+"""Start jobs: select, probe and allocate their GPUs in one transaction, before a process starts.
 
-The store's primary key prevents that two jobs get the same GPU. The transaction prevents that a job
-gets a quarantined GPU.
+The store's primary key prevents two jobs from getting the same GPU. The transaction prevents a job
+from getting a quarantined GPU.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class JobStarter:
         self._prepared = False
 
     def advance(self, now: float) -> bool:
-        """Check each waiting job once, the oldest first. A job that does not fit blocks no other job.
+        """Check each waiting job once, oldest first; returns whether an attempt was prepared.
 
-        True if an attempt was prepared; the caller then starts it.
+        The caller then starts the attempt. A job that does not fit blocks no other job.
         """
         self._prepared = False
         with self._store.read() as db:
@@ -56,11 +56,11 @@ class JobStarter:
         return self._prepared
 
     def recheck_marks(self) -> None:
-        """Clear the mark of GPUs that answer a probe again."""
+        """Clear the marks of GPUs that respond to a probe again."""
         with self._store.read() as db:
             marked = db.execute("SELECT node, idx FROM gpus WHERE marked IS NOT NULL").fetchall()
         for row in marked:
-            if not self._inventory.sick(row["node"], (row["idx"],)):
+            if not self._inventory.unresponsive_gpus(row["node"], (row["idx"],)):
                 with self._store.write() as db:
                     db.execute(
                         "UPDATE gpus SET marked = NULL WHERE node = ? AND idx = ?", tuple(row)
@@ -77,7 +77,7 @@ class JobStarter:
             due=job["due"],
             verdict_until=job["verdict_until"],
             quarantined=quarantined,
-            sick=self._inventory.sick(job["node"], gpus) if due else (),
+            unresponsive=self._inventory.unresponsive_gpus(job["node"], gpus) if due else (),
             now=now,
         )
         if step.step is RetryStep.WAIT and step.due == job["due"]:
@@ -131,11 +131,11 @@ class JobStarter:
                 found = self._choose(fresh, views.nodes(db), now)
                 if isinstance(found, NoPlacement):
                     return
-                sick = self._inventory.sick(found.node, found.gpus)
-                if not sick:
+                unresponsive = self._inventory.unresponsive_gpus(found.node, found.gpus)
+                if not unresponsive:
                     self._prepare(db, fresh, found, now)
                     return
-                self._mark(db, found.node, sick)
+                self._mark(db, found.node, unresponsive)
 
     @staticmethod
     def _choose(job: sqlite3.Row, nodes: list[NodeView], now: float) -> Placement | NoPlacement:

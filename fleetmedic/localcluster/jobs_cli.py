@@ -1,4 +1,4 @@
-"""The command `jobs`: list, show and cancel jobs, and print their output."""
+"""Define the commands of `fleetmedic jobs`: list, show and cancel jobs, and print their output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fleetmedic.terminal.stack_option import StackLocation, selected_stack, stac
 
 
 def open_cluster(state: Path) -> LocalCluster:
-    """Return the embedded cluster of the stack in this state directory. Raises UserError."""
+    """Return the embedded cluster of the stack in this state directory. Raises UserError if there is none."""
     if not (state / "cluster" / "cluster.db").exists():
         raise UserError(
             f"{state} has no embedded cluster. Run `fleetmedic up`, or set --state-dir or --port-base."
@@ -31,7 +31,7 @@ def open_cluster(state: Path) -> LocalCluster:
 
 
 def checked_name(text: str, what: str) -> str:
-    """Return the text if it is a valid name. Raises UserError, which starts with `what`."""
+    """Return the text if it is a valid name. Raises UserError with `what` at the start."""
     if not valid_name(text):
         raise UserError(
             f"{what}: expected letters, digits, '.', '_' and '-', starting with a letter or digit, "
@@ -58,7 +58,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="JSON output.")
 
 
 class _JobsGroup(click.Group):
-    """Accepts `jobs ID` as `jobs show ID`."""
+    """A click group that accepts `jobs ID` as `jobs show ID`."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -204,8 +204,10 @@ def _show_one(job: JobView) -> None:
 
 
 def follow_output(cluster: LocalCluster, job_id: str, shown: dict[Path, int]) -> int:
-    """Print the output of all attempts; `shown` has the bytes already printed of each file. Ctrl-C ends
-    only this command, not the job."""
+    """Print the output of all attempts until the job ends; returns the exit code.
+
+    `shown` has the number of bytes already printed of each file. Ctrl-C ends only this command, not the job.
+    """
     while True:
         job = cluster.job(job_id)
         if job.log is not None:

@@ -1,4 +1,4 @@
-"""The files of the embedded cluster in a stack's state directory."""
+"""The file layout of the embedded cluster in a stack's state directory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The directories of one stack."""
+    """The files and directories of one stack's embedded cluster."""
 
     state: Path
 
@@ -33,23 +33,23 @@ class Layout:
         return self.state / "hardware"
 
     def attempt(self, job_id: str, n: int) -> Path:
-        """The directory of one attempt."""
+        """Return the directory of one attempt."""
         return views.attempt_dir(self.cluster, job_id, n)
 
     def replica(self, workload: str, n: int) -> Path:
-        """The directory of one process of a workload."""
+        """Return the directory of one process of a workload."""
         return self.cluster / "pool" / workload / f"replica-{n}"
 
     def endpoints(self, workload: str) -> Path:
-        """The file that lists a workload's workers for its gateway."""
+        """Return the file that lists a workload's workers for its gateway."""
         return self.cluster / "pool" / workload / "endpoints.json"
 
     def progress(self, node: str) -> Path:
-        """The directory in which the jobs of a node report progress."""
+        """Return the directory in which the jobs of a node report progress."""
         return self.state / "progress" / node
 
     def write_order(self, job_id: str, n: int, spec: JobSpec, place: Placement) -> Path:
-        """Create an attempt's directory with the order for its shim; returns the directory."""
+        """Create an attempt's directory and the order.json for its shim; returns the directory."""
         folder = self.attempt(job_id, n)
         checkpoints = views.checkpoint_dir(self.cluster, job_id, spec)
         for needed in (folder, checkpoints, self.progress(place.node)):
@@ -90,7 +90,7 @@ class Layout:
                 continue  # missing or invalid file: nothing to correct
 
     def drop_progress(self, node: str, job_id: str) -> None:
-        """Delete a job's progress files on a node that it has left."""
+        """Delete a job's progress files on a node that the job has left."""
         for path in self._reports(node, job_id):
             try:
                 path.unlink()
@@ -98,7 +98,7 @@ class Layout:
                 continue
 
     def _reports(self, node: str, job_id: str) -> list[Path]:
-        """The progress file of a job's first process, and the numbered files of its other ranks."""
+        """Return the progress file of a job's first process, and the numbered files of its other ranks."""
         folder = self.progress(node)
         others = folder.glob(f"{job_id}@[0-9]*.json")
         return [folder / f"{job_id}.json", *islice(others, MAX_RANKS)]

@@ -1,8 +1,7 @@
-"""The lock that allows one remediator to act on this cluster: an entry in the store.
+"""The lock that allows one remediator to act on this cluster. It is an entry in the store.
 
-The age of the entry is measured by the time since boot, which does not change with the wall clock.
-After a reboot, or from another host, only the wall clock can be used; a renewal in its future then
-counts as made now.
+The entry's age is measured by the time since boot, which does not change with the wall clock. After a reboot,
+or from another host, only the wall clock can be used. A renewal that is then in the future counts as made now.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """One moment: Unix seconds, the id of the host's boot, and the seconds since that boot."""
+    """One point in time: Unix seconds, the host's boot id, and the seconds since that boot."""
 
     wall: float
     boot: str
@@ -31,7 +30,7 @@ class Instant:
 
     @classmethod
     def now(cls) -> Instant:
-        """This moment on this host."""
+        """Return the current time on this host."""
         try:
             boot = _BOOT_ID.read_text(encoding="ascii").strip()
         except OSError:
@@ -39,7 +38,7 @@ class Instant:
         return cls(time.time(), boot, time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def since(self, before: Instant) -> float | None:
-        """Seconds since an earlier moment; None if that moment is in the future."""
+        """Return the seconds since an earlier instant; None if that instant is in the future."""
         same_boot = self.boot != "" and self.boot == before.boot
         passed = self.uptime - before.uptime if same_boot else self.wall - before.wall
         return passed if passed >= 0 else None
@@ -47,8 +46,10 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """The holder of the lock: installation and host, `since` when (Unix seconds), and the last renewal.
-    `taken_over` is the reason given for taking the lock from another installation."""
+    """The holder of the lock: its installation, its host, when it acquired the lock, and the last renewal.
+
+    `since` is in Unix seconds. `taken_over` is the reason given for taking the lock from another installation.
+    """
 
     installation: str
     host: str
@@ -60,10 +61,10 @@ class Lock:
 def request_lock(
     held: Lock | None, installation: str, host: str, take_over: str, *, ttl: float, now: Instant
 ) -> Lock:
-    """The lock after an installation has requested it at `now`.
+    """Return the lock after an installation has requested it at `now`.
 
-    The request succeeds if the lock is free, already its own, or not renewed for `ttl` seconds. With
-    a reason `take_over` it always succeeds.
+    The request succeeds if the lock is free, already belongs to the installation, or was not
+    renewed for `ttl` seconds. With a reason in `take_over` it always succeeds.
     """
     if held is not None and held.installation == installation:
         return replace(held, host=host, renewed=now)
@@ -78,8 +79,10 @@ def request_lock(
 def request_lock_in_store(
     db: sqlite3.Connection, installation: str, host: str, take_over: str, *, ttl: float
 ) -> Lock:
-    """Request the lock in an open write transaction. Raises UserError for an unreadable entry, unless
-    the lock is taken over, because the holder is then unknown."""
+    """Request the lock in an open write transaction; returns the lock afterwards.
+
+    Raises UserError if the entry is damaged, unless `take_over` is set.
+    """
     row = db.execute("SELECT value FROM facts WHERE key = ?", (KEY,)).fetchone()
     try:
         held = msgspec.json.decode(row["value"], type=Lock) if row is not None else None
@@ -100,5 +103,5 @@ def request_lock_in_store(
 
 
 def _plain(text: str) -> str:
-    """Shorten the text and replace bytes that are not valid UTF-8."""
+    """Shorten the text and replace characters that cannot be encoded as UTF-8."""
     return text[:MAX_TEXT].encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""The data types of the embedded cluster: read-only views, and the spec of a job."""
+"""The data types of the embedded cluster: views for reading, and the spec of a job."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fleetmedic.kernel.errors import UserError
 
 
 class Conflict(UserError):  # noqa: N818 - the name in every cluster adapter
-    """Another owner holds the target, or the op_id was used for a different operation."""
+    """Another owner has quarantined the target, or the op_id was used for a different operation."""
 
 
 class JobState(StrEnum):
-    """The state of a job. RETRYING keeps its GPUs, MOVING has released them."""
+    """The state of a job. A RETRYING job keeps its GPUs; a MOVING job has released them."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -26,7 +26,7 @@ class JobState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether the state is final."""
+        """Return whether the state is final."""
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
@@ -42,8 +42,11 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class GpuView:
-    """One GPU. `quarantined` is its own quarantine; its node's is in NodeView. `marked` is the reason
-    why the cluster itself places no jobs on it."""
+    """One GPU.
+
+    `quarantined` is the quarantine of this GPU only; that of its node is in NodeView. `marked` is
+    the reason why the cluster itself places no jobs on the GPU.
+    """
 
     index: int
     uuid: str
@@ -54,8 +57,10 @@ class GpuView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One node. `alive`: it was in the controller's latest inventory. For the state of the controller
-    see LocalCluster.heartbeat."""
+    """One node. `alive`: the node is in the controller's latest inventory.
+
+    LocalCluster.heartbeat shows whether the controller is running.
+    """
 
     name: str
     gpus: tuple[GpuView, ...]
@@ -78,7 +83,7 @@ class JobSpec:
     """A job as submitted.
 
     All `gpus` are on one node. `env` is the whole environment, except for the variables that the
-    cluster sets. `grace` is the time between TERM and KILL, in seconds.
+    cluster sets. `grace` is the time between TERM and KILL in seconds.
     """
 
     name: str
@@ -95,10 +100,10 @@ class JobSpec:
 class JobView:
     """The current state of a job. Times are Unix seconds.
 
-    `attempts` counts the job's own failures, `restarts` the restarts of its command, `moves` the
-    restarts on other GPUs. `node` and `gpus` are where it runs or waits, or where it ran last.
-    `signals` are the delivered checkpoint requests, `restart_ops` the accepted restart requests,
-    `restarts_done` those after which the job ran again.
+    `attempts` counts the job's own failures, `restarts` all restarts, and `moves` the restarts on
+    other GPUs. `node` and `gpus` are where the job runs, waits, or ran last. `signals` has the
+    op_ids of delivered checkpoint requests, `restart_ops` those of accepted restart requests, and
+    `restarts_done` those of restarts after which the job ran again.
     """
 
     id: str

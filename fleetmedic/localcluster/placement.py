@@ -1,4 +1,4 @@
-"""Placement: selects the GPUs of a job. Pure and deterministic."""
+"""Select the GPUs of a job. Pure and deterministic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fleetmedic.localcluster.model import NodeView
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """GPUs of one node."""
+    """The GPUs selected for a job, all on one node."""
 
     node: str
     gpus: tuple[int, ...]
@@ -20,7 +20,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class NoPlacement:
-    """No node fits now; `text` is the reason."""
+    """The result if no node fits now. `text` is the reason."""
 
     text: str
 
@@ -32,10 +32,11 @@ def select_gpus(
     excluded: frozenset[Target] = frozenset(),
     avoid: frozenset[Target] = frozenset(),
 ) -> Placement | NoPlacement:
-    """`wanted` GPUs with the lowest indices on one node: the node with the fewest free GPUs that fits.
+    """Select `wanted` GPUs on one node: on the node with the fewest free GPUs, those with the lowest indices.
 
-    Never selects a GPU that is allocated, quarantined, marked or `excluded`, or whose node is. Selects
-    a GPU to `avoid` only if nothing else fits. A job without GPUs goes to the first node in service.
+    GPUs are never selected if they or their node are allocated, quarantined, marked or in `excluded`. GPUs in
+    `avoid` are selected only if nothing else fits. A job without GPUs is placed on the node in service with the
+    fewest free GPUs.
     """
     known = list(nodes)
     for barred in (excluded | avoid, excluded):
@@ -53,13 +54,13 @@ def select_gpus(
 
 
 def in_service(node: NodeView, excluded: frozenset[Target] = frozenset()) -> bool:
-    """Whether jobs may be placed on a node."""
+    """Return whether jobs may be placed on a node."""
     target = Target(TargetKind.NODE, node.name)
     return node.alive and node.quarantined is None and target not in excluded
 
 
 def free_gpus(node: NodeView, excluded: frozenset[Target] = frozenset()) -> list[int]:
-    """The indices of a node's GPUs that are available to a job."""
+    """Return the indices of a node's GPUs that are available to a job."""
     return [
         gpu.index
         for gpu in node.gpus
@@ -71,7 +72,7 @@ def free_gpus(node: NodeView, excluded: frozenset[Target] = frozenset()) -> list
 
 
 def touches(node: str, gpus: tuple[int, ...], targets: Iterable[Target]) -> bool:
-    """Whether one of the targets is one of these GPUs or their node."""
+    """Return whether one of the targets is one of these GPUs or their node."""
     here = {Target(TargetKind.GPU, node, index) for index in gpus}
     here.add(Target(TargetKind.NODE, node))
     return not here.isdisjoint(targets)
@@ -89,6 +90,6 @@ def _why(nodes: list[NodeView], wanted: int, excluded: frozenset[Target]) -> str
 
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    """Sort key that puts node2 before node10."""
+    """Return a sort key that puts node2 before node10."""
     parts = re.findall(r"\d+|\D+", name)
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)

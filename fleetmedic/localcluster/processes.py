@@ -1,7 +1,7 @@
-"""Processes that outlive their parent: started per directory, identified by pid and start time.
+"""Start processes that outlive their parent, and identify them later.
 
-A pid alone does not identify a process, because the kernel reuses it. The pid, the start time in
-clock ticks and the machine's boot id do.
+Each process belongs to a directory. A pid alone does not identify a process, because the kernel
+reuses pids. The pid with the start time in clock ticks and the machine's boot id does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _host_boot = cache(shim.host_boot)
 
 @dataclass(frozen=True, slots=True)
 class RecordedProcess:
-    """A recorded process: `start` in clock ticks since the boot `boot`."""
+    """A process that was recorded in a file. `start` is in clock ticks since the boot with the id `boot`."""
 
     pid: int
     start: int
@@ -36,7 +36,9 @@ class RecordedProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs: not gone, not a zombie, and not another process with its pid."""
+        """Return whether the process still runs: it exists, is no zombie, and is not another
+        process with its pid.
+        """
         return (
             self.start > 0
             and self.boot == _host_boot()
@@ -44,7 +46,7 @@ class RecordedProcess:
         )
 
     def send(self, number: int, *, group: bool = False) -> bool:
-        """Send a signal to it, or to the process group it leads; False if it is gone."""
+        """Send a signal to the process, or to its process group. Returns False if the process is gone."""
         if not self.alive:
             return False
         try:
@@ -56,7 +58,7 @@ class RecordedProcess:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The command of an attempt and its parent, the shim; or a replica and its port."""
+    """A started attempt: its command and the shim, its parent. Or a started replica: its process and port."""
 
     command: RecordedProcess
     shim: RecordedProcess
@@ -67,7 +69,7 @@ class Started:
 class Launcher:
     """Starts a process for a directory.
 
-    Keeps the handles of its children only to reap them. Any other process can take over later.
+    It keeps the handles of its children only to reap them. Any other process can take over later.
     """
 
     def __init__(self) -> None:
@@ -75,7 +77,9 @@ class Launcher:
         self._failed: set[Path] = set()
 
     def start_attempt(self, folder: Path) -> None:
-        """Start the shim of an attempt's directory. Safe to repeat: only the first shim runs."""
+        """Start the shim in an attempt's directory. Repeating the call is safe, because only the
+        first shim runs.
+        """
         program = [sys.executable, "-I", "-S", shim.__file__, str(folder)]
         self._start(folder, program, {})
 
@@ -97,12 +101,12 @@ class Launcher:
             )
 
     def starting(self, folder: Path) -> bool:
-        """Whether a child of this process still runs for that directory."""
+        """Return whether a child of this process still runs for that directory."""
         child = self._children.get(folder)
         return child is not None and child.poll() is None
 
     def failed(self, folder: Path) -> bool:
-        """Whether a child for that directory exited without claiming it."""
+        """Return whether a child for that directory exited without claiming it."""
         return folder in self._failed
 
     def reap(self) -> None:
@@ -115,12 +119,12 @@ class Launcher:
 
 
 def claimed(folder: Path) -> bool:
-    """Whether a process has ever claimed the directory."""
+    """Return whether a process has ever claimed the directory."""
     return (folder / "lock").exists()
 
 
 def abandoned(folder: Path) -> bool:
-    """Whether the process that claimed the directory has exited. False for 5 s after the claim."""
+    """Return whether the process that claimed the directory has exited. False for 5 s after the claim."""
     try:
         with (folder / "lock").open("rb") as lock:
             if time.time() - os.fstat(lock.fileno()).st_mtime < CLAIM_SECONDS:
@@ -134,7 +138,7 @@ def abandoned(folder: Path) -> bool:
 
 
 def read_started(folder: Path) -> Started | None:
-    """The process of the directory, None before it has started."""
+    """Return the process of the directory, None if it has not started."""
     raw = _read(folder / "started.json")
     if raw is None:
         return None
@@ -145,7 +149,7 @@ def read_started(folder: Path) -> Started | None:
 
 
 def read_exit(folder: Path) -> ExitStatus | None:
-    """The exit status of the command, None if not recorded."""
+    """Return the exit status of the command, None if it is not recorded."""
     raw = _read(folder / "exit.json")
     return None if raw is None else ExitStatus(raw["code"], raw["signal"])
 

@@ -1,7 +1,7 @@
-"""Runs a workload's gateway and the desired number of workers, and drains surplus workers.
+"""Run a workload's gateway and the desired number of workers, and drain surplus workers.
 
-A replica's row is written before its process is started, and the process claims its directory. So a
-controller that is killed in between neither loses nor duplicates a replica.
+A replica's row is written before its process starts, and the process claims its directory. So no
+replica is lost or duplicated if the controller is killed in between.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """The workload `serve`: its gateway's listen address and the number of workers."""
+    """The settings of the workload `serve`: its gateway's listen address and the number of workers."""
 
     listen: str = "127.0.0.1:9097"
     name: str = "serve"
@@ -49,7 +49,7 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A row of the store, and its process."""
+    """A replica's row in the store, with its process."""
 
     n: int
     role: str
@@ -60,7 +60,7 @@ class Replica:
 
 
 class Replicas:
-    """One workload's processes."""
+    """The processes of one workload."""
 
     def __init__(
         self, store: Store, layout: Layout, launcher: Launcher, settings: PoolSettings
@@ -85,9 +85,9 @@ class Replicas:
 
     def tick(self, now: float) -> None:
         """Reconcile the running processes with the desired number."""
-        replicas, workload = self._look()
+        replicas, workload = self._read_store()
         alive = [replica for replica in replicas if self._keep(replica, now)]
-        self._let_go([r for r in alive if r.state == DRAINING], now)
+        self._stop_draining([r for r in alive if r.state == DRAINING], now)
         serving = [r for r in alive if r.role == WORKER and r.state != DRAINING]
         missing = [WORKER] * (workload.wanted - len(serving))
         if not any(r.role == GATEWAY for r in alive):
@@ -97,11 +97,11 @@ class Replicas:
         for surplus in sorted(serving, key=lambda r: r.n)[workload.wanted :]:
             log.info("replica_drains", workload=workload.name, replica=surplus.n)
             self._set(surplus.n, state=DRAINING, drain_at=now)
-        self._tell(serving[: workload.wanted], workload)
+        self._publish_endpoints(serving[: workload.wanted], workload)
 
     # ---- observing
 
-    def _look(self) -> tuple[list[Replica], WorkloadView]:
+    def _read_store(self) -> tuple[list[Replica], WorkloadView]:
         name = self._settings.name
         with self._store.read() as db:
             rows = db.execute(
@@ -117,17 +117,17 @@ class Replicas:
         return Replica(row["n"], row["role"], row["state"], folder, row["drain_at"] or 0.0, started)
 
     def _keep(self, replica: Replica, now: float) -> bool:
-        """Whether the replica has a process or is starting; starts it if never started."""
+        """Return whether the replica has a process or is starting. Starts it if it was never started."""
         if replica.started is not None:
             if not replica.started.command.alive:
-                self._gone(replica, now)
+                self._remove(replica, now)
                 return False
             if replica.state == PREPARED:
                 self._set(replica.n, state=READY)
                 self._backoff = FIRST_BACKOFF
             return True
         if abandoned(replica.folder) or self._launcher.failed(replica.folder):
-            self._gone(replica, now)
+            self._remove(replica, now)
             return False
         if not claimed(replica.folder) and not self._launcher.starting(replica.folder):
             self._launch(replica)
@@ -164,15 +164,15 @@ class Replicas:
 
     # ---- ending
 
-    def _let_go(self, draining: list[Replica], now: float) -> None:
-        """TERM as soon as the gateway sends no more requests, KILL after KILL_SECONDS."""
+    def _stop_draining(self, draining: list[Replica], now: float) -> None:
+        """Send TERM when the gateway sends no more requests, and KILL after KILL_SECONDS."""
         for replica in draining:
             waited = now - replica.drain_at
             if replica.started is not None and waited >= QUIET_SECONDS:
                 number = signal.SIGKILL if waited >= KILL_SECONDS else signal.SIGTERM
                 replica.started.command.send(number)
 
-    def _gone(self, replica: Replica, now: float) -> None:
+    def _remove(self, replica: Replica, now: float) -> None:
         if replica.state != DRAINING:
             log.warning(
                 "replica_died",
@@ -199,7 +199,7 @@ class Replicas:
                 (state, drain_at, self._settings.name, n),
             )
 
-    def _tell(self, serving: list[Replica], workload: WorkloadView) -> None:
+    def _publish_endpoints(self, serving: list[Replica], workload: WorkloadView) -> None:
         """Write the gateway's endpoints and the number of ready workers if they have changed."""
         ports = {r.folder.name: r.started.port for r in serving if r.started is not None}
         if ports != self._endpoints:

@@ -1,4 +1,4 @@
-"""The changes that a request makes in the store. Each function needs an open transaction."""
+"""Change the store according to a client's request. Each function needs an open transaction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_SPEC_BYTES = 100_000
 
 
 def check_spec(spec: JobSpec, nodes: list[NodeView]) -> None:
-    """Raises UserError for an invalid spec, or a job that can never be placed."""
+    """Raise UserError for an invalid spec, or a job that can never be placed."""
     if not valid_name(spec.name) or len(spec.name) > MAX_NAME:
         raise UserError(
             f"job name: expected at most {MAX_NAME} letters, digits, '.', '_' and '-', starting with "
@@ -45,7 +45,7 @@ def check_spec(spec: JobSpec, nodes: list[NodeView]) -> None:
 
 
 def unique_id(db: sqlite3.Connection, name: str) -> str:
-    """The name itself, or the first unused of NAME-2, NAME-3 and so on."""
+    """Return the name itself, or the first unused of NAME-2, NAME-3 and so on."""
     taken = {
         row["id"]
         for row in db.execute(
@@ -62,7 +62,7 @@ def unique_id(db: sqlite3.Connection, name: str) -> str:
 
 
 def needs_restart(db: sqlite3.Connection, job: JobView, exclude: tuple[Target, ...]) -> bool:
-    """Whether a job must be stopped or placed again, to use none of the excluded targets."""
+    """Return whether a job must be stopped or placed again, so that it uses none of the excluded targets."""
     if job.state.ended:
         return False
     live = store_writes.live_attempt(db, job.id)
@@ -106,7 +106,7 @@ def request_restart(
 def request_stop(
     db: sqlite3.Connection, job: JobView, stop: Stop, reason: JobReason, text: str, now: float
 ) -> None:
-    """Request that the controller stops the job without retry. Ends it at once if it has no process."""
+    """Request that the controller stops the job without retry. Without a process, the job ends at once."""
     state = JobState.FAILED if stop is Stop.FAIL else JobState.CANCELLED
     live = store_writes.live_attempt(db, job.id)
     if live is None:

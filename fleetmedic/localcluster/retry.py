@@ -1,8 +1,8 @@
-"""The retry policy: what happens to a job whose attempt ended, and when a GPU is marked. Pure.
+"""The retry policy of the embedded cluster: what happens to a job whose attempt has ended. Pure functions.
 
-Only this module decides about retries. A failure is retried on the same GPUs after 2 s, then after
-10 s, then on other GPUs; after that the job has failed. An end caused by the cluster or by a GPU does
-not count as a failure of the job.
+Only this module decides about retries and about marks on GPUs. A failure is retried on the same GPUs after 2 s,
+then after 10 s, then on other GPUs; after that the job has failed. If the cluster or a GPU caused the end, it
+does not count as a failure of the job.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUSPICIOUS_JOBS = 2
 # that ran for longer (seconds) exited with the code itself.
 CANNOT_START = (126, 127)
 START_SECONDS = 5.0
-# Two users' broken programs look like a broken GPU, so the mark ends: then the next jobs decide.
+# Broken programs of two users look like a broken GPU, so the mark expires, and the next jobs are the test.
 SUSPICION_SECONDS = 1800.0
 
 
@@ -60,7 +60,7 @@ class Stop(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How an attempt ended: an exit code or a signal, both None if unknown."""
+    """The end of an attempt: an exit code or a signal, both None if unknown. `error` describes other ends."""
 
     code: int | None = None
     signal: int | None = None
@@ -79,23 +79,27 @@ class ExitStatus:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The facts about an attempt that ended. `failures` is the job's failure count before, `sick` are
-    its GPUs that did not answer a probe at the end."""
+    """The facts about an attempt that has ended.
+
+    `failures` is the job's failure count before this end. `unresponsive` are its GPUs that did not
+    respond to a probe at the end.
+    """
 
     exit: ExitStatus
     failures: int
     ran_seconds: float
     stop: Stop | None = None
     stop_text: str = ""
-    sick: tuple[int, ...] = ()
+    unresponsive: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """The job's next state, the reason, and the earliest start (`due`, Unix seconds).
+    """The job's next state, the reason, and the earliest time of the next start (`due`, Unix seconds).
 
-    `failures` is the new count. `suspect`: the job's GPUs become suspects. `acquit`: this job's
-    suspicions are deleted, because the job fails on other GPUs too.
+    `failures` is the new failure count; `charged`: this end counted as a failure. `suspect`: suspicions against
+    the job's GPUs are recorded. `acquit`: this job's suspicions are deleted, because the job fails on other
+    GPUs too.
     """
 
     state: JobState
@@ -109,7 +113,7 @@ class RetryDecision:
 
 
 def after_exit(ended: Ended, now: float) -> RetryDecision:
-    """The decision about a job whose attempt has ended."""
+    """Decide about a job whose attempt has ended."""
     if ended.stop is not None:
         return _after_stop(ended, ended.stop, now)
     if ended.exit.code == 0:
@@ -120,7 +124,7 @@ def after_exit(ended: Ended, now: float) -> RetryDecision:
             now,
             ended.failures,
         )
-    if ended.sick:
+    if ended.unresponsive:
         return _after_gpu(ended, now)
     if ended.exit.code in CANNOT_START and ended.ran_seconds < START_SECONDS:
         text = f"the command {ended.exit}, which no retry can change"
@@ -181,8 +185,8 @@ def _after_stop(ended: Ended, stop: Stop, now: float) -> RetryDecision:
 
 
 def _after_gpu(ended: Ended, now: float) -> RetryDecision:
-    """The GPU failed, not the job: the job waits for a decision about the GPU."""
-    names = ", ".join(map(str, ended.sick))
+    """Decide after the failure of a GPU: the job waits until it is known whether the GPU recovers."""
+    names = ", ".join(map(str, ended.unresponsive))
     text = (
         f"GPU {names} does not answer a probe; retry after {IN_PLACE_DELAYS[0]:g} s, on other GPUs "
         "if it still does not answer"
@@ -192,7 +196,7 @@ def _after_gpu(ended: Ended, now: float) -> RetryDecision:
 
 
 class RetryStep(StrEnum):
-    """The next step of a RETRYING job."""
+    """What a RETRYING job does next."""
 
     WAIT = "wait"
     START = "start"
@@ -201,7 +205,10 @@ class RetryStep(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InPlace:
-    """`refund`: the failure does not count, because the GPU caused it. `mark`: GPUs to mark."""
+    """The decision about a RETRYING job. `due` is the time of the next check or start (Unix seconds).
+
+    `refund`: the last failure does not count, because the GPU caused it. `mark` are the GPUs to mark.
+    """
 
     step: RetryStep
     reason: JobReason
@@ -213,21 +220,27 @@ class InPlace:
 
 
 def in_place(
-    *, due: float, verdict_until: float | None, quarantined: bool, sick: tuple[int, ...], now: float
+    *,
+    due: float,
+    verdict_until: float | None,
+    quarantined: bool,
+    unresponsive: tuple[int, ...],
+    now: float,
 ) -> InPlace:
-    """Whether a RETRYING job starts on its GPUs, waits for a decision about them, or moves.
+    """Decide whether a RETRYING job starts on its GPUs, waits, or moves to other GPUs.
 
-    `sick` are the GPUs whose probe fails now (empty before `due`: no probe yet). A failed probe does
-    not count as a failure of the job. The job waits for a decision, and moves after 10 s without one.
+    `unresponsive` are the GPUs whose probe fails now (empty before `due`, when there is no probe
+    yet). The job moves at once if its GPUs are quarantined, or after 10 s of failed probes. Failed
+    probes do not count as failures of the job.
     """
     if quarantined:
         text = "its GPUs are quarantined; retry on other GPUs"
         return InPlace(RetryStep.MOVE, JobReason.GPU_QUARANTINED, text, now, refund=True)
     if now < due:
         return InPlace(RetryStep.WAIT, JobReason.RETRY_IN_PLACE, "", due, verdict_until)
-    if not sick:
+    if not unresponsive:
         return InPlace(RetryStep.START, JobReason.STARTED, "its GPUs answer the probe", now)
-    names = ", ".join(map(str, sick))
+    names = ", ".join(map(str, unresponsive))
     until = verdict_until if verdict_until is not None else now + VERDICT_SECONDS
     if now < until:
         text = f"GPU {names} does not answer a probe; waiting for a decision about it"
@@ -243,14 +256,14 @@ def in_place(
         f"GPU {names} does not answer a probe, no decision within {VERDICT_SECONDS:g} s; retry on "
         "other GPUs"
     )
-    return InPlace(RetryStep.MOVE, JobReason.NO_VERDICT, text, now, refund=True, mark=sick)
+    return InPlace(RetryStep.MOVE, JobReason.NO_VERDICT, text, now, refund=True, mark=unresponsive)
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A job failed on this GPU until it was moved, and has not failed on other GPUs since.
+    """A record that a job failed on this GPU until it was moved, and has not failed on other GPUs since.
 
-    `at` is when it was moved (Unix seconds).
+    `at` is when the job was moved (Unix seconds).
     """
 
     node: str
@@ -260,7 +273,7 @@ class Suspicion:
 
 
 def suspected(suspicions: Iterable[Suspicion], now: float) -> dict[tuple[str, int], str]:
-    """The GPUs on which at least two different jobs failed lately, each with the reason as text."""
+    """Return the GPUs on which at least two different jobs failed in the last 30 minutes, each with a reason."""
     jobs: dict[tuple[str, int], list[str]] = {}
     for item in suspicions:
         if now - item.at > SUSPICION_SECONDS:

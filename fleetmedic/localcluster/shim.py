@@ -30,7 +30,7 @@ CHUNK = 65536
 
 
 def start_ticks(pid: int) -> int:
-    """The start time of a process, in clock ticks since boot; 0 if it is gone or a zombie."""
+    """Return the start time of a process in clock ticks since boot; 0 if it has exited or is a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is slow to import
             fields = file.read().rpartition(b")")[2].split()
@@ -40,7 +40,7 @@ def start_ticks(pid: int) -> int:
 
 
 def host_boot() -> str:
-    """The boot id of the machine, which the start times refer to."""
+    """Return the machine's boot id."""
     with open("/proc/sys/kernel/random/boot_id") as file:  # noqa: PTH123
         return file.read().strip()
 
@@ -56,7 +56,7 @@ def write_whole(path: str, value: object) -> None:
 
 
 def claim(folder: str) -> bool:
-    """Claim FOLDER for this process; False if a process has claimed it before."""
+    """Claim FOLDER for this process; returns False if a process has claimed it before."""
     try:
         lock = os.open(f"{folder}/lock", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -66,7 +66,7 @@ def claim(folder: str) -> bool:
 
 
 def _run_command(order: dict[str, object], gate: int, output: int) -> None:
-    """In the child: wait for the gate, then execute the command. Does not return."""
+    """Wait for the gate in the child process, then execute the command. Does not return."""
     os.setpgid(0, 0)
     for number in (*FORWARDED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
@@ -90,7 +90,7 @@ def _run_command(order: dict[str, object], gate: int, output: int) -> None:
 
 
 class Log:
-    """Appends to a file; at half the limit the file is renamed to FILE.1. A full disk loses output."""
+    """Appends to a file. At half the limit, the file is renamed to FILE.1. Output is lost if the disk is full."""
 
     def __init__(self, path: str, bound: int) -> None:
         self._path = path
@@ -135,7 +135,7 @@ def _group(leader: int) -> list[int]:
 
 
 def pass_on(leader: int, number: int) -> None:
-    """Send a signal to a command's process group; USR1 only to the processes that catch it."""
+    """Send a signal to a command's process group. USR1 is sent only to the processes that catch it."""
     try:
         if number != signal.SIGUSR1:
             os.killpg(leader, number)

@@ -1,8 +1,7 @@
-"""Stops everything that the cluster runs: the jobs, which write a checkpoint, and the pool.
+"""Stop all jobs, which write a checkpoint first, and the worker pool.
 
-For `fleetmedic up down`, after the controller has exited. The jobs are recorded as stopped with the
-cluster: the next controller restarts them from their checkpoints, and the stop does not count as a
-failure.
+`fleetmedic up down` uses this after the controller has exited. The next controller restarts the
+jobs from their checkpoints. The stop does not count as a failure of the job.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ POLL_SECONDS = 0.05
 
 
 def shutdown(state: Path, grace: float = 4.0) -> int:
-    """TERM to every job and replica, KILL after the grace period; returns how many were running."""
+    """Send TERM to every job and replica, and KILL after the grace period; returns how many were running."""
     layout = Layout(state)
     if not (layout.cluster / "cluster.db").exists():
         return 0

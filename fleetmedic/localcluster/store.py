@@ -1,8 +1,8 @@
-"""The durable state of the cluster: a SQLite file that many processes share.
+"""The durable state of the embedded cluster: a SQLite file that many processes share.
 
-WAL mode, so that readers do not wait for a writer. synchronous=FULL, because an accepted operation
-must survive a power failure: without its quarantine, a failed GPU would get a job. The cost is one
-fsync a commit; an idle controller commits about once a second.
+WAL mode lets readers continue while a process writes. synchronous=FULL is needed because an
+accepted operation must survive a power failure: without its quarantine, a failed GPU would get a
+job. The cost is one fsync per commit; an idle controller commits about once a second.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ _SCHEMA = (
 
 
 class Store:
-    """The database in the cluster's directory. Can be used by many processes and threads."""
+    """The database in the cluster's directory. Many processes and threads can use it."""
 
     def __init__(self, folder: Path) -> None:
-        """Open or create it. Raises UserError if the directory or the file is unusable."""
+        """Open or create the database. Raises UserError if the directory or the file is unusable."""
         self.folder = folder
         self.path = folder / "cluster.db"
         self._lock = threading.RLock()
@@ -113,14 +113,15 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A short write transaction, durable after the commit. A nested call joins the outer
-        transaction."""
+        """Open a write transaction, which is durable after the commit. A nested call joins the
+        outer transaction.
+        """
         with self._transaction("BEGIN IMMEDIATE") as db:
             yield db
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A consistent read transaction."""
+        """Open a read transaction with a consistent view."""
         with self._transaction("BEGIN") as db:
             yield db
 
@@ -139,6 +140,6 @@ class Store:
             self._db.execute("COMMIT")
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the database file."""
         with self._lock:
             self._db.close()

@@ -1,4 +1,4 @@
-"""Writes to the store that client and controller share. Each needs an open transaction."""
+"""Store changes that client and controller share. Each function needs an open transaction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fleetmedic.localcluster.retry import JobReason
 
 
 def recorded_answer(db: sqlite3.Connection, op_id: str, verb: str, about: str) -> str | None:
-    """The recorded answer of this operation, None if the operation is new.
+    """Return the recorded result of an operation, None if the operation is new.
 
     Raises Conflict if the op_id was used for a different operation.
     """
@@ -32,7 +32,7 @@ def recorded_answer(db: sqlite3.Connection, op_id: str, verb: str, about: str) -
 def record_operation(
     db: sqlite3.Connection, op_id: str, verb: str, about: str, answer: str, now: float
 ) -> None:
-    """Record an operation and its answer."""
+    """Record an operation and its result."""
     db.execute("INSERT INTO ops VALUES (?, ?, ?, ?, ?)", (op_id, verb, about, answer, now))
 
 
@@ -54,13 +54,13 @@ def write_inventory(db: sqlite3.Connection, found: Iterable[InventoryNode]) -> N
 
 
 def set_job(db: sqlite3.Connection, job_id: str, **values: Any) -> None:
-    """Change columns of a job."""
+    """Set columns of a job."""
     columns = ", ".join(f"{name} = ?" for name in values)
     db.execute(f"UPDATE jobs SET {columns} WHERE id = ?", (*values.values(), job_id))  # noqa: S608
 
 
 def set_attempt(db: sqlite3.Connection, job_id: str, n: int, **values: Any) -> None:
-    """Change columns of an attempt."""
+    """Set columns of an attempt."""
     columns = ", ".join(f"{name} = ?" for name in values)
     db.execute(
         f"UPDATE attempts SET {columns} WHERE job_id = ? AND n = ?",  # noqa: S608
@@ -71,7 +71,7 @@ def set_attempt(db: sqlite3.Connection, job_id: str, n: int, **values: Any) -> N
 def set_waiting_state(
     db: sqlite3.Connection, job_id: str, state: JobState, reason: JobReason, text: str, now: float
 ) -> None:
-    """Set the state of a job without a live attempt. Only RETRYING keeps the job's GPUs."""
+    """Set the state of a job that has no live attempt. Only RETRYING keeps the job's GPUs."""
     values: dict[str, Any] = {"state": state, "reason": reason, "text": text, "verdict_until": None}
     if state.ended:
         values["finished"] = now
@@ -91,7 +91,7 @@ def uncount_failure(db: sqlite3.Connection, job: sqlite3.Row) -> None:
 
 
 def live_attempt(db: sqlite3.Connection, job_id: str) -> sqlite3.Row | None:
-    """The attempt of a job that may have a process now."""
+    """Return the attempt of a job that may have a process now, or None."""
     row: sqlite3.Row | None = db.execute(
         "SELECT * FROM attempts WHERE job_id = ? AND state != 'ENDED'", (job_id,)
     ).fetchone()
@@ -99,7 +99,7 @@ def live_attempt(db: sqlite3.Connection, job_id: str) -> sqlite3.Row | None:
 
 
 def add_targets(text: str, targets: Iterable[Target]) -> str:
-    """Add targets to a stored list of targets."""
+    """Add targets to a stored list of targets; returns the new list as JSON."""
     return json.dumps(sorted({*json.loads(text), *map(str, targets)}))
 
 
@@ -116,5 +116,5 @@ def clear_exclusions(db: sqlite3.Connection, target: Target) -> None:
 
 
 def gpu_targets(node: str, gpus: Iterable[int]) -> list[Target]:
-    """GPUs of a node as targets."""
+    """Return GPUs of a node as targets."""
     return [Target(TargetKind.GPU, node, index) for index in gpus]

@@ -1,4 +1,4 @@
-"""Prints jobs and nodes as tables or JSON."""
+"""Print jobs and nodes as tables or JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STYLES = {"RUNNING": "green", "FAILED": "red", "RETRYING": "yellow", "MOVING": "
 
 
 def as_json(found: list[JobView]) -> str:
-    """Jobs as a JSON list; paths are strings, times Unix seconds."""
+    """Return jobs as a JSON list. Paths are strings, times are Unix seconds."""
     plain = [msgspec.to_builtins(job, enc_hook=str) for job in found]
     return msgspec.json.format(msgspec.json.encode(plain), indent=2).decode()
 

@@ -1,4 +1,4 @@
-"""Converts the store's rows to views, for `LocalCluster` and the controller."""
+"""Convert rows of the store to the views of `LocalCluster` and the controller."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LOG_NAME = "output.log"
 
 
 def attempt_dir(folder: Path, job_id: str, attempt: int) -> Path:
-    """The directory of an attempt: its order, pids, exit status and output."""
+    """Return the directory with an attempt's order, pids, exit status and output."""
     return folder / "jobs" / job_id / f"attempt-{attempt}"
 
 
 def checkpoint_dir(folder: Path, job_id: str, spec: JobSpec) -> Path:
-    """The job's checkpoint directory: from its spec, else a directory of the cluster."""
+    """Return the job's checkpoint directory from its spec, else the default in the cluster's directory."""
     given = spec.checkpoint_dir
     return Path(given) if given else folder / "jobs" / job_id / "checkpoints"
 
@@ -47,7 +47,7 @@ def write_spec(spec: JobSpec) -> str:
 
 
 def nodes(db: sqlite3.Connection) -> list[NodeView]:
-    """All known nodes, sorted by name."""
+    """Return all known nodes, sorted by name."""
     quarantines = {
         row["target"]: Quarantine(row["owner"], row["reason"], row["at"], row["op_id"])
         for row in db.execute("SELECT * FROM quarantines")
@@ -89,7 +89,7 @@ def nodes(db: sqlite3.Connection) -> list[NodeView]:
 
 
 def allocations(db: sqlite3.Connection, node: str) -> list[Allocation]:
-    """The allocated GPUs of a node, by index."""
+    """Return the allocated GPUs of a node, by index."""
     rows = db.execute(
         "SELECT a.idx, g.uuid, a.job_id, j.user FROM allocations a"
         " JOIN gpus g ON g.node = a.node AND g.idx = a.idx JOIN jobs j ON j.id = a.job_id"
@@ -112,7 +112,7 @@ _ALL_JOBS = (
 
 
 def jobs(db: sqlite3.Connection, folder: Path, job_id: str | None = None) -> list[JobView]:
-    """One job, or all that have not ended and the 500 that ended last, oldest first."""
+    """Return one job, or all jobs that have not ended and the 500 that ended last, oldest first."""
     ops: dict[str, list[Any]] = {}
     which, values = ("WHERE job_id = ?", (job_id,)) if job_id else ("", ())
     for row in db.execute(f"SELECT * FROM job_ops {which} ORDER BY at", values):  # noqa: S608
@@ -150,6 +150,6 @@ def _job(row: sqlite3.Row, folder: Path, ops: list[Any]) -> JobView:
 
 
 def workload(db: sqlite3.Connection, name: str) -> WorkloadView | None:
-    """One workload, or None."""
+    """Return one workload, or None."""
     row = db.execute("SELECT * FROM workloads WHERE name = ?", (name,)).fetchone()
     return WorkloadView(**dict(row)) if row else None

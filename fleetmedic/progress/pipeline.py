@@ -1,18 +1,18 @@
-"""The progress reports of a data pipeline."""
+"""Progress reports of a data pipeline."""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
 
-from fleetmedic.progress.sender import Courier, Place, Sender
+from fleetmedic.progress.sender import Place, Sender, ThrottledSender
 
 
 class Pipeline:
-    """One pipeline, or one worker of it with its own name. Names are unique on a node.
+    """Reports the progress of a data pipeline, or of one of its workers under its own name.
 
-    `expected_interval`: the maximum number of seconds between two successful runs; 0: not defined.
-    A new run continues the counters of the previous run.
+    Names are unique on a node. `expected_interval` is the maximum number of seconds between two
+    successful runs; 0 means undefined. A new run continues the counters of the previous run.
     """
 
     def __init__(
@@ -37,22 +37,24 @@ class Pipeline:
             kept = ("began", "records", "success_at", "backlog")
             self._state |= {key: earlier[key] for key in kept if _number(earlier.get(key))}
         self._state["expected_interval"] = expected_interval
-        self._courier = Courier(sender, self._report)
-        self._courier.changed(at_once=True)
+        self._sender = ThrottledSender(sender, self._report)
+        self._sender.changed(at_once=True)
 
     def records(self, done: int, *, backlog: int | None = None) -> None:
-        """Add `done` processed records; `backlog` is the number of waiting records."""
-        self._tell(done, backlog, success=False)
+        """Add `done` processed records. `backlog` is the number of waiting records."""
+        self._update(done, backlog, success=False)
 
     def success(self, records: int = 0, *, backlog: int | None = None) -> None:
-        """Report a successful run, with `records` more records; `backlog` records are waiting."""
-        self._tell(records, backlog, success=True)
+        """Report a successful run that processed `records` more records. `backlog` is the number of
+        waiting records.
+        """
+        self._update(records, backlog, success=True)
 
     def close(self) -> None:
-        """Report the end of the process. The series stay, because the next run is expected."""
-        with self._courier.state:
+        """Report the end of the process. The series remain, because another run is expected."""
+        with self._sender.state:
             self._state["running"] = False
-        self._courier.changed(at_once=True)
+        self._sender.changed(at_once=True)
 
     def __enter__(self) -> Pipeline:
         return self
@@ -65,9 +67,9 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def _tell(self, records: int, backlog: int | None, *, success: bool) -> None:
+    def _update(self, records: int, backlog: int | None, *, success: bool) -> None:
         try:
-            with self._courier.state:
+            with self._sender.state:
                 news: dict[str, object] = {
                     "records": int(str(self._state["records"])) + max(0, int(records))
                 }
@@ -78,10 +80,10 @@ class Pipeline:
                 self._state.update(news)
         except (TypeError, ValueError, OverflowError):
             return
-        self._courier.changed(at_once=success)
+        self._sender.changed(at_once=success)
 
     def _report(self) -> dict[str, object]:
-        with self._courier.state:
+        with self._sender.state:
             return dict(self._state)
 
 

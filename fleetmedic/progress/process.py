@@ -1,4 +1,4 @@
-"""Identifies a process: its pid, pid namespace and start time. Standard library only and light to import."""
+"""Identify a process by its pid, pid namespace and start time. Standard library only and fast to import."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ def pid_namespace() -> int:
 
 
 def start_ticks(pid: int) -> int:
-    """Return the start time of a process, in clock ticks since boot; 0 if it does not run, is a zombie, or
-    cannot be inspected. The kernel reuses a pid, but not together with its start time."""
+    """Return the start time of a process in clock ticks since boot; 0 if the process does not run.
+
+    Also 0 for a zombie, and for a process that cannot be inspected. The kernel reuses a pid, but
+    not together with its start time.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
             fields = file.read(4096).rpartition(b")")[2].split()

@@ -1,4 +1,4 @@
-"""Sends a job's reports to the exporter of its node: by file, by socket, or both."""
+"""Send a job's progress reports to the exporter on its node, by file, by socket, or both."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Place = str | os.PathLike[str] | None
 
 
 def environment(name: str, default: str = "") -> str:
-    """The variable FLEETMEDIC_`name`."""
+    """Return the environment variable FLEETMEDIC_`name`."""
     return os.environ.get(f"FLEETMEDIC_{name}", default)
 
 
 class Sender:
-    """Sends the reports of one reporter; `stem` is the name of its file without `.json`.
+    """Sends the reports of one reporter. `stem` is the name of its file without `.json`.
 
     If `send` fails, the report is lost and the job continues. If the job cannot write its file, for
     example because the disk, a quota or its file descriptors are exhausted, the earlier report of a
@@ -39,7 +39,7 @@ class Sender:
         self.on = bool(self._path or self._address)
 
     def before(self) -> dict[str, object]:
-        """The report of an earlier process in the file; empty if there is none."""
+        """Return the report of an earlier process from the file; empty if there is none."""
         if not self._path:
             return {}
         try:
@@ -64,15 +64,17 @@ class Sender:
             self._into_file(text, training="kind" not in report)
 
     def _identity(self) -> dict[str, object]:
-        """The identity of this process, so that the exporter notices its end. A pid is unique only
-        within its pid namespace and together with the start time."""
+        """Return the identity of this process, so that the exporter notices its end.
+
+        A pid is unique only within its pid namespace and together with the start time.
+        """
         if self._process[0] != os.getpid():
             self._process = (os.getpid(), pid_namespace(), start_ticks(os.getpid()))
         pid, namespace, began = self._process
         return {"pid": pid, "pid_ns": namespace, "pid_start": began}
 
     def _over_socket(self, data: bytes) -> None:
-        """Connect by name each time, so that a restarted exporter is found."""
+        """Send to the socket, which is opened by name each time, so that a restarted exporter is found."""
         if len(data) > MAX_DATAGRAM:
             return
         try:
@@ -83,7 +85,10 @@ class Sender:
             return
 
     def _into_file(self, text: str, *, training: bool) -> None:
-        """Other users may write to the directory: do not open their links or pipes."""
+        """Write the file atomically.
+
+        Other users may write to the directory, so their links and pipes are not opened.
+        """
         beside = f"{self._path}.{os.getpid()}.tmp"
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -103,26 +108,25 @@ class Sender:
                     os.unlink(self._path)  # noqa: PTH108
 
 
-class Courier:
-    """Sends `report()` after each change, at most once in `MIN_SECONDS`. The last change before a
-    pause is always sent."""
+class ThrottledSender:
+    """Sends `report()` after each change, at most once in MIN_SECONDS. The last change is always sent."""
 
     def __init__(self, sender: Sender, report: Callable[[], dict[str, object]]) -> None:
         self._sender = sender
         self._report = report
         self._sent = 0.0
         self.renew()
-        _COURIERS.add(self)
+        _THROTTLED.add(self)
 
     def renew(self) -> None:
-        """Reinitialise in a forked process, which inherits held locks but no threads."""
+        """Reinitialise after a fork. A forked process inherits held locks but no threads."""
         self.state = threading.Lock()  # protects the data that `report` reads
         self._sending = threading.Lock()
         self._changed = threading.Event()
         self._runs = False
 
     def changed(self, *, at_once: bool = False) -> None:
-        """Note a change."""
+        """Send the report because it has changed: at once, or within MIN_SECONDS."""
         if not self._sender.on:
             return
         if at_once or not 0 <= time.monotonic() - self._sent < MIN_SECONDS:
@@ -149,12 +153,12 @@ class Courier:
             self._sender.send(self._report())
 
 
-_COURIERS: weakref.WeakSet[Courier] = weakref.WeakSet()
+_THROTTLED: weakref.WeakSet[ThrottledSender] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    for courier in _COURIERS:
-        courier.renew()
+    for sender in _THROTTLED:
+        sender.renew()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -1,4 +1,4 @@
-"""The progress reports of an inference server without its own /metrics."""
+"""Progress reports of an inference server that has no /metrics endpoint of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from bisect import bisect_left
 from types import TracebackType
 
-from fleetmedic.progress.sender import Courier, Place, Sender, environment
+from fleetmedic.progress.sender import Place, Sender, ThrottledSender, environment
 
 # The same for every service, so that buckets can be summed over services.
 BUCKETS = (0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -15,8 +15,11 @@ MAX_CODES = 16
 
 
 class Serving:
-    """One replica of a service. `replica` (default: FLEETMEDIC_REPLICA, else 0) is a small number or a
-    name that stays the same after a restart, unique on a node. Thread-safe."""
+    """Reports the progress of one replica of a service. Thread-safe.
+
+    `replica` (default: FLEETMEDIC_REPLICA, else 0) is a small number or a name. It must be unique
+    on the node and stay the same after a restart.
+    """
 
     def __init__(
         self,
@@ -37,8 +40,8 @@ class Serving:
         self._tokens: int | None = None
         self._running = True
         stem = f"{service}@serving@{self._replica}" if service else ""
-        self._courier = Courier(Sender(stem, directory, socket), self._report)
-        self._courier.changed(at_once=True)
+        self._sender = ThrottledSender(Sender(stem, directory, socket), self._report)
+        self._sender.changed(at_once=True)
 
     def load(self, *, waiting: int, running: int) -> None:
         """Report the number of waiting requests and of requests being served."""
@@ -46,16 +49,17 @@ class Serving:
             load = {"waiting": max(0, int(waiting)), "answering": max(0, int(running))}
         except (TypeError, ValueError, OverflowError):
             return
-        with self._courier.state:
+        with self._sender.state:
             self._load = load
-        self._courier.changed()
+        self._sender.changed()
 
     def answered(
         self, code: int = 200, *, seconds: float | None = None, tokens: int | None = None
     ) -> None:
         """Report a response with this HTTP status, `seconds` after the request arrived.
 
-        Without `seconds` or `tokens` the server has no such series, because 0 would be wrong.
+        If any response lacks `seconds`, the server has no duration series. If no response has
+        `tokens`, it has no token series. A 0 would be wrong.
         """
         try:
             word = f"{int(code):03d}"
@@ -63,7 +67,7 @@ class Serving:
             took = math.nan if seconds is None else max(0.0, float(seconds))
         except (TypeError, ValueError, OverflowError):
             return
-        with self._courier.state:
+        with self._sender.state:
             if word in self._codes or len(self._codes) < MAX_CODES:
                 self._codes[word] = self._codes.get(word, 0) + 1
             self._add(more)
@@ -72,7 +76,7 @@ class Serving:
                 self._seconds += took
             else:
                 self._timed = False
-        self._courier.changed()
+        self._sender.changed()
 
     def tokens(self, more: int) -> None:
         """Add generated tokens of a response that is not complete yet."""
@@ -80,15 +84,15 @@ class Serving:
             count = max(0, int(more))
         except (TypeError, ValueError, OverflowError):
             return
-        with self._courier.state:
+        with self._sender.state:
             self._add(count)
-        self._courier.changed()
+        self._sender.changed()
 
     def close(self) -> None:
-        """Report the end of the replica. Its series are removed."""
-        with self._courier.state:
+        """Report the end of the replica, so that its series are removed."""
+        with self._sender.state:
             self._running = False
-        self._courier.changed(at_once=True)
+        self._sender.changed(at_once=True)
 
     def __enter__(self) -> Serving:
         return self
@@ -106,13 +110,13 @@ class Serving:
             self._tokens = (self._tokens or 0) + tokens
 
     def _report(self) -> dict[str, object]:
-        with self._courier.state:
-            told: dict[str, object] = {}
+        with self._sender.state:
+            optional: dict[str, object] = {}
             if self._timed:
                 counts = {"counts": list(self._counts), "sum": round(self._seconds, 6)}
-                told["durations"] = counts
+                optional["durations"] = counts
             if self._tokens is not None:
-                told["tokens"] = self._tokens
+                optional["tokens"] = self._tokens
             return {
                 "kind": "serving",
                 "service": self._service,
@@ -121,5 +125,5 @@ class Serving:
                 **self._load,
                 "requests": dict(self._codes),
                 "running": self._running,
-                **told,
+                **optional,
             }

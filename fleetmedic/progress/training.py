@@ -1,4 +1,4 @@
-"""The progress reports of a training job."""
+"""Progress reports of a training job."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ RANKS = ("FLEETMEDIC_RANK", "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
 
 
 class Progress:
-    """One training process. In a job with several processes, each creates its own with its `rank`.
+    """Reports the progress of one training process. In a distributed job, each process reports with its `rank`.
 
-    Defaults: `job_id`, `directory` and `socket` from FLEETMEDIC_JOB_ID, _PROGRESS_DIR and
-    _PROGRESS_SOCKET; the rank from FLEETMEDIC_RANK, RANK, SLURM_PROCID or OMPI_COMM_WORLD_RANK, else 0;
-    the number of restarts from FLEETMEDIC_RESTARTS. `checkpoint_interval` is in seconds; without it the
-    longest of the last three intervals between checkpoints is used.
+    Defaults: `job_id`, `directory` and `socket` come from FLEETMEDIC_JOB_ID, FLEETMEDIC_PROGRESS_DIR and
+    FLEETMEDIC_PROGRESS_SOCKET. The rank comes from FLEETMEDIC_RANK, RANK, SLURM_PROCID or OMPI_COMM_WORLD_RANK,
+    else it is 0. The number of restarts comes from FLEETMEDIC_RESTARTS. `checkpoint_interval` is in seconds;
+    without it, the longest of the last three intervals between checkpoints is used.
 
-    In the report `loss` is null for a loss that is not finite (NaN or Inf), and omitted if no loss was
-    reported; `checkpoint_interval` is 0 while it is unknown.
+    In the report, `loss` is null for a loss that is not finite (NaN or Inf), and missing if no loss was
+    reported. `checkpoint_interval` is 0 while it is unknown.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class Progress:
     ) -> None:
         """Report the completion of step `n`, which took `seconds` (default: since the last step).
 
-        `samples`: processed by this process in the step. `data_wait`, `compute`: seconds of the step
-        spent waiting for data and computing. Time in a collective, waiting for other ranks, is not
-        `compute`; so the `compute` of each rank shows which rank is slow.
+        `samples` is the number of samples that this process handled in the step. `data_wait` and `compute` are
+        the seconds of the step spent waiting for data and computing. Time in a collective, waiting for other
+        ranks, is not `compute`, so the `compute` of each rank shows which rank is slow.
         """
         try:
             now = time.time()
@@ -94,7 +94,7 @@ class Progress:
             self._write()
 
     def checkpoint(self, step: int, *, at: float | None = None) -> None:
-        """Report a durable checkpoint of that step. Set `at` (Unix seconds) for one found on resume."""
+        """Report a durable checkpoint of that step. Set `at` (Unix seconds) for a checkpoint found on resume."""
         try:
             when = time.time() if at is None else float(at)
             before = float(str(self._state["checkpoint_at"]))
@@ -129,7 +129,7 @@ class Progress:
 
 
 def _rank() -> int:
-    """The rank of this process in its job, from the environment; default 0."""
+    """Return the rank of this process in its job from the environment; 0 by default."""
     return next((_whole(os.environ[name]) for name in RANKS if os.environ.get(name)), 0)
 
 

@@ -1,5 +1,6 @@
-"""apt with a private state directory: a user without root reads package lists and downloads
-packages. The machine's package lists, package state and installed packages are not changed.
+"""Run apt with a private state directory, to read package lists and download packages without root.
+
+The machine's package lists, package state and installed packages are not changed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ TOOLS = ("apt-get", "apt-cache", "dpkg-deb")
 
 
 def missing_tool() -> str | None:
-    """The first program needed for a download that is not on PATH, or None."""
+    """Return the first program needed for a download that is not on PATH, or None."""
     return next((tool for tool in TOOLS if not shutil.which(tool)), None)
 
 
 class Apt:
-    """apt's state is below `work`. Packages are downloaded to `work`/debs and unpacked in
-    `work`/root. `sources` replaces the machine's apt sources.
+    """apt with its state in the directory `work`.
+
+    Packages are downloaded to `work`/debs and unpacked in `work`/root. `sources` replaces the
+    machine's apt sources.
     """
 
     def __init__(self, work: Path, sources: Sequence[str] = ()) -> None:
@@ -48,16 +51,16 @@ class Apt:
             ]
 
     def update(self) -> str:
-        """Read the package lists of the sources. Returns apt's stderr."""
+        """Download the package lists of the sources. Returns apt's stderr."""
         return self.run("apt-get", "-qq", "update").stderr
 
     def offers(self, package: str) -> bool:
-        """Whether a source has the package's file, not only its name."""
+        """Return whether a source has the package's file, not only its name."""
         shown = self.run("apt-cache", "show", "--no-all-versions", package)
         return shown.returncode == 0 and "\nFilename:" in f"\n{shown.stdout}"
 
     def needs(self, packages: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
-        """Direct and indirect dependencies whose names match `pattern` and which a source has."""
+        """Return direct and indirect dependencies that a source has and whose names match `pattern`."""
         kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
         quiet = [f"--no-{kind}" for kind in kinds]
         tree = self.run("apt-cache", "depends", "--recurse", *quiet, *packages).stdout
@@ -65,12 +68,12 @@ class Apt:
         return [name for name in names if name not in packages and self.offers(name)]
 
     def download(self, packages: Sequence[str]) -> str | None:
-        """Download into `debs`. Returns the reason of a failure, or None."""
+        """Download packages into `debs`. Returns the reason of a failure, or None."""
         got = self.run("apt-get", "-qq", "download", *packages, cwd=self.debs)
         return last_line(got.stderr) if got.returncode else None
 
     def unpack(self) -> str | None:
-        """Unpack all of `debs` in `root`. Returns the package that failed and why, or None."""
+        """Unpack all packages of `debs` in `root`. Returns the package that failed and why, or None."""
         for package in sorted(self.debs.glob("*.deb")):
             done = self.run("dpkg-deb", "-x", str(package), str(self.root))
             if done.returncode:
@@ -80,7 +83,7 @@ class Apt:
     def run(
         self, program: str, *arguments: str, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of TOOLS; apt's programs with the private state."""
+        """Run one of TOOLS. apt's programs use the private state."""
         options = self._options if program.startswith("apt") else []
         return subprocess.run(
             [program, *options, *arguments],
@@ -93,6 +96,6 @@ class Apt:
 
 
 def last_line(text: str) -> str:
-    """The last non-empty line, without apt's `E: `."""
+    """Return the last non-empty line, without apt's prefix `E: `."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return re.sub(r"^[EW]: ", "", lines[-1])[:200].rstrip(".") if lines else "no reason given"

@@ -1,11 +1,12 @@
-"""Finds the binaries of Prometheus and Alertmanager, and the command line that starts each.
+"""Find the programs of Prometheus and Alertmanager, and the command line that starts each.
 
 Search order: the configured path, PATH, the unpacked packages. A later release has its own name
-(`prometheus-3`, newer_releases.py) and is searched in the unpacked packages only. Debian's Alertmanager reads
-its default template from one absolute path, whatever its settings say, and amtool does not report a
-missing template. Only a trial start proves that a command works. If the template is missing,
-the unpacked directory is mounted over /usr/share in a mount namespace. If namespaces are not
-permitted, proot does the same.
+(`prometheus-3`, newer_releases.py) and is only searched in the unpacked packages.
+
+Debian's Alertmanager reads its default template from an absolute path, whatever its settings say,
+and amtool does not report a missing template. So only a trial start shows whether a command works.
+If the template is missing, the unpacked directory is mounted over /usr/share in a mount namespace.
+If namespaces are not permitted, proot does the same.
 """
 
 from __future__ import annotations
@@ -45,16 +46,16 @@ _OVERLAY = 'mount -t overlay overlay -o lowerdir="$0":/usr/share /usr/share && e
 
 
 def find(name: str) -> Path | None:
-    """The path of a program (prometheus, promtool, alertmanager, amtool, node_exporter, or a
-    later release of one), or None.
+    """Return the path of a program, or None if it is not found.
 
-    Raises UserError if a configured path is not that program.
+    The name is prometheus, promtool, alertmanager, amtool, node_exporter, or a later release of
+    one. Raises UserError if a configured path is another program.
     """
     return next(iter(_candidates(name)), None)
 
 
 def command(name: str) -> list[str]:
-    """The start of the command line that runs the program; the caller appends the arguments.
+    """Return the start of the command line that runs the program; the caller appends the arguments.
 
     Raises UserError, with the fix, if the program is missing or does not start.
     """
@@ -80,7 +81,7 @@ def command(name: str) -> list[str]:
 
 
 def candidate_commands(path: Path) -> list[list[str]]:
-    """The commands to try for this Alertmanager, the simplest first."""
+    """Return the commands to try for this Alertmanager, the simplest first."""
     found = [[str(path)]]
     share = path.resolve().parent.parent / "share"
     if not (share / "prometheus").is_dir() or share == Path("/usr/share"):
@@ -104,7 +105,7 @@ def candidate_commands(path: Path) -> list[list[str]]:
 def try_start(way: tuple[str, ...]) -> str | None:
     """Start Alertmanager with an empty configuration on a free port, then stop it.
 
-    Returns None if it listened, else the last line of its output.
+    Returns None if it listened, otherwise the last line of its output.
     """
     with tempfile.TemporaryDirectory(prefix="fleetmedic-trial-") as folder:
         config = Path(folder) / "alertmanager.yml"
@@ -157,7 +158,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _kind(name: str) -> str:
-    """The program's own name: prometheus for the later release prometheus-3."""
+    """Return the program's own name, such as prometheus for the later release prometheus-3."""
     return name.partition("-")[0] if name in newer_releases.PARTS else name
 
 
@@ -187,7 +188,7 @@ def _given(name: str, path: Path) -> Path:
 
 @functools.cache
 def prints_version_of(name: str, path: Path) -> bool:
-    """Whether `--version` of the program prints this name."""
+    """Return whether the program's output for `--version` contains this name."""
     try:
         said = subprocess.run(
             [str(path), "--version"], capture_output=True, text=True, timeout=20, check=False
@@ -199,7 +200,7 @@ def prints_version_of(name: str, path: Path) -> bool:
 
 @functools.cache
 def version(path: Path) -> str:
-    """The first part of `--version`, such as `prometheus, version 2.42.0`."""
+    """Return the first part of the output for `--version`, such as `prometheus, version 2.42.0`."""
     said = subprocess.run(
         [str(path), "--version"], capture_output=True, text=True, timeout=20, check=False
     )
@@ -207,7 +208,7 @@ def version(path: Path) -> str:
 
 
 def _web_assets(path: Path) -> list[str]:
-    """The option for the web pages of an unpacked Debian Prometheus, which are not in /usr/share."""
+    """Return the option for the web pages of an unpacked Debian Prometheus, which are not in /usr/share."""
     assets = path.resolve().parent.parent / "share/prometheus/web"
     if not assets.is_dir() or assets == Path("/usr/share/prometheus/web"):
         return []

@@ -1,4 +1,4 @@
-"""`fleetmedic up`: start the whole stack on this machine; show its status and logs; stop it."""
+"""Define the commands of `fleetmedic up`: start the whole stack, show its status and logs, stop it."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _draw(stack: Stack, state: Path) -> None:
-    """Redraw the table each second. Messages are printed above it."""
+    """Redraw the status table each second. Messages are printed above it."""
     from rich.live import Live
 
     with Live(auto_refresh=False) as live:

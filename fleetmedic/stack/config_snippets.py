@@ -1,4 +1,4 @@
-"""`fleetmedic config snippets`: configuration for an existing Prometheus and Alertmanager."""
+"""Define `fleetmedic config snippets`, which prints configuration for an existing Prometheus and Alertmanager."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def snippets(
 
 
 def scrape(cluster: str, exporters: dict[str, Any], remediator: str) -> dict[str, Any]:
-    """scrape_configs for the exporters (static or discovered) and the remediator."""
+    """Return scrape_configs for the exporters (static or discovered) and the remediator."""
     own = {
         "targets": [remediator.partition("://")[2] or remediator],
         "labels": {"cluster": cluster},
@@ -130,7 +130,7 @@ def scrape(cluster: str, exporters: dict[str, Any], remediator: str) -> dict[str
 
 
 def named(cluster: str, nodes: tuple[str, ...]) -> dict[str, Any]:
-    """static_configs for exporters in the form NAME=HOST:PORT. Raises UserError."""
+    """Return static_configs for exporters given as NAME=HOST:PORT. Raises UserError."""
     targets = []
     for entry in nodes or ("gpu-node-1=10.0.0.1:9410", "gpu-node-2=10.0.0.2:9410"):
         name, _, address = entry.partition("=")
@@ -146,7 +146,7 @@ def named(cluster: str, nodes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def discovered(remediator: str, token_file: Path) -> dict[str, Any]:
-    """http_sd_configs for the remediator. It requires its token from clients on other machines."""
+    """Return http_sd_configs for the remediator, with the token that it requires from other machines."""
     source = {
         "url": f"{remediator}/sd/targets",
         "refresh_interval": "15s",
@@ -156,12 +156,12 @@ def discovered(remediator: str, token_file: Path) -> dict[str, Any]:
 
 
 def rule_files(folder: Path) -> dict[str, Any]:
-    """rule_files for the output of `fleetmedic rules render`."""
+    """Return rule_files for the output of `fleetmedic rules render`."""
     return {"rule_files": [f"{folder}/static/*.yml"]}
 
 
 def receiver(remediator: str, token_file: Path) -> dict[str, Any]:
-    """The route to the remediator and its receiver."""
+    """Return the Alertmanager routes to the remediator and its receiver."""
     every = {
         "receiver": "fleetmedic",
         "group_by": ["..."],
@@ -197,7 +197,7 @@ def _text(about: str, part: dict[str, Any]) -> str:
 
 
 class _WithoutAnchors(yaml.SafeDumper):
-    """Writes a value that occurs twice in full each time: users copy parts of the output."""
+    """A YAML writer without anchors: it repeats equal values, because users copy parts of the output."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True

@@ -1,6 +1,7 @@
-"""Runs a stack in the background, and returns when the stack is ready.
+"""Run a stack in the background, and return when it is ready.
 
-The child sends its messages to the parent over a pipe, and always writes them to STATE/logs/up.log.
+The child process sends its messages to the parent through a pipe, and also writes them to
+logs/up.log in the state directory.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Any
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack.lifecycle import Stack, StackOptions, require_ours
-from fleetmedic.stack.service_supervisor import Tell, without_mark
+from fleetmedic.stack.service_supervisor import Report, without_mark
 from fleetmedic.terminal.disk_errors import explain
 
 
-def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
-    """Start the stack and return when it is ready. Messages of the start go to `tell`.
+def run_detached(options: StackOptions, report: Report, timeout: float) -> None:
+    """Start the stack in the background and return when it is ready. `report` gets the start's messages.
 
     Raises UserError if the stack does not become ready. No process is left running then.
     """
@@ -65,46 +66,46 @@ def run_detached(options: StackOptions, tell: Tell, timeout: float) -> None:
                 raise UserError(said["error"])
             if "ready" in said:
                 return
-            tell(said["text"])
+            report(said["text"])
     raise UserError(f"the stack exited before it was ready. See {folder}/up.log.")
 
 
-class _Voice:
-    """Writes messages to the log, and to the parent while it listens."""
+class _MessageWriter:
+    """Writes messages to the log, and to the parent process as long as it reads them."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
         self._lock = threading.Lock()
 
-    def say(self, **what: str) -> None:
+    def write(self, **what: str) -> None:
         print(*what.values(), flush=True)
         with self._lock:
             try:
                 if self._handle >= 0:
                     os.write(self._handle, (json.dumps(what) + "\n").encode())
             except OSError:
-                self.hang_up()
+                self.close()
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         if self._handle >= 0:
             os.close(self._handle)
         self._handle = -1
 
 
 def main(handle: int, timeout: float, settings: dict[str, Any]) -> int:
-    """The child process: run the stack until SIGTERM."""
+    """Run the stack in the child process until SIGTERM; returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    voice = _Voice(handle)
+    messages = _MessageWriter(handle)
     stack: Stack | None = None
     try:
         stack = Stack(StackOptions(**{**settings, "state_dir": Path(settings["state_dir"])}))
-        stack.prepare(lambda text: voice.say(text=text))
+        stack.prepare(lambda text: messages.write(text=text))
         stack.start()
         stack.wait_ready(timeout)
-        voice.say(ready="the stack is ready")
-        voice.hang_up()
+        messages.write(ready="the stack is ready")
+        messages.close()
         stack.watch()
     except (UserError, OSError, sqlite3.Error) as error:
         if stack is not None:
@@ -112,7 +113,7 @@ def main(handle: int, timeout: float, settings: dict[str, Any]) -> int:
         sentence = str(error) if isinstance(error, UserError) else explain(error)
         if sentence is None:
             raise
-        voice.say(error=sentence)
+        messages.write(error=sentence)
         return 1
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

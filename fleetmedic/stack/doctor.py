@@ -1,4 +1,4 @@
-"""`fleetmedic doctor`: checks whether this machine can run the stack."""
+"""Define `fleetmedic doctor`, which checks whether this machine can run the stack."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LIBRARIES = {
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check. `lack` means exit code 1, `note` does not. `cure` is the fix."""
+    """The result of one check. Only `lack` makes the exit code 1. `cure` is the fix."""
 
     name: str
     verdict: Literal["ok", "lack", "note"]
@@ -83,7 +83,7 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, stack: StackLocation) -
 
 
 def examine(stack: StackLocation) -> list[CheckResult]:
-    """Check whether that stack can start on this machine. The checks change nothing."""
+    """Check whether that stack can start on this machine, and return the results. Nothing is changed."""
     looks: tuple[Callable[[], CheckResult], ...] = (
         _python,
         _libraries,

@@ -1,7 +1,7 @@
-"""Downloads Prometheus and Alertmanager from the machine's own apt sources, and unpacks them.
+"""Download Prometheus and Alertmanager from the machine's own apt sources, and unpack them.
 
-No package is installed, because an installed package starts services. apt uses private
-directories: root is not needed, and the machine's package state is not changed.
+No package is installed, because an installed package starts services. apt uses private directories,
+so root is not needed, and the machine's package state is not changed.
 """
 
 from __future__ import annotations
@@ -45,32 +45,32 @@ _BY_HAND = (
 
 
 def parts_dir() -> Path:
-    """The directory of unpacked packages. `root/` in it is laid out like a root file system."""
+    """Return the directory of unpacked packages. Its `root/` has the layout of a root file system."""
     return home() / "parts"
 
 
 def unpacked() -> bool:
-    """Whether an earlier download is complete."""
+    """Return whether an earlier download is complete."""
     return (parts_dir() / "parts.json").is_file()
 
 
 def missing_packages() -> list[str]:
-    """The packages that an earlier version of fetch did not request; empty before a download."""
+    """Return the packages that an earlier version did not request; empty before the first download."""
     if not unpacked():
         return []
     try:
-        told = json.loads((parts_dir() / "parts.json").read_text())
+        recorded = json.loads((parts_dir() / "parts.json").read_text())
     except (OSError, ValueError):
         return []
-    asked = told.get("asked", []) if isinstance(told, dict) else []
+    asked = recorded.get("asked", []) if isinstance(recorded, dict) else []
     return [name for name in COMPARED if name not in asked]
 
 
 def unpack_once(what: str, there: Path, make: Callable[[Path], None]) -> None:
-    """Call `make` to add a part below parts_dir(), unless its file `there` exists. `make` gets an
-    empty work directory. A lock makes other processes wait for the part.
+    """Call `make` with an empty work directory, unless the file `there` exists.
 
-    Raises UserError if a tool for the download is missing.
+    `make` adds a part to parts_dir(). A lock makes other processes wait for it. Raises UserError if
+    a tool for the download is missing.
     """
     if there.is_file():
         return
@@ -86,15 +86,15 @@ def unpack_once(what: str, there: Path, make: Callable[[Path], None]) -> None:
 
 
 def manual_fix() -> str:
-    """The manual fix if a download is not possible, as the end of a sentence."""
+    """Return the manual fix if a download is not possible, as the end of a sentence."""
     return _BY_HAND.format(packages=" and ".join(SERVERS))
 
 
 def fetch(report: Report) -> None:
-    """Download and unpack the missing programs. Reports the packages and their size.
+    """Download and unpack the missing programs. `report` gets progress messages.
 
-    Raises UserError, with a manual fix, if the machine has no apt or no network. If only packages
-    are missing that an earlier version did not request, a failure is reported and not raised.
+    Raises UserError, with a manual fix, if the machine has no apt or no network. If only optional
+    packages are missing, a failure is reported and not raised.
     """
     if missing := missing_tool():
         raise UserError(f"cannot download: {missing} is not on PATH. To fix it, {manual_fix()}")
@@ -132,8 +132,11 @@ class _Download:
         self._unpack(folder, list(sizes))
 
     def beside(self, folder: Path, packages: list[str]) -> None:
-        """Download these packages and add them to `folder`/root. A failed download is reported, not
-        raised. The next call tries again, unless no source offers the packages."""
+        """Download these packages and add them to `folder`/root.
+
+        A failed download is reported and not raised. The next call tries again, unless no source
+        offers the packages.
+        """
         self._report("reading the package lists of this machine's apt sources (20 to 40 MB)")
         complaint = self._apt.update()
         before = json.loads((folder / "parts.json").read_text()).get("packages", [])
@@ -158,7 +161,7 @@ class _Download:
         return [*known, *self._apt.needs(known, _NEEDED)]
 
     def _sizes(self, packages: list[str], complaint: str) -> dict[str, int]:
-        """File name to size in bytes, of the files that apt will download."""
+        """Return the files that apt will download, with their sizes in bytes."""
         lacking = [name for name in SERVERS if name not in packages]
         if lacking:
             why = f" ({last_line(complaint)})" if complaint.strip() else ""
@@ -183,6 +186,6 @@ class _Download:
 
 
 def _remember(folder: Path, files: list[str]) -> None:
-    """Record the unpacked files, and all requested packages, whether or not a source had them."""
-    told = {"packages": files, "asked": [*SERVERS, *OPTIONAL]}
-    write_atomic(folder / "parts.json", json.dumps(told, indent=1))
+    """Record the unpacked files and all requested packages, whether or not a source had them."""
+    recorded = {"packages": files, "asked": [*SERVERS, *OPTIONAL]}
+    write_atomic(folder / "parts.json", json.dumps(recorded, indent=1))

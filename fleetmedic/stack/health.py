@@ -11,7 +11,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def health_problem(url: str, timeout: float = 2.0) -> str | None:
-    """None if the URL answers 200, else a short description of the failure."""
+    """Return None if the URL returns status 200, otherwise a short description of the failure."""
     try:
         with _OPENER.open(url, timeout=timeout) as answer:
             answer.read(65_536)

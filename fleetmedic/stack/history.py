@@ -1,9 +1,9 @@
-"""Preloads 24 h of healthy metrics for a simulated fleet, so that detectors have training data.
+"""Preload 24 h of healthy metrics for a simulated fleet, to train the detectors.
 
 A new simulated fleet has no history, and a detector without history gives no result. This module
-generates a day of jobs, computes the sensor values of healthy GPUs with the same model that the
-simulated exporter uses, and writes them to Prometheus as TSDB blocks. The job names begin with
-`past-`. The jobs end before the present, and no sample overlaps with live scrapes.
+generates a day of jobs, computes the sensor values of healthy GPUs with the model of the simulated
+exporter, and writes them to Prometheus as TSDB blocks. The job names begin with `past-`. The jobs
+end before the present, and no sample overlaps with live scrapes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class PastGpu:
-    """A GPU of the generated fleet; `state` is its healthy state."""
+    """A GPU of the generated history. `state` is its healthy state."""
 
     node: str
     index: int
@@ -46,7 +46,7 @@ class PastGpu:
 
 @dataclass(frozen=True, slots=True)
 class PastJob:
-    """A job from `begin` to `end` (Unix seconds) on some GPUs of one node."""
+    """A generated job from `begin` to `end` (Unix seconds) on some GPUs of one node."""
 
     job_id: str
     node: str
@@ -58,7 +58,10 @@ class PastJob:
 
 @dataclass(frozen=True, slots=True)
 class PastFault:
-    """A fault of one GPU: `speed` is the fraction of its clock, `heat` is added to its temperature."""
+    """A generated fault of one GPU.
+
+    `speed` is its clock as a fraction of normal; `heat` is added to its temperature.
+    """
 
     node: str
     index: int
@@ -69,8 +72,8 @@ class PastFault:
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
-    """One generated series."""
+class GeneratedSeries:
+    """One generated series: metric name, labels, and (time, value) points."""
 
     family: str
     labels: Mapping[str, str]
@@ -79,7 +82,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class BackfillReport:
-    """Counts of what was written, and the duration."""
+    """The number of written series and samples, and the duration in seconds."""
 
     series: int
     samples: int
@@ -87,7 +90,7 @@ class BackfillReport:
 
 
 def fleet(hardware: Hardware) -> list[PastGpu]:
-    """The hardware directory's GPUs in healthy state; whole nodes, up to MAX_GPUS."""
+    """Return the GPUs of the hardware directory in healthy state: whole nodes, up to MAX_GPUS."""
     gpus: list[PastGpu] = []
     for node in hardware.nodes():
         found = [(index, hardware.gpu(node, index)) for index in hardware.gpus(node)]
@@ -100,7 +103,7 @@ def fleet(hardware: Hardware) -> list[PastGpu]:
 
 
 def schedule(gpus: Sequence[PastGpu], begin: float, end: float, seed: int = 1) -> list[PastJob]:
-    """Jobs of four and eight GPUs on every node; none in the last QUIET_END seconds."""
+    """Return jobs of four and eight GPUs on every node, none in the last QUIET_END seconds."""
     chance = random.Random(seed)  # noqa: S311 - generated data, not a secret
     nodes: dict[str, list[int]] = {}
     for gpu in gpus:
@@ -135,7 +138,7 @@ def _parts(indices: list[int], chance: random.Random) -> Iterator[tuple[int, ...
         left = left[size:]
 
 
-def tracks(
+def generate_series(
     gpus: Sequence[PastGpu],
     jobs: Sequence[PastJob],
     times: Sequence[float],
@@ -143,15 +146,15 @@ def tracks(
     *,
     instances: Mapping[str, str] | None = None,
     cluster: str = "local",
-) -> list[Track]:
-    """The series of every metric that a detector reads. Pure function.
+) -> list[GeneratedSeries]:
+    """Return the series of every metric that a detector reads. Pure function.
 
-    `instances` maps a node to its `instance` label. The slowest GPU limits the speed of its job; the
-    utilization of the other GPUs falls while they wait.
+    `instances` maps a node to its `instance` label. The slowest GPU limits the speed of its job;
+    the utilization of the other GPUs falls while they wait.
     """
-    speeds = _Speeds(faults)
+    speeds = _FaultLookup(faults)
     known = {(gpu.node, gpu.index): gpu.state.uuid for gpu in gpus}
-    out: list[Track] = []
+    out: list[GeneratedSeries] = []
     for gpu in gpus:
         own = [job for job in jobs if job.node == gpu.node and gpu.index in job.gpus]
         base = _labels(gpu.node, gpu.index, gpu.state.uuid, instances, cluster)
@@ -161,12 +164,12 @@ def tracks(
         for index in job.gpus:
             base = _labels(job.node, index, known[job.node, index], instances, cluster)
             labels = {**base, "job_id": job.job_id, "user": "simulated"}
-            out.append(Track("gpu_allocation_info", labels, held))
+            out.append(GeneratedSeries("gpu_allocation_info", labels, held))
     return [track for track in out if track.points]
 
 
-class _Speeds:
-    """Looks up the fault of a GPU at a time."""
+class _FaultLookup:
+    """Looks up the fault of a GPU at a given time."""
 
     def __init__(self, faults: Sequence[PastFault]) -> None:
         self._by_gpu: dict[tuple[str, int], list[PastFault]] = {}
@@ -187,7 +190,7 @@ class _Speeds:
 
 
 def _readings(
-    gpu: PastGpu, jobs: list[PastJob], times: Sequence[float], speeds: _Speeds
+    gpu: PastGpu, jobs: list[PastJob], times: Sequence[float], speeds: _FaultLookup
 ) -> Iterator[SensorValues]:
     jobs = sorted(jobs, key=lambda job: job.begin)
     begins = [job.begin for job in jobs]
@@ -204,7 +207,7 @@ def _readings(
 
 def _sensors(
     base: dict[str, str], times: Sequence[float], found: list[SensorValues]
-) -> Iterator[Track]:
+) -> Iterator[GeneratedSeries]:
     families: tuple[tuple[str, dict[str, str], list[float]], ...] = (
         ("gpu_utilization_ratio", {}, [r.utilization for r in found]),
         ("gpu_clock_hertz", {"domain": "sm"}, [r.sm_clock for r in found]),
@@ -213,7 +216,7 @@ def _sensors(
         ("gpu_temperature_celsius", {"sensor": "memory"}, [r.memory_temperature for r in found]),
     )
     for family, extra, values in families:
-        yield Track(family, {**base, **extra}, tuple(zip(times, values, strict=True)))
+        yield GeneratedSeries(family, {**base, **extra}, tuple(zip(times, values, strict=True)))
 
 
 def _labels(
@@ -239,10 +242,10 @@ def backfill(
     *,
     cluster: str = "local",
 ) -> BackfillReport:
-    """Write 24 h of healthy metrics as blocks into Prometheus' data directory.
+    """Write 24 h of healthy metrics as TSDB blocks into Prometheus' data directory.
 
-    The last sample is two minutes before `now`. Prometheus must not run yet. Raises UserError if
-    promtool cannot write the blocks; blocks that were already written stay, which is harmless.
+    The last sample is two minutes before `now`. Prometheus must not be running. Raises UserError if
+    promtool cannot write the blocks. Blocks that were already written remain, which is harmless.
     """
     began = time.monotonic()
     end = (now - BEFORE_NOW) // STEP * STEP
@@ -250,7 +253,7 @@ def backfill(
     gpus = fleet(hardware)
     jobs = schedule(gpus, times[0], end)
     instances = {node: f"{HOST}:{port}" for node, port in exporter_ports.items()}
-    found = tracks(gpus, jobs, times, instances=instances, cluster=cluster)
+    found = generate_series(gpus, jobs, times, instances=instances, cluster=cluster)
     data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fleetmedic-history-") as folder:
         pieces = _write_pieces(found, Path(folder))
@@ -260,8 +263,8 @@ def backfill(
     return BackfillReport(len(found), samples, time.monotonic() - began)
 
 
-def _write_pieces(found: list[Track], folder: Path) -> list[Path]:
-    """One file per TSDB block, because promtool reads its whole input once for every block."""
+def _write_pieces(found: list[GeneratedSeries], folder: Path) -> list[Path]:
+    """Write one file per TSDB block, because promtool reads its whole input once for every block."""
     pieces: dict[int, dict[str, list[str]]] = {}
     for track in found:
         inner = ",".join(f'{name}="{_escaped(value)}"' for name, value in track.labels.items())

@@ -1,7 +1,7 @@
-"""Identifies processes by pid and start time, because the kernel reuses pids.
+"""Identify processes by pid and start time, because the kernel reuses pids.
 
-Every process of a stack, with its children, has the stack's mark in its environment. The mark
-finds all processes that a stack left behind, and no other process.
+Every process of a stack has the stack's mark in an environment variable, which child processes
+inherit. So all processes that a stack left behind can be found, and no others.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Identity = tuple[int, int]
 
 
 def identity(pid: int) -> Identity | None:
-    """(pid, start time in clock ticks since boot), or None if no such process runs."""
+    """Return (pid, start time in clock ticks since boot), or None if no such process runs."""
     start = start_ticks(pid)
     return (pid, start) if start else None
 
 
 def own_identity() -> Identity:
-    """The identity of this process."""
+    """Return the identity of this process."""
     found = identity(os.getpid())
     if found is None:
         raise RuntimeError("/proc is not mounted")
@@ -32,20 +32,20 @@ def own_identity() -> Identity:
 
 
 def alive(who: Identity | None) -> bool:
-    """Whether exactly this process still runs."""
+    """Return whether exactly this process still runs."""
     return who is not None and identity(who[0]) == who
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The supervisor of a stack, and the stack's number (one process can supervise several)."""
+    """The mark of a stack: the identity of its supervisor, and a number for its state directory."""
 
     supervisor: Identity
     stack: int
 
     @classmethod
     def of(cls, supervisor: Identity, state: Path) -> Mark:
-        """The mark of the stack that this supervisor runs in that state directory."""
+        """Return the mark of the stack with that supervisor and state directory."""
         return cls(supervisor, zlib.crc32(str(state).encode()))
 
     @classmethod
@@ -59,7 +59,7 @@ class Mark:
 
 
 def marked_processes(mark: Mark) -> list[Identity]:
-    """Every process that has the mark, except the caller."""
+    """Return every process that has the mark, except the caller."""
     wanted = f"{VARIABLE}={mark}".encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

@@ -1,4 +1,4 @@
-"""`fleetmedic inject`: inject a fault into a simulated GPU."""
+"""Define `fleetmedic inject`, which injects a fault into a simulated GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One stack from start to stop, as a library. `fleetmedic up` and the demo use it."""
+"""Start and stop one stack. `fleetmedic up` and the demo use this library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fleetmedic.stack.plan import CLUSTER, StackOptions, StackPlan, decide
 from fleetmedic.stack.ports import require_free
 from fleetmedic.stack.reaper import clean
 from fleetmedic.stack.render import render
-from fleetmedic.stack.service_supervisor import ServiceProcess, ServiceSupervisor, Tell
+from fleetmedic.stack.service_supervisor import Report, ServiceProcess, ServiceSupervisor
 from fleetmedic.stack.services import health_urls, services
 
 __all__ = ["Stack", "StackOptions"]
@@ -49,9 +49,10 @@ MIN_FREE_BYTES = (
 
 
 class Stack:
-    """The processes of one state directory. Use: prepare, start, wait_ready, ..., stop.
+    """The processes of one state directory.
 
-    A method that fails for an external reason raises UserError with the fix.
+    Call prepare, start, wait_ready, and finally stop. A method that fails for an external reason
+    raises UserError with the fix.
     """
 
     def __init__(self, options: StackOptions) -> None:
@@ -60,52 +61,53 @@ class Stack:
         self._lock: TextIO | None = None
         self._supervisor: ServiceSupervisor | None = None
         self._health: dict[str, str] = {}
-        self._tell: Tell = lambda _: None
+        self._report: Report = lambda _: None
         self._stopped = threading.Event()
 
-    def prepare(self, tell: Tell) -> None:
+    def prepare(self, report: Report) -> None:
         """Lock the state directory, find the programs, check the ports, write the settings.
 
-        `tell` gets the progress messages of this method and all later messages.
+        `report` is called with the progress messages of this method and with all later messages.
         """
-        self._tell = tell
+        self._report = report
         plan = self.plan
-        self._take(plan.state)
+        self._lock_directory(plan.state)
         if self.options.reset:
             reset(plan.state)
         require_same_fleet(plan)
         if any(binaries.find(name) is None for name in ("prometheus", "promtool", "alertmanager")):
-            fetch(tell)
+            fetch(report)
         table = services(plan, binaries.command)
         require_free(plan.ports)
         for kind in ("prometheus", "alertmanager"):
-            tell(f"{binaries.version(_found(kind))} ({_found(kind)})")
+            report(f"{binaries.version(_found(kind))} ({_found(kind)})")
         if plan.simulated:
-            tell(
+            report(
                 f"SIMULATED: {len(plan.nodes)} nodes of {plan.gpus} GPUs are simulated; "
                 "every other process is real (metric: gpu_exporter_simulated 1)"
             )
             Hardware(plan.hardware).create(len(plan.nodes), plan.gpus)
         else:
-            tell(_about_acting(plan.level))
+            report(_about_acting(plan.level))
         render(plan, binaries.find("promtool"))
-        self._backfill(tell)
+        self._backfill(report)
         for log in (plan.state / "logs").glob("*.log"):
             if log.name != "up.log":
                 rotate(log)
-        self._supervisor = ServiceSupervisor(plan.state, table, self._say)
+        self._supervisor = ServiceSupervisor(plan.state, table, self._forward_message)
         self._supervisor.on_change = self._save
         self._health = health_urls(plan, table)
         self._save()
 
     def start(self) -> None:
-        """Start every process. Does not wait until they are ready."""
+        """Start every process, without waiting until it is ready."""
         self._running().start()
 
-    def wait_ready(self, timeout: float, tell: Tell | None = None) -> None:
+    def wait_ready(self, timeout: float, report: Report | None = None) -> None:
         """Wait until every process passes its health check.
 
-        Raises UserError with the process that does not, the reason, and the end of its log.
+        After `timeout` seconds, raises UserError with a process that is not ready, the reason, and
+        the end of its log.
         """
         deadline = time.monotonic() + timeout
         waiting = dict(self._health)
@@ -116,10 +118,10 @@ class Stack:
                     why[name] = found
                 else:
                     del waiting[name]
-                    if tell is not None:
-                        tell(f"{name} is ready at {self.plan.url(name)}")
+                    if report is not None:
+                        report(f"{name} is ready at {self.plan.url(name)}")
             if waiting and time.monotonic() > deadline:
-                raise UserError(self._blame(next(iter(waiting)), why, timeout))
+                raise UserError(self._not_ready_text(next(iter(waiting)), why, timeout))
             if waiting:
                 time.sleep(LOOK_SECONDS)
 
@@ -152,16 +154,16 @@ class Stack:
         while not self._stopped.wait(1.0):
             pass
 
-    def send_messages_to(self, tell: Tell) -> None:
-        """Send later messages about processes to `tell`."""
-        self._tell = tell
+    def send_messages_to(self, report: Report) -> None:
+        """Send later messages about processes to `report`."""
+        self._report = report
 
     def urls(self) -> dict[str, str]:
-        """Process name to URL, as in stack.json."""
+        """Return the URL of each process by name, as in stack.json."""
         return self.plan.urls()
 
     def children(self) -> dict[str, ServiceProcess]:
-        """The state of each process."""
+        """Return the state of each process by name."""
         return self._running().children
 
     def _running(self) -> ServiceSupervisor:
@@ -169,10 +171,10 @@ class Stack:
             raise UserError("the stack is not running: it was not prepared, or it was stopped.")
         return self._supervisor
 
-    def _say(self, text: str) -> None:
-        self._tell(text)
+    def _forward_message(self, text: str) -> None:
+        self._report(text)
 
-    def _take(self, state: Path) -> None:
+    def _lock_directory(self, state: Path) -> None:
         require_ours(state)
         try:
             state.mkdir(parents=True, exist_ok=True)
@@ -200,7 +202,7 @@ class Stack:
             )
         end_leftovers(state)
 
-    def _backfill(self, tell: Tell) -> None:
+    def _backfill(self, report: Report) -> None:
         if not (self.plan.simulated and self.options.history):
             return
         data = self.plan.state / "prometheus" / "data"
@@ -210,7 +212,7 @@ class Stack:
         from fleetmedic.stack.history import backfill
 
         exporters = {node: self.plan.ports[f"exporter-{node}"] for node in self.plan.nodes}
-        report = backfill(
+        written = backfill(
             _found("promtool"),
             Hardware(self.plan.hardware),
             data,
@@ -218,9 +220,9 @@ class Stack:
             time.time(),
             cluster=CLUSTER,
         )
-        tell(
+        report(
             "SIMULATED: preloaded 24 h of healthy metrics into Prometheus, to train the detectors "
-            f"({report.series} series, {report.samples} samples, {report.seconds:.1f} s)"
+            f"({written.series} series, {written.samples} samples, {written.seconds:.1f} s)"
         )
         done.touch()
 
@@ -239,17 +241,17 @@ class Stack:
             pids=pids,
         ).save(self.plan.state)
 
-    def _blame(self, name: str, why: dict[str, str], timeout: float) -> str:
+    def _not_ready_text(self, name: str, why: dict[str, str], timeout: float) -> str:
         log = self.plan.state / "logs" / f"{'localcluster' if name == 'pool' else name}.log"
-        said = last_lines(log, 3)
+        log_lines = last_lines(log, 3)
         return (
             f"{name} was not ready after {timeout:g} s ({why[name]}). Its log {log} ends with:\n"
-            + "\n".join(f"    {line}" for line in said or ["(nothing)"])
+            + "\n".join(f"    {line}" for line in log_lines or ["(nothing)"])
         )
 
 
 def require_ours(state: Path) -> None:
-    """Reject a non-empty directory that was never a state directory: --reset would delete from it.
+    """Reject a non-empty directory that was never a state directory, because --reset would delete files in it.
 
     Raises UserError with the name of one of its files.
     """
@@ -277,7 +279,10 @@ def reset(state: Path) -> None:
 
 
 def require_same_fleet(plan: StackPlan) -> None:
-    """Raise UserError if the directory holds another fleet: its nodes would run unmonitored jobs."""
+    """Raise UserError if the directory has nodes that this stack does not run.
+
+    Jobs on such nodes would not be monitored.
+    """
     held = Hardware(plan.hardware).nodes() if plan.hardware.is_dir() else []
     if not set(held) <= (set(plan.nodes) if plan.simulated else set()):
         wanted = f"{len(plan.nodes)} simulated nodes" if plan.simulated else "real GPUs"
@@ -288,7 +293,7 @@ def require_same_fleet(plan: StackPlan) -> None:
 
 
 def end_leftovers(state: Path) -> int:
-    """End the processes that an earlier supervisor of this directory left. Returns their number."""
+    """End the processes that an earlier supervisor of this directory left; returns their number."""
     try:
         before = StackFile.read(state)
     except UserError:

@@ -1,4 +1,7 @@
-"""The log file of each process: limited in size. The previous run's log is kept as NAME.log.1."""
+"""Manage the log file of each process, which is limited in size.
+
+The log of the previous run is kept as NAME.log.1.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ def rotate(log: Path) -> None:
 
 
 def open_log(log: Path) -> BinaryIO:
-    """Open for appending, so that writes continue at the end after the file is truncated."""
+    """Open a log for appending, so that writes continue at the end after the file is truncated."""
     return log.open("ab", buffering=0)
 
 
 def bound_log(log: Path, limit: int = MAX_BYTES) -> None:
-    """Copy a log larger than `limit` to NAME.log.1 and truncate it; its writer keeps it open."""
+    """Copy a log larger than `limit` to NAME.log.1 and truncate it. Its writer keeps it open."""
     try:
         if log.stat().st_size > limit:
             shutil.copyfile(log, log.with_name(log.name + ".1"))
@@ -34,7 +37,7 @@ def bound_log(log: Path, limit: int = MAX_BYTES) -> None:
 
 
 def last_lines(log: Path, count: int) -> list[str]:
-    """The last lines of a log, each cut to 300 characters."""
+    """Return the last lines of a log, each cut to 300 characters."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
@@ -47,17 +50,17 @@ def last_lines(log: Path, count: int) -> list[str]:
 
 
 def follow(log: Path, poll_seconds: float = 0.2) -> Iterator[str]:
-    """Yield new text as it is written. Restarts at the beginning if the file is truncated."""
-    place = log.stat().st_size if log.exists() else 0
+    """Yield new text as it is written. Restart at the beginning if the file is truncated."""
+    position = log.stat().st_size if log.exists() else 0
     while True:
         size = log.stat().st_size if log.exists() else 0
-        if size < place:
-            place = 0
-        if size > place:
+        if size < position:
+            position = 0
+        if size > position:
             with log.open("rb") as file:
-                file.seek(place)
-                data = file.read(size - place)
-            place += len(data)
+                file.seek(position)
+                data = file.read(size - position)
+            position += len(data)
             yield data.decode(errors="replace")
         else:
             time.sleep(poll_seconds)

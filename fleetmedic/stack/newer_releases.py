@@ -1,9 +1,9 @@
-"""Downloads later releases of Prometheus and Alertmanager than this machine's Debian suite has.
+"""Download later releases of Prometheus and Alertmanager than this machine's Debian suite has. For tests only.
 
-For tests only: users may run newer releases than `up` starts, so rules, pages and configurations are
-tested with those too. The packages come from later Debian suites of the archive in the machine's own
-apt sources. A private apt state reads those suites, so that nothing can be installed from them.
-Each release is unpacked in its own directory below parts_dir().
+Users may run newer releases than those that `up` starts, so rules, pages and configurations are tested with
+those too. The packages come from later Debian suites of the archive in the machine's own apt sources. A private
+apt state reads those suites, so that nothing can be installed from them. Each release is unpacked in its own
+directory below parts_dir().
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ _SOURCE_FIELDS = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"
 
 @dataclass(frozen=True, slots=True)
 class NewerRelease:
-    """`packages` of one version, at least `lowest` and below `below`. `programs` maps a part's name
-    to its path in the package."""
+    """A release: `packages` of one version that is at least `lowest` and below `below`.
+
+    `programs` maps a program's name to its path in the package.
+    """
 
     name: str
     packages: tuple[str, ...]
@@ -36,7 +38,7 @@ class NewerRelease:
     programs: Mapping[str, str]
 
     def fits(self, version: str) -> bool:
-        """Whether Debian's version string, such as `3.5.3+ds1-6`, belongs to this release."""
+        """Return whether Debian's version string, such as `3.5.3+ds1-6`, belongs to this release."""
         return self.lowest <= numbers(version) < self.below
 
 
@@ -78,13 +80,13 @@ PARTS: Mapping[str, NewerRelease] = {
 
 
 def path(part: str) -> Path:
-    """The path of that part's program after its release is unpacked."""
+    """Return the path that a program has after its release is unpacked."""
     release = PARTS[part]
     return parts_dir() / release.name / release.programs[part]
 
 
 def fetch(part: str) -> Path:
-    """Download and unpack that part's release if missing. Returns the program's path.
+    """Download and unpack a program's release if it is missing; returns the program's path.
 
     Raises UserError with the reason if the download fails.
     """
@@ -107,7 +109,7 @@ def fetch(part: str) -> Path:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version, without Debian's epoch: 3, 5, 3 of `3.5.3+ds1-6`."""
+    """Return the leading numbers of a version without Debian's epoch: 3, 5, 3 for `3.5.3+ds1-6`."""
     found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
     return tuple(map(int, found[1].split("."))) if found else ()
 
@@ -130,15 +132,15 @@ def _unpack(release: NewerRelease, apt: Apt, into: Path) -> None:
 
 
 def _sources(part: str) -> list[str]:
-    """One apt source line for each later suite of the machine's Debian archive."""
-    told = subprocess.run(
+    """Return one apt source line for each later suite of the machine's Debian archive."""
+    result = subprocess.run(
         ["apt-get", "indextargets", "--format", _SOURCE_FIELDS],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    for line in told.stdout.splitlines():
+    for line in result.stdout.splitlines():
         address, release, component, signed = line.split("|")
         if component == "main" and "security" not in address and "-" not in release:
             # apt writes the field's own name where the source has no such field

@@ -1,4 +1,4 @@
-"""The plan of a stack on this machine, decided once from the options."""
+"""Decide a stack's paths, ports and settings from the options, once at the start."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ SCRAPE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """The options of a stack. `factor` divides the durations of rules, detectors and remediation.
-    `simulate` None: simulate if no GPU is found. `level` None: repair on simulated GPUs, observe on
-    real ones. `scrape` is Prometheus' scrape interval in seconds. `reset` deletes the state of
-    earlier runs. `history` preloads 24 h of healthy metrics into a simulated stack.
-    `notifications` is the path of notifications.yml."""
+    """The options of a stack.
+
+    `factor` divides the durations of rules, detectors and remediation. `simulate` None: simulate if there is no
+    GPU. `level` None: repair on simulated GPUs, observe on real ones. `scrape` is Prometheus' scrape interval
+    in seconds. `reset` deletes the state of earlier runs. `history` preloads 24 h of healthy metrics into a
+    simulated stack. `notifications` is the path of notifications.yml.
+    """
 
     state_dir: Path
     port_base: int = DEFAULT_PORT_BASE
@@ -41,7 +43,7 @@ class StackOptions:
 
 @dataclass(frozen=True, slots=True)
 class StackPlan:
-    """A stack's paths, ports and settings. Paths are absolute."""
+    """The paths, ports and settings of a stack. Paths are absolute."""
 
     state: Path
     port_base: int
@@ -56,25 +58,25 @@ class StackPlan:
 
     @property
     def hardware(self) -> Path:
-        """The hardware directory; exists only if GPUs are simulated."""
+        """Return the hardware directory, which exists only if GPUs are simulated."""
         return self.state / "hardware"
 
     @property
     def token_file(self) -> Path:
-        """The bearer token that Alertmanager sends to the remediator."""
+        """Return the file with the bearer token that Alertmanager sends to the remediator."""
         return self.state / "secrets" / "webhook.token"
 
     def url(self, name: str) -> str:
-        """The URL of a process, such as http://127.0.0.1:9090."""
+        """Return the URL of a process, such as http://127.0.0.1:9090."""
         return f"http://{HOST}:{self.ports[name]}"
 
     def urls(self) -> dict[str, str]:
-        """Process name to URL, for every process that listens on a port."""
+        """Return the URL of every process that listens on a port, by name."""
         return {name: self.url(name) for name in self.ports}
 
 
 def decide(options: StackOptions, *, gpus_found: bool | None = None) -> StackPlan:
-    """The plan for these options on this machine. Raises UserError for invalid options."""
+    """Return the plan for these options on this machine. Raises UserError for invalid options."""
     if not 1 <= options.factor <= 1000:
         raise UserError(f"--time-factor: expected 1 to 1000, got {options.factor:g}.")
     if not 1 <= options.scrape <= 300:
@@ -111,7 +113,7 @@ def decide(options: StackOptions, *, gpus_found: bool | None = None) -> StackPla
 
 
 def has_gpus() -> bool:
-    """Whether the NVIDIA driver is installed: its procfs entry, or its management library."""
+    """Return whether the NVIDIA driver is installed: its procfs entry or its management library exists."""
     if Path("/proc/driver/nvidia/version").exists():
         return True
     try:
@@ -122,6 +124,6 @@ def has_gpus() -> bool:
 
 
 def host_name() -> str:
-    """This machine's node name, the same as in the embedded cluster."""
+    """Return this machine's node name, which is the same in the embedded cluster."""
     name = socket.gethostname()
     return name if valid_name(name) else "localhost"

@@ -1,4 +1,4 @@
-"""The port of each process, and the process that uses a port already."""
+"""Assign a port to each process, and find out who uses a port."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXPORTER_OFFSET = 320
 
 
 def layout(base: int, nodes: list[str], *, pool: bool = True) -> dict[str, int]:
-    """Process name to port, as offsets from `--port-base`; one exporter for each node."""
+    """Return the port of each process as an offset from `--port-base`. Each node has one exporter."""
     ports = {name: base + offset for name, offset in OFFSETS.items() if pool or name != "pool"}
     ports |= {f"exporter-{node}": base + EXPORTER_OFFSET + i for i, node in enumerate(nodes)}
     if max(ports.values()) > 65_535 or base < 1024:
@@ -32,7 +32,7 @@ def require_free(ports: Mapping[str, int]) -> None:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server can listen on that loopback port now."""
+    """Return whether a server can listen on that loopback port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -44,7 +44,7 @@ def is_free(port: int) -> bool:
 
 
 def port_user(port: int) -> str:
-    """A description of the process that listens on the port."""
+    """Return a description of the process that listens on the port."""
     import psutil
 
     try:
@@ -60,7 +60,7 @@ def port_user(port: int) -> str:
 
 
 def suggest(ports: Mapping[str, int]) -> int:
-    """A port base, at least 10,000 higher, for which every port is free now."""
+    """Return a port base, at least 10,000 higher, for which every port is free now."""
     base = ports["prometheus"]
     for moved in range(10_000, 50_000, 1000):
         candidate = [port + moved for port in ports.values()]

@@ -1,8 +1,8 @@
-"""Ends the processes that a killed supervisor left behind, jobs included.
+"""End the processes that a killed supervisor left behind, jobs included.
 
 A supervisor that stops normally ends its processes itself. The reaper is a small process in its own
-session that waits until the supervisor exits and then cleans up. It runs as
-`python -m fleetmedic.stack.reaper MARK STATE`, and imports little to use little memory.
+session. It waits until the supervisor exits and then cleans up. It runs as `python -m
+fleetmedic.stack.reaper MARK STATE`, and imports little to use little memory.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ GRACE_SECONDS = 4.0
 
 
 def clean(state: Path, mark: Mark) -> int:
-    """End what a dead supervisor left: the controller, then its jobs, then all marked processes.
+    """End all processes of a dead supervisor: the controller, then its jobs, then all marked processes.
 
-    Returns the number of processes. The jobs are recorded as stopped with the cluster: the next
-    controller restarts them from their checkpoints, and the stop does not count as a failure.
+    Returns the number of ended processes. The next controller restarts the jobs from their checkpoints, and the
+    stop does not count as a failure of the job.
     """
     try:
         controller = StackFile.read(state).pids.get("localcluster")
@@ -40,7 +40,7 @@ def clean(state: Path, mark: Mark) -> int:
 
 
 def end_jobs(state: Path, grace: float = 2.0) -> int:
-    """End the jobs and the pool of the embedded cluster. Its controller must have exited before."""
+    """End the jobs and the pool of the embedded cluster; returns their number. The controller must have exited."""
     from fleetmedic.localcluster.shutdown import shutdown
 
     try:
@@ -51,10 +51,10 @@ def end_jobs(state: Path, grace: float = 2.0) -> int:
 
 
 def sweep(mark: Mark, *, grace: float = GRACE_SECONDS) -> int:
-    """End every process that has the mark: TERM, and KILL after `grace` seconds.
+    """End every process that has the mark: TERM first, KILL after `grace` seconds.
 
-    Returns their number. Searches again until none is left, because a parent that is ending may
-    start another process.
+    Returns their number. The search is repeated until none is left, because a process that is
+    ending may start another.
     """
     seen: set[Identity] = set()
     deadline = time.monotonic() + grace
@@ -80,7 +80,7 @@ def send(who: Identity, number: signal.Signals) -> None:
 
 
 def wait_for_end(who: Identity, timeout: float | None = None) -> bool:
-    """Wait until the process exits, at most `timeout` seconds. Returns whether it has exited."""
+    """Wait until the process exits, at most `timeout` seconds; returns whether it has exited."""
     try:
         handle = os.pidfd_open(who[0])
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Writes the settings of every process of a stack into its state directory."""
+"""Write the settings of a stack's processes into its state directory."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def render(plan: StackPlan, promtool: Path | None) -> None:
 
 
 def ensure_token(path: Path) -> None:
-    """Create the webhook's token if missing, readable by its owner only."""
+    """Create the webhook's token if it is missing, readable by its owner only."""
     if not path.exists() or not path.read_text().strip():
         write_atomic(path, secrets.token_urlsafe(32) + "\n", mode=SECRET_MODE)
     path.chmod(SECRET_MODE)
 
 
 def prometheus(plan: StackPlan) -> dict[str, Any]:
-    """prometheus.yml: scrape targets, rule files, Alertmanager."""
+    """Return prometheus.yml: scrape targets, rule files, Alertmanager."""
     local = {"cluster": CLUSTER}
     nodes = [
         {
@@ -95,7 +95,7 @@ def prometheus(plan: StackPlan) -> dict[str, Any]:
 
 
 def remediator(plan: StackPlan) -> dict[str, Any]:
-    """remediator.yml: cluster, level, and the URLs of Prometheus and Alertmanager."""
+    """Return remediator.yml: cluster, level, and the URLs of Prometheus and Alertmanager."""
     local = {"cluster_dir": str(plan.state / "cluster")}
     if plan.simulated:
         local["hardware_dir"] = str(plan.hardware)
@@ -111,7 +111,7 @@ def remediator(plan: StackPlan) -> dict[str, Any]:
 
 
 def rules(plan: StackPlan, promtool: Path | None) -> dict[str, Any]:
-    """rules.yml: the detectors' data source, interval, and output directory."""
+    """Return rules.yml: the detectors' data source, interval, and output directory."""
     settings = {
         "prometheus_url": plan.url("prometheus"),
         "rules_dir": str(plan.state / "prometheus/rules/generated"),
@@ -127,7 +127,7 @@ def rules(plan: StackPlan, promtool: Path | None) -> dict[str, Any]:
 
 
 def alertmanager(remediator_url: str, token_file: Path, notifications: Path | None = None) -> str:
-    """alertmanager.yml for this stack, from the shipped template and the given notifications.yml."""
+    """Return alertmanager.yml for this stack. `notifications` is the path of notifications.yml."""
     from fleetmedic.alerting.render import RenderContext
     from fleetmedic.alerting.render import render as render_alertmanager
     from fleetmedic.alerting.settings import read
@@ -138,7 +138,7 @@ def alertmanager(remediator_url: str, token_file: Path, notifications: Path | No
 
 
 def render_rules(plan: StackPlan) -> None:
-    """Write the shipped rules with this stack's runbook URLs and factor; delete outdated files."""
+    """Write the rules with this stack's runbook URLs and factor, and delete outdated files."""
     from rules.render import Links, RenderParameters
     from rules.render import render as render_shipped
 

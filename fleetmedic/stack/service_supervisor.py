@@ -1,4 +1,4 @@
-"""Keeps the processes of a stack running: starts them, restarts them with back-off, stops them.
+"""Keep the processes of a stack running: start them, restart them with back-off, stop them.
 
 One thread starts every child, because the kernel's parent-death signal depends on the thread that
 started the child. The children get SIGTERM if this process exits for any reason. The reaper then
@@ -26,12 +26,12 @@ from fleetmedic.stack.reaper import end_jobs, sweep
 FIRST_DELAY, LAST_DELAY = 1.0, 30.0
 LOOP_DEATHS, LOOP_WINDOW = 5, 120.0
 STOP_SECONDS, TURN_SECONDS = 6.0, 1.5
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """One process to keep running. The URL `health` answers 200 if it is ready; None: no check."""
+    """A process to keep running. `health` is a URL that returns 200 if the process is ready; None: no check."""
 
     name: str
     command: tuple[str, ...]
@@ -42,7 +42,7 @@ class ServiceSpec:
 
 @dataclass(slots=True)
 class ServiceProcess:
-    """The state of a service's process. Times are of the monotonic clock."""
+    """The state of a service's process. Times are monotonic seconds."""
 
     service: ServiceSpec
     log: Path
@@ -56,27 +56,27 @@ class ServiceProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the service has a process now."""
+        """Return whether the service has a process now."""
         return self.process is not None
 
 
 def delay_after(deaths: Sequence[float], now: float) -> float:
-    """Back-off in seconds: 1, 2, 4 ... 30, by the number of exits in the last two minutes."""
+    """Return the back-off in seconds: 1, 2, 4 ... 30, by the number of exits in the last two minutes."""
     recent = sum(1 for at in deaths if at > now - LOOP_WINDOW)
     return min(LAST_DELAY, FIRST_DELAY * 2.0 ** min(max(recent, 1) - 1, 10))
 
 
 def is_looping(deaths: Sequence[float], now: float) -> bool:
-    """Whether the process is in a crash loop: five exits in two minutes."""
+    """Return whether the process is in a crash loop: five exits in two minutes."""
     return sum(1 for at in deaths if at > now - LOOP_WINDOW) >= LOOP_DEATHS
 
 
 class ServiceSupervisor:
-    """Runs services until `stop`. `tell` gets a message whenever a service exits."""
+    """Runs services until `stop`. `report` is called with a message when a service exits."""
 
-    def __init__(self, state: Path, services: Sequence[ServiceSpec], tell: Tell) -> None:
+    def __init__(self, state: Path, services: Sequence[ServiceSpec], report: Report) -> None:
         self._state = state
-        self._tell = tell
+        self._report = report
         self.mark = Mark.of(own_identity(), state)
         self.children = {
             one.name: ServiceProcess(one, state / "logs" / f"{one.name}.log") for one in services
@@ -127,7 +127,7 @@ class ServiceSupervisor:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stop the services in reverse order, then all processes they left. Takes under 10 s."""
+        """Stop the services in reverse order, then all processes that they left. Takes under 10 s."""
         with self._lock:
             self._stopping = True
         if self._thread.ident is not None:
@@ -148,7 +148,9 @@ class ServiceSupervisor:
                 with self._lock:
                     self._reconcile(time.monotonic())
             except OSError as error:  # a full disk must not end the supervision
-                self._tell(f"supervisor: {error.strerror}; it continues to supervise the processes")
+                self._report(
+                    f"supervisor: {error.strerror}; it continues to supervise the processes"
+                )
             self._sleep()
         self._stop_children([child for child in self.children.values() if child.running])
 
@@ -212,15 +214,15 @@ class ServiceSupervisor:
         pause = delay_after(child.deaths, now)
         child.due = now + pause
         name = child.service.name
-        self._tell(f"{name} {how}; restart in {pause:g} s (log: {child.log})")
+        self._report(f"{name} {how}; restart in {pause:g} s (log: {child.log})")
         if is_looping(child.deaths, now):
-            self._tell(
+            self._report(
                 f"{name} is in a crash loop: {len(child.deaths)} exits in two minutes. Its log ends with:\n"
                 + "\n".join(f"    {line}" for line in last_lines(child.log, 5))
             )
 
     def _stop_children(self, children: list[ServiceProcess]) -> None:
-        """TERM in reverse order, waiting for each; KILL those that still run at the deadline."""
+        """Send TERM in reverse order and wait for each process; KILL those still running at the deadline."""
         deadline = time.monotonic() + STOP_SECONDS
         for child in reversed(children):
             if child.process is not None:
@@ -241,7 +243,7 @@ class ServiceSupervisor:
 
 
 def without_mark() -> dict[str, str]:
-    """This environment for a child, without a mark and without a proxy for loopback."""
+    """Return this process's environment for a child, without the stack's mark and with no proxy for loopback."""
     environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
     for key in ("NO_PROXY", "no_proxy"):
         given = environment.get(key)

@@ -1,7 +1,7 @@
-"""The table of processes: command line and health check of each.
+"""The table of the stack's processes, with the command line and health check of each.
 
-They start in the order of the table and stop in reverse order, so that no process acts on a
-half-stopped stack.
+The processes start in the order of the table and stop in reverse order, so that no process acts on
+a partly stopped stack.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ POOL = "pool"
 
 
 def services(plan: StackPlan, program: Callable[[str], list[str]]) -> list[ServiceSpec]:
-    """Every supervised process. `program` returns the start of the command line of Prometheus or
-    Alertmanager."""
+    """Return all supervised processes in start order.
+
+    `program` returns the start of the command line of Prometheus or Alertmanager.
+    """
     return [
         _prometheus(plan, program("prometheus")),
         _alertmanager(plan, program("alertmanager")),
@@ -44,8 +46,10 @@ def services(plan: StackPlan, program: Callable[[str], list[str]]) -> list[Servi
 
 
 def health_urls(plan: StackPlan, supervised: list[ServiceSpec]) -> dict[str, str]:
-    """The health URLs that must answer 200 before the stack is ready. They include the pool, which
-    the embedded cluster starts."""
+    """Return the health URL of each process, which must return 200 before the stack is ready.
+
+    The result includes the worker pool, which the embedded cluster starts.
+    """
     found = {one.name: one.health for one in supervised if one.health}
     return found | ({POOL: f"{plan.url(POOL)}/healthz"} if POOL in plan.ports else {})
 

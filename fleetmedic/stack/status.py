@@ -1,4 +1,4 @@
-"""The status of a stack: a row for each process, as a table for terminals or as plain lines."""
+"""Show the status of a stack, one row per process, as a table for terminals or as plain lines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HEALTH = {"prometheus": "/-/ready", "alertmanager": "/-/ready", "pool": "/healt
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """One process: `trouble` is None if healthy; `uptime` is in seconds, None if down."""
+    """The status of one process. `trouble` is None if healthy. `uptime` is in seconds, None if down."""
 
     name: str
     trouble: str | None
@@ -40,24 +40,24 @@ class ProcessStatus:
 
     @property
     def state(self) -> str:
-        """`healthy`, or a short description of the failure."""
+        """Return `healthy`, or a short description of the failure."""
         return "healthy" if self.trouble is None else self.trouble
 
 
 def health_url(name: str, url: str) -> str:
-    """The URL that answers 200 if that process is healthy."""
+    """Return the URL that returns 200 if that process is healthy."""
     return url + _HEALTH.get(name, "/-/healthy")
 
 
 def check_processes(stack: StackFile) -> list[ProcessStatus]:
-    """Check every process of the stack now, concurrently, so that it takes 2 s at most."""
+    """Check every process of the stack concurrently, so that it takes at most 2 s."""
     names = list(dict.fromkeys([*stack.pids, *stack.urls]))
     with ThreadPoolExecutor(max_workers=16) as pool:
         return list(pool.map(lambda name: _row(stack, name), names))
 
 
 def all_healthy(stack: StackFile, rows: Iterable[ProcessStatus]) -> bool:
-    """Whether the supervisor runs and every process is healthy."""
+    """Return whether the supervisor runs and every process is healthy."""
     return alive(stack.supervisor) and all(row.trouble is None for row in rows)
 
 
@@ -72,7 +72,7 @@ def _row(stack: StackFile, name: str) -> ProcessStatus:
 
 
 def _usage(pid: int) -> tuple[float | None, int | None]:
-    """Seconds since the start, and the resident bytes of the process and its children."""
+    """Return the seconds since the start, and the resident bytes of the process and its children."""
     import psutil
 
     try:
@@ -84,14 +84,14 @@ def _usage(pid: int) -> tuple[float | None, int | None]:
 
 
 def use_plain_output() -> bool:
-    """Whether to print plain lines: stdout is not a terminal, NO_COLOR is set, or TERM is dumb."""
+    """Return whether to print plain lines: stdout is no terminal, NO_COLOR is set, or TERM is dumb."""
     return (
         not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM", "") == "dumb"
     )
 
 
 def lines(rows: Iterable[ProcessStatus]) -> list[str]:
-    """The status as one line for each process."""
+    """Return the status as one line for each process."""
     return [
         f"{row.name:<16} {row.state:<10} pid {row.pid or '-':<8} up {_age(row.uptime):<8} "
         f"{_size(row.memory):>7}  {row.url or ''}".rstrip()
@@ -100,7 +100,7 @@ def lines(rows: Iterable[ProcessStatus]) -> list[str]:
 
 
 def table(rows: Iterable[ProcessStatus], title: str) -> Table:
-    """The status as a table."""
+    """Return the status as a rich table."""
     from rich import box
     from rich.table import Table
 
@@ -128,20 +128,20 @@ def table(rows: Iterable[ProcessStatus], title: str) -> Table:
 
 
 def title(stack: StackFile, state: Path) -> str:
-    """The title of the table."""
+    """Return the title of the table."""
     kind = "SIMULATED GPUs" if stack.simulated else "real GPUs"
     return f"fleetmedic, cluster {stack.cluster}, {kind}, state directory {state}"
 
 
 def dashboards_line(stack: StackFile) -> str:
-    """The line with the URL of the dashboards."""
+    """Return the line with the URL of the dashboards."""
     if "remediator" not in stack.urls:
         return "Dashboards: none, because this stack has no remediator."
     return f"Dashboards: {stack.urls['remediator']}/dashboards"
 
 
 def pause(stack: StackFile) -> str | None:
-    """The line that the remediator is paused; None if it is not, or does not respond."""
+    """Return the line that says that the remediator is paused, or None."""
     if "remediator" not in stack.urls:
         return None
     try:

@@ -1,1 +1,1 @@
-"""What the commands share: the options that select a stack, and tables."""
+"""Functions that the commands share: the options that select a stack, and tables."""

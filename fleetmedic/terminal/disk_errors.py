@@ -1,4 +1,4 @@
-"""Explains a full disk or missing access rights in one sentence."""
+"""Explain a full disk or missing access rights in one sentence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FULL = ("no space left", "the disk quota is exceeded")
 
 
 def explain(error: BaseException) -> str | None:
-    """Return what is wrong, where, and what to do; None if the error has another cause."""
+    """Return a sentence with the cause, the file and the fix; None if the error has another cause."""
     cause: str | None = None
     file = "a database of the stack"
     if isinstance(error, sqlite3.Error):

@@ -1,4 +1,4 @@
-"""Console output: a table on a terminal, plain lines otherwise."""
+"""Print console output: tables on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WHOLE = {"id", "time", "since", "job", "state", "node"}  # columns that are nev
 
 
 def on_terminal() -> bool:
-    """Whether to print a table: stdout is a capable terminal, and rich is installed."""
+    """Return whether to print tables: stdout is a capable terminal, and rich is installed."""
     able = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     return able and importlib.util.find_spec("rich") is not None
 
@@ -21,8 +21,10 @@ def on_terminal() -> bool:
 def rows(
     headings: Sequence[str], lines: Iterable[Sequence[str]], styles: Mapping[str, str]
 ) -> None:
-    """Print rows: a rich table on a terminal (it honours NO_COLOR), else columns of plain text of full
-    width. `styles` maps the last word in the column `state` to its rich style."""
+    """Print rows as a rich table on a terminal (which honours NO_COLOR), otherwise as plain columns.
+
+    Plain columns are never cut. `styles` maps the last word in the column `state` to its rich style.
+    """
     cleaned = [[clean(cell) for cell in line] for line in lines]
     if on_terminal():
         _table(headings, cleaned, styles)
@@ -34,7 +36,7 @@ def rows(
 
 
 def clean(text: str) -> str:
-    """Untrusted text on one line, without control characters."""
+    """Return untrusted text on one line, without control characters."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 

@@ -1,4 +1,4 @@
-"""The options --state-dir and --port-base, which select a stack, for every command that uses one."""
+"""Define the options --state-dir and --port-base, with which every command selects a stack."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _OPTIONS = ("state_dir", "port_base")
 
 
 class StackLocation(NamedTuple):
-    """The state directory of a stack, and Prometheus's port, from which all other ports follow."""
+    """The state directory of a stack, and Prometheus' port, from which all other ports follow."""
 
     state: Path
     port_base: int
 
 
 def port_base_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --port-base. Its value is None if the user did not set it."""
+    """Add the option --port-base to a command. Its value is None if the user did not set it."""
     return click.option(
         "--port-base",
         type=click.IntRange(1024, 65_000),
@@ -32,7 +32,7 @@ def port_base_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def stack_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --state-dir and --port-base, and pass the StackLocation as `stack`."""
+    """Add --state-dir and --port-base to a command, which gets the StackLocation as `stack`."""
 
     @click.option(
         "--state-dir",
@@ -51,8 +51,11 @@ def stack_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def selected_stack(context: click.Context | None) -> StackLocation:
-    """Return the stack that the options of a command select. An option that the command does not set is
-    taken from the group of the command, because users write options before and after a subcommand."""
+    """Return the stack that the options of a command select.
+
+    Users write options before and after a subcommand. So an option that the command does not set is
+    taken from its group.
+    """
     given: dict[str, Any] = dict.fromkeys(_OPTIONS)
     while context is not None:
         for name in _OPTIONS:

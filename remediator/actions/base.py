@@ -1,6 +1,7 @@
-"""The interface of an action: it observes an effect and brings the effect about, using a cluster's verbs.
+"""Define the interface of the remediator's actions, such as `reset_gpu`.
 
-The executor, not the action, writes the journal, enforces the deadline, observes before and after, and
+An action calls the cluster to cause an effect, and observes whether the effect is present. The
+executor writes the journal, enforces the deadline, observes before and after each action, and
 retries transient failures. An action therefore never checks whether it ran before.
 """
 
@@ -18,12 +19,12 @@ from remediator.senses import Senses
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What an action may use for one step.
+    """The cluster, the data sources and the callbacks that an action may use during one step.
 
-    `waited`: seconds since the step started. `heard`: whether an alert of another instrument than the
-    incident's has arrived meanwhile. `accused`: whether one of the incident's alerts is firing now.
-    `confirm`: checks right before the step whether it is still allowed. `alone`: whether disruptive steps
-    run one at a time.
+    `waited` returns the seconds since the step started. `other_signal` returns whether an alert of
+    another instrument than the incident's has arrived since then. `alert_active` returns whether one of
+    the incident's alerts is firing now. `confirm` checks right before the action whether the guards
+    still allow the step. `one_at_a_time` returns whether disruptive steps must run one at a time.
     """
 
     cluster: Cluster
@@ -32,17 +33,19 @@ class Tools:
     playbook: Playbook
     confirm: Callable[[Step], Awaitable[Verdict]]
     waited: Callable[[], float] = lambda: 0.0
-    heard: Callable[[], bool] = lambda: False
-    accused: Callable[[], bool] = lambda: False
-    alone: Callable[[], bool] = lambda: False
+    other_signal: Callable[[], bool] = lambda: False
+    alert_active: Callable[[], bool] = lambda: False
+    one_at_a_time: Callable[[], bool] = lambda: False
     watch: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """An observation. `over` ends the step, successfully or not (`ok`); else `text` says what is missing.
+class Observation:
+    """The result of one observation of a step.
 
-    `passed` is the result of tests; None if there is no result.
+    If `over` is true, the step has ended: successfully if `ok` is true, otherwise with a failure.
+    If `over` is false, `text` says what is still missing. `passed` is the result of the tests, or
+    None if there is no result.
     """
 
     over: bool
@@ -52,7 +55,7 @@ class Look:
 
 
 class Action(Protocol):
-    """An action of the remediator. The number of concurrent `disruptive` actions is limited."""
+    """One kind of step that the remediator can run. The number of concurrent `disruptive` actions is limited."""
 
     @property
     def name(self) -> str: ...
@@ -60,10 +63,10 @@ class Action(Protocol):
     @property
     def disruptive(self) -> bool: ...
 
-    async def observe(self, step: Step, tools: Tools) -> Look:
-        """Check whether the effect is visible. Raises ClusterError if that cannot be checked."""
+    async def observe(self, step: Step, tools: Tools) -> Observation:
+        """Check whether the action's effect is present. Raises ClusterError if the check is not possible."""
         ...
 
     async def act(self, step: Step, tools: Tools) -> None:
-        """Bring the effect about; idempotent for the same step. Raises ClusterError."""
+        """Cause the effect. Calling it again for the same step changes nothing. Raises ClusterError."""
         ...

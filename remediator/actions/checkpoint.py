@@ -1,34 +1,34 @@
-"""Signals jobs to write a checkpoint now."""
+"""Implement the action that signals jobs to write a checkpoint now."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from remediator.actions.base import Look, Tools
+from remediator.actions.base import Observation, Tools
 from remediator.core.model import Step
 from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)
 class SignalCheckpoint:
-    """`signal_checkpoint`. A job that has ended meanwhile needs no signal."""
+    """The action `signal_checkpoint`. It skips jobs that have already ended."""
 
     name: str = "signal_checkpoint"
     disruptive: bool = False
 
-    async def observe(self, step: Step, tools: Tools) -> Look:
-        missing = [job for job in step.jobs if not await _told(job, step, tools)]
+    async def observe(self, step: Step, tools: Tools) -> Observation:
+        missing = [job for job in step.jobs if not await _has_signal(job, step, tools)]
         if missing:
-            return Look(False, f"Not signalled yet: {', '.join(missing)}.")
-        return Look(True, f"Signalled to write a checkpoint: {', '.join(step.jobs)}.")
+            return Observation(False, f"Not signalled yet: {', '.join(missing)}.")
+        return Observation(True, f"Signalled to write a checkpoint: {', '.join(step.jobs)}.")
 
     async def act(self, step: Step, tools: Tools) -> None:
         for job_id in step.jobs:
-            if not await _told(job_id, step, tools):
+            if not await _has_signal(job_id, step, tools):
                 await effect(tools.cluster.signal(job_id, op_id=f"{step.op_id}-{job_id}"))
 
 
-async def _told(job_id: str, step: Step, tools: Tools) -> bool:
+async def _has_signal(job_id: str, step: Step, tools: Tools) -> bool:
     if await tools.cluster.signalled(job_id, op_id=f"{step.op_id}-{job_id}"):
         return True
     job = await tools.cluster.job(job_id)

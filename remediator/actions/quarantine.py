@@ -1,26 +1,29 @@
-"""Quarantines a GPU or a node: it gets no new jobs. Running jobs stay; other owners' quarantines stay."""
+"""Implement the actions that quarantine a GPU or a node, so that the target gets no new jobs.
+
+Running jobs continue. Quarantines of other owners are not changed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from remediator.actions.base import Look, Tools
+from remediator.actions.base import Observation, Tools
 from remediator.core.model import OWNER, Step
 from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineTarget:
-    """`quarantine_gpu` and `quarantine_node`."""
+    """The actions `quarantine_gpu` and `quarantine_node`."""
 
     name: str
     disruptive: bool = False
 
-    async def observe(self, step: Step, tools: Tools) -> Look:
+    async def observe(self, step: Step, tools: Tools) -> Observation:
         held = await tools.cluster.quarantined(step.target)
         if held is not None and held.owner == OWNER:
-            return Look(True, f"{step.target} is quarantined and gets no new jobs.")
-        return Look(False, f"{step.target} is not quarantined yet.")
+            return Observation(True, f"{step.target} is quarantined and gets no new jobs.")
+        return Observation(False, f"{step.target} is not quarantined yet.")
 
     async def act(self, step: Step, tools: Tools) -> None:
         names = ", ".join(sorted({one.alertname for one in tools.incident.alerts}))

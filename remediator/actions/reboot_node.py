@@ -1,25 +1,25 @@
-"""Reboots a node. `verify` checks afterwards whether that repaired anything."""
+"""Implement the action that reboots a node. The action `verify` checks later whether this repaired it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from remediator.actions.base import Look, Tools
+from remediator.actions.base import Observation, Tools
 from remediator.core.model import Step
 from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)
 class RebootNode:
-    """`reboot_node`."""
+    """The action `reboot_node`."""
 
     name: str = "reboot_node"
     disruptive: bool = True
 
-    async def observe(self, step: Step, tools: Tools) -> Look:
+    async def observe(self, step: Step, tools: Tools) -> Observation:
         if await tools.cluster.reboot_seen(step.target, op_id=step.op_id):
-            return Look(True, f"{step.target} has finished its reboot.")
-        return Look(False, f"{step.target} has not finished its reboot yet.")
+            return Observation(True, f"{step.target} has finished its reboot.")
+        return Observation(False, f"{step.target} has not finished its reboot yet.")
 
     async def act(self, step: Step, tools: Tools) -> None:
         await effect(tools.cluster.reboot_node(step.target, op_id=step.op_id))

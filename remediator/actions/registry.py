@@ -1,4 +1,7 @@
-"""The actions that playbooks use. A new action is one file in this folder and one line here."""
+"""List the actions that playbooks can use.
+
+A new action needs one file in this folder and one line here.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ RUNGS = ("reset_gpu", "reboot_node")
 
 
 def actions() -> Registry[Action]:
-    """New instances of all actions."""
+    """Create one instance of each action and return their registry."""
     members: tuple[Action, ...] = (
         Notify(),
         QuarantineTarget("quarantine_gpu"),

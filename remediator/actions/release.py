@@ -1,27 +1,29 @@
-"""Releases the targets that the incident quarantined."""
+"""Implement the action that releases the targets that the incident quarantined."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from fleetmedic.kernel.labels import Target
-from remediator.actions.base import Look, Tools
+from remediator.actions.base import Observation, Tools
 from remediator.core.model import OWNER, Step
 from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseTarget:
-    """`release`."""
+    """The action `release`."""
 
     name: str = "release"
     disruptive: bool = False
 
-    async def observe(self, step: Step, tools: Tools) -> Look:
+    async def observe(self, step: Step, tools: Tools) -> Observation:
         kept = [str(target) for target in step.also if await _ours(target, tools)]
         if kept:
-            return Look(False, f"Not released yet: {', '.join(kept)}.")
-        return Look(True, f"Back in service: {', '.join(map(str, step.also)) or step.target}.")
+            return Observation(False, f"Not released yet: {', '.join(kept)}.")
+        return Observation(
+            True, f"Back in service: {', '.join(map(str, step.also)) or step.target}."
+        )
 
     async def act(self, step: Step, tools: Tools) -> None:
         for number, target in enumerate(step.also):

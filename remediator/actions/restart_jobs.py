@@ -1,11 +1,14 @@
-"""Stops jobs and restarts them elsewhere from their checkpoints, without counting a job attempt."""
+"""Implement the action that stops jobs and restarts them elsewhere from their checkpoints.
+
+The restart does not count as a failed attempt of the job.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.actions.base import Look, Tools
+from remediator.actions.base import Observation, Tools
 from remediator.core.model import Step
 from remediator.crash_points import effect
 
@@ -14,23 +17,23 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class RestartJobs:
-    """`restart_jobs`.
+    """The action `restart_jobs`.
 
-    Done when each job runs elsewhere, has ended, or has left the target and waits for capacity: the
-    repair does not depend on free capacity elsewhere.
+    It is done when each job has ended, runs elsewhere, or has left the target and waits for
+    capacity. The repair therefore does not depend on free capacity elsewhere.
     """
 
     name: str = "restart_jobs"
     disruptive: bool = True
 
-    async def observe(self, step: Step, tools: Tools) -> Look:
-        told: list[str] = []
+    async def observe(self, step: Step, tools: Tools) -> Observation:
+        texts: list[str] = []
         for job_id in step.jobs:
-            look = await _one(job_id, step, tools)
+            look = await _observe_job(job_id, step, tools)
             if not look.over:
                 return look
-            told.append(look.text)
-        return Look(True, " ".join(told) or "There was no job to move.")
+            texts.append(look.text)
+        return Observation(True, " ".join(texts) or "There was no job to move.")
 
     async def act(self, step: Step, tools: Tools) -> None:
         for job_id in step.jobs:
@@ -43,10 +46,11 @@ class RestartJobs:
 
 
 async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]:
-    """Where the job may not start: on the target, or on hardware that other alerts report as unhealthy.
+    """Return the GPUs and nodes on which the job must not be placed.
 
-    A job that the cluster has already moved off the target stays where it runs, even beside hardware that
-    an alert names. If this is empty, the cluster excludes the job's current place.
+    These are the target and the hardware that other alerts report as unhealthy. A job that the
+    cluster has already moved off the target stays where it runs, even if an alert names other
+    hardware there. If the result is empty, the cluster excludes the job's current GPUs or node.
     """
     job = await tools.cluster.job(job_id) if step.also else None
     if step.target.kind is TargetKind.JOB:
@@ -55,22 +59,24 @@ async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]
     return (step.target,) if moved else (step.target, *step.also)
 
 
-async def _one(job_id: str, step: Step, tools: Tools) -> Look:
+async def _observe_job(job_id: str, step: Step, tools: Tools) -> Observation:
     restarted = await tools.cluster.restarted(job_id, op_id=f"{step.op_id}-{job_id}")
     job = await tools.cluster.job(job_id)
     if job is None or job.finished:
-        return Look(True, f"{job_id} has ended.")
+        return Observation(True, f"{job_id} has ended.")
     if restarted and job.running:
         gpus = ",".join(map(str, job.gpus))
-        return Look(True, f"{job_id} runs on {job.node} GPUs {gpus}.")
+        return Observation(True, f"{job_id} runs on {job.node} GPUs {gpus}.")
     about_job = step.target.kind is TargetKind.JOB
     # Clusters name the state of a waiting job differently; a waiting job holds no GPUs.
     why = f": {job.reason}" if job.reason else ""
     if not about_job and tools.waited() > PATIENCE and _left(step.target, job.places()):
-        return Look(True, f"{job_id} has left {step.target} and waits for capacity elsewhere{why}.")
+        return Observation(
+            True, f"{job_id} has left {step.target} and waits for capacity elsewhere{why}."
+        )
     if not job.running and not job.places():
-        return Look(False, f"{job_id} waits for capacity{why}.")
-    return Look(False, f"{job_id} is {job.state}{why}.")
+        return Observation(False, f"{job_id} waits for capacity{why}.")
+    return Observation(False, f"{job_id} is {job.state}{why}.")
 
 
 def _left(target: Target, places: tuple[Target, ...]) -> bool:

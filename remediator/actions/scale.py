@@ -1,30 +1,32 @@
-"""Changes the number of replicas of a workload."""
+"""Implement the action that changes the number of replicas of a workload."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from remediator.actions.base import Look, Tools
+from remediator.actions.base import Observation, Tools
 from remediator.core.model import Step
 from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """`scale`. Done when the cluster has accepted the new size; it does not wait for ready replicas."""
+    """The action `scale`. It is done when the cluster has accepted the new number of replicas,
+    before they are ready.
+    """
 
     name: str = "scale"
     disruptive: bool = False
 
-    async def observe(self, step: Step, tools: Tools) -> Look:
+    async def observe(self, step: Step, tools: Tools) -> Observation:
         found = await tools.cluster.workload(step.target.name)
         if found is None:
-            return Look(True, f"{step.target} no longer exists.", ok=False)
+            return Observation(True, f"{step.target} no longer exists.", ok=False)
         if found.wanted == step.replicas:
-            return Look(
+            return Observation(
                 True, f"{step.target.name} has {found.ready} of {found.wanted} replicas ready."
             )
-        return Look(False, f"{step.target.name} is still set to {found.wanted} replicas.")
+        return Observation(False, f"{step.target.name} is still set to {found.wanted} replicas.")
 
     async def act(self, step: Step, tools: Tools) -> None:
         replicas = step.replicas or 0

@@ -1,7 +1,8 @@
-"""Verifies a target: the active test passes several times in a row, and metrics since then are healthy.
+"""Implement the action that verifies whether a target is healthy.
 
-Alerts are not used, because they keep firing for a while after a repair. Unknown means neither healthy nor
-unhealthy.
+The active test must pass several times in a row, and the metrics since the repair must be healthy.
+Alerts are not used, because they continue to fire for some time after a repair. An unknown result
+counts neither as healthy nor as unhealthy.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from remediator.actions.base import Look, Tools
+from remediator.actions.base import Observation, Tools
 from remediator.core.model import Step
 from remediator.core.plan import OPINION, WATCH
 from remediator.health import Health
@@ -17,19 +18,19 @@ from remediator.health import Health
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """`verify`. It has no lasting effect, so it may be repeated."""
+    """The action `verify`. It changes nothing permanently, so it can be repeated."""
 
     name: str = "verify"
     disruptive: bool = False
     _healthy_since: dict[str, float] = field(default_factory=dict)
 
-    async def observe(self, step: Step, tools: Tools) -> Look:
+    async def observe(self, step: Step, tools: Tools) -> Observation:
         plan = tools.playbook.verify
         if step.id == WATCH:
-            return await self._watched(step, tools)
-        if step.id == OPINION and tools.heard():
+            return await self._observe_metrics(step, tools)
+        if step.id == OPINION and tools.other_signal():
             text = "Another independent signal arrived before the test had a result."
-            return Look(True, text, ok=False)
+            return Observation(True, text, ok=False)
         said: list[str] = []
         if "metrics" in plan.tests:
             repaired = tools.incident.repaired_at
@@ -39,41 +40,43 @@ class Verify:
                 sick = health.state is Health.SICK
                 # After a repair, a device has until the deadline to return; a second opinion does not wait.
                 over = sick and step.id == OPINION
-                return Look(over, health.text, ok=False, passed=False if sick else None)
+                return Observation(over, health.text, ok=False, passed=False if sick else None)
             said.append(health.text)
         if "probe" in plan.tests:
             for number in range(plan.passes):
                 # Somebody may have returned the target to service since the step was announced.
                 if any(job.running for job in await tools.cluster.jobs_on(step.target)):
                     text = f"Jobs run on {step.target}, so it is not tested under load."
-                    return Look(True, text, ok=False)
+                    return Observation(True, text, ok=False)
                 result = await tools.cluster.probe(step.target)
                 if not result.passed:
-                    return Look(True, result.text, ok=False, passed=False)
+                    return Observation(True, result.text, ok=False, passed=False)
                 if number == plan.passes - 1:
                     said.append(f"Test passed {plan.passes} times: {result.text}")
-        return Look(True, " ".join(said), passed=True)
+        return Observation(True, " ".join(said), passed=True)
 
-    async def _watched(self, step: Step, tools: Tools) -> Look:
-        """Whether metrics stay healthy for `watch` seconds and no alert names the target. Used if jobs run
-        on it or no test is possible. Each unhealthy result restarts the wait."""
-        if tools.accused():
+    async def _observe_metrics(self, step: Step, tools: Tools) -> Observation:
+        """Check whether metrics stay healthy for `watch` seconds while no alert names the target.
+
+        Used if jobs run on the target or no active test is possible. Each unhealthy result restarts the wait.
+        """
+        if tools.alert_active():
             self._healthy_since.pop(step.op_id, None)
-            return Look(True, f"An alert on {step.target} is firing again.", ok=False)
+            return Observation(True, f"An alert on {step.target} is firing again.", ok=False)
         health = await tools.senses.health(step.target, tools.incident.opened, settles=False)
         quiet = await tools.senses.quiet(step.target)
         if health.state is not Health.HEALTHY or quiet is not True:
             self._healthy_since.pop(step.op_id, None)
             named = f"An alert still names {step.target}, or Alertmanager's response is incomplete."
-            return Look(False, health.text if quiet else named, ok=False)
+            return Observation(False, health.text if quiet else named, ok=False)
         since = self._healthy_since.setdefault(step.op_id, time.monotonic())
         if time.monotonic() - since < tools.watch:
-            return Look(
+            return Observation(
                 False, f"{health.text} They must stay healthy for {tools.watch:g} s.", ok=False
             )
         del self._healthy_since[step.op_id]
         text = f"{health.text} They stayed healthy for {tools.watch:g} s, and no alert names the target."
-        return Look(True, text, passed=True)
+        return Observation(True, text, passed=True)
 
     async def act(self, step: Step, tools: Tools) -> None:
-        """Nothing to do: `observe` runs the tests."""
+        """Do nothing: `observe` runs the tests."""

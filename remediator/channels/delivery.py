@@ -1,8 +1,8 @@
-"""Sends alerts from Alertmanager to channels for which Alertmanager has no integration.
+"""Send Alertmanager's notifications to channels that Alertmanager does not support itself.
 
-Each request gets one response that says whether the message was delivered; Alertmanager retries if that can
-help. URLs and secrets are read from their files for each message, so a new one needs no restart. They appear in
-no error and no log line.
+Alertmanager sends each notification to the remediator's webhook. The response says whether the message was
+delivered. Alertmanager retries if a retry can help. URLs and secrets are read from their files for each
+message, so a new secret needs no restart. They appear in no error and no log line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TOKEN_MARGIN = 300.0  # seconds: WeChat's token is renewed this long before it 
 
 
 class NotDelivered(Exception):  # noqa: N818
-    """The message was not delivered; the text is one sentence. `again`: whether a retry can help."""
+    """The message was not delivered. The text is one sentence; `again` says whether a retry can help."""
 
     def __init__(self, sentence: str, *, again: bool) -> None:
         super().__init__(sentence)
@@ -39,7 +39,7 @@ class NotDelivered(Exception):  # noqa: N818
 
 @dataclass(slots=True)
 class Delivery:
-    """The channels that the remediator sends by. Created by `open_channels`."""
+    """The channels through which the remediator sends notifications. Create it with `open_channels`."""
 
     channels: Mapping[str, Channel]
     templates: Mapping[str, jinja2.Template]
@@ -48,11 +48,11 @@ class Delivery:
     _tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def has(self, name: str) -> bool:
-        """Whether the remediator sends by a channel of this name."""
+        """Return whether the remediator serves a channel of this name."""
         return name in self.channels
 
     async def deliver(self, name: str, group: ChannelAlertGroup) -> None:
-        """Send the group by the channel. Raises NotDelivered; KeyError for an unknown channel."""
+        """Send an alert group through a channel. Raises NotDelivered, or KeyError for an unknown channel."""
         channel = self.channels[name]
         try:
             if isinstance(channel, WeChat):
@@ -83,15 +83,15 @@ class Delivery:
         await self._post(url, message, headers, channel.success, channel.method)
 
     async def _wechat(self, name: str, channel: WeChat, group: ChannelAlertGroup) -> None:
-        """Send a message of the company's application; it needs a token, which is valid for two hours."""
+        """Send a message through a WeCom application, with its cached access token (valid for two hours)."""
         base = channel.url.rstrip("/")
         token, until = self._tokens.get(name, ("", 0.0))
         if self.now() >= until:
             ask = {"corpid": channel.corp_id, "corpsecret": _secret(channel.secret_file)}
             answer = await self.sender.exchange("GET", f"{base}/gettoken", params=ask)
-            said = _answer(*answer, "errcode=0")
-            token = str(said.get("access_token", ""))
-            until = self.now() + float(said.get("expires_in", 7200)) - _TOKEN_MARGIN
+            decoded = _confirmed(*answer, "errcode=0")
+            token = str(decoded.get("access_token", ""))
+            until = self.now() + float(decoded.get("expires_in", 7200)) - _TOKEN_MARGIN
         text = fill(self.templates[name], group, f"channel {name}", Signature())
         body = {
             "touser": channel.to_user,
@@ -109,7 +109,7 @@ class Delivery:
                 content=msgspec.json.encode(body),
                 headers={"Content-Type": _JSON},
             )
-            _answer(*answer, "errcode=0")
+            _confirmed(*answer, "errcode=0")
         except NotDelivered:
             self._tokens.pop(name, None)  # the token may have been revoked
             raise
@@ -120,11 +120,11 @@ class Delivery:
     ) -> None:
         headers = {"Content-Type": _JSON} | headers
         answer = await self.sender.exchange(method, url, content=message, headers=headers)
-        _answer(*answer, success)
+        _confirmed(*answer, success)
 
 
 def open_channels(given: Notifications, sender: Notifier) -> Delivery:
-    """The channels of notifications.yml that the remediator sends by, with parsed templates.
+    """Return the channels of notifications.yml that the remediator serves, with parsed templates.
 
     Raises UserError for an invalid template.
     """
@@ -202,8 +202,8 @@ def _check_json(message: bytes, where: str) -> None:
         ) from None
 
 
-def _answer(status: int, body: bytes, success: str) -> dict[str, Any]:
-    """The response's JSON if it confirms the delivery. Raises NotDelivered."""
+def _confirmed(status: int, body: bytes, success: str) -> dict[str, Any]:
+    """Return the decoded JSON of a response that confirms the delivery. Raises NotDelivered otherwise."""
     if not 200 <= status < 300:
         again = status >= 500 or status in TRY_AGAIN
         raise NotDelivered(f"The service returned status {status}.", again=again)
@@ -211,12 +211,12 @@ def _answer(status: int, body: bytes, success: str) -> dict[str, Any]:
         return {}
     key, _, wanted = success.partition("=")
     try:
-        said = msgspec.json.decode(body, type=dict[str, Any])
+        decoded = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise NotDelivered("The service returned invalid JSON.", again=True) from None
-    if str(said.get(key)) != wanted:
-        what = f"{key} is {str(said.get(key))[:40]}"
+    if str(decoded.get(key)) != wanted:
+        what = f"{key} is {str(decoded.get(key))[:40]}"
         raise NotDelivered(
             f"The service refused the message: {what}, expected {wanted}.", again=True
         )
-    return said
+    return decoded

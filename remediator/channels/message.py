@@ -1,7 +1,7 @@
-"""A group of alerts from Alertmanager, and the message that a template produces for it. Pure.
+"""Render messages for alert groups from Alertmanager. Pure functions.
 
-Labels and annotations are untrusted input. Templates use `tojson` for text in JSON, and `line` or `markdown`
-for text that people read, so that the input cannot create lines, links or mentions.
+Labels and annotations are untrusted input. Templates must use `tojson` for values in JSON, and `line` or
+`markdown` for text that people read, so that the input cannot add lines, links or mentions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HARMLESS = str.maketrans({"<": "\u2039", ">": "\u203a", "@": "@\u200b", "]": "]
 
 
 class ChannelAlert(msgspec.Struct, frozen=True, rename="camel"):
-    """One alert of the group; times in Alertmanager's format."""
+    """One alert of a webhook payload. Times are texts in Alertmanager's format."""
 
     status: str
     labels: dict[str, str]
@@ -40,7 +40,7 @@ class ChannelAlert(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ChannelAlertGroup(msgspec.Struct, frozen=True, rename="camel"):
-    """The payload of a webhook, version 4; further fields are ignored."""
+    """The payload of Alertmanager's webhook, version 4. Unknown fields are ignored."""
 
     status: str
     alerts: Annotated[tuple[ChannelAlert, ...], msgspec.Meta(min_length=1)]
@@ -50,36 +50,36 @@ class ChannelAlertGroup(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def firing(self) -> bool:
-        """Whether any of the alerts is still firing."""
+        """Return whether at least one alert of the group is firing."""
         return self.status == "firing"
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The signature that a service requires with the message; empty if it requires none."""
+    """The timestamp and signature that a service requires in the message; empty if it requires none."""
 
     timestamp: str = ""
     sign: str = ""
 
 
 def read(body: bytes) -> ChannelAlertGroup:
-    """The group in a webhook's payload. Raises UserError naming the place."""
+    """Decode the alert group of a webhook payload. Raises UserError with the path of the invalid field."""
     return parse_json(body, ChannelAlertGroup, "body")
 
 
 def line(text: object) -> str:
-    """A text on one line, cut to MAX_LINE characters."""
+    """Return the text on one line, at most MAX_LINE characters long."""
     plain = _CONTROL.sub(" ", str(text))
     return plain if len(plain) <= MAX_LINE else plain[: MAX_LINE - 3] + "..."
 
 
 def markdown(text: object) -> str:
-    """A text on one line that creates no link, tag or mention in Markdown."""
+    """Return the text on one line, without characters that create links, tags or mentions in Markdown."""
     return line(text).translate(_HARMLESS)
 
 
 def title(group: ChannelAlertGroup) -> str:
-    """`[FIRING 1] GpuLost on node1 GPU 3 (main)`."""
+    """Return the title of a message, such as `[FIRING 1] GpuLost on node1 GPU 3 (main)`."""
     labels = group.common_labels
     count = sum(alert.status == "firing" for alert in group.alerts)
     head = f"[FIRING {count}]" if group.firing else "[RESOLVED]"
@@ -99,7 +99,7 @@ def title(group: ChannelAlertGroup) -> str:
 
 
 def done(alert: ChannelAlert) -> str:
-    """The automatic action for an alert."""
+    """Return a sentence about the automatic action for an alert."""
     playbook = alert.annotations.get("playbook", "")
     if playbook in ("", "none", "notify-only"):
         return "No automatic action."
@@ -107,7 +107,7 @@ def done(alert: ChannelAlert) -> str:
 
 
 def facts(alert: ChannelAlert) -> dict[str, str]:
-    """The fields of one alert for a template."""
+    """Return the fields of one alert that a template can use."""
     said = alert.annotations
     ended = "" if alert.status == "firing" else "Resolved: "
     return {
@@ -122,7 +122,7 @@ def facts(alert: ChannelAlert) -> dict[str, str]:
 
 
 class Templates:
-    """Parses the templates of channels."""
+    """Parses channel templates in a sandbox."""
 
     def __init__(self) -> None:
         self._environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
@@ -131,7 +131,7 @@ class Templates:
         self._environment.filters |= {"line": line, "markdown": markdown}
 
     def parse(self, text: str, where: str) -> jinja2.Template:
-        """A parsed template. Raises UserError naming file and line."""
+        """Return the parsed template. Raises UserError with file and line."""
         try:
             return self._environment.from_string(text)
         except jinja2.TemplateSyntaxError as error:
@@ -141,7 +141,10 @@ class Templates:
 def fill(
     template: jinja2.Template, group: ChannelAlertGroup, where: str, signature: Signature
 ) -> bytes:
-    """The message. Raises UserError if the template uses an undefined name or the message is too large."""
+    """Render the message as UTF-8.
+
+    Raises UserError if the template uses an undefined name or the message is too large.
+    """
     context: dict[str, Any] = {
         "title": title(group),
         "firing": group.firing,

@@ -1,4 +1,4 @@
-"""The signatures that DingTalk and Feishu require of robots with a secret. Pure: the caller passes the time.
+"""Compute the signatures that DingTalk and Feishu require from custom robots with a secret.
 
 Sources: the services' pages on custom robots ("signature verification").
 """
@@ -14,7 +14,7 @@ from remediator.channels.message import Signature
 
 
 def dingtalk(url: str, secret: str, now: float) -> str:
-    """The URL with timestamp (milliseconds) and signature."""
+    """Return the URL with `timestamp` (milliseconds) and `sign` as query parameters."""
     stamp = str(int(now * 1000))
     code = hmac.new(secret.encode(), f"{stamp}\n{secret}".encode(), hashlib.sha256).digest()
     signed = urlencode({"timestamp": stamp, "sign": base64.b64encode(code).decode()})
@@ -24,7 +24,7 @@ def dingtalk(url: str, secret: str, now: float) -> str:
 
 
 def feishu(secret: str, now: float) -> Signature:
-    """Timestamp (seconds) and signature, which are part of the message."""
+    """Return the timestamp (seconds) and the signature for the message."""
     stamp = str(int(now))
     code = hmac.new(f"{stamp}\n{secret}".encode(), b"", hashlib.sha256).digest()
     return Signature(stamp, base64.b64encode(code).decode())

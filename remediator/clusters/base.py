@@ -1,13 +1,15 @@
-"""The interface between the remediator and a cluster: facts, effects and observations.
+"""Define the interface between the remediator and a cluster.
 
-Every effect takes an `op_id` and is idempotent by it: repeating a call with the same `op_id` changes
-nothing, even after its effect was undone. One `op_id` is one verb on one subject; any other use is a
-ClusterError. Every effect has an observation that reads the cluster itself, so that the engine checks the effect
-after a crash before it acts again. If the observation is impossible, it raises ClusterError; False never means
-"unknown".
+A cluster has queries and operations. Every operation takes an `op_id` and is idempotent: a repeated
+`op_id` changes nothing, even if the effect was undone meanwhile. An `op_id` belongs to one
+operation on one object; any other use raises ClusterError.
 
-Adapters inherit from `Cluster`. A verb that an adapter does not implement raises Unsupported, the default here;
-`capabilities` lists the supported verbs, so that plans can exclude the others.
+For every operation, a query reads from the cluster whether the effect is present. The engine runs
+it after a crash before it acts again. A query that cannot be answered raises ClusterError; it never
+returns False for "unknown".
+
+Adapters inherit from `Cluster`. An operation that an adapter does not implement raises Unsupported.
+`capabilities` lists the supported operations, so that plans can leave out the others.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from fleetmedic.kernel.labels import Target, TargetKind
 
 
 class Capability(StrEnum):
-    """What a cluster can do beyond listing nodes and jobs and quarantining a node."""
+    """The optional operations of a cluster. Every cluster lists nodes and jobs, and quarantines nodes."""
 
     GPU_QUARANTINE = "gpu_quarantine"
     GPU_RESET = "gpu_reset"
@@ -33,9 +35,9 @@ class Capability(StrEnum):
 
 
 class ClusterError(Exception):
-    """The cluster did not carry out a call, or could not answer it; the message is one sentence.
+    """The cluster failed an operation or a query. The message is one sentence.
 
-    `transient`: whether the same call may succeed later.
+    `transient`: the same call may succeed later.
     """
 
     transient: bool
@@ -46,16 +48,16 @@ class ClusterError(Exception):
 
 
 class Unsupported(ClusterError):  # noqa: N818 - a word of the domain
-    """This cluster does not support the verb."""
+    """The cluster does not support the operation."""
 
 
 class QuarantineConflict(ClusterError):  # noqa: N818 - a word of the domain
-    """The target is quarantined by another owner; only that owner can release it."""
+    """The target is quarantined by another owner, and only that owner can release it."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineFacts:
-    """The quarantine of a target: its owner, reason, and start (Unix seconds)."""
+    """The quarantine of a GPU or node: its owner, reason, and start (Unix seconds)."""
 
     owner: str
     reason: str
@@ -65,10 +67,10 @@ class QuarantineFacts:
 
 @dataclass(frozen=True, slots=True)
 class GpuFacts:
-    """One GPU as the cluster sees it.
+    """One GPU as the cluster reports it.
 
-    `quarantine` is the GPU's own; its node may be quarantined in addition. `job_id` is the job that holds
-    the GPU; `marked` is the cluster's own report of a problem, such as "different jobs keep failing here".
+    `quarantine` is the quarantine of this GPU only; its node can have its own. `job_id` is the job that holds
+    the GPU. `marked` is a problem that the cluster itself reports, such as "different jobs keep failing here".
     """
 
     index: int
@@ -80,7 +82,7 @@ class GpuFacts:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """One node. `alive` is the cluster's own assessment; `pool` groups nodes for budgets."""
+    """One node. `alive`: the cluster reports the node as up. `pool` groups nodes for budgets."""
 
     name: str
     alive: bool
@@ -89,16 +91,16 @@ class NodeFacts:
     pool: str = "default"
 
     def gpu(self, index: int) -> GpuFacts | None:
-        """The GPU with that index, or None."""
+        """Return the GPU with that index, or None."""
         return next((gpu for gpu in self.gpus if gpu.index == index), None)
 
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """One job. `node` and `gpus` are what it holds now; None and () if it waits for placement.
+    """One job. `node` and `gpus` are what it holds now: None and () while it waits for placement.
 
-    `state` is the cluster's own name of the state; the remediator only uses `running` and `finished`.
-    `attempts` counts the attempts of the retry policy; `restarts` counts every new start.
+    `state` is the cluster's own name of the state, for people only; the remediator uses `running` and
+    `finished`. `attempts` counts the attempts of the cluster's retry policy; `restarts` counts every restart.
     """
 
     job_id: str
@@ -112,7 +114,7 @@ class JobFacts:
     reason: str = ""
 
     def places(self) -> tuple[Target, ...]:
-        """The GPUs that the job holds, or its node if it holds none."""
+        """Return the GPUs that the job holds, or its node if it runs without GPUs."""
         if self.node is None:
             return ()
         held = tuple(Target(TargetKind.GPU, self.node, gpu) for gpu in self.gpus)
@@ -121,7 +123,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadFacts:
-    """A scalable workload: desired replicas, ready replicas, and its bounds."""
+    """A scalable workload: desired and ready replicas, and the minimum and maximum."""
 
     name: str
     wanted: int
@@ -132,7 +134,7 @@ class WorkloadFacts:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """The result of an active test, and a text for people. A test without a result has not passed."""
+    """The result of an active test, with a text for people. A test without a result has not passed."""
 
     passed: bool
     text: str
@@ -140,10 +142,10 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class InstanceLock:
-    """The one installation of the remediator that may act on a cluster, and its host.
+    """The holder of the cluster's lock: the one remediator installation that may act, and its host.
 
-    `since`: when it took the lock. `renewed`: its last renewal (both Unix seconds). `taken_over`: the
-    reason with which it took the lock from another installation.
+    `since` is when it acquired the lock, `renewed` the last renewal (Unix seconds). `taken_over` is
+    the reason given for taking the lock from another installation; empty if it was free.
     """
 
     installation: str
@@ -154,82 +156,91 @@ class InstanceLock:
 
 
 class Cluster(Protocol):
-    """One cluster. Calls may raise ClusterError and its subclasses only.
+    """The interface of a cluster. Calls raise ClusterError and its subclasses only.
 
-    `target` is a GPU or a node in every method. An unknown target is a ClusterError that is not transient.
+    In every method, `target` is a GPU or a node. An unknown target raises a ClusterError that is not transient.
     """
 
     name: str
     capabilities: frozenset[Capability]
 
     async def list_nodes(self) -> tuple[NodeFacts, ...]:
-        """All nodes, sorted by name, including nodes that are down."""
+        """Return all nodes, sorted by name, including nodes that are down."""
         self._lacks("list nodes")
 
     async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
-        """Quarantine a target: it gets no new jobs. Running jobs stay. Conflict if another owner has it."""
+        """Quarantine a target, so that it gets no new jobs. Running jobs continue.
+
+        Raises QuarantineConflict if another owner has quarantined it.
+        """
         self._lacks("quarantine")
 
     async def quarantined(self, target: Target) -> QuarantineFacts | None:
-        """The quarantine of exactly this target, by any owner."""
+        """Return the quarantine of exactly this target, by any owner; None if there is none."""
         self._lacks("report quarantines")
 
     async def release(self, target: Target, *, op_id: str, owner: str) -> None:
-        """Release a quarantine. Without a quarantine nothing changes; Conflict if another owner has it."""
+        """Release a quarantine. Does nothing if there is none.
+
+        Raises QuarantineConflict if another owner has quarantined the target.
+        """
         self._lacks("release a quarantine")
 
     async def jobs_on(self, target: Target) -> tuple[JobFacts, ...]:
-        """The unfinished jobs that hold a target, sorted by id."""
+        """Return the unfinished jobs on a target, sorted by id."""
         self._lacks("list the jobs on a target")
 
     async def job(self, job_id: str) -> JobFacts | None:
-        """A job, including finished jobs; None if the cluster does not know the id."""
+        """Return a job, finished jobs included; None if the cluster does not know the id."""
         self._lacks("query a job")
 
     async def signal(self, job_id: str, *, op_id: str) -> None:
-        """Signal a job to write a checkpoint now. A finished job is not signalled."""
+        """Signal a job to write a checkpoint now. A finished job gets no signal."""
         self._lacks("signal a job")
 
     async def signalled(self, job_id: str, *, op_id: str) -> bool:
-        """Whether the signal of this operation has reached the job."""
+        """Return whether the job has received the signal with this `op_id`."""
         self._lacks("report whether a job was signalled")
 
     async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
         """Stop a job and restart it elsewhere from its checkpoint, without counting an attempt.
 
-        Returns when the cluster has accepted the order. If `exclude` is empty, the job's current place is
-        excluded. A job that has finished, or uses nothing that is excluded, is not restarted.
+        Returns when the cluster has accepted the request. If `exclude` is empty, the job's current GPUs or node
+        are excluded. A job is not restarted if it has finished or uses nothing that is excluded.
         """
         self._lacks("restart a job")
 
     async def restarted(self, job_id: str, *, op_id: str) -> bool:
-        """Whether this operation has restarted the job, or the job needed no restart, or has finished."""
+        """Return whether the restart with this `op_id` is complete.
+
+        Also true if the job needed no restart or has finished.
+        """
         self._lacks("report whether a job was restarted")
 
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
-        """Fail a job permanently, with a reason for its owner."""
+        """Fail a job permanently. `reason` is shown to the job's owner."""
         self._lacks("fail a job")
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
-        """Reset a GPU. `probe` checks whether that repaired it.
+        """Reset a GPU. `probe` checks later whether this repaired it.
 
-        If a job holds the GPU, this raises a transient ClusterError.
+        Raises a transient ClusterError if a job holds the GPU.
         """
         self._lacks("reset a GPU")
 
     async def reset_seen(self, target: Target, *, op_id: str) -> bool:
-        """Whether the reset of this operation has happened."""
+        """Return whether the reset with this `op_id` has happened."""
         self._lacks("report whether a GPU was reset")
 
     async def reboot_node(self, target: Target, *, op_id: str) -> None:
-        """Reboot a node. Returns when the order is accepted.
+        """Reboot a node. Returns when the cluster has accepted the request.
 
-        If jobs hold GPUs of the node, this raises a transient ClusterError.
+        Raises a transient ClusterError if jobs hold GPUs of the node.
         """
         self._lacks("reboot a node")
 
     async def reboot_seen(self, target: Target, *, op_id: str) -> bool:
-        """Whether the node has finished the reboot of this operation."""
+        """Return whether the node has finished the reboot with this `op_id`."""
         self._lacks("report whether a node was rebooted")
 
     async def probe(self, target: Target) -> ProbeResult:
@@ -237,27 +248,27 @@ class Cluster(Protocol):
         self._lacks("test a GPU")
 
     async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
-        """Set the number of replicas. A number outside the workload's bounds is a ClusterError."""
+        """Set the number of replicas. Raises ClusterError if it is outside the workload's limits."""
         self._lacks("scale a workload")
 
     async def workload(self, name: str) -> WorkloadFacts | None:
-        """The current state of a workload; None if the cluster does not know the name."""
+        """Return the current state of a workload; None if the cluster does not know the name."""
         self._lacks("query a workload")
 
     async def lock(
         self, installation: str, *, ttl: float, host: str, take_over: str = ""
     ) -> InstanceLock:
-        """Take or renew the cluster's lock for an installation, in one atomic step in its store.
+        """Acquire or renew the cluster's lock for an installation, in one atomic step in the cluster's store.
 
-        The lock is granted if it is free, already held by that installation, or not renewed for `ttl`
-        seconds by the store's clock; with a reason in `take_over` it is always granted. Returns the holder
-        afterwards; the caller compares `installation` with its own id. A repeated call renews the lock;
-        there is no op_id.
+        The request succeeds if the lock is free, already belongs to this installation, or was not renewed for
+        `ttl` seconds by the store's clock. With a reason in `take_over` it always succeeds. Returns the holder
+        after the request; compare its `installation` with your own id. There is no op_id, because a repeated
+        call only renews the lock.
         """
         self._lacks("lock itself for one remediator")
 
     async def close(self) -> None:
-        """Close open resources; the cluster is not used afterwards. Most adapters have none."""
+        """Close open resources. The cluster cannot be used afterwards. Most adapters have nothing to close."""
         return
 
     def _lacks(self, verb: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The active test of a simulated GPU: load it for some time and read its sensors meanwhile."""
+"""Test a simulated GPU: put load on it for some time and read its sensors meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ LOOK_EVERY = 0.1
 
 
 async def burn_in(hardware: Hardware, node: str, index: int, seconds: float) -> ProbeResult:
-    """Whether a GPU passes `seconds` under full load. A GPU that cannot be read has not passed."""
+    """Run a GPU under full load for `seconds` and return whether it passed.
+
+    A GPU that cannot be read has not passed.
+    """
     name = f"gpu/{node}/{index}"
     deadline = time.monotonic() + seconds
     hottest = 0.0
@@ -41,7 +44,7 @@ async def burn_in(hardware: Hardware, node: str, index: int, seconds: float) -> 
 
 
 def _complaint(state: GpuState) -> str:
-    """A text for the GPU's problem; empty if `GpuState.healthy`."""
+    """Describe the GPU's fault; empty if the GPU is healthy."""
     if state.healthy:
         return ""
     if state.lost:

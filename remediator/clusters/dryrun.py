@@ -1,8 +1,8 @@
-"""Wraps a cluster so that it is not changed: facts come from the cluster, effects are only recorded.
+"""Wrap a cluster for dry runs: queries go to the real cluster, operations are only recorded.
 
-A plan must be able to run to its end, so this wrapper reports recorded operations as done and recorded
-quarantines as present. A test under load is not run, so it does not pass. A dry run changes nothing, so it needs
-no lock: every caller gets one.
+A plan must be able to run to its end. So recorded operations are reported as done, and recorded
+quarantines as present. Tests under load do not run, so they do not pass. Every caller gets the
+lock, because a dry run changes nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from remediator.clusters.base import (
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An effect that was requested and not carried out."""
+    """An operation that was requested and recorded, but not executed."""
 
     verb: str
     subject: str
@@ -36,7 +36,7 @@ class Recorded:
 
 
 class DryRunCluster(Cluster):
-    """The wrapped cluster, unchanged. `recorded` lists the effects that were not carried out, in order."""
+    """A cluster for dry runs. `recorded` lists the operations that were requested, oldest first."""
 
     def __init__(self, real: Cluster, *, clock: Callable[[], float] = time.time) -> None:
         self._real = real
@@ -48,7 +48,7 @@ class DryRunCluster(Cluster):
 
     @property
     def recorded(self) -> tuple[Recorded, ...]:
-        """The effects that would have been carried out, in order."""
+        """Return the operations that a real run would have executed, oldest first."""
         return tuple(self._recorded)
 
     async def list_nodes(self) -> tuple[NodeFacts, ...]:

@@ -1,8 +1,8 @@
-"""The adapter of the embedded cluster and its hardware folder.
+"""The adapter of the embedded cluster and its simulated hardware.
 
-The embedded cluster places and retries jobs and runs their processes; this adapter sends it orders and reads its
-state. Reset, reboot and the test under load act on the simulated hardware; without its folder, the cluster does
-not have these capabilities.
+The embedded cluster places, runs and retries jobs. The adapter sends requests to it and reads its
+state. Reset, reboot and the test under load act on the hardware directory. Without that directory,
+the cluster lacks these capabilities.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _HARDWARE = frozenset({Capability.GPU_RESET, Capability.REBOOT, Capability.PROBE
 
 
 class LocalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`cluster.local` in remediator.yml. `burn_in` is the duration of a test under load."""
+    """The settings `cluster.local` in remediator.yml. `burn_in` is the duration of a test under load."""
 
     cluster_dir: str
     hardware_dir: str | None = None
@@ -53,7 +53,7 @@ class LocalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class _Holdings:
-    """Which job holds which GPU, from one read."""
+    """The GPUs that each job holds, from a single read of the cluster."""
 
     nodes: list[model.NodeView]
 
@@ -66,7 +66,7 @@ class _Holdings:
 
 
 class LocalClusterAdapter(Cluster):
-    """Calls run in threads; the store is opened by the first call."""
+    """The adapter of the embedded cluster. Calls run in threads; the first call opens the store."""
 
     def __init__(self, name: str, settings: LocalSettings) -> None:
         self.name = name
@@ -192,7 +192,7 @@ class LocalClusterAdapter(Cluster):
         if self._client is not None:
             await _outside(self._client.store.close)
 
-    # inside
+    # internal
 
     async def _ask(self, call: Callable[[embedded.LocalCluster], T]) -> T:
         return await _outside(lambda: call(self._open()))
@@ -221,7 +221,7 @@ class LocalClusterAdapter(Cluster):
 
 
 async def _outside(call: Callable[[], T]) -> T:
-    """Run a blocking call in a thread; its exceptions become ClusterErrors."""
+    """Run a blocking call in a thread, and convert its exceptions to ClusterError."""
     try:
         return await asyncio.to_thread(call)
     except model.Conflict as error:

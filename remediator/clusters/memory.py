@@ -1,8 +1,8 @@
-"""A cluster inside this process: a fake that follows the contract, for tests and experiments.
+"""A fake cluster in memory, for tests and experiments. It follows the contract of `Cluster`.
 
-It behaves like a real cluster: jobs hold GPUs, no job is placed on quarantined hardware, an unhealthy GPU fails
-its test until the right repair is done, and an operation is done once. Operations that are instant here take
-time elsewhere. The plain methods set up the state; the remediator uses the async methods only.
+Jobs hold GPUs, quarantined hardware gets no jobs, and an unhealthy GPU fails its test until the
+right repair. Operations finish instantly here; on a real cluster they take time. Tests use the
+synchronous methods to set up the state; the remediator uses the async methods only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HealsBy = Literal["reset", "reboot", "none"]
 
 
 class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`cluster.memory` in remediator.yml."""
+    """The settings `cluster.memory` in remediator.yml."""
 
     nodes: int = 4
     gpus: int = 8
@@ -43,7 +43,7 @@ class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One change that was carried out: verb, subject and operation."""
+    """An operation that was carried out: its name, the object, and its op_id."""
 
     verb: str
     subject: str
@@ -85,9 +85,9 @@ class _Workload:
 
 
 class MemoryCluster(Cluster):
-    """A cluster of `nodes` nodes named node1, node2 ..., each with `gpus` GPUs.
+    """A cluster in memory with `nodes` nodes named node1, node2 ..., each with `gpus` GPUs.
 
-    A verb whose capability is missing in `capabilities` raises Unsupported, as in a real cluster.
+    An operation that is not in `capabilities` raises Unsupported.
     """
 
     def __init__(
@@ -116,18 +116,18 @@ class MemoryCluster(Cluster):
 
     @classmethod
     def of(cls, name: str, settings: MemorySettings) -> Self:
-        """The cluster that the settings describe."""
+        """Return a cluster with the number of nodes and GPUs from the settings."""
         return cls(name, nodes=settings.nodes, gpus=settings.gpus)
 
     # setup of the state
 
     @property
     def effects(self) -> tuple[Effect, ...]:
-        """All changes made through the interface, in order."""
+        """Return all operations that were carried out, oldest first."""
         return tuple(self._effects)
 
     def submit(self, job_id: str, *, gpus: int = 1, on: Target | None = None) -> None:
-        """Add a job; it runs at once if there is capacity, preferably on `on`, and waits otherwise."""
+        """Add a job, which waits if no GPU is free. On the GPU `on` it starts regardless of others."""
         job = self._jobs[job_id] = _Job(wanted=gpus)
         if on is not None and on.gpu is not None:
             job.node, job.gpus, job.state = on.name, (on.gpu,), "RUNNING"
@@ -138,12 +138,12 @@ class MemoryCluster(Cluster):
         self._end(self._jobs[job_id], "COMPLETED", "")
 
     def make_unhealthy(self, target: Target, *, heals_by: HealsBy = "reset") -> None:
-        """Make a GPU, or every GPU of a node, fail its test until it is repaired."""
+        """Make a GPU, or all GPUs of a node, fail tests until the repair `heals_by`."""
         for gpu in self._gpus(target):
             gpu.sick, gpu.heals_by = True, heals_by
 
     def set_uuid(self, target: Target, uuid: str) -> None:
-        """Replace a GPU by a board with this UUID."""
+        """Replace a GPU by another device with this UUID."""
         if target.gpu is None:
             raise ValueError(f"{target}: expected a GPU, because only GPUs have a UUID.")
         self._gpus(target)[0].uuid = uuid
@@ -288,7 +288,7 @@ class MemoryCluster(Cluster):
             held.installation, held.host, held.since, held.renewed.wall, held.taken_over
         )
 
-    # inside
+    # internal
 
     def _need(self, capability: Capability, verb: str) -> None:
         if capability not in self.capabilities:
@@ -299,7 +299,7 @@ class MemoryCluster(Cluster):
             self._need(Capability.GPU_QUARANTINE, "quarantine a single GPU")
 
     def _take(self, op_id: str, verb: str, subject: object) -> bool:
-        """Record an operation; returns whether it is new. One op_id is one verb on one subject."""
+        """Record an operation; returns whether it is new. Raises ClusterError if the op_id was used otherwise."""
         if op_id in self._taken and self._taken[op_id] != f"{verb} {subject}":
             raise ClusterError(f"the op_id {op_id!r} was already used for {self._taken[op_id]!r}.")
         new = op_id not in self._taken

@@ -1,6 +1,6 @@
-"""The cluster adapters. Only the composition root reads this registry.
+"""List the cluster adapters.
 
-A new adapter is one file in this folder and one line here.
+A new adapter needs one file in this folder and one line here. Only the composition root reads this list.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from remediator.clusters.memory import MemoryCluster, MemorySettings
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A kind of cluster: its name, the type of its settings, and its constructor.
+    """A type of cluster: its name, the type of its settings, and its constructor.
 
     `build` takes the cluster's name and the settings, and has no side effects.
     """
@@ -41,10 +41,10 @@ ADAPTERS = Registry(
 
 
 def open_cluster(adapter: str, name: str, settings: object, where: str) -> Cluster:
-    """The cluster that the settings describe.
+    """Create the cluster that the settings describe.
 
-    `settings` is the unchecked content of `cluster.ADAPTER`, and `where` names the file. Raises UserError
-    for an unknown adapter and for invalid settings.
+    `settings` is the unvalidated section `cluster.ADAPTER`; `where` is the file's name for errors.
+    Raises UserError for an unknown adapter or invalid settings.
     """
     try:
         chosen = ADAPTERS.get(adapter)

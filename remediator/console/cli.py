@@ -1,4 +1,4 @@
-"""`fleetmedic incidents` and `why`: queries to a running remediator."""
+"""Define the commands `fleetmedic incidents` and `fleetmedic why`, which query a running remediator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DAY = 86_400.0
 
 
 def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callable[P, None]:
-    """Add the options that select the remediator to a command, and pass it the remediator."""
+    """Add the options that select a remediator to a command, and pass its client to the command."""
 
     @stack_option
     @click.option(
@@ -160,15 +160,18 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
         raise UserError(
             f"{remediator.url} is not a remediator, or runs an older version; check --url."
         ) from None
-    _say_pause(answer.pause)
+    _print_pause(answer.pause)
     if not answer.decisions:
-        click.echo(_nothing(remediator, wanted, answer.text))
+        click.echo(_no_decisions(remediator, wanted, answer.text))
         return
     rows(("time", "reason", "why", "incident"), _shortened(answer.decisions, limit), STYLES)
 
 
 def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str, str, str]]:
-    """The latest decisions as rows, after the one with which the latest incident began."""
+    """Return the latest `limit` decisions as table rows.
+
+    The first decision of the latest incident is always included. A row counts the decisions left out.
+    """
     lines = [(moment(one.at), one.reason, one.text, one.incident or "") for one in decisions]
     left_out = len(lines) - limit
     if left_out <= 0:
@@ -182,8 +185,8 @@ def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str,
     return [*begun, *gap, *lines[-limit:]]
 
 
-def _nothing(remediator: RemediatorClient, target: Target, said: str) -> str:
-    """The text if there is no decision about a target: `said`, or a hint at its GPUs' incidents."""
+def _no_decisions(remediator: RemediatorClient, target: Target, said: str) -> str:
+    """Return the text for a target without decisions: the server's text, or a hint to incidents of its GPUs."""
     if target.kind is TargetKind.NODE:
         found = remediator.get("/api/v1/incidents", IncidentsResponse).incidents
         gpus = sorted({one.target for one in found if one.target.startswith(f"gpu/{target.name}/")})
@@ -193,8 +196,8 @@ def _nothing(remediator: RemediatorClient, target: Target, said: str) -> str:
     return clean(said) or f"No decision about {target}: no alert named it."
 
 
-def _say_pause(pause: PauseDoc | None) -> None:
-    """A line above the answer while the remediator is paused."""
+def _print_pause(pause: PauseDoc | None) -> None:
+    """Print a line above the output if the remediator is paused."""
     if line := pause_line(pause):
         click.echo(line)
 
@@ -209,7 +212,7 @@ def _list(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
         raise UserError(
             f"{remediator.url} is not a remediator, or runs an older version; check --url."
         ) from None
-    _say_pause(answer.pause)
+    _print_pause(answer.pause)
     found = answer.incidents
     day_ago = time.time() - DAY
     shown = [one for one in found if ended or one.state not in ENDED or one.since > day_ago]

@@ -1,4 +1,7 @@
-"""Completion in the shell: targets and incidents that the remediator knows. Never fails, never waits long."""
+"""Shell completion of targets and incidents, read from the remediator.
+
+Completion never fails, and waits at most SECONDS for the remediator.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,13 @@ SECONDS = 1.0
 
 
 def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The targets of incidents, as a person writes them: node2/3 for gpu/node2/3."""
+    """Complete the targets of incidents in short form: node2/3 for gpu/node2/3."""
     known = {_written(one.target): f"{one.state} {one.playbook}" for one in _incidents(ctx)}
     return _matching(known.items(), incomplete)
 
 
 def incidents(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The ids of incidents, newest first."""
+    """Complete the ids of all incidents, newest first."""
     found = reversed(list(_incidents(ctx)))
     return _matching(((one.id, f"{_written(one.target)} {one.state}") for one in found), incomplete)
 
@@ -32,7 +35,7 @@ def incidents(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 def open_incidents(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The ids of open incidents, and their targets."""
+    """Complete the ids of open incidents, and their targets."""
     found = [one for one in _incidents(ctx) if one.state not in ENDED]
     known = [(one.id, f"{_written(one.target)} {one.state}") for one in reversed(found)]
     known += [(_written(one.target), one.state) for one in found]
@@ -40,7 +43,7 @@ def open_incidents(
 
 
 def _incidents(ctx: click.Context) -> Iterable[IncidentDoc]:
-    # A group's own options hold for its commands.
+    # The options of a group apply to its commands.
     above = ctx.parent.params if ctx.parent else {}
     given = above | {name: value for name, value in ctx.params.items() if value is not None}
     try:

@@ -1,4 +1,7 @@
-"""`fleetmedic pause`, `resume`, `release`, `close`, `retry`: orders, recorded with user and reason."""
+"""Define the commands pause, resume, release, close and retry.
+
+The journal records each order with its user and reason.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +135,7 @@ def retry(remediator: RemediatorClient, incident: str, reason: str) -> None:
 def _about(
     remediator: RemediatorClient, identity: str, order: str, body: dict[str, str | bool]
 ) -> str:
-    """Send an order about an incident; returns the text of the response."""
+    """Send an order for an incident; returns the text of the response."""
     try:
         return clean(remediator.order(f"/api/v1/incidents/{identity}/{order}", body))
     except LookupError:
@@ -142,7 +145,10 @@ def _about(
 
 
 def _identity(remediator: RemediatorClient, text: str) -> str:
-    """The id of the incident that `text` names by id or by target. Raises UserError."""
+    """Return the id of the incident. `text` is an incident id, or the target of an open incident.
+
+    Raises UserError if there is no such incident.
+    """
     if _IDENTITY.fullmatch(text):
         return text
     wanted = Target.parse(text)
@@ -173,7 +179,7 @@ def _reason(text: str) -> str:
 
 
 def _user() -> str:
-    """The name of the current user; in a container it may have none."""
+    """Return the name of the current user, or "somebody" if it is unknown, as in some containers."""
     try:
         return clean(getpass.getuser())[:80]
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""The HTTP client of the console commands. Standard library and msgspec only."""
+"""The HTTP client of the console commands. Uses the standard library and msgspec only."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class TextResponse(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class RemediatorClient:
-    """The remediator's HTTP API. Every error is a UserError.
+    """A client of the remediator's HTTP API. Every error is raised as UserError.
 
-    Reads need no token on the remediator's own machine, so a read sends the token only if the user
-    specified a token file.
+    On the remediator's own machine, reading needs no token. So a read request sends the token only
+    if the user specified a token file.
     """
 
     url: str
@@ -64,7 +64,7 @@ class RemediatorClient:
 
     @classmethod
     def find(cls, url: str | None, token_file: str | None, state: Path) -> RemediatorClient:
-        """The remediator at `url`, else the remediator of the stack in this state directory."""
+        """Return a client for the remediator at `url`, or for the stack with the state directory `state`."""
         given = Path(token_file) if token_file else None
         if url is not None:
             if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
@@ -78,17 +78,17 @@ class RemediatorClient:
         )
 
     def get(self, path: str, shape: type[T], query: Mapping[str, str] | None = None) -> T:
-        """The decoded response. Raises LookupError for status 404; the caller words the error."""
+        """Return the decoded response of a GET request. Raises LookupError for status 404."""
         return self._decode(self.get_raw(path, query), shape)
 
     def get_raw(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
-        """The undecoded body of the response."""
+        """Return the undecoded body of a GET request. Raises LookupError for status 404."""
         asked = f"?{urllib.parse.urlencode(query)}" if query else ""
         headers = self._credentials() if self.token_named else {}
         return self._exchange(urllib.request.Request(f"{self.url}{path}{asked}", headers=headers))  # noqa: S310
 
     def post(self, path: str, body: Mapping[str, str | bool]) -> str:
-        """Send an order, with the token; the sentence that answers it."""
+        """Send an order with the token; returns the text of the response. Raises UserError for status 404."""
         try:
             return self.order(path, body)
         except LookupError:
@@ -97,10 +97,7 @@ class RemediatorClient:
             ) from None
 
     def order(self, path: str, body: Mapping[str, str | bool]) -> str:
-        """Send an order with the token; returns the text of the response.
-
-        Raises LookupError for status 404; the caller words the error.
-        """
+        """Send an order with the token; returns the text of the response. Raises LookupError for status 404."""
         return self._decode(self._send(path, body), TextResponse).text
 
     def _send(self, path: str, body: Mapping[str, str | bool]) -> bytes:

@@ -1,4 +1,4 @@
-"""The answers of the HTTP API, as far as the console shows them; what else they hold is ignored."""
+"""The response types of the HTTP API, with the fields that the console shows. Other fields are ignored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ENDED = frozenset({"CLOSED", "SUPPRESSED", "OVERRIDDEN", "FAILED"})
 
 
 class IncidentDoc(msgspec.Struct, frozen=True):
-    """What the console shows of an incident; what else the answer holds is ignored."""
+    """One incident in a response, with the fields that the console shows."""
 
     id: str
     target: str
@@ -24,12 +24,12 @@ class IncidentDoc(msgspec.Struct, frozen=True):
 
     @property
     def shown_state(self) -> str:
-        """The state, marked where a guard holds the incident in it."""
+        """Return the state, with the suffix "held" while a guard holds the incident."""
         return state_of(self.state, held=self.held_since is not None)
 
 
 class PauseDoc(msgspec.Struct, frozen=True):
-    """Who paused the remediator, why, and since when (Unix seconds)."""
+    """The user who paused the remediator, the reason, and the time (Unix seconds)."""
 
     by: str
     reason: str
@@ -37,14 +37,14 @@ class PauseDoc(msgspec.Struct, frozen=True):
 
 
 class IncidentsResponse(msgspec.Struct, frozen=True):
-    """The answer of /api/v1/incidents."""
+    """The response of /api/v1/incidents."""
 
     incidents: list[IncidentDoc]
     pause: PauseDoc | None = None
 
 
 class EventDoc(msgspec.Struct, frozen=True):
-    """One line of an incident's journal."""
+    """One event in the journal of an incident."""
 
     at: float
     event: str
@@ -53,7 +53,7 @@ class EventDoc(msgspec.Struct, frozen=True):
 
 
 class IncidentResponse(msgspec.Struct, frozen=True):
-    """The answer of /api/v1/incidents/ID."""
+    """The response of /api/v1/incidents/ID."""
 
     incident: IncidentDoc
     events: list[EventDoc] = []
@@ -61,7 +61,7 @@ class IncidentResponse(msgspec.Struct, frozen=True):
 
 
 class DecisionDoc(msgspec.Struct, frozen=True):
-    """Why something was, or was not, done."""
+    """One decision with its reason."""
 
     at: float
     reason: str
@@ -70,7 +70,7 @@ class DecisionDoc(msgspec.Struct, frozen=True):
 
 
 class WhyResponse(msgspec.Struct, frozen=True):
-    """The answer of /api/v1/why."""
+    """The response of /api/v1/why."""
 
     target: str
     decisions: list[DecisionDoc]

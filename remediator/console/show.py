@@ -1,4 +1,4 @@
-"""Times, states and the pause, as the console shows them."""
+"""Format times, states and the pause for console output."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ HELD = ", held"
 
 
 def moment(at: float) -> str:
-    """A Unix time as local date and time; a dash if it is missing or invalid."""
+    """Return a Unix time as local date and time, or "-" if it is missing or invalid."""
     if not 0 < at < 1e11:
         return "-"
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 class Paused(Protocol):
-    """Who paused the remediator, why, and since when (Unix seconds)."""
+    """Any object with the user who paused the remediator, the reason, and the time (Unix seconds)."""
 
     @property
     def by(self) -> str: ...
@@ -31,14 +31,14 @@ class Paused(Protocol):
 
 
 def pause_line(pause: Paused | None) -> str | None:
-    """The line that the remediator is paused; None if it is not."""
+    """Return the line that says that the remediator is paused; None if it is not."""
     if pause is None:
         return None
     return clean(f"Paused by {pause.by} since {moment(pause.at)}: {pause.reason}")
 
 
 def state_of(state: str, held: bool) -> str:
-    """An incident's state, marked if a guard holds the incident."""
+    """Return the state of an incident, with the suffix "held" if a guard holds the incident."""
     return f"{state}{HELD}" if held and state != "HELD" else state
 
 

@@ -1,7 +1,7 @@
-"""Makes one decision for an incident, from the incident, its playbook, the facts and the time.
+"""Decide what to do next for an incident, given the incident, its playbook, the facts and the time.
 
-Pure: the engine gathers the view, calls `decide`, writes the decision to the journal, carries it out and
-calls again. While an announced step has no outcome, the engine observes that step first.
+This module is pure. The engine gathers the facts, calls `decide`, writes the decision to the journal, carries
+it out, and calls `decide` again. While an announced step has no outcome, the engine observes that step first.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from remediator.core.repairing import (
 
 
 def decide(case: Case) -> Decision:
-    """The next decision. Every incident in every state gets one."""
+    """Return the next decision for an incident, in any state."""
     if case.incident.ended:
         return Wait()
     if case.incident.released is not None:
         return decide_release(case)
     if _overridden(case):
-        owner = case.view.quarantine_owner
+        owner = case.facts.quarantine_owner
         text = f"The quarantine of the target now belongs to {owner}." if owner else ""
-        if not case.view.kept:
+        if not case.facts.kept:
             return Move(IncidentState.OVERRIDDEN, Reason.RELEASED_BY_OTHERS, text)
         if case.incident.state is not IncidentState.ESCALATED:
             # Ending here would leave a quarantine that nobody releases and nobody is notified of.
-            rest = ", ".join(map(str, case.view.kept))
+            rest = ", ".join(map(str, case.facts.kept))
             text = f"Somebody else released {case.incident.target}; the remediator still keeps {rest} quarantined."
             return Move(IncidentState.ESCALATED, Reason.RELEASED_BY_OTHERS, text)
     return notify_long_hold(case, _allowed(case, _BY_STATE[case.incident.state](case)))
 
 
 def _allowed(case: Case, decision: Decision) -> Decision:
-    """The decision, or a hold where the last check before its step would not allow the step now.
+    """Return the decision, or a hold if the final check before its step would fail now.
 
-    Otherwise the step would be announced and withdrawn again and again, and nobody would be notified.
+    Otherwise the step would be announced and withdrawn repeatedly, and nobody would be notified.
     """
     if not isinstance(decision, Act) or decision.step.action == "notify":
         return decision  # nothing holds a notification
@@ -62,12 +62,12 @@ def _allowed(case: Case, decision: Decision) -> Decision:
 
 
 def _overridden(case: Case) -> bool:
-    """Whether somebody else removed the remediator's quarantine of the target."""
+    """Return whether somebody else removed the remediator's quarantine of the target."""
     incident = case.incident
     return (
-        case.view.known
+        case.facts.known
         and incident.target in incident.quarantined
-        and case.view.quarantine_owner != OWNER
+        and case.facts.quarantine_owner != OWNER
     )
 
 
@@ -79,7 +79,7 @@ def _triaged(case: Case) -> Decision:
     playbook = case.playbook
     if playbook.notify_only:
         return notify_once(case, "opened") or Move(IncidentState.CLOSED, Reason.NOTIFIED)
-    if not case.view.firing and _untouched(case):
+    if not case.facts.firing and _untouched(case):
         return Move(IncidentState.SUPPRESSED, Reason.RESOLVED_FIRST)
     if case.level is Level.OBSERVE:
         return _observe(case)
@@ -89,23 +89,25 @@ def _triaged(case: Case) -> Decision:
 
 
 def _untouched(case: Case) -> bool:
-    """Whether nothing was done except notifications."""
-    told_only = all(run.step.action == "notify" for run in case.incident.counted())
-    return told_only and not case.incident.quarantined and case.view.quarantine_owner != OWNER
+    """Return whether the incident has taken no action except notifications."""
+    told_only = all(run.step.action == "notify" for run in case.incident.counted_steps())
+    return told_only and not case.incident.quarantined and case.facts.quarantine_owner != OWNER
 
 
 def _observe(case: Case) -> Decision:
-    """Level observe: record what would be done with the current facts and guards."""
+    """Decide at level observe: record the actions that the guards would allow now, and take none."""
     if (
         case.incident.quarantined
     ):  # taken over from the incidents of its GPUs: somebody must release them
         return give_up(case, Reason.LEVEL)
     if case.incident.rehearsed:
         return Move(IncidentState.SUPPRESSED, Reason.OBSERVE_ONLY)
-    if not case.view.job_known:
+    if not case.facts.job_known:
         return Move(IncidentState.SUPPRESSED, Reason.UNKNOWN_JOB, _no_job(case))
     verdict = (
-        step_guards.quarantine(case) if case.playbook.quarantine else step_guards.touches(case)
+        step_guards.quarantine(case)
+        if case.playbook.quarantine
+        else step_guards.alert_driven_step(case)
     )
     if verdict.ruling is Ruling.HOLD:
         return held(verdict)
@@ -116,16 +118,16 @@ def _observe(case: Case) -> Decision:
 
 
 def _service(case: Case) -> Decision:
-    """A job or a workload: there is nothing to quarantine."""
+    """Decide for a job or a workload, which is never quarantined."""
     is_job = case.incident.target.kind is TargetKind.JOB
     needed = Level.DRAIN if is_job else Level.REPAIR
-    if is_job and case.view.known and not case.view.job_known:
+    if is_job and case.facts.known and not case.facts.job_known:
         return give_up(case, Reason.UNKNOWN_JOB, _no_job(case))
     if not guards.level(needed, case.level).allows:
         if not case.incident.rehearsed:
             return Rehearse(("restart_jobs" if is_job else "scale",), Reason.LEVEL)
         return notify_once(case, "level") or Move(IncidentState.SUPPRESSED, Reason.LEVEL)
-    able = guards.cluster_supports("restart" if is_job else "scale", case.view.capabilities)
+    able = guards.cluster_supports("restart" if is_job else "scale", case.facts.capabilities)
     if not able.allows:
         return give_up(case, able.reason, able.text)
     if is_job and case.playbook.jobs is not None:
@@ -148,18 +150,18 @@ def _quarantine(case: Case) -> Decision:
     verdict = step_guards.quarantine(case)
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
-    if not case.view.firing and case.incident.quarantined:
+    if not case.facts.firing and case.incident.quarantined:
         # The quarantines come from the node's GPUs; the alerts ended before the node was quarantined.
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     if not verdict.allows:
         return held(verdict)
-    jobs = tuple(job.job_id for job in case.view.jobs)
+    jobs = tuple(job.job_id for job in case.facts.jobs)
     step = plan.quarantine(case.incident, jobs=jobs)
-    return Act(step, Reason.QUARANTINED, dead=case.view.dead)
+    return Act(step, Reason.QUARANTINED, dead=case.facts.dead)
 
 
 def _held(case: Case) -> Decision:
-    """HELD: decide as in TRIAGED; return to TRIAGED when the guards allow."""
+    """Decide in state HELD as in state TRIAGED, and return to TRIAGED when the guards allow the step."""
     answer = _triaged(case)
     if isinstance(answer, Hold):
         return answer

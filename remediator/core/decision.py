@@ -1,4 +1,4 @@
-"""The decisions that `decide` can return, and the case that it decides."""
+"""The decisions that `decide` can return, and its input."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from remediator.core.reasons import Reason, sentence
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One incident with everything that a decision may use."""
+    """One incident with all data that a decision may use. `now` is in Unix seconds."""
 
     incident: Incident
     playbook: Playbook
-    view: Facts
+    facts: Facts
     limits: Limits
     now: float
 
     @property
     def level(self) -> Level:
-        """The level in force: the lower of the incident's level and the current ceiling."""
-        return min(self.incident.level, self.view.level, key=lambda level: level.rank)
+        """Return the automation level in force: the lower of the incident's level and the configured maximum."""
+        return min(self.incident.level, self.facts.level, key=lambda level: level.rank)
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Announce this step, then carry it out. `dead`: the quarantined target was already lost or hung."""
+    """Announce this step in the journal, then run it.
+
+    `dead`: the target of the quarantine was already lost or hung.
+    """
 
     step: Step
     reason: Reason = Reason.STEP_ALLOWED
@@ -38,7 +41,7 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Enter another state, then decide again."""
+    """Change the incident's state, then decide again."""
 
     state: IncidentState
     reason: Reason
@@ -49,7 +52,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A guard does not allow the step now. Decide again at `until`, or when new information arrives."""
+    """Do not run the step now, because a guard blocks it. Decide again at `until`, or when new data arrives."""
 
     reason: Reason
     text: str = ""
@@ -59,14 +62,14 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """No action before `until`, or before new information arrives."""
+    """Do nothing until `until` (Unix seconds), or until new data arrives."""
 
     until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearse:
-    """Record these actions, which the level in force does not allow; `texts` has a text for each."""
+    """Record the actions that the automation level does not allow. `texts` has one text for each action."""
 
     actions: tuple[str, ...]
     reason: Reason
@@ -75,7 +78,7 @@ class Rehearse:
 
 @dataclass(frozen=True, slots=True)
 class Widen:
-    """The whole node is affected: open an incident on the node that takes this one over."""
+    """Open an incident on the whole node, which takes over this incident of a GPU."""
 
     text: str
 
@@ -84,7 +87,7 @@ Decision = Act | Move | Hold | Wait | Rehearse | Widen
 
 
 def held(verdict: Verdict) -> Hold:
-    """The hold for a guard's verdict."""
+    """Convert a guard's verdict into a Hold."""
     assert verdict.ruling is Ruling.HOLD  # noqa: S101 - refusals are handled by their callers
     text = verdict.text or sentence(verdict.reason)
     return Hold(verdict.reason, text, verdict.until, verdict.group)

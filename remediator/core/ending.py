@@ -1,4 +1,4 @@
-"""Incidents that end early: the level allows no further step, a person is needed or ordered the end. Pure."""
+"""Decide about incidents that need a person, or that a person has ordered to end. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from remediator.core.reasons import Reason, sentence
 
 
 def give_up(case: Case, reason: Reason, text: str = "") -> Decision:
-    """Hand over to a person. Quarantined targets stay quarantined, and their incident stays open."""
+    """Stop automatic actions and leave the rest to a person.
+
+    An incident with quarantined targets becomes ESCALATED and stays open. Other incidents become FAILED.
+    """
     if case.incident.quarantined:
         return Move(IncidentState.ESCALATED, reason, text)
     return notify_once(case, "failed", text or sentence(reason)) or Move(
@@ -18,7 +21,10 @@ def give_up(case: Case, reason: Reason, text: str = "") -> Decision:
 
 
 def notify_once(case: Case, occasion: str, text: str = "") -> Decision | None:
-    """Notify people once per occasion. None if that is done, or if the playbook does not notify."""
+    """Return the step that notifies people of `occasion`.
+
+    None if people were already notified of it, or if the playbook does not notify.
+    """
     if not case.playbook.notify or case.incident.last(f"notify:{occasion}") is not None:
         return None
     return Act(
@@ -27,33 +33,34 @@ def notify_once(case: Case, occasion: str, text: str = "") -> Decision | None:
 
 
 def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
-    """The level allows no further step: record the missing steps, notify people, wait for a person.
+    """Decide when the automation level does not allow the remaining steps.
 
-    When every alert is over, tests or metrics show whether somebody repaired the target.
+    Record the steps that are not allowed, notify people, then wait for a person. When every alert
+    is over, verify whether somebody repaired the target.
     """
     if not case.incident.rehearsed:
         return Rehearse(actions, Reason.LEVEL)
-    if telling := notify_once(case, "level"):
-        return telling
-    if not case.view.firing:
+    if notification := notify_once(case, "level"):
+        return notification
+    if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     return Wait()
 
 
 def decide_escalated(case: Case) -> Decision:
-    """ESCALATED: notify people once, then wait for a person.
+    """Decide in state ESCALATED: notify people once, then wait for a person.
 
-    A GPU that could not be repaired does not keep its node out of service: the node is released for its
-    other GPUs, unless the outcome of the node's repair is unknown.
+    If a GPU could not be repaired, its node is released for its other GPUs. The node stays
+    quarantined if the outcome of its reboot is unknown.
     """
-    if telling := notify_once(case, "escalated"):
-        return telling
+    if notification := notify_once(case, "escalated"):
+        return notification
     if _healthy_later(case):
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     node = plan.node_of(case.incident.target)
-    if case.incident.target.gpu is None or node not in case.view.kept:
+    if case.incident.target.gpu is None or node not in case.facts.kept:
         return Wait()
-    if case.incident.reason is Reason.EFFECT_UNKNOWN or case.view.exporter_down:
+    if case.incident.reason is Reason.EFFECT_UNKNOWN or case.facts.exporter_down:
         return Wait()
     runs = case.incident.runs(plan.RELEASE_NODE)
     if len([run for run in runs if run.state is StepState.FAILED]) >= 2:
@@ -71,30 +78,30 @@ def decide_escalated(case: Case) -> Decision:
 
 
 def _healthy_later(case: Case) -> bool:
-    """Whether to test a target again that could not be judged, after its alerts are over.
+    """Return whether to test the target again, because its alerts are over.
 
-    That is a target with no test result (UNVERIFIABLE), or with too few signals and no repair so far.
+    True for a target without a test result (UNVERIFIABLE), or with too few signals and no repair so far.
     """
     incident = case.incident
     unseen = incident.reason is Reason.UNVERIFIABLE
     doubt = unseen or (incident.reason is Reason.WITNESSES and incident.repaired_at is None)
     waited = case.now - incident.since >= case.limits.watch
-    few = sum(run.step.action == "verify" for run in incident.counted()) < plan.MOST_TESTS
+    few = sum(run.step.action == "verify" for run in incident.counted_steps()) < plan.MOST_TESTS
     kept = incident.target in incident.quarantined
-    return doubt and kept and waited and few and not case.view.firing
+    return doubt and kept and waited and few and not case.facts.firing
 
 
 def decide_release(case: Case) -> Decision:
-    """A person ordered a release: release every target that the incident quarantined."""
+    """Decide after a person's release order: release every target that the incident quarantined."""
     incident = case.incident
     order = incident.released
     text = f"{order.by}: {order.why}" if order else ""
     if not incident.quarantined or (
-        case.view.known and case.view.quarantine_owner != OWNER and not case.view.kept
+        case.facts.known and case.facts.quarantine_owner != OWNER and not case.facts.kept
     ):
         return Move(IncidentState.OVERRIDDEN, Reason.RELEASED_BY_PERSON, text)
     verdict = guards.all_of(
-        guards.one_installation(case.view.stops), guards.target_known(case.view.known)
+        guards.one_installation(case.facts.stops), guards.target_known(case.facts.known)
     )
     if not verdict.allows:
         return held(verdict)
@@ -110,9 +117,9 @@ def decide_release(case: Case) -> Decision:
 
 
 def notify_long_hold(case: Case, decision: Decision) -> Decision:
-    """Notify people, once per reason, of an incident that is held for long.
+    """Return a notification, once per reason, if the decision is a long hold; otherwise the decision.
 
-    A hold of many incidents at once has a group; `notices` sends one message for the group.
+    A hold that affects many incidents has a `group`; `notices` sends one message for the group instead.
     """
     incident = case.incident
     if not isinstance(decision, Hold) or decision.group or incident.level is Level.OBSERVE:

@@ -1,6 +1,7 @@
-"""The events of the journal. All have one shape; only the constructors here write `data`.
+"""Define the events of the journal and their constructors.
 
-`data` is plain JSON, so a journal line and its event have the same content.
+All events have the same fields; only the constructors here fill `data`. `data` is plain JSON, so
+that an event can be restored from its journal record without loss.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from remediator.core.reasons import Reason, sentence
 
 
 class Kind(StrEnum):
-    """The kind of an event."""
+    """The type of an event, as stored in the journal."""
 
     ALERT_RECEIVED = "AlertReceived"
     SUPPRESSED = "Suppressed"
@@ -43,7 +44,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. `at` is Unix seconds; `seq` is 0 until the journal assigns a number."""
+    """One event of the journal. `at` is Unix seconds; `seq` is 0 until the journal assigns a number."""
 
     kind: Kind
     at: float
@@ -56,7 +57,7 @@ class Event:
 
 
 def alert_received(alert: Alert, target: Target | None, at: float, source: str) -> Event:
-    """An alert arrived by webhook or from Alertmanager's API (`source`)."""
+    """Return the event for a received alert. `source` is the webhook or Alertmanager's API."""
     reason = Reason.ALERT_RECEIVED if alert.firing else Reason.ALERT_RESOLVED
     status = "firing" if alert.firing else "resolved"
     data = {
@@ -74,7 +75,7 @@ def alert_received(alert: Alert, target: Target | None, at: float, source: str) 
 
 
 def suppressed(alert: Alert, target: Target | None, at: float, reason: Reason, text: str) -> Event:
-    """No action follows from this alert, for the given reason."""
+    """Return the event for an alert that leads to no action, with the reason."""
     data = {"alertname": alert.name, "fingerprint": alert.fingerprint, "key": alert.key}
     return Event(Kind.SUPPRESSED, at, None, _text(target), reason, text, data)
 
@@ -88,13 +89,16 @@ def opened(
     recurrence: int,
     text: str,
 ) -> Event:
-    """A new incident; `recurrence` counts earlier incidents on the target that were repaired recently."""
+    """Return the event that opens an incident.
+
+    `recurrence` is the number of recent incidents on the target that ended with a repair.
+    """
     data = {"playbook": playbook, "level": str(level), "recurrence": recurrence}
     return Event(Kind.INCIDENT_OPENED, at, identity, str(target), Reason.ROUTED, text, data)
 
 
 def absorbed(incident: str, target: Target, episode: Episode, at: float) -> Event:
-    """An incident absorbs an alert."""
+    """Return the event that adds an alert to an incident."""
     text = f"{episode.alertname} belongs to this incident."
     data = asdict(episode)
     return Event(Kind.ALERT_ABSORBED, at, incident, str(target), Reason.ABSORBED, text, data)
@@ -103,7 +107,7 @@ def absorbed(incident: str, target: Target, episode: Episode, at: float) -> Even
 def moved(
     incident: Incident, state: IncidentState, at: float, reason: Reason, text: str = "", **more: Any
 ) -> Event:
-    """An incident enters another state.
+    """Return the event that changes an incident's state.
 
     `more` may contain `until` (Unix seconds), `rung` and `absorbed_by` (an incident id).
     """
@@ -114,7 +118,7 @@ def moved(
 
 
 def inherited(heir: Incident, from_: Incident, at: float) -> Event:
-    """A node's incident takes over the quarantines of a GPU's incident."""
+    """Return the event by which a node's incident takes over the quarantines of a GPU's incident."""
     text = f"The node's incident takes over {from_.id} on {from_.target}."
     data = {"from": from_.id, "targets": [str(target) for target in from_.quarantined]}
     return Event(Kind.INHERITED, at, heir.id, str(heir.target), Reason.WIDENED, text, data)
@@ -131,9 +135,10 @@ def step_event(
     passed: bool | None = None,
     dead: bool = False,
 ) -> Event:
-    """A step was prepared, is done, failed, or was withdrawn before it started.
+    """Return the event for a step that was announced, is done, has failed, or was withdrawn before it started.
 
-    `step` holds what is needed to continue after a crash. `dead`: the quarantined target is lost or hung.
+    The event of an announced step has all data that is needed to continue after a crash. `dead`: the target was
+    lost or hung when it was quarantined.
     """
     data: dict[str, Any] = {
         "action": step.action,
@@ -158,19 +163,19 @@ def step_event(
 def noted(
     kind: Kind, incident: Incident, at: float, reason: Reason, text: str = "", **data: Any
 ) -> Event:
-    """An event that changes no state: held, would do, verified, notified."""
+    """Return an event that leaves the incident's state unchanged, such as HELD or WOULD_DO."""
     text = text or sentence(reason)
     return Event(kind, at, incident.id, str(incident.target), reason, text, data)
 
 
 def paused(by: str, why: str, at: float) -> Event:
-    """A person paused all actions."""
+    """Return the event for a person's order to pause all actions."""
     text = f"{by} paused all actions: {why}"
     return Event(Kind.PAUSED, at, reason=Reason.PAUSED, text=text, data={"by": by, "why": why})
 
 
 def resumed(by: str, at: float) -> Event:
-    """A person resumed all actions."""
+    """Return the event for a person's order to resume all actions."""
     text = f"{by} resumed all actions."
     return Event(Kind.RESUMED, at, reason=Reason.RESUMED, text=text, data={"by": by})
 
@@ -184,9 +189,10 @@ def notified(
     occasion: str = "",
     group: str = "",
 ) -> Event:
-    """A notification. `body` is sent to each address until it is delivered or expires.
+    """Return the event that queues a notification.
 
-    `group` names a common cause of many incidents (a pause, a storm); one message is sent for it.
+    `body` is sent to each address until it is delivered or expires. `group` identifies a common
+    cause of many incidents, such as a pause or a storm; only one message is sent for it.
     """
     data: dict[str, Any] = {"occasion": occasion, "op_id": op_id, "body": dict(body)}
     if group:
@@ -196,7 +202,10 @@ def notified(
 
 
 def delivered(at: float, op_id: str, address: str, *, expired: bool = False) -> Event:
-    """A message was delivered to an address, or expired. `address` is a hash of the URL."""
+    """Return the event for a message that was delivered to one address, or expired.
+
+    `address` is a hash of the URL.
+    """
     data = {"op_id": op_id, "address": address, "expired": expired}
     text = "The message expired." if expired else "The message was delivered."
     return Event(Kind.DELIVERED, at, text=text, data=data)
@@ -205,7 +214,7 @@ def delivered(at: float, op_id: str, address: str, *, expired: bool = False) -> 
 def ordered(
     order: str, target: Target, by: str, why: str, at: float, incident: Incident | None
 ) -> Event:
-    """A person gave an order for a target: `order` is `release`."""
+    """Return the event for a person's order about a target. `order` is always `release`."""
     reason = Reason.RELEASED_BY_PERSON
     text = f"{by} ordered: {order} {target}. {why}".strip()
     data = {"order": order, "by": by, "why": why}
@@ -215,25 +224,28 @@ def ordered(
 
 
 def storm_began(pool: str, at: float, text: str) -> Event:
-    """Too much of a pool is reported unhealthy at once: disruptive steps stop there."""
+    """Return the event for the start of a storm: too much of a pool is reported unhealthy at once.
+
+    While a storm lasts, no disruptive step starts in the pool.
+    """
     return Event(Kind.STORM_BEGAN, at, reason=Reason.STORM, text=text, data={"pool": pool})
 
 
 def storm_ended(pool: str, at: float) -> Event:
-    """The pool has stayed below the storm limit for long enough."""
+    """Return the event for the end of a storm: the pool has stayed below the limit for long enough."""
     text = f"The storm in pool {pool} is over; disruptive steps resume one at a time."
     return Event(Kind.STORM_ENDED, at, reason=Reason.STORM, text=text, data={"pool": pool})
 
 
 def reconciled(at: float, firing: int, missed: int, incidents: int) -> Event:
-    """Alertmanager, cluster and journal were compared while there were alerts or incidents."""
+    """Return the event for one comparison of Alertmanager, cluster and journal."""
     text = f"{firing} alerts are firing, {missed} of them were missed before; {incidents} incidents are open."
     data = {"firing": firing, "missed": missed, "open": incidents}
     return Event(Kind.RECONCILED, at, text=text, data=data)
 
 
 def step_of(data: Mapping[str, Any]) -> Step:
-    """The step that a StepPrepared event announced."""
+    """Return the step of a StepPrepared event, given the event's data."""
     return Step(
         id=data["step"],
         action=data["action"],
@@ -248,14 +260,14 @@ def step_of(data: Mapping[str, Any]) -> Step:
 
 
 def episode_of(alert: Alert, now: float) -> Episode:
-    """The episode of an alert; a start time in the future is replaced by `now`."""
+    """Return the episode of an alert. A start time in the future is replaced by `now`."""
     start = min(alert.starts_at, now)
     gpu, uuid = alert.labels.get(GPU, ""), alert.labels.get(UUID, "")
     return Episode(alert.key, alert.fingerprint, start, alert.starts_text, alert.name, gpu, uuid)
 
 
 def alert_of(event: Event) -> Alert:
-    """The alert that an AlertReceived event holds."""
+    """Return the alert of an AlertReceived event."""
     data = event.data
     firing = data["status"] == "firing"
     return Alert(data["fingerprint"], data["starts_at"], data["startsAt"], firing, data["labels"])

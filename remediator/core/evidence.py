@@ -1,8 +1,8 @@
-"""Whether an incident's alerts are still active. Pure.
+"""Determine whether an incident's alerts are still active. Pure functions.
 
-An alert that Alertmanager lists is active. An alert that it does not list is over only if the response is
-complete. An event (an XID, an ECC error) counts from its own time until the target's next repair. After a
-repair, a failed test is the evidence for the next repair.
+An alert that Alertmanager lists is active. An alert that it does not list is over only if the
+response is complete. An event (an XID, an ECC error) counts until the target's next repair. After a
+repair, a failed test is sufficient evidence for the next repair.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from remediator.core.reasons import Reason, sentence
 
 
 class AlertStatus(StrEnum):
-    """The current status of an alert, or of all alerts of an incident."""
+    """The current status of one alert, or of all alerts of an incident together."""
 
     ACTIVE = "active"
     WITHHELD = "withheld"
@@ -26,9 +26,9 @@ class AlertStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A standing with its reason and a text.
+    """The status of one or several alerts, with its reason and a text.
 
-    `group` names a common cause of many incidents, such as one silence; people get one message for it.
+    `group` identifies a common cause of many incidents, such as one silence; people get one message for it.
     """
 
     standing: AlertStatus
@@ -39,10 +39,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class AlertSignal:
-    """One alert of an incident: its standing, and the time of the event that it reports (Unix seconds).
+    """The status of one alert of an incident, and the time of the event that it reports.
 
-    `event_at` is None for an alert that reports no event. `confirmed`: Alertmanager listed the alert at
-    least once, so it was active before it was over.
+    `event_at` is in Unix seconds, or None for an alert that reports no event. `confirmed`:
+    Alertmanager has listed the alert at least once, so it was really active.
     """
 
     evidence: Evidence
@@ -55,26 +55,26 @@ OVER = Evidence(AlertStatus.OVER, Reason.ALERT_GONE, sentence(Reason.ALERT_GONE)
 
 
 def unknown(text: str) -> Evidence:
-    """It is unknown whether the alert is active."""
+    """Return the evidence for an alert whose status is unknown. `text` is the cause."""
     return Evidence(AlertStatus.UNKNOWN, Reason.ALERT_UNCONFIRMED, text)
 
 
 def combine_signals(
-    signs: Iterable[AlertSignal], *, repaired_at: float, tested_sick: bool
+    signals: Iterable[AlertSignal], *, repaired_at: float, tested_sick: bool
 ) -> Evidence:
-    """The standing of an incident, from its alerts.
+    """Combine the status of an incident's alerts into one.
 
-    Active if one alert is active; else withheld (silenced, inhibited, muted) or unknown if one alert is.
-    If all are over, an event newer than the last repair (`repaired_at`, Unix seconds) still counts, and
-    so does a test that failed since (`tested_sick`). An event older than the repair is ignored.
+    Active if one alert is active; otherwise withheld (silenced, inhibited, muted) or unknown if one alert is.
+    If all alerts are over, the result is still active after an event or a failed test (`tested_sick`) since the
+    last repair (`repaired_at`, Unix seconds). Events before the repair are ignored.
     """
     found: list[Evidence] = []
-    for sign in signs:
-        if sign.event_at is None:
-            found.append(sign.evidence)
-        elif sign.event_at > repaired_at:
-            over = sign.evidence.standing is AlertStatus.OVER and sign.confirmed
-            found.append(ACTIVE if over else sign.evidence)
+    for signal in signals:
+        if signal.event_at is None:
+            found.append(signal.evidence)
+        elif signal.event_at > repaired_at:
+            over = signal.evidence.standing is AlertStatus.OVER and signal.confirmed
+            found.append(ACTIVE if over else signal.evidence)
     if tested_sick:
         # A failed test decides only if no alert is silenced and Alertmanager has answered.
         found.append(
@@ -84,23 +84,20 @@ def combine_signals(
 
 
 def tested_sick(incident: Incident) -> bool:
-    """Whether a test of ours failed since the incident's last repair."""
+    """Return whether a test has failed since the incident's last repair."""
     return any(True for _ in _failed_tests(incident))
 
 
 def latest_evidence(incident: Incident, event_at: float | None) -> float | None:
-    """When the latest event, or the latest failed test since the last repair, spoke against the target.
-
-    Unix seconds; None where neither did.
-    """
+    """Return the time of the latest event or failed test since the last repair (Unix seconds), or None."""
     times = [event_at, *_failed_tests(incident)]
     return max((at for at in times if at is not None), default=None)
 
 
 def _failed_tests(incident: Incident) -> Iterator[float]:
-    """When each test ended that failed since the last repair (Unix seconds)."""
+    """Yield the end time of each test that failed since the last repair (Unix seconds)."""
     since = incident.repaired_at or 0.0
-    for run in incident.counted():
+    for run in incident.counted_steps():
         ended = run.ended or 0.0
         if run.step.action == "verify" and run.passed is False and ended >= since:
             yield ended

@@ -1,4 +1,4 @@
-"""The facts that a decision may use. The engine gathers them before it decides. Read only."""
+"""The data types that describe the environment of an incident. The engine fills them before it decides."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class TargetJob:
 
 @dataclass(frozen=True, slots=True)
 class PoolFacts:
-    """The size of the target's pool, and how much of it the remediator keeps out of service."""
+    """The size of the target's pool, and the number of GPUs and nodes that the remediator keeps out of service.
+
+    `recent` has the times of quarantines (Unix seconds).
+    """
 
     name: str = ""
     gpus: int = 0
@@ -37,7 +40,11 @@ class PoolFacts:
 
 @dataclass(frozen=True, slots=True)
 class SensorFacts:
-    """Health of the monitoring. `watchdog_age` in seconds; `exporters_up` is a ratio, None if unknown."""
+    """The health of the monitoring.
+
+    `watchdog_age` is the number of seconds since the last Watchdog alert. `prometheus`: Prometheus
+    responds. `exporters_up` is the share of exporters that are up (0 to 1), None if unknown.
+    """
 
     watchdog_age: float = UNKNOWN_AGE
     prometheus: bool = False
@@ -46,7 +53,7 @@ class SensorFacts:
 
 @dataclass(frozen=True, slots=True)
 class ScalingFacts:
-    """The size and bounds of a scalable workload, and its waiting requests (None: unknown)."""
+    """The replicas of a scalable workload, their limits, and the number of waiting requests (None: unknown)."""
 
     wanted: int
     ready: int
@@ -57,10 +64,10 @@ class ScalingFacts:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whether alert and inventory name the same hardware.
+    """The result of comparing the alerts' hardware with the cluster's inventory.
 
-    `confirmed`: an alert's UUID equals the inventory's. `problem`: a text that names both if they
-    differ. If neither is set, the identity is unknown.
+    `confirmed`: the UUID of an alert equals the UUID in the inventory. `problem` names both UUIDs
+    if they differ. If neither is set, the identity of the hardware is unknown.
     """
 
     confirmed: bool = True
@@ -69,14 +76,13 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Stops:
-    """What stops all actions, or all disruptive steps, for every incident. The texts are empty if
-    nothing does.
+    """The conditions that block actions on the target, as texts; an empty text means no block.
 
-    `pause`: who paused the remediator and why; `pause_group` identifies the pause. `other_installation`:
-    another remediator acts on this cluster. `storm`: too much of the pool is reported unhealthy. `clock`:
-    the wall clock jumped; `clock_left` is the number of seconds until it is trusted again.
-    `pinned`: a person returned the target to service, which is respected until `pinned_until`; the same
-    for the target's node as `node_pinned`.
+    `pause`: who paused the remediator and why; `pause_group` identifies the pause.
+    `other_installation`: another remediator acts on this cluster. `storm`: too much of the pool is
+    reported unhealthy. `clock`: the wall clock jumped; `clock_left` is the number of seconds until
+    it is trusted again. `pinned`: a person returned the target to service, so it is not quarantined
+    again before `pinned_until`. `node_pinned` is the same for the target's node.
     """
 
     pause: str = ""
@@ -94,21 +100,23 @@ class Stops:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything outside the incident that a decision uses.
+    """All data outside the incident that a decision may use.
 
-    `quarantine_owner`: who quarantined exactly this target (None: nobody). `node_jobs`: all jobs on the
-    target's node. `attempts`: (action, target, Unix seconds) of earlier steps. `kept`: further targets
-    that the incident quarantined and whose quarantine the remediator still owns. `siblings`: number of
-    other GPUs of the node that failed within the hold. `checkpoint_at`: time of the oldest last
-    checkpoint of the jobs on the target, None if unknown.
+    Quarantine: `quarantine_owner` is the owner of the target's own quarantine, None if there is
+    none. `kept` are further targets that the incident quarantined and that still belong to the
+    remediator. `node_others` names the node's GPUs that another owner keeps out of service.
 
-    `evidence` is how the incident's alerts stand; `alerts_active` whether one of them still fires, events
-    of the past apart; `event_at` when the latest event that still counts happened (Unix seconds).
-    `heard_lately`: an alert came by webhook a moment ago.
-    `dead`: the target is lost or hung beyond doubt, so that it costs no budget. `accused` is the hardware
-    that active alerts name. `job_known`: the cluster knows the job that the incident is about. `widens`:
-    the node has no incident of its own that does nothing for its GPUs now. `node_others`: the GPUs of the
-    node that another owner keeps out of service, each with its owner.
+    Alerts: `evidence` is the combined status of the incident's alerts. `alerts_active`: an alert is
+    firing now, past events excluded. `event_at` is the time of the latest event that still counts
+    (Unix seconds). `recently_received`: an alert was received so recently that it needs no confirmation.
+    `reported_hardware` is the hardware that active alerts report as unhealthy. `siblings` is the number of
+    the node's other GPUs that failed at about the same time.
+
+    Target: `known`: the cluster responds and knows the target. `dead`: the target is certainly lost
+    or hung, so its quarantine uses no budget. `job_known`: the cluster knows the job of the
+    incident. `node_jobs` are all jobs on the target's node. `checkpoint_at` is the time of the
+    jobs' last checkpoints, the oldest of them; None if unknown. `attempts` has (action, target,
+    Unix seconds) of earlier steps. `widens`: an incident of the node may take over this incident.
     """
 
     level: Level
@@ -117,12 +125,12 @@ class Facts:
     evidence: Evidence = ACTIVE
     alerts_active: bool = True
     event_at: float | None = None
-    heard_lately: bool = True
+    recently_received: bool = True
     identity: Identity = Identity()
     stops: Stops = Stops()
     capabilities: frozenset[str] = EVERYTHING
     dead: bool = False
-    accused: tuple[Target, ...] = ()
+    reported_hardware: tuple[Target, ...] = ()
     job_known: bool = True
     widens: bool = True
     quarantine_owner: str | None = None
@@ -142,5 +150,5 @@ class Facts:
 
     @property
     def firing(self) -> bool:
-        """Whether an alert of the incident is, or may still be, active."""
+        """Return whether an alert of the incident is active, or may be."""
         return self.evidence.standing is not AlertStatus.OVER

@@ -1,7 +1,7 @@
-"""The guards. Each is one function over facts that returns allow, hold or refuse, with the reason.
+"""Define the guards. A guard is a function that allows, holds or refuses a step, with a reason.
 
-A hold is checked again later; a refused step is not tried again. Guards are monotone: more targets out of
-service, more attempts or fewer signals never turn a hold or a refusal into an allow.
+A held step is checked again later; a refused step is not. Guards are monotone: more targets out of
+service, more attempts or fewer signals never turn a hold or a refusal into an allowance.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from remediator.core.reasons import Reason, sentence
 
 
 class Ruling(StrEnum):
-    """The answer of a guard."""
+    """The result of a guard."""
 
     ALLOW = "allow"
     HOLD = "hold"
@@ -26,9 +26,9 @@ class Ruling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A ruling with its reason; `until` is the Unix time of the next check, if it is known.
+    """The result of a guard with its reason. `until` is the Unix time of the next check, if known.
 
-    `group` names a cause that holds many incidents at once; people get one message for it.
+    `group` identifies a cause that holds many incidents at once; people get one message for it.
     """
 
     ruling: Ruling
@@ -39,17 +39,17 @@ class Verdict:
 
     @property
     def allows(self) -> bool:
-        """Whether the guard allows the step."""
+        """Return whether the guard allows the step."""
         return self.ruling is Ruling.ALLOW
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of the guards, from remediator.yml, in seconds and percent.
+    """The limits of the guards from remediator.yml, in seconds and percent.
 
-    `notice`: people are notified of an incident that is held this long. `pin`: a person's release is
-    respected this long. `watch`: metrics must be healthy this long before hardware in use is released.
-    `calm`: a storm ends after this long below its limit.
+    `notice`: people are notified when an incident is held for this long. `pin`: a target that a person released
+    is not quarantined again for this long. `watch`: metrics must be healthy for this long before hardware with
+    running jobs is released. `calm`: a storm ends when the pool has stayed below the limit for this long.
     """
 
     max_out_percent: float = 10.0
@@ -72,36 +72,36 @@ def _hold(reason: Reason, text: str = "", until: float | None = None, group: str
 
 
 def _everywhere(reason: Reason, text: str = "", until: float | None = None) -> Verdict:
-    """A hold with one cause for all incidents."""
+    """Return a hold whose cause affects all incidents, so that people get only one message."""
     return _hold(reason, text, until, str(reason))
 
 
 def all_of(*verdicts: Verdict) -> Verdict:
-    """The first verdict that does not allow, refusals first; ALLOWED if all verdicts allow."""
+    """Combine verdicts: return the first refusal, else the first hold, else ALLOWED."""
     against = [verdict for verdict in verdicts if not verdict.allows]
     refusals = [verdict for verdict in against if verdict.ruling is Ruling.REFUSE]
     return (refusals or against or [ALLOWED])[0]
 
 
 def not_paused(paused: bool, stops: Stops = Stops()) -> Verdict:  # noqa: B008 - frozen
-    """A person's pause holds every action."""
+    """Hold every action while a person has paused the remediator."""
     return _hold(Reason.PAUSED, stops.pause, group=stops.pause_group) if paused else ALLOWED
 
 
 def one_installation(stops: Stops) -> Verdict:
-    """If another remediator acts on the cluster, this one takes no action."""
+    """Hold every action if another remediator acts on the cluster."""
     if not stops.other_installation:
         return ALLOWED
     return _everywhere(Reason.OTHER_INSTALLATION, stops.other_installation)
 
 
 def same_hardware(identity: Identity) -> Verdict:
-    """An alert about other hardware than the inventory's holds every action."""
+    """Hold every action if the alert names other hardware than the cluster's inventory."""
     return _hold(Reason.IDENTITY, identity.problem) if identity.problem else ALLOWED
 
 
 def identified(identity: Identity) -> Verdict:
-    """No disruptive step on hardware that is not identified."""
+    """Hold a disruptive step if no alert's UUID confirms the hardware."""
     if identity.confirmed or identity.problem:
         return same_hardware(identity)
     text = "No alert of the incident has a UUID that matches the inventory: a person is needed."
@@ -109,14 +109,14 @@ def identified(identity: Identity) -> Verdict:
 
 
 def not_withheld(evidence: Evidence) -> Verdict:
-    """A silence, an inhibition or a maintenance window holds every action."""
+    """Hold every action if the alert is silenced, inhibited or muted by a maintenance window."""
     if evidence.standing is not AlertStatus.WITHHELD:
         return ALLOWED
     return _hold(evidence.reason, evidence.text, group=evidence.group)
 
 
 def alert_active(evidence: Evidence) -> Verdict:
-    """No disruptive step for an alert that is not known to be active."""
+    """Hold a disruptive step unless the alert is confirmed as active."""
     if evidence.standing is AlertStatus.ACTIVE:
         return ALLOWED
     group = evidence.group
@@ -126,26 +126,26 @@ def alert_active(evidence: Evidence) -> Verdict:
 
 
 def steady_clock(stops: Stops, now: float) -> Verdict:
-    """After a jump of the wall clock, times cannot be compared: no disruptive step for a while."""
+    """Hold a disruptive step for some time after a jump of the wall clock, when times are unreliable."""
     if not stops.clock:
         return ALLOWED
     return _everywhere(Reason.CLOCK_JUMP, stops.clock, now + stops.clock_left)
 
 
 def no_storm(stops: Stops) -> Verdict:
-    """No disruptive step in a pool while too much of it is reported unhealthy."""
+    """Hold a disruptive step while too much of the pool is reported unhealthy."""
     return _hold(Reason.STORM, stops.storm, group=stops.storm_group) if stops.storm else ALLOWED
 
 
 def not_pinned(stops: Stops) -> Verdict:
-    """A target that a person returned to service is not quarantined again for a while."""
+    """Hold a quarantine for some time after a person returned the target to service."""
     if not stops.pinned:
         return ALLOWED
     return _hold(Reason.PINNED, stops.pinned, stops.pinned_until)
 
 
 def node_free(stops: Stops, others: tuple[str, ...]) -> Verdict:
-    """A node that a person returned to service, or with a GPU of another owner, is not rebooted."""
+    """Hold a reboot if a person returned the node to service, or another owner quarantined one of its GPUs."""
     if stops.node_pinned:
         return _hold(Reason.PINNED, stops.node_pinned, stops.node_pinned_until)
     if others:
@@ -155,7 +155,7 @@ def node_free(stops: Stops, others: tuple[str, ...]) -> Verdict:
 
 
 def cluster_supports(needed: str, capabilities: frozenset[str]) -> Verdict:
-    """A step that the cluster does not support is refused before anything is changed for it."""
+    """Refuse a step that the cluster does not support."""
     if needed in capabilities:
         return ALLOWED
     words = needed.replace("_", " ")
@@ -165,12 +165,12 @@ def cluster_supports(needed: str, capabilities: frozenset[str]) -> Verdict:
 
 
 def target_known(facts_known: bool) -> Verdict:
-    """If the cluster does not answer or does not know the target, every action is held."""
+    """Hold every action if the cluster does not respond or does not know the target."""
     return ALLOWED if facts_known else _everywhere(Reason.FACTS_UNKNOWN)
 
 
 def not_owned_by_others(owner: str | None) -> Verdict:
-    """Another owner's quarantine is never changed."""
+    """Hold every action on a target that another owner has quarantined."""
     if owner is None or owner == OWNER:
         return ALLOWED
     return _hold(
@@ -179,7 +179,7 @@ def not_owned_by_others(owner: str | None) -> Verdict:
 
 
 def level(needed: Level, in_force: Level) -> Verdict:
-    """Refuse if the level in force is below the level that the step needs."""
+    """Refuse a step that needs a higher automation level than the level in force."""
     if in_force.rank >= needed.rank:
         return ALLOWED
     text = f"This step needs level {needed}; the configured level is {in_force}."
@@ -187,8 +187,10 @@ def level(needed: Level, in_force: Level) -> Verdict:
 
 
 def budget_out(what: str, out: int, total: int, limits: Limits) -> Verdict:
-    """The remediator keeps at most max_out_percent of a pool out of service, or one target; `out` is the
-    number before this step."""
+    """Hold a quarantine if max_out_percent of the pool, and at least one target, is already out of service.
+
+    `out` is the number of targets that the remediator keeps out of service before this step.
+    """
     allowed = max(1, math.floor(total * limits.max_out_percent / 100))
     if out < allowed:
         return ALLOWED
@@ -197,7 +199,7 @@ def budget_out(what: str, out: int, total: int, limits: Limits) -> Verdict:
 
 
 def budget_new(recent: tuple[float, ...], limits: Limits, now: float) -> Verdict:
-    """At most max_new quarantines in a window; `recent` are the times of earlier ones."""
+    """Hold a quarantine if there were max_new quarantines in the window. `recent` has their times."""
     inside = sorted(at for at in recent if at > now - limits.max_new_window)
     if len(inside) < limits.max_new:
         return ALLOWED
@@ -207,7 +209,7 @@ def budget_new(recent: tuple[float, ...], limits: Limits, now: float) -> Verdict
 
 
 def attempts(times: tuple[float, ...], most: int, window: float, now: float) -> Verdict:
-    """Refuse a repair that was tried `most` times on the target in the window."""
+    """Refuse a repair that was tried `most` times on the target in the last `window` seconds."""
     inside = [at for at in times if at > now - window]
     if len(inside) < most:
         return ALLOWED
@@ -216,7 +218,7 @@ def attempts(times: tuple[float, ...], most: int, window: float, now: float) -> 
 
 
 def cooldown(times: tuple[float, ...], seconds: float, now: float) -> Verdict:
-    """A minimum time must pass between two attempts of one repair on one target."""
+    """Hold a repair until `seconds` have passed since its last attempt on the target."""
     free_at = max(times, default=-math.inf) + seconds
     if now >= free_at:
         return ALLOWED
@@ -225,20 +227,23 @@ def cooldown(times: tuple[float, ...], seconds: float, now: float) -> Verdict:
 
 
 def _utc(at: float) -> str:
-    """The time of day of a Unix time."""
+    """Return the time of day of a Unix time in UTC."""
     minutes, seconds = divmod(int(at) % 86_400, 60)
     return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02} UTC"
 
 
 def dead_man(sensors: SensorFacts, limits: Limits) -> Verdict:
-    """No disruptive step starts if no Watchdog alert arrived for `dead_man` seconds."""
+    """Hold a disruptive step if no Watchdog alert arrived for `dead_man` seconds."""
     if limits.dead_man <= 0 or sensors.watchdog_age <= limits.dead_man:
         return ALLOWED
     return _everywhere(Reason.DEAD_MAN)
 
 
 def monitoring_up(sensors: SensorFacts, limits: Limits) -> Verdict:
-    """Prometheus answers, and enough of the pool's other exporters are up; 0 percent disables the check."""
+    """Hold a disruptive step unless Prometheus responds and enough of the pool's other exporters are up.
+
+    `exporters_up_percent` 0 disables the check.
+    """
     if limits.exporters_up_percent <= 0:
         return ALLOWED
     if not sensors.prometheus or sensors.exporters_up is None:
@@ -251,7 +256,7 @@ def monitoring_up(sensors: SensorFacts, limits: Limits) -> Verdict:
 
 
 def independent_signals(seen: frozenset[str], needed: int) -> Verdict:
-    """A disruptive step needs `needed` independent signals."""
+    """Hold a disruptive step until there are `needed` independent signals."""
     if len(seen) >= needed:
         return ALLOWED
     names = ", ".join(sorted(seen)) or "none"
@@ -259,7 +264,7 @@ def independent_signals(seen: frozenset[str], needed: int) -> Verdict:
 
 
 def held_long_enough(opened: float, limits: Limits, now: float) -> Verdict:
-    """A disruptive step waits briefly, so that further alerts of a larger fault can arrive."""
+    """Hold a disruptive step briefly after the first alert, so that alerts of a larger fault can arrive."""
     if now >= opened + limits.hold:
         return ALLOWED
     return _hold(Reason.HOLD, until=opened + limits.hold)

@@ -1,5 +1,8 @@
-"""The source of an alert (its instrument) and the kind of signal it is. Two alerts of one instrument are one
-independent signal, and so are all alerts that one dead exporter explains."""
+"""Classify alerts by their source (their instrument), to count independent signals.
+
+Several alerts of one instrument count as one signal. All alerts that an unavailable exporter
+explains count as one signal too.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from fleetmedic.kernel.labels import TargetKind
 
 
 class Instrument(StrEnum):
-    """The source of a signal, as people read it."""
+    """The source of a signal, as a text for people."""
 
     EXPORTER = "an unavailable exporter"
     DRIVER = "the GPU's driver"
@@ -66,8 +69,8 @@ EVENTS = frozenset(
         "NodeRebootUnexpected",
     }
 )
-# The target does not work at all, so a quarantine costs no capacity. A node that lost some GPUs still has
-# the others.
+# The target does not work at all, so its quarantine costs no capacity. GpuLost is not listed for nodes,
+# because the node's other GPUs still work.
 LOST_OR_HUNG = {
     TargetKind.GPU: frozenset({"GpuLost", "GpuHung"}),
     TargetKind.NODE: frozenset({"NodeDown"}),
@@ -75,7 +78,7 @@ LOST_OR_HUNG = {
 
 
 def instrument(alertname: str) -> Instrument:
-    """The instrument of an alert, by its name."""
+    """Return the instrument of an alert, given the alert's name."""
     if alertname in _EXPORTER:
         return Instrument.EXPORTER
     if alertname in _KERNEL_LOG:
@@ -95,10 +98,10 @@ def instrument(alertname: str) -> Instrument:
 
 
 def signals(alertnames: Iterable[str], *, identified: bool) -> frozenset[str]:
-    """The independent signals among these alerts.
+    """Return the independent signals among these alerts.
 
-    `identified`: the inventory confirmed node and UUID. Otherwise an exporter that reports another
-    machine would explain all its alerts about the GPU, so they count as one signal.
+    `identified`: the inventory confirmed the alert's node and UUID. If not, the exporter may report
+    another machine's GPU, so all its alerts about the GPU count as one signal.
     """
     found = {instrument(name) for name in alertnames}
     if not identified and found & _OF_ONE_EXPORTER:

@@ -1,6 +1,7 @@
-"""The state that results from the journal: replay rebuilds it, the live engine reads it.
+"""The remediator's state, computed from the events of the journal.
 
-Both use the same `apply`, one event at a time in journal order, so replay gives the live state.
+Replay and the running engine use the same `apply`, one event at a time in journal order, so both
+reach the same state.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _OF_INCIDENTS = frozenset(Kind) - {
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRecord:
-    """One known episode: its latest alert, and its incident or suppression once that is decided."""
+    """One firing period of an alert: the latest alert received, and the incident that handles it.
+
+    `suppressed`: the decision was to take no action.
+    """
 
     alert: Alert
     received: float
@@ -42,13 +46,13 @@ class EpisodeRecord:
 
     @property
     def undecided(self) -> bool:
-        """Whether the alert is firing and has not been decided on."""
+        """Return whether the alert is firing and has not been decided on."""
         return self.alert.firing and self.incident is None and not self.suppressed
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Who paused the remediator, why, and since when (Unix seconds)."""
+    """The current pause: who paused the remediator, why, and since when (Unix seconds)."""
 
     by: str
     why: str
@@ -57,7 +61,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A person returned a target to service, or keeps it out of service: who, why, when (Unix seconds)."""
+    """A person's decision to return a target to service or to keep it out: who, why, when (Unix seconds)."""
 
     by: str
     why: str
@@ -66,7 +70,7 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """Too much of a pool is reported unhealthy at once: since when, and a text for people."""
+    """A pool of which too much is reported unhealthy at once: since when, and a text for people."""
 
     at: float
     text: str
@@ -74,7 +78,7 @@ class Storm:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A notification. `settled`: hashes of the addresses that received it or for which it expired."""
+    """A queued notification. `settled`: hashes of the addresses that received it or for which it expired."""
 
     op_id: str
     at: float
@@ -93,7 +97,7 @@ class Attempt:
 
 
 class JournalState:
-    """The state folded from the journal. Only `apply` changes it."""
+    """The state that results from all events of the journal. Only `apply` changes it."""
 
     def __init__(self) -> None:
         self.incidents: dict[str, Incident] = {}
@@ -119,30 +123,32 @@ class JournalState:
     __hash__ = None  # type: ignore[assignment]
 
     def incident_on(self, target: Target) -> Incident | None:
-        """The open incident on a target, or None."""
+        """Return the open incident on a target, or None."""
         found = self.open.get(target)
         return self.incidents[found] if found else None
 
     def open_incidents(self) -> tuple[Incident, ...]:
-        """Every incident that has not ended, oldest first."""
+        """Return every incident that has not ended, oldest first."""
         return tuple(self.incidents[one] for one in self.open.values())
 
     def undecided(self) -> tuple[Alert, ...]:
-        """The firing alerts that have not been decided on, oldest first."""
+        """Return the firing alerts that have not been decided on, oldest first."""
         return tuple(one.alert for one in self.episodes.values() if one.undecided)
 
-    def known(self, alert: Alert) -> bool:
-        """Whether the journal already holds this episode with this status."""
+    def has_recorded(self, alert: Alert) -> bool:
+        """Return whether the journal already has this episode with this status, so that the alert
+        is a duplicate.
+        """
         record = self.episodes.get(alert.key)
         return record is not None and record.alert.firing == alert.firing
 
     def firing(self, incident: Incident) -> bool:
-        """Whether any alert of the incident is firing, according to the alerts received."""
+        """Return whether any alert of the incident is firing, according to the alerts received."""
         records = (self.episodes.get(episode.key) for episode in incident.alerts)
         return any(record is not None and record.alert.firing for record in records)
 
     def recurrence(self, target: Target, since: float) -> int:
-        """How often the target was repaired and re-admitted since `since` (Unix seconds)."""
+        """Return how often the target was repaired and returned to service since `since` (Unix seconds)."""
         return sum(
             1
             for one in self.incidents.values()
@@ -153,7 +159,7 @@ class JournalState:
         )
 
     def apply(self, event: Event) -> None:
-        """Apply one event. An illegal transition changes nothing and is counted, live and in replay."""
+        """Apply one event. An illegal transition changes nothing and is only counted."""
         try:
             self._apply(event)
         except IllegalTransition:
@@ -178,15 +184,15 @@ class JournalState:
     def _resume(self, event: Event) -> None:
         self.pause = None
 
-    def _storm(self, event: Event) -> None:
+    def _begin_storm(self, event: Event) -> None:
         self.storms[event.data["pool"]] = Storm(event.at, event.text)
 
-    def _calm(self, event: Event) -> None:
+    def _end_storm(self, event: Event) -> None:
         self.storms.pop(event.data["pool"], None)
         self.storm_ended[event.data["pool"]] = event.at
 
-    def _post(self, event: Event) -> None:
-        """Keep a message until every address received it; drop messages older than `KEEP_MESSAGES`."""
+    def _queue_message(self, event: Event) -> None:
+        """Queue a message until every address has received it; drop messages older than KEEP_MESSAGES."""
         data = event.data
         if "body" not in data:  # written by an earlier version, which sent messages at once
             return
@@ -198,7 +204,7 @@ class JournalState:
         if data.get("group"):
             self.groups[data["group"]] = event.at
 
-    def _settle(self, event: Event) -> None:
+    def _record_delivery(self, event: Event) -> None:
         message = self.outbox.get(event.data["op_id"])
         if message is not None:
             settled = message.settled | {event.data["address"]}
@@ -219,10 +225,9 @@ class JournalState:
             self.episodes[alert.key] = replace(before, alert=alert)
 
     def _began_again(self, before: EpisodeRecord, alert: Alert) -> bool:
-        """Whether an alert that was resolved before any action fires again.
+        """Return whether an alert fires again that was resolved before the remediator took any action.
 
-        Alertmanager loses its alerts in a restart and omits silenced alerts, so the same episode can
-        return.
+        Alertmanager loses its alerts in a restart and omits silenced alerts, so the same episode can return.
         """
         incident = self.incidents.get(before.incident or "")
         idle = incident is not None and incident.ended and incident.reason is Reason.RESOLVED_FIRST
@@ -267,7 +272,7 @@ class JournalState:
             self.cured[ended.target] = max(self.cured.get(ended.target, 0), ended.repaired_at)
 
     def _forget(self, run: StepRun) -> None:
-        """Remove the attempt of a step that was announced and not started."""
+        """Remove the attempt of a step that was announced and withdrawn."""
         about = (run.step.action, run.step.target, run.started)
         for attempts in (self.attempts.get(run.step.target, []), self.quarantines):
             for one in attempts:
@@ -276,15 +281,15 @@ class JournalState:
                     break
 
 
-# What an event changes apart from its incident.
+# The changes that an event makes outside of its incident.
 _FOLDS: dict[Kind, Callable[[JournalState, Event], None]] = {
     Kind.ALERT_RECEIVED: JournalState._receive,
     Kind.SUPPRESSED: JournalState._suppress,
     Kind.PAUSED: JournalState._pause,
     Kind.RESUMED: JournalState._resume,
-    Kind.NOTIFIED: JournalState._post,
-    Kind.DELIVERED: JournalState._settle,
+    Kind.NOTIFIED: JournalState._queue_message,
+    Kind.DELIVERED: JournalState._record_delivery,
     Kind.ORDERED: JournalState._pin_ordered,
-    Kind.STORM_BEGAN: JournalState._storm,
-    Kind.STORM_ENDED: JournalState._calm,
+    Kind.STORM_BEGAN: JournalState._begin_storm,
+    Kind.STORM_ENDED: JournalState._end_storm,
 }

@@ -1,7 +1,7 @@
-"""The life cycle of an incident: a transition table, and the one function that changes an incident.
+"""The life cycle of an incident: the table of transitions, and the function that applies an event.
 
-`evolve` makes no decisions. It handles every journal event; a transition that the table does not have
-raises IllegalTransition and leaves the incident unchanged. docs/lifecycle.md is generated from TRANSITIONS.
+`evolve` makes no decisions. It raises IllegalTransition for a transition that is not in the table.
+docs/lifecycle.md is generated from TRANSITIONS.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ TRANSITIONS: dict[IncidentState, frozenset[IncidentState]] = {
 
 
 class IllegalTransition(Exception):  # noqa: N818 - the name says what happened
-    """The table does not have this transition; the incident is unchanged."""
+    """The event is not allowed in the incident's current state. The incident is unchanged."""
 
 
 def new_incident(event: Event) -> Incident:
-    """The incident that an IncidentOpened event starts."""
+    """Create the incident of an IncidentOpened event. Raises IllegalTransition for other events."""
     if event.kind is not Kind.INCIDENT_OPENED or event.incident is None or event.target is None:
         raise IllegalTransition(f"{event.kind} does not start an incident")
     return Incident(
@@ -72,7 +72,7 @@ def new_incident(event: Event) -> Incident:
 
 
 def evolve(incident: Incident, event: Event) -> Incident:
-    """The incident after the event. Raises IllegalTransition and no other exception."""
+    """Return the incident after an event. Raises IllegalTransition and no other exception."""
     if event.incident != incident.id:
         raise IllegalTransition(f"the event belongs to {event.incident}, not to {incident.id}")
     handler = _HANDLERS.get(event.kind)
@@ -140,7 +140,7 @@ def _ended(incident: Incident, event: Event) -> Incident:
 
 
 def _with_effect(incident: Incident, step: Step, at: float) -> Incident:
-    """What a finished step changes in the incident."""
+    """Return the incident after the successful end of a step."""
     action, target = step.action, step.target
     if action in ("quarantine_gpu", "quarantine_node") and target not in incident.quarantined:
         return replace(incident, quarantined=(*incident.quarantined, target))
@@ -209,7 +209,7 @@ _HANDLERS: dict[Kind, Callable[[Incident, Event], Incident]] = {
 
 
 def diagram() -> str:
-    """The transition table as a Mermaid state diagram, for docs/lifecycle.md."""
+    """Return the transition table as a Mermaid state diagram, for docs/lifecycle.md."""
     lines = ["stateDiagram-v2", "    [*] --> NEW"]
     for state, following in TRANSITIONS.items():
         lines += [f"    {state} --> {to}" for to in IncidentState if to in following]

@@ -51,12 +51,12 @@ class Level(StrEnum):
 
     @property
     def rank(self) -> int:
-        """0 for observe up to 3 for repair."""
+        """Return 0 for observe, 1 for quarantine, 2 for drain, 3 for repair."""
         return list(Level).index(self)
 
 
 class FaultClass(StrEnum):
-    """The cause of a fault. An application fault never leads to a quarantine."""
+    """The type of a fault. An application fault never leads to a quarantine."""
 
     HARDWARE = "hardware"
     APPLICATION = "application"
@@ -64,7 +64,7 @@ class FaultClass(StrEnum):
 
 
 class StepState(StrEnum):
-    """The state of a step. A WITHDRAWN step was announced and not started, so it does not count."""
+    """The state of a step. WITHDRAWN: announced but not started, so it does not count as an attempt."""
 
     PREPARED = "PREPARED"
     DONE = "DONE"
@@ -74,7 +74,9 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert as received. `starts_at` is Unix seconds; `starts_text` is the sender's text."""
+    """One alert as received. `starts_at` is Unix seconds; `starts_text` is the same time as the
+    sender wrote it.
+    """
 
     fingerprint: str
     starts_at: float
@@ -84,12 +86,12 @@ class Alert:
 
     @property
     def name(self) -> str:
-        """The alertname label, or an empty string."""
+        """Return the label `alertname`, or an empty string."""
         return self.labels.get("alertname", "")
 
     @property
     def key(self) -> str:
-        """The key of the episode: cluster, fingerprint and start time in milliseconds."""
+        """Return the key of the episode: cluster, fingerprint and start time in milliseconds."""
         # Rounded down like in Alertmanager's API; 0.0005 compensates for float rounding.
         start = math.floor(self.starts_at * 1000 + 0.0005)
         return f"{self.labels.get('cluster', '')}/{self.fingerprint}/{start}"
@@ -99,8 +101,8 @@ class Alert:
 class Episode:
     """One firing period of one alert, as stored in an incident.
 
-    `starts_at` is Unix seconds; a start time in the future is replaced by the arrival time. `gpu` and
-    `uuid` are the alert's labels, or empty.
+    `starts_at` is Unix seconds; a start time in the future is replaced by the arrival time. `gpu`
+    and `uuid` are labels of the alert, or empty.
     """
 
     key: str
@@ -114,7 +116,10 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One repair of the ladder: at most `max_attempts` in `window` s, `cooldown` s between attempts."""
+    """One repair in a playbook's `ladder`.
+
+    It is tried at most `max_attempts` times in `window` seconds, with `cooldown` seconds between two attempts.
+    """
 
     action: str
     deadline: float
@@ -125,7 +130,10 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class JobsPlan:
-    """What happens to jobs on the target. Times in seconds; `grace` is the wait for the checkpoint."""
+    """The part of a playbook about jobs on the target: whether to signal and restart them, and the limits.
+
+    Times are in seconds. `grace` is the maximum wait for a checkpoint.
+    """
 
     signal: bool
     restart: bool
@@ -137,7 +145,10 @@ class JobsPlan:
 
 @dataclass(frozen=True, slots=True)
 class VerifyPlan:
-    """How the target is verified: `tests` pass `passes` times in a row within `deadline` s."""
+    """The part of a playbook about verification.
+
+    `tests` must pass `passes` times in a row within `deadline` seconds.
+    """
 
     tests: tuple[str, ...]
     passes: int
@@ -146,8 +157,11 @@ class VerifyPlan:
 
 @dataclass(frozen=True, slots=True)
 class ScalePlan:
-    """`step`: replicas per step (negative: scale in). `per_replica`: waiting requests allowed per replica.
-    `cooldown`: seconds between steps."""
+    """The part of a playbook about scaling a workload.
+
+    `step` is the number of replicas per step, negative to remove replicas. `per_replica` is the number of
+    waiting requests allowed per replica. `cooldown` is the number of seconds between two steps.
+    """
 
     step: int
     per_replica: float
@@ -157,7 +171,7 @@ class ScalePlan:
 
 @dataclass(frozen=True, slots=True)
 class Playbook:
-    """Which alerts a playbook matches, and which actions follow."""
+    """A playbook: the alerts that it matches, and the actions that it allows for them."""
 
     name: str
     alertnames: tuple[str, ...]
@@ -179,13 +193,13 @@ class Playbook:
 
     @property
     def notify_only(self) -> bool:
-        """Whether the playbook only sends notifications."""
+        """Return whether the playbook only sends notifications."""
         return not (self.quarantine or self.jobs or self.ladder or self.scale)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One action on one target. `id` is unique in the incident together with `attempt`."""
+    """One action on one target. `id` and `attempt` together are unique in the incident."""
 
     id: str
     action: str
@@ -200,7 +214,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class StepRun:
-    """A step with its state and outcome."""
+    """A step with its state, times and result."""
 
     step: Step
     state: StepState
@@ -221,12 +235,13 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One playbook on one target. Only `lifecycle.evolve` changes an incident.
+    """The application of one playbook to one target. Only `lifecycle.evolve` changes an incident.
 
-    `since`: time of the last state change. `mark`: number of steps at that time. `base`: steps before it
-    were made before a person ordered a retry, and do not count. `quarantined`: the targets that the
-    incident must release. `held`, `held_text`, `held_since`: why and since when the incident is held.
-    `dead`: the target was lost or hung when it was quarantined, so it uses no budget until its repair.
+    `since` is the time of the last state change, `mark` the number of steps at that time. `base` is
+    the number of steps before a person ordered a retry; these steps do not count. `quarantined` are
+    the targets that the incident must release. `held`, `held_text` and `held_since` say why and
+    since when a guard holds the incident. `dead`: the target was lost or hung when it was
+    quarantined, so it uses no budget until its repair.
     """
 
     id: str
@@ -258,53 +273,55 @@ class Incident:
 
     @property
     def ended(self) -> bool:
-        """Whether the incident has ended, so that its target is free for another one."""
+        """Return whether the incident has ended, so that a new incident on its target is possible."""
         return self.state in ENDED
 
     @property
     def prepared(self) -> StepRun | None:
-        """The announced step that has no outcome yet."""
+        """Return the announced step that has no outcome yet, or None."""
         return next((run for run in self.steps if run.state is StepState.PREPARED), None)
 
     @property
-    def present(self) -> tuple[Reason, str]:
-        """The current reason and its text: those of the hold while the incident is held."""
+    def current_reason(self) -> tuple[Reason, str]:
+        """Return the current reason and text: those of the hold while the incident is held."""
         return (self.held, self.held_text) if self.held else (self.reason, self.text)
 
     def attempts(self, step_id: str) -> int:
-        """How often a step was announced, including withdrawn steps and steps before a retry."""
+        """Return how often a step was announced, including withdrawn steps and steps before a retry."""
         return sum(run.step.id == step_id for run in self.steps)
 
-    def counted(self, first: int = 0) -> tuple[StepRun, ...]:
-        """The steps that count, from `first` or the last retry on, in order."""
+    def counted_steps(self, first: int = 0) -> tuple[StepRun, ...]:
+        """Return the steps that count, oldest first: neither withdrawn nor before index `first` or
+        the last retry.
+        """
         since = self.steps[max(first, self.base) :]
         return tuple(run for run in since if run.state is not StepState.WITHDRAWN)
 
     def runs(self, step_id: str) -> tuple[StepRun, ...]:
-        """Every run of a step that counts, in order."""
-        return tuple(run for run in self.counted() if run.step.id == step_id)
+        """Return all runs of a step that count, oldest first."""
+        return tuple(run for run in self.counted_steps() if run.step.id == step_id)
 
     def last(self, step_id: str) -> StepRun | None:
-        """The latest run of a step."""
+        """Return the latest run of a step, or None."""
         runs = self.runs(step_id)
         return runs[-1] if runs else None
 
-    def here(self, step_id: str) -> StepRun | None:
-        """The latest run of a step since the incident entered its current state."""
-        runs = [run for run in self.counted(self.mark) if run.step.id == step_id]
+    def last_in_state(self, step_id: str) -> StepRun | None:
+        """Return the latest run of a step since the incident entered its current state, or None."""
+        runs = [run for run in self.counted_steps(self.mark) if run.step.id == step_id]
         return runs[-1] if runs else None
 
     def done(self, step_id: str) -> bool:
-        """Whether the latest run of a step succeeded."""
+        """Return whether the latest run of a step succeeded."""
         run = self.last(step_id)
         return run is not None and run.state is StepState.DONE
 
 
 def incident_id(episode_key: str, target: Target) -> str:
-    """The incident id; always the same for the same alert on the same target."""
+    """Return the id of an incident, which depends only on its first alert and its target."""
     return "inc-" + hashlib.sha256(f"{target}|{episode_key}".encode()).hexdigest()[:10]
 
 
 def op_id(incident: str, step: str, attempt: int) -> str:
-    """The operation id of a step; the same before and after a crash."""
+    """Return the operation id of a step, which is the same before and after a crash."""
     return hashlib.sha256(f"{incident}|{step}|{attempt}".encode()).hexdigest()[:20]

@@ -1,7 +1,7 @@
-"""From the quarantine until no job is left on the target. Pure.
+"""Decide about the jobs on a quarantined target until none is left. Pure functions.
 
-A dead job is restarted at once. A running job is moved only after the hold, with the number of signals that
-the playbook requires, and after a checkpoint if the job can write one.
+A job whose processes are dead is restarted at once. A running job is moved only after the initial hold, with
+the number of signals that the playbook requires, and after a checkpoint if the job can write one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ MOST_MOVES = 4
 
 
 def decide_quarantined(case: Case) -> Decision:
-    """QUARANTINED: are there jobs, and may they be moved?"""
-    if not case.view.firing:
+    """Decide in state QUARANTINED: whether there are jobs on the target, and whether they may be moved."""
+    if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     jobs = case.playbook.jobs
     affected = _affected(case)
     if jobs is None or not jobs.restart or not affected:
-        if case.view.known:
+        if case.facts.known:
             reason = Reason.JOBS_MOVED if jobs is None else Reason.NO_JOBS
             return Move(IncidentState.JOBS_MOVED, reason)
         return held(guards.target_known(False))
@@ -35,83 +35,87 @@ def decide_quarantined(case: Case) -> Decision:
         return _refused(case, step_guards.moves_dead_jobs(case)) or Move(
             IncidentState.DRAINING, Reason.MOVING_JOBS
         )
-    if step_guards.evidence_is_old(case):
+    if step_guards.evidence_is_stale(case):
         return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
-    if case.incident.target.kind is TargetKind.NODE and not step_guards.possible(case):
+    if case.incident.target.kind is TargetKind.NODE and not step_guards.any_repair_supported(case):
         text = (
             "This cluster supports none of the node's repairs, so its running jobs are not moved."
         )
         return give_up(case, Reason.UNSUPPORTED, text)
     if refused := _refused(case, step_guards.moves_running_jobs(case)):
         return refused
-    if _saves(case):
+    if _needs_checkpoint(case):
         return Move(IncidentState.CHECKPOINTING, Reason.SAVING)
     return Move(IncidentState.DRAINING, Reason.MOVING_JOBS)
 
 
-def _saves(case: Case) -> bool:
-    """Whether the jobs are signalled to write a checkpoint first."""
+def _needs_checkpoint(case: Case) -> bool:
+    """Return whether the jobs are signalled to write a checkpoint before they are moved."""
     jobs = case.playbook.jobs
-    able = "signal" in case.view.capabilities
+    able = "signal" in case.facts.capabilities
     return bool(jobs and jobs.signal and able and case.incident.last("signal_checkpoint") is None)
 
 
 def _refused(case: Case, verdict: Verdict) -> Decision | None:
-    """The decision if jobs may not be moved now; None if they may.
+    """Return the decision if the verdict does not allow moving jobs now; None if it does.
 
-    If there are too few signals and the alert is over, the target is verified: a running job does not
-    keep it quarantined.
+    If there are too few signals and no alert is active, the target is verified, so that a running
+    job does not keep it quarantined.
     """
     if verdict.allows:
         return None
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
-    if verdict.reason is Reason.WITNESSES and not case.view.alerts_active:
+    if verdict.reason is Reason.WITNESSES and not case.facts.alerts_active:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     return held(verdict)
 
 
 def decide_checkpointing(case: Case) -> Decision:
-    """CHECKPOINTING: signal the jobs, then wait for the checkpoint or the end of the grace period."""
-    return saving(case, case.view.jobs) or Move(IncidentState.DRAINING, Reason.MOVING_JOBS)
+    """Decide in state CHECKPOINTING: signal the jobs, then wait for the checkpoint, at most the grace period."""
+    return save_checkpoints(case, case.facts.jobs) or Move(
+        IncidentState.DRAINING, Reason.MOVING_JOBS
+    )
 
 
 def decide_draining(case: Case) -> Decision:
-    """DRAINING: restart the target's jobs elsewhere, dead jobs first."""
+    """Decide in state DRAINING: restart the target's jobs elsewhere, dead jobs first."""
     if case.level.rank < Level.DRAIN.rank:  # the level was lowered since
         return give_up(case, Reason.LEVEL)
     jobs = case.playbook.jobs
     assert jobs is not None  # noqa: S101 - the table leads here only with a plan for jobs
     if case.incident.target.kind is TargetKind.JOB:
         return _one_job(case, jobs)
-    if not case.view.known:
+    if not case.facts.known:
         return held(guards.target_known(False))
     affected = _affected(case)
     if not affected:
         return Move(IncidentState.JOBS_MOVED, Reason.JOBS_MOVED)
-    if not case.view.firing:
+    if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     dead = tuple(job for job in affected if not job.running)
     if dead:
-        return _refused(case, step_guards.moves_dead_jobs(case)) or moving(case, dead)
-    if step_guards.evidence_is_old(case) and not case.incident.runs("restart_jobs"):
+        return _refused(case, step_guards.moves_dead_jobs(case)) or move_jobs(case, dead)
+    if step_guards.evidence_is_stale(case) and not case.incident.runs("restart_jobs"):
         return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
     if refused := _refused(case, step_guards.moves_running_jobs(case)):
         return refused
-    if _saves(case):
+    if _needs_checkpoint(case):
         return Move(IncidentState.CHECKPOINTING, Reason.SAVING)
-    return moving(case, affected)
+    return move_jobs(case, affected)
 
 
-def saving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) -> Decision | None:
-    """The next decision for a checkpoint of these jobs; None if nothing is left to do."""
+def save_checkpoints(
+    case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None
+) -> Decision | None:
+    """Return the next decision to get a checkpoint of these jobs, or None when that is finished."""
     running = tuple(job.job_id for job in jobs if job.running)
     name = "signal_checkpoint:node" if on else "signal_checkpoint"
     told = case.incident.last(name)
     if told is None:
         if not running:
             return None
-        verdict = step_guards.touches(case)
+        verdict = step_guards.alert_driven_step(case)
         if not verdict.allows:
             return held(verdict)
         step = plan.new_step(
@@ -120,14 +124,14 @@ def saving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) ->
         return Act(step, Reason.SAVING)
     if told.state is not StepState.DONE or not running or case.playbook.jobs is None:
         return None
-    saved = case.view.checkpoint_at is not None and case.view.checkpoint_at >= told.started
+    saved = case.facts.checkpoint_at is not None and case.facts.checkpoint_at >= told.started
     grace_over = (told.ended or told.started) + case.playbook.jobs.grace
     return None if saved or case.now >= grace_over else Wait(min(grace_over, case.now + 0.5))
 
 
-def moving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) -> Decision:
-    """Restart these jobs elsewhere; too many failures in a row need a person."""
-    verdict = step_guards.touches(case)
+def move_jobs(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) -> Decision:
+    """Return the decision to restart these jobs elsewhere, or to escalate after too many attempts."""
+    verdict = step_guards.alert_driven_step(case)
     if not verdict.allows:
         return held(verdict)
     name = "restart_jobs:node" if on else "restart_jobs"
@@ -144,19 +148,19 @@ def moving(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None) ->
         on=on,
         name=name,
         jobs=names,
-        also=case.view.accused,
+        also=case.facts.reported_hardware,
     )
     return Act(step, Reason.MOVING_JOBS)
 
 
 def _affected(case: Case) -> tuple[TargetJob, ...]:
-    """The jobs on the target, and those that ran there when it was quarantined, counted as dead.
+    """Return the jobs on the target, and as dead jobs those that ran there when it was quarantined.
 
-    The cluster may move a dead job itself after the quarantine. The restart is still ordered, to confirm
-    that the job runs elsewhere; for a job that has already moved, the order has no effect.
+    The cluster may move a dead job itself after the quarantine. The restart is still requested, to
+    confirm that the job runs elsewhere. It has no effect on a job that has already moved.
     """
     run = case.incident.last(plan.quarantine(case.incident).id)
-    seen = {job.job_id for job in case.view.jobs}
+    seen = {job.job_id for job in case.facts.jobs}
     seen |= {
         job
         for one in case.incident.runs("restart_jobs")
@@ -164,37 +168,37 @@ def _affected(case: Case) -> tuple[TargetJob, ...]:
         for job in one.step.jobs
     }
     left = tuple(TargetJob(job, False) for job in (run.step.jobs if run else ()) if job not in seen)
-    return case.view.jobs + left
+    return case.facts.jobs + left
 
 
 def _one_job(case: Case, jobs: JobsPlan) -> Decision:
-    """An incident about a job: restart that job, as often as its playbook allows."""
+    """Decide for an incident about a job: restart it, at most as often as the playbook allows."""
     if case.incident.done("restart_jobs"):
         return Move(IncidentState.JOBS_MOVED, Reason.JOB_RESTARTED)
-    if not case.view.known:
+    if not case.facts.known:
         return held(guards.target_known(False))
-    if not case.view.job_known:
+    if not case.facts.job_known:
         text = f"The cluster no longer knows {case.incident.target}."
         return give_up(case, Reason.UNKNOWN_JOB, text)
-    if not case.view.jobs:
+    if not case.facts.jobs:
         return Move(IncidentState.JOBS_MOVED, Reason.NO_JOBS, f"{case.incident.target} has ended.")
     run = case.incident.last("restart_jobs")
-    if run is not None and run.reason is Reason.EFFECT_MISSING and not case.view.jobs[0].running:
-        # No capacity was found until the deadline; another order would find none either.
+    if run is not None and run.reason is Reason.EFFECT_MISSING and not case.facts.jobs[0].running:
+        # There was no capacity until the deadline, so another attempt would not help.
         return give_up(case, Reason.JOB_STUCK, run.text)
-    if not case.view.firing:
+    if not case.facts.firing:
         text = f"The alert on {case.incident.target} ended before the job was restarted."
         return Move(IncidentState.JOBS_MOVED, Reason.ALERT_GONE, text)
     earlier = tuple(
         at
-        for action, target, at in case.view.attempts
+        for action, target, at in case.facts.attempts
         if action == "restart_jobs" and target == case.incident.target
     )
     verdict = guards.attempts(earlier, jobs.max_attempts, jobs.window, case.now)
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, Reason.ATTEMPTS, verdict.text)
-    running = case.view.jobs[0].running
+    running = case.facts.jobs[0].running
     verdict = step_guards.moves_running_jobs(case) if running else step_guards.moves_dead_jobs(case)
     if verdict.ruling is Ruling.REFUSE:
         return give_up(case, verdict.reason, verdict.text)
-    return moving(case, case.view.jobs) if verdict.allows else held(verdict)
+    return move_jobs(case, case.facts.jobs) if verdict.allows else held(verdict)

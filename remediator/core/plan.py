@@ -1,4 +1,4 @@
-"""Builds the steps of a playbook: action, target, attempt and operation id."""
+"""Build the steps of a playbook, with action, target, attempt number and operation id."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WOULD = {
 
 
 def node_of(target: Target) -> Target:
-    """The node of a GPU or node target."""
+    """Return the node of a GPU target, or the node target itself."""
     return Target(TargetKind.NODE, target.name)
 
 
@@ -48,7 +48,7 @@ def new_step(
     also: tuple[Target, ...] = (),
     replicas: int | None = None,
 ) -> Step:
-    """The next attempt of a step. `name` distinguishes steps that share an action."""
+    """Return the next attempt of a step. `name` distinguishes steps with the same action."""
     identity = name or action
     attempt = incident.attempts(identity) + 1
     operation = op_id(incident.id, identity, attempt)
@@ -57,25 +57,25 @@ def new_step(
 
 
 def quarantine(incident: Incident, on: Target | None = None, jobs: tuple[str, ...] = ()) -> Step:
-    """Quarantine the target, or `on` if given; `jobs` are the jobs that ran on it."""
+    """Return the step that quarantines the target, or `on` if given. `jobs` are the jobs that run on it."""
     target = on or incident.target
     kind = "gpu" if target.kind is TargetKind.GPU else "node"
     return new_step(incident, f"quarantine_{kind}", QUICK, on=target, jobs=jobs)
 
 
 def notify(incident: Incident, occasion: str) -> Step:
-    """Notify people; once per occasion."""
+    """Return the step that notifies people of `occasion`."""
     return new_step(incident, "notify", NOTIFY, name=f"notify:{occasion}")
 
 
 def repair(incident: Incident, rung: Rung) -> Step:
-    """One repair of the ladder."""
+    """Return the step for one repair of the playbook's `ladder`."""
     target = node_of(incident.target) if rung.action == "reboot_node" else incident.target
     return new_step(incident, rung.action, rung.deadline, on=target)
 
 
 def outline(playbook: Playbook, kind: TargetKind) -> tuple[tuple[str, Level], ...]:
-    """The actions of a playbook on a kind of target, each with the level that it requires, in order."""
+    """Return the actions of a playbook for a type of target, in order, each with the level that it needs."""
     steps: list[tuple[str, Level]] = []
     if playbook.quarantine:
         action = "quarantine_gpu" if kind is TargetKind.GPU else "quarantine_node"

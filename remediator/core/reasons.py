@@ -1,4 +1,4 @@
-"""One reason code for every decision, used as log key, metric label, journal field and row of the docs."""
+"""The reason codes of all decisions. They are used in logs, metric labels, the journal and the docs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why an action was taken, or not taken."""
+    """The reason code of a decision to act, or not to act."""
 
     # incoming alerts
     ALERT_RECEIVED = "alert_received"
@@ -168,5 +168,5 @@ SENTENCES: dict[Reason, str] = {
 
 
 def sentence(reason: Reason) -> str:
-    """The default text of a reason, where no more specific text is available."""
+    """Return the default text of a reason, for decisions without a more specific text."""
     return SENTENCES[reason]

@@ -1,4 +1,4 @@
-"""What would be done at level `observe`, with the current facts, guards and capabilities. Pure."""
+"""Determine what the remediator would do at level `observe` with the current facts. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from remediator.core.reasons import Reason
 
 
 def rehearse(case: Case) -> Rehearse:
-    """The steps that the playbook's level allows, each with what would hold it now."""
+    """Return the actions that the playbook's level allows, each with a text that says what would block it now."""
     steps = tuple(_steps(case))
     return Rehearse(
         tuple(action for action, _ in steps), Reason.OBSERVE_ONLY, tuple(text for _, text in steps)
@@ -28,7 +28,7 @@ def _steps(case: Case) -> Iterator[tuple[str, str]]:
                 action,
                 f"The remediator would not {plan.WOULD[action]} ({target}): this cluster does not support it.",
             )
-        elif action == "restart_jobs" and not case.view.jobs:
+        elif action == "restart_jobs" and not case.facts.jobs:
             yield action, f"{would}, but no job runs on it now."
         else:
             wait = _waits(case, action)
@@ -37,19 +37,19 @@ def _steps(case: Case) -> Iterator[tuple[str, str]]:
 
 def _impossible(case: Case, action: str) -> bool:
     needed = "probe" if action == "verify" else step_guards.CAPABILITY.get(action)
-    return needed is not None and needed not in case.view.capabilities
+    return needed is not None and needed not in case.facts.capabilities
 
 
 def _waits(case: Case, action: str) -> str:
-    """Why a disruptive step would wait now; empty if it would not."""
+    """Return the reason why a disruptive step would be held now; empty if it would start."""
     if action in plan.REPAIRS:
-        return step_guards.disrupts(case).text
+        return step_guards.disruptive_step(case).text
     if action == "restart_jobs":
-        running = any(job.running for job in case.view.jobs)
+        running = any(job.running for job in case.facts.jobs)
         verdict = (
             step_guards.moves_running_jobs(case) if running else step_guards.moves_dead_jobs(case)
         )
         return verdict.text
-    if action == "scale" and step_guards.shrinks(case):
+    if action == "scale" and step_guards.is_scale_in(case):
         return step_guards.scales_in(case).text
     return ""

@@ -1,4 +1,7 @@
-"""From the drained target to its return to service: repairs, tests, probation. Pure."""
+"""Decide about a target from the end of its drain until its return to service. Pure functions.
+
+This covers repairs, tests, probation and scaling.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Wide
 from remediator.core.ending import beyond_level, give_up, notify_once
 from remediator.core.guards import Ruling
 from remediator.core.model import OWNER, IncidentState, Level, StepRun, StepState
-from remediator.core.moving import moving, saving
+from remediator.core.moving import move_jobs, save_checkpoints
 from remediator.core.reasons import Reason, sentence
 from remediator.scaling.target import ScalingReason, desired
 
@@ -22,31 +25,34 @@ EVENT_MARGIN = 2.0
 
 
 def decide_jobs_moved(case: Case) -> Decision:
-    """JOBS_MOVED: notify people, then start the repair, or end if the playbook has none."""
+    """Decide in state JOBS_MOVED: notify people, then start the first repair, or end without one."""
     if case.incident.target.kind is TargetKind.JOB:
         return notify_once(case, "closed") or Move(
             IncidentState.CLOSED, case.incident.reason, case.incident.text
         )
-    if telling := notify_once(case, "opened"):
-        return telling
+    if notification := notify_once(case, "opened"):
+        return notification
     if not case.playbook.ladder:
         return give_up(case, Reason.LADDER_EXHAUSTED)
     if case.level.rank < Level.REPAIR.rank:
         return beyond_level(case, tuple(rung.action for rung in case.playbook.ladder))
-    if not case.view.firing:
+    if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
-    if widening := _wider(case):
+    if widening := _widening(case):
         return widening
-    if doubt := _second_opinion(case):
+    if doubt := _confirming_test(case):
         return doubt
-    onward = climb(case, 0)
+    onward = start_repair_from(case, 0)
     if _repairs(onward) and _stale(case, case.incident.since):
         return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
     return onward
 
 
-def climb(case: Case, first: int) -> Decision:
-    """The first repair from index `first` that the guards do not refuse; if none is left, escalate."""
+def start_repair_from(case: Case, first: int) -> Decision:
+    """Return the decision to start the first repair, from index `first` on, that no guard refuses.
+
+    If a guard holds that repair, the decision is a hold. If no repair is left, the incident is escalated.
+    """
     refused, unable = "", True
     for index, rung in enumerate(case.playbook.ladder[first:], first):
         verdict = step_guards.repairs(case, rung)
@@ -67,46 +73,49 @@ def climb(case: Case, first: int) -> Decision:
 
 
 def decide_repairing(case: Case) -> Decision:
-    """REPAIRING: carry out the current repair; the repair of a workload is to scale it."""
+    """Decide in state REPAIRING: run the current repair, or scale the workload."""
     if case.playbook.scale is not None:
         return _scaling(case)
     rung = case.playbook.ladder[case.incident.rung]
-    run = case.incident.here(rung.action)
+    run = case.incident.last_in_state(rung.action)
     if run is not None and run.state is StepState.DONE:
         return Move(IncidentState.VERIFYING, Reason.REPAIRED)
     if run is not None and run.reason is Reason.EFFECT_UNKNOWN:
         return give_up(case, Reason.EFFECT_UNKNOWN, run.text)
     if run is not None:
-        return climb(case, case.incident.rung + 1)
+        return start_repair_from(case, case.incident.rung + 1)
     if case.level.rank < Level.REPAIR.rank:  # it was lowered since
         return give_up(case, Reason.LEVEL)
     verdict = step_guards.repairs(case, rung)
     if verdict.ruling is Ruling.REFUSE:
-        return climb(case, case.incident.rung + 1)
-    if not case.view.firing:
+        return start_repair_from(case, case.incident.rung + 1)
+    if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     if not verdict.allows:
         return held(verdict)
-    if _begun_late(case):
+    if _is_late(case):
         return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
-    if rung.action == "reboot_node" and (first := _clear_node(case)):
+    if rung.action == "reboot_node" and (first := _drain_node(case)):
         return first
     return Act(plan.repair(case.incident, rung), Reason.REPAIR_STARTS)
 
 
 def decide_verifying(case: Case) -> Decision:
-    """VERIFYING: test the target after its repair. A missing result means neither healthy nor unhealthy."""
+    """Decide in state VERIFYING: test the target after its repair.
+
+    A test without a result means neither healthy nor unhealthy.
+    """
     run = _tested_here(case)
     if run is None:
         return _verify(case)
     if run.step.id == plan.WATCH and run.state is StepState.DONE:
         return Move(IncidentState.PROBATION, Reason.HEALTHY_IN_SERVICE, run.text, until=case.now)
-    if run.step.id == plan.WATCH and case.view.firing:
+    if run.step.id == plan.WATCH and case.facts.firing:
         return Move(IncidentState.QUARANTINED, Reason.NEW_ALERT)
     if run.step.id == plan.WATCH and run.reason is Reason.STEP_REFUSED:
         return _verify(case)  # an alert interrupted the test and is over now
     if run.state is StepState.DONE and _event_during(case, run):
-        return climb(case, _next_rung(case))
+        return start_repair_from(case, _next_rung(case))
     if run.state is StepState.DONE:
         factor = 2 ** min(case.incident.recurrence, MOST_DOUBLINGS)
         probation = case.playbook.probation * (factor if case.playbook.double_on_repeat else 1)
@@ -116,19 +125,19 @@ def decide_verifying(case: Case) -> Decision:
         return give_up(case, Reason.UNVERIFIABLE, run.text)
     if case.level.rank < Level.REPAIR.rank:
         return give_up(case, Reason.LEVEL, run.text)
-    onward = climb(case, _next_rung(case))
+    onward = start_repair_from(case, _next_rung(case))
     old = _stale(case, run.ended or run.started)
     return _verify(case) if old and _repairs(onward) else onward
 
 
 def decide_probation(case: Case) -> Decision:
-    """PROBATION: wait, test once more, release, notify people, close."""
+    """Decide in state PROBATION: wait, test once more, release the target, notify people, close."""
     incident = case.incident
     if incident.done("release") and not incident.quarantined:
         return notify_once(case, "closed") or Move(IncidentState.CLOSED, Reason.READMITTED)
     watched = incident.reason is Reason.HEALTHY_IN_SERVICE
     # One alert of an event may report several: the time of the latest one counts, not the alert's start.
-    new_event = case.view.event_at is not None and case.view.event_at > incident.since
+    new_event = case.facts.event_at is not None and case.facts.event_at > incident.since
     if new_event or any(episode.starts_at > incident.since for episode in incident.alerts):
         # A target with running jobs is not tested under load; it is handled as if newly quarantined.
         state = IncidentState.QUARANTINED if watched else IncidentState.VERIFYING
@@ -145,7 +154,7 @@ def decide_probation(case: Case) -> Decision:
         return (
             give_up(case, Reason.UNVERIFIABLE, run.text)
             if run.passed is None
-            else climb(case, _next_rung(case))
+            else start_repair_from(case, _next_rung(case))
         )
     failed = [run for run in incident.runs("release") if run.state is StepState.FAILED]
     if len(failed) >= 2:
@@ -154,26 +163,30 @@ def decide_probation(case: Case) -> Decision:
     return Act(step, Reason.READMITTED)
 
 
-def _wider(case: Case) -> Widen | None:
+def _widening(case: Case) -> Widen | None:
     gpu = case.incident.target.kind is TargetKind.GPU
-    if not gpu or case.playbook.widen_to is None or not case.view.widens:
+    if not gpu or case.playbook.widen_to is None or not case.facts.widens:
         return None
     node = case.incident.target.name
-    if case.view.siblings >= 1:
+    if case.facts.siblings >= 1:
         return Widen(
-            f"{case.view.siblings + 1} GPUs of {node} failed at once: one incident of the node takes over."
+            f"{case.facts.siblings + 1} GPUs of {node} failed at once: one incident of the node takes over."
         )
-    if case.view.exporter_down:
+    if case.facts.exporter_down:
         return Widen(f"The exporter of {node} is down too: an incident of the node takes over.")
     return None
 
 
-def _second_opinion(case: Case) -> Decision | None:
-    """With too few signals, test the drained target: a failed test adds a signal; a passed test ends the repair."""
-    if len(case.view.witnesses) >= case.playbook.witnesses:
+def _confirming_test(case: Case) -> Decision | None:
+    """Decide about an active test of a drained target with too few independent signals.
+
+    A failed test counts as one more signal. A passed test means that no repair is needed. None if
+    the repair may start.
+    """
+    if len(case.facts.witnesses) >= case.playbook.witnesses:
         return None
-    if case.incident.target.kind is TargetKind.NODE and case.view.node_others:
-        return held(guards.node_free(case.view.stops, case.view.node_others))
+    if case.incident.target.kind is TargetKind.NODE and case.facts.node_others:
+        return held(guards.node_free(case.facts.stops, case.facts.node_others))
     run = case.incident.last(plan.OPINION)
     asked = len(case.incident.runs(plan.OPINION))
     broken_off = run is not None and run.passed is None and run.reason is Reason.STEP_REFUSED
@@ -187,20 +200,23 @@ def _second_opinion(case: Case) -> Decision | None:
     return None if run.passed is False else give_up(case, Reason.WITNESSES, run.text)
 
 
-def _clear_node(case: Case) -> Decision | None:
-    """Quarantine and drain the whole node before it is rebooted for one GPU."""
+def _drain_node(case: Case) -> Decision | None:
+    """Return the next decision to quarantine and drain the node before it is rebooted for one GPU.
+
+    None if the node is quarantined and has no jobs.
+    """
     node = plan.node_of(case.incident.target)
     if (
-        case.view.node_jobs
-        and not guards.cluster_supports("restart", case.view.capabilities).allows
+        case.facts.node_jobs
+        and not guards.cluster_supports("restart", case.facts.capabilities).allows
     ):
         text = f"This cluster cannot move the jobs off {node} before a reboot."
         return give_up(case, Reason.UNSUPPORTED, text)
-    if case.view.node_quarantine_owner not in (None, OWNER):
-        return held(guards.not_owned_by_others(case.view.node_quarantine_owner))
-    if any(job.running for job in case.view.node_jobs):
+    if case.facts.node_quarantine_owner not in (None, OWNER):
+        return held(guards.not_owned_by_others(case.facts.node_quarantine_owner))
+    if any(job.running for job in case.facts.node_jobs):
         verdict = step_guards.moves_running_jobs(case)
-        if verdict.reason is Reason.WITNESSES and not case.view.alerts_active:
+        if verdict.reason is Reason.WITNESSES and not case.facts.alerts_active:
             # No further signal will come: the healthy jobs of the node stay, and a person decides.
             return give_up(case, Reason.WITNESSES, verdict.text)
         if verdict.ruling is Ruling.HOLD:
@@ -208,42 +224,44 @@ def _clear_node(case: Case) -> Decision | None:
     if node not in case.incident.quarantined:
         if case.incident.runs("quarantine_node"):
             return give_up(case, Reason.QUARANTINE_FAILED)
-        pool = case.view.pool
+        pool = case.facts.pool
         verdict = guards.all_of(
-            guards.not_pinned(case.view.stops),
+            guards.not_pinned(case.facts.stops),
             guards.budget_out("nodes", pool.nodes_out, pool.nodes, case.limits),
         )
         if not verdict.allows:
             return held(verdict)
         return Act(plan.quarantine(case.incident, node), Reason.QUARANTINED)
-    if case.view.node_quarantine_owner is None:
+    if case.facts.node_quarantine_owner is None:
         text = f"Somebody else released {node}, so the remediator does not reboot it."
         return give_up(case, Reason.RELEASED_BY_OTHERS, text)
-    if case.view.node_jobs:
-        return saving(case, case.view.node_jobs, node) or moving(case, case.view.node_jobs, node)
+    if case.facts.node_jobs:
+        return save_checkpoints(case, case.facts.node_jobs, node) or move_jobs(
+            case, case.facts.node_jobs, node
+        )
     return None
 
 
 def _scaling(case: Case) -> Decision:
-    """Scale by one step at a time while the alert is active, with a cooldown between steps."""
-    scale, load, incident = case.playbook.scale, case.view.workload, case.incident
+    """Decide about scaling: one step at a time while the alert is active, with a cooldown between steps."""
+    scale, load, incident = case.playbook.scale, case.facts.workload, case.incident
     assert scale is not None  # noqa: S101 - checked by decide_repairing
     runs = incident.runs("scale")
     if runs and runs[-1].state is StepState.FAILED:
         return give_up(case, Reason.STEP_REFUSED, runs[-1].text)
-    if runs and (not case.view.firing or len(runs) >= scale.max_steps):
+    if runs and (not case.facts.firing or len(runs) >= scale.max_steps):
         return notify_once(case, "closed") or Move(IncidentState.CLOSED, Reason.RESCALED)
-    shrinks = step_guards.shrinks(case)
-    if shrinks and not case.view.firing:
+    shrinks = step_guards.is_scale_in(case)
+    if shrinks and not case.facts.firing:
         text = f"The alert on {incident.target} ended before any replica was removed."
         return Move(IncidentState.CLOSED, Reason.ALERT_GONE, text)
     verdict = guards.all_of(
-        step_guards.scales_in(case) if shrinks else step_guards.touches(case),
-        guards.target_known(case.view.known and load is not None),
+        step_guards.scales_in(case) if shrinks else step_guards.alert_driven_step(case),
+        guards.target_known(case.facts.known and load is not None),
         guards.cooldown(
             tuple(
                 at
-                for name, on, at in case.view.attempts
+                for name, on, at in case.facts.attempts
                 if (name, on) == ("scale", incident.target)
             ),
             scale.cooldown,
@@ -270,25 +288,27 @@ def _scaling(case: Case) -> Decision:
         return notify_once(case, "limit") or Move(IncidentState.CLOSED, Reason.AT_LIMIT, wish.text)
     if wish.why is ScalingReason.UNKNOWN_DEMAND:
         return Hold(Reason.FACTS_UNKNOWN, wish.text)
-    if not case.view.firing:
+    if not case.facts.firing:
         return Move(IncidentState.CLOSED, Reason.RESCALED, wish.text)
     return Wait(case.now + LOOK_AGAIN)
 
 
 def _verify(case: Case) -> Decision:
-    """Test the target under load. If jobs run on it or may start on it, or no test is possible, watch its
-    metrics instead."""
+    """Return the decision to test the target under load.
+
+    If jobs run on it or may start on it, or no such test is possible, watch its metrics instead.
+    """
     incident = case.incident
     verdict = step_guards.tests_or_releases(case)
     if not verdict.allows:
         return held(verdict)
-    if sum(run.step.action == "verify" for run in incident.counted()) >= plan.MOST_TESTS:
+    if sum(run.step.action == "verify" for run in incident.counted_steps()) >= plan.MOST_TESTS:
         return give_up(case, Reason.TESTED_OFTEN)
-    busy = any(job.running for job in case.view.jobs)
-    unable = "probe" not in case.view.capabilities and incident.repaired_at is None
-    # What another owner keeps is not put under load by a test of its whole node.
-    others = incident.target.kind is TargetKind.NODE and bool(case.view.node_others)
-    open_to_jobs = OWNER not in (case.view.quarantine_owner, case.view.node_quarantine_owner)
+    busy = any(job.running for job in case.facts.jobs)
+    unable = "probe" not in case.facts.capabilities and incident.repaired_at is None
+    # A test of the whole node would put load on GPUs that another owner has quarantined.
+    others = incident.target.kind is TargetKind.NODE and bool(case.facts.node_others)
+    open_to_jobs = OWNER not in (case.facts.quarantine_owner, case.facts.node_quarantine_owner)
     if busy or open_to_jobs or unable or others:
         deadline = case.playbook.verify.deadline + 3 * case.limits.watch
         step = plan.new_step(incident, "verify", deadline, name=plan.WATCH)
@@ -299,25 +319,26 @@ def _verify(case: Case) -> Decision:
 
 
 def _event_during(case: Case, run: StepRun) -> bool:
-    """Whether an event of the repaired hardware happened during or after a test, although it passed.
+    """Return whether an event of the repaired hardware happened during or after a test that passed.
 
-    A test that began after the event is the newer evidence; probation sees further events.
+    An event before the start of the test is ignored, because the test is newer. Later events are
+    handled in probation.
     """
-    repaired, event = case.incident.repaired_at, case.view.event_at
+    repaired, event = case.incident.repaired_at, case.facts.event_at
     if repaired is None or event is None:
         return False
     return event > max(repaired + EVENT_MARGIN, run.started)
 
 
 def _tested_here(case: Case) -> StepRun | None:
-    """The latest test since the incident entered its state, under load or by watching metrics."""
+    """Return the latest test since the incident entered its current state, or None."""
     names = ("verify", plan.WATCH)
-    runs = [run for run in case.incident.counted(case.incident.mark) if run.step.id in names]
+    runs = [run for run in case.incident.counted_steps(case.incident.mark) if run.step.id in names]
     return runs[-1] if runs else None
 
 
 def _next_rung(case: Case) -> int:
-    """The index of the current repair if it was not tried, else of the next one."""
+    """Return the index of the current repair if it was not tried yet, otherwise of the next one."""
     ladder, rung = case.playbook.ladder, case.incident.rung
     tried = rung < len(ladder) and case.incident.runs(ladder[rung].action)
     return rung + 1 if tried else rung
@@ -327,13 +348,13 @@ def _repairs(decision: Decision) -> bool:
     return isinstance(decision, Move) and decision.state is IncidentState.REPAIRING
 
 
-def _begun_late(case: Case) -> bool:
-    """Whether the repair was chosen long ago and no step of it has started."""
-    done = case.incident.counted(case.incident.mark)
+def _is_late(case: Case) -> bool:
+    """Return whether the repair was chosen long ago and no step of it has started."""
+    done = case.incident.counted_steps(case.incident.mark)
     nothing = all(run.step.action == "notify" for run in done)
     return nothing and _stale(case, case.incident.since)
 
 
 def _stale(case: Case, since: float) -> bool:
-    """Whether what was learned at a time (Unix seconds) is too old to repair by."""
-    return step_guards.evidence_is_old(case) or case.now - since > FACTS_HOLD_FOR
+    """Return whether evidence from the time `since` (Unix seconds) is too old for a repair."""
+    return step_guards.evidence_is_stale(case) or case.now - since > FACTS_HOLD_FOR

@@ -1,4 +1,7 @@
-"""Finds the playbook and the target of an alert. The first match wins; a missing match has a reason."""
+"""Find the playbook and the target of an alert.
+
+The first playbook that matches is used. If none matches, the result has the reason.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from remediator.core.model import Alert, Incident, IncidentState, Level, Playboo
 from remediator.core.reasons import Reason, sentence
 
 _NAMES = {TargetKind.NODE: NODE, TargetKind.JOB: JOB_ID, TargetKind.WORKLOAD: SERVICE}
-# What people keep, in service or out of it, is no signal against the node, and stays as it is.
+# Targets that people keep in or out of service are no signal against the node, and are not changed.
 KEPT_BY_OTHERS = frozenset({Reason.OTHER_OWNER, Reason.PINNED})
 # A node's incident takes over the incidents of its GPUs that have not started a repair.
 BEFORE_REPAIR = frozenset(
@@ -31,7 +34,7 @@ BEFORE_REPAIR = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The playbook and the target of an alert, or the reason why there are none."""
+    """The playbook and the target of an alert; if one is missing, `reason` and `text` say why."""
 
     playbook: Playbook | None
     target: Target | None
@@ -40,7 +43,7 @@ class Route:
 
 
 def target_of(labels: Mapping[str, str], kind: TargetKind | None) -> Target | None:
-    """The target of that kind that the labels name; without a kind, the most specific target.
+    """Return the target of that kind in the labels. Without a kind, return the most specific target.
 
     Labels are untrusted input: an invalid node, job or workload name gives no target.
     """
@@ -60,10 +63,11 @@ def target_of(labels: Mapping[str, str], kind: TargetKind | None) -> Target | No
 
 
 def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
-    """The first playbook that matches, with its target. An empty list of names matches every alert.
+    """Return the first playbook that matches the alert, with the alert's target.
 
-    An alert with another `cluster` label, or without one, is not ours: node names repeat across clusters.
-    Only the Watchdog needs no cluster, because it is about the alert path.
+    A playbook without alert names matches every alert. An alert with a missing or different label
+    `cluster` is rejected, because node names can repeat across clusters. Only the Watchdog needs no
+    cluster, because it tests the alert path.
     """
     name, labels = alert.name, alert.labels
     ours = labels.get(CLUSTER) == cluster
@@ -95,40 +99,41 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
 
 
 def repaired_since_fault(
-    alert: Alert, target: Target, book: JournalState, event_at: float | None = None
+    alert: Alert, target: Target, journal_state: JournalState, event_at: float | None = None
 ) -> bool:
-    """Whether the target was repaired after the fault that the alert reports.
+    """Return whether the target was repaired after the fault that the alert reports.
 
-    `event_at` is the time of the event itself, if the sensors know it; otherwise the alert's start is
-    used. A node's repair counts for its GPUs too.
+    `event_at` is the time of the event, if metrics show it; otherwise the alert's start is used. A
+    repair of the node counts for its GPUs too.
     """
-    cured = last_repaired_at(target, book)
+    cured = last_repaired_at(target, journal_state)
     return cured > 0 and (event_at or alert.starts_at) <= cured
 
 
-def last_repaired_at(target: Target, book: JournalState) -> float:
-    """When the target or its node was last repaired (Unix seconds); 0 if never."""
-    return max(book.cured.get(one, 0.0) for one in _covering(target))
+def last_repaired_at(target: Target, journal_state: JournalState) -> float:
+    """Return when the target or its node was last repaired (Unix seconds); 0 if never."""
+    return max(journal_state.cured.get(one, 0.0) for one in _covering(target))
 
 
-def holder(target: Target, book: JournalState) -> Incident | None:
-    """The open incident that an alert on the target belongs to: the target's, else its node's.
+def holder(target: Target, journal_state: JournalState) -> Incident | None:
+    """Return the open incident to which an alert on the target belongs: the target's, else its node's.
 
     A node's incident that takes no action for its GPUs does not absorb their alerts.
     """
-    found = (book.incident_on(one) for one in _covering(target))
+    found = (journal_state.incident_on(one) for one in _covering(target))
     return next(
-        (one for one in found if one and (one.target == target or covers_gpus(one, book))), None
+        (one for one in found if one and (one.target == target or covers_gpus(one, journal_state))),
+        None,
     )
 
 
 def may_act(incident: Incident) -> bool:
-    """Whether an incident may do more than notify people and record its plan."""
+    """Return whether an incident may do more than notify people and record its plan."""
     return incident.level is not Level.OBSERVE
 
 
-def covers_gpus(node: Incident, book: JournalState) -> bool:
-    """Whether a node's incident also handles the node's GPUs.
+def covers_gpus(node: Incident, journal_state: JournalState) -> bool:
+    """Return whether a node's incident also handles the node's GPUs.
 
     It does not while it only observes, is held, or has no firing alert and has repaired nothing.
     """
@@ -140,15 +145,17 @@ def covers_gpus(node: Incident, book: JournalState) -> bool:
     if not starts and node.target not in node.quarantined:
         return False  # the node is in service: a quarantine of its GPUs has to come from elsewhere
     return (
-        node.repaired_at is not None or node.state is IncidentState.ESCALATED or book.firing(node)
+        node.repaired_at is not None
+        or node.state is IncidentState.ESCALATED
+        or journal_state.firing(node)
     )
 
 
-def absorbable(node: Target, book: JournalState) -> tuple[Incident, ...]:
-    """The incidents of a node's GPUs that the node's incident takes over, oldest first."""
+def absorbable(node: Target, journal_state: JournalState) -> tuple[Incident, ...]:
+    """Return the incidents of a node's GPUs that the node's incident takes over, oldest first."""
     return tuple(
         one
-        for one in book.open_incidents()
+        for one in journal_state.open_incidents()
         if one.target.kind is TargetKind.GPU
         and one.target.name == node.name
         and one.state in BEFORE_REPAIR

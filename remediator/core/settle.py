@@ -1,6 +1,6 @@
-"""Turns decisions into journal events, and incoming alerts into incidents. Pure.
+"""Convert decisions to journal events, and incoming alerts to incidents. Pure functions.
 
-The events of one decision are appended to the journal together, before anything is carried out.
+All events of a decision are appended to the journal together before any action starts.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ from remediator.core.routing import absorbable, covers_gpus, holder, may_act, re
 RECURRENCE_WINDOW = 7 * 86_400.0
 HOLD_AGAIN = 2.0
 SLOWEST_AGAIN = 15.0
-# An event so long (seconds) after the end of an incident is a new one, though its alert never ended.
+# An event this long (seconds) after the end of an incident is new, even if its alert never resolved.
 NEWER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Limits for new incidents. `ceiling`: the highest level. `window`: how far back (seconds) an earlier
-    incident counts. `shrinking`: the names of the playbooks that remove replicas. `pin`: for how long
-    (seconds) a person's release of a target is respected."""
+    """The limits for new incidents.
+
+    `ceiling` is the highest level allowed. `window`: earlier incidents count as recurrence for this
+    long. `shrinking` has the names of the playbooks that remove replicas. `pin`: a target that a
+    person released is not quarantined again for this long. Times are in seconds.
+    """
 
     ceiling: Level
     window: float = RECURRENCE_WINDOW
@@ -41,7 +44,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The events to record, and what follows: a step, the time of the next decision, or a wider incident."""
+    """The result of a decision: the events to record, and what to do next.
+
+    `step` is the step to run, `wake_at` the time of the next decision (Unix seconds). `again`:
+    decide again at once. `widen` opens an incident on the node.
+    """
 
     events: tuple[Event, ...]
     step: Step | None = None
@@ -52,10 +59,10 @@ class Settled:
 
 
 def settle(case: Case) -> Settled:
-    """Decide, and turn the decision into events.
+    """Decide about an incident and convert the decision to events.
 
-    After a state change, the caller decides again with new facts (`again`). Only from NEW and HELD to
-    TRIAGED are the same facts used.
+    If the state changes, `again` is set: the caller gathers new facts and decides again. Only a
+    change from NEW or HELD to TRIAGED is continued with the same facts.
     """
     written: list[Event] = []
     while True:
@@ -115,70 +122,81 @@ def admit(
     alert: Alert,
     target: Target,
     playbook: Playbook,
-    book: JournalState,
+    journal_state: JournalState,
     now: float,
     terms: Terms,
     *,
     event_at: float | None = None,
 ) -> tuple[Event, ...]:
-    """The events for a routed, firing alert: none, an absorption, or a new incident.
+    """Return the events for a firing alert with a playbook and a target.
 
-    `event_at` is the time of the event that the alert reports, if the sensors know it.
+    These are none for a duplicate, an absorption by an open incident, a suppression, or a new
+    incident. `event_at` is the time of the event that the alert reports, if metrics show it.
     """
-    record = book.episodes.get(alert.key)
-    again = unattended(alert, target, book, now, terms.pin) or renewed(
-        alert, target, book, event_at
+    record = journal_state.episodes.get(alert.key)
+    again = unattended(alert, target, journal_state, now, terms.pin) or renewed(
+        alert, target, journal_state, event_at
     )
     if record is not None and not record.undecided and not again:
         return ()
     episode = events.episode_of(alert, now)
-    current = holder(target, book)
+    current = holder(target, journal_state)
     if current is not None and _released(current) and alert.starts_at > (current.repaired_at or 0):
-        # It only has to notify people that the target is healthy, which is no longer true.
+        # Its only remaining step is to notify people that the target is healthy, which is no longer true.
         closed = events.moved(current, IncidentState.CLOSED, now, Reason.READMITTED)
-        opening = open_incident(alert, target, playbook, book, now, terms)
+        opening = open_incident(alert, target, playbook, journal_state, now, terms)
         return (closed, *opening)
     if current is not None and not (
         _outranks(playbook, current, target, terms.ceiling)
-        or _turns(playbook, current, terms.shrinking)
+        or _replaces_scale_in(playbook, current, terms.shrinking)
     ):
         return (events.absorbed(current.id, current.target, episode, now),)
-    if not again and repaired_since_fault(alert, target, book, event_at):
+    if not again and repaired_since_fault(alert, target, journal_state, event_at):
         cured = f"{target} was repaired after {alert.name} began, so the alert is ignored."
         return (events.suppressed(alert, target, now, Reason.SPENT, cured),)
-    opening = open_incident(alert, target, playbook, book, now, terms)
+    opening = open_incident(alert, target, playbook, journal_state, now, terms)
     return _instead_of(current, opening, now) if current is not None else opening
 
 
-def ended_with(alert: Alert, book: JournalState) -> Incident | None:
-    """The ended incident that a firing alert belonged to; None while it belongs to none, or to an open one."""
-    record = book.episodes.get(alert.key)
-    found = book.incidents.get(record.incident or "") if record else None
+def ended_with(alert: Alert, journal_state: JournalState) -> Incident | None:
+    """Return the ended incident to which a firing alert belonged.
+
+    None if the alert belongs to no incident or to an open incident.
+    """
+    record = journal_state.episodes.get(alert.key)
+    found = journal_state.incidents.get(record.incident or "") if record else None
     return found if found is not None and found.ended and alert.firing else None
 
 
-def unattended(alert: Alert, target: Target, book: JournalState, now: float, pin: float) -> bool:
-    """Whether an alert still fires after the release that ended its incident expired, and nobody acts."""
-    ended = ended_with(alert, book)
+def unattended(
+    alert: Alert, target: Target, journal_state: JournalState, now: float, pin: float
+) -> bool:
+    """Return whether an alert is still firing after a person's release has expired, and no incident handles it."""
+    ended = ended_with(alert, journal_state)
     released = (Reason.RELEASED_BY_PERSON, Reason.RELEASED_BY_OTHERS)
     if ended is None or ended.reason not in released:
         return False
-    # A node's release is one of its GPUs, too.
+    # The release of a node also releases its GPUs.
     whole = Target(TargetKind.NODE, target.name)
-    release = book.pins.get(target) or book.pins.get(whole)
-    return release is not None and now >= release.at + pin and holder(target, book) is None
+    release = journal_state.pins.get(target) or journal_state.pins.get(whole)
+    return release is not None and now >= release.at + pin and holder(target, journal_state) is None
 
 
-def renewed(alert: Alert, target: Target, book: JournalState, event_at: float | None) -> bool:
-    """Whether an event alert reports an event after its target returned to service healthy."""
-    ended = ended_with(alert, book)
+def renewed(
+    alert: Alert, target: Target, journal_state: JournalState, event_at: float | None
+) -> bool:
+    """Return whether an alert reports a new event after its target was returned to service."""
+    ended = ended_with(alert, journal_state)
     if ended is None or ended.reason is not Reason.READMITTED or event_at is None:
         return False
-    return event_at > ended.since + NEWER and holder(target, book) is None
+    return event_at > ended.since + NEWER and holder(target, journal_state) is None
 
 
 def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tuple[Event, ...]:
-    """The events by which a new incident replaces one on its target that only notified people."""
+    """Return the events by which a new incident replaces an incident on the same target.
+
+    The replaced incident has only notified people, or scales in a workload.
+    """
     heir = str(opening[0].incident)
     if current.target.kind is TargetKind.WORKLOAD:
         state = (
@@ -201,15 +219,16 @@ def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tu
 
 
 def _released(current: Incident) -> bool:
-    """Whether every target that the incident quarantined was tested and released."""
+    """Return whether every target that the incident quarantined was tested and released."""
     over = current.state is IncidentState.PROBATION and current.done("release")
     return over and not current.quarantined
 
 
 def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Level) -> bool:
-    """Whether a new alert is more severe than the open incident, which has only notified people.
+    """Return whether a new alert is more severe than the open incident, which has only notified people.
 
-    More severe: its playbook allows a higher level. At the same level, it is a signal of the incident.
+    More severe means that its playbook allows a higher level. At the same level, the alert is added to the
+    incident.
     """
     told_only = all(run.step.action == "notify" for run in current.steps)
     early = (
@@ -220,22 +239,27 @@ def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Le
     return current.target == target and early and further
 
 
-def _turns(playbook: Playbook, current: Incident, shrinking: frozenset[str]) -> bool:
-    """Whether demand rose during scale-in: scale-out never waits for scale-in."""
+def _replaces_scale_in(playbook: Playbook, current: Incident, shrinking: frozenset[str]) -> bool:
+    """Return whether scale-out must replace a scale-in that is in progress, because demand has risen."""
     grows = playbook.scale is not None and playbook.scale.step > 0
     return grows and current.playbook in shrinking and current.state is not IncidentState.ESCALATED
 
 
 def open_incident(
-    alert: Alert, target: Target, playbook: Playbook, book: JournalState, now: float, terms: Terms
+    alert: Alert,
+    target: Target,
+    playbook: Playbook,
+    journal_state: JournalState,
+    now: float,
+    terms: Terms,
 ) -> tuple[Event, ...]:
-    """The events that open an incident with its first alert."""
+    """Return the events that open an incident with its first alert."""
     level = min(playbook.level, terms.ceiling, key=lambda one: one.rank)
     level = Level.OBSERVE if playbook.notify_only else level
     identity = incident_id(alert.key, target)
-    if identity in book.incidents:
+    if identity in journal_state.incidents:
         identity = incident_id(f"{alert.key}/{now}", target)
-    again = book.recurrence(target, now - terms.window)
+    again = journal_state.recurrence(target, now - terms.window)
     text = f"Playbook {playbook.name} handles {alert.name} on {target}."
     birth = events.opened(identity, target, playbook.name, level, now, again, text)
     first = events.absorbed(identity, target, events.episode_of(alert, now), now)
@@ -246,26 +270,34 @@ def widen(
     incident: Incident,
     decision: Widen,
     playbook: Playbook,
-    book: JournalState,
+    journal_state: JournalState,
     now: float,
     terms: Terms,
 ) -> tuple[Event, ...]:
-    """Open the node's incident, which takes over those of its GPUs; each GPU's lane hands over its own."""
+    """Return the events that open the node's incident.
+
+    The node's incident takes over those of its GPUs. If the node already has an incident, return
+    the events that hand over this GPU's incident.
+    """
     node = Target.parse(f"node/{incident.target.name}")
-    current = book.incident_on(node)
+    current = journal_state.incident_on(node)
     if current is not None and may_act(current):
-        return hand_over(incident, book, now)
-    first = book.episodes[incident.alerts[0].key].alert
-    opening = open_incident(first, node, playbook, book, now, terms)
+        return hand_over(incident, journal_state, now)
+    first = journal_state.episodes[incident.alerts[0].key].alert
+    opening = open_incident(first, node, playbook, journal_state, now, terms)
     opening = (replace(opening[0], text=decision.text, reason=Reason.WIDENED), *opening[1:])
     return _instead_of(current, opening, now) if current is not None else opening
 
 
-def hand_over(incident: Incident, book: JournalState, now: float) -> tuple[Event, ...]:
-    """The events that hand a GPU's incident over to its node's incident, if there is one."""
+def hand_over(incident: Incident, journal_state: JournalState, now: float) -> tuple[Event, ...]:
+    """Return the events that hand a GPU's incident over to its node's incident, if there is one."""
     node = Target.parse(f"node/{incident.target.name}") if incident.target.gpu is not None else None
-    heir = book.incident_on(node) if node else None
-    if heir is None or not covers_gpus(heir, book) or incident not in absorbable(heir.target, book):
+    heir = journal_state.incident_on(node) if node else None
+    if (
+        heir is None
+        or not covers_gpus(heir, journal_state)
+        or incident not in absorbable(heir.target, journal_state)
+    ):
         return ()
     return _handed(incident, heir, now)
 

@@ -1,4 +1,7 @@
-"""Which guards apply to which kind of step. The executor checks them again right before a step. Pure."""
+"""Select the guards for each type of step. Pure functions.
+
+The engine checks them before it announces a step, and again right before the step starts.
+"""
 
 from __future__ import annotations
 
@@ -20,181 +23,187 @@ CAPABILITY = {
 }
 
 
-# For so long (seconds) an event, or a failed test, is evidence enough where no alert is active any more.
+# If no alert is active, an event or a failed test is sufficient evidence for this long (seconds).
 EVIDENCE_HOLDS_FOR = 20.0
 
 
-def evidence_is_old(case: Case) -> bool:
-    """Whether only an event of the past or an earlier test speaks against the target: look again first.
+def evidence_is_stale(case: Case) -> bool:
+    """Return whether the evidence against the target is only a past event or an old test.
 
-    It may have been repaired meanwhile by a person, of which nobody reports.
+    If so, the target is tested before a disruptive step, because a person may have repaired it meanwhile.
     """
-    if case.view.alerts_active:
+    if case.facts.alerts_active:
         return False
-    newest = latest_evidence(case.incident, case.view.event_at)
+    newest = latest_evidence(case.incident, case.facts.event_at)
     return newest is not None and case.now - newest > EVIDENCE_HOLDS_FOR
 
 
-def acts(case: Case) -> Verdict:
-    """Before any step that no person ordered: no pause, and no other remediator on the cluster."""
-    view = case.view
+def automatic_step(case: Case) -> Verdict:
+    """Check the guards that apply to every step that no person ordered: pause, and another remediator."""
+    facts = case.facts
     return guards.all_of(
-        guards.not_paused(view.paused, view.stops), guards.one_installation(view.stops)
+        guards.not_paused(facts.paused, facts.stops), guards.one_installation(facts.stops)
     )
 
 
 def tests_or_releases(case: Case) -> Verdict:
-    """Before a test or a release: the facts about the target are also known."""
-    return guards.all_of(acts(case), guards.target_known(case.view.known))
+    """Check the guards of a test or a release. The cluster must also know the target."""
+    return guards.all_of(automatic_step(case), guards.target_known(case.facts.known))
 
 
-def touches(case: Case) -> Verdict:
-    """Before any action because of alerts, including actions that can be undone at once."""
-    view = case.view
+def alert_driven_step(case: Case) -> Verdict:
+    """Check the guards of any action in response to alerts, including actions that can be undone at once."""
+    facts = case.facts
     return guards.all_of(
-        acts(case),
-        guards.target_known(view.known),
-        guards.same_hardware(view.identity),
-        guards.not_withheld(view.evidence),
+        automatic_step(case),
+        guards.target_known(facts.known),
+        guards.same_hardware(facts.identity),
+        guards.not_withheld(facts.evidence),
     )
 
 
 def quarantine(case: Case) -> Verdict:
-    """Before a quarantine. It needs no wait and no second signal, because it can be undone at once."""
-    view, limits = case.view, case.limits
+    """Check the guards of a quarantine.
+
+    It needs no wait and no second signal, because it can be undone at once.
+    """
+    facts, limits = case.facts, case.limits
     if case.playbook.fault_class is FaultClass.APPLICATION:
         return Verdict(
             Ruling.REFUSE, Reason.LEVEL, "An application fault never leads to a quarantine."
         )
     gpu = case.incident.target.kind is TargetKind.GPU
     what, out, total = (
-        ("GPUs", view.pool.gpus_out, view.pool.gpus)
+        ("GPUs", facts.pool.gpus_out, facts.pool.gpus)
         if gpu
-        else ("nodes", view.pool.nodes_out, view.pool.nodes)
+        else ("nodes", facts.pool.nodes_out, facts.pool.nodes)
     )
     verdicts = [
-        touches(case),
-        guards.not_pinned(view.stops),
-        guards.not_owned_by_others(view.quarantine_owner),
-        guards.not_owned_by_others(view.node_quarantine_owner),
+        alert_driven_step(case),
+        guards.not_pinned(facts.stops),
+        guards.not_owned_by_others(facts.quarantine_owner),
+        guards.not_owned_by_others(facts.node_quarantine_owner),
     ]
     if gpu:
-        verdicts.append(guards.cluster_supports("gpu_quarantine", view.capabilities))
-    if not view.heard_lately:
+        verdicts.append(guards.cluster_supports("gpu_quarantine", facts.capabilities))
+    if not facts.recently_received:
         # An alert that an earlier process received must be confirmed first.
-        verdicts.append(guards.alert_active(view.evidence))
-    if view.quarantine_owner != OWNER and not view.dead:
+        verdicts.append(guards.alert_active(facts.evidence))
+    if facts.quarantine_owner != OWNER and not facts.dead:
         verdicts.append(guards.budget_out(what, out, total, limits))
-        verdicts.append(guards.budget_new(view.pool.recent, limits, case.now))
+        verdicts.append(guards.budget_new(facts.pool.recent, limits, case.now))
     return guards.all_of(*verdicts)
 
 
 def moves_dead_jobs(case: Case) -> Verdict:
-    """Before a dead job is restarted elsewhere; no running job is disturbed."""
+    """Check the guards of restarting a dead job elsewhere. No running job is disturbed."""
     return guards.all_of(
-        touches(case),
-        guards.cluster_supports("restart", case.view.capabilities),
-        guards.identified(case.view.identity),
-        guards.alert_active(case.view.evidence),
+        alert_driven_step(case),
+        guards.cluster_supports("restart", case.facts.capabilities),
+        guards.identified(case.facts.identity),
+        guards.alert_active(case.facts.evidence),
     )
 
 
-def disrupts(case: Case) -> Verdict:
-    """Before a step that disturbs a running job, a GPU or a node."""
-    view = case.view
+def disruptive_step(case: Case) -> Verdict:
+    """Check the guards of every step that disturbs a running job, a GPU or a node."""
+    facts = case.facts
     return guards.all_of(
-        touches(case),
-        guards.identified(view.identity),
-        guards.alert_active(view.evidence),
-        guards.no_storm(view.stops),
-        guards.steady_clock(view.stops, case.now),
+        alert_driven_step(case),
+        guards.identified(facts.identity),
+        guards.alert_active(facts.evidence),
+        guards.no_storm(facts.stops),
+        guards.steady_clock(facts.stops, case.now),
         guards.held_long_enough(case.incident.opened, case.limits, case.now),
-        guards.dead_man(view.sensors, case.limits),
-        guards.monitoring_up(view.sensors, case.limits),
+        guards.dead_man(facts.sensors, case.limits),
+        guards.monitoring_up(facts.sensors, case.limits),
     )
 
 
 def reboots(case: Case) -> Verdict:
-    """Before a node is rebooted, or emptied for it."""
-    return guards.node_free(case.view.stops, case.view.node_others)
+    """Check the guards of rebooting a node, or of draining it for a reboot."""
+    return guards.node_free(case.facts.stops, case.facts.node_others)
 
 
 def moves_running_jobs(case: Case) -> Verdict:
-    """Before running jobs are stopped and restarted elsewhere."""
+    """Check the guards of restarting running jobs elsewhere."""
     whole = case.incident.target.kind is TargetKind.NODE
     return guards.all_of(
-        guards.cluster_supports("restart", case.view.capabilities),
-        disrupts(case),
+        guards.cluster_supports("restart", case.facts.capabilities),
+        disruptive_step(case),
         *((reboots(case),) if whole else ()),
         guards.independent_signals(signals(case), case.playbook.witnesses),
     )
 
 
 def signals(case: Case) -> frozenset[str]:
-    """The independent signals against the target; a test that failed since the last repair is one."""
+    """Return the independent signals against the target, including a test that failed since the last repair."""
     tested = {"the active test"} if tested_sick(case.incident) else frozenset()
-    return case.view.witnesses | tested
+    return case.facts.witnesses | tested
 
 
 def repairs(case: Case, rung: Rung) -> Verdict:
-    """Before one repair of the ladder; refused if the cluster cannot carry it out or verify it."""
+    """Check the guards of one repair. Refused if the cluster cannot run it or verify it."""
     on = plan.repair(case.incident, rung).target
     times = tuple(
-        at for name, target, at in case.view.attempts if (name, target) == (rung.action, on)
+        at for name, target, at in case.facts.attempts if (name, target) == (rung.action, on)
     )
     needed = [CAPABILITY[rung.action]]
     if on != case.incident.target:
         needed.append("probe")  # a node is not drained for a repair that cannot be verified
     return guards.all_of(
-        *(guards.cluster_supports(one, case.view.capabilities) for one in needed),
+        *(guards.cluster_supports(one, case.facts.capabilities) for one in needed),
         guards.attempts(times, rung.max_attempts, rung.window, case.now),
-        guards.not_paused(case.view.paused, case.view.stops),
+        guards.not_paused(case.facts.paused, case.facts.stops),
         guards.cooldown(times, rung.cooldown, case.now),
-        disrupts(case),
+        disruptive_step(case),
         *((reboots(case),) if rung.action == "reboot_node" else ()),
     )
 
 
-def possible(case: Case) -> bool:
-    """Whether the cluster supports any repair of the ladder."""
-    return any(CAPABILITY[rung.action] in case.view.capabilities for rung in case.playbook.ladder)
+def any_repair_supported(case: Case) -> bool:
+    """Return whether the cluster supports at least one repair of the playbook."""
+    return any(CAPABILITY[rung.action] in case.facts.capabilities for rung in case.playbook.ladder)
 
 
 def scales_in(case: Case) -> Verdict:
-    """Before replicas are removed."""
-    view = case.view
+    """Check the guards of removing replicas."""
+    facts = case.facts
     return guards.all_of(
-        touches(case),
-        guards.alert_active(view.evidence),
-        guards.steady_clock(view.stops, case.now),
-        guards.dead_man(view.sensors, case.limits),
+        alert_driven_step(case),
+        guards.alert_active(facts.evidence),
+        guards.steady_clock(facts.stops, case.now),
+        guards.dead_man(facts.sensors, case.limits),
     )
 
 
 def needs_facts(step: Step, playbook: Playbook) -> bool:
-    """Whether a step needs facts gathered right before it; other steps do not wait for them."""
+    """Return whether new facts must be gathered right before a step. Other steps start without them."""
     scales_in = step.action == "scale" and playbook.scale is not None and playbook.scale.step < 0
     return step.action in plan.DISRUPTIVE or scales_in
 
 
 def right_before(case: Case, step: Step) -> Verdict:
-    """The last check before a step, on facts gathered for it (see `needs_facts`)."""
+    """Check the guards of a step right before it starts.
+
+    For the steps in `needs_facts`, the case has facts gathered for this check.
+    """
     if step.action == "reboot_node":
-        return guards.all_of(disrupts(case), reboots(case))
+        return guards.all_of(disruptive_step(case), reboots(case))
     if step.action in plan.REPAIRS:
-        return disrupts(case)
+        return disruptive_step(case)
     if step.action == "restart_jobs":
-        seen = {job.job_id: job.running for job in (*case.view.jobs, *case.view.node_jobs)}
+        seen = {job.job_id: job.running for job in (*case.facts.jobs, *case.facts.node_jobs)}
         running = any(seen.get(job, False) for job in step.jobs)
         return moves_running_jobs(case) if running else moves_dead_jobs(case)
-    if step.action == "scale" and shrinks(case):
+    if step.action == "scale" and is_scale_in(case):
         return scales_in(case)
     if step.id == plan.ORDERED:
         # A pause does not hold a person's order.
-        return guards.one_installation(case.view.stops)
-    return acts(case)
+        return guards.one_installation(case.facts.stops)
+    return automatic_step(case)
 
 
-def shrinks(case: Case) -> bool:
-    """Whether the playbook removes replicas."""
+def is_scale_in(case: Case) -> bool:
+    """Return whether the playbook removes replicas."""
     return case.playbook.scale is not None and case.playbook.scale.step < 0

@@ -1,4 +1,4 @@
-"""Detects storms: so much of a pool is reported unhealthy at once that the reports are doubtful. Pure."""
+"""Detect storms: so much of a pool is reported unhealthy at once that the reports are doubtful. Pure."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ CALM = 600.0
 
 @dataclass(frozen=True, slots=True)
 class PoolSize:
-    """The number of GPUs of each node of a pool, by node name."""
+    """A pool and the number of GPUs of each of its nodes, by node name."""
 
     name: str
     gpus: Mapping[str, int]
 
 
-def storm_in(pool: PoolSize, accused: Collection[Target]) -> str | None:
-    """A text if hardware alerts report too much of the pool as failed; None otherwise.
+def storm_in(pool: PoolSize, reported: Collection[Target]) -> str | None:
+    """Return a text if hardware alerts report too much of the pool as failed, otherwise None.
 
-    Too much: more than 20 % of its nodes and at least three, or more than 20 % of its GPUs and at least
-    eight on at least three nodes. Two reported GPUs of one node count as the node.
+    Too much means more than 20 % of the nodes and at least three, or more than 20 % of the GPUs and
+    at least eight on at least three nodes. Two reported GPUs of a node count as the node.
     """
-    here = {one for one in accused if one.name in pool.gpus}
+    here = {one for one in reported if one.name in pool.gpus}
     gpus = {one for one in here if one.kind is TargetKind.GPU}
     by_node = {name: sum(one.name == name for one in gpus) for name in {one.name for one in gpus}}
     nodes = {one.name for one in here if one.kind is TargetKind.NODE}

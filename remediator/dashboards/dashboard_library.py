@@ -1,4 +1,8 @@
-"""The dashboards of this installation, and their queries by uid, panel and target. No other query is allowed."""
+"""Load the dashboards of this installation.
+
+A panel query is identified by dashboard uid, panel id and refId. Only the queries of these
+dashboards are allowed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from fleetmedic.kernel.share import share
 
 @dataclass(frozen=True, slots=True)
 class PanelQuery:
-    """An expression of a dashboard. `instant`: an instant query at the end of the range, no range query."""
+    """One PromQL expression of a dashboard. `instant`: query only the end of the range."""
 
     expr: str
     instant: bool
@@ -22,7 +26,7 @@ class PanelQuery:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """A dashboard. `document` is its JSON; `queries` are by panel id and refId, `variables` by name."""
+    """One dashboard. `document` is its JSON; `queries` are by panel id and refId, `variables` by name."""
 
     uid: str
     title: str
@@ -64,18 +68,18 @@ def read_dashboard(text: bytes) -> Dashboard:
 
 @cache
 def dashboards() -> dict[str, Dashboard]:
-    """The dashboards of this installation by uid, Fleet overview first; empty if none are installed."""
+    """Return the installed dashboards by uid, Fleet overview first."""
     try:
         folder: Path = share("dashboards")
     except FileNotFoundError:
         return {}
     found = [read_dashboard(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
-    found.sort(key=lambda board: board.uid != "fleetmedic-fleet")
-    return {board.uid: board for board in found}
+    found.sort(key=lambda dashboard: dashboard.uid != "fleetmedic-fleet")
+    return {dashboard.uid: dashboard for dashboard in found}
 
 
 def _panels(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All panels, including those in collapsed rows."""
+    """Return all panels, including those in collapsed rows."""
     return [one for panel in listed for one in (panel, *panel.get("panels", ()))]
 
 

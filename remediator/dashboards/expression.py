@@ -1,7 +1,7 @@
-"""Substitutes the values of variables in an expression of a dashboard. Pure.
+"""Substitute variable values in a dashboard's PromQL expression. Pure functions.
 
-A value never changes the structure of the expression. Variables are allowed only inside quoted strings,
-values are escaped for a regular expression or a plain string, and nothing outside of strings changes.
+A value cannot change the structure of the expression. Variables are allowed only inside quoted strings, and
+each value is escaped for a regular expression or a plain string. Text outside of strings does not change.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+),\s*(?P<label>[a-zA-Z
 
 @dataclass(frozen=True, slots=True)
 class VariableValues:
-    """The selected values of a variable. None means all: the dashboard's pattern `every`."""
+    """The selected values of a variable. None means all, matched by the pattern `every`."""
 
     values: tuple[str, ...] | None
     every: str = ".*"
 
 
 def fill(expr: str, chosen: Mapping[str, VariableValues], spans: Mapping[str, int]) -> str:
-    """Substitute the values, and `spans` (such as `__rate_interval`, in seconds).
+    """Substitute variables, and intervals such as `$__rate_interval` (`spans`, in seconds).
 
-    Raises UserError for an unknown variable, or a variable in a place where no value is allowed.
+    Raises UserError for an unknown variable, or a variable where no value is allowed.
     """
     out, at = [], 0
     for found in _STRING.finditer(expr):
@@ -46,7 +46,7 @@ def fill(expr: str, chosen: Mapping[str, VariableValues], spans: Mapping[str, in
 
 
 def check(name: str, values: list[str]) -> None:
-    """Raises UserError for too many values, or a value that is too long or contains NUL."""
+    """Raise UserError for too many values, or a value that is too long or contains NUL."""
     if len(values) > MAX_VALUES:
         raise UserError(f"var-{name[:40]}: select at most {MAX_VALUES} values, or all.")
     if any(len(value) > MAX_VALUE or "\x00" in value for value in values):
@@ -56,7 +56,7 @@ def check(name: str, values: list[str]) -> None:
 
 
 def label_values(definition: str) -> tuple[str, str]:
-    """Selector and label of `label_values(selector, label)`. Raises UserError for other queries."""
+    """Return selector and label of `label_values(selector, label)`. Raises UserError for other queries."""
     found = _LABEL_VALUES.fullmatch(definition.strip())
     if found is None:
         raise UserError("Unsupported variable query: expected label_values(selector, label).")
@@ -107,7 +107,10 @@ def _pattern(values: tuple[str, ...]) -> str:
 
 
 def _quoted(value: str, quote: str) -> str:
-    """Escape for a string in these quotes. PromQL does not allow escaping the other kind of quote."""
+    """Escape a value for a string in these quotes.
+
+    PromQL does not allow escaping the other type of quote.
+    """
     for letter, written in (("\\", "\\\\"), (quote, f"\\{quote}"), ("\n", "\\n"), ("\r", "\\r")):
         value = value.replace(letter, written)
     return value

@@ -1,4 +1,4 @@
-"""The time range of a panel, and the step of its samples. Pure: `now` is an argument."""
+"""Compute the time range of a panel and the step of its samples. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ _STEPS = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600,
 
 @dataclass(frozen=True, slots=True)
 class PanelRange:
-    """Unix seconds, both multiples of `step` (seconds)."""
+    """The time range of a panel in Unix seconds. Start and end are multiples of `step` (seconds)."""
 
     start: int
     end: int
     step: int
 
     def spans(self, scrape_interval: float) -> dict[str, int]:
-        """Grafana's interval variables in whole seconds. As in Grafana, a rate covers at least four scrapes."""
+        """Return Grafana's interval variables in whole seconds. As in Grafana, a rate covers at
+        least four scrapes.
+        """
         scrape = math.ceil(scrape_interval)
         rate = max(4 * scrape, self.step + scrape)
         return {"__rate_interval": rate, "__interval": self.step, "__range": self.end - self.start}
 
 
 def panel_range(first: str, last: str, now: float, scrape_interval: float) -> PanelRange:
-    """The range from `first` to `last`: `now`, `now-1h` or Unix milliseconds. Raises UserError."""
+    """Parse a range. `first` and `last` are `now`, `now-1h` or Unix milliseconds. Raises UserError."""
     start, end = _moment("from", first, now), _moment("to", last, now)
     if not SHORTEST <= end - start <= LONGEST:
         raise UserError("from, to: expected a range of 1 minute to 90 days, with from before to.")

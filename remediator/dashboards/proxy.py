@@ -1,6 +1,7 @@
-"""Sends the queries of the dashboards to Prometheus, and no other queries.
+"""Proxy the queries of the dashboards, and no other queries, to Prometheus.
 
-It has its own connections, timeout and limit, so that viewers of dashboards delay no decision.
+The proxy has its own connections, timeout and limits, so that people who view dashboards do not
+delay decisions.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class BusyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PanelParameters:
-    """The parameters of a request: the time range as text, and values of variables (empty: all)."""
+    """The parameters of a request: the time range as texts, and the values of variables (empty: all)."""
 
     first: str
     last: str
@@ -44,7 +45,10 @@ class PanelParameters:
 
 
 class PrometheusProxy:
-    """`client` is None if no Prometheus is configured; the caller closes it."""
+    """Runs dashboard queries with a limit on concurrent and waiting queries.
+
+    `client` is None if no Prometheus is configured; the caller closes it.
+    """
 
     def __init__(self, client: PrometheusClient | None, scrape_interval: float) -> None:
         self._client = client
@@ -54,30 +58,30 @@ class PrometheusProxy:
         self._silent: tuple[float, UnreachableError] | None = None
 
     async def panel(
-        self, board: Dashboard, panel: int, ref: str, asked: PanelParameters
+        self, dashboard: Dashboard, panel: int, ref: str, asked: PanelParameters
     ) -> dict[str, Any]:
-        """The series of one target. Raises UnknownError, BusyError, HttpError, UserError."""
-        query = board.queries.get((panel, ref))
+        """Query the series of one panel target. Raises UnknownError, BusyError, HttpError, UserError."""
+        query = dashboard.queries.get((panel, ref))
         if query is None:
             raise UnknownError(
-                f"Dashboard {board.uid} has no panel {panel} with target {ref[:20]!r}."
+                f"Dashboard {dashboard.uid} has no panel {panel} with target {ref[:20]!r}."
             )
-        return await self._series(board, query, asked)
+        return await self._series(dashboard, query, asked)
 
-    async def annotations(self, board: Dashboard, asked: PanelParameters) -> dict[str, Any]:
-        """The series of the annotations. An event begins where a value rises above zero."""
-        found = [await self._series(board, query, asked) for query in board.annotations]
+    async def annotations(self, dashboard: Dashboard, asked: PanelParameters) -> dict[str, Any]:
+        """Query the series of the annotations. An annotation begins where a value rises above 0."""
+        found = [await self._series(dashboard, query, asked) for query in dashboard.annotations]
         return {
             "step": self._window(asked).step,
             "series": [one for answer in found for one in answer["series"]],
         }
 
-    async def choices(self, board: Dashboard, name: str, asked: PanelParameters) -> list[str]:
-        """The values of a variable in the time range, numbers in numeric order."""
-        if name not in board.variables:
-            raise UnknownError(f"Dashboard {board.uid} has no variable {name[:40]!r}.")
-        selector, label = label_values(board.variables[name])
-        over, chosen = self._window(asked), _chosen(board, asked)
+    async def choices(self, dashboard: Dashboard, name: str, asked: PanelParameters) -> list[str]:
+        """Query the values of a variable in the time range. Numbers are sorted numerically."""
+        if name not in dashboard.variables:
+            raise UnknownError(f"Dashboard {dashboard.uid} has no variable {name[:40]!r}.")
+        selector, label = label_values(dashboard.variables[name])
+        over, chosen = self._window(asked), _chosen(dashboard, asked)
         selector = fill(selector, chosen, over.spans(self._scrape))
         async with self._turn() as client:
             found = await client.label_values(label, selector, over.start, over.end)
@@ -85,10 +89,10 @@ class PrometheusProxy:
         return found[:MAX_CHOICES]
 
     async def _series(
-        self, board: Dashboard, query: PanelQuery, asked: PanelParameters
+        self, dashboard: Dashboard, query: PanelQuery, asked: PanelParameters
     ) -> dict[str, Any]:
         over = self._window(asked)
-        expr = fill(query.expr, _chosen(board, asked), over.spans(self._scrape))
+        expr = fill(query.expr, _chosen(dashboard, asked), over.spans(self._scrape))
         series: list[dict[str, Any]]
         async with self._turn() as client:
             if query.instant:
@@ -97,7 +101,7 @@ class PrometheusProxy:
                     {"labels": one.labels, "values": [[one.at, str(one.value)]]} for one in samples
                 ]
             else:
-                courses = await client.course(expr, over.start, over.end, over.step)
+                courses = await client.query_range(expr, over.start, over.end, over.step)
                 series = [{"labels": one.metric, "values": one.values} for one in courses]
         return {
             "start": over.start,
@@ -137,12 +141,12 @@ class PrometheusProxy:
             self._free.release()
 
 
-def _chosen(board: Dashboard, asked: PanelParameters) -> dict[str, VariableValues]:
+def _chosen(dashboard: Dashboard, asked: PanelParameters) -> dict[str, VariableValues]:
     for name, values in asked.values.items():
-        if name not in board.variables:
-            raise UnknownError(f"Dashboard {board.uid} has no variable {name[:40]!r}.")
+        if name not in dashboard.variables:
+            raise UnknownError(f"Dashboard {dashboard.uid} has no variable {name[:40]!r}.")
         check(name, values)
     return {
         name: VariableValues(tuple(asked.values[name]) if asked.values.get(name) else None, every)
-        for name, every in board.all_values.items()
+        for name, every in dashboard.all_values.items()
     }

@@ -1,4 +1,4 @@
-"""HTTP routes of the dashboards: the index, a page per dashboard, static files, and the data of panels."""
+"""The HTTP routes of the dashboards: index, dashboard pages, static files, and panel data."""
 
 from __future__ import annotations
 
@@ -29,44 +29,44 @@ _TEMPLATES = jinja2.Environment(
 
 
 class DashboardRoutes:
-    """HTTP handlers for the dashboards of this installation."""
+    """The HTTP handlers of the dashboards."""
 
     def __init__(self, proxy: PrometheusProxy) -> None:
         self._proxy = proxy
 
     def endpoints(self) -> list[Endpoint]:
-        """The routes, for those who may read."""
+        """Return the routes. Viewers may call them; static files are public."""
         data = "/api/v1/dashboards/{uid}"
         answers: dict[str, Answer] = {
             "/dashboards": self.index,
-            "/dashboards/{uid}": self.board,
+            "/dashboards/{uid}": self.dashboard,
             "/d/{uid}": self.as_in_grafana,
             "/d/{uid}/{slug}": self.as_in_grafana,
-            data: _said(self.document),
-            data + "/panels/{panel:int}/{ref}": _said(self.panel),
-            data + "/variables/{name}": _said(self.choices),
-            data + "/annotations": _said(self.annotations),
+            data: _with_errors(self.document),
+            data + "/panels/{panel:int}/{ref}": _with_errors(self.panel),
+            data + "/variables/{name}": _with_errors(self.choices),
+            data + "/annotations": _with_errors(self.annotations),
         }
         files = Endpoint("/static/{name}", self.file, Audience.ANYONE)
         return [files, *(Endpoint(path, one, Audience.VIEWER) for path, one in answers.items())]
 
     async def index(self, request: Request) -> Response:
-        page = _TEMPLATES.get_template("index.html").render(boards=dashboards().values())
+        page = _TEMPLATES.get_template("index.html").render(dashboards=dashboards().values())
         return HTMLResponse(page, headers=NO_CACHE)
 
-    async def board(self, request: Request) -> Response:
+    async def dashboard(self, request: Request) -> Response:
         found = dashboards().get(request.path_params["uid"])
         if found is None:
             return PlainTextResponse(
                 "Dashboard not found. /dashboards lists all dashboards.\n", 404
             )
         page = _TEMPLATES.get_template("board.html").render(
-            board=found, boards=dashboards().values()
+            dashboard=found, dashboards=dashboards().values()
         )
         return HTMLResponse(page, headers=NO_CACHE)
 
     async def as_in_grafana(self, request: Request) -> Response:
-        """Redirect URLs in the format of Grafana, which alerts link to."""
+        """Redirect URLs in Grafana's format, which alerts link to."""
         uid = request.path_params["uid"]
         if uid not in dashboards():
             return PlainTextResponse(
@@ -83,24 +83,28 @@ class DashboardRoutes:
         return Response(body, media_type=kind, headers=NO_CACHE)
 
     async def document(self, request: Request) -> Response:
-        return Response(_board(request).document, media_type="application/json")
+        return Response(_dashboard(request).document, media_type="application/json")
 
     async def panel(self, request: Request) -> Response:
         path = request.path_params
         return _json(
-            await self._proxy.panel(_board(request), path["panel"], path["ref"], _asked(request))
+            await self._proxy.panel(
+                _dashboard(request), path["panel"], path["ref"], _parameters(request)
+            )
         )
 
     async def choices(self, request: Request) -> Response:
         name = request.path_params["name"]
-        return _json({"values": await self._proxy.choices(_board(request), name, _asked(request))})
+        return _json(
+            {"values": await self._proxy.choices(_dashboard(request), name, _parameters(request))}
+        )
 
     async def annotations(self, request: Request) -> Response:
-        return _json(await self._proxy.annotations(_board(request), _asked(request)))
+        return _json(await self._proxy.annotations(_dashboard(request), _parameters(request)))
 
 
-def _said(answer: Answer) -> Answer:
-    """Turn exceptions of the proxy into an HTTP status and one line of text."""
+def _with_errors(answer: Answer) -> Answer:
+    """Wrap a handler, and convert exceptions of the proxy to an HTTP status and one line of text."""
 
     async def answered(request: Request) -> Response:
         try:
@@ -122,14 +126,14 @@ def _files() -> dict[str, tuple[bytes, str]]:
     }
 
 
-def _board(request: Request) -> Dashboard:
+def _dashboard(request: Request) -> Dashboard:
     found = dashboards().get(request.path_params["uid"])
     if found is None:
         raise UnknownError("Dashboard not found. /dashboards lists all dashboards.")
     return found
 
 
-def _asked(request: Request) -> PanelParameters:
+def _parameters(request: Request) -> PanelParameters:
     given = request.query_params
     values = {
         name.removeprefix("var-"): given.getlist(name) for name in given if name.startswith("var-")

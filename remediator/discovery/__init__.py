@@ -1,1 +1,1 @@
-"""Service discovery: gives Prometheus the scrape targets of hosts.yml by HTTP (http_sd) and file (file_sd)."""
+"""Service discovery: offers the scrape targets of hosts.yml to Prometheus by HTTP (http_sd) and file (file_sd)."""

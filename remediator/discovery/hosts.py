@@ -1,6 +1,6 @@
-"""The target list, hosts.yml: the exporters to scrape, with the labels `cluster` and `node` of each.
+"""Read hosts.yml, the list of exporters to scrape with their labels `cluster` and `node`.
 
-Host names may contain ranges in Slurm's notation, `gpu[001-128]`. See docs/discovery.md.
+Host names may contain ranges in Slurm's notation, such as `gpu[001-128]`. See docs/discovery.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SPAN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One host, or all hosts of a range, with their own address, cluster or labels."""
+    """An entry of hosts.yml: one host or a range, with optional address, cluster and labels."""
 
     node: str
     address: str | None = None
@@ -41,7 +41,7 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file itself. In `address`, `{node}` is replaced by the name of the host."""
+    """The content of hosts.yml. In `address`, `{node}` is replaced by the name of the host."""
 
     hosts: tuple[str | Host, ...]
     cluster: str | None = None
@@ -50,7 +50,7 @@ class HostsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class ScrapeTarget:
-    """One exporter: its HOST:PORT, cluster, node, and further labels."""
+    """One exporter to scrape: its HOST:PORT, cluster, node, and further labels."""
 
     address: str
     cluster: str
@@ -59,10 +59,10 @@ class ScrapeTarget:
 
 
 def read_hosts(path: Path, cluster: str) -> tuple[ScrapeTarget, ...]:
-    """All targets in the order of the file; `cluster` is the default for targets without a cluster.
+    """Read all scrape targets in the order of the file. `cluster` is the default cluster.
 
-    Raises UserError naming the file and the place in it. An empty list is also an error: a file that lost
-    its content must not end the monitoring of a fleet.
+    Raises UserError with the file and the path in it. An empty list is an error too, because a file
+    that lost its content must not end the monitoring of a fleet.
     """
     raw = load(path, HostsFile)
     found: list[ScrapeTarget] = []
@@ -89,7 +89,7 @@ def read_hosts(path: Path, cluster: str) -> tuple[ScrapeTarget, ...]:
 
 
 def document(targets: tuple[ScrapeTarget, ...]) -> bytes:
-    """The document for http_sd and file_sd: a JSON list of targets with their labels."""
+    """Return the JSON document for http_sd and file_sd."""
     groups = [
         {
             "targets": [one.address],
@@ -121,7 +121,10 @@ def _targets(host: Host, raw: HostsFile, cluster: str, where: str) -> Iterator[S
 
 
 def _expand(text: str, where: str) -> Iterator[str]:
-    """`gpu[01-03,7]` is gpu01, gpu02, gpu03, gpu7; several brackets give every combination."""
+    """Yield the host names of a range: `gpu[01-03,7]` gives gpu01, gpu02, gpu03, gpu7.
+
+    Several brackets give every combination.
+    """
     pieces = _BRACKETS.split(text)  # text, what is in brackets, text, ...
     spans = [_spans(inside, where) for inside in pieces[1::2]]
     # Count before expanding: a range may name a billion hosts.
@@ -140,7 +143,7 @@ def _expand(text: str, where: str) -> Iterator[str]:
 
 
 def _spans(inside: str, where: str) -> list[tuple[range, int]]:
-    """The ranges in a pair of brackets, each with the width of its numbers."""
+    """Return the ranges in a pair of brackets, each with the minimum number of digits."""
     found = []
     for part in inside.split(","):
         match = _SPAN.fullmatch(part)
@@ -154,7 +157,7 @@ def _spans(inside: str, where: str) -> list[tuple[range, int]]:
 
 
 def _once(seen: dict[K, int], key: K, number: int, what: str, where: str) -> None:
-    """Record which entry names `key`. Raises UserError for a duplicate."""
+    """Record that entry `number` defines `key`. Raises UserError for a duplicate."""
     if key in seen:
         raise UserError(
             f"{where}: duplicate {what}, already in hosts[{seen[key]}]; remove one of them."

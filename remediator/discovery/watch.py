@@ -1,5 +1,7 @@
-"""Reloads the target list when its file changes, without a restart. If the file becomes invalid, the last
-valid list stays in use."""
+"""Reload hosts.yml when it changes, without a restart.
+
+If the file becomes invalid, the last valid list stays in use.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,12 @@ REST = 1.0
 
 
 class NoValidListError(Exception):
-    """No valid list was read so far; the message is the error of the invalid one."""
+    """No valid list has been read yet. The message is the error of the last attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedTargets:
-    """The last valid list: the document for Prometheus, the number of targets, the read time (Unix seconds)."""
+    """The last valid target list: the document for Prometheus, the number of targets, the time (Unix seconds)."""
 
     body: bytes
     count: int
@@ -38,7 +40,7 @@ class LoadedTargets:
 
 
 class Discovery:
-    """The targets of one list. They are also written to `file_sd`, if it is set."""
+    """Keeps the scrape targets of one hosts.yml, and writes them to `file_sd` if it is set."""
 
     def __init__(
         self, hosts: Path, file_sd: Path | None, cluster: str, now: Callable[[], float] = time.time
@@ -55,10 +57,10 @@ class Discovery:
         self._unread: str | None = None
 
     async def body(self) -> bytes:
-        """The targets of the current list. Raises NeverGoodError if there is none yet.
+        """Return the document of the current list. Raises NoValidListError if there is none yet.
 
-        A request waits for the first read only, so that a hanging file system blocks one thread and no
-        requests.
+        The call waits only for the first read, at most FIRST seconds, so that a hanging file system
+        blocks one thread and no requests.
         """
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._looked.wait(), FIRST)
@@ -85,7 +87,7 @@ class Discovery:
         self._looked.set()
 
     def _read(self) -> str | None:
-        """Read the list if it is new; returns its error as a sentence, or None."""
+        """Read the list if its file has changed; returns the error as a sentence, or None."""
         seen = self._signature()
         if seen is not None:
             moving = 0 <= self._now() - seen[0] / 1e9 < REST
@@ -101,7 +103,7 @@ class Discovery:
         return self._unread
 
     def _signature(self) -> tuple[int, int, int] | None:
-        """A value that changes with the file; None if the file cannot be read."""
+        """Return a value that changes with the file; None if the file cannot be read."""
         try:
             at = self._hosts.stat()
         except OSError:

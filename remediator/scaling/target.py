@@ -1,8 +1,8 @@
-"""The desired number of replicas of a workload, from its waiting requests. Pure.
+"""Compute the desired number of replicas of a workload from its waiting requests. Pure functions.
 
-Scale-out and scale-in have different thresholds, so that a steady queue does not cause oscillation. Scale-out
-starts when more requests wait than the replicas may have. Scale-in starts only if fewer replicas would have at
-most half of what they may have.
+Scale-out starts when more requests wait than `per_replica` allows. Scale-in starts only if the
+remaining replicas would have at most half of what `per_replica` allows. The difference prevents
+oscillation with a steady queue.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ROOM_AFTER_SCALE_IN = 0.5
 
 
 class ScalingReason(StrEnum):
-    """Why the size changes or stays."""
+    """The reason why the number of replicas changes or stays."""
 
     UNKNOWN_DEMAND = "unknown_demand"
     OUT_OF_BOUNDS = "out_of_bounds"
@@ -44,12 +44,12 @@ def desired(
     maximum: int,
     step: int,
 ) -> Desired:
-    """The next size of a workload.
+    """Return the next number of replicas.
 
-    `waiting` is the number of requests in the queue, and `per_replica` how many of them one replica may
-    have. At most `step` replicas are added or removed at once, except to return into the bounds. An
-    unknown queue (None, NaN, negative) changes nothing. Raises ValueError for invalid bounds, step or
-    per_replica.
+    `waiting` is the number of requests in the queue, `per_replica` the number allowed for each
+    replica. At most `step` replicas are added or removed at once, except to return to the range
+    `minimum` to `maximum`. An unknown queue (None, NaN, negative) changes nothing. Raises
+    ValueError for an invalid range, step or per_replica.
     """
     if not (0 <= minimum <= maximum and step >= 1 and 0 < per_replica < math.inf):
         raise ValueError("expected 0 <= minimum <= maximum, step >= 1 and per_replica > 0")
@@ -100,6 +100,6 @@ def _in(now: int, waiting: float, least: int, minimum: int, step: int) -> Desire
 
 
 def _needed(waiting: float, share: float) -> int:
-    """The fewest replicas whose shares hold the queue; corrects the rounding of the division."""
+    """Return the fewest replicas for the queue, at `share` requests each, despite floating-point rounding."""
     count = math.ceil(waiting / share)
     return count if count * share >= waiting else count + 1

@@ -118,7 +118,7 @@ def listed(url: str, holds: Callable[[list[ListedAlert]], bool], *others: str) -
                 await stack.enter_async_context(AlertmanagerClient(one, ("none",)))
                 for one in (*others, url)
             ]
-            return list((await AlertmanagerPeers(clients).answer()).listed.values())
+            return list((await AlertmanagerPeers(clients).query_alerts()).listed.values())
 
     deadline = time.monotonic() + DEADLINE
     while not holds(found := asyncio.run(asked())) and time.monotonic() < deadline:
@@ -178,7 +178,7 @@ def test_a_silenced_alert_is_listed_with_its_silence(alertmanager: str) -> None:
 
     async def silences() -> Any:
         async with AlertmanagerClient(alertmanager, ("none",)) as client:
-            return await client.silences()
+            return await client.query_silences()
 
     (identity,) = held.silenced_by
     found = asyncio.run(silences())[identity]

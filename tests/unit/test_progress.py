@@ -249,7 +249,7 @@ def test_a_forked_server_goes_on_telling(tmp_path: Path) -> None:
         "    while word not in Path(sys.argv[1], 'chat@serving@a.json').read_text(): time.sleep(0.01)\n"
         "serving.tokens(1)\n"
         "wait('\"tokens\": 1')\n"  # a thread told it, which a fork does not take along
-        "serving._courier.state.acquire(); serving._courier._sending.acquire()\n"
+        "serving._sender.state.acquire(); serving._sender._sending.acquire()\n"
         "if os.fork() == 0:\n"
         "    serving.tokens(1); serving.tokens(1); wait('\"tokens\": 3'); os._exit(0)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"

@@ -38,7 +38,7 @@ class Pending:
 
 @dataclass(slots=True)
 class WorkerSlot:
-    """One worker; it serves one request at a time."""
+    """One worker, which serves one request at a time."""
 
     port: int
     busy: bool = False
@@ -52,16 +52,16 @@ class Gateway:
     metrics: GatewayMetrics
     endpoints: Path
     _waiting: deque[Pending] = field(default_factory=deque)
-    _lanes: dict[str, WorkerSlot] = field(default_factory=dict)
+    _workers: dict[str, WorkerSlot] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _running: int = 0
     _stamp: int = 0
 
     async def handle(self, request: PoolRequest) -> PoolResponse:
-        """Forward `/infer` to a worker; serve the other paths."""
+        """Forward `/infer` to a worker, and serve the other paths."""
         if request.path == "/metrics":
             page = self.metrics.render(
-                waiting=len(self._waiting), running=self._running, replicas=len(self._lanes)
+                waiting=len(self._waiting), running=self._running, replicas=len(self._workers)
             )
             return PoolResponse(200, page, CONTENT_TYPE)
         if request.path == "/healthz":
@@ -91,32 +91,32 @@ class Gateway:
 
     def _dispatch(self) -> None:
         now = time.monotonic()
-        for lane in self._lanes.values():
+        for worker in self._workers.values():
             if not self._waiting:
                 return
-            if not lane.busy and lane.resting_until <= now:
-                lane.busy = True
-                task = asyncio.create_task(self._forward(lane, self._waiting.popleft()))
+            if not worker.busy and worker.resting_until <= now:
+                worker.busy = True
+                task = asyncio.create_task(self._forward(worker, self._waiting.popleft()))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _forward(self, lane: WorkerSlot, pending: Pending) -> None:
+    async def _forward(self, worker: WorkerSlot, pending: Pending) -> None:
         self._running += 1
         try:
-            call = fetch("127.0.0.1", lane.port, "POST", "/infer", pending.request.body)
+            call = fetch("127.0.0.1", worker.port, "POST", "/infer", pending.request.body)
             status, body = await asyncio.wait_for(call, WORKER_SECONDS)
             if not pending.answer.done():
                 pending.answer.set_result(PoolResponse(status, body, "application/json"))
         except (OSError, EOFError):  # TimeoutError is an OSError
-            lane.resting_until = time.monotonic() + PENALTY_SECONDS
+            worker.resting_until = time.monotonic() + PENALTY_SECONDS
             self._try_again(pending)
         finally:
             self._running -= 1
-            lane.busy = False
+            worker.busy = False
             self._dispatch()
 
     def _try_again(self, pending: Pending) -> None:
-        """Retry on another worker: the computation is idempotent."""
+        """Retry on another worker, which is safe because the computation is idempotent."""
         pending.tries += 1
         if pending.answer.done():
             return
@@ -126,7 +126,7 @@ class Gateway:
             pending.answer.set_result(PoolResponse(502, b"no worker answered\n"))
 
     async def follow(self) -> None:
-        """Reload the endpoints when they change."""
+        """Reload the endpoints file when it changes, until cancelled."""
         while True:
             self._reload()
             self._dispatch()
@@ -142,12 +142,14 @@ class Gateway:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return  # missing or damaged: keep the known workers
         self._stamp = stamp
-        kept = {name: lane for name, lane in self._lanes.items() if ports.get(name) == lane.port}
-        self._lanes = {name: kept.get(name) or WorkerSlot(port) for name, port in ports.items()}
+        kept = {
+            name: worker for name, worker in self._workers.items() if ports.get(name) == worker.port
+        }
+        self._workers = {name: kept.get(name) or WorkerSlot(port) for name, port in ports.items()}
 
 
 async def run(folder: Path, host: str, port: int, endpoints: Path) -> None:
-    """Serve until TERM or INT."""
+    """Serve requests until TERM or INT."""
     gateway = Gateway(GatewayMetrics("serve"), endpoints)
     follower = asyncio.create_task(gateway.follow())
     await serve_until_terminated(PoolServer(gateway.handle), folder, host, port)

@@ -1,7 +1,6 @@
-"""A minimal HTTP/1.1 server for the pool, on h11, with limits on every resource.
+"""A minimal HTTP/1.1 server for the worker pool, based on h11, with limits on every resource.
 
-It replaces a framework because the pool runs many processes on a small machine, and each uses half
-the memory this way.
+A framework would double the memory of each process, and the pool runs many processes on a small machine.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ IDLE_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class PoolRequest:
-    """A request. `path` excludes the query."""
+    """An HTTP request. `path` excludes the query."""
 
     method: str
     path: str
@@ -32,7 +31,7 @@ class PoolRequest:
 
 @dataclass(frozen=True, slots=True)
 class PoolResponse:
-    """A response."""
+    """An HTTP response."""
 
     status: int
     body: bytes = b""
@@ -44,7 +43,7 @@ Handler = Callable[[PoolRequest], Awaitable[PoolResponse]]
 
 
 class BadRequest(Exception):  # noqa: N818 - the name of the status
-    """The request is malformed or too large; holds the status of the response."""
+    """The request is malformed or too large. `status` is the status of the response."""
 
     def __init__(self, status: int) -> None:
         super().__init__(HTTPStatus(status).phrase)
@@ -52,8 +51,10 @@ class BadRequest(Exception):  # noqa: N818 - the name of the status
 
 
 async def _next_event(reader: asyncio.StreamReader, connection: h11.Connection) -> Any:
-    """The next event of the peer; ConnectionClosed if the peer closed. Raises h11.RemoteProtocolError, and
-    TimeoutError if the peer is silent."""
+    """Return the peer's next event, or ConnectionClosed if the peer has closed the connection.
+
+    Raises h11.RemoteProtocolError for invalid data, and TimeoutError if the peer is silent.
+    """
     while (event := connection.next_event()) is h11.NEED_DATA:
         data = await asyncio.wait_for(reader.read(MAX_HEAD), IDLE_SECONDS)
         if not data:
@@ -65,7 +66,7 @@ async def _next_event(reader: asyncio.StreamReader, connection: h11.Connection) 
 async def read_request(
     reader: asyncio.StreamReader, connection: h11.Connection
 ) -> PoolRequest | None:
-    """The next request, None at the end of the connection. Raises BadRequest."""
+    """Read the next request; None at the end of the connection. Raises BadRequest."""
     head: h11.Request | None = None
     body = bytearray()
     try:
@@ -98,7 +99,7 @@ def render(
     close: bool = False,
     head_only: bool = False,
 ) -> bytes:
-    """The bytes of a response; `close` ends the connection after it."""
+    """Return the bytes of a response. `close`: the connection ends after it."""
     headers = [
         ("Content-Type", response.content_type),
         ("Content-Length", str(len(response.body))),
@@ -121,7 +122,7 @@ def _server_side() -> h11.Connection:
 
 
 class PoolServer:
-    """Serves one handler until drained."""
+    """An HTTP server that passes every request to one handler."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -131,14 +132,14 @@ class PoolServer:
         self._draining = False
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port. Raises OSError if the port is in use."""
+        """Listen on an address; returns the port. Raises OSError if the port is in use."""
         self._server = await asyncio.start_server(
             self._connected, host, port, limit=MAX_HEAD, backlog=1024
         )
         return int(self._server.sockets[0].getsockname()[1])
 
     async def drain(self, seconds: float) -> None:
-        """Accept no more requests, wait up to `seconds` for running ones, and close."""
+        """Accept no more requests, wait up to `seconds` for running requests, and close."""
         self._draining = True
         if self._server is not None:
             self._server.close()
@@ -197,7 +198,7 @@ async def fetch(
 ) -> tuple[int, bytes]:
     """Send one request to a server on this machine; returns status and body.
 
-    Raises OSError (ConnectionError included) or EOFError if the response is incomplete.
+    Raises OSError, or EOFError if the response is incomplete.
     """
     reader, writer = await asyncio.open_connection(host, port)
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)

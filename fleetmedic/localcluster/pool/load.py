@@ -1,8 +1,7 @@
-"""A load generator for the pool: `python -m fleetmedic.localcluster.pool.load --url U --rate R
---seconds S`.
+"""A load generator for the pool: `python -m fleetmedic.localcluster.pool.load --url U --rate R --seconds S`.
 
-Open loop: it sends a request every 1/R seconds, however long the responses take. It works only
-against this machine and has hard limits, because it is meant for the demo only.
+Open loop: it sends a request every 1/R seconds, however long the responses take. It works only against this
+machine and has hard limits, because it is meant for the demo only.
 """
 
 from __future__ import annotations
@@ -27,8 +26,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The result. `shed` requests were not sent, because too many were in flight. The quantiles are
-    response times in seconds."""
+    """The result of a load test. `shed` requests were not sent, because too many were in flight.
+
+    `p50` and `p99` are quantiles of the response time in seconds.
+    """
 
     sent: int
     answered: dict[str, int]
@@ -38,7 +39,7 @@ class Summary:
 
 
 async def load(url: str, rate: float, seconds: float) -> Summary:
-    """Send `rate` requests a second for `seconds`. Raises UserError above the limits."""
+    """Send `rate` requests per second for `seconds`. Raises UserError above the limits."""
     host, port = _target(url)
     if not 0 < rate <= MAX_RATE or not 0 < seconds <= MAX_SECONDS:
         raise UserError(

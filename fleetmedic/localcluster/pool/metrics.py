@@ -1,4 +1,4 @@
-"""The gateway's metrics, in Prometheus' text format."""
+"""The gateway's metrics in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class GatewayMetrics:
-    """Counts responses. Possible codes start at zero, so that `rate` includes the first response."""
+    """Counts responses. All possible codes start at 0, so that `rate` includes the first response."""
 
     def __init__(self, service: str) -> None:
         self._service = f'service="{service}"'
@@ -21,7 +21,7 @@ class GatewayMetrics:
         self._count = 0
 
     def answered(self, code: int, seconds: float) -> None:
-        """Count one response; `seconds` since the request's arrival, waiting included."""
+        """Count one response. `seconds` is the time since the request arrived, waiting included."""
         self._codes[code] += 1
         self._seconds += seconds
         self._count += 1
@@ -30,7 +30,7 @@ class GatewayMetrics:
                 self._buckets[index] += 1
 
     def render(self, *, waiting: int, running: int, replicas: int) -> bytes:
-        """The metrics page, with the current values of the three gauges."""
+        """Return the metrics page, with the current values of the three gauges."""
         lines: list[str] = []
         for name, text, value in (
             ("inference_requests_waiting", "Requests waiting for a worker.", waiting),

@@ -1,5 +1,4 @@
-"""The common part of the pool's processes: claim the directory, report readiness, and drain on
-TERM."""
+"""Functions for the pool's processes: claim a directory, report readiness, and drain on TERM."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ DRAIN_SECONDS = 4.0
 
 
 def claim_or_exit(folder: Path) -> None:
-    """Claim the replica's directory. Exits if another process has claimed it before."""
+    """Claim the replica's directory, or exit if another process has claimed it before."""
     if not shim.claim(str(folder)):
         sys.exit(shim.ALREADY_CLAIMED)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -30,10 +29,10 @@ def claim_or_exit(folder: Path) -> None:
 
 async def serve_until_terminated(server: PoolServer, folder: Path, host: str, port: int) -> None:
     """Listen, write started.json with the port, serve until TERM or INT, then drain."""
-    told = asyncio.Event()
+    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, stopping.set)
     try:
         bound = await server.start(host, port)
     except OSError as error:
@@ -41,5 +40,5 @@ async def serve_until_terminated(server: PoolServer, folder: Path, host: str, po
     pid = os.getpid()
     started = {"pid": pid, "start": shim.start_ticks(pid), "host_boot": shim.host_boot()}
     shim.write_whole(f"{folder}/started.json", {**started, "at": time.time(), "port": bound})
-    await told.wait()
+    await stopping.wait()
     await server.drain(DRAIN_SECONDS)

@@ -21,7 +21,7 @@ ROUNDS = 500
 
 
 def compute(body: bytes) -> str:
-    """A fixed small computation: repeated SHA-256."""
+    """Return repeated SHA-256 of the body, a small computation of fixed size."""
     digest = hashlib.sha256(body).digest()
     for _ in range(ROUNDS):
         digest = hashlib.sha256(digest).digest()
@@ -36,7 +36,7 @@ class Worker:
         self._one = asyncio.Lock()
 
     async def handle(self, request: PoolRequest) -> PoolResponse:
-        """`/infer` computes; every other path is a health check."""
+        """Compute a result for `/infer`. Every other path is a health check."""
         if request.path != "/infer":
             return PoolResponse(200, b"ok\n")
         async with self._one:

@@ -24,8 +24,8 @@ def test_the_hardware_folder_is_the_cluster_and_lost_or_hung_gpus_fail_the_probe
     inject(hardware, "node1", 1, "lost")
     inject(hardware, "node1", 2, "hang")
     inject(hardware, "node1", 3, "slow")
-    assert inventory.sick("node1", (0, 1, 2, 3)) == (1, 2)
-    assert inventory.sick("node1", (9,)) == (9,)
+    assert inventory.unresponsive_gpus("node1", (0, 1, 2, 3)) == (1, 2)
+    assert inventory.unresponsive_gpus("node1", (9,)) == (9,)
 
 
 def test_a_damaged_node_is_left_out_and_its_boot_unknown(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_without_a_hardware_folder_the_host_is_the_one_node(tmp_path: Path) -> N
     inventory = Inventory(tmp_path / "hardware", tmp_path / "proc", tmp_path / "sys")
     (host,) = inventory.nodes()
     assert host.gpus == ((0, UUID), (1, "PCI-0000:5e:00.0"))
-    assert inventory.sick(host.name, (0, 1)) == ()
+    assert inventory.unresponsive_gpus(host.name, (0, 1)) == ()
 
 
 def test_sysfs_tells_the_gpus_where_procfs_does_not_and_none_is_none(tmp_path: Path) -> None:

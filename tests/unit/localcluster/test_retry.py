@@ -84,7 +84,7 @@ def test_what_the_cluster_did_is_not_held_against_the_job(
 def test_an_end_with_a_sick_gpu_is_never_held_against_the_job(
     ended: ExitStatus, failures: int
 ) -> None:
-    decision = after_exit(Ended(ended, failures, 1.0, sick=(3,)), NOW)
+    decision = after_exit(Ended(ended, failures, 1.0, unresponsive=(3,)), NOW)
     assert (decision.state, decision.reason) == (JobState.RETRYING, JobReason.GPU_PROBE_FAILED)
     assert (decision.failures, decision.charged, decision.due) == (failures, False, NOW + 2.0)
     assert "GPU 3" in decision.text
@@ -108,14 +108,14 @@ def test_the_sentence_says_how_it_ended(ended: ExitStatus, words: str) -> None:
 
 
 def test_a_retry_waits_for_its_time_then_starts_when_the_gpus_answer() -> None:
-    early = in_place(due=NOW + 1, verdict_until=None, quarantined=False, sick=(), now=NOW)
+    early = in_place(due=NOW + 1, verdict_until=None, quarantined=False, unresponsive=(), now=NOW)
     assert (early.step, early.due) == (RetryStep.WAIT, NOW + 1)
-    ready = in_place(due=NOW, verdict_until=None, quarantined=False, sick=(), now=NOW)
+    ready = in_place(due=NOW, verdict_until=None, quarantined=False, unresponsive=(), now=NOW)
     assert ready.step is RetryStep.START
 
 
 def test_a_sick_gpu_gets_ten_seconds_for_a_verdict_and_then_a_mark() -> None:
-    first = in_place(due=NOW, verdict_until=None, quarantined=False, sick=(3,), now=NOW)
+    first = in_place(due=NOW, verdict_until=None, quarantined=False, unresponsive=(3,), now=NOW)
     assert (first.step, first.verdict_until, first.refund) == (
         RetryStep.WAIT,
         NOW + VERDICT_SECONDS,
@@ -123,21 +123,29 @@ def test_a_sick_gpu_gets_ten_seconds_for_a_verdict_and_then_a_mark() -> None:
     )
     assert first.reason is JobReason.GPU_PROBE_FAILED
     until = first.verdict_until
-    later = in_place(due=NOW + 1, verdict_until=until, quarantined=False, sick=(3,), now=NOW + 9)
+    later = in_place(
+        due=NOW + 1, verdict_until=until, quarantined=False, unresponsive=(3,), now=NOW + 9
+    )
     assert (later.step, later.verdict_until) == (RetryStep.WAIT, until)
-    last = in_place(due=NOW + 10, verdict_until=until, quarantined=False, sick=(3,), now=NOW + 10)
+    last = in_place(
+        due=NOW + 10, verdict_until=until, quarantined=False, unresponsive=(3,), now=NOW + 10
+    )
     assert (last.step, last.mark, last.reason) == (RetryStep.MOVE, (3,), JobReason.NO_VERDICT)
     assert last.due == NOW + 10
 
 
 @given(st.floats(0, 30), st.booleans(), st.lists(st.integers(0, 7), min_size=1).map(tuple))
 def test_a_gpu_that_does_not_answer_is_never_charged_to_the_job(
-    later: float, quarantined: bool, sick: tuple[int, ...]
+    later: float, quarantined: bool, unresponsive: tuple[int, ...]
 ) -> None:
     """Neither while it waits for a verdict nor when it moves; what costs nothing is no failure."""
     until = NOW + VERDICT_SECONDS
     step = in_place(
-        due=NOW, verdict_until=until, quarantined=quarantined, sick=sick, now=NOW + later
+        due=NOW,
+        verdict_until=until,
+        quarantined=quarantined,
+        unresponsive=unresponsive,
+        now=NOW + later,
     )
     assert step.refund
     assert step.step is not RetryStep.START
@@ -146,7 +154,9 @@ def test_a_gpu_that_does_not_answer_is_never_charged_to_the_job(
 
 def test_a_retry_with_healthy_gpus_gives_nothing_back() -> None:
     for now in (NOW - 1, NOW):
-        assert not in_place(due=NOW, verdict_until=None, quarantined=False, sick=(), now=now).refund
+        assert not in_place(
+            due=NOW, verdict_until=None, quarantined=False, unresponsive=(), now=now
+        ).refund
 
 
 @given(
@@ -156,9 +166,11 @@ def test_a_retry_with_healthy_gpus_gives_nothing_back() -> None:
     st.floats(0, 2_000),
 )
 def test_a_quarantine_is_a_verdict_at_any_time(
-    due: float, until: float | None, sick: tuple[int, ...], now: float
+    due: float, until: float | None, unresponsive: tuple[int, ...], now: float
 ) -> None:
-    step = in_place(due=due, verdict_until=until, quarantined=True, sick=sick, now=now)
+    step = in_place(
+        due=due, verdict_until=until, quarantined=True, unresponsive=unresponsive, now=now
+    )
     assert (step.step, step.reason, step.refund) == (
         RetryStep.MOVE,
         JobReason.GPU_QUARANTINED,
@@ -170,7 +182,7 @@ def test_a_quarantine_is_a_verdict_at_any_time(
 def test_a_sick_gpu_never_holds_a_job_for_longer_than_the_verdict(begin: float) -> None:
     now, due, until = begin, begin, None
     for _ in range(100):
-        step = in_place(due=due, verdict_until=until, quarantined=False, sick=(0,), now=now)
+        step = in_place(due=due, verdict_until=until, quarantined=False, unresponsive=(0,), now=now)
         if step.step is RetryStep.MOVE:
             assert now <= begin + VERDICT_SECONDS + 1e-6
             return

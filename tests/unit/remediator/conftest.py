@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 if TYPE_CHECKING:
     from remediator.clusters.memory import MemoryCluster
-    from tests.unit.remediator.place import Place
+    from tests.unit.remediator.fake_http_server import FakeHttpServer
 
 # No deadline for generated examples: a busy machine is no bug.
 if settings.get_current_profile_name() == "default":
@@ -58,9 +58,9 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
             async with running(settings, tmp_path, load_library(()), there) as parts:
                 desk = ServerContext(
-                    parts.engine, parts.reconciler, parts.book, parts.metrics, parts.delivery,
+                    parts.engine, parts.reconciler, parts.journal_state, parts.metrics, parts.delivery,
                     Access(TOKEN, PASSWORD, settings.allowed_hosts, settings.trusted_proxies),
-                    tmp_path, parts.unready, parts.pictures, parts.discovery,
+                    tmp_path, parts.unready, parts.dashboards, parts.discovery,
                     receivers, there,
                 )  # fmt: skip
                 app.router.routes.extend(make_app(desk).routes)
@@ -76,11 +76,11 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def server() -> Iterator[FakeHttpServer]:
     """A server on loopback that answers what it is told."""
-    from tests.unit.remediator.place import Place
+    from tests.unit.remediator.fake_http_server import FakeHttpServer
 
-    with Place() as server:
+    with FakeHttpServer() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server

@@ -36,13 +36,13 @@ class FakeAlertmanager:
         for one in alerts:
             del self.listed[one.fingerprint]
 
-    async def answer(self) -> AlertmanagerResponse:
+    async def query_alerts(self) -> AlertmanagerResponse:
         self.asked += 1
         if self.error:
             raise HttpError(self.error)
         return AlertmanagerResponse(dict(self.listed), self.started)
 
-    async def silences(self) -> dict[str, Silence]:
+    async def query_silences(self) -> dict[str, Silence]:
         return dict(self.known)
 
 

@@ -63,7 +63,7 @@ class Running:
     """A running engine and what it works on."""
 
     engine: Engine
-    book: JournalState
+    journal_state: JournalState
     cluster: MemoryCluster
     people: Notified
     folder: Path
@@ -81,7 +81,8 @@ class Running:
         deadline = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < deadline, [
-                (str(one.target), str(one.state), one.text) for one in self.book.incidents.values()
+                (str(one.target), str(one.state), one.text)
+                for one in self.journal_state.incidents.values()
             ]
             await asyncio.sleep(0.005)
 
@@ -90,7 +91,7 @@ class Running:
             return next(
                 (
                     one
-                    for one in self.book.incidents.values()
+                    for one in self.journal_state.incidents.values()
                     if (one.target, one.state) == (target, state)
                 ),
                 None,
@@ -116,12 +117,17 @@ def fire(name: str, target: Target = GPU, *, at: float | None = None, firing: bo
 
 
 def senses_of(
-    cluster: MemoryCluster, book: JournalState, rules: Policy, alerts: AlertStates
+    cluster: MemoryCluster, journal_state: JournalState, rules: Policy, alerts: AlertStates
 ) -> Senses:
     """The facts of a cluster without Prometheus."""
     sensors = Sensors(None, cluster="memory", scrape_interval=5.0)
     sources = FactSources(
-        cluster, sensors, alerts, book, WallClock(), ReportedHardware(book, rules.route)
+        cluster,
+        sensors,
+        alerts,
+        journal_state,
+        WallClock(),
+        ReportedHardware(journal_state, rules.route),
     )
     return Senses(sources, ceiling=rules.ceiling, limits=rules.limits)
 
@@ -134,26 +140,26 @@ async def world(
 ) -> AsyncIterator[Running]:  # fmt: skip
     """An engine at work. Without a fake Alertmanager, what is received is all that there is."""
     cluster = cluster or MemoryCluster(nodes=4, gpus=8)
-    book = JournalState()
+    journal_state = JournalState()
     for event in replay(folder):
-        book.apply(event)
-    journal = Journal(folder, book.apply)
+        journal_state.apply(event)
+    journal = Journal(folder, journal_state.apply)
     rules = Policy(books or playbooks(), limits, level, 1.0, 1.0, "memory")
     alerts = states(fake, time.time)
     await alerts.refresh(0.0)
-    senses = senses_of(cluster, book, rules, alerts)
+    senses = senses_of(cluster, journal_state, rules, alerts)
     executor = Executor(actions(), disruptive_at_once=4)
     failures: list[None] = []
     shell = EngineContext(cluster, senses, executor, time.time, lambda: failures.append(None))
-    engine = Engine(rules, book, journal, shell)
+    engine = Engine(rules, journal_state, journal, shell)
     engine.start()
     try:
-        yield Running(engine, book, cluster, Notified(folder), folder, alerts, failures)
+        yield Running(engine, journal_state, cluster, Notified(folder), folder, alerts, failures)
     finally:
         await engine.close()
         journal.close()
-        await asyncio.sleep(0)  # what was written last is still on its way to the book
+        await asyncio.sleep(0)  # the last written events are not applied to the state yet
         again = JournalState()
         for event in replay(folder):
             again.apply(event)
-        assert again == book, "replaying the journal must give the live state"
+        assert again == journal_state, "replaying the journal must give the live state"

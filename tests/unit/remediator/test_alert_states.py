@@ -202,9 +202,9 @@ def test_a_slow_answer_is_asked_for_less_often_except_where_it_must_be_new(
 ) -> None:
     async def slowly() -> AlertmanagerResponse:
         asked.steady += 2.0
-        return await FakeAlertmanager.answer(asked.fake)
+        return await FakeAlertmanager.query_alerts(asked.fake)
 
-    monkeypatch.setattr(asked.fake, "answer", slowly)
+    monkeypatch.setattr(asked.fake, "query_alerts", slowly)
     asked.ask(1.0)
     asked.steady = 1010.0
     asked.ask(1.0)

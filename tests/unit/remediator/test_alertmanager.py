@@ -12,7 +12,7 @@ import pytest
 from remediator.alertmanager import AlertmanagerClient, AlertmanagerResponse, ListedAlert, Silence
 from remediator.core.model import Alert
 from remediator.http import HttpError
-from tests.unit.remediator.place import Place
+from tests.unit.remediator.fake_http_server import FakeHttpServer
 
 GROUPS, STATUS = "/api/v2/alerts/groups", "/api/v2/status"
 UP = {"uptime": "2026-11-22T09:00:00Z", "cluster": {"status": "disabled"}, "versionInfo": {}}
@@ -38,34 +38,38 @@ def groups(*alerts: object) -> list[dict[str, Any]]:
     return [{"labels": {}, "receiver": {"name": "remediator"}, "alerts": [one]} for one in alerts]
 
 
-def told(place: Place, *, lists: object, status: object = UP, silences: object = ()) -> None:
+def told(
+    server: FakeHttpServer, *, lists: object, status: object = UP, silences: object = ()
+) -> None:
     said = {GROUPS: lists, STATUS: status, "/api/v2/silences": silences}
-    place.body = {path: json.dumps(value).encode() for path, value in said.items()}
+    server.body = {path: json.dumps(value).encode() for path, value in said.items()}
 
 
-def answer(place: Place, *receivers: str) -> AlertmanagerResponse:
+def answer(server: FakeHttpServer, *receivers: str) -> AlertmanagerResponse:
     async def ask() -> AlertmanagerResponse:
-        async with AlertmanagerClient(place.url + "/", receivers or ("remediator",)) as client:
-            return await client.answer()
+        async with AlertmanagerClient(server.url + "/", receivers or ("remediator",)) as client:
+            return await client.query_alerts()
 
     return asyncio.run(ask())
 
 
 def test_an_answer_holds_the_alerts_and_the_start_and_unknown_fields_are_ignored(
-    place: Place,
+    server: FakeHttpServer,
 ) -> None:
-    told(place, lists=groups(alert()))
+    told(server, lists=groups(alert()))
     labels = {"alertname": "GpuLost", "node": "node2", "gpu": "3"}
     one = Alert("a1b2", 1795341600.123, "2026-11-22T10:00:00.123Z", True, labels)
-    assert answer(place) == AlertmanagerResponse(
+    assert answer(server) == AlertmanagerResponse(
         {"a1b2": ListedAlert(one, 1795341601.0)}, 1795338000.0
     )
 
 
-def test_withheld_alerts_are_asked_for_and_only_those_of_our_receivers(place: Place) -> None:
-    told(place, lists=[])
-    answer(place, "remediator", "fleet.medic")
-    asked = parse_qs(urlsplit(place.asked[0][0]).query)
+def test_withheld_alerts_are_asked_for_and_only_those_of_our_receivers(
+    server: FakeHttpServer,
+) -> None:
+    told(server, lists=[])
+    answer(server, "remediator", "fleet.medic")
+    asked = parse_qs(urlsplit(server.asked[0][0]).query)
     assert {
         "active": ["true"],
         "silenced": ["true"],
@@ -75,19 +79,19 @@ def test_withheld_alerts_are_asked_for_and_only_those_of_our_receivers(place: Pl
 
 
 @pytest.mark.parametrize("field", ["silencedBy", "inhibitedBy", "mutedBy"])
-def test_what_withholds_an_alert_is_kept(place: Place, field: str) -> None:
-    told(place, lists=groups(alert(**{field: ["x", "y"]})))
-    listed = answer(place).listed["a1b2"]
+def test_what_withholds_an_alert_is_kept(server: FakeHttpServer, field: str) -> None:
+    told(server, lists=groups(alert(**{field: ["x", "y"]})))
+    listed = answer(server).listed["a1b2"]
     assert not listed.active
     found = {"silencedBy": listed.silenced_by, "inhibitedBy": listed.inhibited_by}
     assert (found | {"mutedBy": listed.muted_by})[field] == ("x", "y")
 
 
-def test_an_alert_that_one_of_two_routes_sends_to_us_is_active(place: Place) -> None:
+def test_an_alert_that_one_of_two_routes_sends_to_us_is_active(server: FakeHttpServer) -> None:
     muted, free = alert(mutedBy=["night"]), alert()
     for both in ((muted, free), (free, muted)):
-        told(place, lists=groups(*both))
-        assert answer(place).listed["a1b2"].active
+        told(server, lists=groups(*both))
+        assert answer(server).listed["a1b2"].active
 
 
 @pytest.mark.parametrize(
@@ -103,29 +107,29 @@ def test_an_alert_that_one_of_two_routes_sends_to_us_is_active(place: Place) -> 
     ],
 )
 def test_one_unreadable_alert_fails_the_whole_answer(
-    place: Place, changes: dict[str, object]
+    server: FakeHttpServer, changes: dict[str, object]
 ) -> None:
-    told(place, lists=groups(alert("good"), alert() | changes))
+    told(server, lists=groups(alert("good"), alert() | changes))
     with pytest.raises(HttpError, match=r"an unexpected body|expected a time"):
-        answer(place)
+        answer(server)
 
 
 @pytest.mark.parametrize("status", [{}, {"uptime": "soon"}, [], {"uptime": 5}])
 def test_an_alertmanager_that_does_not_say_since_when_it_runs_fails_the_answer(
-    place: Place, status: object
+    server: FakeHttpServer, status: object
 ) -> None:
-    told(place, lists=[], status=status)
+    told(server, lists=[], status=status)
     with pytest.raises(HttpError, match=r"an unexpected body|expected a time"):
-        answer(place)
+        answer(server)
 
 
-def test_alertmanager_in_trouble_is_not_an_empty_list(place: Place) -> None:
-    place.answers([], 503)
+def test_alertmanager_in_trouble_is_not_an_empty_list(server: FakeHttpServer) -> None:
+    server.answers([], 503)
     with pytest.raises(HttpError, match="alerts/groups returned status 503"):
-        answer(place)
+        answer(server)
 
 
-def test_silences_in_force_have_an_author_a_comment_and_an_end(place: Place) -> None:
+def test_silences_in_force_have_an_author_a_comment_and_an_end(server: FakeHttpServer) -> None:
     def silence(identity: str, state: str) -> dict[str, Any]:
         return {
             "id": identity, "createdBy": "alice", "comment": "new board", "matchers": [],
@@ -133,10 +137,10 @@ def test_silences_in_force_have_an_author_a_comment_and_an_end(place: Place) -> 
             "updatedAt": "2026-11-22T10:00:00Z", "status": {"state": state},
         }  # fmt: skip
 
-    told(place, lists=[], silences=[silence("s1", "active"), silence("s2", "expired")])
+    told(server, lists=[], silences=[silence("s1", "active"), silence("s2", "expired")])
 
     async def ask() -> dict[str, Silence]:
-        async with AlertmanagerClient(place.url, ("remediator",)) as client:
-            return await client.silences()
+        async with AlertmanagerClient(server.url, ("remediator",)) as client:
+            return await client.query_silences()
 
     assert asyncio.run(ask()) == {"s1": Silence("alice", "new board", 1795348800.0)}

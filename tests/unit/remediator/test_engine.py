@@ -80,8 +80,10 @@ def test_what_nothing_heals_is_escalated_stays_out_and_is_never_closed(tmp_path)
             assert held is not None
             await run.send("GpuXidFatalHardware")
             await asyncio.sleep(0.1)
-            assert len(run.book.incidents) == 1
-            assert IncidentState.CLOSED not in {one.state for one in run.book.incidents.values()}
+            assert len(run.journal_state.incidents) == 1
+            assert IncidentState.CLOSED not in {
+                one.state for one in run.journal_state.incidents.values()
+            }
             # The node that was rebooted for it is back in service, with its other GPUs.
             node = (await cluster.list_nodes())[0]
             await run.until(lambda: "release" in run.verbs())
@@ -107,14 +109,14 @@ def test_an_alert_that_outlives_its_cure_opens_nothing_new(tmp_path) -> None:
                 await run.engine.receive([first], "reconciler")
             await run.send("GpuXidFatalHardware", at=first.starts_at + 0.01)
             await asyncio.sleep(0.1)
-            assert len(run.book.incidents) == 1
+            assert len(run.journal_state.incidents) == 1
             assert {Reason.SPENT} == {
                 Reason(line["reason"])
                 for line in read_events(tmp_path)
                 if line["event"] == str(Kind.SUPPRESSED)
             }
             await run.send("GpuLost", at=time.time() + 0.01)
-            await run.until(lambda: len(run.book.incidents) == 2)
+            await run.until(lambda: len(run.journal_state.incidents) == 2)
 
     asyncio.run(story())
 
@@ -246,10 +248,13 @@ def test_the_budget_lets_only_so_many_go_at_once(tmp_path) -> None:
             targets = [Target.parse(f"node{n + 1}/2") for n in range(8)]
             await run.engine.receive([fire("GpuLost", one) for one in targets], "webhook")
             held = {IncidentState.HELD: 5}
-            await run.until(lambda: len(run.book.incidents) == 8)
+            await run.until(lambda: len(run.journal_state.incidents) == 8)
             await run.until(
                 lambda: (
-                    sum(one.state is IncidentState.HELD for one in run.book.incidents.values())
+                    sum(
+                        one.state is IncidentState.HELD
+                        for one in run.journal_state.incidents.values()
+                    )
                     == held[IncidentState.HELD]
                 )
             )
@@ -278,7 +283,7 @@ def test_several_lost_gpus_of_a_node_become_the_nodes_incident(tmp_path) -> None
                 for gpu in facts.gpus
                 if gpu.quarantine
             }
-            states = {str(one.target): one.state for one in run.book.incidents.values()}
+            states = {str(one.target): one.state for one in run.journal_state.incidents.values()}
             assert {IncidentState.SUPPRESSED} == {states[str(gpu)] for gpu in gpus}
 
     asyncio.run(story())
@@ -292,7 +297,7 @@ def test_all_gpus_of_a_node_lost_at_once_are_one_incident_of_the_node(tmp_path) 
             node = Target.parse("node1")
             await run.state(IncidentState.CLOSED, node)
             assert [node] == [
-                one.target for one in run.book.incidents.values() if one.target.gpu is None
+                one.target for one in run.journal_state.incidents.values() if one.target.gpu is None
             ]
             left = (*(await run.cluster.list_nodes())[0].gpus,)
             assert not any(gpu.quarantine for gpu in left)
@@ -426,14 +431,14 @@ def test_replaying_the_journal_of_any_stream_of_alerts_and_orders_gives_the_live
                 alert = await run.send(name, target, at=start + n / 100, firing=firing)
                 await _do(deed, run, alert, target)
                 await asyncio.sleep(0.002 * (n % 5))
-            assert run.book.refused == 0
+            assert run.journal_state.refused == 0
 
     asyncio.run(story())
 
 
 async def _do(deed: str, run: Running, alert: Alert, target: Target) -> None:
     """What else happens: a person's order, which may be refused, or something in the world."""
-    exits, incident = run.engine.exits, run.book.incident_on(target)
+    exits, incident = run.engine.incident_orders, run.journal_state.incident_on(target)
     identity = incident.id if incident else "inc-none"
     with contextlib.suppress(UserError):
         if deed == "pause":
@@ -446,11 +451,11 @@ async def _do(deed: str, run: Running, alert: Alert, target: Target) -> None:
         elif deed == "retry":
             await exits.retry(identity, "alice", "x")
         elif deed == "withhold":
-            await run.engine.note_withheld([(alert, SILENCED)])
+            await run.engine.record_withheld([(alert, SILENCED)])
         elif deed == "storm":
             await run.engine.storms.begin("default", "A storm.")
         elif deed == "calm":
-            await run.engine.storms.look(await run.cluster.list_nodes())
+            await run.engine.storms.update(await run.cluster.list_nodes())
         elif deed == "busy":
             cluster = run.cluster
             assert isinstance(cluster, Busy)

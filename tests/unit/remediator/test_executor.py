@@ -12,7 +12,7 @@ import pytest
 
 from fleetmedic.kernel.labels import Target
 from fleetmedic.kernel.registry import Registry
-from remediator.actions.base import Action, Look, Tools
+from remediator.actions.base import Action, Observation, Tools
 from remediator.clusters.base import ClusterError
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.events import Kind
@@ -24,8 +24,8 @@ from remediator.senses import Senses
 
 GPU = Target.parse("node1/3")
 HOLD = Verdict(Ruling.HOLD, Reason.ALERT_GONE, "The alert is over.")
-NOT_YET = Look(False, "not yet")
-DONE = Look(True, "done")
+NOT_YET = Observation(False, "not yet")
+DONE = Observation(True, "done")
 PERMANENT = ClusterError("it is gone for good.")
 TRANSIENT = ClusterError("it is busy.", transient=True)
 
@@ -55,15 +55,15 @@ class Scripted:
 
     name: str = "reset_gpu"
     disruptive: bool = True
-    before: list[Look | ClusterError] = field(default_factory=lambda: [NOT_YET])
-    after: list[Look | ClusterError] = field(default_factory=lambda: [DONE])
+    before: list[Observation | ClusterError] = field(default_factory=lambda: [NOT_YET])
+    after: list[Observation | ClusterError] = field(default_factory=lambda: [DONE])
     acts: list[ClusterError | None] = field(default_factory=lambda: [None])
     gate: Callable[[], Awaitable[None]] | None = None
     acted: int = 0
     inside: int = 0
     most: int = 0
 
-    async def observe(self, step: Step, tools: Tools) -> Look:
+    async def observe(self, step: Step, tools: Tools) -> Observation:
         looks = self.after if self.acted else self.before
         look = looks.pop(0) if len(looks) > 1 else looks[0]
         if isinstance(look, ClusterError):
@@ -111,7 +111,7 @@ class Frame:
         step = Step(name or action, action, GPU, 1, "op", deadline)
         tools = Tools(
             MemoryCluster(), cast(Senses, None), incident, cast(Playbook, None), self._confirm,
-            alone=lambda: self.alone,
+            one_at_a_time=lambda: self.alone,
         )  # fmt: skip
         run = StepRun(step, StepState.PREPARED, 1.0)
         return await self.executor.run(run, tools, resumed=resumed)
@@ -156,11 +156,11 @@ def test_a_message_is_asked_about_by_nobody(time: Time) -> None:
 
 
 def test_a_test_that_fails_says_so_and_one_that_could_not_tell_too(time: Time) -> None:
-    sick, _ = one(Scripted(before=[Look(True, "sick", ok=False, passed=False)]), time)
+    sick, _ = one(Scripted(before=[Observation(True, "sick", ok=False, passed=False)]), time)
     assert (said(sick), sick.passed) == ((Kind.STEP_FAILED, Reason.NOT_HEALED), False)
-    broken, _ = one(Scripted(before=[Look(True, "broken off", ok=False)]), time)
+    broken, _ = one(Scripted(before=[Observation(True, "broken off", ok=False)]), time)
     assert (said(broken), broken.passed) == ((Kind.STEP_FAILED, Reason.STEP_REFUSED), None)
-    well, _ = one(Scripted(before=[Look(True, "well", passed=True)]), time)
+    well, _ = one(Scripted(before=[Observation(True, "well", passed=True)]), time)
     assert well.passed is True
 
 
@@ -221,7 +221,7 @@ def test_a_refused_step_that_had_its_effect_all_the_same_is_done(time: Time) -> 
 
 
 @pytest.mark.parametrize("look", [NOT_YET, PERMANENT])
-def test_a_refused_step_is_not_repeated(time: Time, look: Look | ClusterError) -> None:
+def test_a_refused_step_is_not_repeated(time: Time, look: Observation | ClusterError) -> None:
     action = Scripted(before=[NOT_YET, look], acts=[PERMANENT])
     outcome, frame = one(action, time)
     assert outcome == StepOutcome(Kind.STEP_FAILED, Reason.STEP_REFUSED, str(PERMANENT))
@@ -249,7 +249,7 @@ def test_one_refused_for_the_moment_whose_alert_goes_is_withdrawn(time: Time) ->
 
 
 def test_an_effect_that_does_not_show_by_the_deadline_is_missing(time: Time) -> None:
-    action = Scripted(after=[Look(False, "still away", passed=False)])
+    action = Scripted(after=[Observation(False, "still away", passed=False)])
     outcome, _ = one(action, time, deadline=7.0)
     assert outcome == StepOutcome(Kind.STEP_FAILED, Reason.EFFECT_MISSING, "still away", False)
     assert 7.0 <= time.at - 1000.0 < 7.1
@@ -268,7 +268,7 @@ def test_it_is_looked_at_twice_a_second_at_least(time: Time) -> None:
     looks: list[float] = []
 
     class Looking(Scripted):
-        async def observe(self, step: Step, tools: Tools) -> Look:
+        async def observe(self, step: Step, tools: Tools) -> Observation:
             looks.append(tools.waited())
             return await super().observe(step, tools)
 

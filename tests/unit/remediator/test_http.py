@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from remediator.http import HttpError, Notifier, PrometheusClient, QuerySample
-from tests.unit.remediator.place import Place
+from tests.unit.remediator.fake_http_server import FakeHttpServer
 
 
 def vector(*series: tuple[dict[str, str], float, str]) -> dict[str, object]:
@@ -17,9 +17,9 @@ def vector(*series: tuple[dict[str, str], float, str]) -> dict[str, object]:
     return {"status": "success", "data": {"resultType": "vector", "result": result}}
 
 
-def query(place: Place, expr: str = "up", timeout: float = 2.0) -> list[QuerySample]:
+def query(server: FakeHttpServer, expr: str = "up", timeout: float = 2.0) -> list[QuerySample]:
     async def ask() -> list[QuerySample]:
-        async with PrometheusClient(place.url, timeout=timeout) as client:
+        async with PrometheusClient(server.url, timeout=timeout) as client:
             return await client.query(expr)
 
     return asyncio.run(ask())
@@ -33,32 +33,32 @@ def send(url: str, body: bytes = b"{}") -> tuple[int, bytes]:
     return asyncio.run(ask())
 
 
-def test_a_vector_becomes_samples(place: Place) -> None:
-    place.answers(vector(({"__name__": "up", "node": "node1"}, 1700000000.5, "1")))
-    assert query(place) == [QuerySample({"__name__": "up", "node": "node1"}, 1.0, 1700000000.5)]
+def test_a_vector_becomes_samples(server: FakeHttpServer) -> None:
+    server.answers(vector(({"__name__": "up", "node": "node1"}, 1700000000.5, "1")))
+    assert query(server) == [QuerySample({"__name__": "up", "node": "node1"}, 1.0, 1700000000.5)]
 
 
-def test_a_scalar_becomes_one_sample_without_labels(place: Place) -> None:
-    place.answers(
+def test_a_scalar_becomes_one_sample_without_labels(server: FakeHttpServer) -> None:
+    server.answers(
         {"status": "success", "data": {"resultType": "scalar", "result": [1700000000, "+Inf"]}}
     )
-    assert query(place) == [QuerySample({}, float("inf"), 1700000000.0)]
+    assert query(server) == [QuerySample({}, float("inf"), 1700000000.0)]
 
 
-def test_no_series_is_an_empty_list(place: Place) -> None:
-    place.answers(vector())
-    assert query(place) == []
+def test_no_series_is_an_empty_list(server: FakeHttpServer) -> None:
+    server.answers(vector())
+    assert query(server) == []
 
 
-def test_the_expression_is_sent_as_it_is(place: Place) -> None:
-    place.answers(vector())
-    query(place, 'a{b="c&d"} + 1')
-    assert parse_qs(place.asked[0][1])["query"] == ['a{b="c&d"} + 1']
+def test_the_expression_is_sent_as_it_is(server: FakeHttpServer) -> None:
+    server.answers(vector())
+    query(server, 'a{b="c&d"} + 1')
+    assert parse_qs(server.asked[0][1])["query"] == ['a{b="c&d"} + 1']
 
 
-def test_samples_carry_the_time_of_their_own_scrape(place: Place) -> None:
+def test_samples_carry_the_time_of_their_own_scrape(server: FakeHttpServer) -> None:
     one, two = {"node": "node1"}, {"node": "node2"}
-    place.body = {
+    server.body = {
         "gpu_lost": json.dumps(
             vector(
                 ({"__name__": "gpu_lost", **one}, 100.0, "1"),
@@ -69,19 +69,19 @@ def test_samples_carry_the_time_of_their_own_scrape(place: Place) -> None:
     }
 
     async def ask() -> list[QuerySample]:
-        async with PrometheusClient(place.url) as client:
+        async with PrometheusClient(server.url) as client:
             return await client.samples("gpu_lost")
 
     assert asyncio.run(ask()) == [QuerySample({"__name__": "gpu_lost", **one}, 1.0, 42.5)]
-    assert len({parse_qs(sent)["time"][0] for _, sent in place.asked}) == 1
+    assert len({parse_qs(sent)["time"][0] for _, sent in server.asked}) == 1
 
 
-def test_a_refused_query_says_what_prometheus_said(place: Place) -> None:
-    place.answers(
+def test_a_refused_query_says_what_prometheus_said(server: FakeHttpServer) -> None:
+    server.answers(
         {"status": "error", "errorType": "bad_data", "error": 'parse error: unexpected "}"'}, 400
     )
     with pytest.raises(HttpError, match="refused the query: parse error"):
-        query(place)
+        query(server)
 
 
 @pytest.mark.parametrize(
@@ -97,17 +97,17 @@ def test_a_refused_query_says_what_prometheus_said(place: Place) -> None:
         b"\xff\xfe",
     ],
 )
-def test_an_answer_of_another_kind_is_one_sentence(place: Place, body: bytes) -> None:
-    place.body = body
+def test_an_answer_of_another_kind_is_one_sentence(server: FakeHttpServer, body: bytes) -> None:
+    server.body = body
     with pytest.raises(HttpError, match=r"^http://127\.0\.0\.1:\d+/api/v1/query"):
-        query(place)
+        query(server)
 
 
-def test_a_slow_place_is_given_up(place: Place) -> None:
-    place.delay = 0.5
-    place.answers(vector())
+def test_a_slow_place_is_given_up(server: FakeHttpServer) -> None:
+    server.delay = 0.5
+    server.answers(vector())
     with pytest.raises(HttpError, match=r"did not answer within 0\.05 s"):
-        query(place, timeout=0.05)
+        query(server, timeout=0.05)
 
 
 def test_a_place_that_is_not_there_is_one_sentence() -> None:
@@ -115,12 +115,12 @@ def test_a_place_that_is_not_there_is_one_sentence() -> None:
         send("http://127.0.0.1:1/hook/secret")
 
 
-def test_too_large_an_answer_is_refused(place: Place) -> None:
+def test_too_large_an_answer_is_refused(server: FakeHttpServer) -> None:
     async def ask() -> None:
-        async with PrometheusClient(place.url, max_body=10) as client:
+        async with PrometheusClient(server.url, max_body=10) as client:
             await client.query("up")
 
-    place.answers(vector())
+    server.answers(vector())
     with pytest.raises(HttpError, match="larger than 10 bytes"):
         asyncio.run(ask())
 
@@ -135,10 +135,10 @@ def test_a_password_in_the_address_stays_out_of_the_sentence() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_notification_is_sent_as_it_is_and_its_status_comes_back(place: Place) -> None:
-    place.answers({"ok": True}, 201)
-    assert send(f"{place.url}/hook/secret", b'{"text":"node2/3"}') == (201, b'{"ok": true}')
-    assert place.asked == [("/hook/secret", '{"text":"node2/3"}')]
+def test_a_notification_is_sent_as_it_is_and_its_status_comes_back(server: FakeHttpServer) -> None:
+    server.answers({"ok": True}, 201)
+    assert send(f"{server.url}/hook/secret", b'{"text":"node2/3"}') == (201, b'{"ok": true}')
+    assert server.asked == [("/hook/secret", '{"text":"node2/3"}')]
 
 
 def test_an_address_that_does_not_answer_shows_its_host_and_not_its_secret_path() -> None:

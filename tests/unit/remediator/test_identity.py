@@ -13,7 +13,7 @@ from fleetmedic.kernel.labels import Target
 from remediator.clusters.base import GpuFacts, NodeFacts
 from remediator.core.facts import Identity
 from remediator.core.model import Episode, Incident, Level
-from remediator.identity import identify, strangers
+from remediator.identity import alerts_on_other_hardware, identify
 
 GPU, NODE = Target.parse("node1/3"), Target.parse("node1")
 NOW = 1_000_000.0
@@ -168,5 +168,5 @@ def test_the_incident_is_judged_by_all_its_alerts() -> None:
 
 def test_alerts_about_other_hardware_are_strangers() -> None:
     one = incident(GPU, ("3", "GPU-d"), ("3", "GPU-x"), ("", "GPU-y"), ("0", "GPU-a"))
-    assert strangers(one, NODES) == {"a/1/1"}
-    assert strangers(one, ()) == frozenset()
+    assert alerts_on_other_hardware(one, NODES) == {"a/1/1"}
+    assert alerts_on_other_hardware(one, ()) == frozenset()

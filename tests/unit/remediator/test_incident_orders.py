@@ -41,8 +41,8 @@ async def escalated(run: Running) -> Incident:
     await run.send("GpuLost")
     one = await run.state(IncidentState.ESCALATED)
     # Its node, which was rebooted for it, goes back into service first.
-    await run.until(lambda: _rests(run.book.incidents[one.id]))
-    return run.book.incidents[one.id]
+    await run.until(lambda: _rests(run.journal_state.incidents[one.id]))
+    return run.journal_state.incidents[one.id]
 
 
 def _rests(one: Incident) -> bool:
@@ -53,7 +53,7 @@ def _rests(one: Incident) -> bool:
 def test_a_released_target_is_in_service_and_its_incident_ends_with_who_and_why(tmp_path) -> None:
     async def story(run: Running) -> None:
         await escalated(run)
-        text = await run.engine.exits.release(GPU, "alice", "new board")
+        text = await run.engine.incident_orders.release(GPU, "alice", "new board")
         assert text.startswith("gpu/node1/3 is being returned to service")
         one = await run.state(IncidentState.OVERRIDDEN)
         assert (one.reason, one.text) == (Reason.RELEASED_BY_PERSON, "alice: new board")
@@ -68,7 +68,7 @@ def test_a_released_target_is_in_service_and_its_incident_ends_with_who_and_why(
 def test_a_release_is_respected_though_the_alert_flaps_and_only_for_its_time(tmp_path) -> None:
     async def story(run: Running) -> None:
         await escalated(run)
-        await run.engine.exits.release(GPU, "alice", "new board")
+        await run.engine.incident_orders.release(GPU, "alice", "new board")
         await run.state(IncidentState.OVERRIDDEN)
         before = run.verbs().count("quarantine")
         for _ in range(3):
@@ -105,7 +105,7 @@ def test_a_held_incident_is_released_without_ever_being_quarantined(tmp_path) ->
         await run.engine.pause("bob", "x")
         await run.send("GpuLost")
         await run.state(IncidentState.HELD)
-        await run.engine.exits.release(GPU, "alice", "known")
+        await run.engine.incident_orders.release(GPU, "alice", "known")
         assert (await run.state(IncidentState.OVERRIDDEN)).reason is Reason.RELEASED_BY_PERSON
         assert run.verbs() == []
 
@@ -116,7 +116,7 @@ def test_a_persons_release_does_not_wait_for_a_pause(tmp_path) -> None:
     async def story(run: Running) -> None:
         await escalated(run)
         await run.engine.pause("bob", "x")
-        await run.engine.exits.release(GPU, "alice", "fine")
+        await run.engine.incident_orders.release(GPU, "alice", "fine")
         await run.state(IncidentState.OVERRIDDEN)
         assert await run.cluster.quarantined(GPU) is None
 
@@ -126,16 +126,16 @@ def test_a_persons_release_does_not_wait_for_a_pause(tmp_path) -> None:
 def test_a_stray_quarantine_of_ours_is_released_and_another_owners_is_not(tmp_path) -> None:
     async def story(run: Running) -> None:
         await run.cluster.quarantine(GPU, op_id="a", owner=OWNER, reason="lost")
-        text = await run.engine.exits.release(GPU, "alice", "stray")
+        text = await run.engine.incident_orders.release(GPU, "alice", "stray")
         assert text.startswith("gpu/node1/3 is back in service")
         assert await run.cluster.quarantined(GPU) is None
         await run.cluster.quarantine(GPU, op_id="b", owner="bob", reason="RMA")
         with pytest.raises(UserError, match="bob quarantined gpu/node1/3: RMA"):
-            await run.engine.exits.release(GPU, "alice", "x")
+            await run.engine.incident_orders.release(GPU, "alice", "x")
         with pytest.raises(UserError, match="node/node2 is not quarantined"):
-            await run.engine.exits.release(Target.parse("node2"), "alice", "x")
+            await run.engine.incident_orders.release(Target.parse("node2"), "alice", "x")
         with pytest.raises(UserError, match="cannot be released: gpu/node9/1 not found"):
-            await run.engine.exits.release(Target.parse("node9/1"), "alice", "x")
+            await run.engine.incident_orders.release(Target.parse("node9/1"), "alice", "x")
 
     tell(tmp_path, story)
 
@@ -144,7 +144,7 @@ def test_a_gpu_whose_node_is_still_out_is_said_to_be(tmp_path) -> None:
     async def story(run: Running) -> None:
         for target in (GPU, NODE):
             await run.cluster.quarantine(target, op_id=str(target), owner=OWNER, reason="x")
-        text = await run.engine.exits.release(GPU, "alice", "x")
+        text = await run.engine.incident_orders.release(GPU, "alice", "x")
         assert "its node is still quarantined; release node1 too" in text
 
     tell(tmp_path, story)
@@ -153,10 +153,10 @@ def test_a_gpu_whose_node_is_still_out_is_said_to_be(tmp_path) -> None:
 def test_where_another_remediator_acts_nothing_is_released(tmp_path, monkeypatch) -> None:
     async def story(run: Running) -> None:
         await run.cluster.quarantine(GPU, op_id="a", owner=OWNER, reason="lost")
-        senses = run.engine._world.senses
+        senses = run.engine._context.senses
         monkeypatch.setattr(senses, "refusal", lambda: "b on host2 acts on this cluster.")
         with pytest.raises(UserError, match="b on host2"):
-            await run.engine.exits.release(GPU, "alice", "x")
+            await run.engine.incident_orders.release(GPU, "alice", "x")
         assert await run.cluster.quarantined(GPU) is not None
         assert read_events(tmp_path) == []
 
@@ -174,10 +174,10 @@ def test_a_release_that_the_cluster_refuses_is_said_and_the_incident_stays(tmp_p
     async def story(run: Running) -> None:
         await run.cluster.quarantine(Target.parse("node4/1"), op_id="a", owner=OWNER, reason="x")
         with pytest.raises(UserError, match="node4/1 was not released: the API server refuses"):
-            await run.engine.exits.release(Target.parse("node4/1"), "alice", "x")
+            await run.engine.incident_orders.release(Target.parse("node4/1"), "alice", "x")
         await run.send("GpuLost")
         await run.state(IncidentState.PROBATION)
-        await run.engine.exits.release(GPU, "alice", "x")
+        await run.engine.incident_orders.release(GPU, "alice", "x")
         assert (await run.state(IncidentState.ESCALATED)).reason is Reason.RELEASE_FAILED
         assert await run.cluster.quarantined(GPU) is not None
 
@@ -186,12 +186,12 @@ def test_a_release_that_the_cluster_refuses_is_said_and_the_incident_stays(tmp_p
 
 def test_an_incident_is_closed_with_its_quarantine_only_on_demand(tmp_path) -> None:
     async def story(run: Running) -> None:
-        one, exits = await escalated(run), run.engine.exits
+        one, exits = await escalated(run), run.engine.incident_orders
         with pytest.raises(UserError, match=rf"{one.id} still quarantines gpu/node1/3"):
             await exits.close_incident(one.id, "alice", "RMA", keep_quarantine=False)
         text = await exits.close_incident(one.id, "alice", "RMA", keep_quarantine=True)
         assert "stays quarantined" in text
-        ended = run.book.incidents[one.id]
+        ended = run.journal_state.incidents[one.id]
         assert (ended.state, ended.reason) == (IncidentState.OVERRIDDEN, Reason.CLOSED_BY_PERSON)
         assert ended.text.startswith("alice: RMA")
         assert await run.cluster.quarantined(GPU) is not None
@@ -213,8 +213,8 @@ def test_an_orphan_can_be_closed_and_its_target_released(tmp_path) -> None:
         assert one.reason is Reason.PLAYBOOK_GONE
         await run.until(lambda: "orphaned" in run.people.occasions)
         with pytest.raises(UserError, match=r"playbook gpu-lost .* is no longer configured"):
-            await run.engine.exits.retry(one.id, "alice", "x")
-        await run.engine.exits.release(GPU, "alice", "healthy")
+            await run.engine.incident_orders.retry(one.id, "alice", "x")
+        await run.engine.incident_orders.release(GPU, "alice", "healthy")
         await run.state(IncidentState.OVERRIDDEN)
         assert await run.cluster.quarantined(GPU) is None
         assert run.people.occasions.count("orphaned") == 1
@@ -231,7 +231,7 @@ def test_a_retry_starts_the_playbook_again_and_earlier_attempts_do_not_count(tmp
         repairs = [verb for verb in run.verbs() if verb in ("reset", "reboot")]
         assert repairs == ["reset", "reboot"]
         run.cluster.make_unhealthy(GPU, heals_by="reset")
-        text = await run.engine.exits.retry(one.id, "alice", "new cable")
+        text = await run.engine.incident_orders.retry(one.id, "alice", "new cable")
         assert text == f"{one.id}: the playbook gpu-lost starts again."
         await run.state(IncidentState.CLOSED)
         assert [verb for verb in run.verbs() if verb in ("reset", "reboot")] == [*repairs, "reset"]
@@ -257,9 +257,9 @@ def test_only_what_waits_for_a_person_is_retried(tmp_path) -> None:
         await run.send("GpuLost")
         one = await run.state(IncidentState.HELD)
         with pytest.raises(UserError, match=f"{one.id} is HELD and continues automatically"):
-            await run.engine.exits.retry(one.id, "alice", "x")
+            await run.engine.incident_orders.retry(one.id, "alice", "x")
         with pytest.raises(UserError, match="incident 'inc-x' not found"):
-            await run.engine.exits.retry("inc-x", "alice", "x")
+            await run.engine.incident_orders.retry("inc-x", "alice", "x")
 
     tell(tmp_path, story)
 
@@ -272,10 +272,10 @@ def test_an_incident_in_the_middle_of_a_step_is_not_closed(tmp_path) -> None:
     async def story(run: Running) -> None:
         await run.send("GpuLost")
         await run.until(lambda: any(one.prepared and one.prepared.step.action == "reset_gpu"
-                                    for one in run.book.incidents.values()))  # fmt: skip
-        (one,) = run.book.incidents.values()
+                                    for one in run.journal_state.incidents.values()))  # fmt: skip
+        (one,) = run.journal_state.incidents.values()
         with pytest.raises(UserError, match="is running the step reset_gpu"):
-            await run.engine.exits.close_incident(one.id, "a", "b", keep_quarantine=True)
+            await run.engine.incident_orders.close_incident(one.id, "a", "b", keep_quarantine=True)
 
     tell(tmp_path, story, Busy())
 
@@ -283,7 +283,7 @@ def test_an_incident_in_the_middle_of_a_step_is_not_closed(tmp_path) -> None:
 async def kept(run: Running) -> None:
     one = await escalated(run)
     await run.engine.receive([replace(fire("GpuLost"), firing=False)], "webhook")
-    await run.engine.exits.close_incident(
+    await run.engine.incident_orders.close_incident(
         one.id, "alice", "waits for a new board", keep_quarantine=True
     )
 
@@ -309,8 +309,10 @@ def test_an_alert_about_a_node_that_a_person_keeps_out_leaves_its_gpus_alone(tmp
     async def story(run: Running) -> None:
         await run.send("NodeDown", NODE)
         one = await run.state(IncidentState.ESCALATED, NODE)
-        await run.until(lambda: run.book.incidents[one.id].done("notify:escalated"))
-        await run.engine.exits.close_incident(one.id, "alice", "RMA", keep_quarantine=True)
+        await run.until(lambda: run.journal_state.incidents[one.id].done("notify:escalated"))
+        await run.engine.incident_orders.close_incident(
+            one.id, "alice", "RMA", keep_quarantine=True
+        )
         before = run.verbs()
         await run.send("GpuHung", at=time.time() + 0.01)
         held = await run.state(IncidentState.HELD)
@@ -329,10 +331,10 @@ def test_what_a_person_keeps_out_is_released_by_one_order(tmp_path, held: bool) 
         if held:
             await run.send("GpuHung", at=time.time() + 0.01)
             await run.state(IncidentState.HELD)
-        await run.engine.exits.release(GPU, "bob", "new board")
-        await run.until(lambda: run.book.incident_on(GPU) is None)
+        await run.engine.incident_orders.release(GPU, "bob", "new board")
+        await run.until(lambda: run.journal_state.incident_on(GPU) is None)
         assert await run.cluster.quarantined(GPU) is None
-        assert GPU in run.book.pins
+        assert GPU in run.journal_state.pins
 
     tell(tmp_path, story, incurable())
 

@@ -128,7 +128,7 @@ def test_a_poisoned_alert_is_put_aside_and_the_lane_lives(tmp_path, monkeypatch)
             assert [one["event"] for one in put] == ["Suppressed"]
             (told,) = (one for one in read_events(tmp_path) if "is not handled" in one["text"])
             assert "RecursionError three times in a row" in told["text"]
-            assert run.book.undecided() == ()
+            assert run.journal_state.undecided() == ()
 
     asyncio.run(story())
 
@@ -148,7 +148,7 @@ def test_a_poisoned_alert_does_not_come_back_after_a_restart(tmp_path, monkeypat
 
 
 async def _put_aside(run: Running) -> None:
-    await run.until(lambda: any(one.suppressed for one in run.book.episodes.values()))
+    await run.until(lambda: any(one.suppressed for one in run.journal_state.episodes.values()))
 
 
 def test_a_failing_lane_waits_twice_as_long_each_time_and_a_minute_at_most(

@@ -101,8 +101,8 @@ def test_an_alert_that_ends_while_a_repair_waits_takes_the_announced_step_back(t
         await one.run.state(IncidentState.CLOSED)
         assert cluster.asked == asked
         assert one.disturbed() == []
-        assert one.run.book.attempts[GPU] == [
-            at for at in one.run.book.attempts[GPU] if at.action != "reset_gpu"
+        assert one.run.journal_state.attempts[GPU] == [
+            at for at in one.run.journal_state.attempts[GPU] if at.action != "reset_gpu"
         ]
 
     tell(tmp_path, story, cluster)
@@ -114,7 +114,7 @@ def test_an_alert_that_alertmanager_never_knew_disturbs_nothing(tmp_path) -> Non
         await one.run.until(lambda: "quarantine" in one.run.verbs())
         held = await one.run.state(IncidentState.QUARANTINED)
         await one.run.until(
-            lambda: one.run.book.incidents[held.id].held is Reason.ALERT_UNCONFIRMED
+            lambda: one.run.journal_state.incidents[held.id].held is Reason.ALERT_UNCONFIRMED
         )
         await asyncio.sleep(0.2)
         assert one.disturbed() == []
@@ -140,11 +140,11 @@ def test_a_silence_or_no_answer_holds_an_open_incident_and_never_ends_it(
         await one.looks_again()
         expected = Reason.SILENCED if doubt == "silence" else Reason.ALERT_UNCONFIRMED
         held = await one.run.state(IncidentState.QUARANTINED)
-        await one.run.until(lambda: one.run.book.incidents[held.id].held is expected)
-        assert ended_alerts(one.run.book, one.run.alerts) == []
+        await one.run.until(lambda: one.run.journal_state.incidents[held.id].held is expected)
+        assert ended_alerts(one.run.journal_state, one.run.alerts) == []
         await asyncio.sleep(1.2)
         assert (one.disturbed(), one.run.verbs()) == ([], ["quarantine"])
-        assert not one.run.book.incidents[held.id].ended
+        assert not one.run.journal_state.incidents[held.id].ended
         one.fake.lists(alert)
         one.fake.error, one.fake.started = "", time.time() - 3600
         await one.looks_again()
@@ -159,8 +159,8 @@ def test_a_silenced_alert_opens_no_incident_and_says_so_once(tmp_path) -> None:
         one.fake.lists(alert, silenced_by=("s1",))
         for _ in range(3):
             await one.run.alerts.refresh(0.0)
-            await one.run.engine.note_withheld(one.run.alerts.withheld())
-        assert one.run.book.incidents == {}
+            await one.run.engine.record_withheld(one.run.alerts.withheld())
+        assert one.run.journal_state.incidents == {}
         (line,) = read_events(tmp_path)
         assert (line["event"], line["reason"]) == ("Suppressed", "silenced")
         assert "GpuLost on gpu/node1/3 is not handled" in line["text"]
@@ -190,7 +190,9 @@ def test_a_gpu_without_a_uuid_is_quarantined_and_no_more(tmp_path) -> None:
         one.fake.lists(alert)
         await one.run.engine.receive([alert], "webhook")
         held = await one.run.state(IncidentState.QUARANTINED)
-        await one.run.until(lambda: one.run.book.incidents[held.id].held is Reason.IDENTITY)
+        await one.run.until(
+            lambda: one.run.journal_state.incidents[held.id].held is Reason.IDENTITY
+        )
         await asyncio.sleep(0.1)
         assert one.run.verbs() == ["quarantine"]
 
@@ -235,9 +237,11 @@ def test_hardware_in_use_whose_alert_is_over_is_lifted_while_its_job_runs(tmp_pa
         await one.run.until(lambda: one.run.verbs() == ["quarantine"])
         await one.ends(alert)
         await one.run.state(IncidentState.VERIFYING)
-        (incident,) = one.run.book.incidents.values()
-        await one.run.until(lambda: one.run.book.incidents[incident.id].prepared is not None)
-        prepared = one.run.book.incidents[incident.id].prepared
+        (incident,) = one.run.journal_state.incidents.values()
+        await one.run.until(
+            lambda: one.run.journal_state.incidents[incident.id].prepared is not None
+        )
+        prepared = one.run.journal_state.incidents[incident.id].prepared
         assert prepared is not None
         assert prepared.step.id == "watch", "a test under load would disturb the job"
 
@@ -254,9 +258,9 @@ def test_a_storm_stops_what_is_disruptive_and_people_get_one_message(tmp_path) -
             await one.fires("GpuLost", target)
         await one.run.until(lambda: one.run.verbs().count("quarantine") == 2)
         await one.run.until(
-            lambda: all(it.held is Reason.STORM for it in one.run.book.open_incidents())
+            lambda: all(it.held is Reason.STORM for it in one.run.journal_state.open_incidents())
         )
-        assert set(one.run.book.storms) == {"default"}
+        assert set(one.run.journal_state.storms) == {"default"}
         assert one.disturbed() == []
         told = [line for line in read_events(tmp_path) if line["event"] == "Notified"]
         assert len([line for line in told if "3 of 4 nodes" in line["text"]]) == 1

@@ -27,36 +27,36 @@ NOW = 1_700_000_000.0
 NAME = "remediator_node_reboot_timestamp_seconds"
 
 
-def _announce(book: JournalState, target: str, action: str, at: float) -> None:
+def _announce(journal_state: JournalState, target: str, action: str, at: float) -> None:
     opened = events.opened(f"inc-{at:.0f}", Target.parse(target), "x", Level.REPAIR, at, 0, "x")
     one = new_incident(opened)
-    book.apply(opened)
+    journal_state.apply(opened)
     step = plan.repair(one, Rung(action, 60, 2, 86_400, 600))
-    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, at, Reason.REPAIR_STARTS))
+    journal_state.apply(events.step_event(Kind.STEP_PREPARED, one, step, at, Reason.REPAIR_STARTS))
 
 
 def _value(metrics: RemediatorMetrics, series: str) -> float | None:
-    found = re.search(rf"^{re.escape(series)} (\S+)$", metrics.page().decode(), re.MULTILINE)
+    found = re.search(rf"^{re.escape(series)} (\S+)$", metrics.render().decode(), re.MULTILINE)
     return float(found[1]) if found else None
 
 
 def _out(metrics: RemediatorMetrics) -> dict[tuple[str, str], float]:
     return {
         (sample.labels["kind"], sample.labels["owner"]): sample.value
-        for family in text_string_to_metric_families(metrics.page().decode())
+        for family in text_string_to_metric_families(metrics.render().decode())
         for sample in family.samples
         if sample.name == "remediator_targets_out"
     }
 
 
-def _open(book: JournalState, target: str, level: Level = Level.REPAIR) -> Incident:
+def _open(journal_state: JournalState, target: str, level: Level = Level.REPAIR) -> Incident:
     opened = events.opened(f"inc-{target}", Target.parse(target), "x", level, NOW, 0, "x")
-    book.apply(opened)
-    return book.incidents[f"inc-{target}"]
+    journal_state.apply(opened)
+    return journal_state.incidents[f"inc-{target}"]
 
 
-def _hold(book: JournalState, one: Incident, at: float, reason: Reason) -> None:
-    book.apply(events.noted(Kind.HELD, one, at, reason, "held"))
+def _hold(journal_state: JournalState, one: Incident, at: float, reason: Reason) -> None:
+    journal_state.apply(events.noted(Kind.HELD, one, at, reason, "held"))
 
 
 def _quarantine(owner: str) -> QuarantineFacts:
@@ -72,21 +72,23 @@ def _node(name: str, owner: str | None, *gpus: str | None) -> NodeFacts:
 
 
 def test_a_reboot_is_told_with_its_node_from_when_it_is_announced_and_the_latest_counts() -> None:
-    book = JournalState()
-    metrics = RemediatorMetrics(book)
-    assert f"{NAME}{{" not in metrics.page().decode()
-    _announce(book, "node1/3", "reboot_node", NOW)  # for the sake of one GPU, and yet the node
-    _announce(book, "node1", "reboot_node", NOW + 50)
-    _announce(book, "node2/0", "reset_gpu", NOW)
-    lines = [one for one in metrics.page().decode().splitlines() if one.startswith(f"{NAME}{{")]
+    journal_state = JournalState()
+    metrics = RemediatorMetrics(journal_state)
+    assert f"{NAME}{{" not in metrics.render().decode()
+    _announce(
+        journal_state, "node1/3", "reboot_node", NOW
+    )  # for the sake of one GPU, and yet the node
+    _announce(journal_state, "node1", "reboot_node", NOW + 50)
+    _announce(journal_state, "node2/0", "reset_gpu", NOW)
+    lines = [one for one in metrics.render().decode().splitlines() if one.startswith(f"{NAME}{{")]
     assert [line.partition(" ")[0] for line in lines] == [f'{NAME}{{target_node="node1"}}']
     assert float(lines[0].partition(" ")[2]) == NOW + 50
 
 
 def test_what_may_fail_is_counted_from_zero_so_that_the_first_failure_is_an_increase() -> None:
     metrics = RemediatorMetrics(JournalState())
-    metrics.expect(["notify"], ["chat"], ["gpu-lost"])
-    zeros = [line for line in metrics.page().decode().splitlines() if line.endswith(" 0.0")]
+    metrics.initialize(["notify"], ["chat"], ["gpu-lost"])
+    zeros = [line for line in metrics.render().decode().splitlines() if line.endswith(" 0.0")]
     for series in (
         'remediator_actions_total{action="notify",result="failed"}',
         'remediator_notifications_total{channel="chat",result="failed"}',
@@ -96,10 +98,10 @@ def test_what_may_fail_is_counted_from_zero_so_that_the_first_failure_is_an_incr
         'remediator_stage_seconds_count{stage="closed"}',
     ):
         assert f"{series} 0.0" in zeros
-    metrics.told("chat", "failed")
+    metrics.count_notification("chat", "failed")
     assert (
         'remediator_notifications_total{channel="chat",result="failed"} 1.0'
-        in metrics.page().decode()
+        in metrics.render().decode()
     )
 
 
@@ -107,35 +109,35 @@ def test_a_host_list_is_told_of_when_there_is_one_and_no_count_is_told_before_it
     tmp_path,
 ) -> None:
     metrics = RemediatorMetrics(JournalState())
-    assert "discovery" not in metrics.page().decode()
+    assert "discovery" not in metrics.render().decode()
     hosts = tmp_path / "hosts.yml"
     discovery = Discovery(hosts, None, "main", lambda: NOW)
     metrics.export_target_list(discovery)
     asyncio.run(discovery.refresh())
-    page = metrics.page().decode()
+    page = metrics.render().decode()
     assert "remediator_discovery_last_reload_successful 0.0" in page
     assert "remediator_discovery_targets" not in page
     hosts.write_text("hosts: ['a[1-3]']")
     asyncio.run(discovery.refresh())
-    page = metrics.page().decode()
+    page = metrics.render().decode()
     assert "remediator_discovery_last_reload_successful 1.0" in page
     assert "remediator_discovery_targets 3.0" in page
     assert "remediator_discovery_last_reload_success_timestamp_seconds 1.7e+09" in page
     hosts.write_text("hosts: []")
     asyncio.run(discovery.refresh())
-    page = metrics.page().decode()
+    page = metrics.render().decode()
     assert "remediator_discovery_last_reload_successful 0.0" in page
     assert "remediator_discovery_targets 3.0" in page
 
 
 def test_the_longest_hold_is_measured_from_its_start_and_observed_incidents_do_not_count() -> None:
-    book, now = JournalState(), [NOW]
-    metrics = RemediatorMetrics(book, lambda: now[0])
+    journal_state, now = JournalState(), [NOW]
+    metrics = RemediatorMetrics(journal_state, lambda: now[0])
     assert _value(metrics, "remediator_held_longest_seconds") == 0
-    first, second = _open(book, "node1/0"), _open(book, "node1/1")
-    _hold(book, _open(book, "node2/0", Level.OBSERVE), NOW - 900, Reason.PAUSED)
-    _hold(book, first, NOW - 40, Reason.BUDGET_OUT)
-    _hold(book, second, NOW - 100, Reason.BUDGET_OUT)
+    first, second = _open(journal_state, "node1/0"), _open(journal_state, "node1/1")
+    _hold(journal_state, _open(journal_state, "node2/0", Level.OBSERVE), NOW - 900, Reason.PAUSED)
+    _hold(journal_state, first, NOW - 40, Reason.BUDGET_OUT)
+    _hold(journal_state, second, NOW - 100, Reason.BUDGET_OUT)
     assert _value(metrics, "remediator_held_longest_seconds") == 100
     assert _value(metrics, 'remediator_held{reason="budget_out"}') == 2
     assert _value(metrics, 'remediator_held{reason="paused"}') == 0
@@ -144,16 +146,16 @@ def test_the_longest_hold_is_measured_from_its_start_and_observed_incidents_do_n
 
 
 def test_every_reason_to_hold_begins_at_zero_and_another_one_keeps_its_series_afterwards() -> None:
-    book = JournalState()
-    metrics = RemediatorMetrics(book, lambda: NOW)
+    journal_state = JournalState()
+    metrics = RemediatorMetrics(journal_state, lambda: NOW)
     for reason in HOLDS:
         assert _value(metrics, f'remediator_held{{reason="{reason}"}}') == 0
     other = 'remediator_held{reason="unsupported"}'
     assert _value(metrics, other) is None
-    one = _open(book, "node1/0")
-    _hold(book, one, NOW, Reason.UNSUPPORTED)
+    one = _open(journal_state, "node1/0")
+    _hold(journal_state, one, NOW, Reason.UNSUPPORTED)
     assert _value(metrics, other) == 1
-    _hold(book, one, NOW, Reason.PAUSED)
+    _hold(journal_state, one, NOW, Reason.PAUSED)
     assert _value(metrics, other) == 0
     assert _value(metrics, 'remediator_held{reason="paused"}') == 1
 
@@ -161,15 +163,15 @@ def test_every_reason_to_hold_begins_at_zero_and_another_one_keeps_its_series_af
 def test_what_is_out_is_withheld_while_the_cluster_is_unknown() -> None:
     metrics = RemediatorMetrics(JournalState())
     assert _out(metrics) == {}
-    metrics.out((_node("a", None, None),))
+    metrics.set_nodes((_node("a", None, None),))
     assert _out(metrics) == {("gpu", "fleetmedic"): 0, ("node", "fleetmedic"): 0}
-    metrics.out(None)
+    metrics.set_nodes(None)
     assert _out(metrics) == {}
 
 
 def test_a_gpu_of_a_node_that_is_out_counts_only_if_another_owner_quarantined_it() -> None:
     metrics = RemediatorMetrics(JournalState())
-    metrics.out(
+    metrics.set_nodes(
         (
             _node("a", "fleetmedic", "fleetmedic", None, "alice"),
             _node("b", None, "fleetmedic", "alice"),
@@ -187,7 +189,7 @@ def test_a_gpu_of_a_node_that_is_out_counts_only_if_another_owner_quarantined_it
 def test_the_owners_with_most_out_are_named_and_the_rest_are_counted_together() -> None:
     metrics = RemediatorMetrics(JournalState())
     nodes = [_node(f"n{i}", None, *[f"owner{i:02}"] * (i + 1)) for i in range(25)]
-    metrics.out(tuple(nodes))
+    metrics.set_nodes(tuple(nodes))
     out = _out(metrics)
     named = {owner for _, owner in out} - {"others"}
     assert named == {"fleetmedic", *(f"owner{i:02}" for i in range(6, 25))}
@@ -205,7 +207,7 @@ def test_every_quarantine_counts_once_under_a_bounded_name_whatever_its_owner_is
     found: list[tuple[str | None, list[str | None]]],
 ) -> None:
     metrics = RemediatorMetrics(JournalState())
-    metrics.out(tuple(_node(f"n{i}", owner, *gpus) for i, (owner, gpus) in enumerate(found)))
+    metrics.set_nodes(tuple(_node(f"n{i}", owner, *gpus) for i, (owner, gpus) in enumerate(found)))
     out = _out(metrics)
     nodes = sum(owner is not None for owner, _ in found)
     gpus = sum(gpu is not None and gpu != owner for owner, all_ in found for gpu in all_)
@@ -219,18 +221,18 @@ def test_every_quarantine_counts_once_under_a_bounded_name_whatever_its_owner_is
 
 def test_an_owner_that_cannot_be_written_does_not_hide_the_page() -> None:
     metrics = RemediatorMetrics(JournalState())
-    metrics.out((_node("a", "x\ud800", None), _node("b", "", None)))
+    metrics.set_nodes((_node("a", "x\ud800", None), _node("b", "", None)))
     assert _out(metrics)["node", "x?"] == 1
     assert _out(metrics)["node", "unknown"] == 1
 
 
 def test_a_storm_is_told_with_its_pool_while_it_is_on_and_as_over_afterwards() -> None:
-    book = JournalState()
-    metrics = RemediatorMetrics(book)
+    journal_state = JournalState()
+    metrics = RemediatorMetrics(journal_state)
     assert _value(metrics, "remediator_storms") == 0
-    assert "remediator_storm{" not in metrics.page().decode()
-    book.storms["train"] = Storm(NOW, "half of the pool")
-    book.storm_ended["train"] = book.storm_ended["old"] = NOW - 60
+    assert "remediator_storm{" not in metrics.render().decode()
+    journal_state.storms["train"] = Storm(NOW, "half of the pool")
+    journal_state.storm_ended["train"] = journal_state.storm_ended["old"] = NOW - 60
     assert _value(metrics, "remediator_storms") == 1
     assert _value(metrics, 'remediator_storm{pool="train"}') == 1
     assert _value(metrics, 'remediator_storm{pool="old"}') == 0
@@ -239,23 +241,23 @@ def test_a_storm_is_told_with_its_pool_while_it_is_on_and_as_over_afterwards() -
 def test_a_failure_in_a_lane_is_an_increase_from_zero() -> None:
     metrics = RemediatorMetrics(JournalState())
     assert _value(metrics, "remediator_lane_failures_total") == 0
-    metrics.lane_failed()
+    metrics.count_internal_error()
     assert _value(metrics, "remediator_lane_failures_total") == 1
 
 
 @pytest.mark.parametrize(
     ("method", "series", "values"),
     [
-        ("lock", "remediator_instance_lock_held", (True, False)),
-        ("pending", "remediator_notifications_pending", (7, 0)),
-        ("alertmanager", "remediator_alertmanager_complete", (False, True)),
+        ("export_lock", "remediator_instance_lock_held", (True, False)),
+        ("export_pending_notifications", "remediator_notifications_pending", (7, 0)),
+        ("export_alertmanager_completeness", "remediator_alertmanager_complete", (False, True)),
     ],
 )
 def test_what_a_callable_says_is_absent_without_it_and_read_at_each_scrape(
     method: str, series: str, values: tuple[float, float]
 ) -> None:
     metrics = RemediatorMetrics(JournalState())
-    assert series not in metrics.page().decode()
+    assert series not in metrics.render().decode()
     said = [values[0]]
     getattr(metrics, method)(lambda: said[0])
     assert _value(metrics, series) == values[0]
@@ -265,13 +267,13 @@ def test_what_a_callable_says_is_absent_without_it_and_read_at_each_scrape(
 
 def test_every_family_is_in_the_catalogue_with_its_type_and_labels(tmp_path) -> None:
     metrics = RemediatorMetrics(JournalState())
-    metrics.expect(["notify"], ["chat"], ["gpu-lost"])
+    metrics.initialize(["notify"], ["chat"], ["gpu-lost"])
     metrics.export_target_list(Discovery(tmp_path / "hosts.yml", None, "main", lambda: NOW))
-    metrics.lock(lambda: True)
-    metrics.pending(lambda: 0)
-    metrics.alertmanager(lambda: True)
-    metrics.out((_node("a", "alice"),))
-    for family in text_string_to_metric_families(metrics.page().decode()):
+    metrics.export_lock(lambda: True)
+    metrics.export_pending_notifications(lambda: 0)
+    metrics.export_alertmanager_completeness(lambda: True)
+    metrics.set_nodes((_node("a", "alice"),))
+    for family in text_string_to_metric_families(metrics.render().decode()):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         if name.endswith("_created"):
             continue

@@ -24,146 +24,151 @@ ALERT = Alert("f", NOW, "x", True, {"alertname": "GpuLost", "node": "node1", "gp
 
 
 def _held(
-    book: JournalState, target: Target = GPU, *, since: float | None = NOW - 120,
+    journal_state: JournalState, target: Target = GPU, *, since: float | None = NOW - 120,
     reason: Reason = Reason.PAUSED, text: str = "alice paused all actions: x", **changes: object,
 ) -> Incident:  # fmt: skip
     identity = f"inc-{target}"
-    book.apply(events.opened(identity, target, "gpu-lost", Level.REPAIR, NOW - 200, 0, "x"))
+    journal_state.apply(
+        events.opened(identity, target, "gpu-lost", Level.REPAIR, NOW - 200, 0, "x")
+    )
     one = replace(
-        book.incidents[identity], held=reason, held_text=text, held_since=since, **changes
+        journal_state.incidents[identity], held=reason, held_text=text, held_since=since, **changes
     )  # type: ignore[arg-type]
-    book.incidents[identity] = one
+    journal_state.incidents[identity] = one
     return one
 
 
-def _notice(book: JournalState, one: Incident, hold: Hold | None = PAUSE, now: float = NOW) -> tuple[Event, ...]:  # fmt: skip
-    return group_notice(one, Settled((), hold=hold), book, Limits(), now)
+def _notice(journal_state: JournalState, one: Incident, hold: Hold | None = PAUSE, now: float = NOW) -> tuple[Event, ...]:  # fmt: skip
+    return group_notice(one, Settled((), hold=hold), journal_state, Limits(), now)
 
 
 def test_what_holds_many_incidents_is_told_once_with_their_number_and_targets() -> None:
-    book = JournalState()
-    one = _held(book)
-    _held(book, Target.parse("node1/4"))
-    _held(book, Target.parse("node1/5"), reason=Reason.BUDGET_OUT)
-    (told,) = _notice(book, one)
+    journal_state = JournalState()
+    one = _held(journal_state)
+    _held(journal_state, Target.parse("node1/4"))
+    _held(journal_state, Target.parse("node1/5"), reason=Reason.BUDGET_OUT)
+    (told,) = _notice(journal_state, one)
     assert told.kind is Kind.NOTIFIED
     assert told.data["group"] == "pause/7"
     body = told.data["body"]
     assert body["text"].startswith("2 incidents wait: alice paused all actions")
     assert body["targets"] == ["gpu/node1/3", "gpu/node1/4"]
-    book.apply(told)
-    assert _notice(book, one) == ()
+    journal_state.apply(told)
+    assert _notice(journal_state, one) == ()
     another = replace(PAUSE, group="pause/8")
-    assert len(_notice(book, one, another)) == 1
+    assert len(_notice(journal_state, one, another)) == 1
 
 
 def test_what_another_silence_holds_is_not_counted() -> None:
-    book = JournalState()
+    journal_state = JournalState()
     mine, other = "alice silenced it: rack 4", "bob silenced it: rack 5"
-    one = _held(book, reason=Reason.SILENCED, text=mine)
-    _held(book, Target.parse("node1/4"), reason=Reason.SILENCED, text=other)
-    (told,) = _notice(book, one, Hold(Reason.SILENCED, mine, group="silence/1"))
+    one = _held(journal_state, reason=Reason.SILENCED, text=mine)
+    _held(journal_state, Target.parse("node1/4"), reason=Reason.SILENCED, text=other)
+    (told,) = _notice(journal_state, one, Hold(Reason.SILENCED, mine, group="silence/1"))
     assert told.data["body"]["targets"] == ["gpu/node1/3"]
     blind = Hold(Reason.SILENCED, mine, group="silenced")
-    (told,) = _notice(book, one, blind)
+    (told,) = _notice(journal_state, one, blind)
     assert len(told.data["body"]["targets"]) == 2, "a cause without a name of its own"
 
 
 def test_a_single_incident_is_told_of_as_one() -> None:
-    book = JournalState()
-    (told,) = _notice(book, _held(book))
+    journal_state = JournalState()
+    (told,) = _notice(journal_state, _held(journal_state))
     assert told.text.startswith("1 incident waits: ")
 
 
 @pytest.mark.parametrize(("since", "told"), [(120.0, True), (119.9, False)])
 def test_it_is_told_after_two_minutes(since: float, told: bool) -> None:
-    book = JournalState()
-    assert bool(_notice(book, _held(book, since=NOW - since))) is told
+    journal_state = JournalState()
+    assert bool(_notice(journal_state, _held(journal_state, since=NOW - since))) is told
 
 
 def test_a_cause_without_a_name_of_its_own_is_told_once_an_hour() -> None:
-    book = JournalState()
-    one = _held(book, reason=Reason.DEAD_MAN)
+    journal_state = JournalState()
+    one = _held(journal_state, reason=Reason.DEAD_MAN)
     blind = Hold(Reason.DEAD_MAN, "no Watchdog", group="dead_man")
     hour = NOW - NOW % 3600 + 600
     one = replace(one, held_since=hour - 200)
-    (first,) = _notice(book, one, blind, hour)
-    book.apply(first)
-    assert _notice(book, one, blind, hour + 2999) == ()
-    (second,) = _notice(book, one, blind, hour + 3000)
+    (first,) = _notice(journal_state, one, blind, hour)
+    journal_state.apply(first)
+    assert _notice(journal_state, one, blind, hour + 2999) == ()
+    (second,) = _notice(journal_state, one, blind, hour + 3000)
     assert second.data["op_id"] != first.data["op_id"]
 
 
 def test_nothing_is_told_of_what_has_no_group_or_is_no_longer_the_reason() -> None:
-    book = JournalState()
-    one = _held(book)
-    assert _notice(book, one, None) == ()
-    assert _notice(book, one, replace(PAUSE, group="")) == ()
-    assert _notice(book, replace(one, held_since=None)) == ()
-    assert _notice(book, replace(one, held=Reason.STORM)) == ()
-    assert _notice(book, replace(one, level=Level.OBSERVE)) == ()
+    journal_state = JournalState()
+    one = _held(journal_state)
+    assert _notice(journal_state, one, None) == ()
+    assert _notice(journal_state, one, replace(PAUSE, group="")) == ()
+    assert _notice(journal_state, replace(one, held_since=None)) == ()
+    assert _notice(journal_state, replace(one, held=Reason.STORM)) == ()
+    assert _notice(journal_state, replace(one, level=Level.OBSERVE)) == ()
 
 
 def test_a_storm_was_told_when_it_began() -> None:
-    book = JournalState()
-    one = _held(book, reason=Reason.STORM)
-    assert _notice(book, one, Hold(Reason.STORM, "A storm.", group="storm/rack/1")) == ()
+    journal_state = JournalState()
+    one = _held(journal_state, reason=Reason.STORM)
+    assert _notice(journal_state, one, Hold(Reason.STORM, "A storm.", group="storm/rack/1")) == ()
 
 
 # A lane that failed three times.
 
 
-def _open(book: JournalState) -> Incident:
-    book.apply(events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "A case."))
-    return book.incidents["inc-1"]
+def _open(journal_state: JournalState) -> Incident:
+    journal_state.apply(events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "A case."))
+    return journal_state.incidents["inc-1"]
 
 
 def test_an_incident_whose_lane_fails_is_a_persons_and_says_so_once() -> None:
-    book = JournalState()
-    _open(book)
-    moved, told = lane_failed(GPU, None, book, "KeyError three times", NOW)
+    journal_state = JournalState()
+    _open(journal_state)
+    moved, told = lane_failed(GPU, None, journal_state, "KeyError three times", NOW)
     assert (moved.kind, moved.data["state"]) == (Kind.STATE_CHANGED, "ESCALATED")
     assert (moved.reason, moved.text) == (Reason.LANE_FAILED, "KeyError three times")
     assert told.data["occasion"] == "lane_failed"
     assert told.data["body"]["state"] == "ESCALATED"
     assert "KeyError three times" in told.text
     for event in (moved, told):
-        book.apply(event)
-    assert (book.refused, book.incidents["inc-1"].state) == (0, IncidentState.ESCALATED)
-    assert lane_failed(GPU, None, book, "again", NOW) == ()
+        journal_state.apply(event)
+    assert (journal_state.refused, journal_state.incidents["inc-1"].state) == (
+        0,
+        IncidentState.ESCALATED,
+    )
+    assert lane_failed(GPU, None, journal_state, "again", NOW) == ()
 
 
 def test_a_poisoned_alert_is_put_aside_and_its_incident_goes_on() -> None:
-    book = JournalState()
-    book.apply(events.alert_received(ALERT, GPU, NOW, "webhook"))
-    _open(book)
-    put, told = lane_failed(GPU, ALERT, book, "KeyError three times", NOW)
+    journal_state = JournalState()
+    journal_state.apply(events.alert_received(ALERT, GPU, NOW, "webhook"))
+    _open(journal_state)
+    put, told = lane_failed(GPU, ALERT, journal_state, "KeyError three times", NOW)
     assert (put.kind, put.reason) == (Kind.SUPPRESSED, Reason.LANE_FAILED)
     assert told.text == "GpuLost on gpu/node1/3 is not handled. KeyError three times"
     for event in (put, told):
-        book.apply(event)
-    assert book.undecided() == ()
-    assert book.incidents["inc-1"].state is IncidentState.NEW
+        journal_state.apply(event)
+    assert journal_state.undecided() == ()
+    assert journal_state.incidents["inc-1"].state is IncidentState.NEW
 
 
 def test_without_an_incident_or_in_the_middle_of_a_step_nothing_is_moved() -> None:
-    book = JournalState()
-    assert lane_failed(GPU, None, book, "x", NOW) == ()
-    one = _open(book)
+    journal_state = JournalState()
+    assert lane_failed(GPU, None, journal_state, "x", NOW) == ()
+    one = _open(journal_state)
     step = plan.quarantine(one)
-    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
-    assert lane_failed(GPU, None, book, "x", NOW) == ()
+    journal_state.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
+    assert lane_failed(GPU, None, journal_state, "x", NOW) == ()
 
 
 def test_a_quarantine_without_an_incident_is_told_once_a_day_and_not_of_what_a_person_keeps() -> (
     None
 ):
-    book = JournalState()
-    first = stray_notice(["gpu/node1/3", "node/node2"], book, NOW)
+    journal_state = JournalState()
+    first = stray_notice(["gpu/node1/3", "node/node2"], journal_state, NOW)
     assert [one.data["body"]["targets"][0] for one in first] == ["gpu/node1/3", "node/node2"]
     for event in first:
-        book.apply(event)
-    assert stray_notice(["gpu/node1/3"], book, NOW + 60) == ()
-    assert len(stray_notice(["gpu/node1/3"], book, NOW + 86_400)) == 1
-    book.kept[Target.parse("node1/3")] = Pin("alice", "RMA", NOW)
-    assert stray_notice(["gpu/node1/3"], book, NOW + 86_400) == ()
+        journal_state.apply(event)
+    assert stray_notice(["gpu/node1/3"], journal_state, NOW + 60) == ()
+    assert len(stray_notice(["gpu/node1/3"], journal_state, NOW + 86_400)) == 1
+    journal_state.kept[Target.parse("node1/3")] = Pin("alice", "RMA", NOW)
+    assert stray_notice(["gpu/node1/3"], journal_state, NOW + 86_400) == ()

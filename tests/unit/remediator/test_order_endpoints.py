@@ -51,14 +51,14 @@ def write(client: TestClient, *written: events.Event) -> None:
 
 def escalated(client: TestClient) -> None:
     """An incident that holds a quarantine, and has come to its end."""
-    book = client.app.state.parts.book  # type: ignore[attr-defined]
+    journal_state = client.app.state.parts.journal_state  # type: ignore[attr-defined]
     write(client, events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
     step = Step("quarantine", "quarantine_gpu", GPU, 1, "op-1", 10.0)
     for kind in (events.Kind.STEP_PREPARED, events.Kind.STEP_DONE):
-        one = book.incidents["inc-1"]
+        one = journal_state.incidents["inc-1"]
         write(client, events.step_event(kind, one, step, 2.0, Reason.STEP_ALLOWED))
     for state, reason in ESCALATED:
-        write(client, events.moved(book.incidents["inc-1"], state, 3.0, reason))
+        write(client, events.moved(journal_state.incidents["inc-1"], state, 3.0, reason))
 
 
 def incident(client: TestClient) -> dict[str, Any]:

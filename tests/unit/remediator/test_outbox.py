@@ -105,16 +105,16 @@ def test_every_address_gets_every_message_once_and_in_order(statuses: list[int])
 
 def test_only_the_undelivered_address_gets_a_message_after_a_restart(tmp_path: Path) -> None:
     async def first() -> None:
-        book = JournalState()
-        journal = Journal(tmp_path, book.apply)
+        journal_state = JournalState()
+        journal = Journal(tmp_path, journal_state.apply)
         people = Receivers({DEAD: dead})
         clock = Clock()
-        outbox = Outbox(book, journal, people, (GOOD, DEAD), clock.now, sleep=clock.sleep)
+        outbox = Outbox(journal_state, journal, people, (GOOD, DEAD), clock.now, sleep=clock.sleep)
         task = asyncio.create_task(outbox.run())
         await journal.append([message("m1", NOW), message("m2", NOW)])
         outbox.wake()
         async with asyncio.timeout(10):
-            while not all(one.settled for one in book.outbox.values()):
+            while not all(one.settled for one in journal_state.outbox.values()):
                 await asyncio.sleep(0.001)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -124,7 +124,7 @@ def test_only_the_undelivered_address_gets_a_message_after_a_restart(tmp_path: P
     async def second() -> None:
         bench = Bench()
         for event in replay(tmp_path):
-            bench.book.apply(event)
+            bench.journal_state.apply(event)
         async with bench.running():
             assert bench.people.asked == [(DEAD, "m1"), (DEAD, "m2")]
             assert bench.outbox.pending() == 0
@@ -144,11 +144,13 @@ def test_a_message_has_the_link_of_its_page(tmp_path: Path) -> None:
             return 200, b""
 
     async def story() -> None:
-        book = JournalState()
-        journal = Journal(tmp_path, book.apply)
+        journal_state = JournalState()
+        journal = Journal(tmp_path, journal_state.apply)
         clock = Clock()
         site = "https://ops.example.com"
-        outbox = Outbox(book, journal, Bodies(), (GOOD,), clock.now, site=site, sleep=clock.sleep)
+        outbox = Outbox(
+            journal_state, journal, Bodies(), (GOOD,), clock.now, site=site, sleep=clock.sleep
+        )
         await journal.append(
             [
                 events.notified(NOW, "m1", {"text": "a", "incident": "inc-1"}),
@@ -157,7 +159,7 @@ def test_a_message_has_the_link_of_its_page(tmp_path: Path) -> None:
         )
         task = asyncio.create_task(outbox.run())
         async with asyncio.timeout(10):
-            while not all(one.settled for one in book.outbox.values()):
+            while not all(one.settled for one in journal_state.outbox.values()):
                 await asyncio.sleep(0.001)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -260,14 +262,14 @@ def test_a_message_arrives_over_http_as_json(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     async def story() -> None:
-        book = JournalState()
-        ledger = Ledger(book)
+        journal_state = JournalState()
+        ledger = Ledger(journal_state)
         async with Notifier() as sender:
             outbox = Outbox(
-                book, ledger, sender, (url,), lambda: NOW, sleep=lambda _: asyncio.sleep(0)
+                journal_state, ledger, sender, (url,), lambda: NOW, sleep=lambda _: asyncio.sleep(0)
             )
             task = asyncio.create_task(outbox.run())
-            book.apply(message("m1", NOW))
+            journal_state.apply(message("m1", NOW))
             outbox.wake()
             async with asyncio.timeout(10):
                 while outbox.pending():

@@ -13,62 +13,87 @@ from remediator.core.reasons import Reason
 
 
 def test_an_incident_is_listed_and_its_text_is_escaped() -> None:
-    book = JournalState()
+    journal_state = JournalState()
     target = Target.parse("node1/3")
-    book.apply(
+    journal_state.apply(
         opened("inc-1", target, "gpu-lost", Level.REPAIR, 1.0, 0, "<script>alert(1)</script>")
     )
-    page = pages.home(book)
+    page = pages.home(journal_state)
     assert "gpu/node1/3" in page
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
 
 
 def test_an_incident_that_is_held_in_any_state_says_so_with_the_present_reason() -> None:
-    book = JournalState()
-    book.apply(opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
-    book.apply(
-        moved(book.incidents["inc-1"], IncidentState.TRIAGED, 2.0, Reason.ROUTED, "On its way.")
+    journal_state = JournalState()
+    journal_state.apply(
+        opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun.")
     )
-    page = pages.home(book)
+    journal_state.apply(
+        moved(
+            journal_state.incidents["inc-1"],
+            IncidentState.TRIAGED,
+            2.0,
+            Reason.ROUTED,
+            "On its way.",
+        )
+    )
+    page = pages.home(journal_state)
     assert (">TRIAGED<" in page, "On its way." in page) == (True, True)
-    held = noted(Kind.HELD, book.incidents["inc-1"], 3.0, Reason.BUDGET_OUT, "4 of 4 are <out>.")
-    book.apply(held)
-    page = pages.home(book)
+    held = noted(
+        Kind.HELD, journal_state.incidents["inc-1"], 3.0, Reason.BUDGET_OUT, "4 of 4 are <out>."
+    )
+    journal_state.apply(held)
+    page = pages.home(journal_state)
     assert ">TRIAGED, held<" in page
     assert "4 of 4 are &lt;out&gt;." in page
     assert "On its way." not in page
-    book.apply(
-        moved(book.incidents["inc-1"], IncidentState.HELD, 4.0, Reason.BUDGET_OUT, "Held by it.")
+    journal_state.apply(
+        moved(
+            journal_state.incidents["inc-1"],
+            IncidentState.HELD,
+            4.0,
+            Reason.BUDGET_OUT,
+            "Held by it.",
+        )
     )
-    book.apply(noted(Kind.HELD, book.incidents["inc-1"], 5.0, Reason.BUDGET_OUT, "3 of 4."))
-    page = pages.home(book)
+    journal_state.apply(
+        noted(Kind.HELD, journal_state.incidents["inc-1"], 5.0, Reason.BUDGET_OUT, "3 of 4.")
+    )
+    page = pages.home(journal_state)
     assert (">HELD<" in page, "3 of 4." in page) == (True, True)
 
 
 def test_an_open_incident_is_listed_however_many_are_newer() -> None:
-    book = JournalState()
+    journal_state = JournalState()
     for n in range(pages.MAX_SHOWN + 1):
         target = Target.parse(f"node1/{n}")
-        book.apply(opened(f"inc-{n}", target, "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
-    assert "/incidents/inc-0" in pages.home(book)
+        journal_state.apply(opened(f"inc-{n}", target, "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
+    assert "/incidents/inc-0" in pages.home(journal_state)
 
 
 def test_the_page_of_an_incident_obeys_nothing_and_says_what_it_leaves_out() -> None:
-    book = JournalState()
+    journal_state = JournalState()
     event = opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "<script>x")
-    book.apply(event)
-    page = pages.incident(book.incidents["inc-1"], [event] * (pages.MAX_EVENTS + 1), book, None)
+    journal_state.apply(event)
+    page = pages.incident(
+        journal_state.incidents["inc-1"], [event] * (pages.MAX_EVENTS + 1), journal_state, None
+    )
     assert "<script>" not in page
     assert f"The latest {pages.MAX_EVENTS} events" in page
     assert page.count("<li>") == pages.MAX_EVENTS
 
 
 def test_a_pause_is_shown_on_the_pages_of_incidents() -> None:
-    book = JournalState()
-    book.apply(opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
-    book.apply(paused("alice", "<rack 4>", 2.0))
-    for page in (pages.home(book), pages.incident(book.incidents["inc-1"], [], book, None)):
+    journal_state = JournalState()
+    journal_state.apply(
+        opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun.")
+    )
+    journal_state.apply(paused("alice", "<rack 4>", 2.0))
+    for page in (
+        pages.home(journal_state),
+        pages.incident(journal_state.incidents["inc-1"], [], journal_state, None),
+    ):
         assert "Paused by alice since 1970-01-01 00:00:02 UTC: &lt;rack 4&gt;." in page
 
 

@@ -38,17 +38,17 @@ def test_the_pool_counts_what_is_out_by_us_and_not_the_target_itself() -> None:
 
 
 def test_what_a_person_keeps_out_is_theirs_and_does_not_count() -> None:
-    book, held = JournalState(), QuarantineFacts("fleetmedic", "x", "op", NOW)
-    book.kept = {GPU: Pin("a person", "alice: RMA", NOW)}
+    journal_state, held = JournalState(), QuarantineFacts("fleetmedic", "x", "op", NOW)
+    journal_state.kept = {GPU: Pin("a person", "alice: RMA", NOW)}
     nodes = (_node("node1", 3, 4), _node("node2"))
-    pool = pool_view(nodes, "default", OTHER, book)
+    pool = pool_view(nodes, "default", OTHER, journal_state)
     assert (pool.gpus, pool.gpus_out) == (16, 1)
     one = new_incident(events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "x"))
-    assert owner_of(held, GPU, one, book) == "a person (alice: RMA)"
-    assert owner_of(held, OTHER, one, book) == "fleetmedic"
-    assert owner_of(held, GPU, replace(one, quarantined=(GPU,)), book) == "fleetmedic"
-    assert owner_of(replace(held, owner="ops"), GPU, one, book) == "ops"
-    assert owner_of(None, GPU, one, book) is None
+    assert owner_of(held, GPU, one, journal_state) == "a person (alice: RMA)"
+    assert owner_of(held, OTHER, one, journal_state) == "fleetmedic"
+    assert owner_of(held, GPU, replace(one, quarantined=(GPU,)), journal_state) == "fleetmedic"
+    assert owner_of(replace(held, owner="ops"), GPU, one, journal_state) == "ops"
+    assert owner_of(None, GPU, one, journal_state) is None
 
 
 def test_a_node_that_is_out_counts_once_and_not_by_its_gpus() -> None:
@@ -58,37 +58,37 @@ def test_a_node_that_is_out_counts_once_and_not_by_its_gpus() -> None:
 
 
 def test_a_nodes_own_gpus_do_not_use_up_the_budget_of_its_quarantine() -> None:
-    book = JournalState()
-    book.quarantines = [
+    journal_state = JournalState()
+    journal_state.quarantines = [
         Attempt("quarantine_gpu", Target.parse(name), NOW)
         for name in ("node1/3", "node1/4", "node2/1")
     ]
-    pool = pool_view((_node("node1", 3, 4), _node("node2", 1)), "default", NODE, book)
+    pool = pool_view((_node("node1", 3, 4), _node("node2", 1)), "default", NODE, journal_state)
     assert pool.recent == (NOW,)
-    pool = pool_view((_node("node1", 3, 4), _node("node2", 1)), "default", GPU, book)
+    pool = pool_view((_node("node1", 3, 4), _node("node2", 1)), "default", GPU, journal_state)
     assert pool.recent == (NOW, NOW)
 
 
 def test_a_quarantine_counts_though_the_clusters_answer_is_older_than_it() -> None:
-    book = JournalState()
+    journal_state = JournalState()
     opened = events.opened("inc-1", Target.parse("node2/0"), "gpu-lost", Level.REPAIR, NOW, 0, "x")
     one = new_incident(opened)
-    book.apply(opened)
+    journal_state.apply(opened)
     step = plan.quarantine(one)
-    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.QUARANTINED))
-    book.apply(events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
-    assert pool_view((_node("node1"), _node("node2")), "default", GPU, book).gpus_out == 1
+    journal_state.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.QUARANTINED))
+    journal_state.apply(events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
+    assert pool_view((_node("node1"), _node("node2")), "default", GPU, journal_state).gpus_out == 1
 
 
 def test_an_announced_quarantine_counts_before_the_cluster_shows_it() -> None:
-    book = JournalState()
+    journal_state = JournalState()
     other = Target.parse("node2/0")
     opened = events.opened("inc-1", other, "gpu-lost", Level.REPAIR, NOW, 0, "x")
     one = new_incident(opened)
-    book.apply(opened)
+    journal_state.apply(opened)
     step = plan.quarantine(one)
-    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.QUARANTINED))
-    pool = pool_view((_node("node1"), _node("node2")), "default", GPU, book)
+    journal_state.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.QUARANTINED))
+    pool = pool_view((_node("node1"), _node("node2")), "default", GPU, journal_state)
     assert (pool.gpus_out, pool.recent) == (1, (NOW,))
 
 
@@ -99,48 +99,50 @@ def test_what_is_still_ours_beside_the_target_is_known() -> None:
     assert still_ours(one, nodes) == (NODE,)
 
 
-def _incident(book: JournalState, target: Target = OTHER, identity: str = "inc-1") -> Incident:
+def _incident(
+    journal_state: JournalState, target: Target = OTHER, identity: str = "inc-1"
+) -> Incident:
     opened = events.opened(identity, target, "gpu-lost", Level.REPAIR, NOW, 0, "x")
-    book.apply(opened)
+    journal_state.apply(opened)
     return new_incident(opened)
 
 
-def _out(book: JournalState, *, dead: bool) -> None:
+def _out(journal_state: JournalState, *, dead: bool) -> None:
     """Quarantine OTHER for an incident, by the journal."""
-    one = _incident(book)
+    one = _incident(journal_state)
     step, prepared = plan.quarantine(one), Kind.STEP_PREPARED
-    book.apply(events.step_event(prepared, one, step, NOW, Reason.QUARANTINED, dead=dead))
-    book.apply(events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
+    journal_state.apply(events.step_event(prepared, one, step, NOW, Reason.QUARANTINED, dead=dead))
+    journal_state.apply(events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
 
 
 def test_what_was_dead_when_it_was_quarantined_costs_nothing_until_it_is_repaired() -> None:
-    book, nodes = JournalState(), (_node("node1"), _node("node2", 0))
-    _out(book, dead=True)
-    pool = pool_view(nodes, "default", GPU, book)
+    journal_state, nodes = JournalState(), (_node("node1"), _node("node2", 0))
+    _out(journal_state, dead=True)
+    pool = pool_view(nodes, "default", GPU, journal_state)
     assert (pool.gpus_out, pool.recent) == (0, ())
-    one = book.incidents["inc-1"]
-    book.incidents["inc-1"] = replace(one, repaired_at=NOW + 1)
-    assert pool_view(nodes, "default", GPU, book).gpus_out == 1
+    one = journal_state.incidents["inc-1"]
+    journal_state.incidents["inc-1"] = replace(one, repaired_at=NOW + 1)
+    assert pool_view(nodes, "default", GPU, journal_state).gpus_out == 1
 
 
 def test_what_was_alive_when_it_was_quarantined_costs_budget() -> None:
-    book = JournalState()
-    _out(book, dead=False)
-    pool = pool_view((_node("node1"), _node("node2", 0)), "default", GPU, book)
+    journal_state = JournalState()
+    _out(journal_state, dead=False)
+    pool = pool_view((_node("node1"), _node("node2", 0)), "default", GPU, journal_state)
     assert (pool.gpus_out, pool.recent) == (1, (NOW,))
 
 
 def test_a_dead_incident_frees_its_own_targets_only() -> None:
-    book, nodes = JournalState(), (_node("node1", 4), _node("node2", 0))
-    _out(book, dead=True)
-    assert pool_view(nodes, "default", GPU, book).gpus_out == 1
+    journal_state, nodes = JournalState(), (_node("node1", 4), _node("node2", 0))
+    _out(journal_state, dead=True)
+    assert pool_view(nodes, "default", GPU, journal_state).gpus_out == 1
 
 
 def test_another_pool_is_not_counted() -> None:
-    book = JournalState()
-    _out(book, dead=False)
+    journal_state = JournalState()
+    _out(journal_state, dead=False)
     nodes = (_node("node1"), replace(_node("node2", 0), pool="other"))
-    pool = pool_view(nodes, "default", GPU, book)
+    pool = pool_view(nodes, "default", GPU, journal_state)
     assert (pool.name, pool.gpus, pool.nodes, pool.gpus_out, pool.recent) == (
         "default", 8, 1, 0, (),
     )  # fmt: skip
@@ -158,37 +160,39 @@ def test_what_would_be_out_counts_as_out() -> None:
     assert (pool.gpus_out, pool.recent) == (1, (NOW - 5,))
 
 
-def _rehearsed(book: JournalState, target: Target, identity: str, **changes: object) -> None:
+def _rehearsed(
+    journal_state: JournalState, target: Target, identity: str, **changes: object
+) -> None:
     """An incident that wrote its plan down and ended so."""
-    one = _incident(book, target, identity)
+    one = _incident(journal_state, target, identity)
     alert = Alert(identity, NOW, "x", True, {"alertname": "GpuLost", "cluster": "a"})
-    book.apply(events.alert_received(alert, target, NOW, "test"))
-    book.apply(events.absorbed(identity, target, events.episode_of(alert, NOW), NOW))
-    book.apply(events.noted(Kind.WOULD_DO, one, NOW, Reason.OBSERVE_ONLY, action="notify"))
-    one = book.incidents[identity]
+    journal_state.apply(events.alert_received(alert, target, NOW, "test"))
+    journal_state.apply(events.absorbed(identity, target, events.episode_of(alert, NOW), NOW))
+    journal_state.apply(events.noted(Kind.WOULD_DO, one, NOW, Reason.OBSERVE_ONLY, action="notify"))
+    one = journal_state.incidents[identity]
     ended = {"state": IncidentState.SUPPRESSED, "reason": Reason.OBSERVE_ONLY, "since": NOW + 1}
-    book.incidents[identity] = replace(one, **(ended | changes))
+    journal_state.incidents[identity] = replace(one, **(ended | changes))
 
 
 def test_where_nothing_may_be_done_earlier_plans_whose_alerts_fire_count() -> None:
-    book = JournalState()
-    _rehearsed(book, OTHER, "inc-1")
-    _rehearsed(book, GPU, "inc-2")
-    assert rehearsed(book, book.incidents["inc-2"]) == ((OTHER, NOW + 1),)
+    journal_state = JournalState()
+    _rehearsed(journal_state, OTHER, "inc-1")
+    _rehearsed(journal_state, GPU, "inc-2")
+    assert rehearsed(journal_state, journal_state.incidents["inc-2"]) == ((OTHER, NOW + 1),)
 
 
 def test_plans_for_what_is_over_or_no_hardware_do_not_count() -> None:
-    book, me = (
+    journal_state, me = (
         JournalState(),
         new_incident(events.opened("me", GPU, "x", Level.REPAIR, NOW, 0, "x")),
     )
-    _rehearsed(book, OTHER, "inc-1", rehearsed=False)
-    _rehearsed(book, Target.parse("node2/1"), "inc-2", reason=Reason.LEVEL)
-    _rehearsed(book, Target.parse("job/train-a"), "inc-3")
-    _rehearsed(book, Target.parse("node2"), "inc-4", alerts=())
-    assert rehearsed(book, me) == ()
-    _rehearsed(book, Target.parse("node4"), "inc-5")
-    assert rehearsed(book, me) == ((Target.parse("node4"), NOW + 1),)
+    _rehearsed(journal_state, OTHER, "inc-1", rehearsed=False)
+    _rehearsed(journal_state, Target.parse("node2/1"), "inc-2", reason=Reason.LEVEL)
+    _rehearsed(journal_state, Target.parse("job/train-a"), "inc-3")
+    _rehearsed(journal_state, Target.parse("node2"), "inc-4", alerts=())
+    assert rehearsed(journal_state, me) == ()
+    _rehearsed(journal_state, Target.parse("node4"), "inc-5")
+    assert rehearsed(journal_state, me) == ((Target.parse("node4"), NOW + 1),)
 
 
 def test_the_size_of_a_pool_is_by_node() -> None:

@@ -1,4 +1,4 @@
-"""What is answered about incidents and decisions, from a real journal and the book of it."""
+"""What is answered about incidents and decisions, from a real journal and its state."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ NODE, GPU, OTHER = (Target.parse(text) for text in ("node1", "node1/3", "node1/4
 
 
 class Story:
-    """Writes events into a journal and its book, and asks what they say."""
+    """Writes events to a journal and its state, and queries the endpoints."""
 
     def __init__(self, folder: Path, cluster: Any = None) -> None:
-        self.book, self._folder, self._at = JournalState(), folder, 1000.0
-        inquiry = QueryEndpoints(self.book, folder, cluster)
+        self.journal_state, self._folder, self._at = JournalState(), folder, 1000.0
+        inquiry = QueryEndpoints(self.journal_state, folder, cluster)
         routes = [
             Route("/why", inquiry.why), Route("/decisions", inquiry.decisions),
             Route("/incidents", inquiry.incidents),
@@ -50,7 +50,7 @@ class Story:
         """Make events durable and fold them in."""
 
         async def append() -> None:
-            journal = Journal(self._folder, self.book.apply)
+            journal = Journal(self._folder, self.journal_state.apply)
             await journal.append(written)
             await asyncio.sleep(0)
             journal.close()
@@ -69,7 +69,7 @@ class Story:
 
     def hold(self, identity: str, reason: Reason, text: str) -> None:
         """A guard holds an incident."""
-        incident = self.book.incidents[identity]
+        incident = self.journal_state.incidents[identity]
         self.write(events.noted(Kind.HELD, incident, self.at(), reason, text))
 
     def why(self, target: str, **query: Any) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def test_no_limit_hides_the_decisions_behind_other_events(story: Story) -> None:
 def test_decisions_of_a_reason_are_found_behind_a_thousand_others(story: Story) -> None:
     story.open("inc-1", GPU)
     story.hold("inc-1", Reason.BUDGET_OUT, "The budget is spent.")
-    held = story.book.incidents["inc-1"]
+    held = story.journal_state.incidents["inc-1"]
     story.write(
         *(events.noted(Kind.HELD, held, story.at(), Reason.HOLD, f"{n}") for n in range(1000))
     )
@@ -137,7 +137,7 @@ def test_why_of_a_gpu_tells_what_was_decided_in_the_incident_of_its_node(story: 
 
 def test_what_a_node_incident_decided_about_another_gpu_is_not_told(story: Story) -> None:
     story.open("inc-node", NODE, alert("GpuLost", gpu="3"), alert("GpuHung", gpu="4"))
-    node = story.book.incidents["inc-node"]
+    node = story.journal_state.incidents["inc-node"]
     step = Step("release_4", "release", OTHER, 1, "op", 10.0)
     story.write(
         events.step_event(
@@ -152,9 +152,9 @@ def test_what_a_node_incident_decided_about_another_gpu_is_not_told(story: Story
 def test_why_of_a_gpu_follows_the_incident_that_took_its_own_over(story: Story) -> None:
     story.open("inc-gpu", GPU, alert("GpuLost", gpu="3"))
     story.open("inc-node", NODE, alert("NodeDown", node="node1"))
-    gpu = story.book.incidents["inc-gpu"]
+    gpu = story.journal_state.incidents["inc-gpu"]
     story.write(
-        events.inherited(story.book.incidents["inc-node"], gpu, story.at()),
+        events.inherited(story.journal_state.incidents["inc-node"], gpu, story.at()),
         events.moved(
             gpu,
             IncidentState.SUPPRESSED,
@@ -164,7 +164,7 @@ def test_why_of_a_gpu_follows_the_incident_that_took_its_own_over(story: Story) 
             absorbed_by="inc-node",
         ),
     )
-    assert story.book.incidents["inc-gpu"].ended
+    assert story.journal_state.incidents["inc-gpu"].ended
     story.hold("inc-node", Reason.HOLD, "A short hold.")
     mine = story.why("node1/3")
     assert mine["incidents"] == ["inc-gpu", "inc-node"]
@@ -179,10 +179,10 @@ def test_why_of_a_gpu_tells_who_took_its_quarantine_over_and_not_that_of_another
         story.open(identity, target)
         step = Step("quarantine", "quarantine_gpu", target, 1, f"op-{identity}", 10.0)
         for kind in (Kind.STEP_PREPARED, Kind.STEP_DONE):
-            one = story.book.incidents[identity]
+            one = story.journal_state.incidents[identity]
             story.write(events.step_event(kind, one, step, story.at(), Reason.STEP_ALLOWED))
-        heir = story.book.incidents["inc-node"]
-        story.write(events.inherited(heir, story.book.incidents[identity], story.at()))
+        heir = story.journal_state.incidents["inc-node"]
+        story.write(events.inherited(heir, story.journal_state.incidents[identity], story.at()))
     assert story.why("node1/3")["incidents"] == ["inc-3", "inc-node"]
     told = texts(story.why("node1/3"))
     assert "The node's incident takes over inc-3 on gpu/node1/3." in told
@@ -198,7 +198,7 @@ def test_of_a_related_incident_only_decisions_are_told(story: Story) -> None:
 def test_open_incidents_are_listed_beyond_the_limit_and_ended_ones_are_not(story: Story) -> None:
     for identity, target in (("inc-1", GPU), ("inc-2", OTHER), ("inc-3", NODE)):
         story.open(identity, target)
-    ended = story.book.incidents["inc-2"]
+    ended = story.journal_state.incidents["inc-2"]
     story.write(events.moved(ended, IncidentState.SUPPRESSED, story.at(), Reason.RESOLVED_FIRST))
     listed = story.client.get("/incidents", params={"limit": 1}).json()["incidents"]
     assert [one["id"] for one in listed] == ["inc-1", "inc-3"]
@@ -242,11 +242,14 @@ def test_with_what_the_latest_incident_began_is_told_however_long_the_story_is(
     story.open("inc-0", GPU)
     story.write(
         events.moved(
-            story.book.incidents["inc-0"], IncidentState.CLOSED, story.at(), Reason.READMITTED
+            story.journal_state.incidents["inc-0"],
+            IncidentState.CLOSED,
+            story.at(),
+            Reason.READMITTED,
         )
     )
     story.open("inc-1", GPU)
-    held = story.book.incidents["inc-1"]
+    held = story.journal_state.incidents["inc-1"]
     story.write(
         *(events.noted(Kind.HELD, held, story.at(), Reason.HOLD, f"{n}") for n in range(30))
     )
@@ -256,7 +259,7 @@ def test_with_what_the_latest_incident_began_is_told_however_long_the_story_is(
 def test_after_a_hold_the_last_line_is_what_came_after(story: Story) -> None:
     story.open("inc-1", GPU)
     story.hold("inc-1", Reason.BUDGET_OUT, "The budget is spent.")
-    incident = story.book.incidents["inc-1"]
+    incident = story.journal_state.incidents["inc-1"]
     story.write(
         events.moved(incident, IncidentState.TRIAGED, story.at(), Reason.ROUTED, "On its way.")
     )
@@ -265,7 +268,7 @@ def test_after_a_hold_the_last_line_is_what_came_after(story: Story) -> None:
 
 def test_why_of_a_job_tells_the_incident_that_moved_it_and_what_holds_it(story: Story) -> None:
     story.open("inc-1", GPU)
-    incident = story.book.incidents["inc-1"]
+    incident = story.journal_state.incidents["inc-1"]
     step = Step("restart_jobs", "restart_jobs", GPU, 1, "op", 10.0, ("train-a",))
     story.write(
         events.step_event(
@@ -310,7 +313,7 @@ def test_a_cluster_that_does_not_answer_makes_no_job_unknown(tmp_path: Path) -> 
 
 def test_an_incident_is_shown_with_its_present_reason(story: Story) -> None:
     story.open("inc-1", GPU)
-    one = as_json(story.book.incidents["inc-1"])
+    one = as_json(story.journal_state.incidents["inc-1"])
     assert (one["reason"], one["text"], one["held_since"]) == ("routed", "inc-1 begins.", None)
     story.hold("inc-1", Reason.BUDGET_OUT, "4 of 4 are out.")
     story.hold("inc-1", Reason.BUDGET_OUT, "3 of 4 are out.")
@@ -321,10 +324,13 @@ def test_an_incident_is_shown_with_its_present_reason(story: Story) -> None:
 
 @given(st.lists(st.sampled_from(["hold", "other hold", "absorb", "leave", "another"]), max_size=12))
 def test_whatever_happens_the_story_ends_with_what_holds_an_incident_now(steps: list[str]) -> None:
-    book, told = JournalState(), [events.opened("inc-1", GPU, "a", Level.REPAIR, 1.0, 0, "Begun.")]
-    book.apply(told[0])
+    journal_state, told = (
+        JournalState(),
+        [events.opened("inc-1", GPU, "a", Level.REPAIR, 1.0, 0, "Begun.")],
+    )
+    journal_state.apply(told[0])
     for n, step in enumerate(steps, 2):
-        one, at = book.incidents["inc-1"], float(n)
+        one, at = journal_state.incidents["inc-1"], float(n)
         to = IncidentState.HELD if one.state is IncidentState.TRIAGED else IncidentState.TRIAGED
         event = {
             "hold": events.noted(Kind.HELD, one, at, Reason.HOLD, "Hold."),
@@ -333,12 +339,12 @@ def test_whatever_happens_the_story_ends_with_what_holds_an_incident_now(steps: 
             "leave": events.moved(one, to, at, Reason.ROUTED, "It went on."),
             "another": events.suppressed(alert("B"), GPU, at, Reason.SPENT, "Over."),
         }[step]
-        book.apply(event)
+        journal_state.apply(event)
         told.append(event)
-    one = book.incidents["inc-1"]
+    one = journal_state.incidents["inc-1"]
     shown = with_present(told, [one])
     if one.held or one.state is IncidentState.HELD:
-        assert (shown[-1].reason, shown[-1].text) == one.present
+        assert (shown[-1].reason, shown[-1].text) == one.current_reason
         assert shown[-1] in told
     else:
         assert shown == told

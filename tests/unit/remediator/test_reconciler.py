@@ -20,16 +20,16 @@ class World:
     """A journal that has heard one alert long ago, and a fake Alertmanager."""
 
     def __init__(self) -> None:
-        self.fake, self.book = FakeAlertmanager(NOW - 3600), JournalState()
+        self.fake, self.journal_state = FakeAlertmanager(NOW - 3600), JournalState()
         self.alerts = states(self.fake, lambda: NOW)
         self.hear(ALERT)
 
     def hear(self, alert: Alert, received: float = NOW - 200) -> None:
-        self.book.apply(events.alert_received(alert, None, received, "webhook"))
+        self.journal_state.apply(events.alert_received(alert, None, received, "webhook"))
 
     def gone(self) -> list[Alert]:
         asyncio.run(self.alerts.refresh(0.0))
-        return ended_alerts(self.book, self.alerts)
+        return ended_alerts(self.journal_state, self.alerts)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_what_is_listed_or_silenced_is_not_over(world: World) -> None:
 
 
 def test_no_answer_and_an_incomplete_one_end_nothing(world: World) -> None:
-    assert ended_alerts(world.book, world.alerts) == [], "it was never asked"
+    assert ended_alerts(world.journal_state, world.alerts) == [], "it was never asked"
     world.fake.error = "gone"
     assert world.gone() == []
     world.fake.error, world.fake.started = "", NOW - 26
@@ -70,4 +70,4 @@ def test_what_was_received_a_moment_ago_is_not_over_yet(world: World) -> None:
 
 def test_without_an_alertmanager_only_webhooks_end_alerts() -> None:
     world = World()
-    assert ended_alerts(world.book, states(None, lambda: NOW)) == []
+    assert ended_alerts(world.journal_state, states(None, lambda: NOW)) == []

@@ -33,13 +33,13 @@ class Court:
     """Accusations by a fake Alertmanager and a journal."""
 
     def __init__(self, route: Callable[[Alert], Route] = RULES.route) -> None:
-        self.fake, self.book = FakeAlertmanager(NOW - 3600), JournalState()
+        self.fake, self.journal_state = FakeAlertmanager(NOW - 3600), JournalState()
         self.alerts = states(self.fake, lambda: NOW)
-        self.found = ReportedHardware(self.book, route)
+        self.found = ReportedHardware(self.journal_state, route)
         self.now = NOW
 
     def hear(self, one: Alert, received: float = NOW - 20) -> None:
-        self.book.apply(events.alert_received(one, None, received, "webhook"))
+        self.journal_state.apply(events.alert_received(one, None, received, "webhook"))
 
     def ask(self) -> None:
         asyncio.run(self.alerts.refresh(0.0))
@@ -48,9 +48,9 @@ class Court:
         self.ask()
         return self.found.active(self.alerts, self.now)
 
-    def named(self, target: Target = GPU) -> bool:
+    def is_reported(self, target: Target = GPU) -> bool:
         self.ask()
-        return self.found.named(target, self.alerts)
+        return self.found.is_reported(target, self.alerts)
 
 
 @pytest.fixture
@@ -69,29 +69,29 @@ def test_an_active_alert_accuses_what_it_is_about(court: Court) -> None:
 def test_what_no_hardware_playbook_treats_accuses_nothing(court: Court, name: str) -> None:
     court.fake.lists(alert(name))
     assert court.active() == frozenset()
-    assert not court.named()
+    assert not court.is_reported()
 
 
 def test_a_withheld_alert_accuses_nothing_and_still_names_its_target(court: Court) -> None:
     court.fake.lists(alert("GpuLost"), silenced_by=("s",))
     court.hear(alert("GpuLost"))
     assert court.active() == frozenset()
-    assert court.named()
-    assert not court.named(NODE)
+    assert court.is_reported()
+    assert not court.is_reported(NODE)
 
 
 def test_one_that_a_webhook_brought_a_moment_ago_accuses_at_once(court: Court) -> None:
     court.hear(alert("GpuLost"))
     assert court.active() == {GPU}
-    assert court.named()
+    assert court.is_reported()
 
 
 def test_one_that_fires_no_more_accuses_nothing(court: Court) -> None:
     court.hear(alert("GpuLost"), received=NOW - 100)
     assert court.active() == frozenset()
-    assert court.named(), "until the journal says so"
+    assert court.is_reported(), "until the journal says so"
     court.hear(alert("GpuLost", firing=False))
-    assert not court.named()
+    assert not court.is_reported()
 
 
 def test_while_alertmanager_does_not_answer_what_fired_last_accuses(court: Court) -> None:
@@ -102,11 +102,11 @@ def test_while_alertmanager_does_not_answer_what_fired_last_accuses(court: Court
 
 def test_an_alert_older_than_the_cure_accuses_nothing(court: Court) -> None:
     court.fake.lists(alert("GpuLost"))
-    court.book.cured[GPU] = NOW - 30
+    court.journal_state.cured[GPU] = NOW - 30
     assert court.active() == frozenset()
-    court.book.cured = {NODE: NOW - 29}
+    court.journal_state.cured = {NODE: NOW - 29}
     assert court.active() == frozenset()
-    court.book.cured = {GPU: NOW - 31}
+    court.journal_state.cured = {GPU: NOW - 31}
     assert court.active() == {GPU}
 
 

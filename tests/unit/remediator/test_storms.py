@@ -34,18 +34,18 @@ class Shell:
 
     def __init__(self) -> None:
         self.at, self.accused = NOW, list[Target]()
-        self.book, self.written = JournalState(), list[Event]()
+        self.journal_state, self.written = JournalState(), list[Event]()
         world = EngineContext(cast(Any, None), cast(Any, self), cast(Any, None), lambda: self.at)
-        self.storms = Storms(Limits(), self.book, self, world)
+        self.storms = Storms(Limits(), self.journal_state, self, world)
 
     async def append(self, events: Sequence[Event]) -> tuple[Event, ...]:
         for event in events:
-            self.book.apply(event)
+            self.journal_state.apply(event)
         self.written += events
         return tuple(events)
 
     @property
-    def storms_now(self) -> Iterable[Target]:
+    def reported_now(self) -> Iterable[Target]:
         return self.accused
 
     def storm_in(self, nodes: tuple[NodeFacts, ...], pool: str) -> str | None:
@@ -55,7 +55,7 @@ class Shell:
         """The kinds of what is written by a look at a time."""
         self.at = self.at if at is None else at
         before = len(self.written)
-        asyncio.run(self.storms.look(nodes))
+        asyncio.run(self.storms.update(nodes))
         return [event.kind for event in self.written[before:]]
 
 
@@ -82,9 +82,9 @@ def test_it_ends_after_ten_minutes_below_the_limit_without_a_person(shell: Shell
     shell.accused = MANY[:2]
     assert shell.look(NOW + 10) == []
     assert shell.look(NOW + 609.9) == []
-    assert shell.book.storms
+    assert shell.journal_state.storms
     assert shell.look(NOW + 610) == [Kind.STORM_ENDED]
-    assert not shell.book.storms
+    assert not shell.journal_state.storms
     assert shell.look(NOW + 700) == []
 
 
@@ -116,7 +116,7 @@ def test_pools_have_storms_of_their_own(shell: Shell) -> None:
     shell.accused = MANY
     nodes = (*NODES[:3], node("node7", "other"))
     assert shell.look(nodes=nodes) == [Kind.STORM_BEGAN, Kind.NOTIFIED]
-    assert set(shell.book.storms) == {"default"}
+    assert set(shell.journal_state.storms) == {"default"}
 
 
 def test_a_storm_in_a_pool_that_is_gone_ends_as_well(shell: Shell) -> None:

@@ -21,7 +21,7 @@ from fleetmedic.kernel.labels import Target
 from remediator.clusters.memory import MemoryCluster
 from remediator.discovery import watch
 from remediator.payload import MAX_BODY
-from tests.unit.remediator.place import Place
+from tests.unit.remediator.fake_http_server import FakeHttpServer
 
 TOKEN = "0123456789abcdef0123"
 PASSWORD = "for-people-who-look"
@@ -403,9 +403,9 @@ def test_from_another_machine_the_targets_want_the_token(served, tmp_path) -> No
 
 
 @pytest.fixture
-def chat(served: Serve, place: Place, tmp_path: Path) -> Iterator[TestClient]:
+def chat(served: Serve, server: FakeHttpServer, tmp_path: Path) -> Iterator[TestClient]:
     """With the channel `chat`, by which the remediator sends to `place`."""
-    (tmp_path / "chat.url").write_text(place.url)
+    (tmp_path / "chat.url").write_text(server.url)
     (tmp_path / "chat.url").chmod(0o600)
     (tmp_path / "notifications.yml").write_text(
         f"channels:\n  chat: {{kind: http, url_file: {tmp_path}/chat.url, template: sms}}\n"
@@ -424,28 +424,28 @@ GROUP = {"version": "4", "status": "firing", "alerts": [_alert()], "commonLabels
 SENT = 'remediator_notifications_total{channel="chat",result="%s"}'
 
 
-def test_a_group_is_sent_by_the_channel_and_counted(chat, place) -> None:
+def test_a_group_is_sent_by_the_channel_and_counted(chat, server) -> None:
     assert chat.post("/api/v1/notify/chat", json=GROUP, headers=HEAD).status_code == 200
-    assert len(place.asked) == 1
-    assert "[FIRING 1]" in place.asked[0][1]
+    assert len(server.asked) == 1
+    assert "[FIRING 1]" in server.asked[0][1]
     assert _counted(chat, SENT % "delivered") == 1
     assert _counted(chat, SENT % "failed") == 0
 
 
 @pytest.mark.parametrize(("status", "answer"), [(500, 503), (400, 422)])
 def test_a_group_that_is_not_delivered_says_whether_to_try_again(
-    chat, place, status, answer
+    chat, server, status, answer
 ) -> None:
-    place.answers({}, status)
+    server.answers({}, status)
     assert chat.post("/api/v1/notify/chat", json=GROUP, headers=HEAD).status_code == answer
     assert _counted(chat, SENT % "failed") == 1
     assert _counted(chat, SENT % "delivered") == 0
 
 
-def test_an_unknown_channel_is_a_404_and_nothing_is_sent(chat, place) -> None:
+def test_an_unknown_channel_is_a_404_and_nothing_is_sent(chat, server) -> None:
     answer = chat.post("/api/v1/notify/nobody", json=GROUP, headers=HEAD)
     assert (answer.status_code, answer.text) == (404, "Channel not found in notifications.yml.\n")
-    assert place.asked == []
+    assert server.asked == []
 
 
 def test_received_alerts_are_counted(client) -> None:

@@ -153,7 +153,7 @@ def test_logs_name_what_there_is(tmp_path: Path, run: CliRunner) -> None:
 
 def test_a_second_stack_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     first, second = (Stack(StackOptions(state_dir=tmp_path, simulate=True)) for _ in range(2))
-    first._take(tmp_path)
+    first._lock_directory(tmp_path)
     try:
         with pytest.raises(UserError, match="already runs"):
             second.prepare(print)

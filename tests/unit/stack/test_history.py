@@ -8,7 +8,14 @@ from fleetmedic.hardware.physics import sensor_values
 from fleetmedic.hardware.state import GpuLoad, Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack import history
-from fleetmedic.stack.history import PastFault, PastJob, Track, fleet, schedule, tracks
+from fleetmedic.stack.history import (
+    GeneratedSeries,
+    PastFault,
+    PastJob,
+    fleet,
+    generate_series,
+    schedule,
+)
 
 BEGIN, HOURS = 1_700_000_000.0, 24
 TIMES = [BEGIN + 300 * n for n in range(HOURS * 12)]
@@ -22,7 +29,7 @@ def hardware(tmp_path: Path) -> Hardware:
     return found
 
 
-def of(found: list[Track], family: str, **labels: str) -> list[Track]:
+def of(found: list[GeneratedSeries], family: str, **labels: str) -> list[GeneratedSeries]:
     return [t for t in found if t.family == family and labels.items() <= t.labels.items()]
 
 
@@ -45,7 +52,7 @@ def test_no_gpu_has_two_jobs_at_once(hardware: Hardware) -> None:
 def test_labels_are_those_of_the_live_series(hardware: Hardware) -> None:
     gpus = fleet(hardware)
     jobs = schedule(gpus, BEGIN, END)
-    found = tracks(gpus, jobs, TIMES, instances={"node1": "127.0.0.1:9410"})
+    found = generate_series(gpus, jobs, TIMES, instances={"node1": "127.0.0.1:9410"})
     (clock,) = of(found, "gpu_clock_hertz", node="node1", gpu="3")
     assert clock.labels == {
         "cluster": "local", "job": "node", "instance": "127.0.0.1:9410", "node": "node1",
@@ -60,7 +67,7 @@ def test_labels_are_those_of_the_live_series(hardware: Hardware) -> None:
 def test_the_sensors_are_those_of_the_simulated_hardware(hardware: Hardware) -> None:
     gpus = fleet(hardware)
     job = PastJob("past-1", "node1", (0, 1, 2, 3), BEGIN, END, 0.9)
-    found = tracks(gpus, [job], TIMES)
+    found = generate_series(gpus, [job], TIMES)
     (power,) = of(found, "gpu_power_watts", node="node1", gpu="2")
     at, watts = power.points[7]
     assert watts == sensor_values(gpus[2].state, GpuLoad(0.9, 0.72), at).power
@@ -75,7 +82,7 @@ def test_what_ails_a_gpu_today_is_not_in_its_yesterday(hardware: Hardware) -> No
 def test_a_slow_gpu_is_slow_while_it_lasts_and_the_others_wait(hardware: Hardware) -> None:
     job = PastJob("past-1", "node1", (0, 1, 2, 3), BEGIN, END, 0.9)
     fault = PastFault("node1", 2, TIMES[100], TIMES[200], speed=0.75)
-    found = tracks(fleet(hardware), [job], TIMES, (fault,))
+    found = generate_series(fleet(hardware), [job], TIMES, (fault,))
     clocks = {
         t.labels["gpu"]: [v for _, v in t.points]
         for t in of(found, "gpu_clock_hertz", node="node1")

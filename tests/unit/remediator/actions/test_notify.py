@@ -50,9 +50,9 @@ def test_the_message_is_one_append_with_the_steps_end_and_goes_into_the_outbox()
     assert (told.kind, told.incident, told.target) == (Kind.NOTIFIED, "inc-1", "gpu/node1/3")
     assert told.data["occasion"] == "held-storm"
     assert told.text == told.data["body"]["text"]
-    book = JournalState()
-    book.apply(told)
-    message = book.outbox[step.op_id]
+    journal_state = JournalState()
+    journal_state.apply(told)
+    message = journal_state.outbox[step.op_id]
     assert message.body["reason"] == "storm"
     assert message.settled == frozenset()
 

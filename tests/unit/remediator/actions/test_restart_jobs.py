@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from fleetmedic.kernel.labels import Target
-from remediator.actions.base import Look, Tools
+from remediator.actions.base import Observation, Tools
 from remediator.actions.restart_jobs import RestartJobs
 from remediator.clusters.base import Cluster, JobFacts
 from remediator.core.model import Incident, Level
@@ -28,7 +28,7 @@ class Full(Cluster):
         return JobFacts(job_id, "MOVING", reason="no node has 8 free GPUs")
 
 
-def look(target: Target, waited: float) -> Look:
+def look(target: Target, waited: float) -> Observation:
     incident = Incident("inc-1", target, "x", Level.REPAIR, opened=1.0)
     nothing = cast("type", None)
     tools = Tools(Full(), nothing, incident, nothing, nothing, waited=lambda: waited)

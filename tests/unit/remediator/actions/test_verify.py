@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from fleetmedic.kernel.labels import Target
-from remediator.actions.base import Look, Tools
+from remediator.actions.base import Observation, Tools
 from remediator.actions.verify import Verify
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.model import Incident, Level
@@ -38,7 +38,7 @@ class Metrics:
 def look(
     metrics: Health, *, sick: bool = False, name: str = "verify", heard: bool = False,
     repaired: float | None = None, settles: list[bool] | None = None, busy: bool = False,
-) -> Look:  # fmt: skip
+) -> Observation:  # fmt: skip
     cluster = MemoryCluster()
     if busy:
         cluster.submit("train-a", on=GPU)
@@ -50,7 +50,7 @@ def look(
 
     senses = cast(Senses, Metrics(metrics, [] if settles is None else settles))
     nothing = cast("type", None)
-    tools = Tools(cluster, senses, incident, playbook, nothing, heard=lambda: heard)
+    tools = Tools(cluster, senses, incident, playbook, nothing, other_signal=lambda: heard)
     step = new_step(incident, "verify", 5.0, name=name)
     return asyncio.run(Verify().observe(step, tools))
 
@@ -125,11 +125,11 @@ class Watch:
         self.tools = Tools(
             MemoryCluster(capabilities=frozenset()), cast(Senses, self.senses), incident,
             next(one for one in load_library(()) if one.name == "gpu-lost"), cast("type", None),
-            accused=lambda: self.accused, watch=watch,
+            alert_active=lambda: self.accused, watch=watch,
         )  # fmt: skip
         self.step = new_step(incident, "verify", 5.0, name=WATCH)
 
-    def look(self) -> Look:
+    def look(self) -> Observation:
         return asyncio.run(self.action.observe(self.step, self.tools))
 
 

@@ -1,4 +1,4 @@
-"""Builders of the core's nouns, as fixtures."""
+"""Fixtures that build playbooks, facts, alerts, incidents and cases."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from remediator.core.model import (
     VerifyPlan,
 )
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.nouns import NOW
+from tests.unit.remediator.core.examples import NOW
 
 GPU = Target(TargetKind.GPU, "node2", 3)
 
 
 @pytest.fixture(scope="session")
 def playbook() -> Playbook:
-    """What is done for a lost GPU."""
+    """A playbook for a lost GPU."""
     return Playbook(
         name="gpu-lost", alertnames=("GpuLost", "GpuXidFatalHardware"), labels=(),
         target=TargetKind.GPU, fault_class=FaultClass.HARDWARE, level=Level.REPAIR,
@@ -48,8 +48,8 @@ def playbook() -> Playbook:
 
 
 @pytest.fixture(scope="session")
-def view() -> Facts:
-    """A calm world in which everything is known and allowed."""
+def facts() -> Facts:
+    """Facts with which every guard allows every step."""
     return Facts(
         level=Level.REPAIR, quarantine_owner="fleetmedic", pool=PoolFacts(gpus=32, nodes=4),
         sensors=SensorFacts(0.0, True, 1.0), witnesses=frozenset({"the GPU's driver", "kernel log"}),
@@ -105,12 +105,14 @@ def after() -> Callable[..., Incident]:
 
 
 @pytest.fixture(scope="session")
-def case(playbook: Playbook, view: Facts) -> Callable[..., Case]:
-    """A case in the calm world; keywords change the view."""
+def case(playbook: Playbook, facts: Facts) -> Callable[..., Case]:
+    """A case whose facts allow every step; keywords change the facts."""
 
-    def make(one: Incident, *, book: Playbook = playbook, now: float = NOW, **changes: Any) -> Case:
+    def make(
+        one: Incident, *, playbook: Playbook = playbook, now: float = NOW, **changes: Any
+    ) -> Case:
         if not changes.pop("firing", True):
             changes |= {"evidence": OVER, "alerts_active": False}
-        return Case(one, book, replace(view, **changes), Limits(), now)
+        return Case(one, playbook, replace(facts, **changes), Limits(), now)
 
     return make

@@ -19,8 +19,8 @@ from remediator.core.model import (
     IncidentState,
 )
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.brief import outcome
-from tests.unit.remediator.core.nouns import GPU, NODE, NOW, RUNNING
+from tests.unit.remediator.core.decision_tuples import as_tuple_with_reason
+from tests.unit.remediator.core.examples import GPU, NODE, NOW, RUNNING
 
 
 def test_before_a_reboot_for_one_gpu_the_node_is_quarantined_and_emptied(
@@ -58,13 +58,13 @@ def test_a_node_that_a_person_released_is_not_rebooted(incident, case) -> None:
 def test_a_node_of_another_owner_is_neither_quarantined_nor_rebooted(incident, case) -> None:
     one = incident(IncidentState.REPAIRING, rung=1)
     decision = decide(case(one, node_quarantine_owner="bob"))
-    assert outcome(decision) == ("hold", Reason.OTHER_OWNER)
+    assert as_tuple_with_reason(decision) == ("hold", Reason.OTHER_OWNER)
 
 
 def test_a_node_that_could_not_be_quarantined_is_not_rebooted(incident, case, after) -> None:
     one = incident(IncidentState.REPAIRING, rung=1)
     failed = after(one, decide(case(one)).step, done=False)
-    assert outcome(decide(case(failed))) == (
+    assert as_tuple_with_reason(decide(case(failed))) == (
         "move",
         (IncidentState.ESCALATED, Reason.QUARANTINE_FAILED),
     )
@@ -74,23 +74,23 @@ def test_a_node_whose_jobs_cannot_be_moved_is_not_even_quarantined(incident, cas
     one = incident(IncidentState.REPAIRING, rung=1)
     able = EVERYTHING - {"restart"}
     decision = decide(case(one, node_jobs=RUNNING, capabilities=able))
-    assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
-    assert outcome(decide(case(one, capabilities=able))) == ("act", "quarantine_node")
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
+    assert as_tuple_with_reason(decide(case(one, capabilities=able))) == ("act", "quarantine_node")
 
 
 def test_the_nodes_quarantine_waits_for_its_own_budget_and_a_pin(incident, case) -> None:
     one = incident(IncidentState.REPAIRING, rung=1)
     full = PoolFacts(gpus=32, nodes=4, nodes_out=1)
-    assert outcome(decide(case(one, pool=full))) == ("hold", Reason.BUDGET_OUT)
+    assert as_tuple_with_reason(decide(case(one, pool=full))) == ("hold", Reason.BUDGET_OUT)
     gpus = PoolFacts(gpus=32, nodes=4, gpus_out=30)
-    assert outcome(decide(case(one, pool=gpus))) == ("act", "quarantine_node")
+    assert as_tuple_with_reason(decide(case(one, pool=gpus))) == ("act", "quarantine_node")
     pinned = Stops(pinned="alice: fine")
-    assert outcome(decide(case(one, stops=pinned))) == ("hold", Reason.PINNED)
+    assert as_tuple_with_reason(decide(case(one, stops=pinned))) == ("hold", Reason.PINNED)
 
 
 def test_a_reset_needs_no_empty_node(incident, case) -> None:
     one = incident(IncidentState.REPAIRING)
-    assert outcome(decide(case(one, node_jobs=RUNNING))) == ("act", "reset_gpu")
+    assert as_tuple_with_reason(decide(case(one, node_jobs=RUNNING))) == ("act", "reset_gpu")
 
 
 TESTED = {"alerts_active": False, "evidence": ACTIVE, "witnesses": frozenset()}
@@ -109,11 +109,11 @@ def test_a_failed_test_is_the_signal_by_which_the_jobs_of_the_node_may_be_moved(
 ) -> None:
     one = _failed_test(incident, case, after, quarantined=(GPU, NODE))
     ours = {"node_quarantine_owner": "fleetmedic", "node_jobs": RUNNING}
-    book = replace(playbook, witnesses=1)
-    signal = decide(case(one, book=book, **ours, **TESTED)).step
+    variant = replace(playbook, witnesses=1)
+    signal = decide(case(one, playbook=variant, **ours, **TESTED)).step
     assert signal.action == "signal_checkpoint"
     one = after(one, signal)
-    moved = decide(case(one, book=book, now=NOW + 11, **ours, **TESTED)).step
+    moved = decide(case(one, playbook=variant, now=NOW + 11, **ours, **TESTED)).step
     assert moved.action == "restart_jobs"
 
 
@@ -121,11 +121,11 @@ def test_where_a_playbook_needs_more_signals_than_the_test_the_node_keeps_its_jo
     incident, case, after, playbook
 ) -> None:
     one, two = _failed_test(incident, case, after), replace(playbook, witnesses=2)
-    decision = decide(case(one, book=two, node_jobs=RUNNING, **TESTED))
-    assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.WITNESSES))
-    waits = decide(case(one, book=two, node_jobs=RUNNING, **TESTED | {"alerts_active": True}))
-    assert outcome(waits) == ("hold", Reason.WITNESSES)
-    idle = decide(case(one, book=two, **TESTED))
+    decision = decide(case(one, playbook=two, node_jobs=RUNNING, **TESTED))
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.ESCALATED, Reason.WITNESSES))
+    waits = decide(case(one, playbook=two, node_jobs=RUNNING, **TESTED | {"alerts_active": True}))
+    assert as_tuple_with_reason(waits) == ("hold", Reason.WITNESSES)
+    idle = decide(case(one, playbook=two, **TESTED))
     assert idle.step.action == "quarantine_node", "no job runs on the node"
 
 
@@ -140,10 +140,10 @@ def test_a_node_that_people_keep_is_neither_emptied_nor_rebooted_for_one_gpu(
     incident, case, kept, reason
 ) -> None:
     one = incident(IncidentState.REPAIRING, rung=1)
-    assert outcome(decide(case(one, **kept))) == ("hold", reason)
+    assert as_tuple_with_reason(decide(case(one, **kept))) == ("hold", reason)
     ready = incident(IncidentState.REPAIRING, rung=1, quarantined=(GPU, NODE))
     ours = {"node_quarantine_owner": "fleetmedic"}
-    assert outcome(decide(case(ready, **ours, **kept))) == ("hold", reason)
+    assert as_tuple_with_reason(decide(case(ready, **ours, **kept))) == ("hold", reason)
     step = plan.new_step(ready, "reboot_node", 1.0, on=NODE)
     assert step_guards.right_before(case(ready, **ours, **kept), step).reason is reason
     reset = decide(case(incident(IncidentState.REPAIRING, rung=0), **kept)).step
@@ -153,8 +153,8 @@ def test_a_node_that_people_keep_is_neither_emptied_nor_rebooted_for_one_gpu(
 def test_no_job_leaves_a_node_that_cannot_be_rebooted_because_of_another_owner(
     incident, case, playbook
 ) -> None:
-    book = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:])
+    variant = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:])
     one = incident(IncidentState.QUARANTINED, NODE)
-    assert outcome(decide(case(one, book=book, jobs=RUNNING, **OTHERS))) == (
+    assert as_tuple_with_reason(decide(case(one, playbook=variant, jobs=RUNNING, **OTHERS))) == (
         "hold", Reason.OTHER_OWNER,
     )  # fmt: skip

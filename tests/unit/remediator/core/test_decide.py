@@ -28,8 +28,18 @@ from remediator.core.model import (
     Playbook,
 )
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.brief import brief
-from tests.unit.remediator.core.nouns import DEAD, GPU, JOB, NODE, NOW, RUNNING, SCALE, SERVE, TRAIN
+from tests.unit.remediator.core.decision_tuples import as_tuple
+from tests.unit.remediator.core.examples import (
+    DEAD,
+    GPU,
+    JOB,
+    NODE,
+    NOW,
+    RUNNING,
+    SCALE,
+    SERVE,
+    TRAIN,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,33 +60,42 @@ from tests.unit.remediator.core.nouns import DEAD, GPU, JOB, NODE, NOW, RUNNING,
 )
 def test_before_a_quarantine(incident, case, changes, expected) -> None:
     one = replace(incident(IncidentState.TRIAGED), opened=NOW)
-    assert expected == brief(decide(case(one, **({"quarantine_owner": None} | changes))))
+    assert expected == as_tuple(decide(case(one, **({"quarantine_owner": None} | changes))))
 
 
 def test_observe_writes_the_whole_plan_down_and_stops(incident, case) -> None:
     one = incident(IncidentState.TRIAGED)
-    said = brief(decide(case(one, level=Level.OBSERVE, quarantine_owner=None)))
+    said = as_tuple(decide(case(one, level=Level.OBSERVE, quarantine_owner=None)))
     actions = (
         "quarantine_gpu", "signal_checkpoint", "restart_jobs", "notify", "reset_gpu",
         "reboot_node", "verify", "release",
     )  # fmt: skip
     assert ("would", actions) == said
     written = replace(one, rehearsed=True)
-    assert brief(decide(case(written, level=Level.OBSERVE))) == ("move", IncidentState.SUPPRESSED)
+    assert as_tuple(decide(case(written, level=Level.OBSERVE))) == (
+        "move",
+        IncidentState.SUPPRESSED,
+    )
 
 
 def test_an_application_error_tells_people_and_closes_and_quarantines_nothing(
     incident, case, after, playbook
 ) -> None:
-    book = Playbook(
+    variant = Playbook(
         "application-error", (), (), TargetKind.GPU, FaultClass.APPLICATION, Level.OBSERVE
     )
     one = incident(IncidentState.TRIAGED)
-    first = decide(case(one, book=book, paused=True))
-    assert brief(first) == ("act", "notify:opened")
-    assert brief(decide(case(after(one, first.step), book=book))) == ("move", IncidentState.CLOSED)
+    first = decide(case(one, playbook=variant, paused=True))
+    assert as_tuple(first) == ("act", "notify:opened")
+    assert as_tuple(decide(case(after(one, first.step), playbook=variant))) == (
+        "move",
+        IncidentState.CLOSED,
+    )
     forced = replace(playbook, fault_class=FaultClass.APPLICATION)
-    assert brief(decide(case(one, book=forced, quarantine_owner=None))) == ("act", "notify:failed")
+    assert as_tuple(decide(case(one, playbook=forced, quarantine_owner=None))) == (
+        "act",
+        "notify:failed",
+    )
 
 
 @given(
@@ -87,14 +106,14 @@ def test_an_application_error_tells_people_and_closes_and_quarantines_nothing(
 def test_decide_answers_every_state_and_view(
     incident, playbook, state, paused, known, firing, owner, jobs, level, rung, witnesses
 ) -> None:
-    view = Facts(
+    facts = Facts(
         level=level, paused=paused, known=known, evidence=ACTIVE if firing else OVER,
         quarantine_owner=owner, jobs=jobs, node_jobs=jobs, node_quarantine_owner=owner,
         witnesses=witnesses,
     )  # fmt: skip
     held = (GPU, NODE) if rung == 2 else ()
     one = incident(state, rung=min(rung, 1), **({"quarantined": held} if held else {}))
-    decision = decide(made := Case(one, playbook, view, Limits(), NOW))
+    decision = decide(made := Case(one, playbook, facts, Limits(), NOW))
     if paused and isinstance(decision, Act):
         assert decision.step.action == "notify"
     if isinstance(decision, Act) and decision.step.action != "notify":
@@ -115,7 +134,7 @@ def test_a_node_that_took_quarantines_over_never_ends_without_them(
     incident, case, changes, expected
 ) -> None:
     one = incident(IncidentState.TRIAGED, Target.parse("node2"), quarantined=(GPU,))
-    assert brief(decide(case(one, quarantine_owner=None, **changes))) == expected
+    assert as_tuple(decide(case(one, quarantine_owner=None, **changes))) == expected
 
 
 def test_a_held_incident_goes_back_when_the_guards_allow(incident, case) -> None:
@@ -135,11 +154,11 @@ def test_a_quarantine_that_failed_is_tried_once_more_and_then_left_to_a_person(
     assert second.op_id != first.op_id
     twice = after(one, second, done=False, text="the API server refuses")
     told = decide(case(twice, quarantine_owner=None))
-    assert (brief(told), told.text) == (("act", "notify:failed"), "the API server refuses")
+    assert (as_tuple(told), told.text) == (("act", "notify:failed"), "the API server refuses")
     ended = decide(case(after(twice, told.step), quarantine_owner=None))
     assert (ended.state, ended.reason) == (IncidentState.FAILED, Reason.QUARANTINE_FAILED)
     done = after(one, second)
-    assert brief(decide(case(done))) == ("move", IncidentState.QUARANTINED)
+    assert as_tuple(decide(case(done))) == ("move", IncidentState.QUARANTINED)
 
 
 @pytest.mark.parametrize(
@@ -153,14 +172,14 @@ def test_a_quarantine_that_failed_is_tried_once_more_and_then_left_to_a_person(
 )
 def test_a_budget_is_that_of_the_kind_of_target(incident, case, target, pool, held) -> None:
     one = incident(IncidentState.TRIAGED, target)
-    said = brief(decide(case(one, quarantine_owner=None, pool=pool)))
+    said = as_tuple(decide(case(one, quarantine_owner=None, pool=pool)))
     quarantine = "quarantine_gpu" if target.gpu is not None else "quarantine_node"
     assert said == (("hold", Reason.BUDGET_OUT) if held else ("act", quarantine))
 
 
 def test_a_quarantine_of_ours_is_not_blocked_by_our_own_budget(incident, case) -> None:
     full = PoolFacts(gpus=32, gpus_out=32, recent=(NOW,) * 9)
-    assert brief(decide(case(incident(IncidentState.TRIAGED), pool=full))) == (
+    assert as_tuple(decide(case(incident(IncidentState.TRIAGED), pool=full))) == (
         "act",
         "quarantine_gpu",
     )
@@ -171,7 +190,7 @@ def test_dead_hardware_waits_for_no_budget_and_says_so_in_its_step(incident, cas
     held = replace(incident(IncidentState.HELD), held=Reason.BUDGET_OUT)
     assert decide(case(held, dead=True, **full)).state is IncidentState.TRIAGED
     act = decide(case(incident(IncidentState.TRIAGED), dead=True, **full))
-    assert (brief(act), act.dead) == (("act", "quarantine_gpu"), True)
+    assert (as_tuple(act), act.dead) == (("act", "quarantine_gpu"), True)
 
 
 def test_where_no_gpu_can_be_quarantined_nothing_is_touched_and_a_person_is_notified(
@@ -180,7 +199,7 @@ def test_where_no_gpu_can_be_quarantined_nothing_is_touched_and_a_person_is_noti
     unable = {"capabilities": EVERYTHING - {"gpu_quarantine"}, "quarantine_owner": None}
     one = incident(IncidentState.TRIAGED)
     told = decide(case(one, jobs=DEAD, **unable))
-    assert (brief(told), told.text) == (
+    assert (as_tuple(told), told.text) == (
         ("act", "notify:failed"), "This cluster lacks a required capability: gpu quarantine.",
     )  # fmt: skip
     ended = decide(case(after(one, told.step), jobs=DEAD, **unable))
@@ -201,9 +220,9 @@ def test_an_alert_that_is_over_before_anything_was_done_ends_its_incident(
 ) -> None:
     over = {"firing": False, "quarantine_owner": None}
     one = incident(state)
-    assert brief(decide(case(one, **over))) == ("move", IncidentState.SUPPRESSED)
+    assert as_tuple(decide(case(one, **over))) == ("move", IncidentState.SUPPRESSED)
     told = after(one, plan.notify(one, "held-budget_out"))
-    assert brief(decide(case(told, **over))) == ("move", IncidentState.SUPPRESSED)
+    assert as_tuple(decide(case(told, **over))) == ("move", IncidentState.SUPPRESSED)
 
 
 def test_what_was_touched_already_is_not_forgotten_when_its_alert_ends(
@@ -211,18 +230,18 @@ def test_what_was_touched_already_is_not_forgotten_when_its_alert_ends(
 ) -> None:
     one = incident(IncidentState.TRIAGED)
     tried = after(one, plan.quarantine(one), done=False)
-    assert brief(decide(case(tried, firing=False, quarantine_owner=None)))[0] == "act"
+    assert as_tuple(decide(case(tried, firing=False, quarantine_owner=None)))[0] == "act"
     ours = decide(case(one, firing=False, quarantine_owner="fleetmedic"))
-    assert brief(ours) == ("act", "quarantine_gpu")
+    assert as_tuple(ours) == ("act", "quarantine_gpu")
 
 
 def test_a_held_incident_is_also_ended_told_or_left_to_a_person(incident, case) -> None:
     one = replace(incident(IncidentState.HELD), held=Reason.PAUSED, held_since=NOW - 200)
-    assert brief(decide(case(one, firing=False, quarantine_owner=None))) == (
+    assert as_tuple(decide(case(one, firing=False, quarantine_owner=None))) == (
         "move", IncidentState.SUPPRESSED,
     )  # fmt: skip
     unable = {"capabilities": EVERYTHING - {"gpu_quarantine"}, "quarantine_owner": None}
-    assert brief(decide(case(one, **unable))) == ("act", "notify:failed")
+    assert as_tuple(decide(case(one, **unable))) == ("act", "notify:failed")
 
 
 def test_an_incident_that_waits_for_an_approval_waits(incident, case) -> None:
@@ -238,16 +257,19 @@ def test_a_workload_is_scaled_at_level_repair_only_and_a_job_restarted_at_drain(
     incident, case, after
 ) -> None:
     one = incident(IncidentState.TRIAGED, SERVE)
-    assert brief(decide(case(one, book=SCALE))) == ("move", IncidentState.REPAIRING)
-    low = {"book": SCALE, "level": Level.DRAIN}
-    assert brief(decide(case(one, **low))) == ("would", ("scale",))
+    assert as_tuple(decide(case(one, playbook=SCALE))) == ("move", IncidentState.REPAIRING)
+    low = {"playbook": SCALE, "level": Level.DRAIN}
+    assert as_tuple(decide(case(one, **low))) == ("would", ("scale",))
     written = replace(one, rehearsed=True)
-    assert brief(decide(case(written, **low))) == ("act", "notify:level")
+    assert as_tuple(decide(case(written, **low))) == ("act", "notify:level")
     told = after(written, plan.notify(written, "level"))
-    assert brief(decide(case(told, **low))) == ("move", IncidentState.SUPPRESSED)
+    assert as_tuple(decide(case(told, **low))) == ("move", IncidentState.SUPPRESSED)
     job = incident(IncidentState.TRIAGED, TRAIN)
-    assert brief(decide(case(job, book=JOB, level=Level.DRAIN))) == ("move", IncidentState.DRAINING)
-    assert brief(decide(case(job, book=JOB, level=Level.QUARANTINE)))[0] == "would"
+    assert as_tuple(decide(case(job, playbook=JOB, level=Level.DRAIN))) == (
+        "move",
+        IncidentState.DRAINING,
+    )
+    assert as_tuple(decide(case(job, playbook=JOB, level=Level.QUARANTINE)))[0] == "would"
 
 
 def test_a_service_that_the_cluster_cannot_scale_or_whose_playbook_says_nothing_is_a_persons(
@@ -255,11 +277,14 @@ def test_a_service_that_the_cluster_cannot_scale_or_whose_playbook_says_nothing_
 ) -> None:
     one = incident(IncidentState.TRIAGED, SERVE)
     able = EVERYTHING - {"scale"}
-    assert brief(decide(case(one, book=SCALE, capabilities=able))) == ("act", "notify:failed")
+    assert as_tuple(decide(case(one, playbook=SCALE, capabilities=able))) == (
+        "act",
+        "notify:failed",
+    )
     nothing = replace(SCALE, scale=None, quarantine=True)
-    assert brief(decide(case(one, book=nothing))) == ("act", "notify:failed")
+    assert as_tuple(decide(case(one, playbook=nothing))) == ("act", "notify:failed")
     job = replace(JOB, jobs=None, quarantine=True)
-    assert brief(decide(case(incident(IncidentState.TRIAGED, TRAIN), book=job))) == (
+    assert as_tuple(decide(case(incident(IncidentState.TRIAGED, TRAIN), playbook=job))) == (
         "act",
         "notify:failed",
     )

@@ -14,7 +14,7 @@ from remediator.core.facts import Facts, PoolFacts, Stops
 from remediator.core.guards import Limits
 from remediator.core.model import ENDED, IncidentState, Level, Order
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.nouns import GPU, NODE, NOW
+from tests.unit.remediator.core.examples import GPU, NODE, NOW
 
 ORDER = Order("alice", "tested by hand")
 OPEN = sorted(set(IncidentState) - ENDED)
@@ -187,8 +187,8 @@ def test_what_is_quarantined_is_escalated_and_the_rest_fails_after_a_message(
 def test_a_playbook_that_notifies_nobody_notifies_nobody(incident, case, playbook) -> None:
     silent = replace(playbook, notify=False)
     one = incident(IncidentState.TRIAGED)
-    assert notify_once(case(one, book=silent), "opened") is None
-    assert give_up(case(one, book=silent), Reason.UNSUPPORTED).state is IncidentState.FAILED
+    assert notify_once(case(one, playbook=silent), "opened") is None
+    assert give_up(case(one, playbook=silent), Reason.UNSUPPORTED).state is IncidentState.FAILED
 
 
 def test_people_are_notified_once_an_occasion_also_if_it_failed(incident, case, after) -> None:
@@ -255,14 +255,14 @@ def test_of_other_holds_nobody_is_notified_here(incident, case, changes, decisio
 @pytest.mark.parametrize(
     "state", [IncidentState.HELD, IncidentState.JOBS_MOVED, IncidentState.REPAIRING]
 )
-def test_it_is_said_whatever_the_state(incident, playbook, view: Facts, after, state) -> None:
+def test_it_is_said_whatever_the_state(incident, playbook, facts: Facts, after, state) -> None:
     one = incident(state, held=Reason.COOLDOWN, held_text="x", held_since=NOW - 200)
     one = after(one, plan.notify(one, "opened"))
     attempts = (("reset_gpu", GPU, NOW - 1),)
-    pinned = replace(view, attempts=attempts, quarantine_owner="fleetmedic")
+    pinned = replace(facts, attempts=attempts, quarantine_owner="fleetmedic")
     if state is IncidentState.HELD:
         one = replace(one, held=Reason.BUDGET_OUT)
-        pinned = replace(view, pool=PoolFacts(gpus=32, gpus_out=3), quarantine_owner=None)
+        pinned = replace(facts, pool=PoolFacts(gpus=32, gpus_out=3), quarantine_owner=None)
     decision = decide(Case(one, playbook, pinned, Limits(), NOW))
     assert isinstance(decision, Act)
     assert decision.step.id.startswith("notify:held-")

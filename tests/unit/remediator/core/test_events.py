@@ -10,7 +10,7 @@ from remediator.core import events
 from remediator.core.events import Kind
 from remediator.core.model import Alert, IncidentState
 from remediator.core.reasons import Reason, sentence
-from tests.unit.remediator.core.nouns import GPU, NOW
+from tests.unit.remediator.core.examples import GPU, NOW
 
 ALERT = Alert("aa", NOW, "2026-11-22T21:47:28Z", True, {"alertname": "GpuLost"})
 

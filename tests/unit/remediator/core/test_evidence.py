@@ -17,7 +17,7 @@ from remediator.core.evidence import (
 )
 from remediator.core.model import IncidentState
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.nouns import NOW
+from tests.unit.remediator.core.examples import NOW
 
 SILENCED = Evidence(AlertStatus.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
 MUTED = Evidence(AlertStatus.WITHHELD, Reason.MUTED, "a window", "window/1")

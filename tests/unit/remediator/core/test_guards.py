@@ -12,7 +12,7 @@ from remediator.core.facts import Identity, SensorFacts, Stops
 from remediator.core.guards import ALLOWED, Limits, Ruling, Verdict
 from remediator.core.model import Level
 from remediator.core.reasons import SENTENCES, Reason
-from tests.unit.remediator.core.nouns import NOW
+from tests.unit.remediator.core.examples import NOW
 
 LIMITS = Limits()
 SILENCED = Evidence(AlertStatus.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")

@@ -12,7 +12,7 @@ from remediator.core.events import Event, Kind
 from remediator.core.lifecycle import TRANSITIONS, IllegalTransition, evolve
 from remediator.core.model import ENDED, IncidentState, Level
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.nouns import NOW
+from tests.unit.remediator.core.examples import NOW
 
 
 def test_every_state_stands_in_the_table() -> None:

@@ -19,8 +19,8 @@ from remediator.core.model import (
     Level,
 )
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.brief import brief, outcome
-from tests.unit.remediator.core.nouns import DEAD, FEW, GPU, JOB, NODE, NOW, OURS, RUNNING, TRAIN
+from tests.unit.remediator.core.decision_tuples import as_tuple, as_tuple_with_reason
+from tests.unit.remediator.core.examples import DEAD, FEW, GPU, JOB, NODE, NOW, OURS, RUNNING, TRAIN
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ from tests.unit.remediator.core.nouns import DEAD, FEW, GPU, JOB, NODE, NOW, OUR
     ],
 )
 def test_quarantined(incident, case, changes, expected) -> None:
-    assert expected == brief(decide(case(incident(IncidentState.QUARANTINED), **changes)))
+    assert expected == as_tuple(decide(case(incident(IncidentState.QUARANTINED), **changes)))
 
 
 def test_a_running_job_is_disturbed_only_after_the_hold(incident, case) -> None:
@@ -60,14 +60,14 @@ def test_a_running_job_is_disturbed_only_after_the_hold(incident, case) -> None:
 def test_checkpoint_signal_then_wait_then_go_on(incident, case, after) -> None:
     one = incident(IncidentState.CHECKPOINTING)
     first = decide(case(one, jobs=RUNNING))
-    assert brief(first) == ("act", "signal_checkpoint")
+    assert as_tuple(first) == ("act", "signal_checkpoint")
     told = after(one, first.step)
     assert isinstance(decide(case(told, jobs=RUNNING, now=NOW + 1)), Wait)
     saved = case(told, jobs=RUNNING, now=NOW + 1, checkpoint_at=NOW + 0.5)
-    assert brief(decide(saved)) == ("move", IncidentState.DRAINING)
+    assert as_tuple(decide(saved)) == ("move", IncidentState.DRAINING)
     older = case(told, jobs=RUNNING, now=NOW + 1, checkpoint_at=NOW - 5)
     assert isinstance(decide(older), Wait)
-    assert brief(decide(case(told, jobs=RUNNING, now=NOW + 10.1))) == (
+    assert as_tuple(decide(case(told, jobs=RUNNING, now=NOW + 10.1))) == (
         "move",
         IncidentState.DRAINING,
     )
@@ -79,7 +79,7 @@ def test_a_job_that_cannot_be_moved_needs_a_person(incident, case, after) -> Non
         step = decide(case(one, jobs=DEAD)).step
         assert step.id == "restart_jobs"
         one = after(one, step, done=False)
-    assert brief(decide(case(one, jobs=DEAD))) == ("move", IncidentState.ESCALATED)
+    assert as_tuple(decide(case(one, jobs=DEAD))) == ("move", IncidentState.ESCALATED)
 
 
 # An alert that is over moves nothing.
@@ -96,14 +96,14 @@ def test_an_alert_that_is_over_leads_to_a_test_and_moves_nothing(
     one = incident(state)
     one = after(one, plan.notify(one, "opened"))
     decision = decide(case(one, jobs=jobs, firing=False))
-    assert outcome(decision) == ("move", (IncidentState.VERIFYING, Reason.ALERT_GONE))
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.VERIFYING, Reason.ALERT_GONE))
 
 
 def test_a_target_that_was_emptied_while_the_alert_ended_is_no_longer_drained(
     incident, case
 ) -> None:
     decision = decide(case(incident(IncidentState.DRAINING), firing=False))
-    assert outcome(decision) == ("move", (IncidentState.JOBS_MOVED, Reason.JOBS_MOVED))
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.JOBS_MOVED, Reason.JOBS_MOVED))
 
 
 def test_too_few_signals_of_an_alert_that_is_over_do_not_keep_a_target_out_for_a_job(
@@ -113,9 +113,9 @@ def test_too_few_signals_of_an_alert_that_is_over_do_not_keep_a_target_out_for_a
     # An event still counts as evidence, and its alert fires no more.
     spent = {"evidence": ACTIVE, "alerts_active": False}
     decision = decide(case(one, jobs=RUNNING, **FEW, **spent))
-    assert outcome(decision) == ("move", (IncidentState.VERIFYING, Reason.ALERT_GONE))
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.VERIFYING, Reason.ALERT_GONE))
     held = decide(case(one, jobs=RUNNING, **FEW))
-    assert outcome(held) == ("hold", Reason.WITNESSES)
+    assert as_tuple_with_reason(held) == ("hold", Reason.WITNESSES)
 
 
 @pytest.mark.parametrize("state", [IncidentState.QUARANTINED, IncidentState.DRAINING])
@@ -126,9 +126,13 @@ def test_a_past_event_moves_no_running_job_when_no_alert_is_active(
     one, ago = incident(state), {"evidence": ACTIVE, "event_at": NOW - seconds}
     first = ("move", (IncidentState.VERIFYING, Reason.HELD_LONG))
     quiet = decide(case(one, jobs=RUNNING, alerts_active=False, **ago))
-    assert (outcome(quiet) == first) is stays
-    assert outcome(decide(case(one, jobs=RUNNING, **ago))) != first, "an alert is active"
-    assert outcome(decide(case(one, jobs=DEAD, alerts_active=False, **ago))) != first, "dead jobs"
+    assert (as_tuple_with_reason(quiet) == first) is stays
+    assert as_tuple_with_reason(decide(case(one, jobs=RUNNING, **ago))) != first, (
+        "an alert is active"
+    )
+    assert (
+        as_tuple_with_reason(decide(case(one, jobs=DEAD, alerts_active=False, **ago))) != first
+    ), "dead jobs"
 
 
 def test_a_move_that_has_begun_is_ended_though_its_event_grows_old(incident, case, after) -> None:
@@ -136,7 +140,7 @@ def test_a_move_that_has_begun_is_ended_though_its_event_grows_old(incident, cas
     begun = after(one, plan.new_step(one, "restart_jobs", 1.0, jobs=("train-b",)))
     old = {"evidence": ACTIVE, "event_at": NOW - 600, "alerts_active": False}
     assert isinstance(decide(case(begun, jobs=RUNNING, **old)), Act | Move)
-    assert outcome(decide(case(begun, jobs=RUNNING, **old))) != (
+    assert as_tuple_with_reason(decide(case(begun, jobs=RUNNING, **old))) != (
         "move", (IncidentState.VERIFYING, Reason.HELD_LONG),
     )  # fmt: skip
 
@@ -147,20 +151,20 @@ def test_a_move_that_has_begun_is_ended_though_its_event_grows_old(incident, cas
 def test_no_running_job_leaves_a_node_that_no_repair_of_the_cluster_can_help(
     incident, case, playbook
 ) -> None:
-    book = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:])
+    variant = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:])
     able = EVERYTHING - {"reboot"}
     one = incident(IncidentState.QUARANTINED, NODE)
-    decision = decide(case(one, book=book, jobs=RUNNING, capabilities=able))
-    assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
+    decision = decide(case(one, playbook=variant, jobs=RUNNING, capabilities=able))
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
     assert "running jobs are not moved" in decision.text
-    dead = decide(case(one, book=book, jobs=DEAD, capabilities=able))
-    assert outcome(dead) == ("move", (IncidentState.DRAINING, Reason.MOVING_JOBS))
+    dead = decide(case(one, playbook=variant, jobs=DEAD, capabilities=able))
+    assert as_tuple_with_reason(dead) == ("move", (IncidentState.DRAINING, Reason.MOVING_JOBS))
 
 
 def test_a_gpus_jobs_are_moved_although_nothing_repairs_it(incident, case) -> None:
     able = EVERYTHING - {"reboot", "gpu_reset"}
     decision = decide(case(incident(IncidentState.QUARANTINED), jobs=RUNNING, capabilities=able))
-    assert outcome(decision) == ("move", (IncidentState.CHECKPOINTING, Reason.SAVING))
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.CHECKPOINTING, Reason.SAVING))
 
 
 @pytest.mark.parametrize("jobs", [RUNNING, DEAD])
@@ -170,13 +174,13 @@ def test_a_cluster_that_restarts_no_jobs_leaves_them_to_a_person(
 ) -> None:
     able = EVERYTHING - {"restart"}
     decision = decide(case(incident(state), jobs=jobs, capabilities=able))
-    assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
 
 
 def test_without_checkpoint_signals_a_job_is_moved_without_one(incident, case) -> None:
     able = EVERYTHING - {"signal"}
     decision = decide(case(incident(IncidentState.QUARANTINED), jobs=RUNNING, capabilities=able))
-    assert outcome(decision) == ("move", (IncidentState.DRAINING, Reason.MOVING_JOBS))
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.DRAINING, Reason.MOVING_JOBS))
 
 
 # Checkpoints.
@@ -187,9 +191,9 @@ def test_a_job_that_started_running_meanwhile_is_asked_for_a_checkpoint_first(
 ) -> None:
     one = incident(IncidentState.DRAINING)
     decision = decide(case(one, jobs=RUNNING))
-    assert outcome(decision) == ("move", (IncidentState.CHECKPOINTING, Reason.SAVING))
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.CHECKPOINTING, Reason.SAVING))
     signalled = after(one, plan.new_step(one, "signal_checkpoint", 9.0))
-    assert outcome(decide(case(signalled, jobs=RUNNING))) == ("act", "restart_jobs")
+    assert as_tuple_with_reason(decide(case(signalled, jobs=RUNNING))) == ("act", "restart_jobs")
 
 
 def test_a_checkpoint_signal_that_failed_is_not_waited_for(incident, case, after) -> None:
@@ -197,22 +201,22 @@ def test_a_checkpoint_signal_that_failed_is_not_waited_for(incident, case, after
     step = decide(case(one, jobs=RUNNING)).step
     failed = after(one, step, done=False)
     decision = decide(case(failed, jobs=RUNNING))
-    assert outcome(decision) == ("move", (IncidentState.DRAINING, Reason.MOVING_JOBS))
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.DRAINING, Reason.MOVING_JOBS))
 
 
 def test_a_job_that_died_meanwhile_is_not_waited_for(incident, case, after) -> None:
     one = incident(IncidentState.CHECKPOINTING)
-    assert outcome(decide(case(one, jobs=DEAD)))[0] == "move"
+    assert as_tuple_with_reason(decide(case(one, jobs=DEAD)))[0] == "move"
     told = after(one, decide(case(one, jobs=RUNNING)).step)
-    assert outcome(decide(case(told, jobs=DEAD)))[0] == "move"
+    assert as_tuple_with_reason(decide(case(told, jobs=DEAD)))[0] == "move"
     assert decide(case(told, jobs=RUNNING, now=NOW + 9.9)) == Wait(NOW + 10.0)
-    assert outcome(decide(case(told, jobs=RUNNING, now=NOW + 10.0)))[0] == "move"
+    assert as_tuple_with_reason(decide(case(told, jobs=RUNNING, now=NOW + 10.0)))[0] == "move"
 
 
 def test_a_checkpoint_is_newer_than_its_signal(incident, case, after) -> None:
     one = incident(IncidentState.CHECKPOINTING)
     told = after(one, decide(case(one, jobs=RUNNING)).step)
-    assert outcome(decide(case(told, jobs=RUNNING, checkpoint_at=NOW)))[0] == "move"
+    assert as_tuple_with_reason(decide(case(told, jobs=RUNNING, checkpoint_at=NOW)))[0] == "move"
     assert decide(case(told, jobs=RUNNING, checkpoint_at=NOW - 0.1)) == Wait(NOW + 0.5)
 
 
@@ -226,7 +230,7 @@ def test_a_job_that_the_quarantine_left_dead_is_ordered_away_though_the_cluster_
     step = decide(case(one, quarantine_owner=None, jobs=DEAD)).step
     assert step.jobs == ("train-a",)
     one = replace(after(one, step), state=IncidentState.QUARANTINED)
-    assert outcome(decide(case(one))) == (
+    assert as_tuple_with_reason(decide(case(one))) == (
         "move",
         (IncidentState.DRAINING, Reason.MOVING_JOBS),
     )
@@ -234,7 +238,10 @@ def test_a_job_that_the_quarantine_left_dead_is_ordered_away_though_the_cluster_
     act = decide(case(draining))
     assert (act.step.action, act.step.jobs) == ("restart_jobs", ("train-a",))
     moved = after(draining, act.step)
-    assert outcome(decide(case(moved))) == ("move", (IncidentState.JOBS_MOVED, Reason.JOBS_MOVED))
+    assert as_tuple_with_reason(decide(case(moved))) == (
+        "move",
+        (IncidentState.JOBS_MOVED, Reason.JOBS_MOVED),
+    )
 
 
 def test_dead_jobs_go_first_and_running_ones_after_their_guards(incident, case, after) -> None:
@@ -243,13 +250,16 @@ def test_dead_jobs_go_first_and_running_ones_after_their_guards(incident, case, 
     act = decide(case(one, jobs=both, **FEW))
     assert act.step.jobs == ("train-b",)
     moved = after(one, act.step)
-    assert outcome(decide(case(moved, jobs=both[:1], **FEW))) == ("hold", Reason.WITNESSES)
+    assert as_tuple_with_reason(decide(case(moved, jobs=both[:1], **FEW))) == (
+        "hold",
+        Reason.WITNESSES,
+    )
 
 
 def test_a_moved_job_keeps_off_hardware_that_alerts_accuse(incident, case) -> None:
-    accused = (Target.parse("node3/1"), Target.parse("node4"))
-    act = decide(case(incident(IncidentState.DRAINING), jobs=DEAD, accused=accused))
-    assert act.step.also == accused
+    reported = (Target.parse("node3/1"), Target.parse("node4"))
+    act = decide(case(incident(IncidentState.DRAINING), jobs=DEAD, reported_hardware=reported))
+    assert act.step.also == reported
 
 
 @pytest.mark.parametrize(("runs", "expected"), [(3, "act"), (4, "move")])
@@ -258,7 +268,7 @@ def test_jobs_are_moved_four_times_at_most(incident, case, after, runs, expected
     for _ in range(runs):
         one = after(one, plan.new_step(one, "restart_jobs", 9.0, jobs=("other",)))
     said = decide(case(one, jobs=DEAD))
-    assert outcome(said)[0] == expected
+    assert as_tuple_with_reason(said)[0] == expected
     assert expected == "act" or said.reason is Reason.JOB_STUCK
 
 
@@ -270,28 +280,30 @@ def test_a_job_that_the_cluster_does_not_know_is_unknown_and_not_well_again(
 ) -> None:
     for state in (IncidentState.TRIAGED, IncidentState.DRAINING):
         one = incident(state, TRAIN)
-        first = decide(case(one, book=JOB, job_known=False))
-        assert outcome(first) == ("act", "notify:failed")
-        ended = decide(case(after(one, first.step), book=JOB, job_known=False))
-        assert outcome(ended) == ("move", (IncidentState.FAILED, Reason.UNKNOWN_JOB))
+        first = decide(case(one, playbook=JOB, job_known=False))
+        assert as_tuple_with_reason(first) == ("act", "notify:failed")
+        ended = decide(case(after(one, first.step), playbook=JOB, job_known=False))
+        assert as_tuple_with_reason(ended) == ("move", (IncidentState.FAILED, Reason.UNKNOWN_JOB))
 
 
 def test_before_the_cluster_answers_no_job_is_unknown(incident, case) -> None:
     unasked = {"known": False, "job_known": False}
     assert (
-        outcome(decide(case(incident(IncidentState.TRIAGED, TRAIN), book=JOB, **unasked)))[0]
+        as_tuple_with_reason(
+            decide(case(incident(IncidentState.TRIAGED, TRAIN), playbook=JOB, **unasked))
+        )[0]
         == "move"
     )
-    held = decide(case(incident(IncidentState.DRAINING, TRAIN), book=JOB, **unasked))
-    assert outcome(held) == ("hold", Reason.FACTS_UNKNOWN)
+    held = decide(case(incident(IncidentState.DRAINING, TRAIN), playbook=JOB, **unasked))
+    assert as_tuple_with_reason(held) == ("hold", Reason.FACTS_UNKNOWN)
 
 
 def test_a_job_that_has_ended_or_whose_alert_is_over_is_not_restarted(incident, case) -> None:
     one = incident(IncidentState.DRAINING, TRAIN)
-    ended = decide(case(one, book=JOB))
-    assert outcome(ended) == ("move", (IncidentState.JOBS_MOVED, Reason.NO_JOBS))
-    over = decide(case(one, book=JOB, jobs=RUNNING, firing=False))
-    assert outcome(over) == ("move", (IncidentState.JOBS_MOVED, Reason.ALERT_GONE))
+    ended = decide(case(one, playbook=JOB))
+    assert as_tuple_with_reason(ended) == ("move", (IncidentState.JOBS_MOVED, Reason.NO_JOBS))
+    over = decide(case(one, playbook=JOB, jobs=RUNNING, firing=False))
+    assert as_tuple_with_reason(over) == ("move", (IncidentState.JOBS_MOVED, Reason.ALERT_GONE))
     assert "before the job was restarted" in over.text
 
 
@@ -299,7 +311,7 @@ def test_the_restarts_of_another_job_do_not_count(incident, case) -> None:
     one = incident(IncidentState.DRAINING, TRAIN)
     other = Target(TargetKind.JOB, "train-b")
     often = (("restart_jobs", other, NOW),) * 5 + (("scale", TRAIN, NOW),) * 5
-    assert outcome(decide(case(one, book=JOB, jobs=RUNNING, attempts=often))) == (
+    assert as_tuple_with_reason(decide(case(one, playbook=JOB, jobs=RUNNING, attempts=often))) == (
         "act",
         "restart_jobs",
     )
@@ -309,17 +321,20 @@ def test_a_dead_job_without_its_watchdog_is_restarted_and_a_running_one_waits(
     incident, case
 ) -> None:
     one = incident(IncidentState.DRAINING, TRAIN)
-    blind = {"book": JOB, "sensors": SensorFacts()}
-    assert outcome(decide(case(one, jobs=DEAD, **blind))) == ("act", "restart_jobs")
-    assert outcome(decide(case(one, jobs=RUNNING, **blind))) == ("hold", Reason.DEAD_MAN)
+    blind = {"playbook": JOB, "sensors": SensorFacts()}
+    assert as_tuple_with_reason(decide(case(one, jobs=DEAD, **blind))) == ("act", "restart_jobs")
+    assert as_tuple_with_reason(decide(case(one, jobs=RUNNING, **blind))) == (
+        "hold",
+        Reason.DEAD_MAN,
+    )
 
 
 def test_a_job_that_cannot_be_restarted_here_is_a_persons(incident, case) -> None:
     able = EVERYTHING - {"restart"}
     for state in (IncidentState.TRIAGED, IncidentState.DRAINING):
         one = incident(state, TRAIN)
-        said = decide(case(one, book=JOB, jobs=RUNNING, capabilities=able))
-        assert (outcome(said), said.text) == (
+        said = decide(case(one, playbook=JOB, jobs=RUNNING, capabilities=able))
+        assert (as_tuple_with_reason(said), said.text) == (
             ("act", "notify:failed"), "This cluster lacks a required capability: restart.",
         )  # fmt: skip
 
@@ -328,14 +343,17 @@ def test_a_stalled_job_is_restarted_twice_an_hour_and_then_left_to_people(
     incident, case, after
 ) -> None:
     one = incident(IncidentState.TRIAGED, TRAIN)
-    assert brief(decide(case(one, book=JOB))) == ("move", IncidentState.DRAINING)
+    assert as_tuple(decide(case(one, playbook=JOB))) == ("move", IncidentState.DRAINING)
     one = incident(IncidentState.DRAINING, TRAIN)
-    step = decide(case(one, book=JOB, jobs=RUNNING)).step
+    step = decide(case(one, playbook=JOB, jobs=RUNNING)).step
     assert (step.action, step.jobs) == ("restart_jobs", ("train-a",))
     done = after(one, step)
-    assert brief(decide(case(done, book=JOB, jobs=RUNNING))) == ("move", IncidentState.JOBS_MOVED)
+    assert as_tuple(decide(case(done, playbook=JOB, jobs=RUNNING))) == (
+        "move",
+        IncidentState.JOBS_MOVED,
+    )
     often = tuple(("restart_jobs", TRAIN, NOW - n) for n in (10, 20))
-    assert brief(decide(case(one, book=JOB, jobs=RUNNING, attempts=often))) == (
+    assert as_tuple(decide(case(one, playbook=JOB, jobs=RUNNING, attempts=often))) == (
         "act",
         "notify:failed",
     )
@@ -345,15 +363,15 @@ def test_a_job_that_finds_no_room_is_stuck_at_its_deadline_and_is_not_ordered_ag
     incident, case, after
 ) -> None:
     one = incident(IncidentState.DRAINING, TRAIN)
-    step = decide(case(one, book=JOB, jobs=RUNNING)).step
+    step = decide(case(one, playbook=JOB, jobs=RUNNING)).step
     waits = (TargetJob("train-a", False),)
     late = after(
         one, step, done=False, reason=Reason.EFFECT_MISSING, text="train-a waits for capacity."
     )
-    told = decide(case(late, book=JOB, jobs=waits)).step
+    told = decide(case(late, playbook=JOB, jobs=waits)).step
     assert told.id == "notify:failed"
     for firing in (True, False):  # that its alert is over does not undo that it was stopped
-        ended = decide(case(after(late, told), book=JOB, jobs=waits, firing=firing))
+        ended = decide(case(after(late, told), playbook=JOB, jobs=waits, firing=firing))
         assert (ended.state, ended.reason) == (IncidentState.FAILED, Reason.JOB_STUCK)
 
 
@@ -366,20 +384,20 @@ def test_a_level_that_was_lowered_stops_what_had_begun(incident, case, state) ->
 def test_a_nodes_running_jobs_are_moved_where_one_of_its_repairs_is_possible(
     incident, case, playbook
 ) -> None:
-    book = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:], widen_to=None)
+    variant = replace(playbook, target=TargetKind.NODE, ladder=playbook.ladder[1:], widen_to=None)
     one = incident(IncidentState.QUARANTINED, NODE)
-    assert brief(decide(case(one, book=book, jobs=RUNNING))) == (
+    assert as_tuple(decide(case(one, playbook=variant, jobs=RUNNING))) == (
         "move",
         IncidentState.CHECKPOINTING,
     )
-    unable = case(one, book=book, jobs=RUNNING, capabilities=EVERYTHING - {"reboot"})
+    unable = case(one, playbook=variant, jobs=RUNNING, capabilities=EVERYTHING - {"reboot"})
     assert decide(unable).reason is Reason.UNSUPPORTED
 
 
 def test_a_restart_has_the_playbooks_deadline(incident, case, playbook) -> None:
     assert playbook.jobs is not None
     own = replace(playbook, jobs=replace(playbook.jobs, deadline=77.0))
-    step = decide(case(incident(IncidentState.DRAINING), book=own, jobs=DEAD)).step
+    step = decide(case(incident(IncidentState.DRAINING), playbook=own, jobs=DEAD)).step
     assert (step.id, step.deadline) == ("restart_jobs", 77.0)
 
 

@@ -20,7 +20,7 @@ from remediator.core.facts import (
 from remediator.core.model import FaultClass, IncidentState, JobsPlan, Level, Playbook, ScalePlan
 from remediator.core.reasons import Reason
 from remediator.core.rehearsal import rehearse
-from tests.unit.remediator.core.nouns import SERVE, TRAIN
+from tests.unit.remediator.core.examples import SERVE, TRAIN
 
 RUNNING, DEAD = (TargetJob("train-a", True),), (TargetJob("train-a", False),)
 SCALE_IN = Playbook(
@@ -80,8 +80,8 @@ def test_without_a_job_there_is_none_to_restart(incident, case) -> None:
 
 
 def test_only_what_the_playbooks_own_level_allows_would_be_done(incident, case, playbook) -> None:
-    book = replace(playbook, level=Level.DRAIN)
-    said = rehearse(case(incident(), book=book)).actions
+    variant = replace(playbook, level=Level.DRAIN)
+    said = rehearse(case(incident(), playbook=variant)).actions
     assert said == ("quarantine_gpu", "signal_checkpoint", "restart_jobs", "notify")
 
 
@@ -90,16 +90,16 @@ def test_taking_replicas_away_would_wait_for_the_watchdog_and_adding_would_not(
 ) -> None:
     blind = {"sensors": SensorFacts()}
     one = incident(IncidentState.TRIAGED, SERVE)
-    assert "wait" in _said(rehearse(case(one, book=SCALE_IN, **blind)))["scale"]
+    assert "wait" in _said(rehearse(case(one, playbook=SCALE_IN, **blind)))["scale"]
     out = replace(SCALE_IN, scale=ScalePlan(1, 4.0, 60.0, 3))
-    assert "wait" not in _said(rehearse(case(one, book=out, **blind)))["scale"]
+    assert "wait" not in _said(rehearse(case(one, playbook=out, **blind)))["scale"]
 
 
 # At level observe, `decide` says what would really be done.
 
 
-def _observed(case, one, view: dict[str, Any], **more: Any):
-    return decide(case(one, **({"level": Level.OBSERVE, "quarantine_owner": None} | view), **more))
+def _observed(case, one, facts: dict[str, Any], **more: Any):
+    return decide(case(one, **({"level": Level.OBSERVE, "quarantine_owner": None} | facts), **more))
 
 
 def test_what_would_hold_the_quarantine_holds_the_rehearsal(incident, case) -> None:
@@ -125,18 +125,18 @@ def test_where_a_gpu_cannot_be_quarantined_a_person_would_be_notified_and_why(
 
 
 def test_of_an_unknown_job_nothing_would_be_done(incident, case) -> None:
-    book = Playbook(
+    variant = Playbook(
         "job-stalled", (), (), TargetKind.JOB, FaultClass.SERVICE, Level.DRAIN,
         jobs=JobsPlan(False, True, 10.0, 60.0, 2, 3600.0),
     )  # fmt: skip
     decision = _observed(
-        case, incident(IncidentState.TRIAGED, TRAIN), {"job_known": False}, book=book
+        case, incident(IncidentState.TRIAGED, TRAIN), {"job_known": False}, playbook=variant
     )
     assert isinstance(decision, Move)
     assert (decision.state, decision.reason) == (IncidentState.SUPPRESSED, Reason.UNKNOWN_JOB)
 
 
-def test_a_rehearsal_waits_exactly_for_what_the_gates_hold(incident, case, view: Facts) -> None:
+def test_a_rehearsal_waits_exactly_for_what_the_gates_hold(incident, case, facts: Facts) -> None:
     one = case(incident(), jobs=RUNNING, witnesses=frozenset({"one"}))
     said = _said(rehearse(one))
     assert said["restart_jobs"].endswith(

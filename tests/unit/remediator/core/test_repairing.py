@@ -18,8 +18,8 @@ from remediator.core.model import (
     Level,
 )
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.brief import brief, outcome
-from tests.unit.remediator.core.nouns import FEW, GPU, NODE, NOW, OURS, TRAIN
+from tests.unit.remediator.core.decision_tuples import as_tuple, as_tuple_with_reason
+from tests.unit.remediator.core.examples import FEW, GPU, NODE, NOW, OURS, TRAIN
 
 
 def _emptied(incident, after, **changes):
@@ -46,7 +46,7 @@ def _moved(incident, after):
     ],
 )
 def test_before_a_repair(incident, case, after, changes, expected) -> None:
-    assert expected == brief(decide(case(_moved(incident, after), **changes)))
+    assert expected == as_tuple(decide(case(_moved(incident, after), **changes)))
 
 
 def test_one_witness_and_a_passed_test_mean_nothing_to_repair(incident, case, after) -> None:
@@ -69,7 +69,7 @@ def test_an_opinion_broken_off_is_asked_again_while_too_few_witnesses_are_confir
     two = frozenset({"one", "two"})
     assert IncidentState.REPAIRING is decide(case(broken, witnesses=two)).state
     more = replace(playbook, witnesses=3)
-    assert decide(case(broken, book=more, witnesses=two)).step.attempt == 2
+    assert decide(case(broken, playbook=more, witnesses=two)).step.attempt == 2
     assert decide(case(broken, witnesses=frozenset({"one"}))).step.attempt == 2
 
 
@@ -143,7 +143,7 @@ def test_a_repair_that_failed_leads_to_the_next_rung(incident, case, after, reas
     one = incident(IncidentState.REPAIRING)
     failed = after(one, decide(case(one)).step, done=False, reason=reason, passed=passed)
     decision = decide(case(failed))
-    assert (outcome(decision), decision.rung) == (
+    assert (as_tuple_with_reason(decision), decision.rung) == (
         ("move", (IncidentState.REPAIRING, Reason.REPAIR_STARTS)), 1,
     )  # fmt: skip
     assert decision.text == "Repair 2: reboot_node."
@@ -155,13 +155,19 @@ def test_the_last_rung_that_failed_leads_to_a_person(incident, case, after) -> N
     assert step.action == "reboot_node"
     failed = after(one, step, done=False)
     decision = decide(case(failed, **OURS))
-    assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.LADDER_EXHAUSTED))
+    assert as_tuple_with_reason(decision) == (
+        "move",
+        (IncidentState.ESCALATED, Reason.LADDER_EXHAUSTED),
+    )
 
 
 def test_a_repair_that_was_done_is_tested(incident, case, after) -> None:
     one = incident(IncidentState.REPAIRING)
     done = after(one, decide(case(one)).step)
-    assert outcome(decide(case(done))) == ("move", (IncidentState.VERIFYING, Reason.REPAIRED))
+    assert as_tuple_with_reason(decide(case(done))) == (
+        "move",
+        (IncidentState.VERIFYING, Reason.REPAIRED),
+    )
 
 
 def test_a_rung_that_became_impossible_or_used_up_is_skipped(incident, case) -> None:
@@ -177,7 +183,7 @@ def test_what_the_cluster_cannot_repair_at_all_is_said_to_be_unsupported(
 ) -> None:
     one = _emptied(incident, after)
     decision = decide(case(one, capabilities=EVERYTHING - {"gpu_reset", "reboot"}))
-    assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
     assert "reset_gpu: This cluster lacks a required capability: gpu reset." in decision.text
     often = (("reset_gpu", GPU, NOW - 9000),) * 2
     mixed = decide(case(one, capabilities=EVERYTHING - {"reboot"}, attempts=often))
@@ -187,22 +193,27 @@ def test_what_the_cluster_cannot_repair_at_all_is_said_to_be_unsupported(
 def test_a_hold_of_a_rung_does_not_skip_it(incident, case, after) -> None:
     cooling = (("reset_gpu", GPU, NOW - 1),)
     decision = decide(case(_emptied(incident, after), attempts=cooling))
-    assert outcome(decision) == ("hold", Reason.COOLDOWN)
+    assert as_tuple_with_reason(decision) == ("hold", Reason.COOLDOWN)
 
 
 def test_a_playbook_without_repairs_leaves_the_empty_target_to_a_person(
     incident, case, after, playbook
 ) -> None:
-    decision = decide(case(_emptied(incident, after), book=replace(playbook, ladder=())))
-    assert outcome(decision) == ("move", (IncidentState.ESCALATED, Reason.LADDER_EXHAUSTED))
+    decision = decide(case(_emptied(incident, after), playbook=replace(playbook, ladder=())))
+    assert as_tuple_with_reason(decision) == (
+        "move",
+        (IncidentState.ESCALATED, Reason.LADDER_EXHAUSTED),
+    )
 
 
 def test_an_alert_that_is_over_before_the_repair_leads_to_a_test(incident, case, after) -> None:
     over = ("move", (IncidentState.VERIFYING, Reason.ALERT_GONE))
-    assert outcome(decide(case(_emptied(incident, after), firing=False))) == over
-    assert outcome(decide(case(incident(IncidentState.REPAIRING), firing=False))) == over
+    assert as_tuple_with_reason(decide(case(_emptied(incident, after), firing=False))) == over
+    assert (
+        as_tuple_with_reason(decide(case(incident(IncidentState.REPAIRING), firing=False))) == over
+    )
     rebooting = incident(IncidentState.REPAIRING, rung=1)
-    assert outcome(decide(case(rebooting, firing=False))) == over
+    assert as_tuple_with_reason(decide(case(rebooting, firing=False))) == over
 
 
 @pytest.mark.parametrize("seconds", [299.0, 301.0])
@@ -215,12 +226,12 @@ def test_what_waited_for_five_minutes_is_tested_first_while_nothing_was_done(
         if seconds < 300
         else ("move", (IncidentState.VERIFYING, Reason.HELD_LONG))
     )
-    assert outcome(decide(case(one))) == expected
+    assert as_tuple_with_reason(decide(case(one))) == expected
     begun = after(
         incident(IncidentState.REPAIRING, since=NOW - seconds, rung=1),
         plan.quarantine(incident(IncidentState.REPAIRING), NODE),
     )
-    assert outcome(decide(case(begun, **OURS))) == ("act", "reboot_node")
+    assert as_tuple_with_reason(decide(case(begun, **OURS))) == ("act", "reboot_node")
 
 
 @pytest.mark.parametrize(("seconds", "tested_again"), [(19.0, False), (21.0, True)])
@@ -262,7 +273,9 @@ def test_a_node_never_widens_and_neither_does_a_playbook_without_a_wider_one(
     incident, case, after, playbook
 ) -> None:
     alone = replace(playbook, widen_to=None)
-    assert not isinstance(decide(case(_emptied(incident, after), book=alone, siblings=1)), Widen)
+    assert not isinstance(
+        decide(case(_emptied(incident, after), playbook=alone, siblings=1)), Widen
+    )
     node = _emptied(incident, after, target=NODE)
     assert not isinstance(decide(case(node, siblings=1)), Widen)
 
@@ -273,7 +286,7 @@ def test_a_node_never_widens_and_neither_does_a_playbook_without_a_wider_one(
 def test_an_opinion_that_could_not_tell_leaves_it_to_a_person(incident, case, after) -> None:
     one = _emptied(incident, after)
     asked = after(one, decide(case(one, **FEW)).step, done=False, reason=Reason.EFFECT_MISSING)
-    assert outcome(decide(case(asked, **FEW))) == (
+    assert as_tuple_with_reason(decide(case(asked, **FEW))) == (
         "move",
         (IncidentState.ESCALATED, Reason.WITNESSES),
     )
@@ -284,15 +297,18 @@ def test_an_opinion_broken_off_again_and_again_leaves_it_to_a_person(
 ) -> None:
     three = replace(playbook, witnesses=3)
     one = _emptied(incident, after)
-    step = decide(case(one, book=three, **FEW)).step
+    step = decide(case(one, playbook=three, **FEW)).step
     assert step.id == plan.OPINION
     broken = after(one, step, done=False, reason=Reason.STEP_REFUSED)
     two = {"witnesses": frozenset({"a", "b"})}
-    assert outcome(decide(case(broken, book=three, **two))) == ("act", plan.OPINION)
+    assert as_tuple_with_reason(decide(case(broken, playbook=three, **two))) == (
+        "act",
+        plan.OPINION,
+    )
     for _ in range(plan.MOST_TESTS - 1):
-        step = decide(case(broken, book=three, **FEW)).step
+        step = decide(case(broken, playbook=three, **FEW)).step
         broken = after(broken, step, done=False, reason=Reason.STEP_REFUSED)
-    assert outcome(decide(case(broken, book=three, **FEW))) == (
+    assert as_tuple_with_reason(decide(case(broken, playbook=three, **FEW))) == (
         "move", (IncidentState.ESCALATED, Reason.WITNESSES),
     )  # fmt: skip
 
@@ -309,7 +325,7 @@ def test_a_jobs_incident_closes_with_its_reason_after_people_were_told(
     step = decide(case(one)).step
     assert step.id == "notify:closed"
     closed = decide(case(after(one, step)))
-    assert (outcome(closed), closed.text) == (
+    assert (as_tuple_with_reason(closed), closed.text) == (
         ("move", (IncidentState.CLOSED, Reason.JOB_RESTARTED)), "It runs on node1.",
     )  # fmt: skip
 
@@ -326,4 +342,7 @@ def test_a_withdrawn_step_and_the_notice_of_the_hold_hide_no_stale_evidence(
         prepared, events.step_event(Kind.STEP_WITHDRAWN, prepared, step, NOW - 299, Reason.STORM)
     )
     told = after(withdrawn, plan.notify(withdrawn, "held-storm"))
-    assert outcome(decide(case(told))) == ("move", (IncidentState.VERIFYING, Reason.HELD_LONG))
+    assert as_tuple_with_reason(decide(case(told))) == (
+        "move",
+        (IncidentState.VERIFYING, Reason.HELD_LONG),
+    )

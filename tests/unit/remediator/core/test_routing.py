@@ -19,7 +19,7 @@ from remediator.core.routing import (
     target_of,
 )
 from remediator.playbook_library import load_library
-from tests.unit.remediator.core.nouns import NOW
+from tests.unit.remediator.core.examples import NOW
 
 BOOKS = load_library(())
 
@@ -91,26 +91,32 @@ def test_no_shipped_playbook_quarantines_for_an_applications_error() -> None:
 
 
 def test_alerts_from_before_a_cure_are_spent_and_later_ones_are_not() -> None:
-    book, gpu = JournalState(), Target(TargetKind.GPU, "n", 0)
-    assert not repaired_since_fault(_alert("GpuLost"), gpu, book)
-    book.cured[gpu] = NOW + 10
-    assert repaired_since_fault(_alert("GpuLost"), gpu, book)
-    book.cured[gpu] = NOW - 10
-    assert not repaired_since_fault(_alert("GpuLost"), gpu, book)
+    journal_state, gpu = JournalState(), Target(TargetKind.GPU, "n", 0)
+    assert not repaired_since_fault(_alert("GpuLost"), gpu, journal_state)
+    journal_state.cured[gpu] = NOW + 10
+    assert repaired_since_fault(_alert("GpuLost"), gpu, journal_state)
+    journal_state.cured[gpu] = NOW - 10
+    assert not repaired_since_fault(_alert("GpuLost"), gpu, journal_state)
 
 
 def test_an_event_from_before_the_cure_is_spent_though_its_alert_began_anew() -> None:
-    book, gpu = JournalState(), Target(TargetKind.GPU, "n", 0)
-    book.cured[gpu] = NOW - 10
-    assert repaired_since_fault(_alert("GpuXidFatalHardware"), gpu, book, event_at=NOW - 60)
-    assert not repaired_since_fault(_alert("GpuXidFatalHardware"), gpu, book, event_at=NOW - 5)
+    journal_state, gpu = JournalState(), Target(TargetKind.GPU, "n", 0)
+    journal_state.cured[gpu] = NOW - 10
+    assert repaired_since_fault(
+        _alert("GpuXidFatalHardware"), gpu, journal_state, event_at=NOW - 60
+    )
+    assert not repaired_since_fault(
+        _alert("GpuXidFatalHardware"), gpu, journal_state, event_at=NOW - 5
+    )
 
 
 def test_a_nodes_cure_cures_its_gpus() -> None:
-    book = JournalState()
-    book.cured[Target(TargetKind.NODE, "n")] = NOW + 10
-    assert repaired_since_fault(_alert("GpuLost"), Target(TargetKind.GPU, "n", 0), book)
-    assert not repaired_since_fault(_alert("GpuLost"), Target(TargetKind.GPU, "m", 0), book)
+    journal_state = JournalState()
+    journal_state.cured[Target(TargetKind.NODE, "n")] = NOW + 10
+    assert repaired_since_fault(_alert("GpuLost"), Target(TargetKind.GPU, "n", 0), journal_state)
+    assert not repaired_since_fault(
+        _alert("GpuLost"), Target(TargetKind.GPU, "m", 0), journal_state
+    )
 
 
 def test_the_episode_key_is_the_same_from_webhook_and_from_alertmanagers_api() -> None:
@@ -136,14 +142,16 @@ def test_the_watchdog_needs_no_cluster_label(labels) -> None:
 NODE, GPU = Target(TargetKind.NODE, "n"), Target(TargetKind.GPU, "n", 0)
 
 
-def _incident(book: JournalState, target: Target, identity: str, **changes: object) -> Incident:
+def _incident(
+    journal_state: JournalState, target: Target, identity: str, **changes: object
+) -> Incident:
     """An open incident with one alert that fires."""
-    book.apply(events.opened(identity, target, "x", Level.REPAIR, NOW, 0, "x"))
+    journal_state.apply(events.opened(identity, target, "x", Level.REPAIR, NOW, 0, "x"))
     heard = Alert(identity, NOW, "", True, {"alertname": "NodeDown", "cluster": "local"})
-    book.apply(events.alert_received(heard, target, NOW, "test"))
-    book.apply(events.absorbed(identity, target, events.episode_of(heard, NOW), NOW))
-    one = replace(book.incidents[identity], **changes)  # type: ignore[arg-type]
-    book.incidents[identity] = one
+    journal_state.apply(events.alert_received(heard, target, NOW, "test"))
+    journal_state.apply(events.absorbed(identity, target, events.episode_of(heard, NOW), NOW))
+    one = replace(journal_state.incidents[identity], **changes)  # type: ignore[arg-type]
+    journal_state.incidents[identity] = one
     return one
 
 
@@ -176,54 +184,65 @@ def _incident(book: JournalState, target: Target, identity: str, **changes: obje
 def test_a_node_incident_looks_after_its_gpus_only_while_it_does_something(
     changes, fires, covered
 ) -> None:
-    book = JournalState()
-    one = _incident(book, NODE, "inc-1", **changes)
+    journal_state = JournalState()
+    one = _incident(journal_state, NODE, "inc-1", **changes)
     if not fires:
         over = Alert("inc-1", NOW, "", False, {"alertname": "NodeDown", "cluster": "local"})
-        book.apply(events.alert_received(over, NODE, NOW, "test"))
-    assert covers_gpus(one, book) is covered
-    found = holder(GPU, book)
+        journal_state.apply(events.alert_received(over, NODE, NOW, "test"))
+    assert covers_gpus(one, journal_state) is covered
+    found = holder(GPU, journal_state)
     assert (found is not None) is covered
 
 
 def test_a_targets_own_incident_holds_its_alerts_whatever_it_does() -> None:
-    book = JournalState()
-    _incident(book, NODE, "inc-1", state=IncidentState.HELD, held=Reason.PAUSED)
-    found = holder(NODE, book)
+    journal_state = JournalState()
+    _incident(journal_state, NODE, "inc-1", state=IncidentState.HELD, held=Reason.PAUSED)
+    found = holder(NODE, journal_state)
     assert found is not None
-    _incident(book, GPU, "inc-2", held=Reason.PAUSED)
-    own = holder(GPU, book)
+    _incident(journal_state, GPU, "inc-2", held=Reason.PAUSED)
+    own = holder(GPU, journal_state)
     assert own is not None
     assert own.id == "inc-2"
-    assert holder(Target(TargetKind.GPU, "m", 0), book) is None
+    assert holder(Target(TargetKind.GPU, "m", 0), journal_state) is None
 
 
 def test_a_node_takes_its_own_gpus_incidents_over_before_their_repair() -> None:
-    book = JournalState()
-    first = _incident(book, GPU, "inc-1", state=IncidentState.JOBS_MOVED)
-    _incident(book, Target(TargetKind.GPU, "n", 1), "inc-2", state=IncidentState.REPAIRING)
-    _incident(book, Target(TargetKind.GPU, "m", 1), "inc-3", state=IncidentState.JOBS_MOVED)
-    _incident(book, NODE, "inc-4", state=IncidentState.QUARANTINED)
-    assert absorbable(NODE, book) == (first,)
+    journal_state = JournalState()
+    first = _incident(journal_state, GPU, "inc-1", state=IncidentState.JOBS_MOVED)
+    _incident(journal_state, Target(TargetKind.GPU, "n", 1), "inc-2", state=IncidentState.REPAIRING)
+    _incident(
+        journal_state, Target(TargetKind.GPU, "m", 1), "inc-3", state=IncidentState.JOBS_MOVED
+    )
+    _incident(journal_state, NODE, "inc-4", state=IncidentState.QUARANTINED)
+    assert absorbable(NODE, journal_state) == (first,)
 
 
 def test_a_cure_counts_at_the_very_moment_of_an_alert_and_the_latest_counts() -> None:
-    book = JournalState()
-    book.cured = {GPU: NOW, NODE: NOW - 50}
-    assert last_repaired_at(GPU, book) == NOW
-    assert last_repaired_at(NODE, book) == NOW - 50
-    assert repaired_since_fault(_alert("GpuLost"), GPU, book)
-    assert not repaired_since_fault(replace(_alert("GpuLost"), starts_at=NOW + 0.1), GPU, book)
+    journal_state = JournalState()
+    journal_state.cured = {GPU: NOW, NODE: NOW - 50}
+    assert last_repaired_at(GPU, journal_state) == NOW
+    assert last_repaired_at(NODE, journal_state) == NOW - 50
+    assert repaired_since_fault(_alert("GpuLost"), GPU, journal_state)
+    assert not repaired_since_fault(
+        replace(_alert("GpuLost"), starts_at=NOW + 0.1), GPU, journal_state
+    )
     # One alert may report several events: the latest one counts, not the alert's start.
-    assert not repaired_since_fault(_alert("GpuXidFatalHardware"), GPU, book, event_at=NOW + 60)
-    assert repaired_since_fault(_alert("GpuXidFatalHardware"), GPU, book, event_at=NOW - 1)
+    assert not repaired_since_fault(
+        _alert("GpuXidFatalHardware"), GPU, journal_state, event_at=NOW + 60
+    )
+    assert repaired_since_fault(_alert("GpuXidFatalHardware"), GPU, journal_state, event_at=NOW - 1)
 
 
 def test_labels_of_a_playbook_must_all_match() -> None:
-    book = replace(BOOKS[0], alertnames=(), labels=(("a", "1"), ("b", "2")), target=TargetKind.NODE)
-    assert route(_alert("X", node="n", a="1", b="2"), (book,), "local").playbook is book
-    assert route(_alert("X", node="n", a="1"), (book,), "local").playbook is None
-    assert route(_alert("X", node="n", a="1", b="3"), (book,), "local").playbook is None
+    journal_state = replace(
+        BOOKS[0], alertnames=(), labels=(("a", "1"), ("b", "2")), target=TargetKind.NODE
+    )
+    assert (
+        route(_alert("X", node="n", a="1", b="2"), (journal_state,), "local").playbook
+        is journal_state
+    )
+    assert route(_alert("X", node="n", a="1"), (journal_state,), "local").playbook is None
+    assert route(_alert("X", node="n", a="1", b="3"), (journal_state,), "local").playbook is None
 
 
 def test_the_first_playbook_that_matches_is_taken_and_the_others_are_not() -> None:
@@ -243,12 +262,12 @@ def test_the_first_playbook_that_matches_is_taken_and_the_others_are_not() -> No
     ],
 )
 def test_what_people_keep_is_not_taken_over_by_the_node(held: Reason | None, taken: bool) -> None:
-    book = JournalState()
+    journal_state = JournalState()
     _incident(
-        book,
+        journal_state,
         GPU,
         "inc-gpu",
         held=held,
         state=IncidentState.HELD if held else IncidentState.QUARANTINED,
     )
-    assert bool(absorbable(NODE, book)) is taken
+    assert bool(absorbable(NODE, journal_state)) is taken

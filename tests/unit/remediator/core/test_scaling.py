@@ -25,8 +25,8 @@ from remediator.core.model import (
     VerifyPlan,
 )
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.brief import brief, outcome
-from tests.unit.remediator.core.nouns import NOW, SCALE, SERVE
+from tests.unit.remediator.core.decision_tuples import as_tuple, as_tuple_with_reason
+from tests.unit.remediator.core.examples import NOW, SCALE, SERVE
 
 
 @pytest.mark.parametrize(
@@ -44,23 +44,23 @@ from tests.unit.remediator.core.nouns import NOW, SCALE, SERVE
 )  # fmt: skip
 def test_scaling_follows_the_queue_within_bounds(incident, case, load, step, expected) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-    book = replace(SCALE, scale=ScalePlan(step, 4.0, 60.0, 3))
-    assert expected == brief(decide(case(one, book=book, workload=load)))
+    variant = replace(SCALE, scale=ScalePlan(step, 4.0, 60.0, 3))
+    assert expected == as_tuple(decide(case(one, playbook=variant, workload=load)))
 
 
 def test_scaling_goes_on_by_steps_while_the_alert_does(incident, case, after) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
     load = ScalingFacts(2, 2, 1, 8, 30.0)
-    step = decide(case(one, book=SCALE, workload=load)).step
+    step = decide(case(one, playbook=SCALE, workload=load)).step
     assert step.replicas == 3
     one = after(one, step)
     told = (("scale", SERVE, NOW),)
-    held = decide(case(one, book=SCALE, workload=load, attempts=told, now=NOW + 1))
+    held = decide(case(one, playbook=SCALE, workload=load, attempts=told, now=NOW + 1))
     assert Reason.COOLDOWN is held.reason
-    following = decide(case(one, book=SCALE, workload=load, attempts=told, now=NOW + 61))
+    following = decide(case(one, playbook=SCALE, workload=load, attempts=told, now=NOW + 61))
     assert (following.step.id, following.step.attempt) == ("scale", 2)
-    over = decide(case(one, book=SCALE, workload=load, firing=False))
-    assert brief(over) == ("act", "notify:closed")
+    over = decide(case(one, playbook=SCALE, workload=load, firing=False))
+    assert as_tuple(over) == ("act", "notify:closed")
 
 
 def _scale(step: int, **more: Any) -> Playbook:
@@ -76,59 +76,71 @@ def _load(wanted: int, waiting: float | None) -> dict[str, Any]:
 
 def test_replicas_are_taken_away_only_while_the_alert_is_known_to_fire(incident, case) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-    idle = {"book": _scale(-1), **_load(4, 0.0)}
-    assert outcome(decide(case(one, **idle))) == ("act", "scale")
+    idle = {"playbook": _scale(-1), **_load(4, 0.0)}
+    assert as_tuple_with_reason(decide(case(one, **idle))) == ("act", "scale")
     over = decide(case(one, firing=False, **idle))
-    assert outcome(over) == ("move", (IncidentState.CLOSED, Reason.ALERT_GONE))
+    assert as_tuple_with_reason(over) == ("move", (IncidentState.CLOSED, Reason.ALERT_GONE))
     held = decide(case(one, evidence=unknown("no answer"), **idle))
-    assert outcome(held) == ("hold", Reason.ALERT_UNCONFIRMED)
+    assert as_tuple_with_reason(held) == ("hold", Reason.ALERT_UNCONFIRMED)
     blind = decide(case(one, sensors=SensorFacts(), **idle))
-    assert outcome(blind) == ("hold", Reason.DEAD_MAN)
+    assert as_tuple_with_reason(blind) == ("hold", Reason.DEAD_MAN)
 
 
 def test_replicas_are_added_without_all_that(incident, case) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-    queue = {"book": _scale(1), **_load(2, 30.0)}
-    assert outcome(decide(case(one, sensors=SensorFacts(), **queue))) == ("act", "scale")
+    queue = {"playbook": _scale(1), **_load(2, 30.0)}
+    assert as_tuple_with_reason(decide(case(one, sensors=SensorFacts(), **queue))) == (
+        "act",
+        "scale",
+    )
     unsure = decide(case(one, evidence=unknown("?"), **queue))
-    assert outcome(unsure) == ("act", "scale")
-    assert outcome(decide(case(one, paused=True, **queue))) == ("hold", Reason.PAUSED)
+    assert as_tuple_with_reason(unsure) == ("act", "scale")
+    assert as_tuple_with_reason(decide(case(one, paused=True, **queue))) == ("hold", Reason.PAUSED)
 
 
 def test_at_the_minimum_no_scale_out_ends_and_at_the_maximum_no_scale_in(incident, case) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-    least = decide(case(one, book=_scale(1), **_load(1, 0.0)))
+    least = decide(case(one, playbook=_scale(1), **_load(1, 0.0)))
     assert least == Wait(NOW + 2)
-    most = decide(case(one, book=_scale(-1), **_load(8, 90.0)))
+    most = decide(case(one, playbook=_scale(-1), **_load(8, 90.0)))
     assert most == Wait(NOW + 2)
-    assert outcome(decide(case(one, book=_scale(-1), **_load(1, 0.0)))) == ("act", "notify:limit")
+    assert as_tuple_with_reason(decide(case(one, playbook=_scale(-1), **_load(1, 0.0)))) == (
+        "act",
+        "notify:limit",
+    )
 
 
 def test_a_scaling_that_fails_is_a_persons_and_three_steps_are_the_most(
     incident, case, after
 ) -> None:
-    queue = {"book": _scale(1), **_load(2, 90.0)}
+    queue = {"playbook": _scale(1), **_load(2, 90.0)}
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
     step = decide(case(one, **queue)).step
     failed = after(one, step, done=False, text="quota")
-    assert outcome(decide(case(failed, **queue))) == ("act", "notify:failed")
+    assert as_tuple_with_reason(decide(case(failed, **queue))) == ("act", "notify:failed")
     for _ in range(3):
         one = after(one, plan.new_step(one, "scale", 9.0, replicas=3))
-    assert outcome(decide(case(one, **queue))) == ("act", "notify:closed")
+    assert as_tuple_with_reason(decide(case(one, **queue))) == ("act", "notify:closed")
     told = after(one, plan.notify(one, "closed"))
-    assert outcome(decide(case(told, **queue))) == ("move", (IncidentState.CLOSED, Reason.RESCALED))
+    assert as_tuple_with_reason(decide(case(told, **queue))) == (
+        "move",
+        (IncidentState.CLOSED, Reason.RESCALED),
+    )
 
 
 def test_demand_that_went_away_before_a_step_closes_quietly(incident, case) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-    decision = decide(case(one, book=_scale(1), firing=False, **_load(4, 8.0)))
-    assert outcome(decision) == ("move", (IncidentState.CLOSED, Reason.RESCALED))
+    decision = decide(case(one, playbook=_scale(1), firing=False, **_load(4, 8.0)))
+    assert as_tuple_with_reason(decision) == ("move", (IncidentState.CLOSED, Reason.RESCALED))
 
 
 def test_at_its_limit_a_workload_is_told_of_once_and_the_incident_closes(
     incident, case, after
 ) -> None:
     one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-    full = {"book": _scale(1), **_load(8, 90.0)}
+    full = {"playbook": _scale(1), **_load(8, 90.0)}
     told = after(one, decide(case(one, **full)).step)
-    assert outcome(decide(case(told, **full))) == ("move", (IncidentState.CLOSED, Reason.AT_LIMIT))
+    assert as_tuple_with_reason(decide(case(told, **full))) == (
+        "move",
+        (IncidentState.CLOSED, Reason.AT_LIMIT),
+    )

@@ -13,7 +13,7 @@ from remediator.core.journal_state import JournalState, Pin
 from remediator.core.model import FaultClass, IncidentState, Level, Playbook, ScalePlan
 from remediator.core.reasons import Reason
 from remediator.core.settle import Terms, admit, hand_over, renewed, settle, unattended, widen
-from tests.unit.remediator.core.nouns import NOW
+from tests.unit.remediator.core.examples import NOW
 
 GPU = Target(TargetKind.GPU, "node2", 3)
 DEAD = (TargetJob("train-a", False),)
@@ -23,11 +23,11 @@ NODE_DOWN = Playbook(
 )  # fmt: skip
 
 
-def _receive(book, alert, target, playbook, now=NOW):
-    book.apply(events.alert_received(alert, target, now, "test"))
-    written = admit(alert, target, playbook, book, now, Terms(Level.REPAIR))
+def _receive(journal_state, alert, target, playbook, now=NOW):
+    journal_state.apply(events.alert_received(alert, target, now, "test"))
+    written = admit(alert, target, playbook, journal_state, now, Terms(Level.REPAIR))
     for event in written:
-        book.apply(event)
+        journal_state.apply(event)
     return written
 
 
@@ -36,61 +36,63 @@ def _kinds(written) -> list[Kind]:
 
 
 def test_a_first_alert_opens_an_incident_and_its_repetition_is_nothing(alert, playbook) -> None:
-    book = JournalState()
-    first = _receive(book, alert(), GPU, playbook)
+    journal_state = JournalState()
+    first = _receive(journal_state, alert(), GPU, playbook)
     assert _kinds(first) == [Kind.INCIDENT_OPENED, Kind.ALERT_ABSORBED]
-    assert _receive(book, alert(), GPU, playbook) == ()
-    assert len(book.incidents) == 1
+    assert _receive(journal_state, alert(), GPU, playbook) == ()
+    assert len(journal_state.incidents) == 1
 
 
 def test_another_alert_on_the_target_is_absorbed(alert, playbook) -> None:
-    book = JournalState()
-    _receive(book, alert(), GPU, playbook)
-    assert _kinds(_receive(book, alert("GpuXidFatalHardware"), GPU, playbook)) == [
+    journal_state = JournalState()
+    _receive(journal_state, alert(), GPU, playbook)
+    assert _kinds(_receive(journal_state, alert("GpuXidFatalHardware"), GPU, playbook)) == [
         Kind.ALERT_ABSORBED
     ]
-    assert len(book.incident_on(GPU).alerts) == 2
+    assert len(journal_state.incident_on(GPU).alerts) == 2
 
 
 def test_a_graver_alert_takes_over_from_an_incident_that_only_told_people(alert, playbook) -> None:
-    book = JournalState()
-    _receive(book, alert("Odd"), GPU, NOTIFY)
-    written = _receive(book, alert(), GPU, playbook)
+    journal_state = JournalState()
+    _receive(journal_state, alert("Odd"), GPU, NOTIFY)
+    written = _receive(journal_state, alert(), GPU, playbook)
     assert Kind.STATE_CHANGED is written[0].kind
-    assert book.incident_on(GPU).playbook == "gpu-lost"
-    assert _kinds(_receive(book, alert("Odder"), GPU, NOTIFY)) == [Kind.ALERT_ABSORBED]
+    assert journal_state.incident_on(GPU).playbook == "gpu-lost"
+    assert _kinds(_receive(journal_state, alert("Odder"), GPU, NOTIFY)) == [Kind.ALERT_ABSORBED]
 
 
 def test_the_graver_incident_keeps_the_alerts_of_the_one_it_ends(alert, playbook) -> None:
-    book = JournalState()
-    _receive(book, alert("Odd"), GPU, NOTIFY)
-    _receive(book, alert(), GPU, playbook)
-    assert {one.alertname for one in book.incident_on(GPU).alerts} == {"Odd", "GpuLost"}
-    assert book.refused == 0
+    journal_state = JournalState()
+    _receive(journal_state, alert("Odd"), GPU, NOTIFY)
+    _receive(journal_state, alert(), GPU, playbook)
+    assert {one.alertname for one in journal_state.incident_on(GPU).alerts} == {"Odd", "GpuLost"}
+    assert journal_state.refused == 0
 
 
 def test_alerts_of_one_gravity_are_witnesses_of_one_incident_in_any_order(alert, playbook) -> None:
     ecc = replace(playbook, name="gpu-repair", alertnames=("GpuEccUncorrectable",))
     pair = ((alert("GpuEccUncorrectable"), ecc), (alert("GpuXidFatalHardware"), playbook))
     for order in (pair, pair[::-1]):
-        book = JournalState()
+        journal_state = JournalState()
         for one, leads_to in order:
-            _receive(book, one, GPU, leads_to)
-        assert len(book.incidents) == 1
-        assert len(book.incident_on(GPU).alerts) == 2
+            _receive(journal_state, one, GPU, leads_to)
+        assert len(journal_state.incidents) == 1
+        assert len(journal_state.incident_on(GPU).alerts) == 2
 
 
 def test_after_the_cure_the_old_episodes_are_spent(alert, playbook) -> None:
-    book = JournalState()
-    _receive(book, alert(), GPU, playbook)
-    one = book.incident_on(GPU)
-    book.incidents[one.id] = closed = _closed(one, NOW + 20)
-    book.open.pop(GPU)
-    book.cured[GPU] = closed.repaired_at
-    assert _receive(book, alert(), GPU, playbook, NOW + 60) == ()
-    late = _receive(book, alert("GpuXidFatalHardware", at=NOW + 5), GPU, playbook, NOW + 60)
+    journal_state = JournalState()
+    _receive(journal_state, alert(), GPU, playbook)
+    one = journal_state.incident_on(GPU)
+    journal_state.incidents[one.id] = closed = _closed(one, NOW + 20)
+    journal_state.open.pop(GPU)
+    journal_state.cured[GPU] = closed.repaired_at
+    assert _receive(journal_state, alert(), GPU, playbook, NOW + 60) == ()
+    late = _receive(
+        journal_state, alert("GpuXidFatalHardware", at=NOW + 5), GPU, playbook, NOW + 60
+    )
     assert [(one.kind, one.reason) for one in late] == [(Kind.SUPPRESSED, Reason.SPENT)]
-    fresh = _receive(book, alert("GpuLost", at=NOW + 50), GPU, playbook, NOW + 60)
+    fresh = _receive(journal_state, alert("GpuLost", at=NOW + 50), GPU, playbook, NOW + 60)
     assert Kind.INCIDENT_OPENED is fresh[0].kind
     assert fresh[0].data["recurrence"] == 1
 
@@ -98,18 +100,18 @@ def test_after_the_cure_the_old_episodes_are_spent(alert, playbook) -> None:
 def test_an_alert_that_comes_while_the_cure_is_told_opens_an_incident_of_its_own(
     alert, playbook, incident, after
 ) -> None:
-    book = JournalState()
-    _receive(book, alert(), GPU, playbook)
-    one = book.incident_on(GPU)
+    journal_state = JournalState()
+    _receive(journal_state, alert(), GPU, playbook)
+    one = journal_state.incident_on(GPU)
     done = replace(one, state=IncidentState.PROBATION, repaired_at=NOW + 20, quarantined=(GPU,))
     step = plan.new_step(done, "release", 1.0, also=(GPU,))
-    book.incidents[one.id] = after(done, step, at=NOW + 50)
-    old = _receive(book, alert("GpuXidFatalHardware", at=NOW + 5), GPU, playbook, NOW + 60)
+    journal_state.incidents[one.id] = after(done, step, at=NOW + 50)
+    old = _receive(journal_state, alert("GpuXidFatalHardware", at=NOW + 5), GPU, playbook, NOW + 60)
     assert _kinds(old) == [Kind.ALERT_ABSORBED]
-    _receive(book, alert("GpuHung", at=NOW + 55), GPU, playbook, NOW + 60)
-    assert IncidentState.CLOSED is book.incidents[one.id].state
-    assert book.incident_on(GPU).id != one.id
-    assert book.refused == 0
+    _receive(journal_state, alert("GpuHung", at=NOW + 55), GPU, playbook, NOW + 60)
+    assert IncidentState.CLOSED is journal_state.incidents[one.id].state
+    assert journal_state.incident_on(GPU).id != one.id
+    assert journal_state.refused == 0
 
 
 def _closed(one, at):
@@ -119,77 +121,90 @@ def _closed(one, at):
 def test_a_nodes_incident_takes_its_gpus_incidents_and_quarantines_over(
     alert, playbook, after, incident
 ) -> None:
-    book = JournalState()
-    _receive(book, alert(), GPU, playbook)
+    journal_state = JournalState()
+    _receive(journal_state, alert(), GPU, playbook)
     other = Target(TargetKind.GPU, "node2", 4)
-    _receive(book, alert(gpu="4"), other, playbook)
-    one = book.incident_on(GPU)
-    book.incidents[one.id] = replace(one, state=IncidentState.JOBS_MOVED, quarantined=(GPU,))
+    _receive(journal_state, alert(gpu="4"), other, playbook)
+    one = journal_state.incident_on(GPU)
+    journal_state.incidents[one.id] = replace(
+        one, state=IncidentState.JOBS_MOVED, quarantined=(GPU,)
+    )
     written = widen(
-        book.incidents[one.id], Widen("two"), NODE_DOWN, book, NOW, Terms(Level.REPAIR, 1.0)
+        journal_state.incidents[one.id],
+        Widen("two"),
+        NODE_DOWN,
+        journal_state,
+        NOW,
+        Terms(Level.REPAIR, 1.0),
     )
     for event in written:
-        book.apply(event)
+        journal_state.apply(event)
     for gpu in (GPU, other):
-        for event in hand_over(book.incident_on(gpu), book, NOW):
-            book.apply(event)
-    node = book.incident_on(Target(TargetKind.NODE, "node2"))
-    assert book.refused == 0
+        for event in hand_over(journal_state.incident_on(gpu), journal_state, NOW):
+            journal_state.apply(event)
+    node = journal_state.incident_on(Target(TargetKind.NODE, "node2"))
+    assert journal_state.refused == 0
     assert node.quarantined == (GPU,)
-    assert (node,) == book.open_incidents()
+    assert (node,) == journal_state.open_incidents()
     assert all(
-        IncidentState.SUPPRESSED is one.state for one in book.incidents.values() if one is not node
+        IncidentState.SUPPRESSED is one.state
+        for one in journal_state.incidents.values()
+        if one is not node
     )
-    assert {node.id} == {one.absorbed_by for one in book.incidents.values() if one is not node}
-    third = _receive(book, alert(gpu="5"), Target(TargetKind.GPU, "node2", 5), playbook)
+    assert {node.id} == {
+        one.absorbed_by for one in journal_state.incidents.values() if one is not node
+    }
+    third = _receive(journal_state, alert(gpu="5"), Target(TargetKind.GPU, "node2", 5), playbook)
     assert [node.id] == [event.incident for event in third]
 
 
-def _quarantined(book, alert, playbook):
-    _receive(book, alert(), GPU, playbook)
-    one = book.incident_on(GPU)
-    book.incidents[one.id] = replace(one, state=IncidentState.JOBS_MOVED, quarantined=(GPU,))
-    return book.incidents[one.id]
+def _quarantined(journal_state, alert, playbook):
+    _receive(journal_state, alert(), GPU, playbook)
+    one = journal_state.incident_on(GPU)
+    journal_state.incidents[one.id] = replace(
+        one, state=IncidentState.JOBS_MOVED, quarantined=(GPU,)
+    )
+    return journal_state.incidents[one.id]
 
 
 def test_a_nodes_incident_that_only_tells_people_takes_nothing_over(alert, playbook) -> None:
-    book, node = JournalState(), Target(TargetKind.NODE, "node2")
-    one = _quarantined(book, alert, playbook)
-    _receive(book, alert("NodeOomKill"), node, NOTIFY)
-    assert hand_over(one, book, NOW) == ()
-    sick = _receive(book, alert(gpu="5"), Target(TargetKind.GPU, "node2", 5), playbook)
+    journal_state, node = JournalState(), Target(TargetKind.NODE, "node2")
+    one = _quarantined(journal_state, alert, playbook)
+    _receive(journal_state, alert("NodeOomKill"), node, NOTIFY)
+    assert hand_over(one, journal_state, NOW) == ()
+    sick = _receive(journal_state, alert(gpu="5"), Target(TargetKind.GPU, "node2", 5), playbook)
     assert sick[0].kind is Kind.INCIDENT_OPENED, "an alert must not end with what tells people"
 
 
 def test_a_wider_incident_takes_over_from_one_that_only_tells_people(alert, playbook) -> None:
-    book, node = JournalState(), Target(TargetKind.NODE, "node2")
-    one = _quarantined(book, alert, playbook)
-    _receive(book, alert("NodeOomKill"), node, NOTIFY)
-    for event in widen(one, Widen("x"), NODE_DOWN, book, NOW, Terms(Level.REPAIR, 1.0)):
-        book.apply(event)
-    for event in hand_over(one, book, NOW):
-        book.apply(event)
-    assert book.refused == 0
-    assert book.incident_on(GPU) is None
-    heir = book.incident_on(node)
+    journal_state, node = JournalState(), Target(TargetKind.NODE, "node2")
+    one = _quarantined(journal_state, alert, playbook)
+    _receive(journal_state, alert("NodeOomKill"), node, NOTIFY)
+    for event in widen(one, Widen("x"), NODE_DOWN, journal_state, NOW, Terms(Level.REPAIR, 1.0)):
+        journal_state.apply(event)
+    for event in hand_over(one, journal_state, NOW):
+        journal_state.apply(event)
+    assert journal_state.refused == 0
+    assert journal_state.incident_on(GPU) is None
+    heir = journal_state.incident_on(node)
     assert (heir.playbook, heir.quarantined, len(heir.alerts)) == ("node-down", (GPU,), 2)
 
 
 def test_an_incident_in_the_middle_of_a_step_is_handed_over_after_it(alert, playbook) -> None:
-    book = JournalState()
-    _receive(book, alert(), GPU, playbook)
-    one = book.incident_on(GPU)
+    journal_state = JournalState()
+    _receive(journal_state, alert(), GPU, playbook)
+    one = journal_state.incident_on(GPU)
     step = plan.quarantine(one)
-    book.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
+    journal_state.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
     node = Target(TargetKind.NODE, "node2")
-    _receive(book, alert("NodeDown"), node, NODE_DOWN)
-    assert book.incident_on(GPU) is not None
-    one = book.incident_on(GPU)
-    book.apply(events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
-    for event in hand_over(book.incident_on(GPU), book, NOW):
-        book.apply(event)
-    assert book.incident_on(GPU) is None
-    assert book.incident_on(node).quarantined == (GPU,)
+    _receive(journal_state, alert("NodeDown"), node, NODE_DOWN)
+    assert journal_state.incident_on(GPU) is not None
+    one = journal_state.incident_on(GPU)
+    journal_state.apply(events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
+    for event in hand_over(journal_state.incident_on(GPU), journal_state, NOW):
+        journal_state.apply(event)
+    assert journal_state.incident_on(GPU) is None
+    assert journal_state.incident_on(node).quarantined == (GPU,)
 
 
 def test_a_hold_is_written_once_and_asked_again(incident, case) -> None:
@@ -222,47 +237,51 @@ SCALE_IN = replace(SCALE_OUT, name="scale-in", scale=ScalePlan(-1, 4.0, 60.0, 3)
 SHRINKING = Terms(Level.REPAIR, shrinking=frozenset({"scale-in"}))
 
 
-def _admit(book, alert, target, playbook, terms=SHRINKING):
-    book.apply(events.alert_received(alert, target, NOW, "test"))
-    written = admit(alert, target, playbook, book, NOW, terms)
+def _admit(journal_state, alert, target, playbook, terms=SHRINKING):
+    journal_state.apply(events.alert_received(alert, target, NOW, "test"))
+    written = admit(alert, target, playbook, journal_state, NOW, terms)
     for event in written:
-        book.apply(event)
+        journal_state.apply(event)
     return written
 
 
 @pytest.mark.parametrize("held", ["held", "over"])
 def test_a_node_incident_that_is_held_or_over_absorbs_no_gpu(alert, playbook, held) -> None:
-    book, node = JournalState(), Target(TargetKind.NODE, "node2")
-    _receive(book, alert("NodeDown"), node, NODE_DOWN)
-    one = book.incident_on(node)
+    journal_state, node = JournalState(), Target(TargetKind.NODE, "node2")
+    _receive(journal_state, alert("NodeDown"), node, NODE_DOWN)
+    one = journal_state.incident_on(node)
     if held == "held":
-        book.incidents[one.id] = replace(one, held=Reason.BUDGET_OUT, state=IncidentState.HELD)
+        journal_state.incidents[one.id] = replace(
+            one, held=Reason.BUDGET_OUT, state=IncidentState.HELD
+        )
     else:
-        book.apply(events.alert_received(replace(alert("NodeDown"), firing=False), node, NOW, "t"))
-    written = _receive(book, alert(), GPU, playbook)
+        journal_state.apply(
+            events.alert_received(replace(alert("NodeDown"), firing=False), node, NOW, "t")
+        )
+    written = _receive(journal_state, alert(), GPU, playbook)
     assert _kinds(written) == [Kind.INCIDENT_OPENED, Kind.ALERT_ABSORBED]
-    assert hand_over(book.incident_on(GPU), book, NOW) == ()
+    assert hand_over(journal_state.incident_on(GPU), journal_state, NOW) == ()
 
 
 def test_a_node_incident_that_goes_on_absorbs_its_gpus_alerts(alert, playbook) -> None:
-    book, node = JournalState(), Target(TargetKind.NODE, "node2")
-    _receive(book, alert("NodeDown"), node, NODE_DOWN)
-    written = _receive(book, alert(), GPU, playbook)
+    journal_state, node = JournalState(), Target(TargetKind.NODE, "node2")
+    _receive(journal_state, alert("NodeDown"), node, NODE_DOWN)
+    written = _receive(journal_state, alert(), GPU, playbook)
     assert (_kinds(written), written[0].target) == ([Kind.ALERT_ABSORBED], "node/node2")
 
 
 def test_demand_is_not_absorbed_by_a_scale_in_that_it_ends(alert) -> None:
-    book = JournalState()
-    _admit(book, alert("InferenceOverProvisioned"), SERVE, SCALE_IN)
-    first = book.incident_on(SERVE)
-    book.incidents[first.id] = replace(first, state=IncidentState.REPAIRING)
-    written = _admit(book, alert("InferenceQueueGrowing"), SERVE, SCALE_OUT)
+    journal_state = JournalState()
+    _admit(journal_state, alert("InferenceOverProvisioned"), SERVE, SCALE_IN)
+    first = journal_state.incident_on(SERVE)
+    journal_state.incidents[first.id] = replace(first, state=IncidentState.REPAIRING)
+    written = _admit(journal_state, alert("InferenceQueueGrowing"), SERVE, SCALE_OUT)
     assert _kinds(written) == [Kind.STATE_CHANGED, Kind.INCIDENT_OPENED, Kind.ALERT_ABSORBED]
-    heir = book.incident_on(SERVE)
-    ended = book.incidents[first.id]
+    heir = journal_state.incident_on(SERVE)
+    ended = journal_state.incidents[first.id]
     assert (ended.state, ended.reason) == (IncidentState.CLOSED, Reason.DEMAND_ROSE)
     assert ended.absorbed_by == heir.id
-    assert (heir.playbook, book.refused) == ("scale-out", 0)
+    assert (heir.playbook, journal_state.refused) == ("scale-out", 0)
 
 
 def test_a_held_scale_in_gives_way_too_and_an_escalated_one_is_a_persons(alert) -> None:
@@ -270,26 +289,28 @@ def test_a_held_scale_in_gives_way_too_and_an_escalated_one_is_a_persons(alert) 
         (IncidentState.HELD, "scale-out"),
         (IncidentState.ESCALATED, "scale-in"),
     ):
-        book = JournalState()
-        _admit(book, alert("InferenceOverProvisioned"), SERVE, SCALE_IN)
-        first = book.incident_on(SERVE)
-        book.incidents[first.id] = replace(first, state=state)
-        _admit(book, alert("InferenceQueueGrowing"), SERVE, SCALE_OUT)
-        assert (book.incident_on(SERVE).playbook, book.refused) == (playbook, 0)
+        journal_state = JournalState()
+        _admit(journal_state, alert("InferenceOverProvisioned"), SERVE, SCALE_IN)
+        first = journal_state.incident_on(SERVE)
+        journal_state.incidents[first.id] = replace(first, state=state)
+        _admit(journal_state, alert("InferenceQueueGrowing"), SERVE, SCALE_OUT)
+        assert (journal_state.incident_on(SERVE).playbook, journal_state.refused) == (playbook, 0)
 
 
 def test_a_scale_out_absorbs_demand_and_a_scale_in_does_not_end_it(alert) -> None:
-    book = JournalState()
-    _admit(book, alert("InferenceQueueGrowing"), SERVE, SCALE_OUT)
-    assert _kinds(_admit(book, alert("Another"), SERVE, SCALE_OUT)) == [Kind.ALERT_ABSORBED]
-    over = _admit(book, alert("InferenceOverProvisioned"), SERVE, SCALE_IN)
+    journal_state = JournalState()
+    _admit(journal_state, alert("InferenceQueueGrowing"), SERVE, SCALE_OUT)
+    assert _kinds(_admit(journal_state, alert("Another"), SERVE, SCALE_OUT)) == [
+        Kind.ALERT_ABSORBED
+    ]
+    over = _admit(journal_state, alert("InferenceOverProvisioned"), SERVE, SCALE_IN)
     assert _kinds(over) == [Kind.ALERT_ABSORBED]
 
 
 def test_an_alert_that_begins_in_the_future_counts_from_its_arrival(alert, playbook) -> None:
-    book = JournalState()
-    _receive(book, alert(at=NOW + 86_400), GPU, playbook)
-    (episode,) = book.incident_on(GPU).alerts
+    journal_state = JournalState()
+    _receive(journal_state, alert(at=NOW + 86_400), GPU, playbook)
+    (episode,) = journal_state.incident_on(GPU).alerts
     assert episode.starts_at == NOW
     assert events.episode_of(alert(at=NOW - 5), NOW).starts_at == NOW - 5
 
@@ -354,102 +375,108 @@ def test_a_dead_target_is_written_with_its_quarantine(incident, case) -> None:
 
 def test_an_incident_goes_as_far_as_playbook_and_ceiling_allow(alert, playbook) -> None:
     for ceiling, level in ((Level.QUARANTINE, Level.QUARANTINE), (Level.REPAIR, Level.DRAIN)):
-        book = JournalState()
-        _admit(book, alert(), GPU, replace(playbook, level=Level.DRAIN), Terms(ceiling))
-        assert book.incident_on(GPU).level is level
-    book = JournalState()
+        journal_state = JournalState()
+        _admit(journal_state, alert(), GPU, replace(playbook, level=Level.DRAIN), Terms(ceiling))
+        assert journal_state.incident_on(GPU).level is level
+    journal_state = JournalState()
     only = replace(NOTIFY, level=Level.REPAIR)
-    _admit(book, alert("Odd"), GPU, only, Terms(Level.REPAIR))
-    assert book.incident_on(GPU).level is Level.OBSERVE
+    _admit(journal_state, alert("Odd"), GPU, only, Terms(Level.REPAIR))
+    assert journal_state.incident_on(GPU).level is Level.OBSERVE
 
 
 def test_a_later_incident_of_one_alert_has_another_name(alert, playbook) -> None:
-    book = JournalState()
-    _receive(book, alert(), GPU, playbook)
-    first = book.incident_on(GPU)
-    book.apply(events.moved(first, IncidentState.SUPPRESSED, NOW, Reason.RESOLVED_FIRST))
-    _receive(book, replace(alert(), firing=False), GPU, playbook)
-    _receive(book, alert(), GPU, playbook, NOW + 60)
-    assert book.incident_on(GPU).id != first.id
+    journal_state = JournalState()
+    _receive(journal_state, alert(), GPU, playbook)
+    first = journal_state.incident_on(GPU)
+    journal_state.apply(events.moved(first, IncidentState.SUPPRESSED, NOW, Reason.RESOLVED_FIRST))
+    _receive(journal_state, replace(alert(), firing=False), GPU, playbook)
+    _receive(journal_state, alert(), GPU, playbook, NOW + 60)
+    assert journal_state.incident_on(GPU).id != first.id
 
 
 def test_alerts_of_one_gravity_or_less_do_not_end_an_incident(alert, playbook) -> None:
-    book = JournalState()
-    _receive(book, alert(), GPU, playbook)
+    journal_state = JournalState()
+    _receive(journal_state, alert(), GPU, playbook)
     lesser = replace(playbook, name="lesser", level=Level.QUARANTINE)
-    assert _kinds(_receive(book, alert("GpuHung"), GPU, lesser)) == [Kind.ALERT_ABSORBED]
+    assert _kinds(_receive(journal_state, alert("GpuHung"), GPU, lesser)) == [Kind.ALERT_ABSORBED]
 
 
 def test_a_graver_alert_does_not_end_what_has_already_acted(alert, playbook) -> None:
-    book = JournalState()
-    _receive(book, alert("Odd"), GPU, NOTIFY)
-    one = book.incident_on(GPU)
-    book.incidents[one.id] = replace(one, state=IncidentState.QUARANTINED)
-    assert _kinds(_receive(book, alert(), GPU, playbook)) == [Kind.ALERT_ABSORBED]
+    journal_state = JournalState()
+    _receive(journal_state, alert("Odd"), GPU, NOTIFY)
+    one = journal_state.incident_on(GPU)
+    journal_state.incidents[one.id] = replace(one, state=IncidentState.QUARANTINED)
+    assert _kinds(_receive(journal_state, alert(), GPU, playbook)) == [Kind.ALERT_ABSORBED]
 
 
 def test_a_ceiling_that_allows_no_more_makes_no_alert_graver(alert, playbook) -> None:
-    book, terms = JournalState(), Terms(Level.OBSERVE)
-    _admit(book, alert("Odd"), GPU, NOTIFY, terms)
-    assert _kinds(_admit(book, alert(), GPU, playbook, terms)) == [Kind.ALERT_ABSORBED]
+    journal_state, terms = JournalState(), Terms(Level.OBSERVE)
+    _admit(journal_state, alert("Odd"), GPU, NOTIFY, terms)
+    assert _kinds(_admit(journal_state, alert(), GPU, playbook, terms)) == [Kind.ALERT_ABSORBED]
 
 
 @pytest.mark.parametrize("reason", [Reason.RELEASED_BY_PERSON, Reason.RELEASED_BY_OTHERS])
 def test_an_alert_that_still_fires_after_its_release_expired_opens_another_incident(
     alert, playbook, reason
 ) -> None:
-    book, firing = JournalState(), alert()
-    _receive(book, firing, GPU, playbook)
-    one = book.incident_on(GPU)
-    book.apply(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
-    book.apply(events.moved(book.incidents[one.id], IncidentState.OVERRIDDEN, NOW, reason))
-    book.pins[GPU] = Pin("alice", "tested", NOW)
+    journal_state, firing = JournalState(), alert()
+    _receive(journal_state, firing, GPU, playbook)
+    one = journal_state.incident_on(GPU)
+    journal_state.apply(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
+    journal_state.apply(
+        events.moved(journal_state.incidents[one.id], IncidentState.OVERRIDDEN, NOW, reason)
+    )
+    journal_state.pins[GPU] = Pin("alice", "tested", NOW)
     terms = Terms(Level.REPAIR, pin=100.0)
-    assert admit(firing, GPU, playbook, book, NOW + 99, terms) == ()
-    written = admit(firing, GPU, playbook, book, NOW + 100, terms)
+    assert admit(firing, GPU, playbook, journal_state, NOW + 99, terms) == ()
+    written = admit(firing, GPU, playbook, journal_state, NOW + 100, terms)
     assert _kinds(written) == [Kind.INCIDENT_OPENED, Kind.ALERT_ABSORBED]
-    assert not unattended(replace(firing, firing=False), GPU, book, NOW + 100, 100.0)
+    assert not unattended(replace(firing, firing=False), GPU, journal_state, NOW + 100, 100.0)
     for event in written:
-        book.apply(event)
-    assert not unattended(firing, GPU, book, NOW + 200, 100.0), "an incident is open"
+        journal_state.apply(event)
+    assert not unattended(firing, GPU, journal_state, NOW + 200, 100.0), "an incident is open"
 
 
 def test_an_event_after_its_incident_closed_opens_another_though_the_alert_never_ended(
     alert, playbook
 ) -> None:
-    book, firing = JournalState(), alert("GpuXidFatalHardware")
-    _receive(book, firing, GPU, playbook)
-    one = book.incident_on(GPU)
-    book.apply(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
-    book.apply(events.moved(book.incidents[one.id], IncidentState.CLOSED, NOW, Reason.READMITTED))
-    book.cured[GPU] = NOW - 5
+    journal_state, firing = JournalState(), alert("GpuXidFatalHardware")
+    _receive(journal_state, firing, GPU, playbook)
+    one = journal_state.incident_on(GPU)
+    journal_state.apply(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
+    journal_state.apply(
+        events.moved(journal_state.incidents[one.id], IncidentState.CLOSED, NOW, Reason.READMITTED)
+    )
+    journal_state.cured[GPU] = NOW - 5
     terms = Terms(Level.REPAIR)
     for event_at, opens in ((NOW + 2, False), (NOW + 3, True), (None, False)):
-        assert renewed(firing, GPU, book, event_at) is opens
-        written = admit(firing, GPU, playbook, book, NOW + 10, terms, event_at=event_at)
+        assert renewed(firing, GPU, journal_state, event_at) is opens
+        written = admit(firing, GPU, playbook, journal_state, NOW + 10, terms, event_at=event_at)
         assert bool(written) is opens
 
 
 def test_the_expired_release_of_a_node_is_one_of_its_gpus(alert, playbook) -> None:
-    book, firing = JournalState(), alert()
-    _receive(book, firing, GPU, playbook)
-    one = book.incident_on(GPU)
-    book.apply(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
+    journal_state, firing = JournalState(), alert()
+    _receive(journal_state, firing, GPU, playbook)
+    one = journal_state.incident_on(GPU)
+    journal_state.apply(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
     over = events.moved(
-        book.incidents[one.id], IncidentState.OVERRIDDEN, NOW, Reason.RELEASED_BY_PERSON
+        journal_state.incidents[one.id], IncidentState.OVERRIDDEN, NOW, Reason.RELEASED_BY_PERSON
     )
-    book.apply(over)
-    book.cured[GPU] = NOW + 5  # a reset in vain
-    book.pins = {Target(TargetKind.NODE, GPU.name): Pin("alice", "x", NOW)}
-    assert not unattended(firing, GPU, book, NOW + 99, 100.0)
+    journal_state.apply(over)
+    journal_state.cured[GPU] = NOW + 5  # a reset in vain
+    journal_state.pins = {Target(TargetKind.NODE, GPU.name): Pin("alice", "x", NOW)}
+    assert not unattended(firing, GPU, journal_state, NOW + 99, 100.0)
     terms = Terms(Level.REPAIR, pin=100.0)
-    assert admit(firing, GPU, playbook, book, NOW + 100, terms), "its repair was in vain"
+    assert admit(firing, GPU, playbook, journal_state, NOW + 100, terms), "its repair was in vain"
 
 
 def test_further_events_reopen_nothing_that_only_notified_people(alert) -> None:
-    book, firing = JournalState(), alert("GpuXidApplicationRepeated")
-    _receive(book, firing, GPU, NOTIFY)
-    one = book.incident_on(GPU)
-    book.apply(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
-    book.apply(events.moved(book.incidents[one.id], IncidentState.CLOSED, NOW, Reason.NOTIFIED))
-    assert not renewed(firing, GPU, book, NOW + 60), "a message for each XID"
+    journal_state, firing = JournalState(), alert("GpuXidApplicationRepeated")
+    _receive(journal_state, firing, GPU, NOTIFY)
+    one = journal_state.incident_on(GPU)
+    journal_state.apply(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
+    journal_state.apply(
+        events.moved(journal_state.incidents[one.id], IncidentState.CLOSED, NOW, Reason.NOTIFIED)
+    )
+    assert not renewed(firing, GPU, journal_state, NOW + 60), "a message for each XID"

@@ -34,7 +34,7 @@ from remediator.core.model import (
     Step,
 )
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.nouns import GPU, NODE, NOW, SERVE
+from tests.unit.remediator.core.examples import GPU, NODE, NOW, SERVE
 
 RUNNING, DEAD = (TargetJob("train-a", True),), (TargetJob("train-a", False),)
 SILENCED = Evidence(AlertStatus.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
@@ -108,8 +108,8 @@ STEPS: dict[str, tuple[Step, dict[str, Any]]] = {
 
 
 def _case(case, incident, step: str, **changes: Any) -> Case:
-    target, book = (SERVE, {"book": SCALE_IN}) if step == "scale in" else (GPU, {})
-    return case(incident(IncidentState.REPAIRING, target), **book, **(STEPS[step][1] | changes))
+    target, variant = (SERVE, {"playbook": SCALE_IN}) if step == "scale in" else (GPU, {})
+    return case(incident(IncidentState.REPAIRING, target), **variant, **(STEPS[step][1] | changes))
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -154,9 +154,9 @@ def test_facts_are_gathered_right_before_what_is_disruptive_and_nothing_else(
     playbook, name: str
 ) -> None:
     step, _ = STEPS[name]
-    book = SCALE_IN if name == "scale in" else playbook
+    variant = SCALE_IN if name == "scale in" else playbook
     disruptive = name not in ("quarantine", "release", "verify")
-    assert step_guards.needs_facts(step, book) is disruptive
+    assert step_guards.needs_facts(step, variant) is disruptive
     assert not step_guards.needs_facts(
         _step("scale", SERVE), replace(SCALE_IN, scale=ScalePlan(1, 4.0, 1.0, 1))
     )
@@ -172,17 +172,24 @@ def test_only_the_step_that_takes_replicas_away_needs_fresh_facts(playbook) -> N
 
 def test_a_scaling_by_nothing_takes_nothing_away(case, incident) -> None:
     still = replace(SCALE_IN, scale=ScalePlan(0, 4.0, 60.0, 3))
-    assert not step_guards.shrinks(case(incident(IncidentState.REPAIRING, SERVE), book=still))
-    assert step_guards.shrinks(case(incident(IncidentState.REPAIRING, SERVE), book=SCALE_IN))
-    assert not step_guards.shrinks(case(incident(IncidentState.REPAIRING)))
+    assert not step_guards.is_scale_in(
+        case(incident(IncidentState.REPAIRING, SERVE), playbook=still)
+    )
+    assert step_guards.is_scale_in(
+        case(incident(IncidentState.REPAIRING, SERVE), playbook=SCALE_IN)
+    )
+    assert not step_guards.is_scale_in(case(incident(IncidentState.REPAIRING)))
 
 
 def test_scaling_out_is_no_disruption(case, incident) -> None:
-    book = replace(SCALE_IN, scale=ScalePlan(1, 4.0, 60.0, 3))
+    variant = replace(SCALE_IN, scale=ScalePlan(1, 4.0, 60.0, 3))
     blind = case(
-        incident(IncidentState.REPAIRING, SERVE), book=book, evidence=OVER, sensors=SensorFacts()
+        incident(IncidentState.REPAIRING, SERVE),
+        playbook=variant,
+        evidence=OVER,
+        sensors=SensorFacts(),
     )
-    assert not step_guards.shrinks(blind)
+    assert not step_guards.is_scale_in(blind)
     assert step_guards.right_before(blind, STEPS["scale in"][0]).allows
 
 
@@ -191,7 +198,7 @@ def _next(case, incident, after, step: str, **changes: Any):
     if step == "scale in":
         load = {"workload": ScalingFacts(4, 4, 1, 8, 0.0)}
         one = incident(IncidentState.REPAIRING, SERVE, quarantined=())
-        return decide(case(one, book=SCALE_IN, **(load | changes)))
+        return decide(case(one, playbook=SCALE_IN, **(load | changes)))
     if step in ("reset", "reboot"):
         out = {"node_quarantine_owner": "fleetmedic"}
         one = incident(IncidentState.REPAIRING, rung=int(step == "reboot"), quarantined=(GPU, NODE))
@@ -232,9 +239,9 @@ def test_what_stops_a_quarantine(case, incident, stop: str) -> None:
         "node theirs": ({"node_quarantine_owner": "bob"}, Reason.OTHER_OWNER),
     }
     changes, reason = (ALWAYS | TOUCHES | own)[stop]
-    view = {"quarantine_owner": None} | changes
-    assert step_guards.quarantine(case(incident(), **view)).reason is reason
-    decision = decide(case(incident(), **view))
+    facts = {"quarantine_owner": None} | changes
+    assert step_guards.quarantine(case(incident(), **facts)).reason is reason
+    decision = decide(case(incident(), **facts))
     assert decision.reason is reason
     assert not isinstance(decision, Act)
 
@@ -247,7 +254,7 @@ def test_a_quarantine_waits_for_none_of_what_it_does_not_need(case, incident, fr
 
 
 def test_an_alert_of_an_earlier_process_is_confirmed_before_its_quarantine(case, incident) -> None:
-    later = {"quarantine_owner": None, "heard_lately": False}
+    later = {"quarantine_owner": None, "recently_received": False}
     for changes, reason in EVIDENCE.values():
         assert step_guards.quarantine(case(incident(), **later, **changes)).reason is reason
         assert step_guards.quarantine(case(incident(), quarantine_owner=None, **changes)).allows
@@ -292,14 +299,14 @@ def test_without_gpu_quarantine_a_gpu_is_refused_and_a_node_is_not(case, inciden
 
 
 def test_an_applications_fault_quarantines_nothing(case, incident, playbook) -> None:
-    book = replace(playbook, fault_class=FaultClass.APPLICATION)
-    assert step_guards.quarantine(case(incident(), book=book)).ruling is Ruling.REFUSE
+    variant = replace(playbook, fault_class=FaultClass.APPLICATION)
+    assert step_guards.quarantine(case(incident(), playbook=variant)).ruling is Ruling.REFUSE
 
 
 def _lacking(case, incident, needed: str) -> dict[str, Ruling]:
     """What the guards of each step say to a cluster that lacks a capability."""
-    view = {"capabilities": EVERYTHING - {needed}, "jobs": RUNNING}
-    found = case(incident(IncidentState.REPAIRING), **view)
+    facts = {"capabilities": EVERYTHING - {needed}, "jobs": RUNNING}
+    found = case(incident(IncidentState.REPAIRING), **facts)
     reset, reboot = found.playbook.ladder
     return {
         "move running": step_guards.moves_running_jobs(found).ruling,
@@ -326,7 +333,7 @@ def test_an_impossible_step_is_refused(case, incident, needed: str, refused: set
 
 def test_a_ladder_is_possible_with_any_of_its_repairs(case, incident) -> None:
     def possible(*able: str) -> bool:
-        return step_guards.possible(case(incident(), capabilities=frozenset(able)))
+        return step_guards.any_repair_supported(case(incident(), capabilities=frozenset(able)))
 
     assert possible("reboot")
     assert possible("gpu_reset", "signal")
@@ -376,7 +383,7 @@ worse = st.fixed_dictionaries(
         "capabilities": st.frozensets(st.sampled_from(sorted(EVERYTHING))),
         "quarantine_owner": st.just("bob"),
         "node_quarantine_owner": st.just("bob"),
-        "heard_lately": st.just(False),
+        "recently_received": st.just(False),
     },
 )  # fmt: skip
 
@@ -385,7 +392,7 @@ GATES = {
     "quarantine": step_guards.quarantine,
     "moves dead jobs": step_guards.moves_dead_jobs,
     "moves running jobs": step_guards.moves_running_jobs,
-    "disrupts": step_guards.disrupts,
+    "disrupts": step_guards.disruptive_step,
     "scales in": step_guards.scales_in,
     "repairs": lambda one: step_guards.repairs(one, one.playbook.ladder[0]),
 } | {f"right before: {name}": lambda one, step=step: step_guards.right_before(one, step)
@@ -403,8 +410,8 @@ def test_one_stop_more_never_turns_a_no_into_a_yes(case, incident, some, more, j
         assert fewer.allows or not greater.allows, name
 
 
-def test_the_limits_of_a_gate_are_those_given(incident, playbook, view) -> None:
+def test_the_limits_of_a_gate_are_those_given(incident, playbook, facts) -> None:
     one = incident(IncidentState.REPAIRING)
-    waits = Case(one, playbook, view, Limits(hold=61.0), NOW)
-    assert not step_guards.disrupts(waits).allows
-    assert step_guards.disrupts(replace(waits, limits=Limits(hold=60.0))).allows
+    waits = Case(one, playbook, facts, Limits(hold=61.0), NOW)
+    assert not step_guards.disruptive_step(waits).allows
+    assert step_guards.disruptive_step(replace(waits, limits=Limits(hold=60.0))).allows

@@ -10,7 +10,7 @@ from remediator.core.decide import decide
 from remediator.core.decision import Wait
 from remediator.core.model import IncidentState
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.nouns import NOW
+from tests.unit.remediator.core.examples import NOW
 
 GPU = Target(TargetKind.GPU, "node2", 3)
 

@@ -19,8 +19,8 @@ from remediator.core.model import (
     Level,
 )
 from remediator.core.reasons import Reason
-from tests.unit.remediator.core.brief import brief, outcome
-from tests.unit.remediator.core.nouns import GPU, NODE, NOW, RUNNING
+from tests.unit.remediator.core.decision_tuples import as_tuple, as_tuple_with_reason
+from tests.unit.remediator.core.examples import GPU, NODE, NOW, RUNNING
 
 
 def test_a_test_that_could_not_tell_is_neither_healed_nor_sick(incident, case, after) -> None:
@@ -89,22 +89,28 @@ def test_a_test_that_fails_on_probation_begins_with_the_rung_that_was_not_tried(
 def test_no_test_loads_a_target_on_which_jobs_still_run(incident, case, after) -> None:
     low = {"level": Level.QUARANTINE, "firing": False}
     one = incident(IncidentState.QUARANTINED, rehearsed=True)
-    assert brief(decide(case(one, jobs=RUNNING, **low))) == ("move", IncidentState.VERIFYING)
+    assert as_tuple(decide(case(one, jobs=RUNNING, **low))) == ("move", IncidentState.VERIFYING)
     tested = incident(IncidentState.VERIFYING)
-    assert brief(decide(case(tested, jobs=RUNNING, **low))) == ("act", "watch")
-    assert brief(decide(case(tested, **low))) == ("act", "verify")
+    assert as_tuple(decide(case(tested, jobs=RUNNING, **low))) == ("act", "watch")
+    assert as_tuple(decide(case(tested, **low))) == ("act", "verify")
 
 
 def test_tests_wait_for_a_pause_and_for_facts(incident, case) -> None:
     one = incident(IncidentState.VERIFYING)
-    assert outcome(decide(case(one, paused=True))) == ("hold", Reason.PAUSED)
-    assert outcome(decide(case(one, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
+    assert as_tuple_with_reason(decide(case(one, paused=True))) == ("hold", Reason.PAUSED)
+    assert as_tuple_with_reason(decide(case(one, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
     other = Stops(other_installation="b")
-    assert outcome(decide(case(one, stops=other))) == ("hold", Reason.OTHER_INSTALLATION)
+    assert as_tuple_with_reason(decide(case(one, stops=other))) == (
+        "hold",
+        Reason.OTHER_INSTALLATION,
+    )
     late = incident(IncidentState.PROBATION, until=NOW - 1)
-    assert outcome(decide(case(late, paused=True))) == ("hold", Reason.PAUSED)
-    assert outcome(decide(case(late, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
-    assert outcome(decide(case(late, stops=other))) == ("hold", Reason.OTHER_INSTALLATION)
+    assert as_tuple_with_reason(decide(case(late, paused=True))) == ("hold", Reason.PAUSED)
+    assert as_tuple_with_reason(decide(case(late, known=False))) == ("hold", Reason.FACTS_UNKNOWN)
+    assert as_tuple_with_reason(decide(case(late, stops=other))) == (
+        "hold",
+        Reason.OTHER_INSTALLATION,
+    )
 
 
 def test_a_target_in_use_is_watched_and_released_while_its_job_runs(incident, case, after) -> None:
@@ -115,7 +121,10 @@ def test_a_target_in_use_is_watched_and_released_while_its_job_runs(incident, ca
     assert watch.deadline >= 300.0, "longer than metrics must stay healthy"
     healthy = after(one, watch, passed=True, text="healthy for long")
     move = decide(case(healthy, **over))
-    assert outcome(move) == ("move", (IncidentState.PROBATION, Reason.HEALTHY_IN_SERVICE))
+    assert as_tuple_with_reason(move) == (
+        "move",
+        (IncidentState.PROBATION, Reason.HEALTHY_IN_SERVICE),
+    )
     assert (move.until, move.text) == (NOW, "healthy for long")
     lifted = replace(
         healthy, state=IncidentState.PROBATION, reason=move.reason, until=NOW, since=NOW, mark=1
@@ -131,11 +140,11 @@ def test_an_alert_that_fires_again_while_it_is_watched_is_treated_like_at_first(
     watch = decide(case(one, jobs=RUNNING, firing=False)).step
     broken = after(one, watch, done=False, reason=Reason.STEP_REFUSED)
     again = decide(case(broken, jobs=RUNNING))
-    assert outcome(again) == ("move", (IncidentState.QUARANTINED, Reason.NEW_ALERT))
+    assert as_tuple_with_reason(again) == ("move", (IncidentState.QUARANTINED, Reason.NEW_ALERT))
     over = decide(case(broken, jobs=RUNNING, firing=False))
-    assert outcome(over) == ("act", plan.WATCH), "it is over after all"
+    assert as_tuple_with_reason(over) == ("act", plan.WATCH), "it is over after all"
     unclear = after(one, watch, done=False, reason=Reason.EFFECT_MISSING)
-    assert outcome(decide(case(unclear, jobs=RUNNING, firing=False))) == (
+    assert as_tuple_with_reason(decide(case(unclear, jobs=RUNNING, firing=False))) == (
         "move", (IncidentState.ESCALATED, Reason.UNVERIFIABLE),
     )  # fmt: skip
 
@@ -145,18 +154,24 @@ def test_a_new_alert_on_what_is_lifted_in_use_is_treated_like_at_first(
 ) -> None:
     new = (events.episode_of(alert(at=NOW), NOW),)
     watched = incident(IncidentState.PROBATION, reason=Reason.HEALTHY_IN_SERVICE, alerts=new)
-    assert outcome(decide(case(watched))) == ("move", (IncidentState.QUARANTINED, Reason.NEW_ALERT))
+    assert as_tuple_with_reason(decide(case(watched))) == (
+        "move",
+        (IncidentState.QUARANTINED, Reason.NEW_ALERT),
+    )
     tested = incident(IncidentState.PROBATION, reason=Reason.ON_PROBATION, alerts=new)
-    assert outcome(decide(case(tested))) == ("move", (IncidentState.VERIFYING, Reason.NEW_ALERT))
+    assert as_tuple_with_reason(decide(case(tested))) == (
+        "move",
+        (IncidentState.VERIFYING, Reason.NEW_ALERT),
+    )
 
 
 def test_an_idle_target_is_tested_and_one_that_cannot_be_is_watched(incident, case) -> None:
     one = incident(IncidentState.VERIFYING)
     able = EVERYTHING - {"probe"}
-    assert outcome(decide(case(one))) == ("act", "verify")
-    assert outcome(decide(case(one, capabilities=able))) == ("act", plan.WATCH)
+    assert as_tuple_with_reason(decide(case(one))) == ("act", "verify")
+    assert as_tuple_with_reason(decide(case(one, capabilities=able))) == ("act", plan.WATCH)
     repaired = replace(one, repaired_at=NOW - 5)
-    assert outcome(decide(case(repaired, capabilities=able))) == ("act", "verify")
+    assert as_tuple_with_reason(decide(case(repaired, capabilities=able))) == ("act", "verify")
 
 
 @pytest.mark.parametrize("tests", [9, 10])
@@ -168,16 +183,16 @@ def test_an_incident_has_ten_tests_of_any_kind_at_most(incident, case, after, te
     one = replace(one, mark=len(one.steps))
     decision = decide(case(one))
     tenth = ("move", (IncidentState.ESCALATED, Reason.TESTED_OFTEN))
-    assert outcome(decision) == (tenth if tests == 10 else ("act", "verify"))
+    assert as_tuple_with_reason(decision) == (tenth if tests == 10 else ("act", "verify"))
     retried = replace(one, base=len(one.steps))
-    assert outcome(decide(case(retried))) == ("act", "verify")
+    assert as_tuple_with_reason(decide(case(retried))) == ("act", "verify")
 
 
 def test_a_failed_test_at_a_lowered_level_is_a_persons(incident, case, after) -> None:
     one = incident(IncidentState.VERIFYING)
     failed = after(one, decide(case(one)).step, done=False, passed=False, text="sick")
     decision = decide(case(failed, level=Level.DRAIN))
-    assert (outcome(decision), decision.text) == (
+    assert (as_tuple_with_reason(decision), decision.text) == (
         ("move", (IncidentState.ESCALATED, Reason.LEVEL)),
         "sick",
     )
@@ -191,16 +206,19 @@ def test_a_failed_test_at_a_lowered_level_is_a_persons(incident, case, after) ->
 def test_probation_doubles_up_to_a_day_where_the_playbook_asks_for_it(
     incident, case, after, playbook, probation, doubles, recurrence, seconds
 ) -> None:
-    book = replace(playbook, probation=probation, double_on_repeat=doubles)
+    variant = replace(playbook, probation=probation, double_on_repeat=doubles)
     one = incident(IncidentState.VERIFYING, recurrence=recurrence)
-    passed = after(one, decide(case(one, book=book)).step, passed=True)
-    assert decide(case(passed, book=book)).until == NOW + seconds
+    passed = after(one, decide(case(one, playbook=variant)).step, passed=True)
+    assert decide(case(passed, playbook=variant)).until == NOW + seconds
 
 
 def test_a_test_that_could_not_tell_on_probation_is_a_persons(incident, case, after) -> None:
     one = incident(IncidentState.PROBATION, until=NOW - 1)
     untold = after(one, decide(case(one)).step, done=False)
-    assert outcome(decide(case(untold))) == ("move", (IncidentState.ESCALATED, Reason.UNVERIFIABLE))
+    assert as_tuple_with_reason(decide(case(untold))) == (
+        "move",
+        (IncidentState.ESCALATED, Reason.UNVERIFIABLE),
+    )
 
 
 def test_a_release_is_tried_twice(incident, case, after) -> None:
@@ -211,14 +229,14 @@ def test_a_release_is_tried_twice(incident, case, after) -> None:
         assert step.action == "release"
         one = after(one, step, done=False, text="refused")
     decision = decide(case(one))
-    assert (outcome(decision), decision.text) == (
+    assert (as_tuple_with_reason(decision), decision.text) == (
         ("move", (IncidentState.ESCALATED, Reason.RELEASE_FAILED)), "refused",
     )  # fmt: skip
 
 
 def test_probation_ends_exactly_at_its_time(incident, case) -> None:
     one = incident(IncidentState.PROBATION, until=NOW)
-    assert outcome(decide(case(one))) == ("act", "verify")
+    assert as_tuple_with_reason(decide(case(one))) == ("act", "verify")
     assert decide(case(one, now=NOW - 0.1)) == Wait(NOW)
 
 

@@ -77,7 +77,7 @@ def served(url: str | None) -> Iterator[TestClient]:
     pictures = DashboardRoutes(
         PrometheusProxy(PrometheusClient(url, timeout=2) if url else None, 5.0)
     )
-    # Of the desk, only who is let in is used.
+    # Only the credentials of the context are used.
     edge = _WebhookEndpoints(
         SimpleNamespace(access=Access("t" * 16), metrics=RemediatorMetrics(JournalState()))
     )  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ def test_only_so_many_are_asked_at_once_and_too_many_are_turned_away() -> None:
     class Slow:
         under_way = most = 0
 
-        async def course(self, *_: object) -> list[object]:
+        async def query_range(self, *_: object) -> list[object]:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
             await asyncio.sleep(0)

@@ -1,12 +1,12 @@
-"""A decision in brief, as tests compare it."""
+"""Convert decisions to short tuples, which tests compare."""
 
 from __future__ import annotations
 
 from remediator.core.decision import Act, Decision, Hold, Move, Rehearse, Widen
 
 
-def brief(decision: Decision) -> tuple[str, object]:
-    """The kind of a decision, and what matters of it."""
+def as_tuple(decision: Decision) -> tuple[str, object]:
+    """Return the type of a decision and its main value, such as the step or the new state."""
     match decision:
         case Act(step, _, _):
             return "act", step.id
@@ -22,8 +22,8 @@ def brief(decision: Decision) -> tuple[str, object]:
             return "wait", None
 
 
-def outcome(decision: Decision) -> tuple[str, object]:
-    """The same, and of a move its reason too."""
+def as_tuple_with_reason(decision: Decision) -> tuple[str, object]:
+    """Return the same tuple, with the reason in addition for a Move."""
     if isinstance(decision, Move):
         return "move", (decision.state, decision.reason)
-    return brief(decision)
+    return as_tuple(decision)

@@ -1,4 +1,4 @@
-"""What the tests of the decisions are about: one node, one GPU, one job and one service."""
+"""Example targets, jobs and playbooks for the tests of decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server on loopback that answers what a test tells it to, and remembers what it was asked."""
+"""A fake HTTP server on loopback, which returns the response that a test sets and records requests."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 
-class Place(ThreadingHTTPServer):
-    """A server on loopback that answers what it was told, and remembers what it was asked."""
+class FakeHttpServer(ThreadingHTTPServer):
+    """A fake HTTP server. `asked` has the path and the body of each request."""
 
     daemon_threads = True
 
@@ -18,7 +18,7 @@ class Place(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.status = 200
-        # By the expression of a query, or by the path of a URL; else the same for everything.
+        # One body for all requests, or bodies by PromQL expression or URL path.
         self.body: bytes | dict[str, bytes] = b"{}"
         self.delay = 0.0
         self.asked: list[tuple[str, str]] = []
@@ -29,7 +29,7 @@ class Place(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Place
+    server: FakeHttpServer
 
     def _answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
